@@ -1,0 +1,57 @@
+"""The VECO packages. What was tested together is pinned in constraints.txt."""
+
+from setuptools import setup
+
+setup(
+    name="veco",
+    version="0.1.0",
+    description="VECO cross-lingual pre-training, from raw text to translation and XTREME",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=[
+        "veco",
+        "data_tools",
+        "data_tools.toy_corpus",
+        "pretrain",
+        "finetune",
+        "finetune.mt",
+    ],
+    package_data={
+        "data_tools.toy_corpus": ["lexicon/*.tsv"],
+        "pretrain": ["recipes/*.yaml"],
+        "finetune.mt": ["recipes/*.yaml"],
+    },
+    install_requires=[
+        "torch>=2.6",  # the model and its training
+        "transformers>=5.0",  # configuration, generate(), Auto classes and the XLM-R we convert from
+        "accelerate>=1.0",  # transformers needs it to load models under DeepSpeed's ZeRO-3
+        "deepspeed>=0.17",  # the launcher and ZeRO; imported in pretrain/engine.py alone
+        "safetensors>=0.5",  # weights on disk, without pickle
+        "sentencepiece>=0.2",  # trains the tokenizer and encodes ten times faster than the alternatives
+        "protobuf>=4",  # transformers reads SentencePiece models through it
+        "numpy>=1.26",  # memory-mapped shards and vectorised sampling
+        "pyyaml>=6",  # CORPUS.yaml and recipes
+        "zstandard>=0.22",  # .zst input
+        "rich>=13",  # tables
+        "tqdm>=4.66",  # progress bars
+        "tensorboard>=2.16",  # curves while a run goes on
+        "matplotlib>=3.8",  # curves as PNG at its end
+        "sacrebleu>=2.4",  # BLEU and chrF with signatures
+        "sacremoses>=0.1",  # Moses tokenisation for tokenised BLEU as published
+    ],
+    extras_require={
+        "test": [
+            "pytest>=8",  # the suite
+            "hypothesis>=6",  # properties of shards, batches and sampling
+        ],
+        "dev": [
+            "ruff>=0.8",  # lint and format
+            "mypy>=1.13",  # types
+            "types-PyYAML",  # stubs for mypy
+            "types-tqdm",  # stubs for mypy
+        ],
+        "gpu": [
+            "ninja>=1.11",  # DeepSpeed compiles its fused optimizers with it
+        ],
+    },
+)

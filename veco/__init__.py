@@ -1,0 +1,29 @@
+"""VECO: variable encoder-decoder pre-training (ACL 2021), with transformers' conventions.
+
+Importing this package registers the models with transformers' Auto classes.
+"""
+
+from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoModelForPreTraining, AutoModelForSeq2SeqLM
+
+from veco import convert
+from veco.config import VecoConfig
+from veco.heads import VecoForMaskedLM
+from veco.model import VecoModel
+from veco.pretraining import VecoForPreTraining, VecoForPreTrainingOutput
+from veco.seq2seq import VecoForConditionalGeneration
+
+AutoConfig.register("veco", VecoConfig)
+AutoModel.register(VecoConfig, VecoModel)
+AutoModelForMaskedLM.register(VecoConfig, VecoForMaskedLM)
+AutoModelForPreTraining.register(VecoConfig, VecoForPreTraining)
+AutoModelForSeq2SeqLM.register(VecoConfig, VecoForConditionalGeneration)
+
+__all__ = [
+    "VecoConfig",
+    "VecoForConditionalGeneration",
+    "VecoForMaskedLM",
+    "VecoForPreTraining",
+    "VecoForPreTrainingOutput",
+    "VecoModel",
+    "convert",
+]

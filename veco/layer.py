@@ -1,0 +1,66 @@
+"""One post-LayerNorm layer whose cross-attention is plugged in or out by its inputs."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from transformers.activations import ACT2FN
+from transformers.cache_utils import EncoderDecoderCache
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from veco.attention import MultiHeadAttention
+from veco.config import VecoConfig
+
+
+class FeedForward(nn.Module):
+    """Two projections with the activation between them, position by position."""
+
+    def __init__(self, config: VecoConfig) -> None:
+        super().__init__()
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.activation = ACT2FN[config.hidden_act]
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        """Transformed states, (B, T, D)."""
+        return self.down_proj(self.activation(self.up_proj(x_BTD)))
+
+
+class VecoLayer(GradientCheckpointingLayer):
+    """Self-attention, cross-attention (plug-and-play) and feed-forward, each with dropout, residual and LayerNorm.
+
+    VECO (ACL 2021), section 2.1. Self-attention and feed-forward are theta_s, cross-attention with its LayerNorm is
+    theta_c. A layer that will never be plugged in (the encoder of a translation model) is built without theta_c.
+    """
+
+    def __init__(self, config: VecoConfig, layer_idx: int, has_cross_attention: bool = True) -> None:
+        super().__init__()
+        width, eps = config.hidden_size, config.layer_norm_eps
+        heads, dropout = config.num_attention_heads, config.attention_probs_dropout_prob
+        self.self_attention = MultiHeadAttention(width, heads, dropout, layer_idx)
+        self.self_attention_norm = nn.LayerNorm(width, eps=eps)
+        if has_cross_attention:
+            self.cross_attention = MultiHeadAttention(width, heads, dropout, layer_idx)
+            self.cross_attention_norm = nn.LayerNorm(width, eps=eps)
+        self.feed_forward = FeedForward(config)
+        self.feed_forward_norm = nn.LayerNorm(width, eps=eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(
+        self,
+        x_BTD: Tensor,
+        attention_mask: Tensor | None = None,
+        pair_BSD: Tensor | None = None,
+        pair_attention_mask: Tensor | None = None,
+        is_causal: bool = False,
+        cache: EncoderDecoderCache | None = None,
+    ) -> Tensor:
+        """States (B, T, D) after this layer: path H without `pair_BSD` (eq. 2-5), path S with it (eq. 6-9).
+
+        Masks are boolean, True = may be attended to, and broadcast to (B, H, T, T) and (B, H, T, S).
+        """
+        context = self.self_attention(x_BTD, attention_mask=attention_mask, is_causal=is_causal, cache=cache)
+        x_BTD = self.self_attention_norm(x_BTD + self.dropout(context))
+        if pair_BSD is not None:
+            context = self.cross_attention(x_BTD, pair_BSD, attention_mask=pair_attention_mask, cache=cache)
+            x_BTD = self.cross_attention_norm(x_BTD + self.dropout(context))
+        return self.feed_forward_norm(x_BTD + self.dropout(self.feed_forward(x_BTD)))

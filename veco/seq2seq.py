@@ -1,0 +1,204 @@
+"""VecoForConditionalGeneration: an encoder-decoder whose every weight comes from pre-trained VECO layers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from transformers import GenerationMixin
+from transformers.cache_utils import DynamicCache, EncoderDecoderCache
+from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
+
+from veco.config import VecoConfig
+from veco.heads import VecoForMaskedLM, VecoLMHead, VecoWithLMHead
+from veco.layer import VecoLayer
+from veco.model import VecoModel, broadcastable_mask, check_input_ids
+
+
+class VecoDecoder(nn.Module):
+    """Causal layers over embedded target tokens: self-attention, cross-attention to the source, feed-forward."""
+
+    def __init__(self, config: VecoConfig) -> None:
+        super().__init__()
+        num_layers = config.decoder_layers or config.num_hidden_layers
+        self.layers = nn.ModuleList(VecoLayer(config, layer_idx) for layer_idx in range(num_layers))
+
+    def forward(
+        self,
+        states_BTD: Tensor,
+        source_BSD: Tensor,
+        source_attention_mask: Tensor | None,
+        target_attention_mask: Tensor | None,
+        cache: EncoderDecoderCache | None,
+    ) -> Tensor:
+        """States (B, T, D) of target positions, each seeing earlier ones only and the whole source (B, S, D).
+
+        `source_attention_mask` (B, S) and `target_attention_mask` (B, past + T) are true where a position may be
+        attended to. Padding behind the target needs no mask: no earlier position can see it.
+        """
+        past = 0 if cache is None else cache.get_seq_length()
+        causal_mask = causal_attention_mask(states_BTD, past, target_attention_mask)
+        source_mask = None if source_attention_mask is None else broadcastable_mask(source_attention_mask)
+        is_causal = causal_mask is None and states_BTD.shape[1] > 1
+        for layer in self.layers:
+            states_BTD = layer(states_BTD, causal_mask, source_BSD, source_mask, is_causal, cache)
+        return states_BTD
+
+
+def causal_attention_mask(states_BTD: Tensor, past: int, target_attention_mask: Tensor | None) -> Tensor | None:
+    """Boolean mask, broadcastable to (B, H, T, past + T), of what each target position may see.
+
+    None when SDPA's own causal mode, or no mask at all (one new token), says the same.
+    """
+    num_queries = states_BTD.shape[1]
+    if target_attention_mask is None and (past == 0 or num_queries == 1):
+        return None
+    queries = torch.arange(past, past + num_queries, device=states_BTD.device)
+    keys = torch.arange(past + num_queries, device=states_BTD.device)
+    allowed = (keys <= queries[:, None])[None, None]
+    return allowed if target_attention_mask is None else allowed & broadcastable_mask(target_attention_mask)
+
+
+class VecoForConditionalGeneration(VecoWithLMHead, GenerationMixin):
+    """VECO as a sequence-to-sequence model (section 3): transformers' `generate()` with beam search and cache.
+
+    The encoder is path H; the decoder's layers are plugged in on the encoder's output. Both share the embeddings,
+    and the head is the pre-trained one.
+    """
+
+    main_input_name = "input_ids"
+
+    def __init__(self, config: VecoConfig) -> None:
+        config.is_encoder_decoder = True
+        if config.decoder_layers is None:
+            config.decoder_layers = config.num_hidden_layers
+        super().__init__(config)
+        self.veco = VecoModel(config, has_cross_attention=False)
+        self.decoder = VecoDecoder(config)
+        self.lm_head = VecoLMHead(config)
+        self.post_init()
+
+    @classmethod
+    def from_veco(
+        cls,
+        model_or_dir: VecoForMaskedLM | str | Path,
+        decoder_layers: int | None = None,
+        decoder_layers_from: str = "last",
+        **overrides: Any,
+    ) -> VecoForConditionalGeneration:
+        """A translation model with every weight taken from a pre-trained VECO (section 3, Generation).
+
+        The decoder gets copies of the last (or first) `decoder_layers` layers, `None` meaning all of them;
+        `overrides` replace fields of the configuration (dropout, `decoder_start_token_id`). Raises ValueError when
+        the configuration does not hold together.
+        """
+        source = model_or_dir
+        if not isinstance(source, VecoForMaskedLM):
+            source = VecoForMaskedLM.from_pretrained(source)
+        fields = {**source.config.to_dict(), **overrides}
+        # What belongs to the file it was loaded from, not to the model's shape.
+        for name in ("architectures", "transformers_version", "is_encoder_decoder", "model_type"):
+            fields.pop(name, None)
+        config = VecoConfig(**{**fields, "decoder_layers": decoder_layers, "decoder_layers_from": decoder_layers_from})
+        model = cls(config)
+        model.load_state_dict(seq2seq_state_dict(source.state_dict(), config))
+        return model
+
+    def get_encoder(self, modality: str | None = None) -> VecoModel:
+        return self.veco
+
+    def get_decoder(self) -> VecoDecoder:
+        return self.decoder
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        return self.veco.embeddings.word_embeddings
+
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
+        self.veco.embeddings.word_embeddings = value
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        decoder_input_ids: Tensor | None = None,
+        decoder_attention_mask: Tensor | None = None,
+        encoder_outputs: BaseModelOutput | tuple[Tensor, ...] | None = None,
+        past_key_values: EncoderDecoderCache | None = None,
+        labels: Tensor | None = None,
+        use_cache: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> Seq2SeqLMOutput | tuple[Tensor, ...]:
+        """`logits` (B, T, V) of the tokens that follow `decoder_input_ids` (B, T), given the source (B, S).
+
+        With `labels` (B, T; -100 = ignored) the mean cross-entropy is `loss`, and `decoder_input_ids` default to
+        the labels moved right behind `config.decoder_start_token_id`.
+        """
+        if encoder_outputs is None:
+            if input_ids is None:
+                raise ValueError("expected input_ids or encoder_outputs, found neither")
+            encoder_outputs = self.veco(input_ids, attention_mask)
+        elif not isinstance(encoder_outputs, BaseModelOutput):
+            encoder_outputs = BaseModelOutput(last_hidden_state=encoder_outputs[0])
+        if decoder_input_ids is None:
+            if labels is None:
+                raise ValueError("expected decoder_input_ids or labels, found neither")
+            decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
+        if attention_mask is None and input_ids is not None:
+            attention_mask = input_ids.ne(self.config.pad_position)
+
+        use_cache = self.config.use_cache and labels is None if use_cache is None else use_cache
+        if use_cache and past_key_values is None:
+            past_key_values = EncoderDecoderCache(DynamicCache(), DynamicCache())
+        past = 0 if past_key_values is None else past_key_values.get_seq_length()
+
+        check_input_ids(decoder_input_ids, self.config)
+        first = self.config.pad_position + 1 + past
+        positions = torch.arange(first, first + decoder_input_ids.shape[1], device=decoder_input_ids.device)[None]
+        states = self.decoder(
+            self.veco.embeddings(decoder_input_ids, positions),
+            encoder_outputs.last_hidden_state,
+            attention_mask,
+            decoder_attention_mask,
+            past_key_values,
+        )
+        logits = self.lm_head(states)
+        loss = None
+        if labels is not None:
+            loss = cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=-100)
+        output = Seq2SeqLMOutput(
+            loss=loss,
+            logits=logits,
+            past_key_values=past_key_values,
+            encoder_last_hidden_state=encoder_outputs.last_hidden_state,
+        )
+        return output if return_dict is None or return_dict else output.to_tuple()
+
+    def prepare_decoder_input_ids_from_labels(self, labels: Tensor) -> Tensor:
+        """Decoder inputs (B, T): the start token (the target language's tag), then the labels without their last."""
+        if self.config.decoder_start_token_id is None:
+            raise ValueError("config.decoder_start_token_id is not set: set it to the id of the target language's tag")
+        shifted = labels.new_full(labels.shape, self.config.decoder_start_token_id)
+        shifted[:, 1:] = labels[:, :-1]
+        return shifted.masked_fill(shifted == -100, self.config.pad_position)
+
+
+def seq2seq_state_dict(pretrained: dict[str, Tensor], config: VecoConfig) -> dict[str, Tensor]:
+    """State dict of `VecoForConditionalGeneration` from that of `VecoForMaskedLM`, layer by layer.
+
+    The encoder keeps all layers without their cross-attention; decoder layer i is a copy of pre-trained layer
+    `i + num_hidden_layers - decoder_layers` ("last") or i ("first"), all three modules.
+    """
+    num_decoder_layers = config.decoder_layers or config.num_hidden_layers
+    offset = config.num_hidden_layers - num_decoder_layers if config.decoder_layers_from == "last" else 0
+    result = {name: weight for name, weight in pretrained.items() if ".cross_attention" not in name}
+    for name, weight in pretrained.items():
+        prefix, _, rest = name.partition("veco.layers.")
+        if prefix or not rest:
+            continue
+        index, _, tail = rest.partition(".")
+        if offset <= int(index) < offset + num_decoder_layers:
+            result[f"decoder.layers.{int(index) - offset}.{tail}"] = weight.clone()
+    return result
