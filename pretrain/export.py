@@ -1,0 +1,58 @@
+"""Turn a checkpoint into a directory that transformers opens: `python -m pretrain.export RUN --output MODEL`."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+
+from data_tools.cli import run_main
+from data_tools.files import atomic_directory
+from pretrain.checkpoints import checkpoints_of
+
+
+def export(run_dir: Path, output: Path, step: int | None, dtype: str) -> Path:
+    """`output`: config.json, model.safetensors and the tokenizer, from checkpoint `step` (None: the newest).
+
+    Raises ValueError when there is no such checkpoint, weights are missing or empty, or `output` exists.
+    """
+    import torch
+
+    from pretrain.engine import consolidated_weights
+    from veco import VecoConfig, VecoForMaskedLM
+
+    found = checkpoints_of(run_dir)
+    if not found:
+        raise ValueError(f"{run_dir}: no complete checkpoint below {run_dir / 'checkpoints'}")
+    if step is not None and step not in found:
+        raise ValueError(f"{run_dir}: no checkpoint of step {step}; there are: {', '.join(map(str, found))}")
+    checkpoint = found[max(found) if step is None else step]
+    weights = consolidated_weights(checkpoint)
+    model = VecoForMaskedLM(VecoConfig.from_pretrained(checkpoint))
+    # Tied: the head's projection may or may not be among the consolidated weights.
+    weights["lm_head.decoder.weight"] = weights["veco.embeddings.word_embeddings.weight"]
+    model.load_state_dict(weights)
+    model.tie_weights()
+    model = model.to(getattr(torch, dtype))
+    empty = [name for name, parameter in model.named_parameters() if not parameter.numel()]
+    if empty:
+        raise ValueError(f"{checkpoint}: empty weights {', '.join(empty)}")
+    with atomic_directory(output) as temporary:
+        model.save_pretrained(temporary)
+        for file in (run_dir / "tokenizer").iterdir():
+            shutil.copy(file, temporary / file.name)
+    return output
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("run", type=Path, help="directory of a pre-training run")
+    parser.add_argument("--output", type=Path, required=True, help="directory to make; AutoModel.from_pretrained opens it")
+    parser.add_argument("--step", type=int, help="checkpoint to export (the newest by default)")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="type of the weights")
+    arguments = parser.parse_args()
+    print(export(arguments.run, arguments.output, arguments.step, arguments.dtype))
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,54 @@
+"""What entry points under the deepspeed launcher share, before any collective."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+
+from data_tools.cli import EXIT_BAD_INPUT, run_main
+
+
+def launched_ranks() -> int:
+    """Processes that the launcher (deepspeed, torchrun) started in all, 1 without one."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def launched_rank() -> int:
+    """This process's number among them, 0 without a launcher."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def run_on_ranks(main: Callable[[], None]) -> None:
+    """Nothing; `run_main` for a program that runs on several ranks: bad input is told once on each machine."""
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        run_main(main)
+        return
+    try:
+        main()
+    except (ValueError, OSError):
+        # All ranks meet the same bad input. The launcher ends the others when one leaves, so this one waits until
+        # the first rank of the machine has told it.
+        time.sleep(5)
+        sys.exit(EXIT_BAD_INPUT)
+
+
+def relaunch_on_cpu(num_processes: int) -> None:
+    """Start this program again as `num_processes` on a machine without accelerators; returns where that is not wanted.
+
+    `deepspeed script.py` counts one accelerator for each NUMA node, so a laptop gets one process. Nothing happens when
+    the launcher started several, without the launcher, and with an accelerator.
+    """
+    started_alone = os.environ.get("CROSS_SIZE") == "1" and launched_ranks() == 1
+    if num_processes == 1 or not started_alone:
+        return
+    import torch  # here, because a recipe's mistakes should not wait for it
+
+    if torch.cuda.is_available():
+        return
+    arguments = [argument for argument in sys.argv if not argument.startswith("--local_rank")]
+    launcher = ["-m", "deepspeed.launcher.runner", "--num_accelerators", str(num_processes), "--log_level", "warning"]
+    launcher += ["--master_port", os.environ.get("MASTER_PORT", "29500")]
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, *launcher, *arguments])

@@ -1,0 +1,76 @@
+"""The training loop that pre-training and fine-tuning share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from pretrain.engine import Engine
+from pretrain.meters import Meters
+from pretrain.recipe import TrainingRecipe
+from pretrain.sampling import mix
+from pretrain.step import Batch, CountFunction, LossFunction, train_step
+
+PREFETCHED = 4  # micro-batches that each loader process keeps ready
+
+
+def micro_batches(dataset: Dataset, start: int, stop: int, num_workers: int) -> Iterator[Batch]:
+    """Items `start` to `stop` of a map-style dataset whose items are whole micro-batches, read ahead in order."""
+    return iter(
+        DataLoader(
+            dataset,
+            batch_size=None,
+            sampler=range(start, stop),
+            num_workers=num_workers,
+            prefetch_factor=PREFETCHED if num_workers else None,
+            # Forking a process that already runs communication threads may hang.
+            multiprocessing_context="spawn" if num_workers else None,
+        )
+    )
+
+
+def fit(
+    engine: Engine,
+    recipe: TrainingRecipe,
+    dataset: Dataset,
+    kind_of: Callable[[int], str],
+    loss_function: LossFunction,
+    count_items: CountFunction,
+    meters: Meters,
+    start_step: int,
+    end_step: int,
+    save: Callable[[int], None],
+    validate: Callable[[int], dict[str, float]] | None = None,
+) -> None:
+    """Train from update `start_step` to `end_step`; save every `recipe.save_every` updates and at the end.
+
+    `dataset[m]` is this rank's micro-batch m, of update m // accumulation steps. `kind_of` names the kind of batch of
+    an update. `validate`, if given, runs before each save and returns what to note.
+    """
+    per_step = recipe.accumulation_steps
+    batches = micro_batches(dataset, start_step * per_step, end_step * per_step, recipe.loader_workers)
+    for step in range(start_step, end_step):
+        group = [next(batches) for _ in range(per_step)]
+        # Dropout, too, is a function of (seed, step, rank), so there is no random state to save.
+        torch.manual_seed(mix(recipe.seed, step, engine.rank))
+        kind = kind_of(step)
+        where = f"step {step + 1}, {kind} batch, rank {engine.rank}"
+        meters.record(step + 1, kind, train_step(engine, group, loss_function, count_items, where))
+        if (step + 1) % recipe.save_every == 0 or step + 1 == end_step:
+            if validate is not None:
+                meters.event(step + 1, "valid", validate(step + 1))
+            save(step + 1)
+            meters.pause()
+
+
+def seed_everything(seed: int) -> None:
+    """Make what is drawn next on this rank (initial weights) the same on every rank."""
+    torch.manual_seed(mix(seed))
+
+
+def describe_run(facts: dict[str, Any]) -> str:
+    """One line about a run for its start."""
+    return " | ".join(f"{name} {value:,}" if isinstance(value, int) else f"{name} {value}" for name, value in facts.items())

@@ -1,0 +1,179 @@
+"""Recipes: YAML files and command-line flags become validated, immutable dataclasses.
+
+A recipe is flat: each field is a line of YAML and a flag of the same name. Flags win over the file, the file over the
+defaults. All problems of a recipe are reported at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import os
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from data_tools.files import atomic_path
+
+RecipeT = TypeVar("RecipeT", bound="TrainingRecipe")
+
+
+def option(default: Any, help: str) -> Any:
+    """A recipe field with its default and the explanation that `--help` prints."""
+    return dataclasses.field(default=default, metadata={"help": help})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingRecipe:
+    """What every training run has, whatever its task."""
+
+    output: str = option("", "directory of the run: checkpoints, TensorBoard events, metrics.jsonl, curves.png")
+    engine: str = option("deepspeed", "deepspeed, or plain: one process without DeepSpeed, the reference for ZeRO")
+    ds_config: str = option("zero3_bf16.json", "DeepSpeed's own settings: a file, or the name of one in ds_configs/")
+    cpu_processes: int = option(
+        1, "processes to use without accelerators; DeepSpeed itself starts one for each NUMA node, however many cores"
+    )
+    seed: int = option(1, "seed of initialisation, dropout, order of samples and masks")
+    steps: int = option(1000, "number of optimizer updates")
+    accumulation_steps: int = option(1, "forward and backward passes for each update, which divide the batch")
+    learning_rate: float = option(1e-4, "peak learning rate")
+    warmup_steps: int = option(100, "updates in which the learning rate rises linearly from zero to its peak")
+    adam_beta1: float = option(0.9, "Adam: decay of the first moment")
+    adam_beta2: float = option(0.999, "Adam: decay of the second moment")
+    adam_epsilon: float = option(1e-6, "Adam: epsilon")
+    weight_decay: float = option(0.01, "decoupled weight decay (AdamW), on every parameter as in fairseq")
+    clip_norm: float = option(1.0, "largest global gradient norm; 0 = never clipped")
+    activation_checkpointing: bool = option(False, "recompute activations in the backward pass to save memory")
+    log_every: int = option(10, "updates between two lines of metrics.jsonl and TensorBoard")
+    save_every: int = option(1000, "updates between checkpoints; the last update always makes one")
+    keep_checkpoints: int = option(2, "newest checkpoints to keep; older ones are deleted")
+    resume: str = option("no", "no; auto = go on from the newest checkpoint if there is one; or a step")
+    loader_workers: int = option(1, "processes on each rank that read and mask batches ahead of the model")
+
+    def problems(self) -> list[str]:
+        """One sentence for each value that cannot be; empty for a sound recipe."""
+        found = []
+        if not self.output:
+            found.append("output is not set: name the directory of the run")
+        if self.engine not in ("deepspeed", "plain"):
+            found.append(f"engine {self.engine!r} must be 'deepspeed' or 'plain'")
+        for name in ("steps", "accumulation_steps", "log_every", "save_every", "keep_checkpoints", "cpu_processes"):
+            if self.__dict__[name] < 1:
+                found.append(f"{name} {self.__dict__[name]} must be at least 1")
+        for name in ("learning_rate", "adam_epsilon"):
+            if self.__dict__[name] <= 0:
+                found.append(f"{name} {self.__dict__[name]} must be above 0")
+        for name in ("warmup_steps", "weight_decay", "clip_norm", "loader_workers"):
+            if self.__dict__[name] < 0:
+                found.append(f"{name} {self.__dict__[name]} must not be negative")
+        for name in ("adam_beta1", "adam_beta2"):
+            if not 0 <= self.__dict__[name] < 1:
+                found.append(f"{name} {self.__dict__[name]} must be at least 0 and below 1")
+        if self.resume not in ("no", "auto") and not self.resume.isdecimal():
+            found.append(f"resume {self.resume!r} must be 'no', 'auto' or a step")
+        return found
+
+
+def parse_recipe(recipe_class: type[RecipeT], argv: Sequence[str], default_config: Path | None = None) -> RecipeT:
+    """The recipe that a command line asks for: `--config FILE`, then one flag for each field that differs from it.
+
+    Environment variables such as ${DATA} in text fields are replaced. Raises ValueError with every problem at once.
+    """
+    parser = argparse.ArgumentParser(
+        description=recipe_class.__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("--config", type=Path, default=default_config, help="recipe in YAML; its fields are the flags below")
+    parser.add_argument("--local_rank", type=int, default=0, help=argparse.SUPPRESS)  # the launcher passes it
+    parser.add_argument("--validate_only", action="store_true", help="check the recipe, print it and stop")
+    for field in dataclasses.fields(recipe_class):
+        # `--resume` alone means auto, and `--some_switch` alone means true.
+        bare = {"resume": "auto"}.get(field.name, "true" if isinstance(field.default, bool) else None)
+        parser.add_argument(
+            f"--{field.name}",
+            nargs="?" if bare else None,
+            const=bare,
+            metavar=field.name.upper(),
+            default=argparse.SUPPRESS,
+            help=f"{field.metadata['help']} (default of the recipe: {field.default!r})",
+        )
+    given = vars(parser.parse_args(argv))
+    config, _, validate_only = given.pop("config"), given.pop("local_rank"), given.pop("validate_only")
+    recipe = build_recipe(recipe_class, {**(read_yaml(config) if config else {}), **given}, config)
+    if validate_only:
+        print(yaml.safe_dump(dataclasses.asdict(recipe), sort_keys=False), end="")
+        raise SystemExit(0)
+    return recipe
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The fields of a recipe file. Raises ValueError when it is not a flat mapping."""
+    if not path.is_file():
+        raise ValueError(f"{path}: no such recipe")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict) or any(isinstance(value, dict | list) for value in values.values()):
+        raise ValueError(f"{path}: expected plain 'field: value' lines without nesting")
+    return values
+
+
+def build_recipe(recipe_class: type[RecipeT], values: Mapping[str, Any], source: Path | None) -> RecipeT:
+    """A validated recipe from raw values (YAML scalars or flag strings). Raises ValueError with every problem."""
+    kinds = typing.get_type_hints(recipe_class)
+    converted, problems = {}, []
+    for name, value in values.items():
+        if name not in kinds:
+            close = difflib.get_close_matches(str(name), kinds, n=1)
+            problems.append(f"unknown field {name!r}" + (f", did you mean {close[0]!r}?" if close else ""))
+            continue
+        try:
+            converted[name] = _convert(kinds[name], value)
+        except ValueError as error:
+            problems.append(f"{name}: {error}")
+    recipe = recipe_class(**converted)
+    problems += recipe.problems()
+    if problems:
+        raise ValueError(f"recipe {source or '(command line)'}: " + "; ".join(problems))
+    return recipe
+
+
+def _convert(kind: Any, value: Any) -> Any:
+    """`value`, a YAML scalar or a flag's string, as `kind`: str, int, float, bool, or one of these or None."""
+    if isinstance(kind, types.UnionType):
+        if value is None or value in ("null", "none", ""):
+            return None
+        kind = next(arm for arm in typing.get_args(kind) if arm is not types.NoneType)
+    if kind is bool:
+        word = str(value).lower()
+        if word not in ("true", "false"):
+            raise ValueError(f"expected true or false, found {value!r}")
+        return word == "true"
+    if kind is str:
+        if isinstance(value, bool):  # YAML reads a bare `no` as false
+            return "yes" if value else "no"
+        expanded = os.path.expandvars(str(value))
+        if "${" in expanded:
+            raise ValueError(f"environment variable in {value!r} is not set")
+        return expanded
+    try:
+        # YAML reads 2e-4 as text, and 1000.0 is a fine number of steps.
+        number = float(value)
+        if kind is float:
+            return number
+        if not number.is_integer():
+            raise ValueError
+        return int(value) if isinstance(value, str) and value.lstrip("-").isdecimal() else int(number)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"expected {'a number' if kind is float else 'a whole number'}, found {value!r}") from None
+
+
+def save_recipe(recipe: TrainingRecipe, path: Path) -> None:
+    """Write the resolved recipe, as `--config` reads it."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(yaml.safe_dump(dataclasses.asdict(recipe), sort_keys=False), encoding="utf-8")

@@ -1,0 +1,94 @@
+"""Which sample comes n-th: a pure function, with no list of samples and no state.
+
+Languages (and language pairs) are drawn with probability proportional to n^alpha; inside one, samples are walked by a
+pseudo-random permutation that is computed, not stored, so each is seen once before any is seen again.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping
+from itertools import accumulate
+
+WORD = (1 << 64) - 1
+
+
+def smoothed_probabilities(counts: Mapping[str, int], alpha: float) -> dict[str, float]:
+    """Probability of each key, proportional to its share of `counts` to the power `alpha` (SPEC section 2).
+
+    Raises ValueError when there is nothing to draw from.
+    """
+    total = sum(counts.values())
+    if total < 1:
+        raise ValueError("nothing to sample from: every count is zero")
+    weights = {key: (count / total) ** alpha if count else 0.0 for key, count in counts.items()}
+    norm = sum(weights.values())
+    return {key: weight / norm for key, weight in weights.items()}
+
+
+def mix(*values: int) -> int:
+    """A 64-bit hash of integers, equal on every machine and in every process (splitmix64's finaliser, chained)."""
+    state = 0
+    for value in values:
+        state = (state ^ (value & WORD)) + 0x9E3779B97F4A7C15 & WORD
+        state = (state ^ (state >> 30)) * 0xBF58476D1CE4E5B9 & WORD
+        state = (state ^ (state >> 27)) * 0x94D049BB133111EB & WORD
+        state ^= state >> 31
+    return state
+
+
+def permute(index: int, size: int, key: int) -> int:
+    """Where a pseudo-random permutation of range(size), chosen by `key`, sends `index`; O(1) time and memory.
+
+    A Feistel network permutes the smallest power of two that holds `size`; results outside the range are sent through
+    again (cycle walking), fewer than two passes on average.
+    """
+    if not 0 <= index < size:
+        raise ValueError(f"index {index} is outside range({size})")
+    right_bits = (max(1, (size - 1).bit_length()) + 1) // 2
+    left_bits = max(1, (size - 1).bit_length()) - right_bits
+    while True:
+        left, right = index >> right_bits, index & ((1 << right_bits) - 1)
+        for round_number in range(4):
+            # The halves may differ by a bit, so rounds alternate between them instead of swapping.
+            if round_number % 2 == 0:
+                left ^= mix(key, round_number, right) & ((1 << left_bits) - 1)
+            else:
+                right ^= mix(key, round_number, left) & ((1 << right_bits) - 1)
+        index = (left << right_bits) | right
+        if index < size:
+            return index
+
+
+class Schedule:
+    """The endless sequence of (language, occurrence) draws, addressable by position.
+
+    Positions come in blocks of 2^20. In each block every language has its exact share (rounded, at least one place),
+    in an order that differs from block to block. `occurrence` counts earlier draws of that language.
+    """
+
+    BLOCK = 1 << 20
+
+    def __init__(self, probabilities: Mapping[str, float], key: int) -> None:
+        self.languages = sorted(language for language, p in probabilities.items() if p > 0)
+        exact = [probabilities[language] * self.BLOCK for language in self.languages]
+        places = [max(1, int(share)) for share in exact]
+        # Rounding leaves a few places over or wanting; the commonest language takes the difference.
+        places[max(range(len(exact)), key=exact.__getitem__)] += self.BLOCK - sum(places)
+        self.places = places
+        self.ends = list(accumulate(places))
+        self.key = key
+
+    def __getitem__(self, position: int) -> tuple[str, int]:
+        """(language, how often it was drawn before) at `position`, counted from 0."""
+        block, within = divmod(position, self.BLOCK)
+        place = permute(within, self.BLOCK, mix(self.key, block))
+        which = bisect_right(self.ends, place)
+        start = self.ends[which] - self.places[which]
+        return self.languages[which], block * self.places[which] + place - start
+
+
+def walk(occurrence: int, size: int, key: int) -> int:
+    """Index in range(size) of the `occurrence`-th draw: each epoch a new permutation, without replacement inside it."""
+    epoch, position = divmod(occurrence, size)
+    return permute(position, size, mix(key, epoch))
