@@ -20,7 +20,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from pretrain.launch import launched_ranks
+from pretrain.launch import launched_ranks, quiet_libraries
 from pretrain.recipe import TrainingRecipe
 
 DS_CONFIGS = Path(__file__).resolve().parent.parent / "ds_configs"
@@ -331,8 +331,7 @@ class DeepSpeedEngine:
 
 def start_deepspeed(log_dir: Path) -> Any:
     """The deepspeed module with the process group up, its messages in `log_dir`/deepspeed-rank<n>.log."""
-    if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    quiet_libraries()
     rank = int(os.environ.get("RANK", "0"))
     log_dir.mkdir(parents=True, exist_ok=True)
     with open(log_dir / f"deepspeed-rank{rank}.log", "a", encoding="utf-8") as log, contextlib.redirect_stdout(log):
@@ -366,8 +365,7 @@ def consolidated_weights(checkpoint_dir: Path) -> dict[str, Tensor]:
     plain = checkpoint_dir / "plain_engine.pt"
     if plain.is_file():
         return torch.load(plain, map_location="cpu", weights_only=True)["model"]
-    if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    quiet_libraries()
     with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):
         from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
 

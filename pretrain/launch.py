@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable
 
 from data_tools.cli import EXIT_BAD_INPUT, run_main
@@ -32,6 +33,17 @@ def run_on_ranks(main: Callable[[], None]) -> None:
         # the first rank of the machine has told it.
         time.sleep(5)
         sys.exit(EXIT_BAD_INPUT)
+
+
+def quiet_libraries() -> None:
+    """Keep what DeepSpeed and transformers would say about themselves off the terminal; call it before using them."""
+    import torch
+    from transformers.utils.logging import disable_progress_bar
+
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed guesses the same, with a warning
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
+    disable_progress_bar()
 
 
 def relaunch_on_cpu(num_processes: int) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from data_tools.shards import Manifest
 from pretrain.embedded import embedded_data
-from pretrain.launch import launched_rank, launched_ranks, relaunch_on_cpu, run_on_ranks
+from pretrain.launch import launched_rank, launched_ranks, quiet_libraries, relaunch_on_cpu, run_on_ranks
 from pretrain.recipe import TrainingRecipe, option, parse_recipe
 
 TINY = Path(__file__).resolve().parent / "recipes" / "tiny.yaml"
@@ -88,6 +88,7 @@ def pretrain(recipe: PretrainRecipe, data_dir: Path, run_dir: Path) -> None:
     from pretrain.meters import Meters
     from pretrain.plot import plot_curves
 
+    quiet_libraries()
     read_ds_config(recipe.ds_config)
     manifest = Manifest.load(data_dir)
     options = PretrainingOptions(
