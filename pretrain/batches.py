@@ -85,9 +85,10 @@ class MonoSource:
     """Windows of one language's documents, each cut into two adjacent segments x and y.
 
     Document d of a shard, tokens [a_d, b_d) in it, owns windows number F(d) to F(d+1) with F(d) = d + a_d // W, where
-    W is the most tokens that x and y hold together. So it has b_d // W - a_d // W + 1 windows of equal size, none larger
-    than W but for a sentence that is; all windows together hold each sentence; and the number of a shard's windows follows
-    from its header. F grows with d, so a window's document is found by bisection, without a list of samples.
+    W is the most tokens that x and y hold together. So it has b_d // W - a_d // W + 1 windows of equal size, none
+    larger than W but for a sentence that is; all windows together hold each sentence; and the number of a shard's
+    windows follows from its header. F grows with d, so a window's document is found by bisection, without a list of
+    samples.
     """
 
     def __init__(self, shards: OpenShards, infos: Sequence[ShardInfo], window_tokens: int) -> None:
@@ -106,7 +107,9 @@ class MonoSource:
 
     def _window(self, shard: Shard, index: int) -> tuple[np.ndarray, np.ndarray]:
         def first_token(sentence: int) -> int:
-            return shard.num_tokens if sentence == shard.num_sequences else int(shard.offsets[sentence]) // shard.itemsize
+            return (
+                shard.num_tokens if sentence == shard.num_sequences else int(shard.offsets[sentence]) // shard.itemsize
+            )
 
         def first_window(document: int) -> int:
             return document + first_token(int(shard.documents[document])) // self.window_tokens
@@ -198,7 +201,9 @@ class PretrainingBatches(Dataset):
             raise ValueError(f"{data_dir}: neither monolingual nor parallel sentences; prepare a corpus first")
         self.batch_pairs = {MONO: options.mono_batch_pairs, BILINGUAL: options.bilingual_batch_pairs}
         shares = world_size * accumulation_steps
-        wrong = [f"{kind}_batch_pairs {self.batch_pairs[kind]}" for kind in self.kinds if self.batch_pairs[kind] % shares]
+        wrong = [
+            f"{kind}_batch_pairs {self.batch_pairs[kind]}" for kind in self.kinds if self.batch_pairs[kind] % shares
+        ]
         if wrong:
             raise ValueError(
                 f"{' and '.join(wrong)} cannot be divided evenly by {world_size} ranks x {accumulation_steps} "
@@ -220,7 +225,8 @@ class PretrainingBatches(Dataset):
         is_mono = kind == MONO
         rate = self.options.mono_mask_rate if is_mono else self.options.bilingual_mask_rate
         max_length = self.options.mono_max_length if is_mono else self.options.bilingual_max_length
-        xs, ys = [], []
+        xs: list[tuple[np.ndarray, np.ndarray]] = []
+        ys: list[tuple[np.ndarray, np.ndarray]] = []
         for sample in range(first, first + micro_pairs):
             x, y, rng = self.kinds[kind].sample(sample)
             for ids, rows in ((x, xs), (y, ys)):
@@ -250,9 +256,7 @@ def framed(ids: np.ndarray, max_length: int) -> np.ndarray:
     return np.concatenate(([BOS_ID], ids[: max_length - 2], [EOS_ID])).astype(np.int64)
 
 
-def concatenated(
-    x: tuple[np.ndarray, np.ndarray], y: tuple[np.ndarray, np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
+def concatenated(x: tuple[np.ndarray, np.ndarray], y: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """(ids, labels) of TLM's `<s> x </s> </s> y </s>` from those of `<s> x </s>` and `<s> y </s>`, masks kept."""
     y_ids, y_labels = y[0].copy(), y[1]
     y_ids[0] = EOS_ID  # XLM-R's separator takes the place of y's <s>

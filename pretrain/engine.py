@@ -34,8 +34,19 @@ RECIPE_OWNED = (
     "gradient_clipping",
 )
 # What DeepSpeed reads at the top level of its config. It ignores what it does not know, so a misspelt key would.
-DEEPSPEED_KEYS = ("bf16", "fp16", "torch_autocast", "zero_optimization", "comms_logger", "flops_profiler", "checkpoint",
-                  "communication_data_type", "wall_clock_breakdown", "data_types", "zero_allow_untested_optimizer")  # fmt: skip
+DEEPSPEED_KEYS = (
+    "bf16",
+    "fp16",
+    "torch_autocast",
+    "zero_optimization",
+    "comms_logger",
+    "flops_profiler",
+    "checkpoint",
+    "communication_data_type",
+    "wall_clock_breakdown",
+    "data_types",
+    "zero_allow_untested_optimizer",
+)
 
 
 class Engine(Protocol):
@@ -103,9 +114,7 @@ def read_ds_config(name: str) -> dict[str, Any]:
     return config
 
 
-def build_engine(
-    model: nn.Module, recipe: TrainingRecipe, lr_factor: Callable[[int], float], log_dir: Path
-) -> Engine:
+def build_engine(model: nn.Module, recipe: TrainingRecipe, lr_factor: Callable[[int], float], log_dir: Path) -> Engine:
     """An engine that trains those parameters of `model` which require a gradient.
 
     `lr_factor` maps an update's number, from 0, to a factor of the recipe's peak learning rate. DeepSpeed's messages

@@ -47,9 +47,13 @@ def export(run_dir: Path, output: Path, step: int | None, dtype: str) -> Path:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("run", type=Path, help="directory of a pre-training run")
-    parser.add_argument("--output", type=Path, required=True, help="directory to make; AutoModel.from_pretrained opens it")
+    parser.add_argument(
+        "--output", type=Path, required=True, help="directory to make; AutoModel.from_pretrained opens it"
+    )
     parser.add_argument("--step", type=int, help="checkpoint to export (the newest by default)")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="type of the weights")
+    parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="type of the weights"
+    )
     arguments = parser.parse_args()
     print(export(arguments.run, arguments.output, arguments.step, arguments.dtype))
 

@@ -73,4 +73,6 @@ def seed_everything(seed: int) -> None:
 
 def describe_run(facts: dict[str, Any]) -> str:
     """One line about a run for its start."""
-    return " | ".join(f"{name} {value:,}" if isinstance(value, int) else f"{name} {value}" for name, value in facts.items())
+    return " | ".join(
+        f"{name} {value:,}" if isinstance(value, int) else f"{name} {value}" for name, value in facts.items()
+    )

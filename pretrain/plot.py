@@ -23,7 +23,7 @@ def plot_curves(run_dir: Path) -> Path:
         for name, value in line.items():
             if isinstance(value, int | float) and name != "step":
                 series[name].append((line["step"], value))
-    panels = sorted({name.split("/")[0] for name in series if "/" in name}) + ["lr", "grad_norm", "tokens_per_second"]
+    panels = [*sorted({name.split("/")[0] for name in series if "/" in name}), "lr", "grad_norm", "tokens_per_second"]
     columns = 3
     rows = -(-len(panels) // columns)
     figure, axes = pyplot.subplots(rows, columns, figsize=(4.6 * columns, 3.2 * rows), squeeze=False)

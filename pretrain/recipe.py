@@ -87,7 +87,9 @@ def parse_recipe(recipe_class: type[RecipeT], argv: Sequence[str], default_confi
     parser = argparse.ArgumentParser(
         description=recipe_class.__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--config", type=Path, default=default_config, help="recipe in YAML; its fields are the flags below")
+    parser.add_argument(
+        "--config", type=Path, default=default_config, help="recipe in YAML; its fields are the flags below"
+    )
     parser.add_argument("--local_rank", type=int, default=0, help=argparse.SUPPRESS)  # the launcher passes it
     parser.add_argument("--validate_only", action="store_true", help="check the recipe, print it and stop")
     for field in dataclasses.fields(recipe_class):

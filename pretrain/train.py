@@ -26,14 +26,18 @@ class PretrainRecipe(TrainingRecipe):
 
     data: str = option("embedded", "directory that data_tools.prepare made; 'embedded' = the corpus that ships with us")
     init_from: str | None = option(None, "directory of an XLM-R or a VECO to start from; null = random weights")
-    num_hidden_layers: int = option(4, "layers of a new model (the following shape fields, too, are for init_from: null)")
+    num_hidden_layers: int = option(
+        4, "layers of a new model (the following shape fields, too, are for init_from: null)"
+    )
     hidden_size: int = option(128, "width")
     num_attention_heads: int = option(4, "attention heads")
     intermediate_size: int = option(512, "width of the feed-forward module")
     max_position_embeddings: int = option(514, "positions: the longest sequence + 2")
     dropout: float = option(0.1, "dropout behind every module and the embeddings")
     attention_dropout: float = option(0.1, "dropout of attention weights")
-    cross_attention_steps: int = option(0, "updates of a first phase that trains the cross-attention alone (from XLM-R)")
+    cross_attention_steps: int = option(
+        0, "updates of a first phase that trains the cross-attention alone (from XLM-R)"
+    )
     alpha: float = option(0.5, "languages and pairs are drawn in proportion to (number of sentences) ^ alpha")
     mono_batch_pairs: int = option(64, "pairs of adjacent segments in a global monolingual batch")
     bilingual_batch_pairs: int = option(64, "sentence pairs in a global bilingual batch")
@@ -110,7 +114,9 @@ def pretrain(recipe: PretrainRecipe, data_dir: Path, run_dir: Path) -> None:
     for begin, end, only_cross_attention in phases(recipe):
         if start < end:
             checkpoint = None if found is None else found[1]
-            train_phase(recipe, model, dataset, manifest, run_dir, meters, begin, start, end, only_cross_attention, checkpoint)
+            train_phase(
+                recipe, model, dataset, manifest, run_dir, meters, begin, start, end, only_cross_attention, checkpoint
+            )
             start, found = end, None
     meters.close()
     if is_first:
@@ -172,8 +178,9 @@ def train_phase(
 
 def build_model(recipe: PretrainRecipe, manifest: Manifest) -> Any:
     """A new model of the recipe's shape, or the XLM-R or VECO that it names."""
-    from pretrain.loop import seed_everything
     from transformers import AutoConfig
+
+    from pretrain.loop import seed_everything
     from veco import VecoConfig, VecoForPreTraining
     from veco.convert import from_xlm_roberta
 
@@ -259,6 +266,7 @@ def pretraining_losses(model: Any, batch: dict[str, Any], num_items: Any) -> dic
 def count_predicted(batch: dict[str, Any]) -> Any:
     """Predicted tokens (3,) of x, y and TLM in a micro-batch."""
     import torch
+
     from pretrain.masking import IGNORED
 
     names = ("labels", "pair_labels", "tlm_labels")

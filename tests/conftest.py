@@ -44,10 +44,13 @@ def random_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "de": [write_shard(data_dir, f"mono/de/{number:05}", documents(30)) for number in range(2)],
         "en": [write_shard(data_dir, "mono/en/00000", documents(20))],
     }
-    pairs = {side: write_shard(data_dir, f"parallel/de-en/00000.{side}", [[sentence() for _ in range(90)]]) for side in ("de", "en")}
-    Manifest(
-        version=1, tokenizer_sha256="0" * 64, vocab_size=VOCAB_SIZE, mono=mono, parallel={"de-en": [pairs]}
-    ).save(data_dir)
+    pairs = {
+        side: write_shard(data_dir, f"parallel/de-en/00000.{side}", [[sentence() for _ in range(90)]])
+        for side in ("de", "en")
+    }
+    Manifest(version=1, tokenizer_sha256="0" * 64, vocab_size=VOCAB_SIZE, mono=mono, parallel={"de-en": [pairs]}).save(
+        data_dir
+    )
     (data_dir / "tokenizer").mkdir()
     (data_dir / "tokenizer" / "tokenizer_config.json").write_text("{}")
     return data_dir

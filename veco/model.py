@@ -58,7 +58,7 @@ def check_input_ids(input_ids: Tensor, config: VecoConfig) -> None:
 
 
 def position_ids_of(input_ids: Tensor, pad_token_id: int | None, pad_position: int) -> Tensor:
-    """Positions (B, T) counted over real tokens from `pad_position + 1`; padding keeps `pad_position` (fairseq, XLM-R)."""
+    """Positions (B, T) of real tokens, from `pad_position + 1` on; padding has `pad_position` (fairseq, XLM-R)."""
     if pad_token_id is None:
         steps = torch.arange(1, input_ids.shape[1] + 1, device=input_ids.device)
         return steps.expand_as(input_ids) + pad_position
@@ -133,9 +133,7 @@ class VecoModel(VecoPreTrainedModel):
             states_BTD = layer(states_BTD, mask, encoder_hidden_states, pair_mask)
             if keep_all:
                 all_states.append(states_BTD)
-        output = BaseModelOutput(
-            last_hidden_state=states_BTD, hidden_states=tuple(all_states) if keep_all else None
-        )
+        output = BaseModelOutput(last_hidden_state=states_BTD, hidden_states=tuple(all_states) if keep_all else None)
         return output if return_dict is None or return_dict else output.to_tuple()
 
 

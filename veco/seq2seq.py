@@ -140,8 +140,7 @@ class VecoForConditionalGeneration(VecoWithLMHead, GenerationMixin):
             if input_ids is None:
                 raise ValueError("expected input_ids or encoder_outputs, found neither")
             encoder_outputs = self.veco(input_ids, attention_mask)
-        elif not isinstance(encoder_outputs, BaseModelOutput):
-            encoder_outputs = BaseModelOutput(last_hidden_state=encoder_outputs[0])
+        source_BSD = encoder_outputs[0]
         if decoder_input_ids is None:
             if labels is None:
                 raise ValueError("expected decoder_input_ids or labels, found neither")
@@ -159,7 +158,7 @@ class VecoForConditionalGeneration(VecoWithLMHead, GenerationMixin):
         positions = torch.arange(first, first + decoder_input_ids.shape[1], device=decoder_input_ids.device)[None]
         states = self.decoder(
             self.veco.embeddings(decoder_input_ids, positions),
-            encoder_outputs.last_hidden_state,
+            source_BSD,
             attention_mask,
             decoder_attention_mask,
             past_key_values,
@@ -172,7 +171,7 @@ class VecoForConditionalGeneration(VecoWithLMHead, GenerationMixin):
             loss=loss,
             logits=logits,
             past_key_values=past_key_values,
-            encoder_last_hidden_state=encoder_outputs.last_hidden_state,
+            encoder_last_hidden_state=source_BSD,
         )
         return output if return_dict is None or return_dict else output.to_tuple()
 

@@ -16,7 +16,9 @@ class TranslationRecipe(TrainingRecipe):
     """Fine-tune a pre-trained VECO for translation. Values of the paper: VECO (ACL 2021), section 3."""
 
     init_from: str = option("", "directory of a pre-trained VECO (pretrain.export makes it); its tokenizer is used too")
-    init: str = option("pretrained", "pretrained, or random: init_from's shape and tokenizer with fresh weights, to compare")
+    init: str = option(
+        "pretrained", "pretrained, or random: init_from's shape and tokenizer with fresh weights, to compare"
+    )
     decoder_layers: int | None = option(None, "layers of the decoder; null = as many as the encoder")
     decoder_layers_from: str = option("last", "which pre-trained layers become the decoder: last or first (table 4)")
     target_language: str = option("", "code such as de; its tag __de__ starts the decoder")
@@ -43,7 +45,9 @@ class TranslationRecipe(TrainingRecipe):
             if not 0 <= self.__dict__[name] < 1:
                 found.append(f"{name} {self.__dict__[name]} must be at least 0 and below 1")
         if self.max_length < 4 or self.max_tokens < self.max_length:
-            found.append(f"max_tokens {self.max_tokens} must be at least max_length {self.max_length}, and that at least 4")
+            found.append(
+                f"max_tokens {self.max_tokens} must be at least max_length {self.max_length}, and that at least 4"
+            )
         return found
 
 
@@ -112,7 +116,9 @@ def finetune(recipe: TranslationRecipe, run_dir: Path) -> None:
         recipe,
         RankBatches(train, engine.rank, engine.world_size),  # type: ignore[arg-type]
         kind_of=lambda step: "train",
-        loss_function=lambda module, batch, num_items: translation_loss(module, batch, num_items, recipe.label_smoothing),
+        loss_function=lambda module, batch, num_items: translation_loss(
+            module, batch, num_items, recipe.label_smoothing
+        ),
         count_items=count_predicted,
         meters=meters,
         start_step=start,

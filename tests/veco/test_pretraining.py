@@ -1,0 +1,145 @@
+"""The objective against a plain reference: separate passes, full logits, autograd."""
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from veco import VecoConfig, VecoForMaskedLM, VecoForPreTraining
+from veco.pretraining import IGNORED
+
+
+@pytest.fixture
+def model(config: VecoConfig) -> VecoForPreTraining:
+    torch.manual_seed(1)
+    return VecoForPreTraining(config)
+
+
+@pytest.fixture
+def batch(padded_batch) -> dict[str, torch.Tensor]:
+    """x of 12 columns, y of 9, and their concatenation; half of the tokens are predicted."""
+    torch.manual_seed(7)
+    x_ids, x_mask = padded_batch
+    y_ids = torch.randint(4, 59, (3, 9))
+    y_ids[1, 5:] = 1
+    y_mask = y_ids.ne(1).long()
+
+    def labels(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        chosen = (torch.rand(ids.shape) < 0.5) & mask.bool() & (ids > 3)
+        return torch.where(chosen, torch.randint(4, 59, ids.shape), IGNORED)
+
+    tlm_ids, tlm_mask = torch.cat([x_ids, y_ids], 1), torch.cat([x_mask, y_mask], 1)
+    return {
+        "input_ids": x_ids,
+        "attention_mask": x_mask,
+        "labels": labels(x_ids, x_mask),
+        "pair_input_ids": y_ids,
+        "pair_attention_mask": y_mask,
+        "pair_labels": labels(y_ids, y_mask),
+        "tlm_input_ids": tlm_ids,
+        "tlm_attention_mask": tlm_mask,
+        "tlm_labels": labels(tlm_ids, tlm_mask),
+    }
+
+
+def reference_losses(model: VecoForPreTraining, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Eq. 1 term by term: five separate passes and logits of every position."""
+    masked_lm = VecoForMaskedLM(model.config)
+    masked_lm.veco, masked_lm.lm_head = model.veco, model.lm_head
+    x, x_mask, y, y_mask = (batch[k] for k in ("input_ids", "attention_mask", "pair_input_ids", "pair_attention_mask"))
+    h_x, h_y = model.veco(x, x_mask)[0], model.veco(y, y_mask)[0]
+
+    def term(states: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return cross_entropy(model.lm_head(states).flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
+
+    s_x = model.veco(x, x_mask, h_y.detach(), y_mask)[0]
+    s_y = model.veco(y, y_mask, h_x.detach(), x_mask)[0]
+    return {
+        "mlm": term(h_x, batch["labels"]) + term(h_y, batch["pair_labels"]),
+        "ca_mlm": term(s_x, batch["labels"]) + term(s_y, batch["pair_labels"]),
+        "tlm": term(model.veco(batch["tlm_input_ids"], batch["tlm_attention_mask"])[0], batch["tlm_labels"]),
+    }
+
+
+def test_losses_and_gradients_equal_separate_passes(model, batch) -> None:
+    expected = reference_losses(model, batch)
+    torch.stack(list(expected.values())).sum().backward()
+    expected_grads = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+    model.zero_grad()
+    output = model(**batch)
+    output.loss.backward()
+    assert set(output.losses) == {"mlm", "ca_mlm", "tlm"}
+    for name, value in expected.items():
+        torch.testing.assert_close(output.losses[name], value, rtol=1e-5, atol=1e-5, msg=name)
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.grad, expected_grads[name], rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_no_gradient_of_s_losses_reaches_the_paired_h(model, batch) -> None:
+    sweeps: list[torch.Tensor] = []
+
+    def remember(module, inputs, output) -> None:
+        output.retain_grad()
+        sweeps.append(output)
+
+    model.veco.layers[-1].register_forward_hook(remember)
+    model(**batch).losses["ca_mlm"].backward()
+    h, s = sweeps[0], sweeps[1]
+    assert h.grad is None or h.grad.abs().sum() == 0, "an S loss has a gradient with respect to H"
+    assert s.grad.abs().sum() > 0
+    cross = [p.grad for n, p in model.named_parameters() if ".cross_attention.v_proj.weight" in n]
+    assert all(gradient is not None and gradient.abs().sum() > 0 for gradient in cross)
+
+
+def test_s_loss_of_x_alone_gives_y_no_gradient(model, batch) -> None:
+    """Looked at behind the embeddings, whose weights x and y share."""
+    embedded: list[torch.Tensor] = []
+
+    def remember(module, inputs, output) -> None:
+        output.retain_grad()
+        embedded.append(output)
+
+    model.veco.embeddings.register_forward_hook(remember)
+    model(**{**batch, "pair_labels": torch.full_like(batch["pair_labels"], IGNORED)}).losses["ca_mlm"].backward()
+    h_sweep, s_sweep = embedded[:2]
+    num_pairs = len(batch["input_ids"])
+    assert h_sweep.grad is None or h_sweep.grad.abs().sum() == 0
+    assert s_sweep.grad[:num_pairs].abs().sum() > 0
+    assert s_sweep.grad[num_pairs:].abs().sum() == 0
+
+
+def test_h_losses_give_cross_attention_no_gradient(model, batch) -> None:
+    losses = model(**batch).losses
+    (losses["mlm"] + losses["tlm"]).backward()
+    for name, parameter in model.named_parameters():
+        if ".cross_attention" in name:
+            assert parameter.grad is None or parameter.grad.abs().sum() == 0, name
+        elif "embeddings" not in name and "lm_head" not in name:
+            assert parameter.grad.abs().sum() > 0, name
+
+
+def test_monolingual_batch_has_no_tlm(model, batch) -> None:
+    without = {name: tensor for name, tensor in batch.items() if not name.startswith("tlm")}
+    output = model(**without)
+    assert set(output.losses) == {"mlm", "ca_mlm"}
+    torch.testing.assert_close(output.loss, sum(output.losses.values()))
+
+
+def test_global_counts_make_parts_add_up_to_the_whole(model, batch) -> None:
+    """A global batch split in two, one part without a predicted token in x, sums to the undivided loss."""
+    batch["labels"][:1] = IGNORED
+    whole = model(**batch).losses
+    counts = torch.stack([batch[name].ne(IGNORED).sum() for name in ("labels", "pair_labels", "tlm_labels")])
+    parts = [
+        model(**{name: tensor[rows] for name, tensor in batch.items()}, num_items_in_batch=counts).losses
+        for rows in (slice(0, 1), slice(1, 3))
+    ]
+    for name, value in whole.items():
+        torch.testing.assert_close(parts[0][name] + parts[1][name], value, rtol=1e-5, atol=1e-5)
+
+
+def test_nothing_predicted_is_zero_not_nan(model, batch) -> None:
+    for name in ("labels", "pair_labels", "tlm_labels"):
+        batch[name] = torch.full_like(batch[name], IGNORED)
+    output = model(**batch)
+    output.loss.backward()
+    assert output.loss.item() == 0.0
