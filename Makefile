@@ -1,0 +1,58 @@
+# `make demo` and `make test` each work alone on a fresh clone: they set up the environment first.
+PYTHON ?= python3
+VENV ?= .venv
+TORCH := 2.13.0
+RUN := $(VENV)/bin/python
+READY := $(VENV)/.ready
+# DeepSpeed would guess the same on a machine without accelerators, and warn.
+QUIET := PYTHONWARNINGS=ignore::FutureWarning
+CPU_INDEX := https://download.pytorch.org/whl/cpu
+
+.PHONY: help setup demo test test-all lint types format figures clean
+
+help:
+	@echo "make demo      the whole way on the embedded corpus: shards, pre-training, translation, BLEU"
+	@echo "make test      the test suite (make test-all adds the slow ones)"
+	@echo "make lint      ruff; make types: mypy; make format: let ruff rewrite"
+	@echo "make figures   draw the pictures of docs/ again"
+	@echo "make clean     remove the environment and runs/"
+
+setup: $(READY)
+
+# Without a GPU a CPU build of torch, from wherever pip finds one, else from PyTorch's own index.
+$(READY): setup.py constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	@if command -v nvidia-smi >/dev/null 2>&1; then \
+		$(RUN) -m pip install --quiet "torch==$(TORCH)"; \
+	else \
+		$(RUN) -m pip install --quiet "torch==$(TORCH)+cpu" 2>/dev/null \
+		|| $(RUN) -m pip install --quiet "torch==$(TORCH)" --index-url $(CPU_INDEX); \
+	fi
+	$(RUN) -m pip install --quiet --constraint constraints.txt --editable ".[test,dev]"
+	@touch $(READY)
+
+demo: setup
+	$(QUIET) $(RUN) -m finetune.demo --output runs/demo
+
+test: setup
+	$(QUIET) $(RUN) -m pytest -m "not slow and not gpu"
+
+test-all: setup
+	$(QUIET) $(RUN) -m pytest -m "not gpu"
+
+lint: setup
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+format: setup
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+types: setup
+	$(VENV)/bin/mypy
+
+figures: setup
+	$(RUN) docs/draw_flow.py
+
+clean:
+	rm -rf $(VENV) runs build *.egg-info
