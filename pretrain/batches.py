@@ -127,7 +127,8 @@ class MonoSource:
         length = stop - start
         from_token, to_token = (start + part * length // num_windows for part in (number, number + 1))
         begin, end = boundary(from_token), boundary(to_token)
-        if begin == end:  # inside one very long sentence, of which an earlier window could only take the head
+        if begin == end:  # inside one long sentence, of which an earlier window may only have taken the head
+            to_token = max(to_token, from_token + 1)
             return split_in_two(shard.tokens[from_token:to_token], np.array([to_token - from_token]))
         return split_in_two(shard.tokens[first_token(begin) : first_token(end)], shard.lengths[begin:end])
 

@@ -1,0 +1,87 @@
+from pathlib import Path
+
+import pytest
+
+from finetune.mt.train import TranslationRecipe
+from pretrain.engine import DS_CONFIGS, read_ds_config
+from pretrain.recipe import build_recipe, parse_recipe, read_yaml, save_recipe
+from pretrain.train import PretrainRecipe
+
+ROOT = Path(__file__).resolve().parents[2]
+RECIPES = [(PretrainRecipe, path) for path in sorted((ROOT / "pretrain" / "recipes").glob("*.yaml"))]
+RECIPES += [(TranslationRecipe, path) for path in sorted((ROOT / "finetune" / "mt" / "recipes").glob("*.yaml"))]
+
+
+@pytest.mark.parametrize(("recipe_class", "path"), RECIPES, ids=lambda value: getattr(value, "stem", ""))
+def test_every_shipped_recipe_is_sound(recipe_class, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VECO_CORPORA", "/corpora")
+    monkeypatch.setenv("VECO_RUNS", "/runs")
+    recipe = build_recipe(recipe_class, read_yaml(path), path)
+    read_ds_config(recipe.ds_config)
+
+
+@pytest.mark.parametrize("path", sorted(DS_CONFIGS.glob("*.json")), ids=lambda path: path.stem)
+def test_every_ds_config_is_read(path: Path) -> None:
+    assert "zero_optimization" in read_ds_config(path.name)
+
+
+def test_flags_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("output: here\nlearning_rate: 2e-4\nsteps: 50\n")
+    recipe = parse_recipe(PretrainRecipe, ["--config", str(path), "--steps", "7", "--resume"])
+    assert (recipe.output, recipe.learning_rate, recipe.steps, recipe.warmup_steps) == ("here", 2e-4, 7, 100)
+    assert recipe.resume == "auto"
+
+
+def test_all_problems_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("output: x\nlearning_rat: 1\nsteps: many\nadam_beta1: 1.5\n")
+    with pytest.raises(ValueError) as error:
+        parse_recipe(PretrainRecipe, ["--config", str(path)])
+    message = str(error.value)
+    assert "unknown field 'learning_rat', did you mean 'learning_rate'?" in message
+    assert "steps: expected a whole number, found 'many'" in message
+    assert "adam_beta1 1.5 must be" in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "model: {layers: 3}\n", "a: b: c\n"])
+def test_files_that_are_no_recipes(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match="r.yaml"):
+        read_yaml(path)
+
+
+def test_unset_environment_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOWHERE_AT_ALL", raising=False)
+    with pytest.raises(ValueError, match="environment variable in"):
+        build_recipe(PretrainRecipe, {"output": "${NOWHERE_AT_ALL}/x"}, None)
+
+
+def test_saved_recipe_reads_back(tmp_path: Path) -> None:
+    recipe = build_recipe(PretrainRecipe, {"output": "x", "resume": False, "init_from": None, "alpha": "0.7"}, None)
+    assert recipe.resume == "no"
+    save_recipe(recipe, tmp_path / "recipe.yaml")
+    assert parse_recipe(PretrainRecipe, ["--config", str(tmp_path / "recipe.yaml")]) == recipe
+
+
+def test_phase_one_needs_a_start(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="cross_attention_steps needs init_from"):
+        build_recipe(PretrainRecipe, {"output": "x", "cross_attention_steps": 5}, None)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"bf16": {"enabled": "auto"}}', '"auto" is not understood'),
+        ('{"bf61": {}}', "unknown key bf61"),
+        ('{"optimizer": {}}', "optimizer belongs into the recipe"),
+        ("{", "not JSON"),
+    ],
+)
+def test_ds_configs_that_would_do_harm(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "ds.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=message):
+        read_ds_config(str(path))
