@@ -1,0 +1,50 @@
+"""Writes the embedded corpus: `python -m data_tools.toy_corpus --output DIR`."""
+
+import argparse
+from pathlib import Path
+
+from data_tools.cli import run_main
+from data_tools.toy_corpus.generate import write_corpus
+
+_DESCRIPTION = """Writes the embedded corpus: sentences of our own grammar in English, German, French and Russian.
+The same arguments always give the same files."""
+_LAYOUT = """layout of DIR:
+  mono/LANG.txt                 documents in one language, a sentence a line, an empty line between documents
+  parallel/A-B.A, A-B.B         aligned sentences, other ones for each of the six pairs
+  mt/{train,valid,test}.LANG    held-out sentences, aligned over all four languages; in no other file
+  corpus.yaml                   the input of data_tools.prepare; expects a tokenizer in DIR/tokenizer"""
+
+
+def main() -> None:
+    """Nothing; reads the command line and writes the files."""
+    arguments = _parser().parse_args()
+    sizes = {name: getattr(arguments, name) for name in ("documents", "pairs", "train", "valid", "test")}
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"--{name} must be at least 1, found {size}")
+    splits = {name: sizes[name] for name in ("train", "valid", "test")}
+    lines = write_corpus(arguments.output, sizes["documents"], sizes["pairs"], splits, arguments.seed)
+    for name, count in lines.items():
+        print(f"{arguments.output / name}: {count:,} sentences")
+
+
+def _parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m data_tools.toy_corpus",
+        description=_DESCRIPTION,
+        epilog=_LAYOUT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="directory to write, made if missing")
+    parser.add_argument("--documents", type=int, default=3000, help="documents for each language (default 3000)")
+    parser.add_argument("--pairs", type=int, default=4000, help="sentence pairs for each language pair (default 4000)")
+    parser.add_argument("--train", type=int, default=2000, help="held-out training sentences (default 2000)")
+    parser.add_argument("--valid", type=int, default=200, help="held-out validation sentences (default 200)")
+    parser.add_argument("--test", type=int, default=400, help="held-out test sentences (default 400)")
+    parser.add_argument("--seed", type=int, default=1, help="same seed, same files (default 1)")
+    return parser
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,139 @@
+"""Streams of documents and of aligned sentences, and the files of the embedded corpus."""
+
+import random
+from collections.abc import Callable, Collection, Iterable, Iterator
+from itertools import combinations, islice
+from pathlib import Path
+
+from data_tools.files import atomic_path
+from data_tools.toy_corpus import english, french, german, russian
+from data_tools.toy_corpus.lexicon import LANGUAGES
+from data_tools.toy_corpus.meaning import Sentence
+from data_tools.toy_corpus.sentences import draw_document, draw_sentence
+
+Quadruple = dict[str, str]
+_REALISERS: dict[str, Callable[[Sentence], str]] = {
+    "en": english.sentence,
+    "de": german.sentence,
+    "fr": french.sentence,
+    "ru": russian.sentence,
+}
+# Names of the six pairs: "de-en" and so on, alphabetical.
+LANGUAGE_PAIRS = tuple(combinations(sorted(LANGUAGES), 2))
+# So many draws in a row that bring nothing new mean that the grammar is used up.
+_MAX_FRUITLESS_DRAWS = 100_000
+
+
+def realise(meaning: Sentence, language: str) -> str:
+    """The sentence that says `meaning` in `language`; ValueError for a language that the grammar does not have."""
+    if language not in _REALISERS:
+        raise ValueError(f"no language {language!r} in the embedded corpus; it has {', '.join(LANGUAGES)}")
+    return _REALISERS[language](meaning)
+
+
+def generate_quadruples(count: int, seed: int, excluded: Collection[str] = ()) -> Iterator[Quadruple]:
+    """`count` sentences in all four languages, by language; no sentence comes twice in any language.
+
+    Sentences in `excluded`, of whatever language, do not occur. Raises ValueError if the grammar has no more sentences.
+    """
+    seen: set[str] = set()
+    generator = random.Random(f"pairs {seed}")
+    found = fruitless = 0
+    while found < count:
+        meaning = draw_sentence(generator)
+        quadruple = {language: realise(meaning, language) for language in LANGUAGES}
+        # Sentences of two languages can be equal only by accident, so one set serves all.
+        if any(text in seen or text in excluded for text in quadruple.values()):
+            fruitless += 1
+            if fruitless > _MAX_FRUITLESS_DRAWS:
+                raise ValueError(f"the grammar gave no new sentence after {found:,} of {count:,}; ask for fewer")
+            continue
+        seen.update(quadruple.values())
+        found, fruitless = found + 1, 0
+        yield quadruple
+
+
+def generate_pairs(
+    source: str, target: str, count: int, seed: int, excluded: Collection[str] = ()
+) -> Iterator[tuple[str, str]]:
+    """`count` sentences in `source` with their translations in `target`; see `generate_quadruples`."""
+    for quadruple in generate_quadruples(count, seed, excluded):
+        yield quadruple[source], quadruple[target]
+
+
+def generate_documents(language: str, count: int, seed: int, excluded: Collection[str] = ()) -> Iterator[list[str]]:
+    """`count` documents in `language`, each a list of sentences; sentences in `excluded` are left out.
+
+    Languages have different documents for the same seed. Within a document no sentence comes twice.
+    """
+    generator = random.Random(f"documents {language} {seed}")
+    for _ in range(count):
+        sentences: list[str] = []
+        while not sentences:
+            texts = [realise(meaning, language) for meaning in draw_document(generator)]
+            sentences = [text for text in dict.fromkeys(texts) if text not in excluded]
+        yield sentences
+
+
+def write_corpus(directory: Path, documents: int, pairs: int, splits: dict[str, int], seed: int) -> dict[str, int]:
+    """The number of lines of each file written below `directory`; the layout is in `__main__`'s help.
+
+    `documents` are per language, `pairs` per pair of languages, `splits` gives the sentences of each held-out file. All
+    sentences of one run are drawn in one stream without repetition, so the held-out ones are in no other file, and no
+    two language pairs share a sentence.
+    """
+    held_out = sum(splits.values())
+    total = held_out + pairs * len(LANGUAGE_PAIRS)
+    stream = generate_quadruples(total, seed)
+    for folder in ("mono", "parallel", "mt"):
+        (directory / folder).mkdir(parents=True, exist_ok=True)
+    lines: dict[str, int] = {}
+    excluded: set[str] = set()
+    for split, size in splits.items():
+        quadruples = list(islice(stream, size))
+        excluded.update(text for quadruple in quadruples for text in quadruple.values())
+        for language in LANGUAGES:
+            texts = [quadruple[language] for quadruple in quadruples]
+            lines[f"mt/{split}.{language}"] = _write_lines(directory / "mt" / f"{split}.{language}", texts)
+    for first, second in LANGUAGE_PAIRS:
+        quadruples = list(islice(stream, pairs))
+        for language in (first, second):
+            name = f"parallel/{first}-{second}.{language}"
+            lines[name] = _write_lines(directory / name, (quadruple[language] for quadruple in quadruples))
+    for language in LANGUAGES:
+        name = f"mono/{language}.txt"
+        lines[name] = _write_lines(directory / name, _document_lines(language, documents, seed, excluded))
+    _write_lines(directory / "corpus.yaml", _corpus_yaml())
+    return lines
+
+
+def _document_lines(language: str, count: int, seed: int, excluded: Collection[str]) -> Iterator[str]:
+    """The sentences of the documents, with an empty line between documents."""
+    for index, sentences in enumerate(generate_documents(language, count, seed, excluded)):
+        if index:
+            yield ""
+        yield from sentences
+
+
+def _corpus_yaml() -> Iterator[str]:
+    """The lines of the CORPUS.yaml that `data_tools.prepare` reads, paths relative to it."""
+    yield "# The embedded corpus, written by data_tools.toy_corpus; paths are relative to this file."
+    yield "tokenizer: tokenizer"
+    yield "mono:"
+    for language in LANGUAGES:
+        yield f"  {language}: [mono/{language}.txt]"
+    yield "parallel:"
+    for first, second in LANGUAGE_PAIRS:
+        pair = f"{first}-{second}"
+        yield f"  {pair}:"
+        yield f"    - {{source: parallel/{pair}.{first}, target: parallel/{pair}.{second}}}"
+
+
+def _write_lines(path: Path, lines: Iterable[str]) -> int:
+    """The number of sentences written to `path`, which appears whole."""
+    count = 0
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+        for line in lines:
+            file.write(f"{line}\n")
+            count += bool(line)
+    return count

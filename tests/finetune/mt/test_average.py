@@ -1,0 +1,155 @@
+"""Averaging against the mean computed by hand, on tiny models that `save_pretrained` wrote."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForSeq2SeqLM, GenerationConfig
+
+from data_tools.cli import run_main
+from finetune.mt.average import average_run, checkpoints_of, main
+from veco import VecoConfig, VecoForConditionalGeneration
+
+
+def tiny_model(seed: int) -> VecoForConditionalGeneration:
+    torch.manual_seed(seed)
+    config = VecoConfig(
+        vocab_size=30,
+        hidden_size=8,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=20,
+        decoder_layers=1,
+        decoder_start_token_id=29,
+    )
+    return VecoForConditionalGeneration(config)
+
+
+def write_run(path: Path, steps: list[int]) -> Path:
+    for step in steps:
+        model = path / "checkpoints" / f"step-{step:07d}" / "model"
+        tiny_model(step).save_pretrained(model)
+        GenerationConfig(decoder_start_token_id=29, num_beams=step).save_pretrained(model)
+        (model / "tokenizer.json").write_text(json.dumps({"step": step}), encoding="utf-8")
+    return path
+
+
+def weights(run: Path, step: int) -> dict[str, torch.Tensor]:
+    return load_file(run / "checkpoints" / f"step-{step:07d}" / "model" / "model.safetensors")
+
+
+def test_mean_of_two_to_the_bit_and_it_loads(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", [100, 200, 1000])
+    chosen = average_run(run, 2, tmp_path / "mean")
+    assert [path.parent.name for path in chosen] == ["step-0000200", "step-0001000"]
+    a, b, mean = weights(run, 200), weights(run, 1000), load_file(tmp_path / "mean" / "model.safetensors")
+    assert mean.keys() == a.keys()
+    for name, tensor in mean.items():
+        # (a + b) / 2 in float32 is exact but for the rounding of the sum, which halving does not touch.
+        assert torch.equal(tensor, (a[name] + b[name]) / 2), name
+    loaded = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "mean")
+    assert isinstance(loaded, VecoForConditionalGeneration)
+    state = loaded.state_dict()
+    assert all(torch.equal(state[name], tensor) for name, tensor in mean.items())
+    # Whatever was tied is tied again: the head projects with the averaged embeddings.
+    embeddings = loaded.get_input_embeddings().weight
+    assert any(
+        parameter.data_ptr() == embeddings.data_ptr()
+        for name, parameter in loaded.named_parameters(remove_duplicate=False)
+        if name.startswith("lm_head")
+    )
+    # Everything else comes from the last checkpoint.
+    assert loaded.generation_config.num_beams == 1000
+    assert json.loads((tmp_path / "mean" / "tokenizer.json").read_text(encoding="utf-8")) == {"step": 1000}
+
+
+def test_bfloat16_is_summed_exactly_and_rounded_once(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", [1, 2, 3])
+    for step, value in ((1, 256.0), (2, 1.0), (3, 1.0)):  # 256 + 1 + 1 in bfloat16 alone would stay 256
+        path = run / "checkpoints" / f"step-{step:07d}" / "model" / "model.safetensors"
+        filled = {name: torch.full_like(t, value, dtype=torch.bfloat16) for name, t in load_file(path).items()}
+        save_file(filled, path, metadata={"format": "pt"})
+    average_run(run, 3, tmp_path / "mean")
+    for tensor in load_file(tmp_path / "mean" / "model.safetensors").values():
+        assert torch.equal(tensor, torch.full_like(tensor, 86.0))
+        assert tensor.dtype is torch.bfloat16
+
+
+def test_one_checkpoint_is_itself_and_an_old_output_is_replaced(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", [5, 7])
+    average_run(run, 2, tmp_path / "mean")
+    average_run(run, 1, tmp_path / "mean")
+    mean = load_file(tmp_path / "mean" / "model.safetensors")
+    assert all(torch.equal(mean[name], tensor) for name, tensor in weights(run, 7).items())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mean", "run"]  # no temporary is left
+
+
+def test_incomplete_checkpoints_do_not_count(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", [1, 2])
+    (run / "checkpoints" / "step-0000003" / "model").mkdir(parents=True)
+    (run / "checkpoints" / "latest").write_text("step-0000002", encoding="utf-8")
+    shutil.copytree(run / "checkpoints" / "step-0000002", run / "checkpoints" / ".step-0000004.tmp")
+    assert [path.parent.name for path in checkpoints_of(run)] == ["step-0000001", "step-0000002"]
+
+
+def test_too_few_checkpoints(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", [1, 2])
+    with pytest.raises(ValueError, match=r"has 2 complete checkpoints, but 10 were asked for: use --last 2"):
+        average_run(run, 10, tmp_path / "mean")
+    with pytest.raises(ValueError, match="at least 1"):
+        average_run(run, 0, tmp_path / "mean")
+    with pytest.raises(ValueError, match=r"none.checkpoints: no such directory"):
+        average_run(tmp_path / "none", 1, tmp_path / "mean")
+    assert not (tmp_path / "mean").exists()
+
+
+def test_checkpoints_that_do_not_fit(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", [1, 2])
+    path = run / "checkpoints" / "step-0000002" / "model" / "model.safetensors"
+    whole = load_file(path)
+    name = sorted(whole)[0]
+    save_file({**whole, name: torch.zeros(3)}, path)
+    with pytest.raises(ValueError, match=rf"{name} is F32 .* but F32 \[3\] in .*step-0000002"):
+        average_run(run, 2, tmp_path / "mean")
+    save_file({key: tensor for key, tensor in whole.items() if key != name}, path)
+    with pytest.raises(ValueError, match=rf"step-0000002.model has no tensor {name}, which .*step-0000001"):
+        average_run(run, 2, tmp_path / "mean")
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(ValueError, match="not a whole safetensors file"):
+        average_run(run, 2, tmp_path / "mean")
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["run"]
+    (tmp_path / "notes").mkdir()
+    with pytest.raises(ValueError, match="is no model directory"):
+        average_run(run, 1, tmp_path / "notes")
+
+
+def test_weights_in_several_files(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", [1, 2])
+    for step in (1, 2):
+        model = run / "checkpoints" / f"step-{step:07d}" / "model"
+        (model / "model.safetensors").unlink()
+        tiny_model(step).save_pretrained(model, max_shard_size="3KB")
+        assert not (model / "model.safetensors").exists()
+    average_run(run, 2, tmp_path / "mean")
+    one, two = tiny_model(1).state_dict(), tiny_model(2).state_dict()
+    assert sorted(path.name for path in (tmp_path / "mean").glob("model*")) == ["model.safetensors"]
+    loaded = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "mean").state_dict()
+    assert all(torch.equal(tensor, (one[name] + two[name]) / 2) for name, tensor in loaded.items())
+
+
+def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_run(tmp_path / "run", [1, 2])
+    arguments = ["average", str(run), "--output", str(tmp_path / "mean"), "--last"]
+    monkeypatch.setattr(sys, "argv", [*arguments, "2"])
+    main()
+    assert "mean of 2 checkpoints (step-0000001, step-0000002)" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", [*arguments, "3"])
+    with pytest.raises(SystemExit) as stopped:
+        run_main(main)
+    error = capsys.readouterr().err
+    assert stopped.value.code == 2 and error.startswith("error: ") and error.count("\n") == 1

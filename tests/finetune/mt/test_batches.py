@@ -1,0 +1,231 @@
+"""Batches by tokens: contents, limits, order, ranks; a bitext of digits so that ids can be read off."""
+
+import gzip
+import itertools
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from finetune.mt.batches import (
+    Bitext,
+    BitextReport,
+    Sentences,
+    SpecialIds,
+    TranslationBatches,
+    cut_by_tokens,
+    evaluation_indices,
+    micro_batch_index,
+    rank_indices,
+    tokenizer_encoder,
+)
+
+SPECIAL = SpecialIds(bos=0, eos=2, pad=1)
+TAG = 5
+
+
+def encode(lines: list[str]) -> list[list[int]]:
+    return [[int(word) for word in line.split()] for line in lines]
+
+
+def write(path: Path, lines: list[str]) -> Path:
+    path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def bitext_of(tmp_path: Path, source: list[str], target: list[str], max_length: int = 64) -> Bitext:
+    return Bitext.from_files(
+        write(tmp_path / "a.x", source),
+        write(tmp_path / "a.y", target),
+        encode,
+        decoder_start_token_id=TAG,
+        max_length=max_length,
+    )
+
+
+def random_bitext(num_pairs: int, seed: int, longest: int = 60) -> Bitext:
+    """Pairs whose lengths go together, as those of translations do; source token j of pair i is 10 + i."""
+    rng = np.random.default_rng(seed)
+    source_lengths = np.clip(rng.gamma(5.0, 3.0, num_pairs), 1, longest).astype(int)
+    target_lengths = np.clip(source_lengths * rng.normal(1.1, 0.15, num_pairs), 1, longest).astype(int)
+    return Bitext(
+        Sentences.of(np.full(length, 10 + i) for i, length in enumerate(source_lengths)),
+        Sentences.of(np.full(length, 10 + i) for i, length in enumerate(target_lengths)),
+        np.full(num_pairs, TAG, dtype=np.int32),
+        BitextReport(num_pairs, 0, 0, 0),
+    )
+
+
+def test_a_batch_to_the_number(tmp_path: Path) -> None:
+    batches = TranslationBatches(bitext_of(tmp_path, ["11 12", "13"], ["21", "22 23 24"]), 100, 1, SPECIAL)
+    assert len(batches) == 1
+    batch = batches[0]
+    if batch["input_ids"][0, 1] == 13:  # the order within the batch is drawn
+        batch = {name: tensor.flip(0) for name, tensor in batch.items()}
+    assert batch["input_ids"].tolist() == [[0, 11, 12, 2], [0, 13, 2, 1]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1, 1], [1, 1, 1, 0]]
+    assert batch["decoder_input_ids"].tolist() == [[5, 21, 1, 1], [5, 22, 23, 24]]
+    assert batch["labels"].tolist() == [[21, 2, -100, -100], [22, 23, 24, 2]]
+    assert {tensor.dtype for tensor in batch.values()} == {torch.int64}
+    assert batches.num_target_tokens(0) == 6
+    # 7 + 6 real tokens, 8 + 8 places.
+    assert batches.padding_share == pytest.approx(3 / 16)
+
+
+def test_files_plain_or_compressed_empty_and_long_lines_are_counted(tmp_path: Path) -> None:
+    source = ["1 2 3", "", "4", "5 6 7 8 9", "1", "   "]
+    target = ["1", "2", " ", "3 4 5 6 7 8", "1 2 3 4", ""]
+    with gzip.open(tmp_path / "a.x.gz", "wt", encoding="utf-8") as file:
+        file.writelines(line + "\n" for line in source)
+    bitext = Bitext.from_files(
+        tmp_path / "a.x.gz", write(tmp_path / "a.y", target), encode, decoder_start_token_id=TAG, max_length=5
+    )
+    # max_length 5 holds <s> x x x </s>, and tag y y y y | y y y y </s>.
+    assert [ids.tolist() for ids in map(bitext.source.__getitem__, range(3))] == [[1, 2, 3], [5, 6, 7], [1]]
+    assert [ids.tolist() for ids in map(bitext.target.__getitem__, range(3))] == [[1], [3, 4, 5, 6], [1, 2, 3, 4]]
+    assert bitext.report == BitextReport(num_lines=6, num_empty=3, num_cut_source=1, num_cut_target=1)
+    assert len(bitext) == 3
+    both = Bitext.concatenate([bitext, bitext])
+    assert len(both) == 6 and both.report.num_lines == 12
+    assert both.source[4].tolist() == [5, 6, 7] and both.target[5].tolist() == [1, 2, 3, 4]
+
+
+def test_bad_input(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"a\.x has 9,001 lines but .*a\.y has 5,000"):
+        bitext_of(tmp_path, ["1"] * 9001, ["1"] * 5000)
+    with pytest.raises(ValueError, match=r"no sentence pair in .* 2 pairs with an empty side"):
+        bitext_of(tmp_path, ["1", ""], ["", "1"])
+    with pytest.raises(ValueError, match="no sentence pair"):
+        bitext_of(tmp_path, [], [])
+    with pytest.raises(ValueError, match="at least 3"):
+        bitext_of(tmp_path, ["1"], ["1"], max_length=2)
+    with pytest.raises(FileNotFoundError):
+        Bitext.from_files(tmp_path / "none", tmp_path / "a.y", encode, decoder_start_token_id=TAG, max_length=9)
+    with pytest.raises(ValueError, match="max_tokens 6 is smaller than the longest sentence, 7 tokens"):
+        TranslationBatches(bitext_of(tmp_path, ["1", "1 2 3 4 5"], ["1", "1"]), 6, 1, SPECIAL)
+    with pytest.raises(IndexError):
+        TranslationBatches(bitext_of(tmp_path, ["1"], ["1"]), 6, 1, SPECIAL)[-1]
+
+
+class WordTokenizer:
+    """The part of transformers' tokenizer interface that is used; like it, it takes special strings at their word."""
+
+    vocabulary: ClassVar[dict[str, int]] = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "a": 4, "b": 5}
+    all_special_tokens: ClassVar[list[str]] = ["<s>", "<pad>", "</s>", "<unk>"]
+    all_special_ids: ClassVar[list[int]] = [0, 1, 2, 3]
+    unk_token_id = 3
+
+    def __call__(self, lines: list[str], add_special_tokens: bool, **_: bool) -> dict[str, list[list[int]]]:
+        assert not add_special_tokens
+        return {"input_ids": [[self.vocabulary.get(word, 3) for word in line.split()] for line in lines]}
+
+
+def test_text_never_yields_a_special_id_but_unknown() -> None:
+    assert tokenizer_encoder(WordTokenizer())(["a b", "a </s> c <pad>"]) == [[4, 5], [4, 3, 3, 3]]
+
+
+@settings(max_examples=60, deadline=None)
+@given(sizes=st.lists(st.integers(1, 30), max_size=80), max_tokens=st.integers(30, 200))
+def test_cut_by_tokens(sizes: list[int], max_tokens: int) -> None:
+    bounds = cut_by_tokens(np.asarray(sizes, dtype=np.int64), max_tokens)
+    pieces = [sizes[a:b] for a, b in itertools.pairwise(bounds)]
+    assert [size for piece in pieces for size in piece] == sizes
+    assert all(piece and len(piece) * max(piece) <= max_tokens for piece in pieces)
+    for piece, following in itertools.pairwise(pieces):  # none could have taken one more
+        assert (len(piece) + 1) * max([*piece, following[0]]) > max_tokens
+
+
+@settings(max_examples=25, deadline=None)
+@given(num_pairs=st.integers(1, 300), max_tokens=st.integers(64, 900), seed=st.integers(0, 99))
+def test_every_epoch_holds_every_pair_once(num_pairs: int, max_tokens: int, seed: int) -> None:
+    batches = TranslationBatches(random_bitext(num_pairs, seed), max_tokens, seed, SPECIAL)
+    for epoch in range(2):
+        seen = []
+        for k in range(epoch * len(batches), (epoch + 1) * len(batches)):
+            batch = batches[k]
+            assert max(batch["input_ids"].numel(), batch["labels"].numel()) <= max_tokens
+            assert batches.num_target_tokens(k) == int((batch["labels"] != -100).sum())
+            assert torch.equal(batch["attention_mask"], (batch["input_ids"] != SPECIAL.pad).long())
+            # The pair's number is written in its tokens: both sides of a row belong together.
+            assert torch.equal(batch["input_ids"][:, 1], batch["labels"][:, 0])
+            seen += (batch["input_ids"][:, 1] - 10).tolist()
+        assert sorted(seen) == list(range(num_pairs))
+
+
+def test_order_is_a_pure_function_of_seed_and_k() -> None:
+    bitext = random_bitext(2000, 1)
+    one, two = TranslationBatches(bitext, 500, 7, SPECIAL), TranslationBatches(bitext, 500, 7, SPECIAL)
+    late = len(one) * 3 + 5
+    expected = two[late]["input_ids"]  # asked for first, without the ones before
+    for k in (0, 3, len(one), late):
+        one.pair_indices(k)
+    assert torch.equal(one[late]["input_ids"], expected)
+
+    def epoch_of(batches: TranslationBatches, epoch: int) -> list[tuple[int, ...]]:
+        return [tuple(batches.pair_indices(epoch * len(batches) + k).tolist()) for k in range(len(batches))]
+
+    assert epoch_of(one, 0) == epoch_of(two, 0)
+    assert epoch_of(one, 0) != epoch_of(one, 1)  # another order …
+    assert sorted(epoch_of(one, 0)) == sorted(epoch_of(one, 1))  # … of the same batches
+    assert sorted(epoch_of(one, 0)) != sorted(epoch_of(TranslationBatches(bitext, 500, 8, SPECIAL), 0))
+
+
+def test_padding_is_low() -> None:
+    bitext = random_bitext(20_000, 3)
+    batches = TranslationBatches(bitext, 2048, 1, SPECIAL)
+    assert batches.padding_share < 0.05
+    counted = 0
+    for k in range(len(batches)):
+        counted += batches[k]["input_ids"].numel() + batches[k]["labels"].numel()
+    real = len(bitext.source.tokens) + len(bitext.target.tokens) + 3 * len(bitext)
+    assert batches.padding_share == pytest.approx(1 - real / counted)
+
+
+@pytest.mark.parametrize(("world_size", "accumulation"), [(1, 1), (2, 3), (3, 2)])
+def test_ranks_share_the_sequence_without_gap_or_overlap(world_size: int, accumulation: int) -> None:
+    ranks = [list(rank_indices(0, 10, rank, world_size, accumulation)) for rank in range(world_size)]
+    assert {len(indices) for indices in ranks} == {10 * accumulation}
+    assert sorted(k for indices in ranks for k in indices) == list(range(10 * accumulation * world_size))
+    resumed = [list(rank_indices(4, 6, rank, world_size, accumulation)) for rank in range(world_size)]
+    assert resumed == [indices[4 * accumulation :] for indices in ranks]
+    assert micro_batch_index(4, 0, 0, world_size, accumulation) == resumed[0][0]
+
+
+def test_tokens_of_a_step_are_those_of_all_ranks() -> None:
+    batches = TranslationBatches(random_bitext(400, 5), 300, 1, SPECIAL)
+    step, world_size, accumulation = len(batches) // 6, 2, 3  # crosses the end of the epoch
+    total = sum(
+        int((batches[k]["labels"] != -100).sum())
+        for rank in range(world_size)
+        for k in rank_indices(step, 1, rank, world_size, accumulation)
+    )
+    assert batches.num_target_tokens_of_step(step, world_size, accumulation) == total
+
+
+@settings(max_examples=50, deadline=None)
+@given(num_batches=st.integers(1, 50), world_size=st.integers(1, 8))
+def test_evaluation_counts_each_batch_once_in_equal_rounds(num_batches: int, world_size: int) -> None:
+    ranks = [evaluation_indices(num_batches, rank, world_size) for rank in range(world_size)]
+    assert len({len(indices) for indices in ranks}) == 1
+    assert sorted(k for indices in ranks for k, counts in indices if counts) == list(range(num_batches))
+    assert all(0 <= k < num_batches for indices in ranks for k, _ in indices)
+
+
+def test_in_a_data_loader_with_workers() -> None:
+    batches = TranslationBatches(random_bitext(300, 2), 400, 1, SPECIAL)
+    indices = rank_indices(0, 6, 1, 2, 1)
+    loader = torch.utils.data.DataLoader(batches, batch_size=None, sampler=indices, num_workers=1)
+    for k, batch in zip(indices, loader, strict=True):
+        assert all(torch.equal(batch[name], tensor) for name, tensor in batches[k].items())
+
+
+def test_several_directions_keep_their_tags() -> None:
+    german, french = random_bitext(50, 1), random_bitext(50, 2)
+    french = Bitext(french.source, french.target, np.full(50, TAG + 1, dtype=np.int32), french.report)
+    batches = TranslationBatches(Bitext.concatenate([german, french]), 10_000, 1, SPECIAL)
+    tags = torch.cat([batches[k]["decoder_input_ids"][:, 0] for k in range(len(batches))])
+    assert tags.bincount().tolist()[TAG:] == [50, 50]

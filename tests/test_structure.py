@@ -1,0 +1,99 @@
+"""The house rules that a machine can check: dependencies, packaging, documentation of commands."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("veco", "data_tools", "pretrain", "finetune")
+ALLOWED = {
+    "veco": {"veco"},
+    "data_tools": {"data_tools"},
+    "pretrain": {"veco", "data_tools", "pretrain"},
+    "finetune": {"veco", "data_tools", "pretrain", "finetune"},
+}
+MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+
+
+def imported(path: Path) -> set[str]:
+    """Full names of all modules that a file imports, wherever in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names.add(node.module or "")
+    return names
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_dependencies_point_one_way(path: Path) -> None:
+    package = path.relative_to(ROOT).parts[0]
+    ours = {name.split(".")[0] for name in imported(path)} & set(PACKAGES)
+    assert ours <= ALLOWED[package]
+
+
+def test_deepspeed_is_imported_in_one_file() -> None:
+    users = {path for path in MODULES if any(name.split(".")[0] == "deepspeed" for name in imported(path))}
+    assert users == {ROOT / "pretrain" / "engine.py"}
+
+
+def test_no_module_beside_a_train_script_shadows_the_standard_library() -> None:
+    for script in (path for path in MODULES if path.name == "train.py"):
+        neighbours = {path.stem for path in script.parent.glob("*.py")}
+        assert not neighbours & set(sys.stdlib_module_names), script
+
+
+def test_every_package_is_installed() -> None:
+    tree = ast.parse((ROOT / "setup.py").read_text(encoding="utf-8"))
+    call = next(node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "setup")
+    listed = next(ast.literal_eval(keyword.value) for keyword in call.keywords if keyword.arg == "packages")
+    existing = {".".join(path.parent.relative_to(ROOT).parts) for path in MODULES if path.name == "__init__.py"}
+    assert set(listed) == existing
+
+
+def test_every_module_has_a_docstring() -> None:
+    without = [
+        str(path.relative_to(ROOT))
+        for path in MODULES
+        if path.read_text(encoding="utf-8").strip()
+        and not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    ]
+    assert not without
+
+
+def test_every_module_is_imported() -> None:
+    names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in MODULES if path.name != "__main__.py"]
+    code = f"import importlib\nfor name in {names!r}: importlib.import_module(name)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("file", ["README.md", "docs/results.md"])
+def test_commands_in_the_documentation_exist(file: str) -> None:
+    """Every module, script and flag of the shown commands is there; `--help` of each is asked once."""
+    text = (ROOT / file).read_text(encoding="utf-8")
+    blocks = "\n".join(re.findall(r"```(?:sh|bash|console)\n(.*?)```", text, re.S)).replace("\\\n", " ")
+    commands = re.findall(
+        r"(?:python -m (\S+)|deepspeed (?:--\S+ (?!\S*\.py)\S+ |--no_ssh )*(\S+\.py))([^\n|>]*)", blocks
+    )
+    assert commands, f"{file} shows no command"
+    helps: dict[str, str] = {}
+    for module, script, arguments in commands:
+        target = ["-m", module] if module else [str(ROOT / script)]
+        key = module or script
+        if key not in helps:
+            result = subprocess.run(
+                [sys.executable, *target, "--help"], capture_output=True, text=True, check=False, cwd=ROOT
+            )
+            assert result.returncode == 0, f"{key}: {result.stderr}"
+            helps[key] = result.stdout
+        for flag in re.findall(r"(?<!\S)--[\w-]+", arguments):
+            assert flag in helps[key], f"{file}: {key} has no {flag}"
