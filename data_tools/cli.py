@@ -1,0 +1,62 @@
+"""What every command line of this project shares: one clear line on bad input, and a progress bar.
+
+Set VECO_TRACEBACK=1 in the environment to see where an error was raised.
+"""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, what shells report
+
+
+def run_main(main: Callable[[], None]) -> None:
+    """Nothing; runs `main` and exits with code 2 and one line `error: …` on stderr if it raises ValueError or OSError.
+
+    Other exceptions are mistakes of ours and keep their traceback.
+    """
+    try:
+        main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader of our output has left (`describe … | head`): not an error. Python would complain again while
+        # flushing at exit, so its stdout is pointed elsewhere first.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        sys.exit(EXIT_INTERRUPTED)
+    except (ValueError, OSError) as error:
+        if os.environ.get("VECO_TRACEBACK"):
+            traceback.print_exc()
+        sys.stderr.write(f"error: {one_line(error)}\n")
+        sys.exit(EXIT_BAD_INPUT)
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an exception on one line; an OSError is told as `path: reason`."""
+    if isinstance(error, OSError) and error.strerror:
+        named = [str(name) for name in (error.filename, error.filename2) if name is not None]
+        message = ": ".join([*named, error.strerror])
+    else:
+        message = str(error) or type(error).__name__
+    return "; ".join(line.strip() for line in message.splitlines() if line.strip())
+
+
+def progress_bar(transient: bool = False) -> Progress:
+    """A progress bar on stderr; where stderr is no terminal only its final state is printed, so logs stay short."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[unit]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=transient,
+        refresh_per_second=4,
+    )

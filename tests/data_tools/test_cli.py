@@ -1,0 +1,53 @@
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from data_tools.cli import one_line, run_main
+
+
+def _raise(error: BaseException) -> Callable[[], None]:
+    def main() -> None:
+        raise error
+
+    return main
+
+
+def test_user_errors_are_one_line_and_exit_2(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        run_main(_raise(ValueError("expected 3\n  found 4\n")))
+    assert exit_info.value.code == 2
+    assert capsys.readouterr().err == "error: expected 3; found 4\n"
+
+
+def test_os_errors_name_the_file(tmp_path: Path) -> None:
+    with pytest.raises(OSError) as error_info:
+        (tmp_path / "none").read_text()
+    assert one_line(error_info.value) == f"{tmp_path / 'none'}: No such file or directory"
+
+
+def test_our_mistakes_keep_their_traceback() -> None:
+    with pytest.raises(KeyError):
+        run_main(_raise(KeyError("x")))
+
+
+def test_interrupt(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        run_main(_raise(KeyboardInterrupt()))
+    assert exit_info.value.code == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_a_reader_that_leaves_is_no_error(environment: dict[str, str]) -> None:
+    script = "from data_tools.cli import run_main; run_main(lambda: [print('x' * 1000) for _ in range(10_000)])"
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+    )
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.read(10)
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait() == 0

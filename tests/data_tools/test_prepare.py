@@ -1,0 +1,242 @@
+import gzip
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from transformers import AutoTokenizer
+
+from data_tools.corpus import Corpus
+from data_tools.prepare import prepare
+from data_tools.shards import Manifest, Shard
+
+MODULE = "data_tools.prepare"
+
+
+@pytest.fixture
+def corpus_file(tmp_path: Path, tokenizer_dir: Path, sentences: dict[str, list[str]]) -> Path:
+    """A corpus of two languages and one pair in several files, with documents of five sentences."""
+    folder = tmp_path / "text"
+    folder.mkdir()
+    for part in range(3):
+        for language in ("de", "ru"):
+            lines = sentences[language][part * 100 : part * 100 + 100]
+            documents = ["\n".join(lines[i : i + 5]) + "\n" for i in range(0, 100, 5)]
+            (folder / f"mono{part}.{language}.gz").write_bytes(gzip.compress("\n".join(documents).encode()))
+            (folder / f"pair{part}.{language}").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    path = tmp_path / "corpus.yaml"
+    path.write_text(
+        f"""
+        tokenizer: {tokenizer_dir}
+        mono:
+          de: [text/mono*.de.gz]
+          ru: [text/mono*.ru.gz]
+        parallel:
+          de-ru: [{{source: text/pair*.de, target: text/pair*.ru}}]
+        """
+    )
+    return path
+
+
+def _prepare(corpus_file: Path, output: Path, num_workers: int = 1, shard_tokens: int = 1500) -> Manifest:
+    return prepare(Corpus.load(corpus_file), output, num_workers, shard_tokens)[0]
+
+
+def _content(directory: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+def test_shards_hold_the_text_in_order(
+    tmp_path: Path, corpus_file: Path, tokenizer_dir: Path, sentences: dict[str, list[str]]
+) -> None:
+    data = tmp_path / "data"
+    manifest = _prepare(corpus_file, data, num_workers=2)
+    tokenizer = AutoTokenizer.from_pretrained(data / "tokenizer")
+    assert manifest.vocab_size == len(tokenizer)
+    for language in ("de", "ru"):
+        shards = [Shard(data / info.prefix) for info in manifest.mono[language]]
+        assert len(shards) > 3, "the test wants more shards than files"
+        expected = tokenizer(sentences[language][:300], add_special_tokens=False)["input_ids"]
+        assert [ids.tolist() for shard in shards for ids in shard] == expected
+        assert sum(shard.num_documents for shard in shards) == 60
+        pair_sides = [Shard(data / sides[language].prefix) for sides in manifest.parallel["de-ru"]]
+        assert [ids.tolist() for shard in pair_sides for ids in shard] == expected
+    for sides in manifest.parallel["de-ru"]:
+        assert sides["de"].num_sequences == sides["ru"].num_sequences
+    assert [info.prefix for info in manifest.mono["de"][:2]] == ["mono/de/00000", "mono/de/00001"]
+    assert manifest.parallel["de-ru"][1]["ru"].prefix == "parallel/de-ru/00001.ru"
+    assert Manifest.load(data) == manifest
+    assert sorted(path.name for path in data.iterdir() if path.name != ".lock") == [
+        "manifest.json",
+        "mono",
+        "parallel",
+        "plan.json",
+        "tokenizer",
+    ]
+
+
+def test_the_tokenizer_is_copied_without_weights(tmp_path: Path, corpus_file: Path, tokenizer_dir: Path) -> None:
+    model_dir = tmp_path / "model"
+    shutil.copytree(tokenizer_dir, model_dir)
+    (model_dir / "model.safetensors").write_bytes(b"weights")
+    corpus_file.write_text(corpus_file.read_text().replace(str(tokenizer_dir), "model"))
+    _prepare(corpus_file, tmp_path / "data")
+    assert _content(tmp_path / "data" / "tokenizer") == _content(tokenizer_dir)
+
+
+def test_any_number_of_workers_gives_the_same_bytes(tmp_path: Path, corpus_file: Path) -> None:
+    for num_workers in (1, 2, 5):
+        _prepare(corpus_file, tmp_path / f"data{num_workers}", num_workers)
+    assert _content(tmp_path / "data1") == _content(tmp_path / "data2") == _content(tmp_path / "data5")
+
+
+def test_killed_at_any_time_a_second_run_completes_the_same_bytes(
+    tmp_path: Path, corpus_file: Path, environment: dict[str, str]
+) -> None:
+    _prepare(corpus_file, tmp_path / "undisturbed")
+    command = [
+        sys.executable,
+        "-m",
+        MODULE,
+        str(corpus_file),
+        "--output",
+        str(tmp_path / "data"),
+        "--shard-tokens",
+        "1500",
+    ]
+    return_codes = []
+    for delay in (0.3, 0.5, 0.6, 0.7, 0.8, 0.9, None):
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        if delay is not None:
+            time.sleep(delay)
+            process.send_signal(signal.SIGKILL)
+        return_codes.append(process.wait())
+    assert return_codes[0] == -signal.SIGKILL
+    assert return_codes[-1] == 0
+    assert _content(tmp_path / "data") == _content(tmp_path / "undisturbed")
+
+
+@pytest.mark.parametrize("num_moves", [0, 1, 10])
+def test_stopped_while_shards_get_their_names(
+    tmp_path: Path, corpus_file: Path, monkeypatch: pytest.MonkeyPatch, num_moves: int
+) -> None:
+    moved = []
+    replace = os.replace
+
+    def stops(source: Path, target: Path) -> None:
+        if len(moved) == num_moves:
+            raise KeyboardInterrupt
+        moved.append(target)
+        replace(source, target)
+
+    monkeypatch.setattr("data_tools.prepare.run_tasks", _run_tasks_then(monkeypatch, stops))
+    with pytest.raises(KeyboardInterrupt):
+        _prepare(corpus_file, tmp_path / "data")
+    monkeypatch.undo()
+    assert not (tmp_path / "data" / "manifest.json").exists()
+    _prepare(corpus_file, tmp_path / "data")
+    _prepare(corpus_file, tmp_path / "undisturbed")
+    assert _content(tmp_path / "data") == _content(tmp_path / "undisturbed")
+
+
+def _run_tasks_then(monkeypatch: pytest.MonkeyPatch, replace: Callable) -> Callable:
+    """run_tasks in this process, after which os.replace is `replace`: renames inside tasks are as always."""
+    from data_tools.tasks import run_task
+
+    def run(plan: list, num_workers: int) -> None:
+        for item in plan:
+            run_task(item.task)
+        monkeypatch.setattr("data_tools.prepare.os.replace", replace)
+
+    return run
+
+
+def test_finished_work_is_not_done_again(tmp_path: Path, corpus_file: Path, run_module: Callable) -> None:
+    broken = tmp_path / "text" / "pair2.ru"
+    whole = broken.read_bytes()
+    broken.write_bytes(whole + b"\xff\n")
+    with pytest.raises(ValueError, match=r"pair2\.ru: line 101 is not UTF-8"):
+        _prepare(corpus_file, tmp_path / "data")
+    results = {path: path.stat().st_mtime_ns for path in (tmp_path / "data" / ".tasks").glob("*/result.json")}
+    broken.write_bytes(whole)
+
+    moments = []
+    corpus = Corpus.load(corpus_file)
+    from data_tools import prepare as module
+
+    run_tasks = module.run_tasks
+
+    def run_and_look(plan: list, num_workers: int) -> None:
+        run_tasks(plan, num_workers)
+        moments.append({path: path.stat().st_mtime_ns for path in (tmp_path / "data" / ".tasks").glob("*/result.json")})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "run_tasks", run_and_look)
+        prepare(corpus, tmp_path / "data", 1, 1500)
+    assert len(results) >= 1, "the error should have come after some other input was done"
+    assert results.items() <= moments[0].items()
+    assert len(moments[0]) == 9
+
+    content = _content(tmp_path / "data")
+    broken.touch()  # known by its content
+    process = run_module(MODULE, corpus_file, "--output", tmp_path / "data", "--shard-tokens", "1500")
+    assert process.returncode == 0, process.stderr
+    assert "nothing to do" in process.stdout
+    assert _content(tmp_path / "data") == content
+
+
+def test_another_plan_needs_another_output(tmp_path: Path, corpus_file: Path) -> None:
+    _prepare(corpus_file, tmp_path / "data")
+    content = _content(tmp_path / "data")
+    with pytest.raises(ValueError, match="choose another output"):
+        _prepare(corpus_file, tmp_path / "data", shard_tokens=1501)
+    with (tmp_path / "text" / "pair0.de").open("a") as source, (tmp_path / "text" / "pair0.ru").open("a") as target:
+        source.write("mehr\n")
+        target.write("больше\n")
+    with pytest.raises(ValueError, match="choose another output"):
+        _prepare(corpus_file, tmp_path / "data")
+    assert _content(tmp_path / "data") == content
+
+
+def test_a_directory_of_something_else_is_left_alone(tmp_path: Path, corpus_file: Path) -> None:
+    with pytest.raises(ValueError, match="not made by data_tools"):
+        _prepare(corpus_file, tmp_path / "text")
+    assert not (tmp_path / "text" / ".lock").exists()
+
+
+def test_command_line(tmp_path: Path, corpus_file: Path, run_module: Callable) -> None:
+    with (tmp_path / "text" / "pair0.de").open("a") as source, (tmp_path / "text" / "pair0.ru").open("a") as target:
+        source.write("mehr\n\n")
+        target.write("\nбольше\n")
+    process = run_module(MODULE, corpus_file, "--output", tmp_path / "data", "--workers", "2")
+    assert process.returncode == 0, process.stderr
+    row = next(line for line in process.stdout.splitlines() if "de-ru" in line)
+    assert "300" in row and "2 empty_side" in row
+    assert "tokens/s" in process.stdout
+    assert Manifest.load(tmp_path / "data").dropped == {"parallel/de-ru": {"empty_side": 2}}
+
+
+def test_bad_input(tmp_path: Path, corpus_file: Path, run_module: Callable, assert_one_line_error: Callable) -> None:
+    def run() -> subprocess.CompletedProcess[str]:
+        return run_module(MODULE, corpus_file, "--output", tmp_path / "data")
+
+    with (tmp_path / "text" / "pair1.de").open("a") as file:
+        file.write("eine mehr\nund noch eine\n")
+    assert_one_line_error(run(), "pair1.de has 102 lines", "pair1.ru has 100")
+    (tmp_path / "text" / "pair1.de").unlink()
+    assert_one_line_error(run(), "text/pair*.de matches 2 files")
+    (tmp_path / "text" / "pair1.ru").unlink()
+    (tmp_path / "text" / "mono1.ru.gz").write_bytes(gzip.compress(b"a\nb\n" * 10_000)[:-20])
+    assert_one_line_error(run(), "mono1.ru.gz", "cut short")
+    for path in (tmp_path / "text").glob("mono*.ru.gz"):
+        path.write_bytes(gzip.compress(b"\n \n"))
+    assert_one_line_error(run(), "mono/ru: not one sentence in")
+    assert_one_line_error(run_module(MODULE, tmp_path / "none.yaml", "--output", tmp_path / "x"), "none.yaml")
+    assert_one_line_error(run_module(MODULE, corpus_file, "--output", tmp_path / "x", "--workers", "0"), "--workers 0")
+    assert not (tmp_path / "data" / "manifest.json").exists()
+    assert not (tmp_path / "data" / "mono").exists()
