@@ -22,6 +22,7 @@ from typing import Any
 from data_tools.cli import run_main
 from data_tools.files import atomic_path
 from data_tools.shards import Manifest
+from pretrain.launch import launcher_command
 from pretrain.meters import read_metrics
 from pretrain.train import TINY
 
@@ -135,8 +136,7 @@ def run_stage(stage: Stage, processes: int) -> None:
         return
     package = Path(__file__).resolve().parent.parent
     if stage.is_distributed:
-        launcher = ["-m", "deepspeed.launcher.runner", "--num_accelerators", str(processes), "--log_level", "warning"]
-        command = [sys.executable, *launcher, str(package / stage.command[0]), *stage.command[1:]]
+        command = launcher_command(processes, str(package / stage.command[0]), *stage.command[1:])
         shown = ["deepspeed", "--num_accelerators", str(processes), *stage.command]
     else:
         command = [sys.executable, "-m", *stage.command]

@@ -359,7 +359,11 @@ def start_deepspeed(log_dir: Path) -> Any:
         os.environ.setdefault("MASTER_PORT", "29500")
         # A shared-memory collective that DeepSpeed would compile for half a minute; training goes through gloo.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-        deepspeed.init_distributed(verbose=False)
+        try:
+            deepspeed.init_distributed(verbose=False)
+        except dist.DistNetworkError as error:
+            address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+            raise ValueError(f"{address}: {error}; give the launcher another --master_port") from None
     return deepspeed
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import time
 import warnings
@@ -46,6 +47,15 @@ def quiet_libraries() -> None:
     disable_progress_bar()
 
 
+def launcher_command(num_processes: int, *script_and_arguments: str) -> list[str]:
+    """What starts a script as `num_processes` on this machine, on a free port: several runs may share a machine."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    launcher = ["deepspeed.launcher.runner", "--num_accelerators", str(num_processes), "--master_port", str(port)]
+    return [sys.executable, "-m", *launcher, "--log_level", "warning", *script_and_arguments]
+
+
 def relaunch_on_cpu(num_processes: int) -> None:
     """Start this program again as `num_processes` on a machine without accelerators; returns where that is not wanted.
 
@@ -60,7 +70,5 @@ def relaunch_on_cpu(num_processes: int) -> None:
     if torch.cuda.is_available():
         return
     arguments = [argument for argument in sys.argv if not argument.startswith("--local_rank")]
-    launcher = ["-m", "deepspeed.launcher.runner", "--num_accelerators", str(num_processes), "--log_level", "warning"]
-    launcher += ["--master_port", os.environ.get("MASTER_PORT", "29500")]
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, *launcher, *arguments])
+    os.execv(sys.executable, launcher_command(num_processes, *arguments))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import random
 import subprocess
 import sys
 from pathlib import Path
+
+from pretrain.launch import launcher_command
 
 ROOT = Path(__file__).resolve().parents[2]
 LAUNCHER_VARIABLES = (
@@ -39,6 +40,4 @@ def run_module(module: str, *arguments: str) -> subprocess.CompletedProcess[str]
 
 def launch(script: str, *arguments: str, processes: int = 2) -> subprocess.CompletedProcess[str]:
     """`deepspeed --num_accelerators processes script arguments`, on a port of its own."""
-    launcher = ["-m", "deepspeed.launcher.runner", "--num_accelerators", str(processes), "--log_level", "warning"]
-    port = str(random.randrange(20_000, 50_000))
-    return run([sys.executable, *launcher, "--master_port", port, str(ROOT / script), *arguments])
+    return run(launcher_command(processes, str(ROOT / script), *arguments))
