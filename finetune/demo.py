@@ -136,7 +136,9 @@ def run_stage(stage: Stage, processes: int) -> None:
         return
     package = Path(__file__).resolve().parent.parent
     if stage.is_distributed:
-        command = launcher_command(processes, str(package / stage.command[0]), *stage.command[1:])
+        script, *arguments = stage.command
+        arguments += ["--cpu_processes", str(processes)]
+        command = launcher_command(processes, str(package / script), *arguments)
         shown = ["deepspeed", "--num_accelerators", str(processes), *stage.command]
     else:
         command = [sys.executable, "-m", *stage.command]
@@ -169,7 +171,7 @@ def table_rows(root: Path) -> list[tuple[str, str]]:
     shards = [info for infos in manifest.mono.values() for info in infos]
     sides = [info for pairs in manifest.parallel.values() for pair in pairs for info in pair.values()]
     num_pairs = sum(next(iter(pair.values())).num_sequences for pairs in manifest.parallel.values() for pair in pairs)
-    documents, sentences = (sum(getattr(info, f"num_{what}") for info in shards) for what in ("documents", "sequences"))
+    documents, sentences = sum(info.num_documents for info in shards), sum(info.num_sequences for info in shards)
     rows = [
         ("corpus, monolingual", f"{len(manifest.mono)} languages, {documents:,} documents, {sentences:,} sentences"),
         ("corpus, parallel", f"{len(manifest.parallel)} pairs of languages, {num_pairs:,} sentence pairs"),

@@ -84,18 +84,20 @@ class ParallelSource:
 class MonoSource:
     """Windows of one language's documents, each cut into two adjacent segments x and y.
 
-    Document d of a shard, tokens [a_d, b_d) in it, owns windows number F(d) to F(d+1) with F(d) = d + a_d // W, where
-    W is the most tokens that x and y hold together. So it has b_d // W - a_d // W + 1 windows of equal size, none
-    larger than W but for a sentence that is; all windows together hold each sentence; and the number of a shard's
-    windows follows from its header. F grows with d, so a window's document is found by bisection, without a list of
-    samples.
+    Document d of a shard, tokens [a_d, b_d) in it, owns windows number F(d) to F(d+1) with F(d) = d + a_d // W. So it
+    has b_d // W - a_d // W + 1 windows, of equal size up to whole sentences and none larger than W plus the sentence
+    that crosses its end; all windows together hold every sentence; and the number of a shard's windows follows from
+    its header. F grows with d, so a window's document is found by bisection, without a list of samples.
     """
 
-    def __init__(self, shards: OpenShards, infos: Sequence[ShardInfo], window_tokens: int) -> None:
+    def __init__(self, shards: OpenShards, infos: Sequence[ShardInfo], segment_tokens: int) -> None:
+        """`segment_tokens` is the most that x, and that y, may hold."""
         self.shards = shards
         self.prefixes = [info.prefix for info in infos]
-        self.window_tokens = window_tokens
-        self.ends = list(accumulate(info.num_documents + info.num_tokens // window_tokens for info in infos))
+        self.segment_tokens = segment_tokens
+        # An eighth of x and y together stays free for the sentence that crosses a window's end.
+        self.window_tokens = 2 * segment_tokens - segment_tokens // 4
+        self.ends = list(accumulate(info.num_documents + info.num_tokens // self.window_tokens for info in infos))
 
     def __len__(self) -> int:
         return self.ends[-1]
@@ -129,18 +131,25 @@ class MonoSource:
         begin, end = boundary(from_token), boundary(to_token)
         if begin == end:  # inside one long sentence, of which an earlier window may only have taken the head
             to_token = max(to_token, from_token + 1)
-            return split_in_two(shard.tokens[from_token:to_token], np.array([to_token - from_token]))
-        return split_in_two(shard.tokens[first_token(begin) : first_token(end)], shard.lengths[begin:end])
+            return split_in_two(
+                shard.tokens[from_token:to_token], np.array([to_token - from_token]), self.segment_tokens
+            )
+        tokens = shard.tokens[first_token(begin) : first_token(end)]
+        return split_in_two(tokens, shard.lengths[begin:end], self.segment_tokens)
 
 
-def split_in_two(tokens: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Adjacent segments x and y: cut at the sentence end nearest the middle, a single sentence in its middle."""
-    middle = len(tokens) // 2
-    cut = middle
-    if len(lengths) > 1:
-        inner_ends = np.cumsum(lengths[:-1])
-        cut = int(inner_ends[np.abs(inner_ends - middle).argmin()])
-    return tokens[:cut], tokens[cut:]
+def split_in_two(tokens: np.ndarray, lengths: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray]:
+    """Adjacent segments x and y of at most `limit` tokens each, from whole sentences of the given lengths.
+
+    They are cut at the sentence end nearest the middle, or in the middle of a sentence where no end leaves both within
+    `limit`. Of more than 2 x `limit` tokens the outer ends are lost, never those where x and y meet.
+    """
+    cut = middle = len(tokens) // 2
+    inner_ends = np.cumsum(lengths[:-1])
+    fitting = inner_ends[(inner_ends <= limit) & (len(tokens) - inner_ends <= limit)]
+    if len(fitting):
+        cut = int(fitting[np.abs(fitting - middle).argmin()])
+    return tokens[:cut][-limit:], tokens[cut:][:limit]
 
 
 class KindOfBatch:
@@ -184,8 +193,11 @@ class PretrainingBatches(Dataset):
         self.mask_id = manifest.vocab_size - 1
         shards = OpenShards(data_dir)
         self.kinds: dict[str, KindOfBatch] = {}
-        window = 2 * (options.mono_max_length - 2)
-        mono = {lang: MonoSource(shards, infos, window) for lang, infos in manifest.mono.items() if total(infos)}
+        mono = {
+            lang: MonoSource(shards, infos, options.mono_max_length - 2)
+            for lang, infos in manifest.mono.items()
+            if total(infos)
+        }
         if mono:
             sentences = {lang: total(manifest.mono[lang]) for lang in mono}
             self.kinds[MONO] = KindOfBatch(dict(mono), sentences, options, salt=0)

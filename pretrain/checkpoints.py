@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
 import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from data_tools.files import sync_directory, sync_file
 from pretrain.engine import Engine
-from pretrain.recipe import TrainingRecipe, save_recipe
+from pretrain.launch import launched_ranks
+from pretrain.recipe import TrainingRecipe, read_yaml, save_recipe
 
 STATE_FILE = "state.json"
+RECIPE_FILE = "recipe.yaml"
+# Fields that a resumed run may change: where things are, how they are shown and kept, and how long it goes on.
+FREE_FIELDS = frozenset(
+    [
+        "output",
+        "resume",
+        "data",
+        "init_from",
+        "steps",
+        "log_every",
+        "save_every",
+        "keep_checkpoints",
+        "loader_workers",
+        "cpu_processes",
+    ]
+)
 
 
 def checkpoints_of(run_dir: Path) -> dict[int, Path]:
@@ -46,13 +66,49 @@ def find_checkpoint(run_dir: Path, wanted: str) -> tuple[int, Path] | None:
     return int(wanted), found[int(wanted)]
 
 
+def check_same_run(checkpoint: Path, recipe: TrainingRecipe, state: Mapping[str, Any]) -> None:
+    """Raise ValueError when a checkpoint was made with other data, ranks or recipe than the run that would go on.
+
+    `state` is what `save_checkpoint` would note now. Fields of the recipe outside FREE_FIELDS must be equal.
+    """
+    before = json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
+    problems = [f"{name} was {before[name]}, is {state[name]}" for name in state if before[name] != state[name]]
+    old, new = read_yaml(checkpoint / RECIPE_FILE), dataclasses.asdict(recipe)
+    problems += [
+        f"{name} was {old.get(name)}, is {value}"
+        for name, value in new.items()
+        if name not in FREE_FIELDS and old.get(name) != value
+    ]
+    if problems:
+        raise ValueError(f"{checkpoint} cannot be resumed: {'; '.join(problems)}")
+
+
+def run_state(data_fingerprint: str) -> dict[str, Any]:
+    """What must be the same when a run goes on, beside its recipe."""
+    return {"data_fingerprint": data_fingerprint, "world_size": launched_ranks()}
+
+
+def drop_checkpoints_after(engine: Engine, run_dir: Path, step: int) -> None:
+    """Delete checkpoints beyond `step`, from which a run goes on: they belong to what is given up."""
+    if engine.rank == 0:
+        for number, path in checkpoints_of(run_dir).items():
+            if number > step:
+                remove(path)
+    engine.barrier()
+
+
 def save_checkpoint(
-    engine: Engine, run_dir: Path, step: int, recipe: TrainingRecipe, state: dict[str, Any], extra: Any = None
+    engine: Engine,
+    run_dir: Path,
+    step: int,
+    recipe: TrainingRecipe,
+    state: Mapping[str, Any],
+    add_files: Callable[[Path], None],
 ) -> None:
     """Write checkpoint `step` and delete all but the newest `recipe.keep_checkpoints`; every rank calls it.
 
-    All ranks write into `step-N.partial`; when all are done, rank 0 renames it. `extra`, if given, is called with that
-    directory on every rank and may add files. Many nodes need a file system that they share.
+    All ranks write into `step-N.partial`; when all are done, rank 0 renames it. `add_files` is called with that
+    directory on every rank. Many nodes need a file system that they share.
     """
     final = run_dir / "checkpoints" / f"step-{step:08d}"
     partial = final.with_name(final.name + ".partial")
@@ -60,29 +116,27 @@ def save_checkpoint(
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
     engine.barrier()
-    engine.save(partial, {"step": step})
-    if extra is not None:
-        extra(partial)
+    engine.save(partial)
+    add_files(partial)
     engine.barrier()
     if engine.rank == 0:
-        save_recipe(recipe, partial / "recipe.yaml")
+        save_recipe(recipe, partial / RECIPE_FILE)
         (partial / STATE_FILE).write_text(json.dumps({**state, "step": step}, indent=1), encoding="utf-8")
-        sync_tree(partial)
-        shutil.rmtree(final, ignore_errors=True)
+        for path in partial.rglob("*"):
+            sync_directory(path) if path.is_dir() else sync_file(path)
+        sync_directory(partial)
+        if final.exists():
+            remove(final)
         os.replace(partial, final)
+        sync_directory(final.parent)
         for old in list(checkpoints_of(run_dir).values())[: -recipe.keep_checkpoints]:
-            shutil.rmtree(old)
+            remove(old)
     engine.barrier()
 
 
-def read_state(checkpoint_dir: Path) -> dict[str, Any]:
-    """What `save_checkpoint` noted about the run: step, data fingerprint, world size."""
-    return json.loads((checkpoint_dir / STATE_FILE).read_text(encoding="utf-8"))
-
-
-def sync_tree(directory: Path) -> None:
-    """Flush every file below a directory to disk, so that a rename never outlives its content."""
-    for path in directory.rglob("*"):
-        if path.is_file():
-            with open(path, "rb") as file:
-                os.fsync(file.fileno())
+def remove(checkpoint: Path) -> None:
+    """Delete a checkpoint; renamed first, so that a kill half-way leaves none that looks complete."""
+    doomed = checkpoint.with_name(checkpoint.name + ".deleted")
+    shutil.rmtree(doomed, ignore_errors=True)
+    os.replace(checkpoint, doomed)
+    shutil.rmtree(doomed)

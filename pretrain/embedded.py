@@ -40,9 +40,9 @@ def make(directory: Path) -> None:
     run_module("data_tools.toy_corpus", "--output", str(directory / "text"))
     mono = sorted(str(path) for path in (directory / "text" / "mono").glob("*.txt"))
     tokenizer = directory / "text" / "tokenizer"
-    run_module(
-        "data_tools.train_tokenizer", "--input", *mono, "--vocab-size", str(VOCABULARY_SIZE), "--output", str(tokenizer)
-    )
+    if not tokenizer.exists():  # an interrupted call may have got this far
+        size = str(VOCABULARY_SIZE)
+        run_module("data_tools.train_tokenizer", "--input", *mono, "--vocab-size", size, "--output", str(tokenizer))
     run_module("data_tools.prepare", str(directory / "text" / "corpus.yaml"), "--output", str(directory / "data"))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -64,10 +65,13 @@ class Engine(Protocol):
         """Add gradients of `loss`, this rank's share of the global loss in this accumulation step."""
 
     def step(self) -> None:
-        """Close an accumulation step; after the last one, clip, update the weights, advance the learning rate."""
+        """Close an accumulation step; after the last one, clip, update the weights, advance the learning rate.
 
-    def grad_norm(self) -> float:
-        """Global gradient norm of the last update, before clipping."""
+        Raises RuntimeError when the gradient norm is not finite; the weights keep their values then.
+        """
+
+    def grad_norm(self) -> float | None:
+        """Global gradient norm of the last update, before clipping; None where the ZeRO stage does not tell."""
 
     def learning_rate(self) -> float:
         """Learning rate of the last update."""
@@ -78,11 +82,11 @@ class Engine(Protocol):
     def barrier(self) -> None:
         """Wait for all ranks."""
 
-    def save(self, directory: Path, client_state: Mapping[str, Any]) -> None:
+    def save(self, directory: Path) -> None:
         """Write what `load` needs to go on exactly; every rank calls it."""
 
-    def load(self, directory: Path, weights_only: bool) -> None:
-        """Go on from what `save` wrote; `weights_only` leaves out optimizer and schedule."""
+    def load(self, directory: Path) -> None:
+        """Go on from what `save` wrote: weights, optimizer, schedule."""
 
     def full_state_dict(self) -> dict[str, Tensor]:
         """All weights on rank 0, an empty dict elsewhere; every rank calls it."""
@@ -114,6 +118,13 @@ def read_ds_config(name: str) -> dict[str, Any]:
     return config
 
 
+def check_engine(recipe: TrainingRecipe) -> None:
+    """Raise ValueError when no engine can be built from the recipe; looks at files and environment only."""
+    read_ds_config(recipe.ds_config)
+    if recipe.engine == "plain" and launched_ranks() > 1:
+        raise ValueError(f"engine 'plain' is for one process, the launcher started {launched_ranks()}")
+
+
 def build_engine(model: nn.Module, recipe: TrainingRecipe, lr_factor: Callable[[int], float], log_dir: Path) -> Engine:
     """An engine that trains those parameters of `model` which require a gradient.
 
@@ -122,8 +133,6 @@ def build_engine(model: nn.Module, recipe: TrainingRecipe, lr_factor: Callable[[
     """
     ds_config = read_ds_config(recipe.ds_config)
     if recipe.engine == "plain":
-        if launched_ranks() > 1:
-            raise ValueError(f"engine 'plain' is for one process, the launcher started {launched_ranks()}")
         return PlainEngine(model, recipe, lr_factor, ds_config)
     return DeepSpeedEngine(model, recipe, lr_factor, ds_config, log_dir)
 
@@ -142,6 +151,12 @@ def adamw(parameters: list[nn.Parameter], recipe: TrainingRecipe) -> torch.optim
         eps=recipe.adam_epsilon,
         weight_decay=recipe.weight_decay,
     )
+
+
+def check_norm(norm: float | None) -> None:
+    """Raise RuntimeError for a gradient norm that is not finite."""
+    if norm is not None and not math.isfinite(norm):
+        raise RuntimeError(f"the gradient norm is {norm}; the weights were not changed")
 
 
 class PlainEngine:
@@ -179,6 +194,7 @@ class PlainEngine:
         if self.micro_steps % self.accumulation_steps:
             return
         self.last_norm = float(nn.utils.clip_grad_norm_(self.parameters, self.clip_norm))
+        check_norm(self.last_norm)
         self.last_rate = self.optimizer.param_groups[0]["lr"]
         self.optimizer.step()
         self.scheduler.step()
@@ -196,27 +212,25 @@ class PlainEngine:
     def barrier(self) -> None:
         pass
 
-    def save(self, directory: Path, client_state: Mapping[str, Any]) -> None:
+    def save(self, directory: Path) -> None:
         state = {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "micro_steps": self.micro_steps,
-            "client_state": dict(client_state),
         }
         directory.mkdir(parents=True, exist_ok=True)
         torch.save(state, directory / "plain_engine.pt")
 
-    def load(self, directory: Path, weights_only: bool) -> None:
+    def load(self, directory: Path) -> None:
         path = directory / "plain_engine.pt"
         if not path.is_file():
             raise ValueError(f"{path}: no such file; this checkpoint was written by the DeepSpeed engine")
         state = torch.load(path, map_location=self.device, weights_only=True)
         self.model.load_state_dict(state["model"])
-        if not weights_only:
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.scheduler.load_state_dict(state["scheduler"])
-            self.micro_steps = state["micro_steps"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        self.micro_steps = state["micro_steps"]
 
     def full_state_dict(self) -> dict[str, Tensor]:
         return {name: weight.detach().cpu() for name, weight in self.model.state_dict().items()}
@@ -250,6 +264,7 @@ class DeepSpeedEngine:
         self.device = self.engine.device
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
         self.gradient_scale = self.world_size * recipe.accumulation_steps
+        self.is_fp16 = bool(ds_config.get("fp16", {}).get("enabled"))
         self.last_rate = 0.0
 
     @staticmethod
@@ -293,10 +308,13 @@ class DeepSpeedEngine:
         if is_update:
             self.last_rate = self.engine.get_lr()[0]
         self.engine.step()
+        # DeepSpeed leaves such an update out and says nothing. Under fp16 that is how it finds its loss scale.
+        if is_update and not self.is_fp16:
+            check_norm(self.grad_norm())
 
-    def grad_norm(self) -> float:
+    def grad_norm(self) -> float | None:
         norm = self.engine.get_global_grad_norm()
-        return 0.0 if norm is None else float(norm)
+        return None if norm is None else float(norm)
 
     def learning_rate(self) -> float:
         return self.last_rate
@@ -309,21 +327,14 @@ class DeepSpeedEngine:
     def barrier(self) -> None:
         dist.barrier()
 
-    def save(self, directory: Path, client_state: Mapping[str, Any]) -> None:
+    def save(self, directory: Path) -> None:
         with self._quiet():
-            self.engine.save_checkpoint(
-                str(directory.parent), tag=directory.name, client_state=dict(client_state), save_latest=False
-            )
+            # DeepSpeed would write its pointer `latest` before all ranks are done; our directory's name is the pointer.
+            self.engine.save_checkpoint(str(directory.parent), tag=directory.name, save_latest=False)
 
-    def load(self, directory: Path, weights_only: bool) -> None:
+    def load(self, directory: Path) -> None:
         with self._quiet():
-            path, _ = self.engine.load_checkpoint(
-                str(directory.parent),
-                tag=directory.name,
-                load_module_only=weights_only,
-                load_optimizer_states=not weights_only,
-                load_lr_scheduler_states=not weights_only,
-            )
+            path, _ = self.engine.load_checkpoint(str(directory.parent), tag=directory.name)
         if path is None:
             raise ValueError(f"{directory}: DeepSpeed finds no checkpoint there for {self.world_size} ranks")
 
@@ -378,6 +389,10 @@ def consolidated_weights(checkpoint_dir: Path) -> dict[str, Tensor]:
     plain = checkpoint_dir / "plain_engine.pt"
     if plain.is_file():
         return torch.load(plain, map_location="cpu", weights_only=True)["model"]
+    if not list(checkpoint_dir.glob("*_optim_states.pt")):  # ZeRO stage 0: every rank has all weights
+        path = checkpoint_dir / "mp_rank_00_model_states.pt"
+        # Our own file, which DeepSpeed pickles.
+        return torch.load(path, map_location="cpu", weights_only=False)["module"]
     quiet_libraries()
     with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):
         from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint

@@ -29,10 +29,9 @@ def export(run_dir: Path, output: Path, step: int | None, dtype: str) -> Path:
     checkpoint = found[max(found) if step is None else step]
     weights = consolidated_weights(checkpoint)
     model = VecoForMaskedLM(VecoConfig.from_pretrained(checkpoint))
-    # Tied: the head's projection may or may not be among the consolidated weights.
+    # Tied: the projection may or may not stand among the consolidated weights.
     weights["lm_head.decoder.weight"] = weights["veco.embeddings.word_embeddings.weight"]
     model.load_state_dict(weights)
-    model.tie_weights()
     model = model.to(getattr(torch, dtype))
     empty = [name for name, parameter in model.named_parameters() if not parameter.numel()]
     if empty:

@@ -9,7 +9,7 @@ import time
 import warnings
 from collections.abc import Callable
 
-from data_tools.cli import EXIT_BAD_INPUT, run_main
+from data_tools.cli import EXIT_BAD_INPUT, one_line, run_main
 
 
 def launched_ranks() -> int:
@@ -29,10 +29,11 @@ def run_on_ranks(main: Callable[[], None]) -> None:
         return
     try:
         main()
-    except (ValueError, OSError):
-        # All ranks meet the same bad input. The launcher ends the others when one leaves, so this one waits until
-        # the first rank of the machine has told it.
+    except (ValueError, OSError) as error:
+        # Bad input meets all ranks alike. The launcher ends the others when one leaves, so this one waits while the
+        # first rank of the machine tells it, and speaks only if it is still there: then it alone is in trouble.
         time.sleep(5)
+        sys.stderr.write(f"error: rank {launched_rank()}: {one_line(error)}\n")
         sys.exit(EXIT_BAD_INPUT)
 
 
@@ -70,5 +71,5 @@ def relaunch_on_cpu(num_processes: int) -> None:
     if torch.cuda.is_available():
         return
     arguments = [argument for argument in sys.argv if not argument.startswith("--local_rank")]
-    sys.stdout.flush()
+    print(f"no accelerator: starting {num_processes} processes (cpu_processes)", file=sys.stderr, flush=True)
     os.execv(sys.executable, launcher_command(num_processes, *arguments))

@@ -43,7 +43,7 @@ def fit(
     start_step: int,
     end_step: int,
     save: Callable[[int], None],
-    validate: Callable[[int], dict[str, float]] | None = None,
+    validate: Callable[[], dict[str, float]] | None = None,
 ) -> None:
     """Train from update `start_step` to `end_step`; save every `recipe.save_every` updates and at the end.
 
@@ -51,7 +51,9 @@ def fit(
     an update. `validate`, if given, runs before each save and returns what to note.
     """
     per_step = recipe.accumulation_steps
+    check_ranks_agree(engine, start_step, end_step)
     batches = micro_batches(dataset, start_step * per_step, end_step * per_step, recipe.loader_workers)
+    meters.restart_clock()
     for step in range(start_step, end_step):
         group = [next(batches) for _ in range(per_step)]
         # Dropout, too, is a function of (seed, step, rank), so there is no random state to save.
@@ -61,9 +63,21 @@ def fit(
         meters.record(step + 1, kind, train_step(engine, group, loss_function, count_items, where))
         if (step + 1) % recipe.save_every == 0 or step + 1 == end_step:
             if validate is not None:
-                meters.event(step + 1, "valid", validate(step + 1))
+                meters.event(step + 1, "valid", validate())
             save(step + 1)
-            meters.pause()
+            meters.restart_clock()
+
+
+def check_ranks_agree(engine: Engine, *values: int) -> None:
+    """Raise ValueError, naming the ranks, when they would not do the same: they would wait for each other for ever."""
+    seen = torch.zeros(engine.world_size, dtype=torch.int64, device=engine.device)
+    seen[engine.rank] = mix(*values) >> 1  # fits into a signed integer
+    digests = engine.sum_over_ranks(seen).tolist()
+    different = [rank for rank, digest in enumerate(digests) if digest != digests[0]]
+    if different:
+        raise ValueError(
+            f"ranks {different} differ from rank 0 in checkpoint, recipe or data; do all nodes see the same?"
+        )
 
 
 def seed_everything(seed: int) -> None:

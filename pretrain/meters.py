@@ -10,6 +10,7 @@ from pathlib import Path
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from data_tools.files import atomic_path
 from pretrain.step import StepMetrics
 
 
@@ -19,10 +20,9 @@ class Meters:
     def __init__(self, run_dir: Path, log_every: int, start_step: int, end_step: int, enabled: bool) -> None:
         self.enabled = enabled
         self.log_every = log_every
-        self.kind_tokens = 0
-        self.kind_steps = 0
+        self.tokens = 0
+        self.losses: dict[str, list[float]] = {}
         self.last_time = time.perf_counter()
-        self.latest: dict[str, float] = {}
         if not enabled:
             return
         self.metrics_path = run_dir / "metrics.jsonl"
@@ -35,51 +35,48 @@ class Meters:
             disable=None if sys.stderr.isatty() else False, miniters=None if sys.stderr.isatty() else log_every,
         )  # fmt: skip
 
-    def record(self, step: int, kind: str, metrics: StepMetrics, extra: dict[str, float] | None = None) -> None:
-        """Note update number `step` (from 1). Lines are written for every update of the first ten and each
-        `log_every`-th pair of kinds after that, so that each kind of batch shows."""
+    def record(self, step: int, kind: str, metrics: StepMetrics) -> None:
+        """Note update number `step` (from 1).
+
+        A line for every `log_every` updates, and for each of the first two, holds the means of each kind's losses
+        since the last line, the throughput over that time, and the last learning rate and gradient norm.
+        """
         if not self.enabled:
             return
-        self.kind_tokens += metrics.num_tokens
-        self.kind_steps += 1
+        self.tokens += metrics.num_tokens
         self.bar.update(1)
-        self.latest[kind] = metrics.loss
-        if step > 10 and step % self.log_every > 1:
+        for name, value in {**metrics.losses, "loss": metrics.loss}.items():
+            self.losses.setdefault(f"{kind}/{name}", []).append(value)
+        if step > 2 and step % self.log_every:
             return
-        now = time.perf_counter()
-        tokens_per_second = self.kind_tokens / (now - self.last_time)
-        self.kind_tokens, self.kind_steps, self.last_time = 0, 0, now
-        scalars = {f"{kind}/{name}": value for name, value in metrics.losses.items()}
-        scalars |= {
-            f"{kind}/loss": metrics.loss,
-            "lr": metrics.learning_rate,
-            "grad_norm": metrics.grad_norm,
-            "tokens_per_second": tokens_per_second,
-            **(extra or {}),
-        }
-        for name, value in scalars.items():
-            self.writer.add_scalar(name, value, step)
-        self.metrics_file.write(json.dumps({"step": step, "kind": kind, **scalars}) + "\n")
-        self.metrics_file.flush()
-        losses = " ".join(f"{name}:{value:.3f}" for name, value in self.latest.items())
-        self.bar.set_postfix_str(
-            f"{losses} lr:{metrics.learning_rate:.2e} norm:{metrics.grad_norm:.2f} tok/s:{tokens_per_second:,.0f}"
-        )
+        scalars = {name: sum(values) / len(values) for name, values in self.losses.items()}
+        scalars["lr"] = metrics.learning_rate
+        if metrics.grad_norm is not None:
+            scalars["grad_norm"] = metrics.grad_norm
+        scalars["tokens_per_second"] = self.tokens / (time.perf_counter() - self.last_time)
+        self._write(step, scalars)
+        shown = {name.removesuffix("/loss"): value for name, value in scalars.items() if name.endswith("/loss")}
+        shown |= {"norm": scalars["grad_norm"]} if "grad_norm" in scalars else {}
+        postfix = " ".join(f"{name} {value:.3f}" for name, value in shown.items())
+        self.bar.set_postfix_str(f"{postfix} lr {scalars['lr']:.1e} tok/s {scalars['tokens_per_second']:,.0f}")
+        self.restart_clock()
 
     def event(self, step: int, kind: str, scalars: dict[str, float]) -> None:
         """Note something that is not an update, such as a validation."""
-        if not self.enabled:
-            return
-        for name, value in scalars.items():
-            self.writer.add_scalar(f"{kind}/{name}", value, step)
-        line = {"step": step, "kind": kind, **{f"{kind}/{name}": value for name, value in scalars.items()}}
-        self.metrics_file.write(json.dumps(line) + "\n")
-        self.metrics_file.flush()
-        self.bar.write(f"step {step}: {kind} " + " ".join(f"{k} {v:.4f}" for k, v in scalars.items()), file=sys.stderr)
+        if self.enabled:
+            self._write(step, {f"{kind}/{name}": value for name, value in scalars.items()})
+            told = " ".join(f"{name} {value:.4f}" for name, value in scalars.items())
+            self.bar.write(f"update {step}: {kind} {told}", file=sys.stderr)
 
-    def pause(self) -> None:
-        """Restart the clock after something that is not training, such as a checkpoint."""
-        self.kind_tokens, self.kind_steps, self.last_time = 0, 0, time.perf_counter()
+    def restart_clock(self) -> None:
+        """Begin to count tokens and losses anew, for instance behind a checkpoint, which is not training."""
+        self.tokens, self.losses, self.last_time = 0, {}, time.perf_counter()
+
+    def _write(self, step: int, scalars: dict[str, float]) -> None:
+        for name, value in scalars.items():
+            self.writer.add_scalar(name, value, step)
+        self.metrics_file.write(json.dumps({"step": step, **scalars}) + "\n")
+        self.metrics_file.flush()
 
     def close(self) -> None:
         if self.enabled:
@@ -99,7 +96,8 @@ def drop_lines_after(path: Path, step: int) -> None:
                 kept.append(line + "\n")
         except (json.JSONDecodeError, KeyError):
             continue  # the last line of a killed run may be cut short
-    path.write_text("".join(kept), encoding="utf-8")
+    with atomic_path(path) as temporary:
+        temporary.write_text("".join(kept), encoding="utf-8")
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, float]]:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
+import math
 import os
 import types
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import yaml
 
@@ -79,13 +80,77 @@ class TrainingRecipe:
         return found
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PretrainRecipe(TrainingRecipe):
+    """Pre-train VECO on prepared shards. Values of the paper: VECO (ACL 2021), table 8."""
+
+    data: str = option("embedded", "directory that data_tools.prepare made; 'embedded' = the corpus that ships with us")
+    init_from: str | None = option(None, "directory of an XLM-R or a VECO to start from; null = random weights")
+    num_hidden_layers: int = option(
+        4, "layers of a new model (the following shape fields, too, are for init_from: null)"
+    )
+    hidden_size: int = option(128, "width")
+    num_attention_heads: int = option(4, "attention heads")
+    intermediate_size: int = option(512, "width of the feed-forward module")
+    max_position_embeddings: int = option(514, "positions: the longest sequence + 2")
+    initializer_range: float = option(0.02, "standard deviation of new weights; XLM-R's 0.02 suits a width of 1024")
+    dropout: float = option(0.1, "dropout behind every module and the embeddings")
+    attention_dropout: float = option(0.1, "dropout of attention weights")
+    cross_attention_steps: int = option(
+        0, "updates of a first phase that trains the cross-attention alone (from XLM-R)"
+    )
+    alpha: float = option(0.5, "languages and pairs are drawn in proportion to (number of sentences) ^ alpha")
+    mono_batch_pairs: int = option(64, "pairs of adjacent segments in a global monolingual batch")
+    bilingual_batch_pairs: int = option(64, "sentence pairs in a global bilingual batch")
+    mono_max_length: int = option(128, "longest segment of a monolingual batch, in tokens with <s> and </s>")
+    bilingual_max_length: int = option(64, "longest sentence of a bilingual batch, in tokens with <s> and </s>")
+    mono_mask_rate: float = option(0.15, "share of tokens to predict in monolingual batches")
+    bilingual_mask_rate: float = option(0.25, "share of tokens to predict in bilingual batches")
+
+    @property
+    def total_steps(self) -> int:
+        """Updates of both phases."""
+        return self.cross_attention_steps + self.steps
+
+    def problems(self) -> list[str]:
+        found = super().problems()
+        for name in ("mono_mask_rate", "bilingual_mask_rate", "dropout", "attention_dropout"):
+            if not 0 <= self.__dict__[name] < 1:
+                found.append(f"{name} {self.__dict__[name]} must be at least 0 and below 1")
+        if not 0 <= self.alpha <= 1:
+            found.append(f"alpha {self.alpha} must lie between 0 and 1")
+        if self.cross_attention_steps < 0:
+            found.append(f"cross_attention_steps {self.cross_attention_steps} must not be negative")
+        if self.cross_attention_steps and not self.init_from:
+            found.append("cross_attention_steps needs init_from: a random encoder gives the cross-attention nothing")
+        for name in ("mono_batch_pairs", "bilingual_batch_pairs"):
+            if self.__dict__[name] < 1:
+                found.append(f"{name} {self.__dict__[name]} must be at least 1")
+        longest = max(self.mono_max_length, 2 * self.bilingual_max_length)
+        if min(self.mono_max_length, self.bilingual_max_length) < 4:
+            found.append("mono_max_length and bilingual_max_length must be at least 4")
+        if not self.init_from and longest > self.max_position_embeddings - 2:
+            found.append(
+                f"max_position_embeddings {self.max_position_embeddings} must be at least {longest + 2}: "
+                "mono_max_length, or both sentences of a bilingual pair, + 2"
+            )
+        return found
+
+
+class FlagParser(argparse.ArgumentParser):
+    """Raises ValueError for a wrong command line, where argparse prints its whole usage on every rank."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message}; --help lists all flags")
+
+
 def parse_recipe(recipe_class: type[RecipeT], argv: Sequence[str], default_config: Path | None = None) -> RecipeT:
     """The recipe that a command line asks for: `--config FILE`, then one flag for each field that differs from it.
 
     Environment variables such as ${DATA} in text fields are replaced. Raises ValueError with every problem at once.
     """
-    parser = argparse.ArgumentParser(
-        description=recipe_class.__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    parser = FlagParser(
+        allow_abbrev=False, description=recipe_class.__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument(
         "--config", type=Path, default=default_config, help="recipe in YAML; its fields are the flags below"
@@ -166,6 +231,8 @@ def _convert(kind: Any, value: Any) -> Any:
     try:
         # YAML reads 2e-4 as text, and 1000.0 is a fine number of steps.
         number = float(value)
+        if isinstance(value, bool) or not math.isfinite(number):
+            raise ValueError
         if kind is float:
             return number
         if not number.is_integer():

@@ -23,7 +23,7 @@ class StepMetrics:
     """What one update did. `losses` are global means; `num_tokens` are the global batch's, without padding."""
 
     losses: dict[str, float]
-    grad_norm: float
+    grad_norm: float | None
     learning_rate: float
     num_tokens: int
 
@@ -56,7 +56,10 @@ def train_step(
             reduced = engine.sum_over_ranks(torch.stack(list(totals.values())))
             values = dict(zip(totals, reduced.tolist(), strict=True))
             if not all(map(math.isfinite, values.values())):
-                raise RuntimeError(f"{where}: loss is not finite ({values}); the weights were not changed")
+                local = {name: loss.item() for name, loss in totals.items()}
+                raise RuntimeError(
+                    f"{where}: loss is not finite ({values}, {local} here); the weights were not changed"
+                )
         engine.step()
     return StepMetrics(values, engine.grad_norm(), engine.learning_rate(), int(num_tokens))
 
