@@ -47,7 +47,11 @@ def stages(root: Path, processes: int) -> list[Stage]:
     run, model = root / "pretrain", root / "model"
     mono = [str(text / "mono" / f"{language}.txt") for language in ("de", "en", "fr", "ru")]
     found = [
-        Stage("write the embedded corpus", ("data_tools.toy_corpus", "--output", f"{text}"), text / "corpus.yaml"),
+        Stage(
+            "write the embedded corpus",
+            ("data_tools.toy_corpus", "--documents", "1500", "--output", f"{text}"),
+            text / "corpus.yaml",
+        ),
         Stage(
             "train the tokenizer",
             (
@@ -145,7 +149,9 @@ def run_stage(stage: Stage, processes: int) -> None:
         shown = ["python", "-m", *stage.command]
     print(f"\n=== {stage.title}\n$ {shlex.join(shown)}", flush=True)
     start = time.perf_counter()
-    environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false"}
+    environment = {"TOKENIZERS_PARALLELISM": "false", **os.environ}
+    if shutil.which("nvidia-smi") is None:
+        environment.setdefault("DS_ACCELERATOR", "cpu")  # the launcher would guess the same, with a warning
     result = subprocess.run(command, check=False, env=environment)
     if result.returncode:
         raise ValueError(f"{stage.title}: exit code {result.returncode} of {shlex.join(shown)}")

@@ -72,4 +72,5 @@ def relaunch_on_cpu(num_processes: int) -> None:
         return
     arguments = [argument for argument in sys.argv if not argument.startswith("--local_rank")]
     print(f"no accelerator: starting {num_processes} processes (cpu_processes)", file=sys.stderr, flush=True)
+    os.environ["DS_ACCELERATOR"] = "cpu"  # the launcher would guess the same, with a warning
     os.execv(sys.executable, launcher_command(num_processes, *arguments))

@@ -30,10 +30,8 @@ class Meters:
         self.metrics_file = self.metrics_path.open("a", encoding="utf-8")
         # Purging hides what a killed run wrote beyond its last checkpoint.
         self.writer = SummaryWriter(str(run_dir / "tensorboard"), purge_step=start_step + 1)
-        self.bar = tqdm(
-            total=end_step, initial=start_step, unit="step", file=sys.stderr, dynamic_ncols=True, mininterval=1.0,
-            disable=None if sys.stderr.isatty() else False, miniters=None if sys.stderr.isatty() else log_every,
-        )  # fmt: skip
+        # On a terminal a bar; in a log a line for each line of metrics.
+        self.bar = tqdm(total=end_step, initial=start_step, unit="step", disable=not sys.stderr.isatty())
 
     def record(self, step: int, kind: str, metrics: StepMetrics) -> None:
         """Note update number `step` (from 1).
@@ -57,8 +55,12 @@ class Meters:
         self._write(step, scalars)
         shown = {name.removesuffix("/loss"): value for name, value in scalars.items() if name.endswith("/loss")}
         shown |= {"norm": scalars["grad_norm"]} if "grad_norm" in scalars else {}
-        postfix = " ".join(f"{name} {value:.3f}" for name, value in shown.items())
-        self.bar.set_postfix_str(f"{postfix} lr {scalars['lr']:.1e} tok/s {scalars['tokens_per_second']:,.0f}")
+        told = " ".join(f"{name} {value:.3f}" for name, value in shown.items())
+        told += f" lr {scalars['lr']:.1e} tok/s {scalars['tokens_per_second']:,.0f}"
+        if self.bar.disable:
+            print(f"update {step}/{self.bar.total}: {told}", file=sys.stderr, flush=True)
+        else:
+            self.bar.set_postfix_str(told)
         self.restart_clock()
 
     def event(self, step: int, kind: str, scalars: dict[str, float]) -> None:

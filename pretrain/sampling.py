@@ -6,9 +6,9 @@ pseudo-random permutation that is computed, not stored, so each is seen once bef
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Mapping
-from itertools import accumulate
+
+import numpy as np
 
 WORD = (1 << 64) - 1
 
@@ -63,29 +63,48 @@ def permute(index: int, size: int, key: int) -> int:
 class Schedule:
     """The endless sequence of (language, occurrence) draws, addressable by position.
 
-    Positions come in blocks of 2^20. In each block every language has its exact share (rounded, at least one place),
-    in an order that differs from block to block. `occurrence` counts earlier draws of that language.
+    Positions come in blocks of 2^16. In each block every language has its exact share (rounded, at least one place),
+    in an order that differs from block to block. `occurrence` counts the draws of that language before this one, so
+    walking through the occurrences walks through the language's samples.
     """
 
-    BLOCK = 1 << 20
+    BLOCK = 1 << 16
 
     def __init__(self, probabilities: Mapping[str, float], key: int) -> None:
         self.languages = sorted(language for language, p in probabilities.items() if p > 0)
-        exact = [probabilities[language] * self.BLOCK for language in self.languages]
-        places = [max(1, int(share)) for share in exact]
+        exact = np.array([probabilities[language] * self.BLOCK for language in self.languages])
+        self.places = np.maximum(1, exact.astype(np.int64))
         # Rounding leaves a few places over or wanting; the commonest language takes the difference.
-        places[max(range(len(exact)), key=exact.__getitem__)] += self.BLOCK - sum(places)
-        self.places = places
-        self.ends = list(accumulate(places))
+        self.places[exact.argmax()] += self.BLOCK - self.places.sum()
         self.key = key
+        self._block = -1
+        self._order = self._earlier = np.zeros(0, dtype=np.int64)
 
     def __getitem__(self, position: int) -> tuple[str, int]:
         """(language, how often it was drawn before) at `position`, counted from 0."""
         block, within = divmod(position, self.BLOCK)
-        place = permute(within, self.BLOCK, mix(self.key, block))
-        which = bisect_right(self.ends, place)
-        start = self.ends[which] - self.places[which]
-        return self.languages[which], block * self.places[which] + place - start
+        if block != self._block:
+            self._lay_out(block)
+        which = int(self._order[within])
+        return self.languages[which], block * int(self.places[which]) + int(self._earlier[within])
+
+    def _lay_out(self, block: int) -> None:
+        """Fill in which language each place of a block has, and how many earlier places of the block it had."""
+        numbers = np.repeat(np.arange(len(self.languages)), self.places)
+        self._order = numbers[np.argsort(hashes(mix(self.key, block), self.BLOCK), kind="stable")]
+        by_language = np.argsort(self._order, kind="stable")
+        starts = np.cumsum(self.places) - self.places
+        self._earlier = np.empty(self.BLOCK, dtype=np.int64)
+        self._earlier[by_language] = np.arange(self.BLOCK) - np.repeat(starts, self.places)
+        self._block = block
+
+
+def hashes(key: int, size: int) -> np.ndarray:
+    """uint64 (size,): a hash of each i in range(size), chosen by `key` (splitmix64)."""
+    state = np.uint64(key) + np.arange(1, size + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return state ^ (state >> np.uint64(31))
 
 
 def walk(occurrence: int, size: int, key: int) -> int:

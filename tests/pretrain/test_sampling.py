@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -39,15 +41,28 @@ def test_alpha_half_is_the_square_root() -> None:
     assert probabilities == pytest.approx({"en": 30 / 40, "sw": 10 / 40})
 
 
-def test_schedule_has_exact_shares_and_counts_occurrences() -> None:
+def test_schedule_has_exact_shares_and_counts_occurrences_in_order() -> None:
     schedule = Schedule({"en": 0.75, "sw": 0.25}, key=3)
+    length = Schedule.BLOCK + 5000  # over the border of two blocks
     seen: dict[str, list[int]] = {"en": [], "sw": []}
-    for position in range(20_000):
+    for position in range(length):
         language, occurrence = schedule[position]
         seen[language].append(occurrence)
-    assert len(seen["en"]) / 20_000 == pytest.approx(0.75, abs=0.015)
     for occurrences in seen.values():
-        assert len(set(occurrences)) == len(occurrences), "no draw is counted twice"
+        assert occurrences == list(range(len(occurrences))), "draws of a language are numbered one by one"
+    assert schedule[Schedule.BLOCK] == (
+        schedule[Schedule.BLOCK][0],
+        49152 if schedule[Schedule.BLOCK][0] == "en" else 16384,
+    )
+    assert len(seen["en"]) == pytest.approx(0.75 * length, rel=0.01)
+
+
+def test_schedule_mixes_and_blocks_differ() -> None:
+    schedule = Schedule({"en": 0.5, "sw": 0.5}, key=3)
+    names = [schedule[position][0] for position in range(2000)]
+    changes = sum(one != other for one, other in pairwise(names))
+    assert 850 < changes < 1150  # half of the neighbours differ when the order is random
+    assert names != [schedule[Schedule.BLOCK + position][0] for position in range(2000)]
 
 
 def test_rare_language_has_a_place_in_every_block() -> None:
@@ -67,6 +82,8 @@ def test_walk_sees_each_sample_once_an_epoch(size: int, key: int) -> None:
 
 def test_mix_is_frozen() -> None:
     """Orders of samples must not change between releases: recorded from this implementation."""
-    assert mix(1, 2, 3) == mix(1, 2, 3) != mix(3, 2, 1)
+    assert mix(1, 2, 3) == 15020427595393229491
+    assert mix(0) == 16294208416658607535
+    assert mix(3, 2, 1) != mix(1, 2, 3)
     assert mix(-1) == mix(2**64 - 1)
     assert 0 <= mix(5) < 2**64
