@@ -55,13 +55,14 @@ IGNORED_XLM_ROBERTA_KEYS = (
 
 
 def xlm_roberta_names(num_layers: int) -> dict[str, str]:
-    """VECO parameter name -> XLM-R parameter name, for everything but the position embedding (see below)."""
+    """VECO parameter name -> XLM-R parameter name; XLM-R's token type, which VECO has not, stands apart."""
     modules = dict(OUTER_MODULES)
     for i in range(num_layers):
         for ours, theirs in LAYER_MODULES.items():
             modules[f"veco.layers.{i}.{ours}"] = f"roberta.encoder.layer.{i}.{theirs}"
     names = {f"{ours}.{kind}": f"{theirs}.{kind}" for ours, theirs in modules.items() for kind in ("weight", "bias")}
     names["veco.embeddings.word_embeddings.weight"] = "roberta.embeddings.word_embeddings.weight"
+    names["veco.embeddings.position_embeddings.weight"] = "roberta.embeddings.position_embeddings.weight"
     names["lm_head.decoder.bias"] = "lm_head.bias"
     return names
 
@@ -90,10 +91,9 @@ def from_xlm_roberta(model_or_dir: XLMRobertaForMaskedLM | str | Path) -> VecoFo
     for our_name, their_name in xlm_roberta_names(config.num_hidden_layers).items():
         if their_name not in theirs:
             raise ValueError(f"XLM-R checkpoint lacks {their_name}")
-        renamed[our_name] = theirs.pop(their_name)
-    positions = theirs.pop("roberta.embeddings.position_embeddings.weight")
+        renamed[our_name] = theirs.pop(their_name).clone()
     token_type = theirs.pop("roberta.embeddings.token_type_embeddings.weight")
-    renamed["veco.embeddings.position_embeddings.weight"] = positions + token_type
+    renamed["veco.embeddings.position_embeddings.weight"] += token_type
     if theirs:
         raise ValueError(f"XLM-R checkpoint has weights that VECO has no place for: {', '.join(sorted(theirs))}")
 

@@ -66,6 +66,11 @@ def position_ids_of(input_ids: Tensor, pad_token_id: int | None, pad_position: i
     return is_token.cumsum(dim=1) * is_token + pad_position
 
 
+def token_mask(input_ids: Tensor, pad_token_id: int | None) -> Tensor:
+    """Boolean (B, T), true where ids (B, T) are not padding."""
+    return torch.ones_like(input_ids, dtype=torch.bool) if pad_token_id is None else input_ids.ne(pad_token_id)
+
+
 def broadcastable_mask(attention_mask: Tensor) -> Tensor:
     """Boolean (B, 1, 1, S) from `attention_mask` (B, S) of 0/1 or booleans, True = may be attended to."""
     return attention_mask.bool()[:, None, None, :]
@@ -116,7 +121,7 @@ class VecoModel(VecoPreTrainedModel):
         config = self.config
         check_input_ids(input_ids, config)
         if attention_mask is None:
-            attention_mask = input_ids.ne(config.pad_position)
+            attention_mask = token_mask(input_ids, config.pad_token_id)
         _check_mask("attention_mask", attention_mask, input_ids.shape)
         pair_mask = None
         if encoder_hidden_states is not None and encoder_attention_mask is not None:

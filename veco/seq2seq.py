@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 from veco.config import VecoConfig
 from veco.heads import VecoForMaskedLM, VecoLMHead, VecoWithLMHead
 from veco.layer import VecoLayer
-from veco.model import VecoModel, broadcastable_mask, check_input_ids
+from veco.model import VecoModel, broadcastable_mask, check_input_ids, token_mask
 
 
 class VecoDecoder(nn.Module):
@@ -72,6 +73,7 @@ class VecoForConditionalGeneration(VecoWithLMHead, GenerationMixin):
     main_input_name = "input_ids"
 
     def __init__(self, config: VecoConfig) -> None:
+        config = copy.deepcopy(config)  # the caller's stays as it is
         config.is_encoder_decoder = True
         if config.decoder_layers is None:
             config.decoder_layers = config.num_hidden_layers
@@ -146,7 +148,7 @@ class VecoForConditionalGeneration(VecoWithLMHead, GenerationMixin):
                 raise ValueError("expected decoder_input_ids or labels, found neither")
             decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
         if attention_mask is None and input_ids is not None:
-            attention_mask = input_ids.ne(self.config.pad_position)
+            attention_mask = token_mask(input_ids, self.config.pad_token_id)
 
         use_cache = self.config.use_cache and labels is None if use_cache is None else use_cache
         if use_cache and past_key_values is None:

@@ -115,7 +115,7 @@ def mean_weights(models: Sequence[Path]) -> dict[str, torch.Tensor]:
 
 
 def mean_tensor(name: str, checkpoints: Sequence[Weights]) -> torch.Tensor:
-    """The mean of one tensor over checkpoints."""
+    """The mean of one tensor over checkpoints, float32 or wider: bfloat16 would round small differences away."""
     first = checkpoints[0][name]
     if not first.is_floating_point():
         for other in checkpoints[1:]:
@@ -125,7 +125,7 @@ def mean_tensor(name: str, checkpoints: Sequence[Weights]) -> torch.Tensor:
     total = first.double()
     for other in checkpoints[1:]:
         total += other[name]
-    return total.div_(len(checkpoints)).to(first.dtype)
+    return total.div_(len(checkpoints)).to(torch.promote_types(first.dtype, torch.float32))
 
 
 def average_run(run: Path, last: int, output: Path) -> list[Path]:

@@ -14,6 +14,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from data_tools.files import open_text
 from finetune.mt.losses import IGNORE_INDEX
@@ -244,11 +245,10 @@ class TranslationBatches:
 
     Pairs of like lengths on both sides are put together into batches of at most `max_tokens` tokens, counted with
     padding on the larger side as fairseq does. The batches are the same in every epoch, their order is drawn anew from
-    (seed, epoch) for each. Position k belongs to epoch k // num_batches. Ranks take turns: `micro_batch_index`. The
+    (seed, epoch) for each. Position k belongs to epoch k // num_batches. Ranks take turns: `RankBatches`. The
     sequence does not stop at the end of an epoch, so a number of batches that the ranks do not divide by loses and
     repeats nothing: the step that reaches the end goes on with the first batches of the next epoch, and every rank has
-    a batch in every micro-step. Works as the dataset of `torch.utils.data.DataLoader(batches, batch_size=None,
-    sampler=rank_indices(...))`.
+    a batch in every micro-step.
     """
 
     def __init__(self, bitext: Bitext, max_tokens: int, seed: int, special: SpecialIds) -> None:
@@ -298,11 +298,6 @@ class TranslationBatches:
     def num_target_tokens(self, k: int) -> int:
         """Labels of batch k, `</s>` included: known to every rank for every other rank's batch, without asking."""
         return int(self._target_sizes[self.pair_indices(k)].sum())
-
-    def num_target_tokens_of_step(self, step: int, world_size: int, accumulation: int) -> int:
-        """Labels of all ranks and micro-steps of one update: what its summed loss is divided by."""
-        first = micro_batch_index(step, 0, 0, world_size, accumulation)
-        return sum(self.num_target_tokens(k) for k in range(first, first + world_size * accumulation))
 
     def __getitem__(self, k: int) -> dict[str, Tensor]:
         """input_ids, attention_mask (batch, source) and decoder_input_ids, labels (batch, target), all int64.
@@ -354,15 +349,18 @@ class TranslationBatches:
         return drawn[order[np.lexsort((target_sizes[order], direction * source_sizes[order], strips))]]
 
 
-def micro_batch_index(step: int, micro_step: int, rank: int, world_size: int, accumulation: int) -> int:
-    """The k of the batch that `rank` takes in micro-step `micro_step` (0-based) of update `step` (0-based)."""
-    return (step * accumulation + micro_step) * world_size + rank
+class RankBatches(Dataset):
+    """One rank's micro-batches of the endless sequence that all ranks share, by number.
 
+    Number m, of update m // accumulation steps, is batch m * world_size + rank: the ranks take turns, without gap or
+    overlap, whatever the accumulation.
+    """
 
-def rank_indices(first_step: int, num_steps: int, rank: int, world_size: int, accumulation: int) -> range:
-    """The k of all batches of one rank over `num_steps` updates from `first_step` on; a DataLoader's sampler."""
-    start = micro_batch_index(first_step, 0, rank, world_size, accumulation)
-    return range(start, start + num_steps * accumulation * world_size, world_size)
+    def __init__(self, batches: TranslationBatches, rank: int, world_size: int) -> None:
+        self.batches, self.rank, self.world_size = batches, rank, world_size
+
+    def __getitem__(self, number: int) -> dict[str, Tensor]:
+        return self.batches[number * self.world_size + self.rank]
 
 
 def evaluation_indices(num_batches: int, rank: int, world_size: int) -> list[tuple[int, bool]]:

@@ -12,10 +12,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 from transformers import AutoConfig, AutoTokenizer
 
-from finetune.mt.batches import Bitext, SpecialIds, TranslationBatches, evaluation_indices, tokenizer_encoder
+from finetune.mt.batches import (
+    Bitext,
+    RankBatches,
+    SpecialIds,
+    TranslationBatches,
+    evaluation_indices,
+    tokenizer_encoder,
+)
 from finetune.mt.losses import IGNORE_INDEX, label_smoothed_cross_entropy
 from finetune.mt.recipe import TranslationRecipe
 from pretrain.checkpoints import check_same_run, drop_checkpoints_after, find_checkpoint, run_state, save_checkpoint
@@ -29,16 +35,6 @@ from pretrain.step import Batch
 from veco import VecoConfig, VecoForConditionalGeneration, VecoForMaskedLM
 
 SENTENCEPIECE_MODEL = "sentencepiece.bpe.model"
-
-
-class RankBatches(Dataset):
-    """This rank's micro-batches of the endless sequence that all ranks share, by number."""
-
-    def __init__(self, batches: TranslationBatches, rank: int, world_size: int) -> None:
-        self.batches, self.rank, self.world_size = batches, rank, world_size
-
-    def __getitem__(self, number: int) -> Batch:
-        return self.batches[number * self.world_size + self.rank]
 
 
 def finetune(recipe: TranslationRecipe, run_dir: Path) -> None:

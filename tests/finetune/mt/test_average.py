@@ -68,16 +68,20 @@ def test_mean_of_two_to_the_bit_and_it_loads(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "mean" / "tokenizer.json").read_text(encoding="utf-8")) == {"step": 1000}
 
 
-def test_bfloat16_is_summed_exactly_and_rounded_once(tmp_path: Path) -> None:
+def test_mean_of_bfloat16_is_exact_and_kept_in_float32(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", [1, 2, 3])
-    for step, value in ((1, 256.0), (2, 1.0), (3, 1.0)):  # 256 + 1 + 1 in bfloat16 alone would stay 256
+    for step, value in (
+        (1, 256.0),
+        (2, 1.0),
+        (3, 2.5),
+    ):  # in bfloat16, 256 + 1 would stay 256 and 86.5 is 86
         path = run / "checkpoints" / f"step-{step:07d}" / "model" / "model.safetensors"
         filled = {name: torch.full_like(t, value, dtype=torch.bfloat16) for name, t in load_file(path).items()}
         save_file(filled, path, metadata={"format": "pt"})
     average_run(run, 3, tmp_path / "mean")
     for tensor in load_file(tmp_path / "mean" / "model.safetensors").values():
-        assert torch.equal(tensor, torch.full_like(tensor, 86.0))
-        assert tensor.dtype is torch.bfloat16
+        assert torch.equal(tensor, torch.full_like(tensor, 86.5))
+        assert tensor.dtype is torch.float32
 
 
 def test_one_checkpoint_is_itself_and_an_old_output_is_replaced(tmp_path: Path) -> None:

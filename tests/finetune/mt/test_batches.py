@@ -14,13 +14,12 @@ from hypothesis import strategies as st
 from finetune.mt.batches import (
     Bitext,
     BitextReport,
+    RankBatches,
     Sentences,
     SpecialIds,
     TranslationBatches,
     cut_by_tokens,
     evaluation_indices,
-    micro_batch_index,
-    rank_indices,
     tokenizer_encoder,
 )
 
@@ -185,25 +184,14 @@ def test_padding_is_low() -> None:
     assert batches.padding_share == pytest.approx(1 - real / counted)
 
 
-@pytest.mark.parametrize(("world_size", "accumulation"), [(1, 1), (2, 3), (3, 2)])
-def test_ranks_share_the_sequence_without_gap_or_overlap(world_size: int, accumulation: int) -> None:
-    ranks = [list(rank_indices(0, 10, rank, world_size, accumulation)) for rank in range(world_size)]
-    assert {len(indices) for indices in ranks} == {10 * accumulation}
-    assert sorted(k for indices in ranks for k in indices) == list(range(10 * accumulation * world_size))
-    resumed = [list(rank_indices(4, 6, rank, world_size, accumulation)) for rank in range(world_size)]
-    assert resumed == [indices[4 * accumulation :] for indices in ranks]
-    assert micro_batch_index(4, 0, 0, world_size, accumulation) == resumed[0][0]
-
-
-def test_tokens_of_a_step_are_those_of_all_ranks() -> None:
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_ranks_share_the_sequence_without_gap_or_overlap(world_size: int) -> None:
     batches = TranslationBatches(random_bitext(400, 5), 300, 1, SPECIAL)
-    step, world_size, accumulation = len(batches) // 6, 2, 3  # crosses the end of the epoch
-    total = sum(
-        int((batches[k]["labels"] != -100).sum())
-        for rank in range(world_size)
-        for k in rank_indices(step, 1, rank, world_size, accumulation)
-    )
-    assert batches.num_target_tokens_of_step(step, world_size, accumulation) == total
+    per_rank = len(batches) // world_size + 3  # crosses the end of the epoch
+    ranks = [RankBatches(batches, rank, world_size) for rank in range(world_size)]
+    taken = [ranks[k % world_size][k // world_size] for k in range(per_rank * world_size)]
+    for k, batch in enumerate(taken):
+        assert all(torch.equal(batch[name], tensor) for name, tensor in batches[k].items())
 
 
 @settings(max_examples=50, deadline=None)
@@ -217,9 +205,8 @@ def test_evaluation_counts_each_batch_once_in_equal_rounds(num_batches: int, wor
 
 def test_in_a_data_loader_with_workers() -> None:
     batches = TranslationBatches(random_bitext(300, 2), 400, 1, SPECIAL)
-    indices = rank_indices(0, 6, 1, 2, 1)
-    loader = torch.utils.data.DataLoader(batches, batch_size=None, sampler=indices, num_workers=1)
-    for k, batch in zip(indices, loader, strict=True):
+    loader = torch.utils.data.DataLoader(RankBatches(batches, 1, 2), batch_size=None, sampler=range(3), num_workers=1)
+    for k, batch in zip((1, 3, 5), loader, strict=True):
         assert all(torch.equal(batch[name], tensor) for name, tensor in batches[k].items())
 
 

@@ -1,0 +1,39 @@
+"""The demo's list of commands hangs together; `make demo` itself is run by hand and takes minutes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from finetune.demo import first_and_last, run_stage, stages
+
+
+def test_every_input_of_a_stage_is_made_by_one_before(tmp_path: Path) -> None:
+    made = [tmp_path]
+    for stage in stages(tmp_path, 2):
+        for word in stage.command:
+            path = Path(word)
+            if word.startswith(str(tmp_path)) and path != stage.result and path not in stage.result.parents:
+                known = any(path == other or path.is_relative_to(other) for other in made[1:])
+                outputs = [
+                    stage.command[i + 1] for i, flag in enumerate(stage.command) if flag in ("--output", "--json")
+                ]
+                assert known or word in outputs, f"{stage.title}: {word} comes from nowhere"
+        made += [Path(stage.command[i + 1]) for i, flag in enumerate(stage.command) if flag in ("--output", "--json")]
+
+
+def test_stage_that_is_done_is_not_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stage = stages(tmp_path, 2)[0]
+    stage.result.parent.mkdir(parents=True)
+    stage.result.touch()
+    run_stage(stage, 2)
+    assert "done before" in capsys.readouterr().out
+    assert list(stage.result.parent.iterdir()) == [stage.result]
+
+
+def test_first_and_last_losses(tmp_path: Path) -> None:
+    lines = [{"step": step, "loss": float(step)} for step in range(1, 11)] + [{"step": 11, "other": 1.0}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert first_and_last(tmp_path, "loss") == (1.0, 8.0)
