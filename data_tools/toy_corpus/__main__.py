@@ -5,13 +5,14 @@ from pathlib import Path
 
 from data_tools.cli import run_main
 from data_tools.toy_corpus.generate import write_corpus
+from data_tools.toy_corpus.lexicon import LANGUAGES
 
 _DESCRIPTION = """Writes the embedded corpus: sentences of our own grammar in English, German, French and Russian.
 The same arguments always give the same files."""
 _LAYOUT = """layout of DIR:
   mono/LANG.txt                 documents in one language, a sentence a line, an empty line between documents
-  parallel/A-B.A, A-B.B         aligned sentences, other ones for each of the six pairs
-  mt/{train,valid,test}.LANG    held-out sentences, aligned over all four languages; in no other file
+  parallel/A-B.A, A-B.B         aligned sentences, other ones for each pair of languages
+  mt/{train,valid,test}.LANG    held-out sentences, aligned over all languages; in no other file
   corpus.yaml                   the input of data_tools.prepare; expects a tokenizer in DIR/tokenizer"""
 
 
@@ -23,7 +24,9 @@ def main() -> None:
         if size < 1:
             raise ValueError(f"--{name} must be at least 1, found {size}")
     splits = {name: sizes[name] for name in ("train", "valid", "test")}
-    lines = write_corpus(arguments.output, sizes["documents"], sizes["pairs"], splits, arguments.seed)
+    lines = write_corpus(
+        arguments.output, sizes["documents"], sizes["pairs"], splits, arguments.seed, arguments.languages
+    )
     for name, count in lines.items():
         print(f"{arguments.output / name}: {count:,} sentences")
 
@@ -37,6 +40,9 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="directory to write, made if missing")
+    parser.add_argument(
+        "--languages", nargs="+", default=list(LANGUAGES), metavar="LANG", help="languages to write (all four)"
+    )
     parser.add_argument("--documents", type=int, default=3000, help="documents for each language (default 3000)")
     parser.add_argument("--pairs", type=int, default=4000, help="sentence pairs for each language pair (default 4000)")
     parser.add_argument("--train", type=int, default=2000, help="held-out training sentences (default 2000)")

@@ -1,7 +1,7 @@
 """Streams of documents and of aligned sentences, and the files of the embedded corpus."""
 
 import random
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import combinations, islice
 from pathlib import Path
 
@@ -18,8 +18,6 @@ _REALISERS: dict[str, Callable[[Sentence], str]] = {
     "fr": french.sentence,
     "ru": russian.sentence,
 }
-# Names of the six pairs: "de-en" and so on, alphabetical.
-LANGUAGE_PAIRS = tuple(combinations(sorted(LANGUAGES), 2))
 # So many draws in a row that bring nothing new mean that the grammar is used up.
 _MAX_FRUITLESS_DRAWS = 100_000
 
@@ -75,15 +73,25 @@ def generate_documents(language: str, count: int, seed: int, excluded: Collectio
         yield sentences
 
 
-def write_corpus(directory: Path, documents: int, pairs: int, splits: dict[str, int], seed: int) -> dict[str, int]:
+def write_corpus(
+    directory: Path,
+    documents: int,
+    pairs: int,
+    splits: dict[str, int],
+    seed: int,
+    languages: Sequence[str] = LANGUAGES,
+) -> dict[str, int]:
     """The number of lines of each file written below `directory`; the layout is in `__main__`'s help.
 
     `documents` are per language, `pairs` per pair of languages, `splits` gives the sentences of each held-out file. All
     sentences of one run are drawn in one stream without repetition, so the held-out ones are in no other file, and no
-    two language pairs share a sentence.
+    two language pairs share a sentence. Raises ValueError for languages that the corpus does not have.
     """
+    if unknown := [language for language in languages if language not in LANGUAGES]:
+        raise ValueError(f"no language {unknown[0]!r} in the embedded corpus; it has {', '.join(LANGUAGES)}")
+    language_pairs = tuple(combinations(sorted(languages), 2))
     held_out = sum(splits.values())
-    total = held_out + pairs * len(LANGUAGE_PAIRS)
+    total = held_out + pairs * len(language_pairs)
     stream = generate_quadruples(total, seed)
     for folder in ("mono", "parallel", "mt"):
         (directory / folder).mkdir(parents=True, exist_ok=True)
@@ -92,18 +100,18 @@ def write_corpus(directory: Path, documents: int, pairs: int, splits: dict[str, 
     for split, size in splits.items():
         quadruples = list(islice(stream, size))
         excluded.update(text for quadruple in quadruples for text in quadruple.values())
-        for language in LANGUAGES:
+        for language in languages:
             texts = [quadruple[language] for quadruple in quadruples]
             lines[f"mt/{split}.{language}"] = _write_lines(directory / "mt" / f"{split}.{language}", texts)
-    for first, second in LANGUAGE_PAIRS:
+    for first, second in language_pairs:
         quadruples = list(islice(stream, pairs))
         for language in (first, second):
             name = f"parallel/{first}-{second}.{language}"
             lines[name] = _write_lines(directory / name, (quadruple[language] for quadruple in quadruples))
-    for language in LANGUAGES:
+    for language in languages:
         name = f"mono/{language}.txt"
         lines[name] = _write_lines(directory / name, _document_lines(language, documents, seed, excluded))
-    _write_lines(directory / "corpus.yaml", _corpus_yaml())
+    _write_lines(directory / "corpus.yaml", _corpus_yaml(languages, language_pairs))
     return lines
 
 
@@ -115,15 +123,15 @@ def _document_lines(language: str, count: int, seed: int, excluded: Collection[s
         yield from sentences
 
 
-def _corpus_yaml() -> Iterator[str]:
+def _corpus_yaml(languages: Sequence[str], language_pairs: Sequence[tuple[str, str]]) -> Iterator[str]:
     """The lines of the CORPUS.yaml that `data_tools.prepare` reads, paths relative to it."""
     yield "# The embedded corpus, written by data_tools.toy_corpus; paths are relative to this file."
     yield "tokenizer: tokenizer"
     yield "mono:"
-    for language in LANGUAGES:
+    for language in languages:
         yield f"  {language}: [mono/{language}.txt]"
     yield "parallel:"
-    for first, second in LANGUAGE_PAIRS:
+    for first, second in language_pairs:
         pair = f"{first}-{second}"
         yield f"  {pair}:"
         yield f"    - {{source: parallel/{pair}.{first}, target: parallel/{pair}.{second}}}"
