@@ -37,10 +37,10 @@ def test_ids_equal_those_of_transformers(tokenizer_dir: Path, sentences: dict[st
     assert {3, 4} <= set(ids.tolist())  # unknown and first piece, on both sides of the place where the ids shift
 
 
-@pytest.mark.skipif("VECO_SHARED_DATA" not in os.environ, reason="VECO_SHARED_DATA names no folder of real text")
+@pytest.mark.skipif("VECO_CORPORA" not in os.environ, reason="VECO_CORPORA names no folder of real text")
 @pytest.mark.parametrize("language", ["cs", "de", "en", "fr", "ru", "zh"])
 def test_ids_equal_those_of_transformers_on_real_text(tokenizer_dir: Path, language: str) -> None:
-    path = Path(os.environ["VECO_SHARED_DATA"]) / "mono" / f"{language}.txt.gz"
+    path = Path(os.environ["VECO_CORPORA"]) / "mono" / f"{language}.txt.gz"
     with gzip.open(path, "rt", encoding="utf-8") as file:
         lines = [line for line in file.read().split("\n")[:2000] if "<" not in line]
     expected = AutoTokenizer.from_pretrained(tokenizer_dir)(lines, add_special_tokens=False, verbose=False)["input_ids"]
