@@ -20,6 +20,7 @@ class Meters:
     def __init__(self, run_dir: Path, log_every: int, start_step: int, end_step: int, enabled: bool) -> None:
         self.enabled = enabled
         self.log_every = log_every
+        self.end_step = end_step
         self.tokens = 0
         self.losses: dict[str, list[float]] = {}
         self.last_time = time.perf_counter()
@@ -36,8 +37,8 @@ class Meters:
     def record(self, step: int, kind: str, metrics: StepMetrics) -> None:
         """Note update number `step` (from 1).
 
-        A line for every `log_every` updates, and for each of the first two, holds the means of each kind's losses
-        since the last line, the throughput over that time, and the last learning rate and gradient norm.
+        A line for every `log_every` updates, for each of the first two and for the last one holds the means of each
+        kind's losses since the line before, the throughput over that time, and the last learning rate and norm.
         """
         if not self.enabled:
             return
@@ -45,7 +46,7 @@ class Meters:
         self.bar.update(1)
         for name, value in {**metrics.losses, "loss": metrics.loss}.items():
             self.losses.setdefault(f"{kind}/{name}", []).append(value)
-        if step > 2 and step % self.log_every:
+        if step > 2 and step % self.log_every and step != self.end_step:
             return
         scalars = {name: sum(values) / len(values) for name, values in self.losses.items()}
         scalars["lr"] = metrics.learning_rate
@@ -58,7 +59,7 @@ class Meters:
         told = " ".join(f"{name} {value:.3f}" for name, value in shown.items())
         told += f" lr {scalars['lr']:.1e} tok/s {scalars['tokens_per_second']:,.0f}"
         if self.bar.disable:
-            print(f"update {step}/{self.bar.total}: {told}", file=sys.stderr, flush=True)
+            print(f"update {step}/{self.end_step}: {told}", file=sys.stderr, flush=True)
         else:
             self.bar.set_postfix_str(told)
         self.restart_clock()
