@@ -182,7 +182,7 @@ def table_rows(root: Path) -> list[tuple[str, str]]:
     documents, sentences = sum(info.num_documents for info in shards), sum(info.num_sequences for info in shards)
     rows = [
         ("corpus, monolingual", f"{len(manifest.mono)} languages, {documents:,} documents, {sentences:,} sentences"),
-        ("corpus, parallel", f"{len(manifest.parallel)} pairs of languages, {num_pairs:,} sentence pairs"),
+        ("corpus, parallel", f"{', '.join(manifest.parallel)}: {num_pairs:,} sentence pairs"),
         ("tokens", f"{sum(info.num_tokens for info in [*shards, *sides]):,}; vocabulary {manifest.vocab_size:,}"),
     ]
     for name in ("mono/mlm", "mono/ca_mlm", "bilingual/mlm", "bilingual/ca_mlm", "bilingual/tlm"):
