@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.files import sync_directory, sync_file
-from pretrain.engine import Engine
+from pretrain.engine import Engine, consolidated_weights
 from pretrain.launch import launched_ranks
 from pretrain.recipe import TrainingRecipe, read_yaml, save_recipe
+from veco.heads import VecoWithLMHead
 
 STATE_FILE = "state.json"
 RECIPE_FILE = "recipe.yaml"
@@ -132,6 +133,14 @@ def save_checkpoint(
         for old in list(checkpoints_of(run_dir).values())[: -recipe.keep_checkpoints]:
             remove(old)
     engine.barrier()
+
+
+def load_weights(model: VecoWithLMHead, checkpoint: Path) -> None:
+    """Give `model` the float32 weights of a checkpoint."""
+    weights = consolidated_weights(checkpoint)
+    # Tied: the projection may or may not stand among the consolidated weights.
+    weights["lm_head.decoder.weight"] = weights["veco.embeddings.word_embeddings.weight"]
+    model.load_state_dict(weights)
 
 
 def remove(checkpoint: Path) -> None:

@@ -6,9 +6,14 @@ import argparse
 import shutil
 from pathlib import Path
 
+import torch
+
 from data_tools.cli import run_main
 from data_tools.files import atomic_directory
-from pretrain.checkpoints import checkpoints_of
+from pretrain.checkpoints import checkpoints_of, load_weights
+from veco import VecoConfig, VecoForMaskedLM
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def export(run_dir: Path, output: Path, step: int | None, dtype: str) -> Path:
@@ -16,23 +21,15 @@ def export(run_dir: Path, output: Path, step: int | None, dtype: str) -> Path:
 
     Raises ValueError when there is no such checkpoint, weights are missing or empty, or `output` exists.
     """
-    import torch
-
-    from pretrain.engine import consolidated_weights
-    from veco import VecoConfig, VecoForMaskedLM
-
     found = checkpoints_of(run_dir)
     if not found:
         raise ValueError(f"{run_dir}: no complete checkpoint below {run_dir / 'checkpoints'}")
     if step is not None and step not in found:
         raise ValueError(f"{run_dir}: no checkpoint of step {step}; there are: {', '.join(map(str, found))}")
     checkpoint = found[max(found) if step is None else step]
-    weights = consolidated_weights(checkpoint)
     model = VecoForMaskedLM(VecoConfig.from_pretrained(checkpoint))
-    # Tied: the projection may or may not stand among the consolidated weights.
-    weights["lm_head.decoder.weight"] = weights["veco.embeddings.word_embeddings.weight"]
-    model.load_state_dict(weights)
-    model = model.to(getattr(torch, dtype))
+    load_weights(model, checkpoint)
+    model = model.to(DTYPES[dtype])
     empty = [name for name, parameter in model.named_parameters() if not parameter.numel()]
     if empty:
         raise ValueError(f"{checkpoint}: empty weights {', '.join(empty)}")
@@ -50,9 +47,7 @@ def main() -> None:
         "--output", type=Path, required=True, help="directory to make; AutoModel.from_pretrained opens it"
     )
     parser.add_argument("--step", type=int, help="checkpoint to export (the newest by default)")
-    parser.add_argument(
-        "--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="type of the weights"
-    )
+    parser.add_argument("--dtype", choices=tuple(DTYPES), default="float32", help="type of the weights")
     arguments = parser.parse_args()
     print(export(arguments.run, arguments.output, arguments.step, arguments.dtype))
 

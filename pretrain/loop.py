@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -36,6 +37,7 @@ def fit(
     engine: Engine,
     recipe: TrainingRecipe,
     dataset: Dataset,
+    data_fingerprint: str,
     kind_of: Callable[[int], str],
     loss_function: LossFunction,
     count_items: CountFunction,
@@ -51,7 +53,7 @@ def fit(
     an update. `validate`, if given, runs before each save and returns what to note.
     """
     per_step = recipe.accumulation_steps
-    check_ranks_agree(engine, start_step, end_step)
+    check_ranks_agree(engine, start_step, end_step, recipe, data_fingerprint)
     batches = micro_batches(dataset, start_step * per_step, end_step * per_step, recipe.loader_workers)
     meters.restart_clock()
     for step in range(start_step, end_step):
@@ -68,10 +70,11 @@ def fit(
             meters.restart_clock()
 
 
-def check_ranks_agree(engine: Engine, *values: int) -> None:
-    """Raise ValueError, naming the ranks, when they would not do the same: they would wait for each other for ever."""
+def check_ranks_agree(engine: Engine, *facts: object) -> None:
+    """Raise ValueError, naming the ranks, when their `facts` differ: they would wait for each other for ever."""
     seen = torch.zeros(engine.world_size, dtype=torch.int64, device=engine.device)
-    seen[engine.rank] = mix(*values) >> 1  # fits into a signed integer
+    digest = hashlib.sha256(repr(facts).encode()).digest()
+    seen[engine.rank] = int.from_bytes(digest[:8], "big") >> 1  # fits into a signed integer
     digests = engine.sum_over_ranks(seen).tolist()
     different = [rank for rank, digest in enumerate(digests) if digest != digests[0]]
     if different:

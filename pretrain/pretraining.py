@@ -14,8 +14,15 @@ from transformers import AutoConfig
 from data_tools.files import sha256_of
 from data_tools.shards import Manifest
 from pretrain.batches import PretrainingBatches, PretrainingOptions
-from pretrain.checkpoints import check_same_run, drop_checkpoints_after, find_checkpoint, run_state, save_checkpoint
-from pretrain.engine import build_engine, check_engine, consolidated_weights, shut_down
+from pretrain.checkpoints import (
+    check_same_run,
+    drop_checkpoints_after,
+    find_checkpoint,
+    load_weights,
+    run_state,
+    save_checkpoint,
+)
+from pretrain.engine import build_engine, check_engine, shut_down
 from pretrain.launch import launched_rank, launched_ranks, quiet_libraries
 from pretrain.loop import describe_run, fit, seed_everything
 from pretrain.lr_schedule import linear_warmup_linear_decay
@@ -124,16 +131,20 @@ def train_phase(
     def save(step: int) -> None:
         save_checkpoint(engine, run_dir, step, recipe, run_state(data_fingerprint), add_config)
 
-    fit(engine, recipe, batches, batches.kind_of, pretraining_losses, count_predicted, meters, start, phase.end, save)
+    fit(
+        engine,
+        recipe,
+        batches,
+        data_fingerprint,
+        batches.kind_of,
+        pretraining_losses,
+        count_predicted,
+        meters,
+        start,
+        phase.end,
+        save,
+    )
     engine.destroy()
-
-
-def load_weights(model: VecoForPreTraining, checkpoint: Path) -> None:
-    """Give `model` the float32 weights of a checkpoint."""
-    weights = consolidated_weights(checkpoint)
-    # Tied: the projection may or may not stand among the consolidated weights.
-    weights["lm_head.decoder.weight"] = weights["veco.embeddings.word_embeddings.weight"]
-    model.load_state_dict(weights)
 
 
 def build_model(recipe: PretrainRecipe, data_dir: Path, manifest: Manifest) -> VecoForPreTraining:

@@ -70,6 +70,7 @@ def finetune(recipe: TranslationRecipe, run_dir: Path) -> None:
         engine,
         recipe,
         RankBatches(train, engine.rank, engine.world_size),
+        state["data_fingerprint"],
         kind_of=lambda step: "train",
         loss_function=lambda module, batch, num_items: translation_loss(
             module, batch, num_items, recipe.label_smoothing
