@@ -53,6 +53,7 @@ types: setup
 
 figures: setup
 	$(RUN) docs/draw_flow.py
+	$(RUN) docs/draw_model.py
 
 clean:
 	rm -rf $(VENV) runs build *.egg-info

@@ -10,7 +10,10 @@ setup(
     python_requires=">=3.11",
     packages=[
         "veco",
+        "veco.convert",
         "data_tools",
+        "data_tools.deduplicate",
+        "data_tools.readers",
         "data_tools.toy_corpus",
         "pretrain",
         "finetune",
@@ -27,11 +30,20 @@ setup(
         "accelerate>=1.0",  # transformers needs it to load models under DeepSpeed's ZeRO-3
         "deepspeed>=0.17",  # the launcher and ZeRO; imported in pretrain/engine.py alone
         "safetensors>=0.5",  # weights on disk, without pickle
-        "sentencepiece>=0.2",  # trains the tokenizer and encodes ten times faster than the alternatives
+        "sentencepiece>=0.2.2",  # trains the tokenizer and encodes ten times faster than the alternatives
         "protobuf>=4",  # transformers reads SentencePiece models through it
         "numpy>=1.26",  # memory-mapped shards and vectorised sampling
         "pyyaml>=6",  # CORPUS.yaml and recipes
+        "datatrove>=0.10",  # the stages of data preparation on one machine, Slurm or Ray; MinHash
+        "fsspec[http]>=2024.2",  # text from anywhere: s3://, hf://, https://, …
         "zstandard>=0.22",  # .zst input
+        "pyarrow>=15",  # Parquet input
+        "datasets>=4",  # text from the hub, streamed
+        "huggingface_hub>=1",  # the commit of a data set, so that all tasks read the same
+        "sentencex>=1",  # sentence splitting for running text in all languages of XLM-R
+        "langcodes>=3.4",  # what languages and scripts are called, and which belong together
+        "fonttools>=4.50",  # the script of every Unicode character
+        "fasttext-numpy2-wheel>=0.9.2",  # language identification with the user's fastText or GlotLID model
         "rich>=13",  # tables
         "tqdm>=4.66",  # progress bars
         "tensorboard>=2.16",  # curves while a run goes on
@@ -43,12 +55,17 @@ setup(
         "test": [
             "pytest>=8",  # the suite
             "hypothesis>=6",  # properties of shards, batches and sampling
+            "megatron-core>=0.12",  # reads our shards, and writes the same bytes
+            "ray>=2.40",  # prepare --executor ray
         ],
         "dev": [
             "ruff>=0.8",  # lint and format
             "mypy>=1.13",  # types
             "types-PyYAML",  # stubs for mypy
             "types-tqdm",  # stubs for mypy
+        ],
+        "ray": [
+            "ray>=2.40",  # prepare --executor ray
         ],
         "gpu": [
             "ninja>=1.11",  # DeepSpeed compiles its fused optimizers with it

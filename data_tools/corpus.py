@@ -1,19 +1,30 @@
-"""CORPUS.yaml as frozen dataclasses: which files belong to which language or language pair.
+"""CORPUS.yaml as frozen dataclasses: which text belongs to which language or pair, and what to do with it.
 
-    tokenizer: ../tokenizer                   # a directory of data_tools.train_tokenizer, or XLM-R's
+    tokenizer: ../tokenizer           # a directory of data_tools.train_tokenizer or import_tokenizer, or XLM-R's
+    valid: 0.001                      # share of documents and pairs held out, chosen by hash; 0 if not given
+    filters: {script: 0.5}            # see data_tools.filters
+    deduplicate: {exact: true}        # see data_tools.deduplicate.settings
     mono:
-      de: [news/*.de.gz, ${CORPORA}/wiki.de.jsonl]
+      de:
+        - news/*.de.gz                # one sentence a line, blank lines between documents; the suffix tells the format
+        - {text: running/*.txt.xz, split_sentences: true}
+        - {jsonl: ${CRAWL}/*.jsonl.zst, column: content, split_sentences: true}
+        - {parquet: s3://bucket/de/*.parquet}
+        - {hub: wikimedia/wikipedia, config: 20231101.de, split: train, split_sentences: true}
     parallel:
-      de-en:                                  # `source` is de, `target` is en
+      de-en:                          # the first side is de, the second en
         - {source: europarl/*.de.gz, target: europarl/*.en.gz}
-        - {tsv: crawl/de-en.*.tsv}            # first column de, second en
+        - {tsv: crawl/de-en.*.tsv}    # first column de, second en
+        - {tmx: memory/*.tmx.gz}
+        - {opus: OPUS/*.de-en.txt.zip}
+        - {hub: Helsinki-NLP/opus-100, config: de-en, column: translation}
+        - {jsonl: crawl/*.jsonl, column: [german, english]}
 
-Relative paths start at the directory of the file; `${NAME}` stands for an environment variable; globs know `**`. The
-format follows from the name: `.jsonl` holds objects with a `text`, everything else is one sentence a line with blank
-lines between documents; each plain, .gz, .xz or .zst.
+Relative paths start at the directory of the file; `${NAME}` stands for an environment variable; globs know `**`; any
+URL that fsspec knows is a path. Text, JSONL, TSV and TMX may be plain, .gz, .xz or .zst. `column` names the text of
+JSONL, Parquet and data sets: by default `text`, for pairs `translation`, which holds {de: …, en: …}.
 """
 
-import glob
 import os
 import re
 from collections.abc import Hashable
@@ -23,57 +34,73 @@ from typing import Any
 
 import yaml
 
-from data_tools.files import COMPRESSED_SUFFIXES
+from data_tools.cli import one_line
+from data_tools.deduplicate.settings import Deduplication
+from data_tools.filters import Filters
+from data_tools.inputs import Input
+from data_tools.readers import expand
 
-TOP_KEYS = ("tokenizer", "mono", "parallel")
+TOP_KEYS = ("tokenizer", "valid", "filters", "deduplicate", "mono", "parallel")
 LANGUAGE = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 VARIABLE = re.compile(r"\$\{([^}]*)\}")
-FORMAT_OF_SUFFIX = {".jsonl": "jsonl", ".parquet": "parquet", ".tmx": "tmx", ".tsv": "tsv"}
-# Named in the contract and to come; until then they are refused by name and not read as something else.
-UNSUPPORTED_FORMATS = ("parquet", "tmx")
-UNSUPPORTED_KEYS = ("hub", "tmx")
-
-
-@dataclass(frozen=True)
-class Input:
-    """One file of text, or one pair of files. `languages` are ("de",) or ("de", "en"); `paths` are one or two.
-
-    `format` is "text" (two paths for a pair), "jsonl" (one language) or "tsv" (a pair in one file).
-    """
-
-    languages: tuple[str, ...]
-    paths: tuple[Path, ...]
-    format: str
-
-    @property
-    def name(self) -> str:
-        """Where its shards belong in the data directory: `mono/de` or `parallel/de-en`."""
-        return f"mono/{self.languages[0]}" if len(self.languages) == 1 else f"parallel/{'-'.join(self.languages)}"
+COMPRESSED_SUFFIX = re.compile(r"\.(gz|xz|zst)$")
+FORMAT_OF_SUFFIX = {".jsonl": "jsonl", ".parquet": "parquet", ".tsv": "tsv", ".tmx": "tmx", ".zip": "opus"}
+FORMATS_OF_PAIRS = ("tsv", "tmx", "opus")
+HUB_OPTIONS = ("config", "split", "revision", "column")
+# What an entry may hold beside the key that says its kind.
+MONO_OPTIONS = {
+    "text": ("split_sentences",),
+    "jsonl": ("column", "split_sentences"),
+    "parquet": ("column", "split_sentences"),
+    "hub": (*HUB_OPTIONS, "split_sentences"),
+}
+PARALLEL_OPTIONS = {
+    "source": ("target",),
+    "tsv": (),
+    "tmx": (),
+    "opus": (),
+    "jsonl": ("column",),
+    "parquet": ("column",),
+    "hub": HUB_OPTIONS,
+}
+DEFAULT_COLUMN = {"mono": "text", "parallel": "translation"}
+DEFAULT_SPLIT = "train"
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """A parsed CORPUS.yaml: the tokenizer directory, and the inputs in the order in which shards are numbered."""
+    """A parsed CORPUS.yaml. `inputs` come in the order in which shards are numbered; `valid` is a share in [0, 1)."""
 
     path: Path
     tokenizer: Path
     inputs: tuple[Input, ...]
+    filters: Filters
+    deduplication: Deduplication
+    valid: float
 
     @classmethod
-    def load(cls, path: Path | str) -> "Corpus":
-        """The corpus that a YAML file describes; raises ValueError with all that is wrong with it at once."""
+    def load(cls, path: Path | str, needs_tokenizer: bool = True) -> "Corpus":
+        """The corpus that a YAML file describes; raises ValueError with all that is wrong with it at once.
+
+        Without `needs_tokenizer` the directory need not be there yet: the text may be what it is trained on.
+        """
         reader = _Reader(Path(path))
         content = reader.content()
         for key in content:
             if key not in TOP_KEYS:
                 reader.complain(f"unknown key {key!r}; expected {', '.join(TOP_KEYS)}")
-        tokenizer = reader.tokenizer(content.get("tokenizer"))
+        tokenizer = reader.tokenizer(content.get("tokenizer"), needs_tokenizer)
+        valid = reader.valid(content.get("valid", 0))
+        filters = Filters.parse(reader.with_variables(content.get("filters")), reader.complain, reader.base)
+        deduplication = Deduplication.parse(content.get("deduplicate"), reader.complain)
         inputs = [*reader.mono(content.get("mono")), *reader.parallel(content.get("parallel"))]
         if not inputs and not reader.problems:
             reader.complain("names no text: expected files under mono or parallel")
+        if not reader.problems:
+            filters.check_languages(sorted({code for item in inputs for code in item.languages}), reader.complain)
         if reader.problems:
             raise ValueError(f"{path}: " + "; ".join(reader.problems))
-        return cls(path=Path(path), tokenizer=tokenizer, inputs=tuple(inputs))
+        return cls(Path(path), tokenizer, tuple(inputs), filters, deduplication, valid)
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -96,7 +123,8 @@ class _Reader:
         self.problems: list[str] = []
 
     def complain(self, problem: str) -> None:
-        self.problems.append(problem)
+        if problem not in self.problems:
+            self.problems.append(problem)
 
     def content(self) -> dict[Any, Any]:
         """The top-level mapping; raises ValueError for what is not YAML."""
@@ -117,47 +145,56 @@ class _Reader:
         """`text` with environment variables and `~` filled in; None if one is not set, which is told once for each."""
         unset = [name for name in VARIABLE.findall(text) if name not in os.environ]
         for name in unset:
-            problem = f"the environment variable {name} is not set"
-            if problem not in self.problems:
-                self.complain(problem)
+            self.complain(f"the environment variable {name} is not set")
         if unset:
             return None
         return os.path.expanduser(VARIABLE.sub(lambda match: os.environ[match.group(1)], text))
 
-    def tokenizer(self, value: Any) -> Path:
+    def with_variables(self, value: Any) -> Any:
+        """A YAML value with `expanded` applied to every string in it."""
+        if isinstance(value, dict):
+            return {key: self.with_variables(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self.with_variables(item) for item in value]
+        return (self.expanded(value) or "") if isinstance(value, str) else value
+
+    def tokenizer(self, value: Any, must_exist: bool) -> Path:
+        if value is None and not must_exist:
+            return self.base
         if not isinstance(value, str):
             self.complain("tokenizer: expected a directory")
             return self.base
         expanded = self.expanded(value)
         directory = self.base / (expanded or "")
-        if expanded is not None and not directory.is_dir():
+        if must_exist and expanded is not None and not directory.is_dir():
             self.complain(f"tokenizer: {directory}: no such directory; make one with data_tools.train_tokenizer")
         return directory
 
-    def files(self, where: str, pattern: Any) -> list[Path]:
-        """The files of a glob, sorted."""
+    def valid(self, value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+            self.complain(f"valid: expected a share in [0, 1), found {value!r}")
+            return 0.0
+        return float(value)
+
+    def files(self, where: str, pattern: Any) -> list[str]:
+        """The files of a name or glob, sorted."""
         if not isinstance(pattern, str):
             self.complain(f"{where}: expected a file name or glob, found {pattern!r}")
             return []
         expanded = self.expanded(pattern)
         if expanded is None:
             return []
-        paths = [self.base / match for match in sorted(glob.glob(expanded, root_dir=self.base, recursive=True))]
-        if not paths and (self.base / expanded).exists():  # a name with [ or ] in it, meant literally
-            paths = [self.base / expanded]
+        try:
+            paths = expand(expanded, self.base)
+        except (ValueError, OSError) as error:
+            self.complain(f"{where}: {one_line(error)}")
+            return []
         if not paths:
             self.complain(f"{where}: {expanded}: no such file")
         for path in paths:
-            if path.is_dir():
-                self.complain(f"{where}: {path}: a directory; name its files, for example {path.name}/*")
-        return [path for path in paths if not path.is_dir()]
-
-    def format(self, where: str, path: Path) -> str:
-        suffixes = [suffix for suffix in path.suffixes if suffix not in COMPRESSED_SUFFIXES]
-        name = FORMAT_OF_SUFFIX.get(suffixes[-1], "text") if suffixes else "text"
-        if name in UNSUPPORTED_FORMATS:
-            self.complain(f"{where}: {path}: {name} files are not supported yet")
-        return name
+            if os.path.isdir(path):
+                self.complain(f"{where}: {path}: a directory; name its files, for example {Path(path).name}/*")
+        return paths
 
     def section(self, where: str, value: Any) -> list[tuple[str, list[Any]]]:
         """(language or pair, entries) of `mono` or `parallel`."""
@@ -177,70 +214,121 @@ class _Reader:
         return found
 
     def mono(self, value: Any) -> list[Input]:
-        inputs = []
+        inputs: list[Input] = []
         for language, entries in self.section("mono", value):
-            where = f"mono/{language}"
             if not LANGUAGE.fullmatch(language):
-                self.complain(f"{where}: expected a language code of letters, digits and _")
+                self.complain(f"mono/{language}: expected a language code of letters, digits and _")
             for entry in entries:
-                if isinstance(entry, dict):
-                    self.unknown_entry(where, entry, "a file name or glob")
-                    continue
-                for path in self.files(where, entry):
-                    name = self.format(where, path)
-                    if name == "tsv":
-                        self.complain(f"{where}: {path}: a .tsv holds pairs; name it under parallel")
-                    inputs.append(Input(languages=(language,), paths=(path,), format=name))
+                if isinstance(entry, str):
+                    inputs.extend(self.plain_files(f"mono/{language}", language, entry))
+                else:
+                    inputs.extend(self.entry("mono", (language,), entry, MONO_OPTIONS))
         self.twice(inputs)
         return inputs
 
     def parallel(self, value: Any) -> list[Input]:
-        inputs = []
+        inputs: list[Input] = []
         seen: set[frozenset[str]] = set()
         for pair, entries in self.section("parallel", value):
             where = f"parallel/{pair}"
             languages = tuple(pair.split("-"))
             if len(languages) != 2 or not all(map(LANGUAGE.fullmatch, languages)) or len(set(languages)) != 2:
                 self.complain(f"{where}: expected two languages with a hyphen between, such as de-en")
+                continue
             if frozenset(languages) in seen:
                 self.complain(f"{where}: the same two languages come twice; put all files under one key")
             seen.add(frozenset(languages))
             for entry in entries:
-                inputs.extend(self.pair_entry(where, languages, entry))
+                inputs.extend(self.entry("parallel", languages, entry, PARALLEL_OPTIONS))
         self.twice(inputs)
         return inputs
 
-    def pair_entry(self, where: str, languages: tuple[str, ...], entry: Any) -> list[Input]:
-        """The inputs of one `{source, target}` or `{tsv}`."""
-        if isinstance(entry, dict) and set(entry) == {"source", "target"}:
-            sources, targets = self.files(where, entry["source"]), self.files(where, entry["target"])
-            if sources and targets and len(sources) != len(targets):
-                self.complain(
-                    f"{where}: {entry['source']} matches {len(sources)} files, {entry['target']} matches "
-                    f"{len(targets)}; they are paired in sorted order, so expected as many"
-                )
-            pairs = list(zip(sources, targets, strict=False))
-            for path in [*sources, *targets]:
-                if self.format(where, path) != "text":
-                    self.complain(f"{where}: {path}: source and target are text files, one sentence a line")
-            return [Input(languages=languages, paths=paths, format="text") for paths in pairs]
-        if isinstance(entry, dict) and set(entry) == {"tsv"}:
-            return [Input(languages=languages, paths=(path,), format="tsv") for path in self.files(where, entry["tsv"])]
-        self.unknown_entry(where, entry, "{source: …, target: …} or {tsv: …}")
-        return []
+    def plain_files(self, where: str, language: str, pattern: str) -> list[Input]:
+        """The inputs of a name or glob without further options: the suffix of each file tells its format."""
+        inputs = []
+        for path in self.files(where, pattern):
+            suffix = Path(COMPRESSED_SUFFIX.sub("", path)).suffix
+            format = FORMAT_OF_SUFFIX.get(suffix, "text")
+            if format in FORMATS_OF_PAIRS:
+                self.complain(f"{where}: {path}: {suffix} files hold pairs; name it under parallel, as {format}: …")
+            columns = () if format == "text" else (DEFAULT_COLUMN["mono"],)
+            inputs.append(Input((language,), format, (path,), columns))
+        return inputs
 
-    def unknown_entry(self, where: str, entry: Any, expected: str) -> None:
-        unsupported = [key for key in UNSUPPORTED_KEYS if isinstance(entry, dict) and key in entry]
-        if unsupported:
-            self.complain(f"{where}: {unsupported[0]} is not supported yet; expected {expected}")
-        else:
-            self.complain(f"{where}: expected {expected}, found {entry!r}")
+    def entry(
+        self, section: str, languages: tuple[str, ...], entry: Any, options_of: dict[str, tuple[str, ...]]
+    ) -> list[Input]:
+        """The inputs of one mapping such as `{tsv: …}` or `{hub: …, config: …}`."""
+        where = f"{section}/{'-'.join(languages)}"
+        kinds = [kind for kind in options_of if isinstance(entry, dict) and kind in entry]
+        if len(kinds) != 1:
+            known = ", ".join(f"{kind}: …" for kind in options_of)
+            self.complain(f"{where}: expected an entry with one of {known}; found {entry!r}")
+            return []
+        kind = kinds[0]
+        for key in entry:
+            if key != kind and key not in options_of[kind]:
+                allowed = f"only {', '.join(options_of[kind])}" if options_of[kind] else "nothing else"
+                self.complain(f"{where}: {kind}: unknown key {key!r}; beside {kind} expected {allowed}")
+        if kind == "source":
+            return self.moses(where, languages, entry)
+        split_sentences = entry.get("split_sentences", False)
+        if not isinstance(split_sentences, bool):
+            self.complain(f"{where}: split_sentences: expected true or false, found {split_sentences!r}")
+        columns = self.columns(where, section, entry) if "column" in options_of[kind] else ()
+        if kind == "hub":
+            return self.hub(where, languages, entry, columns, split_sentences)
+        return [Input(languages, kind, (path,), columns, split_sentences) for path in self.files(where, entry[kind])]
+
+    def moses(self, where: str, languages: tuple[str, ...], entry: dict[str, Any]) -> list[Input]:
+        """The inputs of `{source: …, target: …}`, whose files are paired in sorted order."""
+        sources, targets = self.files(where, entry["source"]), self.files(where, entry.get("target"))
+        if sources and targets and len(sources) != len(targets):
+            self.complain(
+                f"{where}: {entry['source']} matches {len(sources)} files, {entry['target']} matches {len(targets)}; "
+                "they are paired in sorted order, so expected as many"
+            )
+        for path in [*sources, *targets]:
+            if Path(COMPRESSED_SUFFIX.sub("", path)).suffix in FORMAT_OF_SUFFIX:
+                self.complain(f"{where}: {path}: source and target are text files, one sentence a line")
+        return [Input(languages, "moses", paths) for paths in zip(sources, targets, strict=False)]
+
+    def hub(
+        self, where: str, languages: tuple[str, ...], entry: dict[str, Any], columns: tuple[str, ...], split_them: bool
+    ) -> list[Input]:
+        """The input of `{hub: …}`: a name on the hub, or a local directory that `datasets` can load."""
+        settings: dict[str, str | None] = {"config": None, "split": DEFAULT_SPLIT, "revision": None}
+        for key in settings:
+            value = entry.get(key, settings[key])
+            if value is not None and not isinstance(value, str):
+                self.complain(f"{where}: {key}: expected text, found {value!r}; put it in quotes")
+                return []
+            settings[key] = value
+        name = self.expanded(entry["hub"]) if isinstance(entry["hub"], str) else None
+        if name is None:
+            if not isinstance(entry["hub"], str):
+                self.complain(f"{where}: hub: expected the name of a data set, found {entry['hub']!r}")
+            return []
+        local = self.base / name
+        path = str(local) if local.is_dir() else name
+        return [Input(languages, "hub", (path,), columns, split_them, **settings)]
+
+    def columns(self, where: str, section: str, entry: dict[str, Any]) -> tuple[str, ...]:
+        """One column, or for pairs one or two."""
+        value = entry.get("column", DEFAULT_COLUMN[section])
+        columns = value if isinstance(value, list) else [value]
+        most = 1 if section == "mono" else 2
+        if not 1 <= len(columns) <= most or not all(isinstance(column, str) for column in columns):
+            expected = "a column's name" if most == 1 else "a column's name, or the names of two"
+            self.complain(f"{where}: column: expected {expected}, found {value!r}")
+            return (DEFAULT_COLUMN[section],)
+        return tuple(columns)
 
     def twice(self, inputs: list[Input]) -> None:
-        """Nothing; complains of a file that two globs of one language match: its sentences would count twice."""
+        """Nothing; complains of a source that is named twice for one language: its sentences would count twice."""
         seen = set()
         for item in inputs:
-            key = (item.name, item.paths)
+            key = (item.name, item.paths, item.config, item.split, item.columns)
             if key in seen:
                 self.complain(f"{item.name}: {item.paths[0]} is named twice")
             seen.add(key)

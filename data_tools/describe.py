@@ -1,171 +1,192 @@
-"""What a data directory holds: `python -m data_tools.describe DATA [--verify] [--samples N]`."""
+"""What a data directory holds: `python -m data_tools.describe DATA [--verify] [--samples N] [--plot FILE.png]`."""
 
 import argparse
+import os
+import sys
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from data_tools.cli import progress_bar, run_main
-from data_tools.files import sha256_of
-from data_tools.shards import Manifest, Shard, ShardInfo, shard_path
+from data_tools.cli import run_main
+from data_tools.distribution import draw_distribution, sampling_probabilities
+from data_tools.languages import scripts_of
+from data_tools.manifest import SPLITS, Manifest
+from data_tools.shards import Shard, ShardInfo
 from data_tools.tokenizer import PieceEncoder
+from data_tools.verify import unlisted_files, verify
 
 ALPHA = 0.5  # VECO (ACL 2021), appendix: languages are drawn with probability proportional to n^0.5
-# Wide enough for the table where the output is no terminal (a log, a pipe), which rich would take for 80 columns.
-LOG_WIDTH = 120
+REASONS_WIDTH = 48  # the reasons why sentences were left out may break their lines, no other column
+UNLIMITED = 10_000
+# Written without spaces between words, so that pieces which begin a word say nothing.
+UNSPACED_SCRIPTS = frozenset({"Hani", "Hira", "Kana", "Bopo", "Thai", "Laoo", "Khmr", "Mymr", "Tibt"})
+UNKNOWN = "–"
 
 
 @dataclass(frozen=True)
 class Row:
-    """The counts of one language or language pair. Tokens of a pair: of both sides."""
+    """The counts of one language or language pair. Tokens of a pair: of both sides.
+
+    `fertility` is tokens per word of each language, None where words are not separated; it covers the held-out
+    sentences too, all else but `num_held_out` what is trained on.
+    """
 
     name: str
     num_shards: int
-    num_documents: int | None
+    num_documents: int
     num_sentences: int
     num_tokens: int
-    dropped: dict[str, int]
+    num_held_out: int
+    fertility: tuple[float | None, ...]
+    dropped: Mapping[str, int]
 
 
-def mono_rows(manifest: Manifest) -> list[Row]:
-    """One row a language."""
-    return [
-        Row(
-            name=language,
-            num_shards=len(shards),
-            num_documents=sum(shard.num_documents for shard in shards),
-            num_sentences=sum(shard.num_sequences for shard in shards),
-            num_tokens=sum(shard.num_tokens for shard in shards),
-            dropped=manifest.dropped.get(f"mono/{language}", {}),
+def rows_of(manifest: Manifest, kind: str) -> list[Row]:
+    """One row for each language (kind `mono`) or language pair (`parallel`)."""
+    train, valid = manifest.corpora("train"), manifest.corpora("valid")
+    rows = []
+    for name in (name for name in train if name.startswith(f"{kind}/")):
+        shards, held_out = train[name], valid.get(name, [])
+        languages = name.removeprefix(f"{kind}/").split("-")
+        words = manifest.words.get(name, {})
+        rows.append(
+            Row(
+                name=name.removeprefix(f"{kind}/"),
+                num_shards=len(shards),
+                num_documents=sum(sides[languages[0]].num_documents for sides in shards),
+                num_sentences=sum(sides[languages[0]].num_sequences for sides in shards),
+                num_tokens=sum(num_tokens(shards, language) for language in languages),
+                num_held_out=sum(sides[languages[0]].num_sequences for sides in held_out),
+                fertility=tuple(
+                    fertility(language, num_tokens([*shards, *held_out], language), words.get(language, 0))
+                    for language in languages
+                ),
+                dropped=manifest.dropped.get(name, {}),
+            )
         )
-        for language, shards in manifest.mono.items()
-    ]
+    return rows
 
 
-def parallel_rows(manifest: Manifest) -> list[Row]:
-    """One row a language pair."""
-    return [
-        Row(
-            name=pair,
-            num_shards=len(shards),
-            num_documents=None,
-            num_sentences=sum(next(iter(sides.values())).num_sequences for sides in shards),
-            num_tokens=sum(info.num_tokens for sides in shards for info in sides.values()),
-            dropped=manifest.dropped.get(f"parallel/{pair}", {}),
-        )
-        for pair, shards in manifest.parallel.items()
-    ]
+def num_tokens(shards: list[dict[str, ShardInfo]], language: str) -> int:
+    return sum(sides[language].num_tokens for sides in shards)
 
 
-def sampling_probabilities(counts: list[int], alpha: float) -> list[float]:
-    """n^alpha over its sum, for each count n; they sum to 1."""
-    weights = np.asarray(counts, dtype=np.float64) ** alpha
-    return [float(weight) for weight in weights / weights.sum()]
+def fertility(language: str, num_tokens: int, num_words: int) -> float | None:
+    """Tokens per word; None without words, and for a language that is written without spaces."""
+    scripts = scripts_of(language)
+    if num_words == 0 or (scripts and scripts <= UNSPACED_SCRIPTS):
+        return None
+    return num_tokens / num_words
 
 
-def rows_table(title: str, rows: list[Row], alpha: float) -> Table:
-    """A table of rows and their total; documents only where there are some."""
-    with_documents = rows[0].num_documents is not None
-    table = Table(title=title, title_justify="left")
-    table.add_column("language" if with_documents else "pair")
-    headers = ["shards", *(["documents"] if with_documents else []), "sentences" if with_documents else "pairs"]
-    for header in [*headers, "tokens", f"p at α {alpha:g}"]:
-        table.add_column(header, justify="right")
-    table.add_column("dropped")
-    probabilities = sampling_probabilities([row.num_sentences for row in rows], alpha)
-    for row, probability in zip(rows, probabilities, strict=True):
-        documents = [] if row.num_documents is None else [f"{row.num_documents:,}"]
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(row.dropped.items()))
-        counts = [f"{row.num_sentences:,}", f"{row.num_tokens:,}", f"{probability:.4f}"]
-        table.add_row(row.name, f"{row.num_shards:,}", *documents, *counts, reasons)
-    documents = [f"{sum(row.num_documents or 0 for row in rows):,}"] if with_documents else []
-    table.add_section()
-    table.add_row(
-        "total",
-        f"{sum(row.num_shards for row in rows):,}",
-        *documents,
-        f"{sum(row.num_sentences for row in rows):,}",
-        f"{sum(row.num_tokens for row in rows):,}",
-        f"{sum(probabilities):.4f}",
-        "",
+def total_row(rows: list[Row]) -> Row:
+    """The sums of all rows."""
+    return Row(
+        name="total",
+        num_shards=sum(row.num_shards for row in rows),
+        num_documents=sum(row.num_documents for row in rows),
+        num_sentences=sum(row.num_sentences for row in rows),
+        num_tokens=sum(row.num_tokens for row in rows),
+        num_held_out=sum(row.num_held_out for row in rows),
+        fertility=(),
+        dropped=sum((Counter(row.dropped) for row in rows), Counter()),
     )
+
+
+def rows_table(kind: str, rows: list[Row], alpha: float) -> Table:
+    """A table of rows and their total; documents of languages alone, held-out sentences where there are some."""
+    is_mono = kind == "mono"
+    probabilities = sampling_probabilities([row.num_sentences for row in rows], alpha)
+    probabilities.append(sum(probabilities))
+    rows = [*rows, total_row(rows)]
+    columns = {
+        "language" if is_mono else "pair": [row.name for row in rows],
+        "shards": [f"{row.num_shards:,}" for row in rows],
+        "documents": [f"{row.num_documents:,}" for row in rows],
+        "sentences" if is_mono else "pairs": [f"{row.num_sentences:,}" for row in rows],
+        "tokens": [f"{row.num_tokens:,}" for row in rows],
+        f"p at α {alpha:g}": [f"{probability:.4f}" for probability in probabilities],
+        "tokens/word": [" / ".join(UNKNOWN if x is None else f"{x:.2f}" for x in row.fertility) for row in rows],
+        "held out": [f"{row.num_held_out:,}" for row in rows],
+        "left out": [
+            ", ".join(f"{count:,} {reason}" for reason, count in Counter(row.dropped).most_common()) for row in rows
+        ],
+    }
+    if not is_mono:
+        del columns["documents"]
+    if rows[-1].num_held_out == 0:
+        del columns["held out"]
+    table = Table(title="monolingual" if is_mono else "parallel", title_justify="left", box=box.SIMPLE_HEAD)
+    name, *numbers, reasons = columns
+    table.add_column(name, no_wrap=True)
+    for number in numbers:
+        table.add_column(number, justify="right", no_wrap=True)
+    table.add_column(reasons, max_width=REASONS_WIDTH)
+    *body, total = zip(*columns.values(), strict=True)
+    for cells in body:
+        table.add_row(*cells)
+    table.add_section()
+    table.add_row(*total)
     return table
 
 
 def print_tables(manifest: Manifest, alpha: float = ALPHA) -> int:
-    """All tokens; prints a table of the languages and one of the pairs."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=LOG_WIDTH)
+    """All tokens to train on; prints a table of the languages and one of the pairs."""
     num_tokens = 0
-    for title, rows in (("monolingual", mono_rows(manifest)), ("parallel", parallel_rows(manifest))):
+    for kind in ("mono", "parallel"):
+        rows = rows_of(manifest, kind)
         if rows:
-            # Through print: rich itself would exit with an error when the reader has left (`describe … | head`).
-            with console.capture() as captured:
-                console.print(rows_table(title, rows, alpha))
-            print(captured.get(), end="")
+            print_table(rows_table(kind, rows, alpha))
             num_tokens += sum(row.num_tokens for row in rows)
     return num_tokens
 
 
-def verify_shard(data_dir: Path, info: ShardInfo, vocab_size: int) -> None:
-    """Nothing; raises ValueError if a shard is not, byte for byte and count for count, what the manifest says."""
-    prefix = data_dir / info.prefix
-    for suffix, expected in (("bin", info.bin_sha256), ("idx", info.idx_sha256)):
-        path = shard_path(prefix, suffix)
-        if not path.is_file():
-            raise ValueError(f"{path}: no such file, but the manifest lists it; run data_tools.prepare again")
-        found = sha256_of(path)
-        if found != expected:
-            raise ValueError(
-                f"{path}: its sha256 is {found[:12]}…, the manifest says {expected[:12]}…; it was changed after it was "
-                "written: remove the directory and run data_tools.prepare again"
-            )
-    shard = Shard(prefix)
-    shard.check(vocab_size)
-    found_counts = (shard.num_sequences, shard.num_documents, shard.num_tokens)
-    expected_counts = (info.num_sequences, info.num_documents, info.num_tokens)
-    if found_counts != expected_counts:
-        raise ValueError(f"{prefix}: sequences, documents, tokens {found_counts}, the manifest says {expected_counts}")
-    shard.close()
-
-
-def verify(data_dir: Path, manifest: Manifest) -> int:
-    """The number of shards, after checking all of them, the pair counts and the tokenizer; raises ValueError."""
-    encoder = PieceEncoder(data_dir / "tokenizer")
-    if encoder.tokenizer_sha256 != manifest.tokenizer_sha256 or encoder.vocab_size != manifest.vocab_size:
-        raise ValueError(
-            f"{data_dir / 'tokenizer'}: {encoder.vocab_size:,} pieces, sha256 {encoder.tokenizer_sha256[:12]}…; the "
-            f"shards were made with {manifest.vocab_size:,} pieces, {manifest.tokenizer_sha256[:12]}…"
-        )
-    infos = [info for shards in manifest.mono.values() for info in shards]
-    for pair, shards in manifest.parallel.items():
-        for sides in shards:
-            counts = {info.prefix: info.num_sequences for info in sides.values()}
-            if set(sides) != set(pair.split("-")) or len(set(counts.values())) != 1:
-                raise ValueError(f"{data_dir}: the sides of {pair} differ in their number of sentences: {counts}")
-            infos.extend(sides.values())
-    with progress_bar() as progress:
-        bar = progress.add_task("verifying", total=len(infos), unit="shards")
-        for info in infos:
-            verify_shard(data_dir, info, manifest.vocab_size)
-            progress.advance(bar)
-    return len(infos)
+def print_table(table: Table) -> None:
+    """Nothing; prints a table as wide as it is: on a narrow terminal its lines break, but no number is cut."""
+    console = Console(width=UNLIMITED)
+    # Through print: rich itself would exit with an error when the reader has left (`describe … | head`).
+    with console.capture() as captured:
+        console.print(table)
+    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def print_samples(data_dir: Path, manifest: Manifest, num_samples: int) -> None:
-    """Nothing; prints sentences and pairs spread evenly over the first shard of each language and pair, decoded."""
+    """Nothing; prints sentences and pairs to train on, spread evenly over all shards of each corpus, decoded."""
     encoder = PieceEncoder(data_dir / "tokenizer")
-    groups = {f"mono/{language}": [shards[0]] for language, shards in manifest.mono.items()}
-    groups |= {f"parallel/{pair}": list(shards[0].values()) for pair, shards in manifest.parallel.items()}
-    for name, infos in groups.items():
+    for name, shards in manifest.corpora("train").items():
         print(f"\n{name}")
-        sides = [Shard(data_dir / info.prefix) for info in infos]
-        for i in np.unique(np.linspace(0, len(sides[0]) - 1, num_samples).astype(int)):
-            print(f"  {i:>9,}  " + "\n             ".join(encoder.decode(side[i]) for side in sides))
+        languages = Path(name).name.split("-")
+        ends = np.cumsum([sides[languages[0]].num_sequences for sides in shards], dtype=np.int64)
+        total = int(ends[-1]) if len(ends) else 0
+        for i in np.unique(np.linspace(0, total - 1, min(num_samples, total)).astype(int)):
+            which = int(np.searchsorted(ends, i, side="right"))
+            sides = [Shard(data_dir / shards[which][language].prefix) for language in languages]
+            texts = [encoder.decode(side[int(i - ends[which])]) for side in sides]  # counted from the shard's end
+            print(f"  {i:>9,}  " + "\n             ".join(texts))
+
+
+def print_problems(data_dir: Path, manifest: Manifest, num_workers: int) -> None:
+    """Nothing; reads all shards, warns of files that are not in the manifest, and tells that all is well.
+
+    Raises ValueError if it is not; where there is more than one problem, all are printed before.
+    """
+    problems = verify(data_dir, manifest, num_workers)
+    for path in unlisted_files(data_dir, manifest):
+        print(f"warning: {path}: not in the manifest; nothing reads it", file=sys.stderr)
+    advice = "fetch what is damaged from a whole copy, or remove the directory and run data_tools.prepare again"
+    if len(problems) > 1:
+        print(*problems, sep="\n", file=sys.stderr)
+        raise ValueError(f"{data_dir}: not as its manifest says, {len(problems):,} problems (above); {advice}")
+    if problems:
+        raise ValueError(f"{problems[0]}; {advice}")
+    num_shards = sum(len(shards) for split in SPLITS for shards in manifest.corpora(split).values())
+    print(f"{num_shards:,} shards verified: all as the manifest says")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -174,9 +195,21 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("data", type=Path, metavar="DATA", help="a directory made by data_tools.prepare")
     parser.add_argument(
-        "--verify", action="store_true", help="read everything: checksums, headers, offsets, pair counts, range of ids"
+        "--verify",
+        action="store_true",
+        help="read everything: tokenizer, checksums, headers, offsets, pair counts, range of ids; names all problems",
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=len(os.sched_getaffinity(0)),
+        metavar="N",
+        help="processes for --verify (default: the cores, here %(default)s)",
     )
     parser.add_argument("--samples", type=int, default=0, metavar="N", help="decode N sentences of each")
+    parser.add_argument(
+        "--plot", type=Path, metavar="FILE.png", help="draw the languages' shares before and after smoothing"
+    )
     parser.add_argument(
         "--alpha", type=float, default=ALPHA, help="smoothing of the sampling probability n^α (default %(default)s)"
     )
@@ -188,13 +221,18 @@ def main() -> None:
     options = parse_arguments()
     if options.samples < 0:
         raise ValueError(f"--samples {options.samples}: expected 0 or more")
+    if options.workers < 1:
+        raise ValueError(f"--workers {options.workers}: expected 1 or more")
     manifest = Manifest.load(options.data)
     print_tables(manifest, options.alpha)
     print(f"vocabulary {manifest.vocab_size:,}, fingerprint {manifest.fingerprint}")
+    if options.plot:
+        draw_distribution(manifest, options.alpha, options.plot)
+        print(f"{options.plot}: drawn")
     if options.samples:
         print_samples(options.data, manifest, options.samples)
     if options.verify:
-        print(f"{verify(options.data, manifest):,} shards verified: all as the manifest says")
+        print_problems(options.data, manifest, options.workers)
 
 
 if __name__ == "__main__":

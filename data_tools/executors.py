@@ -1,22 +1,205 @@
-"""Who runs the tasks of prepare: a task is a dataclass, running it a pure function; executors differ in who calls.
+"""Who runs the tasks of a stage: processes of this machine, a Slurm cluster or a Ray cluster, all through datatrove.
 
-Every executor gets the tasks in order and returns when all are done. What a task has finished lies on disk, so that an
-executor carries no results and a run that was killed can go on with what is missing.
+A task is a pure function of what lies on disk, and what it has finished lies on disk: no executor carries results, and
+a run that was killed can go on with what is missing. datatrove keeps a log, statistics and a mark for each finished
+task in the stage's directory of logs.
 """
 
+import contextlib
 import multiprocessing
 import os
 import threading
 import traceback
 from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import TypeVar
 
-from data_tools.cli import one_line
+from datatrove.executor.base import PipelineExecutor
+from datatrove.executor.local import LocalPipelineExecutor
+from datatrove.executor.ray import RayPipelineExecutor
+from datatrove.executor.slurm import SlurmPipelineExecutor
+from datatrove.pipeline.base import PipelineStep
+from datatrove.utils.logging import logger
+from datatrove.utils.stats import PipelineStats
+from rich.progress import Progress
+
+from data_tools.cli import one_line, progress_bar
 
 T = TypeVar("T")
 POLL_SECONDS = 0.5
+ERRORS_NAME = "errors"
+MEGABYTE = 1_000_000
+RAY_MEMORY_GB = 1
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Steps to run for each rank in range(num_tasks); a stage begins when the one before is done.
+
+    `num_bytes` says what each task will read, for the order and the progress bar, and `bytes_read(rank)` how far it is.
+    """
+
+    name: str
+    steps: Sequence[PipelineStep]
+    num_tasks: int
+    num_bytes: Sequence[int] = ()
+    bytes_read: Callable[[int], int] = lambda rank: 0
+
+
+@dataclass(frozen=True)
+class SlurmOptions:
+    """What `sbatch` is asked for. `time` as Slurm writes it; `setup` is a shell command that makes Python ready."""
+
+    partition: str
+    time: str
+    memory_gb: int
+    setup: str
+    arguments: dict[str, str]
+
+
+class RecordsErrors(PipelineExecutor):
+    """An executor that leaves the message of a failed task in the directory of logs, where others find it."""
+
+    def _run_for_rank(self, rank: int, local_rank: int = 0, node_rank: int = -1) -> PipelineStats:
+        note = Path(self.logging_dir.resolve_paths(f"{ERRORS_NAME}/{rank:05d}"))
+        try:
+            stats = super()._run_for_rank(rank, local_rank, node_rank)
+        except (ValueError, OSError) as error:
+            note.parent.mkdir(parents=True, exist_ok=True)
+            note.write_text(one_line(error))
+            raise
+        note.unlink(missing_ok=True)
+        return stats
+
+
+class LocalExecutor(LocalPipelineExecutor):
+    """Processes of this machine. datatrove's pool waits for ever when a worker dies; this one tells and ends."""
+
+    def __init__(self, stage: Stage, num_workers: int, logs: Path, progress: Progress) -> None:
+        super().__init__(list(stage.steps), stage.num_tasks, num_workers, logging_dir=str(logs / stage.name))
+        self.stage = stage
+        self.progress = progress
+
+    def run(self) -> None:
+        """Nothing; runs the tasks that are not done, the largest first, with a bar of its own in the progress display.
+
+        A large task that comes last would keep one worker busy while the others have nothing to do. The first error is
+        raised as `run_local` raises it.
+        """
+        stage = self.stage
+        in_bytes = sum(stage.num_bytes) > 0
+        weights = stage.num_bytes if in_bytes else [1] * self.tasks
+        per_unit, unit = (MEGABYTE, "MB") if in_bytes else (1, "tasks")
+        bar = self.progress.add_task(stage.name, total=max(1, sum(weights) // per_unit), unit=unit)
+        missing = sorted(self.get_incomplete_ranks(), key=lambda rank: -weights[rank])
+        running = set(missing)
+
+        def on_poll() -> None:
+            done = sum(weights) - sum(weights[rank] for rank in running)
+            self.progress.update(bar, completed=(done + sum(map(stage.bytes_read, running))) // per_unit)
+
+        run_rank = RunRank(LocalPipelineExecutor(self.pipeline, self.tasks, logging_dir=self.logging_dir))
+        run_local(run_rank, missing, self.workers, running.discard, on_poll)
+        self.progress.update(bar, completed=max(1, sum(weights) // per_unit))
+
+
+@dataclass(frozen=True)
+class RunRank:
+    """Runs one task of an executor in a worker process; what datatrove says of it goes to its log alone."""
+
+    executor: LocalPipelineExecutor
+
+    def __call__(self, rank: int) -> None:
+        executor = deepcopy(self.executor)  # statistics of one task must not run on into the next
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
+            executor._run_for_rank(rank)
+
+
+def run_locally(stages: Sequence[Stage], logs: Path, num_workers: int) -> None:
+    """Nothing; runs all stages on this machine; raises the first error of a task."""
+    with progress_bar() as progress:
+        for stage in stages:
+            LocalExecutor(stage, num_workers, logs, progress).run()
+
+
+class SlurmExecutor(RecordsErrors, SlurmPipelineExecutor):
+    """A Slurm job array; see datatrove."""
+
+
+class RayExecutor(RecordsErrors, RayPipelineExecutor):
+    """Tasks of a Ray cluster; see datatrove."""
+
+    def run(self) -> None:
+        """Nothing; runs the tasks that are not done. Raises ValueError with the first error of a task."""
+        super().run()
+        missing = self.get_incomplete_ranks()
+        if missing:
+            raise_recorded_error(Path(self.logging_dir.resolve_paths("")), missing)
+
+
+def raise_recorded_error(logs: Path, missing: Sequence[int]) -> None:
+    """Nothing; raises ValueError with what the first of the `missing` tasks has left in the logs of its stage."""
+    for rank in missing:
+        note = logs / ERRORS_NAME / f"{rank:05d}"
+        if note.exists():
+            raise ValueError(note.read_text())
+    raise ValueError(f"{len(missing):,} tasks did not finish; see {logs}/logs/task_{missing[0]:05d}.log")
+
+
+def run_on_slurm(stages: Sequence[Stage], logs: Path, num_workers: int, options: SlurmOptions) -> None:
+    """Nothing; submits all stages, each waiting for the one before, and returns while they run."""
+    log_to_file(logs)
+    executor = None
+    for stage in stages:
+        executor = SlurmExecutor(
+            pipeline=list(stage.steps),
+            tasks=stage.num_tasks,
+            workers=num_workers,
+            time=options.time,
+            partition=options.partition,
+            mem_per_cpu_gb=options.memory_gb,
+            job_name=f"veco-{stage.name.replace(' ', '-')}",
+            qos="",
+            env_command=options.setup,
+            sbatch_args=options.arguments,
+            logging_dir=str(logs / stage.name),
+            depends=executor,
+        )
+    if executor is not None:
+        executor.run()
+
+
+def run_on_ray(stages: Sequence[Stage], logs: Path, num_workers: int, address: str | None) -> None:
+    """Nothing; runs all stages on the Ray cluster at `address`, or on a cluster of this machine made for the purpose.
+
+    Raises ValueError with the first error of a task, or where Ray is not installed.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise ValueError("--executor ray: the package ray is not installed; pip install ray") from None
+    log_to_file(logs)
+    num_cpus = num_workers if address is None else None
+    with ray.init(address=address, num_cpus=num_cpus, include_dashboard=False, log_to_driver=False):
+        for stage in stages:
+            RayExecutor(
+                pipeline=list(stage.steps),
+                tasks=stage.num_tasks,
+                workers=num_workers,
+                logging_dir=str(logs / stage.name),
+                mem_per_cpu_gb=RAY_MEMORY_GB,
+            ).run()
+
+
+def log_to_file(logs: Path) -> None:
+    """Nothing; what datatrove has to say while it submits goes to `prepare.log` among the logs."""
+    logs.mkdir(parents=True, exist_ok=True)
+    logger.remove()
+    logger.add(logs / "prepare.log")
 
 
 def run_local(

@@ -1,4 +1,4 @@
-"""Token shards, the memory-mapped `.bin` + `.idx` pairs that Megatron-core and DeepSpeed read, and their manifest.
+"""Token shards, the memory-mapped `.bin` + `.idx` pairs that Megatron-core and DeepSpeed read.
 
 `PREFIX.bin` holds the ids of all sequences, one after the other, little-endian int16 or int32. `PREFIX.idx` holds
 
@@ -17,12 +17,12 @@ sequence is one sentence without `<s>` and `</s>`; a sequence or a document with
 """
 
 import hashlib
-import json
 import os
 import struct
 from array import array
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -30,7 +30,8 @@ from typing import IO, Any, Self
 
 import numpy as np
 
-from data_tools.files import atomic_path, temporary_path
+from data_tools.files import atomic_path, named_errors, sync_file
+from data_tools.mapping import map_file
 
 MAGIC = b"MMIDIDX\0\0"
 VERSION = 1
@@ -38,9 +39,6 @@ HEADER = struct.Struct("<9sQBQQ")
 DTYPE_OF_CODE: dict[int, np.dtype[Any]] = {3: np.dtype("<i2"), 4: np.dtype("<i4")}
 MAX_INT16_VOCAB = 32_767
 BUFFER_TOKENS = 1 << 20
-
-MANIFEST_NAME = "manifest.json"
-MANIFEST_VERSION = 1
 
 
 def dtype_code(vocab_size: int) -> int:
@@ -51,6 +49,11 @@ def dtype_code(vocab_size: int) -> int:
 def shard_path(prefix: Path, suffix: str) -> Path:
     """The path `PREFIX.bin` or `PREFIX.idx`; a dot inside the prefix (`00000.de`) is part of the name."""
     return prefix.with_name(f"{prefix.name}.{suffix}")
+
+
+def index_size(num_sequences: int, num_bounds: int) -> int:
+    """The bytes of an `.idx` of so many sequences, with a document index of so many entries."""
+    return HEADER.size + 12 * num_sequences + 8 * num_bounds
 
 
 @dataclass(frozen=True)
@@ -64,12 +67,18 @@ class ShardInfo:
     bin_sha256: str
     idx_sha256: str
 
+    def file_sizes(self, vocab_size: int) -> tuple[int, int]:
+        """The bytes of `.bin` and `.idx` of this shard over a vocabulary of so many pieces."""
+        itemsize = DTYPE_OF_CODE[dtype_code(vocab_size)].itemsize
+        return self.num_tokens * itemsize, index_size(self.num_sequences, self.num_documents + 1)
+
 
 class ShardWriter:
     """Writes one shard; used as a context manager.
 
-    On clean exit `.bin`, then `.idx` get their names (so an `.idx` means a whole shard); on an error nothing remains.
-    A last document that was not ended is ended on exit. Memory: 4 bytes a sequence, 8 a document, and a buffer.
+    On clean exit `.bin`, then `.idx` get their names (so an `.idx` means a whole shard); on an error, such as a full
+    disk, nothing remains. A last document that was not ended is ended on exit. Memory: 4 bytes a sequence, 8 a
+    document, and a buffer.
     """
 
     def __init__(self, prefix: Path, vocab_size: int) -> None:
@@ -86,7 +95,8 @@ class ShardWriter:
         self._idx_sha256 = ""
         self._bin_path = shard_path(self.prefix, "bin")
         self._idx_path = shard_path(self.prefix, "idx")
-        self._file: IO[bytes] | None = None
+        self._bin_stack = ExitStack()
+        self._bin_file: IO[bytes] | None = None
 
     @property
     def num_sequences(self) -> int:
@@ -94,7 +104,10 @@ class ShardWriter:
 
     def __enter__(self) -> Self:
         self.prefix.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(temporary_path(self._bin_path), "wb")
+        with ExitStack() as stack:
+            temporary = stack.enter_context(atomic_path(self._bin_path))
+            self._bin_file = stack.enter_context(open(temporary, "wb"))
+            self._bin_stack = stack.pop_all()
         return self
 
     def add_sequence(self, ids: np.ndarray) -> None:
@@ -110,7 +123,7 @@ class ShardWriter:
         sentence do not count. Raises ValueError for an id outside the vocabulary, an empty sequence, or lengths that
         do not add up.
         """
-        if self._file is None:
+        if self._bin_file is None:
             raise RuntimeError("ShardWriter is a context manager: write inside `with ShardWriter(…) as writer:`")
         start = len(self._lengths)
         if len(lengths):
@@ -152,52 +165,49 @@ class ShardWriter:
         )
 
     def _flush(self) -> None:
-        assert self._file is not None
+        assert self._bin_file is not None
         if self._buffer:
             data = np.concatenate(self._buffer).data
-            self._file.write(data)
+            with named_errors(self._bin_path):
+                self._bin_file.write(data)
             self._bin_sha256.update(data)
             self._buffer.clear()
             self._buffered_tokens = 0
 
-    def _index_bytes(self) -> bytes:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with named_errors(self._bin_path):  # closing, too, writes to a disk that may be full
+            if error is None:
+                # Both files are whole and on the disk before the first of them gets its name.
+                with atomic_path(self._idx_path) as idx_temporary, self._bin_stack:
+                    self.end_document()
+                    self._flush()
+                    self._write_index(idx_temporary)
+            else:
+                self._bin_stack.__exit__(kind, error, trace)
+        self._bin_file = None
+
+    def _write_index(self, path: Path) -> None:
         lengths = np.frombuffer(self._lengths, dtype=np.intc).astype("<i4")
         offsets = np.zeros(len(lengths), dtype="<i8")
         np.cumsum(lengths[:-1], dtype=np.int64, out=offsets[1:])
         offsets *= self._dtype.itemsize
         documents = np.frombuffer(self._documents, dtype=np.int64).astype("<i8")
         header = HEADER.pack(MAGIC, VERSION, self.code, len(lengths), len(documents))
-        return header + lengths.tobytes() + offsets.tobytes() + documents.tobytes()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        assert self._file is not None
-        temporary = temporary_path(self._bin_path)
-        try:
-            if error is None:
-                self.end_document()
-                self._flush()
-                self._file.flush()
-                os.fsync(self._file.fileno())
-                self._file.close()
-                with atomic_path(self._idx_path) as idx_temporary:
-                    index = self._index_bytes()
-                    idx_temporary.write_bytes(index)
-                    os.replace(temporary, self._bin_path)
-                self._idx_sha256 = hashlib.sha256(index).hexdigest()
-        finally:
-            self._file.close()
-            self._file = None
-            temporary.unlink(missing_ok=True)
+        index = header + lengths.tobytes() + offsets.tobytes() + documents.tobytes()
+        with named_errors(self._idx_path):
+            path.write_bytes(index)
+            sync_file(path)
+        self._idx_sha256 = hashlib.sha256(index).hexdigest()
 
 
 class Shard:
-    """One shard, memory-mapped on first use; also a sequence of id arrays.
+    """One shard, memory-mapped on first use; also a sequence of id arrays. It pickles as its path.
 
-    Opening reads the header and the sizes of both files only, whatever their size. A mapped shard holds two file
-    handles (Python's mmap keeps one for each map) until `close()`; it maps itself again when used after that.
-    Raises ValueError naming the file for a foreign or damaged shard; OSError if a file is missing.
+    Opening reads the header and the end of the index, whatever the size. Neither an open nor a mapped shard holds a
+    file handle. Raises ValueError naming the file for a foreign, damaged or shortened shard; OSError if a file is
+    missing.
     """
 
     def __init__(self, prefix: Path) -> None:
@@ -205,36 +215,51 @@ class Shard:
         self._bin_path = shard_path(self.prefix, "bin")
         self._idx_path = shard_path(self.prefix, "idx")
         advice = "run data_tools.prepare again"
-        with open(self._idx_path, "rb") as file:
+        with open(self._idx_path, "rb", buffering=0) as file:
             header = file.read(HEADER.size)
             idx_bytes = os.fstat(file.fileno()).st_size
-        if len(header) < HEADER.size or not header.startswith(MAGIC):
-            raise ValueError(f"{self._idx_path}: not a shard index (it does not start with {MAGIC!r}); {advice}")
-        _, version, code, self.num_sequences, self._num_bounds = HEADER.unpack(header)
-        if version != VERSION or code not in DTYPE_OF_CODE:
-            raise ValueError(
-                f"{self._idx_path}: version {version}, dtype code {code}; expected version {VERSION} and code 3 "
-                f"(int16) or 4 (int32); {advice}"
-            )
+            if len(header) < HEADER.size or not header.startswith(MAGIC):
+                raise ValueError(f"{self._idx_path}: not a shard index (it does not start with {MAGIC!r}); {advice}")
+            _, version, code, self.num_sequences, self._num_bounds = HEADER.unpack(header)
+            if version != VERSION or code not in DTYPE_OF_CODE:
+                raise ValueError(
+                    f"{self._idx_path}: version {version}, dtype code {code}; expected version {VERSION} and code 3 "
+                    f"(int16) or 4 (int32); {advice}"
+                )
+            expected = index_size(self.num_sequences, self._num_bounds)
+            if idx_bytes != expected or self._num_bounds < 1:
+                raise ValueError(
+                    f"{self._idx_path}: {idx_bytes:,} bytes, but {self.num_sequences:,} sequences and a document index "
+                    f"of {self._num_bounds:,} need {expected:,}; {advice}"
+                )
+            last_length, last_offset = self._last_sequence(file)
         self.dtype = DTYPE_OF_CODE[code]
         self.itemsize = self.dtype.itemsize
-        expected = HEADER.size + 12 * self.num_sequences + 8 * self._num_bounds
-        if idx_bytes != expected or self._num_bounds < 1:
-            raise ValueError(
-                f"{self._idx_path}: {idx_bytes:,} bytes, but {self.num_sequences:,} sequences and a document index of "
-                f"{self._num_bounds:,} need {expected:,}; {advice}"
-            )
-        bin_bytes = self._bin_path.stat().st_size
-        if bin_bytes % self.itemsize:
-            raise ValueError(
-                f"{self._bin_path}: {bin_bytes:,} bytes is not a multiple of its {self.itemsize}-byte ids; {advice}"
-            )
-        self.num_tokens = bin_bytes // self.itemsize
         self.num_documents = self._num_bounds - 1
+        self.num_tokens = last_offset // self.itemsize + last_length
+        bin_bytes = self._bin_path.stat().st_size
+        if bin_bytes != self.num_tokens * self.itemsize:
+            raise ValueError(
+                f"{self._bin_path}: {bin_bytes:,} bytes, but its index says {self.num_tokens:,} ids of {self.itemsize} "
+                f"bytes; {advice}"
+            )
+
+    def _last_sequence(self, file: IO[bytes]) -> tuple[int, int]:
+        """Length in tokens and offset in bytes of the last sequence, zeros if there is none."""
+        if self.num_sequences == 0:
+            return 0, 0
+        file.seek(HEADER.size + 4 * (self.num_sequences - 1))
+        (length,) = struct.unpack("<i", file.read(4))
+        file.seek(HEADER.size + 4 * self.num_sequences + 8 * (self.num_sequences - 1))
+        (offset,) = struct.unpack("<q", file.read(8))
+        return length, offset
+
+    def __reduce__(self) -> tuple[type["Shard"], tuple[Path]]:
+        return Shard, (self.prefix,)
 
     @cached_property
     def _index(self) -> np.ndarray:
-        return np.memmap(self._idx_path, dtype=np.uint8, mode="r")
+        return map_file(self._idx_path, np.dtype(np.uint8))
 
     def _index_part(self, start: int, count: int, dtype: str) -> np.ndarray:
         return self._index[start : start + count * np.dtype(dtype).itemsize].view(dtype)
@@ -257,39 +282,43 @@ class Shard:
     @cached_property
     def tokens(self) -> np.ndarray:
         """The ids of the whole shard (num_tokens,)."""
-        if self.num_tokens == 0:
-            return np.zeros(0, dtype=self.dtype)  # an empty file cannot be mapped
-        return np.memmap(self._bin_path, dtype=self.dtype, mode="r")
+        return map_file(self._bin_path, self.dtype)
 
     def __len__(self) -> int:
         return int(self.num_sequences)
 
     def __getitem__(self, i: int) -> np.ndarray:
         """The ids of sequence i (length,), a view of the map; negative i counts from the end."""
-        if not -self.num_sequences <= i < self.num_sequences:
-            raise IndexError(f"{self.prefix}: sequence {i} of {self.num_sequences:,}")
-        start = int(self.offsets[i]) // self.itemsize
-        return self.tokens[start : start + int(self.lengths[i])]
+        try:  # .item() makes Python's integers directly: with numpy's this takes twice the time
+            start = self.offsets.item(i) // self.itemsize
+            return self.tokens[start : start + self.lengths.item(i)]
+        except IndexError:
+            raise IndexError(f"{self.prefix}: sequence {i} of {self.num_sequences:,}") from None
+
+    def take(self, indices: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(ids, lengths) of many sequences, in the order of `indices`: their ids end to end, and int64 (n,) in tokens.
+
+        A copy, made without a loop over sequences. Raises IndexError as numpy does.
+        """
+        indices = np.asarray(indices, dtype=np.int64)
+        lengths = self.lengths[indices].astype(np.int64)
+        # Position p of the result comes from p plus how far its sequence has moved.
+        moved = self.offsets[indices] // self.itemsize - (np.cumsum(lengths) - lengths)
+        return self.tokens[np.arange(lengths.sum()) + np.repeat(moved, lengths)], lengths
 
     def close(self) -> None:
-        """Nothing; lets go of the maps. Views handed out stay valid and keep their map alive."""
+        """Nothing; lets go of the maps, which are made again on the next use. Views handed out stay valid."""
         for name in ("_index", "lengths", "offsets", "documents", "tokens"):
             self.__dict__.pop(name, None)
 
     def check(self, vocab_size: int) -> None:
         """Nothing; reads the whole shard and raises ValueError at the first thing that is not as the format says."""
-        if self.num_sequences:
-            if self.lengths.min() <= 0:
-                raise ValueError(f"{self._idx_path}: a sequence of {self.lengths.min()} tokens")
-            ends = np.cumsum(self.lengths, dtype=np.int64) * self.itemsize
-            if self.offsets[0] != 0 or not np.array_equal(self.offsets[1:], ends[:-1]):
-                raise ValueError(f"{self._idx_path}: the byte offsets are not the running sum of the lengths")
-            if ends[-1] != self.num_tokens * self.itemsize:
-                raise ValueError(
-                    f"{self._bin_path}: {self.num_tokens:,} tokens, but the index says {ends[-1] // self.itemsize:,}"
-                )
-        elif self.num_tokens:
-            raise ValueError(f"{self._bin_path}: {self.num_tokens:,} tokens, but the index says 0")
+        if self.num_sequences and self.lengths.min() <= 0:
+            raise ValueError(f"{self._idx_path}: a sequence of {self.lengths.min()} tokens")
+        # The last sequence ends with the file: opening has seen to that.
+        ends = np.cumsum(self.lengths, dtype=np.int64) * self.itemsize
+        if not np.array_equal(self.offsets, ends - self.lengths.astype(np.int64) * self.itemsize):
+            raise ValueError(f"{self._idx_path}: the byte offsets are not the running sum of the lengths")
         documents = self.documents
         if documents[0] != 0 or documents[-1] != self.num_sequences or (np.diff(documents) <= 0).any():
             raise ValueError(f"{self._idx_path}: the document index must rise from 0 to {self.num_sequences:,}")
@@ -299,51 +328,3 @@ class Shard:
                 raise ValueError(
                     f"{self._bin_path}: ids go from {block.min()} to {block.max()}, the vocabulary has {vocab_size:,}"
                 )
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What a data directory holds; `DATA/manifest.json`, written last.
-
-    `parallel["de-en"][k]` is shard number k, {"de": info, "en": info}. `dropped` counts lines left out, by corpus
-    ("mono/de") and reason. The content depends on the text and the tokenizer only, not on the machine or the day.
-    """
-
-    version: int
-    tokenizer_sha256: str
-    vocab_size: int
-    mono: dict[str, list[ShardInfo]]
-    parallel: dict[str, list[dict[str, ShardInfo]]]
-    dropped: dict[str, dict[str, int]] = field(default_factory=dict)
-
-    @classmethod
-    def load(cls, data_dir: Path | str) -> "Manifest":
-        """The manifest of a data directory; raises ValueError if there is none, or one of another version."""
-        path = Path(data_dir) / MANIFEST_NAME
-        if not path.is_file():
-            raise ValueError(f"{path}: no such file; expected a directory that data_tools.prepare has finished")
-        try:
-            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            if content["version"] != MANIFEST_VERSION:
-                raise ValueError(
-                    f"{path}: version {content['version']}, expected {MANIFEST_VERSION}; run data_tools.prepare again"
-                )
-            mono = {lang: [ShardInfo(**info) for info in infos] for lang, infos in content.pop("mono").items()}
-            parallel = {
-                pair: [{lang: ShardInfo(**info) for lang, info in sides.items()} for sides in shards]
-                for pair, shards in content.pop("parallel").items()
-            }
-            return cls(mono=mono, parallel=parallel, **content)
-        except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
-            raise ValueError(f"{path}: not a manifest of data_tools.prepare ({error!r}); run it again") from None
-
-    def save(self, data_dir: Path | str) -> None:
-        """Nothing; writes `manifest.json`, whole or not at all."""
-        with atomic_path(Path(data_dir) / MANIFEST_NAME) as temporary:
-            temporary.write_text(json.dumps(asdict(self), indent=1, sort_keys=True) + "\n", encoding="utf-8")
-
-    @property
-    def fingerprint(self) -> str:
-        """The SHA-256 of the content: equal for equal data and tokenizer, wherever and in whatever way it was made."""
-        canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()

@@ -2,115 +2,75 @@
 
 The result is a directory of `sentencepiece.bpe.model` (what data_tools reads), `tokenizer.json` and
 `tokenizer_config.json` (what AutoTokenizer reads). Equal text, options and SentencePiece version give equal bytes.
+
+The text is files, or all text of a CORPUS.yaml: then its languages are smoothed (see data_tools.language_sampling), and
+a table says what each gave. It is read as it stands: `filters`, `deduplicate` and `valid` of the corpus do not apply.
+
+Characters beyond `--character-coverage` get no piece and become <unk>. The rarest of all text are left out, whatever
+their language: of 99.95 % of German, English and French the missing rest holds ï, Á and À, and a language with little
+text in a script of its own may lose its letters. So the command tells what share of each language was lost, and which
+characters.
 """
 
 import argparse
-import glob
 import hashlib
 import io
-import json
 import re
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from itertools import islice
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from random import Random
+from unicodedata import combining, normalize
 
 import sentencepiece
-from rich.progress import Progress, TaskID
+from rich.progress import Progress
 from sentencepiece import sentencepiece_model_pb2
 
 from data_tools.cli import progress_bar, run_main
-from data_tools.files import atomic_directory, open_text
+from data_tools.corpus import Corpus
+from data_tools.files import atomic_directory
+from data_tools.inputs import Input
+from data_tools.language_sampling import MAX_LINE_BYTES, LineCounts, allocate, drawn, training_lines
+from data_tools.readers import expand, size_of
 from data_tools.tokenizer import (
     FIRST_PIECE_ID,
-    MODEL_FILE,
     NUM_EXTRA_IDS,
     SENTENCEPIECE_BOS_ID,
     SENTENCEPIECE_EOS_ID,
     SENTENCEPIECE_UNK_ID,
+    UNK_ID,
     PieceEncoder,
 )
+from data_tools.tokenizer_files import write_tokenizer
 
-MAX_LINE_BYTES = 4192  # SentencePiece's default; longer lines are left out of training
 # A fixed number, because the sums over threads round differently when it changes; more than the cores does no harm.
 NUM_THREADS = 16
-# XLM-R's tokenizer has 512: 514 positions less the offset of two. It is a hint for users; nothing here depends on it.
-MODEL_MAX_LENGTH = 512
 # In nats: a piece becomes less probable by half a per cent at most, and a difference of this size survives the float32
 # sums over a line of thousands of pieces.
 MAX_JITTER = 0.005
 MEGABYTE = 1_000_000
 NUM_CHECKED_LINES = 200
+NUM_SHOWN_CHARACTERS = 8
+DEFAULT_ALPHA = 0.3  # XLM-R's
+ANY_LANGUAGE = "all"  # the language of files without a corpus
 
 
 @dataclass
-class Counts:
-    """What one reading of the input has seen so far."""
+class Watched:
+    """What is remembered of the lines that SentencePiece trains on: their characters by language, every n-th line."""
 
-    num_lines: int = 0
-    num_too_long: int = 0
-    num_bytes: int = 0
+    every: int
+    characters: dict[str, Counter[str]] = field(default_factory=dict)
+    sample: list[str] = field(default_factory=list)
 
-
-def expand_inputs(patterns: list[str]) -> list[Path]:
-    """The files that the names and globs stand for, sorted within a glob; ValueError for one without a match."""
-    paths: list[Path] = []
-    for pattern in patterns:
-        matches = sorted(glob.glob(pattern, recursive=True)) or ([pattern] if Path(pattern).exists() else [])
-        if not matches:
-            raise ValueError(f"{pattern}: no such file")
-        paths.extend(Path(match) for match in matches)
-    return paths
-
-
-def training_lines(paths: list[Path], counts: Counts, progress: Progress, bar: TaskID) -> Iterator[str]:
-    """The non-empty lines of all files that are not too long for training; counts them as they go by.
-
-    Raises what reading raises.
-    """
-    finished_bytes = 0
-    for path in paths:
-        with open_text(path) as lines:
-            for line in lines:
-                if not line or line.isspace():
-                    continue
-                num_bytes = len(line.encode())
-                if num_bytes > MAX_LINE_BYTES:
-                    counts.num_too_long += 1
-                    continue
-                counts.num_lines += 1
-                counts.num_bytes += num_bytes
-                if counts.num_lines % 10_000 == 0:
-                    progress.update(bar, completed=(finished_bytes + lines.num_bytes_read) // MEGABYTE)
-                yield line
-        finished_bytes += path.stat().st_size
-    progress.update(bar, completed=finished_bytes // MEGABYTE)
-
-
-def chosen_lines(num_lines: int, num_chosen: int, seed: int) -> Iterator[int]:
-    """The line numbers of a random sample, ascending: one from each of `num_chosen` equal stretches of the text.
-
-    SentencePiece can draw a sample itself, but another one in every run. This one needs no memory and no second order.
-    """
-    random = Random(seed)
-    for i in range(num_chosen):
-        yield random.randrange(i * num_lines // num_chosen, (i + 1) * num_lines // num_chosen)
-
-
-def sampled(lines: Iterable[str], num_lines: int, max_sentences: int, seed: int) -> Iterator[str]:
-    """All of `num_lines` lines, or a sample of `max_sentences` of them."""
-    if num_lines <= max_sentences:
-        yield from lines
-        return
-    chosen = chosen_lines(num_lines, max_sentences, seed)
-    following = next(chosen)
-    for number, line in enumerate(lines):
-        if number == following:
+    def lines(self, lines: Iterable[tuple[str, str]]) -> Iterator[str]:
+        """The lines of (language, line); their characters are counted composed, as the tokenizer will see them."""
+        for number, (language, line) in enumerate(lines):
+            self.characters.setdefault(language, Counter()).update(normalize("NFKC", line))
+            if number % self.every == 0:
+                self.sample.append(line)
             yield line
-            following = next(chosen, num_lines)
 
 
 class _Guarded(Iterator[str]):
@@ -199,44 +159,48 @@ def _explain(message: str, vocab_size: int) -> str:
     return f"SentencePiece cannot train on this text: {message}"
 
 
-def write_tokenizer(model: bytes, directory: Path, sample_lines: list[str], vocab_size: int) -> None:
-    """Nothing; writes the tokenizer into an existing directory and checks what AutoTokenizer makes of it."""
-    (directory / MODEL_FILE).write_bytes(model)
-    config = {"tokenizer_class": "XLMRobertaTokenizer", "model_max_length": MODEL_MAX_LENGTH}
-    (directory / "tokenizer_config.json").write_text(json.dumps(config))
-    from transformers import AddedToken, AutoTokenizer, XLMRobertaTokenizer  # slow to import: only here
+def lost_characters(characters: Counter[str], encoder: PieceEncoder) -> Counter[str]:
+    """Those of the counted characters that the tokenizer makes <unk>, with their counts."""
+    pieces = zip(characters.items(), encoder.encode_lines(list(characters)), strict=True)
+    return Counter({character: count for (character, count), ids in pieces if UNK_ID in ids})
 
-    # From the model alone transformers builds the tokenizer anew at every load; saved, it is read back at once.
-    built = XLMRobertaTokenizer.from_pretrained(
-        directory, mask_token=AddedToken("<mask>", lstrip=True, special=True), model_max_length=MODEL_MAX_LENGTH
-    )
-    built.save_pretrained(directory)
-    # save_pretrained also notes how this very object was loaded; that belongs to no tokenizer directory.
-    kept = {
-        "tokenizer_class": "XLMRobertaTokenizer",
-        "model_max_length": MODEL_MAX_LENGTH,
-        "add_prefix_space": True,
-        "bos_token": "<s>",
-        "cls_token": "<s>",
-        "eos_token": "</s>",
-        "sep_token": "</s>",
-        "pad_token": "<pad>",
-        "unk_token": "<unk>",
-        "mask_token": "<mask>",
-    }
-    (directory / "tokenizer_config.json").write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
 
-    loaded = AutoTokenizer.from_pretrained(directory)
-    encoder = PieceEncoder(directory)
-    special = [loaded.convert_tokens_to_ids(token) for token in ("<s>", "<pad>", "</s>", "<unk>", "<mask>")]
-    assert len(loaded) == encoder.vocab_size == vocab_size, (len(loaded), encoder.vocab_size, vocab_size)
-    assert special == [0, 1, 2, 3, vocab_size - 1], special
-    plain = [line for line in sample_lines if "<" not in line]  # see data_tools.tokenizer on special tokens in raw text
-    expected = loaded(plain, add_special_tokens=False, verbose=False)["input_ids"] if plain else []
-    found = [ids.tolist() for ids in encoder.encode_lines(plain)]
-    different = sum(a != b for a, b in zip(expected, found, strict=True))
-    # Nearly equal sums of float32 may differ, a line in many thousands; with a wrong id layout all lines would.
-    assert different <= len(plain) // 10, f"transformers tokenises {different} of {len(plain)} lines differently"
+def describe_loss(lost: Counter[str], num_characters: int) -> str:
+    """The share of the characters that is lost and the most frequent of them, such as `0.0312% Á À`."""
+    shown = [
+        character if character.isprintable() and not combining(character) else f"U+{ord(character):04X}"
+        for character, _ in lost.most_common(NUM_SHOWN_CHARACTERS)
+    ]
+    more = ["…"] if len(lost) > NUM_SHOWN_CHARACTERS else []
+    return " ".join([f"{lost.total() / max(1, num_characters):.4%}", *shown, *more])
+
+
+def language_table(
+    num_lines: Mapping[str, int],
+    num_drawn: Mapping[str, int],
+    characters: Mapping[str, Counter[str]],
+    encoder: PieceEncoder,
+) -> list[str]:
+    """The rows of a table: lines of each language before and after sampling, and what it lost; most lines first."""
+    width = max(map(len, ["language", *num_lines]))
+    rows = [f"{'language':{width}} {'lines':>15} {'share':>8} {'drawn':>12} {'share':>8}  <unk>"]
+    for language in sorted(num_lines, key=lambda language: -num_lines[language]):
+        before, after = (f"{n[language]:,} {n[language] / sum(n.values()):8.3%}" for n in (num_lines, num_drawn))
+        seen = characters.get(language, Counter())
+        loss = describe_loss(lost_characters(seen, encoder), seen.total())
+        rows.append(f"{language:{width}} {before:>24} {after:>21}  {loss}")
+    return rows
+
+
+def file_inputs(patterns: Sequence[str]) -> list[Input]:
+    """The text files that names and globs stand for, sorted within a glob; ValueError for one without a match."""
+    inputs: list[Input] = []
+    for pattern in patterns:
+        paths = expand(pattern, Path.cwd())
+        if not paths:
+            raise ValueError(f"{pattern}: no such file")
+        inputs.extend(Input((ANY_LANGUAGE,), "text", (path,)) for path in paths)
+    return inputs
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -245,12 +209,22 @@ def parse_arguments() -> argparse.Namespace:
         description="Trains a SentencePiece unigram tokenizer in XLM-R's layout: <s> 0, <pad> 1, </s> 2, <unk> 3, "
         "<mask> last; nmt_nfkc normalisation, no byte fallback.",
     )
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "--input", nargs="+", metavar="F", help="text files, one sentence a line; globs; plain, .gz, .xz or .zst"
+    )
+    source.add_argument(
+        "--corpus",
+        type=Path,
+        metavar="CORPUS.yaml",
+        help="all text of the corpus that data_tools.prepare will read, its languages smoothed by --alpha",
+    )
     parser.add_argument(
-        "--input",
-        nargs="+",
-        required=True,
-        metavar="F",
-        help="text files, one sentence a line; globs; plain, .gz, .xz or .zst",
+        "--alpha",
+        type=float,
+        metavar="A",
+        help="with --corpus: of the M lines a language with n gives a share proportional to n^A; 1 keeps the shares of "
+        f"the corpus, 0 makes them equal (default {DEFAULT_ALPHA}, XLM-R's)",
     )
     parser.add_argument(
         "--vocab-size",
@@ -266,7 +240,8 @@ def parse_arguments() -> argparse.Namespace:
         type=float,
         default=0.9995,
         metavar="SHARE",
-        help="share of the text's characters that get a piece, the rarest become <unk> (default %(default)s, XLM-R's)",
+        help="share of the text's characters that get a piece, the rarest become <unk>; the command tells which "
+        "(default %(default)s, XLM-R's)",
     )
     parser.add_argument(
         "--max-sentences",
@@ -279,36 +254,61 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> None:
-    """Nothing; the command line."""
-    options = parse_arguments()
+def check(options: argparse.Namespace) -> None:
+    """Nothing; raises ValueError for options that make no sense."""
     if options.vocab_size <= FIRST_PIECE_ID + 1:
         raise ValueError(f"--vocab-size {options.vocab_size}: five ids are special, expected more")
     if not 0 < options.character_coverage <= 1:
         raise ValueError(f"--character-coverage {options.character_coverage}: expected a share in (0, 1]")
     if options.max_sentences < 1:
         raise ValueError(f"--max-sentences {options.max_sentences}: expected at least 1")
-    paths = expand_inputs(options.input)
+    if options.alpha is not None and options.corpus is None:
+        raise ValueError("--alpha smooths the languages of a corpus: expected --corpus, found --input")
+    if options.alpha is not None and not 0 <= options.alpha <= 1:
+        raise ValueError(f"--alpha {options.alpha}: expected a number in [0, 1]")
+
+
+def reporter(progress: Progress, name: str, inputs: Sequence[Input], unit: str) -> Callable[[int], None]:
+    """A function that moves a new bar to a number of bytes of the inputs."""
+    bar = progress.add_task(name, total=sum(map(size_of, inputs)) // MEGABYTE, unit=unit)
+    return lambda num_bytes: progress.update(bar, completed=num_bytes // MEGABYTE)
+
+
+def main() -> None:
+    """Nothing; the command line."""
+    options = parse_arguments()
+    check(options)
+    corpus = Corpus.load(options.corpus, needs_tokenizer=False) if options.corpus else None
+    inputs = corpus.inputs if corpus else file_inputs(options.input)
+    alpha = DEFAULT_ALPHA if options.alpha is None else options.alpha
     with atomic_directory(options.output, overwrite=options.overwrite) as directory:
         start = time.monotonic()
+        counts = LineCounts()
         with progress_bar() as progress:
-            total = sum(path.stat().st_size for path in paths) // MEGABYTE
-            counts = Counts()
-            counting = progress.add_task("counting", total=total, unit="MB")
             # The first pass makes the sample repeatable, and finds what is wrong with the files before the training.
-            counted = training_lines(paths, counts, progress, counting)
-            first_lines = list(islice(counted, NUM_CHECKED_LINES))
-            deque(counted, maxlen=0)
-            num_used = min(counts.num_lines, options.max_sentences)
-            training = progress.add_task("training", total=total, unit=f"MB read, {num_used:,} lines")
-            lines = training_lines(paths, Counts(), progress, training)
-            chosen = sampled(lines, counts.num_lines, options.max_sentences, options.seed)
-            model = train_model(chosen, options.vocab_size, options.character_coverage)
-        write_tokenizer(model, directory, first_lines, options.vocab_size)
+            deque(training_lines(inputs, counts, reporter(progress, "counting", inputs, "MB")), maxlen=0)
+            num_drawn = allocate(counts.num_lines, alpha, options.max_sentences)
+            num_used, num_lines = sum(num_drawn.values()), sum(counts.num_lines.values())
+            report = reporter(progress, "training", inputs, f"MB read, {num_used:,} lines")
+            again = training_lines(inputs, LineCounts(), report)
+            watched = Watched(every=1 + num_used // NUM_CHECKED_LINES)
+            lines = watched.lines(drawn(again, counts.num_lines, num_drawn, options.seed))
+            model = train_model(lines, options.vocab_size, options.character_coverage)
+        encoder = write_tokenizer(model, directory, watched.sample)
+        assert encoder.vocab_size == options.vocab_size, (encoder.vocab_size, options.vocab_size)
+    if corpus:
+        print("\n".join(language_table(counts.num_lines, num_drawn, watched.characters, encoder)))
+        if num_used == num_lines:
+            print("all lines are used, so --alpha changes nothing; a smaller --max-sentences smooths the languages")
+    all_characters = sum(watched.characters.values(), Counter())
+    if lost := lost_characters(all_characters, encoder):
+        loss = describe_loss(lost, all_characters.total())
+        print(f"{loss}: characters that are <unk>; a higher --character-coverage keeps them")
+    num_files = sum(len(item.paths) for item in inputs)
     skipped = f", {counts.num_too_long:,} lines over {MAX_LINE_BYTES:,} bytes left out" if counts.num_too_long else ""
     print(
-        f"{options.output}: {options.vocab_size:,} pieces from {num_used:,} of {counts.num_lines:,} lines "
-        f"({counts.num_bytes / MEGABYTE:.1f} MB) of {len(paths)} files{skipped}, {time.monotonic() - start:.0f} s"
+        f"{options.output}: {options.vocab_size:,} pieces from {num_used:,} of {num_lines:,} lines "
+        f"({counts.num_bytes / MEGABYTE:.1f} MB) of {num_files:,} files{skipped}, {time.monotonic() - start:.0f} s"
     )
 
 

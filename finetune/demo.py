@@ -21,7 +21,7 @@ from typing import Any
 
 from data_tools.cli import run_main
 from data_tools.files import atomic_path
-from data_tools.shards import Manifest
+from data_tools.manifest import Manifest
 from pretrain.launch import launcher_command
 from pretrain.meters import read_metrics
 from pretrain.train import TINY

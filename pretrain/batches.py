@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -15,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from data_tools.shards import Manifest, Shard, ShardInfo
+from data_tools.manifest import Manifest
+from data_tools.shards import Shard, ShardInfo
 from data_tools.tokenizer import BOS_ID, EOS_ID, FIRST_PIECE_ID, PAD_ID
 from pretrain.masking import IGNORED, mask_tokens
 from pretrain.sampling import Schedule, mix, smoothed_probabilities, walk
@@ -38,21 +38,15 @@ class PretrainingOptions:
     bilingual_mask_rate: float
 
 
-class OpenShards:
-    """Memory-mapped shards, the least recently used closed first: a corpus may have more shards than file handles."""
+class OpenShards(dict[str, Shard]):
+    """Shards by prefix, each opened when it is first asked for; they hold no file handles, so all may stay open."""
 
-    def __init__(self, data_dir: Path, capacity: int = 256) -> None:
+    def __init__(self, data_dir: Path) -> None:
+        super().__init__()
         self.data_dir = data_dir
-        self.capacity = capacity
-        self.opened: OrderedDict[str, Shard] = OrderedDict()
 
-    def __getitem__(self, prefix: str) -> Shard:
-        if prefix not in self.opened:
-            self.opened[prefix] = Shard(self.data_dir / prefix)
-            if len(self.opened) > self.capacity:
-                self.opened.popitem(last=False)
-        self.opened.move_to_end(prefix)
-        return self.opened[prefix]
+    def __missing__(self, prefix: str) -> Shard:
+        return self.setdefault(prefix, Shard(self.data_dir / prefix))
 
 
 class Source(Protocol):

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from data_tools.shards import MANIFEST_NAME
+from data_tools.manifest import MANIFEST_NAME
 from pretrain.launch import launched_rank
 
 VOCABULARY_SIZE = 2000

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig
 
 from data_tools.files import sha256_of
-from data_tools.shards import Manifest
+from data_tools.manifest import Manifest
 from pretrain.batches import PretrainingBatches, PretrainingOptions
 from pretrain.checkpoints import (
     check_same_run,

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from data_tools.distribution import sampling_probabilities
+
 WORD = (1 << 64) - 1
 
 
@@ -18,12 +20,9 @@ def smoothed_probabilities(counts: Mapping[str, int], alpha: float) -> dict[str,
 
     Raises ValueError when there is nothing to draw from.
     """
-    total = sum(counts.values())
-    if total < 1:
+    if not any(counts.values()):
         raise ValueError("nothing to sample from: every count is zero")
-    weights = {key: (count / total) ** alpha if count else 0.0 for key, count in counts.items()}
-    norm = sum(weights.values())
-    return {key: weight / norm for key, weight in weights.items()}
+    return dict(zip(counts, sampling_probabilities(list(counts.values()), alpha), strict=True))
 
 
 def mix(*values: int) -> int:

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_tools.shards import Manifest, ShardInfo, ShardWriter
+from data_tools.manifest import MANIFEST_VERSION, Manifest
+from data_tools.shards import ShardInfo, ShardWriter
 
 # Tests run many small processes on few cores: one thread each.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -48,9 +49,13 @@ def random_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         side: write_shard(data_dir, f"parallel/de-en/00000.{side}", [[sentence() for _ in range(90)]])
         for side in ("de", "en")
     }
-    Manifest(version=1, tokenizer_sha256="0" * 64, vocab_size=VOCAB_SIZE, mono=mono, parallel={"de-en": [pairs]}).save(
-        data_dir
-    )
+    Manifest(
+        version=MANIFEST_VERSION,
+        tokenizer_sha256="0" * 64,
+        vocab_size=VOCAB_SIZE,
+        mono=mono,
+        parallel={"de-en": [pairs]},
+    ).save(data_dir)
     (data_dir / "tokenizer").mkdir()
     (data_dir / "tokenizer" / "tokenizer_config.json").write_text("{}")
     return data_dir

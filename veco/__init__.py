@@ -3,9 +3,23 @@
 Importing this package registers the models with transformers' Auto classes.
 """
 
-from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoModelForPreTraining, AutoModelForSeq2SeqLM
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoModelForPreTraining,
+    AutoModelForQuestionAnswering,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+)
 
 from veco import convert
+from veco.classification import (
+    VecoForQuestionAnswering,
+    VecoForSequenceClassification,
+    VecoForTokenClassification,
+)
 from veco.config import VecoConfig
 from veco.heads import VecoForMaskedLM
 from veco.model import VecoModel
@@ -17,6 +31,9 @@ AutoModel.register(VecoConfig, VecoModel)
 AutoModelForMaskedLM.register(VecoConfig, VecoForMaskedLM)
 AutoModelForPreTraining.register(VecoConfig, VecoForPreTraining)
 AutoModelForSeq2SeqLM.register(VecoConfig, VecoForConditionalGeneration)
+AutoModelForSequenceClassification.register(VecoConfig, VecoForSequenceClassification)
+AutoModelForTokenClassification.register(VecoConfig, VecoForTokenClassification)
+AutoModelForQuestionAnswering.register(VecoConfig, VecoForQuestionAnswering)
 
 __all__ = [
     "VecoConfig",
@@ -24,6 +41,9 @@ __all__ = [
     "VecoForMaskedLM",
     "VecoForPreTraining",
     "VecoForPreTrainingOutput",
+    "VecoForQuestionAnswering",
+    "VecoForSequenceClassification",
+    "VecoForTokenClassification",
     "VecoModel",
     "convert",
 ]

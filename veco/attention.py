@@ -1,22 +1,43 @@
-"""Multi-head attention for self- and cross-attention, with the key/value cache that decoding needs.
+"""Multi-head attention for self- and cross-attention, over padded or packed tokens, with the cache that decoding needs.
 
-Shape suffixes: B batch, T queries, S keys, D width, H heads, K head width.
-There is one mask convention: an `attention_mask` is boolean, broadcasts to (B, H, T, S), and is True where a
-query may attend to a key.
+Shape suffixes: B batch, T queries, S keys, D width, H heads, K head width; N queries and M keys of all sequences
+together, packed end to end without padding.
+There is one mask convention: an `attention_mask` is boolean, broadcasts to (B, H, T, S), and is True where a query may
+attend to a key. For packed tokens the same is said by a `PackedMask`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout, scaled_dot_product_attention
+from torch.nn.functional import scaled_dot_product_attention
 from transformers.cache_utils import EncoderDecoderCache
 
+from veco.dropout import dropout
 
-def trains_faster_eagerly(query_BHTK: Tensor) -> bool:
-    """Whether `eager_attention` beats SDPA here: the backward pass of SDPA's CPU kernel in bfloat16 takes 4 to 9 times
-    as long (torch 2.13; 48 to 96 tokens, heads of 32 and 64). In float32 and without gradients SDPA is the faster."""
-    return query_BHTK.device.type == "cpu" and query_BHTK.dtype != torch.float32 and torch.is_grad_enabled()
+try:
+    from torch.nn.attention import varlen
+except ImportError:  # torch before 2.10
+    varlen = None  # type: ignore[assignment]
+
+# Pairs of a query and a key in a block of sequences on CPU; measured for 4 to 16 heads (benchmarks/attention.py).
+EQUAL_BLOCK = 2**16
+UNEQUAL_BLOCK = 2**14
+
+
+def trains_faster_eagerly(query: Tensor, dropout_p: float) -> bool:
+    """Whether `eager_attention` beats SDPA here, as it does in training on CPU, in half precision or with dropout.
+
+    The backward pass of SDPA's CPU kernel in bfloat16 takes 4 to 9 times as long (torch 2.13; 48 to 96 tokens, heads of
+    32 and 64); with dropout it leaves that kernel. In float32 without dropout, and without gradients, SDPA is faster.
+    """
+    is_training = query.device.type == "cpu" and torch.is_grad_enabled()
+    return is_training and (query.dtype != torch.float32 or dropout_p > 0)
 
 
 def eager_attention(
@@ -34,6 +55,117 @@ def eager_attention(
     if attn_mask is not None:
         scores_BHTS = scores_BHTS.masked_fill(~attn_mask, torch.finfo(scores_BHTS.dtype).min)
     return dropout(scores_BHTS.softmax(dim=-1), dropout_p) @ value_BHSK
+
+
+def attend(
+    query_BHTK: Tensor,
+    key_BHSK: Tensor,
+    value_BHSK: Tensor,
+    attention_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+) -> Tensor:
+    """Context (B, H, T, K) by whichever of eager attention and SDPA is the faster one here."""
+    back_end = eager_attention if trains_faster_eagerly(query_BHTK, dropout_p) else scaled_dot_product_attention
+    return back_end(query_BHTK, key_BHSK, value_BHSK, attention_mask, dropout_p, is_causal)
+
+
+@dataclass(frozen=True)
+class PackedMask:
+    """The mask of packed tokens: the queries of sequence i may attend to the keys of sequence i, and to no others.
+
+    `query_lengths` and `key_lengths` are the tokens of each sequence, in the order in which they are packed.
+    """
+
+    query_lengths: Sequence[int]
+    key_lengths: Sequence[int]
+
+    @torch.compiler.disable  # lengths are different in every batch, and each would be compiled anew
+    def attend(self, query_NHK: Tensor, key_MHK: Tensor, value_MHK: Tensor, dropout_p: float) -> Tensor:
+        """Context (N, H, K) of each query."""
+        device = query_NHK.device
+        if _varlen_serves(query_NHK, dropout_p):
+            starts = [torch.tensor([0, *accumulate(x)], dtype=torch.int32, device=device) for x in self]
+            longest = max(self.query_lengths), max(self.key_lengths)
+            context = varlen.varlen_attn(query_NHK, key_MHK, value_MHK, starts[0], starts[1], *longest)
+            assert isinstance(context, Tensor), "no statistics were asked for"
+            return context
+        blocks = self.blocks if device.type == "cpu" else [self]
+        num_queries, num_keys = ([sum(lengths) for lengths in sides] for sides in zip(*blocks, strict=True))
+        parts = zip(query_NHK.split(num_queries), key_MHK.split(num_keys), value_MHK.split(num_keys), strict=True)
+        return torch.cat([block._at_once(*part, dropout_p) for block, part in zip(blocks, parts, strict=True)])
+
+    def __iter__(self) -> Iterator[Sequence[int]]:
+        return iter((self.query_lengths, self.key_lengths))
+
+    @cached_property
+    def blocks(self) -> list[PackedMask]:
+        """The same mask in parts: neighbours that go through one matrix product on CPU, where small blocks stay in the
+        cache. Sequences of different lengths, of which all but the longest are padded, share one only if it is so small
+        that the number of calls counts for more than the padding."""
+        blocks, start = [], 0
+        for end in range(1, len(self.query_lengths) + 1):
+            if end == len(self.query_lengths) or not self._part(start, end + 1)._is_one_block:
+                blocks.append(self._part(start, end))
+                start = end
+        return blocks
+
+    def _part(self, start: int, end: int) -> PackedMask:
+        return PackedMask(self.query_lengths[start:end], self.key_lengths[start:end])
+
+    @property
+    def _is_one_block(self) -> bool:
+        size = len(self.query_lengths) * max(self.query_lengths) * max(self.key_lengths)
+        return size <= (EQUAL_BLOCK if self._is_rectangle else UNEQUAL_BLOCK)
+
+    @property
+    def _is_rectangle(self) -> bool:
+        """Whether all sequences are equally long, so that packed is padded."""
+        return len(set(self.query_lengths)) == len(set(self.key_lengths)) == 1
+
+    def _at_once(self, query_NHK: Tensor, key_MHK: Tensor, value_MHK: Tensor, dropout_p: float) -> Tensor:
+        """Context (N, H, K) by one call, with padding for the attention alone where lengths differ."""
+        rows = len(self.query_lengths)
+        if self._is_rectangle:
+            query, key, value = (
+                x.unflatten(0, (rows, len(x) // rows)).transpose(1, 2) for x in (query_NHK, key_MHK, value_MHK)
+            )
+            return attend(query, key, value, None, dropout_p).transpose(1, 2).flatten(0, 1)
+        is_query_BT, is_key_BS = (
+            torch.arange(max(lengths), device=query_NHK.device)
+            < torch.tensor(lengths, device=query_NHK.device).unsqueeze(1)
+            for lengths in self
+        )
+        query, key, value = (
+            pad_packed(x, is_token).transpose(1, 2)
+            for x, is_token in ((query_NHK, is_query_BT), (key_MHK, is_key_BS), (value_MHK, is_key_BS))
+        )
+        context_BHTK = attend(query, key, value, is_key_BS[:, None, None], dropout_p)
+        return pack(context_BHTK.transpose(1, 2), is_query_BT)
+
+
+def pack(x_BT: Tensor, is_token_BT: Tensor) -> Tensor:
+    """The tokens (N, ...) of (B, T, ...), end to end."""
+    # Equal to x[is_token], whose gradient takes ten times as long on CPU.
+    return x_BT.flatten(0, 1).index_select(0, is_token_BT.flatten().nonzero().squeeze(1))
+
+
+def pad_packed(packed: Tensor, is_token_BT: Tensor) -> Tensor:
+    """(B, T, ...) with the packed tokens (N, ...) where `is_token_BT` says so, and zeros elsewhere."""
+    index_N = is_token_BT.flatten().nonzero().squeeze(1)
+    flat = packed.new_zeros(is_token_BT.numel(), *packed.shape[1:]).index_copy(0, index_N, packed)
+    return flat.unflatten(0, is_token_BT.shape)
+
+
+def _varlen_serves(query_NHK: Tensor, dropout_p: float) -> bool:
+    """Whether torch's `varlen_attn` can do it: CUDA from Ampere on, half precision, no dropout (torch 2.13)."""
+    return (
+        varlen is not None
+        and dropout_p == 0
+        and query_NHK.device.type == "cuda"
+        and query_NHK.dtype in (torch.float16, torch.bfloat16)
+        and torch.cuda.get_device_capability(query_NHK.device) >= (8, 0)
+    )
 
 
 class MultiHeadAttention(nn.Module):
@@ -55,26 +187,28 @@ class MultiHeadAttention(nn.Module):
         self,
         query_BTD: Tensor,
         pair_BSD: Tensor | None = None,
-        attention_mask: Tensor | None = None,
+        attention_mask: Tensor | PackedMask | None = None,
         is_causal: bool = False,
         cache: EncoderDecoderCache | None = None,
     ) -> Tensor:
         """Context (B, T, D) of each query over itself, or over `pair_BSD` (B, S, D) when that is given.
 
+        With a `PackedMask` the inputs are packed, (N, D) and (M, D), and so is the context.
         With a cache, self-attention appends its keys and values to it, and cross-attention projects `pair_BSD`
         only once a sequence. `is_causal` hides later positions; it goes with no mask and no earlier positions.
         """
+        dropout_p = self.dropout if self.training else 0.0
+        if isinstance(attention_mask, PackedMask):
+            assert cache is None and not is_causal, "decoding takes padded targets"
+            source_MD = query_BTD if pair_BSD is None else pair_BSD
+            query_NHK, key_MHK, value_MHK = (
+                x.unflatten(-1, (self.num_heads, self.head_size))
+                for x in (self.q_proj(query_BTD), self.k_proj(source_MD), self.v_proj(source_MD))
+            )
+            return self.out_proj(attention_mask.attend(query_NHK, key_MHK, value_MHK, dropout_p).flatten(1))
         query_BHTK = self._split_heads(self.q_proj(query_BTD))
         key_BHSK, value_BHSK = self._keys_and_values(query_BTD, pair_BSD, cache)
-        attend = eager_attention if trains_faster_eagerly(query_BHTK) else scaled_dot_product_attention
-        context_BHTK = attend(
-            query_BHTK,
-            key_BHSK,
-            value_BHSK,
-            attn_mask=attention_mask,
-            dropout_p=self.dropout if self.training else 0.0,
-            is_causal=is_causal,
-        )
+        context_BHTK = attend(query_BHTK, key_BHSK, value_BHSK, attention_mask, dropout_p, is_causal)
         return self.out_proj(context_BHTK.transpose(1, 2).flatten(2))
 
     def _keys_and_values(

@@ -5,6 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from transformers import PreTrainedConfig
+from transformers.activations import ACT2FN
+
+COUNTS = (
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "max_position_embeddings",
+)
+PROBABILITIES = ("hidden_dropout_prob", "attention_probs_dropout_prob")
+SWITCHES = ("plug_in", "scale_embedding", "lm_head_transform", "separate_decoder_embeddings")
+TOKEN_IDS = ("pad_token_id", "bos_token_id", "decoder_start_token_id")
 
 
 class VecoConfig(PreTrainedConfig):
@@ -16,6 +29,14 @@ class VecoConfig(PreTrainedConfig):
 
     `decoder_layers` and `decoder_layers_from` only matter to `VecoForConditionalGeneration`: its decoder has
     `decoder_layers` layers (`None`: as many as the encoder), initialised from the "last" or "first" ones.
+
+    `plug_in` and `classifier_dropout` (`None`: `hidden_dropout_prob`) only matter to the models that classify: plugged
+    in, they predict from a pair of sequences, and their heads are twice as wide (section 3.1).
+
+    The published fairseq checkpoints of VECO differ from XLM-R in three ways (see `veco.convert.from_fairseq`):
+    `scale_embedding` multiplies token embeddings by the root of `hidden_size`; without `lm_head_transform` the head is
+    the output projection alone; with `separate_decoder_embeddings` the decoder of `VecoForConditionalGeneration` has
+    positions and an embedding LayerNorm of its own.
     """
 
     model_type = "veco"
@@ -37,27 +58,72 @@ class VecoConfig(PreTrainedConfig):
     decoder_start_token_id: int | None = None
     decoder_layers: int | None = None
     decoder_layers_from: str = "last"
+    plug_in: bool = False
+    classifier_dropout: float | None = None
+    scale_embedding: bool = False
+    lm_head_transform: bool = True
+    separate_decoder_embeddings: bool = False
     use_cache: bool = True
     tie_word_embeddings: bool = True
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
+        # What compares fields with each other needs each of them to be right by itself.
+        problems = self._wrong_values() or self._contradictions()
+        if problems:
+            raise ValueError("VecoConfig: " + "; ".join(problems))
+
+    def _wrong_values(self) -> list[str]:
+        """What is wrong with single fields: types (configurations are written by hand) and ranges."""
+        values = self.__dict__
+        counts = [*COUNTS, *(["decoder_layers"] if self.decoder_layers is not None else [])]
+        probabilities = [*PROBABILITIES, *(["classifier_dropout"] if self.classifier_dropout is not None else [])]
+        problems = [
+            f"{name} {values[name]!r} must be a whole number and at least 1"
+            for name in counts
+            if not _is_whole(values[name]) or values[name] < 1
+        ]
+        problems += [
+            f"{name} {values[name]!r} must be a number from 0 to below 1"
+            for name in probabilities
+            if not isinstance(values[name], int | float) or not 0 <= values[name] < 1
+        ]
+        problems += [
+            f"{name} {values[name]!r} must be a token id, a whole number from 0 on, or None"
+            for name in TOKEN_IDS
+            if values[name] is not None and (not _is_whole(values[name]) or values[name] < 0)
+        ]
+        if self.hidden_act not in list(ACT2FN):
+            problems.append(f"hidden_act {self.hidden_act!r} is none of {', '.join(ACT2FN)}")
+        if self.decoder_layers_from not in ("last", "first"):
+            problems.append(f"decoder_layers_from {self.decoder_layers_from!r} must be 'last' or 'first'")
+        problems += [
+            f"{name} {values[name]!r} must be true or false" for name in SWITCHES if not isinstance(values[name], bool)
+        ]
+        return problems
+
+    def _contradictions(self) -> list[str]:
+        """What does not go together."""
         problems = []
         if self.hidden_size % self.num_attention_heads:
             problems.append(
                 f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads {self.num_attention_heads}"
             )
-        for name in ("vocab_size", "hidden_size", "num_hidden_layers", "intermediate_size"):
-            if (value := self.__dict__[name]) < 1:
-                problems.append(f"{name} {value} must be at least 1")
-        if self.decoder_layers is not None and not 1 <= self.decoder_layers <= self.num_hidden_layers:
+        if self.decoder_layers is not None and self.decoder_layers > self.num_hidden_layers:
             problems.append(
                 f"decoder_layers {self.decoder_layers} must be between 1 and num_hidden_layers {self.num_hidden_layers}"
             )
-        if self.decoder_layers_from not in ("last", "first"):
-            problems.append(f"decoder_layers_from {self.decoder_layers_from!r} must be 'last' or 'first'")
-        if problems:
-            raise ValueError("VecoConfig: " + "; ".join(problems))
+        if self.max_tokens < 1:
+            problems.append(
+                f"max_position_embeddings {self.max_position_embeddings} leaves no position above "
+                f"that of padding, {self.pad_position}"
+            )
+        problems += [
+            f"{name} {self.__dict__[name]} is not below vocab_size {self.vocab_size}"
+            for name in TOKEN_IDS
+            if self.__dict__[name] is not None and self.__dict__[name] >= self.vocab_size
+        ]
+        return problems
 
     @property
     def max_tokens(self) -> int:
@@ -85,3 +151,7 @@ class VecoConfig(PreTrainedConfig):
         """VECO-small (table 8): six layers at XLM-R base's width, 249.95M parameters."""
         shape = {"num_hidden_layers": 6, "hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12}
         return cls(**{**shape, **overrides})
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -1,31 +1,59 @@
-"""Heads on top of VecoModel. The language-modelling head is XLM-R's, tied to the embedding."""
+"""The language-modelling head, XLM-R's, tied to the embedding; what all heads share of labels."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers.activations import ACT2FN
 from transformers.modeling_outputs import MaskedLMOutput
+from transformers.utils import can_return_tuple
 
 from veco.config import VecoConfig
 from veco.model import VecoModel, VecoPreTrainedModel
+from veco.projection import VocabularyProjection
 
+IGNORED = -100  # the label of what is not predicted
 TIED_HEAD = {"lm_head.decoder.weight": "veco.embeddings.word_embeddings.weight"}
 
 
+def check_labels(name: str, labels: Tensor, shape: torch.Size, num_classes: int) -> None:
+    """Raise ValueError if class ids are not of that shape, not integers, or not IGNORED or below `num_classes`.
+
+    The range is looked at on CPU only, as in `check_input_ids`.
+    """
+    if labels.shape != shape:
+        raise ValueError(f"{name} have shape {tuple(labels.shape)}, expected {tuple(shape)}")
+    if labels.is_floating_point():
+        raise ValueError(f"{name} are {labels.dtype}, expected class ids, which are integers")
+    wrong = labels.ne(IGNORED) & (labels.lt(0) | labels.ge(num_classes))
+    if labels.device.type == "cpu" and wrong.any():
+        raise ValueError(
+            f"{name} hold {int(labels[wrong][0])}, expected {IGNORED} (ignored) or 0 to {num_classes - 1}, one of "
+            f"{num_classes} classes"
+        )
+
+
 class VecoLMHead(nn.Module):
-    """f of the paper: dense + GELU + LayerNorm + the tied embedding + bias (XLM-R's head)."""
+    """f of the paper: dense + GELU + LayerNorm + the tied embedding + bias (XLM-R's head).
+
+    Without `config.lm_head_transform` only the last two: fairseq's translation models end so.
+    """
 
     def __init__(self, config: VecoConfig) -> None:
         super().__init__()
-        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
-        self.activation = ACT2FN["gelu"]
-        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.decoder = nn.Linear(config.hidden_size, config.vocab_size)
+        self.has_transform = config.lm_head_transform
+        if self.has_transform:
+            self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+            self.activation = ACT2FN["gelu"]
+            self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.decoder = VocabularyProjection(config.hidden_size, config.vocab_size)
 
-    def forward(self, states: Tensor) -> Tensor:
-        """Logits (..., V) of states (..., D)."""
-        return self.decoder(self.norm(self.activation(self.dense(states))))
+    def forward(self, states: Tensor, targets: Tensor | None = None) -> Tensor:
+        """Logits (..., V) of states (..., D); with `targets` (N,) the float32 cross-entropies (N,) of states (N, D)."""
+        if self.has_transform:
+            states = self.norm(self.activation(self.dense(states)))
+        return self.decoder(states, targets)
 
 
 class VecoWithLMHead(VecoPreTrainedModel):
@@ -37,7 +65,10 @@ class VecoWithLMHead(VecoPreTrainedModel):
         return self.lm_head.decoder
 
     def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:
-        self.lm_head.decoder = new_embeddings
+        # A resized projection comes as a plain nn.Linear; ours stays, with its weights.
+        projection = self.lm_head.decoder
+        projection.weight, projection.bias = new_embeddings.weight, new_embeddings.bias
+        projection.out_features = new_embeddings.out_features
 
 
 class VecoForMaskedLM(VecoWithLMHead):
@@ -49,6 +80,7 @@ class VecoForMaskedLM(VecoWithLMHead):
         self.lm_head = VecoLMHead(config)
         self.post_init()
 
+    @can_return_tuple
     def forward(
         self,
         input_ids: Tensor,
@@ -57,15 +89,19 @@ class VecoForMaskedLM(VecoWithLMHead):
         encoder_attention_mask: Tensor | None = None,
         labels: Tensor | None = None,
         output_hidden_states: bool | None = None,
-        return_dict: bool | None = None,
-    ) -> MaskedLMOutput | tuple[Tensor, ...]:
-        """`logits` (B, T, V), and with `labels` (B, T; -100 = not predicted) the mean cross-entropy `loss`."""
+    ) -> MaskedLMOutput:
+        """`logits` (B, T, V), and with `labels` (B, T; IGNORED = not predicted) the mean cross-entropy `loss`."""
         encoded = self.veco(
-            input_ids, attention_mask, encoder_hidden_states, encoder_attention_mask, output_hidden_states
+            input_ids,
+            attention_mask,
+            encoder_hidden_states,
+            encoder_attention_mask,
+            output_hidden_states,
+            return_dict=True,
         )
         logits = self.lm_head(encoded.last_hidden_state)
         loss = None
         if labels is not None:
-            loss = cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=-100)
-        output = MaskedLMOutput(loss=loss, logits=logits, hidden_states=encoded.hidden_states)
-        return output if return_dict is None or return_dict else output.to_tuple()
+            check_labels("labels", labels, input_ids.shape, self.config.vocab_size)
+            loss = cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
+        return MaskedLMOutput(loss=loss, logits=logits, hidden_states=encoded.hidden_states)

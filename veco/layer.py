@@ -7,8 +7,9 @@ from transformers.activations import ACT2FN
 from transformers.cache_utils import EncoderDecoderCache
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from veco.attention import MultiHeadAttention
+from veco.attention import MultiHeadAttention, PackedMask
 from veco.config import VecoConfig
+from veco.dropout import Dropout
 
 
 class FeedForward(nn.Module):
@@ -43,20 +44,21 @@ class VecoLayer(GradientCheckpointingLayer):
             self.cross_attention_norm = nn.LayerNorm(width, eps=eps)
         self.feed_forward = FeedForward(config)
         self.feed_forward_norm = nn.LayerNorm(width, eps=eps)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(
         self,
         x_BTD: Tensor,
-        attention_mask: Tensor | None = None,
+        attention_mask: Tensor | PackedMask | None = None,
         pair_BSD: Tensor | None = None,
-        pair_attention_mask: Tensor | None = None,
+        pair_attention_mask: Tensor | PackedMask | None = None,
         is_causal: bool = False,
         cache: EncoderDecoderCache | None = None,
     ) -> Tensor:
         """States (B, T, D) after this layer: path H without `pair_BSD` (eq. 2-5), path S with it (eq. 6-9).
 
-        Masks are boolean, True = may be attended to, and broadcast to (B, H, T, T) and (B, H, T, S).
+        Masks are boolean, True = may be attended to, and broadcast to (B, H, T, T) and (B, H, T, S). With masks of
+        packed tokens the states are packed too, (N, D) and (M, D).
         """
         context = self.self_attention(x_BTD, attention_mask=attention_mask, is_causal=is_causal, cache=cache)
         x_BTD = self.self_attention_norm(x_BTD + self.dropout(context))

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any, Self
+
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
+from veco.attention import PackedMask, pack, pad_packed
 from veco.config import VecoConfig
+from veco.dropout import Dropout
 from veco.layer import VecoLayer
+
+# Share of padding from which packing pays: below it, attention by small blocks costs more than it saves.
+WORTH_PACKING = 0.1
 
 
 class VecoPreTrainedModel(PreTrainedModel):
@@ -19,6 +27,23 @@ class VecoPreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _no_split_modules = ["VecoLayer", "VecoEmbeddings"]
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path | None, *args: Any, **kwargs: Any) -> Self:
+        """The model saved in a directory or on the Hub, loaded as transformers does, but from safetensors alone.
+
+        Raises ValueError where a directory holds a pickle (`pytorch_model.bin`) in their place.
+        """
+        if kwargs.pop("use_safetensors", True) is False:
+            raise ValueError("use_safetensors=False: expected safetensors, a pickle is never opened")
+        directory = Path(pretrained_model_name_or_path or "", kwargs.get("subfolder") or "")
+        pickles = sorted(directory.glob("pytorch_model*.bin"))
+        if pretrained_model_name_or_path is not None and pickles and not list(directory.glob("*.safetensors")):
+            raise ValueError(
+                f"{pickles[0]}: expected model.safetensors; a pickle may run foreign code and is never opened: "
+                "where you trust it, save its weights as safetensors"
+            )
+        return super().from_pretrained(pretrained_model_name_or_path, *args, use_safetensors=True, **kwargs)
 
 
 class VecoEmbeddings(nn.Module):
@@ -31,11 +56,15 @@ class VecoEmbeddings(nn.Module):
             config.max_position_embeddings, config.hidden_size, padding_idx=config.pad_position
         )
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob)
+        self.scale = config.hidden_size**0.5 if config.scale_embedding else None
 
     def forward(self, input_ids: Tensor, position_ids: Tensor) -> Tensor:
-        """States (B, T, D) of ids (B, T) at positions (B, T) or (1, T)."""
-        return self.dropout(self.norm(self.word_embeddings(input_ids) + self.position_embeddings(position_ids)))
+        """States (..., D) of ids (...) at positions of the same shape, or of one that broadcasts to it."""
+        tokens = self.word_embeddings(input_ids)
+        if self.scale is not None:
+            tokens = self.scale * tokens
+        return self.dropout(self.norm(tokens + self.position_embeddings(position_ids)))
 
 
 def check_input_ids(input_ids: Tensor, config: VecoConfig) -> None:
@@ -76,6 +105,21 @@ def broadcastable_mask(attention_mask: Tensor) -> Tensor:
     return attention_mask.bool()[:, None, None, :]
 
 
+def mask_of_padding(is_token: Tensor) -> Tensor | None:
+    """Boolean (B, 1, 1, S), or None where nothing is padding: attention without a mask is faster."""
+    # A compiler cannot ask a tensor for its values.
+    return None if not torch.compiler.is_compiling() and is_token.all() else broadcastable_mask(is_token)
+
+
+def pays_to_pack(*masks: Tensor | None) -> bool:
+    """Whether there is so much padding in the masks (B, T) that layers take less time over packed tokens."""
+    if torch.compiler.is_compiling():  # a compiler wants one shape, not one for each batch
+        return False
+    given = [mask for mask in masks if mask is not None]
+    num_tokens = torch.stack([mask.sum() for mask in given]).sum()
+    return bool(num_tokens < (1 - WORTH_PACKING) * sum(mask.numel() for mask in given))
+
+
 class VecoModel(VecoPreTrainedModel):
     """The VECO encoder. Plugged out it is XLM-R; plugged in, each layer also attends to a paired sequence."""
 
@@ -84,11 +128,15 @@ class VecoModel(VecoPreTrainedModel):
 
     def __init__(self, config: VecoConfig, has_cross_attention: bool = True) -> None:
         super().__init__(config)
+        self.has_cross_attention = has_cross_attention
         self.embeddings = VecoEmbeddings(config)
         self.layers = nn.ModuleList(
             VecoLayer(config, layer_idx, has_cross_attention) for layer_idx in range(config.num_hidden_layers)
         )
         self.gradient_checkpointing = False
+        # Where much of a batch is padding, work on tokens alone. It is off by default: states at padding are then zeros
+        # and not XLM-R's, and a head that looks at every position (of question answering) would see the difference.
+        self.skip_padding = False
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Embedding:
@@ -113,8 +161,8 @@ class VecoModel(VecoPreTrainedModel):
         layer's H of the paired sequence, in every layer. Masks are (B, T) and (B, S), 1 = may be attended to; `None`
         means all, except that `input_ids` equal to the pad id are masked. No gradient is stopped here:
         `VecoForPreTraining` does that.
-        Raises ValueError for ids outside the vocabulary, too long sequences, masks of another shape, and
-        `output_attentions`: SDPA does not form the attention weights.
+        Raises ValueError for ids outside the vocabulary, too long sequences, masks or paired states of another shape,
+        and `output_attentions`: SDPA does not form the attention weights.
         """
         if output_attentions:
             raise ValueError("output_attentions is not supported: scaled_dot_product_attention forms no weights")
@@ -122,26 +170,68 @@ class VecoModel(VecoPreTrainedModel):
         check_input_ids(input_ids, config)
         if attention_mask is None:
             attention_mask = token_mask(input_ids, config.pad_token_id)
-        _check_mask("attention_mask", attention_mask, input_ids.shape)
-        pair_mask = None
-        if encoder_hidden_states is not None and encoder_attention_mask is not None:
-            _check_mask("encoder_attention_mask", encoder_attention_mask, encoder_hidden_states.shape[:2])
-            pair_mask = broadcastable_mask(encoder_attention_mask)
-
+        check_mask("attention_mask", attention_mask, input_ids.shape)
+        pair_states = encoder_hidden_states
+        is_token = attention_mask.bool()
+        is_pair_token = self._is_pair_token(len(input_ids), pair_states, encoder_attention_mask)
         position_ids = position_ids_of(input_ids, config.pad_token_id, config.pad_position)
-        states_BTD = self.embeddings(input_ids, position_ids)
         keep_all = config.output_hidden_states if output_hidden_states is None else output_hidden_states
-        all_states = [states_BTD]
-        mask = broadcastable_mask(attention_mask)
-        for layer in self.layers:
-            # Positional arguments: gradient checkpointing only tracks those.
-            states_BTD = layer(states_BTD, mask, encoder_hidden_states, pair_mask)
-            if keep_all:
-                all_states.append(states_BTD)
-        output = BaseModelOutput(last_hidden_state=states_BTD, hidden_states=tuple(all_states) if keep_all else None)
+
+        pair_mask: Tensor | PackedMask | None = None
+        if self.skip_padding and pays_to_pack(is_token, is_pair_token):
+            embedded = self.embeddings(input_ids[is_token], position_ids[is_token])
+            lengths = is_token.sum(1).tolist()
+            if pair_states is not None and is_pair_token is not None:
+                pair_states = pack(pair_states, is_pair_token)
+                pair_mask = PackedMask(lengths, is_pair_token.sum(1).tolist())
+            packed = self.sweep(embedded, PackedMask(lengths, lengths), pair_states, pair_mask, keep_all)
+            all_states = [pad_packed(states_ND, is_token) for states_ND in packed]
+        else:
+            embedded = self.embeddings(input_ids, position_ids)
+            pair_mask = None if is_pair_token is None else mask_of_padding(is_pair_token)
+            all_states = self.sweep(embedded, mask_of_padding(is_token), pair_states, pair_mask, keep_all)
+        output = BaseModelOutput(all_states[-1], hidden_states=tuple(all_states) if keep_all else None)
         return output if return_dict is None or return_dict else output.to_tuple()
 
+    def sweep(
+        self,
+        states: Tensor,
+        mask: Tensor | PackedMask | None,
+        pair_states: Tensor | None = None,
+        pair_mask: Tensor | PackedMask | None = None,
+        keep_all: bool = False,
+    ) -> list[Tensor]:
+        """The embedded states and those after every layer with `keep_all`, else the last alone.
 
-def _check_mask(name: str, mask: Tensor, expected_shape: torch.Size) -> None:
+        All layers once: path H without `pair_states`, path S with them. Shapes and masks are those of `VecoLayer`.
+        """
+        swept = [states]
+        for layer in self.layers:
+            # Positional arguments: gradient checkpointing only tracks those.
+            states = layer(states, mask, pair_states, pair_mask)
+            swept = [*swept, states] if keep_all else [states]
+        return swept
+
+    def _is_pair_token(self, batch_size: int, pair_BSD: Tensor | None, attention_mask: Tensor | None) -> Tensor | None:
+        """`encoder_attention_mask` as booleans (B, S). Raises ValueError for what does not fit the paired states."""
+        if pair_BSD is None:
+            if attention_mask is not None:
+                raise ValueError("found encoder_attention_mask without encoder_hidden_states, the paired states")
+            return None
+        if not self.has_cross_attention:
+            raise ValueError("found encoder_hidden_states, but this encoder has no cross-attention to plug in")
+        if pair_BSD.dim() != 3 or len(pair_BSD) != batch_size or pair_BSD.shape[-1] != self.config.hidden_size:
+            raise ValueError(
+                f"encoder_hidden_states have shape {tuple(pair_BSD.shape)}, expected ({batch_size}, pair's length, "
+                f"{self.config.hidden_size})"
+            )
+        if attention_mask is None:
+            return pair_BSD.new_ones(pair_BSD.shape[:2], dtype=torch.bool)
+        check_mask("encoder_attention_mask", attention_mask, pair_BSD.shape[:2])
+        return attention_mask.bool()
+
+
+def check_mask(name: str, mask: Tensor, expected_shape: torch.Size) -> None:
+    """Raise ValueError if the mask of that name has another shape than its sequence, (B, T)."""
     if mask.shape != expected_shape:
         raise ValueError(f"{name} has shape {tuple(mask.shape)}, expected {tuple(expected_shape)} as its sequence")

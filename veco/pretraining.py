@@ -6,14 +6,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, pad
 from transformers.utils import ModelOutput
 
+from veco.attention import PackedMask
 from veco.config import VecoConfig
-from veco.heads import VecoLMHead, VecoWithLMHead
-from veco.model import VecoModel
-
-IGNORED = -100
+from veco.heads import IGNORED, VecoLMHead, VecoWithLMHead
+from veco.model import VecoModel, check_input_ids, check_mask, position_ids_of
 
 
 @dataclass
@@ -53,72 +51,66 @@ class VecoForPreTraining(VecoWithLMHead):
         when `num_items_in_batch` (3,) gives it for x, y and TLM. The latter makes a sum over ranks and accumulation
         steps the exact mean, and a batch without a predicted token counts as zero, not as NaN.
 
-        Two sweeps through the layers serve x and y (H, then S, both sequences in one batch); TLM takes a third. The
-        vocabulary is projected once, on predicted positions only.
+        Two sweeps through the layers serve it all, over packed tokens: H of x, y and TLM, then S of x and y. Both
+        start from the same embedded tokens. The vocabulary is projected once, on predicted positions only.
         """
-        x_y_ids, x_y_mask, x_y_labels = stack_pair(
-            (input_ids, attention_mask, labels),
-            (pair_input_ids, pair_attention_mask, pair_labels),
-            pad_token_id=self.config.pad_position,
-        )
-        h_x_y = self.veco(x_y_ids, x_y_mask).last_hidden_state
+        if len(input_ids) != len(pair_input_ids):
+            raise ValueError(
+                f"expected one paired sequence for each sequence, found {len(pair_input_ids)} for {len(input_ids)}"
+            )
+        parts = {
+            "": (input_ids, attention_mask, labels),
+            "pair_": (pair_input_ids, pair_attention_mask, pair_labels),
+        }
+        if tlm_input_ids is not None:
+            assert tlm_attention_mask is not None and tlm_labels is not None, "TLM comes with its mask and labels"
+            parts["tlm_"] = (tlm_input_ids, tlm_attention_mask, tlm_labels)
+        embedded, targets, lengths = self._packed(parts)
+        all_lengths = [length for part in lengths for length in part]
+        (h,) = self.veco.sweep(embedded, PackedMask(all_lengths, all_lengths))
+
+        x_lengths, y_lengths = lengths[:2]
+        x_y_lengths, y_x_lengths = [*x_lengths, *y_lengths], [*y_lengths, *x_lengths]
+        num_x, num_x_y = sum(x_lengths), sum(x_y_lengths)
         # Keys and values of x are the last H of y and the other way round, behind a stop-gradient (section 2.2):
         # no S loss reaches the H path of the other sequence.
-        h_y_x = swap_pair(h_x_y).detach()
-        s_x_y = self.veco(x_y_ids, x_y_mask, h_y_x, swap_pair(x_y_mask)).last_hidden_state
+        h_y_x = torch.cat([h[num_x:num_x_y], h[:num_x]]).detach()
+        mask, pair_mask = PackedMask(x_y_lengths, x_y_lengths), PackedMask(x_y_lengths, y_x_lengths)
+        (s,) = self.veco.sweep(embedded[:num_x_y], mask, h_y_x, pair_mask)
 
-        states, targets = [h_x_y, s_x_y], [x_y_labels, x_y_labels]
+        # In this order: P(x|x^), P(y|y^), TLM if any, P(x|y^,x^), P(y|x^,y^).
+        all_targets = [*targets, *targets[:2]]
+        is_predicted = [part.ne(IGNORED) for part in all_targets]
+        counts = [int(part.sum()) for part in is_predicted]
+        h_chosen, s_chosen = torch.cat(is_predicted[:-2]).nonzero(), torch.cat(is_predicted[-2:]).nonzero()
+        cross_entropies = self.lm_head(
+            torch.cat([h.index_select(0, h_chosen.squeeze(1)), s.index_select(0, s_chosen.squeeze(1))]),
+            torch.cat(all_targets)[torch.cat(is_predicted)],
+        )
+        sums = [part.sum() for part in cross_entropies.split(counts)]
+        if num_items_in_batch is None:
+            num_items_in_batch = torch.tensor(counts[:3], device=h.device)
+        n = num_items_in_batch.clamp(min=1).float()
+        losses = {"mlm": sums[0] / n[0] + sums[1] / n[1], "ca_mlm": sums[-2] / n[0] + sums[-1] / n[1]}
         if tlm_input_ids is not None:
-            assert tlm_labels is not None, "tlm_input_ids come with tlm_labels"
-            states.append(self.veco(tlm_input_ids, tlm_attention_mask).last_hidden_state)
-            targets.append(tlm_labels)
-        sums = self._cross_entropy_sums(states, targets)
-
-        num_x, num_y = labels.ne(IGNORED).sum(), pair_labels.ne(IGNORED).sum()
-        num_tlm = num_x if tlm_labels is None else tlm_labels.ne(IGNORED).sum()
-        counts = torch.stack([num_x, num_y, num_tlm]) if num_items_in_batch is None else num_items_in_batch
-        n_x, n_y, n_tlm = counts.clamp(min=1).float()
-
-        batch_size = len(input_ids)
-        losses = {
-            "mlm": sums[0][:batch_size].sum() / n_x + sums[0][batch_size:].sum() / n_y,
-            "ca_mlm": sums[1][:batch_size].sum() / n_x + sums[1][batch_size:].sum() / n_y,
-        }
-        if tlm_labels is not None:
-            losses["tlm"] = sums[2].sum() / n_tlm
+            losses["tlm"] = sums[2] / n[2]
         return VecoForPreTrainingOutput(loss=torch.stack(list(losses.values())).sum(), losses=losses)
 
-    def _cross_entropy_sums(self, states: list[Tensor], labels: list[Tensor]) -> list[Tensor]:
-        """For each (states (B, T, D), labels (B, T)) the float32 cross-entropy of each sequence, (B,).
+    def _packed(self, parts: dict[str, tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, list[Tensor], list[list[int]]]:
+        """(embedded tokens of all parts (N, D), of each part its labels (N_i,), of each part its sequences' lengths).
 
-        All predicted positions go through the head in one call: XLM-R's 250,002 logits of every position would
-        take more memory than the layers.
+        A part is (ids, mask, labels), each (B, T_i), under the prefix of their names. Raises ValueError as `VecoModel`
+        does.
         """
-        is_predicted = [label.ne(IGNORED) for label in labels]
-        picked = torch.cat([state[keep] for state, keep in zip(states, is_predicted, strict=True)])
-        targets = torch.cat([label[keep] for label, keep in zip(labels, is_predicted, strict=True)])
-        losses = cross_entropy(self.lm_head(picked).float(), targets, reduction="none")
-        sizes = [int(keep.sum()) for keep in is_predicted]
-        sums = []
-        for part, keep in zip(losses.split(sizes), is_predicted, strict=True):
-            row_of_part = keep.nonzero()[:, 0]
-            sums.append(part.new_zeros(len(keep)).index_add(0, row_of_part, part))
-        return sums
-
-
-def stack_pair(
-    x: tuple[Tensor, Tensor, Tensor], y: tuple[Tensor, Tensor, Tensor], pad_token_id: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """(ids, mask, labels) of x (B, X) over those of y (B, Y), padded to (2B, max(X, Y))."""
-    length = max(x[0].shape[1], y[0].shape[1])
-    fillers = (pad_token_id, 0, IGNORED)
-    ids, mask, labels = (
-        torch.cat([pad(part, (0, length - part.shape[1]), value=filler) for part in (of_x, of_y)])
-        for of_x, of_y, filler in zip(x, y, fillers, strict=True)
-    )
-    return ids, mask, labels
-
-
-def swap_pair(x_over_y: Tensor) -> Tensor:
-    """y over x from x over y, (2B, ...)."""
-    return x_over_y.roll(len(x_over_y) // 2, dims=0)
+        config = self.config
+        ids, positions, targets, lengths = [], [], [], []
+        for prefix, (input_ids, attention_mask, labels) in parts.items():
+            check_input_ids(input_ids, config)
+            check_mask(f"{prefix}attention_mask", attention_mask, input_ids.shape)
+            check_mask(f"{prefix}labels", labels, input_ids.shape)
+            is_token = attention_mask.bool()
+            ids.append(input_ids[is_token])
+            positions.append(position_ids_of(input_ids, config.pad_token_id, config.pad_position)[is_token])
+            targets.append(labels[is_token])
+            lengths.append(is_token.sum(1).tolist())
+        return self.veco.embeddings(torch.cat(ids), torch.cat(positions)), targets, lengths

@@ -14,9 +14,9 @@ from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 
 from veco.config import VecoConfig
-from veco.heads import VecoForMaskedLM, VecoLMHead, VecoWithLMHead
+from veco.heads import TIED_HEAD, VecoForMaskedLM, VecoLMHead, VecoWithLMHead
 from veco.layer import VecoLayer
-from veco.model import VecoModel, broadcastable_mask, check_input_ids, token_mask
+from veco.model import VecoEmbeddings, VecoModel, broadcastable_mask, check_input_ids, token_mask
 
 
 class VecoDecoder(nn.Module):
@@ -25,6 +25,8 @@ class VecoDecoder(nn.Module):
     def __init__(self, config: VecoConfig) -> None:
         super().__init__()
         num_layers = config.decoder_layers or config.num_hidden_layers
+        if config.separate_decoder_embeddings:
+            self.embeddings = VecoEmbeddings(config)
         self.layers = nn.ModuleList(VecoLayer(config, layer_idx) for layer_idx in range(num_layers))
 
     def forward(
@@ -80,6 +82,9 @@ class VecoForConditionalGeneration(VecoWithLMHead, GenerationMixin):
         super().__init__(config)
         self.veco = VecoModel(config, has_cross_attention=False)
         self.decoder = VecoDecoder(config)
+        if config.separate_decoder_embeddings:  # positions and LayerNorm of its own, but the same token embeddings
+            shared = TIED_HEAD["lm_head.decoder.weight"]
+            self._tied_weights_keys = {**TIED_HEAD, "decoder.embeddings.word_embeddings.weight": shared}
         self.lm_head = VecoLMHead(config)
         self.post_init()
 
@@ -158,8 +163,9 @@ class VecoForConditionalGeneration(VecoWithLMHead, GenerationMixin):
         check_input_ids(decoder_input_ids, self.config)
         first = self.config.pad_position + 1 + past
         positions = torch.arange(first, first + decoder_input_ids.shape[1], device=decoder_input_ids.device)[None]
+        embeddings = (self.decoder if self.config.separate_decoder_embeddings else self.veco).embeddings
         states = self.decoder(
-            self.veco.embeddings(decoder_input_ids, positions),
+            embeddings(decoder_input_ids, positions),
             source_BSD,
             attention_mask,
             decoder_attention_mask,

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from data_tools.files import open_text
+from data_tools.text_lines import open_text
 from finetune.mt.losses import IGNORE_INDEX
 
 # Lines -> piece ids without any special token: `tokenizer_encoder(...)` or `PieceEncoder.encode_lines`.

@@ -47,7 +47,8 @@ from transformers.utils.logging import disable_progress_bar
 
 import veco
 from data_tools.cli import progress_bar, run_main
-from data_tools.files import atomic_path, open_text
+from data_tools.files import atomic_path
+from data_tools.text_lines import open_text
 from finetune.mt.batches import SOURCE_SPECIALS, cut_by_tokens, tokenizer_encoder
 from finetune.mt.score import sacrebleu_score
 

@@ -25,7 +25,8 @@ from sacrebleu.metrics import BLEU, CHRF
 from sacremoses import MosesTokenizer
 
 from data_tools.cli import run_main
-from data_tools.files import atomic_path, open_text
+from data_tools.files import atomic_path
+from data_tools.text_lines import open_text
 
 # Those that need nothing beside sacreBLEU; "none" and "char" are for text that 13a cannot cut, such as Thai or Chinese.
 SACREBLEU_TOKENIZERS = ("13a", "intl", "zh", "char", "none")

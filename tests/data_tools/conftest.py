@@ -1,5 +1,6 @@
 """A tiny text in three languages, a tokenizer trained on it, and the command lines run in processes of their own."""
 
+import gzip
 import os
 import subprocess
 import sys
@@ -11,7 +12,8 @@ from random import Random
 import pytest
 from hypothesis import settings
 
-from data_tools.train_tokenizer import train_model, write_tokenizer
+from data_tools.tokenizer_files import write_tokenizer
+from data_tools.train_tokenizer import train_model
 
 # An example that is slow because the machine is busy says nothing about the code.
 settings.register_profile("no deadline", deadline=None)
@@ -70,8 +72,33 @@ def tokenizer_dir(tmp_path_factory: pytest.TempPathFactory, sentences: dict[str,
     directory = tmp_path_factory.mktemp("tokenizer")
     lines = [line for group in sentences.values() for line in group]
     model = train_model(iter(lines), VOCAB_SIZE, character_coverage=1.0)
-    write_tokenizer(model, directory, lines[:50], VOCAB_SIZE)
+    write_tokenizer(model, directory, lines[:50])
     return directory
+
+
+@pytest.fixture
+def corpus_file(tmp_path: Path, tokenizer_dir: Path, sentences: dict[str, list[str]]) -> Path:
+    """A corpus of two languages and one pair in several files, with documents of five sentences."""
+    folder = tmp_path / "text"
+    folder.mkdir()
+    for part in range(3):
+        for language in ("de", "ru"):
+            lines = sentences[language][part * 100 : part * 100 + 100]
+            documents = ["\n".join(lines[i : i + 5]) + "\n" for i in range(0, 100, 5)]
+            (folder / f"mono{part}.{language}.gz").write_bytes(gzip.compress("\n".join(documents).encode()))
+            (folder / f"pair{part}.{language}").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    path = tmp_path / "corpus.yaml"
+    path.write_text(
+        f"""
+        tokenizer: {tokenizer_dir}
+        mono:
+          de: [text/mono*.de.gz]
+          ru: [text/mono*.ru.gz]
+        parallel:
+          de-ru: [{{source: text/pair*.de, target: text/pair*.ru}}]
+        """
+    )
+    return path
 
 
 @pytest.fixture(scope="session")

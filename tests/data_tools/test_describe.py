@@ -3,80 +3,123 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from data_directories import make_data, num_words
 
-from data_tools.corpus import Corpus
-from data_tools.describe import sampling_probabilities, verify
-from data_tools.prepare import prepare
-from data_tools.shards import Manifest
+from data_tools.describe import fertility, main, print_samples, print_tables, rows_of
+from data_tools.manifest import Manifest
 
 MODULE = "data_tools.describe"
 
 
 @pytest.fixture
 def data(tmp_path: Path, tokenizer_dir: Path, sentences: dict[str, list[str]]) -> Path:
-    """A data directory: 400 German and 100 English sentences, 50 pairs."""
-    for name, language, count in (("m.de", "de", 400), ("m.en", "en", 100), ("p.de", "de", 50), ("p.en", "en", 50)):
-        (tmp_path / name).write_text("\n".join(sentences[language][:count]) + "\n", encoding="utf-8")
-    corpus = tmp_path / "corpus.yaml"
-    corpus.write_text(
-        f"tokenizer: {tokenizer_dir}\nmono: {{de: m.de, en: m.en}}\nparallel: {{de-en: {{source: p.de, target: p.en}}}}"
-    )
-    prepare(Corpus.load(corpus), tmp_path / "data", num_workers=1, shard_tokens=2000)
+    make_data(tmp_path / "data", tokenizer_dir, sentences)
     return tmp_path / "data"
 
 
-def test_table_samples_and_verify(data: Path, run_module: Callable, sentences: dict[str, list[str]]) -> None:
-    process = run_module(MODULE, data, "--verify", "--samples", "2")
+def _cells(output: str, name: str) -> list[str]:
+    """The cells of the row that begins with a name."""
+    line = next(line for line in output.splitlines() if line.split()[:1] == [name])
+    return [cell.strip() for cell in line.split("  ") if cell.strip()]
+
+
+def test_the_tables(data: Path, sentences: dict[str, list[str]], capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = Manifest.load(data)
+    num_tokens = print_tables(manifest)
+    output = capsys.readouterr().out
+    german = sum(info.num_tokens for info in manifest.mono["de"])
+    held_out = manifest.valid["mono"]["de"][0].num_tokens
+    words = num_words([*sentences["de"][:400], *sentences["de"][500:520]])
+    per_word = f"{(german + held_out) / words:.2f}"
+    # The probabilities: sqrt(400) : sqrt(100) = 2 : 1.
+    reasons = "1,234 duplicate, 3 too_long"
+    assert _cells(output, "de") == ["de", "2", "40", "400", f"{german:,}", "0.6667", per_word, "20", reasons]
+    english = manifest.mono["en"][0].num_tokens
+    assert _cells(output, "en")[:6] == ["en", "1", "10", "100", f"{english:,}", "0.3333"]
+    assert _cells(output, "total") == ["total", "3", "50", "500", f"{german + english:,}", "1.0000", "20", reasons]
+    sides = [info.num_tokens for info in manifest.parallel["de-en"][0].values()]
+    pairs = _cells(output, "de-en")
+    assert pairs[:5] == ["de-en", "1", "50", f"{sum(sides):,}", "1.0000"]
+    assert [cell.count("/") for cell in pairs[5:]] == [1, 0] and pairs[6] == "5"
+    assert num_tokens == german + english + sum(sides)
+
+
+def test_columns_without_content_are_left_out(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = Manifest.load(data)
+    print_tables(Manifest(2, "", 300, manifest.mono, {}))
+    output = capsys.readouterr().out
+    assert "held out" not in output
+    assert "parallel" not in output
+    assert _cells(output, "de")[-1] == "–", "no words are known"
+
+
+def test_tokens_per_word() -> None:
+    assert fertility("de", 30, 20) == 1.5
+    assert fertility("ko", 30, 20) == 1.5
+    assert fertility("zz", 30, 20) == 1.5, "a language that nobody knows may have spaces"
+    for language in ("zh", "ja", "th", "lo", "km", "my", "bo", "dz", "yue", "wuu", "zh_Hant"):
+        assert fertility(language, 30, 20) is None
+    assert fertility("de", 30, 0) is None
+
+
+def test_the_row_of_a_pair_counts_words_of_each_side(data: Path, sentences: dict[str, list[str]]) -> None:
+    manifest = Manifest.load(data)
+    (row,) = rows_of(manifest, "parallel")
+    for side, found in zip(("de", "en"), row.fertility, strict=True):
+        shards = [manifest.parallel["de-en"][0][side], manifest.valid["parallel"]["de-en"][0][side]]
+        words = num_words([*sentences[side][400:450], *sentences[side][600:605]])
+        assert found == sum(info.num_tokens for info in shards) / words
+    assert row.num_held_out == 5
+
+
+def test_samples_come_from_all_shards(
+    data: Path, sentences: dict[str, list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_samples(data, Manifest.load(data), 5)
+    output = capsys.readouterr().out
+    of_german = output.split("mono/en")[0]
+    for i in (0, 99, 199, 299, 399):  # 399 x 0, 1/4, … 1, rounded down; the last is in the second shard
+        assert f"{i:>9}  {sentences['de'][i]}\n" in of_german
+    assert len(of_german.split("\n  ")) == 1 + 5
+    assert f"       49  {sentences['de'][449]}\n             {sentences['en'][449]}\n" in output
+    print_samples(data, Manifest.load(data), 1000)
+    output = capsys.readouterr().out
+    assert all(sentence in output for sentence in [*sentences["de"][:450], *sentences["en"][:100]])
+
+
+def test_everything_on_the_command_line(data: Path, tmp_path: Path, run_module: Callable) -> None:
+    (data / "mono/de/00007.bin").touch()
+    plot = tmp_path / "languages.png"
+    process = run_module(MODULE, data, "--verify", "--samples", 1, "--plot", plot, "--alpha", 1)
     assert process.returncode == 0, process.stderr
-    manifest = Manifest.load(data)
-    row = next(line for line in process.stdout.splitlines() if line.startswith("│ de "))
-    num_tokens = sum(info.num_tokens for info in manifest.mono["de"])
-    for cell in (str(len(manifest.mono["de"])), "400", f"{num_tokens:,}", "0.6667"):  # sqrt(400) : sqrt(100) = 2 : 1
-        assert f" {cell} " in row
-    assert sentences["de"][0] in process.stdout
-    assert f"{sentences['de'][49]}\n             {sentences['en'][49]}\n" in process.stdout
-    num_shards = sum(map(len, manifest.mono.values())) + 2 * len(manifest.parallel["de-en"])
-    assert f"{num_shards} shards verified" in process.stdout
-    assert manifest.fingerprint in process.stdout
+    assert "0.8000" in process.stdout  # 400 of 500
+    assert Manifest.load(data).fingerprint in process.stdout
+    assert "6 shards verified: all as the manifest says" in process.stdout
+    assert f"warning: {data}/mono/de/00007.bin: not in the manifest" in process.stderr
+    assert plot.read_bytes().startswith(b"\x89PNG")
 
 
-def test_alpha(data: Path, run_module: Callable) -> None:
-    process = run_module(MODULE, data, "--alpha", "1")
-    assert "0.8000" in process.stdout
-
-
-@pytest.mark.parametrize(
-    ("alpha", "expected"), [(0.0, [0.5, 0.5]), (0.5, [2 / 3, 1 / 3]), (1.0, [0.8, 0.2]), (2.0, [16 / 17, 1 / 17])]
-)
-def test_sampling_probabilities(alpha: float, expected: list[float]) -> None:
-    assert sampling_probabilities([400, 100], alpha) == pytest.approx(expected)
-
-
-@pytest.mark.parametrize("name", ["mono/de/00000.bin", "mono/en/00000.idx", "parallel/de-en/00000.en.bin"])
-def test_one_flipped_bit_is_found(data: Path, name: str) -> None:
-    manifest = Manifest.load(data)
-    verify(data, manifest)
-    content = bytearray((data / name).read_bytes())
-    content[len(content) // 2] ^= 1
-    (data / name).write_bytes(content)
-    with pytest.raises(ValueError, match=f"{name}: its sha256 is"):
-        verify(data, manifest)
-
-
-def test_other_damage_on_the_command_line(data: Path, run_module: Callable, assert_one_line_error: Callable) -> None:
+def test_damage_on_the_command_line(data: Path, run_module: Callable, assert_one_line_error: Callable) -> None:
     os.truncate(data / "mono/de/00000.bin", 10)
-    assert_one_line_error(run_module(MODULE, data, "--verify"), "mono/de/00000.bin", "prepare again")
-    (data / "mono/de/00000.bin").unlink()
-    assert_one_line_error(run_module(MODULE, data, "--verify"), "mono/de/00000.bin: no such file")
-    (data / "manifest.json").unlink()
-    assert_one_line_error(run_module(MODULE, data), "manifest.json: no such file")
+    process = run_module(MODULE, data, "--verify", "--workers", 1)
+    assert_one_line_error(process, f"{data}/mono/de/00000.bin: cut short, 10 bytes", "prepare again")
+    (data / "valid/mono/de/00000.idx").unlink()
+    process = run_module(MODULE, data, "--verify")
+    assert_one_line_error(process, f"{data}: not as its manifest says, 2 problems")
+    assert f"\n{data}/mono/de/00000.bin: cut short" in f"\n{process.stderr}"
+    assert f"\n{data}/valid/mono/de/00000.idx: no such file" in process.stderr
 
 
-def test_another_tokenizer_and_unequal_pairs(data: Path) -> None:
-    manifest = Manifest.load(data)
-    other = Manifest(1, "0" * 64, manifest.vocab_size, manifest.mono, manifest.parallel)
-    with pytest.raises(ValueError, match="the shards were made with 300 pieces, 000000000000…"):
-        verify(data, other)
-    crossed = {"de-en": [{"de": manifest.mono["de"][0], "en": manifest.mono["en"][0]}]}
-    with pytest.raises(ValueError, match="the sides of de-en differ in their number of sentences"):
-        verify(data, Manifest(1, manifest.tokenizer_sha256, manifest.vocab_size, manifest.mono, crossed))
+def test_bad_arguments(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+
+    for arguments, message in (
+        (["--samples", "-1"], "--samples -1: expected 0 or more"),
+        (["--workers", "0"], "--workers 0: expected 1 or more"),
+        (["--plot", str(tmp_path / "x.txt")], "x.txt: expected a name that ends in .png"),
+    ):
+        monkeypatch.setattr("sys.argv", ["describe", str(data), *arguments])
+        with pytest.raises(ValueError, match=message):
+            main()
+    monkeypatch.setattr("sys.argv", ["describe", str(tmp_path)])
+    with pytest.raises(ValueError, match="manifest.json: no such file"):
+        main()

@@ -5,46 +5,34 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
 from transformers import AutoTokenizer
 
 from data_tools.corpus import Corpus
+from data_tools.executors import Stage, run_locally
+from data_tools.manifest import Manifest
 from data_tools.prepare import prepare
-from data_tools.shards import Manifest, Shard
+from data_tools.shards import Shard
 
 MODULE = "data_tools.prepare"
 
 
-@pytest.fixture
-def corpus_file(tmp_path: Path, tokenizer_dir: Path, sentences: dict[str, list[str]]) -> Path:
-    """A corpus of two languages and one pair in several files, with documents of five sentences."""
-    folder = tmp_path / "text"
-    folder.mkdir()
-    for part in range(3):
-        for language in ("de", "ru"):
-            lines = sentences[language][part * 100 : part * 100 + 100]
-            documents = ["\n".join(lines[i : i + 5]) + "\n" for i in range(0, 100, 5)]
-            (folder / f"mono{part}.{language}.gz").write_bytes(gzip.compress("\n".join(documents).encode()))
-            (folder / f"pair{part}.{language}").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    path = tmp_path / "corpus.yaml"
-    path.write_text(
-        f"""
-        tokenizer: {tokenizer_dir}
-        mono:
-          de: [text/mono*.de.gz]
-          ru: [text/mono*.ru.gz]
-        parallel:
-          de-ru: [{{source: text/pair*.de, target: text/pair*.ru}}]
-        """
-    )
-    return path
-
-
 def _prepare(corpus_file: Path, output: Path, num_workers: int = 1, shard_tokens: int = 1500) -> Manifest:
-    return prepare(Corpus.load(corpus_file), output, num_workers, shard_tokens)[0]
+    prepare(Corpus.load(corpus_file), output, shard_tokens, partial(run_locally, num_workers=num_workers))
+    return Manifest.load(output)
+
+
+def _run_here(stages: Sequence[Stage], logs: Path) -> None:
+    """Runs all tasks in this process, so that a test can get at them."""
+    for stage in stages:
+        for rank in range(stage.num_tasks):
+            data = None
+            for step in stage.steps:
+                data = step.run(data, rank, stage.num_tasks)
 
 
 def _content(directory: Path) -> dict[str, bytes]:
@@ -134,26 +122,18 @@ def test_stopped_while_shards_get_their_names(
         moved.append(target)
         replace(source, target)
 
-    monkeypatch.setattr("data_tools.prepare.run_tasks", _run_tasks_then(monkeypatch, stops))
+    def run(stages: Sequence[Stage], logs: Path) -> None:
+        _run_here(stages[:-1], logs)
+        monkeypatch.setattr("data_tools.pipeline.os.replace", stops)
+        _run_here(stages[-1:], logs)
+
     with pytest.raises(KeyboardInterrupt):
-        _prepare(corpus_file, tmp_path / "data")
+        prepare(Corpus.load(corpus_file), tmp_path / "data", 1500, run)
     monkeypatch.undo()
     assert not (tmp_path / "data" / "manifest.json").exists()
     _prepare(corpus_file, tmp_path / "data")
     _prepare(corpus_file, tmp_path / "undisturbed")
     assert _content(tmp_path / "data") == _content(tmp_path / "undisturbed")
-
-
-def _run_tasks_then(monkeypatch: pytest.MonkeyPatch, replace: Callable) -> Callable:
-    """run_tasks in this process, after which os.replace is `replace`: renames inside tasks are as always."""
-    from data_tools.tasks import run_task
-
-    def run(plan: list, num_workers: int) -> None:
-        for item in plan:
-            run_task(item.task)
-        monkeypatch.setattr("data_tools.prepare.os.replace", replace)
-
-    return run
 
 
 def test_finished_work_is_not_done_again(tmp_path: Path, corpus_file: Path, run_module: Callable) -> None:
@@ -162,22 +142,17 @@ def test_finished_work_is_not_done_again(tmp_path: Path, corpus_file: Path, run_
     broken.write_bytes(whole + b"\xff\n")
     with pytest.raises(ValueError, match=r"pair2\.ru: line 101 is not UTF-8"):
         _prepare(corpus_file, tmp_path / "data")
-    results = {path: path.stat().st_mtime_ns for path in (tmp_path / "data" / ".tasks").glob("*/result.json")}
+    results = _results(tmp_path / "data")
     broken.write_bytes(whole)
 
     moments = []
-    corpus = Corpus.load(corpus_file)
-    from data_tools import prepare as module
 
-    run_tasks = module.run_tasks
+    def run_and_look(stages: Sequence[Stage], logs: Path) -> None:
+        _run_here(stages[:-1], logs)
+        moments.append(_results(tmp_path / "data"))
+        _run_here(stages[-1:], logs)
 
-    def run_and_look(plan: list, num_workers: int) -> None:
-        run_tasks(plan, num_workers)
-        moments.append({path: path.stat().st_mtime_ns for path in (tmp_path / "data" / ".tasks").glob("*/result.json")})
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "run_tasks", run_and_look)
-        prepare(corpus, tmp_path / "data", 1, 1500)
+    prepare(Corpus.load(corpus_file), tmp_path / "data", 1500, run_and_look)
     assert len(results) >= 1, "the error should have come after some other input was done"
     assert results.items() <= moments[0].items()
     assert len(moments[0]) == 9
@@ -188,6 +163,11 @@ def test_finished_work_is_not_done_again(tmp_path: Path, corpus_file: Path, run_
     assert process.returncode == 0, process.stderr
     assert "nothing to do" in process.stdout
     assert _content(tmp_path / "data") == content
+
+
+def _results(data: Path) -> dict[Path, int]:
+    """When each task was finished."""
+    return {path: path.stat().st_mtime_ns for path in (data / ".work").rglob("result.json")}
 
 
 def test_another_plan_needs_another_output(tmp_path: Path, corpus_file: Path) -> None:

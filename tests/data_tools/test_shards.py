@@ -1,6 +1,8 @@
-import json
 import os
+import pickle
+import resource
 import struct
+from collections.abc import Iterator
 from contextlib import redirect_stdout
 from io import StringIO
 from itertools import pairwise
@@ -11,13 +13,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_tools.files import sha256_of
-from data_tools.shards import Manifest, Shard, ShardInfo, ShardWriter
+from data_tools.cli import run_main
+from data_tools.files import sha256_of, temporary_path
+from data_tools.shards import Shard, ShardWriter, shard_path
 
 VOCAB_SIZES = st.sampled_from([300, 32_767, 32_768, 250_002])
 # Documents of sentences of positions in the vocabulary, 0 to 1.
 SENTENCES = st.lists(st.floats(0, 1, exclude_max=True), min_size=1, max_size=8)
 DOCUMENTS = st.lists(st.lists(SENTENCES, max_size=4), max_size=5)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_waiting_for_the_disk() -> Iterator[None]:
+    """Hundreds of shards are written here; waiting for each to reach the disk would take most of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
 
 
 def _write(prefix: Path, vocab_size: int, documents: list[list[list[int]]]) -> ShardWriter:
@@ -27,6 +38,15 @@ def _write(prefix: Path, vocab_size: int, documents: list[list[list[int]]]) -> S
                 writer.add_sequence(np.array(sentence))
             writer.end_document()
     return writer
+
+
+def _random_documents(vocab_size: int) -> list[list[list[int]]]:
+    """300 documents of 1 to 8 sentences of 2 to 40 ids."""
+    random = np.random.default_rng(1)
+    return [
+        [random.integers(0, vocab_size, size=random.integers(2, 41)).tolist() for _ in range(random.integers(1, 9))]
+        for _ in range(300)
+    ]
 
 
 @given(vocab_size=VOCAB_SIZES, shares=DOCUMENTS)
@@ -92,16 +112,33 @@ def test_bytes_are_as_the_format_says(tmp_path: Path) -> None:
 @pytest.mark.parametrize("vocab_size", [8_000, 250_002])
 def test_deepspeeds_own_reader_reads_the_same(tmp_path: Path, vocab_size: int) -> None:
     indexed_dataset = pytest.importorskip("deepspeed.runtime.data_pipeline.data_sampling.indexed_dataset")
-    random = np.random.default_rng(1)
-    documents = [
-        [random.integers(0, vocab_size, size=random.integers(1, 40)).tolist() for _ in range(random.integers(1, 9))]
-        for _ in range(30)
-    ]
+    documents = _random_documents(vocab_size)
     _write(tmp_path / "a", vocab_size, documents)
     with redirect_stdout(StringIO()):
         dataset = indexed_dataset.MMapIndexedDataset(str(tmp_path / "a"))
     assert [dataset[i].tolist() for i in range(len(dataset))] == [s for document in documents for s in document]
     assert np.diff(dataset.doc_idx).tolist() == [len(document) for document in documents]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Megatron's, of accelerators that are not there
+@pytest.mark.parametrize(("vocab_size", "dtype"), [(32_767, np.int16), (250_002, np.int32)])
+def test_megatrons_own_reader_and_writer(tmp_path: Path, vocab_size: int, dtype: type) -> None:
+    """Its reader reads our files, and its writer makes the very same bytes."""
+    indexed_dataset = pytest.importorskip("megatron.core.datasets.indexed_dataset")
+    documents = _random_documents(vocab_size)
+    _write(tmp_path / "ours", vocab_size, documents)
+    dataset = indexed_dataset.IndexedDataset(str(tmp_path / "ours"))
+    sentences = [sentence for document in documents for sentence in document]
+    assert [dataset[i].tolist() for i in range(len(dataset))] == sentences
+    assert dataset.get(3, offset=1, length=1).tolist() == sentences[3][1:2]
+    assert dataset.sequence_lengths.tolist() == list(map(len, sentences))
+    assert np.diff(dataset.document_indices).tolist() == list(map(len, documents))
+    builder = indexed_dataset.IndexedDatasetBuilder(str(tmp_path / "theirs.bin"), dtype=dtype)
+    for document in documents:
+        builder.add_document([i for sentence in document for i in sentence], list(map(len, document)))
+    builder.finalize(str(tmp_path / "theirs.idx"))
+    for suffix in ("bin", "idx"):
+        assert (tmp_path / f"ours.{suffix}").read_bytes() == (tmp_path / f"theirs.{suffix}").read_bytes()
 
 
 def test_more_than_one_buffer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,14 +155,58 @@ def test_an_error_in_the_middle_leaves_no_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_error_while_closing_leaves_no_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_space(self: Path, data: bytes) -> int:
-        raise OSError(28, "No space left on device", str(self))
+@pytest.mark.parametrize("suffix", ["bin", "idx"])
+@pytest.mark.parametrize("num_tokens", [2, 3_000_000], ids=["at the end", "in the middle"])
+def test_a_full_disk(tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str, num_tokens: int) -> None:
+    path = shard_path(tmp_path / "a", suffix)
+    temporary_path(path).symlink_to("/dev/full")
 
-    monkeypatch.setattr(Path, "write_bytes", no_space)
-    with pytest.raises(OSError, match="No space left"), ShardWriter(tmp_path / "a", 300) as writer:
+    def write() -> None:
+        with ShardWriter(tmp_path / "a", 300) as writer:
+            for _ in range(2):
+                writer.add_sequence(np.ones(num_tokens // 2, dtype=np.int32))
+
+    with pytest.raises(SystemExit, match="2"):
+        run_main(write)
+    assert capsys.readouterr().err == f"error: {path}: No space left on device\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_is_full_after_the_first_bytes(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    try:
+        with pytest.raises(OSError, match=r"File too large: .*/a\.bin'"), ShardWriter(tmp_path / "a", 300) as writer:
+            writer.add_sequence(np.ones(8_000, dtype=np.int32))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_index_that_does_not_reach_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some file systems say only then that they are full; the .bin must not have its name by that time."""
+
+    def no_space_for_an_index(descriptor: int) -> None:
+        if ".idx" in os.readlink(f"/proc/self/fd/{descriptor}"):
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", no_space_for_an_index)
+    with (
+        pytest.raises(OSError, match=r"No space left on device: .*/a\.idx"),
+        ShardWriter(tmp_path / "a", 300) as writer,
+    ):
         writer.add_sequence(np.array([1, 2]))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_where_nothing_can_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError, match="tmp/file|file/"), ShardWriter(tmp_path / "file/de/00000", 300):
+        pass
+    (tmp_path / "loop.bin").mkdir()  # a rename onto a directory fails, after all else has gone well
+    with pytest.raises(IsADirectoryError, match=r"loop\.bin"), ShardWriter(tmp_path / "loop", 300) as writer:
+        writer.add_sequence(np.array([1]))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "loop.bin"]
 
 
 @pytest.mark.parametrize(("ids", "message"), [([], "empty"), ([1, 300], "from 1 to 300"), ([-1], "from -1 to -1")])
@@ -168,8 +249,9 @@ def test_a_wrong_header_is_refused_on_opening(
     ("suffix", "position", "replacement", "message"),
     [
         ("idx", 34, struct.pack("<i", 1), "running sum"),
-        ("idx", 34 + 8, struct.pack("<i", 9), "4 tokens, but the index says 12"),
+        ("idx", 34 + 8, struct.pack("<i", 9), "16 bytes, but its index says 12 ids of 4"),
         ("idx", 34 + 12 + 8, struct.pack("<q", 4), "running sum"),
+        ("idx", 34 + 4, struct.pack("<2i3q", 0, 2, 0, 8, 8), "a sequence of 0 tokens"),
         ("idx", 34 + 36 + 8, struct.pack("<q", 3), "document index"),
         ("bin", 0, struct.pack("<i", 40_000), "from 2 to 40000"),
         ("bin", 0, struct.pack("<i", -1), "from -1 to 4"),
@@ -188,11 +270,11 @@ def test_wrong_content_is_found_by_check(
 def test_files_cut_short_are_refused(tmp_path: Path) -> None:
     _write(tmp_path / "a", 40_000, [[[1, 2], [3]], [[4]]])
     os.truncate(tmp_path / "a.bin", 15)
-    with pytest.raises(ValueError, match=r"a\.bin: 15 bytes is not a multiple of its 4-byte ids"):
+    with pytest.raises(ValueError, match=r"a\.bin: 15 bytes, but its index says 4 ids of 4 bytes"):
         Shard(tmp_path / "a")
     os.truncate(tmp_path / "a.bin", 12)
-    with pytest.raises(ValueError, match=r"a\.bin: 3 tokens, but the index says 4"):
-        Shard(tmp_path / "a").check(40_000)
+    with pytest.raises(ValueError, match=r"a\.bin: 12 bytes, but its index says 4 ids of 4 bytes"):
+        Shard(tmp_path / "a")
     os.truncate(tmp_path / "a.idx", 20)
     with pytest.raises(ValueError, match=r"a\.idx: not a shard index"):
         Shard(tmp_path / "a")
@@ -205,50 +287,63 @@ def test_indexing(tmp_path: Path) -> None:
     shard = Shard(tmp_path / "a")
     assert shard[-1].tolist() == [3]
     assert [ids.tolist() for ids in shard] == [[1, 2], [3]]
-    with pytest.raises(IndexError):
-        shard[2]
     with pytest.raises(ValueError, match="read-only"):
         shard[0][0] = 5
+    for wrong in (2, -3):
+        with pytest.raises(IndexError, match=f"a: sequence {wrong} of 2"):
+            shard[wrong]
 
 
-def test_opening_holds_no_file_and_close_lets_go(tmp_path: Path) -> None:
+@settings(max_examples=50)
+@given(vocab_size=VOCAB_SIZES, shares=DOCUMENTS.filter(any), data=st.data())
+def test_many_at_once_are_each_in_turn(
+    tmp_path_factory: pytest.TempPathFactory, vocab_size: int, shares: list[list[list[float]]], data: st.DataObject
+) -> None:
+    documents = [[[int(share * vocab_size) for share in sentence] for sentence in document] for document in shares]
+    prefix = tmp_path_factory.mktemp("shard") / "a"
+    _write(prefix, vocab_size, documents)
+    shard = Shard(prefix)
+    indices = data.draw(st.lists(st.integers(-len(shard), len(shard) - 1)))
+    ids, lengths = shard.take(indices)
+    assert ids.tolist() == [i for index in indices for i in shard[index].tolist()]
+    assert lengths.tolist() == [len(shard[index]) for index in indices]
+    assert (ids.dtype, lengths.dtype) == (shard.dtype, np.int64)
+    with pytest.raises(IndexError):
+        shard.take([len(shard)])
+
+
+def test_more_shards_than_file_handles(tmp_path: Path) -> None:
     _write(tmp_path / "a", 300, [[[1, 2], [3]]])
-
-    def num_open_files() -> int:
-        return len(os.listdir("/proc/self/fd"))
-
-    before = num_open_files()
-    shards = [Shard(tmp_path / "a") for _ in range(100)]
-    assert num_open_files() == before
-    assert all(shard[0].tolist() == [1, 2] for shard in shards)
-    assert num_open_files() > before
-    for shard in shards:
-        shard.close()
-    assert num_open_files() == before
-    assert shards[0][1].tolist() == [3]
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 8, hard))
+    try:
+        shards = [Shard(tmp_path / "a") for _ in range(100)]
+        assert all(shard[1].tolist() == [3] and shard.documents.tolist() == [0, 2] for shard in shards)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-INFO = ShardInfo("mono/de/00000", num_sequences=3, num_documents=1, num_tokens=9, bin_sha256="ab", idx_sha256="cd")
-MANIFEST = Manifest(1, "ef", 300, mono={"de": [INFO]}, parallel={"de-en": [{"de": INFO, "en": INFO}]})
+def test_close_lets_go_of_the_memory_and_not_of_views(tmp_path: Path) -> None:
+    _write(tmp_path / "a", 300, [[[1, 2], [3]]])
+    shard = Shard(tmp_path / "a")
+    view = shard[0]
+
+    def num_maps() -> int:
+        return Path("/proc/self/maps").read_text().count(str(tmp_path))
+
+    assert num_maps() == 2
+    shard.close()
+    assert num_maps() == 1
+    assert view.tolist() == [1, 2]
+    assert shard[1].tolist() == [3], "used again, it maps itself again"
+    del shard, view
+    assert num_maps() == 0
 
 
-def test_manifest_round_trip(tmp_path: Path) -> None:
-    MANIFEST.save(tmp_path)
-    assert Manifest.load(tmp_path) == MANIFEST
-    assert Manifest.load(tmp_path).fingerprint == MANIFEST.fingerprint
-    other = Manifest(1, "ef", 301, mono=MANIFEST.mono, parallel=MANIFEST.parallel)
-    assert other.fingerprint != MANIFEST.fingerprint
-
-
-def test_manifest_errors(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"manifest\.json: no such file"):
-        Manifest.load(tmp_path)
-    (tmp_path / "manifest.json").write_text("{")
-    with pytest.raises(ValueError, match="not a manifest"):
-        Manifest.load(tmp_path)
-    (tmp_path / "manifest.json").write_text(json.dumps({"version": 1, "mono": {"de": [{"size": 1}]}, "parallel": {}}))
-    with pytest.raises(ValueError, match="not a manifest"):
-        Manifest.load(tmp_path)
-    (tmp_path / "manifest.json").write_text(json.dumps({"version": 2}))
-    with pytest.raises(ValueError, match="version 2, expected 1"):
-        Manifest.load(tmp_path)
+def test_a_shard_pickles_as_its_path(tmp_path: Path) -> None:
+    _write(tmp_path / "a", 300, [[[1] * 10_000]])
+    shard = Shard(tmp_path / "a")
+    assert len(shard[0]) == 10_000
+    content = pickle.dumps(shard)
+    assert len(content) < 1000
+    assert pickle.loads(content)[0].tolist() == shard[0].tolist()

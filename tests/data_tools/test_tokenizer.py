@@ -22,6 +22,10 @@ TRICKY_LINES = [
     "e\u0301 é",
     "unknown to it: 漢字 🙂 ∮",
     "письмо 12 Äpfel",
+    "nul\0in the middle",
+    "\0",
+    "two\nlines\r\n",
+    "the old farmer " * 70_000,  # a line of a megabyte
 ]
 
 
@@ -58,6 +62,22 @@ def test_raw_text_never_yields_special_ids(tokenizer_dir: Path, parts: list[str]
     assert ((ids >= 3) & (ids < encoder.vocab_size)).all()
 
 
+def test_what_starts_a_word(tokenizer_dir: Path, sentences: dict[str, list[str]]) -> None:
+    encoder = PieceEncoder(tokenizer_dir)
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_dir)
+    assert encoder.starts_word.dtype == bool
+    assert encoder.starts_word.tolist() == [
+        tokenizer.convert_ids_to_tokens(i).startswith("▁") for i in range(encoder.vocab_size)
+    ]
+    ids, _ = encoder.encode_flat([*sentences["de"], "漢字 漢"])
+    assert np.count_nonzero(encoder.starts_word[ids]) == sum(len(line.split()) for line in sentences["de"]) + 2
+
+
+def test_half_a_surrogate_pair_is_refused(tokenizer_dir: Path) -> None:
+    with pytest.raises(ValueError, match=r"line 2 of 3: character 4 is half of a surrogate pair \(U\+D83D\)"):
+        PieceEncoder(tokenizer_dir).encode_lines(["fine 🙂", "not\ud83d fine", "\ude42"])
+
+
 def test_decode(tokenizer_dir: Path, sentences: dict[str, list[str]]) -> None:
     encoder = PieceEncoder(tokenizer_dir)
     for line in [*sentences["de"][:20], *sentences["ru"][:20]]:
@@ -82,6 +102,9 @@ def test_sizes_hash_and_pickle(tokenizer_dir: Path) -> None:
 def test_directories_of_another_kind(tmp_path: Path, sentences: dict[str, list[str]]) -> None:
     with pytest.raises(ValueError, match=r"sentencepiece\.bpe\.model: no such file"):
         PieceEncoder(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"only tokenizer\.json; .* -m data_tools\.import_tokenizer "):
+        PieceEncoder(tmp_path)
     path = tmp_path / "sentencepiece.bpe.model"
     path.write_bytes(b"no model")
     with pytest.raises(ValueError, match="not a SentencePiece model"):
@@ -97,5 +120,5 @@ def test_directories_of_another_kind(tmp_path: Path, sentences: dict[str, list[s
             bos_id=-1,
             minloglevel=2,
         )
-    with pytest.raises(ValueError, match=r"\(2, -1, 1\), expected XLM-R's \(0, 1, 2\)"):
+    with pytest.raises(ValueError, match=r"\(2, -1, 1\), expected XLM-R's \(0, 1, 2\); .*import_tokenizer"):
         PieceEncoder(tmp_path)

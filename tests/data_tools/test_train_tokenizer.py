@@ -1,5 +1,6 @@
 import gzip
 import hashlib
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -7,15 +8,35 @@ from random import Random
 
 import pytest
 import sentencepiece
-from hypothesis import given
-from hypothesis import strategies as st
 from sentencepiece import sentencepiece_model_pb2
 from transformers import AutoTokenizer, XLMRobertaTokenizer
 
 from data_tools.tokenizer import PieceEncoder
-from data_tools.train_tokenizer import MAX_JITTER, break_ties, chosen_lines, expand_inputs, sampled, train_model
+from data_tools.train_tokenizer import (
+    MAX_JITTER,
+    break_ties,
+    describe_loss,
+    file_inputs,
+    lost_characters,
+    main,
+    train_model,
+)
 
 MODULE = "data_tools.train_tokenizer"
+Train = Callable[..., str]
+
+
+@pytest.fixture
+def train(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Train:
+    """A function (arguments…) that trains a tokenizer into `tmp_path / "out"` in this process; what it prints."""
+
+    def run(*arguments: str | Path) -> str:
+        options = ["--output", tmp_path / "out", *arguments]
+        monkeypatch.setattr(sys, "argv", [MODULE, *map(str, options)])
+        main()
+        return capsys.readouterr().out
+
+    return run
 
 
 @pytest.fixture
@@ -43,40 +64,93 @@ def test_command_line(tmp_path: Path, text_files: Path, run_module: Callable) ->
     model = sentencepiece.SentencePieceProcessor(model_file=str(output / "sentencepiece.bpe.model"))
     assert model.get_piece_size() == 198
 
-    again = run_module(MODULE, "--input", text_files, "--vocab-size", "200", "--output", output)
-    assert again.returncode == 2
-    assert "exists already" in again.stderr
+    assert "special tokens included" in " ".join(run_module(MODULE, "--help").stdout.split())
+
+
+def test_equal_runs_give_equal_bytes(tmp_path: Path, text_files: Path, run_module: Callable, train: Train) -> None:
+    options = ["--input", text_files, "--vocab-size", "150", "--max-sentences", "700"]
+    assert "150 pieces from 700 of 1,500 lines" in train(*options)
     other = tmp_path / "other"
-    assert run_module(MODULE, "--input", text_files, "--vocab-size", "200", "--output", other).returncode == 0
-    for path in output.iterdir():
+    # Another process has other hashes.
+    assert run_module(MODULE, *options, "--output", other).returncode == 0
+    for path in (tmp_path / "out").iterdir():
         assert path.read_bytes() == (other / path.name).read_bytes(), f"{path.name} differs between two equal runs"
+    with pytest.raises(ValueError, match="exists already"):
+        train(*options)
+    train(*options, "--seed", "2", "--overwrite")
+    model = "out/sentencepiece.bpe.model"
+    assert (tmp_path / model).read_bytes() != (other / "sentencepiece.bpe.model").read_bytes(), "another sample"
 
 
-def test_help_says_what_is_counted(run_module: Callable) -> None:
-    process = run_module(MODULE, "--help")
-    assert process.returncode == 0
-    assert "special tokens included" in " ".join(process.stdout.split())
+def test_languages_of_a_corpus_are_smoothed(corpus_file: Path, train: Train) -> None:
+    # One of the two languages has three times as many lines: 900 and 300, 300 of each in pairs.
+    text = corpus_file.read_text().replace("de: [text/mono*.de.gz]", "de: [text/mono*.de.gz, text/pair*.de]")
+    corpus_file.write_text(text)
+    # Square roots of the shares: 1.732 to 1.414.
+    options = ["--corpus", corpus_file, "--vocab-size", "150", "--max-sentences", "629", "--alpha", "0.5"]
+    rows = [row.split() for row in train(*options).splitlines()]
+    assert rows[1][:5] == ["de", "900", "60.000%", "346", "55.008%"]
+    assert rows[2][:5] == ["ru", "600", "40.000%", "283", "44.992%"]
+    assert rows[-1][1:6] == ["150", "pieces", "from", "629", "of"]
+
+
+def test_smoothing_needs_a_sample(corpus_file: Path, train: Train, tmp_path: Path) -> None:
+    corpus_file.write_text(corpus_file.read_text().replace("tokenizer:", "tokenizer: not-there-yet #"))
+    printed = train("--corpus", corpus_file, "--vocab-size", "150")
+    assert "all lines are used, so --alpha changes nothing" in printed
+    assert PieceEncoder(tmp_path / "out").vocab_size == 150
+
+
+def test_lost_characters_are_reported(corpus_file: Path, train: Train, sentences: dict[str, list[str]]) -> None:
+    german = "\n".join([*sentences["de"], "e\u0301 \u2021 e\u0301"])
+    (corpus_file.parent / "text.de").write_text(german)
+    (corpus_file.parent / "text.ru").write_text("\u0436\u0434\n" * 3)
+    corpus_file.write_text("tokenizer: x\nmono: {de: text.de, ru: text.ru}\n")
+    options = ["--corpus", corpus_file, "--vocab-size", "150", "--overwrite", "--character-coverage"]
+    rows = train(*options, "0.999").splitlines()
+    composed = german.replace("e\u0301", "\u00e9").replace("\n", "")
+    share, *lost = rows[1].split()[5:]
+    assert {"\u00e9", "\u2021"} <= set(lost)
+    assert lost == sorted(lost, key=lambda character: -composed.count(character))
+    num_lost = sum(map(composed.count, lost))
+    assert share == f"{num_lost / len(composed):.4%}"
+    assert rows[2].split()[4:] == ["0.398%", "100.0000%", "\u0436", "\u0434"]
+    assert rows[-2].startswith(f"{(num_lost + 6) / (len(composed) + 6):.4%} ")
+    assert rows[-2].endswith(": characters that are <unk>; a higher --character-coverage keeps them")
+    rows = train(*options, "1").splitlines()
+    assert rows[1].split()[-1] == rows[2].split()[-1] == "0.0000%"
+    assert "<unk>;" not in rows[-2]
+
+
+def test_lost_characters_are_those_without_a_piece(tokenizer_dir: Path) -> None:
+    characters = Counter({"a": 90, "\u6f22": 4, "\u0301": 3, "\ufb01": 2, " ": 1})
+    lost = lost_characters(characters, PieceEncoder(tokenizer_dir))
+    assert lost == {"\u6f22": 4, "\u0301": 3}, "\ufb01 is normalised to f and i, a space to nothing"
+    assert describe_loss(lost, 100) == "7.0000% \u6f22 U+0301"
+    assert describe_loss(Counter(), 100) == "0.0000%"
+    assert describe_loss(Counter(dict.fromkeys("abcdefghi", 1)), 900) == "1.0000% a b c d e f g h \u2026"
 
 
 @pytest.mark.parametrize(
-    ("vocab_size", "words"),
+    ("options", "message"),
     [
-        ("100000", ["--vocab-size 100,000 is more than the text supports: at most "]),
-        ("20", ["--vocab-size 20 is less than the characters of the text need: at least "]),
-        ("4", ["five ids are special"]),
+        (["--vocab-size", "100000"], "--vocab-size 100,000 is more than the text supports: at most "),
+        (["--vocab-size", "20"], "--vocab-size 20 is less than the characters of the text need: at least "),
+        (["--vocab-size", "4"], "five ids are special"),
+        (["--vocab-size", "99", "--alpha", "0.3"], "expected --corpus, found --input"),
+        (["--vocab-size", "99", "--max-sentences", "0"], "--max-sentences 0: expected at least 1"),
+        (["--vocab-size", "99", "--character-coverage", "1.5"], r"expected a share in \(0, 1\]"),
     ],
 )
-def test_impossible_sizes(
-    tmp_path: Path,
-    text_files: Path,
-    run_module: Callable,
-    assert_one_line_error: Callable,
-    vocab_size: str,
-    words: list[str],
-) -> None:
-    process = run_module(MODULE, "--input", text_files, "--vocab-size", vocab_size, "--output", tmp_path / "out")
-    assert_one_line_error(process, *words)
+def test_impossible_options(tmp_path: Path, text_files: Path, train: Train, options: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        train("--input", text_files, *options)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["text.de", "text.ru.gz"]
+
+
+def test_impossible_alpha(corpus_file: Path, train: Train) -> None:
+    with pytest.raises(ValueError, match=r"--alpha 1.5: expected a number in \[0, 1\]"):
+        train("--corpus", corpus_file, "--vocab-size", "99", "--alpha", "1.5")
 
 
 def test_the_largest_size_named_is_possible(sentences: dict[str, list[str]]) -> None:
@@ -89,41 +163,6 @@ def test_the_largest_size_named_is_possible(sentences: dict[str, list[str]]) -> 
     assert train(largest)
     with pytest.raises(ValueError, match="at most"):
         train(largest + 1)
-
-
-def test_a_sample_of_the_sentences_repeats() -> None:
-    lines = [str(i) for i in range(1000)]
-
-    def sample(max_sentences: int, seed: int) -> list[str]:
-        return list(sampled(iter(lines), len(lines), max_sentences, seed))
-
-    assert sample(300, seed=1) == sample(300, seed=1) != sample(300, seed=2)
-    assert sample(1000, seed=1) == sample(2000, seed=1) == lines
-
-
-@given(num_lines=st.integers(1, 5000), share=st.floats(0, 1, exclude_min=True), seed=st.integers(0, 99))
-def test_samples_have_their_size_and_no_line_twice(num_lines: int, share: float, seed: int) -> None:
-    num_chosen = max(1, int(num_lines * share))
-    chosen = list(chosen_lines(num_lines, num_chosen, seed))
-    assert len(chosen) == num_chosen
-    assert chosen == sorted(set(chosen))
-    assert chosen[0] >= 0 and chosen[-1] < num_lines
-
-
-def test_lines_of_a_stretch_are_drawn_equally_often() -> None:
-    num_draws = 4000
-    counts = Counter(i for seed in range(num_draws) for i in chosen_lines(10, 4, seed))
-    # Stretches of 2 or 3 lines, 1 of each is drawn: 0-1, 2-4, 5-6, 7-9. Standard deviation below 32.
-    for i in range(10):
-        expected = num_draws / (3 if i in (2, 3, 4, 7, 8, 9) else 2)
-        assert abs(counts[i] - expected) < 160
-
-
-def test_sampling_on_the_command_line(tmp_path: Path, text_files: Path, run_module: Callable) -> None:
-    options = ["--vocab-size", "150", "--max-sentences", "700", "--output", tmp_path / "out"]
-    process = run_module(MODULE, "--input", text_files, *options)
-    assert process.returncode == 0, process.stderr
-    assert "150 pieces from 700 of 1,500 lines" in process.stdout
 
 
 def test_ties_are_broken(tmp_path: Path, tokenizer_dir: Path) -> None:
@@ -156,23 +195,20 @@ def test_ties_are_broken(tmp_path: Path, tokenizer_dir: Path) -> None:
         assert before.score - MAX_JITTER - 1e-5 <= after.score <= before.score
 
 
-def test_bad_input(tmp_path: Path, run_module: Callable, assert_one_line_error: Callable) -> None:
-    def train(*inputs: Path) -> object:
-        return run_module(MODULE, "--input", *inputs, "--vocab-size", "50", "--output", tmp_path / "out")
-
-    assert_one_line_error(train(tmp_path / "none.txt"), "none.txt: no such file")
+def test_bad_input(tmp_path: Path, run_module: Callable, assert_one_line_error: Callable, train: Train) -> None:
+    with pytest.raises(ValueError, match="none.txt: no such file"):
+        train("--input", tmp_path / "none.txt", "--vocab-size", "50")
     (tmp_path / "empty.txt").write_text("\n \n")
-    assert_one_line_error(train(tmp_path / "empty.txt"), "no text to train on")
+    with pytest.raises(ValueError, match="no text to train on"):
+        train("--input", tmp_path / "empty.txt", "--vocab-size", "50")
     (tmp_path / "latin.txt").write_bytes(b"good\nM\xfcller\n")
-    assert_one_line_error(train(tmp_path / "latin.txt"), "latin.txt: line 2 is not UTF-8")
+    options = ["--input", tmp_path / "latin.txt", "--vocab-size", "50", "--output", tmp_path / "out"]
+    assert_one_line_error(run_module(MODULE, *options), "latin.txt: line 2 is not UTF-8")
     assert not (tmp_path / "out").exists()
 
 
 def test_inputs_are_sorted_and_names_may_hold_brackets(tmp_path: Path) -> None:
     for name in ("b.txt", "a.txt", "c[1].txt"):
         (tmp_path / name).write_text("x\n")
-    assert [path.name for path in expand_inputs([f"{tmp_path}/?.txt", f"{tmp_path}/c[1].txt"])] == [
-        "a.txt",
-        "b.txt",
-        "c[1].txt",
-    ]
+    inputs = file_inputs([f"{tmp_path}/?.txt", f"{tmp_path}/c[1].txt"])
+    assert [Path(*item.paths).name for item in inputs] == ["a.txt", "b.txt", "c[1].txt"]

@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_tools.shards import Manifest, Shard, ShardWriter
+from data_tools.manifest import Manifest
+from data_tools.shards import Shard, ShardWriter
 from pretrain.batches import (
     IGNORED,
     MonoSource,
@@ -163,9 +164,9 @@ def test_batch_that_does_not_divide_is_refused(random_data: Path) -> None:
 
 def test_one_kind_alone_fills_every_step(random_data: Path) -> None:
     manifest = Manifest.load(random_data)
-    only_mono = Manifest(1, manifest.tokenizer_sha256, manifest.vocab_size, manifest.mono, {})
+    only_mono = Manifest(2, manifest.tokenizer_sha256, manifest.vocab_size, manifest.mono, {})
     source = PretrainingBatches(random_data, only_mono, OPTIONS, 0, 1, 1)
     assert [source.kind_of(step) for step in range(3)] == ["mono"] * 3
-    empty = Manifest(1, manifest.tokenizer_sha256, manifest.vocab_size, {}, {})
+    empty = Manifest(2, manifest.tokenizer_sha256, manifest.vocab_size, {}, {})
     with pytest.raises(ValueError, match="neither monolingual nor parallel"):
         PretrainingBatches(random_data, empty, OPTIONS, 0, 1, 1)

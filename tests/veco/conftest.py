@@ -32,3 +32,13 @@ def padded_batch() -> tuple[torch.Tensor, torch.Tensor]:
     for row, length in enumerate((12, 7, 3)):
         ids[row, 0], ids[row, length - 1], ids[row, length:] = 0, 2, 1
     return ids, ids.ne(1).long()
+
+
+@pytest.fixture
+def pair_batch() -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids (3, 9) and mask of the sequences that go with `padded_batch`; rows of 9, 5 and 8 tokens."""
+    torch.manual_seed(8)
+    ids = torch.randint(4, VOCAB_SIZE - 1, (3, 9))
+    for row, length in enumerate((9, 5, 8)):
+        ids[row, 0], ids[row, length - 1], ids[row, length:] = 0, 2, 1
+    return ids, ids.ne(1).long()

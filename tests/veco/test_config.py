@@ -1,5 +1,6 @@
 import pytest
 import torch
+from transformers.activations import ACT2FN
 
 from veco import VecoConfig, VecoForMaskedLM
 
@@ -11,15 +12,60 @@ def count_parameters(config: VecoConfig) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-@pytest.mark.parametrize(("config", "millions"), [(VecoConfig.large(), 660.95), (VecoConfig.small(), 249.95)])
-def test_parameter_counts_are_the_papers(config: VecoConfig, millions: float) -> None:
-    # Counted by formula for 250,002 pieces and 514 positions, head included, embedding once; the paper prints 662, 247.
+def parameters_by_formula(layers: int, width: int, inner: int) -> int:
+    """250,002 pieces, 514 positions, head included, embedding once."""
+    pieces, positions, attention, norm = 250_002, 514, 4 * (width * width + width), 2 * width
+    layer = 2 * (attention + norm) + 2 * width * inner + inner + width + norm
+    head = width * width + width + norm + pieces
+    return (pieces + positions) * width + norm + layers * layer + head
+
+
+@pytest.mark.parametrize(
+    ("config", "shape", "millions"),
+    [(VecoConfig.large(), (24, 1024, 4096), 660.95), (VecoConfig.small(), (6, 768, 3072), 249.95)],
+)
+def test_parameter_counts_are_the_papers(config: VecoConfig, shape: tuple[int, int, int], millions: float) -> None:
+    """The paper prints 662 and 247 million."""
+    assert count_parameters(config) == parameters_by_formula(*shape)
     assert round(count_parameters(config) / 1e6, 2) == millions
 
 
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"hidden_size": 30, "num_attention_heads": 4}, "hidden_size 30 is not a multiple of num_attention_heads 4"),
+        ({"num_attention_heads": 0}, "num_attention_heads 0 must be a whole number and at least 1"),
+        ({"hidden_size": "768"}, "hidden_size '768' must be a whole number"),
+        ({"num_hidden_layers": True}, "num_hidden_layers True must be a whole number"),
+        ({"hidden_act": "gleu"}, "hidden_act 'gleu' is none of gelu, "),
+        ({"hidden_dropout_prob": 1.5}, "hidden_dropout_prob 1.5 must be a number from 0 to below 1"),
+        ({"attention_probs_dropout_prob": None}, "attention_probs_dropout_prob None must be a number"),
+        ({"classifier_dropout": -0.1}, "classifier_dropout -0.1 must be a number from 0 to below 1"),
+        ({"max_position_embeddings": 2}, "max_position_embeddings 2 leaves no position above that of padding, 1"),
+        ({"bos_token_id": 250_002}, "bos_token_id 250002 is not below vocab_size 250002"),
+        ({"decoder_start_token_id": -1}, "decoder_start_token_id -1 must be a token id"),
+        ({"decoder_layers": 13}, "decoder_layers 13 must be between 1 and num_hidden_layers 12"),
+        ({"decoder_layers": 0}, "decoder_layers 0 must be a whole number and at least 1"),
+        ({"decoder_layers_from": "middle"}, "decoder_layers_from 'middle' must be 'last' or 'first'"),
+        ({"plug_in": "no"}, "plug_in 'no' must be true or false"),
+    ],
+)
+def test_bad_field_is_named(fields: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^VecoConfig: {message}"):
+        VecoConfig(**fields)
+
+
 def test_all_problems_are_reported_at_once() -> None:
-    with pytest.raises(ValueError, match=r"hidden_size 30 .* num_attention_heads 4.*num_hidden_layers 0"):
-        VecoConfig(hidden_size=30, num_attention_heads=4, num_hidden_layers=0)
+    with pytest.raises(ValueError, match=r"num_hidden_layers 0 .*hidden_dropout_prob 2 .*hidden_act 'relu7'") as error:
+        VecoConfig(hidden_act="relu7", num_hidden_layers=0, hidden_dropout_prob=2)
+    assert "\n" not in str(error.value)
+    with pytest.raises(ValueError, match=r"hidden_size 30 .* num_attention_heads 4; decoder_layers 9 .*"):
+        VecoConfig(hidden_size=30, num_attention_heads=4, num_hidden_layers=3, decoder_layers=9)
+
+
+@pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu", "silu"])
+def test_activations_of_transformers_are_known(activation: str) -> None:
+    assert VecoConfig(hidden_act=activation).hidden_act in ACT2FN
 
 
 def test_presets_take_overrides() -> None:

@@ -13,24 +13,6 @@ def model(config: VecoConfig) -> VecoModel:
     return VecoModel(config).eval()
 
 
-def test_padding_changes_no_state(model, padded_batch) -> None:
-    ids, mask = padded_batch
-    batched = model(ids, mask).last_hidden_state
-    for row, length in enumerate((12, 7, 3)):
-        alone = model(ids[row : row + 1, :length]).last_hidden_state
-        torch.testing.assert_close(batched[row, :length], alone[0], rtol=0, atol=1e-5)
-
-
-def test_padding_of_the_pair_changes_no_state(model, padded_batch) -> None:
-    ids, mask = padded_batch
-    h = model(ids, mask).last_hidden_state
-    batched = model(ids, mask, encoder_hidden_states=h.flip(0), encoder_attention_mask=mask.flip(0)).last_hidden_state
-    for row, length in enumerate((12, 7, 3)):
-        pair = h[2 - row : 3 - row, : (12, 7, 3)[2 - row]]
-        alone = model(ids[row : row + 1, :length], encoder_hidden_states=pair).last_hidden_state
-        torch.testing.assert_close(batched[row, :length], alone[0], rtol=0, atol=1e-5)
-
-
 def test_plugging_in_uses_the_pair(model, padded_batch) -> None:
     ids, mask = padded_batch
     h = model(ids, mask).last_hidden_state
@@ -40,16 +22,54 @@ def test_plugging_in_uses_the_pair(model, padded_batch) -> None:
     assert (plugged - other)[mask.bool()].abs().max() > 0.01
 
 
-def test_s_is_h_with_one_more_norm_when_cross_attention_gives_nothing(model, padded_batch) -> None:
+@pytest.mark.parametrize("plugged_in", [False, True])
+def test_skipping_padding_gives_the_same_states(model, padded_batch, plugged_in: bool) -> None:
+    """Of all layers, and zeros at padding; what the mask hides in the middle of a row is left out too."""
     ids, mask = padded_batch
-    with torch.no_grad():
-        for layer in model.layers:
-            layer.cross_attention.out_proj.weight.zero_()
-            layer.cross_attention.out_proj.bias.zero_()
-    h = model(ids, mask).last_hidden_state
-    s = model(ids, mask, h, mask).last_hidden_state
-    # LayerNorm of a LayerNorm with unit weight and zero bias is itself, up to eps.
-    torch.testing.assert_close(s, h, rtol=0, atol=1e-3)
+    mask[0, 4:6] = 0
+    pair = {"encoder_hidden_states": torch.randn(3, 9, 32), "encoder_attention_mask": mask[:, 3:].flip(0)}
+    pair = pair if plugged_in else {}
+    expected = model(ids, mask, **pair, output_hidden_states=True).hidden_states
+    model.skip_padding = True
+    assert tokens_of_first_layer(model, ids, mask, **pair) == [int(mask.sum())]
+    packed = model(ids, mask, **pair, output_hidden_states=True)
+    assert len(packed.hidden_states) == len(expected) == 4
+    for ours, theirs in zip(packed.hidden_states, expected, strict=True):
+        torch.testing.assert_close(ours, theirs * mask[..., None], rtol=0, atol=1e-5)
+
+
+def test_skipping_padding_gives_the_same_gradients(config, padded_batch) -> None:
+    ids, mask = padded_batch
+    pair = torch.randn(3, 9, 32, requires_grad=True)
+    gradients = []
+    for skips in (False, True):
+        torch.manual_seed(4)
+        model = VecoModel(config).train()
+        model.skip_padding = skips
+        states = model(ids, mask, pair, mask[:, 3:].flip(0))[0]
+        pair.grad = None
+        (states * mask[..., None]).square().sum().backward()
+        gradients.append({"pair": pair.grad, **{n: p.grad for n, p in model.named_parameters()}})
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, msg=name)
+
+
+def test_little_padding_is_not_skipped(model, padded_batch) -> None:
+    ids, _ = padded_batch
+    model.skip_padding = True
+    mask = torch.ones_like(ids)
+    assert tokens_of_first_layer(model, ids, mask) == [3]  # rows, not tokens
+    mask[2, -1] = 0
+    assert tokens_of_first_layer(model, ids, mask) == [3]
+
+
+def tokens_of_first_layer(model: VecoModel, *arguments: torch.Tensor, **keywords: torch.Tensor) -> list[int]:
+    """First size of what goes through the first layer: tokens where they are packed, else rows."""
+    sizes: list[int] = []
+    hook = model.layers[0].register_forward_hook(lambda _, __, output: sizes.append(len(output)))
+    model(*arguments, **keywords)
+    hook.remove()
+    return sizes
 
 
 @pytest.mark.parametrize(
@@ -72,6 +92,15 @@ def test_mask_of_another_shape_is_refused(model, padded_batch) -> None:
         model(ids, mask, model(ids, mask).last_hidden_state, mask[:, 1:])
 
 
+def test_paired_states_that_do_not_fit_are_refused(model, padded_batch) -> None:
+    ids, mask = padded_batch
+    with pytest.raises(ValueError, match="encoder_attention_mask without encoder_hidden_states"):
+        model(ids, mask, encoder_attention_mask=mask)
+    for shape in ((2, 12, 32), (3, 12, 16), (3, 32)):
+        with pytest.raises(ValueError, match=r"encoder_hidden_states have shape .* expected \(3, pair's length, 32\)"):
+            model(ids, mask, torch.zeros(shape))
+
+
 def test_saved_model_opens_by_auto_classes(config, padded_batch, tmp_path: Path) -> None:
     torch.manual_seed(2)
     model = VecoForMaskedLM(config).eval()
@@ -83,16 +112,3 @@ def test_saved_model_opens_by_auto_classes(config, padded_batch, tmp_path: Path)
     bare = AutoModel.from_pretrained(tmp_path)
     torch.testing.assert_close(bare(ids, mask)[0], model.veco(ids, mask)[0], rtol=0, atol=0)
     assert again.lm_head.decoder.weight is again.veco.embeddings.word_embeddings.weight
-
-
-def test_gradient_checkpointing_gives_the_same_gradients(config, padded_batch) -> None:
-    ids, mask = padded_batch
-    gradients = []
-    for checkpointing in (False, True):
-        torch.manual_seed(4)
-        model = VecoModel(config).train()
-        if checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
-        model(ids, mask)[0].square().sum().backward()
-        gradients.append(model.layers[0].feed_forward.up_proj.weight.grad)
-    torch.testing.assert_close(*gradients)

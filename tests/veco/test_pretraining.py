@@ -74,6 +74,25 @@ def test_losses_and_gradients_equal_separate_passes(model, batch) -> None:
         torch.testing.assert_close(parameter.grad, expected_grads[name], rtol=1e-4, atol=1e-5, msg=name)
 
 
+def test_two_sweeps_serve_everything(model, batch) -> None:
+    """Each layer runs twice: over the tokens of x, y and TLM, then over those of x and y; all are embedded once."""
+    tokens: dict[str, list[int]] = {}
+    for name in ("embeddings", "layers.0", "layers.2"):
+        module = model.veco.get_submodule(name)
+        module.register_forward_hook(lambda _, __, output, name=name: tokens.setdefault(name, []).append(len(output)))
+    model(**batch)
+    x_y, tlm = (12 + 7 + 3) + (9 + 5 + 9), (12 + 7 + 3) + (9 + 5 + 9)
+    assert tokens == {"embeddings": [x_y + tlm], "layers.0": [x_y + tlm, x_y], "layers.2": [x_y + tlm, x_y]}
+
+
+def test_head_sees_predicted_positions_only(model, batch) -> None:
+    rows: list[int] = []
+    model.lm_head.dense.register_forward_hook(lambda _, __, output: rows.append(len(output)))
+    model(**batch)
+    num_x, num_y, num_tlm = (int(batch[f"{prefix}labels"].ne(IGNORED).sum()) for prefix in ("", "pair_", "tlm_"))
+    assert rows == [2 * (num_x + num_y) + num_tlm]
+
+
 def test_no_gradient_of_s_losses_reaches_the_paired_h(model, batch) -> None:
     sweeps: list[torch.Tensor] = []
 
@@ -83,7 +102,7 @@ def test_no_gradient_of_s_losses_reaches_the_paired_h(model, batch) -> None:
 
     model.veco.layers[-1].register_forward_hook(remember)
     model(**batch).losses["ca_mlm"].backward()
-    h, s = sweeps[0], sweeps[1]
+    h, s = sweeps
     assert h.grad is None or h.grad.abs().sum() == 0, "an S loss has a gradient with respect to H"
     assert s.grad.abs().sum() > 0
     cross = [p.grad for n, p in model.named_parameters() if ".cross_attention.v_proj.weight" in n]
@@ -100,11 +119,40 @@ def test_s_loss_of_x_alone_gives_y_no_gradient(model, batch) -> None:
 
     model.veco.embeddings.register_forward_hook(remember)
     model(**{**batch, "pair_labels": torch.full_like(batch["pair_labels"], IGNORED)}).losses["ca_mlm"].backward()
-    h_sweep, s_sweep = embedded[:2]
-    num_pairs = len(batch["input_ids"])
-    assert h_sweep.grad is None or h_sweep.grad.abs().sum() == 0
-    assert s_sweep.grad[:num_pairs].abs().sum() > 0
-    assert s_sweep.grad[num_pairs:].abs().sum() == 0
+    num_x = int(batch["attention_mask"].sum())
+    assert embedded[0].grad[:num_x].abs().sum() > 0
+    assert embedded[0].grad[num_x:].abs().sum() == 0
+
+
+def test_padding_changes_no_loss(model, batch) -> None:
+    """More padding, in front of nothing and of different widths, gives the same losses and gradients."""
+    wider = {name: torch.nn.functional.pad(tensor, (0, 5), value=filler_of(name)) for name, tensor in batch.items()}
+    losses = []
+    for inputs in (batch, wider):
+        model.zero_grad()
+        output = model(**inputs)
+        output.loss.backward()
+        losses.append((output.loss, model.veco.layers[0].feed_forward.up_proj.weight.grad.clone()))
+    for ours, theirs in zip(*losses, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def filler_of(name: str) -> int:
+    return IGNORED if name.endswith("labels") else 0 if name.endswith("mask") else 1
+
+
+def test_gradient_checkpointing_gives_the_same_gradients_with_dropout(config, batch) -> None:
+    config.hidden_dropout_prob = config.attention_probs_dropout_prob = 0.2
+    gradients = []
+    for checkpointing in (False, True):
+        torch.manual_seed(4)
+        model = VecoForPreTraining(config).train()
+        if checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        model(**batch).loss.backward()
+        gradients.append({name: parameter.grad for name, parameter in model.named_parameters()})
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, msg=name)
 
 
 def test_h_losses_give_cross_attention_no_gradient(model, batch) -> None:
@@ -143,3 +191,18 @@ def test_nothing_predicted_is_zero_not_nan(model, batch) -> None:
     output = model(**batch)
     output.loss.backward()
     assert output.loss.item() == 0.0
+
+
+def test_compiled_layer_gives_the_same_losses(model, batch) -> None:
+    expected = model(**batch).loss
+    model.veco.layers[1].compile(backend="eager")
+    torch.testing.assert_close(model(**batch).loss, expected)
+
+
+def test_bad_inputs_are_explained(model, batch) -> None:
+    with pytest.raises(ValueError, match="input_ids lie between 6 and 60, expected 0 to 59"):
+        model(**{**batch, "pair_input_ids": batch["pair_input_ids"].clamp(max=10) * 6})
+    with pytest.raises(ValueError, match=r"labels has shape \(3, 11\), expected \(3, 12\)"):
+        model(**{**batch, "labels": batch["labels"][:, 1:]})
+    with pytest.raises(ValueError, match="one paired sequence for each sequence, found 2 for 3"):
+        model(**{name: tensor[:2] if name.startswith("pair") else tensor for name, tensor in batch.items()})

@@ -1,0 +1,75 @@
+"""The key `deduplicate` of CORPUS.yaml.
+
+deduplicate:
+  exact: true               # equal sentences (pairs) of a language (pair): the first one stays
+  minhash: true             # nearly equal documents of a language: one stays
+  # minhash: {num_buckets: 14, hashes_per_bucket: 8, ngram: 5}      what `true` means
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+
+@dataclass(frozen=True)
+class MinhashSettings:
+    """How alike documents must be to count as near-duplicates; the defaults are datatrove's.
+
+    Documents that share the part s of their n-grams (Jaccard similarity) are found with probability
+    1 - (1 - s^hashes_per_bucket)^num_buckets, which rises steeply around (1 / num_buckets)^(1 / hashes_per_bucket):
+    0.72 by default, where it is 0.65; at s = 0.5 it is 0.05, at 0.8 it is 0.92.
+    """
+
+    num_buckets: int = 14
+    hashes_per_bucket: int = 8
+    ngram: int = 5  # tokens
+
+
+@dataclass(frozen=True)
+class Deduplication:
+    """What is left out; `dataclasses.asdict` turns it into JSON."""
+
+    exact: bool = False
+    minhash: MinhashSettings | None = None
+
+    @classmethod
+    def parse(cls, value: Any, complain: Callable[[str], None]) -> "Deduplication":
+        """The settings that `value`, as YAML has it, stands for; `complain` is told all that is wrong with it."""
+        if value is None:
+            return cls()
+        known = [field.name for field in fields(cls)]
+        if not isinstance(value, dict):
+            complain(f"deduplicate: expected the keys {', '.join(known)}, found {value!r}")
+            return cls()
+        for key in value:
+            if key not in known:
+                complain(f"deduplicate: unknown key {key!r}; expected {', '.join(known)}")
+        exact = value.get("exact", False)
+        if not isinstance(exact, bool):
+            complain(f"deduplicate: exact: expected true or false, found {exact!r}")
+        return cls(exact=exact is True, minhash=_minhash(value.get("minhash"), complain))
+
+    def minhash_of(self, languages: tuple[str, ...]) -> MinhashSettings | None:
+        """The settings for near-duplicates of ("de",); None for ("de", "en"): pairs are no documents."""
+        return self.minhash if len(languages) == 1 else None
+
+
+def _minhash(value: Any, complain: Callable[[str], None]) -> MinhashSettings | None:
+    """The settings of `minhash:`; None where it is not wanted."""
+    if value is None or value is False:
+        return None
+    if value is True:
+        return MinhashSettings()
+    known = [field.name for field in fields(MinhashSettings)]
+    if not isinstance(value, dict):
+        complain(f"deduplicate: minhash: expected true, false or the keys {', '.join(known)}, found {value!r}")
+        return None
+    numbers = {}
+    for key, number in value.items():
+        if key not in known:
+            complain(f"deduplicate: minhash: unknown key {key!r}; expected {', '.join(known)}")
+        elif isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            complain(f"deduplicate: minhash: {key}: expected a whole number from 1, found {number!r}")
+        else:
+            numbers[key] = number
+    return MinhashSettings(**numbers)

@@ -1,0 +1,239 @@
+"""Brings a SentencePiece model into XLM-R's layout: `python -m data_tools.import_tokenizer --help`.
+
+Ids are those of fairseq: <s> 0, <pad> 1, </s> 2, <unk> 3, then the pieces in the order of the model, or with a
+dict.txt of fairseq in the order of its lines, and <mask> last. A model that has this order already, as XLM-R's own
+has, keeps its bytes. With a dictionary:
+
+- Pieces that it does not name are left out, so that text is cut into those that remain. (fairseq cuts it as before
+  and makes the missing ones <unk>; where none is missing, both agree.)
+- Entries that the model has no piece for (madeupword0000, which fills a vocabulary up to a multiple of 8; language
+  tags such as [de_DE]) keep their ids as idle pieces, which no text becomes.
+- An entry all of whose characters are unknown to the model is one that fairseq-preprocess has counted in text with
+  such characters. fairseq finds it by its letters, so it becomes a piece, as improbable as <unk>.
+
+An idle piece has the type UNUSED, which SentencePiece skips, and a score below that of its single characters together,
+because transformers knows no types and takes the most probable pieces. The type CONTROL would hide it from
+SentencePiece too, but transformers makes special tokens of those and finds them in text. (As it does with an idle piece
+if one of its letters has no piece; transformers finds special tokens in text too, see data_tools.tokenizer.)
+"""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+from sentencepiece.sentencepiece_model_pb2 import ModelProto, TrainerSpec
+
+from data_tools.cli import run_main
+from data_tools.files import atomic_directory
+from data_tools.text_lines import open_text
+from data_tools.tokenizer import (
+    BOS_ID,
+    EOS_ID,
+    FIRST_PIECE_ID,
+    PAD_ID,
+    SENTENCEPIECE_BOS_ID,
+    SENTENCEPIECE_EOS_ID,
+    SENTENCEPIECE_UNK_ID,
+    UNK_ID,
+    WORD_START,
+)
+from data_tools.tokenizer_files import Piece, find_model, read_model, write_tokenizer
+
+SPECIAL_IDS = {"<s>": BOS_ID, "<pad>": PAD_ID, "</s>": EOS_ID, "<unk>": UNK_ID}
+MASK = "<mask>"
+FIRST_PIECES = (  # of SentencePiece, in its order
+    Piece(piece="<unk>", score=0.0, type=Piece.UNKNOWN),
+    Piece(piece="<s>", score=0.0, type=Piece.CONTROL),
+    Piece(piece="</s>", score=0.0, type=Piece.CONTROL),
+)
+UNKNOWN_PENALTY = 10.0  # SentencePiece's: by so much is <unk> less probable than the rarest piece
+OVERWRITE_FLAG = "#fairseq:overwrite"
+CANNOT = "transformers' XLM-R tokenizer cannot express this model"
+NUM_CHECKED_LINES, WORDS_OF_CHECKED_LINE = 200, 8
+NUM_SHOWN = 3
+
+
+def read_dictionary(path: Path) -> list[str]:
+    """The entries of a dict.txt of fairseq, of which the first has id FIRST_PIECE_ID; without a <mask> at the end.
+
+    Lines are `piece count`, or `piece count #fairseq:overwrite` where a piece comes a second time: then the second id
+    counts, and a made-up name holds the place of the first. Raises ValueError for anything else that fairseq refuses,
+    and for special tokens, which have ids of their own.
+    """
+    names: list[str] = []
+    index: dict[str, int] = {}
+    with open_text(path) as lines:
+        for number, line in enumerate(lines, start=1):
+            where = f"{path}: line {number}"
+            name, _, count = line.rstrip().rpartition(" ")
+            overwrites = count == OVERWRITE_FLAG
+            if overwrites:
+                name, _, count = name.rpartition(" ")
+            if not name or not count.isdecimal():
+                raise ValueError(f"{where}: expected `piece count`, found {line!r}")
+            if name in SPECIAL_IDS:
+                raise ValueError(
+                    f"{where}: expected no special token, found {name}, which is id {SPECIAL_IDS[name]} in XLM-R's "
+                    "layout; other layouts, such as CamemBERT's, cannot be imported"
+                )
+            if name in index:
+                if not overwrites:
+                    raise ValueError(f"{where}: {name!r} comes a second time, without {OVERWRITE_FLAG}")
+                names[index[name]] = f"overwritten{FIRST_PIECE_ID + index[name]:04}"
+            index[name] = len(names)
+            names.append(name)
+    if MASK in index:
+        if index[MASK] != len(names) - 1:
+            raise ValueError(f"{path}: line {index[MASK] + 1}: expected {MASK} in the last line or nowhere")
+        names.pop()
+    return names
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A serialised model in XLM-R's order, and what became of the pieces of the source and the entries of a dictionary.
+
+    `kept` are pieces of the source; `idle` entries that no text becomes; `unknown` entries for characters that the
+    source has no piece for; `num_left_out` counts pieces of the source that the dictionary does not name.
+    """
+
+    model: bytes
+    kept: list[str]
+    idle: list[str]
+    unknown: list[str]
+    num_left_out: int
+
+
+def in_xlm_r_order(source: bytes, entries: Sequence[str] | None, where: Path) -> Imported:
+    """The model with <unk>, <s>, </s> first and then its pieces, or those of `entries` in their order.
+
+    Raises ValueError for a model that transformers' XLM-R tokenizer cannot express, and for entries of another model.
+    """
+    proto = ModelProto.FromString(source)
+    check_kind(proto, where)
+    trainer = proto.trainer_spec
+    special = {*SPECIAL_IDS, MASK, trainer.unk_piece, trainer.bos_piece, trainer.eos_piece, trainer.pad_piece}
+    others = {
+        piece.piece: piece for piece in proto.pieces if piece.type != Piece.UNKNOWN and piece.piece not in special
+    }
+    ordinary = {name: piece for name, piece in others.items() if piece.type in (Piece.NORMAL, Piece.USER_DEFINED)}
+    names = list(others) if entries is None else entries
+    kept = [name for name in names if name in ordinary]
+    if 2 * len(kept) <= len(names):
+        what = "pieces are for text" if entries is None else "entries of the dictionary are pieces of this model"
+        raise ValueError(f"{where}: only {len(kept):,} of {len(names):,} {what}; expected more than half")
+    check_pieces([ordinary[name] for name in kept], where)
+
+    lowest = min(ordinary[name].score for name in kept)
+    letters = set().union(*ordinary)
+    pieces = list(FIRST_PIECES)
+    idle: list[str] = []
+    unknown: list[str] = []
+    for name in names:
+        if name in ordinary:
+            pieces.append(ordinary[name])
+        elif name not in others and letters.isdisjoint(name):
+            pieces.append(Piece(piece=name, score=lowest - UNKNOWN_PENALTY, type=Piece.NORMAL))
+            unknown.append(name)
+        else:
+            pieces.append(Piece(piece=name, score=lowest * (len(name) + 1), type=Piece.UNUSED))
+            idle.append(name)
+    is_same = list(proto.pieces) == pieces
+    model = source if is_same else with_pieces(proto, pieces).SerializeToString(deterministic=True)
+    return Imported(model, kept, idle, unknown, num_left_out=len(ordinary) - len(kept))
+
+
+def with_pieces(source: ModelProto, pieces: Sequence[ModelProto.SentencePiece]) -> ModelProto:
+    """A model with other pieces that trains and normalises as `source`; the first three are FIRST_PIECES."""
+    model = ModelProto(pieces=pieces, trainer_spec=source.trainer_spec, normalizer_spec=source.normalizer_spec)
+    trainer = model.trainer_spec
+    trainer.unk_id, trainer.unk_piece = SENTENCEPIECE_UNK_ID, "<unk>"
+    trainer.bos_id, trainer.bos_piece = SENTENCEPIECE_BOS_ID, "<s>"
+    trainer.eos_id, trainer.eos_piece = SENTENCEPIECE_EOS_ID, "</s>"
+    trainer.pad_id, trainer.pad_piece = -1, "<pad>"
+    trainer.vocab_size = len(pieces)
+    return model
+
+
+def check_kind(model: ModelProto, where: Path) -> None:
+    """Nothing; raises ValueError for a kind of model that is not XLM-R's."""
+    trainer, normalizer = model.trainer_spec, model.normalizer_spec
+    problem = ""
+    if trainer.model_type != TrainerSpec.UNIGRAM:
+        problem = f"a model of type {TrainerSpec.ModelType.Name(trainer.model_type)}, expected UNIGRAM"
+    elif trainer.byte_fallback:
+        problem = "unknown characters become bytes, expected <unk>"
+    elif trainer.treat_whitespace_as_suffix:
+        problem = f"{WORD_START} comes after words, expected it before them"
+    elif not (normalizer.add_dummy_prefix and normalizer.remove_extra_whitespaces and normalizer.escape_whitespaces):
+        problem = f"white space is kept as it is, expected one {WORD_START} before each word, the first too"
+    if problem:
+        raise ValueError(f"{where}: {problem}; {CANNOT}")
+
+
+def check_pieces(pieces: Sequence[ModelProto.SentencePiece], where: Path) -> None:
+    """Nothing; raises ValueError for a piece that XLM-R's tokenizer would not find in text as SentencePiece does."""
+    for piece in pieces:
+        if piece.type == Piece.USER_DEFINED:
+            raise ValueError(f"{where}: the piece {piece.piece!r} is a user-defined symbol; {CANNOT}")
+        if WORD_START in piece.piece.lstrip(WORD_START):
+            raise ValueError(f"{where}: the piece {piece.piece!r} goes beyond a word; {CANNOT}")
+
+
+def spelled_lines(pieces: Sequence[str]) -> list[str]:
+    """Lines to check a tokenizer with, whose words are pieces; always the same."""
+    random = Random(1)
+    words = [piece.lstrip(WORD_START) for piece in pieces]
+    return [" ".join(random.choices(words, k=WORDS_OF_CHECKED_LINE)) for _ in range(NUM_CHECKED_LINES)]
+
+
+def described(names: Sequence[str], what: str) -> str:
+    """Such as `, 25 entries that no text becomes (a, b, c …)`; empty for none."""
+    more = " …" * (len(names) > NUM_SHOWN)
+    return f", {len(names):,} {what} ({', '.join(names[:NUM_SHOWN])}{more})" if names else ""
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m data_tools.import_tokenizer",
+        description="Brings a SentencePiece model into a tokenizer directory with XLM-R's ids: <s> 0, <pad> 1, </s> 2, "
+        "<unk> 3, the pieces in their order, <mask> last.",
+    )
+    parser.add_argument(
+        "model",
+        type=Path,
+        metavar="MODEL",
+        help="a SentencePiece unigram model such as sentencepiece.bpe.model, a tokenizer.json made from one, or a "
+        "directory with either",
+    )
+    parser.add_argument("--output", type=Path, required=True, metavar="TOKENIZER", help="the directory to make")
+    parser.add_argument(
+        "--dictionary",
+        type=Path,
+        metavar="dict.txt",
+        help="the dictionary of a fairseq model that was trained with these pieces: its pieces only, in its order",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace the output directory if it exists")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Nothing; the command line."""
+    options = parse_arguments()
+    entries = read_dictionary(options.dictionary) if options.dictionary else None
+    path = find_model(options.model)
+    with atomic_directory(options.output, overwrite=options.overwrite) as directory:
+        imported = in_xlm_r_order(read_model(path), entries, path)
+        encoder = write_tokenizer(imported.model, directory, spelled_lines(imported.kept))
+    left_out = f", {imported.num_left_out:,} left out" if imported.num_left_out else ""
+    print(
+        f"{options.output}: {encoder.vocab_size:,} ids, {len(imported.kept):,} pieces of {path} in the order of "
+        f"{options.dictionary or 'the model'}{left_out}{described(imported.idle, 'entries that no text becomes')}"
+        f"{described(imported.unknown, 'entries for characters unknown to the model')}"
+    )
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,110 @@
+"""Formats of lines: text (one sentence a line), TSV, and two text files with the i-th lines a pair."""
+
+from collections.abc import Iterator
+from itertools import zip_longest
+
+from data_tools.inputs import Input, Part
+from data_tools.readers.borders import cut_file, find_border
+from data_tools.readers.source import MAX_DOCUMENT_CHARACTERS, Source
+from data_tools.text_lines import TextLines, open_text
+
+
+class LineSource(Source):
+    """A source that is one text file, or a part of it: the lines that begin in [start, end)."""
+
+    keeps_documents = False  # whether a part begins where a document does, or else at any line
+
+    def __init__(self, item: Input, part: Part | None) -> None:
+        super().__init__(item, part)
+        (path,) = item.paths
+        start, end = (0, None) if part is None else (find_border(path, x, self.keeps_documents) for x in part)
+        self.lines = open_text(path, start or 0, end)
+
+    @classmethod
+    def parts_of(cls, item: Input, max_bytes: int) -> list[Part | None]:
+        (path,) = item.paths
+        return cut_file(path, max_bytes)
+
+    @property
+    def num_bytes_read(self) -> int:
+        return self.lines.num_bytes_read
+
+    def close(self) -> None:
+        self.lines.close()
+
+
+class TextSource(LineSource):
+    """Text with a sentence a line, and blank lines between documents."""
+
+    keeps_documents = True
+
+    def documents(self) -> Iterator[list[str]]:
+        document: list[str] = []
+        size = 0
+        for line in self.lines:
+            if line and not line.isspace():
+                size += len(line)
+                if size > MAX_DOCUMENT_CHARACTERS and document:
+                    yield document
+                    document, size = [], len(line)
+                document.append(line)
+            elif document:
+                yield document
+                document, size = [], 0
+        if document:
+            yield document
+
+
+class TsvSource(LineSource):
+    """The pairs in the first two columns of a file; further columns are left alone. Quotes are text.
+
+    Raises ValueError naming a line without a tab.
+    """
+
+    def pairs(self) -> Iterator[tuple[str, str]]:
+        for number, line in enumerate(self.lines, start=1):
+            columns = line.split("\t", 2)
+            if len(columns) < 2:
+                raise ValueError(f"{self.lines.place(number)}: expected two columns with a tab between, found one")
+            yield columns[0], columns[1]
+
+
+class MosesSource(Source):
+    """Two text files whose i-th lines are a pair; raises ValueError naming both counts of lines if these differ."""
+
+    def __init__(self, item: Input, part: Part | None) -> None:
+        super().__init__(item, part)
+        source, target = item.paths
+        self.source = open_text(source)
+        try:
+            self.target = open_text(target)
+        except BaseException:
+            self.source.close()
+            raise
+
+    @property
+    def num_bytes_read(self) -> int:
+        return self.source.num_bytes_read + self.target.num_bytes_read
+
+    def close(self) -> None:
+        self.source.close()
+        self.target.close()
+
+    def pairs(self) -> Iterator[tuple[str, str]]:
+        return line_pairs(self.source, self.target)
+
+
+def line_pairs(source: TextLines, target: TextLines) -> Iterator[tuple[str, str]]:
+    """The i-th lines of two texts as pairs; raises ValueError naming both counts of lines if these differ."""
+    for num_pairs, (source_line, target_line) in enumerate(zip_longest(source, target)):
+        if source_line is None or target_line is None:
+            num_source = num_target = num_pairs
+            if target_line is None:
+                num_source += 1 + sum(1 for _ in source)
+            else:
+                num_target += 1 + sum(1 for _ in target)
+            raise ValueError(
+                f"{source.name} has {num_source:,} lines, {target.name} has {num_target:,}: "
+                "the i-th lines of both are a pair, so expected as many"
+            )
+        yield source_line, target_line

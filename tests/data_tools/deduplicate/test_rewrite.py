@@ -1,0 +1,107 @@
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data_tools.deduplicate.encoded import EncodedTask
+from data_tools.deduplicate.exact import find_duplicates, write_signatures
+from data_tools.deduplicate.rewrite import rewrite_task
+from data_tools.deduplicate.settings import Deduplication, MinhashSettings
+
+BOTH = Deduplication(exact=True, minhash=MinhashSettings())
+STARTS_WORD = np.ones(300, dtype=bool)
+UNIT = st.tuples(st.lists(st.integers(4, 6), min_size=1, max_size=3).map(tuple))
+SHARDS = st.lists(st.lists(st.lists(UNIT, min_size=1, max_size=5), min_size=1, max_size=4), max_size=3)
+
+
+def _remove(task: EncodedTask, work: Path, documents: list[int]) -> None:
+    """Nothing; writes what MinHash would, had it found these documents."""
+    (work / "minhash" / "removed").mkdir(parents=True)
+    if documents:
+        np.array(documents, dtype="<u4").tofile(work / "minhash" / "removed" / f"{task.index:06d}.remove")
+
+
+@settings(max_examples=40)
+@given(valid=SHARDS, train=SHARDS, gone=st.sets(st.integers(0, 11)), block_tokens=st.integers(1, 12))
+def test_rewriting_is_filtering(
+    tmp_path_factory: pytest.TempPathFactory,
+    make_task: Any,
+    read_back: Any,
+    valid: Any,
+    train: Any,
+    gone: set[int],
+    block_tokens: int,
+) -> None:
+    """First near-duplicate documents go, then repeated units of what is left."""
+    directory = tmp_path_factory.mktemp("rewrite")
+    task = make_task(directory / "old", 4, ("de",), valid, train)
+    work = directory / "work"
+    _remove(task, work, sorted(i for i in gone if i < sum(map(len, train))))
+    write_signatures(task, work, BOTH)
+    find_duplicates([task], work, 0, 1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("data_tools.deduplicate.rewrite.BLOCK_TOKENS", block_tokens)
+        result = rewrite_task(task, work, BOTH, 1, directory / "new", STARTS_WORD)
+
+    seen: set[Any] = set()
+    dropped = {"duplicate": 0, "near_duplicate": 0}
+    num_words = 0
+    for split, shards in (("valid", valid), ("train", train)):
+        expected: list[list[list[Any]]] = []
+        numbers = count()
+        for documents in shards:
+            kept: list[list[Any]] = [[]]
+            for document in documents:
+                if next(numbers) in gone and split == "train":
+                    dropped["near_duplicate"] += len(document)
+                    continue
+                for unit in document:
+                    if unit in seen:
+                        dropped["duplicate"] += 1
+                    else:
+                        seen.add(unit)
+                        kept[-1].append(unit)
+                        num_words += len(unit[0])
+                kept.append([])
+            expected.append([document for document in kept if document])
+        assert read_back(directory / "new", split, ("de",)) == [documents for documents in expected if documents]
+    assert result.dropped == {reason: number for reason, number in dropped.items() if number}
+    assert result.words == {"de": num_words}
+    prefixes = [info["de"].prefix for split in ("valid", "train") for info in result.shards[split]]
+    assert sorted(prefixes) == sorted(
+        path.relative_to(directory / "new").with_suffix("").as_posix() for path in (directory / "new").rglob("*.idx")
+    )
+
+
+@pytest.mark.parametrize("languages", [("de",), ("de", "en")])
+def test_without_duplicates_the_bytes_are_the_same(tmp_path: Path, make_task: Any, languages: tuple[str, ...]) -> None:
+    numbers = count(4)
+    shards = [[[((next(numbers), 5),) * len(languages) for _ in range(3)] for _ in range(4)] for _ in range(2)]
+    task = make_task(tmp_path / "old", 0, languages, shards[:1], shards[1:])
+    settings = Deduplication(exact=True)
+    write_signatures(task, tmp_path / "work", settings)
+    find_duplicates([task], tmp_path / "work", 0, 1)
+    result = rewrite_task(task, tmp_path / "work", settings, 1, tmp_path / "new", STARTS_WORD)
+    files = sorted(path.relative_to(tmp_path / "old") for path in (tmp_path / "old").rglob("*.*"))
+    assert len(files) == 4 * len(languages)
+    for file in files:
+        assert (tmp_path / "new" / file).read_bytes() == (tmp_path / "old" / file).read_bytes()
+    assert result.dropped == {}
+    assert result.words == dict.fromkeys(languages, 2 * 3 * 4 * 2)
+
+
+def test_an_unfinished_run_leaves_no_trace(tmp_path: Path, make_task: Any, read_back: Any) -> None:
+    task = make_task(tmp_path / "old", 0, ("de",), [], [[[((4,),)]]])
+    write_signatures(task, tmp_path / "work", Deduplication(exact=True))
+    find_duplicates([task], tmp_path / "work", 0, 1)
+    for name in ("00000.bin", "00001.bin", "00001.idx"):
+        path = tmp_path / "new" / "train" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"left by a run that was killed")
+    rewrite_task(task, tmp_path / "work", Deduplication(exact=True), 1, tmp_path / "new", STARTS_WORD)
+    assert read_back(tmp_path / "new", "train", ("de",)) == [[[((4,),)]]]
+    assert len(list((tmp_path / "new" / "train").iterdir())) == 2

@@ -1,0 +1,87 @@
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+
+from data_tools.inputs import Input
+from data_tools.readers import InputReader, size_of
+
+Read = Callable[..., Any]
+
+
+def _zip(tmp_path: Path, members: dict[str, str | bytes], compression: int = zipfile.ZIP_DEFLATED) -> Path:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2])
+def test_pairs(tmp_path: Path, read_pairs: Read, compression: int) -> None:
+    members: dict[str, str | bytes] = {
+        "README": "read me",
+        "A.de-en.de": "\ufeffeins\nzwei\n",
+        "A.de-en.en": "one\r\ntwo",
+        "A.de-en.ids": "1\n2\n3\n",
+        "in/B.en": "\nfour\n",
+        "in/B.de": "drei\n\n",
+    }
+    path = _zip(tmp_path, members, compression)
+    expected = [("eins", "one"), ("zwei", "two"), ("drei", ""), ("", "four")]
+    assert read_pairs("opus", path) == (expected, {})
+    fsspec.filesystem("memory").pipe("/opus/a.zip", path.read_bytes())
+    assert read_pairs("opus", "memory://opus/a.zip") == (expected, {})
+
+
+def test_bytes_read(tmp_path: Path) -> None:
+    # The archive's size is what counts: 200 of 400 lines read are half of it.
+    path = _zip(tmp_path, {f"{name}.{code}": "line\n" * 100 for name in "ab" for code in ("de", "en")})
+    item = Input(("de", "en"), "opus", (str(path),))
+    with InputReader(item, None) as reader:
+        pairs = reader.pairs()
+        for _ in range(100):
+            next(pairs)
+        assert reader.num_bytes_read == size_of(item) // 2
+        assert sum(1 for _ in pairs) == 100
+        assert reader.num_bytes_read == size_of(item)
+    assert reader.num_bytes_read == size_of(item)
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({}, r"has no members \*\.de and \*\.en, .*; found nothing"),
+        ({"a.fr": "x", "a.es": "y"}, r"has no members \*\.de and \*\.en, .*; found a\.fr, a\.es"),
+        ({"a.de": "x", "b.en": "y"}, r"has no member a\.en; found a\.de, b\.en"),
+        ({"a.en": "y", "README": ""}, r"has no member a\.de; found a\.en, README"),
+        ({"a.de": "x\ny\n", "a.en": "x"}, r"a\.de has 2 lines, .*a\.zip: a\.en has 1: "),
+        ({"a.de": "x\n", "a.en": b"\xff"}, r"a\.en: line 1 is not UTF-8"),
+    ],
+)
+def test_archives_that_do_not_fit(tmp_path: Path, read_pairs: Read, members: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=rf"a\.zip: {message}"):
+        read_pairs("opus", _zip(tmp_path, members))
+
+
+def test_damaged_archives(tmp_path: Path, read_pairs: Read) -> None:
+    lines = "".join(f"line {i}\n" for i in range(1_000))
+    content = _zip(tmp_path, {"a.de": lines, "a.en": lines}, zipfile.ZIP_STORED).read_bytes()
+    flipped = content.replace(b"line 77\n", b"line 78\n", 1)  # the checksum tells
+    locked = bytearray(content)
+    central = content.index(b"PK\x01\x02")
+    locked[6] |= 1
+    locked[central + 8] |= 1
+    for damaged, message in [
+        (content[:-100], "not a zip archive, or cut short"),
+        (b"", "not a zip archive"),
+        (b"<html>not found</html>", "not a zip archive"),
+        (flipped, "damaged .*CRC"),
+        (bytes(locked), r"a\.de cannot be read .*password"),
+    ]:
+        (tmp_path / "a.zip").write_bytes(damaged)
+        with pytest.raises(ValueError, match=rf"a\.zip: {message}"):
+            read_pairs("opus", tmp_path / "a.zip")

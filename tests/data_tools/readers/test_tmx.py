@@ -1,0 +1,212 @@
+import gzip
+import tracemalloc
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+from xml.sax.saxutils import escape, quoteattr
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_tools.inputs import Input
+from data_tools.readers import InputReader, tmx
+
+Read = Callable[..., Any]
+HEADER = '<?xml version="1.0" encoding="UTF-8"?>\n<!DOCTYPE tmx SYSTEM "tmx14.dtd">\n'
+
+
+def _tmx(body: str) -> str:
+    return f'{HEADER}<tmx version="1.4">\n<header srclang="de"/>\n<body>\n{body}\n</body>\n</tmx>\n'
+
+
+def _unit(*texts: tuple[str, str]) -> str:
+    return "<tu>" + "".join(f'<tuv xml:lang="{code}"><seg>{text}</seg></tuv>' for code, text in texts) + "</tu>"
+
+
+def _file(tmp_path: Path, content: str | bytes) -> Path:
+    path = tmp_path / "a.tmx"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def test_units(tmp_path: Path, read_pairs: Read) -> None:
+    units = [
+        _unit(("de", "eins &amp; &#x7a;wei"), ("en", "one &lt; two")),
+        '<tu tuid="2"><note>a <b>note</b></note><prop type="x">1</prop>\n'
+        '<tuv lang="EN_us">\n<prop type="y">2</prop><seg>\n  the\tsecond\r\n </seg></tuv>'
+        '<tuv xml:lang="fr"><seg>le second</seg></tuv><tuv xml:lang="DE-at"><seg>das zweite</seg></tuv></tu>',
+        _unit(("de", "allein"), ("fr", "seul")),
+        _unit(("deu", "wer?"), ("en", "who?")),
+        "<tu></tu>",
+        _unit(("de", ""), ("en", "empty")),
+    ]
+    assert read_pairs("tmx", _file(tmp_path, _tmx("\n".join(units)))) == (
+        [("eins & zwei", "one < two"), ("das zweite", "the second"), ("", "empty")],
+        {"missing_side": 3},
+    )
+
+
+@pytest.mark.parametrize(
+    ("marked", "plain"),
+    [
+        ('vor <bpt i="1">&lt;b&gt;</bpt>fett<ept i="1">&lt;/b&gt;</ept> nach', "vor fett nach"),
+        ('a<ph x="1"/>b<it pos="begin">[</it>c<ut>{}</ut>', "abc"),
+        ("ein <hi>sehr <hi>wichtiges</hi></hi> Wort", "ein sehr wichtiges Wort"),
+        ("Text<ph>&lt;fn&gt;<sub>eine <hi>Note</hi><bpt>x</bpt></sub>&lt;/fn&gt;</ph>, Ende", "Text eine Note , Ende"),
+        ("<hi><bpt><hi>code</hi></bpt></hi>", ""),
+        ("<![CDATA[a < b]]> <!-- no text --> c", "a < b c"),
+    ],
+)
+def test_inline_markup(tmp_path: Path, read_pairs: Read, marked: str, plain: str) -> None:
+    path = _file(tmp_path, _tmx(_unit(("de", marked), ("en", "x"), ("de", "y"))))
+    assert read_pairs("tmx", path)[0] == [(plain, "x"), ("y", "x")]
+
+
+def test_several_texts_in_a_language(tmp_path: Path, read_pairs: Read) -> None:
+    unit = _unit(("de-DE", "Januar"), ("en", "January"), ("de-AT", "Jänner"), ("en-GB", "Jan"))
+    pairs, _ = read_pairs("tmx", _file(tmp_path, _tmx(unit)))
+    assert pairs == list(product(["Januar", "Jänner"], ["January", "Jan"]))
+
+
+@pytest.mark.parametrize(
+    ("languages", "pair"),
+    [
+        (("pt_BR", "pt_PT"), ("ônibus", "autocarro")),
+        (("zh_Hant", "sr"), ("公車", "аутобус")),
+        (("ZH", "PT_pt"), ("公車", "autocarro")),
+    ],
+)
+def test_languages_with_regions(tmp_path: Path, read_pairs: Read, languages: Any, pair: tuple[str, str]) -> None:
+    texts = [("pt-br", "ônibus"), ("pt-PT", "autocarro"), ("zh-Hant-TW", "公車"), ("sr-Cyrl", "аутобус")]
+    assert read_pairs("tmx", _file(tmp_path, _tmx(_unit(*texts))), languages=languages) == ([pair], {})
+
+
+def test_a_language_that_does_not_occur(tmp_path: Path, read_pairs: Read) -> None:
+    path = _file(tmp_path, _tmx(_unit(("fr", "un"), ("en-GB", "one"))))
+    with pytest.raises(ValueError, match=r"a\.tmx: no text in de; the languages found are fr, en-GB"):
+        read_pairs("tmx", path)
+    with pytest.raises(ValueError, match=r"a\.tmx: no text in de and es; the languages found are fr, en-GB"):
+        read_pairs("tmx", path, languages=("de", "es"))
+    assert read_pairs("tmx", _file(tmp_path, _tmx(""))) == ([], {})
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (_tmx("<tu>\n</tuv></tu>"), r"a\.tmx: line 7: broken XML \(mismatched tag\)"),
+        (_tmx(_unit(("de", "a & b"), ("en", "c"))), r"a\.tmx: line 6: broken XML \(not well-formed"),
+        (_tmx("")[:-7], r"a\.tmx: line 8: broken XML \(no element found\)"),
+        (_tmx(_unit(("de", "&copy;"))), r"a\.tmx: line 6: the entity 'copy'; expected none but XML's own"),
+        ("<tmx>" + _unit(("de", "&copy;")), r"a\.tmx: line 1: broken XML \(undefined entity\)"),
+        (_tmx(_unit(("de", "&#xD83D;"))), r"a\.tmx: line 6: broken XML \(reference to invalid character"),
+        (_tmx(_unit(("de", "ä"))).encode("latin-1"), r"a\.tmx: line 6: broken XML \(not well-formed"),
+        ("", r"a\.tmx: line 1: broken XML \(no element found\)"),
+        ("no XML\n", r"a\.tmx: line 1: broken XML"),
+        (
+            "<html><tu/></html>",
+            r"a\.tmx: expected a translation memory \(<tmx>\), found XML of another kind \(<html>\)",
+        ),
+    ],
+)
+def test_broken_files(tmp_path: Path, read_pairs: Read, content: str | bytes, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        read_pairs("tmx", _file(tmp_path, content))
+    assert "\n" not in str(caught.value)
+
+
+BOMB = '<!DOCTYPE tmx [\n<!ENTITY a "ha">\n' + "".join(
+    f'<!ENTITY {name} "{f"&{previous};" * 10}">' for previous, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("document_type", "line"),
+    [
+        (BOMB + "]>", 2),
+        ('<!DOCTYPE tmx [\n\n<!ENTITY i SYSTEM "file:///etc/passwd">]>', 3),
+        ('<!DOCTYPE tmx [<!ENTITY % i SYSTEM "file:///etc/passwd"> %i;]>', 1),
+        ('<!DOCTYPE tmx SYSTEM "tmx14.dtd" [<!ENTITY i "x">]>', 1),
+    ],
+)
+def test_entities_are_refused(tmp_path: Path, read_pairs: Read, document_type: str, line: int) -> None:
+    body = "<tmx><body>" + _unit(("de", "&i;"), ("en", "&i;")) + "</body></tmx>"
+    with pytest.raises(ValueError, match=rf"a\.tmx: line {line}: the entity '[ai]'; expected none but XML's") as caught:
+        read_pairs("tmx", _file(tmp_path, document_type + body))
+    assert "\n" not in str(caught.value)
+
+
+def test_what_a_dtd_declares_is_not_fetched(tmp_path: Path, read_pairs: Read) -> None:
+    (tmp_path / "own.dtd").write_text('<!ENTITY i "from the DTD">')
+    content = f'<!DOCTYPE tmx SYSTEM "file://{tmp_path}/own.dtd"><tmx>' + _unit(("de", "a&i;"), ("en", "b")) + "</tmx>"
+    with pytest.raises(ValueError, match=r"a\.tmx: line 1: the entity 'i'"):
+        read_pairs("tmx", _file(tmp_path, content))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig", "iso-8859-1"])
+def test_encodings(tmp_path: Path, read_pairs: Read, encoding: str) -> None:
+    declared = "utf-8" if encoding == "utf-8-sig" else encoding
+    content = _tmx(_unit(("de", "Fahrräder"), ("en", "bicycles"))).replace("UTF-8", declared)
+    assert read_pairs("tmx", _file(tmp_path, content.encode(encoding)))[0] == [("Fahrräder", "bicycles")]
+
+
+def test_compressed(tmp_path: Path, read_pairs: Read) -> None:
+    content = gzip.compress(_tmx("\n".join([_unit(("de", "eins"), ("en", "one"))] * 10_000)).encode())
+    (tmp_path / "a.tmx.gz").write_bytes(content)
+    assert read_pairs("tmx", tmp_path / "a.tmx.gz") == ([("eins", "one")] * 10_000, {})
+    (tmp_path / "a.tmx.gz").write_bytes(content[:-1000])
+    with pytest.raises(ValueError, match=r"a\.tmx\.gz: damaged or cut short"):
+        read_pairs("tmx", tmp_path / "a.tmx.gz")
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tmx, "READ_BYTES", 1 << 12)
+
+    def peak(num_units: int) -> int:
+        path = _file(tmp_path, _tmx("\n".join(_unit(("de", f"{i} " * 20), ("en", "x")) for i in range(num_units))))
+        tracemalloc.start()
+        with InputReader(Input(("de", "en"), "tmx", (str(path),)), None) as reader:
+            assert sum(1 for _ in reader.pairs()) == num_units
+        memory = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return memory
+
+    peak(100)  # imports
+    assert peak(4_000) < 1.3 * peak(400)
+
+
+NODE = st.recursive(
+    st.text("ab&<> \n😀").map(escape),
+    lambda inner: st.builds(
+        lambda tag, content: f"<{tag} x={quoteattr('<')}>{''.join(content)}</{tag}>",
+        st.sampled_from(["hi", "bpt", "ph"]),
+        st.lists(inner, max_size=3),
+    ),
+    max_leaves=8,
+)
+
+
+def _plain(element: Any) -> str:
+    inner = "".join(_plain(child) + (child.tail or "") for child in element)
+    return "" if element.tag in ("bpt", "ph") else (element.text or "") + inner
+
+
+@given(units=st.lists(st.lists(st.tuples(st.sampled_from(["de", "en"]), NODE), max_size=3)))
+def test_same_as_elements(tmp_path_factory: pytest.TempPathFactory, read_pairs: Read, units: Any) -> None:
+    """The texts are those that a parser of whole documents finds."""
+    always = _unit(("de", "first"), ("en", "first"))
+    path = _file(tmp_path_factory.mktemp("tmx"), _tmx(always + "".join(_unit(*unit) for unit in units)))
+    expected = []
+    for unit in ElementTree.parse(path).iter("tu"):
+        texts = {
+            language: [
+                " ".join(_plain(text.find("seg")).split())
+                for text in unit
+                if text.get("{http://www.w3.org/XML/1998/namespace}lang") == language
+            ]
+            for language in ("de", "en")
+        }
+        expected += list(product(texts["de"], texts["en"]))
+    assert read_pairs("tmx", path)[0] == expected

@@ -1,0 +1,127 @@
+"""`python -m veco.convert`, run within this process."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForMaskedLM, AutoTokenizer, XLMRobertaForMaskedLM, XLMRobertaTokenizer
+from xlm_roberta import random_xlm_roberta
+
+from veco import VecoConfig, VecoForMaskedLM
+from veco.command import run_command
+from veco.convert.__main__ import main
+
+
+@pytest.fixture
+def xlm_roberta_dir(config: VecoConfig, tmp_path: Path) -> Path:
+    """XLM-R with a tokenizer of 60 ids, tokenizer.json alone."""
+    torch.manual_seed(0)
+    directory = tmp_path / "xlm-r"
+    random_xlm_roberta(XLMRobertaForMaskedLM, config).save_pretrained(directory)
+    special = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
+    pieces = [(f"▁p{i}", -5.0 - i) for i in range(55)]
+    XLMRobertaTokenizer(vocab=[*special, *pieces, ("<mask>", 0.0)]).save_pretrained(directory)
+    return directory
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> None:
+    monkeypatch.setattr(sys, "argv", ["veco.convert", *map(str, arguments)])
+    run_command(main)
+
+
+def test_xlm_roberta_there_and_back(xlm_roberta_dir, padded_batch, monkeypatch, capsys, tmp_path: Path) -> None:
+    run(monkeypatch, "xlm-roberta", xlm_roberta_dir, tmp_path / "veco")
+    assert "veco: VecoForMaskedLM, 0.04M parameters" in capsys.readouterr().out
+    run(monkeypatch, "to-xlm-roberta", tmp_path / "veco", tmp_path / "back")
+    captured = capsys.readouterr()
+    assert "back: XLMRobertaForMaskedLM, 0.03M parameters" in captured.out
+    assert "left behind in each of 3 layers: cross_attention.k_proj.bias, cross_attention.k_proj.weight" in captured.err
+    ids, mask = padded_batch
+    for name in ("veco", "back"):
+        files = {path.name for path in (tmp_path / name).iterdir()}
+        assert {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"} <= files
+        assert AutoTokenizer.from_pretrained(tmp_path / name)("p3 p7")["input_ids"] == [0, 7, 11, 2]
+    logits = [
+        AutoModelForMaskedLM.from_pretrained(directory)(ids, attention_mask=mask).logits[mask.bool()]
+        for directory in (xlm_roberta_dir, tmp_path / "veco", tmp_path / "back")
+    ]
+    for converted in logits[1:]:
+        torch.testing.assert_close(converted, logits[0], rtol=0, atol=1e-5)
+
+
+def test_fairseq_with_settings_and_a_tokenizer(xlm_roberta_dir, config, monkeypatch, capsys, tmp_path: Path) -> None:
+    weights = fairseq_weights(XLMRobertaForMaskedLM.from_pretrained(xlm_roberta_dir))
+    torch.save({"args": Namespace(activation_fn="gelu"), "model": weights}, tmp_path / "model.pt")
+    arguments = ("fairseq", tmp_path / "model.pt", tmp_path / "veco", "--tokenizer", xlm_roberta_dir)
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        run(monkeypatch, *arguments)
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1 and "does not tell encoder_attention_heads" in error
+    assert not (tmp_path / "veco").exists()
+    run(monkeypatch, *arguments, "--set", "encoder_attention_heads=4")
+    assert "note: XLM-R has no cross-attention: it is freshly drawn\n" in capsys.readouterr().err
+    assert VecoForMaskedLM.from_pretrained(tmp_path / "veco").config.num_attention_heads == 4
+    assert len(AutoTokenizer.from_pretrained(tmp_path / "veco")) == 60
+
+
+def fairseq_weights(model: XLMRobertaForMaskedLM) -> dict[str, torch.Tensor]:
+    """The weights under fairseq's names, as its converter in transformers has them the other way round."""
+    renamed = {}
+    for name, weight in model.state_dict().items():
+        for theirs, fairseqs in (
+            ("roberta.encoder.layer.", "encoder.sentence_encoder.layers."),
+            ("roberta.embeddings.word_embeddings", "encoder.sentence_encoder.embed_tokens"),
+            ("roberta.embeddings.position_embeddings", "encoder.sentence_encoder.embed_positions"),
+            ("roberta.embeddings.LayerNorm", "encoder.sentence_encoder.layernorm_embedding"),
+            ("attention.self.query", "self_attn.q_proj"),
+            ("attention.self.key", "self_attn.k_proj"),
+            ("attention.self.value", "self_attn.v_proj"),
+            ("attention.output.dense", "self_attn.out_proj"),
+            ("attention.output.LayerNorm", "self_attn_layer_norm"),
+            ("intermediate.dense", "fc1"),
+            ("output.dense", "fc2"),
+            ("output.LayerNorm", "final_layer_norm"),
+            ("lm_head.", "encoder.lm_head."),
+        ):
+            name = name.replace(theirs, fairseqs)
+        if "token_type" not in name and "lm_head.decoder" not in name:
+            renamed[name] = weight
+    return renamed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("xlm-roberta", "nowhere", "veco"), "nowhere: no such file or directory"),
+        (("fairseq", "text.txt", "veco"), "text.txt: not a file of torch.save, or damaged"),
+        (("xlm-roberta", "xlm-r", "full"), "full: exists already; choose another output or remove it"),
+        (("to-xlm-roberta", "xlm-r", "veco"), "xlm-r"),
+        (("xlm-roberta", "xlm-r", "veco", "--tokenizer", "other"), "other: 5 pieces, but the model has 60 rows"),
+    ],
+)
+def test_bad_input_is_one_line(xlm_roberta_dir, monkeypatch, capsys, tmp_path: Path, arguments, message: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.txt").write_text("just text\n")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    XLMRobertaTokenizer().save_pretrained(tmp_path / "other")
+    before = sorted(tmp_path.iterdir())
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        run(monkeypatch, *arguments)
+    assert stop.value.code == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ") and message in error
+    assert sorted(tmp_path.iterdir()) == before, "a failed command leaves nothing behind"
+
+
+def test_flags_of_fairseq_belong_to_it(monkeypatch, capsys) -> None:
+    with pytest.raises(SystemExit) as stop:
+        run(monkeypatch, "xlm-roberta", "a", "b", "--set", "x=1")
+    assert stop.value.code == 2
+    assert "--dictionary and --set belong to fairseq" in capsys.readouterr().err

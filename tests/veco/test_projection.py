@@ -1,0 +1,80 @@
+"""torch's own linear and cross_entropy are the oracle."""
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from veco import VecoForMaskedLM, projection
+from veco.projection import VocabularyProjection
+
+
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(projection, "CHUNK_POSITIONS", 4)
+    monkeypatch.setattr(projection, "BLOCK_LOGITS", 2 * 50)
+
+
+def gradients(layer: VocabularyProjection, states: torch.Tensor, losses: torch.Tensor) -> list[torch.Tensor]:
+    """Of states, weight and bias, for losses that count differently."""
+    weighted = losses * torch.linspace(0.5, 2.0, len(losses))
+    return list(torch.autograd.grad(weighted.sum(), [states, layer.weight, layer.bias]))
+
+
+@pytest.mark.parametrize("num_positions", [0, 1, 4, 11])
+def test_losses_and_gradients_equal_torchs(num_positions: int, small_chunks) -> None:
+    torch.manual_seed(0)
+    layer = VocabularyProjection(8, 50)
+    states = (3 * torch.randn(num_positions, 8)).requires_grad_()
+    targets = torch.randint(0, 50, (num_positions,))
+    expected = cross_entropy(layer(states), targets, reduction="none")
+    losses = layer(states, targets)
+    torch.testing.assert_close(losses, expected)
+    for ours, theirs in zip(gradients(layer, states, losses), gradients(layer, states, expected), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_gradient_is_right_by_finite_differences(small_chunks) -> None:
+    torch.manual_seed(1)
+    layer = VocabularyProjection(3, 7).double()
+    states, targets = torch.randn(5, 3, dtype=torch.double, requires_grad=True), torch.randint(0, 7, (5,))
+    # Losses are float32 by contract, so the steps are large.
+    assert torch.autograd.gradcheck(lambda x: layer(x, targets).double(), (states,), eps=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_half_precision_is_within_its_rounding(autocast: bool, small_chunks) -> None:
+    torch.manual_seed(2)
+    layer = VocabularyProjection(16, 50)
+    states, targets = torch.randn(9, 16), torch.randint(0, 50, (9,))
+    exact = [*gradients(layer, states.requires_grad_(), layer(states, targets)), layer(states, targets)]
+    layer = layer if autocast else layer.bfloat16()
+    states = states.detach().to(layer.weight.dtype).requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        losses = layer(states, targets)
+    assert losses.dtype == torch.float32
+    for ours, theirs in zip([*gradients(layer, states, losses), losses], exact, strict=True):
+        torch.testing.assert_close(ours.float(), theirs, rtol=0.05, atol=0.05)
+
+
+def test_never_more_than_a_chunk_of_logits(monkeypatch: pytest.MonkeyPatch, small_chunks) -> None:
+    sizes = []
+    linear = torch.nn.functional.linear
+
+    def remember(*arguments: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(arguments[0]))
+        return linear(*arguments)
+
+    monkeypatch.setattr(projection, "linear", remember)
+    layer = VocabularyProjection(8, 50)
+    layer(torch.randn(10, 8), torch.randint(0, 50, (10,))).sum().backward()
+    assert sizes == [4, 4, 2, 4, 4, 2]
+
+
+def test_resized_head_still_gives_cross_entropies(config) -> None:
+    model = VecoForMaskedLM(config)
+    model.resize_token_embeddings(70, mean_resizing=False)
+    states, targets = torch.randn(5, 32), torch.tensor([0, 9, 69, 60, 3])
+    expected = cross_entropy(model.lm_head(states), targets, reduction="none")
+    assert model.lm_head(states).shape == (5, 70)
+    torch.testing.assert_close(model.lm_head(states, targets), expected)
+    assert model.lm_head.decoder.weight is model.veco.embeddings.word_embeddings.weight

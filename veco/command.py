@@ -1,0 +1,48 @@
+"""What this package's commands share: one clear line on bad input, and a directory that appears whole."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, what shells report
+
+
+def run_command(main: Callable[[], None]) -> None:
+    """Nothing; runs `main`; where it raises ValueError or OSError: one line `error: …` on stderr and exit code 2.
+
+    Other exceptions are mistakes of ours and keep their traceback. (`data_tools.cli` does the same; this package
+    stands below that one.)
+    """
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        sys.exit(EXIT_INTERRUPTED)
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        sys.exit(EXIT_BAD_INPUT)
+
+
+@contextmanager
+def new_directory(path: Path) -> Iterator[Path]:
+    """A fresh directory beside `path`: renamed to `path` on a clean exit, removed on an error.
+
+    Raises ValueError if `path` exists and is not an empty directory. Parent directories are made.
+    """
+    final = path.absolute()
+    if final.exists() and not (final.is_dir() and not any(final.iterdir())):
+        raise ValueError(f"{path}: exists already; choose another output or remove it")
+    temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        os.replace(temporary, final)
+    except BaseException:
+        shutil.rmtree(temporary)
+        raise

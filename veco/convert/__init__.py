@@ -1,0 +1,6 @@
+"""Conversion of other checkpoints to VECO and back, by explicit key tables: nothing is left over on either side."""
+
+from veco.convert.fairseq import from_fairseq
+from veco.convert.xlm_roberta import from_xlm_roberta, to_xlm_roberta, xlm_roberta_names
+
+__all__ = ["from_fairseq", "from_xlm_roberta", "to_xlm_roberta", "xlm_roberta_names"]

@@ -1,0 +1,108 @@
+"""Converts checkpoints into model directories: `python -m veco.convert --help`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from veco.command import new_directory, run_command
+from veco.convert.fairseq import NO_CROSS_ATTENTION, convert
+from veco.convert.xlm_roberta import from_xlm_roberta, plug_in_names, to_xlm_roberta
+from veco.tokenizer import has_tokenizer, open_tokenizer, save_tokenizer
+
+DESCRIPTION = """\
+Converts checkpoints into model directories (config.json, model.safetensors, tokenizer):
+
+  xlm-roberta     XLM-R of transformers -> VECO, equal to it when plugged out; cross-attention freshly drawn
+  fairseq         model.pt of fairseq, VECO's or XLM-R's -> VECO (masked LM; a fine-tuned one: sequence to sequence)
+  to-xlm-roberta  VECO -> XLM-R of transformers, equal to it plugged out; cross-attention left behind
+
+The result appears whole or not at all. A tokenizer in SRC goes with it; --tokenizer takes it from elsewhere.
+fairseq's files hold only a SentencePiece model: make a tokenizer of it first.
+
+  python -m data_tools.import_tokenizer release/sentencepiece.bpe.model --dictionary release/dict.txt --output tokenizer
+  python -m veco.convert fairseq release/model.pt veco-large --dictionary release/dict.txt --tokenizer tokenizer
+"""
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """The name and the value of `name=value`; the value is JSON (8, true) or else text."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected name=value")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m veco.convert", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("kind", choices=("xlm-roberta", "fairseq", "to-xlm-roberta"))
+    parser.add_argument("source", type=Path, metavar="SRC", help="a model directory, or fairseq's model.pt")
+    parser.add_argument("destination", type=Path, metavar="DST", help="the model directory to make")
+    parser.add_argument("--tokenizer", type=Path, metavar="DIR", help="tokenizer directory to put beside the model")
+    parser.add_argument(
+        "--dictionary", type=Path, metavar="dict.txt", help="fairseq's: checks the rows, finds <mask> and language tags"
+    )
+    parser.add_argument(
+        "--set",
+        type=parse_setting,
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        help="settings of fairseq that its file does not tell, such as encoder_attention_heads=16",
+    )
+    arguments = parser.parse_args()
+    if arguments.kind != "fairseq" and (arguments.dictionary or arguments.set):
+        parser.error("--dictionary and --set belong to fairseq")
+    return arguments
+
+
+def converted(arguments: argparse.Namespace) -> tuple[PreTrainedModel, list[str]]:
+    """The model asked for, and notes about it."""
+    if arguments.kind == "fairseq":
+        conversion = convert(arguments.source, arguments.dictionary, dict(arguments.set))
+        return conversion.model, conversion.notes
+    if arguments.kind == "xlm-roberta":
+        return from_xlm_roberta(arguments.source), [NO_CROSS_ATTENTION]
+    model = to_xlm_roberta(arguments.source)
+    num_layers = model.config.num_hidden_layers
+    left = sorted({name.split(".", 3)[3] for name in plug_in_names(num_layers)})
+    return model, [f"left behind in each of {num_layers} layers: {', '.join(left)}"]
+
+
+def main() -> None:
+    """Nothing; the command line."""
+    arguments = parse_arguments()
+    if not arguments.source.exists():
+        raise ValueError(f"{arguments.source}: no such file or directory")
+    with new_directory(arguments.destination) as directory:
+        model, notes = converted(arguments)
+        tokenizer_dir = arguments.tokenizer or arguments.source
+        if arguments.tokenizer or has_tokenizer(tokenizer_dir):
+            tokenizer = open_tokenizer(tokenizer_dir)
+            if len(tokenizer) != model.config.vocab_size:
+                raise ValueError(
+                    f"{tokenizer_dir}: {len(tokenizer):,} pieces, but the model has {model.config.vocab_size:,} rows: "
+                    "it is another model's tokenizer"
+                )
+            save_tokenizer(tokenizer, tokenizer_dir, directory)
+        else:
+            notes.append(f"no tokenizer in {tokenizer_dir}: give one with --tokenizer")
+        model.save_pretrained(directory)
+    for note in notes:
+        sys.stderr.write(f"note: {note}\n")
+    num_parameters = sum(parameter.numel() for parameter in model.parameters())
+    print(f"{arguments.destination}: {type(model).__name__}, {num_parameters / 1e6:,.2f}M parameters")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,332 @@
+"""Published fairseq checkpoints, VECO's and XLM-R's `model.pt`, as VECO models."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from veco.config import VecoConfig
+from veco.convert.checkpoint import read_checkpoint
+from veco.convert.weights import fill, listed
+from veco.heads import VecoForMaskedLM
+from veco.seq2seq import VecoForConditionalGeneration
+
+# VECO's module -> fairseq's; each stands for its weight and bias.
+SHARED_MODULES = {
+    "self_attention.q_proj": "self_attn.q_proj",
+    "self_attention.k_proj": "self_attn.k_proj",
+    "self_attention.v_proj": "self_attn.v_proj",
+    "self_attention.out_proj": "self_attn.out_proj",
+    "self_attention_norm": "self_attn_layer_norm",
+    "feed_forward.up_proj": "fc1",
+    "feed_forward.down_proj": "fc2",
+    "feed_forward_norm": "final_layer_norm",
+}
+CROSS_MODULES = {
+    "cross_attention.q_proj": "encoder_attn.q_proj",
+    "cross_attention.k_proj": "encoder_attn.k_proj",
+    "cross_attention.v_proj": "encoder_attn.v_proj",
+    "cross_attention.out_proj": "encoder_attn.out_proj",
+    "cross_attention_norm": "encoder_attn_layer_norm",
+}
+EMBEDDING_WEIGHTS = {
+    "embeddings.position_embeddings.weight": "embed_positions.weight",
+    "embeddings.norm.weight": "layernorm_embedding.weight",
+    "embeddings.norm.bias": "layernorm_embedding.bias",
+}
+HEAD_WEIGHTS = {
+    "lm_head.dense.weight": "lm_head.dense.weight",
+    "lm_head.dense.bias": "lm_head.dense.bias",
+    "lm_head.norm.weight": "lm_head.layer_norm.weight",
+    "lm_head.norm.bias": "lm_head.layer_norm.bias",
+    "lm_head.decoder.bias": "lm_head.bias",
+}
+TOKENS = "encoder.embed_tokens.weight"
+# Second names of the token embeddings, which VECO shares between encoder, decoder and output.
+TOKEN_COPIES = (
+    "decoder.embed_tokens.weight",
+    "decoder.output_projection.weight",
+    "encoder.output_projection.weight",
+    "lm_head.weight",
+)
+NO_WEIGHTS = ("encoder.version", "decoder.version")  # of fairseq's modules
+OLDER_NAMES = (
+    (r"^(encoder|decoder)\.sentence_encoder\.", "encoder."),
+    (r"^(encoder|decoder)\.lm_head\.", "lm_head."),
+    (r"\.emb_layer_norm\.", ".layernorm_embedding."),
+)
+ACTIVATIONS = {"gelu": "gelu", "relu": "relu", "gelu_accurate": "gelu_new", "gelu_fast": "gelu_new"}
+
+# fairseq's ids: <s> 0, <pad> 1, </s> 2, <unk> 3, then the lines of dict.txt.
+EOS_ID, UNK_ID, FIRST_PIECE_ID = 2, 3, 4
+MASK = "<mask>"
+NO_CROSS_ATTENTION = "XLM-R has no cross-attention: it is freshly drawn"
+TAGGED_TASKS = "translation_from_pretrained_"  # VECO's and mBART's fine-tuning
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A model made from a fairseq checkpoint, and what is worth knowing about it, a line each."""
+
+    model: VecoForMaskedLM | VecoForConditionalGeneration
+    notes: list[str]
+
+
+class Weights:
+    """fairseq's weights under its newest names, each to be taken once. Errors name the file and the weight."""
+
+    def __init__(self, path: Path, weights: Mapping[str, Tensor]) -> None:
+        self.path = path
+        self.weights = newest_names(weights)
+        for name in NO_WEIGHTS:
+            self.weights.pop(name, None)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.weights
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self.weights:
+            raise ValueError(f"{self.path}: lacks {name}")
+        return self.weights[name]
+
+    def num_layers(self, part: str) -> int:
+        """The number of layers of `part`, encoder or decoder."""
+        found = (re.match(rf"{part}\.layers\.(\d+)\.", name) for name in self.weights)
+        return 1 + max((int(match[1]) for match in found if match), default=-1)
+
+    def are_copies(self, first_names: Mapping[str, str]) -> bool:
+        """Whether each weight named by a key equals the one named by its value, to the last bit."""
+        return all(torch.equal(self[name], self[first]) for name, first in first_names.items())
+
+    def drop(self, names: Mapping[str, str]) -> None:
+        """Nothing; forgets the weights named by the keys."""
+        for name in names:
+            del self.weights[name]
+
+    def take(self, names: Mapping[str, str]) -> dict[str, Tensor]:
+        """The weights named by the values, in float32 under the names of the keys; all that there were.
+
+        Raises ValueError for weights missing and for weights left over.
+        """
+        taken = {ours: self[theirs].float() for ours, theirs in names.items()}
+        if left := self.weights.keys() - set(names.values()):
+            raise ValueError(f"{self.path}: has weights that VECO has no place for: {listed(left)}")
+        return taken
+
+
+def from_fairseq(
+    path: str | Path, dictionary: str | Path | None = None, settings: Mapping[str, Any] | None = None
+) -> VecoForMaskedLM | VecoForConditionalGeneration:
+    """The model in a fairseq checkpoint of VECO or XLM-R, in float32; nothing in the file is run (see `checkpoint`).
+
+    - XLM-R becomes a `VecoForMaskedLM` whose cross-attention is freshly drawn.
+    - VECO's encoder and decoder, as long as they share their weights, are the paths H and S of one `VecoForMaskedLM`.
+      fairseq's translation models have no head: the output projection follows the last layer (`lm_head_transform` is
+      false, and logits are those of fairseq).
+    - After fine-tuning they differ, or the decoder has fewer layers: a `VecoForConditionalGeneration`. Its decoder
+      starts with `</s>`, or, fine-tuned as published, with the tag `[de]` of the target language, in place of which
+      fairseq takes `<unk>` where the dictionary lacks it. `config.decoder_start_token_id` stays unset where that needs
+      a dictionary and none is given. As published, sources are `tokens </s> [en]`, without `<s>`.
+
+    `dictionary` is fairseq's dict.txt. With it the number of rows is checked, and `<mask>`, which fine-tuned
+    translation models lack, gets a last row: the mean of all others, so that it is never the most probable token.
+    `settings` are added to the file's, or replace them, by fairseq's names (`encoder_attention_heads`,
+    `activation_fn`, `no_scale_embedding`); only a bare state dict needs them.
+
+    Raises ValueError for files that are no such checkpoint or name foreign classes, pre-LayerNorm models, sinusoidal
+    positions, untied embeddings, settings missing, and weights missing or left over.
+    """
+    return convert(Path(path), None if dictionary is None else Path(dictionary), settings or {}).model
+
+
+def convert(path: Path, dictionary: Path | None, settings: Mapping[str, Any]) -> Conversion:
+    """What `from_fairseq` says, with notes."""
+    checkpoint = read_checkpoint(path)
+    weights = Weights(path, checkpoint.weights)
+    refuse_other_architectures(weights)
+    num_layers, num_decoder_layers = weights.num_layers("encoder"), weights.num_layers("decoder")
+    # fairseq's XLM-R never scales its embeddings; its translation models say whether they do.
+    defaults = {} if num_decoder_layers else {"no_scale_embedding": True}
+    known = {**defaults, **checkpoint.settings, **settings}
+    fields = config_fields(weights, known)
+    pieces = None if dictionary is None else read_dictionary(dictionary)
+    lacks_mask = pieces is not None and rows_lack_mask(pieces, fields["vocab_size"], path)
+    notes = ["<mask> had no row: it got the mean of all rows"] if lacks_mask else []
+    fields["vocab_size"] += lacks_mask
+
+    drop_token_copies(weights)
+    names = body_names("veco", "encoder", num_layers)
+    names["veco.embeddings.word_embeddings.weight"] = TOKENS
+    if fields["lm_head_transform"]:
+        names |= HEAD_WEIGHTS
+    copies = encoder_names_of(body_names("decoder", "decoder", num_decoder_layers)) if num_decoder_layers else {}
+    if num_decoder_layers in (0, num_layers) and weights.are_copies(copies):
+        weights.drop(copies)
+        names |= layer_names("veco", "decoder", num_decoder_layers, CROSS_MODULES)
+    else:
+        names |= layer_names("decoder", "decoder", num_decoder_layers, SHARED_MODULES | CROSS_MODULES)
+        embedding_copies = encoder_names_of(embedding_names("decoder", "decoder"))
+        fields["separate_decoder_embeddings"] = not weights.are_copies(embedding_copies)
+        if fields["separate_decoder_embeddings"]:
+            names |= embedding_names("decoder", "decoder")
+        else:
+            weights.drop(embedding_copies)
+        fields["decoder_layers"] = num_decoder_layers
+        fields["decoder_start_token_id"] = start_token(known, pieces)
+        if fields["decoder_start_token_id"] is None:
+            notes.append("decoder_start_token_id is not set: give the dictionary, or set it in config.json")
+
+    taken = weights.take(names)
+    if not fields["lm_head_transform"]:
+        taken["lm_head.decoder.bias"] = torch.zeros(len(taken["veco.embeddings.word_embeddings.weight"]))
+    if lacks_mask:
+        for name in ("veco.embeddings.word_embeddings.weight", "lm_head.decoder.bias"):
+            taken[name] = torch.cat([taken[name], taken[name].mean(dim=0, keepdim=True)])
+    model_class = VecoForConditionalGeneration if "decoder_layers" in fields else VecoForMaskedLM
+    model = model_class(VecoConfig(**fields))
+    if num_decoder_layers:
+        fill(model, taken)
+    else:
+        fill(model, taken, fresh=".cross_attention")
+        notes.append(NO_CROSS_ATTENTION)
+    return Conversion(model, notes)
+
+
+def newest_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights under the names of fairseq 0.12, XLM-R's body under those of an encoder.
+
+    Older ones had one matrix for the three projections of attention, and XLM-R's encoder was called a decoder.
+    """
+    newest: dict[str, Tensor] = {}
+    for name, weight in weights.items():
+        for pattern, replacement in OLDER_NAMES:
+            name = re.sub(pattern, replacement, name)
+        before, joined, kind = name.partition(".in_proj_")
+        if joined:
+            parts = zip("qkv", weight.chunk(3), strict=True)
+            renamed = {f"{before}.{letter}_proj.{kind}": part for letter, part in parts}
+        else:
+            renamed = {name: weight}
+        if twice := newest.keys() & renamed.keys():
+            raise ValueError(f"expected each weight once, found {listed(twice)} twice under old and new names")
+        newest |= renamed
+    return newest
+
+
+def refuse_other_architectures(weights: Weights) -> None:
+    """Raise ValueError for the kinds of fairseq models that have weights VECO cannot express."""
+    for part in ("encoder", "decoder"):
+        if f"{part}.layer_norm.weight" in weights:
+            raise ValueError(
+                f"{weights.path}: {part}.layer_norm.weight belongs to a pre-LayerNorm model (XLM-R XL and XXL are "
+                "such), VECO is post-LayerNorm: its weights cannot be converted"
+            )
+        if f"{part}.embed_positions._float_tensor" in weights:
+            raise ValueError(f"{weights.path}: {part} has sinusoidal positions, VECO has learned ones")
+
+
+def drop_token_copies(weights: Weights) -> None:
+    """Nothing; forgets the second names of the token embeddings. Raises ValueError where they are other weights."""
+    copies = {name: TOKENS for name in TOKEN_COPIES if name in weights}
+    for name in copies:
+        if not weights.are_copies({name: TOKENS}):
+            raise ValueError(f"{weights.path}: {name} differs from {TOKENS}: VECO ties the two")
+    weights.drop(copies)
+
+
+def config_fields(weights: Weights, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of VecoConfig that weights and settings tell; ValueError for settings missing or not VECO's."""
+    needed = ("encoder_attention_heads", "activation_fn", "no_scale_embedding")
+    if absent := [name for name in needed if name not in settings]:
+        raise ValueError(f"{weights.path}: does not tell {', '.join(absent)}; give these settings of fairseq yourself")
+    heads, activation = settings["encoder_attention_heads"], settings["activation_fn"]
+    # XLM-R must have a head, published VECO has none.
+    has_head = not weights.num_layers("decoder") or "lm_head.dense.weight" in weights
+    if settings.get("decoder_attention_heads", heads) != heads:
+        raise ValueError(f"{weights.path}: encoder and decoder have different numbers of attention heads")
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"{weights.path}: activation_fn {activation!r}, expected one of {', '.join(ACTIVATIONS)}")
+    if has_head and activation != "gelu":
+        raise ValueError(f"{weights.path}: a language-modelling head with {activation!r}, VECO's has 'gelu'")
+    vocab_size, hidden_size = weights[TOKENS].shape
+    return {
+        "vocab_size": vocab_size,
+        "hidden_size": hidden_size,
+        "num_hidden_layers": weights.num_layers("encoder"),
+        "num_attention_heads": heads,
+        "intermediate_size": len(weights["encoder.layers.0.fc1.weight"]),
+        "max_position_embeddings": len(weights["encoder.embed_positions.weight"]),
+        "hidden_act": ACTIVATIONS[activation],
+        "scale_embedding": not settings["no_scale_embedding"],
+        "lm_head_transform": has_head,
+        # They do not change what the model computes; where fairseq does not tell, the paper's.
+        "hidden_dropout_prob": settings.get("dropout", 0.1),
+        "attention_probs_dropout_prob": settings.get("attention_dropout", 0.1),
+    }
+
+
+def body_names(ours: str, theirs: str, num_layers: int) -> dict[str, str]:
+    """VECO's name -> fairseq's of what H and S share: positions, embedding LayerNorm, layers."""
+    return embedding_names(ours, theirs) | layer_names(ours, theirs, num_layers, SHARED_MODULES)
+
+
+def embedding_names(ours: str, theirs: str) -> dict[str, str]:
+    """VECO's name -> fairseq's of positions and embedding LayerNorm."""
+    return {f"{ours}.{our_name}": f"{theirs}.{their_name}" for our_name, their_name in EMBEDDING_WEIGHTS.items()}
+
+
+def layer_names(ours: str, theirs: str, num_layers: int, modules: Mapping[str, str]) -> dict[str, str]:
+    """VECO's name -> fairseq's of these modules in all layers."""
+    return {
+        f"{ours}.layers.{i}.{our_name}.{kind}": f"{theirs}.layers.{i}.{their_name}.{kind}"
+        for i in range(num_layers)
+        for our_name, their_name in modules.items()
+        for kind in ("weight", "bias")
+    }
+
+
+def encoder_names_of(decoder_names: Mapping[str, str]) -> dict[str, str]:
+    """fairseq's name in the decoder -> that of the same weight in the encoder."""
+    return {name: name.replace("decoder.", "encoder.", 1) for name in decoder_names.values()}
+
+
+def read_dictionary(path: Path) -> list[str]:
+    """The pieces of fairseq's dict.txt, in order; ValueError for a line that is not a piece and its count."""
+    pieces = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").removesuffix("\n").split("\n"), start=1):
+        piece, _, count = line.removesuffix(" #fairseq:overwrite").rpartition(" ")
+        if not piece or not count.isdigit():
+            raise ValueError(f"{path}: line {number}: expected a piece, a space and its count, found {line!r}")
+        pieces.append(piece)
+    return pieces
+
+
+def rows_lack_mask(pieces: list[str], num_rows: int, path: Path) -> bool:
+    """Whether only `<mask>` has no row; raises ValueError where dictionary and embeddings do not fit."""
+    num_ids = FIRST_PIECE_ID + len(pieces)
+    if MASK in pieces[:-1]:
+        raise ValueError(f"the dictionary has {MASK} at line {pieces.index(MASK) + 1}, expected it last or not at all")
+    has_mask = pieces[-1:] == [MASK]
+    if num_rows not in ((num_ids,) if has_mask else (num_ids, num_ids + 1)):
+        raise ValueError(
+            f"{path}: {num_rows:,} rows of embeddings, but the dictionary has {len(pieces):,} lines: expected "
+            f"{num_ids:,}" + ("" if has_mask else f", or {num_ids + 1:,} with {MASK}")
+        )
+    return num_rows == num_ids and not has_mask
+
+
+def start_token(settings: Mapping[str, Any], pieces: list[str] | None) -> int | None:
+    """The id that a translation model's decoder starts with; None where the settings or the dictionary do not tell."""
+    task = str(settings.get("task"))
+    if task.startswith(TAGGED_TASKS):
+        if pieces is None:
+            return None
+        tag = f"[{settings['target_lang']}]"
+        return FIRST_PIECE_ID + pieces.index(tag) if tag in pieces else UNK_ID
+    return EOS_ID if task.startswith("translation") else None

@@ -1,0 +1,33 @@
+"""Dropout whose masks are drawn quickly on CPU too."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+RANDOM_BITS = 16  # of each element's draw: the probability is rounded to a multiple of 2^-16
+
+
+def dropout(x: Tensor, p: float, training: bool = True) -> Tensor:
+    """`x` with each element set to zero with probability `p`, the others scaled so that the mean stays.
+
+    torch draws a mask on CPU one element after the other, which takes longer than all other elementwise work of a layer
+    together. Here each 64-bit number of the same generator serves four elements, in a sixth of the time.
+    """
+    if not training or p == 0.0:
+        return x
+    threshold = round(p * 2**RANDOM_BITS)
+    if x.device.type != "cpu" or torch.compiler.is_compiling() or not 0 < threshold < 2**RANDOM_BITS:
+        return nn.functional.dropout(x, p)
+    per_number = 64 // RANDOM_BITS
+    numbers = torch.empty(-(-x.numel() // per_number), dtype=torch.int64).random_(-(2**63), None)
+    draws = numbers.view(torch.int16)[: x.numel()].view(x.shape)
+    kept = torch.ge(draws, threshold - 2 ** (RANDOM_BITS - 1), out=torch.empty(x.shape, dtype=x.dtype))
+    return x * kept.mul_(2**RANDOM_BITS / (2**RANDOM_BITS - threshold))
+
+
+class Dropout(nn.Dropout):
+    """`nn.Dropout` by `dropout` above."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return dropout(x, self.p, self.training)

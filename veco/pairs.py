@@ -1,0 +1,51 @@
+"""A pair of sequences (x, y) in one batch, x over y, so that two sweeps through the layers serve both: H, then S."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+from transformers.modeling_outputs import BaseModelOutput
+
+from veco.model import VecoModel
+
+
+def stack_pair(x: Tensor, y: Tensor, filler: int) -> Tensor:
+    """x (B, X) over y (B, Y), (2B, max(X, Y)), with `filler` behind the shorter one.
+
+    Raises ValueError if x and y are not equally many.
+    """
+    if len(x) != len(y):
+        raise ValueError(f"expected one paired sequence for each sequence, found {len(y)} for {len(x)}")
+    length = max(x.shape[1], y.shape[1])
+    return torch.cat([pad(side, (0, length - side.shape[1]), value=filler) for side in (x, y)])
+
+
+def swap_pair(x_over_y: Tensor) -> Tensor:
+    """y over x from x over y, (2B, ...)."""
+    return x_over_y.roll(len(x_over_y) // 2, dims=0)
+
+
+def encode_pair(
+    encoder: VecoModel,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    stop_gradient: bool,
+    output_hidden_states: bool | None = None,
+) -> tuple[BaseModelOutput, BaseModelOutput]:
+    """(H, S) of x over y, ids and mask (2B, T): VECO (ACL 2021), eq. 2-9.
+
+    The keys and values of x in S are the last layer's H of y, and the other way round; behind a stop-gradient no loss
+    of S reaches the H path of the other sequence.
+    """
+    h = encoder(input_ids, attention_mask, output_hidden_states=output_hidden_states, return_dict=True)
+    pair_states = swap_pair(h.last_hidden_state)
+    s = encoder(
+        input_ids,
+        attention_mask,
+        pair_states.detach() if stop_gradient else pair_states,
+        swap_pair(attention_mask),
+        output_hidden_states,
+        return_dict=True,
+    )
+    return h, s
