@@ -316,23 +316,24 @@ def open_many(options: argparse.Namespace, corpus: Path, tokens: Manifest) -> No
     output = options.directory / "many"
     if not output.exists():
         total = sum(info.num_tokens for info in tokens.shards())
-        size = total // options.shards
+        size = total * 3 // (4 * options.shards)  # a shard is closed by the batch that fills it, and is larger
         run("data_tools.prepare", corpus, "--output", output, "--shard-tokens", size, "--workers", options.workers)
     code = f"""
-import os, resource, time
+import os, time
 from pathlib import Path
 from data_tools.manifest import Manifest
 from data_tools.shards import Shard
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def memory():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) / 1000
+before = memory()
 start = time.perf_counter()
 shards = [Shard(Path({str(output)!r}) / info.prefix) for info in Manifest.load({str(output)!r}).shards()]
 opened = time.perf_counter()
 for shard in shards:
     shard[0]
 mapped = time.perf_counter()
-after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print(f"{{len(shards):,}} shards: opened in {{opened - start:.3f}} s, one read each in {{mapped - opened:.3f}} s")
-print(f"  {{(after - before) / 1000:.0f}} MB more than before ({{after / 1000:.0f}} MB in all)")
+print(f"  {{memory() - before:.0f}} MB more than before ({{memory():.0f}} MB in all)")
 print(f"  {{len(os.listdir('/proc/self/fd'))}} file descriptors")
 """
     subprocess.run([sys.executable, "-c", code], check=True)
