@@ -223,6 +223,8 @@ def main() -> None:
         raise ValueError(f"--samples {options.samples}: expected 0 or more")
     if options.workers < 1:
         raise ValueError(f"--workers {options.workers}: expected 1 or more")
+    if not 0 <= options.alpha <= 1:
+        raise ValueError(f"--alpha {options.alpha}: expected a number in [0, 1]")
     manifest = Manifest.load(options.data)
     print_tables(manifest, options.alpha)
     print(f"vocabulary {manifest.vocab_size:,}, fingerprint {manifest.fingerprint}")

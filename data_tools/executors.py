@@ -6,12 +6,15 @@ task in the stage's directory of logs.
 """
 
 import contextlib
+import math
 import multiprocessing
 import os
+import subprocess
 import threading
+import time
 import traceback
 from collections.abc import Callable, Sequence
-from copy import deepcopy
+from copy import copy
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -24,10 +27,11 @@ from datatrove.executor.ray import RayPipelineExecutor
 from datatrove.executor.slurm import SlurmPipelineExecutor
 from datatrove.pipeline.base import PipelineStep
 from datatrove.utils.logging import logger
-from datatrove.utils.stats import PipelineStats
+from datatrove.utils.stats import PipelineStats, Stats
 from rich.progress import Progress
 
 from data_tools.cli import one_line, progress_bar
+from data_tools.files import named_errors
 
 T = TypeVar("T")
 POLL_SECONDS = 0.5
@@ -48,6 +52,10 @@ class Stage:
     num_tasks: int
     num_bytes: Sequence[int] = ()
     bytes_read: Callable[[int], int] = lambda rank: 0
+
+    def logs_in(self, logs: Path) -> str:
+        """Its own directory among the logs; without a space, as it stands in Slurm's scripts unquoted."""
+        return str(logs / self.name.replace(" ", "-"))
 
 
 @dataclass(frozen=True)
@@ -80,7 +88,7 @@ class LocalExecutor(LocalPipelineExecutor):
     """Processes of this machine. datatrove's pool waits for ever when a worker dies; this one tells and ends."""
 
     def __init__(self, stage: Stage, num_workers: int, logs: Path, progress: Progress) -> None:
-        super().__init__(list(stage.steps), stage.num_tasks, num_workers, logging_dir=str(logs / stage.name))
+        super().__init__(list(stage.steps), stage.num_tasks, num_workers, logging_dir=stage.logs_in(logs))
         self.stage = stage
         self.progress = progress
 
@@ -95,15 +103,21 @@ class LocalExecutor(LocalPipelineExecutor):
         weights = stage.num_bytes if in_bytes else [1] * self.tasks
         per_unit, unit = (MEGABYTE, "MB") if in_bytes else (1, "tasks")
         bar = self.progress.add_task(stage.name, total=max(1, sum(weights) // per_unit), unit=unit)
-        missing = sorted(self.get_incomplete_ranks(), key=lambda rank: -weights[rank])
-        running = set(missing)
+        missing = sorted(self.get_incomplete_ranks(), key=lambda rank: -(weights[rank] or math.inf))  # 0: unknown
+        done = sum(weights) - sum(weights[rank] for rank in missing)
 
-        def on_poll() -> None:
-            done = sum(weights) - sum(weights[rank] for rank in running)
+        def on_done(rank: int) -> None:
+            nonlocal done
+            done += weights[rank]
+
+        def on_poll(running: Sequence[int]) -> None:
             self.progress.update(bar, completed=(done + sum(map(stage.bytes_read, running))) // per_unit)
 
         run_rank = RunRank(LocalPipelineExecutor(self.pipeline, self.tasks, logging_dir=self.logging_dir))
-        run_local(run_rank, missing, self.workers, running.discard, on_poll)
+        try:
+            run_local(run_rank, missing, self.workers, on_done, on_poll)
+        except ChildProcessError as error:
+            raise ChildProcessError(f"{stage.name}: {error}") from None
         self.progress.update(bar, completed=max(1, sum(weights) // per_unit))
 
 
@@ -114,9 +128,18 @@ class RunRank:
     executor: LocalPipelineExecutor
 
     def __call__(self, rank: int) -> None:
-        executor = deepcopy(self.executor)  # statistics of one task must not run on into the next
-        with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
+        executor = copy(self.executor)
+        executor.pipeline = [with_own_statistics(step) for step in executor.pipeline]
+        logs = self.executor.logging_dir.path
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere), named_errors(logs):
             executor._run_for_rank(rank)
+
+
+def with_own_statistics(step: PipelineStep) -> PipelineStep:
+    """A step that shares everything with `step` but what it counts: of one task, not of those before it."""
+    copied = copy(step)
+    copied.stats = Stats(str(step))
+    return copied
 
 
 def run_locally(stages: Sequence[Stage], logs: Path, num_workers: int) -> None:
@@ -151,7 +174,12 @@ def raise_recorded_error(logs: Path, missing: Sequence[int]) -> None:
 
 
 def run_on_slurm(stages: Sequence[Stage], logs: Path, num_workers: int, options: SlurmOptions) -> None:
-    """Nothing; submits all stages, each waiting for the one before, and returns while they run."""
+    """Nothing; submits all stages, each waiting for the one before, and returns while they run.
+
+    Raises ValueError for what Slurm does not take.
+    """
+    if any(character.isspace() for character in str(logs)):
+        raise ValueError(f"{logs}: datatrove's Slurm scripts cannot have white space in a path; choose another output")
     log_to_file(logs)
     executor = None
     for stage in stages:
@@ -165,12 +193,16 @@ def run_on_slurm(stages: Sequence[Stage], logs: Path, num_workers: int, options:
             job_name=f"veco-{stage.name.replace(' ', '-')}",
             qos="",
             env_command=options.setup,
-            sbatch_args=options.arguments,
-            logging_dir=str(logs / stage.name),
+            # A stage whose predecessor fails would wait for ever; so it goes, and the next prepare submits it again.
+            sbatch_args={"kill-on-invalid-dep": "yes", **options.arguments},
+            logging_dir=stage.logs_in(logs),
             depends=executor,
         )
     if executor is not None:
-        executor.run()
+        try:
+            executor.run()
+        except subprocess.CalledProcessError as error:
+            raise ValueError(f"sbatch ended with exit code {error.returncode}; its message is above") from None
 
 
 def run_on_ray(stages: Sequence[Stage], logs: Path, num_workers: int, address: str | None) -> None:
@@ -190,7 +222,7 @@ def run_on_ray(stages: Sequence[Stage], logs: Path, num_workers: int, address: s
                 pipeline=list(stage.steps),
                 tasks=stage.num_tasks,
                 workers=num_workers,
-                logging_dir=str(logs / stage.name),
+                logging_dir=stage.logs_in(logs),
                 mem_per_cpu_gb=RAY_MEMORY_GB,
             ).run()
 
@@ -207,13 +239,13 @@ def run_local(
     tasks: Sequence[T],
     num_workers: int,
     on_done: Callable[[T], None],
-    on_poll: Callable[[], None],
+    on_poll: Callable[[Sequence[T]], None],
 ) -> None:
     """Nothing; calls `function` on each task in `num_workers` processes of this machine.
 
-    `on_done(task)` runs here after each task, `on_poll()` about twice a second. The first error ends all workers and is
-    raised: ValueError and OSError with their line, others as RuntimeError with the worker's traceback. A worker that
-    dies (killed for memory) raises ChildProcessError.
+    `on_done(task)` runs here after each task, `on_poll(tasks)` twice a second with those that run. The first error ends
+    all workers and is raised: ValueError and OSError with their line, others as RuntimeError with the worker's
+    traceback. A worker that dies (killed for memory) raises ChildProcessError.
     """
     # spawn: a fresh interpreter. fork would copy the threads' locks of this one, and there is a progress bar's thread.
     context = multiprocessing.get_context("spawn")
@@ -225,12 +257,14 @@ def run_local(
             started = context.Process(target=_work, args=(function, theirs), daemon=True)
             started.start()
             theirs.close()
-            first = waiting.pop()
-            ours.send(first)
-            workers[ours] = (started, first)
-        while any(task is not None for _, task in workers.values()):
-            on_poll()
-            for ready in wait([pipe for pipe, (_, task) in workers.items() if task is not None], POLL_SECONDS):
+            workers[ours] = (started, waiting.pop())
+            _send(ours, *workers[ours])
+        next_poll = time.monotonic()
+        while running := {pipe: task for pipe, (_, task) in workers.items() if task is not None}:
+            if time.monotonic() >= next_poll:
+                on_poll(list(running.values()))
+                next_poll = time.monotonic() + POLL_SECONDS
+            for ready in wait(list(running), POLL_SECONDS):
                 assert isinstance(ready, Connection)
                 process, task = workers[ready]
                 assert task is not None
@@ -239,29 +273,44 @@ def run_local(
                 following = waiting.pop() if waiting else None
                 workers[ready] = (process, following)
                 if following is not None:
-                    ready.send(following)
-    finally:
-        for pipe, (process, _) in workers.items():
-            pipe.close()
+                    _send(ready, process, following)
+    except BaseException:
+        for process, _ in workers.values():
             process.terminate()
+        raise
+    finally:
+        for pipe in workers:
+            pipe.close()  # which ends a worker that waits for a task
         for process, _ in workers.values():
             process.join()
+
+
+def _send(pipe: Connection, process: BaseProcess, task: object) -> None:
+    """Nothing; gives a task to a worker."""
+    try:
+        pipe.send(task)
+    except (BrokenPipeError, ConnectionResetError):
+        raise _worker_died(process, task) from None
 
 
 def _receive(pipe: Connection, process: BaseProcess, task: object) -> None:
     """Nothing; the answer of a worker, raised if it is an error."""
     try:
         kind, message = pipe.recv()
-    except EOFError:
-        process.join()
-        raise ChildProcessError(
-            f"a worker ended with exit code {process.exitcode} during {task}; if memory was short, use fewer "
-            "--workers; start again to go on with what is missing"
-        ) from None
+    except (EOFError, ConnectionResetError):
+        raise _worker_died(process, task) from None
     if kind == "user error":
         raise ValueError(message)
     if kind == "our error":
         raise RuntimeError(f"in a worker, during {task}:\n{message}")
+
+
+def _worker_died(process: BaseProcess, task: object) -> ChildProcessError:
+    process.join()
+    return ChildProcessError(
+        f"a worker ended with exit code {process.exitcode} during task {task}; if memory was short, use fewer "
+        "--workers; start again to go on with what is missing"
+    )
 
 
 def _work(function: Callable[[T], None], pipe: Connection) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,10 +18,11 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     final = Path(path)
     temporary = temporary_path(final)
     try:
-        yield temporary
-        sync_file(temporary)
-        os.replace(temporary, final)
-        sync_directory(final.parent)
+        with named_errors(final):
+            yield temporary
+            sync_file(temporary)
+            os.replace(temporary, final)
+            sync_directory(final.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -41,13 +43,14 @@ def atomic_directory(path: Path | str, overwrite: bool = False) -> Iterator[Path
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
-        yield temporary
+        with named_errors(final):
+            yield temporary
         for file in temporary.rglob("*"):
             if file.is_file():
                 sync_file(file)
         if final.exists():
             # A rename replaces an empty directory only, so the old content moves aside first and is deleted last.
-            old = final.absolute().with_name(f".{final.name}.{os.getpid()}.old")
+            old = temporary.with_suffix(".old")
             os.replace(final, old)
             os.replace(temporary, final)
             shutil.rmtree(old)
@@ -70,8 +73,8 @@ def named_errors(path: Path | str) -> Iterator[None]:
 
 
 def temporary_path(path: Path) -> Path:
-    """A hidden name beside `path`, of this process alone."""
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """A hidden name beside `path`, of this process alone, on a disk that other machines may share."""
+    return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
 
 
 def sync_file(path: Path) -> None:

@@ -23,7 +23,7 @@ LOCAL_URL = re.compile(r"(file|local)://")
 GLOB_CHARACTERS = re.compile(r"[*?\[]")
 # Files up to this size are known by their content, so that a copy or a touched file is the same input; larger ones by
 # size and time of change, because reading a corpus twice is too slow.
-MAX_HASHED_BYTES = 64 << 20
+MAX_HASHED_BYTES = 1 << 20
 # What tells one version of a remote file from another, by the names that the file systems of fsspec give it.
 VERSION_KEYS = ("ETag", "etag", "xet_hash", "blob_id", "sha", "md5Hash", "Content-MD5", "CRC", "Last-Modified")
 TIME_KEYS = ("LastModified", "last_modified", "mtime", "updated", "created")

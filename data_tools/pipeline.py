@@ -33,6 +33,8 @@ from data_tools.steps import (
 )
 from data_tools.tokenizer import PieceEncoder
 
+MAX_NAMED = 3  # files in a message
+
 
 def make_stages(plan: Plan, corpus: Corpus, shard_tokens: int) -> list[Stage]:
     """The stages that make the data directory of a plan, in order."""
@@ -98,12 +100,8 @@ def finish(plan: Plan, is_deduplicated: bool) -> None:
                     moves.append((directory / info.prefix, plan.output / prefix))
                     renamed[language] = replace(info, prefix=prefix)
                 shards[name].append(renamed)
-    for name in plan.names:
-        if not train[name]:
-            sources = ", ".join(path for task in plan.tasks if task.input.name == name for path in task.input.paths)
-            reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(dropped[name].items()))
-            why = f" (left out: {reasons})" if reasons else ""
-            raise ValueError(f"{name}: not one sentence in {sources}{why}; leave the language out or give it text")
+    if problems := [nothing_in(plan, name, dropped[name], valid[name]) for name in plan.names if not train[name]]:
+        raise ValueError("; ".join(problems))
     rename_shards(moves)
     encoder = PieceEncoder(plan.output / TOKENIZER_NAME)
     Manifest(
@@ -115,6 +113,21 @@ def finish(plan: Plan, is_deduplicated: bool) -> None:
         dropped={name: dict(counts) for name, counts in dropped.items() if counts},
         words={name: dict(counts) for name, counts in words.items()},
     ).save(plan.output)
+
+
+def nothing_in(plan: Plan, name: str, dropped: Counter[str], valid: list[dict[str, ShardInfo]]) -> str:
+    """What to say of a language or pair that has nothing to train on."""
+    sources = [path for task in plan.tasks if task.input.name == name for path in task.input.paths]
+    sources = list(dict.fromkeys(sources))
+    more = f" and {len(sources) - MAX_NAMED:,} more" if len(sources) > MAX_NAMED else ""
+    left_out = [f"{count:,} {reason}" for reason, count in sorted(dropped.items())]
+    if valid:
+        left_out.append(f"{sum(next(iter(sides.values())).num_sequences for sides in valid):,} held out")
+    why = f" (left out: {', '.join(left_out)})" if left_out else ""
+    return (
+        f"{name}: not one sentence to train on in {', '.join(sources[:MAX_NAMED])}{more}{why}; "
+        "leave the language out or give it text"
+    )
 
 
 def rename_shards(moves: list[tuple[Path, Path]]) -> None:

@@ -13,6 +13,7 @@ import json
 import os
 from collections import Counter
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -82,12 +83,12 @@ class Plan:
     # Everything beside the tasks that the finished directory depends on.
     settings: dict[str, Any]
 
-    @property
+    @cached_property
     def key(self) -> str:
         """What stands for all that goes into the finished directory."""
         return _key([self.settings, [task.key for task in self.tasks]])
 
-    @property
+    @cached_property
     def names(self) -> list[str]:
         """`mono/de`, `parallel/de-en`, …, each once, in order."""
         return list(dict.fromkeys(task.input.name for task in self.tasks))
@@ -166,7 +167,8 @@ def plan_of(output: Path) -> Plan | None:
     """
     if (output / PLAN_NAME).exists():
         return Plan.load(output)
-    if output.exists() and (not output.is_dir() or any(name != LOCK_NAME for name in os.listdir(output))):
+    # A run that was killed while it wrote its plan has left a lock and files under temporary names.
+    if output.exists() and (not output.is_dir() or any(not name.startswith(".") for name in os.listdir(output))):
         raise ValueError(f"{output}: exists and was not made by data_tools.prepare; choose another output")
     return None
 

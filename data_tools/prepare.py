@@ -10,8 +10,8 @@ executor of datatrove runs those that are not done yet (data_tools.executors):
     DATA/mono/de/00000.{bin,idx}, DATA/parallel/de-en/00000.{de,en}.{bin,idx}, DATA/valid/… of the same form
     DATA/manifest.json      written last
 
-A run that was killed goes on with what is missing. All bytes depend on text, tokenizer and settings only, not on
-executor, number of workers or on who was killed when.
+A run that was killed goes on with what is missing. All bytes depend on text (of plan.json on its paths too), tokenizer
+and settings only, not on executor, number of workers or on who was killed when.
 """
 
 import argparse
@@ -34,10 +34,17 @@ from data_tools.files import atomic_directory
 from data_tools.manifest import MANIFEST_NAME, Manifest
 from data_tools.pipeline import make_stages, remove_work
 from data_tools.plan import LOCK_NAME, LOGS_NAME, TOKENIZER_NAME, WORK_NAME, Plan, make_plan, plan_of
-from data_tools.tokenizer import PieceEncoder
+from data_tools.tokenizer import MODEL_FILE, PieceEncoder
 
-# A tokenizer may lie in the directory of a whole model, whose weights are no business of a data directory.
-WEIGHT_PATTERNS = ("*.safetensors", "*.bin", "*.pt", "*.h5", "*.msgpack", "*.onnx", "onnx", ".git", ".cache")
+# A tokenizer may lie in the directory of a whole model, or of a whole project: these are the files that belong to it.
+TOKENIZER_FILES = (
+    MODEL_FILE,
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+)
 DEFAULT_SHARD_TOKENS = 100_000_000
 DEFAULT_MEMORY_GB = 2
 FINAL_NAMES = ("mono", "parallel", "valid")
@@ -63,6 +70,7 @@ def begin(plan: Plan, corpus: Corpus, tokenizer_sha256: str) -> None:
     Raises ValueError if shards of another plan have their final names already.
     """
     begun = plan_of(plan.output)
+    remove_left_overs(plan)
     if begun is not None and begun.key != plan.key and any((plan.output / name).exists() for name in FINAL_NAMES):
         raise ValueError(
             f"{plan.output}: made from another corpus, tokenizer or settings (see {plan.output}/plan.json); "
@@ -72,13 +80,24 @@ def begin(plan: Plan, corpus: Corpus, tokenizer_sha256: str) -> None:
     tokenizer = plan.output / TOKENIZER_NAME
     if not tokenizer.exists() or PieceEncoder(tokenizer).tokenizer_sha256 != tokenizer_sha256:
         with atomic_directory(tokenizer, overwrite=True) as temporary:
-            ignored = shutil.ignore_patterns(*WEIGHT_PATTERNS)
-            shutil.copytree(corpus.tokenizer, temporary, ignore=ignored, dirs_exist_ok=True)
-    # What an earlier corpus has left and this one has no use for.
-    useful = {plan.work, *map(plan.directory, plan.tasks)}
-    for left_over in [*(plan.output / WORK_NAME).glob("*"), *(plan.output / WORK_NAME).glob("tasks/*")]:
-        if left_over not in useful and left_over.name != "tasks":
-            shutil.rmtree(left_over)
+            for name in TOKENIZER_FILES:
+                if (corpus.tokenizer / name).is_file():
+                    shutil.copy(corpus.tokenizer / name, temporary / name)
+
+
+def remove_left_overs(plan: Plan) -> None:
+    """Nothing; removes what kills have left under temporary names, and what only earlier plans have a use for.
+
+    Marks of finished tasks go before the tasks that they stand for.
+    """
+    for left_over in plan.output.glob(".*.*"):
+        if left_over.name.endswith((".tmp", ".old")):
+            shutil.rmtree(left_over) if left_over.is_dir() else left_over.unlink()
+    useful = {plan.logs, plan.work, plan.output / WORK_NAME / "tasks", *map(plan.directory, plan.tasks)}
+    for pattern in (f"{LOGS_NAME}/*", f"{WORK_NAME}/*", f"{WORK_NAME}/tasks/*"):
+        for left_over in plan.output.glob(pattern):
+            if left_over not in useful:
+                shutil.rmtree(left_over)
 
 
 def prepare(corpus: Corpus, output: Path, shard_tokens: int, run: RunStages) -> bool:
@@ -86,16 +105,23 @@ def prepare(corpus: Corpus, output: Path, shard_tokens: int, run: RunStages) -> 
     output = output.absolute()
     encoder = PieceEncoder(corpus.tokenizer)
     plan = make_plan(corpus, output, encoder.tokenizer_sha256, shard_tokens)
-    plan_of(output)  # refuses a foreign directory before anything is written to it
+    if is_finished(plan):  # perhaps on a disk that cannot be written to
+        if (output / WORK_NAME).exists():  # Slurm's jobs are done, or the last run was killed at its very end
+            with locked(output):
+                remove_work(output)
+        return False
     with locked(output):
-        begun = plan_of(output)
-        is_finished = (output / MANIFEST_NAME).exists() and begun is not None and begun.key == plan.key
-        if not is_finished:
-            begin(plan, corpus, encoder.tokenizer_sha256)
-            run(make_stages(plan, corpus, shard_tokens), plan.logs)
-        if (output / MANIFEST_NAME).exists():
+        begin(plan, corpus, encoder.tokenizer_sha256)
+        run(make_stages(plan, corpus, shard_tokens), plan.logs)
+        if is_finished(plan):
             remove_work(output)
-    return not is_finished
+    return True
+
+
+def is_finished(plan: Plan) -> bool:
+    """Whether the directory holds what the plan asks for; raises ValueError for a directory with other content."""
+    begun = plan_of(plan.output)
+    return begun is not None and begun.key == plan.key and (plan.output / MANIFEST_NAME).exists()
 
 
 def executor_of(options: argparse.Namespace) -> RunStages:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import lru_cache
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +21,7 @@ from datatrove.pipeline.base import PipelineStep
 
 from data_tools.batches import Split, TextBatch, TokenBatch
 from data_tools.filters import Filters, TextFilter, TokenFilter
+from data_tools.passages import passage_ends
 from data_tools.plan import RESULT_NAME, TOKENIZER_NAME, Plan, PlannedTask, TaskResult
 from data_tools.readers import InputReader
 from data_tools.shard_series import ShardSeries
@@ -32,6 +33,7 @@ PROGRESS_NAME = "progress"
 PROGRESS_SECONDS = 0.5
 BATCH_CHARACTERS = 1 << 20  # encoded at once: large enough that calls cost nothing, small enough for little memory
 HASH_BITS = 64
+MAX_DOCUMENT_LINES = 256  # what is longer is no document, or long enough for passages to stand alone
 
 
 class PlanStep(PipelineStep):
@@ -139,7 +141,8 @@ class HoldOut(PlanStep):
     """Puts a share of the documents and pairs into the split `valid`, by a hash of their text.
 
     A document's lot depends on nothing but itself, so that it never moves when the corpus grows, is shuffled, filtered
-    or tokenised otherwise, and all copies of it share it. Copies that differ in Unicode form or white space do too.
+    or tokenised otherwise, and all copies of it share it. Copies that differ in Unicode form or white space do too. Of
+    text without documents, and of very long ones, passages are held out.
     """
 
     name = "hold out"
@@ -152,20 +155,32 @@ class HoldOut(PlanStep):
         """Batches of one split each, cut where the split changes."""
         limit = int(self.share * (1 << HASH_BITS))
         for batch in data:
-            held_out = [text_hash(document) < limit for document in batch.documents()]
-            if not any(held_out):
+            pieces = list(draw_lots(batch, limit))
+            if not any(is_held_out for _, is_held_out in pieces):
                 yield batch
                 continue
             dropped = batch.dropped
-            start = first = 0
-            for is_held_out, group in groupby(held_out):
-                last = first + len(list(group))
-                stop = int(batch.document_ends[last - 1])
-                sides = tuple(side[start:stop] for side in batch.sides)
+            start = 0
+            for is_held_out, group in groupby(pieces, key=lambda piece: piece[1]):
+                ends = np.array([end for end, _ in group])
+                sides = tuple(side[start : ends[-1]] for side in batch.sides)
                 split: Split = "valid" if is_held_out else "train"
-                yield TextBatch(sides, batch.document_ends[first:last] - start, dropped, split)
+                yield TextBatch(sides, ends - start, dropped, split)
                 dropped = Counter()  # counted with the first piece
-                start, first = stop, last
+                start = int(ends[-1])
+
+
+def draw_lots(batch: TextBatch, limit: int) -> Iterator[tuple[int, bool]]:
+    """(end, whether it is held out) of each document of a batch, or of each piece of a long one that shares a lot."""
+    start = 0
+    for document in batch.documents():
+        lines = document[0]
+        ends = [len(lines)] if len(lines) <= MAX_DOCUMENT_LINES else passage_ends(lines)
+        bounds = pairwise([0, *ends])
+        lots = ((stop, text_hash(tuple(side[begin:stop] for side in document)) < limit) for begin, stop in bounds)
+        for is_held_out, group in groupby(lots, key=lambda lot: lot[1]):
+            yield start + max(stop for stop, _ in group), is_held_out
+        start += len(lines)
 
 
 def text_hash(document: tuple[list[str], ...]) -> int:

@@ -39,7 +39,7 @@ def verify(data_dir: Path, manifest: Manifest, num_workers: int) -> list[str]:
             for number, sides in enumerate(shards)
         ]
         bar = progress.add_task("verifying", total=len(checks), unit="shards")
-        run_local(check_shard, checks, num_workers, on_done=lambda _: progress.advance(bar), on_poll=lambda: None)
+        run_local(check_shard, checks, num_workers, on_done=lambda _: progress.advance(bar), on_poll=lambda _: None)
         problems = [line for check in checks for line in check.report.read_text(encoding="utf-8").splitlines()]
     return [*tokenizer_problems(data_dir, manifest), *problems]
 

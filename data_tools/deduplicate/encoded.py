@@ -8,7 +8,7 @@ import numpy as np
 
 from data_tools.shards import Shard
 
-# Where a unit stands in both, the first stays: so no held-out sentence is trained on.
+# Where a unit stands in both, the first stays, so that it is not trained on.
 SPLITS = ("valid", "train")
 
 

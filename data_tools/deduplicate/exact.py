@@ -1,7 +1,8 @@
 """Equal units of a language or pair: of those with the same ids, the first one stays.
 
-First in this order: held-out units before those for training, then by task, shard and position. So no held-out
-sentence is trained on. All files lie in WORK, a directory of that language or pair alone:
+First in this order: held-out units before those for training, then by task, shard and position. So no held-out unit of
+the language or pair is trained on; others are not looked at. All files lie in WORK, a directory of that language or
+pair alone:
 
     signatures/train.000007.00001    write_signatures, one task of encoding (here 7, shard 1)
     duplicates/00000                 find_duplicates, one bucket: an equal part of the range of hashes

@@ -1,10 +1,13 @@
 """Deduplication as stages of the data pipeline, between encoding and the manifest.
 
 minhash signatures (a task of encoding each) → matches (language, bucket) → clusters (language)
-signatures (a task of encoding each) → duplicates (language or pair, bucket)
+signatures (a task of encoding each) → duplicates (language or pair, range of hashes)
 rewrite (a task of encoding each)
 """
 
+import glob
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from data_tools.deduplicate.encoded import EncodedTask
@@ -14,23 +17,49 @@ from data_tools.deduplicate.rewrite import rewrite_task
 from data_tools.deduplicate.settings import Deduplication, MinhashSettings
 from data_tools.executors import Stage
 from data_tools.plan import RESULT_NAME, Plan, PlannedTask, TaskResult
-from data_tools.steps import PlanStep
+from data_tools.steps import PlanStep, load_plan
 
-# A bucket of hashes is what one task holds in memory: 40 bytes for each sentence, so for this much text of short
-# sentences, four times compressed, 300 MB.
-BUCKET_BYTES = 64 << 20
-BUCKETS_OF_UNKNOWN_SIZE = 64
+# Text for each task that looks for duplicates, so that there are enough of them to share the work.
+RANGE_BYTES = 1 << 30
+RANGES_OF_UNKNOWN_SIZE = 16
+# What such a task holds in memory at once: 40 bytes for each, 320 MB.
+BUCKET_UNITS = 8_000_000
 
 
-def num_buckets(plan: Plan, name: str) -> int:
-    """Into how many buckets the hashes of a language or pair are divided."""
+def num_ranges(plan: Plan, name: str) -> int:
+    """Over how many tasks the search for duplicates of a language or pair is spread: known before there are any."""
     inputs = [task for task in plan.tasks if task.input.name == name]
-    known = 1 + sum(task.num_bytes for task in inputs) // BUCKET_BYTES
-    return max(known, BUCKETS_OF_UNKNOWN_SIZE) if any(task.num_bytes == 0 for task in inputs) else known
+    known = 1 + sum(task.num_bytes for task in inputs) // RANGE_BYTES
+    return max(known, RANGES_OF_UNKNOWN_SIZE) if any(task.input.format == "hub" for task in inputs) else known
+
+
+@lru_cache(maxsize=1)  # tasks of one language follow each other
+def encoded_tasks(output: Path, plan_key: str, name: str) -> tuple[tuple[EncodedTask, ...], int]:
+    """(the encoded tasks of a language or pair, how many buckets each range of its hashes is divided into)."""
+    plan = load_plan(output, plan_key)
+    tasks, num_units = [], 0
+    for rank, planned in enumerate(plan.tasks):
+        if planned.input.name == name:
+            result = TaskResult.load(plan.directory(planned))
+            tasks.append(encoded_task(rank, planned, plan.directory(planned), result))
+            num_units += sum(next(iter(sides.values())).num_sequences for sides in [*result.train, *result.valid])
+    return tuple(tasks), 1 + num_units // (BUCKET_UNITS * num_ranges(plan, name))
+
+
+def encoded_task(rank: int, planned: PlannedTask, directory: Path, result: TaskResult) -> EncodedTask:
+    """What deduplication needs to know of task `rank`."""
+    first = planned.input.languages[0]
+    side = "" if len(planned.input.languages) == 1 else f".{first}"
+    train, valid = (
+        tuple(sides[first].prefix.removesuffix(side) for sides in shards) for shards in (result.train, result.valid)
+    )
+    return EncodedTask(rank, planned.input.name, planned.input.languages, directory, train, valid)
 
 
 def deduplication_stages(plan: Plan, settings: Deduplication) -> list[Stage]:
     """The stages that `settings` asks for, in order; none if it asks for nothing."""
+    if settings.minhash and glob.has_magic(str(plan.output)):
+        raise ValueError(f"{plan.output}: datatrove takes *, ? and [ for patterns; for minhash choose another output")
     stages = []
     names = [name for name in plan.names if name.startswith("mono/")]
     if settings.minhash and names:
@@ -42,10 +71,10 @@ def deduplication_stages(plan: Plan, settings: Deduplication) -> list[Stage]:
             Stage("minhash clusters", [Clusters(plan, settings.minhash, names)], len(names)),
         ]
     if settings.exact:
-        buckets = [(name, bucket) for name in plan.names for bucket in range(num_buckets(plan, name))]
+        ranges = [(name, number) for name in plan.names for number in range(num_ranges(plan, name))]
         stages += [
             Stage("signatures", [Signatures(plan, settings)], len(plan.tasks)),
-            Stage("duplicates", [Duplicates(plan, buckets)], len(buckets)),
+            Stage("duplicates", [Duplicates(plan, ranges)], len(ranges)),
         ]
     if settings.exact or (settings.minhash and names):
         stages.append(Stage("rewrite", [Rewrite(plan, settings)], len(plan.tasks)))
@@ -57,22 +86,16 @@ class DeduplicationStep(PlanStep):
 
     def encoded(self, rank: int) -> EncodedTask:
         """The shards of task `rank`."""
-        task, directory = self.task(rank), self.plan.directory(self.task(rank))
-        result = TaskResult.load(directory)
-        prefixes = {
-            split: tuple(next(iter(sides.values())).prefix.removesuffix(_side_of(task, sides)) for sides in shards)
-            for split, shards in (("train", result.train), ("valid", result.valid))
-        }
-        return EncodedTask(rank, task.input.name, task.input.languages, directory, **prefixes)
+        planned, directory = self.task(rank), self.plan.directory(self.task(rank))
+        return encoded_task(rank, planned, directory, TaskResult.load(directory))
 
-    def encoded_of(self, name: str) -> list[EncodedTask]:
+    def encoded_of(self, name: str) -> tuple[EncodedTask, ...]:
         """The shards of all tasks of a language or pair."""
-        return [self.encoded(rank) for rank, task in enumerate(self.plan.tasks) if task.input.name == name]
+        return encoded_tasks(self.output, self.plan_key, name)[0]
 
-
-def _side_of(task: PlannedTask, sides: dict[str, Any]) -> str:
-    """What the prefix of the first side of a pair ends with."""
-    return "" if len(task.input.languages) == 1 else f".{next(iter(sides))}"
+    def buckets_of_range(self, name: str) -> int:
+        """How many buckets each range of the hashes of a language or pair is divided into."""
+        return encoded_tasks(self.output, self.plan_key, name)[1]
 
 
 class DocumentSignatures(DeduplicationStep):
@@ -135,17 +158,20 @@ class Signatures(DeduplicationStep):
 
 
 class Duplicates(DeduplicationStep):
-    """The repeated units of one bucket; rank r is bucket `buckets[r]` of a language or pair."""
+    """The repeated units of one range of hashes, bucket by bucket; rank r is `ranges[r]` of a language or pair."""
 
     name = "duplicates"
 
-    def __init__(self, plan: Plan, buckets: list[tuple[str, int]]) -> None:
+    def __init__(self, plan: Plan, ranges: list[tuple[str, int]]) -> None:
         super().__init__(plan)
-        self.buckets = buckets
+        self.ranges = ranges
 
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> None:
-        name, bucket = self.buckets[rank]
-        find_duplicates(self.encoded_of(name), self.plan.work / name, bucket, num_buckets(self.plan, name))
+        name, number = self.ranges[rank]
+        per_range = self.buckets_of_range(name)
+        num_buckets = per_range * num_ranges(self.plan, name)
+        for bucket in range(number * per_range, (number + 1) * per_range):
+            find_duplicates(self.encoded_of(name), self.plan.work / name, bucket, num_buckets)
 
 
 class Rewrite(DeduplicationStep):
@@ -163,7 +189,7 @@ class Rewrite(DeduplicationStep):
         if (output / RESULT_NAME).exists():
             return
         task = self.encoded(rank)
-        buckets = num_buckets(plan, task.name)
+        buckets = self.buckets_of_range(task.name) * num_ranges(plan, task.name) if self.settings.exact else 0
         rewritten = rewrite_task(task, plan.work / task.name, self.settings, buckets, output, self.encoder.starts_word)
         dropped = TaskResult.load(plan.directory(planned)).dropped | rewritten.dropped
         result = TaskResult(rewritten.shards["train"], rewritten.shards["valid"], dropped, rewritten.words)

@@ -9,6 +9,7 @@ from typing import IO
 
 from data_tools.inputs import Part
 from data_tools.locations import can_seek, open_binary, size_of_file
+from data_tools.passages import ends_passage
 from data_tools.text_lines import MAX_LINE_BYTES, compressed_suffix
 
 MAX_SEARCH_BYTES = 1 << 20  # for the end of a document
@@ -28,8 +29,8 @@ def cut_file(path: str, max_bytes: int) -> list[Part | None]:
 def find_border(path: str, offset: int, between_documents: bool) -> int:
     """The byte at which the lines that belong to `offset` begin: the first that is the beginning of a line.
 
-    With `between_documents` rather the first after a blank line, if it comes within MAX_SEARCH_BYTES of that line, or
-    else the document is cut there.
+    With `between_documents` rather the first after a blank line, if it comes within MAX_SEARCH_BYTES of that line; else
+    the document is cut at the first end of a passage, if there is one within that distance.
     """
     if offset == 0:
         return 0
@@ -40,11 +41,17 @@ def find_border(path: str, offset: int, between_documents: bool) -> int:
 
 
 def _document_end(file: IO[bytes], line_start: int) -> int:
-    """The byte after the next blank line or the end of the file; `line_start`, where `file` stands, if both are far."""
+    """The byte after the next blank line, the end of the file, or a passage if both are far.
+
+    It is `line_start`, where `file` stands, if all are.
+    """
     position = line_start
+    passage_end = None
     while position < line_start + MAX_SEARCH_BYTES:
         line = file.readline(MAX_SEARCH_BYTES)
         position += len(line)
         if len(line) < MAX_SEARCH_BYTES and not line.decode("utf-8", errors="replace").strip():
             return position
-    return line_start
+        if passage_end is None and ends_passage(line.removesuffix(b"\n").removesuffix(b"\r")):
+            passage_end = position
+    return line_start if passage_end is None else passage_end

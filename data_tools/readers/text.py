@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from itertools import zip_longest
 
 from data_tools.inputs import Input, Part
+from data_tools.passages import ends_passage
 from data_tools.readers.borders import cut_file, find_border
 from data_tools.readers.source import MAX_DOCUMENT_CHARACTERS, Source
 from data_tools.text_lines import TextLines, open_text
@@ -44,10 +45,12 @@ class TextSource(LineSource):
         for line in self.lines:
             if line and not line.isspace():
                 size += len(line)
-                if size > MAX_DOCUMENT_CHARACTERS and document:
-                    yield document
-                    document, size = [], len(line)
                 document.append(line)
+                if size > MAX_DOCUMENT_CHARACTERS and (
+                    ends_passage(line.encode()) or size > 2 * MAX_DOCUMENT_CHARACTERS
+                ):
+                    yield document
+                    document, size = [], 0
             elif document:
                 yield document
                 document, size = [], 0

@@ -55,7 +55,7 @@ def test_workers_end_when_the_main_process_is_killed(environment: dict[str, str]
 import multiprocessing, time
 from data_tools.executors import run_local
 if __name__ == "__main__":
-    tell = lambda: print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+    tell = lambda tasks: print(*(child.pid for child in multiprocessing.active_children()), flush=True)
     run_local(time.sleep, [60, 60], 2, lambda task: None, tell)
 """
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=environment)

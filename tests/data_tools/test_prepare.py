@@ -1,3 +1,4 @@
+import errno
 import gzip
 import os
 import shutil
@@ -6,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from data_tools.corpus import Corpus
 from data_tools.executors import Stage, run_locally
 from data_tools.manifest import Manifest
 from data_tools.prepare import prepare
-from data_tools.shards import Shard
+from data_tools.shards import Shard, ShardWriter
 
 MODULE = "data_tools.prepare"
 
@@ -170,6 +172,78 @@ def _results(data: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in (data / ".work").rglob("result.json")}
 
 
+def test_going_back_to_an_earlier_corpus(tmp_path: Path, corpus_file: Path) -> None:
+    """A is killed, B begun and killed, A begun again: marks of finished tasks do not outlive what they stand for."""
+    first = corpus_file.read_text()
+    second = first + "\n        filters: {digits: 0.9}\n"
+
+    def stop_early(stages: Sequence[Stage], logs: Path) -> None:
+        run_locally([replace(stages[0], num_tasks=2)], logs, num_workers=1)
+        raise KeyboardInterrupt
+
+    for text in (first, second):
+        corpus_file.write_text(text)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(Corpus.load(corpus_file), tmp_path / "data", 1500, stop_early)
+    corpus_file.write_text(first)
+    _prepare(corpus_file, tmp_path / "data")
+    _prepare(corpus_file, tmp_path / "undisturbed")
+    assert _content(tmp_path / "data") == _content(tmp_path / "undisturbed")
+
+
+def test_what_kills_have_left_is_removed(tmp_path: Path, corpus_file: Path) -> None:
+    data = tmp_path / "data"
+    (data / ".tokenizer.host.12.tmp").mkdir(parents=True)
+    for name in (".plan.json.host.12.tmp", ".manifest.json.host.12.tmp", ".lock"):
+        (data / name).touch()
+    _prepare(corpus_file, data)
+    _prepare(corpus_file, tmp_path / "undisturbed")
+    assert _content(data) == _content(tmp_path / "undisturbed")
+
+
+def test_a_tokenizer_beside_the_output(tmp_path: Path, corpus_file: Path, tokenizer_dir: Path) -> None:
+    shutil.copytree(tokenizer_dir, tmp_path, dirs_exist_ok=True)
+    corpus_file.write_text(corpus_file.read_text().replace(str(tokenizer_dir), "."))
+    _prepare(corpus_file, tmp_path / "data")
+    assert _content(tmp_path / "data" / "tokenizer") == _content(tokenizer_dir)
+
+
+def test_a_full_disk_and_a_target_that_cannot_be_written(
+    tmp_path: Path, corpus_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The work that is done stays, and the next run ends in the same bytes."""
+    write = ShardWriter._flush
+    written = []
+
+    def is_full(writer: ShardWriter) -> None:
+        written.append(writer)
+        if len(written) == 5:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(writer)
+
+    monkeypatch.setattr(ShardWriter, "_flush", is_full)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        prepare(Corpus.load(corpus_file), tmp_path / "data", 1500, _run_here)
+    assert str(tmp_path / "data") in str(caught.value.filename)
+    monkeypatch.undo()
+    assert _results(tmp_path / "data")
+    _prepare(corpus_file, tmp_path / "data")
+    _prepare(corpus_file, tmp_path / "undisturbed")
+    assert _content(tmp_path / "data") == _content(tmp_path / "undisturbed")
+    with pytest.raises(OSError, match="text/pair0.de"):
+        _prepare(corpus_file, tmp_path / "text" / "pair0.de" / "data")
+
+
+def test_a_language_without_anything_to_train_on(tmp_path: Path, corpus_file: Path) -> None:
+    corpus_file.write_text(corpus_file.read_text() + "\n        filters: {length: {min: 1000}}\n")
+    with pytest.raises(ValueError) as caught:
+        _prepare(corpus_file, tmp_path / "data")
+    for name in ("mono/de", "mono/ru", "parallel/de-ru"):
+        assert f"{name}: not one sentence to train on" in str(caught.value)
+    assert "300 too_short" in str(caught.value)
+    assert not (tmp_path / "data" / "mono").exists()
+
+
 def test_another_plan_needs_another_output(tmp_path: Path, corpus_file: Path) -> None:
     _prepare(corpus_file, tmp_path / "data")
     content = _content(tmp_path / "data")
@@ -215,7 +289,7 @@ def test_bad_input(tmp_path: Path, corpus_file: Path, run_module: Callable, asse
     assert_one_line_error(run(), "mono1.ru.gz", "cut short")
     for path in (tmp_path / "text").glob("mono*.ru.gz"):
         path.write_bytes(gzip.compress(b"\n \n"))
-    assert_one_line_error(run(), "mono/ru: not one sentence in")
+    assert_one_line_error(run(), "mono/ru: not one sentence to train on in")
     assert_one_line_error(run_module(MODULE, tmp_path / "none.yaml", "--output", tmp_path / "x"), "none.yaml")
     assert_one_line_error(run_module(MODULE, corpus_file, "--output", tmp_path / "x", "--workers", "0"), "--workers 0")
     assert not (tmp_path / "data" / "manifest.json").exists()

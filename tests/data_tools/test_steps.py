@@ -52,6 +52,25 @@ def test_a_share_of_the_documents_is_held_out() -> None:
     assert abs(held_out / len(lines) - 0.1) < 4 * (0.1 * 0.9 / len(lines)) ** 0.5
 
 
+def test_passages_of_text_without_documents_keep_their_lots() -> None:
+    """However much text is put in front of it, and wherever it is cut."""
+
+    def held_out(lines: list[str]) -> set[str]:
+        batch = TextBatch((lines,), np.array([len(lines)]))
+        return {
+            line for piece in HoldOut(NO_PLAN, 0.1).run([batch]) if piece.split == "valid" for line in piece.sides[0]
+        }
+
+    lines = [f"line {i} of a text without an end" for i in range(20_000)]
+    before = held_out(lines)
+    assert 0.05 < len(before) / len(lines) < 0.15
+    after = held_out([f"something new {i}" for i in range(777)] + lines)
+    # Only the passage at the seam may change: what is new has become a part of it.
+    assert len(before - after) + len({line for line in after - before if line.startswith("line")}) < 200
+    pieces = HoldOut(NO_PLAN, 0.1).run([TextBatch((lines,), np.array([len(lines)]))])
+    assert [line for piece in pieces for line in piece.sides[0]] == lines
+
+
 def test_the_lot_of_a_text_does_not_depend_on_its_form() -> None:
     assert text_hash((["é  à", " b"],)) == text_hash((["e\u0301 a\u0300", "b "],))
     assert text_hash((["é"],)) != text_hash((["e"],))
