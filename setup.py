@@ -57,6 +57,7 @@ setup(
             "hypothesis>=6",  # properties of shards, batches and sampling
             "megatron-core>=0.12",  # reads our shards, and writes the same bytes
             "ray>=2.40",  # prepare --executor ray
+            "psutil>=5.9",  # the processes of a launcher, to kill some
         ],
         "dev": [
             "ruff>=0.8",  # lint and format

@@ -1,8 +1,9 @@
-"""Forward and backward time of plain attention against SDPA, side by side in one process.
+"""Plain attention against SDPA: forward and backward with dropout, and forward alone, side by side in one process.
 
     python benchmarks/attention.py [--threads 1] [--repeats 7]
 
-The choice in veco/attention.py (`trains_faster_eagerly`) rests on these ratios: run it again on a new machine or torch.
+The choice in veco/attention.py (`faster_eagerly`) rests on these ratios: run it again on a new machine or torch. The
+last two shapes are those of decoding: one query, or the beams of a sentence, over cached keys.
 """
 
 from __future__ import annotations
@@ -18,19 +19,33 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from veco.attention import eager_attention
 
-SHAPES = ((64, 4, 48, 32), (96, 4, 48, 64), (48, 4, 96, 64))  # batch, heads, tokens, head width
+# batch, heads, queries, keys, head width
+SHAPES = (
+    (64, 4, 48, 48, 32),
+    (96, 4, 48, 48, 64),
+    (48, 4, 96, 96, 64),
+    (16, 12, 128, 128, 64),
+    (160, 8, 1, 30, 64),
+    (32, 8, 5, 25, 64),
+)
+DROPOUT = 0.1
 
 
-def seconds(attend: Callable[..., Tensor], shape: tuple[int, int, int, int], dtype: torch.dtype) -> tuple[float, float]:
-    """Forward and backward seconds of one call, with the last five positions masked."""
-    batch, heads, tokens, width = shape
-    inputs = [torch.randn(batch, tokens, heads, width, dtype=dtype, requires_grad=True) for _ in range(3)]
-    mask = torch.ones(batch, 1, 1, tokens, dtype=torch.bool)
+def seconds(attend: Callable[..., Tensor], shape: tuple[int, ...], dtype: torch.dtype) -> tuple[float, float]:
+    """Seconds of a training step and of a forward pass alone, with the last five keys masked."""
+    batch, heads, queries, keys, width = shape
+    inputs = [
+        torch.randn(batch, tokens, heads, width, dtype=dtype).transpose(1, 2).contiguous().requires_grad_()
+        for tokens in (queries, keys, keys)
+    ]
+    mask = torch.ones(batch, 1, 1, keys, dtype=torch.bool)
     mask[..., -5:] = False
     start = time.perf_counter()
-    context = attend(*(tensor.transpose(1, 2) for tensor in inputs), attn_mask=mask)
-    middle = time.perf_counter()
+    context = attend(*inputs, attn_mask=mask, dropout_p=DROPOUT)
     context.backward(torch.ones_like(context))
+    middle = time.perf_counter()
+    with torch.no_grad():
+        attend(*inputs, attn_mask=mask)
     return middle - start, time.perf_counter() - middle
 
 
@@ -40,23 +55,19 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7, help="interleaved repeats, of which medians are shown (7)")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    print("dtype      batch x heads x tokens x width   SDPA fwd/bwd ms   plain fwd/bwd ms   SDPA/plain, both together")
+    print(f"{'dtype':<9}  {'batch x heads x queries x keys x width':<38}  {'training, ms':>24}  {'forward, ms':>24}")
+    print(f"{'':<49}" + 2 * f"  {'SDPA':>8}{'plain':>8}{'ratio':>8}")
     for dtype in (torch.bfloat16, torch.float32):
         for shape in SHAPES:
             times: dict[str, list[tuple[float, float]]] = {"sdpa": [], "plain": []}
             for _ in range(arguments.repeats):
                 times["sdpa"].append(seconds(scaled_dot_product_attention, shape, dtype))
                 times["plain"].append(seconds(eager_attention, shape, dtype))
-            sdpa, plain = (
-                [1e3 * statistics.median(pair[part] for pair in times[name]) for part in (0, 1)]
-                for name in ("sdpa", "plain")
-            )
-            name = str(dtype).removeprefix("torch.")
-            sizes = " x ".join(map(str, shape))
-            print(
-                f"{name:<9}  {sizes:<30}  {sdpa[0]:7.1f} /{sdpa[1]:7.1f}  {plain[0]:8.1f} /{plain[1]:7.1f}"
-                f"  {sum(sdpa) / sum(plain):12.2f}"
-            )
+            line = f"{str(dtype).removeprefix('torch.'):<9}  {' x '.join(map(str, shape)):<38}"
+            for part in (0, 1):
+                sdpa, plain = (1e3 * statistics.median(pair[part] for pair in times[name]) for name in times)
+                line += f"  {sdpa:8.2f}{plain:8.2f}{sdpa / plain:8.2f}"
+            print(line)
 
 
 if __name__ == "__main__":

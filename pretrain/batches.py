@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import zlib
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from data_tools.manifest import Manifest
+from data_tools.manifest import Manifest, Split
 from data_tools.shards import Shard, ShardInfo
 from data_tools.tokenizer import BOS_ID, EOS_ID, FIRST_PIECE_ID, PAD_ID
-from pretrain.masking import IGNORED, mask_tokens
+from pretrain.masking import IGNORED, Masking, mask_tokens, next_tokens
 from pretrain.sampling import Schedule, mix, smoothed_probabilities, walk
 
 PAD_TO_MULTIPLE = 8  # rows of a matrix product that vector units like; also fewer distinct shapes
 MONO, BILINGUAL = "mono", "bilingual"
+# A tensor of a batch beside the model's inputs: see `make_batch`.
+SAMPLES = "samples"
+VALIDATION_PAIRS = 16  # in a batch of validation, on whatever number of ranks
+VALIDATION_SEED = 1  # not the run's: runs with different seeds are compared on the same masks
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,16 @@ class PretrainingOptions:
     bilingual_max_length: int
     mono_mask_rate: float
     bilingual_mask_rate: float
+    objective: str = "ca_mlm+tlm"
+    mask_token_share: float = 0.8
+    random_token_share: float = 0.1
+    span_length: float = 0.0
+
+    def masking(self, kind: str, vocab_size: int) -> Masking:
+        """How tokens of a kind of batch are masked; `<mask>` is the last of the vocabulary."""
+        rate = self.mono_mask_rate if kind == MONO else self.bilingual_mask_rate
+        shares = self.mask_token_share, self.random_token_share
+        return Masking(rate, FIRST_PIECE_ID, vocab_size - 1, *shares, self.span_length)
 
 
 class OpenShards(dict[str, Shard]):
@@ -50,38 +65,48 @@ class OpenShards(dict[str, Shard]):
 
 
 class Source(Protocol):
-    """One language's or language pair's samples, numbered; each is (x, y), ids without `<s>` and `</s>`."""
+    """One language's or language pair's samples, numbered; each is (x, y, how many tokens were cut off).
+
+    x and y are ids without `<s>` and `</s>`.
+    """
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]: ...
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, int]: ...
 
 
 class ParallelSource:
-    """The pairs of one language pair: x from its first language, y from its second."""
+    """The pairs of one language pair: x from its first language, y from its second, each cut to `max_tokens`."""
 
-    def __init__(self, shards: OpenShards, pairs: Sequence[dict[str, ShardInfo]], languages: tuple[str, str]) -> None:
+    def __init__(
+        self, shards: OpenShards, pairs: Sequence[dict[str, ShardInfo]], languages: tuple[str, str], max_tokens: int
+    ) -> None:
         self.shards = shards
         self.prefixes = [(pair[languages[0]].prefix, pair[languages[1]].prefix) for pair in pairs]
+        self.max_tokens = max_tokens
         self.ends = list(accumulate(pair[languages[0]].num_sequences for pair in pairs))
 
     def __len__(self) -> int:
         return self.ends[-1]
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, int]:
         which = bisect_right(self.ends, index)
         index -= self.ends[which - 1] if which else 0
-        x_prefix, y_prefix = self.prefixes[which]
-        return self.shards[x_prefix][index], self.shards[y_prefix][index]
+        x, y = (self.shards[prefix][index] for prefix in self.prefixes[which])
+        num_cut = sum(max(0, len(ids) - self.max_tokens) for ids in (x, y))
+        return x[: self.max_tokens], y[: self.max_tokens], num_cut
 
 
 class MonoSource:
-    """Windows of one language's documents, each cut into two adjacent segments x and y.
+    """Windows of one language's documents, each cut into two adjacent segments x and y; nothing is cut off.
 
     Document d of a shard, tokens [a_d, b_d) in it, owns windows number F(d) to F(d+1) with F(d) = d + a_d // W. So it
-    has b_d // W - a_d // W + 1 windows, of equal size up to whole sentences and none larger than W plus the sentence
-    that crosses its end; all windows together hold every sentence; and the number of a shard's windows follows from
-    its header. F grows with d, so a window's document is found by bisection, without a list of samples.
+    has n = b_d // W - a_d // W + 1 of them, of (b_d - a_d) / n < W tokens each up to a sentence's border, and the
+    number of a shard's windows follows from its header. F grows with d, so a window's document is found by bisection,
+    without a list of samples.
+
+    A border between two windows moves to the next sentence if that is near: an eighth of a window is left free for it.
+    Inside a longer sentence it stays where it is.
     """
 
     def __init__(self, shards: OpenShards, infos: Sequence[ShardInfo], segment_tokens: int) -> None:
@@ -89,79 +114,112 @@ class MonoSource:
         self.shards = shards
         self.prefixes = [info.prefix for info in infos]
         self.segment_tokens = segment_tokens
-        # An eighth of x and y together stays free for the sentence that crosses a window's end.
-        self.window_tokens = 2 * segment_tokens - segment_tokens // 4
+        self.free_tokens = segment_tokens // 4
+        self.window_tokens = 2 * segment_tokens - self.free_tokens
         self.ends = list(accumulate(info.num_documents + info.num_tokens // self.window_tokens for info in infos))
 
     def __len__(self) -> int:
         return self.ends[-1]
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, int]:
         which = bisect_right(self.ends, index)
         index -= self.ends[which - 1] if which else 0
-        return self._window(self.shards[self.prefixes[which]], index)
+        return *self._window(self.shards[self.prefixes[which]], index), 0
 
     def _window(self, shard: Shard, index: int) -> tuple[np.ndarray, np.ndarray]:
-        def first_token(sentence: int) -> int:
-            return (
-                shard.num_tokens if sentence == shard.num_sequences else int(shard.offsets[sentence]) // shard.itemsize
-            )
+        def first_token(document: int) -> int:
+            sentence = int(shard.documents[document])
+            is_end = sentence == shard.num_sequences
+            return shard.num_tokens if is_end else int(shard.offsets[sentence]) // shard.itemsize
 
         def first_window(document: int) -> int:
-            return document + first_token(int(shard.documents[document])) // self.window_tokens
+            return document + first_token(document) // self.window_tokens
 
         document = bisect_right(range(shard.num_documents), index, key=first_window) - 1
-        first, last = int(shard.documents[document]), int(shard.documents[document + 1])
-        start, stop = first_token(first), first_token(last)
+        start, stop = first_token(document), first_token(document + 1)
         num_windows = first_window(document + 1) - first_window(document)
         number = index - first_window(document)
+        sentences = shard.offsets[int(shard.documents[document]) : int(shard.documents[document + 1])]
 
-        def boundary(token: int) -> int:
-            """The first sentence that starts at `token` or later."""
-            return first + bisect_right(range(first, last), token - 1, key=first_token)
+        def near_sentence(token: int) -> int:
+            following = int(sentences.searchsorted(token * shard.itemsize))
+            border = stop if following == len(sentences) else int(sentences[following]) // shard.itemsize
+            return border if border - token <= self.free_tokens else token
 
-        length = stop - start
-        from_token, to_token = (start + part * length // num_windows for part in (number, number + 1))
-        begin, end = boundary(from_token), boundary(to_token)
-        if begin == end:  # inside one long sentence, of which an earlier window may only have taken the head
-            to_token = max(to_token, from_token + 1)
-            return split_in_two(
-                shard.tokens[from_token:to_token], np.array([to_token - from_token]), self.segment_tokens
-            )
-        tokens = shard.tokens[first_token(begin) : first_token(end)]
-        return split_in_two(tokens, shard.lengths[begin:end], self.segment_tokens)
+        borders = [start + part * (stop - start) // num_windows for part in (number, number + 1)]
+        begin, end = map(near_sentence, borders)
+        if begin == end:  # of a document so short that a neighbour took all: its tokens come twice
+            begin, end = borders[0], max(borders[1], borders[0] + 1)
+        inside = sentences[sentences.searchsorted(begin * shard.itemsize, "right") :]
+        inside = inside[: inside.searchsorted(end * shard.itemsize)] // shard.itemsize - begin
+        return split_in_two(shard.tokens[begin:end], inside, self.segment_tokens)
 
 
-def split_in_two(tokens: np.ndarray, lengths: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray]:
-    """Adjacent segments x and y of at most `limit` tokens each, from whole sentences of the given lengths.
+def split_in_two(tokens: np.ndarray, borders: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray]:
+    """Adjacent segments x and y of at most `limit` tokens each, of at most twice as many in all.
 
-    They are cut at the sentence end nearest the middle, or in the middle of a sentence where no end leaves both within
-    `limit`. Of more than 2 x `limit` tokens the outer ends are lost, never those where x and y meet.
+    They are cut at that border between sentences, given by the number of tokens before it, which is nearest the middle,
+    or in the middle of a sentence where no border leaves both within `limit`.
     """
+    assert len(tokens) <= 2 * limit, "a window holds what two segments take"
     cut = middle = len(tokens) // 2
-    inner_ends = np.cumsum(lengths[:-1])
-    fitting = inner_ends[(inner_ends <= limit) & (len(tokens) - inner_ends <= limit)]
+    fitting = borders[(borders <= limit) & (len(tokens) - borders <= limit)]
     if len(fitting):
         cut = int(fitting[np.abs(fitting - middle).argmin()])
-    return tokens[:cut][-limit:], tokens[cut:][:limit]
+    return tokens[:cut], tokens[cut:]
+
+
+def open_sources(data_dir: Path, split: Split, options: PretrainingOptions) -> dict[str, dict[str, Source]]:
+    """The sources of a split by kind of batch and by language or pair; those without a sentence are left out."""
+    shards = OpenShards(data_dir)
+    mono: dict[str, Source] = {
+        language: MonoSource(shards, infos, options.mono_max_length - 2)
+        for language, infos in split["mono"].items()
+        if total(infos)
+    }
+    parallel: dict[str, Source] = {}
+    for name, infos in split["parallel"].items():
+        x_language, y_language = name.split("-")
+        if total([info[x_language] for info in infos]):
+            parallel[name] = ParallelSource(shards, infos, (x_language, y_language), options.bilingual_max_length - 2)
+    return {kind: sources for kind, sources in ((MONO, mono), (BILINGUAL, parallel)) if sources}
+
+
+class Sample(NamedTuple):
+    """A pair of ids without `<s>` and `</s>`: where it is from and what decides its masks."""
+
+    group: int  # its language or pair, as an index into `groups`
+    number: int  # in the order of its kind of batch
+    x: np.ndarray
+    y: np.ndarray
+    num_cut: int
+    rng: np.random.Generator
+
+
+def group_names(sources: Mapping[str, Mapping[str, Source]]) -> list[tuple[str, str]]:
+    """(kind of batch, language or pair) of every source, in the order in which batches number them."""
+    return [(kind, name) for kind, of_kind in sources.items() for name in sorted(of_kind)]
 
 
 class KindOfBatch:
     """All sources of one kind (monolingual or bilingual) and the order in which their samples come."""
 
-    def __init__(self, sources: dict[str, Source], sentences: dict[str, int], options: PretrainingOptions, salt: int):
+    def __init__(
+        self, sources: Mapping[str, Source], sentences: Mapping[str, int], options: PretrainingOptions, salt: int
+    ) -> None:
         self.sources = sources
         self.probabilities = smoothed_probabilities(sentences, options.alpha)
         self.key = mix(options.seed, salt)
         self.schedule = Schedule(self.probabilities, self.key)
-        self.salts = {name: number for number, name in enumerate(sorted(sources))}
+        self.numbers = {name: number for number, name in enumerate(sorted(sources))}
 
-    def sample(self, number: int) -> tuple[np.ndarray, np.ndarray, np.random.Generator]:
-        """The `number`-th sample (x, y) of the endless sequence, and the random generator for its masks."""
+    def sample(self, number: int, first_group: int) -> Sample:
+        """The `number`-th sample of the endless sequence; groups are counted from `first_group` on."""
         name, occurrence = self.schedule[number]
         source = self.sources[name]
-        x, y = source[walk(occurrence, len(source), mix(self.key, self.salts[name]))]
-        return x, y, np.random.Generator(np.random.Philox(key=mix(self.key, number)))
+        x, y, num_cut = source[walk(occurrence, len(source), mix(self.key, self.numbers[name]))]
+        rng = np.random.Generator(np.random.Philox(key=mix(self.key, number)))
+        return Sample(first_group + self.numbers[name], number, x, y, num_cut, rng)
 
 
 class PretrainingBatches(Dataset):
@@ -184,28 +242,16 @@ class PretrainingBatches(Dataset):
         """Raises ValueError when a batch does not divide by ranks x accumulation steps, or the corpus is empty."""
         self.options = options
         self.rank, self.world_size, self.accumulation_steps = rank, world_size, accumulation_steps
-        self.mask_id = manifest.vocab_size - 1
-        shards = OpenShards(data_dir)
-        self.kinds: dict[str, KindOfBatch] = {}
-        mono = {
-            lang: MonoSource(shards, infos, options.mono_max_length - 2)
-            for lang, infos in manifest.mono.items()
-            if total(infos)
-        }
-        if mono:
-            sentences = {lang: total(manifest.mono[lang]) for lang in mono}
-            self.kinds[MONO] = KindOfBatch(dict(mono), sentences, options, salt=0)
-        parallel: dict[str, Source] = {}
-        pairs: dict[str, int] = {}
-        for name, infos in manifest.parallel.items():
-            x_language, y_language = name.split("-")
-            if count := total([info[x_language] for info in infos]):
-                parallel[name] = ParallelSource(shards, infos, (x_language, y_language))
-                pairs[name] = count
-        if parallel:
-            self.kinds[BILINGUAL] = KindOfBatch(parallel, pairs, options, salt=1)
-        if not self.kinds:
+        self.vocab_size = manifest.vocab_size
+        sources = open_sources(data_dir, {"mono": manifest.mono, "parallel": manifest.parallel}, options)
+        if not sources:
             raise ValueError(f"{data_dir}: neither monolingual nor parallel sentences; prepare a corpus first")
+        self.groups = group_names(sources)
+        self.kinds: dict[str, KindOfBatch] = {}
+        for salt, kind in enumerate((MONO, BILINGUAL)):
+            if kind in sources:
+                sentences = {name: num_sentences(manifest, kind, name) for name in sources[kind]}
+                self.kinds[kind] = KindOfBatch(sources[kind], sentences, options, salt)
         self.batch_pairs = {MONO: options.mono_batch_pairs, BILINGUAL: options.bilingual_batch_pairs}
         shares = world_size * accumulation_steps
         wrong = [
@@ -222,35 +268,65 @@ class PretrainingBatches(Dataset):
         kinds = list(self.kinds)
         return kinds[step % len(kinds)]
 
-    def __getitem__(self, number: int) -> dict[str, Tensor]:
-        """Tensors that `VecoForPreTraining.forward` takes, int64 (pairs, length), from micro-batch `number`."""
+    def samples_of(self, number: int, rank: int) -> tuple[str, range]:
+        """The kind of micro-batch `number` of a rank, and which samples in the order of that kind it holds."""
         step, accumulation_step = divmod(number, self.accumulation_steps)
         kind = self.kind_of(step)
         micro_pairs = self.batch_pairs[kind] // (self.world_size * self.accumulation_steps)
         first = (step // len(self.kinds)) * self.batch_pairs[kind]
-        first += (accumulation_step * self.world_size + self.rank) * micro_pairs
-        is_mono = kind == MONO
-        rate = self.options.mono_mask_rate if is_mono else self.options.bilingual_mask_rate
-        max_length = self.options.mono_max_length if is_mono else self.options.bilingual_max_length
-        xs: list[tuple[np.ndarray, np.ndarray]] = []
-        ys: list[tuple[np.ndarray, np.ndarray]] = []
-        for sample in range(first, first + micro_pairs):
-            x, y, rng = self.kinds[kind].sample(sample)
-            for ids, rows in ((x, xs), (y, ys)):
-                rows.append(mask_tokens(framed(ids, max_length), rng, rate, FIRST_PIECE_ID, self.mask_id))
-        batch = {
-            "input_ids": pad_rows([ids for ids, _ in xs], PAD_ID),
-            "labels": pad_rows([labels for _, labels in xs], IGNORED),
-            "pair_input_ids": pad_rows([ids for ids, _ in ys], PAD_ID),
-            "pair_labels": pad_rows([labels for _, labels in ys], IGNORED),
-        }
-        if not is_mono:
-            together = [concatenated(x, y) for x, y in zip(xs, ys, strict=True)]
-            batch["tlm_input_ids"] = pad_rows([ids for ids, _ in together], PAD_ID)
-            batch["tlm_labels"] = pad_rows([labels for _, labels in together], IGNORED)
-        for name in [name for name in batch if name.endswith("input_ids")]:
-            batch[name.replace("input_ids", "attention_mask")] = batch[name].ne(PAD_ID).long()
-        return batch
+        first += (accumulation_step * self.world_size + rank) * micro_pairs
+        return kind, range(first, first + micro_pairs)
+
+    def source_of(self, number: int, rank: int) -> str:
+        """The samples of a micro-batch in words: "bilingual samples 96 to 103 (de-en, en-fr)"."""
+        kind, numbers = self.samples_of(number, rank)
+        names = sorted({self.kinds[kind].schedule[i][0] for i in numbers})
+        return f"{kind} samples {numbers[0]:,} to {numbers[-1]:,} ({', '.join(names)})"
+
+    def __getitem__(self, number: int) -> dict[str, Tensor]:
+        """Micro-batch `number` of this rank, as `make_batch` gives it."""
+        kind, numbers = self.samples_of(number, self.rank)
+        first_group = [of for of, _ in self.groups].index(kind)
+        samples = [self.kinds[kind].sample(i, first_group) for i in numbers]
+        return make_batch(kind, samples, self.options, self.vocab_size)
+
+
+class ValidationBatches:
+    """The held-out samples of every language and pair, in batches of one kind and one group, masked once for all.
+
+    Which samples, which masks and which batches is a function of the data alone: not of the run's seed nor its ranks.
+    """
+
+    def __init__(self, data_dir: Path, manifest: Manifest, options: PretrainingOptions, max_batches: int) -> None:
+        """At most `max_batches` of each language and pair."""
+        self.options = options
+        self.vocab_size = manifest.vocab_size
+        self.sources = open_sources(data_dir, manifest.valid, options)
+        self.groups = group_names(self.sources)
+        # By kind: (group, number of the batch in it).
+        self.batches: dict[str, list[tuple[int, int]]] = {kind: [] for kind in self.sources}
+        for group, (kind, name) in enumerate(self.groups):
+            num_batches = min(max_batches, -(-len(self.sources[kind][name]) // VALIDATION_PAIRS))
+            self.batches[kind] += [(group, number) for number in range(num_batches)]
+
+    def batch(self, kind: str, index: int) -> dict[str, Tensor]:
+        """Batch `index` of a kind, as `make_batch` gives it."""
+        group, number = self.batches[kind][index]
+        source, key = self.sources[kind][self.groups[group][1]], mix(VALIDATION_SEED, *self.groups[group][1].encode())
+        samples = []
+        first = number * VALIDATION_PAIRS
+        for sample in range(first, min(first + VALIDATION_PAIRS, len(source))):
+            rng = np.random.Generator(np.random.Philox(key=mix(key, sample)))
+            samples.append(Sample(group, sample, *source[walk(sample, len(source), key)], rng))
+        return make_batch(kind, samples, self.options, self.vocab_size)
+
+
+def num_sentences(manifest: Manifest, kind: str, name: str) -> int:
+    """Sentences of a language, or pairs of a language pair, to train on."""
+    if kind == MONO:
+        return total(manifest.mono[name])
+    language, _ = name.split("-")
+    return total([info[language] for info in manifest.parallel[name]])
 
 
 def total(infos: Sequence[ShardInfo]) -> int:
@@ -258,12 +334,53 @@ def total(infos: Sequence[ShardInfo]) -> int:
     return sum(info.num_sequences for info in infos)
 
 
-def framed(ids: np.ndarray, max_length: int) -> np.ndarray:
-    """`<s> ids </s>`, cut to `max_length` tokens in all."""
-    return np.concatenate(([BOS_ID], ids[: max_length - 2], [EOS_ID])).astype(np.int64)
+Row = tuple[np.ndarray, np.ndarray]  # ids as the model sees them, and labels
 
 
-def concatenated(x: tuple[np.ndarray, np.ndarray], y: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def make_batch(kind: str, samples: Sequence[Sample], options: PretrainingOptions, vocab_size: int) -> dict[str, Tensor]:
+    """Tensors that `VecoForPreTraining.forward` takes, int64 (pairs, length), and SAMPLES, int64 (pairs, 3).
+
+    That holds of each pair its group, the tokens that were cut off, and a digest of what the model sees of it. TLM's
+    tensors are there in bilingual batches if the objective has it.
+    """
+    masking = options.masking(kind, vocab_size)
+    pairs: list[tuple[Row, Row]] = []
+    for sample in samples:
+        rows = []
+        for ids in (framed(sample.x), framed(sample.y)):
+            is_causal = options.objective == "clm"
+            rows.append((ids, next_tokens(ids)) if is_causal else mask_tokens(ids, sample.rng, masking))
+        pairs.append((rows[0], rows[1]))
+    parts = {"": [x for x, _ in pairs], "pair_": [y for _, y in pairs]}
+    if kind == BILINGUAL and options.objective.endswith("+tlm"):
+        parts["tlm_"] = [concatenated(x, y) for x, y in pairs]
+    batch: dict[str, Tensor] = {}
+    for prefix, part in parts.items():
+        batch[f"{prefix}input_ids"] = pad_rows([ids for ids, _ in part], PAD_ID)
+        batch[f"{prefix}labels"] = pad_rows([labels for _, labels in part], IGNORED)
+        batch[f"{prefix}attention_mask"] = batch[f"{prefix}input_ids"].ne(PAD_ID).long()
+    facts = [(s.group, s.num_cut, digest(s, *pair)) for s, pair in zip(samples, pairs, strict=True)]
+    batch[SAMPLES] = torch.tensor(facts, dtype=torch.int64)
+    return batch
+
+
+def digest(sample: Sample, x: Row, y: Row) -> int:
+    """63 bits of a hash of a sample's place in the order and of all that the model sees of it.
+
+    The sum over a global batch is the same for any split over ranks and accumulation steps.
+    """
+    checksum = 0
+    for array in (*x, *y):
+        checksum = zlib.crc32(array.tobytes(), checksum)
+    return mix(sample.group, sample.number, checksum) >> 1
+
+
+def framed(ids: np.ndarray) -> np.ndarray:
+    """`<s> ids </s>`, int64."""
+    return np.concatenate(([BOS_ID], ids, [EOS_ID])).astype(np.int64)
+
+
+def concatenated(x: Row, y: Row) -> Row:
     """(ids, labels) of TLM's `<s> x </s> </s> y </s>` from those of `<s> x </s>` and `<s> y </s>`, masks kept."""
     y_ids, y_labels = y[0].copy(), y[1]
     y_ids[0] = EOS_ID  # XLM-R's separator takes the place of y's <s>

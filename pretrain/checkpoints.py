@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 import json
 import os
 import re
 import shutil
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from data_tools.files import sync_directory, sync_file
-from pretrain.engine import Engine, consolidated_weights
-from pretrain.launch import launched_ranks
+from pretrain.engine import Engine, layout_of
+from pretrain.launch import launched_rank
 from pretrain.recipe import TrainingRecipe, read_yaml, save_recipe
-from veco.heads import VecoWithLMHead
+from pretrain.zero_shards import checkpoint_weights
 
 STATE_FILE = "state.json"
 RECIPE_FILE = "recipe.yaml"
-# Fields that a resumed run may change: where things are, how they are shown and kept, and how long it goes on.
+PARTIAL, DELETED = ".partial", ".deleted"  # endings of directories that a kill may leave behind
+# Fields that a resumed run may change: where things are, how they are shown and kept, how long it goes on, how the work
+# is divided, and what is left out.
 FREE_FIELDS = frozenset(
     [
         "output",
@@ -27,13 +33,27 @@ FREE_FIELDS = frozenset(
         "data",
         "init_from",
         "steps",
+        "engine",
+        "ds_config",
+        "accumulation_steps",
+        "activation_checkpointing",
         "log_every",
         "save_every",
         "keep_checkpoints",
+        "keep_every",
+        "validate_every",
+        "max_time",
+        "skip_sigma",
+        "skip_window",
         "loader_workers",
         "cpu_processes",
+        "validate_batches",
+        "peak_tflops",
+        "wandb_project",
     ]
 )
+# Libraries whose versions a checkpoint notes.
+LIBRARIES = ("torch", "deepspeed", "transformers", "veco")
 
 
 def checkpoints_of(run_dir: Path) -> dict[int, Path]:
@@ -45,11 +65,38 @@ def checkpoints_of(run_dir: Path) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
-def find_checkpoint(run_dir: Path, wanted: str) -> tuple[int, Path] | None:
-    """(step, directory) to go on from: `wanted` is "no", "auto" (the newest) or a step.
+def read_state(checkpoint: Path) -> dict[str, Any]:
+    """What `save_checkpoint` noted. Raises ValueError when it cannot be read."""
+    path = checkpoint / STATE_FILE
+    try:
+        state = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: cannot be read ({error})") from None
+    if not isinstance(state, dict) or not isinstance(state.get("files"), dict):
+        raise ValueError(f"{path}: does not list the files of its checkpoint")
+    return state
 
-    None means to start anew. Raises ValueError for a step that is not there, and for a new start into a run that has
-    checkpoints, which would overwrite them.
+
+def damage(checkpoint: Path) -> str | None:
+    """What is wrong with a checkpoint, None for a sound one: its files must be there, as large as they were written."""
+    try:
+        files = read_state(checkpoint)["files"]
+    except ValueError as error:
+        return str(error)
+    for name, size in files.items():
+        path = checkpoint / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != size:
+            return f"{name} has {path.stat().st_size:,} bytes instead of {size:,}"
+    return None
+
+
+def find_checkpoint(run_dir: Path, wanted: str) -> tuple[int, Path] | None:
+    """(step, directory) to go on from: `wanted` is "no", "auto" (the newest valid one) or a step.
+
+    None means to start anew. What "auto" passes over is told on stderr. Raises ValueError for a step that is not there
+    or damaged, when all are damaged, and for a new start into a run that has checkpoints, which would overwrite them.
     """
     found = checkpoints_of(run_dir)
     if wanted == "no":
@@ -60,41 +107,95 @@ def find_checkpoint(run_dir: Path, wanted: str) -> tuple[int, Path] | None:
             )
         return None
     if wanted == "auto":
-        return max(found.items(), default=None)
+        return newest_valid(run_dir, found)
     if int(wanted) not in found:
         steps = ", ".join(map(str, found)) or "none"
         raise ValueError(f"{run_dir}: no checkpoint of step {wanted}; there are: {steps}")
-    return int(wanted), found[int(wanted)]
+    checkpoint = found[int(wanted)]
+    if reason := damage(checkpoint):
+        raise ValueError(f"{checkpoint} is damaged: {reason}; choose another step or --resume auto")
+    return int(wanted), checkpoint
+
+
+def newest_valid(run_dir: Path, found: Mapping[int, Path]) -> tuple[int, Path] | None:
+    """(step, directory) of the newest sound checkpoint of `found`, None if there is none at all."""
+    for path in sorted((run_dir / "checkpoints").glob(f"*{PARTIAL}")):
+        tell(f"skipped {path}: its save was not finished")
+    for step, checkpoint in sorted(found.items(), reverse=True):
+        reason = damage(checkpoint)
+        if reason is None:
+            return step, checkpoint
+        tell(f"skipped {checkpoint}: {reason}")
+    if found:
+        raise ValueError(f"{run_dir}: all {len(found)} checkpoints are damaged; give another --output to start anew")
+    return None
+
+
+def tell(line: str) -> None:
+    """Print a line on stderr, once for all ranks."""
+    if launched_rank() == 0:
+        print(line, file=sys.stderr, flush=True)
 
 
 def check_same_run(checkpoint: Path, recipe: TrainingRecipe, state: Mapping[str, Any]) -> None:
-    """Raise ValueError when a checkpoint was made with other data, ranks or recipe than the run that would go on.
+    """Raise ValueError when a checkpoint was made with other data or another recipe than the run that would go on.
 
-    `state` is what `save_checkpoint` would note now. Fields of the recipe outside FREE_FIELDS must be equal.
+    `state` is what must be equal beside the recipe, as `save_checkpoint` got it. Fields of the recipe outside
+    FREE_FIELDS must be equal. Other versions of the libraries are told on stderr.
     """
-    before = json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
-    problems = [f"{name} was {before[name]}, is {state[name]}" for name in state if before[name] != state[name]]
-    old, new = read_yaml(checkpoint / RECIPE_FILE), dataclasses.asdict(recipe)
+    before = read_state(checkpoint)
+    problems = [
+        f"{name} was {before.get(name)}, is {value}" for name, value in state.items() if before.get(name) != value
+    ]
+    # A field that is younger than the checkpoint had its default's effect then.
+    old = {**dataclasses.asdict(type(recipe)()), **read_yaml(checkpoint / RECIPE_FILE)}
     problems += [
-        f"{name} was {old.get(name)}, is {value}"
-        for name, value in new.items()
-        if name not in FREE_FIELDS and old.get(name) != value
+        f"{name} was {old[name]}, is {value}"
+        for name, value in dataclasses.asdict(recipe).items()
+        if name not in FREE_FIELDS and old[name] != value
     ]
     if problems:
         raise ValueError(f"{checkpoint} cannot be resumed: {'; '.join(problems)}")
+    versions = library_versions()
+    changed = [f"{name} {old} -> {versions[name]}" for name, old in before["versions"].items() if versions[name] != old]
+    if changed:
+        tell(f"{checkpoint} was written with other versions: {', '.join(changed)}")
 
 
-def run_state(data_fingerprint: str) -> dict[str, Any]:
-    """What must be the same when a run goes on, beside its recipe."""
-    return {"data_fingerprint": data_fingerprint, "world_size": launched_ranks()}
+def library_versions() -> dict[str, str]:
+    """The installed version of each of LIBRARIES."""
+    return {name: importlib.metadata.version(name) for name in LIBRARIES}
 
 
-def drop_checkpoints_after(engine: Engine, run_dir: Path, step: int) -> None:
-    """Delete checkpoints beyond `step`, from which a run goes on: they belong to what is given up."""
+def has_other_layout(checkpoint: Path, recipe: TrainingRecipe) -> bool:
+    """Whether a checkpoint lies in other files than this run's: other ranks, ZeRO stage, precision or engine."""
+    return read_state(checkpoint)["layout"] != layout_of(recipe)
+
+
+def restore(engine: Engine, checkpoint: Path) -> None:
+    """Give an engine the state of a checkpoint.
+
+    With the same layout the run goes on bit for bit. With another one the model must have had the checkpoint's weights
+    (`load_weights`) before the engine; sums are then taken in another order, and dropout draws other numbers.
+    """
+    before = read_state(checkpoint)["layout"]
+    if before == engine.layout:
+        engine.load(checkpoint)
+        return
+    changes = [f"{name} {before[name]} -> {now}" for name, now in engine.layout.items() if before[name] != now]
+    tell(f"{checkpoint}: {', '.join(changes)}; losses go on as before up to rounding, and only without dropout")
+    engine.load_other_layout(checkpoint)
+
+
+def clean_up(engine: Engine, run_dir: Path, step: int) -> None:
+    """Delete what a run that goes on from `step` gives up, the checkpoints beyond it, and what kills have left."""
     if engine.rank == 0:
         for number, path in checkpoints_of(run_dir).items():
             if number > step:
                 remove(path)
+        for ending in (PARTIAL, DELETED):
+            for path in (run_dir / "checkpoints").glob(f"*{ending}"):
+                shutil.rmtree(path)
     engine.barrier()
 
 
@@ -106,46 +207,80 @@ def save_checkpoint(
     state: Mapping[str, Any],
     add_files: Callable[[Path], None],
 ) -> None:
-    """Write checkpoint `step` and delete all but the newest `recipe.keep_checkpoints`; every rank calls it.
+    """Write checkpoint `step` and delete old ones; every rank calls it.
 
     All ranks write into `step-N.partial`; when all are done, rank 0 renames it. `add_files` is called with that
-    directory on every rank. Many nodes need a file system that they share.
+    directory on every rank. Many nodes need a file system that they share. Raises OSError on every rank when one of
+    them cannot write; the checkpoints before are left alone then.
     """
     final = run_dir / "checkpoints" / f"step-{step:08d}"
-    partial = final.with_name(final.name + ".partial")
-    if engine.rank == 0:
+    partial = final.with_name(final.name + PARTIAL)
+
+    def begin() -> None:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-    engine.barrier()
-    engine.save(partial)
-    add_files(partial)
-    engine.barrier()
-    if engine.rank == 0:
+
+    def finish() -> None:
         save_recipe(recipe, partial / RECIPE_FILE)
-        (partial / STATE_FILE).write_text(json.dumps({**state, "step": step}, indent=1), encoding="utf-8")
-        for path in partial.rglob("*"):
+        paths = sorted(partial.rglob("*"))
+        files = {str(path.relative_to(partial)): path.stat().st_size for path in paths if path.is_file()}
+        noted = {**state, "step": step, "layout": engine.layout, "versions": library_versions(), "files": files}
+        (partial / STATE_FILE).write_text(json.dumps(noted, indent=1), encoding="utf-8")
+        for path in (*paths, partial / STATE_FILE):
             sync_directory(path) if path.is_dir() else sync_file(path)
         sync_directory(partial)
         if final.exists():
             remove(final)
         os.replace(partial, final)
         sync_directory(final.parent)
-        for old in list(checkpoints_of(run_dir).values())[: -recipe.keep_checkpoints]:
-            remove(old)
-    engine.barrier()
+        prune(run_dir, recipe)
+
+    together(engine, begin if engine.rank == 0 else lambda: None)
+    together(engine, lambda: engine.save(partial))
+    together(engine, lambda: add_files(partial))
+    together(engine, finish if engine.rank == 0 else lambda: None)
 
 
-def load_weights(model: VecoWithLMHead, checkpoint: Path) -> None:
-    """Give `model` the float32 weights of a checkpoint."""
-    weights = consolidated_weights(checkpoint)
-    # Tied: the projection may or may not stand among the consolidated weights.
-    weights["lm_head.decoder.weight"] = weights["veco.embeddings.word_embeddings.weight"]
-    model.load_state_dict(weights)
+def together(engine: Engine, work: Callable[[], None]) -> None:
+    """Do a part of a save on every rank; returns when all have done theirs.
+
+    Raises OSError on every rank when one of them does: a rank that went on alone would wait for the others for ever.
+    """
+    own: OSError | RuntimeError | None = None
+    try:
+        work()
+    except (OSError, RuntimeError) as error:
+        own = error
+    failed = torch.zeros(engine.world_size, dtype=torch.int64, device=engine.device)
+    failed[engine.rank] = own is not None
+    ranks = engine.sum_over_ranks(failed).nonzero().flatten().tolist()
+    if own is not None:
+        raise OSError(f"the checkpoint could not be written: {own}") from own
+    if ranks:
+        raise OSError(f"the checkpoint could not be written by ranks {ranks}")
+
+
+def prune(run_dir: Path, recipe: TrainingRecipe) -> None:
+    """Delete all checkpoints but the newest `keep_checkpoints` and those whose step `keep_every` divides."""
+    found = checkpoints_of(run_dir)
+    for step in list(found)[: -recipe.keep_checkpoints]:
+        if not recipe.keep_every or step % recipe.keep_every:
+            remove(found[step])
+
+
+def load_weights(model: torch.nn.Module, checkpoint: Path) -> None:
+    """Give `model` the weights of a checkpoint, one tensor after another."""
+    weights = checkpoint_weights(checkpoint)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name not in weights:
+                raise ValueError(f"{checkpoint}: holds no weight {name}")
+            parameter.copy_(weights[name].read())
 
 
 def remove(checkpoint: Path) -> None:
     """Delete a checkpoint; renamed first, so that a kill half-way leaves none that looks complete."""
-    doomed = checkpoint.with_name(checkpoint.name + ".deleted")
+    doomed = checkpoint.with_name(checkpoint.name + DELETED)
     shutil.rmtree(doomed, ignore_errors=True)
     os.replace(checkpoint, doomed)
     shutil.rmtree(doomed)

@@ -11,6 +11,7 @@ import json
 import logging
 import math
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -21,8 +22,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from pretrain.launch import launched_ranks, quiet_libraries
+from pretrain.launch import launched_rank, launched_ranks, quiet_libraries
 from pretrain.recipe import TrainingRecipe
+from pretrain.resharding import MOMENTS, WEIGHTS, StoredTraining, read_training
+from pretrain.zero_shards import checkpoint_weights
 
 DS_CONFIGS = Path(__file__).resolve().parent.parent / "ds_configs"
 # What the recipe decides; a DeepSpeed config that also names one of these contradicts "one place for each value".
@@ -57,6 +60,7 @@ class Engine(Protocol):
     rank: int
     world_size: int
     device: torch.device
+    layout: dict[str, Any]
 
     def forward_context(self) -> contextlib.AbstractContextManager:
         """Context (autocast, if any) in which the forward pass runs."""
@@ -67,7 +71,13 @@ class Engine(Protocol):
     def step(self) -> None:
         """Close an accumulation step; after the last one, clip, update the weights, advance the learning rate.
 
-        Raises RuntimeError when the gradient norm is not finite; the weights keep their values then.
+        Raises FloatingPointError when the gradient norm is not finite; the weights keep their values then.
+        """
+
+    def skip(self, loss: Tensor) -> None:
+        """In place of the last `backward` and `step` of an update: no weight and no moment of Adam changes.
+
+        All gradients are thrown away, the learning rate advances. Every rank calls it.
         """
 
     def grad_norm(self) -> float | None:
@@ -86,7 +96,10 @@ class Engine(Protocol):
         """Write what `load` needs to go on exactly; every rank calls it."""
 
     def load(self, directory: Path) -> None:
-        """Go on from what `save` wrote: weights, optimizer, schedule."""
+        """Go on, exactly, from what `save` wrote with the same layout: weights, optimizer, schedule."""
+
+    def load_other_layout(self, directory: Path) -> None:
+        """Go on from what was saved with any layout; the model got its weights before it was given to the engine."""
 
     def full_state_dict(self) -> dict[str, Tensor]:
         """All weights on rank 0, an empty dict elsewhere; every rank calls it."""
@@ -137,6 +150,36 @@ def build_engine(model: nn.Module, recipe: TrainingRecipe, lr_factor: Callable[[
     return DeepSpeedEngine(model, recipe, lr_factor, ds_config, log_dir)
 
 
+def layout_of(recipe: TrainingRecipe) -> dict[str, Any]:
+    """How a checkpoint of this recipe lies in files: another layout needs `Engine.load_other_layout`."""
+    if recipe.engine == "plain":
+        return {"zero_stage": "none", "precision": "float32", "parts": 1}
+    config = read_ds_config(recipe.ds_config)
+    stage = config.get("zero_optimization", {}).get("stage", 0)
+    halves = [name for name in ("bf16", "fp16") if config.get(name, {}).get("enabled")]
+    # At stage 0 every rank has everything, and one writes it.
+    return {
+        "zero_stage": stage,
+        "precision": halves[0] if halves else "float32",
+        "parts": launched_ranks() if stage else 1,
+    }
+
+
+@contextlib.contextmanager
+def lost_ranks_named(where: str) -> Iterator[None]:
+    """Nothing; a failure to reach other ranks becomes a ConnectionError of one line."""
+    try:
+        yield
+    except RuntimeError as error:
+        told = str(error)
+        if isinstance(error, dist.DistError) or re.search("gloo|NCCL|Connection (closed|reset)", told):
+            reason = told.strip().splitlines()[0].partition(". ")[0]
+            raise ConnectionError(
+                f"{where}: another rank is gone; --resume auto goes on from the last checkpoint ({reason})"
+            ) from error
+        raise
+
+
 def share_cores() -> None:
     """Give each process of this machine its share of the cores: together they must not have more threads."""
     processes_here = int(os.environ.get("LOCAL_SIZE") or os.environ.get("LOCAL_WORLD_SIZE") or "1")
@@ -153,10 +196,28 @@ def adamw(parameters: list[nn.Parameter], recipe: TrainingRecipe) -> torch.optim
     )
 
 
+def trained_parameters(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    """(name, parameter) of all that has a gradient; of tied ones the first."""
+    return [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+
+
+def set_torch_state(model: nn.Module, optimizer: torch.optim.Optimizer, stored: StoredTraining) -> None:
+    """Give torch's own AdamW, whose state only its first update would make, the stored one."""
+    for name, parameter in trained_parameters(model):
+        moments = {kind: stored.tensors[kind][name].read().to(parameter.device) for kind in MOMENTS}
+        optimizer.state[parameter] = {"step": torch.tensor(float(stored.adam_step)), **moments}
+
+
+def set_schedule(scheduler: LambdaLR, stored: StoredTraining) -> None:
+    scheduler.load_state_dict(stored.scheduler)
+    for group, rate in zip(scheduler.optimizer.param_groups, scheduler.get_last_lr(), strict=True):
+        group["lr"] = rate
+
+
 def check_norm(norm: float | None) -> None:
-    """Raise RuntimeError for a gradient norm that is not finite."""
+    """Raise FloatingPointError for a gradient norm that is not finite."""
     if norm is not None and not math.isfinite(norm):
-        raise RuntimeError(f"the gradient norm is {norm}; the weights were not changed")
+        raise FloatingPointError(f"the gradient norm is {norm}; the weights were not changed")
 
 
 class PlainEngine:
@@ -179,6 +240,7 @@ class PlainEngine:
         self.clip_norm = recipe.clip_norm or float("inf")
         self.accumulation_steps = recipe.accumulation_steps
         self.micro_steps = 0
+        self.layout = layout_of(recipe)
         self.last_norm = 0.0
         self.last_rate = 0.0
         self.bf16 = bool(ds_config.get("bf16", {}).get("enabled"))
@@ -200,6 +262,12 @@ class PlainEngine:
         self.scheduler.step()
         self.optimizer.zero_grad(set_to_none=True)
 
+    def skip(self, loss: Tensor) -> None:
+        self.micro_steps += 1
+        self.last_rate = self.optimizer.param_groups[0]["lr"]
+        self.scheduler.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
     def grad_norm(self) -> float:
         return self.last_norm
 
@@ -217,7 +285,6 @@ class PlainEngine:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
-            "micro_steps": self.micro_steps,
         }
         directory.mkdir(parents=True, exist_ok=True)
         torch.save(state, directory / "plain_engine.pt")
@@ -230,7 +297,11 @@ class PlainEngine:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
-        self.micro_steps = state["micro_steps"]
+
+    def load_other_layout(self, directory: Path) -> None:
+        stored = read_training(directory, [name for name, _ in trained_parameters(self.model)])
+        set_torch_state(self.model, self.optimizer, stored)
+        set_schedule(self.scheduler, stored)
 
     def full_state_dict(self) -> dict[str, Tensor]:
         return {name: weight.detach().cpu() for name, weight in self.model.state_dict().items()}
@@ -251,6 +322,7 @@ class DeepSpeedEngine:
         log_dir: Path,
     ) -> None:
         deepspeed = start_deepspeed(log_dir)
+        self.log_path = log_file(log_dir)
         config = self._complete_config(ds_config, recipe)
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         with self._quiet():
@@ -260,12 +332,18 @@ class DeepSpeedEngine:
                 model_parameters=parameters,
                 lr_scheduler=lambda optimizer: LambdaLR(optimizer, lr_factor),
             )
+        # DeepSpeed would leave a script beside the checkpoints with each save; pretrain.export does its work.
+        self.engine._copy_recovery_script = lambda save_path: None
         self.model = self.engine
         self.device = self.engine.device
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
         self.gradient_scale = self.world_size * recipe.accumulation_steps
-        self.is_fp16 = bool(ds_config.get("fp16", {}).get("enabled"))
+        self.layout = layout_of(recipe)
+        self.is_fp16 = self.layout["precision"] == "fp16"
+        # Stage 0 in float32 is torch's own optimizer, without DeepSpeed's looking at the gradients.
+        self.is_bare = self.layout["zero_stage"] == 0 and self.layout["precision"] == "float32"
         self.last_rate = 0.0
+        self.last_norm: float | None = None
 
     @staticmethod
     def _complete_config(ds_config: Mapping[str, Any], recipe: TrainingRecipe) -> dict[str, Any]:
@@ -288,10 +366,14 @@ class DeepSpeedEngine:
             "gradient_clipping": recipe.clip_norm,
         }
 
-    @staticmethod
     @contextlib.contextmanager
-    def _quiet() -> Iterator[None]:
-        with warnings.catch_warnings():
+    def _quiet(self) -> Iterator[None]:
+        """What DeepSpeed prints goes to its log."""
+        with (
+            open(self.log_path, "a", encoding="utf-8") as log,
+            contextlib.redirect_stdout(log),
+            warnings.catch_warnings(),
+        ):
             warnings.simplefilter("ignore")
             yield
 
@@ -307,14 +389,34 @@ class DeepSpeedEngine:
         is_update = self.engine.is_gradient_accumulation_boundary()
         if is_update:
             self.last_rate = self.engine.get_lr()[0]
+            if self.is_bare:
+                self.last_norm = self._norm_of_gradients()
+                check_norm(self.last_norm)
         self.engine.step()
-        # DeepSpeed leaves such an update out and says nothing. Under fp16 that is how it finds its loss scale.
-        if is_update and not self.is_fp16:
-            check_norm(self.grad_norm())
+        if is_update and not self.is_bare:
+            norm = self.engine.get_global_grad_norm()
+            self.last_norm = None if norm is None else float(norm)
+            # DeepSpeed leaves such an update out and says nothing. Under fp16 that is how it finds its loss scale.
+            if not self.is_fp16:
+                check_norm(self.last_norm)
+
+    def skip(self, loss: Tensor) -> None:
+        self.last_rate = self.engine.get_lr()[0]
+        if self.is_bare:
+            self.engine.zero_grad()
+            self.engine.micro_steps += 1
+        else:
+            # All of DeepSpeed's optimizers leave an update out, gradients and all, whose norm is not a number.
+            self.engine.backward(loss * math.nan)
+            self.engine.step()
+        self.scheduler.step()
+
+    def _norm_of_gradients(self) -> float:
+        gradients = [p.grad for p in self.engine.module.parameters() if p.grad is not None]
+        return float(nn.utils.get_total_norm(gradients))
 
     def grad_norm(self) -> float | None:
-        norm = self.engine.get_global_grad_norm()
-        return None if norm is None else float(norm)
+        return self.last_norm
 
     def learning_rate(self) -> float:
         return self.last_rate
@@ -328,15 +430,69 @@ class DeepSpeedEngine:
         dist.barrier()
 
     def save(self, directory: Path) -> None:
+        errors: list[Exception] = []
+        write = self.engine.checkpoint_engine.save
+
+        def write_or_note(state_dict: Any, path: str) -> None:
+            """DeepSpeed's ranks wait for one another while they save: one that fails must stay to the end."""
+            try:
+                write(state_dict, path)
+            except (OSError, RuntimeError) as error:  # torch.save makes a RuntimeError of a full disk
+                errors.append(error)
+
+        self.engine.checkpoint_engine.save = write_or_note
         with self._quiet():
             # DeepSpeed would write its pointer `latest` before all ranks are done; our directory's name is the pointer.
             self.engine.save_checkpoint(str(directory.parent), tag=directory.name, save_latest=False)
+        self.engine.checkpoint_engine.save = write
+        if errors:
+            raise OSError(f"{directory}: {errors[0]}") from errors[0]
 
     def load(self, directory: Path) -> None:
         with self._quiet():
             path, _ = self.engine.load_checkpoint(str(directory.parent), tag=directory.name)
         if path is None:
             raise ValueError(f"{directory}: DeepSpeed finds no checkpoint there for {self.world_size} ranks")
+
+    def load_other_layout(self, directory: Path) -> None:
+        module = self.engine.module
+        stored = read_training(directory, [name for name, _ in trained_parameters(module)])
+        if self.is_bare:
+            set_torch_state(module, self.engine.basic_optimizer, stored)
+        else:
+            self._set_sharded_state(module, stored)
+        set_schedule(self.scheduler, stored)
+        self.engine.global_steps = stored.global_steps
+
+    def _set_sharded_state(self, module: nn.Module, stored: StoredTraining) -> None:
+        """The float32 weights and Adam's state of this rank's parts; the model's own weights are right already."""
+        optimizer, adam = self.engine.optimizer, self.engine.basic_optimizer
+        is_partitioned = self.engine.zero_optimization_partition_weights()
+        # This rank's numbers, flat, which Adam takes for its parameters; its first update would make their state.
+        rows = [row for group in adam.param_groups for row in group["params"]]
+        for row in optimizer.fp32_partitioned_groups_flat if is_partitioned else rows:
+            is_torch = isinstance(adam, torch.optim.Optimizer) and type(adam).__module__.startswith("torch.")
+            step = torch.tensor(float(stored.adam_step)) if is_torch else stored.adam_step
+            adam.state[row] = {"step": step, **{kind: torch.zeros_like(row) for kind in MOMENTS}}
+        if not is_partitioned:
+            optimizer._lazy_init_hp_params_optimizer_state()
+        for group in adam.param_groups:
+            if "step" in group:
+                group["step"] = stored.adam_step
+        parameter: Any  # DeepSpeed adds attributes
+        for name, parameter in trained_parameters(module):
+            for kind, tensors in stored.tensors.items():
+                key = None if kind == WEIGHTS else kind
+                if not is_partitioned:
+                    parameter.set_full_hp_param(tensors[name].read(), key)
+                    continue
+                # Under stage 3 each rank has an equal part, the last ones padded with zeros.
+                size = parameter.ds_tensor.numel()
+                start, stop = (min((self.rank + end) * size, tensors[name].count) for end in (0, 1))
+                part = torch.zeros(size)
+                if start < stop:
+                    part[: stop - start] = tensors[name].read_flat(start, stop)
+                optimizer.set_local_hp_param(part, parameter, key)
 
     def full_state_dict(self) -> dict[str, Tensor]:
         if self.engine.zero_optimization_partition_weights():
@@ -349,18 +505,22 @@ class DeepSpeedEngine:
         self.engine.destroy()
 
 
+def log_file(log_dir: Path) -> Path:
+    """Where this rank's DeepSpeed writes its messages."""
+    return log_dir / f"deepspeed-rank{launched_rank()}.log"
+
+
 def start_deepspeed(log_dir: Path) -> Any:
     """The deepspeed module with the process group up, its messages in `log_dir`/deepspeed-rank<n>.log."""
     quiet_libraries()
-    rank = int(os.environ.get("RANK", "0"))
     log_dir.mkdir(parents=True, exist_ok=True)
-    with open(log_dir / f"deepspeed-rank{rank}.log", "a", encoding="utf-8") as log, contextlib.redirect_stdout(log):
+    with open(log_file(log_dir), "a", encoding="utf-8") as log, contextlib.redirect_stdout(log):
         import deepspeed
 
     logger = logging.getLogger("DeepSpeed")
     for handler in logger.handlers[:]:
         logger.removeHandler(handler)
-    logger.addHandler(logging.FileHandler(log_dir / f"deepspeed-rank{rank}.log"))
+    logger.addHandler(logging.FileHandler(log_file(log_dir)))
     logger.propagate = False
     share_cores()
     if not dist.is_initialized():
@@ -385,17 +545,8 @@ def shut_down() -> None:
 
 
 def consolidated_weights(checkpoint_dir: Path) -> dict[str, Tensor]:
-    """All float32 weights of a checkpoint that `DeepSpeedEngine.save` or `PlainEngine.save` wrote, on one process."""
-    plain = checkpoint_dir / "plain_engine.pt"
-    if plain.is_file():
-        return torch.load(plain, map_location="cpu", weights_only=True)["model"]
-    if not list(checkpoint_dir.glob("*_optim_states.pt")):  # ZeRO stage 0: every rank has all weights
-        path = checkpoint_dir / "mp_rank_00_model_states.pt"
-        # Our own file, which DeepSpeed pickles.
-        return torch.load(path, map_location="cpu", weights_only=False)["module"]
-    quiet_libraries()
-    with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):
-        from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
+    """All weights of a checkpoint that an engine's `save` wrote, in memory; of tied ones only the one that is trained.
 
-        # Our own files: DeepSpeed's reader unpickles them.
-        return get_fp32_state_dict_from_zero_checkpoint(str(checkpoint_dir.parent), tag=checkpoint_dir.name)
+    Trained ones are float32, those that a phase left alone have the type they were used in.
+    """
+    return {name: tensor.read() for name, tensor in checkpoint_weights(checkpoint_dir).items()}

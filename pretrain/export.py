@@ -1,8 +1,13 @@
-"""Turn a checkpoint into a directory that transformers opens: `python -m pretrain.export RUN --output MODEL`."""
+"""Turn checkpoints into a directory that transformers opens: `python -m pretrain.export RUN --output MODEL`.
+
+The weights go from file to file piece by piece, whatever ZeRO stage and number of ranks wrote them, so that a model can
+be exported on a machine that could not hold it.
+"""
 
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 from pathlib import Path
 
@@ -10,46 +15,163 @@ import torch
 
 from data_tools.cli import run_main
 from data_tools.files import atomic_directory
-from pretrain.checkpoints import checkpoints_of, load_weights
+from pretrain.averaging import MAX_FILE_BYTES, Source, write_weights
+from pretrain.checkpoints import RECIPE_FILE, checkpoints_of, damage, read_state
+from pretrain.meters import read_metrics
+from pretrain.recipe import read_yaml
+from pretrain.zero_shards import checkpoint_weights
 from veco import VecoConfig, VecoForMaskedLM
+from veco.heads import TIED_HEAD
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
 
-def export(run_dir: Path, output: Path, step: int | None, dtype: str) -> Path:
-    """`output`: config.json, model.safetensors and the tokenizer, from checkpoint `step` (None: the newest).
+def export(
+    run_dir: Path,
+    output: Path,
+    step: int | None = None,
+    average: int = 1,
+    dtype: str = "bfloat16",
+    max_file_bytes: int = MAX_FILE_BYTES,
+) -> Path:
+    """`output`: config.json, safetensors, the tokenizer and a model card, from checkpoint `step` (None: the newest).
 
-    Raises ValueError when there is no such checkpoint, weights are missing or empty, or `output` exists.
+    With `average` the weights are the mean of that checkpoint and of those before it. Raises ValueError when there are
+    no such checkpoints, weights are missing or empty, or `output` exists.
     """
-    found = checkpoints_of(run_dir)
-    if not found:
-        raise ValueError(f"{run_dir}: no complete checkpoint below {run_dir / 'checkpoints'}")
-    if step is not None and step not in found:
-        raise ValueError(f"{run_dir}: no checkpoint of step {step}; there are: {', '.join(map(str, found))}")
-    checkpoint = found[max(found) if step is None else step]
-    model = VecoForMaskedLM(VecoConfig.from_pretrained(checkpoint))
-    load_weights(model, checkpoint)
-    model = model.to(DTYPES[dtype])
-    empty = [name for name, parameter in model.named_parameters() if not parameter.numel()]
-    if empty:
-        raise ValueError(f"{checkpoint}: empty weights {', '.join(empty)}")
+    chosen = chosen_checkpoints(run_dir, step, average)
+    newest = chosen[max(chosen)]
+    config = VecoConfig.from_pretrained(newest)
+    sources = [Source(path, checkpoint_weights(path)) for path in chosen.values()]
+    for source in sources:
+        check_complete(source, config)
+    config.architectures, config.dtype = [VecoForMaskedLM.__name__], dtype
     with atomic_directory(output) as temporary:
-        model.save_pretrained(temporary)
-        for file in (run_dir / "tokenizer").iterdir():
-            shutil.copy(file, temporary / file.name)
+        config.save_pretrained(temporary)
+        write_weights(temporary, sources, DTYPES[dtype], max_file_bytes)
+        shutil.copytree(run_dir / "tokenizer", temporary, dirs_exist_ok=True)
+        (temporary / "README.md").write_text(model_card(run_dir, chosen, config, dtype), encoding="utf-8")
     return output
 
 
+def chosen_checkpoints(run_dir: Path, step: int | None, average: int) -> dict[int, Path]:
+    """Step -> directory of the last `average` checkpoints up to `step`, oldest first."""
+    found = checkpoints_of(run_dir)
+    if not found:
+        raise ValueError(f"{run_dir}: no complete checkpoint below {run_dir / 'checkpoints'}")
+    there = f"there are: {', '.join(map(str, found))}"
+    if step is not None and step not in found:
+        raise ValueError(f"{run_dir}: no checkpoint of step {step}; {there}")
+    if average < 1:
+        raise ValueError(f"--average must be at least 1, found {average}")
+    steps = [number for number in found if step is None or number <= step]
+    if len(steps) < average:
+        raise ValueError(f"{run_dir}: --average {average} asks for more checkpoints than the run has; {there}")
+    chosen = {number: found[number] for number in steps[-average:]}
+    for checkpoint in chosen.values():
+        if reason := damage(checkpoint):
+            raise ValueError(f"{checkpoint} is damaged: {reason}; choose another --step")
+    return chosen
+
+
+def check_complete(source: Source, config: VecoConfig) -> None:
+    """Raise ValueError when weights are not those of a model of that configuration, names and shapes."""
+    with torch.device("meta"):
+        expected = {name: tuple(tensor.shape) for name, tensor in VecoForMaskedLM(config).state_dict().items()}
+    for tied in TIED_HEAD:
+        del expected[tied]
+    found = {name: tensor.shape for name, tensor in source.weights.items()}
+    problems = [f"{name} is missing" for name in expected.keys() - found.keys()]
+    problems += [f"{name} is unknown" for name in found.keys() - expected.keys()]
+    problems += [
+        f"{name} has shape {found[name]}, expected {shape}"
+        for name, shape in expected.items()
+        if name in found and found[name] != shape
+    ]
+    if problems:
+        raise ValueError(f"{source.path}: {'; '.join(sorted(problems)[:3])} ({len(problems)} in all)")
+
+
+def model_card(run_dir: Path, chosen: dict[int, Path], config: VecoConfig, dtype: str) -> str:
+    """README.md of a model: what the run's own files say about it, and nothing else."""
+    step = max(chosen)
+    state = read_state(chosen[step])
+    recipe = read_yaml(chosen[step] / RECIPE_FILE)
+    losses: dict[str, tuple[float, float]] = {}
+    for line in read_metrics(run_dir):
+        if line["step"] <= step:
+            losses |= {name: (value, line["step"]) for name, value in line.items() if "/" in name}
+    steps = ", ".join(map(str, chosen))
+    weights = f"update {steps}" if len(chosen) == 1 else f"the mean of the checkpoints after updates {steps}"
+    facts = {
+        "weights": f"{weights} of {recipe['cross_attention_steps'] + recipe['steps']}, {dtype}",
+        "shape": f"{config.num_hidden_layers} layers, width {config.hidden_size}, feed-forward "
+        f"{config.intermediate_size}, {config.num_attention_heads} heads, vocabulary {config.vocab_size:,}",
+        "started from": recipe["init_from"] or "random weights",
+    }
+    facts |= {name.replace("_", " "): value for name, value in state.items() if name not in ("step", "files")}
+    table = [f"| {name} | {value:.4f} | {at} |" for name, (value, at) in sorted(losses.items())]
+    return "\n".join(
+        [
+            "---",
+            "library_name: transformers",
+            "tags: [veco, fill-mask]",
+            "---",
+            f"# VECO, {step:,} updates",
+            "",
+            *(f"- {name}: {json.dumps(value) if isinstance(value, dict) else value}" for name, value in facts.items()),
+            "",
+            "```python",
+            "import veco  # registers the model with transformers",
+            "from transformers import AutoModelForMaskedLM, AutoTokenizer",
+            "",
+            'model = AutoModelForMaskedLM.from_pretrained("DIRECTORY")',
+            'tokenizer = AutoTokenizer.from_pretrained("DIRECTORY")',
+            "```",
+            "",
+            "## Losses",
+            "Means since the line before in metrics.jsonl, in nats for each predicted token.",
+            "",
+            "| loss | value | update |",
+            "|---|---|---|",
+            *table,
+            "",
+            "## Recipe",
+            "```yaml",
+            *(f"{name}: {'null' if value is None else value}" for name, value in recipe.items()),
+            "```",
+            "",
+        ]
+    )
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="directory of a pre-training run")
     parser.add_argument(
         "--output", type=Path, required=True, help="directory to make; AutoModel.from_pretrained opens it"
     )
     parser.add_argument("--step", type=int, help="checkpoint to export (the newest by default)")
-    parser.add_argument("--dtype", choices=tuple(DTYPES), default="float32", help="type of the weights")
+    parser.add_argument(
+        "--average", type=int, default=1, help="checkpoints to average: that one and those before it (%(default)s)"
+    )
+    parser.add_argument("--dtype", choices=tuple(DTYPES), default="bfloat16", help="type of the weights (%(default)s)")
+    parser.add_argument(
+        "--max_file_gb", type=float, default=MAX_FILE_BYTES / 1e9, help="weights in one file, in GB (%(default)s)"
+    )
     arguments = parser.parse_args()
-    print(export(arguments.run, arguments.output, arguments.step, arguments.dtype))
+    if arguments.max_file_gb <= 0:
+        raise ValueError(f"--max_file_gb must be above 0, found {arguments.max_file_gb}")
+    print(
+        export(
+            arguments.run,
+            arguments.output,
+            arguments.step,
+            arguments.average,
+            arguments.dtype,
+            int(arguments.max_file_gb * 1e9),
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -8,8 +8,11 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 from data_tools.cli import EXIT_BAD_INPUT, one_line, run_main
+
+LAUNCHERS = ("deepspeed.launcher", "bin/deepspeed ", "torch.distributed.run", "bin/torchrun ")
 
 
 def launched_ranks() -> int:
@@ -22,17 +25,48 @@ def launched_rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
+def launchers() -> list[int]:
+    """Process ids of the launcher above this process, nearest first: `deepspeed` is two; none without one.
+
+    One that is killed no longer stands above: what it started goes on without it.
+    """
+    found = []
+    process = os.getppid()
+    while any(name in command_line(process) for name in LAUNCHERS):
+        found.append(process)
+        # "pid (name) state parent …", where a name may hold spaces and brackets.
+        process = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+    return found
+
+
+def command_line(process: int) -> str:
+    """A process's words joined by spaces; empty where this cannot be known."""
+    try:
+        return Path(f"/proc/{process}/cmdline").read_text(errors="replace").replace("\0", " ")
+    except OSError:
+        return ""
+
+
 def run_on_ranks(main: Callable[[], None]) -> None:
     """Nothing; `run_main` for a program that runs on several ranks: bad input is told once on each machine."""
+
+    def checked() -> None:
+        try:
+            main()
+        except FloatingPointError as error:  # a loss or a gradient: the message says all there is to say
+            raise ValueError(error) from error
+
     if os.environ.get("LOCAL_RANK", "0") == "0":
-        run_main(main)
+        run_main(checked)
         return
     try:
-        main()
+        checked()
     except (ValueError, OSError) as error:
         # Bad input meets all ranks alike. The launcher ends the others when one leaves, so this one waits while the
-        # first rank of the machine tells it, and speaks only if it is still there: then it alone is in trouble.
-        time.sleep(5)
+        # first rank of the machine tells it, and speaks only if it is still there: then it alone is in trouble. Of
+        # ranks that are gone the second one speaks, too: the first may be among them.
+        if not (isinstance(error, ConnectionError) and os.environ["LOCAL_RANK"] == "1"):
+            time.sleep(5)
         sys.stderr.write(f"error: rank {launched_rank()}: {one_line(error)}\n")
         sys.exit(EXIT_BAD_INPUT)
 

@@ -1,31 +1,77 @@
-"""Masked-language-model corruption as a pure function of ids and a random generator."""
+"""Corruption of tokens for masked language modelling, and the targets of causal: functions of ids and a generator."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 
 IGNORED = -100
 
 
-def mask_tokens(
-    ids: np.ndarray, rng: np.random.Generator, rate: float, num_special: int, mask_id: int
-) -> tuple[np.ndarray, np.ndarray]:
+@dataclass(frozen=True)
+class Masking:
+    """Which tokens are to be predicted, and what stands in their place.
+
+    `rate` of the ordinary tokens are chosen, ids `num_special` <= id < `mask_id`. Of these `mask_share` become
+    `mask_id`, `random_share` a random ordinary token, and the rest stay (BERT's 80/10/10; SPEC section 2). They are
+    chosen one by one, or with `span_length` >= 1 in spans whose lengths are geometric with this mean.
+    """
+
+    rate: float
+    num_special: int
+    mask_id: int
+    mask_share: float = 0.8
+    random_share: float = 0.1
+    span_length: float = 0.0
+
+
+def mask_tokens(ids: np.ndarray, rng: np.random.Generator, masking: Masking) -> tuple[np.ndarray, np.ndarray]:
     """(corrupted, labels), both int64 (T,): `labels` hold the original id where it is to be predicted, else -100.
 
-    `rate` of the ordinary tokens are chosen without replacement, the fractional one with its probability (fairseq's
-    rule), at least one. Of these 80 % become `mask_id`, 10 % a random ordinary token, 10 % stay (BERT; SPEC section
-    2). Ordinary ids are `num_special` <= id < `mask_id`; others are never chosen and never drawn.
+    Of the ordinary tokens the rate is kept exactly, without replacement, the fractional one chosen with its probability
+    (fairseq's rule), at least one. In spans all tokens meet the same fate, as in SpanBERT (Joshi et al., 2020); its own
+    lengths have p = 0.2 and at most ten, a mean of 3.8. Special tokens are never chosen and never drawn.
     """
     corrupted = ids.astype(np.int64)
     labels = np.full(len(ids), IGNORED, dtype=np.int64)
-    candidates = np.flatnonzero((ids >= num_special) & (ids < mask_id))
+    candidates = np.flatnonzero((ids >= masking.num_special) & (ids < masking.mask_id))
     if not len(candidates):
         return corrupted, labels
-    count = min(len(candidates), max(1, int(rate * len(candidates) + rng.random())))
-    chosen = rng.choice(candidates, size=count, replace=False, shuffle=False)
+    count = min(len(candidates), max(1, int(masking.rate * len(candidates) + rng.random())))
+    if masking.span_length:
+        places, lengths = spans(len(candidates), count, rng, masking.span_length)
+        chosen = candidates[places]
+        action = np.repeat(rng.random(len(lengths)), lengths)
+    else:
+        chosen = rng.choice(candidates, size=count, replace=False, shuffle=False)
+        action = rng.random(count)
     labels[chosen] = corrupted[chosen]
-    action = rng.random(count)
-    corrupted[chosen[action < 0.8]] = mask_id
-    random_places = chosen[(action >= 0.8) & (action < 0.9)]
-    corrupted[random_places] = rng.integers(num_special, mask_id, size=len(random_places))
+    corrupted[chosen[action < masking.mask_share]] = masking.mask_id
+    is_random = (action >= masking.mask_share) & (action < masking.mask_share + masking.random_share)
+    random_places = chosen[is_random]
+    corrupted[random_places] = rng.integers(masking.num_special, masking.mask_id, size=len(random_places))
     return corrupted, labels
+
+
+def spans(size: int, count: int, rng: np.random.Generator, mean_length: float) -> tuple[np.ndarray, np.ndarray]:
+    """(places (count,) in range(size), ascending; lengths of the spans that they form, one after the other).
+
+    Lengths are geometric; the last drawn is cut so that they add up to `count`. Where they lie is uniform among all
+    ways to lay them between the other places; two may touch.
+    """
+    lengths = rng.geometric(1 / mean_length, size=count)  # as many as would be needed if each had one token
+    ends = lengths.cumsum()
+    lengths = lengths[: ends.searchsorted(count) + 1]
+    lengths[-1] -= lengths.sum() - count
+    rng.shuffle(lengths)  # else the span that was cut would always be the last
+    # A row of spans and single places that stay, in random order; then each span takes up its length.
+    order = np.sort(rng.choice(len(lengths) + size - count, size=len(lengths), replace=False, shuffle=False))
+    starts = order + lengths.cumsum() - lengths - np.arange(len(lengths))
+    within = np.arange(count) - np.repeat(lengths.cumsum() - lengths, lengths)
+    return np.repeat(starts, lengths) + within, lengths
+
+
+def next_tokens(ids: np.ndarray) -> np.ndarray:
+    """Labels int64 (T,) of causal language modelling: at each place the id behind it, at the last one -100."""
+    return np.append(ids[1:], IGNORED).astype(np.int64)

@@ -1,28 +1,53 @@
-"""What a run shows: a progress line, metrics.jsonl, TensorBoard, and the curves as PNG at its end."""
+"""What a run shows: a progress line, metrics.jsonl, TensorBoard, W&B if wanted, and the curves as PNG at its end."""
 
 from __future__ import annotations
 
+import hashlib
+import importlib
+import importlib.util
 import json
+import resource
 import sys
 import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
 from data_tools.files import atomic_path
 from pretrain.step import StepMetrics
 
+Scalars = Mapping[str, float | str]
+MOST_SHOWN = 12  # values of an event that are told in full
+
 
 class Meters:
-    """Writes and shows metrics on rank 0; on other ranks every call does nothing."""
+    """Writes and shows metrics on rank 0. Every rank makes every call: what is watched is summed over ranks."""
 
-    def __init__(self, run_dir: Path, log_every: int, start_step: int, end_step: int, enabled: bool) -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        log_every: int,
+        start_step: int,
+        end_step: int,
+        enabled: bool,
+        wandb_project: str | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`settings` is what W&B notes about the run. Raises ValueError when W&B is wanted and not installed."""
+        if wandb_project and importlib.util.find_spec("wandb") is None:
+            raise ValueError(f"wandb_project {wandb_project!r} needs wandb: pip install wandb, or leave the field null")
         self.enabled = enabled
         self.log_every = log_every
         self.end_step = end_step
-        self.tokens = 0
-        self.losses: dict[str, list[float]] = {}
+        self.watched: Callable[[float], Scalars] | None = None
+        self._begin_line()
         self.last_time = time.perf_counter()
         if not enabled:
             return
@@ -31,61 +56,127 @@ class Meters:
         self.metrics_file = self.metrics_path.open("a", encoding="utf-8")
         # Purging hides what a killed run wrote beyond its last checkpoint.
         self.writer = SummaryWriter(str(run_dir / "tensorboard"), purge_step=start_step + 1)
+        self.wandb = start_wandb(wandb_project, run_dir, settings or {}) if wandb_project else None
         # On a terminal a bar; in a log a line for each line of metrics.
-        self.bar = tqdm(total=end_step, initial=start_step, unit="step", disable=not sys.stderr.isatty())
+        self.progress = Progress(
+            *(BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()),
+            TextColumn("{task.description}"),
+            console=Console(stderr=True),
+            refresh_per_second=2,
+            disable=not sys.stderr.isatty(),
+        )
+        self.task = self.progress.add_task("", total=end_step, completed=start_step)
+        self.progress.start()
+
+    def watch(self, source: Callable[[float], Scalars]) -> None:
+        """Ask `source` for more at each line, on every rank at once; it gets the seconds since the line before."""
+        self.watched = source
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """The time inside is spent waiting for data."""
+        start = time.perf_counter()
+        yield
+        self.waited += time.perf_counter() - start
 
     def record(self, step: int, kind: str, metrics: StepMetrics) -> None:
         """Note update number `step` (from 1).
 
         A line for every `log_every` updates, for each of the first two and for the last one holds the means of each
-        kind's losses since the line before, the throughput over that time, and the last learning rate and norm.
+        kind's losses since the line before, the last learning rate and norm, and over the time since then (without
+        saves and validations) the throughput and the share of rank 0's time spent waiting for data.
         """
-        if not self.enabled:
-            return
+        now = time.perf_counter()
+        self.seconds += now - self.last_time
+        self.last_time = now
         self.tokens += metrics.num_tokens
-        self.bar.update(1)
         for name, value in {**metrics.losses, "loss": metrics.loss}.items():
             self.losses.setdefault(f"{kind}/{name}", []).append(value)
+        if self.enabled:
+            self.progress.update(self.task, completed=step)
+        self.steps += 1
         if step > 2 and step % self.log_every and step != self.end_step:
             return
+        watched = {} if self.watched is None else self.watched(self.seconds)
+        if self.enabled:
+            scalars = self._line(metrics)
+            self._write(step, {**scalars, **watched})
+            self._tell(step, scalars)
+        self._begin_line()
+
+    def _begin_line(self) -> None:
+        self.tokens, self.steps, self.seconds, self.waited = 0, 0, 0.0, 0.0
+        self.losses: dict[str, list[float]] = {}
+
+    def _line(self, metrics: StepMetrics) -> dict[str, float]:
         scalars = {name: sum(values) / len(values) for name, values in self.losses.items()}
         scalars["lr"] = metrics.learning_rate
         if metrics.grad_norm is not None:
             scalars["grad_norm"] = metrics.grad_norm
-        scalars["tokens_per_second"] = self.tokens / (time.perf_counter() - self.last_time)
-        self._write(step, scalars)
+        scalars["tokens_per_second"] = self.tokens / self.seconds
+        scalars["data_wait"] = self.waited / self.seconds
+        scalars["memory_gib"] = peak_memory_bytes() / 2**30
+        return scalars
+
+    def _tell(self, step: int, scalars: dict[str, float]) -> None:
         shown = {name.removesuffix("/loss"): value for name, value in scalars.items() if name.endswith("/loss")}
         shown |= {"norm": scalars["grad_norm"]} if "grad_norm" in scalars else {}
         told = " ".join(f"{name} {value:.3f}" for name, value in shown.items())
         told += f" lr {scalars['lr']:.1e} tok/s {scalars['tokens_per_second']:,.0f}"
-        if self.bar.disable:
-            print(f"update {step}/{self.end_step}: {told}", file=sys.stderr, flush=True)
+        if self.progress.disable:
+            left = timedelta(seconds=round((self.end_step - step) * self.seconds / self.steps))
+            print(f"update {step}/{self.end_step}: {told}, {left} left", file=sys.stderr, flush=True)
         else:
-            self.bar.set_postfix_str(told)
-        self.restart_clock()
+            self.progress.update(self.task, description=told)
 
-    def event(self, step: int, kind: str, scalars: dict[str, float]) -> None:
-        """Note something that is not an update, such as a validation."""
-        if self.enabled:
-            self._write(step, {f"{kind}/{name}": value for name, value in scalars.items()})
-            told = " ".join(f"{name} {value:.4f}" for name, value in scalars.items())
-            self.bar.write(f"update {step}: {kind} {told}", file=sys.stderr)
+    def event(self, step: int, kind: str, scalars: Mapping[str, float]) -> None:
+        """Note what is not an update, such as a validation; of many values only those without a `/` are told."""
+        if not self.enabled:
+            return
+        self._write(step, {f"{kind}/{name}": value for name, value in scalars.items()})
+        told = [
+            f"{name} {value:.4f}" for name, value in scalars.items() if len(scalars) <= MOST_SHOWN or "/" not in name
+        ]
+        self.progress.console.print(
+            f"update {step}: {kind} {' '.join(told)}", markup=False, highlight=False, soft_wrap=True
+        )
 
     def restart_clock(self) -> None:
-        """Begin to count tokens and losses anew, for instance behind a checkpoint, which is not training."""
-        self.tokens, self.losses, self.last_time = 0, {}, time.perf_counter()
+        """Do not count the time since the last update, for instance behind a checkpoint, which is not training."""
+        self.last_time = time.perf_counter()
 
-    def _write(self, step: int, scalars: dict[str, float]) -> None:
-        for name, value in scalars.items():
+    def _write(self, step: int, values: Scalars) -> None:
+        numbers = {name: value for name, value in values.items() if not isinstance(value, str)}
+        for name, value in numbers.items():
             self.writer.add_scalar(name, value, step)
-        self.metrics_file.write(json.dumps({"step": step, **scalars}) + "\n")
+        if self.wandb is not None:
+            self.wandb.log(numbers, step=step)
+        self.metrics_file.write(json.dumps({"step": step, **values}) + "\n")
         self.metrics_file.flush()
 
     def close(self) -> None:
         if self.enabled:
-            self.bar.close()
+            self.progress.stop()
             self.writer.close()
             self.metrics_file.close()
+            if self.wandb is not None:
+                self.wandb.finish()
+
+
+def start_wandb(project: str, run_dir: Path, settings: Mapping[str, Any]) -> Any:
+    """The W&B run of a run directory: the same one when it is resumed."""
+    run_id = hashlib.sha256(str(run_dir.absolute()).encode()).hexdigest()[:16]
+    wandb = importlib.import_module("wandb")
+    return wandb.init(
+        project=project, id=run_id, name=run_dir.name, dir=str(run_dir), config=dict(settings), resume="allow"
+    )
+
+
+def peak_memory_bytes() -> int:
+    """Most memory that this process has used so far: on its accelerator, or of the machine where it has none."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def drop_lines_after(path: Path, step: int) -> None:

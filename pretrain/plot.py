@@ -10,32 +10,54 @@ from data_tools.cli import run_main
 from data_tools.files import atomic_path
 from pretrain.meters import read_metrics
 
+MOST_NAMED = 12  # curves in a panel that its legend still names
+LAST_PANELS = ("lr", "grad_norm", "tokens_per_second", "data_wait", "utilisation")
+
+
+def panel_of(name: str) -> tuple[str, str]:
+    """(title of the panel, label of the curve) of a metric: ("mono", "mlm"), ("valid mlm", "de"), ("lr", "lr").
+
+    Accuracies have panels of their own, and so has each term by language or pair.
+    """
+    if "/" not in name:
+        return name, name
+    first, *middle, last = name.split("/")
+    kind = " accuracy" if last.endswith("_accuracy") else ""
+    last = last.removesuffix("_accuracy")
+    if middle:
+        return f"{first} {last}{kind}", middle[0]
+    return f"{first}{kind}", last
+
 
 def plot_curves(run_dir: Path) -> Path:
-    """Path of `run_dir`/curves.png: every loss term by kind of batch, learning rate, gradient norm, throughput."""
+    """Path of `run_dir`/curves.png: every loss term and accuracy, in training by kind of batch, language and pair, and
+    in validation; then learning rate, gradient norm, throughput."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    series: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    panels: dict[str, dict[str, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
     for line in read_metrics(run_dir):
         for name, value in line.items():
-            if isinstance(value, int | float) and name != "step":
-                series[name].append((line["step"], value))
-    panels = [*sorted({name.split("/")[0] for name in series if "/" in name}), "lr", "grad_norm", "tokens_per_second"]
+            if isinstance(value, int | float) and (name in LAST_PANELS or "/" in name):
+                title, label = panel_of(name)
+                panels[title][label].append((line["step"], value))
+    titles = sorted(title for title in panels if title not in LAST_PANELS)
+    titles += [title for title in LAST_PANELS if title in panels]
     columns = 3
-    rows = -(-len(panels) // columns)
+    rows = -(-len(titles) // columns)
     figure, axes = pyplot.subplots(rows, columns, figsize=(4.6 * columns, 3.2 * rows), squeeze=False)
-    for axis, panel in zip(axes.flat, panels, strict=False):
-        for name in sorted(name for name in series if name == panel or name.startswith(panel + "/")):
-            axis.plot(*zip(*series[name], strict=True), label=name.partition("/")[2], linewidth=1.2)
-        axis.set_title(panel)
+    for axis, title in zip(axes.flat, titles, strict=False):
+        for label, points in sorted(panels[title].items()):
+            # A point alone, as of a single validation, has no line.
+            axis.plot(*zip(*points, strict=True), label=label, linewidth=1.2, marker="o" if len(points) == 1 else None)
+        axis.set_title(title)
         axis.set_xlabel("update")
         axis.grid(alpha=0.3)
-        if "/" in "".join(name for name in series if name.startswith(panel)):
+        if title not in LAST_PANELS and len(panels[title]) <= MOST_NAMED:
             axis.legend(fontsize=8)
-    for axis in axes.flat[len(panels) :]:
+    for axis in axes.flat[len(titles) :]:
         axis.axis("off")
     figure.suptitle(str(run_dir))
     figure.tight_layout()

@@ -1,4 +1,4 @@
-"""A pre-training run: data, model, the two phases, checkpoints."""
+"""A pre-training run: data, model, objective, the two phases, checkpoints."""
 
 from __future__ import annotations
 
@@ -13,16 +13,22 @@ from transformers import AutoConfig
 
 from data_tools.files import sha256_of
 from data_tools.manifest import Manifest
-from pretrain.batches import PretrainingBatches, PretrainingOptions
+from pretrain.batches import SAMPLES, PretrainingBatches, PretrainingOptions, ValidationBatches
 from pretrain.checkpoints import (
     check_same_run,
-    drop_checkpoints_after,
+    checkpoints_of,
+    clean_up,
     find_checkpoint,
+    has_other_layout,
     load_weights,
-    run_state,
+    read_state,
+    restore,
     save_checkpoint,
+    tell,
 )
-from pretrain.engine import build_engine, check_engine, shut_down
+from pretrain.engine import Engine, build_engine, check_engine, shut_down
+from pretrain.flops import forward_flops
+from pretrain.guards import Guards
 from pretrain.launch import launched_rank, launched_ranks, quiet_libraries
 from pretrain.loop import describe_run, fit, seed_everything
 from pretrain.lr_schedule import linear_warmup_linear_decay
@@ -31,6 +37,8 @@ from pretrain.meters import Meters
 from pretrain.plot import plot_curves
 from pretrain.recipe import PretrainRecipe
 from pretrain.step import Batch
+from pretrain.totals import Totals, training_line
+from pretrain.validation import validate
 from veco import VecoConfig, VecoForPreTraining
 from veco.convert import from_xlm_roberta
 
@@ -67,18 +75,14 @@ def phases(recipe: PretrainRecipe) -> list[Phase]:
 
 def pretrain(recipe: PretrainRecipe, data_dir: Path, run_dir: Path) -> None:
     """Train both phases, from a checkpoint if the recipe says so. Everything that can be wrong is looked at first."""
+    guards = Guards(recipe)
     quiet_libraries()
     check_engine(recipe)
     manifest = Manifest.load(data_dir)
-    options = PretrainingOptions(
-        **{field.name: recipe.__dict__[field.name] for field in dataclasses.fields(PretrainingOptions)}
-    )
-    batches = PretrainingBatches(
-        data_dir, manifest, options, launched_rank(), launched_ranks(), recipe.accumulation_steps
-    )
+    batches, valid = read_batches(recipe, data_dir, manifest)
     found = find_checkpoint(run_dir, recipe.resume)
     if found is not None:
-        check_same_run(found[1], recipe, run_state(manifest.fingerprint))
+        check_same_run(found[1], recipe, {"data_fingerprint": manifest.fingerprint})
     model = build_model(recipe, data_dir, manifest)
 
     start = 0 if found is None else found[0]
@@ -86,14 +90,32 @@ def pretrain(recipe: PretrainRecipe, data_dir: Path, run_dir: Path) -> None:
     if is_first:
         shutil.copytree(data_dir / "tokenizer", run_dir / "tokenizer", dirs_exist_ok=True)
         print(introduction(recipe, model, batches, manifest, start), file=sys.stderr)
-    meters = Meters(run_dir, recipe.log_every, start, recipe.total_steps, enabled=is_first)
-    checkpoint = None if found is None else found[1]
-    for phase in phases(recipe):
-        if start < phase.end:
-            train_phase(recipe, phase, model, batches, manifest.fingerprint, run_dir, meters, start, checkpoint)
-            start, checkpoint = phase.end, None
+    meters = Meters(
+        run_dir,
+        recipe.log_every,
+        start,
+        recipe.total_steps,
+        enabled=is_first,
+        wandb_project=recipe.wandb_project,
+        settings=dataclasses.asdict(recipe),
+    )
+    is_done = True
+    with guards:
+        for phase in phases(recipe):
+            if not is_done or start >= phase.end:
+                continue
+            if 0 < start == phase.begin:
+                # From the checkpoint of the phase before, whether that is just over or was long ago.
+                model = build_model(recipe, data_dir, manifest)
+            checkpoint = checkpoints_of(run_dir)[start] if start else None
+            is_done = train_phase(
+                recipe, phase, model, batches, valid, manifest.fingerprint, run_dir, meters, guards, start, checkpoint
+            )
+            start = phase.end
     meters.close()
-    if is_first:
+    if not is_done:
+        tell("ended early, as asked; --resume auto goes on")
+    elif is_first:
         print(f"curves in {plot_curves(run_dir)}", file=sys.stderr)
     shut_down()
 
@@ -103,48 +125,85 @@ def train_phase(
     phase: Phase,
     model: VecoForPreTraining,
     batches: PretrainingBatches,
+    valid: ValidationBatches,
     data_fingerprint: str,
     run_dir: Path,
     meters: Meters,
+    guards: Guards,
     start: int,
     checkpoint: Path | None,
-) -> None:
-    """Updates `start` to the end of a phase, going on from `checkpoint` if there is one.
+) -> bool:
+    """Whether updates `start` to the end of a phase were all made, going on from `checkpoint` if there is one.
 
     A live DeepSpeed engine cannot change what it trains, so each phase builds its own on the same weights. From a
     checkpoint that the phase before made at its end only the weights are taken, before the engine exists.
     """
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(not phase.only_cross_attention or ".cross_attention" in name)
-    if checkpoint is not None and start == phase.begin:
-        load_weights(model, checkpoint)
-        checkpoint = None
-    engine = build_engine(model, recipe, lambda step: phase.lr_factor(step, recipe.warmup_steps), run_dir / "logs")
+        parameter.requires_grad_(is_trained(name, phase, recipe))
+    goes_on = checkpoint is not None and start > phase.begin
     if checkpoint is not None:
-        engine.load(checkpoint)
-    drop_checkpoints_after(engine, run_dir, start)
+        guards.load_state(read_state(checkpoint))
+        if not goes_on or has_other_layout(checkpoint, recipe):
+            load_weights(model, checkpoint)
+    engine = build_engine(model, recipe, lambda step: phase.lr_factor(step, recipe.warmup_steps), run_dir / "logs")
+    if checkpoint is not None and goes_on:
+        restore(engine, checkpoint)
+    clean_up(engine, run_dir, start)
 
     def add_config(directory: Path) -> None:
         if engine.rank == 0:
             model.config.save_pretrained(directory)
 
     def save(step: int) -> None:
-        save_checkpoint(engine, run_dir, step, recipe, run_state(data_fingerprint), add_config)
+        state = {"data_fingerprint": data_fingerprint, **guards.state()}
+        save_checkpoint(engine, run_dir, step, recipe, state, add_config)
 
-    fit(
+    losses = PretrainingLosses(recipe, phase, model.config, batches, engine)
+    meters.watch(losses.line)
+    is_done = fit(
         engine,
         recipe,
         batches,
         data_fingerprint,
         batches.kind_of,
-        pretraining_losses,
+        losses,
         count_predicted,
         meters,
+        guards,
         start,
         phase.end,
         save,
+        validate=(lambda: validate(engine, valid, path_objective(recipe))) if valid.groups else None,
+        source_of=lambda first, part, rank: batches.source_of(first + part, rank),
     )
+    if told := losses.cut_report():
+        tell(told)
     engine.destroy()
+    return is_done
+
+
+def is_trained(name: str, phase: Phase, recipe: PretrainRecipe) -> bool:
+    """Whether a parameter of that name learns. What no loss depends on does not: weight decay would shrink it."""
+    is_cross_attention = ".cross_attention" in name
+    if phase.only_cross_attention:
+        return is_cross_attention
+    return not is_cross_attention or path_objective(recipe) == "ca_mlm"
+
+
+def path_objective(recipe: PretrainRecipe) -> str:
+    """What `VecoForPreTraining` calls the objective: TLM comes with the batches."""
+    return recipe.objective.removesuffix("+tlm")
+
+
+def read_batches(
+    recipe: PretrainRecipe, data_dir: Path, manifest: Manifest
+) -> tuple[PretrainingBatches, ValidationBatches]:
+    """What this rank trains on, and what is validated on. Raises ValueError as `PretrainingBatches` does."""
+    fields = dataclasses.fields(PretrainingOptions)
+    options = PretrainingOptions(**{field.name: recipe.__dict__[field.name] for field in fields})
+    ranks = launched_rank(), launched_ranks(), recipe.accumulation_steps
+    valid = ValidationBatches(data_dir, manifest, options, recipe.validate_batches)
+    return PretrainingBatches(data_dir, manifest, options, *ranks), valid
 
 
 def build_model(recipe: PretrainRecipe, data_dir: Path, manifest: Manifest) -> VecoForPreTraining:
@@ -217,9 +276,43 @@ def introduction(
     )
 
 
-def pretraining_losses(model: nn.Module, batch: Batch, num_items: Tensor) -> dict[str, Tensor]:
-    """The terms of CA-MLM and TLM, each normalised by the global batch's predicted tokens."""
-    return model(**batch, num_items_in_batch=num_items).losses
+class PretrainingLosses:
+    """The loss function of a phase; beside the losses it adds up what lines of metrics show by language and pair."""
+
+    def __init__(
+        self, recipe: PretrainRecipe, phase: Phase, config: VecoConfig, batches: PretrainingBatches, engine: Engine
+    ) -> None:
+        self.objective = path_objective(recipe)
+        # With most weights frozen the backward pass is another one than the formula's.
+        self.counts_flops = not phase.only_cross_attention
+        self.peak_tflops = recipe.peak_tflops
+        self.config = config
+        self.engine = engine
+        self.totals = Totals(batches.groups, engine.device)
+        self.cut: dict[str, tuple[float, float]] = {}
+
+    def __call__(self, model: nn.Module, batch: Batch, num_items: Tensor) -> dict[str, Tensor]:
+        """The terms of the objective, each normalised by the global batch's predicted tokens."""
+        inputs = {name: tensor for name, tensor in batch.items() if name != SAMPLES}
+        output = model(**inputs, num_items_in_batch=num_items, objective=self.objective)
+        flops = forward_flops(self.config, inputs, self.objective) if self.counts_flops else None
+        self.totals.add(batch, output.row_totals, flops)
+        return output.losses
+
+    def line(self, seconds: float) -> dict[str, float | str]:
+        """What a line of metrics shows of the time since the line before; every rank calls it."""
+        summary = self.totals.read(self.engine.sum_over_ranks)
+        for name, (seen, cut) in summary.tokens_by_group().items():
+            all_seen, all_cut = self.cut.get(name, (0.0, 0.0))
+            self.cut[name] = (all_seen + seen, all_cut + cut)
+        return training_line(summary, seconds, self.engine.world_size, self.peak_tflops)
+
+    def cut_report(self) -> str:
+        """What was cut off in this phase by this process, in one line; empty where nothing was."""
+        shares = [
+            f"{name} {cut:,.0f} tokens ({cut / (seen + cut):.2%})" for name, (seen, cut) in self.cut.items() if cut
+        ]
+        return f"cut off, as longer than the longest sequence: {', '.join(shares)}" if shares else ""
 
 
 def count_predicted(batch: Batch) -> Tensor:

@@ -11,6 +11,7 @@ import dataclasses
 import difflib
 import math
 import os
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,7 @@ import yaml
 from data_tools.files import atomic_path
 
 RecipeT = TypeVar("RecipeT", bound="TrainingRecipe")
+OBJECTIVES = ("ca_mlm+tlm", "ca_mlm", "mlm+tlm", "mlm", "clm")
 
 
 def option(default: Any, help: str) -> Any:
@@ -53,8 +55,16 @@ class TrainingRecipe:
     log_every: int = option(10, "updates between two lines of metrics.jsonl and TensorBoard")
     save_every: int = option(1000, "updates between checkpoints; the last update always makes one")
     keep_checkpoints: int = option(2, "newest checkpoints to keep; older ones are deleted")
-    resume: str = option("no", "no; auto = go on from the newest checkpoint if there is one; or a step")
+    keep_every: int = option(0, "checkpoints of steps that this divides are kept for good; 0 = none")
+    validate_every: int = option(0, "updates between validations; 0 = one before each checkpoint")
+    max_time: str = option("", "HH:MM:SS, or minutes such as 90m: save and leave before they are over; empty = never")
+    skip_sigma: float = option(
+        0.0, "leave an update out when its loss is so many standard deviations above the last ones; 0 = never"
+    )
+    skip_window: int = option(128, "updates of one kind of batch whose losses skip_sigma looks at")
+    resume: str = option("no", "no; auto = go on from the newest valid checkpoint if there is one; or a step")
     loader_workers: int = option(1, "processes on each rank that read and mask batches ahead of the model")
+    wandb_project: str | None = option(None, "W&B project that gets the metrics, too; null = none")
 
     def problems(self) -> list[str]:
         """One sentence for each value that cannot be; empty for a sound recipe."""
@@ -69,7 +79,10 @@ class TrainingRecipe:
         for name in ("learning_rate", "adam_epsilon"):
             if self.__dict__[name] <= 0:
                 found.append(f"{name} {self.__dict__[name]} must be above 0")
-        for name in ("warmup_steps", "weight_decay", "clip_norm", "loader_workers"):
+        for name in (
+            *("warmup_steps", "weight_decay", "clip_norm", "loader_workers"),
+            *("keep_every", "validate_every", "skip_sigma"),
+        ):
             if self.__dict__[name] < 0:
                 found.append(f"{name} {self.__dict__[name]} must not be negative")
         for name in ("adam_beta1", "adam_beta2"):
@@ -77,6 +90,13 @@ class TrainingRecipe:
                 found.append(f"{name} {self.__dict__[name]} must be at least 0 and below 1")
         if self.resume not in ("no", "auto") and not self.resume.isdecimal():
             found.append(f"resume {self.resume!r} must be 'no', 'auto' or a step")
+        if self.skip_window < 2:
+            found.append(f"skip_window {self.skip_window} must be at least 2")
+        if self.max_time:
+            try:
+                seconds_of(self.max_time)
+            except ValueError as error:
+                found.append(f"max_time {error}")
         return found
 
 
@@ -99,6 +119,11 @@ class PretrainRecipe(TrainingRecipe):
     cross_attention_steps: int = option(
         0, "updates of a first phase that trains the cross-attention alone (from XLM-R)"
     )
+    objective: str = option(
+        "ca_mlm+tlm",
+        "ca_mlm (eq. 1) or mlm (its H losses alone), each also with +tlm, MLM of concatenated pairs (XLM: mlm+tlm); "
+        "or clm, the next token",
+    )
     alpha: float = option(0.5, "languages and pairs are drawn in proportion to (number of sentences) ^ alpha")
     mono_batch_pairs: int = option(64, "pairs of adjacent segments in a global monolingual batch")
     bilingual_batch_pairs: int = option(64, "sentence pairs in a global bilingual batch")
@@ -106,6 +131,15 @@ class PretrainRecipe(TrainingRecipe):
     bilingual_max_length: int = option(64, "longest sentence of a bilingual batch, in tokens with <s> and </s>")
     mono_mask_rate: float = option(0.15, "share of tokens to predict in monolingual batches")
     bilingual_mask_rate: float = option(0.25, "share of tokens to predict in bilingual batches")
+    mask_token_share: float = option(0.8, "share of the tokens to predict that become <mask>")
+    random_token_share: float = option(0.1, "share of the tokens to predict that become random ones; the rest stay")
+    span_length: float = option(0.0, "mean length of masked spans, geometric as in SpanBERT (3.8); 0 = single tokens")
+    validate_batches: int = option(
+        8, "most batches of 16 held-out pairs in a validation, of each language and language pair; 0 = no validation"
+    )
+    peak_tflops: float | None = option(
+        None, "dense peak of one device at the trained precision, TFLOP/s, to show utilisation; null = not shown"
+    )
 
     @property
     def total_steps(self) -> int:
@@ -114,6 +148,20 @@ class PretrainRecipe(TrainingRecipe):
 
     def problems(self) -> list[str]:
         found = super().problems()
+        if self.objective not in OBJECTIVES:
+            found.append(f"objective {self.objective!r} must be one of {', '.join(OBJECTIVES)}")
+        shares = (self.mask_token_share, self.random_token_share)
+        if min(shares) < 0 or sum(shares) > 1:
+            found.append(
+                f"mask_token_share {self.mask_token_share} and random_token_share {self.random_token_share} "
+                "must not be negative, nor above 1 together"
+            )
+        if self.span_length != 0 and self.span_length < 1:
+            found.append(f"span_length {self.span_length} must be 0 or at least 1")
+        if self.validate_batches < 0:
+            found.append(f"validate_batches {self.validate_batches} must not be negative")
+        if self.peak_tflops is not None and self.peak_tflops <= 0:
+            found.append(f"peak_tflops {self.peak_tflops} must be above 0")
         for name in ("mono_mask_rate", "bilingual_mask_rate", "dropout", "attention_dropout"):
             if not 0 <= self.__dict__[name] < 1:
                 found.append(f"{name} {self.__dict__[name]} must be at least 0 and below 1")
@@ -123,6 +171,8 @@ class PretrainRecipe(TrainingRecipe):
             found.append(f"cross_attention_steps {self.cross_attention_steps} must not be negative")
         if self.cross_attention_steps and not self.init_from:
             found.append("cross_attention_steps needs init_from: a random encoder gives the cross-attention nothing")
+        if self.cross_attention_steps and not self.objective.startswith("ca_mlm"):
+            found.append(f"cross_attention_steps: objective {self.objective!r} does not train the cross-attention")
         for name in ("mono_batch_pairs", "bilingual_batch_pairs"):
             if self.__dict__[name] < 1:
                 found.append(f"{name} {self.__dict__[name]} must be at least 1")
@@ -135,6 +185,19 @@ class PretrainRecipe(TrainingRecipe):
                 "mono_max_length, or both sentences of a bilingual pair, + 2"
             )
         return found
+
+
+def seconds_of(duration: str) -> float:
+    """Seconds in `HH:MM:SS`, or in minutes as `90m`. Raises ValueError for anything else.
+
+    A bare number is refused: YAML reads 1:30:00 without quotes as one, in seconds.
+    """
+    if match := re.fullmatch(r"(\d+):([0-5]\d):([0-5]\d)", duration):
+        hours, minutes, seconds = map(int, match.groups())
+        return hours * 3600.0 + minutes * 60 + seconds
+    if match := re.fullmatch(r"(\d+(?:\.\d+)?)m", duration):
+        return float(match[1]) * 60
+    raise ValueError(f"{duration!r} must be HH:MM:SS (in YAML: in quotes), or minutes such as 90m")
 
 
 class FlagParser(argparse.ArgumentParser):

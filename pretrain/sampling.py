@@ -110,3 +110,14 @@ def walk(occurrence: int, size: int, key: int) -> int:
     """Index in range(size) of the `occurrence`-th draw: each epoch a new permutation, without replacement inside it."""
     epoch, position = divmod(occurrence, size)
     return permute(position, size, mix(key, epoch))
+
+
+def evaluation_indices(num_batches: int, rank: int, world_size: int) -> list[tuple[int, bool]]:
+    """(k, counts) of one pass over batches 0 … num_batches - 1, equally many on every rank.
+
+    Where the ranks do not divide the batches, the last ranks repeat a batch with counts = False: it is computed, since
+    under ZeRO-3 all ranks must take the same path, but must not be added to the sums.
+    """
+    rounds = -(-num_batches // world_size)
+    wanted = range(rank, rounds * world_size, world_size)
+    return [(min(k, num_batches - 1), k < num_batches) for k in wanted]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -20,48 +21,107 @@ CountFunction = Callable[[Batch], Tensor]
 
 @dataclass(frozen=True)
 class StepMetrics:
-    """What one update did. `losses` are global means; `num_tokens` are the global batch's, without padding."""
+    """What one update did. `losses` are global means; `num_tokens` are the global batch's, without padding.
+
+    `skipped`: the update was left out; `wants_to_stop`: some rank asked to end the run after it.
+    """
 
     losses: dict[str, float]
     grad_norm: float | None
     learning_rate: float
     num_tokens: int
+    skipped: bool = False
+    wants_to_stop: bool = False
 
     @property
     def loss(self) -> float:
         return sum(self.losses.values())
 
 
+@dataclass(frozen=True)
+class StepContext:
+    """What a step must know beside its batches.
+
+    `where` names the update. `source_of(accumulation step, rank)` names the samples of a micro-batch, on any rank.
+    `is_spike` is asked for the update's loss; where it says so, the update is left out, so it must answer alike on
+    all ranks. `wants_to_stop` is this rank's wish.
+    """
+
+    where: str
+    source_of: Callable[[int, int], str] = lambda accumulation_step, rank: f"accumulation step {accumulation_step}"
+    is_spike: Callable[[float], bool] = lambda loss: False
+    wants_to_stop: bool = False
+
+
 def train_step(
-    engine: Engine, micro_batches: Sequence[Batch], loss_function: LossFunction, count_items: CountFunction, where: str
+    engine: Engine,
+    micro_batches: Sequence[Batch],
+    loss_function: LossFunction,
+    count_items: CountFunction,
+    context: StepContext,
 ) -> StepMetrics:
     """Metrics of one update over the micro-batches of this rank.
 
     Every term of the loss is sum_r sum_a (sum over rank r's micro-batch a) / N with N the items of all ranks and
-    micro-batches, so the result does not depend on how the global batch is split. Raises RuntimeError, on all ranks
-    and before the weights change, when a loss is not finite; `where` says which batch it was.
+    micro-batches, so the result does not depend on how the global batch is split. Raises FloatingPointError, on all
+    ranks and before the weights change, when a loss or the gradient is not finite.
     """
     counts = torch.stack([torch.cat([count_items(b), count_tokens(b)]) for b in micro_batches]).sum(dim=0)
-    *items, num_tokens = engine.sum_over_ranks(counts.to(engine.device))
+    # The wish to stop travels with the counts: a message of its own would cost time in every update.
+    votes = counts.new_tensor([int(context.wants_to_stop)])
+    *items, num_tokens, num_votes = engine.sum_over_ranks(torch.cat([counts, votes]).to(engine.device))
     num_items = torch.stack(items)
     totals: dict[str, Tensor] = {}
+    micro_losses = []
     for number, batch in enumerate(micro_batches, start=1):
         on_device = {name: tensor.to(engine.device, non_blocking=True) for name, tensor in batch.items()}
         with engine.forward_context():
             losses = loss_function(engine.model, on_device, num_items)
-        engine.backward(torch.stack(list(losses.values())).sum())
-        for name, loss in losses.items():
-            totals[name] = totals.get(name, torch.zeros((), device=engine.device)) + loss.detach().float()
+        loss = torch.stack(list(losses.values())).sum()
+        micro_losses.append(loss.detach())
+        for name, term in losses.items():
+            totals[name] = totals.get(name, torch.zeros((), device=engine.device)) + term.detach().float()
         if number == len(micro_batches):
             reduced = engine.sum_over_ranks(torch.stack(list(totals.values())))
             values = dict(zip(totals, reduced.tolist(), strict=True))
             if not all(map(math.isfinite, values.values())):
-                local = {name: loss.item() for name, loss in totals.items()}
-                raise RuntimeError(
-                    f"{where}: loss is not finite ({values}, {local} here); the weights were not changed"
-                )
-        engine.step()
-    return StepMetrics(values, engine.grad_norm(), engine.learning_rate(), int(num_tokens))
+                raise_broken_loss(engine, values, micro_losses, context)
+            if skipped := context.is_spike(sum(values.values())):
+                engine.skip(loss)
+                break
+        engine.backward(loss)
+        try:
+            engine.step()
+        except FloatingPointError as error:
+            raise FloatingPointError(f"{context.where}: {error}") from None
+    return StepMetrics(
+        losses=values,
+        grad_norm=None if skipped else engine.grad_norm(),
+        learning_rate=engine.learning_rate(),
+        num_tokens=int(num_tokens),
+        skipped=skipped,
+        wants_to_stop=bool(num_votes),
+    )
+
+
+def raise_broken_loss(
+    engine: Engine, values: dict[str, float], micro_losses: Sequence[Tensor], context: StepContext
+) -> NoReturn:
+    """Raise FloatingPointError that names the micro-batches whose loss is not finite; every rank calls it."""
+    broken = torch.zeros(engine.world_size, dtype=torch.int64, device=engine.device)
+    finite = torch.stack(list(micro_losses)).isfinite().tolist()
+    if not all(finite):
+        broken[engine.rank] = finite.index(False) + 1
+    sources = [
+        f"rank {rank}: {context.source_of(number - 1, rank)}"
+        for rank, number in enumerate(engine.sum_over_ranks(broken).tolist())
+        if number
+    ]
+    told = ", ".join(f"{name} {value}" for name, value in values.items())
+    raise FloatingPointError(
+        f"{context.where}: the loss is not finite ({told}; {'; '.join(sources) or 'only in the sum over ranks'}); "
+        "the weights were not changed"
+    )
 
 
 def count_tokens(batch: Batch) -> Tensor:

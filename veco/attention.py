@@ -25,19 +25,21 @@ try:
 except ImportError:  # torch before 2.10
     varlen = None  # type: ignore[assignment]
 
-# Pairs of a query and a key in a block of sequences on CPU; measured for 4 to 16 heads (benchmarks/attention.py).
-EQUAL_BLOCK = 2**16
-UNEQUAL_BLOCK = 2**14
+# Pairs of a query and a key in a block of several sequences on CPU. In small blocks scores stay in the cache, and a
+# block of one sequence needs no padding and no copies of its heads; measured for 4 to 12 heads.
+BLOCK_PAIRS = 2**14
+FEW_QUERIES = 8
 
 
-def trains_faster_eagerly(query: Tensor, dropout_p: float) -> bool:
-    """Whether `eager_attention` beats SDPA here, as it does in training on CPU, in half precision or with dropout.
+def faster_eagerly(query_BHTK: Tensor, dropout_p: float) -> bool:
+    """Whether `eager_attention` beats SDPA here, as it often does on CPU (torch 2.13; `benchmarks/attention.py`).
 
-    The backward pass of SDPA's CPU kernel in bfloat16 takes 4 to 9 times as long (torch 2.13; 48 to 96 tokens, heads of
-    32 and 64); with dropout it leaves that kernel. In float32 without dropout, and without gradients, SDPA is faster.
+    The backward pass of SDPA's CPU kernel in bfloat16 takes 4 to 9 times as long, its forward pass up to twice, and a
+    few queries over cached keys 2 to 9 times. With dropout SDPA leaves that kernel for plain products of its own, with
+    slow random numbers. What remains to it is float32 without dropout.
     """
-    is_training = query.device.type == "cpu" and torch.is_grad_enabled()
-    return is_training and (query.dtype != torch.float32 or dropout_p > 0)
+    is_half, is_decoding = query_BHTK.dtype != torch.float32, query_BHTK.shape[-2] <= FEW_QUERIES
+    return query_BHTK.device.type == "cpu" and (is_half or is_decoding or dropout_p > 0)
 
 
 def eager_attention(
@@ -53,7 +55,7 @@ def eager_attention(
     if is_causal:
         attn_mask = torch.ones(scores_BHTS.shape[-2:], dtype=torch.bool, device=scores_BHTS.device).tril()
     if attn_mask is not None:
-        scores_BHTS = scores_BHTS.masked_fill(~attn_mask, torch.finfo(scores_BHTS.dtype).min)
+        scores_BHTS = scores_BHTS.masked_fill_(~attn_mask, torch.finfo(scores_BHTS.dtype).min)
     return dropout(scores_BHTS.softmax(dim=-1), dropout_p) @ value_BHSK
 
 
@@ -66,7 +68,7 @@ def attend(
     is_causal: bool = False,
 ) -> Tensor:
     """Context (B, H, T, K) by whichever of eager attention and SDPA is the faster one here."""
-    back_end = eager_attention if trains_faster_eagerly(query_BHTK, dropout_p) else scaled_dot_product_attention
+    back_end = eager_attention if faster_eagerly(query_BHTK, dropout_p) else scaled_dot_product_attention
     return back_end(query_BHTK, key_BHSK, value_BHSK, attention_mask, dropout_p, is_causal)
 
 
@@ -74,17 +76,20 @@ def attend(
 class PackedMask:
     """The mask of packed tokens: the queries of sequence i may attend to the keys of sequence i, and to no others.
 
-    `query_lengths` and `key_lengths` are the tokens of each sequence, in the order in which they are packed.
+    `query_lengths` and `key_lengths` are the tokens of each sequence, in the order in which they are packed. Where
+    queries are keys, `is_causal` hides later positions.
     """
 
     query_lengths: Sequence[int]
     key_lengths: Sequence[int]
+    is_causal: bool = False
 
     @torch.compiler.disable  # lengths are different in every batch, and each would be compiled anew
     def attend(self, query_NHK: Tensor, key_MHK: Tensor, value_MHK: Tensor, dropout_p: float) -> Tensor:
         """Context (N, H, K) of each query."""
         device = query_NHK.device
-        if _varlen_serves(query_NHK, dropout_p):
+        # Under a causal mask padding behind a sequence is hidden already, and SDPA has a fast kernel for that.
+        if not self.is_causal and _varlen_serves(query_NHK, dropout_p):
             starts = [torch.tensor([0, *accumulate(x)], dtype=torch.int32, device=device) for x in self]
             longest = max(self.query_lengths), max(self.key_lengths)
             context = varlen.varlen_attn(query_NHK, key_MHK, value_MHK, starts[0], starts[1], *longest)
@@ -100,9 +105,8 @@ class PackedMask:
 
     @cached_property
     def blocks(self) -> list[PackedMask]:
-        """The same mask in parts: neighbours that go through one matrix product on CPU, where small blocks stay in the
-        cache. Sequences of different lengths, of which all but the longest are padded, share one only if it is so small
-        that the number of calls counts for more than the padding."""
+        """The same mask in parts, each of which goes through one matrix product on CPU: neighbours, padded to the
+        longest if need be, as long as they are so small that the number of calls counts for more than the padding."""
         blocks, start = [], 0
         for end in range(1, len(self.query_lengths) + 1):
             if end == len(self.query_lengths) or not self._part(start, end + 1)._is_one_block:
@@ -111,26 +115,20 @@ class PackedMask:
         return blocks
 
     def _part(self, start: int, end: int) -> PackedMask:
-        return PackedMask(self.query_lengths[start:end], self.key_lengths[start:end])
+        return PackedMask(self.query_lengths[start:end], self.key_lengths[start:end], self.is_causal)
 
     @property
     def _is_one_block(self) -> bool:
-        size = len(self.query_lengths) * max(self.query_lengths) * max(self.key_lengths)
-        return size <= (EQUAL_BLOCK if self._is_rectangle else UNEQUAL_BLOCK)
-
-    @property
-    def _is_rectangle(self) -> bool:
-        """Whether all sequences are equally long, so that packed is padded."""
-        return len(set(self.query_lengths)) == len(set(self.key_lengths)) == 1
+        return len(self.query_lengths) * max(self.query_lengths) * max(self.key_lengths) <= BLOCK_PAIRS
 
     def _at_once(self, query_NHK: Tensor, key_MHK: Tensor, value_MHK: Tensor, dropout_p: float) -> Tensor:
         """Context (N, H, K) by one call, with padding for the attention alone where lengths differ."""
         rows = len(self.query_lengths)
-        if self._is_rectangle:
+        if len(set(self.query_lengths)) == len(set(self.key_lengths)) == 1:  # packed is padded
             query, key, value = (
                 x.unflatten(0, (rows, len(x) // rows)).transpose(1, 2) for x in (query_NHK, key_MHK, value_MHK)
             )
-            return attend(query, key, value, None, dropout_p).transpose(1, 2).flatten(0, 1)
+            return attend(query, key, value, None, dropout_p, self.is_causal).transpose(1, 2).flatten(0, 1)
         is_query_BT, is_key_BS = (
             torch.arange(max(lengths), device=query_NHK.device)
             < torch.tensor(lengths, device=query_NHK.device).unsqueeze(1)
@@ -140,7 +138,8 @@ class PackedMask:
             pad_packed(x, is_token).transpose(1, 2)
             for x, is_token in ((query_NHK, is_query_BT), (key_MHK, is_key_BS), (value_MHK, is_key_BS))
         )
-        context_BHTK = attend(query, key, value, is_key_BS[:, None, None], dropout_p)
+        attention_mask = None if self.is_causal else is_key_BS[:, None, None]
+        context_BHTK = attend(query, key, value, attention_mask, dropout_p, self.is_causal)
         return pack(context_BHTK.transpose(1, 2), is_query_BT)
 
 
@@ -193,13 +192,14 @@ class MultiHeadAttention(nn.Module):
     ) -> Tensor:
         """Context (B, T, D) of each query over itself, or over `pair_BSD` (B, S, D) when that is given.
 
-        With a `PackedMask` the inputs are packed, (N, D) and (M, D), and so is the context.
+        `pair_BSD` may have fewer rows than the queries, B / n: then n rows in turn attend to the same one, as the beams
+        of a sentence do. With a `PackedMask` the inputs are packed, (N, D) and (M, D), and so is the context.
         With a cache, self-attention appends its keys and values to it, and cross-attention projects `pair_BSD`
         only once a sequence. `is_causal` hides later positions; it goes with no mask and no earlier positions.
         """
         dropout_p = self.dropout if self.training else 0.0
         if isinstance(attention_mask, PackedMask):
-            assert cache is None and not is_causal, "decoding takes padded targets"
+            assert cache is None and not is_causal, "decoding takes padded targets; a packed mask is causal itself"
             source_MD = query_BTD if pair_BSD is None else pair_BSD
             query_NHK, key_MHK, value_MHK = (
                 x.unflatten(-1, (self.num_heads, self.head_size))
@@ -208,7 +208,12 @@ class MultiHeadAttention(nn.Module):
             return self.out_proj(attention_mask.attend(query_NHK, key_MHK, value_MHK, dropout_p).flatten(1))
         query_BHTK = self._split_heads(self.q_proj(query_BTD))
         key_BHSK, value_BHSK = self._keys_and_values(query_BTD, pair_BSD, cache)
+        num_sharing = len(query_BHTK) // len(key_BHSK)
+        if num_sharing > 1:  # as further queries of one row: its keys are read once, not once for each beam
+            query_BHTK = query_BHTK.unflatten(0, (-1, num_sharing)).transpose(1, 2).flatten(2, 3)
         context_BHTK = attend(query_BHTK, key_BHSK, value_BHSK, attention_mask, dropout_p, is_causal)
+        if num_sharing > 1:
+            context_BHTK = context_BHTK.unflatten(2, (num_sharing, -1)).transpose(1, 2).flatten(0, 1)
         return self.out_proj(context_BHTK.transpose(1, 2).flatten(2))
 
     def _keys_and_values(

@@ -16,7 +16,7 @@ COUNTS = (
     "max_position_embeddings",
 )
 PROBABILITIES = ("hidden_dropout_prob", "attention_probs_dropout_prob")
-SWITCHES = ("plug_in", "scale_embedding", "lm_head_transform", "separate_decoder_embeddings")
+SWITCHES = ("tie_self_attention", "plug_in", "scale_embedding", "lm_head_transform", "separate_decoder_embeddings")
 TOKEN_IDS = ("pad_token_id", "bos_token_id", "decoder_start_token_id")
 
 
@@ -28,7 +28,8 @@ class VecoConfig(PreTrainedConfig):
     `max_position_embeddings` is the longest sequence plus two.
 
     `decoder_layers` and `decoder_layers_from` only matter to `VecoForConditionalGeneration`: its decoder has
-    `decoder_layers` layers (`None`: as many as the encoder), initialised from the "last" or "first" ones.
+    `decoder_layers` layers (`None`: as many as the encoder), initialised from the "last" or "first" ones; with
+    `tie_self_attention` it keeps sharing the self-attention of those (section 3.2).
 
     `plug_in` and `classifier_dropout` (`None`: `hidden_dropout_prob`) only matter to the models that classify: plugged
     in, they predict from a pair of sequences, and their heads are twice as wide (section 3.1).
@@ -58,6 +59,7 @@ class VecoConfig(PreTrainedConfig):
     decoder_start_token_id: int | None = None
     decoder_layers: int | None = None
     decoder_layers_from: str = "last"
+    tie_self_attention: bool = False
     plug_in: bool = False
     classifier_dropout: float | None = None
     scale_embedding: bool = False
@@ -113,6 +115,9 @@ class VecoConfig(PreTrainedConfig):
             problems.append(
                 f"decoder_layers {self.decoder_layers} must be between 1 and num_hidden_layers {self.num_hidden_layers}"
             )
+        if self.tie_self_attention and not self.tie_word_embeddings:
+            # transformers ties either all that a model says or nothing.
+            problems.append("tie_self_attention needs tie_word_embeddings")
         if self.max_tokens < 1:
             problems.append(
                 f"max_position_embeddings {self.max_position_embeddings} leaves no position above "

@@ -49,8 +49,9 @@ class VecoLMHead(nn.Module):
             self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.decoder = VocabularyProjection(config.hidden_size, config.vocab_size)
 
-    def forward(self, states: Tensor, targets: Tensor | None = None) -> Tensor:
-        """Logits (..., V) of states (..., D); with `targets` (N,) the float32 cross-entropies (N,) of states (N, D)."""
+    def forward(self, states: Tensor, targets: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
+        """Logits (..., V) of states (..., D); with `targets` (N,), for states (N, D), the float32 cross-entropies (N,)
+        and whether each target is the likeliest piece."""
         if self.has_transform:
             states = self.norm(self.activation(self.dense(states)))
         return self.decoder(states, targets)

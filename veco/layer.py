@@ -3,27 +3,13 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
-from transformers.activations import ACT2FN
 from transformers.cache_utils import EncoderDecoderCache
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from veco.attention import MultiHeadAttention, PackedMask
 from veco.config import VecoConfig
 from veco.dropout import Dropout
-
-
-class FeedForward(nn.Module):
-    """Two projections with the activation between them, position by position."""
-
-    def __init__(self, config: VecoConfig) -> None:
-        super().__init__()
-        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.activation = ACT2FN[config.hidden_act]
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size)
-
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        """Transformed states, (B, T, D)."""
-        return self.down_proj(self.activation(self.up_proj(x_BTD)))
+from veco.feed_forward import FeedForward
 
 
 class VecoLayer(GradientCheckpointingLayer):

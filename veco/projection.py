@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
 
 # Positions whose logits exist at a time: enough for matrix products at full speed, 1 GB of float32 at 250,002 pieces.
 CHUNK_POSITIONS = 1024
@@ -21,48 +21,68 @@ class VocabularyProjection(nn.Linear):
     ranks, so all ranks must make equally many, but they predict different numbers of tokens.
     """
 
-    def forward(self, states: Tensor, targets: Tensor | None = None) -> Tensor:
-        """Logits (..., V) of states (..., D); with `targets` (N,) the float32 cross-entropies (N,) of states (N, D)."""
+    def forward(  # type: ignore[override]  # with targets it is another function, but called through the same hooks
+        self, states: Tensor, targets: Tensor | None = None
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Logits (..., V) of states (..., D), or what ProjectedCrossEntropy gives of states (N, D) and targets (N,)."""
         if targets is None:
             return super().forward(states)
-        device = states.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.weight.dtype
-        return ProjectedCrossEntropy.apply(states.to(dtype), self.weight.to(dtype), self.bias.to(dtype), targets)
+        dtype = computing_dtype(self.weight)
+        return ProjectedCrossEntropy.apply(states.to(dtype), self.weight.to(dtype), self.bias.float(), targets)
+
+
+def computing_dtype(weight: Tensor) -> torch.dtype:
+    """What a product with the weight is computed in: its own type, or autocast's."""
+    device = weight.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
 
 
 class ProjectedCrossEntropy(torch.autograd.Function):
-    """-log softmax(states @ weight.T + bias)[target] of each state, computed again in the backward pass by chunks."""
+    """Cross-entropy -log softmax(states @ weight.T + bias)[target], float32 (N,), and whether the prediction is right.
+
+    Right, bool (N,), means that no other piece is likelier than the target. The logits are computed by chunks, and
+    again in the backward pass.
+    """
 
     @staticmethod
-    def forward(ctx: Any, states_ND: Tensor, weight_VD: Tensor, bias_V: Tensor, targets_N: Tensor) -> Tensor:
-        losses, normalisers = [], []
+    def forward(
+        ctx: Any, states_ND: Tensor, weight_VD: Tensor, bias_V: Tensor, targets_N: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(states_ND, weight_VD, bias_V, targets_N)
+        losses = [torch.empty(0, device=states_ND.device)]
+        is_right = [torch.empty(0, device=states_ND.device, dtype=torch.bool)]
         with torch.autocast(states_ND.device.type, enabled=False):
-            for states, targets in zip(states_ND.split(CHUNK_POSITIONS), targets_N.split(CHUNK_POSITIONS), strict=True):
-                logits = linear(states, weight_VD, bias_V)
-                normaliser = torch.cat([block.float().logsumexp(1) for block in _blocks(logits)])
-                losses.append(normaliser - logits.gather(1, targets.unsqueeze(1)).squeeze(1).float())
-                normalisers.append(normaliser)
-        ctx.save_for_backward(states_ND, weight_VD, bias_V, targets_N, torch.cat(normalisers))
-        return torch.cat(losses)
+            for states, targets in zip(*_parts(CHUNK_POSITIONS, states_ND, targets_N), strict=True):
+                logits = states @ weight_VD.t()
+                for block, target in zip(*_parts(_block_size(logits), logits, targets), strict=True):
+                    log_probabilities = (block + bias_V).log_softmax(1)
+                    of_target = log_probabilities.gather(1, target.unsqueeze(1)).squeeze(1)
+                    losses.append(-of_target)
+                    is_right.append(of_target >= log_probabilities.amax(1))
+        ctx.mark_non_differentiable(right := torch.cat(is_right))
+        return torch.cat(losses), right
 
     @staticmethod
-    def backward(ctx: Any, grad_N: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+    def backward(ctx: Any, grad_N: Tensor, _: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         """With p the softmax and e the target's unit vector, the logits' gradient is grad * (p - e)."""
-        states_ND, weight_VD, bias_V, targets_N, normalisers_N = ctx.saved_tensors
-        grad_states, grad_weight, grad_bias = [], torch.zeros_like(weight_VD), torch.zeros_like(bias_V)
-        parts = (x.split(CHUNK_POSITIONS) for x in (states_ND, targets_N, normalisers_N, grad_N))
-        for states, targets, normalisers, grads in zip(*parts, strict=True):
-            logits = linear(states, weight_VD, bias_V)
-            rows = zip(*(_blocks(x, logits.shape[1]) for x in (logits, normalisers, grads)), strict=True)
-            for block, normaliser, grad in rows:
-                block.copy_((block.float() - normaliser.unsqueeze(1)).exp_().mul_(grad.unsqueeze(1)))
-            grad_logits = logits.scatter_add_(1, targets.unsqueeze(1), -grads.unsqueeze(1).to(logits.dtype))
-            grad_states.append(grad_logits @ weight_VD)
-            grad_weight.addmm_(grad_logits.t(), states)
-            grad_bias += grad_logits.sum(0)
+        states_ND, weight_VD, bias_V, targets_N = ctx.saved_tensors
+        grad_states, grad_weight, grad_bias = [states_ND[:0]], torch.zeros_like(weight_VD), torch.zeros_like(bias_V)
+        for states, targets, grads in zip(*_parts(CHUNK_POSITIONS, states_ND, targets_N, grad_N), strict=True):
+            logits = states @ weight_VD.t()
+            for block, target, grad in zip(*_parts(_block_size(logits), logits, targets, grads), strict=True):
+                probabilities = (block + bias_V).softmax(1)
+                probabilities[torch.arange(len(target), device=target.device), target] -= 1
+                block.copy_(probabilities.mul_(grad.unsqueeze(1)))  # from here on it is the gradient
+                grad_bias += probabilities.sum(0)
+            grad_states.append(logits @ weight_VD)
+            grad_weight.addmm_(logits.t(), states)
         return torch.cat(grad_states), grad_weight, grad_bias, None
 
 
-def _blocks(rows: Tensor, num_logits: int | None = None) -> tuple[Tensor, ...]:
-    """Rows in groups of about BLOCK_LOGITS logits."""
-    return rows.split(max(1, BLOCK_LOGITS // (num_logits or rows.shape[1])))
+def _parts(size: int, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Each tensor's rows, `size` at a time; none of an empty tensor."""
+    return (tensor.split(size) if len(tensor) else () for tensor in tensors)
+
+
+def _block_size(logits: Tensor) -> int:
+    return max(1, BLOCK_LOGITS // logits.shape[1])

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from transformers import GenerationMixin
+from transformers import AutoConfig, GenerationMixin, XLMRobertaForMaskedLM
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 
@@ -42,8 +42,7 @@ class VecoDecoder(nn.Module):
         `source_attention_mask` (B, S) and `target_attention_mask` (B, past + T) are true where a position may be
         attended to. Padding behind the target needs no mask: no earlier position can see it.
         """
-        past = 0 if cache is None else cache.get_seq_length()
-        causal_mask = causal_attention_mask(states_BTD, past, target_attention_mask)
+        causal_mask = causal_attention_mask(states_BTD, target_attention_mask, cache)
         source_mask = None if source_attention_mask is None else broadcastable_mask(source_attention_mask)
         is_causal = causal_mask is None and states_BTD.shape[1] > 1
         for layer in self.layers:
@@ -51,16 +50,24 @@ class VecoDecoder(nn.Module):
         return states_BTD
 
 
-def causal_attention_mask(states_BTD: Tensor, past: int, target_attention_mask: Tensor | None) -> Tensor | None:
-    """Boolean mask, broadcastable to (B, H, T, past + T), of what each target position may see.
+def causal_attention_mask(
+    states_BTD: Tensor, target_attention_mask: Tensor | None, cache: EncoderDecoderCache | None
+) -> Tensor | None:
+    """Boolean mask, broadcastable to (B, H, T, S), of what each target position may see of the cache and the targets.
 
-    None when SDPA's own causal mode, or no mask at all (one new token), says the same.
+    None when SDPA's own causal mode, or no mask at all (one new token), says the same. A mask that has the four
+    dimensions already, as `generate()` makes it for a static cache, stays as it is.
     """
     num_queries = states_BTD.shape[1]
-    if target_attention_mask is None and (past == 0 or num_queries == 1):
+    past = 0 if cache is None else int(cache.get_seq_length())
+    num_keys = num_queries if cache is None else cache.get_mask_sizes(num_queries, 0)[0]
+    if target_attention_mask is not None and target_attention_mask.dim() == 4:
+        return target_attention_mask
+    is_dynamic = num_keys == past + num_queries  # a static cache has room for keys that are yet to come
+    if target_attention_mask is None and is_dynamic and (past == 0 or num_queries == 1):
         return None
     queries = torch.arange(past, past + num_queries, device=states_BTD.device)
-    keys = torch.arange(past + num_queries, device=states_BTD.device)
+    keys = torch.arange(num_keys, device=states_BTD.device)
     allowed = (keys <= queries[:, None])[None, None]
     return allowed if target_attention_mask is None else allowed & broadcastable_mask(target_attention_mask)
 
@@ -82,16 +89,15 @@ class VecoForConditionalGeneration(VecoWithLMHead, GenerationMixin):
         super().__init__(config)
         self.veco = VecoModel(config, has_cross_attention=False)
         self.decoder = VecoDecoder(config)
-        if config.separate_decoder_embeddings:  # positions and LayerNorm of its own, but the same token embeddings
-            shared = TIED_HEAD["lm_head.decoder.weight"]
-            self._tied_weights_keys = {**TIED_HEAD, "decoder.embeddings.word_embeddings.weight": shared}
+        self._tied_weights_keys = tied_weights(self.decoder, config)
+        self.veco.skip_padding = True  # the decoder never looks at padding
         self.lm_head = VecoLMHead(config)
         self.post_init()
 
     @classmethod
     def from_veco(
         cls,
-        model_or_dir: VecoForMaskedLM | str | Path,
+        model_or_dir: VecoForMaskedLM | XLMRobertaForMaskedLM | str | Path,
         decoder_layers: int | None = None,
         decoder_layers_from: str = "last",
         **overrides: Any,
@@ -99,12 +105,11 @@ class VecoForConditionalGeneration(VecoWithLMHead, GenerationMixin):
         """A translation model with every weight taken from a pre-trained VECO (section 3, Generation).
 
         The decoder gets copies of the last (or first) `decoder_layers` layers, `None` meaning all of them;
-        `overrides` replace fields of the configuration (dropout, `decoder_start_token_id`). Raises ValueError when
-        the configuration does not hold together.
+        `overrides` replace fields of the configuration (dropout, `decoder_start_token_id`, `tie_self_attention`).
+        An XLM-R, or its directory, will do too; then the cross-attention is freshly drawn. Raises ValueError for other
+        models, and when the configuration does not hold together.
         """
-        source = model_or_dir
-        if not isinstance(source, VecoForMaskedLM):
-            source = VecoForMaskedLM.from_pretrained(source)
+        source = pretrained_veco(model_or_dir)
         fields = {**source.config.to_dict(), **overrides}
         # What belongs to the file it was loaded from, not to the model's shape.
         for name in ("architectures", "transformers_version", "is_encoder_decoder", "model_type"):
@@ -113,6 +118,21 @@ class VecoForConditionalGeneration(VecoWithLMHead, GenerationMixin):
         model = cls(config)
         model.load_state_dict(seq2seq_state_dict(source.state_dict(), config))
         return model
+
+    def _expand_inputs_for_generation(
+        self, expand_size: int = 1, is_encoder_decoder: bool = False, input_ids: Tensor | None = None, **kwargs: Any
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Targets repeated for each beam. transformers would repeat the source too; here beams share one copy of it."""
+        source: dict[str, Any] = {
+            name: kwargs.pop(name) for name in ("encoder_outputs", "attention_mask") if name in kwargs
+        }
+        targets, kwargs = super()._expand_inputs_for_generation(expand_size, False, input_ids, **kwargs)
+        return targets, {**kwargs, **source}
+
+    def _reorder_cache(self, past_key_values: EncoderDecoderCache, beam_idx: Tensor) -> EncoderDecoderCache:
+        """The cache with the targets' rows in another order; beams stay within their sentence, so the source's do."""
+        past_key_values.self_attention_cache.reorder_cache(beam_idx)
+        return past_key_values
 
     def get_encoder(self, modality: str | None = None) -> VecoModel:
         return self.veco
@@ -140,6 +160,7 @@ class VecoForConditionalGeneration(VecoWithLMHead, GenerationMixin):
     ) -> Seq2SeqLMOutput | tuple[Tensor, ...]:
         """`logits` (B, T, V) of the tokens that follow `decoder_input_ids` (B, T), given the source (B, S).
 
+        There may be n targets for each source, in turn: the decoder's inputs then have n times as many rows.
         With `labels` (B, T; -100 = ignored) the mean cross-entropy is `loss`, and `decoder_input_ids` default to
         the labels moved right behind `config.decoder_start_token_id`.
         """
@@ -155,10 +176,16 @@ class VecoForConditionalGeneration(VecoWithLMHead, GenerationMixin):
         if attention_mask is None and input_ids is not None:
             attention_mask = token_mask(input_ids, self.config.pad_token_id)
 
+        if len(decoder_input_ids) % len(source_BSD):
+            raise ValueError(
+                f"decoder_input_ids have {len(decoder_input_ids)} rows, expected as many as the source, "
+                f"{len(source_BSD)}, or a multiple"
+            )
+
         use_cache = self.config.use_cache and labels is None if use_cache is None else use_cache
         if use_cache and past_key_values is None:
             past_key_values = EncoderDecoderCache(DynamicCache(), DynamicCache())
-        past = 0 if past_key_values is None else past_key_values.get_seq_length()
+        past = 0 if past_key_values is None else int(past_key_values.get_seq_length())
 
         check_input_ids(decoder_input_ids, self.config)
         first = self.config.pad_position + 1 + past
@@ -192,14 +219,49 @@ class VecoForConditionalGeneration(VecoWithLMHead, GenerationMixin):
         return shifted.masked_fill(shifted == -100, self.config.pad_position)
 
 
+def first_decoder_layer(config: VecoConfig) -> int:
+    """Number of the pre-trained layer that the decoder's first one is made from."""
+    num_decoder_layers = config.decoder_layers or config.num_hidden_layers
+    return config.num_hidden_layers - num_decoder_layers if config.decoder_layers_from == "last" else 0
+
+
+def tied_weights(decoder: VecoDecoder, config: VecoConfig) -> dict[str, str]:
+    """Name of each weight that is another's -> that other's name."""
+    tied = dict(TIED_HEAD)
+    if config.separate_decoder_embeddings:  # positions and LayerNorm of its own, but the same token embeddings
+        tied["decoder.embeddings.word_embeddings.weight"] = TIED_HEAD["lm_head.decoder.weight"]
+    if config.tie_self_attention:
+        offset = first_decoder_layer(config)
+        for number, layer in enumerate(decoder.layers):
+            names = [name for name, _ in layer.named_parameters() if name.startswith("self_attention")]  # LayerNorm too
+            tied |= {f"decoder.layers.{number}.{name}": f"veco.layers.{number + offset}.{name}" for name in names}
+    return tied
+
+
+def pretrained_veco(model_or_dir: VecoForMaskedLM | XLMRobertaForMaskedLM | str | Path) -> VecoForMaskedLM:
+    """The VECO given or saved in a directory, or the one that an XLM-R makes. Raises ValueError for other models."""
+    # The conversion of translation models imports this module.
+    from veco.convert.xlm_roberta import from_xlm_roberta
+
+    if isinstance(model_or_dir, VecoForMaskedLM):
+        return model_or_dir
+    if isinstance(model_or_dir, XLMRobertaForMaskedLM):
+        return from_xlm_roberta(model_or_dir)
+    kind = AutoConfig.from_pretrained(model_or_dir).model_type
+    if kind == "veco":
+        return VecoForMaskedLM.from_pretrained(model_or_dir)
+    if kind == "xlm-roberta":
+        return from_xlm_roberta(model_or_dir)
+    raise ValueError(f"{model_or_dir}: expected a veco or an xlm-roberta, found a {kind}")
+
+
 def seq2seq_state_dict(pretrained: dict[str, Tensor], config: VecoConfig) -> dict[str, Tensor]:
     """State dict of `VecoForConditionalGeneration` from that of `VecoForMaskedLM`, layer by layer.
 
     The encoder keeps all layers without their cross-attention; decoder layer i is a copy of pre-trained layer
     `i + num_hidden_layers - decoder_layers` ("last") or i ("first"), all three modules.
     """
-    num_decoder_layers = config.decoder_layers or config.num_hidden_layers
-    offset = config.num_hidden_layers - num_decoder_layers if config.decoder_layers_from == "last" else 0
+    num_decoder_layers, offset = config.decoder_layers or config.num_hidden_layers, first_decoder_layer(config)
     result = {name: weight for name, weight in pretrained.items() if ".cross_attention" not in name}
     for name, weight in pretrained.items():
         prefix, _, rest = name.partition("veco.layers.")

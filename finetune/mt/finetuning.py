@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
 import shutil
@@ -19,18 +20,29 @@ from finetune.mt.batches import (
     RankBatches,
     SpecialIds,
     TranslationBatches,
-    evaluation_indices,
     tokenizer_encoder,
 )
 from finetune.mt.losses import IGNORE_INDEX, label_smoothed_cross_entropy
 from finetune.mt.recipe import TranslationRecipe
-from pretrain.checkpoints import check_same_run, drop_checkpoints_after, find_checkpoint, run_state, save_checkpoint
+from pretrain.checkpoints import (
+    check_same_run,
+    clean_up,
+    find_checkpoint,
+    has_other_layout,
+    load_weights,
+    read_state,
+    restore,
+    save_checkpoint,
+    tell,
+)
 from pretrain.engine import Engine, build_engine, check_engine, shut_down
+from pretrain.guards import Guards
 from pretrain.launch import launched_rank, launched_ranks, quiet_libraries
 from pretrain.loop import describe_run, fit, seed_everything
 from pretrain.lr_schedule import linear_warmup_linear_decay
 from pretrain.meters import Meters
 from pretrain.plot import plot_curves
+from pretrain.sampling import evaluation_indices
 from pretrain.step import Batch
 from veco import VecoConfig, VecoForConditionalGeneration, VecoForMaskedLM
 
@@ -39,13 +51,18 @@ SENTENCEPIECE_MODEL = "sentencepiece.bpe.model"
 
 def finetune(recipe: TranslationRecipe, run_dir: Path) -> None:
     """Train, validate and save. Everything that can be wrong is looked at first."""
+    guards = Guards(recipe)
     quiet_libraries()
     check_engine(recipe)
     found = find_checkpoint(run_dir, recipe.resume)
     seed_everything(recipe.seed)
     tokenizer, model = build_model(recipe)
     bitext, valid_bitext = read_bitexts(recipe, tokenizer, model)
-    state = run_state(fingerprint(bitext))
+    state: dict[str, Any] = {
+        "data_fingerprint": fingerprint(bitext),
+        # The ranks take turns in the order of batches, so this, not the number of ranks, decides what an update sees.
+        "micro_batches_an_update": launched_ranks() * recipe.accumulation_steps,
+    }
     if found is not None:
         check_same_run(found[1], recipe, state)
     special = SpecialIds(bos=tokenizer.bos_token_id, eos=tokenizer.eos_token_id, pad=tokenizer.pad_token_id)
@@ -58,32 +75,47 @@ def finetune(recipe: TranslationRecipe, run_dir: Path) -> None:
     if is_first:
         run_dir.mkdir(parents=True, exist_ok=True)
         print(introduction(recipe, model, train, valid, start), file=sys.stderr)
-    meters = Meters(run_dir, recipe.log_every, start, recipe.steps, enabled=is_first)
+    meters = Meters(
+        run_dir,
+        recipe.log_every,
+        start,
+        recipe.steps,
+        enabled=is_first,
+        wandb_project=recipe.wandb_project,
+        settings=dataclasses.asdict(recipe),
+    )
     warmup_steps = min(recipe.warmup_steps, recipe.steps)
+    if found is not None and has_other_layout(found[1], recipe):
+        load_weights(model, found[1])
     engine = build_engine(
         model, recipe, lambda step: linear_warmup_linear_decay(step, warmup_steps, recipe.steps), run_dir / "logs"
     )
-    if found is not None:
-        engine.load(found[1])
-    drop_checkpoints_after(engine, run_dir, start)
-    fit(
-        engine,
-        recipe,
-        RankBatches(train, engine.rank, engine.world_size),
-        state["data_fingerprint"],
-        kind_of=lambda step: "train",
-        loss_function=lambda module, batch, num_items: translation_loss(
-            module, batch, num_items, recipe.label_smoothing
-        ),
-        count_items=count_predicted,
-        meters=meters,
-        start_step=start,
-        end_step=recipe.steps,
-        save=saver(engine, recipe, run_dir, model, tokenizer, state),
-        validate=lambda: validation(engine, valid),
-    )
+    with guards:
+        if found is not None:
+            restore(engine, found[1])
+            guards.load_state(read_state(found[1]))
+        clean_up(engine, run_dir, start)
+        is_done = fit(
+            engine,
+            recipe,
+            RankBatches(train, engine.rank, engine.world_size),
+            state["data_fingerprint"],
+            kind_of=lambda step: "train",
+            loss_function=lambda module, batch, num_items: translation_loss(
+                module, batch, num_items, recipe.label_smoothing
+            ),
+            count_items=count_predicted,
+            meters=meters,
+            guards=guards,
+            start_step=start,
+            end_step=recipe.steps,
+            save=saver(engine, recipe, run_dir, model, tokenizer, state, guards),
+            validate=lambda: validation(engine, valid),
+        )
     meters.close()
-    if is_first:
+    if not is_done:
+        tell("ended early, as asked; --resume auto goes on")
+    elif is_first:
         print(f"curves in {plot_curves(run_dir)}", file=sys.stderr)
     engine.destroy()
     shut_down()
@@ -210,6 +242,7 @@ def saver(
     model: VecoForConditionalGeneration,
     tokenizer: Any,
     state: Mapping[str, Any],
+    guards: Guards,
 ) -> Callable[[int], None]:
     """A function of the step that writes a checkpoint: what resuming needs, and `model/` as transformers opens it."""
 
@@ -225,6 +258,6 @@ def saver(
                 shutil.copy(pieces, directory / "model" / SENTENCEPIECE_MODEL)
 
     def save(step: int) -> None:
-        save_checkpoint(engine, run_dir, step, recipe, state, add_model)
+        save_checkpoint(engine, run_dir, step, recipe, {**state, **guards.state()}, add_model)
 
     return save

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pretrain.launch import launcher_command
@@ -22,10 +25,24 @@ LAUNCHER_VARIABLES = (
 )
 
 
-def run(command: list[str]) -> subprocess.CompletedProcess[str]:
+def run(command: list[str], variables: Mapping[str, object] | None = None) -> subprocess.CompletedProcess[str]:
+    """A finished command, with `variables` added to an environment without traces of a launcher."""
     environment = {name: value for name, value in os.environ.items() if name not in LAUNCHER_VARIABLES}
-    environment |= {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
+    environment |= {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "PYTHONPATH": str(ROOT)}
+    environment |= {name: str(value) for name, value in (variables or {}).items()}
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False)
+
+
+def start_ranks(ranks: int, script: str, *arguments: str) -> list[subprocess.CompletedProcess[str]]:
+    """What `ranks` processes of a script gave, started with nothing but the environment that all launchers set."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    shared = {"WORLD_SIZE": ranks, "LOCAL_SIZE": ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    command = [sys.executable, str(ROOT / script), *arguments]
+    with ThreadPoolExecutor(ranks) as pool:
+        started = [pool.submit(run, command, {**shared, "RANK": rank, "LOCAL_RANK": rank}) for rank in range(ranks)]
+        return [process.result() for process in started]
 
 
 def run_script(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:

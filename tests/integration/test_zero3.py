@@ -97,7 +97,8 @@ def test_resumed_run_is_the_undisturbed_one_bit_for_bit(random_data: Path, tmp_p
 
 def test_export_opens_by_auto_classes_and_gives_the_trained_weights(zero3_run: Path, tmp_path: Path) -> None:
     model_dir = tmp_path / "model"
-    result = run_module("pretrain.export", str(zero3_run), "--output", str(model_dir))
+    exact = ("--dtype", "float32")
+    result = run_module("pretrain.export", str(zero3_run), "--output", str(model_dir), *exact)
     assert result.returncode == 0, result.stderr
     assert (model_dir / "model.safetensors").is_file() and (model_dir / "tokenizer_config.json").is_file()
     model = AutoModelForMaskedLM.from_pretrained(model_dir)
@@ -107,7 +108,7 @@ def test_export_opens_by_auto_classes_and_gives_the_trained_weights(zero3_run: P
     for name, weight in model.state_dict().items():
         if name != "lm_head.decoder.weight":
             torch.testing.assert_close(weight, trained[name], rtol=0, atol=0, msg=name)
-    other = run_module("pretrain.export", str(zero3_run), "--output", str(tmp_path / "early"), "--step", "3")
+    other = run_module("pretrain.export", str(zero3_run), "--output", str(tmp_path / "early"), "--step", "3", *exact)
     assert other.returncode == 0, other.stderr
     early = AutoModelForMaskedLM.from_pretrained(tmp_path / "early")
     assert not torch.equal(early.lm_head.dense.weight, model.lm_head.dense.weight)
@@ -130,7 +131,8 @@ def test_export_without_such_a_checkpoint(zero3_run: Path, tmp_path: Path) -> No
 def test_two_phases_train_cross_attention_first(plain_run: Path, random_data: Path, tmp_path: Path) -> None:
     """From an exported model: a phase for theta_c alone, then all; under ZeRO-3 with two engines in one run."""
     model_dir, run_dir = tmp_path / "model", tmp_path / "run"
-    assert run_module("pretrain.export", str(plain_run), "--output", str(model_dir)).returncode == 0
+    exported = run_module("pretrain.export", str(plain_run), "--output", str(model_dir), "--dtype", "float32")
+    assert exported.returncode == 0, exported.stderr
     phases = ("--init_from", str(model_dir), "--cross_attention_steps", "3", "--keep_checkpoints", "9")
     arguments = ("--data", str(random_data), "--output", str(run_dir), *SHAPE, *phases, "--steps", "3")
     result = launch("pretrain/train.py", *arguments)

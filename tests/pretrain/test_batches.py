@@ -1,3 +1,5 @@
+import dataclasses
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +12,14 @@ from data_tools.manifest import Manifest
 from data_tools.shards import Shard, ShardWriter
 from pretrain.batches import (
     IGNORED,
+    SAMPLES,
+    VALIDATION_PAIRS,
     MonoSource,
     OpenShards,
+    ParallelSource,
     PretrainingBatches,
     PretrainingOptions,
+    ValidationBatches,
     concatenated,
     pad_rows,
     split_in_two,
@@ -37,6 +43,8 @@ def batches(data: Path, rank: int = 0, world_size: int = 1, accumulation_steps: 
 
 def rows(batch: dict[str, torch.Tensor], name: str) -> list[list[int]]:
     """Rows of a tensor without the padding, which depends on the neighbours."""
+    if name == SAMPLES:
+        return batch[name].tolist()
     filler = IGNORED if name.endswith("labels") else 0 if name.endswith("mask") else 1
     return [[value for value in row if value != filler] for row in batch[name].tolist()]
 
@@ -87,19 +95,19 @@ def test_pairs_are_pairs(random_data: Path) -> None:
 def test_each_epoch_has_every_pair_in_another_order(random_data: Path) -> None:
     """90 pairs, read through two epochs by the kind's own numbering, masks undone by looking at the source."""
     kind = batches(random_data).kinds["bilingual"]
-    first, second = ([tuple(kind.sample(e * 90 + i)[0].tolist()) for i in range(90)] for e in (0, 1))
+    first, second = ([tuple(kind.sample(e * 90 + i, 0).x.tolist()) for i in range(90)] for e in (0, 1))
     assert sorted(first) == sorted(second)
     assert first != second
 
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.lists(st.lists(st.integers(1, 30), min_size=1, max_size=12), min_size=1, max_size=12),
+    st.lists(st.lists(st.integers(1, 90), min_size=1, max_size=12), min_size=1, max_size=12),
     st.integers(8, 40),
 )
-def test_windows_hold_every_sentence(tmp_path_factory, documents: list[list[int]], segment: int) -> None:
-    """The arithmetic of MonoSource: windows follow one another through every document; where sentences are short
-    against the segments each token comes once, and what a long one repeats or loses stays within one window."""
+def test_windows_hold_every_token_once(tmp_path_factory, documents: list[list[int]], segment: int) -> None:
+    """The arithmetic of MonoSource, sentences longer than a window included. What comes twice is whole windows of
+    documents that are shorter than one."""
     prefix = tmp_path_factory.mktemp("mono") / "00000"
     counter = iter(range(4, 10**6))
     with ShardWriter(prefix, 10**6) as writer:
@@ -110,36 +118,144 @@ def test_windows_hold_every_sentence(tmp_path_factory, documents: list[list[int]
     info = writer.info(prefix.name)
     source = MonoSource(OpenShards(prefix.parent), [info], segment)
     ends = np.cumsum([sum(document) for document in documents]) + 4
+    sizes = np.diff(ends, prepend=4)
     seen: list[int] = []
     for index in range(len(source)):
-        x, y = source[index]
+        x, y, num_cut = source[index]
         tokens = [*x.tolist(), *y.tolist()]
         assert tokens, "an empty window"
         assert tokens == list(range(tokens[0], tokens[0] + len(tokens))), "x and y are neighbours"
-        assert np.searchsorted(ends, tokens[0], "right") == np.searchsorted(ends, tokens[-1], "right"), "one document"
-        assert len(x) <= segment and len(y) <= segment
-        seen += tokens
-    if max(map(max, documents)) <= segment // 4:
-        assert seen == list(range(4, int(ends[-1])))
+        document = np.searchsorted(ends, tokens[0], "right")
+        assert document == np.searchsorted(ends, tokens[-1], "right"), "one document"
+        assert len(x) <= segment and len(y) <= segment and num_cut == 0
+        if seen and tokens[0] <= seen[-1]:
+            assert sizes[document] < source.window_tokens and set(tokens) <= set(seen)
+        else:
+            seen += tokens
+    assert seen == list(range(4, int(ends[-1])))
+
+
+def test_borders_of_windows_are_those_of_sentences(tmp_path: Path) -> None:
+    """A document of twelve sentences of 10 tokens: windows of at most 2 x 20 - 5 tokens, so four of about 30."""
+    with ShardWriter(tmp_path / "00000", 1000) as writer:
+        for start in range(100, 220, 10):
+            writer.add_sequence(np.arange(start, start + 10))
+    source = MonoSource(OpenShards(tmp_path), [writer.info("00000")], segment_tokens=20)
+    assert [(x[0], len(x), len(y)) for x, y, _ in (source[i] for i in range(len(source)))] == [
+        (100, 10, 20),
+        (130, 10, 20),
+        (160, 10, 20),
+        (190, 10, 20),
+    ]
 
 
 def test_split_in_two_prefers_a_sentence_end() -> None:
     tokens = np.arange(10)
-    x, y = split_in_two(tokens, np.array([3, 3, 4]), 9)
+    x, y = split_in_two(tokens, np.array([3, 6]), 9)
     assert (x.tolist(), y.tolist()) == ([0, 1, 2, 3, 4, 5], [6, 7, 8, 9])
-    x, y = split_in_two(tokens, np.array([10]), 9)
+    x, y = split_in_two(tokens, np.array([], dtype=np.int64), 9)
+    assert len(x) == len(y) == 5
+    x, y = split_in_two(tokens, np.array([1, 9]), 8)  # these borders leave a segment too long
     assert len(x) == len(y) == 5
 
 
-@given(st.lists(st.integers(1, 12), min_size=1, max_size=8), st.integers(2, 20))
-def test_split_segments_meet_and_lose_only_outer_ends(lengths: list[int], limit: int) -> None:
-    tokens = np.arange(sum(lengths))
-    x, y = split_in_two(tokens, np.array(lengths), limit)
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=8), st.integers(2, 50))
+def test_split_segments_meet_and_lose_nothing(lengths: list[int], limit: int) -> None:
+    tokens = np.arange(min(sum(lengths), 2 * limit))
+    borders = np.cumsum(lengths[:-1])
+    x, y = split_in_two(tokens, borders[borders < len(tokens)], limit)
     assert len(x) <= limit and len(y) <= limit
-    together = [*x.tolist(), *y.tolist()]
-    assert together == list(range(together[0], together[0] + len(together))), "x and y meet"
-    if len(tokens) <= 2 * limit:
-        assert len(together) == len(tokens), "nothing is lost"
+    assert [*x.tolist(), *y.tolist()] == tokens.tolist()
+
+
+def test_long_sides_of_pairs_are_cut_and_counted(random_data: Path) -> None:
+    """Each sentence of 2 to 14 tokens, of which 9 fit."""
+    shards = [Shard(random_data / f"parallel/de-en/00000.{side}") for side in ("de", "en")]
+    infos = Manifest.load(random_data).parallel["de-en"]
+    source = ParallelSource(OpenShards(random_data), infos, ("de", "en"), max_tokens=9)
+    for i in range(90):
+        x, y, num_cut = source[i]
+        whole_x, whole_y = (shard[i] for shard in shards)
+        assert x.tolist() == whole_x[:9].tolist() and y.tolist() == whole_y[:9].tolist()
+        assert len(x) + len(y) + num_cut == len(whole_x) + len(whole_y)
+    short = dataclasses.replace(OPTIONS, bilingual_max_length=11)
+    batch = PretrainingBatches(random_data, Manifest.load(random_data), short, 0, 1, 1)[1]
+    assert batch[SAMPLES][:, 1].sum() > 0 and batch["attention_mask"].sum(1).max() == 11
+
+
+NUM_UPDATES = 12
+SPLITS = [(1, 1), (2, 1), (4, 1), (1, 2), (2, 2)]
+
+
+def test_digest_of_samples_is_the_same_for_any_number_of_ranks(random_data: Path) -> None:
+    """Which sample stands where, its ids and its masks; and it notices any change of them."""
+
+    def digest(options: PretrainingOptions, world_size: int, accumulation: int) -> str:
+        manifest = Manifest.load(random_data)
+        sums = torch.zeros(NUM_UPDATES, dtype=torch.int64)  # wraps, as it may
+        for rank in range(world_size):
+            source = PretrainingBatches(random_data, manifest, options, rank, world_size, accumulation)
+            for number in range(NUM_UPDATES * accumulation):
+                sums[number // accumulation] += source[number][SAMPLES][:, 2].sum()
+        return hashlib.sha256(sums.numpy().tobytes()).hexdigest()
+
+    digests = {split: digest(OPTIONS, *split) for split in SPLITS}
+    print(f"ranks, accumulation steps: digest of {NUM_UPDATES} updates")
+    print("\n".join(f"{split}: {value}" for split, value in digests.items()))
+    assert len(set(digests.values())) == 1
+    others = {"seed": 2, "bilingual_mask_rate": 0.3, "span_length": 3.0, "alpha": 0.7}
+    changed = {name: digest(dataclasses.replace(OPTIONS, **{name: value}), 1, 1) for name, value in others.items()}
+    assert len({*changed.values(), *digests.values()}) == len(others) + 1
+
+
+def test_objective_without_tlm_has_no_concatenation(random_data: Path) -> None:
+    for objective in ("ca_mlm", "mlm"):
+        source = with_objective(random_data, objective)
+        assert not [name for name in source[1] if name.startswith("tlm")]
+        assert torch.equal(source[1]["labels"], batches(random_data)[1]["labels"]), "masks do not depend on it"
+
+
+def test_causal_batches_are_not_masked_and_predict_the_next_token(random_data: Path) -> None:
+    source, masked = with_objective(random_data, "clm"), batches(random_data)
+    for step in (0, 1):
+        batch = source[step]
+        assert not [name for name in batch if name.startswith("tlm")]
+        for prefix in ("", "pair_"):
+            ids, labels = batch[f"{prefix}input_ids"], batch[f"{prefix}labels"]
+            before = masked[step][f"{prefix}input_ids"], masked[step][f"{prefix}labels"]
+            assert torch.equal(ids, torch.where(before[1] != IGNORED, before[1], before[0])), "the same segments"
+            for row, target in zip(ids.tolist(), labels.tolist(), strict=True):
+                length = row.index(2) + 1
+                assert target[: length - 1] == row[1:length] and set(target[length - 1 :]) == {IGNORED}
+
+
+def with_objective(data: Path, objective: str) -> PretrainingBatches:
+    options = dataclasses.replace(OPTIONS, objective=objective)
+    return PretrainingBatches(data, Manifest.load(data), options, 0, 1, 1)
+
+
+def test_groups_are_languages_and_pairs(random_data: Path) -> None:
+    source = batches(random_data)
+    assert source.groups == [("mono", "de"), ("mono", "en"), ("bilingual", "de-en")]
+    assert set(source[0][SAMPLES][:, 0].tolist()) == {0, 1}
+    assert set(source[1][SAMPLES][:, 0].tolist()) == {2}
+    assert len(set(source[0][SAMPLES][:, 2].tolist())) == OPTIONS.mono_batch_pairs
+
+
+def test_validation_has_each_held_out_sample_once_up_to_a_limit(random_data: Path) -> None:
+    manifest = Manifest.load(random_data)
+    held_out = dataclasses.replace(manifest, valid={"mono": manifest.mono, "parallel": manifest.parallel})
+    valid = ValidationBatches(random_data, held_out, OPTIONS, max_batches=100)
+    assert len(valid.batches["bilingual"]) == -(-90 // VALIDATION_PAIRS)
+    whole = [valid.batch("bilingual", i) for i in range(len(valid.batches["bilingual"]))]
+    assert sum(len(batch[SAMPLES]) for batch in whole) == 90
+    assert len({row for batch in whole for row in batch[SAMPLES][:, 2].tolist()}) == 90
+    other_seed = dataclasses.replace(OPTIONS, seed=99)
+    again = ValidationBatches(random_data, held_out, other_seed, max_batches=2)
+    assert again.batches["mono"] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    for name, tensor in again.batch("bilingual", 1).items():
+        assert torch.equal(tensor, whole[1][name]), "masks are those of every run"
+    assert not ValidationBatches(random_data, manifest, OPTIONS, max_batches=2).batches
 
 
 def test_concatenation_replaces_the_second_start() -> None:

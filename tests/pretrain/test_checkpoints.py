@@ -2,41 +2,54 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from pretrain import checkpoints
 from pretrain.checkpoints import (
     check_same_run,
     checkpoints_of,
-    drop_checkpoints_after,
+    clean_up,
+    damage,
     find_checkpoint,
-    run_state,
+    has_other_layout,
+    load_weights,
+    read_state,
+    restore,
     save_checkpoint,
+    together,
 )
 from pretrain.engine import PlainEngine
 from pretrain.recipe import PretrainRecipe
 
+DATA = {"data_fingerprint": "abc"}
+
 
 @pytest.fixture
 def recipe(tmp_path: Path) -> PretrainRecipe:
-    return PretrainRecipe(output=str(tmp_path), keep_checkpoints=2, learning_rate=0.1)
+    return PretrainRecipe(output=str(tmp_path), engine="plain", keep_checkpoints=2, learning_rate=0.1)
 
 
 @pytest.fixture
 def engine(recipe: PretrainRecipe) -> PlainEngine:
     torch.manual_seed(0)
+    return plain_engine(recipe)
+
+
+def plain_engine(recipe: PretrainRecipe) -> PlainEngine:
     return PlainEngine(nn.Linear(3, 2), recipe, lambda step: 1.0 / (step + 1), {})
 
 
-def save(engine: PlainEngine, run_dir: Path, step: int, recipe: PretrainRecipe, fail: bool = False) -> None:
+def save(engine: PlainEngine, run_dir: Path, step: int, recipe: PretrainRecipe) -> None:
     def add_files(directory: Path) -> None:
-        if fail:
-            raise OSError("disk full")
+        (directory / "model").mkdir()
+        (directory / "model" / "config.json").write_text("{}")
 
-    save_checkpoint(engine, run_dir, step, recipe, run_state("abc"), add_files)
+    save_checkpoint(engine, run_dir, step, recipe, DATA, add_files)
 
 
 def update(engine: PlainEngine) -> None:
@@ -56,19 +69,134 @@ def test_newest_are_kept_and_auto_takes_the_newest(engine, recipe, tmp_path: Pat
         find_checkpoint(tmp_path, "no")
 
 
-def test_save_that_fails_half_way_leaves_the_one_before(engine, recipe, tmp_path: Path) -> None:
+def test_every_so_many_are_kept_for_good(engine, recipe, tmp_path: Path) -> None:
+    for step in range(5, 40, 5):
+        save(engine, tmp_path, step, dataclasses.replace(recipe, keep_every=10))
+    assert list(checkpoints_of(tmp_path)) == [10, 20, 30, 35]
+
+
+def test_state_says_what_was_saved(engine, recipe, tmp_path: Path) -> None:
     save(engine, tmp_path, 5, recipe)
-    with pytest.raises(OSError, match="disk full"):
-        save(engine, tmp_path, 10, recipe, fail=True)
-    assert list(checkpoints_of(tmp_path)) == [5]
-    save(engine, tmp_path, 10, recipe)
-    assert list(checkpoints_of(tmp_path)) == [5, 10]
+    state = read_state(checkpoints_of(tmp_path)[5])
+    assert state["step"] == 5 and state["data_fingerprint"] == "abc"
+    assert state["layout"] == {"zero_stage": "none", "precision": "float32", "parts": 1}
+    assert state["versions"]["torch"].startswith(torch.__version__.partition("+")[0])
+    assert set(state["versions"]) == {"torch", "deepspeed", "transformers", "veco"}
+    assert set(state["files"]) == {"plain_engine.pt", "recipe.yaml", "model/config.json"}
+
+
+def truncate(checkpoint: Path) -> None:
+    path = checkpoint / "plain_engine.pt"
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def lose(checkpoint: Path) -> None:
+    (checkpoint / "model" / "config.json").unlink()
+
+
+def cut_state(checkpoint: Path) -> None:
+    (checkpoint / "state.json").write_text('{"step": 1')
+
+
+def empty_state(checkpoint: Path) -> None:
+    (checkpoint / "state.json").write_text("{}")
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (truncate, "bytes instead of"),
+        (lose, "model/config.json is missing"),
+        (cut_state, "state.json: cannot be read"),
+        (empty_state, "state.json: does not list the files"),
+    ],
+)
+def test_auto_passes_over_what_is_damaged_and_says_so(engine, recipe, tmp_path, capsys, harm, message: str) -> None:
+    for step in (5, 10):
+        save(engine, tmp_path, step, recipe)
+    newest = checkpoints_of(tmp_path)[10]
+    harm(newest)
+    assert find_checkpoint(tmp_path, "auto") == (5, checkpoints_of(tmp_path)[5])
+    told = capsys.readouterr().err
+    assert told.startswith(f"skipped {newest}: ") and message in told and told.count("\n") == 1
+    with pytest.raises(ValueError, match=r"is damaged: .*choose another step"):
+        find_checkpoint(tmp_path, "10")
+    harm(checkpoints_of(tmp_path)[5])
+    with pytest.raises(ValueError, match="all 2 checkpoints are damaged"):
+        find_checkpoint(tmp_path, "auto")
+
+
+class Killed(BaseException):
+    """Ends a save where it stands, as a kill does: nothing in the code catches it."""
+
+
+# What a save calls, in its order: in what module it looks the name up.
+POINTS = [
+    (PlainEngine, "save"),
+    (checkpoints, "save_recipe"),
+    (checkpoints, "library_versions"),
+    (checkpoints.json, "dumps"),
+    (checkpoints, "sync_file"),
+    (checkpoints, "sync_directory"),
+    (checkpoints.os, "replace"),
+    (checkpoints, "prune"),
+    (checkpoints, "remove"),
+    (checkpoints.shutil, "rmtree"),
+]
+
+
+@pytest.mark.parametrize(("place", "name"), POINTS, ids=[name for _, name in POINTS])
+@pytest.mark.parametrize("error", [Killed, OSError("No space left on device")])
+def test_save_that_fails_at_any_point_leaves_a_run_to_go_on_with(
+    engine, recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: object, name: str, error
+) -> None:
+    for step in (5, 10):
+        save(engine, tmp_path, step, recipe)
+    original, calls = getattr(place, name), []
+
+    def fail(*arguments, **options):
+        calls.append(name)
+        # The first removal of a save finds nothing to remove; the second one is that of the oldest checkpoint.
+        if name == "rmtree" and len(calls) < 3:
+            return original(*arguments, **options)
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(place, name, fail)
+        with pytest.raises((Killed, OSError)):
+            save(engine, tmp_path, 15, recipe)
+    assert calls
+    found = find_checkpoint(tmp_path, "auto")
+    assert found is not None and found[0] == (15 if name in ("prune", "remove", "rmtree") else 10)
+    other = plain_engine(recipe)
+    restore(other, found[1])
+    assert torch.equal(other.model.weight, engine.model.weight)
+    clean_up(engine, tmp_path, found[0])
+    save(engine, tmp_path, 20, recipe)
+    assert list(checkpoints_of(tmp_path)) == [found[0], 20]
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == [
+        f"step-{step:08d}" for step in (found[0], 20)
+    ]
+
+
+def test_unfinished_saves_are_told(engine, recipe, tmp_path: Path, capsys) -> None:
+    save(engine, tmp_path, 5, recipe)
+    shutil.copytree(checkpoints_of(tmp_path)[5], tmp_path / "checkpoints" / "step-00000009.partial")
+    assert find_checkpoint(tmp_path, "auto") == (5, checkpoints_of(tmp_path)[5])
+    assert "step-00000009.partial: its save was not finished" in capsys.readouterr().err
+
+
+def test_failure_of_another_rank_is_told(engine) -> None:
+    engine.world_size = 3
+    engine.sum_over_ranks = lambda values: values + torch.tensor([0, 0, 1])
+    with pytest.raises(OSError, match=r"could not be written by ranks \[2\]"):
+        together(engine, lambda: None)
 
 
 def test_going_back_gives_up_what_came_later(engine, recipe, tmp_path: Path) -> None:
     for step in (5, 10):
         save(engine, tmp_path, step, recipe)
-    drop_checkpoints_after(engine, tmp_path, 5)
+    clean_up(engine, tmp_path, 5)
     assert list(checkpoints_of(tmp_path)) == [5]
 
 
@@ -76,26 +204,61 @@ def test_resumed_engine_goes_on_exactly(engine, recipe, tmp_path: Path) -> None:
     update(engine)
     save(engine, tmp_path, 1, recipe)
     update(engine)
-    other = PlainEngine(nn.Linear(3, 2), recipe, lambda step: 1.0 / (step + 1), {})
-    other.load(checkpoints_of(tmp_path)[1])
+    other = plain_engine(recipe)
+    restore(other, checkpoints_of(tmp_path)[1])
     update(other)
     assert torch.equal(other.model.weight, engine.model.weight)
     assert other.learning_rate() == engine.learning_rate() == pytest.approx(0.05)
 
 
+def test_other_layout_goes_on_equally(engine, recipe, tmp_path: Path) -> None:
+    """By the way that leads between numbers of ranks and ZeRO stages."""
+    update(engine)
+    save(engine, tmp_path, 1, recipe)
+    update(engine)
+    checkpoint = checkpoints_of(tmp_path)[1]
+    assert not has_other_layout(checkpoint, recipe)
+    assert has_other_layout(checkpoint, dataclasses.replace(recipe, engine="deepspeed"))
+    model = nn.Linear(3, 2)
+    load_weights(model, checkpoint)
+    other = PlainEngine(model, recipe, lambda step: 1.0 / (step + 1), {})
+    other.load_other_layout(checkpoint)
+    update(other)
+    assert torch.equal(other.model.weight, engine.model.weight)
+    assert other.learning_rate() == engine.learning_rate()
+
+
 def test_another_run_is_refused_with_all_differences(engine, recipe, tmp_path: Path) -> None:
     save(engine, tmp_path, 5, recipe)
     checkpoint = checkpoints_of(tmp_path)[5]
-    check_same_run(checkpoint, dataclasses.replace(recipe, steps=7, log_every=1, resume="auto"), run_state("abc"))
+    free = dataclasses.replace(
+        recipe, steps=7, log_every=1, resume="auto", accumulation_steps=2, ds_config="zero1.json"
+    )
+    check_same_run(checkpoint, free, DATA)
     with pytest.raises(ValueError, match="data_fingerprint was abc, is xyz; seed was 1, is 2; alpha was 0.5, is 0.7"):
-        check_same_run(checkpoint, dataclasses.replace(recipe, seed=2, alpha=0.7), run_state("xyz"))
-    state = json.loads((checkpoint / "state.json").read_text())
-    assert state["step"] == 5 and state["world_size"] == 1
+        check_same_run(checkpoint, dataclasses.replace(recipe, seed=2, alpha=0.7), {"data_fingerprint": "xyz"})
 
 
-def test_non_finite_gradient_stops_before_the_update(engine) -> None:
-    before = engine.model.weight.clone()
-    engine.backward(engine.model(torch.full((1, 3), float("inf"))).sum())
-    with pytest.raises(RuntimeError, match="gradient norm is"):
-        engine.step()
-    assert torch.equal(engine.model.weight, before)
+def test_versions_are_told_not_compared(engine, recipe, tmp_path: Path, capsys) -> None:
+    save(engine, tmp_path, 5, recipe)
+    checkpoint = checkpoints_of(tmp_path)[5]
+    state = read_state(checkpoint)
+    state["versions"]["torch"] = "1.0"
+    (checkpoint / "state.json").write_text(json.dumps(state))
+    check_same_run(checkpoint, recipe, DATA)
+    assert "written with other versions: torch 1.0 -> " in capsys.readouterr().err
+
+
+def test_field_younger_than_the_checkpoint_is_its_default(engine, recipe, tmp_path: Path) -> None:
+    save(engine, tmp_path, 5, recipe)
+    path = checkpoints_of(tmp_path)[5] / "recipe.yaml"
+    lines = [line for line in path.read_text().splitlines() if not line.startswith("bilingual_mask_rate")]
+    path.write_text("\n".join(lines))
+    check_same_run(path.parent, recipe, DATA)
+    with pytest.raises(ValueError, match="bilingual_mask_rate was 0.25, is 0.3"):
+        check_same_run(path.parent, dataclasses.replace(recipe, bilingual_mask_rate=0.3), DATA)
+
+
+def test_damage_of_a_sound_checkpoint_is_none(engine, recipe, tmp_path: Path) -> None:
+    save(engine, tmp_path, 5, recipe)
+    assert damage(checkpoints_of(tmp_path)[5]) is None

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,25 @@ def test_saved_recipe_reads_back(tmp_path: Path) -> None:
     assert recipe.resume == "no"
     save_recipe(recipe, tmp_path / "recipe.yaml")
     assert parse_recipe(PretrainRecipe, ["--config", str(tmp_path / "recipe.yaml")]) == recipe
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"objective": "camlm"}, "objective 'camlm' must be one of ca_mlm+tlm, ca_mlm, mlm+tlm, mlm, clm"),
+        ({"mask_token_share": 0.8, "random_token_share": 0.3}, "must not be negative, nor above 1 together"),
+        ({"span_length": 0.5}, "span_length 0.5 must be 0 or at least 1"),
+        ({"validate_batches": -1}, "validate_batches -1 must not be negative"),
+        ({"peak_tflops": 0}, "peak_tflops 0.0 must be above 0"),
+        (
+            {"objective": "mlm", "cross_attention_steps": 5, "init_from": "x"},
+            "objective 'mlm' does not train the cross-attention",
+        ),
+    ],
+)
+def test_objectives_and_masks_that_cannot_be(values: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        build_recipe(PretrainRecipe, {"output": "x", **values}, None)
 
 
 def test_phase_one_needs_a_start(tmp_path: Path) -> None:

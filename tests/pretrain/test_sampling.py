@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pretrain.sampling import Schedule, mix, permute, smoothed_probabilities, walk
+from pretrain.sampling import Schedule, evaluation_indices, mix, permute, smoothed_probabilities, walk
 
 
 @given(st.integers(1, 300), st.integers(0, 2**64 - 1))
@@ -87,3 +87,12 @@ def test_mix_is_frozen() -> None:
     assert mix(3, 2, 1) != mix(1, 2, 3)
     assert mix(-1) == mix(2**64 - 1)
     assert 0 <= mix(5) < 2**64
+
+
+@settings(max_examples=50, deadline=None)
+@given(num_batches=st.integers(1, 50), world_size=st.integers(1, 8))
+def test_evaluation_counts_each_batch_once_in_equal_rounds(num_batches: int, world_size: int) -> None:
+    ranks = [evaluation_indices(num_batches, rank, world_size) for rank in range(world_size)]
+    assert len({len(indices) for indices in ranks}) == 1
+    assert sorted(k for indices in ranks for k, counts in indices if counts) == list(range(num_batches))
+    assert all(0 <= k < num_batches for indices in ranks for k, _ in indices)

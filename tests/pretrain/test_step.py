@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from pretrain.engine import PlainEngine
 from pretrain.loop import check_ranks_agree
 from pretrain.recipe import PretrainRecipe
-from pretrain.step import Batch, train_step
+from pretrain.step import Batch, StepContext, train_step
 
 
 def mean_square(model: nn.Module, batch: Batch, num_items: Tensor) -> dict[str, Tensor]:
@@ -33,8 +33,8 @@ def test_unequal_micro_batches_give_the_mean_over_all_items() -> None:
     parts = [batch_of([1.0, 2.0, 3.0], [1, 1, 1]), batch_of([4.0, 9.0, 9.0], [1, 0, 0])]
     whole = [batch_of([1.0, 2.0, 3.0, 4.0], [1, 1, 1, 1])]
     split, undivided = engine_of(2), engine_of(1)
-    ours = train_step(split, parts, mean_square, count, "here")
-    reference = train_step(undivided, whole, mean_square, count, "here")
+    ours = train_step(split, parts, mean_square, count, StepContext("here"))
+    reference = train_step(undivided, whole, mean_square, count, StepContext("here"))
     assert ours.loss == pytest.approx(reference.loss, rel=1e-6)
     assert ours.grad_norm == pytest.approx(reference.grad_norm, rel=1e-6)
     assert ours.num_tokens == reference.num_tokens == 4
@@ -42,11 +42,50 @@ def test_unequal_micro_batches_give_the_mean_over_all_items() -> None:
 
 
 def test_non_finite_loss_names_the_place_and_changes_nothing() -> None:
-    engine = engine_of(1)
+    engine = engine_of(2)
     before = engine.model.weight.clone()
-    with pytest.raises(RuntimeError, match=r"step 7, mono batch: loss is not finite"):
-        train_step(engine, [batch_of([float("nan")], [1])], mean_square, count, "step 7, mono batch")
+    batches = [batch_of([1.0], [1]), batch_of([float("nan")], [1])]
+    context = StepContext("update 7, mono batch", source_of=lambda part, rank: f"sentence {part} of rank {rank}")
+    with pytest.raises(FloatingPointError) as error:
+        train_step(engine, batches, mean_square, count, context)
+    assert str(error.value) == (
+        "update 7, mono batch: the loss is not finite (square nan; rank 0: sentence 1 of rank 0); "
+        "the weights were not changed"
+    )
     assert torch.equal(engine.model.weight, before)
+
+
+def test_non_finite_gradient_names_the_place() -> None:
+    engine = engine_of(1)
+    engine.model.weight.register_hook(lambda gradient: gradient * float("inf"))
+    before = engine.model.weight.clone()
+    with pytest.raises(
+        FloatingPointError, match=r"update 7: the gradient norm is (inf|nan); the weights were not changed"
+    ):
+        train_step(engine, [batch_of([1.0], [1])], mean_square, count, StepContext("update 7"))
+    assert torch.equal(engine.model.weight, before)
+
+
+def test_skipped_update_changes_neither_weights_nor_moments() -> None:
+    """And it leaves no gradient behind: what follows is as if it had not been, but for the learning rate."""
+    engine, reference = engine_of(2), engine_of(2)
+    parts = [batch_of([1.0, 2.0], [1, 1]), batch_of([3.0, 1.0], [1, 0])]
+    far = [batch_of([90.0, 2.0], [1, 1])] * 2
+    for chosen in (engine, reference):
+        train_step(chosen, parts, mean_square, count, StepContext("here"))
+    skipped = train_step(engine, far, mean_square, count, StepContext("here", is_spike=lambda loss: loss > 100))
+    assert skipped.skipped and skipped.loss > 100 and skipped.grad_norm is None
+    for chosen in (engine, reference):
+        train_step(chosen, parts, mean_square, count, StepContext("here"))
+    assert torch.equal(engine.model.weight, reference.model.weight)
+    assert engine.scheduler.last_epoch == reference.scheduler.last_epoch + 1
+
+
+def test_wish_to_stop_of_one_rank_reaches_all() -> None:
+    engine = engine_of(1)
+    assert not train_step(engine, [batch_of([1.0], [1])], mean_square, count, StepContext("here")).wants_to_stop
+    engine.sum_over_ranks = lambda values: values + torch.tensor([0, 0, 1]) if len(values) == 3 else values
+    assert train_step(engine, [batch_of([1.0], [1])], mean_square, count, StepContext("here")).wants_to_stop
 
 
 def test_ranks_that_differ_are_named() -> None:

@@ -30,17 +30,14 @@ def one_by_one(inputs: list[Tensor], lengths: list[tuple[int, int]]) -> Tensor:
     )
 
 
-@pytest.mark.parametrize("limits", [(0, 0), (100, 100), (100, 30), (10**9, 10**9)], ids=str)
+@pytest.mark.parametrize("limit", [0, 30, 100, 10**9])
 @settings(max_examples=15, deadline=None)
 @given(lengths=LENGTHS, seed=st.integers(0, 1000))
-def test_packed_attention_is_attention_of_each_sequence(
-    limits: tuple[int, int], lengths: list[tuple[int, int]], seed: int
-) -> None:
+def test_packed_attention_is_attention_of_each_sequence(limit: int, lengths: list[tuple[int, int]], seed: int) -> None:
     """Whatever the blocks: each sequence alone, a few padded together, all at once (as on accelerators)."""
     torch.manual_seed(seed)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(attention, "EQUAL_BLOCK", limits[0])
-        patch.setattr(attention, "UNEQUAL_BLOCK", limits[1])
+        patch.setattr(attention, "BLOCK_PAIRS", limit)
         mask = PackedMask(*map(list, zip(*lengths, strict=True)))
         inputs = packed_inputs(lengths)
         context, expected = mask.attend(*inputs, 0.0), one_by_one(inputs, lengths)
@@ -53,9 +50,9 @@ def test_packed_attention_is_attention_of_each_sequence(
         assert [length for block in mask.blocks for length in block.key_lengths] == list(mask.key_lengths)
 
 
-def test_blocks_are_small_or_equal() -> None:
-    mask = PackedMask([128] * 9 + [10, 12, 9, 200], [128] * 9 + [11, 12, 9, 200])
-    assert [list(block.query_lengths) for block in mask.blocks] == [[128] * 4, [128] * 4, [128], [10, 12, 9], [200]]
+def test_blocks_are_small_or_single() -> None:
+    mask = PackedMask([64] * 5 + [10, 12, 9, 200, 300], [64] * 5 + [11, 12, 9, 200, 2])
+    assert [list(block.query_lengths) for block in mask.blocks] == [[64] * 4, [64, 10, 12, 9], [200], [300]]
 
 
 def test_sequence_without_keys_attends_to_nothing() -> None:
@@ -64,6 +61,41 @@ def test_sequence_without_keys_attends_to_nothing() -> None:
     context = PackedMask([2, 1], [0, 2]).attend(query, key, key, 0.0)
     assert not context[:2].any()
     torch.testing.assert_close(context[2:], one_by_one([query[2:], key, key], [(1, 2)]))
+
+
+def test_varlen_kernel_is_asked_for_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's kernel runs on CUDA alone: here a stand-in computes what its arguments say."""
+    lengths = [(3, 2), (1, 5), (4, 4)]
+    inputs = packed_inputs(lengths)
+
+    def stand_in(query: Tensor, key: Tensor, value: Tensor, query_starts: Tensor, key_starts: Tensor, *longest: int):
+        assert longest == (4, 5)
+        assert query_starts.dtype == key_starts.dtype == torch.int32
+        told = zip(query_starts.diff().tolist(), key_starts.diff().tolist(), strict=True)
+        return one_by_one([query, key, value], list(told))
+
+    monkeypatch.setattr(attention.varlen, "varlen_attn", stand_in)
+    monkeypatch.setattr(attention, "_varlen_serves", lambda query, dropout_p: dropout_p == 0)
+    mask = PackedMask([3, 1, 4], [2, 5, 4])
+    torch.testing.assert_close(mask.attend(*inputs, 0.0), one_by_one(inputs, lengths))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("varlen_serves", [True, False])
+def test_cuda_gives_what_cpu_gives(varlen_serves: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not varlen_serves:
+        monkeypatch.setattr(attention, "_varlen_serves", lambda query, dropout_p: False)
+    torch.manual_seed(0)
+    mask = PackedMask([30, 7, 128], [12, 128, 64])
+    inputs = [torch.randn(n, 12, 64) for n in (165, 204, 204)]
+    on_device = [x.to("cuda", torch.bfloat16).requires_grad_() for x in inputs]
+    context = mask.attend(*on_device, 0.0)
+    expected = mask.attend(*(x.requires_grad_() for x in inputs), 0.0)
+    torch.testing.assert_close(context.float().cpu(), expected, rtol=0.05, atol=0.05)
+    ours, theirs = (torch.autograd.grad(x.sum(), i) for x, i in ((context, on_device), (expected, inputs)))
+    for our_gradient, their_gradient in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(our_gradient.float().cpu(), their_gradient, rtol=0.05, atol=0.05)
 
 
 def test_packing_and_padding_undo_each_other() -> None:

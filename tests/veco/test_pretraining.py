@@ -199,6 +199,86 @@ def test_compiled_layer_gives_the_same_losses(model, batch) -> None:
     torch.testing.assert_close(model(**batch).loss, expected)
 
 
+@pytest.mark.parametrize("has_tlm", [False, True])
+def test_mlm_is_the_h_losses_in_one_sweep(model, batch, has_tlm: bool) -> None:
+    """With TLM that is XLM's objective."""
+    if not has_tlm:
+        batch = {name: tensor for name, tensor in batch.items() if not name.startswith("tlm")}
+    expected = reference_losses(model, batch) if has_tlm else reference_losses(model, batch | tlm_of_nothing(batch))
+    runs: list[int] = []
+    model.veco.layers[1].register_forward_hook(lambda *_: runs.append(1))
+    output = model(**batch, objective="mlm")
+    assert set(output.losses) == set(output.row_totals) == ({"mlm", "tlm"} if has_tlm else {"mlm"})
+    for name, value in output.losses.items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(output.loss, sum(output.losses.values()))
+    assert len(runs) == 1
+    output.loss.backward()
+    assert all(p.grad is None for name, p in model.named_parameters() if ".cross_attention" in name)
+
+
+def tlm_of_nothing(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {f"tlm_{name}": batch[name] for name in ("input_ids", "attention_mask", "labels")}
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_clm_predicts_from_earlier_tokens_alone(model, batch, dropout: float) -> None:
+    """Every sequence by itself, layer by layer with SDPA's causal mask; then that no later token can change a loss.
+
+    Dropout takes the way through eager attention, and has to be off again for the comparison.
+    """
+    x, y = ((batch[f"{p}input_ids"], batch[f"{p}attention_mask"].sum(1).tolist()) for p in ("", "pair_"))
+    shifted = {}
+    expected = torch.zeros(())
+    for prefix, (ids, lengths) in (("", x), ("pair_", y)):
+        labels = torch.full_like(ids, IGNORED)
+        losses = []
+        for row, length in enumerate(lengths):
+            labels[row, : length - 1] = ids[row, 1:length]
+            states = model.veco.embeddings(ids[row : row + 1, :length], torch.arange(2, length + 2)[None])
+            for layer in model.veco.layers:
+                states = layer(states, is_causal=True)
+            losses += cross_entropy(model.lm_head(states[0, :-1]), ids[row, 1:length], reduction="none")
+        expected = expected + torch.stack(losses).mean()
+        shifted[f"{prefix}labels"] = labels
+    inputs = {name: tensor for name, tensor in batch.items() if not name.startswith("tlm")} | shifted
+    for layer in model.veco.layers:
+        layer.self_attention.dropout = dropout
+    model.train(dropout > 0)
+    output = model(**inputs, objective="clm")
+    assert set(output.losses) == {"clm"}
+    if dropout == 0:
+        torch.testing.assert_close(output.loss, expected, rtol=1e-5, atol=1e-5)
+        inputs["labels"][0, 6:] = IGNORED
+        before = model(**inputs, objective="clm").row_totals["clm"][0, 0]
+        inputs["input_ids"][0, 7:11] = 9
+        torch.testing.assert_close(model(**inputs, objective="clm").row_totals["clm"][0, 0], before)
+
+
+def test_totals_of_each_pair(model, batch) -> None:
+    """Sum of cross-entropies, predicted tokens and right ones: as the pair alone has them, and together the losses."""
+    # So that some predictions are right: where the model is surest, its guess becomes the target.
+    guesses = model.lm_head(model.veco(batch["input_ids"], batch["attention_mask"])[0]).argmax(-1)
+    batch["labels"][1, :4] = guesses[1, :4]
+    output = model(**batch)
+    assert set(output.row_totals) == {"mlm", "ca_mlm", "tlm"}
+    for row in range(3):
+        alone = model(**{name: tensor[row : row + 1] for name, tensor in batch.items()})
+        for name, totals in output.row_totals.items():
+            assert not totals.requires_grad
+            torch.testing.assert_close(totals[row], alone.row_totals[name][0], rtol=1e-5, atol=1e-5)
+        num_x, num_y = (int(batch[name][row].ne(IGNORED).sum()) for name in ("labels", "pair_labels"))
+        assert output.row_totals["mlm"][row, 1] == output.row_totals["ca_mlm"][row, 1] == num_x + num_y
+    tlm_sum, num_tlm, _ = output.row_totals["tlm"].sum(0)
+    torch.testing.assert_close(tlm_sum / num_tlm, output.losses["tlm"])
+    assert output.row_totals["mlm"][1, 2] >= 4
+
+
+def test_unknown_objective_is_named(model, batch) -> None:
+    with pytest.raises(ValueError, match="objective 'mml': expected one of ca_mlm, mlm, clm"):
+        model(**batch, objective="mml")
+
+
 def test_bad_inputs_are_explained(model, batch) -> None:
     with pytest.raises(ValueError, match="input_ids lie between 6 and 60, expected 0 to 59"):
         model(**{**batch, "pair_input_ids": batch["pair_input_ids"].clamp(max=10) * 6})

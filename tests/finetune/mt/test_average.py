@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSeq2SeqLM, GenerationConfig
 
 from data_tools.cli import run_main
-from finetune.mt.average import average_run, checkpoints_of, main
+from finetune.mt.average import average_run, main, models_of
 from veco import VecoConfig, VecoForConditionalGeneration
 
 
@@ -36,6 +36,7 @@ def write_run(path: Path, steps: list[int]) -> Path:
         tiny_model(step).save_pretrained(model)
         GenerationConfig(decoder_start_token_id=29, num_beams=step).save_pretrained(model)
         (model / "tokenizer.json").write_text(json.dumps({"step": step}), encoding="utf-8")
+        (model.parent / "state.json").write_text("{}", encoding="utf-8")
     return path
 
 
@@ -98,7 +99,7 @@ def test_incomplete_checkpoints_do_not_count(tmp_path: Path) -> None:
     (run / "checkpoints" / "step-0000003" / "model").mkdir(parents=True)
     (run / "checkpoints" / "latest").write_text("step-0000002", encoding="utf-8")
     shutil.copytree(run / "checkpoints" / "step-0000002", run / "checkpoints" / ".step-0000004.tmp")
-    assert [path.parent.name for path in checkpoints_of(run)] == ["step-0000001", "step-0000002"]
+    assert [path.parent.name for path in models_of(run)] == ["step-0000001", "step-0000002"]
 
 
 def test_too_few_checkpoints(tmp_path: Path) -> None:

@@ -19,7 +19,6 @@ from finetune.mt.batches import (
     SpecialIds,
     TranslationBatches,
     cut_by_tokens,
-    evaluation_indices,
     tokenizer_encoder,
 )
 
@@ -192,15 +191,6 @@ def test_ranks_share_the_sequence_without_gap_or_overlap(world_size: int) -> Non
     taken = [ranks[k % world_size][k // world_size] for k in range(per_rank * world_size)]
     for k, batch in enumerate(taken):
         assert all(torch.equal(batch[name], tensor) for name, tensor in batches[k].items())
-
-
-@settings(max_examples=50, deadline=None)
-@given(num_batches=st.integers(1, 50), world_size=st.integers(1, 8))
-def test_evaluation_counts_each_batch_once_in_equal_rounds(num_batches: int, world_size: int) -> None:
-    ranks = [evaluation_indices(num_batches, rank, world_size) for rank in range(world_size)]
-    assert len({len(indices) for indices in ranks}) == 1
-    assert sorted(k for indices in ranks for k, counts in indices if counts) == list(range(num_batches))
-    assert all(0 <= k < num_batches for indices in ranks for k, _ in indices)
 
 
 def test_in_a_data_loader_with_workers() -> None:

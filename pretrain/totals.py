@@ -1,0 +1,121 @@
+"""Sums by language and language pair of what batches held and how well it was predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pretrain.batches import MONO, SAMPLES
+from pretrain.flops import TRAINING_PASSES
+from pretrain.step import Batch
+
+TERMS = ("mlm", "ca_mlm", "tlm", "clm")
+PREFIXES = {True: "language", False: "pair"}  # of monolingual groups, and of bilingual ones
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Totals over all ranks. `terms` (groups, TERMS, 3) has sums of cross-entropies, predicted tokens and right ones;
+    `tokens` (groups, 2) those that the model saw and those that were cut off before; `flops` are of forward passes."""
+
+    groups: Sequence[tuple[str, str]]
+    terms: np.ndarray
+    tokens: np.ndarray
+    flops: float
+    digest: int
+
+    def by_group(self) -> dict[str, float]:
+        """{"de/mlm": nats a predicted token, "de/mlm_accuracy": share of them that is right, "de-en/tlm": …}."""
+        return {
+            f"{name}/{metric}": value
+            for group, (_, name) in enumerate(self.groups)
+            for metric, value in self._means(self.terms[group]).items()
+        }
+
+    def by_kind(self) -> dict[str, dict[str, float]]:
+        """{"mono": {"mlm": nats a predicted token, "mlm_accuracy": …}, "bilingual": …}, over all that is of a kind."""
+        kinds = dict.fromkeys(kind for kind, _ in self.groups)
+        sums = {kind: self.terms[[of == kind for of, _ in self.groups]].sum(0) for kind in kinds}
+        return {kind: means for kind in kinds if (means := self._means(sums[kind]))}
+
+    def tokens_by_group(self) -> dict[str, tuple[float, float]]:
+        """{"de-en": (tokens that were seen, tokens that were cut off), …} of the groups that were there."""
+        return {
+            name: (seen, cut) for (_, name), (seen, cut) in zip(self.groups, self.tokens.tolist(), strict=True) if seen
+        }
+
+    @staticmethod
+    def _means(terms: np.ndarray) -> dict[str, float]:
+        means: dict[str, float] = {}
+        for term, (loss, predicted, right) in zip(TERMS, terms.tolist(), strict=True):
+            if predicted:
+                means |= {term: loss / predicted, f"{term}_accuracy": right / predicted}
+        return means
+
+
+class Totals:
+    """Adds up the batches of `make_batch` on this rank, where they are, without waiting for an accelerator."""
+
+    def __init__(self, groups: Sequence[tuple[str, str]], device: torch.device) -> None:
+        self.groups = groups
+        self.device = device
+        self.clear()
+
+    def clear(self) -> None:
+        size = len(self.groups)
+        # float64 counts tokens exactly; in one tensor, so that one reduction does.
+        self.sums = torch.zeros(size * (3 * len(TERMS) + 2) + 1, dtype=torch.float64, device=self.device)
+        self.digest = torch.zeros((), dtype=torch.int64, device=self.device)
+
+    def _views(self, sums: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(terms (groups, TERMS, 3), tokens (groups, 2), operations ()) inside `sums`."""
+        size = len(self.groups)
+        terms, tokens, flops = sums.split([size * 3 * len(TERMS), size * 2, 1])
+        return terms.view(size, len(TERMS), 3), tokens.view(size, 2), flops[0]
+
+    def add(self, batch: Batch, row_totals: Mapping[str, Tensor], flops: Tensor | None = None) -> None:
+        """Nothing; adds a batch, the model's `row_totals` of it and the operations of its forward pass."""
+        group, num_cut, digest = batch[SAMPLES].unbind(1)
+        terms, tokens, all_flops = self._views(self.sums)
+        for name, totals in row_totals.items():
+            terms[:, TERMS.index(name)].index_add_(0, group, totals.double())
+        # `<s>` and `</s>`, which every sequence has, are no text.
+        seen = batch["attention_mask"].sum(1) + batch["pair_attention_mask"].sum(1) - 4
+        tokens.index_add_(0, group, torch.stack([seen, num_cut], dim=1).double())
+        if flops is not None:
+            all_flops += flops
+        self.digest += digest.sum()
+
+    def read(self, sum_over_ranks: Callable[[Tensor], Tensor]) -> Summary:
+        """The totals of all ranks, which begin anew; every rank calls it."""
+        terms, tokens, flops = self._views(sum_over_ranks(self.sums).cpu())
+        digest = int(sum_over_ranks(self.digest)) % 2**64
+        self.clear()
+        return Summary(self.groups, terms.numpy(), tokens.numpy(), float(flops), digest)
+
+
+def training_line(
+    summary: Summary, seconds: float, num_devices: int, peak_tflops: float | None
+) -> dict[str, float | str]:
+    """What a line of metrics has of a summary over so many seconds of training.
+
+    `tflops_per_second` is what each device achieved, `utilisation` its share of `peak_tflops`. `samples` is a digest of
+    the samples and masks since the line before: the same on any number of ranks.
+    """
+    line: dict[str, float | str] = {}
+    kind_of = {name: kind for kind, name in summary.groups}
+    for name, value in summary.by_group().items():
+        line[f"{PREFIXES[kind_of[name.split('/')[0]] == MONO]}/{name}"] = value
+    for kind, means in summary.by_kind().items():
+        line |= {f"{kind}/{name}": value for name, value in means.items() if name.endswith("_accuracy")}
+    line |= {f"cut_share/{name}": cut / (seen + cut) for name, (seen, cut) in summary.tokens_by_group().items() if cut}
+    if summary.flops:
+        achieved = TRAINING_PASSES * summary.flops / seconds / num_devices / 1e12
+        line["tflops_per_second"] = achieved
+        line |= {"utilisation": achieved / peak_tflops} if peak_tflops else {}
+    line["samples"] = f"{summary.digest:016x}"
+    return line

@@ -1,0 +1,34 @@
+"""Losses and accuracy on held-out text, by language and pair."""
+
+from __future__ import annotations
+
+import torch
+
+from pretrain.batches import SAMPLES, ValidationBatches
+from pretrain.engine import Engine
+from pretrain.sampling import evaluation_indices
+from pretrain.totals import Totals
+
+
+def validate(engine: Engine, batches: ValidationBatches, objective: str) -> dict[str, float]:
+    """Each term in nats a predicted token, and the share predicted right, by language and pair; every rank calls it.
+
+    Names are "de/mlm", "de/mlm_accuracy", "de-en/tlm", …; "mono_mlm", "bilingual_tlm", … are over all of a kind.
+    `objective` is the model's. All ranks make equally many passes, at once over the same kind of batch: under ZeRO-3
+    they would wait for each other for ever otherwise.
+    """
+    totals = Totals(batches.groups, engine.device)
+    engine.model.eval()
+    with torch.no_grad():
+        for kind, of_kind in batches.batches.items():
+            for index, counts in evaluation_indices(len(of_kind), engine.rank, engine.world_size):
+                batch = {name: tensor.to(engine.device) for name, tensor in batches.batch(kind, index).items()}
+                inputs = {name: tensor for name, tensor in batch.items() if name != SAMPLES}
+                with engine.forward_context():
+                    output = engine.model(**inputs, objective=objective)
+                if counts:
+                    totals.add(batch, output.row_totals)
+    engine.model.train()
+    summary = totals.read(engine.sum_over_ranks)
+    by_kind = {f"{kind}_{name}": value for kind, means in summary.by_kind().items() for name, value in means.items()}
+    return {**by_kind, **summary.by_group()}

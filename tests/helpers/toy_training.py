@@ -1,0 +1,118 @@
+"""A run of the shared loop on a model of a few hundred weights: what a test of checkpoints and guards needs, no more.
+
+python tests/helpers/toy_training.py --output RUN [--any_field value], also under the deepspeed launcher
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from pretrain.checkpoints import (
+    check_same_run,
+    clean_up,
+    find_checkpoint,
+    has_other_layout,
+    load_weights,
+    read_state,
+    restore,
+    save_checkpoint,
+)
+from pretrain.engine import build_engine, check_engine, shut_down
+from pretrain.guards import Guards
+from pretrain.launch import launched_rank, launched_ranks, run_on_ranks
+from pretrain.loop import fit, seed_everything
+from pretrain.meters import Meters
+from pretrain.recipe import TrainingRecipe, option, parse_recipe
+
+ROWS = 8  # in a global batch
+WIDTH = 5  # odd: the weights do not divide by the ranks
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ToyRecipe(TrainingRecipe):
+    """A toy."""
+
+    frozen: bool = option(False, "leave the first layer alone")
+    nan_at: int = option(0, "update whose data on the last rank are no numbers")
+    spike_at: int = option(0, "update whose data are far too large")
+    pause: float = option(0.0, "seconds that reading a batch takes")
+    data: str = option("", "anything: stands for the data's fingerprint")
+
+
+class ToyBatches(Dataset):
+    """Update k has the same rows for any number of ranks and accumulation steps."""
+
+    def __init__(self, recipe: ToyRecipe) -> None:
+        self.recipe = recipe
+        self.rank, self.world_size = launched_rank(), launched_ranks()
+
+    def __getitem__(self, number: int) -> dict[str, Tensor]:
+        time.sleep(self.recipe.pause)
+        step, part = divmod(number, self.recipe.accumulation_steps)
+        rows = torch.randn(ROWS, WIDTH, generator=torch.Generator().manual_seed(step))
+        if step + 1 == self.recipe.spike_at:
+            rows *= 100
+        if step + 1 == self.recipe.nan_at and self.rank == self.world_size - 1:
+            rows *= float("nan")
+        size = ROWS // (self.world_size * self.recipe.accumulation_steps)
+        first = (part * self.world_size + self.rank) * size
+        own = rows[first : first + size]
+        return {"x": own, "attention_mask": torch.ones(len(own), 1, dtype=torch.int64)}
+
+
+def square(model: nn.Module, batch: dict[str, Tensor], num_items: Tensor) -> dict[str, Tensor]:
+    output = model(batch["x"].to(next(model.parameters()).dtype))
+    return {"square": (output.float() - batch["x"].float().roll(1, dims=1)).square().sum() / num_items[0]}
+
+
+def main() -> None:
+    recipe = parse_recipe(ToyRecipe, sys.argv[1:])
+    check_engine(recipe)
+    run_dir = Path(recipe.output)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    state = {"data_fingerprint": recipe.data}
+    found = find_checkpoint(run_dir, recipe.resume)
+    if found is not None:
+        check_same_run(found[1], recipe, state)
+    start = 0 if found is None else found[0]
+    # In a new run the frozen weights, too, can only come from the checkpoint.
+    seed_everything(recipe.seed + start)
+    model = nn.Sequential(nn.Linear(WIDTH, 7), nn.Tanh(), nn.Linear(7, WIDTH))
+    model[0].requires_grad_(not recipe.frozen)
+    if found is not None and has_other_layout(found[1], recipe):
+        load_weights(model, found[1])
+    engine = build_engine(model, recipe, lambda step: 1 / (1 + step), run_dir / "logs")
+    with Guards(recipe) as guards:
+        if found is not None:
+            restore(engine, found[1])
+            guards.load_state(read_state(found[1]))
+        clean_up(engine, run_dir, start)
+        fit(
+            engine,
+            recipe,
+            ToyBatches(recipe),
+            recipe.data,
+            kind_of=lambda step: "toy",
+            loss_function=square,
+            count_items=lambda batch: batch["attention_mask"].sum().reshape(1),
+            meters=Meters(run_dir, recipe.log_every, start, recipe.steps, enabled=engine.rank == 0),
+            guards=guards,
+            start_step=start,
+            end_step=recipe.steps,
+            save=lambda step: save_checkpoint(
+                engine, run_dir, step, recipe, {**state, **guards.state()}, lambda directory: None
+            ),
+        )
+    engine.destroy()
+    shut_down()
+
+
+if __name__ == "__main__":
+    run_on_ranks(main)

@@ -1,0 +1,224 @@
+"""A whole run in this process: the plain engine, objectives, phases, what is seen of it, and its recorded curve."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from recorded_curve import GOLDEN, curve_of_run
+from transformers import XLMRobertaForMaskedLM
+from xlm_roberta import random_xlm_roberta
+
+from data_tools.manifest import Manifest
+from pretrain import engine, pretraining
+from pretrain.checkpoints import checkpoints_of
+from pretrain.engine import PlainEngine, consolidated_weights
+from pretrain.meters import read_metrics
+from pretrain.pretraining import build_model, pretrain, read_batches
+from pretrain.recipe import PretrainRecipe
+from veco import VecoConfig
+
+TINY: dict[str, Any] = {
+    "engine": "plain",
+    "ds_config": "zero3_fp32.json",
+    "num_hidden_layers": 2,
+    "hidden_size": 32,
+    "num_attention_heads": 2,
+    "intermediate_size": 48,
+    "max_position_embeddings": 66,
+    "mono_max_length": 24,
+    "bilingual_max_length": 12,
+    "mono_batch_pairs": 8,
+    "bilingual_batch_pairs": 12,
+    "dropout": 0.0,
+    "attention_dropout": 0.0,
+    "warmup_steps": 2,
+    "learning_rate": 5e-3,
+    "log_every": 1,
+    "save_every": 100,
+    "loader_workers": 0,
+}
+TERMS = {
+    "ca_mlm+tlm": {"mono": {"mlm", "ca_mlm"}, "bilingual": {"mlm", "ca_mlm", "tlm"}},
+    "ca_mlm": {"mono": {"mlm", "ca_mlm"}, "bilingual": {"mlm", "ca_mlm"}},
+    "mlm+tlm": {"mono": {"mlm"}, "bilingual": {"mlm", "tlm"}},
+    "mlm": {"mono": {"mlm"}, "bilingual": {"mlm"}},
+    "clm": {"mono": {"clm"}, "bilingual": {"clm"}},
+}
+
+
+@pytest.fixture(autouse=True)
+def small_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One thread, and no pictures: those have their own test and take longer than the runs."""
+    monkeypatch.setattr(engine, "share_cores", lambda: torch.set_num_threads(1))
+    monkeypatch.setattr(pretraining, "plot_curves", lambda run_dir: run_dir / "curves.png")
+
+
+def run(data: Path, run_dir: Path, **options: Any) -> list[dict[str, Any]]:
+    """The lines of metrics of a run."""
+    pretrain(PretrainRecipe(output=str(run_dir), data=str(data), **{**TINY, **options}), data, run_dir)
+    return read_metrics(run_dir)
+
+
+@pytest.fixture(scope="module")
+def held_out_data(random_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The random data, some of which is held out (and trained on as well: here it is about the way)."""
+    manifest = Manifest.load(random_data)
+    directory = tmp_path_factory.mktemp("with_valid")
+    for name in ("mono", "parallel", "tokenizer"):
+        (directory / name).symlink_to(random_data / name)
+    valid = {"mono": {"en": manifest.mono["en"]}, "parallel": manifest.parallel}
+    dataclasses.replace(manifest, valid=valid).save(directory)
+    return directory
+
+
+@pytest.mark.parametrize("objective", TERMS)
+def test_objectives_train_their_terms(objective: str, random_data: Path, tmp_path: Path) -> None:
+    lines = run(random_data, tmp_path, objective=objective, steps=4)
+    for line, kind in zip(lines, ("mono", "bilingual") * 2, strict=True):
+        own = (name.removeprefix(f"{kind}/") for name in line if name.startswith(f"{kind}/"))
+        terms = {name for name in own if not name.endswith("_accuracy")}
+        assert terms == {*TERMS[objective][kind], "loss"}
+        assert line[f"{kind}/loss"] == pytest.approx(sum(line[f"{kind}/{term}"] for term in terms - {"loss"}))
+    start = build_model(PretrainRecipe(output="x", **TINY), random_data, Manifest.load(random_data)).state_dict()
+    trained = consolidated_weights(checkpoints_of(tmp_path)[4])
+    for name, weight in trained.items():
+        if ".cross_attention" in name and not objective.startswith("ca_mlm"):
+            assert torch.equal(weight, start[name]), f"{name}: no loss depends on it, weight decay must not either"
+        elif name.endswith("q_proj.weight"):
+            assert not torch.equal(weight, start[name]), name
+
+
+def test_monolingual_data_alone(random_data: Path, tmp_path: Path) -> None:
+    manifest = Manifest.load(random_data)
+    for name in ("mono", "tokenizer"):
+        (tmp_path / name).symlink_to(random_data / name)
+    dataclasses.replace(manifest, parallel={}).save(tmp_path)
+    for objective in ("mlm", "ca_mlm"):
+        lines = run(tmp_path, tmp_path / "runs" / objective, objective=objective, steps=2)
+        assert all("mono/loss" in line for line in lines)
+
+
+def test_a_line_shows_languages_pairs_and_the_machine(random_data: Path, tmp_path: Path, capsys) -> None:
+    first, second = run(random_data, tmp_path, steps=2, peak_tflops=1.0, bilingual_max_length=10)
+    assert {"language/de/mlm", "language/de/ca_mlm", "language/en/mlm_accuracy", "mono/mlm_accuracy"} <= set(first)
+    assert {"pair/de-en/mlm", "pair/de-en/tlm", "pair/de-en/tlm_accuracy", "cut_share/de-en"} <= set(second)
+    assert not [name for name in first if name.startswith(("pair/", "cut_share/"))]
+    # One pair alone, so it has the kind's own mean; the loss adds up two means, of x and of y.
+    assert second["pair/de-en/tlm"] == pytest.approx(second["bilingual/tlm"], rel=1e-5)
+    assert 2 * second["pair/de-en/mlm"] == pytest.approx(second["bilingual/mlm"], rel=0.1)
+    for line in (first, second):
+        assert 0 < line["data_wait"] < 1 and line["memory_gib"] > 0.1 and line["tokens_per_second"] > 0
+        assert line["utilisation"] == line["tflops_per_second"] > 0
+        assert len(line["samples"]) == 16
+    assert "cut off, as longer than the longest sequence: de-en " in capsys.readouterr().err
+
+
+def test_samples_have_one_digest_for_any_accumulation(random_data: Path, tmp_path: Path) -> None:
+    digests = [
+        [line["samples"] for line in run(random_data, tmp_path / str(steps), steps=3, accumulation_steps=steps)]
+        for steps in (1, 2, 4)
+    ]
+    print(digests[0])
+    assert digests[0] == digests[1] == digests[2] and len(set(digests[0])) == 3
+
+
+def test_validation_by_language_and_pair_on_the_same_masks(held_out_data: Path, tmp_path: Path) -> None:
+    lines = run(held_out_data, tmp_path, steps=4, validate_every=2, learning_rate=1e-9)
+    noted = [line for line in lines if any(name.startswith("valid/") for name in line)]
+    assert [line["step"] for line in noted] == [2, 4]
+    names = {f"{group}/{term}" for group in ("en", "de-en") for term in ("mlm", "ca_mlm")} | {"de-en/tlm"}
+    names |= {"mono_mlm", "mono_ca_mlm", "bilingual_mlm", "bilingual_ca_mlm", "bilingual_tlm"}
+    assert set(noted[0]) == {"step", *(f"valid/{n}{end}" for n in names for end in ("", "_accuracy"))}
+    for name, value in noted[0].items():
+        assert noted[1][name] == pytest.approx(value, abs=1e-5) or name == "step"
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_validation_is_the_same_on_any_number_of_ranks(world_size: int, held_out_data: Path, monkeypatch) -> None:
+    """Ranks one after the other; every one makes as many passes, and their sums are those of one process."""
+    recipe = PretrainRecipe(output="x", **TINY)
+    manifest = Manifest.load(held_out_data)
+    model = build_model(recipe, held_out_data, manifest)
+    _, valid = read_batches(recipe, held_out_data, manifest)
+    plain = PlainEngine(model, recipe, lambda step: 1.0, {})
+    alone = pretraining.validate(plain, valid, "ca_mlm")
+    passes: list[int] = []
+    sums: list[torch.Tensor] = []
+    model.register_forward_hook(lambda *_: passes.append(plain.rank))
+    plain.world_size = world_size
+    monkeypatch.setattr(plain, "sum_over_ranks", lambda values: sums.append(values.clone()) or values)
+    for plain.rank in range(world_size):
+        pretraining.validate(plain, valid, "ca_mlm")
+    assert len({passes.count(rank) for rank in range(world_size)}) == 1
+    # The first of two reductions of each rank has all sums; what a rank repeated is in none of them.
+    together = torch.stack(sums[::2]).sum(0)
+    plain.rank, plain.world_size = 0, 1
+    monkeypatch.setattr(plain, "sum_over_ranks", lambda values: together if values.dim() else values)
+    assert pretraining.validate(plain, valid, "ca_mlm") == pytest.approx(alone, rel=1e-6)
+    assert model.training
+
+
+def test_from_xlm_roberta_the_first_h_loss_is_transformers_own(random_data: Path, tmp_path: Path) -> None:
+    """Update 0 of both phases: MLM of x and of y on the masks that the batch has."""
+    shape = VecoConfig(
+        vocab_size=60,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=48,
+        max_position_embeddings=66,
+        initializer_range=0.1,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
+    torch.manual_seed(5)
+    xlm_roberta = random_xlm_roberta(XLMRobertaForMaskedLM, shape).eval()
+    xlm_roberta.save_pretrained(tmp_path / "xlmr")
+    options = {**TINY, "init_from": str(tmp_path / "xlmr"), "cross_attention_steps": 2, "steps": 2}
+    recipe = PretrainRecipe(output=str(tmp_path / "run"), **options)
+    batches, _ = read_batches(recipe, random_data, Manifest.load(random_data))
+    lines = run(random_data, tmp_path / "run", **options)
+    for step, kind in enumerate(("mono", "bilingual")):
+        batch = batches[step]
+        with torch.no_grad():
+            losses = [
+                xlm_roberta(
+                    input_ids=batch[f"{prefix}input_ids"],
+                    attention_mask=batch[f"{prefix}attention_mask"],
+                    labels=batch[f"{prefix}labels"],
+                ).loss
+                for prefix in ("", "pair_", *(["tlm_"] if kind == "bilingual" else []))
+            ]
+        # The first phase does not change the H path, so its second update still has XLM-R's loss.
+        assert lines[step][f"{kind}/mlm"] == pytest.approx(float(losses[0] + losses[1]), rel=1e-5)
+        if kind == "bilingual":
+            assert lines[step]["bilingual/tlm"] == pytest.approx(float(losses[2]), rel=1e-5)
+    assert lines[2]["lr"] == lines[0]["lr"], "each phase has its own warm-up"
+
+
+def test_phases_start_from_veco_too_and_cross_attention_needs_its_objective(random_data: Path, tmp_path: Path) -> None:
+    model = build_model(PretrainRecipe(output="x", **TINY), random_data, Manifest.load(random_data))
+    model.save_pretrained(tmp_path / "veco")
+    again = build_model(
+        PretrainRecipe(output="x", **{**TINY, "init_from": str(tmp_path / "veco")}),
+        random_data,
+        Manifest.load(random_data),
+    )
+    assert all(torch.equal(weight, again.state_dict()[name]) for name, weight in model.state_dict().items())
+
+
+def test_recorded_curve_repeats(tmp_path: Path) -> None:
+    """Fifty updates of every loss, as the file says it was made; it also says why the tolerance is what it is."""
+    recorded = json.loads(GOLDEN.read_text(encoding="utf-8"))
+    curve = curve_of_run(tmp_path)
+    assert len(curve) == len(recorded["curve"]) == 50
+    for line, expected in zip(curve, recorded["curve"], strict=True):
+        assert line.pop("samples") == expected.pop("samples"), "other samples, or other masks"
+        assert line == pytest.approx(expected, rel=recorded["relative_tolerance"]), f"update {line['step']}"
+    first, last = (sum(line.get("bilingual/ca_mlm", 0.0) for line in part) for part in (curve[:10], curve[-10:]))
+    assert last < 0.9 * first, "it learns"
