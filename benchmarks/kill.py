@@ -4,9 +4,9 @@
 
 Each SIGKILL comes at a random moment: half of them between two updates or in one, half while a checkpoint is written.
 Under `deepspeed` it hits every process at once, or one random rank, whose loss must end the others. The run is then
-started again with `--resume auto`. Told at the end: whether every line of metrics.jsonl (losses of every kind, language and
-pair, gradient norm, learning rate, digest of the samples) is that of the undisturbed run, bit for bit; how many updates
-were lost behind the newest checkpoint that was whole; how many starts failed. Exit code 1 if one is not perfect.
+started again with `--resume auto`. Told at the end: whether every line of metrics.jsonl (losses of every kind, language
+and pair, gradient norm, learning rate, digest of the samples) is that of the undisturbed run, bit for bit; how many
+updates were lost behind the newest whole checkpoint; how many starts failed. Exit code 1 if one is not perfect.
 """
 
 from __future__ import annotations

@@ -50,7 +50,9 @@ def _document_end(file: IO[bytes], line_start: int) -> int:
     while position < line_start + MAX_SEARCH_BYTES:
         line = file.readline(MAX_SEARCH_BYTES)
         position += len(line)
-        if len(line) < MAX_SEARCH_BYTES and not line.decode("utf-8", errors="replace").strip():
+        if len(line) == MAX_SEARCH_BYTES:  # perhaps not the whole line
+            continue
+        if not line.decode("utf-8", errors="replace").strip():
             return position
         if passage_end is None and ends_passage(line.removesuffix(b"\n").removesuffix(b"\r")):
             passage_end = position

@@ -13,7 +13,8 @@ import pickletools
 import re
 import zipfile
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -75,7 +76,7 @@ def read_checkpoint(path: Path) -> FairseqCheckpoint:
     if PLAIN_DICT in names:
         inert[PLAIN_DICT] = plain_dict
     try:
-        with torch.serialization.safe_globals([(stand_in, name) for name, stand_in in inert.items()]):
+        with only_safe_globals(inert):
             # Mapped into memory, the optimizer's state, twice as large as the weights, is never read.
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # whatever a foreign file makes the reader stumble over is the file's fault
@@ -90,6 +91,22 @@ def read_checkpoint(path: Path) -> FairseqCheckpoint:
     if not isinstance(weights, dict) or not all(isinstance(weight, Tensor) for weight in weights.values()):
         raise ValueError(f"{path}: expected a fairseq checkpoint, a mapping whose 'model' holds weights by name")
     return FairseqCheckpoint(dict(weights), {} if weights is content else settings_of(content))
+
+
+@contextmanager
+def only_safe_globals(stand_ins: dict[str, Callable[..., Any]]) -> Iterator[None]:
+    """Nothing; while it lasts, unpickling knows these stand-ins by full name, and none of what others have allowed.
+
+    Megatron-core, once imported, allows argparse.Namespace itself, for example.
+    """
+    allowed_before = torch.serialization.get_safe_globals()
+    torch.serialization.clear_safe_globals()
+    torch.serialization.add_safe_globals([(stand_in, name) for name, stand_in in stand_ins.items()])
+    try:
+        yield
+    finally:
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals(allowed_before)
 
 
 def is_inert(name: str) -> bool:
