@@ -55,7 +55,7 @@ class Tally:
     single_ranks: int = 0  # kills of one rank alone
     lost_updates: int = 0  # updates behind the newest whole checkpoint that a start did not have
     failed_starts: int = 0
-    wrong_lines: list[int] = field(default_factory=list)
+    wrong_lines: set[int] = field(default_factory=set)
 
 
 def command(options: argparse.Namespace, data: Path, run_dir: Path) -> list[str]:
@@ -166,9 +166,9 @@ def disturb(options: argparse.Namespace, data: Path, run_dir: Path, tally: Tally
     return True
 
 
-def wrong_lines(run_dir: Path, reference: dict[int, dict[str, Any]]) -> list[int]:
+def wrong_lines(run_dir: Path, reference: dict[int, dict[str, Any]]) -> set[int]:
     """Updates whose line is not the undisturbed run's."""
-    return [step for step, line in lines(run_dir).items() if line != reference.get(step)]
+    return {step for step, line in lines(run_dir).items() if line != reference.get(step)}
 
 
 def measure(options: argparse.Namespace, directory: Path) -> Tally:
@@ -186,15 +186,13 @@ def measure(options: argparse.Namespace, directory: Path) -> Tally:
         while tally.kills < options.kills and tally.failed_starts <= options.kills:
             if not disturb(options, data, run_dir, tally):
                 # It is at its end: a new run takes the rest of the kills.
-                tally.wrong_lines += wrong_lines(run_dir, reference)
+                tally.wrong_lines |= wrong_lines(run_dir, reference)
                 shutil.rmtree(run_dir)
-            tally.wrong_lines += wrong_lines(run_dir, reference)
+            tally.wrong_lines |= wrong_lines(run_dir, reference)
             bar.update(task, completed=tally.kills)
     if start(options, data, run_dir).wait():
         tally.failed_starts += 1
-    tally.wrong_lines += wrong_lines(run_dir, reference)
-    if len(lines(run_dir)) != len(reference):
-        tally.wrong_lines.append(options.updates)
+    tally.wrong_lines |= wrong_lines(run_dir, reference) | (reference.keys() - lines(run_dir).keys())
     return tally
 
 

@@ -471,7 +471,7 @@ class DeepSpeedEngine:
         # This rank's numbers, flat, which Adam takes for its parameters; its first update would make their state.
         rows = [row for group in adam.param_groups for row in group["params"]]
         for row in optimizer.fp32_partitioned_groups_flat if is_partitioned else rows:
-            is_torch = isinstance(adam, torch.optim.Optimizer) and type(adam).__module__.startswith("torch.")
+            is_torch = type(adam).__module__.startswith("torch.")  # DeepSpeed's own kernels count with an int
             step = torch.tensor(float(stored.adam_step)) if is_torch else stored.adam_step
             adam.state[row] = {"step": step, **{kind: torch.zeros_like(row) for kind in MOMENTS}}
         if not is_partitioned:

@@ -6,6 +6,7 @@ python tests/helpers/toy_training.py --output RUN [--any_field value], also unde
 from __future__ import annotations
 
 import dataclasses
+import resource
 import sys
 import time
 from pathlib import Path
@@ -42,6 +43,7 @@ class ToyRecipe(TrainingRecipe):
     frozen: bool = option(False, "leave the first layer alone")
     nan_at: int = option(0, "update whose data on the last rank are no numbers")
     spike_at: int = option(0, "update whose data are far too large")
+    full_disk_at: int = option(0, "update from which on the last rank cannot write more than a kilobyte")
     pause: float = option(0.0, "seconds that reading a batch takes")
     data: str = option("", "anything: stands for the data's fingerprint")
 
@@ -89,6 +91,12 @@ def main() -> None:
     if found is not None and has_other_layout(found[1], recipe):
         load_weights(model, found[1])
     engine = build_engine(model, recipe, lambda step: 1 / (1 + step), run_dir / "logs")
+
+    def save(step: int) -> None:
+        if step == recipe.full_disk_at and engine.rank == engine.world_size - 1:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+        save_checkpoint(engine, run_dir, step, recipe, {**state, **guards.state()}, lambda directory: None)
+
     with Guards(recipe) as guards:
         if found is not None:
             restore(engine, found[1])
@@ -106,9 +114,7 @@ def main() -> None:
             guards=guards,
             start_step=start,
             end_step=recipe.steps,
-            save=lambda step: save_checkpoint(
-                engine, run_dir, step, recipe, {**state, **guards.state()}, lambda directory: None
-            ),
+            save=save,
         )
     engine.destroy()
     shut_down()

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from launching import ROOT, launcher_command, run, run_script, start_ranks
 
-from pretrain.checkpoints import checkpoints_of, read_state
+from pretrain.checkpoints import checkpoints_of, damage, read_state
 
 TOY = "tests/helpers/toy_training.py"
 STEPS = 8
@@ -159,6 +159,51 @@ def test_loss_that_is_no_number_names_rank_and_batch(tmp_path: Path) -> None:
     )
     assert [result.returncode for result in results] == [2, 2]
     assert results[0].stderr.splitlines()[-1] == f"error: {expected}"
+
+
+PRETRAINING = (
+    *("--num_hidden_layers", "2", "--hidden_size", "32", "--num_attention_heads", "2", "--intermediate_size", "48"),
+    *("--max_position_embeddings", "66", "--mono_max_length", "24", "--bilingual_max_length", "18"),
+    *("--mono_batch_pairs", "8", "--bilingual_batch_pairs", "12", "--dropout", "0", "--attention_dropout", "0"),
+    *("--warmup_steps", "2", "--learning_rate", "5e-3", "--log_every", "1", "--loader_workers", "0"),
+    *("--ds_config", "zero3_fp32.json", "--cpu_processes", "1"),
+)
+
+
+@pytest.mark.slow
+def test_pre_training_on_one_two_four_and_one_ranks(random_data: Path, tmp_path: Path) -> None:
+    """Each goes on from the one before; samples are the same, losses up to rounding."""
+    script, data = "pretrain/train.py", ("--data", str(random_data))
+    undisturbed, run_dir = tmp_path / "undisturbed", tmp_path / "run"
+    common = (*data, *PRETRAINING, "--steps", "8", "--save_every", "2", "--keep_checkpoints", "9")
+    for process in start_ranks(1, script, *common, "--output", str(undisturbed)):
+        assert process.returncode == 0, process.stderr[-3000:]
+    shutil.copytree(undisturbed, run_dir)
+    for ranks, last in ((2, 2), (4, 4), (1, 6)):
+        for step, checkpoint in checkpoints_of(run_dir).items():
+            if step > last:
+                shutil.rmtree(checkpoint)
+        for process in start_ranks(ranks, script, *common, "--output", str(run_dir), "--resume"):
+            assert process.returncode == 0, process.stderr[-3000:]
+    read = ((output / "metrics.jsonl").read_text().splitlines() for output in (run_dir, undisturbed))
+    for ours, theirs in zip(*(map(json.loads, lines) for lines in read), strict=True):
+        assert ours["samples"] == theirs["samples"]
+        for name, value in theirs.items():
+            if name.endswith("/loss"):
+                assert ours[name] == pytest.approx(value, rel=TOLERANCE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["plain", "deepspeed"])
+def test_full_disk_keeps_the_checkpoint_before(engine: str, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    arguments = arguments_of(run_dir, "--engine", engine, "--full_disk_at", "8")
+    results = start_ranks(1 if engine == "plain" else 2, TOY, *arguments)
+    for result in results:
+        assert result.returncode == 2 and "Traceback" not in result.stderr
+    assert "the checkpoint could not be written" in results[0].stderr
+    assert "File too large" in results[-1].stderr or "file write failed" in results[-1].stderr
+    assert list(checkpoints_of(run_dir)) == [4] and damage(checkpoints_of(run_dir)[4]) is None
 
 
 def start(command: list[str]) -> subprocess.Popen[str]:
