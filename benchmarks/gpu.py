@@ -26,6 +26,7 @@ from zero import synthetic_batch
 
 from pretrain.engine import build_engine, shut_down
 from pretrain.flops import TRAINING_PASSES, forward_flops
+from pretrain.launch import run_on_ranks
 from pretrain.recipe import PretrainRecipe
 from veco import VecoConfig, VecoForPreTraining
 
@@ -159,4 +160,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_on_ranks(main)

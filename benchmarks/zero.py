@@ -35,7 +35,7 @@ from data_tools.manifest import MANIFEST_VERSION, Manifest
 from data_tools.shards import ShardWriter
 from pretrain.checkpoints import checkpoints_of
 from pretrain.engine import build_engine, shut_down, start_deepspeed
-from pretrain.launch import launched_rank, launcher_command
+from pretrain.launch import launched_rank, launcher_command, run_on_ranks
 from pretrain.meters import read_metrics
 from pretrain.recipe import PretrainRecipe
 from veco import VecoConfig, VecoForPreTraining
@@ -296,4 +296,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_on_ranks(main)

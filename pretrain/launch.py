@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import socket
 import sys
@@ -9,6 +10,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from data_tools.cli import EXIT_BAD_INPUT, one_line, run_main
 
@@ -48,8 +50,35 @@ def command_line(process: int) -> str:
 
 
 def run_on_ranks(main: Callable[[], None]) -> None:
-    """Nothing; `run_main` for a program that runs on several ranks: bad input is told once on each machine."""
+    """Nothing; `run_main` for a program that runs on several ranks: bad input is told once on each machine.
 
+    The process ends here, with exit code 0 if all went well.
+    """
+    code = 0
+    try:
+        _run_and_tell(main)
+    except SystemExit as exit_:
+        if exit_.code is not None and not isinstance(exit_.code, int):
+            raise
+        code = exit_.code or 0
+    leave(code)
+
+
+def leave(code: int) -> NoReturn:
+    """End the process. With DeepSpeed in it, Python does not take its objects down one by one.
+
+    DeepSpeed keeps process groups for good, so that their threads still run when Python goes; one that then lets go
+    of a tensor ends the process with SIGABRT ("terminate called without an active exception") after a good run.
+    """
+    if "deepspeed" not in sys.modules:
+        sys.exit(code)
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _run_and_tell(main: Callable[[], None]) -> None:
     def checked() -> None:
         try:
             main()

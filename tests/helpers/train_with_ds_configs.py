@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from pretrain.engine import build_engine, shut_down
-from pretrain.launch import launched_rank
+from pretrain.launch import launched_rank, run_on_ranks
 from pretrain.recipe import PretrainRecipe
 from veco import VecoConfig, VecoForPreTraining
 
@@ -86,4 +86,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_on_ranks(main)
