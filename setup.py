@@ -18,11 +18,15 @@ setup(
         "pretrain",
         "finetune",
         "finetune.mt",
+        "finetune.xtreme",
+        "finetune.xtreme.metrics",
+        "finetune.xtreme.readers",
     ],
     package_data={
         "data_tools.toy_corpus": ["lexicon/*.tsv"],
         "pretrain": ["recipes/*.yaml"],
-        "finetune.mt": ["recipes/*.yaml"],
+        "finetune.mt": ["recipes/*.yaml", "comparisons/*.yaml"],
+        "finetune.xtreme": ["recipes/*.yaml"],
     },
     install_requires=[
         "torch>=2.6",  # the model and its training
@@ -48,7 +52,8 @@ setup(
         "tqdm>=4.66",  # progress bars
         "tensorboard>=2.16",  # curves while a run goes on
         "matplotlib>=3.8",  # curves as PNG at its end
-        "sacrebleu>=2.4",  # BLEU and chrF with signatures
+        "sacrebleu>=2.4",  # BLEU, chrF and TER with signatures, paired bootstrap
+        "seqeval>=1.2.2",  # F1 of tagged text, with which XTREME scores POS and NER
         "sacremoses>=0.1",  # Moses tokenisation for tokenised BLEU as published
     ],
     extras_require={
@@ -58,12 +63,16 @@ setup(
             "megatron-core>=0.12",  # reads our shards, and writes the same bytes
             "ray>=2.40",  # prepare --executor ray
             "psutil>=5.9",  # the processes of a launcher, to kill some
+            "ctranslate2>=4.8",  # export_ct2, generate --engine ct2
         ],
         "dev": [
             "ruff>=0.8",  # lint and format
             "mypy>=1.13",  # types
             "types-PyYAML",  # stubs for mypy
             "types-tqdm",  # stubs for mypy
+        ],
+        "ct2": [
+            "ctranslate2>=4.8",  # fast decoding on CPU: export_ct2, generate --engine ct2
         ],
         "ray": [
             "ray>=2.40",  # prepare --executor ray

@@ -58,26 +58,29 @@ if __name__ == "__main__":
 """
 
 
-def write_shard(data: Path, prefix: str, num_sentences: int, rng: np.random.Generator) -> ShardInfo:
+def write_shard(data: Path, prefix: str, num_sentences: int, vocab_size: int, rng: np.random.Generator) -> ShardInfo:
     """Info of a shard of so many random sentences."""
-    with ShardWriter(data / prefix, VOCAB_SIZE) as writer:
+    with ShardWriter(data / prefix, vocab_size) as writer:
         for start in range(0, num_sentences, SENTENCES_AT_ONCE):
             lengths = rng.integers(1, LONGEST_SENTENCE, size=min(SENTENCES_AT_ONCE, num_sentences - start))
-            ids = rng.integers(4, VOCAB_SIZE - 1, size=lengths.sum(), dtype=np.int32)
+            ids = rng.integers(4, vocab_size - 1, size=lengths.sum(), dtype=np.int32)
             writer.add_sequences(ids, lengths, np.arange(SENTENCES_A_DOCUMENT, len(lengths) + 1, SENTENCES_A_DOCUMENT))
     return writer.info(prefix)
 
 
-def make_data(data: Path, megabytes: int) -> Path:
+def make_data(data: Path, megabytes: int, vocab_size: int = VOCAB_SIZE) -> Path:
     """A data directory with `.bin` files of so many megabytes in all: half of it one language, half pairs of two."""
     if (data / MANIFEST_NAME).exists():
         return data
     rng = np.random.default_rng(1)
     num_sentences = megabytes * 10**6 // BYTES_A_TOKEN // (LONGEST_SENTENCE // 2)
-    mono = {"en": [write_shard(data, "mono/en/00000", num_sentences // 2, rng)]}
-    pairs = {lang: write_shard(data, f"parallel/de-en/00000.{lang}", num_sentences // 4, rng) for lang in ("de", "en")}
+    mono = {"en": [write_shard(data, "mono/en/00000", num_sentences // 2, vocab_size, rng)]}
+    pairs = {
+        lang: write_shard(data, f"parallel/de-en/00000.{lang}", num_sentences // 4, vocab_size, rng)
+        for lang in ("de", "en")
+    }
     (data / "tokenizer").mkdir(exist_ok=True)
-    Manifest(MANIFEST_VERSION, "0" * 64, VOCAB_SIZE, mono, {"de-en": [pairs]}).save(data)
+    Manifest(MANIFEST_VERSION, "0" * 64, vocab_size, mono, {"de-en": [pairs]}).save(data)
     return data
 
 

@@ -90,11 +90,13 @@ def medians(functions: dict[str, Callable[[], object]], repeats: int) -> dict[st
 
 
 def compared(what: str, seconds: dict[str, float], peer: str, target: str) -> Row:
+    ratio = round(seconds["peer"] / seconds["ours"], 2)
+    print(f"{what}: {seconds['ours']:.4g}, peer {seconds['peer']:.4g}, ratio {ratio}", file=sys.stderr, flush=True)
     return {
         "what": what,
         "ours": round(seconds["ours"], 4),
         "peer": round(seconds["peer"], 4),
-        "ratio": round(seconds["peer"] / seconds["ours"], 2),
+        "ratio": ratio,
         "target": target,
         "peer is": peer,
     }
@@ -207,6 +209,11 @@ def step_of(model: nn.Module, batch: dict[str, Tensor]) -> Callable[[], None]:
 
 def objective(sizes: Sizes, repeats: int, arguments: list[str]) -> list[Row]:
     rows = []
+    # First, while this process is small: the reference needs most of a small machine.
+    peaks = {name: measured_memory(name, arguments) for name in ("ours", "peer")}
+    for number, what in enumerate(("all of the process", "added by a step")):
+        megabytes = {name: peak[number] for name, peak in peaks.items()}
+        rows.append(compared(f"peak memory, {what}, MB", megabytes, "separate passes of XLM-R layers", ">= 2"))
     ours, reference = objective_models(sizes, dropout=0.0, dtype=torch.float32)
     batch = random_batch(sizes, shortest=sizes.tokens // 2)
     few = {name: tensor[:2] for name, tensor in batch.items()}
@@ -222,10 +229,6 @@ def objective(sizes: Sizes, repeats: int, arguments: list[str]) -> list[Row]:
         rows.append(compared(f"objective, {what}, s", seconds, "separate passes of XLM-R layers, all logits", ">= 2"))
         del ours, reference
         gc.collect()
-    peaks = {name: measured_memory(name, arguments) for name in ("ours", "peer")}
-    for number, what in enumerate(("all of the process", "added by a step")):
-        megabytes = {name: peak[number] for name, peak in peaks.items()}
-        rows.append(compared(f"peak memory, {what}, MB", megabytes, "the same", ">= 2"))
     return rows
 
 
@@ -317,8 +320,8 @@ def encoder(sizes: Sizes, repeats: int) -> list[Row]:
     return rows
 
 
-def generation(sizes: Sizes, repeats: int) -> list[Row]:
-    rows = []
+def generation_models(sizes: Sizes) -> dict[str, VecoForConditionalGeneration | MarianMTModel]:
+    """Our translation model and transformers' Marian of equal size, with random weights."""
     width, vocab_size = sizes.generation_width, sizes.generation_vocab_size
     heads, layers = max(1, width // 64), sizes.num_hidden_layers
     shape = {"hidden_size": width, "intermediate_size": 4 * width, "num_attention_heads": heads}
@@ -342,23 +345,36 @@ def generation(sizes: Sizes, repeats: int) -> list[Row]:
         scale_embedding=True,
     )
     torch.manual_seed(0)
-    ids, mask, _ = random_rows(
-        torch.randint(sizes.source_tokens // 2, sizes.source_tokens + 1, (sizes.sentences,)), vocab_size
-    )
-    options = {
-        "attention_mask": mask,
-        "num_beams": BEAMS,
-        "do_sample": False,
-        "max_length": None,
-        "min_new_tokens": sizes.target_tokens,
-        "max_new_tokens": sizes.target_tokens,
-    }
+    return {"ours": VecoForConditionalGeneration(config).eval(), "peer": MarianMTModel(marian).eval()}
+
+
+def generation_sources(sizes: Sizes) -> tuple[Tensor, Tensor]:
+    """(ids, mask) of sentences to translate, up to `source_tokens` long."""
+    torch.manual_seed(0)
+    lengths = torch.randint(sizes.source_tokens // 2, sizes.source_tokens + 1, (sizes.sentences,))
+    ids, mask, _ = random_rows(lengths, sizes.generation_vocab_size)
+    return ids, mask
+
+
+def generation_options(sizes: Sizes) -> dict[str, int | bool | None]:
+    """Options of transformers' generate(): beam search of `target_tokens` steps."""
+    steps = {"max_length": None, "min_new_tokens": sizes.target_tokens, "max_new_tokens": sizes.target_tokens}
+    return {"num_beams": BEAMS, "do_sample": False, **steps}
+
+
+def generation(sizes: Sizes, repeats: int) -> list[Row]:
+    rows = []
+    models = generation_models(sizes)
+    ids, mask = generation_sources(sizes)
+    peer = f"MarianMTModel, {sizes.num_hidden_layers} + {sizes.num_hidden_layers} x {sizes.generation_width}"
     for dtype in (torch.float32, torch.bfloat16):
-        models = {"ours": VecoForConditionalGeneration(config), "peer": MarianMTModel(marian)}
-        searches = {name: partial(model.to(dtype).eval().generate, ids, **options) for name, model in models.items()}
+        searches = {
+            name: partial(model.to(dtype).generate, ids, attention_mask=mask, **generation_options(sizes))
+            for name, model in models.items()
+        }
         assert {found.shape[1] for found in (search() for search in searches.values())} == {sizes.target_tokens + 1}
         name = f"generation, beam {BEAMS}, {str(dtype).removeprefix('torch.')}, s"
-        rows.append(compared(name, medians(searches, repeats), f"MarianMTModel, {layers} + {layers} x {width}", ">= 1"))
+        rows.append(compared(name, medians(searches, repeats), peer, ">= 1"))
     return rows
 
 

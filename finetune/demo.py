@@ -9,20 +9,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import shlex
 import shutil
-import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from data_tools.cli import run_main
 from data_tools.files import atomic_path
 from data_tools.manifest import Manifest
-from pretrain.launch import launcher_command
+from finetune.stages import Stage, run_stage
 from pretrain.meters import read_metrics
 from pretrain.train import TINY
 
@@ -31,16 +27,6 @@ VOCABULARY_SIZE = "2000"
 # Two of the four languages: minutes suffice to learn to look at the other sentence of one pair, not of six.
 CORPUS = ("data_tools.toy_corpus", "--languages", "de", "en", "--documents", "1500", "--pairs", "8000")
 INITS = ("pretrained", "random")
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A command of the demo, what it leaves behind, and whether the deepspeed launcher runs it."""
-
-    title: str
-    command: tuple[str, ...]
-    result: Path
-    is_distributed: bool = False
 
 
 def stages(root: Path, processes: int) -> list[Stage]:
@@ -133,31 +119,6 @@ def translation_stages(root: Path, text: Path, model: Path, init: str) -> list[S
             score,
         ),
     ]
-
-
-def run_stage(stage: Stage, processes: int) -> None:
-    """Run one command, unless its result is there. Raises ValueError when it fails."""
-    if stage.result.exists():
-        print(f"\n=== {stage.title}: done before ({stage.result})", flush=True)
-        return
-    package = Path(__file__).resolve().parent.parent
-    if stage.is_distributed:
-        script, *arguments = stage.command
-        arguments += ["--cpu_processes", str(processes)]
-        command = launcher_command(processes, str(package / script), *arguments)
-        shown = ["deepspeed", "--num_accelerators", str(processes), *stage.command]
-    else:
-        command = [sys.executable, "-m", *stage.command]
-        shown = ["python", "-m", *stage.command]
-    print(f"\n=== {stage.title}\n$ {shlex.join(shown)}", flush=True)
-    start = time.perf_counter()
-    environment = {"TOKENIZERS_PARALLELISM": "false", **os.environ}
-    if shutil.which("nvidia-smi") is None:
-        environment.setdefault("DS_ACCELERATOR", "cpu")  # the launcher would guess the same, with a warning
-    result = subprocess.run(command, check=False, env=environment)
-    if result.returncode:
-        raise ValueError(f"{stage.title}: exit code {result.returncode} of {shlex.join(shown)}")
-    print(f"({time.perf_counter() - start:.0f} s)", flush=True)
 
 
 def first_and_last(run: Path, name: str) -> tuple[float, float]:

@@ -9,7 +9,9 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,10 @@ FREE_FIELDS = frozenset(
         "resume",
         "data",
         "init_from",
+        "translated_train",
+        "translated_test",
+        "train_source",
+        "train_target",
         "steps",
         "engine",
         "ds_config",
@@ -42,6 +48,10 @@ FREE_FIELDS = frozenset(
         "keep_checkpoints",
         "keep_every",
         "validate_every",
+        "epochs",
+        "best_by",
+        "patience",
+        "keep_best",
         "max_time",
         "skip_sigma",
         "skip_window",
@@ -54,6 +64,43 @@ FREE_FIELDS = frozenset(
 )
 # Libraries whose versions a checkpoint notes.
 LIBRARIES = ("torch", "deepspeed", "transformers", "veco")
+
+
+class Background:
+    """Work that rank 0 does beside training: bringing a checkpoint that is written to the disk and to its name."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.seconds = 0.0  # that the last work took
+        self._thread: threading.Thread | None = None
+        self._error: Exception | None = None
+
+    def start(self, work: Callable[[], None]) -> None:
+        """Begin `work`; what was begun before must be over."""
+
+        def timed() -> None:
+            started = time.monotonic()
+            try:
+                work()
+            except Exception as error:  # raised again by `join`
+                self._error = error
+            self.seconds = time.monotonic() - started
+
+        assert self._thread is None, "the work before is not over"
+        self._thread = threading.Thread(target=timed)
+        self._thread.start()
+
+    def join(self) -> None:
+        """Return when the work is over; raises what it raised. It stays with this rank, unlike `wait`."""
+        if self._thread is not None:
+            self._thread.join()
+        self._thread, error, self._error = None, self._error, None
+        if error is not None:
+            raise error
+
+    def wait(self) -> None:
+        """`join` on every rank; raises OSError on all where it does on one."""
+        together(self.engine, self.join)
 
 
 def checkpoints_of(run_dir: Path) -> dict[int, Path]:
@@ -192,6 +239,7 @@ def clean_up(engine: Engine, run_dir: Path, step: int) -> None:
     if engine.rank == 0:
         for number, path in checkpoints_of(run_dir).items():
             if number > step:
+                tell(f"deleted {path}: the run goes on from update {step}")
                 remove(path)
         for ending in (PARTIAL, DELETED):
             for path in (run_dir / "checkpoints").glob(f"*{ending}"):
@@ -206,11 +254,17 @@ def save_checkpoint(
     recipe: TrainingRecipe,
     state: Mapping[str, Any],
     add_files: Callable[[Path], None],
+    keep: Callable[[Collection[int]], Collection[int]] = lambda steps: (),
+    background: Background | None = None,
 ) -> None:
     """Write checkpoint `step` and delete old ones; every rank calls it.
 
+    With `background` this returns when all ranks have written their parts, and the checkpoint gets its name later: the
+    disk, which takes longest, is waited for beside training. Call `background.wait()` at the end.
+
     All ranks write into `step-N.partial`; when all are done, rank 0 renames it. `add_files` is called with that
-    directory on every rank. Many nodes need a file system that they share. Raises OSError on every rank when one of
+    directory on every rank. `keep` is given the steps of all checkpoints and says which to keep beside those of the
+    recipe. Many nodes need a file system that they share. Raises OSError on every rank when one of
     them cannot write; the checkpoints before are left alone then.
     """
     final = run_dir / "checkpoints" / f"step-{step:08d}"
@@ -233,12 +287,17 @@ def save_checkpoint(
             remove(final)
         os.replace(partial, final)
         sync_directory(final.parent)
-        prune(run_dir, recipe)
+        prune(run_dir, recipe, keep)
 
+    if background is not None:
+        background.wait()
     together(engine, begin if engine.rank == 0 else lambda: None)
     together(engine, lambda: engine.save(partial))
     together(engine, lambda: add_files(partial))
-    together(engine, finish if engine.rank == 0 else lambda: None)
+    if background is None:
+        together(engine, finish if engine.rank == 0 else lambda: None)
+    elif engine.rank == 0:
+        background.start(finish)
 
 
 def together(engine: Engine, work: Callable[[], None]) -> None:
@@ -260,11 +319,12 @@ def together(engine: Engine, work: Callable[[], None]) -> None:
         raise OSError(f"the checkpoint could not be written by ranks {ranks}")
 
 
-def prune(run_dir: Path, recipe: TrainingRecipe) -> None:
-    """Delete all checkpoints but the newest `keep_checkpoints` and those whose step `keep_every` divides."""
+def prune(run_dir: Path, recipe: TrainingRecipe, keep: Callable[[Collection[int]], Collection[int]]) -> None:
+    """Delete all checkpoints but the newest `keep_checkpoints`, those whose step `keep_every` divides, and `keep`'s."""
     found = checkpoints_of(run_dir)
+    kept = keep(found)
     for step in list(found)[: -recipe.keep_checkpoints]:
-        if not recipe.keep_every or step % recipe.keep_every:
+        if step not in kept and (not recipe.keep_every or step % recipe.keep_every):
             remove(found[step])
 
 

@@ -7,7 +7,7 @@ steps; DeepSpeed's own averaging is undone here and nowhere else.
 from __future__ import annotations
 
 import contextlib
-import json
+import dataclasses
 import logging
 import math
 import os
@@ -22,44 +22,28 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from pretrain.ds_config import read_ds_config
 from pretrain.launch import launched_rank, launched_ranks, quiet_libraries
 from pretrain.recipe import TrainingRecipe
 from pretrain.resharding import MOMENTS, WEIGHTS, StoredTraining, read_training
 from pretrain.zero_shards import checkpoint_weights
 
-DS_CONFIGS = Path(__file__).resolve().parent.parent / "ds_configs"
-# What the recipe decides; a DeepSpeed config that also names one of these contradicts "one place for each value".
-RECIPE_OWNED = (
-    "optimizer",
-    "scheduler",
-    "train_batch_size",
-    "train_micro_batch_size_per_gpu",
-    "gradient_accumulation_steps",
-    "gradient_clipping",
-)
-# What DeepSpeed reads at the top level of its config. It ignores what it does not know, so a misspelt key would.
-DEEPSPEED_KEYS = (
-    "bf16",
-    "fp16",
-    "torch_autocast",
-    "zero_optimization",
-    "comms_logger",
-    "flops_profiler",
-    "checkpoint",
-    "communication_data_type",
-    "wall_clock_breakdown",
-    "data_types",
-    "zero_allow_untested_optimizer",
-)
 
+class Ranks(Protocol):
+    """The processes of a run, seen from one of them."""
 
-class Engine(Protocol):
-    """One model in training, on one process or many."""
-
-    model: nn.Module
     rank: int
     world_size: int
     device: torch.device
+
+    def sum_over_ranks(self, values: Tensor) -> Tensor:
+        """Sum of a small tensor over all ranks."""
+
+
+class Engine(Ranks, Protocol):
+    """One model in training, on one process or many."""
+
+    model: nn.Module
     layout: dict[str, Any]
 
     def forward_context(self) -> contextlib.AbstractContextManager:
@@ -86,9 +70,6 @@ class Engine(Protocol):
     def learning_rate(self) -> float:
         """Learning rate of the last update."""
 
-    def sum_over_ranks(self, values: Tensor) -> Tensor:
-        """Sum of a small tensor over all ranks."""
-
     def barrier(self) -> None:
         """Wait for all ranks."""
 
@@ -108,32 +89,8 @@ class Engine(Protocol):
         """Free what the engine holds; the model can then be given to another engine."""
 
 
-def read_ds_config(name: str) -> dict[str, Any]:
-    """DeepSpeed's settings from a file, or from ds_configs/ by name.
-
-    Raises ValueError for a missing file, unknown keys, values that belong to the recipe, and "auto", which only
-    transformers' Trainer would replace.
-    """
-    path = Path(name) if Path(name).is_file() else DS_CONFIGS / name
-    if not path.is_file():
-        known = ", ".join(sorted(file.name for file in DS_CONFIGS.glob("*.json")))
-        raise ValueError(f"ds_config {name!r}: no such file; ds_configs/ has {known}")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not JSON: {error}") from None
-    problems = [f"{key} belongs into the recipe" for key in config if key in RECIPE_OWNED]
-    problems += [f"unknown key {key}" for key in config if key not in (*RECIPE_OWNED, *DEEPSPEED_KEYS)]
-    if '"auto"' in json.dumps(config):
-        problems.append('"auto" is not understood by DeepSpeed itself: give the value')
-    if problems:
-        raise ValueError(f"{path}: " + "; ".join(problems))
-    return config
-
-
 def check_engine(recipe: TrainingRecipe) -> None:
-    """Raise ValueError when no engine can be built from the recipe; looks at files and environment only."""
-    read_ds_config(recipe.ds_config)
+    """Raise ValueError when the launcher started more processes than the recipe's engine can be."""
     if recipe.engine == "plain" and launched_ranks() > 1:
         raise ValueError(f"engine 'plain' is for one process, the launcher started {launched_ranks()}")
 
@@ -163,6 +120,29 @@ def layout_of(recipe: TrainingRecipe) -> dict[str, Any]:
         "precision": halves[0] if halves else "float32",
         "parts": launched_ranks() if stage else 1,
     }
+
+
+@dataclasses.dataclass
+class ConnectedRanks:
+    """The processes of a run whose process group, if there are several, is up."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    def sum_over_ranks(self, values: Tensor) -> Tensor:
+        total = values.clone()
+        if dist.is_initialized():
+            dist.all_reduce(total)
+        return total
+
+
+def connect(recipe: TrainingRecipe, log_dir: Path) -> Ranks:
+    """All ranks, before any of them has an engine: to look whether an engine can be built together."""
+    if recipe.engine == "plain":
+        return ConnectedRanks(0, 1, torch.device("cpu"))
+    device = start_deepspeed(log_dir).get_accelerator().device_name(int(os.environ["LOCAL_RANK"]))
+    return ConnectedRanks(dist.get_rank(), dist.get_world_size(), torch.device(device))
 
 
 @contextlib.contextmanager
@@ -212,6 +192,12 @@ def set_schedule(scheduler: LambdaLR, stored: StoredTraining) -> None:
     scheduler.load_state_dict(stored.scheduler)
     for group, rate in zip(scheduler.optimizer.param_groups, scheduler.get_last_lr(), strict=True):
         group["lr"] = rate
+
+
+def write_state(state: Any, path: str | Path) -> None:
+    """Nothing; `torch.save` through a file of Python's: of a full disk it says so, where torch's own file does not."""
+    with open(path, "wb") as file:
+        torch.save(state, file)
 
 
 def check_norm(norm: float | None) -> None:
@@ -287,7 +273,7 @@ class PlainEngine:
             "scheduler": self.scheduler.state_dict(),
         }
         directory.mkdir(parents=True, exist_ok=True)
-        torch.save(state, directory / "plain_engine.pt")
+        write_state(state, directory / "plain_engine.pt")
 
     def load(self, directory: Path) -> None:
         path = directory / "plain_engine.pt"
@@ -431,15 +417,15 @@ class DeepSpeedEngine:
 
     def save(self, directory: Path) -> None:
         errors: list[Exception] = []
-        write = self.engine.checkpoint_engine.save
 
         def write_or_note(state_dict: Any, path: str) -> None:
             """DeepSpeed's ranks wait for one another while they save: one that fails must stay to the end."""
             try:
-                write(state_dict, path)
-            except (OSError, RuntimeError) as error:  # torch.save makes a RuntimeError of a full disk
+                write_state(state_dict, path)
+            except (OSError, RuntimeError) as error:
                 errors.append(error)
 
+        write = self.engine.checkpoint_engine.save
         self.engine.checkpoint_engine.save = write_or_note
         with self._quiet():
             # DeepSpeed would write its pointer `latest` before all ranks are done; our directory's name is the pointer.

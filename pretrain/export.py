@@ -109,7 +109,7 @@ def model_card(run_dir: Path, chosen: dict[int, Path], config: VecoConfig, dtype
         f"{config.intermediate_size}, {config.num_attention_heads} heads, vocabulary {config.vocab_size:,}",
         "started from": recipe["init_from"] or "random weights",
     }
-    facts |= {name.replace("_", " "): value for name, value in state.items() if name not in ("step", "files")}
+    facts |= {name.replace("_", " "): state[name] for name in ("data_fingerprint", "layout", "versions")}
     table = [f"| {name} | {value:.4f} | {at} |" for name, (value, at) in sorted(losses.items())]
     return "\n".join(
         [

@@ -36,9 +36,18 @@ def launchers() -> list[int]:
     process = os.getppid()
     while any(name in command_line(process) for name in LAUNCHERS):
         found.append(process)
-        # "pid (name) state parent …", where a name may hold spaces and brackets.
-        process = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+        process = parent_of(process)
     return found
+
+
+def parent_of(process: int) -> int:
+    """The process that started another; 0 where this cannot be known, as of one that has just ended."""
+    try:
+        stat = Path(f"/proc/{process}/stat").read_text()
+    except OSError:
+        return 0
+    # "pid (name) state parent …", where a name may hold spaces and brackets.
+    return int(stat.rpartition(")")[2].split()[1])
 
 
 def command_line(process: int) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from pretrain.engine import Engine, lost_ranks_named
+from pretrain.engine import Engine, Ranks, lost_ranks_named
 from pretrain.guards import Guards, ignore_stop_signals
 from pretrain.meters import Meters
 from pretrain.recipe import TrainingRecipe
@@ -42,6 +42,11 @@ def unnamed_source(first: int, part: int, rank: int) -> str:
     return f"micro-batch {first + part}"
 
 
+def never_over(step: int, metrics: dict[str, float]) -> bool:
+    """That no validation ends a run before its last update."""
+    return False
+
+
 def fit(
     engine: Engine,
     recipe: TrainingRecipe,
@@ -57,17 +62,20 @@ def fit(
     save: Callable[[int], None],
     validate: Callable[[], dict[str, float]] | None = None,
     source_of: Callable[[int, int, int], str] = unnamed_source,
+    is_over: Callable[[int, dict[str, float]], bool] = never_over,
 ) -> bool:
-    """Whether training went from update `start_step` to `end_step`; False when `guards` ended it before.
+    """Whether training went from update `start_step` to its end; False when `guards` ended it before.
 
     `dataset[m]` is this rank's micro-batch m, of update m // accumulation steps. `kind_of` names the kind of batch of
     an update, `source_of(m, i, rank)` the samples of micro-batch m + i on a rank. `validate` runs every
-    `recipe.validate_every` updates, or before each regular save, and returns what to note. A checkpoint is saved every
-    `recipe.save_every` updates, at the end and when `guards` end the run.
+    `recipe.validate_every` updates, or before each regular save, and returns what to note. The end is update
+    `end_step`, or where `is_over(updates done, what was noted)` says so after a validation, on all ranks alike. A
+    checkpoint is saved every `recipe.save_every` updates, at the end and when `guards` end the run.
     """
     per_step = recipe.accumulation_steps
-    check_ranks_agree(engine, start_step, end_step, recipe, data_fingerprint)
+    check_ranks_agree(engine, checkpoint=start_step, recipe=recipe, data=data_fingerprint)
     batches = micro_batches(dataset, start_step * per_step, end_step * per_step, recipe.loader_workers)
+    engine.model.train()  # from_pretrained gives models for evaluation, without dropout
     meters.restart_clock()
     for step in range(start_step, end_step):
         started = time.perf_counter()
@@ -85,37 +93,43 @@ def fit(
         )
         with lost_ranks_named(context.where):
             metrics = train_step(engine, group, loss_function, count_items, context)
-        guards.note_duration("update", time.perf_counter() - started)
-        if metrics.skipped:
-            meters.event(done, "skipped", {f"{kind}/{name}": value for name, value in metrics.losses.items()})
-        else:
-            meters.record(done, kind, metrics)
+            guards.note_duration("update", time.perf_counter() - started)
+            if metrics.skipped:
+                meters.event(done, "skipped", {f"{kind}/{name}": value for name, value in metrics.losses.items()})
+            else:
+                meters.record(done, kind, metrics)
         is_end = done == end_step
         if validate is not None and (is_end or done % (recipe.validate_every or recipe.save_every) == 0):
-            meters.event(done, "valid", validate())
+            with lost_ranks_named(f"validation after update {done}"):
+                noted = validate()
+            meters.event(done, "valid", noted)
             meters.restart_clock()
+            is_end = is_over(done, noted) or is_end
         if done % recipe.save_every == 0 or is_end or metrics.wants_to_stop:
             started = time.perf_counter()
             with lost_ranks_named(f"saving update {done}"):
                 save(done)
             guards.note_duration("save", time.perf_counter() - started)
             meters.restart_clock()
-        if metrics.wants_to_stop and not is_end:
+        if is_end:
+            return True
+        if metrics.wants_to_stop:
             return False
     return True
 
 
-def check_ranks_agree(engine: Engine, *facts: object) -> None:
-    """Raise ValueError, naming the ranks, when their `facts` differ: they would wait for each other for ever."""
-    seen = torch.zeros(engine.world_size, dtype=torch.int64, device=engine.device)
-    digest = hashlib.sha256(repr(facts).encode()).digest()
-    seen[engine.rank] = int.from_bytes(digest[:8], "big") >> 1  # fits into a signed integer
-    digests = engine.sum_over_ranks(seen).tolist()
-    different = [rank for rank, digest in enumerate(digests) if digest != digests[0]]
-    if different:
-        raise ValueError(
-            f"ranks {different} differ from rank 0 in checkpoint, recipe or data; do all nodes see the same?"
-        )
+def check_ranks_agree(ranks: Ranks, **facts: object) -> None:
+    """Raise ValueError, naming ranks and facts, when `facts` differ: the ranks would wait for each other for ever."""
+    seen = torch.zeros(ranks.world_size, len(facts), dtype=torch.int64, device=ranks.device)
+    for column, fact in enumerate(facts.values()):
+        digest = hashlib.sha256(repr(fact).encode()).digest()
+        seen[ranks.rank, column] = int.from_bytes(digest[:8], "big") >> 1  # fits into a signed integer
+    digests = ranks.sum_over_ranks(seen)
+    differs = digests.ne(digests[0])
+    if differs.any():
+        others = differs.any(dim=1).nonzero().flatten().tolist()
+        names = [name for name, is_other in zip(facts, differs.any(dim=0).tolist(), strict=True) if is_other]
+        raise ValueError(f"ranks {others} differ from rank 0 in {', '.join(names)}; do all nodes see the same?")
 
 
 def seed_everything(seed: int) -> None:

@@ -10,10 +10,10 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from rich.console import Console
@@ -154,7 +154,14 @@ class Meters:
         self.metrics_file.write(json.dumps({"step": step, **values}) + "\n")
         self.metrics_file.flush()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
     def close(self) -> None:
+        """Write what is still in buffers, and give the terminal its cursor back; also after an error."""
         if self.enabled:
             self.progress.stop()
             self.writer.close()
@@ -183,15 +190,16 @@ def drop_lines_after(path: Path, step: int) -> None:
     """Remove the lines of updates after `step`, which a resumed run will write again."""
     if not path.is_file():
         return
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
-        except (json.JSONDecodeError, KeyError):
-            continue  # the last line of a killed run may be cut short
+    kept = [f"{text}\n" for text, values in whole_lines(path) if values["step"] <= step]
     with atomic_path(path) as temporary:
         temporary.write_text("".join(kept), encoding="utf-8")
+
+
+def whole_lines(path: Path) -> Iterator[tuple[str, dict[str, float]]]:
+    """Each line of metrics.jsonl and its values; a line that is cut short, as the last of a killed run, is left out."""
+    for text in path.read_text(encoding="utf-8").splitlines():
+        with suppress(json.JSONDecodeError):
+            yield text, json.loads(text)
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, float]]:
@@ -199,4 +207,4 @@ def read_metrics(run_dir: Path) -> list[dict[str, float]]:
     path = run_dir / "metrics.jsonl"
     if not path.is_file():
         raise ValueError(f"{path}: no such file; is {run_dir} the directory of a run?")
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [values for _, values in whole_lines(path)]

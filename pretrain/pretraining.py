@@ -15,6 +15,7 @@ from data_tools.files import sha256_of
 from data_tools.manifest import Manifest
 from pretrain.batches import SAMPLES, PretrainingBatches, PretrainingOptions, ValidationBatches
 from pretrain.checkpoints import (
+    Background,
     check_same_run,
     checkpoints_of,
     clean_up,
@@ -26,11 +27,11 @@ from pretrain.checkpoints import (
     save_checkpoint,
     tell,
 )
-from pretrain.engine import Engine, build_engine, check_engine, shut_down
+from pretrain.engine import Engine, build_engine, check_engine, connect, shut_down
 from pretrain.flops import forward_flops
 from pretrain.guards import Guards
 from pretrain.launch import launched_rank, launched_ranks, quiet_libraries
-from pretrain.loop import describe_run, fit, seed_everything
+from pretrain.loop import check_ranks_agree, describe_run, fit, seed_everything
 from pretrain.lr_schedule import linear_warmup_linear_decay
 from pretrain.masking import IGNORED
 from pretrain.meters import Meters
@@ -50,6 +51,8 @@ SHAPE_FIELDS = (
     "max_position_embeddings",
     "initializer_range",
 )
+# What a configuration notes of the file that it was read from.
+FILE_FIELDS = ("_name_or_path", "architectures", "dtype", "transformers_version")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,9 +87,13 @@ def pretrain(recipe: PretrainRecipe, data_dir: Path, run_dir: Path) -> None:
     if found is not None:
         check_same_run(found[1], recipe, {"data_fingerprint": manifest.fingerprint})
     model = build_model(recipe, data_dir, manifest)
+    if found is not None:
+        check_same_model(found[1], model.config)
 
     start = 0 if found is None else found[0]
-    is_first = launched_rank() == 0
+    ranks = connect(recipe, run_dir / "logs")
+    check_ranks_agree(ranks, checkpoint=start, recipe=recipe, data=manifest.fingerprint, model=model.config.to_dict())
+    is_first = ranks.rank == 0
     if is_first:
         shutil.copytree(data_dir / "tokenizer", run_dir / "tokenizer", dirs_exist_ok=True)
         print(introduction(recipe, model, batches, manifest, start), file=sys.stderr)
@@ -100,7 +107,7 @@ def pretrain(recipe: PretrainRecipe, data_dir: Path, run_dir: Path) -> None:
         settings=dataclasses.asdict(recipe),
     )
     is_done = True
-    with guards:
+    with meters, guards:
         for phase in phases(recipe):
             if not is_done or start >= phase.end:
                 continue
@@ -112,7 +119,6 @@ def pretrain(recipe: PretrainRecipe, data_dir: Path, run_dir: Path) -> None:
                 recipe, phase, model, batches, valid, manifest.fingerprint, run_dir, meters, guards, start, checkpoint
             )
             start = phase.end
-    meters.close()
     if not is_done:
         tell("ended early, as asked; --resume auto goes on")
     elif is_first:
@@ -154,28 +160,36 @@ def train_phase(
         if engine.rank == 0:
             model.config.save_pretrained(directory)
 
+    background = Background(engine)
+
     def save(step: int) -> None:
         state = {"data_fingerprint": data_fingerprint, **guards.state()}
-        save_checkpoint(engine, run_dir, step, recipe, state, add_config)
+        save_checkpoint(engine, run_dir, step, recipe, state, add_config, background=background)
+        guards.note_duration("save", background.seconds)
 
     losses = PretrainingLosses(recipe, phase, model.config, batches, engine)
     meters.watch(losses.line)
-    is_done = fit(
-        engine,
-        recipe,
-        batches,
-        data_fingerprint,
-        batches.kind_of,
-        losses,
-        count_predicted,
-        meters,
-        guards,
-        start,
-        phase.end,
-        save,
-        validate=(lambda: validate(engine, valid, path_objective(recipe))) if valid.groups else None,
-        source_of=lambda first, part, rank: batches.source_of(first + part, rank),
-    )
+    try:
+        is_done = fit(
+            engine,
+            recipe,
+            batches,
+            data_fingerprint,
+            batches.kind_of,
+            losses,
+            count_predicted,
+            meters,
+            guards,
+            start,
+            phase.end,
+            save,
+            validate=(lambda: validate(engine, valid, path_objective(recipe))) if valid.groups else None,
+            source_of=lambda first, part, rank: batches.source_of(first + part, rank),
+        )
+    except BaseException:
+        background.join()  # a whole checkpoint is worth more than a quick end
+        raise
+    background.wait()
     if told := losses.cut_report():
         tell(told)
     engine.destroy()
@@ -245,15 +259,28 @@ def pretrained_model(directory: Path, dropouts: dict[str, float]) -> VecoForPreT
     raise ValueError(f"init_from {directory}: expected an xlm-roberta or a veco, found a {kind}")
 
 
+def check_same_model(checkpoint: Path, config: VecoConfig) -> None:
+    """Raise ValueError when a checkpoint is of another model than the one that would go on, as of another init_from."""
+    before, now = VecoConfig.from_pretrained(checkpoint).to_dict(), config.to_dict()
+    changed = [name for name in now if name not in FILE_FIELDS and before.get(name) != now[name]]
+    if changed:
+        told = "; ".join(f"{name} was {before.get(name)}, is {now[name]}" for name in changed)
+        raise ValueError(f"{checkpoint} cannot be resumed, it is of another model: {told}")
+
+
 def check_vocabulary(model_size: int, model_dir: Path, data_dir: Path, manifest: Manifest) -> None:
-    """Raise ValueError when data were prepared with another tokenizer than the model's."""
+    """Raise ValueError when data were prepared with another tokenizer than the model's.
+
+    The model may have more ids: tokens added behind `<mask>`, such as language tags, which no text becomes.
+    """
     advice = f"prepare the data with the tokenizer of {model_dir}"
     if manifest.vocab_size > model_size:
         raise ValueError(
             f"the data's vocabulary has {manifest.vocab_size:,} pieces, the model's only {model_size:,}; {advice}"
         )
     pieces = model_dir / "sentencepiece.bpe.model"
-    if manifest.vocab_size < model_size or (pieces.is_file() and sha256_of(pieces) != manifest.tokenizer_sha256):
+    is_same = sha256_of(pieces) == manifest.tokenizer_sha256 if pieces.is_file() else manifest.vocab_size == model_size
+    if not is_same:
         raise ValueError(f"{data_dir} was prepared with another tokenizer than the model's; {advice}")
 
 

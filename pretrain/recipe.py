@@ -21,6 +21,7 @@ from typing import Any, NoReturn, TypeVar
 import yaml
 
 from data_tools.files import atomic_path
+from pretrain.ds_config import read_ds_config
 
 RecipeT = TypeVar("RecipeT", bound="TrainingRecipe")
 OBJECTIVES = ("ca_mlm+tlm", "ca_mlm", "mlm+tlm", "mlm", "clm")
@@ -90,6 +91,10 @@ class TrainingRecipe:
                 found.append(f"{name} {self.__dict__[name]} must be at least 0 and below 1")
         if self.resume not in ("no", "auto") and not self.resume.isdecimal():
             found.append(f"resume {self.resume!r} must be 'no', 'auto' or a step")
+        try:
+            read_ds_config(self.ds_config)
+        except ValueError as error:
+            found.append(str(error))
         if self.skip_window < 2:
             found.append(f"skip_window {self.skip_window} must be at least 2")
         if self.max_time:
@@ -266,6 +271,8 @@ def build_recipe(recipe_class: type[RecipeT], values: Mapping[str, Any], source:
             converted[name] = _convert(kinds[name], value)
         except ValueError as error:
             problems.append(f"{name}: {error}")
+            if isinstance(value, str) and kinds[name] in (str, str | None):
+                converted[name] = value  # it is set, so no further problem comes of it
     recipe = recipe_class(**converted)
     problems += recipe.problems()
     if problems:

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from pretrain.engine import Engine
 
+MOST_SOURCES = 4  # micro-batches of an update that a message names one by one
+
 Batch = dict[str, Tensor]
 # The terms of a batch's loss, each a share of its global mean: sums over this batch / `num_items` of the global batch.
 LossFunction = Callable[[nn.Module, Batch, Tensor], dict[str, Tensor]]
@@ -93,7 +95,8 @@ def train_step(
         try:
             engine.step()
         except FloatingPointError as error:
-            raise FloatingPointError(f"{context.where}: {error}") from None
+            sources = sources_of(context, len(micro_batches), engine.world_size)
+            raise FloatingPointError(f"{context.where}: {error}; it is the sum over {sources}") from None
     return StepMetrics(
         losses=values,
         grad_norm=None if skipped else engine.grad_norm(),
@@ -102,6 +105,14 @@ def train_step(
         skipped=skipped,
         wants_to_stop=bool(num_votes),
     )
+
+
+def sources_of(context: StepContext, num_parts: int, world_size: int) -> str:
+    """The samples of a global batch in words, of the first and the last micro-batch alone where there are many."""
+    places = [(part, rank) for part in range(num_parts) for rank in range(world_size)]
+    shown = places if len(places) <= MOST_SOURCES else [places[0], places[-1]]
+    told = [f"rank {rank}: {context.source_of(part, rank)}" for part, rank in shown]
+    return "; ".join(told) if shown is places else " to ".join(told)
 
 
 def raise_broken_loss(

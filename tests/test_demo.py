@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from finetune.demo import first_and_last, run_stage, stages
+from finetune.demo import first_and_last, stages
+from finetune.stages import run_stage
 
 
 def test_every_input_of_a_stage_is_made_by_one_before(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 import torch
 from launching import start_ranks
 
-from pretrain.engine import DS_CONFIGS, read_ds_config
+from pretrain.ds_config import DS_CONFIGS, read_ds_config
 from pretrain.zero_shards import checkpoint_weights
 
 SHIPPED = sorted(path.name for path in DS_CONFIGS.glob("*.json"))

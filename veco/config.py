@@ -70,6 +70,10 @@ class VecoConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
+        self.check()
+
+    def check(self) -> None:
+        """Raise ValueError with all that is wrong; models call it too, since fields can be set later."""
         # What compares fields with each other needs each of them to be right by itself.
         problems = self._wrong_values() or self._contradictions()
         if problems:

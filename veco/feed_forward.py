@@ -55,11 +55,13 @@ class _ActivatedLinear(torch.autograd.Function):
             return linear(activation(x), weight, bias)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None]:
         x, weight = ctx.saved_tensors
+        _, needs_weight, needs_bias, _ = ctx.needs_input_grad  # neither, while the cross-attention alone is trained
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             activated = ctx.activation(x)
         (grad_x,) = torch.autograd.grad(activated, x, grad @ weight)
         rows = grad.flatten(0, -2)
-        return grad_x, rows.t() @ activated.detach().flatten(0, -2), rows.sum(0), None
+        grad_weight = rows.t() @ activated.detach().flatten(0, -2) if needs_weight else None
+        return grad_x, grad_weight, rows.sum(0) if needs_bias else None, None

@@ -104,5 +104,5 @@ class VecoForMaskedLM(VecoWithLMHead):
         loss = None
         if labels is not None:
             check_labels("labels", labels, input_ids.shape, self.config.vocab_size)
-            loss = cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
+            loss = cross_entropy(logits.float().flatten(0, 1), labels.flatten().long(), ignore_index=IGNORED)
         return MaskedLMOutput(loss=loss, logits=logits, hidden_states=encoded.hidden_states)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
+from transformers.utils import can_return_tuple
 
 from veco.attention import PackedMask, pack, pad_packed
 from veco.config import VecoConfig
@@ -27,6 +28,10 @@ class VecoPreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _no_split_modules = ["VecoLayer", "VecoEmbeddings"]
+
+    def __init__(self, config: VecoConfig) -> None:
+        config.check()  # `from_pretrained(…, num_attention_heads=5)` sets it after the configuration was read
+        super().__init__(config)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path | None, *args: Any, **kwargs: Any) -> Self:
@@ -67,14 +72,20 @@ class VecoEmbeddings(nn.Module):
         return self.dropout(self.norm(tokens + self.position_embeddings(position_ids)))
 
 
-def check_input_ids(input_ids: Tensor, config: VecoConfig) -> None:
-    """Raise ValueError if ids (B, T) are longer than the position embeddings reach or not in the vocabulary.
+def check_input_ids(input_ids: Tensor, config: VecoConfig, past: int = 0) -> None:
+    """Raise ValueError if ids are not (B, T), not integers, not in the vocabulary, or if with the `past` tokens in
+    front of them they are longer than the position embeddings reach.
 
     The range is looked at on CPU only: on an accelerator it would force a synchronisation at each step.
     """
-    if input_ids.shape[-1] > config.max_tokens:
+    if input_ids.dim() != 2 or input_ids.is_floating_point():
         raise ValueError(
-            f"input_ids have {input_ids.shape[-1]} tokens, more than the {config.max_tokens} that "
+            f"input_ids are {input_ids.dtype} of shape {tuple(input_ids.shape)}, expected integers of shape "
+            "(number of sequences, tokens)"
+        )
+    if past + input_ids.shape[1] > config.max_tokens:
+        raise ValueError(
+            f"input_ids have {past + input_ids.shape[1]} tokens, more than the {config.max_tokens} that "
             f"max_position_embeddings {config.max_position_embeddings} allows; cut the sequences"
         )
     if input_ids.device.type == "cpu" and input_ids.numel():
@@ -145,6 +156,7 @@ class VecoModel(VecoPreTrainedModel):
     def set_input_embeddings(self, value: nn.Embedding) -> None:
         self.embeddings.word_embeddings = value
 
+    @can_return_tuple
     def forward(
         self,
         input_ids: Tensor,
@@ -153,8 +165,7 @@ class VecoModel(VecoPreTrainedModel):
         encoder_attention_mask: Tensor | None = None,
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
-        return_dict: bool | None = None,
-    ) -> BaseModelOutput | tuple[Tensor, ...]:
+    ) -> BaseModelOutput:
         """`last_hidden_state` (B, T, D): H of `input_ids` (B, T), or S when `encoder_hidden_states` are given.
 
         Path H is eq. 2-5 of VECO (ACL 2021). Path S, eq. 6-9, takes `encoder_hidden_states` (B, S, D), the last
@@ -190,8 +201,7 @@ class VecoModel(VecoPreTrainedModel):
             embedded = self.embeddings(input_ids, position_ids)
             pair_mask = None if is_pair_token is None else mask_of_padding(is_pair_token)
             all_states = self.sweep(embedded, mask_of_padding(is_token), pair_states, pair_mask, keep_all)
-        output = BaseModelOutput(all_states[-1], hidden_states=tuple(all_states) if keep_all else None)
-        return output if return_dict is None or return_dict else output.to_tuple()
+        return BaseModelOutput(all_states[-1], hidden_states=tuple(all_states) if keep_all else None)
 
     def sweep(
         self,

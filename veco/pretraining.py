@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from transformers.utils import ModelOutput
+from transformers.utils import ModelOutput, can_return_tuple
 
 from veco.attention import PackedMask
 from veco.config import VecoConfig
-from veco.heads import IGNORED, VecoLMHead, VecoWithLMHead
+from veco.heads import IGNORED, VecoLMHead, VecoWithLMHead, check_labels
 from veco.model import VecoModel, check_input_ids, check_mask, position_ids_of
 
 OBJECTIVES = ("ca_mlm", "mlm", "clm")
@@ -53,6 +53,7 @@ class VecoForPreTraining(VecoWithLMHead):
         self.lm_head = VecoLMHead(config)
         self.post_init()
 
+    @can_return_tuple
     def forward(
         self,
         input_ids: Tensor,
@@ -91,7 +92,8 @@ class VecoForPreTraining(VecoWithLMHead):
             "pair_": (pair_input_ids, pair_attention_mask, pair_labels),
         }
         if tlm_input_ids is not None:
-            assert tlm_attention_mask is not None and tlm_labels is not None, "TLM comes with its mask and labels"
+            if tlm_attention_mask is None or tlm_labels is None:
+                raise ValueError("found tlm_input_ids alone, expected tlm_attention_mask and tlm_labels too")
             parts["tlm_"] = (tlm_input_ids, tlm_attention_mask, tlm_labels)
         embedded, packed = self._packed(parts)
         lengths = [length for part in packed for length in part.lengths]
@@ -138,7 +140,7 @@ class VecoForPreTraining(VecoWithLMHead):
         """The embedded tokens of all parts (N, D), one after the other, and what is known of each part.
 
         A part is (ids, mask, labels), each (B, T_i), under the prefix of their names. Raises ValueError as `VecoModel`
-        does.
+        and `check_labels` do.
         """
         config = self.config
         ids, positions, packed = [], [], []
@@ -146,7 +148,7 @@ class VecoForPreTraining(VecoWithLMHead):
         for prefix, (input_ids, attention_mask, labels) in parts.items():
             check_input_ids(input_ids, config)
             check_mask(f"{prefix}attention_mask", attention_mask, input_ids.shape)
-            check_mask(f"{prefix}labels", labels, input_ids.shape)
+            check_labels(f"{prefix}labels", labels, input_ids.shape, config.vocab_size)
             is_token = attention_mask.bool()
             ids.append(input_ids[is_token])
             positions.append(position_ids_of(input_ids, config.pad_token_id, config.pad_position)[is_token])

@@ -63,10 +63,12 @@ class ProjectedCrossEntropy(torch.autograd.Function):
         return torch.cat(losses), right
 
     @staticmethod
-    def backward(ctx: Any, grad_N: Tensor, _: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+    def backward(ctx: Any, grad_N: Tensor, _: Tensor) -> tuple[Tensor, Tensor | None, Tensor, None]:
         """With p the softmax and e the target's unit vector, the logits' gradient is grad * (p - e)."""
         states_ND, weight_VD, bias_V, targets_N = ctx.saved_tensors
-        grad_states, grad_weight, grad_bias = [states_ND[:0]], torch.zeros_like(weight_VD), torch.zeros_like(bias_V)
+        needs_weight = ctx.needs_input_grad[1]  # not while the cross-attention alone is trained
+        grad_states, grad_bias = [states_ND[:0]], torch.zeros_like(bias_V)
+        grad_weight = torch.zeros_like(weight_VD) if needs_weight else None
         for states, targets, grads in zip(*_parts(CHUNK_POSITIONS, states_ND, targets_N, grad_N), strict=True):
             logits = states @ weight_VD.t()
             for block, target, grad in zip(*_parts(_block_size(logits), logits, targets, grads), strict=True):
@@ -75,7 +77,8 @@ class ProjectedCrossEntropy(torch.autograd.Function):
                 block.copy_(probabilities.mul_(grad.unsqueeze(1)))  # from here on it is the gradient
                 grad_bias += probabilities.sum(0)
             grad_states.append(logits @ weight_VD)
-            grad_weight.addmm_(logits.t(), states)
+            if grad_weight is not None:
+                grad_weight.addmm_(logits.t(), states)
         return torch.cat(grad_states), grad_weight, grad_bias, None
 
 

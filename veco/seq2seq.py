@@ -14,7 +14,7 @@ from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 
 from veco.config import VecoConfig
-from veco.heads import TIED_HEAD, VecoForMaskedLM, VecoLMHead, VecoWithLMHead
+from veco.heads import IGNORED, TIED_HEAD, VecoForMaskedLM, VecoLMHead, VecoWithLMHead, check_labels
 from veco.layer import VecoLayer
 from veco.model import VecoEmbeddings, VecoModel, broadcastable_mask, check_input_ids, token_mask
 
@@ -187,7 +187,7 @@ class VecoForConditionalGeneration(VecoWithLMHead, GenerationMixin):
             past_key_values = EncoderDecoderCache(DynamicCache(), DynamicCache())
         past = 0 if past_key_values is None else int(past_key_values.get_seq_length())
 
-        check_input_ids(decoder_input_ids, self.config)
+        check_input_ids(decoder_input_ids, self.config, past)
         first = self.config.pad_position + 1 + past
         positions = torch.arange(first, first + decoder_input_ids.shape[1], device=decoder_input_ids.device)[None]
         embeddings = (self.decoder if self.config.separate_decoder_embeddings else self.veco).embeddings
@@ -201,7 +201,8 @@ class VecoForConditionalGeneration(VecoWithLMHead, GenerationMixin):
         logits = self.lm_head(states)
         loss = None
         if labels is not None:
-            loss = cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=-100)
+            check_labels("labels", labels, logits.shape[:-1], self.config.vocab_size)
+            loss = cross_entropy(logits.float().flatten(0, 1), labels.flatten().long(), ignore_index=IGNORED)
         output = Seq2SeqLMOutput(
             loss=loss,
             logits=logits,

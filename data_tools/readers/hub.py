@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -105,10 +105,13 @@ def _load(item: Input) -> Any:
 
 
 @contextmanager
-def _errors(item: Input) -> Iterator[None]:
+def dataset_errors(where: str) -> Iterator[None]:
     """Turns what `datasets` and the libraries beneath it raise into a ValueError that names the data set."""
     try:
         yield
     except Exception as error:
-        name = ", ".join(filter(None, (*item.paths, item.config, item.split, item.revision)))
-        raise ValueError(f"{name}: cannot be read with `datasets` ({type(error).__name__}: {error})") from None
+        raise ValueError(f"{where}: cannot be read with `datasets` ({type(error).__name__}: {error})") from None
+
+
+def _errors(item: Input) -> AbstractContextManager[None]:
+    return dataset_errors(", ".join(filter(None, (*item.paths, item.config, item.split, item.revision))))

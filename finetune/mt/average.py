@@ -1,6 +1,9 @@
-"""The mean of a run's last checkpoints as one model directory, as VECO and most translation papers report.
+"""The mean of a run's last or best checkpoints as one model directory, as VECO and most translation papers report.
 
     python -m finetune.mt.average RUN --last 10 --output MODEL
+    python -m finetune.mt.average RUN --best 5 --output MODEL
+
+Which are best is what the run's `best_by` said of its validations; training keeps as many as its `keep_best`.
 
 Reads RUN/checkpoints/step-*/model/, directories of `save_pretrained`, piece by piece: ten checkpoints of a large model
 need no more memory than one of a small one. The mean is float32, so that nothing of it is rounded away.
@@ -9,10 +12,12 @@ need no more memory than one of a small one. The mean is float32, so that nothin
 import argparse
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from data_tools.cli import run_main
 from data_tools.files import atomic_directory
+from finetune.selection import best_checkpoints
 from pretrain.averaging import WEIGHTS, WEIGHTS_INDEX, Source, write_weights
 from pretrain.checkpoints import checkpoints_of
 from pretrain.stored_tensors import read_safetensors
@@ -46,27 +51,37 @@ def stored_model(model: Path) -> Source:
     )
 
 
-def average_run(run: Path, last: int, output: Path) -> list[Path]:
-    """The model directories averaged into `output`, which appears whole; an `output` that is there already is replaced.
-
-    Configuration, generation configuration and tokenizer are those of the last checkpoint. Raises ValueError if the run
-    has fewer than `last` checkpoints, or if they do not hold the same model.
-    """
-    if last < 1:
-        raise ValueError(f"--last must be at least 1, found {last}")
+def last_models(run: Path, count: int) -> list[Path]:
+    """The model directories of the last `count` checkpoints, earliest first. Raises ValueError if there are fewer."""
     available = models_of(run)
-    if len(available) < last:
+    if count < 1:
+        raise ValueError(f"--last must be at least 1, found {count}")
+    if len(available) < count:
         raise ValueError(
-            f"{run / 'checkpoints'} has {len(available)} complete checkpoints, but {last} were asked for: "
+            f"{run / 'checkpoints'} has {len(available)} complete checkpoints, but {count} were asked for: "
             f"use --last {len(available)} or keep more of them in training"
         )
-    chosen = available[-last:]
+    return available[-count:]
+
+
+def best_models(run: Path, count: int) -> list[Path]:
+    """The model directories of the best `count` checkpoints, best first. Raises ValueError if there are fewer."""
+    if count < 1:
+        raise ValueError(f"--best must be at least 1, found {count}")
+    return [path / "model" for path in best_checkpoints(run, count)]
+
+
+def average_models(models: Sequence[Path], output: Path) -> None:
+    """Nothing; writes the mean of model directories to `output`, which appears whole; a model there is replaced.
+
+    Configuration, generation configuration and tokenizer are those of the last one. Raises ValueError if they do not
+    hold the same model.
+    """
     if output.exists() and not (output / "config.json").is_file():
         raise ValueError(f"{output}: exists and is no model directory; choose another --output")
     with atomic_directory(output, overwrite=True) as temporary:
-        copy_all_but_weights(chosen[-1], temporary)
-        write_weights(temporary, [stored_model(model) for model in chosen], dtype=None)
-    return chosen
+        copy_all_but_weights(models[-1], temporary)
+        write_weights(temporary, [stored_model(model) for model in models], dtype=None)
 
 
 def copy_all_but_weights(model: Path, target: Path) -> None:
@@ -80,10 +95,16 @@ def copy_all_but_weights(model: Path, target: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m finetune.mt.average", description=__doc__.partition("\n")[0])
     parser.add_argument("run", type=Path, metavar="RUN", help="directory of a run of finetune/mt/train.py")
-    parser.add_argument("--last", type=int, default=10, metavar="N", help="how many checkpoints (default: %(default)s)")
+    chosen_by = parser.add_mutually_exclusive_group()
+    chosen_by.add_argument("--last", type=int, metavar="N", help="the last N checkpoints (default: 10)")
+    chosen_by.add_argument("--best", type=int, metavar="K", help="the best K by the run's validations")
     parser.add_argument("--output", type=Path, required=True, metavar="MODEL", help="model directory to write")
     arguments = parser.parse_args()
-    chosen = average_run(arguments.run, arguments.last, arguments.output)
+    if arguments.best is not None:
+        chosen = best_models(arguments.run, arguments.best)
+    else:
+        chosen = last_models(arguments.run, 10 if arguments.last is None else arguments.last)
+    average_models(chosen, arguments.output)
     steps = ", ".join(path.parent.name for path in chosen)
     print(f"{arguments.output}: mean of {len(chosen)} checkpoints ({steps})")
 

@@ -1,243 +1,22 @@
-"""Parallel text -> flat id arrays -> batches of at most so many tokens, in an order that is a pure function.
+"""Batches of sentence pairs, of at most so many tokens, in an order that is a pure function.
 
-`Bitext` holds the pieces of millions of pairs in four numpy arrays. `TranslationBatches` cuts them into batches once
-and maps every k = 0, 1, 2, … to one batch of an endless sequence of epochs, so that no iterator state exists: a run
-that resumes at any step, with any number of workers, sees what an undisturbed run sees.
+`TranslationBatches` cuts a bitext into batches once and maps every k = 0, 1, 2, … to one batch of an endless sequence
+of epochs, so that no iterator state exists: a run that resumes at any step, with any number of workers, sees what an
+undisturbed run sees.
 """
 
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Self
+from __future__ import annotations
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from data_tools.text_lines import open_text
+from finetune.batches import SpecialIds, cut_by_tokens
+from finetune.mt.bitext import SOURCE_SPECIALS, TARGET_SPECIALS, Bitext
 from finetune.mt.losses import IGNORE_INDEX
 
-# Lines -> piece ids without any special token: `tokenizer_encoder(...)` or `PieceEncoder.encode_lines`.
-Encode = Callable[[list[str]], Sequence[Sequence[int] | np.ndarray]]
-
-LINES_PER_CALL = 4096  # lines given to the tokenizer at once: large enough for its threads, small enough for memory
-SOURCE_SPECIALS = 2  # <s> and </s>
-TARGET_SPECIALS = 1  # </s> among the labels, the language tag among the decoder's inputs
 STRIPS_PER_ROOT = 1.4  # strips of like target length per square root of the number of batches: see `_by_length`
-
-
-def tokenizer_encoder(tokenizer: Any) -> Encode:
-    """A function from lines to their piece ids, by a transformers tokenizer; no special id but unknown ever occurs.
-
-    transformers reads a line with the characters "</s>" or "<pad>" as special tokens, which would end or hide a part of
-    the sentence; here they become unknown pieces.
-    """
-    special_tokens: list[str] = list(tokenizer.all_special_tokens)
-    special_ids = set(tokenizer.all_special_ids)
-    unknown = tokenizer.unk_token_id
-
-    def encode(lines: list[str]) -> list[list[int]]:
-        # verbose=False: a line over the model's length is ours to cut and to count, not the tokenizer's to warn of.
-        encoded = tokenizer(lines, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
-        for i, line in enumerate(lines):
-            if any(token in line for token in special_tokens):
-                encoded[i] = [unknown if piece in special_ids else piece for piece in encoded[i]]
-        return encoded
-
-    return encode
-
-
-@dataclass(frozen=True)
-class Sentences:
-    """Piece ids of many sentences: sentence i is tokens[offsets[i]:offsets[i + 1]]."""
-
-    tokens: np.ndarray  # int32 (total,)
-    offsets: np.ndarray  # int64 (sentences + 1,)
-
-    @classmethod
-    def of(cls, sentences: Iterable[Sequence[int] | np.ndarray]) -> Self:
-        parts = [np.asarray(sentence, dtype=np.int32) for sentence in sentences]
-        offsets = np.zeros(len(parts) + 1, dtype=np.int64)
-        np.cumsum([len(part) for part in parts], out=offsets[1:])
-        return cls(np.concatenate(parts) if parts else np.zeros(0, dtype=np.int32), offsets)
-
-    @classmethod
-    def concatenate(cls, blocks: Sequence["Sentences"]) -> Self:
-        lengths = [block.lengths for block in blocks]
-        offsets = np.zeros(sum(map(len, blocks)) + 1, dtype=np.int64)
-        np.cumsum(np.concatenate(lengths) if lengths else [], out=offsets[1:])
-        tokens = [block.tokens for block in blocks]
-        return cls(np.concatenate(tokens) if tokens else np.zeros(0, dtype=np.int32), offsets)
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """int64 (sentences,), in pieces."""
-        return np.diff(self.offsets)
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    def __getitem__(self, i: int) -> np.ndarray:
-        return self.tokens[self.offsets[i] : self.offsets[i + 1]]
-
-
-@dataclass(frozen=True)
-class BitextReport:
-    """What became of the lines of a pair of files; nothing is left out or shortened without being counted here."""
-
-    num_lines: int
-    num_empty: int  # pairs left out because a side is empty
-    num_cut_source: int  # sides shortened to the maximal length
-    num_cut_target: int
-
-    def __str__(self) -> str:
-        return (
-            f"{self.num_lines:,} lines, {self.num_empty:,} pairs with an empty side left out, "
-            f"{self.num_cut_source:,} source and {self.num_cut_target:,} target sides cut"
-        )
-
-
-@dataclass(frozen=True)
-class Bitext:
-    """Tokenised sentence pairs, without special tokens, and the tag that starts the decoder for each."""
-
-    source: Sentences
-    target: Sentences
-    decoder_start_ids: np.ndarray  # int32 (pairs,)
-    report: BitextReport
-
-    @classmethod
-    def from_files(
-        cls,
-        source: Path | str,
-        target: Path | str,
-        encode: Encode,
-        *,
-        decoder_start_token_id: int,
-        max_length: int,
-    ) -> Self:
-        """The pairs of two text files (plain or compressed) of equally many lines.
-
-        `max_length` counts the special tokens: sources keep max_length - 2 pieces, targets max_length - 1. Raises
-        ValueError for unequal line counts (naming both), or if no pair is left.
-        """
-        if max_length <= SOURCE_SPECIALS:
-            raise ValueError(f"max_length must be at least {SOURCE_SPECIALS + 1} tokens, found {max_length}")
-        counts = _Counts()
-        blocks = [
-            _encode_block(lines, encode, max_length, counts) for lines in _blocks_of_pairs(Path(source), Path(target))
-        ]
-        sides = [Sentences.concatenate([block[side] for block in blocks]) for side in (0, 1)]
-        report = BitextReport(counts.lines, counts.empty, counts.cut_source, counts.cut_target)
-        if len(sides[0]) == 0:
-            raise ValueError(f"no sentence pair in {source} and {target} ({report})")
-        tags = np.full(len(sides[0]), decoder_start_token_id, dtype=np.int32)
-        return cls(sides[0], sides[1], tags, report)
-
-    @classmethod
-    def concatenate(cls, parts: Sequence["Bitext"]) -> Self:
-        """One bitext of several, for instance of several directions; the reports are added up."""
-        reports = [part.report for part in parts]
-        return cls(
-            Sentences.concatenate([part.source for part in parts]),
-            Sentences.concatenate([part.target for part in parts]),
-            np.concatenate([part.decoder_start_ids for part in parts]),
-            BitextReport(
-                sum(report.num_lines for report in reports),
-                sum(report.num_empty for report in reports),
-                sum(report.num_cut_source for report in reports),
-                sum(report.num_cut_target for report in reports),
-            ),
-        )
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-
-@dataclass
-class _Counts:
-    lines: int = 0
-    empty: int = 0
-    cut_source: int = 0
-    cut_target: int = 0
-
-
-def _blocks_of_pairs(source: Path, target: Path) -> Iterator[list[tuple[str, str]]]:
-    """Blocks of line pairs. Raises ValueError with both line counts if the files differ in them."""
-    num_lines = 0
-    with open_text(source) as source_lines, open_text(target) as target_lines:
-        while True:
-            block = list(itertools.islice(source_lines, LINES_PER_CALL))
-            other = list(itertools.islice(target_lines, LINES_PER_CALL))
-            if len(block) != len(other):
-                num_source = num_lines + len(block) + sum(1 for _ in source_lines)
-                num_target = num_lines + len(other) + sum(1 for _ in target_lines)
-                raise ValueError(
-                    f"{source} has {num_source:,} lines but {target} has {num_target:,}: "
-                    "line i of one must translate line i of the other"
-                )
-            if not block:
-                return
-            num_lines += len(block)
-            yield list(zip(block, other, strict=True))
-
-
-def _encode_block(
-    pairs: list[tuple[str, str]], encode: Encode, max_length: int, counts: _Counts
-) -> tuple[Sentences, Sentences]:
-    """Both sides of a block of line pairs as ids; adds to `counts`."""
-    counts.lines += len(pairs)
-    kept = [(source, target) for source, target in pairs if source.strip() and target.strip()]
-    encoded: list[tuple[np.ndarray, np.ndarray]] = []
-    if kept:
-        sides = [encode([pair[side] for pair in kept]) for side in (0, 1)]
-        for source_ids, target_ids in zip(*sides, strict=True):
-            # A line of nothing but control characters is not blank, and still has no pieces.
-            if len(source_ids) and len(target_ids):
-                encoded.append((np.asarray(source_ids), np.asarray(target_ids)))
-    counts.empty += len(pairs) - len(encoded)
-    source_limit, target_limit = max_length - SOURCE_SPECIALS, max_length - TARGET_SPECIALS
-    counts.cut_source += sum(len(source_ids) > source_limit for source_ids, _ in encoded)
-    counts.cut_target += sum(len(target_ids) > target_limit for _, target_ids in encoded)
-    return (
-        Sentences.of(source_ids[:source_limit] for source_ids, _ in encoded),
-        Sentences.of(target_ids[:target_limit] for _, target_ids in encoded),
-    )
-
-
-@dataclass(frozen=True)
-class SpecialIds:
-    """Ids that frame a sentence: `<s>` and `</s>` around the source, `</s>` after the labels, `<pad>`."""
-
-    bos: int
-    eos: int
-    pad: int
-
-
-def cut_by_tokens(sizes: np.ndarray, max_tokens: int, max_items: int | None = None) -> np.ndarray:
-    """Bounds int64 (batches + 1,) of consecutive runs of items whose padded size stays within `max_tokens`.
-
-    The padded size is the number of items times the largest of them, as fairseq counts; `max_items` bounds their number
-    too. Raises ValueError if one item alone exceeds `max_tokens`.
-    """
-    if len(sizes) and int(sizes.max()) > max_tokens:
-        raise ValueError(
-            f"max_tokens {max_tokens:,} is smaller than the longest sentence, {int(sizes.max()):,} tokens: "
-            "raise max_tokens or lower max_length"
-        )
-    bounds = [0]
-    largest = 0
-    for i, size in enumerate(sizes.tolist()):
-        largest = max(largest, size)
-        num_items = i + 1 - bounds[-1]
-        if num_items * largest > max_tokens or (max_items is not None and num_items > max_items):
-            bounds.append(i)
-            largest = size
-    if len(sizes):
-        bounds.append(len(sizes))
-    return np.asarray(bounds, dtype=np.int64)
 
 
 class TranslationBatches:
@@ -259,8 +38,9 @@ class TranslationBatches:
         self.max_tokens = max_tokens
         self.seed = seed
         self.special = special
-        self._source_sizes = bitext.source.lengths + SOURCE_SPECIALS
-        self._target_sizes = bitext.target.lengths + TARGET_SPECIALS
+        # int32: every process holds these for all pairs.
+        self._source_sizes = bitext.source.lengths.astype(np.int32) + np.int32(SOURCE_SPECIALS)
+        self._target_sizes = bitext.target.lengths.astype(np.int32) + np.int32(TARGET_SPECIALS)
         self._pairs = self._by_length()
         self._bounds = cut_by_tokens(np.maximum(self._source_sizes, self._target_sizes)[self._pairs], max_tokens)
         self._order: tuple[int, np.ndarray] = (-1, np.zeros(0, dtype=np.int64))  # the epoch last asked for
@@ -286,7 +66,7 @@ class TranslationBatches:
         return 1.0 - (int(self._source_sizes.sum()) + int(self._target_sizes.sum())) / padded
 
     def pair_indices(self, k: int) -> np.ndarray:
-        """Which pairs of the bitext make up batch k, int64 (batch,)."""
+        """Which pairs of the bitext make up batch k, integers (batch,)."""
         if k < 0:
             raise IndexError(f"batches are numbered from 0, found {k}")
         epoch, position = divmod(k, len(self))
@@ -331,7 +111,7 @@ class TranslationBatches:
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
     def _by_length(self) -> np.ndarray:
-        """All pairs, neighbours alike in both lengths, int64 (pairs,); equal ones in an order drawn from the seed.
+        """All pairs, neighbours alike in both lengths, integers (pairs,); equal ones in an order drawn from the seed.
 
         Sorting by one side alone leaves the other side ragged. So pairs are sorted by target length, cut into strips
         of about equal cost, and each strip is sorted by source length, every second one downwards so that a batch
@@ -346,7 +126,8 @@ class TranslationBatches:
         num_strips = max(1, round(STRIPS_PER_ROOT * float(np.sqrt(cost[-1] / self.max_tokens))))
         strips = np.minimum((cost - 1) * num_strips // cost[-1], num_strips - 1)
         direction = np.where(strips % 2 == 0, 1, -1)
-        return drawn[order[np.lexsort((target_sizes[order], direction * source_sizes[order], strips))]]
+        pairs = drawn[order[np.lexsort((target_sizes[order], direction * source_sizes[order], strips))]]
+        return pairs.astype(np.min_scalar_type(len(pairs)))
 
 
 class RankBatches(Dataset):

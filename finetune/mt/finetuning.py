@@ -1,153 +1,190 @@
-"""A fine-tuning run for translation: bitext, model from pre-trained layers, training, validation, checkpoints."""
+"""Translation as a task of the shared fine-tuning loop: bitext, encoder-decoder, loss, validation."""
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import math
-import shutil
-import sys
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoTokenizer
+from torch.utils.data import Dataset
 
-from finetune.mt.batches import (
-    Bitext,
-    RankBatches,
-    SpecialIds,
-    TranslationBatches,
-    tokenizer_encoder,
-)
+from data_tools.files import sha256_of
+from data_tools.text_lines import open_text
+from finetune.batches import SpecialIds, tokenizer_encoder
+from finetune.mt.batches import RankBatches, TranslationBatches
+from finetune.mt.bitext import Bitext, check_tokenizer
 from finetune.mt.losses import IGNORE_INDEX, label_smoothed_cross_entropy
-from finetune.mt.recipe import TranslationRecipe
-from pretrain.checkpoints import (
-    check_same_run,
-    clean_up,
-    find_checkpoint,
-    has_other_layout,
-    load_weights,
-    read_state,
-    restore,
-    save_checkpoint,
-    tell,
-)
-from pretrain.engine import Engine, build_engine, check_engine, shut_down
-from pretrain.guards import Guards
-from pretrain.launch import launched_rank, launched_ranks, quiet_libraries
-from pretrain.loop import describe_run, fit, seed_everything
-from pretrain.lr_schedule import linear_warmup_linear_decay
-from pretrain.meters import Meters
-from pretrain.plot import plot_curves
-from pretrain.sampling import evaluation_indices
+from finetune.mt.recipe import Direction, TranslationRecipe, distinct, listed
+from finetune.mt.search import SearchOptions
+from finetune.mt.validation import HeldOut, bleu_scores, likelihoods
+from finetune.pretrained import VECO, XLM_ROBERTA, open_pretrained, pretrained_masked_lm
+from pretrain.engine import Engine
 from pretrain.step import Batch
 from veco import VecoConfig, VecoForConditionalGeneration, VecoForMaskedLM
+from veco.tokenizer import MODEL_FILE
 
-SENTENCEPIECE_MODEL = "sentencepiece.bpe.model"
+
+class TranslationTask:
+    """Bitext and an encoder-decoder made of pre-trained layers: what `finetune.finetuning` trains for translation."""
+
+    def __init__(self, recipe: TranslationRecipe) -> None:
+        self.recipe = recipe
+        self.tokenizer, self.model = build_model(recipe)
+        reader = BitextReader(recipe, self.tokenizer, self.model.config)
+        bitext = reader.train()
+        self.fingerprint = bitext.fingerprint
+        self.train = reader.batches(bitext)
+        self.held_out = reader.held_out()
+
+    @property
+    def num_batches(self) -> int:
+        """Micro-batches of one epoch, over all ranks."""
+        return len(self.train)
+
+    def batches(self, rank: int, world_size: int) -> Dataset:
+        """Micro-batch m of a rank, for every m >= 0."""
+        return RankBatches(self.train, rank, world_size)
+
+    def loss(self, model: nn.Module, batch: Batch, num_items: Tensor) -> dict[str, Tensor]:
+        """The label-smoothed loss of a micro-batch, normalised by the global batch's target tokens."""
+        inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "decoder_input_ids")}
+        logits = model(**inputs, use_cache=False).logits
+        loss_sum, _, _ = label_smoothed_cross_entropy(logits, batch["labels"], self.recipe.label_smoothing)
+        return {"smoothed": loss_sum / num_items[0]}
+
+    def count_items(self, batch: Batch) -> Tensor:
+        """Target tokens (1,) of a micro-batch."""
+        return batch["labels"].ne(IGNORE_INDEX).sum().reshape(1)
+
+    def validate(self, engine: Engine) -> dict[str, float]:
+        """`nll` and `perplexity` of all target tokens and, if the recipe asks for it, `bleu`; and by direction."""
+        found = likelihoods(engine, self.held_out)
+        if self.recipe.bleu_beam:
+            options = SearchOptions(beam=self.recipe.bleu_beam)
+            found |= bleu_scores(engine, self.model, self.tokenizer, self.held_out, options)
+        return found
+
+    def facts(self) -> dict[str, Any]:
+        """What the line at the start of a run says."""
+        return {
+            "layers": f"{self.model.config.num_hidden_layers}+{self.model.config.decoder_layers}",
+            "training": f"{self.train.bitext.report}, {self.train.padding_share:.1%} padding",
+            **{f"validation {name}": str(held.batches.bitext.report) for name, held in self.held_out.items()},
+        }
 
 
-def finetune(recipe: TranslationRecipe, run_dir: Path) -> None:
-    """Train, validate and save. Everything that can be wrong is looked at first."""
-    guards = Guards(recipe)
-    quiet_libraries()
-    check_engine(recipe)
-    found = find_checkpoint(run_dir, recipe.resume)
-    seed_everything(recipe.seed)
-    tokenizer, model = build_model(recipe)
-    bitext, valid_bitext = read_bitexts(recipe, tokenizer, model)
-    state: dict[str, Any] = {
-        "data_fingerprint": fingerprint(bitext),
-        # The ranks take turns in the order of batches, so this, not the number of ranks, decides what an update sees.
-        "micro_batches_an_update": launched_ranks() * recipe.accumulation_steps,
-    }
-    if found is not None:
-        check_same_run(found[1], recipe, state)
-    special = SpecialIds(bos=tokenizer.bos_token_id, eos=tokenizer.eos_token_id, pad=tokenizer.pad_token_id)
-    train, valid = (
-        TranslationBatches(pairs, recipe.max_tokens, recipe.seed, special) for pairs in (bitext, valid_bitext)
-    )
+class BitextReader:
+    """Reads the bitexts of a recipe with a model's tokenizer, whose ids must be those of prepared shards."""
 
-    is_first = launched_rank() == 0
-    start = 0 if found is None else found[0]
-    if is_first:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        print(introduction(recipe, model, train, valid, start), file=sys.stderr)
-    meters = Meters(
-        run_dir,
-        recipe.log_every,
-        start,
-        recipe.steps,
-        enabled=is_first,
-        wandb_project=recipe.wandb_project,
-        settings=dataclasses.asdict(recipe),
-    )
-    warmup_steps = min(recipe.warmup_steps, recipe.steps)
-    if found is not None and has_other_layout(found[1], recipe):
-        load_weights(model, found[1])
-    engine = build_engine(
-        model, recipe, lambda step: linear_warmup_linear_decay(step, warmup_steps, recipe.steps), run_dir / "logs"
-    )
-    with guards:
-        if found is not None:
-            restore(engine, found[1])
-            guards.load_state(read_state(found[1]))
-        clean_up(engine, run_dir, start)
-        is_done = fit(
-            engine,
-            recipe,
-            RankBatches(train, engine.rank, engine.world_size),
-            state["data_fingerprint"],
-            kind_of=lambda step: "train",
-            loss_function=lambda module, batch, num_items: translation_loss(
-                module, batch, num_items, recipe.label_smoothing
-            ),
-            count_items=count_predicted,
-            meters=meters,
-            guards=guards,
-            start_step=start,
-            end_step=recipe.steps,
-            save=saver(engine, recipe, run_dir, model, tokenizer, state, guards),
-            validate=lambda: validation(engine, valid),
+    def __init__(self, recipe: TranslationRecipe, tokenizer: Any, config: VecoConfig) -> None:
+        """Raises ValueError when sentences may be longer than the model takes, or shards have other ids."""
+        self.recipe, self.tokenizer = recipe, tokenizer
+        if recipe.max_length > config.max_tokens:
+            raise ValueError(f"max_length {recipe.max_length} exceeds the {config.max_tokens} tokens the model takes")
+        if recipe.data:
+            pieces = Path(recipe.init_from) / MODEL_FILE
+            if not pieces.is_file():
+                raise ValueError(f"{pieces}: no such file; without it nothing tells whether data {recipe.data} fits")
+            check_tokenizer(Path(recipe.data), sha256_of(pieces), len(tokenizer), recipe.init_from)
+        self.encode = tokenizer_encoder(tokenizer)
+        self.special = SpecialIds(bos=tokenizer.bos_token_id, eos=tokenizer.eos_token_id, pad=tokenizer.pad_token_id)
+
+    def train(self) -> Bitext:
+        """The training pairs of all directions."""
+        directions = self.recipe.all_directions()
+        if self.recipe.data:
+            return joined([self._from_shards("train", direction) for direction in directions])
+        files = zip(listed(self.recipe.train_source), listed(self.recipe.train_target), directions, strict=True)
+        return joined([self._from_files(*one) for one in files])
+
+    def held_out(self) -> dict[str, HeldOut]:
+        """The validation set of each direction, by its name."""
+        directions = distinct(self.recipe.all_directions())
+        num_lines = (self.recipe.bleu_lines or None) if self.recipe.bleu_beam else 0
+        found = {}
+        if self.recipe.valid_source:
+            files = zip(listed(self.recipe.valid_source), listed(self.recipe.valid_target), directions, strict=True)
+            for source, target, direction in files:
+                bitext = self._from_files(source, target, direction)
+                texts = [lines_of(Path(file), num_lines) for file in (source, target)]
+                found[str(direction)] = self._held_out(bitext, direction, *texts)
+            return found
+        for direction in directions:
+            bitext = self._from_shards("valid", direction)
+            # Shards hold no text. What their ids say is normalised text, so BLEU on it may differ by a little.
+            numbers = range(len(bitext))[:num_lines]
+            texts = [[self.tokenizer.decode(side[i]) for i in numbers] for side in (bitext.source, bitext.target)]
+            found[str(direction)] = self._held_out(bitext, direction, *texts)
+        return found
+
+    def batches(self, bitext: Bitext) -> TranslationBatches:
+        """A bitext in batches of the recipe's size."""
+        return TranslationBatches(bitext, self.recipe.max_tokens, self.recipe.seed, self.special)
+
+    def _held_out(self, bitext: Bitext, direction: Direction, sources: list[str], references: list[str]) -> HeldOut:
+        return HeldOut(self.batches(bitext), direction.target, self._start_id(direction), sources, references)
+
+    def _start_id(self, direction: Direction) -> int:
+        return int(self.tokenizer.convert_tokens_to_ids(direction.tag))
+
+    def _from_files(self, source: str, target: str, direction: Direction) -> Bitext:
+        return Bitext.from_files(
+            source,
+            target,
+            self.encode,
+            decoder_start_token_id=self._start_id(direction),
+            max_length=self.recipe.max_length,
+            source_tags={tag: self.tokenizer.convert_tokens_to_ids(tag) for tag in listed(self.recipe.source_tags)},
         )
-    meters.close()
-    if not is_done:
-        tell("ended early, as asked; --resume auto goes on")
-    elif is_first:
-        print(f"curves in {plot_curves(run_dir)}", file=sys.stderr)
-    engine.destroy()
-    shut_down()
+
+    def _from_shards(self, split: str, direction: Direction) -> Bitext:
+        return Bitext.from_shards(
+            Path(self.recipe.data),
+            split,
+            direction.source,
+            direction.target,
+            decoder_start_token_id=self._start_id(direction),
+            max_length=self.recipe.max_length,
+        )
+
+
+def joined(bitexts: list[Bitext]) -> Bitext:
+    """One bitext of all."""
+    return bitexts[0] if len(bitexts) == 1 else Bitext.concatenate(bitexts)
+
+
+def lines_of(path: Path, count: int | None) -> list[str]:
+    """The first `count` lines of a text file, None meaning all."""
+    with open_text(path) as lines:
+        return [line for line, _ in zip(lines, range(count), strict=False)] if count is not None else list(lines)
 
 
 def build_model(recipe: TranslationRecipe) -> tuple[Any, VecoForConditionalGeneration]:
-    """(tokenizer with the target language's tag, float32 model whose decoder starts with it).
+    """(tokenizer with the tags of target languages, float32 model).
 
-    Raises ValueError when `init_from` is not a VECO with its tokenizer, or the two do not fit.
+    With one target language its tag is the model's `decoder_start_token_id`; with several there is none, and whoever
+    translates says which. Raises ValueError when `init_from` is no VECO or XLM-R with its tokenizer, or the two do not
+    fit.
     """
-    directory = Path(recipe.init_from)
-    if not (directory / "config.json").is_file() or not (directory / "tokenizer_config.json").is_file():
-        raise ValueError(f"init_from {directory}: expected a model directory with config.json and a tokenizer")
-    config = AutoConfig.from_pretrained(directory)
-    if not isinstance(config, VecoConfig):
-        raise ValueError(f"init_from {directory}: expected a veco, found a {config.model_type}")
-    tokenizer = AutoTokenizer.from_pretrained(directory)
-    if len(tokenizer) > config.vocab_size:
+    tokenizer, config = open_pretrained(Path(recipe.init_from), kinds=(VECO, XLM_ROBERTA))
+    if recipe.decoder_layers is not None and not 1 <= recipe.decoder_layers <= config.num_hidden_layers:
         raise ValueError(
-            f"init_from {directory}: its tokenizer has {len(tokenizer):,} pieces, the model only {config.vocab_size:,}"
+            f"decoder_layers {recipe.decoder_layers} must lie between 1 and the {config.num_hidden_layers} of "
+            f"{recipe.init_from}"
         )
-    if recipe.init == "pretrained":
-        source = VecoForMaskedLM.from_pretrained(directory, dtype=torch.float32)
-    else:
-        source = VecoForMaskedLM(config)
-    shape = {"hidden_dropout_prob": recipe.dropout, "attention_probs_dropout_prob": recipe.attention_dropout}
+    source = initial_weights(recipe, config)
+    shape = {
+        "hidden_dropout_prob": recipe.dropout,
+        "attention_probs_dropout_prob": recipe.attention_dropout,
+        "tie_self_attention": recipe.tie_self_attention,
+    }
     model = VecoForConditionalGeneration.from_veco(source, recipe.decoder_layers, recipe.decoder_layers_from, **shape)
-    tag = f"__{recipe.target_language}__"
-    tokenizer.add_special_tokens({"additional_special_tokens": [tag]}, replace_extra_special_tokens=False)
+    tags = list(dict.fromkeys(direction.tag for direction in recipe.all_directions()))
+    added = [*tags, *listed(recipe.source_tags)]
+    tokenizer.add_special_tokens({"additional_special_tokens": added}, replace_extra_special_tokens=False)
     if len(tokenizer) > config.vocab_size:
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    start = tokenizer.convert_tokens_to_ids(tag)
+    start = tokenizer.convert_tokens_to_ids(tags[0]) if len(tags) == 1 else None
     model.config.decoder_start_token_id = start
     model.generation_config.decoder_start_token_id = start
     if recipe.activation_checkpointing:
@@ -156,108 +193,17 @@ def build_model(recipe: TranslationRecipe) -> tuple[Any, VecoForConditionalGener
     return tokenizer, model
 
 
-def read_bitexts(recipe: TranslationRecipe, tokenizer: Any, model: VecoForConditionalGeneration) -> list[Bitext]:
-    """Training and validation pairs as ids. Raises ValueError for files that are no pair."""
-    if recipe.max_length > model.config.max_tokens:
-        raise ValueError(f"max_length {recipe.max_length} exceeds the {model.config.max_tokens} tokens the model takes")
-    files = ((recipe.train_source, recipe.train_target), (recipe.valid_source, recipe.valid_target))
-    return [
-        Bitext.from_files(
-            source,
-            target,
-            tokenizer_encoder(tokenizer),
-            decoder_start_token_id=model.config.decoder_start_token_id,
-            max_length=recipe.max_length,
-        )
-        for source, target in files
-    ]
+def initial_weights(recipe: TranslationRecipe, config: VecoConfig) -> VecoForMaskedLM:
+    """The layers that encoder and decoder are made of, as `init` and `cross_attention` say; float32.
 
-
-def fingerprint(bitext: Bitext) -> str:
-    """SHA-256 of the ids, hexadecimal: what a resumed run must have in common with the one before."""
-    digest = hashlib.sha256()
-    for array in (*bitext.source.__dict__.values(), *bitext.target.__dict__.values(), bitext.decoder_start_ids):
-        digest.update(array.tobytes())
-    return digest.hexdigest()
-
-
-def introduction(
-    recipe: TranslationRecipe,
-    model: VecoForConditionalGeneration,
-    train: TranslationBatches,
-    valid: TranslationBatches,
-    start: int,
-) -> str:
-    """What is going to happen, in one line."""
-    return describe_run(
-        {
-            "parameters": sum(parameter.numel() for parameter in model.parameters()),
-            "init": recipe.init,
-            "layers": f"{model.config.num_hidden_layers}+{model.config.decoder_layers}",
-            "training": f"{train.bitext.report}, {train.padding_share:.1%} padding",
-            "validation": str(valid.bitext.report),
-            "updates an epoch": max(1, len(train) // (launched_ranks() * recipe.accumulation_steps)),
-            "ranks": launched_ranks(),
-            "from": start,
-        }
-    )
-
-
-def translation_loss(model: nn.Module, batch: Batch, num_items: Tensor, smoothing: float) -> dict[str, Tensor]:
-    """The label-smoothed loss of a micro-batch, normalised by the global batch's target tokens."""
-    inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "decoder_input_ids")}
-    logits = model(**inputs, use_cache=False).logits
-    loss_sum, _, _ = label_smoothed_cross_entropy(logits, batch["labels"], smoothing)
-    return {"smoothed": loss_sum / num_items[0]}
-
-
-def count_predicted(batch: Batch) -> Tensor:
-    """Target tokens (1,) of a micro-batch."""
-    return batch["labels"].ne(IGNORE_INDEX).sum().reshape(1)
-
-
-def validation(engine: Engine, batches: TranslationBatches) -> dict[str, float]:
-    """Negative log-likelihood in nats a target token, and perplexity, over the whole validation set."""
-    sums = torch.zeros(2, dtype=torch.float64, device=engine.device)
-    engine.model.eval()
-    with torch.no_grad():
-        for number, counts in evaluation_indices(len(batches), engine.rank, engine.world_size):
-            batch = {name: tensor.to(engine.device) for name, tensor in batches[number].items()}
-            labels = batch.pop("labels")
-            with engine.forward_context():
-                logits = engine.model(**batch, use_cache=False).logits
-            _, nll_sum, num_tokens = label_smoothed_cross_entropy(logits, labels, 0.0)
-            if counts:
-                sums += torch.stack([nll_sum.double(), num_tokens.double()])
-    engine.model.train()
-    nll_sum, num_tokens = engine.sum_over_ranks(sums).tolist()
-    nll = nll_sum / num_tokens
-    return {"nll": nll, "perplexity": math.exp(min(nll, 100.0))}
-
-
-def saver(
-    engine: Engine,
-    recipe: TranslationRecipe,
-    run_dir: Path,
-    model: VecoForConditionalGeneration,
-    tokenizer: Any,
-    state: Mapping[str, Any],
-    guards: Guards,
-) -> Callable[[int], None]:
-    """A function of the step that writes a checkpoint: what resuming needs, and `model/` as transformers opens it."""
-
-    def add_model(directory: Path) -> None:
-        weights = engine.full_state_dict()
-        if engine.rank == 0:
-            # The tied projection is written under the embedding's name alone.
-            weights.pop("lm_head.decoder.weight", None)
-            model.save_pretrained(directory / "model", state_dict=weights)
-            tokenizer.save_pretrained(directory / "model")
-            pieces = Path(recipe.init_from) / SENTENCEPIECE_MODEL
-            if pieces.is_file():  # save_pretrained leaves it out
-                shutil.copy(pieces, directory / "model" / SENTENCEPIECE_MODEL)
-
-    def save(step: int) -> None:
-        save_checkpoint(engine, run_dir, step, recipe, {**state, **guards.state()}, add_model)
-
-    return save
+    `cross_attention` "random" is how XLM and XLM-R start a translation model, "leaving the encoder-to-decoder attention
+    un-initialized" (VECO, ACL 2021, section 6.1), while all else is pre-trained.
+    """
+    if recipe.init == "random":
+        return VecoForMaskedLM(config)
+    pretrained = pretrained_masked_lm(Path(recipe.init_from))
+    if recipe.cross_attention == "random":
+        fresh = VecoForMaskedLM(pretrained.config).state_dict()
+        drawn = {name: weight for name, weight in fresh.items() if ".cross_attention" in name}
+        pretrained.load_state_dict(drawn, strict=False)
+    return pretrained

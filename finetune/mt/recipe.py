@@ -2,46 +2,139 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pretrain.recipe import TrainingRecipe, option
+from langcodes import tag_is_valid
+
+from finetune.recipe import FinetuningRecipe
+from pretrain.recipe import option
+
+TEXT_FIELDS = ("train_source", "train_target", "valid_source", "valid_target")
+SOURCE_TAG = re.compile(r"__\w+__")
+
+
+@dataclass(frozen=True)
+class Direction:
+    """From one language into another, such as en-de."""
+
+    source: str
+    target: str
+
+    def __str__(self) -> str:
+        return f"{self.source}-{self.target}"
+
+    @property
+    def tag(self) -> str:
+        """The token that starts the decoder."""
+        return f"__{self.target}__"
 
 
 @dataclass(frozen=True, kw_only=True)
-class TranslationRecipe(TrainingRecipe):
-    """Fine-tune a pre-trained VECO for translation. Values of the paper: VECO (ACL 2021), section 3."""
+class TranslationRecipe(FinetuningRecipe):
+    """Fine-tune a pre-trained VECO or XLM-R for translation. Values of the paper: VECO (ACL 2021), section 3."""
 
-    init_from: str = option("", "directory of a pre-trained VECO (pretrain.export makes it); its tokenizer is used too")
-    init: str = option(
-        "pretrained", "pretrained, or random: init_from's shape and tokenizer with fresh weights, to compare"
-    )
     decoder_layers: int | None = option(None, "layers of the decoder; null = as many as the encoder")
     decoder_layers_from: str = option("last", "which pre-trained layers become the decoder: last or first (table 4)")
-    target_language: str = option("", "code such as de; its tag __de__ starts the decoder")
-    train_source: str = option("", "training text, a sentence a line; plain or compressed")
-    train_target: str = option("", "its translation, line by line")
-    valid_source: str = option("", "validation text")
+    tie_self_attention: bool = option(
+        False, "decoder layers share the self-attention of the layers they come from (section 6.1 does so)"
+    )
+    cross_attention: str = option(
+        "pretrained", "pretrained, or random: drawn afresh, as XLM's and XLM-R's, who never trained one (section 6.1)"
+    )
+    directions: str = option(
+        "", "such as en-de, or en-de,de-en,en-fr; the tag of the target (__de__) starts the decoder"
+    )
+    train_source: str = option(
+        "", "training text, a sentence a line, plain or compressed; of several directions a list: a.en,a.de,b.en"
+    )
+    train_target: str = option("", "its translation, line by line; of several directions a list in the same order")
+    valid_source: str = option("", "validation text; a list as above, but a direction named twice has one file")
     valid_target: str = option("", "its translation")
+    data: str = option("", "in place of files: a directory of data_tools.prepare, tokenised like init_from")
+    source_tags: str = option(
+        "", "tags that source lines may begin with, such as __bt__ of back-translated pairs; with commas between them"
+    )
     max_tokens: int = option(4096, "largest micro-batch on each rank, in tokens with padding (fairseq's meaning)")
+    batch_tokens: int = option(
+        0, "tokens of an update, max_tokens x ranks x accumulation, whatever the ranks; 0 = accumulation_steps decides"
+    )
     max_length: int = option(128, "longest sentence in tokens with special ones; longer ones are cut and counted")
     label_smoothing: float = option(0.1, "probability taken from the right token (fairseq's meaning); the paper: 0.2")
-    dropout: float = option(0.1, "dropout behind every module and the embeddings; the paper: 0.3 en-de, 0.1 en-fr")
-    attention_dropout: float = option(0.1, "dropout of attention weights")
+    bleu_beam: int = option(0, "beam with which validations translate, for BLEU; 1 = greedy, 0 = no BLEU")
+    bleu_lines: int = option(0, "first lines of each direction's validation text to translate; 0 = all")
+
+    def metrics(self) -> Mapping[str, str]:
+        return {"nll": "lowest", "bleu": "highest"} if self.bleu_beam else {"nll": "lowest"}
+
+    def all_directions(self) -> list[Direction]:
+        """What is trained, one for each pair of files; the same one twice has two, such as true and synthetic text."""
+        return [Direction(*name.split("-", 1)) for name in listed(self.directions) if "-" in name]
+
+    def is_one_target(self) -> bool:
+        """Whether all directions have the same target language: then the model knows what to start with."""
+        return len({direction.target for direction in self.all_directions()}) == 1
 
     def problems(self) -> list[str]:
         found = super().problems()
-        for name in ("init_from", "target_language", "train_source", "train_target", "valid_source", "valid_target"):
-            if not self.__dict__[name]:
-                found.append(f"{name} is not set")
-        if self.init not in ("pretrained", "random"):
-            found.append(f"init {self.init!r} must be 'pretrained' or 'random'")
+        found += self._problems_of_directions()
+        if self.data and (self.train_source or self.train_target):
+            found.append("data and train_source are two sources of training pairs: give one of them")
+        needed = TEXT_FIELDS if not self.data else TEXT_FIELDS[2:] if self.valid_source or self.valid_target else ()
+        found += [f"{name} is not set" for name in needed if not self.__dict__[name]]
+        for name in TEXT_FIELDS:
+            directions = self.all_directions() if name.startswith("train") else distinct(self.all_directions())
+            files = listed(self.__dict__[name])
+            if directions and files and len(files) != len(directions):
+                found.append(f"{name} names {len(files)} files for {len(directions)} directions")
         if self.decoder_layers_from not in ("last", "first"):
             found.append(f"decoder_layers_from {self.decoder_layers_from!r} must be 'last' or 'first'")
-        for name in ("dropout", "attention_dropout", "label_smoothing"):
-            if not 0 <= self.__dict__[name] < 1:
-                found.append(f"{name} {self.__dict__[name]} must be at least 0 and below 1")
+        if self.cross_attention not in ("pretrained", "random"):
+            found.append(f"cross_attention {self.cross_attention!r} must be 'pretrained' or 'random'")
+        if not 0 <= self.label_smoothing < 1:
+            found.append(f"label_smoothing {self.label_smoothing} must be at least 0 and below 1")
         if self.max_length < 4 or self.max_tokens < self.max_length:
             found.append(
                 f"max_tokens {self.max_tokens} must be at least max_length {self.max_length}, and that at least 4"
             )
+        if self.batch_tokens and (self.batch_tokens < self.max_tokens or self.batch_tokens % self.max_tokens):
+            found.append(f"batch_tokens {self.batch_tokens} must be a multiple of max_tokens {self.max_tokens}")
+        for name in ("bleu_beam", "bleu_lines"):
+            if self.__dict__[name] < 0:
+                found.append(f"{name} {self.__dict__[name]} must not be negative")
         return found
+
+    def _problems_of_directions(self) -> list[str]:
+        if not self.directions:
+            return ["directions is not set"]
+        found = []
+        for name in listed(self.directions):
+            languages = name.split("-", 1)
+            unknown = [language for language in languages if not tag_is_valid(language)]
+            if len(languages) != 2:
+                found.append(f"directions: {name!r} must be source-target, such as en-de")
+            elif unknown:
+                found.append(f"directions: {name!r} names {unknown[0]!r}, which is no language code")
+        found += [
+            f"source_tags: {tag!r} must look like __bt__"
+            for tag in listed(self.source_tags)
+            if not SOURCE_TAG.fullmatch(tag)
+        ]
+        return found
+
+    def micro_batches_an_update(self, num_ranks: int) -> int:
+        """Micro-batches of all ranks in one update."""
+        if self.batch_tokens:
+            return self.batch_tokens // self.max_tokens
+        return super().micro_batches_an_update(num_ranks)
+
+
+def listed(names: str) -> list[str]:
+    """The names in a field that may hold several, with commas between them."""
+    return [name.strip() for name in names.split(",") if name.strip()]
+
+
+def distinct(directions: list[Direction]) -> list[Direction]:
+    """Each direction once, in the order of first mention."""
+    return list(dict.fromkeys(directions))

@@ -1,15 +1,18 @@
-"""Translation quality of a file against a reference: sacreBLEU and chrF with signatures, tokenized BLEU as published.
+"""Translation quality of a file against a reference: sacreBLEU's scores with signatures, tokenized BLEU as published.
 
-    python -m finetune.mt.score --system FILE --reference FILE [--source FILE] [--json FILE]
+    python -m finetune.mt.score --system FILE --reference FILE [--source FILE] [--baseline FILE] [--json FILE]
 
-Four kinds of numbers, none comparable with another:
+Kinds of numbers, none comparable with another:
 - sacreBLEU (detokenized text, tokenised inside by 13a, cased): the one to quote. The signature that older papers print
   as `BLEU+case.mixed+numrefs.1+smooth.exp+tok.13a` is `nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp` today.
 - the same, lowercased.
-- chrF (character n-grams, orders 1 to 6).
+- chrF (character n-grams, orders 1 to 6), and TER (edits a reference word, so that less is better).
 - tokenized BLEU as `multi-bleu.perl` gives it on text tokenised by Moses' `tokenizer.perl`, cased, and with its `-lc`
   switch ("case-insensitive" in VECO, ACL 2021, table 3). multi-bleu reads bytes, so its `-lc` lowercases the letters A
   to Z and no others; so do we. It does not smooth: without a common 4-gram it is 0.
+- COMET with --comet, if it is installed (pip install unbabel-comet).
+
+With --baseline, sacreBLEU's paired bootstrap says how likely such a difference is if the two systems are equally good.
 """
 
 import argparse
@@ -19,9 +22,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from sacrebleu.metrics import BLEU, CHRF
+from sacrebleu.metrics import BLEU, CHRF, TER
+from sacrebleu.significance import PairedTest
 from sacremoses import MosesTokenizer
 
 from data_tools.cli import run_main
@@ -31,15 +35,31 @@ from data_tools.text_lines import open_text
 # Those that need nothing beside sacreBLEU; "none" and "char" are for text that 13a cannot cut, such as Thai or Chinese.
 SACREBLEU_TOKENIZERS = ("13a", "intl", "zh", "char", "none")
 ASCII_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+COMET_MODEL = "Unbabel/wmt22-comet-da"
+BOOTSTRAP_SAMPLES = 1000
 
 
 @dataclass(frozen=True)
 class Score:
-    """One number of a system, 0 to 100, and how it was made."""
+    """One number of a system, 0 to 100 unless its library says otherwise, and how it was made."""
 
     value: float
     signature: str
     detail: str  # n-gram precisions, brevity penalty and lengths, or empty
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One score of a system and its baseline, with what resampled test sets say of their difference."""
+
+    system: float
+    baseline: float
+    p_value: float  # how often a difference as large comes about if the two systems are equally good
+    system_mean: float  # over the resampled test sets, and half the width of the interval that holds 95 % of them
+    system_interval: float
+    baseline_mean: float
+    baseline_interval: float
+    signature: str
 
 
 def sacrebleu_score(system: Sequence[str], references: Sequence[str], lowercase: bool, tokenize: str) -> Score:
@@ -49,20 +69,22 @@ def sacrebleu_score(system: Sequence[str], references: Sequence[str], lowercase:
     return Score(float(result.score), str(metric.get_signature()), bleu_detail(result))
 
 
-def chrf_score(system: Sequence[str], references: Sequence[str]) -> Score:
-    """chrF (beta 2, no word n-grams) of detokenized lines."""
-    metric = CHRF()
+def plain_score(metric: CHRF | TER, system: Sequence[str], references: Sequence[str]) -> Score:
+    """chrF or TER of detokenized lines."""
     result = metric.corpus_score(system, [references])
     return Score(float(result.score), str(metric.get_signature()), "")
 
 
-def multi_bleu_score(system: Sequence[str], references: Sequence[str], lowercase: bool) -> tuple[float, str]:
-    """What `multi-bleu.perl [-lc]` prints for lines that are already tokenised: (BLEU, details)."""
+def multi_bleu_score(system: Sequence[str], references: Sequence[Sequence[str]], lowercase: bool) -> tuple[float, str]:
+    """What `multi-bleu.perl [-lc]` prints for lines that are already tokenised: (BLEU, details).
+
+    `references` are one or more translations of the whole text.
+    """
     if lowercase:
         system = [line.translate(ASCII_LOWER) for line in system]
-        references = [line.translate(ASCII_LOWER) for line in references]
+        references = [[line.translate(ASCII_LOWER) for line in lines] for lines in references]
     # force: the lines are tokenised on purpose, no warning wanted.
-    result = BLEU(tokenize="none", smooth_method="none", force=True).corpus_score(system, [references])
+    result = BLEU(tokenize="none", smooth_method="none", force=True).corpus_score(system, references)
     return float(result.score), bleu_detail(result)
 
 
@@ -72,7 +94,7 @@ def tokenized_scores(system: Sequence[str], references: Sequence[str], language:
     tokenised = [[tokenizer.tokenize(line, return_str=True) for line in lines] for lines in (system, references)]
     scores = {}
     for name, case in (("tokenized_bleu", "mixed"), ("tokenized_bleu_lc", "lc-ascii")):
-        value, detail = multi_bleu_score(tokenised[0], tokenised[1], lowercase=case != "mixed")
+        value, detail = multi_bleu_score(tokenised[0], tokenised[1:], lowercase=case != "mixed")
         signature = f"nrefs:1|case:{case}|tok:moses-{language}|smooth:none|sacremoses:{version('sacremoses')}"
         scores[name] = Score(value, signature, detail)
     return scores
@@ -81,6 +103,24 @@ def tokenized_scores(system: Sequence[str], references: Sequence[str], language:
 def bleu_detail(result: object) -> str:
     """Precisions, brevity penalty and lengths as sacreBLEU prints them: all of its line behind the score."""
     return str(result).split(" ", 3)[-1]
+
+
+def comet_score(source: Sequence[str], system: Sequence[str], references: Sequence[str], model: str) -> Score:
+    """COMET of detokenized lines, times 100, by a model of the hub or a checkpoint file, which COMET's loader opens.
+
+    Raises ValueError where COMET is not installed.
+    """
+    try:
+        import comet
+    except ImportError:
+        raise ValueError("--comet: COMET is not installed: pip install unbabel-comet") from None
+    checkpoint = model if Path(model).is_file() else comet.download_model(model)
+    data = [
+        {"src": line, "mt": translation, "ref": reference}
+        for line, translation, reference in zip(source, system, references, strict=True)
+    ]
+    result = comet.load_from_checkpoint(checkpoint).predict(data)
+    return Score(100 * float(result.system_score), f"model:{model}|comet:{version('unbabel-comet')}", "")
 
 
 def score_lines(
@@ -94,9 +134,38 @@ def score_lines(
     return {
         "sacrebleu": sacrebleu_score(system, references, lowercase=False, tokenize=tokenize),
         "sacrebleu_lc": sacrebleu_score(system, references, lowercase=True, tokenize=tokenize),
-        "chrf": chrf_score(system, references),
+        "chrf": plain_score(CHRF(), system, references),
+        "ter": plain_score(TER(), system, references),
         **tokenized_scores(system, references, target_language),
     }
+
+
+def compare_lines(
+    system: Sequence[str], baseline: Sequence[str], references: Sequence[str], tokenize: str = "13a"
+) -> dict[str, Comparison]:
+    """sacreBLEU and chrF of two systems with a paired bootstrap test over the lines (Koehn, 2004), by name.
+
+    sacreBLEU's own; its random numbers come from SACREBLEU_SEED in the environment, 12345 if that is not set.
+    """
+    compared = {}
+    for name, metric in {"sacrebleu": BLEU(tokenize=tokenize), "chrf": CHRF()}.items():
+        systems = [("baseline", baseline), ("system", system)]
+        test = PairedTest(systems, {name: metric}, [references], test_type="bs", n_samples=BOOTSTRAP_SAMPLES)
+        signatures, results = test()
+        ((title, signature),) = signatures.items()
+        theirs, ours = cast(list[Any], results[title])  # numbers are optional there, but given by this test
+        compared[name] = Comparison(
+            system=float(ours.score),
+            baseline=float(theirs.score),
+            # sacreBLEU calls two copies of one file significantly different: no sample differs by more than nothing.
+            p_value=1.0 if list(system) == list(baseline) else float(ours.p_value),
+            system_mean=float(ours.mean),
+            system_interval=float(ours.ci),
+            baseline_mean=float(theirs.mean),
+            baseline_interval=float(theirs.ci),
+            signature=str(signature),
+        )
+    return compared
 
 
 def read_lines(path: Path) -> list[str]:
@@ -108,34 +177,52 @@ def read_lines(path: Path) -> list[str]:
     return result
 
 
+def read_parallel(path: Path, other: Path, num_lines: int, hint: str) -> list[str]:
+    """All lines of a text file that must have as many as `other`. Raises ValueError, which ends with the hint."""
+    lines = read_lines(path)
+    if len(lines) != num_lines:
+        raise ValueError(f"{other} has {num_lines:,} lines but {path} has {len(lines):,}: {hint}")
+    return lines
+
+
 def score_files(arguments: argparse.Namespace) -> dict[str, Any]:
     """Files, line counts and scores as they go to the JSON file."""
-    system, references = read_lines(arguments.system), read_lines(arguments.reference)
-    if len(system) != len(references):
-        raise ValueError(
-            f"{arguments.system} has {len(system):,} lines but {arguments.reference} has {len(references):,}: "
-            "line i of one must answer line i of the other (was a line lost in translation?)"
-        )
+    if arguments.comet is not None and arguments.source is None:
+        raise ValueError("--comet needs --source FILE: it compares the translation with the source too")
+    path = arguments.system
+    system = read_lines(path)
+    number = len(system)
+    references = read_parallel(
+        arguments.reference,
+        path,
+        number,
+        "line i of one must answer line i of the other (was a line lost in translation?)",
+    )
     report: dict[str, Any] = {
-        "system": str(arguments.system),
+        "system": str(path),
         "reference": str(arguments.reference),
-        "num_lines": len(system),
+        "num_lines": number,
         "num_empty_system_lines": sum(not line.strip() for line in system),
     }
+    source: list[str] = []
     if arguments.source is not None:
-        source = read_lines(arguments.source)
-        if len(source) != len(system):
-            raise ValueError(
-                f"{arguments.source} has {len(source):,} lines but {arguments.system} has {len(system):,}: "
-                "is it the source of this translation?"
-            )
+        source = read_parallel(arguments.source, path, number, "is it the source of this translation?")
         report["source"] = str(arguments.source)
         report["num_copied_lines"] = sum(
             bool(line.strip()) and line.strip() == original.strip()
             for line, original in zip(system, source, strict=True)
         )
+    baseline: list[str] = []
+    if arguments.baseline is not None:
+        baseline = read_parallel(arguments.baseline, path, number, "do both systems translate the same text?")
     scores = score_lines(system, references, arguments.target_language, arguments.tokenize)
+    if arguments.comet is not None:
+        scores["comet"] = comet_score(source, system, references, arguments.comet)
     report["scores"] = {name: asdict(score) for name, score in scores.items()}
+    if arguments.baseline is not None:
+        report["baseline"] = str(arguments.baseline)
+        compared = compare_lines(system, baseline, references, arguments.tokenize)
+        report["comparison"] = {name: asdict(comparison) for name, comparison in compared.items()}
     return report
 
 
@@ -147,28 +234,31 @@ def table(report: dict[str, Any]) -> str:
         rows.append(f"{name:<18} {score['value']:6.2f}  {score['signature']}")
         if score["detail"]:
             rows.append(f"{'':<25}  {score['detail']}")
+    if "comparison" in report:
+        rows.append(f"against {report['baseline']}, paired bootstrap:")
+    for name, comparison in report.get("comparison", {}).items():
+        difference = comparison["system"] - comparison["baseline"]
+        rows.append(
+            f"{name:<18} {difference:+6.2f}  p = {comparison['p_value']:.4f}  "
+            f"({comparison['system_mean']:.2f} ± {comparison['system_interval']:.2f} against "
+            f"{comparison['baseline_mean']:.2f} ± {comparison['baseline_interval']:.2f})  {comparison['signature']}"
+        )
     return "\n".join(rows)
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m finetune.mt.score", description=__doc__.partition("\n")[0])
-    parser.add_argument(
-        "--system", type=Path, required=True, metavar="FILE", help="translations, detokenized, one a line"
+    parser = argparse.ArgumentParser(
+        prog="python -m finetune.mt.score", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--reference", type=Path, required=True, metavar="FILE", help="reference, detokenized, one a line"
-    )
-    parser.add_argument("--source", type=Path, metavar="FILE", help="source text: counts lines copied unchanged")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write all scores to this file")
-    parser.add_argument(
-        "--target-language",
-        default="en",
-        metavar="LANG",
-        help="for Moses' rules in tokenized BLEU (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--tokenize", default="13a", choices=SACREBLEU_TOKENIZERS, help="sacreBLEU's tokenizer (default: %(default)s)"
-    )
+    add = parser.add_argument
+    add("--system", type=Path, required=True, metavar="FILE", help="translations, detokenized, one a line")
+    add("--reference", type=Path, required=True, metavar="FILE", help="reference, detokenized, one a line")
+    add("--source", type=Path, metavar="FILE", help="source text: counts lines copied unchanged; for COMET")
+    add("--baseline", type=Path, metavar="FILE", help="another system's translations: is the difference chance?")
+    add("--json", type=Path, metavar="FILE", help="also write all scores to this file")
+    add("--target-language", default="en", metavar="LANG", help="for Moses' rules in tokenized BLEU (%(default)s)")
+    add("--tokenize", default="13a", choices=SACREBLEU_TOKENIZERS, help="sacreBLEU's tokenizer (%(default)s)")
+    add("--comet", nargs="?", const=COMET_MODEL, metavar="MODEL", help=f"adds COMET: a checkpoint or {COMET_MODEL}")
     return parser.parse_args(arguments)
 
 

@@ -14,9 +14,11 @@ def main() -> None:
     recipe = parse_recipe(TranslationRecipe, sys.argv[1:])
     relaunch_on_cpu(recipe.cpu_processes if recipe.engine == "deepspeed" else 1)
 
-    from finetune.mt.finetuning import finetune  # torch takes seconds to import: not before help, mistakes, relaunch
+    # torch takes seconds to import: not before help, mistakes, relaunch
+    from finetune.finetuning import finetune
+    from finetune.mt.finetuning import TranslationTask
 
-    finetune(recipe, Path(recipe.output))
+    finetune(recipe, Path(recipe.output), TranslationTask)
 
 
 if __name__ == "__main__":

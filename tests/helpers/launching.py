@@ -6,7 +6,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -33,15 +33,24 @@ def run(command: list[str], variables: Mapping[str, object] | None = None) -> su
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False)
 
 
-def start_ranks(ranks: int, script: str, *arguments: str) -> list[subprocess.CompletedProcess[str]]:
-    """What `ranks` processes of a script gave, started with nothing but the environment that all launchers set."""
+def start_ranks(
+    ranks: int, script: str, *arguments: str, variables: Sequence[Mapping[str, object]] | None = None
+) -> list[subprocess.CompletedProcess[str]]:
+    """What `ranks` processes of a script gave, started with nothing but the environment that all launchers set.
+
+    `variables` are further ones for each rank.
+    """
+    own = variables or [{}] * ranks
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     shared = {"WORLD_SIZE": ranks, "LOCAL_SIZE": ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     command = [sys.executable, str(ROOT / script), *arguments]
     with ThreadPoolExecutor(ranks) as pool:
-        started = [pool.submit(run, command, {**shared, "RANK": rank, "LOCAL_RANK": rank}) for rank in range(ranks)]
+        started = [
+            pool.submit(run, command, {**shared, "RANK": rank, "LOCAL_RANK": rank, **own[rank]})
+            for rank in range(ranks)
+        ]
         return [process.result() for process in started]
 
 

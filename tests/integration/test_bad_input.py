@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import shutil
+import socket
 from pathlib import Path
 
 import pytest
 import torch
-from launching import launch, run_module, run_script
+from launching import launch, run_module, run_script, start_ranks
 
 import veco
+from data_tools.manifest import Manifest
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +68,33 @@ def test_world_size_that_the_batch_does_not_divide_by(random_data: Path, tmp_pat
     assert "Traceback" not in result.stderr
 
 
+def test_port_that_is_taken(random_data: Path, tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("", 0))
+        other.listen()
+        variables = {"MASTER_PORT": other.getsockname()[1]}
+        arguments = ("--data", str(random_data), "--output", str(tmp_path / "run"))
+        (result,) = start_ranks(1, "pretrain/train.py", *arguments, variables=[variables])
+    assert result.returncode == 2 and "Traceback" not in result.stderr
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith(f"error: 127.0.0.1:{variables['MASTER_PORT']}: ")
+    assert last.endswith("give the launcher another --master_port")
+
+
+@pytest.mark.slow
+def test_ranks_with_other_data_are_named(random_data: Path, tmp_path: Path) -> None:
+    """Of another size of vocabulary, with which DeepSpeed itself would wait for ever."""
+    other = tmp_path / "other"
+    shutil.copytree(random_data, other)
+    dataclasses.replace(Manifest.load(random_data), vocab_size=70).save(other)
+    arguments = ("--data", "${DATA}", "--output", str(tmp_path / "run"))
+    results = start_ranks(2, "pretrain/train.py", *arguments, variables=[{"DATA": random_data}, {"DATA": other}])
+    for result in results:
+        assert result.returncode == 2
+        assert "ranks [1] differ from rank 0 in recipe, data, model; do all nodes see the same?" in result.stderr
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
 def test_new_run_does_not_overwrite_an_old_one(random_data: Path, tmp_path: Path) -> None:
     checkpoint = tmp_path / "run" / "checkpoints" / "step-00000005"
     checkpoint.mkdir(parents=True)
@@ -77,7 +108,7 @@ def test_new_run_does_not_overwrite_an_old_one(random_data: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "init_from is not set; target_language is not set; train_source is not set"),
+        ([], "init_from is not set; directions is not set; train_source is not set"),
         (["--init_from", "{model}"], "expected a model directory with config.json and a tokenizer"),
     ],
 )
@@ -86,7 +117,7 @@ def test_translation(arguments: list[str], message: str, small_model: Path, tmp_
     if filled:
         for name in ("train_source", "train_target", "valid_source", "valid_target"):
             filled += [f"--{name}", str(tmp_path / "text")]
-        filled += ["--target_language", "de"]
+        filled += ["--directions", "en-de"]
     result = run_script("finetune/mt/train.py", *filled, "--output", str(tmp_path / "run"), "--engine", "plain")
     assert result.returncode == 2
     assert message in result.stderr

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 from launching import ROOT, launcher_command, run, run_script, start_ranks
 
 from pretrain.checkpoints import checkpoints_of, damage, read_state
+from pretrain.engine import consolidated_weights
 
 TOY = "tests/helpers/toy_training.py"
 STEPS = 8
@@ -152,6 +154,17 @@ def test_spike_is_left_out_under_zero(settings: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("config", ["zero1_bf16.json", "zero2_bf16.json", "zero3_bf16.json"])
+def test_update_that_is_left_out_changes_no_weight(config: str, tmp_path: Path) -> None:
+    """DeepSpeed's optimizers for bfloat16 are others than those for float32."""
+    train(tmp_path / "run", *SPIKE, "--ds_config", config, "--save_every", "1", ranks=2)
+    steps = {step: consolidated_weights(path) for step, path in checkpoints_of(tmp_path / "run").items()}
+    for name, weight in steps[7].items():
+        assert torch.equal(weight, steps[6][name]), name
+    assert not torch.equal(steps[8]["2.weight"], steps[7]["2.weight"])
+
+
+@pytest.mark.slow
 def test_loss_that_is_no_number_names_rank_and_batch(tmp_path: Path) -> None:
     results = start_ranks(2, TOY, *arguments_of(tmp_path / "run", "--nan_at", "3"))
     expected = (
@@ -202,7 +215,7 @@ def test_full_disk_keeps_the_checkpoint_before(engine: str, tmp_path: Path) -> N
     for result in results:
         assert result.returncode == 2 and "Traceback" not in result.stderr
     assert "the checkpoint could not be written" in results[0].stderr
-    assert "File too large" in results[-1].stderr or "file write failed" in results[-1].stderr
+    assert "File too large" in results[-1].stderr
     assert list(checkpoints_of(run_dir)) == [4] and damage(checkpoints_of(run_dir)[4]) is None
 
 

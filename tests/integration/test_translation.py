@@ -59,15 +59,15 @@ def arguments_of(corpus: Path, pretrained: Path, output: Path) -> tuple[str, ...
         for word in (f"--{part}_{side}", str(corpus / "mt" / f"{part}.{language}"))
     ]
     return (
-        *("--init_from", str(pretrained), "--output", str(output), "--target_language", "de", *files),
+        *("--init_from", str(pretrained), "--output", str(output), "--directions", "en-de", *files),
         *("--decoder_layers", "1", "--dropout", "0", "--attention_dropout", "0", "--ds_config", "zero3_fp32.json"),
         *("--steps", str(STEPS), "--warmup_steps", "1", "--learning_rate", "5e-3", "--log_every", "1"),
-        *("--save_every", "2", "--loader_workers", "0"),
+        *("--save_every", "2", "--loader_workers", "0", "--bleu_beam", "1", "--bleu_lines", "7"),
     )
 
 
 def lines(run_dir: Path) -> list[dict[str, float]]:
-    kept = ("train/smoothed", "valid/nll", "grad_norm", "step")
+    kept = ("train/smoothed", "valid/nll", "valid/bleu", "grad_norm", "step")
     read = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     return [{name: line[name] for name in kept if name in line} for line in read]
 
@@ -83,7 +83,7 @@ def zero3_run(corpus: Path, pretrained: Path, tmp_path_factory: pytest.TempPathF
 def test_zero3_equals_the_plain_run(zero3_run: Path, corpus: Path, pretrained: Path, tmp_path: Path) -> None:
     """Two ranks of one micro-batch against one process of two: the same global batches."""
     run_dir = tmp_path / "plain"
-    plain = ("--engine", "plain", "--accumulation_steps", "2", "--max_tokens", "256")
+    plain = ("--engine", "plain", "--batch_tokens", "512", "--max_tokens", "256")
     result = run_script("finetune/mt/train.py", *arguments_of(corpus, pretrained, run_dir), *plain)
     assert result.returncode == 0, result.stderr[-3000:]
     ours, reference = lines(zero3_run), lines(run_dir)
@@ -136,7 +136,7 @@ def test_random_start_ignores_the_weights(pretrained: Path) -> None:
     from finetune.mt.finetuning import build_model
     from finetune.mt.recipe import TranslationRecipe
 
-    fields = {"init_from": str(pretrained), "target_language": "de", "output": "x", "activation_checkpointing": True}
+    fields = {"init_from": str(pretrained), "directions": "en-de", "output": "x", "activation_checkpointing": True}
     kept = build_model(TranslationRecipe(**fields))[1].state_dict()
     fresh = build_model(TranslationRecipe(**fields, init="random"))[1]
     expected = veco.VecoForMaskedLM.from_pretrained(pretrained).state_dict()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from torch import nn
 
 from pretrain import checkpoints
 from pretrain.checkpoints import (
+    Background,
     check_same_run,
     checkpoints_of,
     clean_up,
@@ -179,6 +181,44 @@ def test_save_that_fails_at_any_point_leaves_a_run_to_go_on_with(
     ]
 
 
+@pytest.fixture
+def slow_disk(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """A disk that keeps nothing before this is set."""
+    is_ready = threading.Event()
+    monkeypatch.setattr(checkpoints, "sync_file", lambda path: is_ready.wait(60))
+    return is_ready
+
+
+def test_disk_is_waited_for_beside_training(engine, recipe, tmp_path: Path, slow_disk: threading.Event) -> None:
+    background, saved = Background(engine), engine.model.weight.detach().clone()
+    save_checkpoint(engine, tmp_path, 5, recipe, DATA, lambda directory: None, background=background)
+    assert not checkpoints_of(tmp_path)
+    update(engine)  # goes on, and is no part of what is saved
+    slow_disk.set()
+    save_checkpoint(engine, tmp_path, 6, recipe, DATA, lambda directory: None, background=background)
+    assert 5 in checkpoints_of(tmp_path), "one after the other"
+    background.wait()
+    background.wait()  # of nothing
+    assert list(checkpoints_of(tmp_path)) == [5, 6]
+    other = plain_engine(recipe)
+    restore(other, checkpoints_of(tmp_path)[5])
+    assert torch.equal(other.model.weight, saved) and not torch.equal(saved, engine.model.weight)
+
+
+def test_disk_that_fails_beside_training_is_told_later(engine, recipe, tmp_path: Path, monkeypatch) -> None:
+    save(engine, tmp_path, 5, recipe)
+
+    def fail(path: Path) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(checkpoints, "sync_file", fail)
+    background = Background(engine)
+    save_checkpoint(engine, tmp_path, 6, recipe, DATA, lambda directory: None, background=background)
+    with pytest.raises(OSError, match="the checkpoint could not be written: no space left"):
+        background.wait()
+    assert find_checkpoint(tmp_path, "auto") == (5, checkpoints_of(tmp_path)[5])
+
+
 def test_unfinished_saves_are_told(engine, recipe, tmp_path: Path, capsys) -> None:
     save(engine, tmp_path, 5, recipe)
     shutil.copytree(checkpoints_of(tmp_path)[5], tmp_path / "checkpoints" / "step-00000009.partial")
@@ -193,11 +233,13 @@ def test_failure_of_another_rank_is_told(engine) -> None:
         together(engine, lambda: None)
 
 
-def test_going_back_gives_up_what_came_later(engine, recipe, tmp_path: Path) -> None:
+def test_going_back_gives_up_what_came_later_and_says_so(engine, recipe, tmp_path: Path, capsys) -> None:
     for step in (5, 10):
         save(engine, tmp_path, step, recipe)
+    newest = checkpoints_of(tmp_path)[10]
     clean_up(engine, tmp_path, 5)
     assert list(checkpoints_of(tmp_path)) == [5]
+    assert capsys.readouterr().err == f"deleted {newest}: the run goes on from update 5\n"
 
 
 def test_resumed_engine_goes_on_exactly(engine, recipe, tmp_path: Path) -> None:

@@ -38,7 +38,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for parameter in model.parameters():
                 parameter += step - before
         before = step
-        save_checkpoint(engine, run_dir, step, recipe, {"data_fingerprint": "f" * 64}, model.config.save_pretrained)
+        state = {"data_fingerprint": "f" * 64, "recent_losses": {"mono": [0.1234]}}
+        save_checkpoint(engine, run_dir, step, recipe, state, model.config.save_pretrained)
     (run_dir / "tokenizer").mkdir()
     (run_dir / "tokenizer" / "sentencepiece.bpe.model").write_bytes(b"pieces")
     lines = [{"step": 4, "mono/mlm": 3.5, "lr": 1.0}, {"step": 10, "mono/mlm": 2.5}, {"step": 11, "mono/mlm": 1.25}]
@@ -83,6 +84,7 @@ def test_card_says_what_the_run_says(run: Path, tmp_path: Path) -> None:
     assert "# VECO, 10 updates" in card
     assert "- weights: the mean of the checkpoints after updates 4, 10 of 10, bfloat16" in card
     assert "- started from: some/xlm-r" in card and "f" * 64 in card
+    assert "- layout: " in card and "- versions: " in card and "0.1234" not in card
     assert "| mono/mlm | 2.5000 | 10 |" in card and "1.25" not in card  # not what came later
     assert all(f"\n{field.name}: " in card for field in dataclasses.fields(PretrainRecipe))
     assert str(Path.cwd()) not in card.replace(str(run), "")

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from pretrain import guards as guards_module
+from pretrain import launch
 from pretrain.guards import Guards, ignore_stop_signals
 from pretrain.launch import command_line, launchers
 from pretrain.recipe import TrainingRecipe, build_recipe, seconds_of
@@ -113,6 +114,15 @@ def test_run_whose_launcher_is_gone_stops(monkeypatch: pytest.MonkeyPatch) -> No
     assert not guards.wants_to_stop()
     monkeypatch.setattr(guards_module, "launchers", lambda: [11])
     assert guards.wants_to_stop() and guards.reason == "the launcher is gone"
+
+
+def test_launcher_that_ends_while_it_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    lines = iter(["python -m deepspeed.launcher.launch"])
+    monkeypatch.setattr(launch, "command_line", lambda process: next(lines, ""))
+    monkeypatch.setattr("os.getppid", lambda: ended.pid)
+    assert launch.launchers() == [ended.pid]
 
 
 def test_only_launchers_count_among_the_processes_above() -> None:

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pretrain.meters import Meters, read_metrics
 from pretrain.step import StepMetrics
@@ -32,8 +33,19 @@ def test_resumed_run_replaces_what_it_repeats(tmp_path: Path) -> None:
     record(tmp_path, range(1, 10), end_step=20)
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 10, "mono/ml')  # a killed run's last words
+    assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2, 4, 8]
     record(tmp_path, range(5, 9), end_step=20)
     assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2, 4, 8]
+
+
+def test_nothing_is_lost_after_an_error(tmp_path: Path) -> None:
+    """TensorBoard's writer holds back what is less than two minutes old, and the bar hides the terminal's cursor."""
+    with pytest.raises(FloatingPointError), Meters(tmp_path, 1, 0, 9, enabled=True) as meters:
+        meters.record(1, "mono", StepMetrics({"mlm": 4.0}, grad_norm=None, learning_rate=0.1, num_tokens=8))
+        raise FloatingPointError
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [event.value for event in events.Scalars("mono/mlm")] == [4.0]
+    assert not meters.progress.live.is_started
 
 
 def test_time_lost_to_saves_is_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,12 +13,13 @@ from recorded_curve import GOLDEN, curve_of_run
 from transformers import XLMRobertaForMaskedLM
 from xlm_roberta import random_xlm_roberta
 
+from data_tools.files import sha256_of
 from data_tools.manifest import Manifest
 from pretrain import engine, pretraining
 from pretrain.checkpoints import checkpoints_of
 from pretrain.engine import PlainEngine, consolidated_weights
-from pretrain.meters import read_metrics
-from pretrain.pretraining import build_model, pretrain, read_batches
+from pretrain.meters import Meters, read_metrics
+from pretrain.pretraining import build_model, check_vocabulary, pretrain, read_batches
 from pretrain.recipe import PretrainRecipe
 from veco import VecoConfig
 
@@ -210,6 +211,40 @@ def test_phases_start_from_veco_too_and_cross_attention_needs_its_objective(rand
         Manifest.load(random_data),
     )
     assert all(torch.equal(weight, again.state_dict()[name]) for name, weight in model.state_dict().items())
+
+
+def test_checkpoint_of_another_model_is_refused(random_data: Path, tmp_path: Path) -> None:
+    for width in (32, 48):
+        model = build_model(
+            PretrainRecipe(output="x", **{**TINY, "hidden_size": width}), random_data, Manifest.load(random_data)
+        )
+        model.save_pretrained(tmp_path / str(width))
+    run(random_data, tmp_path / "run", init_from=str(tmp_path / "32"), steps=1)
+    with pytest.raises(ValueError, match="it is of another model: hidden_size was 32, is 48$"):
+        run(random_data, tmp_path / "run", init_from=str(tmp_path / "48"), steps=2, resume="auto")
+    assert list(checkpoints_of(tmp_path / "run")) == [1]
+    run(random_data, tmp_path / "run", init_from=str(tmp_path / "32"), steps=2, resume="auto")
+
+
+def test_model_may_have_tags_that_no_text_becomes(random_data: Path, tmp_path: Path) -> None:
+    """`veco.vocabulary extend --tokens`; the data know the tokenizer's SentencePiece model alone."""
+    manifest = Manifest.load(random_data)
+    (tmp_path / "sentencepiece.bpe.model").write_bytes(b"pieces")
+    ours = dataclasses.replace(manifest, tokenizer_sha256=sha256_of(tmp_path / "sentencepiece.bpe.model"))
+    check_vocabulary(manifest.vocab_size, tmp_path, random_data, ours)
+    check_vocabulary(manifest.vocab_size + 2, tmp_path, random_data, ours)
+    for model_dir, size in ((tmp_path, manifest.vocab_size), (tmp_path / "none", manifest.vocab_size + 2)):
+        with pytest.raises(ValueError, match="was prepared with another tokenizer than the model's"):
+            check_vocabulary(size, model_dir, random_data, manifest)
+
+
+def test_metrics_are_closed_after_an_error_too(random_data: Path, tmp_path: Path, monkeypatch) -> None:
+    closed: list[Meters] = []
+    monkeypatch.setattr(Meters, "close", lambda meters: closed.append(meters))
+    monkeypatch.setattr(pretraining, "build_engine", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run(random_data, tmp_path / "run", steps=1)
+    assert len(closed) == 1
 
 
 def test_recorded_curve_repeats(tmp_path: Path) -> None:

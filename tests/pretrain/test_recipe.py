@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from finetune.mt.train import TranslationRecipe
-from pretrain.engine import DS_CONFIGS, read_ds_config
+from pretrain.ds_config import DS_CONFIGS, read_ds_config
 from pretrain.recipe import build_recipe, parse_recipe, read_yaml, save_recipe
 from pretrain.train import PretrainRecipe
 
@@ -36,13 +36,14 @@ def test_flags_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> N
 
 def test_all_problems_at_once(tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
-    path.write_text("output: x\nlearning_rat: 1\nsteps: many\nadam_beta1: 1.5\n")
+    path.write_text("output: x\nlearning_rat: 1\nsteps: many\nadam_beta1: 1.5\nds_config: none.json\n")
     with pytest.raises(ValueError) as error:
         parse_recipe(PretrainRecipe, ["--config", str(path)])
     message = str(error.value)
     assert "unknown field 'learning_rat', did you mean 'learning_rate'?" in message
     assert "steps: expected a whole number, found 'many'" in message
     assert "adam_beta1 1.5 must be" in message
+    assert "ds_config 'none.json': no such file; ds_configs/ has cpu.json, " in message
     assert "\n" not in message
 
 
@@ -56,8 +57,11 @@ def test_files_that_are_no_recipes(tmp_path: Path, text: str) -> None:
 
 def test_unset_environment_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOWHERE_AT_ALL", raising=False)
-    with pytest.raises(ValueError, match="environment variable in"):
-        build_recipe(PretrainRecipe, {"output": "${NOWHERE_AT_ALL}/x"}, None)
+    values = {"output": "${NOWHERE_AT_ALL}/x", "init_from": "${NOWHERE_AT_ALL}/y", "cross_attention_steps": 5}
+    with pytest.raises(ValueError) as error:
+        build_recipe(PretrainRecipe, values, None)
+    told = [f"{name}: environment variable in '{values[name]}' is not set" for name in ("output", "init_from")]
+    assert str(error.value) == f"recipe (command line): {'; '.join(told)}", "and nothing that follows from it"
 
 
 def test_saved_recipe_reads_back(tmp_path: Path) -> None:
@@ -97,6 +101,8 @@ def test_phase_one_needs_a_start(tmp_path: Path) -> None:
         ('{"bf16": {"enabled": "auto"}}', '"auto" is not understood'),
         ('{"bf61": {}}', "unknown key bf61"),
         ('{"optimizer": {}}', "optimizer belongs into the recipe"),
+        ('{"checkpoint": {"writer": {"decoupled": true}}}', "checkpoint.writer: a decoupled writer would still write"),
+        ('["bf16"]', "expected an object, found a list"),
         ("{", "not JSON"),
     ],
 )

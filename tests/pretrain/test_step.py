@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from pretrain.engine import PlainEngine
 from pretrain.loop import check_ranks_agree
 from pretrain.recipe import PretrainRecipe
-from pretrain.step import Batch, StepContext, train_step
+from pretrain.step import Batch, StepContext, sources_of, train_step
 
 
 def mean_square(model: nn.Module, batch: Batch, num_items: Tensor) -> dict[str, Tensor]:
@@ -59,11 +59,17 @@ def test_non_finite_gradient_names_the_place() -> None:
     engine = engine_of(1)
     engine.model.weight.register_hook(lambda gradient: gradient * float("inf"))
     before = engine.model.weight.clone()
-    with pytest.raises(
-        FloatingPointError, match=r"update 7: the gradient norm is (inf|nan); the weights were not changed"
-    ):
-        train_step(engine, [batch_of([1.0], [1])], mean_square, count, StepContext("update 7"))
+    context = StepContext("update 7", source_of=lambda part, rank: f"sentence {part} of rank {rank}")
+    told = r"update 7: the gradient norm is (inf|nan); .* it is the sum over rank 0: sentence 0 of rank 0"
+    with pytest.raises(FloatingPointError, match=told):
+        train_step(engine, [batch_of([1.0], [1])], mean_square, count, context)
     assert torch.equal(engine.model.weight, before)
+
+
+def test_sources_of_many_micro_batches_are_told_by_their_ends() -> None:
+    context = StepContext("here", source_of=lambda part, rank: f"sentence {part}")
+    assert sources_of(context, 1, 2) == "rank 0: sentence 0; rank 1: sentence 0"
+    assert sources_of(context, 3, 2) == "rank 0: sentence 0 to rank 1: sentence 2"
 
 
 def test_skipped_update_changes_neither_weights_nor_moments() -> None:
@@ -90,8 +96,10 @@ def test_wish_to_stop_of_one_rank_reaches_all() -> None:
 
 def test_ranks_that_differ_are_named() -> None:
     engine = engine_of(1)
-    check_ranks_agree(engine, 1, 2)
+    check_ranks_agree(engine, checkpoint=1, recipe="r", data="d")
     engine.world_size = 3
-    engine.sum_over_ranks = lambda values: values + torch.tensor([0, 5, values[0]])
-    with pytest.raises(ValueError, match=r"ranks \[1\] differ from rank 0"):
-        check_ranks_agree(engine, 1, 2)
+    others = torch.tensor([[0, 0, 0], [1, 1, 1], [1, 1, 1]])
+    wrong = torch.tensor([[0, 0, 0], [0, 0, 5], [0, 0, 0]])
+    engine.sum_over_ranks = lambda values: values + others * values[0] + wrong
+    with pytest.raises(ValueError, match=r"ranks \[1\] differ from rank 0 in data; do all nodes see the same"):
+        check_ranks_agree(engine, checkpoint=1, recipe="r", data="d")

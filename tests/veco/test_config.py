@@ -1,8 +1,10 @@
+from pathlib import Path
+
 import pytest
 import torch
 from transformers.activations import ACT2FN
 
-from veco import VecoConfig, VecoForMaskedLM
+from veco import VecoConfig, VecoForMaskedLM, VecoModel
 
 
 def count_parameters(config: VecoConfig) -> int:
@@ -61,6 +63,13 @@ def test_all_problems_are_reported_at_once() -> None:
     assert "\n" not in str(error.value)
     with pytest.raises(ValueError, match=r"hidden_size 30 .* num_attention_heads 4; decoder_layers 9 .*"):
         VecoConfig(hidden_size=30, num_attention_heads=4, num_hidden_layers=3, decoder_layers=9)
+
+
+def test_fields_set_later_are_looked_at_by_the_model(tmp_path: Path) -> None:
+    config = VecoConfig(vocab_size=60, hidden_size=32, num_attention_heads=4, num_hidden_layers=1)
+    VecoModel(config).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="hidden_size 32 is not a multiple of num_attention_heads 5"):
+        VecoModel.from_pretrained(tmp_path, num_attention_heads=5)
 
 
 @pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu", "silu"])

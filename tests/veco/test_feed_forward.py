@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from products import Products
 from torch.nn.functional import linear
 
 from veco.feed_forward import FeedForward
@@ -37,6 +38,15 @@ def test_under_autocast_too(config) -> None:
     for our_gradient, their_gradient in zip(ours, theirs, strict=True):
         assert our_gradient.dtype == torch.float32
         torch.testing.assert_close(our_gradient, their_gradient, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize(("is_trained", "products"), [(True, 2), (False, 1)])
+def test_backward_pass_has_no_product_for_frozen_weights(config, is_trained: bool, products: int) -> None:
+    layer, x = FeedForward(config).requires_grad_(is_trained), torch.randn(7, 32, requires_grad=True)
+    output = layer(x)
+    with Products() as seen:
+        output.sum().backward()
+    assert seen.count == 2 * products, "of both projections"
 
 
 def test_one_tensor_of_the_inner_width_is_kept(config) -> None:

@@ -77,6 +77,8 @@ def tokens_of_first_layer(model: VecoModel, *arguments: torch.Tensor, **keywords
     [
         (torch.full((1, 5), 60), "between 60 and 60, expected 0 to 59"),
         (torch.full((1, 65), 5), "65 tokens, more than the 64"),
+        (torch.tensor([0, 5, 2]), r"torch.int64 of shape \(3,\), expected integers of shape \(number of seq"),
+        (torch.ones(1, 5), r"torch.float32 of shape \(1, 5\), expected integers"),
     ],
 )
 def test_bad_ids_are_refused(model, ids: torch.Tensor, message: str) -> None:

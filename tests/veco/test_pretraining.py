@@ -172,6 +172,12 @@ def test_monolingual_batch_has_no_tlm(model, batch) -> None:
     torch.testing.assert_close(output.loss, sum(output.losses.values()))
 
 
+def test_tuple_on_request(model, batch) -> None:
+    output, found = model(**batch), model(**batch, return_dict=False)
+    assert isinstance(found, tuple) and len(found) == 3
+    torch.testing.assert_close(found[0], output.loss)
+
+
 def test_global_counts_make_parts_add_up_to_the_whole(model, batch) -> None:
     """A global batch split in two, one part without a predicted token in x, sums to the undivided loss."""
     batch["labels"][:1] = IGNORED
@@ -282,7 +288,13 @@ def test_unknown_objective_is_named(model, batch) -> None:
 def test_bad_inputs_are_explained(model, batch) -> None:
     with pytest.raises(ValueError, match="input_ids lie between 6 and 60, expected 0 to 59"):
         model(**{**batch, "pair_input_ids": batch["pair_input_ids"].clamp(max=10) * 6})
-    with pytest.raises(ValueError, match=r"labels has shape \(3, 11\), expected \(3, 12\)"):
+    with pytest.raises(ValueError, match=r"labels have shape \(3, 11\), expected \(3, 12\)"):
         model(**{**batch, "labels": batch["labels"][:, 1:]})
+    with pytest.raises(ValueError, match="pair_labels hold 60, expected -100 .* or 0 to 59"):
+        model(**{**batch, "pair_labels": batch["pair_labels"].masked_fill(batch["pair_labels"].ge(0), 60)})
+    with pytest.raises(ValueError, match="tlm_labels are torch.float32, expected class ids"):
+        model(**{**batch, "tlm_labels": batch["tlm_labels"].float()})
+    with pytest.raises(ValueError, match="tlm_input_ids alone, expected tlm_attention_mask and tlm_labels"):
+        model(**{**batch, "tlm_labels": None})
     with pytest.raises(ValueError, match="one paired sequence for each sequence, found 2 for 3"):
         model(**{name: tensor[:2] if name.startswith("pair") else tensor for name, tensor in batch.items()})

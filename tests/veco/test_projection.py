@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from products import Products
 from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -57,6 +58,17 @@ def test_half_precision_is_within_its_rounding(autocast: bool, small_chunks) -> 
     assert losses.dtype == torch.float32
     for ours, theirs in zip([*gradients(layer, states, losses), losses], exact, strict=True):
         torch.testing.assert_close(ours.float(), theirs, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize(("is_trained", "products"), [(True, 3), (False, 2)])
+def test_backward_pass_has_no_product_for_a_frozen_weight(small_chunks, is_trained: bool, products: int) -> None:
+    """The logits once more, then the gradients of states and weight."""
+    layer = VocabularyProjection(8, 50).requires_grad_(is_trained)
+    states, targets = torch.randn(9, 8, requires_grad=True), torch.randint(50, (9,))
+    losses, _ = layer(states, targets)
+    with Products() as seen:
+        losses.sum().backward()
+    assert seen.count == products * 3, "of each chunk"
 
 
 def test_never_more_than_a_chunk_of_logits(small_chunks) -> None:

@@ -207,6 +207,8 @@ def test_labels_are_shifted_behind_the_tag(model, padded_batch) -> None:
         model(ids, mask, decoder_input_ids=inputs).logits.flatten(0, 1), labels.flatten()
     )
     torch.testing.assert_close(model(ids, mask, labels=labels).loss, expected)
+    with pytest.raises(ValueError, match="labels hold 60, expected -100 .* or 0 to 59"):
+        model(ids, mask, labels=torch.tensor([[5, 6, 60], [7, 2, -100], [8, 9, 2]]))
 
 
 def test_saved_model_translates_alike(model, padded_batch, tmp_path: Path) -> None:
@@ -232,3 +234,9 @@ def test_missing_tag_is_explained(pretrained, padded_batch) -> None:
     model = VecoForConditionalGeneration.from_veco(pretrained, 1)
     with pytest.raises(ValueError, match="decoder_start_token_id is not set"):
         model(*padded_batch, labels=torch.tensor([[5], [6], [7]]))
+
+
+def test_translation_longer_than_the_positions_is_refused(model, padded_batch) -> None:
+    ids, mask = padded_batch
+    with pytest.raises(ValueError, match="65 tokens, more than the 64 that max_position_embeddings 66 allows"):
+        model.generate(ids, attention_mask=mask, max_length=None, min_new_tokens=70, max_new_tokens=70, do_sample=False)

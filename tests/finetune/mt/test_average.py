@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSeq2SeqLM, GenerationConfig
 
 from data_tools.cli import run_main
-from finetune.mt.average import average_run, main, models_of
+from finetune.mt.average import average_models, best_models, last_models, main, models_of
+from finetune.selection import Selection
 from veco import VecoConfig, VecoForConditionalGeneration
 
 
@@ -46,7 +47,8 @@ def weights(run: Path, step: int) -> dict[str, torch.Tensor]:
 
 def test_mean_of_two_to_the_bit_and_it_loads(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", [100, 200, 1000])
-    chosen = average_run(run, 2, tmp_path / "mean")
+    chosen = last_models(run, 2)
+    average_models(chosen, tmp_path / "mean")
     assert [path.parent.name for path in chosen] == ["step-0000200", "step-0001000"]
     a, b, mean = weights(run, 200), weights(run, 1000), load_file(tmp_path / "mean" / "model.safetensors")
     assert mean.keys() == a.keys()
@@ -69,6 +71,21 @@ def test_mean_of_two_to_the_bit_and_it_loads(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "mean" / "tokenizer.json").read_text(encoding="utf-8")) == {"step": 1000}
 
 
+def test_mean_of_the_best(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", [10, 20, 30, 40])
+    selection = Selection("bleu", "highest")
+    for step, bleu in {10: 30.0, 15: 99.0, 20: 20.0, 30: 31.0, 40: 25.0}.items():  # none was kept of update 15
+        selection.note(step, {"bleu": bleu})
+    newest = run / "checkpoints" / "step-0000040" / "state.json"
+    newest.write_text(json.dumps({"files": {}, **selection.state()}), encoding="utf-8")
+    average_models(best_models(run, 2), tmp_path / "mean")
+    mean = load_file(tmp_path / "mean" / "model.safetensors")
+    a, b = weights(run, 10), weights(run, 30)
+    assert all(torch.equal(tensor, (a[name] + b[name]) / 2) for name, tensor in mean.items())
+    with pytest.raises(ValueError, match="4 validated checkpoints, but the best 5"):
+        best_models(run, 5)
+
+
 def test_mean_of_bfloat16_is_exact_and_kept_in_float32(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", [1, 2, 3])
     for step, value in (
@@ -79,7 +96,7 @@ def test_mean_of_bfloat16_is_exact_and_kept_in_float32(tmp_path: Path) -> None:
         path = run / "checkpoints" / f"step-{step:07d}" / "model" / "model.safetensors"
         filled = {name: torch.full_like(t, value, dtype=torch.bfloat16) for name, t in load_file(path).items()}
         save_file(filled, path, metadata={"format": "pt"})
-    average_run(run, 3, tmp_path / "mean")
+    average_models(last_models(run, 3), tmp_path / "mean")
     for tensor in load_file(tmp_path / "mean" / "model.safetensors").values():
         assert torch.equal(tensor, torch.full_like(tensor, 86.5))
         assert tensor.dtype is torch.float32
@@ -87,8 +104,8 @@ def test_mean_of_bfloat16_is_exact_and_kept_in_float32(tmp_path: Path) -> None:
 
 def test_one_checkpoint_is_itself_and_an_old_output_is_replaced(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", [5, 7])
-    average_run(run, 2, tmp_path / "mean")
-    average_run(run, 1, tmp_path / "mean")
+    average_models(last_models(run, 2), tmp_path / "mean")
+    average_models(last_models(run, 1), tmp_path / "mean")
     mean = load_file(tmp_path / "mean" / "model.safetensors")
     assert all(torch.equal(mean[name], tensor) for name, tensor in weights(run, 7).items())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mean", "run"]  # no temporary is left
@@ -105,11 +122,13 @@ def test_incomplete_checkpoints_do_not_count(tmp_path: Path) -> None:
 def test_too_few_checkpoints(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", [1, 2])
     with pytest.raises(ValueError, match=r"has 2 complete checkpoints, but 10 were asked for: use --last 2"):
-        average_run(run, 10, tmp_path / "mean")
+        average_models(last_models(run, 10), tmp_path / "mean")
     with pytest.raises(ValueError, match="at least 1"):
-        average_run(run, 0, tmp_path / "mean")
+        last_models(run, 0)
+    with pytest.raises(ValueError, match="--best must be at least 1"):
+        best_models(run, 0)
     with pytest.raises(ValueError, match=r"none.checkpoints: no such directory"):
-        average_run(tmp_path / "none", 1, tmp_path / "mean")
+        average_models(last_models(tmp_path / "none", 1), tmp_path / "mean")
     assert not (tmp_path / "mean").exists()
 
 
@@ -120,17 +139,17 @@ def test_checkpoints_that_do_not_fit(tmp_path: Path) -> None:
     name = sorted(whole)[0]
     save_file({**whole, name: torch.zeros(3)}, path)
     with pytest.raises(ValueError, match=rf"{name} is F32 .* but F32 \[3\] in .*step-0000002"):
-        average_run(run, 2, tmp_path / "mean")
+        average_models(last_models(run, 2), tmp_path / "mean")
     save_file({key: tensor for key, tensor in whole.items() if key != name}, path)
     with pytest.raises(ValueError, match=rf"step-0000002.model has no tensor {name}, which .*step-0000001"):
-        average_run(run, 2, tmp_path / "mean")
+        average_models(last_models(run, 2), tmp_path / "mean")
     path.write_bytes(path.read_bytes()[:-8])
     with pytest.raises(ValueError, match="not a whole safetensors file"):
-        average_run(run, 2, tmp_path / "mean")
+        average_models(last_models(run, 2), tmp_path / "mean")
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["run"]
     (tmp_path / "notes").mkdir()
     with pytest.raises(ValueError, match="is no model directory"):
-        average_run(run, 1, tmp_path / "notes")
+        average_models(last_models(run, 1), tmp_path / "notes")
 
 
 def test_weights_in_several_files(tmp_path: Path) -> None:
@@ -140,7 +159,7 @@ def test_weights_in_several_files(tmp_path: Path) -> None:
         (model / "model.safetensors").unlink()
         tiny_model(step).save_pretrained(model, max_shard_size="3KB")
         assert not (model / "model.safetensors").exists()
-    average_run(run, 2, tmp_path / "mean")
+    average_models(last_models(run, 2), tmp_path / "mean")
     one, two = tiny_model(1).state_dict(), tiny_model(2).state_dict()
     assert sorted(path.name for path in (tmp_path / "mean").glob("model*")) == ["model.safetensors"]
     loaded = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "mean").state_dict()

@@ -1,9 +1,7 @@
 """Batches by tokens: contents, limits, order, ranks; a bitext of digits so that ids can be read off."""
 
-import gzip
 import itertools
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -11,16 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finetune.mt.batches import (
-    Bitext,
-    BitextReport,
-    RankBatches,
-    Sentences,
-    SpecialIds,
-    TranslationBatches,
-    cut_by_tokens,
-    tokenizer_encoder,
-)
+from finetune.batches import Sentences, SpecialIds, cut_by_tokens
+from finetune.mt.batches import RankBatches, TranslationBatches
+from finetune.mt.bitext import Bitext, BitextReport
 
 SPECIAL = SpecialIds(bos=0, eos=2, pad=1)
 TAG = 5
@@ -55,6 +46,7 @@ def random_bitext(num_pairs: int, seed: int, longest: int = 60) -> Bitext:
         Sentences.of(np.full(length, 10 + i) for i, length in enumerate(target_lengths)),
         np.full(num_pairs, TAG, dtype=np.int32),
         BitextReport(num_pairs, 0, 0, 0),
+        f"{num_pairs} {seed}",
     )
 
 
@@ -74,56 +66,11 @@ def test_a_batch_to_the_number(tmp_path: Path) -> None:
     assert batches.padding_share == pytest.approx(3 / 16)
 
 
-def test_files_plain_or_compressed_empty_and_long_lines_are_counted(tmp_path: Path) -> None:
-    source = ["1 2 3", "", "4", "5 6 7 8 9", "1", "   "]
-    target = ["1", "2", " ", "3 4 5 6 7 8", "1 2 3 4", ""]
-    with gzip.open(tmp_path / "a.x.gz", "wt", encoding="utf-8") as file:
-        file.writelines(line + "\n" for line in source)
-    bitext = Bitext.from_files(
-        tmp_path / "a.x.gz", write(tmp_path / "a.y", target), encode, decoder_start_token_id=TAG, max_length=5
-    )
-    # max_length 5 holds <s> x x x </s>, and tag y y y y | y y y y </s>.
-    assert [ids.tolist() for ids in map(bitext.source.__getitem__, range(3))] == [[1, 2, 3], [5, 6, 7], [1]]
-    assert [ids.tolist() for ids in map(bitext.target.__getitem__, range(3))] == [[1], [3, 4, 5, 6], [1, 2, 3, 4]]
-    assert bitext.report == BitextReport(num_lines=6, num_empty=3, num_cut_source=1, num_cut_target=1)
-    assert len(bitext) == 3
-    both = Bitext.concatenate([bitext, bitext])
-    assert len(both) == 6 and both.report.num_lines == 12
-    assert both.source[4].tolist() == [5, 6, 7] and both.target[5].tolist() == [1, 2, 3, 4]
-
-
 def test_bad_input(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"a\.x has 9,001 lines but .*a\.y has 5,000"):
-        bitext_of(tmp_path, ["1"] * 9001, ["1"] * 5000)
-    with pytest.raises(ValueError, match=r"no sentence pair in .* 2 pairs with an empty side"):
-        bitext_of(tmp_path, ["1", ""], ["", "1"])
-    with pytest.raises(ValueError, match="no sentence pair"):
-        bitext_of(tmp_path, [], [])
-    with pytest.raises(ValueError, match="at least 3"):
-        bitext_of(tmp_path, ["1"], ["1"], max_length=2)
-    with pytest.raises(FileNotFoundError):
-        Bitext.from_files(tmp_path / "none", tmp_path / "a.y", encode, decoder_start_token_id=TAG, max_length=9)
     with pytest.raises(ValueError, match="max_tokens 6 is smaller than the longest sentence, 7 tokens"):
         TranslationBatches(bitext_of(tmp_path, ["1", "1 2 3 4 5"], ["1", "1"]), 6, 1, SPECIAL)
     with pytest.raises(IndexError):
         TranslationBatches(bitext_of(tmp_path, ["1"], ["1"]), 6, 1, SPECIAL)[-1]
-
-
-class WordTokenizer:
-    """The part of transformers' tokenizer interface that is used; like it, it takes special strings at their word."""
-
-    vocabulary: ClassVar[dict[str, int]] = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "a": 4, "b": 5}
-    all_special_tokens: ClassVar[list[str]] = ["<s>", "<pad>", "</s>", "<unk>"]
-    all_special_ids: ClassVar[list[int]] = [0, 1, 2, 3]
-    unk_token_id = 3
-
-    def __call__(self, lines: list[str], add_special_tokens: bool, **_: bool) -> dict[str, list[list[int]]]:
-        assert not add_special_tokens
-        return {"input_ids": [[self.vocabulary.get(word, 3) for word in line.split()] for line in lines]}
-
-
-def test_text_never_yields_a_special_id_but_unknown() -> None:
-    assert tokenizer_encoder(WordTokenizer())(["a b", "a </s> c <pad>"]) == [[4, 5], [4, 3, 3, 3]]
 
 
 @settings(max_examples=60, deadline=None)
@@ -202,7 +149,7 @@ def test_in_a_data_loader_with_workers() -> None:
 
 def test_several_directions_keep_their_tags() -> None:
     german, french = random_bitext(50, 1), random_bitext(50, 2)
-    french = Bitext(french.source, french.target, np.full(50, TAG + 1, dtype=np.int32), french.report)
+    french = Bitext(french.source, french.target, np.full(50, TAG + 1, dtype=np.int32), french.report, "fr")
     batches = TranslationBatches(Bitext.concatenate([german, french]), 10_000, 1, SPECIAL)
     tags = torch.cat([batches[k]["decoder_input_ids"][:, 0] for k in range(len(batches))])
     assert tags.bincount().tolist()[TAG:] == [50, 50]

@@ -1,311 +1,199 @@
-"""Beam search of a tiny random model: scores, batches, limits, and the command with the lines it prints."""
+"""The command: the lines it prints, standard input as it comes, several processes, and what it says of bad input."""
+
+from __future__ import annotations
 
 import gzip
 import io
-import itertools
-import math
-import random
+import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
-from transformers import AutoTokenizer
+from launching import run_module
+from toy_translation import sentences
 
 from data_tools.cli import run_main
-from finetune.mt.generate import (
-    SearchOptions,
-    Translator,
-    decoder_start_id,
-    fairseq_lines,
-    main,
-    normalized_score,
-    parse_arguments,
-    read_input,
-)
-from veco import VecoConfig, VecoForConditionalGeneration, VecoForMaskedLM
+from finetune.mt.blocks import BLOCK_LINES, count_lines, read_blocks, ready_lines
+from finetune.mt.generate import main, parse_arguments
+from finetune.mt.output import fairseq_lines
+from finetune.mt.search import SearchOptions
+from finetune.mt.translator import Hypothesis, Translator
 
-ROOT = Path(__file__).parents[3]
-SYLLABLES = ["ha", "us", "bau", "kin", "hun", "son", "was", "ser", "geh", "sie", "rot", "alt", "und", "nich", "drei"]
-TAGS = ["__de__", "__en__"]
-# Beam search with a cache and one forward pass add the same float32 numbers in another order.
 SCORE_TOLERANCE = 1e-4
+ROOT = Path(__file__).parents[3]
 
 
-def sentences(number: int, seed: int) -> list[str]:
-    rng = random.Random(seed)
-
-    def word() -> str:
-        return "".join(rng.choices(SYLLABLES, k=rng.randint(1, 3)))
-
-    return [" ".join(word() for _ in range(rng.randint(1, 12))) for _ in range(number)]
+def write(path: Path, lines: list[str]) -> Path:
+    path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    return path
 
 
-@pytest.fixture(scope="module")
-def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A random model of two directions with its tokenizer, as training would save it."""
-    directory = tmp_path_factory.mktemp("model")
-    text = directory / "text"
-    text.write_text("".join(line + "\n" for line in sentences(300, 1)), encoding="utf-8")
-    command = [sys.executable, "-m", "data_tools.train_tokenizer", "--input", str(text), "--vocab-size", "70"]
-    subprocess.run([*command, "--output", str(directory / "tokenizer")], check=True, capture_output=True, cwd=ROOT)
-    tokenizer = AutoTokenizer.from_pretrained(directory / "tokenizer")
-    tokenizer.add_special_tokens({"additional_special_tokens": TAGS})
-    tokenizer.save_pretrained(directory / "model")
-    torch.manual_seed(1)
-    config = VecoConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=40,
-        decoder_layers=2,
-        decoder_start_token_id=tokenizer.convert_tokens_to_ids("__de__"),
-        initializer_range=0.7,  # far from uniform, so that beams differ and none are tied
-    )
-    VecoForConditionalGeneration(config).save_pretrained(directory / "model")
-    yield directory / "model"
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
+    monkeypatch.setattr(sys, "argv", ["generate", *map(str, arguments)])
+    main()
 
 
-def translator(model_dir: Path, **options: float) -> Translator:
-    return Translator.load(model_dir, replace(SearchOptions(), **options))
-
-
-def encoded(translator: Translator, lines: list[str]) -> list[list[int]]:
-    return [translator.tokenizer(line)["input_ids"] for line in lines]
-
-
-@pytest.mark.parametrize(("beam", "lenpen"), [(2, 1.0), (5, 0.6), (5, 1.5)])
-def test_beam_score_is_the_rescored_one(model_dir: Path, beam: int, lenpen: float) -> None:
-    ours = translator(model_dir, beam=beam, lenpen=lenpen, nbest=2)
-    sources = encoded(ours, sentences(6, 2))
-    found = ours.search(sources)
-    ours.model.generation_config.output_scores = True  # makes transformers return its scores of the beams, in nats
-    ours.model.generation_config.return_dict_in_generate = True
-    beam_scores = iter((ours._run_search(sources).sequences_scores / math.log(2)).tolist())
-    for source, hypotheses in zip(sources, found, strict=True):
-        for positional in ours.score([source] * 2, hypotheses):
-            assert normalized_score(positional, lenpen) == pytest.approx(next(beam_scores), abs=SCORE_TOLERANCE)
-
-
-def test_scores_by_hand_from_the_probabilities(model_dir: Path) -> None:
-    ours = translator(model_dir, lenpen=0.5)
-    (hypothesis,) = ours.translate(["haus und hund"])[0]
-    tokenizer, model = ours.tokenizer, ours.model
-    source = torch.tensor([tokenizer("haus und hund")["input_ids"]])
-    decoder_input = torch.tensor([[tokenizer.convert_tokens_to_ids("__de__"), *hypothesis.ids[:-1]]])
-    with torch.no_grad():
-        probabilities = model(input_ids=source, decoder_input_ids=decoder_input).logits[0].double().softmax(dim=1)
-    expected = [math.log2(probabilities[t, piece]) for t, piece in enumerate(hypothesis.ids)]
-    assert hypothesis.positional_scores == pytest.approx(expected, abs=SCORE_TOLERANCE)
-    assert hypothesis.score == pytest.approx(sum(expected) / math.sqrt(len(hypothesis.ids)), abs=SCORE_TOLERANCE)
-    assert hypothesis.ids[-1] == tokenizer.eos_token_id
-    assert hypothesis.pieces.split() == tokenizer.convert_ids_to_tokens(hypothesis.ids[:-1])
-
-
-def test_lenpen_is_the_exponent_of_the_length() -> None:
-    assert normalized_score([-1.0, -2.0, -3.0, -2.0], 1.0) == -2.0
-    assert normalized_score([-1.0, -2.0, -3.0, -2.0], 0.5) == -4.0
-    assert normalized_score([-1.0, -2.0, -3.0, -2.0], 0.0) == -8.0
-    assert normalized_score([], 1.0) == 0.0
-
-
-def test_larger_lenpen_gives_longer_translations(model_dir: Path) -> None:
-    lines = sentences(20, 3)
-    lengths = [
-        sum(len(hypotheses[0].ids) for hypotheses in translator(model_dir, lenpen=lenpen).translate(lines, False))
-        for lenpen in (0.0, 1.0, 3.0)
-    ]
-    assert lengths == sorted(lengths) and lengths[0] < lengths[2]
-
-
-@pytest.mark.parametrize("beam", [1, 4])
-def test_batch_is_single_and_order_is_restored(model_dir: Path, beam: int) -> None:
-    lines = [*sentences(15, 4), "", "  ", "haus"]
-    # float64: a random model has beams that differ by 1e-6 only, which the noise of float32 between shapes would swap.
-    translators = [
-        Translator.load(model_dir, SearchOptions(beam=beam, max_tokens=max_tokens), torch.float64)
-        for max_tokens in (400, 40)
-    ]
-    together, small = [ours.translate(lines) for ours in translators]
-    alone = [translators[0].translate([line])[0] for line in lines]
-    for one, two, three in zip(together, small, alone, strict=True):
-        assert one[0].ids == two[0].ids == three[0].ids
-        assert one[0].score == pytest.approx(three[0].score, abs=SCORE_TOLERANCE)
-    assert [hypotheses[0].text for hypotheses in together[-3:-1]] == ["", ""]
-    assert together[-3][0].ids == [] and together[-1][0].ids
-    assert len({hypotheses[0].text for hypotheses in together}) > 5  # the model does tell sentences apart
-
-
-def test_beam_one_is_greedy(model_dir: Path) -> None:
-    ours = translator(model_dir, beam=1)
-    forbidden = ours._forbidden_V
-    for line in sentences(5, 5):
-        (hypothesis,) = ours.translate([line])[0]
-        (source,) = encoded(ours, [line])
-        ids = [ours.decoder_start_token_id]
-        while ids[-1] != 2:
-            with torch.no_grad():
-                logits = ours.model(input_ids=torch.tensor([source]), decoder_input_ids=torch.tensor([ids])).logits[
-                    0, -1
-                ]
-            logits[forbidden] = -math.inf
-            if len(ids) == 1:
-                logits[2] = -math.inf
-            ids.append(2 if len(ids) - 1 == ours._max_pieces(len(source) - 2) else int(logits.argmax()))
-        assert hypothesis.ids == ids[1:]
-
-
-def test_limits(model_dir: Path) -> None:
-    lines = sentences(10, 6)
-    options = {"max_len_a": 0.5, "max_len_b": 2, "nbest": 3, "lenpen": 3.0, "no_repeat_ngram": 2}
-    ours = translator(model_dir, **options)
-    special = set(ours.tokenizer.all_special_ids) - {2, 3}
-    at_limit = 0
-    for source, hypotheses in zip(encoded(ours, lines), ours.translate(lines), strict=True):
-        assert len({tuple(hypothesis.ids) for hypothesis in hypotheses}) == 3
-        assert [h.score for h in hypotheses] == sorted((h.score for h in hypotheses), reverse=True)
-        for hypothesis in hypotheses:
-            pieces = hypothesis.ids[:-1]
-            limit = int(0.5 * (len(source) - 2) + 2)
-            at_limit += len(pieces) == limit
-            assert 1 <= len(pieces) <= limit
-            assert not special & set(pieces) and hypothesis.ids[-1] == 2
-            bigrams = list(itertools.pairwise(pieces))
-            assert len(bigrams) == len(set(bigrams))
-    assert at_limit  # the limit was put to the test
-
-
-def test_long_lines_are_cut_and_counted(model_dir: Path) -> None:
-    ours = translator(model_dir, max_len_b=100)
-    longest = ours.model.config.max_tokens
-    found = ours.translate(["haus " * 60, "baum"])
-    assert ours.num_cut_lines == 1
-    assert all(1 < len(hypotheses[0].ids) <= longest for hypotheses in found)
-
-
-def test_unknown_pieces_and_special_strings(model_dir: Path) -> None:
-    ours = translator(model_dir)
-    unknown = ours.tokenizer.unk_token_id
-    assert "<unk>" in ours._hypothesis([unknown, 2], []).text
-    (source,) = ours._source_ids(["haus </s> <pad> __en__ baum"])
-    assert source[0] == 0 and source[-1] == 2
-    assert not set(source[1:-1]) & (set(ours.tokenizer.all_special_ids) - {unknown})
-
-
-def test_target_language(model_dir: Path) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(model_dir)
-    assert decoder_start_id(tokenizer, 5, None, model_dir) == 5
-    assert decoder_start_id(tokenizer, 5, "en", model_dir) == tokenizer.convert_tokens_to_ids("__en__")
-    with pytest.raises(ValueError, match=r"no tag __fr__ .* it has: de, en"):
-        decoder_start_id(tokenizer, 5, "fr", model_dir)
-    with pytest.raises(ValueError, match="name the --target-language"):
-        decoder_start_id(tokenizer, None, None, model_dir)
-    options = SearchOptions()
-    german = Translator.load(model_dir, options).translate(["drei kind"])
-    english = Translator.load(model_dir, options, target_language="en").translate(["drei kind"])
-    assert german[0][0].score != english[0][0].score
-
-
-def test_command_prints_fairseq_lines_and_writes_plain_text(model_dir: Path, tmp_path: Path) -> None:
+def test_command_prints_fairseq_lines_and_writes_plain_text(
+    model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     lines = [*sentences(5, 7), ""]
     with gzip.open(tmp_path / "source.gz", "wt", encoding="utf-8") as file:
         file.writelines(line + "\n" for line in lines)
-    (tmp_path / "reference").write_text("".join(f"{line} .\n" for line in lines), encoding="utf-8")
-    flags = ["--input", tmp_path / "source.gz", "--reference", tmp_path / "reference", "--output", tmp_path / "out"]
-    command = [sys.executable, "-m", "finetune.mt.generate", model_dir, *flags, "--beam", 3, "--lenpen", 0.7]
-    result = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, cwd=ROOT)
-    assert result.returncode == 0, result.stderr
-    expected = translator(model_dir, beam=3, lenpen=0.7).translate(lines)
-    printed = result.stdout.split("\n")[:-1]
-    assert [line.partition("\t")[0] for line in printed] == [f"{kind}-{i}" for i in range(6) for kind in "STHDP"]
-    for i, (line, (hypothesis,)) in enumerate(zip(lines, expected, strict=True)):
-        source, reference, pieces, text, positions = [row.split("\t") for row in printed[5 * i : 5 * i + 5]]
-        assert source[1] == line and reference[1] == f"{line} ."
-        assert float(pieces[1]) == float(text[1]) == pytest.approx(hypothesis.score, abs=SCORE_TOLERANCE)
-        assert pieces[2] == hypothesis.pieces and text[2] == hypothesis.text
-        scores = [float(score) for score in positions[1].split()]
-        assert len(scores) == len(hypothesis.ids)
-        if scores:  # four digits are printed of each
-            assert normalized_score(scores, 0.7) == pytest.approx(float(pieces[1]), abs=2e-4 * len(scores) ** 0.3)
+    reference = write(tmp_path / "reference", [f"{line} ." for line in lines])
+    files = ("--input", tmp_path / "source.gz", "--reference", reference, "--output", tmp_path / "out")
+    run(monkeypatch, model_dir, *files, "--beam", 3, "--lenpen", 0.7, "--nbest", 2)
+    options = SearchOptions(beam=3, lenpen=0.7, nbest=2)
+    ours = Translator.load(model_dir, options)
+    expected = ours.translate(lines)
+    printed, told = capsys.readouterr()
+    rows = [row.split("\t") for row in printed.split("\n")[:-1]]
+    assert [row[0] for row in rows] == [f"{kind}-{i}" for i in range(6) for kind in "STHDPHDP"]
+    for i, (line, hypotheses) in enumerate(zip(lines, expected, strict=True)):
+        assert rows[8 * i][1] == ours.line_as_pieces(line) and rows[8 * i + 1][1] == ours.line_as_pieces(f"{line} .")
+        for rank, hypothesis in enumerate(hypotheses):
+            pieces, text, positions = rows[8 * i + 2 + 3 * rank : 8 * i + 5 + 3 * rank]
+            assert float(pieces[1]) == float(text[1]) == pytest.approx(hypothesis.score, abs=SCORE_TOLERANCE)
+            assert pieces[2] == hypothesis.pieces and text[2] == hypothesis.text
+            scores = [float(score) for score in positions[1].split()]
+            assert scores == pytest.approx(hypothesis.positional_scores, abs=SCORE_TOLERANCE)
     plain = (tmp_path / "out").read_text(encoding="utf-8").split("\n")
     assert plain == [*(hypotheses[0].text for hypotheses in expected), ""]
     assert plain[5] == "" and len(plain) == 7  # the empty line keeps its place
-    assert "words/s" in result.stderr and "sacreBLEU" in result.stderr and "tok:13a" in result.stderr
+    assert "words/s" in told and "sacreBLEU" in told and "tok:13a" in told
+    assert "1 empty lines have an empty translation" in told
     assert not list(tmp_path.glob(".out*"))
 
 
-def test_command_reads_standard_input_quietly(
+def test_fairseq_lines_to_the_character() -> None:
+    nothing = Hypothesis([], "", "", [], 0.0)
+    assert list(fairseq_lines(7, "", None, [nothing], False)) == ["S-7\t", "H-7\t0.0\t", "D-7\t0.0\t", "P-7\t"]
+    scored = Hypothesis([9, 8, 2], "▁a b", "ab", [-1.0, -0.00004], -0.50002)
+    expected = ["S-0\tb", "T-0\tc", "H-0\t-0.50002\t▁a b", "D-0\t-0.50002\tab", "P-0\t-1.0000 -0.0000"]
+    assert list(fairseq_lines(0, "b", "c", [scored], as_text=False)) == expected
+    expected[2] = "H-0\t-0.50002\tab"
+    assert list(fairseq_lines(0, "b", "c", [scored], as_text=True)) == expected
+
+
+def test_scores_of_references(
+    model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines, translations = sentences(4, 11), sentences(4, 12)
+    files = ("--input", write(tmp_path / "source", lines), "--reference", write(tmp_path / "reference", translations))
+    run(monkeypatch, model_dir, *files, "--score-reference", "--lenpen", 0.5, "--remove-bpe")
+    rows = [row.split("\t") for row in capsys.readouterr().out.split("\n")[:-1]]
+    ours = Translator.load(model_dir, SearchOptions(lenpen=0.5))
+    expected = [hypotheses[0] for hypotheses in ours.score(lines, translations)]
+    assert [row[-1] for row in rows if row[0][0] == "S"] == lines
+    assert [row[-1] for row in rows if row[0][0] == "H"] == translations
+    assert [float(row[1]) for row in rows if row[0][0] == "H"] == pytest.approx([one.score for one in expected])
+    run(monkeypatch, model_dir, *files, "--score-reference", "--lenpen", 0.5, "--quiet", "--output", tmp_path / "out")
+    printed, told = capsys.readouterr()
+    assert printed == "" and "scored 4 sentences" in told and "BLEU" not in told
+    scores = [float(line) for line in (tmp_path / "out").read_text().splitlines()]
+    assert scores == pytest.approx([one.score for one in expected])
+
+
+def test_standard_input_quietly(
     model_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"haus\n\nrot und alt\r\n")))
-    monkeypatch.setattr(
-        sys, "argv", ["generate", str(model_dir), *["--input", "-", "--quiet", "--beam", "2", "--dtype", "bfloat16"]]
-    )
-    main()
+    run(monkeypatch, model_dir, "--quiet", "--beam", 2, "--dtype", "bfloat16")
     printed = capsys.readouterr().out.split("\n")
     assert len(printed) == 4 and printed[1] == ""  # a line for each of three, and nothing but translations
 
 
-def test_fairseq_lines_to_the_character(model_dir: Path) -> None:
-    (hypothesis,) = translator(model_dir).translate([""])[0]
-    assert list(fairseq_lines(7, "", None, [hypothesis])) == ["S-7\t", "H-7\t0.0\t", "D-7\t0.0\t", "P-7\t"]
-    scored = replace(hypothesis, ids=[9, 2], pieces="▁a", text="a", positional_scores=[-1.0, -0.00004], score=-0.50002)
-    assert list(fairseq_lines(0, "b", "c", [scored])) == [
-        "S-0\tb",
-        "T-0\tc",
-        "H-0\t-0.50002\t▁a",
-        "D-0\t-0.50002\ta",
-        "P-0\t-1.0000 -0.0000",
+def test_a_typed_line_is_answered_at_once(model_dir: Path) -> None:
+    """The answer comes while the other end of the pipe is still open; were it kept waiting, this would hang."""
+    command = [sys.executable, "-m", "finetune.mt.generate", str(model_dir), "--quiet"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        answers = []
+        for line in ("haus", "rot und alt"):
+            process.stdin.write(line + "\n")
+            process.stdin.flush()
+            answers.append(process.stdout.readline())
+        process.stdin.close()
+        assert process.stdout.read() == ""
+    expected = Translator.load(model_dir, SearchOptions()).translate(["haus", "rot und alt"])
+    assert answers == [f"{hypotheses[0].text}\n" for hypotheses in expected]
+
+
+def test_lines_as_they_come() -> None:
+    read_end, write_end = os.pipe()
+    with open(read_end, "rb") as stream, open(write_end, "wb", buffering=0) as sender:
+        lines = ready_lines(stream)
+        sender.write(b"eins\nzwei\ndr")
+        assert next(lines) == ["eins", "zwei"]
+        sender.write("ei\r\nvi\u2028er".encode())
+        assert next(lines) == ["drei"]
+        sender.close()
+        assert list(lines) == [["vi\u2028er"]]
+    with pytest.raises(ValueError, match=r"standard input: line 3 is not UTF-8 \(byte 0xfc"):
+        list(ready_lines(io.BytesIO(b"a\nb\n\xfc\n")))  # type: ignore[arg-type]
+
+
+def test_blocks_of_files(tmp_path: Path) -> None:
+    number = BLOCK_LINES + 3
+    source = write(tmp_path / "source", [f"s{i}" for i in range(number)])
+    reference = write(tmp_path / "reference", [f"r{i}" for i in range(number)])
+    assert count_lines(str(source), reference) == number
+    first, second = read_blocks(str(source), reference)
+    assert (first.first, second.first, len(first.sources)) == (0, BLOCK_LINES, BLOCK_LINES)
+    assert second.sources == [f"s{i}" for i in range(BLOCK_LINES, number)]
+    assert second.references == [f"r{i}" for i in range(BLOCK_LINES, number)]
+    assert [block.references for block in read_blocks(str(source), None)] == [None, None]
+
+
+@pytest.mark.parametrize("starter", ["workers", pytest.param("torchrun", marks=pytest.mark.slow)])
+def test_several_processes_print_the_same(model_dir: Path, tmp_path: Path, starter: str) -> None:
+    lines = [*sentences(25, 13), ""]
+    source = write(tmp_path / "source", lines)
+    arguments = [str(model_dir), "--input", str(source), "--max-tokens", "60", "--nbest", "2"]
+    if starter == "workers":
+        result = run_module("finetune.mt.generate", *arguments, "--workers", "2")
+    else:
+        launcher = ["--standalone", "--nproc-per-node", "2", "-m", "finetune.mt.generate"]
+        result = run_module("torch.distributed.run", *launcher, *arguments)
+    assert result.returncode == 0, result.stderr
+    ours = Translator.load(model_dir, replace(SearchOptions(), max_tokens=60, nbest=2))
+    expected = [
+        row
+        for i, (line, hypotheses) in enumerate(zip(lines, ours.translate(lines), strict=True))
+        for row in fairseq_lines(i, ours.line_as_pieces(line), None, hypotheses, as_text=False)
     ]
-
-
-def test_bad_input(model_dir: Path, tmp_path: Path) -> None:
-    options = SearchOptions()
-    with pytest.raises(ValueError, match=r"none: no config\.json"):
-        Translator.load(tmp_path / "none", options)
-    bare = tmp_path / "bare"
-    VecoForConditionalGeneration.from_pretrained(model_dir).save_pretrained(bare)
-    with pytest.raises(ValueError, match="bare: no tokenizer"):
-        Translator.load(bare, options)
-    tokenizer = AutoTokenizer.from_pretrained(model_dir)
-    config = VecoConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, vocab_size=72)
-    VecoForMaskedLM(config).save_pretrained(tmp_path / "mlm")
-    tokenizer.save_pretrained(tmp_path / "mlm")
-    with pytest.raises(ValueError, match="holds VecoForMaskedLM, expected VecoForConditionalGeneration"):
-        Translator.load(tmp_path / "mlm", options)
-    tokenizer.add_tokens(["new"])
-    tokenizer.save_pretrained(bare)
-    with pytest.raises(ValueError, match=r"tokenizer has 73 pieces but the model 72"):
-        Translator.load(bare, options)
-    with pytest.raises(ValueError, match=r"beam must be at least 1, found 0; nbest must be .* max_len_b must be"):
-        SearchOptions(beam=0, max_len_b=0)
-    (tmp_path / "empty").write_text("", encoding="utf-8")
-    with pytest.raises(ValueError, match="empty has no line"):
-        read_input(str(tmp_path / "empty"))
-    assert parse_arguments(["M", "--input", "F"]).beam == 5
+    assert result.stdout.split("\n")[:-1] == expected
+    assert result.stderr.count("translated 26 sentences") == 1
 
 
 def test_bad_command_is_one_line(
     model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "one").write_text("haus\n", encoding="utf-8")
-    (tmp_path / "two").write_text("haus\nbaum\n", encoding="utf-8")
-    one, two = str(tmp_path / "one"), str(tmp_path / "two")
+    one, two = write(tmp_path / "one", ["haus"]), write(tmp_path / "two", ["haus", "baum"])
+    empty = write(tmp_path / "empty", [])
     for flags, message in [
-        (["--input", str(tmp_path / "none")], "none: No such file"),
-        (["--input", one, "--output", str(tmp_path / "no" / "out")], "the directory to write to does not exist"),
+        (["--input", tmp_path / "none"], "none: No such file"),
+        (["--input", empty], "empty has no line: nothing to translate"),
+        (["--input", one, "--output", tmp_path / "no" / "out"], "the directory to write to does not exist"),
         (["--input", one, "--reference", two], "one has 1 lines but"),
+        (["--input", one, "--score-reference"], "--score-reference needs the translations to score"),
+        (["--reference", two], "--reference goes with --input FILE"),
         (["--input", one, "--beam", "0"], "beam must be at least 1"),
+        (["--input", one, "--workers", "0"], "--workers must be at least 1"),
         (["--input", one, "--target-language", "xx"], "no tag __xx__"),
+        (["--input", one, "--engine", "ct2", "--dtype", "float32"], "--dtype is for --engine torch"),
     ]:
-        monkeypatch.setattr(sys, "argv", ["generate", str(model_dir), *flags])
+        monkeypatch.setattr(sys, "argv", ["generate", str(model_dir), *map(str, flags)])
         with pytest.raises(SystemExit) as stopped:
             run_main(main)
         printed = capsys.readouterr()
         assert stopped.value.code == 2 and message in printed.err and printed.out == ""
         assert printed.err.count("\n") == 1 and printed.err.startswith("error: "), printed.err
+
+
+def test_defaults() -> None:
+    arguments = parse_arguments(["M", "--input", "F"])
+    assert (arguments.beam, arguments.lenpen, arguments.engine, arguments.workers) == (5, 1.0, "torch", 1)

@@ -8,12 +8,22 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finetune.mt.score import multi_bleu_score, parse_arguments, score_files, score_lines, table, tokenized_scores
+from finetune.mt import score as score_module
+from finetune.mt.score import (
+    compare_lines,
+    multi_bleu_score,
+    parse_arguments,
+    score_files,
+    score_lines,
+    table,
+    tokenized_scores,
+)
 
 SYSTEM = [
     "The cat sat on the mat.",
@@ -64,11 +74,25 @@ def multi_bleu_by_definition(system: list[str], references: list[str]) -> float:
 
 def test_multi_bleu_by_hand() -> None:
     # Matches 5/5, 4/4, 3/3, 2/2; five words against six: BLEU = exp(1 - 6/5).
-    assert multi_bleu_score(["a b c d e"], ["a b c d e f"], False)[0] == pytest.approx(100 * math.exp(-0.2))
+    assert multi_bleu_score(["a b c d e"], [["a b c d e f"]], False)[0] == pytest.approx(100 * math.exp(-0.2))
     # 1-grams 5/6, 2-grams 3/5, 3-grams 2/4, 4-grams 1/3 (a b c d | x d).
     expected = 100 * (5 / 6 * 3 / 5 * 2 / 4 * 1 / 3) ** 0.25
-    assert multi_bleu_score(["a b c d x d"], ["a b c d d e"], False)[0] == pytest.approx(expected)
-    assert multi_bleu_score(["a b c"], ["a b c"], False)[0] == 0.0  # no 4-gram at all: multi-bleu prints 0
+    assert multi_bleu_score(["a b c d x d"], [["a b c d d e"]], False)[0] == pytest.approx(expected)
+    assert multi_bleu_score(["a b c"], [["a b c"]], False)[0] == 0.0  # no 4-gram at all: multi-bleu prints 0
+
+
+def test_multi_bleu_of_a_published_example() -> None:
+    """Example 1 of Papineni et al. (2002): they print modified precisions 17/18 and 10/17, NLTK's manual 0.5046."""
+    candidate = "it is a guide to action which ensures that the military always obeys the commands of the party"
+    references = [
+        "it is a guide to action that ensures that the military will forever heed party commands",
+        "it is the guiding principle which guarantees the military forces always being under the command of the party",
+        "it is the practical guide for the army always to heed the directions of the party",
+    ]
+    value, detail = multi_bleu_score([candidate], [[reference] for reference in references], False)
+    assert value == pytest.approx(50.45666840058485)
+    assert value == pytest.approx(100 * (17 / 18 * 10 / 17 * 7 / 16 * 4 / 15) ** 0.25)
+    assert detail.startswith("94.4/58.8/43.8/26.7 (BP = 1.000")
 
 
 @settings(max_examples=150, deadline=None)
@@ -81,17 +105,17 @@ def test_multi_bleu_by_hand() -> None:
 )
 def test_multi_bleu_is_its_definition(pairs: list[tuple[str, str]]) -> None:
     system, references = [list(side) for side in zip(*pairs, strict=True)]
-    assert multi_bleu_score(system, references, False)[0] == pytest.approx(
+    assert multi_bleu_score(system, [references], False)[0] == pytest.approx(
         multi_bleu_by_definition(system, references), abs=1e-9
     )
     lowered = [[line.lower() for line in side] for side in (system, references)]
-    assert multi_bleu_score(system, references, True)[0] == pytest.approx(
+    assert multi_bleu_score(system, [references], True)[0] == pytest.approx(
         multi_bleu_by_definition(lowered[0], lowered[1]), abs=1e-9
     )
 
 
 def test_lowercase_of_multi_bleu_knows_a_to_z_only() -> None:
-    reference = ["der ärmste mann der welt"]
+    reference = [["der ärmste mann der welt"]]
     assert multi_bleu_score(["DER ärmste MANN der welt"], reference, True)[0] == pytest.approx(100.0)
     assert multi_bleu_score(["der Ärmste mann der welt"], reference, True)[0] < 50
 
@@ -104,7 +128,12 @@ def test_moses_tokenisation_comes_first() -> None:
 
 @pytest.mark.parametrize(
     ("name", "flags"),
-    [("sacrebleu", ["-m", "bleu"]), ("sacrebleu_lc", ["-m", "bleu", "-lc"]), ("chrf", ["-m", "chrf"])],
+    [
+        ("sacrebleu", ["-m", "bleu"]),
+        ("sacrebleu_lc", ["-m", "bleu", "-lc"]),
+        ("chrf", ["-m", "chrf"]),
+        ("ter", ["-m", "ter"]),
+    ],
 )
 def test_agrees_with_the_command_line_of_sacrebleu(tmp_path: Path, name: str, flags: list[str]) -> None:
     system, reference = write(tmp_path / "system", SYSTEM), write(tmp_path / "reference", REFERENCE)
@@ -128,7 +157,7 @@ def test_command(tmp_path: Path) -> None:
     assert good.returncode == 0, good.stderr
     report = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
     assert (report["num_lines"], report["num_empty_system_lines"], report["num_copied_lines"]) == (5, 1, 1)
-    assert set(report["scores"]) == {"sacrebleu", "sacrebleu_lc", "chrf", "tokenized_bleu", "tokenized_bleu_lc"}
+    assert set(report["scores"]) == {"sacrebleu", "sacrebleu_lc", "chrf", "ter", "tokenized_bleu", "tokenized_bleu_lc"}
     for score in report["scores"].values():
         assert f"{score['value']:.2f}  {score['signature']}" in good.stdout
     assert report["scores"]["sacrebleu"]["value"] == pytest.approx(score_lines(SYSTEM, REFERENCE)["sacrebleu"].value)
@@ -148,8 +177,15 @@ def test_bad_input(tmp_path: Path) -> None:
     files = ["--system", str(write(tmp_path / "s", ["a"])), "--reference", str(write(tmp_path / "r", []))]
     with pytest.raises(ValueError, match="r has no line"):
         score_files(parse_arguments(files))
-    files[3:] = [files[1], "--source", str(write(tmp_path / "o", ["a", "b"]))]
-    with pytest.raises(ValueError, match=r"o has 2 lines but .*s has 1"):
+    other = str(write(tmp_path / "o", ["a", "b"]))
+    files[3:] = [files[1], "--source", other]
+    with pytest.raises(ValueError, match=r"s has 1 lines but .*o has 2: is it the source"):
+        score_files(parse_arguments(files))
+    files[4:] = ["--baseline", other]
+    with pytest.raises(ValueError, match=r"s has 1 lines but .*o has 2: do both systems"):
+        score_files(parse_arguments(files))
+    files[4:] = ["--comet"]
+    with pytest.raises(ValueError, match="--comet needs --source"):
         score_files(parse_arguments(files))
     (tmp_path / "latin").write_bytes("ü\n".encode("latin-1"))
     with pytest.raises(ValueError, match="line 1 is not UTF-8"):
@@ -162,3 +198,86 @@ def test_table_keeps_signatures_whole(tmp_path: Path) -> None:
     lines = table(report).splitlines()
     assert "5 lines, 1 empty" in lines[0]
     assert sum(line.startswith(("sacrebleu", "chrf", "tokenized")) for line in lines) == 5
+
+
+def varied(number: int) -> tuple[list[str], list[str], list[str]]:
+    """(references, a good system, a worse one): every fifth line of the good one, every second of the other is off."""
+    references = [
+        f"the {i} dogs of number {i * 7} run over the long green field near house {i % 9}" for i in range(number)
+    ]
+    good = [line.replace("run over", "walk on") if i % 5 == 0 else line for i, line in enumerate(references)]
+    worse = [line.replace("long green", "big") if i % 2 == 0 else line for i, line in enumerate(references)]
+    return references, good, worse
+
+
+def test_paired_bootstrap_is_that_of_sacrebleu(tmp_path: Path) -> None:
+    """Score, p-value, mean and interval of its own command line on the same files."""
+    references, good, worse = varied(60)
+    files = [write(tmp_path / name, lines) for name, lines in (("ref", references), ("worse", worse), ("good", good))]
+    flags = ["-m", "bleu", "chrf", "--paired-bs", "-f", "text", "-w", "4"]
+    printed = run("sacrebleu", files[0], "-i", *files[1:], *flags).stdout  # its JSON fails with numpy 2
+    theirs = [(float(x), float(y), float(z)) for x, y, z in re.findall(r"│ (\S+) \((\S+) ± (\S+)\)", printed)]
+    p_values = [float(value) for value in re.findall(r"p = (\S+?)\)", printed)]
+    assert len(theirs) == 4 and len(p_values) == 2
+    compared = compare_lines(good, worse, references)
+    for column, ours in enumerate((compared["sacrebleu"], compared["chrf"])):
+        numbers = [
+            (ours.baseline, ours.baseline_mean, ours.baseline_interval),
+            (ours.system, ours.system_mean, ours.system_interval),
+        ]
+        assert numbers[0] == pytest.approx(theirs[column], abs=1e-4)
+        assert numbers[1] == pytest.approx(theirs[2 + column], abs=1e-4)
+        assert ours.p_value == pytest.approx(p_values[column], abs=1e-4) and ours.p_value < 0.05
+        assert "bs:1000|seed:12345" in ours.signature
+    assert compare_lines(good, good, references)["sacrebleu"].p_value > 0.9  # no difference at all
+
+
+def test_comparison_in_the_report(tmp_path: Path) -> None:
+    references, good, worse = varied(30)
+    pairs = (("--reference", references), ("--system", good), ("--baseline", worse))
+    flags = [word for flag, lines in pairs for word in (flag, str(write(tmp_path / flag.strip("-"), lines)))]
+    report = score_files(parse_arguments(flags))
+    assert report["comparison"]["sacrebleu"]["system"] == pytest.approx(report["scores"]["sacrebleu"]["value"])
+    lines = table(report).splitlines()
+    assert lines[-3].endswith("baseline, paired bootstrap:")
+    assert re.match(r"sacrebleu +\+\d+\.\d\d  p = 0\.\d{4}  \(", lines[-2])
+
+
+class FakeComet:
+    """COMET's interface, where a translation's score is the share of the reference's words that it has."""
+
+    @staticmethod
+    def load_from_checkpoint(path: str) -> "FakeComet":
+        assert path == "checkpoint of Some/model"
+        return FakeComet()
+
+    @staticmethod
+    def download_model(name: str) -> str:
+        return f"checkpoint of {name}"
+
+    def predict(self, data: list[dict[str, str]]) -> SimpleNamespace:
+        assert all(row["src"] for row in data)
+        shares = [len(set(row["mt"].split()) & set(row["ref"].split())) / len(row["ref"].split()) for row in data]
+        return SimpleNamespace(system_score=sum(shares) / len(shares))
+
+
+def test_comet_where_it_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    system, reference = write(tmp_path / "s", ["a b", "c"]), write(tmp_path / "r", ["a b", "c d"])
+    flags = [
+        "--system",
+        str(system),
+        "--reference",
+        str(reference),
+        "--source",
+        str(reference),
+        "--comet",
+        "Some/model",
+    ]
+    monkeypatch.setitem(sys.modules, "comet", None)
+    with pytest.raises(ValueError, match="COMET is not installed: pip install unbabel-comet"):
+        score_files(parse_arguments(flags))
+    monkeypatch.setitem(sys.modules, "comet", FakeComet)
+    monkeypatch.setattr(score_module, "version", lambda name: f"version of {name}")
+    score = score_files(parse_arguments(flags))["scores"]["comet"]
+    assert score["value"] == pytest.approx(75.0)
+    assert score["signature"] == "model:Some/model|comet:version of unbabel-comet"

@@ -1,0 +1,104 @@
+"""What the training loop costs beside the model: pre-training as it runs against forward, backward and AdamW alone.
+
+    python benchmarks/overhead.py [--repeats 5] [--updates 12] [--layers 6] [--width 384]
+
+Both train the same model on the same batches in one process, in turn, in bfloat16 by autocast, without DeepSpeed. The
+loop reads shards and masks them, checks losses and gradients, counts losses by language and pair, writes metrics and
+TensorBoard events (a line every 4 updates) and listens to signals; the peer has its batches in memory and does none of
+that. Saves and validations are not counted. The first two updates of each run warm up. Told: the median of the
+repeats' ratios, and each of them; a loop that costs nothing has 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from loader import make_data
+from torch import nn
+
+from data_tools.cli import run_main
+from data_tools.manifest import Manifest
+from pretrain.batches import SAMPLES
+from pretrain.engine import adamw
+from pretrain.meters import read_metrics
+from pretrain.pretraining import build_model, pretrain, read_batches
+from pretrain.recipe import PretrainRecipe
+from pretrain.step import count_tokens
+
+WARM_UP = 2
+LINE_EVERY = 4
+VOCAB_SIZE = 32_000
+
+
+def loop_seconds(recipe: PretrainRecipe, data: Path, tokens: list[int]) -> float:
+    """Seconds of all updates behind the first two, by the run's own metrics; `tokens` are those of each update."""
+    with tempfile.TemporaryDirectory() as directory:
+        pretrain(recipe, data, Path(directory))
+        lines = {line["step"]: line for line in read_metrics(Path(directory))}
+    seconds, begin = 0.0, WARM_UP
+    for step in sorted(step for step in lines if step > WARM_UP):
+        seconds += sum(tokens[begin:step]) / lines[step]["tokens_per_second"]
+        begin = step
+    return seconds
+
+
+def bare_seconds(recipe: PretrainRecipe, data: Path, batches: list[dict[str, torch.Tensor]]) -> float:
+    """Seconds of forward, backward, clipping and AdamW of all batches behind the first two."""
+    model = build_model(recipe, data, Manifest.load(data)).train()
+    optimizer = adamw(list(model.parameters()), recipe)
+    started = 0.0
+    for number, batch in enumerate(batches):
+        if number == WARM_UP:
+            started = time.perf_counter()
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = model(**batch).loss
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm or float("inf"))
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--directory", type=Path, default=Path("runs/benchmark-loader"), help="for the data it makes")
+    parser.add_argument("--repeats", type=int, default=7, help="(default: %(default)s)")
+    parser.add_argument("--updates", type=int, default=14, help="of each run (default: %(default)s)")
+    parser.add_argument("--layers", type=int, default=6, help="(default: %(default)s)")
+    parser.add_argument("--width", type=int, default=384, help="(default: %(default)s)")
+    options = parser.parse_args()
+    data = make_data(options.directory / "overhead", 1, VOCAB_SIZE)
+    recipe = PretrainRecipe(
+        engine="plain",
+        ds_config="zero3_bf16.json",
+        num_hidden_layers=options.layers,
+        hidden_size=options.width,
+        num_attention_heads=options.width // 64,
+        intermediate_size=4 * options.width,
+        cross_attention_steps=0,
+        steps=options.updates,
+        save_every=options.updates,
+        log_every=LINE_EVERY,
+        mono_batch_pairs=2,
+        bilingual_batch_pairs=8,
+    )
+    dataset, _ = read_batches(recipe, data, Manifest.load(data))
+    batches = [dataset[number] for number in range(options.updates)]
+    tokens = [int(count_tokens(batch)) for batch in batches]
+    inputs = [{name: tensor for name, tensor in batch.items() if name != SAMPLES} for batch in batches]
+    ratios = []
+    for number in range(options.repeats):
+        loop, bare = loop_seconds(recipe, data, tokens), bare_seconds(recipe, data, inputs)
+        ratios.append(loop / bare)
+        updates = options.updates - WARM_UP
+        print(f"{number + 1}: an update of the loop {loop / updates:.3f} s, alone {bare / updates:.3f} s", flush=True)
+    print(f"loop / model alone: {statistics.median(ratios):.3f} ({', '.join(f'{ratio:.3f}' for ratio in ratios)})")
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,98 @@
+"""What the batches of every fine-tuning task are made of: ids in flat arrays, the tokenizer, cutting by tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+
+Pieces = Sequence[int] | np.ndarray  # piece ids of one text
+# Lines -> piece ids without any special token: `tokenizer_encoder(...)` or `PieceEncoder.encode_lines`.
+Encode = Callable[[list[str]], Sequence[Pieces]]
+
+
+def tokenizer_encoder(tokenizer: Any) -> Encode:
+    """A function from lines to their piece ids, by a transformers tokenizer; no special id but unknown ever occurs.
+
+    transformers reads a line with the characters "</s>" or "<pad>" as special tokens, which would end or hide a part of
+    the sentence; here they become unknown pieces.
+    """
+    special_tokens: list[str] = list(tokenizer.all_special_tokens)
+    special_ids = set(tokenizer.all_special_ids)
+    unknown = tokenizer.unk_token_id
+
+    def encode(lines: list[str]) -> list[list[int]]:
+        # verbose=False: a line over the model's length is ours to cut and to count, not the tokenizer's to warn of.
+        encoded = tokenizer(lines, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
+        for i, line in enumerate(lines):
+            if any(token in line for token in special_tokens):
+                encoded[i] = [unknown if piece in special_ids else piece for piece in encoded[i]]
+        return encoded
+
+    return encode
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """Piece ids of many sentences: sentence i is tokens[offsets[i]:offsets[i + 1]]."""
+
+    tokens: np.ndarray  # int32 (total,)
+    offsets: np.ndarray  # int64 (sentences + 1,)
+
+    @classmethod
+    def of(cls, sentences: Iterable[Sequence[int] | np.ndarray]) -> Self:
+        parts = [np.asarray(sentence, dtype=np.int32) for sentence in sentences]
+        offsets = np.zeros(len(parts) + 1, dtype=np.int64)
+        np.cumsum([len(part) for part in parts], out=offsets[1:])
+        return cls(np.concatenate(parts) if parts else np.zeros(0, dtype=np.int32), offsets)
+
+    @classmethod
+    def concatenate(cls, blocks: Sequence[Sentences]) -> Self:
+        lengths = [block.lengths for block in blocks]
+        offsets = np.zeros(sum(map(len, blocks)) + 1, dtype=np.int64)
+        np.cumsum(np.concatenate(lengths) if lengths else [], out=offsets[1:])
+        tokens = [block.tokens for block in blocks]
+        return cls(np.concatenate(tokens) if tokens else np.zeros(0, dtype=np.int32), offsets)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """int64 (sentences,), in pieces."""
+        return np.diff(self.offsets)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        return self.tokens[self.offsets[i] : self.offsets[i + 1]]
+
+
+@dataclass(frozen=True)
+class SpecialIds:
+    """Ids that frame a sentence: `<s>` and `</s>` around the source, `</s>` after the labels, `<pad>`."""
+
+    bos: int
+    eos: int
+    pad: int
+
+
+def cut_by_tokens(sizes: np.ndarray, max_tokens: int, max_items: int | None = None) -> np.ndarray:
+    """Bounds int64 (batches + 1,) of consecutive runs of items whose padded size stays within `max_tokens`.
+
+    The padded size is the number of items times the largest of them, as fairseq counts; `max_items` bounds their number
+    too. Raises ValueError if one item alone exceeds `max_tokens`.
+    """
+    if len(sizes) and int(sizes.max()) > max_tokens:
+        raise ValueError(
+            f"max_tokens {max_tokens:,} is smaller than the longest sentence, {int(sizes.max()):,} tokens: "
+            "raise max_tokens or lower max_length"
+        )
+    bounds = [0]
+    while bounds[-1] < len(sizes):
+        start = bounds[-1]
+        most = max_tokens // max(1, int(sizes[start]))  # none of them is taken to be larger than the first
+        window = sizes[start : start + (most if max_items is None else min(most, max_items))].astype(np.int64)
+        padded = np.maximum.accumulate(window) * np.arange(1, len(window) + 1)
+        bounds.append(start + int(np.searchsorted(padded, max_tokens, side="right")))
+    return np.asarray(bounds, dtype=np.int64)

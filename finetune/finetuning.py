@@ -1,0 +1,188 @@
+"""The fine-tuning run that all tasks share: what differs between them is a `Task`."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from transformers import PreTrainedModel
+
+from finetune.recipe import FinetuningRecipe
+from finetune.selection import Selection
+from pretrain.checkpoints import (
+    check_same_run,
+    clean_up,
+    find_checkpoint,
+    has_other_layout,
+    load_weights,
+    read_state,
+    restore,
+    save_checkpoint,
+    tell,
+)
+from pretrain.engine import Engine, build_engine, check_engine, connect, shut_down
+from pretrain.guards import Guards
+from pretrain.launch import launched_ranks, quiet_libraries
+from pretrain.loop import check_ranks_agree, describe_run, fit, seed_everything
+from pretrain.meters import Meters
+from pretrain.plot import plot_curves
+from pretrain.pretraining import check_same_model
+from pretrain.step import Batch
+from veco.tokenizer import save_tokenizer
+
+MODEL_DIR = "model"  # of a checkpoint: what transformers opens
+RecipeT = TypeVar("RecipeT", bound=FinetuningRecipe)
+
+
+class Task(Protocol):
+    """A model and what it learns from. The ranks take turns: batch m * world_size + rank is a rank's micro-batch m."""
+
+    model: PreTrainedModel
+    tokenizer: Any
+    fingerprint: str  # of the data: equal for a run and the run that resumes it
+
+    @property
+    def num_batches(self) -> int:
+        """Micro-batches of one epoch, over all ranks."""
+
+    def batches(self, rank: int, world_size: int) -> Dataset:
+        """Micro-batch m of a rank, for every m >= 0; a pure function of m, and without end."""
+
+    def loss(self, model: nn.Module, batch: Batch, num_items: Tensor) -> dict[str, Tensor]:
+        """The terms of a micro-batch's loss: sums over it / `num_items` of the whole update."""
+
+    def count_items(self, batch: Batch) -> Tensor:
+        """What a micro-batch adds to `num_items`, a small tensor (n,)."""
+
+    def validate(self, engine: Engine) -> dict[str, float]:
+        """Metrics over the whole validation set, equal on all ranks; every rank calls it. It holds `recipe.best_by`."""
+
+    def facts(self) -> dict[str, Any]:
+        """What the line at the start of a run says of the task."""
+
+
+def finetune(recipe: RecipeT, run_dir: Path, build_task: Callable[[RecipeT], Task]) -> bool:
+    """Train, validate and save; whether the run is over, rather than stopped by a signal or the end of its time.
+
+    `build_task` reads data and builds the model; it is called on every rank with the same random state. Everything that
+    can be wrong is looked at before the first collective.
+    """
+    guards = Guards(recipe)
+    quiet_libraries()
+    check_engine(recipe)
+    found = find_checkpoint(run_dir, recipe.resume)
+    seed_everything(recipe.seed)
+    task = build_task(recipe)
+    recipe = recipe.resolved(task.num_batches, launched_ranks())
+    state: dict[str, Any] = {
+        "data_fingerprint": task.fingerprint,
+        # The ranks take turns in the order of batches, so this, not the number of ranks, decides what an update sees.
+        "micro_batches_an_update": recipe.micro_batches_an_update(launched_ranks()),
+    }
+    if found is not None:
+        check_same_run(found[1], recipe, state)
+        check_same_model(found[1] / MODEL_DIR, task.model.config)
+    selection = Selection(recipe.best_by, recipe.metrics()[recipe.best_by], recipe.patience, recipe.keep_best)
+    start = 0 if found is None else found[0]
+    ranks = connect(recipe, run_dir / "logs")
+    config = task.model.config.to_dict()
+    check_ranks_agree(ranks, checkpoint=start, recipe=recipe, data=task.fingerprint, model=config)
+    is_first = ranks.rank == 0
+    if is_first:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        print(introduction(recipe, task, start), file=sys.stderr)
+    meters = Meters(
+        run_dir,
+        recipe.log_every,
+        start,
+        recipe.steps,
+        enabled=is_first,
+        wandb_project=recipe.wandb_project,
+        settings=dataclasses.asdict(recipe),
+    )
+    if found is not None and has_other_layout(found[1], recipe):
+        load_weights(task.model, found[1])
+    engine = build_engine(task.model, recipe, recipe.lr_factor, run_dir / "logs")
+
+    def save(step: int) -> None:
+        noted = {**state, **guards.state(), **selection.state()}
+        add_model = model_writer(engine, task, Path(recipe.init_from))
+        save_checkpoint(engine, run_dir, step, recipe, noted, add_model, keep=selection.kept)
+
+    with meters, guards:
+        if found is not None:
+            restore(engine, found[1])
+            guards.load_state(read_state(found[1]))
+            selection.load_state(read_state(found[1]))
+        clean_up(engine, run_dir, start)
+        is_done = selection.is_over() or fit(
+            engine,
+            recipe,
+            task.batches(engine.rank, engine.world_size),
+            task.fingerprint,
+            kind_of=lambda step: "train",
+            loss_function=task.loss,
+            count_items=task.count_items,
+            meters=meters,
+            guards=guards,
+            start_step=start,
+            end_step=recipe.steps,
+            save=save,
+            validate=lambda: task.validate(engine),
+            is_over=selection.note,
+        )
+    if is_done:
+        tell(outcome(selection))
+    else:
+        tell("ended early, as asked; --resume auto goes on")
+    if is_done and is_first:
+        print(f"curves in {plot_curves(run_dir)}", file=sys.stderr)
+    engine.destroy()
+    shut_down()
+    return is_done
+
+
+def introduction(recipe: FinetuningRecipe, task: Task, start: int) -> str:
+    """What is going to happen, in one line."""
+    micro_batches = recipe.micro_batches_an_update(launched_ranks())
+    return describe_run(
+        {
+            "parameters": sum(parameter.numel() for parameter in task.model.parameters()),
+            "init": recipe.init,
+            **task.facts(),
+            "updates an epoch": max(1, task.num_batches // micro_batches),
+            "ranks": launched_ranks(),
+            "micro-batches an update": micro_batches,
+            "updates": recipe.steps,
+            "from": start,
+        }
+    )
+
+
+def outcome(selection: Selection) -> str:
+    """What came of a run, in one line."""
+    ranked = selection.ranked()
+    if not ranked:
+        return f"done; no validation gave a {selection.best_by}"
+    best = selection.validations[ranked[0]][selection.best_by]
+    early = f"; ended after {selection.patience} validations without a better one" if selection.is_over() else ""
+    return f"{selection.goal} {selection.best_by} {best:.4f} after update {ranked[0]}{early}"
+
+
+def model_writer(engine: Engine, task: Task, tokenizer_dir: Path) -> Callable[[Path], None]:
+    """A function that writes `model/`, as transformers opens it, into the directory of a checkpoint."""
+
+    def add_model(directory: Path) -> None:
+        weights = engine.full_state_dict()
+        if engine.rank == 0:
+            for name in task.model.all_tied_weights_keys:  # written under the name they are tied to
+                weights.pop(name, None)
+            task.model.save_pretrained(directory / MODEL_DIR, state_dict=weights)
+            save_tokenizer(task.tokenizer, tokenizer_dir, directory / MODEL_DIR)
+
+    return add_model

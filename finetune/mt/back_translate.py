@@ -1,0 +1,143 @@
+"""Makes synthetic pairs of monolingual text: a model of the other direction translates it back.
+
+    python -m finetune.mt.back_translate MODEL --input MONO --source-output FILE --target-output FILE
+
+To train English -> German with German text, MODEL translates German -> English; MONO is German. A line of the source
+output is `__bt__ ` and the translation, that of the target output the line itself. The tag tells the model which
+sources are synthetic (Caswell et al., Tagged Back-Translation, 2019), so that plain beam search does as well as
+sampling or noise. Train with both corpora and the tag:
+
+    --directions en-de,en-de --train_source true.en,synthetic.en --train_target true.de,synthetic.de
+    --source_tags __bt__
+
+Empty lines, lines longer than the model takes, empty translations and pairs of very unequal lengths, as of models that
+repeat themselves, are left out and counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+from data_tools.cli import progress_bar
+from data_tools.files import atomic_path
+from finetune.mt.blocks import Block, count_lines, read_blocks
+from finetune.mt.generate import ENGINES, load, translated
+from finetune.mt.ranks import Ranks, joined_ranks
+from finetune.mt.recipe import SOURCE_TAG
+from finetune.mt.search import SearchOptions
+from finetune.mt.translator import Hypothesis, Translator, check_model
+from pretrain.launch import quiet_libraries, run_on_ranks
+
+DESCRIPTION = __doc__
+MAX_RATIO = 3.0
+
+
+def synthetic_pairs(
+    block: Block, found: Sequence[Sequence[Hypothesis]], translator: Translator, max_ratio: float, dropped: Counter[str]
+) -> Iterator[tuple[str, str]]:
+    """(translation, line) of each line of a block worth keeping; adds to `dropped`, by reason.
+
+    Lengths are compared in pieces, special ones included.
+    """
+    for line, ids, hypotheses in zip(block.sources, translator.source_ids(block.sources), found, strict=True):
+        lengths = sorted((len(ids), len(hypotheses[0].ids) + 1))
+        if not line.strip():
+            dropped["empty lines"] += 1
+        elif len(ids) >= translator.engine.max_tokens:
+            dropped["too long for the model"] += 1
+        elif not hypotheses[0].text:
+            dropped["empty translations"] += 1
+        elif lengths[1] > max_ratio * lengths[0]:
+            dropped["unequal lengths"] += 1
+        else:
+            yield hypotheses[0].text, " ".join(line.split())
+
+
+def work(arguments: argparse.Namespace, num_lines: int | None, ranks: Ranks) -> None:
+    """Nothing; what each rank does. The first one reads, writes and tells."""
+    quiet_libraries()
+    translator = load(arguments, SearchOptions(beam=arguments.beam, max_tokens=arguments.max_tokens), ranks)
+    blocks = read_blocks(arguments.input, None) if ranks.is_first else iter(())
+    dropped: Counter[str] = Counter()
+    num_pairs = 0
+    bar = progress_bar()
+    bar.disable = not ranks.is_first
+    task = bar.add_task("translating", total=num_lines, unit="sentences")
+    with bar, ExitStack() as stack:
+        files = []
+        if ranks.is_first:
+            for path in (arguments.source_output, arguments.target_output):
+                temporary = stack.enter_context(atomic_path(path))
+                files.append(stack.enter_context(open(temporary, "w", encoding="utf-8", newline="\n")))
+        for block, found in translated(translator, blocks, False, False, partial(bar.advance, task)):
+            if ranks.is_first:
+                for translation, line in synthetic_pairs(block, found, translator, arguments.max_ratio, dropped):
+                    files[0].write(f"{arguments.tag} {translation}\n" if arguments.tag else f"{translation}\n")
+                    files[1].write(f"{line}\n")
+                    num_pairs += 1
+                bar.update(task, completed=block.first + len(block.sources))
+        if ranks.is_first and not num_pairs:
+            raise ValueError(f"{arguments.input}: no line gave a pair ({told(dropped)})")
+    if ranks.is_first:
+        sys.stderr.write(f"{num_pairs:,} pairs of {num_lines:,} lines; left out: {told(dropped)}\n")
+
+
+def told(dropped: Counter[str]) -> str:
+    """What was left out, in words."""
+    return ", ".join(f"{count:,} {reason}" for reason, count in sorted(dropped.items())) or "none"
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m finetune.mt.back_translate",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("model", type=Path, metavar="MODEL", help="translates from the language of MONO")
+    add("--input", required=True, metavar="MONO", help="text, a sentence a line, plain or compressed")
+    add("--source-output", type=Path, required=True, metavar="FILE", help="tagged translations")
+    add("--target-output", type=Path, required=True, metavar="FILE", help="the lines they are translations of")
+    add("--tag", default="__bt__", help="in front of each translation; '' = none; default: %(default)s")
+    add("--target-language", metavar="LANG", help="for a model of several directions")
+    add("--beam", type=int, default=SearchOptions.beam, help="1 is greedy; default: %(default)s")
+    add("--max-tokens", type=int, default=SearchOptions.max_tokens, help="source tokens of a batch (%(default)s)")
+    add("--max-ratio", type=float, default=MAX_RATIO, help="longer side over shorter, in pieces (%(default)s)")
+    add("--engine", choices=ENGINES, default="torch", help="ct2: a model exported to CTranslate2; default: %(default)s")
+    add("--dtype", choices=("float32", "bfloat16"), help="of --engine torch, default: float32")
+    add("--workers", type=int, default=1, help="processes on this machine, default: %(default)s")
+    return parser.parse_args(arguments)
+
+
+def check_arguments(arguments: argparse.Namespace) -> None:
+    """Raise ValueError for what can be told to be wrong before any model is loaded."""
+    if arguments.tag and not SOURCE_TAG.fullmatch(arguments.tag):
+        raise ValueError(f"--tag {arguments.tag!r} must look like __bt__, so that no text is taken for it")
+    if arguments.max_ratio < 1:
+        raise ValueError(f"--max-ratio must be at least 1, found {arguments.max_ratio}")
+    if arguments.source_output.resolve() == arguments.target_output.resolve():
+        raise ValueError(f"--source-output and --target-output are both {arguments.source_output}")
+    for path in (arguments.source_output, arguments.target_output):
+        if not path.parent.is_dir():
+            raise ValueError(f"{path}: the directory to write to does not exist")
+    if arguments.engine == "torch":
+        check_model(arguments.model, arguments.target_language)
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    check_arguments(arguments)
+    num_lines = count_lines(arguments.input, None)
+    run = partial(work, arguments, num_lines)
+    with joined_ranks(arguments.workers, run) as ranks:
+        run(ranks)
+
+
+if __name__ == "__main__":
+    run_on_ranks(main)

@@ -1,0 +1,304 @@
+"""Sentence pairs as ids, from text files or from prepared shards, with counts of all that was left out or cut.
+
+Text is tokenised by every process on its own; large bitexts are better prepared once (`data_tools.prepare`), since
+shards are read from memory maps that all processes of a machine share.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from data_tools.manifest import Manifest
+from data_tools.shards import Shard, ShardInfo
+from data_tools.text_lines import open_text
+from finetune.batches import Encode, Sentences
+
+LINES_PER_CALL = 4096  # lines given to the tokenizer at once: large enough for its threads, small enough for memory
+SOURCE_SPECIALS = 2  # <s> and </s>
+TARGET_SPECIALS = 1  # </s> among the labels, the language tag among the decoder's inputs
+
+
+class Side(Protocol):
+    """The sentences of one side of a bitext, without special tokens."""
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Integers (sentences,), in pieces."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        """Ids (length,) of sentence i."""
+
+
+@dataclass(frozen=True)
+class ShardSide:
+    """The sequences of a shard, read from its map when they are asked for, each cut to `limit` ids."""
+
+    shard: Shard
+    limit: int
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """int32 (sentences,), in pieces."""
+        return np.minimum(self.shard.lengths, self.limit)
+
+    def __len__(self) -> int:
+        return len(self.shard)
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        return self.shard[i][: self.limit]
+
+
+class JoinedSides:
+    """Several sides, one behind the other."""
+
+    def __init__(self, parts: Sequence[Side]) -> None:
+        self.parts = parts
+        self.starts = [0, *itertools.accumulate(map(len, parts))]
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Integers (sentences,), in pieces."""
+        return np.concatenate([part.lengths for part in self.parts])
+
+    def __len__(self) -> int:
+        return self.starts[-1]
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        part = bisect_right(self.starts, i) - 1
+        return self.parts[part][i - self.starts[part]]
+
+
+@dataclass(frozen=True)
+class BitextReport:
+    """What became of the pairs of a bitext; nothing is left out or shortened without being counted here."""
+
+    num_lines: int
+    num_empty: int  # pairs left out because a side is empty
+    num_cut_source: int  # sides shortened to the maximal length
+    num_cut_target: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.num_lines:,} lines, {self.num_empty:,} pairs with an empty side left out, "
+            f"{self.num_cut_source:,} source and {self.num_cut_target:,} target sides cut"
+        )
+
+
+@dataclass(frozen=True)
+class Bitext:
+    """Tokenised sentence pairs, without special tokens, and the tag that starts the decoder for each."""
+
+    source: Side
+    target: Side
+    decoder_start_ids: np.ndarray  # int32 (pairs,)
+    report: BitextReport
+    fingerprint: str  # hexadecimal; equal for equal pairs and tags
+
+    @classmethod
+    def from_files(
+        cls,
+        source: Path | str,
+        target: Path | str,
+        encode: Encode,
+        *,
+        decoder_start_token_id: int,
+        max_length: int,
+        source_tags: Mapping[str, int] | None = None,
+    ) -> Bitext:
+        """The pairs of two text files (plain or compressed) of equally many lines.
+
+        `max_length` counts the special tokens: sources keep max_length - 2 pieces, targets max_length - 1. A source
+        line may begin with one of `source_tags` and a space, which becomes the id given there. Raises ValueError for
+        unequal line counts (naming both), or if no pair is left.
+        """
+        limits = side_limits(max_length)
+        encoders = (tagged_encoder(encode, source_tags or {}), encode)
+        counts = _Counts()
+        blocks = [
+            _encode_block(lines, encoders, limits, counts) for lines in _blocks_of_pairs(Path(source), Path(target))
+        ]
+        sides = [Sentences.concatenate([block[side] for block in blocks]) for side in (0, 1)]
+        report = BitextReport(counts.lines, counts.empty, counts.cut_source, counts.cut_target)
+        if len(sides[0]) == 0:
+            raise ValueError(f"no sentence pair in {source} and {target} ({report})")
+        tags = np.full(len(sides[0]), decoder_start_token_id, dtype=np.int32)
+        arrays = [array.tobytes() for side in sides for array in (side.tokens, side.offsets)]
+        return cls(sides[0], sides[1], tags, report, _digest(*arrays, tags.tobytes()))
+
+    @classmethod
+    def from_shards(
+        cls,
+        data_dir: Path,
+        split: str,
+        source: str,
+        target: str,
+        *,
+        decoder_start_token_id: int,
+        max_length: int,
+    ) -> Bitext:
+        """The pairs of two languages in a split ("train", "valid") of a directory that data_tools.prepare made.
+
+        `max_length` as in `from_files`; whether the ids are the model's is for `check_tokenizer` to say. Raises
+        ValueError when the directory does not have such pairs.
+        """
+        manifest = Manifest.load(data_dir)
+        shards = shards_of_pair(manifest, data_dir, split, source, target)
+        limits = side_limits(max_length)
+        opened = [[Shard(data_dir / infos[lang].prefix) for infos in shards] for lang in (source, target)]
+        for ours, theirs in zip(*opened, strict=True):
+            if len(ours) != len(theirs):
+                raise ValueError(
+                    f"{ours.prefix} has {len(ours):,} sequences but {theirs.prefix} has {len(theirs):,}; "
+                    "run data_tools.prepare again"
+                )
+        sides = [
+            JoinedSides([ShardSide(shard, limit) for shard in side]) for side, limit in zip(opened, limits, strict=True)
+        ]
+        cut = [
+            sum(int((shard.lengths > limit).sum()) for shard in side)
+            for side, limit in zip(opened, limits, strict=True)
+        ]
+        tags = np.full(len(sides[0]), decoder_start_token_id, dtype=np.int32)
+        facts = (manifest.fingerprint, split, source, target, decoder_start_token_id, max_length)
+        report = BitextReport(len(sides[0]), 0, cut[0], cut[1])
+        return cls(sides[0], sides[1], tags, report, _digest(repr(facts).encode()))
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Bitext]) -> Bitext:
+        """One bitext of several, for instance of several directions; the reports are added up."""
+        reports = [part.report for part in parts]
+        return cls(
+            JoinedSides([part.source for part in parts]),
+            JoinedSides([part.target for part in parts]),
+            np.concatenate([part.decoder_start_ids for part in parts]),
+            BitextReport(
+                sum(report.num_lines for report in reports),
+                sum(report.num_empty for report in reports),
+                sum(report.num_cut_source for report in reports),
+                sum(report.num_cut_target for report in reports),
+            ),
+            _digest(*(part.fingerprint.encode() for part in parts)),
+        )
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+
+def side_limits(max_length: int) -> tuple[int, int]:
+    """Most pieces of a source and of a target in `max_length` tokens. Raises ValueError if there is no room for one."""
+    if max_length <= SOURCE_SPECIALS:
+        raise ValueError(f"max_length must be at least {SOURCE_SPECIALS + 1} tokens, found {max_length}")
+    return max_length - SOURCE_SPECIALS, max_length - TARGET_SPECIALS
+
+
+def tagged_encoder(encode: Encode, tags: Mapping[str, int]) -> Encode:
+    """`encode` for lines that may begin with one of `tags` and a space: the tag's id, then the pieces of the rest."""
+    if not tags:
+        return encode
+
+    def encode_tagged(lines: list[str]) -> list[np.ndarray]:
+        heads = [line.split(" ", 1)[0] for line in lines]
+        rests = [line[len(head) + 1 :] if head in tags else line for line, head in zip(lines, heads, strict=True)]
+        encoded = [np.asarray(ids, dtype=np.int32) for ids in encode(rests)]
+        # A tag alone is no sentence: it stays empty, and is left out as such.
+        return [
+            np.concatenate([[tags[head]], ids]).astype(np.int32) if head in tags and len(ids) else ids
+            for head, ids in zip(heads, encoded, strict=True)
+        ]
+
+    return encode_tagged
+
+
+def check_tokenizer(data_dir: Path, tokenizer_sha256: str, num_pieces: int, model_dir: str) -> None:
+    """Nothing; raises ValueError when the shards of `data_dir` hold ids of another tokenizer than the model's.
+
+    `tokenizer_sha256` is that of the model's SentencePiece file, `num_pieces` the length of its tokenizer: tags that
+    were added to it do not matter, since no text becomes one.
+    """
+    manifest = Manifest.load(data_dir)
+    if manifest.tokenizer_sha256 != tokenizer_sha256 or manifest.vocab_size > num_pieces:
+        raise ValueError(
+            f"{data_dir} was prepared with another tokenizer ({manifest.vocab_size:,} pieces, SentencePiece model "
+            f"{manifest.tokenizer_sha256[:12]}) than that of {model_dir} ({num_pieces:,} pieces, "
+            f"{tokenizer_sha256[:12]}); prepare the data with the model's"
+        )
+
+
+def shards_of_pair(
+    manifest: Manifest, data_dir: Path, split: str, source: str, target: str
+) -> list[dict[str, ShardInfo]]:
+    """The shards of two languages, in whichever order the directory names them."""
+    corpora = manifest.corpora(split)
+    for name in (f"parallel/{source}-{target}", f"parallel/{target}-{source}"):
+        if corpora.get(name):
+            return corpora[name]
+    known = ", ".join(name.removeprefix("parallel/") for name in corpora if name.startswith("parallel/")) or "none"
+    raise ValueError(f"{data_dir}: has no pairs of {source} and {target} in its {split} split; it has: {known}")
+
+
+def _digest(*parts: bytes) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little") + part)
+    return digest.hexdigest()
+
+
+@dataclass
+class _Counts:
+    lines: int = 0
+    empty: int = 0
+    cut_source: int = 0
+    cut_target: int = 0
+
+
+def _blocks_of_pairs(source: Path, target: Path) -> Iterator[list[tuple[str, str]]]:
+    """Blocks of line pairs. Raises ValueError with both line counts if the files differ in them."""
+    num_lines = 0
+    with open_text(source) as source_lines, open_text(target) as target_lines:
+        while True:
+            block = list(itertools.islice(source_lines, LINES_PER_CALL))
+            other = list(itertools.islice(target_lines, LINES_PER_CALL))
+            if len(block) != len(other):
+                num_source = num_lines + len(block) + sum(1 for _ in source_lines)
+                num_target = num_lines + len(other) + sum(1 for _ in target_lines)
+                raise ValueError(
+                    f"{source} has {num_source:,} lines but {target} has {num_target:,}: "
+                    "line i of one must translate line i of the other"
+                )
+            if not block:
+                return
+            num_lines += len(block)
+            yield list(zip(block, other, strict=True))
+
+
+def _encode_block(
+    pairs: list[tuple[str, str]], encoders: tuple[Encode, Encode], limits: tuple[int, int], counts: _Counts
+) -> tuple[Sentences, Sentences]:
+    """Both sides of a block of line pairs as ids; adds to `counts`."""
+    counts.lines += len(pairs)
+    kept = [(source, target) for source, target in pairs if source.strip() and target.strip()]
+    encoded: list[tuple[np.ndarray, np.ndarray]] = []
+    if kept:
+        sides = [encode([pair[side] for pair in kept]) for side, encode in enumerate(encoders)]
+        for source_ids, target_ids in zip(*sides, strict=True):
+            # A line of nothing but control characters is not blank, and still has no pieces.
+            if len(source_ids) and len(target_ids):
+                encoded.append((np.asarray(source_ids), np.asarray(target_ids)))
+    counts.empty += len(pairs) - len(encoded)
+    source_limit, target_limit = limits
+    counts.cut_source += sum(len(source_ids) > source_limit for source_ids, _ in encoded)
+    counts.cut_target += sum(len(target_ids) > target_limit for _, target_ids in encoded)
+    return (
+        Sentences.of(source_ids[:source_limit] for source_ids, _ in encoded),
+        Sentences.of(target_ids[:target_limit] for _, target_ids in encoded),
+    )

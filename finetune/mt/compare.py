@@ -1,0 +1,228 @@
+"""Compares initialisations of a translation model with equal budgets: VECO, XLM, random; first or last layers; seeds.
+
+    python -m finetune.mt.compare COMPARE.yaml --output DIR
+
+Trains, averages, translates and scores every run by the commands that a user types, each in a process of its own, and
+writes DIR/table.md, DIR/results.json and DIR/learning_curves.png: the paper's tables 3 (right) and 4 (VECO, ACL 2021).
+Whatever is done is not done again, so a comparison that was stopped goes on where it was; the table is written anew
+after each run, from the runs that are done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from data_tools.cli import run_main
+from data_tools.files import atomic_path
+from finetune.mt import comparison as comparison_file
+from finetune.mt.blocks import count_lines
+from finetune.mt.comparison import Comparison, Run, read_comparison, runs_of, stages_of
+from finetune.pretrained import VECO, XLM_ROBERTA, open_pretrained
+from finetune.stages import run_stage
+from pretrain.meters import read_metrics
+
+SCORES = ("sacrebleu", "chrf", "tokenized_bleu_lc")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of one run."""
+
+    name: str
+    group: str
+    model: str
+    seed: int
+    scores: dict[str, float]
+    signatures: dict[str, str]
+    best: float  # value of the recipe's best_by
+    best_nll: float
+    curve: dict[str, list[tuple[int, float]]]  # metric of the validations -> (update, value)
+    updates_to_baseline: int | None = None
+
+
+def read_result(run: Run) -> Result | None:
+    """The result of a run, None while it is not done."""
+    directory = Path(run.recipe.output)
+    if not (directory / "score.json").is_file():
+        return None
+    scores = json.loads((directory / "score.json").read_text(encoding="utf-8"))["scores"]
+    lines = read_metrics(directory)
+    curve = {
+        name: [(int(line["step"]), line[f"valid/{name}"]) for line in lines if f"valid/{name}" in line]
+        for name in dict.fromkeys(["nll", run.recipe.best_by])
+    }
+    return Result(
+        name=run.name,
+        group=run.group,
+        model=run.model,
+        seed=run.seed,
+        scores={name: scores[name]["value"] for name in SCORES},
+        signatures={name: scores[name]["signature"] for name in SCORES},
+        best=best_of(curve[run.recipe.best_by], run.recipe),
+        best_nll=min(value for _, value in curve["nll"]),
+        curve=curve,
+    )
+
+
+def best_of(points: Sequence[tuple[int, float]], recipe: Any) -> float:
+    """The best value of the recipe's best_by."""
+    return (min if recipe.metrics()[recipe.best_by] == "lowest" else max)(value for _, value in points)
+
+
+def updates_until(points: Sequence[tuple[int, float]], wanted: float, goal: str) -> int | None:
+    """The update of the first validation that is as good as `wanted`; None if none is."""
+    sign = 1 if goal == "lowest" else -1
+    return next((step for step, value in points if sign * value <= sign * wanted), None)
+
+
+def with_baseline(results: Sequence[Result], runs: Sequence[Run], baseline: str | None) -> list[Result]:
+    """The results with the updates that each needed to be as good as the baseline with its decoder and seed became."""
+    by_name = {result.name: result for result in results}
+    found = []
+    for run in runs:
+        result = by_name.get(run.name)
+        twin = by_name.get(Run(baseline, run.decoder, run.seed, run.recipe).name) if baseline else None
+        if result is not None and twin is not None:
+            by = run.recipe.best_by
+            updates = updates_until(result.curve[by], twin.best, run.recipe.metrics()[by])
+            result = Result(**{**result.__dict__, "updates_to_baseline": updates})
+        if result is not None:
+            found.append(result)
+    return found
+
+
+def grouped(results: Sequence[Result]) -> dict[str, list[Result]]:
+    """The results of each group, in order of first mention."""
+    groups: dict[str, list[Result]] = {}
+    for result in results:
+        groups.setdefault(result.group, []).append(result)
+    return groups
+
+
+def mean_and_deviation(values: Sequence[float]) -> str:
+    """`mean ± sd` with the sample's standard deviation; a single value stands alone."""
+    mean = statistics.fmean(values)
+    return f"{mean:.2f} ± {statistics.stdev(values):.2f}" if len(values) > 1 else f"{mean:.2f}"
+
+
+def table(results: Sequence[Result], comparison: Comparison, num_runs: int) -> str:
+    """The results as Markdown: a row for each model and decoder, mean ± sd over seeds."""
+    baseline = comparison.baseline
+    head = ["initialisation", "seeds", "sacreBLEU", "chrF", "tokenized BLEU -lc", "valid nll"]
+    head += [f"updates to {baseline}'s best"] if baseline else []
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    for group, members in grouped(results).items():
+        cells = [group, ", ".join(str(member.seed) for member in members)]
+        cells += [mean_and_deviation([member.scores[name] for member in members]) for name in SCORES]
+        cells.append(mean_and_deviation([member.best_nll for member in members]))
+        if baseline:
+            reached = ["never" if m.updates_to_baseline is None else f"{m.updates_to_baseline:,}" for m in members]
+            cells.append(", ".join(reached))
+        lines.append(f"| {' | '.join(cells)} |")
+    notes = [f"{len(results)} of {num_runs} runs are done."] if len(results) < num_runs else []
+    if results:
+        notes.append("; ".join(f"{name}: `{results[0].signatures[name]}`" for name in SCORES))
+    return "\n".join([*lines, "", *notes]) + "\n"
+
+
+def write_report(results: Sequence[Result], comparison: Comparison, num_runs: int, output: Path) -> None:
+    """Write table.md, results.json and learning_curves.png of the runs that are done."""
+    content = {"comparison": asdict(comparison), "results": [asdict(result) for result in results]}
+    texts = {
+        "table.md": table(results, comparison, num_runs),
+        "results.json": json.dumps(content, indent=1, ensure_ascii=False) + "\n",
+    }
+    for name, text in texts.items():
+        with atomic_path(output / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    draw(grouped(results), output / "learning_curves.png")
+
+
+def draw(groups: Mapping[str, Sequence[Result]], path: Path) -> None:
+    """The metrics of the validations by update: the mean over seeds, and their range as a band."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    metrics = list(dict.fromkeys(name for members in groups.values() for member in members for name in member.curve))
+    figure, axes = pyplot.subplots(1, len(metrics), figsize=(6 * len(metrics), 4), squeeze=False)
+    for axis, metric in zip(axes[0], metrics, strict=True):
+        for group, members in groups.items():
+            curves = [dict(member.curve[metric]) for member in members]
+            # A run that ended early has no later points: only updates that all seeds have are comparable.
+            steps = sorted(set.intersection(*map(set, curves)))
+            values = [[curve[step] for curve in curves] for step in steps]
+            (line,) = axis.plot(steps, [statistics.fmean(row) for row in values], marker="o", markersize=3, label=group)
+            axis.fill_between(steps, list(map(min, values)), list(map(max, values)), alpha=0.2, color=line.get_color())
+        axis.set(title=f"validation {metric}", xlabel="update", ylabel=metric)
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=8)
+    figure.tight_layout()
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)
+    pyplot.close(figure)
+
+
+def compare(path: Path, output: Path) -> None:
+    """Do all that is not done yet. Raises ValueError for a wrong comparison, before the first run, or a failing one."""
+    comparison = read_comparison(path)
+    runs = runs_of(comparison, output)
+    check_recipes_unchanged(runs, output)
+    check_files(runs, comparison)
+    for number, run in enumerate(runs, start=1):
+        print(f"\n##### run {number} of {len(runs)}: {run.name}", flush=True)
+        for stage in stages_of(run, comparison):
+            run_stage(stage, comparison.processes)
+        done = [result for result in map(read_result, runs) if result is not None]
+        write_report(with_baseline(done, runs, comparison.baseline), comparison, len(runs), output)
+    print(f"\n{(output / 'table.md').read_text(encoding='utf-8')}\n{output / 'learning_curves.png'}")
+
+
+def check_files(runs: Sequence[Run], comparison: Comparison) -> None:
+    """Raise ValueError or OSError for models and test files that a run would meet only after hours of others."""
+    count_lines(comparison.test["source"], Path(comparison.test["target"]))
+    for directory in dict.fromkeys(run.recipe.init_from for run in runs):
+        open_pretrained(Path(directory), kinds=(VECO, XLM_ROBERTA))
+
+
+def check_recipes_unchanged(runs: Sequence[Run], output: Path) -> None:
+    """Note the recipe of each run in DIR/runs.json; raise ValueError when one of an earlier call was another.
+
+    What is done is not done again, so a changed comparison would mix two kinds of runs.
+    """
+    noted = output / "runs.json"
+    ours = {run.name: asdict(run.recipe) for run in runs}
+    before = json.loads(noted.read_text(encoding="utf-8")) if noted.is_file() else {}
+    for name in ours.keys() & before.keys():
+        changed = [field for field, value in ours[name].items() if before[name].get(field) != value]
+        if changed:
+            raise ValueError(
+                f"{output}: run {name} was begun with other {', '.join(changed)}; choose another --output, or undo that"
+            )
+    output.mkdir(parents=True, exist_ok=True)
+    with atomic_path(noted) as temporary:
+        temporary.write_text(json.dumps({**before, **ours}, indent=1), encoding="utf-8")
+
+
+def main() -> None:
+    description = f"{__doc__}\n{comparison_file.__doc__}"
+    parser = argparse.ArgumentParser(
+        prog="python -m finetune.mt.compare",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("comparison", type=Path, metavar="COMPARE.yaml", help="see above")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="directory for runs and results")
+    arguments = parser.parse_args()
+    compare(arguments.comparison, arguments.output)
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,154 @@
+"""Translating with CTranslate2: models that finetune.mt.export_ct2 has written."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from finetune.mt.engine import Batch, PairBatch
+from finetune.mt.ranks import Ranks
+from finetune.mt.search import Found, SearchOptions, TargetIds
+from finetune.mt.translator import Translator, decoder_start_id, fitting_tokenizer, target_ids
+
+MODEL_FILE, VOCABULARY_FILE = "model.bin", "shared_vocabulary.json"
+# What we add to CTranslate2's config.json: the longest sequence, and the tag that the decoder starts with by default.
+MAX_TOKENS, START_TOKEN = "veco_max_tokens", "veco_start_token"
+
+
+def import_ctranslate2() -> Any:
+    """The library. Raises ValueError where it is not installed."""
+    try:
+        import ctranslate2
+    except ImportError:
+        raise ValueError("CTranslate2 is not installed: pip install 'veco[ct2]'") from None
+    return ctranslate2
+
+
+class Ct2Engine:
+    """A model in CTranslate2: its beam search has fairseq's rules too.
+
+    Some things differ from the search in torch. At a sentence's limit a hypothesis is taken as it is, without choosing
+    `</s>`. The probabilities of pieces that must not be chosen are shared out among the others. With lenpen 0 a search
+    goes on until the best hypothesis has ended. And it gives no probability of each piece: they come from a pass over
+    the finished translation, which is the model's own score as in torch.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        pieces: Sequence[str],
+        max_tokens: int,
+        target: TargetIds,
+        options: SearchOptions,
+        device: torch.device,
+        num_threads: int,
+    ) -> None:
+        """`num_threads` of the CPU translate a batch each."""
+        self.max_tokens = max_tokens
+        self.options = options
+        self._pieces = pieces
+        self._ids = {piece: i for i, piece in enumerate(pieces)}
+        self._target = target
+        self._num_in_flight = 2 * num_threads
+        on_cpu = device.type == "cpu"
+        self._translator = import_ctranslate2().Translator(
+            str(path),
+            device=device.type,
+            device_index=device.index or 0,
+            inter_threads=num_threads if on_cpu else 1,
+            intra_threads=1 if on_cpu else 0,
+        )
+
+    def cut(self, sizes: np.ndarray, limits: np.ndarray) -> list[np.ndarray]:
+        """Sentences of one limit make up a batch: CTranslate2 has one for all of it."""
+        order = np.lexsort((-sizes, -limits))
+        max_tokens = max(self.options.max_tokens, int(sizes.max(initial=0)))
+        batches = []
+        for _, run in itertools.groupby(order.tolist(), key=lambda i: int(limits[i])):
+            found = list(run)
+            largest = max(1, max_tokens // max(int(sizes[i]) for i in found))
+            batches += [np.asarray(found[first : first + largest]) for first in range(0, len(found), largest)]
+        return batches
+
+    def search(self, batches: Sequence[Batch], with_scores: bool) -> Iterator[list[list[Found]]]:
+        started: deque[tuple[Batch, list[Any]]] = deque()
+        for batch in batches:
+            started.append((batch, self._start_search(batch)))
+            if len(started) > self._num_in_flight:  # enough to keep every thread busy
+                yield self._finish_search(*started.popleft(), with_scores)
+        while started:
+            yield self._finish_search(*started.popleft(), with_scores)
+
+    def _finish_search(self, batch: Batch, results: list[Any], with_scores: bool) -> list[list[Found]]:
+        ids = [[self._with_end(pieces) for pieces in result.result().hypotheses] for result in results]
+        if not with_scores:
+            return [[Found(hypothesis, []) for hypothesis in hypotheses] for hypotheses in ids]
+        sources = [source for source, hypotheses in zip(batch.sources, ids, strict=True) for _ in hypotheses]
+        (scores,) = self.score([PairBatch(sources, list(itertools.chain.from_iterable(ids)))])
+        scored = iter(scores)
+        return [[Found(hypothesis, next(scored)) for hypothesis in hypotheses] for hypotheses in ids]
+
+    def score(self, batches: Iterable[PairBatch]) -> Iterator[list[list[float]]]:
+        tag = self._pieces[self._target.start]
+        for batch in batches:
+            results = self._translator.score_batch(
+                self._as_pieces(batch.sources),
+                [[tag, *pieces] for pieces in self._as_pieces([target[:-1] for target in batch.targets])],
+                max_batch_size=self.options.max_tokens,
+                batch_type="tokens",
+                max_input_length=0,
+            )
+            yield [result.log_probs for result in results]
+
+    def _start_search(self, batch: Batch) -> list[Any]:
+        options = self.options
+        return self._translator.translate_batch(
+            self._as_pieces(batch.sources),
+            [[self._pieces[self._target.start]]] * len(batch.sources),
+            asynchronous=True,
+            beam_size=options.beam,
+            num_hypotheses=options.nbest,
+            length_penalty=options.lenpen,
+            no_repeat_ngram_size=options.no_repeat_ngram,
+            suppress_sequences=[[self._pieces[i]] for i in self._target.forbidden],
+            min_decoding_length=options.min_len,
+            max_decoding_length=batch.limits[0],
+            max_input_length=0,
+            return_end_token=True,  # so that it counts for the length, as in fairseq
+        )
+
+    def _as_pieces(self, rows: Sequence[Sequence[int]]) -> list[list[str]]:
+        return [[self._pieces[i] for i in row] for row in rows]
+
+    def _with_end(self, pieces: Sequence[str]) -> list[int]:
+        """The ids of pieces, with the `</s>` that a hypothesis which met its limit has not."""
+        ids = [self._ids[piece] for piece in pieces]
+        return ids if ids[-1] == self._target.eos else [*ids, self._target.eos]
+
+
+def load_ct2(path: Path, options: SearchOptions, target_language: str | None, ranks: Ranks) -> Translator:
+    """The translator of an exported model. Raises ValueError for what is wrong with the directory."""
+    library = import_ctranslate2()
+    config = path / "config.json"
+    if not (path / MODEL_FILE).is_file() or not config.is_file() or not (path / VOCABULARY_FILE).is_file():
+        raise ValueError(f"{path}: no {MODEL_FILE} with its vocabulary; make it with python -m finetune.mt.export_ct2")
+    settings = json.loads(config.read_text(encoding="utf-8"))
+    if MAX_TOKENS not in settings:
+        raise ValueError(f"{path}: a CTranslate2 model, but not one of finetune.mt.export_ct2")
+    pieces = json.loads((path / VOCABULARY_FILE).read_text(encoding="utf-8"))
+    special = {name: pieces.index(settings[f"{name}_token"]) for name in ("bos", "eos")}
+    configured = pieces.index(settings[START_TOKEN])
+    tokenizer = fitting_tokenizer(path, len(pieces), special, configured)
+    start = decoder_start_id(tokenizer, configured, target_language, path)
+    if ranks.device.type == "cuda" and not library.get_cuda_device_count():
+        raise ValueError("CTranslate2 sees no GPU here; set CUDA_VISIBLE_DEVICES= to translate on the CPU")
+    target = target_ids(tokenizer, start, len(pieces))
+    engine = Ct2Engine(path, pieces, settings[MAX_TOKENS], target, options, ranks.device, torch.get_num_threads())
+    return Translator(engine, tokenizer, options, ranks)

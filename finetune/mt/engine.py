@@ -1,0 +1,118 @@
+"""What turns source ids into target ids, behind one interface: here a model of ours in torch."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from finetune.batches import cut_by_tokens
+from finetune.mt.search import BeamSearch, Found, SearchOptions, TargetIds
+from veco import VecoForConditionalGeneration
+
+# Scores over the vocabulary of one step of all beams, or of one scored chunk, at most (256 MB in float32).
+MAX_LOGITS = 1 << 26
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Sentences to translate, `<s> x1 … xn </s>`, n >= 1, and the largest number of pieces of each translation."""
+
+    sources: list[list[int]]
+    limits: list[int]
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """Sentences and translations of them to score, `<s> x1 … xn </s>` and `y1 … ym </s>`."""
+
+    sources: list[list[int]]
+    targets: list[list[int]]
+
+
+class Engine(Protocol):
+    """A translation model that runs somewhere."""
+
+    @property
+    def max_tokens(self) -> int:
+        """Longest source or target in tokens, special ones included."""
+
+    def cut(self, sizes: np.ndarray, limits: np.ndarray) -> list[np.ndarray]:
+        """Which sentences, of these many tokens and these limits, make up each batch; longest first."""
+
+    def search(self, batches: Sequence[Batch], with_scores: bool) -> Iterator[list[list[Found]]]:
+        """For each batch in turn at most `nbest` hypotheses of each source, best first.
+
+        `with_scores` asks for the probability of each piece; an engine may give them anyway.
+        """
+
+    def score(self, batches: Iterable[PairBatch]) -> Iterator[list[list[float]]]:
+        """For each batch in turn the log-probability of each id of the targets, natural logarithms."""
+
+
+class TorchEngine:
+    """A model in torch, on whatever device it is."""
+
+    def __init__(
+        self, model: VecoForConditionalGeneration, target: TargetIds, options: SearchOptions, pad_token_id: int
+    ) -> None:
+        self.model = model.eval()
+        self.target = target
+        self.options = options
+        self.pad_token_id = pad_token_id
+
+    @property
+    def max_tokens(self) -> int:
+        return self.model.config.max_tokens
+
+    def cut(self, sizes: np.ndarray, limits: np.ndarray) -> list[np.ndarray]:
+        order = np.argsort(-sizes, kind="stable")  # longest first: what does not fit in memory fails at once
+        max_items = max(1, MAX_LOGITS // (self.options.beam * self.model.config.vocab_size))
+        max_tokens = max(self.options.max_tokens, int(sizes.max(initial=0)))
+        bounds = cut_by_tokens(sizes[order], max_tokens, max_items)
+        return [order[start:end] for start, end in itertools.pairwise(bounds)]
+
+    def search(self, batches: Sequence[Batch], with_scores: bool) -> Iterator[list[list[Found]]]:
+        for batch in batches:
+            with torch.inference_mode():
+                input_ids, mask = self._padded(batch.sources)
+                yield BeamSearch(self.model, self.target, self.options, input_ids, mask, batch.limits).run()
+
+    def score(self, batches: Iterable[PairBatch]) -> Iterator[list[list[float]]]:
+        for batch in batches:
+            longest = max(map(len, batch.targets))
+            rows = max(1, MAX_LOGITS // (longest * self.model.config.vocab_size))
+            scores: list[list[float]] = []
+            for first in range(0, len(batch.targets), rows):
+                part = slice(first, first + rows)
+                scores += self._score(batch.sources[part], batch.targets[part])
+            yield scores
+
+    def _score(self, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]) -> list[list[float]]:
+        """Log-probabilities of each id of the targets, by one forward pass."""
+        with torch.inference_mode():
+            input_ids, mask = self._padded(sources)
+            labels, _ = self._padded(targets)
+            tags = labels.new_full((len(targets), 1), self.target.start)
+            logits = self.model(
+                input_ids=input_ids,
+                attention_mask=mask,
+                decoder_input_ids=torch.cat([tags, labels[:, :-1]], dim=1),
+                use_cache=False,
+            ).logits
+            logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+            chosen = logits.gather(2, labels.unsqueeze(2)).squeeze(2) - logits.logsumexp(dim=2)
+        return [row[: len(target)] for row, target in zip(chosen.tolist(), targets, strict=True)]
+
+    def _padded(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        """Ids (batch, longest) padded on the right, and the mask that is true where they may be attended to."""
+        lengths = torch.tensor([len(row) for row in rows])
+        mask = torch.arange(int(lengths.max())) < lengths.unsqueeze(1)
+        ids = torch.full(mask.shape, self.pad_token_id)
+        ids[mask] = torch.tensor([i for row in rows for i in row])
+        return ids.to(self.model.device), mask.to(self.model.device)

@@ -1,0 +1,216 @@
+"""Exports a translation model to CTranslate2, which translates several times as fast on CPU.
+
+    python -m finetune.mt.export_ct2 MODEL --output DIR [--quantization int8]
+    python -m finetune.mt.generate DIR --engine ct2 --input FILE
+
+CTranslate2 knows layers like VECO's: post-LayerNorm, positions that are learned, a LayerNorm behind the embeddings, and
+in the decoder self-attention, cross-attention, feed-forward. What it does not know is XLM-R's head, LayerNorm(GELU(W x
++ b)) before the projection on the vocabulary. That becomes one more decoder layer (`add_head`), with the same
+probabilities. Models with another activation than GELU and that head have no such form and are refused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from data_tools.cli import run_main
+from data_tools.files import atomic_directory
+from finetune.mt.ct2 import MAX_TOKENS, START_TOKEN, import_ctranslate2
+from finetune.mt.translator import check_model
+from pretrain.launch import quiet_libraries
+from veco import VecoConfig, VecoForConditionalGeneration
+from veco.attention import MultiHeadAttention
+from veco.heads import VecoLMHead
+from veco.layer import VecoLayer
+from veco.model import VecoEmbeddings
+from veco.tokenizer import save_tokenizer
+
+QUANTIZATIONS = ("float32", "bfloat16", "int8", "int8_bfloat16")
+ACTIVATIONS = {"gelu": "GELU", "gelu_new": "GELUTanh", "relu": "RELU", "silu": "SWISH"}  # ours -> CTranslate2's
+
+
+def specification(model: VecoForConditionalGeneration, tokenizer: Any, start: int) -> Any:
+    """CTranslate2's description of the model with all weights, ready to be saved.
+
+    `start` is the tag that starts the decoder unless another is asked for. Raises ValueError naming what has no
+    counterpart there.
+    """
+    from ctranslate2.specs import TransformerSpec, common_spec
+
+    config = model.config
+    check_layout(config)
+    spec = TransformerSpec.from_config(
+        (config.num_hidden_layers, config.decoder_layers),
+        config.num_attention_heads,
+        pre_norm=False,
+        activation=common_spec.Activation[ACTIVATIONS[config.hidden_act]],
+        layernorm_embedding=True,
+    )
+    decoder_embeddings = (model.decoder if config.separate_decoder_embeddings else model.veco).embeddings
+    set_embeddings(spec.encoder, spec.encoder.embeddings[0], model.veco.embeddings, config)
+    set_embeddings(spec.decoder, spec.decoder.embeddings, decoder_embeddings, config)
+    encoder_layers, decoder_layers = (cast(list[VecoLayer], side.layers) for side in (model.veco, model.decoder))
+    for layer_spec, layer in zip(spec.encoder.layer, encoder_layers, strict=True):
+        set_layer(layer_spec, layer)
+    for layer_spec, layer in zip(spec.decoder.layer, decoder_layers, strict=True):
+        set_layer(layer_spec, layer)
+        set_attention(layer_spec.attention, layer.cross_attention)
+        set_norm(layer_spec.attention.layer_norm, layer.cross_attention_norm)
+    if config.lm_head_transform:
+        add_head(spec.decoder, model.lm_head, config)
+    set_linear(spec.decoder.projection, model.lm_head.decoder)
+
+    spec.config.layer_norm_epsilon = config.layer_norm_eps
+    spec.config.bos_token, spec.config.eos_token = tokenizer.bos_token, tokenizer.eos_token
+    spec.config.unk_token = tokenizer.unk_token
+    spec.config.decoder_start_token = None  # each sentence brings the tag of its target language
+    pieces = pieces_by_id(tokenizer, config.vocab_size)
+    spec.config.add_attribute(START_TOKEN, pieces[start])
+    spec.config.add_attribute(MAX_TOKENS, config.max_tokens)
+    spec.register_source_vocabulary(pieces)
+    spec.register_target_vocabulary(pieces)
+    return spec
+
+
+def check_layout(config: VecoConfig) -> None:
+    """Raise ValueError for a model that CTranslate2's layers cannot express."""
+    if config.hidden_act not in ACTIVATIONS:
+        raise ValueError(f"hidden_act {config.hidden_act!r} is none that CTranslate2 has: {', '.join(ACTIVATIONS)}")
+    if config.lm_head_transform and config.hidden_act != "gelu":
+        raise ValueError(
+            f"hidden_act {config.hidden_act!r} with lm_head_transform: the head's GELU would need to be the activation "
+            "of all layers; only 'gelu' can be exported"
+        )
+
+
+def set_embeddings(side: Any, spec: Any, embeddings: VecoEmbeddings, config: VecoConfig) -> None:
+    """Nothing; fills in what a side of the model reads. CTranslate2 counts positions from 0."""
+    side.scale_embeddings = embeddings.scale or False
+    spec.weight = embeddings.word_embeddings.weight
+    side.position_encodings.encodings = embeddings.position_embeddings.weight[config.pad_position + 1 :]
+    set_norm(side.layernorm_embedding, embeddings.norm)
+
+
+def set_layer(spec: Any, layer: VecoLayer) -> None:
+    """Nothing; fills in all of a layer but its cross-attention."""
+    set_attention(spec.self_attention, layer.self_attention)
+    set_norm(spec.self_attention.layer_norm, layer.self_attention_norm)
+    set_linear(spec.ffn.linear_0, layer.feed_forward.up_proj)
+    set_linear(spec.ffn.linear_1, layer.feed_forward.down_proj)
+    set_norm(spec.ffn.layer_norm, layer.feed_forward_norm)
+
+
+def set_attention(spec: Any, attention: MultiHeadAttention) -> None:
+    """Nothing; fills in the projections: query, key and value together, or in cross-attention key and value."""
+    projections = [attention.q_proj, attention.k_proj, attention.v_proj]
+    is_cross_attention = len(spec.linear) == 3
+    groups = [projections[:1], projections[1:]] if is_cross_attention else [projections]
+    for linear, group in zip(spec.linear, groups, strict=False):  # the last is that of the output
+        linear.weight = torch.cat([projection.weight for projection in group])
+        linear.bias = torch.cat([projection.bias for projection in group])
+    set_linear(spec.linear[-1], attention.out_proj)
+
+
+def set_linear(spec: Any, linear: nn.Linear) -> None:
+    spec.weight, spec.bias = linear.weight, linear.bias
+
+
+def set_norm(spec: Any, norm: nn.LayerNorm) -> None:
+    spec.gamma, spec.beta = norm.weight, norm.bias
+
+
+def add_head(decoder: Any, head: VecoLMHead, config: VecoConfig) -> None:
+    """Nothing; adds the head up to its projection as one more layer, LayerNorm(x + F(x)) with F its feed-forward.
+
+    GELU(z) - GELU(-z) = z, so a feed-forward of three times the width computes F(x) = GELU(W x + b) - GELU(x) +
+    GELU(-x) = GELU(W x + b) - x, and LayerNorm(x + F(x)) is the head's. Before it, a layer has attention, whose weights
+    are zero here (and whose heads have width 1, to cost nothing), and the LayerNorm behind each. To normalise what is
+    normalised changes nothing, so the gain and bias of the layer below move to the last of them, and the others have
+    none. Strictly, a second LayerNorm divides by the root of 1 + epsilon, which its gain takes back; what remains is
+    epsilon over twice the variance, 1e-6 of the states.
+    """
+    from ctranslate2.specs.transformer_spec import TransformerDecoderLayerSpec
+
+    width, heads = config.hidden_size, config.num_attention_heads
+    one, eye = torch.ones(width), torch.eye(width)
+    again = one * math.sqrt(1 + config.layer_norm_eps)
+    layer = TransformerDecoderLayerSpec(head_dim=1)
+    inputs = {"self_attention": (3 * heads,), "attention": (heads, 2 * heads)}
+    for name, sizes in inputs.items():
+        *projections, output = layer.__dict__[name].linear
+        for linear, size in zip(projections, sizes, strict=True):
+            fill(linear, torch.zeros(size, width), torch.zeros(size))
+        fill(output, torch.zeros(width, heads), torch.zeros(width))
+    below = decoder.layer[-1].ffn.layer_norm
+    last = layer.attention.layer_norm
+    last.gamma, last.beta = again * below.gamma, below.beta
+    for norm, gain in ((below, one), (layer.self_attention.layer_norm, again)):
+        norm.gamma, norm.beta = gain, torch.zeros(width)
+    fill(
+        layer.ffn.linear_0,
+        torch.cat([head.dense.weight, eye, -eye]),
+        torch.cat([head.dense.bias, torch.zeros(2 * width)]),
+    )
+    fill(layer.ffn.linear_1, torch.cat([eye, -eye, eye], dim=1), torch.zeros(width))
+    set_norm(layer.ffn.layer_norm, head.norm)
+    decoder.layer.append(layer)
+
+
+def fill(spec: Any, weight: Tensor, bias: Tensor) -> None:
+    spec.weight, spec.bias = weight, bias
+
+
+def pieces_by_id(tokenizer: Any, vocab_size: int) -> list[str]:
+    """Every id's piece, all different, with made-up ones for rows that the model has beyond its pieces."""
+    pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+    return [*pieces, *(f"<unused {i}>" for i in range(len(pieces), vocab_size))]
+
+
+def export(model_dir: Path, output: Path, quantization: str, target_language: str | None = None) -> None:
+    """Nothing; writes the directory `output`, with the tokenizer in it. Raises ValueError if it cannot be done."""
+    import_ctranslate2()
+    tokenizer, start = check_model(model_dir, target_language)
+    model = VecoForConditionalGeneration.from_pretrained(model_dir, dtype=torch.float32).eval()
+    with torch.no_grad():
+        spec = specification(model, tokenizer, start)
+        spec.validate()
+        spec.optimize(quantization)
+    with atomic_directory(output) as temporary:
+        save_tokenizer(tokenizer, model_dir, temporary)
+        spec.save(str(temporary))
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m finetune.mt.export_ct2",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("model", type=Path, metavar="MODEL", help="directory written by finetune.mt (train or average)")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="directory to write")
+    parser.add_argument(
+        "--quantization", choices=QUANTIZATIONS, default="int8", help="type of the weights, default: %(default)s"
+    )
+    parser.add_argument(
+        "--target-language", metavar="LANG", help="what to translate into if generate names none (default: the model's)"
+    )
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    quiet_libraries()
+    export(arguments.model, arguments.output, arguments.quantization, arguments.target_language)
+    size = sum(path.stat().st_size for path in arguments.output.iterdir())
+    print(f"{arguments.output}: {arguments.quantization}, {size / 1e6:,.1f} MB, for finetune.mt.generate --engine ct2")
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,84 @@
+"""Translations as lines of text: those that scripts around fairseq-generate look for, and plain ones."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self, TextIO
+
+from data_tools.files import atomic_path
+from finetune.mt.blocks import Block
+from finetune.mt.translator import Hypothesis, Translator
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """What is written of a translation, and where."""
+
+    plain_file: Path | None = None  # a line for each line of input
+    is_quiet: bool = False  # no S-, T-, H-, D-, P-lines
+    as_text: bool = False  # S-, T- and H-lines hold text, not pieces
+    as_scores: bool = False  # a plain line is the score, not the translation
+
+    def plain(self, hypotheses: Sequence[Hypothesis]) -> str:
+        """The plain line of a sentence."""
+        return f"{hypotheses[0].score}" if self.as_scores else hypotheses[0].text
+
+
+class Writer:
+    """Writes blocks as they are done; the file of plain lines appears when all of them are."""
+
+    def __init__(self, options: OutputOptions, translator: Translator) -> None:
+        self.options = options
+        self._translator = translator
+        self._open_file: TextIO | None = None
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            if self.options.plain_file is not None:
+                path = stack.enter_context(atomic_path(self.options.plain_file))
+                self._open_file = stack.enter_context(path.open("w", encoding="utf-8", newline="\n"))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.__exit__(*error)  # type: ignore[arg-type]
+
+    def write(self, block: Block, found: Sequence[Sequence[Hypothesis]]) -> None:
+        """Nothing; writes the hypotheses of each sentence of the block."""
+        if self._open_file is not None:
+            self._open_file.writelines(f"{self.options.plain(hypotheses)}\n" for hypotheses in found)
+        if not self.options.is_quiet:
+            for i, hypotheses in enumerate(found):
+                reference = None if block.references is None else block.references[i]
+                lines = self._lines(block.first + i, block.sources[i], reference, hypotheses)
+                sys.stdout.writelines(f"{line}\n" for line in lines)
+        elif self._open_file is None:
+            sys.stdout.writelines(f"{self.options.plain(hypotheses)}\n" for hypotheses in found)
+        sys.stdout.flush()  # somebody may be waiting for it
+
+    def _lines(
+        self, number: int, source: str, reference: str | None, hypotheses: Sequence[Hypothesis]
+    ) -> Iterator[str]:
+        if self.options.as_text:
+            return fairseq_lines(number, source, reference, hypotheses, as_text=True)
+        as_pieces = self._translator.line_as_pieces
+        cut_reference = None if reference is None else as_pieces(reference)
+        return fairseq_lines(number, as_pieces(source), cut_reference, hypotheses, as_text=False)
+
+
+def fairseq_lines(
+    number: int, source: str, reference: str | None, hypotheses: Sequence[Hypothesis], as_text: bool
+) -> Iterator[str]:
+    """The S-, T-, H-, D- and P-lines of a sentence; H-lines hold pieces, or text as under fairseq's --remove-bpe."""
+    yield f"S-{number}\t{source}"
+    if reference is not None:
+        yield f"T-{number}\t{reference}"
+    for hypothesis in hypotheses:
+        yield f"H-{number}\t{hypothesis.score}\t{hypothesis.text if as_text else hypothesis.pieces}"
+        yield f"D-{number}\t{hypothesis.score}\t{hypothesis.text}"
+        yield f"P-{number}\t{' '.join(f'{score:.4f}' for score in hypothesis.positional_scores)}"

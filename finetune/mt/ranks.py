@@ -1,0 +1,105 @@
+"""Several processes that share the sentences to translate, started by a launcher or by this program."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import distributed
+
+from data_tools.cli import EXIT_BAD_INPUT
+from pretrain.launch import launched_rank, launched_ranks
+
+Item = TypeVar("Item")
+PATIENCE = timedelta(days=30)  # for the next sentence of somebody who types
+
+
+class Ranks:
+    """This process's number among those that share the work, and how they talk; alone unless told otherwise."""
+
+    def __init__(self, rank: int = 0, world_size: int = 1, local_rank: int = 0) -> None:
+        self.rank, self.world_size, self.local_rank = rank, world_size, local_rank
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the one that reads and writes."""
+        return self.rank == 0
+
+    @property
+    def device(self) -> torch.device:
+        """This rank's GPU, or the CPU."""
+        if not torch.cuda.is_available():
+            return torch.device("cpu")
+        return torch.device("cuda", self.local_rank % torch.cuda.device_count())
+
+    def share(self, items: Sequence[Item]) -> list[Item]:
+        """Those of `items` that this rank works on; the ranks take turns."""
+        return list(items[self.rank :: self.world_size])
+
+    def broadcast(self, value: Item) -> Item:
+        """The first rank's `value`."""
+        if self.world_size == 1:
+            return value
+        values = [value]
+        distributed.broadcast_object_list(values, src=0)
+        return values[0]
+
+    def gathered(self, results: dict[int, Item]) -> dict[int, Item]:
+        """The results of all ranks on the first one; on the others theirs alone."""
+        if self.world_size == 1:
+            return results
+        parts: list[dict[int, Item]] | None = [{} for _ in range(self.world_size)] if self.is_first else None
+        distributed.gather_object(results, parts, dst=0)
+        return results if parts is None else {i: result for part in parts for i, result in part.items()}
+
+
+@contextmanager
+def joined_ranks(num_workers: int, work: Callable[[Ranks], None]) -> Iterator[Ranks]:
+    """This process among the launcher's ranks or, without a launcher, as the first of `num_workers` on this machine.
+
+    The others, if this process starts them, run `work` with theirs; here it is the caller who does. They end with this
+    process. Raises ValueError for a number of workers beside a launcher.
+    """
+    if launched_ranks() > 1:
+        if num_workers > 1:
+            raise ValueError(
+                f"--workers {num_workers} beside a launcher's {launched_ranks()} ranks; choose one of them"
+            )
+        distributed.init_process_group("gloo", timeout=PATIENCE)
+        yield Ranks(launched_rank(), launched_ranks(), int(os.environ.get("LOCAL_RANK", "0")))
+        distributed.destroy_process_group()
+        return
+    if num_workers == 1:
+        yield Ranks()
+        return
+    with tempfile.TemporaryDirectory(prefix="veco-ranks-") as directory:
+        meeting_point = Path(directory) / "ranks"
+        context = multiprocessing.get_context("spawn")
+        for rank in range(1, num_workers):
+            context.Process(target=_run_worker, args=(rank, num_workers, meeting_point, work), daemon=True).start()
+        yield _join(0, num_workers, meeting_point)
+        distributed.destroy_process_group()
+
+
+def _join(rank: int, world_size: int, meeting_point: Path) -> Ranks:
+    torch.set_num_threads(max(1, torch.get_num_threads() // world_size))
+    method = f"file://{meeting_point}"
+    distributed.init_process_group("gloo", init_method=method, rank=rank, world_size=world_size, timeout=PATIENCE)
+    return Ranks(rank, world_size, local_rank=rank)
+
+
+def _run_worker(rank: int, world_size: int, meeting_point: Path, work: Callable[[Ranks], None]) -> None:
+    try:
+        work(_join(rank, world_size, meeting_point))
+        distributed.destroy_process_group()
+    except (ValueError, OSError):
+        # Bad input meets the first process too, and it tells.
+        sys.exit(EXIT_BAD_INPUT)

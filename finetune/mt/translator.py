@@ -1,0 +1,230 @@
+"""Lines of text in, scored translations out: tokenizer, order and batches around an engine."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from transformers import AutoConfig, AutoTokenizer
+
+from finetune.batches import tokenizer_encoder
+from finetune.mt.batches import SOURCE_SPECIALS, TARGET_SPECIALS
+from finetune.mt.engine import Batch, Engine, PairBatch, TorchEngine
+from finetune.mt.ranks import Ranks
+from finetune.mt.search import Found, SearchOptions, TargetIds
+from veco import VecoForConditionalGeneration
+from veco.tokenizer import has_tokenizer
+
+LANGUAGE_TAG = re.compile(r"__\w+__")
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """One translation of a sentence. Scores are in base 2, as fairseq prints them."""
+
+    ids: list[int]  # pieces, then </s>; empty for an empty line
+    pieces: str  # pieces without </s>, between spaces
+    text: str  # detokenized
+    positional_scores: list[float]  # log2 probability of each id, or empty if no scores were asked for
+    score: float  # sum of positional_scores / len(ids) ** lenpen; 0 if there are none
+
+
+NOTHING = Hypothesis([], "", "", [], 0.0)
+
+
+class Translator:
+    """A translation model, its tokenizer and how to search, ready to translate lines.
+
+    Among several ranks each translates its share of the batches, and the first one gets all results; the batches are
+    those of a single process, so the results are too.
+    """
+
+    def __init__(self, engine: Engine, tokenizer: Any, options: SearchOptions, ranks: Ranks | None = None) -> None:
+        self.engine = engine
+        self.tokenizer = tokenizer
+        self.options = options
+        self.ranks = ranks or Ranks()
+        self.num_empty_lines = 0  # so far, of sources; their translations are empty
+        self.num_cut_lines = 0  # sources and references shortened to what the model takes, so far
+        self._encode = tokenizer_encoder(tokenizer)
+
+    @classmethod
+    def of_model(
+        cls,
+        model: VecoForConditionalGeneration,
+        tokenizer: Any,
+        options: SearchOptions,
+        start: int,
+        ranks: Ranks | None = None,
+    ) -> Self:
+        """The translator of a model in torch; `start` is the id of the target language's tag."""
+        target = target_ids(tokenizer, start, model.config.vocab_size)
+        return cls(TorchEngine(model, target, options, tokenizer.pad_token_id), tokenizer, options, ranks)
+
+    @classmethod
+    def load(
+        cls,
+        path: Path,
+        options: SearchOptions,
+        dtype: torch.dtype = torch.float32,
+        target_language: str | None = None,
+        ranks: Ranks | None = None,
+    ) -> Self:
+        """The translator of a model directory, on this rank's GPU if there is one. See `check_model` for errors."""
+        tokenizer, start = check_model(path, target_language)
+        model = VecoForConditionalGeneration.from_pretrained(path, dtype=dtype)
+        model.to((ranks or Ranks()).device)
+        return cls.of_model(model, tokenizer, options, start, ranks)
+
+    def translate(
+        self, lines: Sequence[str], with_scores: bool = True, progress: Progress | None = None
+    ) -> list[list[Hypothesis]]:
+        """At most `nbest` hypotheses of each line, best first, in the order of the lines; blank lines give empty ones.
+
+        `progress` is called with the number of lines done since the last call. Among several ranks only the first
+        one's results are all there.
+        """
+        sources = self.source_ids(lines)
+        sizes = np.asarray([len(source) for source in sources], dtype=np.int64)
+        limits = np.asarray(
+            [self.options.max_pieces(size - SOURCE_SPECIALS, self.engine.max_tokens) for size in sizes.tolist()],
+            dtype=np.int64,
+        )
+        (filled,) = (sizes > SOURCE_SPECIALS).nonzero()
+        self.num_empty_lines += len(lines) - len(filled)
+        numbers = self.ranks.share([filled[batch] for batch in self.engine.cut(sizes[filled], limits[filled])])
+        batches = [Batch([sources[i] for i in batch], limits[batch].tolist()) for batch in numbers]
+        results = {}
+        for batch, found in zip(numbers, self.engine.search(batches, with_scores), strict=True):
+            for i, hypotheses in zip(batch.tolist(), found, strict=True):
+                results[i] = [self.hypothesis(one) for one in hypotheses]
+            if progress is not None:
+                progress(len(batch) * self.ranks.world_size)
+        everything = self.ranks.gathered(results)
+        return [everything.get(i, [NOTHING] * self.options.nbest) for i in range(len(lines))]
+
+    def score(
+        self, lines: Sequence[str], references: Sequence[str], progress: Progress | None = None
+    ) -> list[list[Hypothesis]]:
+        """The given translation of each line as its only hypothesis, with the model's score of it.
+
+        Blank lines are scored like all others. See `translate` for `progress` and ranks.
+        """
+        sources, targets = self.source_ids(lines), self.target_ids(references)
+        sizes = np.asarray([max(map(len, pair)) for pair in zip(sources, targets, strict=True)], dtype=np.int64)
+        numbers = self.ranks.share(self.engine.cut(sizes, np.zeros_like(sizes)))
+        batches = [PairBatch([sources[i] for i in batch], [targets[i] for i in batch]) for batch in numbers]
+        results = {}
+        for batch, scores in zip(numbers, self.engine.score(batches), strict=True):
+            for i, log_probs in zip(batch.tolist(), scores, strict=True):
+                results[i] = [self.hypothesis(Found(targets[i], log_probs))]
+            if progress is not None:
+                progress(len(batch) * self.ranks.world_size)
+        everything = self.ranks.gathered(results)
+        return [everything.get(i, [NOTHING]) for i in range(len(lines))]
+
+    def source_ids(self, lines: Sequence[str]) -> list[list[int]]:
+        """`<s> x1 … xn </s>` of each line, cut to the model's longest input (counted)."""
+        bos, eos = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
+        return [[bos, *ids, eos] for ids in self._pieces(lines, SOURCE_SPECIALS)]
+
+    def target_ids(self, lines: Sequence[str]) -> list[list[int]]:
+        """`y1 … ym </s>` of each line, cut to the model's longest output (counted)."""
+        return [[*ids, self.tokenizer.eos_token_id] for ids in self._pieces(lines, TARGET_SPECIALS)]
+
+    def hypothesis(self, found: Found) -> Hypothesis:
+        """What the search found, as text and with scores in base 2."""
+        pieces = [i for i in found.ids if i != self.tokenizer.eos_token_id]
+        # An unknown piece stays visible, as in fairseq: skip_special_tokens would drop it without a trace.
+        text = self.tokenizer.decode(pieces, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return Hypothesis(
+            ids=found.ids,
+            pieces=self.as_pieces(pieces),
+            text=" ".join(text.split("\n")).strip(),
+            positional_scores=[log_prob / math.log(2) for log_prob in found.log_probs],
+            score=found.score(self.options.lenpen) / math.log(2),
+        )
+
+    def as_pieces(self, ids: Sequence[int]) -> str:
+        """The pieces of ids, between spaces."""
+        return " ".join(self.tokenizer.convert_ids_to_tokens(list(ids)))
+
+    def line_as_pieces(self, line: str) -> str:
+        """The pieces that a line is cut into, between spaces."""
+        return self.as_pieces(list(self._encode([line])[0]))
+
+    def _pieces(self, lines: Sequence[str], num_specials: int) -> list[list[int]]:
+        longest = self.engine.max_tokens - num_specials
+        encoded = [list(ids) for ids in self._encode(list(lines))] if lines else []
+        self.num_cut_lines += sum(len(ids) > longest for ids in encoded)
+        return [ids[:longest] for ids in encoded]
+
+
+def check_model(path: Path, target_language: str | None) -> tuple[Any, int]:
+    """The tokenizer of a model directory, and the id that starts its decoder.
+
+    Raises ValueError where the directory holds no translation model, or a tokenizer that does not fit it.
+    """
+    if not (path / "config.json").is_file():
+        raise ValueError(f"{path}: no config.json; expected a model directory of finetune.mt (train or average)")
+    if (path / "model.bin").is_file():
+        raise ValueError(f"{path}: exported to CTranslate2; translate with --engine ct2")
+    config = AutoConfig.from_pretrained(path)
+    wanted = VecoForConditionalGeneration.__name__
+    if wanted not in (config.architectures or []):
+        # transformers would load it all the same, with a decoder drawn at random.
+        found = ", ".join(config.architectures or ["nothing known"])
+        raise ValueError(f"{path}: holds {found}, expected {wanted}; fine-tune it with finetune/mt/train.py first")
+    ids = {"bos": config.bos_token_id, "pad": config.pad_token_id, "eos": config.eos_token_id}
+    tokenizer = fitting_tokenizer(path, config.vocab_size, ids, config.decoder_start_token_id)
+    return tokenizer, decoder_start_id(tokenizer, config.decoder_start_token_id, target_language, path)
+
+
+def fitting_tokenizer(path: Path, vocab_size: int, special_ids: dict[str, int], start: int | None) -> Any:
+    """The tokenizer beside a model. Raises ValueError if there is none, or it is that of another model.
+
+    `special_ids` are the model's bos, pad and eos, as far as it knows them.
+    """
+    if not has_tokenizer(path):
+        raise ValueError(f"{path}: no tokenizer (tokenizer.json or sentencepiece.bpe.model) beside the model")
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    all_theirs = {"bos": tokenizer.bos_token_id, "pad": tokenizer.pad_token_id, "eos": tokenizer.eos_token_id}
+    theirs = {name: all_theirs[name] for name in special_ids}
+    wrong = ""
+    if len(tokenizer) > vocab_size:
+        wrong = f"the tokenizer has {len(tokenizer):,} pieces but the model {vocab_size:,}"
+    elif theirs != special_ids:
+        wrong = f"special tokens of the tokenizer are {theirs} but the model's {special_ids}"
+    elif start is not None and start >= len(tokenizer):
+        wrong = f"the model's decoder starts with id {start:,} but the tokenizer has {len(tokenizer):,} pieces"
+    if wrong:
+        raise ValueError(f"{path}: {wrong}: they do not belong together")
+    return tokenizer
+
+
+def decoder_start_id(tokenizer: Any, configured: int | None, language: str | None, path: Path) -> int:
+    """The id that starts the decoder: the tag of `language`, or the configured one if that is None."""
+    tags = sorted(token for token in tokenizer.all_special_tokens if LANGUAGE_TAG.fullmatch(token))
+    known = ", ".join(tag.strip("_") for tag in tags) or "none"
+    if language is None:
+        if configured is None:
+            raise ValueError(f"{path}: a model of several directions; name the --target-language, one of {known}")
+        return configured
+    if f"__{language}__" not in tags:
+        raise ValueError(f"{path}: no tag __{language}__ in the tokenizer; target languages it has: {known}")
+    return int(tokenizer.convert_tokens_to_ids(f"__{language}__"))
+
+
+def target_ids(tokenizer: Any, start: int, vocab_size: int) -> TargetIds:
+    """What the search must know of the target's ids."""
+    kept = {tokenizer.eos_token_id, tokenizer.unk_token_id}
+    special = [i for i in tokenizer.all_special_ids if i not in kept]
+    # A model may have more rows than there are pieces.
+    return TargetIds(start, tokenizer.eos_token_id, sorted({*special, *range(len(tokenizer), vocab_size)}))

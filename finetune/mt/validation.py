@@ -1,0 +1,128 @@
+"""What a translation model is worth on held-out pairs while it trains: likelihood, and BLEU of its translations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from sacrebleu.metrics import BLEU
+from torch import Tensor
+
+from finetune.mt.batches import TranslationBatches
+from finetune.mt.losses import label_smoothed_cross_entropy
+from finetune.mt.search import SearchOptions
+from finetune.mt.translator import Translator
+from pretrain.engine import Engine
+from pretrain.sampling import evaluation_indices
+from veco import VecoForConditionalGeneration
+
+NGRAMS = 4
+# sacreBLEU's 13a cuts at spaces; languages that are written without them.
+TOKENIZERS = {"zh": "zh", "ja": "char", "th": "char", "km": "char", "lo": "char", "my": "char"}
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The validation set of one direction: its batches, and its text where BLEU is wanted."""
+
+    batches: TranslationBatches
+    target_language: str
+    decoder_start_id: int
+    sources: Sequence[str]
+    references: Sequence[str]
+
+
+def likelihoods(engine: Engine, held_out: Mapping[str, HeldOut]) -> dict[str, float]:
+    """Mean negative log-likelihood in nats a target token, and perplexity, over all directions.
+
+    With several directions each one's own, too, as `en-de/nll`.
+    """
+    names = list(held_out)
+    sums = torch.stack([likelihood_sums(engine, held_out[name].batches) for name in names])
+    totals = dict(zip(names, engine.sum_over_ranks(sums).tolist(), strict=True))
+    nll_sum, num_tokens = (sum(total[part] for total in totals.values()) for part in (0, 1))
+    nll = nll_sum / num_tokens
+    found = {"nll": nll, "perplexity": math.exp(min(nll, 100.0))}
+    if len(names) > 1:
+        found |= {f"{name}/nll": totals[name][0] / totals[name][1] for name in names}
+    return found
+
+
+def likelihood_sums(engine: Engine, batches: TranslationBatches) -> Tensor:
+    """This rank's (sum of negative log-likelihoods, number of target tokens), float64 (2,); every rank calls it."""
+    sums = torch.zeros(2, dtype=torch.float64, device=engine.device)
+    engine.model.eval()
+    with torch.no_grad():
+        for number, counts in evaluation_indices(len(batches), engine.rank, engine.world_size):
+            batch = {name: tensor.to(engine.device) for name, tensor in batches[number].items()}
+            labels = batch.pop("labels")
+            with engine.forward_context():
+                logits = engine.model(**batch, use_cache=False).logits
+            _, nll_sum, num_tokens = label_smoothed_cross_entropy(logits, labels, 0.0)
+            if counts:
+                sums += torch.stack([nll_sum.double(), num_tokens.double()])
+    engine.model.train()
+    return sums
+
+
+def bleu_scores(
+    engine: Engine,
+    model: VecoForConditionalGeneration,
+    tokenizer: Any,
+    held_out: Mapping[str, HeldOut],
+    options: SearchOptions,
+) -> dict[str, float]:
+    """sacreBLEU (cased) over the translations of all ranks, each of which translates its share; every rank calls it.
+
+    Of several directions the mean, and each one's own as `en-de/bleu`.
+    """
+    copied = gathered_copy(engine, model)
+    scores = {}
+    for name, text in held_out.items():
+        translator = Translator.of_model(copied, tokenizer, options, text.decoder_start_id)
+        share = slice(engine.rank, None, engine.world_size)
+        translations = [found[0].text for found in translator.translate(text.sources[share], with_scores=False)]
+        counts = bleu_counts(translations, text.references[share], text.target_language)
+        scores[name] = bleu_of(engine.sum_over_ranks(counts.to(engine.device)))
+    found = {"bleu": sum(scores.values()) / len(scores)}
+    return found if len(scores) == 1 else found | {f"{name}/bleu": score for name, score in scores.items()}
+
+
+def bleu_counts(translations: Sequence[str], references: Sequence[str], language: str) -> Tensor:
+    """int64 (10,): matching n-grams and all n-grams of orders 1 to 4, words of the translations and of the references.
+
+    They add up over parts of a corpus.
+    """
+    if not references:
+        return torch.zeros(2 * NGRAMS + 2, dtype=torch.int64)
+    metric = BLEU(tokenize=TOKENIZERS.get(language.split("_")[0], "13a"))
+    score = metric.corpus_score(list(translations), [list(references)])
+    return torch.tensor([*score.counts, *score.totals, score.sys_len, score.ref_len])
+
+
+def bleu_of(counts: Tensor) -> float:
+    """BLEU, 0 to 100, of what `bleu_counts` gave for the whole corpus; sacreBLEU's own formula and smoothing."""
+    *ngrams, num_words, num_reference_words = counts.tolist()
+    score = BLEU.compute_bleu(ngrams[:NGRAMS], ngrams[NGRAMS:], num_words, num_reference_words, smooth_method="exp")
+    return float(score.score)
+
+
+def gathered_copy(engine: Engine, model: VecoForConditionalGeneration) -> VecoForConditionalGeneration:
+    """The model in training as a float32 copy of its own on every rank, each in full; every rank calls it.
+
+    Under ZeRO-3 a forward pass needs all ranks at once, while translations take unequal numbers of them.
+    """
+    weights = engine.full_state_dict()
+    with torch.device(engine.device):
+        copied = type(model)(model.config)
+    with torch.no_grad():
+        for name, parameter in copied.named_parameters():
+            if engine.rank == 0:
+                parameter.copy_(weights[name])
+            else:
+                parameter.zero_()
+            parameter.copy_(engine.sum_over_ranks(parameter.detach()))
+    return copied.eval()

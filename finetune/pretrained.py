@@ -1,0 +1,47 @@
+"""The directory that fine-tuning starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoTokenizer
+
+from veco import VecoConfig, VecoForMaskedLM
+from veco.convert import from_xlm_roberta
+from veco.convert.xlm_roberta import SHARED_CONFIG_FIELDS
+
+VECO, XLM_ROBERTA = VecoConfig.model_type, "xlm-roberta"
+
+
+def open_pretrained(
+    directory: Path, field: str = "init_from", kinds: Collection[str] = (VECO,)
+) -> tuple[Any, VecoConfig]:
+    """(tokenizer, configuration) of a model of one of `kinds`; `field` says in messages who asks.
+
+    An XLM-R's configuration is that of the VECO it makes, see `pretrained_masked_lm`. Raises ValueError when the
+    directory is no such model with its tokenizer, or the two do not fit.
+    """
+    if not (directory / "config.json").is_file() or not (directory / "tokenizer_config.json").is_file():
+        raise ValueError(f"{field} {directory}: expected a model directory with config.json and a tokenizer")
+    config = AutoConfig.from_pretrained(directory)
+    if config.model_type not in kinds:
+        raise ValueError(f"{field} {directory}: expected a {' or '.join(kinds)}, found a {config.model_type}")
+    if config.model_type == XLM_ROBERTA:
+        fields = config.to_dict()
+        config = VecoConfig(**{name: fields[name] for name in SHARED_CONFIG_FIELDS})
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    if len(tokenizer) > config.vocab_size:
+        raise ValueError(
+            f"{field} {directory}: its tokenizer has {len(tokenizer):,} pieces, the model only {config.vocab_size:,}"
+        )
+    return tokenizer, config
+
+
+def pretrained_masked_lm(directory: Path) -> VecoForMaskedLM:
+    """The VECO in a directory, or the one that its XLM-R makes, cross-attention freshly drawn; in float32."""
+    if AutoConfig.from_pretrained(directory).model_type == XLM_ROBERTA:
+        return from_xlm_roberta(directory).float()
+    return VecoForMaskedLM.from_pretrained(directory, dtype=torch.float32)

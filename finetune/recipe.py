@@ -1,0 +1,90 @@
+"""The recipe of fine-tuning, whatever the task."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from pretrain.lr_schedule import SCHEDULES, lr_factor
+from pretrain.recipe import TrainingRecipe, option
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuningRecipe(TrainingRecipe):
+    """Fine-tune a pre-trained model. Tasks derive their recipes from this one."""
+
+    init_from: str = option("", "directory of a pre-trained VECO or XLM-R; its tokenizer is used too")
+    init: str = option(
+        "pretrained", "pretrained, or random: init_from's shape and tokenizer with fresh weights, to compare"
+    )
+    dropout: float = option(0.1, "dropout behind every module and the embeddings")
+    attention_dropout: float = option(0.1, "dropout of attention weights")
+    epochs: int = option(0, "passes over the data, with a validation and a checkpoint after each; 0 = steps decides")
+    lr_schedule: str = option("linear", f"what follows the warm-up: {', '.join(SCHEDULES)}")
+    lr_power: float = option(1.0, "exponent of lr_schedule polynomial")
+    lr_end: float = option(0.0, "lr_schedule polynomial: share of the peak learning rate that is left at the end")
+    warmup_share: float = option(0.0, "warm-up as a share of all updates; 0 = warmup_steps decides")
+    best_by: str = option("nll", "metric of the validation that tells which checkpoint is best")
+    patience: int = option(0, "validations in a row without a better best_by that end the run; 0 = never")
+    keep_best: int = option(0, "checkpoints with the best best_by to keep, beside the newest keep_checkpoints")
+
+    def metrics(self) -> Mapping[str, str]:
+        """What `best_by` may name -> whether its "lowest" or its "highest" value is best."""
+        return {"nll": "lowest"}
+
+    def problems(self) -> list[str]:
+        found = super().problems()
+        if not self.init_from:
+            found.append("init_from is not set")
+        if self.init not in ("pretrained", "random"):
+            found.append(f"init {self.init!r} must be 'pretrained' or 'random'")
+        if self.lr_schedule not in SCHEDULES:
+            found.append(f"lr_schedule {self.lr_schedule!r} must be one of {', '.join(SCHEDULES)}")
+        if self.lr_power <= 0:
+            found.append(f"lr_power {self.lr_power} must be above 0")
+        if not 0 <= self.lr_end <= 1:
+            found.append(f"lr_end {self.lr_end} must lie between 0 and 1")
+        for name in ("dropout", "attention_dropout", "warmup_share"):
+            if not 0 <= self.__dict__[name] < 1:
+                found.append(f"{name} {self.__dict__[name]} must be at least 0 and below 1")
+        for name in ("epochs", "patience", "keep_best"):
+            if self.__dict__[name] < 0:
+                found.append(f"{name} {self.__dict__[name]} must not be negative")
+        if self.best_by not in self.metrics():
+            found.append(f"best_by {self.best_by!r} must be one of {', '.join(self.metrics())}")
+        if self.keep_best and self.validate_every and self.save_every % self.validate_every:
+            found.append(
+                f"keep_best needs a validation before each checkpoint: save_every {self.save_every} must be a "
+                f"multiple of validate_every {self.validate_every}"
+            )
+        return found
+
+    def micro_batches_an_update(self, num_ranks: int) -> int:
+        """Micro-batches of all ranks in one update."""
+        return num_ranks * self.accumulation_steps
+
+    def resolved(self, num_batches: int, num_ranks: int) -> Self:
+        """This recipe for an epoch of `num_batches` micro-batches on so many ranks.
+
+        `accumulation_steps` fits the ranks, and where `epochs` is set, so do `steps`, `save_every`, `validate_every`.
+        Raises ValueError when the ranks do not divide an update.
+        """
+        total = self.micro_batches_an_update(num_ranks)
+        if total % num_ranks:
+            raise ValueError(f"an update has {total} micro-batches, which {num_ranks} ranks do not divide")
+        accumulated = dataclasses.replace(self, accumulation_steps=total // num_ranks)
+        if not self.epochs:
+            return accumulated
+        steps_an_epoch = -(-num_batches // total)
+        return dataclasses.replace(
+            accumulated, steps=self.epochs * steps_an_epoch, save_every=steps_an_epoch, validate_every=0
+        )
+
+    def lr_factor(self, step: int) -> float:
+        """Factor of the peak learning rate for update number `step`, from 0; of a resolved recipe."""
+        warmup_steps = round(self.warmup_share * self.steps) if self.warmup_share else self.warmup_steps
+        return lr_factor(
+            self.lr_schedule, step, min(warmup_steps, self.steps), self.steps, power=self.lr_power, end=self.lr_end
+        )

@@ -1,0 +1,51 @@
+"""Work made of the commands that a user types, one after the other; what is done is not done again."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from pretrain.launch import launcher_command
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A command, what it leaves behind, and whether the deepspeed launcher runs it."""
+
+    title: str
+    command: tuple[str, ...]
+    result: Path
+    is_distributed: bool = False
+
+
+def run_stage(stage: Stage, processes: int) -> None:
+    """Run one command, unless its result is there. Raises ValueError when it fails."""
+    if stage.result.exists():
+        print(f"\n=== {stage.title}: done before ({stage.result})", flush=True)
+        return
+    package = Path(__file__).resolve().parent.parent
+    if stage.is_distributed:
+        script, *arguments = stage.command
+        arguments += ["--cpu_processes", str(processes)]
+        command = launcher_command(processes, str(package / script), *arguments)
+        shown = ["deepspeed", "--num_accelerators", str(processes), *stage.command]
+    else:
+        command = [sys.executable, "-m", *stage.command]
+        shown = ["python", "-m", *stage.command]
+    print(f"\n=== {stage.title}\n$ {shlex.join(shown)}", flush=True)
+    start = time.perf_counter()
+    environment = {"TOKENIZERS_PARALLELISM": "false", **os.environ}
+    if shutil.which("nvidia-smi") is None:
+        environment.setdefault("DS_ACCELERATOR", "cpu")  # the launcher would guess the same, with a warning
+    result = subprocess.run(command, check=False, env=environment)
+    if result.returncode:
+        raise ValueError(f"{stage.title}: exit code {result.returncode} of {shlex.join(shown)}")
+    if not stage.result.exists():  # a training run that was asked to stop ends well, but not at its end
+        raise ValueError(f"{stage.title}: ended without {stage.result}; start again to go on")
+    print(f"({time.perf_counter() - start:.0f} s)", flush=True)

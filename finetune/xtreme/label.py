@@ -1,0 +1,62 @@
+"""Tags of a teacher for translated text: POS and NER have no translated labels (VECO, ACL 2021, section 5.1).
+
+    python -m finetune.xtreme.label TEACHER --data ROOT --output ROOT
+
+TEACHER was fine-tuned on English (udpos or panx). It reads ROOT/{task}/translate-train/{language}.tsv, words one a line
+with a blank line between sentences, and writes the same words, each with its tag, under the same name below --output:
+the directory for `translated_train` of a recipe. Row by row the sentences stay those of the input.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from data_tools.cli import run_main
+from data_tools.files import atomic_path
+from finetune.xtreme.data import translated_languages
+from finetune.xtreme.predictor import Predictor
+from finetune.xtreme.tasks import Head, Split
+from pretrain.launch import quiet_libraries
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("teacher", type=Path, metavar="TEACHER", help="run, checkpoint or model of udpos or panx")
+    parser.add_argument(
+        "--data", required=True, metavar="ROOT", help="where the translated text is, in XTREME's layout"
+    )
+    parser.add_argument("--output", type=Path, required=True, metavar="ROOT", help="where the tagged text goes")
+    parser.add_argument("--languages", default="", help="such as de,fr (default: all that have a file)")
+    parser.add_argument("--max-tokens", type=int, default=8192, help="largest batch, in tokens (default %(default)s)")
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = parse_arguments()
+    quiet_libraries()
+    predictor = Predictor.load(options.teacher, None, options.max_tokens)
+    task = predictor.task
+    if task.head is not Head.TOKEN:
+        raise ValueError(f"{options.teacher}: was trained for {task.name}; expected a teacher of udpos or panx")
+    if predictor.is_plugged_in:
+        raise ValueError(f"{options.teacher}: is plugged in; a teacher sees text that has no pair yet")
+    for language in translated_languages(task, options.data, options.languages):
+        label_file(predictor, language, options.data, options.output)
+
+
+def label_file(predictor: Predictor, language: str, data: str, output: Path) -> None:
+    """Nothing; writes one language's tagged text and says so."""
+    evaluated = predictor.read(Split.TRANSLATE_TRAIN, language, data, translated="")
+    tags = predictor.predictions(evaluated)
+    path = output / predictor.task.name / "translate-train" / f"{language}.tsv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for sentence, own_tags in zip(evaluated.examples, tags, strict=True):
+            file.writelines(f"{word}\t{tag}\n" for word, tag in zip(sentence.words, own_tags, strict=True))
+            file.write("\n")
+    print(f"{path}: {len(tags):,} sentences")
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,72 @@
+"""One label for each example: accuracy, and files of a label a line. For XNLI, PAWS-X and Tatoeba."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from data_tools.text_lines import open_text
+from finetune.xtreme.examples import RetrievalSet, SentencePair
+from finetune.xtreme.readers.pairs import known_label
+from finetune.xtreme.tasks import Task
+
+Labels = Sequence[str]
+
+
+def score_labels(gold: Labels, predicted: Labels, task: Task, language: str) -> dict[str, float]:
+    """{"accuracy"} in percent; raises ValueError for unequal numbers of rows."""
+    if len(gold) != len(predicted):
+        raise ValueError(f"{len(predicted):,} predicted rows but {len(gold):,} labels; there must be one for each")
+    num_correct = sum(label == prediction for label, prediction in zip(gold, predicted, strict=True))
+    return {"accuracy": num_correct / len(gold) * 100}
+
+
+def gold_labels(pairs: Iterable[SentencePair]) -> Labels:
+    """The labels of the pairs; raises ValueError if there are none, as in XTREME's copy of its tests."""
+    labels = []
+    for pair in pairs:
+        if pair.label is None:
+            raise ValueError(f"a pair in {pair.language!r} has no label: does this copy hide them?")
+        labels.append(pair.label)
+    return labels
+
+
+def gold_rows(retrieval_set: RetrievalSet) -> Labels:
+    """The row of the English sentence that translates each row, as Tatoeba's prediction files have it."""
+    if retrieval_set.gold is None:
+        raise ValueError(f"the translations in {retrieval_set.language!r} are not known: XTREME sorts the English side")
+    translations = dict(retrieval_set.gold)
+    return [translations[id] for id in retrieval_set.source_ids]
+
+
+def read_labels(path: Path, task: Task) -> Labels:
+    """The last column of each line, which is the label in XTREME's prediction and data files alike.
+
+    Raises ValueError naming the line for a label that the task does not have.
+    """
+    labels = []
+    with open_text(path) as lines:
+        for number, line in enumerate(lines, start=1):
+            labels.append(known_label(line.rpartition("\t")[2], task, lines.place(number)))
+    if not labels:
+        raise ValueError(f"{path}: empty; expected a label a line")
+    return labels
+
+
+def read_rows(path: Path, task: Task) -> Labels:
+    """Numbers of rows from 0, one a line; raises ValueError naming the line for anything else."""
+    rows = []
+    with open_text(path) as lines:
+        for number, line in enumerate(lines, start=1):
+            row = line.strip()
+            if not (row.isascii() and row.isdecimal()):
+                raise ValueError(f"{lines.place(number)}: expected the number of an English row from 0, found {row!r}")
+            rows.append(str(int(row)))
+    if not rows:
+        raise ValueError(f"{path}: empty; expected a row number a line")
+    return rows
+
+
+def write_labels(path: Path, labels: Labels) -> None:
+    """Nothing; the file holds a label, or a row number, a line."""
+    path.write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")

@@ -1,0 +1,75 @@
+"""A tag for each word: F1 of seqeval, and files of a tag a line with blank lines between sentences."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from data_tools.text_lines import open_text
+from finetune.xtreme.examples import TaggedSentence
+from finetune.xtreme.readers.pairs import known_label
+from finetune.xtreme.tasks import Task
+
+Tags = Sequence[Sequence[str]]
+
+
+def score_tags(gold: Tags, predicted: Tags, task: Task, language: str) -> dict[str, float]:
+    """{"f1", "precision", "recall"} in percent, over the chunks of all sentences, as seqeval finds them.
+
+    XTREME hands udpos to it as well, whose tags have no B- and I-. seqeval then takes the first letter for the prefix
+    and the rest for the type: a run of equal tags is one chunk, and CCONJ and SCONJ are of one type. Raises ValueError
+    for unequal numbers of sentences or words.
+    """
+    from seqeval.metrics.sequence_labeling import precision_recall_fscore_support  # imports scikit-learn: a second
+
+    check_sizes(gold, predicted)
+    # Lists, because seqeval tells a sentence from a tag by that type alone.
+    gold, predicted = [list(tags) for tags in gold], [list(tags) for tags in predicted]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*seems not to be NE tag")
+        precision, recall, f1, _ = precision_recall_fscore_support(gold, predicted, average="micro", zero_division=0)
+    return {"f1": float(f1) * 100, "precision": float(precision) * 100, "recall": float(recall) * 100}
+
+
+def check_sizes(gold: Tags, predicted: Tags) -> None:
+    """Nothing; raises ValueError for unequal numbers of sentences, or of words in one."""
+    if len(gold) != len(predicted):
+        raise ValueError(f"{len(predicted):,} predicted sentences but {len(gold):,} with labels")
+    for number, (tags, predictions) in enumerate(zip(gold, predicted, strict=True), start=1):
+        if len(tags) != len(predictions):
+            raise ValueError(f"sentence {number}: {len(predictions)} predicted tags but {len(tags)} words with labels")
+
+
+def gold_tags(sentences: Iterable[TaggedSentence]) -> Tags:
+    """The tags of the sentences; raises ValueError if there are none, as in XTREME's copy of its tests."""
+    tags = []
+    for sentence in sentences:
+        if sentence.tags is None:
+            raise ValueError(f"a sentence in {sentence.language!r} has no tags: does this copy hide them?")
+        tags.append(sentence.tags)
+    return tags
+
+
+def read_tags(path: Path, task: Task) -> Tags:
+    """The last column of each line, by sentence: the tags in XTREME's prediction and data files alike.
+
+    Raises ValueError naming the line for a tag that the task does not have.
+    """
+    sentences: list[list[str]] = [[]]
+    with open_text(path) as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                sentences[-1].append(known_label(line.rpartition("\t")[2], task, lines.place(number)))
+            elif sentences[-1]:
+                sentences.append([])
+    if not sentences[-1]:
+        sentences.pop()
+    if not sentences:
+        raise ValueError(f"{path}: empty; expected a tag a line and a blank line between sentences")
+    return sentences
+
+
+def write_tags(path: Path, sentences: Tags) -> None:
+    """Nothing; the file holds a tag a line and a blank line after each sentence."""
+    path.write_text("".join("\n".join(tags) + "\n\n" for tags in sentences), encoding="utf-8")

@@ -1,0 +1,58 @@
+"""Pairs of sentences with labels, as tab-separated lines: XNLI and PAWS-X."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+from data_tools.text_lines import open_text
+from finetune.xtreme.examples import SentencePair
+from finetune.xtreme.tasks import Task
+
+# The machine translations of MultiNLI that came with XNLI spell one label otherwise.
+SPELLINGS = {"contradictory": "contradiction"}
+
+
+def pairs_of_file(path: Path, task: Task, language: str) -> Iterator[SentencePair]:
+    """The pairs of a file: `sentence1 TAB sentence2 TAB label`, or without label as in XTREME's own test files.
+
+    Five columns are XTREME's translations: the English pair, which is left out, the translated pair, the label. Raises
+    ValueError naming the line for other columns, empty sentences and labels that the task does not have.
+    """
+    with open_text(path) as lines:
+        for number, line in enumerate(lines, start=1):
+            fields = fields_of(line)
+            if len(fields) == 5:
+                fields = fields[2:]
+            if len(fields) not in (2, 3):
+                raise ValueError(
+                    f"{lines.place(number)}: {len(fields)} columns; expected sentence1 TAB sentence2 TAB label"
+                )
+            text_a, text_b, *labels = fields
+            if not text_a.strip() or not text_b.strip():
+                raise ValueError(f"{lines.place(number)}: an empty sentence")
+            label = known_label(labels[0], task, lines.place(number)) if labels else None
+            yield SentencePair(text_a, text_b, label, language)
+
+
+def fields_of(line: str) -> list[str]:
+    """The columns of a line.
+
+    XTREME's script writes them with Python's csv: a field with a double quote stands in quotes, the quotes inside
+    doubled. Other files are plain, and there a sentence may begin with a quote: what is no valid csv is taken as it is.
+    """
+    if '"' in line:
+        try:
+            return next(csv.reader([line], delimiter="\t", strict=True))
+        except csv.Error:
+            pass
+    return line.split("\t")
+
+
+def known_label(label: str, task: Task, where: str) -> str:
+    """The label as the task spells it; raises ValueError that names the labels of the task."""
+    label = SPELLINGS.get(label.strip(), label.strip())
+    if label not in task.labels and label not in task.other_labels:
+        raise ValueError(f"{where}: unknown label {label!r}; {task.name} has {', '.join(task.labels)}")
+    return label

@@ -1,0 +1,266 @@
+"""Search for the hyper-parameters of a task: a grid of learning rates, epochs and batch sizes, with several seeds.
+
+    python -m finetune.xtreme.search --config RECIPE.yaml --task TASK --output DIR [--any_field value]
+
+The default grid is the paper's (VECO, ACL 2021, appendix C). Each run is the public command, finetune/xtreme/train.py,
+in a process of its own; any field of its recipe can be given here, too. What counts is the best average score over the
+languages of dev, and of several seeds their mean. A run that is finished is not done again, one that was interrupted
+goes on: give the same command. DIR/search.md has the table, DIR/search.json the same for programs. The runs lie below
+DIR/runs, each with its log and its best model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TypeVar
+
+from tqdm import tqdm
+
+from data_tools.cli import run_main
+from data_tools.files import atomic_path
+from finetune.selection import Selection, best_checkpoints
+from finetune.xtreme.recipe import XtremeRecipe
+from pretrain.checkpoints import RECIPE_FILE, checkpoints_of
+from pretrain.launch import launcher_command
+from pretrain.recipe import parse_recipe, read_yaml
+
+NumberT = TypeVar("NumberT", int, float)
+TRAIN = Path(__file__).resolve().parent / "train.py"
+OUTCOME = "outcome.json"
+RATES = {"transfer": "5e-6,8e-6,1e-5,2e-5,3e-5", "translate-train-all": "5e-6,6e-6,7e-6,8e-6,9e-6"}
+
+
+@dataclass(frozen=True, order=True)
+class Point:
+    """A point of the grid."""
+
+    learning_rate: float
+    epochs: int
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of the search."""
+
+    point: Point
+    seed: int
+
+    @property
+    def name(self) -> str:
+        point = self.point
+        return f"lr{point.learning_rate:g}-epochs{point.epochs}-batch{point.batch_size}-seed{self.seed}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a run: its best validation."""
+
+    step: int
+    average: float
+    scores: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A point with the mean and the standard deviation over its seeds (0 for one seed)."""
+
+    point: Point
+    mean: float
+    deviation: float
+    averages: list[float]  # of the seeds
+
+
+def outcome_of(run_dir: Path) -> Outcome | None:
+    """The outcome of a run that is finished and settled; None for one that is not there or not finished."""
+    path = run_dir / OUTCOME
+    return Outcome(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+
+
+def settle(run_dir: Path) -> bool:
+    """Whether a run is finished; then only its best model is left, in `run_dir`/model, and its outcome.
+
+    Checkpoints of a whole grid, with what resuming needs, would fill disks. Killed half-way, it goes on when called
+    again.
+    """
+    checkpoints = run_dir / "checkpoints"
+    if outcome_of(run_dir) is None:
+        outcome = best_validation(run_dir)
+        if outcome is None:
+            return False
+        with atomic_path(run_dir / OUTCOME) as temporary:
+            temporary.write_text(json.dumps(asdict(outcome), indent=1) + "\n", encoding="utf-8")
+    if checkpoints.is_dir():
+        if not (run_dir / "model").is_dir():
+            os.replace(best_checkpoints(run_dir, 1)[0] / "model", run_dir / "model")
+        shutil.rmtree(checkpoints)
+    return True
+
+
+def best_validation(run_dir: Path) -> Outcome | None:
+    """The best validation of a run that has come to its end; None for another."""
+    found = checkpoints_of(run_dir)
+    if not found:
+        return None
+    newest = found[max(found)]
+    selection, recipe = Selection.read(newest), read_yaml(newest / RECIPE_FILE)
+    selection.patience = recipe["patience"]
+    if max(found) < recipe["steps"] and not selection.is_over():
+        return None
+    step = selection.ranked()[0]
+    scores = selection.validations[step]
+    return Outcome(step, scores[selection.best_by], scores)
+
+
+def command_of(run: Run, run_dir: Path, ranks: int, recipe_arguments: Sequence[str]) -> list[str]:
+    """What starts or resumes a run; `ranks` 0 is for one process without the launcher."""
+    own = {**asdict(run.point), "seed": run.seed, "output": run_dir, "resume": "auto"}
+    arguments = [*recipe_arguments, *(word for name, value in own.items() for word in (f"--{name}", str(value)))]
+    if not ranks:
+        return [sys.executable, str(TRAIN), *arguments]
+    return launcher_command(ranks, str(TRAIN), *arguments)
+
+
+def do_run(run: Run, directory: Path, ranks: int, devices: str | None, recipe_arguments: Sequence[str]) -> None:
+    """Nothing; trains, unless the run is finished. Raises ValueError, with the log's last line, when that fails."""
+    run_dir = directory / "runs" / run.name
+    if settle(run_dir):
+        return
+    run_dir.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, **({} if devices is None else {"CUDA_VISIBLE_DEVICES": devices})}
+    log = run_dir / "log.txt"
+    with log.open("a", encoding="utf-8") as file:
+        command = command_of(run, run_dir, ranks, recipe_arguments)
+        done = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, env=environment, check=False)
+    if done.returncode or not settle(run_dir):
+        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["nothing"]
+        errors = [line for line in lines if line.startswith("error: ")]
+        raise ValueError(f"{run.name} did not finish: {(errors or lines)[-1].removeprefix('error: ')} (see {log})")
+
+
+def shares_of_devices(parallel: int, ranks: int) -> list[str | None]:
+    """CUDA_VISIBLE_DEVICES for each of the runs at once; None where this machine's variable names none."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if not visible:
+        return [None] * parallel
+    devices = visible.split(",")
+    each = max(1, ranks)
+    if len(devices) < parallel * each:
+        raise ValueError(f"CUDA_VISIBLE_DEVICES {visible}: too few for {parallel} runs of {each} at once")
+    return [",".join(devices[slot * each : (slot + 1) * each]) for slot in range(parallel)]
+
+
+def search(runs: Sequence[Run], directory: Path, parallel: int, ranks: int, recipe_arguments: Sequence[str]) -> None:
+    """Nothing; does what is left of the runs, `parallel` at once. Raises ValueError naming those that failed."""
+    free: SimpleQueue[str | None] = SimpleQueue()
+    for devices in shares_of_devices(parallel, ranks):
+        free.put(devices)
+    failed = []
+
+    def work(run: Run) -> None:
+        devices = free.get()
+        try:
+            do_run(run, directory, ranks, devices, recipe_arguments)
+        except ValueError as error:
+            failed.append(str(error))
+        finally:
+            free.put(devices)
+
+    with ThreadPoolExecutor(parallel) as pool, tqdm(total=len(runs), unit=" runs", disable=None) as progress:
+        for _ in pool.map(work, runs):
+            progress.update()
+    if failed:
+        raise ValueError(f"{len(failed)} of {len(runs)} runs failed: {'; '.join(failed)}")
+
+
+def rows_of(runs: Sequence[Run], directory: Path) -> list[Row]:
+    """The points, best mean first; of equal ones the first in the grid."""
+    averages: dict[Point, list[float]] = {}
+    for run in runs:
+        outcome = outcome_of(directory / "runs" / run.name)
+        if outcome is None:
+            raise ValueError(f"{directory / 'runs' / run.name}: not finished")
+        averages.setdefault(run.point, []).append(outcome.average)
+    rows = [
+        Row(point, statistics.fmean(found), statistics.stdev(found) if len(found) > 1 else 0.0, found)
+        for point, found in averages.items()
+    ]
+    return sorted(rows, key=lambda row: -row.mean)
+
+
+def table_of(rows: Sequence[Row]) -> str:
+    """The points as a Markdown table."""
+    lines = ["| learning rate | epochs | batch | dev average | seeds |", "|---|---|---|---|---|"]
+    lines += [
+        f"| {row.point.learning_rate:g} | {row.point.epochs} | {row.point.batch_size} | "
+        f"{row.mean:.2f} ± {row.deviation:.2f} | {', '.join(f'{average:.2f}' for average in row.averages)} |"
+        for row in rows
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def grid(options: argparse.Namespace, setting: str) -> list[Run]:
+    """All runs, the seeds of a point together."""
+    rates = numbers("learning-rates", options.learning_rates or RATES[setting], float)
+    epochs = numbers("epochs", options.epochs, int)
+    batch_sizes = numbers("batch-sizes", options.batch_sizes, int)
+    seeds = numbers("seeds", options.seeds, int)
+    points = itertools.starmap(Point, itertools.product(rates, epochs, batch_sizes))
+    return [Run(point, seed) for point in points for seed in seeds]
+
+
+def numbers(flag: str, text: str, kind: Callable[[str], NumberT]) -> list[NumberT]:
+    """The numbers of a flag, which stand between commas. Raises ValueError for anything else."""
+    try:
+        return [kind(value) for value in text.split(",")]
+    except ValueError:
+        raise ValueError(f"--{flag} {text}: expected numbers with commas between them, such as 1,2,3") from None
+
+
+def parse_arguments() -> tuple[argparse.Namespace, list[str]]:
+    """(options of the search, arguments for the recipe of its runs)."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--config", metavar="RECIPE.yaml", help="recipe of finetune/xtreme/train.py")
+    parser.add_argument("--task", help="its task, where it is not the recipe's")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="directory of the search")
+    parser.add_argument("--learning-rates", default="", help="default: the paper's five of the recipe's setting")
+    parser.add_argument("--epochs", default="3,5,10", help="default %(default)s")
+    parser.add_argument("--batch-sizes", default="16,32,64", help="rows in an update (default %(default)s)")
+    parser.add_argument("--seeds", default="1", help="such as 1,2,3 (default %(default)s)")
+    parser.add_argument("--parallel", type=int, default=1, help="runs at once (default %(default)s)")
+    parser.add_argument("--ranks", type=int, default=1, help="processes of each run (default %(default)s)")
+    options, others = parser.parse_known_args()
+    given = {"--config": options.config, "--task": options.task}
+    return options, [*(word for name, value in given.items() if value for word in (name, value)), *others]
+
+
+def main() -> None:
+    options, recipe_arguments = parse_arguments()
+    recipe = parse_recipe(XtremeRecipe, [*recipe_arguments, "--output", str(options.output)])
+    runs = grid(options, recipe.setting)
+    ranks = options.ranks if recipe.engine == "deepspeed" else 0
+    search(runs, options.output, options.parallel, ranks, recipe_arguments)
+    rows = rows_of(runs, options.output)
+    content = {"best": asdict(rows[0].point), "points": [asdict(row) for row in rows]}
+    for name, text in {"search.md": table_of(rows), "search.json": json.dumps(content, indent=1) + "\n"}.items():
+        with atomic_path(options.output / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    print(table_of(rows), end="")
+
+
+if __name__ == "__main__":
+    run_main(main)

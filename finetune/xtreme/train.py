@@ -1,0 +1,28 @@
+"""Fine-tune VECO for a task of XTREME.
+
+deepspeed finetune/xtreme/train.py --config RECIPE.yaml --task TASK [--any_field value]
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from finetune.xtreme.recipe import XtremeRecipe
+from pretrain.launch import relaunch_on_cpu, run_on_ranks
+from pretrain.recipe import parse_recipe
+
+
+def main() -> None:
+    recipe = parse_recipe(XtremeRecipe, sys.argv[1:])
+    relaunch_on_cpu(recipe.cpu_processes if recipe.engine == "deepspeed" else 1)
+
+    # torch takes seconds to import: not before help, mistakes, relaunch
+    from finetune.finetuning import finetune
+    from finetune.xtreme.training import XtremeTask
+
+    finetune(recipe, Path(recipe.output), XtremeTask)
+
+
+if __name__ == "__main__":
+    run_on_ranks(main)

@@ -1,0 +1,65 @@
+"""Synthetic pairs: what is kept, tagged and left out; the command."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from toy_translation import sentences
+
+from data_tools.cli import run_main
+from finetune.mt.back_translate import main, synthetic_pairs
+from finetune.mt.blocks import Block
+from finetune.mt.search import SearchOptions
+from finetune.mt.translator import Hypothesis, Translator
+
+
+def hypothesis(text: str, num_pieces: int) -> list[Hypothesis]:
+    return [Hypothesis([4] * num_pieces, "", text, [], 0.0)]
+
+
+def test_what_is_left_out_is_counted(model_dir: Path) -> None:
+    translator = Translator.load(model_dir, SearchOptions(beam=1), target_language="de")
+    longest = " ".join(["haus"] * 60)
+    lines = ["haus  baum", "", "haus", longest, "baum"]
+    found = [hypothesis("house tree", 4), hypothesis("", 0), hypothesis("a a a a", 40)]
+    found += [hypothesis("long", 30), hypothesis("", 1)]
+    dropped: Counter[str] = Counter()
+    pairs = list(synthetic_pairs(Block(0, lines, None), found, translator, 3.0, dropped))
+    assert pairs == [("house tree", "haus baum")]
+    assert dropped == {**{"empty lines": 1, "unequal lengths": 1, "too long for the model": 1, "empty translations": 1}}
+
+
+def command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["back_translate", *arguments])
+    run_main(main)
+
+
+def test_command(
+    model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mono, source, target = tmp_path / "mono.txt", tmp_path / "bt.en", tmp_path / "bt.de"
+    mono.write_text("\n".join([*sentences(9, 3), ""]) + "\n", encoding="utf-8")
+    arguments = [str(model_dir), "--input", str(mono), "--target-language", "en", "--beam", "1"]
+    outputs = ["--source-output", str(source), "--target-output", str(target)]
+    command(monkeypatch, *arguments, *outputs, "--max-ratio", "50")
+    synthetic, lines = (path.read_text(encoding="utf-8").splitlines() for path in (source, target))
+    assert len(synthetic) == len(lines) > 0 and all(line.startswith("__bt__ ") for line in synthetic)
+    translator = Translator.load(model_dir, SearchOptions(beam=1), target_language="en")
+    expected = {line: found[0].text for line, found in zip(lines, translator.translate(lines), strict=True)}
+    assert [f"__bt__ {expected[line]}" for line in lines] == synthetic
+    told = capsys.readouterr().err
+    assert f"{len(lines)} pairs of 10 lines; left out:" in told and "1 empty lines" in told
+
+    for wrong, message in (
+        ([*outputs, "--tag", "<bt>"], "must look like __bt__"),
+        ([*outputs[:3], str(source)], "are both"),
+        ([*outputs, "--max-ratio", "0.5"], "--max-ratio must be at least 1"),
+        ([*outputs, "--target-language", "fr"], "no tag __fr__ in the tokenizer"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            command(monkeypatch, *arguments, *wrong)
+        told = capsys.readouterr().err
+        assert stopped.value.code == 2 and message in told and told.count("\n") == 1

@@ -1,0 +1,317 @@
+"""Translation as a task: how models begin, what they read, and that a tiny one learns to copy and to sort digits."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from data_directories import make_data
+from digits import digit_lines, sorted_digits, write_digit_model, write_lines
+from safetensors.torch import load_file
+from transformers import AutoTokenizer, XLMRobertaConfig, XLMRobertaForMaskedLM
+
+from data_tools.cli import one_line
+from finetune.finetuning import finetune
+from finetune.mt.average import average_models, best_models
+from finetune.mt.finetuning import BitextReader, TranslationTask, build_model
+from finetune.mt.recipe import TranslationRecipe
+from finetune.mt.score import sacrebleu_score
+from finetune.mt.search import SearchOptions
+from finetune.mt.translator import Translator
+from finetune.selection import Selection
+from pretrain.checkpoints import checkpoints_of
+from pretrain.engine import build_engine
+from pretrain.meters import read_metrics
+from veco import VecoForConditionalGeneration, VecoForMaskedLM
+from veco.convert import from_xlm_roberta
+
+BETWEEN = "veco.layers.1.cross_attention.q_proj.weight"
+SAME = "veco.layers.1.self_attention.q_proj.weight"
+UP = "feed_forward.up_proj.weight"
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with a model, and digits to copy (de) and to sort (fr)."""
+    directory = tmp_path_factory.mktemp("digits")
+    write_digit_model(directory / "model")
+    for part, number, seed in (("train", 1500, 1), ("valid", 60, 2), ("test", 60, 3)):
+        lines = digit_lines(number, seed)
+        write_lines(directory / f"{part}.en", lines)
+        write_lines(directory / f"{part}.de", lines)
+        write_lines(directory / f"{part}.fr", [sorted_digits(line) for line in lines])
+    return directory
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if two processes shared the machine: threads that wait for each other cost a tiny model more than it needs."""
+    monkeypatch.setenv("LOCAL_SIZE", str(len(os.sched_getaffinity(0))))
+
+
+def recipe_of(digits: Path, output: Path, languages: str = "de,fr", **fields: object) -> TranslationRecipe:
+    targets = languages.split(",")
+    files = {
+        f"{part}_{side}": ",".join(str(digits / f"{part}.{'en' if side == 'source' else target}") for target in targets)
+        for part in ("train", "valid")
+        for side in ("source", "target")
+    }
+    defaults = {
+        **{"output": str(output), "init_from": str(digits / "model"), "init": "random", "engine": "plain"},
+        **{"directions": ",".join(f"en-{target}" for target in targets), "ds_config": "cpu.json", "max_length": 32},
+        **{"decoder_layers": 1, "dropout": 0.0, "attention_dropout": 0.0, "adam_beta2": 0.98, "loader_workers": 0},
+    }
+    return TranslationRecipe(**{**defaults, **files, **fields})
+
+
+def run(recipe: TranslationRecipe) -> bool:
+    assert not recipe.problems()
+    return finetune(recipe, Path(recipe.output), TranslationTask)
+
+
+def state_of(recipe: TranslationRecipe) -> dict[str, torch.Tensor]:
+    return build_model(recipe)[1].state_dict()
+
+
+def test_every_weight_of_a_pretrained_start(digits: Path, tmp_path: Path) -> None:
+    pretrained = VecoForMaskedLM.from_pretrained(digits / "model").state_dict()
+    state = state_of(recipe_of(digits, tmp_path, init="pretrained"))
+    assert torch.equal(state[f"decoder.layers.0.{UP}"], pretrained[f"veco.layers.1.{UP}"])
+    assert torch.equal(state["decoder.layers.0.cross_attention.q_proj.weight"], pretrained[BETWEEN])
+    first = state_of(recipe_of(digits, tmp_path, init="pretrained", decoder_layers_from="first"))
+    assert torch.equal(first[f"decoder.layers.0.{UP}"], pretrained[f"veco.layers.0.{UP}"])
+
+
+def test_a_start_like_xlm_draws_the_cross_attention_alone(digits: Path, tmp_path: Path) -> None:
+    recipe = recipe_of(digits, tmp_path, init="pretrained")
+    ours, theirs = state_of(recipe), state_of(dataclasses.replace(recipe, cross_attention="random"))
+    # Of the embeddings the rows of tags are drawn, too.
+    different = {name for name, weight in ours.items() if not torch.equal(weight[:26], theirs[name][:26])}
+    assert different and all(".cross_attention" in name and name.endswith("weight") for name in different)
+    deviation = theirs["decoder.layers.0.cross_attention.q_proj.weight"].std()
+    assert deviation == pytest.approx(64**-0.5, rel=0.1)  # the configuration's initializer_range
+
+
+def test_a_start_from_xlm_roberta(digits: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "xlmr"
+    shutil.copytree(digits / "model", directory)
+    torch.manual_seed(3)
+    shape = {"vocab_size": 26, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = XLMRobertaConfig(**shape, intermediate_size=24, max_position_embeddings=34, type_vocab_size=1)
+    XLMRobertaForMaskedLM(config).save_pretrained(directory)
+    recipe = recipe_of(digits, tmp_path, init="pretrained", init_from=str(directory))
+    tokenizer, model = build_model(recipe)
+    expected = from_xlm_roberta(directory).state_dict()
+    assert torch.equal(model.state_dict()[SAME], expected[SAME])
+    assert model.dtype == torch.float32 and len(tokenizer) == model.config.vocab_size == 28
+    fresh = build_model(dataclasses.replace(recipe, init="random"))[1]
+    assert fresh.config.hidden_size == 16 and not torch.equal(fresh.state_dict()[SAME], expected[SAME])
+
+
+def test_tags(digits: Path, tmp_path: Path) -> None:
+    tokenizer, model = build_model(recipe_of(digits, tmp_path, source_tags="__bt__"))
+    assert tokenizer.convert_tokens_to_ids(["__de__", "__fr__", "__bt__"]) == [26, 27, 28]
+    assert model.config.vocab_size == 29
+    assert model.config.decoder_start_token_id is None, "with two target languages nobody knows"
+    assert build_model(recipe_of(digits, tmp_path, "fr"))[1].config.decoder_start_token_id == 26
+
+
+def test_tied_self_attention(digits: Path, tmp_path: Path) -> None:
+    model = build_model(recipe_of(digits, tmp_path, tie_self_attention=True))[1]
+    weight = model.decoder.layers[0].self_attention.q_proj.weight
+    assert weight is model.veco.layers[1].self_attention.q_proj.weight
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"init_from": "nowhere"}, "init_from nowhere: expected a model directory"),
+        ({"decoder_layers": 3}, "decoder_layers 3 must lie between 1 and the 2 of"),
+        ({"max_length": 40}, "max_length 40 exceeds the 32 tokens the model takes"),
+        ({"train_source": "none"}, "none: No such file"),
+    ],
+)
+def test_bad_input(fields: dict[str, object], message: str, digits: Path, tmp_path: Path) -> None:
+    with pytest.raises((ValueError, OSError)) as error:
+        TranslationTask(recipe_of(digits, tmp_path, "de", **fields))
+    assert message in one_line(error.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"directions": "ende"}, "directions: 'ende' must be source-target"),
+        ({"directions": "en-xx"}, "directions: 'en-xx' names 'xx', which is no language code"),
+        ({"directions": ""}, "directions is not set"),
+        ({"directions": "en-de,en-fr,en-cs"}, "train_source names 2 files for 3 directions"),
+        ({"data": "d"}, "data and train_source are two sources of training pairs"),
+        ({"source_tags": "<bt>"}, "source_tags: '<bt>' must look like __bt__"),
+        ({"batch_tokens": 5000}, "batch_tokens 5000 must be a multiple of max_tokens 4096"),
+        ({"best_by": "bleu"}, "best_by 'bleu' must be one of nll"),
+        ({"cross_attention": "none"}, "cross_attention 'none' must be"),
+    ],
+)
+def test_recipes_that_cannot_be(fields: dict[str, object], message: str, digits: Path, tmp_path: Path) -> None:
+    assert message in "; ".join(recipe_of(digits, tmp_path, **fields).problems())
+
+
+def test_accumulation_follows_from_the_ranks(digits: Path, tmp_path: Path) -> None:
+    recipe = recipe_of(digits, tmp_path, max_tokens=512, batch_tokens=4096)
+    assert [recipe.resolved(100, ranks).accumulation_steps for ranks in (1, 2, 8)] == [8, 4, 1]
+    with pytest.raises(ValueError, match="an update has 8 micro-batches, which 3 ranks do not divide"):
+        recipe.resolved(100, 3)
+
+
+def test_a_direction_twice_has_one_validation_set(digits: Path, tmp_path: Path) -> None:
+    """True and synthetic pairs, the latter with a tag in front of the source."""
+    synthetic = write_lines(tmp_path / "bt.en", ["__bt__ 1 2", "__bt__ 3"])
+    lines = write_lines(tmp_path / "bt.de", ["1 2", "3"])
+    recipe = recipe_of(
+        digits,
+        tmp_path,
+        **{"directions": "en-de,en-de", "source_tags": "__bt__"},
+        **{"train_source": f"{digits / 'train.en'},{synthetic}", "train_target": f"{digits / 'train.de'},{lines}"},
+        **{"valid_source": str(digits / "valid.en"), "valid_target": str(digits / "valid.de")},
+        **{"bleu_beam": 1, "bleu_lines": 7},
+    )
+    assert not recipe.problems()
+    tokenizer, model = build_model(recipe)
+    reader = BitextReader(recipe, tokenizer, model.config)
+    train, held_out = reader.train(), reader.held_out()
+    tag = tokenizer.convert_tokens_to_ids("__bt__")
+    assert len(train) == 1502 and [train.source[i][0] == tag for i in (0, 1499, 1500, 1501)] == [
+        False,
+        False,
+        True,
+        True,
+    ]
+    assert list(held_out) == ["en-de"]
+    assert held_out["en-de"].sources == digit_lines(60, 2)[:7] == held_out["en-de"].references
+
+
+def test_likelihood_is_that_of_the_models_own_loss(digits: Path, tmp_path: Path) -> None:
+    """Of all tokens, not the mean of batches or directions."""
+    write_lines(tmp_path / "few.en", digit_lines(7, 8))
+    recipe = recipe_of(digits, tmp_path, max_tokens=64, label_smoothing=0.3)
+    few = {f"valid_{side}": f"{digits / 'valid.en'},{tmp_path / 'few.en'}" for side in ("source", "target")}
+    task = TranslationTask(dataclasses.replace(recipe, **few))
+    engine = build_engine(task.model, recipe, recipe.lr_factor, tmp_path)
+    found = task.validate(engine)
+    assert task.model.training, "it goes on training"
+    sums = {}
+    for name, held_out in task.held_out.items():
+        batches = [held_out.batches[k] for k in range(len(held_out.batches))]
+        counts = [int(batch["labels"].ne(-100).sum()) for batch in batches]
+        with torch.no_grad():
+            model = task.model.eval()
+            losses = [float(model(**batch).loss) for batch in batches]
+        sums[name] = (sum(loss * count for loss, count in zip(losses, counts, strict=True)), sum(counts))
+    assert found["en-fr/nll"] == pytest.approx(sums["en-fr"][0] / sums["en-fr"][1], rel=1e-5)
+    both = sum(loss for loss, _ in sums.values()) / sum(count for _, count in sums.values())
+    assert found["nll"] == pytest.approx(both, rel=1e-5) and found["perplexity"] == pytest.approx(math.exp(both))
+
+
+def test_prepared_shards_in_place_of_text(digits: Path, tmp_path: Path) -> None:
+    lines = digit_lines(700, 5)
+    make_data(tmp_path / "data", digits / "model", {"de": lines, "en": lines})
+    fields = dict.fromkeys(("train_source", "train_target", "valid_source", "valid_target"), "")
+    fields |= {"directions": "de-en,en-de", "data": str(tmp_path / "data"), "bleu_beam": 1}
+    recipe = recipe_of(digits, tmp_path, **fields)
+    assert not recipe.problems()
+    task = TranslationTask(recipe)
+    assert len(task.train.bitext) == 100 and task.train.bitext.report.num_lines == 100
+    assert list(task.held_out) == ["de-en", "en-de"]
+    # What the ids say is the text that was prepared; a fifth sentence is the last one held out.
+    assert task.held_out["de-en"].sources == lines[600:605] == task.held_out["en-de"].references
+    assert task.fingerprint != TranslationTask(dataclasses.replace(recipe, directions="en-de")).fingerprint
+    other = write_digit_model(tmp_path / "other", seed=9)
+    with pytest.raises(ValueError, match="was prepared with another tokenizer .* than that of .*other"):
+        TranslationTask(dataclasses.replace(recipe, init_from=str(other)))
+    (other / "sentencepiece.bpe.model").unlink()
+    with pytest.raises(ValueError, match="without it nothing tells whether data .* fits"):
+        TranslationTask(dataclasses.replace(recipe, init_from=str(other)))
+
+
+SHORT = {"steps": 6, "save_every": 2, "keep_checkpoints": 3, "log_every": 1, "max_tokens": 256, "warmup_steps": 2}
+
+
+def kept_metrics(recipe: TranslationRecipe) -> list[dict[str, float]]:
+    """What must be the same however long things take."""
+    volatile = ("tokens_per_second", "data_wait", "memory_gib")
+    return [
+        {name: value for name, value in line.items() if name not in volatile}
+        for line in read_metrics(Path(recipe.output))
+    ]
+
+
+def test_a_resumed_run_equals_an_undisturbed_one(digits: Path, tmp_path: Path) -> None:
+    """To the bit, with dropout, accumulation, two directions, tied weights, BLEU and the memory of the best."""
+    fields = {**SHORT, "dropout": 0.2, "batch_tokens": 512, "bleu_beam": 1, "bleu_lines": 5, "keep_best": 1}
+    fields["tie_self_attention"] = True
+    whole = recipe_of(digits, tmp_path / "whole", **fields)
+    assert run(whole)
+    stopped = dataclasses.replace(whole, output=str(tmp_path / "stopped"), resume="auto")
+    shutil.copytree(whole.output, stopped.output)
+    for step in (4, 6):
+        shutil.rmtree(checkpoints_of(Path(stopped.output))[step])
+    assert run(stopped)
+    assert kept_metrics(stopped) == kept_metrics(whole)
+    ends = [checkpoints_of(Path(recipe.output))[6] for recipe in (whole, stopped)]
+    weights = [load_file(end / "model" / "model.safetensors") for end in ends]
+    assert all(torch.equal(weight, weights[1][name]) for name, weight in weights[0].items())
+    assert Selection.read(ends[0]).validations == Selection.read(ends[1]).validations
+    # Tied weights are written once, and are whole again when transformers opens the model.
+    assert not any(".decoder.layers.0.self_attention" in f".{name}" for name in weights[0])
+    trained = torch.load(ends[0] / "plain_engine.pt", weights_only=True)["model"]
+    opened = VecoForConditionalGeneration.from_pretrained(ends[0] / "model").state_dict()
+    assert trained.keys() == opened.keys()
+    assert all(torch.equal(weight, opened[name]) for name, weight in trained.items())
+    other = write_digit_model(tmp_path / "other", hidden_size=16)
+    with pytest.raises(ValueError, match="cannot be resumed, it is of another model: hidden_size was 64, is 16"):
+        run(dataclasses.replace(stopped, init_from=str(other)))
+
+
+def test_patience_ends_a_run_and_the_best_is_kept(
+    digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # A rate far too small to change a float32: no validation is better than the first.
+    fields = {**SHORT, "steps": 40, "learning_rate": 1e-30, "keep_checkpoints": 1, "keep_best": 1, "weight_decay": 0.0}
+    recipe = recipe_of(digits, tmp_path / "run", "de", patience=2, **fields)
+    assert run(recipe)
+    # Best after update 2, not better after 4 and 6: the best and the last are there.
+    assert list(checkpoints_of(tmp_path / "run")) == [2, 6]
+    assert "lowest nll" in (told := capsys.readouterr().err) and "ended after 2 validations without a better" in told
+    over = dataclasses.replace(recipe, resume="auto")
+    assert run(over) and list(checkpoints_of(tmp_path / "run")) == [2, 6], "over is over"
+    assert run(dataclasses.replace(over, patience=3)) and list(checkpoints_of(tmp_path / "run")) == [2, 8]
+
+
+def test_copying_and_sorting_digits_is_learnt(digits: Path, tmp_path: Path) -> None:
+    """One model, two tags, trained, averaged and translating as a user does it."""
+    recipe = recipe_of(
+        digits,
+        tmp_path / "run",
+        **{"steps": 500, "warmup_steps": 30, "learning_rate": 3e-3, "max_tokens": 512, "label_smoothing": 0.0},
+        **{"save_every": 100, "log_every": 100, "keep_checkpoints": 1, "keep_best": 2},
+    )
+    assert run(recipe)
+    average_models(best_models(tmp_path / "run", 1), tmp_path / "model")
+    sources = (digits / "test.en").read_text().splitlines()
+    for language in ("de", "fr"):
+        translator = Translator.load(tmp_path / "model", SearchOptions(beam=2), target_language=language)
+        translations = [found[0].text for found in translator.translate(sources)]
+        references = (digits / f"test.{language}").read_text().splitlines()
+        score = sacrebleu_score(translations, references, lowercase=False, tokenize="13a")
+        assert score.value >= 95, (language, score)
+    lines = [line for line in read_metrics(tmp_path / "run") if "valid/nll" in line]
+    nll = [line["valid/nll"] for line in lines]
+    assert nll[-1] < 0.1 < nll[0]
+    assert len(AutoTokenizer.from_pretrained(tmp_path / "model")) == 28
+    noted = json.loads((checkpoints_of(tmp_path / "run")[500] / "state.json").read_text())
+    assert list(noted["selection"]["validations"]) == ["100", "200", "300", "400", "500"]

@@ -1,0 +1,147 @@
+"""Lines to translations: order, empty and long lines, tags, tokenizers that do not fit, scores of given texts."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from toy_translation import sentences, toy_model
+from transformers import AutoTokenizer
+
+from finetune.mt.search import Found, SearchOptions
+from finetune.mt.translator import Translator, check_model, decoder_start_id
+from veco import VecoConfig, VecoForConditionalGeneration, VecoForMaskedLM
+
+SCORE_TOLERANCE = 1e-4
+
+
+def translator(model_dir: Path, **options: float) -> Translator:
+    return Translator.load(model_dir, replace(SearchOptions(), **options))
+
+
+def test_scores_by_hand_from_the_probabilities(model_dir: Path) -> None:
+    ours = translator(model_dir, lenpen=0.5)
+    (hypothesis,) = ours.translate(["haus und hund"])[0]
+    tokenizer = ours.tokenizer
+    model = VecoForConditionalGeneration.from_pretrained(model_dir).eval()
+    source = torch.tensor([tokenizer("haus und hund")["input_ids"]])
+    decoder_input = torch.tensor([[tokenizer.convert_tokens_to_ids("__de__"), *hypothesis.ids[:-1]]])
+    with torch.no_grad():
+        probabilities = model(input_ids=source, decoder_input_ids=decoder_input).logits[0].double().softmax(dim=1)
+    expected = [math.log2(probabilities[t, piece]) for t, piece in enumerate(hypothesis.ids)]
+    assert hypothesis.positional_scores == pytest.approx(expected, abs=SCORE_TOLERANCE)
+    assert hypothesis.score == pytest.approx(sum(expected) / math.sqrt(len(hypothesis.ids)), abs=SCORE_TOLERANCE)
+    assert hypothesis.ids[-1] == tokenizer.eos_token_id
+    assert hypothesis.pieces.split() == tokenizer.convert_ids_to_tokens(hypothesis.ids[:-1])
+
+
+def test_order_is_restored_whatever_the_batches(model_dir: Path) -> None:
+    lines = [*sentences(15, 4), "", "  ", "haus"]
+    loaded = [
+        Translator.load(model_dir, SearchOptions(max_tokens=max_tokens), torch.float64) for max_tokens in (400, 40, 1)
+    ]
+    results = [[hypotheses[0] for hypotheses in ours.translate(lines)] for ours in loaded]
+    for one, two, three in zip(*results, strict=True):
+        assert one.ids == two.ids == three.ids
+        assert one.score == pytest.approx(three.score, abs=1e-9)
+    assert [hypothesis.text for hypothesis in results[0][-3:-1]] == ["", ""] and results[0][-1].ids
+    assert loaded[0].num_empty_lines == 2 and loaded[0].num_cut_lines == 0
+    done: list[int] = []
+    loaded[1].translate(lines, progress=done.append)
+    assert sum(done) == 16 and len(done) > 3  # empty lines are none of the work
+
+
+def test_given_translations_have_the_scores_of_found_ones(model_dir: Path) -> None:
+    ours = translator(model_dir, beam=3, lenpen=0.7, max_tokens=60)
+    lines = sentences(12, 8)
+    found = [hypotheses[0] for hypotheses in ours.translate(lines)]
+    # Pieces may be cut otherwise once they are text; those that are not must score the same.
+    given = [hypotheses[0] for hypotheses in ours.score(lines, [hypothesis.text for hypothesis in found])]
+    same = [(one, other) for one, other in zip(found, given, strict=True) if one.ids == other.ids]
+    assert len(same) >= 3
+    for one, other in same:
+        assert one.positional_scores == pytest.approx(other.positional_scores, abs=SCORE_TOLERANCE)
+        assert one.score == pytest.approx(other.score, abs=SCORE_TOLERANCE)
+    worse = ours.score(lines[:1], ["drei drei drei drei"])[0][0]
+    assert worse.score < given[0].score
+    # An empty line is scored like others: as nothing but </s>.
+    ((empty,), (nothing,)) = ours.score([lines[0], ""], ["", ""])
+    assert len(empty.ids) == len(nothing.ids) == 1 and empty.score < 0 and nothing.score < 0
+
+
+def test_long_lines_are_cut_and_counted(model_dir: Path) -> None:
+    ours = translator(model_dir, max_len_b=100)
+    longest = ours.engine.max_tokens
+    found = ours.translate(["haus " * 60, "baum"])
+    assert ours.num_cut_lines == 1
+    assert all(1 < len(hypotheses[0].ids) <= longest for hypotheses in found)
+    ((scored,),) = ours.score(["baum"], ["haus " * 60])
+    assert ours.num_cut_lines == 2 and len(scored.ids) == longest
+
+
+def test_unknown_pieces_and_special_strings(model_dir: Path) -> None:
+    ours = translator(model_dir)
+    unknown = ours.tokenizer.unk_token_id
+    assert "<unk>" in ours.hypothesis(Found([unknown, 2], [])).text
+    (source,) = ours.source_ids(["haus </s> <pad> __en__ baum"])
+    assert source[0] == 0 and source[-1] == 2
+    assert not set(source[1:-1]) & (set(ours.tokenizer.all_special_ids) - {unknown})
+
+
+def test_target_language(model_dir: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(model_dir)
+    assert decoder_start_id(tokenizer, 5, None, model_dir) == 5
+    assert decoder_start_id(tokenizer, 5, "en", model_dir) == tokenizer.convert_tokens_to_ids("__en__")
+    with pytest.raises(ValueError, match=r"no tag __fr__ .* it has: de, en"):
+        decoder_start_id(tokenizer, 5, "fr", model_dir)
+    with pytest.raises(ValueError, match="name the --target-language, one of de, en"):
+        decoder_start_id(tokenizer, None, None, model_dir)
+    german = Translator.load(model_dir, SearchOptions()).translate(["drei kind"])
+    english = Translator.load(model_dir, SearchOptions(), target_language="en").translate(["drei kind"])
+    assert german[0][0].score != english[0][0].score
+
+
+def test_directories_that_are_no_translation_model(model_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"none: no config\.json"):
+        check_model(tmp_path / "none", None)
+    toy_model(model_dir).save_pretrained(tmp_path / "bare")
+    with pytest.raises(ValueError, match="bare: no tokenizer"):
+        check_model(tmp_path / "bare", None)
+    tokenizer = AutoTokenizer.from_pretrained(model_dir)
+    config = VecoConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, vocab_size=72)
+    VecoForMaskedLM(config).save_pretrained(tmp_path / "mlm")
+    tokenizer.save_pretrained(tmp_path / "mlm")
+    with pytest.raises(ValueError, match="holds VecoForMaskedLM, expected VecoForConditionalGeneration"):
+        check_model(tmp_path / "mlm", None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"vocab_size": 71, "decoder_start_token_id": 70}, "the tokenizer has 72 pieces but the model 71"),
+        ({"vocab_size": 90, "decoder_start_token_id": 80}, "decoder starts with id 80 but the tokenizer has 72 pieces"),
+        ({"bos_token_id": 5}, r"special tokens of the tokenizer are \{'bos': 0.* but the model's \{'bos': 5"),
+    ],
+)
+def test_tokenizer_of_another_model(model_dir: Path, tmp_path: Path, changes: dict[str, int], message: str) -> None:
+    directory = tmp_path / "model"
+    shutil.copytree(model_dir, directory)
+    config = json.loads((directory / "config.json").read_text())
+    (directory / "config.json").write_text(json.dumps({**config, **changes}))
+    with pytest.raises(ValueError, match=rf"{message}.*: they do not belong together"):
+        check_model(directory, None)
+
+
+def test_rows_without_a_piece_are_never_chosen(model_dir: Path) -> None:
+    model = toy_model(model_dir, vocab_size=80)
+    with torch.no_grad():
+        model.lm_head.decoder.bias[72:] = 50.0  # they are likelier than all others
+    tokenizer = AutoTokenizer.from_pretrained(model_dir)
+    ours = Translator.of_model(model, tokenizer, SearchOptions(nbest=5), model.config.decoder_start_token_id)
+    for hypotheses in ours.translate(sentences(3, 9)):
+        assert all(max(hypothesis.ids) < 70 for hypothesis in hypotheses)

@@ -1,0 +1,160 @@
+"""Training rows by setting, pairs by row and by id, translations of tests, and what cannot be."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from xtreme_files import german, write_lines
+
+from finetune.xtreme.data import TrainingText, evaluation_set, training_rows, translated_languages
+from finetune.xtreme.encoding import TextEncoder
+from finetune.xtreme.heads import Limits, head_for
+from finetune.xtreme.rows import PairedRows, Rows
+from finetune.xtreme.tasks import Split, task_named
+
+LIMITS = Limits(max_length=40, stride=8, max_question_length=8, max_answer_length=4, num_best=3)
+
+
+def rows_for(
+    task_name: str, root: Path, encoder: TextEncoder, languages: list[str], plug_in: bool
+) -> tuple[PairedRows, str]:
+    task = task_named(task_name)
+    text = TrainingText(task, str(root), str(root), languages)
+    return training_rows(text, head_for(task, LIMITS), encoder, plug_in)
+
+
+@pytest.fixture
+def root(xtreme_data: Path, tmp_path: Path) -> Path:
+    """A copy to spoil."""
+    return Path(shutil.copytree(xtreme_data, tmp_path / "data"))
+
+
+def test_settings(xtreme_data: Path, encoder: TextEncoder) -> None:
+    transfer, _ = rows_for("xnli", xtreme_data, encoder, [], plug_in=False)
+    everything, report = rows_for("xnli", xtreme_data, encoder, ["de"], plug_in=False)
+    pairs, _ = rows_for("xnli", xtreme_data, encoder, ["de"], plug_in=True)
+    assert (len(transfer), len(everything), len(pairs)) == (60, 120, 60)
+    assert report == "120 rows in en, de"
+    assert pairs.y is not None
+    lines = (xtreme_data / "xnli" / "train-en.tsv").read_text().splitlines()
+    for number in (0, 17, 59):
+        batch = pairs.batch(np.array([number]), 1)
+        first, second, _ = lines[number].split("\t")
+        for prefix, texts in (("", (first, second)), ("pair_", (german(first), german(second)))):
+            a, b = encoder.encode(list(texts))
+            assert batch[f"{prefix}input_ids"].tolist() == [[0, *a, 2, 2, *b, 2]]
+        assert batch["labels"] == batch["pair_labels"]
+
+
+def test_answers_of_translations_are_found_or_counted(root: Path, encoder: TextEncoder) -> None:
+    file = root / "squad" / "translated" / "train-v1.1.de.json"
+    content = json.loads(file.read_text())
+    paragraphs = content["data"][0]["paragraphs"]
+    paragraphs[0]["qas"][0]["answers"][0]["text"] = "nirgends"
+    paragraphs[1]["qas"][0]["id"] = "unknown"
+    paragraphs.reverse()  # pairs are found by ids, not by rows
+    write_lines(file, [json.dumps(content)])
+    pairs, report = rows_for("xquad", root, encoder, ["de"], plug_in=True)
+    assert "1 not found; 1 questions dropped; 1 translated questions left out" in report
+    assert len(pairs) == 58
+    english, translated = texts_of(pairs, encoder)
+    assert [german(text) for text in english] == translated
+
+
+def texts_of(pairs: PairedRows, encoder: TextEncoder) -> list[list[str]]:
+    """Both sides of all pairs, without special tokens."""
+    assert pairs.y is not None
+    decode = encoder._tokenizer.decode
+    return [
+        [decode(side.rows.tokens[row], skip_special_tokens=True) for row in side.numbers] for side in (pairs.x, pairs.y)
+    ]
+
+
+def test_questions_held_out_for_dev_are_not_trained_on_in_translation(xtreme_data: Path, encoder: TextEncoder) -> None:
+    pairs, report = rows_for("tydiqa", xtreme_data, encoder, ["fi"], plug_in=True)
+    num_dev = len(evaluated("tydiqa", xtreme_data, encoder, "en", Split.DEV, None).examples)
+    assert 0 < num_dev < 30
+    assert len(pairs) == 60 - num_dev
+    assert f"{num_dev} translated questions left out" in report
+
+
+def evaluated(
+    task_name: str, root: Path, encoder: TextEncoder, language: str, split: Split, translated: str | None
+) -> Any:
+    task = task_named(task_name)
+    return evaluation_set(task, split, language, str(root), translated, head_for(task, LIMITS), encoder)
+
+
+def test_tests_are_paired_with_their_translations_or_with_themselves(xtreme_data: Path, encoder: TextEncoder) -> None:
+    english = str(xtreme_data / "english")
+    for task in ("xnli", "udpos", "xquad"):
+        found = evaluated(task, xtreme_data, encoder, "de", Split.TEST, english)
+        own, other = texts_of(found.rows, encoder)
+        assert not found.is_own_pair
+        assert [german(text) for text in other] == own
+        assert "labels" not in found.rows.batch(np.arange(2), 1)
+        for language, where in (("en", english), ("de", "")):
+            found = evaluated(task, xtreme_data, encoder, language, Split.TEST, where)
+            own, other = texts_of(found.rows, encoder)
+            assert found.is_own_pair and own == other
+    assert evaluated("xnli", xtreme_data, encoder, "de", Split.TEST, None).rows.y is None
+
+
+def test_rows_that_are_not_pairs(root: Path, encoder: TextEncoder) -> None:
+    file = root / "xnli" / "train-de.tsv"
+    write_lines(file, file.read_text().splitlines()[:-1])
+    with pytest.raises(ValueError, match="59 training examples of xnli in de, but 60 in en; plugged in, each must"):
+        rows_for("xnli", root, encoder, ["de"], plug_in=True)
+    assert len(rows_for("xnli", root, encoder, ["de"], plug_in=False)[0]) == 119
+    file = root / "english" / "xnli" / "test-de.tsv"
+    write_lines(file, file.read_text().splitlines()[:-1])
+    with pytest.raises(ValueError, match="11 test examples of xnli in de, but 12 in .*; each must translate"):
+        evaluated("xnli", root, encoder, "de", Split.TEST, str(root / "english"))
+
+
+def test_equally_many_rows_that_are_no_pairs(root: Path, encoder: TextEncoder) -> None:
+    """Each side lacks another row, as tables do of which untranslated rows were dropped."""
+    german_file, english_file = root / "xnli" / "train-de.tsv", root / "xnli" / "train-en.tsv"
+    write_lines(german_file, german_file.read_text().splitlines()[:-1])
+    write_lines(english_file, english_file.read_text().splitlines()[1:])
+    with pytest.raises(ValueError, match=r"only \d\d% of the rows have the same label as those that they should tra"):
+        rows_for("xnli", root, encoder, ["de"], plug_in=True)
+
+
+def test_questions_without_a_translation(root: Path, encoder: TextEncoder) -> None:
+    file = root / "english" / "xquad" / "xquad.de.json"
+    file.write_text(file.read_text().replace('"q-3"', '"q-99"'))
+    with pytest.raises(ValueError, match="no translation of 1 questions, such as q-3"):
+        evaluated("xquad", root, encoder, "de", Split.TEST, str(root / "english"))
+
+
+def test_text_without_tags_asks_for_a_teacher(xtreme_data: Path, encoder: TextEncoder) -> None:
+    with pytest.raises(ValueError, match=r"udpos: training examples in de have no labels; finetune\.xtreme\.label"):
+        rows_for("udpos", xtreme_data, encoder, ["de"], plug_in=False)
+
+
+def test_missing_languages_are_named(xtreme_data: Path, encoder: TextEncoder) -> None:
+    with pytest.raises(ValueError, match="translate-train file of xnli for the language 'fr'"):
+        rows_for("xnli", xtreme_data, encoder, ["fr"], plug_in=False)
+    task = task_named("xnli")
+    assert translated_languages(task, str(xtreme_data), "") == ["de"]
+    assert translated_languages(task, str(xtreme_data), "fr, de") == ["fr", "de"]
+    with pytest.raises(ValueError, match="xnli has no translations into ja, only into ar, bg"):
+        translated_languages(task, str(xtreme_data), "de,ja")
+    with pytest.raises(ValueError, match="has no translated training text of xnli in any language"):
+        translated_languages(task, str(xtreme_data / "mlqa"), "")
+
+
+def test_two_languages_of_translations_share_their_originals(root: Path, encoder: TextEncoder) -> None:
+    shutil.copy(root / "xnli" / "train-de.tsv", root / "xnli" / "train-fr.tsv")
+    pairs, _ = rows_for("xnli", root, encoder, ["de", "fr"], plug_in=True)
+    assert isinstance(pairs.x.rows, Rows)
+    assert (len(pairs), len(pairs.x.rows)) == (120, 60)
+    english, translated = texts_of(pairs, encoder)
+    assert [german(text) for text in english] == translated
+    assert not pairs.x.repeated.any()

@@ -1,0 +1,80 @@
+"""The loop around the step: what happens where other ranks are met outside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from pretrain import engine
+from pretrain.engine import PlainEngine
+from pretrain.guards import Guards
+from pretrain.loop import fit
+from pretrain.meters import Meters
+from pretrain.recipe import TrainingRecipe
+
+
+class Ones(Dataset):
+    def __getitem__(self, number: int) -> dict[str, Tensor]:
+        return {"x": torch.ones(1, 2), "attention_mask": torch.ones(1, 1, dtype=torch.int64)}
+
+
+def lost(*arguments: Any) -> dict[str, float]:
+    raise RuntimeError("[../third_party/gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:3712")
+
+
+@pytest.mark.parametrize("place", ["validation after update 1", "update 1, toy batch"])
+def test_rank_that_is_lost_between_updates_is_told_in_a_line(place: str, tmp_path: Path, monkeypatch) -> None:
+    """While others are waited for in a validation, or for a line of metrics."""
+    monkeypatch.setattr(engine, "share_cores", lambda: None)
+    recipe = TrainingRecipe(output=str(tmp_path), engine="plain", validate_every=1, loader_workers=0)
+    with pytest.raises(ConnectionError, match=f"^{place}: another rank is gone"), Meters(tmp_path, 1, 0, 9, True) as m:
+        if place.startswith("update"):
+            m.watch(lost)
+        fit(
+            PlainEngine(nn.Linear(2, 1), recipe, lambda step: 1.0, {}),
+            recipe,
+            Ones(),
+            "data",
+            kind_of=lambda step: "toy",
+            loss_function=lambda model, batch, num_items: {"square": model(batch["x"]).square().sum()},
+            count_items=lambda batch: torch.ones(1, dtype=torch.int64),
+            meters=m,
+            guards=Guards(recipe),
+            start_step=0,
+            end_step=9,
+            save=lambda step: None,
+            validate=lost,
+        )
+
+
+def test_model_opened_for_evaluation_is_trained_with_dropout(tmp_path: Path, monkeypatch) -> None:
+    """As transformers' from_pretrained gives it."""
+    monkeypatch.setattr(engine, "share_cores", lambda: None)
+    recipe = TrainingRecipe(output=str(tmp_path), engine="plain", loader_workers=0)
+    modes = []
+
+    def loss(model: nn.Module, batch: dict[str, Tensor], num_items: Tensor) -> dict[str, Tensor]:
+        modes.append(model.training)
+        return {"square": model(batch["x"]).square().sum()}
+
+    with Meters(tmp_path, 1, 0, 2, True) as meters:
+        fit(
+            PlainEngine(nn.Linear(2, 1).eval(), recipe, lambda step: 1.0, {}),
+            recipe,
+            Ones(),
+            "data",
+            kind_of=lambda step: "toy",
+            loss_function=loss,
+            count_items=lambda batch: torch.ones(1, dtype=torch.int64),
+            meters=meters,
+            guards=Guards(recipe),
+            start_step=0,
+            end_step=2,
+            save=lambda step: None,
+        )
+    assert modes == [True, True]
