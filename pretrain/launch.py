@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from data_tools.cli import EXIT_BAD_INPUT, one_line, run_main
 
+PATIENCE = 10.0  # seconds by which ranks of a busy machine may meet the same mistake apart
 LAUNCHERS = ("deepspeed.launcher", "bin/deepspeed ", "torch.distributed.run", "bin/torchrun ")
 
 
@@ -104,7 +105,7 @@ def _run_and_tell(main: Callable[[], None]) -> None:
         # first rank of the machine tells it, and speaks only if it is still there: then it alone is in trouble. Of
         # ranks that are gone the second one speaks, too: the first may be among them.
         if not (isinstance(error, ConnectionError) and os.environ["LOCAL_RANK"] == "1"):
-            time.sleep(5)
+            time.sleep(PATIENCE)
         sys.stderr.write(f"error: rank {launched_rank()}: {one_line(error)}\n")
         sys.exit(EXIT_BAD_INPUT)
 
