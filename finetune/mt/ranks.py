@@ -83,10 +83,22 @@ def joined_ranks(num_workers: int, work: Callable[[Ranks], None]) -> Iterator[Ra
     with tempfile.TemporaryDirectory(prefix="veco-ranks-") as directory:
         meeting_point = Path(directory) / "ranks"
         context = multiprocessing.get_context("spawn")
-        for rank in range(1, num_workers):
-            context.Process(target=_run_worker, args=(rank, num_workers, meeting_point, work), daemon=True).start()
-        yield _join(0, num_workers, meeting_point)
-        distributed.destroy_process_group()
+        workers = [
+            context.Process(target=_run_worker, args=(rank, num_workers, meeting_point, work), daemon=True)
+            for rank in range(1, num_workers)
+        ]
+        for worker in workers:
+            worker.start()
+        try:
+            yield _join(0, num_workers, meeting_point)
+            distributed.destroy_process_group()
+        except BaseException:
+            for worker in workers:
+                worker.terminate()
+            raise
+        finally:
+            for worker in workers:
+                worker.join()  # before the directory goes: they leave the file in it by themselves
 
 
 def _join(rank: int, world_size: int, meeting_point: Path) -> Ranks:
