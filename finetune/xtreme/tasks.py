@@ -22,6 +22,18 @@ class Head(StrEnum):
     SEARCH = "search"  # the translation of every sentence
 
 
+ACCURACY = ("accuracy",)
+F1 = ("f1", "precision", "recall")
+EXACT_MATCH_AND_F1 = ("exact_match", "f1")
+METRICS: Mapping[Head, tuple[str, ...]] = {
+    Head.SEQUENCE: ACCURACY,
+    Head.TOKEN: F1,
+    Head.SPAN: EXACT_MATCH_AND_F1,
+    Head.MINING: F1,
+    Head.SEARCH: ACCURACY,
+}
+
+
 class Split(StrEnum):
     """Parts of a task. TRANSLATE_TRAIN is training text translated from English, of any language but English."""
 
@@ -56,14 +68,22 @@ class Task:
     name: str
     head: Head
     languages: tuple[str, ...]
-    metrics: tuple[str, ...]  # the names of XTREME's evaluate.py
-    main_metrics: tuple[str, ...]  # whose mean is the score of the task
     files: Mapping[Split, tuple[str, ...]]
     hub: Mapping[Split, HubSplit]
     labels: tuple[str, ...] = ()  # in the order of the classes
     other_labels: tuple[str, ...] = ()  # stand in files, rarely, and are no class: nothing to learn from
     title: str = ""  # what the papers call it
     dev_from_train: bool = False
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What its predictions are scored by, under the names of XTREME's evaluate.py."""
+        return METRICS[self.head]
+
+    @property
+    def main_metrics(self) -> tuple[str, ...]:
+        """Those whose mean is the score of the task: precision and recall only explain F1."""
+        return ("f1",) if self.metrics == F1 else self.metrics
 
     @property
     def prediction_suffix(self) -> str:
@@ -79,10 +99,6 @@ class Task:
 UNTAGGED = "_"  # UD's mark of a word without a tag
 # One paragraph in so many is dev where a task has no dev set (see Task.dev_from_train).
 DEV_SHARE = 10
-
-ACCURACY = ("accuracy",)
-F1 = ("f1", "precision", "recall")
-EXACT_MATCH_AND_F1 = ("exact_match", "f1")
 
 _SQUAD_TRANSLATIONS = (
     "squad/translated/train-v1.1.{language}.json",
@@ -112,155 +128,135 @@ def _codes(codes: str) -> tuple[str, ...]:
     return tuple(codes.split())
 
 
-def _tasks() -> tuple[Task, ...]:
-    return (
-        Task(
-            name="xnli",
-            title="XNLI",
-            head=Head.SEQUENCE,
-            labels=("contradiction", "entailment", "neutral"),
-            languages=_codes("ar bg de el en es fr hi ru sw th tr ur vi zh"),
-            metrics=ACCURACY,
-            main_metrics=ACCURACY,
-            files=_tsv("xnli", "xnli/train-{language}.tsv", "xnli/translate-train/en-{language}-translated.tsv"),
-            # The hub has the tests and dev sets only: MultiNLI is a data set of its own.
-            hub={
-                Split.DEV: HubSplit("XNLI", "validation", one_config=True),
-                Split.TEST: HubSplit("XNLI", "test", one_config=True),
-            },
+_TABLE = (
+    Task(
+        name="xnli",
+        title="XNLI",
+        head=Head.SEQUENCE,
+        labels=("contradiction", "entailment", "neutral"),
+        languages=_codes("ar bg de el en es fr hi ru sw th tr ur vi zh"),
+        files=_tsv("xnli", "xnli/train-{language}.tsv", "xnli/translate-train/en-{language}-translated.tsv"),
+        # The hub has the tests and dev sets only: MultiNLI is a data set of its own.
+        hub={
+            Split.DEV: HubSplit("XNLI", "validation", one_config=True),
+            Split.TEST: HubSplit("XNLI", "test", one_config=True),
+        },
+    ),
+    Task(
+        name="pawsx",
+        title="PAWS-X",
+        head=Head.SEQUENCE,
+        labels=("0", "1"),
+        languages=_codes("de en es fr ja ko zh"),
+        files=_tsv("pawsx", "pawsx/train-{language}.tsv", "pawsx/translate-train/en-{language}-translated.tsv"),
+        hub={**_hub("PAWS-X.{language}"), Split.TRANSLATE_TRAIN: HubSplit("PAWS-X.{language}", "train")},
+    ),
+    Task(
+        name="udpos",
+        title="POS",
+        head=Head.TOKEN,
+        labels=_codes("ADJ ADP ADV AUX CCONJ DET INTJ NOUN NUM PART PRON PROPN PUNCT SCONJ SYM VERB X"),
+        other_labels=(UNTAGGED,),
+        languages=_codes(
+            "af ar bg de el en es et eu fa fi fr he hi hu id it ja kk ko mr nl pt ru ta te th tl tr ur vi yo zh"
         ),
-        Task(
-            name="pawsx",
-            title="PAWS-X",
-            head=Head.SEQUENCE,
-            labels=("0", "1"),
-            languages=_codes("de en es fr ja ko zh"),
-            metrics=ACCURACY,
-            main_metrics=ACCURACY,
-            files=_tsv("pawsx", "pawsx/train-{language}.tsv", "pawsx/translate-train/en-{language}-translated.tsv"),
-            hub={**_hub("PAWS-X.{language}"), Split.TRANSLATE_TRAIN: HubSplit("PAWS-X.{language}", "train")},
+        files=_tsv("udpos", "udpos/translate-train/{language}.tsv"),
+        hub=_hub("udpos.{name}"),
+    ),
+    Task(
+        name="panx",
+        title="NER",
+        head=Head.TOKEN,
+        labels=_codes("B-LOC B-ORG B-PER I-LOC I-ORG I-PER O"),
+        languages=_codes(
+            "ar he vi id jv ms tl eu ml ta te af nl en de el bn hi mr ur fa fr it pt es bg ru ja ka ko th sw yo my "
+            "zh kk tr et fi hu"
         ),
-        Task(
-            name="udpos",
-            title="POS",
-            head=Head.TOKEN,
-            labels=_codes("ADJ ADP ADV AUX CCONJ DET INTJ NOUN NUM PART PRON PROPN PUNCT SCONJ SYM VERB X"),
-            other_labels=(UNTAGGED,),
-            languages=_codes(
-                "af ar bg de el en es et eu fa fi fr he hi hu id it ja kk ko mr nl pt ru ta te th tl tr ur vi yo zh"
-            ),
-            metrics=F1,
-            main_metrics=("f1",),
-            files=_tsv("udpos", "udpos/translate-train/{language}.tsv"),
-            hub=_hub("udpos.{name}"),
+        files=_tsv("panx", "panx/translate-train/{language}.tsv"),
+        hub=_hub("PAN-X.{language}"),
+    ),
+    Task(
+        name="xquad",
+        title="XQuAD",
+        head=Head.SPAN,
+        languages=_codes("en es de el ru tr ar vi th zh hi"),
+        files={
+            Split.TRAIN: (_SQUAD_TRAIN,),
+            Split.TRANSLATE_TRAIN: _SQUAD_TRANSLATIONS,
+            Split.DEV: (_SQUAD_DEV,),
+            Split.TEST: ("xquad/xquad.{language}.json",),
+        },
+        hub={
+            Split.TRAIN: HubSplit("SQuAD", "train"),
+            Split.DEV: HubSplit("SQuAD", "validation"),
+            Split.TEST: HubSplit("XQuAD.{language}", "validation"),
+        },
+    ),
+    Task(
+        name="mlqa",
+        title="MLQA",
+        head=Head.SPAN,
+        languages=_codes("en es de ar hi vi zh"),
+        files={
+            Split.TRAIN: (_SQUAD_TRAIN,),
+            Split.TRANSLATE_TRAIN: _SQUAD_TRANSLATIONS,
+            Split.DEV: ("mlqa/MLQA_V1/dev/dev-context-{language}-question-{language}.json",),
+            Split.TEST: ("mlqa/MLQA_V1/test/test-context-{language}-question-{language}.json",),
+        },
+        hub={
+            Split.TRAIN: HubSplit("SQuAD", "train"),
+            Split.DEV: HubSplit("MLQA.{language}.{language}", "validation"),
+            Split.TEST: HubSplit("MLQA.{language}.{language}", "test"),
+        },
+    ),
+    Task(
+        name="tydiqa",
+        title="TyDiQA",
+        head=Head.SPAN,
+        languages=_codes("en ar bn fi id ko ru sw te"),
+        files={
+            Split.TRAIN: ("tydiqa/tydiqa-goldp-v1.1-train/tydiqa.goldp.{language}.train.json",),
+            Split.TRANSLATE_TRAIN: ("tydiqa/translate-train/tydiqa.translate.train.en-{language}.json",),
+            Split.DEV: ("tydiqa/tydiqa-goldp-v1.1-train/tydiqa.goldp.{language}.train.json",),
+            Split.TEST: ("tydiqa/tydiqa-goldp-v1.1-dev/tydiqa.goldp.{language}.dev.json",),
+        },
+        hub={
+            Split.TRAIN: HubSplit("tydiqa", "train", one_config=True),
+            Split.DEV: HubSplit("tydiqa", "train", one_config=True),
+            Split.TEST: HubSplit("tydiqa", "validation", one_config=True),
+        },
+        dev_from_train=True,
+    ),
+    Task(
+        name="bucc2018",
+        title="BUCC",
+        head=Head.MINING,
+        languages=_codes("de fr ru zh"),
+        files={
+            Split.DEV: ("bucc2018/{language}-en.dev.{side}",),
+            Split.TEST: ("bucc2018/{language}-en.test.{side}",),
+        },
+        # The hub's rows are the gold pairs alone, without the sentences that have no translation.
+        hub={
+            Split.DEV: HubSplit("bucc18.{language}", "validation"),
+            Split.TEST: HubSplit("bucc18.{language}", "test"),
+        },
+    ),
+    Task(
+        name="tatoeba",
+        title="Tatoeba",
+        head=Head.SEARCH,
+        languages=_codes(
+            "ar he vi id jv tl eu ml ta te af nl de el bn hi mr ur fa fr it pt es bg ru ja ka ko th sw zh kk tr et "
+            "fi hu"
         ),
-        Task(
-            name="panx",
-            title="NER",
-            head=Head.TOKEN,
-            labels=_codes("B-LOC B-ORG B-PER I-LOC I-ORG I-PER O"),
-            languages=_codes(
-                "ar he vi id jv ms tl eu ml ta te af nl en de el bn hi mr ur fa fr it pt es bg ru ja ka ko th sw yo my "
-                "zh kk tr et fi hu"
-            ),
-            metrics=F1,
-            main_metrics=("f1",),
-            files=_tsv("panx", "panx/translate-train/{language}.tsv"),
-            hub=_hub("PAN-X.{language}"),
-        ),
-        Task(
-            name="xquad",
-            title="XQuAD",
-            head=Head.SPAN,
-            languages=_codes("en es de el ru tr ar vi th zh hi"),
-            metrics=EXACT_MATCH_AND_F1,
-            main_metrics=EXACT_MATCH_AND_F1,
-            files={
-                Split.TRAIN: (_SQUAD_TRAIN,),
-                Split.TRANSLATE_TRAIN: _SQUAD_TRANSLATIONS,
-                Split.DEV: (_SQUAD_DEV,),
-                Split.TEST: ("xquad/xquad.{language}.json",),
-            },
-            hub={
-                Split.TRAIN: HubSplit("SQuAD", "train"),
-                Split.DEV: HubSplit("SQuAD", "validation"),
-                Split.TEST: HubSplit("XQuAD.{language}", "validation"),
-            },
-        ),
-        Task(
-            name="mlqa",
-            title="MLQA",
-            head=Head.SPAN,
-            languages=_codes("en es de ar hi vi zh"),
-            metrics=EXACT_MATCH_AND_F1,
-            main_metrics=EXACT_MATCH_AND_F1,
-            files={
-                Split.TRAIN: (_SQUAD_TRAIN,),
-                Split.TRANSLATE_TRAIN: _SQUAD_TRANSLATIONS,
-                Split.DEV: ("mlqa/MLQA_V1/dev/dev-context-{language}-question-{language}.json",),
-                Split.TEST: ("mlqa/MLQA_V1/test/test-context-{language}-question-{language}.json",),
-            },
-            hub={
-                Split.TRAIN: HubSplit("SQuAD", "train"),
-                Split.DEV: HubSplit("MLQA.{language}.{language}", "validation"),
-                Split.TEST: HubSplit("MLQA.{language}.{language}", "test"),
-            },
-        ),
-        Task(
-            name="tydiqa",
-            title="TyDiQA",
-            head=Head.SPAN,
-            languages=_codes("en ar bn fi id ko ru sw te"),
-            metrics=EXACT_MATCH_AND_F1,
-            main_metrics=EXACT_MATCH_AND_F1,
-            files={
-                Split.TRAIN: ("tydiqa/tydiqa-goldp-v1.1-train/tydiqa.goldp.{language}.train.json",),
-                Split.TRANSLATE_TRAIN: ("tydiqa/translate-train/tydiqa.translate.train.en-{language}.json",),
-                Split.DEV: ("tydiqa/tydiqa-goldp-v1.1-train/tydiqa.goldp.{language}.train.json",),
-                Split.TEST: ("tydiqa/tydiqa-goldp-v1.1-dev/tydiqa.goldp.{language}.dev.json",),
-            },
-            hub={
-                Split.TRAIN: HubSplit("tydiqa", "train", one_config=True),
-                Split.DEV: HubSplit("tydiqa", "train", one_config=True),
-                Split.TEST: HubSplit("tydiqa", "validation", one_config=True),
-            },
-            dev_from_train=True,
-        ),
-        Task(
-            name="bucc2018",
-            title="BUCC",
-            head=Head.MINING,
-            languages=_codes("de fr ru zh"),
-            metrics=F1,
-            main_metrics=("f1",),
-            files={
-                Split.DEV: ("bucc2018/{language}-en.dev.{side}",),
-                Split.TEST: ("bucc2018/{language}-en.test.{side}",),
-            },
-            # The hub's rows are the gold pairs alone, without the sentences that have no translation.
-            hub={
-                Split.DEV: HubSplit("bucc18.{language}", "validation"),
-                Split.TEST: HubSplit("bucc18.{language}", "test"),
-            },
-        ),
-        Task(
-            name="tatoeba",
-            title="Tatoeba",
-            head=Head.SEARCH,
-            languages=_codes(
-                "ar he vi id jv tl eu ml ta te af nl de el bn hi mr ur fa fr it pt es bg ru ja ka ko th sw zh kk tr et "
-                "fi hu"
-            ),
-            metrics=ACCURACY,
-            main_metrics=ACCURACY,
-            # The first is LASER's, whose rows are pairs; XTREME's script sorts the English side to hide them.
-            files={Split.TEST: ("tatoeba/tatoeba.{language}-en.{side}", "tatoeba/{language}-en.{side}")},
-            hub={Split.TEST: HubSplit("tatoeba.{iso3}", "validation")},
-        ),
-    )
+        # The first is LASER's, whose rows are pairs; XTREME's script sorts the English side to hide them.
+        files={Split.TEST: ("tatoeba/tatoeba.{language}-en.{side}", "tatoeba/{language}-en.{side}")},
+        hub={Split.TEST: HubSplit("tatoeba.{iso3}", "validation")},
+    ),
+)
 
-
-TASKS: Mapping[str, Task] = {task.name: task for task in _tasks()}
+TASKS: Mapping[str, Task] = {task.name: task for task in _TABLE}
 
 
 def task_named(name: str) -> Task:

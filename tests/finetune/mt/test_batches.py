@@ -8,32 +8,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from number_bitext import TAG, bitext_of
 
 from finetune.batches import Sentences, SpecialIds, cut_by_tokens
 from finetune.mt.batches import RankBatches, TranslationBatches
 from finetune.mt.bitext import Bitext, BitextReport
 
 SPECIAL = SpecialIds(bos=0, eos=2, pad=1)
-TAG = 5
-
-
-def encode(lines: list[str]) -> list[list[int]]:
-    return [[int(word) for word in line.split()] for line in lines]
-
-
-def write(path: Path, lines: list[str]) -> Path:
-    path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-    return path
-
-
-def bitext_of(tmp_path: Path, source: list[str], target: list[str], max_length: int = 64) -> Bitext:
-    return Bitext.from_files(
-        write(tmp_path / "a.x", source),
-        write(tmp_path / "a.y", target),
-        encode,
-        decoder_start_token_id=TAG,
-        max_length=max_length,
-    )
 
 
 def random_bitext(num_pairs: int, seed: int, longest: int = 60) -> Bitext:

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from data_directories import make_data
+from digits import write_lines
+from number_bitext import TAG, bitext_of, encode
 
 from data_tools.manifest import Manifest
 from data_tools.tokenizer import PieceEncoder
@@ -14,27 +16,7 @@ from data_tools.tokenizer_files import write_tokenizer
 from data_tools.train_tokenizer import train_model
 from finetune.mt.bitext import Bitext, BitextReport, JoinedSides, check_tokenizer, tagged_encoder
 
-TAG = 5
 BACK_TRANSLATED = 6
-
-
-def encode(lines: list[str]) -> list[list[int]]:
-    return [[int(word) for word in line.split()] for line in lines]
-
-
-def write(path: Path, lines: list[str]) -> Path:
-    path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-    return path
-
-
-def bitext_of(tmp_path: Path, source: list[str], target: list[str], max_length: int = 64) -> Bitext:
-    return Bitext.from_files(
-        write(tmp_path / "a.x", source),
-        write(tmp_path / "a.y", target),
-        encode,
-        decoder_start_token_id=TAG,
-        max_length=max_length,
-    )
 
 
 def test_files_plain_or_compressed_empty_and_long_lines_are_counted(tmp_path: Path) -> None:
@@ -43,7 +25,7 @@ def test_files_plain_or_compressed_empty_and_long_lines_are_counted(tmp_path: Pa
     with gzip.open(tmp_path / "a.x.gz", "wt", encoding="utf-8") as file:
         file.writelines(line + "\n" for line in source)
     bitext = Bitext.from_files(
-        tmp_path / "a.x.gz", write(tmp_path / "a.y", target), encode, decoder_start_token_id=TAG, max_length=5
+        tmp_path / "a.x.gz", write_lines(tmp_path / "a.y", target), encode, decoder_start_token_id=TAG, max_length=5
     )
     # max_length 5 holds <s> x x x </s>, and tag y y y y | y y y y </s>.
     assert [ids.tolist() for ids in map(bitext.source.__getitem__, range(3))] == [[1, 2, 3], [5, 6, 7], [1]]
@@ -70,8 +52,8 @@ def test_bad_input(tmp_path: Path) -> None:
 
 def test_a_tag_in_front_of_a_source_line(tmp_path: Path) -> None:
     bitext = Bitext.from_files(
-        write(tmp_path / "a.x", ["__bt__ 11 12 13", "11 12", "__bt__", "__bt__ "]),
-        write(tmp_path / "a.y", ["1", "2", "3", "4"]),
+        write_lines(tmp_path / "a.x", ["__bt__ 11 12 13", "11 12", "__bt__", "__bt__ "]),
+        write_lines(tmp_path / "a.y", ["1", "2", "3", "4"]),
         encode,
         decoder_start_token_id=TAG,
         max_length=5,
@@ -138,7 +120,7 @@ def test_shards_hold_what_the_text_holds(
     """In both directions of the pair, cut alike, in the training split and the held-out one."""
     encoder = PieceEncoder(shards / "tokenizer")
     for split, start, end in (("train", 400, 450), ("valid", 600, 605)):
-        files = [write(tmp_path / lang, sentences[lang][start:end]) for lang in (source, target)]
+        files = [write_lines(tmp_path / lang, sentences[lang][start:end]) for lang in (source, target)]
         options = {"decoder_start_token_id": TAG, "max_length": 9}
         from_text = Bitext.from_files(*files, encoder.encode_lines, **options)
         prepared = Bitext.from_shards(shards, split, source, target, **options)

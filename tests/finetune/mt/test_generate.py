@@ -11,6 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from digits import write_lines
+from launching import run as run_command
 from launching import run_module
 from toy_translation import sentences
 
@@ -25,11 +27,6 @@ SCORE_TOLERANCE = 1e-4
 ROOT = Path(__file__).parents[3]
 
 
-def write(path: Path, lines: list[str]) -> Path:
-    path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-    return path
-
-
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
     monkeypatch.setattr(sys, "argv", ["generate", *map(str, arguments)])
     main()
@@ -41,7 +38,7 @@ def test_command_prints_fairseq_lines_and_writes_plain_text(
     lines = [*sentences(5, 7), ""]
     with gzip.open(tmp_path / "source.gz", "wt", encoding="utf-8") as file:
         file.writelines(line + "\n" for line in lines)
-    reference = write(tmp_path / "reference", [f"{line} ." for line in lines])
+    reference = write_lines(tmp_path / "reference", [f"{line} ." for line in lines])
     files = ("--input", tmp_path / "source.gz", "--reference", reference, "--output", tmp_path / "out")
     run(monkeypatch, model_dir, *files, "--beam", 3, "--lenpen", 0.7, "--nbest", 2)
     options = SearchOptions(beam=3, lenpen=0.7, nbest=2)
@@ -80,7 +77,12 @@ def test_scores_of_references(
     model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines, translations = sentences(4, 11), sentences(4, 12)
-    files = ("--input", write(tmp_path / "source", lines), "--reference", write(tmp_path / "reference", translations))
+    files = (
+        "--input",
+        write_lines(tmp_path / "source", lines),
+        "--reference",
+        write_lines(tmp_path / "reference", translations),
+    )
     run(monkeypatch, model_dir, *files, "--score-reference", "--lenpen", 0.5, "--remove-bpe")
     rows = [row.split("\t") for row in capsys.readouterr().out.split("\n")[:-1]]
     ours = Translator.load(model_dir, SearchOptions(lenpen=0.5))
@@ -138,8 +140,8 @@ def test_lines_as_they_come() -> None:
 
 def test_blocks_of_files(tmp_path: Path) -> None:
     number = BLOCK_LINES + 3
-    source = write(tmp_path / "source", [f"s{i}" for i in range(number)])
-    reference = write(tmp_path / "reference", [f"r{i}" for i in range(number)])
+    source = write_lines(tmp_path / "source", [f"s{i}" for i in range(number)])
+    reference = write_lines(tmp_path / "reference", [f"r{i}" for i in range(number)])
     assert count_lines(str(source), reference) == number
     first, second = read_blocks(str(source), reference)
     assert (first.first, second.first, len(first.sources)) == (0, BLOCK_LINES, BLOCK_LINES)
@@ -148,10 +150,28 @@ def test_blocks_of_files(tmp_path: Path) -> None:
     assert [block.references for block in read_blocks(str(source), None)] == [None, None]
 
 
+ALL_LEAVE = """
+import multiprocessing
+from operator import methodcaller
+from finetune.mt.ranks import joined_ranks
+
+if __name__ == "__main__":
+    with joined_ranks(2, methodcaller("broadcast", None)) as ranks:
+        ranks.broadcast(None)
+    print(multiprocessing.active_children())
+"""
+
+
+def test_other_processes_have_left_before_the_file_they_met_at_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(ALL_LEAVE)
+    ended = run_command([sys.executable, str(tmp_path / "script.py")])
+    assert (ended.returncode, ended.stdout) == (0, "[]\n"), ended.stderr
+
+
 @pytest.mark.parametrize("starter", ["workers", pytest.param("torchrun", marks=pytest.mark.slow)])
 def test_several_processes_print_the_same(model_dir: Path, tmp_path: Path, starter: str) -> None:
     lines = [*sentences(25, 13), ""]
-    source = write(tmp_path / "source", lines)
+    source = write_lines(tmp_path / "source", lines)
     arguments = [str(model_dir), "--input", str(source), "--max-tokens", "60", "--nbest", "2"]
     if starter == "workers":
         result = run_module("finetune.mt.generate", *arguments, "--workers", "2")
@@ -172,8 +192,8 @@ def test_several_processes_print_the_same(model_dir: Path, tmp_path: Path, start
 def test_bad_command_is_one_line(
     model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    one, two = write(tmp_path / "one", ["haus"]), write(tmp_path / "two", ["haus", "baum"])
-    empty = write(tmp_path / "empty", [])
+    one, two = write_lines(tmp_path / "one", ["haus"]), write_lines(tmp_path / "two", ["haus", "baum"])
+    empty = write_lines(tmp_path / "empty", [])
     for flags, message in [
         (["--input", tmp_path / "none"], "none: No such file"),
         (["--input", empty], "empty has no line: nothing to translate"),

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from digits import write_lines
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -47,11 +48,6 @@ ROOT = Path(__file__).parents[3]
 def run(module: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", module, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
-
-
-def write(path: Path, lines: list[str]) -> Path:
-    path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-    return path
 
 
 def multi_bleu_by_definition(system: list[str], references: list[str]) -> float:
@@ -136,7 +132,7 @@ def test_moses_tokenisation_comes_first() -> None:
     ],
 )
 def test_agrees_with_the_command_line_of_sacrebleu(tmp_path: Path, name: str, flags: list[str]) -> None:
-    system, reference = write(tmp_path / "system", SYSTEM), write(tmp_path / "reference", REFERENCE)
+    system, reference = write_lines(tmp_path / "system", SYSTEM), write_lines(tmp_path / "reference", REFERENCE)
     printed = run("sacrebleu", reference, "-i", system, "-w", "6", *flags).stdout
     theirs = json.loads(printed)
     ours = score_lines(SYSTEM, REFERENCE)[name]
@@ -148,10 +144,10 @@ def test_agrees_with_the_command_line_of_sacrebleu(tmp_path: Path, name: str, fl
 
 
 def test_command(tmp_path: Path) -> None:
-    write(tmp_path / "system", SYSTEM)
+    write_lines(tmp_path / "system", SYSTEM)
     with gzip.open(tmp_path / "reference.gz", "wt", encoding="utf-8") as file:
         file.writelines(line + "\n" for line in REFERENCE)
-    write(tmp_path / "source", ["x", "y", "z", SYSTEM[3], ""])
+    write_lines(tmp_path / "source", ["x", "y", "z", SYSTEM[3], ""])
     inputs = ["--reference", tmp_path / "reference.gz", "--source", tmp_path / "source"]
     good = run("finetune.mt.score", "--system", tmp_path / "system", *inputs, "--json", tmp_path / "scores.json")
     assert good.returncode == 0, good.stderr
@@ -162,7 +158,7 @@ def test_command(tmp_path: Path) -> None:
         assert f"{score['value']:.2f}  {score['signature']}" in good.stdout
     assert report["scores"]["sacrebleu"]["value"] == pytest.approx(score_lines(SYSTEM, REFERENCE)["sacrebleu"].value)
     assert report["scores"]["sacrebleu_lc"]["value"] > report["scores"]["sacrebleu"]["value"]
-    short = write(tmp_path / "short", SYSTEM[:3])
+    short = write_lines(tmp_path / "short", SYSTEM[:3])
     bad = run("finetune.mt.score", "--system", short, *inputs, "--json", tmp_path / "never.json")
     assert bad.returncode == 2 and bad.stderr.count("\n") == 1
     assert re.search(r"short has 3 lines but .*reference\.gz has 5", bad.stderr)
@@ -174,10 +170,10 @@ def test_bad_input(tmp_path: Path) -> None:
         score_lines(["a", "b"], ["a"])
     with pytest.raises(ValueError, match="no line"):
         score_lines([], [])
-    files = ["--system", str(write(tmp_path / "s", ["a"])), "--reference", str(write(tmp_path / "r", []))]
+    files = ["--system", str(write_lines(tmp_path / "s", ["a"])), "--reference", str(write_lines(tmp_path / "r", []))]
     with pytest.raises(ValueError, match="r has no line"):
         score_files(parse_arguments(files))
-    other = str(write(tmp_path / "o", ["a", "b"]))
+    other = str(write_lines(tmp_path / "o", ["a", "b"]))
     files[3:] = [files[1], "--source", other]
     with pytest.raises(ValueError, match=r"s has 1 lines but .*o has 2: is it the source"):
         score_files(parse_arguments(files))
@@ -193,7 +189,12 @@ def test_bad_input(tmp_path: Path) -> None:
 
 
 def test_table_keeps_signatures_whole(tmp_path: Path) -> None:
-    files = ["--system", str(write(tmp_path / "s", SYSTEM)), "--reference", str(write(tmp_path / "r", REFERENCE))]
+    files = [
+        "--system",
+        str(write_lines(tmp_path / "s", SYSTEM)),
+        "--reference",
+        str(write_lines(tmp_path / "r", REFERENCE)),
+    ]
     report = score_files(parse_arguments(files))
     lines = table(report).splitlines()
     assert "5 lines, 1 empty" in lines[0]
@@ -213,7 +214,9 @@ def varied(number: int) -> tuple[list[str], list[str], list[str]]:
 def test_paired_bootstrap_is_that_of_sacrebleu(tmp_path: Path) -> None:
     """Score, p-value, mean and interval of its own command line on the same files."""
     references, good, worse = varied(60)
-    files = [write(tmp_path / name, lines) for name, lines in (("ref", references), ("worse", worse), ("good", good))]
+    files = [
+        write_lines(tmp_path / name, lines) for name, lines in (("ref", references), ("worse", worse), ("good", good))
+    ]
     flags = ["-m", "bleu", "chrf", "--paired-bs", "-f", "text", "-w", "4"]
     printed = run("sacrebleu", files[0], "-i", *files[1:], *flags).stdout  # its JSON fails with numpy 2
     theirs = [(float(x), float(y), float(z)) for x, y, z in re.findall(r"│ (\S+) \((\S+) ± (\S+)\)", printed)]
@@ -235,7 +238,7 @@ def test_paired_bootstrap_is_that_of_sacrebleu(tmp_path: Path) -> None:
 def test_comparison_in_the_report(tmp_path: Path) -> None:
     references, good, worse = varied(30)
     pairs = (("--reference", references), ("--system", good), ("--baseline", worse))
-    flags = [word for flag, lines in pairs for word in (flag, str(write(tmp_path / flag.strip("-"), lines)))]
+    flags = [word for flag, lines in pairs for word in (flag, str(write_lines(tmp_path / flag.strip("-"), lines)))]
     report = score_files(parse_arguments(flags))
     assert report["comparison"]["sacrebleu"]["system"] == pytest.approx(report["scores"]["sacrebleu"]["value"])
     lines = table(report).splitlines()
@@ -262,7 +265,7 @@ class FakeComet:
 
 
 def test_comet_where_it_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    system, reference = write(tmp_path / "s", ["a b", "c"]), write(tmp_path / "r", ["a b", "c d"])
+    system, reference = write_lines(tmp_path / "s", ["a b", "c"]), write_lines(tmp_path / "r", ["a b", "c d"])
     flags = [
         "--system",
         str(system),
