@@ -8,8 +8,11 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import TextIO
 
 from pretrain.launch import launcher_command
 
@@ -24,10 +27,15 @@ class Stage:
     is_distributed: bool = False
 
 
-def run_stage(stage: Stage, processes: int) -> None:
-    """Run one command, unless its result is there. Raises ValueError when it fails."""
+def run_stage(
+    stage: Stage, processes: int, environment: Mapping[str, str] = MappingProxyType({}), log: TextIO | None = None
+) -> None:
+    """Run one command, unless its result is there. Raises ValueError when it fails.
+
+    `environment` is added to this process's; what the command says goes into the open file `log`, if there is one.
+    """
     if stage.result.exists():
-        print(f"\n=== {stage.title}: done before ({stage.result})", flush=True)
+        print(f"\n=== {stage.title}: done before ({stage.result})", file=log, flush=True)
         return
     package = Path(__file__).resolve().parent.parent
     if stage.is_distributed:
@@ -38,14 +46,14 @@ def run_stage(stage: Stage, processes: int) -> None:
     else:
         command = [sys.executable, "-m", *stage.command]
         shown = ["python", "-m", *stage.command]
-    print(f"\n=== {stage.title}\n$ {shlex.join(shown)}", flush=True)
+    print(f"\n=== {stage.title}\n$ {shlex.join(shown)}", file=log, flush=True)
     start = time.perf_counter()
-    environment = {"TOKENIZERS_PARALLELISM": "false", **os.environ}
+    environment = {"TOKENIZERS_PARALLELISM": "false", **os.environ, **environment}
     if shutil.which("nvidia-smi") is None:
         environment.setdefault("DS_ACCELERATOR", "cpu")  # the launcher would guess the same, with a warning
-    result = subprocess.run(command, check=False, env=environment)
+    result = subprocess.run(command, check=False, env=environment, stdout=log, stderr=log)
     if result.returncode:
         raise ValueError(f"{stage.title}: exit code {result.returncode} of {shlex.join(shown)}")
     if not stage.result.exists():  # a training run that was asked to stop ends well, but not at its end
         raise ValueError(f"{stage.title}: ended without {stage.result}; start again to go on")
-    print(f"({time.perf_counter() - start:.0f} s)", flush=True)
+    print(f"({time.perf_counter() - start:.0f} s)", file=log, flush=True)

@@ -49,12 +49,14 @@ class VecoLMHead(nn.Module):
             self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.decoder = VocabularyProjection(config.hidden_size, config.vocab_size)
 
-    def forward(self, states: Tensor, targets: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
+    def forward(
+        self, states: Tensor, targets: Tensor | None = None, smoothing: float = 0.0
+    ) -> Tensor | tuple[Tensor, Tensor]:
         """Logits (..., V) of states (..., D); with `targets` (N,), for states (N, D), the float32 cross-entropies (N,)
-        and whether each target is the likeliest piece."""
+        of targets that are smoothed as `veco.projection` says, and whether each target is the likeliest piece."""
         if self.has_transform:
             states = self.norm(self.activation(self.dense(states)))
-        return self.decoder(states, targets)
+        return self.decoder(states, targets, smoothing)
 
 
 class VecoWithLMHead(VecoPreTrainedModel):

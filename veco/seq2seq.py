@@ -13,6 +13,7 @@ from transformers import AutoConfig, GenerationMixin, XLMRobertaForMaskedLM
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 
+from veco.attention import pack
 from veco.config import VecoConfig
 from veco.heads import IGNORED, TIED_HEAD, VecoForMaskedLM, VecoLMHead, VecoWithLMHead, check_labels
 from veco.layer import VecoLayer
@@ -157,12 +158,15 @@ class VecoForConditionalGeneration(VecoWithLMHead, GenerationMixin):
         labels: Tensor | None = None,
         use_cache: bool | None = None,
         return_dict: bool | None = None,
+        label_smoothing: float | None = None,
     ) -> Seq2SeqLMOutput | tuple[Tensor, ...]:
         """`logits` (B, T, V) of the tokens that follow `decoder_input_ids` (B, T), given the source (B, S).
 
         There may be n targets for each source, in turn: the decoder's inputs then have n times as many rows.
         With `labels` (B, T; -100 = ignored) the mean cross-entropy is `loss`, and `decoder_input_ids` default to
-        the labels moved right behind `config.decoder_start_token_id`.
+        the labels moved right behind `config.decoder_start_token_id`. With a `label_smoothing` (0 is one) `loss` is
+        instead the sum, float32, of fairseq's smoothed cross-entropies (`veco.projection`), and `logits` is None: those
+        of all positions never exist together.
         """
         if encoder_outputs is None:
             if input_ids is None:
@@ -198,10 +202,16 @@ class VecoForConditionalGeneration(VecoWithLMHead, GenerationMixin):
             decoder_attention_mask,
             past_key_values,
         )
-        logits = self.lm_head(states)
-        loss = None
+        loss = logits = None
         if labels is not None:
-            check_labels("labels", labels, logits.shape[:-1], self.config.vocab_size)
+            check_labels("labels", labels, states.shape[:-1], self.config.vocab_size)
+        if labels is not None and label_smoothing is not None:
+            is_target = labels.ne(IGNORED)
+            losses, _ = self.lm_head(pack(states, is_target), pack(labels, is_target), label_smoothing)
+            loss = losses.sum()
+        else:
+            logits = self.lm_head(states)
+        if labels is not None and logits is not None:
             loss = cross_entropy(logits.float().flatten(0, 1), labels.flatten().long(), ignore_index=IGNORED)
         output = Seq2SeqLMOutput(
             loss=loss,

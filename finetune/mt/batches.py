@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from finetune.batches import SpecialIds, cut_by_tokens
 from finetune.mt.bitext import SOURCE_SPECIALS, TARGET_SPECIALS, Bitext
-from finetune.mt.losses import IGNORE_INDEX
+from veco.heads import IGNORED
 
 STRIPS_PER_ROOT = 1.4  # strips of like target length per square root of the number of batches: see `_by_length`
 
@@ -91,7 +91,7 @@ class TranslationBatches:
         input_ids = np.full((len(pairs), source_width), special.pad, dtype=np.int64)
         attention_mask = np.zeros((len(pairs), source_width), dtype=np.int64)
         decoder_input_ids = np.full((len(pairs), target_width), special.pad, dtype=np.int64)
-        labels = np.full((len(pairs), target_width), IGNORE_INDEX, dtype=np.int64)
+        labels = np.full((len(pairs), target_width), IGNORED, dtype=np.int64)
         input_ids[:, 0] = special.bos
         decoder_input_ids[:, 0] = self.bitext.decoder_start_ids[pairs]
         for row, pair in enumerate(pairs.tolist()):

@@ -11,11 +11,13 @@ after each run, from the runs that are done.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from data_tools.cli import run_main
@@ -23,6 +25,7 @@ from data_tools.files import atomic_path
 from finetune.mt import comparison as comparison_file
 from finetune.mt.blocks import count_lines
 from finetune.mt.comparison import Comparison, Run, read_comparison, runs_of, stages_of
+from finetune.parallel import run_side_by_side
 from finetune.pretrained import VECO, XLM_ROBERTA, open_pretrained
 from finetune.stages import run_stage
 from pretrain.meters import read_metrics
@@ -170,19 +173,32 @@ def draw(groups: Mapping[str, Sequence[Result]], path: Path) -> None:
     pyplot.close(figure)
 
 
-def compare(path: Path, output: Path) -> None:
-    """Do all that is not done yet. Raises ValueError for a wrong comparison, before the first run, or a failing one."""
+def compare(path: Path, output: Path, parallel: int = 1) -> None:
+    """Do all that is not done yet. Raises ValueError for a wrong comparison, before the first run, or failing ones."""
     comparison = read_comparison(path)
     runs = runs_of(comparison, output)
     check_recipes_unchanged(runs, output)
     check_files(runs, comparison)
-    for number, run in enumerate(runs, start=1):
-        print(f"\n##### run {number} of {len(runs)}: {run.name}", flush=True)
-        for stage in stages_of(run, comparison):
-            run_stage(stage, comparison.processes)
-        done = [result for result in map(read_result, runs) if result is not None]
-        write_report(with_baseline(done, runs, comparison.baseline), comparison, len(runs), output)
+    writing = Lock()
+
+    def work(run: Run, share: dict[str, str]) -> None:
+        do_run(run, comparison, share, own_log=parallel > 1)
+        with writing:
+            done = [result for result in map(read_result, runs) if result is not None]
+            write_report(with_baseline(done, runs, comparison.baseline), comparison, len(runs), output)
+
+    run_side_by_side(runs, work, parallel, comparison.processes)
     print(f"\n{(output / 'table.md').read_text(encoding='utf-8')}\n{output / 'learning_curves.png'}")
+
+
+def do_run(run: Run, comparison: Comparison, share: dict[str, str], own_log: bool) -> None:
+    """Nothing; does all stages of a run, which speak into its log.txt if they are to have one of their own."""
+    log = Path(run.recipe.output) / "log.txt"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    print(f"\n##### {run.name}{f': see {log}' if own_log else ''}", flush=True)
+    with log.open("a", encoding="utf-8") if own_log else contextlib.nullcontext() as file:
+        for stage in stages_of(run, comparison):
+            run_stage(stage, comparison.processes, share, file)
 
 
 def check_files(runs: Sequence[Run], comparison: Comparison) -> None:
@@ -220,8 +236,18 @@ def main() -> None:
     )
     parser.add_argument("comparison", type=Path, metavar="COMPARE.yaml", help="see above")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="directory for runs and results")
+    parser.add_argument(
+        "--parallel",
+        type=int,
+        default=1,
+        metavar="N",
+        help="runs at once, each with its share of the cores or of CUDA_VISIBLE_DEVICES (default %(default)s); small "
+        "models make better use of two cores in two runs than in one",
+    )
     arguments = parser.parse_args()
-    compare(arguments.comparison, arguments.output)
+    if arguments.parallel < 1:
+        raise ValueError(f"--parallel {arguments.parallel}: expected at least 1")
+    compare(arguments.comparison, arguments.output, arguments.parallel)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from data_tools.text_lines import open_text
 from finetune.batches import SpecialIds, tokenizer_encoder
 from finetune.mt.batches import RankBatches, TranslationBatches
 from finetune.mt.bitext import Bitext, check_tokenizer
-from finetune.mt.losses import IGNORE_INDEX, label_smoothed_cross_entropy
 from finetune.mt.recipe import Direction, TranslationRecipe, distinct, listed
 from finetune.mt.search import SearchOptions
 from finetune.mt.validation import HeldOut, bleu_scores, likelihoods
@@ -21,6 +20,7 @@ from finetune.pretrained import VECO, XLM_ROBERTA, open_pretrained, pretrained_m
 from pretrain.engine import Engine
 from pretrain.step import Batch
 from veco import VecoConfig, VecoForConditionalGeneration, VecoForMaskedLM
+from veco.heads import IGNORED
 from veco.tokenizer import MODEL_FILE
 
 
@@ -47,14 +47,13 @@ class TranslationTask:
 
     def loss(self, model: nn.Module, batch: Batch, num_items: Tensor) -> dict[str, Tensor]:
         """The label-smoothed loss of a micro-batch, normalised by the global batch's target tokens."""
-        inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "decoder_input_ids")}
-        logits = model(**inputs, use_cache=False).logits
-        loss_sum, _, _ = label_smoothed_cross_entropy(logits, batch["labels"], self.recipe.label_smoothing)
+        inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "decoder_input_ids", "labels")}
+        loss_sum = model(**inputs, use_cache=False, label_smoothing=self.recipe.label_smoothing).loss
         return {"smoothed": loss_sum / num_items[0]}
 
     def count_items(self, batch: Batch) -> Tensor:
         """Target tokens (1,) of a micro-batch."""
-        return batch["labels"].ne(IGNORE_INDEX).sum().reshape(1)
+        return batch["labels"].ne(IGNORED).sum().reshape(1)
 
     def validate(self, engine: Engine) -> dict[str, float]:
         """`nll` and `perplexity` of all target tokens and, if the recipe asks for it, `bleu`; and by direction."""

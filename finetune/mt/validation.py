@@ -12,12 +12,12 @@ from sacrebleu.metrics import BLEU
 from torch import Tensor
 
 from finetune.mt.batches import TranslationBatches
-from finetune.mt.losses import label_smoothed_cross_entropy
 from finetune.mt.search import SearchOptions
 from finetune.mt.translator import Translator
 from pretrain.engine import Engine
 from pretrain.sampling import evaluation_indices
 from veco import VecoForConditionalGeneration
+from veco.heads import IGNORED
 
 NGRAMS = 4
 # sacreBLEU's 13a cuts at spaces; languages that are written without them.
@@ -58,12 +58,10 @@ def likelihood_sums(engine: Engine, batches: TranslationBatches) -> Tensor:
     with torch.no_grad():
         for number, counts in evaluation_indices(len(batches), engine.rank, engine.world_size):
             batch = {name: tensor.to(engine.device) for name, tensor in batches[number].items()}
-            labels = batch.pop("labels")
             with engine.forward_context():
-                logits = engine.model(**batch, use_cache=False).logits
-            _, nll_sum, num_tokens = label_smoothed_cross_entropy(logits, labels, 0.0)
+                nll_sum = engine.model(**batch, use_cache=False, label_smoothing=0.0).loss
             if counts:
-                sums += torch.stack([nll_sum.double(), num_tokens.double()])
+                sums += torch.stack([nll_sum.double(), batch["labels"].ne(IGNORED).sum().double()])
     engine.model.train()
     return sums
 

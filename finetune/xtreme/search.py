@@ -20,16 +20,13 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from queue import SimpleQueue
 from typing import TypeVar
-
-from tqdm import tqdm
 
 from data_tools.cli import run_main
 from data_tools.files import atomic_path
+from finetune.parallel import run_side_by_side
 from finetune.selection import Selection, best_checkpoints
 from finetune.xtreme.recipe import XtremeRecipe
 from pretrain.checkpoints import RECIPE_FILE, checkpoints_of
@@ -133,13 +130,13 @@ def command_of(run: Run, run_dir: Path, ranks: int, recipe_arguments: Sequence[s
     return launcher_command(ranks, str(TRAIN), *arguments)
 
 
-def do_run(run: Run, directory: Path, ranks: int, devices: str | None, recipe_arguments: Sequence[str]) -> None:
+def do_run(run: Run, directory: Path, ranks: int, share: dict[str, str], recipe_arguments: Sequence[str]) -> None:
     """Nothing; trains, unless the run is finished. Raises ValueError, with the log's last line, when that fails."""
     run_dir = directory / "runs" / run.name
     if settle(run_dir):
         return
     run_dir.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, **({} if devices is None else {"CUDA_VISIBLE_DEVICES": devices})}
+    environment = {**os.environ, **share}
     log = run_dir / "log.txt"
     with log.open("a", encoding="utf-8") as file:
         command = command_of(run, run_dir, ranks, recipe_arguments)
@@ -150,39 +147,11 @@ def do_run(run: Run, directory: Path, ranks: int, devices: str | None, recipe_ar
         raise ValueError(f"{run.name} did not finish: {(errors or lines)[-1].removeprefix('error: ')} (see {log})")
 
 
-def shares_of_devices(parallel: int, ranks: int) -> list[str | None]:
-    """CUDA_VISIBLE_DEVICES for each of the runs at once; None where this machine's variable names none."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if not visible:
-        return [None] * parallel
-    devices = visible.split(",")
-    each = max(1, ranks)
-    if len(devices) < parallel * each:
-        raise ValueError(f"CUDA_VISIBLE_DEVICES {visible}: too few for {parallel} runs of {each} at once")
-    return [",".join(devices[slot * each : (slot + 1) * each]) for slot in range(parallel)]
-
-
 def search(runs: Sequence[Run], directory: Path, parallel: int, ranks: int, recipe_arguments: Sequence[str]) -> None:
     """Nothing; does what is left of the runs, `parallel` at once. Raises ValueError naming those that failed."""
-    free: SimpleQueue[str | None] = SimpleQueue()
-    for devices in shares_of_devices(parallel, ranks):
-        free.put(devices)
-    failed = []
-
-    def work(run: Run) -> None:
-        devices = free.get()
-        try:
-            do_run(run, directory, ranks, devices, recipe_arguments)
-        except ValueError as error:
-            failed.append(str(error))
-        finally:
-            free.put(devices)
-
-    with ThreadPoolExecutor(parallel) as pool, tqdm(total=len(runs), unit=" runs", disable=None) as progress:
-        for _ in pool.map(work, runs):
-            progress.update()
-    if failed:
-        raise ValueError(f"{len(failed)} of {len(runs)} runs failed: {'; '.join(failed)}")
+    run_side_by_side(
+        runs, lambda run, share: do_run(run, directory, ranks, share, recipe_arguments), parallel, max(1, ranks)
+    )
 
 
 def rows_of(runs: Sequence[Run], directory: Path) -> list[Row]:

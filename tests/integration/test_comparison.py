@@ -53,6 +53,12 @@ def test_compare_and_compare_again(tmp_path: Path) -> None:
     assert list(checkpoints_of(runs / "random-last-1-seed1"))[-1] == 4
     assert len((runs / "random-last-1-seed1" / "test.hyp").read_text().splitlines()) == 4
 
+    # Side by side in other processes, each run comes out the same.
+    beside = (str(tmp_path / "compare.yaml"), "--output", str(tmp_path / "beside"), "--parallel", "2")
+    assert run_module("finetune.mt.compare", *beside).returncode == 0
+    assert (tmp_path / "beside" / "table.md").read_text(encoding="utf-8") == table
+    assert "=== " in (tmp_path / "beside" / "runs" / "random-last-1-seed1" / "log.txt").read_text(encoding="utf-8")
+
     again = run_module("finetune.mt.compare", *arguments)
     assert again.returncode == 0 and again.stdout.count("done before") == 8
     assert (tmp_path / "out" / "table.md").read_text(encoding="utf-8") == table

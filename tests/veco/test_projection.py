@@ -1,4 +1,6 @@
-"""torch's own linear and cross_entropy are the oracle."""
+"""torch's own linear and cross_entropy are the oracle; smoothed labels also against numbers worked by hand."""
+
+import math
 
 import pytest
 import torch
@@ -22,26 +24,50 @@ def gradients(layer: VocabularyProjection, states: torch.Tensor, losses: torch.T
     return list(torch.autograd.grad(weighted.sum(), [states, layer.weight, layer.bias]))
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
 @pytest.mark.parametrize("num_positions", [0, 1, 4, 11])
-def test_losses_and_gradients_equal_torchs(num_positions: int, small_chunks) -> None:
+def test_losses_and_gradients_equal_torchs(num_positions: int, smoothing: float, small_chunks) -> None:
     torch.manual_seed(0)
     layer = VocabularyProjection(8, 50)
     states = (3 * torch.randn(num_positions, 8)).requires_grad_()
     targets = torch.randint(0, 50, (num_positions,))
-    expected = cross_entropy(layer(states), targets, reduction="none")
-    losses, is_right = layer(states, targets)
+    # torch spreads e' / V over all pieces, fairseq e / (V - 1) over the others: e' = e V / (V - 1).
+    expected = cross_entropy(layer(states), targets, reduction="none", label_smoothing=smoothing * 50 / 49)
+    losses, is_right = layer(states, targets, smoothing)
     torch.testing.assert_close(losses, expected)
     assert torch.equal(is_right, layer(states).argmax(1) == targets)
     for ours, theirs in zip(gradients(layer, states, losses), gradients(layer, states, expected), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
-def test_gradient_is_right_by_finite_differences(small_chunks) -> None:
+def test_smoothed_losses_worked_by_hand() -> None:
+    layer = VocabularyProjection(3, 3)
+    with torch.no_grad():
+        layer.weight.copy_(torch.eye(3))  # the states are the logits
+        layer.bias.zero_()
+    # The softmax of log(1), log(2), log(5) is 1/8, 2/8, 5/8. Target 2, smoothing 0.2: wanted are 0.1, 0.1, 0.8.
+    states = torch.tensor([[1.0, 2.0, 5.0]]).log()
+    loss, _ = layer(states, torch.tensor([2]), 0.2)
+    assert loss.item() == pytest.approx(0.1 * math.log(8) + 0.1 * math.log(4) + 0.8 * math.log(8 / 5), abs=1e-6)
+    assert layer(states, torch.tensor([2]), 0.0)[0].item() == pytest.approx(math.log(8 / 5), abs=1e-6)
+    # A uniform model pays log V whatever the smoothing: the wanted distribution sums to one.
+    losses, _ = layer(torch.zeros(3, 3), torch.tensor([0, 1, 2]), 0.3)
+    torch.testing.assert_close(losses, torch.full((3,), math.log(3)))
+
+
+@pytest.mark.parametrize("smoothing", [-0.1, 1.0])
+def test_smoothing_outside_its_range_is_refused(smoothing: float) -> None:
+    with pytest.raises(ValueError, match=rf"\[0, 1\), found {smoothing}"):
+        VocabularyProjection(3, 7)(torch.zeros(1, 3), torch.tensor([0]), smoothing)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_gradient_is_right_by_finite_differences(smoothing: float, small_chunks) -> None:
     torch.manual_seed(1)
     layer = VocabularyProjection(3, 7).double()
     states, targets = torch.randn(5, 3, dtype=torch.double, requires_grad=True), torch.randint(0, 7, (5,))
     # Losses are float32 by contract, so the steps are large.
-    assert torch.autograd.gradcheck(lambda x: layer(x, targets)[0].double(), (states,), eps=1e-2, atol=1e-3)
+    assert torch.autograd.gradcheck(lambda x: layer(x, targets, smoothing)[0].double(), (states,), eps=1e-2, atol=1e-3)
 
 
 @pytest.mark.parametrize("autocast", [False, True])

@@ -211,6 +211,29 @@ def test_labels_are_shifted_behind_the_tag(model, padded_batch) -> None:
         model(ids, mask, labels=torch.tensor([[5, 6, 60], [7, 2, -100], [8, 9, 2]]))
 
 
+def test_smoothed_loss_is_a_sum_over_the_labels(model, padded_batch) -> None:
+    ids, mask = padded_batch
+    labels = torch.tensor([[5, 6, 2], [7, 2, -100], [8, 9, 2]])
+    logits = model(ids, mask, labels=labels).logits
+    # torch's smoothing is over all classes, fairseq's over those that are not the label.
+    num_classes = logits.shape[-1]
+    expected = torch.nn.functional.cross_entropy(
+        *(logits.flatten(0, 1), labels.flatten()),
+        reduction="sum",
+        label_smoothing=0.1 * num_classes / (num_classes - 1),
+    )
+    output = model(ids, mask, labels=labels, label_smoothing=0.1)
+    torch.testing.assert_close(output.loss, expected)
+    assert output.logits is None
+    parameters = list(model.parameters())
+    ours, theirs = (torch.autograd.grad(loss, parameters) for loss in (output.loss, expected))
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    nothing = model(
+        ids, mask, decoder_input_ids=labels.clamp(min=0), labels=torch.full((3, 3), -100), label_smoothing=0.0
+    )
+    assert nothing.loss.item() == 0.0
+
+
 def test_saved_model_translates_alike(model, padded_batch, tmp_path: Path) -> None:
     ids, mask = padded_batch
     model.save_pretrained(tmp_path)

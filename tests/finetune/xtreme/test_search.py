@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from finetune.xtreme import search
-from finetune.xtreme.search import Outcome, Point, Run, rows_of, shares_of_devices, table_of
+from finetune.xtreme.search import Outcome, Point, Run, rows_of, table_of
 
 TINY = (
     *("--engine", "plain", "--ds_config", "zero3_fp32.json", "--max_length", "24", "--loader_workers", "0"),
@@ -53,16 +53,6 @@ def test_the_grid_is_the_published_one(monkeypatch: pytest.MonkeyPatch) -> None:
     options.epochs = "3,five"
     with pytest.raises(ValueError, match="--epochs 3,five: expected numbers with commas between them"):
         search.grid(options, "transfer")
-
-
-def test_devices_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert shares_of_devices(2, 1) == [None, None]
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
-    assert shares_of_devices(2, 2) == ["4,5", "6,7"]
-    assert shares_of_devices(3, 0) == ["4", "5", "6"]
-    with pytest.raises(ValueError, match="CUDA_VISIBLE_DEVICES 4,5,6,7: too few for 3 runs of 2 at once"):
-        shares_of_devices(3, 2)
 
 
 def test_a_search_is_done_once(

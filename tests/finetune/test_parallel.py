@@ -1,0 +1,56 @@
+"""Shares of the machine, and runs side by side."""
+
+from __future__ import annotations
+
+import os
+from threading import Barrier
+
+import pytest
+
+from finetune.parallel import run_side_by_side, shares_of_machine
+
+
+def test_devices_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
+    assert shares_of_machine(2, 2) == [{"CUDA_VISIBLE_DEVICES": "4,5"}, {"CUDA_VISIBLE_DEVICES": "6,7"}]
+    assert [share["CUDA_VISIBLE_DEVICES"] for share in shares_of_machine(3, 1)] == ["4", "5", "6"]
+    with pytest.raises(ValueError, match="CUDA_VISIBLE_DEVICES 4,5,6,7: too few for 3 runs of 2 at once"):
+        shares_of_machine(3, 2)
+
+
+def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
+    assert shares_of_machine(1, 2) == [{}]
+    assert shares_of_machine(2, 2) == [{"OMP_NUM_THREADS": "2"}] * 2
+    assert shares_of_machine(16, 1) == [{"OMP_NUM_THREADS": "1"}] * 16
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert shares_of_machine(2, 1) == [{}, {}]
+
+
+def test_runs_go_side_by_side_in_shares_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    both, seen = Barrier(2, timeout=20), []
+
+    def work(run: int, share: dict[str, str]) -> None:
+        both.wait()  # passes only when two runs are at work at once
+        seen.append((run, share["CUDA_VISIBLE_DEVICES"]))
+        both.wait()
+
+    run_side_by_side([1, 2, 3, 4], work, parallel=2, ranks=1)
+    assert sorted(run for run, _ in seen) == [1, 2, 3, 4]
+    assert {device for _, device in seen[:2]} == {"0", "1"} == {device for _, device in seen[2:]}
+
+
+def test_a_failed_run_does_not_stop_the_others() -> None:
+    done = []
+
+    def work(run: int, share: dict[str, str]) -> None:
+        if run == 2:
+            raise ValueError("run 2: no data")
+        done.append(run)
+
+    with pytest.raises(ValueError, match="1 of 3 runs failed: run 2: no data"):
+        run_side_by_side([1, 2, 3], work, parallel=1, ranks=1)
+    assert done == [1, 3]
