@@ -178,6 +178,8 @@ def build_model(recipe: TranslationRecipe) -> tuple[Any, VecoForConditionalGener
         "tie_self_attention": recipe.tie_self_attention,
     }
     model = VecoForConditionalGeneration.from_veco(source, recipe.decoder_layers, recipe.decoder_layers_from, **shape)
+    if recipe.init == "random":  # copies of the encoder's random layers would be no independent draw
+        model.decoder.layers.apply(model._init_weights)
     tags = list(dict.fromkeys(direction.tag for direction in recipe.all_directions()))
     added = [*tags, *listed(recipe.source_tags)]
     tokenizer.add_special_tokens({"additional_special_tokens": added}, replace_extra_special_tokens=False)

@@ -98,6 +98,16 @@ def test_a_start_like_xlm_draws_the_cross_attention_alone(digits: Path, tmp_path
     assert deviation == pytest.approx(64**-0.5, rel=0.1)  # the configuration's initializer_range
 
 
+def test_random_weights_of_encoder_and_decoder_are_drawn_one_by_one(digits: Path, tmp_path: Path) -> None:
+    state = state_of(recipe_of(digits, tmp_path, init="random"))
+    for name in (UP, "self_attention.q_proj.weight"):
+        ours, encoders = (state[f"{part}.layers.{number}.{name}"] for part, number in (("decoder", 0), ("veco", 1)))
+        assert not torch.equal(ours, encoders)
+        assert float(ours.std()) == pytest.approx(float(encoders.std()), rel=0.1)
+    norm = state["decoder.layers.0.self_attention_norm.weight"]
+    assert torch.equal(norm, torch.ones_like(norm))
+
+
 def test_a_start_from_xlm_roberta(digits: Path, tmp_path: Path) -> None:
     directory = tmp_path / "xlmr"
     shutil.copytree(digits / "model", directory)
