@@ -147,6 +147,8 @@ def against_baseline(
 def engines(sizes: Sizes, repeats: int) -> list[Row]:
     model = generation_models(sizes)["ours"]
     batch, options = batch_of(sizes), fixed_options(sizes)
+    copies = 2 * torch.get_num_threads()  # CTranslate2 gives every thread a batch of its own
+    batch = Batch(batch.sources * copies, batch.limits * copies)
     with tempfile.TemporaryDirectory() as directory:
         model.save_pretrained(Path(directory) / "model")
         made_up_tokenizer(model.config.vocab_size).save_pretrained(Path(directory) / "model")

@@ -57,6 +57,9 @@ def progress_bar(transient: bool = False) -> Progress:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=Console(stderr=True),
+        # rich would take stdout, too, and print it on stderr: what a user sends through a pipe.
+        redirect_stdout=False,
+        redirect_stderr=False,
         transient=transient,
         refresh_per_second=4,
     )

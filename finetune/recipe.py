@@ -54,6 +54,8 @@ class FinetuningRecipe(TrainingRecipe):
                 found.append(f"{name} {self.__dict__[name]} must not be negative")
         if self.best_by not in self.metrics():
             found.append(f"best_by {self.best_by!r} must be one of {', '.join(self.metrics())}")
+        if self.patience and not self.keep_best:
+            found.append("patience ends a run behind its best checkpoint; to keep that, keep_best must be at least 1")
         if self.keep_best and self.validate_every and self.save_every % self.validate_every:
             found.append(
                 f"keep_best needs a validation before each checkpoint: save_every {self.save_every} must be a "

@@ -320,10 +320,16 @@ def together(engine: Engine, work: Callable[[], None]) -> None:
 
 
 def prune(run_dir: Path, recipe: TrainingRecipe, keep: Callable[[Collection[int]], Collection[int]]) -> None:
-    """Delete all checkpoints but the newest `keep_checkpoints`, those whose step `keep_every` divides, and `keep`'s."""
+    """Delete all checkpoints but the newest `keep_checkpoints`, those whose step `keep_every` divides, and `keep`'s.
+
+    Of the older ones only those count that `save_every` divides. What an interruption left goes with the next save: a
+    run that was interrupted keeps the same checkpoints as one that was not.
+    """
     found = checkpoints_of(run_dir)
-    kept = keep(found)
-    for step in list(found)[: -recipe.keep_checkpoints]:
+    *older, newest = sorted(found)
+    regular = [step for step in older if step % recipe.save_every == 0]
+    kept = {newest, *regular[max(0, len(regular) + 1 - recipe.keep_checkpoints) :], *keep(found)}
+    for step in older:
         if step not in kept and (not recipe.keep_every or step % recipe.keep_every):
             remove(found[step])
 

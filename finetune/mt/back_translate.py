@@ -26,12 +26,11 @@ from pathlib import Path
 
 from data_tools.cli import progress_bar
 from data_tools.files import atomic_path
-from finetune.mt.blocks import Block, count_lines, read_blocks
-from finetune.mt.generate import ENGINES, load, translated
+from finetune.mt.blocks import STANDARD_INPUT, Block, count_lines, read_blocks
+from finetune.mt.decoding import add_decoding_arguments, check_decoding_arguments, load, search_options, translated
 from finetune.mt.ranks import Ranks, joined_ranks
 from finetune.mt.recipe import SOURCE_TAG
-from finetune.mt.search import SearchOptions
-from finetune.mt.translator import Hypothesis, Translator, check_model
+from finetune.mt.translator import Hypothesis, Translator
 from pretrain.launch import quiet_libraries, run_on_ranks
 
 DESCRIPTION = __doc__
@@ -59,10 +58,10 @@ def synthetic_pairs(
             yield hypotheses[0].text, " ".join(line.split())
 
 
-def work(arguments: argparse.Namespace, num_lines: int | None, ranks: Ranks) -> None:
+def work(arguments: argparse.Namespace, num_lines: int, ranks: Ranks) -> None:
     """Nothing; what each rank does. The first one reads, writes and tells."""
     quiet_libraries()
-    translator = load(arguments, SearchOptions(beam=arguments.beam, max_tokens=arguments.max_tokens), ranks)
+    translator = load(arguments, search_options(arguments), ranks)
     blocks = read_blocks(arguments.input, None) if ranks.is_first else iter(())
     dropped: Counter[str] = Counter()
     num_pairs = 0
@@ -99,19 +98,13 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_decoding_arguments(parser)
     add = parser.add_argument
-    add("model", type=Path, metavar="MODEL", help="translates from the language of MONO")
     add("--input", required=True, metavar="MONO", help="text, a sentence a line, plain or compressed")
     add("--source-output", type=Path, required=True, metavar="FILE", help="tagged translations")
     add("--target-output", type=Path, required=True, metavar="FILE", help="the lines they are translations of")
     add("--tag", default="__bt__", help="in front of each translation; '' = none; default: %(default)s")
-    add("--target-language", metavar="LANG", help="for a model of several directions")
-    add("--beam", type=int, default=SearchOptions.beam, help="1 is greedy; default: %(default)s")
-    add("--max-tokens", type=int, default=SearchOptions.max_tokens, help="source tokens of a batch (%(default)s)")
     add("--max-ratio", type=float, default=MAX_RATIO, help="longer side over shorter, in pieces (%(default)s)")
-    add("--engine", choices=ENGINES, default="torch", help="ct2: a model exported to CTranslate2; default: %(default)s")
-    add("--dtype", choices=("float32", "bfloat16"), help="of --engine torch, default: float32")
-    add("--workers", type=int, default=1, help="processes on this machine, default: %(default)s")
     return parser.parse_args(arguments)
 
 
@@ -126,14 +119,17 @@ def check_arguments(arguments: argparse.Namespace) -> None:
     for path in (arguments.source_output, arguments.target_output):
         if not path.parent.is_dir():
             raise ValueError(f"{path}: the directory to write to does not exist")
-    if arguments.engine == "torch":
-        check_model(arguments.model, arguments.target_language)
+    if arguments.input == STANDARD_INPUT:
+        raise ValueError("--input - (standard input): expected a file, whose lines can be counted first")
+    search_options(arguments)
+    check_decoding_arguments(arguments)
 
 
 def main() -> None:
     arguments = parse_arguments()
     check_arguments(arguments)
     num_lines = count_lines(arguments.input, None)
+    assert num_lines is not None, "checked with the arguments"
     run = partial(work, arguments, num_lines)
     with joined_ranks(arguments.workers, run) as ranks:
         run(ranks)

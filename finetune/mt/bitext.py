@@ -128,12 +128,13 @@ class Bitext:
             _encode_block(lines, encoders, limits, counts) for lines in _blocks_of_pairs(Path(source), Path(target))
         ]
         sides = [Sentences.concatenate([block[side] for block in blocks]) for side in (0, 1)]
+        del blocks  # a corpus is held once
         report = BitextReport(counts.lines, counts.empty, counts.cut_source, counts.cut_target)
         if len(sides[0]) == 0:
             raise ValueError(f"no sentence pair in {source} and {target} ({report})")
         tags = np.full(len(sides[0]), decoder_start_token_id, dtype=np.int32)
-        arrays = [array.tobytes() for side in sides for array in (side.tokens, side.offsets)]
-        return cls(sides[0], sides[1], tags, report, _digest(*arrays, tags.tobytes()))
+        arrays = [array.data.cast("B") for side in sides for array in (side.tokens, side.offsets)]
+        return cls(sides[0], sides[1], tags, report, _digest(*arrays, tags.data.cast("B")))
 
     @classmethod
     def from_shards(
@@ -246,10 +247,11 @@ def shards_of_pair(
     raise ValueError(f"{data_dir}: has no pairs of {source} and {target} in its {split} split; it has: {known}")
 
 
-def _digest(*parts: bytes) -> str:
+def _digest(*parts: bytes | memoryview) -> str:
     digest = hashlib.sha256()
     for part in parts:
-        digest.update(len(part).to_bytes(8, "little") + part)
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(part)
     return digest.hexdigest()
 
 

@@ -10,24 +10,27 @@ after each run, from the runs that are done.
 
 from __future__ import annotations
 
-import argparse
-import contextlib
 import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 from data_tools.cli import run_main
 from data_tools.files import atomic_path
+from finetune.comparing import (
+    check_same_tokenizers,
+    check_unchanged,
+    do_all,
+    do_stages,
+    mean_and_deviation,
+    parse_arguments,
+    write_texts,
+)
 from finetune.mt import comparison as comparison_file
 from finetune.mt.blocks import count_lines
 from finetune.mt.comparison import Comparison, Run, read_comparison, runs_of, stages_of
-from finetune.parallel import run_side_by_side
-from finetune.pretrained import VECO, XLM_ROBERTA, open_pretrained
-from finetune.stages import run_stage
 from pretrain.meters import read_metrics
 
 SCORES = ("sacrebleu", "chrf", "tokenized_bleu_lc")
@@ -108,12 +111,6 @@ def grouped(results: Sequence[Result]) -> dict[str, list[Result]]:
     return groups
 
 
-def mean_and_deviation(values: Sequence[float]) -> str:
-    """`mean ± sd` with the sample's standard deviation; a single value stands alone."""
-    mean = statistics.fmean(values)
-    return f"{mean:.2f} ± {statistics.stdev(values):.2f}" if len(values) > 1 else f"{mean:.2f}"
-
-
 def table(results: Sequence[Result], comparison: Comparison, num_runs: int) -> str:
     """The results as Markdown: a row for each model and decoder, mean ± sd over seeds."""
     baseline = comparison.baseline
@@ -141,9 +138,7 @@ def write_report(results: Sequence[Result], comparison: Comparison, num_runs: in
         "table.md": table(results, comparison, num_runs),
         "results.json": json.dumps(content, indent=1, ensure_ascii=False) + "\n",
     }
-    for name, text in texts.items():
-        with atomic_path(output / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+    write_texts(output, texts)
     draw(grouped(results), output / "learning_curves.png")
 
 
@@ -177,76 +172,35 @@ def compare(path: Path, output: Path, parallel: int = 1) -> None:
     """Do all that is not done yet. Raises ValueError for a wrong comparison, before the first run, or failing ones."""
     comparison = read_comparison(path)
     runs = runs_of(comparison, output)
-    check_recipes_unchanged(runs, output)
     check_files(runs, comparison)
-    writing = Lock()
+    check_unchanged(settings_of(runs, comparison), output)
 
-    def work(run: Run, share: dict[str, str]) -> None:
-        do_run(run, comparison, share, own_log=parallel > 1)
-        with writing:
-            done = [result for result in map(read_result, runs) if result is not None]
-            write_report(with_baseline(done, runs, comparison.baseline), comparison, len(runs), output)
+    def do_run(run: Run, share: dict[str, str]) -> None:
+        stages = stages_of(run, comparison)
+        do_stages(run.name, stages, Path(run.recipe.output), comparison.processes, share, own_log=parallel > 1)
 
-    run_side_by_side(runs, work, parallel, comparison.processes)
+    def report() -> None:
+        done = [result for result in map(read_result, runs) if result is not None]
+        write_report(with_baseline(done, runs, comparison.baseline), comparison, len(runs), output)
+
+    do_all(runs, do_run, report, parallel, comparison.processes)
     print(f"\n{(output / 'table.md').read_text(encoding='utf-8')}\n{output / 'learning_curves.png'}")
-
-
-def do_run(run: Run, comparison: Comparison, share: dict[str, str], own_log: bool) -> None:
-    """Nothing; does all stages of a run, which speak into its log.txt if they are to have one of their own."""
-    log = Path(run.recipe.output) / "log.txt"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    print(f"\n##### {run.name}{f': see {log}' if own_log else ''}", flush=True)
-    with log.open("a", encoding="utf-8") if own_log else contextlib.nullcontext() as file:
-        for stage in stages_of(run, comparison):
-            run_stage(stage, comparison.processes, share, file)
 
 
 def check_files(runs: Sequence[Run], comparison: Comparison) -> None:
     """Raise ValueError or OSError for models and test files that a run would meet only after hours of others."""
     count_lines(comparison.test["source"], Path(comparison.test["target"]))
-    for directory in dict.fromkeys(run.recipe.init_from for run in runs):
-        open_pretrained(Path(directory), kinds=(VECO, XLM_ROBERTA))
+    check_same_tokenizers(run.recipe.init_from for run in runs)
 
 
-def check_recipes_unchanged(runs: Sequence[Run], output: Path) -> None:
-    """Note the recipe of each run in DIR/runs.json; raise ValueError when one of an earlier call was another.
-
-    What is done is not done again, so a changed comparison would mix two kinds of runs.
-    """
-    noted = output / "runs.json"
-    ours = {run.name: asdict(run.recipe) for run in runs}
-    before = json.loads(noted.read_text(encoding="utf-8")) if noted.is_file() else {}
-    for name in ours.keys() & before.keys():
-        changed = [field for field, value in ours[name].items() if before[name].get(field) != value]
-        if changed:
-            raise ValueError(
-                f"{output}: run {name} was begun with other {', '.join(changed)}; choose another --output, or undo that"
-            )
-    output.mkdir(parents=True, exist_ok=True)
-    with atomic_path(noted) as temporary:
-        temporary.write_text(json.dumps({**before, **ours}, indent=1), encoding="utf-8")
+def settings_of(runs: Sequence[Run], comparison: Comparison) -> dict[str, dict[str, Any]]:
+    """How each run, by its name, is trained and tested."""
+    testing = {"average": comparison.average, "generate": comparison.generate, "test": comparison.test}
+    return {run.name: {**asdict(run.recipe), **testing} for run in runs}
 
 
 def main() -> None:
-    description = f"{__doc__}\n{comparison_file.__doc__}"
-    parser = argparse.ArgumentParser(
-        prog="python -m finetune.mt.compare",
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("comparison", type=Path, metavar="COMPARE.yaml", help="see above")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="directory for runs and results")
-    parser.add_argument(
-        "--parallel",
-        type=int,
-        default=1,
-        metavar="N",
-        help="runs at once, each with its share of the cores or of CUDA_VISIBLE_DEVICES (default %(default)s); small "
-        "models make better use of two cores in two runs than in one",
-    )
-    arguments = parser.parse_args()
-    if arguments.parallel < 1:
-        raise ValueError(f"--parallel {arguments.parallel}: expected at least 1")
+    arguments = parse_arguments("finetune.mt.compare", f"{__doc__}\n{comparison_file.__doc__}")
     compare(arguments.comparison, arguments.output, arguments.parallel)
 
 

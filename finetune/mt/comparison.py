@@ -20,15 +20,13 @@ Every model gets the same data, updates and batch sizes: a field that would chan
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from finetune import comparing
+from finetune.comparing import flags_of, problems_of_counts, problems_of_models
 from finetune.mt.recipe import TranslationRecipe
 from finetune.mt.search import SearchOptions
 from finetune.stages import Stage
@@ -80,26 +78,17 @@ class Comparison:
 
     def problems(self) -> list[str]:
         """One sentence for each thing that cannot be."""
-        found = []
-        if not self.models:
-            found.append("models names none")
-        for name, fields in self.models.items():
-            refused = sorted(set(fields) - set(MODEL_FIELDS))
-            if refused:
-                found.append(f"model {name} changes {', '.join(refused)}: budgets would not be equal (use fields)")
+        found = problems_of_models(self.models, MODEL_FIELDS)
+        found += problems_of_counts(self.seeds, self.processes)
         for decoder in self.decoders:
             if not DECODER.fullmatch(str(decoder)):
                 found.append(f"decoder {decoder!r} must look like last-3 or first-3")
-        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
-            found.append(f"seeds {self.seeds} must be different numbers, at least one")
         if self.baseline is not None and self.baseline not in self.models:
             found.append(f"baseline {self.baseline!r} must be one of the models: {', '.join(self.models)}")
         if len(self.average) != 1 or set(self.average) - {"last", "best"}:
             found.append(f"average {self.average} must be {{last: N}} or {{best: N}}")
         if set(self.test) != {"source", "target"}:
             found.append("test must have source and target, and nothing else")
-        if self.processes < 1:
-            found.append(f"processes {self.processes} must be at least 1")
         return found + self._problems_of_search()
 
     def _problems_of_search(self) -> list[str]:
@@ -115,33 +104,10 @@ class Comparison:
 
 def read_comparison(path: Path) -> Comparison:
     """What the file says. Raises ValueError with all that is wrong; environment variables are replaced."""
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file")
-    try:
-        values = yaml.safe_load(os.path.expandvars(path.read_text(encoding="utf-8")))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict):
-        raise ValueError(f"{path}: expected a mapping, as python -m finetune.mt.compare --help shows")
-    known = {one.name: one for one in dataclasses.fields(Comparison)}
-    needed = [name for name in ("recipe", "models", "test", "seeds") if name not in values]
-    kinds: dict[str, type] = dict.fromkeys(("models", "test", "fields", "average", "generate"), dict)
-    kinds |= {"seeds": list, "decoders": list, "processes": int}
-    wrong = [f"unknown key {name!r}" for name in values if name not in known]
-    wrong += [f"{name} is missing" for name in needed]
-    wrong += [f"{name} must be a {kinds[name].__name__}" for name in values if not is_kind(values[name], kinds, name)]
-    wrong += [f"environment variable in {word} is not set" for word in re.findall(r"\$\{\w+\}", str(values))]
-    if not wrong:
-        comparison = Comparison(**values)
-        wrong = comparison.problems()
-    if wrong:
-        raise ValueError(f"{path}: {'; '.join(wrong)}")
+    types: dict[str, type] = dict.fromkeys(("models", "test", "fields", "average", "generate"), dict)
+    types |= {"seeds": list, "decoders": list, "processes": int}
+    comparison = comparing.read_comparison(path, Comparison, types, "finetune.mt.compare")
     return dataclasses.replace(comparison, recipe=str(path.parent / comparison.recipe))
-
-
-def is_kind(value: Any, kinds: Mapping[str, type], name: str) -> bool:
-    """Whether a value has the type of its key."""
-    return name not in kinds or isinstance(value, kinds[name])
 
 
 def runs_of(comparison: Comparison, output: Path) -> list[Run]:
@@ -204,9 +170,3 @@ def stages_of(run: Run, comparison: Comparison) -> list[Stage]:
             directory / "score.json",
         ),
     ]
-
-
-def flags_of(recipe: TranslationRecipe) -> list[str]:
-    """Every field of a recipe as a flag: what a run does stands in its command, whatever file it came from."""
-    ours = {name: value for name, value in dataclasses.asdict(recipe).items() if name != "cpu_processes"}
-    return [word for name, value in ours.items() for word in (f"--{name}", "null" if value is None else str(value))]

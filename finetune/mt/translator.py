@@ -21,7 +21,7 @@ from finetune.mt.search import Found, SearchOptions, TargetIds
 from veco import VecoForConditionalGeneration
 from veco.tokenizer import has_tokenizer
 
-LANGUAGE_TAG = re.compile(r"__\w+__")
+LANGUAGE_TAG = re.compile(r"__[\w-]+__")
 Progress = Callable[[int], None]
 
 
@@ -89,7 +89,7 @@ class Translator:
         """At most `nbest` hypotheses of each line, best first, in the order of the lines; blank lines give empty ones.
 
         `progress` is called with the number of lines done since the last call. Among several ranks only the first
-        one's results are all there.
+        one's results are all there. Raises ValueError when a model gives no probabilities.
         """
         sources = self.source_ids(lines)
         sizes = np.asarray([len(source) for source in sources], dtype=np.int64)
@@ -104,6 +104,8 @@ class Translator:
         results = {}
         for batch, found in zip(numbers, self.engine.search(batches, with_scores), strict=True):
             for i, hypotheses in zip(batch.tolist(), found, strict=True):
+                if not hypotheses:
+                    raise ValueError(f"no translation of {lines[i]!r} has a probability: are the model's weights numbers?")
                 results[i] = [self.hypothesis(one) for one in hypotheses]
             if progress is not None:
                 progress(len(batch) * self.ranks.world_size)

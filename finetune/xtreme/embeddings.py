@@ -25,6 +25,12 @@ SPECIALS = 2  # <s> and </s>
 USUAL_DEPTH = 0.6
 
 
+def num_layers(path: Path) -> int:
+    """How many layers a model, a checkpoint's or a run's has, without the embeddings."""
+    _, config = open_pretrained(model_directory(path), "model")
+    return config.num_hidden_layers
+
+
 class PluggedOutEncoder(VecoModel):
     """The H path alone; the cross-attention and the head of what it is loaded from stay behind."""
 

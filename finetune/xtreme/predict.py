@@ -28,13 +28,13 @@ from data_tools.cli import run_main
 from data_tools.files import atomic_path
 from finetune.xtreme.data import EvaluationSet
 from finetune.xtreme.embeddings import Embedder
-from finetune.xtreme.examples import RetrievalSet
 from finetune.xtreme.metrics import prediction_path, write_predictions
 from finetune.xtreme.predictor import Predictor
 from finetune.xtreme.question_answering import QuestionAnswering
 from finetune.xtreme.readers import languages_with, read_retrieval
-from finetune.xtreme.retrieval import Similarity, mine_set, named, prepare, search, tuned_threshold
-from finetune.xtreme.tasks import Head, Split, Task, task_named
+from finetune.xtreme.retrieval import Similarity
+from finetune.xtreme.retriever import Retriever
+from finetune.xtreme.tasks import Split, Task, task_named
 from pretrain.launch import quiet_libraries
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -45,14 +45,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("model", type=Path, metavar="MODEL", help="run, checkpoint or model")
     parser.add_argument("--task", help="default: the one that the model was trained for")
     parser.add_argument(
-        "--data", required=True, metavar="ROOT", help="XTREME's files, its Parquet, or hub:google/xtreme"
-    )
-    parser.add_argument(
         "--output", type=Path, required=True, metavar="PREDICTIONS", help="directory of the predictions"
     )
-    parser.add_argument("--languages", default="", help="such as de,fr (default: all that have a test)")
-    parser.add_argument("--max-tokens", type=int, default=8192, help="largest batch in tokens (default %(default)s)")
-    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="precision (default %(default)s)")
+    add_data_flags(parser)
     trained = parser.add_argument_group("tasks with training")
     trained.add_argument(
         "--translated-test", default="", metavar="ROOT", help="English translations of the tests, in the same layout"
@@ -60,25 +55,46 @@ def parse_arguments() -> argparse.Namespace:
     trained.add_argument("--nbest", action="store_true", help="also write the best answers of questions with scores")
     retrieval = parser.add_argument_group("tatoeba and bucc2018")
     retrieval.add_argument("--layer", type=int, help="whose states; 0 = embeddings (default: 0.6 of all layers)")
-    retrieval.add_argument("--max-length", type=int, help="longest sentence in tokens (default: the model's)")
-    retrieval.add_argument(
+    add_retrieval_flags(retrieval)
+    return parser.parse_args()
+
+
+def add_data_flags(parser: argparse.ArgumentParser) -> None:
+    """Nothing; adds what every prediction needs: which data, in which languages, in which batches."""
+    parser.add_argument(
+        "--data", required=True, metavar="ROOT", help="XTREME's files, its Parquet, or hub:google/xtreme"
+    )
+    parser.add_argument("--languages", default="", help="such as de,fr (default: all that have a test)")
+    parser.add_argument("--max-tokens", type=int, default=8192, help="largest batch in tokens (default %(default)s)")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="precision (default %(default)s)")
+
+
+def add_retrieval_flags(parser: argparse._ActionsContainer) -> None:
+    """Nothing; adds how sentences are embedded and compared, but for the layer."""
+    parser.add_argument("--max-length", type=int, help="longest sentence in tokens (default: the model's)")
+    parser.add_argument(
         "--similarity",
         choices=[similarity.value for similarity in Similarity],
         default=Similarity.COSINE.value,
         help="(default %(default)s)",
     )
-    retrieval.add_argument("--centre", action="store_true", help="take the mean vector of each language away")
-    retrieval.add_argument("--whiten", action="store_true", help="and give all directions the same variance")
-    return parser.parse_args()
+    parser.add_argument("--centre", action="store_true", help="take the mean vector of each language away")
+    parser.add_argument("--whiten", action="store_true", help="and give all directions the same variance")
 
 
 def languages_of(task: Task, data: str, wanted: str) -> Sequence[str]:
-    """The languages to predict: `wanted`, such as "de,fr", or all that have a test. Raises ValueError for none."""
-    languages = [name.strip() for name in wanted.split(",")] if wanted else languages_with(task, Split.TEST, data)
-    if not languages:
+    """The languages to predict, each once: `wanted`, such as "de,fr", or all that have a test.
+
+    Raises ValueError for none, for one that the task does not have, and for one without a test file.
+    """
+    found = languages_with(task, Split.TEST, data)
+    if not found:
         raise ValueError(f"{data}: has no test file of {task.name} in any language")
+    languages = list(dict.fromkeys(name.strip() for name in wanted.split(","))) if wanted else found
     if unknown := [language for language in languages if language not in task.languages]:
         raise ValueError(f"languages: {task.name} has no {', '.join(unknown)}, only {', '.join(task.languages)}")
+    if missing := [language for language in languages if language not in found]:
+        raise ValueError(f"{data}: has no test file of {task.name} in {', '.join(missing)}")
     return languages
 
 
@@ -105,40 +121,37 @@ def write_best(head: QuestionAnswering, results: dict[str, np.ndarray], evaluate
         temporary.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
-def retrieve(embedder: Embedder, task: Task, language: str, options: argparse.Namespace) -> None:
+def load_retriever(task: Task, layers: Sequence[int] | int | None, options: argparse.Namespace) -> Retriever:
+    """What the flags ask for; raises ValueError as `Embedder.load`."""
+    embedder = Embedder.load(options.model, layers, options.max_length, options.max_tokens, DTYPES[options.dtype])
+    return Retriever(task, embedder, Similarity(options.similarity), options.centre, options.whiten)
+
+
+def tell_cut(embedder: Embedder) -> None:
+    """Nothing; says how many sentences were too long."""
+    if embedder.num_cut:
+        print(f"{embedder.num_cut:,} sentences cut to {embedder.max_length} tokens", file=sys.stderr)
+
+
+def retrieve(retriever: Retriever, language: str, options: argparse.Namespace) -> None:
     """Nothing; writes the translations of a language's sentences that are found."""
-    similarity = Similarity(options.similarity)
-
-    def vectors(sentences: RetrievalSet) -> tuple[np.ndarray, np.ndarray]:
-        own, english = sentences.source_sentences, sentences.target_sentences
-        x, y = (embedder.embed(side, f"{task.name} {language}")[0] for side in (own, english))
-        return prepare(x, y, centre=options.centre, whiten=options.whiten)
-
-    test = read_retrieval(task, Split.TEST, language, options.data)
-    if task.head is Head.SEARCH:
-        found = [test.target_ids[row] for row in search(*vectors(test), similarity)]
-        write_predictions(task, language, found, options.output)
-        return
-    dev = read_retrieval(task, Split.DEV, language, options.data)
-    threshold = tuned_threshold(mine_set(dev, *vectors(dev), similarity), dev)
-    pairs = mine_set(test, *vectors(test), similarity)
-    write_predictions(task, language, named(pairs, test, threshold), options.output)
+    test = read_retrieval(retriever.task, Split.TEST, language, options.data)
+    (found,) = retriever.predictions(test, options.data)
+    write_predictions(retriever.task, language, found, options.output)
 
 
 def main() -> None:
     options = parse_arguments()
     quiet_libraries()
-    dtype = DTYPES[options.dtype]
     task = task_named(options.task) if options.task else None
     if task is not None and task.is_retrieval:
         languages = languages_of(task, options.data, options.languages)
-        embedder = Embedder.load(options.model, options.layer, options.max_length, options.max_tokens, dtype)
+        retriever = load_retriever(task, options.layer, options)
         for language in tqdm(languages, desc=task.name, unit=" languages", disable=None):
-            retrieve(embedder, task, language, options)
-        if embedder.num_cut:
-            print(f"{embedder.num_cut:,} sentences cut to {embedder.max_length} tokens", file=sys.stderr)
+            retrieve(retriever, language, options)
+        tell_cut(retriever.embedder)
     else:
-        predictor = Predictor.load(options.model, task, options.max_tokens, dtype)
+        predictor = Predictor.load(options.model, task, options.max_tokens, DTYPES[options.dtype])
         languages = languages_of(predictor.task, options.data, options.languages)
         for language in tqdm(languages, desc=predictor.task.name, unit=" languages", disable=None):
             predict(predictor, language, options)

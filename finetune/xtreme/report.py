@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from data_tools.files import atomic_path
@@ -24,13 +24,13 @@ def markdown(scores: TaskScores, overall: float | None) -> str:
         rows.append([f"{row.setting}: {row.model}, published", *cells, f"{row.average:.1f}"])
     cells = [_cell(task, scores[name][AVERAGE]) if name in scores else MISSING for name, task in TASKS.items()]
     rows.append(["**these predictions**", *cells, MISSING if overall is None else f"{overall:.1f}"])
-    lines = [_line(row) for row in rows]
+    lines = [table_line(row) for row in rows]
     for name, by_language in scores.items():
         task = TASKS[name]
         languages = [language for language in task.languages if language in by_language]
         figures = [_cell(task, by_language[language]) for language in languages]
-        lines += ["", _line([task.title, *languages, AVERAGE]), _line(["---"] * (len(languages) + 2))]
-        lines.append(_line([_metric_name(task), *figures, _cell(task, by_language[AVERAGE])]))
+        lines += ["", table_line([task.title, *languages, AVERAGE]), table_line(["---"] * (len(languages) + 2))]
+        lines.append(table_line([_metric_name(task), *figures, _cell(task, by_language[AVERAGE])]))
     return "\n".join(lines) + "\n"
 
 
@@ -45,7 +45,8 @@ def _cell(task: Task, figures: Mapping[str, float]) -> str:
     return f"{task_score(task, figures):.1f}"
 
 
-def _line(cells: list[str]) -> str:
+def table_line(cells: Sequence[str]) -> str:
+    """A row of a Markdown table."""
     return f"| {' | '.join(cells)} |"
 
 

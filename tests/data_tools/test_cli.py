@@ -1,3 +1,5 @@
+import os
+import pty
 import subprocess
 import sys
 from collections.abc import Callable
@@ -51,3 +53,19 @@ def test_a_reader_that_leaves_is_no_error(environment: dict[str, str]) -> None:
     assert process.stderr.read() == b""
     process.stderr.close()
     assert process.wait() == 0
+
+
+def test_the_progress_bar_leaves_standard_output_alone() -> None:
+    """With a terminal for stderr only, as in `command > file`."""
+    program = (
+        "from data_tools.cli import progress_bar\n"
+        "with progress_bar() as bar:\n"
+        "    bar.add_task('working', total=1, unit='lines')\n"
+        "    print('a line that the reader of stdout waits for')\n"
+    )
+    ours, theirs = pty.openpty()
+    done = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=theirs, text=True, check=True)
+    os.close(theirs)
+    assert done.stdout == "a line that the reader of stdout waits for\n"
+    assert b"working" in os.read(ours, 4096)
+    os.close(ours)

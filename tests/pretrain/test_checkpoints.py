@@ -33,7 +33,7 @@ DATA = {"data_fingerprint": "abc"}
 
 @pytest.fixture
 def recipe(tmp_path: Path) -> PretrainRecipe:
-    return PretrainRecipe(output=str(tmp_path), engine="plain", keep_checkpoints=2, learning_rate=0.1)
+    return PretrainRecipe(output=str(tmp_path), engine="plain", save_every=5, keep_checkpoints=2, learning_rate=0.1)
 
 
 @pytest.fixture
@@ -126,6 +126,18 @@ def test_auto_passes_over_what_is_damaged_and_says_so(engine, recipe, tmp_path, 
     harm(checkpoints_of(tmp_path)[5])
     with pytest.raises(ValueError, match="all 2 checkpoints are damaged"):
         find_checkpoint(tmp_path, "auto")
+
+
+def test_an_interrupted_run_keeps_the_same_checkpoints_in_the_end(engine, recipe, tmp_path: Path) -> None:
+    """So that the mean of the last ones is the same."""
+    for step in (5, 10):
+        save(engine, tmp_path, step, recipe)
+    save(engine, tmp_path, 13, recipe)  # an interruption
+    assert list(checkpoints_of(tmp_path)) == [10, 13]
+    save(engine, tmp_path, 15, recipe)
+    assert list(checkpoints_of(tmp_path)) == [10, 15]
+    save(engine, tmp_path, 17, dataclasses.replace(recipe, keep_checkpoints=1))
+    assert list(checkpoints_of(tmp_path)) == [17]
 
 
 class Killed(BaseException):

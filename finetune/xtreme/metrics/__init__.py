@@ -13,7 +13,15 @@ from typing import Any, Generic, TypeVar
 
 from data_tools.files import atomic_path
 from finetune.xtreme.metrics.answers import gold_answers, read_answers, read_gold_answers, score_answers, write_answers
-from finetune.xtreme.metrics.labels import gold_labels, gold_rows, read_labels, read_rows, score_labels, write_labels
+from finetune.xtreme.metrics.labels import (
+    gold_labels,
+    gold_rows,
+    read_labels,
+    read_rows,
+    score_labels,
+    write_labels,
+    write_rows,
+)
 from finetune.xtreme.metrics.pairs import gold_pairs, read_found_pairs, read_gold_file, score_pairs, write_pairs
 from finetune.xtreme.metrics.tags import gold_tags, read_tags, score_tags, write_tags
 from finetune.xtreme.readers import Root, read, read_retrieval
@@ -42,7 +50,7 @@ FORMS: Mapping[Head, Form[Any, Any]] = {
     Head.TOKEN: Form(score_tags, gold_tags, read_tags, read_tags, write_tags),
     Head.SPAN: Form(score_answers, gold_answers, read_answers, read_gold_answers, write_answers),
     Head.MINING: Form(score_pairs, gold_pairs, read_found_pairs, read_gold_file, write_pairs),
-    Head.SEARCH: Form(score_labels, gold_rows, read_rows, read_rows, write_labels),
+    Head.SEARCH: Form(score_labels, gold_rows, read_rows, read_rows, write_rows),
 }
 
 

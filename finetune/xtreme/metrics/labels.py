@@ -32,11 +32,11 @@ def gold_labels(pairs: Iterable[SentencePair]) -> Labels:
 
 
 def gold_rows(retrieval_set: RetrievalSet) -> Labels:
-    """The row of the English sentence that translates each row, as Tatoeba's prediction files have it."""
+    """The row of the sentence that each English sentence translates, as Tatoeba's prediction files have it."""
     if retrieval_set.gold is None:
         raise ValueError(f"the translations in {retrieval_set.language!r} are not known: XTREME sorts the English side")
-    translations = dict(retrieval_set.gold)
-    return [translations[id] for id in retrieval_set.source_ids]
+    originals = {english: own for own, english in retrieval_set.gold}
+    return [originals[id] for id in retrieval_set.target_ids]
 
 
 def read_labels(path: Path, task: Task) -> Labels:
@@ -54,13 +54,14 @@ def read_labels(path: Path, task: Task) -> Labels:
 
 
 def read_rows(path: Path, task: Task) -> Labels:
-    """Numbers of rows from 0, one a line; raises ValueError naming the line for anything else."""
+    """Numbers of rows from 0, one a line, as 12 or [12]; raises ValueError naming the line for anything else."""
     rows = []
     with open_text(path) as lines:
         for number, line in enumerate(lines, start=1):
             row = line.strip()
+            row = row[1:-1] if row.startswith("[") and row.endswith("]") else row
             if not (row.isascii() and row.isdecimal()):
-                raise ValueError(f"{lines.place(number)}: expected the number of an English row from 0, found {row!r}")
+                raise ValueError(f"{lines.place(number)}: expected the number of a row from 0, found {row!r}")
             rows.append(str(int(row)))
     if not rows:
         raise ValueError(f"{path}: empty; expected a row number a line")
@@ -68,5 +69,10 @@ def read_rows(path: Path, task: Task) -> Labels:
 
 
 def write_labels(path: Path, labels: Labels) -> None:
-    """Nothing; the file holds a label, or a row number, a line."""
+    """Nothing; the file holds a label a line."""
     path.write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
+
+
+def write_rows(path: Path, rows: Labels) -> None:
+    """Nothing; the file holds a row number a line, as XTREME's script prints it: [12]."""
+    write_labels(path, [f"[{row}]" for row in rows])

@@ -58,6 +58,9 @@ def test_command(
         ([*outputs[:3], str(source)], "are both"),
         ([*outputs, "--max-ratio", "0.5"], "--max-ratio must be at least 1"),
         ([*outputs, "--target-language", "fr"], "no tag __fr__ in the tokenizer"),
+        ([*outputs, "--input", "-"], "--input - (standard input): expected a file"),
+        ([*outputs, "--workers", "0"], "--workers must be at least 1, found 0"),
+        ([*outputs, "--engine", "ct2", "--dtype", "bfloat16"], "--dtype is for --engine torch"),
     ):
         with pytest.raises(SystemExit) as stopped:
             command(monkeypatch, *arguments, *wrong)

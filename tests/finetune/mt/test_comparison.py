@@ -9,15 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from finetune.mt.compare import (
-    check_recipes_unchanged,
-    compare,
-    mean_and_deviation,
-    read_result,
-    updates_until,
-    with_baseline,
-    write_report,
-)
+from finetune.comparing import check_unchanged, mean_and_deviation
+from finetune.mt.compare import compare, read_result, settings_of, updates_until, with_baseline, write_report
 from finetune.mt.comparison import Run, read_comparison, runs_of, stages_of
 from finetune.mt.recipe import TranslationRecipe
 from pretrain.recipe import parse_recipe
@@ -110,12 +103,17 @@ def test_files_are_looked_at_before_the_first_run(tmp_path: Path) -> None:
 
 def test_a_changed_comparison_is_not_mixed_with_what_is_done(tmp_path: Path) -> None:
     output = tmp_path / "out"
-    check_recipes_unchanged(runs_of(read_comparison(write(tmp_path)), output), output)
-    more_seeds = runs_of(read_comparison(write(tmp_path, seeds=[1, 2, 3])), output)
-    check_recipes_unchanged(more_seeds, output)
-    other = runs_of(read_comparison(write(tmp_path, fields={"steps": 61, "decoder_layers": 3})), output)
+
+    def check(**changes: object) -> None:
+        comparison = read_comparison(write(tmp_path, **changes))
+        check_unchanged(settings_of(runs_of(comparison, output), comparison), output)
+
+    check()
+    check(seeds=[1, 2, 3])
     with pytest.raises(ValueError, match="was begun with other steps; choose another --output"):
-        check_recipes_unchanged(other, output)
+        check(fields={"steps": 61, "decoder_layers": 3})
+    with pytest.raises(ValueError, match="was begun with other generate; choose another --output"):
+        check(generate={"beam": 7})
 
 
 def finish(run: Run, bleu: float, nll: list[float]) -> None:

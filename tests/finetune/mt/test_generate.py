@@ -83,7 +83,7 @@ def test_scores_of_references(
         "--reference",
         write_lines(tmp_path / "reference", translations),
     )
-    run(monkeypatch, model_dir, *files, "--score-reference", "--lenpen", 0.5, "--remove-bpe")
+    run(monkeypatch, model_dir, *files, "--score-reference", "--lenpen", 0.5, "--remove-bpe", "sentencepiece")
     rows = [row.split("\t") for row in capsys.readouterr().out.split("\n")[:-1]]
     ours = Translator.load(model_dir, SearchOptions(lenpen=0.5))
     expected = [hypotheses[0] for hypotheses in ours.score(lines, translations)]

@@ -169,7 +169,7 @@ BAD: list[tuple[str, str | None, str]] = [
     ("xquad/test-th.json", "", r"xquad/test-th.json: empty"),
     ("xquad/test-th.json", "{}", r"xquad/test-th.json: empty"),
     ("bucc2018/test-zh.tsv", "zh-1 en-1\n", r"bucc2018/test-zh.tsv: line 1: expected `source id TAB target id`"),
-    ("tatoeba/test-af.tsv", "-1\n", r"tatoeba/test-af.tsv: line 1: expected the number of an English row from 0"),
+    ("tatoeba/test-af.tsv", "-1\n", r"tatoeba/test-af.tsv: line 1: expected the number of a row from 0"),
 ]
 
 

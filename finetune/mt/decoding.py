@@ -1,0 +1,90 @@
+"""What the commands that translate share: their flags, the translator these ask for, and its work block by block."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from finetune.mt.blocks import Block
+from finetune.mt.ranks import Ranks
+from finetune.mt.search import SearchOptions
+from finetune.mt.translator import Hypothesis, Progress, Translator, check_model
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+ENGINES = ("torch", "ct2")
+
+
+def add_decoding_arguments(parser: argparse.ArgumentParser) -> None:
+    """Nothing; adds the flags of model, search and machine, with fairseq's names where it has them."""
+    defaults = SearchOptions()
+    add = parser.add_argument
+    add("model", type=Path, metavar="MODEL", help="directory written by finetune.mt (train, average or export_ct2)")
+    add("--target-language", metavar="LANG", help="for a model of several directions")
+    add("--beam", type=int, default=defaults.beam, help="hypotheses kept; 1 is greedy; default: %(default)s")
+    add("--lenpen", type=float, default=defaults.lenpen, help="length exponent, default: %(default)s")
+    add("--min-len", type=int, default=defaults.min_len, help="fewest pieces, default: %(default)s")
+    add("--max-len-a", type=float, default=defaults.max_len_a, help="most pieces a * x + b: a (%(default)s)")
+    add("--max-len-b", type=int, default=defaults.max_len_b, help="most pieces a * x + b: b (%(default)s)")
+    add(
+        *("--no-repeat-ngram-size", "--no-repeat-ngram"),
+        type=int,
+        default=defaults.no_repeat_ngram,
+        metavar="N",
+        help="no n-gram of so many pieces comes twice; 0 = off, the default",
+    )
+    add("--max-tokens", type=int, default=defaults.max_tokens, help="source tokens of a batch, default: %(default)s")
+    add("--engine", choices=ENGINES, default="torch", help="ct2: a model exported to CTranslate2; default: %(default)s")
+    add("--dtype", choices=list(DTYPES), help="of --engine torch, default: float32")
+    add("--workers", type=int, default=1, help="processes on this machine, default: %(default)s")
+
+
+def search_options(arguments: argparse.Namespace, nbest: int = 1) -> SearchOptions:
+    """The search that the flags ask for. Raises ValueError for numbers that cannot be."""
+    return SearchOptions(
+        beam=arguments.beam,
+        lenpen=arguments.lenpen,
+        nbest=nbest,
+        min_len=arguments.min_len,
+        max_len_a=arguments.max_len_a,
+        max_len_b=arguments.max_len_b,
+        no_repeat_ngram=arguments.no_repeat_ngram_size,
+        max_tokens=arguments.max_tokens,
+    )
+
+
+def check_decoding_arguments(arguments: argparse.Namespace) -> None:
+    """Raise ValueError for what can be told to be wrong before any model is loaded."""
+    if arguments.workers < 1:
+        raise ValueError(f"--workers must be at least 1, found {arguments.workers}")
+    if arguments.engine == "ct2" and arguments.dtype is not None:
+        raise ValueError(
+            "--dtype is for --engine torch; a CTranslate2 model has the type it was exported with "
+            "(finetune.mt.export_ct2 --quantization)"
+        )
+    if arguments.engine == "torch":
+        check_model(arguments.model, arguments.target_language)
+
+
+def translated(
+    translator: Translator, blocks: Iterator[Block], is_scoring: bool, with_scores: bool, progress: Progress
+) -> Iterator[tuple[Block, list[list[Hypothesis]]]]:
+    """Each of the first rank's blocks with its hypotheses, which are complete on that rank."""
+    while (block := translator.ranks.broadcast(next(blocks, None))) is not None:
+        if is_scoring:
+            assert block.references is not None, "checked with the arguments"
+            yield block, translator.score(block.sources, block.references, progress)
+        else:
+            yield block, translator.translate(block.sources, with_scores, progress)
+
+
+def load(arguments: argparse.Namespace, options: SearchOptions, ranks: Ranks) -> Translator:
+    """The translator of the engine asked for."""
+    if arguments.engine == "ct2":
+        from finetune.mt.ct2 import load_ct2  # only who decodes with it needs CTranslate2
+
+        return load_ct2(arguments.model, options, arguments.target_language, ranks)
+    dtype = DTYPES[arguments.dtype or "float32"]
+    return Translator.load(arguments.model, options, dtype, arguments.target_language, ranks)
