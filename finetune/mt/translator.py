@@ -105,7 +105,9 @@ class Translator:
         for batch, found in zip(numbers, self.engine.search(batches, with_scores), strict=True):
             for i, hypotheses in zip(batch.tolist(), found, strict=True):
                 if not hypotheses:
-                    raise ValueError(f"no translation of {lines[i]!r} has a probability: are the model's weights numbers?")
+                    raise ValueError(
+                        f"no translation of {lines[i]!r} has a probability: the model's weights are no numbers"
+                    )
                 results[i] = [self.hypothesis(one) for one in hypotheses]
             if progress is not None:
                 progress(len(batch) * self.ranks.world_size)

@@ -1,0 +1,200 @@
+"""What comparisons of pre-trained models share, whatever the task: their file, their runs done once, their tables.
+
+A comparison is a COMPARE.yaml, read into a dataclass; its runs are stages, each a command that a user types. What is
+done is not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import os
+import re
+import statistics
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from threading import Lock
+from typing import Any, Protocol, TypeVar
+
+import yaml
+
+from data_tools.files import atomic_path
+from finetune.parallel import run_side_by_side
+from finetune.pretrained import VECO, XLM_ROBERTA, open_pretrained
+from finetune.recipe import FinetuningRecipe
+from finetune.stages import Stage, run_stage
+
+
+class Comparison(Protocol):
+    """A dataclass of what a COMPARE.yaml says."""
+
+    __dataclass_fields__: dict[str, Any]
+
+    def problems(self) -> list[str]:
+        """One sentence for each thing that cannot be."""
+
+
+ComparisonT = TypeVar("ComparisonT", bound=Comparison)
+RunT = TypeVar("RunT")
+
+
+def read_comparison(path: Path, kind: type[ComparisonT], types: Mapping[str, type], program: str) -> ComparisonT:
+    """What the file says; environment variables are replaced.
+
+    `types` are those of keys that are more than text; `program` is whose --help shows the format. Raises ValueError
+    with all that is wrong.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    try:
+        values = yaml.safe_load(os.path.expandvars(path.read_text(encoding="utf-8")))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: expected a mapping, as python -m {program} --help shows")
+    known = {one.name: is_needed(one) for one in dataclasses.fields(kind)}
+    wrong = [f"unknown key {name!r}" for name in values if name not in known]
+    wrong += [f"{name} is missing" for name in known if known[name] and name not in values]
+    wrong += [
+        f"{name} must be a {types[name].__name__}"
+        for name, value in values.items()
+        if name in types and not isinstance(value, types[name])
+    ]
+    wrong += [f"environment variable in {word} is not set" for word in re.findall(r"\$\{\w+\}", str(values))]
+    if not wrong:
+        comparison = kind(**values)
+        wrong = comparison.problems()
+    if wrong:
+        raise ValueError(f"{path}: {'; '.join(wrong)}")
+    return comparison
+
+
+def is_needed(field: dataclasses.Field[Any]) -> bool:
+    """Whether a field of a dataclass has no default."""
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def problems_of_models(models: Mapping[str, Mapping[str, Any]], allowed: Collection[str]) -> list[str]:
+    """What is wrong with the models: each may change the fields that are `allowed`, so that budgets are equal."""
+    found = [] if models else ["models names none"]
+    for name, fields in models.items():
+        if not isinstance(fields, dict):
+            found.append(f"model {name} must have fields, such as {{init_from: DIRECTORY}}")
+        elif refused := sorted(set(fields) - set(allowed)):
+            found.append(f"model {name} changes {', '.join(refused)}: budgets would not be equal (use fields)")
+    return found
+
+
+def problems_of_counts(seeds: Sequence[int], processes: int) -> list[str]:
+    """What is wrong with the seeds, and with the number of processes of a run."""
+    found = []
+    if not seeds or len(set(seeds)) != len(seeds):
+        found.append(f"seeds {seeds} must be different numbers, at least one")
+    if processes < 1:
+        found.append(f"processes {processes} must be at least 1")
+    return found
+
+
+def flags_of(recipe: FinetuningRecipe) -> list[str]:
+    """Every field of a recipe as a flag: what a run does stands in its command, whatever file it came from."""
+    ours = {name: value for name, value in dataclasses.asdict(recipe).items() if name != "cpu_processes"}
+    return [word for name, value in ours.items() for word in (f"--{name}", "null" if value is None else str(value))]
+
+
+def check_same_tokenizers(directories: Iterable[str]) -> None:
+    """Raise ValueError for a directory that is no model, or when two models have different tokenizers."""
+    vocabularies = {}
+    for directory in dict.fromkeys(directories):
+        tokenizer, _ = open_pretrained(Path(directory), kinds=(VECO, XLM_ROBERTA))
+        vocabularies[directory] = tokenizer.get_vocab()
+    first, *others = vocabularies
+    for other in others:
+        if vocabularies[other] != vocabularies[first]:
+            raise ValueError(f"{other} and {first} have different tokenizers: no two runs would see the same batches")
+
+
+def check_unchanged(ours: Mapping[str, Mapping[str, Any]], output: Path) -> None:
+    """Note how each run, by its name, is trained and tested in DIR/runs.json.
+
+    Raises ValueError when an earlier call did otherwise: what is done is not done again, so a changed comparison would
+    mix two kinds of runs.
+    """
+    noted = output / "runs.json"
+    before = json.loads(noted.read_text(encoding="utf-8")) if noted.is_file() else {}
+    for name in ours.keys() & before.keys():
+        changed = [field for field, value in ours[name].items() if before[name].get(field) != value]
+        if changed:
+            raise ValueError(
+                f"{output}: run {name} was begun with other {', '.join(changed)}; choose another --output, or undo that"
+            )
+    write_texts(output, {noted.name: json.dumps({**before, **ours}, indent=1)})
+
+
+def do_stages(
+    name: str, stages: Sequence[Stage], directory: Path, processes: int, share: Mapping[str, str], own_log: bool
+) -> None:
+    """Nothing; does all stages of a run, which speak into DIRECTORY/log.txt if they are to have one of their own."""
+    log = directory / "log.txt"
+    directory.mkdir(parents=True, exist_ok=True)
+    print(f"\n##### {name}{f': see {log}' if own_log else ''}", flush=True)
+    with log.open("a", encoding="utf-8") if own_log else contextlib.nullcontext() as file:
+        for stage in stages:
+            run_stage(stage, processes, share, file)
+
+
+def do_all(
+    runs: Sequence[RunT],
+    do_run: Callable[[RunT, dict[str, str]], None],
+    report: Callable[[], None],
+    parallel: int,
+    processes: int,
+) -> None:
+    """Nothing; does all runs, `parallel` at once, and after each the report anew, from all that are done by then.
+
+    Raises ValueError with the runs that failed, when the others are done.
+    """
+    writing = Lock()
+
+    def work(run: RunT, share: dict[str, str]) -> None:
+        do_run(run, share)
+        with writing:
+            report()
+
+    run_side_by_side(runs, work, parallel, processes)
+
+
+def mean_and_deviation(values: Sequence[float]) -> str:
+    """`mean ± sd` with the sample's standard deviation; a single value stands alone."""
+    mean = statistics.fmean(values)
+    return f"{mean:.2f} ± {statistics.stdev(values):.2f}" if len(values) > 1 else f"{mean:.2f}"
+
+
+def write_texts(directory: Path, texts: Mapping[str, str]) -> None:
+    """Nothing; writes each text whole under its file's name."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        with atomic_path(directory / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+def parse_arguments(program: str, description: str) -> argparse.Namespace:
+    """comparison, output and parallel of a command line. Raises ValueError for parallel below 1."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {program}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("comparison", type=Path, metavar="COMPARE.yaml", help="see above")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="directory for runs and results")
+    parser.add_argument(
+        "--parallel",
+        type=int,
+        default=1,
+        metavar="N",
+        help="runs at once, each with its share of the cores or of CUDA_VISIBLE_DEVICES (default %(default)s); small "
+        "models make better use of two cores in two runs than in one",
+    )
+    arguments = parser.parse_args()
+    if arguments.parallel < 1:
+        raise ValueError(f"--parallel {arguments.parallel}: expected at least 1")
+    return arguments

@@ -1,0 +1,45 @@
+"""A model with the shape and the tokenizer of another and fresh weights: what pre-training is compared with.
+
+    python -m finetune.random_model MODEL --seed 1 --output DIR
+
+Fine-tuning draws its own with `--init random`; this is for what is not trained, such as XTREME's retrieval.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from data_tools.cli import run_main
+from data_tools.files import atomic_path
+from finetune.pretrained import VECO, XLM_ROBERTA, open_pretrained
+from pretrain.launch import quiet_libraries
+from veco import VecoForMaskedLM
+from veco.tokenizer import save_tokenizer
+
+
+def write_random_model(source: Path, seed: int, output: Path) -> None:
+    """Nothing; `output` appears whole. Raises ValueError when `source` is no model with its tokenizer."""
+    tokenizer, config = open_pretrained(source, "MODEL", kinds=(VECO, XLM_ROBERTA))
+    torch.manual_seed(seed)
+    model = VecoForMaskedLM(config)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(output) as temporary:
+        model.save_pretrained(temporary)
+        save_tokenizer(tokenizer, source, temporary)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path, metavar="MODEL", help="directory of a VECO or XLM-R")
+    parser.add_argument("--seed", type=int, default=1, help="(default %(default)s)")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="directory of the new model")
+    options = parser.parse_args()
+    quiet_libraries()
+    write_random_model(options.model, options.seed, options.output)
+
+
+if __name__ == "__main__":
+    run_main(main)
