@@ -45,12 +45,15 @@ class PretrainingOptions:
     mask_token_share: float = 0.8
     random_token_share: float = 0.1
     span_length: float = 0.0
+    bilingual_mask_spread: float = 0.0
 
     def masking(self, kind: str, vocab_size: int) -> Masking:
         """How tokens of a kind of batch are masked; `<mask>` is the last of the vocabulary."""
-        rate = self.mono_mask_rate if kind == MONO else self.bilingual_mask_rate
+        rate, spread = self.mono_mask_rate, 0.0
+        if kind == BILINGUAL:
+            rate, spread = self.bilingual_mask_rate, self.bilingual_mask_spread
         shares = self.mask_token_share, self.random_token_share
-        return Masking(rate, FIRST_PIECE_ID, vocab_size - 1, *shares, self.span_length)
+        return Masking(rate, FIRST_PIECE_ID, vocab_size - 1, *shares, self.span_length, spread)
 
 
 class OpenShards(dict[str, Shard]):

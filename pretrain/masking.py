@@ -13,7 +13,8 @@ IGNORED = -100
 class Masking:
     """Which tokens are to be predicted, and what stands in their place.
 
-    `rate` of the ordinary tokens are chosen, ids `num_special` <= id < `mask_id`. Of these `mask_share` become
+    `rate` of the ordinary tokens are chosen, ids `num_special` <= id < `mask_id`; with `rate_spread` each sentence has
+    a rate of its own, drawn uniformly from `rate` +- `rate_spread`. Of these `mask_share` become
     `mask_id`, `random_share` a random ordinary token, and the rest stay (BERT's 80/10/10; SPEC section 2). They are
     chosen one by one, or with `span_length` >= 1 in spans whose lengths are geometric with this mean.
     """
@@ -24,6 +25,7 @@ class Masking:
     mask_share: float = 0.8
     random_share: float = 0.1
     span_length: float = 0.0
+    rate_spread: float = 0.0
 
 
 def mask_tokens(ids: np.ndarray, rng: np.random.Generator, masking: Masking) -> tuple[np.ndarray, np.ndarray]:
@@ -38,7 +40,10 @@ def mask_tokens(ids: np.ndarray, rng: np.random.Generator, masking: Masking) -> 
     candidates = np.flatnonzero((ids >= masking.num_special) & (ids < masking.mask_id))
     if not len(candidates):
         return corrupted, labels
-    count = min(len(candidates), max(1, int(masking.rate * len(candidates) + rng.random())))
+    rate = masking.rate
+    if masking.rate_spread:
+        rate += masking.rate_spread * rng.uniform(-1.0, 1.0)
+    count = min(len(candidates), max(1, int(rate * len(candidates) + rng.random())))
     if masking.span_length:
         places, lengths = spans(len(candidates), count, rng, masking.span_length)
         chosen = candidates[places]

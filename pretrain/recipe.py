@@ -136,6 +136,11 @@ class PretrainRecipe(TrainingRecipe):
     bilingual_max_length: int = option(64, "longest sentence of a bilingual batch, in tokens with <s> and </s>")
     mono_mask_rate: float = option(0.15, "share of tokens to predict in monolingual batches")
     bilingual_mask_rate: float = option(0.25, "share of tokens to predict in bilingual batches")
+    bilingual_mask_spread: float = option(
+        0.0,
+        "each sentence of a pair has its own share, uniform in bilingual_mask_rate +- this: where one is hidden and "
+        "the other is not, only the cross-attention can tell (as in Mask-Predict, Ghazvininejad et al., 2019)",
+    )
     mask_token_share: float = option(0.8, "share of the tokens to predict that become <mask>")
     random_token_share: float = option(0.1, "share of the tokens to predict that become random ones; the rest stay")
     span_length: float = option(0.0, "mean length of masked spans, geometric as in SpanBERT (3.8); 0 = single tokens")
@@ -167,6 +172,12 @@ class PretrainRecipe(TrainingRecipe):
             found.append(f"validate_batches {self.validate_batches} must not be negative")
         if self.peak_tflops is not None and self.peak_tflops <= 0:
             found.append(f"peak_tflops {self.peak_tflops} must be above 0")
+        lowest, highest = (self.bilingual_mask_rate + sign * self.bilingual_mask_spread for sign in (-1, 1))
+        if self.bilingual_mask_spread < 0 or lowest < 0 or highest > 1:
+            found.append(
+                f"bilingual_mask_spread {self.bilingual_mask_spread} must not be negative, nor lead "
+                f"bilingual_mask_rate {self.bilingual_mask_rate} out of 0 to 1"
+            )
         for name in ("mono_mask_rate", "bilingual_mask_rate", "dropout", "attention_dropout"):
             if not 0 <= self.__dict__[name] < 1:
                 found.append(f"{name} {self.__dict__[name]} must be at least 0 and below 1")

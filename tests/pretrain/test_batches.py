@@ -203,7 +203,7 @@ def test_digest_of_samples_is_the_same_for_any_number_of_ranks(random_data: Path
     print(f"ranks, accumulation steps: digest of {NUM_UPDATES} updates")
     print("\n".join(f"{split}: {value}" for split, value in digests.items()))
     assert len(set(digests.values())) == 1
-    others = {"seed": 2, "bilingual_mask_rate": 0.3, "span_length": 3.0, "alpha": 0.7}
+    others = {"seed": 2, "bilingual_mask_rate": 0.3, "bilingual_mask_spread": 0.1, "span_length": 3.0, "alpha": 0.7}
     changed = {name: digest(dataclasses.replace(OPTIONS, **{name: value}), 1, 1) for name, value in others.items()}
     assert len({*changed.values(), *digests.values()}) == len(others) + 1
 

@@ -51,6 +51,15 @@ def test_special_tokens_are_never_chosen_nor_drawn(ids: list[int], rate: float, 
         assert abs(chosen.sum() - rate * ordinary.sum()) <= 1
 
 
+def test_each_sentence_has_a_rate_of_its_own() -> None:
+    ids, rng = np.full(1000, 50), np.random.default_rng(0)
+    options = masking(0.5, rate_spread=0.4)
+    rates = [(mask_tokens(ids, rng, options)[1] != IGNORED).mean() for _ in range(2000)]
+    # Uniform in 0.1 to 0.9: that mean, that range, and a standard deviation of 0.8 / sqrt(12).
+    assert np.mean(rates) == pytest.approx(0.5, abs=0.02) and np.std(rates) == pytest.approx(0.231, abs=0.01)
+    assert 0.1 <= min(rates) < 0.11 and 0.89 < max(rates) <= 0.901
+
+
 def test_fractional_token_has_its_probability() -> None:
     ids = np.full(10, 50)
     counts = [

@@ -77,6 +77,10 @@ def test_saved_recipe_reads_back(tmp_path: Path) -> None:
         ({"objective": "camlm"}, "objective 'camlm' must be one of ca_mlm+tlm, ca_mlm, mlm+tlm, mlm, clm"),
         ({"mask_token_share": 0.8, "random_token_share": 0.3}, "must not be negative, nor above 1 together"),
         ({"span_length": 0.5}, "span_length 0.5 must be 0 or at least 1"),
+        (
+            {"bilingual_mask_rate": 0.3, "bilingual_mask_spread": 0.4},
+            "bilingual_mask_spread 0.4 must not be negative, nor lead",
+        ),
         ({"validate_batches": -1}, "validate_batches -1 must not be negative"),
         ({"peak_tflops": 0}, "peak_tflops 0.0 must be above 0"),
         (
