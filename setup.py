@@ -26,7 +26,7 @@ setup(
         "data_tools.toy_corpus": ["lexicon/*.tsv"],
         "pretrain": ["recipes/*.yaml"],
         "finetune.mt": ["recipes/*.yaml", "comparisons/*.yaml"],
-        "finetune.xtreme": ["recipes/*.yaml"],
+        "finetune.xtreme": ["recipes/*.yaml", "comparisons/*.yaml"],
     },
     install_requires=[
         "torch>=2.6",  # the model and its training

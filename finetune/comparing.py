@@ -16,7 +16,7 @@ import statistics
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import yaml
 
@@ -30,7 +30,7 @@ from finetune.stages import Stage, run_stage
 class Comparison(Protocol):
     """A dataclass of what a COMPARE.yaml says."""
 
-    __dataclass_fields__: dict[str, Any]
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
 
     def problems(self) -> list[str]:
         """One sentence for each thing that cannot be."""
@@ -80,6 +80,8 @@ def problems_of_models(models: Mapping[str, Mapping[str, Any]], allowed: Collect
     """What is wrong with the models: each may change the fields that are `allowed`, so that budgets are equal."""
     found = [] if models else ["models names none"]
     for name, fields in models.items():
+        if not re.fullmatch(r"[\w.-]+", str(name)):
+            found.append(f"model {name!r} names directories: letters, digits, '.', '-' and '_' only")
         if not isinstance(fields, dict):
             found.append(f"model {name} must have fields, such as {{init_from: DIRECTORY}}")
         elif refused := sorted(set(fields) - set(allowed)):

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from data_tools.cli import run_main
-from data_tools.files import atomic_path
+from data_tools.files import atomic_directory
 from finetune.pretrained import VECO, XLM_ROBERTA, open_pretrained
 from pretrain.launch import quiet_libraries
 from veco import VecoForMaskedLM
@@ -25,8 +25,7 @@ def write_random_model(source: Path, seed: int, output: Path) -> None:
     tokenizer, config = open_pretrained(source, "MODEL", kinds=(VECO, XLM_ROBERTA))
     torch.manual_seed(seed)
     model = VecoForMaskedLM(config)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(output) as temporary:
+    with atomic_directory(output) as temporary:
         model.save_pretrained(temporary)
         save_tokenizer(tokenizer, source, temporary)
 

@@ -1,7 +1,7 @@
 """Scores of prediction files as XTREME's own script computes them, by task and language.
 
     python -m finetune.xtreme.evaluate --predictions DIR --labels DIR [--json FILE] [--markdown FILE] [--plot PNG]
-                                       [--zip FILE]
+                                       [--zip FILE] [--languages LIST]
 
 Predictions are `{task}/test-{language}.tsv`, for questions `.json`. Labels are files of the same names (for questions
 in SQuAD's form), or the data directory itself. A task is scored if the predictions have a directory of its name. The
@@ -14,7 +14,7 @@ import argparse
 import json
 import sys
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the same predictions make the same bytes
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores by task, language and metric, in percent, and the languages of each task that have no labels here.
+    """Scores by task, language and metric, in percent, and the languages of each task that are not scored.
 
     `notes` say what else is not as one may think: questions without prediction, directories of no task.
     """
@@ -65,8 +65,11 @@ class Evaluation:
         return {**self.scores, "overall": self.overall}
 
 
-def evaluate(predictions: Path, labels: Root) -> Evaluation:
-    """Scores of all tasks that `predictions` has a directory of; raises ValueError for a missing or bad file."""
+def evaluate(predictions: Path, labels: Root, wanted: Collection[str] = ()) -> Evaluation:
+    """Scores of all tasks that `predictions` has a directory of; raises ValueError for a missing or bad file.
+
+    Languages that are not among those `wanted` are as if they had no labels; empty: all that have.
+    """
     if not predictions.is_dir():
         raise ValueError(f"{predictions}: no such directory")
     tasks = [task for name, task in TASKS.items() if (predictions / name).is_dir()]
@@ -76,9 +79,13 @@ def evaluate(predictions: Path, labels: Root) -> Evaluation:
     unknown = sorted(path.name for path in predictions.iterdir() if path.is_dir() and path.name not in TASKS)
     notes = [f"{predictions / name}: not the name of a task" for name in unknown]
     for task in tasks:
-        languages = [language for language in task.languages if has_gold(task, language, labels)]
+        asked = [language for language in task.languages if not wanted or language in wanted]
+        languages = [language for language in asked if has_gold(task, language, labels)]
         if not languages:
-            raise ValueError(f"{labels}: has no test labels of {task.name}, whose predictions are in {predictions}")
+            among = f" in {', '.join(wanted)}" if wanted else ""
+            raise ValueError(
+                f"{labels}: has no test labels of {task.name}{among}, whose predictions are in {predictions}"
+            )
         check_languages(task, languages, predictions)
         progress = tqdm(languages, desc=task.name, unit=" languages", disable=None, leave=False)
         by_language = {language: score_language(task, language, predictions, labels, notes) for language in progress}
@@ -159,6 +166,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all scores to this file")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write tables beside the paper's figures")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="draw a heat map of tasks and languages")
+    parser.add_argument("--languages", default="", help="such as de,fr (default: all that have labels)")
     parser.add_argument("--zip", type=Path, metavar="FILE", help="pack the predictions for XTREME's leaderboard")
     return parser.parse_args(arguments)
 
@@ -168,7 +176,8 @@ def main() -> None:
     if arguments.zip is not None:
         write_zip(arguments.predictions, arguments.zip)
     if arguments.labels is not None:
-        report(evaluate(arguments.predictions, arguments.labels), arguments)
+        wanted = arguments.languages.split(",") if arguments.languages else []
+        report(evaluate(arguments.predictions, arguments.labels, wanted), arguments)
     elif arguments.zip is None or arguments.json or arguments.markdown or arguments.plot:
         raise ValueError("--labels is missing: without it the predictions can only be packed, with --zip FILE")
 
@@ -178,7 +187,7 @@ def report(evaluation: Evaluation, arguments: argparse.Namespace) -> None:
     print(summary(evaluation))
     for name, languages in evaluation.unlabelled.items():
         if languages:
-            sys.stderr.write(f"{name}: no labels for {', '.join(languages)}: not in its average\n")
+            sys.stderr.write(f"{name}: no labels, or not asked for: {', '.join(languages)}; not in its average\n")
     for note in evaluation.notes:
         sys.stderr.write(f"{note}\n")
     if arguments.json is not None:

@@ -226,3 +226,16 @@ def test_what_counts_nothing_is_told(nine: Path, tmp_path: Path) -> None:
     unknown, unanswered = evaluate(tmp_path, nine / "labels").notes
     assert unknown.endswith("tydiqaa: not the name of a task")
     assert unanswered.endswith("test-te.json: 5 of 6 questions have no prediction and count 0")
+
+
+def test_languages_that_are_not_asked_for_need_no_predictions(nine: Path, tmp_path: Path) -> None:
+    (tmp_path / "xnli").mkdir()
+    for language in ("de", "sw"):
+        (tmp_path / "xnli" / f"test-{language}.tsv").symlink_to(nine / "random" / "xnli" / f"test-{language}.tsv")
+    found = evaluate(tmp_path, nine / "labels", ["de", "sw"])
+    every = evaluate(nine / "random", nine / "labels").scores["xnli"]
+    accuracies = [every[language]["accuracy"] for language in ("de", "sw")]
+    assert found.scores["xnli"]["avg"]["accuracy"] == pytest.approx(sum(accuracies) / 2)
+    assert found.overall is None and len(found.unlabelled["xnli"]) == 13
+    with pytest.raises(ValueError, match="has no test labels of xnli in ja, whose predictions are in"):
+        evaluate(tmp_path, nine / "labels", ["ja"])

@@ -1,0 +1,144 @@
+"""What a comparison's data and models have, looked at before the first run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from finetune.comparing import check_same_tokenizers
+from finetune.pretrained import VECO, XLM_ROBERTA, open_pretrained
+from finetune.xtreme.comparison import Comparison, Group, Run, recipe_values
+from finetune.xtreme.data import translated_languages
+from finetune.xtreme.heads import check_fits
+from finetune.xtreme.metrics import read_gold
+from finetune.xtreme.predict import languages_of
+from finetune.xtreme.readers import languages_with, read, read_tagged
+from finetune.xtreme.readers.hub import is_hub
+from finetune.xtreme.tasks import ENGLISH, TASKS, Head, Split, Task
+from finetune.xtreme.training import limits_of
+from veco import VecoConfig
+
+
+def missing(group: Group, comparison: Comparison) -> str:
+    """What the data does not have that a group needs; empty if it has all.
+
+    Raises ValueError for languages of `languages` or of a recipe that are not there.
+    """
+    task = TASKS[group.task]
+    if reason := missing_tests(task, comparison):
+        return reason
+    if task.is_retrieval:
+        return ""
+    if ENGLISH not in languages_with(task, Split.TRAIN, comparison.data):
+        return "no English training text"
+    if not languages_with(task, Split.DEV, comparison.data):
+        return "no dev files"
+    return missing_translations(task, recipe_values(group, comparison)) if group.setting != "transfer" else ""
+
+
+def missing_tests(task: Task, comparison: Comparison) -> str:
+    """Why nothing can be scored with the data, empty if it can; of the labels one file is read."""
+    if not languages_with(task, Split.TEST, comparison.data):
+        return "no test files"
+    if task.head is Head.MINING and not languages_with(task, Split.DEV, comparison.data):
+        return "no dev files"
+    first = languages_of(task, comparison.data, comparison.wanted_languages(task.name))[0]
+    try:
+        read_gold(task, first, comparison.data)
+    except ValueError as error:
+        return f"tests without labels ({error})"
+    return ""
+
+
+def missing_translations(task: Task, values: Mapping[str, Any]) -> str:
+    """Why translate-train-all cannot be trained, empty if it can; `values` are those of the recipe."""
+    translated = str(values.get("translated_train") or values["data"])
+    found = [language for language in languages_with(task, Split.TRANSLATE_TRAIN, translated) if language != ENGLISH]
+    if not found:
+        return "no translated training text"
+    languages = translated_languages(task, translated, str(values.get("languages", "")))
+    if absent := [language for language in languages if language not in found]:
+        raise ValueError(f"{translated}: has no translated training text of {task.name} in {', '.join(absent)}")
+    if task.head is Head.TOKEN:
+        first = next(iter(read_tagged(task, Split.TRANSLATE_TRAIN, languages[0], translated)))
+        if first.tags is None:
+            return "translated training text without tags, which finetune.xtreme.label writes"
+    if values["plug_in"] and task.head is not Head.SPAN:
+        return unequal_rows(task, str(values["data"]), translated, languages)
+    return ""
+
+
+def unequal_rows(task: Task, data: str, translated: str, languages: Sequence[str]) -> str:
+    """Why rows cannot be pairs, empty if they can: a translation has as many as the English text."""
+    expected = sum(1 for _ in read(task, Split.TRAIN, ENGLISH, data))
+    counts = {
+        language: sum(1 for _ in read(task, Split.TRANSLATE_TRAIN, language, translated)) for language in languages
+    }
+    other = [f"{count:,} in {language}" for language, count in counts.items() if count != expected]
+    return f"no pairs: {expected:,} training rows in {ENGLISH}, {', '.join(other)}" if other else ""
+
+
+def available(groups: Sequence[Group], comparison: Comparison) -> tuple[list[Group], dict[str, str]]:
+    """(the groups that the data has all for, {other group: what it lacks}).
+
+    Raises ValueError when there is no data, or not enough of it for any group.
+    """
+    if not is_hub(comparison.data) and not Path(comparison.data).is_dir():
+        raise ValueError(f"data {comparison.data}: no such directory")
+    reasons, problems = {}, []
+    for group in groups:
+        try:
+            reasons[group] = missing(group, comparison)
+        except ValueError as error:
+            problems.append(str(error))
+    if problems:
+        raise ValueError("; ".join(dict.fromkeys(problems)))
+    left_out = {str(group): reason for group, reason in reasons.items() if reason}
+    found = [group for group, reason in reasons.items() if not reason]
+    if not found:
+        told = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
+        raise ValueError(f"data {comparison.data}: nothing to compare on. {told or 'In transfer there are no pairs'}")
+    return found, left_out
+
+
+def check_models(runs: Sequence[Run], comparison: Comparison) -> None:
+    """Raise ValueError for models that a run would fail with after hours of others.
+
+    Of different tokenizers, trained runs would not see the same rows; retrieval has none.
+    """
+    problems = []
+    by_model: dict[tuple[str, bool], list[Run]] = {}
+    for run in runs:
+        # The weights of an XLM-R are converted in training; of another's shape and tokenizer any will do.
+        by_model.setdefault((run.init_from, run.recipe is not None or run.seed is not None), []).append(run)
+    for (directory, is_xlm_roberta_welcome), own in by_model.items():
+        kinds = (VECO, XLM_ROBERTA) if is_xlm_roberta_welcome else (VECO,)
+        try:
+            _, config = open_pretrained(Path(directory), kinds=kinds)
+        except ValueError as error:
+            problems.append(str(error))
+        else:
+            problems += [problem for run in own if (problem := problem_with(run, config, comparison))]
+    if problems:
+        raise ValueError("; ".join(dict.fromkeys(problems)))
+    if trained := [run.init_from for run in runs if run.recipe is not None]:
+        check_same_tokenizers(trained)
+
+
+def problem_with(run: Run, config: VecoConfig, comparison: Comparison) -> str:
+    """What a run asks for that its model or the disk does not have; empty if it has all."""
+    if run.recipe is not None:
+        translated = run.recipe.translated_test
+        if translated and not is_hub(translated) and not Path(translated).is_dir():
+            return f"translated_test {translated}: no such directory"
+        try:
+            check_fits(limits_of(run.recipe), config)
+        except ValueError as error:
+            return f"{run.init_from}: {error}"
+        return ""
+    asked = comparison.retrieval_flags(run.group.task)
+    layers = [*asked.get("layers", []), asked.get("layer", 0)]
+    if wrong := [layer for layer in layers if not 0 <= layer <= config.num_hidden_layers]:
+        return f"retrieval: layer {wrong[0]}: {run.init_from} has layers 1 to {config.num_hidden_layers}, and 0"
+    return ""
