@@ -48,7 +48,7 @@ PARTS = ("search", "engines", "text")
 DTYPES = {"torch float32": torch.float32, "torch bfloat16": torch.bfloat16}
 QUANTIZATIONS = {"ct2 float32": "float32", "ct2 int8": "int8"}
 BASELINE = "torch float32"
-TARGETS = {"ct2 float32": ">= 4", "ct2 int8": ">= 4"}
+TARGETS = {"ct2 int8": ">= 4"}
 
 
 def compared_speeds(what: str, seconds: dict[str, float], num_sentences: int, peer: str, target: str) -> Row:

@@ -87,6 +87,28 @@ def test_same_probabilities_and_translations(models: dict[str, Path], tmp_path: 
         assert ours.num_cut_lines == theirs.num_cut_lines > 0
 
 
+def test_threads_of_torch_stay(models: dict[str, Path], tmp_path: Path) -> None:
+    """CTranslate2 sets OpenMP's number of threads, which is torch's too."""
+    export(models["ours"], tmp_path / "ct2", "float32", target_language="en")
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    load_ct2(tmp_path / "ct2", SearchOptions(), None, Ranks())
+    assert torch.get_num_threads() == 3
+    torch.set_num_threads(before)
+
+
+def test_limits_of_sentences_in_one_batch(models: dict[str, Path], tmp_path: Path) -> None:
+    """CTranslate2 has one limit for all; each sentence comes out as if it were alone."""
+    export(models["ours"], tmp_path / "ct2", "float32", target_language="en")
+    options = SearchOptions(beam=3, nbest=2, max_len_a=0.5, max_len_b=2, max_tokens=4000)
+    translator = load_ct2(tmp_path / "ct2", options, None, Ranks())
+    lines = sentences(12, 5)
+    together = translator.translate(lines)
+    alone = [translator.translate([line])[0] for line in lines]
+    assert [[one.ids for one in found] for found in together] == [[one.ids for one in found] for found in alone]
+    assert len({len(found[0].ids) for found in together}) > 1
+
+
 def test_options_and_language(models: dict[str, Path], tmp_path: Path) -> None:
     export(models["ours"], tmp_path / "ct2", "float32", target_language="en")
     options = SearchOptions(beam=4, nbest=3, no_repeat_ngram=1, min_len=3, max_len_a=0.5, max_len_b=4)
