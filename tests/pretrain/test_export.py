@@ -29,7 +29,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
     model = VecoForPreTraining(VecoConfig(vocab_size=61, max_position_embeddings=20, **shape))
     recipe = PretrainRecipe(
-        output=str(run_dir), engine="plain", ds_config="cpu.json", steps=10, keep_checkpoints=9, init_from="some/xlm-r"
+        output=str(run_dir),
+        engine="plain",
+        ds_config="cpu.json",
+        steps=10,
+        save_every=2,
+        keep_checkpoints=9,
+        init_from="some/xlm-r",
     )
     engine = build_engine(model, recipe, lambda step: 1.0, run_dir / "logs")
     before = 0
