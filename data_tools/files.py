@@ -4,7 +4,7 @@ import hashlib
 import os
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -60,6 +60,14 @@ def atomic_directory(path: Path | str, overwrite: bool = False) -> Iterator[Path
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def write_texts(directory: Path, texts: Mapping[str, str]) -> None:
+    """Nothing; writes each text whole under its file's name, in a directory that is made if need be."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        with atomic_path(directory / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 import yaml
 
-from data_tools.files import atomic_path
+from data_tools.files import write_texts
 from finetune.parallel import run_side_by_side
 from finetune.pretrained import VECO, XLM_ROBERTA, open_pretrained
 from finetune.recipe import FinetuningRecipe
@@ -171,14 +171,6 @@ def mean_and_deviation(values: Sequence[float]) -> str:
     """`mean ± sd` with the sample's standard deviation; a single value stands alone."""
     mean = statistics.fmean(values)
     return f"{mean:.2f} ± {statistics.stdev(values):.2f}" if len(values) > 1 else f"{mean:.2f}"
-
-
-def write_texts(directory: Path, texts: Mapping[str, str]) -> None:
-    """Nothing; writes each text whole under its file's name."""
-    directory.mkdir(parents=True, exist_ok=True)
-    for name, text in texts.items():
-        with atomic_path(directory / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
 
 
 def parse_arguments(program: str, description: str) -> argparse.Namespace:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.cli import run_main
-from data_tools.files import atomic_path
+from data_tools.files import atomic_path, write_texts
 from finetune.comparing import (
     check_same_tokenizers,
     check_unchanged,
@@ -26,7 +26,6 @@ from finetune.comparing import (
     do_stages,
     mean_and_deviation,
     parse_arguments,
-    write_texts,
 )
 from finetune.mt import comparison as comparison_file
 from finetune.mt.blocks import count_lines

@@ -66,10 +66,8 @@ def joined_ranks(num_workers: int, work: Callable[[Ranks], None]) -> Iterator[Ra
     """This process among the launcher's ranks or, without a launcher, as the first of `num_workers` on this machine.
 
     The others, if this process starts them, run `work` with theirs; here it is the caller who does. They end with this
-    process. Raises ValueError for a number of workers below 1 or beside a launcher.
+    process. Raises ValueError for a number of workers beside a launcher.
     """
-    if num_workers < 1:
-        raise ValueError(f"--workers must be at least 1, found {num_workers}")
     if launched_ranks() > 1:
         if num_workers > 1:
             raise ValueError(

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.cli import run_main
+from data_tools.files import write_texts
 from finetune.comparing import (
     check_unchanged,
     do_all,
     do_stages,
     mean_and_deviation,
     parse_arguments,
-    write_texts,
 )
 from finetune.stages import Stage
 from finetune.xtreme import comparison as comparison_file

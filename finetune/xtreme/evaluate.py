@@ -176,7 +176,10 @@ def main() -> None:
     if arguments.zip is not None:
         write_zip(arguments.predictions, arguments.zip)
     if arguments.labels is not None:
-        wanted = arguments.languages.split(",") if arguments.languages else []
+        wanted = [name.strip() for name in arguments.languages.split(",")] if arguments.languages else []
+        known = {language for task in TASKS.values() for language in task.languages}
+        if unknown := [name for name in wanted if name not in known]:
+            raise ValueError(f"--languages {', '.join(unknown)}: no task of XTREME has a test in it")
         report(evaluate(arguments.predictions, arguments.labels, wanted), arguments)
     elif arguments.zip is None or arguments.json or arguments.markdown or arguments.plot:
         raise ValueError("--labels is missing: without it the predictions can only be packed, with --zip FILE")

@@ -23,7 +23,7 @@ from typing import Any
 from tqdm import tqdm
 
 from data_tools.cli import run_main
-from data_tools.files import atomic_path
+from data_tools.files import write_texts
 from finetune.xtreme.embeddings import num_layers
 from finetune.xtreme.metrics import AVERAGE, gold_of, score, task_score
 from finetune.xtreme.predict import add_data_flags, add_retrieval_flags, languages_of, load_retriever, tell_cut
@@ -155,10 +155,8 @@ def write(found: LayerScores, task: Task, options: argparse.Namespace) -> None:
         **{"task": task.name, "metric": metric, "model": str(options.model), "similarity": options.similarity},
         **{"centre": options.centre, "whiten": options.whiten, **found.as_json()},
     }
-    options.output.mkdir(parents=True, exist_ok=True)
-    for suffix, text in {".md": table, ".json": json.dumps(content, indent=1) + "\n"}.items():
-        with atomic_path(options.output / f"{task.name}{suffix}") as temporary:
-            temporary.write_text(text, encoding="utf-8")
+    texts = {f"{task.name}.md": table, f"{task.name}.json": json.dumps(content, indent=1) + "\n"}
+    write_texts(options.output, texts)
     print(table, end="")
 
 

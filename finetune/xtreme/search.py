@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from data_tools.cli import run_main
-from data_tools.files import atomic_path
+from data_tools.files import atomic_path, write_texts
 from finetune.parallel import run_side_by_side
 from finetune.selection import Selection, best_checkpoints
 from finetune.xtreme.recipe import XtremeRecipe
@@ -225,9 +225,7 @@ def main() -> None:
     search(runs, options.output, options.parallel, ranks, recipe_arguments)
     rows = rows_of(runs, options.output)
     content = {"best": asdict(rows[0].point), "points": [asdict(row) for row in rows]}
-    for name, text in {"search.md": table_of(rows), "search.json": json.dumps(content, indent=1) + "\n"}.items():
-        with atomic_path(options.output / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+    write_texts(options.output, {"search.md": table_of(rows), "search.json": json.dumps(content, indent=1) + "\n"})
     print(table_of(rows), end="")
 
 

@@ -239,3 +239,10 @@ def test_languages_that_are_not_asked_for_need_no_predictions(nine: Path, tmp_pa
     assert found.overall is None and len(found.unlabelled["xnli"]) == 13
     with pytest.raises(ValueError, match="has no test labels of xnli in ja, whose predictions are in"):
         evaluate(tmp_path, nine / "labels", ["ja"])
+
+
+def test_a_language_that_no_task_has_is_refused(nine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = ["evaluate", "--predictions", str(nine / "gold"), "--labels", str(nine / "labels")]
+    monkeypatch.setattr("sys.argv", [*command, "--languages", "de, xx"])
+    with pytest.raises(ValueError, match="--languages xx: no task of XTREME has a test in it"):
+        main()
