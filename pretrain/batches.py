@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from data_tools.manifest import Manifest, Split
 from data_tools.shards import Shard, ShardInfo
 from data_tools.tokenizer import BOS_ID, EOS_ID, FIRST_PIECE_ID, PAD_ID
-from pretrain.masking import IGNORED, Masking, mask_tokens, next_tokens
+from pretrain.masking import IGNORED, Masking, Row, mask_pair, next_tokens
 from pretrain.sampling import Schedule, mix, smoothed_probabilities, walk
 
 PAD_TO_MULTIPLE = 8  # rows of a matrix product that vector units like; also fewer distinct shapes
@@ -337,7 +337,6 @@ def total(infos: Sequence[ShardInfo]) -> int:
     return sum(info.num_sequences for info in infos)
 
 
-Row = tuple[np.ndarray, np.ndarray]  # ids as the model sees them, and labels
 
 
 def make_batch(kind: str, samples: Sequence[Sample], options: PretrainingOptions, vocab_size: int) -> dict[str, Tensor]:
@@ -349,11 +348,11 @@ def make_batch(kind: str, samples: Sequence[Sample], options: PretrainingOptions
     masking = options.masking(kind, vocab_size)
     pairs: list[tuple[Row, Row]] = []
     for sample in samples:
-        rows = []
-        for ids in (framed(sample.x), framed(sample.y)):
-            is_causal = options.objective == "clm"
-            rows.append((ids, next_tokens(ids)) if is_causal else mask_tokens(ids, sample.rng, masking))
-        pairs.append((rows[0], rows[1]))
+        x, y = framed(sample.x), framed(sample.y)
+        if options.objective == "clm":
+            pairs.append(((x, next_tokens(x)), (y, next_tokens(y))))
+        else:
+            pairs.append(mask_pair(x, y, sample.rng, masking))
     parts = {"": [x for x, _ in pairs], "pair_": [y for _, y in pairs]}
     if kind == BILINGUAL and options.objective.endswith("+tlm"):
         parts["tlm_"] = [concatenated(x, y) for x, y in pairs]

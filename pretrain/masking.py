@@ -13,10 +13,10 @@ IGNORED = -100
 class Masking:
     """Which tokens are to be predicted, and what stands in their place.
 
-    `rate` of the ordinary tokens are chosen, ids `num_special` <= id < `mask_id`; with `rate_spread` each sentence has
-    a rate of its own, drawn uniformly from `rate` +- `rate_spread`. Of these `mask_share` become
+    `rate` of the ordinary tokens are chosen, ids `num_special` <= id < `mask_id`. Of these `mask_share` become
     `mask_id`, `random_share` a random ordinary token, and the rest stay (BERT's 80/10/10; SPEC section 2). They are
-    chosen one by one, or with `span_length` >= 1 in spans whose lengths are geometric with this mean.
+    chosen one by one, or with `span_length` >= 1 in spans whose lengths are geometric with this mean. `rate_spread` is
+    how far the rates of a pair lie from `rate` at most, see `mask_pair`.
     """
 
     rate: float
@@ -28,10 +28,22 @@ class Masking:
     rate_spread: float = 0.0
 
 
-def mask_tokens(ids: np.ndarray, rng: np.random.Generator, masking: Masking) -> tuple[np.ndarray, np.ndarray]:
+Row = tuple[np.ndarray, np.ndarray]  # ids of a sequence as the model sees them, and labels, each int64 (T,)
+
+
+def mask_pair(x: np.ndarray, y: np.ndarray, rng: np.random.Generator, masking: Masking) -> tuple[Row, Row]:
+    """Both sequences as `mask_tokens` gives them, one with a rate of `rate` + d, the other with `rate` - d.
+
+    d is uniform in +-`rate_spread`. So where one is hidden the other can be read, and what is hidden can be told by it.
+    """
+    offset = masking.rate_spread * rng.uniform(-1.0, 1.0) if masking.rate_spread else 0.0
+    return mask_tokens(x, rng, masking, offset), mask_tokens(y, rng, masking, -offset)
+
+
+def mask_tokens(ids: np.ndarray, rng: np.random.Generator, masking: Masking, offset: float = 0.0) -> Row:
     """(corrupted, labels), both int64 (T,): `labels` hold the original id where it is to be predicted, else -100.
 
-    Of the ordinary tokens the rate is kept exactly, without replacement, the fractional one chosen with its probability
+    Of the ordinary tokens the rate, `rate` + `offset`, is kept exactly, without replacement, the fractional one chosen with its probability
     (fairseq's rule), at least one. In spans all tokens meet the same fate, as in SpanBERT (Joshi et al., 2020); its own
     lengths have p = 0.2 and at most ten, a mean of 3.8. Special tokens are never chosen and never drawn.
     """
@@ -40,10 +52,7 @@ def mask_tokens(ids: np.ndarray, rng: np.random.Generator, masking: Masking) -> 
     candidates = np.flatnonzero((ids >= masking.num_special) & (ids < masking.mask_id))
     if not len(candidates):
         return corrupted, labels
-    rate = masking.rate
-    if masking.rate_spread:
-        rate += masking.rate_spread * rng.uniform(-1.0, 1.0)
-    count = min(len(candidates), max(1, int(rate * len(candidates) + rng.random())))
+    count = min(len(candidates), max(1, int((masking.rate + offset) * len(candidates) + rng.random())))
     if masking.span_length:
         places, lengths = spans(len(candidates), count, rng, masking.span_length)
         chosen = candidates[places]

@@ -29,7 +29,7 @@ from data_tools.files import atomic_path
 from finetune.mt.blocks import STANDARD_INPUT, Block, count_lines, read_blocks
 from finetune.mt.decoding import add_decoding_arguments, check_decoding_arguments, load, search_options, translated
 from finetune.mt.ranks import Ranks, joined_ranks
-from finetune.mt.recipe import SOURCE_TAG
+from finetune.mt.recipe import problem_of_source_tag
 from finetune.mt.translator import Hypothesis, Translator
 from pretrain.launch import quiet_libraries, run_on_ranks
 
@@ -110,8 +110,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 def check_arguments(arguments: argparse.Namespace) -> None:
     """Raise ValueError for what can be told to be wrong before any model is loaded."""
-    if arguments.tag and not SOURCE_TAG.fullmatch(arguments.tag):
-        raise ValueError(f"--tag {arguments.tag!r} must look like __bt__, so that no text is taken for it")
+    if arguments.tag and (problem := problem_of_source_tag(arguments.tag)):
+        raise ValueError(f"--tag {problem}")
     if arguments.max_ratio < 1:
         raise ValueError(f"--max-ratio must be at least 1, found {arguments.max_ratio}")
     if arguments.source_output.resolve() == arguments.target_output.resolve():

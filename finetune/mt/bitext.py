@@ -82,10 +82,18 @@ class JoinedSides:
 class BitextReport:
     """What became of the pairs of a bitext; nothing is left out or shortened without being counted here."""
 
-    num_lines: int
-    num_empty: int  # pairs left out because a side is empty
-    num_cut_source: int  # sides shortened to the maximal length
-    num_cut_target: int
+    num_lines: int = 0
+    num_empty: int = 0  # pairs left out because a side is empty
+    num_cut_source: int = 0  # sides shortened to the maximal length
+    num_cut_target: int = 0
+
+    def __add__(self, other: BitextReport) -> BitextReport:
+        return BitextReport(
+            self.num_lines + other.num_lines,
+            self.num_empty + other.num_empty,
+            self.num_cut_source + other.num_cut_source,
+            self.num_cut_target + other.num_cut_target,
+        )
 
     def __str__(self) -> str:
         return (
@@ -123,13 +131,10 @@ class Bitext:
         """
         limits = side_limits(max_length)
         encoders = (tagged_encoder(encode, source_tags or {}), encode)
-        counts = _Counts()
-        blocks = [
-            _encode_block(lines, encoders, limits, counts) for lines in _blocks_of_pairs(Path(source), Path(target))
-        ]
+        blocks = [_encode_block(lines, encoders, limits) for lines in _blocks_of_pairs(Path(source), Path(target))]
         sides = [Sentences.concatenate([block[side] for block in blocks]) for side in (0, 1)]
+        report = sum((block[2] for block in blocks), BitextReport())
         del blocks  # a corpus is held once
-        report = BitextReport(counts.lines, counts.empty, counts.cut_source, counts.cut_target)
         if len(sides[0]) == 0:
             raise ValueError(f"no sentence pair in {source} and {target} ({report})")
         tags = np.full(len(sides[0]), decoder_start_token_id, dtype=np.int32)
@@ -177,17 +182,11 @@ class Bitext:
     @classmethod
     def concatenate(cls, parts: Sequence[Bitext]) -> Bitext:
         """One bitext of several, for instance of several directions; the reports are added up."""
-        reports = [part.report for part in parts]
         return cls(
             JoinedSides([part.source for part in parts]),
             JoinedSides([part.target for part in parts]),
             np.concatenate([part.decoder_start_ids for part in parts]),
-            BitextReport(
-                sum(report.num_lines for report in reports),
-                sum(report.num_empty for report in reports),
-                sum(report.num_cut_source for report in reports),
-                sum(report.num_cut_target for report in reports),
-            ),
+            sum((part.report for part in parts), BitextReport()),
             _digest(*(part.fingerprint.encode() for part in parts)),
         )
 
@@ -255,14 +254,6 @@ def _digest(*parts: bytes | memoryview) -> str:
     return digest.hexdigest()
 
 
-@dataclass
-class _Counts:
-    lines: int = 0
-    empty: int = 0
-    cut_source: int = 0
-    cut_target: int = 0
-
-
 def _blocks_of_pairs(source: Path, target: Path) -> Iterator[list[tuple[str, str]]]:
     """Blocks of line pairs. Raises ValueError with both line counts if the files differ in them."""
     num_lines = 0
@@ -284,10 +275,9 @@ def _blocks_of_pairs(source: Path, target: Path) -> Iterator[list[tuple[str, str
 
 
 def _encode_block(
-    pairs: list[tuple[str, str]], encoders: tuple[Encode, Encode], limits: tuple[int, int], counts: _Counts
-) -> tuple[Sentences, Sentences]:
-    """Both sides of a block of line pairs as ids; adds to `counts`."""
-    counts.lines += len(pairs)
+    pairs: list[tuple[str, str]], encoders: tuple[Encode, Encode], limits: tuple[int, int]
+) -> tuple[Sentences, Sentences, BitextReport]:
+    """Both sides of a block of line pairs as ids, and what became of them."""
     kept = [(source, target) for source, target in pairs if source.strip() and target.strip()]
     encoded: list[tuple[np.ndarray, np.ndarray]] = []
     if kept:
@@ -296,11 +286,15 @@ def _encode_block(
             # A line of nothing but control characters is not blank, and still has no pieces.
             if len(source_ids) and len(target_ids):
                 encoded.append((np.asarray(source_ids), np.asarray(target_ids)))
-    counts.empty += len(pairs) - len(encoded)
     source_limit, target_limit = limits
-    counts.cut_source += sum(len(source_ids) > source_limit for source_ids, _ in encoded)
-    counts.cut_target += sum(len(target_ids) > target_limit for _, target_ids in encoded)
+    report = BitextReport(
+        num_lines=len(pairs),
+        num_empty=len(pairs) - len(encoded),
+        num_cut_source=sum(len(source_ids) > source_limit for source_ids, _ in encoded),
+        num_cut_target=sum(len(target_ids) > target_limit for _, target_ids in encoded),
+    )
     return (
         Sentences.of(source_ids[:source_limit] for source_ids, _ in encoded),
         Sentences.of(target_ids[:target_limit] for _, target_ids in encoded),
+        report,
     )

@@ -116,18 +116,23 @@ class TranslationRecipe(FinetuningRecipe):
                 found.append(f"directions: {name!r} must be source-target, such as en-de")
             elif unknown:
                 found.append(f"directions: {name!r} names {unknown[0]!r}, which is no language code")
-        found += [
-            f"source_tags: {tag!r} must look like __bt__"
-            for tag in listed(self.source_tags)
-            if not SOURCE_TAG.fullmatch(tag)
-        ]
-        return found
+        problems = map(problem_of_source_tag, listed(self.source_tags))
+        return [*found, *(f"source_tags: {problem}" for problem in problems if problem)]
 
     def micro_batches_an_update(self, num_ranks: int) -> int:
         """Micro-batches of all ranks in one update."""
         if self.batch_tokens:
             return self.batch_tokens // self.max_tokens
         return super().micro_batches_an_update(num_ranks)
+
+
+def problem_of_source_tag(tag: str) -> str | None:
+    """What is wrong with a tag that sources are to begin with, if anything is."""
+    if not SOURCE_TAG.fullmatch(tag):
+        return f"{tag!r} must look like __bt__, so that no text is taken for it"
+    if tag_is_valid(tag.strip("_")):
+        return f"{tag!r} would be the tag of a target language; choose one that is no language code, such as __bt__"
+    return None
 
 
 def listed(names: str) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from langcodes import tag_is_valid
 from transformers import AutoConfig, AutoTokenizer
 
 from finetune.batches import tokenizer_encoder
@@ -21,7 +22,7 @@ from finetune.mt.search import Found, SearchOptions, TargetIds
 from veco import VecoForConditionalGeneration
 from veco.tokenizer import has_tokenizer
 
-LANGUAGE_TAG = re.compile(r"__[\w-]+__")
+LANGUAGE_TAG = re.compile(r"__([\w-]+)__")
 Progress = Callable[[int], None]
 
 
@@ -215,13 +216,15 @@ def fitting_tokenizer(path: Path, vocab_size: int, special_ids: dict[str, int], 
 
 def decoder_start_id(tokenizer: Any, configured: int | None, language: str | None, path: Path) -> int:
     """The id that starts the decoder: the tag of `language`, or the configured one if that is None."""
-    tags = sorted(token for token in tokenizer.all_special_tokens if LANGUAGE_TAG.fullmatch(token))
-    known = ", ".join(tag.strip("_") for tag in tags) or "none"
+    matches = map(LANGUAGE_TAG.fullmatch, tokenizer.all_special_tokens)
+    # A tag of sources, such as __bt__, looks like one of targets and is no language.
+    languages = sorted(match[1] for match in matches if match and tag_is_valid(match[1]))
+    known = ", ".join(languages) or "none"
     if language is None:
         if configured is None:
             raise ValueError(f"{path}: a model of several directions; name the --target-language, one of {known}")
         return configured
-    if f"__{language}__" not in tags:
+    if language not in languages:
         raise ValueError(f"{path}: no tag __{language}__ in the tokenizer; target languages it has: {known}")
     return int(tokenizer.convert_tokens_to_ids(f"__{language}__"))
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pretrain.masking import IGNORED, Masking, mask_tokens, next_tokens, spans
+from pretrain.masking import IGNORED, Masking, mask_pair, mask_tokens, next_tokens, spans
 
 MASK, FIRST = 999, 4
 NUM_TOKENS = 200_000
@@ -51,13 +51,24 @@ def test_special_tokens_are_never_chosen_nor_drawn(ids: list[int], rate: float, 
         assert abs(chosen.sum() - rate * ordinary.sum()) <= 1
 
 
-def test_each_sentence_has_a_rate_of_its_own() -> None:
-    ids, rng = np.full(1000, 50), np.random.default_rng(0)
+def test_rates_of_a_pair_add_up_to_twice_the_rate() -> None:
+    x, y, rng = np.full(1000, 50), np.full(500, 60), np.random.default_rng(0)
     options = masking(0.5, rate_spread=0.4)
-    rates = [(mask_tokens(ids, rng, options)[1] != IGNORED).mean() for _ in range(2000)]
+    rates = np.array(
+        [[(labels != IGNORED).mean() for _, labels in mask_pair(x, y, rng, options)] for _ in range(2000)]
+    )
+    assert rates.sum(axis=1) == pytest.approx(1.0, abs=0.005)
     # Uniform in 0.1 to 0.9: that mean, that range, and a standard deviation of 0.8 / sqrt(12).
-    assert np.mean(rates) == pytest.approx(0.5, abs=0.02) and np.std(rates) == pytest.approx(0.231, abs=0.01)
-    assert 0.1 <= min(rates) < 0.11 and 0.89 < max(rates) <= 0.901
+    assert rates.mean(axis=0) == pytest.approx(0.5, abs=0.02) and rates.std(axis=0) == pytest.approx(0.231, abs=0.01)
+    assert 0.09 <= rates.min() < 0.11 and 0.89 < rates.max() <= 0.91
+
+
+def test_pair_without_spread_is_masked_one_after_the_other() -> None:
+    x, y, options = np.full(40, 50), np.full(30, 60), masking(0.3)
+    rng = np.random.default_rng(5)
+    one_by_one = [mask_tokens(ids, rng, options) for ids in (x, y)]
+    for found, expected in zip(mask_pair(x, y, np.random.default_rng(5), options), one_by_one, strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_fractional_token_has_its_probability() -> None:

@@ -162,6 +162,7 @@ def test_bad_input(fields: dict[str, object], message: str, digits: Path, tmp_pa
         ({"directions": "en-de,en-fr,en-cs"}, "train_source names 2 files for 3 directions"),
         ({"data": "d"}, "data and train_source are two sources of training pairs"),
         ({"source_tags": "<bt>"}, "source_tags: '<bt>' must look like __bt__"),
+        ({"source_tags": "__bt__,__fr__"}, "source_tags: '__fr__' would be the tag of a target language"),
         ({"batch_tokens": 5000}, "batch_tokens 5000 must be a multiple of max_tokens 4096"),
         ({"best_by": "bleu"}, "best_by 'bleu' must be one of nll"),
         ({"cross_attention": "none"}, "cross_attention 'none' must be"),

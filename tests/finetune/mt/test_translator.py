@@ -101,6 +101,9 @@ def test_target_language(model_dir: Path) -> None:
         decoder_start_id(tokenizer, 5, "fr", model_dir)
     with pytest.raises(ValueError, match="name the --target-language, one of de, en"):
         decoder_start_id(tokenizer, None, None, model_dir)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["__bt__"]}, replace_extra_special_tokens=False)
+    with pytest.raises(ValueError, match=r"no tag __bt__ .* it has: de, en$"):
+        decoder_start_id(tokenizer, 5, "bt", model_dir)
     german = Translator.load(model_dir, SearchOptions()).translate(["drei kind"])
     english = Translator.load(model_dir, SearchOptions(), target_language="en").translate(["drei kind"])
     assert german[0][0].score != english[0][0].score
