@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.connection
 import os
+import shutil
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,6 +25,7 @@ from pretrain.launch import launched_rank, launched_ranks
 
 Item = TypeVar("Item")
 PATIENCE = timedelta(days=30)  # for the next sentence of somebody who types
+SECONDS_TO_TELL = 10.0  # for the first process to meet and tell the mistake that a worker has ended with
 
 
 class Ranks:
@@ -89,6 +95,7 @@ def joined_ranks(num_workers: int, work: Callable[[Ranks], None]) -> Iterator[Ra
         ]
         for worker in workers:
             worker.start()
+        threading.Thread(target=_end_with_workers, args=(workers, Path(directory)), daemon=True).start()
         try:
             yield _join(0, num_workers, meeting_point)
             distributed.destroy_process_group()
@@ -99,6 +106,26 @@ def joined_ranks(num_workers: int, work: Callable[[Ranks], None]) -> Iterator[Ra
         finally:
             for worker in workers:
                 worker.join()  # before the directory goes: they leave the file in it by themselves
+
+
+def _end_with_workers(workers: Sequence[SpawnProcess], directory: Path) -> None:
+    """Nothing, once all have done their work; ends this process when one of them has not.
+
+    What waits for a worker in a collective would wait for it for days, and cannot be interrupted from Python.
+    """
+    running = dict(enumerate(workers, start=1))
+    while running:
+        multiprocessing.connection.wait([worker.sentinel for worker in running.values()])
+        for rank, worker in running.items():
+            if worker.exitcode:
+                time.sleep(SECONDS_TO_TELL)
+                sys.stderr.write(f"error: worker {rank} ended with exit code {worker.exitcode}; the others need it\n")
+                sys.stderr.flush()
+                for other in workers:
+                    other.kill()
+                shutil.rmtree(directory, ignore_errors=True)
+                os._exit(1)
+        running = {rank: worker for rank, worker in running.items() if worker.exitcode is None}
 
 
 def _join(rank: int, world_size: int, meeting_point: Path) -> Ranks:

@@ -1,0 +1,43 @@
+"""Processes that share sentences to translate."""
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+# Rank 1 ends while it starts; the first process waits for it in a rendezvous.
+PROGRAM = """
+    import os
+    from finetune.mt import ranks
+
+    ranks.SECONDS_TO_TELL, join = 0.1, ranks._join
+
+    def join_or_die(rank, *arguments):
+        if rank == 1:
+            os.kill(os.getpid(), 9)
+        return join(rank, *arguments)
+
+    ranks._join = join_or_die
+
+    if __name__ == "__main__":
+        with ranks.joined_ranks(2, print) as its:
+            its.broadcast("together")
+"""
+
+
+def test_the_first_process_ends_with_a_dead_worker(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(textwrap.dedent(PROGRAM), encoding="utf-8")
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    result = subprocess.run(
+        [sys.executable, str(program)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={"PYTHONPATH": ".", "TMPDIR": str(temporary)},
+    )
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1] == "error: worker 1 ended with exit code -9; the others need it"
+    assert not list(temporary.iterdir())
