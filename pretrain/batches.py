@@ -337,8 +337,6 @@ def total(infos: Sequence[ShardInfo]) -> int:
     return sum(info.num_sequences for info in infos)
 
 
-
-
 def make_batch(kind: str, samples: Sequence[Sample], options: PretrainingOptions, vocab_size: int) -> dict[str, Tensor]:
     """Tensors that `VecoForPreTraining.forward` takes, int64 (pairs, length), and SAMPLES, int64 (pairs, 3).
 

@@ -43,9 +43,10 @@ def mask_pair(x: np.ndarray, y: np.ndarray, rng: np.random.Generator, masking: M
 def mask_tokens(ids: np.ndarray, rng: np.random.Generator, masking: Masking, offset: float = 0.0) -> Row:
     """(corrupted, labels), both int64 (T,): `labels` hold the original id where it is to be predicted, else -100.
 
-    Of the ordinary tokens the rate, `rate` + `offset`, is kept exactly, without replacement, the fractional one chosen with its probability
-    (fairseq's rule), at least one. In spans all tokens meet the same fate, as in SpanBERT (Joshi et al., 2020); its own
-    lengths have p = 0.2 and at most ten, a mean of 3.8. Special tokens are never chosen and never drawn.
+    Of the ordinary tokens the share `rate` + `offset` is chosen exactly, without replacement, the fractional one
+    with its probability (fairseq's rule), at least one. In spans all tokens meet the same fate, as in SpanBERT (Joshi
+    et al., 2020); its own lengths have p = 0.2 and at most ten, a mean of 3.8. Special tokens are never chosen and
+    never drawn.
     """
     corrupted = ids.astype(np.int64)
     labels = np.full(len(ids), IGNORED, dtype=np.int64)

@@ -138,8 +138,8 @@ class PretrainRecipe(TrainingRecipe):
     bilingual_mask_rate: float = option(0.25, "share of tokens to predict in bilingual batches")
     bilingual_mask_spread: float = option(
         0.0,
-        "shares in the sentences of a pair are bilingual_mask_rate + d and - d, d uniform in +- this: where one is hidden "
-        "the other can be read (rates as varied as in Mask-Predict, Ghazvininejad et al., 2019)",
+        "the sentences of a pair have the shares bilingual_mask_rate + d and - d, d uniform in +- this: where one is "
+        "hidden the other can be read (rates as varied as in Mask-Predict, Ghazvininejad et al., 2019)",
     )
     mask_token_share: float = option(0.8, "share of the tokens to predict that become <mask>")
     random_token_share: float = option(0.1, "share of the tokens to predict that become random ones; the rest stay")

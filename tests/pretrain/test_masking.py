@@ -54,9 +54,7 @@ def test_special_tokens_are_never_chosen_nor_drawn(ids: list[int], rate: float, 
 def test_rates_of_a_pair_add_up_to_twice_the_rate() -> None:
     x, y, rng = np.full(1000, 50), np.full(500, 60), np.random.default_rng(0)
     options = masking(0.5, rate_spread=0.4)
-    rates = np.array(
-        [[(labels != IGNORED).mean() for _, labels in mask_pair(x, y, rng, options)] for _ in range(2000)]
-    )
+    rates = np.array([[(labels != IGNORED).mean() for _, labels in mask_pair(x, y, rng, options)] for _ in range(2000)])
     assert rates.sum(axis=1) == pytest.approx(1.0, abs=0.005)
     # Uniform in 0.1 to 0.9: that mean, that range, and a standard deviation of 0.8 / sqrt(12).
     assert rates.mean(axis=0) == pytest.approx(0.5, abs=0.02) and rates.std(axis=0) == pytest.approx(0.231, abs=0.01)
