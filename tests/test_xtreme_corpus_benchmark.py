@@ -37,15 +37,13 @@ def test_corpus_holds_training_text_alone(source: Path, tmp_path: Path) -> None:
     make_corpus(source, tmp_path / "corpus")
     found = yaml.safe_load((tmp_path / "corpus/corpus.yaml").read_text())
     assert list(found["mono"]) == ["de", "en", "fr"]
-    captions = {side: str(source / f"mt/multi30k/train.{side[:2]}.gz") for side in ("de", "en")}
+    captions, news = source / "mt/multi30k", source / "parallel/news"
     assert found["parallel"] == {
-        "de-en": [{"tsv": "pairs/de-en.tsv"}, {"source": captions["de"], "target": captions["en"]}],
-        "en-sw": [
-            {
-                side: str(source / f"parallel/news/en-sw.{name}.gz")
-                for side, name in (("source", "en"), ("target", "sw"))
-            }
+        "de-en": [
+            {"tsv": "pairs/de-en.tsv"},
+            {"source": str(captions / "train.de.gz"), "target": str(captions / "train.en.gz")},
         ],
+        "en-sw": [{"source": str(news / "en-sw.en.gz"), "target": str(news / "en-sw.sw.gz")}],
     }
     rows = (tmp_path / "corpus/pairs/de-en.tsv").read_text().splitlines()
     assert rows == ["de premise\ten premise", *(f"de hypothesis {n}\ten hypothesis {n}" for n in range(3))]
