@@ -1,4 +1,4 @@
-"""The corpus of benchmarks/xtreme_corpus.py: which text goes in, and above all which does not."""
+"""benchmarks/xtreme_data.py: which text goes into the corpus, and above all which does not; files that are pairs."""
 
 import gzip
 import json
@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmarks.xtreme_corpus import make_corpus
+from benchmarks.xtreme_data import make_corpus, make_files
+from finetune.xtreme.readers import read_pairs, read_questions
+from finetune.xtreme.tasks import TASKS, Split
 
 
 def write(path: Path, text: str) -> None:
@@ -52,3 +54,42 @@ def test_corpus_holds_training_text_alone(source: Path, tmp_path: Path) -> None:
 def test_source_without_xtreme_is_told(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no xnli/train-en.tsv; expected XTREME's layout"):
         make_corpus(tmp_path, tmp_path / "corpus")
+
+
+def mlqa(language: str, questions: list[str]) -> str:
+    """A file of as many articles as questions, each with the question's number for a title."""
+    answers = [{"text": "Ann", "answer_start": 0}]
+    articles = [
+        {
+            "title": f"{language if language != 'en' else ''}{number}",
+            "paragraphs": [
+                {
+                    "context": f"Ann {language}",
+                    "qas": [{"id": number, "question": f"{language} who?", "answers": answers}],
+                }
+            ],
+        }
+        for number in questions
+    ]
+    return json.dumps({"data": articles})
+
+
+def test_files_have_a_test_of_mlqa_and_english_originals(source: Path, tmp_path: Path) -> None:
+    numbers = [str(number) for number in range(20)]
+    for language, questions in (("en", numbers), ("de", numbers[5:])):
+        write(
+            source / f"xtreme/mlqa/MLQA_V1/dev/dev-context-{language}-question-{language}.json",
+            mlqa(language, questions),
+        )
+    root = tmp_path / "files"
+    make_files(source / "xtreme", root)
+
+    def ids(split: Split, language: str, directory: Path) -> set[str]:
+        return {question.id for question in read_questions(TASKS["mlqa"], split, language, directory)}
+
+    dev, test = (ids(split, "en", root) for split in (Split.DEV, Split.TEST))
+    assert dev and test and not dev & test and dev | test == set(numbers)
+    assert ids(Split.TEST, "de", root) == test & set(numbers[5:])
+    assert ids(Split.TEST, "de", root / "english") == test
+    rows = [pair.text_a for pair in read_pairs(TASKS["xnli"], Split.TEST, "de", root / "english")]
+    assert rows == ["en secret"]

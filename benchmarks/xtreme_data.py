@@ -1,0 +1,172 @@
+"""Small data for XTREME, from which what docs/results.md reports is measured: text to pre-train on, files of the tasks.
+
+    python benchmarks/xtreme_data.py corpus SOURCE DIR
+    python benchmarks/xtreme_data.py files SOURCE/xtreme ROOT
+
+SOURCE holds mono/LANG.txt.gz, mt/multi30k/train.LANG.gz, parallel/*/X-Y.{X,Y}.gz and xtreme/ in XTREME's layout.
+
+`corpus`: DIR gets corpus.yaml for data_tools and pairs/X-Y.tsv: the hypotheses and premises of XNLI's training files,
+which translate each other row by row in all of its languages, and the questions of SQuAD's. Labels and answers stay
+out, and so do all dev and test files.
+
+`files`: ROOT links to XTREME's files, has a dev and a test of MLQA, both cut by article from its dev, and has in
+ROOT/english the English originals of dev and test of XNLI, XQuAD and MLQA under the names of their translations: what
+plug-in predicts from when a test is translated into English, here by those who wrote it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import itertools
+import json
+import zlib
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from data_tools.cli import run_main
+from data_tools.files import atomic_path
+from data_tools.text_lines import open_text
+from finetune.xtreme.readers import languages_with, read_pairs, read_questions
+from finetune.xtreme.readers.files import find_file
+from finetune.xtreme.tasks import ENGLISH, TASKS, Split
+
+ORIGINALLY_ENGLISH = [TASKS[name] for name in ("xnli", "xquad", "mlqa")]  # whose translations have the same rows or ids
+
+
+def translated_sentences(root: Path) -> dict[str, dict[str, str]]:
+    """Language -> key of a sentence, the same in all languages -> its text."""
+    found: dict[str, dict[str, str]] = defaultdict(dict)
+    xnli, xquad = TASKS["xnli"], TASKS["xquad"]
+    for split in (Split.TRAIN, Split.TRANSLATE_TRAIN):
+        for language in languages_with(xnli, split, root):
+            for number, pair in enumerate(read_pairs(xnli, split, language, root)):
+                found[language][f"premise {number // 3}"] = pair.text_a  # each premise comes with three hypotheses
+                found[language][f"hypothesis {number}"] = pair.text_b
+        for language in languages_with(xquad, split, root):
+            for question in read_questions(xquad, split, language, root):
+                found[language][f"question {question.id}"] = question.question
+    return found
+
+
+def write_pairs(sentences: dict[str, dict[str, str]], directory: Path) -> dict[str, list[dict[str, str]]]:
+    """The `parallel` section for pairs/X-Y.tsv, which are written."""
+    directory.mkdir(parents=True, exist_ok=True)
+    section = {}
+    for x, y in itertools.combinations(sorted(sentences), 2):
+        keys = [key for key in sentences[x] if key in sentences[y]]
+        rows = ((" ".join(sentences[side][key].split()) for side in (x, y)) for key in keys)
+        with atomic_path(directory / f"{x}-{y}.tsv") as temporary:
+            temporary.write_text("".join("\t".join(row) + "\n" for row in rows), encoding="utf-8")
+        section[f"{x}-{y}"] = [{"tsv": f"{directory.name}/{x}-{y}.tsv"}]
+    return section
+
+
+def add_text_pairs(section: dict[str, list[dict[str, str]]], source: Path) -> None:
+    """Nothing; adds Multi30k's training part and all of parallel/ to the section."""
+    multi30k = {path.name.split(".")[1]: path for path in sorted((source / "mt" / "multi30k").glob("train.*.gz"))}
+    sides = [(f"{x}-{y}", multi30k[x], multi30k[y]) for x, y in itertools.combinations(multi30k, 2)]
+    for first in sorted(source.glob("parallel/*/*-*.gz")):
+        stem, language, _ = first.name.rsplit(".", 2)
+        x, y = stem.split(".")[0].split("-")
+        if language == x and (second := first.with_name(f"{stem}.{y}.gz")).is_file():
+            sides.append((f"{x}-{y}", first, second))
+    for name, first, second in sides:
+        x, y = name.split("-")
+        if x > y:
+            name, first, second = f"{y}-{x}", second, first
+        section.setdefault(name, []).append({"source": str(first.resolve()), "target": str(second.resolve())})
+
+
+def make_corpus(source: Path, directory: Path) -> None:
+    """Nothing; writes what the module says, and a summary to the screen."""
+    sentences = translated_sentences(source / "xtreme")
+    if ENGLISH not in sentences:
+        raise ValueError(f"{source / 'xtreme'}: no xnli/train-en.tsv; expected XTREME's layout")
+    section = write_pairs(sentences, directory / "pairs")
+    add_text_pairs(section, source)
+    texts = sorted((source / "mono").glob("*.txt.gz"))
+    mono = {path.name.removesuffix(".txt.gz"): [str(path.resolve())] for path in texts}
+    corpus: dict[str, Any] = {"tokenizer": "tokenizer", "valid": 0.005, "mono": mono, "parallel": section}
+    with atomic_path(directory / "corpus.yaml") as temporary:
+        temporary.write_text(yaml.safe_dump(corpus, sort_keys=False), encoding="utf-8")
+    num_pairs = sum(len(sentences[x].keys() & sentences[y].keys()) for x, y in itertools.combinations(sentences, 2))
+    print(f"{directory}: {len(mono)} languages; {len(section)} pairs of languages, {num_pairs:,} pairs in pairs/")
+
+
+def make_files(source: Path, root: Path) -> None:
+    """Nothing; `root` becomes what the module says."""
+    if not source.is_dir():
+        raise ValueError(f"{source}: no such directory; expected XTREME's files")
+    root.mkdir(parents=True)
+    for entry in source.iterdir():
+        if entry.name != "mlqa":
+            (root / entry.name).symlink_to(entry.resolve())
+    cut_mlqa(source, root)
+    for task, split in itertools.product(ORIGINALLY_ENGLISH, (Split.DEV, Split.TEST)):
+        for language in languages_with(task, split, root):
+            if language != ENGLISH:
+                original = find_file(task, split, ENGLISH, root)
+                name = task.files[split][0].format(language=language)
+                link = root / "english" / f"{name}{original.suffix if original.suffix == '.gz' else ''}"
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.symlink_to(original.resolve())
+
+
+def cut_mlqa(source: Path, root: Path) -> None:
+    """Nothing; `root` gets a dev and a test of MLQA from the dev of `source`.
+
+    Questions have their ids in common with English, and an article goes where the English one of its questions goes,
+    so no article is in dev in one language and in test in another.
+    """
+    task = TASKS["mlqa"]
+    languages = languages_with(task, Split.DEV, source)
+    articles = {language: articles_of(find_file(task, Split.DEV, language, source)) for language in languages}
+    english_titles = {id: article["title"] for article in articles[ENGLISH] for id in ids_of(article)}
+    for language in languages:
+        for split in (Split.DEV, Split.TEST):
+            kept = [
+                article
+                for article in articles[language]
+                if is_test(english_titles[ids_of(article)[0]]) == (split is Split.TEST)
+            ]
+            path = root / f"{task.files[split][0].format(language=language)}.gz"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(gzip.compress(json.dumps({"data": kept}, ensure_ascii=False).encode(), mtime=0))
+            print(f"{path}: {sum(len(ids_of(article)) for article in kept)} questions")
+
+
+def articles_of(path: Path) -> list[dict[str, Any]]:
+    with open_text(path) as lines:
+        return json.loads("\n".join(lines))["data"]
+
+
+def ids_of(article: dict[str, Any]) -> list[str]:
+    return [question["id"] for paragraph in article["paragraphs"] for question in paragraph["qas"]]
+
+
+def is_test(title: str) -> bool:
+    """Half of the articles."""
+    return zlib.crc32(title.encode()) % 2 == 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, make, output, what in (
+        ("corpus", make_corpus, "DIR", "text to pre-train on"),
+        ("files", make_files, "ROOT", "XTREME's files, with a test of MLQA and English originals"),
+    ):
+        command = commands.add_parser(name, help=what)
+        command.add_argument("source", type=Path)
+        command.add_argument("directory", type=Path, metavar=output)
+        command.set_defaults(make=make)
+    options = parser.parse_args()
+    options.make(options.source, options.directory)
+
+
+if __name__ == "__main__":
+    run_main(main)
