@@ -301,7 +301,7 @@ def scored(
         own = flags({name: value for name, value in asked_for.items() if name != "layers"})
     else:
         own = ["--max-tokens", f"{recipe.max_tokens}"]
-        own += ["--translated-test", recipe.translated_test] if recipe.translated_test else []
+        own += ["--translated-test", recipe.translated_test] if recipe.plug_in and recipe.translated_test else []
     return [
         Stage(
             f"{run.name}: predict",

@@ -152,6 +152,10 @@ def main() -> None:
         tell_cut(retriever.embedder)
     else:
         predictor = Predictor.load(options.model, task, options.max_tokens, DTYPES[options.dtype])
+        if options.translated_test and not predictor.is_plugged_in:
+            raise ValueError(
+                f"{options.model}: was not trained plugged in and takes no --translated-test; leave it out"
+            )
         languages = languages_of(predictor.task, options.data, options.languages)
         for language in tqdm(languages, desc=predictor.task.name, unit=" languages", disable=None):
             predict(predictor, language, options)

@@ -126,6 +126,8 @@ def test_the_commands_of_a_trained_run(
     options = parsed(monkeypatch, guess.command)
     assert (options["model"], options["translated_test"], options["languages"]) == (run.output, english, "de")
     assert guess.result == run.output / "predictions/xnli/test-de.tsv"
+    alone = next(run for run in planned.runs if run.group == Group("xnli", "translate-train-all", "plug-out"))
+    assert parsed(monkeypatch, planned.stages(alone)[1].command)["translated_test"] == ""
     options = parsed(monkeypatch, score.command)
     assert (options["labels"], options["json"], options["languages"]) == (str(data), score.result, "de")
     launched = read(tmp_path, content, fields={"max_length": 24, "stride": 8}, tasks=["xnli"], task_fields={})

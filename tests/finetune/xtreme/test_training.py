@@ -107,7 +107,9 @@ def test_nine_tasks_plugged_out_and_in(
     assert {id: found[0]["text"] for id, found in best.items()} == answers
 
 
-def test_a_classification_task_is_learned(train: Callable[..., Path]) -> None:
+def test_a_classification_task_is_learned(
+    train: Callable[..., Path], xtreme_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = train("pawsx", epochs=12, dropout=0.0, attention_dropout=0.0)
     found = validations(run)
     assert len(found) == 12
@@ -115,6 +117,9 @@ def test_a_classification_task_is_learned(train: Callable[..., Path]) -> None:
     best = max(found, key=lambda line: line["valid/average"])
     assert best_checkpoints(run, 1)[0].name == f"step-{best['step']:08d}"
     assert best["valid/average"] == pytest.approx((best["valid/en/accuracy"] + best["valid/de/accuracy"]) / 2)
+    arguments = (run, "--data", xtreme_data, "--output", tmp_path / "predictions", "--translated-test", xtreme_data)
+    with pytest.raises(ValueError, match="was not trained plugged in and takes no --translated-test"):
+        call(monkeypatch, predict.main, *arguments)
 
 
 def test_translations_are_learned_from_plugged_in(train: Callable[..., Path], xtreme_data: Path) -> None:
