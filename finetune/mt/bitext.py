@@ -132,8 +132,11 @@ class Bitext:
         limits = side_limits(max_length)
         encoders = (tagged_encoder(encode, source_tags or {}), encode)
         blocks = [_encode_block(lines, encoders, limits) for lines in _blocks_of_pairs(Path(source), Path(target))]
-        sides = [Sentences.concatenate([block[side] for block in blocks]) for side in (0, 1)]
-        report = sum((block[2] for block in blocks), BitextReport())
+        sides = (
+            Sentences.concatenate([source for source, _, _ in blocks]),
+            Sentences.concatenate([target for _, target, _ in blocks]),
+        )
+        report = sum((report for _, _, report in blocks), BitextReport())
         del blocks  # a corpus is held once
         if len(sides[0]) == 0:
             raise ValueError(f"no sentence pair in {source} and {target} ({report})")
