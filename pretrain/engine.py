@@ -161,7 +161,12 @@ def lost_ranks_named(where: str) -> Iterator[None]:
 
 
 def share_cores() -> None:
-    """Give each process of this machine its share of the cores: together they must not have more threads."""
+    """Give each process of this machine its share of the cores: together they must not have more threads.
+
+    OMP_NUM_THREADS, which torch has followed already, stands: runs side by side share a machine by it.
+    """
+    if "OMP_NUM_THREADS" in os.environ:
+        return
     processes_here = int(os.environ.get("LOCAL_SIZE") or os.environ.get("LOCAL_WORLD_SIZE") or "1")
     torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // processes_here))
 
