@@ -37,6 +37,7 @@ setup(
         "sentencepiece>=0.2.2",  # trains the tokenizer and encodes ten times faster than the alternatives
         "protobuf>=4",  # transformers reads SentencePiece models through it
         "numpy>=1.26",  # memory-mapped shards and vectorised sampling
+        "scipy>=1.12",  # sparse counts of which pieces translate each other
         "pyyaml>=6",  # CORPUS.yaml and recipes
         "datatrove>=0.10",  # the stages of data preparation on one machine, Slurm or Ray; MinHash
         "fsspec[http]>=2024.2",  # text from anywhere: s3://, hf://, https://, …

@@ -7,7 +7,8 @@
 
 search   finetune.mt's search on a VECO against transformers' generate() on a Marian of equal size. Both run as long.
 engines  finetune.mt's engines on the same VECO and the same sentences, exported to a directory of its own.
-text     the same engines on real sentences from text to text, with sacreBLEU of each. The first row is the baseline.
+text     the same engines on real sentences from text to text, with sacreBLEU of each; with --shortlist also int8 with
+         one. The first row is the baseline.
 
 Speeds are sentences a second, medians of repeats in turn. A ratio above 1 is that much faster than the baseline.
 Run it on a quiet machine, and give it the threads that there are cores.
@@ -48,7 +49,8 @@ PARTS = ("search", "engines", "text")
 DTYPES = {"torch float32": torch.float32, "torch bfloat16": torch.bfloat16}
 QUANTIZATIONS = {"ct2 float32": "float32", "ct2 int8": "int8"}
 BASELINE = "torch float32"
-TARGETS = {"ct2 int8": ">= 4"}
+SHORTLISTED = "ct2 int8, shortlist"
+TARGETS = {"ct2 int8": ">= 4", SHORTLISTED: ">= 4"}
 
 
 def compared_speeds(what: str, seconds: dict[str, float], num_sentences: int, peer: str, target: str) -> Row:
@@ -164,7 +166,11 @@ def text(arguments: argparse.Namespace, repeats: int) -> list[Row]:
     with open_text(arguments.input) as lines, open_text(arguments.reference) as reference_lines:
         sources, references = list(lines)[: arguments.lines], list(reference_lines)[: arguments.lines]
     with tempfile.TemporaryDirectory() as directory:
-        loaded = translators(arguments.model, SearchOptions(beam=arguments.beam), Path(directory))
+        options = SearchOptions(beam=arguments.beam)
+        loaded = translators(arguments.model, options, Path(directory))
+        if arguments.shortlist:
+            export(arguments.model, Path(directory) / "short", "int8", shortlist_text=tuple(arguments.shortlist))
+            loaded[SHORTLISTED] = load_ct2(Path(directory) / "short", options, None, Ranks())
         runs = {name: partial(translator.translate, sources, False) for name, translator in loaded.items()}
         bleu = {}
         for name, run in runs.items():
@@ -181,6 +187,7 @@ def main() -> None:
     add("--model", type=Path, metavar="MODEL", help="of the part text: a directory of finetune.mt")
     add("--input", metavar="FILE", help="of the part text: what to translate")
     add("--reference", metavar="FILE", help="of the part text: its translation")
+    add("--shortlist", type=Path, nargs=2, metavar="FILE", help="of the part text: training text and its translation")
     add("--lines", type=int, help="of the part text: so many of the first lines (all)")
     add("--beam", type=int, default=SearchOptions.beam, help="of the part text (%(default)s)")
     add("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of every engine (as many as cores)")

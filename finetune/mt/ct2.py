@@ -19,7 +19,7 @@ from finetune.mt.ranks import Ranks
 from finetune.mt.search import Found, SearchOptions, TargetIds
 from finetune.mt.translator import Translator, decoder_start_id, fitting_tokenizer, target_ids
 
-MODEL_FILE, VOCABULARY_FILE = "model.bin", "shared_vocabulary.json"
+MODEL_FILE, VOCABULARY_FILE, SHORTLIST_FILE = "model.bin", "shared_vocabulary.json", "vmap.txt"
 # Source tokens that a thread of the CPU translates at a time: of more the logits leave its cache. Measured with beam 5
 # for widths of 192 and 512: 256 to 432 are 10 to 30 % faster than 1,000.
 CPU_BATCH_TOKENS = 384
@@ -64,6 +64,7 @@ class Ct2Engine:
         self._ids = {piece: i for i, piece in enumerate(pieces)}
         self._target = target
         self._num_in_flight = 2 * num_threads
+        self._has_shortlist = (path / SHORTLIST_FILE).is_file()
         on_cpu = device.type == "cpu"
         self._batch_tokens = CPU_BATCH_TOKENS if on_cpu else 0  # 0: a batch stays whole
         torch_threads = torch.get_num_threads()
@@ -137,6 +138,7 @@ class Ct2Engine:
             min_decoding_length=options.min_len,
             max_decoding_length=limit,
             max_input_length=0,
+            use_vmap=self._has_shortlist,
             return_end_token=True,  # so that it counts for the length, as in fairseq
         )
 

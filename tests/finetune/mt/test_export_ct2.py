@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import sys
@@ -152,6 +153,32 @@ def test_every_quantization_translates(
     assert len(scores) == 20 and sum(same) >= 15
     sizes = {path.name: path.stat().st_size for path in output.iterdir()}
     assert "tokenizer.json" in sizes and sizes["model.bin"] > 10_000
+
+
+def test_search_keeps_to_the_shortlist(models: dict[str, Path], tmp_path: Path) -> None:
+    """With all of its pieces nothing changes; without, a translation consists of those of its batch."""
+    lines = sentences(12, 25)
+    options = SearchOptions(beam=4, nbest=2)
+    export(models["ours"], tmp_path / "whole", "float32", target_language="en")
+    whole = load_ct2(tmp_path / "whole", options, None, Ranks())
+    found = [[one.ids for one in hypotheses] for hypotheses in whole.translate(lines)]
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "whole")
+    texts = (tmp_path / "source.txt", tmp_path / "target.txt")
+    for path, numbers in zip(texts, (range(len(lines)), range(len(lines) - 1, -1, -1)), strict=True):
+        path.write_text("".join(f"{lines[number]}\n" for number in numbers), encoding="utf-8")
+    export(models["ours"], tmp_path / "short", "float32", "en", texts)
+    short = load_ct2(tmp_path / "short", options, None, Ranks())
+    allowed = {2, *itertools.chain.from_iterable(tokenizer(lines, add_special_tokens=False)["input_ids"])}
+    used = [set(one.ids) for hypotheses in short.translate(lines) for one in hypotheses]
+    assert not set(itertools.chain.from_iterable(itertools.chain.from_iterable(found))) <= allowed
+    assert all(ids <= allowed | {3} for ids in used)
+    pieces = json.loads((tmp_path / "short/shared_vocabulary.json").read_text())
+    (tmp_path / "short/vmap.txt").write_text("\t" + " ".join(pieces) + "\n", encoding="utf-8")
+    everything = load_ct2(tmp_path / "short", options, None, Ranks()).translate(lines)
+    assert [[one.ids for one in hypotheses] for hypotheses in everything] == found
+    with pytest.raises(ValueError, match="12 lines but .* has 1"):
+        texts[1].write_text("one\n", encoding="utf-8")
+        export(models["ours"], tmp_path / "unequal", "float32", "en", texts)
 
 
 def test_what_cannot_be_exported() -> None:
