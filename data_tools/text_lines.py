@@ -49,7 +49,7 @@ class TextLines(Iterator[str]):
 
     @property
     def num_bytes_read(self) -> int:
-        if not self._raw.closed:
+        if not self._raw.closed and self._raw.seekable():  # a pipe cannot say
             self._num_bytes_read = self._raw.tell() - self._start
         return self._num_bytes_read
 

@@ -109,7 +109,7 @@ def check_same_tokenizers(directories: Iterable[str]) -> None:
     """Raise ValueError for a directory that is no model, or when two models have different tokenizers."""
     vocabularies = {}
     for directory in dict.fromkeys(directories):
-        tokenizer, _ = open_pretrained(Path(directory), kinds=(VECO, XLM_ROBERTA))
+        tokenizer, _ = open_pretrained(Path(directory), kinds=(VECO, XLM_ROBERTA), takes_translation=True)
         vocabularies[directory] = tokenizer.get_vocab()
     first, *others = vocabularies
     for other in others:

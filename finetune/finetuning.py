@@ -135,6 +135,7 @@ def finetune(recipe: RecipeT, run_dir: Path, build_task: Callable[[RecipeT], Tas
             save=save,
             validate=lambda: task.validate(engine),
             is_over=selection.note,
+            is_worth_keeping=selection.is_among_best,
         )
     if is_done:
         tell(outcome(selection))

@@ -8,22 +8,30 @@ from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import TypeVar
 
+import torch
 from tqdm import tqdm
 
 RunT = TypeVar("RunT")
 
 
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return [str(number) for number in range(torch.cuda.device_count())]
+    return [device for device in visible.split(",") if device not in ("", "-1")]
+
+
 def shares_of_machine(parallel: int, ranks: int) -> list[dict[str, str]]:
     """What the environment of each of `parallel` runs at once, of `ranks` processes each, says of its devices.
 
-    With CUDA_VISIBLE_DEVICES each gets some of these. Without, several at once get equal shares of the cores, unless
-    OMP_NUM_THREADS has been set. Raises ValueError when there are too few devices.
+    With GPUs each gets some of those in CUDA_VISIBLE_DEVICES, or of all that there are. Without, several at once get
+    equal shares of the cores, unless OMP_NUM_THREADS has been set. Raises ValueError when there are too few GPUs.
     """
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible:
-        devices = visible.split(",")
+    devices = visible_gpus()
+    if devices:
         if len(devices) < parallel * ranks:
-            raise ValueError(f"CUDA_VISIBLE_DEVICES {visible}: too few for {parallel} runs of {ranks} at once")
+            raise ValueError(f"{len(devices)} GPUs are visible: too few for {parallel} runs of {ranks} at once")
         slots = (devices[slot * ranks : (slot + 1) * ranks] for slot in range(parallel))
         return [{"CUDA_VISIBLE_DEVICES": ",".join(slot)} for slot in slots]
     if parallel == 1 or "OMP_NUM_THREADS" in os.environ:

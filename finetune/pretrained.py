@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer, PretrainedConfig
 
-from veco import VecoConfig, VecoForMaskedLM
+from veco import VecoConfig, VecoForConditionalGeneration, VecoForMaskedLM
 from veco.convert import from_xlm_roberta
 from veco.convert.xlm_roberta import SHARED_CONFIG_FIELDS
 
@@ -17,18 +17,21 @@ VECO, XLM_ROBERTA = VecoConfig.model_type, "xlm-roberta"
 
 
 def open_pretrained(
-    directory: Path, field: str = "init_from", kinds: Collection[str] = (VECO,)
+    directory: Path, field: str = "init_from", kinds: Collection[str] = (VECO,), takes_translation: bool = False
 ) -> tuple[Any, VecoConfig]:
     """(tokenizer, configuration) of a model of one of `kinds`; `field` says in messages who asks.
 
-    An XLM-R's configuration is that of the VECO it makes, see `pretrained_masked_lm`. Raises ValueError when the
-    directory is no such model with its tokenizer, or the two do not fit.
+    An XLM-R's configuration is that of the VECO it makes, see `pretrained_masked_lm`. With `takes_translation` the model
+    may be one that translates, of whose two sides others would lose one. Raises ValueError when the directory is no such
+    model with its tokenizer, or the two do not fit.
     """
     if not (directory / "config.json").is_file() or not (directory / "tokenizer_config.json").is_file():
         raise ValueError(f"{field} {directory}: expected a model directory with config.json and a tokenizer")
     config = AutoConfig.from_pretrained(directory)
     if config.model_type not in kinds:
         raise ValueError(f"{field} {directory}: expected a {' or '.join(kinds)}, found a {config.model_type}")
+    if is_translation_model(config) and not takes_translation:
+        raise ValueError(f"{field} {directory}: a translation model; expected a model that was pre-trained")
     if config.model_type == XLM_ROBERTA:
         fields = config.to_dict()
         config = VecoConfig(**{name: fields[name] for name in SHARED_CONFIG_FIELDS})
@@ -38,6 +41,11 @@ def open_pretrained(
             f"{field} {directory}: its tokenizer has {len(tokenizer):,} pieces, the model only {config.vocab_size:,}"
         )
     return tokenizer, config
+
+
+def is_translation_model(config: PretrainedConfig) -> bool:
+    """Whether a configuration is that of an encoder-decoder of ours."""
+    return VecoForConditionalGeneration.__name__ in (config.architectures or [])
 
 
 def pretrained_masked_lm(directory: Path) -> VecoForMaskedLM:

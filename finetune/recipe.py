@@ -28,7 +28,9 @@ class FinetuningRecipe(TrainingRecipe):
     warmup_share: float = option(0.0, "warm-up as a share of all updates; 0 = warmup_steps decides")
     best_by: str = option("nll", "metric of the validation that tells which checkpoint is best")
     patience: int = option(0, "validations in a row without a better best_by that end the run; 0 = never")
-    keep_best: int = option(0, "checkpoints with the best best_by to keep, beside the newest keep_checkpoints")
+    keep_best: int = option(
+        0, "checkpoints with the best best_by to keep, beside the newest keep_checkpoints; saved right after validation"
+    )
 
     def metrics(self) -> Mapping[str, str]:
         """What `best_by` may name -> whether its "lowest" or its "highest" value is best."""
@@ -56,11 +58,6 @@ class FinetuningRecipe(TrainingRecipe):
             found.append(f"best_by {self.best_by!r} must be one of {', '.join(self.metrics())}")
         if self.patience and not self.keep_best:
             found.append("patience ends a run behind its best checkpoint; to keep that, keep_best must be at least 1")
-        if self.keep_best and self.validate_every and self.save_every % self.validate_every:
-            found.append(
-                f"keep_best needs a validation before each checkpoint: save_every {self.save_every} must be a "
-                f"multiple of validate_every {self.validate_every}"
-            )
         return found
 
     def micro_batches_an_update(self, num_ranks: int) -> int:

@@ -45,6 +45,10 @@ class Selection:
         """The best `count` of those `steps` that were validated, best first."""
         return [step for step in self.ranked() if step in steps][:count]
 
+    def is_among_best(self, step: int) -> bool:
+        """Whether the checkpoint of a validation would be kept for being among the best."""
+        return step in self.ranked()[: self.keep_best]
+
     def kept(self, steps: Collection[int]) -> list[int]:
         """Those of the checkpoints at `steps` to keep for being among the best."""
         return self.best_of(steps, self.keep_best)

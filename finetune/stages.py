@@ -41,7 +41,8 @@ def run_stage(
     if stage.is_distributed:
         script, *arguments = stage.command
         arguments += ["--cpu_processes", str(processes)]
-        command = launcher_command(processes, str(package / script), *arguments)
+        merged = {**os.environ, **environment}
+        command = launcher_command(processes, str(package / script), *arguments, environment=merged)
         shown = ["deepspeed", "--num_accelerators", str(processes), *stage.command]
     else:
         command = [sys.executable, "-m", *stage.command]

@@ -38,6 +38,8 @@ FREE_FIELDS = frozenset(
         "translated_test",
         "train_source",
         "train_target",
+        "valid_source",
+        "valid_target",
         "steps",
         "engine",
         "ds_config",

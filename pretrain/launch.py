@@ -8,7 +8,7 @@ import socket
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -121,13 +121,24 @@ def quiet_libraries() -> None:
     disable_progress_bar()
 
 
-def launcher_command(num_processes: int, *script_and_arguments: str) -> list[str]:
-    """What starts a script as `num_processes` on this machine, on a free port: several runs may share a machine."""
+def launcher_command(
+    num_processes: int, *script_and_arguments: str, environment: Mapping[str, str] = os.environ
+) -> list[str]:
+    """What starts a script as `num_processes` on this machine, on a free port: several runs may share a machine.
+
+    They take the first devices of those that `environment` makes visible.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    launcher = ["deepspeed.launcher.runner", "--num_accelerators", str(num_processes), "--master_port", str(port)]
-    return [sys.executable, "-m", *launcher, "--log_level", "warning", *script_and_arguments]
+    # With a number of accelerators DeepSpeed forgets which ones are visible, and takes the machine's first.
+    visible = environment.get("CUDA_VISIBLE_DEVICES", "").split(",")[:num_processes]
+    devices = ["--include", f"localhost:{','.join(visible)}"] if visible[0].isdecimal() else []
+    launcher = [*(devices or ["--num_accelerators", str(num_processes)]), "--master_port", str(port)]
+    return [
+        *(sys.executable, "-m", "deepspeed.launcher.runner", *launcher),
+        *("--log_level", "warning", *script_and_arguments),
+    ]
 
 
 def relaunch_on_cpu(num_processes: int) -> None:

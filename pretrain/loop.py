@@ -47,6 +47,11 @@ def never_over(step: int, metrics: dict[str, float]) -> bool:
     return False
 
 
+def never_worth_keeping(step: int) -> bool:
+    """That no validation asks for a checkpoint of its own."""
+    return False
+
+
 def fit(
     engine: Engine,
     recipe: TrainingRecipe,
@@ -63,6 +68,7 @@ def fit(
     validate: Callable[[], dict[str, float]] | None = None,
     source_of: Callable[[int, int, int], str] = unnamed_source,
     is_over: Callable[[int, dict[str, float]], bool] = never_over,
+    is_worth_keeping: Callable[[int], bool] = never_worth_keeping,
 ) -> bool:
     """Whether training went from update `start_step` to its end; False when `guards` ended it before.
 
@@ -70,7 +76,8 @@ def fit(
     an update, `source_of(m, i, rank)` the samples of micro-batch m + i on a rank. `validate` runs every
     `recipe.validate_every` updates, or before each regular save, and returns what to note. The end is update
     `end_step`, or where `is_over(updates done, what was noted)` says so after a validation, on all ranks alike. A
-    checkpoint is saved every `recipe.save_every` updates, at the end and when `guards` end the run.
+    checkpoint is saved every `recipe.save_every` updates, at the end, when `guards` end the run, and after a validation
+    of which `is_worth_keeping(updates done)` says so.
     """
     per_step = recipe.accumulation_steps
     check_ranks_agree(engine, checkpoint=start_step, recipe=recipe, data=data_fingerprint)
@@ -98,14 +105,15 @@ def fit(
                 meters.event(done, "skipped", {f"{kind}/{name}": value for name, value in metrics.losses.items()})
             else:
                 meters.record(done, kind, metrics)
-        is_end = done == end_step
+        is_end, is_kept = done == end_step, False
         if validate is not None and (is_end or done % (recipe.validate_every or recipe.save_every) == 0):
             with lost_ranks_named(f"validation after update {done}"):
                 noted = validate()
             meters.event(done, "valid", noted)
             meters.restart_clock()
             is_end = is_over(done, noted) or is_end
-        if done % recipe.save_every == 0 or is_end or metrics.wants_to_stop:
+            is_kept = is_worth_keeping(done)
+        if done % recipe.save_every == 0 or is_end or is_kept or metrics.wants_to_stop:
             started = time.perf_counter()
             with lost_ranks_named(f"saving update {done}"):
                 save(done)

@@ -19,19 +19,29 @@ from data_tools.cli import run_main
 from data_tools.files import atomic_directory
 from finetune.selection import best_checkpoints
 from pretrain.averaging import WEIGHTS, WEIGHTS_INDEX, Source, write_weights
-from pretrain.checkpoints import checkpoints_of
+from pretrain.checkpoints import RECIPE_FILE, checkpoints_of
+from pretrain.recipe import read_yaml
 from pretrain.stored_tensors import read_safetensors
 
 
 def models_of(run: Path) -> list[Path]:
-    """The model directories of all complete checkpoints of a run, by step, earliest first.
+    """The model directories of the checkpoints that a run saves in turn and has still, by step, earliest first.
 
-    Raises ValueError if the run has no checkpoint directory.
+    Others were kept for being the best, and lie in between or far behind. Raises ValueError if the run has no directory
+    of checkpoints.
     """
     root = run / "checkpoints"
     if not root.is_dir():
         raise ValueError(f"{root}: no such directory; expected a run of finetune/mt/train.py")
-    return [path / "model" for path in checkpoints_of(run).values() if weight_files(path / "model")]
+    found = {step: path for step, path in checkpoints_of(run).items() if weight_files(path / "model")}
+    if not found:
+        return []
+    newest = max(found)
+    recipe = read_yaml(found[newest] / RECIPE_FILE)
+    in_turn = [step for step in sorted(found) if step % recipe["save_every"] == 0 or step == newest]
+    if not recipe["keep_every"]:  # what is behind the newest ones is there for being the best
+        in_turn = in_turn[-recipe["keep_checkpoints"] :]
+    return [found[step] / "model" for step in in_turn]
 
 
 def weight_files(model: Path) -> list[Path]:
@@ -58,8 +68,8 @@ def last_models(run: Path, count: int) -> list[Path]:
         raise ValueError(f"--last must be at least 1, found {count}")
     if len(available) < count:
         raise ValueError(
-            f"{run / 'checkpoints'} has {len(available)} complete checkpoints, but {count} were asked for: "
-            f"use --last {len(available)} or keep more of them in training"
+            f"{run / 'checkpoints'} has the last {len(available)} checkpoints, but {count} were asked for: "
+            f"use --last {len(available)} or keep more of them in training (keep_checkpoints)"
         )
     return available[-count:]
 

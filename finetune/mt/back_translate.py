@@ -26,7 +26,7 @@ from pathlib import Path
 
 from data_tools.cli import progress_bar
 from data_tools.files import atomic_path
-from finetune.mt.blocks import STANDARD_INPUT, Block, count_lines, read_blocks
+from finetune.mt.blocks import STANDARD_INPUT, Block, count_lines, is_pipe, read_blocks
 from finetune.mt.decoding import add_decoding_arguments, check_decoding_arguments, load, search_options, translated
 from finetune.mt.ranks import Ranks, joined_ranks
 from finetune.mt.recipe import problem_of_source_tag
@@ -52,6 +52,8 @@ def synthetic_pairs(
             dropped["too long for the model"] += 1
         elif not hypotheses[0].text:
             dropped["empty translations"] += 1
+        elif len(hypotheses[0].ids) > translator.longest(len(ids)):
+            dropped["as long as a translation may be"] += 1
         elif lengths[1] > max_ratio * lengths[0]:
             dropped["unequal lengths"] += 1
         else:
@@ -119,8 +121,8 @@ def check_arguments(arguments: argparse.Namespace) -> None:
     for path in (arguments.source_output, arguments.target_output):
         if not path.parent.is_dir():
             raise ValueError(f"{path}: the directory to write to does not exist")
-    if arguments.input == STANDARD_INPUT:
-        raise ValueError("--input - (standard input): expected a file, whose lines can be counted first")
+    if arguments.input == STANDARD_INPUT or is_pipe(arguments.input):
+        raise ValueError(f"--input {arguments.input}: expected a file, whose lines can be counted first")
     search_options(arguments)
     check_decoding_arguments(arguments)
 

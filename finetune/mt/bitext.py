@@ -142,7 +142,7 @@ class Bitext:
             raise ValueError(f"no sentence pair in {source} and {target} ({report})")
         tags = np.full(len(sides[0]), decoder_start_token_id, dtype=np.int32)
         arrays = [array.data.cast("B") for side in sides for array in (side.tokens, side.offsets)]
-        return cls(sides[0], sides[1], tags, report, _digest(*arrays, tags.data.cast("B")))
+        return cls(sides[0], sides[1], tags, report, digest_of(*arrays, tags.data.cast("B")))
 
     @classmethod
     def from_shards(
@@ -180,7 +180,7 @@ class Bitext:
         tags = np.full(len(sides[0]), decoder_start_token_id, dtype=np.int32)
         facts = (manifest.fingerprint, split, source, target, decoder_start_token_id, max_length)
         report = BitextReport(len(sides[0]), 0, cut[0], cut[1])
-        return cls(sides[0], sides[1], tags, report, _digest(repr(facts).encode()))
+        return cls(sides[0], sides[1], tags, report, digest_of(repr(facts).encode()))
 
     @classmethod
     def concatenate(cls, parts: Sequence[Bitext]) -> Bitext:
@@ -190,7 +190,7 @@ class Bitext:
             JoinedSides([part.target for part in parts]),
             np.concatenate([part.decoder_start_ids for part in parts]),
             sum((part.report for part in parts), BitextReport()),
-            _digest(*(part.fingerprint.encode() for part in parts)),
+            digest_of(*(part.fingerprint.encode() for part in parts)),
         )
 
     def __len__(self) -> int:
@@ -249,7 +249,8 @@ def shards_of_pair(
     raise ValueError(f"{data_dir}: has no pairs of {source} and {target} in its {split} split; it has: {known}")
 
 
-def _digest(*parts: bytes | memoryview) -> str:
+def digest_of(*parts: bytes | memoryview) -> str:
+    """Hexadecimal; equal for equal parts in the same order."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(len(part).to_bytes(8, "little"))

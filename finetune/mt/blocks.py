@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -33,12 +34,12 @@ def read_blocks(source: str, reference: Path | None) -> Iterator[Block]:
             yield Block(first, lines, None)
             first += len(lines)
         return
-    with open_text(source) as sources, open_text(reference or source) as references:
+    with open_text(source) as sources, nullcontext() if reference is None else open_text(reference) as references:
         for first in itertools.count(step=BLOCK_LINES):
             block = list(itertools.islice(sources, BLOCK_LINES))
             if not block:
                 return
-            yield Block(first, block, None if reference is None else list(itertools.islice(references, BLOCK_LINES)))
+            yield Block(first, block, None if references is None else list(itertools.islice(references, BLOCK_LINES)))
 
 
 def ready_lines(stream: BinaryIO) -> Iterator[list[str]]:
@@ -72,11 +73,24 @@ def _decoded(lines: list[bytes], num_before: int) -> list[str]:
     raise AssertionError("one of the lines could not be decoded")
 
 
+def name_of(source: str) -> str:
+    """What messages call a source."""
+    return "standard input" if source == STANDARD_INPUT else source
+
+
+def is_pipe(path: str) -> bool:
+    """Whether a path is a named pipe, or what a shell makes of `<(command)`."""
+    return Path(path).is_fifo()
+
+
 def count_lines(source: str, reference: Path | None) -> int | None:
-    """Lines to translate, None of standard input. Raises ValueError if there are none, or not as many references."""
-    if source == STANDARD_INPUT:
+    """Lines to translate, None of standard input or a pipe, whose lines come but once.
+
+    Raises ValueError if there are none, or not as many references.
+    """
+    if source == STANDARD_INPUT or is_pipe(source):
         if reference is not None:
-            raise ValueError("--reference goes with --input FILE, not with standard input")
+            raise ValueError("--reference goes with --input FILE, not with standard input or a pipe")
         return None
     with open_text(source) as lines:
         number = sum(1 for _ in lines)

@@ -30,6 +30,7 @@ from finetune.comparing import (
 from finetune.mt import comparison as comparison_file
 from finetune.mt.blocks import count_lines
 from finetune.mt.comparison import Comparison, Run, read_comparison, runs_of, stages_of
+from finetune.mt.finetuning import check_model
 from pretrain.meters import read_metrics
 
 SCORES = ("sacrebleu", "chrf", "tokenized_bleu_lc")
@@ -190,6 +191,8 @@ def check_files(runs: Sequence[Run], comparison: Comparison) -> None:
     """Raise ValueError or OSError for models and test files that a run would meet only after hours of others."""
     count_lines(comparison.test["source"], Path(comparison.test["target"]))
     check_same_tokenizers(run.recipe.init_from for run in runs)
+    for run in runs:
+        check_model(run.recipe)
 
 
 def settings_of(runs: Sequence[Run], comparison: Comparison) -> dict[str, dict[str, Any]]:

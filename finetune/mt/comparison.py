@@ -135,6 +135,11 @@ def check_kept(recipe: TranslationRecipe, comparison: Comparison) -> None:
     name = {"last": "keep_checkpoints", "best": "keep_best"}[kind]
     if recipe.__dict__[name] < count:
         raise ValueError(f"average {{{kind}: {count}}}: the recipe's {name} is {recipe.__dict__[name]}; raise it")
+    if not recipe.epochs and count > (made := -(-recipe.steps // recipe.save_every)) and kind == "last":
+        raise ValueError(
+            f"average {{last: {count}}}: {recipe.steps:,} steps, saved every {recipe.save_every:,}, leave {made:,} "
+            "checkpoints; save more often"
+        )
 
 
 def stages_of(run: Run, comparison: Comparison) -> list[Stage]:

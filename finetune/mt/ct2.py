@@ -62,7 +62,7 @@ class Ct2Engine:
         self.options = options
         self._pieces = pieces
         self._ids = {piece: i for i, piece in enumerate(pieces)}
-        self._target = target
+        self.target = target
         self._num_in_flight = 2 * num_threads
         self._has_shortlist = (path / SHORTLIST_FILE).is_file()
         on_cpu = device.type == "cpu"
@@ -111,7 +111,7 @@ class Ct2Engine:
         return [[Found(hypothesis, next(scored)) for hypothesis in hypotheses] for hypotheses in ids]
 
     def score(self, batches: Iterable[PairBatch]) -> Iterator[list[list[float]]]:
-        tag = self._pieces[self._target.start]
+        tag = self._pieces[self.target.start]
         for batch in batches:
             results = self._translator.score_batch(
                 self._as_pieces(batch.sources),
@@ -126,7 +126,7 @@ class Ct2Engine:
         options = self.options
         return self._translator.translate_batch(
             self._as_pieces(sources),
-            [[self._pieces[self._target.start]]] * len(sources),
+            [[self._pieces[self.target.start]]] * len(sources),
             max_batch_size=self._batch_tokens,
             batch_type="tokens",
             asynchronous=True,
@@ -134,7 +134,7 @@ class Ct2Engine:
             num_hypotheses=options.nbest,
             length_penalty=options.lenpen,
             no_repeat_ngram_size=options.no_repeat_ngram,
-            suppress_sequences=[[self._pieces[i]] for i in self._target.forbidden],
+            suppress_sequences=[[self._pieces[i]] for i in self.target.forbidden],
             min_decoding_length=options.min_len,
             max_decoding_length=limit,
             max_input_length=0,
@@ -148,7 +148,7 @@ class Ct2Engine:
     def _with_end(self, pieces: Sequence[str]) -> list[int]:
         """The ids of pieces, with the `</s>` that a hypothesis which met its limit has not."""
         ids = [self._ids[piece] for piece in pieces]
-        return ids if ids[-1] == self._target.eos else [*ids, self._target.eos]
+        return ids if ids[-1] == self.target.eos else [*ids, self.target.eos]
 
 
 def load_ct2(path: Path, options: SearchOptions, target_language: str | None, ranks: Ranks) -> Translator:
@@ -165,6 +165,11 @@ def load_ct2(path: Path, options: SearchOptions, target_language: str | None, ra
     configured = pieces.index(settings[START_TOKEN])
     tokenizer = fitting_tokenizer(path, len(pieces), special, configured)
     start = decoder_start_id(tokenizer, configured, target_language, path)
+    if start != configured and (path / SHORTLIST_FILE).is_file():
+        raise ValueError(
+            f"{path}: its shortlist is of translations into {pieces[configured]}, not {pieces[start]}; "
+            "export the model once for each target language"
+        )
     if ranks.device.type == "cuda" and not library.get_cuda_device_count():
         raise ValueError("CTranslate2 sees no GPU here; set CUDA_VISIBLE_DEVICES= to translate on the CPU")
     target = target_ids(tokenizer, start, len(pieces))

@@ -15,8 +15,18 @@ from finetune.batches import cut_by_tokens
 from finetune.mt.search import BeamSearch, Found, SearchOptions, TargetIds
 from veco import VecoForConditionalGeneration
 
-# Scores over the vocabulary of one step of all beams, or of one scored chunk, at most (256 MB in float32).
+# Scores over the vocabulary of one step of all beams, or of one scored chunk, at most: 256 MB in float32 on a CPU, on a
+# GPU a share of its free memory, since a step needs about three times as much.
 MAX_LOGITS = 1 << 26
+LOGITS_SHARE = 1 / 16
+
+
+def max_logits(device: torch.device) -> int:
+    """How many scores over the vocabulary may be in memory at once."""
+    if device.type != "cuda":
+        return MAX_LOGITS
+    free, _ = torch.cuda.mem_get_info(device)
+    return max(MAX_LOGITS, int(free * LOGITS_SHARE / torch.float32.itemsize))
 
 
 @dataclass(frozen=True)
@@ -37,6 +47,8 @@ class PairBatch:
 
 class Engine(Protocol):
     """A translation model that runs somewhere."""
+
+    target: TargetIds
 
     @property
     def max_tokens(self) -> int:
@@ -72,7 +84,7 @@ class TorchEngine:
 
     def cut(self, sizes: np.ndarray, limits: np.ndarray) -> list[np.ndarray]:
         order = np.argsort(-sizes, kind="stable")  # longest first: what does not fit in memory fails at once
-        max_items = max(1, MAX_LOGITS // (self.options.beam * self.model.config.vocab_size))
+        max_items = max(1, max_logits(self.model.device) // (self.options.beam * self.model.config.vocab_size))
         max_tokens = max(self.options.max_tokens, int(sizes.max(initial=0)))
         bounds = cut_by_tokens(sizes[order], max_tokens, max_items)
         return [order[start:end] for start, end in itertools.pairwise(bounds)]
@@ -86,7 +98,7 @@ class TorchEngine:
     def score(self, batches: Iterable[PairBatch]) -> Iterator[list[list[float]]]:
         for batch in batches:
             longest = max(map(len, batch.targets))
-            rows = max(1, MAX_LOGITS // (longest * self.model.config.vocab_size))
+            rows = max(1, max_logits(self.model.device) // (longest * self.model.config.vocab_size))
             scores: list[list[float]] = []
             for first in range(0, len(batch.targets), rows):
                 part = slice(first, first + rows)

@@ -188,11 +188,12 @@ def shortlist_of(source: Path, target: Path, tokenizer: Any) -> Shortlist:
     number = count_lines(str(source), target)
     step = math.ceil((number or 0) / SHORTLIST_PAIRS)
     encode = tokenizer_encoder(tokenizer)
-    sides = []
-    for path in (source, target):
+
+    def sampled(path: Path) -> Sentences:
         with open_text(path) as lines:
-            sides.append(Sentences.of(encode(list(itertools.islice(lines, 0, None, step)))))
-    return make_shortlist(*sides, len(tokenizer), NUM_FREQUENT, NUM_TRANSLATIONS)
+            return Sentences.of(encode(list(itertools.islice(lines, 0, None, step))))
+
+    return make_shortlist(sampled(source), sampled(target), len(tokenizer), NUM_FREQUENT, NUM_TRANSLATIONS)
 
 
 def vocabulary_map(shortlist: Shortlist, pieces: Sequence[str]) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -12,11 +13,11 @@ from data_tools.files import sha256_of
 from data_tools.text_lines import open_text
 from finetune.batches import SpecialIds, tokenizer_encoder
 from finetune.mt.batches import RankBatches, TranslationBatches
-from finetune.mt.bitext import Bitext, check_tokenizer
+from finetune.mt.bitext import Bitext, check_tokenizer, digest_of
 from finetune.mt.recipe import Direction, TranslationRecipe, distinct, listed
 from finetune.mt.search import SearchOptions
 from finetune.mt.validation import HeldOut, bleu_scores, likelihoods
-from finetune.pretrained import VECO, XLM_ROBERTA, open_pretrained, pretrained_masked_lm
+from finetune.pretrained import VECO, XLM_ROBERTA, is_translation_model, open_pretrained, pretrained_masked_lm
 from pretrain.engine import Engine
 from pretrain.step import Batch
 from veco import VecoConfig, VecoForConditionalGeneration, VecoForMaskedLM
@@ -32,9 +33,10 @@ class TranslationTask:
         self.tokenizer, self.model = build_model(recipe)
         reader = BitextReader(recipe, self.tokenizer, self.model.config)
         bitext = reader.train()
-        self.fingerprint = bitext.fingerprint
         self.train = reader.batches(bitext)
         self.held_out = reader.held_out()
+        held_out = (held.batches.bitext.fingerprint for held in self.held_out.values())
+        self.fingerprint = digest_of(*(one.encode() for one in (bitext.fingerprint, *held_out)))
 
     @property
     def num_batches(self) -> int:
@@ -89,12 +91,14 @@ class BitextReader:
         self.special = SpecialIds(bos=tokenizer.bos_token_id, eos=tokenizer.eos_token_id, pad=tokenizer.pad_token_id)
 
     def train(self) -> Bitext:
-        """The training pairs of all directions."""
-        directions = self.recipe.all_directions()
+        """The training pairs of all directions, from shards, files, or both."""
+        directions, parts = self.recipe.all_directions(), []
         if self.recipe.data:
-            return joined([self._from_shards("train", direction) for direction in directions])
-        files = zip(listed(self.recipe.train_source), listed(self.recipe.train_target), directions, strict=True)
-        return joined([self._from_files(*one) for one in files])
+            parts += [self._from_shards("train", direction) for direction in distinct(directions)]
+        if self.recipe.train_source:
+            files = zip(listed(self.recipe.train_source), listed(self.recipe.train_target), directions, strict=True)
+            parts += [self._from_files(*one) for one in files]
+        return joined(parts)
 
     def held_out(self) -> dict[str, HeldOut]:
         """The validation set of each direction, by its name."""
@@ -162,28 +166,33 @@ def build_model(recipe: TranslationRecipe) -> tuple[Any, VecoForConditionalGener
     """(tokenizer with the tags of target languages, float32 model).
 
     With one target language its tag is the model's `decoder_start_token_id`; with several there is none, and whoever
-    translates says which. Raises ValueError when `init_from` is no VECO or XLM-R with its tokenizer, or the two do not
-    fit.
+    translates says which. A translation model goes on as it is, decoder and all. Raises ValueError when `init_from` is
+    no VECO or XLM-R with its tokenizer, the two do not fit, or a translation model has another decoder than asked for.
     """
-    tokenizer, config = open_pretrained(Path(recipe.init_from), kinds=(VECO, XLM_ROBERTA))
-    if recipe.decoder_layers is not None and not 1 <= recipe.decoder_layers <= config.num_hidden_layers:
-        raise ValueError(
-            f"decoder_layers {recipe.decoder_layers} must lie between 1 and the {config.num_hidden_layers} of "
-            f"{recipe.init_from}"
+    directory = Path(recipe.init_from)
+    tokenizer, config = check_model(recipe)
+    dropout = {"hidden_dropout_prob": recipe.dropout, "attention_probs_dropout_prob": recipe.attention_dropout}
+    if is_translation_model(config):
+        model = VecoForConditionalGeneration.from_pretrained(directory, dtype=torch.float32, **dropout)
+    else:
+        model = VecoForConditionalGeneration.from_veco(
+            initial_weights(recipe, config),
+            recipe.decoder_layers,
+            recipe.decoder_layers_from,
+            tie_self_attention=recipe.tie_self_attention,
+            **dropout,
         )
-    source = initial_weights(recipe, config)
-    shape = {
-        "hidden_dropout_prob": recipe.dropout,
-        "attention_probs_dropout_prob": recipe.attention_dropout,
-        "tie_self_attention": recipe.tie_self_attention,
-    }
-    model = VecoForConditionalGeneration.from_veco(source, recipe.decoder_layers, recipe.decoder_layers_from, **shape)
-    if recipe.init == "random":  # copies of the encoder's random layers would be no independent draw
-        model.decoder.layers.apply(model._init_weights)
+        if recipe.init == "random":  # copies of the encoder's random layers would be no independent draw
+            model.decoder.layers.apply(model._init_weights)
     tags = list(dict.fromkeys(direction.tag for direction in recipe.all_directions()))
     added = [*tags, *listed(recipe.source_tags)]
     tokenizer.add_special_tokens({"additional_special_tokens": added}, replace_extra_special_tokens=False)
     if len(tokenizer) > config.vocab_size:
+        if model.config.separate_decoder_embeddings:
+            raise ValueError(
+                f"init_from {directory}: has no {', '.join(added)}, and two tables of embeddings to add them to; do "
+                "that first: python -m veco.vocabulary extend SRC DST --tokens …"
+            )
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     start = tokenizer.convert_tokens_to_ids(tags[0]) if len(tags) == 1 else None
     model.config.decoder_start_token_id = start
@@ -192,6 +201,37 @@ def build_model(recipe: TranslationRecipe) -> tuple[Any, VecoForConditionalGener
         # Under ZeRO-3 only the non-reentrant kind works.
         model.gradient_checkpointing_enable({"use_reentrant": False})
     return tokenizer, model
+
+
+def check_model(recipe: TranslationRecipe) -> tuple[Any, VecoConfig]:
+    """(tokenizer, configuration) of `init_from`. Raises ValueError as `build_model` does, without reading weights."""
+    directory = Path(recipe.init_from)
+    tokenizer, config = open_pretrained(directory, kinds=(VECO, XLM_ROBERTA), takes_translation=True)
+    (check_same_decoder if is_translation_model(config) else check_decoder)(recipe, config)
+    return tokenizer, config
+
+
+def check_decoder(recipe: TranslationRecipe, config: VecoConfig) -> None:
+    """Raise ValueError when a pre-trained model has not as many layers as the decoder is to have."""
+    if recipe.decoder_layers is not None and not 1 <= recipe.decoder_layers <= config.num_hidden_layers:
+        raise ValueError(
+            f"decoder_layers {recipe.decoder_layers} must lie between 1 and the {config.num_hidden_layers} of "
+            f"{recipe.init_from}"
+        )
+
+
+def check_same_decoder(recipe: TranslationRecipe, config: VecoConfig) -> None:
+    """Raise ValueError when a recipe asks for other weights or another decoder than a translation model has."""
+    wanted = {
+        "init": ("pretrained", recipe.init),
+        "cross_attention": ("pretrained", recipe.cross_attention),
+        "decoder_layers": (config.decoder_layers, recipe.decoder_layers or config.decoder_layers),
+        "tie_self_attention": (config.tie_self_attention, recipe.tie_self_attention),
+    }
+    if wrong := [f"{name} {asked} must be {own}" for name, (own, asked) in wanted.items() if own != asked]:
+        raise ValueError(
+            f"init_from {recipe.init_from}: a translation model, which goes on as it is: {', '.join(wrong)}"
+        )
 
 
 def initial_weights(recipe: TranslationRecipe, config: VecoConfig) -> VecoForMaskedLM:

@@ -28,11 +28,11 @@ from functools import partial
 from pathlib import Path
 
 from data_tools.cli import progress_bar
-from finetune.mt.blocks import STANDARD_INPUT, Block, count_lines, read_blocks
+from finetune.mt.blocks import STANDARD_INPUT, Block, count_lines, name_of, read_blocks
 from finetune.mt.decoding import add_decoding_arguments, check_decoding_arguments, load, search_options, translated
 from finetune.mt.output import OutputOptions, Writer
 from finetune.mt.ranks import Ranks, joined_ranks
-from finetune.mt.score import sacrebleu_score
+from finetune.mt.score import sacrebleu_score, sacrebleu_tokenizer
 from finetune.mt.search import SearchOptions
 from finetune.mt.translator import Hypothesis, Translator
 from pretrain.launch import quiet_libraries, run_on_ranks
@@ -67,6 +67,10 @@ class Totals:
             sys.stderr.write(f"{translator.num_empty_lines:,} empty lines have an empty translation\n")
         if translator.num_cut_lines:
             sys.stderr.write(f"{translator.num_cut_lines:,} lines were longer than the model allows and were cut\n")
+        if translator.num_ended_lines:
+            sys.stderr.write(
+                f"{translator.num_ended_lines:,} translations are as long as --max-len-a and --max-len-b let them be\n"
+            )
 
 
 def work(arguments: argparse.Namespace, num_lines: int | None, ranks: Ranks) -> None:
@@ -94,11 +98,12 @@ def work(arguments: argparse.Namespace, num_lines: int | None, ranks: Ranks) -> 
     if not ranks.is_first:
         return
     if not totals.num_sentences:
-        raise ValueError("standard input has no line: nothing to translate")
+        raise ValueError(f"{name_of(arguments.input)} has no line: nothing to translate")
     what = "scored" if arguments.score_reference else "translated"
     totals.tell(translator, what, time.perf_counter() - started)
     if totals.references:
-        score = sacrebleu_score(totals.best, totals.references, lowercase=False, tokenize="13a")
+        tokenize = sacrebleu_tokenizer(translator.target_language)
+        score = sacrebleu_score(totals.best, totals.references, lowercase=False, tokenize=tokenize)
         sys.stderr.write(f"sacreBLEU {score.value:.2f} {score.signature}\n")
 
 

@@ -52,9 +52,11 @@ class TranslationRecipe(FinetuningRecipe):
     train_target: str = option("", "its translation, line by line; of several directions a list in the same order")
     valid_source: str = option("", "validation text; a list as above, but a direction named twice has one file")
     valid_target: str = option("", "its translation")
-    data: str = option("", "in place of files: a directory of data_tools.prepare, tokenised like init_from")
+    data: str = option(
+        "", "in place of files, or beside them: a directory of data_tools.prepare, tokenised like init_from"
+    )
     source_tags: str = option(
-        "", "tags that source lines may begin with, such as __bt__ of back-translated pairs; with commas between them"
+        "", "tags that lines of train_source may begin with, such as __bt__ of back-translation; with commas between"
     )
     max_tokens: int = option(4096, "largest micro-batch on each rank, in tokens with padding (fairseq's meaning)")
     batch_tokens: int = option(
@@ -79,9 +81,7 @@ class TranslationRecipe(FinetuningRecipe):
     def problems(self) -> list[str]:
         found = super().problems()
         found += self._problems_of_directions()
-        if self.data and (self.train_source or self.train_target):
-            found.append("data and train_source are two sources of training pairs: give one of them")
-        needed = TEXT_FIELDS if not self.data else TEXT_FIELDS[2:] if self.valid_source or self.valid_target else ()
+        needed = self._needed_files()
         found += [f"{name} is not set" for name in needed if not self.__dict__[name]]
         for name in TEXT_FIELDS:
             directions = self.all_directions() if name.startswith("train") else distinct(self.all_directions())
@@ -104,6 +104,13 @@ class TranslationRecipe(FinetuningRecipe):
             if self.__dict__[name] < 0:
                 found.append(f"{name} {self.__dict__[name]} must not be negative")
         return found
+
+    def _needed_files(self) -> tuple[str, ...]:
+        """The fields of files that must be set; with `data` training text may come beside it, and validation text."""
+        if not self.data:
+            return TEXT_FIELDS
+        training = TEXT_FIELDS[:2] if self.train_source or self.train_target or self.source_tags else ()
+        return (*training, *(TEXT_FIELDS[2:] if self.valid_source or self.valid_target else ()))
 
     def _problems_of_directions(self) -> list[str]:
         if not self.directions:

@@ -17,6 +17,7 @@ With --baseline, sacreBLEU's paired bootstrap says how likely such a difference 
 
 import argparse
 import json
+import re
 import string
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -34,6 +35,8 @@ from data_tools.text_lines import open_text
 
 # Those that need nothing beside sacreBLEU; "none" and "char" are for text that 13a cannot cut, such as Thai or Chinese.
 SACREBLEU_TOKENIZERS = ("13a", "intl", "zh", "char", "none")
+# For languages that are written without spaces, at which 13a cuts.
+TOKENIZER_OF = {"zh": "zh", "ja": "char", "th": "char", "km": "char", "lo": "char", "my": "char"}
 ASCII_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 COMET_MODEL = "Unbabel/wmt22-comet-da"
 BOOTSTRAP_SAMPLES = 1000
@@ -60,6 +63,11 @@ class Comparison:
     baseline_mean: float
     baseline_interval: float
     signature: str
+
+
+def sacrebleu_tokenizer(language: str) -> str:
+    """sacreBLEU's tokenizer for text in a language, such as zh or zh-CN."""
+    return TOKENIZER_OF.get(re.split("[-_]", language)[0], "13a")
 
 
 def sacrebleu_score(system: Sequence[str], references: Sequence[str], lowercase: bool, tokenize: str) -> Score:
@@ -157,8 +165,8 @@ def compare_lines(
         compared[name] = Comparison(
             system=float(ours.score),
             baseline=float(theirs.score),
-            # sacreBLEU calls two copies of one file significantly different: no sample differs by more than nothing.
-            p_value=1.0 if list(system) == list(baseline) else float(ours.p_value),
+            # sacreBLEU calls equal scores significantly different: no sample differs by more than nothing.
+            p_value=1.0 if ours.score == theirs.score else float(ours.p_value),
             system_mean=float(ours.mean),
             system_interval=float(ours.ci),
             baseline_mean=float(theirs.mean),
@@ -215,13 +223,14 @@ def score_files(arguments: argparse.Namespace) -> dict[str, Any]:
     baseline: list[str] = []
     if arguments.baseline is not None:
         baseline = read_parallel(arguments.baseline, path, number, "do both systems translate the same text?")
-    scores = score_lines(system, references, arguments.target_language, arguments.tokenize)
+    tokenize = arguments.tokenize or sacrebleu_tokenizer(arguments.target_language)
+    scores = score_lines(system, references, arguments.target_language, tokenize)
     if arguments.comet is not None:
         scores["comet"] = comet_score(source, system, references, arguments.comet)
     report["scores"] = {name: asdict(score) for name, score in scores.items()}
     if arguments.baseline is not None:
         report["baseline"] = str(arguments.baseline)
-        compared = compare_lines(system, baseline, references, arguments.tokenize)
+        compared = compare_lines(system, baseline, references, tokenize)
         report["comparison"] = {name: asdict(comparison) for name, comparison in compared.items()}
     return report
 
@@ -256,8 +265,17 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add("--source", type=Path, metavar="FILE", help="source text: counts lines copied unchanged; for COMET")
     add("--baseline", type=Path, metavar="FILE", help="another system's translations: is the difference chance?")
     add("--json", type=Path, metavar="FILE", help="also write all scores to this file")
-    add("--target-language", default="en", metavar="LANG", help="for Moses' rules in tokenized BLEU (%(default)s)")
-    add("--tokenize", default="13a", choices=SACREBLEU_TOKENIZERS, help="sacreBLEU's tokenizer (%(default)s)")
+    add(
+        "--target-language",
+        default="en",
+        metavar="LANG",
+        help="for Moses' rules in tokenized BLEU, and for sacreBLEU's tokenizer (%(default)s)",
+    )
+    add(
+        "--tokenize",
+        choices=SACREBLEU_TOKENIZERS,
+        help="sacreBLEU's tokenizer (default: 13a; where words have no spaces between them, zh or char)",
+    )
     add("--comet", nargs="?", const=COMET_MODEL, metavar="MODEL", help=f"adds COMET: a checkpoint or {COMET_MODEL}")
     return parser.parse_args(arguments)
 

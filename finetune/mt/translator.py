@@ -54,6 +54,7 @@ class Translator:
         self.ranks = ranks or Ranks()
         self.num_empty_lines = 0  # so far, of sources; their translations are empty
         self.num_cut_lines = 0  # sources and references shortened to what the model takes, so far
+        self.num_ended_lines = 0  # lines whose best translation is as long as it may be, so far
         self._encode = tokenizer_encoder(tokenizer)
 
     @classmethod
@@ -94,10 +95,7 @@ class Translator:
         """
         sources = self.source_ids(lines)
         sizes = np.asarray([len(source) for source in sources], dtype=np.int64)
-        limits = np.asarray(
-            [self.options.max_pieces(size - SOURCE_SPECIALS, self.engine.max_tokens) for size in sizes.tolist()],
-            dtype=np.int64,
-        )
+        limits = np.asarray([self.longest(size) for size in sizes.tolist()], dtype=np.int64)
         (filled,) = (sizes > SOURCE_SPECIALS).nonzero()
         self.num_empty_lines += len(lines) - len(filled)
         numbers = self.ranks.share([filled[batch] for batch in self.engine.cut(sizes[filled], limits[filled])])
@@ -113,6 +111,7 @@ class Translator:
             if progress is not None:
                 progress(len(batch) * self.ranks.world_size)
         everything = self.ranks.gathered(results)
+        self.num_ended_lines += sum(len(found[0].ids) > limits[i] for i, found in everything.items())
         return [everything.get(i, [NOTHING] * self.options.nbest) for i in range(len(lines))]
 
     def score(
@@ -134,6 +133,16 @@ class Translator:
                 progress(len(batch) * self.ranks.world_size)
         everything = self.ranks.gathered(results)
         return [everything.get(i, [NOTHING]) for i in range(len(lines))]
+
+    def longest(self, size: int) -> int:
+        """Most pieces of a translation, without `</s>`, of a source of `size` ids, special ones included."""
+        return self.options.max_pieces(size - SOURCE_SPECIALS, self.engine.max_tokens)
+
+    @property
+    def target_language(self) -> str:
+        """The language of the tag that starts the decoder; empty for another token."""
+        match = LANGUAGE_TAG.fullmatch(self.tokenizer.convert_ids_to_tokens(self.engine.target.start))
+        return match[1] if match else ""
 
     def source_ids(self, lines: Sequence[str]) -> list[list[int]]:
         """`<s> x1 … xn </s>` of each line, cut to the model's longest input (counted)."""

@@ -12,6 +12,7 @@ from sacrebleu.metrics import BLEU
 from torch import Tensor
 
 from finetune.mt.batches import TranslationBatches
+from finetune.mt.score import sacrebleu_tokenizer
 from finetune.mt.search import SearchOptions
 from finetune.mt.translator import Translator
 from pretrain.engine import Engine
@@ -20,8 +21,6 @@ from veco import VecoForConditionalGeneration
 from veco.heads import IGNORED
 
 NGRAMS = 4
-# sacreBLEU's 13a cuts at spaces; languages that are written without them.
-TOKENIZERS = {"zh": "zh", "ja": "char", "th": "char", "km": "char", "lo": "char", "my": "char"}
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ def bleu_counts(translations: Sequence[str], references: Sequence[str], language
     """
     if not references:
         return torch.zeros(2 * NGRAMS + 2, dtype=torch.int64)
-    metric = BLEU(tokenize=TOKENIZERS.get(language.split("_")[0], "13a"))
+    metric = BLEU(tokenize=sacrebleu_tokenizer(language))
     score = metric.corpus_score(list(translations), [list(references)])
     return torch.tensor([*score.counts, *score.totals, score.sys_len, score.ref_len])
 

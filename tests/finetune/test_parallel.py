@@ -3,19 +3,45 @@
 from __future__ import annotations
 
 import os
+import subprocess
+from pathlib import Path
 from threading import Barrier
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from finetune.parallel import run_side_by_side, shares_of_machine
+from finetune.stages import Stage, run_stage
 
 
 def test_devices_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
     assert shares_of_machine(2, 2) == [{"CUDA_VISIBLE_DEVICES": "4,5"}, {"CUDA_VISIBLE_DEVICES": "6,7"}]
     assert [share["CUDA_VISIBLE_DEVICES"] for share in shares_of_machine(3, 1)] == ["4", "5", "6"]
-    with pytest.raises(ValueError, match="CUDA_VISIBLE_DEVICES 4,5,6,7: too few for 3 runs of 2 at once"):
+    with pytest.raises(ValueError, match="4 GPUs are visible: too few for 3 runs of 2 at once"):
         shares_of_machine(3, 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert shares_of_machine(2, 1) == [{"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1"}]
+
+
+def test_a_launched_run_gets_its_share(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """DeepSpeed forgets which devices are visible where it is told how many to take."""
+    commands = []
+
+    def run(command: list[str], **options: object) -> SimpleNamespace:
+        commands.append(command)
+        return SimpleNamespace(returncode=1)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    for share in ({"CUDA_VISIBLE_DEVICES": "6,7"}, {}):
+        with pytest.raises(ValueError, match="exit code 1"):
+            run_stage(Stage("train", ("train.py",), tmp_path / "result", True), 2, share)
+    first, second = commands
+    assert first[first.index("--include") + 1] == "localhost:6,7" and "--num_accelerators" not in first
+    assert second[second.index("--num_accelerators") + 1] == "2" and "--include" not in second
 
 
 def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,7 @@ def test_every_problem_is_told_at_once() -> None:
         **{"dropout": 1.0, "patience": -1, "best_by": "bleu", "keep_best": 1, "save_every": 10, "validate_every": 3},
     )
     problems = "\n".join(recipe.problems())
-    for word in ("init_from", "init 'best'", "cosine", "lr_power", "lr_end", "dropout", "patience", "bleu", "multiple"):
+    for word in ("init_from", "init 'best'", "cosine", "lr_power", "lr_end", "dropout", "patience", "bleu"):
         assert word in problems
     assert not FinetuningRecipe(**SOUND, keep_best=1, save_every=10, validate_every=5).problems()
 

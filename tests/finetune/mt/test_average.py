@@ -31,6 +31,9 @@ def tiny_model(seed: int) -> VecoForConditionalGeneration:
     return VecoForConditionalGeneration(config)
 
 
+RECIPE = "save_every: 1\nkeep_checkpoints: 100\nkeep_every: 0\n"
+
+
 def write_run(path: Path, steps: list[int]) -> Path:
     for step in steps:
         model = path / "checkpoints" / f"step-{step:07d}" / "model"
@@ -38,6 +41,7 @@ def write_run(path: Path, steps: list[int]) -> Path:
         GenerationConfig(decoder_start_token_id=29, num_beams=step).save_pretrained(model)
         (model / "tokenizer.json").write_text(json.dumps({"step": step}), encoding="utf-8")
         (model.parent / "state.json").write_text("{}", encoding="utf-8")
+        (model.parent / "recipe.yaml").write_text(RECIPE, encoding="utf-8")
     return path
 
 
@@ -69,6 +73,17 @@ def test_mean_of_two_to_the_bit_and_it_loads(tmp_path: Path) -> None:
     # Everything else comes from the last checkpoint.
     assert loaded.generation_config.num_beams == 1000
     assert json.loads((tmp_path / "mean" / "tokenizer.json").read_text(encoding="utf-8")) == {"step": 1000}
+
+
+@pytest.mark.parametrize(("keep_every", "expected"), [(0, [400, 500]), (200, [200, 400, 500])])
+def test_the_last_are_those_saved_in_turn(tmp_path: Path, keep_every: int, expected: list[int]) -> None:
+    """Checkpoints kept for being the best are none of them, wherever they lie."""
+    run = write_run(tmp_path / "run", [200, 350, 400, 450, 500])
+    recipe = f"save_every: 100\nkeep_checkpoints: 2\nkeep_every: {keep_every}\n"
+    (run / "checkpoints" / "step-0000500" / "recipe.yaml").write_text(recipe, encoding="utf-8")
+    assert [int(path.parent.name.removeprefix("step-")) for path in models_of(run)] == expected
+    with pytest.raises(ValueError, match=f"has the last {len(expected)} checkpoints, but 4 were asked for"):
+        last_models(run, 4)
 
 
 def test_mean_of_the_best(tmp_path: Path) -> None:
@@ -121,7 +136,7 @@ def test_incomplete_checkpoints_do_not_count(tmp_path: Path) -> None:
 
 def test_too_few_checkpoints(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", [1, 2])
-    with pytest.raises(ValueError, match=r"has 2 complete checkpoints, but 10 were asked for: use --last 2"):
+    with pytest.raises(ValueError, match=r"has the last 2 checkpoints, but 10 were asked for: use --last 2"):
         average_models(last_models(run, 10), tmp_path / "mean")
     with pytest.raises(ValueError, match="at least 1"):
         last_models(run, 0)

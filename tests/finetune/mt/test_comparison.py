@@ -80,6 +80,10 @@ def test_the_commands_say_what_the_recipe_says(tmp_path: Path) -> None:
         ({"generate": {"beams": 4}}, "generate has no 'beams' here"),
         ({"generate": {"beam": 0}}, "generate: beam must be at least 1, found 0"),
         ({"average": {"best": 3}}, "average \\{best: 3\\}: the recipe's keep_best is 2; raise it"),
+        (
+            {"average": {"last": 3}, "fields": {"steps": 60, "save_every": 30, "keep_checkpoints": 9}},
+            "leave 2 checkpoints",
+        ),
         ({"fields": {"dropout": 2, "stepps": 1}}, "unknown field 'stepps', did you mean 'steps'.*dropout 2.0 must"),
     ],
 )

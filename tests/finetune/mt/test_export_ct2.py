@@ -172,6 +172,8 @@ def test_search_keeps_to_the_shortlist(models: dict[str, Path], tmp_path: Path) 
     used = [set(one.ids) for hypotheses in short.translate(lines) for one in hypotheses]
     assert not set(itertools.chain.from_iterable(itertools.chain.from_iterable(found))) <= allowed
     assert all(ids <= allowed | {3} for ids in used)
+    with pytest.raises(ValueError, match="its shortlist is of translations into __en__, not __de__"):
+        load_ct2(tmp_path / "short", options, "de", Ranks())
     pieces = json.loads((tmp_path / "short/shared_vocabulary.json").read_text())
     (tmp_path / "short/vmap.txt").write_text("\t" + " ".join(pieces) + "\n", encoding="utf-8")
     everything = load_ct2(tmp_path / "short", options, None, Ranks()).translate(lines)

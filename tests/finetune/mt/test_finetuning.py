@@ -18,12 +18,13 @@ from transformers import AutoTokenizer, XLMRobertaConfig, XLMRobertaForMaskedLM
 
 from data_tools.cli import one_line
 from finetune.finetuning import finetune
-from finetune.mt.average import average_models, best_models
+from finetune.mt.average import average_models, best_models, last_models
 from finetune.mt.finetuning import BitextReader, TranslationTask, build_model
 from finetune.mt.recipe import TranslationRecipe
 from finetune.mt.score import sacrebleu_score
 from finetune.mt.search import SearchOptions
 from finetune.mt.translator import Translator
+from finetune.pretrained import open_pretrained
 from finetune.selection import Selection
 from pretrain.checkpoints import checkpoints_of
 from pretrain.engine import build_engine
@@ -138,6 +139,30 @@ def test_tied_self_attention(digits: Path, tmp_path: Path) -> None:
     assert weight is model.veco.layers[1].self_attention.q_proj.weight
 
 
+def test_a_translation_model_goes_on_as_it_is(digits: Path, tmp_path: Path) -> None:
+    """Decoder, cross-attention and tags; a new tag gets a row, and dropout is the recipe's."""
+    recipe = recipe_of(digits, tmp_path, "de", init="random")
+    tokenizer, model = build_model(recipe)
+    model.save_pretrained(tmp_path / "translation")
+    tokenizer.save_pretrained(tmp_path / "translation")
+    fields = {"init": "pretrained", "init_from": str(tmp_path / "translation"), "dropout": 0.25}
+    going_on = dataclasses.replace(recipe, **fields, source_tags="__bt__")
+    again, same = build_model(going_on)
+    weights, before = same.state_dict(), model.state_dict()
+    assert weights.keys() == before.keys() and len(again) == len(tokenizer) + 1
+    assert all(torch.equal(weights[name][: len(weight)], weight) for name, weight in before.items())
+    assert same.config.hidden_dropout_prob == 0.25 and same.config.decoder_start_token_id == 26
+    for name, value, message in (
+        ("init", "random", "init random must be pretrained"),
+        ("decoder_layers", 2, "decoder_layers 2 must be 1"),
+        ("tie_self_attention", True, "tie_self_attention True must be False"),
+    ):
+        with pytest.raises(ValueError, match=f"a translation model, which goes on as it is: {message}"):
+            build_model(dataclasses.replace(going_on, **{name: value}))
+    with pytest.raises(ValueError, match="a translation model; expected a model that was pre-trained"):
+        open_pretrained(tmp_path / "translation")
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -160,7 +185,7 @@ def test_bad_input(fields: dict[str, object], message: str, digits: Path, tmp_pa
         ({"directions": "en-xx"}, "directions: 'en-xx' names 'xx', which is no language code"),
         ({"directions": ""}, "directions is not set"),
         ({"directions": "en-de,en-fr,en-cs"}, "train_source names 2 files for 3 directions"),
-        ({"data": "d"}, "data and train_source are two sources of training pairs"),
+        ({"data": "d", "train_source": "", "train_target": "", "source_tags": "__bt__"}, "train_source is not set"),
         ({"source_tags": "<bt>"}, "source_tags: '<bt>' must look like __bt__"),
         ({"source_tags": "__bt__,__fr__"}, "source_tags: '__fr__' would be the tag of a target language"),
         ({"batch_tokens": 5000}, "batch_tokens 5000 must be a multiple of max_tokens 4096"),
@@ -241,6 +266,15 @@ def test_prepared_shards_in_place_of_text(digits: Path, tmp_path: Path) -> None:
     # What the ids say is the text that was prepared; a fifth sentence is the last one held out.
     assert task.held_out["de-en"].sources == lines[600:605] == task.held_out["en-de"].references
     assert task.fingerprint != TranslationTask(dataclasses.replace(recipe, directions="en-de")).fingerprint
+    # Beside them text, such as synthetic pairs with a tag.
+    synthetic = write_lines(tmp_path / "bt.de", ["__bt__ 1 2"])
+    beside = {"train_source": f"{synthetic},{synthetic}", "train_target": f"{synthetic},{synthetic}"}
+    both = TranslationTask(dataclasses.replace(recipe, **beside, source_tags="__bt__"))
+    assert len(both.train.bitext) == 102 and both.train.bitext.source[101][0] == len(both.tokenizer) - 1
+    # Another validation set is another run: what was best on the one need not be on the other.
+    valid = {"valid_source": f"{digits / 'valid.de'},{digits / 'valid.en'}"}
+    valid["valid_target"] = f"{digits / 'valid.en'},{digits / 'valid.de'}"
+    assert TranslationTask(dataclasses.replace(recipe, **valid)).fingerprint != task.fingerprint
     other = write_digit_model(tmp_path / "other", seed=9)
     with pytest.raises(ValueError, match="was prepared with another tokenizer .* than that of .*other"):
         TranslationTask(dataclasses.replace(recipe, init_from=str(other)))
@@ -301,6 +335,17 @@ def test_patience_ends_a_run_and_the_best_is_kept(
     over = dataclasses.replace(recipe, resume="auto")
     assert run(over) and list(checkpoints_of(tmp_path / "run")) == [2, 6], "over is over"
     assert run(dataclasses.replace(over, patience=3)) and list(checkpoints_of(tmp_path / "run")) == [2, 8]
+
+
+def test_the_best_validation_has_a_checkpoint(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where none is due: validations are more frequent than checkpoints."""
+    values = iter([3.0, 1.0, 2.0, 4.0, 0.5, 6.0])
+    monkeypatch.setattr(TranslationTask, "validate", lambda task, engine: {"nll": next(values)})
+    fields = {**SHORT, "validate_every": 1, "save_every": 3, "keep_checkpoints": 1, "keep_best": 2}
+    assert run(recipe_of(digits, tmp_path / "run", "de", **fields))
+    assert list(checkpoints_of(tmp_path / "run")) == [2, 5, 6]
+    assert [path.parent.name[-1] for path in best_models(tmp_path / "run", 2)] == ["5", "2"]
+    assert [path.parent.name[-1] for path in last_models(tmp_path / "run", 1)] == ["6"]
 
 
 def test_copying_and_sorting_digits_is_learnt(digits: Path, tmp_path: Path) -> None:

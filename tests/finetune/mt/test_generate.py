@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from digits import write_lines
@@ -122,6 +123,37 @@ def test_a_typed_line_is_answered_at_once(model_dir: Path) -> None:
         assert process.stdout.read() == ""
     expected = Translator.load(model_dir, SearchOptions()).translate(["haus", "rot und alt"])
     assert answers == [f"{hypotheses[0].text}\n" for hypotheses in expected]
+
+
+def test_a_pipe_is_read_once(
+    model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = Thread(target=pipe.write_text, args=("haus\nrot\n",))
+    writer.start()
+    run(monkeypatch, model_dir, "--quiet", "--input", pipe)
+    writer.join()
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    with pytest.raises(ValueError, match="--reference goes with --input FILE, not with standard input or a pipe"):
+        count_lines(str(pipe), tmp_path / "reference")
+
+
+def test_what_is_told_of_long_translations_and_languages(
+    model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Translations that met their limit are counted; the target's language chooses sacreBLEU's tokenizer."""
+    source = write_lines(tmp_path / "source", sentences(4, 3))
+    options = ("--input", source, "--reference", source, "--quiet", "--max-len-a", 0, "--max-len-b", 2)
+    run(monkeypatch, model_dir, *options)
+    told = capsys.readouterr().err
+    found = Translator.load(model_dir, SearchOptions(max_len_a=0, max_len_b=2)).translate(sentences(4, 3))
+    number = sum(len(hypotheses[0].ids) == 3 for hypotheses in found)  # two pieces and </s>
+    assert number and f"\n{number} translations are as long as --max-len-a and --max-len-b let them be" in told
+    assert "tok:13a" in told
+    monkeypatch.setattr(Translator, "target_language", "zh-CN")
+    run(monkeypatch, model_dir, *options)
+    assert "tok:zh" in capsys.readouterr().err
 
 
 def test_lines_as_they_come() -> None:

@@ -20,6 +20,7 @@ from finetune.mt.score import (
     compare_lines,
     multi_bleu_score,
     parse_arguments,
+    sacrebleu_tokenizer,
     score_files,
     score_lines,
     table,
@@ -66,6 +67,13 @@ def multi_bleu_by_definition(system: list[str], references: list[str]) -> float:
     num_reference_words = sum(len(line.split()) for line in references)
     penalty = 1.0 if num_words >= num_reference_words else math.exp(1 - num_reference_words / num_words)
     return 100 * penalty * math.prod(m / t for m, t in zip(matched, total, strict=True)) ** 0.25
+
+
+@pytest.mark.parametrize(
+    ("language", "tokenizer"), [("de", "13a"), ("zh", "zh"), ("zh-CN", "zh"), ("zh_Hant", "zh"), ("th", "char")]
+)
+def test_tokenizer_of_a_language(language: str, tokenizer: str) -> None:
+    assert sacrebleu_tokenizer(language) == tokenizer
 
 
 def test_multi_bleu_by_hand() -> None:
@@ -233,6 +241,8 @@ def test_paired_bootstrap_is_that_of_sacrebleu(tmp_path: Path) -> None:
         assert ours.p_value == pytest.approx(p_values[column], abs=1e-4) and ours.p_value < 0.05
         assert "bs:1000|seed:12345" in ours.signature
     assert compare_lines(good, good, references)["sacrebleu"].p_value > 0.9  # no difference at all
+    spaced = [f"{line} " for line in good]  # none that BLEU sees
+    assert compare_lines(spaced, good, references)["sacrebleu"].p_value > 0.9
 
 
 def test_comparison_in_the_report(tmp_path: Path) -> None:
