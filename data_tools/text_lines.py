@@ -189,6 +189,21 @@ def decompressed(raw: IO[bytes], suffix: str) -> IO[bytes]:
     return raw
 
 
+def read_text(path: Path | str) -> str:
+    """The whole text of a file, plain or compressed, in strict UTF-8, for what is no lines of text, such as JSON.
+
+    Raises OSError or ValueError if it cannot be read.
+    """
+    try:
+        with open_binary(str(path)) as raw:
+            content = decompressed(raw, compressed_suffix(str(path))).read()
+        return content.decode("utf-8-sig")
+    except DAMAGED as error:
+        raise ValueError(f"{path}: damaged or cut short ({error}); fetch or compress it again") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 at byte {error.start:,} ({error.reason}); convert the file") from None
+
+
 def open_text(path: Path | str, start: int = 0, end: int | None = None) -> TextLines:
     """The lines of a text file without their line ends, as an iterator and context manager: see `TextLines`.
 

@@ -21,9 +21,9 @@ def open_pretrained(
 ) -> tuple[Any, VecoConfig]:
     """(tokenizer, configuration) of a model of one of `kinds`; `field` says in messages who asks.
 
-    An XLM-R's configuration is that of the VECO it makes, see `pretrained_masked_lm`. With `takes_translation` the model
-    may be one that translates, of whose two sides others would lose one. Raises ValueError when the directory is no such
-    model with its tokenizer, or the two do not fit.
+    An XLM-R's configuration is that of the VECO it makes, see `pretrained_masked_lm`. With `takes_translation` it may
+    be a model that translates, of whose two sides others would lose one. Raises ValueError when the directory is no
+    such model with its tokenizer, or the two do not fit.
     """
     if not (directory / "config.json").is_file() or not (directory / "tokenizer_config.json").is_file():
         raise ValueError(f"{field} {directory}: expected a model directory with config.json and a tokenizer")

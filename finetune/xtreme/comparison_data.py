@@ -10,6 +10,7 @@ from finetune.comparing import check_same_tokenizers
 from finetune.pretrained import VECO, XLM_ROBERTA, open_pretrained
 from finetune.xtreme.comparison import Comparison, Group, Run, recipe_values
 from finetune.xtreme.data import translated_languages
+from finetune.xtreme.examples import SentencePair
 from finetune.xtreme.heads import check_fits
 from finetune.xtreme.metrics import read_gold
 from finetune.xtreme.predict import languages_of
@@ -70,11 +71,13 @@ def missing_translations(task: Task, values: Mapping[str, Any]) -> str:
 
 
 def unequal_rows(task: Task, data: str, translated: str, languages: Sequence[str]) -> str:
-    """Why rows cannot be pairs, empty if they can: a translation has as many as the English text."""
+    """Why rows cannot be pairs, empty if they can: translations are as many as the English rows, or bring them."""
     expected = sum(1 for _ in read(task, Split.TRAIN, ENGLISH, data))
-    counts = {
-        language: sum(1 for _ in read(task, Split.TRANSLATE_TRAIN, language, translated)) for language in languages
-    }
+    counts = {}
+    for language in languages:
+        first, *others = read(task, Split.TRANSLATE_TRAIN, language, translated)
+        brings_original = isinstance(first, SentencePair) and first.original is not None
+        counts[language] = expected if brings_original else 1 + len(others)
     other = [f"{count:,} in {language}" for language, count in counts.items() if count != expected]
     return f"no pairs: {expected:,} training rows in {ENGLISH}, {', '.join(other)}" if other else ""
 

@@ -8,17 +8,18 @@ directory in the same layout; where it has none, and in English, an example is i
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from finetune.xtreme.encoding import TextEncoder
-from finetune.xtreme.examples import Question
+from finetune.xtreme.examples import Question, SentencePair
 from finetune.xtreme.heads import TaskHead
 from finetune.xtreme.readers import languages_with, read, read_questions
 from finetune.xtreme.readers.answers import AnswerCounts, located
+from finetune.xtreme.readers.questions import OCCURRENCE
 from finetune.xtreme.rows import NoExamplesError, PairedRows, Rows
 from finetune.xtreme.tasks import ENGLISH, Head, Split, Task
 
@@ -38,14 +39,21 @@ class TrainingText:
 
 @dataclass
 class Counts:
-    """What became of the questions of the training text."""
+    """What became of the training text."""
 
     answers: AnswerCounts = field(default_factory=AnswerCounts)
     without_original: int = 0
+    incomplete: int = 0
 
-    def __str__(self) -> str:
-        left_out = f"; {self.without_original:,} translated questions left out, their originals are not in train"
-        return str(self.answers) + (left_out if self.without_original else "")
+    def notes(self, task: Task) -> list[str]:
+        """What there is to tell, in words."""
+        notes = [str(self.answers)] if task.head is Head.SPAN else []
+        what = "translated questions" if task.head is Head.SPAN else "translations"
+        if self.without_original:
+            notes.append(f"{self.without_original:,} {what} left out, their originals are not in train")
+        if self.incomplete:
+            notes.append(f"{self.incomplete:,} rows left out, a sentence of theirs is missing")
+        return notes
 
 
 @dataclass(frozen=True)
@@ -80,34 +88,39 @@ def translated_languages(task: Task, translated: str, wanted: str) -> list[str]:
 def training_rows(text: TrainingText, head: TaskHead, encoder: TextEncoder, plug_in: bool) -> tuple[PairedRows, str]:
     """(English rows and those of all translations; plugged in, each translation with its original; a report).
 
-    Translations of questions that are not in the English train are left out: of TyDiQA a part of it is dev. Raises
-    ValueError for text without labels and, plugged in, for translations that are not as many as the originals.
+    Translations of questions that are not in the English train are left out: of TyDiQA a part of it is dev. So are rows
+    that lack a sentence; plugged in, with the row that they would be paired with. A translation that brings its
+    original (XTREME's, which stand in another order) is paired with that, others with the English row of the same
+    number. Raises ValueError for text without labels and, plugged in, for translations that are not as many as the
+    originals.
     """
     counts = Counts()
-    numbers: dict[str, int] = {}  # of the original questions, by their ids
-    originals = encode_labelled(
-        numbered(training_examples(text, ENGLISH, counts), numbers), head, encoder, text, ENGLISH
-    )
+    places = Places()
+    originals = [encode_labelled(places.noted(training_examples(text, ENGLISH, counts), counts), head, encoder, text)]
+    num_originals = originals[0].num_examples
     parts, partners = [], []
     for language in text.languages:
-        own_partners: list[int] = []
-        examples = with_originals(training_examples(text, language, counts), numbers, own_partners, counts)
+        check_repeated_ids(text, language)
+        own = Partners(places, num_originals, needs_original=plug_in)
+        examples = own.noted(training_examples(text, language, counts), counts)
         parts.append(encode_labelled(examples, head, encoder, text, language))
-        if plug_in and text.task.head is not Head.SPAN and len(own_partners) != originals.num_examples:
+        if plug_in and own.originals:
+            originals.append(encode_labelled(own.originals, head, encoder, text))
+            num_originals += len(own.originals)
+        elif plug_in and text.task.head is not Head.SPAN and own.num_rows != places.num_rows:
             raise ValueError(
-                f"{text.translated}: {len(own_partners):,} training examples of {text.task.name} in {language}, but "
-                f"{originals.num_examples:,} in {ENGLISH}; plugged in, each must translate that of the same row"
+                f"{text.translated}: {own.num_rows:,} training examples of {text.task.name} in {language}, but "
+                f"{places.num_rows:,} in {ENGLISH}; plugged in, each must translate that of the same row"
             )
-        partners += own_partners
+        partners += own.numbers
     if plug_in:
-        translations = Rows.concatenate(parts)
-        check_labels_agree(originals, translations, np.array(partners), text.translated)
-        rows = PairedRows.paired(originals, translations, np.array(partners))
+        english, translations = Rows.concatenate(originals), Rows.concatenate(parts)
+        check_labels_agree(english, translations, np.array(partners), text.translated)
+        rows = PairedRows.paired(english, translations, np.array(partners))
     else:
-        rows = PairedRows.alone(Rows.concatenate([originals, *parts]))
-    cut = sum((part.counts for part in (originals, *parts)), Counter())
-    notes = [f"{number:,} {what}" for what, number in cut.items()]
-    notes += [str(counts)] if text.task.head is Head.SPAN else []
+        rows = PairedRows.alone(Rows.concatenate([*originals, *parts]))
+    cut = sum((part.counts for part in (*originals, *parts)), Counter())
+    notes = [*(f"{number:,} {what}" for what, number in cut.items()), *counts.notes(text.task)]
     return rows, "; ".join([f"{len(rows):,} rows in {', '.join([ENGLISH, *text.languages])}", *notes])
 
 
@@ -122,31 +135,89 @@ def training_examples(text: TrainingText, language: str, counts: Counts) -> Iter
     return read(text.task, split, language, root)
 
 
-def numbered(examples: Iterable[Any], numbers: dict[str, int]) -> Iterator[Any]:
-    """The examples as they come; those that are questions get their number noted under their id."""
-    for number, example in enumerate(examples):
-        if isinstance(example, Question):
-            numbers[example.id] = number
-        yield example
+@dataclass
+class Places:
+    """Where the English training examples went: row of the file, or a question's id -> number among those kept."""
+
+    numbers: dict[int | str, int] = field(default_factory=dict)
+    num_rows: int = 0  # of the file
+
+    def noted(self, examples: Iterable[Any], counts: Counts) -> Iterator[Any]:
+        """The examples that are kept, whose places are noted."""
+        for row, example in enumerate(examples):
+            self.num_rows += 1
+            if is_kept(example, counts):
+                self.numbers[key_of(example, row)] = len(self.numbers)
+                yield example
 
 
-def with_originals(
-    examples: Iterable[Any], numbers: Mapping[str, int], partners: list[int], counts: Counts
-) -> Iterator[Any]:
-    """Translations whose original is there; its number, the row's or by a question's id, is added to `partners`."""
-    for number, example in enumerate(examples):
-        if not isinstance(example, Question):
-            partners.append(number)
-        elif example.id in numbers:
-            partners.append(numbers[example.id])
-        else:
-            counts.without_original += 1
-            continue
-        yield example
+@dataclass
+class Partners:
+    """Which English examples the translations of a language are paired with.
+
+    `numbers` has one for each translation that is kept, counted on from `first_new` for those of `originals`, English
+    pairs that came with translations and are wanted.
+    """
+
+    places: Places
+    first_new: int
+    needs_original: bool  # else any translation is kept, unless it is of a question that is not in train
+    numbers: list[int] = field(default_factory=list)
+    originals: list[SentencePair] = field(default_factory=list)
+    num_rows: int = 0  # of the file
+
+    def noted(self, examples: Iterable[Any], counts: Counts) -> Iterator[Any]:
+        """The translations that are kept, whose partners are noted."""
+        for row, example in enumerate(examples):
+            self.num_rows += 1
+            if not is_kept(example, counts):
+                continue
+            key = key_of(example, row)
+            if self.needs_original and isinstance(example, SentencePair) and example.original is not None:
+                self.numbers.append(self.first_new + len(self.originals))
+                self.originals.append(SentencePair(*example.original, example.label, ENGLISH))
+            elif key in self.places.numbers:
+                self.numbers.append(self.places.numbers[key])
+            elif self.needs_original or isinstance(example, Question):
+                counts.without_original += 1
+                continue
+            yield example
+
+
+def key_of(example: Any, row: int) -> int | str:
+    """What an example and its translation have in common."""
+    return example.id if isinstance(example, Question) else row
+
+
+def is_kept(example: Any, counts: Counts) -> bool:
+    """Whether an example is trained on: pairs that lack a sentence are not, and are counted."""
+    if isinstance(example, SentencePair) and not example.is_complete:
+        counts.incomplete += 1
+        return False
+    return True
+
+
+def check_repeated_ids(text: TrainingText, language: str) -> None:
+    """Raise ValueError where ids of translated questions repeat, and not as often as those of the English ones.
+
+    Then nothing says which translates which: see `with_ids_of_their_own`.
+    """
+    if not text.task.dev_from_train:
+        return
+    translated = {one.id for one in read_questions(text.task, Split.TRANSLATE_TRAIN, language, text.translated)}
+    if not any(OCCURRENCE in id for id in translated):
+        return
+    splits = (Split.TRAIN, Split.DEV)
+    english = {one.id for split in splits for one in read_questions(text.task, split, ENGLISH, text.data)}
+    if translated != english:
+        raise ValueError(
+            f"{text.translated}: ids of {text.task.name} in {language} repeat, and not as often as in {ENGLISH}: "
+            "nothing says which question translates which; give the files whole ids"
+        )
 
 
 def encode_labelled(
-    examples: Iterable[Any], head: TaskHead, encoder: TextEncoder, text: TrainingText, language: str
+    examples: Iterable[Any], head: TaskHead, encoder: TextEncoder, text: TrainingText, language: str = ENGLISH
 ) -> Rows:
     """Rows of training examples. Raises ValueError when there is none, or one has no label."""
     task = text.task

@@ -24,6 +24,7 @@ from tqdm import tqdm
 from data_tools.cli import run_main
 from data_tools.files import atomic_path
 from data_tools.text_lines import open_text
+from finetune.xtreme.examples import HiddenLabelsError
 from finetune.xtreme.metrics import (
     AVERAGE,
     average,
@@ -80,7 +81,8 @@ def evaluate(predictions: Path, labels: Root, wanted: Collection[str] = ()) -> E
     notes = [f"{predictions / name}: not the name of a task" for name in unknown]
     for task in tasks:
         asked = [language for language in task.languages if not wanted or language in wanted]
-        languages = [language for language in asked if has_gold(task, language, labels)]
+        gold = read_all_gold(task, [language for language in asked if has_gold(task, language, labels)], labels, notes)
+        languages = list(gold)
         if not languages:
             among = f" in {', '.join(wanted)}" if wanted else ""
             raise ValueError(
@@ -88,10 +90,23 @@ def evaluate(predictions: Path, labels: Root, wanted: Collection[str] = ()) -> E
             )
         check_languages(task, languages, predictions)
         progress = tqdm(languages, desc=task.name, unit=" languages", disable=None, leave=False)
-        by_language = {language: score_language(task, language, predictions, labels, notes) for language in progress}
+        by_language = {
+            language: score_language(task, language, predictions, gold[language], notes) for language in progress
+        }
         scores[task.name] = {**by_language, AVERAGE: average(task, by_language)}
         unlabelled[task.name] = [language for language in task.languages if language not in languages]
     return Evaluation(scores, unlabelled, notes)
+
+
+def read_all_gold(task: Task, languages: Sequence[str], labels: Root, notes: list[str]) -> dict[str, Any]:
+    """{language: its labels} of those languages whose labels are not hidden; the others are told in `notes`."""
+    gold = {}
+    for language in languages:
+        try:
+            gold[language] = read_gold(task, language, labels)
+        except HiddenLabelsError as error:
+            notes.append(f"{task.name} in {language}: this copy hides the labels ({error})")
+    return gold
 
 
 def check_languages(task: Task, languages: Sequence[str], predictions: Path) -> None:
@@ -102,10 +117,9 @@ def check_languages(task: Task, languages: Sequence[str], predictions: Path) -> 
         raise ValueError(f"{task.name} has no predictions for {', '.join(missing)}; expected {example} and so on")
 
 
-def score_language(task: Task, language: str, predictions: Path, labels: Root, notes: list[str]) -> dict[str, float]:
+def score_language(task: Task, language: str, predictions: Path, gold: Any, notes: list[str]) -> dict[str, float]:
     """{metric: percent}; questions without prediction are told in `notes`. Raises ValueError that names the file."""
     path = prediction_path(predictions, task, language)
-    gold = read_gold(task, language, labels)
     predicted = read_predictions(task, language, predictions)
     if task.head is Head.SPAN and (num_missing := len(gold.keys() - predicted.keys())):
         notes.append(f"{path}: {num_missing:,} of {len(gold):,} questions have no prediction and count 0")

@@ -5,15 +5,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+NOT_TRANSLATED = ("", "NS")
+
+
+class HiddenLabelsError(ValueError):
+    """A test whose labels are hidden, as in XTREME's own files."""
+
 
 @dataclass(frozen=True, slots=True)
 class SentencePair:
-    """Two sentences and their label; None where the file has none, as in XTREME's own test files."""
+    """Two sentences and their label; None where the file has none, as in XTREME's own test files.
+
+    `original` is the English pair that a translation tells it is of.
+    """
 
     text_a: str
     text_b: str
     label: str | None
     language: str
+    original: tuple[str, str] | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether both sentences are there: PAWS-X has rows that were not translated, empty or "NS"."""
+        return all(text.strip() not in NOT_TRANSLATED for text in (self.text_a, self.text_b))
 
 
 @dataclass(frozen=True, slots=True)

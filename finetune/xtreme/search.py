@@ -3,10 +3,10 @@
     python -m finetune.xtreme.search --config RECIPE.yaml --task TASK --output DIR [--any_field value]
 
 The default grid is the paper's (VECO, ACL 2021, appendix C). Each run is the public command, finetune/xtreme/train.py,
-in a process of its own; any field of its recipe can be given here, too. What counts is the best average score over the
-languages of dev, and of several seeds their mean. A run that is finished is not done again, one that was interrupted
-goes on: give the same command. DIR/search.md has the table, DIR/search.json the same for programs. The runs lie below
-DIR/runs, each with its log and its best model.
+in a process of its own; other fields of its recipe can be given here, too. What counts is the best average score over
+the languages of dev, and of several seeds their mean. A run that is finished is not done again, one that was
+interrupted goes on: give the same command. DIR/search.md has the table, DIR/search.json the same for programs. The runs
+lie below DIR/runs, each with its log and its best model.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ import shutil
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from data_tools.cli import run_main
 from data_tools.files import atomic_path, write_texts
+from finetune.comparing import check_unchanged
 from finetune.parallel import run_side_by_side
 from finetune.selection import Selection, best_checkpoints
 from finetune.xtreme.recipe import XtremeRecipe
@@ -36,6 +37,7 @@ from pretrain.recipe import parse_recipe, read_yaml
 NumberT = TypeVar("NumberT", int, float)
 TRAIN = Path(__file__).resolve().parent / "train.py"
 OUTCOME = "outcome.json"
+OF_GRID = {"learning_rate": "learning-rates", "batch_size": "batch-sizes", "seed": "seeds"}  # field -> flag
 RATES = {"transfer": "5e-6,8e-6,1e-5,2e-5,3e-5", "translate-train-all": "5e-6,6e-6,7e-6,8e-6,9e-6"}
 
 
@@ -121,13 +123,15 @@ def best_validation(run_dir: Path) -> Outcome | None:
     return Outcome(step, scores[selection.best_by], scores)
 
 
-def command_of(run: Run, run_dir: Path, ranks: int, recipe_arguments: Sequence[str]) -> list[str]:
+def command_of(
+    run: Run, run_dir: Path, ranks: int, recipe_arguments: Sequence[str], environment: Mapping[str, str] = os.environ
+) -> list[str]:
     """What starts or resumes a run; `ranks` 0 is for one process without the launcher."""
     own = {**asdict(run.point), "seed": run.seed, "output": run_dir, "resume": "auto"}
     arguments = [*recipe_arguments, *(word for name, value in own.items() for word in (f"--{name}", str(value)))]
     if not ranks:
         return [sys.executable, str(TRAIN), *arguments]
-    return launcher_command(ranks, str(TRAIN), *arguments)
+    return launcher_command(ranks, str(TRAIN), *arguments, environment=environment)
 
 
 def do_run(run: Run, directory: Path, ranks: int, share: dict[str, str], recipe_arguments: Sequence[str]) -> None:
@@ -139,7 +143,7 @@ def do_run(run: Run, directory: Path, ranks: int, share: dict[str, str], recipe_
     environment = {**os.environ, **share}
     log = run_dir / "log.txt"
     with log.open("a", encoding="utf-8") as file:
-        command = command_of(run, run_dir, ranks, recipe_arguments)
+        command = command_of(run, run_dir, ranks, recipe_arguments, environment)
         done = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, env=environment, check=False)
     if done.returncode or not settle(run_dir):
         lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["nothing"]
@@ -213,6 +217,8 @@ def parse_arguments() -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--parallel", type=int, default=1, help="runs at once (default %(default)s)")
     parser.add_argument("--ranks", type=int, default=1, help="processes of each run (default %(default)s)")
     options, others = parser.parse_known_args()
+    if of_grid := [name for name in OF_GRID if any(word.split("=")[0] == f"--{name}" for word in others)]:
+        raise ValueError(f"--{of_grid[0]} is not one of the search; its grid has --{OF_GRID[of_grid[0]]}")
     given = {"--config": options.config, "--task": options.task}
     return options, [*(word for name, value in given.items() if value for word in (name, value)), *others]
 
@@ -222,6 +228,8 @@ def main() -> None:
     recipe = parse_recipe(XtremeRecipe, [*recipe_arguments, "--output", str(options.output)])
     runs = grid(options, recipe.setting)
     ranks = options.ranks if recipe.engine == "deepspeed" else 0
+    settings = {run.name: {**asdict(recipe), **asdict(run.point), "seed": run.seed} for run in runs}
+    check_unchanged(settings, options.output)
     search(runs, options.output, options.parallel, ranks, recipe_arguments)
     rows = rows_of(runs, options.output)
     content = {"best": asdict(rows[0].point), "points": [asdict(row) for row in rows]}

@@ -74,6 +74,7 @@ class Task:
     other_labels: tuple[str, ...] = ()  # stand in files, rarely, and are no class: nothing to learn from
     title: str = ""  # what the papers call it
     dev_from_train: bool = False
+    hub_without_dev: tuple[str, ...] = ()  # languages whose configuration on the hub has no validation split
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -162,6 +163,7 @@ _TABLE = (
         ),
         files=_tsv("udpos", "udpos/translate-train/{language}.tsv"),
         hub=_hub("udpos.{name}"),
+        hub_without_dev=("kk", "th", "tl", "yo"),
     ),
     Task(
         name="panx",

@@ -16,6 +16,7 @@ from finetune.xtreme.metrics.answers import gold_answers, read_answers, read_gol
 from finetune.xtreme.metrics.labels import (
     gold_labels,
     gold_rows,
+    read_gold_labels,
     read_labels,
     read_rows,
     score_labels,
@@ -23,7 +24,7 @@ from finetune.xtreme.metrics.labels import (
     write_rows,
 )
 from finetune.xtreme.metrics.pairs import gold_pairs, read_found_pairs, read_gold_file, score_pairs, write_pairs
-from finetune.xtreme.metrics.tags import gold_tags, read_tags, score_tags, write_tags
+from finetune.xtreme.metrics.tags import gold_tags, read_gold_tags, read_tags, score_tags, write_tags
 from finetune.xtreme.readers import Root, read, read_retrieval
 from finetune.xtreme.readers.files import existing, has_file
 from finetune.xtreme.readers.hub import has_config, is_hub
@@ -46,8 +47,8 @@ class Form(Generic[Gold, Predicted]):
 
 
 FORMS: Mapping[Head, Form[Any, Any]] = {
-    Head.SEQUENCE: Form(score_labels, gold_labels, read_labels, read_labels, write_labels),
-    Head.TOKEN: Form(score_tags, gold_tags, read_tags, read_tags, write_tags),
+    Head.SEQUENCE: Form(score_labels, gold_labels, read_labels, read_gold_labels, write_labels),
+    Head.TOKEN: Form(score_tags, gold_tags, read_tags, read_gold_tags, write_tags),
     Head.SPAN: Form(score_answers, gold_answers, read_answers, read_gold_answers, write_answers),
     Head.MINING: Form(score_pairs, gold_pairs, read_found_pairs, read_gold_file, write_pairs),
     Head.SEARCH: Form(score_labels, gold_rows, read_rows, read_rows, write_rows),
@@ -68,7 +69,10 @@ def gold_of(task: Task, examples: Any) -> Any:
 
 
 def read_gold(task: Task, language: str, labels: Root) -> Any:
-    """The test labels of a language: from `labels/{task}/test-{language}`, or from the data that the readers read."""
+    """The test labels of a language: from `labels/{task}/test-{language}`, or from the data that the readers read.
+
+    Raises HiddenLabelsError where a test is there without its labels, ValueError for what is wrong with files.
+    """
     if not is_hub(str(labels)):
         path = existing(prediction_path(Path(labels), task, language))
         if path is not None:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from data_tools.text_lines import open_text
-from finetune.xtreme.examples import Question
+from data_tools.text_lines import read_text
+from finetune.xtreme.examples import HiddenLabelsError, Question
 from finetune.xtreme.metrics.normalisation import mlqa_tokens, squad_tokens
 from finetune.xtreme.readers.questions import questions_of_file
 from finetune.xtreme.tasks import Task
@@ -50,12 +50,14 @@ def token_f1(prediction: Sequence[str], reference: Sequence[str]) -> float:
 
 
 def gold_answers(questions: Iterable[Question]) -> GoldAnswers:
-    """What `score_answers` takes; raises ValueError for a question id that comes twice."""
+    """What `score_answers` takes; raises ValueError for an id that comes twice, or if no question has answers."""
     gold: dict[str, Sequence[str]] = {}
     for question in questions:
         if question.id in gold:
             raise ValueError(f"the question id {question.id} comes twice")
         gold[question.id] = [answer.text for answer in question.answers]
+    if gold and not any(gold.values()):
+        raise HiddenLabelsError(f"none of {len(gold):,} questions has an answer")
     return gold
 
 
@@ -69,8 +71,7 @@ def read_gold_answers(path: Path, task: Task) -> GoldAnswers:
 
 def read_answers(path: Path, task: Task) -> Answers:
     """The predictions of a file {id: answer}; raises ValueError if it holds anything else."""
-    with open_text(path) as lines:
-        text = "\n".join(lines)
+    text = read_text(path)
     try:
         answers = json.loads(text)
     except json.JSONDecodeError as error:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from data_tools.text_lines import open_text
-from finetune.xtreme.examples import RetrievalSet, SentencePair
+from finetune.xtreme.examples import HiddenLabelsError, RetrievalSet, SentencePair
 from finetune.xtreme.readers.pairs import known_label
 from finetune.xtreme.tasks import Task
 
 Labels = Sequence[str]
+NUM_SENTENCES = 2  # of an example
+LOOK_LINES = 20  # at which it is seen whether a file has labels
 
 
 def score_labels(gold: Labels, predicted: Labels, task: Task, language: str) -> dict[str, float]:
@@ -26,7 +29,7 @@ def gold_labels(pairs: Iterable[SentencePair]) -> Labels:
     labels = []
     for pair in pairs:
         if pair.label is None:
-            raise ValueError(f"a pair in {pair.language!r} has no label: does this copy hide them?")
+            raise HiddenLabelsError(f"a pair in {pair.language!r} has no label")
         labels.append(pair.label)
     return labels
 
@@ -34,7 +37,9 @@ def gold_labels(pairs: Iterable[SentencePair]) -> Labels:
 def gold_rows(retrieval_set: RetrievalSet) -> Labels:
     """The row of the sentence that each English sentence translates, as Tatoeba's prediction files have it."""
     if retrieval_set.gold is None:
-        raise ValueError(f"the translations in {retrieval_set.language!r} are not known: XTREME sorts the English side")
+        raise HiddenLabelsError(
+            f"the translations in {retrieval_set.language!r} are not known: XTREME sorts the English side"
+        )
     originals = {english: own for own, english in retrieval_set.gold}
     return [originals[id] for id in retrieval_set.target_ids]
 
@@ -51,6 +56,15 @@ def read_labels(path: Path, task: Task) -> Labels:
     if not labels:
         raise ValueError(f"{path}: empty; expected a label a line")
     return labels
+
+
+def read_gold_labels(path: Path, task: Task) -> Labels:
+    """The labels of a file of labels or of data; raises ValueError if it has sentences alone, as XTREME's tests."""
+    with open_text(path) as lines:
+        columns = {line.count("\t") + 1 for line in itertools.islice(lines, LOOK_LINES)}
+    if columns == {NUM_SENTENCES}:
+        raise HiddenLabelsError(f"{path}: two columns, and no labels")
+    return read_labels(path, task)
 
 
 def read_rows(path: Path, task: Task) -> Labels:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Set
 from pathlib import Path
 
-from finetune.xtreme.examples import RetrievalSet
+from finetune.xtreme.examples import HiddenLabelsError, RetrievalSet
 from finetune.xtreme.readers.sentences import read_gold_pairs
 from finetune.xtreme.tasks import Task
 
@@ -26,7 +26,9 @@ def score_pairs(gold: Pairs, predicted: Pairs, task: Task, language: str) -> dic
 def gold_pairs(retrieval_set: RetrievalSet) -> Pairs:
     """The pairs of a set; raises ValueError if they are hidden, as in XTREME's copy of its tests."""
     if retrieval_set.gold is None:
-        raise ValueError(f"the gold pairs in {retrieval_set.language!r} are not known: there is no file with .gold")
+        raise HiddenLabelsError(
+            f"the gold pairs in {retrieval_set.language!r} are not known: there is no file with .gold"
+        )
     return retrieval_set.gold
 
 

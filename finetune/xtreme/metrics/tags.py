@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from data_tools.text_lines import open_text
-from finetune.xtreme.examples import TaggedSentence
+from finetune.xtreme.examples import HiddenLabelsError, TaggedSentence
 from finetune.xtreme.readers.pairs import known_label
 from finetune.xtreme.tasks import Task
 
 Tags = Sequence[Sequence[str]]
+LOOK_LINES = 20  # at which it is seen whether a file has tags
 
 
 def score_tags(gold: Tags, predicted: Tags, task: Task, language: str) -> dict[str, float]:
@@ -46,7 +48,7 @@ def gold_tags(sentences: Iterable[TaggedSentence]) -> Tags:
     tags = []
     for sentence in sentences:
         if sentence.tags is None:
-            raise ValueError(f"a sentence in {sentence.language!r} has no tags: does this copy hide them?")
+            raise HiddenLabelsError(f"a sentence in {sentence.language!r} has no tags")
         tags.append(sentence.tags)
     return tags
 
@@ -68,6 +70,16 @@ def read_tags(path: Path, task: Task) -> Tags:
     if not sentences:
         raise ValueError(f"{path}: empty; expected a tag a line and a blank line between sentences")
     return sentences
+
+
+def read_gold_tags(path: Path, task: Task) -> Tags:
+    """The tags of a file of tags or of data; raises ValueError if it has words alone, as XTREME's tests."""
+    with open_text(path) as lines:
+        first = list(itertools.islice(filter(str.strip, lines), LOOK_LINES))
+    known = [line for line in first if "\t" in line or line.strip() in (*task.labels, *task.other_labels)]
+    if len(known) < len(first) / 2:  # a word may look like a tag, and a tag may be misspelt
+        raise HiddenLabelsError(f"{path}: words, and no tags")
+    return read_tags(path, task)
 
 
 def write_tags(path: Path, sentences: Tags) -> None:

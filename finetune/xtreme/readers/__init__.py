@@ -15,20 +15,22 @@ from finetune.xtreme.examples import Example, Question, RetrievalSet, SentencePa
 from finetune.xtreme.readers.files import find_file, has_file, not_empty
 from finetune.xtreme.readers.hub import has_config, hub_pairs, hub_questions, hub_retrieval, hub_tagged, is_hub
 from finetune.xtreme.readers.pairs import pairs_of_file
-from finetune.xtreme.readers.questions import held_out, questions_of_file
+from finetune.xtreme.readers.questions import held_out, questions_of_file, with_ids_of_their_own
 from finetune.xtreme.readers.sentences import retrieval_set_of_files
 from finetune.xtreme.readers.tags import tagged_of_file
 from finetune.xtreme.tasks import Head, Split, Task
 
 Root = Path | str
+TRAINING = (Split.TRAIN, Split.TRANSLATE_TRAIN)
 
 
 def read_pairs(task: Task, split: Split, language: str, root: Root) -> Iterator[SentencePair]:
-    """Pairs of sentences of XNLI or PAWS-X."""
+    """Pairs of sentences of XNLI or PAWS-X; outside of training text, one that is not complete raises ValueError."""
     if is_hub(str(root)):
         pairs = hub_pairs(task, split, language, str(root))
     else:
-        pairs = pairs_of_file(find_file(task, split, language, Path(root)), task, language)
+        path = find_file(task, split, language, Path(root))
+        pairs = pairs_of_file(path, task, language, takes_empty=split in TRAINING)
     return not_empty(pairs, _where(task, split, language, root))
 
 
@@ -47,8 +49,9 @@ def read_questions(task: Task, split: Split, language: str, root: Root) -> Itera
         questions = hub_questions(task, split, language, str(root))
     else:
         questions = questions_of_file(find_file(task, split, language, Path(root)), language)
-    if task.dev_from_train and split in (Split.TRAIN, Split.DEV):
-        questions = held_out(questions, split)
+    if task.dev_from_train and split is not Split.TEST:
+        questions = with_ids_of_their_own(questions)
+        questions = questions if split is Split.TRANSLATE_TRAIN else held_out(questions, split)
     return not_empty(questions, _where(task, split, language, root))
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.readers.hub import dataset_errors
-from finetune.xtreme.examples import Answer, Question, RetrievalSet, SentencePair, TaggedSentence
-from finetune.xtreme.readers.pairs import known_label
+from finetune.xtreme.examples import Question, RetrievalSet, SentencePair, TaggedSentence
+from finetune.xtreme.readers.pairs import check_sentences, known_label
+from finetune.xtreme.readers.questions import known_answers
 from finetune.xtreme.tasks import ENGLISH, HubSplit, Split, Task
 
 PREFIX = "hub:"  # before the name of a data set of the hub, such as hub:google/xtreme
@@ -35,14 +36,15 @@ def is_hub(root: str) -> bool:
 
 
 def has_config(task: Task, split: Split, language: str, root: str) -> bool:
-    """Whether the split exists in a language: by the table, and for a local copy by its directory."""
+    """Whether the split exists in a language: by the table, and for a local copy by its files."""
     if split not in task.hub or language not in task.languages:
         return False
     place = task.hub[split]
     if "{" not in place.config and not place.one_config and language != ENGLISH:  # SQuAD
         return False
-    config = _config(place, language)
-    return root.startswith(PREFIX) or (Path(root) / config).is_dir()
+    if split is Split.DEV and language in task.hub_without_dev:
+        return False
+    return root.startswith(PREFIX) or any((Path(root) / _config(place, language)).glob(f"{place.split}-*.parquet"))
 
 
 def hub_pairs(task: Task, split: Split, language: str, root: str) -> Iterator[SentencePair]:
@@ -54,7 +56,10 @@ def hub_pairs(task: Task, split: Split, language: str, root: str) -> Iterator[Se
     for number, row in enumerate(_rows(dataset, root), start=1):
         if is_mixed and row["language"] != language:
             continue
-        label = known_label(str(row[label_column]), task, f"{root}: row {number} of {task.name}")
+        where = f"{root}: row {number} of {task.name}"
+        if split not in (Split.TRAIN, Split.TRANSLATE_TRAIN):
+            check_sentences(row["sentence1"], row["sentence2"], where)
+        label = known_label(str(row[label_column]), task, where)
         yield SentencePair(row["sentence1"], row["sentence2"], label, language)
 
 
@@ -78,7 +83,7 @@ def hub_questions(task: Task, split: Split, language: str, root: str) -> Iterato
     for row in _rows(dataset, root):
         if row["id"].startswith(prefix):
             texts, starts = row["answers"]["text"], row["answers"]["answer_start"]
-            answers = tuple(Answer(text, int(start)) for text, start in zip(texts, starts, strict=True))
+            answers = known_answers(zip(texts, map(int, starts), strict=True))
             yield Question(row["id"], row["question"], row["context"], answers, language)
 
 

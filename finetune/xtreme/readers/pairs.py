@@ -14,26 +14,34 @@ from finetune.xtreme.tasks import Task
 SPELLINGS = {"contradictory": "contradiction"}
 
 
-def pairs_of_file(path: Path, task: Task, language: str) -> Iterator[SentencePair]:
+def pairs_of_file(path: Path, task: Task, language: str, takes_empty: bool = False) -> Iterator[SentencePair]:
     """The pairs of a file: `sentence1 TAB sentence2 TAB label`, or without label as in XTREME's own test files.
 
-    Five columns are XTREME's translations: the English pair, which is left out, the translated pair, the label. Raises
-    ValueError naming the line for other columns, empty sentences and labels that the task does not have.
+    Five columns are XTREME's translations: the English pair, the translated pair, the label. Rows that were not
+    translated are there with `takes_empty`, see `SentencePair.is_complete`. Raises ValueError naming the line for empty
+    sentences else, for other columns and labels that the task does not have.
     """
     with open_text(path) as lines:
         for number, line in enumerate(lines, start=1):
             fields = fields_of(line)
+            original = None
             if len(fields) == 5:
-                fields = fields[2:]
+                original, fields = (fields[0], fields[1]), fields[2:]
             if len(fields) not in (2, 3):
                 raise ValueError(
                     f"{lines.place(number)}: {len(fields)} columns; expected sentence1 TAB sentence2 TAB label"
                 )
             text_a, text_b, *labels = fields
-            if not text_a.strip() or not text_b.strip():
-                raise ValueError(f"{lines.place(number)}: an empty sentence")
+            if not takes_empty:
+                check_sentences(text_a, text_b, lines.place(number))
             label = known_label(labels[0], task, lines.place(number)) if labels else None
-            yield SentencePair(text_a, text_b, label, language)
+            yield SentencePair(text_a, text_b, label, language, original)
+
+
+def check_sentences(text_a: str, text_b: str, where: str) -> None:
+    """Raise ValueError if one of them is empty."""
+    if not text_a.strip() or not text_b.strip():
+        raise ValueError(f"{where}: an empty sentence")
 
 
 def fields_of(line: str) -> list[str]:
@@ -44,9 +52,12 @@ def fields_of(line: str) -> list[str]:
     """
     if '"' in line:
         try:
-            return next(csv.reader([line], delimiter="\t", strict=True))
+            fields = next(csv.reader([line], delimiter="\t", strict=True))
         except csv.Error:
-            pass
+            fields = []
+        # Two columns where tabs make three: the quotes of a plain file, which happen to stand around the first two.
+        if fields and (len(fields), line.count("\t")) != (2, 2):
+            return fields
     return line.split("\t")
 
 

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from data_tools.text_lines import open_text
+from data_tools.text_lines import read_text
 from finetune.xtreme.examples import Answer, Question
 from finetune.xtreme.tasks import DEV_SHARE, Split
 
 NO_START = -1  # of an answer whose place nobody says
+OCCURRENCE = " ("  # between an id that comes several times and the number of its occurrence
 
 
 def questions_of_file(path: Path, language: str) -> Iterator[Question]:
     """The questions of a file, with the answers as they stand there; raises ValueError if it has another form."""
-    with open_text(path) as lines:
-        text = "\n".join(lines)
+    text = read_text(path)
     try:
         content = json.loads(text)
     except json.JSONDecodeError as error:
@@ -37,11 +39,27 @@ def _questions(articles: list[dict[str, Any]], language: str) -> Iterator[Questi
         for paragraph in article["paragraphs"]:
             context = paragraph["context"]
             for item in paragraph["qas"]:
-                answers = tuple(
-                    Answer(answer["text"], int(answer.get("answer_start", NO_START)))
-                    for answer in item.get("answers", ())
+                answers = known_answers(
+                    (answer["text"], int(answer.get("answer_start", NO_START))) for answer in item.get("answers", ())
                 )
                 yield Question(str(item["id"]), item["question"], context, answers, language)
+
+
+def known_answers(answers: Iterable[tuple[str, int]]) -> tuple[Answer, ...]:
+    """Answers of (text, start) that say something: XTREME hides those of its tests behind empty ones."""
+    return tuple(Answer(text, start) for text, start in answers if text.strip())
+
+
+def with_ids_of_their_own(questions: Iterable[Question]) -> Iterator[Question]:
+    """Questions in their order; an id that comes again gets the number of its occurrence, such as `0 (2)`.
+
+    XTREME's script cuts the ids of TyDiQA's training questions to their last part, so that they repeat.
+    """
+    seen: Counter[str] = Counter()
+    for question in questions:
+        seen[question.id] += 1
+        number = seen[question.id]
+        yield question if number == 1 else replace(question, id=f"{question.id}{OCCURRENCE}{number})")
 
 
 def held_out(questions: Iterable[Question], split: Split) -> Iterator[Question]:

@@ -126,6 +126,70 @@ def test_equally_many_rows_that_are_no_pairs(root: Path, encoder: TextEncoder) -
         rows_for("xnli", root, encoder, ["de"], plug_in=True)
 
 
+def test_translations_that_bring_their_originals(root: Path, encoder: TextEncoder) -> None:
+    """XTREME's, of five columns: in another order than the English file, and not as many."""
+    english, translated = (root / "xnli" / f"train-{language}.tsv" for language in ("en", "de"))
+    rows = [
+        "\t".join([*original.split("\t")[:2], translation])
+        for original, translation in zip(
+            english.read_text().splitlines(), translated.read_text().splitlines(), strict=True
+        )
+    ]
+    translated.unlink()
+    path = root / "xnli" / "translate-train" / "en-de-translated.tsv"
+    path.parent.mkdir(exist_ok=True)
+    write_lines(path, [*rows[::-1], *rows[:3]])
+    pairs, report = rows_for("xnli", root, encoder, ["de"], plug_in=True)
+    assert report == "63 rows in en, de"
+    assert pairs.y is not None
+    own, other = texts_of(pairs, encoder)
+    assert [german(text) for text in own] == other
+    batch = pairs.batch(np.arange(63), 1)
+    assert batch["labels"].tolist() == batch["pair_labels"].tolist()
+    assert len(rows_for("xnli", root, encoder, ["de"], plug_in=False)[0]) == 123
+
+
+def test_rows_that_were_not_translated(root: Path, encoder: TextEncoder) -> None:
+    """PAWS-X has some, empty or NS: they are left out and counted, plugged in with their partners."""
+    (task,) = {"pawsx"}
+    files = {language: root / task / f"train-{language}.tsv" for language in ("en", "de")}
+    for language, number, text in (("de", 5, "NS"), ("de", 7, " "), ("en", 9, "")):
+        lines = files[language].read_text().splitlines()
+        first, _, label = lines[number].split("\t")
+        lines[number] = "\t".join([first, text, label])
+        write_lines(files[language], lines)
+    pairs, report = rows_for(task, root, encoder, ["de"], plug_in=True)
+    own, other = texts_of(pairs, encoder)
+    assert len(pairs) == 57 and [german(text) for text in own] == other
+    assert "3 rows left out, a sentence of theirs is missing" in report
+    assert "1 translations left out, their originals are not in train" in report
+    alone, _ = rows_for(task, root, encoder, ["de"], plug_in=False)
+    assert len(alone) == 59 + 58
+
+
+def test_repeated_ids_of_questions_and_their_translations(root: Path, encoder: TextEncoder) -> None:
+    """Matched by their occurrence, if they occur equally often; else nothing says which translates which."""
+    files = [path for path in (root / "tydiqa").rglob("*train*") if path.is_file()]
+    files = [path for path in files if "en" in path.name.replace("train", "") and "translate" not in str(path)] + [
+        path for path in files if "translate" in str(path) and "fi" in path.name
+    ]
+    assert len(files) == 2
+    for path in files:
+        content = json.loads(path.read_text())
+        for article in content["data"]:
+            for paragraph in article["paragraphs"]:
+                for question in paragraph["qas"]:
+                    question["id"] = str(int(question["id"].split("-")[-1]) % 7)
+        write_lines(path, [json.dumps(content)])
+    pairs, _ = rows_for("tydiqa", root, encoder, ["fi"], plug_in=True)
+    own, other = texts_of(pairs, encoder)
+    assert len(own) > 30 and [german(text) for text in own] == other
+    content["data"][0]["paragraphs"][0]["qas"] = []
+    write_lines(files[1], [json.dumps(content)])
+    with pytest.raises(ValueError, match="ids of tydiqa in fi repeat, and not as often as in en: nothing says which"):
+        rows_for("tydiqa", root, encoder, ["fi"], plug_in=True)
+
+
 def test_questions_without_a_translation(root: Path, encoder: TextEncoder) -> None:
     file = root / "english" / "xquad" / "xquad.de.json"
     file.write_text(file.read_text().replace('"q-3"', '"q-99"'))

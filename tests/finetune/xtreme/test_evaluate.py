@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -69,6 +70,26 @@ def test_gold_scored_as_prediction_gives_100(nine: Path) -> None:
     for by_language in evaluation.as_json().values():
         if isinstance(by_language, dict):
             assert {value for metrics in by_language.values() for value in metrics.values()} == {100}
+
+
+def test_languages_whose_labels_are_hidden_are_left_out_and_told(nine: Path, tmp_path: Path) -> None:
+    """XTREME's own tests: sentences alone, words alone, questions with empty answers."""
+    labels = tmp_path / "labels"
+    shutil.copytree(nine / "labels", labels)
+    hidden = {"xnli": "a\tb\n", "pawsx": 'a\t"b"\n', "udpos": "Das\nHaus\n\nX\n", "panx": "Das\nHaus\n\n"}
+    answers = [{"answer_start": 0, "text": ""}]
+    paragraph = {"context": "c", "qas": [{"id": "1", "question": "?", "answers": answers}]}
+    hidden |= dict.fromkeys(("xquad", "mlqa"), json.dumps({"data": [{"paragraphs": [paragraph]}]}))
+    for task, text in hidden.items():
+        prediction_path(labels, TASKS[task], "de").write_text(text)
+    evaluation = evaluate(nine / "gold", labels)
+    assert evaluation.overall is None
+    for task in hidden:
+        assert evaluation.unlabelled[task] == ["de"] and "de" not in evaluation.scores[task]
+        assert any(note.startswith(f"{task} in de: this copy hides the labels") for note in evaluation.notes)
+    prediction_path(labels, TASKS["xnli"], "fr").write_text("yes\n")
+    with pytest.raises(ValueError, match="test-fr.tsv: line 1: unknown label 'yes'"):
+        evaluate(nine / "gold", labels)
 
 
 def test_the_json_has_the_promised_form_and_arithmetic(nine: Path, tmp_path: Path) -> None:

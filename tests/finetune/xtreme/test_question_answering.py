@@ -106,7 +106,7 @@ def test_best_spans_of_a_hand_worked_case() -> None:
     scores, first, last = best_spans(starts, ends, may_start, in_context, max_length=3, count=4)
     assert scores.tolist() == [[9, 9, 6, 5]]
     assert sorted(zip(first[0, :2].tolist(), last[0, :2].tolist(), strict=True)) == [(3, 5), (4, 6)]
-    assert (first[0, 2:].tolist(), last[0, 2:].tolist()) == ([3, 3], [4, 3]) or scores[0, 3] == 5
+    assert (first[0, 2:].tolist(), last[0, 2:].tolist()) == ([3, 3], [4, 3])
 
 
 @settings(max_examples=60, deadline=None)

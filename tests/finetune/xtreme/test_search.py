@@ -50,6 +50,9 @@ def test_the_grid_is_the_published_one(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {run.point.learning_rate for run in runs} == {5e-6, 8e-6, 1e-5, 2e-5, 3e-5}
     translated = search.grid(options, "translate-train-all")
     assert {run.point.learning_rate for run in translated} == {5e-6, 6e-6, 7e-6, 8e-6, 9e-6}
+    monkeypatch.setattr(sys, "argv", ["search", "--output", "o", "--task", "xnli", "--learning_rate=1e-5"])
+    with pytest.raises(ValueError, match="--learning_rate is not one of the search; its grid has --learning-rates"):
+        search.parse_arguments()
     options.epochs = "3,five"
     with pytest.raises(ValueError, match="--epochs 3,five: expected numbers with commas between them"):
         search.grid(options, "transfer")
@@ -75,6 +78,10 @@ def test_a_search_is_done_once(
 
     monkeypatch.setattr(subprocess, "run", refuse)
     search.main()
+    with monkeypatch.context() as changed:
+        changed.setattr(sys, "argv", ["search", *fields, *grid, *TINY, "--warmup_share", "0.5"])
+        with pytest.raises(ValueError, match="was begun with other warmup_share; choose another --output"):
+            search.main()
     (run / "outcome.json").unlink()
     with pytest.raises(AssertionError, match="started again"):
         search.main()

@@ -168,7 +168,7 @@ def test_no_test_file_is_read_in_training(task: str, tmp_path: Path, tiny_model:
     ]
     assert len(traps) > 10
     for trap in traps:
-        trap.write_text("not to be read\n")
+        trap.write_text("not\tto\tbe\tread\n")  # in no form that a reader takes
     own = {"task": task, "data": str(root), "init_from": str(tiny_model), "output": "run"}
     settings = {"setting": "translate-train-all", "plug_in": True, "translated_test": str(root / "english")}
     if task in ("udpos", "panx"):

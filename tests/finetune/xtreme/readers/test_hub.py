@@ -82,6 +82,10 @@ def test_what_is_there_is_known_without_reading(hub: Path) -> None:
     assert languages_with(TASKS["xnli"], Split.DEV, hub) == TASKS["xnli"].languages
     assert languages_with(TASKS["xnli"], Split.TRAIN, hub) == ()
     assert languages_with(TASKS["panx"], Split.TEST, f"{PREFIX}google/xtreme") == TASKS["panx"].languages
+    # Finnish has the directory, but no dev in it; on the hub Kazakh, Tagalog, Thai and Yoruba have none.
+    assert languages_with(TASKS["udpos"], Split.DEV, hub) == ()
+    on_hub = languages_with(TASKS["udpos"], Split.DEV, f"{PREFIX}google/xtreme")
+    assert set(TASKS["udpos"].languages) - set(on_hub) == {"kk", "tl", "th", "yo"}
 
 
 def test_it_serves_as_labels(hub: Path) -> None:
@@ -105,6 +109,9 @@ def test_bad_input_is_told_in_one_line(hub: Path, tmp_path: Path) -> None:
         list(read_pairs(TASKS["pawsx"], Split.TEST, "de", hub))
     with pytest.raises(ValueError, match="dev of xnli in 'fr': empty"):
         list(read_pairs(TASKS["xnli"], Split.DEV, "fr", hub))
+    save(tmp_path, "PAWS-X.fr", "test", [{"sentence1": "c", "sentence2": " ", "label": "0"}])
+    with pytest.raises(ValueError, match="row 1 of pawsx: an empty sentence"):
+        list(read_pairs(TASKS["pawsx"], Split.TEST, "fr", tmp_path))
     save(tmp_path, "PAN-X.de", "test", [{"tokens": ["a"], "ner_tags": [3]}])
     with pytest.raises(ValueError, match="the tag 3 has no name"):
         list(read_tagged(TASKS["panx"], Split.TEST, "de", tmp_path))

@@ -12,6 +12,7 @@ import pytest
 
 from data_tools import text_lines
 from finetune.xtreme.examples import Answer, Question, SentencePair, TaggedSentence
+from finetune.xtreme.metrics import gold_of
 from finetune.xtreme.readers import languages_with, read, read_pairs, read_questions, read_retrieval, read_tagged
 from finetune.xtreme.tasks import TASKS, Split
 
@@ -59,10 +60,46 @@ def test_quotes_as_the_csv_module_writes_them_and_as_they_are(tmp_path: Path) ->
 def test_translations_with_the_english_beside_them(tmp_path: Path) -> None:
     write(tmp_path, "xnli/translate-train/en-de-translated.tsv", "a\tb\tA\tB\tcontradictory\n")
     (pair,) = read_pairs(TASKS["xnli"], Split.TRANSLATE_TRAIN, "de", tmp_path)
-    assert pair == SentencePair("A", "B", "contradiction", "de")
+    assert pair == SentencePair("A", "B", "contradiction", "de", original=("a", "b"))
     assert languages_with(TASKS["xnli"], Split.TRANSLATE_TRAIN, tmp_path) == ("de",)
     with pytest.raises(ValueError, match="no translate-train split in 'en'"):
         read_pairs(TASKS["xnli"], Split.TRANSLATE_TRAIN, "en", tmp_path)
+
+
+def test_a_plain_line_whose_quotes_stand_around_two_columns(tmp_path: Path) -> None:
+    write(tmp_path, "pawsx/dev-en.tsv", '"A b\tc d"\t0\n')
+    (pair,) = read_pairs(TASKS["pawsx"], Split.DEV, "en", tmp_path)
+    assert pair == SentencePair('"A b', 'c d"', "0", "en")
+
+
+def test_ids_that_xtremes_script_has_cut(tmp_path: Path) -> None:
+    """It leaves the last part of TyDiQA's training ids: they repeat, in dev, which is part of it, as well."""
+    article = {
+        "paragraphs": [
+            {
+                "context": f"Ann {number}",
+                "qas": [{"id": "0", "question": "?", "answers": [{"text": "Ann", "answer_start": 0}]}],
+            }
+            for number in range(40)
+        ]
+    }
+    write(tmp_path, "tydiqa/tydiqa-goldp-v1.1-train/tydiqa.goldp.en.train.json", json.dumps({"data": [article]}))
+    splits = {split: list(read_questions(TASKS["tydiqa"], split, "en", tmp_path)) for split in (Split.TRAIN, Split.DEV)}
+    by_id = {question.id: question.context for found in splits.values() for question in found}
+    assert len(by_id) == 40 and all(splits.values())
+    assert by_id["0"] == "Ann 0" and by_id["0 (40)"] == "Ann 39"
+    assert len(gold_of(TASKS["tydiqa"], splits[Split.DEV])) == len(splits[Split.DEV])
+
+
+def test_json_of_one_long_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQuAD's translations are one line of 90 MB; of text it would be too long."""
+    monkeypatch.setattr(text_lines, "MAX_LINE_BYTES", 100)
+    monkeypatch.setattr(text_lines, "READ_BYTES", 10)
+    answers = [{"text": "Ann", "answer_start": 0}]
+    paragraph = {"context": "Ann " * 100, "qas": [{"id": "1", "question": "?", "answers": answers}]}
+    write(tmp_path, "xquad/xquad.de.json", json.dumps({"data": [{"paragraphs": [paragraph]}]}))
+    (question,) = read_questions(TASKS["xquad"], Split.TEST, "de", tmp_path)
+    assert len(question.context) == 400
 
 
 def test_tagged_sentences_compressed_or_not(tmp_path: Path) -> None:
