@@ -151,6 +151,12 @@ class Ct2Engine:
         return ids if ids[-1] == self.target.eos else [*ids, self.target.eos]
 
 
+def pieces_by_id(tokenizer: Any, vocab_size: int) -> list[str]:
+    """Every id's piece, all different, with made-up ones for rows that the model has beyond its pieces."""
+    pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+    return [*pieces, *(f"<unused {i}>" for i in range(len(pieces), vocab_size))]
+
+
 def load_ct2(path: Path, options: SearchOptions, target_language: str | None, ranks: Ranks) -> Translator:
     """The translator of an exported model. Raises ValueError for what is wrong with the directory."""
     library = import_ctranslate2()
@@ -160,10 +166,12 @@ def load_ct2(path: Path, options: SearchOptions, target_language: str | None, ra
     settings = json.loads(config.read_text(encoding="utf-8"))
     if MAX_TOKENS not in settings:
         raise ValueError(f"{path}: a CTranslate2 model, but not one of finetune.mt.export_ct2")
-    pieces = json.loads((path / VOCABULARY_FILE).read_text(encoding="utf-8"))
-    special = {name: pieces.index(settings[f"{name}_token"]) for name in ("bos", "eos")}
+    own_pieces = json.loads((path / VOCABULARY_FILE).read_text(encoding="utf-8"))
+    tokenizer = fitting_tokenizer(path, len(own_pieces), {}, None)
+    pieces = pieces_by_id(tokenizer, len(own_pieces))
+    if set(pieces) != set(own_pieces) or settings["eos_token"] != tokenizer.eos_token:
+        raise ValueError(f"{path}: its tokenizer has other pieces than its model: they do not belong together")
     configured = pieces.index(settings[START_TOKEN])
-    tokenizer = fitting_tokenizer(path, len(pieces), special, configured)
     start = decoder_start_id(tokenizer, configured, target_language, path)
     if start != configured and (path / SHORTLIST_FILE).is_file():
         raise ValueError(

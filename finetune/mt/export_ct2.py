@@ -29,7 +29,7 @@ from data_tools.files import atomic_directory
 from data_tools.text_lines import open_text
 from finetune.batches import Sentences, tokenizer_encoder
 from finetune.mt.blocks import count_lines
-from finetune.mt.ct2 import MAX_TOKENS, SHORTLIST_FILE, START_TOKEN, import_ctranslate2
+from finetune.mt.ct2 import MAX_TOKENS, SHORTLIST_FILE, START_TOKEN, import_ctranslate2, pieces_by_id
 from finetune.mt.shortlist import Shortlist, make_shortlist
 from finetune.mt.translator import check_model
 from pretrain.launch import quiet_libraries
@@ -56,6 +56,7 @@ def specification(model: VecoForConditionalGeneration, tokenizer: Any, start: in
 
     config = model.config
     check_layout(config)
+    order = special_first(tokenizer, config.vocab_size)
     spec = TransformerSpec.from_config(
         (config.num_hidden_layers, config.decoder_layers),
         config.num_attention_heads,
@@ -64,8 +65,8 @@ def specification(model: VecoForConditionalGeneration, tokenizer: Any, start: in
         layernorm_embedding=True,
     )
     decoder_embeddings = (model.decoder if config.separate_decoder_embeddings else model.veco).embeddings
-    set_embeddings(spec.encoder, spec.encoder.embeddings[0], model.veco.embeddings, config)
-    set_embeddings(spec.decoder, spec.decoder.embeddings, decoder_embeddings, config)
+    set_embeddings(spec.encoder, spec.encoder.embeddings[0], model.veco.embeddings, order)
+    set_embeddings(spec.decoder, spec.decoder.embeddings, decoder_embeddings, order)
     encoder_layers, decoder_layers = (cast(list[VecoLayer], side.layers) for side in (model.veco, model.decoder))
     for layer_spec, layer in zip(spec.encoder.layer, encoder_layers, strict=True):
         set_layer(layer_spec, layer)
@@ -75,7 +76,8 @@ def specification(model: VecoForConditionalGeneration, tokenizer: Any, start: in
         set_norm(layer_spec.attention.layer_norm, layer.cross_attention_norm)
     if config.lm_head_transform:
         add_head(spec.decoder, model.lm_head, config)
-    set_linear(spec.decoder.projection, model.lm_head.decoder)
+    projection = model.lm_head.decoder
+    fill(spec.decoder.projection, projection.weight[order], projection.bias[order])
 
     spec.config.layer_norm_epsilon = config.layer_norm_eps
     spec.config.bos_token, spec.config.eos_token = tokenizer.bos_token, tokenizer.eos_token
@@ -84,9 +86,21 @@ def specification(model: VecoForConditionalGeneration, tokenizer: Any, start: in
     pieces = pieces_by_id(tokenizer, config.vocab_size)
     spec.config.add_attribute(START_TOKEN, pieces[start])
     spec.config.add_attribute(MAX_TOKENS, config.max_tokens)
-    spec.register_source_vocabulary(pieces)
-    spec.register_target_vocabulary(pieces)
+    ordered = [pieces[i] for i in order]
+    spec.register_source_vocabulary(ordered)
+    spec.register_target_vocabulary(ordered)
     return spec
+
+
+def special_first(tokenizer: Any, vocab_size: int) -> list[int]:
+    """All ids, those of special tokens in front.
+
+    Of shortlists CTranslate2 4.8 keeps the places that tokens had in an earlier batch's (`update_output_layer` does not
+    clear them). Special tokens, on every shortlist and in front of all others, have the same places in each; and it
+    asks for no other token's.
+    """
+    special = sorted(tokenizer.all_special_ids)
+    return [*special, *sorted(set(range(vocab_size)) - set(special))]
 
 
 def check_layout(config: VecoConfig) -> None:
@@ -100,11 +114,13 @@ def check_layout(config: VecoConfig) -> None:
         )
 
 
-def set_embeddings(side: Any, spec: Any, embeddings: VecoEmbeddings, config: VecoConfig) -> None:
-    """Nothing; fills in what a side of the model reads. CTranslate2 counts positions from 0."""
+def set_embeddings(side: Any, spec: Any, embeddings: VecoEmbeddings, order: Sequence[int]) -> None:
+    """Nothing; fills in what a side of the model reads, ids in that order. CTranslate2 counts positions from 0."""
     side.scale_embeddings = embeddings.scale or False
-    spec.weight = embeddings.word_embeddings.weight
-    side.position_encodings.encodings = embeddings.position_embeddings.weight[config.pad_position + 1 :]
+    spec.weight = embeddings.word_embeddings.weight[order]
+    positions = embeddings.position_embeddings
+    assert positions.padding_idx is not None, "VecoEmbeddings has one"
+    side.position_encodings.encodings = positions.weight[positions.padding_idx + 1 :]
     set_norm(side.layernorm_embedding, embeddings.norm)
 
 
@@ -177,12 +193,6 @@ def fill(spec: Any, weight: Tensor, bias: Tensor) -> None:
     spec.weight, spec.bias = weight, bias
 
 
-def pieces_by_id(tokenizer: Any, vocab_size: int) -> list[str]:
-    """Every id's piece, all different, with made-up ones for rows that the model has beyond its pieces."""
-    pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
-    return [*pieces, *(f"<unused {i}>" for i in range(len(pieces), vocab_size))]
-
-
 def shortlist_of(source: Path, target: Path, tokenizer: Any) -> Shortlist:
     """The shortlist of two files that translate each other line by line. Raises ValueError if they do not."""
     number = count_lines(str(source), target)
@@ -196,9 +206,9 @@ def shortlist_of(source: Path, target: Path, tokenizer: Any) -> Shortlist:
     return make_shortlist(sampled(source), sampled(target), len(tokenizer), NUM_FREQUENT, NUM_TRANSLATIONS)
 
 
-def vocabulary_map(shortlist: Shortlist, pieces: Sequence[str]) -> Iterator[str]:
+def vocabulary_map(shortlist: Shortlist, pieces: Sequence[str], special: Sequence[int]) -> Iterator[str]:
     """The lines of CTranslate2's file: a source piece, a tab, pieces of the target; those without a source always."""
-    yield "\t" + " ".join(pieces[i] for i in shortlist.frequent)
+    yield "\t" + " ".join(pieces[i] for i in dict.fromkeys([*special, *shortlist.frequent]))
     for piece, translations in shortlist.translations.items():
         yield f"{pieces[piece]}\t{' '.join(pieces[i] for i in translations)}"
 
@@ -223,7 +233,8 @@ def export(
         save_tokenizer(tokenizer, model_dir, temporary)
         spec.save(str(temporary))
         if shortlist is not None:
-            lines = vocabulary_map(shortlist, pieces_by_id(tokenizer, len(tokenizer)))
+            pieces = pieces_by_id(tokenizer, len(tokenizer))
+            lines = vocabulary_map(shortlist, pieces, sorted(tokenizer.all_special_ids))
             (temporary / SHORTLIST_FILE).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 

@@ -6,6 +6,7 @@ import itertools
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from transformers import AutoTokenizer
 
 pytest.importorskip("ctranslate2")
 
+from finetune.mt import export_ct2
 from finetune.mt.ct2 import load_ct2
 from finetune.mt.export_ct2 import QUANTIZATIONS, check_layout, export, main
 from finetune.mt.generate import main as generate
@@ -155,7 +157,9 @@ def test_every_quantization_translates(
     assert "tokenizer.json" in sizes and sizes["model.bin"] > 10_000
 
 
-def test_search_keeps_to_the_shortlist(models: dict[str, Path], tmp_path: Path) -> None:
+def test_search_keeps_to_the_shortlist(
+    models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With all of its pieces nothing changes; without, a translation consists of those of its batch."""
     lines = sentences(12, 25)
     options = SearchOptions(beam=4, nbest=2)
@@ -172,6 +176,21 @@ def test_search_keeps_to_the_shortlist(models: dict[str, Path], tmp_path: Path) 
     used = [set(one.ids) for hypotheses in short.translate(lines) for one in hypotheses]
     assert not set(itertools.chain.from_iterable(itertools.chain.from_iterable(found))) <= allowed
     assert all(ids <= allowed | {3} for ids in used)
+    # One after the other, as if each were the first: what CTranslate2 remembers of an earlier shortlist does no harm.
+    # (Scoring in between would make it forget.)
+    monkeypatch.setattr(export_ct2, "NUM_FREQUENT", 1)
+    monkeypatch.setattr(export_ct2, "NUM_TRANSLATIONS", 3)
+    export(models["ours"], tmp_path / "few", "float32", "en", texts)
+    shortlist = export_ct2.shortlist_of(*texts, tokenizer)
+    assert len({frozenset(shortlist.of(tokenizer(line)["input_ids"])) for line in lines}) == len(lines)
+    options = replace(options, no_repeat_ngram=2, min_len=2)
+    one_engine = load_ct2(tmp_path / "few", options, None, Ranks())
+    for line in sorted(lines, key=len, reverse=True):
+        fresh = load_ct2(tmp_path / "few", options, None, Ranks())
+        together, alone = (engine.translate([line], with_scores=False)[0] for engine in (one_engine, fresh))
+        assert [one.ids for one in together] == [one.ids for one in alone]
+        assert set(alone[0].ids) <= {2, 3, *shortlist.of(tokenizer(line)["input_ids"])}
+    options = SearchOptions(beam=4, nbest=2)
     with pytest.raises(ValueError, match="its shortlist is of translations into __en__, not __de__"):
         load_ct2(tmp_path / "short", options, "de", Ranks())
     pieces = json.loads((tmp_path / "short/shared_vocabulary.json").read_text())
