@@ -38,9 +38,8 @@ from finetune.xtreme.comparison import (
     settings_of,
     stages_of,
 )
-from finetune.xtreme.comparison_data import available, check_models
+from finetune.xtreme.comparison_data import available, check_models, without_cross_attention
 from finetune.xtreme.metrics import AVERAGE, task_score
-from finetune.xtreme.predict import languages_of
 from finetune.xtreme.report import MISSING, table_line
 from finetune.xtreme.search import settle
 from finetune.xtreme.tasks import TASKS, Task
@@ -48,12 +47,14 @@ from finetune.xtreme.tasks import TASKS, Task
 
 @dataclass(frozen=True)
 class Plan:
-    """What a comparison comes to with its data: the runs, and what is left out with the reason."""
+    """What a comparison comes to with its data and models: the runs, and what is left out with the reason."""
 
     comparison: Comparison
     runs: Sequence[Run]
     languages: Mapping[str, Sequence[str]]  # of each task's tests
     left_out: Mapping[str, str]
+    hidden: Mapping[str, Mapping[str, str]]  # task -> language whose labels are not known -> why
+    untrained: Mapping[str, str]  # model whose cross-attention nothing has trained -> what it was pre-trained as
 
     @property
     def groups(self) -> list[Group]:
@@ -92,14 +93,21 @@ class Result:
 
 def plan(comparison: Comparison, output: Path) -> Plan:
     """All that is to be done. Raises ValueError for what can be known to fail, before anything is run."""
-    groups, left_out = available(groups_of(comparison), comparison)
+    groups, left_out, tests = available(groups_of(comparison), comparison)
     runs = runs_of(groups, comparison, output)
     check_models(runs, comparison)
-    languages = {
-        group.task: languages_of(TASKS[group.task], comparison.data, comparison.wanted_languages(group.task))
-        for group in groups
-    }
-    return Plan(comparison, runs, languages, left_out)
+    plugged_in = {run.model: run for run in runs if run.recipe is not None and run.recipe.plug_in}
+    pretrained = {name: run for name, run in plugged_in.items() if run.recipe and run.recipe.init == "pretrained"}
+    untrained = {name: without_cross_attention(Path(run.init_from)) for name, run in pretrained.items()}
+    compared = {group.task: tests[group.task] for group in groups}
+    return Plan(
+        comparison,
+        runs,
+        {task: own.languages for task, own in compared.items()},
+        left_out,
+        {task: own.hidden for task, own in compared.items() if own.hidden},
+        {name: objective for name, objective in untrained.items() if objective},
+    )
 
 
 def read_result(run: Run, stages: Sequence[Stage]) -> Result | None:
@@ -167,6 +175,12 @@ def notes(results: Sequence[Result], planned: Plan) -> list[str]:
     for reason in dict.fromkeys(planned.left_out.values()):
         names = (name for name, why in planned.left_out.items() if why == reason)
         found.append(f"Left out ({reason}): {'; '.join(names)}.")
+    for task, hidden in planned.hidden.items():
+        reason = next(iter(hidden.values()))
+        found.append(f"{TASKS[task].title}: no labels are known in {', '.join(hidden)} ({reason}).")
+    if planned.untrained:
+        models = ", ".join(f"{name} ({objective})" for name, objective in planned.untrained.items())
+        found.append(f"Plugged in, but pre-training did not train the cross-attention: {models}.")
     recipes = {run.group: run.recipe for run in planned.runs if run.recipe is not None}
     if own := [str(group) for group, recipe in recipes.items() if recipe.plug_in and not recipe.translated_test]:
         found.append(f"Without translated_test each test example is its own pair: {'; '.join(own)}.")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +16,7 @@ from finetune.xtreme.comparison import Comparison, Group, Run, recipe_values
 from finetune.xtreme.data import translated_languages
 from finetune.xtreme.examples import SentencePair
 from finetune.xtreme.heads import check_fits
-from finetune.xtreme.metrics import read_gold
+from finetune.xtreme.metrics import read_shown_gold
 from finetune.xtreme.predict import languages_of
 from finetune.xtreme.readers import languages_with, read, read_tagged
 from finetune.xtreme.readers.hub import is_hub
@@ -20,15 +24,49 @@ from finetune.xtreme.tasks import ENGLISH, TASKS, Head, Split, Task
 from finetune.xtreme.training import limits_of
 from veco import VecoConfig
 
+TRAINS_CROSS_ATTENTION = "ca_mlm"  # what an objective of pretrain.recipe then begins with
 
-def missing(group: Group, comparison: Comparison) -> str:
+
+@dataclass(frozen=True)
+class LabelledTests:
+    """The languages of a task's tests: those whose labels are known, and others with the reason why they are not."""
+
+    languages: Sequence[str] = ()
+    hidden: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def missing(self) -> str:
+        """Why nothing can be scored, empty if it can."""
+        if self.languages:
+            return ""
+        return f"tests without labels ({next(iter(self.hidden.values()))})" if self.hidden else "no test files"
+
+
+def tests_of(task: Task, comparison: Comparison) -> LabelledTests:
+    """The tests of a task that a comparison asks for. Raises ValueError for one that is not there, and for bad files.
+
+    Their labels are read once, or a comparison would find after hours of training that one has none. The hub's copies
+    hide none, and are not fetched for that.
+    """
+    if not languages_with(task, Split.TEST, comparison.data):
+        return LabelledTests()
+    languages = languages_of(task, comparison.data, comparison.wanted_languages(task.name))
+    if is_hub(comparison.data):
+        return LabelledTests(languages)
+    gold, hidden = read_shown_gold(task, languages, comparison.data)
+    return LabelledTests(list(gold), hidden)
+
+
+def missing(group: Group, comparison: Comparison, tests: LabelledTests) -> str:
     """What the data does not have that a group needs; empty if it has all.
 
-    Raises ValueError for languages of `languages` or of a recipe that are not there.
+    Raises ValueError for languages of a recipe that are not there.
     """
     task = TASKS[group.task]
-    if reason := missing_tests(task, comparison):
+    if reason := tests.missing:
         return reason
+    if task.head is Head.MINING and not languages_with(task, Split.DEV, comparison.data):
+        return "no dev files"
     if task.is_retrieval:
         return ""
     if ENGLISH not in languages_with(task, Split.TRAIN, comparison.data):
@@ -36,20 +74,6 @@ def missing(group: Group, comparison: Comparison) -> str:
     if not languages_with(task, Split.DEV, comparison.data):
         return "no dev files"
     return missing_translations(task, recipe_values(group, comparison)) if group.setting != "transfer" else ""
-
-
-def missing_tests(task: Task, comparison: Comparison) -> str:
-    """Why nothing can be scored with the data, empty if it can; of the labels one file is read."""
-    if not languages_with(task, Split.TEST, comparison.data):
-        return "no test files"
-    if task.head is Head.MINING and not languages_with(task, Split.DEV, comparison.data):
-        return "no dev files"
-    first = languages_of(task, comparison.data, comparison.wanted_languages(task.name))[0]
-    try:
-        read_gold(task, first, comparison.data)
-    except ValueError as error:
-        return f"tests without labels ({error})"
-    return ""
 
 
 def missing_translations(task: Task, values: Mapping[str, Any]) -> str:
@@ -73,26 +97,36 @@ def missing_translations(task: Task, values: Mapping[str, Any]) -> str:
 def unequal_rows(task: Task, data: str, translated: str, languages: Sequence[str]) -> str:
     """Why rows cannot be pairs, empty if they can: translations are as many as the English rows, or bring them."""
     expected = sum(1 for _ in read(task, Split.TRAIN, ENGLISH, data))
-    counts = {}
+    other = []
     for language in languages:
-        first, *others = read(task, Split.TRANSLATE_TRAIN, language, translated)
-        brings_original = isinstance(first, SentencePair) and first.original is not None
-        counts[language] = expected if brings_original else 1 + len(others)
-    other = [f"{count:,} in {language}" for language, count in counts.items() if count != expected]
+        rows = (brings_original(one) for one in read(task, Split.TRANSLATE_TRAIN, language, translated))
+        own = Counter(rows)
+        if own[False] and own.total() != expected:
+            other.append(f"{own.total():,} in {language}")
     return f"no pairs: {expected:,} training rows in {ENGLISH}, {', '.join(other)}" if other else ""
 
 
-def available(groups: Sequence[Group], comparison: Comparison) -> tuple[list[Group], dict[str, str]]:
-    """(the groups that the data has all for, {other group: what it lacks}).
+def brings_original(example: Any) -> bool:
+    """Whether the English pair stands beside a translation."""
+    return isinstance(example, SentencePair) and example.original is not None
 
-    Raises ValueError when there is no data, or not enough of it for any group.
+
+def available(
+    groups: Sequence[Group], comparison: Comparison
+) -> tuple[list[Group], dict[str, str], dict[str, LabelledTests]]:
+    """(the groups that the data has all for, {other group: what it lacks}, {task: its tests}).
+
+    Raises ValueError when there is no data, not enough of it for any group, or a file that is bad.
     """
     if not is_hub(comparison.data) and not Path(comparison.data).is_dir():
         raise ValueError(f"data {comparison.data}: no such directory")
+    tests: dict[str, LabelledTests] = {}
     reasons, problems = {}, []
     for group in groups:
         try:
-            reasons[group] = missing(group, comparison)
+            if group.task not in tests:
+                tests[group.task] = tests_of(TASKS[group.task], comparison)
+            reasons[group] = missing(group, comparison, tests[group.task])
         except ValueError as error:
             problems.append(str(error))
     if problems:
@@ -102,7 +136,22 @@ def available(groups: Sequence[Group], comparison: Comparison) -> tuple[list[Gro
     if not found:
         told = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
         raise ValueError(f"data {comparison.data}: nothing to compare on. {told or 'In transfer there are no pairs'}")
-    return found, left_out
+    return found, left_out, tests
+
+
+def without_cross_attention(directory: Path) -> str:
+    """What a model was pre-trained as if that did not train its cross-attention; empty if it did, or nobody says.
+
+    The README.md that pretrain.export writes has the recipe, in which `objective` says it.
+    """
+    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    if config.get("model_type") == XLM_ROBERTA:
+        return "XLM-R, which has none"
+    card = directory / "README.md"
+    if not card.is_file():
+        return ""
+    objective = re.search(r"^objective: (\S+)$", card.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
+    return objective[1] if objective and not objective[1].startswith(TRAINS_CROSS_ATTENTION) else ""
 
 
 def check_models(runs: Sequence[Run], comparison: Comparison) -> None:

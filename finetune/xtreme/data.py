@@ -1,12 +1,15 @@
 """The rows that a task trains on and is evaluated on, by setting and mode.
 
-Plugged in, rows are paired. In training, translations are paired with their English originals, row by row, or questions
-by their ids; both have labels. In evaluation, examples are paired with their translations into English, from a
-directory in the same layout; where it has none, and in English, an example is its own pair.
+Plugged in, rows are paired. In training, translations are paired with their English originals: those that stand beside
+them, else those of the same row, of questions those of the same id; both have labels. In evaluation, examples are
+paired with their translations into English, from a directory in the same layout; where it has none, and in English, an
+example is its own pair.
 """
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,12 +20,14 @@ import numpy as np
 from finetune.xtreme.encoding import TextEncoder
 from finetune.xtreme.examples import Question, SentencePair
 from finetune.xtreme.heads import TaskHead
-from finetune.xtreme.readers import languages_with, read, read_questions
+from finetune.xtreme.readers import languages_with, question_ids, read, read_questions
 from finetune.xtreme.readers.answers import AnswerCounts, located
 from finetune.xtreme.readers.questions import OCCURRENCE
 from finetune.xtreme.rows import NoExamplesError, PairedRows, Rows
 from finetune.xtreme.tasks import ENGLISH, Head, Split, Task
 
+# What a translation knows of its original: a question's id, the row of the file, or the text of a pair of sentences.
+Key = str | int | bytes
 LEAST_AGREEMENT = 0.9  # of labels of rows that translate each other; by chance half or a third do
 FEW_ROWS = 20  # too few to tell
 
@@ -91,23 +96,21 @@ def training_rows(text: TrainingText, head: TaskHead, encoder: TextEncoder, plug
     Translations of questions that are not in the English train are left out: of TyDiQA a part of it is dev. So are rows
     that lack a sentence; plugged in, with the row that they would be paired with. A translation that brings its
     original (XTREME's, which stand in another order) is paired with that, others with the English row of the same
-    number. Raises ValueError for text without labels and, plugged in, for translations that are not as many as the
-    originals.
+    number. Raises ValueError for text without labels, for question ids that repeat otherwise than in English and,
+    plugged in, for translations that bring no original and are not as many as the English rows.
     """
     counts = Counts()
     places = Places()
     originals = [encode_labelled(places.noted(training_examples(text, ENGLISH, counts), counts), head, encoder, text)]
-    num_originals = originals[0].num_examples
+    check_repeated_ids(text)
     parts, partners = [], []
     for language in text.languages:
-        check_repeated_ids(text, language)
-        own = Partners(places, num_originals, needs_original=plug_in)
+        if plug_in and text.task.head is Head.SEQUENCE:
+            originals += encode_new_originals(text, language, places, head, encoder)
+        own = Partners(places, needs_original=plug_in)
         examples = own.noted(training_examples(text, language, counts), counts)
         parts.append(encode_labelled(examples, head, encoder, text, language))
-        if plug_in and own.originals:
-            originals.append(encode_labelled(own.originals, head, encoder, text))
-            num_originals += len(own.originals)
-        elif plug_in and text.task.head is not Head.SPAN and own.num_rows != places.num_rows:
+        if own.has_found_by_row and own.num_rows != places.num_rows:
             raise ValueError(
                 f"{text.translated}: {own.num_rows:,} training examples of {text.task.name} in {language}, but "
                 f"{places.num_rows:,} in {ENGLISH}; plugged in, each must translate that of the same row"
@@ -137,9 +140,10 @@ def training_examples(text: TrainingText, language: str, counts: Counts) -> Iter
 
 @dataclass
 class Places:
-    """Where the English training examples went: row of the file, or a question's id -> number among those kept."""
+    """Where the English training examples went: what translations know of them -> number among those kept."""
 
-    numbers: dict[int | str, int] = field(default_factory=dict)
+    numbers: dict[Key, int] = field(default_factory=dict)
+    num_kept: int = 0
     num_rows: int = 0  # of the file
 
     def noted(self, examples: Iterable[Any], counts: Counts) -> Iterator[Any]:
@@ -147,24 +151,37 @@ class Places:
         for row, example in enumerate(examples):
             self.num_rows += 1
             if is_kept(example, counts):
-                self.numbers[key_of(example, row)] = len(self.numbers)
+                self.numbers[example.id if isinstance(example, Question) else row] = self.num_kept
+                if isinstance(example, SentencePair):
+                    self.numbers.setdefault(text_key(example), self.num_kept)
+                self.num_kept += 1
                 yield example
+
+    def new_originals(self, translations: Iterable[Any]) -> Iterator[SentencePair]:
+        """English pairs that stand beside translations and have no place yet: each once, and then it has one.
+
+        Their text may differ from the training file's, which was made another way.
+        """
+        for translation in translations:
+            original = original_of(translation)
+            if original is None or not original.is_complete or not translation.is_complete:
+                continue
+            key = text_key(original)
+            if key not in self.numbers:
+                self.numbers[key] = self.num_kept
+                self.num_kept += 1
+                yield original
 
 
 @dataclass
 class Partners:
-    """Which English examples the translations of a language are paired with.
-
-    `numbers` has one for each translation that is kept, counted on from `first_new` for those of `originals`, English
-    pairs that came with translations and are wanted.
-    """
+    """Which English examples the translations of a language are paired with."""
 
     places: Places
-    first_new: int
     needs_original: bool  # else any translation is kept, unless it is of a question that is not in train
-    numbers: list[int] = field(default_factory=list)
-    originals: list[SentencePair] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)  # of the partners of those that are kept
     num_rows: int = 0  # of the file
+    has_found_by_row: bool = False  # which is right only if there is a row for each English one
 
     def noted(self, examples: Iterable[Any], counts: Counts) -> Iterator[Any]:
         """The translations that are kept, whose partners are noted."""
@@ -172,21 +189,36 @@ class Partners:
             self.num_rows += 1
             if not is_kept(example, counts):
                 continue
-            key = key_of(example, row)
-            if self.needs_original and isinstance(example, SentencePair) and example.original is not None:
-                self.numbers.append(self.first_new + len(self.originals))
-                self.originals.append(SentencePair(*example.original, example.label, ENGLISH))
-            elif key in self.places.numbers:
-                self.numbers.append(self.places.numbers[key])
-            elif self.needs_original or isinstance(example, Question):
-                counts.without_original += 1
-                continue
+            if self.needs_original or isinstance(example, Question):
+                number = self.places.numbers.get(self._key(example, row))
+                if number is None:
+                    counts.without_original += 1
+                    continue
+                self.numbers.append(number)
             yield example
 
+    def _key(self, translation: Any, row: int) -> Key:
+        """What a translation knows of its original."""
+        if isinstance(translation, Question):
+            return translation.id
+        original = original_of(translation)
+        if original is not None:
+            return text_key(original)
+        self.has_found_by_row = True
+        return row
 
-def key_of(example: Any, row: int) -> int | str:
-    """What an example and its translation have in common."""
-    return example.id if isinstance(example, Question) else row
+
+def original_of(translation: Any) -> SentencePair | None:
+    """The English pair beside a translated one, which has its label; None for what brings none."""
+    if not isinstance(translation, SentencePair) or translation.original is None:
+        return None
+    return SentencePair(*translation.original, translation.label, ENGLISH)
+
+
+def text_key(pair: SentencePair) -> bytes:
+    """A hash of sentences and label, whatever the white space: millions of these are held, texts would be too much."""
+    words = "\t".join([*(" ".join(text.split()) for text in (pair.text_a, pair.text_b)), str(pair.label)])
+    return hashlib.blake2b(words.encode("utf-8"), digest_size=16).digest()
 
 
 def is_kept(example: Any, counts: Counts) -> bool:
@@ -197,23 +229,35 @@ def is_kept(example: Any, counts: Counts) -> bool:
     return True
 
 
-def check_repeated_ids(text: TrainingText, language: str) -> None:
-    """Raise ValueError where ids of translated questions repeat, and not as often as those of the English ones.
+def check_repeated_ids(text: TrainingText) -> None:
+    """Raise ValueError where ids of questions repeat, in English or in a translation, and not equally often in both.
 
-    Then nothing says which translates which: see `with_ids_of_their_own`.
+    Then nothing says which translates which: see `with_ids_of_their_own`. What is dev in English counts as well.
     """
-    if not text.task.dev_from_train:
+    if not text.task.dev_from_train or not text.languages:
         return
-    translated = {one.id for one in read_questions(text.task, Split.TRANSLATE_TRAIN, language, text.translated)}
-    if not any(OCCURRENCE in id for id in translated):
-        return
-    splits = (Split.TRAIN, Split.DEV)
-    english = {one.id for split in splits for one in read_questions(text.task, split, ENGLISH, text.data)}
-    if translated != english:
-        raise ValueError(
-            f"{text.translated}: ids of {text.task.name} in {language} repeat, and not as often as in {ENGLISH}: "
-            "nothing says which question translates which; give the files whole ids"
-        )
+    english = question_ids(text.task, Split.TRAIN, ENGLISH, text.data)
+    for language in text.languages:
+        translated = question_ids(text.task, Split.TRANSLATE_TRAIN, language, text.translated)
+        if translated != english and any(OCCURRENCE in id for id in english | translated):
+            raise ValueError(
+                f"{text.translated}: ids of {text.task.name} repeat, and not as often in {language} as in {ENGLISH}: "
+                "nothing says which question translates which; give the files whole ids"
+            )
+
+
+def encode_new_originals(
+    text: TrainingText, language: str, places: Places, head: TaskHead, encoder: TextEncoder
+) -> list[Rows]:
+    """The rows of the English pairs beside translations that are no row yet: one part, or none.
+
+    The file is read for them alone, so that their texts need not be held until those of the translations are encoded.
+    """
+    originals = places.new_originals(training_examples(text, language, Counts()))
+    first = next(originals, None)
+    if first is None:
+        return []
+    return [encode_labelled(itertools.chain([first], originals), head, encoder, text)]
 
 
 def encode_labelled(

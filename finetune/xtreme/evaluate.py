@@ -24,14 +24,13 @@ from tqdm import tqdm
 from data_tools.cli import run_main
 from data_tools.files import atomic_path
 from data_tools.text_lines import open_text
-from finetune.xtreme.examples import HiddenLabelsError
 from finetune.xtreme.metrics import (
     AVERAGE,
     average,
     has_gold,
     prediction_path,
-    read_gold,
     read_predictions,
+    read_shown_gold,
     score,
     task_score,
 )
@@ -69,7 +68,8 @@ class Evaluation:
 def evaluate(predictions: Path, labels: Root, wanted: Collection[str] = ()) -> Evaluation:
     """Scores of all tasks that `predictions` has a directory of; raises ValueError for a missing or bad file.
 
-    Languages that are not among those `wanted` are as if they had no labels; empty: all that have.
+    Languages that are not among those `wanted` are as if they had no labels, and so are those whose labels are hidden,
+    which is told; empty: all that have.
     """
     if not predictions.is_dir():
         raise ValueError(f"{predictions}: no such directory")
@@ -81,13 +81,15 @@ def evaluate(predictions: Path, labels: Root, wanted: Collection[str] = ()) -> E
     notes = [f"{predictions / name}: not the name of a task" for name in unknown]
     for task in tasks:
         asked = [language for language in task.languages if not wanted or language in wanted]
-        gold = read_all_gold(task, [language for language in asked if has_gold(task, language, labels)], labels, notes)
+        gold, hidden = read_shown_gold(task, (one for one in asked if has_gold(task, one, labels)), labels)
         languages = list(gold)
         if not languages:
             among = f" in {', '.join(wanted)}" if wanted else ""
+            why = f"; they are hidden: {next(iter(hidden.values()))}" if hidden else ""
             raise ValueError(
-                f"{labels}: has no test labels of {task.name}{among}, whose predictions are in {predictions}"
+                f"{labels}: has no test labels of {task.name}{among}, whose predictions are in {predictions}{why}"
             )
+        notes += [f"{task.name} in {one}: this copy hides the labels ({reason})" for one, reason in hidden.items()]
         check_languages(task, languages, predictions)
         progress = tqdm(languages, desc=task.name, unit=" languages", disable=None, leave=False)
         by_language = {
@@ -96,17 +98,6 @@ def evaluate(predictions: Path, labels: Root, wanted: Collection[str] = ()) -> E
         scores[task.name] = {**by_language, AVERAGE: average(task, by_language)}
         unlabelled[task.name] = [language for language in task.languages if language not in languages]
     return Evaluation(scores, unlabelled, notes)
-
-
-def read_all_gold(task: Task, languages: Sequence[str], labels: Root, notes: list[str]) -> dict[str, Any]:
-    """{language: its labels} of those languages whose labels are not hidden; the others are told in `notes`."""
-    gold = {}
-    for language in languages:
-        try:
-            gold[language] = read_gold(task, language, labels)
-        except HiddenLabelsError as error:
-            notes.append(f"{task.name} in {language}: this copy hides the labels ({error})")
-    return gold
 
 
 def check_languages(task: Task, languages: Sequence[str], predictions: Path) -> None:
@@ -204,7 +195,8 @@ def report(evaluation: Evaluation, arguments: argparse.Namespace) -> None:
     print(summary(evaluation))
     for name, languages in evaluation.unlabelled.items():
         if languages:
-            sys.stderr.write(f"{name}: no labels, or not asked for: {', '.join(languages)}; not in its average\n")
+            told = f"no labels, hidden ones, or not asked for: {', '.join(languages)}; not in its average"
+            sys.stderr.write(f"{name}: {told}\n")
     for note in evaluation.notes:
         sys.stderr.write(f"{note}\n")
     if arguments.json is not None:

@@ -22,7 +22,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from data_tools.cli import run_main
 from data_tools.files import atomic_path, write_texts
@@ -38,6 +38,7 @@ NumberT = TypeVar("NumberT", int, float)
 TRAIN = Path(__file__).resolve().parent / "train.py"
 OUTCOME = "outcome.json"
 OF_GRID = {"learning_rate": "learning-rates", "batch_size": "batch-sizes", "seed": "seeds"}  # field -> flag
+OF_PLACE = ("output", "resume")  # fields that are of no consequence for what a run finds
 RATES = {"transfer": "5e-6,8e-6,1e-5,2e-5,3e-5", "translate-train-all": "5e-6,6e-6,7e-6,8e-6,9e-6"}
 
 
@@ -194,6 +195,12 @@ def grid(options: argparse.Namespace, setting: str) -> list[Run]:
     return [Run(point, seed) for point in points for seed in seeds]
 
 
+def settings_of(runs: Sequence[Run], recipe: XtremeRecipe) -> dict[str, dict[str, Any]]:
+    """How each run, by its name, is trained: what must not change once it has begun."""
+    common = {name: value for name, value in asdict(recipe).items() if name not in OF_PLACE}
+    return {run.name: {**common, **asdict(run.point), "seed": run.seed} for run in runs}
+
+
 def numbers(flag: str, text: str, kind: Callable[[str], NumberT]) -> list[NumberT]:
     """The numbers of a flag, which stand between commas. Raises ValueError for anything else."""
     try:
@@ -228,8 +235,7 @@ def main() -> None:
     recipe = parse_recipe(XtremeRecipe, [*recipe_arguments, "--output", str(options.output)])
     runs = grid(options, recipe.setting)
     ranks = options.ranks if recipe.engine == "deepspeed" else 0
-    settings = {run.name: {**asdict(recipe), **asdict(run.point), "seed": run.seed} for run in runs}
-    check_unchanged(settings, options.output)
+    check_unchanged(settings_of(runs, recipe), options.output)
     search(runs, options.output, options.parallel, ranks, recipe_arguments)
     rows = rows_of(runs, options.output)
     content = {"best": asdict(rows[0].point), "points": [asdict(row) for row in rows]}

@@ -6,12 +6,13 @@ What is scored, by head: a sequence of labels; a sequence of sentences' tags; {q
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from data_tools.files import atomic_path
+from finetune.xtreme.examples import HiddenLabelsError
 from finetune.xtreme.metrics.answers import gold_answers, read_answers, read_gold_answers, score_answers, write_answers
 from finetune.xtreme.metrics.labels import (
     gold_labels,
@@ -79,6 +80,17 @@ def read_gold(task: Task, language: str, labels: Root) -> Any:
             return FORMS[task.head].read_gold(path, task)
     get = read_retrieval if task.is_retrieval else read
     return gold_of(task, get(task, Split.TEST, language, labels))
+
+
+def read_shown_gold(task: Task, languages: Iterable[str], labels: Root) -> tuple[dict[str, Any], dict[str, str]]:
+    """({language: its labels}, {other language: why its labels are hidden}); raises ValueError for a bad file."""
+    gold, hidden = {}, {}
+    for language in languages:
+        try:
+            gold[language] = read_gold(task, language, labels)
+        except HiddenLabelsError as error:
+            hidden[language] = str(error)
+    return gold, hidden
 
 
 def has_gold(task: Task, language: str, labels: Root) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from data_tools.text_lines import open_text
 from finetune.xtreme.examples import HiddenLabelsError, RetrievalSet, SentencePair
-from finetune.xtreme.readers.pairs import known_label
+from finetune.xtreme.readers.pairs import SPELLINGS, known_label
 from finetune.xtreme.tasks import Task
 
 Labels = Sequence[str]
@@ -59,10 +59,12 @@ def read_labels(path: Path, task: Task) -> Labels:
 
 
 def read_gold_labels(path: Path, task: Task) -> Labels:
-    """The labels of a file of labels or of data; raises ValueError if it has sentences alone, as XTREME's tests."""
+    """The labels of a file of labels or of data; raises HiddenLabelsError for pairs alone, as XTREME's tests are."""
     with open_text(path) as lines:
-        columns = {line.count("\t") + 1 for line in itertools.islice(lines, LOOK_LINES)}
-    if columns == {NUM_SENTENCES}:
+        first = [line.split("\t") for line in itertools.islice(lines, LOOK_LINES)]
+    known = [fields for fields in first if fields[-1].strip() in (*task.labels, *SPELLINGS)]
+    # Two columns may also be a number and a label, of which one may be misspelt.
+    if {len(fields) for fields in first} == {NUM_SENTENCES} and len(known) < len(first) / 2:
         raise HiddenLabelsError(f"{path}: two columns, and no labels")
     return read_labels(path, task)
 

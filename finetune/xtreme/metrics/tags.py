@@ -73,7 +73,7 @@ def read_tags(path: Path, task: Task) -> Tags:
 
 
 def read_gold_tags(path: Path, task: Task) -> Tags:
-    """The tags of a file of tags or of data; raises ValueError if it has words alone, as XTREME's tests."""
+    """The tags of a file of tags or of data; raises HiddenLabelsError for words alone, as XTREME's tests are."""
     with open_text(path) as lines:
         first = list(itertools.islice(filter(str.strip, lines), LOOK_LINES))
     known = [line for line in first if "\t" in line or line.strip() in (*task.labels, *task.other_labels)]

@@ -45,14 +45,24 @@ def read_tagged(task: Task, split: Split, language: str, root: Root) -> Iterator
 
 def read_questions(task: Task, split: Split, language: str, root: Root) -> Iterator[Question]:
     """Questions of XQuAD, MLQA or TyDiQA, with answers as the file has them."""
+    questions = _questions(task, split, language, root)
+    if task.dev_from_train and split in (Split.TRAIN, Split.DEV):
+        questions = held_out(questions, split)
+    return not_empty(questions, _where(task, split, language, root))
+
+
+def question_ids(task: Task, split: Split, language: str, root: Root) -> set[str]:
+    """The ids in the files of a split, in those of train those of dev as well: see `Task.dev_from_train`."""
+    return {question.id for question in _questions(task, split, language, root)}
+
+
+def _questions(task: Task, split: Split, language: str, root: Root) -> Iterator[Question]:
+    """All questions of the files of a split, in training with ids of their own where XTREME cuts them."""
     if is_hub(str(root)):
         questions = hub_questions(task, split, language, str(root))
     else:
         questions = questions_of_file(find_file(task, split, language, Path(root)), language)
-    if task.dev_from_train and split is not Split.TEST:
-        questions = with_ids_of_their_own(questions)
-        questions = questions if split is Split.TRANSLATE_TRAIN else held_out(questions, split)
-    return not_empty(questions, _where(task, split, language, root))
+    return with_ids_of_their_own(questions) if task.dev_from_train and split is not Split.TEST else questions
 
 
 def read_retrieval(task: Task, split: Split, language: str, root: Root) -> RetrievalSet:

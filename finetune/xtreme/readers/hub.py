@@ -36,15 +36,15 @@ def is_hub(root: str) -> bool:
 
 
 def has_config(task: Task, split: Split, language: str, root: str) -> bool:
-    """Whether the split exists in a language: by the table, and for a local copy by its files."""
+    """Whether the split exists in a language: on the hub by the table, which asks nobody; in a copy by its files."""
     if split not in task.hub or language not in task.languages:
         return False
     place = task.hub[split]
     if "{" not in place.config and not place.one_config and language != ENGLISH:  # SQuAD
         return False
-    if split is Split.DEV and language in task.hub_without_dev:
-        return False
-    return root.startswith(PREFIX) or any((Path(root) / _config(place, language)).glob(f"{place.split}-*.parquet"))
+    if root.startswith(PREFIX):
+        return split is not Split.DEV or language not in task.hub_without_dev
+    return any((Path(root) / _config(place, language)).glob(f"{place.split}-*.parquet"))
 
 
 def hub_pairs(task: Task, split: Split, language: str, root: str) -> Iterator[SentencePair]:
@@ -57,10 +57,10 @@ def hub_pairs(task: Task, split: Split, language: str, root: str) -> Iterator[Se
         if is_mixed and row["language"] != language:
             continue
         where = f"{root}: row {number} of {task.name}"
+        text_a, text_b = (row[column] or "" for column in ("sentence1", "sentence2"))  # Parquet may hold null
         if split not in (Split.TRAIN, Split.TRANSLATE_TRAIN):
-            check_sentences(row["sentence1"], row["sentence2"], where)
-        label = known_label(str(row[label_column]), task, where)
-        yield SentencePair(row["sentence1"], row["sentence2"], label, language)
+            check_sentences(text_a, text_b, where)
+        yield SentencePair(text_a, text_b, known_label(str(row[label_column]), task, where), language)
 
 
 def hub_tagged(task: Task, split: Split, language: str, root: str) -> Iterator[TaggedSentence]:

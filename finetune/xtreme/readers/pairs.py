@@ -12,6 +12,7 @@ from finetune.xtreme.tasks import Task
 
 # The machine translations of MultiNLI that came with XNLI spell one label otherwise.
 SPELLINGS = {"contradictory": "contradiction"}
+COLUMNS = (2, 3, 5)  # of a file: without label, with label, with label and original
 
 
 def pairs_of_file(path: Path, task: Task, language: str, takes_empty: bool = False) -> Iterator[SentencePair]:
@@ -27,7 +28,7 @@ def pairs_of_file(path: Path, task: Task, language: str, takes_empty: bool = Fal
             original = None
             if len(fields) == 5:
                 original, fields = (fields[0], fields[1]), fields[2:]
-            if len(fields) not in (2, 3):
+            elif len(fields) not in COLUMNS:
                 raise ValueError(
                     f"{lines.place(number)}: {len(fields)} columns; expected sentence1 TAB sentence2 TAB label"
                 )
@@ -48,17 +49,19 @@ def fields_of(line: str) -> list[str]:
     """The columns of a line.
 
     XTREME's script writes them with Python's csv: a field with a double quote stands in quotes, the quotes inside
-    doubled. Other files are plain, and there a sentence may begin with a quote: what is no valid csv is taken as it is.
+    doubled. Other files are plain, and there a sentence may begin with a quote, and another end with one: what is no
+    valid csv, or has columns between such quotes that fit as they are, is taken as it is.
     """
+    plain = line.split("\t")
     if '"' in line:
         try:
             fields = next(csv.reader([line], delimiter="\t", strict=True))
         except csv.Error:
             fields = []
-        # Two columns where tabs make three: the quotes of a plain file, which happen to stand around the first two.
-        if fields and (len(fields), line.count("\t")) != (2, 2):
+        has_swallowed_tab = any("\t" in field for field in fields)
+        if len(fields) >= min(COLUMNS) and not (has_swallowed_tab and len(plain) in COLUMNS):
             return fields
-    return line.split("\t")
+    return plain
 
 
 def known_label(label: str, task: Task, where: str) -> str:

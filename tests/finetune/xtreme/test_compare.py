@@ -16,11 +16,15 @@ from finetune.comparing import check_unchanged
 from finetune.xtreme import evaluate, layers, predict
 from finetune.xtreme.compare import Plan, compare, plan, write_report
 from finetune.xtreme.comparison import Comparison, Group, groups_of, read_comparison, runs_of
+from finetune.xtreme.comparison_data import TRAINS_CROSS_ATTENTION
 from finetune.xtreme.recipe import XtremeRecipe
 from finetune.xtreme.tasks import TASKS
-from pretrain.recipe import parse_recipe
+from pretrain import export
+from pretrain.recipe import OBJECTIVES, parse_recipe
+from veco import VecoConfig
 
 COMPARISONS = Path(predict.__file__).parent / "comparisons"
+TAB = "\t"
 BOTH = {"settings": ["transfer", "translate-train-all"], "modes": ["plug-out", "plug-in"]}
 
 
@@ -99,6 +103,81 @@ def test_what_the_data_lacks_is_left_out(content: dict[str, object], tmp_path: P
     empty.mkdir()
     with pytest.raises(ValueError, match="nothing to compare on. NER, transfer, plug-out: no test files"):
         plan(read(tmp_path, content, tasks=["panx"], task_fields={}, data=str(empty)), tmp_path / "out")
+
+
+def test_hidden_labels_are_left_out_and_bad_files_are_an_error(
+    content: dict[str, object], data: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(data, root)
+    changes = {"data": str(root), "task_fields": {}, "tasks": ["xnli", "tatoeba"]}
+    hidden = [line.rpartition("\t")[0] for line in (root / "xnli/test-de.tsv").read_text().splitlines()]
+    (root / "xnli/test-de.tsv").write_text("".join(f"{line}\n" for line in hidden))
+    for side in ("fi", "en"):
+        (root / f"tatoeba/tatoeba.fi-en.{side}").rename(root / f"tatoeba/fi-en.{side}")
+    planned = plan(read(tmp_path, content, **changes), tmp_path / "out")
+    assert planned.languages == {"xnli": ["en"], "tatoeba": ["de"]} and not planned.left_out
+    (scored,) = (stage for stage in planned.stages(planned.runs[0]) if "--labels" in stage.command)
+    assert scored.command[scored.command.index("--languages") + 1] == "en"
+    write_report([], planned, tmp_path)
+    table = (tmp_path / "table.md").read_text(encoding="utf-8")
+    assert "XNLI: no labels are known in de (" in table and "Tatoeba: no labels are known in fi (" in table
+    shutil.copyfile(root / "xnli/test-de.tsv", root / "xnli/test-en.tsv")
+    planned = plan(read(tmp_path, content, **changes), tmp_path / "out")
+    assert planned.left_out["XNLI, transfer, plug-out"].startswith("tests without labels (")
+    (root / "xnli/test-de.tsv").write_text("a\tb\tperhaps\n")
+    with pytest.raises(ValueError, match="test-de.tsv: line 1: unknown label 'perhaps'"):
+        plan(read(tmp_path, content, **changes), tmp_path / "out")
+
+
+def test_translations_with_their_originals_need_not_be_as_many(
+    content: dict[str, object], data: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(data, root)
+    english, translated = ((root / f"pawsx/train-{x}.tsv").read_text().splitlines() for x in ("en", "de"))
+    rows = [f"{own.rpartition(TAB)[0]}\t{other}" for own, other in zip(english, translated, strict=False)]
+    (root / "pawsx/train-de.tsv").write_text("".join(f"{row}\n" for row in rows))
+    changes = {"data": str(root), "task_fields": {}, "tasks": ["pawsx"]}
+    assert not plan(read(tmp_path, content, **changes, **BOTH), tmp_path / "out").left_out
+    # One that brings none is paired by its row, and needs as many.
+    (root / "pawsx/train-de.tsv").write_text("".join(f"{row}\n" for row in [*rows[:-1], translated[len(rows) - 1]]))
+    left_out = plan(read(tmp_path, content, **changes, **BOTH), tmp_path / "out").left_out
+    assert left_out == {"PAWS-X, translate-train-all, plug-in": "no pairs: 60 training rows in en, 58 in de"}
+
+
+@pytest.mark.parametrize(
+    ("objective", "note"),
+    [
+        ("mlm+tlm", "Plugged in, but pre-training did not train the cross-attention: veco (mlm+tlm)."),
+        ("ca_mlm+tlm", ""),
+    ],
+)
+def test_a_model_whose_cross_attention_is_not_trained_is_told(
+    objective: str,
+    note: str,
+    content: dict[str, object],
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As the README.md of an exported model says; of random weights nobody expects it."""
+    assert [one for one in OBJECTIVES if one.startswith(TRAINS_CROSS_ATTENTION)] == ["ca_mlm+tlm", "ca_mlm"]
+    recipe = {"cross_attention_steps": 0, "steps": 1, "init_from": None, "objective": objective}
+    state = dict.fromkeys(("data_fingerprint", "layout", "versions"), "")
+    monkeypatch.setattr(export, "read_state", lambda checkpoint: state)
+    monkeypatch.setattr(export, "read_yaml", lambda path: recipe)
+    monkeypatch.setattr(export, "read_metrics", lambda run: [])
+    model = tmp_path / "model"
+    shutil.copytree(tiny_model, model)
+    (model / "README.md").write_text(export.model_card(tmp_path, {1: tmp_path}, VecoConfig(), "float32"))
+    models = {"veco": {"init_from": str(model)}, "random": {"init_from": str(model), "init": "random"}}
+    changes = {"tasks": ["xnli"], "task_fields": {}, "models": models}
+    for modes, expected in (({}, ""), (BOTH, note)):
+        planned = plan(read(tmp_path, content, **{**changes, **modes}), tmp_path / "out")
+        write_report([], planned, tmp_path)
+        lines = (tmp_path / "table.md").read_text(encoding="utf-8").splitlines()
+        assert [line for line in lines if "cross-attention" in line] == ([expected] if expected else [])
 
 
 def parsed(monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]) -> dict[str, object]:

@@ -149,6 +149,42 @@ def test_translations_that_bring_their_originals(root: Path, encoder: TextEncode
     assert len(rows_for("xnli", root, encoder, ["de"], plug_in=False)[0]) == 123
 
 
+def write_five_columns(root: Path, language: str, rows: list[tuple[str, str, str]]) -> None:
+    """Translations into German, whatever they are called, of English rows that stand beside them."""
+    path = root / "xnli" / "translate-train" / f"en-{language}-translated.tsv"
+    write_lines(path, ["\t".join([a, b, german(a), german(b), label]) for a, b, label in rows])
+
+
+def test_originals_are_held_once(root: Path, encoder: TextEncoder) -> None:
+    """Those of the English file, whatever its white space, and others that two languages have."""
+    english = [tuple(line.split("\t")) for line in (root / "xnli" / "train-en.tsv").read_text().splitlines()]
+    (root / "xnli" / "train-de.tsv").unlink()
+    other = ("red house", "blue tree maybe", "neutral")
+    spaced = (f" {english[3][0].replace(' ', '  ')} ", *english[3][1:])
+    write_five_columns(root, "fr", [other, spaced, english[0]])
+    write_five_columns(root, "es", [english[5], other, other])
+    pairs, report = rows_for("xnli", root, encoder, ["fr", "es"], plug_in=True)
+    assert report == "6 rows in en, fr, es"
+    assert len(pairs.x.rows) == len(english) + 1
+    assert pairs.x.numbers.tolist() == [60, 3, 0, 5, 60, 60]
+
+
+def test_rows_beside_translations_are_no_excuse_for_others(root: Path, encoder: TextEncoder) -> None:
+    """What brings no original is paired by its row, which needs equal numbers; an original may be missing, too."""
+    english = [tuple(line.split("\t")) for line in (root / "xnli" / "train-en.tsv").read_text().splitlines()]
+    (root / "xnli" / "train-de.tsv").unlink()
+    write_five_columns(root, "fr", english[:3])
+    file = root / "xnli" / "translate-train" / "en-fr-translated.tsv"
+    lines = file.read_text().splitlines()
+    write_lines(file, [lines[0], lines[1].split("\t", 2)[2], lines[2]])
+    with pytest.raises(ValueError, match="3 training examples of xnli in fr, but 60 in en; plugged in, each must"):
+        rows_for("xnli", root, encoder, ["fr"], plug_in=True)
+    write_lines(file, ["NS\t" + lines[0].split("\t", 1)[1], *lines[1:]])
+    pairs, report = rows_for("xnli", root, encoder, ["fr"], plug_in=True)
+    assert report == "2 rows in en, fr; 1 translations left out, their originals are not in train"
+    assert pairs.x.numbers.tolist() == [1, 2]
+
+
 def test_rows_that_were_not_translated(root: Path, encoder: TextEncoder) -> None:
     """PAWS-X has some, empty or NS: they are left out and counted, plugged in with their partners."""
     (task,) = {"pawsx"}
@@ -186,8 +222,22 @@ def test_repeated_ids_of_questions_and_their_translations(root: Path, encoder: T
     assert len(own) > 30 and [german(text) for text in own] == other
     content["data"][0]["paragraphs"][0]["qas"] = []
     write_lines(files[1], [json.dumps(content)])
-    with pytest.raises(ValueError, match="ids of tydiqa in fi repeat, and not as often as in en: nothing says which"):
+    refused = "ids of tydiqa repeat, and not as often in fi as in en: nothing says which question translates which"
+    with pytest.raises(ValueError, match=refused):
         rows_for("tydiqa", root, encoder, ["fi"], plug_in=True)
+
+
+def test_ids_that_repeat_in_english_alone(root: Path, encoder: TextEncoder) -> None:
+    """A translation with the id 0 is that of the first 0, or of the tenth."""
+    file = root / "tydiqa" / "tydiqa-goldp-v1.1-train" / "tydiqa.goldp.en.train.json"
+    content = json.loads(file.read_text())
+    first, second = content["data"][0]["paragraphs"][:2]
+    second["qas"][0]["id"] = first["qas"][0]["id"]
+    write_lines(file, [json.dumps(content)])
+    for plug_in in (False, True):
+        with pytest.raises(ValueError, match="ids of tydiqa repeat, and not as often in fi as in en"):
+            rows_for("tydiqa", root, encoder, ["fi"], plug_in=plug_in)
+    assert len(rows_for("tydiqa", root, encoder, [], plug_in=False)[0]) > 50
 
 
 def test_questions_without_a_translation(root: Path, encoder: TextEncoder) -> None:

@@ -87,9 +87,37 @@ def test_languages_whose_labels_are_hidden_are_left_out_and_told(nine: Path, tmp
     for task in hidden:
         assert evaluation.unlabelled[task] == ["de"] and "de" not in evaluation.scores[task]
         assert any(note.startswith(f"{task} in de: this copy hides the labels") for note in evaluation.notes)
-    prediction_path(labels, TASKS["xnli"], "fr").write_text("yes\n")
-    with pytest.raises(ValueError, match="test-fr.tsv: line 1: unknown label 'yes'"):
-        evaluate(nine / "gold", labels)
+    bad = (("fr", "yes\n", "line 1: unknown label 'yes'"), ("sw", "1\tneutral\n2\tyes\n", "line 2: unknown label"))
+    for language, text, place in bad:
+        path = prediction_path(labels, TASKS["xnli"], language)
+        before = path.read_text()
+        path.write_text(text)
+        with pytest.raises(ValueError, match=f"test-{language}.tsv: {place}"):
+            evaluate(nine / "gold", labels)
+        path.write_text(before)
+    prediction_path(labels, TASKS["xnli"], "sw").write_text("1\tneutral\n2\tentailment\n")
+    assert read_gold(TASKS["xnli"], "sw", labels) == ["neutral", "entailment"]
+
+
+def test_hidden_pairs_of_sentences_are_told(xtreme_data: Path, tmp_path: Path) -> None:
+    """XTREME's script sorts the English side of Tatoeba, and leaves the gold pairs of BUCC's test away."""
+    data, predictions = tmp_path / "data", tmp_path / "predictions"
+    shutil.copytree(xtreme_data, data)
+    tatoeba = data / "tatoeba"
+    for side, finnish in (("de", "fi"), ("en", "en")):
+        shutil.copyfile(tatoeba / f"tatoeba.de-en.{side}", tatoeba / f"tatoeba.fi-en.{finnish}")
+        (tatoeba / f"tatoeba.de-en.{side}").rename(tatoeba / f"de-en.{side}")
+    write_predictions(TASKS["tatoeba"], "fi", read_gold(TASKS["tatoeba"], "fi", data), predictions)
+    evaluation = evaluate(predictions, data)
+    assert set(evaluation.scores["tatoeba"]) == {"fi", "avg"} and "de" in evaluation.unlabelled["tatoeba"]
+    (note,) = evaluation.notes
+    assert note.startswith("tatoeba in de: this copy hides the labels (") and "sorts the English side" in note
+    (data / "bucc2018" / "de-en.test.gold").unlink()
+    write_predictions(TASKS["bucc2018"], "de", {("de-1", "en-1")}, predictions)
+    with pytest.raises(
+        ValueError, match="no test labels of bucc2018, whose .*; they are hidden: the gold pairs in 'de'"
+    ):
+        evaluate(predictions, data)
 
 
 def test_the_json_has_the_promised_form_and_arithmetic(nine: Path, tmp_path: Path) -> None:

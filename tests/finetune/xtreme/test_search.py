@@ -50,9 +50,10 @@ def test_the_grid_is_the_published_one(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {run.point.learning_rate for run in runs} == {5e-6, 8e-6, 1e-5, 2e-5, 3e-5}
     translated = search.grid(options, "translate-train-all")
     assert {run.point.learning_rate for run in translated} == {5e-6, 6e-6, 7e-6, 8e-6, 9e-6}
-    monkeypatch.setattr(sys, "argv", ["search", "--output", "o", "--task", "xnli", "--learning_rate=1e-5"])
-    with pytest.raises(ValueError, match="--learning_rate is not one of the search; its grid has --learning-rates"):
-        search.parse_arguments()
+    for words, flag in ((["--learning_rate=1e-5"], "learning-rates"), (["--batch_size", "8"], "batch-sizes")):
+        monkeypatch.setattr(sys, "argv", ["search", "--output", "o", "--task", "xnli", *words])
+        with pytest.raises(ValueError, match=f" is not one of the search; its grid has --{flag}"):
+            search.parse_arguments()
     options.epochs = "3,five"
     with pytest.raises(ValueError, match="--epochs 3,five: expected numbers with commas between them"):
         search.grid(options, "transfer")
@@ -78,10 +79,15 @@ def test_a_search_is_done_once(
 
     monkeypatch.setattr(subprocess, "run", refuse)
     search.main()
-    with monkeypatch.context() as changed:
-        changed.setattr(sys, "argv", ["search", *fields, *grid, *TINY, "--warmup_share", "0.5"])
-        with pytest.raises(ValueError, match="was begun with other warmup_share; choose another --output"):
-            search.main()
+    for field, value in (("warmup_share", "0.5"), ("task", "xnli"), ("init_from", str(tmp_path))):
+        with monkeypatch.context() as changed:
+            changed.setattr(sys, "argv", ["search", *fields, *grid, *TINY, f"--{field}", value])
+            with pytest.raises(ValueError, match=f"was begun with other {field}; choose another --output"):
+                search.main()
+    with monkeypatch.context() as same:  # the directory by another name
+        same.chdir(tmp_path)
+        same.setattr(sys, "argv", ["search", *fields, *grid[:-1], ".", *TINY, "--resume"])
+        search.main()
     (run / "outcome.json").unlink()
     with pytest.raises(AssertionError, match="started again"):
         search.main()

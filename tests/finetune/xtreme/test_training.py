@@ -15,8 +15,9 @@ from xtreme_files import TRAINED, second_language, write_xtreme
 from finetune.finetuning import finetune
 from finetune.selection import best_checkpoints
 from finetune.xtreme import evaluate, label, predict
+from finetune.xtreme.readers import read
 from finetune.xtreme.recipe import XtremeRecipe
-from finetune.xtreme.tasks import TASKS
+from finetune.xtreme.tasks import TASKS, Split
 from finetune.xtreme.training import XtremeTask
 from pretrain.checkpoints import checkpoints_of
 from pretrain.recipe import build_recipe
@@ -169,6 +170,9 @@ def test_no_test_file_is_read_in_training(task: str, tmp_path: Path, tiny_model:
     assert len(traps) > 10
     for trap in traps:
         trap.write_text("not\tto\tbe\tread\n")  # in no form that a reader takes
+    for language in ("en", second_language(task)):
+        with pytest.raises(ValueError):
+            list(read(TASKS[task], Split.TEST, language, root))
     own = {"task": task, "data": str(root), "init_from": str(tiny_model), "output": "run"}
     settings = {"setting": "translate-train-all", "plug_in": True, "translated_test": str(root / "english")}
     if task in ("udpos", "panx"):

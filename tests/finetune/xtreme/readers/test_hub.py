@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value
 
-from finetune.xtreme.examples import Answer, Question, SentencePair, TaggedSentence
+from finetune.xtreme.examples import Answer, HiddenLabelsError, Question, SentencePair, TaggedSentence
 from finetune.xtreme.metrics import has_gold, read_gold
 from finetune.xtreme.readers import languages_with, read, read_pairs, read_questions, read_retrieval, read_tagged
 from finetune.xtreme.readers.hub import PREFIX, is_hub
@@ -94,6 +94,29 @@ def test_it_serves_as_labels(hub: Path) -> None:
     assert read_gold(TASKS["udpos"], "fi", hub) == [("NOUN", "VERB")]
     assert read_gold(TASKS["xquad"], "zh", hub) == {"q1": ["北京"]}
     assert read_gold(TASKS["tatoeba"], "fa", hub) == ["0", "1", "2"]
+
+
+def test_rows_that_were_not_translated_come_in_training(tmp_path: Path) -> None:
+    """In their places, as from files: what trains on them leaves them out."""
+    rows = [{"sentence1": "a", "sentence2": text, "label": "1"} for text in ("NS", "", None, "b")]
+    save(tmp_path, "PAWS-X.de", "train", rows)
+    pairs = list(read_pairs(TASKS["pawsx"], Split.TRANSLATE_TRAIN, "de", tmp_path))
+    assert [pair.is_complete for pair in pairs] == [False, False, False, True]
+
+
+def test_a_copy_may_have_what_the_hub_lacks(tmp_path: Path) -> None:
+    save(tmp_path, "udpos.Thai", "validation", [{"tokens": ["a"], "pos_tags": [0]}], tags_feature("pos_tags", UPOS))
+    assert languages_with(TASKS["udpos"], Split.DEV, tmp_path) == ("th",)
+    assert languages_with(TASKS["udpos"], Split.TEST, tmp_path) == ()
+
+
+def test_hidden_answers_are_no_answers(tmp_path: Path) -> None:
+    hidden = {"id": "q", "question": "?", "context": "c", "answers": {"text": [""], "answer_start": [0]}}
+    save(tmp_path, "XQuAD.de", "validation", [hidden])
+    (asked,) = read_questions(TASKS["xquad"], Split.TEST, "de", tmp_path)
+    assert asked.answers == ()
+    with pytest.raises(HiddenLabelsError, match="none of 1 questions has an answer"):
+        read_gold(TASKS["xquad"], "de", tmp_path)
 
 
 def test_squad_is_english_alone(hub: Path) -> None:

@@ -6,6 +6,7 @@ import csv
 import gzip
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,9 @@ import pytest
 from data_tools import text_lines
 from finetune.xtreme.examples import Answer, Question, SentencePair, TaggedSentence
 from finetune.xtreme.metrics import gold_of
+from finetune.xtreme.metrics.answers import read_answers, read_gold_answers
 from finetune.xtreme.readers import languages_with, read, read_pairs, read_questions, read_retrieval, read_tagged
+from finetune.xtreme.readers.questions import questions_of_file
 from finetune.xtreme.tasks import TASKS, Split
 
 CORPORA = os.environ.get("VECO_CORPORA")
@@ -67,9 +70,15 @@ def test_translations_with_the_english_beside_them(tmp_path: Path) -> None:
 
 
 def test_a_plain_line_whose_quotes_stand_around_two_columns(tmp_path: Path) -> None:
-    write(tmp_path, "pawsx/dev-en.tsv", '"A b\tc d"\t0\n')
-    (pair,) = read_pairs(TASKS["pawsx"], Split.DEV, "en", tmp_path)
-    assert pair == SentencePair('"A b', 'c d"', "0", "en")
+    write(tmp_path, "pawsx/dev-en.tsv", '"A b\tc d"\t0\n"A b\tc d"\n')
+    pairs = list(read_pairs(TASKS["pawsx"], Split.DEV, "en", tmp_path))
+    assert pairs == [SentencePair('"A b', 'c d"', label, "en") for label in ("0", None)]
+    write(tmp_path, "pawsx/train-de.tsv", 'a b\tc d\t"A B\tC D"\t1\n"A\tB"\t"C"\tD\t1\n')
+    pairs = list(read_pairs(TASKS["pawsx"], Split.TRANSLATE_TRAIN, "de", tmp_path))
+    assert pairs == [
+        SentencePair('"A B', 'C D"', "1", "de", original=("a b", "c d")),
+        SentencePair('"C"', "D", "1", "de", original=('"A', 'B"')),
+    ]
 
 
 def test_ids_that_xtremes_script_has_cut(tmp_path: Path) -> None:
@@ -100,6 +109,30 @@ def test_json_of_one_long_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     write(tmp_path, "xquad/xquad.de.json", json.dumps({"data": [{"paragraphs": [paragraph]}]}))
     (question,) = read_questions(TASKS["xquad"], Split.TEST, "de", tmp_path)
     assert len(question.context) == 400
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (gzip.compress(b"{}")[:-4], "damaged or cut short"),
+        (b"no gzip", "damaged or cut short"),
+        (gzip.compress(b'{"data": "\xff"}'), "not UTF-8 at byte 10"),
+        (gzip.compress(b'{"data": '), "not JSON"),
+    ],
+)
+def test_bad_json_is_told_alike(tmp_path: Path, content: bytes, message: str) -> None:
+    """Of questions, of gold answers, of predictions."""
+    path = tmp_path / "q.json.gz"
+    path.write_bytes(content)
+    readers: list[Callable[[], object]] = [
+        lambda: list(questions_of_file(path, "en")),
+        lambda: read_gold_answers(path, TASKS["xquad"]),
+        lambda: read_answers(path, TASKS["xquad"]),
+    ]
+    for reader in readers:
+        with pytest.raises(ValueError, match=f"q.json.gz: {message}") as raised:
+            reader()
+        assert "\n" not in str(raised.value)
 
 
 def test_tagged_sentences_compressed_or_not(tmp_path: Path) -> None:
