@@ -42,7 +42,7 @@ from veco.tokenizer import save_tokenizer
 
 QUANTIZATIONS = ("float32", "bfloat16", "int8", "int8_bfloat16")
 SHORTLIST_PAIRS = 50_000  # of translated text, evenly spread over it, from which a shortlist is made
-NUM_FREQUENT, NUM_TRANSLATIONS = 200, 50  # pieces that it always has, and that each piece of the source adds
+NUM_FREQUENT, NUM_TRANSLATIONS = 400, 100  # pieces that it always has, and that each piece of the source adds
 ACTIVATIONS = {"gelu": "GELU", "gelu_new": "GELUTanh", "relu": "RELU", "silu": "SWISH"}  # ours -> CTranslate2's
 
 
