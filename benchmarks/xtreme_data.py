@@ -45,8 +45,9 @@ def translated_sentences(root: Path) -> dict[str, dict[str, str]]:
     for split in (Split.TRAIN, Split.TRANSLATE_TRAIN):
         for language in languages_with(xnli, split, root):
             for number, pair in enumerate(read_pairs(xnli, split, language, root)):
-                found[language][f"premise {number // 3}"] = pair.text_a  # each premise comes with three hypotheses
-                found[language][f"hypothesis {number}"] = pair.text_b
+                if pair.is_complete:  # a text of a translation can be missing
+                    found[language][f"premise {number // 3}"] = pair.text_a  # each premise comes with three hypotheses
+                    found[language][f"hypothesis {number}"] = pair.text_b
         for language in languages_with(xquad, split, root):
             for question in read_questions(xquad, split, language, root):
                 found[language][f"question {question.id}"] = question.question

@@ -89,8 +89,7 @@ class TextLines(Iterator[str]):
         stream = decompressed(self._raw, compressed_suffix(self.name))
         while block := self._read_block(stream, num_lines):
             if num_lines == 0 and self._start == 0:
-                if block.startswith(UTF16_MARKS):
-                    raise ValueError(f"{self.name}: UTF-16, expected UTF-8; convert it: iconv -f UTF-16 -t UTF-8")
+                check_not_utf16(self.name, block)
                 block = block.removeprefix(b"\xef\xbb\xbf")
             try:
                 text = block.decode("utf-8")
@@ -120,6 +119,12 @@ class TextLines(Iterator[str]):
             number = num_lines + block.count(b"\n") + 1
             raise ValueError(f"{self.place(number)} is longer than {MAX_LINE_BYTES >> 20} MiB; expected lines of text")
         return block + rest
+
+
+def check_not_utf16(name: str, content: bytes) -> None:
+    """Raise ValueError if the content of the file `name` begins with a mark of UTF-16."""
+    if content.startswith(UTF16_MARKS):
+        raise ValueError(f"{name}: UTF-16, expected UTF-8; convert it: iconv -f UTF-16 -t UTF-8")
 
 
 def num_line_ends(path: str, end: int) -> int:
@@ -197,6 +202,7 @@ def read_text(path: Path | str) -> str:
     try:
         with open_binary(str(path)) as raw:
             content = decompressed(raw, compressed_suffix(str(path))).read()
+        check_not_utf16(str(path), content)
         return content.decode("utf-8-sig")
     except DAMAGED as error:
         raise ValueError(f"{path}: damaged or cut short ({error}); fetch or compress it again") from None

@@ -24,6 +24,7 @@ def source(tmp_path: Path) -> Path:
         write(root / f"mono/{language}.txt.gz", f"{language} text\n")
     for language in ("en", "de"):
         rows = [f"{language} premise\t{language} hypothesis {n}\tneutral\n" for n in range(3)]
+        rows += ["a dog\t\tneutral\n" if language == "de" else "a dog\tit barks\tneutral\n"]  # not translated
         write(root / f"xtreme/xnli/train-{language}.tsv.gz", "".join(rows))
         write(root / f"xtreme/xnli/test-{language}.tsv.gz", f"{language} secret\t{language} secret\tneutral\n")
         write(root / f"mt/multi30k/train.{language}.gz", f"{language} caption\n")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_tools import text_lines
-from data_tools.text_lines import READ_BYTES, compressed_suffix, num_line_ends, open_text
+from data_tools.text_lines import READ_BYTES, compressed_suffix, num_line_ends, open_text, read_text
 
 COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
     "": bytes,
@@ -95,8 +95,9 @@ def test_missing_file_and_directory(tmp_path: Path) -> None:
 def test_utf16_is_named(tmp_path: Path, encoding: str) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes("\ufeffone\n".encode(encoding))
-    with pytest.raises(ValueError, match=r"a\.txt: UTF-16, expected UTF-8; .*iconv"):
-        list(open_text(path))
+    for read in (lambda path: list(open_text(path)), read_text):
+        with pytest.raises(ValueError, match=r"a\.txt: UTF-16, expected UTF-8; .*iconv"):
+            read(path)
 
 
 @pytest.mark.parametrize(("content", "lines"), [(b"", []), (b"\xef\xbb\xbf", []), (b"\xef\xbb\xbf\n", [""])])
@@ -162,3 +163,21 @@ def test_an_error_in_a_range_of_a_remote_file_names_the_byte() -> None:
 def test_compressed_suffix() -> None:
     paths = ["/a.gz/b.txt", "a.txt.gz", "https://host/a.xz?download=true", "zip://a.zst::s3://bucket/b.gz", "a#b?.gz"]
     assert list(map(compressed_suffix, paths)) == ["", ".gz", ".xz", ".zst", ".gz"]
+
+
+@pytest.mark.parametrize("suffix", COMPRESSORS)
+def test_whole_text(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.json{suffix}"
+    path.write_bytes(COMPRESSORS[suffix]("\ufeff{}\r\nж\u2028".encode()))
+    assert read_text(path) == "{}\r\nж\u2028"
+    path.write_bytes(COMPRESSORS[suffix](b"ab\xff"))
+    with pytest.raises(ValueError, match=rf"{path.name}: not UTF-8 at byte 2 .*; convert the file"):
+        read_text(path)
+
+
+@pytest.mark.parametrize("suffix", [suffix for suffix in COMPRESSORS if suffix])
+def test_whole_text_cut_short(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.json{suffix}"
+    path.write_bytes(COMPRESSORS[suffix](bytes(range(256)) * 40)[:-20])
+    with pytest.raises(ValueError, match="damaged or cut short"):
+        read_text(path)
