@@ -1,7 +1,7 @@
 """Small data for XTREME, from which what docs/results.md reports is measured: text to pre-train on, files of the tasks.
 
     python benchmarks/xtreme_data.py corpus SOURCE DIR
-    python benchmarks/xtreme_data.py files SOURCE/xtreme ROOT
+    python benchmarks/xtreme_data.py files SOURCE/xtreme ROOT [--languages de fr]
 
 SOURCE holds mono/LANG.txt.gz, mt/multi30k/train.LANG.gz, parallel/*/X-Y.{X,Y}.gz and xtreme/ in XTREME's layout.
 
@@ -21,8 +21,10 @@ import argparse
 import gzip
 import itertools
 import json
+import re
 import zlib
 from collections import defaultdict
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -99,15 +101,22 @@ def make_corpus(source: Path, directory: Path) -> None:
     print(f"{directory}: {len(mono)} languages; {len(section)} pairs of languages, {num_pairs:,} pairs in pairs/")
 
 
-def make_files(source: Path, root: Path) -> None:
-    """Nothing; `root` becomes what the module says."""
+def make_files(source: Path, root: Path, languages: Sequence[str] = ()) -> None:
+    """Nothing; `root` becomes what the module says, of all languages or of English and some others."""
     if not source.is_dir():
         raise ValueError(f"{source}: no such directory; expected XTREME's files")
+    known = {language for task in TASKS.values() for language in task.languages}
+    if unknown := sorted(set(languages) - known):
+        raise ValueError(f"--languages {' '.join(unknown)}: expected some of {' '.join(sorted(known))}")
+    unwanted = known - {ENGLISH, *languages} if languages else set()
     root.mkdir(parents=True)
-    for entry in source.iterdir():
-        if entry.name != "mlqa":
-            (root / entry.name).symlink_to(entry.resolve())
-    cut_mlqa(source, root)
+    for path in sorted(source.rglob("*")):
+        inside = path.relative_to(source)
+        if path.is_file() and inside.parts[0] != "mlqa" and not unwanted & set(re.split(r"[.-]", path.name)):
+            link = root / inside
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(path.resolve())
+    cut_mlqa(source, root, unwanted)
     for task, split in itertools.product(ORIGINALLY_ENGLISH, (Split.DEV, Split.TEST)):
         for language in languages_with(task, split, root):
             if language != ENGLISH:
@@ -118,14 +127,14 @@ def make_files(source: Path, root: Path) -> None:
                 link.symlink_to(original.resolve())
 
 
-def cut_mlqa(source: Path, root: Path) -> None:
-    """Nothing; `root` gets a dev and a test of MLQA from the dev of `source`.
+def cut_mlqa(source: Path, root: Path, unwanted: Set[str]) -> None:
+    """Nothing; `root` gets a dev and a test of MLQA from the dev of `source`, but for the unwanted languages.
 
     Questions have their ids in common with English, and an article goes where the English one of its questions goes,
     so no article is in dev in one language and in test in another.
     """
     task = TASKS["mlqa"]
-    languages = languages_with(task, Split.DEV, source)
+    languages = [language for language in languages_with(task, Split.DEV, source) if language not in unwanted]
     articles = {language: articles_of(find_file(task, Split.DEV, language, source)) for language in languages}
     english_titles = {id: article["title"] for article in articles[ENGLISH] for id in ids_of(article)}
     for language in languages:
@@ -158,16 +167,17 @@ def is_test(title: str) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, make, output, what in (
-        ("corpus", make_corpus, "DIR", "text to pre-train on"),
-        ("files", make_files, "ROOT", "XTREME's files, with a test of MLQA and English originals"),
-    ):
-        command = commands.add_parser(name, help=what)
+    corpus = commands.add_parser("corpus", help="text to pre-train on")
+    files = commands.add_parser("files", help="XTREME's files, with a test of MLQA and English originals")
+    for command, output in ((corpus, "DIR"), (files, "ROOT")):
         command.add_argument("source", type=Path)
         command.add_argument("directory", type=Path, metavar=output)
-        command.set_defaults(make=make)
+    files.add_argument("--languages", nargs="+", default=(), help="beside English; default: all")
     options = parser.parse_args()
-    options.make(options.source, options.directory)
+    if options.command == "corpus":
+        make_corpus(options.source, options.directory)
+    else:
+        make_files(options.source, options.directory, options.languages)
 
 
 if __name__ == "__main__":

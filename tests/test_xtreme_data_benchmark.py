@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from benchmarks.xtreme_data import make_corpus, make_files
-from finetune.xtreme.readers import read_pairs, read_questions
+from finetune.xtreme.readers import languages_with, read_pairs, read_questions
 from finetune.xtreme.tasks import TASKS, Split
 
 
@@ -94,3 +94,20 @@ def test_files_have_a_test_of_mlqa_and_english_originals(source: Path, tmp_path:
     assert ids(Split.TEST, "de", root / "english") == test
     rows = [pair.text_a for pair in read_pairs(TASKS["xnli"], Split.TEST, "de", root / "english")]
     assert rows == ["en secret"]
+
+
+def test_files_of_some_languages(source: Path, tmp_path: Path) -> None:
+    numbers = [str(number) for number in range(20)]
+    for language in ("en", "de", "es"):
+        name = f"xtreme/mlqa/MLQA_V1/dev/dev-context-{language}-question-{language}.json"
+        write(source / name, mlqa(language, numbers))
+        for side in (language, "en"):
+            write(source / f"xtreme/tatoeba/tatoeba.{language}-en.{side}.gz", "text\n")
+    make_files(source / "xtreme", tmp_path / "files", ["de"])
+    found = {path.relative_to(tmp_path / "files") for path in (tmp_path / "files").rglob("*.*")}
+    names = {path.name for path in found if path.parts[0] in ("tatoeba", "xnli")}
+    tatoeba = {f"tatoeba.{language}-en.{side}.gz" for language in ("de", "en") for side in (language, "en")}
+    assert names == tatoeba | {f"{part}-{language}.tsv.gz" for part in ("train", "test") for language in ("de", "en")}
+    assert languages_with(TASKS["mlqa"], Split.DEV, tmp_path / "files") == ("en", "de")
+    with pytest.raises(ValueError, match="--languages english: expected some of af ar"):
+        make_files(source / "xtreme", tmp_path / "other", ["english"])
