@@ -21,6 +21,7 @@ import argparse
 import gzip
 import itertools
 import json
+import os
 import re
 import zlib
 from collections import defaultdict
@@ -31,7 +32,7 @@ from typing import Any
 import yaml
 
 from data_tools.cli import run_main
-from data_tools.files import atomic_path
+from data_tools.files import atomic_directory, atomic_path
 from data_tools.text_lines import open_text
 from finetune.xtreme.readers import languages_with, read_pairs, read_questions
 from finetune.xtreme.readers.files import find_file
@@ -109,22 +110,26 @@ def make_files(source: Path, root: Path, languages: Sequence[str] = ()) -> None:
     if unknown := sorted(set(languages) - known):
         raise ValueError(f"--languages {' '.join(unknown)}: expected some of {' '.join(sorted(known))}")
     unwanted = known - {ENGLISH, *languages} if languages else set()
-    root.mkdir(parents=True)
-    for path in sorted(source.rglob("*")):
-        inside = path.relative_to(source)
-        if path.is_file() and inside.parts[0] != "mlqa" and not unwanted & set(re.split(r"[.-]", path.name)):
-            link = root / inside
-            link.parent.mkdir(parents=True, exist_ok=True)
-            link.symlink_to(path.resolve())
-    cut_mlqa(source, root, unwanted)
-    for task, split in itertools.product(ORIGINALLY_ENGLISH, (Split.DEV, Split.TEST)):
-        for language in languages_with(task, split, root):
-            if language != ENGLISH:
-                original = find_file(task, split, ENGLISH, root)
-                name = task.files[split][0].format(language=language)
-                link = root / "english" / f"{name}{original.suffix if original.suffix == '.gz' else ''}"
-                link.parent.mkdir(parents=True, exist_ok=True)
-                link.symlink_to(original.resolve())
+    with atomic_directory(root) as directory:
+        for path in sorted(source.rglob("*")):
+            inside = path.relative_to(source)
+            if path.is_file() and inside.parts[0] != "mlqa" and not unwanted & set(re.split(r"[.-]", path.name)):
+                make_link(directory / inside, path.resolve())
+        cut_mlqa(source, directory, unwanted)
+        for task, split in itertools.product(ORIGINALLY_ENGLISH, (Split.DEV, Split.TEST)):
+            for language in languages_with(task, split, directory):
+                if language != ENGLISH:
+                    original = find_file(task, split, ENGLISH, directory)
+                    name = task.files[split][0].format(language=language)
+                    link = directory / "english" / f"{name}{original.suffix if original.suffix == '.gz' else ''}"
+                    # Relative, because the directory gets its own name when all is in it.
+                    make_link(link, Path(os.path.relpath(original, link.parent)))
+
+
+def make_link(link: Path, target: Path) -> None:
+    """Nothing; makes a symbolic link, in a directory that is made if need be."""
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(target)
 
 
 def cut_mlqa(source: Path, root: Path, unwanted: Set[str]) -> None:
@@ -134,7 +139,8 @@ def cut_mlqa(source: Path, root: Path, unwanted: Set[str]) -> None:
     so no article is in dev in one language and in test in another.
     """
     task = TASKS["mlqa"]
-    languages = [language for language in languages_with(task, Split.DEV, source) if language not in unwanted]
+    others = [x for x in languages_with(task, Split.DEV, source) if x != ENGLISH and x not in unwanted]
+    languages = [ENGLISH, *others]  # the one that decides must be there
     articles = {language: articles_of(find_file(task, Split.DEV, language, source)) for language in languages}
     english_titles = {id: article["title"] for article in articles[ENGLISH] for id in ids_of(article)}
     for language in languages:
@@ -147,7 +153,7 @@ def cut_mlqa(source: Path, root: Path, unwanted: Set[str]) -> None:
             path = root / f"{task.files[split][0].format(language=language)}.gz"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(gzip.compress(json.dumps({"data": kept}, ensure_ascii=False).encode(), mtime=0))
-            print(f"{path}: {sum(len(ids_of(article)) for article in kept)} questions")
+            print(f"{path.relative_to(root)}: {sum(len(ids_of(article)) for article in kept)} questions")
 
 
 def articles_of(path: Path) -> list[dict[str, Any]]:

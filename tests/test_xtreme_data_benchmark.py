@@ -111,3 +111,14 @@ def test_files_of_some_languages(source: Path, tmp_path: Path) -> None:
     assert languages_with(TASKS["mlqa"], Split.DEV, tmp_path / "files") == ("en", "de")
     with pytest.raises(ValueError, match="--languages english: expected some of af ar"):
         make_files(source / "xtreme", tmp_path / "other", ["english"])
+
+
+def test_files_appear_whole_or_not_at_all(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no dev file of mlqa for the language 'en'"):
+        make_files(source / "xtreme", tmp_path / "files")
+    assert not list(tmp_path.glob("*files*"))
+    name = "xtreme/mlqa/MLQA_V1/dev/dev-context-en-question-en.json"
+    write(source / name, mlqa("en", ["1", "2"]))
+    make_files(source / "xtreme", tmp_path / "files")
+    with pytest.raises(ValueError, match="files: exists already"):
+        make_files(source / "xtreme", tmp_path / "files")
