@@ -65,6 +65,7 @@ setup(
             "ray>=2.40",  # prepare --executor ray
             "psutil>=5.9",  # the processes of a launcher, to kill some
             "ctranslate2>=4.8",  # export_ct2, generate --engine ct2
+            "scikit-learn>=1.3",  # benchmarks: weighted character n-grams, to find rows that translate each other
         ],
         "dev": [
             "ruff>=0.8",  # lint and format

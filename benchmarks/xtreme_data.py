@@ -10,14 +10,21 @@ which translate each other row by row in all of its languages, and the questions
 out, and so do all dev and test files. All pairs are with English: a small model that sees few of them does not learn to
 use the other sentence when each pair of fifteen languages has its share.
 
-`files`: ROOT links to XTREME's files, has a dev and a test of MLQA, both cut by article from its dev, and has in
-ROOT/english the English originals of dev and test of XNLI, XQuAD and MLQA under the names of their translations: what
-plug-in predicts from when a test is translated into English, here by those who wrote it.
+`files`: ROOT links to XTREME's files, and has beside them what makes all settings and modes possible:
+
+- a dev and a test of MLQA, both cut by article from its dev;
+- PAWS-X's training translations with their English originals, which are found again in the order of the tables: these
+  leave out the rows that were not translated, each others;
+- untagged words of translated text for POS and NER, for a teacher: the sentences of `corpus`, from XNLI's and SQuAD's
+  training files, since nobody has translated theirs;
+- in ROOT/english the English originals of dev and test of XNLI, PAWS-X, XQuAD and MLQA under the names of their
+  translations: what plug-in predicts from when a test is translated into English, here by those who wrote it.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import gzip
 import itertools
 import json
@@ -30,15 +37,20 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from row_alignment import align_rows
 
 from data_tools.cli import run_main
 from data_tools.files import atomic_directory, atomic_path
 from data_tools.text_lines import open_text
 from finetune.xtreme.readers import languages_with, read_pairs, read_questions
 from finetune.xtreme.readers.files import find_file
-from finetune.xtreme.tasks import ENGLISH, TASKS, Split
+from finetune.xtreme.tasks import ENGLISH, TASKS, Head, Split
 
 ORIGINALLY_ENGLISH = [TASKS[name] for name in ("xnli", "xquad", "mlqa")]  # whose translations have the same rows or ids
+TAGGED = [task for task in TASKS.values() if task.head is Head.TOKEN]
+WITHOUT_SPACES = {"ja", "my", "th", "zh"}  # between words: no words to tag without a segmenter
+# A word with the apostrophe that ends it (l', qu'), or one other sign.
+WORD = re.compile(r"\w+(?:[-.]\w+)*['’]?|[^\w\s]")
 
 
 def translated_sentences(root: Path) -> dict[str, dict[str, str]]:
@@ -116,6 +128,8 @@ def make_files(source: Path, root: Path, languages: Sequence[str] = ()) -> None:
             if path.is_file() and inside.parts[0] != "mlqa" and not unwanted & set(re.split(r"[.-]", path.name)):
                 make_link(directory / inside, path.resolve())
         cut_mlqa(source, directory, unwanted)
+        pair_pawsx(directory)
+        write_words(directory)
         for task, split in itertools.product(ORIGINALLY_ENGLISH, (Split.DEV, Split.TEST)):
             for language in languages_with(task, split, directory):
                 if language != ENGLISH:
@@ -154,6 +168,53 @@ def cut_mlqa(source: Path, root: Path, unwanted: Set[str]) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(gzip.compress(json.dumps({"data": kept}, ensure_ascii=False).encode(), mtime=0))
             print(f"{path.relative_to(root)}: {sum(len(ids_of(article)) for article in kept)} questions")
+
+
+def pair_pawsx(root: Path) -> None:
+    """Nothing; the training translations of `root` get their originals, dev and test theirs in `root`/english."""
+    task = TASKS["pawsx"]
+    for split in (Split.TRAIN, Split.DEV, Split.TEST):
+        languages = languages_with(task, split, root)
+        originals = list(read_pairs(task, split, ENGLISH, root)) if ENGLISH in languages else []
+        for language in languages if originals else ():
+            if language == ENGLISH:
+                continue
+            rows = list(read_pairs(task, split, language, root))
+            partners = align_rows(*([f"{row.text_a} {row.text_b}" for row in side] for side in (originals, rows)))
+            pairs = [(None if n is None else originals[n], row) for n, row in zip(partners, rows, strict=True)]
+            if split is Split.TRAIN:
+                find_file(task, split, language, root).unlink()  # a link, in whose place the pairs are read
+                path = root / task.files[Split.TRANSLATE_TRAIN][1].format(language=language)
+                texts = [
+                    [original.text_a, original.text_b, row.text_a, row.text_b, str(row.label)]
+                    for original, row in pairs
+                    if original is not None
+                ]
+            else:
+                path = root / "english" / task.files[split][0].format(language=language)
+                # A row without an original is its own pair, like English.
+                texts = [[(original or row).text_a, (original or row).text_b] for original, row in pairs]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("w", encoding="utf-8", newline="") as file:
+                csv.writer(file, delimiter="\t", lineterminator="\n").writerows(texts)
+            found = [(original, row) for original, row in pairs if original is not None]
+            agreeing = sum(original.label == row.label for original, row in found)
+            print(
+                f"{path.relative_to(root)}: {len(found):,} of {len(rows):,} rows with their originals, of which "
+                f"{agreeing:,} have the same label"
+            )
+
+
+def write_words(root: Path) -> None:
+    """Nothing; POS and NER get words of translated text, for finetune.xtreme.label."""
+    for language, sentences in translated_sentences(root).items():
+        for task in TAGGED:
+            if language == ENGLISH or language in WITHOUT_SPACES or language not in task.languages:
+                continue
+            path = root / task.files[Split.TRANSLATE_TRAIN][0].format(language=language)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            words = ("\n".join(WORD.findall(sentence)) for sentence in sentences.values())
+            path.write_text("".join(f"{own}\n\n" for own in words if own), encoding="utf-8")
 
 
 def articles_of(path: Path) -> list[dict[str, Any]]:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from row_alignment import align_rows
+from xtreme_data import make_corpus, make_files
 
-from benchmarks.xtreme_data import make_corpus, make_files
-from finetune.xtreme.readers import languages_with, read_pairs, read_questions
+from finetune.xtreme.readers import languages_with, read_pairs, read_questions, read_tagged
 from finetune.xtreme.tasks import TASKS, Split
 
 
@@ -122,3 +123,54 @@ def test_files_appear_whole_or_not_at_all(source: Path, tmp_path: Path) -> None:
     make_files(source / "xtreme", tmp_path / "files")
     with pytest.raises(ValueError, match="files: exists already"):
         make_files(source / "xtreme", tmp_path / "files")
+
+
+ORIGINALS = ["In 1987 Kathy left Leeds.", "Oslo lies north.", "Pete Beale sang.", "Rome was not built in 1988."]
+
+
+@pytest.mark.parametrize(
+    ("translations", "partners"),
+    [
+        (["Kathy verließ Leeds 1987.", "Oslo liegt im Norden.", "Pete Beale sang.", "Rome … 1988."], [0, 1, 2, 3]),
+        (["Kathy verließ Leeds 1987.", "Pete Beale sang."], [0, 2]),  # two were not translated
+        (["Kathy 1987.", "Etwas anderes.", "Pete Beale sang."], [0, 1, 2]),  # nothing in common, but there is room
+        (["Pete Beale sang.", "Rome … 1988.", "Nichts."], [2, 3, None]),  # its original was left out
+        (["Rome … 1988."], [3]),
+    ],
+)
+def test_rows_find_their_originals_in_order(translations: list[str], partners: list[int | None]) -> None:
+    assert align_rows(ORIGINALS, translations) == partners
+
+
+def test_pawsx_has_pairs_and_a_teacher_has_words(source: Path, tmp_path: Path) -> None:
+    write(source / "xtreme/mlqa/MLQA_V1/dev/dev-context-en-question-en.json", mlqa("en", ["1", "2"]))
+    german = ['Kathy verließ "Leeds" 1987.', "Pete Beale sang."]
+    for part, translations in (("train", german), ("dev", german), ("test", [*german, "Nichts."])):
+        english = ORIGINALS if part != "test" else ORIGINALS[:3]
+        write(source / f"xtreme/pawsx/{part}-en.tsv", "".join(f"{text}\tboth\t1\n" for text in english))
+        write(source / f"xtreme/pawsx/{part}-de.tsv", "".join(f"{text}\tbeide\t1\n" for text in translations))
+    make_files(source / "xtreme", tmp_path / "files")
+    pawsx, root = TASKS["pawsx"], tmp_path / "files"
+    pairs = list(read_pairs(pawsx, Split.TRANSLATE_TRAIN, "de", root))
+    assert [(pair.original, pair.text_a, pair.text_b, pair.label) for pair in pairs] == [
+        ((ORIGINALS[0], "both"), german[0], "beide", "1"),
+        ((ORIGINALS[2], "both"), german[1], "beide", "1"),
+    ]
+    assert [pair.text_a for pair in read_pairs(pawsx, Split.DEV, "de", root / "english")] == ORIGINALS[::2]
+    tests = [pair.text_a for pair in read_pairs(pawsx, Split.TEST, "de", root / "english")]
+    assert tests == [ORIGINALS[0], ORIGINALS[2], "Nichts."]  # in the place of the third there is the row itself
+    for name in ("udpos", "panx"):
+        sentences = list(read_tagged(TASKS[name], Split.TRANSLATE_TRAIN, "de", root))
+        assert {one.tags for one in sentences} == {None}
+        assert sentences[0].words == ("de", "premise")
+    assert languages_with(TASKS["udpos"], Split.TRANSLATE_TRAIN, root) == ("de",)
+
+
+def test_words_of_a_sentence(source: Path, tmp_path: Path) -> None:
+    write(source / "xtreme/mlqa/MLQA_V1/dev/dev-context-en-question-en.json", mlqa("en", ["1", "2"]))
+    row = "L'homme d’Uruguay, dit-il, n'a que 3.5 € (hier).\tOui!\tneutral\n"
+    write(source / "xtreme/xnli/train-fr.tsv", row)
+    make_files(source / "xtreme", tmp_path / "files")
+    first, second = read_tagged(TASKS["udpos"], Split.TRANSLATE_TRAIN, "fr", tmp_path / "files")
+    assert " ".join(first.words) == "L' homme d’ Uruguay , dit-il , n' a que 3.5 € ( hier ) ."
+    assert second.words == ("Oui", "!")
