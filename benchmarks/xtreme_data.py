@@ -2,8 +2,10 @@
 
     python benchmarks/xtreme_data.py corpus SOURCE DIR
     python benchmarks/xtreme_data.py files SOURCE/xtreme ROOT [--languages de fr]
+    python benchmarks/xtreme_data.py captions SOURCE/mt/multi30k ROOT
 
-SOURCE holds mono/LANG.txt.gz, mt/multi30k/train.LANG.gz, parallel/*/X-Y.{X,Y}.gz and xtreme/ in XTREME's layout.
+SOURCE holds mono/LANG.txt.gz, mt/multi30k/{train,val,test_2016_flickr}.LANG.gz, parallel/*/X-Y.{X,Y}.gz and xtreme/ in
+XTREME's layout.
 
 `corpus`: DIR gets corpus.yaml for data_tools and pairs/X-Y.tsv: the hypotheses and premises of XNLI's training files,
 which translate each other row by row in all of its languages, and the questions of SQuAD's. Labels and answers stay
@@ -19,6 +21,10 @@ use the other sentence when each pair of fifteen languages has its share.
   training files, since nobody has translated theirs;
 - in ROOT/english the English originals of dev and test of XNLI, PAWS-X, XQuAD and MLQA under the names of their
   translations: what plug-in predicts from when a test is translated into English, here by those who wrote it.
+
+`captions`: ROOT has retrieval in the domain of a model that has seen captions alone, in the layout of XTREME. Tatoeba's
+sentences are those of test_2016_flickr, row by row. BUCC's dev is val and its test is test_2016_flickr: the first two
+thirds of one language, the last two thirds of English, so that half of each side has a translation on the other.
 """
 
 from __future__ import annotations
@@ -231,20 +237,61 @@ def is_test(title: str) -> bool:
     return zlib.crc32(title.encode()) % 2 == 0
 
 
+def make_captions(source: Path, root: Path) -> None:
+    """Nothing; `root` becomes what the module says."""
+    bucc, tatoeba = TASKS["bucc2018"], TASKS["tatoeba"]
+    splits = {Split.DEV: "val", Split.TEST: "test_2016_flickr"}
+    files = {(split, x): source / f"{name}.{x}.gz" for split, name in splits.items() for x in bucc.languages}
+    languages = [x for x in bucc.languages if all(files[split, x].is_file() for split in splits)]
+    english = {split: source / f"{name}.{ENGLISH}.gz" for split, name in splits.items()}
+    if not languages or not all(path.is_file() for path in english.values()):
+        raise ValueError(f"{source}: expected {' and '.join(splits.values())} in en and one of {bucc.languages}")
+    with atomic_directory(root) as directory:
+        for language, split in itertools.product(languages, splits):
+            sides = [lines_of(files[split, language]), lines_of(english[split])]
+            if len(sides[0]) != len(sides[1]):
+                raise ValueError(f"{files[split, language]}: {len(sides[0])} lines, in {ENGLISH} {len(sides[1])}")
+            third = len(sides[0]) // 3
+            parts = (range(2 * third), range(third, len(sides[1])))
+            mined = {
+                side: [f"{side}-{row}\t{texts[row]}" for row in part]
+                for side, texts, part in zip((language, ENGLISH), sides, parts, strict=True)
+            }
+            mined["gold"] = [f"{language}-{row}\t{ENGLISH}-{row}" for row in range(third, 2 * third)]
+            for side, lines in mined.items():
+                write_lines(directory / bucc.files[split][0].format(language=language, side=side), lines)
+            if split is Split.TEST:
+                for side, texts in zip((language, ENGLISH), sides, strict=True):
+                    write_lines(directory / tatoeba.files[split][0].format(language=language, side=side), texts)
+
+
+def lines_of(path: Path) -> list[str]:
+    with open_text(path) as lines:
+        return list(lines)
+
+
+def write_lines(path: Path, lines: Sequence[str]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     corpus = commands.add_parser("corpus", help="text to pre-train on")
-    files = commands.add_parser("files", help="XTREME's files, with a test of MLQA and English originals")
-    for command, output in ((corpus, "DIR"), (files, "ROOT")):
+    files = commands.add_parser("files", help="XTREME's files, and what they lack")
+    captions = commands.add_parser("captions", help="retrieval among Multi30k's captions")
+    for command, output in ((corpus, "DIR"), (files, "ROOT"), (captions, "ROOT")):
         command.add_argument("source", type=Path)
         command.add_argument("directory", type=Path, metavar=output)
     files.add_argument("--languages", nargs="+", default=(), help="beside English; default: all")
     options = parser.parse_args()
     if options.command == "corpus":
         make_corpus(options.source, options.directory)
-    else:
+    elif options.command == "files":
         make_files(options.source, options.directory, options.languages)
+    else:
+        make_captions(options.source, options.directory)
 
 
 if __name__ == "__main__":

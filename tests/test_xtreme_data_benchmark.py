@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 from row_alignment import align_rows
-from xtreme_data import make_corpus, make_files
+from xtreme_data import make_captions, make_corpus, make_files
 
-from finetune.xtreme.readers import languages_with, read_pairs, read_questions, read_tagged
+from finetune.xtreme.readers import languages_with, read_pairs, read_questions, read_retrieval, read_tagged
 from finetune.xtreme.tasks import TASKS, Split
 
 
@@ -174,3 +174,21 @@ def test_words_of_a_sentence(source: Path, tmp_path: Path) -> None:
     first, second = read_tagged(TASKS["udpos"], Split.TRANSLATE_TRAIN, "fr", tmp_path / "files")
     assert " ".join(first.words) == "L' homme d’ Uruguay , dit-il , n' a que 3.5 € ( hier ) ."
     assert second.words == ("Oui", "!")
+
+
+def test_captions_are_retrieval_sets(tmp_path: Path) -> None:
+    source, root = tmp_path / "multi30k", tmp_path / "captions"
+    for part in ("val", "test_2016_flickr"):
+        for language in ("en", "de", "cs"):
+            write(source / f"{part}.{language}.gz", "".join(f"{part} {language} {n}\n" for n in range(9)))
+    make_captions(source, root)
+    for split, part in ((Split.DEV, "val"), (Split.TEST, "test_2016_flickr")):
+        found = read_retrieval(TASKS["bucc2018"], split, "de", root)
+        assert found.source_sentences == [f"{part} de {n}" for n in range(6)]
+        assert found.target_sentences == [f"{part} en {n}" for n in range(3, 9)]
+        assert found.gold == {(f"de-{n}", f"en-{n}") for n in (3, 4, 5)}
+    assert read_retrieval(TASKS["tatoeba"], Split.TEST, "de", root).source_sentences[8] == "test_2016_flickr de 8"
+    assert languages_with(TASKS["bucc2018"], Split.TEST, root) == ("de",)
+    (source / "val.en.gz").unlink()
+    with pytest.raises(ValueError, match="multi30k: expected val and test_2016_flickr in en"):
+        make_captions(source, tmp_path / "other")
