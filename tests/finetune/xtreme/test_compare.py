@@ -18,7 +18,6 @@ from finetune.xtreme.compare import Plan, compare, plan, write_report
 from finetune.xtreme.comparison import Comparison, Group, groups_of, read_comparison, runs_of
 from finetune.xtreme.comparison_data import TRAINS_CROSS_ATTENTION
 from finetune.xtreme.recipe import XtremeRecipe
-from finetune.xtreme.tasks import TASKS
 from pretrain import export
 from pretrain.recipe import OBJECTIVES, parse_recipe
 from veco import VecoConfig
