@@ -47,7 +47,7 @@ from row_alignment import align_rows
 
 from data_tools.cli import run_main
 from data_tools.files import atomic_directory, atomic_path
-from data_tools.text_lines import open_text
+from data_tools.text_lines import compressed_suffix, open_text
 from finetune.xtreme.readers import languages_with, read_pairs, read_questions
 from finetune.xtreme.readers.files import find_file
 from finetune.xtreme.tasks import ENGLISH, TASKS, Head, Split
@@ -141,7 +141,7 @@ def make_files(source: Path, root: Path, languages: Sequence[str] = ()) -> None:
                 if language != ENGLISH:
                     original = find_file(task, split, ENGLISH, directory)
                     name = task.files[split][0].format(language=language)
-                    link = directory / "english" / f"{name}{original.suffix if original.suffix == '.gz' else ''}"
+                    link = directory / "english" / f"{name}{compressed_suffix(str(original))}"
                     # Relative, because the directory gets its own name when all is in it.
                     make_link(link, Path(os.path.relpath(original, link.parent)))
 

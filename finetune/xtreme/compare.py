@@ -38,7 +38,12 @@ from finetune.xtreme.comparison import (
     settings_of,
     stages_of,
 )
-from finetune.xtreme.comparison_data import available, check_models, without_cross_attention
+from finetune.xtreme.comparison_data import (
+    available,
+    check_models,
+    languages_in_own_pairs,
+    without_cross_attention,
+)
 from finetune.xtreme.metrics import AVERAGE, task_score
 from finetune.xtreme.report import MISSING, table_line
 from finetune.xtreme.search import settle
@@ -54,6 +59,7 @@ class Plan:
     languages: Mapping[str, Sequence[str]]  # of each task's tests
     left_out: Mapping[str, str]
     hidden: Mapping[str, Mapping[str, str]]  # task -> language whose labels are not known -> why
+    own_pairs: Mapping[str, Sequence[str]]  # group that is plugged in -> languages without translations into English
     untrained: Mapping[str, str]  # model whose cross-attention nothing has trained -> what it was pre-trained as
 
     @property
@@ -106,6 +112,7 @@ def plan(comparison: Comparison, output: Path) -> Plan:
         {task: own.languages for task, own in compared.items()},
         left_out,
         {task: own.hidden for task, own in compared.items() if own.hidden},
+        languages_in_own_pairs(runs, {task: own.languages for task, own in compared.items()}),
         {name: objective for name, objective in untrained.items() if objective},
     )
 
@@ -181,11 +188,11 @@ def notes(results: Sequence[Result], planned: Plan) -> list[str]:
     if planned.untrained:
         models = ", ".join(f"{name} ({objective})" for name, objective in planned.untrained.items())
         found.append(f"Plugged in, but pre-training did not train the cross-attention: {models}.")
-    recipes = {run.group: run.recipe for run in planned.runs if run.recipe is not None}
-    if own := [str(group) for group, recipe in recipes.items() if recipe.plug_in and not recipe.translated_test]:
-        found.append(f"Without translated_test each test example is its own pair: {'; '.join(own)}.")
+    if planned.own_pairs:
+        own = (f"{group} ({', '.join(languages)})" for group, languages in planned.own_pairs.items())
+        found.append(f"Without translations into English, tests are their own pairs: {'; '.join(own)}.")
     for group in planned.groups:
-        if group not in recipes and len(planned.languages[group.task]) < LEAST_FOR_LAYERS:
+        if TASKS[group.task].is_retrieval and len(planned.languages[group.task]) < LEAST_FOR_LAYERS:
             layer = planned.comparison.retrieval_flags(group.task).get("layer", "as finetune.xtreme.predict has it")
             found.append(f"{group}: one language, and no other to choose a layer on; layer {layer}.")
     return found

@@ -13,7 +13,7 @@ from typing import Any
 from finetune.comparing import check_same_tokenizers
 from finetune.pretrained import VECO, XLM_ROBERTA, open_pretrained
 from finetune.xtreme.comparison import Comparison, Group, Run, recipe_values
-from finetune.xtreme.data import translated_languages
+from finetune.xtreme.data import check_is_there, translated_languages
 from finetune.xtreme.examples import SentencePair
 from finetune.xtreme.heads import check_fits
 from finetune.xtreme.metrics import read_shown_gold
@@ -139,6 +139,18 @@ def available(
     return found, left_out, tests
 
 
+def languages_in_own_pairs(runs: Sequence[Run], tested: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """Group of runs that are plugged in -> those of its languages, as `tested` has them, without `translated_test`."""
+    found = {}
+    recipes = {run.group: run.recipe for run in runs if run.recipe is not None and run.recipe.plug_in}
+    for group, recipe in recipes.items():
+        translated = recipe.translated_test
+        have = languages_with(TASKS[group.task], Split.TEST, translated) if translated else ()
+        if own := [language for language in tested[group.task] if language != ENGLISH and language not in have]:
+            found[str(group)] = own
+    return found
+
+
 def without_cross_attention(directory: Path) -> str:
     """What a model was pre-trained as if that did not train its cross-attention; empty if it did, or nobody says.
 
@@ -181,9 +193,10 @@ def check_models(runs: Sequence[Run], comparison: Comparison) -> None:
 def problem_with(run: Run, config: VecoConfig, comparison: Comparison) -> str:
     """What a run asks for that its model or the disk does not have; empty if it has all."""
     if run.recipe is not None:
-        translated = run.recipe.translated_test
-        if translated and not is_hub(translated) and not Path(translated).is_dir():
-            return f"translated_test {translated}: no such directory"
+        try:
+            check_is_there(run.recipe.translated_test, "translated_test")
+        except ValueError as error:
+            return str(error)
         try:
             check_fits(limits_of(run.recipe), config)
         except ValueError as error:

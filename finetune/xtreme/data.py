@@ -13,6 +13,7 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,9 @@ import numpy as np
 from finetune.xtreme.encoding import TextEncoder
 from finetune.xtreme.examples import Question, SentencePair
 from finetune.xtreme.heads import TaskHead
-from finetune.xtreme.readers import languages_with, question_ids, read, read_questions
+from finetune.xtreme.readers import Root, languages_with, question_ids, read, read_partners, read_questions
 from finetune.xtreme.readers.answers import AnswerCounts, located
+from finetune.xtreme.readers.hub import is_hub
 from finetune.xtreme.readers.questions import OCCURRENCE
 from finetune.xtreme.rows import NoExamplesError, PairedRows, Rows
 from finetune.xtreme.tasks import ENGLISH, Head, Split, Task
@@ -70,6 +72,20 @@ class EvaluationSet:
     rows: PairedRows
     is_own_pair: bool  # plugged in, without translations
 
+    @property
+    def cut(self) -> list[str]:
+        """What was cut of the examples and of their translations, in words."""
+        counts = self.rows.x.rows.counts
+        if self.rows.y is not None and not self.is_own_pair:
+            counts = counts + self.rows.y.rows.counts
+        return [f"{number:,} {what}" for what, number in counts.items()]
+
+
+def check_is_there(root: str, name: str) -> None:
+    """Raise ValueError where a place for text is named, and is not there."""
+    if root and not is_hub(root) and not Path(root).is_dir():
+        raise ValueError(f"{name} {root}: no such directory")
+
 
 def translated_languages(task: Task, translated: str, wanted: str) -> list[str]:
     """The languages to read translations of: `wanted`, such as "de,fr", or all that there are.
@@ -77,7 +93,7 @@ def translated_languages(task: Task, translated: str, wanted: str) -> list[str]:
     Raises ValueError when there is none, or for a language that the task does not have.
     """
     if wanted:
-        languages = [language.strip() for language in wanted.split(",")]
+        languages = list(dict.fromkeys(language.strip() for language in wanted.split(",")))
         if unknown := [language for language in languages if language not in task.languages or language == ENGLISH]:
             raise ValueError(
                 f"languages: {task.name} has no translations into {', '.join(unknown)}, only into "
@@ -230,20 +246,26 @@ def is_kept(example: Any, counts: Counts) -> bool:
 
 
 def check_repeated_ids(text: TrainingText) -> None:
-    """Raise ValueError where ids of questions repeat, in English or in a translation, and not equally often in both.
+    """Raise ValueError as `check_same_questions`, of English, what is dev there included, and each translation."""
+    for language in text.languages if text.task.dev_from_train else ():
+        check_same_questions(
+            text.task,
+            (Split.TRAIN, ENGLISH, text.data),
+            (Split.TRANSLATE_TRAIN, language, text.translated),
+        )
 
-    Then nothing says which translates which: see `with_ids_of_their_own`. What is dev in English counts as well.
+
+def check_same_questions(task: Task, one: tuple[Split, str, Root], other: tuple[Split, str, Root]) -> None:
+    """Raise ValueError where ids of questions repeat in one of two sets of files, and not equally often in both.
+
+    Then nothing says which translates which: see `with_ids_of_their_own`.
     """
-    if not text.task.dev_from_train or not text.languages:
-        return
-    english = question_ids(text.task, Split.TRAIN, ENGLISH, text.data)
-    for language in text.languages:
-        translated = question_ids(text.task, Split.TRANSLATE_TRAIN, language, text.translated)
-        if translated != english and any(OCCURRENCE in id for id in english | translated):
-            raise ValueError(
-                f"{text.translated}: ids of {text.task.name} repeat, and not as often in {language} as in {ENGLISH}: "
-                "nothing says which question translates which; give the files whole ids"
-            )
+    ids, other_ids = (question_ids(task, *which) for which in (one, other))
+    if ids != other_ids and any(OCCURRENCE in id for id in ids | other_ids):
+        raise ValueError(
+            f"{other[2]}: ids of {task.name} repeat, and not as often in {other[1]} as in {one[1]} in {one[2]}: "
+            "nothing says which question translates which; give the files whole ids"
+        )
 
 
 def encode_new_originals(
@@ -296,7 +318,9 @@ def evaluation_set(
         alone = own.without_targets()
         rows = PairedRows.paired(alone, alone, np.arange(len(examples)))
         return EvaluationSet(language, examples, rows, is_own_pair=True)
-    translations: list[Any] = list(read(task, split, language, translated))
+    if task.dev_from_train:
+        check_same_questions(task, (split, language, data), (split, language, translated))
+    translations: list[Any] = list(read_partners(task, split, language, translated))
     if task.head is Head.SPAN:
         translations = in_order_of(examples, translations, translated)
     if len(translations) != len(examples):

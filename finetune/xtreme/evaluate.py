@@ -81,6 +81,9 @@ def evaluate(predictions: Path, labels: Root, wanted: Collection[str] = ()) -> E
     notes = [f"{predictions / name}: not the name of a task" for name in unknown]
     for task in tasks:
         asked = [language for language in task.languages if not wanted or language in wanted]
+        if not asked:
+            notes.append(f"{task.name}: has none of {', '.join(wanted)}; not scored")
+            continue
         gold, hidden = read_shown_gold(task, (one for one in asked if has_gold(task, one, labels)), labels)
         languages = list(gold)
         if not languages:
@@ -97,6 +100,8 @@ def evaluate(predictions: Path, labels: Root, wanted: Collection[str] = ()) -> E
         }
         scores[task.name] = {**by_language, AVERAGE: average(task, by_language)}
         unlabelled[task.name] = [language for language in task.languages if language not in languages]
+    if not scores:
+        raise ValueError(f"{predictions}: no task that is there has a test in {', '.join(wanted)}")
     return Evaluation(scores, unlabelled, notes)
 
 

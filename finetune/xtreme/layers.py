@@ -137,7 +137,7 @@ def main() -> None:
     languages = languages_of(task, options.data, options.languages)
     check_languages(task, languages)
     if options.layers:
-        layers = sorted(set(numbers("layers", options.layers, int)))
+        layers = sorted(numbers("layers", options.layers, int))
     else:
         layers = list(range(num_layers(options.model) + 1))
     retriever = load_retriever(task, layers, options)

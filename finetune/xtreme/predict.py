@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from data_tools.cli import run_main
 from data_tools.files import atomic_path
-from finetune.xtreme.data import EvaluationSet
+from finetune.xtreme.data import EvaluationSet, check_is_there
 from finetune.xtreme.embeddings import Embedder
 from finetune.xtreme.metrics import prediction_path, write_predictions
 from finetune.xtreme.predictor import Predictor
@@ -103,6 +103,8 @@ def predict(predictor: Predictor, language: str, options: argparse.Namespace) ->
     evaluated = predictor.read(Split.TEST, language, options.data, options.translated_test)
     if evaluated.is_own_pair:
         print(f"{language}: without translations into English, each example is its own pair", file=sys.stderr)
+    if evaluated.cut:
+        print(f"{language}: {'; '.join(evaluated.cut)}", file=sys.stderr)
     results = predictor.results(evaluated)
     predictions = predictor.head.predictions(results, evaluated.rows, evaluated.examples)
     path = write_predictions(predictor.task, language, predictions, options.output)
@@ -156,6 +158,7 @@ def main() -> None:
             raise ValueError(
                 f"{options.model}: was not trained plugged in and takes no --translated-test; leave it out"
             )
+        check_is_there(options.translated_test, "--translated-test")
         languages = languages_of(predictor.task, options.data, options.languages)
         for language in tqdm(languages, desc=predictor.task.name, unit=" languages", disable=None):
             predict(predictor, language, options)

@@ -128,8 +128,7 @@ def command_of(
     run: Run, run_dir: Path, ranks: int, recipe_arguments: Sequence[str], environment: Mapping[str, str] = os.environ
 ) -> list[str]:
     """What starts or resumes a run; `ranks` 0 is for one process without the launcher."""
-    own = {**asdict(run.point), "seed": run.seed, "output": run_dir, "resume": "auto"}
-    arguments = [*recipe_arguments, *(word for name, value in own.items() for word in (f"--{name}", str(value)))]
+    arguments = [*recipe_arguments, *flags_of_run(run, run_dir)]
     if not ranks:
         return [sys.executable, str(TRAIN), *arguments]
     return launcher_command(ranks, str(TRAIN), *arguments, environment=environment)
@@ -160,17 +159,16 @@ def search(runs: Sequence[Run], directory: Path, parallel: int, ranks: int, reci
 
 
 def rows_of(runs: Sequence[Run], directory: Path) -> list[Row]:
-    """The points, best mean first; of equal ones the first in the grid."""
-    averages: dict[Point, list[float]] = {}
+    """The points whose seeds are all finished, best mean first; of equal ones the first in the grid."""
+    outcomes: dict[Point, list[Outcome | None]] = {}
     for run in runs:
-        outcome = outcome_of(directory / "runs" / run.name)
-        if outcome is None:
-            raise ValueError(f"{directory / 'runs' / run.name}: not finished")
-        averages.setdefault(run.point, []).append(outcome.average)
-    rows = [
-        Row(point, statistics.fmean(found), statistics.stdev(found) if len(found) > 1 else 0.0, found)
-        for point, found in averages.items()
-    ]
+        outcomes.setdefault(run.point, []).append(outcome_of(directory / "runs" / run.name))
+    rows = []
+    for point, of_seeds in outcomes.items():
+        found = [outcome.average for outcome in of_seeds if outcome is not None]
+        if len(found) == len(of_seeds):
+            deviation = statistics.stdev(found) if len(found) > 1 else 0.0
+            rows.append(Row(point, statistics.fmean(found), deviation, found))
     return sorted(rows, key=lambda row: -row.mean)
 
 
@@ -195,6 +193,18 @@ def grid(options: argparse.Namespace, setting: str) -> list[Run]:
     return [Run(point, seed) for point in points for seed in seeds]
 
 
+def check_runs(runs: Sequence[Run], recipe_arguments: Sequence[str]) -> None:
+    """Raise ValueError for a point of the grid that the recipe does not allow, before the first run."""
+    for run in runs:
+        parse_recipe(XtremeRecipe, [*recipe_arguments, *flags_of_run(run, Path(run.name))])
+
+
+def flags_of_run(run: Run, run_dir: Path) -> list[str]:
+    """What the recipe of a run has of its own, as arguments."""
+    own = {**asdict(run.point), "seed": run.seed, "output": run_dir, "resume": "auto"}
+    return [word for name, value in own.items() for word in (f"--{name}", str(value))]
+
+
 def settings_of(runs: Sequence[Run], recipe: XtremeRecipe) -> dict[str, dict[str, Any]]:
     """How each run, by its name, is trained: what must not change once it has begun."""
     common = {name: value for name, value in asdict(recipe).items() if name not in OF_PLACE}
@@ -202,11 +212,14 @@ def settings_of(runs: Sequence[Run], recipe: XtremeRecipe) -> dict[str, dict[str
 
 
 def numbers(flag: str, text: str, kind: Callable[[str], NumberT]) -> list[NumberT]:
-    """The numbers of a flag, which stand between commas. Raises ValueError for anything else."""
+    """The numbers of a flag, which stand between commas. Raises ValueError for anything else, and for repeated ones."""
     try:
-        return [kind(value) for value in text.split(",")]
+        found = [kind(value) for value in text.split(",")]
     except ValueError:
         raise ValueError(f"--{flag} {text}: expected numbers with commas between them, such as 1,2,3") from None
+    if len(set(found)) < len(found):
+        raise ValueError(f"--{flag} {text}: expected each number once")
+    return found
 
 
 def parse_arguments() -> tuple[argparse.Namespace, list[str]]:
@@ -234,12 +247,22 @@ def main() -> None:
     options, recipe_arguments = parse_arguments()
     recipe = parse_recipe(XtremeRecipe, [*recipe_arguments, "--output", str(options.output)])
     runs = grid(options, recipe.setting)
+    check_runs(runs, recipe_arguments)
     ranks = options.ranks if recipe.engine == "deepspeed" else 0
     check_unchanged(settings_of(runs, recipe), options.output)
-    search(runs, options.output, options.parallel, ranks, recipe_arguments)
-    rows = rows_of(runs, options.output)
+    try:
+        search(runs, options.output, options.parallel, ranks, recipe_arguments)
+    finally:
+        # Where some failed or the search was stopped, the others count.
+        report(rows_of(runs, options.output), options.output)
+
+
+def report(rows: Sequence[Row], directory: Path) -> None:
+    """Nothing; writes and prints the table, unless there is nothing to tell."""
+    if not rows:
+        return
     content = {"best": asdict(rows[0].point), "points": [asdict(row) for row in rows]}
-    write_texts(options.output, {"search.md": table_of(rows), "search.json": json.dumps(content, indent=1) + "\n"})
+    write_texts(directory, {"search.md": table_of(rows), "search.json": json.dumps(content, indent=1) + "\n"})
     print(table_of(rows), end="")
 
 

@@ -15,7 +15,14 @@ from transformers.utils import logging
 
 from finetune.pretrained import VECO, XLM_ROBERTA, open_pretrained, pretrained_masked_lm
 from finetune.xtreme.batches import RankRows, UpdateBatches
-from finetune.xtreme.data import EvaluationSet, TrainingText, evaluation_set, training_rows, translated_languages
+from finetune.xtreme.data import (
+    EvaluationSet,
+    TrainingText,
+    check_is_there,
+    evaluation_set,
+    training_rows,
+    translated_languages,
+)
 from finetune.xtreme.encoding import TextEncoder
 from finetune.xtreme.heads import Limits, TaskHead, check_fits, head_for
 from finetune.xtreme.inference import predict_over_ranks
@@ -56,6 +63,7 @@ class XtremeTask:
                 f"{recipe.accumulation_steps} accumulation_steps"
             )
         self.dev = self._read_dev()
+        self.gold = [self._gold_of(evaluated) for evaluated in self.dev]
         self.model = build_model(recipe, self.head, config)
 
     def _read_dev(self) -> list[EvaluationSet]:
@@ -63,10 +71,19 @@ class XtremeTask:
         if not languages:
             raise ValueError(f"{self.recipe.data}: has no dev file of {self.task.name} in any language")
         translated = self.recipe.translated_test if self.recipe.plug_in else None
+        check_is_there(translated or "", "translated_test")
         return [
             evaluation_set(self.task, Split.DEV, language, self.recipe.data, translated, self.head, self.encoder)
             for language in languages
         ]
+
+    def _gold_of(self, evaluated: EvaluationSet) -> Any:
+        """What predictions are compared with; raises ValueError for a dev set without labels, before any training."""
+        try:
+            return gold_of(self.task, evaluated.examples)
+        except ValueError as error:
+            where = f"{self.recipe.data}: dev of {self.task.name} in {evaluated.language}"
+            raise ValueError(f"{where}: {error}") from None
 
     @property
     def num_shares(self) -> int:
@@ -96,10 +113,10 @@ class XtremeTask:
         engine.model.eval()
         metrics: dict[str, float] = {}
         scores = []
-        for evaluated in self.dev:
+        for evaluated, gold in zip(self.dev, self.gold, strict=True):
             pad = self.encoder.special.pad
             predictions = predict_over_ranks(engine, self.head, evaluated, self.recipe.max_tokens, pad)
-            found = score(self.task, gold_of(self.task, evaluated.examples), predictions, evaluated.language)
+            found = score(self.task, gold, predictions, evaluated.language)
             metrics |= {f"{evaluated.language}/{name}": value for name, value in found.items()}
             scores.append(task_score(self.task, found))
         engine.model.train()
@@ -113,6 +130,8 @@ class XtremeTask:
             "dev": f"{sum(len(evaluated.examples) for evaluated in self.dev):,} examples in "
             + ", ".join(evaluated.language for evaluated in self.dev),
         }
+        if cut := [f"{one.language}: {', '.join(one.cut)}" for one in self.dev if one.cut]:
+            facts["dev"] += f"; {'; '.join(cut)}"
         if own := [evaluated.language for evaluated in self.dev if evaluated.is_own_pair]:
             facts["dev without translations into English, each example its own pair"] = ", ".join(own)
         return facts

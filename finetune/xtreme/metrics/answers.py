@@ -21,15 +21,13 @@ GoldAnswers = Mapping[str, Sequence[str]]  # the accepted answers of each questi
 def score_answers(gold: GoldAnswers, predicted: Answers, task: Task, language: str) -> dict[str, float]:
     """{"exact_match", "f1"} in percent of the questions; one without prediction counts 0, as in SQuAD's script.
 
-    A question's score is that of the accepted answer that fits best. Raises ValueError for a question without any.
+    A question's score is that of the accepted answer that fits best; each must have one, see `gold_answers`.
     """
     tokens: Callable[[str], list[str]] = (
         partial(mlqa_tokens, language=language) if task.name == "mlqa" else squad_tokens
     )
     exact_match, f1 = 0, 0.0
     for id, accepted in gold.items():
-        if not accepted:
-            raise ValueError(f"the question {id} has no accepted answer: does this copy of {task.name} hide them?")
         if id in predicted:
             prediction = tokens(predicted[id])
             references = [tokens(answer) for answer in accepted]
@@ -50,7 +48,7 @@ def token_f1(prediction: Sequence[str], reference: Sequence[str]) -> float:
 
 
 def gold_answers(questions: Iterable[Question]) -> GoldAnswers:
-    """What `score_answers` takes; raises ValueError for an id that comes twice, or if no question has answers."""
+    """What `score_answers` takes; raises ValueError for an id that comes twice, and for questions without answers."""
     gold: dict[str, Sequence[str]] = {}
     for question in questions:
         if question.id in gold:
@@ -58,6 +56,11 @@ def gold_answers(questions: Iterable[Question]) -> GoldAnswers:
         gold[question.id] = [answer.text for answer in question.answers]
     if gold and not any(gold.values()):
         raise HiddenLabelsError(f"none of {len(gold):,} questions has an answer")
+    if unanswered := [id for id, accepted in gold.items() if not accepted]:
+        raise ValueError(
+            f"{len(unanswered):,} of {len(gold):,} questions have no accepted answer, such as {unanswered[0]}; "
+            "expected one for each, as in SQuAD v1.1"
+        )
     return gold
 
 

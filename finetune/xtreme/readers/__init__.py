@@ -51,6 +51,17 @@ def read_questions(task: Task, split: Split, language: str, root: Root) -> Itera
     return not_empty(questions, _where(task, split, language, root))
 
 
+def read_partners(task: Task, split: Split, language: str, root: Root) -> Iterator[Example]:
+    """Examples among which the translations of a split's are, in the files of another root.
+
+    What is held out goes by the text of a question, which is another in the translation: all are read, and their ids
+    tell.
+    """
+    if task.dev_from_train:
+        return not_empty(_questions(task, split, language, root), _where(task, split, language, root))
+    return read(task, split, language, root)
+
+
 def question_ids(task: Task, split: Split, language: str, root: Root) -> set[str]:
     """The ids in the files of a split, in those of train those of dev as well: see `Task.dev_from_train`."""
     return {question.id for question in _questions(task, split, language, root)}

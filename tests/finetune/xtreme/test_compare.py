@@ -374,9 +374,18 @@ def test_what_the_figures_do_not_say_stands_below(content: dict[str, object], tm
     assert [line for line in lines[2:] if line and not line.startswith("|")] == [
         "0 of 23 runs are done.",
         "Left out (no pairs: 60 training rows in en, 58 in de): PAWS-X, translate-train-all, plug-in.",
-        "Without translated_test each test example is its own pair: XNLI, translate-train-all, plug-in.",
+        "Without translations into English, tests are their own pairs: XNLI, translate-train-all, plug-in (de).",
         "BUCC: one language, and no other to choose a layer on; layer 1.",
     ]
+
+
+def test_a_directory_of_translations_may_lack_some(content: dict[str, object], data: Path, tmp_path: Path) -> None:
+    tasks = {"tasks": ["xnli", "xquad"], "task_fields": {}, "models": {"veco": content["models"]["veco"]}}
+    for where, lacking in ((tmp_path, ["XNLI", "XQuAD"]), (data / "english", [])):
+        fields = {**content["fields"], "translated_test": str(where), "max_question_length": 8}
+        planned = plan(read(tmp_path, content, **{**tasks, **BOTH, "fields": fields}), tmp_path / "out")
+        expected = {f"{task}, translate-train-all, plug-in": ["de"] for task in lacking}
+        assert planned.own_pairs == expected
 
 
 @pytest.mark.parametrize("path", sorted(COMPARISONS.glob("*.yaml")), ids=lambda path: path.stem)

@@ -105,6 +105,36 @@ def test_tests_are_paired_with_their_translations_or_with_themselves(xtreme_data
     assert evaluated("xnli", xtreme_data, encoder, "de", Split.TEST, None).rows.y is None
 
 
+def test_what_is_held_out_finds_its_translations(root: Path, encoder: TextEncoder) -> None:
+    """TyDiQA's dev goes by the text of a question, which is another in its translation."""
+    train = "tydiqa/tydiqa-goldp-v1.1-train/tydiqa.goldp.{}.train.json"
+    english = root / "english" / train.format("fi")
+    english.parent.mkdir(parents=True)
+    shutil.copy(root / train.format("en"), english)
+    shutil.copy(root / "tydiqa/translate-train/tydiqa.translate.train.en-fi.json", root / train.format("fi"))
+    found = evaluated("tydiqa", root, encoder, "fi", Split.DEV, str(root / "english"))
+    own, other = texts_of(found.rows, encoder)
+    assert len(own) > 1 and [german(text) for text in other] == own
+    # An id that repeats has the number of its occurrence: that tells which is which if it repeats on both sides.
+    questions = json.loads(english.read_text())
+    questions["data"][0]["paragraphs"].append(questions["data"][0]["paragraphs"][0])
+    english.write_text(json.dumps(questions))
+    with pytest.raises(ValueError, match="english: ids of tydiqa repeat, and not as often in fi as in fi in "):
+        evaluated("tydiqa", root, encoder, "fi", Split.DEV, str(root / "english"))
+
+
+def test_what_is_cut_of_a_test_is_counted(root: Path, encoder: TextEncoder) -> None:
+    long = " ".join(["dog"] * 60)
+    for where, rows in (("pawsx", [f"{long}\tcat\t1", "dog\tcat\t0"]), ("english/pawsx", [f"{long}\t{long}\t1"] * 2)):
+        write_lines(root / where / "test-de.tsv", rows)
+    plugged_out = evaluated("pawsx", root, encoder, "de", Split.TEST, None)
+    assert plugged_out.cut == ["1 pairs cut to max_length"]
+    plugged_in = evaluated("pawsx", root, encoder, "de", Split.TEST, str(root / "english"))
+    assert plugged_in.cut == ["3 pairs cut to max_length"]
+    assert evaluated("pawsx", root, encoder, "de", Split.TEST, "").cut == plugged_out.cut  # its own pair
+    assert evaluated("pawsx", root, encoder, "en", Split.TEST, None).cut == []
+
+
 def test_rows_that_are_not_pairs(root: Path, encoder: TextEncoder) -> None:
     file = root / "xnli" / "train-de.tsv"
     write_lines(file, file.read_text().splitlines()[:-1])
@@ -257,7 +287,7 @@ def test_missing_languages_are_named(xtreme_data: Path, encoder: TextEncoder) ->
         rows_for("xnli", xtreme_data, encoder, ["fr"], plug_in=False)
     task = task_named("xnli")
     assert translated_languages(task, str(xtreme_data), "") == ["de"]
-    assert translated_languages(task, str(xtreme_data), "fr, de") == ["fr", "de"]
+    assert translated_languages(task, str(xtreme_data), "fr, de,fr") == ["fr", "de"]
     with pytest.raises(ValueError, match="xnli has no translations into ja, only into ar, bg"):
         translated_languages(task, str(xtreme_data), "de,ja")
     with pytest.raises(ValueError, match="has no translated training text of xnli in any language"):

@@ -286,8 +286,12 @@ def test_languages_that_are_not_asked_for_need_no_predictions(nine: Path, tmp_pa
     accuracies = [every[language]["accuracy"] for language in ("de", "sw")]
     assert found.scores["xnli"]["avg"]["accuracy"] == pytest.approx(sum(accuracies) / 2)
     assert found.overall is None and len(found.unlabelled["xnli"]) == 13
-    with pytest.raises(ValueError, match="has no test labels of xnli in ja, whose predictions are in"):
+    with pytest.raises(ValueError, match="no task that is there has a test in ja"):
         evaluate(tmp_path, nine / "labels", ["ja"])
+    # Of a whole directory, tasks without these languages are told and left out.
+    found = evaluate(nine / "random", nine / "labels", ["de", "fr"])
+    assert set(found.scores) == set(TASKS) - {"tydiqa"}
+    assert found.notes == ["tydiqa: has none of de, fr; not scored"]
 
 
 def test_a_language_that_no_task_has_is_refused(nine: Path, monkeypatch: pytest.MonkeyPatch) -> None:

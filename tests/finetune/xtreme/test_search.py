@@ -37,8 +37,9 @@ def test_means_over_seeds_best_first(tmp_path: Path) -> None:
         "| 2e-05 | 3 | 16 | 65.00 ± 5.00 | 60.00, 65.00, 70.00 |",
         "| 1e-05 | 3 | 16 | 60.00 ± 10.00 | 50.00, 60.00, 70.00 |",
     ]
-    with pytest.raises(ValueError, match="seed4: not finished"):
-        rows_of([*runs, Run(low, 4)], tmp_path)
+    # What is not finished with all seeds is not compared yet.
+    assert [row.point for row in rows_of([*runs, Run(low, 4)], tmp_path)] == [high]
+    assert rows_of([Run(high, 4)], tmp_path) == []
 
 
 def test_the_grid_is_the_published_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,6 +55,9 @@ def test_the_grid_is_the_published_one(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "argv", ["search", "--output", "o", "--task", "xnli", *words])
         with pytest.raises(ValueError, match=f" is not one of the search; its grid has --{flag}"):
             search.parse_arguments()
+    options.seeds = "1,2,1"
+    with pytest.raises(ValueError, match="--seeds 1,2,1: expected each number once"):
+        search.grid(options, "transfer")
     options.epochs = "3,five"
     with pytest.raises(ValueError, match="--epochs 3,five: expected numbers with commas between them"):
         search.grid(options, "transfer")
@@ -102,3 +106,30 @@ def test_a_failed_run_is_told_with_its_reason(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(sys, "argv", ["search", *fields, *grid, *TINY])
     with pytest.raises(ValueError, match="1 of 1 runs failed: .*seed1 did not finish: no train file of pawsx .see"):
         search.main()
+
+
+def test_a_point_that_the_recipe_refuses_is_found_before_the_first_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields = ("--task", "pawsx", "--data", str(tmp_path), "--init_from", str(tmp_path), "--micro_batch_size", "32")
+    grid = ("--batch-sizes", "32,16", "--output", str(tmp_path / "out"))
+    monkeypatch.setattr(sys, "argv", ["search", *fields, *grid, *TINY])
+    with pytest.raises(ValueError, match="batch_size 16 must be a multiple of micro_batch_size 32"):
+        search.main()
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_finished_is_reported_though_another_run_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    script = tmp_path / "train.py"
+    script.write_text("import sys\nsys.exit('error: no more')\n")
+    monkeypatch.setattr(search, "TRAIN", script)
+    write_outcome(tmp_path / "out", Run(Point(5e-3, 1, 16), 1), 70)
+    fields = ("--task", "pawsx", "--data", str(tmp_path), "--init_from", str(tmp_path))
+    grid = ("--learning-rates", "5e-3,6e-3", "--epochs", "1", "--batch-sizes", "16", "--output", str(tmp_path / "out"))
+    monkeypatch.setattr(sys, "argv", ["search", *fields, *grid, *TINY])
+    with pytest.raises(ValueError, match="1 of 2 runs failed: lr0.006"):
+        search.main()
+    assert "| 0.005 | 1 | 16 | 70.00 ± 0.00 | 70.00 |" in (tmp_path / "out" / "search.md").read_text()
+    assert "| 0.005 | 1 |" in capsys.readouterr().out

@@ -156,6 +156,42 @@ def test_accumulation_changes_nothing(train: Callable[..., Path]) -> None:
     assert halves == pytest.approx(whole, rel=1e-4)
 
 
+def test_dev_without_labels_is_found_before_training(tmp_path: Path, tiny_model: Path) -> None:
+    root = tmp_path / "data"
+    write_xtreme(root, num_train=20, num_test=4)
+
+    def build(task: str, **fields: Any) -> None:
+        own = {"task": task, "data": str(root), "init_from": str(tiny_model), "output": "run"}
+        XtremeTask(build_recipe(XtremeRecipe, {**TINY, **own, **fields}, None))
+
+    plugged_in = {"setting": "translate-train-all", "plug_in": True, "translated_test": str(root / "englsih")}
+    with pytest.raises(ValueError, match="translated_test .*englsih: no such directory"):
+        build("xnli", **plugged_in)
+    (root / "udpos" / "dev-de.tsv").write_text("Hund\n\n")
+    with pytest.raises(ValueError, match="data: dev of udpos in de: a sentence in 'de' has no tags"):
+        build("udpos")
+    dev = root / "squad" / "dev-v1.1.json"
+    content = json.loads(dev.read_text())
+    content["data"][0]["paragraphs"][0]["qas"][0]["answers"] = []
+    dev.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="data: dev of xquad in en: 1 of 4 questions have no accepted answer"):
+        build("xquad")
+
+
+def test_what_is_cut_is_told(
+    train: Callable[..., Path], xtreme_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(xtreme_data, root)
+    for split in ("dev", "test"):
+        (root / "pawsx" / f"{split}-de.tsv").write_text(f"{'Hund ' * 40}\tKatze\t1\nHund\tKatze\t0\n")
+    run = train("pawsx", data=str(root))
+    assert "14 examples in de, en; de: 1 pairs cut to max_length" in capsys.readouterr().err
+    command = (run, "--data", root, "--output", tmp_path / "predictions")
+    call(monkeypatch, predict.main, *command)
+    assert "de: 1 pairs cut to max_length" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("task", TRAINED)
 def test_no_test_file_is_read_in_training(task: str, tmp_path: Path, tiny_model: Path) -> None:
     """The task is built from a directory whose test files are traps; TyDiQA's test is XTREME's dev."""

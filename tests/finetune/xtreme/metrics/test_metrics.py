@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from finetune.xtreme.metrics import AVERAGE, average, score, task_score
+from finetune.xtreme.examples import Answer, Question
+from finetune.xtreme.metrics import AVERAGE, average, gold_of, score, task_score
 from finetune.xtreme.metrics.answers import token_f1
 from finetune.xtreme.metrics.normalisation import mlqa_tokens, squad_tokens
 from finetune.xtreme.tasks import TASKS, Task
@@ -79,8 +80,9 @@ def test_questions_by_hand() -> None:
     assert chinese == pytest.approx({"exact_match": 0, "f1": 100 * 2 / 3})
     # As one token of SQuAD's rules it is simply wrong.
     assert score(TASKS["xquad"], {"2": ["北京大学"]}, {"2": "北京"}, "zh") == {"exact_match": 0.0, "f1": 0.0}
-    with pytest.raises(ValueError, match="the question 1 has no accepted answer: does this copy of mlqa hide them"):
-        score(TASKS["mlqa"], {"1": []}, {"1": "x"}, "en")
+    asked = [Question(id, "?", "x", answers, "en") for id, answers in (("1", ()), ("2", (Answer("x", 0),)), ("3", ()))]
+    with pytest.raises(ValueError, match="2 of 3 questions have no accepted answer, such as 1; expected one for each"):
+        gold_of(TASKS["mlqa"], asked)
 
 
 def test_an_empty_answer_is_never_half_right() -> None:
