@@ -36,6 +36,7 @@ import itertools
 import json
 import os
 import re
+import string
 import zlib
 from collections import defaultdict
 from collections.abc import Sequence, Set
@@ -55,8 +56,9 @@ from finetune.xtreme.tasks import ENGLISH, TASKS, Head, Split
 ORIGINALLY_ENGLISH = [TASKS[name] for name in ("xnli", "xquad", "mlqa")]  # whose translations have the same rows or ids
 TAGGED = [task for task in TASKS.values() if task.head is Head.TOKEN]
 WITHOUT_SPACES = {"ja", "my", "th", "zh"}  # between words: no words to tag without a segmenter
-# A word with the apostrophe that ends it (l', qu'), or one other sign.
-WORD = re.compile(r"\w+(?:[-.]\w+)*['’]?|[^\w\s]")
+SIGNS = re.escape(string.punctuation + "“”„«»‘’…–—¿¡€،؛؟।॥")
+# A word with the apostrophe that ends it (l', qu'), or one other sign. \w would cut Hindi at its vowel signs.
+WORD = re.compile(rf"[^\s{SIGNS}]+(?:[-.][^\s{SIGNS}]+)*['’]?|\S")
 
 
 def translated_sentences(root: Path) -> dict[str, dict[str, str]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 from row_alignment import align_rows
-from xtreme_data import make_captions, make_corpus, make_files
+from xtreme_data import WORD, make_captions, make_corpus, make_files
 
 from finetune.xtreme.readers import languages_with, read_pairs, read_questions, read_retrieval, read_tagged
 from finetune.xtreme.tasks import TASKS, Split
@@ -174,6 +174,10 @@ def test_words_of_a_sentence(source: Path, tmp_path: Path) -> None:
     first, second = read_tagged(TASKS["udpos"], Split.TRANSLATE_TRAIN, "fr", tmp_path / "files")
     assert " ".join(first.words) == "L' homme d’ Uruguay , dit-il , n' a que 3.5 € ( hier ) ."
     assert second.words == ("Oui", "!")
+
+
+def test_words_keep_their_combining_marks() -> None:
+    assert WORD.findall("उसने कहा, माँ, मैं घर आया हूं।") == ["उसने", "कहा", ",", "माँ", ",", "मैं", "घर", "आया", "हूं", "।"]
 
 
 def test_captions_are_retrieval_sets(tmp_path: Path) -> None:
