@@ -78,8 +78,15 @@ def read_gold(task: Task, language: str, labels: Root) -> Any:
         path = existing(prediction_path(Path(labels), task, language))
         if path is not None:
             return FORMS[task.head].read_gold(path, task)
-    get = read_retrieval if task.is_retrieval else read
-    return gold_of(task, get(task, Split.TEST, language, labels))
+    if task.is_retrieval:
+        return gold_of(task, read_retrieval(task, Split.TEST, language, labels))
+    examples = list(read(task, Split.TEST, language, labels))
+    try:
+        return gold_of(task, examples)
+    except HiddenLabelsError:
+        raise
+    except ValueError as error:
+        raise ValueError(f"{labels}: test of {task.name} in {language!r}: {error}") from None
 
 
 def read_shown_gold(task: Task, languages: Iterable[str], labels: Root) -> tuple[dict[str, Any], dict[str, str]]:

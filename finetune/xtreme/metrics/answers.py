@@ -66,10 +66,15 @@ def gold_answers(questions: Iterable[Question]) -> GoldAnswers:
 
 def read_gold_answers(path: Path, task: Task) -> GoldAnswers:
     """The accepted answers of a file in SQuAD's form."""
-    gold = gold_answers(questions_of_file(path, language=""))
-    if not gold:
+    questions = list(questions_of_file(path, language=""))
+    if not questions:
         raise ValueError(f"{path}: empty; expected questions of {task.name}")
-    return gold
+    try:
+        return gold_answers(questions)
+    except HiddenLabelsError:
+        raise
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def read_answers(path: Path, task: Task) -> Answers:

@@ -294,6 +294,21 @@ def test_languages_that_are_not_asked_for_need_no_predictions(nine: Path, tmp_pa
     assert found.notes == ["tydiqa: has none of de, fr; not scored"]
 
 
+@pytest.mark.parametrize("name", ["xquad/xquad.de.json", "xquad/test-de.json"])
+def test_questions_without_answers_are_named_with_their_file(name: str, xtreme_data: Path, tmp_path: Path) -> None:
+    """In the data and among labels, where a file of SQuAD 2 may come to lie."""
+    content = json.loads((xtreme_data / "xquad/xquad.de.json").read_text(encoding="utf-8"))
+    content["data"][0]["paragraphs"][0]["qas"][0]["answers"] = []
+    (tmp_path / "labels/xquad").mkdir(parents=True)
+    (tmp_path / "labels" / name).write_text(json.dumps(content))
+    (tmp_path / "predictions/xquad").mkdir(parents=True)
+    (tmp_path / "predictions/xquad/test-de.json").write_text('{"q-0": "x"}')
+    with pytest.raises(
+        ValueError, match=r"labels.*de.*: 1 of 12 questions have no accepted answer, such as q-0; expected"
+    ):
+        evaluate(tmp_path / "predictions", tmp_path / "labels")
+
+
 def test_a_language_that_no_task_has_is_refused(nine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command = ["evaluate", "--predictions", str(nine / "gold"), "--labels", str(nine / "labels")]
     monkeypatch.setattr("sys.argv", [*command, "--languages", "de, xx"])
