@@ -116,16 +116,18 @@ def _end_with_workers(workers: Sequence[SpawnProcess], directory: Path) -> None:
     running = dict(enumerate(workers, start=1))
     while running:
         multiprocessing.connection.wait([worker.sentinel for worker in running.values()])
-        for rank, worker in running.items():
-            if worker.exitcode:
+        # Each is asked once: between two questions one may end, and would be passed over.
+        exit_codes = {rank: worker.exitcode for rank, worker in running.items()}
+        for rank, exit_code in exit_codes.items():
+            if exit_code:
                 time.sleep(SECONDS_TO_TELL)
-                sys.stderr.write(f"error: worker {rank} ended with exit code {worker.exitcode}; the others need it\n")
+                sys.stderr.write(f"error: worker {rank} ended with exit code {exit_code}; the others need it\n")
                 sys.stderr.flush()
                 for other in workers:
                     other.kill()
                 shutil.rmtree(directory, ignore_errors=True)
                 os._exit(1)
-        running = {rank: worker for rank, worker in running.items() if worker.exitcode is None}
+        running = {rank: worker for rank, worker in running.items() if exit_codes[rank] is None}
 
 
 def _join(rank: int, world_size: int, meeting_point: Path) -> Ranks:

@@ -1,9 +1,16 @@
 """Processes that share sentences to translate."""
 
+import os
 import subprocess
 import sys
 import textwrap
+from multiprocessing import Pipe
 from pathlib import Path
+from typing import Any
+
+import pytest
+
+from finetune.mt import ranks
 
 # Rank 1 ends while it starts; the first process waits for it in a rendezvous.
 PROGRAM = """
@@ -41,3 +48,34 @@ def test_the_first_process_ends_with_a_dead_worker(tmp_path: Path) -> None:
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1] == "error: worker 1 ended with exit code -9; the others need it"
     assert not list(temporary.iterdir())
+
+
+def test_a_worker_that_ends_between_two_questions_is_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its sentinel may be ready before its exit code is known."""
+
+    class Ended(Exception):
+        pass
+
+    def end(code: int) -> None:
+        raise Ended(code)
+
+    class Worker:
+        def __init__(self) -> None:
+            self.answers: list[int | None] = [None, -9]
+            self.sentinel, other = Pipe(duplex=False)
+            other.close()
+
+        @property
+        def exitcode(self) -> int | None:
+            return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+        def kill(self) -> None:
+            pass
+
+    monkeypatch.setattr(ranks, "SECONDS_TO_TELL", 0.0)
+    monkeypatch.setattr(os, "_exit", end)
+    workers: Any = [Worker()]
+    with pytest.raises(Ended, match="1"):
+        ranks._end_with_workers(workers, tmp_path / "temporary")
