@@ -118,8 +118,7 @@ def available(
 
     Raises ValueError when there is no data, not enough of it for any group, or a file that is bad.
     """
-    if not is_hub(comparison.data) and not Path(comparison.data).is_dir():
-        raise ValueError(f"data {comparison.data}: no such directory")
+    check_is_there(comparison.data, "data")
     tests: dict[str, LabelledTests] = {}
     reasons, problems = {}, []
     for group in groups:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 NOT_TRANSLATED = ("", "NS")
@@ -10,6 +11,17 @@ NOT_TRANSLATED = ("", "NS")
 
 class HiddenLabelsError(ValueError):
     """A test whose labels are hidden, as in XTREME's own files."""
+
+
+@contextmanager
+def wrong_labels_of(where: str) -> Iterator[None]:
+    """Put `where` before the ValueErrors of a block, but for hidden labels: these are no mistake of a file."""
+    try:
+        yield
+    except HiddenLabelsError:
+        raise
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from data_tools.files import atomic_path
-from finetune.xtreme.examples import HiddenLabelsError
+from finetune.xtreme.examples import HiddenLabelsError, wrong_labels_of
 from finetune.xtreme.metrics.answers import gold_answers, read_answers, read_gold_answers, score_answers, write_answers
 from finetune.xtreme.metrics.labels import (
     gold_labels,
@@ -81,12 +81,8 @@ def read_gold(task: Task, language: str, labels: Root) -> Any:
     if task.is_retrieval:
         return gold_of(task, read_retrieval(task, Split.TEST, language, labels))
     examples = list(read(task, Split.TEST, language, labels))
-    try:
+    with wrong_labels_of(f"{labels}: test of {task.name} in {language!r}"):
         return gold_of(task, examples)
-    except HiddenLabelsError:
-        raise
-    except ValueError as error:
-        raise ValueError(f"{labels}: test of {task.name} in {language!r}: {error}") from None
 
 
 def read_shown_gold(task: Task, languages: Iterable[str], labels: Root) -> tuple[dict[str, Any], dict[str, str]]:

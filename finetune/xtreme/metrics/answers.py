@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from data_tools.text_lines import read_text
-from finetune.xtreme.examples import HiddenLabelsError, Question
+from finetune.xtreme.examples import HiddenLabelsError, Question, wrong_labels_of
 from finetune.xtreme.metrics.normalisation import mlqa_tokens, squad_tokens
 from finetune.xtreme.readers.questions import questions_of_file
 from finetune.xtreme.tasks import Task
@@ -69,12 +69,8 @@ def read_gold_answers(path: Path, task: Task) -> GoldAnswers:
     questions = list(questions_of_file(path, language=""))
     if not questions:
         raise ValueError(f"{path}: empty; expected questions of {task.name}")
-    try:
+    with wrong_labels_of(str(path)):
         return gold_answers(questions)
-    except HiddenLabelsError:
-        raise
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
 
 
 def read_answers(path: Path, task: Task) -> Answers:
