@@ -47,7 +47,8 @@ import yaml
 from row_alignment import align_rows
 
 from data_tools.cli import run_main
-from data_tools.files import atomic_directory, atomic_path
+from data_tools.directories import atomic_directory, claim
+from data_tools.files import atomic_path
 from data_tools.text_lines import compressed_suffix, open_text
 from finetune.xtreme.readers import languages_with, read_pairs, read_questions
 from finetune.xtreme.readers.files import find_file
@@ -112,6 +113,7 @@ def make_corpus(source: Path, directory: Path) -> None:
     sentences = translated_sentences(source / "xtreme")
     if ENGLISH not in sentences:
         raise ValueError(f"{source / 'xtreme'}: no xnli/train-en.tsv; expected XTREME's layout")
+    claim(directory, ["pairs", "corpus.yaml"], "benchmarks.xtreme_data")
     section, num_pairs = write_pairs(sentences, directory / "pairs")
     add_text_pairs(section, source)
     texts = sorted((source / "mono").glob("*.txt.gz"))

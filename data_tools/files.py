@@ -1,25 +1,44 @@
-"""Files and directories that appear whole or not at all."""
+"""Files that appear whole or not at all. Directories: `data_tools.directories`."""
 
+import errno
 import hashlib
 import os
+import re
 import shutil
 import socket
+import stat
+import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+OWN_DESCRIPTOR = re.compile(r"/dev/std(?P<name>out|err)|(?:/dev|/proc/self)/fd/(?P<number>\d+)")
+
 
 @contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
-    """A temporary path beside `path`; on clean exit it is synced and takes the name `path`, on an error it is removed.
+    """A path to write one whole file to: `path` has that content after a clean exit, and is as it was after an error.
 
-    Within `with atomic_path(p) as temporary:` write one whole file to `temporary`. The directory must exist.
+    A file is replaced at once, by a temporary one beside it, and passes its permissions on. A link stays: what it
+    leads to is replaced. Into what is no file (a device, a pipe, /dev/stdout) the content is copied once it is whole.
+    The directory must exist. Raises ValueError for a directory, OSError for what cannot be written.
     """
-    final = Path(path)
+    if is_stream(path):
+        with tempfile.TemporaryDirectory(prefix="veco-output-") as directory:
+            content = Path(directory) / "content"
+            yield content
+            with named_errors(path):
+                pour(content, path)
+        return
+    check_replaceable_file(path)
+    final = Path(os.path.realpath(path))
     temporary = temporary_path(final)
     try:
-        with named_errors(final):
+        with named_errors(path):
             yield temporary
+            if final.exists():
+                shutil.copymode(final, temporary)
             sync_file(temporary)
             os.replace(temporary, final)
             sync_directory(final.parent)
@@ -28,42 +47,63 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         raise
 
 
-@contextmanager
-def atomic_directory(path: Path | str, overwrite: bool = False) -> Iterator[Path]:
-    """A fresh directory beside `path`; on clean exit it is renamed to `path`, on an error it is removed.
+def check_replaceable_file(path: Path | str) -> None:
+    """Raise ValueError or OSError, naming `path`, unless a file can be written there; nothing is changed."""
+    final = Path(os.path.realpath(path))
+    if final.is_dir():
+        raise ValueError(f"{path}: is a directory; expected the name of a file")
+    if not final.parent.is_dir():
+        raise ValueError(f"{path}: there is no directory {final.parent} to write to; make it, or choose another name")
+    if final.exists() and not os.access(final, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
-    Raises ValueError if `path` exists and is not an empty directory, unless `overwrite`: then the old one is replaced.
-    Parent directories are made.
-    """
-    final = Path(path)
-    if final.exists() and not (final.is_dir() and not any(final.iterdir())) and not overwrite:
-        raise ValueError(f"{final}: exists already; choose another output or remove it")
-    final.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_path(final.absolute())
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
+
+def try_file(path: Path) -> None:
+    """Raise ValueError or OSError, naming `path`, unless a file can be written there: by writing one without a name."""
+    if is_stream(path):
+        if not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return
+    check_replaceable_file(path)
+    try_directory(Path(os.path.realpath(path)).parent, path)
+
+
+def try_directory(directory: Path, named: Path) -> None:
+    """Raise OSError that names `named` if no file can be made in a directory."""
     try:
-        with named_errors(final):
-            yield temporary
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                sync_file(file)
-        if final.exists():
-            # A rename replaces an empty directory only, so the old content moves aside first and is deleted last.
-            old = temporary.with_suffix(".old")
-            os.replace(final, old)
-            os.replace(temporary, final)
-            shutil.rmtree(old)
-        else:
-            os.replace(temporary, final)
-        sync_directory(final.absolute().parent)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
+        with tempfile.TemporaryFile(dir=directory) as file:
+            file.write(b"tried")
+    except OSError as error:
+        error.filename = str(named)
         raise
 
 
+def is_stream(path: Path | str) -> bool:
+    """Whether `path` is written into rather than replaced: a device, a pipe, or an open file of this process."""
+    if OWN_DESCRIPTOR.fullmatch(str(path)):
+        return True
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+
+
+def pour(content: Path, stream: Path | str) -> None:
+    """Write the bytes of a file into what is no file; /dev/stdout goes on after what was printed."""
+    found = OWN_DESCRIPTOR.fullmatch(str(stream))
+    target: Path | str | int = stream
+    if found:
+        # Opened by its name, a file that is standard output would be cut to nothing.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        target = os.dup({"out": 1, "err": 2}.get(found["name"]) or int(found["number"]))
+    with open(content, "rb") as source, open(target, "wb") as sink:
+        shutil.copyfileobj(source, sink)
+
+
 def write_texts(directory: Path, texts: Mapping[str, str]) -> None:
-    """Nothing; writes each text whole under its file's name, in a directory that is made if need be."""
+    """Write each text whole under its file's name, in a directory that is made if need be."""
     directory.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
         with atomic_path(directory / name) as temporary:
@@ -72,7 +112,7 @@ def write_texts(directory: Path, texts: Mapping[str, str]) -> None:
 
 @contextmanager
 def named_errors(path: Path | str) -> Iterator[None]:
-    """Nothing; an OSError inside that names no file, as when a write finds the disk full, names `path`."""
+    """Let an OSError that names no file, as when a write finds the disk full, name `path`."""
     try:
         yield
     except OSError as error:
@@ -85,8 +125,14 @@ def temporary_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
 
 
+def left_overs_of(path: Path) -> list[Path]:
+    """What processes that were killed have left of `path` under its temporary names, and of an old directory there."""
+    ours = re.compile(rf"\.{re.escape(path.name)}\..+\.\d+\.(tmp|old)")
+    return [found for found in path.parent.glob(".*") if ours.fullmatch(found.name)]
+
+
 def sync_file(path: Path) -> None:
-    """Nothing; what was written to `path` is on the disk afterwards."""
+    """Wait until what was written to `path` is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -95,7 +141,7 @@ def sync_file(path: Path) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Nothing; renames inside the directory `path` survive a power cut afterwards."""
+    """Wait until renames inside the directory `path` would survive a power cut."""
     sync_file(path)
 
 

@@ -26,7 +26,8 @@ from random import Random
 from sentencepiece.sentencepiece_model_pb2 import ModelProto, TrainerSpec
 
 from data_tools.cli import run_main
-from data_tools.files import atomic_directory
+from data_tools.directories import atomic_directory
+from data_tools.outputs import check_output_directory
 from data_tools.text_lines import open_text
 from data_tools.tokenizer import (
     BOS_ID,
@@ -41,6 +42,7 @@ from data_tools.tokenizer import (
 )
 from data_tools.tokenizer_files import Piece, find_model, read_model, write_tokenizer
 
+COMMAND = "data_tools.import_tokenizer"
 SPECIAL_IDS = {"<s>": BOS_ID, "<pad>": PAD_ID, "</s>": EOS_ID, "<unk>": UNK_ID}
 MASK = "<mask>"
 FIRST_PIECES = (  # of SentencePiece, in its order
@@ -215,7 +217,9 @@ def parse_arguments() -> argparse.Namespace:
         metavar="dict.txt",
         help="the dictionary of a fairseq model that was trained with these pieces: its pieces only, in its order",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace the output directory if it exists")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace the output directory if this command made all that is in it"
+    )
     return parser.parse_args()
 
 
@@ -224,7 +228,8 @@ def main() -> None:
     options = parse_arguments()
     entries = read_dictionary(options.dictionary) if options.dictionary else None
     path = find_model(options.model)
-    with atomic_directory(options.output, overwrite=options.overwrite) as directory:
+    check_output_directory(options.output, [path, *([options.dictionary] if options.dictionary else [])])
+    with atomic_directory(options.output, made_by=COMMAND, overwrite=options.overwrite) as directory:
         imported = in_xlm_r_order(read_model(path), entries, path)
         encoder = write_tokenizer(imported.model, directory, spelled_lines(imported.kept))
     left_out = f", {imported.num_left_out:,} left out" if imported.num_left_out else ""

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.corpus import Corpus
-from data_tools.files import atomic_path
+from data_tools.files import atomic_path, left_overs_of
 from data_tools.inputs import Input, Part
-from data_tools.manifest import MANIFEST_VERSION
+from data_tools.manifest import MANIFEST_NAME, MANIFEST_VERSION
 from data_tools.readers import identity_of, parts_of, pinned, size_of
 from data_tools.shards import ShardInfo
 
@@ -29,6 +29,7 @@ WORK_NAME = ".work"
 LOGS_NAME = ".logs"
 LOCK_NAME = ".lock"
 TOKENIZER_NAME = "tokenizer"
+WRITTEN_NAMES = (PLAN_NAME, TOKENIZER_NAME, MANIFEST_NAME)  # directly in DATA, under temporary names at first
 RESULT_NAME = "result.json"
 KEY_LENGTH = 16
 # An uncompressed file is cut into tasks of this many bytes: many enough for any number of workers, few enough for the
@@ -168,7 +169,8 @@ def plan_of(output: Path) -> Plan | None:
     if (output / PLAN_NAME).exists():
         return Plan.load(output)
     # A run that was killed while it wrote its plan has left a lock and files under temporary names.
-    if output.exists() and (not output.is_dir() or any(not name.startswith(".") for name in os.listdir(output))):
+    ours = {LOCK_NAME, *(path.name for name in WRITTEN_NAMES for path in left_overs_of(output / name))}
+    if output.exists() and (not output.is_dir() or not ours.issuperset(os.listdir(output))):
         raise ValueError(f"{output}: exists and was not made by data_tools.prepare; choose another output")
     return None
 

@@ -29,11 +29,13 @@ from pathlib import Path
 from data_tools.cli import run_main
 from data_tools.corpus import Corpus
 from data_tools.describe import print_tables
+from data_tools.directories import atomic_directory
 from data_tools.executors import SlurmOptions, Stage, run_locally, run_on_ray, run_on_slurm
-from data_tools.files import atomic_directory
+from data_tools.files import left_overs_of
 from data_tools.manifest import MANIFEST_NAME, Manifest
+from data_tools.outputs import check_output_directory
 from data_tools.pipeline import make_stages, remove_work
-from data_tools.plan import LOCK_NAME, LOGS_NAME, TOKENIZER_NAME, WORK_NAME, Plan, make_plan, plan_of
+from data_tools.plan import LOCK_NAME, LOGS_NAME, TOKENIZER_NAME, WORK_NAME, WRITTEN_NAMES, Plan, make_plan, plan_of
 from data_tools.tokenizer import MODEL_FILE, PieceEncoder
 
 # A tokenizer may lie in the directory of a whole model, or of a whole project: these are the files that belong to it.
@@ -79,19 +81,21 @@ def begin(plan: Plan, corpus: Corpus, tokenizer_sha256: str) -> None:
     plan.save()
     tokenizer = plan.output / TOKENIZER_NAME
     if not tokenizer.exists() or PieceEncoder(tokenizer).tokenizer_sha256 != tokenizer_sha256:
-        with atomic_directory(tokenizer, overwrite=True) as temporary:
+        for name in TOKENIZER_FILES:
+            (tokenizer / name).unlink(missing_ok=True)
+        with atomic_directory(tokenizer) as temporary:
             for name in TOKENIZER_FILES:
                 if (corpus.tokenizer / name).is_file():
                     shutil.copy(corpus.tokenizer / name, temporary / name)
 
 
 def remove_left_overs(plan: Plan) -> None:
-    """Nothing; removes what kills have left under temporary names, and what only earlier plans have a use for.
+    """Remove what kills have left under temporary names, and what only earlier plans have a use for.
 
     Marks of finished tasks go before the tasks that they stand for.
     """
-    for left_over in plan.output.glob(".*.*"):
-        if left_over.name.endswith((".tmp", ".old")):
+    for name in WRITTEN_NAMES:
+        for left_over in left_overs_of(plan.output / name):
             shutil.rmtree(left_over) if left_over.is_dir() else left_over.unlink()
     useful = {plan.logs, plan.work, plan.output / WORK_NAME / "tasks", *map(plan.directory, plan.tasks)}
     for pattern in (f"{LOGS_NAME}/*", f"{WORK_NAME}/*", f"{WORK_NAME}/tasks/*"):
@@ -110,6 +114,7 @@ def prepare(corpus: Corpus, output: Path, shard_tokens: int, run: RunStages) -> 
             with locked(output):
                 remove_work(output)
         return False
+    check_output_directory(output, [path for task in plan.tasks for path in task.input.paths])
     with locked(output):
         begin(plan, corpus, encoder.tokenizer_sha256)
         run(make_stages(plan, corpus, shard_tokens), plan.logs)

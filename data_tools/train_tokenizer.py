@@ -29,9 +29,10 @@ from sentencepiece import sentencepiece_model_pb2
 
 from data_tools.cli import progress_bar, run_main
 from data_tools.corpus import Corpus
-from data_tools.files import atomic_directory
+from data_tools.directories import atomic_directory
 from data_tools.inputs import Input
 from data_tools.language_sampling import MAX_LINE_BYTES, LineCounts, allocate, drawn, training_lines
+from data_tools.outputs import check_output_directory
 from data_tools.readers import expand, size_of
 from data_tools.tokenizer import (
     FIRST_PIECE_ID,
@@ -44,6 +45,7 @@ from data_tools.tokenizer import (
 )
 from data_tools.tokenizer_files import write_tokenizer
 
+COMMAND = "data_tools.train_tokenizer"
 # A fixed number, because the sums over threads round differently when it changes; more than the cores does no harm.
 NUM_THREADS = 16
 # In nats: a piece becomes less probable by half a per cent at most, and a difference of this size survives the float32
@@ -234,7 +236,9 @@ def parse_arguments() -> argparse.Namespace:
         help="the whole vocabulary, special tokens included: what len(tokenizer) reports",
     )
     parser.add_argument("--output", type=Path, required=True, metavar="TOKENIZER", help="the directory to make")
-    parser.add_argument("--overwrite", action="store_true", help="replace the output directory if it exists")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace the output directory if this command made all that is in it"
+    )
     parser.add_argument(
         "--character-coverage",
         type=float,
@@ -281,7 +285,8 @@ def main() -> None:
     corpus = Corpus.load(options.corpus, needs_tokenizer=False) if options.corpus else None
     inputs = corpus.inputs if corpus else file_inputs(options.input)
     alpha = DEFAULT_ALPHA if options.alpha is None else options.alpha
-    with atomic_directory(options.output, overwrite=options.overwrite) as directory:
+    check_output_directory(options.output, [path for item in inputs for path in item.paths])
+    with atomic_directory(options.output, made_by=COMMAND, overwrite=options.overwrite) as directory:
         start = time.monotonic()
         counts = LineCounts()
         with progress_bar() as progress:

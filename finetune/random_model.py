@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from data_tools.cli import run_main
-from data_tools.files import atomic_directory
+from data_tools.directories import atomic_directory
 from finetune.pretrained import VECO, XLM_ROBERTA, open_pretrained
 from pretrain.launch import quiet_libraries
 from veco import VecoForMaskedLM
@@ -21,11 +21,11 @@ from veco.tokenizer import save_tokenizer
 
 
 def write_random_model(source: Path, seed: int, output: Path) -> None:
-    """Nothing; `output` appears whole. Raises ValueError when `source` is no model with its tokenizer."""
+    """Write a model to `output`, which appears whole. Raises ValueError if `source` is no model with its tokenizer."""
     tokenizer, config = open_pretrained(source, "MODEL", kinds=(VECO, XLM_ROBERTA))
-    torch.manual_seed(seed)
-    model = VecoForMaskedLM(config)
     with atomic_directory(output) as temporary:
+        torch.manual_seed(seed)
+        model = VecoForMaskedLM(config)
         model.save_pretrained(temporary)
         save_tokenizer(tokenizer, source, temporary)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from data_tools.cli import run_main
-from data_tools.files import atomic_directory
+from data_tools.directories import atomic_directory
 from pretrain.averaging import MAX_FILE_BYTES, Source, write_weights
 from pretrain.checkpoints import RECIPE_FILE, checkpoints_of, damage, read_state
 from pretrain.meters import read_metrics

@@ -36,7 +36,8 @@ from datatrove.utils.word_tokenizers import WhitespaceTokenizer
 from data_tools.deduplicate.encoded import SPLITS, EncodedTask, sentence_blocks
 from data_tools.deduplicate.hashing import ngram_hashes
 from data_tools.deduplicate.settings import MinhashSettings
-from data_tools.files import atomic_directory, sync_file, temporary_path
+from data_tools.directories import atomic_directory
+from data_tools.files import sync_file, temporary_path
 
 MERSENNE_PRIME = np.uint64((1 << 61) - 1)
 BLOCK_TOKENS = 1 << 17
@@ -87,8 +88,9 @@ def cluster_documents(tasks: Sequence[EncodedTask], work: Path, settings: Minhas
     matches = work / "minhash" / "matches"
     found = sorted(path.name for path in matches.iterdir() if path.suffix == ".dups")
     assert found == [f"{bucket:05d}_00.dups" for bucket in range(settings.num_buckets)], f"{matches}: other buckets"
+    shutil.rmtree(work / "minhash" / "removed", ignore_errors=True)  # of a run that was killed
     with (
-        atomic_directory(work / "minhash" / "removed", overwrite=True) as removed,
+        atomic_directory(work / "minhash" / "removed") as removed,
         open(os.devnull, "w") as nowhere,
         redirect_stderr(nowhere),  # datatrove draws a progress bar
     ):

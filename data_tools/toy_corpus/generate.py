@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import combinations, islice
 from pathlib import Path
 
+from data_tools.directories import claim
 from data_tools.files import atomic_path
 from data_tools.toy_corpus import english, french, german, russian
 from data_tools.toy_corpus.lexicon import LANGUAGES
@@ -93,6 +94,7 @@ def write_corpus(
     held_out = sum(splits.values())
     total = held_out + pairs * len(language_pairs)
     stream = generate_quadruples(total, seed)
+    claim(directory, file_names(languages, splits), "data_tools.toy_corpus")
     for folder in ("mono", "parallel", "mt"):
         (directory / folder).mkdir(parents=True, exist_ok=True)
     lines: dict[str, int] = {}
@@ -113,6 +115,14 @@ def write_corpus(
         lines[name] = _write_lines(directory / name, _document_lines(language, documents, seed, excluded))
     _write_lines(directory / "corpus.yaml", _corpus_yaml(languages, language_pairs))
     return lines
+
+
+def file_names(languages: Sequence[str], splits: Collection[str]) -> list[str]:
+    """The files of a corpus, below its directory."""
+    names = [f"mt/{split}.{language}" for split in splits for language in languages]
+    for pair in combinations(sorted(languages), 2):
+        names += [f"parallel/{'-'.join(pair)}.{language}" for language in pair]
+    return [*names, *(f"mono/{language}.txt" for language in languages), "corpus.yaml"]
 
 
 def _document_lines(language: str, count: int, seed: int, excluded: Collection[str]) -> Iterator[str]:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_tools.cli import run_main
-from data_tools.files import atomic_directory
+from data_tools.directories import atomic_directory
 from finetune.selection import best_checkpoints
 from pretrain.averaging import WEIGHTS, WEIGHTS_INDEX, Source, write_weights
 from pretrain.checkpoints import RECIPE_FILE, checkpoints_of
@@ -82,14 +82,12 @@ def best_models(run: Path, count: int) -> list[Path]:
 
 
 def average_models(models: Sequence[Path], output: Path) -> None:
-    """Nothing; writes the mean of model directories to `output`, which appears whole; a model there is replaced.
+    """Write the mean of model directories to `output`, which appears whole; an average there is replaced, nothing else.
 
     Configuration, generation configuration and tokenizer are those of the last one. Raises ValueError if they do not
     hold the same model.
     """
-    if output.exists() and not (output / "config.json").is_file():
-        raise ValueError(f"{output}: exists and is no model directory; choose another --output")
-    with atomic_directory(output, overwrite=True) as temporary:
+    with atomic_directory(output, made_by="finetune.mt.average", overwrite=True) as temporary:
         copy_all_but_weights(models[-1], temporary)
         write_weights(temporary, [stored_model(model) for model in models], dtype=None)
 
@@ -108,7 +106,13 @@ def main() -> None:
     chosen_by = parser.add_mutually_exclusive_group()
     chosen_by.add_argument("--last", type=int, metavar="N", help="the last N checkpoints (default: 10)")
     chosen_by.add_argument("--best", type=int, metavar="K", help="the best K by the run's validations")
-    parser.add_argument("--output", type=Path, required=True, metavar="MODEL", help="model directory to write")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        metavar="MODEL",
+        help="directory to write; replaced if this command made it",
+    )
     arguments = parser.parse_args()
     if arguments.best is not None:
         chosen = best_models(arguments.run, arguments.best)

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from data_tools.cli import run_main
-from data_tools.files import atomic_directory
+from data_tools.directories import atomic_directory
 from data_tools.text_lines import open_text
 from finetune.batches import Sentences, tokenizer_encoder
 from finetune.mt.blocks import count_lines
@@ -220,16 +220,16 @@ def export(
     target_language: str | None = None,
     shortlist_text: tuple[Path, Path] | None = None,
 ) -> None:
-    """Nothing; writes the directory `output`, with the tokenizer in it. Raises ValueError if it cannot be done."""
+    """Write the directory `output`, with the tokenizer in it. Raises ValueError if it cannot be done."""
     import_ctranslate2()
     tokenizer, start = check_model(model_dir, target_language)
-    shortlist = None if shortlist_text is None else shortlist_of(*shortlist_text, tokenizer)
-    model = VecoForConditionalGeneration.from_pretrained(model_dir, dtype=torch.float32).eval()
-    with torch.no_grad():
-        spec = specification(model, tokenizer, start)
-        spec.validate()
-        spec.optimize(quantization)
     with atomic_directory(output) as temporary:
+        shortlist = None if shortlist_text is None else shortlist_of(*shortlist_text, tokenizer)
+        model = VecoForConditionalGeneration.from_pretrained(model_dir, dtype=torch.float32).eval()
+        with torch.no_grad():
+            spec = specification(model, tokenizer, start)
+            spec.validate()
+            spec.optimize(quantization)
         save_tokenizer(tokenizer, model_dir, temporary)
         spec.save(str(temporary))
         if shortlist is not None:

@@ -110,6 +110,23 @@ def test_command_line(tmp_path: Path, run_module: Callable, assert_one_line_erro
     assert not list(tmp_path.iterdir())
 
 
+def test_nothing_is_replaced_but_what_it_made(
+    source_dir: Path, import_tokenizer: Import, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    imported = import_tokenizer(source_dir)
+    before = model_of(imported)
+    import_tokenizer(source_dir)
+    with pytest.raises(ValueError, match=r"the input .*imported.* is in it; choose another --output"):
+        import_tokenizer(imported)
+    (imported / "tokenizer_config.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"imported: holds tokenizer_config\.json, changed since"):
+        import_tokenizer(source_dir)
+    assert model_of(imported) == before
+    monkeypatch.setattr(sys, "argv", [MODULE, str(source_dir), "--output", str(source_dir), "--overwrite"])
+    with pytest.raises(ValueError, match=r"is in it"):
+        main()
+
+
 def test_ids_follow_the_dictionary(
     tmp_path: Path,
     source_dir: Path,

@@ -17,6 +17,7 @@ from transformers import AutoTokenizer
 from data_tools.corpus import Corpus
 from data_tools.executors import Stage, run_locally
 from data_tools.manifest import Manifest
+from data_tools.plan import make_plan
 from data_tools.prepare import prepare
 from data_tools.shards import Shard, ShardWriter
 
@@ -261,6 +262,37 @@ def test_a_directory_of_something_else_is_left_alone(tmp_path: Path, corpus_file
     with pytest.raises(ValueError, match="not made by data_tools"):
         _prepare(corpus_file, tmp_path / "text")
     assert not (tmp_path / "text" / ".lock").exists()
+
+
+@pytest.mark.parametrize("name", [".work/tasks/notes", ".logs/notes", ".bashrc.old", ".tokenizer.tmp"])
+def test_hidden_files_of_others_are_left_alone(tmp_path: Path, corpus_file: Path, name: str) -> None:
+    notes = tmp_path / "home" / name
+    notes.parent.mkdir(parents=True)
+    notes.write_text("mine")
+    with pytest.raises(ValueError, match="not made by data_tools"):
+        _prepare(corpus_file, notes.parents[len(Path(name).parts) - 1])
+    assert [path for path in (tmp_path / "home").rglob("*") if path.is_file()] == [notes]
+
+
+def test_what_users_add_to_a_data_directory_stays(tmp_path: Path, corpus_file: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    make_plan(Corpus.load(corpus_file), data, "other", 10).save()
+    for name in (".notes.old", ".notes.tmp", "notes.txt"):
+        (data / name).write_text("mine")
+    _prepare(corpus_file, data)
+    assert all((data / name).read_text() == "mine" for name in (".notes.old", ".notes.tmp", "notes.txt"))
+
+
+def test_no_input_is_in_the_output(tmp_path: Path, corpus_file: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    make_plan(Corpus.load(corpus_file), data, "other", 10).save()
+    shutil.copy(tmp_path / "text" / "pair1.de", data / "more.de")
+    corpus_file.write_text(corpus_file.read_text().replace("text/mono*.de.gz", f"{data}/*.de"))
+    with pytest.raises(ValueError, match=r"the input .*more\.de is in it"):
+        _prepare(corpus_file, data)
+    assert not (data / "tokenizer").exists()
 
 
 def test_command_line(tmp_path: Path, corpus_file: Path, run_module: Callable) -> None:

@@ -12,6 +12,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_tools.directories import RECORD_NAME
 from data_tools.toy_corpus import LANGUAGES, generate_documents, generate_pairs, generate_quadruples, realise
 from data_tools.toy_corpus.generate import write_corpus
 from data_tools.toy_corpus.lexicon import count_lemmas, lexicon
@@ -412,7 +413,9 @@ def lines(path: Path) -> list[str]:
 def test_same_seed_same_bytes(corpus: Path, tmp_path: Path) -> None:
     write_corpus(tmp_path / "same", documents=40, pairs=50, splits=SPLITS, seed=1)
     write_corpus(tmp_path / "other", documents=40, pairs=50, splits=SPLITS, seed=2)
-    files = sorted(path.relative_to(corpus) for path in corpus.rglob("*") if path.is_file())
+    files = sorted(
+        path.relative_to(corpus) for path in corpus.rglob("*") if path.is_file() and path.name != RECORD_NAME
+    )
     assert len(files) == 4 + 2 * len(LANGUAGE_PAIRS) + 3 * 4 + 1
     for name in files:
         assert (corpus / name).read_bytes() == (tmp_path / "same" / name).read_bytes()
@@ -420,11 +423,23 @@ def test_same_seed_same_bytes(corpus: Path, tmp_path: Path) -> None:
             assert (corpus / name).read_bytes() != (tmp_path / "other" / name).read_bytes()
 
 
+def test_files_of_others_are_kept(tmp_path: Path) -> None:
+    (tmp_path / "mono").mkdir()
+    (tmp_path / "mono" / "en.txt").write_text("mine")
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"holds mono/en\.txt, not written by data_tools\.toy_corpus"):
+        write_corpus(tmp_path, documents=3, pairs=4, splits={"test": 2}, seed=1, languages=["ru", "en"])
+    assert (tmp_path / "mono" / "en.txt").read_text() == "mine"
+    for seed in (1, 2):  # its own it may replace
+        write_corpus(tmp_path, documents=3, pairs=4, splits={"test": 2}, seed=seed, languages=["ru", "de"])
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
 def test_some_of_the_languages(tmp_path: Path) -> None:
     write_corpus(tmp_path, documents=3, pairs=4, splits={"test": 2}, seed=1, languages=["ru", "en"])
     files = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     pairs = {"parallel/en-ru.en", "parallel/en-ru.ru"}
-    assert files == {"corpus.yaml", "mono/en.txt", "mono/ru.txt", "mt/test.en", "mt/test.ru"} | pairs
+    assert files == {RECORD_NAME, "corpus.yaml", "mono/en.txt", "mono/ru.txt", "mt/test.en", "mt/test.ru"} | pairs
     written = yaml.safe_load((tmp_path / "corpus.yaml").read_text(encoding="utf-8"))
     assert list(written["mono"]) == ["ru", "en"] and list(written["parallel"]) == ["en-ru"]
     with pytest.raises(ValueError, match="no language 'xx'"):

@@ -82,6 +82,24 @@ def test_equal_runs_give_equal_bytes(tmp_path: Path, text_files: Path, run_modul
     assert (tmp_path / model).read_bytes() != (other / "sentencepiece.bpe.model").read_bytes(), "another sample"
 
 
+def test_files_of_others_are_kept(tmp_path: Path, text_files: Path, train: Train) -> None:
+    """Not even with --overwrite are they removed; what the command made itself is replaced."""
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / "notes.txt").write_text("mine")
+    options = ["--input", text_files, "--vocab-size", "150", "--overwrite"]
+    with pytest.raises(ValueError, match=r"out: was not made by data_tools\.train_tokenizer; only what it wrote"):
+        train(*options)
+    (output / "notes.txt").unlink()
+    train(*options)
+    (output / "text.de").write_text("mine")
+    with pytest.raises(ValueError, match=r"out: holds text\.de, not written by data_tools\.train_tokenizer"):
+        train(*options)
+    with pytest.raises(ValueError, match=r"the input .*text\.de is in it"):
+        train("--input", output / "text.de", *options[2:])
+    assert (output / "text.de").read_text() == "mine"
+
+
 def test_languages_of_a_corpus_are_smoothed(corpus_file: Path, train: Train) -> None:
     # One of the two languages has three times as many lines: 900 and 300, 300 of each in pairs.
     text = corpus_file.read_text().replace("de: [text/mono*.de.gz]", "de: [text/mono*.de.gz, text/pair*.de]")
