@@ -39,6 +39,8 @@ from torch.nn.functional import cross_entropy
 from torch.profiler import ProfilerActivity, profile
 from transformers import MarianConfig, MarianMTModel, XLMRobertaForMaskedLM
 
+from data_tools.files import atomic_path
+from data_tools.outputs import check_outputs
 from veco import VecoConfig, VecoForConditionalGeneration, VecoForMaskedLM, VecoForPreTraining
 from veco.convert import to_xlm_roberta
 from veco.heads import IGNORED
@@ -401,6 +403,7 @@ def main() -> None:
     if arguments.memory_of is not None:
         print(json.dumps(memory_of(arguments.memory_of, sizes)))
         return
+    check_outputs({"--json": arguments.json}, [])
     same = [f"--threads={arguments.threads}", f"--pairs={arguments.pairs}", *(["--quick"] if arguments.quick else [])]
     measures: dict[str, Callable[[], list[Row]]] = {
         "objective": lambda: objective(sizes, arguments.repeats, same),
@@ -413,7 +416,8 @@ def main() -> None:
         rows += measures[name]()
     show(rows)
     if arguments.json is not None:
-        arguments.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        with atomic_path(arguments.json) as temporary:
+            temporary.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -33,6 +33,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from data_tools.cli import run_main
+from data_tools.files import atomic_path
+from data_tools.outputs import check_outputs
 from data_tools.text_lines import open_text
 from finetune.mt.batches import SOURCE_SPECIALS
 from finetune.mt.ct2 import load_ct2
@@ -197,6 +199,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if "text" in arguments.parts and None in (arguments.model, arguments.input, arguments.reference):
         raise ValueError("the part text needs --model, --input and --reference")
+    check_outputs({"--json": arguments.json}, [arguments.input, arguments.reference, *(arguments.shortlist or [])])
     quiet_libraries()
     torch.set_num_threads(arguments.threads)
     sizes = QUICK if arguments.quick else Sizes()
@@ -208,7 +211,8 @@ def main() -> None:
     rows = [row for name in arguments.parts or PARTS[:2] for row in measures[name]()]
     show(rows)
     if arguments.json is not None:
-        arguments.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        with atomic_path(arguments.json) as temporary:
+            temporary.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

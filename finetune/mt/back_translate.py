@@ -26,8 +26,16 @@ from pathlib import Path
 
 from data_tools.cli import progress_bar
 from data_tools.files import atomic_path
+from data_tools.outputs import check_outputs
 from finetune.mt.blocks import STANDARD_INPUT, Block, count_lines, is_pipe, read_blocks
-from finetune.mt.decoding import add_decoding_arguments, check_decoding_arguments, load, search_options, translated
+from finetune.mt.decoding import (
+    add_decoding_arguments,
+    check_decoding_arguments,
+    load,
+    model_files,
+    search_options,
+    translated,
+)
 from finetune.mt.ranks import Ranks, joined_ranks
 from finetune.mt.recipe import problem_of_source_tag
 from finetune.mt.translator import Hypothesis, Translator
@@ -116,11 +124,8 @@ def check_arguments(arguments: argparse.Namespace) -> None:
         raise ValueError(f"--tag {problem}")
     if arguments.max_ratio < 1:
         raise ValueError(f"--max-ratio must be at least 1, found {arguments.max_ratio}")
-    if arguments.source_output.resolve() == arguments.target_output.resolve():
-        raise ValueError(f"--source-output and --target-output are both {arguments.source_output}")
-    for path in (arguments.source_output, arguments.target_output):
-        if not path.parent.is_dir():
-            raise ValueError(f"{path}: the directory to write to does not exist")
+    outputs = {"--source-output": arguments.source_output, "--target-output": arguments.target_output}
+    check_outputs(outputs, [arguments.input, *model_files(arguments.model)])
     if arguments.input == STANDARD_INPUT or is_pipe(arguments.input):
         raise ValueError(f"--input {arguments.input}: expected a file, whose lines can be counted first")
     search_options(arguments)

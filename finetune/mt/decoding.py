@@ -15,6 +15,7 @@ from finetune.mt.translator import Hypothesis, Progress, Translator, check_model
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 ENGINES = ("torch", "ct2")
+MODEL_ENDINGS = (".json", ".safetensors", ".bin", ".model", ".jinja", "vocabulary.txt", "vmap.txt")
 
 
 def add_decoding_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +40,11 @@ def add_decoding_arguments(parser: argparse.ArgumentParser) -> None:
     add("--engine", choices=ENGINES, default="torch", help="ct2: a model exported to CTranslate2; default: %(default)s")
     add("--dtype", choices=list(DTYPES), help="of --engine torch, default: float32")
     add("--workers", type=int, default=1, help="processes on this machine, default: %(default)s")
+
+
+def model_files(model: Path) -> list[Path]:
+    """The files of a model directory that a command which translates reads: no output may be one of them."""
+    return [path for path in model.glob("*") if path.name.endswith(MODEL_ENDINGS)]
 
 
 def search_options(arguments: argparse.Namespace, nbest: int = 1) -> SearchOptions:

@@ -28,8 +28,16 @@ from functools import partial
 from pathlib import Path
 
 from data_tools.cli import progress_bar
+from data_tools.outputs import check_outputs
 from finetune.mt.blocks import STANDARD_INPUT, Block, count_lines, name_of, read_blocks
-from finetune.mt.decoding import add_decoding_arguments, check_decoding_arguments, load, search_options, translated
+from finetune.mt.decoding import (
+    add_decoding_arguments,
+    check_decoding_arguments,
+    load,
+    model_files,
+    search_options,
+    translated,
+)
 from finetune.mt.output import OutputOptions, Writer
 from finetune.mt.ranks import Ranks, joined_ranks
 from finetune.mt.score import sacrebleu_score, sacrebleu_tokenizer
@@ -112,8 +120,7 @@ def check_arguments(arguments: argparse.Namespace) -> None:
     search_options(arguments, arguments.nbest)
     if arguments.score_reference and arguments.reference is None:
         raise ValueError("--score-reference needs the translations to score: --reference FILE")
-    if arguments.output is not None and not arguments.output.parent.is_dir():
-        raise ValueError(f"{arguments.output}: the directory to write to does not exist")
+    check_outputs({"--output": arguments.output}, [arguments.input, arguments.reference, *model_files(arguments.model)])
     check_decoding_arguments(arguments)
 
 

@@ -31,6 +31,7 @@ from sacremoses import MosesTokenizer
 
 from data_tools.cli import run_main
 from data_tools.files import atomic_path
+from data_tools.outputs import check_outputs
 from data_tools.text_lines import open_text
 
 # Those that need nothing beside sacreBLEU; "none" and "char" are for text that 13a cannot cut, such as Thai or Chinese.
@@ -282,6 +283,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 def main() -> None:
     arguments = parse_arguments()
+    check_outputs(
+        {"--json": arguments.json}, [arguments.system, arguments.reference, arguments.source, arguments.baseline]
+    )
     report = score_files(arguments)
     print(table(report))
     if arguments.json is not None:

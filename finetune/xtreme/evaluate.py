@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from data_tools.cli import run_main
 from data_tools.files import atomic_path
+from data_tools.outputs import check_outputs
 from data_tools.text_lines import open_text
 from finetune.xtreme.metrics import (
     AVERAGE,
@@ -36,6 +37,7 @@ from finetune.xtreme.metrics import (
 )
 from finetune.xtreme.readers import Root
 from finetune.xtreme.readers.files import existing
+from finetune.xtreme.readers.hub import is_hub
 from finetune.xtreme.report import TaskScores, draw_heat_map, markdown
 from finetune.xtreme.tasks import TASKS, Head, Task
 
@@ -183,6 +185,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 def main() -> None:
     arguments = parse_arguments()
+    check_outputs(outputs_of(arguments), files_read(arguments))
     if arguments.zip is not None:
         write_zip(arguments.predictions, arguments.zip)
     if arguments.labels is not None:
@@ -193,6 +196,17 @@ def main() -> None:
         report(evaluate(arguments.predictions, arguments.labels, wanted), arguments)
     elif arguments.zip is None or arguments.json or arguments.markdown or arguments.plot:
         raise ValueError("--labels is missing: without it the predictions can only be packed, with --zip FILE")
+
+
+def outputs_of(arguments: argparse.Namespace) -> dict[str, Path | None]:
+    """What may be written, by flag."""
+    return {f"--{name}": vars(arguments)[name] for name in ("json", "markdown", "plot", "zip")}
+
+
+def files_read(arguments: argparse.Namespace) -> list[Path]:
+    """The files of predictions and labels."""
+    labels = [] if arguments.labels is None or is_hub(arguments.labels) else Path(arguments.labels).rglob("*")
+    return [*arguments.predictions.glob("*/test-*"), *labels]
 
 
 def report(evaluation: Evaluation, arguments: argparse.Namespace) -> None:

@@ -56,7 +56,10 @@ def test_command(
 
     for wrong, message in (
         ([*outputs, "--tag", "<bt>"], "must look like __bt__"),
-        ([*outputs[:3], str(source)], "are both"),
+        ([*outputs[:3], str(source)], "are one file; choose another --target-output"),
+        ([*outputs[:3], str(mono)], "mono.txt: is the input"),
+        ([*outputs[2:], "--source-output", str(model_dir / "config.json")], "config.json: is the input"),
+        ([*outputs[:3], str(tmp_path / "no" / "bt.de")], "there is no directory"),
         ([*outputs, "--max-ratio", "0.5"], "--max-ratio must be at least 1"),
         ([*outputs, "--target-language", "fr"], "no tag __fr__ in the tokenizer"),
         ([*outputs, "--input", "-"], "--input -: expected a file"),

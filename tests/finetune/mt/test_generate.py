@@ -226,10 +226,15 @@ def test_bad_command_is_one_line(
 ) -> None:
     one, two = write_lines(tmp_path / "one", ["haus"]), write_lines(tmp_path / "two", ["haus", "baum"])
     empty = write_lines(tmp_path / "empty", [])
+    (tmp_path / "link").symlink_to("one")
     for flags, message in [
         (["--input", tmp_path / "none"], "none: No such file"),
         (["--input", empty], "empty has no line: nothing to translate"),
-        (["--input", one, "--output", tmp_path / "no" / "out"], "the directory to write to does not exist"),
+        (["--input", one, "--output", tmp_path / "no" / "out"], "there is no directory"),
+        (["--input", one, "--output", tmp_path / "nix" / ".." / "one"], "is the input"),
+        (["--input", one, "--output", one], "is the input"),
+        (["--input", one, "--reference", one, "--output", tmp_path / "link"], "is the input"),
+        (["--input", one, "--output", model_dir / "config.json"], "config.json: is the input"),
         (["--input", one, "--reference", two], "one has 1 lines but"),
         (["--input", one, "--score-reference"], "--score-reference needs the translations to score"),
         (["--reference", two], "--reference goes with --input FILE"),

@@ -173,6 +173,26 @@ def test_command(tmp_path: Path) -> None:
     assert not (tmp_path / "never.json").exists()
 
 
+@pytest.mark.parametrize("flag", ["--system", "--reference", "--source", "--baseline"])
+def test_no_input_is_replaced_by_scores(flag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {name: str(write_lines(tmp_path / name[2:], SYSTEM)) for name in ("--system", "--reference", flag)}
+    words = [word for pair in files.items() for word in pair]
+    for json_file, message in ((files[flag], "is the input"), (str(tmp_path / "no" / "a.json"), "there is no dir")):
+        monkeypatch.setattr(sys, "argv", ["score", *words, "--json", json_file])
+        with pytest.raises(ValueError, match=f"{re.escape(json_file)}: {message}"):
+            score_module.main()
+    assert Path(files[flag]).read_text(encoding="utf-8").splitlines() == SYSTEM
+
+
+def test_scores_follow_the_table_on_standard_output(tmp_path: Path) -> None:
+    files = ["--system", write_lines(tmp_path / "s", SYSTEM), "--reference", write_lines(tmp_path / "r", REFERENCE)]
+    printed = run("finetune.mt.score", *files, "--json", "/dev/stdout")
+    assert printed.returncode == 0, printed.stderr
+    table_lines, _, content = printed.stdout.partition("{\n")
+    assert "sacrebleu " in table_lines
+    assert json.loads("{" + content)["num_lines"] == 5
+
+
 def test_bad_input(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="2 system lines but 1 reference"):
         score_lines(["a", "b"], ["a"])

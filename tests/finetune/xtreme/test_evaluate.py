@@ -266,6 +266,18 @@ def test_packing_needs_no_labels(nine: Path, tmp_path: Path, monkeypatch: pytest
         main()
 
 
+def test_no_input_is_replaced_by_scores(nine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(nine, tmp_path, dirs_exist_ok=True)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    command = ["evaluate", "--predictions", str(tmp_path / "gold"), "--labels", str(tmp_path / "labels")]
+    outputs = dict.fromkeys(("--json", "--markdown", "--plot", "--zip"), "gold/xquad/test-de.json")
+    for flag, name in [*outputs.items(), ("--json", "labels/xnli/test-de.tsv"), ("--json", "no/scores.json")]:
+        monkeypatch.setattr("sys.argv", [*command, flag, str(tmp_path / name)])
+        with pytest.raises(ValueError, match=r"is the input|there is no directory"):
+            main()
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
 def test_what_counts_nothing_is_told(nine: Path, tmp_path: Path) -> None:
     (tmp_path / "tydiqa").mkdir()
     (tmp_path / "tydiqaa").mkdir()
