@@ -15,7 +15,7 @@ help:
 	@echo "make test      the test suite (make test-all adds the slow ones)"
 	@echo "make lint      ruff; make types: mypy; make format: let ruff rewrite"
 	@echo "make figures   draw the pictures of docs/ again"
-	@echo "make clean     remove the environment and runs/"
+	@echo "make clean     remove the environment and what was built; runs/ stays"
 
 setup: $(READY)
 
@@ -56,4 +56,4 @@ figures: setup
 	$(RUN) docs/draw_model.py
 
 clean:
-	rm -rf $(VENV) runs build *.egg-info
+	rm -rf $(VENV) build *.egg-info

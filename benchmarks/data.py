@@ -33,6 +33,7 @@ from pathlib import Path
 import numpy as np
 import sentencepiece
 
+from data_tools.directories import claim
 from data_tools.manifest import Manifest
 from data_tools.shards import Shard
 from data_tools.tokenizer import MODEL_FILE
@@ -42,6 +43,8 @@ VOCAB_SIZE = 32_000
 DOCUMENT_LINES = 20
 CHUNK_LINES = 10_000
 POLL_SECONDS = 0.02
+COMMAND = "benchmarks.data"
+MADE = ("tokenizer", "data", "many", "undisturbed", "killed", "megatron.bin", "megatron.idx")
 
 
 def read_sentences() -> dict[str, list[str]]:
@@ -67,6 +70,7 @@ def distinct_sentences(sentences: list[str]) -> Iterator[str]:
 def make_corpus(directory: Path, megabytes: int) -> Path:
     """A CORPUS.yaml over one file a language, `megabytes` of text in all, each language with its share."""
     folder = directory / f"text-{megabytes}"
+    claim(directory, [folder.name], COMMAND)
     if not (folder / "corpus.yaml").exists():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -414,7 +418,7 @@ def main() -> None:
     part.add_argument("--shard-tokens", type=int, default=200_000, help="of a shard (200000)")
     part.set_defaults(run=kill)
     options = parser.parse_args()
-    options.directory.mkdir(parents=True, exist_ok=True)
+    claim(options.directory, MADE, COMMAND)
     options.run(options)
 
 

@@ -28,6 +28,7 @@ from typing import Any
 import psutil
 
 from data_tools.cli import progress_bar, run_main
+from data_tools.directories import claim
 from pretrain.checkpoints import checkpoints_of, damage
 from pretrain.embedded import embedded_data
 from pretrain.launch import launcher_command
@@ -39,6 +40,7 @@ SHAPE = (
     *("--mono_batch_pairs", "8", "--bilingual_batch_pairs", "8", "--dropout", "0.1", "--attention_dropout", "0.1"),
     *("--warmup_steps", "10", "--learning_rate", "1e-3", "--cpu_processes", "1"),
 )
+RUNS = ("undisturbed", "killed")
 UPDATES_BETWEEN_KILLS = 6  # at most, beyond those that a start repeats
 SAVE_EVERY = 4
 START_SECONDS = 300  # after which a start counts as failed
@@ -173,8 +175,9 @@ def wrong_lines(run_dir: Path, reference: dict[int, dict[str, Any]]) -> set[int]
 
 def measure(options: argparse.Namespace, directory: Path) -> Tally:
     """Run undisturbed, then with kills until there were enough of them, then to the end."""
+    claim(directory, ["embedded", *RUNS, *(f"{name}.log" for name in RUNS)], "benchmarks.kill")
     data = embedded_data(directory / "embedded")
-    undisturbed, run_dir = directory / "undisturbed", directory / "killed"
+    undisturbed, run_dir = (directory / name for name in RUNS)
     for old in (undisturbed, run_dir):
         shutil.rmtree(old, ignore_errors=True)
     if start(options, data, undisturbed).wait():

@@ -31,6 +31,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data_tools.directories import claim
 from data_tools.manifest import MANIFEST_VERSION, Manifest
 from data_tools.shards import ShardWriter
 from pretrain.checkpoints import checkpoints_of
@@ -224,6 +225,7 @@ def watched(process: subprocess.Popen[str], max_bytes: float) -> Iterator[int]:
 
 def large(arguments: argparse.Namespace) -> None:
     directory = Path(arguments.directory or tempfile.mkdtemp(prefix="veco-large-"))
+    claim(directory, ["data", "run"], "benchmarks.zero")
     data, run = directory / "data", directory / "run"
     shutil.rmtree(run, ignore_errors=True)
     random_data(data)

@@ -121,10 +121,12 @@ def check_unchanged(ours: Mapping[str, Mapping[str, Any]], output: Path) -> None
     """Note how each run, by its name, is trained and tested in DIR/runs.json.
 
     Raises ValueError when an earlier call did otherwise: what is done is not done again, so a changed comparison would
-    mix two kinds of runs.
+    mix two kinds of runs. So it does where something is in DIR that no earlier call has put there.
     """
     noted = output / "runs.json"
     before = json.loads(noted.read_text(encoding="utf-8")) if noted.is_file() else {}
+    if not isinstance(before, dict) or (not noted.is_file() and output.exists() and any(output.iterdir())):
+        raise ValueError(f"{output}: holds files, and no runs.json of an earlier call; choose another --output")
     for name in ours.keys() & before.keys():
         changed = [field for field, value in ours[name].items() if before[name].get(field) != value]
         if changed:

@@ -2,20 +2,21 @@
 
 Text -> tokenizer -> shards -> ZeRO-3 pre-training -> export -> translation fine-tuned from VECO and from random weights
 with the same budget -> BLEU. Prints one table and draws the learning curves. A step whose result is there is not done
-again, so a second call is quick; `--fresh` starts over.
+again, so a second call is quick; `--fresh` starts over, and keeps the earlier demo under another name.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import shutil
+import os
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from data_tools.cli import run_main
+from data_tools.directories import claim, read_record
 from data_tools.files import atomic_path
 from data_tools.manifest import Manifest
 from finetune.stages import Stage, run_stage
@@ -27,6 +28,8 @@ VOCABULARY_SIZE = "2000"
 # Two of the four languages: minutes suffice to learn to look at the other sentence of one pair, not of six.
 CORPUS = ("data_tools.toy_corpus", "--languages", "de", "en", "--documents", "1500", "--pairs", "8000")
 INITS = ("pretrained", "random")
+COMMAND = "finetune.demo"
+RESULTS = ("text", "data", "pretrain", "model", *(f"mt-{init}" for init in INITS), "learning_curves.png")
 
 
 def stages(root: Path, processes: int) -> list[Stage]:
@@ -205,14 +208,25 @@ def print_table(root: Path) -> None:
     Console(width=None if sys.stdout.isatty() else 140).print(table)
 
 
+def move_aside(output: Path) -> Path:
+    """Where an earlier demo is now. Raises ValueError for a directory that no demo has made."""
+    if not read_record(output, COMMAND):
+        raise ValueError(f"{output}: is no directory of the demo; choose another --output")
+    number = 1
+    while os.path.lexists(aside := output.with_name(f"{output.name}.{number}")):
+        number += 1
+    return output.rename(aside)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("runs/demo"), help="directory for everything (runs/demo)")
     parser.add_argument("--processes", type=int, default=2, help="processes of the training stages (2)")
-    parser.add_argument("--fresh", action="store_true", help="remove what an earlier demo left and start over")
+    parser.add_argument("--fresh", action="store_true", help="move an earlier demo to OUTPUT.1 (.2, …) and start over")
     arguments = parser.parse_args()
-    if arguments.fresh:
-        shutil.rmtree(arguments.output, ignore_errors=True)
+    if arguments.fresh and arguments.output.exists():
+        print(f"the earlier demo is in {move_aside(arguments.output)} now")
+    claim(arguments.output, RESULTS, COMMAND)
     start = time.perf_counter()
     for stage in stages(arguments.output, arguments.processes):
         run_stage(stage, arguments.processes)

@@ -13,11 +13,15 @@ import argparse
 from pathlib import Path
 
 from data_tools.cli import run_main
+from data_tools.directories import claim
 from data_tools.files import atomic_path
+from data_tools.outputs import check_filled_directory
 from finetune.xtreme.data import translated_languages
 from finetune.xtreme.predictor import Predictor
-from finetune.xtreme.tasks import Head, Split
+from finetune.xtreme.tasks import Head, Split, Task
 from pretrain.launch import quiet_libraries
+
+COMMAND = "finetune.xtreme.label"
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -41,16 +45,25 @@ def main() -> None:
         raise ValueError(f"{options.teacher}: was trained for {task.name}; expected a teacher of udpos or panx")
     if predictor.is_plugged_in:
         raise ValueError(f"{options.teacher}: is plugged in; a teacher sees text that has no pair yet")
-    for language in translated_languages(task, options.data, options.languages):
+    languages = translated_languages(task, options.data, options.languages)
+    check_filled_directory(options.output, options.data)
+    for language in languages:
+        path = tagged_path(options.output, task, language)
+        claim(path.parent, [path.name], COMMAND)
+    for language in languages:
         label_file(predictor, language, options.data, options.output)
 
 
+def tagged_path(output: Path, task: Task, language: str) -> Path:
+    """Where the tagged text of a language goes."""
+    return output / task.name / "translate-train" / f"{language}.tsv"
+
+
 def label_file(predictor: Predictor, language: str, data: str, output: Path) -> None:
-    """Nothing; writes one language's tagged text and says so."""
+    """Write one language's tagged text and say so."""
     evaluated = predictor.read(Split.TRANSLATE_TRAIN, language, data, translated="")
     tags = predictor.predictions(evaluated)
-    path = output / predictor.task.name / "translate-train" / f"{language}.tsv"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = tagged_path(output, predictor.task, language)
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         for sentence, own_tags in zip(evaluated.examples, tags, strict=True):
             file.writelines(f"{word}\t{tag}\n" for word, tag in zip(sentence.words, own_tags, strict=True))

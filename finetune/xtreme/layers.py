@@ -23,7 +23,9 @@ from typing import Any
 from tqdm import tqdm
 
 from data_tools.cli import run_main
+from data_tools.directories import claim
 from data_tools.files import write_texts
+from data_tools.outputs import check_filled_directory
 from finetune.xtreme.embeddings import num_layers
 from finetune.xtreme.metrics import AVERAGE, gold_of, score, task_score
 from finetune.xtreme.predict import add_data_flags, add_retrieval_flags, languages_of, load_retriever, tell_cut
@@ -141,22 +143,29 @@ def main() -> None:
     else:
         layers = list(range(num_layers(options.model) + 1))
     retriever = load_retriever(task, layers, options)
+    check_filled_directory(options.output, options.data)
+    claim(options.output, file_names(task), "finetune.xtreme.layers")
     progress = tqdm(languages, desc=task.name, unit=" languages", disable=None)
     found = LayerScores(layers, {language: scores_of(retriever, language, options.data) for language in progress})
     tell_cut(retriever.embedder)
     write(found, task, options)
 
 
+def file_names(task: Task) -> tuple[str, str]:
+    """What is written: the table for people, and the same for programs."""
+    return f"{task.name}.md", f"{task.name}.json"
+
+
 def write(found: LayerScores, task: Task, options: argparse.Namespace) -> None:
-    """Nothing; writes the two files, says what stands in the table."""
+    """Write the two files, and print the table."""
     (metric,) = task.main_metrics
     table = found.markdown(f"{task.title}, {metric}")
     content = {
         **{"task": task.name, "metric": metric, "model": str(options.model), "similarity": options.similarity},
         **{"centre": options.centre, "whiten": options.whiten, **found.as_json()},
     }
-    texts = {f"{task.name}.md": table, f"{task.name}.json": json.dumps(content, indent=1) + "\n"}
-    write_texts(options.output, texts)
+    texts = (table, json.dumps(content, indent=1) + "\n")
+    write_texts(options.output, dict(zip(file_names(task), texts, strict=True)))
     print(table, end="")
 
 

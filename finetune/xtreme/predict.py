@@ -25,7 +25,9 @@ import torch
 from tqdm import tqdm
 
 from data_tools.cli import run_main
+from data_tools.directories import claim
 from data_tools.files import atomic_path
+from data_tools.outputs import check_filled_directory
 from finetune.xtreme.data import EvaluationSet, check_is_there
 from finetune.xtreme.embeddings import Embedder
 from finetune.xtreme.metrics import prediction_path, write_predictions
@@ -98,6 +100,20 @@ def languages_of(task: Task, data: str, wanted: str) -> Sequence[str]:
     return languages
 
 
+def claim_predictions(task: Task, languages: Sequence[str], options: argparse.Namespace) -> None:
+    """Raise ValueError if files of others are where predictions go, or if --output is the data."""
+    check_filled_directory(options.output, options.data)
+    paths = [prediction_path(options.output, task, language) for language in languages]
+    if options.nbest:
+        paths += [nbest_path(path, language) for path, language in zip(paths, languages, strict=True)]
+    claim(paths[0].parent, [path.name for path in paths], "finetune.xtreme.predict")
+
+
+def nbest_path(predictions: Path, language: str) -> Path:
+    """Where the best answers go, beside the predictions of a language."""
+    return predictions.with_name(f"nbest-{language}.json")
+
+
 def predict(predictor: Predictor, language: str, options: argparse.Namespace) -> None:
     """Nothing; writes the predictions of a language."""
     evaluated = predictor.read(Split.TEST, language, options.data, options.translated_test)
@@ -109,7 +125,7 @@ def predict(predictor: Predictor, language: str, options: argparse.Namespace) ->
     predictions = predictor.head.predictions(results, evaluated.rows, evaluated.examples)
     path = write_predictions(predictor.task, language, predictions, options.output)
     if options.nbest and isinstance(predictor.head, QuestionAnswering):
-        write_best(predictor.head, results, evaluated, path.with_name(f"nbest-{language}.json"))
+        write_best(predictor.head, results, evaluated, nbest_path(path, language))
 
 
 def write_best(head: QuestionAnswering, results: dict[str, np.ndarray], evaluated: EvaluationSet, path: Path) -> None:
@@ -149,6 +165,7 @@ def main() -> None:
     if task is not None and task.is_retrieval:
         languages = languages_of(task, options.data, options.languages)
         retriever = load_retriever(task, options.layer, options)
+        claim_predictions(task, languages, options)
         for language in tqdm(languages, desc=task.name, unit=" languages", disable=None):
             retrieve(retriever, language, options)
         tell_cut(retriever.embedder)
@@ -160,6 +177,7 @@ def main() -> None:
             )
         check_is_there(options.translated_test, "--translated-test")
         languages = languages_of(predictor.task, options.data, options.languages)
+        claim_predictions(predictor.task, languages, options)
         for language in tqdm(languages, desc=predictor.task.name, unit=" languages", disable=None):
             predict(predictor, language, options)
     print(prediction_path(options.output, task or predictor.task, languages[0]).parent)

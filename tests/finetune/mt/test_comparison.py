@@ -120,6 +120,16 @@ def test_a_changed_comparison_is_not_mixed_with_what_is_done(tmp_path: Path) -> 
         check(generate={"beam": 7})
 
 
+@pytest.mark.parametrize(("name", "content"), [("table.md", "mine"), ("runs.json", "[]")])
+def test_a_directory_of_something_else_is_left_alone(tmp_path: Path, name: str, content: str) -> None:
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / name).write_text(content)
+    with pytest.raises(ValueError, match=r"out: holds files, and no runs\.json of an earlier call"):
+        check_unchanged({"run": {}}, output)
+    assert [path.read_text() for path in output.iterdir()] == [content]
+
+
 def finish(run: Run, bleu: float, nll: list[float]) -> None:
     """Leave behind what a finished run does."""
     directory = Path(run.recipe.output)

@@ -126,6 +126,7 @@ def test_what_is_finished_is_reported_though_another_run_failed(
     script.write_text("import sys\nsys.exit('error: no more')\n")
     monkeypatch.setattr(search, "TRAIN", script)
     write_outcome(tmp_path / "out", Run(Point(5e-3, 1, 16), 1), 70)
+    (tmp_path / "out" / "runs.json").write_text("{}")
     fields = ("--task", "pawsx", "--data", str(tmp_path), "--init_from", str(tmp_path))
     grid = ("--learning-rates", "5e-3,6e-3", "--epochs", "1", "--batch-sizes", "16", "--output", str(tmp_path / "out"))
     monkeypatch.setattr(sys, "argv", ["search", *fields, *grid, *TINY])

@@ -108,6 +108,29 @@ def test_nine_tasks_plugged_out_and_in(
     assert {id: found[0]["text"] for id, found in best.items()} == answers
 
 
+def test_predictions_replace_no_file_of_others(
+    xtreme_data: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the data, which lie under the same names, nor labels, nor the text for a teacher."""
+    root = Path(shutil.copytree(xtreme_data, tmp_path / "root"))
+    (root / "link").symlink_to(".")
+    labels = tmp_path / "labels" / "tatoeba" / f"test-{second_language('tatoeba')}.tsv"
+    labels.parent.mkdir(parents=True)
+    labels.write_text("mine")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    arguments = (tiny_model, "--task", "tatoeba", "--data", root, "--layer", 1, "--output")
+    for output, message in (
+        (root, "is the directory that is read"),
+        (root / "link", "is the directory that is read"),
+        (tmp_path / "labels", rf"holds {labels.name}, not written by finetune\.xtreme\.predict"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call(monkeypatch, predict.main, *arguments, output)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    for _ in range(2):  # its own it may replace
+        call(monkeypatch, predict.main, *arguments, tmp_path / "predictions")
+
+
 def test_a_classification_task_is_learned(
     train: Callable[..., Path], xtreme_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
