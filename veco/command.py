@@ -31,11 +31,14 @@ def run_command(main: Callable[[], None]) -> None:
 
 @contextmanager
 def new_directory(path: Path) -> Iterator[Path]:
-    """A fresh directory beside `path`: renamed to `path` on a clean exit, removed on an error.
+    """A fresh directory beside `path`: renamed to `path` on a clean exit, removed on an error. A link to it stays.
 
-    Raises ValueError if `path` exists and is not an empty directory. Parent directories are made.
+    Raises ValueError at the start if `path` exists and is not an empty directory, or is a mount point. Parent
+    directories are made.
     """
-    final = path.absolute()
+    final = Path(os.path.realpath(path))
+    if os.path.ismount(final):  # a rename cannot replace it
+        raise ValueError(f"{path}: is a mount point; choose a directory in it")
     if final.exists() and not (final.is_dir() and not any(final.iterdir())):
         raise ValueError(f"{path}: exists already; choose another output or remove it")
     temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")

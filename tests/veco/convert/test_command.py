@@ -53,6 +53,22 @@ def test_xlm_roberta_there_and_back(xlm_roberta_dir, padded_batch, monkeypatch, 
         torch.testing.assert_close(converted, logits[0], rtol=0, atol=1e-5)
 
 
+def test_a_link_to_the_destination_is_followed_and_kept(
+    xlm_roberta_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to("disk/veco")
+    run(monkeypatch, "xlm-roberta", xlm_roberta_dir, tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "disk" / "veco" / "config.json").is_file()
+    for place in (tmp_path / "link", xlm_roberta_dir):
+        before = (place / "config.json").read_bytes()
+        with pytest.raises(SystemExit):
+            run(monkeypatch, "xlm-roberta", xlm_roberta_dir, place)
+        assert "exists already; choose another output" in capsys.readouterr().err
+        assert (place / "config.json").read_bytes() == before
+
+
 def test_fairseq_with_settings_and_a_tokenizer(xlm_roberta_dir, config, monkeypatch, capsys, tmp_path: Path) -> None:
     weights = fairseq_weights(XLMRobertaForMaskedLM.from_pretrained(xlm_roberta_dir))
     torch.save({"args": Namespace(activation_fn="gelu"), "model": weights}, tmp_path / "model.pt")
