@@ -32,6 +32,7 @@ from pretrain.loop import check_ranks_agree, describe_run, fit, seed_everything
 from pretrain.meters import Meters
 from pretrain.plot import plot_curves
 from pretrain.pretraining import check_same_model
+from pretrain.run_directory import check_run_directory
 from pretrain.step import Batch
 from veco.tokenizer import save_tokenizer
 
@@ -75,6 +76,7 @@ def finetune(recipe: RecipeT, run_dir: Path, build_task: Callable[[RecipeT], Tas
     guards = Guards(recipe)
     quiet_libraries()
     check_engine(recipe)
+    check_run_directory(run_dir, [Path(recipe.init_from)])
     found = find_checkpoint(run_dir, recipe.resume)
     seed_everything(recipe.seed)
     task = build_task(recipe)

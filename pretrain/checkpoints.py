@@ -244,7 +244,7 @@ def clean_up(engine: Engine, run_dir: Path, step: int) -> None:
                 tell(f"deleted {path}: the run goes on from update {step}")
                 remove(path)
         for ending in (PARTIAL, DELETED):
-            for path in (run_dir / "checkpoints").glob(f"*{ending}"):
+            for path in (run_dir / "checkpoints").glob(f"step-*{ending}"):
                 shutil.rmtree(path)
     engine.barrier()
 

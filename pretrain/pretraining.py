@@ -37,6 +37,7 @@ from pretrain.masking import IGNORED
 from pretrain.meters import Meters
 from pretrain.plot import plot_curves
 from pretrain.recipe import PretrainRecipe
+from pretrain.run_directory import check_run_directory
 from pretrain.step import Batch
 from pretrain.totals import Totals, training_line
 from pretrain.validation import validate
@@ -83,6 +84,8 @@ def pretrain(recipe: PretrainRecipe, data_dir: Path, run_dir: Path) -> None:
     check_engine(recipe)
     manifest = Manifest.load(data_dir)
     batches, valid = read_batches(recipe, data_dir, manifest)
+    models = [Path(recipe.init_from)] if recipe.init_from else []
+    check_run_directory(run_dir, [data_dir, *models], tokenizer=data_dir / "tokenizer")
     found = find_checkpoint(run_dir, recipe.resume)
     if found is not None:
         check_same_run(found[1], recipe, {"data_fingerprint": manifest.fingerprint})
