@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from finetune.recipe import FinetuningRecipe
 from finetune.selection import Selection
 from pretrain.checkpoints import (
+    RECIPE_FILE,
     check_same_run,
     clean_up,
     find_checkpoint,
@@ -25,6 +26,7 @@ from pretrain.checkpoints import (
     save_checkpoint,
     tell,
 )
+from pretrain.cpu_timing import with_timed_choices
 from pretrain.engine import Engine, build_engine, check_engine, connect, shut_down
 from pretrain.guards import Guards
 from pretrain.launch import launched_ranks, quiet_libraries
@@ -92,12 +94,14 @@ def finetune(recipe: RecipeT, run_dir: Path, build_task: Callable[[RecipeT], Tas
     selection = Selection(recipe.best_by, recipe.metrics()[recipe.best_by], recipe.patience, recipe.keep_best)
     start = 0 if found is None else found[0]
     ranks = connect(recipe, run_dir / "logs")
+    recipe_before = None if found is None else found[1] / RECIPE_FILE
+    recipe, choices = with_timed_choices(recipe, recipe.attention_dropout, ranks, recipe_before)
     config = task.model.config.to_dict()
     check_ranks_agree(ranks, checkpoint=start, recipe=recipe, data=task.fingerprint, model=config)
     is_first = ranks.rank == 0
     if is_first:
         run_dir.mkdir(parents=True, exist_ok=True)
-        print(introduction(recipe, task, start), file=sys.stderr)
+        print(introduction(recipe, task, start, choices), file=sys.stderr)
     meters = Meters(
         run_dir,
         recipe.log_every,
@@ -150,8 +154,8 @@ def finetune(recipe: RecipeT, run_dir: Path, build_task: Callable[[RecipeT], Tas
     return is_done
 
 
-def introduction(recipe: FinetuningRecipe, task: Task, start: int) -> str:
-    """What is going to happen, in one line."""
+def introduction(recipe: FinetuningRecipe, task: Task, start: int, choices: dict[str, str]) -> str:
+    """What is going to happen, in one line; `choices` are those that were timed."""
     micro_batches = recipe.micro_batches_an_update(launched_ranks())
     return describe_run(
         {
@@ -160,6 +164,7 @@ def introduction(recipe: FinetuningRecipe, task: Task, start: int) -> str:
             **task.facts(),
             "updates an epoch": max(1, task.num_batches // micro_batches),
             "ranks": launched_ranks(),
+            **choices,
             "micro-batches an update": micro_batches,
             "updates": recipe.steps,
             "from": start,

@@ -43,6 +43,8 @@ FREE_FIELDS = frozenset(
         "steps",
         "engine",
         "ds_config",
+        "cpu_precision",
+        "attention",
         "accumulation_steps",
         "activation_checkpointing",
         "log_every",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,3 +58,13 @@ def read_ds_config(name: str) -> dict[str, Any]:
     if problems:
         raise ValueError(f"{path}: " + "; ".join(problems))
     return config
+
+
+def asks_for_bf16(config: Mapping[str, Any]) -> bool:
+    """Whether DeepSpeed is to compute in bfloat16."""
+    return bool(config.get("bf16", {}).get("enabled"))
+
+
+def in_float32(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The same settings without bfloat16, in float32."""
+    return {name: value for name, value in config.items() if name not in ("bf16", "data_types")}

@@ -22,11 +22,12 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from pretrain.ds_config import read_ds_config
+from pretrain.ds_config import asks_for_bf16, in_float32, read_ds_config
 from pretrain.launch import launched_rank, launched_ranks, quiet_libraries
 from pretrain.recipe import TrainingRecipe
 from pretrain.resharding import MOMENTS, WEIGHTS, StoredTraining, read_training
 from pretrain.zero_shards import checkpoint_weights
+from veco.attention import use_in_training
 
 
 class Ranks(Protocol):
@@ -101,17 +102,25 @@ def build_engine(model: nn.Module, recipe: TrainingRecipe, lr_factor: Callable[[
     `lr_factor` maps an update's number, from 0, to a factor of the recipe's peak learning rate. DeepSpeed's messages
     go to `log_dir`/deepspeed-rank<n>.log.
     """
-    ds_config = read_ds_config(recipe.ds_config)
+    use_in_training(model, recipe.attention)
+    ds_config = engine_settings(recipe)
     if recipe.engine == "plain":
         return PlainEngine(model, recipe, lr_factor, ds_config)
     return DeepSpeedEngine(model, recipe, lr_factor, ds_config, log_dir)
+
+
+def engine_settings(recipe: TrainingRecipe) -> dict[str, Any]:
+    """DeepSpeed's settings as the recipe has them: on CPU `cpu_precision` "float32" takes bfloat16 out."""
+    config = read_ds_config(recipe.ds_config)
+    is_float32 = recipe.cpu_precision == "float32" and not torch.cuda.is_available()
+    return in_float32(config) if is_float32 and asks_for_bf16(config) else config
 
 
 def layout_of(recipe: TrainingRecipe) -> dict[str, Any]:
     """How a checkpoint of this recipe lies in files: another layout needs `Engine.load_other_layout`."""
     if recipe.engine == "plain":
         return {"zero_stage": "none", "precision": "float32", "parts": 1}
-    config = read_ds_config(recipe.ds_config)
+    config = engine_settings(recipe)
     stage = config.get("zero_optimization", {}).get("stage", 0)
     halves = [name for name in ("bf16", "fp16") if config.get(name, {}).get("enabled")]
     # At stage 0 every rank has everything, and one writes it.
@@ -137,10 +146,15 @@ class ConnectedRanks:
         return total
 
 
+def plain_device() -> torch.device:
+    """Where the plain engine computes."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def connect(recipe: TrainingRecipe, log_dir: Path) -> Ranks:
     """All ranks, before any of them has an engine: to look whether an engine can be built together."""
     if recipe.engine == "plain":
-        return ConnectedRanks(0, 1, torch.device("cpu"))
+        return ConnectedRanks(0, 1, plain_device())
     device = start_deepspeed(log_dir).get_accelerator().device_name(int(os.environ["LOCAL_RANK"]))
     return ConnectedRanks(dist.get_rank(), dist.get_world_size(), torch.device(device))
 
@@ -223,7 +237,7 @@ class PlainEngine:
     ) -> None:
         share_cores()
         self.rank, self.world_size = 0, 1
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = plain_device()
         self.model = model.to(self.device)
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.optimizer = adamw(self.parameters, recipe)
@@ -234,7 +248,7 @@ class PlainEngine:
         self.layout = layout_of(recipe)
         self.last_norm = 0.0
         self.last_rate = 0.0
-        self.bf16 = bool(ds_config.get("bf16", {}).get("enabled"))
+        self.bf16 = asks_for_bf16(ds_config)
 
     def forward_context(self) -> contextlib.AbstractContextManager:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)

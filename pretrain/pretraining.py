@@ -15,6 +15,7 @@ from data_tools.files import sha256_of
 from data_tools.manifest import Manifest
 from pretrain.batches import SAMPLES, PretrainingBatches, PretrainingOptions, ValidationBatches
 from pretrain.checkpoints import (
+    RECIPE_FILE,
     Background,
     check_same_run,
     checkpoints_of,
@@ -27,6 +28,7 @@ from pretrain.checkpoints import (
     save_checkpoint,
     tell,
 )
+from pretrain.cpu_timing import with_timed_choices
 from pretrain.engine import Engine, build_engine, check_engine, connect, shut_down
 from pretrain.flops import forward_flops
 from pretrain.guards import Guards
@@ -95,11 +97,13 @@ def pretrain(recipe: PretrainRecipe, data_dir: Path, run_dir: Path) -> None:
 
     start = 0 if found is None else found[0]
     ranks = connect(recipe, run_dir / "logs")
+    recipe_before = None if found is None else found[1] / RECIPE_FILE
+    recipe, choices = with_timed_choices(recipe, recipe.attention_dropout, ranks, recipe_before)
     check_ranks_agree(ranks, checkpoint=start, recipe=recipe, data=manifest.fingerprint, model=model.config.to_dict())
     is_first = ranks.rank == 0
     if is_first:
         shutil.copytree(data_dir / "tokenizer", run_dir / "tokenizer", dirs_exist_ok=True)
-        print(introduction(recipe, model, batches, manifest, start), file=sys.stderr)
+        print(introduction(recipe, model, batches, manifest, start, choices), file=sys.stderr)
     meters = Meters(
         run_dir,
         recipe.log_every,
@@ -288,9 +292,14 @@ def check_vocabulary(model_size: int, model_dir: Path, data_dir: Path, manifest:
 
 
 def introduction(
-    recipe: PretrainRecipe, model: nn.Module, batches: PretrainingBatches, manifest: Manifest, start: int
+    recipe: PretrainRecipe,
+    model: nn.Module,
+    batches: PretrainingBatches,
+    manifest: Manifest,
+    start: int,
+    choices: dict[str, str],
 ) -> str:
-    """What is going to happen, in one line."""
+    """What is going to happen, in one line; `choices` are those that were timed."""
     return describe_run(
         {
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
@@ -300,6 +309,7 @@ def introduction(
             "batches": "/".join(batches.kinds),
             "ranks": launched_ranks(),
             "engine": f"{recipe.engine} {recipe.ds_config}",
+            **choices,
             "updates": recipe.total_steps,
             "from": start,
         }

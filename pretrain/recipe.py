@@ -21,9 +21,11 @@ from typing import Any, NoReturn, TypeVar
 import yaml
 
 from data_tools.files import atomic_path
-from pretrain.ds_config import read_ds_config
+from pretrain.ds_config import asks_for_bf16, read_ds_config
 
 RecipeT = TypeVar("RecipeT", bound="TrainingRecipe")
+BACK_ENDS = ("auto", "eager", "sdpa")  # those of veco.attention, which a recipe's mistakes should not wait for
+CPU_PRECISIONS = ("auto", "bf16", "float32")
 OBJECTIVES = ("ca_mlm+tlm", "ca_mlm", "mlm+tlm", "mlm", "clm")
 
 
@@ -39,6 +41,14 @@ class TrainingRecipe:
     output: str = option("", "directory of the run: checkpoints, TensorBoard events, metrics.jsonl, curves.png")
     engine: str = option("deepspeed", "deepspeed, or plain: one process without DeepSpeed, the reference for ZeRO")
     ds_config: str = option("zero3_bf16.json", "DeepSpeed's own settings: a file, or the name of one in ds_configs/")
+    cpu_precision: str = option(
+        "auto",
+        "on CPU: bf16 or float32; auto = the faster one, timed at the start, where ds_config asks for bf16. "
+        "On accelerators ds_config decides",
+    )
+    attention: str = option(
+        "auto", "attention in training on CPU: eager or sdpa; auto = the faster one, timed at the start"
+    )
     cpu_processes: int = option(
         1, "processes to use without accelerators; DeepSpeed itself starts one for each NUMA node, however many cores"
     )
@@ -91,8 +101,16 @@ class TrainingRecipe:
                 found.append(f"{name} {self.__dict__[name]} must be at least 0 and below 1")
         if self.resume not in ("no", "auto") and not self.resume.isdecimal():
             found.append(f"resume {self.resume!r} must be 'no', 'auto' or a step")
+        if self.cpu_precision not in CPU_PRECISIONS:
+            found.append(f"cpu_precision {self.cpu_precision!r} must be one of {', '.join(CPU_PRECISIONS)}")
+        if self.attention not in BACK_ENDS:
+            found.append(f"attention {self.attention!r} must be one of {', '.join(BACK_ENDS)}")
         try:
-            read_ds_config(self.ds_config)
+            config = read_ds_config(self.ds_config)
+            if self.cpu_precision == "bf16" and not asks_for_bf16(config):
+                found.append(
+                    f"cpu_precision 'bf16': ds_config {self.ds_config} does not enable bf16; choose one that does"
+                )
         except ValueError as error:
             found.append(str(error))
         if self.skip_window < 2:

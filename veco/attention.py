@@ -29,6 +29,7 @@ except ImportError:  # torch before 2.10
 # block of one sequence needs no padding and no copies of its heads; measured for 4 to 12 heads.
 BLOCK_PAIRS = 2**14
 FEW_QUERIES = 8
+BACK_ENDS = ("auto", "eager", "sdpa")
 
 
 def faster_eagerly(query_BHTK: Tensor, dropout_p: float) -> bool:
@@ -66,10 +67,12 @@ def attend(
     attention_mask: Tensor | None = None,
     dropout_p: float = 0.0,
     is_causal: bool = False,
+    back_end: str = "auto",
 ) -> Tensor:
-    """Context (B, H, T, K) by whichever of eager attention and SDPA is the faster one here."""
-    back_end = eager_attention if faster_eagerly(query_BHTK, dropout_p) else scaled_dot_product_attention
-    return back_end(query_BHTK, key_BHSK, value_BHSK, attention_mask, dropout_p, is_causal)
+    """Context (B, H, T, K) by one of BACK_ENDS; "auto" is whichever `faster_eagerly` expects to be the faster one."""
+    is_eager = faster_eagerly(query_BHTK, dropout_p) if back_end == "auto" else back_end == "eager"
+    function = eager_attention if is_eager else scaled_dot_product_attention
+    return function(query_BHTK, key_BHSK, value_BHSK, attention_mask, dropout_p, is_causal)
 
 
 @dataclass(frozen=True)
@@ -85,8 +88,10 @@ class PackedMask:
     is_causal: bool = False
 
     @torch.compiler.disable  # lengths are different in every batch, and each would be compiled anew
-    def attend(self, query_NHK: Tensor, key_MHK: Tensor, value_MHK: Tensor, dropout_p: float) -> Tensor:
-        """Context (N, H, K) of each query."""
+    def attend(
+        self, query_NHK: Tensor, key_MHK: Tensor, value_MHK: Tensor, dropout_p: float, back_end: str = "auto"
+    ) -> Tensor:
+        """Context (N, H, K) of each query. `back_end` is for `attend`, where torch's `varlen_attn` does not serve."""
         device = query_NHK.device
         # Under a causal mask padding behind a sequence is hidden already, and SDPA has a fast kernel for that.
         if not self.is_causal and _varlen_serves(query_NHK, dropout_p):
@@ -98,7 +103,9 @@ class PackedMask:
         blocks = self.blocks if device.type == "cpu" else [self]
         num_queries, num_keys = ([sum(lengths) for lengths in sides] for sides in zip(*blocks, strict=True))
         parts = zip(query_NHK.split(num_queries), key_MHK.split(num_keys), value_MHK.split(num_keys), strict=True)
-        return torch.cat([block._at_once(*part, dropout_p) for block, part in zip(blocks, parts, strict=True)])
+        return torch.cat(
+            [block._at_once(*part, dropout_p, back_end) for block, part in zip(blocks, parts, strict=True)]
+        )
 
     def __iter__(self) -> Iterator[Sequence[int]]:
         return iter((self.query_lengths, self.key_lengths))
@@ -121,14 +128,17 @@ class PackedMask:
     def _is_one_block(self) -> bool:
         return len(self.query_lengths) * max(self.query_lengths) * max(self.key_lengths) <= BLOCK_PAIRS
 
-    def _at_once(self, query_NHK: Tensor, key_MHK: Tensor, value_MHK: Tensor, dropout_p: float) -> Tensor:
+    def _at_once(
+        self, query_NHK: Tensor, key_MHK: Tensor, value_MHK: Tensor, dropout_p: float, back_end: str
+    ) -> Tensor:
         """Context (N, H, K) by one call, with padding for the attention alone where lengths differ."""
         rows = len(self.query_lengths)
         if len(set(self.query_lengths)) == len(set(self.key_lengths)) == 1:  # packed is padded
             query, key, value = (
                 x.unflatten(0, (rows, len(x) // rows)).transpose(1, 2) for x in (query_NHK, key_MHK, value_MHK)
             )
-            return attend(query, key, value, None, dropout_p, self.is_causal).transpose(1, 2).flatten(0, 1)
+            context_BHTK = attend(query, key, value, None, dropout_p, self.is_causal, back_end)
+            return context_BHTK.transpose(1, 2).flatten(0, 1)
         is_query_BT, is_key_BS = (
             torch.arange(max(lengths), device=query_NHK.device)
             < torch.tensor(lengths, device=query_NHK.device).unsqueeze(1)
@@ -139,7 +149,7 @@ class PackedMask:
             for x, is_token in ((query_NHK, is_query_BT), (key_MHK, is_key_BS), (value_MHK, is_key_BS))
         )
         attention_mask = None if self.is_causal else is_key_BS[:, None, None]
-        context_BHTK = attend(query, key, value, attention_mask, dropout_p, self.is_causal)
+        context_BHTK = attend(query, key, value, attention_mask, dropout_p, self.is_causal, back_end)
         return pack(context_BHTK.transpose(1, 2), is_query_BT)
 
 
@@ -177,6 +187,7 @@ class MultiHeadAttention(nn.Module):
         self.head_size = hidden_size // num_heads
         self.dropout = dropout
         self.layer_idx = layer_idx
+        self.training_back_end = "auto"
         self.q_proj = nn.Linear(hidden_size, hidden_size)
         self.k_proj = nn.Linear(hidden_size, hidden_size)
         self.v_proj = nn.Linear(hidden_size, hidden_size)
@@ -198,6 +209,7 @@ class MultiHeadAttention(nn.Module):
         only once a sequence. `is_causal` hides later positions; it goes with no mask and no earlier positions.
         """
         dropout_p = self.dropout if self.training else 0.0
+        back_end = self.training_back_end if self.training else "auto"
         if isinstance(attention_mask, PackedMask):
             assert cache is None and not is_causal, "decoding takes padded targets; a packed mask is causal itself"
             source_MD = query_BTD if pair_BSD is None else pair_BSD
@@ -205,13 +217,14 @@ class MultiHeadAttention(nn.Module):
                 x.unflatten(-1, (self.num_heads, self.head_size))
                 for x in (self.q_proj(query_BTD), self.k_proj(source_MD), self.v_proj(source_MD))
             )
-            return self.out_proj(attention_mask.attend(query_NHK, key_MHK, value_MHK, dropout_p).flatten(1))
+            context_NHK = attention_mask.attend(query_NHK, key_MHK, value_MHK, dropout_p, back_end)
+            return self.out_proj(context_NHK.flatten(1))
         query_BHTK = self._split_heads(self.q_proj(query_BTD))
         key_BHSK, value_BHSK = self._keys_and_values(query_BTD, pair_BSD, cache)
         num_sharing = len(query_BHTK) // len(key_BHSK)
         if num_sharing > 1:  # as further queries of one row: its keys are read once, not once for each beam
             query_BHTK = query_BHTK.unflatten(0, (-1, num_sharing)).transpose(1, 2).flatten(2, 3)
-        context_BHTK = attend(query_BHTK, key_BHSK, value_BHSK, attention_mask, dropout_p, is_causal)
+        context_BHTK = attend(query_BHTK, key_BHSK, value_BHSK, attention_mask, dropout_p, is_causal, back_end)
         if num_sharing > 1:
             context_BHTK = context_BHTK.unflatten(2, (num_sharing, -1)).transpose(1, 2).flatten(0, 1)
         return self.out_proj(context_BHTK.transpose(1, 2).flatten(2))
@@ -234,3 +247,12 @@ class MultiHeadAttention(nn.Module):
 
     def _split_heads(self, x_BTD: Tensor) -> Tensor:
         return x_BTD.unflatten(-1, (self.num_heads, self.head_size)).transpose(1, 2)
+
+
+def use_in_training(model: nn.Module, back_end: str) -> None:
+    """Make every attention of `model` use one of BACK_ENDS while it is trained; evaluation and decoding keep "auto"."""
+    if back_end not in BACK_ENDS:
+        raise ValueError(f"attention {back_end!r}: expected one of {', '.join(BACK_ENDS)}")
+    for module in model.modules():
+        if isinstance(module, MultiHeadAttention):
+            module.training_back_end = back_end

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,11 @@ from xlm_roberta import random_xlm_roberta
 from data_tools.files import sha256_of
 from data_tools.manifest import Manifest
 from pretrain import engine, pretraining
-from pretrain.checkpoints import checkpoints_of
+from pretrain.checkpoints import RECIPE_FILE, checkpoints_of
 from pretrain.engine import PlainEngine, consolidated_weights
 from pretrain.meters import Meters, read_metrics
 from pretrain.pretraining import build_model, check_vocabulary, pretrain, read_batches
-from pretrain.recipe import PretrainRecipe
+from pretrain.recipe import PretrainRecipe, read_yaml
 from veco import VecoConfig
 
 TINY: dict[str, Any] = {
@@ -116,7 +117,10 @@ def test_a_line_shows_languages_pairs_and_the_machine(random_data: Path, tmp_pat
         assert 0 < line["data_wait"] < 1 and line["memory_gib"] > 0.1 and line["tokens_per_second"] > 0
         assert line["utilisation"] == line["tflops_per_second"] > 0
         assert len(line["samples"]) == 16
-    assert "cut off, as longer than the longest sequence: de-en " in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "cut off, as longer than the longest sequence: de-en " in told
+    assert re.search(r"\| precision as in the ds_config \| attention (eager|sdpa) \(timed: ", told.splitlines()[0])
+    assert read_yaml(checkpoints_of(tmp_path)[2] / RECIPE_FILE)["attention"] in ("eager", "sdpa")
 
 
 def test_samples_have_one_digest_for_any_accumulation(random_data: Path, tmp_path: Path) -> None:

@@ -83,6 +83,12 @@ def test_saved_recipe_reads_back(tmp_path: Path) -> None:
         ),
         ({"validate_batches": -1}, "validate_batches -1 must not be negative"),
         ({"peak_tflops": 0}, "peak_tflops 0.0 must be above 0"),
+        ({"cpu_precision": "fp8"}, "cpu_precision 'fp8' must be one of auto, bf16, float32"),
+        (
+            {"cpu_precision": "bf16", "ds_config": "zero3_fp32.json"},
+            "cpu_precision 'bf16': ds_config zero3_fp32.json does not enable bf16",
+        ),
+        ({"attention": "flash"}, "attention 'flash' must be one of auto, eager, sdpa"),
         (
             {"objective": "mlm", "cross_attention_steps": 5, "init_from": "x"},
             "objective 'mlm' does not train the cross-attention",

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -332,6 +333,7 @@ def test_patience_ends_a_run_and_the_best_is_kept(
     # Best after update 2, not better after 4 and 6: the best and the last are there.
     assert list(checkpoints_of(tmp_path / "run")) == [2, 6]
     assert "lowest nll" in (told := capsys.readouterr().err) and "ended after 2 validations without a better" in told
+    assert re.search(r"\| precision as in the ds_config \| attention (eager|sdpa) \(timed: ", told.splitlines()[0])
     over = dataclasses.replace(recipe, resume="auto")
     assert run(over) and list(checkpoints_of(tmp_path / "run")) == [2, 6], "over is over"
     assert run(dataclasses.replace(over, patience=3)) and list(checkpoints_of(tmp_path / "run")) == [2, 8]
