@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from data_tools.manifest import MANIFEST_VERSION, Manifest
 from data_tools.shards import ShardInfo, ShardWriter
@@ -14,6 +15,10 @@ from data_tools.shards import ShardInfo, ShardWriter
 # Tests run many small processes on few cores: one thread each.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("without_deadline", deadline=None)
+settings.load_profile("without_deadline")
 
 VOCAB_SIZE = 60
 

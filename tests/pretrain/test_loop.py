@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from pretrain import engine
+from pretrain import engine, loop
 from pretrain.engine import PlainEngine
 from pretrain.guards import Guards
 from pretrain.loop import fit
 from pretrain.meters import Meters
 from pretrain.recipe import TrainingRecipe
+from veco.dropout import dropout
 
 
 class Ones(Dataset):
@@ -50,6 +51,48 @@ def test_rank_that_is_lost_between_updates_is_told_in_a_line(place: str, tmp_pat
             save=lambda step: None,
             validate=lost,
         )
+
+
+def dropout_masks(run_dir: Path, rank: int = 0, start: int = 0, seed: int = 1) -> dict[int, list[bool]]:
+    """Which of 64 numbers dropout leaves in each of updates `start` to 3, on a rank."""
+    recipe = TrainingRecipe(output=str(run_dir), engine="plain", loader_workers=0, seed=seed)
+    engine_of_rank = PlainEngine(nn.Linear(2, 1), recipe, lambda step: 1.0, {})
+    engine_of_rank.rank = rank
+    masks = []
+
+    def loss(model: nn.Module, batch: dict[str, Tensor], num_items: Tensor) -> dict[str, Tensor]:
+        masks.append(dropout(torch.ones(64), 0.5).ne(0).tolist())
+        return {"square": model(batch["x"]).square().sum()}
+
+    with Meters(run_dir, 1, start, 3, False) as meters:
+        fit(
+            engine_of_rank,
+            recipe,
+            Ones(),
+            "data",
+            kind_of=lambda step: "toy",
+            loss_function=loss,
+            count_items=lambda batch: torch.ones(1, dtype=torch.int64),
+            meters=meters,
+            guards=Guards(recipe),
+            start_step=start,
+            end_step=3,
+            save=lambda step: None,
+        )
+    return dict(zip(range(start, 3), masks, strict=True))
+
+
+def test_dropout_is_a_function_of_seed_update_and_rank(tmp_path: Path, monkeypatch) -> None:
+    """So no random state needs saving, no two updates and no two ranks drop the same."""
+    monkeypatch.setattr(engine, "share_cores", lambda: None)
+    monkeypatch.setattr(loop, "check_ranks_agree", lambda *ranks, **facts: None)  # the other ranks are not there
+    torch.manual_seed(0)
+    first = dropout_masks(tmp_path)
+    torch.manual_seed(99)  # whatever was drawn before
+    assert dropout_masks(tmp_path, start=1) == {1: first[1], 2: first[2]}, "going on draws what was drawn before"
+    other_rank, other_seed = dropout_masks(tmp_path, rank=1), dropout_masks(tmp_path, seed=2)
+    masks = [*first.values(), *other_rank.values(), *other_seed.values()]
+    assert len({tuple(mask) for mask in masks}) == 9
 
 
 def test_model_opened_for_evaluation_is_trained_with_dropout(tmp_path: Path, monkeypatch) -> None:
