@@ -20,29 +20,27 @@
         - {hub: Helsinki-NLP/opus-100, config: de-en, column: translation}
         - {jsonl: crawl/*.jsonl, column: [german, english]}
 
-Relative paths start at the directory of the file; `${NAME}` stands for an environment variable; globs know `**`; any
-URL that fsspec knows is a path. Text, JSONL, TSV and TMX may be plain, .gz, .xz or .zst. `column` names the text of
-JSONL, Parquet and data sets: by default `text`, for pairs `translation`, which holds {de: …, en: …}.
+Relative paths start at the directory of the file; `${NAME}` stands for an environment variable, `~` for the home
+directory; globs know `**`; any URL that fsspec knows is a path. Text, JSONL, TSV and TMX may be plain, .gz, .xz or
+.zst. `column` names the text of JSONL, Parquet and data sets: by default `text`, for pairs `translation`, which holds
+{de: …, en: …}.
 """
 
 import os
 import re
-from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from data_tools.cli import one_line
 from data_tools.deduplicate.settings import Deduplication
 from data_tools.filters import Filters
 from data_tools.inputs import Input
 from data_tools.readers import expand
+from data_tools.yaml_files import all_expanded, expanded, read_mapping
 
 TOP_KEYS = ("tokenizer", "valid", "filters", "deduplicate", "mono", "parallel")
 LANGUAGE = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
-VARIABLE = re.compile(r"\$\{([^}]*)\}")
 COMPRESSED_SUFFIX = re.compile(r"\.(gz|xz|zst)$")
 FORMAT_OF_SUFFIX = {".jsonl": "jsonl", ".parquet": "parquet", ".tsv": "tsv", ".tmx": "tmx", ".zip": "opus"}
 FORMATS_OF_PAIRS = ("tsv", "tmx", "opus")
@@ -85,13 +83,13 @@ class Corpus:
         Without `needs_tokenizer` the directory need not be there yet: the text may be what it is trained on.
         """
         reader = _Reader(Path(path))
-        content = reader.content()
+        content = read_mapping(reader.path, f"the keys {', '.join(TOP_KEYS)}")
         for key in content:
             if key not in TOP_KEYS:
                 reader.complain(f"unknown key {key!r}; expected {', '.join(TOP_KEYS)}")
         tokenizer = reader.tokenizer(content.get("tokenizer"), needs_tokenizer)
         valid = reader.valid(content.get("valid", 0))
-        filters = Filters.parse(reader.with_variables(content.get("filters")), reader.complain, reader.base)
+        filters = Filters.parse(all_expanded(content.get("filters"), reader.complain), reader.complain, reader.base)
         deduplication = Deduplication.parse(content.get("deduplicate"), reader.complain)
         inputs = [*reader.mono(content.get("mono")), *reader.parallel(content.get("parallel"))]
         if not inputs and not reader.problems:
@@ -101,17 +99,6 @@ class Corpus:
         if reader.problems:
             raise ValueError(f"{path}: " + "; ".join(reader.problems))
         return cls(Path(path), tokenizer, tuple(inputs), filters, deduplication, valid)
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """YAML in which a key given twice is an error; PyYAML would keep the last and lose the rest without a word."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", node.start_mark)
-        return super().construct_mapping(node, deep)
 
 
 class _Reader:
@@ -126,37 +113,13 @@ class _Reader:
         if problem not in self.problems:
             self.problems.append(problem)
 
-    def content(self) -> dict[Any, Any]:
-        """The top-level mapping; raises ValueError for what is not YAML."""
-        if not self.path.is_file():
-            raise ValueError(f"{self.path}: no such file")
-        try:
-            content = yaml.load(self.path.read_text(encoding="utf-8"), Loader=_StrictLoader)
-        except yaml.MarkedYAMLError as error:
-            line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
-            raise ValueError(f"{self.path}:{line} not YAML as expected: {error.problem}") from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ValueError(f"{self.path}: not YAML ({error})") from None
-        if not isinstance(content, dict):
-            raise ValueError(f"{self.path}: expected the keys {', '.join(TOP_KEYS)}, found {type(content).__name__}")
-        return content
-
     def expanded(self, text: str) -> str | None:
         """`text` with environment variables and `~` filled in; None if one is not set, which is told once for each."""
-        unset = [name for name in VARIABLE.findall(text) if name not in os.environ]
-        for name in unset:
-            self.complain(f"the environment variable {name} is not set")
-        if unset:
+        try:
+            return expanded(text)
+        except ValueError as error:
+            self.complain(str(error))
             return None
-        return os.path.expanduser(VARIABLE.sub(lambda match: os.environ[match.group(1)], text))
-
-    def with_variables(self, value: Any) -> Any:
-        """A YAML value with `expanded` applied to every string in it."""
-        if isinstance(value, dict):
-            return {key: self.with_variables(item) for key, item in value.items()}
-        if isinstance(value, list):
-            return [self.with_variables(item) for item in value]
-        return (self.expanded(value) or "") if isinstance(value, str) else value
 
     def tokenizer(self, value: Any, must_exist: bool) -> Path:
         if value is None and not must_exist:
