@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, what shells report
 
@@ -27,6 +29,26 @@ def run_command(main: Callable[[], None]) -> None:
     except (ValueError, OSError) as error:
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         sys.exit(EXIT_BAD_INPUT)
+
+
+def read_text(path: Path) -> str:
+    """The text of a file; ValueError naming it where it is not UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 at byte {error.start:,} ({error.reason}); convert the file") from None
+
+
+@contextmanager
+def told_by_the_system(path: Path) -> Iterator[None]:
+    """Make an OSError naming `path` of what libraries in Rust raise where they cannot write, as on a full disk."""
+    try:
+        yield
+    except Exception as error:
+        # `tokenizers` raises a bare Exception; what is derived from it has a meaning of its own.
+        if isinstance(error, SafetensorError) or type(error) is Exception:
+            raise OSError(f"{path}: {error}") from error
+        raise
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from sentencepiece.sentencepiece_model_pb2 import ModelProto
 from tqdm import tqdm
 from transformers import AutoTokenizer
 
+from veco.command import told_by_the_system
 from veco.convert.weights import listed
 
 MODEL_FILE = "sentencepiece.bpe.model"
@@ -42,8 +43,9 @@ def has_tokenizer(path: Path) -> bool:
 
 
 def save_tokenizer(tokenizer: Any, source_dir: Path, directory: Path) -> None:
-    """Nothing; writes a tokenizer that was opened in `source_dir`, and copies its SentencePiece model, if any."""
-    tokenizer.save_pretrained(directory)
+    """Write a tokenizer that was opened in `source_dir`, with its SentencePiece model, if any. Raises OSError."""
+    with told_by_the_system(directory):
+        tokenizer.save_pretrained(directory)
     config = read_json(directory / TOKENIZER_CONFIG)
     write_json(directory / TOKENIZER_CONFIG, {name: config[name] for name in config if name not in LOADING_NOTES})
     if (source_dir / MODEL_FILE).is_file() and source_dir != directory:

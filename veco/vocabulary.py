@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 import veco
-from veco.command import new_directory, run_command
+from veco.command import new_directory, read_text, run_command, told_by_the_system
 from veco.config import VecoConfig
 from veco.convert.weights import listed, open_strictly
 from veco.heads import VecoLMHead
@@ -196,7 +196,7 @@ def read_pieces(path: Path) -> dict[str, float | None]:
     Raises ValueError for empty lines, pieces that come twice, and scores that are no numbers.
     """
     pieces: dict[str, float | None] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").removesuffix("\n").split("\n"), start=1):
+    for number, line in enumerate(read_text(path).removesuffix("\n").split("\n"), start=1):
         piece, tab, score = line.partition("\t")
         try:
             value = float(score) if tab else None
@@ -275,7 +275,8 @@ def main() -> None:
         else:
             pieces = read_pieces(arguments.pieces) if arguments.pieces else {}
             extend_vocabulary(model, source, directory, pieces, arguments.tokens, arguments.seed)
-        model.save_pretrained(directory)
+        with told_by_the_system(directory):
+            model.save_pretrained(directory)
     millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     print(f"{arguments.destination}: {before:,} ids -> {model.config.vocab_size:,}, {millions:,.2f}M parameters")
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from veco.command import new_directory, run_command
-from veco.convert.fairseq import NO_CROSS_ATTENTION, convert
+from veco.command import new_directory, run_command, told_by_the_system
+from veco.convert.fairseq import FIRST_PIECE_ID, NO_CROSS_ATTENTION, convert, read_dictionary
 from veco.convert.xlm_roberta import from_xlm_roberta, plug_in_names, to_xlm_roberta
 from veco.tokenizer import has_tokenizer, open_tokenizer, save_tokenizer
 
@@ -79,6 +79,26 @@ def converted(arguments: argparse.Namespace) -> tuple[PreTrainedModel, list[str]
     return model, [f"left behind in each of {num_layers} layers: {', '.join(left)}"]
 
 
+def check_tokenizer(tokenizer: Any, directory: Path, num_rows: int, arguments: argparse.Namespace) -> None:
+    """Raise ValueError for another model's tokenizer: by its size, and by its pieces where SRC or dict.txt has them."""
+    if len(tokenizer) != num_rows:
+        raise ValueError(
+            f"{directory}: {len(tokenizer):,} pieces, but the model has {num_rows:,} rows: it is another model's "
+            "tokenizer"
+        )
+    known = tokenizer.get_vocab()
+    expected: dict[str, int] = {}
+    if arguments.dictionary:
+        expected = {piece: id_ for id_, piece in enumerate(read_dictionary(arguments.dictionary), FIRST_PIECE_ID)}
+    elif has_tokenizer(arguments.source):
+        expected = open_tokenizer(arguments.source).get_vocab()
+    if different := sorted(piece for piece, id_ in expected.items() if known.get(piece) != id_):
+        raise ValueError(
+            f"{directory}: {len(different):,} of the model's {len(expected):,} pieces have other ids there, such as "
+            f"{different[:3]}: it is another model's tokenizer"
+        )
+
+
 def main() -> None:
     """Nothing; the command line."""
     arguments = parse_arguments()
@@ -89,15 +109,12 @@ def main() -> None:
         tokenizer_dir = arguments.tokenizer or arguments.source
         if arguments.tokenizer or has_tokenizer(tokenizer_dir):
             tokenizer = open_tokenizer(tokenizer_dir)
-            if len(tokenizer) != model.config.vocab_size:
-                raise ValueError(
-                    f"{tokenizer_dir}: {len(tokenizer):,} pieces, but the model has {model.config.vocab_size:,} rows: "
-                    "it is another model's tokenizer"
-                )
+            check_tokenizer(tokenizer, tokenizer_dir, model.config.vocab_size, arguments)
             save_tokenizer(tokenizer, tokenizer_dir, directory)
         else:
             notes.append(f"no tokenizer in {tokenizer_dir}: give one with --tokenizer")
-        model.save_pretrained(directory)
+        with told_by_the_system(directory):
+            model.save_pretrained(directory)
     for note in notes:
         sys.stderr.write(f"note: {note}\n")
     num_parameters = sum(parameter.numel() for parameter in model.parameters())

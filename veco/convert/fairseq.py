@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from veco.command import read_text
 from veco.config import VecoConfig
 from veco.convert.checkpoint import read_checkpoint
 from veco.convert.weights import fill, listed
@@ -299,7 +300,7 @@ def encoder_names_of(decoder_names: Mapping[str, str]) -> dict[str, str]:
 def read_dictionary(path: Path) -> list[str]:
     """The pieces of fairseq's dict.txt, in order; ValueError for a line that is not a piece and its count."""
     pieces = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").removesuffix("\n").split("\n"), start=1):
+    for number, line in enumerate(read_text(path).removesuffix("\n").split("\n"), start=1):
         piece, _, count = line.removesuffix(" #fairseq:overwrite").rpartition(" ")
         if not piece or not count.isdigit():
             raise ValueError(f"{path}: line {number}: expected a piece, a space and its count, found {line!r}")

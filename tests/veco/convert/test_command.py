@@ -22,10 +22,15 @@ def xlm_roberta_dir(config: VecoConfig, tmp_path: Path) -> Path:
     torch.manual_seed(0)
     directory = tmp_path / "xlm-r"
     random_xlm_roberta(XLMRobertaForMaskedLM, config).save_pretrained(directory)
-    special = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
-    pieces = [(f"▁p{i}", -5.0 - i) for i in range(55)]
-    XLMRobertaTokenizer(vocab=[*special, *pieces, ("<mask>", 0.0)]).save_pretrained(directory)
+    XLMRobertaTokenizer(vocab=vocabulary()).save_pretrained(directory)
     return directory
+
+
+def vocabulary(third: str = "p3", seventh: str = "p7") -> list[tuple[str, float]]:
+    """60 pieces and their scores."""
+    special = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
+    names = {3: third, 7: seventh}
+    return [*special, *((f"▁{names.get(i, f'p{i}')}", -5.0 - i) for i in range(55)), ("<mask>", 0.0)]
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> None:
@@ -118,6 +123,12 @@ def fairseq_weights(model: XLMRobertaForMaskedLM) -> dict[str, torch.Tensor]:
         (("xlm-roberta", "xlm-r", "full"), "full: exists already; choose another output or remove it"),
         (("to-xlm-roberta", "xlm-r", "veco"), "xlm-r"),
         (("xlm-roberta", "xlm-r", "veco", "--tokenizer", "other"), "other: 5 pieces, but the model has 60 rows"),
+        (("xlm-roberta", "xlm-r", "veco", "--tokenizer", "swapped"), "2 of the model's 60 pieces have other ids there"),
+        (
+            ("fairseq", "model.pt", "veco", "--dictionary", "dict.txt", "--tokenizer", "swapped"),
+            "2 of the model's 55 pieces have other ids there, such as ['▁p3', '▁p7']: it is another model's tokenizer",
+        ),
+        (("fairseq", "model.pt", "veco", "--dictionary", "latin1.txt"), "latin1.txt: not UTF-8 at byte 1 "),
     ],
 )
 def test_bad_input_is_one_line(xlm_roberta_dir, monkeypatch, capsys, tmp_path: Path, arguments, message: str) -> None:
@@ -126,6 +137,12 @@ def test_bad_input_is_one_line(xlm_roberta_dir, monkeypatch, capsys, tmp_path: P
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
     XLMRobertaTokenizer().save_pretrained(tmp_path / "other")
+    XLMRobertaTokenizer(vocab=vocabulary("p7", "p3")).save_pretrained(tmp_path / "swapped")
+    (tmp_path / "dict.txt").write_text("".join(f"▁p{i} 1\n" for i in range(55)), encoding="utf-8")
+    (tmp_path / "latin1.txt").write_bytes("fü 1\n".encode("latin-1"))
+    weights = fairseq_weights(XLMRobertaForMaskedLM.from_pretrained(xlm_roberta_dir))
+    settings = Namespace(activation_fn="gelu", encoder_attention_heads=4)
+    torch.save({"args": settings, "model": weights}, tmp_path / "model.pt")
     before = sorted(tmp_path.iterdir())
     capsys.readouterr()
     with pytest.raises(SystemExit) as stop:
