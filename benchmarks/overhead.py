@@ -24,7 +24,7 @@ from torch import nn
 from data_tools.cli import run_main
 from data_tools.manifest import Manifest
 from pretrain.batches import SAMPLES
-from pretrain.engine import adamw
+from pretrain.engine import adam_settings
 from pretrain.meters import read_metrics
 from pretrain.pretraining import build_model, pretrain, read_batches
 from pretrain.recipe import PretrainRecipe
@@ -50,7 +50,7 @@ def loop_seconds(recipe: PretrainRecipe, data: Path, tokens: list[int]) -> float
 def bare_seconds(recipe: PretrainRecipe, data: Path, batches: list[dict[str, torch.Tensor]]) -> float:
     """Seconds of forward, backward, clipping and AdamW of all batches behind the first two."""
     model = build_model(recipe, data, Manifest.load(data)).train()
-    optimizer = adamw(list(model.parameters()), recipe)
+    optimizer = torch.optim.AdamW(model.parameters(), **adam_settings(recipe))
     started = 0.0
     for number, batch in enumerate(batches):
         if number == WARM_UP:

@@ -10,7 +10,6 @@ import argparse
 import contextlib
 import dataclasses
 import json
-import os
 import re
 import statistics
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -18,13 +17,13 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, ClassVar, Protocol, TypeVar
 
-import yaml
-
 from data_tools.files import write_texts
+from data_tools.yaml_files import all_expanded, read_mapping
 from finetune.parallel import run_side_by_side
 from finetune.pretrained import VECO, XLM_ROBERTA, open_pretrained
 from finetune.recipe import FinetuningRecipe
 from finetune.stages import Stage, run_stage
+from pretrain.recipe import decided_fields
 
 
 class Comparison(Protocol):
@@ -46,23 +45,17 @@ def read_comparison(path: Path, kind: type[ComparisonT], types: Mapping[str, typ
     `types` are those of keys that are more than text; `program` is whose --help shows the format. Raises ValueError
     with all that is wrong.
     """
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file")
-    try:
-        values = yaml.safe_load(os.path.expandvars(path.read_text(encoding="utf-8")))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict):
-        raise ValueError(f"{path}: expected a mapping, as python -m {program} --help shows")
+    content = read_mapping(path, f"what python -m {program} --help shows")
+    wrong: list[str] = []
+    values = all_expanded(content, wrong.append)
     known = {one.name: is_needed(one) for one in dataclasses.fields(kind)}
-    wrong = [f"unknown key {name!r}" for name in values if name not in known]
+    wrong += [f"unknown key {name!r}" for name in values if name not in known]
     wrong += [f"{name} is missing" for name in known if known[name] and name not in values]
     wrong += [
         f"{name} must be a {types[name].__name__}"
         for name, value in values.items()
         if name in types and not isinstance(value, types[name])
     ]
-    wrong += [f"environment variable in {word} is not set" for word in re.findall(r"\$\{\w+\}", str(values))]
     if not wrong:
         comparison = kind(**values)
         wrong = comparison.problems()
@@ -100,8 +93,10 @@ def problems_of_counts(seeds: Sequence[int], processes: int) -> list[str]:
 
 
 def flags_of(recipe: FinetuningRecipe) -> list[str]:
-    """Every field of a recipe as a flag: what a run does stands in its command, whatever file it came from."""
-    ours = {name: value for name, value in dataclasses.asdict(recipe).items() if name != "cpu_processes"}
+    """Every field that a recipe uses as a flag: what a run does stands in its command, whatever file it came from."""
+    values = dataclasses.asdict(recipe)
+    unused = {"cpu_processes", *decided_fields(type(recipe), values)}
+    ours = {name: value for name, value in values.items() if name not in unused}
     return [word for name, value in ours.items() for word in (f"--{name}", "null" if value is None else str(value))]
 
 

@@ -16,26 +16,23 @@ from finetune.recipe import FinetuningRecipe
 from finetune.selection import Selection
 from pretrain.checkpoints import (
     RECIPE_FILE,
-    check_same_run,
+    checkpoints_of,
     clean_up,
     find_checkpoint,
-    has_other_layout,
-    load_weights,
     read_state,
-    restore,
     save_checkpoint,
-    tell,
 )
 from pretrain.cpu_timing import with_timed_choices
 from pretrain.engine import Engine, build_engine, check_engine, connect, shut_down
 from pretrain.guards import Guards
-from pretrain.launch import launched_ranks, quiet_libraries
+from pretrain.launch import launched_ranks, quiet_libraries, tell
 from pretrain.loop import check_ranks_agree, describe_run, fit, seed_everything
 from pretrain.meters import Meters
 from pretrain.plot import plot_curves
-from pretrain.pretraining import check_same_model
+from pretrain.resuming import CHANGES_MADE, begin
 from pretrain.run_directory import check_run_directory
 from pretrain.step import Batch
+from veco.command import told_by_the_system
 from veco.tokenizer import save_tokenizer
 
 MODEL_DIR = "model"  # of a checkpoint: what transformers opens
@@ -73,7 +70,8 @@ def finetune(recipe: RecipeT, run_dir: Path, build_task: Callable[[RecipeT], Tas
     """Train, validate and save; whether the run is over, rather than stopped by a signal or the end of its time.
 
     `build_task` reads data and builds the model; it is called on every rank with the same random state. Everything that
-    can be wrong is looked at before the first collective.
+    can be wrong is looked at before the first collective. A run that goes on has its model and tokenizer from its
+    checkpoint: `init_from` is not read again.
     """
     guards = Guards(recipe)
     quiet_libraries()
@@ -81,51 +79,55 @@ def finetune(recipe: RecipeT, run_dir: Path, build_task: Callable[[RecipeT], Tas
     check_run_directory(run_dir, [Path(recipe.init_from)])
     found = find_checkpoint(run_dir, recipe.resume)
     seed_everything(recipe.seed)
-    task = build_task(recipe)
+    task = build_task(recipe if found is None else recipe.continued(found[1] / MODEL_DIR))
     recipe = recipe.resolved(task.num_batches, launched_ranks())
     state: dict[str, Any] = {
         "data_fingerprint": task.fingerprint,
         # The ranks take turns in the order of batches, so this, not the number of ranks, decides what an update sees.
         "micro_batches_an_update": recipe.micro_batches_an_update(launched_ranks()),
     }
-    if found is not None:
-        check_same_run(found[1], recipe, state)
-        check_same_model(found[1] / MODEL_DIR, task.model.config)
+    start = begin(found, recipe, state)
+    recipe = dataclasses.replace(recipe, **CHANGES_MADE)
     selection = Selection(recipe.best_by, recipe.metrics()[recipe.best_by], recipe.patience, recipe.keep_best)
-    start = 0 if found is None else found[0]
     ranks = connect(recipe, run_dir / "logs")
-    recipe_before = None if found is None else found[1] / RECIPE_FILE
+    recipe_before = None if start.checkpoint is None else start.checkpoint / RECIPE_FILE
     recipe, choices = with_timed_choices(recipe, recipe.attention_dropout, ranks, recipe_before)
     config = task.model.config.to_dict()
     check_ranks_agree(ranks, checkpoint=start, recipe=recipe, data=task.fingerprint, model=config)
     is_first = ranks.rank == 0
     if is_first:
         run_dir.mkdir(parents=True, exist_ok=True)
-        print(introduction(recipe, task, start, choices), file=sys.stderr)
+        print(introduction(recipe, task, start.step, choices), file=sys.stderr)
     meters = Meters(
         run_dir,
         recipe.log_every,
-        start,
+        start.step,
         recipe.steps,
         enabled=is_first,
         wandb_project=recipe.wandb_project,
         settings=dataclasses.asdict(recipe),
     )
-    if found is not None and has_other_layout(found[1], recipe):
-        load_weights(task.model, found[1])
-    engine = build_engine(task.model, recipe, recipe.lr_factor, run_dir / "logs")
+    start.prepare(task.model, recipe)
+
+    def lr_factor(step: int) -> float:
+        return recipe.lr_factor(step, start.schedule_start)
+
+    engine = build_engine(task.model, recipe, lr_factor, run_dir / "logs", start.step)
 
     def save(step: int) -> None:
-        noted = {**state, **guards.state(), **selection.state()}
-        add_model = model_writer(engine, task, Path(recipe.init_from))
+        noted = {**state, **start.state(), **guards.state(), **selection.state()}
+        # What the run started from may have moved, and the checkpoint that it goes on from may be deleted by now.
+        before = checkpoints_of(run_dir)
+        tokenizer_dir = before[max(before)] / MODEL_DIR if before else Path(recipe.init_from)
+        add_model = model_writer(engine, task, tokenizer_dir)
         save_checkpoint(engine, run_dir, step, recipe, noted, add_model, keep=selection.kept)
 
     with meters, guards:
-        if found is not None:
-            restore(engine, found[1])
-            guards.load_state(read_state(found[1]))
-            selection.load_state(read_state(found[1]))
-        clean_up(engine, run_dir, start)
+        start.restore(engine)
+        if start.checkpoint is not None:
+            guards.load_state(read_state(start.checkpoint))
+            selection.load_state(read_state(start.checkpoint))
+        clean_up(engine, run_dir, start.step)
         is_done = selection.is_over() or fit(
             engine,
             recipe,
@@ -136,7 +138,7 @@ def finetune(recipe: RecipeT, run_dir: Path, build_task: Callable[[RecipeT], Tas
             count_items=task.count_items,
             meters=meters,
             guards=guards,
-            start_step=start,
+            start_step=start.step,
             end_step=recipe.steps,
             save=save,
             validate=lambda: task.validate(engine),
@@ -190,7 +192,8 @@ def model_writer(engine: Engine, task: Task, tokenizer_dir: Path) -> Callable[[P
         if engine.rank == 0:
             for name in task.model.all_tied_weights_keys:  # written under the name they are tied to
                 weights.pop(name, None)
-            task.model.save_pretrained(directory / MODEL_DIR, state_dict=weights)
+            with told_by_the_system(directory / MODEL_DIR):
+                task.model.save_pretrained(directory / MODEL_DIR, state_dict=weights)
             save_tokenizer(task.tokenizer, tokenizer_dir, directory / MODEL_DIR)
 
     return add_model

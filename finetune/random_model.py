@@ -17,6 +17,7 @@ from data_tools.directories import atomic_directory
 from finetune.pretrained import VECO, XLM_ROBERTA, open_pretrained
 from pretrain.launch import quiet_libraries
 from veco import VecoForMaskedLM
+from veco.command import told_by_the_system
 from veco.tokenizer import save_tokenizer
 
 
@@ -26,7 +27,8 @@ def write_random_model(source: Path, seed: int, output: Path) -> None:
     with atomic_directory(output) as temporary:
         torch.manual_seed(seed)
         model = VecoForMaskedLM(config)
-        model.save_pretrained(temporary)
+        with told_by_the_system(temporary):
+            model.save_pretrained(temporary)
         save_tokenizer(tokenizer, source, temporary)
 
 

@@ -5,31 +5,46 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
 from pretrain.lr_schedule import SCHEDULES, lr_factor
-from pretrain.recipe import TrainingRecipe, option
+from pretrain.recipe import TrainingRecipe
+from pretrain.recipe_fields import BY_NAME, FREE, UNREAD, option
 
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuningRecipe(TrainingRecipe):
     """Fine-tune a pre-trained model. Tasks derive their recipes from this one."""
 
-    init_from: str = option("", "directory of a pre-trained VECO or XLM-R; its tokenizer is used too")
+    init_from: str = option("", "directory of a pre-trained VECO or XLM-R; its tokenizer is used too", on_resume=UNREAD)
     init: str = option(
         "pretrained", "pretrained, or random: init_from's shape and tokenizer with fresh weights, to compare"
     )
-    dropout: float = option(0.1, "dropout behind every module and the embeddings")
-    attention_dropout: float = option(0.1, "dropout of attention weights")
-    epochs: int = option(0, "passes over the data, with a validation and a checkpoint after each; 0 = steps decides")
-    lr_schedule: str = option("linear", f"what follows the warm-up: {', '.join(SCHEDULES)}")
-    lr_power: float = option(1.0, "exponent of lr_schedule polynomial")
-    lr_end: float = option(0.0, "lr_schedule polynomial: share of the peak learning rate that is left at the end")
-    warmup_share: float = option(0.0, "warm-up as a share of all updates; 0 = warmup_steps decides")
-    best_by: str = option("nll", "metric of the validation that tells which checkpoint is best")
-    patience: int = option(0, "validations in a row without a better best_by that end the run; 0 = never")
+    dropout: float = option(0.1, "dropout behind every module and the embeddings", on_resume=BY_NAME)
+    attention_dropout: float = option(0.1, "dropout of attention weights", on_resume=BY_NAME)
+    epochs: int = option(
+        0,
+        "passes over the data, with a validation and a checkpoint after each; 0 = steps decides",
+        on_resume=FREE,
+        decides=("steps", "save_every", "validate_every"),
+    )
+    lr_schedule: str = option("linear", f"what follows the warm-up: {', '.join(SCHEDULES)}", on_resume=BY_NAME)
+    lr_power: float = option(1.0, "exponent of lr_schedule polynomial", on_resume=BY_NAME)
+    lr_end: float = option(
+        0.0, "lr_schedule polynomial: share of the peak learning rate that is left at the end", on_resume=BY_NAME
+    )
+    warmup_share: float = option(
+        0.0, "warm-up as a share of all updates; 0 = warmup_steps decides", on_resume=BY_NAME, decides=("warmup_steps",)
+    )
+    best_by: str = option("nll", "metric of the validation that tells which checkpoint is best", on_resume=FREE)
+    patience: int = option(
+        0, "validations in a row without a better best_by that end the run; 0 = never", on_resume=FREE
+    )
     keep_best: int = option(
-        0, "checkpoints with the best best_by to keep, beside the newest keep_checkpoints; saved right after validation"
+        0,
+        "checkpoints with the best best_by to keep, beside the newest keep_checkpoints; saved right after validation",
+        on_resume=FREE,
     )
 
     def metrics(self) -> Mapping[str, str]:
@@ -81,9 +96,22 @@ class FinetuningRecipe(TrainingRecipe):
             accumulated, steps=self.epochs * steps_an_epoch, save_every=steps_an_epoch, validate_every=0
         )
 
-    def lr_factor(self, step: int) -> float:
-        """Factor of the peak learning rate for update number `step`, from 0; of a resolved recipe."""
-        warmup_steps = round(self.warmup_share * self.steps) if self.warmup_share else self.warmup_steps
+    def lr_factor(self, step: int, schedule_start: int = 0) -> float:
+        """Factor of the peak learning rate for update number `step`, from 0; of a resolved recipe.
+
+        The schedule begins at update `schedule_start`.
+        """
+        length = self.steps - schedule_start
+        warmup_steps = round(self.warmup_share * length) if self.warmup_share else self.warmup_steps
         return lr_factor(
-            self.lr_schedule, step, min(warmup_steps, self.steps), self.steps, power=self.lr_power, end=self.lr_end
+            self.lr_schedule,
+            step - schedule_start,
+            min(warmup_steps, length),
+            length,
+            power=self.lr_power,
+            end=self.lr_end,
         )
+
+    def continued(self, model_dir: Path) -> Self:
+        """This recipe for a model that was in training: whatever it started from, it is in `model_dir` now."""
+        return dataclasses.replace(self, init_from=str(model_dir), init="pretrained")

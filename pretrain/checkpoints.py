@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.metadata
 import json
 import os
 import re
 import shutil
-import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -17,55 +15,16 @@ from typing import Any
 
 import torch
 
+from data_tools.cli import one_line
 from data_tools.files import sync_directory, sync_file
 from pretrain.engine import Engine, layout_of
-from pretrain.launch import launched_rank
-from pretrain.recipe import TrainingRecipe, read_yaml, save_recipe
+from pretrain.launch import tell
+from pretrain.recipe import TrainingRecipe, save_recipe
 from pretrain.zero_shards import checkpoint_weights
 
 STATE_FILE = "state.json"
 RECIPE_FILE = "recipe.yaml"
 PARTIAL, DELETED = ".partial", ".deleted"  # endings of directories that a kill may leave behind
-# Fields that a resumed run may change: where things are, how they are shown and kept, how long it goes on, how the work
-# is divided, and what is left out.
-FREE_FIELDS = frozenset(
-    [
-        "output",
-        "resume",
-        "data",
-        "init_from",
-        "translated_train",
-        "translated_test",
-        "train_source",
-        "train_target",
-        "valid_source",
-        "valid_target",
-        "steps",
-        "engine",
-        "ds_config",
-        "cpu_precision",
-        "attention",
-        "accumulation_steps",
-        "activation_checkpointing",
-        "log_every",
-        "save_every",
-        "keep_checkpoints",
-        "keep_every",
-        "validate_every",
-        "epochs",
-        "best_by",
-        "patience",
-        "keep_best",
-        "max_time",
-        "skip_sigma",
-        "skip_window",
-        "loader_workers",
-        "cpu_processes",
-        "validate_batches",
-        "peak_tflops",
-        "wandb_project",
-    ]
-)
 # Libraries whose versions a checkpoint notes.
 LIBRARIES = ("torch", "deepspeed", "transformers", "veco")
 
@@ -182,37 +141,6 @@ def newest_valid(run_dir: Path, found: Mapping[int, Path]) -> tuple[int, Path] |
     return None
 
 
-def tell(line: str) -> None:
-    """Print a line on stderr, once for all ranks."""
-    if launched_rank() == 0:
-        print(line, file=sys.stderr, flush=True)
-
-
-def check_same_run(checkpoint: Path, recipe: TrainingRecipe, state: Mapping[str, Any]) -> None:
-    """Raise ValueError when a checkpoint was made with other data or another recipe than the run that would go on.
-
-    `state` is what must be equal beside the recipe, as `save_checkpoint` got it. Fields of the recipe outside
-    FREE_FIELDS must be equal. Other versions of the libraries are told on stderr.
-    """
-    before = read_state(checkpoint)
-    problems = [
-        f"{name} was {before.get(name)}, is {value}" for name, value in state.items() if before.get(name) != value
-    ]
-    # A field that is younger than the checkpoint had its default's effect then.
-    old = {**dataclasses.asdict(type(recipe)()), **read_yaml(checkpoint / RECIPE_FILE)}
-    problems += [
-        f"{name} was {old[name]}, is {value}"
-        for name, value in dataclasses.asdict(recipe).items()
-        if name not in FREE_FIELDS and old[name] != value
-    ]
-    if problems:
-        raise ValueError(f"{checkpoint} cannot be resumed: {'; '.join(problems)}")
-    versions = library_versions()
-    changed = [f"{name} {old} -> {versions[name]}" for name, old in before["versions"].items() if versions[name] != old]
-    if changed:
-        tell(f"{checkpoint} was written with other versions: {', '.join(changed)}")
-
-
 def library_versions() -> dict[str, str]:
     """The installed version of each of LIBRARIES."""
     return {name: importlib.metadata.version(name) for name in LIBRARIES}
@@ -318,7 +246,7 @@ def together(engine: Engine, work: Callable[[], None]) -> None:
     failed[engine.rank] = own is not None
     ranks = engine.sum_over_ranks(failed).nonzero().flatten().tolist()
     if own is not None:
-        raise OSError(f"the checkpoint could not be written: {own}") from own
+        raise OSError(f"the checkpoint could not be written: {one_line(own)}") from own
     if ranks:
         raise OSError(f"the checkpoint could not be written by ranks {ranks}")
 

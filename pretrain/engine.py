@@ -19,11 +19,13 @@ from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
+from pydantic import ValidationError
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
 
+from data_tools.cli import one_line
+from data_tools.files import named_errors
 from pretrain.ds_config import asks_for_bf16, in_float32, read_ds_config
-from pretrain.launch import launched_rank, launched_ranks, quiet_libraries
+from pretrain.launch import free_port, launched_rank, launched_ranks, launchers, quiet_libraries
 from pretrain.recipe import TrainingRecipe
 from pretrain.resharding import MOMENTS, WEIGHTS, StoredTraining, read_training
 from pretrain.zero_shards import checkpoint_weights
@@ -78,7 +80,7 @@ class Engine(Ranks, Protocol):
         """Write what `load` needs to go on exactly; every rank calls it."""
 
     def load(self, directory: Path) -> None:
-        """Go on, exactly, from what `save` wrote with the same layout: weights, optimizer, schedule."""
+        """Go on, exactly, from what `save` wrote with the same layout: weights and the optimizer's moments."""
 
     def load_other_layout(self, directory: Path) -> None:
         """Go on from what was saved with any layout; the model got its weights before it was given to the engine."""
@@ -96,17 +98,20 @@ def check_engine(recipe: TrainingRecipe) -> None:
         raise ValueError(f"engine 'plain' is for one process, the launcher started {launched_ranks()}")
 
 
-def build_engine(model: nn.Module, recipe: TrainingRecipe, lr_factor: Callable[[int], float], log_dir: Path) -> Engine:
-    """An engine that trains those parameters of `model` which require a gradient.
+def build_engine(
+    model: nn.Module, recipe: TrainingRecipe, lr_factor: Callable[[int], float], log_dir: Path, start_step: int = 0
+) -> Engine:
+    """An engine that trains those parameters of `model` which require a gradient, from update `start_step` on.
 
-    `lr_factor` maps an update's number, from 0, to a factor of the recipe's peak learning rate. DeepSpeed's messages
-    go to `log_dir`/deepspeed-rank<n>.log.
+    `lr_factor` maps an update's number, from 0, to a factor of the recipe's peak learning rate: the rate is a function
+    of these alone, whatever a checkpoint that the engine loads was trained with. DeepSpeed's messages go to
+    `log_dir`/deepspeed-rank<n>.log.
     """
     use_in_training(model, recipe.attention)
     ds_config = engine_settings(recipe)
     if recipe.engine == "plain":
-        return PlainEngine(model, recipe, lr_factor, ds_config)
-    return DeepSpeedEngine(model, recipe, lr_factor, ds_config, log_dir)
+        return PlainEngine(model, recipe, lr_factor, ds_config, start_step)
+    return DeepSpeedEngine(model, recipe, lr_factor, ds_config, log_dir, start_step)
 
 
 def engine_settings(recipe: TrainingRecipe) -> dict[str, Any]:
@@ -155,7 +160,9 @@ def connect(recipe: TrainingRecipe, log_dir: Path) -> Ranks:
     """All ranks, before any of them has an engine: to look whether an engine can be built together."""
     if recipe.engine == "plain":
         return ConnectedRanks(0, 1, plain_device())
-    device = start_deepspeed(log_dir).get_accelerator().device_name(int(os.environ["LOCAL_RANK"]))
+    deepspeed = start_deepspeed(log_dir)
+    check_deepspeed_config(deepspeed, recipe)
+    device = deepspeed.get_accelerator().device_name(int(os.environ["LOCAL_RANK"]))
     return ConnectedRanks(dist.get_rank(), dist.get_world_size(), torch.device(device))
 
 
@@ -185,14 +192,31 @@ def share_cores() -> None:
     torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // processes_here))
 
 
-def adamw(parameters: list[nn.Parameter], recipe: TrainingRecipe) -> torch.optim.AdamW:
-    return torch.optim.AdamW(
-        parameters,
-        lr=recipe.learning_rate,
-        betas=(recipe.adam_beta1, recipe.adam_beta2),
-        eps=recipe.adam_epsilon,
-        weight_decay=recipe.weight_decay,
-    )
+def adam_settings(recipe: TrainingRecipe) -> dict[str, Any]:
+    """What Adam is told, as torch and DeepSpeed call it; at the peak learning rate."""
+    return {
+        "lr": recipe.learning_rate,
+        "betas": (recipe.adam_beta1, recipe.adam_beta2),
+        "eps": recipe.adam_epsilon,
+        "weight_decay": recipe.weight_decay,
+    }
+
+
+class Schedule:
+    """Which update comes next, and its learning rate: a function of the update's number and the recipe."""
+
+    def __init__(self, recipe: TrainingRecipe, lr_factor: Callable[[int], float], start_step: int) -> None:
+        self.settings = adam_settings(recipe)
+        self.lr_factor = lr_factor
+        self.step = start_step
+        self.last_rate = 0.0  # of the update before
+
+    def begin_update(self, optimizer: torch.optim.Optimizer) -> None:
+        """Give Adam the rate of the next update, and what the recipe says now: a checkpoint's groups may differ."""
+        self.last_rate = self.settings["lr"] * self.lr_factor(self.step)
+        for group in optimizer.param_groups:
+            group.update(self.settings, lr=self.last_rate)
+        self.step += 1
 
 
 def trained_parameters(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
@@ -207,16 +231,16 @@ def set_torch_state(model: nn.Module, optimizer: torch.optim.Optimizer, stored: 
         optimizer.state[parameter] = {"step": torch.tensor(float(stored.adam_step)), **moments}
 
 
-def set_schedule(scheduler: LambdaLR, stored: StoredTraining) -> None:
-    scheduler.load_state_dict(stored.scheduler)
-    for group, rate in zip(scheduler.optimizer.param_groups, scheduler.get_last_lr(), strict=True):
-        group["lr"] = rate
-
-
 def write_state(state: Any, path: str | Path) -> None:
-    """Nothing; `torch.save` through a file of Python's: of a full disk it says so, where torch's own file does not."""
-    with open(path, "wb") as file:
-        torch.save(state, file)
+    """`torch.save`, which of a full disk would only say that it found itself at an unexpected position in the file."""
+    with named_errors(path):
+        try:
+            with open(path, "wb") as file:
+                torch.save(state, file)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def check_norm(norm: float | None) -> None:
@@ -234,20 +258,20 @@ class PlainEngine:
         recipe: TrainingRecipe,
         lr_factor: Callable[[int], float],
         ds_config: Mapping[str, Any],
+        start_step: int = 0,
     ) -> None:
         share_cores()
         self.rank, self.world_size = 0, 1
         self.device = plain_device()
         self.model = model.to(self.device)
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self.optimizer = adamw(self.parameters, recipe)
-        self.scheduler = LambdaLR(self.optimizer, lr_factor)
+        self.optimizer = torch.optim.AdamW(self.parameters, **adam_settings(recipe))
+        self.schedule = Schedule(recipe, lr_factor, start_step)
         self.clip_norm = recipe.clip_norm or float("inf")
         self.accumulation_steps = recipe.accumulation_steps
         self.micro_steps = 0
         self.layout = layout_of(recipe)
         self.last_norm = 0.0
-        self.last_rate = 0.0
         self.bf16 = asks_for_bf16(ds_config)
 
     def forward_context(self) -> contextlib.AbstractContextManager:
@@ -262,22 +286,20 @@ class PlainEngine:
             return
         self.last_norm = float(nn.utils.clip_grad_norm_(self.parameters, self.clip_norm))
         check_norm(self.last_norm)
-        self.last_rate = self.optimizer.param_groups[0]["lr"]
+        self.schedule.begin_update(self.optimizer)
         self.optimizer.step()
-        self.scheduler.step()
         self.optimizer.zero_grad(set_to_none=True)
 
     def skip(self, loss: Tensor) -> None:
         self.micro_steps += 1
-        self.last_rate = self.optimizer.param_groups[0]["lr"]
-        self.scheduler.step()
+        self.schedule.begin_update(self.optimizer)
         self.optimizer.zero_grad(set_to_none=True)
 
     def grad_norm(self) -> float:
         return self.last_norm
 
     def learning_rate(self) -> float:
-        return self.last_rate
+        return self.schedule.last_rate
 
     def sum_over_ranks(self, values: Tensor) -> Tensor:
         return values
@@ -286,11 +308,7 @@ class PlainEngine:
         pass
 
     def save(self, directory: Path) -> None:
-        state = {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scheduler": self.scheduler.state_dict(),
-        }
+        state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
         directory.mkdir(parents=True, exist_ok=True)
         write_state(state, directory / "plain_engine.pt")
 
@@ -301,18 +319,52 @@ class PlainEngine:
         state = torch.load(path, map_location=self.device, weights_only=True)
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scheduler.load_state_dict(state["scheduler"])
 
     def load_other_layout(self, directory: Path) -> None:
         stored = read_training(directory, [name for name, _ in trained_parameters(self.model)])
         set_torch_state(self.model, self.optimizer, stored)
-        set_schedule(self.scheduler, stored)
 
     def full_state_dict(self) -> dict[str, Tensor]:
         return {name: weight.detach().cpu() for name, weight in self.model.state_dict().items()}
 
     def destroy(self) -> None:
         self.optimizer.zero_grad(set_to_none=True)
+
+
+def complete_config(ds_config: Mapping[str, Any], recipe: TrainingRecipe) -> dict[str, Any]:
+    """DeepSpeed's settings with what the recipe says."""
+    offloads = "offload_optimizer" in ds_config.get("zero_optimization", {})
+    adam = {
+        **adam_settings(recipe),
+        # torch's own kernel on CPU: DeepSpeed would compile one for a minute and a half.
+        "torch_adam": not torch.cuda.is_available() and not offloads,
+        "adam_w_mode": True,
+    }
+    return {
+        **ds_config,
+        "optimizer": {"type": "AdamW", "params": adam},
+        # DeepSpeed wants a number of samples; ours vary by kind of batch, and nothing but its logs reads it.
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": recipe.accumulation_steps,
+        "gradient_clipping": recipe.clip_norm,
+    }
+
+
+def check_deepspeed_config(deepspeed: Any, recipe: TrainingRecipe) -> None:
+    """Raise ValueError for what DeepSpeed refuses in a ds_config, on this device too, before anything is built."""
+    config = read_ds_config(recipe.ds_config)
+    if config.get("fp16", {}).get("enabled") and not deepspeed.get_accelerator().is_fp16_supported():
+        raise ValueError(
+            f"ds_config {recipe.ds_config}: fp16.enabled: this device does not compute in float16 for DeepSpeed; take "
+            "a file with bf16, or in float32"
+        )
+    try:
+        deepspeed.DeepSpeedConfig(complete_config(config, recipe))
+    except ValidationError as error:
+        told = [f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()]
+        raise ValueError(f"ds_config {recipe.ds_config}: {'; '.join(told)}") from None
+    except (AssertionError, ValueError, TypeError) as error:
+        raise ValueError(f"ds_config {recipe.ds_config}: {one_line(error)}") from None
 
 
 class DeepSpeedEngine:
@@ -325,18 +377,15 @@ class DeepSpeedEngine:
         lr_factor: Callable[[int], float],
         ds_config: Mapping[str, Any],
         log_dir: Path,
+        start_step: int = 0,
     ) -> None:
         deepspeed = start_deepspeed(log_dir)
         self.log_path = log_file(log_dir)
-        config = self._complete_config(ds_config, recipe)
+        config = complete_config(ds_config, recipe)
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         with self._quiet():
-            self.engine, _, _, self.scheduler = deepspeed.initialize(
-                model=model,
-                config=config,
-                model_parameters=parameters,
-                lr_scheduler=lambda optimizer: LambdaLR(optimizer, lr_factor),
-            )
+            self.engine, *_ = deepspeed.initialize(model=model, config=config, model_parameters=parameters)
+        self.schedule = Schedule(recipe, lr_factor, start_step)
         # DeepSpeed would leave a script beside the checkpoints with each save; pretrain.export does its work.
         self.engine._copy_recovery_script = lambda save_path: None
         self.model = self.engine
@@ -347,29 +396,7 @@ class DeepSpeedEngine:
         self.is_fp16 = self.layout["precision"] == "fp16"
         # Stage 0 in float32 is torch's own optimizer, without DeepSpeed's looking at the gradients.
         self.is_bare = self.layout["zero_stage"] == 0 and self.layout["precision"] == "float32"
-        self.last_rate = 0.0
         self.last_norm: float | None = None
-
-    @staticmethod
-    def _complete_config(ds_config: Mapping[str, Any], recipe: TrainingRecipe) -> dict[str, Any]:
-        offloads = "offload_optimizer" in ds_config.get("zero_optimization", {})
-        adam = {
-            "lr": recipe.learning_rate,
-            "betas": [recipe.adam_beta1, recipe.adam_beta2],
-            "eps": recipe.adam_epsilon,
-            "weight_decay": recipe.weight_decay,
-            # torch's own kernel on CPU: DeepSpeed would compile one for a minute and a half.
-            "torch_adam": not torch.cuda.is_available() and not offloads,
-            "adam_w_mode": True,
-        }
-        return {
-            **ds_config,
-            "optimizer": {"type": "AdamW", "params": adam},
-            # DeepSpeed wants a number of samples; ours vary by kind of batch, and nothing but its logs reads it.
-            "train_micro_batch_size_per_gpu": 1,
-            "gradient_accumulation_steps": recipe.accumulation_steps,
-            "gradient_clipping": recipe.clip_norm,
-        }
 
     @contextlib.contextmanager
     def _quiet(self) -> Iterator[None]:
@@ -393,10 +420,10 @@ class DeepSpeedEngine:
     def step(self) -> None:
         is_update = self.engine.is_gradient_accumulation_boundary()
         if is_update:
-            self.last_rate = self.engine.get_lr()[0]
             if self.is_bare:
                 self.last_norm = self._norm_of_gradients()
                 check_norm(self.last_norm)
+            self.schedule.begin_update(self.engine.basic_optimizer)
         self.engine.step()
         if is_update and not self.is_bare:
             norm = self.engine.get_global_grad_norm()
@@ -406,7 +433,7 @@ class DeepSpeedEngine:
                 check_norm(self.last_norm)
 
     def skip(self, loss: Tensor) -> None:
-        self.last_rate = self.engine.get_lr()[0]
+        self.schedule.begin_update(self.engine.basic_optimizer)
         if self.is_bare:
             self.engine.zero_grad()
             self.engine.micro_steps += 1
@@ -414,7 +441,6 @@ class DeepSpeedEngine:
             # All of DeepSpeed's optimizers leave an update out, gradients and all, whose norm is not a number.
             self.engine.backward(loss * math.nan)
             self.engine.step()
-        self.scheduler.step()
 
     def _norm_of_gradients(self) -> float:
         gradients = [p.grad for p in self.engine.module.parameters() if p.grad is not None]
@@ -424,7 +450,7 @@ class DeepSpeedEngine:
         return self.last_norm
 
     def learning_rate(self) -> float:
-        return self.last_rate
+        return self.schedule.last_rate
 
     def sum_over_ranks(self, values: Tensor) -> Tensor:
         total = values.clone()
@@ -451,7 +477,7 @@ class DeepSpeedEngine:
             self.engine.save_checkpoint(str(directory.parent), tag=directory.name, save_latest=False)
         self.engine.checkpoint_engine.save = write
         if errors:
-            raise OSError(f"{directory}: {errors[0]}") from errors[0]
+            raise OSError(one_line(errors[0])) from errors[0]
 
     def load(self, directory: Path) -> None:
         with self._quiet():
@@ -466,8 +492,7 @@ class DeepSpeedEngine:
             set_torch_state(module, self.engine.basic_optimizer, stored)
         else:
             self._set_sharded_state(module, stored)
-        set_schedule(self.scheduler, stored)
-        self.engine.global_steps = stored.global_steps
+        self.engine.global_steps = self.schedule.step
 
     def _set_sharded_state(self, module: nn.Module, stored: StoredTraining) -> None:
         """The float32 weights and Adam's state of this rank's parts; the model's own weights are right already."""
@@ -532,14 +557,16 @@ def start_deepspeed(log_dir: Path) -> Any:
         for name, value in (("RANK", "0"), ("LOCAL_RANK", "0"), ("WORLD_SIZE", "1")):
             os.environ.setdefault(name, value)
         os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
-        os.environ.setdefault("MASTER_PORT", "29500")
+        os.environ.setdefault("MASTER_PORT", str(free_port()))  # a launcher sets it; alone any will do
         # A shared-memory collective that DeepSpeed would compile for half a minute; training goes through gloo.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         try:
             deepspeed.init_distributed(verbose=False)
         except dist.DistNetworkError as error:
             address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
-            raise ValueError(f"{address}: {error}; give the launcher another --master_port") from None
+            alone = "set MASTER_PORT to another port, or unset it: a free one is taken then"
+            advice = "give the launcher another --master_port" if launchers() else alone
+            raise ValueError(f"{address}: {error}; {advice}") from None
     return deepspeed
 
 

@@ -28,6 +28,12 @@ def launched_rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
+def tell(line: str) -> None:
+    """Print a line on stderr, once for all ranks."""
+    if launched_rank() == 0:
+        print(line, file=sys.stderr, flush=True)
+
+
 def launchers() -> list[int]:
     """Process ids of the launcher above this process, nearest first: `deepspeed` is two; none without one.
 
@@ -121,6 +127,13 @@ def quiet_libraries() -> None:
     disable_progress_bar()
 
 
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 def launcher_command(
     num_processes: int, *script_and_arguments: str, environment: Mapping[str, str] = os.environ
 ) -> list[str]:
@@ -128,13 +141,10 @@ def launcher_command(
 
     They take the first devices of those that `environment` makes visible.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     # With a number of accelerators DeepSpeed forgets which ones are visible, and takes the machine's first.
     visible = environment.get("CUDA_VISIBLE_DEVICES", "").split(",")[:num_processes]
     devices = ["--include", f"localhost:{','.join(visible)}"] if visible[0].isdecimal() else []
-    launcher = [*(devices or ["--num_accelerators", str(num_processes)]), "--master_port", str(port)]
+    launcher = [*(devices or ["--num_accelerators", str(num_processes)]), "--master_port", str(free_port())]
     return [
         *(sys.executable, "-m", "deepspeed.launcher.runner", *launcher),
         *("--log_level", "warning", *script_and_arguments),

@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import importlib.util
 import json
+import math
 import resource
 import sys
 import time
@@ -20,7 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
-from data_tools.files import atomic_path
+from data_tools.files import atomic_path, named_errors
 from pretrain.step import StepMetrics
 
 Scalars = Mapping[str, float | str]
@@ -151,8 +152,10 @@ class Meters:
             self.writer.add_scalar(name, value, step)
         if self.wandb is not None:
             self.wandb.log(numbers, step=step)
-        self.metrics_file.write(json.dumps({"step": step, **values}) + "\n")
-        self.metrics_file.flush()
+        with named_errors(self.metrics_path):
+            line = json.dumps({"step": step, **without_infinities(values)}, allow_nan=False)
+            self.metrics_file.write(f"{line}\n")
+            self.metrics_file.flush()
 
     def __enter__(self) -> Self:
         return self
@@ -168,6 +171,11 @@ class Meters:
             self.metrics_file.close()
             if self.wandb is not None:
                 self.wandb.finish()
+
+
+def without_infinities(values: Scalars) -> dict[str, float | str | None]:
+    """Metrics as JSON can hold them: null for a number that is not finite, as a norm that overflowed under fp16."""
+    return {name: value if isinstance(value, str) or math.isfinite(value) else None for name, value in values.items()}
 
 
 def start_wandb(project: str, run_dir: Path, settings: Mapping[str, Any]) -> Any:
@@ -203,8 +211,9 @@ def whole_lines(path: Path) -> Iterator[tuple[str, dict[str, float]]]:
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, float]]:
-    """The lines of metrics.jsonl. Raises ValueError when the run has none."""
+    """The lines of metrics.jsonl without what was not finite. Raises ValueError when the run has none."""
     path = run_dir / "metrics.jsonl"
     if not path.is_file():
         raise ValueError(f"{path}: no such file; is {run_dir} the directory of a run?")
-    return [values for _, values in whole_lines(path)]
+    lines = [values for _, values in whole_lines(path)]
+    return [{name: value for name, value in values.items() if value is not None} for values in lines]

@@ -11,51 +11,37 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig
 
-from data_tools.files import sha256_of
 from data_tools.manifest import Manifest
 from pretrain.batches import SAMPLES, PretrainingBatches, PretrainingOptions, ValidationBatches
 from pretrain.checkpoints import (
     RECIPE_FILE,
     Background,
-    check_same_run,
     checkpoints_of,
     clean_up,
     find_checkpoint,
-    has_other_layout,
-    load_weights,
     read_state,
-    restore,
     save_checkpoint,
-    tell,
 )
 from pretrain.cpu_timing import with_timed_choices
 from pretrain.engine import Engine, build_engine, check_engine, connect, shut_down
 from pretrain.flops import forward_flops
 from pretrain.guards import Guards
-from pretrain.launch import launched_rank, launched_ranks, quiet_libraries
+from pretrain.launch import launched_rank, launched_ranks, quiet_libraries, tell
 from pretrain.loop import check_ranks_agree, describe_run, fit, seed_everything
 from pretrain.lr_schedule import linear_warmup_linear_decay
 from pretrain.masking import IGNORED
 from pretrain.meters import Meters
 from pretrain.plot import plot_curves
-from pretrain.recipe import PretrainRecipe
+from pretrain.recipe import SHAPE_FIELDS, PretrainRecipe
+from pretrain.resuming import CHANGES_MADE, Start, begin
 from pretrain.run_directory import check_run_directory
 from pretrain.step import Batch
 from pretrain.totals import Totals, training_line
 from pretrain.validation import validate
+from pretrain.vocabularies import check_data_pieces, check_own_tokenizer
 from veco import VecoConfig, VecoForPreTraining
 from veco.convert import from_xlm_roberta
-
-SHAPE_FIELDS = (
-    "num_hidden_layers",
-    "hidden_size",
-    "num_attention_heads",
-    "intermediate_size",
-    "max_position_embeddings",
-    "initializer_range",
-)
-# What a configuration notes of the file that it was read from.
-FILE_FIELDS = ("_name_or_path", "architectures", "dtype", "transformers_version")
+from veco.tokenizer import has_tokenizer, open_tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,10 +52,14 @@ class Phase:
     end: int
     only_cross_attention: bool
 
-    def lr_factor(self, step: int, warmup_steps: int) -> float:
-        """Factor of the peak learning rate for the phase's own update number `step`."""
-        length = self.end - self.begin
-        return linear_warmup_linear_decay(step, min(warmup_steps, length), length)
+    def lr_factor(self, step: int, warmup_steps: int, schedule_start: int) -> float:
+        """Factor of the peak learning rate for update number `step` of the run.
+
+        The schedule begins with the phase, or at update `schedule_start` if that comes later.
+        """
+        begin = max(self.begin, schedule_start)
+        length = self.end - begin
+        return linear_warmup_linear_decay(step - begin, min(warmup_steps, length), length)
 
 
 def phases(recipe: PretrainRecipe) -> list[Phase]:
@@ -85,29 +75,26 @@ def pretrain(recipe: PretrainRecipe, data_dir: Path, run_dir: Path) -> None:
     quiet_libraries()
     check_engine(recipe)
     manifest = Manifest.load(data_dir)
+    check_own_tokenizer(data_dir, manifest)
     batches, valid = read_batches(recipe, data_dir, manifest)
     models = [Path(recipe.init_from)] if recipe.init_from else []
     check_run_directory(run_dir, [data_dir, *models], tokenizer=data_dir / "tokenizer")
     found = find_checkpoint(run_dir, recipe.resume)
-    if found is not None:
-        check_same_run(found[1], recipe, {"data_fingerprint": manifest.fingerprint})
-    model = build_model(recipe, data_dir, manifest)
-    if found is not None:
-        check_same_model(found[1], model.config)
-
-    start = 0 if found is None else found[0]
+    start = begin(found, recipe, {"data_fingerprint": manifest.fingerprint})
+    recipe = dataclasses.replace(recipe, **CHANGES_MADE)
+    model = build_model(recipe, data_dir, manifest, start.checkpoint)
     ranks = connect(recipe, run_dir / "logs")
-    recipe_before = None if found is None else found[1] / RECIPE_FILE
+    recipe_before = None if start.checkpoint is None else start.checkpoint / RECIPE_FILE
     recipe, choices = with_timed_choices(recipe, recipe.attention_dropout, ranks, recipe_before)
     check_ranks_agree(ranks, checkpoint=start, recipe=recipe, data=manifest.fingerprint, model=model.config.to_dict())
     is_first = ranks.rank == 0
     if is_first:
         shutil.copytree(data_dir / "tokenizer", run_dir / "tokenizer", dirs_exist_ok=True)
-        print(introduction(recipe, model, batches, manifest, start, choices), file=sys.stderr)
+        print(introduction(recipe, model, batches, manifest, start.step, choices), file=sys.stderr)
     meters = Meters(
         run_dir,
         recipe.log_every,
-        start,
+        start.step,
         recipe.total_steps,
         enabled=is_first,
         wandb_project=recipe.wandb_project,
@@ -116,16 +103,17 @@ def pretrain(recipe: PretrainRecipe, data_dir: Path, run_dir: Path) -> None:
     is_done = True
     with meters, guards:
         for phase in phases(recipe):
-            if not is_done or start >= phase.end:
+            if not is_done or start.step >= phase.end:
                 continue
-            if 0 < start == phase.begin:
+            if 0 < start.step == phase.begin:
                 # From the checkpoint of the phase before, whether that is just over or was long ago.
-                model = build_model(recipe, data_dir, manifest)
-            checkpoint = checkpoints_of(run_dir)[start] if start else None
+                checkpoint = checkpoints_of(run_dir)[start.step]
+                start = dataclasses.replace(start, checkpoint=checkpoint, takes_only_weights=True)
+                model = build_model(recipe, data_dir, manifest, checkpoint)
             is_done = train_phase(
-                recipe, phase, model, batches, valid, manifest.fingerprint, run_dir, meters, guards, start, checkpoint
+                recipe, phase, model, batches, valid, manifest.fingerprint, run_dir, meters, guards, start
             )
-            start = phase.end
+            start = dataclasses.replace(start, step=phase.end)
     if not is_done:
         tell("ended early, as asked; --resume auto goes on")
     elif is_first:
@@ -143,25 +131,25 @@ def train_phase(
     run_dir: Path,
     meters: Meters,
     guards: Guards,
-    start: int,
-    checkpoint: Path | None,
+    start: Start,
 ) -> bool:
-    """Whether updates `start` to the end of a phase were all made, going on from `checkpoint` if there is one.
+    """Whether the updates from `start` to the end of a phase were all made.
 
     A live DeepSpeed engine cannot change what it trains, so each phase builds its own on the same weights. From a
     checkpoint that the phase before made at its end only the weights are taken, before the engine exists.
     """
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(is_trained(name, phase, recipe))
-    goes_on = checkpoint is not None and start > phase.begin
-    if checkpoint is not None:
-        guards.load_state(read_state(checkpoint))
-        if not goes_on or has_other_layout(checkpoint, recipe):
-            load_weights(model, checkpoint)
-    engine = build_engine(model, recipe, lambda step: phase.lr_factor(step, recipe.warmup_steps), run_dir / "logs")
-    if checkpoint is not None and goes_on:
-        restore(engine, checkpoint)
-    clean_up(engine, run_dir, start)
+    if start.checkpoint is not None:
+        guards.load_state(read_state(start.checkpoint))
+    start.prepare(model, recipe)
+
+    def lr_factor(step: int) -> float:
+        return phase.lr_factor(step, recipe.warmup_steps, start.schedule_start)
+
+    engine = build_engine(model, recipe, lr_factor, run_dir / "logs", start.step)
+    start.restore(engine)
+    clean_up(engine, run_dir, start.step)
 
     def add_config(directory: Path) -> None:
         if engine.rank == 0:
@@ -170,7 +158,7 @@ def train_phase(
     background = Background(engine)
 
     def save(step: int) -> None:
-        state = {"data_fingerprint": data_fingerprint, **guards.state()}
+        state = {"data_fingerprint": data_fingerprint, **start.state(), **guards.state()}
         save_checkpoint(engine, run_dir, step, recipe, state, add_config, background=background)
         guards.note_duration("save", background.seconds)
 
@@ -187,7 +175,7 @@ def train_phase(
             count_predicted,
             meters,
             guards,
-            start,
+            start.step,
             phase.end,
             save,
             validate=(lambda: validate(engine, valid, path_objective(recipe))) if valid.groups else None,
@@ -227,14 +215,21 @@ def read_batches(
     return PretrainingBatches(data_dir, manifest, options, *ranks), valid
 
 
-def build_model(recipe: PretrainRecipe, data_dir: Path, manifest: Manifest) -> VecoForPreTraining:
+def build_model(
+    recipe: PretrainRecipe, data_dir: Path, manifest: Manifest, checkpoint: Path | None = None
+) -> VecoForPreTraining:
     """A new model of the recipe's shape, or the XLM-R or VECO that it names, in float32.
 
-    Raises ValueError when there is none, or it does not fit the data or the recipe.
+    For a run that goes on, one like its checkpoint's, which has the weights: `init_from` is not read again. Raises
+    ValueError when there is no model, or it does not fit the data or the recipe.
     """
     seed_everything(recipe.seed)
     dropouts = {"hidden_dropout_prob": recipe.dropout, "attention_probs_dropout_prob": recipe.attention_dropout}
-    if recipe.init_from is None:
+    if checkpoint is not None:
+        model = VecoForPreTraining(VecoConfig.from_pretrained(checkpoint, **dropouts))
+        tokenizer_dir = Path(recipe.output) / "tokenizer"
+        check_vocabulary(model.config.vocab_size, tokenizer_dir, data_dir, manifest)
+    elif recipe.init_from is None:
         shape = {name: recipe.__dict__[name] for name in SHAPE_FIELDS}
         model = VecoForPreTraining(VecoConfig(vocab_size=manifest.vocab_size, **shape, **dropouts))
     else:
@@ -266,29 +261,23 @@ def pretrained_model(directory: Path, dropouts: dict[str, float]) -> VecoForPreT
     raise ValueError(f"init_from {directory}: expected an xlm-roberta or a veco, found a {kind}")
 
 
-def check_same_model(checkpoint: Path, config: VecoConfig) -> None:
-    """Raise ValueError when a checkpoint is of another model than the one that would go on, as of another init_from."""
-    before, now = VecoConfig.from_pretrained(checkpoint).to_dict(), config.to_dict()
-    changed = [name for name in now if name not in FILE_FIELDS and before.get(name) != now[name]]
-    if changed:
-        told = "; ".join(f"{name} was {before.get(name)}, is {now[name]}" for name in changed)
-        raise ValueError(f"{checkpoint} cannot be resumed, it is of another model: {told}")
-
-
 def check_vocabulary(model_size: int, model_dir: Path, data_dir: Path, manifest: Manifest) -> None:
     """Raise ValueError when data were prepared with another tokenizer than the model's.
 
-    The model may have more ids: tokens added behind `<mask>`, such as language tags, which no text becomes.
+    The model may have more ids: tokens added behind `<mask>`, such as language tags, which no text becomes. Of a model
+    without tokenizer there is only the number of ids to compare, which is told.
     """
     advice = f"prepare the data with the tokenizer of {model_dir}"
     if manifest.vocab_size > model_size:
         raise ValueError(
             f"the data's vocabulary has {manifest.vocab_size:,} pieces, the model's only {model_size:,}; {advice}"
         )
-    pieces = model_dir / "sentencepiece.bpe.model"
-    is_same = sha256_of(pieces) == manifest.tokenizer_sha256 if pieces.is_file() else manifest.vocab_size == model_size
-    if not is_same:
+    if has_tokenizer(model_dir):
+        check_data_pieces(data_dir, manifest, open_tokenizer(model_dir), model_dir)
+    elif manifest.vocab_size != model_size:
         raise ValueError(f"{data_dir} was prepared with another tokenizer than the model's; {advice}")
+    else:
+        tell(f"{model_dir} has no tokenizer: whether {data_dir} was prepared with the model's cannot be checked")
 
 
 def introduction(

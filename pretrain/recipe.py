@@ -7,10 +7,10 @@ defaults. All problems of a recipe are reported at once.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import difflib
 import math
-import os
 import re
 import types
 import typing
@@ -21,7 +21,10 @@ from typing import Any, NoReturn, TypeVar
 import yaml
 
 from data_tools.files import atomic_path
+from data_tools.yaml_files import expanded, is_null, read_mapping
 from pretrain.ds_config import asks_for_bf16, read_ds_config
+from pretrain.launch import tell
+from pretrain.recipe_fields import BY_NAME, FREE, UNREAD, may_change, notes_of, option
 
 RecipeT = TypeVar("RecipeT", bound="TrainingRecipe")
 BACK_ENDS = ("auto", "eager", "sdpa")  # those of veco.attention, which a recipe's mistakes should not wait for
@@ -29,53 +32,88 @@ CPU_PRECISIONS = ("auto", "bf16", "float32")
 OBJECTIVES = ("ca_mlm+tlm", "ca_mlm", "mlm+tlm", "mlm", "clm")
 
 
-def option(default: Any, help: str) -> Any:
-    """A recipe field with its default and the explanation that `--help` prints."""
-    return dataclasses.field(default=default, metadata={"help": help})
+SHAPE_FIELDS = (
+    *("num_hidden_layers", "hidden_size", "num_attention_heads"),
+    *("intermediate_size", "max_position_embeddings", "initializer_range"),
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingRecipe:
     """What every training run has, whatever its task."""
 
-    output: str = option("", "directory of the run: checkpoints, TensorBoard events, metrics.jsonl, curves.png")
-    engine: str = option("deepspeed", "deepspeed, or plain: one process without DeepSpeed, the reference for ZeRO")
-    ds_config: str = option("zero3_bf16.json", "DeepSpeed's own settings: a file, or the name of one in ds_configs/")
+    output: str = option(
+        "", "directory of the run: checkpoints, TensorBoard events, metrics.jsonl, curves.png", on_resume=FREE
+    )
+    engine: str = option(
+        "deepspeed", "deepspeed, or plain: one process without DeepSpeed, the reference for ZeRO", on_resume=FREE
+    )
+    ds_config: str = option(
+        "zero3_bf16.json", "DeepSpeed's own settings: a file, or the name of one in ds_configs/", on_resume=FREE
+    )
     cpu_precision: str = option(
         "auto",
         "on CPU: bf16 or float32; auto = the faster one, timed at the start, where ds_config asks for bf16. "
         "On accelerators ds_config decides",
+        on_resume=FREE,
     )
     attention: str = option(
-        "auto", "attention in training on CPU: eager or sdpa; auto = the faster one, timed at the start"
+        "auto", "attention in training on CPU: eager or sdpa; auto = the faster one, timed at the start", on_resume=FREE
     )
     cpu_processes: int = option(
-        1, "processes to use without accelerators; DeepSpeed itself starts one for each NUMA node, however many cores"
+        1,
+        "processes to use without accelerators; DeepSpeed itself starts one for each NUMA node, however many cores",
+        on_resume=FREE,
     )
-    seed: int = option(1, "seed of initialisation, dropout, order of samples and masks")
-    steps: int = option(1000, "number of optimizer updates")
-    accumulation_steps: int = option(1, "forward and backward passes for each update, which divide the batch")
-    learning_rate: float = option(1e-4, "peak learning rate")
-    warmup_steps: int = option(100, "updates in which the learning rate rises linearly from zero to its peak")
-    adam_beta1: float = option(0.9, "Adam: decay of the first moment")
-    adam_beta2: float = option(0.999, "Adam: decay of the second moment")
-    adam_epsilon: float = option(1e-6, "Adam: epsilon")
-    weight_decay: float = option(0.01, "decoupled weight decay (AdamW), on every parameter as in fairseq")
-    clip_norm: float = option(1.0, "largest global gradient norm; 0 = never clipped")
-    activation_checkpointing: bool = option(False, "recompute activations in the backward pass to save memory")
-    log_every: int = option(10, "updates between two lines of metrics.jsonl and TensorBoard")
-    save_every: int = option(1000, "updates between checkpoints; the last update always makes one")
-    keep_checkpoints: int = option(2, "newest checkpoints to keep; older ones are deleted")
-    keep_every: int = option(0, "checkpoints of steps that this divides are kept for good; 0 = none")
-    validate_every: int = option(0, "updates between validations; 0 = one before each checkpoint")
-    max_time: str = option("", "HH:MM:SS, or minutes such as 90m: save and leave before they are over; empty = never")
+    seed: int = option(1, "seed of initialisation, dropout, order of samples and masks", on_resume=BY_NAME)
+    steps: int = option(1000, "number of optimizer updates", on_resume=FREE)
+    accumulation_steps: int = option(
+        1, "forward and backward passes for each update, which divide the batch", on_resume=FREE
+    )
+    learning_rate: float = option(1e-4, "peak learning rate", on_resume=BY_NAME)
+    warmup_steps: int = option(
+        100, "updates in which the learning rate rises linearly from zero to its peak", on_resume=BY_NAME
+    )
+    adam_beta1: float = option(0.9, "Adam: decay of the first moment", on_resume=BY_NAME)
+    adam_beta2: float = option(0.999, "Adam: decay of the second moment", on_resume=BY_NAME)
+    adam_epsilon: float = option(1e-6, "Adam: epsilon", on_resume=BY_NAME)
+    weight_decay: float = option(
+        0.01, "decoupled weight decay (AdamW), on every parameter as in fairseq", on_resume=BY_NAME
+    )
+    clip_norm: float = option(1.0, "largest global gradient norm; 0 = never clipped", on_resume=BY_NAME)
+    activation_checkpointing: bool = option(
+        False, "recompute activations in the backward pass to save memory", on_resume=FREE
+    )
+    log_every: int = option(10, "updates between two lines of metrics.jsonl and TensorBoard", on_resume=FREE)
+    save_every: int = option(1000, "updates between checkpoints; the last update always makes one", on_resume=FREE)
+    keep_checkpoints: int = option(2, "newest checkpoints to keep; older ones are deleted", on_resume=FREE)
+    keep_every: int = option(0, "checkpoints of steps that this divides are kept for good; 0 = none", on_resume=FREE)
+    validate_every: int = option(0, "updates between validations; 0 = one before each checkpoint", on_resume=FREE)
+    max_time: str = option(
+        "", "HH:MM:SS, or minutes such as 90m: save and leave before they are over; empty = never", on_resume=FREE
+    )
     skip_sigma: float = option(
-        0.0, "leave an update out when its loss is so many standard deviations above the last ones; 0 = never"
+        0.0,
+        "leave an update out when its loss is so many standard deviations above the last ones; 0 = never",
+        on_resume=FREE,
     )
-    skip_window: int = option(128, "updates of one kind of batch whose losses skip_sigma looks at")
-    resume: str = option("no", "no; auto = go on from the newest valid checkpoint if there is one; or a step")
-    loader_workers: int = option(1, "processes on each rank that read and mask batches ahead of the model")
-    wandb_project: str | None = option(None, "W&B project that gets the metrics, too; null = none")
+    skip_window: int = option(128, "updates of one kind of batch whose losses skip_sigma looks at", on_resume=FREE)
+    change: str = option(
+        "", "with resume: what is to be different from here on, such as learning_rate,mono_batch_pairs", on_resume=FREE
+    )
+    reset_optimizer: bool = option(
+        False, "with resume: forget Adam's moments and keep the weights; to be given once", on_resume=FREE
+    )
+    reset_schedule: bool = option(
+        False, "with resume: warm up again, and decay from there to the end; to be given once", on_resume=FREE
+    )
+    resume: str = option(
+        "no", "no; auto = go on from the newest valid checkpoint if there is one; or a step", on_resume=FREE
+    )
+    loader_workers: int = option(
+        1, "processes on each rank that read and mask batches ahead of the model", on_resume=FREE
+    )
+    wandb_project: str | None = option(None, "W&B project that gets the metrics, too; null = none", on_resume=FREE)
 
     def problems(self) -> list[str]:
         """One sentence for each value that cannot be; empty for a sound recipe."""
@@ -105,6 +143,9 @@ class TrainingRecipe:
             found.append(f"cpu_precision {self.cpu_precision!r} must be one of {', '.join(CPU_PRECISIONS)}")
         if self.attention not in BACK_ENDS:
             found.append(f"attention {self.attention!r} must be one of {', '.join(BACK_ENDS)}")
+        if self.seed < 0:
+            found.append(f"seed {self.seed} must not be negative")
+        found += self._problems_of_changes()
         try:
             config = read_ds_config(self.ds_config)
             if self.cpu_precision == "bf16" and not asks_for_bf16(config):
@@ -122,13 +163,35 @@ class TrainingRecipe:
                 found.append(f"max_time {error}")
         return found
 
+    def names_to_change(self) -> list[str]:
+        """What `change` names."""
+        return [name.strip() for name in self.change.split(",") if name.strip()]
+
+    def _problems_of_changes(self) -> list[str]:
+        """What is wrong with the fields that are for a run that goes on."""
+        given = [name for name in ("change", "reset_optimizer", "reset_schedule") if self.__dict__[name]]
+        found = [f"{name} is for a run that goes on: give --resume" for name in given if self.resume == "no"]
+        known = may_change(type(self))
+        return found + [
+            f"change: {name!r} cannot be different in the same run; these can: {', '.join(known)}"
+            for name in self.names_to_change()
+            if name not in known
+        ]
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PretrainRecipe(TrainingRecipe):
     """Pre-train VECO on prepared shards. Values of the paper: VECO (ACL 2021), table 8."""
 
-    data: str = option("embedded", "directory that data_tools.prepare made; 'embedded' = the corpus that ships with us")
-    init_from: str | None = option(None, "directory of an XLM-R or a VECO to start from; null = random weights")
+    data: str = option(
+        "embedded", "directory that data_tools.prepare made; 'embedded' = the corpus that ships with us", on_resume=FREE
+    )
+    init_from: str | None = option(
+        None,
+        "directory of an XLM-R or a VECO to start from; null = random weights",
+        on_resume=UNREAD,
+        decides=SHAPE_FIELDS,
+    )
     num_hidden_layers: int = option(
         4, "layers of a new model (the following shape fields, too, are for init_from: null)"
     )
@@ -137,8 +200,8 @@ class PretrainRecipe(TrainingRecipe):
     intermediate_size: int = option(512, "width of the feed-forward module")
     max_position_embeddings: int = option(514, "positions: the longest sequence + 2")
     initializer_range: float = option(0.02, "standard deviation of new weights; XLM-R's 0.02 suits a width of 1024")
-    dropout: float = option(0.1, "dropout behind every module and the embeddings")
-    attention_dropout: float = option(0.1, "dropout of attention weights")
+    dropout: float = option(0.1, "dropout behind every module and the embeddings", on_resume=BY_NAME)
+    attention_dropout: float = option(0.1, "dropout of attention weights", on_resume=BY_NAME)
     cross_attention_steps: int = option(
         0, "updates of a first phase that trains the cross-attention alone (from XLM-R)"
     )
@@ -147,26 +210,41 @@ class PretrainRecipe(TrainingRecipe):
         "ca_mlm (eq. 1) or mlm (its H losses alone), each also with +tlm, MLM of concatenated pairs (XLM: mlm+tlm); "
         "or clm, the next token",
     )
-    alpha: float = option(0.5, "languages and pairs are drawn in proportion to (number of sentences) ^ alpha")
-    mono_batch_pairs: int = option(64, "pairs of adjacent segments in a global monolingual batch")
-    bilingual_batch_pairs: int = option(64, "sentence pairs in a global bilingual batch")
-    mono_max_length: int = option(128, "longest segment of a monolingual batch, in tokens with <s> and </s>")
-    bilingual_max_length: int = option(64, "longest sentence of a bilingual batch, in tokens with <s> and </s>")
-    mono_mask_rate: float = option(0.15, "share of tokens to predict in monolingual batches")
-    bilingual_mask_rate: float = option(0.25, "share of tokens to predict in bilingual batches")
+    alpha: float = option(
+        0.5, "languages and pairs are drawn in proportion to (number of sentences) ^ alpha", on_resume=BY_NAME
+    )
+    mono_batch_pairs: int = option(64, "pairs of adjacent segments in a global monolingual batch", on_resume=BY_NAME)
+    bilingual_batch_pairs: int = option(64, "sentence pairs in a global bilingual batch", on_resume=BY_NAME)
+    mono_max_length: int = option(
+        128, "longest segment of a monolingual batch, in tokens with <s> and </s>", on_resume=BY_NAME
+    )
+    bilingual_max_length: int = option(
+        64, "longest sentence of a bilingual batch, in tokens with <s> and </s>", on_resume=BY_NAME
+    )
+    mono_mask_rate: float = option(0.15, "share of tokens to predict in monolingual batches", on_resume=BY_NAME)
+    bilingual_mask_rate: float = option(0.25, "share of tokens to predict in bilingual batches", on_resume=BY_NAME)
     bilingual_mask_spread: float = option(
         0.0,
         "the sentences of a pair have the shares bilingual_mask_rate + d and - d, d uniform in +- this: where one is "
         "hidden the other can be read (rates as varied as in Mask-Predict, Ghazvininejad et al., 2019)",
+        on_resume=BY_NAME,
     )
-    mask_token_share: float = option(0.8, "share of the tokens to predict that become <mask>")
-    random_token_share: float = option(0.1, "share of the tokens to predict that become random ones; the rest stay")
-    span_length: float = option(0.0, "mean length of masked spans, geometric as in SpanBERT (3.8); 0 = single tokens")
+    mask_token_share: float = option(0.8, "share of the tokens to predict that become <mask>", on_resume=BY_NAME)
+    random_token_share: float = option(
+        0.1, "share of the tokens to predict that become random ones; the rest stay", on_resume=BY_NAME
+    )
+    span_length: float = option(
+        0.0, "mean length of masked spans, geometric as in SpanBERT (3.8); 0 = single tokens", on_resume=BY_NAME
+    )
     validate_batches: int = option(
-        8, "most batches of 16 held-out pairs in a validation, of each language and language pair; 0 = no validation"
+        8,
+        "most batches of 16 held-out pairs in a validation, of each language and language pair; 0 = no validation",
+        on_resume=FREE,
     )
     peak_tflops: float | None = option(
-        None, "dense peak of one device at the trained precision, TFLOP/s, to show utilisation; null = not shown"
+        None,
+        "dense peak of one device at the trained precision, TFLOP/s, to show utilisation; null = not shown",
+        on_resume=FREE,
     )
 
     @property
@@ -244,13 +322,17 @@ class FlagParser(argparse.ArgumentParser):
 def parse_recipe(recipe_class: type[RecipeT], argv: Sequence[str], default_config: Path | None = None) -> RecipeT:
     """The recipe that a command line asks for: `--config FILE`, then one flag for each field that differs from it.
 
-    Environment variables such as ${DATA} in text fields are replaced. Raises ValueError with every problem at once.
+    Environment variables such as ${DATA} and a ~ for the home directory are filled in in text fields. Raises ValueError
+    with every problem at once.
     """
     parser = FlagParser(
         allow_abbrev=False, description=recipe_class.__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument(
-        "--config", type=Path, default=default_config, help="recipe in YAML; its fields are the flags below"
+        "--config",
+        type=Path,
+        default=argparse.SUPPRESS,
+        help=f"recipe in YAML; its fields are the flags below (default: {default_config})",
     )
     parser.add_argument("--local_rank", type=int, default=0, help=argparse.SUPPRESS)  # the launcher passes it
     parser.add_argument("--validate_only", action="store_true", help="check the recipe, print it and stop")
@@ -266,8 +348,11 @@ def parse_recipe(recipe_class: type[RecipeT], argv: Sequence[str], default_confi
             help=f"{field.metadata['help']} (default of the recipe: {field.default!r})",
         )
     given = vars(parser.parse_args(argv))
-    config, _, validate_only = given.pop("config"), given.pop("local_rank"), given.pop("validate_only")
-    recipe = build_recipe(recipe_class, {**(read_yaml(config) if config else {}), **given}, config)
+    _, validate_only = given.pop("local_rank"), given.pop("validate_only")
+    is_chosen = "config" in given
+    config = given.pop("config", default_config)
+    of_file = read_yaml(config.expanduser()) if config else {}
+    recipe = build_recipe(recipe_class, laid_over(recipe_class, of_file, given, is_told=is_chosen), config)
     if validate_only:
         print(yaml.safe_dump(dataclasses.asdict(recipe), sort_keys=False), end="")
         raise SystemExit(0)
@@ -276,15 +361,37 @@ def parse_recipe(recipe_class: type[RecipeT], argv: Sequence[str], default_confi
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """The fields of a recipe file. Raises ValueError when it is not a flat mapping."""
-    if not path.is_file():
-        raise ValueError(f"{path}: no such recipe")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict) or any(isinstance(value, dict | list) for value in values.values()):
-        raise ValueError(f"{path}: expected plain 'field: value' lines without nesting")
+    expected = "plain 'field: value' lines of a recipe"
+    values = read_mapping(path, expected)
+    if nested := [name for name, value in values.items() if isinstance(value, dict | list)]:
+        raise ValueError(f"{path}: expected {expected}, found more than one value in {nested[0]}")
     return values
+
+
+def decided_fields(recipe_class: type[TrainingRecipe], values: Mapping[str, Any]) -> dict[str, str]:
+    """Field -> the field that decides in its place, for what is not used of a recipe with these raw `values`."""
+    kinds = typing.get_type_hints(recipe_class)
+    found: dict[str, str] = {}
+    for field in dataclasses.fields(recipe_class):
+        with contextlib.suppress(ValueError):  # told by `build_recipe`
+            if _convert(kinds[field.name], values.get(field.name, field.default)):
+                found |= dict.fromkeys(notes_of(recipe_class, field.name)["decides"], field.name)
+    return found
+
+
+def laid_over(
+    recipe_class: type[TrainingRecipe], of_file: Mapping[str, Any], given: Mapping[str, Any], is_told: bool = True
+) -> dict[str, Any]:
+    """The raw values of a recipe file with those that are `given` for one use of it, which win.
+
+    What of the file another field now decides is left out, and told: somebody chose the file.
+    """
+    values = {**of_file, **given}
+    decided = {name: by for name, by in decided_fields(recipe_class, values).items() if name in of_file.keys() - given}
+    if decided and is_told:
+        told = ", ".join(f"{name} {of_file[name]} ({by} decides)" for name, by in decided.items())
+        tell(f"not used of the recipe: {told}")
+    return {name: value for name, value in values.items() if name not in decided}
 
 
 def build_recipe(recipe_class: type[RecipeT], values: Mapping[str, Any], source: Path | None) -> RecipeT:
@@ -303,6 +410,12 @@ def build_recipe(recipe_class: type[RecipeT], values: Mapping[str, Any], source:
             if isinstance(value, str) and kinds[name] in (str, str | None):
                 converted[name] = value  # it is set, so no further problem comes of it
     recipe = recipe_class(**converted)
+    problems += [
+        f"{name} {values[name]} is not used, as {by} {recipe.__dict__[by]} decides: leave one of them out, or give "
+        f"{by} {'null' if recipe_class.__dataclass_fields__[by].default is None else 0}"
+        for name, by in decided_fields(recipe_class, values).items()
+        if name in values
+    ]
     problems += recipe.problems()
     if problems:
         raise ValueError(f"recipe {source or '(command line)'}: " + "; ".join(problems))
@@ -312,7 +425,7 @@ def build_recipe(recipe_class: type[RecipeT], values: Mapping[str, Any], source:
 def _convert(kind: Any, value: Any) -> Any:
     """`value`, a YAML scalar or a flag's string, as `kind`: str, int, float, bool, or one of these or None."""
     if isinstance(kind, types.UnionType):
-        if value is None or value in ("null", "none", ""):
+        if is_null(value):
             return None
         kind = next(arm for arm in typing.get_args(kind) if arm is not types.NoneType)
     if kind is bool:
@@ -323,10 +436,7 @@ def _convert(kind: Any, value: Any) -> Any:
     if kind is str:
         if isinstance(value, bool):  # YAML reads a bare `no` as false
             return "yes" if value else "no"
-        expanded = os.path.expandvars(str(value))
-        if "${" in expanded:
-            raise ValueError(f"environment variable in {value!r} is not set")
-        return expanded
+        return "" if is_null(value) else expanded(str(value))
     try:
         # YAML reads 2e-4 as text, and 1000.0 is a fine number of steps.
         number = float(value)

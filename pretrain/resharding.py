@@ -20,12 +20,10 @@ WEIGHTS, MOMENTS = "fp32", ("exp_avg", "exp_avg_sq")
 
 @dataclass(frozen=True)
 class StoredTraining:
-    """The tensors of WEIGHTS and MOMENTS by the names of what is trained; Adam's count of updates; the schedule."""
+    """The tensors of WEIGHTS and MOMENTS by the names of what is trained; Adam's count of updates."""
 
     tensors: dict[str, dict[str, StoredTensor]]
     adam_step: int
-    scheduler: dict[str, Any]
-    global_steps: int
 
 
 def read_training(checkpoint: Path, trained: Sequence[str]) -> StoredTraining:
@@ -44,23 +42,23 @@ def read_training(checkpoint: Path, trained: Sequence[str]) -> StoredTraining:
         names = sorted(tensors[WEIGHTS].keys() ^ set(trained))
         raise ValueError(f"{checkpoint}: it trained other parameters than this run does: {', '.join(names[:5])}")
     adam = shards[0]["optimizer_state_dict" if is_stage3 else "base_optimizer_state"]
-    return StoredTraining(tensors, adam_step(adam), state["lr_scheduler"], state["global_steps"])
+    return StoredTraining(tensors, adam_step(adam))
 
 
 def read_unsharded(checkpoint: Path, trained: Sequence[str]) -> StoredTraining:
     """Of one file: the plain engine's, or ZeRO stage 0's, whose state is torch's own where all is float32."""
     if (checkpoint / PLAIN_FILE).is_file():
         state = read_torch_file(checkpoint / PLAIN_FILE)
-        weights, scheduler = state["model"], state["scheduler"]
+        weights = state["model"]
     else:
         state = read_torch_file(single_file(checkpoint))
-        weights, scheduler = state["module"], state["lr_scheduler"]
+        weights = state["module"]
     adam = state["optimizer"]
     if len(adam.get("state", {})) != len(trained):
         raise ValueError(f"{checkpoint}: it can only go on at ZeRO stage 0, with the precision it was written in")
     tensors = {kind: {name: adam["state"][number][kind] for number, name in enumerate(trained)} for kind in MOMENTS}
     tensors[WEIGHTS] = {name: weights[name] for name in trained}
-    return StoredTraining(tensors, adam_step(adam), scheduler, scheduler["last_epoch"])
+    return StoredTraining(tensors, adam_step(adam))
 
 
 def adam_step(adam: dict[str, Any]) -> int:

@@ -77,7 +77,7 @@ def test_every_module_is_imported() -> None:
 
 
 # Of the pages of docs/ those that show more than benchmarks.
-PAGES = ("data", "decoding", "multinode", "results", "translation", "xtreme", "xtreme_training")
+PAGES = ("data", "decoding", "multinode", "results", "resuming", "translation", "xtreme", "xtreme_training")
 
 
 @pytest.mark.parametrize("file", ["README.md", *(f"docs/{name}.md" for name in PAGES)])

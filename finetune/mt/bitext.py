@@ -157,7 +157,7 @@ class Bitext:
     ) -> Bitext:
         """The pairs of two languages in a split ("train", "valid") of a directory that data_tools.prepare made.
 
-        `max_length` as in `from_files`; whether the ids are the model's is for `check_tokenizer` to say. Raises
+        `max_length` as in `from_files`; whether the ids are the model's is for `check_data_pieces` to say. Raises
         ValueError when the directory does not have such pairs.
         """
         manifest = Manifest.load(data_dir)
@@ -220,21 +220,6 @@ def tagged_encoder(encode: Encode, tags: Mapping[str, int]) -> Encode:
         ]
 
     return encode_tagged
-
-
-def check_tokenizer(data_dir: Path, tokenizer_sha256: str, num_pieces: int, model_dir: str) -> None:
-    """Nothing; raises ValueError when the shards of `data_dir` hold ids of another tokenizer than the model's.
-
-    `tokenizer_sha256` is that of the model's SentencePiece file, `num_pieces` the length of its tokenizer: tags that
-    were added to it do not matter, since no text becomes one.
-    """
-    manifest = Manifest.load(data_dir)
-    if manifest.tokenizer_sha256 != tokenizer_sha256 or manifest.vocab_size > num_pieces:
-        raise ValueError(
-            f"{data_dir} was prepared with another tokenizer ({manifest.vocab_size:,} pieces, SentencePiece model "
-            f"{manifest.tokenizer_sha256[:12]}) than that of {model_dir} ({num_pieces:,} pieces, "
-            f"{tokenizer_sha256[:12]}); prepare the data with the model's"
-        )
 
 
 def shards_of_pair(

@@ -30,13 +30,16 @@ from finetune.comparing import flags_of, problems_of_counts, problems_of_models
 from finetune.mt.recipe import TranslationRecipe
 from finetune.mt.search import SearchOptions
 from finetune.stages import Stage
-from pretrain.recipe import build_recipe, read_yaml
+from pretrain.recipe import build_recipe, laid_over, read_yaml
 
 # A model may start otherwise and be regularised and stepped otherwise, but it sees the same data as often.
 MODEL_FIELDS = (
     *("init_from", "init", "cross_attention", "tie_self_attention"),
     *("learning_rate", "warmup_steps", "dropout", "attention_dropout"),
 )
+# What the comparison decides; the decoder, too, where `decoders` names some.
+DECIDED = ("seed", "output", "resume")
+DECODER_FIELDS = ("decoder_layers_from", "decoder_layers")
 DECODING_FLAGS = ("dtype", "workers")  # of generate, beside those of the search
 DECODER = re.compile(r"(last|first)-([1-9]\d*)")
 TRAIN_SCRIPT = "finetune/mt/train.py"
@@ -80,6 +83,9 @@ class Comparison:
         """One sentence for each thing that cannot be."""
         found = problems_of_models(self.models, MODEL_FIELDS)
         found += problems_of_counts(self.seeds, self.processes)
+        decided = {*DECIDED, *(DECODER_FIELDS if self.decoders else ())}
+        if refused := sorted(decided & set(self.fields)):
+            found.append(f"fields: {', '.join(refused)} cannot be set here; the seeds and decoders say it")
         for decoder in self.decoders:
             if not DECODER.fullmatch(str(decoder)):
                 found.append(f"decoder {decoder!r} must look like last-3 or first-3")
@@ -115,11 +121,11 @@ def runs_of(comparison: Comparison, output: Path) -> list[Run]:
 
     Raises ValueError with all problems of a recipe.
     """
-    shared = {**read_yaml(Path(comparison.recipe)), **comparison.fields}
+    shared = laid_over(TranslationRecipe, read_yaml(Path(comparison.recipe)), comparison.fields)
     runs = []
     for seed in comparison.seeds:
         for decoder in comparison.decoders or [""]:
-            layers = dict(zip(("decoder_layers_from", "decoder_layers"), decoder.split("-"), strict=False))
+            layers = dict(zip(DECODER_FIELDS, decoder.split("-"), strict=False))
             for model, fields in comparison.models.items():
                 values = {**shared, **(layers if decoder else {}), **fields, "seed": seed, "output": "run"}
                 run = Run(model, decoder, seed, build_recipe(TranslationRecipe, values, Path(comparison.recipe)))

@@ -9,20 +9,20 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from data_tools.files import sha256_of
+from data_tools.manifest import Manifest
 from data_tools.text_lines import open_text
 from finetune.batches import SpecialIds, tokenizer_encoder
 from finetune.mt.batches import RankBatches, TranslationBatches
-from finetune.mt.bitext import Bitext, check_tokenizer, digest_of
+from finetune.mt.bitext import Bitext, digest_of
 from finetune.mt.recipe import Direction, TranslationRecipe, distinct, listed
 from finetune.mt.search import SearchOptions
 from finetune.mt.validation import HeldOut, bleu_scores, likelihoods
 from finetune.pretrained import VECO, XLM_ROBERTA, is_translation_model, open_pretrained, pretrained_masked_lm
 from pretrain.engine import Engine
 from pretrain.step import Batch
+from pretrain.vocabularies import check_data_pieces
 from veco import VecoConfig, VecoForConditionalGeneration, VecoForMaskedLM
 from veco.heads import IGNORED
-from veco.tokenizer import MODEL_FILE
 
 
 class TranslationTask:
@@ -83,10 +83,8 @@ class BitextReader:
         if recipe.max_length > config.max_tokens:
             raise ValueError(f"max_length {recipe.max_length} exceeds the {config.max_tokens} tokens the model takes")
         if recipe.data:
-            pieces = Path(recipe.init_from) / MODEL_FILE
-            if not pieces.is_file():
-                raise ValueError(f"{pieces}: no such file; without it nothing tells whether data {recipe.data} fits")
-            check_tokenizer(Path(recipe.data), sha256_of(pieces), len(tokenizer), recipe.init_from)
+            data_dir = Path(recipe.data)
+            check_data_pieces(data_dir, Manifest.load(data_dir), tokenizer, recipe.init_from)
         self.encode = tokenizer_encoder(tokenizer)
         self.special = SpecialIds(bos=tokenizer.bos_token_id, eos=tokenizer.eos_token_id, pad=tokenizer.pad_token_id)
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
 
 from langcodes import tag_is_valid
 
 from finetune.recipe import FinetuningRecipe
-from pretrain.recipe import option
+from pretrain.recipe_fields import BY_NAME, FREE, option
 
 TEXT_FIELDS = ("train_source", "train_target", "valid_source", "valid_target")
 SOURCE_TAG = re.compile(r"__\w+__")
@@ -47,23 +50,40 @@ class TranslationRecipe(FinetuningRecipe):
         "", "such as en-de, or en-de,de-en,en-fr; the tag of the target (__de__) starts the decoder"
     )
     train_source: str = option(
-        "", "training text, a sentence a line, plain or compressed; of several directions a list: a.en,a.de,b.en"
+        "",
+        "training text, a sentence a line, plain or compressed; of several directions a list: a.en,a.de,b.en",
+        on_resume=FREE,
     )
-    train_target: str = option("", "its translation, line by line; of several directions a list in the same order")
-    valid_source: str = option("", "validation text; a list as above, but a direction named twice has one file")
-    valid_target: str = option("", "its translation")
+    train_target: str = option(
+        "", "its translation, line by line; of several directions a list in the same order", on_resume=FREE
+    )
+    valid_source: str = option(
+        "", "validation text; a list as above, but a direction named twice has one file", on_resume=FREE
+    )
+    valid_target: str = option("", "its translation", on_resume=FREE)
     data: str = option(
-        "", "in place of files, or beside them: a directory of data_tools.prepare, tokenised like init_from"
+        "",
+        "in place of files, or beside them: a directory of data_tools.prepare, tokenised like init_from",
+        on_resume=FREE,
     )
     source_tags: str = option(
         "", "tags that lines of train_source may begin with, such as __bt__ of back-translation; with commas between"
     )
-    max_tokens: int = option(4096, "largest micro-batch on each rank, in tokens with padding (fairseq's meaning)")
-    batch_tokens: int = option(
-        0, "tokens of an update, max_tokens x ranks x accumulation, whatever the ranks; 0 = accumulation_steps decides"
+    max_tokens: int = option(
+        4096, "largest micro-batch on each rank, in tokens with padding (fairseq's meaning)", on_resume=BY_NAME
     )
-    max_length: int = option(128, "longest sentence in tokens with special ones; longer ones are cut and counted")
-    label_smoothing: float = option(0.1, "probability taken from the right token (fairseq's meaning); the paper: 0.2")
+    batch_tokens: int = option(
+        0,
+        "tokens of an update, max_tokens x ranks x accumulation, whatever the ranks; 0 = accumulation_steps decides",
+        on_resume=BY_NAME,
+        decides=("accumulation_steps",),
+    )
+    max_length: int = option(
+        128, "longest sentence in tokens with special ones; longer ones are cut and counted", on_resume=BY_NAME
+    )
+    label_smoothing: float = option(
+        0.1, "probability taken from the right token (fairseq's meaning); the paper: 0.2", on_resume=BY_NAME
+    )
     bleu_beam: int = option(0, "beam with which validations translate, for BLEU; 1 = greedy, 0 = no BLEU")
     bleu_lines: int = option(0, "first lines of each direction's validation text to translate; 0 = all")
 
@@ -131,6 +151,9 @@ class TranslationRecipe(FinetuningRecipe):
         if self.batch_tokens:
             return self.batch_tokens // self.max_tokens
         return super().micro_batches_an_update(num_ranks)
+
+    def continued(self, model_dir: Path) -> Self:
+        return dataclasses.replace(super().continued(model_dir), cross_attention="pretrained")
 
 
 def problem_of_source_tag(tag: str) -> str | None:

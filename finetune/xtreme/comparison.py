@@ -41,7 +41,7 @@ from finetune.xtreme.metrics import prediction_path
 from finetune.xtreme.predict import add_data_flags, add_retrieval_flags
 from finetune.xtreme.recipe import SETTINGS, XtremeRecipe
 from finetune.xtreme.tasks import TASKS
-from pretrain.recipe import FlagParser, build_recipe, read_yaml
+from pretrain.recipe import FlagParser, build_recipe, laid_over, read_yaml
 
 MODES = ("plug-out", "plug-in")
 # A model may start otherwise and be regularised and stepped otherwise, but it sees the same data as often.
@@ -217,8 +217,7 @@ def recipe_values(group: Group, comparison: Comparison) -> dict[str, Any]:
     """What the recipes of a group's runs have in common, as `build_recipe` takes it."""
     translated = "" if group.setting == "transfer" else "_translate_train_all"
     shipped = read_yaml(RECIPES / f"{group.task}{translated}.yaml")
-    return {
-        **{name: value for name, value in shipped.items() if name not in PLACES},
+    own = {
         **comparison.fields,
         **comparison.task_fields.get(group.task, {}),
         "data": comparison.data,
@@ -226,6 +225,7 @@ def recipe_values(group: Group, comparison: Comparison) -> dict[str, Any]:
         "setting": group.setting,
         "plug_in": group.mode == "plug-in",
     }
+    return laid_over(XtremeRecipe, {name: value for name, value in shipped.items() if name not in PLACES}, own)
 
 
 def runs_of(groups: list[Group], comparison: Comparison, output: Path) -> list[Run]:

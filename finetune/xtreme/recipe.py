@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from finetune.recipe import FinetuningRecipe
 from finetune.xtreme.tasks import Head, task_named
-from pretrain.recipe import option
+from pretrain.recipe_fields import BY_NAME, FREE, option
 
 SETTINGS = ("transfer", "translate-train-all")
 PAIR_PREDICTIONS = ("target", "average")
@@ -18,35 +18,54 @@ class XtremeRecipe(FinetuningRecipe):
     """Fine-tune a pre-trained VECO for a task of XTREME. Values of the paper: VECO (ACL 2021), appendix C."""
 
     task: str = option("", "xnli, pawsx, udpos, panx, xquad, mlqa or tydiqa (bucc2018 and tatoeba need no training)")
-    data: str = option("", "directory with XTREME's files, or a copy of its Parquet, or hub:google/xtreme")
+    data: str = option(
+        "", "directory with XTREME's files, or a copy of its Parquet, or hub:google/xtreme", on_resume=FREE
+    )
     setting: str = option(
-        "transfer", "transfer: train on English; translate-train-all: on English and all its translations"
+        "transfer",
+        "transfer: train on English; translate-train-all: on English and all its translations",
+        on_resume=BY_NAME,
     )
     plug_in: bool = option(
         False, "predict from pairs, [H ; S]: train on English with its translations, test with translations to English"
     )
-    languages: str = option("", "languages of the translated training text, such as de,fr; empty = all with files")
-    translated_train: str = option("", "where the translated training text is; empty = in data")
+    languages: str = option(
+        "", "languages of the translated training text, such as de,fr; empty = all with files", on_resume=BY_NAME
+    )
+    translated_train: str = option("", "where the translated training text is; empty = in data", on_resume=FREE)
     translated_test: str = option(
-        "", "directory in data's layout whose dev and test files hold the English translations, row by row (plug_in)"
+        "",
+        "directory in data's layout whose dev and test files hold the English translations, row by row (plug_in)",
+        on_resume=FREE,
     )
     pair_prediction: str = option(
         "target",
         "plug_in: predict from the example itself (target), or from the mean of its logits and its translation's "
         "(average; for one label of a pair of sentences)",
     )
-    batch_size: int = option(32, "rows in an update, over all ranks and accumulation_steps")
+    batch_size: int = option(32, "rows in an update, over all ranks and accumulation_steps", on_resume=BY_NAME)
     micro_batch_size: int = option(
-        0, "rows that a rank takes at once, accumulation_steps follow; 0 = accumulation_steps decides"
+        0,
+        "rows that a rank takes at once, accumulation_steps follow; 0 = accumulation_steps decides",
+        on_resume=BY_NAME,
+        decides=("accumulation_steps",),
     )
-    max_length: int = option(128, "longest row in tokens with special ones; longer texts are cut (pairs) or in windows")
+    max_length: int = option(
+        128, "longest row in tokens with special ones; longer texts are cut (pairs) or in windows", on_resume=BY_NAME
+    )
     stride: int = option(
-        32, "words' tags: tokens that neighbouring windows share; answers: tokens from a window's start to the next"
+        32,
+        "words' tags: tokens that neighbouring windows share; answers: tokens from a window's start to the next",
+        on_resume=BY_NAME,
     )
-    max_question_length: int = option(64, "longest question in tokens; longer ones are cut and counted")
+    max_question_length: int = option(
+        64, "longest question in tokens; longer ones are cut and counted", on_resume=BY_NAME
+    )
     max_answer_length: int = option(30, "longest answer in tokens")
     num_best: int = option(20, "answers that are kept for each question")
-    max_tokens: int = option(8192, "largest batch in evaluation on each rank, in tokens with padding")
+    max_tokens: int = option(
+        8192, "largest batch in evaluation on each rank, in tokens with padding", on_resume=BY_NAME
+    )
     epochs: int = option(3, "passes over the data, each with a validation on dev of all languages and a checkpoint")
     learning_rate: float = option(1e-5, "peak learning rate")
     warmup_share: float = option(0.1, "warm-up as a share of all updates")

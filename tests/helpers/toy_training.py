@@ -15,22 +15,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from pretrain.checkpoints import (
-    check_same_run,
-    clean_up,
-    find_checkpoint,
-    has_other_layout,
-    load_weights,
-    read_state,
-    restore,
-    save_checkpoint,
-)
+from pretrain.checkpoints import clean_up, find_checkpoint, read_state, save_checkpoint
 from pretrain.engine import build_engine, check_engine, shut_down
 from pretrain.guards import Guards
 from pretrain.launch import launched_rank, launched_ranks, run_on_ranks
 from pretrain.loop import fit, seed_everything
 from pretrain.meters import Meters
-from pretrain.recipe import TrainingRecipe, option, parse_recipe
+from pretrain.recipe import TrainingRecipe, parse_recipe
+from pretrain.recipe_fields import option
+from pretrain.resuming import begin
 
 ROWS = 8  # in a global batch
 WIDTH = 5  # odd: the weights do not divide by the ranks
@@ -80,28 +73,26 @@ def main() -> None:
     run_dir = Path(recipe.output)
     run_dir.mkdir(parents=True, exist_ok=True)
     state = {"data_fingerprint": recipe.data}
-    found = find_checkpoint(run_dir, recipe.resume)
-    if found is not None:
-        check_same_run(found[1], recipe, state)
-    start = 0 if found is None else found[0]
+    start = begin(find_checkpoint(run_dir, recipe.resume), recipe, state)
     # In a new run the frozen weights, too, can only come from the checkpoint.
-    seed_everything(recipe.seed + start)
+    seed_everything(recipe.seed + start.step)
     model = nn.Sequential(nn.Linear(WIDTH, 7), nn.Tanh(), nn.Linear(7, WIDTH))
     model[0].requires_grad_(not recipe.frozen)
-    if found is not None and has_other_layout(found[1], recipe):
-        load_weights(model, found[1])
-    engine = build_engine(model, recipe, lambda step: 1 / (1 + step), run_dir / "logs")
+    start.prepare(model, recipe)
+    engine = build_engine(model, recipe, lambda step: 1 / (1 + step), run_dir / "logs", start.step)
 
     def save(step: int) -> None:
         if step == recipe.full_disk_at and engine.rank == engine.world_size - 1:
             resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-        save_checkpoint(engine, run_dir, step, recipe, {**state, **guards.state()}, lambda directory: None)
+        save_checkpoint(
+            engine, run_dir, step, recipe, {**state, **start.state(), **guards.state()}, lambda directory: None
+        )
 
     with Guards(recipe) as guards:
-        if found is not None:
-            restore(engine, found[1])
-            guards.load_state(read_state(found[1]))
-        clean_up(engine, run_dir, start)
+        start.restore(engine)
+        if start.checkpoint is not None:
+            guards.load_state(read_state(start.checkpoint))
+        clean_up(engine, run_dir, start.step)
         fit(
             engine,
             recipe,
@@ -110,9 +101,9 @@ def main() -> None:
             kind_of=lambda step: "toy",
             loss_function=square,
             count_items=lambda batch: batch["attention_mask"].sum().reshape(1),
-            meters=Meters(run_dir, recipe.log_every, start, recipe.steps, enabled=engine.rank == 0),
+            meters=Meters(run_dir, recipe.log_every, start.step, recipe.steps, enabled=engine.rank == 0),
             guards=guards,
-            start_step=start,
+            start_step=start.step,
             end_step=recipe.steps,
             save=save,
         )

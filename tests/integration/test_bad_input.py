@@ -30,7 +30,7 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("arguments", "message"),
     [
         (["--data", "{missing}"], "{missing}/manifest.json: no such file"),
-        (["--config", "{missing}"], "{missing}: no such recipe"),
+        (["--config", "{missing}"], "{missing}: no such file; expected plain 'field: value' lines of a recipe"),
         (["--learning_rate", "fast"], "learning_rate: expected a number, found 'fast'"),
         (["--data", "{data}", "--init_from", "{model}"], "the data's vocabulary has 60 pieces, the model's only 20"),
         (["--data", "{data}", "--resume", "7"], "no checkpoint of step 7; there are: none"),
@@ -78,7 +78,7 @@ def test_port_that_is_taken(random_data: Path, tmp_path: Path) -> None:
     assert result.returncode == 2 and "Traceback" not in result.stderr
     last = result.stderr.splitlines()[-1]
     assert last.startswith(f"error: 127.0.0.1:{variables['MASTER_PORT']}: ")
-    assert last.endswith("give the launcher another --master_port")
+    assert last.endswith("set MASTER_PORT to another port, or unset it: a free one is taken then")
 
 
 @pytest.mark.slow

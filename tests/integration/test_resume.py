@@ -124,6 +124,27 @@ def test_same_layout_goes_on_bit_for_bit(config: str, tmp_path: Path) -> None:
     assert losses(run_dir) == losses(tmp_path / "run")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", ["zero3_fp32.json", "cpu.json", ZERO2])
+@pytest.mark.parametrize("reset", ["--reset_optimizer", ""])
+def test_changes_act_alike_on_any_engine(settings: str, reset: str, plain_run: Path, tmp_path: Path) -> None:
+    """DeepSpeed's optimizers, too, would bring back what they were saved with."""
+    path = tmp_path / "ds.json"
+    path.write_text(settings)
+    config = ("--ds_config", str(path) if settings.startswith("{") else settings)
+    changed = {"adam_beta1": "0.5", "weight_decay": "0.3"}
+    flags = ("--resume", "--change", ",".join(changed), *([reset] if reset else []))
+    flags += tuple(f"--{name}={value}" for name, value in changed.items())
+    plain = halfway(plain_run, tmp_path / "plain")
+    result = run_script(TOY, *arguments_of(plain, "--engine", "plain", *flags))
+    assert result.returncode == 0, result.stderr[-3000:]
+    train(tmp_path / "run", *config, ranks=2)
+    run_dir = halfway(tmp_path / "run", tmp_path / "again")
+    train(run_dir, *config, *flags, ranks=2)
+    assert_same_curve(run_dir, plain)
+    assert losses(plain)[4:] != losses(plain_run)[4:]
+
+
 SPIKE = ("--spike_at", "7", "--skip_sigma", "4", "--skip_window", "8", "--accumulation_steps", "2")
 
 

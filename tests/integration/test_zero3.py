@@ -17,12 +17,15 @@ from pretrain.engine import consolidated_weights
 
 TOLERANCE = 1e-5  # relative, float32; sums are taken in another order
 STEPS = 5
-SHAPE = (
-    *("--num_hidden_layers", "2", "--hidden_size", "32", "--num_attention_heads", "2", "--intermediate_size", "48"),
-    *("--max_position_embeddings", "66", "--mono_max_length", "24", "--bilingual_max_length", "18"),
+TRAINING = (
+    *("--mono_max_length", "24", "--bilingual_max_length", "18"),
     *("--mono_batch_pairs", "8", "--bilingual_batch_pairs", "12", "--dropout", "0", "--attention_dropout", "0"),
     *("--steps", str(STEPS), "--warmup_steps", "2", "--learning_rate", "5e-3", "--log_every", "1", "--save_every", "3"),
     *("--ds_config", "zero3_fp32.json", "--loader_workers", "0", "--cpu_processes", "1"),
+)
+SHAPE = (
+    *("--num_hidden_layers", "2", "--hidden_size", "32", "--num_attention_heads", "2", "--intermediate_size", "48"),
+    *("--max_position_embeddings", "66", *TRAINING),
 )
 
 
@@ -134,12 +137,12 @@ def test_two_phases_train_cross_attention_first(plain_run: Path, random_data: Pa
     exported = run_module("pretrain.export", str(plain_run), "--output", str(model_dir), "--dtype", "float32")
     assert exported.returncode == 0, exported.stderr
     phases = ("--init_from", str(model_dir), "--cross_attention_steps", "3", "--keep_checkpoints", "9")
-    arguments = ("--data", str(random_data), "--output", str(run_dir), *SHAPE, *phases, "--steps", "3")
+    arguments = ("--data", str(random_data), "--output", str(run_dir), *TRAINING, *phases, "--steps", "3")
     result = launch("pretrain/train.py", *arguments)
     assert result.returncode == 0, result.stderr[-3000:]
     again = tmp_path / "again"
     shutil.copytree(run_dir, again)
-    resumed(again, 3, random_data, *SHAPE, *phases, "--steps", "3")  # exactly at the border of the phases
+    resumed(again, 3, random_data, *TRAINING, *phases, "--steps", "3")  # exactly at the border of the phases
     for one, other in zip(losses(again), losses(run_dir), strict=True):
         assert one == pytest.approx(other, rel=1e-4)
     start = AutoModelForMaskedLM.from_pretrained(model_dir).state_dict()

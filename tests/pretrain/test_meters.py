@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
+import math
+import os
 import sys
 import time
 from pathlib import Path
@@ -9,6 +12,7 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from data_tools.cli import one_line
 from pretrain.meters import Meters, read_metrics
 from pretrain.step import StepMetrics
 
@@ -27,6 +31,33 @@ def test_lines_hold_means_since_the_line_before(tmp_path: Path) -> None:
     assert [line["step"] for line in lines] == [1, 2, 4, 8, 9]
     assert lines[3]["mono/mlm"] == (5 + 7) / 2 and lines[3]["bilingual/mlm"] == (6 + 8) / 2
     assert "grad_norm" not in lines[3] and "bilingual/mlm" not in lines[4]
+
+
+def test_metrics_are_json_also_when_a_norm_is_infinite(tmp_path: Path) -> None:
+    """As under fp16, whose loss scale is found by overflows; and a perplexity may be too large for a float."""
+
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{word} is no JSON")
+
+    with Meters(tmp_path, 1, 0, 9, enabled=True) as meters:
+        meters.record(1, "mono", StepMetrics({"mlm": 4.0}, grad_norm=math.inf, learning_rate=0.1, num_tokens=8))
+        meters.event(1, "valid", {"perplexity": math.inf, "nll": math.nan, "loss": 1.0})
+    lines = [json.loads(line, parse_constant=refuse) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert lines[0]["grad_norm"] is None and lines[0]["mono/mlm"] == 4.0
+    assert lines[1] == {"step": 1, "valid/perplexity": None, "valid/nll": None, "valid/loss": 1.0}
+    assert read_metrics(tmp_path)[1] == {"step": 1, "valid/loss": 1.0}
+
+
+def test_full_disk_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full:
+        def write(self, text: str) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with Meters(tmp_path, 1, 0, 9, enabled=True) as meters, monkeypatch.context() as patch:
+        patch.setattr(meters, "metrics_file", Full())
+        with pytest.raises(OSError) as error:
+            meters.event(1, "valid", {"nll": 1.0})
+    assert one_line(error.value) == f"{tmp_path / 'metrics.jsonl'}: No space left on device"
 
 
 def test_resumed_run_replaces_what_it_repeats(tmp_path: Path) -> None:

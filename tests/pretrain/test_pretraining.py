@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,12 @@ from recorded_curve import GOLDEN, curve_of_run
 from transformers import XLMRobertaForMaskedLM
 from xlm_roberta import random_xlm_roberta
 
-from data_tools.files import sha256_of
 from data_tools.manifest import Manifest
 from pretrain import engine, pretraining
-from pretrain.checkpoints import RECIPE_FILE, checkpoints_of
+from pretrain.checkpoints import RECIPE_FILE, checkpoints_of, read_state
 from pretrain.engine import PlainEngine, consolidated_weights
 from pretrain.meters import Meters, read_metrics
-from pretrain.pretraining import build_model, check_vocabulary, pretrain, read_batches
+from pretrain.pretraining import build_model, pretrain, read_batches
 from pretrain.recipe import PretrainRecipe, read_yaml
 from veco import VecoConfig
 
@@ -217,29 +217,57 @@ def test_phases_start_from_veco_too_and_cross_attention_needs_its_objective(rand
     assert all(torch.equal(weight, again.state_dict()[name]) for name, weight in model.state_dict().items())
 
 
-def test_checkpoint_of_another_model_is_refused(random_data: Path, tmp_path: Path) -> None:
-    for width in (32, 48):
-        model = build_model(
-            PretrainRecipe(output="x", **{**TINY, "hidden_size": width}), random_data, Manifest.load(random_data)
-        )
-        model.save_pretrained(tmp_path / str(width))
-    run(random_data, tmp_path / "run", init_from=str(tmp_path / "32"), steps=1)
-    with pytest.raises(ValueError, match="it is of another model: hidden_size was 32, is 48$"):
-        run(random_data, tmp_path / "run", init_from=str(tmp_path / "48"), steps=2, resume="auto")
-    assert list(checkpoints_of(tmp_path / "run")) == [1]
-    run(random_data, tmp_path / "run", init_from=str(tmp_path / "32"), steps=2, resume="auto")
+def test_moved_start_does_not_stop_a_resume(random_data: Path, tmp_path: Path, capsys) -> None:
+    """In either phase: the checkpoint has all weights, also those that the first phase leaves alone."""
+    model = build_model(PretrainRecipe(output="x", **TINY), random_data, Manifest.load(random_data))
+    model.save_pretrained(tmp_path / "veco")
+    options = {"init_from": str(tmp_path / "veco"), "cross_attention_steps": 2, "keep_checkpoints": 9, "save_every": 1}
+    expected = run(random_data, tmp_path / "whole", **options, steps=2)
+    for stop in (1, 2, 3):
+        shutil.copytree(tmp_path / "whole", tmp_path / f"run{stop}")
+        for step, checkpoint in checkpoints_of(tmp_path / f"run{stop}").items():
+            if step > stop:
+                shutil.rmtree(checkpoint)
+    shutil.rmtree(tmp_path / "veco")
+    options["init_from"] = "elsewhere"
+    for stop in (1, 2, 3):
+        lines = run(random_data, tmp_path / f"run{stop}", **options, steps=2, resume="auto")
+        assert curve(lines) == curve(expected)
+        assert "init_from elsewhere is not read: the run goes on from" in capsys.readouterr().err
 
 
-def test_model_may_have_tags_that_no_text_becomes(random_data: Path, tmp_path: Path) -> None:
-    """`veco.vocabulary extend --tokens`; the data know the tokenizer's SentencePiece model alone."""
-    manifest = Manifest.load(random_data)
-    (tmp_path / "sentencepiece.bpe.model").write_bytes(b"pieces")
-    ours = dataclasses.replace(manifest, tokenizer_sha256=sha256_of(tmp_path / "sentencepiece.bpe.model"))
-    check_vocabulary(manifest.vocab_size, tmp_path, random_data, ours)
-    check_vocabulary(manifest.vocab_size + 2, tmp_path, random_data, ours)
-    for model_dir, size in ((tmp_path, manifest.vocab_size), (tmp_path / "none", manifest.vocab_size + 2)):
-        with pytest.raises(ValueError, match="was prepared with another tokenizer than the model's"):
-            check_vocabulary(size, model_dir, random_data, manifest)
+def test_rate_after_a_resume_is_that_of_the_step_and_the_recipe_as_it_is_now(random_data: Path, tmp_path: Path) -> None:
+    """With more steps, and with a schedule that starts anew there."""
+    run(random_data, tmp_path / "run", steps=3)
+    lines = run(random_data, tmp_path / "run", steps=8, resume="auto")
+    whole = run(random_data, tmp_path / "whole", steps=8)
+    assert rates(lines)[3:] == rates(whole)[3:]
+    lines = run(random_data, tmp_path / "run", steps=12, resume="auto", reset_schedule=True)
+    peak = TINY["learning_rate"]
+    assert rates(lines)[8:] == [peak * factor for factor in (1 / 2, 1, 2 / 2, 1 / 2)]
+    lines = run(random_data, tmp_path / "run", steps=14, resume="auto")
+    assert rates(lines)[12:] == [peak * factor for factor in (2 / 4, 1 / 4)], "it began at update 8"
+
+
+def test_batches_and_mixture_change_where_they_are_named(random_data: Path, tmp_path: Path) -> None:
+    fields = {"mono_batch_pairs": 16, "alpha": 1.0, "learning_rate": 1e-3}
+    run(random_data, tmp_path / "run", steps=2)
+    with pytest.raises(ValueError, match="if that is meant, give --change learning_rate,alpha,mono_batch_pairs$"):
+        run(random_data, tmp_path / "run", steps=4, resume="auto", **fields)
+    lines = run(random_data, tmp_path / "run", steps=4, resume="auto", change=",".join(fields), **fields)
+    assert rates(lines)[2:] == [1e-3 * 2 / 2, 1e-3 * 1 / 2]
+    history = read_state(checkpoints_of(tmp_path / "run")[4])["history"]
+    assert [(entry["step"], sorted(entry["changed"])) for entry in history] == [(2, sorted(fields))]
+
+
+def curve(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What of the lines of metrics does not depend on the time."""
+    timed = ("tokens_per_second", "data_wait", "memory_gib", "tflops")
+    return [{name: value for name, value in line.items() if not name.startswith(timed)} for line in lines]
+
+
+def rates(lines: list[dict[str, Any]]) -> list[float]:
+    return [line["lr"] for line in lines if "lr" in line]
 
 
 def test_metrics_are_closed_after_an_error_too(random_data: Path, tmp_path: Path, monkeypatch) -> None:

@@ -4,8 +4,10 @@ from pathlib import Path
 import pytest
 
 from finetune.mt.train import TranslationRecipe
+from finetune.xtreme.recipe import XtremeRecipe
 from pretrain.ds_config import DS_CONFIGS, read_ds_config
 from pretrain.recipe import build_recipe, parse_recipe, read_yaml, save_recipe
+from pretrain.recipe_fields import FACTS, FREE, may_change, notes_of
 from pretrain.train import PretrainRecipe
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,8 +62,101 @@ def test_unset_environment_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     values = {"output": "${NOWHERE_AT_ALL}/x", "init_from": "${NOWHERE_AT_ALL}/y", "cross_attention_steps": 5}
     with pytest.raises(ValueError) as error:
         build_recipe(PretrainRecipe, values, None)
-    told = [f"{name}: environment variable in '{values[name]}' is not set" for name in ("output", "init_from")]
+    told = [f"{name}: the environment variable NOWHERE_AT_ALL is not set" for name in ("output", "init_from")]
     assert str(error.value) == f"recipe (command line): {'; '.join(told)}", "and nothing that follows from it"
+
+
+def test_home_directory_in_every_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/x")
+    values = {"output": "~/run", "init_from": "~/veco", "directions": "en-de", "train_source": "~/a.en, ~/b.en,c~.en"}
+    fields = {"train_target": "~", "valid_source": "x", "valid_target": "x"}
+    with pytest.raises(ValueError, match="train_target is not set"):  # YAML's word for nothing
+        build_recipe(TranslationRecipe, {**values, **fields}, None)
+    fields = {"train_target": "x,y,z", "valid_source": "x,y,z", "valid_target": "x,y,z"}
+    recipe = build_recipe(TranslationRecipe, {**values, **fields, "directions": "en-de,en-fr,en-ru"}, None)
+    assert (recipe.output, recipe.init_from, recipe.train_source) == (
+        *("/home/x/run", "/home/x/veco"),
+        "/home/x/a.en, /home/x/b.en,c~.en",
+    )
+
+
+@pytest.mark.parametrize("word", ["null", "NULL", "Null", "none", "None", "~", ""])
+def test_nothing_has_the_same_words_in_files_and_flags(tmp_path: Path, word: str) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(f"output: x\ninit_from: {word}\nmax_time: {word}\n")
+    flags = [f"--init_from={word}", f"--max_time={word}"]
+    for argv in (["--config", str(path)], ["--output", "x", *flags]):
+        recipe = parse_recipe(PretrainRecipe, argv)
+        assert (recipe.init_from, recipe.max_time) == (None, "")
+
+
+def test_files_that_cannot_be_meant(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("output: x\nsteps: 5\nsteps: 6\n")
+    with pytest.raises(ValueError, match="r.yaml: line 3 not YAML as expected: key 'steps' is given twice"):
+        read_yaml(path)
+    path.write_bytes("output: Stra\xdfe\n".encode("latin-1"))
+    with pytest.raises(ValueError, match="r.yaml: not UTF-8 at byte 12 .*; convert the file"):
+        read_yaml(path)
+
+
+TRANSLATION = {
+    **{"output": "x", "init_from": "m", "directions": "en-de"},
+    **dict.fromkeys(("train_source", "train_target", "valid_source", "valid_target"), "t"),
+}
+
+
+@pytest.mark.parametrize(
+    ("given", "loser", "decider"),
+    [
+        ({"epochs": 3, "steps": 100}, "steps 100", "epochs 3"),
+        ({"epochs": 3, "save_every": 100}, "save_every 100", "epochs 3"),
+        ({"epochs": 3, "validate_every": 100}, "validate_every 100", "epochs 3"),
+        ({"warmup_share": 0.1, "warmup_steps": 100}, "warmup_steps 100", "warmup_share 0.1"),
+        ({"batch_tokens": 8192, "accumulation_steps": 2}, "accumulation_steps 2", "batch_tokens 8192"),
+    ],
+)
+def test_of_two_fields_that_decide_one_quantity_one_is_given(given, loser: str, decider: str) -> None:
+    name = decider.split()[0]
+    message = f"{loser} is not used, as {decider} decides: leave one of them out, or give {name} 0"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        parse_recipe(TranslationRecipe, [f"--{key}={value}" for key, value in {**TRANSLATION, **given}.items()])
+    build_recipe(TranslationRecipe, {**TRANSLATION, **given, name: 0}, None)
+
+
+def test_shape_of_a_model_that_there_is_already() -> None:
+    with pytest.raises(
+        ValueError, match="hidden_size 64 is not used, as init_from m decides: .* or give init_from null"
+    ):
+        build_recipe(PretrainRecipe, {"output": "x", "init_from": "m", "hidden_size": 64}, None)
+
+
+def test_flag_that_decides_in_place_of_a_line_of_the_file_tells_so(tmp_path: Path, capsys) -> None:
+    """As of a recipe that was saved beside a checkpoint, with all its fields."""
+    path = tmp_path / "r.yaml"
+    save_recipe(build_recipe(TranslationRecipe, {**TRANSLATION, "steps": 100, "save_every": 50}, None), path)
+    recipe = parse_recipe(TranslationRecipe, ["--config", str(path), "--epochs", "2"])
+    assert recipe.epochs == 2
+    assert "not used of the recipe: " in (told := capsys.readouterr().err)
+    assert "steps 100 (epochs decides)" in told and "save_every 50 (epochs decides)" in told
+    with pytest.raises(ValueError, match="steps 7 is not used, as epochs 2 decides"):
+        parse_recipe(TranslationRecipe, ["--config", str(path), "--epochs", "2", "--steps", "7"])
+
+
+def test_seed_is_no_negative_number() -> None:
+    with pytest.raises(ValueError, match="seed -1 must not be negative"):
+        build_recipe(PretrainRecipe, {"output": "x", "seed": -1}, None)
+
+
+@pytest.mark.parametrize("kind", [PretrainRecipe, TranslationRecipe, XtremeRecipe])
+def test_fields_keep_what_their_base_says_of_them(kind) -> None:
+    free = {field for field in kind.__dataclass_fields__ if notes_of(kind, field)["on_resume"] is FREE}
+    assert {"steps", "output", "keep_checkpoints", "data"} <= free
+    assert {"learning_rate", "seed", "dropout"} <= set(may_change(kind)) <= {*kind.__dataclass_fields__, *FACTS}
+    decided = {name for field in kind.__dataclass_fields__ for name in notes_of(kind, field)["decides"]}
+    assert decided <= kind.__dataclass_fields__.keys()
+    if kind is XtremeRecipe:  # it gives epochs another default
+        assert {"steps", "warmup_steps", "accumulation_steps"} <= decided
 
 
 def test_saved_recipe_reads_back(tmp_path: Path) -> None:
@@ -114,10 +209,24 @@ def test_phase_one_needs_a_start(tmp_path: Path) -> None:
         ('{"checkpoint": {"writer": {"decoupled": true}}}', "checkpoint.writer: a decoupled writer would still write"),
         ('["bf16"]', "expected an object, found a list"),
         ("{", "not JSON"),
+        ('{"bf16": true}', r"ds.json: bf16: expected an object such as \{…\}, found true$"),
+        ('{"checkpoint": 3}', "checkpoint: expected an object"),
+        ('{"bf16": {"enabled": "true"}}', 'bf16.enabled: expected true or false, found "true"'),
+        ('{"zero_optimization": {"stage": "3"}}', 'zero_optimization.stage: expected 0, 1, 2 or 3, found "3"'),
+        ('{"zero_optimization": {"stage": 4}}', "zero_optimization.stage: expected 0, 1, 2 or 3, found 4"),
+        ('{"zero_optimization": {"stage": true}}', "zero_optimization.stage: expected 0, 1, 2 or 3, found true"),
+        ('{"bf16": {"enabled": true}, "fp16": {"enabled": true}}', "bf16 and fp16 are both enabled: choose one"),
     ],
 )
 def test_ds_configs_that_would_do_harm(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "ds.json"
     path.write_text(content)
     with pytest.raises(ValueError, match=message):
+        read_ds_config(str(path))
+
+
+def test_ds_config_that_is_no_utf8(tmp_path: Path) -> None:
+    path = tmp_path / "ds.json"
+    path.write_bytes('{"bf16": {"enabled": "ü"}}'.encode("latin-1"))
+    with pytest.raises(ValueError, match="ds.json: not UTF-8 at byte 22"):
         read_ds_config(str(path))

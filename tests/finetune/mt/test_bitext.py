@@ -10,11 +10,10 @@ from data_directories import make_data
 from digits import write_lines
 from number_bitext import TAG, bitext_of, encode
 
-from data_tools.manifest import Manifest
 from data_tools.tokenizer import PieceEncoder
 from data_tools.tokenizer_files import write_tokenizer
 from data_tools.train_tokenizer import train_model
-from finetune.mt.bitext import Bitext, BitextReport, JoinedSides, check_tokenizer, tagged_encoder
+from finetune.mt.bitext import Bitext, BitextReport, JoinedSides, tagged_encoder
 
 BACK_TRANSLATED = 6
 
@@ -144,9 +143,3 @@ def test_shards_that_do_not_fit(shards: Path, tmp_path: Path) -> None:
         Bitext.from_shards(shards, "train", "de", "fr", **options)
     with pytest.raises(ValueError, match="no such file; expected a directory that data_tools.prepare"):
         Bitext.from_shards(tmp_path, "train", "de", "en", **options)
-    manifest = Manifest.load(shards)
-    check_tokenizer(shards, manifest.tokenizer_sha256, manifest.vocab_size + 2, "model")  # tags do not matter
-    with pytest.raises(ValueError, match="was prepared with another tokenizer .* than that of model"):
-        check_tokenizer(shards, "0" * 64, manifest.vocab_size, "model")
-    with pytest.raises(ValueError, match="was prepared with another tokenizer"):
-        check_tokenizer(shards, manifest.tokenizer_sha256, manifest.vocab_size - 1, "model")

@@ -22,7 +22,7 @@ RECIPE = {
 }
 CONTENT = {
     "recipe": "recipe.yaml",
-    "fields": {"steps": 60, "decoder_layers": 3},
+    "fields": {"steps": 60},
     "models": {"veco": {"init_from": "v"}, "random": {"init_from": "v", "init": "random"}},
     "decoders": ["last-3", "first-2"],
     "seeds": [1, 2],
@@ -76,7 +76,7 @@ def test_the_commands_say_what_the_recipe_says(tmp_path: Path) -> None:
         ({"seeds": [1, 1]}, r"seeds \[1, 1\] must be different"),
         ({"seed": 1}, "unknown key 'seed'"),
         ({"models": ["veco"]}, "models must be a dict"),
-        ({"test": {"source": "${NO_SUCH_THING}/t"}}, "environment variable in \\$\\{NO_SUCH_THING\\} is not set"),
+        ({"test": {"source": "${NO_SUCH_THING}/t"}}, "the environment variable NO_SUCH_THING is not set"),
         ({"generate": {"beams": 4}}, "generate has no 'beams' here"),
         ({"generate": {"beam": 0}}, "generate: beam must be at least 1, found 0"),
         ({"average": {"best": 3}}, "average \\{best: 3\\}: the recipe's keep_best is 2; raise it"),
@@ -84,6 +84,11 @@ def test_the_commands_say_what_the_recipe_says(tmp_path: Path) -> None:
             {"average": {"last": 3}, "fields": {"steps": 60, "save_every": 30, "keep_checkpoints": 9}},
             "leave 2 checkpoints",
         ),
+        (
+            {"fields": {"seed": 3, "decoder_layers": 2}},
+            "fields: decoder_layers, seed cannot be set here; the seeds and decoders say it",
+        ),
+        ({"fields": {"steps": 60, "epochs": 2}}, "steps 60 is not used, as epochs 2 decides"),
         ({"fields": {"dropout": 2, "stepps": 1}}, "unknown field 'stepps', did you mean 'steps'.*dropout 2.0 must"),
     ],
 )
@@ -91,6 +96,22 @@ def test_what_cannot_be_compared(changes: dict[str, object], message: str, tmp_p
     path = write(tmp_path, **changes)
     with pytest.raises(ValueError, match=message):
         runs_of(read_comparison(path), tmp_path / "out")
+
+
+def test_commands_leave_out_what_is_not_used(tmp_path: Path) -> None:
+    """Of two fields that decide one quantity a command takes one alone: here updates follow from epochs."""
+    comparison = read_comparison(write(tmp_path, fields={"epochs": 2, "keep_best": 2}))
+    run = runs_of(comparison, tmp_path / "out")[0]
+    train = stages_of(run, comparison)[0]
+    assert "--epochs" in train.command and "--steps" not in train.command
+    assert parse_recipe(TranslationRecipe, train.command[1:]) == run.recipe
+
+
+def test_key_given_twice_is_told(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    path.write_text(path.read_text() + "baseline: veco\n")
+    with pytest.raises(ValueError, match="compare.yaml: line .* not YAML as expected: key 'baseline' is given twice"):
+        read_comparison(path)
 
 
 def test_files_are_looked_at_before_the_first_run(tmp_path: Path) -> None:
@@ -115,7 +136,7 @@ def test_a_changed_comparison_is_not_mixed_with_what_is_done(tmp_path: Path) -> 
     check()
     check(seeds=[1, 2, 3])
     with pytest.raises(ValueError, match="was begun with other steps; choose another --output"):
-        check(fields={"steps": 61, "decoder_layers": 3})
+        check(fields={"steps": 61})
     with pytest.raises(ValueError, match="was begun with other generate; choose another --output"):
         check(generate={"beam": 7})
 

@@ -280,7 +280,7 @@ def test_prepared_shards_in_place_of_text(digits: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="was prepared with another tokenizer .* than that of .*other"):
         TranslationTask(dataclasses.replace(recipe, init_from=str(other)))
     (other / "sentencepiece.bpe.model").unlink()
-    with pytest.raises(ValueError, match="without it nothing tells whether data .* fits"):
+    with pytest.raises(ValueError, match="was prepared with another tokenizer .* than that of .*other"):
         TranslationTask(dataclasses.replace(recipe, init_from=str(other)))
 
 
@@ -297,12 +297,15 @@ def kept_metrics(recipe: TranslationRecipe) -> list[dict[str, float]]:
 
 
 def test_a_resumed_run_equals_an_undisturbed_one(digits: Path, tmp_path: Path) -> None:
-    """To the bit, with dropout, accumulation, two directions, tied weights, BLEU and the memory of the best."""
+    """To the bit, with dropout, accumulation, two directions, tied weights, BLEU and the memory of the best.
+
+    What it started from has moved: the checkpoint suffices.
+    """
     fields = {**SHORT, "dropout": 0.2, "batch_tokens": 512, "bleu_beam": 1, "bleu_lines": 5, "keep_best": 1}
     fields["tie_self_attention"] = True
     whole = recipe_of(digits, tmp_path / "whole", **fields)
     assert run(whole)
-    stopped = dataclasses.replace(whole, output=str(tmp_path / "stopped"), resume="auto")
+    stopped = dataclasses.replace(whole, output=str(tmp_path / "stopped"), resume="auto", init_from="moved")
     shutil.copytree(whole.output, stopped.output)
     for step in (4, 6):
         shutil.rmtree(checkpoints_of(Path(stopped.output))[step])
@@ -318,9 +321,25 @@ def test_a_resumed_run_equals_an_undisturbed_one(digits: Path, tmp_path: Path) -
     opened = VecoForConditionalGeneration.from_pretrained(ends[0] / "model").state_dict()
     assert trained.keys() == opened.keys()
     assert all(torch.equal(weight, opened[name]) for name, weight in trained.items())
-    other = write_digit_model(tmp_path / "other", hidden_size=16)
-    with pytest.raises(ValueError, match="cannot be resumed, it is of another model: hidden_size was 64, is 16"):
-        run(dataclasses.replace(stopped, init_from=str(other)))
+    files = [sorted(path.name for path in (end / "model").iterdir()) for end in ends]
+    assert files[0] == files[1] and "sentencepiece.bpe.model" in files[0]
+
+
+def test_rate_is_that_of_the_step_and_the_recipe_as_it_is_now(digits: Path, tmp_path: Path) -> None:
+    """Also after a resume with more steps, a named change and a schedule that starts anew."""
+    recipe = recipe_of(digits, tmp_path / "run", "de", **{**SHORT, "steps": 2, "learning_rate": 1e-3})
+    assert run(recipe)
+    more = dataclasses.replace(recipe, steps=4, resume="auto")
+    assert run(more)
+    with pytest.raises(ValueError, match="was 0.001, is 0.0004; if that is meant, give --change learning_rate"):
+        run(dataclasses.replace(more, learning_rate=4e-4))
+    changed = dataclasses.replace(more, steps=8, learning_rate=4e-4, change="learning_rate", reset_schedule=True)
+    assert run(changed)
+    rates = [line["lr"] for line in read_metrics(tmp_path / "run") if "lr" in line]
+    # Two of warm-up, the rest of two or of four; then anew: two of warm-up and two that go down.
+    assert rates == pytest.approx([5e-4, 1e-3, 1e-3, 5e-4, 2e-4, 4e-4, 4e-4, 2e-4])
+    history = json.loads((checkpoints_of(tmp_path / "run")[8] / "state.json").read_text())["history"]
+    assert history == [{"step": 4, "changed": {"learning_rate": [1e-3, 4e-4]}, "reset": ["schedule"]}]
 
 
 def test_patience_ends_a_run_and_the_best_is_kept(

@@ -160,13 +160,14 @@ def test_a_seed_decides_everything(train: Callable[..., Path]) -> None:
 
 
 def test_a_resumed_run_equals_the_undisturbed_one(train: Callable[..., Path], tmp_path: Path) -> None:
+    """What it started from has moved: the checkpoint suffices."""
     fields = {"epochs": 3, "log_every": 1, "keep_checkpoints": 3}
     undisturbed = train("udpos", "undisturbed", **fields)
     run = tmp_path / "resumed"
     shutil.copytree(undisturbed, run)
     for step in list(checkpoints_of(run))[1:]:
         shutil.rmtree(checkpoints_of(run)[step])
-    train("udpos", "resumed", resume="auto", **fields)
+    train("udpos", "resumed", resume="auto", init_from="moved", **fields)
     assert losses(run, "udpos") == losses(undisturbed, "udpos")
     assert validations(run) == validations(undisturbed)
 

@@ -1,0 +1,48 @@
+"""What a field of a recipe is: its default, its help, what becomes of it on resume, and what it decides."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Sequence
+from typing import Any
+
+# What must be the same when a run goes on, beside the recipe: facts that a checkpoint notes.
+FACTS = ("data_fingerprint", "micro_batches_an_update")
+
+
+class OnResume(enum.Enum):
+    """Whether a run that goes on may have another value of a field than before."""
+
+    FIXED = "no"
+    BY_NAME = "where `change` names it"
+    FREE = "yes"
+    UNREAD = "yes, and it is not looked at: the checkpoint has what it leads to"
+
+
+FIXED, BY_NAME, FREE, UNREAD = OnResume
+
+
+def option(default: Any, help: str, on_resume: OnResume | None = None, decides: Sequence[str] = ()) -> Any:
+    """A recipe field with its default, the explanation that `--help` prints, and what becomes of it on resume.
+
+    While the field is set, it `decides` other fields: theirs are then not used. A recipe that gives a field of its base
+    another default need not repeat either: see `notes_of`.
+    """
+    notes = {"help": help} | ({"on_resume": on_resume} if on_resume else {}) | ({"decides": decides} if decides else {})
+    return dataclasses.field(default=default, metadata=notes)
+
+
+def notes_of(recipe_class: type[Any], name: str) -> dict[str, Any]:
+    """What a recipe and those it derives from say of a field."""
+    notes: dict[str, Any] = {"on_resume": FIXED, "decides": ()}
+    for base in reversed(recipe_class.__mro__):
+        if dataclasses.is_dataclass(base):
+            notes |= {field.name: field.metadata for field in dataclasses.fields(base)}.get(name, {})
+    return notes
+
+
+def may_change(recipe_class: type[Any]) -> list[str]:
+    """What `change` may name."""
+    fields = [field.name for field in dataclasses.fields(recipe_class)]
+    return [*(name for name in fields if notes_of(recipe_class, name)["on_resume"] is BY_NAME), *FACTS]

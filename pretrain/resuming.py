@@ -1,0 +1,110 @@
+"""Going on with a run: what must be as before, what may change, and what of the checkpoint is given up."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from pretrain.checkpoints import (
+    RECIPE_FILE,
+    has_other_layout,
+    library_versions,
+    load_weights,
+    read_state,
+    restore,
+)
+from pretrain.engine import Engine
+from pretrain.launch import tell
+from pretrain.recipe import TrainingRecipe, read_yaml
+from pretrain.recipe_fields import BY_NAME, FIXED, UNREAD, may_change, notes_of
+
+# Values for `dataclasses.replace`: a recipe whose changes are made must not ask for them again.
+CHANGES_MADE: dict[str, Any] = {"change": "", "reset_optimizer": False, "reset_schedule": False}
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """Where a run begins: at update `step`, from a checkpoint or anew.
+
+    The learning rate's schedule begins at update `schedule_start`. `history` holds what changed at which update,
+    earliest first; both go into every checkpoint. With `takes_only_weights` Adam begins anew.
+    """
+
+    step: int = 0
+    checkpoint: Path | None = None
+    schedule_start: int = 0
+    history: tuple[Mapping[str, Any], ...] = ()
+    takes_only_weights: bool = False
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint must hold for `begin`."""
+        return {"schedule_start": self.schedule_start, "history": list(self.history)}
+
+    def prepare(self, model: nn.Module, recipe: TrainingRecipe) -> None:
+        """Give a model the checkpoint's weights where no engine will: before it has one."""
+        if self.checkpoint is not None and (self.takes_only_weights or has_other_layout(self.checkpoint, recipe)):
+            load_weights(model, self.checkpoint)
+
+    def restore(self, engine: Engine) -> None:
+        """Give an engine the checkpoint's state; `prepare` came before."""
+        if self.checkpoint is not None and not self.takes_only_weights:
+            restore(engine, self.checkpoint)
+
+
+def begin(found: tuple[int, Path] | None, recipe: TrainingRecipe, facts: Mapping[str, Any]) -> Start:
+    """The start that a recipe asks for; `found` is the checkpoint to go on from, if any, and its step.
+
+    Raises ValueError as `changes` does. What changes is told on stderr.
+    """
+    if found is None:
+        return Start()
+    step, checkpoint = found
+    changed = changes(checkpoint, recipe, facts)
+    state = read_state(checkpoint)
+    resets = [name for name in ("optimizer", "schedule") if recipe.__dict__[f"reset_{name}"]]
+    history = tuple(state.get("history", ()))  # checkpoints that are older than it had no changes
+    if changed or resets:
+        history += ({"step": step, "changed": changed, "reset": resets},)
+        told = [f"{name} {before} -> {now}" for name, (before, now) in changed.items()]
+        tell(f"from update {step} on: {', '.join([*told, *(f'{name} starts anew' for name in resets)])}")
+    return Start(
+        step=step,
+        checkpoint=checkpoint,
+        schedule_start=step if "schedule" in resets else state.get("schedule_start", 0),
+        history=history,
+        takes_only_weights="optimizer" in resets,
+    )
+
+
+def changes(checkpoint: Path, recipe: TrainingRecipe, facts: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Name -> (before, now) of what `recipe.change` names and is different from when a checkpoint was made.
+
+    `facts` are compared beside the recipe, as `save_checkpoint` got them. Raises ValueError when anything else is
+    different that is not free to be. Other versions of the libraries are told on stderr.
+    """
+    kind = type(recipe)
+    state = read_state(checkpoint)
+    # A field that is younger than the checkpoint had its default's effect then.
+    before = {**dataclasses.asdict(kind()), **read_yaml(checkpoint / RECIPE_FILE)}
+    compared = {name: (state.get(name), now) for name, now in facts.items()}
+    for name, now in dataclasses.asdict(recipe).items():
+        on_resume = notes_of(kind, name)["on_resume"]
+        if on_resume in (FIXED, BY_NAME):
+            compared[name] = (before[name], now)
+        elif on_resume is UNREAD and before[name] != now:
+            tell(f"{name} {now} is not read: the run goes on from {checkpoint}")
+    different = {name: (old, now) for name, (old, now) in compared.items() if old != now}
+    if refused := {name: values for name, values in different.items() if name not in recipe.names_to_change()}:
+        told = "; ".join(f"{name} was {old}, is {now}" for name, (old, now) in refused.items())
+        named = [name for name in refused if name in may_change(kind)]
+        advice = f"; if that is meant, give --change {','.join([*recipe.names_to_change(), *named])}"
+        raise ValueError(f"{checkpoint} cannot be resumed: {told}{advice if len(named) == len(refused) else ''}")
+    versions = library_versions()
+    changed = [f"{name} {old} -> {versions[name]}" for name, old in state["versions"].items() if versions[name] != old]
+    if changed:
+        tell(f"{checkpoint} was written with other versions: {', '.join(changed)}")
+    return different

@@ -1,0 +1,37 @@
+"""Whether prepared data and a model give the same ids to the same pieces."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from data_tools.files import sha256_of
+from data_tools.manifest import Manifest
+from veco.tokenizer import MODEL_FILE, has_tokenizer, open_tokenizer
+
+
+def check_own_tokenizer(data_dir: Path, manifest: Manifest) -> None:
+    """Raise ValueError when the tokenizer in a data directory is not the one that its shards were made with."""
+    model = data_dir / "tokenizer" / MODEL_FILE
+    if model.is_file() and sha256_of(model) != manifest.tokenizer_sha256:
+        raise ValueError(f"{model}: not the tokenizer that {data_dir} was prepared with; run data_tools.prepare again")
+
+
+def check_data_pieces(data_dir: Path, manifest: Manifest, tokenizer: Any, model_dir: Path | str) -> None:
+    """Raise ValueError when shards hold ids that a model's tokenizer has for other pieces than theirs.
+
+    The pieces are compared, not files: a tokenizer may be kept as a SentencePiece model, as tokenizer.json, or both.
+    Tags that were added to the model's behind `<mask>` do not matter, since no text becomes one.
+    """
+    check_own_tokenizer(data_dir, manifest)
+    directory = data_dir / "tokenizer"
+    if not has_tokenizer(directory):
+        raise ValueError(f"{directory}: no tokenizer there; run data_tools.prepare again")
+    theirs, ours = open_tokenizer(directory).get_vocab(), tokenizer.get_vocab()
+    different = sorted(piece for piece, id_ in theirs.items() if id_ < manifest.vocab_size and ours.get(piece) != id_)
+    if different or len(theirs) < manifest.vocab_size:
+        raise ValueError(
+            f"{data_dir} was prepared with another tokenizer ({manifest.vocab_size:,} pieces) than that of {model_dir} "
+            f"({len(ours):,} pieces): {len(different):,} pieces have other ids, such as {different[:3]}; prepare the "
+            "data with the model's"
+        )
