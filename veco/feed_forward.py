@@ -3,65 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
+from torch.autograd.graph import saved_tensors_hooks
 from transformers.activations import ACT2FN
 
 from veco.config import VecoConfig
-from veco.projection import computing_dtype
 
 
 class FeedForward(nn.Module):
-    """Two projections with the activation between them, position by position."""
+    """Two projections with the activation between them, position by position.
+
+    The activated tensor is computed again in the backward pass: with its input kept for the gradient of the activation,
+    it need not be kept too. That saves a seventh of what a layer keeps on CPU, and a quarter where attention keeps no
+    weights, for hardly any time. Whatever stands in the place of `down_proj` gains by it alike.
+    """
+
+    # transformers sets it, as of every module that has it: the whole layer is then computed again.
+    gradient_checkpointing = False
 
     def __init__(self, config: VecoConfig) -> None:
         super().__init__()
         self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.down_proj = ActivatedLinear(config.intermediate_size, config.hidden_size, ACT2FN[config.hidden_act])
+        self.activation: Callable[[Tensor], Tensor] = ACT2FN[config.hidden_act]
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """Transformed states, (B, T, D)."""
-        return self.down_proj(self.up_proj(x_BTD))
+        inner = self.up_proj(x_BTD)
+        activated = self.activation(inner)
+        # A compiler or tracer decides itself what is kept.
+        is_traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+        if is_traced or self.gradient_checkpointing or not inner.requires_grad:
+            return self.down_proj(activated)
+        with recomputed_when_needed(activated, self.activation, inner.detach()):
+            return self.down_proj(activated)
 
 
-class ActivatedLinear(nn.Linear):
-    """`nn.Linear` of the activated input. The activation is computed again in the backward pass.
+def recomputed_when_needed(
+    activated: Tensor, activation: Callable[[Tensor], Tensor], inner: Tensor
+) -> saved_tensors_hooks:
+    """A context in which operations keep `inner` in the place of `activated`, which is `activation(inner)`."""
+    # Not the tensor itself: the hooks live as long as what they have packed, and so would it.
+    address, count, dtype = activated.data_ptr(), activated.numel(), activated.dtype
 
-    With its input kept, the activated tensor need not be: a seventh of what a layer keeps on CPU, a quarter where
-    attention keeps no weights, for hardly any time.
-    """
+    def pack(saved: Tensor) -> Tensor | torch.Size:
+        """The shape in which `activated` was saved stands for it; all else stays as it is."""
+        is_activated = saved.data_ptr() == address and saved.numel() == count and saved.dtype == dtype
+        return saved.shape if is_activated and saved.is_contiguous() else saved
 
-    def __init__(self, in_features: int, out_features: int, activation: Callable[[Tensor], Tensor]) -> None:
-        super().__init__(in_features, out_features)
-        self.activation = activation
+    def unpack(packed: Tensor | torch.Size) -> Tensor:
+        if isinstance(packed, Tensor):
+            return packed
+        with torch.no_grad():
+            return activation(inner).view(packed)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., out_features) of x (..., in_features)."""
-        if torch.compiler.is_compiling():  # a compiler decides itself what it keeps
-            return linear(self.activation(x), self.weight, self.bias)
-        dtype = computing_dtype(self.weight)
-        return _ActivatedLinear.apply(x.to(dtype), self.weight.to(dtype), self.bias.to(dtype), self.activation)
-
-
-class _ActivatedLinear(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, activation: Callable[[Tensor], Tensor]) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.activation = activation
-        with torch.autocast(x.device.type, enabled=False):
-            return linear(activation(x), weight, bias)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None]:
-        x, weight = ctx.saved_tensors
-        _, needs_weight, needs_bias, _ = ctx.needs_input_grad  # neither, while the cross-attention alone is trained
-        with torch.enable_grad():
-            x = x.detach().requires_grad_()
-            activated = ctx.activation(x)
-        (grad_x,) = torch.autograd.grad(activated, x, grad @ weight)
-        rows = grad.flatten(0, -2)
-        grad_weight = rows.t() @ activated.detach().flatten(0, -2) if needs_weight else None
-        return grad_x, grad_weight, rows.sum(0) if needs_bias else None, None
+    return saved_tensors_hooks(pack, unpack)

@@ -1,16 +1,21 @@
 """The same modules without recomputation are the oracle."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 from products import Products
+from torch import nn
 from torch.nn.functional import linear
+from torch.utils.checkpoint import checkpoint
 
 from veco.feed_forward import FeedForward
 
 
 def plainly(layer: FeedForward, x: torch.Tensor) -> torch.Tensor:
     down = layer.down_proj
-    return linear(down.activation(layer.up_proj(x)), down.weight, down.bias)
+    return linear(layer.activation(layer.up_proj(x)), down.weight, down.bias)
 
 
 @pytest.mark.parametrize("shape", [(5, 32), (3, 4, 32)])
@@ -50,8 +55,42 @@ def test_backward_pass_has_no_product_for_frozen_weights(config, is_trained: boo
 
 
 def test_one_tensor_of_the_inner_width_is_kept(config) -> None:
+    """The activated tensor is gone before the backward pass."""
+    seen: list[weakref.ref[torch.Tensor]] = []
+
+    class Watched(nn.GELU):
+        def forward(self, inner: torch.Tensor) -> torch.Tensor:
+            activated = super().forward(inner)
+            seen.extend([weakref.ref(inner), weakref.ref(activated)])
+            return activated
+
     layer, x = FeedForward(config), torch.randn(7, 32)
-    kept: list[torch.Size] = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor.shape) or tensor, lambda t: t):
-        layer(x)
-    assert kept.count(torch.Size([7, config.intermediate_size])) == 1
+    layer.activation = Watched()
+    output = layer(x)
+    assert seen[1]() is None, "while its graph lives on"
+    output.sum().backward()
+    assert len(seen) == 4, "computed again"
+
+
+def test_any_module_may_stand_in_the_place_of_a_projection(config) -> None:
+    """As low-rank adapters and quantisers put theirs: it gets what the projection got."""
+    layer, x = FeedForward(config), torch.randn(7, 32, requires_grad=True)
+    expected = layer(x)
+    (expected_gradient,) = torch.autograd.grad(expected.sum(), x)
+    layer.down_proj = nn.Sequential(nn.Dropout(0.0), layer.down_proj)
+    assert type(layer.down_proj[1]) is nn.Linear
+    output = layer(x)
+    torch.testing.assert_close(output, expected, rtol=0, atol=0)
+    (gradient,) = torch.autograd.grad(output.sum(), x)
+    torch.testing.assert_close(gradient, expected_gradient)
+
+
+def test_nothing_is_held_back_where_whole_layers_are_recomputed(config) -> None:
+    layer, x = FeedForward(config), torch.randn(7, 32, requires_grad=True)
+    expected = torch.autograd.grad(layer(x).sum(), [x, *layer.parameters()])
+    layer.gradient_checkpointing = True
+    output = checkpoint(layer, x, use_reentrant=False)
+    kept = [tensor for tensor in gc.get_objects() if isinstance(tensor, torch.Tensor)]
+    assert not [tensor for tensor in kept if tensor.shape == (7, config.intermediate_size)]
+    for ours, theirs in zip(torch.autograd.grad(output.sum(), [x, *layer.parameters()]), expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
