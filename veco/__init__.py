@@ -7,15 +7,18 @@ from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForMaskedLM,
+    AutoModelForMultipleChoice,
     AutoModelForPreTraining,
     AutoModelForQuestionAnswering,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
+    AutoModelForTextEncoding,
     AutoModelForTokenClassification,
 )
 
 from veco import convert
 from veco.classification import (
+    VecoForMultipleChoice,
     VecoForQuestionAnswering,
     VecoForSequenceClassification,
     VecoForTokenClassification,
@@ -33,12 +36,15 @@ AutoModelForPreTraining.register(VecoConfig, VecoForPreTraining)
 AutoModelForSeq2SeqLM.register(VecoConfig, VecoForConditionalGeneration)
 AutoModelForSequenceClassification.register(VecoConfig, VecoForSequenceClassification)
 AutoModelForTokenClassification.register(VecoConfig, VecoForTokenClassification)
+AutoModelForMultipleChoice.register(VecoConfig, VecoForMultipleChoice)
+AutoModelForTextEncoding.register(VecoConfig, VecoModel)
 AutoModelForQuestionAnswering.register(VecoConfig, VecoForQuestionAnswering)
 
 __all__ = [
     "VecoConfig",
     "VecoForConditionalGeneration",
     "VecoForMaskedLM",
+    "VecoForMultipleChoice",
     "VecoForPreTraining",
     "VecoForPreTrainingOutput",
     "VecoForQuestionAnswering",

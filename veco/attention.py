@@ -52,12 +52,23 @@ def eager_attention(
     is_causal: bool = False,
 ) -> Tensor:
     """Context (B, H, T, K), as `scaled_dot_product_attention` gives it for a boolean mask, in plain matrix products."""
+    return attention_weights(query_BHTK, key_BHSK, attn_mask, dropout_p, is_causal) @ value_BHSK
+
+
+def attention_weights(
+    query_BHTK: Tensor,
+    key_BHSK: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+) -> Tensor:
+    """Weights (B, H, T, S) of each query over the keys, after dropout; without it they sum to 1."""
     scores_BHTS = (query_BHTK * query_BHTK.shape[-1] ** -0.5) @ key_BHSK.transpose(-1, -2)
     if is_causal:
         attn_mask = torch.ones(scores_BHTS.shape[-2:], dtype=torch.bool, device=scores_BHTS.device).tril()
     if attn_mask is not None:
         scores_BHTS = scores_BHTS.masked_fill_(~attn_mask, torch.finfo(scores_BHTS.dtype).min)
-    return dropout(scores_BHTS.softmax(dim=-1), dropout_p) @ value_BHSK
+    return dropout(scores_BHTS.softmax(dim=-1), dropout_p)
 
 
 def attend(
@@ -200,6 +211,7 @@ class MultiHeadAttention(nn.Module):
         attention_mask: Tensor | PackedMask | None = None,
         is_causal: bool = False,
         cache: EncoderDecoderCache | None = None,
+        weights: list[Tensor] | None = None,
     ) -> Tensor:
         """Context (B, T, D) of each query over itself, or over `pair_BSD` (B, S, D) when that is given.
 
@@ -207,11 +219,13 @@ class MultiHeadAttention(nn.Module):
         of a sentence do. With a `PackedMask` the inputs are packed, (N, D) and (M, D), and so is the context.
         With a cache, self-attention appends its keys and values to it, and cross-attention projects `pair_BSD`
         only once a sequence. `is_causal` hides later positions; it goes with no mask and no earlier positions.
+        The attention weights (B, H, T, S) are formed, and added to `weights`, where that is given.
         """
         dropout_p = self.dropout if self.training else 0.0
         back_end = self.training_back_end if self.training else "auto"
         if isinstance(attention_mask, PackedMask):
             assert cache is None and not is_causal, "decoding takes padded targets; a packed mask is causal itself"
+            assert weights is None, "weights are formed of padded sequences"
             source_MD = query_BTD if pair_BSD is None else pair_BSD
             query_NHK, key_MHK, value_MHK = (
                 x.unflatten(-1, (self.num_heads, self.head_size))
@@ -224,9 +238,13 @@ class MultiHeadAttention(nn.Module):
         num_sharing = len(query_BHTK) // len(key_BHSK)
         if num_sharing > 1:  # as further queries of one row: its keys are read once, not once for each beam
             query_BHTK = query_BHTK.unflatten(0, (-1, num_sharing)).transpose(1, 2).flatten(2, 3)
-        context_BHTK = attend(query_BHTK, key_BHSK, value_BHSK, attention_mask, dropout_p, is_causal, back_end)
-        if num_sharing > 1:
-            context_BHTK = context_BHTK.unflatten(2, (num_sharing, -1)).transpose(1, 2).flatten(0, 1)
+        if weights is None:
+            context_BHTK = attend(query_BHTK, key_BHSK, value_BHSK, attention_mask, dropout_p, is_causal, back_end)
+        else:
+            weights_BHTS = attention_weights(query_BHTK, key_BHSK, attention_mask, dropout_p, is_causal)
+            context_BHTK = weights_BHTS @ value_BHSK
+            weights.append(_of_each_row(weights_BHTS, num_sharing))
+        context_BHTK = _of_each_row(context_BHTK, num_sharing)
         return self.out_proj(context_BHTK.transpose(1, 2).flatten(2))
 
     def _keys_and_values(
@@ -247,6 +265,13 @@ class MultiHeadAttention(nn.Module):
 
     def _split_heads(self, x_BTD: Tensor) -> Tensor:
         return x_BTD.unflatten(-1, (self.num_heads, self.head_size)).transpose(1, 2)
+
+
+def _of_each_row(x_BHTK: Tensor, num_sharing: int) -> Tensor:
+    """(B * n, H, T, ·) of what was computed as (B, H, n * T, ·): the n rows that shared keys, one by one again."""
+    if num_sharing == 1:
+        return x_BHTK
+    return x_BHTK.unflatten(2, (num_sharing, -1)).transpose(1, 2).flatten(0, 1)
 
 
 def use_in_training(model: nn.Module, back_end: str) -> None:

@@ -6,20 +6,21 @@ pair (x, y), and the head sees [H ; S]: of x for the label of x, of y for that o
 The gradient flows on into the paired sequence's H here. The stop-gradient of section 2.2 belongs to pre-training
 (eq. 12 and 13), section 3 names none, and there is no speed to gain by it: both H are trained through [H ; S] anyhow.
 
-transformers' `Trainer` waits for every argument called a label before it reports an evaluation loss; for a model that
-is plugged out, name the one there is: `TrainingArguments(label_names=["labels"])`.
+transformers' `Trainer` waits, before it reports an evaluation loss, for every argument with "label" in its name. So the
+labels of y are called `pair_targets`, which a model that is plugged out never gets.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, mse_loss
 from transformers.modeling_outputs import (
+    MultipleChoiceModelOutput,
     QuestionAnsweringModelOutput,
     SequenceClassifierOutput,
     TokenClassifierOutput,
@@ -28,7 +29,7 @@ from transformers.utils import can_return_tuple
 
 from veco.config import VecoConfig
 from veco.heads import IGNORED, check_labels
-from veco.model import VecoModel, VecoPreTrainedModel, check_mask, token_mask
+from veco.model import VecoModel, VecoPreTrainedModel, check_mask, check_token_types, input_shape, token_mask
 from veco.pairs import encode_pair, stack_pair
 
 LOSSES_OF_NUMBERS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -65,12 +66,14 @@ class VecoQuestionAnsweringOutput(QuestionAnsweringModelOutput):
 class Features(NamedTuple):
     """What heads see: states (B, X, W) of x, and plugged in (B, Y, W) of y; W is D, or plugged in 2D.
 
-    `hidden_states`, if asked for, are those of x: the embeddings and each layer's output, the last being `x`.
+    `hidden_states`, if asked for, are those of x: the embeddings and each layer's output, the last being `x`. Attention
+    weights are of the sweep that ends in the features: of H plugged out, of S of x plugged in.
     """
 
     x: Tensor
     y: Tensor | None
     hidden_states: tuple[Tensor, ...] | None
+    attentions: tuple[Tensor, ...] | None
 
     @property
     def sides(self) -> list[Tensor]:
@@ -95,26 +98,25 @@ class VecoClassifier(VecoPreTrainedModel):
         super().__init__(config)
         self.veco = VecoModel(config, has_cross_attention=config.plug_in)
 
-    def features(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor | None,
-        output_hidden_states: bool | None,
-        pair_input_ids: Tensor | None,
-        pair_attention_mask: Tensor | None,
-    ) -> Features:
-        """Features of x, `input_ids` (B, X), and plugged in of y too, `pair_input_ids` (B, Y); masks as in `VecoModel`.
+    def features(self, pair_input_ids: Tensor | None, pair_attention_mask: Tensor | None, **of_x: Any) -> Features:
+        """Features of x, whose arguments are those of `VecoModel`, and plugged in of y too, `pair_input_ids` (B, Y).
 
         Plugged in, two sweeps through the layers serve both sides. Raises ValueError for a pair that is missing or not
-        expected, and for masks of another shape than their sequence.
+        expected, for masks of another shape than their sequence, and plugged in for x without ids.
         """
         if not self.config.plug_in:
             if pair_input_ids is not None or pair_attention_mask is not None:
                 raise ValueError(f"found a pair, {PLUGGED_OUT}")
-            encoded = self.veco(input_ids, attention_mask, output_hidden_states=output_hidden_states, return_dict=True)
-            return Features(encoded.last_hidden_state, None, encoded.hidden_states)
+            encoded = self.veco(**of_x, return_dict=True)
+            return Features(encoded.last_hidden_state, None, encoded.hidden_states, encoded.attentions)
         if pair_input_ids is None:
             raise ValueError(f"found no pair_input_ids, {PLUGGED_IN}")
+        input_ids, attention_mask = of_x["input_ids"], of_x["attention_mask"]
+        if input_ids is None or of_x["position_ids"] is not None:
+            raise ValueError(
+                "a model that is plugged in takes input_ids of both sequences, and counts their positions itself"
+            )
+        check_token_types(of_x["token_type_ids"])
         if attention_mask is None:
             attention_mask = token_mask(input_ids, self.config.pad_token_id)
         if pair_attention_mask is None:
@@ -126,17 +128,21 @@ class VecoClassifier(VecoPreTrainedModel):
             stack_pair(input_ids, pair_input_ids, filler=self.config.pad_position),
             stack_pair(attention_mask.bool(), pair_attention_mask.bool(), filler=False),
             stop_gradient=False,
-            output_hidden_states=output_hidden_states,
+            output_hidden_states=of_x["output_hidden_states"],
+            output_attentions=of_x["output_attentions"],
         )
         (num_pairs, x_length), y_length = input_ids.shape, pair_input_ids.shape[1]
         x_over_y = torch.cat([h.last_hidden_state, s.last_hidden_state], dim=-1)
-        hidden_states = None
+        hidden_states = attentions = None
         if h.hidden_states is not None:
             hidden_states = tuple(
                 torch.cat(layer, dim=-1)[:num_pairs, :x_length]
                 for layer in zip(h.hidden_states, s.hidden_states, strict=True)
             )
-        return Features(x_over_y[:num_pairs, :x_length], x_over_y[num_pairs:, :y_length], hidden_states)
+        if s.attentions is not None:
+            attentions = tuple(weights[:num_pairs, :, :x_length, :x_length] for weights in s.attentions)
+        x, y = x_over_y[:num_pairs, :x_length], x_over_y[num_pairs:, :y_length]
+        return Features(x, y, hidden_states, attentions)
 
 
 class VecoForSequenceClassification(VecoClassifier):
@@ -144,19 +150,23 @@ class VecoForSequenceClassification(VecoClassifier):
 
     def __init__(self, config: VecoConfig) -> None:
         super().__init__(config)
-        self.classifier = VecoSequenceHead(config)
+        self.classifier = VecoSequenceHead(config, config.num_labels)
         self.post_init()
 
     @can_return_tuple
     def forward(
         self,
-        input_ids: Tensor,
+        input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
         pair_input_ids: Tensor | None = None,
         pair_attention_mask: Tensor | None = None,
-        labels: Tensor | None = None,
-        pair_labels: Tensor | None = None,
+        pair_targets: Tensor | None = None,
         output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
     ) -> VecoSequenceClassifierOutput:
         """`logits` (B, C) of x, plugged in `pair_logits` (B, C) of y, and `loss` of the labels that are given.
 
@@ -165,14 +175,76 @@ class VecoForSequenceClassification(VecoClassifier):
         transformers, a `problem_type` of None is set when the first labels are seen: "regression" if C is 1, else by
         the labels' type "single_label_classification" (integers) or "multi_label_classification".
         """
-        features = self.features(input_ids, attention_mask, output_hidden_states, pair_input_ids, pair_attention_mask)
+        features = self.features(
+            pair_input_ids,
+            pair_attention_mask,
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            output_hidden_states=output_hidden_states,
+            output_attentions=output_attentions,
+        )
         logits = [self.classifier(states) for states in features.sides]
-        labelled = with_labels(logits, labels=labels, pair_labels=pair_labels)
+        labelled = with_labels(logits, labels=labels, pair_targets=pair_targets)
         return VecoSequenceClassifierOutput(
             loss=sequence_loss(labelled, self.config) if labelled else None,
             logits=logits[0],
             pair_logits=logits[1] if self.config.plug_in else None,
             hidden_states=features.hidden_states,
+            attentions=features.attentions,
+        )
+
+
+class VecoForMultipleChoice(VecoClassifier):
+    """The right one of several sequences, such as a question with each of its answers; plugged out."""
+
+    def __init__(self, config: VecoConfig) -> None:
+        if config.plug_in:
+            raise ValueError("VecoForMultipleChoice takes no pairs; make it with plug_in=False")
+        super().__init__(config)
+        self.classifier = VecoSequenceHead(config, num_outputs=1)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+    ) -> MultipleChoiceModelOutput:
+        """`logits` (B, C) of C choices: ids, masks and positions are (B, C, T), embeddings (B, C, T, D).
+
+        With the number of the right choice, `labels` (B,), `loss` is the mean cross-entropy.
+        """
+        shape = input_shape(input_ids, inputs_embeds)
+        if len(shape) != 3:
+            raise ValueError(f"inputs have shape {tuple(shape)}, expected (sequences, choices, tokens)")
+        flat = {
+            name: None if tensor is None else tensor.flatten(0, 1)
+            for name, tensor in (
+                ("input_ids", input_ids),
+                ("attention_mask", attention_mask),
+                ("token_type_ids", token_type_ids),
+                ("position_ids", position_ids),
+                ("inputs_embeds", inputs_embeds),
+            )
+        }
+        features = self.features(
+            None, None, **flat, output_hidden_states=output_hidden_states, output_attentions=output_attentions
+        )
+        logits = self.classifier(features.x).view(shape[:2])
+        return MultipleChoiceModelOutput(
+            loss=None if labels is None else mean_cross_entropy([Labelled("labels", logits, labels)]),
+            logits=logits,
+            hidden_states=features.hidden_states,
+            attentions=features.attentions,
         )
 
 
@@ -188,27 +260,42 @@ class VecoForTokenClassification(VecoClassifier):
     @can_return_tuple
     def forward(
         self,
-        input_ids: Tensor,
+        input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
         pair_input_ids: Tensor | None = None,
         pair_attention_mask: Tensor | None = None,
-        labels: Tensor | None = None,
-        pair_labels: Tensor | None = None,
+        pair_targets: Tensor | None = None,
         output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
     ) -> VecoTokenClassifierOutput:
         """`logits` (B, X, C) of x, plugged in `pair_logits` (B, Y, C) of y, and `loss` of the labels that are given.
 
         Labels are (B, X) and (B, Y), -100 where a token has none; `loss` is the mean cross-entropy over the labelled
         tokens of both sides together.
         """
-        features = self.features(input_ids, attention_mask, output_hidden_states, pair_input_ids, pair_attention_mask)
+        features = self.features(
+            pair_input_ids,
+            pair_attention_mask,
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            output_hidden_states=output_hidden_states,
+            output_attentions=output_attentions,
+        )
         logits = [self.classifier(self.dropout(states)) for states in features.sides]
-        labelled = with_labels(logits, labels=labels, pair_labels=pair_labels)
+        labelled = with_labels(logits, labels=labels, pair_targets=pair_targets)
         return VecoTokenClassifierOutput(
             loss=mean_cross_entropy(labelled) if labelled else None,
             logits=logits[0],
             pair_logits=logits[1] if self.config.plug_in else None,
             hidden_states=features.hidden_states,
+            attentions=features.attentions,
         )
 
 
@@ -223,15 +310,19 @@ class VecoForQuestionAnswering(VecoClassifier):
     @can_return_tuple
     def forward(
         self,
-        input_ids: Tensor,
+        input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
-        pair_input_ids: Tensor | None = None,
-        pair_attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
         start_positions: Tensor | None = None,
         end_positions: Tensor | None = None,
+        pair_input_ids: Tensor | None = None,
+        pair_attention_mask: Tensor | None = None,
         pair_start_positions: Tensor | None = None,
         pair_end_positions: Tensor | None = None,
         output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
     ) -> VecoQuestionAnsweringOutput:
         """`start_logits`, `end_logits` (B, X) of x, plugged in `pair_…_logits` (B, Y) of y, and `loss` of the answers.
 
@@ -239,7 +330,17 @@ class VecoForQuestionAnswering(VecoClassifier):
         off) and a negative one means 0. `loss` is the mean of two cross-entropies, of first and of last tokens, each
         over the answers of both sides together.
         """
-        features = self.features(input_ids, attention_mask, output_hidden_states, pair_input_ids, pair_attention_mask)
+        features = self.features(
+            pair_input_ids,
+            pair_attention_mask,
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            output_hidden_states=output_hidden_states,
+            output_attentions=output_attentions,
+        )
         logits = [self.qa_outputs(states) for states in features.sides]
         starts, ends = [side[..., 0] for side in logits], [side[..., 1] for side in logits]
         answers_start = with_labels(starts, start_positions=start_positions, pair_start_positions=pair_start_positions)
@@ -256,20 +357,21 @@ class VecoForQuestionAnswering(VecoClassifier):
             pair_start_logits=starts[1] if self.config.plug_in else None,
             pair_end_logits=ends[1] if self.config.plug_in else None,
             hidden_states=features.hidden_states,
+            attentions=features.attentions,
         )
 
 
 class VecoSequenceHead(nn.Module):
     """XLM-R's head for sequences: of the first token's state dropout, dense, tanh, dropout, projection."""
 
-    def __init__(self, config: VecoConfig) -> None:
+    def __init__(self, config: VecoConfig, num_outputs: int) -> None:
         super().__init__()
         self.dropout = nn.Dropout(head_dropout(config))
         self.dense = nn.Linear(feature_width(config), config.hidden_size)
-        self.out_proj = nn.Linear(config.hidden_size, config.num_labels)
+        self.out_proj = nn.Linear(config.hidden_size, num_outputs)
 
     def forward(self, states: Tensor) -> Tensor:
-        """Logits (B, C) of states (B, T, W)."""
+        """Logits (B, `num_outputs`) of states (B, T, W)."""
         hidden = torch.tanh(self.dense(self.dropout(states[:, 0])))
         return self.out_proj(self.dropout(hidden))
 

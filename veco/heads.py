@@ -86,25 +86,35 @@ class VecoForMaskedLM(VecoWithLMHead):
     @can_return_tuple
     def forward(
         self,
-        input_ids: Tensor,
+        input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
         encoder_hidden_states: Tensor | None = None,
         encoder_attention_mask: Tensor | None = None,
         labels: Tensor | None = None,
         output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
     ) -> MaskedLMOutput:
         """`logits` (B, T, V), and with `labels` (B, T; IGNORED = not predicted) the mean cross-entropy `loss`."""
         encoded = self.veco(
             input_ids,
             attention_mask,
+            token_type_ids,
+            position_ids,
+            inputs_embeds,
             encoder_hidden_states,
             encoder_attention_mask,
             output_hidden_states,
+            output_attentions,
             return_dict=True,
         )
         logits = self.lm_head(encoded.last_hidden_state)
         loss = None
         if labels is not None:
-            check_labels("labels", labels, input_ids.shape, self.config.vocab_size)
+            check_labels("labels", labels, logits.shape[:-1], self.config.vocab_size)
             loss = cross_entropy(logits.float().flatten(0, 1), labels.flatten().long(), ignore_index=IGNORED)
-        return MaskedLMOutput(loss=loss, logits=logits, hidden_states=encoded.hidden_states)
+        return MaskedLMOutput(
+            loss=loss, logits=logits, hidden_states=encoded.hidden_states, attentions=encoded.attentions
+        )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 from torch import Tensor, nn
 from transformers.cache_utils import EncoderDecoderCache
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -10,6 +12,14 @@ from veco.attention import MultiHeadAttention, PackedMask
 from veco.config import VecoConfig
 from veco.dropout import Dropout
 from veco.feed_forward import FeedForward
+
+
+@dataclass
+class AttentionWeights:
+    """The attention weights (B, H, T, S) of each layer, in order, of layers that are asked to form them."""
+
+    self_attention: list[Tensor] = field(default_factory=list)
+    cross_attention: list[Tensor] = field(default_factory=list)
 
 
 class VecoLayer(GradientCheckpointingLayer):
@@ -40,15 +50,23 @@ class VecoLayer(GradientCheckpointingLayer):
         pair_attention_mask: Tensor | PackedMask | None = None,
         is_causal: bool = False,
         cache: EncoderDecoderCache | None = None,
+        weights: AttentionWeights | None = None,
     ) -> Tensor:
         """States (B, T, D) after this layer: path H without `pair_BSD` (eq. 2-5), path S with it (eq. 6-9).
 
         Masks are boolean, True = may be attended to, and broadcast to (B, H, T, T) and (B, H, T, S). With masks of
-        packed tokens the states are packed too, (N, D) and (M, D).
+        packed tokens the states are packed too, (N, D) and (M, D). Attention weights are formed where `weights` is
+        given to take them.
         """
-        context = self.self_attention(x_BTD, attention_mask=attention_mask, is_causal=is_causal, cache=cache)
+        self_weights = None if weights is None else weights.self_attention
+        context = self.self_attention(
+            x_BTD, attention_mask=attention_mask, is_causal=is_causal, cache=cache, weights=self_weights
+        )
         x_BTD = self.self_attention_norm(x_BTD + self.dropout(context))
         if pair_BSD is not None:
-            context = self.cross_attention(x_BTD, pair_BSD, attention_mask=pair_attention_mask, cache=cache)
+            cross_weights = None if weights is None else weights.cross_attention
+            context = self.cross_attention(
+                x_BTD, pair_BSD, attention_mask=pair_attention_mask, cache=cache, weights=cross_weights
+            )
             x_BTD = self.cross_attention_norm(x_BTD + self.dropout(context))
         return self.feed_forward_norm(x_BTD + self.dropout(self.feed_forward(x_BTD)))

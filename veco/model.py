@@ -8,13 +8,13 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.modeling_outputs import BaseModelOutput
+from transformers.modeling_outputs import BaseModelOutputWithCrossAttentions
 from transformers.utils import can_return_tuple
 
 from veco.attention import PackedMask, pack, pad_packed
 from veco.config import VecoConfig
 from veco.dropout import Dropout
-from veco.layer import VecoLayer
+from veco.layer import AttentionWeights, VecoLayer
 
 # Share of padding from which packing pays: below it, attention by small blocks costs more than it saves.
 WORTH_PACKING = 0.1
@@ -64,12 +64,39 @@ class VecoEmbeddings(nn.Module):
         self.dropout = Dropout(config.hidden_dropout_prob)
         self.scale = config.hidden_size**0.5 if config.scale_embedding else None
 
-    def forward(self, input_ids: Tensor, position_ids: Tensor) -> Tensor:
-        """States (..., D) of ids (...) at positions of the same shape, or of one that broadcasts to it."""
-        tokens = self.word_embeddings(input_ids)
+    def forward(self, input_ids: Tensor | None, position_ids: Tensor, inputs_embeds: Tensor | None = None) -> Tensor:
+        """States (..., D) of ids (...) at positions of the same shape, or of one that broadcasts to it.
+
+        `inputs_embeds` (..., D) stand for the ids' own embeddings, in whose place they are scaled if those are.
+        """
+        tokens = self.word_embeddings(input_ids) if inputs_embeds is None else inputs_embeds
         if self.scale is not None:
             tokens = self.scale * tokens
         return self.dropout(self.norm(tokens + self.position_embeddings(position_ids)))
+
+
+def is_traced() -> bool:
+    """Whether a compiler or a tracer looks on: nothing may then depend on the values of tensors."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+
+
+def input_shape(input_ids: Tensor | None, inputs_embeds: Tensor | None) -> torch.Size:
+    """(B, T) of a model's input. Raises ValueError where it is given as both, or not at all."""
+    if (input_ids is None) == (inputs_embeds is None):
+        found = "neither" if input_ids is None else "both"
+        raise ValueError(f"expected either input_ids or inputs_embeds, found {found}")
+    if input_ids is not None:
+        return input_ids.shape
+    assert inputs_embeds is not None, "one of the two is given"
+    return inputs_embeds.shape[:-1]
+
+
+def check_token_types(token_type_ids: Tensor | None) -> None:
+    """Raise ValueError for token types other than 0: like XLM-R, VECO tells no kinds of segments apart."""
+    if token_type_ids is not None and not is_traced() and token_type_ids.any():
+        raise ValueError(
+            "token_type_ids hold other values than 0: VECO, like XLM-R, has one type of token; leave them out"
+        )
 
 
 def check_input_ids(input_ids: Tensor, config: VecoConfig, past: int = 0) -> None:
@@ -83,18 +110,30 @@ def check_input_ids(input_ids: Tensor, config: VecoConfig, past: int = 0) -> Non
             f"input_ids are {input_ids.dtype} of shape {tuple(input_ids.shape)}, expected integers of shape "
             "(number of sequences, tokens)"
         )
-    if past + input_ids.shape[1] > config.max_tokens:
-        raise ValueError(
-            f"input_ids have {past + input_ids.shape[1]} tokens, more than the {config.max_tokens} that "
-            f"max_position_embeddings {config.max_position_embeddings} allows; cut the sequences"
-        )
-    if input_ids.device.type == "cpu" and input_ids.numel():
+    check_length(past + input_ids.shape[1], config)
+    if input_ids.device.type == "cpu" and input_ids.numel() and not is_traced():
         low, high = input_ids.aminmax()
         if low < 0 or high >= config.vocab_size:
             raise ValueError(
                 f"input_ids lie between {int(low)} and {int(high)}, expected 0 to {config.vocab_size - 1} "
                 "(vocab_size - 1); the tokenizer does not fit the model"
             )
+
+
+def check_length(num_tokens: int, config: VecoConfig) -> None:
+    """Raise ValueError for sequences longer than the position embeddings reach."""
+    if num_tokens > config.max_tokens:
+        raise ValueError(
+            f"input_ids have {num_tokens} tokens, more than the {config.max_tokens} that max_position_embeddings "
+            f"{config.max_position_embeddings} allows; cut the sequences"
+        )
+
+
+def positions_of(input_ids: Tensor | None, is_token: Tensor, config: VecoConfig) -> Tensor:
+    """Positions (B, T) of ids, which padding does not count in, or of all T places where there are none."""
+    if input_ids is None:
+        return position_ids_of(torch.ones_like(is_token), None, config.pad_position)
+    return position_ids_of(input_ids, config.pad_token_id, config.pad_position)
 
 
 def position_ids_of(input_ids: Tensor, pad_token_id: int | None, pad_position: int) -> Tensor:
@@ -118,13 +157,12 @@ def broadcastable_mask(attention_mask: Tensor) -> Tensor:
 
 def mask_of_padding(is_token: Tensor) -> Tensor | None:
     """Boolean (B, 1, 1, S), or None where nothing is padding: attention without a mask is faster."""
-    # A compiler cannot ask a tensor for its values.
-    return None if not torch.compiler.is_compiling() and is_token.all() else broadcastable_mask(is_token)
+    return None if not is_traced() and is_token.all() else broadcastable_mask(is_token)
 
 
 def pays_to_pack(*masks: Tensor | None) -> bool:
     """Whether there is so much padding in the masks (B, T) that layers take less time over packed tokens."""
-    if torch.compiler.is_compiling():  # a compiler wants one shape, not one for each batch
+    if is_traced():  # a compiler wants one shape, not one for each batch
         return False
     given = [mask for mask in masks if mask is not None]
     num_tokens = torch.stack([mask.sum() for mask in given]).sum()
@@ -159,38 +197,51 @@ class VecoModel(VecoPreTrainedModel):
     @can_return_tuple
     def forward(
         self,
-        input_ids: Tensor,
+        input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
         encoder_hidden_states: Tensor | None = None,
         encoder_attention_mask: Tensor | None = None,
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
-    ) -> BaseModelOutput:
+    ) -> BaseModelOutputWithCrossAttentions:
         """`last_hidden_state` (B, T, D): H of `input_ids` (B, T), or S when `encoder_hidden_states` are given.
 
         Path H is eq. 2-5 of VECO (ACL 2021). Path S, eq. 6-9, takes `encoder_hidden_states` (B, S, D), the last
         layer's H of the paired sequence, in every layer. Masks are (B, T) and (B, S), 1 = may be attended to; `None`
         means all, except that `input_ids` equal to the pad id are masked. No gradient is stopped here:
         `VecoForPreTraining` does that.
-        Raises ValueError for ids outside the vocabulary, too long sequences, masks or paired states of another shape,
-        and `output_attentions`: SDPA does not form the attention weights.
+
+        `inputs_embeds` (B, T, D) may stand for the ids; positions then count all of them, as in XLM-R. `position_ids`
+        (B, T) replace the usual ones, which start at `pad_position + 1`; `token_type_ids` may only hold zeros.
+        `attentions`, and plugged in `cross_attentions`, are weights (B, H, T, S) of each layer, if asked for.
+        Raises ValueError for ids outside the vocabulary, too long sequences, masks or paired states of another shape.
         """
-        if output_attentions:
-            raise ValueError("output_attentions is not supported: scaled_dot_product_attention forms no weights")
         config = self.config
-        check_input_ids(input_ids, config)
-        if attention_mask is None:
-            attention_mask = token_mask(input_ids, config.pad_token_id)
-        check_mask("attention_mask", attention_mask, input_ids.shape)
-        pair_states = encoder_hidden_states
+        shape = input_shape(input_ids, inputs_embeds)
+        check_token_types(token_type_ids)
+        if input_ids is not None:
+            check_input_ids(input_ids, config)
+            own_mask = token_mask(input_ids, config.pad_token_id)
+        else:
+            check_length(shape[1], config)
+            own_mask = torch.ones(shape, dtype=torch.bool, device=self.device)
+        attention_mask = own_mask if attention_mask is None else attention_mask
+        check_mask("attention_mask", attention_mask, shape)
         is_token = attention_mask.bool()
-        is_pair_token = self._is_pair_token(len(input_ids), pair_states, encoder_attention_mask)
-        position_ids = position_ids_of(input_ids, config.pad_token_id, config.pad_position)
+        pair_states = encoder_hidden_states
+        is_pair_token = self._is_pair_token(shape[0], pair_states, encoder_attention_mask)
+        if position_ids is None:
+            position_ids = positions_of(input_ids, is_token, config)
         keep_all = config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        wants_weights = config.output_attentions if output_attentions is None else output_attentions
+        weights = AttentionWeights() if wants_weights else None
 
         pair_mask: Tensor | PackedMask | None = None
-        if self.skip_padding and pays_to_pack(is_token, is_pair_token):
-            embedded = self.embeddings(input_ids[is_token], position_ids[is_token])
+        if self.skip_padding and input_ids is not None and weights is None and pays_to_pack(is_token, is_pair_token):
+            embedded = self.embeddings(input_ids[is_token], position_ids.expand(shape)[is_token])
             lengths = is_token.sum(1).tolist()
             if pair_states is not None and is_pair_token is not None:
                 pair_states = pack(pair_states, is_pair_token)
@@ -198,10 +249,15 @@ class VecoModel(VecoPreTrainedModel):
             packed = self.sweep(embedded, PackedMask(lengths, lengths), pair_states, pair_mask, keep_all)
             all_states = [pad_packed(states_ND, is_token) for states_ND in packed]
         else:
-            embedded = self.embeddings(input_ids, position_ids)
+            embedded = self.embeddings(input_ids, position_ids, inputs_embeds)
             pair_mask = None if is_pair_token is None else mask_of_padding(is_pair_token)
-            all_states = self.sweep(embedded, mask_of_padding(is_token), pair_states, pair_mask, keep_all)
-        return BaseModelOutput(all_states[-1], hidden_states=tuple(all_states) if keep_all else None)
+            all_states = self.sweep(embedded, mask_of_padding(is_token), pair_states, pair_mask, keep_all, weights)
+        return BaseModelOutputWithCrossAttentions(
+            all_states[-1],
+            hidden_states=tuple(all_states) if keep_all else None,
+            attentions=None if weights is None else tuple(weights.self_attention),
+            cross_attentions=None if weights is None or pair_states is None else tuple(weights.cross_attention),
+        )
 
     def sweep(
         self,
@@ -210,6 +266,7 @@ class VecoModel(VecoPreTrainedModel):
         pair_states: Tensor | None = None,
         pair_mask: Tensor | PackedMask | None = None,
         keep_all: bool = False,
+        weights: AttentionWeights | None = None,
     ) -> list[Tensor]:
         """The embedded states and those after every layer with `keep_all`, else the last alone.
 
@@ -218,7 +275,7 @@ class VecoModel(VecoPreTrainedModel):
         swept = [states]
         for layer in self.layers:
             # Positional arguments: gradient checkpointing only tracks those.
-            states = layer(states, mask, pair_states, pair_mask)
+            states = layer(states, mask, pair_states, pair_mask, False, None, weights)
             swept = [*swept, states] if keep_all else [states]
         return swept
 

@@ -10,6 +10,14 @@ from transformers.modeling_outputs import BaseModelOutput
 from veco.model import VecoModel
 
 
+def pair_argument(name: str) -> str:
+    """What models that classify call an argument of the paired sequence.
+
+    No name holds "label" but `labels` itself: transformers' Trainer would wait for it in every batch.
+    """
+    return "pair_targets" if name == "labels" else f"pair_{name}"
+
+
 def stack_pair(x: Tensor, y: Tensor, filler: int) -> Tensor:
     """x (B, X) over y (B, Y), (2B, max(X, Y)), with `filler` behind the shorter one.
 
@@ -32,20 +40,22 @@ def encode_pair(
     attention_mask: Tensor,
     stop_gradient: bool,
     output_hidden_states: bool | None = None,
+    output_attentions: bool | None = None,
 ) -> tuple[BaseModelOutput, BaseModelOutput]:
     """(H, S) of x over y, ids and mask (2B, T): VECO (ACL 2021), eq. 2-9.
 
     The keys and values of x in S are the last layer's H of y, and the other way round; behind a stop-gradient no loss
     of S reaches the H path of the other sequence.
     """
-    h = encoder(input_ids, attention_mask, output_hidden_states=output_hidden_states, return_dict=True)
+    outputs = {"output_hidden_states": output_hidden_states, "output_attentions": output_attentions}
+    h = encoder(input_ids, attention_mask, **outputs, return_dict=True)
     pair_states = swap_pair(h.last_hidden_state)
     s = encoder(
         input_ids,
         attention_mask,
-        pair_states.detach() if stop_gradient else pair_states,
-        swap_pair(attention_mask),
-        output_hidden_states,
+        encoder_hidden_states=pair_states.detach() if stop_gradient else pair_states,
+        encoder_attention_mask=swap_pair(attention_mask),
+        **outputs,
         return_dict=True,
     )
     return h, s

@@ -16,8 +16,16 @@ from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 from veco.attention import pack
 from veco.config import VecoConfig
 from veco.heads import IGNORED, TIED_HEAD, VecoForMaskedLM, VecoLMHead, VecoWithLMHead, check_labels
-from veco.layer import VecoLayer
-from veco.model import VecoEmbeddings, VecoModel, broadcastable_mask, check_input_ids, token_mask
+from veco.layer import AttentionWeights, VecoLayer
+from veco.model import (
+    VecoEmbeddings,
+    VecoModel,
+    broadcastable_mask,
+    check_input_ids,
+    check_length,
+    input_shape,
+    token_mask,
+)
 
 
 class VecoDecoder(nn.Module):
@@ -37,8 +45,12 @@ class VecoDecoder(nn.Module):
         source_attention_mask: Tensor | None,
         target_attention_mask: Tensor | None,
         cache: EncoderDecoderCache | None,
-    ) -> Tensor:
+        keep_all: bool = False,
+        weights: AttentionWeights | None = None,
+    ) -> list[Tensor]:
         """States (B, T, D) of target positions, each seeing earlier ones only and the whole source (B, S, D).
+
+        The embedded states and those after every layer with `keep_all`, else the last alone.
 
         `source_attention_mask` (B, S) and `target_attention_mask` (B, past + T) are true where a position may be
         attended to. Padding behind the target needs no mask: no earlier position can see it.
@@ -46,9 +58,11 @@ class VecoDecoder(nn.Module):
         causal_mask = causal_attention_mask(states_BTD, target_attention_mask, cache)
         source_mask = None if source_attention_mask is None else broadcastable_mask(source_attention_mask)
         is_causal = causal_mask is None and states_BTD.shape[1] > 1
+        all_states = [states_BTD]
         for layer in self.layers:
-            states_BTD = layer(states_BTD, causal_mask, source_BSD, source_mask, is_causal, cache)
-        return states_BTD
+            states_BTD = layer(states_BTD, causal_mask, source_BSD, source_mask, is_causal, cache, weights)
+            all_states = [*all_states, states_BTD] if keep_all else [states_BTD]
+        return all_states
 
 
 def causal_attention_mask(
@@ -155,8 +169,12 @@ class VecoForConditionalGeneration(VecoWithLMHead, GenerationMixin):
         decoder_attention_mask: Tensor | None = None,
         encoder_outputs: BaseModelOutput | tuple[Tensor, ...] | None = None,
         past_key_values: EncoderDecoderCache | None = None,
+        inputs_embeds: Tensor | None = None,
+        decoder_inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
         use_cache: bool | None = None,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
         return_dict: bool | None = None,
         label_smoothing: float | None = None,
     ) -> Seq2SeqLMOutput | tuple[Tensor, ...]:
@@ -168,21 +186,32 @@ class VecoForConditionalGeneration(VecoWithLMHead, GenerationMixin):
         instead the sum, float32, of fairseq's smoothed cross-entropies (`veco.projection`), and `logits` is None: those
         of all positions never exist together.
         """
+        config = self.config
+        keep_all = config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        wants_weights = config.output_attentions if output_attentions is None else output_attentions
         if encoder_outputs is None:
-            if input_ids is None:
-                raise ValueError("expected input_ids or encoder_outputs, found neither")
-            encoder_outputs = self.veco(input_ids, attention_mask)
+            if input_ids is None and inputs_embeds is None:
+                raise ValueError("expected input_ids, inputs_embeds or encoder_outputs, found none of them")
+            encoder_outputs = self.veco(
+                input_ids,
+                attention_mask,
+                inputs_embeds=inputs_embeds,
+                output_hidden_states=keep_all,
+                output_attentions=wants_weights,
+                return_dict=True,
+            )
         source_BSD = encoder_outputs[0]
-        if decoder_input_ids is None:
+        if decoder_input_ids is None and decoder_inputs_embeds is None:
             if labels is None:
-                raise ValueError("expected decoder_input_ids or labels, found neither")
+                raise ValueError("expected decoder_input_ids, decoder_inputs_embeds or labels, found none of them")
             decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
         if attention_mask is None and input_ids is not None:
-            attention_mask = token_mask(input_ids, self.config.pad_token_id)
+            attention_mask = token_mask(input_ids, config.pad_token_id)
 
-        if len(decoder_input_ids) % len(source_BSD):
+        num_rows, num_targets = input_shape(decoder_input_ids, decoder_inputs_embeds)
+        if num_rows % len(source_BSD):
             raise ValueError(
-                f"decoder_input_ids have {len(decoder_input_ids)} rows, expected as many as the source, "
+                f"the decoder's inputs have {num_rows} rows, expected as many as the source, "
                 f"{len(source_BSD)}, or a multiple"
             )
 
@@ -191,17 +220,23 @@ class VecoForConditionalGeneration(VecoWithLMHead, GenerationMixin):
             past_key_values = EncoderDecoderCache(DynamicCache(), DynamicCache())
         past = 0 if past_key_values is None else int(past_key_values.get_seq_length())
 
-        check_input_ids(decoder_input_ids, self.config, past)
-        first = self.config.pad_position + 1 + past
-        positions = torch.arange(first, first + decoder_input_ids.shape[1], device=decoder_input_ids.device)[None]
-        embeddings = (self.decoder if self.config.separate_decoder_embeddings else self.veco).embeddings
-        states = self.decoder(
-            embeddings(decoder_input_ids, positions),
+        if decoder_input_ids is not None:
+            check_input_ids(decoder_input_ids, config, past)
+        check_length(past + num_targets, config)
+        first = config.pad_position + 1 + past
+        positions = torch.arange(first, first + num_targets, device=source_BSD.device)[None]
+        embeddings = (self.decoder if config.separate_decoder_embeddings else self.veco).embeddings
+        weights = AttentionWeights() if wants_weights else None
+        all_states = self.decoder(
+            embeddings(decoder_input_ids, positions, decoder_inputs_embeds),
             source_BSD,
             attention_mask,
             decoder_attention_mask,
             past_key_values,
+            keep_all,
+            weights,
         )
+        states = all_states[-1]
         loss = logits = None
         if labels is not None:
             check_labels("labels", labels, states.shape[:-1], self.config.vocab_size)
@@ -213,11 +248,17 @@ class VecoForConditionalGeneration(VecoWithLMHead, GenerationMixin):
             logits = self.lm_head(states)
         if labels is not None and logits is not None:
             loss = cross_entropy(logits.float().flatten(0, 1), labels.flatten().long(), ignore_index=IGNORED)
+        of_encoder = encoder_outputs if isinstance(encoder_outputs, BaseModelOutput) else BaseModelOutput(source_BSD)
         output = Seq2SeqLMOutput(
             loss=loss,
             logits=logits,
             past_key_values=past_key_values,
+            decoder_hidden_states=tuple(all_states) if keep_all else None,
+            decoder_attentions=None if weights is None else tuple(weights.self_attention),
+            cross_attentions=None if weights is None else tuple(weights.cross_attention),
             encoder_last_hidden_state=source_BSD,
+            encoder_hidden_states=of_encoder.hidden_states if keep_all else None,
+            encoder_attentions=of_encoder.attentions if wants_weights else None,
         )
         return output if return_dict is None or return_dict else output.to_tuple()
 

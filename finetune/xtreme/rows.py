@@ -14,6 +14,7 @@ from torch import Tensor
 
 from finetune.batches import Sentences
 from veco.heads import IGNORED
+from veco.pairs import pair_argument
 
 
 class NoExamplesError(ValueError):
@@ -170,10 +171,10 @@ class PairedRows:
         return sizes if self.y is None else np.maximum(sizes, self.y.rows.lengths[self.y.numbers])
 
     def batch(self, pairs: np.ndarray, pad: int) -> dict[str, Tensor]:
-        """The arguments of the model for some pairs; those of y are called pair_…"""
+        """The arguments of the model for some pairs; those of y are called as `pair_argument` says."""
         batch = self.x.batch(pairs, pad)
         if self.y is not None:
-            batch |= {f"pair_{name}": tensor for name, tensor in self.y.batch(pairs, pad).items()}
+            batch |= {pair_argument(name): tensor for name, tensor in self.y.batch(pairs, pad).items()}
         return batch
 
     def fingerprint(self) -> str:

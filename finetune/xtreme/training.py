@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from pretrain.step import Batch
 from veco import VecoConfig
 from veco.classification import VecoClassifier
 from veco.heads import IGNORED
+from veco.pairs import pair_argument
 
 
 class XtremeTask:
@@ -105,7 +107,7 @@ class XtremeTask:
 
     def count_items(self, batch: Batch) -> Tensor:
         """Labels (1,) of a micro-batch; of an answer its first token stands for both ends."""
-        counts = [labels_in(batch, prefix) for prefix in ("", "pair_") if f"{prefix}input_ids" in batch]
+        counts = [labels_in(batch, name) for name in (str, pair_argument) if name("input_ids") in batch]
         return torch.stack(counts).sum().reshape(1)
 
     def validate(self, engine: Engine) -> dict[str, float]:
@@ -142,11 +144,14 @@ def limits_of(recipe: XtremeRecipe) -> Limits:
     return Limits(**{field.name: recipe.__dict__[field.name] for field in dataclasses.fields(Limits)})
 
 
-def labels_in(batch: Batch, prefix: str) -> Tensor:
-    """How many labels one side of a batch has, a scalar; of answers, those that are not passed over."""
-    if f"{prefix}labels" in batch:
-        return batch[f"{prefix}labels"].ne(IGNORED).sum()
-    return batch[f"{prefix}start_positions"].lt(batch[f"{prefix}input_ids"].shape[1]).sum()
+def labels_in(batch: Batch, name_of: Callable[[str], str]) -> Tensor:
+    """How many labels one side of a batch has, a scalar; of answers, those that are not passed over.
+
+    `name_of` says what the side calls an argument.
+    """
+    if name_of("labels") in batch:
+        return batch[name_of("labels")].ne(IGNORED).sum()
+    return batch[name_of("start_positions")].lt(batch[name_of("input_ids")].shape[1]).sum()
 
 
 def build_model(recipe: XtremeRecipe, head: TaskHead, config: VecoConfig) -> VecoClassifier:

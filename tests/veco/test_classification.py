@@ -103,15 +103,18 @@ def features_by_hand(model: PreTrainedModel, pair: dict[str, Tensor]) -> tuple[T
     """[H ; S] of x and of y by four calls (section 3.1), nothing detached."""
     x, x_mask, y, y_mask = pair.values()
     h_x, h_y = model.veco(x, x_mask)[0], model.veco(y, y_mask)[0]
-    s_x, s_y = model.veco(x, x_mask, h_y, y_mask)[0], model.veco(y, y_mask, h_x, x_mask)[0]
+    s_x, s_y = (
+        model.veco(x, x_mask, encoder_hidden_states=h_y, encoder_attention_mask=y_mask)[0],
+        model.veco(y, y_mask, encoder_hidden_states=h_x, encoder_attention_mask=x_mask)[0],
+    )
     return torch.cat([h_x, s_x], -1), torch.cat([h_y, s_y], -1)
 
 
 PAIR_LABELS = {
-    VecoForSequenceClassification: {"labels": torch.tensor([2, 0, 3]), "pair_labels": torch.tensor([1, 0, IGNORED])},
+    VecoForSequenceClassification: {"labels": torch.tensor([2, 0, 3]), "pair_targets": torch.tensor([1, 0, IGNORED])},
     VecoForTokenClassification: {
         "labels": TAGS["labels"],
-        "pair_labels": torch.tensor([[IGNORED, 3, 0, 1, 2, 3, 0, 1, IGNORED]] * 2 + [[IGNORED] * 9]),
+        "pair_targets": torch.tensor([[IGNORED, 3, 0, 1, 2, 3, 0, 1, IGNORED]] * 2 + [[IGNORED] * 9]),
     },
     VecoForQuestionAnswering: {
         **ANSWERS,
@@ -227,8 +230,8 @@ def test_sides_are_alike(config, pair, model_class) -> None:
 def test_one_side_alone_may_have_labels(config, pair) -> None:
     model = plugged_in(VecoForTokenClassification, config)
     labels = PAIR_LABELS[VecoForTokenClassification]
-    output = model(**pair, pair_labels=labels["pair_labels"])
-    expected = cross_entropy(output.pair_logits.flatten(0, 1), labels["pair_labels"].flatten())
+    output = model(**pair, pair_targets=labels["pair_targets"])
+    expected = cross_entropy(output.pair_logits.flatten(0, 1), labels["pair_targets"].flatten())
     torch.testing.assert_close(output.loss, expected)
     assert model(**pair).loss is None
 
@@ -323,7 +326,7 @@ def test_model_of_the_other_mode_is_refused(config, pair, model_class) -> None:
     with pytest.raises(ValueError, match="a pair, but this model is plugged out"):
         model_class(config)(**pair)
     pair_labels = {n: v for n, v in PAIR_LABELS[model_class].items() if n.startswith("pair_")}
-    with pytest.raises(ValueError, match=r"found pair_(labels|start_positions), but this model is plugged out"):
+    with pytest.raises(ValueError, match=r"found pair_(targets|start_positions), but this model is plugged out"):
         model_class(config)(**single, **pair_labels)
 
 
@@ -334,10 +337,10 @@ SEQUENCES, TOKENS, ANSWERING = MODELS
     ("model_class", "wrong", "message"),
     [
         (SEQUENCES, {"labels": torch.tensor([0, 4, 1])}, "labels hold 4, expected -100 .* or 0 to 3"),
-        (SEQUENCES, {"pair_labels": torch.tensor([0, -1, 1])}, "pair_labels hold -1, expected"),
+        (SEQUENCES, {"pair_targets": torch.tensor([0, -1, 1])}, "pair_targets hold -1, expected"),
         (SEQUENCES, {"labels": torch.tensor([0, 1])}, r"labels have shape \(2,\), expected \(3,\)"),
         (TOKENS, {"labels": torch.zeros(3, 11).long()}, r"labels have shape \(3, 11\), expected \(3, 12\)"),
-        (TOKENS, {"pair_labels": torch.zeros(3, 9)}, "pair_labels are torch.float32, expected class ids"),
+        (TOKENS, {"pair_targets": torch.zeros(3, 9)}, "pair_targets are torch.float32, expected class ids"),
         (ANSWERING, {"start_positions": torch.zeros(3).long()}, "start_positions and end_positions of the same side"),
         (TOKENS, {"attention_mask": torch.ones(3, 9)}, r"attention_mask has shape \(3, 9\), expected \(3, 12\)"),
         (TOKENS, {"pair_attention_mask": torch.ones(3, 1)}, r"pair_attention_mask has shape \(3, 1\), expected"),

@@ -19,8 +19,9 @@ def test_plugged_in_it_predicts_from_s(model, padded_batch, pair_batch) -> None:
     (ids, mask), (pair_ids, pair_mask) = padded_batch, pair_batch
     pair_states = model.veco(pair_ids, pair_mask).last_hidden_state
     labels = ids.masked_fill(torch.rand(ids.shape) < 0.5, IGNORED)
-    output = model(ids, mask, pair_states, pair_mask, labels=labels, output_hidden_states=True)
-    s = model.veco(ids, mask, pair_states, pair_mask).last_hidden_state
+    pair = {"encoder_hidden_states": pair_states, "encoder_attention_mask": pair_mask}
+    output = model(ids, mask, **pair, labels=labels, output_hidden_states=True)
+    s = model.veco(ids, mask, **pair).last_hidden_state
     assert torch.equal(output.hidden_states[-1], s)
     assert torch.equal(output.logits, model.lm_head(s))
     expected = cross_entropy(output.logits[labels != IGNORED], labels[labels != IGNORED])

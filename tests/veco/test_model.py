@@ -16,8 +16,8 @@ def model(config: VecoConfig) -> VecoModel:
 def test_plugging_in_uses_the_pair(model, padded_batch) -> None:
     ids, mask = padded_batch
     h = model(ids, mask).last_hidden_state
-    plugged = model(ids, mask, h, mask).last_hidden_state
-    other = model(ids, mask, h.flip(0), mask.flip(0)).last_hidden_state
+    plugged = model(ids, mask, encoder_hidden_states=h, encoder_attention_mask=mask).last_hidden_state
+    other = model(ids, mask, encoder_hidden_states=h.flip(0), encoder_attention_mask=mask.flip(0)).last_hidden_state
     assert (plugged - h).abs().max() > 0.1
     assert (plugged - other)[mask.bool()].abs().max() > 0.01
 
@@ -46,7 +46,7 @@ def test_skipping_padding_gives_the_same_gradients(config, padded_batch) -> None
         torch.manual_seed(4)
         model = VecoModel(config).train()
         model.skip_padding = skips
-        states = model(ids, mask, pair, mask[:, 3:].flip(0))[0]
+        states = model(ids, mask, encoder_hidden_states=pair, encoder_attention_mask=mask[:, 3:].flip(0))[0]
         pair.grad = None
         (states * mask[..., None]).square().sum().backward()
         gradients.append({"pair": pair.grad, **{n: p.grad for n, p in model.named_parameters()}})
@@ -91,7 +91,12 @@ def test_mask_of_another_shape_is_refused(model, padded_batch) -> None:
     with pytest.raises(ValueError, match=r"attention_mask has shape \(3, 11\), expected \(3, 12\)"):
         model(ids, mask[:, 1:])
     with pytest.raises(ValueError, match=r"encoder_attention_mask has shape \(3, 11\)"):
-        model(ids, mask, model(ids, mask).last_hidden_state, mask[:, 1:])
+        model(
+            ids,
+            mask,
+            encoder_hidden_states=model(ids, mask).last_hidden_state,
+            encoder_attention_mask=mask[:, 1:],
+        )
 
 
 def test_paired_states_that_do_not_fit_are_refused(model, padded_batch) -> None:
@@ -100,7 +105,7 @@ def test_paired_states_that_do_not_fit_are_refused(model, padded_batch) -> None:
         model(ids, mask, encoder_attention_mask=mask)
     for shape in ((2, 12, 32), (3, 12, 16), (3, 32)):
         with pytest.raises(ValueError, match=r"encoder_hidden_states have shape .* expected \(3, pair's length, 32\)"):
-            model(ids, mask, torch.zeros(shape))
+            model(ids, mask, encoder_hidden_states=torch.zeros(shape))
 
 
 def test_saved_model_opens_by_auto_classes(config, padded_batch, tmp_path: Path) -> None:

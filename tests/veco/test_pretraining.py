@@ -51,8 +51,8 @@ def reference_losses(model: VecoForPreTraining, batch: dict[str, torch.Tensor]) 
     def term(states: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return cross_entropy(model.lm_head(states).flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
 
-    s_x = model.veco(x, x_mask, h_y.detach(), y_mask)[0]
-    s_y = model.veco(y, y_mask, h_x.detach(), x_mask)[0]
+    s_x = model.veco(x, x_mask, encoder_hidden_states=h_y.detach(), encoder_attention_mask=y_mask)[0]
+    s_y = model.veco(y, y_mask, encoder_hidden_states=h_x.detach(), encoder_attention_mask=x_mask)[0]
     return {
         "mlm": term(h_x, batch["labels"]) + term(h_y, batch["pair_labels"]),
         "ca_mlm": term(s_x, batch["labels"]) + term(s_y, batch["pair_labels"]),

@@ -109,7 +109,9 @@ def test_s_is_h_with_the_norm_of_cross_attention_when_that_gives_nothing(model: 
                 parameter.zero_()
     rows = [[5, 6, 7, 8, 9], [10, 11, 12]]
     ids, mask = padded(rows).values()
-    s = model(ids, mask, torch.randn(2, 4, 32), torch.ones(2, 4)).last_hidden_state
+    s = model(
+        ids, mask, encoder_hidden_states=torch.randn(2, 4, 32), encoder_attention_mask=torch.ones(2, 4)
+    ).last_hidden_state
 
     states = model.embeddings(ids, torch.tensor([[2, 3, 4, 5, 6], [2, 3, 4, 1, 1]]))
     for layer in model.layers:

@@ -109,7 +109,9 @@ def test_targets_that_share_a_source_are_as_if_each_had_its_own(model, padded_ba
     targets = torch.randint(4, 58, (6, 5))
     expected = model(ids.repeat_interleave(2, 0), mask.repeat_interleave(2, 0), decoder_input_ids=targets).logits
     torch.testing.assert_close(model(ids, mask, decoder_input_ids=targets).logits, expected, rtol=0, atol=1e-5)
-    with pytest.raises(ValueError, match="decoder_input_ids have 5 rows, expected as many as the source, 3, or a mult"):
+    with pytest.raises(
+        ValueError, match="the decoder's inputs have 5 rows, expected as many as the source, 3, or a mult"
+    ):
         model(ids, mask, decoder_input_ids=targets[:5])
 
 

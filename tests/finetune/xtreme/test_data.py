@@ -48,7 +48,7 @@ def test_settings(xtreme_data: Path, encoder: TextEncoder) -> None:
         for prefix, texts in (("", (first, second)), ("pair_", (german(first), german(second)))):
             a, b = encoder.encode(list(texts))
             assert batch[f"{prefix}input_ids"].tolist() == [[0, *a, 2, 2, *b, 2]]
-        assert batch["labels"] == batch["pair_labels"]
+        assert batch["labels"] == batch["pair_targets"]
 
 
 def test_answers_of_translations_are_found_or_counted(root: Path, encoder: TextEncoder) -> None:
@@ -175,7 +175,7 @@ def test_translations_that_bring_their_originals(root: Path, encoder: TextEncode
     own, other = texts_of(pairs, encoder)
     assert [german(text) for text in own] == other
     batch = pairs.batch(np.arange(63), 1)
-    assert batch["labels"].tolist() == batch["pair_labels"].tolist()
+    assert batch["labels"].tolist() == batch["pair_targets"].tolist()
     assert len(rows_for("xnli", root, encoder, ["de"], plug_in=False)[0]) == 123
 
 

@@ -39,7 +39,7 @@ def test_pairs_with_partners_in_another_order() -> None:
     translated = rows_of([[0, 8, 2], [0, 9, 2], [0, 10, 11, 12, 2]], [0, 1, 2], labels=[4, 3, 4])
     pairs = PairedRows.paired(english, translated, np.array([1, 0, 1]))
     batch = pairs.batch(np.arange(3), PAD)
-    assert batch["labels"].tolist() == batch["pair_labels"].tolist() == [4, 3, 4]
+    assert batch["labels"].tolist() == batch["pair_targets"].tolist() == [4, 3, 4]
     assert batch["input_ids"].tolist() == [[0, 6, 7, 2], [0, 5, 2, 1], [0, 6, 7, 2]]
     assert pairs.sizes.tolist() == [4, 3, 5]
 
@@ -53,13 +53,13 @@ def test_windows_of_unequal_sides_share_neighbours_and_count_once() -> None:
     assert batch["input_ids"][:, 1].tolist() == [5, 6, 7, 8]
     assert batch["pair_input_ids"][:, 1].tolist() == [9, 9, 10, 11]
     assert batch["labels"].tolist() == [1, 2, 3, 4]
-    assert batch["pair_labels"].tolist() == [5, -100, 6, 7]
+    assert batch["pair_targets"].tolist() == [5, -100, 6, 7]
     assert batch["pair_tags"].tolist() == [[100, 109], [-100, -100], [100, 110], [100, 111]]
     # The same wherever a batch begins, and the other way round.
-    assert pairs.batch(np.array([1]), PAD)["pair_labels"].tolist() == [-100]
+    assert pairs.batch(np.array([1]), PAD)["pair_targets"].tolist() == [-100]
     swapped = PairedRows.paired(short, long, np.array([0, 1])).batch(np.arange(4), PAD)
     assert swapped["labels"].tolist() == [5, -100, 6, 7]
-    assert swapped["pair_labels"].tolist() == [1, 2, 3, 4]
+    assert swapped["pair_targets"].tolist() == [1, 2, 3, 4]
 
 
 def test_concatenated_rows_number_their_examples_on_and_keep_common_targets() -> None:

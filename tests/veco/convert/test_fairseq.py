@@ -223,7 +223,7 @@ def test_pretrained_veco_is_one_model(reference, padded_batch, pair_batch, tmp_p
     h = veco.veco(y, y_mask).last_hidden_state
     source = reference.encode(y)
     torch.testing.assert_close(h[y_mask.bool()], source[y_mask.bool()], rtol=0, atol=TOLERANCE)
-    plugged_in = veco(x, x_mask, h, y_mask).logits
+    plugged_in = veco(x, x_mask, encoder_hidden_states=h, encoder_attention_mask=y_mask).logits
     expected = reference.decode(x, source, y, is_causal=False)
     torch.testing.assert_close(plugged_in[x_mask.bool()], expected[x_mask.bool()], rtol=0, atol=TOLERANCE)
     assert (plugged_in - veco(x, x_mask).logits).abs().max() > 0.1, "theta_c was not taken"
