@@ -19,6 +19,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers.cache_utils import EncoderDecoderCache
 
 from veco.dropout import dropout
+from veco.tracing import is_traced
 
 try:
     from torch.nn.attention import varlen
@@ -39,6 +40,8 @@ def faster_eagerly(query_BHTK: Tensor, dropout_p: float) -> bool:
     few queries over cached keys 2 to 9 times. With dropout SDPA leaves that kernel for plain products of its own, with
     slow random numbers. What remains to it is float32 without dropout.
     """
+    if is_traced():  # what fits these shapes need not fit others
+        return False
     is_half, is_decoding = query_BHTK.dtype != torch.float32, query_BHTK.shape[-2] <= FEW_QUERIES
     return query_BHTK.device.type == "cpu" and (is_half or is_decoding or dropout_p > 0)
 
@@ -235,7 +238,7 @@ class MultiHeadAttention(nn.Module):
             return self.out_proj(context_NHK.flatten(1))
         query_BHTK = self._split_heads(self.q_proj(query_BTD))
         key_BHSK, value_BHSK = self._keys_and_values(query_BTD, pair_BSD, cache)
-        num_sharing = len(query_BHTK) // len(key_BHSK)
+        num_sharing = query_BHTK.shape[0] // key_BHSK.shape[0]
         if num_sharing > 1:  # as further queries of one row: its keys are read once, not once for each beam
             query_BHTK = query_BHTK.unflatten(0, (-1, num_sharing)).transpose(1, 2).flatten(2, 3)
         if weights is None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from veco.tracing import is_traced
+
 RANDOM_BITS = 16  # of each element's draw: the probability is rounded to a multiple of 2^-16
 
 
@@ -17,7 +19,7 @@ def dropout(x: Tensor, p: float, training: bool = True) -> Tensor:
     if not training or p == 0.0:
         return x
     threshold = round(p * 2**RANDOM_BITS)
-    if x.device.type != "cpu" or torch.compiler.is_compiling() or not 0 < threshold < 2**RANDOM_BITS:
+    if x.device.type != "cpu" or is_traced() or not 0 < threshold < 2**RANDOM_BITS:
         return nn.functional.dropout(x, p)
     per_number = 64 // RANDOM_BITS
     numbers = torch.empty(-(-x.numel() // per_number), dtype=torch.int64).random_(-(2**63), None)

@@ -10,6 +10,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from transformers.activations import ACT2FN
 
 from veco.config import VecoConfig
+from veco.tracing import is_traced
 
 
 class FeedForward(nn.Module):
@@ -33,9 +34,7 @@ class FeedForward(nn.Module):
         """Transformed states, (B, T, D)."""
         inner = self.up_proj(x_BTD)
         activated = self.activation(inner)
-        # A compiler or tracer decides itself what is kept.
-        is_traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
-        if is_traced or self.gradient_checkpointing or not inner.requires_grad:
+        if is_traced() or self.gradient_checkpointing or not inner.requires_grad:
             return self.down_proj(activated)
         with recomputed_when_needed(activated, self.activation, inner.detach()):
             return self.down_proj(activated)

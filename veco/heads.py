@@ -56,7 +56,8 @@ class VecoLMHead(nn.Module):
         of targets that are smoothed as `veco.projection` says, and whether each target is the likeliest piece."""
         if self.has_transform:
             states = self.norm(self.activation(self.dense(states)))
-        return self.decoder(states, targets, smoothing)
+        # Without targets any projection will do, such as a quantised one in its place.
+        return self.decoder(states) if targets is None else self.decoder(states, targets, smoothing)
 
 
 class VecoWithLMHead(VecoPreTrainedModel):
@@ -106,8 +107,8 @@ class VecoForMaskedLM(VecoWithLMHead):
             inputs_embeds,
             encoder_hidden_states,
             encoder_attention_mask,
-            output_hidden_states,
-            output_attentions,
+            output_hidden_states=output_hidden_states,
+            output_attentions=output_attentions,
             return_dict=True,
         )
         logits = self.lm_head(encoded.last_hidden_state)

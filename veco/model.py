@@ -7,7 +7,9 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 from transformers import PreTrainedModel
+from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutputWithCrossAttentions
 from transformers.utils import can_return_tuple
 
@@ -15,6 +17,7 @@ from veco.attention import PackedMask, pack, pad_packed
 from veco.config import VecoConfig
 from veco.dropout import Dropout
 from veco.layer import AttentionWeights, VecoLayer
+from veco.tracing import is_traced
 
 # Share of padding from which packing pays: below it, attention by small blocks costs more than it saves.
 WORTH_PACKING = 0.1
@@ -73,11 +76,6 @@ class VecoEmbeddings(nn.Module):
         if self.scale is not None:
             tokens = self.scale * tokens
         return self.dropout(self.norm(tokens + self.position_embeddings(position_ids)))
-
-
-def is_traced() -> bool:
-    """Whether a compiler or a tracer looks on: nothing may then depend on the values of tensors."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
 def input_shape(input_ids: Tensor | None, inputs_embeds: Tensor | None) -> torch.Size:
@@ -204,6 +202,7 @@ class VecoModel(VecoPreTrainedModel):
         inputs_embeds: Tensor | None = None,
         encoder_hidden_states: Tensor | None = None,
         encoder_attention_mask: Tensor | None = None,
+        past_key_values: Cache | None = None,
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
     ) -> BaseModelOutputWithCrossAttentions:
@@ -216,48 +215,66 @@ class VecoModel(VecoPreTrainedModel):
 
         `inputs_embeds` (B, T, D) may stand for the ids; positions then count all of them, as in XLM-R. `position_ids`
         (B, T) replace the usual ones, which start at `pad_position + 1`; `token_type_ids` may only hold zeros.
-        `attentions`, and plugged in `cross_attentions`, are weights (B, H, T, S) of each layer, if asked for.
+        `past_key_values` are keys and values of P tokens in front, as prefix tuning learns them; the mask is then
+        (B, P + T), and positions count on from P. `attentions`, and plugged in `cross_attentions`, are weights
+        (B, H, T, S) of each layer, if asked for.
         Raises ValueError for ids outside the vocabulary, too long sequences, masks or paired states of another shape.
         """
         config = self.config
-        shape = input_shape(input_ids, inputs_embeds)
+        num_rows, num_tokens = input_shape(input_ids, inputs_embeds)
         check_token_types(token_type_ids)
+        cache = None if past_key_values is None else EncoderDecoderCache(past_key_values, DynamicCache())
+        past = 0 if cache is None else int(cache.get_seq_length())
         if input_ids is not None:
-            check_input_ids(input_ids, config)
-            own_mask = token_mask(input_ids, config.pad_token_id)
+            check_input_ids(input_ids, config, past)
+            is_own_token = token_mask(input_ids, config.pad_token_id)
         else:
-            check_length(shape[1], config)
-            own_mask = torch.ones(shape, dtype=torch.bool, device=self.device)
-        attention_mask = own_mask if attention_mask is None else attention_mask
-        check_mask("attention_mask", attention_mask, shape)
+            check_length(past + num_tokens, config)
+            is_own_token = torch.ones(num_rows, num_tokens, dtype=torch.bool, device=self.device)
+        if attention_mask is None:
+            attention_mask = pad(is_own_token, (past, 0), value=True)
+        check_mask("attention_mask", attention_mask, (num_rows, past + num_tokens))
         is_token = attention_mask.bool()
         pair_states = encoder_hidden_states
-        is_pair_token = self._is_pair_token(shape[0], pair_states, encoder_attention_mask)
+        is_pair_token = self._is_pair_token(num_rows, pair_states, encoder_attention_mask)
         if position_ids is None:
-            position_ids = positions_of(input_ids, is_token, config)
+            position_ids = positions_of(input_ids, is_own_token, config) + past
         keep_all = config.output_hidden_states if output_hidden_states is None else output_hidden_states
         wants_weights = config.output_attentions if output_attentions is None else output_attentions
         weights = AttentionWeights() if wants_weights else None
 
-        pair_mask: Tensor | PackedMask | None = None
-        if self.skip_padding and input_ids is not None and weights is None and pays_to_pack(is_token, is_pair_token):
-            embedded = self.embeddings(input_ids[is_token], position_ids.expand(shape)[is_token])
-            lengths = is_token.sum(1).tolist()
-            if pair_states is not None and is_pair_token is not None:
-                pair_states = pack(pair_states, is_pair_token)
-                pair_mask = PackedMask(lengths, is_pair_token.sum(1).tolist())
-            packed = self.sweep(embedded, PackedMask(lengths, lengths), pair_states, pair_mask, keep_all)
+        can_pack = self.skip_padding and weights is None and cache is None
+        if input_ids is not None and can_pack and pays_to_pack(is_token, is_pair_token):
+            embedded = self.embeddings(input_ids[is_token], position_ids.expand(num_rows, -1)[is_token])
+            packed = self._swept_packed(embedded, is_token, pair_states, is_pair_token, keep_all)
             all_states = [pad_packed(states_ND, is_token) for states_ND in packed]
         else:
             embedded = self.embeddings(input_ids, position_ids, inputs_embeds)
             pair_mask = None if is_pair_token is None else mask_of_padding(is_pair_token)
-            all_states = self.sweep(embedded, mask_of_padding(is_token), pair_states, pair_mask, keep_all, weights)
+            mask = mask_of_padding(is_token)
+            all_states = self.sweep(embedded, mask, pair_states, pair_mask, keep_all, weights, cache)
         return BaseModelOutputWithCrossAttentions(
             all_states[-1],
             hidden_states=tuple(all_states) if keep_all else None,
             attentions=None if weights is None else tuple(weights.self_attention),
             cross_attentions=None if weights is None or pair_states is None else tuple(weights.cross_attention),
         )
+
+    def _swept_packed(
+        self,
+        embedded_ND: Tensor,
+        is_token: Tensor,
+        pair_states: Tensor | None,
+        is_pair_token: Tensor | None,
+        keep_all: bool,
+    ) -> list[Tensor]:
+        """What `sweep` gives of tokens alone, (N, D): those of all rows, end to end."""
+        lengths = is_token.sum(1).tolist()
+        pair_mask = None
+        if pair_states is not None and is_pair_token is not None:
+            pair_states = pack(pair_states, is_pair_token)
+            pair_mask = PackedMask(lengths, is_pair_token.sum(1).tolist())
+        return self.sweep(embedded_ND, PackedMask(lengths, lengths), pair_states, pair_mask, keep_all)
 
     def sweep(
         self,
@@ -267,6 +284,7 @@ class VecoModel(VecoPreTrainedModel):
         pair_mask: Tensor | PackedMask | None = None,
         keep_all: bool = False,
         weights: AttentionWeights | None = None,
+        cache: EncoderDecoderCache | None = None,
     ) -> list[Tensor]:
         """The embedded states and those after every layer with `keep_all`, else the last alone.
 
@@ -275,7 +293,7 @@ class VecoModel(VecoPreTrainedModel):
         swept = [states]
         for layer in self.layers:
             # Positional arguments: gradient checkpointing only tracks those.
-            states = layer(states, mask, pair_states, pair_mask, False, None, weights)
+            states = layer(states, mask, pair_states, pair_mask, False, cache, weights)
             swept = [*swept, states] if keep_all else [states]
         return swept
 
@@ -287,7 +305,7 @@ class VecoModel(VecoPreTrainedModel):
             return None
         if not self.has_cross_attention:
             raise ValueError("found encoder_hidden_states, but this encoder has no cross-attention to plug in")
-        if pair_BSD.dim() != 3 or len(pair_BSD) != batch_size or pair_BSD.shape[-1] != self.config.hidden_size:
+        if pair_BSD.dim() != 3 or pair_BSD.shape[0] != batch_size or pair_BSD.shape[-1] != self.config.hidden_size:
             raise ValueError(
                 f"encoder_hidden_states have shape {tuple(pair_BSD.shape)}, expected ({batch_size}, pair's length, "
                 f"{self.config.hidden_size})"
@@ -298,7 +316,7 @@ class VecoModel(VecoPreTrainedModel):
         return attention_mask.bool()
 
 
-def check_mask(name: str, mask: Tensor, expected_shape: torch.Size) -> None:
+def check_mask(name: str, mask: Tensor, expected_shape: tuple[int, ...]) -> None:
     """Raise ValueError if the mask of that name has another shape than its sequence, (B, T)."""
     if mask.shape != expected_shape:
         raise ValueError(f"{name} has shape {tuple(mask.shape)}, expected {tuple(expected_shape)} as its sequence")

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from transformers import AutoConfig, GenerationMixin, XLMRobertaForMaskedLM
+from transformers import AutoConfig, GenerationConfig, GenerationMixin, XLMRobertaForMaskedLM
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
-from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
+from transformers.modeling_outputs import Seq2SeqLMOutput
+from transformers.utils import ModelOutput, logging
 
 from veco.attention import pack
 from veco.config import VecoConfig
@@ -26,6 +27,8 @@ from veco.model import (
     input_shape,
     token_mask,
 )
+
+logger = logging.get_logger(__name__)
 
 
 class VecoDecoder(nn.Module):
@@ -134,6 +137,32 @@ class VecoForConditionalGeneration(VecoWithLMHead, GenerationMixin):
         model.load_state_dict(seq2seq_state_dict(source.state_dict(), config))
         return model
 
+    def _prepare_generated_length(
+        self, generation_config: GenerationConfig, *args: Any, **kwargs: Any
+    ) -> GenerationConfig:
+        """The lengths asked for, but no more than the model has positions: a longer text would be lost at the end."""
+        prepared: GenerationConfig = super()._prepare_generated_length(generation_config, *args, **kwargs)
+        most = self.config.max_tokens
+        if prepared.max_length > most:
+            logger.warning(
+                f"generation ends at {most} tokens, start token included, which is all that max_position_embeddings "
+                f"{self.config.max_position_embeddings} allows; asked for were {prepared.max_length}"
+            )
+            prepared.max_length = most
+            prepared.min_length = min(prepared.min_length or 0, most)
+        return prepared
+
+    def _maybe_prepare_encoder_kwargs_for_generation(
+        self, inputs_tensor: Tensor, model_kwargs: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> dict[str, Any]:
+        """As transformers has it; without a mask, padding of `input_ids` is left alone as it is by `forward`."""
+        if model_kwargs.get("attention_mask") is None and not inputs_tensor.is_floating_point():
+            model_kwargs["attention_mask"] = token_mask(inputs_tensor, self.config.pad_token_id)
+        prepared: dict[str, Any] = super()._maybe_prepare_encoder_kwargs_for_generation(
+            inputs_tensor, model_kwargs, *args, **kwargs
+        )
+        return prepared
+
     def _expand_inputs_for_generation(
         self, expand_size: int = 1, is_encoder_decoder: bool = False, input_ids: Tensor | None = None, **kwargs: Any
     ) -> tuple[Tensor, dict[str, Any]]:
@@ -167,7 +196,7 @@ class VecoForConditionalGeneration(VecoWithLMHead, GenerationMixin):
         attention_mask: Tensor | None = None,
         decoder_input_ids: Tensor | None = None,
         decoder_attention_mask: Tensor | None = None,
-        encoder_outputs: BaseModelOutput | tuple[Tensor, ...] | None = None,
+        encoder_outputs: ModelOutput | tuple[Tensor, ...] | None = None,
         past_key_values: EncoderDecoderCache | None = None,
         inputs_embeds: Tensor | None = None,
         decoder_inputs_embeds: Tensor | None = None,
@@ -248,7 +277,7 @@ class VecoForConditionalGeneration(VecoWithLMHead, GenerationMixin):
             logits = self.lm_head(states)
         if labels is not None and logits is not None:
             loss = cross_entropy(logits.float().flatten(0, 1), labels.flatten().long(), ignore_index=IGNORED)
-        of_encoder = encoder_outputs if isinstance(encoder_outputs, BaseModelOutput) else BaseModelOutput(source_BSD)
+        of_encoder = encoder_outputs if isinstance(encoder_outputs, ModelOutput) else ModelOutput()
         output = Seq2SeqLMOutput(
             loss=loss,
             logits=logits,
@@ -257,8 +286,8 @@ class VecoForConditionalGeneration(VecoWithLMHead, GenerationMixin):
             decoder_attentions=None if weights is None else tuple(weights.self_attention),
             cross_attentions=None if weights is None else tuple(weights.cross_attention),
             encoder_last_hidden_state=source_BSD,
-            encoder_hidden_states=of_encoder.hidden_states if keep_all else None,
-            encoder_attentions=of_encoder.attentions if wants_weights else None,
+            encoder_hidden_states=of_encoder.get("hidden_states") if keep_all else None,
+            encoder_attentions=of_encoder.get("attentions") if wants_weights else None,
         )
         return output if return_dict is None or return_dict else output.to_tuple()
 

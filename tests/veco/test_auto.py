@@ -12,10 +12,12 @@ import torch
 from transformers import (
     AutoModel,
     AutoModelForMaskedLM,
+    AutoModelForMultipleChoice,
     AutoModelForPreTraining,
     AutoModelForQuestionAnswering,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
+    AutoModelForTextEncoding,
     AutoModelForTokenClassification,
     PreTrainedModel,
 )
@@ -24,6 +26,7 @@ from veco import (
     VecoConfig,
     VecoForConditionalGeneration,
     VecoForMaskedLM,
+    VecoForMultipleChoice,
     VecoForPreTraining,
     VecoForQuestionAnswering,
     VecoForSequenceClassification,
@@ -34,6 +37,8 @@ from veco import (
 AUTO_CLASSES = {
     AutoModel: VecoModel,
     AutoModelForMaskedLM: VecoForMaskedLM,
+    AutoModelForMultipleChoice: VecoForMultipleChoice,
+    AutoModelForTextEncoding: VecoModel,
     AutoModelForPreTraining: VecoForPreTraining,
     AutoModelForQuestionAnswering: VecoForQuestionAnswering,
     AutoModelForSeq2SeqLM: VecoForConditionalGeneration,
