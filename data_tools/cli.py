@@ -3,6 +3,7 @@
 Set VECO_TRACEBACK=1 in the environment to see where an error was raised.
 """
 
+import io
 import os
 import sys
 import traceback
@@ -20,6 +21,7 @@ def run_main(main: Callable[[], None]) -> None:
 
     Other exceptions are mistakes of ours and keep their traceback.
     """
+    let_all_text_be_written()
     try:
         main()
         sys.stdout.flush()
@@ -35,6 +37,24 @@ def run_main(main: Callable[[], None]) -> None:
             traceback.print_exc()
         sys.stderr.write(f"error: {one_line(error)}\n")
         sys.exit(EXIT_BAD_INPUT)
+
+
+def let_all_text_be_written() -> None:
+    """From here on a terminal that lacks a character is sent its number (`\\u0436`), which is no reason to fail."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def write_utf8() -> None:
+    """From here on stdout takes UTF-8, whatever the terminal: what is printed is data, for files and other programs."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")
+
+
+def warn(message: str) -> None:
+    """Write a line `warning: …` to stderr."""
+    sys.stderr.write(f"warning: {message}\n")
 
 
 def one_line(error: BaseException) -> str:

@@ -78,7 +78,7 @@ class RecordsErrors(PipelineExecutor):
             stats = super()._run_for_rank(rank, local_rank, node_rank)
         except (ValueError, OSError) as error:
             note.parent.mkdir(parents=True, exist_ok=True)
-            note.write_text(one_line(error))
+            note.write_text(one_line(error), encoding="utf-8")
             raise
         note.unlink(missing_ok=True)
         return stats
@@ -169,7 +169,7 @@ def raise_recorded_error(logs: Path, missing: Sequence[int]) -> None:
     for rank in missing:
         note = logs / ERRORS_NAME / f"{rank:05d}"
         if note.exists():
-            raise ValueError(note.read_text())
+            raise ValueError(note.read_text(encoding="utf-8"))
     raise ValueError(f"{len(missing):,} tasks did not finish; see {logs}/logs/task_{missing[0]:05d}.log")
 
 

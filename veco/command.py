@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import sys
@@ -19,8 +20,11 @@ def run_command(main: Callable[[], None]) -> None:
     """Nothing; runs `main`; where it raises ValueError or OSError: one line `error: …` on stderr and exit code 2.
 
     Other exceptions are mistakes of ours and keep their traceback. (`data_tools.cli` does the same; this package
-    stands below that one.)
+    stands below that one.) A terminal that lacks a character is sent its number, which is no reason to fail.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         main()
     except KeyboardInterrupt:

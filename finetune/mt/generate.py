@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from data_tools.cli import progress_bar
+from data_tools.cli import progress_bar, write_utf8
 from data_tools.outputs import check_outputs
 from finetune.mt.blocks import STANDARD_INPUT, Block, count_lines, name_of, read_blocks
 from finetune.mt.decoding import (
@@ -149,6 +149,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 def main() -> None:
     arguments = parse_arguments()
     check_arguments(arguments)
+    write_utf8()
     num_lines = count_lines(arguments.input, arguments.reference)
     run = partial(work, arguments, num_lines)
     with joined_ranks(arguments.workers, run) as ranks:

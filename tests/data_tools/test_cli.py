@@ -55,6 +55,35 @@ def test_a_reader_that_leaves_is_no_error(environment: dict[str, str]) -> None:
     assert process.wait() == 0
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_a_terminal_that_lacks_a_character_is_no_error(environment: dict[str, str], encoding: str) -> None:
+    script = (
+        "import os\n"
+        "from rich.console import Console\n"
+        "from data_tools.cli import run_main, warn\n"
+        "def main():\n"
+        "    print('дом', os.fsdecode(b'M\\xfc'))\n"
+        "    Console().print('ж — fertig')\n"
+        "    warn('дом')\n"
+        "run_main(main)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, env={**environment, "PYTHONIOENCODING": encoding}
+    )
+    assert done.returncode == 0, done.stderr
+    for text, stream in [("дом", done.stdout), ("— fertig", done.stdout), ("дом", done.stderr)]:
+        assert text.encode(encoding, errors="backslashreplace") in stream
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_data_is_utf8_on_any_terminal(environment: dict[str, str], encoding: str) -> None:
+    script = "from data_tools.cli import run_main, write_utf8; run_main(lambda: (write_utf8(), print('дом')))"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, env={**environment, "PYTHONIOENCODING": encoding}
+    )
+    assert (done.returncode, done.stdout.decode("utf-8")) == (0, "дом\n")
+
+
 def test_the_progress_bar_leaves_standard_output_alone() -> None:
     """With a terminal for stderr only, as in `command > file`."""
     program = (
