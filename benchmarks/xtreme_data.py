@@ -49,7 +49,8 @@ from row_alignment import align_rows
 from data_tools.cli import run_main
 from data_tools.directories import atomic_directory, claim
 from data_tools.files import atomic_path
-from data_tools.text_lines import compressed_suffix, open_text
+from data_tools.formats import compressed_suffix
+from data_tools.text_lines import open_text
 from finetune.xtreme.readers import languages_with, read_pairs, read_questions
 from finetune.xtreme.readers.files import find_file
 from finetune.xtreme.tasks import ENGLISH, TASKS, Head, Split

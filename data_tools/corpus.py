@@ -9,25 +9,27 @@
         - news/*.de.gz                # one sentence a line, blank lines between documents; the suffix tells the format
         - {text: running/*.txt.xz, split_sentences: true}
         - {jsonl: ${CRAWL}/*.jsonl.zst, column: content, split_sentences: true}
+        - {tsv: forum.tsv, column: 3}   # a number, from 1, or a name that the first row has
         - {parquet: s3://bucket/de/*.parquet}
         - {hub: wikimedia/wikipedia, config: 20231101.de, split: train, split_sentences: true}
     parallel:
       de-en:                          # the first side is de, the second en
         - {source: europarl/*.de.gz, target: europarl/*.en.gz}
         - {tsv: crawl/de-en.*.tsv}    # first column de, second en
-        - {tmx: memory/*.tmx.gz}
+        - {csv: mined.csv, column: [german, english]}
+        - {tmx: memory/*.tmx.gz, codes: {de: de-CH}}    # what a language is called there, if not so
         - {opus: OPUS/*.de-en.txt.zip}
         - {hub: Helsinki-NLP/opus-100, config: de-en, column: translation}
         - {jsonl: crawl/*.jsonl, column: [german, english]}
 
 Relative paths start at the directory of the file; `${NAME}` stands for an environment variable, `~` for the home
-directory; globs know `**`; any URL that fsspec knows is a path. Text, JSONL, TSV and TMX may be plain, .gz, .xz or
-.zst. `column` names the text of JSONL, Parquet and data sets: by default `text`, for pairs `translation`, which holds
-{de: …, en: …}.
+directory; globs know `**`; any URL that fsspec knows is a path. Text, JSONL, TSV, CSV and TMX may be plain, .gz, .xz,
+.zst or .bz2. `column` names the text of JSONL, Parquet and data sets: by default `text`, for pairs `translation`, which
+holds {de: …, en: …}; that of TSV, where the pairs are in columns 1 and 2 by default, and of CSV.
 """
 
-import os
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,39 +37,47 @@ from typing import Any
 from data_tools.cli import one_line
 from data_tools.deduplicate.settings import Deduplication
 from data_tools.filters import Filters
+from data_tools.formats import check_is_named_as_text, format_of
 from data_tools.inputs import Input
-from data_tools.readers import expand
+from data_tools.locations import check_can_be_read_again, expand, real_file
+from data_tools.pairing import odd_pairs
 from data_tools.yaml_files import all_expanded, expanded, read_mapping
 
 TOP_KEYS = ("tokenizer", "valid", "filters", "deduplicate", "mono", "parallel")
 LANGUAGE = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
-COMPRESSED_SUFFIX = re.compile(r"\.(gz|xz|zst)$")
-FORMAT_OF_SUFFIX = {".jsonl": "jsonl", ".parquet": "parquet", ".tsv": "tsv", ".tmx": "tmx", ".zip": "opus"}
-FORMATS_OF_PAIRS = ("tsv", "tmx", "opus")
+FORMATS_OF_PAIRS = ("tmx", "opus")
+TABLES = ("tsv", "csv")  # whose columns may have numbers
 HUB_OPTIONS = ("config", "split", "revision", "column")
 # What an entry may hold beside the key that says its kind.
 MONO_OPTIONS = {
     "text": ("split_sentences",),
     "jsonl": ("column", "split_sentences"),
     "parquet": ("column", "split_sentences"),
+    "tsv": ("column", "split_sentences"),
+    "csv": ("column", "split_sentences"),
     "hub": (*HUB_OPTIONS, "split_sentences"),
 }
 PARALLEL_OPTIONS = {
     "source": ("target",),
-    "tsv": (),
-    "tmx": (),
-    "opus": (),
-    "jsonl": ("column",),
-    "parquet": ("column",),
-    "hub": HUB_OPTIONS,
+    "tsv": ("column",),
+    "csv": ("column",),
+    "tmx": ("codes",),
+    "opus": ("codes",),
+    "jsonl": ("column", "codes"),
+    "parquet": ("column", "codes"),
+    "hub": (*HUB_OPTIONS, "codes"),
 }
 DEFAULT_COLUMN = {"mono": "text", "parallel": "translation"}
+MAX_NAMED = 3  # pairs of files in a warning
 DEFAULT_SPLIT = "train"
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """A parsed CORPUS.yaml. `inputs` come in the order in which shards are numbered; `valid` is a share in [0, 1)."""
+    """A parsed CORPUS.yaml. `inputs` come in the order in which shards are numbered; `valid` is a share in [0, 1).
+
+    `warnings` are lines about what may be meant, but rather is not.
+    """
 
     path: Path
     tokenizer: Path
@@ -75,6 +85,7 @@ class Corpus:
     filters: Filters
     deduplication: Deduplication
     valid: float
+    warnings: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, path: Path | str, needs_tokenizer: bool = True) -> "Corpus":
@@ -98,7 +109,36 @@ class Corpus:
             filters.check_languages(sorted({code for item in inputs for code in item.languages}), reader.complain)
         if reader.problems:
             raise ValueError(f"{path}: " + "; ".join(reader.problems))
-        return cls(Path(path), tokenizer, tuple(inputs), filters, deduplication, valid)
+        return cls(Path(path), tokenizer, tuple(inputs), filters, deduplication, valid, tuple(reader.warnings))
+
+
+def plain_input(language: str, path: str) -> Input:
+    """The input of a file of one language of which nothing but the name is known.
+
+    Raises ValueError where that tells no format, or one of which more has to be said.
+    """
+    format = format_of(path)
+    if format in FORMATS_OF_PAIRS:
+        raise ValueError(f"{path}: {format} files hold pairs; in a corpus, name it under parallel, as {format}: …")
+    if format in TABLES:
+        raise ValueError(
+            f"{path}: a table of columns; in a corpus, say which to read: {{{format}: …, column: …}} for one language, "
+            f"or two columns under parallel"
+        )
+    return Input((language,), format, (path,), () if format == "text" else (DEFAULT_COLUMN["mono"],))
+
+
+def files_named_twice(inputs: Sequence[Input]) -> list[str]:
+    """What to say of sources that are named twice for one language: their sentences would count twice."""
+    problems = []
+    seen: dict[object, Input] = {}
+    for item in inputs:
+        files = item.paths if item.format == "hub" else tuple(map(real_file, item.paths))
+        first = seen.setdefault((item.name, files, item.config, item.split, item.columns, item.codes), item)
+        if first is not item:
+            also = "" if first.paths == item.paths else f", as {first.paths[0]}, which is the same file (a link)"
+            problems.append(f"{item.name}: {item.paths[0]} is named twice{also}")
+    return problems
 
 
 class _Reader:
@@ -108,6 +148,7 @@ class _Reader:
         self.path = path
         self.base = path.absolute().parent
         self.problems: list[str] = []
+        self.warnings: list[str] = []
 
     def complain(self, problem: str) -> None:
         if problem not in self.problems:
@@ -154,10 +195,16 @@ class _Reader:
             return []
         if not paths:
             self.complain(f"{where}: {expanded}: no such file")
-        for path in paths:
-            if os.path.isdir(path):
-                self.complain(f"{where}: {path}: a directory; name its files, for example {Path(path).name}/*")
-        return paths
+        return [path for path in paths if self.holds(where, check_can_be_read_again, path)]
+
+    def holds(self, where: str, check: Callable[[str], None], path: str) -> bool:
+        """Whether a path passes a check; else its ValueError is a problem."""
+        try:
+            check(path)
+        except ValueError as error:
+            self.complain(f"{where}: {error}")
+            return False
+        return True
 
     def section(self, where: str, value: Any) -> list[tuple[str, list[Any]]]:
         """(language or pair, entries) of `mono` or `parallel`."""
@@ -208,14 +255,12 @@ class _Reader:
 
     def plain_files(self, where: str, language: str, pattern: str) -> list[Input]:
         """The inputs of a name or glob without further options: the suffix of each file tells its format."""
-        inputs = []
+        inputs: list[Input] = []
         for path in self.files(where, pattern):
-            suffix = Path(COMPRESSED_SUFFIX.sub("", path)).suffix
-            format = FORMAT_OF_SUFFIX.get(suffix, "text")
-            if format in FORMATS_OF_PAIRS:
-                self.complain(f"{where}: {path}: {suffix} files hold pairs; name it under parallel, as {format}: …")
-            columns = () if format == "text" else (DEFAULT_COLUMN["mono"],)
-            inputs.append(Input((language,), format, (path,), columns))
+            try:
+                inputs.append(plain_input(language, path))
+            except ValueError as error:
+                self.complain(f"{where}: {error}")
         return inputs
 
     def entry(
@@ -238,10 +283,14 @@ class _Reader:
         split_sentences = entry.get("split_sentences", False)
         if not isinstance(split_sentences, bool):
             self.complain(f"{where}: split_sentences: expected true or false, found {split_sentences!r}")
-        columns = self.columns(where, section, entry) if "column" in options_of[kind] else ()
+        columns = self.columns(where, section, entry, kind) if "column" in options_of[kind] else ()
+        codes = self.codes(where, languages, entry.get("codes"))
         if kind == "hub":
-            return self.hub(where, languages, entry, columns, split_sentences)
-        return [Input(languages, kind, (path,), columns, split_sentences) for path in self.files(where, entry[kind])]
+            return self.hub(where, languages, entry, columns, codes, split_sentences)
+        paths = self.files(where, entry[kind])
+        if kind == "text":
+            paths = [path for path in paths if self.holds(where, check_is_named_as_text, path)]
+        return [Input(languages, kind, (path,), columns, split_sentences, codes=codes) for path in paths]
 
     def moses(self, where: str, languages: tuple[str, ...], entry: dict[str, Any]) -> list[Input]:
         """The inputs of `{source: …, target: …}`, whose files are paired in sorted order."""
@@ -252,15 +301,27 @@ class _Reader:
                 "they are paired in sorted order, so expected as many"
             )
         for path in [*sources, *targets]:
-            if Path(COMPRESSED_SUFFIX.sub("", path)).suffix in FORMAT_OF_SUFFIX:
-                self.complain(f"{where}: {path}: source and target are text files, one sentence a line")
-        return [Input(languages, "moses", paths) for paths in zip(sources, targets, strict=False)]
+            self.holds(where, check_is_named_as_text, path)
+        pairs = list(zip(sources, targets, strict=False))
+        if odd := odd_pairs(pairs):
+            named = ", ".join(f"{source} with {target}" for source, target in odd[:MAX_NAMED])
+            more = f" and {len(odd) - MAX_NAMED:,} more" if len(odd) > MAX_NAMED else ""
+            self.warnings.append(
+                f"{where}: files are paired in sorted order, and the names of some do not match: {named}{more}"
+            )
+        return [Input(languages, "moses", paths) for paths in pairs]
 
     def hub(
-        self, where: str, languages: tuple[str, ...], entry: dict[str, Any], columns: tuple[str, ...], split_them: bool
+        self,
+        where: str,
+        languages: tuple[str, ...],
+        entry: dict[str, Any],
+        columns: tuple[str | int, ...],
+        codes: tuple[str, ...],
+        split_them: bool,
     ) -> list[Input]:
         """The input of `{hub: …}`: a name on the hub, or a local directory that `datasets` can load."""
-        settings: dict[str, str | None] = {"config": None, "split": DEFAULT_SPLIT, "revision": None}
+        settings: dict[str, Any] = {"config": None, "split": DEFAULT_SPLIT, "revision": None}
         for key in settings:
             value = entry.get(key, settings[key])
             if value is not None and not isinstance(value, str):
@@ -274,24 +335,44 @@ class _Reader:
             return []
         local = self.base / name
         path = str(local) if local.is_dir() else name
-        return [Input(languages, "hub", (path,), columns, split_them, **settings)]
+        return [Input(languages, "hub", (path,), columns, split_them, codes=codes, **settings)]
 
-    def columns(self, where: str, section: str, entry: dict[str, Any]) -> tuple[str, ...]:
-        """One column, or for pairs one or two."""
+    def columns(self, where: str, section: str, entry: dict[str, Any], kind: str) -> tuple[str | int, ...]:
+        """One column, or for pairs one or two; in tables names or numbers, and for pairs always two."""
+        is_table = kind in TABLES
+        if "column" not in entry and is_table and (section == "mono" or kind == "csv"):
+            self.complain(f"{where}: {kind}: say which column to read: column: with a number from 1, or a name")
+            return ()
+        if "column" not in entry and is_table:
+            return ()
         value = entry.get("column", DEFAULT_COLUMN[section])
         columns = value if isinstance(value, list) else [value]
         most = 1 if section == "mono" else 2
-        if not 1 <= len(columns) <= most or not all(isinstance(column, str) for column in columns):
+        least = most if is_table else 1
+        are_names = all(isinstance(column, str) for column in columns)
+        are_numbers = all(type(column) is int and column > 0 for column in columns)
+        if not least <= len(columns) <= most or not (are_names or (is_table and are_numbers)):
             expected = "a column's name" if most == 1 else "a column's name, or the names of two"
+            if is_table:
+                expected = f"{most} as numbers from 1, or as names that the first row of the file has"
             self.complain(f"{where}: column: expected {expected}, found {value!r}")
             return (DEFAULT_COLUMN[section],)
         return tuple(columns)
 
+    def codes(self, where: str, languages: tuple[str, ...], value: Any) -> tuple[str, ...]:
+        """What each language is called in the files, if that is said of any of them."""
+        if value is None:
+            return ()
+        fits = isinstance(value, dict) and set(value) <= set(languages)
+        if not fits or not all(isinstance(code, str) and code.strip() for code in value.values()):
+            self.complain(
+                f"{where}: codes: expected what {' or '.join(languages)} is called in the file, "
+                f"for example {{{languages[0]}: {languages[0]}-XX}}, found {value!r}"
+            )
+            return ()
+        return tuple(value.get(language, language) for language in languages)
+
     def twice(self, inputs: list[Input]) -> None:
-        """Nothing; complains of a source that is named twice for one language: its sentences would count twice."""
-        seen = set()
-        for item in inputs:
-            key = (item.name, item.paths, item.config, item.split, item.columns)
-            if key in seen:
-                self.complain(f"{item.name}: {item.paths[0]} is named twice")
-            seen.add(key)
+        """Complain of files that are named twice for one language."""
+        for problem in files_named_twice(inputs):
+            self.complain(problem)

@@ -22,11 +22,15 @@ LINES_PER_REPORT = 10_000
 
 @dataclass
 class LineCounts:
-    """What one reading of a corpus has seen so far: lines by language, lines that are too long, bytes of the others."""
+    """What one reading of a corpus has seen so far: lines by language, lines that are too long, bytes of the others.
+
+    `dropped` is what the readers have left out, see `InputReader`.
+    """
 
     num_lines: Counter[str] = field(default_factory=Counter)
     num_too_long: int = 0
     num_bytes: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
 
 
 def training_lines(
@@ -52,6 +56,7 @@ def training_lines(
                 counts.num_lines[language] += 1
                 counts.num_bytes += num_bytes
                 yield language, line
+            counts.dropped.update(reader.dropped)
         finished_bytes += size_of(item)
         report(finished_bytes)
 

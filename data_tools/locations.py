@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, cast
+from typing import Any
 from urllib.parse import urlsplit
 
 from data_tools.files import sha256_of
@@ -26,6 +26,7 @@ GLOB_CHARACTERS = re.compile(r"[*?\[]")
 MAX_HASHED_BYTES = 1 << 20
 # What tells one version of a remote file from another, by the names that the file systems of fsspec give it.
 VERSION_KEYS = ("ETag", "etag", "xet_hash", "blob_id", "sha", "md5Hash", "Content-MD5", "CRC", "Last-Modified")
+ABSENT = (404, 410)  # HTTP's answers for what is not there, or no longer
 TIME_KEYS = ("LastModified", "last_modified", "mtime", "updated", "created")
 
 
@@ -46,16 +47,54 @@ def expand(pattern: str, base: Path) -> list[str]:
     """The files that a name or glob stands for, sorted: absolute local paths, or URLs; none if nothing matches.
 
     Relative names start at `base`, `**` stands for any number of directories. A name that exists is meant as it is
-    written, brackets and all, and may be a directory; a glob finds files only. Raises ValueError for a URL whose
-    protocol is not known, lacks its library, or cannot be reached.
+    written, brackets and all, and may be a directory; a glob finds files only, and none that a Mac's Finder has added.
+    Raises ValueError for a URL whose protocol is not known, lacks its library, or cannot be reached, and for a name
+    that is not UTF-8.
     """
     pattern = LOCAL_URL.sub("", pattern)
     if is_url(pattern):
         return _expand_url(pattern, base)
     if (base / pattern).exists():
-        return [str((base / pattern).absolute())]
-    matches = sorted(glob.glob(pattern, root_dir=base, recursive=True))
-    return [str((base / match).absolute()) for match in matches if not (base / match).is_dir()]
+        found = [pattern]
+    else:
+        matches = sorted(glob.glob(pattern, root_dir=base, recursive=True))
+        found = [match for match in matches if not (is_of_finder(match) or (base / match).is_dir())]
+    paths = [str((base / match).absolute()) for match in found]
+    for path in paths:
+        check_is_utf8_name(path)
+    return paths
+
+
+def is_of_finder(path: str) -> bool:
+    """Whether a file holds what a Mac's Finder knows about another: `__MACOSX/…`, `._NAME`."""
+    *folders, name = PurePosixPath(path).parts or ("",)
+    return name.startswith("._") or "__MACOSX" in folders
+
+
+def check_can_be_read_again(path: str) -> None:
+    """Raise ValueError for a local path that is no file, such as a pipe, whose bytes come but once, or a directory."""
+    if is_url(path):
+        return
+    if os.path.isdir(path):
+        raise ValueError(f"{path}: a directory; name its files, for example {Path(path).name}/*")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ValueError(f"{path}: a pipe or device, expected a file, since text is read twice; write it to a file")
+
+
+def check_is_utf8_name(path: str) -> None:
+    """Raise ValueError for a path with bytes that are not UTF-8, which no manifest, log or message could hold."""
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError(f"{os.fsencode(path)!r}: a name that is not UTF-8; rename the file") from None
+
+
+def real_file(path: str) -> str | tuple[int, int]:
+    """What all names of one file have in common: links, symbolic and hard ones, are names; for a URL the URL."""
+    if is_url(path) or not os.path.exists(path):
+        return path
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
 
 
 def _expand_url(url: str, base: Path) -> list[str]:
@@ -67,16 +106,22 @@ def _expand_url(url: str, base: Path) -> list[str]:
     try:
         with remote_errors(url):
             file_system, inner = _file_system(url)
-            if file_system.exists(inner):
+            refusal = None
+            try:
+                file_system.info(inner)  # `exists` would say no whatever the reason
                 return [url]
+            except FileNotFoundError as error:
+                refusal = None if _is_absent(error) else error
             matches = file_system.glob(inner) if GLOB_CHARACTERS.search(inner) else []
-            files = sorted(match for match in matches if not file_system.isdir(match))
+            if refusal and not matches:
+                raise refusal
+            files = sorted(match for match in matches if not (is_of_finder(match) or file_system.isdir(match)))
             return [f"{file_system.unstrip_protocol(file)}{rest}" for file in files]
     except FileNotFoundError:  # the archive that a chained URL looks into
         return []
 
 
-def open_binary(path: str) -> IO[bytes]:
+def open_binary(path: str) -> io.BufferedReader:
     """The bytes of a file, to read; raises OSError or ValueError if it cannot be opened."""
     if not is_url(path):
         if os.path.isdir(path):
@@ -85,7 +130,7 @@ def open_binary(path: str) -> IO[bytes]:
     with remote_errors(path):
         file_system, inner = _file_system(path)
         file = _RemoteFile(path, file_system, file_system.open(inner, "rb"))
-    return cast(IO[bytes], io.BufferedReader(file, READ_BYTES))
+    return io.BufferedReader(file, READ_BYTES)
 
 
 def size_of_file(path: str) -> int:
@@ -135,12 +180,32 @@ def remote_errors(path: str) -> Iterator[None]:
     """
     try:
         yield
-    except FileNotFoundError:
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
+    except FileNotFoundError as error:
+        if _is_absent(error):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
+        raise ValueError(f"{path}: cannot be read ({_reason(error.__cause__ or error)})") from None
     except ImportError as error:
         raise ValueError(f"{path}: this kind of URL needs another library: {error}") from None
     except Exception as error:
-        raise ValueError(f"{path}: cannot be read ({type(error).__name__}: {error})") from None
+        raise ValueError(f"{path}: cannot be read ({_reason(error)})") from None
+
+
+def _is_absent(error: FileNotFoundError) -> bool:
+    """Whether a file is not there; fsspec's HTTP says so too, with a cause, where the server says or does otherwise."""
+    if error.__cause__ is None:
+        return True
+    from aiohttp import ClientResponseError
+
+    return isinstance(error.__cause__, ClientResponseError) and error.__cause__.status in ABSENT
+
+
+def _reason(error: BaseException) -> str:
+    """What the exception of a remote library says."""
+    from aiohttp import ClientResponseError
+
+    if isinstance(error, ClientResponseError):
+        return f"the server answers {error.status} {error.message}"
+    return f"{type(error).__name__}: {error}"
 
 
 def _file_system(url: str) -> tuple[Any, str]:

@@ -26,7 +26,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from data_tools.cli import run_main
+from data_tools.cli import run_main, warn
 from data_tools.corpus import Corpus
 from data_tools.describe import print_tables
 from data_tools.directories import atomic_directory
@@ -221,7 +221,10 @@ def main() -> None:
             raise ValueError(f"--{name.replace('_', '-')} {value}: expected at least 1")
     start = time.monotonic()
     run = executor_of(options)
-    was_work = prepare(Corpus.load(options.corpus), options.output, options.shard_tokens, run)
+    corpus = Corpus.load(options.corpus)
+    for warning in corpus.warnings:
+        warn(warning)
+    was_work = prepare(corpus, options.output, options.shard_tokens, run)
     if not (options.output / MANIFEST_NAME).exists():
         print(f"{options.output}: submitted; see {options.output / LOGS_NAME}, and run this again if a task fails")
         return

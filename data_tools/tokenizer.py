@@ -24,6 +24,7 @@ import numpy as np
 import sentencepiece
 
 from data_tools.files import sha256_of
+from data_tools.formats import LOOKED_AT_BYTES, check_signature
 
 MODEL_FILE = "sentencepiece.bpe.model"
 TOKENIZER_JSON = "tokenizer.json"  # all that transformers 5 writes
@@ -33,6 +34,13 @@ FIRST_PIECE_ID = 4
 NUM_EXTRA_IDS = 2  # <pad> and <mask>, which SentencePiece does not count
 ID_OFFSET = 1
 SENTENCEPIECE_UNK_ID, SENTENCEPIECE_BOS_ID, SENTENCEPIECE_EOS_ID = 0, 1, 2
+
+
+def not_a_model(path: Path) -> ValueError:
+    """What to raise for a file that SentencePiece cannot load, in place of where in its own source it says so."""
+    with path.open("rb") as file:
+        check_signature(str(path), file.read(LOOKED_AT_BYTES), "a SentencePiece model")
+    return ValueError(f"{path}: not a SentencePiece model, or cut short; fetch it again")
 
 
 class PieceEncoder:
@@ -57,8 +65,8 @@ class PieceEncoder:
             )
         try:
             self._processor = sentencepiece.SentencePieceProcessor(model_file=str(path))
-        except (RuntimeError, OSError) as error:
-            raise ValueError(f"{path}: not a SentencePiece model ({error})") from None
+        except (RuntimeError, OSError):
+            raise not_a_model(path) from None
         found = (self._processor.unk_id(), self._processor.bos_id(), self._processor.eos_id())
         expected = (SENTENCEPIECE_UNK_ID, SENTENCEPIECE_BOS_ID, SENTENCEPIECE_EOS_ID)
         if found != expected:

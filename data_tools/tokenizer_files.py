@@ -9,7 +9,7 @@ from typing import Any
 import sentencepiece
 from sentencepiece.sentencepiece_model_pb2 import ModelProto
 
-from data_tools.tokenizer import MODEL_FILE, TOKENIZER_JSON, WORD_START, PieceEncoder
+from data_tools.tokenizer import MODEL_FILE, TOKENIZER_JSON, WORD_START, PieceEncoder, not_a_model
 
 Piece = ModelProto.SentencePiece
 # Beside its table of characters, the normalizer of a tokenizer.json may do what SentencePiece does anyway.
@@ -44,8 +44,8 @@ def read_model(path: Path) -> bytes:
         content = model_of_tokenizer_json(content, path)
     try:
         sentencepiece.SentencePieceProcessor().LoadFromSerializedProto(content)
-    except RuntimeError as error:
-        raise ValueError(f"{path}: not a SentencePiece model ({error})") from None
+    except RuntimeError:
+        raise not_a_model(path) from None
     return content
 
 

@@ -27,13 +27,14 @@ import sentencepiece
 from rich.progress import Progress
 from sentencepiece import sentencepiece_model_pb2
 
-from data_tools.cli import progress_bar, run_main
-from data_tools.corpus import Corpus
+from data_tools.cli import progress_bar, run_main, warn
+from data_tools.corpus import Corpus, files_named_twice, plain_input
 from data_tools.directories import atomic_directory
 from data_tools.inputs import Input
 from data_tools.language_sampling import MAX_LINE_BYTES, LineCounts, allocate, drawn, training_lines
+from data_tools.locations import check_can_be_read_again, expand
 from data_tools.outputs import check_output_directory
-from data_tools.readers import expand, size_of
+from data_tools.readers import size_of
 from data_tools.tokenizer import (
     FIRST_PIECE_ID,
     NUM_EXTRA_IDS,
@@ -54,6 +55,9 @@ MAX_JITTER = 0.005
 MEGABYTE = 1_000_000
 NUM_CHECKED_LINES = 200
 NUM_SHOWN_CHARACTERS = 8
+# What SentencePiece says, beside where in its source it does, of text without a character that it could learn.
+NO_CHARACTERS = re.compile(r"all_chars_count|!sentences_\.empty")
+INTERNAL = re.compile(r"^(INTERNAL|Internal): \S+\(\d+\) ")
 DEFAULT_ALPHA = 0.3  # XLM-R's
 ANY_LANGUAGE = "all"  # the language of files without a corpus
 
@@ -123,7 +127,7 @@ def train_model(lines: Iterator[str], vocab_size: int, character_coverage: float
     if guarded.error is not None:
         raise guarded.error
     if guarded.is_empty:
-        raise ValueError("no text to train on: all lines of the input are empty")
+        raise ValueError("no text to train on: the input has not one line with text")
     if failure:
         raise ValueError(_explain(failure, vocab_size))
     return break_ties(model.getvalue())
@@ -158,7 +162,12 @@ def _explain(message: str, vocab_size: int) -> str:
             f"--vocab-size {vocab_size:,} is less than the characters of the text need: at least {smallest:,}, "
             "or lower --character-coverage"
         )
-    return f"SentencePiece cannot train on this text: {message}"
+    if NO_CHARACTERS.search(message):
+        return (
+            "no text to train on: SentencePiece takes no line of the input; normalisation leaves nothing of them, as "
+            "of control characters, or they hold U+2581 or U+2585, which it uses itself"
+        )
+    return f"SentencePiece cannot train on this text: {INTERNAL.sub('', message)}"
 
 
 def lost_characters(characters: Counter[str], encoder: PieceEncoder) -> Counter[str]:
@@ -195,13 +204,20 @@ def language_table(
 
 
 def file_inputs(patterns: Sequence[str]) -> list[Input]:
-    """The text files that names and globs stand for, sorted within a glob; ValueError for one without a match."""
+    """The files that names and globs stand for, sorted within a glob.
+
+    Raises ValueError for one without a match, one that is named twice, and one that holds no text of one language.
+    """
     inputs: list[Input] = []
     for pattern in patterns:
         paths = expand(pattern, Path.cwd())
         if not paths:
             raise ValueError(f"{pattern}: no such file")
-        inputs.extend(Input((ANY_LANGUAGE,), "text", (path,)) for path in paths)
+        for path in paths:
+            check_can_be_read_again(path)
+            inputs.append(plain_input(ANY_LANGUAGE, path))
+    if problems := files_named_twice(inputs):
+        raise ValueError("; ".join(problems).replace(f"mono/{ANY_LANGUAGE}: ", ""))
     return inputs
 
 
@@ -213,7 +229,11 @@ def parse_arguments() -> argparse.Namespace:
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
-        "--input", nargs="+", metavar="F", help="text files, one sentence a line; globs; plain, .gz, .xz or .zst"
+        "--input",
+        nargs="+",
+        metavar="F",
+        help="text files, one sentence a line; JSON lines (.jsonl, .ndjson, .json) and Parquet with a column `text`; "
+        "globs; plain, .gz, .xz, .zst or .bz2",
     )
     source.add_argument(
         "--corpus",
@@ -272,6 +292,22 @@ def check(options: argparse.Namespace) -> None:
         raise ValueError(f"--alpha {options.alpha}: expected a number in [0, 1]")
 
 
+def check_has_lines(counts: LineCounts) -> None:
+    """Raise ValueError if the input has no line to train on, and say what became of those that it has."""
+    if not counts.num_lines and counts.num_too_long:
+        raise ValueError(
+            f"no text to train on: all {counts.num_too_long:,} lines are longer than {MAX_LINE_BYTES:,} bytes; "
+            "expected a sentence a line (running text: split_sentences: true in a CORPUS.yaml, with --corpus)"
+        )
+    if not counts.num_lines:
+        raise ValueError(f"no text to train on: the input has not one line with text{told(counts.dropped)}")
+
+
+def told(dropped: Counter[str]) -> str:
+    """What was left out, as an end of a sentence; nothing if nothing was."""
+    return f" (left out: {', '.join(f'{n:,} {reason}' for reason, n in dropped.most_common())})" if dropped else ""
+
+
 def reporter(progress: Progress, name: str, inputs: Sequence[Input], unit: str) -> Callable[[int], None]:
     """A function that moves a new bar to a number of bytes of the inputs."""
     bar = progress.add_task(name, total=sum(map(size_of, inputs)) // MEGABYTE, unit=unit)
@@ -283,6 +319,8 @@ def main() -> None:
     options = parse_arguments()
     check(options)
     corpus = Corpus.load(options.corpus, needs_tokenizer=False) if options.corpus else None
+    for warning in corpus.warnings if corpus else ():
+        warn(warning)
     inputs = corpus.inputs if corpus else file_inputs(options.input)
     alpha = DEFAULT_ALPHA if options.alpha is None else options.alpha
     check_output_directory(options.output, [path for item in inputs for path in item.paths])
@@ -292,6 +330,7 @@ def main() -> None:
         with progress_bar() as progress:
             # The first pass makes the sample repeatable, and finds what is wrong with the files before the training.
             deque(training_lines(inputs, counts, reporter(progress, "counting", inputs, "MB")), maxlen=0)
+            check_has_lines(counts)
             num_drawn = allocate(counts.num_lines, alpha, options.max_sentences)
             num_used, num_lines = sum(num_drawn.values()), sum(counts.num_lines.values())
             report = reporter(progress, "training", inputs, f"MB read, {num_used:,} lines")
@@ -311,6 +350,7 @@ def main() -> None:
         print(f"{loss}: characters that are <unk>; a higher --character-coverage keeps them")
     num_files = sum(len(item.paths) for item in inputs)
     skipped = f", {counts.num_too_long:,} lines over {MAX_LINE_BYTES:,} bytes left out" if counts.num_too_long else ""
+    skipped += told(counts.dropped)
     print(
         f"{options.output}: {options.vocab_size:,} pieces from {num_used:,} of {num_lines:,} lines "
         f"({counts.num_bytes / MEGABYTE:.1f} MB) of {num_files:,} files{skipped}, {time.monotonic() - start:.0f} s"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from data_tools.inputs import Input
@@ -24,9 +24,8 @@ class TextColumns:
         self.dropped = dropped
         self._is_nested = len(item.columns) < len(item.languages)
         for column in item.columns:
-            if column not in schema.names:
-                raise ValueError(f"{self._where}: no column {column!r}; it has {listed(schema.names)}")
-            self._check_type(column, schema.field(column).type)
+            self._check_once(f"column {column!r}", str(column), schema.names)
+            self._check_type(str(column), schema.field(column).type)
 
     def documents(self, batch: pyarrow.RecordBatch) -> Iterator[list[str]]:
         """The non-blank lines of each text; a text without any, or null, counts as `empty`."""
@@ -49,17 +48,25 @@ class TextColumns:
     def _where(self) -> str:
         return ", ".join(filter(None, (*self.item.paths, self.item.config, self.item.split)))
 
+    def _check_once(self, what: str, name: str, names: Sequence[str]) -> None:
+        if name not in names:
+            raise ValueError(f"{self._where}: no {what}; it has {listed(names)}")
+        if names.count(name) > 1:
+            raise ValueError(f"{self._where}: {what} is there {names.count(name)} times; expected one of that name")
+
     def _check_type(self, column: str, type: pyarrow.DataType) -> None:
         import pyarrow
 
         texts = [type]
         if self._is_nested:
-            names = [field.name for field in type] if pyarrow.types.is_struct(type) else []
-            for language in self.item.languages:
-                if language not in names:
-                    found = f"it holds {listed(names)}" if names else f"it is {type}"
-                    raise ValueError(f"{self._where}: column {column!r} has no {language!r}; {found}")
-            texts = [type.field(language).type for language in self.item.languages]
+            if not pyarrow.types.is_struct(type):
+                raise ValueError(
+                    f"{self._where}: column {column!r} is {type}, expected {listed(self.item.codes_in_file)} in it"
+                )
+            names = [field.name for field in type]
+            for code in self.item.codes_in_file:
+                self._check_once(f"{code!r} in column {column!r}", code, names)
+            texts = [type.field(code).type for code in self.item.codes_in_file]
         for text in texts:
             if not (_is_text(text) or (pyarrow.types.is_dictionary(text) and _is_text(text.value_type))):
                 raise ValueError(f"{self._where}: column {column!r} is {type}, expected text")
@@ -68,13 +75,15 @@ class TextColumns:
         """The values of a column, or of both."""
         import pyarrow.compute
 
-        columns: list[Any] = [batch.column(column) for column in self.item.columns]
+        arrays: list[Any] = [batch.column(column) for column in self.item.columns]
         if self._is_nested:
-            columns = [pyarrow.compute.struct_field(columns[0], language) for language in self.item.languages]
+            arrays = [pyarrow.compute.struct_field(arrays[0], code) for code in self.item.codes_in_file]
         try:
-            return [column.to_pylist() for column in columns]
+            return [array.to_pylist() for array in arrays]
         except UnicodeDecodeError as error:
-            raise ValueError(f"{self._where}: column {listed(self.item.columns)} is not UTF-8 ({error})") from None
+            raise ValueError(
+                f"{self._where}: column {listed(map(str, self.item.columns))} is not UTF-8 ({error})"
+            ) from None
 
 
 def _is_text(type: pyarrow.DataType) -> bool:

@@ -14,7 +14,7 @@ class JsonlSource(LineSource):
     """
 
     def documents(self) -> Iterator[list[str]]:
-        (column,) = self.item.columns
+        (column,) = map(str, self.item.columns)
         for number, line, record in self._records():
             text = self._text(number, line, record, (column,))
             documents = documents_of(text) if text else []
@@ -23,11 +23,11 @@ class JsonlSource(LineSource):
                 self.dropped["empty"] += 1
 
     def pairs(self) -> Iterator[tuple[str, str]]:
-        columns = self.item.columns
+        columns = tuple(map(str, self.item.columns))
         source_path, target_path = (
             [(column,) for column in columns]
             if len(columns) == 2
-            else [(*columns, language) for language in self.item.languages]
+            else [(*columns, code) for code in self.item.codes_in_file]
         )
         for number, line, record in self._records():
             source = self._text(number, line, record, source_path)
@@ -39,17 +39,38 @@ class JsonlSource(LineSource):
 
     def _records(self) -> Iterator[tuple[int, str, Any]]:
         """(number of the line, the line, its value)"""
+        keys = [json.dumps(key, ensure_ascii=False) for key in self._keys]
         for number, line in enumerate(self.lines, start=1):
             if not line or line.isspace():
                 continue
             try:
-                yield number, line, json.loads(line)
+                value = json.loads(line)
+                if any(line.count(key) > 1 for key in keys):  # perhaps not as a key
+                    json.loads(line, object_pairs_hook=self._refuse_twice)
             except (ValueError, RecursionError) as error:
-                raise ValueError(f"{self.lines.place(number)}: expected a JSON object ({error})") from None
+                raise ValueError(f"{self.lines.place(number)}: expected a JSON object ({error}){hint(line)}") from None
+            if isinstance(value, list):
+                raise ValueError(f"{self.lines.place(number)}: expected a JSON object, found a list{hint(line)}")
+            yield number, line, value
+
+    @property
+    def _keys(self) -> tuple[str, ...]:
+        """The keys under which text is looked for."""
+        is_nested = len(self.item.columns) < len(self.item.languages)
+        return (*map(str, self.item.columns), *(self.item.codes_in_file if is_nested else ()))
+
+    def _refuse_twice(self, items: list[tuple[str, Any]]) -> None:
+        """Raise ValueError for an object that has a key of ours twice: JSON's reader would keep the last of them."""
+        names = [name for name, _ in items]
+        for key in self._keys:
+            if names.count(key) > 1:
+                raise ValueError(f"with one {key!r}, found {names.count(key)}")
 
     def _text(self, number: int, line: str, value: Any, path: tuple[str, ...]) -> str | None:
-        """What is found under the keys `path`, if it is text or null."""
-        for key in path:
+        """What is found under the keys `path`, if it is text or null; null too where a key's object is null."""
+        for depth, key in enumerate(path):
+            if value is None and depth:
+                return None
             if not isinstance(value, dict):
                 found = "null" if value is None else type(value).__name__
                 raise ValueError(f"{self.lines.place(number)}: expected an object with {key!r}, found {found}")
@@ -67,3 +88,10 @@ class JsonlSource(LineSource):
             except UnicodeEncodeError:
                 raise ValueError(f"{self.lines.place(number)}: {path[-1]!r} holds half of a surrogate pair") from None
         return value
+
+
+def hint(line: str) -> str:
+    """What helps where a line begins as one JSON text of many lines does."""
+    if line.strip() == "{" or line.lstrip().startswith("["):
+        return "; if one JSON text goes over several lines, make it an object a line: jq -c '.[]', or jq -c ."
+    return ""

@@ -3,18 +3,21 @@
 import zipfile
 from collections.abc import Iterator
 
+from data_tools.formats import check_is_not_another
 from data_tools.inputs import Input, Part
-from data_tools.locations import open_binary
+from data_tools.locations import is_of_finder, open_binary
 from data_tools.readers.source import Source, listed
 from data_tools.readers.text import line_pairs
 from data_tools.text_lines import TextLines
+
+ZIP = b"PK"  # what archives begin with
 
 
 class OpusSource(Source):
     """The pairs of an archive: the i-th lines of its members X.de and X.en, for one X after another.
 
-    Other members (README, LICENSE, X.scores) are left alone. Raises ValueError if the archive is damaged or locked, has
-    no such members, or one without the other.
+    Other members (README, LICENSE, X.scores, and what a Mac's Finder adds) are left alone. Raises ValueError if the
+    archive is damaged or locked, has no such members, or one without the other.
     """
 
     def __init__(self, item: Input, part: Part | None) -> None:
@@ -26,6 +29,7 @@ class OpusSource(Source):
             try:
                 self._archive = zipfile.ZipFile(self._file)
             except (zipfile.BadZipFile, NotImplementedError) as error:
+                check_is_not_another(self.path, ZIP, "a zip archive as OPUS has them")
                 raise ValueError(f"{self.path}: not a zip archive, or cut short ({error}); fetch it again") from None
             self._members = self._find_members()
         except BaseException:
@@ -38,8 +42,9 @@ class OpusSource(Source):
 
     def _find_members(self) -> list[tuple[str, str]]:
         """The names of two members each, in the order of the archive."""
-        names = [info.filename for info in self._archive.infolist() if not info.is_dir()]
-        endings = [f".{language}" for language in self.item.languages]
+        members = [info.filename for info in self._archive.infolist() if not info.is_dir()]
+        names = [name for name in members if not is_of_finder(name)]
+        endings = [f".{code}" for code in self.item.codes_in_file]
         stems = [[name.removesuffix(ending) for name in names if name.endswith(ending)] for ending in endings]
         if not any(stems):
             raise ValueError(
@@ -75,6 +80,6 @@ class OpusSource(Source):
 
     def _lines(self, member: str) -> TextLines:
         try:
-            return TextLines(f"{self.path}: {member}", self._archive.open(member))
+            return TextLines(f"{self.path}: {member}", self._archive.open(member), is_prose=True)
         except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:  # a RuntimeError asks for the password
             raise ValueError(f"{self.path}: {member} cannot be read ({error})") from None

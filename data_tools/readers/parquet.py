@@ -3,12 +3,14 @@
 from collections.abc import Iterator
 from typing import Any
 
+from data_tools.formats import check_is_not_another
 from data_tools.inputs import Input, Part
 from data_tools.locations import open_binary
 from data_tools.readers.arrow import TextColumns
 from data_tools.readers.borders import cut_file
 from data_tools.readers.source import Source
 
+PARQUET = b"PAR1"  # what files begin with
 BATCH_ROWS = 1_000
 READ_BYTES = 1 << 20
 
@@ -32,6 +34,7 @@ class ParquetSource(Source):
             try:
                 self._file = parquet.ParquetFile(self._raw, buffer_size=READ_BYTES)
             except self._errors as error:
+                check_is_not_another(self.path, PARQUET, "Parquet")
                 raise ValueError(f"{self.path}: not a Parquet file, or cut short ({error})") from None
             self._columns = TextColumns(item, self._file.schema_arrow, self.dropped)
         except BaseException:

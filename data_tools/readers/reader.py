@@ -6,15 +6,17 @@ from types import TracebackType
 from typing import Self
 
 from data_tools.inputs import Input, Part
+from data_tools.readers.delimited import CsvSource, TsvSource
 from data_tools.readers.hub import HubSource
 from data_tools.readers.jsonl import JsonlSource
 from data_tools.readers.opus import OpusSource
 from data_tools.readers.parquet import ParquetSource
 from data_tools.readers.source import Source
-from data_tools.readers.text import MosesSource, TextSource, TsvSource
+from data_tools.readers.text import MosesSource, TextSource
 from data_tools.readers.tmx import TmxSource
 
 SOURCES: dict[str, type[Source]] = {
+    "csv": CsvSource,
     "hub": HubSource,
     "jsonl": JsonlSource,
     "moses": MosesSource,
@@ -38,9 +40,10 @@ def identity_of(item: Input) -> list[str | int]:
     """What stands for the content of an input: other content, other values.
 
     For a file its name, size and SHA-256, or if it is large the time of its last change, or if it is remote what its
-    server says about its version. For a data set of the hub its name, configuration, split and revision.
+    server says about its version. For a data set of the hub its name, configuration, split and revision. And what the
+    languages are called in it, if that is another name than the corpus has.
     """
-    return SOURCES[item.format].identity_of(item)
+    return [*SOURCES[item.format].identity_of(item), *item.codes]
 
 
 def size_of(item: Input) -> int:
@@ -51,9 +54,11 @@ def size_of(item: Input) -> int:
 class InputReader:
     """The documents or pairs of an input, or of a part of it (see `parts_of`); a context manager.
 
-    `dropped` counts the units that the reader itself leaves out: `missing_side` for a pair with one side only, `empty`
-    for a text of white space. Blank lines are no units. Raises, when entered or while reading, ValueError with one line
-    that names the file, and the line for wrong content; OSError for a file that cannot be opened.
+    `dropped` counts what the reader itself leaves out: `missing_side` for a pair with one side only, `empty` for a text
+    of white space and a blank row of a table, `invalid_character` for a unit of TMX with one that XML does not allow,
+    `empty_file` for a file without a byte. Blank lines between texts are no units. Raises, when entered or while
+    reading, ValueError with one line that names the file, and the line for wrong content; OSError for a file that
+    cannot be opened.
     """
 
     def __init__(self, item: Input, part: Part | None) -> None:

@@ -1,4 +1,4 @@
-"""Formats of lines: text (one sentence a line), TSV, and two text files with the i-th lines a pair."""
+"""Plain text: one sentence a line, or two files with the i-th lines a pair."""
 
 from collections.abc import Iterator
 from itertools import zip_longest
@@ -7,19 +7,22 @@ from data_tools.inputs import Input, Part
 from data_tools.passages import ends_passage
 from data_tools.readers.borders import cut_file, find_border
 from data_tools.readers.source import MAX_DOCUMENT_CHARACTERS, Source
-from data_tools.text_lines import TextLines, open_text
+from data_tools.text_lines import TextLines, open_prose, open_text
 
 
 class LineSource(Source):
     """A source that is one text file, or a part of it: the lines that begin in [start, end)."""
 
     keeps_documents = False  # whether a part begins where a document does, or else at any line
+    is_prose = False  # whether it is plain text, which is not to begin as JSON or markup do
 
     def __init__(self, item: Input, part: Part | None) -> None:
         super().__init__(item, part)
         (path,) = item.paths
         start, end = (0, None) if part is None else (find_border(path, x, self.keeps_documents) for x in part)
-        self.lines = open_text(path, start or 0, end)
+        self.lines = (open_prose if self.is_prose else open_text)(path, start or 0, end)
+        if part is None and self.lines.is_empty_file:
+            self.dropped["empty_file"] += 1
 
     @classmethod
     def parts_of(cls, item: Input, max_bytes: int) -> list[Part | None]:
@@ -38,6 +41,7 @@ class TextSource(LineSource):
     """Text with a sentence a line, and blank lines between documents."""
 
     keeps_documents = True
+    is_prose = True
 
     def documents(self) -> Iterator[list[str]]:
         document: list[str] = []
@@ -58,32 +62,20 @@ class TextSource(LineSource):
             yield document
 
 
-class TsvSource(LineSource):
-    """The pairs in the first two columns of a file; further columns are left alone. Quotes are text.
-
-    Raises ValueError naming a line without a tab.
-    """
-
-    def pairs(self) -> Iterator[tuple[str, str]]:
-        for number, line in enumerate(self.lines, start=1):
-            columns = line.split("\t", 2)
-            if len(columns) < 2:
-                raise ValueError(f"{self.lines.place(number)}: expected two columns with a tab between, found one")
-            yield columns[0], columns[1]
-
-
 class MosesSource(Source):
     """Two text files whose i-th lines are a pair; raises ValueError naming both counts of lines if these differ."""
 
     def __init__(self, item: Input, part: Part | None) -> None:
         super().__init__(item, part)
         source, target = item.paths
-        self.source = open_text(source)
+        self.source = open_prose(source)
         try:
-            self.target = open_text(target)
+            self.target = open_prose(target)
         except BaseException:
             self.source.close()
             raise
+        if self.source.is_empty_file and self.target.is_empty_file:
+            self.dropped["empty_file"] += 1
 
     @property
     def num_bytes_read(self) -> int:

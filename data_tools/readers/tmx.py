@@ -5,27 +5,36 @@ document names is not fetched. The parser is expat itself, since the elements of
 defusedxml's four times: it calls back where something of interest begins or ends, and nothing piles up.
 """
 
+import re
 from collections.abc import Iterator
 from itertools import product
 from xml.parsers import expat
 
+from data_tools.compression import decompressed
 from data_tools.inputs import Input, Part
 from data_tools.locations import open_binary
 from data_tools.readers.source import Source, listed
-from data_tools.text_lines import DAMAGED, compressed_suffix, decompressed
+from data_tools.readers.xml_text import INVALID, xml_blocks
 
-READ_BYTES = 1 << 18
 # Markup of the original format, such as <bpt i="1">&lt;b&gt;</bpt>, is no text; <hi> around it and <sub> in it are.
-INLINE_CODES = frozenset({"bpt", "ept", "it", "ph", "ut"})
+INLINE_CODES = frozenset({"bpt", "ept", "it", "ph", "ut", "br", "x"})
+# What stands for something of its own (a line break, a picture), where others begin or end a format. Two of them are
+# not TMX's but HTML's and XLIFF's, and common all the same.
+PLACEHOLDERS = frozenset({"ph", "br", "x"})
 SUBFLOW = "sub"
+PLACEHOLDER = "\ufdd1"  # no character, and kept out of text by xml_text
+Unit = tuple[list[str], ...]  # for each language its texts
+BETWEEN_WORDS = re.compile(rf"(?<=\w){PLACEHOLDER}+(?=\w)")
 
 
 class TmxSource(Source):
     """The pairs of the units; a unit with several texts in a language has as many pairs.
 
-    A text's language is one of the corpus if it begins with it: `de` stands for de, DE, de-AT and de_CH, but `pt_BR`
-    for pt-br alone. White space is collapsed: in XML a line break is no more than a space. Units without one of the
-    languages are counted. Raises ValueError naming the line if the XML is broken, and at the end of the file if one of
+    A text's language is one of the corpus if it begins with it, or rather with what the corpus says it is called here:
+    `de` stands for de, DE, de-AT and de_CH, but `pt_BR` for pt-br alone. Where both languages do, as for pt-pt_BR, it
+    is the more specific one. White space is collapsed: in XML a line break is no more than a space. Counted are units
+    without one of the languages (`missing_side`), or with a character in it that XML does not allow
+    (`invalid_character`). Raises ValueError naming the line if the XML is broken, and at the end of the file if one of
     the languages does not occur in it.
     """
 
@@ -46,32 +55,29 @@ class TmxSource(Source):
         self._raw.close()
 
     def pairs(self) -> Iterator[tuple[str, str]]:
-        stream = decompressed(self._raw, compressed_suffix(self.path))
-        parser = _TmxParser(self.path, self.item.languages)
-        is_last = False
-        while not is_last:
-            try:
-                block = stream.read(READ_BYTES)
-            except DAMAGED as error:
-                raise ValueError(f"{self.path}: damaged or cut short ({error}); fetch or compress it again") from None
-            is_last = not block
-            for sides in parser.feed(block, is_last):
-                if all(sides):
+        parser = _TmxParser(self.path, self.item)
+        for text in xml_blocks(self.path, decompressed(self.path, self._raw)):
+            for sides in parser.feed(text):
+                if sides is None:
+                    self.dropped["invalid_character"] += 1
+                elif all(sides):
                     yield from product(*sides)
                 else:
                     self.dropped["missing_side"] += 1
-        parser.check_languages()
+        parser.finish()
 
 
 class _TmxParser:
-    """Turns blocks of XML into units: for each language the list of its texts."""
+    """Turns blocks of XML into units."""
 
-    def __init__(self, path: str, languages: tuple[str, ...]) -> None:
+    def __init__(self, path: str, item: Input) -> None:
         self._path = path
-        self._languages = languages
+        self._item = item
+        self._codes = [_normalised(code) for code in item.codes_in_file]
         self._side_of: dict[str, int | None] = {}  # of each language that has occurred
-        self._units: list[tuple[list[str], ...]] = []
-        self._unit: tuple[list[str], ...] = ()  # none outside <tu>
+        self._units: list[Unit | None] = []
+        self._unit: Unit = ()  # none outside <tu>
+        self._is_invalid = False  # whether a text of the unit holds INVALID
         self._side: int | None = None
         self._text: list[str] = []
         self._open: list[bool] = []  # of the elements from <seg> to here, whether what they hold is text
@@ -83,8 +89,8 @@ class _TmxParser:
         # Where a DTD is named, expat takes an entity that it does not know to be declared there, and says nothing.
         self._expat.SkippedEntityHandler = self._refuse_entity
 
-    def feed(self, block: bytes, is_last: bool) -> list[tuple[list[str], ...]]:
-        """The units that end in the next block of the file."""
+    def feed(self, block: str, is_last: bool = False) -> list[Unit | None]:
+        """The units that end in the next block of the file, None for one that holds a character that XML forbids."""
         try:
             self._expat.Parse(block, is_last)
         except expat.ExpatError as error:
@@ -94,12 +100,17 @@ class _TmxParser:
         self._units = []
         return units
 
-    def check_languages(self) -> None:
-        """Nothing; raises ValueError if the file holds texts, but none in one of the languages."""
-        missing = set(range(len(self._languages))) - set(self._side_of.values())
+    def finish(self) -> None:
+        """Raise ValueError if the file is cut short, or holds texts, but none in one of the languages."""
+        self.feed("", is_last=True)
+        missing = set(range(len(self._codes))) - set(self._side_of.values())
         if missing and self._side_of:
-            names = " and ".join(self._languages[side] for side in sorted(missing))
-            raise ValueError(f"{self._path}: no text in {names}; the languages found are {listed(self._side_of)}")
+            names = " and ".join(self._item.codes_in_file[side] for side in sorted(missing))
+            language = self._item.languages[min(missing)]
+            raise ValueError(
+                f"{self._path}: no text in {names}; the languages found are {listed(self._side_of)}; if one of them "
+                f"is meant, say so beside tmx: in the corpus, codes: {{{language}: …}}"
+            )
 
     def _start_root(self, name: str, attributes: dict[str, str]) -> None:
         if name != "tmx":
@@ -110,6 +121,8 @@ class _TmxParser:
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         if self._open:
+            if name in PLACEHOLDERS and self._open[-1]:
+                self._text.append(PLACEHOLDER)
             self._enter(name == SUBFLOW or (self._open[-1] and name not in INLINE_CODES))
             if name == SUBFLOW:
                 self._text.append(" ")  # a text of its own, such as a footnote
@@ -122,7 +135,8 @@ class _TmxParser:
                 self._side_of[language] = self._find_side(language)
             self._side = self._side_of[language]
         elif name == "tu":
-            self._unit = tuple([] for _ in self._languages)
+            self._unit = tuple([] for _ in self._codes)
+            self._is_invalid = False
 
     def _end(self, name: str) -> None:
         if self._open:
@@ -132,12 +146,16 @@ class _TmxParser:
             self._listen()
             if not self._open:
                 assert self._side is not None
-                self._unit[self._side].append(" ".join("".join(self._text).split()))
+                text = "".join(self._text)
+                if PLACEHOLDER in text:
+                    text = BETWEEN_WORDS.sub(" ", text).replace(PLACEHOLDER, "")
+                self._is_invalid |= INVALID in text
+                self._unit[self._side].append(" ".join(text.split()))
                 self._text.clear()
         elif name == "tuv":
             self._side = None
         elif name == "tu":
-            self._units.append(self._unit)
+            self._units.append(None if self._is_invalid else self._unit)
             self._unit = ()
 
     def _enter(self, is_text: bool) -> None:
@@ -150,10 +168,8 @@ class _TmxParser:
 
     def _find_side(self, language: str) -> int | None:
         found = _normalised(language)
-        for side, wanted in enumerate(map(_normalised, self._languages)):
-            if f"{found}-".startswith(f"{wanted}-"):
-                return side
-        return None
+        fitting = [side for side, code in enumerate(self._codes) if f"{found}-".startswith(f"{code}-")]
+        return max(fitting, key=lambda side: len(self._codes[side]), default=None)
 
     def _refuse_entity(self, name: str, *declaration: object) -> None:
         line = self._expat.CurrentLineNumber

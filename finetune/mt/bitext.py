@@ -18,7 +18,7 @@ import numpy as np
 
 from data_tools.manifest import Manifest
 from data_tools.shards import Shard, ShardInfo
-from data_tools.text_lines import open_text
+from data_tools.text_lines import open_prose
 from finetune.batches import Encode, Sentences
 
 LINES_PER_CALL = 4096  # lines given to the tokenizer at once: large enough for its threads, small enough for memory
@@ -246,7 +246,7 @@ def digest_of(*parts: bytes | memoryview) -> str:
 def _blocks_of_pairs(source: Path, target: Path) -> Iterator[list[tuple[str, str]]]:
     """Blocks of line pairs. Raises ValueError with both line counts if the files differ in them."""
     num_lines = 0
-    with open_text(source) as source_lines, open_text(target) as target_lines:
+    with open_prose(source) as source_lines, open_prose(target) as target_lines:
         while True:
             block = list(itertools.islice(source_lines, LINES_PER_CALL))
             other = list(itertools.islice(target_lines, LINES_PER_CALL))

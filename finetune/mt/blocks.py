@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from data_tools.text_lines import open_text
+from data_tools.text_lines import open_prose, open_text
 
 STANDARD_INPUT = "-"
 BLOCK_LINES = 10_000  # sorted by length together: many beside a batch, few beside memory
@@ -34,7 +34,7 @@ def read_blocks(source: str, reference: Path | None) -> Iterator[Block]:
             yield Block(first, lines, None)
             first += len(lines)
         return
-    with open_text(source) as sources, nullcontext() if reference is None else open_text(reference) as references:
+    with open_prose(source) as sources, nullcontext() if reference is None else open_text(reference) as references:
         for first in itertools.count(step=BLOCK_LINES):
             block = list(itertools.islice(sources, BLOCK_LINES))
             if not block:
@@ -92,7 +92,7 @@ def count_lines(source: str, reference: Path | None) -> int | None:
         if reference is not None:
             raise ValueError("--reference goes with --input FILE, not with standard input or a pipe")
         return None
-    with open_text(source) as lines:
+    with open_prose(source) as lines:
         number = sum(1 for _ in lines)
     if not number:
         raise ValueError(f"{source} has no line: nothing to translate")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from data_tools.manifest import Manifest
-from data_tools.text_lines import open_text
+from data_tools.text_lines import open_prose
 from finetune.batches import SpecialIds, tokenizer_encoder
 from finetune.mt.batches import RankBatches, TranslationBatches
 from finetune.mt.bitext import Bitext, digest_of
@@ -156,7 +156,7 @@ def joined(bitexts: list[Bitext]) -> Bitext:
 
 def lines_of(path: Path, count: int | None) -> list[str]:
     """The first `count` lines of a text file, None meaning all."""
-    with open_text(path) as lines:
+    with open_prose(path) as lines:
         return [line for line, _ in zip(lines, range(count), strict=False)] if count is not None else list(lines)
 
 

@@ -1,6 +1,9 @@
 import io
 import os
+import threading
 import zipfile
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +11,17 @@ import fsspec
 import pytest
 
 from data_tools import locations
-from data_tools.locations import can_seek, expand, identity_of_file, is_url, open_binary, size_of_file
+from data_tools.locations import (
+    can_seek,
+    check_can_be_read_again,
+    expand,
+    identity_of_file,
+    is_of_finder,
+    is_url,
+    open_binary,
+    real_file,
+    size_of_file,
+)
 
 
 @pytest.fixture
@@ -88,6 +101,114 @@ def test_urls_of_no_use(tmp_path: Path, url: str, message: str) -> None:
     for use in (open_binary, size_of_file, identity_of_file, lambda url: expand(url, tmp_path)):
         with pytest.raises(ValueError, match=f"^{url}: .*{message}"):
             use(url)
+
+
+class _Answers(BaseHTTPRequestHandler):
+    """Answers /CODE/… with this status; without an answer for 0."""
+
+    def do_GET(self) -> None:
+        status = int(self.path.split("/")[1])
+        if status:
+            self.send_response(status)
+            self.send_header("Content-Length", "4")
+            self.end_headers()
+            self.wfile.write(b"text" if self.command == "GET" else b"")
+
+    do_HEAD = do_GET
+
+    def log_message(self, *arguments: Any) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Answers) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_server_that_has_the_file(server: str, tmp_path: Path) -> None:
+    url = f"{server}/200/a.txt?download=true"
+    assert expand(url, tmp_path) == [url]
+    with open_binary(url) as file:
+        assert file.read() == b"text"
+
+
+@pytest.mark.parametrize("status", [404, 410])
+def test_a_server_that_does_not_have_it(server: str, tmp_path: Path, status: int) -> None:
+    assert expand(f"{server}/{status}/a.txt", tmp_path) == []
+    with pytest.raises(FileNotFoundError):
+        open_binary(f"{server}/{status}/a.txt")
+
+
+@pytest.mark.parametrize(
+    ("status", "answer"),
+    [
+        (401, "the server answers 401 Unauthorized"),
+        (403, "the server answers 403 Forbidden"),
+        (429, "the server answers 429 Too Many Requests"),
+        (500, "the server answers 500 Internal Server Error"),
+        (503, "the server answers 503 Service Unavailable"),
+        (0, "Server disconnected"),
+    ],
+)
+def test_a_server_that_does_not_give_it(server: str, tmp_path: Path, status: int, answer: str) -> None:
+    for name in ("a.txt", "a.txt?download=true"):
+        url = f"{server}/{status}/{name}"
+        for use in (open_binary, size_of_file, identity_of_file, lambda url: expand(url, tmp_path)):
+            with pytest.raises(ValueError) as caught:
+                use(url)
+            assert str(caught.value).startswith(f"{url}: cannot be read (") and answer in str(caught.value)
+
+
+def test_no_server(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^http://127\.0\.0\.1:1/a\.txt: cannot be read .*Cannot connect to host"):
+        expand("http://127.0.0.1:1/a.txt", tmp_path)
+
+
+def test_what_a_mac_adds_is_no_text(tmp_path: Path) -> None:
+    assert all(map(is_of_finder, ["__MACOSX/a.de", "x/__MACOSX/._a.de", "x/._a.de", "._a"]))
+    assert not any(map(is_of_finder, ["a.de", "x/a._de", "__MACOSX", ".a.de", ""]))
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in ("x.txt", "._x.txt", "__MACOSX/._x.txt", "__MACOSX/x.txt"):
+            archive.writestr(name, name)
+    assert expand("zip://**/*.txt::a.zip", tmp_path) == [f"zip://x.txt::{tmp_path / 'a.zip'}"]
+    (tmp_path / "__MACOSX").mkdir()
+    (tmp_path / "__MACOSX" / "b.txt").touch()
+    assert expand("**/*.txt", tmp_path) == []
+
+
+def test_names_that_are_not_utf8(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"M\xfcller.txt")).touch()
+    for pattern in ("*.txt", os.fsdecode(b"M\xfcller.txt")):
+        with pytest.raises(
+            ValueError, match=r"^b'.*M\\xfcller\.txt': a name that is not UTF-8; rename the file"
+        ) as caught:
+            expand(pattern, tmp_path)
+        str(caught.value).encode("ascii")
+
+
+def test_what_can_be_read_but_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (str(tmp_path / "pipe"), "/dev/null"):
+        with pytest.raises(ValueError, match=f"^{path}: a pipe or device, expected a file"):
+            check_can_be_read_again(path)
+    with pytest.raises(ValueError, match=f"^{tmp_path}: a directory; name its files"):
+        check_can_be_read_again(str(tmp_path))
+    (tmp_path / "a.txt").touch()
+    for path in (str(tmp_path / "a.txt"), str(tmp_path / "none"), "s3://bucket/a"):
+        check_can_be_read_again(path)
+
+
+def test_links_are_names_of_one_file(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).write_text("the same")
+    (tmp_path / "link").symlink_to("a")
+    (tmp_path / "hard").hardlink_to(tmp_path / "a")
+    real = {name: real_file(str(tmp_path / name)) for name in ("a", "b", "link", "hard", "none")}
+    assert real["a"] == real["link"] == real["hard"] != real["b"]
+    assert real["none"] == str(tmp_path / "none")
 
 
 @pytest.mark.parametrize("path", ["none.txt", "memory://locations/none.txt"])

@@ -1,3 +1,4 @@
+import bz2
 import gzip
 import lzma
 from collections.abc import Callable
@@ -10,17 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_tools import text_lines
-from data_tools.text_lines import READ_BYTES, compressed_suffix, num_line_ends, open_text, read_text
+from data_tools.text_lines import READ_BYTES, num_line_ends, open_prose, open_text, read_text
 
 COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
     "": bytes,
+    ".bz2": bz2.compress,
     ".gz": gzip.compress,
     ".xz": lzma.compress,
     ".zst": zstandard.ZstdCompressor().compress,
 }
-# Any text without a line end; surrogates have no UTF-8, and a CR before a line end is part of the line end.
+# Any text without a line end; surrogates have no UTF-8, NUL is in no text, and a CR before a line end is part of it.
 LINES = st.lists(
-    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n\ufeff")).filter(lambda x: x[-1:] != "\r")
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\n\ufeff")).filter(lambda x: x[-1:] != "\r")
 )
 
 
@@ -55,13 +57,6 @@ def test_blocks_join(tmp_path: Path) -> None:
         assert read.num_bytes_read == path.stat().st_size
 
 
-def test_zst_of_several_frames(tmp_path: Path) -> None:
-    path = tmp_path / "a.zst"
-    compress = zstandard.ZstdCompressor().compress
-    path.write_bytes(compress(b"one\ntw") + compress(b"o\nthree"))
-    assert list(open_text(path)) == ["one", "two", "three"]
-
-
 @pytest.mark.parametrize("suffix", COMPRESSORS)
 def test_not_utf8_names_file_and_line(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"latin1.txt{suffix}"
@@ -72,7 +67,7 @@ def test_not_utf8_names_file_and_line(tmp_path: Path, suffix: str) -> None:
         list(open_text(path))
 
 
-@pytest.mark.parametrize("suffix", [".gz", ".xz", ".zst"])
+@pytest.mark.parametrize("suffix", [suffix for suffix in COMPRESSORS if suffix])
 def test_cut_short_or_foreign(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a.txt{suffix}"
     whole = COMPRESSORS[suffix]("".join(f"line {i}\n" for i in range(10_000)).encode())
@@ -80,7 +75,7 @@ def test_cut_short_or_foreign(tmp_path: Path, suffix: str) -> None:
     with pytest.raises(ValueError, match=rf"a\.txt{suffix}: damaged or cut short"):
         list(open_text(path))
     path.write_bytes(b"this was never compressed\n" * 100)
-    with pytest.raises(ValueError, match=rf"a\.txt{suffix}: damaged or cut short"):
+    with pytest.raises(ValueError, match=rf"a\.txt{suffix}: by its suffix {suffix} .*, found something else"):
         list(open_text(path))
 
 
@@ -98,6 +93,51 @@ def test_utf16_is_named(tmp_path: Path, encoding: str) -> None:
     for read in (lambda path: list(open_text(path)), read_text):
         with pytest.raises(ValueError, match=r"a\.txt: UTF-16, expected UTF-8; .*iconv"):
             read(path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+@pytest.mark.parametrize("text", ["eins\nzwei\n", "Äpfel 😀\n", "你好\n"])
+def test_wide_encodings_without_a_mark_are_named(tmp_path: Path, encoding: str, text: str) -> None:
+    path = tmp_path / "a.txt.gz"
+    path.write_bytes(gzip.compress(text.encode(encoding)))
+    name = encoding.upper().replace("-LE", "LE").replace("-BE", "BE")
+    with pytest.raises(
+        ValueError, match=rf"a\.txt\.gz: {name} without a byte order mark, .*: iconv -f {name} -t UTF-8"
+    ):
+        list(open_text(path))
+
+
+@pytest.mark.parametrize("suffix", COMPRESSORS)
+def test_a_nul_byte_is_no_text(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.txt{suffix}"
+    path.write_bytes(COMPRESSORS[suffix](b"a line of text\n" * 100_000 + b"b\0c\n"))
+    with pytest.raises(ValueError, match=rf"a\.txt{suffix}: line 100001 holds a NUL byte"):
+        list(open_text(path))
+
+
+def test_no_text_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    for content in (gzip.compress(b"one\n"), bz2.compress(b"one\n"), b"PK\x03\x04", b"%PDF-1.4\n"):
+        path.write_bytes(content)
+        for read in (lambda path: list(open_text(path)), read_text):
+            with pytest.raises(ValueError, match=r"a\.txt: .*, expected text in UTF-8; ") as caught:
+                read(path)
+            assert "iconv" not in str(caught.value)
+
+
+def test_prose_is_no_json_and_no_markup(tmp_path: Path) -> None:
+    for name, text, kind in [
+        ("a.de", '\ufeff{"text": "one"}\n', "JSON"),
+        ("b.de", "<html>", "HTML"),
+        ("c.jsonl", "", "by its suffix"),
+    ]:
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        assert list(open_text(tmp_path / name)) == text.removeprefix("\ufeff").splitlines()
+        with pytest.raises(ValueError, match=f"{name}: {kind}"):
+            list(open_prose(tmp_path / name))
+    (tmp_path / "d.de").write_text("one\n<b>two</b>\n")
+    with open_prose(tmp_path / "d.de") as lines:
+        assert list(lines) == ["one", "<b>two</b>"]
 
 
 @pytest.mark.parametrize(("content", "lines"), [(b"", []), (b"\xef\xbb\xbf", []), (b"\xef\xbb\xbf\n", [""])])
@@ -158,11 +198,6 @@ def test_an_error_in_a_range_of_a_remote_file_names_the_byte() -> None:
     fsspec.filesystem("memory").pipe("/text_lines/b.txt", b"one\ntwo\n\xff\n")
     with pytest.raises(ValueError, match=r"^memory://text_lines/b\.txt: line 2 after byte 4 is not UTF-8"):
         list(open_text("memory://text_lines/b.txt", 4))
-
-
-def test_compressed_suffix() -> None:
-    paths = ["/a.gz/b.txt", "a.txt.gz", "https://host/a.xz?download=true", "zip://a.zst::s3://bucket/b.gz", "a#b?.gz"]
-    assert list(map(compressed_suffix, paths)) == ["", ".gz", ".xz", ".zst", ".gz"]
 
 
 @pytest.mark.parametrize("suffix", COMPRESSORS)

@@ -106,9 +106,16 @@ def test_directories_of_another_kind(tmp_path: Path, sentences: dict[str, list[s
     with pytest.raises(ValueError, match=r"only tokenizer\.json; .* -m data_tools\.import_tokenizer "):
         PieceEncoder(tmp_path)
     path = tmp_path / "sentencepiece.bpe.model"
-    path.write_bytes(b"no model")
-    with pytest.raises(ValueError, match="not a SentencePiece model"):
-        PieceEncoder(tmp_path)
+    for content, message in [
+        (b"no model", "not a SentencePiece model, or cut short; fetch it again"),
+        (b"", "not a SentencePiece model, or cut short"),
+        (b"PK\x03\x04", "a zip archive, expected a SentencePiece model; unpack it"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS, expected a SentencePiece model"),
+    ]:
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=rf"sentencepiece\.bpe\.model: {message}") as caught:
+            PieceEncoder(tmp_path)
+        assert "INTERNAL" not in str(caught.value)
     with path.open("wb") as file:  # T5's order of special ids
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(sentences["en"]),

@@ -1,5 +1,8 @@
+import bz2
 import gzip
 import hashlib
+import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -223,6 +226,61 @@ def test_bad_input(tmp_path: Path, run_module: Callable, assert_one_line_error: 
     options = ["--input", tmp_path / "latin.txt", "--vocab-size", "50", "--output", tmp_path / "out"]
     assert_one_line_error(run_module(MODULE, *options), "latin.txt: line 2 is not UTF-8")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["c4.json", "c4.ndjson", "c4.JSONL", "c4.jsonl.bz2"])
+def test_json_lines_are_read_as_such(tmp_path: Path, train: Train, sentences: dict[str, list[str]], name: str) -> None:
+    content = "".join(
+        json.dumps({"text": "\n".join(sentences["de"][i : i + 5]), "timestamp": "2019-04-25T12:57:54Z"}) + "\n"
+        for i in range(0, 100, 5)
+    ).encode()
+    (tmp_path / name).write_bytes(bz2.compress(content) if name.endswith("bz2") else content)
+    printed = train("--input", tmp_path / name, "--vocab-size", "80")
+    assert "from 100 of 100 lines" in printed
+    pieces = json.loads((tmp_path / "out" / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
+    assert not [piece for piece, _ in pieces if set('{}"') & set(piece)]
+
+
+def test_what_is_no_text_of_one_language_is_refused(tmp_path: Path) -> None:
+    for name, message in [
+        ("news.tgz", "by its suffix .tgz an archive, expected text; unpack it"),
+        ("page.HTML", "by its suffix .html markup"),
+        ("p.tmx", "tmx files hold pairs; in a corpus, name it under parallel, as tmx: …"),
+        ("p.tsv.gz", "a table of columns; in a corpus, say which to read: {tsv: …, column: …}"),
+    ]:
+        (tmp_path / name).touch()
+        with pytest.raises(ValueError) as caught:
+            file_inputs([str(tmp_path / name)])
+        assert str(caught.value).startswith(f"{tmp_path / name}: {message}")
+
+
+def test_a_file_named_twice_or_by_a_link(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("x\n")
+    (tmp_path / "b.txt").symlink_to("a.txt")
+    with pytest.raises(ValueError, match=r"^.*/a\.txt is named twice$"):
+        file_inputs([f"{tmp_path}/a.txt", f"{tmp_path}/a.*"])
+    with pytest.raises(ValueError, match=r"^.*/b\.txt is named twice, as .*/a\.txt, which is the same file \(a link\)"):
+        file_inputs([f"{tmp_path}/?.txt"])
+
+
+def test_why_there_is_no_text_to_train_on(tmp_path: Path, train: Train) -> None:
+    def message(content: str) -> str:
+        (tmp_path / "a.txt").write_text(content, encoding="utf-8")
+        with pytest.raises(ValueError) as caught:
+            train("--input", tmp_path / "a.txt", "--vocab-size", "50")
+        assert "INTERNAL" not in str(caught.value)
+        return str(caught.value)
+
+    assert message("word " * 1_000 + "\n" + "word " * 2_000 + "\n").startswith(
+        "no text to train on: all 2 lines are longer than 4,192 bytes; expected a sentence a line"
+    )
+    assert message("") == "no text to train on: the input has not one line with text (left out: 1 empty_file)"
+    assert message("\n \n") == "no text to train on: the input has not one line with text"
+    for nothing in ("\u200b\n" * 10, "\x01\x02\n", "\u2581\n", "\u2585x\n"):
+        assert message(nothing).startswith("no text to train on: SentencePiece takes no line of the input; ")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="pipe: a pipe or device, expected a file, since text is read twice"):
+        train("--input", tmp_path / "pipe", "--vocab-size", "50")
 
 
 def test_inputs_are_sorted_and_names_may_hold_brackets(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def test_long_texts_are_cut_between_lines(tmp_path: Path, read_documents: Read) 
     ("line", "message"),
     [
         ('{"text": "cut', "expected a JSON object .*Unterminated string"),
-        ('["text"]', "expected an object with 'text', found list"),
+        ('["text"]', "expected a JSON object, found a list"),
         ("null", "expected an object with 'text', found null"),
         ('{"txt": "a", "id": 1}', "no 'text' in the object; it has txt, id"),
         ('{"text": 3}', "'text' is int, expected a string"),
@@ -68,12 +68,38 @@ def test_pairs_in_one_column(tmp_path: Path, read_pairs: Read) -> None:
     assert read_pairs("jsonl", path, columns=("translation",)) == ([("eins", "one")], {"missing_side": 1})
 
 
+def test_null_is_no_pair_as_in_parquet(tmp_path: Path, read_pairs: Read) -> None:
+    path = _file(tmp_path, '{"translation": null}', '{"translation": {"en": "one", "de": "eins"}}')
+    assert read_pairs("jsonl", path, columns=("translation",)) == ([("eins", "one")], {"missing_side": 1})
+
+
+def test_languages_by_other_names(tmp_path: Path, read_pairs: Read) -> None:
+    path = _file(tmp_path, '{"translation": {"eng_Latn": "one", "deu_Latn": "eins"}}')
+    found = read_pairs("jsonl", path, columns=("translation",), codes=("deu_Latn", "eng_Latn"))
+    assert found == ([("eins", "one")], {})
+
+
+def test_a_key_that_comes_twice(tmp_path: Path, read_pairs: Read, read_documents: Read) -> None:
+    fine = '{"type": "text", "id": 1, "id": 2, "text": "\\"text\\": \\"text\\""}'
+    assert read_documents("jsonl", _file(tmp_path, fine), columns=TEXT)[0] == [['"text": "text"']]
+    with pytest.raises(ValueError, match=r"a\.jsonl: line 2: expected a JSON object \(with one 'text', found 2\)"):
+        read_documents("jsonl", _file(tmp_path, fine, '{"text": "a", "text": "b"}'), columns=TEXT)
+    with pytest.raises(ValueError, match=r"line 1: expected a JSON object \(with one 'de', found 2\)"):
+        read_pairs("jsonl", _file(tmp_path, '{"t": {"de": "a", "en": "c", "de": "b"}}'), columns=("t",))
+
+
+@pytest.mark.parametrize("text", ['[{"text": "a"}, {"text": "b"}]', '[\n{"text": "a"}\n]', '{\n "text": "a"\n}'])
+def test_one_json_text_over_all_lines(tmp_path: Path, read_documents: Read, text: str) -> None:
+    with pytest.raises(ValueError, match=r"a\.jsonl: line 1: expected a JSON object.*make it an object a line: jq"):
+        read_documents("jsonl", _file(tmp_path, text), columns=TEXT)
+
+
 @pytest.mark.parametrize(
     ("columns", "line", "message"),
     [
         (("s", "t"), '{"s": "eins"}', "no 't' in the object; it has s"),
         (("t",), '{"t": "eins"}', "expected an object with 'de', found str"),
-        (("t",), '{"t": null}', "expected an object with 'de', found null"),
+        (("t",), "null", "expected an object with 't', found null"),
         (("t",), '{"t": {"de": "eins"}}', "no 'en' in the object; it has de"),
         (("t",), '{"t": {"de": "eins", "en": ["one"]}}', "'en' is list, expected a string"),
         (("s", "t"), '{"s": "eins", "t": "\\uDC00"}', "'t' holds half"),

@@ -37,6 +37,30 @@ def test_pairs(tmp_path: Path, read_pairs: Read, compression: int) -> None:
     assert read_pairs("opus", "memory://opus/a.zip") == (expected, {})
 
 
+def test_what_a_mac_adds_is_no_text(tmp_path: Path, read_pairs: Read) -> None:
+    resource = b"\0\x05\x16\x07" + bytes(80)
+    path = _zip(
+        tmp_path,
+        {
+            "A.de-en.de": "eins\n",
+            "A.de-en.en": "one\n",
+            "__MACOSX/._A.de-en.de": resource,
+            "__MACOSX/._A.de-en.en": resource,
+            "in/._B.de": resource,
+            "in/._B.en": resource,
+        },
+    )
+    assert read_pairs("opus", path) == ([("eins", "one")], {})
+
+
+def test_languages_by_other_names(tmp_path: Path, read_pairs: Read) -> None:
+    path = _zip(tmp_path, {"A.en-zh_tw.zh_tw": "公車\n", "A.en-zh_tw.en": "bus\n"})
+    languages = ("zh_Hant", "en")
+    assert read_pairs("opus", path, languages=languages, codes=("zh_tw", "en")) == ([("公車", "bus")], {})
+    with pytest.raises(ValueError, match=r"a\.zip: has no member A\.en-zh_tw\.zh_Hant"):
+        read_pairs("opus", path, languages=languages)
+
+
 def test_bytes_read(tmp_path: Path) -> None:
     # The archive's size is what counts: 200 of 400 lines read are half of it.
     path = _zip(tmp_path, {f"{name}.{code}": "line\n" * 100 for name in "ab" for code in ("de", "en")})
@@ -60,6 +84,9 @@ def test_bytes_read(tmp_path: Path) -> None:
         ({"a.en": "y", "README": ""}, r"has no member a\.de; found a\.en, README"),
         ({"a.de": "x\ny\n", "a.en": "x"}, r"a\.de has 2 lines, .*a\.zip: a\.en has 1: "),
         ({"a.de": "x\n", "a.en": b"\xff"}, r"a\.en: line 1 is not UTF-8"),
+        ({"a.de": "x\n", "a.en": b"\x1f\x8b\x08\0"}, r"a\.en: gzip-compressed, expected text in UTF-8"),
+        ({"a.de": "x\n", "a.en": "\ufeffy\n".encode("utf-16")}, r"a\.en: UTF-16, expected UTF-8"),
+        ({"a.de": '{"text": "x"}\n', "a.en": "y\n"}, r"a\.de: JSON, expected plain text"),
     ],
 )
 def test_archives_that_do_not_fit(tmp_path: Path, read_pairs: Read, members: Any, message: str) -> None:

@@ -63,8 +63,8 @@ def test_pairs(tmp_path: Path, read_pairs: Read) -> None:
         ({"txt": ["a"], "id": [1]}, ("text",), ("de",), "no column 'text'; it has txt, id"),
         ({"text": [1]}, ("text",), ("de",), "column 'text' is int64, expected text"),
         ({"text": [["a"]]}, ("text",), ("de",), "column 'text' is list<.*>, expected text"),
-        ({"t": [{"de": "a", "fr": "b"}]}, ("t",), ("de", "en"), "column 't' has no 'en'; it holds de, fr"),
-        ({"t": ["a"]}, ("t",), ("de", "en"), "column 't' has no 'de'; it is string"),
+        ({"t": [{"de": "a", "fr": "b"}]}, ("t",), ("de", "en"), "no 'en' in column 't'; it has de, fr"),
+        ({"t": ["a"]}, ("t",), ("de", "en"), "column 't' is string, expected de, en in it"),
         ({"t": [{"de": "a", "en": 3}]}, ("t",), ("de", "en"), "column 't' is struct<.*>, expected text"),
         ({"s": ["a"]}, ("s", "t"), ("de", "en"), "no column 't'; it has s"),
     ],
@@ -80,6 +80,21 @@ def test_columns_that_do_not_fit(
         pass
 
 
+def test_two_columns_of_one_name(tmp_path: Path) -> None:
+    columns = [pyarrow.array(["a", "b"]), pyarrow.array(["c", "d"])]
+    table = pyarrow.Table.from_arrays(columns, names=["text", "text"])
+    parquet.write_table(table, tmp_path / "a.parquet")
+    item = Input(("de",), "parquet", (str(tmp_path / "a.parquet"),), ("text",))
+    with pytest.raises(ValueError, match=r"a\.parquet: column 'text' is there 2 times; expected one"):
+        InputReader(item, None).__enter__()
+
+
+def test_languages_by_other_names(tmp_path: Path, read_pairs: Read) -> None:
+    path = _parquet(tmp_path / "a.parquet", {"t": [{"eng_Latn": "one", "deu_Latn": "eins"}]})
+    found = read_pairs("parquet", path, columns=("t",), codes=("deu_Latn", "eng_Latn"))
+    assert found == ([("eins", "one")], {})
+
+
 def test_text_that_is_not_utf8(tmp_path: Path, read_documents: Read) -> None:
     broken = pyarrow.array([b"Fahrr\xe4der"]).view(pyarrow.string())
     path = _parquet(tmp_path / "a.parquet", {"text": broken})
@@ -93,6 +108,8 @@ def test_damaged_files(tmp_path: Path, read_documents: Read) -> None:
     for damaged, message in [
         (content[: len(content) // 2], "not a Parquet file, or cut short"),
         (b"text\n", "not a Parquet file"),
+        (b"PK\x03\x04" + bytes(100), "a zip archive, expected Parquet; unpack it"),
+        (b"\x1f\x8b\x08" + bytes(100), r"gzip-compressed, expected Parquet"),
         (content[:500] + bytes(2_000) + content[2_500:], "damaged"),
     ]:
         path.write_bytes(damaged)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from data_tools.formats import COMPRESSED_SUFFIXES
 from data_tools.inputs import Input
 from data_tools.readers import InputReader
 from data_tools.readers.source import MAX_DOCUMENT_CHARACTERS
@@ -27,7 +28,7 @@ def test_blank_lines_end_documents(tmp_path: Path, read_documents: Read, line_en
 
 @pytest.mark.parametrize("text", ["", "\n", "\ufeff", " \r\n\n"])
 def test_no_text(tmp_path: Path, read_documents: Read, text: str) -> None:
-    assert read_documents("text", _file(tmp_path, "a.txt", text)) == ([], {})
+    assert read_documents("text", _file(tmp_path, "a.txt", text)) == ([], {} if text else {"empty_file": 1})
 
 
 def test_long_documents_are_cut_between_lines(tmp_path: Path, read_documents: Read) -> None:
@@ -51,18 +52,39 @@ def test_bytes_read(tmp_path: Path) -> None:
     assert reader.num_bytes_read == path.stat().st_size
 
 
-def test_tsv(tmp_path: Path, read_pairs: Read) -> None:
-    path = _file(tmp_path, "p.tsv", 'eins\tone\n"zwei\ttwo"\t0.7\tmore\n\tthree\n')
-    assert read_pairs("tsv", path) == ([("eins", "one"), ('"zwei', 'two"'), ("", "three")], {})
-    broken = _file(tmp_path, "q.tsv", "eins\tone\nzwei two\n")
-    with pytest.raises(ValueError, match=r"q\.tsv: line 2: expected two columns"):
-        read_pairs("tsv", broken)
+@pytest.mark.parametrize("suffix", ["", *COMPRESSED_SUFFIXES])
+def test_a_file_of_no_bytes_is_counted(tmp_path: Path, read_documents: Read, read_pairs: Read, suffix: str) -> None:
+    for name in ("a.txt", "b.txt", "a.tsv", "a.csv", "a.jsonl"):
+        (tmp_path / f"{name}{suffix}").touch()
+    counted = ([], {"empty_file": 1})
+    assert read_documents("text", tmp_path / f"a.txt{suffix}") == counted
+    assert read_documents("jsonl", tmp_path / f"a.jsonl{suffix}", columns=("text",)) == counted
+    for format in ("tsv", "csv"):
+        assert read_pairs(format, tmp_path / f"a.{format}{suffix}", columns=(1, 2)) == counted
+    assert read_pairs("moses", tmp_path / f"a.txt{suffix}", tmp_path / f"b.txt{suffix}") == counted
+    with pytest.raises(ValueError, match=rf"a\.txt{suffix} has 0 lines, .*p\.en has 1"):
+        read_pairs("moses", tmp_path / f"a.txt{suffix}", _file(tmp_path, "p.en", "one\n"))
 
 
-def test_a_part_of_tsv_names_the_line_of_the_file(tmp_path: Path, read_pairs: Read) -> None:
-    path = _file(tmp_path, "p.tsv", "eins\tone\nzwei\ttwo\ndrei three\n")
-    with pytest.raises(ValueError, match=r"p\.tsv: line 3: expected two columns"):
-        read_pairs("tsv", path, part=(9, 29))
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.jsonl", '{"text": "x"}\n', "by its suffix jsonl, expected plain text"),
+        ("a.txt", '{"text": "x"}\n', "JSON, expected plain text"),
+        ("a.de", "<!doctype html>\n", "HTML, expected plain text"),
+        ("a.tgz", "", r"by its suffix \.tgz an archive"),
+        ("a.de", "one\ntwo\0three\n", "line 2 holds a NUL byte"),
+    ],
+)
+def test_what_is_no_text(
+    tmp_path: Path, read_documents: Read, read_pairs: Read, name: str, content: str, message: str
+) -> None:
+    path = _file(tmp_path, name, content)
+    with pytest.raises(ValueError, match=rf"{name}: {message}"):
+        read_documents("text", path)
+    for paths in ([path, _file(tmp_path, "b.en", "x\n")], [tmp_path / "b.en", path]):
+        with pytest.raises(ValueError, match=rf"{name}: {message}"):
+            read_pairs("moses", *paths)
 
 
 def test_moses(tmp_path: Path, read_pairs: Read) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_tools.inputs import Input
-from data_tools.readers import InputReader, tmx
+from data_tools.readers import InputReader, xml_text
 
 Read = Callable[..., Any]
 HEADER = '<?xml version="1.0" encoding="UTF-8"?>\n<!DOCTYPE tmx SYSTEM "tmx14.dtd">\n'
@@ -53,7 +53,12 @@ def test_units(tmp_path: Path, read_pairs: Read) -> None:
     ("marked", "plain"),
     [
         ('vor <bpt i="1">&lt;b&gt;</bpt>fett<ept i="1">&lt;/b&gt;</ept> nach', "vor fett nach"),
-        ('a<ph x="1"/>b<it pos="begin">[</it>c<ut>{}</ut>', "abc"),
+        ('a<ph x="1"/>b<it pos="begin">[</it>c<ut>{}</ut>', "a bc"),
+        ("Klicken<ph>&lt;br/&gt;</ph>Sie", "Klicken Sie"),
+        ("eins<ph/><ph/>zwei<br/>drei<x id='1'/>vier", "eins zwei drei vier"),
+        ("eins <ph/>zwei<ph/> drei<ph/>, vier<ph/>.<ph/>", "eins zwei drei, vier."),
+        ("<ph/>Ha<bpt>b</bpt>us<ept>b</ept>tür<hi><ph/></hi>en", "Haustür en"),
+        ("eins<bpt>b<ph/></bpt>zwei", "einszwei"),
         ("ein <hi>sehr <hi>wichtiges</hi></hi> Wort", "ein sehr wichtiges Wort"),
         ("Text<ph>&lt;fn&gt;<sub>eine <hi>Note</hi><bpt>x</bpt></sub>&lt;/fn&gt;</ph>, Ende", "Text eine Note , Ende"),
         ("<hi><bpt><hi>code</hi></bpt></hi>", ""),
@@ -84,6 +89,41 @@ def test_languages_with_regions(tmp_path: Path, read_pairs: Read, languages: Any
     assert read_pairs("tmx", _file(tmp_path, _tmx(_unit(*texts))), languages=languages) == ([pair], {})
 
 
+def test_a_language_and_a_variety_of_it(tmp_path: Path, read_pairs: Read) -> None:
+    unit = _unit(("pt", "A casa é vermelha."), ("pt-BR", "A casa brasileira."))
+    pair = ("A casa é vermelha.", "A casa brasileira.")
+    path = _file(tmp_path, _tmx(unit))
+    assert read_pairs("tmx", path, languages=("pt", "pt_BR")) == ([pair], {})
+    assert read_pairs("tmx", path, languages=("pt_BR", "pt")) == ([pair[::-1]], {})
+    path = _file(tmp_path, _tmx(_unit(("pt-PT", pair[0]), ("PT_br", pair[1]))))
+    assert read_pairs("tmx", path, languages=("pt", "pt_BR")) == ([pair], {})
+
+
+def test_languages_by_other_names(tmp_path: Path, read_pairs: Read) -> None:
+    path = _file(tmp_path, _tmx(_unit(("zh-TW", "公車"), ("en", "bus"), ("zh-CN", "公交车"))))
+    found = read_pairs("tmx", path, languages=("zh_Hant", "en"), codes=("zh_TW", "en"))
+    assert found == ([("公車", "bus")], {})
+    assert read_pairs("tmx", path, languages=("zh_Hant", "zh"), codes=("zh-TW", "zh"))[0] == [("公車", "公交车")]
+    with pytest.raises(ValueError, match=r"no text in zh_Hant; .* found are zh-TW, en, zh-CN; .*codes: \{zh_Hant: …\}"):
+        read_pairs("tmx", path, languages=("zh_Hant", "en"))
+
+
+@pytest.mark.parametrize("written", ["&#x1F;", "\x1f", "&#xD83D;", "&#0;"])
+def test_a_character_that_xml_does_not_allow_costs_a_unit(tmp_path: Path, read_pairs: Read, written: str) -> None:
+    fine = _unit(("de", "eins"), ("en", "one"))
+    units = [
+        fine,
+        _unit(("de", f"a{written}b"), ("en", "c")),
+        _unit(("de", "zwei"), ("en", "two"), ("fr", f"de{written}ux")),
+        f"<note>{written}</note><tu><prop type='{written if written != '&#0;' else 'x'}'>{written}</prop>{fine[4:]}",
+        _unit(("fr", f"a{written}b"), ("en", "c")),
+        f"<tu><tuv xml:lang='de'><seg>x<bpt>{written}</bpt></seg></tuv><tuv xml:lang='en'><seg>y</seg></tuv></tu>",
+    ]
+    expected = [("eins", "one"), ("zwei", "two"), ("eins", "one"), ("x", "y")]
+    found = read_pairs("tmx", _file(tmp_path, _tmx("\n".join(units))))
+    assert found == (expected, {"invalid_character": 1, "missing_side": 1})
+
+
 def test_a_language_that_does_not_occur(tmp_path: Path, read_pairs: Read) -> None:
     path = _file(tmp_path, _tmx(_unit(("fr", "un"), ("en-GB", "one"))))
     with pytest.raises(ValueError, match=r"a\.tmx: no text in de; the languages found are fr, en-GB"):
@@ -101,8 +141,10 @@ def test_a_language_that_does_not_occur(tmp_path: Path, read_pairs: Read) -> Non
         (_tmx("")[:-7], r"a\.tmx: line 8: broken XML \(no element found\)"),
         (_tmx(_unit(("de", "&copy;"))), r"a\.tmx: line 6: the entity 'copy'; expected none but XML's own"),
         ("<tmx>" + _unit(("de", "&copy;")), r"a\.tmx: line 1: broken XML \(undefined entity\)"),
-        (_tmx(_unit(("de", "&#xD83D;"))), r"a\.tmx: line 6: broken XML \(reference to invalid character"),
-        (_tmx(_unit(("de", "ä"))).encode("latin-1"), r"a\.tmx: line 6: broken XML \(not well-formed"),
+        (_tmx(_unit(("de", "&#999999999999;"))), r"a\.tmx: line 6: broken XML \(reference to invalid character"),
+        (_tmx(_unit(("de", "ä"))).encode("latin-1"), r"a\.tmx: line 6 is not utf-8"),
+        (_tmx("").replace("UTF-8", "x-foo"), r"a\.tmx: line 1: its encoding 'x-foo' is not known"),
+        (gzip.compress(_tmx("").encode()), r"a\.tmx: gzip-compressed, expected XML; let its name end in \.gz"),
         ("", r"a\.tmx: line 1: broken XML \(no element found\)"),
         ("no XML\n", r"a\.tmx: line 1: broken XML"),
         (
@@ -145,11 +187,25 @@ def test_what_a_dtd_declares_is_not_fetched(tmp_path: Path, read_pairs: Read) ->
         read_pairs("tmx", _file(tmp_path, content))
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig", "iso-8859-1"])
-def test_encodings(tmp_path: Path, read_pairs: Read, encoding: str) -> None:
-    declared = "utf-8" if encoding == "utf-8-sig" else encoding
+@pytest.mark.parametrize(
+    ("declared", "encoding"),
+    [
+        ("utf-16", "utf-16"),
+        ("utf-8", "utf-8-sig"),
+        ("iso-8859-1", "iso-8859-1"),
+        ("ANSI", "cp1252"),
+        ("UTF-16", "utf-16-le"),
+        ("GB18030", "gb18030"),
+    ],
+)
+def test_encodings(tmp_path: Path, read_pairs: Read, declared: str, encoding: str) -> None:
     content = _tmx(_unit(("de", "Fahrräder"), ("en", "bicycles"))).replace("UTF-8", declared)
     assert read_pairs("tmx", _file(tmp_path, content.encode(encoding)))[0] == [("Fahrräder", "bicycles")]
+
+
+def test_two_bytes_a_character(tmp_path: Path, read_pairs: Read) -> None:
+    content = _tmx(_unit(("de", "Das Haus ist rot."), ("en", "房子"))).replace("UTF-8", "GB2312").encode("gb2312")
+    assert read_pairs("tmx", _file(tmp_path, content))[0] == [("Das Haus ist rot.", "房子")]
 
 
 def test_compressed(tmp_path: Path, read_pairs: Read) -> None:
@@ -162,7 +218,7 @@ def test_compressed(tmp_path: Path, read_pairs: Read) -> None:
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tmx, "READ_BYTES", 1 << 12)
+    monkeypatch.setattr(xml_text, "READ_BYTES", 1 << 12)
 
     def peak(num_units: int) -> int:
         path = _file(tmp_path, _tmx("\n".join(_unit(("de", f"{i} " * 20), ("en", "x")) for i in range(num_units))))

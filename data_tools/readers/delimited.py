@@ -1,0 +1,110 @@
+"""Tables of text, TSV and CSV: files of which one column is read, or two."""
+
+import csv
+from abc import abstractmethod
+from collections.abc import Iterator
+from itertools import islice
+
+from data_tools.inputs import Input, Part
+from data_tools.readers.source import documents_of, listed
+from data_tools.readers.text import LineSource
+from data_tools.text_lines import MAX_LINE_BYTES, TextLines, open_text
+
+FIRST_COLUMNS = (1, 2)
+
+
+class TableSource(LineSource):
+    """The text, or the pair, in columns of each row; other columns are left alone.
+
+    Columns are numbered from 1 (the first two, if none are said), or named in the first row, which then is no text.
+    Rows without any text count as `empty`. Raises ValueError naming a line with too few columns, and a name that the
+    first row does not have once.
+    """
+
+    separator: str  # what stands between columns, in words
+
+    def __init__(self, item: Input, part: Part | None) -> None:
+        super().__init__(item, part)
+        columns = item.columns or FIRST_COLUMNS
+        self._has_header = isinstance(columns[0], str)
+        try:
+            self._columns = self._find_columns() if self._has_header else [int(number) - 1 for number in columns]
+        except BaseException:
+            self.close()
+            raise
+
+    def documents(self) -> Iterator[list[str]]:
+        for (text,) in self._cells():
+            documents = documents_of(text)
+            yield from documents
+            if not documents:
+                self.dropped["empty"] += 1
+
+    def pairs(self) -> Iterator[tuple[str, str]]:
+        yield from ((source, target) for source, target in self._cells())
+
+    @abstractmethod
+    def _rows(self, lines: TextLines, num_cells: int) -> Iterator[tuple[int, list[str]]]:
+        """(number of the line, cells) of each row; what comes after `num_cells` of them may be in one."""
+
+    def _find_columns(self) -> list[int]:
+        """Where the first row of the file has the names of the columns."""
+        (path,) = self.item.paths
+        with open_text(path) as lines:
+            _, names = next(self._rows(lines, MAX_LINE_BYTES), (1, []))
+        for name in self.item.columns:
+            if names.count(str(name)) != 1:
+                found = "more than one" if name in names else "none"
+                raise ValueError(
+                    f"{path}: line 1: expected one column {name!r}, found {found}; the names there are {listed(names)}"
+                )
+        return [names.index(str(name)) for name in self.item.columns]
+
+    def _cells(self) -> Iterator[list[str]]:
+        """What each row has in the columns."""
+        num_cells = max(self._columns) + 1
+        is_first = self.part is None or self.part[0] == 0
+        rows = self._rows(self.lines, num_cells)
+        for number, row in islice(rows, int(self._has_header and is_first), None):
+            if len(row) >= num_cells:
+                yield [row[column] for column in self._columns]
+            elif not "".join(row).strip():
+                self.dropped["empty"] += 1
+            else:
+                raise ValueError(
+                    f"{self.lines.place(number)}: expected {num_cells} columns with a {self.separator} between, "
+                    f"found {len(row)}"
+                )
+
+
+class TsvSource(TableSource):
+    """Columns with tabs between. Quotes are text."""
+
+    separator = "tab"
+
+    def _rows(self, lines: TextLines, num_cells: int) -> Iterator[tuple[int, list[str]]]:
+        for number, line in enumerate(lines, start=1):
+            yield number, line.split("\t", num_cells)
+
+
+class CsvSource(TableSource):
+    """Columns with commas between. What is in quotes may hold commas and line breaks, so a file cannot be cut."""
+
+    separator = "comma"
+
+    @classmethod
+    def parts_of(cls, item: Input, max_bytes: int) -> list[Part | None]:
+        return [None]
+
+    def _rows(self, lines: TextLines, num_cells: int) -> Iterator[tuple[int, list[str]]]:
+        csv.field_size_limit(MAX_LINE_BYTES)  # of the whole process; 128 KiB by default
+        rows = csv.reader((f"{line}\n" for line in lines), strict=True)
+        while True:
+            number = rows.line_num + 1
+            try:
+                row = next(rows, None)
+            except csv.Error as error:
+                raise ValueError(f"{lines.place(number)}: broken CSV ({error})") from None
+            if row is None:
+                return
+            yield number, row
