@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 EXIT_BAD_INPUT = 2
+MAX_NAME = 4096  # characters of a name in an error message, the longest path on Linux
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, what shells report
 
 
@@ -62,6 +63,9 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         named = [str(name) for name in (error.filename, error.filename2) if name is not None]
         message = ": ".join([*named, error.strerror])
+    elif isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":
+        # So Python spells bytes that are not UTF-8 in the name of a file.
+        message = f"{error.object[:MAX_NAME]!r}: holds bytes that are not UTF-8; rename the file"
     else:
         message = str(error) or type(error).__name__
     return "; ".join(line.strip() for line in message.splitlines() if line.strip())

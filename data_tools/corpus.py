@@ -29,7 +29,7 @@ holds {de: …, en: …}; that of TSV, where the pairs are in columns 1 and 2 by
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,16 +37,15 @@ from typing import Any
 from data_tools.cli import one_line
 from data_tools.deduplicate.settings import Deduplication
 from data_tools.filters import Filters
-from data_tools.formats import check_is_named_as_text, format_of
+from data_tools.formats import TABLES, check_is_named_as_text
 from data_tools.inputs import Input
-from data_tools.locations import check_can_be_read_again, expand, real_file
+from data_tools.locations import check_can_be_read_again, expand
 from data_tools.pairing import odd_pairs
+from data_tools.plain_inputs import TEXT_COLUMN, files_named_twice, plain_input
 from data_tools.yaml_files import all_expanded, expanded, read_mapping
 
 TOP_KEYS = ("tokenizer", "valid", "filters", "deduplicate", "mono", "parallel")
 LANGUAGE = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
-FORMATS_OF_PAIRS = ("tmx", "opus")
-TABLES = ("tsv", "csv")  # whose columns may have numbers
 HUB_OPTIONS = ("config", "split", "revision", "column")
 # What an entry may hold beside the key that says its kind.
 MONO_OPTIONS = {
@@ -67,7 +66,7 @@ PARALLEL_OPTIONS = {
     "parquet": ("column", "codes"),
     "hub": (*HUB_OPTIONS, "codes"),
 }
-DEFAULT_COLUMN = {"mono": "text", "parallel": "translation"}
+DEFAULT_COLUMN = {"mono": TEXT_COLUMN, "parallel": "translation"}
 MAX_NAMED = 3  # pairs of files in a warning
 DEFAULT_SPLIT = "train"
 
@@ -110,35 +109,6 @@ class Corpus:
         if reader.problems:
             raise ValueError(f"{path}: " + "; ".join(reader.problems))
         return cls(Path(path), tokenizer, tuple(inputs), filters, deduplication, valid, tuple(reader.warnings))
-
-
-def plain_input(language: str, path: str) -> Input:
-    """The input of a file of one language of which nothing but the name is known.
-
-    Raises ValueError where that tells no format, or one of which more has to be said.
-    """
-    format = format_of(path)
-    if format in FORMATS_OF_PAIRS:
-        raise ValueError(f"{path}: {format} files hold pairs; in a corpus, name it under parallel, as {format}: …")
-    if format in TABLES:
-        raise ValueError(
-            f"{path}: a table of columns; in a corpus, say which to read: {{{format}: …, column: …}} for one language, "
-            f"or two columns under parallel"
-        )
-    return Input((language,), format, (path,), () if format == "text" else (DEFAULT_COLUMN["mono"],))
-
-
-def files_named_twice(inputs: Sequence[Input]) -> list[str]:
-    """What to say of sources that are named twice for one language: their sentences would count twice."""
-    problems = []
-    seen: dict[object, Input] = {}
-    for item in inputs:
-        files = item.paths if item.format == "hub" else tuple(map(real_file, item.paths))
-        first = seen.setdefault((item.name, files, item.config, item.split, item.columns, item.codes), item)
-        if first is not item:
-            also = "" if first.paths == item.paths else f", as {first.paths[0]}, which is the same file (a link)"
-            problems.append(f"{item.name}: {item.paths[0]} is named twice{also}")
-    return problems
 
 
 class _Reader:

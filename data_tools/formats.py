@@ -22,6 +22,8 @@ FORMAT_OF_SUFFIX = {
     ".tmx": "tmx",
     ".zip": "opus",
 }
+FORMATS_OF_PAIRS = ("tmx", "opus")
+TABLES = ("tsv", "csv")  # whose columns may have numbers
 # Formats that bring a compression of their own.
 NEVER_COMPRESSED = ("parquet", "opus")
 UNPACK = "unpack it and name the files in it"

@@ -92,11 +92,13 @@ class TextLines(Iterator[str]):
                 if self._is_prose:
                     check_is_prose(self.name, block)
             if b"\0" in block:
-                raise self._not_utf8(block, block.index(b"\0"), "holds a NUL byte, which no text does", num_lines)
+                problem = "holds a NUL byte, which no text does; if the rest is text, take it out: tr -d '\\000'"
+                raise self._not_utf8(block, block.index(b"\0"), problem, num_lines)
             try:
                 text = block.decode("utf-8")
             except UnicodeDecodeError as error:
-                problem = f"is not UTF-8 (byte 0x{block[error.start]:02x}: {error.reason})"
+                found = f"byte 0x{block[error.start]:02x}: {error.reason}"
+                problem = f"is not UTF-8 ({found}); convert the file, for example with iconv"
                 raise self._not_utf8(block, error.start, problem, num_lines) from None
             lines = text.split("\n")
             if not lines[-1]:
@@ -126,7 +128,7 @@ class TextLines(Iterator[str]):
                 f"iconv -f {encoding} -t UTF-8"
             )
         number = num_lines + block.count(b"\n", 0, position) + 1
-        return ValueError(f"{self.place(number)} {problem}; convert the file, for example with iconv")
+        return ValueError(f"{self.place(number)} {problem}")
 
 
 def num_line_ends(path: str, end: int) -> int:

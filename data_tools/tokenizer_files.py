@@ -9,6 +9,7 @@ from typing import Any
 import sentencepiece
 from sentencepiece.sentencepiece_model_pb2 import ModelProto
 
+from data_tools.formats import check_signature
 from data_tools.tokenizer import MODEL_FILE, TOKENIZER_JSON, WORD_START, PieceEncoder, not_a_model
 
 Piece = ModelProto.SentencePiece
@@ -40,7 +41,8 @@ def find_model(path: Path) -> Path:
 def read_model(path: Path) -> bytes:
     """The SentencePiece model in a file: as it is, or made of a tokenizer.json; ValueError if there is none in it."""
     content = path.read_bytes()
-    if path.suffix == ".json":
+    check_signature(str(path), content, "a SentencePiece model or a tokenizer.json")
+    if path.suffix.lower() == ".json":
         content = model_of_tokenizer_json(content, path)
     try:
         sentencepiece.SentencePieceProcessor().LoadFromSerializedProto(content)

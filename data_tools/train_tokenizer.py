@@ -28,12 +28,13 @@ from rich.progress import Progress
 from sentencepiece import sentencepiece_model_pb2
 
 from data_tools.cli import progress_bar, run_main, warn
-from data_tools.corpus import Corpus, files_named_twice, plain_input
+from data_tools.corpus import Corpus
 from data_tools.directories import atomic_directory
 from data_tools.inputs import Input
 from data_tools.language_sampling import MAX_LINE_BYTES, LineCounts, allocate, drawn, training_lines
 from data_tools.locations import check_can_be_read_again, expand
 from data_tools.outputs import check_output_directory
+from data_tools.plain_inputs import files_named_twice, plain_input
 from data_tools.readers import size_of
 from data_tools.tokenizer import (
     FIRST_PIECE_ID,

@@ -4,6 +4,8 @@ import csv
 from abc import abstractmethod
 from collections.abc import Iterator
 from itertools import islice
+from operator import itemgetter
+from typing import Any
 
 from data_tools.inputs import Input, Part
 from data_tools.readers.source import documents_of, listed
@@ -34,14 +36,14 @@ class TableSource(LineSource):
             raise
 
     def documents(self) -> Iterator[list[str]]:
-        for (text,) in self._cells():
+        for text in self._cells():
             documents = documents_of(text)
             yield from documents
             if not documents:
                 self.dropped["empty"] += 1
 
     def pairs(self) -> Iterator[tuple[str, str]]:
-        yield from ((source, target) for source, target in self._cells())
+        return self._cells()
 
     @abstractmethod
     def _rows(self, lines: TextLines, num_cells: int) -> Iterator[tuple[int, list[str]]]:
@@ -60,14 +62,15 @@ class TableSource(LineSource):
                 )
         return [names.index(str(name)) for name in self.item.columns]
 
-    def _cells(self) -> Iterator[list[str]]:
-        """What each row has in the columns."""
+    def _cells(self) -> Iterator[Any]:
+        """What each row has in the columns: a text for one, a tuple for two."""
         num_cells = max(self._columns) + 1
+        pick = itemgetter(*self._columns)
         is_first = self.part is None or self.part[0] == 0
         rows = self._rows(self.lines, num_cells)
         for number, row in islice(rows, int(self._has_header and is_first), None):
             if len(row) >= num_cells:
-                yield [row[column] for column in self._columns]
+                yield pick(row)
             elif not "".join(row).strip():
                 self.dropped["empty"] += 1
             else:

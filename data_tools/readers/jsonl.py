@@ -1,6 +1,7 @@
 """JSONL: an object a line, whose values under the columns are texts or the two sides of a pair."""
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -40,12 +41,14 @@ class JsonlSource(LineSource):
     def _records(self) -> Iterator[tuple[int, str, Any]]:
         """(number of the line, the line, its value)"""
         keys = [json.dumps(key, ensure_ascii=False) for key in self._keys]
+        spelled = [(key, re.compile(rf"{re.escape(key)}\s*:")) for key in keys]
         for number, line in enumerate(self.lines, start=1):
             if not line or line.isspace():
                 continue
             try:
                 value = json.loads(line)
-                if any(line.count(key) > 1 for key in keys):  # perhaps not as a key
+                if any(line.count(key) > 1 and len(pattern.findall(line)) > 1 for key, pattern in spelled):
+                    # Perhaps not in one object.
                     json.loads(line, object_pairs_hook=self._refuse_twice)
             except (ValueError, RecursionError) as error:
                 raise ValueError(f"{self.lines.place(number)}: expected a JSON object ({error}){hint(line)}") from None

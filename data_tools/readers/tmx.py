@@ -42,6 +42,9 @@ class TmxSource(Source):
         super().__init__(item, part)
         (self.path,) = item.paths
         self._raw = open_binary(self.path)
+        self._is_empty = not self._raw.peek(1)
+        if self._is_empty:
+            self.dropped["empty_file"] += 1
         self._num_bytes_read = 0
 
     @property
@@ -55,6 +58,8 @@ class TmxSource(Source):
         self._raw.close()
 
     def pairs(self) -> Iterator[tuple[str, str]]:
+        if self._is_empty:
+            return
         parser = _TmxParser(self.path, self.item)
         for text in xml_blocks(self.path, decompressed(self.path, self._raw)):
             for sides in parser.feed(text):

@@ -30,7 +30,8 @@ DECLARED = re.compile(rb"""<\?xml\s[^>]*?\bencoding\s*=\s*["']([A-Za-z][A-Za-z0-
 # Names that programs write and Python does not know, and GB 2312, which stands for the larger sets that contain it.
 ENCODING_OF_NAME = {"ansi": "cp1252", "gb2312": "gb18030", "gbk": "gb18030", "x-sjis": "cp932"}
 WIDE = re.compile(r"utf-?(16|32)|ucs-?[24]|unicode|iso-10646", re.IGNORECASE)
-NOT_ALLOWED = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\ufdd0-\ufdef\ufffe\uffff]|&#(?:x([0-9A-Fa-f]{1,8})|([0-9]{1,9}));")
+NOT_ALLOWED = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\ufdd0-\ufdef\ufffe\uffff]")
+REFERENCE = re.compile("&#(?:x([0-9A-Fa-f]{1,8})|([0-9]{1,9}));")
 MAX_REFERENCE = 16  # characters
 
 
@@ -90,14 +91,12 @@ def xml_blocks(path: str, stream: IO[bytes]) -> Iterator[str]:
         start = text.rfind("&", max(0, len(text) - MAX_REFERENCE))
         cut = len(text) if start < 0 or is_last else start
         text, rest = text[:cut], text[cut:]
-        yield NOT_ALLOWED.sub(_or_invalid, text)
+        yield REFERENCE.sub(_or_invalid, NOT_ALLOWED.sub(INVALID, text))
 
 
 def _or_invalid(match: re.Match[str]) -> str:
     """A reference to a character that XML allows as it stands, or INVALID."""
     hexadecimal, decimal = match.groups()
-    if not (hexadecimal or decimal):
-        return INVALID
     code = int(hexadecimal, 16) if hexadecimal else int(decimal)
     if code in (0x9, 0xA, 0xD) or 0x20 <= code < 0xD800 or 0xE000 <= code < 0xFFFE or 0x10000 <= code <= 0x10FFFF:
         return INVALID if 0xFDD0 <= code < 0xFDF0 else match.group()

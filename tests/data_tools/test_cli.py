@@ -30,6 +30,13 @@ def test_os_errors_name_the_file(tmp_path: Path) -> None:
     assert one_line(error_info.value) == f"{tmp_path / 'none'}: No such file or directory"
 
 
+def test_names_that_are_not_utf8_are_named(tmp_path: Path) -> None:
+    name = os.fsdecode(b"M\xfcller")
+    with pytest.raises(ValueError) as error_info:
+        f"tokenizer/{name}".encode()
+    assert one_line(error_info.value) == r"'tokenizer/M\udcfcller': holds bytes that are not UTF-8; rename the file"
+
+
 def test_our_mistakes_keep_their_traceback() -> None:
     with pytest.raises(KeyError):
         run_main(_raise(KeyError("x")))

@@ -1,9 +1,9 @@
 """Examples of the tasks, from XTREME's files or the hub's Parquet: one function for each kind of example.
 
-`root` is a directory in the layout of XTREME's download scripts (files plain, .gz, .xz or .zst), a copy of the hub's
-directories of Parquet files, or `hub:google/xtreme`. Examples come in a stream, and only the files of the split that is
-asked for are opened: a reader for training never sees a test file. All raise ValueError in one line for a language
-without a file, rows of another form, unknown labels and empty files.
+`root` is a directory in the layout of XTREME's download scripts (files plain, .gz, .xz, .zst or .bz2), a copy of the
+hub's directories of Parquet files, or `hub:google/xtreme`. Examples come in a stream, and only the files of the split
+that is asked for are opened: a reader for training never sees a test file. All raise ValueError in one line for a
+language without a file, rows of another form, unknown labels and empty files.
 """
 
 from __future__ import annotations

@@ -145,7 +145,7 @@ def test_a_language_that_does_not_occur(tmp_path: Path, read_pairs: Read) -> Non
         (_tmx(_unit(("de", "ä"))).encode("latin-1"), r"a\.tmx: line 6 is not utf-8"),
         (_tmx("").replace("UTF-8", "x-foo"), r"a\.tmx: line 1: its encoding 'x-foo' is not known"),
         (gzip.compress(_tmx("").encode()), r"a\.tmx: gzip-compressed, expected XML; let its name end in \.gz"),
-        ("", r"a\.tmx: line 1: broken XML \(no element found\)"),
+        ("\n", r"a\.tmx: line 2: broken XML \(no element found\)"),
         ("no XML\n", r"a\.tmx: line 1: broken XML"),
         (
             "<html><tu/></html>",
@@ -215,6 +215,12 @@ def test_compressed(tmp_path: Path, read_pairs: Read) -> None:
     (tmp_path / "a.tmx.gz").write_bytes(content[:-1000])
     with pytest.raises(ValueError, match=r"a\.tmx\.gz: damaged or cut short"):
         read_pairs("tmx", tmp_path / "a.tmx.gz")
+
+
+@pytest.mark.parametrize("name", ["a.tmx", "a.tmx.gz", "a.TMX.XZ"])
+def test_a_file_of_no_bytes_is_counted(tmp_path: Path, read_pairs: Read, name: str) -> None:
+    (tmp_path / name).touch()
+    assert read_pairs("tmx", tmp_path / name) == ([], {"empty_file": 1})
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
