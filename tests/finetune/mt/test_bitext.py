@@ -49,6 +49,19 @@ def test_bad_input(tmp_path: Path) -> None:
         Bitext.from_files(tmp_path / "none", tmp_path / "a.y", encode, decoder_start_token_id=TAG, max_length=9)
 
 
+def test_other_formats_are_not_trained_on(tmp_path: Path) -> None:
+    fine = write_lines(tmp_path / "a.en", ["one"])
+    for name, text, message in [
+        ("a.de", '{"text": "eins"}', "JSON, expected plain text"),
+        ("a.tsv", "eins\tone", "by its suffix tsv, expected plain text"),
+        ("b.de", "ei\0ns", "line 1 holds a NUL byte"),
+    ]:
+        path = write_lines(tmp_path / name, [text])
+        for source, target in ((path, fine), (fine, path)):
+            with pytest.raises(ValueError, match=f"{name}: {message}"):
+                Bitext.from_files(source, target, encode, decoder_start_token_id=TAG, max_length=8)
+
+
 def test_a_tag_in_front_of_a_source_line(tmp_path: Path) -> None:
     bitext = Bitext.from_files(
         write_lines(tmp_path / "a.x", ["__bt__ 11 12 13", "11 12", "__bt__", "__bt__ "]),

@@ -74,6 +74,24 @@ def test_fairseq_lines_to_the_character() -> None:
     assert list(fairseq_lines(0, "b", "c", [scored], as_text=True)) == expected
 
 
+def test_what_is_printed_is_utf8_whatever_the_terminal(
+    model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    run(monkeypatch, model_dir, "--input", write_lines(tmp_path / "source", ["1 2 3"]))
+    assert isinstance(terminal.buffer, io.BytesIO)
+    assert "▁" in terminal.buffer.getvalue().decode("utf-8").splitlines()[0]
+
+
+def test_other_formats_are_not_translated(model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_lines(tmp_path / "a.txt", ['{"text": "1 2 3"}'])
+    write_lines(tmp_path / "a.jsonl", ["1 2 3"])
+    for name, message in [("a.txt", "JSON, expected plain text"), ("a.jsonl", "by its suffix jsonl, expected plain")]:
+        with pytest.raises(ValueError, match=f"{name}: {message}"):
+            run(monkeypatch, model_dir, "--input", tmp_path / name)
+
+
 def test_scores_of_references(
     model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
