@@ -132,8 +132,11 @@ def check_is_not_another(path: str, magic: bytes, expected: str) -> None:
     """Raise ValueError if a file that could not be read as one that begins with `magic` is known to be another."""
     with open_binary(path) as file:
         head = file.read(LOOKED_AT_BYTES)
-    if not head.startswith(magic):
-        check_signature(path, head, expected)
+    found = None if head.startswith(magic) else signature_of(head)
+    if found:
+        kind, advice = found
+        advice = "decompress it" if kind.endswith("-compressed") else advice
+        raise ValueError(f"{path}: {kind}, expected {expected}; {advice}")
 
 
 def check_is_text(name: str, head: bytes) -> None:

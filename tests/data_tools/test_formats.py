@@ -153,3 +153,6 @@ def test_a_file_that_could_not_be_read_may_be_another(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="a: a zip archive, expected Parquet; unpack it"):
         check_is_not_another(str(tmp_path / "a"), b"PAR1", "Parquet")
     check_is_not_another(str(tmp_path / "a"), b"PK", "a zip archive")
+    (tmp_path / "a").write_bytes(b"\x1f\x8b\x08\0")
+    with pytest.raises(ValueError, match="a: gzip-compressed, expected Parquet; decompress it"):
+        check_is_not_another(str(tmp_path / "a"), b"PAR1", "Parquet")

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,13 @@ def test_two_files(pair: Input) -> None:
     Path(pair.paths[1]).write_text("two\n" * 10)
     assert identity_of(pair)[:3] == identity[:3]
     assert identity_of(pair) != identity
+
+
+def test_what_languages_are_called_is_part_of_the_identity(tmp_path: Path) -> None:
+    (tmp_path / "a.tmx").write_text("<tmx/>")
+    item = Input(("zh_Hant", "en"), "tmx", (str(tmp_path / "a.tmx"),))
+    assert identity_of(replace(item, codes=("zh-TW", "en"))) != identity_of(replace(item, codes=("zh-HK", "en")))
+    assert identity_of(replace(item, codes=("zh-TW", "en"))) != identity_of(item)
 
 
 @pytest.mark.parametrize("format", ["tmx", "opus"])
