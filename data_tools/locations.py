@@ -72,13 +72,16 @@ def is_of_finder(path: str) -> bool:
 
 
 def check_can_be_read_again(path: str) -> None:
-    """Raise ValueError for a local path that is no file, such as a pipe, whose bytes come but once, or a directory."""
+    """Raise ValueError for a local path that is no file, such as a pipe, whose bytes come but once, or a directory.
+
+    A name such as /dev/stdin may stand for a file here, and for nothing in the process that will read it.
+    """
     if is_url(path):
         return
     if os.path.isdir(path):
         raise ValueError(f"{path}: a directory; name its files, for example {Path(path).name}/*")
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise ValueError(f"{path}: a pipe or device, expected a file, since text is read twice; write it to a file")
+    if path.startswith(("/dev/", "/proc/")) or (os.path.exists(path) and not os.path.isfile(path)):
+        raise ValueError(f"{path}: a pipe or device, expected a file, since text is read twice; name one")
 
 
 def check_is_utf8_name(path: str) -> None:

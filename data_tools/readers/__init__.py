@@ -10,9 +10,9 @@ SentencePiece normalises (nmt_nfkc) whatever it encodes, in training and ever af
 
 - tabs, no-break and wide spaces, U+2028, U+FFFD, U+FEFF, and U+200B to U+200F but for the joiner U+200D become spaces;
 - control characters up to U+001F, U+007F, U+008F and U+009F vanish;
-- NUL (which ends nothing), the other characters from U+0080 to U+009E, soft hyphens, U+200D, marks of direction (U+202A
-  to U+202E), U+2060 to U+206F, variation selectors and private use stay: ids of their own if the tokenizer has seen
-  enough of them, else unknown.
+- NUL (which ends nothing; only JSON and Parquet can bring it, since a file of text with a byte of zero is refused), the
+  other characters from U+0080 to U+009E, soft hyphens, U+200D, marks of direction (U+202A to U+202E), U+2060 to U+206F,
+  variation selectors and private use stay: ids of their own if the tokenizer has seen enough of them, else unknown.
 
 Only half a surrogate pair, as JSON can spell it, would make SentencePiece fail; it is an error here.
 """

@@ -107,7 +107,7 @@ class CsvSource(TableSource):
             try:
                 row = next(rows, None)
             except csv.Error as error:
-                raise ValueError(f"{lines.place(number)}: broken CSV ({error})") from None
+                raise ValueError(f"{lines.place(number)}: broken CSV ({error}); is a quote not closed?") from None
             if row is None:
                 return
             yield number, row

@@ -13,6 +13,7 @@ from data_tools.readers.source import Source
 PARQUET = b"PAR1"  # what files begin with
 BATCH_ROWS = 1_000
 READ_BYTES = 1 << 20
+MAX_METADATA = (1 << 31) - 1  # bytes and items of a file's table of contents, as much as there can be
 
 
 class ParquetSource(Source):
@@ -32,7 +33,12 @@ class ParquetSource(Source):
         self._raw = open_binary(self.path)
         try:
             try:
-                self._file = parquet.ParquetFile(self._raw, buffer_size=READ_BYTES)
+                self._file = parquet.ParquetFile(
+                    self._raw,
+                    buffer_size=READ_BYTES,
+                    thrift_string_size_limit=MAX_METADATA,
+                    thrift_container_size_limit=MAX_METADATA,
+                )
             except self._errors as error:
                 check_is_not_another(self.path, PARQUET, "Parquet")
                 raise ValueError(f"{self.path}: not a Parquet file, or cut short ({error})") from None
