@@ -18,7 +18,7 @@ EXIT_INTERRUPTED = 130  # 128 + SIGINT, what shells report
 
 
 def run_main(main: Callable[[], None]) -> None:
-    """Nothing; runs `main` and exits with code 2 and one line `error: …` on stderr if it raises ValueError or OSError.
+    """Run `main`; exit with code 2 and one line `error: …` on stderr if it raises ValueError or OSError.
 
     Other exceptions are mistakes of ours and keep their traceback.
     """

@@ -213,7 +213,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Nothing; the command line."""
+    """Run the command line."""
     options = parse_arguments()
     for name in ("workers", "shard_tokens"):
         value = vars(options)[name]

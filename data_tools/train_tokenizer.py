@@ -280,7 +280,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def check(options: argparse.Namespace) -> None:
-    """Nothing; raises ValueError for options that make no sense."""
+    """Raise ValueError for options that make no sense."""
     if options.vocab_size <= FIRST_PIECE_ID + 1:
         raise ValueError(f"--vocab-size {options.vocab_size}: five ids are special, expected more")
     if not 0 < options.character_coverage <= 1:
@@ -316,7 +316,7 @@ def reporter(progress: Progress, name: str, inputs: Sequence[Input], unit: str) 
 
 
 def main() -> None:
-    """Nothing; the command line."""
+    """Run the command line."""
     options = parse_arguments()
     check(options)
     corpus = Corpus.load(options.corpus, needs_tokenizer=False) if options.corpus else None

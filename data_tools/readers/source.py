@@ -46,7 +46,7 @@ class Source(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Nothing; closes what is open."""
+        """Close what is open."""
 
     def documents(self) -> Iterator[list[str]]:
         """The non-blank lines of each document, as they stand in the source."""

@@ -168,7 +168,7 @@ class _TmxParser:
         self._listen()
 
     def _listen(self) -> None:
-        """Nothing; from here on character data is text, or not."""
+        """From here on take character data for text, or not."""
         self._expat.CharacterDataHandler = self._text.append if self._open and self._open[-1] else None
 
     def _find_side(self, language: str) -> int | None:

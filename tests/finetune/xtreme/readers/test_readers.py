@@ -115,7 +115,7 @@ def test_json_of_one_long_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     ("content", "message"),
     [
         (gzip.compress(b"{}")[:-4], "damaged or cut short"),
-        (b"no gzip", "damaged or cut short"),
+        (b"no gzip", "by its suffix .gz gzip-compressed, found something else"),
         (gzip.compress(b'{"data": "\xff"}'), "not UTF-8 at byte 10"),
         (gzip.compress(b'{"data": '), "not JSON"),
     ],
