@@ -16,6 +16,7 @@ order, control characters, and decomposed vowels of Indic scripts, which transfo
 54 of 104,144 lines of 47 languages, 51 of which are Sinhala.
 """
 
+import re
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -36,11 +37,13 @@ ID_OFFSET = 1
 SENTENCEPIECE_UNK_ID, SENTENCEPIECE_BOS_ID, SENTENCEPIECE_EOS_ID = 0, 1, 2
 
 
-def not_a_model(path: Path) -> ValueError:
-    """What to raise for a file that SentencePiece cannot load, in place of where in its own source it says so."""
+def not_a_model(path: Path, error: Exception) -> ValueError:
+    """What to raise for a file that SentencePiece cannot load: its reason, but not where in its own source it arose."""
     with path.open("rb") as file:
         check_signature(str(path), file.read(LOOKED_AT_BYTES), "a SentencePiece model")
-    return ValueError(f"{path}: not a SentencePiece model, or cut short; fetch it again")
+    if re.search("parse|unk is not defined", str(error), re.IGNORECASE):
+        return ValueError(f"{path}: not a SentencePiece model, or cut short; fetch it again")
+    return ValueError(f"{path}: not a SentencePiece model ({str(error).removeprefix('INTERNAL: ')})")
 
 
 class PieceEncoder:
@@ -65,8 +68,8 @@ class PieceEncoder:
             )
         try:
             self._processor = sentencepiece.SentencePieceProcessor(model_file=str(path))
-        except (RuntimeError, OSError):
-            raise not_a_model(path) from None
+        except (RuntimeError, OSError) as error:
+            raise not_a_model(path, error) from None
         found = (self._processor.unk_id(), self._processor.bos_id(), self._processor.eos_id())
         expected = (SENTENCEPIECE_UNK_ID, SENTENCEPIECE_BOS_ID, SENTENCEPIECE_EOS_ID)
         if found != expected:

@@ -46,8 +46,8 @@ def read_model(path: Path) -> bytes:
         content = model_of_tokenizer_json(content, path)
     try:
         sentencepiece.SentencePieceProcessor().LoadFromSerializedProto(content)
-    except RuntimeError:
-        raise not_a_model(path) from None
+    except RuntimeError as error:
+        raise not_a_model(path, error) from None
     return content
 
 

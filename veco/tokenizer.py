@@ -74,8 +74,9 @@ class Vocabulary:
             raise ValueError(f"{path}: no such file; expected a tokenizer directory with a SentencePiece model")
         try:
             self.processor = SentencePieceProcessor(model_file=str(path))
-        except (RuntimeError, OSError):  # which say where in SentencePiece's source they arose
-            raise ValueError(f"{path}: not a SentencePiece model, or cut short; fetch it again") from None
+        except (RuntimeError, OSError) as error:
+            reason = str(error).removeprefix("INTERNAL: ")
+            raise ValueError(f"{path}: not a SentencePiece model ({reason}); fetch it again") from None
         self.proto = ModelProto.FromString(path.read_bytes())
         self.tokenizer = open_tokenizer(directory)
         self.mask_id = len(self.proto.pieces) + ID_OFFSET
