@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from veco import VecoForMaskedLM, projection
-from veco.projection import VocabularyProjection
+from veco.projection import NEVER, VocabularyProjection
 
 
 @pytest.fixture
@@ -53,6 +53,32 @@ def test_smoothed_losses_worked_by_hand() -> None:
     # A uniform model pays log V whatever the smoothing: the wanted distribution sums to one.
     losses, _ = layer(torch.zeros(3, 3), torch.tensor([0, 1, 2]), 0.3)
     torch.testing.assert_close(losses, torch.full((3,), math.log(3)))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_rows_that_never_come_change_nothing(smoothing: float, small_chunks) -> None:
+    """Losses and gradients are those of a projection without these rows."""
+    torch.manual_seed(1)
+    layer, fewer = VocabularyProjection(8, 50), VocabularyProjection(8, 47)
+    kept = [*range(20), *range(21, 40), *range(42, 50)]
+    with torch.no_grad():
+        layer.bias[[20, 40, 41]] = NEVER
+        fewer.weight.copy_(layer.weight[kept])
+        fewer.bias.copy_(layer.bias[kept])
+    states = torch.randn(11, 8, requires_grad=True)
+    targets = torch.randint(0, 47, (11,))
+    losses, is_right = layer(states, torch.tensor(kept)[targets], smoothing)
+    expected, also_right = fewer(states, targets, smoothing)
+    torch.testing.assert_close(losses, expected, rtol=1e-5, atol=1e-4)
+    assert torch.equal(is_right, also_right)
+    (states_grad, *rows), (states_expected, *rows_expected) = (
+        gradients(layer, states, losses),
+        gradients(fewer, states, expected),
+    )
+    torch.testing.assert_close(states_grad, states_expected, rtol=1e-5, atol=1e-6)
+    for grad, wanted in zip(rows, rows_expected, strict=True):
+        torch.testing.assert_close(grad[kept], wanted, rtol=1e-5, atol=1e-6)
+        assert (grad[[20, 40, 41]] == 0).all()
 
 
 @pytest.mark.parametrize("smoothing", [-0.1, 1.0])
