@@ -36,7 +36,6 @@ from data_tools.cli import run_main
 from data_tools.files import atomic_path
 from data_tools.outputs import check_outputs
 from data_tools.text_lines import open_text
-from finetune.mt.batches import SOURCE_SPECIALS
 from finetune.mt.ct2 import load_ct2
 from finetune.mt.engine import Batch, Engine
 from finetune.mt.export_ct2 import export
@@ -71,7 +70,7 @@ def compared_speeds(what: str, seconds: dict[str, float], num_sentences: int, pe
 
 def fixed_options(sizes: Sizes) -> SearchOptions:
     """Beam search of exactly `target_tokens` steps, of which the last chooses `</s>`."""
-    steps, one_batch = sizes.target_tokens - 1, sizes.sentences * (sizes.source_tokens + SOURCE_SPECIALS)
+    steps, one_batch = sizes.target_tokens - 1, sizes.sentences * (sizes.source_tokens + 2)  # <s> and </s>
     return SearchOptions(beam=BEAMS, min_len=steps, max_len_a=0, max_len_b=steps, max_tokens=one_batch)
 
 

@@ -70,7 +70,7 @@ class Sentences:
 
 @dataclass(frozen=True)
 class SpecialIds:
-    """Ids that frame a sentence: `<s>` and `</s>` around the source, `</s>` after the labels, `<pad>`."""
+    """Ids that frame a text: `<s>` and `</s>` around it, `<pad>`."""
 
     bos: int
     eos: int

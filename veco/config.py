@@ -18,6 +18,7 @@ COUNTS = (
 PROBABILITIES = ("hidden_dropout_prob", "attention_probs_dropout_prob")
 SWITCHES = ("tie_self_attention", "plug_in", "scale_embedding", "lm_head_transform", "separate_decoder_embeddings")
 TOKEN_IDS = ("pad_token_id", "bos_token_id", "decoder_start_token_id")
+FRAMES = ("source_prefix_ids", "source_suffix_ids", "target_suffix_ids")
 
 
 class VecoConfig(PreTrainedConfig):
@@ -38,6 +39,10 @@ class VecoConfig(PreTrainedConfig):
     `scale_embedding` multiplies token embeddings by the root of `hidden_size`; without `lm_head_transform` the head is
     the output projection alone; with `separate_decoder_embeddings` the decoder of `VecoForConditionalGeneration` has
     positions and an embedding LayerNorm of its own.
+
+    Translation models were not all taught the same form of sentences: `source_prefix_ids` and `source_suffix_ids` stand
+    around a source, `target_suffix_ids` behind a target, and the last of these ends a translation. `None` is ours,
+    `<s> x </s>` and `y </s>`. fairseq has `x </s>` and `y </s>`, VECO there `x </s> [en]` and `y </s> [de]`.
     """
 
     model_type = "veco"
@@ -65,6 +70,9 @@ class VecoConfig(PreTrainedConfig):
     scale_embedding: bool = False
     lm_head_transform: bool = True
     separate_decoder_embeddings: bool = False
+    source_prefix_ids: list[int] | None = None
+    source_suffix_ids: list[int] | None = None
+    target_suffix_ids: list[int] | None = None
     use_cache: bool = True
     tie_word_embeddings: bool = True
 
@@ -99,6 +107,11 @@ class VecoConfig(PreTrainedConfig):
             for name in TOKEN_IDS
             if values[name] is not None and (not _is_whole(values[name]) or values[name] < 0)
         ]
+        problems += [
+            f"{name} {values[name]!r} must be a list of token ids, or None"
+            for name in FRAMES
+            if values[name] is not None and not _are_ids(values[name])
+        ]
         if self.hidden_act not in list(ACT2FN):
             problems.append(f"hidden_act {self.hidden_act!r} is none of {', '.join(ACT2FN)}")
         if self.decoder_layers_from not in ("last", "first"):
@@ -132,7 +145,19 @@ class VecoConfig(PreTrainedConfig):
             for name in TOKEN_IDS
             if self.__dict__[name] is not None and self.__dict__[name] >= self.vocab_size
         ]
+        problems += [
+            f"{name} {self.__dict__[name]} must be below vocab_size {self.vocab_size}"
+            for name in FRAMES
+            if any(i >= self.vocab_size for i in self.__dict__[name] or ())
+        ]
+        if self.target_suffix_ids == []:
+            problems.append("target_suffix_ids is empty: its last token ends a translation")
         return problems
+
+    @property
+    def has_frame(self) -> bool:
+        """Whether the model says what stands around its sentences, as those converted from fairseq do."""
+        return any(self.__dict__[name] is not None for name in FRAMES)
 
     @property
     def max_tokens(self) -> int:
@@ -164,3 +189,7 @@ class VecoConfig(PreTrainedConfig):
 
 def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _are_ids(value: Any) -> bool:
+    return isinstance(value, list) and all(_is_whole(i) and i >= 0 for i in value)

@@ -111,6 +111,8 @@ class VecoForConditionalGeneration(VecoWithLMHead, GenerationMixin):
         self.veco.skip_padding = True  # the decoder never looks at padding
         self.lm_head = VecoLMHead(config)
         self.post_init()
+        if config.target_suffix_ids is not None:
+            self.generation_config.eos_token_id = config.target_suffix_ids[-1]
 
     @classmethod
     def from_veco(

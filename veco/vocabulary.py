@@ -24,10 +24,11 @@ from transformers import PreTrainedModel
 
 import veco
 from veco.command import new_directory, read_text, run_command, told_by_the_system
-from veco.config import VecoConfig
+from veco.config import FRAMES, VecoConfig
 from veco.convert.weights import listed, open_strictly
 from veco.heads import VecoLMHead
 from veco.model import VecoEmbeddings
+from veco.projection import never_chosen
 from veco.tokenizer import ID_OFFSET, UNK_ID, Vocabulary, count_ids, lowest_score, parts_of
 
 Model = TypeVar("Model", bound=PreTrainedModel)
@@ -57,10 +58,10 @@ def cut_vocabulary(
     that does not fit the tokenizer.
     """
     vocabulary = fitting_vocabulary(model, tokenizer_dir)
-    kept_ids = vocabulary.ids_to_keep({*used_ids, *start_ids(model)}, keep, tokens, keep_characters)
-    if gone := start_ids(model) - set(kept_ids):
+    kept_ids = vocabulary.ids_to_keep({*used_ids, *framing_ids(model)}, keep, tokens, keep_characters)
+    if gone := framing_ids(model) - set(kept_ids):
         raise ValueError(
-            f"the decoder starts with {vocabulary.added[min(gone)]}, which is not among the tokens to keep"
+            f"sentences start or end with {vocabulary.added[min(gone)]}, which is not among the tokens to keep"
         )
     vocabulary.write(Path(output_dir), kept_ids, {}, [])
     return reindex(model, [[i] for i in kept_ids])
@@ -123,8 +124,8 @@ def fitting_vocabulary(model: PreTrainedModel, tokenizer_dir: str | Path) -> Voc
 def reindex(model: Model, sources: Sources, seed: int = 0) -> Model:
     """`model`, changed in place: the row of id i is the mean of the old rows of `sources[i]`, or drawn if it has none.
 
-    Rows are those of token embeddings, output projections and their biases; what was tied stays tied. The start token
-    of a decoder moves along.
+    Rows are those of token embeddings, output projections and their biases; what was tied stays tied. What stands
+    around sentences moves along.
     """
     generator = torch.Generator().manual_seed(seed)
     renewed: dict[nn.Parameter, nn.Parameter] = {}
@@ -141,6 +142,11 @@ def reindex(model: Model, sources: Sources, seed: int = 0) -> Model:
     for config in configs_of(model):
         if config.decoder_start_token_id is not None:
             config.decoder_start_token_id = new_ids[config.decoder_start_token_id]
+    for name in FRAMES:
+        if (ids := model.config.__dict__[name]) is not None:
+            model.config.__dict__[name] = [new_ids[i] for i in ids]
+    if model.config.target_suffix_ids is not None:
+        model.generation_config.eos_token_id = model.config.target_suffix_ids[-1]
     for module in model.modules():
         if isinstance(module, PreTrainedModel):
             module.config.vocab_size = len(sources)
@@ -164,7 +170,8 @@ def rows_of(table: Tensor, sources: Sources, generator: torch.Generator) -> Tens
         if len(ids) > 1:
             rows[new] = table[list(ids)].float().mean(dim=0)
     if drawn := [new for new, ids in enumerate(sources) if not ids]:
-        mean, deviation = table.float().mean(dim=0), table.float().std(dim=0)
+        known = table.float() if table.dim() > 1 else table.float()[~never_chosen(table)]  # of biases the real ones
+        mean, deviation = known.mean(dim=0), known.std(dim=0)
         noise = torch.randn((len(drawn), *table.shape[1:]), generator=generator)
         rows[drawn] = (mean + deviation * noise).to(table.dtype)
     return rows
@@ -175,9 +182,10 @@ def configs_of(model: PreTrainedModel) -> list[Any]:
     return [model.config, *([model.generation_config] if model.can_generate() else [])]
 
 
-def start_ids(model: PreTrainedModel) -> set[int]:
-    """The start token of the model's decoder, if it has one."""
-    return {config.decoder_start_token_id for config in configs_of(model) if config.decoder_start_token_id is not None}
+def framing_ids(model: PreTrainedModel) -> set[int]:
+    """The start token of the model's decoder, if it has one, and what its configuration puts around sentences."""
+    starts = {config.decoder_start_token_id for config in configs_of(model)} - {None}
+    return starts.union(*(model.config.__dict__[name] or () for name in FRAMES))
 
 
 def open_model(directory: Path) -> PreTrainedModel:

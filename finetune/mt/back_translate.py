@@ -27,7 +27,7 @@ from pathlib import Path
 from data_tools.cli import progress_bar
 from data_tools.files import atomic_path
 from data_tools.outputs import check_outputs
-from finetune.mt.blocks import STANDARD_INPUT, Block, count_lines, is_pipe, read_blocks
+from finetune.mt.blocks import Block, count_lines, is_pipe, read_blocks
 from finetune.mt.decoding import (
     add_decoding_arguments,
     check_decoding_arguments,
@@ -43,6 +43,7 @@ from pretrain.launch import quiet_libraries, run_on_ranks
 
 DESCRIPTION = __doc__
 MAX_RATIO = 3.0
+NUM_SPECIAL = 2  # added to lengths, so that of short lines hardly any pair is too unequal
 
 
 def synthetic_pairs(
@@ -50,10 +51,12 @@ def synthetic_pairs(
 ) -> Iterator[tuple[str, str]]:
     """(translation, line) of each line of a block worth keeping; adds to `dropped`, by reason.
 
-    Lengths are compared in pieces, special ones included.
+    Lengths are compared in pieces and `NUM_SPECIAL`.
     """
+    frame = translator.frame
     for line, ids, hypotheses in zip(block.sources, translator.source_ids(block.sources), found, strict=True):
-        lengths = sorted((len(ids), len(hypotheses[0].ids) + 1))
+        num_pieces = (len(ids) - frame.num_source_ids, len(hypotheses[0].ids) - frame.num_target_ids)
+        lengths = sorted(NUM_SPECIAL + number for number in num_pieces)
         if not line.strip():
             dropped["empty lines"] += 1
         elif len(ids) >= translator.engine.max_tokens:
@@ -126,7 +129,7 @@ def check_arguments(arguments: argparse.Namespace) -> None:
         raise ValueError(f"--max-ratio must be at least 1, found {arguments.max_ratio}")
     outputs = {"--source-output": arguments.source_output, "--target-output": arguments.target_output}
     check_outputs(outputs, [arguments.input, *model_files(arguments.model)])
-    if arguments.input == STANDARD_INPUT or is_pipe(arguments.input):
+    if is_pipe(arguments.input):
         raise ValueError(f"--input {arguments.input}: expected a file, whose lines can be counted first")
     search_options(arguments)
     check_decoding_arguments(arguments)

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from finetune.batches import SpecialIds, cut_by_tokens
-from finetune.mt.bitext import SOURCE_SPECIALS, TARGET_SPECIALS, Bitext
+from finetune.batches import cut_by_tokens
+from finetune.mt.bitext import Bitext
+from finetune.mt.frame import Frame
 from veco.heads import IGNORED
 
 STRIPS_PER_ROOT = 1.4  # strips of like target length per square root of the number of batches: see `_by_length`
@@ -30,17 +31,17 @@ class TranslationBatches:
     a batch in every micro-step.
     """
 
-    def __init__(self, bitext: Bitext, max_tokens: int, seed: int, special: SpecialIds) -> None:
+    def __init__(self, bitext: Bitext, max_tokens: int, seed: int, frame: Frame) -> None:
         """Raises ValueError for a bitext without pairs or with a pair longer than `max_tokens`."""
         if len(bitext) == 0:
             raise ValueError("cannot make batches of a bitext without sentence pairs")
         self.bitext = bitext
         self.max_tokens = max_tokens
         self.seed = seed
-        self.special = special
+        self.frame = frame
         # int32: every process holds these for all pairs.
-        self._source_sizes = bitext.source.lengths.astype(np.int32) + np.int32(SOURCE_SPECIALS)
-        self._target_sizes = bitext.target.lengths.astype(np.int32) + np.int32(TARGET_SPECIALS)
+        self._source_sizes = bitext.source.lengths.astype(np.int32) + np.int32(frame.num_source_ids)
+        self._target_sizes = bitext.target.lengths.astype(np.int32) + np.int32(frame.num_target_ids)
         self._pairs = self._by_length()
         self._bounds = cut_by_tokens(np.maximum(self._source_sizes, self._target_sizes)[self._pairs], max_tokens)
         self._order: tuple[int, np.ndarray] = (-1, np.zeros(0, dtype=np.int64))  # the epoch last asked for
@@ -82,26 +83,24 @@ class TranslationBatches:
     def __getitem__(self, k: int) -> dict[str, Tensor]:
         """input_ids, attention_mask (batch, source) and decoder_input_ids, labels (batch, target), all int64.
 
-        A row of input_ids is `<s> x1 … xn </s>`, of decoder_input_ids `tag y1 … ym`, of labels `y1 … ym </s>`; padding
-        is on the right, -100 in the labels. attention_mask is 1 = may be attended to.
+        A row of input_ids is `<s> x1 … xn </s>`, of decoder_input_ids `tag y1 … ym`, of labels `y1 … ym </s>`, or
+        whatever `frame` says; padding is on the right, -100 in the labels. attention_mask is 1 = may be attended to.
         """
         pairs = self.pair_indices(k)
-        special = self.special
+        frame = self.frame
         source_width, target_width = int(self._source_sizes[pairs].max()), int(self._target_sizes[pairs].max())
-        input_ids = np.full((len(pairs), source_width), special.pad, dtype=np.int64)
+        input_ids = np.full((len(pairs), source_width), frame.pad, dtype=np.int64)
         attention_mask = np.zeros((len(pairs), source_width), dtype=np.int64)
-        decoder_input_ids = np.full((len(pairs), target_width), special.pad, dtype=np.int64)
+        decoder_input_ids = np.full((len(pairs), target_width), frame.pad, dtype=np.int64)
         labels = np.full((len(pairs), target_width), IGNORED, dtype=np.int64)
-        input_ids[:, 0] = special.bos
         decoder_input_ids[:, 0] = self.bitext.decoder_start_ids[pairs]
         for row, pair in enumerate(pairs.tolist()):
-            source, target = self.bitext.source[pair], self.bitext.target[pair]
-            input_ids[row, 1 : len(source) + 1] = source
-            input_ids[row, len(source) + 1] = special.eos
-            attention_mask[row, : len(source) + 2] = 1
-            decoder_input_ids[row, 1 : len(target) + 1] = target
+            source = frame.source(self.bitext.source[pair].tolist())
+            target = frame.target(self.bitext.target[pair].tolist())
+            input_ids[row, : len(source)] = source
+            attention_mask[row, : len(source)] = 1
+            decoder_input_ids[row, 1 : len(target)] = target[:-1]
             labels[row, : len(target)] = target
-            labels[row, len(target)] = special.eos
         arrays = {
             "input_ids": input_ids,
             "attention_mask": attention_mask,

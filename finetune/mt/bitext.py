@@ -20,10 +20,9 @@ from data_tools.manifest import Manifest
 from data_tools.shards import Shard, ShardInfo
 from data_tools.text_lines import open_prose
 from finetune.batches import Encode, Sentences
+from finetune.mt.frame import Frame
 
 LINES_PER_CALL = 4096  # lines given to the tokenizer at once: large enough for its threads, small enough for memory
-SOURCE_SPECIALS = 2  # <s> and </s>
-TARGET_SPECIALS = 1  # </s> among the labels, the language tag among the decoder's inputs
 
 
 class Side(Protocol):
@@ -121,15 +120,16 @@ class Bitext:
         *,
         decoder_start_token_id: int,
         max_length: int,
+        frame: Frame,
         source_tags: Mapping[str, int] | None = None,
     ) -> Bitext:
         """The pairs of two text files (plain or compressed) of equally many lines.
 
-        `max_length` counts the special tokens: sources keep max_length - 2 pieces, targets max_length - 1. A source
-        line may begin with one of `source_tags` and a space, which becomes the id given there. Raises ValueError for
-        unequal line counts (naming both), or if no pair is left.
+        `max_length` counts the special tokens of `frame`: sources keep max_length - 2 pieces, say, targets
+        max_length - 1. A source line may begin with one of `source_tags` and a space, which becomes the id given there.
+        Raises ValueError for unequal line counts (naming both), or if no pair is left.
         """
-        limits = side_limits(max_length)
+        limits = side_limits(max_length, frame)
         encoders = (tagged_encoder(encode, source_tags or {}), encode)
         blocks = [_encode_block(lines, encoders, limits) for lines in _blocks_of_pairs(Path(source), Path(target))]
         sides = (
@@ -154,15 +154,16 @@ class Bitext:
         *,
         decoder_start_token_id: int,
         max_length: int,
+        frame: Frame,
     ) -> Bitext:
         """The pairs of two languages in a split ("train", "valid") of a directory that data_tools.prepare made.
 
-        `max_length` as in `from_files`; whether the ids are the model's is for `check_data_pieces` to say. Raises
-        ValueError when the directory does not have such pairs.
+        `max_length` and `frame` as in `from_files`; whether the ids are the model's is for `check_data_pieces` to say.
+        Raises ValueError when the directory does not have such pairs.
         """
         manifest = Manifest.load(data_dir)
         shards = shards_of_pair(manifest, data_dir, split, source, target)
-        limits = side_limits(max_length)
+        limits = side_limits(max_length, frame)
         opened = [[Shard(data_dir / infos[lang].prefix) for infos in shards] for lang in (source, target)]
         for ours, theirs in zip(*opened, strict=True):
             if len(ours) != len(theirs):
@@ -197,11 +198,12 @@ class Bitext:
         return len(self.source)
 
 
-def side_limits(max_length: int) -> tuple[int, int]:
+def side_limits(max_length: int, frame: Frame) -> tuple[int, int]:
     """Most pieces of a source and of a target in `max_length` tokens. Raises ValueError if there is no room for one."""
-    if max_length <= SOURCE_SPECIALS:
-        raise ValueError(f"max_length must be at least {SOURCE_SPECIALS + 1} tokens, found {max_length}")
-    return max_length - SOURCE_SPECIALS, max_length - TARGET_SPECIALS
+    num_special = max(frame.num_source_ids, frame.num_target_ids)
+    if max_length <= num_special:
+        raise ValueError(f"max_length must be at least {num_special + 1} tokens, found {max_length}")
+    return max_length - frame.num_source_ids, max_length - frame.num_target_ids
 
 
 def tagged_encoder(encode: Encode, tags: Mapping[str, int]) -> Encode:

@@ -15,16 +15,20 @@ import torch
 
 from finetune.batches import cut_by_tokens
 from finetune.mt.engine import Batch, PairBatch
+from finetune.mt.frame import Frame
 from finetune.mt.ranks import Ranks
 from finetune.mt.search import Found, SearchOptions, TargetIds
 from finetune.mt.translator import Translator, decoder_start_id, fitting_tokenizer, target_ids
+from veco.config import FRAMES
 
 MODEL_FILE, VOCABULARY_FILE, SHORTLIST_FILE = "model.bin", "shared_vocabulary.json", "vmap.txt"
 # Source tokens that a thread of the CPU translates at a time: of more the logits leave its cache. Measured with beam 5
 # for widths of 192 and 512: 256 to 432 are 10 to 30 % faster than 1,000.
 CPU_BATCH_TOKENS = 384
-# What we add to CTranslate2's config.json: the longest sequence, and the tag that the decoder starts with by default.
+# What we add to CTranslate2's config.json: the longest sequence, the tag that the decoder starts with by default, and
+# the tokens around sentences where they are not the usual ones.
 MAX_TOKENS, START_TOKEN = "veco_max_tokens", "veco_start_token"
+FRAME = "veco_frame"
 
 
 def import_ctranslate2() -> Any:
@@ -146,7 +150,7 @@ class Ct2Engine:
         return [[self._pieces[i] for i in row] for row in rows]
 
     def _with_end(self, pieces: Sequence[str]) -> list[int]:
-        """The ids of pieces, with the `</s>` that a hypothesis which met its limit has not."""
+        """The ids of pieces, with the end that a hypothesis which met its limit has not."""
         ids = [self._ids[piece] for piece in pieces]
         return ids if ids[-1] == self.target.eos else [*ids, self.target.eos]
 
@@ -169,8 +173,14 @@ def load_ct2(path: Path, options: SearchOptions, target_language: str | None, ra
     own_pieces = json.loads((path / VOCABULARY_FILE).read_text(encoding="utf-8"))
     tokenizer = fitting_tokenizer(path, len(own_pieces), {}, None)
     pieces = pieces_by_id(tokenizer, len(own_pieces))
-    if set(pieces) != set(own_pieces) or settings["eos_token"] != tokenizer.eos_token:
+    parts = settings.get(FRAME, {})
+    named = {settings["eos_token"], settings[START_TOKEN]}.union(*parts.values())
+    if set(pieces) != set(own_pieces) or not named <= set(pieces):
         raise ValueError(f"{path}: its tokenizer has other pieces than its model: they do not belong together")
+    ids = {name: [*map(pieces.index, part)] for name, part in parts.items()}
+    frame = Frame.named(tokenizer, *(ids.get(name) for name in FRAMES))
+    if settings["eos_token"] != pieces[frame.end]:
+        raise ValueError(f"{path}: its model ends with {settings['eos_token']}, its tokenizer with {pieces[frame.end]}")
     configured = pieces.index(settings[START_TOKEN])
     start = decoder_start_id(tokenizer, configured, target_language, path)
     if start != configured and (path / SHORTLIST_FILE).is_file():
@@ -180,6 +190,6 @@ def load_ct2(path: Path, options: SearchOptions, target_language: str | None, ra
         )
     if ranks.device.type == "cuda" and not library.get_cuda_device_count():
         raise ValueError("CTranslate2 sees no GPU here; set CUDA_VISIBLE_DEVICES= to translate on the CPU")
-    target = target_ids(tokenizer, start, len(pieces))
+    target = target_ids(tokenizer, frame, start, len(pieces))
     engine = Ct2Engine(path, pieces, settings[MAX_TOKENS], target, options, ranks.device, torch.get_num_threads())
-    return Translator(engine, tokenizer, options, ranks)
+    return Translator(engine, tokenizer, frame, options, ranks)

@@ -26,8 +26,14 @@ def add_decoding_arguments(parser: argparse.ArgumentParser) -> None:
     add("--target-language", metavar="LANG", help="for a model of several directions")
     add("--beam", type=int, default=defaults.beam, help="hypotheses kept; 1 is greedy; default: %(default)s")
     add("--lenpen", type=float, default=defaults.lenpen, help="length exponent, default: %(default)s")
+    add("--unkpen", type=float, default=defaults.unkpen, help="penalty of unknown pieces, default: %(default)s")
     add("--min-len", type=int, default=defaults.min_len, help="fewest pieces, default: %(default)s")
-    add("--max-len-a", type=float, default=defaults.max_len_a, help="most pieces a * x + b: a (%(default)s)")
+    add(
+        "--max-len-a",
+        type=float,
+        default=defaults.max_len_a,
+        help="most pieces a * x + b, x = source tokens: a (%(default)s)",
+    )
     add("--max-len-b", type=int, default=defaults.max_len_b, help="most pieces a * x + b: b (%(default)s)")
     add(
         *("--no-repeat-ngram-size", "--no-repeat-ngram"),
@@ -53,6 +59,7 @@ def search_options(arguments: argparse.Namespace, nbest: int = 1) -> SearchOptio
         beam=arguments.beam,
         lenpen=arguments.lenpen,
         nbest=nbest,
+        unkpen=arguments.unkpen,
         min_len=arguments.min_len,
         max_len_a=arguments.max_len_a,
         max_len_b=arguments.max_len_b,
@@ -70,6 +77,8 @@ def check_decoding_arguments(arguments: argparse.Namespace) -> None:
             "--dtype is for --engine torch; a CTranslate2 model has the type it was exported with "
             "(finetune.mt.export_ct2 --quantization)"
         )
+    if arguments.engine == "ct2" and arguments.unkpen:
+        raise ValueError("--unkpen is for --engine torch; CTranslate2 has no penalty of unknown pieces")
     if arguments.engine == "torch":
         check_model(arguments.model, arguments.target_language)
 

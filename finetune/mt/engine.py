@@ -31,7 +31,7 @@ def max_logits(device: torch.device) -> int:
 
 @dataclass(frozen=True)
 class Batch:
-    """Sentences to translate, `<s> x1 … xn </s>`, n >= 1, and the largest number of pieces of each translation."""
+    """Sentences to translate, as the model reads them, and the largest number of pieces of each translation."""
 
     sources: list[list[int]]
     limits: list[int]
@@ -39,7 +39,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class PairBatch:
-    """Sentences and translations of them to score, `<s> x1 … xn </s>` and `y1 … ym </s>`."""
+    """Sentences and translations of them to score, as the model reads and predicts them."""
 
     sources: list[list[int]]
     targets: list[list[int]]

@@ -28,13 +28,15 @@ from data_tools.cli import run_main
 from data_tools.directories import atomic_directory
 from data_tools.text_lines import open_text
 from finetune.batches import Sentences, tokenizer_encoder
-from finetune.mt.blocks import count_lines
-from finetune.mt.ct2 import MAX_TOKENS, SHORTLIST_FILE, START_TOKEN, import_ctranslate2, pieces_by_id
+from finetune.mt.blocks import count_lines, is_pipe
+from finetune.mt.ct2 import FRAME, MAX_TOKENS, SHORTLIST_FILE, START_TOKEN, import_ctranslate2, pieces_by_id
+from finetune.mt.frame import Frame
 from finetune.mt.shortlist import Shortlist, make_shortlist
 from finetune.mt.translator import check_model
 from pretrain.launch import quiet_libraries
 from veco import VecoConfig, VecoForConditionalGeneration
 from veco.attention import MultiHeadAttention
+from veco.config import FRAMES
 from veco.heads import VecoLMHead
 from veco.layer import VecoLayer
 from veco.model import VecoEmbeddings
@@ -56,7 +58,7 @@ def specification(model: VecoForConditionalGeneration, tokenizer: Any, start: in
 
     config = model.config
     check_layout(config)
-    order = special_first(tokenizer, config.vocab_size)
+    order = special_first(special_ids(tokenizer, config, start), config.vocab_size)
     spec = TransformerSpec.from_config(
         (config.num_hidden_layers, config.decoder_layers),
         config.num_attention_heads,
@@ -80,10 +82,13 @@ def specification(model: VecoForConditionalGeneration, tokenizer: Any, start: in
     fill(spec.decoder.projection, projection.weight[order], projection.bias[order])
 
     spec.config.layer_norm_epsilon = config.layer_norm_eps
-    spec.config.bos_token, spec.config.eos_token = tokenizer.bos_token, tokenizer.eos_token
-    spec.config.unk_token = tokenizer.unk_token
-    spec.config.decoder_start_token = None  # each sentence brings the tag of its target language
     pieces = pieces_by_id(tokenizer, config.vocab_size)
+    spec.config.bos_token, spec.config.unk_token = tokenizer.bos_token, tokenizer.unk_token
+    spec.config.eos_token = pieces[Frame.of(config, tokenizer).end]
+    spec.config.decoder_start_token = None  # each sentence brings the tag of its target language
+    frames = {name: config.to_dict()[name] for name in FRAMES}
+    parts = {name: [pieces[i] for i in ids] for name, ids in frames.items() if ids is not None}
+    spec.config.add_attribute(FRAME, parts)
     spec.config.add_attribute(START_TOKEN, pieces[start])
     spec.config.add_attribute(MAX_TOKENS, config.max_tokens)
     ordered = [pieces[i] for i in order]
@@ -92,14 +97,19 @@ def specification(model: VecoForConditionalGeneration, tokenizer: Any, start: in
     return spec
 
 
-def special_first(tokenizer: Any, vocab_size: int) -> list[int]:
+def special_ids(tokenizer: Any, config: VecoConfig, start: int) -> list[int]:
+    """Special tokens and what else stands around sentences, in order."""
+    framing = {i for name in FRAMES for i in config.to_dict()[name] or ()}
+    return sorted({*tokenizer.all_special_ids, *framing, start})
+
+
+def special_first(special: Sequence[int], vocab_size: int) -> list[int]:
     """All ids, those of special tokens in front.
 
     Of shortlists CTranslate2 4.8 keeps the places that tokens had in an earlier batch's (`update_output_layer` does not
     clear them). Special tokens, on every shortlist and in front of all others, have the same places in each; and it
     asks for no other token's.
     """
-    special = sorted(tokenizer.all_special_ids)
     return [*special, *sorted(set(range(vocab_size)) - set(special))]
 
 
@@ -195,7 +205,9 @@ def fill(spec: Any, weight: Tensor, bias: Tensor) -> None:
 
 def shortlist_of(source: Path, target: Path, tokenizer: Any) -> Shortlist:
     """The shortlist of two files that translate each other line by line. Raises ValueError if they do not."""
-    number = count_lines(str(source), target)
+    if pipes := [path for path in map(str, (source, target)) if is_pipe(path)]:
+        raise ValueError(f"--shortlist {pipes[0]}: expected a file, which is read more than once")
+    number = count_lines(str(source), str(target))
     step = math.ceil((number or 0) / SHORTLIST_PAIRS)
     encode = tokenizer_encoder(tokenizer)
 
@@ -234,7 +246,7 @@ def export(
         spec.save(str(temporary))
         if shortlist is not None:
             pieces = pieces_by_id(tokenizer, len(tokenizer))
-            lines = vocabulary_map(shortlist, pieces, sorted(tokenizer.all_special_ids))
+            lines = vocabulary_map(shortlist, pieces, special_ids(tokenizer, model.config, start))
             (temporary / SHORTLIST_FILE).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 

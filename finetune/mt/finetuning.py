@@ -12,8 +12,11 @@ from torch.utils.data import Dataset
 from data_tools.manifest import Manifest
 from data_tools.text_lines import open_prose
 from finetune.batches import SpecialIds, tokenizer_encoder
+from data_tools.text_lines import open_text
+from finetune.batches import tokenizer_encoder
 from finetune.mt.batches import RankBatches, TranslationBatches
 from finetune.mt.bitext import Bitext, digest_of
+from finetune.mt.frame import Frame
 from finetune.mt.recipe import Direction, TranslationRecipe, distinct, listed
 from finetune.mt.search import SearchOptions
 from finetune.mt.validation import HeldOut, bleu_scores, likelihoods
@@ -86,7 +89,8 @@ class BitextReader:
             data_dir = Path(recipe.data)
             check_data_pieces(data_dir, Manifest.load(data_dir), tokenizer, recipe.init_from)
         self.encode = tokenizer_encoder(tokenizer)
-        self.special = SpecialIds(bos=tokenizer.bos_token_id, eos=tokenizer.eos_token_id, pad=tokenizer.pad_token_id)
+        self.frame = Frame.of(config, tokenizer)
+        self.start = config.decoder_start_token_id if config.has_frame else None
 
     def train(self) -> Bitext:
         """The training pairs of all directions, from shards, files, or both."""
@@ -120,13 +124,13 @@ class BitextReader:
 
     def batches(self, bitext: Bitext) -> TranslationBatches:
         """A bitext in batches of the recipe's size."""
-        return TranslationBatches(bitext, self.recipe.max_tokens, self.recipe.seed, self.special)
+        return TranslationBatches(bitext, self.recipe.max_tokens, self.recipe.seed, self.frame)
 
     def _held_out(self, bitext: Bitext, direction: Direction, sources: list[str], references: list[str]) -> HeldOut:
         return HeldOut(self.batches(bitext), direction.target, self._start_id(direction), sources, references)
 
     def _start_id(self, direction: Direction) -> int:
-        return int(self.tokenizer.convert_tokens_to_ids(direction.tag))
+        return int(self.tokenizer.convert_tokens_to_ids(direction.tag)) if self.start is None else self.start
 
     def _from_files(self, source: str, target: str, direction: Direction) -> Bitext:
         return Bitext.from_files(
@@ -135,6 +139,7 @@ class BitextReader:
             self.encode,
             decoder_start_token_id=self._start_id(direction),
             max_length=self.recipe.max_length,
+            frame=self.frame,
             source_tags={tag: self.tokenizer.convert_tokens_to_ids(tag) for tag in listed(self.recipe.source_tags)},
         )
 
@@ -146,6 +151,7 @@ class BitextReader:
             direction.target,
             decoder_start_token_id=self._start_id(direction),
             max_length=self.recipe.max_length,
+            frame=self.frame,
         )
 
 
@@ -164,8 +170,9 @@ def build_model(recipe: TranslationRecipe) -> tuple[Any, VecoForConditionalGener
     """(tokenizer with the tags of target languages, float32 model).
 
     With one target language its tag is the model's `decoder_start_token_id`; with several there is none, and whoever
-    translates says which. A translation model goes on as it is, decoder and all. Raises ValueError when `init_from` is
-    no VECO or XLM-R with its tokenizer, the two do not fit, or a translation model has another decoder than asked for.
+    translates says which. A translation model goes on as it is, decoder and all; one converted from fairseq keeps its
+    form of sentences and its start token, too, and gets no tag. Raises ValueError when `init_from` is no VECO or XLM-R
+    with its tokenizer, the two do not fit, or a translation model has another decoder than asked for.
     """
     directory = Path(recipe.init_from)
     tokenizer, config = check_model(recipe)
@@ -182,7 +189,8 @@ def build_model(recipe: TranslationRecipe) -> tuple[Any, VecoForConditionalGener
         )
         if recipe.init == "random":  # copies of the encoder's random layers would be no independent draw
             model.decoder.layers.apply(model._init_weights)
-    tags = list(dict.fromkeys(direction.tag for direction in recipe.all_directions()))
+    is_converted = model.config.has_frame
+    tags = [] if is_converted else list(dict.fromkeys(direction.tag for direction in recipe.all_directions()))
     added = [*tags, *listed(recipe.source_tags)]
     tokenizer.add_special_tokens({"additional_special_tokens": added}, replace_extra_special_tokens=False)
     if len(tokenizer) > config.vocab_size:
@@ -192,9 +200,10 @@ def build_model(recipe: TranslationRecipe) -> tuple[Any, VecoForConditionalGener
                 "that first: python -m veco.vocabulary extend SRC DST --tokens …"
             )
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    start = tokenizer.convert_tokens_to_ids(tags[0]) if len(tags) == 1 else None
-    model.config.decoder_start_token_id = start
-    model.generation_config.decoder_start_token_id = start
+    if not is_converted:
+        start = tokenizer.convert_tokens_to_ids(tags[0]) if len(tags) == 1 else None
+        model.config.decoder_start_token_id = start
+        model.generation_config.decoder_start_token_id = start
     if recipe.activation_checkpointing:
         # Under ZeRO-3 only the non-reentrant kind works.
         model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -226,6 +235,12 @@ def check_same_decoder(recipe: TranslationRecipe, config: VecoConfig) -> None:
         "decoder_layers": (config.decoder_layers, recipe.decoder_layers or config.decoder_layers),
         "tie_self_attention": (config.tie_self_attention, recipe.tie_self_attention),
     }
+    if config.has_frame and (config.decoder_start_token_id is None or not recipe.is_one_target()):
+        raise ValueError(
+            f"init_from {recipe.init_from}: a model converted from fairseq, which goes on with its own start token: "
+            f"expected one target language and decoder_start_token_id in its config.json, found directions "
+            f"{recipe.directions} and {config.decoder_start_token_id}"
+        )
     if wrong := [f"{name} {asked} must be {own}" for name, (own, asked) in wanted.items() if own != asked]:
         raise ValueError(
             f"init_from {recipe.init_from}: a translation model, which goes on as it is: {', '.join(wrong)}"

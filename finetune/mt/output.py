@@ -64,11 +64,10 @@ class Writer:
     def _lines(
         self, number: int, source: str, reference: str | None, hypotheses: Sequence[Hypothesis]
     ) -> Iterator[str]:
-        if self.options.as_text:
-            return fairseq_lines(number, source, reference, hypotheses, as_text=True)
-        as_pieces = self._translator.line_as_pieces
-        cut_reference = None if reference is None else as_pieces(reference)
-        return fairseq_lines(number, as_pieces(source), cut_reference, hypotheses, as_text=False)
+        as_text = self.options.as_text
+        shown_source = source if as_text else self._translator.source_as_pieces(source)
+        shown_reference = None if reference is None else self._translator.reference(reference, as_text)
+        return fairseq_lines(number, shown_source, shown_reference, hypotheses, as_text)
 
 
 def fairseq_lines(

@@ -2,12 +2,14 @@
 
 The rules: a hypothesis ends with `</s>`, and its score is the sum of its log-probabilities over length ** lenpen, where
 the length counts `</s>`. The `beam` best of 2 * beam candidates are looked at: those that end are put aside, the others
-go on with the next best that have not ended. A sentence is done once `beam` hypotheses have ended. `<pad>` and other
-special tokens are never chosen, and probabilities are not shared out again for that. A translation has at least
-min_len pieces, and at max_len_a * x + max_len_b pieces (x = source pieces) `</s>` is forced. fairseq takes the longest
-source of the batch as x; here it is the sentence's own, so that a translation does not depend on its batch. fairseq's
-default is 0 x + 200; ours, 1.2 x + 10, is that of its IWSLT recipe and spares the time of half-trained models, which
-repeat themselves to the limit.
+go on with the next best that have not ended. A sentence is done once `beam` hypotheses have ended; of candidates that
+end with the last of them, the worse ones are none. `<pad>` and other special tokens are never chosen, and probabilities
+are not shared out again for that. A translation has at least min_len pieces, and at max_len_a * x + max_len_b pieces
+(x = tokens of the source, `</s>` and the like included) `</s>` is forced. fairseq takes the longest source of the batch
+as x; here it is the sentence's own, so that a translation does not depend on its batch. fairseq's default is
+0 x + 200; ours, 1.2 x + 10, is that of its IWSLT recipe and spares the time of half-trained models, which repeat
+themselves to the limit. A model converted from fairseq may end its translations with another token, such as `[de]`, in
+front of which `</s>` is a piece like others.
 
 Shape suffixes: B sentences still open, K beams, C candidates, T pieces so far, V vocabulary, S source, D width, H
 heads.
@@ -36,8 +38,9 @@ class SearchOptions:
     lenpen: float = 1.0  # exponent of the length that a score is divided by: above 1 favours longer translations
     nbest: int = 1  # hypotheses returned for each sentence
     min_len: int = 1  # shortest translation in pieces
-    max_len_a: float = 1.2  # longest translation in pieces: max_len_a * source pieces + max_len_b
+    max_len_a: float = 1.2  # longest translation in pieces: max_len_a * source tokens + max_len_b
     max_len_b: int = 10
+    unkpen: float = 0.0  # taken from the log-probability of <unk>: above 0 fewer of them
     no_repeat_ngram: int = 0  # no n-gram of this many pieces occurs twice in a translation; 0: no such rule
     max_tokens: int = 1000  # source tokens of a batch, padding included; on a GPU, more is faster
 
@@ -48,6 +51,7 @@ class SearchOptions:
             <= self.nbest
             <= self.beam,
             f"lenpen must be finite, found {self.lenpen}": not math.isfinite(self.lenpen),
+            f"unkpen must be finite, found {self.unkpen}": not math.isfinite(self.unkpen),
             f"min_len must be at least 1, found {self.min_len}": self.min_len < 1,
             f"max_len_a must not be negative, found {self.max_len_a}": not 0 <= self.max_len_a < math.inf,
             f"max_len_b must be at least min_len, found {self.max_len_b} with min_len {self.min_len}": self.max_len_b
@@ -58,9 +62,9 @@ class SearchOptions:
         if any(wrong.values()):
             raise ValueError("; ".join(message for message, is_wrong in wrong.items() if is_wrong))
 
-    def max_pieces(self, num_source_pieces: int, max_tokens: int) -> int:
+    def max_pieces(self, num_source_tokens: int, max_tokens: int) -> int:
         """Largest number of pieces of a translation; with the tag before them they fill the decoder, `max_tokens`."""
-        return min(int(self.max_len_a * num_source_pieces + self.max_len_b), max_tokens - 1)
+        return min(int(self.max_len_a * num_source_tokens + self.max_len_b), max_tokens - 1)
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,8 @@ class TargetIds:
     """Ids that mean something to the search."""
 
     start: int  # the tag of the target language
-    eos: int
+    eos: int  # what ends a translation
+    unk: int
     forbidden: list[int]  # special tokens, and rows of the model without a piece
 
 
@@ -76,7 +81,7 @@ class TargetIds:
 class Found:
     """A hypothesis as the search gives it."""
 
-    ids: list[int]  # pieces, then </s>
+    ids: list[int]  # pieces, then what ends a translation
     log_probs: list[float]  # natural logarithm of the probability of each id; empty where nobody asked
 
     def score(self, lenpen: float) -> float:
@@ -182,7 +187,7 @@ class BeamSearch:
         mask_BS: Tensor,
         limits: Sequence[int],
     ) -> None:
-        """`input_ids_BS` are sources `<s> x1 … xn </s>`, `limits` the largest number of pieces of each translation."""
+        """`input_ids_BS` are sources as the model reads them, `limits` the most pieces of each translation."""
         self.model, self.target, self.options = model, target, options
         device = input_ids_BS.device
         self.found: list[list[Found]] = [[] for _ in limits]
@@ -234,6 +239,7 @@ class BeamSearch:
     def _restrict(self, log_probs_BKV: Tensor) -> None:
         """Nothing; sets to minus infinity what must not come next."""
         eos = self.target.eos
+        log_probs_BKV[:, :, self.target.unk] -= self.options.unkpen
         end_BK = log_probs_BKV[:, :, eos].clone()
         log_probs_BKV[:, :, self._forbidden] = -math.inf
         if self.num_pieces < self.options.min_len:
@@ -267,13 +273,15 @@ class BeamSearch:
         self._keep([len(self.found[sentence]) < beam and num_pieces < limit for sentence, limit in pairs])
 
     def _put_aside(self, ends_BK: Tensor, parents_BC: Tensor, log_probs_BC: Tensor) -> None:
-        """Nothing; the candidates that end are found."""
+        """Nothing; the candidates that end are found, the best ones, until their sentence has as many as the beam."""
         rows, ranks = ends_BK.nonzero(as_tuple=True)
         parents = parents_BC[rows, ranks]
         ids = self.ids_BKT[rows, parents, 1:]
         log_probs = torch.cat([self.log_probs_BKT[rows, parents], log_probs_BC[rows, ranks].unsqueeze(1)], dim=1)
         for row, pieces, values in zip(rows.tolist(), ids.tolist(), log_probs.tolist(), strict=True):
-            self.found[self.sentences[row]].append(Found([*pieces, self.target.eos], values))
+            found = self.found[self.sentences[row]]
+            if len(found) < self.options.beam:
+                found.append(Found([*pieces, self.target.eos], values))
 
     def _keep(self, is_open: Sequence[bool]) -> None:
         """Nothing; leaves the other sentences out of the steps to come."""

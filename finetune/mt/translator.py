@@ -15,8 +15,8 @@ from langcodes import tag_is_valid
 from transformers import AutoConfig, AutoTokenizer
 
 from finetune.batches import tokenizer_encoder
-from finetune.mt.batches import SOURCE_SPECIALS, TARGET_SPECIALS
 from finetune.mt.engine import Batch, Engine, PairBatch, TorchEngine
+from finetune.mt.frame import Frame
 from finetune.mt.ranks import Ranks
 from finetune.mt.search import Found, SearchOptions, TargetIds
 from veco import VecoForConditionalGeneration
@@ -30,7 +30,7 @@ Progress = Callable[[int], None]
 class Hypothesis:
     """One translation of a sentence. Scores are in base 2, as fairseq prints them."""
 
-    ids: list[int]  # pieces, then </s>; empty for an empty line
+    ids: list[int]  # pieces, then </s> or what else ends a translation; empty for an empty line
     pieces: str  # pieces without </s>, between spaces
     text: str  # detokenized
     positional_scores: list[float]  # log2 probability of each id, or empty if no scores were asked for
@@ -47,9 +47,12 @@ class Translator:
     those of a single process, so the results are too.
     """
 
-    def __init__(self, engine: Engine, tokenizer: Any, options: SearchOptions, ranks: Ranks | None = None) -> None:
+    def __init__(
+        self, engine: Engine, tokenizer: Any, frame: Frame, options: SearchOptions, ranks: Ranks | None = None
+    ) -> None:
         self.engine = engine
         self.tokenizer = tokenizer
+        self.frame = frame
         self.options = options
         self.ranks = ranks or Ranks()
         self.num_empty_lines = 0  # so far, of sources; their translations are empty
@@ -67,8 +70,9 @@ class Translator:
         ranks: Ranks | None = None,
     ) -> Self:
         """The translator of a model in torch; `start` is the id of the target language's tag."""
-        target = target_ids(tokenizer, start, model.config.vocab_size)
-        return cls(TorchEngine(model, target, options, tokenizer.pad_token_id), tokenizer, options, ranks)
+        frame = Frame.of(model.config, tokenizer)
+        target = target_ids(tokenizer, frame, start, model.config.vocab_size)
+        return cls(TorchEngine(model, target, options, tokenizer.pad_token_id), tokenizer, frame, options, ranks)
 
     @classmethod
     def load(
@@ -96,7 +100,7 @@ class Translator:
         sources = self.source_ids(lines)
         sizes = np.asarray([len(source) for source in sources], dtype=np.int64)
         limits = np.asarray([self.longest(size) for size in sizes.tolist()], dtype=np.int64)
-        (filled,) = (sizes > SOURCE_SPECIALS).nonzero()
+        (filled,) = (sizes > self.frame.num_source_ids).nonzero()
         self.num_empty_lines += len(lines) - len(filled)
         numbers = self.ranks.share([filled[batch] for batch in self.engine.cut(sizes[filled], limits[filled])])
         batches = [Batch([sources[i] for i in batch], limits[batch].tolist()) for batch in numbers]
@@ -135,8 +139,8 @@ class Translator:
         return [everything.get(i, [NOTHING]) for i in range(len(lines))]
 
     def longest(self, size: int) -> int:
-        """Most pieces of a translation, without `</s>`, of a source of `size` ids, special ones included."""
-        return self.options.max_pieces(size - SOURCE_SPECIALS, self.engine.max_tokens)
+        """Most pieces of a translation, without what ends it, of a source of `size` ids, special ones included."""
+        return self.options.max_pieces(size, self.engine.max_tokens)
 
     @property
     def target_language(self) -> str:
@@ -145,23 +149,20 @@ class Translator:
         return match[1] if match else ""
 
     def source_ids(self, lines: Sequence[str]) -> list[list[int]]:
-        """`<s> x1 … xn </s>` of each line, cut to the model's longest input (counted)."""
-        bos, eos = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
-        return [[bos, *ids, eos] for ids in self._pieces(lines, SOURCE_SPECIALS)]
+        """Each line as the model reads it, such as `<s> x1 … xn </s>`, cut to its longest input (counted)."""
+        return [self.frame.source(ids) for ids in self._pieces(lines, self.frame.num_source_ids)]
 
     def target_ids(self, lines: Sequence[str]) -> list[list[int]]:
-        """`y1 … ym </s>` of each line, cut to the model's longest output (counted)."""
-        return [[*ids, self.tokenizer.eos_token_id] for ids in self._pieces(lines, TARGET_SPECIALS)]
+        """Each line as the model predicts it, such as `y1 … ym </s>`, cut to its longest output (counted)."""
+        return [self.frame.target(ids) for ids in self._pieces(lines, self.frame.num_target_ids)]
 
     def hypothesis(self, found: Found) -> Hypothesis:
         """What the search found, as text and with scores in base 2."""
-        pieces = [i for i in found.ids if i != self.tokenizer.eos_token_id]
-        # An unknown piece stays visible, as in fairseq: skip_special_tokens would drop it without a trace.
-        text = self.tokenizer.decode(pieces, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        pieces = self.without_frame(found.ids)
         return Hypothesis(
             ids=found.ids,
             pieces=self.as_pieces(pieces),
-            text=" ".join(text.split("\n")).strip(),
+            text=self.as_text(pieces),
             positional_scores=[log_prob / math.log(2) for log_prob in found.log_probs],
             score=found.score(self.options.lenpen) / math.log(2),
         )
@@ -170,9 +171,29 @@ class Translator:
         """The pieces of ids, between spaces."""
         return " ".join(self.tokenizer.convert_ids_to_tokens(list(ids)))
 
-    def line_as_pieces(self, line: str) -> str:
-        """The pieces that a line is cut into, between spaces."""
-        return self.as_pieces(list(self._encode([line])[0]))
+    def as_text(self, ids: Sequence[int]) -> str:
+        """The text of ids. An unknown piece stays visible, as in fairseq; dropped, it would leave no trace."""
+        text = self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return " ".join(text.split("\n")).strip()
+
+    def source_as_pieces(self, line: str) -> str:
+        """The pieces that a source is cut into, between spaces, with a tag of its language that the model reads."""
+        hidden = {self.tokenizer.bos_token_id, self.tokenizer.eos_token_id}
+        return self.as_pieces([i for i in self.frame.source(list(self._encode([line])[0])) if i not in hidden])
+
+    def reference(self, line: str, as_text: bool) -> str:
+        """What the model sees of a reference, as pieces between spaces or as text.
+
+        Unknown pieces are written `<<unk>>`, as by fairseq, so that no unknown piece of a translation equals them.
+        """
+        pieces = self.without_frame(list(self._encode([line])[0]))
+        seen = self.as_text(pieces) if as_text else self.as_pieces(pieces)
+        unknown = self.tokenizer.unk_token
+        return seen.replace(unknown, f"<{unknown}>")
+
+    def without_frame(self, ids: Sequence[int]) -> list[int]:
+        """The ids of a target without those that stand behind it."""
+        return [i for i in ids if i not in self.frame.target_suffix]
 
     def _pieces(self, lines: Sequence[str], num_specials: int) -> list[list[int]]:
         longest = self.engine.max_tokens - num_specials
@@ -238,9 +259,10 @@ def decoder_start_id(tokenizer: Any, configured: int | None, language: str | Non
     return int(tokenizer.convert_tokens_to_ids(f"__{language}__"))
 
 
-def target_ids(tokenizer: Any, start: int, vocab_size: int) -> TargetIds:
+def target_ids(tokenizer: Any, frame: Frame, start: int, vocab_size: int) -> TargetIds:
     """What the search must know of the target's ids."""
-    kept = {tokenizer.eos_token_id, tokenizer.unk_token_id}
+    kept = {*frame.target_suffix, tokenizer.unk_token_id}
     special = [i for i in tokenizer.all_special_ids if i not in kept]
     # A model may have more rows than there are pieces.
-    return TargetIds(start, tokenizer.eos_token_id, sorted({*special, *range(len(tokenizer), vocab_size)}))
+    forbidden = sorted({*special, *range(len(tokenizer), vocab_size)})
+    return TargetIds(start, frame.end, tokenizer.unk_token_id, forbidden)

@@ -49,6 +49,10 @@ def test_parameter_counts_are_the_papers(config: VecoConfig, shape: tuple[int, i
         ({"decoder_layers": 13}, "decoder_layers 13 must be between 1 and num_hidden_layers 12"),
         ({"decoder_layers": 0}, "decoder_layers 0 must be a whole number and at least 1"),
         ({"decoder_layers_from": "middle"}, "decoder_layers_from 'middle' must be 'last' or 'first'"),
+        ({"source_suffix_ids": 2}, "source_suffix_ids 2 must be a list of token ids, or None"),
+        ({"source_prefix_ids": ["<s>"]}, r"source_prefix_ids \['<s>'\] must be a list of token ids"),
+        ({"source_suffix_ids": [2, 250_002]}, r"source_suffix_ids \[2, 250002\] must be below vocab_size 250002"),
+        ({"target_suffix_ids": []}, "target_suffix_ids is empty: its last token ends a translation"),
         ({"plug_in": "no"}, "plug_in 'no' must be true or false"),
     ],
 )

@@ -29,6 +29,7 @@ from veco import (
     VecoModel,
 )
 from veco.command import run_command
+from veco.projection import NEVER
 from veco.tokenizer import MODEL_FILE, Vocabulary, count_ids
 from veco.vocabulary import cut_vocabulary, extend_vocabulary, main
 
@@ -201,21 +202,25 @@ def test_characters_keep_other_words_expressible(tokenizer_dir, tmp_path: Path) 
 def test_translation_model_is_cut_with_its_start_token(tokenizer_dir, tmp_path: Path, separate: bool) -> None:
     torch.manual_seed(1)
     tag = AutoTokenizer.from_pretrained(tokenizer_dir).convert_tokens_to_ids("__el__")
-    config = shape(tokenizer_dir, decoder_start_token_id=tag, decoder_layers=1, separate_decoder_embeddings=separate)
+    frame = {"source_prefix_ids": [], "source_suffix_ids": [2, tag - 1], "target_suffix_ids": [2, tag]}
+    fields = {"decoder_layers": 1, "separate_decoder_embeddings": separate, **frame}
+    config = shape(tokenizer_dir, decoder_start_token_id=tag, **fields)
     model = randomised(VecoForConditionalGeneration(config))
     corpus = sentences(GERMAN, 10, seed=6)
     ids = encode(tokenizer_dir, corpus)
     used = {i for line in ids for i in line}
     with torch.no_grad():
         expected = model(batch(ids), decoder_input_ids=torch.full((10, 1), tag)).logits
-        with pytest.raises(ValueError, match="the decoder starts with __el__, which is not among the tokens to keep"):
+        with pytest.raises(ValueError, match="sentences start or end with __el__, which is not among"):
             cut_vocabulary(model, tokenizer_dir, used, tmp_path / "never", tokens=["__de__"])
         assert not (tmp_path / "never").exists()
-        cut = cut_vocabulary(model, tokenizer_dir, used, tmp_path / "cut", tokens=["__el__"])
+        cut = cut_vocabulary(model, tokenizer_dir, used, tmp_path / "cut", tokens=["__de__", "__el__"])
         cut.save_pretrained(tmp_path / "cut")
         again = VecoForConditionalGeneration.from_pretrained(tmp_path / "cut").eval()
         start = AutoTokenizer.from_pretrained(tmp_path / "cut").convert_tokens_to_ids("__el__")
-        assert start == again.config.decoder_start_token_id == again.generation_config.decoder_start_token_id
+        assert start == again.config.decoder_start_token_id == again.generation_config.decoder_start_token_id != tag
+        assert (again.config.source_prefix_ids, again.config.source_suffix_ids) == ([], [2, start - 1])
+        assert again.config.target_suffix_ids == [2, start] and again.generation_config.eos_token_id == start
         found = again(batch(encode(tmp_path / "cut", corpus)), decoder_input_ids=torch.full((10, 1), start)).logits
     tokens = AutoTokenizer.from_pretrained(tmp_path / "cut").convert_ids_to_tokens(range(found.shape[-1]))
     kept = AutoTokenizer.from_pretrained(tokenizer_dir).convert_tokens_to_ids(tokens)
@@ -289,9 +294,13 @@ def test_drawn_rows_follow_the_seed_and_the_old_rows(tokenizer_dir, tmp_path: Pa
         torch.manual_seed(0)
         model = VecoForMaskedLM(shape(tokenizer_dir))
         old = model.veco.embeddings.word_embeddings.weight.detach().clone()
+        with torch.no_grad():
+            model.lm_head.decoder.bias.normal_()
+            model.lm_head.decoder.bias[7] = NEVER  # no bias of new rows is drawn after this one
         tags = [f"__{i}__" for i in range(200)]
         extend_vocabulary(model, tokenizer_dir, tmp_path / str(number), tokens=tags, seed=seed)
         drawn.append(model.veco.embeddings.word_embeddings.weight.detach()[len(old) :])
+        assert model.lm_head.decoder.bias[len(old) :].abs().max() < 10 and model.lm_head.decoder.bias[7] == NEVER
     assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])
     torch.testing.assert_close(drawn[0].mean(0), old.mean(0), rtol=0, atol=0.1)
     torch.testing.assert_close(drawn[0].std(0), old.std(0), rtol=0, atol=0.1)

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from veco.command import read_text
-from veco.config import VecoConfig
+from veco.config import FRAMES, VecoConfig
 from veco.convert.checkpoint import read_checkpoint
 from veco.convert.weights import fill, listed
 from veco.heads import VecoForMaskedLM
+from veco.projection import NEVER
 from veco.seq2seq import VecoForConditionalGeneration
 
 # VECO's module -> fairseq's; each stands for its weight and bias.
@@ -68,7 +69,15 @@ ACTIVATIONS = {"gelu": "gelu", "relu": "relu", "gelu_accurate": "gelu_new", "gel
 EOS_ID, UNK_ID, FIRST_PIECE_ID = 2, 3, 4
 MASK = "<mask>"
 NO_CROSS_ATTENTION = "XLM-R has no cross-attention: it is freshly drawn"
-TAGGED_TASKS = "translation_from_pretrained_"  # VECO's and mBART's fine-tuning
+UNKNOWN_FORM = (
+    "what stands around sentences is not known: give the dictionary, or set "
+    f"{', '.join(('decoder_start_token_id', *FRAMES))} in config.json"
+)
+PLAIN_TASK = "translation"
+TAGGED_TASKS = ("translation_from_pretrained_veco", "translation_from_pretrained_bart")
+# Of an encoder layer of fairseq 0.12 beside its modules: copies for a faster forward pass, made when it was built and
+# never changed again.
+STALE_COPIES = re.compile(r"\.layers\.\d+\.(in_proj|out_proj|fc1|fc2)_(weight|bias)")
 
 
 @dataclass(frozen=True)
@@ -130,13 +139,14 @@ def from_fairseq(
     - VECO's encoder and decoder, as long as they share their weights, are the paths H and S of one `VecoForMaskedLM`.
       fairseq's translation models have no head: the output projection follows the last layer (`lm_head_transform` is
       false, and logits are those of fairseq).
-    - After fine-tuning they differ, or the decoder has fewer layers: a `VecoForConditionalGeneration`. Its decoder
-      starts with `</s>`, or, fine-tuned as published, with the tag `[de]` of the target language, in place of which
-      fairseq takes `<unk>` where the dictionary lacks it. `config.decoder_start_token_id` stays unset where that needs
-      a dictionary and none is given. As published, sources are `tokens </s> [en]`, without `<s>`.
+    - After fine-tuning they differ, or the decoder has fewer layers: a `VecoForConditionalGeneration`, whose
+      configuration says what stands around sentences. fairseq's translation models read `x </s>`; their decoder starts
+      with `</s>` and ends with it. Fine-tuned as published, VECO reads `x </s> [en]`, starts with the tag `[de]` of the
+      target language and ends with `</s> [de]`; fairseq takes `<unk>` for tags that the dictionary lacks. All of that
+      stays unset where it needs a dictionary and none is given.
 
     `dictionary` is fairseq's dict.txt. With it the number of rows is checked, and `<mask>`, which fine-tuned
-    translation models lack, gets a last row: the mean of all others, so that it is never the most probable token.
+    translation models lack, gets a last row: the mean of all others, with a bias that leaves it no probability.
     `settings` are added to the file's, or replace them, by fairseq's names (`encoder_attention_heads`,
     `activation_fn`, `no_scale_embedding`); only a bare state dict needs them.
 
@@ -158,7 +168,7 @@ def convert(path: Path, dictionary: Path | None, settings: Mapping[str, Any]) ->
     fields = config_fields(weights, known)
     pieces = None if dictionary is None else read_dictionary(dictionary)
     lacks_mask = pieces is not None and rows_lack_mask(pieces, fields["vocab_size"], path)
-    notes = ["<mask> had no row: it got the mean of all rows"] if lacks_mask else []
+    notes = ["<mask> had no row: it got the mean of all rows, and no probability"] if lacks_mask else []
     fields["vocab_size"] += lacks_mask
 
     drop_token_copies(weights)
@@ -179,16 +189,17 @@ def convert(path: Path, dictionary: Path | None, settings: Mapping[str, Any]) ->
         else:
             weights.drop(embedding_copies)
         fields["decoder_layers"] = num_decoder_layers
-        fields["decoder_start_token_id"] = start_token(known, pieces)
-        if fields["decoder_start_token_id"] is None:
-            notes.append("decoder_start_token_id is not set: give the dictionary, or set it in config.json")
+        form = form_of_sentences(known, pieces, path)
+        fields |= form
+        notes += [] if form else [UNKNOWN_FORM]
 
     taken = weights.take(names)
     if not fields["lm_head_transform"]:
         taken["lm_head.decoder.bias"] = torch.zeros(len(taken["veco.embeddings.word_embeddings.weight"]))
     if lacks_mask:
-        for name in ("veco.embeddings.word_embeddings.weight", "lm_head.decoder.bias"):
-            taken[name] = torch.cat([taken[name], taken[name].mean(dim=0, keepdim=True)])
+        tokens, bias = taken["veco.embeddings.word_embeddings.weight"], taken["lm_head.decoder.bias"]
+        taken["veco.embeddings.word_embeddings.weight"] = torch.cat([tokens, tokens.mean(dim=0, keepdim=True)])
+        taken["lm_head.decoder.bias"] = torch.cat([bias, torch.tensor([NEVER])])
     model_class = VecoForConditionalGeneration if "decoder_layers" in fields else VecoForMaskedLM
     model = model_class(VecoConfig(**fields))
     if num_decoder_layers:
@@ -202,12 +213,15 @@ def convert(path: Path, dictionary: Path | None, settings: Mapping[str, Any]) ->
 def newest_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights under the names of fairseq 0.12, XLM-R's body under those of an encoder.
 
-    Older ones had one matrix for the three projections of attention, and XLM-R's encoder was called a decoder.
+    Older ones had one matrix for the three projections of attention, and XLM-R's encoder was called a decoder. Those of
+    0.12 hold `STALE_COPIES`, which are left out.
     """
     newest: dict[str, Tensor] = {}
     for name, weight in weights.items():
         for pattern, replacement in OLDER_NAMES:
             name = re.sub(pattern, replacement, name)
+        if STALE_COPIES.search(name):
+            continue
         before, joined, kind = name.partition(".in_proj_")
         if joined:
             parts = zip("qkv", weight.chunk(3), strict=True)
@@ -322,12 +336,33 @@ def rows_lack_mask(pieces: list[str], num_rows: int, path: Path) -> bool:
     return num_rows == num_ids and not has_mask
 
 
-def start_token(settings: Mapping[str, Any], pieces: list[str] | None) -> int | None:
-    """The id that a translation model's decoder starts with; None where the settings or the dictionary do not tell."""
-    task = str(settings.get("task"))
-    if task.startswith(TAGGED_TASKS):
-        if pieces is None:
-            return None
-        tag = f"[{settings['target_lang']}]"
-        return FIRST_PIECE_ID + pieces.index(tag) if tag in pieces else UNK_ID
-    return EOS_ID if task.startswith("translation") else None
+def form_of_sentences(settings: Mapping[str, Any], pieces: list[str] | None, path: Path) -> dict[str, Any]:
+    """What a translation model's decoder starts with and what stands around its sentences, as fields of VecoConfig.
+
+    Empty where settings and dictionary do not tell. Raises ValueError for a form that VecoConfig cannot say.
+    """
+    task = settings.get("task")
+    if task == PLAIN_TASK:
+        start, source_end, target_end = EOS_ID, [EOS_ID], [EOS_ID]
+    elif task in TAGGED_TASKS and pieces is not None:
+        if settings.get("prepend_bos"):
+            raise ValueError(
+                f"{path}: trained with --prepend-bos, so targets begin with <s>, which VECO has no place for; some "
+                "versions of fairseq took no notice of that flag: if yours was one, say --set prepend_bos=false"
+            )
+        source_tag, start = (tag_id(str(settings[name]), pieces) for name in ("source_lang", "target_lang"))
+        source_end, target_end = [EOS_ID, source_tag], [EOS_ID, start]
+    else:
+        return {}
+    return {
+        "decoder_start_token_id": start,
+        "source_prefix_ids": [],
+        "source_suffix_ids": source_end,
+        "target_suffix_ids": target_end,
+    }
+
+
+def tag_id(language: str, pieces: list[str]) -> int:
+    """The id of a language's tag, that of `<unk>` where the dictionary has none."""
+    tag = f"[{language}]"
+    return FIRST_PIECE_ID + pieces.index(tag) if tag in pieces else UNK_ID

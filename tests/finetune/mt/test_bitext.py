@@ -3,12 +3,13 @@
 import gzip
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from data_directories import make_data
 from digits import write_lines
-from number_bitext import TAG, bitext_of, encode
+from number_bitext import FRAME, TAG, bitext_of, encode
 
 from data_tools.tokenizer import PieceEncoder
 from data_tools.tokenizer_files import write_tokenizer
@@ -17,6 +18,8 @@ from finetune.mt.bitext import Bitext, BitextReport, JoinedSides, tagged_encoder
 
 BACK_TRANSLATED = 6
 
+TAGGED: dict[str, Any] = {"decoder_start_token_id": TAG, "frame": FRAME}
+
 
 def test_files_plain_or_compressed_empty_and_long_lines_are_counted(tmp_path: Path) -> None:
     source = ["1 2 3", "", "4", "5 6 7 8 9", "1", "   "]
@@ -24,7 +27,7 @@ def test_files_plain_or_compressed_empty_and_long_lines_are_counted(tmp_path: Pa
     with gzip.open(tmp_path / "a.x.gz", "wt", encoding="utf-8") as file:
         file.writelines(line + "\n" for line in source)
     bitext = Bitext.from_files(
-        tmp_path / "a.x.gz", write_lines(tmp_path / "a.y", target), encode, decoder_start_token_id=TAG, max_length=5
+        tmp_path / "a.x.gz", write_lines(tmp_path / "a.y", target), encode, **TAGGED, max_length=5
     )
     # max_length 5 holds <s> x x x </s>, and tag y y y y | y y y y </s>.
     assert [ids.tolist() for ids in map(bitext.source.__getitem__, range(3))] == [[1, 2, 3], [5, 6, 7], [1]]
@@ -46,7 +49,7 @@ def test_bad_input(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="at least 3"):
         bitext_of(tmp_path, ["1"], ["1"], max_length=2)
     with pytest.raises(FileNotFoundError):
-        Bitext.from_files(tmp_path / "none", tmp_path / "a.y", encode, decoder_start_token_id=TAG, max_length=9)
+        Bitext.from_files(tmp_path / "none", tmp_path / "a.y", encode, **TAGGED, max_length=9)
 
 
 def test_other_formats_are_not_trained_on(tmp_path: Path) -> None:
@@ -67,7 +70,7 @@ def test_a_tag_in_front_of_a_source_line(tmp_path: Path) -> None:
         write_lines(tmp_path / "a.x", ["__bt__ 11 12 13", "11 12", "__bt__", "__bt__ "]),
         write_lines(tmp_path / "a.y", ["1", "2", "3", "4"]),
         encode,
-        decoder_start_token_id=TAG,
+        **TAGGED,
         max_length=5,
         source_tags={"__bt__": BACK_TRANSLATED},
     )
@@ -83,7 +86,9 @@ def test_the_fingerprint_is_that_of_ids_and_tags(tmp_path: Path) -> None:
     others = [
         bitext_of(tmp_path, ["1", "2 3"], ["4", "5"]),
         bitext_of(tmp_path, ["3", "1 2"], ["5", "4"]),
-        Bitext.from_files(tmp_path / "a.x", tmp_path / "a.y", encode, decoder_start_token_id=9, max_length=64),
+        Bitext.from_files(
+            tmp_path / "a.x", tmp_path / "a.y", encode, **{**TAGGED, "decoder_start_token_id": 9}, max_length=64
+        ),
         Bitext.concatenate([first, first]),
     ]
     assert first.fingerprint not in {other.fingerprint for other in others}
@@ -133,7 +138,7 @@ def test_shards_hold_what_the_text_holds(
     encoder = PieceEncoder(shards / "tokenizer")
     for split, start, end in (("train", 400, 450), ("valid", 600, 605)):
         files = [write_lines(tmp_path / lang, sentences[lang][start:end]) for lang in (source, target)]
-        options = {"decoder_start_token_id": TAG, "max_length": 9}
+        options = {**TAGGED, "max_length": 9}
         from_text = Bitext.from_files(*files, encoder.encode_lines, **options)
         prepared = Bitext.from_shards(shards, split, source, target, **options)
         assert prepared.report == from_text.report and prepared.report.num_cut_source > 0
@@ -145,13 +150,13 @@ def test_shards_hold_what_the_text_holds(
 
 
 def test_shards_travel_to_other_processes_as_their_path(shards: Path) -> None:
-    prepared = Bitext.from_shards(shards, "train", "de", "en", decoder_start_token_id=TAG, max_length=64)
+    prepared = Bitext.from_shards(shards, "train", "de", "en", **TAGGED, max_length=64)
     prepared.source[0]  # mapped now
     assert len(pickle.dumps(prepared.source)) < 1000
 
 
 def test_shards_that_do_not_fit(shards: Path, tmp_path: Path) -> None:
-    options = {"decoder_start_token_id": TAG, "max_length": 64}
+    options = {**TAGGED, "max_length": 64}
     with pytest.raises(ValueError, match="no pairs of de and fr in its train split; it has: de-en"):
         Bitext.from_shards(shards, "train", "de", "fr", **options)
     with pytest.raises(ValueError, match="no such file; expected a directory that data_tools.prepare"):

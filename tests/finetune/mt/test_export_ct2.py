@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import shutil
 import sys
 from dataclasses import replace
@@ -20,6 +21,7 @@ pytest.importorskip("ctranslate2")
 from finetune.mt import export_ct2
 from finetune.mt.ct2 import load_ct2
 from finetune.mt.export_ct2 import QUANTIZATIONS, check_layout, export, main
+from finetune.mt.frame import Frame
 from finetune.mt.generate import main as generate
 from finetune.mt.ranks import Ranks
 from finetune.mt.score import sacrebleu_score
@@ -34,6 +36,10 @@ LAYOUTS = {
     "tied, first layer": {"decoder_layers": 1, "decoder_layers_from": "first", "tie_self_attention": True},
     "rows without a piece": {"vocab_size": 80},
     "relu": {"hidden_act": "relu", "lm_head_transform": False},
+    "another frame": {
+        **{"source_prefix_ids": [], "source_suffix_ids": [2, 20], "target_suffix_ids": [2, 3]},  # 3 is <unk>
+        **{"decoder_start_token_id": 3, "lm_head_transform": False},
+    },
 }
 
 
@@ -90,6 +96,24 @@ def test_same_probabilities_and_translations(models: dict[str, Path], tmp_path: 
         assert ours.num_cut_lines == theirs.num_cut_lines > 0
 
 
+def test_frames_are_exported(models: dict[str, Path], tmp_path: Path) -> None:
+    """Sentences are framed as the model says; exports of before, which do not say, have the usual frame."""
+    for layout, expected in (("ours", Frame((0,), (2,), (2,), 1)), ("another frame", Frame((), (2, 20), (2, 3), 1))):
+        export(models[layout], tmp_path / layout, "float32")
+        assert load_ct2(tmp_path / layout, SearchOptions(), None, Ranks()).frame == expected
+    settings = json.loads((tmp_path / "ours" / "config.json").read_text())
+    del settings["veco_frame"]
+    (tmp_path / "ours" / "config.json").write_text(json.dumps(settings))
+    assert load_ct2(tmp_path / "ours", SearchOptions(), None, Ranks()).frame == Frame((0,), (2,), (2,), 1)
+    settings["eos_token"] = "</unknown>"
+    (tmp_path / "ours" / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(ValueError, match="its tokenizer has other pieces than its model"):
+        load_ct2(tmp_path / "ours", SearchOptions(), None, Ranks())
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="--shortlist .*pipe: expected a file, which is read more than once"):
+        export(models["ours"], tmp_path / "never", "float32", None, (tmp_path / "pipe", tmp_path / "pipe"))
+
+
 def test_threads_of_torch_stay(models: dict[str, Path], tmp_path: Path) -> None:
     """CTranslate2 sets OpenMP's number of threads, which is torch's too."""
     export(models["ours"], tmp_path / "ct2", "float32", target_language="en")
@@ -118,7 +142,7 @@ def test_options_and_language(models: dict[str, Path], tmp_path: Path) -> None:
     lines = sentences(6, 23)
     english, german = (load_ct2(tmp_path / "ct2", options, tag, Ranks()).translate(lines) for tag in (None, "de"))
     assert [one[0].score for one in english] != [one[0].score for one in german]
-    sizes = [len(ids) - 2 for ids in load_ct2(tmp_path / "ct2", options, None, Ranks()).source_ids(lines)]
+    sizes = [len(ids) for ids in load_ct2(tmp_path / "ct2", options, None, Ranks()).source_ids(lines)]
     for size, hypotheses in zip(sizes, german, strict=True):
         assert len(hypotheses) == 3
         for one in hypotheses:

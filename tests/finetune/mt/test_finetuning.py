@@ -164,6 +164,34 @@ def test_a_translation_model_goes_on_as_it_is(digits: Path, tmp_path: Path) -> N
         open_pretrained(tmp_path / "translation")
 
 
+def test_a_model_converted_from_fairseq_keeps_its_form_of_sentences(digits: Path, tmp_path: Path) -> None:
+    """No <s>, its own start token, no tags; batches to train on and to validate with are of that form."""
+    frame = {"source_prefix_ids": [], "source_suffix_ids": [2, 7], "target_suffix_ids": [2, 8]}
+    converted = tmp_path / "converted"
+    shutil.copytree(digits / "model", converted)
+    model = VecoForConditionalGeneration.from_veco(
+        digits / "model", 1, decoder_start_token_id=8, separate_decoder_embeddings=False, **frame
+    )
+    model.save_pretrained(converted)
+    recipe = recipe_of(digits, tmp_path, "de", init="pretrained", init_from=str(converted))
+    tokenizer, again = build_model(recipe)
+    assert len(tokenizer) == 26 and again.config.decoder_start_token_id == 8
+    assert again.config.target_suffix_ids == [2, 8] and again.generation_config.eos_token_id == 8
+    reader = BitextReader(recipe, tokenizer, again.config)
+    line = tokenizer((digits / "valid.de").read_text().splitlines()[0], add_special_tokens=False)["input_ids"]
+    for batches in (reader.batches(reader.train()), reader.held_out()["en-de"].batches):
+        batch = batches[0]
+        last = batch["attention_mask"].sum(1) - 1
+        rows = torch.arange(len(last))
+        assert (batch["input_ids"] != 0).all() and (batch["input_ids"][rows, last] == 7).all()
+        end = (batch["labels"] != -100).sum(1) - 1
+        assert (batch["decoder_input_ids"][:, 0] == 8).all() and (batch["labels"][rows, end] == 8).all()
+    sources = [row.tolist() for k in range(len(batches)) for row in batches[k]["input_ids"]]
+    assert any(row[: len(line) + 2] == [*line, 2, 7] for row in sources)
+    with pytest.raises(ValueError, match="a model converted from fairseq, which goes on with its own start token"):
+        build_model(dataclasses.replace(recipe, directions="en-de,en-fr"))
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

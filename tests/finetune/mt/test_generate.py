@@ -49,7 +49,9 @@ def test_command_prints_fairseq_lines_and_writes_plain_text(
     rows = [row.split("\t") for row in printed.split("\n")[:-1]]
     assert [row[0] for row in rows] == [f"{kind}-{i}" for i in range(6) for kind in "STHDPHDP"]
     for i, (line, hypotheses) in enumerate(zip(lines, expected, strict=True)):
-        assert rows[8 * i][1] == ours.line_as_pieces(line) and rows[8 * i + 1][1] == ours.line_as_pieces(f"{line} .")
+        assert rows[8 * i][1] == ours.source_as_pieces(line) and rows[8 * i + 1][1] == ours.reference(
+            f"{line} .", as_text=False
+        )
         for rank, hypothesis in enumerate(hypotheses):
             pieces, text, positions = rows[8 * i + 2 + 3 * rank : 8 * i + 5 + 3 * rank]
             assert float(pieces[1]) == float(text[1]) == pytest.approx(hypothesis.score, abs=SCORE_TOLERANCE)
@@ -233,7 +235,7 @@ def test_several_processes_print_the_same(model_dir: Path, tmp_path: Path, start
     expected = [
         row
         for i, (line, hypotheses) in enumerate(zip(lines, ours.translate(lines), strict=True))
-        for row in fairseq_lines(i, ours.line_as_pieces(line), None, hypotheses, as_text=False)
+        for row in fairseq_lines(i, ours.source_as_pieces(line), None, hypotheses, as_text=False)
     ]
     assert result.stdout.split("\n")[:-1] == expected
     assert result.stderr.count("translated 26 sentences") == 1

@@ -57,8 +57,11 @@ class Rules(LogitsProcessor):
     ("beam", "lenpen", "ngram", "min_len"), [(1, 1.0, 0, 1), (4, 1.0, 0, 1), (5, 0.6, 2, 3), (3, 1.8, 1, 1)]
 )
 def test_finds_what_transformers_finds(model_dir: Path, beam: int, lenpen: float, ngram: int, min_len: int) -> None:
-    """All hypotheses and their scores; in float64, where no two of them are tied."""
-    options = {"beam": beam, "lenpen": lenpen, "nbest": beam, "no_repeat_ngram": ngram, "min_len": min_len}
+    """The best hypothesis and its score; in float64, where no two of them are tied.
+
+    Of those that end at the last step transformers keeps more than the beam has room for: see test_converted.py.
+    """
+    options = {"beam": beam, "lenpen": lenpen, "no_repeat_ngram": ngram, "min_len": min_len}
     ours = translator(model_dir, torch.float64, max_len_a=0, max_len_b=9, **options)
     engine = engine_of(ours)
     sources = ours.source_ids(sentences(6, 2))
@@ -68,7 +71,6 @@ def test_finds_what_transformers_finds(model_dir: Path, beam: int, lenpen: float
         input_ids,
         attention_mask=mask.long(),
         num_beams=beam,
-        num_return_sequences=beam,
         do_sample=False,
         max_new_tokens=10,
         no_repeat_ngram_size=ngram or None,
@@ -85,7 +87,7 @@ def test_finds_what_transformers_finds(model_dir: Path, beam: int, lenpen: float
         assert one.ids == row[: row.index(EOS) + 1]
         if beam > 1:
             assert one.score(lenpen) == pytest.approx(float(theirs.sequences_scores[number]), abs=1e-6)  # float32 sums
-    assert number == 6 * beam - 1
+    assert number == 5
 
 
 @pytest.mark.parametrize(("beam", "lenpen"), [(1, 1.0), (2, 1.0), (5, 0.6), (9, 1.5)])
@@ -166,13 +168,30 @@ def test_limits(model_dir: Path) -> None:
         assert [h.score for h in hypotheses] == sorted((h.score for h in hypotheses), reverse=True)
         for hypothesis in hypotheses:
             pieces = hypothesis.ids[:-1]
-            limit = int(0.5 * (len(source) - 2) + 2)
+            limit = int(0.5 * len(source) + 2)  # <s> and </s> count, too
             at_limit += len(pieces) == limit
             assert 2 <= len(pieces) <= limit
             assert not special & set(pieces) and hypothesis.ids[-1] == EOS
             bigrams = list(itertools.pairwise(pieces))
             assert len(bigrams) == len(set(bigrams))
     assert at_limit  # the limit was put to the test
+
+
+def test_penalty_of_unknown_pieces(model_dir: Path) -> None:
+    """It is part of the score, as in fairseq; a bonus brings them, a penalty takes them away."""
+    lines = sentences(10, 6)
+    counts, scores = [], []
+    for penalty in (-30.0, -9.0, -8.0, -7.0, 0.0, 30.0):
+        ours = translator(model_dir, unkpen=penalty, max_len_a=0, max_len_b=5)
+        unknown = ours.tokenizer.unk_token_id
+        found = [hypotheses[0] for hypotheses in ours.translate(lines)]
+        counts.append(sum(hypothesis.ids.count(unknown) for hypothesis in found))
+        scores.append(found[0].positional_scores[0])
+    assert counts == sorted(counts, reverse=True) and counts[0] == 50 and counts[-1] == 0, counts
+    assert len(set(counts)) > 2
+    # Whole translations of nothing else, whose first piece is better by 30 nats than the model thinks.
+    plain = translator(model_dir).score(lines[:1], ["<unk>"])[0][0]
+    assert scores[0] == pytest.approx(plain.positional_scores[0] + 30 / math.log(2), abs=SCORE_TOLERANCE)
 
 
 def test_forbidden_repeats_by_hand() -> None:
@@ -194,5 +213,7 @@ def test_options_tell_all_that_is_wrong() -> None:
         SearchOptions(beam=0, max_len_b=0)
     with pytest.raises(ValueError, match="lenpen must be finite, found nan"):
         SearchOptions(lenpen=math.nan)
+    with pytest.raises(ValueError, match="unkpen must be finite, found inf"):
+        SearchOptions(unkpen=math.inf)
     with pytest.raises(ValueError, match="max_len_b must be at least min_len, found 3 with min_len 4"):
         SearchOptions(min_len=4, max_len_b=3)

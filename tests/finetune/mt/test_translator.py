@@ -93,6 +93,38 @@ def test_unknown_pieces_and_special_strings(model_dir: Path) -> None:
     assert not set(source[1:-1]) & (set(ours.tokenizer.all_special_ids) - {unknown})
 
 
+def test_unknown_pieces_of_references_are_written_as_fairseq_does(model_dir: Path) -> None:
+    """With `<<unk>>` no translation equals them, in BLEU that is taken from T- and H-lines."""
+    ours = translator(model_dir)
+    unknown = ours.tokenizer.unk_token_id
+    line = "haus \u4e00 hund"
+    pieces = ours.reference(line, as_text=False).split()
+    assert pieces.count("<<unk>>") == 1 and "<unk>" not in pieces
+    assert ours.source_as_pieces(line).split() == [piece.replace("<<unk>>", "<unk>") for piece in pieces]
+    assert ours.reference(line, as_text=True) == "haus <<unk>> hund"
+    ids = ours.tokenizer(line, add_special_tokens=False)["input_ids"]
+    assert unknown in ids and ours.hypothesis(Found([*ids, 2], [])).text == "haus <unk> hund"
+
+
+def test_a_model_that_says_what_stands_around_sentences(model_dir: Path, tmp_path: Path) -> None:
+    """Sources without <s>, a tag behind them; translations that end with a tag, behind a </s> that is a piece."""
+    shutil.copytree(model_dir, tmp_path / "model")
+    frame = {"source_prefix_ids": [], "source_suffix_ids": [2, 71], "target_suffix_ids": [2, 70]}
+    toy_model(model_dir, **frame).save_pretrained(tmp_path / "model")
+    ours, usual = translator(tmp_path / "model", max_len_a=1, max_len_b=3), translator(model_dir)
+    (source,), (expected,) = ours.source_ids(["haus hund"]), usual.source_ids(["haus hund"])
+    assert source == [*expected[1:], 71] and ours.target_ids(["haus hund"]) == [[*expected[1:], 70]]
+    assert ours.source_as_pieces("haus hund") == usual.source_as_pieces("haus hund") + " __en__"
+    assert ours.longest(len(source)) == len(source) + 3
+    ((hypothesis,),) = ours.translate(["haus hund"])
+    assert hypothesis.ids[-1] == 70 and 70 not in hypothesis.ids[:-1] and "__de__" not in hypothesis.text
+    found = ours.hypothesis(Found([*expected[1:], 70], []))
+    assert (found.pieces, found.text) == (usual.source_as_pieces("haus hund"), "haus hund")
+    assert ours.reference("haus hund", as_text=True) == "haus hund"
+    long = ours.source_ids(["haus " * 60])[0]
+    assert len(long) == ours.engine.max_tokens and long[-2:] == [2, 71]
+
+
 def test_target_language(model_dir: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(model_dir)
     assert decoder_start_id(tokenizer, 5, None, model_dir) == 5

@@ -1,5 +1,4 @@
-"""Checkpoints in fairseq's form, from oracles that know nothing of VECO: transformers' XLM-R, and torch's own
-post-LayerNorm encoder and decoder layers."""
+"""Checkpoints in fairseq's form, from oracles that know nothing of VECO: XLM-R of transformers, and torch's layers."""
 
 from __future__ import annotations
 
@@ -10,15 +9,27 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from fairseq_checkpoints import (
+    FFN,
+    HEADS,
+    LAYERS,
+    D,
+    Reference,
+    V,
+    save,
+    veco_args,
+    with_stale_copies,
+    write_dictionary,
+)
+from torch import Tensor
 from transformers import XLMRobertaForMaskedLM
 from xlm_roberta import random_xlm_roberta
 
 from veco import VecoConfig, VecoForConditionalGeneration, VecoForMaskedLM
 from veco.convert import from_fairseq
+from veco.convert.fairseq import convert
 
 TOLERANCE = 1e-5  # float32
-V, D, FFN, HEADS, LAYERS, POSITIONS, PAD = 60, 32, 48, 4, 3, 66, 1
 
 # fairseq's names of an XLM-R, written out: (transformers' name, fairseq's).
 XLM_R_OUTER = (
@@ -79,13 +90,6 @@ def with_joined_projections(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return joined
 
 
-def save(path: Path, weights: dict[str, Tensor], args: Namespace, zipped: bool = True) -> Path:
-    """`path`, a checkpoint as fairseq's trainer writes it."""
-    state = {"args": args, "model": weights, "optimizer_history": [{"num_updates": 3}], "extra_state": {"epoch": 1}}
-    torch.save(state, path, _use_new_zipfile_serialization=zipped)
-    return path
-
-
 @pytest.mark.parametrize("form", ["published", "newest", "oldest"])
 def test_xlm_r_computes_the_same(xlm_roberta, padded_batch, tmp_path: Path, form: str) -> None:
     weights = xlm_r_weights(xlm_roberta)
@@ -111,97 +115,6 @@ def test_half_precision_becomes_float32(xlm_roberta, tmp_path: Path) -> None:
     veco = from_fairseq(save(tmp_path / "model.pt", weights, XLM_R_ARGS))
     expected = weights["decoder.sentence_encoder.layers.2.fc1.weight"].float()
     assert torch.equal(veco.veco.layers[2].feed_forward.up_proj.weight, expected)
-
-
-class Reference(nn.Module):
-    """fairseq's translation model: post-LayerNorm, learned positions, embeddings of tokens scaled, output tied."""
-
-    def __init__(self, num_decoder_layers: int, scaled: bool) -> None:
-        super().__init__()
-        self.scale = math.sqrt(D) if scaled else 1.0
-        self.tokens = nn.Embedding(V, D, padding_idx=PAD)
-        self.positions = nn.ModuleDict({part: nn.Embedding(POSITIONS, D) for part in ("encoder", "decoder")})
-        self.norms = nn.ModuleDict({part: nn.LayerNorm(D) for part in ("encoder", "decoder")})
-        shape = {"d_model": D, "nhead": HEADS, "dim_feedforward": FFN, "activation": "gelu", "batch_first": True}
-        self.encoder = nn.ModuleList(nn.TransformerEncoderLayer(**shape) for _ in range(LAYERS))
-        self.decoder = nn.ModuleList(nn.TransformerDecoderLayer(**shape) for _ in range(num_decoder_layers))
-        with torch.no_grad():
-            for name, parameter in self.named_parameters():
-                parameter.copy_(0.15 * torch.randn_like(parameter) + ("norm" in name and name.endswith("weight")))
-
-    def embed(self, part: str, ids: Tensor) -> Tensor:
-        positions = ids.ne(PAD).cumsum(1) * ids.ne(PAD) + PAD
-        return self.norms[part](self.scale * self.tokens(ids) + self.positions[part](positions))
-
-    def encode(self, ids: Tensor) -> Tensor:
-        states = self.embed("encoder", ids)
-        for layer in self.encoder:
-            states = layer(states, src_key_padding_mask=ids.eq(PAD))
-        return states
-
-    def decode(self, ids: Tensor, source: Tensor, source_ids: Tensor, is_causal: bool) -> Tensor:
-        states = self.embed("decoder", ids)
-        future = torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool).triu(1)
-        for layer in self.decoder:
-            states = layer(
-                states,
-                source,
-                tgt_mask=future if is_causal else None,
-                tgt_key_padding_mask=None if is_causal else ids.eq(PAD),
-                memory_key_padding_mask=source_ids.eq(PAD),
-            )
-        return states @ self.tokens.weight.T
-
-    def share(self) -> None:
-        """Nothing; encoder and decoder get one set of weights, as in pre-training."""
-        for own, other in ((self.positions, "encoder"), (self.norms, "encoder")):
-            own["decoder"].load_state_dict(own[other].state_dict())
-        for encoder_layer, decoder_layer in zip(self.encoder, self.decoder, strict=True):
-            shared = {name.replace("norm2", "norm3"): weight for name, weight in encoder_layer.state_dict().items()}
-            decoder_layer.load_state_dict(shared, strict=False)
-
-    def fairseq_weights(self) -> dict[str, Tensor]:
-        """Its weights under fairseq's names."""
-        weights: dict[str, Tensor] = {"decoder.output_projection.weight": self.tokens.weight}
-        for part, layers in (("encoder", self.encoder), ("decoder", self.decoder)):
-            weights[f"{part}.version"] = torch.tensor([3.0])
-            weights[f"{part}.embed_tokens.weight"] = self.tokens.weight
-            weights[f"{part}.embed_positions.weight"] = self.positions[part].weight
-            weights[f"{part}.layernorm_embedding.weight"] = self.norms[part].weight
-            weights[f"{part}.layernorm_embedding.bias"] = self.norms[part].bias
-            last_norm = "norm2" if part == "encoder" else "norm3"
-            modules = [("norm1", "self_attn_layer_norm"), ("linear1", "fc1"), ("linear2", "fc2")]
-            modules += [(last_norm, "final_layer_norm")]
-            attentions = [("self_attn", "self_attn")]
-            if part == "decoder":
-                modules.append(("norm2", "encoder_attn_layer_norm"))
-                attentions.append(("multihead_attn", "encoder_attn"))
-            for i, layer in enumerate(layers):
-                theirs = dict(layer.named_parameters())
-                for torchs, fairseqs in attentions:
-                    for kind in ("weight", "bias"):
-                        for letter, matrix in zip("qkv", theirs[f"{torchs}.in_proj_{kind}"].chunk(3), strict=True):
-                            weights[f"{part}.layers.{i}.{fairseqs}.{letter}_proj.{kind}"] = matrix
-                    modules.append((f"{torchs}.out_proj", f"{fairseqs}.out_proj"))
-                for torchs, fairseqs in modules:
-                    for kind in ("weight", "bias"):
-                        weights[f"{part}.layers.{i}.{fairseqs}.{kind}"] = theirs[f"{torchs}.{kind}"]
-        return {name: weight.detach().clone() for name, weight in weights.items()}
-
-
-def veco_args(**changes: Any) -> Namespace:
-    """Settings of a fine-tuning run as published."""
-    settings = {
-        "task": "translation_from_pretrained_veco",
-        "target_lang": "de",
-        "encoder_attention_heads": HEADS,
-        "decoder_attention_heads": HEADS,
-        "activation_fn": "gelu",
-        "no_scale_embedding": False,
-        "dropout": 0.3,
-        "attention_dropout": 0.1,
-    }
-    return Namespace(**{**settings, **changes})
 
 
 @pytest.fixture
@@ -260,24 +173,29 @@ def test_finetuned_veco_is_a_translation_model(
         assert again.decoder.embeddings.word_embeddings.weight is again.veco.embeddings.word_embeddings.weight
 
 
-def write_dictionary(path: Path, num_pieces: int, *others: str) -> Path:
-    """`path`, a dict.txt of so many pieces and then the others."""
-    pieces = [*(f"▁piece{i}" for i in range(num_pieces)), *others]
-    path.write_text("".join(f"{piece} 1\n" for piece in pieces), encoding="utf-8")
-    return path
-
-
-def test_missing_mask_gets_the_mean_row(padded_batch, pair_batch, tmp_path: Path) -> None:
+def test_missing_mask_gets_a_row_without_probability(padded_batch, pair_batch, tmp_path: Path) -> None:
+    """What fairseq computes with V rows is what the model computes with V + 1: the others keep their probabilities."""
     torch.manual_seed(4)
     reference = Reference(2, scaled=True).eval()
     path = save(tmp_path / "model.pt", reference.fairseq_weights(), veco_args())
     veco = from_fairseq(path, write_dictionary(tmp_path / "dict.txt", V - 4)).eval()
     assert veco.config.vocab_size == V + 1
     (x, x_mask), (y, y_mask) = padded_batch, pair_batch
-    logits = veco(y, y_mask, decoder_input_ids=x).logits
-    expected = reference.decode(x, reference.encode(y), y, is_causal=True)
-    torch.testing.assert_close(logits[..., :V][x_mask.bool()], expected[x_mask.bool()], rtol=0, atol=TOLERANCE)
-    torch.testing.assert_close(logits[..., V], logits[..., :V].mean(-1), rtol=0, atol=TOLERANCE)
+    inputs = {"input_ids": y, "attention_mask": y_mask, "decoder_input_ids": x}
+    ours = veco(**inputs).logits.log_softmax(-1)
+    expected = reference.decode(x, reference.encode(y), y, is_causal=True).log_softmax(-1)
+    torch.testing.assert_close(ours[..., :V][x_mask.bool()], expected[x_mask.bool()], rtol=0, atol=TOLERANCE)
+    assert (ours[..., V].exp() == 0).all(), "a beam or a sampler could choose it"
+    mean = veco.get_input_embeddings().weight[:V].mean(0)
+    torch.testing.assert_close(veco.get_input_embeddings().weight[V], mean)
+
+    labels = x.masked_fill(x_mask == 0, -100)
+    loss = veco(**inputs, labels=labels, label_smoothing=0.2, use_cache=False).loss
+    of_target = expected.gather(2, x.unsqueeze(2)).squeeze(2)
+    smoothed = -0.8 * of_target - 0.2 / (V - 1) * (expected.sum(2) - of_target)
+    torch.testing.assert_close(loss, smoothed[x_mask.bool()].sum(), rtol=1e-5, atol=1e-4)
+    loss.backward()
+    assert veco.lm_head.decoder.bias.grad[V] == 0 and veco.lm_head.decoder.bias.grad[:V].abs().min() > 0
 
 
 @pytest.mark.parametrize("others", [[], ["<mask>"]])
@@ -287,24 +205,73 @@ def test_mask_that_is_there_adds_no_row(reference, tmp_path: Path, others: list[
     assert from_fairseq(path, dictionary).config.vocab_size == V
 
 
+TAGGED = "translation_from_pretrained_veco"
+
+
 @pytest.mark.parametrize(
-    ("task", "others", "start"),
+    ("task", "others", "form"),
     [
-        ("translation", [], 2),
-        ("translation_from_pretrained_veco", [], 3),  # no [de] in the dictionary: fairseq takes <unk>
-        ("translation_from_pretrained_veco", ["[en]", "[de]"], V - 1),
-        ("translation_from_pretrained_veco", None, None),
-        (None, [], None),
+        ("translation", [], (2, [], [2], [2])),
+        ("translation", None, (2, [], [2], [2])),
+        (TAGGED, ["[en]", "[de]"], (V - 1, [], [2, V - 2], [2, V - 1])),
+        ("translation_from_pretrained_bart", ["[de]", "[en]"], (V - 2, [], [2, V - 1], [2, V - 2])),
+        (TAGGED, [], (3, [], [2, 3], [2, 3])),  # fairseq takes <unk> for tags that the dictionary lacks
+        (TAGGED, ["[en]"], (3, [], [2, V - 1], [2, 3])),
+        (TAGGED, None, (None, None, None, None)),
+        ("translation_from_pretrained_xlm", [], (None, None, None, None)),  # no tags there, but other special ids
+        (None, [], (None, None, None, None)),
     ],
 )
-def test_start_of_the_decoder(tmp_path: Path, task: str | None, others: list[str] | None, start: int | None) -> None:
+def test_form_of_sentences(
+    tmp_path: Path, task: str | None, others: list[str] | None, form: tuple[int | list[int] | None, ...]
+) -> None:
     torch.manual_seed(5)
     path = save(tmp_path / "model.pt", Reference(1, scaled=True).fairseq_weights(), veco_args(task=task))
     dictionary = None
     if others is not None:
         dictionary = write_dictionary(tmp_path / "dict.txt", V - 4 - len(others), *others)
-    veco = from_fairseq(path, dictionary)
-    assert veco.config.decoder_start_token_id == veco.generation_config.decoder_start_token_id == start
+    conversion = convert(path, dictionary, {})
+    config, generation = conversion.model.config, conversion.model.generation_config
+    frame = (config.source_prefix_ids, config.source_suffix_ids, config.target_suffix_ids)
+    assert (config.decoder_start_token_id, *frame) == form
+    assert generation.decoder_start_token_id == form[0]
+    assert generation.eos_token_id == (2 if form[3] is None else form[3][-1])
+    assert any("what stands around sentences is not known" in note for note in conversion.notes) == (form[0] is None)
+
+
+def test_targets_that_begin_with_bos_are_refused(tmp_path: Path) -> None:
+    args = veco_args(task="translation_from_pretrained_bart", prepend_bos=True)
+    path = save(tmp_path / "model.pt", Reference(1, scaled=True).fairseq_weights(), args)
+    dictionary = write_dictionary(tmp_path / "dict.txt", V - 4)
+    with pytest.raises(ValueError, match="trained with --prepend-bos, so targets begin with <s>"):
+        from_fairseq(path, dictionary)
+    assert from_fairseq(path, dictionary, {"prepend_bos": False}).config.source_suffix_ids == [2, 3]
+
+
+@pytest.mark.parametrize("form", ["0.12", "averaged", "half", "joined"])
+def test_finetuned_checkpoints_of_all_kinds_convert(padded_batch, pair_batch, tmp_path: Path, form: str) -> None:
+    """With stale copies of fairseq 0.12; averaged by its script, which averages these too; in half precision."""
+    torch.manual_seed(6)
+    reference = Reference(2, scaled=True).eval()
+    weights = reference.fairseq_weights()
+    tolerance = TOLERANCE
+    if form == "joined":
+        weights = with_joined_projections(weights)
+    elif form == "averaged":
+        others = [{name: weight + 0.1 * i for name, weight in weights.items()} for i in (-1, 1)]
+        parts = [with_stale_copies(one) for one in (weights, *others)]
+        weights = {name: sum(part[name] for part in parts) / 3 for name in parts[0]}
+        tolerance = 1e-4
+    else:
+        weights = with_stale_copies(weights)
+    if form == "half":
+        weights, tolerance = {name: weight.half() for name, weight in weights.items()}, 0.02
+    veco = from_fairseq(save(tmp_path / "model.pt", weights, veco_args())).eval()
+    assert veco.dtype == torch.float32
+    (x, x_mask), (y, y_mask) = padded_batch, pair_batch
+    ours = veco(y, y_mask, decoder_input_ids=x).logits
+    expected = reference.decode(x, reference.encode(y), y, is_causal=True)
+    torch.testing.assert_close(ours[x_mask.bool()], expected[x_mask.bool()], rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize(
