@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import os
 import sys
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from data_tools.text_lines import open_prose, open_text
+from data_tools.outputs import STANDARD_INPUT
+from data_tools.text_lines import TextLines, open_prose, open_text
 
-STANDARD_INPUT = "-"
 BLOCK_LINES = 10_000  # sorted by length together: many beside a batch, few beside memory
 READ_BYTES = 1 << 20
 
@@ -26,20 +27,54 @@ class Block:
     references: list[str] | None
 
 
-def read_blocks(source: str, reference: Path | None) -> Iterator[Block]:
-    """The lines of a file with those of its reference, or of standard input for "-"."""
-    if source == STANDARD_INPUT:
+def read_blocks(source: str, reference: str | None, held: Sequence[str] | None = None) -> Iterator[Block]:
+    """The lines of a file, or of standard input for "-", with those of their reference, which may be `held` already.
+
+    Raises ValueError when a side ends before the other.
+    """
+    with ExitStack() as stack:
+        references: Iterator[str] | None = None
+        if held is not None:
+            references = iter(held)
+        elif reference is not None:
+            references = stack.enter_context(open_lines(reference))
         first = 0
-        for lines in ready_lines(sys.stdin.buffer):
-            yield Block(first, lines, None)
+        for lines in source_blocks(source):
+            theirs = None if references is None else list(itertools.islice(references, len(lines)))
+            if theirs is not None and len(theirs) < len(lines):
+                raise ValueError(f"{name_of(str(reference))} has {first + len(theirs):,} lines, {name_of(source)} more")
+            yield Block(first, lines, theirs)
             first += len(lines)
+        if references is not None and next(references, None) is not None:
+            raise ValueError(f"{name_of(source)} has {first:,} lines, {name_of(str(reference))} more")
+
+
+def source_blocks(source: str) -> Iterator[list[str]]:
+    """The lines of a file so many at a time; of standard input those that are there."""
+    if source == STANDARD_INPUT:
+        yield from ready_lines(sys.stdin.buffer)
         return
-    with open_prose(source) as sources, nullcontext() if reference is None else open_text(reference) as references:
-        for first in itertools.count(step=BLOCK_LINES):
-            block = list(itertools.islice(sources, BLOCK_LINES))
-            if not block:
-                return
-            yield Block(first, block, None if references is None else list(itertools.islice(references, BLOCK_LINES)))
+    with open_prose(source) as lines:
+        while block := list(itertools.islice(lines, BLOCK_LINES)):
+            yield block
+
+
+def open_lines(source: str) -> TextLines:
+    """The lines of a file, or of standard input for "-"."""
+    return TextLines(name_of(source), sys.stdin.buffer) if source == STANDARD_INPUT else open_text(source)
+
+
+def held_references(source: str, reference: str | None, num_lines: int | None) -> list[str] | None:
+    """The lines of a reference, a pipe, to the `num_lines` lines of a file; None if those of a file, read as needed.
+
+    So a reference of another length is found before the work. Raises ValueError for it.
+    """
+    if reference is None or num_lines is None or not is_pipe(reference):
+        return None
+    with open_lines(reference) as lines:
+        held = list(lines)
+    check_equal(source, num_lines, reference, len(held))
+    return held
 
 
 def ready_lines(stream: BinaryIO) -> Iterator[list[str]]:
@@ -78,30 +113,43 @@ def name_of(source: str) -> str:
     return "standard input" if source == STANDARD_INPUT else source
 
 
-def is_pipe(path: str) -> bool:
-    """Whether a path is a named pipe, or what a shell makes of `<(command)`."""
-    return Path(path).is_fifo()
+def is_pipe(source: str) -> bool:
+    """Whether lines come but once: of standard input, a named pipe, what a shell makes of `<(command)`, a terminal."""
+    path = Path(source)
+    return source == STANDARD_INPUT or path.is_fifo() or path.is_char_device()
 
 
-def count_lines(source: str, reference: Path | None) -> int | None:
+def count_lines(source: str, reference: str | None) -> int | None:
     """Lines to translate, None of standard input or a pipe, whose lines come but once.
 
-    Raises ValueError if there are none, or not as many references.
+    Raises ValueError if there are none, or not as many references in a file, or both are one pipe.
     """
-    if source == STANDARD_INPUT or is_pipe(source):
-        if reference is not None:
-            raise ValueError("--reference goes with --input FILE, not with standard input or a pipe")
+    if is_pipe(source):
+        if reference is not None and is_pipe(reference) and is_same_pipe(source, reference):
+            raise ValueError(f"{name_of(source)} cannot be both the lines to translate and their --reference")
         return None
     with open_prose(source) as lines:
         number = sum(1 for _ in lines)
     if not number:
         raise ValueError(f"{source} has no line: nothing to translate")
-    if reference is not None:
+    if reference is not None and not is_pipe(reference):
         with open_text(reference) as lines:
-            num_references = sum(1 for _ in lines)
-        if num_references != number:
-            raise ValueError(
-                f"{source} has {number:,} lines but {reference} has {num_references:,}: "
-                "line i of one must translate line i of the other"
-            )
+            check_equal(source, number, reference, sum(1 for _ in lines))
     return number
+
+
+def is_same_pipe(one: str, other: str) -> bool:
+    """Whether two sources are one."""
+    if one == other:
+        return True
+    first, second = (os.fstat(sys.stdin.fileno()) if name == STANDARD_INPUT else os.stat(name) for name in (one, other))
+    return os.path.samestat(first, second)
+
+
+def check_equal(source: str, num_lines: int, reference: str, num_references: int) -> None:
+    """Raise ValueError unless there are as many references as lines."""
+    if num_references != num_lines:
+        raise ValueError(
+            f"{name_of(source)} has {num_lines:,} lines but {name_of(reference)} has {num_references:,}: "
+            "line i of one must translate line i of the other"
+        )

@@ -189,7 +189,7 @@ def compare(path: Path, output: Path, parallel: int = 1) -> None:
 
 def check_files(runs: Sequence[Run], comparison: Comparison) -> None:
     """Raise ValueError or OSError for models and test files that a run would meet only after hours of others."""
-    count_lines(comparison.test["source"], Path(comparison.test["target"]))
+    count_lines(comparison.test["source"], comparison.test["target"])
     check_same_tokenizers(run.recipe.init_from for run in runs)
     for run in runs:
         check_model(run.recipe)

@@ -11,8 +11,6 @@ from torch.utils.data import Dataset
 
 from data_tools.manifest import Manifest
 from data_tools.text_lines import open_prose
-from finetune.batches import SpecialIds, tokenizer_encoder
-from data_tools.text_lines import open_text
 from finetune.batches import tokenizer_encoder
 from finetune.mt.batches import RankBatches, TranslationBatches
 from finetune.mt.bitext import Bitext, digest_of

@@ -6,7 +6,7 @@
 
 For sentence i, in the order of the input (fairseq prints them in the order of its batches):
 
-    S-i <tab> pieces of the source         T-i <tab> pieces of the reference, with --reference
+    S-i <tab> pieces of the source         T-i <tab> pieces of the reference (unknown: <<unk>>), with --reference
     H-i <tab> score <tab> pieces           D-i <tab> score <tab> detokenized text
     P-i <tab> score of each piece and of </s>
 
@@ -29,7 +29,7 @@ from pathlib import Path
 
 from data_tools.cli import progress_bar, write_utf8
 from data_tools.outputs import check_outputs
-from finetune.mt.blocks import STANDARD_INPUT, Block, count_lines, name_of, read_blocks
+from finetune.mt.blocks import STANDARD_INPUT, Block, count_lines, held_references, name_of, read_blocks
 from finetune.mt.decoding import (
     add_decoding_arguments,
     check_decoding_arguments,
@@ -84,8 +84,10 @@ class Totals:
 def work(arguments: argparse.Namespace, num_lines: int | None, ranks: Ranks) -> None:
     """Nothing; what each rank does. The first one reads, writes and tells."""
     quiet_libraries()
+    texts = (arguments.input, arguments.reference)
+    held = held_references(*texts, num_lines) if ranks.is_first else None
     translator = load(arguments, search_options(arguments, arguments.nbest), ranks)
-    blocks = read_blocks(arguments.input, arguments.reference) if ranks.is_first else iter(())
+    blocks = read_blocks(*texts, held) if ranks.is_first else iter(())
     output = OutputOptions(
         arguments.output, arguments.quiet, as_text=arguments.remove_bpe is not None, as_scores=arguments.score_reference
     )
@@ -131,7 +133,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add_decoding_arguments(parser)
     add = parser.add_argument
     add("--input", default=STANDARD_INPUT, metavar="FILE", help="text, a sentence a line; default: standard input")
-    add("--reference", type=Path, metavar="FILE", help="adds T-lines and sacreBLEU")
+    add("--reference", metavar="FILE", help="adds T-lines and sacreBLEU; a pipe, or -, standard input, will do too")
     add("--output", type=Path, metavar="FILE", help="plain translations, a line for each line of input")
     add("--nbest", type=int, default=SearchOptions.nbest, help="hypotheses printed, default: %(default)s")
     add("--score-reference", action="store_true", help="score --reference; plain lines are then scores")

@@ -49,9 +49,8 @@ def test_command_prints_fairseq_lines_and_writes_plain_text(
     rows = [row.split("\t") for row in printed.split("\n")[:-1]]
     assert [row[0] for row in rows] == [f"{kind}-{i}" for i in range(6) for kind in "STHDPHDP"]
     for i, (line, hypotheses) in enumerate(zip(lines, expected, strict=True)):
-        assert rows[8 * i][1] == ours.source_as_pieces(line) and rows[8 * i + 1][1] == ours.reference(
-            f"{line} .", as_text=False
-        )
+        assert rows[8 * i][1] == ours.source_as_pieces(line)
+        assert rows[8 * i + 1][1] == ours.reference(f"{line} .", as_text=False)
         for rank, hypothesis in enumerate(hypotheses):
             pieces, text, positions = rows[8 * i + 2 + 3 * rank : 8 * i + 5 + 3 * rank]
             assert float(pieces[1]) == float(text[1]) == pytest.approx(hypothesis.score, abs=SCORE_TOLERANCE)
@@ -155,8 +154,59 @@ def test_a_pipe_is_read_once(
     run(monkeypatch, model_dir, "--quiet", "--input", pipe)
     writer.join()
     assert len(capsys.readouterr().out.splitlines()) == 2
-    with pytest.raises(ValueError, match="--reference goes with --input FILE, not with standard input or a pipe"):
-        count_lines(str(pipe), tmp_path / "reference")
+
+
+def filled_pipe(path: Path, lines: list[str]) -> Path:
+    """A named pipe that will hold the lines once."""
+    os.mkfifo(path)
+    Thread(target=write_lines, args=(path, lines), daemon=True).start()
+    return path
+
+
+@pytest.mark.parametrize("pipes", ["reference", "input", "both", "standard input", "standard input as reference"])
+def test_references_and_pipes(
+    model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], pipes: str
+) -> None:
+    """Whichever side comes but once, T-lines and BLEU are those of files."""
+    lines, references = sentences(5, 14), sentences(5, 15)
+    texts = {"source": write_lines(tmp_path / "s", lines), "reference": write_lines(tmp_path / "r", references)}
+    run(monkeypatch, model_dir, "--input", texts["source"], "--reference", texts["reference"])
+    expected = capsys.readouterr()
+    flags: list[object] = ["--reference", texts["reference"], "--input", texts["source"]]
+    if pipes in ("reference", "both"):
+        flags[1] = filled_pipe(tmp_path / "references", references)
+    if pipes in ("input", "both"):
+        flags[3] = filled_pipe(tmp_path / "sources", lines)
+    if pipes.startswith("standard input"):
+        path = texts["source" if pipes == "standard input" else "reference"]
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(path.read_bytes())))
+        flags = flags[:2] if pipes == "standard input" else ["--reference", "-", *flags[2:]]
+    run(monkeypatch, model_dir, *flags)
+    found = capsys.readouterr()
+    assert found.out == expected.out and found.out.count("T-") == 5
+    bleu = expected.err[expected.err.index("sacreBLEU") :]
+    assert found.err.endswith(bleu)
+
+
+def test_references_of_another_length_in_pipes(
+    model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Beside a file it is found before the work; beside a pipe when the shorter side ends."""
+    two, three = write_lines(tmp_path / "two", ["haus", "rot"]), write_lines(tmp_path / "three", ["haus", "rot", "alt"])
+    for number, (flags, message) in enumerate(
+        [
+            (["--input", two, "--reference", filled_pipe(tmp_path / "a", ["a"] * 3)], "two has 2 lines but .*a has 3:"),
+            (["--input", filled_pipe(tmp_path / "b", ["a"] * 3), "--reference", two], "two has 2 lines, .*b more"),
+            (["--input", filled_pipe(tmp_path / "c", ["a"] * 2), "--reference", three], "c has 2 lines, .*three more"),
+        ]
+    ):
+        with pytest.raises(ValueError, match=message):
+            run(monkeypatch, model_dir, *flags, "--output", tmp_path / "out")
+        assert bool(capsys.readouterr().out) == (number == 2) and not (tmp_path / "out").exists()
+    os.mkfifo(tmp_path / "d")
+    for one, other in ((tmp_path / "d", tmp_path / "d"), ("-", "-")):
+        with pytest.raises(ValueError, match="cannot be both the lines to translate and their --reference"):
+            run(monkeypatch, model_dir, "--input", one, "--reference", other)
 
 
 def test_what_is_told_of_long_translations_and_languages(
@@ -194,8 +244,8 @@ def test_blocks_of_files(tmp_path: Path) -> None:
     number = BLOCK_LINES + 3
     source = write_lines(tmp_path / "source", [f"s{i}" for i in range(number)])
     reference = write_lines(tmp_path / "reference", [f"r{i}" for i in range(number)])
-    assert count_lines(str(source), reference) == number
-    first, second = read_blocks(str(source), reference)
+    assert count_lines(str(source), str(reference)) == number
+    first, second = read_blocks(str(source), str(reference))
     assert (first.first, second.first, len(first.sources)) == (0, BLOCK_LINES, BLOCK_LINES)
     assert second.sources == [f"s{i}" for i in range(BLOCK_LINES, number)]
     assert second.references == [f"r{i}" for i in range(BLOCK_LINES, number)]
@@ -257,7 +307,7 @@ def test_bad_command_is_one_line(
         (["--input", one, "--output", model_dir / "config.json"], "config.json: is the input"),
         (["--input", one, "--reference", two], "one has 1 lines but"),
         (["--input", one, "--score-reference"], "--score-reference needs the translations to score"),
-        (["--reference", two], "--reference goes with --input FILE"),
+        (["--input", one, "--engine", "ct2", "--unkpen", "1"], "--unkpen is for --engine torch"),
         (["--input", one, "--beam", "0"], "beam must be at least 1"),
         (["--input", one, "--workers", "0"], "--workers must be at least 1"),
         (["--input", one, "--target-language", "xx"], "no tag __xx__"),
