@@ -62,7 +62,7 @@ def test_other_formats_are_not_trained_on(tmp_path: Path) -> None:
         path = write_lines(tmp_path / name, [text])
         for source, target in ((path, fine), (fine, path)):
             with pytest.raises(ValueError, match=f"{name}: {message}"):
-                Bitext.from_files(source, target, encode, decoder_start_token_id=TAG, max_length=8)
+                Bitext.from_files(source, target, encode, max_length=8, **TAGGED)
 
 
 def test_a_tag_in_front_of_a_source_line(tmp_path: Path) -> None:
