@@ -1,7 +1,10 @@
-"""What a language code of a corpus means: its scripts, and the labels that language identification has for it.
+"""What a language code means: which others say the same, its scripts, and the labels of language identification.
 
 Codes are BCP 47 with `_` for `-`: de, zh_Hant, sr_Latn. Several codes of one language count as one, as CLDR has it:
 `nb` and `no`, `cmn` and `zh`, `arb` and `ar`, `swh` and `sw`; but not `arz` and `ar`, or `nn` and `no`.
+
+Directories of data, tags in vocabularies and names in manifests keep the code that a user wrote. Codes are compared by
+their normal form, and one that is looked for among others is found by `find_language`.
 """
 
 from collections.abc import Iterable
@@ -17,6 +20,12 @@ from data_tools.characters import SCRIPTLESS
 LABEL_PREFIX = "__label__"
 # langcodes keeps apart what CLDR treats as one.
 SAME_LANGUAGE = {"nb": "no"}
+# CLDR takes Twi and Fante for Akan; Wikipedia and FLORES have text in each.
+KEPT_APART = ("tw", "fat")
+# ISO 3166 gives them to nobody: mBART's en_XX is English of no place in particular.
+NO_TERRITORIES = ("XX", "ZZ")
+# What FLORES (kor_Hang) and GlotLID (cmn_Hani) call the scripts in which Korean and Chinese are usually written.
+USUAL_SCRIPT = {"Hang": "Kore", "Hani": "Hans"}
 # ISO 15924 names variants and mixtures of scripts; Unicode's characters know none of them.
 UNICODE_SCRIPTS = {
     "Aran": ("Arab",),
@@ -35,6 +44,29 @@ UNICODE_SCRIPTS = {
     "Syrj": ("Syrc",),
     "Syrn": ("Syrc",),
 }
+
+
+def normal_form(code: str) -> str:
+    """The one spelling of all codes that say the same: zh for zho_Hans, cmn and ZH; what is no code stays as it is.
+
+    A script is left out where it goes without saying. A territory stays: pt is not pt_BR, and zh_TW not zh_Hant, though
+    `find_language` takes one for the other.
+    """
+    language = _normal(code)
+    return code if language is None else language.to_tag().replace("-", "_")
+
+
+def find_language(code: str, known: Iterable[str]) -> str | None:
+    """The one of the known codes that stands for the language of `code`, in its own spelling; None if none does.
+
+    That is the same code; else the one that has the same normal form; else the one that means the same where a script
+    and a territory are not said (de and de_DE, zh_Hant and zh_TW). Where two would do, none is taken.
+    """
+    candidates = list(dict.fromkeys(known))
+    for form in (str, normal_form, _in_full):
+        if found := [other for other in candidates if form(other) == form(code)]:
+            return found[0] if len(found) == 1 else None
+    return None
 
 
 def unicode_scripts(script: str | None) -> tuple[str, ...]:
@@ -71,13 +103,34 @@ def _is_same(wanted: Language | None, found: Language | None) -> bool:
     return found.script in unicode_scripts(wanted_script) or wanted_script in unicode_scripts(found.script)
 
 
+def _normal(code: str) -> Language | None:
+    """The language of a code without what goes without saying; None if it is not a language code."""
+    language = _parsed(code)
+    if language is None:
+        return None
+    if language.territory in NO_TERRITORIES:
+        language = language.update_dict({"territory": None})
+    usual = language.update_dict({"script": None}).maximize().script
+    if language.script is not None and USUAL_SCRIPT.get(language.script, language.script) == usual:
+        language = language.update_dict({"script": None})
+    return language
+
+
+def _in_full(code: str) -> str:
+    """A code with the script and territory that are likely where it names none."""
+    language = _normal(code)
+    return code if language is None else language.maximize().to_tag()
+
+
 @cache
 def _parsed(code: str) -> Language | None:
     """The language of a code, its macro-language where CLDR has one; None if it is not a language code."""
     try:
-        language = Language.get(code).prefer_macrolanguage()
+        language = Language.get(code)
     except LanguageTagError:
         return None
+    if language.language not in KEPT_APART:
+        language = language.prefer_macrolanguage()
     # Registered or not, an extended subtag changes the meaning in a way nobody knows: ur_rom is Urdu in Latin letters.
     if not language.language or language.extlangs or not language.is_valid():
         return None

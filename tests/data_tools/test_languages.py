@@ -1,6 +1,6 @@
 import pytest
 
-from data_tools.languages import matching_labels, scripts_of, unicode_scripts
+from data_tools.languages import find_language, matching_labels, normal_form, scripts_of, unicode_scripts
 
 # The kinds of label in use: lid.176 (mostly ISO 639-1), NLLB and OpenLID (languages of a macro-language apart), GlotLID
 # (scripts as Unicode has them), and whatever else a classifier may tell apart.
@@ -69,3 +69,52 @@ def test_labels_of_languages(codes: str, expected: str) -> None:
         labels = [f"__label__{label}" for label in LABELS.split()]
         assert matching_labels(code, labels) == {f"__label__{label}" for label in expected.split()}, code
         assert matching_labels(code, LABELS.split()) == set(expected.split()), code
+
+
+@pytest.mark.parametrize(
+    ("codes", "form"),
+    [
+        ("zh ZH zho chi cmn zho_Hans zh-Hans cmn_Hani", "zh"),
+        ("zho_Hant zh_hant", "zh_Hant"),
+        ("zh_TW zh-Hant-TW", "zh_TW"),
+        ("ja jpn jpn_Jpan JA", "ja"),
+        ("ko kor_Hang ko_Kore", "ko"),
+        ("de deu ger deu_Latn DE", "de"),
+        ("en en_XX eng_Latn", "en"),
+        ("pt_BR por_Latn_BR", "pt_BR"),
+        ("no nb nob_Latn", "no"),
+        ("sr_Latn sh srp_Latn", "sr_Latn"),
+        ("tw twi_Latn", "tw"),
+        ("ak aka_Latn", "ak"),
+    ],
+)
+def test_normal_form_of_codes(codes: str, form: str) -> None:
+    for code in codes.split():
+        assert normal_form(code) == form, code
+
+
+@pytest.mark.parametrize("word", ["ur_rom", "eml", "zh-CN-en", "und", "ja_Hira", "", "a b"])
+def test_what_has_no_other_form_stays(word: str) -> None:
+    assert normal_form(word) == word
+
+
+@pytest.mark.parametrize(
+    ("code", "known", "found"),
+    [
+        ("zho_Hans", "de zh", "zh"),
+        ("ZH", "zho_Hans zho_Hant", "zho_Hans"),
+        ("zh", "zho_Hans zh", "zh"),  # the same letters first
+        ("zh_CN", "zho_Hant zho_Hans", "zho_Hans"),
+        ("zh_TW", "zh zh_Hant", "zh_Hant"),
+        ("zh_HK", "zh zh_TW", None),
+        ("de", "de_DE de_CH", "de_DE"),
+        ("pt_PT", "pt pt_BR", None),
+        ("pt", "pt_BR pt_PT", "pt_BR"),
+        ("no", "nn nob_Latn", "nob_Latn"),
+        ("zh", "cmn zho_Hans", None),  # either could be meant
+        ("ur_rom", "ur ur_rom", "ur_rom"),
+        ("fr", "", None),
+    ],
+)
+def test_a_language_among_others(code: str, known: str, found: str | None) -> None:
+    assert find_language(code, known.split()) == found
