@@ -55,7 +55,8 @@ setup(
         "matplotlib>=3.8",  # curves as PNG at its end
         "sacrebleu>=2.4",  # BLEU, chrF and TER with signatures, paired bootstrap
         "seqeval>=1.2.2",  # F1 of tagged text, with which XTREME scores POS and NER
-        "sacremoses>=0.1",  # Moses tokenisation for tokenised BLEU as published
+        "sacremoses>=0.2",  # Moses tokenisation for tokenised BLEU as published
+        "regex>=2023.6",  # Unicode's properties of characters as Perl has them, by which Moses cuts
     ],
     extras_require={
         "test": [

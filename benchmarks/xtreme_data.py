@@ -50,6 +50,7 @@ from data_tools.cli import run_main
 from data_tools.directories import atomic_directory, claim
 from data_tools.files import atomic_path
 from data_tools.formats import compressed_suffix
+from data_tools.languages import has_spaces
 from data_tools.text_lines import open_text
 from finetune.xtreme.readers import languages_with, read_pairs, read_questions
 from finetune.xtreme.readers.files import find_file
@@ -57,7 +58,6 @@ from finetune.xtreme.tasks import ENGLISH, TASKS, Head, Split
 
 ORIGINALLY_ENGLISH = [TASKS[name] for name in ("xnli", "xquad", "mlqa")]  # whose translations have the same rows or ids
 TAGGED = [task for task in TASKS.values() if task.head is Head.TOKEN]
-WITHOUT_SPACES = {"ja", "my", "th", "zh"}  # between words: no words to tag without a segmenter
 SIGNS = re.escape(string.punctuation + "“”„«»‘’…–—¿¡€،؛؟।॥")
 # A word with the apostrophe that ends it (l', qu'), or one other sign. \w would cut Hindi at its vowel signs.
 WORD = re.compile(rf"[^\s{SIGNS}]+(?:[-.][^\s{SIGNS}]+)*['’]?|\S")
@@ -220,7 +220,7 @@ def write_words(root: Path) -> None:
     """Nothing; POS and NER get words of translated text, for finetune.xtreme.label."""
     for language, sentences in translated_sentences(root).items():
         for task in TAGGED:
-            if language == ENGLISH or language in WITHOUT_SPACES or language not in task.languages:
+            if language == ENGLISH or not has_spaces(language) or language not in task.languages:
                 continue
             path = root / task.files[Split.TRANSLATE_TRAIN][0].format(language=language)
             path.parent.mkdir(parents=True, exist_ok=True)

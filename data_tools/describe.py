@@ -15,7 +15,7 @@ from rich.table import Table
 
 from data_tools.cli import run_main
 from data_tools.distribution import draw_distribution, sampling_probabilities
-from data_tools.languages import scripts_of
+from data_tools.languages import has_spaces
 from data_tools.manifest import SPLITS, Manifest
 from data_tools.shards import Shard, ShardInfo
 from data_tools.tokenizer import PieceEncoder
@@ -24,8 +24,6 @@ from data_tools.verify import unlisted_files, verify
 ALPHA = 0.5  # VECO (ACL 2021), appendix: languages are drawn with probability proportional to n^0.5
 REASONS_WIDTH = 48  # the reasons why sentences were left out may break their lines, no other column
 UNLIMITED = 10_000
-# Written without spaces between words, so that pieces which begin a word say nothing.
-UNSPACED_SCRIPTS = frozenset({"Hani", "Hira", "Kana", "Bopo", "Thai", "Laoo", "Khmr", "Mymr", "Tibt"})
 UNKNOWN = "–"
 
 
@@ -78,11 +76,8 @@ def num_tokens(shards: list[dict[str, ShardInfo]], language: str) -> int:
 
 
 def fertility(language: str, num_tokens: int, num_words: int) -> float | None:
-    """Tokens per word; None without words, and for a language that is written without spaces."""
-    scripts = scripts_of(language)
-    if num_words == 0 or (scripts and scripts <= UNSPACED_SCRIPTS):
-        return None
-    return num_tokens / num_words
+    """Tokens per word; None without words, and where no spaces tell which pieces begin one."""
+    return num_tokens / num_words if num_words and has_spaces(language) else None
 
 
 def total_row(rows: list[Row]) -> Row:

@@ -44,6 +44,10 @@ UNICODE_SCRIPTS = {
     "Syrj": ("Syrc",),
     "Syrn": ("Syrc",),
 }
+# Written without spaces between words: Chinese and Japanese, Unicode's line-breaking class SA, and Tibetan.
+UNSPACED_SCRIPTS = frozenset(
+    {"Bopo", "Hani", "Hira", "Kana", "Ahom", "Khmr", "Lana", "Laoo", "Mymr", "Tale", "Talu", "Tavt", "Thai", "Tibt"}
+)
 
 
 def normal_form(code: str) -> str:
@@ -83,6 +87,12 @@ def scripts_of(code: str) -> frozenset[str]:
     if language is None or (language.script is None and language.language not in LIKELY_SUBTAGS):
         return frozenset()
     return frozenset(unicode_scripts(language.maximize().script))
+
+
+def has_spaces(code: str) -> bool:
+    """Whether a language is written with spaces between words, as Korean and unlike Chinese; true if it is unknown."""
+    scripts = scripts_of(code)
+    return not scripts or not scripts <= UNSPACED_SCRIPTS
 
 
 def matching_labels(code: str, labels: Iterable[str]) -> frozenset[str]:

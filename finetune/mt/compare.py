@@ -33,7 +33,8 @@ from finetune.mt.comparison import Comparison, Run, read_comparison, runs_of, st
 from finetune.mt.finetuning import check_model
 from pretrain.meters import read_metrics
 
-SCORES = ("sacrebleu", "chrf", "tokenized_bleu_lc")
+# Of these a table shows what there is: no tokenized BLEU, for instance, where words have no spaces between them.
+SCORES = {"sacrebleu": "sacreBLEU", "chrf": "chrF", "tokenized_bleu_lc": "tokenized BLEU -lc"}
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,8 @@ def read_result(run: Run) -> Result | None:
         group=run.group,
         model=run.model,
         seed=run.seed,
-        scores={name: scores[name]["value"] for name in SCORES},
-        signatures={name: scores[name]["signature"] for name in SCORES},
+        scores={name: scores[name]["value"] for name in SCORES if name in scores},
+        signatures={name: scores[name]["signature"] for name in SCORES if name in scores},
         best=best_of(curve[run.recipe.best_by], run.recipe),
         best_nll=min(value for _, value in curve["nll"]),
         curve=curve,
@@ -114,12 +115,13 @@ def grouped(results: Sequence[Result]) -> dict[str, list[Result]]:
 def table(results: Sequence[Result], comparison: Comparison, num_runs: int) -> str:
     """The results as Markdown: a row for each model and decoder, mean ± sd over seeds."""
     baseline = comparison.baseline
-    head = ["initialisation", "seeds", "sacreBLEU", "chrF", "tokenized BLEU -lc", "valid nll"]
+    shown = [name for name in SCORES if all(name in result.scores for result in results)]
+    head = ["initialisation", "seeds", *(SCORES[name] for name in shown), "valid nll"]
     head += [f"updates to {baseline}'s best"] if baseline else []
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     for group, members in grouped(results).items():
         cells = [group, ", ".join(str(member.seed) for member in members)]
-        cells += [mean_and_deviation([member.scores[name] for member in members]) for name in SCORES]
+        cells += [mean_and_deviation([member.scores[name] for member in members]) for name in shown]
         cells.append(mean_and_deviation([member.best_nll for member in members]))
         if baseline:
             reached = ["never" if m.updates_to_baseline is None else f"{m.updates_to_baseline:,}" for m in members]
@@ -127,7 +129,7 @@ def table(results: Sequence[Result], comparison: Comparison, num_runs: int) -> s
         lines.append(f"| {' | '.join(cells)} |")
     notes = [f"{len(results)} of {num_runs} runs are done."] if len(results) < num_runs else []
     if results:
-        notes.append("; ".join(f"{name}: `{results[0].signatures[name]}`" for name in SCORES))
+        notes.append("; ".join(f"{name}: `{results[0].signatures[name]}`" for name in shown))
     return "\n".join([*lines, "", *notes]) + "\n"
 
 

@@ -40,9 +40,10 @@ from finetune.mt.decoding import (
 )
 from finetune.mt.output import OutputOptions, Writer
 from finetune.mt.ranks import Ranks, joined_ranks
-from finetune.mt.score import sacrebleu_score, sacrebleu_tokenizer
+from finetune.mt.score import sacrebleu_score
 from finetune.mt.search import SearchOptions
 from finetune.mt.translator import Hypothesis, Translator
+from finetune.mt.words import sacrebleu_tokenizer
 from pretrain.launch import quiet_libraries, run_on_ranks
 
 

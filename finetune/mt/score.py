@@ -1,23 +1,27 @@
-"""Translation quality of a file against a reference: sacreBLEU's scores with signatures, tokenized BLEU as published.
+"""Translation quality of a file against references: sacreBLEU's scores with signatures, tokenized BLEU as published.
 
-    python -m finetune.mt.score --system FILE --reference FILE [--source FILE] [--baseline FILE] [--json FILE]
+    python -m finetune.mt.score --system FILE --reference FILE [FILE …] --target-language LANG
+                                [--source FILE] [--baseline FILE] [--json FILE]
 
 Kinds of numbers, none comparable with another:
 - sacreBLEU (detokenized text, tokenised inside by 13a, cased): the one to quote. The signature that older papers print
-  as `BLEU+case.mixed+numrefs.1+smooth.exp+tok.13a` is `nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp` today.
+  as `BLEU+case.mixed+numrefs.1+smooth.exp+tok.13a` is `nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp` today. For
+  Chinese its tokenizer is zh, for other languages without spaces between words char.
 - the same, lowercased.
-- chrF (character n-grams, orders 1 to 6), and TER (edits a reference word, so that less is better).
+- chrF (character n-grams, orders 1 to 6), and TER (edits a reference word, so that less is better; in Chinese and
+  Japanese a reference character).
 - tokenized BLEU as `multi-bleu.perl` gives it on text tokenised by Moses' `tokenizer.perl`, cased, and with its `-lc`
   switch ("case-insensitive" in VECO, ACL 2021, table 3). multi-bleu reads bytes, so its `-lc` lowercases the letters A
   to Z and no others; so do we. It does not smooth: without a common 4-gram it is 0.
 - COMET with --comet, if it is installed (pip install unbabel-comet).
+
+A language goes by any of its codes: zh, cmn, zho_Hans. What finds no words in it is left out, and says so.
 
 With --baseline, sacreBLEU's paired bootstrap says how likely such a difference is if the two systems are equally good.
 """
 
 import argparse
 import json
-import re
 import string
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -25,20 +29,20 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
+from langcodes import tag_is_valid
 from sacrebleu.metrics import BLEU, CHRF, TER
 from sacrebleu.significance import PairedTest
-from sacremoses import MosesTokenizer
 
 from data_tools.cli import run_main
 from data_tools.files import atomic_path
 from data_tools.outputs import check_outputs
 from data_tools.text_lines import open_text
+from finetune.mt.words import moses_code, moses_tokenizer, sacrebleu_tokenizer, ter_metric
 
-# Those that need nothing beside sacreBLEU; "none" and "char" are for text that 13a cannot cut, such as Thai or Chinese.
-SACREBLEU_TOKENIZERS = ("13a", "intl", "zh", "char", "none")
-# For languages that are written without spaces, at which 13a cuts.
-TOKENIZER_OF = {"zh": "zh", "ja": "char", "th": "char", "km": "char", "lo": "char", "my": "char"}
+# "none" and "char" are for text that 13a cannot cut, such as Thai or Chinese; the last two need sacrebleu[ja] and [ko].
+SACREBLEU_TOKENIZERS = ("13a", "intl", "zh", "char", "none", "ja-mecab", "ko-mecab")
 ASCII_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+TOKENIZED = ("tokenized_bleu", "tokenized_bleu_lc")
 COMET_MODEL = "Unbabel/wmt22-comet-da"
 BOOTSTRAP_SAMPLES = 1000
 
@@ -66,46 +70,48 @@ class Comparison:
     signature: str
 
 
-def sacrebleu_tokenizer(language: str) -> str:
-    """sacreBLEU's tokenizer for text in a language, such as zh or zh-CN."""
-    return TOKENIZER_OF.get(re.split("[-_]", language)[0], "13a")
+def sacrebleu_metric(lowercase: bool, tokenize: str) -> BLEU:
+    """sacreBLEU with one of its tokenizers. Raises ValueError where that needs what is not installed."""
+    try:
+        return BLEU(lowercase=lowercase, tokenize=tokenize)
+    except (RuntimeError, ImportError) as error:
+        raise ValueError(f"--tokenize {tokenize}: {error}") from None
 
 
-def sacrebleu_score(system: Sequence[str], references: Sequence[str], lowercase: bool, tokenize: str) -> Score:
+def sacrebleu_score(system: Sequence[str], *references: Sequence[str], lowercase: bool, tokenize: str) -> Score:
     """sacreBLEU of detokenized lines."""
-    metric = BLEU(lowercase=lowercase, tokenize=tokenize)
-    result = metric.corpus_score(system, [references])
+    metric = sacrebleu_metric(lowercase, tokenize)
+    result = metric.corpus_score(system, references)
     return Score(float(result.score), str(metric.get_signature()), bleu_detail(result))
 
 
-def plain_score(metric: CHRF | TER, system: Sequence[str], references: Sequence[str]) -> Score:
+def plain_score(metric: CHRF | TER, system: Sequence[str], *references: Sequence[str]) -> Score:
     """chrF or TER of detokenized lines."""
-    result = metric.corpus_score(system, [references])
+    result = metric.corpus_score(system, references)
     return Score(float(result.score), str(metric.get_signature()), "")
 
 
-def multi_bleu_score(system: Sequence[str], references: Sequence[Sequence[str]], lowercase: bool) -> tuple[float, str]:
-    """What `multi-bleu.perl [-lc]` prints for lines that are already tokenised: (BLEU, details).
-
-    `references` are one or more translations of the whole text.
-    """
+def multi_bleu_score(system: Sequence[str], *references: Sequence[str], lowercase: bool) -> tuple[float, str]:
+    """What `multi-bleu.perl [-lc]` prints for lines that are already tokenised: (BLEU, details)."""
+    texts = (system, *references)
     if lowercase:
-        system = [line.translate(ASCII_LOWER) for line in system]
-        references = [[line.translate(ASCII_LOWER) for line in lines] for lines in references]
+        texts = tuple([line.translate(ASCII_LOWER) for line in lines] for lines in texts)
     # force: the lines are tokenised on purpose, no warning wanted.
-    result = BLEU(tokenize="none", smooth_method="none", force=True).corpus_score(system, references)
+    result = BLEU(tokenize="none", smooth_method="none", force=True).corpus_score(texts[0], texts[1:])
     return float(result.score), bleu_detail(result)
 
 
-def tokenized_scores(system: Sequence[str], references: Sequence[str], language: str) -> dict[str, Score]:
-    """Tokenized BLEU of detokenized lines, cased and with multi-bleu's -lc."""
-    tokenizer = MosesTokenizer(lang=language)
-    tokenised = [[tokenizer.tokenize(line, return_str=True) for line in lines] for lines in (system, references)]
+def tokenized_scores(system: Sequence[str], *references: Sequence[str], language: str) -> dict[str, Score]:
+    """Tokenized BLEU of detokenized lines, cased and with multi-bleu's -lc; none where the tokenizer finds no words."""
+    tokenizer = moses_tokenizer(language)
+    if tokenizer is None:
+        return {}
+    tokenised = [[tokenizer(line) for line in lines] for lines in (system, *references)]
+    made = f"tok:moses-{moses_code(language)}|smooth:none|sacremoses:{version('sacremoses')}"
     scores = {}
-    for name, case in (("tokenized_bleu", "mixed"), ("tokenized_bleu_lc", "lc-ascii")):
-        value, detail = multi_bleu_score(tokenised[0], tokenised[1:], lowercase=case != "mixed")
-        signature = f"nrefs:1|case:{case}|tok:moses-{language}|smooth:none|sacremoses:{version('sacremoses')}"
-        scores[name] = Score(value, signature, detail)
+    for name, case in zip(TOKENIZED, ("mixed", "lc-ascii"), strict=True):
+        value, detail = multi_bleu_score(*tokenised, lowercase=case != "mixed")
+        scores[name] = Score(value, f"nrefs:{len(references)}|case:{case}|{made}", detail)
     return scores
 
 
@@ -133,33 +139,54 @@ def comet_score(source: Sequence[str], system: Sequence[str], references: Sequen
 
 
 def score_lines(
-    system: Sequence[str], references: Sequence[str], target_language: str = "en", tokenize: str = "13a"
+    system: Sequence[str], *references: Sequence[str], target_language: str = "en", tokenize: str = ""
 ) -> dict[str, Score]:
-    """All scores of detokenized lines by name. Raises ValueError for no line or unequal numbers of lines."""
-    if len(system) != len(references):
-        raise ValueError(f"{len(system):,} system lines but {len(references):,} reference lines")
+    """All scores of detokenized lines by name, without those of `left_out`.
+
+    Each of `references` translates all the text; `tokenize` is sacreBLEU's tokenizer, the language's own if empty.
+    Raises ValueError for no line or unequal numbers of lines.
+    """
+    for lines in references:
+        if len(system) != len(lines):
+            raise ValueError(f"{len(system):,} system lines but {len(lines):,} reference lines")
     if not system:
         raise ValueError("no line to score")
+    tokenize = tokenize or sacrebleu_tokenizer(target_language)
+    ter = ter_metric(target_language)
     return {
-        "sacrebleu": sacrebleu_score(system, references, lowercase=False, tokenize=tokenize),
-        "sacrebleu_lc": sacrebleu_score(system, references, lowercase=True, tokenize=tokenize),
-        "chrf": plain_score(CHRF(), system, references),
-        "ter": plain_score(TER(), system, references),
-        **tokenized_scores(system, references, target_language),
+        "sacrebleu": sacrebleu_score(system, *references, lowercase=False, tokenize=tokenize),
+        "sacrebleu_lc": sacrebleu_score(system, *references, lowercase=True, tokenize=tokenize),
+        "chrf": plain_score(CHRF(), system, *references),
+        **({} if ter is None else {"ter": plain_score(ter, system, *references)}),
+        **tokenized_scores(system, *references, language=target_language),
     }
 
 
+def left_out(target_language: str) -> dict[str, str]:
+    """Why a score says nothing about a language, for those that `score_lines` leaves out."""
+    found = {}
+    if ter_metric(target_language) is None:
+        found["ter"] = f"counts edits of words, and {target_language} has no spaces between them; see chrf"
+    if moses_tokenizer(target_language) is None:
+        reason = (
+            f"Moses' tokenizer does not cut {target_language} into words; quote sacrebleu, whose tokenizers do "
+            f"(--tokenize {sacrebleu_tokenizer(target_language)}, which is the default here, and others)"
+        )
+        found |= dict.fromkeys(TOKENIZED, reason)
+    return found
+
+
 def compare_lines(
-    system: Sequence[str], baseline: Sequence[str], references: Sequence[str], tokenize: str = "13a"
+    system: Sequence[str], baseline: Sequence[str], *references: Sequence[str], tokenize: str = "13a"
 ) -> dict[str, Comparison]:
     """sacreBLEU and chrF of two systems with a paired bootstrap test over the lines (Koehn, 2004), by name.
 
     sacreBLEU's own; its random numbers come from SACREBLEU_SEED in the environment, 12345 if that is not set.
     """
     compared = {}
-    for name, metric in {"sacrebleu": BLEU(tokenize=tokenize), "chrf": CHRF()}.items():
+    for name, metric in {"sacrebleu": sacrebleu_metric(False, tokenize), "chrf": CHRF()}.items():
         systems = [("baseline", baseline), ("system", system)]
-        test = PairedTest(systems, {name: metric}, [references], test_type="bs", n_samples=BOOTSTRAP_SAMPLES)
+        test = PairedTest(systems, {name: metric}, references, test_type="bs", n_samples=BOOTSTRAP_SAMPLES)
         signatures, results = test()
         ((title, signature),) = signatures.items()
         theirs, ours = cast(list[Any], results[title])  # numbers are optional there, but given by this test
@@ -194,22 +221,35 @@ def read_parallel(path: Path, other: Path, num_lines: int, hint: str) -> list[st
     return lines
 
 
-def score_files(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Files, line counts and scores as they go to the JSON file."""
+def check_arguments(arguments: argparse.Namespace) -> None:
+    """Raise ValueError for what can be told to be wrong before any file is read."""
+    if not tag_is_valid(arguments.target_language):
+        raise ValueError(
+            f"--target-language {arguments.target_language}: no language code; expected one such as de, zh or zho_Hans"
+        )
+    paths = [reference.resolve() for reference in arguments.reference]
+    if twice := [name for name, path in zip(arguments.reference, paths, strict=True) if paths.count(path) > 1]:
+        raise ValueError(f"--reference {twice[0]} is named twice; name each translation of the text once")
     if arguments.comet is not None and arguments.source is None:
         raise ValueError("--comet needs --source FILE: it compares the translation with the source too")
+    if arguments.comet is not None and len(arguments.reference) > 1:
+        raise ValueError(
+            f"--comet takes one --reference, found {len(arguments.reference)}; score it in a call of its own"
+        )
+
+
+def score_files(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Files, line counts and scores as they go to the JSON file."""
+    check_arguments(arguments)
     path = arguments.system
     system = read_lines(path)
     number = len(system)
-    references = read_parallel(
-        arguments.reference,
-        path,
-        number,
-        "line i of one must answer line i of the other (was a line lost in translation?)",
-    )
+    hint = "line i of one must answer line i of the other (was a line lost in translation?)"
+    references = [read_parallel(reference, path, number, hint) for reference in arguments.reference]
     report: dict[str, Any] = {
         "system": str(path),
-        "reference": str(arguments.reference),
+        "references": [str(reference) for reference in arguments.reference],
+        "target_language": arguments.target_language,
         "num_lines": number,
         "num_empty_system_lines": sum(not line.strip() for line in system),
     }
@@ -224,14 +264,16 @@ def score_files(arguments: argparse.Namespace) -> dict[str, Any]:
     baseline: list[str] = []
     if arguments.baseline is not None:
         baseline = read_parallel(arguments.baseline, path, number, "do both systems translate the same text?")
-    tokenize = arguments.tokenize or sacrebleu_tokenizer(arguments.target_language)
-    scores = score_lines(system, references, arguments.target_language, tokenize)
+    language = arguments.target_language
+    tokenize = arguments.tokenize or sacrebleu_tokenizer(language)
+    scores = score_lines(system, *references, target_language=language, tokenize=tokenize)
     if arguments.comet is not None:
-        scores["comet"] = comet_score(source, system, references, arguments.comet)
+        scores["comet"] = comet_score(source, system, references[0], arguments.comet)
     report["scores"] = {name: asdict(score) for name, score in scores.items()}
+    report["left_out"] = left_out(language)
     if arguments.baseline is not None:
         report["baseline"] = str(arguments.baseline)
-        compared = compare_lines(system, baseline, references, tokenize)
+        compared = compare_lines(system, baseline, *references, tokenize=tokenize)
         report["comparison"] = {name: asdict(comparison) for name, comparison in compared.items()}
     return report
 
@@ -244,6 +286,7 @@ def table(report: dict[str, Any]) -> str:
         rows.append(f"{name:<18} {score['value']:6.2f}  {score['signature']}")
         if score["detail"]:
             rows.append(f"{'':<25}  {score['detail']}")
+    rows += [f"{name:<18} left out: {reason}" for name, reason in report["left_out"].items()]
     if "comparison" in report:
         rows.append(f"against {report['baseline']}, paired bootstrap:")
     for name, comparison in report.get("comparison", {}).items():
@@ -262,7 +305,15 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )
     add = parser.add_argument
     add("--system", type=Path, required=True, metavar="FILE", help="translations, detokenized, one a line")
-    add("--reference", type=Path, required=True, metavar="FILE", help="reference, detokenized, one a line")
+    add(
+        "--reference",
+        type=Path,
+        nargs="+",
+        action="extend",
+        required=True,
+        metavar="FILE",
+        help="reference, detokenized, one a line; several translations of the same text as several files",
+    )
     add("--source", type=Path, metavar="FILE", help="source text: counts lines copied unchanged; for COMET")
     add("--baseline", type=Path, metavar="FILE", help="another system's translations: is the difference chance?")
     add("--json", type=Path, metavar="FILE", help="also write all scores to this file")
@@ -270,12 +321,13 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         "--target-language",
         default="en",
         metavar="LANG",
-        help="for Moses' rules in tokenized BLEU, and for sacreBLEU's tokenizer (%(default)s)",
+        help="by any code, such as zh or zho_Hans: decides how words are found (%(default)s)",
     )
     add(
         "--tokenize",
         choices=SACREBLEU_TOKENIZERS,
-        help="sacreBLEU's tokenizer (default: 13a; where words have no spaces between them, zh or char)",
+        help="sacreBLEU's tokenizer (default: 13a; where words have no spaces between them, zh or char); ja-mecab and "
+        "ko-mecab if sacrebleu[ja] and sacrebleu[ko] are installed",
     )
     add("--comet", nargs="?", const=COMET_MODEL, metavar="MODEL", help=f"adds COMET: a checkpoint or {COMET_MODEL}")
     return parser.parse_args(arguments)

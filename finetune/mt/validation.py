@@ -12,9 +12,9 @@ from sacrebleu.metrics import BLEU
 from torch import Tensor
 
 from finetune.mt.batches import TranslationBatches
-from finetune.mt.score import sacrebleu_tokenizer
 from finetune.mt.search import SearchOptions
 from finetune.mt.translator import Translator
+from finetune.mt.words import sacrebleu_tokenizer
 from pretrain.engine import Engine
 from pretrain.sampling import evaluation_indices
 from veco import VecoForConditionalGeneration

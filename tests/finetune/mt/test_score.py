@@ -9,18 +9,20 @@ import sys
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from digits import write_lines
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sacrebleu.metrics import TER
 
 from finetune.mt import score as score_module
 from finetune.mt.score import (
     compare_lines,
+    left_out,
     multi_bleu_score,
     parse_arguments,
-    sacrebleu_tokenizer,
     score_files,
     score_lines,
     table,
@@ -51,6 +53,12 @@ def run(module: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
 
 
+def sacrebleu_command(*arguments: str | Path) -> list[dict[str, Any]]:
+    """What sacreBLEU's own command line prints, by metric."""
+    printed = json.loads(run("sacrebleu", *arguments, "-w", "6").stdout)
+    return printed if isinstance(printed, list) else [printed]
+
+
 def multi_bleu_by_definition(system: list[str], references: list[str]) -> float:
     """BLEU of Papineni et al. (2002) with one reference and no smoothing, over tokens between spaces."""
     matched, total = [0] * 4, [0] * 4
@@ -69,20 +77,13 @@ def multi_bleu_by_definition(system: list[str], references: list[str]) -> float:
     return 100 * penalty * math.prod(m / t for m, t in zip(matched, total, strict=True)) ** 0.25
 
 
-@pytest.mark.parametrize(
-    ("language", "tokenizer"), [("de", "13a"), ("zh", "zh"), ("zh-CN", "zh"), ("zh_Hant", "zh"), ("th", "char")]
-)
-def test_tokenizer_of_a_language(language: str, tokenizer: str) -> None:
-    assert sacrebleu_tokenizer(language) == tokenizer
-
-
 def test_multi_bleu_by_hand() -> None:
     # Matches 5/5, 4/4, 3/3, 2/2; five words against six: BLEU = exp(1 - 6/5).
-    assert multi_bleu_score(["a b c d e"], [["a b c d e f"]], False)[0] == pytest.approx(100 * math.exp(-0.2))
+    assert multi_bleu_score(["a b c d e"], ["a b c d e f"], lowercase=False)[0] == pytest.approx(100 * math.exp(-0.2))
     # 1-grams 5/6, 2-grams 3/5, 3-grams 2/4, 4-grams 1/3 (a b c d | x d).
     expected = 100 * (5 / 6 * 3 / 5 * 2 / 4 * 1 / 3) ** 0.25
-    assert multi_bleu_score(["a b c d x d"], [["a b c d d e"]], False)[0] == pytest.approx(expected)
-    assert multi_bleu_score(["a b c"], [["a b c"]], False)[0] == 0.0  # no 4-gram at all: multi-bleu prints 0
+    assert multi_bleu_score(["a b c d x d"], ["a b c d d e"], lowercase=False)[0] == pytest.approx(expected)
+    assert multi_bleu_score(["a b c"], ["a b c"], lowercase=False)[0] == 0.0  # no 4-gram at all: multi-bleu prints 0
 
 
 def test_multi_bleu_of_a_published_example() -> None:
@@ -93,7 +94,7 @@ def test_multi_bleu_of_a_published_example() -> None:
         "it is the guiding principle which guarantees the military forces always being under the command of the party",
         "it is the practical guide for the army always to heed the directions of the party",
     ]
-    value, detail = multi_bleu_score([candidate], [[reference] for reference in references], False)
+    value, detail = multi_bleu_score([candidate], *([reference] for reference in references), lowercase=False)
     assert value == pytest.approx(50.45666840058485)
     assert value == pytest.approx(100 * (17 / 18 * 10 / 17 * 7 / 16 * 4 / 15) ** 0.25)
     assert detail.startswith("94.4/58.8/43.8/26.7 (BP = 1.000")
@@ -109,46 +110,157 @@ def test_multi_bleu_of_a_published_example() -> None:
 )
 def test_multi_bleu_is_its_definition(pairs: list[tuple[str, str]]) -> None:
     system, references = [list(side) for side in zip(*pairs, strict=True)]
-    assert multi_bleu_score(system, [references], False)[0] == pytest.approx(
+    assert multi_bleu_score(system, references, lowercase=False)[0] == pytest.approx(
         multi_bleu_by_definition(system, references), abs=1e-9
     )
     lowered = [[line.lower() for line in side] for side in (system, references)]
-    assert multi_bleu_score(system, [references], True)[0] == pytest.approx(
+    assert multi_bleu_score(system, references, lowercase=True)[0] == pytest.approx(
         multi_bleu_by_definition(lowered[0], lowered[1]), abs=1e-9
     )
 
 
 def test_lowercase_of_multi_bleu_knows_a_to_z_only() -> None:
-    reference = [["der ärmste mann der welt"]]
-    assert multi_bleu_score(["DER ärmste MANN der welt"], reference, True)[0] == pytest.approx(100.0)
-    assert multi_bleu_score(["der Ärmste mann der welt"], reference, True)[0] < 50
+    reference = ["der ärmste mann der welt"]
+    assert multi_bleu_score(["DER ärmste MANN der welt"], reference, lowercase=True)[0] == pytest.approx(100.0)
+    assert multi_bleu_score(["der Ärmste mann der welt"], reference, lowercase=True)[0] < 50
 
 
 def test_moses_tokenisation_comes_first() -> None:
-    scores = tokenized_scores(["Well , it is 3.5 m ."], ["Well, it is 3.5 m."], "en")
+    scores = tokenized_scores(["Well , it is 3.5 m ."], ["Well, it is 3.5 m."], language="en")
     assert scores["tokenized_bleu"].value == pytest.approx(100.0)
     assert "tok:moses-en" in scores["tokenized_bleu"].signature and "case:mixed" in scores["tokenized_bleu"].signature
 
 
-@pytest.mark.parametrize(
-    ("name", "flags"),
+def test_agrees_with_the_command_line_of_sacrebleu(tmp_path: Path) -> None:
+    system, reference = write_lines(tmp_path / "system", SYSTEM), write_lines(tmp_path / "reference", REFERENCE)
+    theirs = sacrebleu_command(reference, "-i", system, "-m", "bleu", "chrf", "ter")
+    theirs += sacrebleu_command(reference, "-i", system, "-m", "bleu", "-lc")
+    ours = score_lines(SYSTEM, REFERENCE)
+    for name, printed in zip(("sacrebleu", "chrf", "ter", "sacrebleu_lc"), theirs, strict=True):
+        assert ours[name].value == pytest.approx(printed["score"], abs=1e-6), name
+        assert ours[name].signature == printed["signature"], name
+    assert re.match(r"nrefs:1\|case:mixed\|eff:no\|tok:13a\|smooth:exp\|version:", ours["sacrebleu"].signature)
+    assert ours["sacrebleu"].detail.startswith(theirs[0]["verbose_score"][:10])
+
+
+SECOND = [
+    "A cat was sitting on the mat.",
+    "A man, old as he is, rides a bike to the market!",
+    "there are 3.5 million inhabitants in Über-Town",
+    "Zwei Hunde spielen im Schnee.",
+    "One more line.",
+]
+# 13a, and TER without Asian support, take each of these lines for one word: nothing is right.
+CHINESE = (
+    ["我们今天去北京大学看书。", "他说：“明天再见！”然后走了。"],
     [
-        ("sacrebleu", ["-m", "bleu"]),
-        ("sacrebleu_lc", ["-m", "bleu", "-lc"]),
-        ("chrf", ["-m", "chrf"]),
-        ("ter", ["-m", "ter"]),
+        "我们今天去北京大学读书。",
+        "他说：“明天见！”然后就走了。",
     ],
 )
-def test_agrees_with_the_command_line_of_sacrebleu(tmp_path: Path, name: str, flags: list[str]) -> None:
-    system, reference = write_lines(tmp_path / "system", SYSTEM), write_lines(tmp_path / "reference", REFERENCE)
-    printed = run("sacrebleu", reference, "-i", system, "-w", "6", *flags).stdout
-    theirs = json.loads(printed)
-    ours = score_lines(SYSTEM, REFERENCE)[name]
-    assert ours.value == pytest.approx(theirs["score"], abs=1e-6)
-    assert ours.signature == theirs["signature"]
-    if name == "sacrebleu":
-        assert re.match(r"nrefs:1\|case:mixed\|eff:no\|tok:13a\|smooth:exp\|version:", ours.signature)
-        assert ours.detail.startswith(theirs["verbose_score"][:10])
+JAPANESE = ["私は昨日、新しい本を買いました。"], ["私は昨日、新しい辞書を買いました。"]
+KOREAN = ["나는 어제 새 책을 샀습니다."], ["나는 어제 새 사전을 샀습니다."]
+
+
+def test_several_references_as_on_the_command_line_of_sacrebleu(tmp_path: Path) -> None:
+    files = [write_lines(tmp_path / f"{i}", lines) for i, lines in enumerate((REFERENCE, SECOND))]
+    system = write_lines(tmp_path / "system", SYSTEM)
+    ours = score_lines(SYSTEM, REFERENCE, SECOND)
+    theirs = sacrebleu_command(*files, "-i", system, "-m", "bleu", "chrf", "ter")
+    for name, printed in zip(("sacrebleu", "chrf", "ter"), theirs, strict=True):
+        assert ours[name].value == pytest.approx(printed["score"], abs=1e-6), name
+        assert ours[name].signature == printed["signature"] and "nrefs:2|" in printed["signature"], name
+
+
+def test_several_references_in_any_spelling(tmp_path: Path) -> None:
+    system = str(write_lines(tmp_path / "system", SYSTEM))
+    first, second = (str(write_lines(tmp_path / f"{i}", lines)) for i, lines in enumerate((REFERENCE, SECOND)))
+    both = score_files(parse_arguments(["--system", system, "--reference", first, second, "--baseline", first]))
+    again = score_files(
+        parse_arguments(["--reference", first, "--system", system, "--reference", second, "--baseline", first])
+    )
+    assert both == again and both["references"] == [first, second]
+    assert both["scores"]["tokenized_bleu"]["signature"].startswith("nrefs:2|")
+    expected = score_lines(SYSTEM, REFERENCE, SECOND)
+    assert {name: score["value"] for name, score in both["scores"].items()} == {
+        name: score.value for name, score in expected.items()
+    }
+    assert expected["sacrebleu"].value > score_lines(SYSTEM, REFERENCE)["sacrebleu"].value
+    assert both["comparison"]["sacrebleu"]["baseline"] == pytest.approx(100.0), "the baseline is the first reference"
+    short = str(write_lines(tmp_path / "short", SECOND[:4]))
+    with pytest.raises(ValueError, match=r"system has 5 lines but .*short has 4"):
+        score_files(parse_arguments(["--system", system, "--reference", first, short]))
+    with pytest.raises(ValueError, match=r"--reference .*0 is named twice"):
+        score_files(parse_arguments(["--system", system, "--reference", first, first]))
+    with pytest.raises(ValueError, match="--comet takes one --reference, found 2"):
+        score_files(parse_arguments(["--system", system, "--reference", first, second, "--source", first, "--comet"]))
+
+
+@pytest.mark.parametrize(
+    ("codes", "text", "tokenizer"),
+    [
+        ("zh ZH cmn zho zho_Hans zh-CN zh_Hant yue", CHINESE, "zh"),
+        ("ja jpn jpn_Jpan JA ja_JP", JAPANESE, "char"),
+        ("ko kor kor_Hang KO", KOREAN, "13a"),
+        ("de deu_Latn DE de_AT", (SYSTEM, REFERENCE), "13a"),
+    ],
+)
+def test_scores_know_a_language_by_any_code(codes: str, text: tuple[list[str], list[str]], tokenizer: str) -> None:
+    first, *others = codes.split()
+    expected = score_lines(*text, target_language=first)
+    assert f"|tok:{tokenizer}|" in expected["sacrebleu"].signature
+    assert expected["sacrebleu"].value > 10 and expected["ter"].value < 60
+    for code in others:
+        assert score_lines(*text, target_language=code) == expected, code
+
+
+def test_ter_of_chinese_and_japanese_is_that_of_sacrebleu(tmp_path: Path) -> None:
+    system, reference = (chinese + japanese for chinese, japanese in zip(CHINESE, JAPANESE, strict=True))
+    files = [write_lines(tmp_path / name, lines) for name, lines in (("r", reference), ("s", system))]
+    (theirs,) = sacrebleu_command(files[0], "-i", files[1], "-m", "ter", "--ter-normalized", "--ter-asian-support")
+    for language in ("zh", "jpn_Jpan"):
+        ours = score_lines(system, reference, target_language=language)["ter"]
+        assert ours.value == pytest.approx(theirs["score"], abs=1e-6) and ours.signature == theirs["signature"]
+    assert TER().corpus_score(system, [reference]).score == 100.0, "what it is without that"
+    # Three of Chinese's 24 characters and signs are other ones, one is in the way, one is missing.
+    assert score_lines(*CHINESE, target_language="zh")["ter"].value < 20
+
+
+@pytest.mark.parametrize(
+    ("language", "names"),
+    [
+        ("zh", ["tokenized_bleu", "tokenized_bleu_lc"]),
+        ("jpn_Jpan", ["tokenized_bleu", "tokenized_bleu_lc"]),
+        ("tha_Thai", ["ter", "tokenized_bleu", "tokenized_bleu_lc"]),
+        ("my", ["ter", "tokenized_bleu", "tokenized_bleu_lc"]),
+        ("ko", []),
+        ("de", []),
+    ],
+)
+def test_scores_that_find_no_words_are_left_out_with_a_word(tmp_path: Path, language: str, names: list[str]) -> None:
+    assert list(left_out(language)) == names
+    assert not set(names) & set(score_lines(["ก"], ["ก"], target_language=language))
+    files = [str(write_lines(tmp_path / name, ["ก ข"])) for name in ("s", "r")]
+    flags = ["--system", files[0], "--reference", files[1], "--target-language", language]
+    told = [line for line in table(score_files(parse_arguments(flags))).splitlines() if "left out" in line]
+    assert [line.split()[0] for line in told] == names
+    assert all("sacrebleu" in line or "chrf" in line for line in told), "and where to look instead"
+
+
+def test_what_no_language_is_called(tmp_path: Path) -> None:
+    files = [
+        "--system",
+        str(write_lines(tmp_path / "s", ["a"])),
+        "--reference",
+        str(write_lines(tmp_path / "r", ["a"])),
+    ]
+    for word in ("german", "zh-CN-en", ""):
+        with pytest.raises(
+            ValueError, match=f"--target-language {word}: no language code; expected one such as de, zh"
+        ):
+            score_files(parse_arguments([*files, "--target-language", word]))
+    with pytest.raises(ValueError, match=r"(?s)--tokenize ja-mecab: .*pip install sacrebleu\[ja\]"):
+        score_module.sacrebleu_metric(False, "ja-mecab")
 
 
 def test_command(tmp_path: Path) -> None:
