@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from data_tools.cli import FlagParser, run_main
 from veco.attention import eager_attention
 
 # batch, heads, queries, keys, head width
@@ -50,7 +51,7 @@ def seconds(attend: Callable[..., Tensor], shape: tuple[int, ...], dtype: torch.
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = FlagParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=1, help="threads of torch (1)")
     parser.add_argument("--repeats", type=int, default=7, help="interleaved repeats, of which medians are shown (7)")
     arguments = parser.parse_args()
@@ -71,4 +72,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

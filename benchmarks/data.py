@@ -33,6 +33,7 @@ from pathlib import Path
 import numpy as np
 import sentencepiece
 
+from data_tools.cli import FlagParser, run_main
 from data_tools.directories import claim
 from data_tools.manifest import Manifest
 from data_tools.shards import Shard
@@ -393,7 +394,7 @@ def kill(options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = FlagParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--directory", type=Path, default=Path("runs/benchmark-data"), help="for what it makes")
     parser.add_argument(
         "--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes or threads (cores)"
@@ -423,4 +424,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -24,6 +24,7 @@ from pathlib import Path
 import torch
 from zero import synthetic_batch
 
+from data_tools.cli import FlagParser
 from pretrain.engine import build_engine, shut_down
 from pretrain.flops import TRAINING_PASSES, forward_flops
 from pretrain.launch import run_on_ranks
@@ -125,7 +126,7 @@ def peak_tflops(name: str) -> float | None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = FlagParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--configs", nargs="+", default=CONFIGS, help="files of ds_configs/")
     parser.add_argument("--pairs", type=int, default=16, help="pairs of a batch, halved until they fit (16)")
     parser.add_argument("--peak_tflops", type=float, help="the card's dense bfloat16 rate, for cards not in the table")

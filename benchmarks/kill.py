@@ -27,7 +27,7 @@ from typing import Any
 
 import psutil
 
-from data_tools.cli import progress_bar, run_main
+from data_tools.cli import FlagParser, progress_bar, run_main
 from data_tools.directories import claim
 from pretrain.checkpoints import checkpoints_of, damage
 from pretrain.embedded import embedded_data
@@ -200,7 +200,7 @@ def measure(options: argparse.Namespace, directory: Path) -> Tally:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = FlagParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50, help="how many (default: %(default)s)")
     parser.add_argument("--engine", choices=("plain", "deepspeed"), default="plain", help="(default: %(default)s)")
     parser.add_argument("--ranks", type=int, default=2, help="processes under deepspeed (default: %(default)s)")

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data_tools.cli import FlagParser, run_main
 from data_tools.manifest import MANIFEST_NAME, MANIFEST_VERSION, Manifest
 from data_tools.shards import ShardInfo, ShardWriter
 from pretrain.batches import PretrainingBatches, PretrainingOptions
@@ -128,7 +129,7 @@ def data_wait(data: Path, num_workers: int, steps: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = FlagParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--directory", type=Path, default=Path("runs/benchmark-loader"), help="for what it makes")
     parser.add_argument("--megabytes", type=int, nargs="+", default=[1, 1000], help="of shards (1 1000)")
     parser.add_argument("--repeats", type=int, default=5, help="of which medians are shown (5)")
@@ -150,4 +151,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -40,6 +40,7 @@ from torch.nn.functional import cross_entropy
 from torch.profiler import ProfilerActivity, profile
 from transformers import MarianConfig, MarianMTModel, XLMRobertaForMaskedLM
 
+from data_tools.cli import FlagParser, run_main
 from data_tools.files import atomic_path
 from data_tools.outputs import check_outputs
 from pretrain.cpu_timing import attention_times
@@ -408,7 +409,7 @@ def show(rows: list[Row]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = FlagParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="what to measure (everything)")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of torch (as many as cores)")
     parser.add_argument("--repeats", type=int, default=3, help="of which the median counts (3)")
@@ -440,4 +441,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -21,7 +21,7 @@ import torch
 from loader import make_data
 from torch import nn
 
-from data_tools.cli import run_main
+from data_tools.cli import FlagParser, run_main
 from data_tools.manifest import Manifest
 from pretrain.batches import SAMPLES
 from pretrain.engine import adam_settings
@@ -65,7 +65,7 @@ def bare_seconds(recipe: PretrainRecipe, data: Path, batches: list[dict[str, tor
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = FlagParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--directory", type=Path, default=Path("runs/benchmark-loader"), help="for the data it makes")
     parser.add_argument("--repeats", type=int, default=7, help="(default: %(default)s)")
     parser.add_argument("--updates", type=int, default=14, help="of each run (default: %(default)s)")

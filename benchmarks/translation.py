@@ -32,7 +32,7 @@ from tokenizers import Tokenizer, models
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from data_tools.cli import run_main
+from data_tools.cli import FlagParser, run_main
 from data_tools.files import atomic_path
 from data_tools.outputs import check_outputs
 from data_tools.text_lines import open_text
@@ -182,7 +182,7 @@ def text(arguments: argparse.Namespace, repeats: int) -> list[Row]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = FlagParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("parts", nargs="*", choices=[*PARTS, []], help="what to measure (search and engines)")
     add("--model", type=Path, metavar="MODEL", help="of the part text: a directory of finetune.mt")

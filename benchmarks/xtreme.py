@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from xtreme_finetuning import QUICK, Sizes, measure_finetuning
 
-from data_tools.cli import run_main
+from data_tools.cli import FlagParser, run_main
 from finetune.xtreme.retrieval import Similarity, mine, prepare
 
 NOISE = 5  # of a translation, beside 1 for what both sides share
@@ -54,7 +54,7 @@ def report(what: str, seconds: float) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = FlagParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     retrieval = commands.add_parser("retrieval", help="seconds and memory of mining")
     retrieval.add_argument("--rows", type=int, default=100_000, help="sentences a side (default %(default)s)")

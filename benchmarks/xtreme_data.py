@@ -46,7 +46,7 @@ from typing import Any
 import yaml
 from row_alignment import align_rows
 
-from data_tools.cli import run_main
+from data_tools.cli import FlagParser, run_main
 from data_tools.directories import atomic_directory, claim
 from data_tools.files import atomic_path
 from data_tools.formats import compressed_suffix
@@ -281,7 +281,7 @@ def write_lines(path: Path, lines: Sequence[str]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = FlagParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     corpus = commands.add_parser("corpus", help="text to pre-train on")
     files = commands.add_parser("files", help="XTREME's files, and what they lack")

@@ -31,6 +31,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data_tools.cli import FlagParser
 from data_tools.directories import claim
 from data_tools.manifest import MANIFEST_VERSION, Manifest
 from data_tools.shards import ShardWriter
@@ -274,7 +275,7 @@ def large(arguments: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = FlagParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
     one = commands.add_parser("table", help="memory and time of each rank, by ds_config and number of ranks")
     one.add_argument("--configs", nargs="+", default=CONFIGS, help="files of ds_configs/")

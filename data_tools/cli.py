@@ -1,13 +1,17 @@
-"""What every command line of this project shares: one clear line on bad input, and a progress bar.
+"""What every command line of this project shares: its flags, one clear line on bad input, and a progress bar.
 
 Set VECO_TRACEBACK=1 in the environment to see where an error was raised.
 """
 
+import argparse
 import io
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from itertools import takewhile
+from typing import Any, NoReturn
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -15,6 +19,57 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 EXIT_BAD_INPUT = 2
 MAX_NAME = 4096  # characters of a name in an error message, the longest path on Linux
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, what shells report
+
+
+class FlagParser(argparse.ArgumentParser):
+    """A command line whose mistakes are ValueErrors in one line; argparse prints its whole usage, and on every rank.
+
+    Flags are written in full, with `-` or `_` between their words. For one that is unknown the nearest known one is
+    named. One that keeps what follows it must not come twice: the first would be lost.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings, allow_abbrev=False)
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        """As argparse's; unknown flags come first, since one that is misspelt is also missing where it is required."""
+        words = sys.argv[1:] if args is None else list(args)
+        known = self._spellings(with_commands=True)
+        flags = [word.partition("=")[0] for word in takewhile("--".__ne__, words) if word.startswith("--")]
+        if unknown := [flag for flag in flags if flag.replace("_", "-") not in known]:
+            flag = unknown[0].replace("_", "-")
+            close = [name for name in known if name.startswith(flag)] or get_close_matches(flag, known, n=1)
+            self.error(f"unknown flag {unknown[0]}" + (f", did you mean {known[close[0]]}?" if close else ""))
+        return super().parse_args(words, namespace)
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        words = sys.argv[1:] if args is None else list(args)
+        known, kept = self._spellings(), set()
+        for i, word in enumerate(takewhile("--".__ne__, list(words))):
+            flag, equals, value = word.partition("=")
+            if (option := known.get(flag.replace("_", "-"))) is None:
+                continue
+            words[i] = f"{option}{equals}{value}"
+            action = self._option_string_actions[option]
+            if action in kept:
+                self.error(
+                    f"{option} is given twice; give it once" + " with all its values" * (action.nargs in ("+", "*"))
+                )
+            if isinstance(action, argparse._StoreAction):
+                kept.add(action)
+        return super().parse_known_args(words, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message}; --help lists all flags")
+
+    def _spellings(self, with_commands: bool = False) -> dict[str, str]:
+        """The flags as they were added, by their spelling with `-` alone; with those of its commands if wanted."""
+        found = {option.replace("_", "-"): option for option in self._option_string_actions}
+        for action in self._actions if with_commands else ():
+            if isinstance(action, argparse._SubParsersAction):
+                for parser in action.choices.values():
+                    found |= parser._spellings(with_commands)
+        return found
 
 
 def run_main(main: Callable[[], None]) -> None:

@@ -13,7 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from data_tools.cli import run_main
+from data_tools.cli import FlagParser, run_main
 from data_tools.distribution import draw_distribution, sampling_probabilities
 from data_tools.languages import has_spaces
 from data_tools.manifest import SPLITS, Manifest
@@ -185,7 +185,7 @@ def print_problems(data_dir: Path, manifest: Manifest, num_workers: int) -> None
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = FlagParser(
         prog="python -m data_tools.describe", description="Prints the languages of a data directory and their counts."
     )
     parser.add_argument("data", type=Path, metavar="DATA", help="a directory made by data_tools.prepare")

@@ -25,7 +25,7 @@ from random import Random
 
 from sentencepiece.sentencepiece_model_pb2 import ModelProto, TrainerSpec
 
-from data_tools.cli import run_main
+from data_tools.cli import FlagParser, run_main
 from data_tools.directories import atomic_directory
 from data_tools.outputs import check_output_directory
 from data_tools.text_lines import open_text
@@ -198,7 +198,7 @@ def described(names: Sequence[str], what: str) -> str:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = FlagParser(
         prog="python -m data_tools.import_tokenizer",
         description="Brings a SentencePiece model into a tokenizer directory with XLM-R's ids: <s> 0, <pad> 1, </s> 2, "
         "<unk> 3, the pieces in their order, <mask> last.",

@@ -26,7 +26,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from data_tools.cli import run_main, warn
+from data_tools.cli import FlagParser, run_main, warn
 from data_tools.corpus import Corpus
 from data_tools.describe import print_tables
 from data_tools.directories import atomic_directory
@@ -162,7 +162,7 @@ def slurm_options(options: argparse.Namespace) -> SlurmOptions:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = FlagParser(
         prog="python -m data_tools.prepare",
         description="Tokenises the text named in CORPUS.yaml into memory-mapped shards. Started again after a kill it "
         "does only what is missing; on a finished directory it does nothing.",

@@ -27,7 +27,7 @@ import sentencepiece
 from rich.progress import Progress
 from sentencepiece import sentencepiece_model_pb2
 
-from data_tools.cli import progress_bar, run_main, warn
+from data_tools.cli import FlagParser, progress_bar, run_main, warn
 from data_tools.corpus import Corpus
 from data_tools.directories import atomic_directory
 from data_tools.inputs import Input
@@ -223,7 +223,7 @@ def file_inputs(patterns: Sequence[str]) -> list[Input]:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = FlagParser(
         prog="python -m data_tools.train_tokenizer",
         description="Trains a SentencePiece unigram tokenizer in XLM-R's layout: <s> 0, <pad> 1, </s> 2, <unk> 3, "
         "<mask> last; nmt_nfkc normalisation, no byte fallback.",

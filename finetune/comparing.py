@@ -17,6 +17,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, ClassVar, Protocol, TypeVar
 
+from data_tools.cli import FlagParser
 from data_tools.files import write_texts
 from data_tools.yaml_files import all_expanded, read_mapping
 from finetune.parallel import run_side_by_side
@@ -172,7 +173,7 @@ def mean_and_deviation(values: Sequence[float]) -> str:
 
 def parse_arguments(program: str, description: str) -> argparse.Namespace:
     """comparison, output and parallel of a command line. Raises ValueError for parallel below 1."""
-    parser = argparse.ArgumentParser(
+    parser = FlagParser(
         prog=f"python -m {program}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("comparison", type=Path, metavar="COMPARE.yaml", help="see above")

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from data_tools.cli import run_main
+from data_tools.cli import FlagParser, run_main
 from data_tools.directories import claim, read_record
 from data_tools.files import atomic_path
 from data_tools.manifest import Manifest
@@ -219,7 +219,7 @@ def move_aside(output: Path) -> Path:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = FlagParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("runs/demo"), help="directory for everything (runs/demo)")
     parser.add_argument("--processes", type=int, default=2, help="processes of the training stages (2)")
     parser.add_argument("--fresh", action="store_true", help="move an earlier demo to OUTPUT.1 (.2, …) and start over")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from data_tools.cli import run_main
+from data_tools.cli import FlagParser, run_main
 from data_tools.directories import atomic_directory
 from finetune.pretrained import VECO, XLM_ROBERTA, open_pretrained
 from pretrain.launch import quiet_libraries
@@ -33,7 +33,7 @@ def write_random_model(source: Path, seed: int, output: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = FlagParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, metavar="MODEL", help="directory of a VECO or XLM-R")
     parser.add_argument("--seed", type=int, default=1, help="(default %(default)s)")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="directory of the new model")

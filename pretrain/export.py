@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from data_tools.cli import run_main
+from data_tools.cli import FlagParser, run_main
 from data_tools.directories import atomic_directory
 from pretrain.averaging import MAX_FILE_BYTES, Source, write_weights
 from pretrain.checkpoints import RECIPE_FILE, checkpoints_of, damage, read_state
@@ -146,7 +146,7 @@ def model_card(run_dir: Path, chosen: dict[int, Path], config: VecoConfig, dtype
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = FlagParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="directory of a pre-training run")
     parser.add_argument(
         "--output", type=Path, required=True, help="directory to make; AutoModel.from_pretrained opens it"

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 from collections import defaultdict
 from pathlib import Path
 
-from data_tools.cli import run_main
+from data_tools.cli import FlagParser, run_main
 from data_tools.files import atomic_path
 from pretrain.meters import read_metrics
 
@@ -69,7 +68,7 @@ def plot_curves(run_dir: Path) -> Path:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Draw the curves of a run into RUN/curves.png.")
+    parser = FlagParser(description="Draw the curves of a run into RUN/curves.png.")
     parser.add_argument("run", type=Path, help="directory of a run (its recipe's output)")
     print(plot_curves(parser.parse_args().run))
 

@@ -16,10 +16,11 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import yaml
 
+from data_tools.cli import FlagParser
 from data_tools.files import atomic_path
 from data_tools.yaml_files import expanded, is_null, read_mapping
 from pretrain.ds_config import asks_for_bf16, read_ds_config
@@ -312,22 +313,13 @@ def seconds_of(duration: str) -> float:
     raise ValueError(f"{duration!r} must be HH:MM:SS (in YAML: in quotes), or minutes such as 90m")
 
 
-class FlagParser(argparse.ArgumentParser):
-    """Raises ValueError for a wrong command line, where argparse prints its whole usage on every rank."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ValueError(f"{message}; --help lists all flags")
-
-
 def parse_recipe(recipe_class: type[RecipeT], argv: Sequence[str], default_config: Path | None = None) -> RecipeT:
     """The recipe that a command line asks for: `--config FILE`, then one flag for each field that differs from it.
 
     Environment variables such as ${DATA} and a ~ for the home directory are filled in in text fields. Raises ValueError
     with every problem at once.
     """
-    parser = FlagParser(
-        allow_abbrev=False, description=recipe_class.__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = FlagParser(description=recipe_class.__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument(
         "--config",
         type=Path,

@@ -51,6 +51,31 @@ def test_no_module_beside_a_train_script_shadows_the_standard_library() -> None:
         assert not neighbours & set(sys.stdlib_module_names), script
 
 
+def test_every_command_reads_its_flags_alike() -> None:
+    """With the parser that knows both spellings, of which the packages at the bottom have a copy each."""
+    users = {
+        path.relative_to(ROOT).as_posix() for path in [*MODULES, *ROOT.glob("benchmarks/*.py")] if makes_parser(path)
+    }
+    assert users == {"data_tools/cli.py", "veco/command.py"}
+    sources = [class_source(ROOT / path, "FlagParser") for path in sorted(users)]
+    assert sources[0] == sources[1]
+
+
+def makes_parser(path: Path) -> bool:
+    """Whether a file uses or derives argparse's own parser."""
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    uses = (node.func for node in nodes if isinstance(node, ast.Call))
+    text = path.read_text(encoding="utf-8")
+    return "(argparse.ArgumentParser)" in text or any(ast.unparse(use) == "argparse.ArgumentParser" for use in uses)
+
+
+def class_source(path: Path, name: str) -> str:
+    """The text of a class in a file."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    (found,) = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name)
+    return ast.unparse(found)
+
+
 def test_every_package_is_installed() -> None:
     tree = ast.parse((ROOT / "setup.py").read_text(encoding="utf-8"))
     call = next(node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "setup")

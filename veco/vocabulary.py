@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 import veco
-from veco.command import new_directory, read_text, run_command, told_by_the_system
+from veco.command import FlagParser, new_directory, read_text, run_command, told_by_the_system
 from veco.config import FRAMES, VecoConfig
 from veco.convert.weights import listed, open_strictly
 from veco.heads import VecoLMHead
@@ -228,7 +228,7 @@ Changes the vocabulary of a VECO model directory, tokenizer included; ids that s
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = FlagParser(
         prog="python -m veco.vocabulary", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)

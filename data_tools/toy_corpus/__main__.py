@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from data_tools.cli import run_main
+from data_tools.cli import FlagParser, run_main
 from data_tools.toy_corpus.generate import write_corpus
 from data_tools.toy_corpus.lexicon import LANGUAGES
 
@@ -33,7 +33,7 @@ def main() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
+    parser = FlagParser(
         prog="python -m data_tools.toy_corpus",
         description=_DESCRIPTION,
         epilog=_LAYOUT,

@@ -9,13 +9,12 @@ Reads RUN/checkpoints/step-*/model/, directories of `save_pretrained`, piece by 
 need no more memory than one of a small one. The mean is float32, so that nothing of it is rounded away.
 """
 
-import argparse
 import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_tools.cli import run_main
+from data_tools.cli import FlagParser, run_main
 from data_tools.directories import atomic_directory
 from finetune.selection import best_checkpoints
 from pretrain.averaging import WEIGHTS, WEIGHTS_INDEX, Source, write_weights
@@ -101,7 +100,7 @@ def copy_all_but_weights(model: Path, target: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m finetune.mt.average", description=__doc__.partition("\n")[0])
+    parser = FlagParser(prog="python -m finetune.mt.average", description=__doc__.partition("\n")[0])
     parser.add_argument("run", type=Path, metavar="RUN", help="directory of a run of finetune/mt/train.py")
     chosen_by = parser.add_mutually_exclusive_group()
     chosen_by.add_argument("--last", type=int, metavar="N", help="the last N checkpoints (default: 10)")

@@ -24,7 +24,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from data_tools.cli import progress_bar
+from data_tools.cli import FlagParser, progress_bar
 from data_tools.files import atomic_path
 from data_tools.outputs import check_outputs
 from finetune.mt.blocks import Block, count_lines, is_pipe, read_blocks
@@ -106,7 +106,7 @@ def told(dropped: Counter[str]) -> str:
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = FlagParser(
         prog="python -m finetune.mt.back_translate",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -24,7 +24,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from data_tools.cli import run_main
+from data_tools.cli import FlagParser, run_main
 from data_tools.directories import atomic_directory
 from data_tools.text_lines import open_text
 from finetune.batches import Sentences, tokenizer_encoder
@@ -251,7 +251,7 @@ def export(
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = FlagParser(
         prog="python -m finetune.mt.export_ct2",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

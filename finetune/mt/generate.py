@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from data_tools.cli import progress_bar, write_utf8
+from data_tools.cli import FlagParser, progress_bar, write_utf8
 from data_tools.outputs import check_outputs
 from finetune.mt.blocks import STANDARD_INPUT, Block, count_lines, held_references, name_of, read_blocks
 from finetune.mt.decoding import (
@@ -128,7 +128,7 @@ def check_arguments(arguments: argparse.Namespace) -> None:
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = FlagParser(
         prog="python -m finetune.mt.generate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_decoding_arguments(parser)

@@ -33,7 +33,7 @@ from langcodes import tag_is_valid
 from sacrebleu.metrics import BLEU, CHRF, TER
 from sacrebleu.significance import PairedTest
 
-from data_tools.cli import run_main
+from data_tools.cli import FlagParser, run_main
 from data_tools.files import atomic_path
 from data_tools.outputs import check_outputs
 from data_tools.text_lines import open_text
@@ -300,7 +300,7 @@ def table(report: dict[str, Any]) -> str:
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = FlagParser(
         prog="python -m finetune.mt.score", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument

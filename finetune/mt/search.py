@@ -27,6 +27,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache, Encod
 
 from veco import VecoForConditionalGeneration
 
+MOST_LENPEN = 10  # beyond it, powers of lengths leave the range of the numbers that hold scores
 FIRST_SLOTS = 64  # of a pool of keys, before it grows by doubling
 
 
@@ -50,7 +51,8 @@ class SearchOptions:
             f"nbest must be between 1 and beam, found {self.nbest} with beam {self.beam}": not 1
             <= self.nbest
             <= self.beam,
-            f"lenpen must be finite, found {self.lenpen}": not math.isfinite(self.lenpen),
+            f"lenpen must be between -{MOST_LENPEN} and {MOST_LENPEN}, found {self.lenpen}": not abs(self.lenpen)
+            <= MOST_LENPEN,
             f"unkpen must be finite, found {self.unkpen}": not math.isfinite(self.unkpen),
             f"min_len must be at least 1, found {self.min_len}": self.min_len < 1,
             f"max_len_a must not be negative, found {self.max_len_a}": not 0 <= self.max_len_a < math.inf,

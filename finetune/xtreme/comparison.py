@@ -34,6 +34,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data_tools.cli import FlagParser
 from finetune import comparing
 from finetune.comparing import flags_of, problems_of_counts, problems_of_models
 from finetune.stages import Stage
@@ -41,7 +42,7 @@ from finetune.xtreme.metrics import prediction_path
 from finetune.xtreme.predict import add_data_flags, add_retrieval_flags
 from finetune.xtreme.recipe import SETTINGS, XtremeRecipe
 from finetune.xtreme.tasks import TASKS
-from pretrain.recipe import FlagParser, build_recipe, laid_over, read_yaml
+from pretrain.recipe import build_recipe, laid_over, read_yaml
 
 MODES = ("plug-out", "plug-in")
 # A model may start otherwise and be regularised and stepped otherwise, but it sees the same data as often.
@@ -169,7 +170,7 @@ def problems_of_flags(values: Mapping[str, Any]) -> list[str]:
         return ["layers must be a list of numbers, layer a number"]
     if refused := sorted({"data", "languages"} & set(values)):
         return [f"{', '.join(refused)} cannot be set here"]
-    parser = FlagParser(allow_abbrev=False)
+    parser = FlagParser()
     parser.add_argument("--layers")
     parser.add_argument("--layer", type=int)
     add_data_flags(parser)

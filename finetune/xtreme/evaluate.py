@@ -21,7 +21,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from data_tools.cli import run_main
+from data_tools.cli import FlagParser, run_main
 from data_tools.files import atomic_path
 from data_tools.outputs import check_outputs
 from data_tools.text_lines import open_text
@@ -166,7 +166,7 @@ def summary(evaluation: Evaluation) -> str:
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = FlagParser(
         prog="python -m finetune.xtreme.evaluate",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

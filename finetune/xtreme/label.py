@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from data_tools.cli import run_main
+from data_tools.cli import FlagParser, run_main
 from data_tools.directories import claim
 from data_tools.files import atomic_path
 from data_tools.outputs import check_filled_directory
@@ -25,7 +25,7 @@ COMMAND = "finetune.xtreme.label"
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = FlagParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("teacher", type=Path, metavar="TEACHER", help="run, checkpoint or model of udpos or panx")
     parser.add_argument(
         "--data", required=True, metavar="ROOT", help="where the translated text is, in XTREME's layout"

@@ -22,7 +22,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from data_tools.cli import run_main
+from data_tools.cli import FlagParser, run_main
 from data_tools.directories import claim
 from data_tools.files import write_texts
 from data_tools.outputs import check_filled_directory
@@ -112,7 +112,7 @@ def check_languages(task: Task, languages: Sequence[str]) -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = FlagParser(
         prog="python -m finetune.xtreme.layers",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from data_tools.cli import run_main
+from data_tools.cli import FlagParser, run_main
 from data_tools.directories import claim
 from data_tools.files import atomic_path
 from data_tools.outputs import check_filled_directory
@@ -43,7 +43,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = FlagParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, metavar="MODEL", help="run, checkpoint or model")
     parser.add_argument("--task", help="default: the one that the model was trained for")
     parser.add_argument(

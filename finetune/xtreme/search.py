@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from data_tools.cli import run_main
+from data_tools.cli import FlagParser, run_main
 from data_tools.files import atomic_path, write_texts
 from finetune.comparing import check_unchanged
 from finetune.parallel import run_side_by_side
@@ -224,9 +224,7 @@ def numbers(flag: str, text: str, kind: Callable[[str], NumberT]) -> list[Number
 
 def parse_arguments() -> tuple[argparse.Namespace, list[str]]:
     """(options of the search, arguments for the recipe of its runs)."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = FlagParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", metavar="RECIPE.yaml", help="recipe of finetune/xtreme/train.py")
     parser.add_argument("--task", help="its task, where it is not the recipe's")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="directory of the search")
@@ -237,10 +235,12 @@ def parse_arguments() -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--parallel", type=int, default=1, help="runs at once (default %(default)s)")
     parser.add_argument("--ranks", type=int, default=1, help="processes of each run (default %(default)s)")
     options, others = parser.parse_known_args()
-    if of_grid := [name for name in OF_GRID if any(word.split("=")[0] == f"--{name}" for word in others)]:
+    if of_grid := [
+        name for name in OF_GRID if any(word.split("=")[0].replace("-", "_") == f"__{name}" for word in others)
+    ]:
         raise ValueError(f"--{of_grid[0]} is not one of the search; its grid has --{OF_GRID[of_grid[0]]}")
-    given = {"--config": options.config, "--task": options.task}
-    return options, [*(word for name, value in given.items() if value for word in (name, value)), *others]
+    shared = {"--config": options.config, "--task": options.task}
+    return options, [*(word for name, value in shared.items() if value for word in (name, value)), *others]
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 import os
 import pty
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from data_tools.cli import one_line, run_main
+from data_tools.cli import FlagParser, one_line, run_main
 
 
 def _raise(error: BaseException) -> Callable[[], None]:
@@ -105,3 +106,75 @@ def test_the_progress_bar_leaves_standard_output_alone() -> None:
     assert done.stdout == "a line that the reader of stdout waits for\n"
     assert b"working" in os.read(ours, 4096)
     os.close(ours)
+
+
+def parser() -> FlagParser:
+    made = FlagParser(prog="made")
+    made.add_argument("--learning-rate", type=float)
+    made.add_argument("--max_length", "--longest", type=int, default=7)
+    made.add_argument("--text", nargs="+", default=[])
+    made.add_argument("--reference", nargs="+", action="extend")
+    made.add_argument("--quiet", action="store_true")
+    made.add_argument("rest", nargs="*")
+    return made
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--learning-rate 1 --max-length 5 --reference a b",
+        "--learning_rate 1 --max_length 5 --reference a --reference b",
+        "--max-length=5 --quiet --learning_rate=1 --quiet --reference=a --reference b",
+    ],
+)
+def test_flags_in_both_spellings_and_lists_in_parts(line: str) -> None:
+    found = parser().parse_args(line.split())
+    assert (found.learning_rate, found.max_length, found.reference) == (1.0, 5, ["a", "b"])
+
+
+def test_values_keep_their_spelling() -> None:
+    found = parser().parse_args(["--text=--max-length_a", "x_y=1-2", "--", "--max-length", "--max-length", "--typo"])
+    assert found.text == ["--max-length_a"]
+    assert found.rest == ["x_y=1-2", "--max-length", "--max-length", "--typo"] and found.max_length == 7
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("--learning-rat 1", "unknown flag --learning-rat, did you mean --learning-rate?; --help lists all flags"),
+        ("--max-lenght=1", "unknown flag --max-lenght, did you mean --max_length?"),
+        (
+            "--max 1",
+            "unknown flag --max, did you mean --max_length?",
+        ),  # no flag is cut short: tomorrow there may be two such
+        ("--zzz", "unknown flag --zzz; --help"),
+        ("--max_length 1 --max-length 2", "--max_length is given twice; give it once;"),
+        ("--max_length 1 --longest=1", "--longest is given twice; give it once;"),
+        ("--text a --text b", "--text is given twice; give it once with all its values"),
+        ("--max_length x", "argument --max_length/--longest: invalid int value: 'x'"),
+    ],
+)
+def test_flags_that_cannot_be(line: str, message: str) -> None:
+    with pytest.raises(ValueError, match="^" + re.escape(message)):
+        parser().parse_args(line.split())
+
+
+def test_flags_of_commands() -> None:
+    """The flags of a command of a program are as all others; a required one that is misspelt is told as such."""
+    made = FlagParser()
+    cut = made.add_subparsers(dest="command").add_parser("cut")
+    cut.add_argument("--min-count", type=int, required=True)
+    assert made.parse_args(["cut", "--min_count", "3"]).min_count == 3
+    with pytest.raises(ValueError, match="unknown flag --min_cont, did you mean --min-count"):
+        made.parse_args(["cut", "--min_cont", "3"])
+    with pytest.raises(ValueError, match="--min-count is given twice"):
+        made.parse_args(["cut", "--min_count", "3", "--min-count", "4"])
+    with pytest.raises(ValueError, match="required: --min-count"):
+        made.parse_args(["cut"])
+
+
+def test_what_is_left_for_another_parser_keeps_its_spelling() -> None:
+    made = FlagParser()
+    made.add_argument("--max_length")
+    found, others = made.parse_known_args(["--max-length", "3", "--batch-size", "4", "--batch_size", "5"])
+    assert found.max_length == "3" and others == ["--batch-size", "4", "--batch_size", "5"]

@@ -36,6 +36,15 @@ def test_flags_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> N
     assert recipe.resume == "auto"
 
 
+def test_flags_of_recipes_as_of_all_commands(tmp_path: Path) -> None:
+    recipe = parse_recipe(PretrainRecipe, ["--output", "x", "--learning-rate=2e-4", "--warmup-steps", "3"])
+    assert (recipe.learning_rate, recipe.warmup_steps) == (2e-4, 3)
+    with pytest.raises(ValueError, match="unknown flag --learning-rat, did you mean --learning_rate?"):
+        parse_recipe(PretrainRecipe, ["--output", "x", "--learning-rat", "1"])
+    with pytest.raises(ValueError, match="--steps is given twice"):
+        parse_recipe(PretrainRecipe, ["--output", "x", "--steps", "3", "--steps", "4"])
+
+
 def test_all_problems_at_once(tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
     path.write_text("output: x\nlearning_rat: 1\nsteps: many\nadam_beta1: 1.5\nds_config: none.json\n")

@@ -10,7 +10,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from veco.command import new_directory, run_command, told_by_the_system
+from veco.command import FlagParser, new_directory, run_command, told_by_the_system
 from veco.convert.fairseq import FIRST_PIECE_ID, NO_CROSS_ATTENTION, convert, read_dictionary
 from veco.convert.xlm_roberta import from_xlm_roberta, plug_in_names, to_xlm_roberta
 from veco.tokenizer import has_tokenizer, open_tokenizer, save_tokenizer
@@ -42,7 +42,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = FlagParser(
         prog="python -m veco.convert", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("kind", choices=("xlm-roberta", "fairseq", "to-xlm-roberta"))
