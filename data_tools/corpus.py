@@ -39,6 +39,7 @@ from data_tools.deduplicate.settings import Deduplication
 from data_tools.filters import Filters
 from data_tools.formats import TABLES, check_is_named_as_text
 from data_tools.inputs import Input
+from data_tools.languages import normal_form
 from data_tools.locations import check_can_be_read_again, expand
 from data_tools.pairing import odd_pairs
 from data_tools.plain_inputs import TEXT_COLUMN, files_named_twice, plain_input
@@ -195,9 +196,12 @@ class _Reader:
 
     def mono(self, value: Any) -> list[Input]:
         inputs: list[Input] = []
+        spelt: dict[str, str] = {}
         for language, entries in self.section("mono", value):
             if not LANGUAGE.fullmatch(language):
                 self.complain(f"mono/{language}: expected a language code of letters, digits and _")
+            if (other := spelt.setdefault(normal_form(language), language)) != language:
+                self.complain(f"mono/{language}: the same language as mono/{other}; put all files under one key")
             for entry in entries:
                 if isinstance(entry, str):
                     inputs.extend(self.plain_files(f"mono/{language}", language, entry))
@@ -212,12 +216,13 @@ class _Reader:
         for pair, entries in self.section("parallel", value):
             where = f"parallel/{pair}"
             languages = tuple(pair.split("-"))
-            if len(languages) != 2 or not all(map(LANGUAGE.fullmatch, languages)) or len(set(languages)) != 2:
-                self.complain(f"{where}: expected two languages with a hyphen between, such as de-en")
+            same = frozenset(map(normal_form, languages))
+            if len(languages) != 2 or not all(map(LANGUAGE.fullmatch, languages)) or len(same) != 2:
+                self.complain(f"{where}: expected two languages with a hyphen between, such as de-en or zh_CN-en")
                 continue
-            if frozenset(languages) in seen:
+            if same in seen:
                 self.complain(f"{where}: the same two languages come twice; put all files under one key")
-            seen.add(frozenset(languages))
+            seen.add(same)
             for entry in entries:
                 inputs.extend(self.entry("parallel", languages, entry, PARALLEL_OPTIONS))
         self.twice(inputs)

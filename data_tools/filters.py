@@ -37,7 +37,7 @@ from data_tools.batches import TextBatch, TokenBatch
 from data_tools.characters import digit_shares, punctuation_shares, script_shares, url_shares
 from data_tools.files import sha256_of
 from data_tools.language_id import LanguageIdentifier, read_labels
-from data_tools.languages import LABEL_PREFIX, matching_labels, scripts_of, unicode_scripts
+from data_tools.languages import LABEL_PREFIX, find_language, matching_labels, scripts_of, unicode_scripts
 
 MOSES_LENGTH_RATIO = 9.0  # default of Moses' clean-corpus-n.perl
 # For each language named by hand: its scripts, or its labels.
@@ -62,7 +62,7 @@ class ScriptFilter:
     scripts: ByLanguage = ()
 
     def scripts_of(self, language: str) -> frozenset[str]:
-        named = dict(self.scripts).get(language)
+        named = _named_for(language, self.scripts)
         if named is None:
             return scripts_of(language)
         return frozenset(script for name in named for script in unicode_scripts(name))
@@ -78,7 +78,7 @@ class LanguageFilter:
 
     def labels_of(self, language: str, known: Iterable[str]) -> frozenset[str]:
         """The labels that stand for a language, of those `known` to the model."""
-        named = dict(self.labels).get(language)
+        named = _named_for(language, self.labels)
         if named is None:
             return matching_labels(language, known)
         return _labels_named(named, known)
@@ -276,10 +276,17 @@ def _labels_named(names: Sequence[str], known: Iterable[str]) -> frozenset[str]:
     return frozenset(label for label in known if label in names or label.removeprefix(LABEL_PREFIX) in names)
 
 
+def _named_for(language: str, named: ByLanguage) -> tuple[str, ...] | None:
+    """What a user named for a language, by whichever of its codes; None for nothing."""
+    names = dict(named)
+    code = find_language(language, names)
+    return None if code is None else names[code]
+
+
 def _check_named(what: str, named: ByLanguage, languages: list[str], complain: Complain) -> None:
     """Nothing; complains of entries for languages that the corpus does not have."""
     for language, _ in named:
-        if language not in languages:
+        if find_language(language, languages) is None:
             complain(f"filters: {what}: {language} is no language of this corpus; it has {', '.join(languages)}")
 
 

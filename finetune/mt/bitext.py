@@ -16,6 +16,7 @@ from typing import Protocol
 
 import numpy as np
 
+from data_tools.languages import find_language
 from data_tools.manifest import Manifest
 from data_tools.shards import Shard, ShardInfo
 from data_tools.text_lines import open_prose
@@ -162,7 +163,7 @@ class Bitext:
         Raises ValueError when the directory does not have such pairs.
         """
         manifest = Manifest.load(data_dir)
-        shards = shards_of_pair(manifest, data_dir, split, source, target)
+        source, target, shards = shards_of_pair(manifest, data_dir, split, source, target)
         limits = side_limits(max_length, frame)
         opened = [[Shard(data_dir / infos[lang].prefix) for infos in shards] for lang in (source, target)]
         for ours, theirs in zip(*opened, strict=True):
@@ -226,13 +227,19 @@ def tagged_encoder(encode: Encode, tags: Mapping[str, int]) -> Encode:
 
 def shards_of_pair(
     manifest: Manifest, data_dir: Path, split: str, source: str, target: str
-) -> list[dict[str, ShardInfo]]:
-    """The shards of two languages, in whichever order the directory names them."""
+) -> tuple[str, str, list[dict[str, ShardInfo]]]:
+    """(source, target, the shards of two languages): in whichever order, and by whichever codes, the data name them."""
     corpora = manifest.corpora(split)
-    for name in (f"parallel/{source}-{target}", f"parallel/{target}-{source}"):
-        if corpora.get(name):
-            return corpora[name]
-    known = ", ".join(name.removeprefix("parallel/") for name in corpora if name.startswith("parallel/")) or "none"
+    named = {name.removeprefix("parallel/"): shards for name, shards in corpora.items() if name.startswith("parallel/")}
+    pairs = [tuple(name.split("-")) for name, shards in named.items() if shards]
+    found = [(one, other) for pair in pairs for one, other in (pair, pair[::-1])]
+    found = [pair for pair in found if find_language(source, pair[:1]) and find_language(target, pair[1:])]
+    if (source, target) in found:  # where others would do, too
+        found = [(source, target)]
+    if len(found) == 1:
+        source, target = found[0]
+        return source, target, named.get(f"{source}-{target}") or named[f"{target}-{source}"]
+    known = ", ".join(named) or "none"
     raise ValueError(f"{data_dir}: has no pairs of {source} and {target} in its {split} split; it has: {known}")
 
 

@@ -17,6 +17,7 @@ from finetune.mt.bitext import Bitext, digest_of
 from finetune.mt.frame import Frame
 from finetune.mt.recipe import Direction, TranslationRecipe, distinct, listed
 from finetune.mt.search import SearchOptions
+from finetune.mt.translator import tag_of
 from finetune.mt.validation import HeldOut, bleu_scores, likelihoods
 from finetune.pretrained import VECO, XLM_ROBERTA, is_translation_model, open_pretrained, pretrained_masked_lm
 from pretrain.engine import Engine
@@ -128,7 +129,9 @@ class BitextReader:
         return HeldOut(self.batches(bitext), direction.target, self._start_id(direction), sources, references)
 
     def _start_id(self, direction: Direction) -> int:
-        return int(self.tokenizer.convert_tokens_to_ids(direction.tag)) if self.start is None else self.start
+        if self.start is not None:
+            return self.start
+        return int(self.tokenizer.convert_tokens_to_ids(tag_of(self.tokenizer, direction.target)))
 
     def _from_files(self, source: str, target: str, direction: Direction) -> Bitext:
         return Bitext.from_files(
@@ -188,7 +191,8 @@ def build_model(recipe: TranslationRecipe) -> tuple[Any, VecoForConditionalGener
         if recipe.init == "random":  # copies of the encoder's random layers would be no independent draw
             model.decoder.layers.apply(model._init_weights)
     is_converted = model.config.has_frame
-    tags = [] if is_converted else list(dict.fromkeys(direction.tag for direction in recipe.all_directions()))
+    targets = [] if is_converted else [direction.target for direction in recipe.all_directions()]
+    tags = list(dict.fromkeys(tag_of(tokenizer, target) for target in targets))
     added = [*tags, *listed(recipe.source_tags)]
     tokenizer.add_special_tokens({"additional_special_tokens": added}, replace_extra_special_tokens=False)
     if len(tokenizer) > config.vocab_size:

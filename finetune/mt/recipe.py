@@ -11,6 +11,7 @@ from typing import Self
 
 from langcodes import tag_is_valid
 
+from data_tools.languages import normal_form
 from finetune.recipe import FinetuningRecipe
 from pretrain.recipe_fields import BY_NAME, FREE, option
 
@@ -27,11 +28,6 @@ class Direction:
 
     def __str__(self) -> str:
         return f"{self.source}-{self.target}"
-
-    @property
-    def tag(self) -> str:
-        """The token that starts the decoder."""
-        return f"__{self.target}__"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +87,13 @@ class TranslationRecipe(FinetuningRecipe):
         return {"nll": "lowest", "bleu": "highest"} if self.bleu_beam else {"nll": "lowest"}
 
     def all_directions(self) -> list[Direction]:
-        """What is trained, one for each pair of files; the same one twice has two, such as true and synthetic text."""
-        return [Direction(*name.split("-", 1)) for name in listed(self.directions) if "-" in name]
+        """What is trained, one for each pair of files; the same one twice has two, such as true and synthetic text.
+
+        A language has one spelling, that of its first mention.
+        """
+        spelt: dict[str, str] = {}
+        languages = [name.split("-", 1) for name in listed(self.directions) if "-" in name]
+        return [Direction(*(spelt.setdefault(normal_form(code), code) for code in pair)) for pair in languages]
 
     def is_one_target(self) -> bool:
         """Whether all directions have the same target language: then the model knows what to start with."""
@@ -137,10 +138,14 @@ class TranslationRecipe(FinetuningRecipe):
             return ["directions is not set"]
         found = []
         for name in listed(self.directions):
-            languages = name.split("-", 1)
+            languages = name.split("-")
             unknown = [language for language in languages if not tag_is_valid(language)]
             if len(languages) != 2:
-                found.append(f"directions: {name!r} must be source-target, such as en-de")
+                meant = direction_meant(languages)
+                found.append(
+                    f"directions: {name!r} must be source-target with one hyphen; "
+                    + (f"did you mean {meant!r}?" if meant else "inside a code write _, as in zh_CN-en")
+                )
             elif unknown:
                 found.append(f"directions: {name!r} names {unknown[0]!r}, which is no language code")
         problems = map(problem_of_source_tag, listed(self.source_tags))
@@ -163,6 +168,13 @@ def problem_of_source_tag(tag: str) -> str | None:
     if tag_is_valid(tag.strip("_")):
         return f"{tag!r} would be the tag of a target language; choose one that is no language code, such as __bt__"
     return None
+
+
+def direction_meant(parts: list[str]) -> str | None:
+    """The direction that a name with too many hyphens can only mean: zh_CN-en for zh, CN, en; None where it is unclear."""
+    splits = [("_".join(parts[:i]), "_".join(parts[i:])) for i in range(1, len(parts))]
+    possible = [f"{source}-{target}" for source, target in splits if tag_is_valid(source) and tag_is_valid(target)]
+    return possible[0] if len(possible) == 1 else None
 
 
 def listed(names: str) -> list[str]:

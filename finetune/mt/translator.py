@@ -14,6 +14,7 @@ import torch
 from langcodes import tag_is_valid
 from transformers import AutoConfig, AutoTokenizer
 
+from data_tools.languages import find_language, normal_form
 from finetune.batches import tokenizer_encoder
 from finetune.mt.engine import Batch, Engine, PairBatch, TorchEngine
 from finetune.mt.frame import Frame
@@ -246,17 +247,31 @@ def fitting_tokenizer(path: Path, vocab_size: int, special_ids: dict[str, int], 
 
 def decoder_start_id(tokenizer: Any, configured: int | None, language: str | None, path: Path) -> int:
     """The id that starts the decoder: the tag of `language`, or the configured one if that is None."""
-    matches = map(LANGUAGE_TAG.fullmatch, tokenizer.all_special_tokens)
-    # A tag of sources, such as __bt__, looks like one of targets and is no language.
-    languages = sorted(match[1] for match in matches if match and tag_is_valid(match[1]))
+    languages = target_languages(tokenizer)
     known = ", ".join(languages) or "none"
     if language is None:
         if configured is None:
             raise ValueError(f"{path}: a model of several directions; name the --target-language, one of {known}")
         return configured
-    if language not in languages:
+    if (found := find_language(language, languages)) is None:
         raise ValueError(f"{path}: no tag __{language}__ in the tokenizer; target languages it has: {known}")
-    return int(tokenizer.convert_tokens_to_ids(f"__{language}__"))
+    return int(tokenizer.convert_tokens_to_ids(f"__{found}__"))
+
+
+def target_languages(tokenizer: Any) -> list[str]:
+    """The languages that a tokenizer has tags for, as these spell them."""
+    matches = map(LANGUAGE_TAG.fullmatch, tokenizer.all_special_tokens)
+    # A tag of sources, such as __bt__, looks like one of targets and is no language.
+    return sorted(match[1] for match in matches if match and tag_is_valid(match[1]))
+
+
+def tag_of(tokenizer: Any, language: str) -> str:
+    """The tag that starts the decoder for a language to train: one that the tokenizer has for it, or else a new one.
+
+    Any spelling will do, __zh__ for zho_Hans; but a tag of another territory is another tag.
+    """
+    same = [known for known in target_languages(tokenizer) if normal_form(known) == normal_form(language)]
+    return f"__{language if language in same or not same else same[0]}__"
 
 
 def target_ids(tokenizer: Any, frame: Frame, start: int, vocab_size: int) -> TargetIds:

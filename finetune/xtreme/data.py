@@ -26,7 +26,7 @@ from finetune.xtreme.readers.answers import AnswerCounts, located
 from finetune.xtreme.readers.hub import is_hub
 from finetune.xtreme.readers.questions import OCCURRENCE
 from finetune.xtreme.rows import NoExamplesError, PairedRows, Rows
-from finetune.xtreme.tasks import ENGLISH, Head, Split, Task
+from finetune.xtreme.tasks import ENGLISH, Head, Split, Task, languages_named
 
 # What a translation knows of its original: a question's id, the row of the file, or the text of a pair of sentences.
 Key = str | int | bytes
@@ -93,7 +93,7 @@ def translated_languages(task: Task, translated: str, wanted: str) -> list[str]:
     Raises ValueError when there is none, or for a language that the task does not have.
     """
     if wanted:
-        languages = list(dict.fromkeys(language.strip() for language in wanted.split(",")))
+        languages = languages_named(wanted, task.languages)
         if unknown := [language for language in languages if language not in task.languages or language == ENGLISH]:
             raise ValueError(
                 f"languages: {task.name} has no translations into {', '.join(unknown)}, only into "

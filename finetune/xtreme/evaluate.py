@@ -39,7 +39,7 @@ from finetune.xtreme.readers import Root
 from finetune.xtreme.readers.files import existing
 from finetune.xtreme.readers.hub import is_hub
 from finetune.xtreme.report import TaskScores, draw_heat_map, markdown
-from finetune.xtreme.tasks import TASKS, Head, Task
+from finetune.xtreme.tasks import TASKS, Head, Task, languages_named
 
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the same predictions make the same bytes
 
@@ -189,8 +189,8 @@ def main() -> None:
     if arguments.zip is not None:
         write_zip(arguments.predictions, arguments.zip)
     if arguments.labels is not None:
-        wanted = [name.strip() for name in arguments.languages.split(",")] if arguments.languages else []
-        known = {language for task in TASKS.values() for language in task.languages}
+        known = list(dict.fromkeys(language for task in TASKS.values() for language in task.languages))
+        wanted = languages_named(arguments.languages, known) if arguments.languages else []
         if unknown := [name for name in wanted if name not in known]:
             raise ValueError(f"--languages {', '.join(unknown)}: no task of XTREME has a test in it")
         report(evaluate(arguments.predictions, arguments.labels, wanted), arguments)

@@ -36,7 +36,7 @@ from finetune.xtreme.question_answering import QuestionAnswering
 from finetune.xtreme.readers import languages_with, read_retrieval
 from finetune.xtreme.retrieval import Similarity
 from finetune.xtreme.retriever import Retriever
-from finetune.xtreme.tasks import Split, Task, task_named
+from finetune.xtreme.tasks import Split, Task, languages_named, task_named
 from pretrain.launch import quiet_libraries
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -92,7 +92,7 @@ def languages_of(task: Task, data: str, wanted: str) -> Sequence[str]:
     found = languages_with(task, Split.TEST, data)
     if not found:
         raise ValueError(f"{data}: has no test file of {task.name} in any language")
-    languages = list(dict.fromkeys(name.strip() for name in wanted.split(","))) if wanted else found
+    languages = languages_named(wanted, task.languages) if wanted else found
     if unknown := [language for language in languages if language not in task.languages]:
         raise ValueError(f"languages: {task.name} has no {', '.join(unknown)}, only {', '.join(task.languages)}")
     if missing := [language for language in languages if language not in found]:

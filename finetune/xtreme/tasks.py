@@ -5,9 +5,11 @@ XTREME: Hu et al., ICML 2020; languages, file names and metrics as in its downlo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+
+from data_tools.languages import find_language
 
 ENGLISH = "en"
 
@@ -259,6 +261,13 @@ _TABLE = (
 )
 
 TASKS: Mapping[str, Task] = {task.name: task for task in _TABLE}
+
+
+def languages_named(names: str, known: Iterable[str]) -> list[str]:
+    """The languages of a list such as "de,fr", each once: by any code, and here as XTREME spells those it knows."""
+    spelt = list(known)
+    written = (name.strip() for name in names.split(","))
+    return list(dict.fromkeys(find_language(name, spelt) or name for name in written))
 
 
 def task_named(name: str) -> Task:

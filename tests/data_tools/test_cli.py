@@ -146,7 +146,7 @@ def test_values_keep_their_spelling() -> None:
         (
             "--max 1",
             "unknown flag --max, did you mean --max_length?",
-        ),  # no flag is cut short: tomorrow there may be two such
+        ),  # flags are not cut short
         ("--zzz", "unknown flag --zzz; --help"),
         ("--max_length 1 --max-length 2", "--max_length is given twice; give it once;"),
         ("--max_length 1 --longest=1", "--longest is given twice; give it once;"),

@@ -200,6 +200,18 @@ def test_one_source_may_have_two_translations(folder: Path) -> None:
         ("tokenizer: tokenizer\nmono: {de: [a.de.txt, '?.de.txt']}", "mono/de: .*a.de.txt is named twice"),
         ("tokenizer: tokenizer\nmono:\n  de: a.de.txt\n  de: b.de.txt.gz", "line 4 not YAML as expected: key 'de'"),
         ("tokenizer: tokenizer", "names no text"),
+        (
+            "tokenizer: tokenizer\nmono: {de: a.de.txt, deu_Latn: b.de.txt.gz}",
+            "mono/deu_Latn: the same language as mono/de",
+        ),
+        (
+            "tokenizer: tokenizer\nparallel: {de-en: c.tsv, eng-deu: c.tsv}",
+            "parallel/eng-deu: the same two languages come",
+        ),
+        (
+            "tokenizer: tokenizer\nparallel: {de-DE: c.tsv}",
+            "parallel/de-DE: expected two languages .* as de-en or zh_CN-en",
+        ),
         ("tokenizer: none\nmono: {de: a.de.txt}", "none: no such directory"),
         ("tokenizer: [", "not YAML"),
         ("- a", "found a list"),

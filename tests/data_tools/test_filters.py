@@ -123,6 +123,7 @@ def test_problems_are_named(text: str, problem: str) -> None:
 def test_languages_that_filters_do_not_know(model: Path, tmp_path: Path) -> None:
     problems: list[str] = []
     Filters().check_languages(["de", "elvish"], problems.append)
+    assert ScriptFilter(scripts=(("srp_Cyrl", ("Latn",)),)).scripts_of("sr") == {"Latn"}, "by any code"
     script = ScriptFilter(scripts=(("toy", ("Latn",)),))
     replace(OFF, script=script).check_languages(["de", "toy"], problems.append)
     named = (("toy", ("__label__en", "ru")),)

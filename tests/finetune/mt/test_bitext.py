@@ -149,6 +149,19 @@ def test_shards_hold_what_the_text_holds(
         assert prepared.decoder_start_ids.tolist() == [TAG] * (end - start)
 
 
+def test_shards_are_found_by_any_code_of_their_languages(shards: Path) -> None:
+    options = {"decoder_start_token_id": TAG, "max_length": 64}
+    expected = Bitext.from_shards(shards, "train", "de", "en", **options)
+    for source, target in (("deu_Latn", "eng"), ("DE", "en_US"), ("ger", "en_XX")):
+        found = Bitext.from_shards(shards, "train", source, target, **options)
+        assert found.fingerprint == expected.fingerprint, "the same data for a run that goes on"
+        assert found.source[7].tolist() == expected.source[7].tolist()
+    turned = Bitext.from_shards(shards, "train", "eng_Latn", "deu", **options)
+    assert turned.source[7].tolist() == expected.target[7].tolist()
+    with pytest.raises(ValueError, match="no pairs of de_CH and en in its train split; it has: de-en"):
+        Bitext.from_shards(shards, "train", "de_CH", "en", **options)
+
+
 def test_shards_travel_to_other_processes_as_their_path(shards: Path) -> None:
     prepared = Bitext.from_shards(shards, "train", "de", "en", **TAGGED, max_length=64)
     prepared.source[0]  # mapped now

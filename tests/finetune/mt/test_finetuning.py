@@ -153,6 +153,8 @@ def test_a_translation_model_goes_on_as_it_is(digits: Path, tmp_path: Path) -> N
     assert weights.keys() == before.keys() and len(again) == len(tokenizer) + 1
     assert all(torch.equal(weights[name][: len(weight)], weight) for name, weight in before.items())
     assert same.config.hidden_dropout_prob == 0.25 and same.config.decoder_start_token_id == 26
+    other_code, same = build_model(dataclasses.replace(recipe, **fields, directions="eng_Latn-deu_Latn"))
+    assert len(other_code) == len(tokenizer) and same.config.decoder_start_token_id == 26, "no second tag of German"
     for name, value, message in (
         ("init", "random", "init random must be pretrained"),
         ("decoder_layers", 2, "decoder_layers 2 must be 1"),
@@ -212,6 +214,9 @@ def test_bad_input(fields: dict[str, object], message: str, digits: Path, tmp_pa
     [
         ({"directions": "ende"}, "directions: 'ende' must be source-target"),
         ({"directions": "en-xx"}, "directions: 'en-xx' names 'xx', which is no language code"),
+        ({"directions": "zh-CN-en"}, "'zh-CN-en' must be source-target with one hyphen; did you mean 'zh_CN-en'?"),
+        ({"directions": "en-zh-Hant"}, "one hyphen; did you mean 'en-zh_Hant'?"),
+        ({"directions": "a-b-c"}, "one hyphen; inside a code write _, as in zh_CN-en"),
         ({"directions": ""}, "directions is not set"),
         ({"directions": "en-de,en-fr,en-cs"}, "train_source names 2 files for 3 directions"),
         ({"data": "d", "train_source": "", "train_target": "", "source_tags": "__bt__"}, "train_source is not set"),
@@ -224,6 +229,11 @@ def test_bad_input(fields: dict[str, object], message: str, digits: Path, tmp_pa
 )
 def test_recipes_that_cannot_be(fields: dict[str, object], message: str, digits: Path, tmp_path: Path) -> None:
     assert message in "; ".join(recipe_of(digits, tmp_path, **fields).problems())
+
+
+def test_a_language_has_one_spelling_in_a_recipe(digits: Path, tmp_path: Path) -> None:
+    recipe = recipe_of(digits, tmp_path, directions="en-deu_Latn,eng-de,de-EN,en-de_AT")
+    assert list(map(str, recipe.all_directions())) == ["en-deu_Latn", "en-deu_Latn", "deu_Latn-en", "en-de_AT"]
 
 
 def test_accumulation_follows_from_the_ranks(digits: Path, tmp_path: Path) -> None:

@@ -211,9 +211,10 @@ def test_forbidden_repeats_by_hand() -> None:
 def test_options_tell_all_that_is_wrong() -> None:
     with pytest.raises(ValueError, match=r"beam must be at least 1, found 0; nbest must be .* max_len_b must be"):
         SearchOptions(beam=0, max_len_b=0)
-    with pytest.raises(ValueError, match="lenpen must be finite, found nan"):
-        SearchOptions(lenpen=math.nan)
     with pytest.raises(ValueError, match="unkpen must be finite, found inf"):
         SearchOptions(unkpen=math.inf)
+    for lenpen in (math.nan, math.inf, 11.0, -1e9):
+        with pytest.raises(ValueError, match=f"lenpen must be between -10 and 10, found {lenpen}"):
+            SearchOptions(lenpen=lenpen)
     with pytest.raises(ValueError, match="max_len_b must be at least min_len, found 3 with min_len 4"):
         SearchOptions(min_len=4, max_len_b=3)

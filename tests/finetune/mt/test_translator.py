@@ -14,7 +14,7 @@ from toy_translation import sentences, toy_model
 from transformers import AutoTokenizer
 
 from finetune.mt.search import Found, SearchOptions
-from finetune.mt.translator import Translator, check_model, decoder_start_id
+from finetune.mt.translator import Translator, check_model, decoder_start_id, tag_of
 from veco import VecoConfig, VecoForConditionalGeneration, VecoForMaskedLM
 
 SCORE_TOLERANCE = 1e-4
@@ -129,6 +129,11 @@ def test_target_language(model_dir: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(model_dir)
     assert decoder_start_id(tokenizer, 5, None, model_dir) == 5
     assert decoder_start_id(tokenizer, 5, "en", model_dir) == tokenizer.convert_tokens_to_ids("__en__")
+    for code in ("EN", "eng", "eng_Latn", "en_XX", "en-US"):
+        assert decoder_start_id(tokenizer, 5, code, model_dir) == tokenizer.convert_tokens_to_ids("__en__")
+    assert [tag_of(tokenizer, code) for code in ("en", "eng_Latn", "en_GB", "zho_Hans")] == [
+        *("__en__", "__en__", "__en_GB__", "__zho_Hans__")
+    ]
     with pytest.raises(ValueError, match=r"no tag __fr__ .* it has: de, en"):
         decoder_start_id(tokenizer, 5, "fr", model_dir)
     with pytest.raises(ValueError, match="name the --target-language, one of de, en"):

@@ -35,3 +35,7 @@ def test_languages_without_spaces_are_cut_into_characters() -> None:
     assert bleu_of(bleu_counts(["我喜欢猫和狗"], ["我喜欢猫和鸟"], "zh")) > 50
     assert bleu_of(bleu_counts(["我喜欢猫和狗"], ["我喜欢猫和鸟"], "en")) == 0.0
     assert bleu_of(bleu_counts(["猫が好きです。"], ["猫が好きだ。"], "ja")) > 40
+    for code in ("zho_Hans", "cmn", "ZH"):
+        assert torch.equal(*(bleu_counts(["我喜欢猫和狗"], ["我喜欢猫和鸟"], language) for language in (code, "zh"))), (
+            code
+        )

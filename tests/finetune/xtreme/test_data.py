@@ -288,6 +288,7 @@ def test_missing_languages_are_named(xtreme_data: Path, encoder: TextEncoder) ->
     task = task_named("xnli")
     assert translated_languages(task, str(xtreme_data), "") == ["de"]
     assert translated_languages(task, str(xtreme_data), "fr, de,fr") == ["fr", "de"]
+    assert translated_languages(task, str(xtreme_data), "fra_Latn,zho_Hans,DE,zh") == ["fr", "zh", "de"]
     with pytest.raises(ValueError, match="xnli has no translations into ja, only into ar, bg"):
         translated_languages(task, str(xtreme_data), "de,ja")
     with pytest.raises(ValueError, match="has no translated training text of xnli in any language"):
