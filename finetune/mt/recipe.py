@@ -171,7 +171,7 @@ def problem_of_source_tag(tag: str) -> str | None:
 
 
 def direction_meant(parts: list[str]) -> str | None:
-    """The direction that a name with too many hyphens can only mean: zh_CN-en for zh, CN, en; None where it is unclear."""
+    """The only direction that a name with too many hyphens can mean, zh_CN-en for zh-CN-en; None if that is unclear."""
     splits = [("_".join(parts[:i]), "_".join(parts[i:])) for i in range(1, len(parts))]
     possible = [f"{source}-{target}" for source, target in splits if tag_is_valid(source) and tag_is_valid(target)]
     return possible[0] if len(possible) == 1 else None

@@ -234,6 +234,7 @@ def parse_arguments() -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--seeds", default="1", help="such as 1,2,3 (default %(default)s)")
     parser.add_argument("--parallel", type=int, default=1, help="runs at once (default %(default)s)")
     parser.add_argument("--ranks", type=int, default=1, help="processes of each run (default %(default)s)")
+    parser.add_argument("--resume", nargs="?", help="not needed: what is not done always goes on where it stopped")
     options, others = parser.parse_known_args()
     if of_grid := [
         name for name in OF_GRID if any(word.split("=")[0].replace("-", "_") == f"__{name}" for word in others)

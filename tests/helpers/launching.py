@@ -54,6 +54,18 @@ def start_ranks(
         return [process.result() for process in started]
 
 
+def overriding(*words: str) -> tuple[str, ...]:
+    """A command's words in which a flag that comes again takes the place of its first mention, as no command does."""
+    found: dict[str, list[str]] = {}
+    for word in words:
+        if word.startswith("--"):
+            found.pop(word, None)
+            found[word] = [word]
+        else:
+            found[next(reversed(found))].append(word)
+    return tuple(word for part in found.values() for word in part)
+
+
 def run_script(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """`python script arguments`: one process, no launcher."""
     return run([sys.executable, str(ROOT / script), *arguments])

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from launching import ROOT, launcher_command, run, run_script, start_ranks
+from launching import ROOT, launcher_command, overriding, run, run_script, start_ranks
 
 from pretrain.checkpoints import checkpoints_of, damage, read_state
 from pretrain.engine import consolidated_weights
@@ -26,7 +26,7 @@ ZERO2 = '{"zero_optimization": {"stage": 2}}'
 
 
 def arguments_of(run_dir: Path, *more: str) -> tuple[str, ...]:
-    return (
+    return overriding(
         *("--output", str(run_dir), "--steps", str(STEPS), "--save_every", "4", "--keep_checkpoints", "9"),
         *("--learning_rate", "0.05", "--log_every", "1", "--loader_workers", "0", "--ds_config", "zero3_fp32.json"),
         *("--frozen", "true", *more),
@@ -319,7 +319,7 @@ def test_lost_rank_ends_the_job_with_a_line(lost: int, tmp_path: Path) -> None:
 def test_end_of_the_allotted_time_saves(tmp_path: Path) -> None:
     arguments = arguments_of(tmp_path / "run", "--engine", "plain", "--steps", "4000", "--pause", "0.2")
     began = time.monotonic()
-    result = run_script(TOY, *arguments, "--max_time", "00:00:04", "--save_every", "1000")
+    result = run_script(TOY, *overriding(*arguments, "--max_time", "00:00:04", "--save_every", "1000"))
     assert result.returncode == 0, result.stderr[-3000:]
     (step,) = checkpoints_of(tmp_path / "run")
     assert 5 < step < 25 and time.monotonic() - began < 60

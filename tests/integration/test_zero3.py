@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from launching import launch, run_module, run_script
+from launching import launch, overriding, run_module, run_script
 from transformers import AutoModel, AutoModelForMaskedLM
 
 import veco
@@ -88,7 +88,8 @@ def resumed(run_dir: Path, from_step: int, data: Path, *arguments: str) -> None:
 
 def test_resumed_run_is_the_undisturbed_one_bit_for_bit(random_data: Path, tmp_path: Path) -> None:
     """In bfloat16 and with dropout, whose randomness must come back too."""
-    arguments = (*SHAPE, "--ds_config", "zero3_bf16.json", "--dropout", "0.1", "--attention_dropout", "0.1")
+    changed = ("--ds_config", "zero3_bf16.json", "--dropout", "0.1", "--attention_dropout", "0.1")
+    arguments = overriding(*SHAPE, *changed)
     undisturbed, run_dir = tmp_path / "undisturbed", tmp_path / "run"
     result = launch("pretrain/train.py", "--data", str(random_data), "--output", str(undisturbed), *arguments)
     assert result.returncode == 0, result.stderr[-3000:]
@@ -137,12 +138,12 @@ def test_two_phases_train_cross_attention_first(plain_run: Path, random_data: Pa
     exported = run_module("pretrain.export", str(plain_run), "--output", str(model_dir), "--dtype", "float32")
     assert exported.returncode == 0, exported.stderr
     phases = ("--init_from", str(model_dir), "--cross_attention_steps", "3", "--keep_checkpoints", "9")
-    arguments = ("--data", str(random_data), "--output", str(run_dir), *TRAINING, *phases, "--steps", "3")
-    result = launch("pretrain/train.py", *arguments)
+    training = overriding(*TRAINING, *phases, "--steps", "3")
+    result = launch("pretrain/train.py", "--data", str(random_data), "--output", str(run_dir), *training)
     assert result.returncode == 0, result.stderr[-3000:]
     again = tmp_path / "again"
     shutil.copytree(run_dir, again)
-    resumed(again, 3, random_data, *TRAINING, *phases, "--steps", "3")  # exactly at the border of the phases
+    resumed(again, 3, random_data, *training)  # exactly at the border of the phases
     for one, other in zip(losses(again), losses(run_dir), strict=True):
         assert one == pytest.approx(other, rel=1e-4)
     start = AutoModelForMaskedLM.from_pretrained(model_dir).state_dict()

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from launching import overriding
 from toy_translation import sentences
 
 from data_tools.cli import run_main
@@ -67,6 +68,6 @@ def test_command(
         ([*outputs, "--engine", "ct2", "--dtype", "bfloat16"], "--dtype is for --engine torch"),
     ):
         with pytest.raises(SystemExit) as stopped:
-            command(monkeypatch, *arguments, *wrong)
+            command(monkeypatch, arguments[0], *overriding(*arguments[1:], *wrong))
         told = capsys.readouterr().err
         assert stopped.value.code == 2 and message in told and told.count("\n") == 1

@@ -51,7 +51,7 @@ def test_the_grid_is_the_published_one(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {run.point.learning_rate for run in runs} == {5e-6, 8e-6, 1e-5, 2e-5, 3e-5}
     translated = search.grid(options, "translate-train-all")
     assert {run.point.learning_rate for run in translated} == {5e-6, 6e-6, 7e-6, 8e-6, 9e-6}
-    for words, flag in ((["--learning_rate=1e-5"], "learning-rates"), (["--batch_size", "8"], "batch-sizes")):
+    for words, flag in ((["--learning-rate=1e-5"], "learning-rates"), (["--batch_size", "8"], "batch-sizes")):
         monkeypatch.setattr(sys, "argv", ["search", "--output", "o", "--task", "xnli", *words])
         with pytest.raises(ValueError, match=f" is not one of the search; its grid has --{flag}"):
             search.parse_arguments()
@@ -85,7 +85,9 @@ def test_a_search_is_done_once(
     search.main()
     for field, value in (("warmup_share", "0.5"), ("task", "xnli"), ("init_from", str(tmp_path))):
         with monkeypatch.context() as changed:
-            changed.setattr(sys, "argv", ["search", *fields, *grid, *TINY, f"--{field}", value])
+            words = [*fields, *grid, *TINY]
+            words[words.index(f"--{field}") + 1] = value
+            changed.setattr(sys, "argv", ["search", *words])
             with pytest.raises(ValueError, match=f"was begun with other {field}; choose another --output"):
                 search.main()
     with monkeypatch.context() as same:  # the directory by another name
