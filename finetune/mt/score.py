@@ -335,9 +335,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 def main() -> None:
     arguments = parse_arguments()
-    check_outputs(
-        {"--json": arguments.json}, [arguments.system, arguments.reference, arguments.source, arguments.baseline]
-    )
+    inputs = [arguments.system, *arguments.reference, arguments.source, arguments.baseline]
+    check_outputs({"--json": arguments.json}, inputs)
     report = score_files(arguments)
     print(table(report))
     if arguments.json is not None:

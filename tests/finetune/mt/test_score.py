@@ -296,6 +296,14 @@ def test_no_input_is_replaced_by_scores(flag: str, tmp_path: Path, monkeypatch: 
     assert Path(files[flag]).read_text(encoding="utf-8").splitlines() == SYSTEM
 
 
+def test_no_reference_of_several_is_replaced_by_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    system, *references = (str(write_lines(tmp_path / name, SYSTEM)) for name in ("s", "first", "second"))
+    words = ["--system", system, "--reference", *references, "--json", references[1]]
+    monkeypatch.setattr(sys, "argv", ["score", *words])
+    with pytest.raises(ValueError, match="second: is the input"):
+        score_module.main()
+
+
 def test_scores_follow_the_table_on_standard_output(tmp_path: Path) -> None:
     files = ["--system", write_lines(tmp_path / "s", SYSTEM), "--reference", write_lines(tmp_path / "r", REFERENCE)]
     printed = run("finetune.mt.score", *files, "--json", "/dev/stdout")
