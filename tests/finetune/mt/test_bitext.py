@@ -150,7 +150,7 @@ def test_shards_hold_what_the_text_holds(
 
 
 def test_shards_are_found_by_any_code_of_their_languages(shards: Path) -> None:
-    options = {"decoder_start_token_id": TAG, "max_length": 64}
+    options = {**TAGGED, "max_length": 64, "frame": FRAME}
     expected = Bitext.from_shards(shards, "train", "de", "en", **options)
     for source, target in (("deu_Latn", "eng"), ("DE", "en_US"), ("ger", "en_XX")):
         found = Bitext.from_shards(shards, "train", source, target, **options)
