@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 EXIT_BAD_INPUT = 2
 MAX_NAME = 4096  # characters of a name in an error message, the longest path on Linux
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, what shells report
+MAX_NAMED = 3  # files, languages, … in a message
 
 
 class FlagParser(argparse.ArgumentParser):
@@ -124,6 +125,12 @@ def one_line(error: BaseException) -> str:
     else:
         message = str(error) or type(error).__name__
     return "; ".join(line.strip() for line in message.splitlines() if line.strip())
+
+
+def first_of(names: Sequence[str], separator: str = ", ") -> str:
+    """The first MAX_NAMED of some names, and how many more there are."""
+    more = f" and {len(names) - MAX_NAMED:,} more" if len(names) > MAX_NAMED else ""
+    return separator.join(names[:MAX_NAMED]) + more
 
 
 def progress_bar(transient: bool = False) -> Progress:

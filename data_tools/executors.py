@@ -6,6 +6,7 @@ task in the stage's directory of logs.
 """
 
 import contextlib
+import errno
 import math
 import multiprocessing
 import os
@@ -30,7 +31,7 @@ from datatrove.utils.logging import logger
 from datatrove.utils.stats import PipelineStats, Stats
 from rich.progress import Progress
 
-from data_tools.cli import one_line, progress_bar
+from data_tools.cli import first_of, one_line, progress_bar
 from data_tools.files import named_errors
 
 T = TypeVar("T")
@@ -38,6 +39,10 @@ POLL_SECONDS = 0.5
 ERRORS_NAME = "errors"
 MEGABYTE = 1_000_000
 RAY_MEMORY_GB = 1
+# Errors of the machine and not of one task's input: all other tasks would meet them too, after hours of work perhaps.
+ERRORS_OF_ALL = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
+)
 
 
 @dataclass(frozen=True)
@@ -93,10 +98,10 @@ class LocalExecutor(LocalPipelineExecutor):
         self.progress = progress
 
     def run(self) -> None:
-        """Nothing; runs the tasks that are not done, the largest first, with a bar of its own in the progress display.
+        """Run the tasks that are not done, the largest first, with a bar of their own in the progress display.
 
-        A large task that comes last would keep one worker busy while the others have nothing to do. The first error is
-        raised as `run_local` raises it.
+        A large task that comes last would keep one worker busy while the others have nothing to do. A task that fails
+        is told at once; errors are raised as `run_local` raises them.
         """
         stage = self.stage
         in_bytes = sum(stage.num_bytes) > 0
@@ -113,9 +118,12 @@ class LocalExecutor(LocalPipelineExecutor):
         def on_poll(running: Sequence[int]) -> None:
             self.progress.update(bar, completed=(done + sum(map(stage.bytes_read, running))) // per_unit)
 
+        def on_failed(rank: int, problem: str) -> None:
+            self.progress.console.print(f"failed: {problem}", markup=False, highlight=False, soft_wrap=True)
+
         run_rank = RunRank(LocalPipelineExecutor(self.pipeline, self.tasks, logging_dir=self.logging_dir))
         try:
-            run_local(run_rank, missing, self.workers, on_done, on_poll)
+            run_local(run_rank, missing, self.workers, on_done, on_poll, on_failed)
         except ChildProcessError as error:
             raise ChildProcessError(f"{stage.name}: {error}") from None
         self.progress.update(bar, completed=max(1, sum(weights) // per_unit))
@@ -143,7 +151,7 @@ def with_own_statistics(step: PipelineStep) -> PipelineStep:
 
 
 def run_locally(stages: Sequence[Stage], logs: Path, num_workers: int) -> None:
-    """Nothing; runs all stages on this machine; raises the first error of a task."""
+    """Run all stages on this machine; raises the errors of the first stage in which tasks fail."""
     with progress_bar() as progress:
         for stage in stages:
             LocalExecutor(stage, num_workers, logs, progress).run()
@@ -157,20 +165,25 @@ class RayExecutor(RecordsErrors, RayPipelineExecutor):
     """Tasks of a Ray cluster; see datatrove."""
 
     def run(self) -> None:
-        """Nothing; runs the tasks that are not done. Raises ValueError with the first error of a task."""
+        """Run the tasks that are not done. Raises ValueError with the errors of those that fail."""
         super().run()
         missing = self.get_incomplete_ranks()
         if missing:
-            raise_recorded_error(Path(self.logging_dir.resolve_paths("")), missing)
+            raise failure(recorded_problems(Path(self.logging_dir.resolve_paths("")), missing))
 
 
-def raise_recorded_error(logs: Path, missing: Sequence[int]) -> None:
-    """Nothing; raises ValueError with what the first of the `missing` tasks has left in the logs of its stage."""
-    for rank in missing:
-        note = logs / ERRORS_NAME / f"{rank:05d}"
-        if note.exists():
-            raise ValueError(note.read_text(encoding="utf-8"))
-    raise ValueError(f"{len(missing):,} tasks did not finish; see {logs}/logs/task_{missing[0]:05d}.log")
+def recorded_problems(logs: Path, missing: Sequence[int]) -> list[str]:
+    """What the `missing` tasks of a stage have left in its logs, at least a line."""
+    notes = [note for rank in missing if (note := logs / ERRORS_NAME / f"{rank:05d}").exists()]
+    without = f"{len(missing):,} tasks did not finish; see {logs}/logs/task_{missing[0]:05d}.log"
+    return [note.read_text(encoding="utf-8") for note in notes] or [without]
+
+
+def failure(problems: Sequence[str]) -> ValueError:
+    """The error of a stage in which one or several tasks have failed, with the problem of each."""
+    if len(problems) == 1:
+        return ValueError(problems[0])
+    return ValueError(f"{len(problems):,} tasks failed: {first_of(problems, separator='; ')}")
 
 
 def run_on_slurm(stages: Sequence[Stage], logs: Path, num_workers: int, options: SlurmOptions) -> None:
@@ -206,9 +219,9 @@ def run_on_slurm(stages: Sequence[Stage], logs: Path, num_workers: int, options:
 
 
 def run_on_ray(stages: Sequence[Stage], logs: Path, num_workers: int, address: str | None) -> None:
-    """Nothing; runs all stages on the Ray cluster at `address`, or on a cluster of this machine made for the purpose.
+    """Run all stages on the Ray cluster at `address`, or on a cluster of this machine made for the purpose.
 
-    Raises ValueError with the first error of a task, or where Ray is not installed.
+    Raises ValueError with the errors of the first stage in which tasks fail, or where Ray is not installed.
     """
     try:
         import ray
@@ -240,17 +253,21 @@ def run_local(
     num_workers: int,
     on_done: Callable[[T], None],
     on_poll: Callable[[Sequence[T]], None],
+    on_failed: Callable[[T, str], None] = lambda task, problem: None,
 ) -> None:
-    """Nothing; calls `function` on each task in `num_workers` processes of this machine.
+    """Call `function` on each task in `num_workers` processes of this machine.
 
-    `on_done(task)` runs here after each task, `on_poll(tasks)` twice a second with those that run. The first error ends
-    all workers and is raised: ValueError and OSError with their line, others as RuntimeError with the worker's
-    traceback. A worker that dies (killed for memory) raises ChildProcessError.
+    `on_done(task)` runs here after each task, `on_poll(tasks)` twice a second with those that run. A task that raises
+    ValueError or OSError does not keep others from being done: `on_failed(task, line)` runs here, and the lines of all
+    are raised at the end as ValueError. What would meet the others too ends all workers at once: an OSError such as a
+    full disk, raised as ValueError; any other exception, as RuntimeError with the worker's traceback; a worker that
+    dies (killed for memory), as ChildProcessError.
     """
     # spawn: a fresh interpreter. fork would copy the threads' locks of this one, and there is a progress bar's thread.
     context = multiprocessing.get_context("spawn")
     waiting = list(reversed(tasks))
     workers: dict[Connection, tuple[BaseProcess, T | None]] = {}
+    problems: list[str] = []
     try:
         for _ in range(min(num_workers, len(tasks))):
             ours, theirs = context.Pipe()
@@ -268,8 +285,12 @@ def run_local(
                 assert isinstance(ready, Connection)
                 process, task = workers[ready]
                 assert task is not None
-                _receive(ready, process, task)
-                on_done(task)
+                problem = _receive(ready, process, task)
+                if problem is None:
+                    on_done(task)
+                else:
+                    problems.append(problem)
+                    on_failed(task, problem)
                 following = waiting.pop() if waiting else None
                 workers[ready] = (process, following)
                 if following is not None:
@@ -283,26 +304,29 @@ def run_local(
             pipe.close()  # which ends a worker that waits for a task
         for process, _ in workers.values():
             process.join()
+    if problems:
+        raise failure(problems)
 
 
 def _send(pipe: Connection, process: BaseProcess, task: object) -> None:
-    """Nothing; gives a task to a worker."""
+    """Give a task to a worker."""
     try:
         pipe.send(task)
     except (BrokenPipeError, ConnectionResetError):
         raise _worker_died(process, task) from None
 
 
-def _receive(pipe: Connection, process: BaseProcess, task: object) -> None:
-    """Nothing; the answer of a worker, raised if it is an error."""
+def _receive(pipe: Connection, process: BaseProcess, task: object) -> str | None:
+    """What is wrong with the input of a task, as its worker says, or None; raises errors that concern all tasks."""
     try:
         kind, message = pipe.recv()
     except (EOFError, ConnectionResetError):
         raise _worker_died(process, task) from None
-    if kind == "user error":
+    if kind == "error of all":
         raise ValueError(message)
     if kind == "our error":
         raise RuntimeError(f"in a worker, during {task}:\n{message}")
+    return str(message) if kind == "user error" else None
 
 
 def _worker_died(process: BaseProcess, task: object) -> ChildProcessError:
@@ -314,7 +338,7 @@ def _worker_died(process: BaseProcess, task: object) -> ChildProcessError:
 
 
 def _work(function: Callable[[T], None], pipe: Connection) -> None:
-    """Nothing; the life of a worker: answers each task it is sent until the pipe closes."""
+    """Live as a worker: answer each task it is sent until the pipe closes."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     while True:
         try:
@@ -325,7 +349,8 @@ def _work(function: Callable[[T], None], pipe: Connection) -> None:
             function(task)
             pipe.send(("done", ""))
         except (ValueError, OSError) as error:
-            pipe.send(("user error", one_line(error)))
+            concerns_all = isinstance(error, OSError) and error.errno in ERRORS_OF_ALL
+            pipe.send(("error of all" if concerns_all else "user error", one_line(error)))
         except Exception:
             pipe.send(("our error", traceback.format_exc()))
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from data_tools.cli import FlagParser, one_line, run_main
+from data_tools.cli import first_of, one_line, run_main
 
 
 def _raise(error: BaseException) -> Callable[[], None]:
@@ -36,6 +37,11 @@ def test_names_that_are_not_utf8_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError) as error_info:
         f"tokenizer/{name}".encode()
     assert one_line(error_info.value) == r"'tokenizer/M\udcfcller': holds bytes that are not UTF-8; rename the file"
+
+
+def test_the_first_of_many_names() -> None:
+    assert first_of([]) == "" and first_of(list("abc")) == "a, b, c"
+    assert first_of([*"abc", *["d"] * 1000], separator="; ") == "a; b; c and 1,000 more"
 
 
 def test_our_mistakes_keep_their_traceback() -> None:

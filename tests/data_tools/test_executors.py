@@ -6,11 +6,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from data_tools.executors import run_local
+from data_tools.executors import failure, run_local
 
 
 def _nothing(*_: object) -> None:
@@ -43,10 +44,36 @@ def test_errors_come_back(function: Callable, task: object, error: type[Exceptio
         run_local(function, [task], num_workers=1, on_done=_nothing, on_poll=_nothing)
 
 
-def test_an_error_ends_the_other_workers() -> None:
+def test_all_failed_tasks_are_told_and_the_others_done(tmp_path: Path) -> None:
+    tasks = [tmp_path / name for name in ("none/a", "b", "none/c", "d")]
+    done: list[Path] = []
+    failed: dict[Path, str] = {}
+    with pytest.raises(ValueError) as caught:
+        run_local(os.mkdir, tasks, 2, done.append, _nothing, failed.__setitem__)
+    reason = "No such file or directory"
+    assert failed == {task: f"{task}: {reason}" for task in tasks[::2]}
+    assert str(caught.value).startswith("2 tasks failed: ")
+    assert all(line in str(caught.value) for line in failed.values())
+    assert sorted(done) == tasks[1::2] and all(task.is_dir() for task in done)
+
+
+def test_many_failures_are_counted() -> None:
+    assert str(failure(["a"])) == "a"
+    assert str(failure(list("abcde"))) == "5 tasks failed: a; b; c and 2 more"
+
+
+def test_a_full_disk_ends_all_workers(tmp_path: Path) -> None:
+    """The other one waits for a reader of a pipe; every other task would find the disk full too."""
+    os.mkfifo(tmp_path / "pipe")
+    tasks = [tmp_path / "pipe", Path("/dev/full")]
+    with pytest.raises(ValueError, match="No space left on device"):
+        run_local(partial(Path.write_text, data="x"), tasks, num_workers=2, on_done=_nothing, on_poll=_nothing)
+
+
+def test_a_mistake_of_ours_ends_the_other_workers() -> None:
     start = time.monotonic()
-    with pytest.raises(ValueError, match="non-negative"):
-        run_local(time.sleep, [60, -1], num_workers=2, on_done=_nothing, on_poll=_nothing)
+    with pytest.raises(RuntimeError, match="Traceback"):
+        run_local(time.sleep, [60, "x"], num_workers=2, on_done=_nothing, on_poll=_nothing)
     assert time.monotonic() - start < 20
 
 
