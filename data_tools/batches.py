@@ -9,9 +9,12 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import compress
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
+
+from data_tools.tokenizer import UNK_ID
+from data_tools.unknown import NO_RECORDS
 
 Split = Literal["train", "valid"]
 
@@ -55,23 +58,43 @@ class TextBatch:
             start = end
 
 
+class TokenSide(NamedTuple):
+    """One language of a batch: ids int32 of all sentences end to end, their int64 lengths (n,), and records.
+
+    `unknown` (RECORD) holds what is known of the unknown ids, in order: see data_tools.unknown.
+    """
+
+    ids: np.ndarray
+    lengths: np.ndarray
+    unknown: np.ndarray = NO_RECORDS
+
+    def keep(self, kept: np.ndarray) -> "TokenSide":
+        """The side with only the sentences whose `kept` (n,) is true."""
+        is_kept = np.repeat(kept, self.lengths)
+        unknown = self.unknown[is_kept[self.ids == UNK_ID]] if len(self.unknown) else self.unknown
+        return TokenSide(self.ids[is_kept], self.lengths[kept], unknown)
+
+
 @dataclass(frozen=True)
 class TokenBatch:
-    """Ids of consecutive units: on each side (ids int32 end to end, lengths int64 (n,)), else as `TextBatch`."""
+    """Ids of consecutive units, one or two sides of them, else as `TextBatch`."""
 
-    sides: tuple[tuple[np.ndarray, np.ndarray], ...]
+    sides: tuple[TokenSide, ...]
     document_ends: np.ndarray
     dropped: Counter[str] = field(default_factory=Counter)
     split: Split = "train"
 
     def __len__(self) -> int:
-        return len(self.sides[0][1])
+        return len(self.sides[0].lengths)
 
     def keep(self, kept: np.ndarray, reason: str) -> "TokenBatch":
         """The batch with only the units whose `kept` (n,) is true; the others are counted under `reason`."""
         num_dropped = len(self) - int(np.count_nonzero(kept))
         if num_dropped == 0:
             return self
-        sides = tuple((ids[np.repeat(kept, lengths)], lengths[kept]) for ids, lengths in self.sides)
-        dropped = self.dropped + Counter({reason: num_dropped})
-        return replace(self, sides=sides, document_ends=ends_after(self.document_ends, kept), dropped=dropped)
+        return replace(
+            self,
+            sides=tuple(side.keep(kept) for side in self.sides),
+            document_ends=ends_after(self.document_ends, kept),
+            dropped=self.dropped + Counter({reason: num_dropped}),
+        )

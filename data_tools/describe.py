@@ -4,35 +4,40 @@ import argparse
 import os
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from data_tools.cli import FlagParser, run_main
+from data_tools.cli import FlagParser, first_of, run_main
 from data_tools.distribution import draw_distribution, sampling_probabilities
 from data_tools.languages import has_spaces
 from data_tools.manifest import SPLITS, Manifest
 from data_tools.shards import Shard, ShardInfo
 from data_tools.tokenizer import PieceEncoder
+from data_tools.unknown import Unknown
 from data_tools.verify import unlisted_files, verify
 
+T = TypeVar("T")
 ALPHA = 0.5  # VECO (ACL 2021), appendix: languages are drawn with probability proportional to n^0.5
 REASONS_WIDTH = 48  # the reasons why sentences were left out may break their lines, no other column
 UNLIMITED = 10_000
-UNKNOWN = "–"
+NOT_KNOWN = "–"
+MAX_UNKNOWN = 0.01  # share of pieces or characters above which a warning is due
 
 
 @dataclass(frozen=True)
 class Row:
     """The counts of one language or language pair. Tokens of a pair: of both sides.
 
-    `fertility` is tokens per word of each language, None where words are not separated; it covers the held-out
-    sentences too, all else but `num_held_out` what is trained on.
+    `fertility` is tokens per word of each language, None where words are not separated; `unknown` is what the tokenizer
+    does not know, None where it was not counted. These cover the held-out sentences too, all else but `num_held_out`
+    what is trained on.
     """
 
     name: str
@@ -42,6 +47,7 @@ class Row:
     num_tokens: int
     num_held_out: int
     fertility: tuple[float | None, ...]
+    unknown: tuple[Unknown | None, ...]
     dropped: Mapping[str, int]
 
 
@@ -52,7 +58,7 @@ def rows_of(manifest: Manifest, kind: str) -> list[Row]:
     for name in (name for name in train if name.startswith(f"{kind}/")):
         shards, held_out = train[name], valid.get(name, [])
         languages = name.removeprefix(f"{kind}/").split("-")
-        words = manifest.words.get(name, {})
+        words, unknown = manifest.words.get(name, {}), manifest.unknown.get(name, {})
         rows.append(
             Row(
                 name=name.removeprefix(f"{kind}/"),
@@ -65,6 +71,7 @@ def rows_of(manifest: Manifest, kind: str) -> list[Row]:
                     fertility(language, num_tokens([*shards, *held_out], language), words.get(language, 0))
                     for language in languages
                 ),
+                unknown=tuple(unknown.get(language) for language in languages),
                 dropped=manifest.dropped.get(name, {}),
             )
         )
@@ -90,6 +97,7 @@ def total_row(rows: list[Row]) -> Row:
         num_tokens=sum(row.num_tokens for row in rows),
         num_held_out=sum(row.num_held_out for row in rows),
         fertility=(),
+        unknown=(),
         dropped=sum((Counter(row.dropped) for row in rows), Counter()),
     )
 
@@ -107,7 +115,9 @@ def rows_table(kind: str, rows: list[Row], alpha: float) -> Table:
         "sentences" if is_mono else "pairs": [f"{row.num_sentences:,}" for row in rows],
         "tokens": [f"{row.num_tokens:,}" for row in rows],
         f"p at α {alpha:g}": [f"{probability:.4f}" for probability in probabilities],
-        "tokens/word": [" / ".join(UNKNOWN if x is None else f"{x:.2f}" for x in row.fertility) for row in rows],
+        "tokens/word": [side_by_side(row.fertility, "{:.2f}".format) for row in rows],
+        "unknown": [side_by_side(row.unknown, lambda side: percent(side.piece_share)) for row in rows],
+        "of characters": [side_by_side(row.unknown, lambda side: percent(side.character_share)) for row in rows],
         "held out": [f"{row.num_held_out:,}" for row in rows],
         "left out": [
             ", ".join(f"{count:,} {reason}" for reason, count in Counter(row.dropped).most_common()) for row in rows
@@ -117,6 +127,8 @@ def rows_table(kind: str, rows: list[Row], alpha: float) -> Table:
         del columns["documents"]
     if rows[-1].num_held_out == 0:
         del columns["held out"]
+    if all(unknown is None for row in rows for unknown in row.unknown):
+        del columns["unknown"], columns["of characters"]
     table = Table(title="monolingual" if is_mono else "parallel", title_justify="left", box=box.SIMPLE_HEAD)
     name, *numbers, reasons = columns
     table.add_column(name, no_wrap=True)
@@ -131,6 +143,11 @@ def rows_table(kind: str, rows: list[Row], alpha: float) -> Table:
     return table
 
 
+def side_by_side(sides: Iterable[T | None], shown: Callable[[T], str]) -> str:
+    """A cell with the values of one language or two."""
+    return " / ".join(NOT_KNOWN if side is None else shown(side) for side in sides)
+
+
 def print_tables(manifest: Manifest, alpha: float = ALPHA) -> int:
     """All tokens to train on; prints a table of the languages and one of the pairs."""
     num_tokens = 0
@@ -142,8 +159,36 @@ def print_tables(manifest: Manifest, alpha: float = ALPHA) -> int:
     return num_tokens
 
 
+def print_unknown(manifest: Manifest) -> None:
+    """Print what the tokenizer does not know, and warn of languages of which it does not know much."""
+    if not manifest.unknown:
+        print("unknown pieces: not counted by the version that made this directory")
+        return
+    by_language = {language: found for language, found in manifest.unknown_by_language().items() if found.pieces}
+    worst = sorted(by_language, key=lambda language: -by_language[language].character_share)
+    told = [
+        f"{language} {percent(by_language[language].piece_share)} ({percent(by_language[language].character_share)})"
+        for language in worst
+    ]
+    print(f"unknown pieces (characters under them): {first_of(told) or 'none'}")
+    for language in worst:
+        found = by_language[language]
+        if max(found.piece_share, found.character_share) > MAX_UNKNOWN:
+            print(
+                f"warning: {language}: {percent(found.piece_share)} of its pieces are unknown to the tokenizer, and "
+                f"{percent(found.character_share)} of its characters lie under them; no model will see these. Train a "
+                "tokenizer on this language too, or with a higher --character-coverage (data_tools.train_tokenizer)",
+                file=sys.stderr,
+            )
+
+
+def percent(share: float) -> str:
+    """A share in percent; what is rare is told from what does not occur."""
+    return "0" if share == 0 else "< 0.01 %" if share < 0.0001 else f"{100 * share:.2f} %"
+
+
 def print_table(table: Table) -> None:
-    """Nothing; prints a table as wide as it is: on a narrow terminal its lines break, but no number is cut."""
+    """Print a table as wide as it is: on a narrow terminal its lines break, but no number is cut."""
     console = Console(width=UNLIMITED)
     # Through print: rich itself would exit with an error when the reader has left (`describe … | head`).
     with console.capture() as captured:
@@ -212,7 +257,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Nothing; the command line."""
+    """Run the command line."""
     options = parse_arguments()
     if options.samples < 0:
         raise ValueError(f"--samples {options.samples}: expected 0 or more")
@@ -222,6 +267,7 @@ def main() -> None:
         raise ValueError(f"--alpha {options.alpha}: expected a number in [0, 1]")
     manifest = Manifest.load(options.data)
     print_tables(manifest, options.alpha)
+    print_unknown(manifest)
     print(f"vocabulary {manifest.vocab_size:,}, fingerprint {manifest.fingerprint}")
     if options.plot:
         draw_distribution(manifest, options.alpha, options.plot)

@@ -236,11 +236,11 @@ def _all(conditions: Iterable[np.ndarray]) -> np.ndarray:
 
 
 def _shorter(batch: TokenBatch) -> np.ndarray:
-    return np.minimum.reduce([lengths for _, lengths in batch.sides])
+    return np.minimum.reduce([side.lengths for side in batch.sides])
 
 
 def _longer(batch: TokenBatch) -> np.ndarray:
-    return np.maximum.reduce([lengths for _, lengths in batch.sides])
+    return np.maximum.reduce([side.lengths for side in batch.sides])
 
 
 def _side_checks(filters: Filters, language: str) -> Iterator[tuple[str, SideCheck]]:

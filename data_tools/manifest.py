@@ -9,10 +9,12 @@ from typing import Any, TypedDict
 
 from data_tools.files import atomic_path
 from data_tools.shards import ShardInfo
+from data_tools.unknown import Unknown
 
 MANIFEST_NAME = "manifest.json"
 MANIFEST_VERSION = 2
 SPLITS = ("train", "valid")
+SHARES = "unknown_share"  # in the file only: they follow from the counts
 
 
 class Split(TypedDict):
@@ -32,8 +34,8 @@ class Manifest:
 
     `mono` and `parallel` are the shards to train on, as in `Split`; `valid` those held out. `dropped` counts the units
     (sentences, pairs) that were left out, by corpus ("mono/de") and reason; `words` counts the pieces that start a
-    word, in all shards of a corpus, by corpus and language. The content depends on the text and the tokenizer only,
-    not on the machine or the day.
+    word, in all shards of a corpus, by corpus and language, and `unknown` what the tokenizer does not know; earlier
+    versions did not count that. The content depends on the text and the tokenizer only, not on the machine or the day.
     """
 
     version: int
@@ -44,6 +46,7 @@ class Manifest:
     valid: Split = field(default_factory=_no_shards)
     dropped: dict[str, dict[str, int]] = field(default_factory=dict)
     words: dict[str, dict[str, int]] = field(default_factory=dict)
+    unknown: dict[str, dict[str, Unknown]] = field(default_factory=dict)
 
     @classmethod
     def load(cls, data_dir: Path | str) -> "Manifest":
@@ -59,20 +62,41 @@ class Manifest:
                 )
             valid = _split(content.pop("valid"))
             train = _split({"mono": content.pop("mono"), "parallel": content.pop("parallel")})
-            return cls(**train, valid=valid, **content)
+            content.pop(SHARES, None)
+            unknown = {
+                name: {language: Unknown(**counts) for language, counts in sides.items()}
+                for name, sides in content.pop("unknown", {}).items()
+            }
+            return cls(**train, valid=valid, unknown=unknown, **content)
         except (KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError) as error:
             raise ValueError(f"{path}: not a manifest of data_tools.prepare ({error!r}); run it again") from None
 
     def save(self, data_dir: Path | str) -> None:
-        """Nothing; writes `manifest.json`, whole or not at all."""
+        """Write `manifest.json`, whole or not at all; it also has the shares of what is unknown, by language."""
+        shares = {
+            language: {"pieces": unknown.piece_share, "characters": unknown.character_share}
+            for language, unknown in self.unknown_by_language().items()
+        }
+        content = asdict(self) | {SHARES: shares}
         with atomic_path(Path(data_dir) / MANIFEST_NAME) as temporary:
-            temporary.write_text(json.dumps(asdict(self), indent=1, sort_keys=True) + "\n", encoding="utf-8")
+            temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
     @property
     def fingerprint(self) -> str:
         """The SHA-256 of the content: equal for equal data and tokenizer, wherever and in whatever way it was made."""
-        canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        content = asdict(self)
+        if not self.unknown:  # as it was before this was counted
+            del content["unknown"]
+        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
+
+    def unknown_by_language(self) -> dict[str, Unknown]:
+        """What is unknown of each language, in all corpora together."""
+        total: dict[str, Unknown] = {}
+        for sides in self.unknown.values():
+            for language, unknown in sides.items():
+                total[language] = total.get(language, Unknown()) + unknown
+        return total
 
     def corpora(self, split: str) -> dict[str, list[dict[str, ShardInfo]]]:
         """The shards of the split `train` or `valid` by corpus ("mono/de", "parallel/de-en").

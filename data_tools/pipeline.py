@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from data_tools.cli import first_of
 from data_tools.corpus import Corpus
 from data_tools.deduplicate.steps import deduplication_stages
 from data_tools.executors import Stage
@@ -32,8 +33,7 @@ from data_tools.steps import (
     read_progress,
 )
 from data_tools.tokenizer import PieceEncoder
-
-MAX_NAMED = 3  # files in a message
+from data_tools.unknown import Unknown
 
 
 def make_stages(plan: Plan, corpus: Corpus, shard_tokens: int) -> list[Stage]:
@@ -78,19 +78,22 @@ class Finish(PlanStep):
 
 
 def finish(plan: Plan, is_deduplicated: bool) -> None:
-    """Nothing; see `Finish`. Shards are renamed, not copied, whatever their number and size."""
+    """Do what `Finish` says. Shards are renamed, not copied, whatever their number and size."""
     directory_of = plan.deduplicated_directory if is_deduplicated else plan.directory
     directories = [directory_of(task) for task in plan.tasks]
     results = [TaskResult.load(directory) for directory in directories]
     dropped: dict[str, Counter[str]] = {name: Counter() for name in plan.names}
     words: dict[str, Counter[str]] = {name: Counter() for name in plan.names}
+    unknown: dict[str, dict[str, Unknown]] = {name: {} for name in plan.names}
     train: dict[str, list[dict[str, ShardInfo]]] = {name: [] for name in plan.names}
     valid: dict[str, list[dict[str, ShardInfo]]] = {name: [] for name in plan.names}
     moves: list[tuple[Path, Path]] = []
     for task, directory, result in zip(plan.tasks, directories, results, strict=True):
-        name = task.input.name
+        name = task.name
         dropped[name].update(result.dropped)
         words[name].update(result.words)
+        for language, of_task in result.unknown.items():
+            unknown[name][language] = unknown[name].get(language, Unknown()) + of_task
         for above, found, shards in ((name, result.train, train), (f"valid/{name}", result.valid, valid)):
             for sides in found:
                 renamed = {}
@@ -112,22 +115,19 @@ def finish(plan: Plan, is_deduplicated: bool) -> None:
         valid=split_of(valid),
         dropped={name: dict(counts) for name, counts in dropped.items() if counts},
         words={name: dict(counts) for name, counts in words.items()},
+        unknown=unknown,
     ).save(plan.output)
 
 
 def nothing_in(plan: Plan, name: str, dropped: Counter[str], valid: list[dict[str, ShardInfo]]) -> str:
     """What to say of a language or pair that has nothing to train on."""
-    sources = [path for task in plan.tasks if task.input.name == name for path in task.input.paths]
-    sources = list(dict.fromkeys(sources))
-    more = f" and {len(sources) - MAX_NAMED:,} more" if len(sources) > MAX_NAMED else ""
+    inputs = [part.input for task in plan.tasks if task.name == name for part in task.parts]
+    sources = list(dict.fromkeys(path for item in inputs for path in item.paths))
     left_out = [f"{count:,} {reason}" for reason, count in sorted(dropped.items())]
     if valid:
         left_out.append(f"{sum(next(iter(sides.values())).num_sequences for sides in valid):,} held out")
     why = f" (left out: {', '.join(left_out)})" if left_out else ""
-    return (
-        f"{name}: not one sentence to train on in {', '.join(sources[:MAX_NAMED])}{more}{why}; "
-        "leave the language out or give it text"
-    )
+    return f"{name}: not one sentence to train on in {first_of(sources)}{why}; leave the language out or give it text"
 
 
 def rename_shards(moves: list[tuple[Path, Path]]) -> None:

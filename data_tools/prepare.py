@@ -10,8 +10,8 @@ executor of datatrove runs those that are not done yet (data_tools.executors):
     DATA/mono/de/00000.{bin,idx}, DATA/parallel/de-en/00000.{de,en}.{bin,idx}, DATA/valid/… of the same form
     DATA/manifest.json      written last
 
-A run that was killed goes on with what is missing. All bytes depend on text (of plan.json on its paths too), tokenizer
-and settings only, not on executor, number of workers or on who was killed when.
+A run that was killed, or in which tasks have failed, goes on with what is missing. All bytes depend on text (of
+plan.json on its paths too), tokenizer and settings only, not on executor, number of workers or on who was killed when.
 """
 
 import argparse
@@ -22,13 +22,14 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import IO
 
 from data_tools.cli import FlagParser, run_main, warn
 from data_tools.corpus import Corpus
-from data_tools.describe import print_tables
+from data_tools.describe import print_tables, print_unknown
 from data_tools.directories import atomic_directory
 from data_tools.executors import SlurmOptions, Stage, run_locally, run_on_ray, run_on_slurm
 from data_tools.files import left_overs_of
@@ -36,6 +37,7 @@ from data_tools.manifest import MANIFEST_NAME, Manifest
 from data_tools.outputs import check_output_directory
 from data_tools.pipeline import make_stages, remove_work
 from data_tools.plan import LOCK_NAME, LOGS_NAME, TOKENIZER_NAME, WORK_NAME, WRITTEN_NAMES, Plan, make_plan, plan_of
+from data_tools.plan_changes import changes
 from data_tools.tokenizer import MODEL_FILE, PieceEncoder
 
 # A tokenizer may lie in the directory of a whole model, or of a whole project: these are the files that belong to it.
@@ -56,28 +58,45 @@ RunStages = Callable[[Sequence[Stage], Path], None]
 
 @contextmanager
 def locked(output: Path) -> Iterator[None]:
-    """Nothing; while it lasts no other prepare works on the directory. Raises ValueError if one does."""
+    """Keep every other prepare out of the directory while it lasts; raises ValueError if one is at work there.
+
+    The lock goes with the process that holds it; its file is removed at the end.
+    """
     output.mkdir(parents=True, exist_ok=True)
-    with open(output / LOCK_NAME, "w") as file:
+    path = output / LOCK_NAME
+    try:
+        file = open_locked(path)
+    except BlockingIOError:
+        raise ValueError(f"{output}: another data_tools.prepare is at work in this directory") from None
+    with file:
         try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def open_locked(path: Path) -> IO[str]:
+    """The file at `path`, made if need be, which nobody else has locked; raises BlockingIOError if somebody has."""
+    while True:
+        with ExitStack() as stack:
+            file = stack.enter_context(open(path, "w"))
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"{output}: another data_tools.prepare is at work in this directory") from None
-        yield
+            # Whoever had it may have removed it since it was opened: then the lock is on a file without a name.
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                    stack.pop_all()
+                    return file
 
 
 def begin(plan: Plan, corpus: Corpus, tokenizer_sha256: str) -> None:
-    """Nothing; makes the directory ready for the tasks of a plan, keeping those that are done.
+    """Make the directory ready for the tasks of a plan, keeping those that are done.
 
     Raises ValueError if shards of another plan have their final names already.
     """
     begun = plan_of(plan.output)
     remove_left_overs(plan)
     if begun is not None and begun.key != plan.key and any((plan.output / name).exists() for name in FINAL_NAMES):
-        raise ValueError(
-            f"{plan.output}: made from another corpus, tokenizer or settings (see {plan.output}/plan.json); "
-            "choose another output or remove it"
-        )
+        raise ValueError(f"{plan.output}: made {changes(begun, plan)}; choose another output or remove it")
     plan.save()
     tokenizer = plan.output / TOKENIZER_NAME
     if not tokenizer.exists() or PieceEncoder(tokenizer).tokenizer_sha256 != tokenizer_sha256:
@@ -114,10 +133,11 @@ def prepare(corpus: Corpus, output: Path, shard_tokens: int, run: RunStages) -> 
             with locked(output):
                 remove_work(output)
         return False
-    check_output_directory(output, [path for task in plan.tasks for path in task.input.paths])
+    check_output_directory(output, [path for item in corpus.inputs for path in item.paths])
+    stages = make_stages(plan, corpus, shard_tokens)
     with locked(output):
         begin(plan, corpus, encoder.tokenizer_sha256)
-        run(make_stages(plan, corpus, shard_tokens), plan.logs)
+        run(stages, plan.logs)
         if is_finished(plan):
             remove_work(output)
     return True
@@ -228,7 +248,9 @@ def main() -> None:
     if not (options.output / MANIFEST_NAME).exists():
         print(f"{options.output}: submitted; see {options.output / LOGS_NAME}, and run this again if a task fails")
         return
-    num_tokens = print_tables(Manifest.load(options.output))
+    manifest = Manifest.load(options.output)
+    num_tokens = print_tables(manifest)
+    print_unknown(manifest)
     seconds = time.monotonic() - start
     if was_work:
         print(f"{options.output}: {num_tokens:,} tokens, {seconds:.1f} s, {num_tokens / seconds:,.0f} tokens/s")

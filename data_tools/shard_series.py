@@ -7,10 +7,13 @@ from typing import Self
 
 from data_tools.batches import TokenBatch
 from data_tools.shards import ShardInfo, ShardWriter
+from data_tools.unknown import RecordWriter
 
 
 class ShardSeries:
-    """Writes shards 00000, 00001, … into a directory, a file for each language; used as a context manager.
+    """Writes shards 00000, 00001, … into a directory, one for each language; used as a context manager.
+
+    Beside those with unknown pieces lie the records of these (data_tools.unknown).
 
     A shard is closed after the batch that fills it, so it holds whole documents and is larger than `shard_tokens` by
     less than a batch. `infos` are those of the shards that are closed, with prefixes `{directory name}/00000`.
@@ -23,6 +26,7 @@ class ShardSeries:
         self.shard_tokens = shard_tokens
         self.infos: list[dict[str, ShardInfo]] = []
         self._writers: list[ShardWriter] = []
+        self._records: list[RecordWriter] = []
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -37,14 +41,16 @@ class ShardSeries:
             self._stack.__exit__(kind, error, trace)
 
     def add(self, batch: TokenBatch) -> None:
-        """Nothing; appends the units of a batch."""
+        """Append the units of a batch."""
         if len(batch) == 0:
             return
         if not self._writers:
             self._open()
-        for writer, (ids, lengths) in zip(self._writers, batch.sides, strict=True):
-            # The documents of pairs are the pairs themselves, which need no borders: each side is one document.
-            writer.add_sequences(ids, lengths, batch.document_ends if len(self.languages) == 1 else ())
+        # The documents of pairs are the pairs themselves, which need no borders: each side is one document.
+        document_ends = batch.document_ends if len(self.languages) == 1 else ()
+        for writer, records, side in zip(self._writers, self._records, batch.sides, strict=True):
+            writer.add_sequences(side.ids, side.lengths, document_ends)
+            records.add(side.unknown)
         if max(writer.num_tokens for writer in self._writers) >= self.shard_tokens:
             self._close()
 
@@ -53,13 +59,12 @@ class ShardSeries:
         return [number] if len(self.languages) == 1 else [f"{number}.{language}" for language in self.languages]
 
     def _open(self) -> None:
-        self._writers = [
-            self._stack.enter_context(ShardWriter(self.directory.parent / prefix, self.vocab_size))
-            for prefix in self._prefixes()
-        ]
+        prefixes = [self.directory.parent / prefix for prefix in self._prefixes()]
+        self._writers = [self._stack.enter_context(ShardWriter(prefix, self.vocab_size)) for prefix in prefixes]
+        self._records = [self._stack.enter_context(RecordWriter(prefix)) for prefix in prefixes]
 
     def _close(self) -> None:
-        """Nothing; the open shard gets its name, the next batch begins a new one."""
+        """Give the open shard its name; the next batch begins a new one."""
         self._stack.close()
         if self._writers:
             infos = [writer.info(prefix) for writer, prefix in zip(self._writers, self._prefixes(), strict=True)]

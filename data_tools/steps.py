@@ -19,14 +19,14 @@ from typing import Any, TypeVar
 import numpy as np
 from datatrove.pipeline.base import PipelineStep
 
-from data_tools.batches import Split, TextBatch, TokenBatch
+from data_tools.batches import Split, TextBatch, TokenBatch, TokenSide
 from data_tools.filters import Filters, TextFilter, TokenFilter
 from data_tools.passages import passage_ends
 from data_tools.plan import RESULT_NAME, TOKENIZER_NAME, Plan, PlannedTask, TaskResult
-from data_tools.readers import InputReader
 from data_tools.shard_series import ShardSeries
-from data_tools.splitting import split_sentences
+from data_tools.task_reader import TaskReader
 from data_tools.tokenizer import PieceEncoder
+from data_tools.unknown import Unknown
 
 T = TypeVar("T")
 PROGRESS_NAME = "progress"
@@ -89,18 +89,18 @@ class ReadText(PlanStep):
         self.batch_characters = batch_characters
 
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[TextBatch]:
-        """The batches of task `rank`; raises what InputReader raises."""
+        """The batches of task `rank`; raises what TaskReader raises."""
         task = self.task(rank)
         report = _Report(self.plan.directory(task) / PROGRESS_NAME)
-        with InputReader(task.input, task.part) as reader:
-            make_batches = document_batches if len(task.input.languages) == 1 else pair_batches
-            for batch in make_batches(reader, task, self.batch_characters):
-                self.stat_update("units", value=len(batch), unit="batch")
-                yield replace(batch, dropped=batch.dropped + reader.dropped)
-                reader.dropped.clear()
-                report(reader.num_bytes_read)
-            if reader.dropped:  # after the last unit
-                yield TextBatch(tuple([] for _ in task.input.languages), np.zeros(0, np.int64), reader.dropped.copy())
+        reader = TaskReader(task)
+        make_batches = document_batches if len(task.languages) == 1 else pair_batches
+        for batch in make_batches(reader, self.batch_characters):
+            self.stat_update("units", value=len(batch), unit="batch")
+            yield replace(batch, dropped=batch.dropped + reader.dropped)
+            reader.dropped.clear()
+            report(reader.num_bytes_read)
+        if reader.dropped:  # after the last unit
+            yield TextBatch(tuple([] for _ in task.languages), np.zeros(0, np.int64), reader.dropped.copy())
 
 
 def batched(items: Iterable[T], size_of: Callable[[T], int], limit: int) -> Iterator[list[T]]:
@@ -118,19 +118,16 @@ def batched(items: Iterable[T], size_of: Callable[[T], int], limit: int) -> Iter
         yield batch
 
 
-def document_batches(reader: InputReader, task: PlannedTask, batch_characters: int) -> Iterator[TextBatch]:
-    """Batches of whole documents of one language, cut into sentences where they are running text."""
-    documents: Iterable[list[str]] = reader.documents()
-    if task.input.split_sentences:
-        (language,) = task.input.languages
-        documents = (split_sentences(document, language) for document in documents)
+def document_batches(reader: TaskReader, batch_characters: int) -> Iterator[TextBatch]:
+    """Batches of whole documents of one language."""
+    documents = reader.documents()
     for batch in batched(documents, lambda document: sum(map(len, document)) + len(document), batch_characters):
         lines = [line for document in batch for line in document]
         ends = np.cumsum(np.fromiter(map(len, batch), np.int64, len(batch)))
         yield TextBatch((lines,), ends[np.diff(ends, prepend=0) > 0])
 
 
-def pair_batches(reader: InputReader, task: PlannedTask, batch_characters: int) -> Iterator[TextBatch]:
+def pair_batches(reader: TaskReader, batch_characters: int) -> Iterator[TextBatch]:
     """Batches of sentence pairs."""
     for batch in batched(reader.pairs(), lambda pair: len(pair[0]) + len(pair[1]), batch_characters):
         sources, targets = zip(*batch, strict=True)
@@ -201,7 +198,7 @@ class FilterText(PlanStep):
 
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[TextBatch]:
         """What is left of each batch."""
-        filter_batch = TextFilter(self.filters, self.task(rank).input.languages)
+        filter_batch = TextFilter(self.filters, self.task(rank).languages)
         for batch in data:
             yield filter_batch(batch)
 
@@ -215,12 +212,18 @@ class EncodeText(PlanStep):
         """The ids of each batch."""
         encoder = self.encoder
         # Characters that normalisation removes, such as zero-width spaces, leave nothing.
-        reason = "no_tokens" if len(self.task(rank).input.languages) == 1 else "empty_side"
+        reason = "no_tokens" if len(self.task(rank).languages) == 1 else "empty_side"
         for batch in data:
-            sides = tuple(encoder.encode_flat(side) for side in batch.sides)
+            sides = tuple(encode_side(encoder, side) for side in batch.sides)
             tokens = TokenBatch(sides, batch.document_ends, batch.dropped, batch.split)
-            self.stat_update("tokens", value=sum(len(ids) for ids, _ in sides), unit="batch")
-            yield tokens.keep(np.logical_and.reduce([lengths > 0 for _, lengths in sides]), reason)
+            self.stat_update("tokens", value=sum(len(side.ids) for side in sides), unit="batch")
+            yield tokens.keep(np.logical_and.reduce([side.lengths > 0 for side in sides]), reason)
+
+
+def encode_side(encoder: PieceEncoder, lines: list[str]) -> TokenSide:
+    """The ids of lines, and what is known of the unknown ones."""
+    ids, lengths = encoder.encode_flat(lines)
+    return TokenSide(ids, lengths, encoder.unknown_records(lines, ids, lengths))
 
 
 class FilterTokens(PlanStep):
@@ -249,7 +252,7 @@ class WriteShards(PlanStep):
         self.shard_tokens = shard_tokens
 
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> None:
-        """Nothing; a task that was begun before is made anew."""
+        """Write the shards of task `rank`; one that was begun before is made anew."""
         task = self.task(rank)
         directory = self.plan.directory(task)
         if (directory / RESULT_NAME).exists():
@@ -258,20 +261,22 @@ class WriteShards(PlanStep):
         directory.mkdir(parents=True)
         encoder = self.encoder
         dropped: Counter[str] = Counter()
-        words = dict.fromkeys(task.input.languages, 0)
+        words = dict.fromkeys(task.languages, 0)
+        unknown = dict.fromkeys(task.languages, Unknown())
         with ExitStack() as stack:
             series = {
                 split: stack.enter_context(
-                    ShardSeries(directory / split, task.input.languages, encoder.vocab_size, self.shard_tokens)
+                    ShardSeries(directory / split, task.languages, encoder.vocab_size, self.shard_tokens)
                 )
                 for split in ("train", "valid")
             }
             for batch in data:
                 series[batch.split].add(batch)
                 dropped.update(batch.dropped)
-                for language, (ids, _) in zip(task.input.languages, batch.sides, strict=True):
-                    words[language] += int(np.count_nonzero(encoder.starts_word[ids]))
-        TaskResult(series["train"].infos, series["valid"].infos, dict(dropped), words).save(directory)
+                for language, side in zip(task.languages, batch.sides, strict=True):
+                    words[language] += encoder.table.num_words(side.ids)
+                    unknown[language] += encoder.table.unknown(side.ids, side.unknown)
+        TaskResult(series["train"].infos, series["valid"].infos, dict(dropped), words, unknown).save(directory)
 
 
 class _Report:

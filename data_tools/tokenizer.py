@@ -19,6 +19,7 @@ order, control characters, and decomposed vowels of Indic scripts, which transfo
 import re
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import chain, compress
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ import sentencepiece
 
 from data_tools.files import sha256_of
 from data_tools.formats import LOOKED_AT_BYTES, check_signature
+from data_tools.unknown import NO_RECORDS, PieceTable, records_of
 
 MODEL_FILE = "sentencepiece.bpe.model"
 TOKENIZER_JSON = "tokenizer.json"  # all that transformers 5 writes
@@ -85,12 +87,20 @@ class PieceEncoder:
         return self.vocab_size - 1
 
     @cached_property
-    def starts_word(self) -> np.ndarray:
-        """bool (vocab_size,): true for pieces that begin with `▁`, of which a text has as many as words."""
+    def table(self) -> PieceTable:
+        """Which pieces begin a word, and how many characters each of them stands for."""
         pieces = self._processor.id_to_piece(list(range(self.vocab_size - NUM_EXTRA_IDS)))
-        starts = np.zeros(self.vocab_size, bool)
-        starts[ID_OFFSET:-1] = [piece.startswith(WORD_START) for piece in pieces]
-        return starts
+        starts_word = np.zeros(self.vocab_size, bool)
+        starts_word[ID_OFFSET:-1] = [piece.startswith(WORD_START) for piece in pieces]
+        num_characters = np.zeros(self.vocab_size, np.uint16)
+        num_characters[ID_OFFSET:-1] = [self._num_characters(i, piece) for i, piece in enumerate(pieces)]
+        num_characters[:FIRST_PIECE_ID] = 0
+        return PieceTable(starts_word, num_characters)
+
+    def _num_characters(self, sentencepiece_id: int, piece: str) -> int:
+        if self._processor.is_byte(sentencepiece_id):  # "<0xE4>": a character is counted with its first byte
+            return int(int(piece[1:-1], 16) & 0b1100_0000 != 0b1000_0000)
+        return len(piece) - piece.count(WORD_START)
 
     def __reduce__(self) -> tuple[type["PieceEncoder"], tuple[Path]]:
         return PieceEncoder, (self.tokenizer_dir,)
@@ -110,6 +120,20 @@ class PieceEncoder:
         ids = np.frombuffer(b"".join(arrays), np.int32) + np.int32(ID_OFFSET)
         ids[ids == SENTENCEPIECE_UNK_ID + ID_OFFSET] = UNK_ID
         return ids, lengths
+
+    def unknown_records(self, lines: Sequence[str], ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """RECORD (m,) of the unknown ids, in order, among what `encode_flat` has made of the lines: see unknown.py.
+
+        Lines with an unknown piece are encoded once more, others are not looked at.
+        """
+        is_unknown = ids == UNK_ID
+        if not is_unknown.any():
+            return NO_RECORDS
+        has_unknown = np.zeros(len(lines), bool)
+        has_unknown[np.repeat(np.arange(len(lines)), lengths)[is_unknown]] = True
+        # The text of an unknown piece is that of the line, normalised.
+        pieces = chain.from_iterable(self._processor.encode(list(compress(lines, has_unknown)), out_type=str))
+        return records_of(list(compress(pieces, is_unknown[np.repeat(has_unknown, lengths)].tolist())))
 
     def encode_lines(self, lines: Sequence[str], num_threads: int = 1) -> list[np.ndarray]:
         """The int32 ids (n_i,) of each line, in order."""

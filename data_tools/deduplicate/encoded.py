@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from data_tools.shards import Shard
+from data_tools.unknown import load_records
 
 # Where a unit stands in both, the first stays, so that it is not trained on.
 SPLITS = ("valid", "train")
@@ -40,8 +41,15 @@ class EncodedTask:
 
     def shards(self, split: str, number: int) -> tuple[Shard, ...]:
         """The one shard of a language, or the two sides of a pair, under a number of a split."""
+        return tuple(map(Shard, self._side_prefixes(split, number)))
+
+    def records(self, split: str, number: int) -> tuple[np.ndarray, ...]:
+        """For each of these shards the records of its unknown pieces (see data_tools.unknown)."""
+        return tuple(map(load_records, self._side_prefixes(split, number)))
+
+    def _side_prefixes(self, split: str, number: int) -> list[Path]:
         prefix = self.directory / self.prefixes(split)[number]
-        return tuple(Shard(prefix.with_name(f"{prefix.name}{suffix}")) for suffix in self.suffixes)
+        return [prefix.with_name(f"{prefix.name}{suffix}") for suffix in self.suffixes]
 
     @property
     def suffixes(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Equal units of a language or pair: of those with the same ids, the first one stays.
+"""Equal units of a language or pair: of those with the same ids (and unknown text), the first one stays.
 
 First in this order: held-out units before those for training, then by task, shard and position. So no held-out unit of
 the language or pair is trained on; others are not looked at. All files lie in WORK, a directory of that language or
@@ -32,7 +32,7 @@ def write_signatures(task: EncodedTask, work: Path, settings: Deduplication) -> 
     """
     near_duplicates = near_duplicate_units(task, work) if settings.minhash_of(task.languages) else {}
     for split, number in task.numbers():
-        hashes = unit_hashes(task.shards(split, number))
+        hashes = unit_hashes(task.shards(split, number), task.records(split, number))
         positions = np.arange(len(hashes))
         if (split, number) in near_duplicates:
             positions = np.flatnonzero(~near_duplicates[split, number])

@@ -1,16 +1,20 @@
-"""Hashes of token ids: 64 bits, vectorised, equal on every machine.
+"""Hashes of tokens: 64 bits, vectorised, equal on every machine.
+
+A token's *value* is its id; that of an unknown piece, whose id says nothing, is the hash of the text under it.
 
 The building block is splitmix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014)
 with the constants of Vigna's public domain splitmix64.c. Output k of the generator seeded with s is
 mix(s + k * GOLDEN).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from data_tools.deduplicate.encoded import sentence_blocks
 from data_tools.shards import Shard
+from data_tools.tokenizer import UNK_ID
+from data_tools.unknown import NO_RECORDS
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 BLOCK_TOKENS = 1 << 17  # what is hashed at once, a MB of 64-bit words, stays in cache
@@ -29,36 +33,56 @@ def mix(state: np.ndarray) -> np.ndarray:
     return state
 
 
-def sentence_hashes(ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """uint64 (n,): the hash of each of n sentences, given as their ids end to end and lengths (n,), all > 0.
+def value_blocks(ids: np.ndarray, lengths: np.ndarray, records: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """(sentences, uint64 values of their tokens) of consecutive blocks of n sentences, of about BLOCK_TOKENS each.
 
-    The token in place k (from 1) adds output k of the generator seeded with its id, so order counts; the sum is mixed
-    with the length. Two of N different sentences collide with probability N^2 / 2^65: in ten billion, about 3 do.
+    The sentences are given as their ids end to end, their lengths (n,), and the RECORD of the unknown ids in order;
+    without these records, an unknown id is a value as any other.
+    """
+    num_unknown = 0
+    for sentences, tokens in sentence_blocks(lengths, BLOCK_TOKENS):
+        values = ids[tokens].astype(np.uint64)
+        if len(records):
+            places = np.flatnonzero(values == UNK_ID)
+            values[places] = records["text"][num_unknown : num_unknown + len(places)]
+            num_unknown += len(places)
+        yield sentences, values
+    assert num_unknown == len(records), f"{len(records):,} records of {num_unknown:,} unknown pieces"
+
+
+def sentence_hashes(ids: np.ndarray, lengths: np.ndarray, records: np.ndarray = NO_RECORDS) -> np.ndarray:
+    """uint64 (n,): the hash of each of n sentences, given as in `value_blocks`, all lengths > 0.
+
+    The token in place k (from 1) adds output k of the generator seeded with its value, so order counts; the sum is
+    mixed with the length. Two of N different sentences collide with probability N^2 / 2^65: in ten billion, about 3 do.
     """
     hashes = np.empty(len(lengths), dtype=np.uint64)
-    for sentences, tokens in sentence_blocks(lengths, BLOCK_TOKENS):
+    for sentences, values in value_blocks(ids, lengths, records):
         block_lengths = lengths[sentences].astype(np.uint64)
         starts = np.cumsum(block_lengths) - block_lengths
-        state = np.arange(1, tokens.stop - tokens.start + 1, dtype=np.uint64)
+        state = np.arange(1, len(values) + 1, dtype=np.uint64)
         state -= np.repeat(starts, block_lengths.astype(np.int64))
         state *= GOLDEN
-        state += ids[tokens].astype(np.uint64)
+        state += values
         sums = np.add.reduceat(mix(state), starts.astype(np.int64))
         hashes[sentences] = mix(sums + block_lengths * GOLDEN)
     return hashes
 
 
-def unit_hashes(sides: Sequence[Shard]) -> np.ndarray:
-    """uint64 (n,): the hash of each sentence of a shard, or of each pair of two; a pair turned around is another."""
+def unit_hashes(sides: Sequence[Shard], records: Sequence[np.ndarray]) -> np.ndarray:
+    """uint64 (n,): the hash of each sentence of a shard, or of each pair of two; a pair turned around is another.
+
+    `records` holds for each side those of its unknown pieces.
+    """
     hashes = np.zeros(len(sides[0]), dtype=np.uint64)
-    for shard in sides:
-        hashes = mix(hashes ^ sentence_hashes(shard.tokens, shard.lengths))
+    for shard, of_side in zip(sides, records, strict=True):
+        hashes = mix(hashes ^ sentence_hashes(shard.tokens, shard.lengths, of_side))
     return hashes
 
 
-def ngram_hashes(ids: np.ndarray, n: int) -> np.ndarray:
-    """uint64 (len(ids) - n + 1,): the hash of each run of n ids; none if there are fewer."""
-    if len(ids) < n:
+def ngram_hashes(values: np.ndarray, n: int) -> np.ndarray:
+    """uint64 (len(values) - n + 1,): the hash of each run of n values; none if there are fewer."""
+    if len(values) < n:
         return np.zeros(0, dtype=np.uint64)
-    runs = np.lib.stride_tricks.sliding_window_view(ids, n)
+    runs = np.lib.stride_tricks.sliding_window_view(values, n)
     return sentence_hashes(runs.reshape(-1), np.full(len(runs), n))

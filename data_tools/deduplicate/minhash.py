@@ -1,6 +1,7 @@
-"""Nearly equal documents of a language, found by datatrove's MinHash blocks on token ids instead of text.
+"""Nearly equal documents of a language, found by datatrove's MinHash blocks on tokens instead of words.
 
-Shingles are n-grams of ids: the same for every language, where words would need a tokenizer of each. One document of
+Shingles are n-grams of ids (of hashes of the text, where it is unknown): the same for every language, where words would
+need a tokenizer of each. One document of
 each cluster of near-duplicates stays, and none if the cluster holds a document like a held-out one: training on that
 would be training on what is measured with. Documents of fewer than n tokens are not looked at.
 
@@ -33,14 +34,13 @@ from datatrove.pipeline.dedup.minhash import (
 from datatrove.utils.hashing import HashConfig
 from datatrove.utils.word_tokenizers import WhitespaceTokenizer
 
-from data_tools.deduplicate.encoded import SPLITS, EncodedTask, sentence_blocks
-from data_tools.deduplicate.hashing import ngram_hashes
+from data_tools.deduplicate.encoded import SPLITS, EncodedTask
+from data_tools.deduplicate.hashing import ngram_hashes, value_blocks
 from data_tools.deduplicate.settings import MinhashSettings
 from data_tools.directories import atomic_directory
 from data_tools.files import sync_file, temporary_path
 
 MERSENNE_PRIME = np.uint64((1 << 61) - 1)
-BLOCK_TOKENS = 1 << 17
 CHUNK_SHINGLES = 128  # times 112 hashes of 8 bytes: below the 128 KB for which malloc asks the system each time
 LINES_TO_BUFFER = 256  # signatures read at once of each task's file: thousands of files are open
 OTHER_FILES = 100  # what a process has open besides
@@ -59,7 +59,7 @@ def match_documents(tasks: Sequence[EncodedTask], work: Path, bucket: int, setti
     for split in SPLITS:
         found = {path.name for path in (signatures / split / name).iterdir()}
         assert found == {f"{task.index:05d}.minhash.sig" for task in tasks}, f"{signatures}: signatures of other tasks"
-    _allow_open_files(2 * len(tasks))
+    _allow_open_files(tasks)
     config = _config(settings)
     with _moved_into(signatures / "matches", name) as matches, TemporaryDirectory(dir=signatures) as index:
         MinhashBuildIndex(
@@ -84,7 +84,7 @@ def cluster_documents(tasks: Sequence[EncodedTask], work: Path, settings: Minhas
 
     Memory: about 500 bytes for each document that has a near-duplicate.
     """
-    _allow_open_files(len(tasks))
+    _allow_open_files(tasks)
     matches = work / "minhash" / "matches"
     found = sorted(path.name for path in matches.iterdir() if path.suffix == ".dups")
     assert found == [f"{bucket:05d}_00.dups" for bucket in range(settings.num_buckets)], f"{matches}: other buckets"
@@ -166,12 +166,12 @@ def _folder(path: Path) -> str:
 
 
 def _documents(task: EncodedTask, split: str, ngram: int) -> Iterator[Document]:
-    """The documents of a split in order, with the hashes of their n-grams of ids, uint64 (n,), for text."""
+    """The documents of a split in order, with the hashes of their n-grams of tokens, uint64 (n,), for text."""
     for number in range(len(task.prefixes(split))):
-        (shard,) = task.shards(split, number)
+        (shard,), (records,) = task.shards(split, number), task.records(split, number)
         lengths = np.add.reduceat(shard.lengths, shard.documents[:-1], dtype=np.int64)
-        for documents, block in sentence_blocks(lengths, BLOCK_TOKENS):
-            hashes = ngram_hashes(shard.tokens[block], ngram)
+        for documents, values in value_blocks(shard.tokens, lengths, records):
+            hashes = ngram_hashes(values, ngram)
             start = 0
             for length in lengths[documents].tolist():
                 yield Document(text=hashes[start : start + max(0, length - ngram + 1)], id="")
@@ -198,14 +198,23 @@ def _moved_into(directory: Path, name: str) -> Iterator[Path]:
         shutil.rmtree(temporary)
 
 
-def _allow_open_files(count: int) -> None:
-    """Nothing; lets this process open `count` files at once; raises ValueError if the system forbids it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = count + OTHER_FILES
-    if hard != resource.RLIM_INFINITY and hard < needed:
+def check_open_files(name: str, num_tasks: int) -> None:
+    """Raise ValueError if the system does not let a process have the files of so many tasks of `mono/de` open."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < _num_files(num_tasks):
         raise ValueError(
-            f"deduplicate: minhash: {count:,} files must be open at once and the system allows {hard:,}; "
-            "raise its limit (ulimit -Hn) or put the language's text into fewer files"
+            f"deduplicate: minhash: {name}: {_num_files(num_tasks):,} files must be open at once and the system "
+            f"allows {hard:,}; raise its limit (ulimit -Hn)"
         )
-    if soft != resource.RLIM_INFINITY and soft < needed:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
+def _allow_open_files(tasks: Sequence[EncodedTask]) -> None:
+    """Let this process have the files of all tasks of a language open; raises ValueError if the system forbids it."""
+    check_open_files(tasks[0].name, len(tasks))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < _num_files(len(tasks)):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (_num_files(len(tasks)), hard))
+
+
+def _num_files(num_tasks: int) -> int:
+    return 2 * num_tasks + OTHER_FILES  # signatures of both splits

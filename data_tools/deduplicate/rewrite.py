@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from data_tools.batches import ends_after
+from data_tools.batches import TokenSide, ends_after
 from data_tools.deduplicate.encoded import SPLITS, EncodedTask, sentence_blocks
 from data_tools.deduplicate.exact import duplicate_units
 from data_tools.deduplicate.minhash import near_duplicate_units
 from data_tools.deduplicate.settings import Deduplication
 from data_tools.shards import Shard, ShardInfo, ShardWriter
+from data_tools.tokenizer import UNK_ID
+from data_tools.unknown import PieceTable, Unknown
 
 BLOCK_TOKENS = 1 << 20
 
@@ -21,28 +23,31 @@ BLOCK_TOKENS = 1 << 20
 class Rewritten:
     """The shards of a task by split, {language: info} with prefixes such as `train/00000.de` inside its new directory.
 
-    `dropped` counts units by reason; `words` counts, by language and over both splits, the pieces that start a word.
+    `dropped` counts units by reason. Of what was written, by language and over both splits, `words` counts the pieces
+    that start a word, and `unknown` those that are unknown.
     """
 
     shards: dict[str, list[dict[str, ShardInfo]]]
     dropped: dict[str, int]
     words: dict[str, int]
+    unknown: dict[str, Unknown]
 
 
 def rewrite_task(
-    task: EncodedTask, work: Path, settings: Deduplication, num_buckets: int, output: Path, starts_word: np.ndarray
+    task: EncodedTask, work: Path, settings: Deduplication, num_buckets: int, output: Path, table: PieceTable
 ) -> Rewritten:
     """What was written: `output/train` and `output/valid`, from nothing, with the shards of a task without duplicates.
 
-    `work` is where the stages before wrote, `num_buckets` how many there were of find_duplicates. `starts_word`
-    (vocabulary,) says of each id whether a word starts with it. Documents without a unit vanish, and so do shards,
-    whose numbers close up. All units of a near-duplicate document count as that, also those that stand elsewhere.
+    `work` is where the stages before wrote, `num_buckets` how many there were of find_duplicates, `table` that of the
+    tokenizer. Documents without a unit vanish, and so do shards, whose numbers close up. All units of a near-duplicate
+    document count as that, also those that stand elsewhere.
     """
     duplicates = duplicate_units(task, work, num_buckets) if settings.exact else {}
     near_duplicates = near_duplicate_units(task, work) if settings.minhash_of(task.languages) else {}
     shards: dict[str, list[dict[str, ShardInfo]]] = {split: [] for split in SPLITS}
     dropped: Counter[str] = Counter()
     words = dict.fromkeys(task.languages, 0)
+    unknown = dict.fromkeys(task.languages, Unknown())
     for split in SPLITS:
         shutil.rmtree(output / split, ignore_errors=True)
     for split, number in task.numbers():
@@ -55,25 +60,36 @@ def rewrite_task(
         dropped["near_duplicate"] += int(np.count_nonzero(near_duplicate))
         if kept.any():
             infos = {}
-            for language, suffix, shard in zip(task.languages, task.suffixes, sides, strict=True):
+            records = task.records(split, number)
+            for language, suffix, shard, of_side in zip(task.languages, task.suffixes, sides, records, strict=True):
                 prefix = f"{split}/{len(shards[split]):05d}{suffix}"
-                infos[language], num_words = _copy(shard, kept, output, prefix, starts_word)
+                infos[language], num_words, unknown_of_side = _copy(shard, of_side, kept, output, prefix, table)
                 words[language] += num_words
+                unknown[language] += unknown_of_side
             shards[split].append(infos)
-    return Rewritten(shards, dict(+dropped), words)
+    return Rewritten(shards, dict(+dropped), words, unknown)
 
 
-def _copy(shard: Shard, kept: np.ndarray, output: Path, prefix: str, starts_word: np.ndarray) -> tuple[ShardInfo, int]:
-    """(info, number of words) of `output/prefix`, to which the sentences with `kept` (n,) true were copied."""
+def _copy(
+    shard: Shard, records: np.ndarray, kept: np.ndarray, output: Path, prefix: str, table: PieceTable
+) -> tuple[ShardInfo, int, Unknown]:
+    """(info, number of words, what is unknown) of `output/prefix`, a copy of the sentences with `kept` (n,) true.
+
+    `records` (RECORD) are those of the shard's unknown pieces.
+    """
     document_ends = ends_after(shard.documents[1:], kept)
-    num_written = num_words = 0
-    with ShardWriter(output / prefix, len(starts_word)) as writer:
+    num_written = num_records = num_words = 0
+    unknown = Unknown()
+    with ShardWriter(output / prefix, table.vocab_size) as writer:
         for sentences, block in sentence_blocks(shard.lengths, BLOCK_TOKENS):
-            lengths, stays = shard.lengths[sentences], kept[sentences]
-            ids = shard.tokens[block][np.repeat(stays, lengths)]
-            end = num_written + int(np.count_nonzero(stays))
+            ids = shard.tokens[block]
+            of_block = slice(num_records, num_records + int(np.count_nonzero(ids == UNK_ID)))
+            side = TokenSide(ids, shard.lengths[sentences], records[of_block]).keep(kept[sentences])
+            num_records = of_block.stop
+            end = num_written + len(side.lengths)
             first, last = np.searchsorted(document_ends, [num_written, end], side="right")
-            writer.add_sequences(ids, lengths[stays], document_ends[first:last] - num_written)
-            num_words += int(np.count_nonzero(starts_word[ids]))
+            writer.add_sequences(side.ids, side.lengths, document_ends[first:last] - num_written)
+            num_words += table.num_words(side.ids)
+            unknown += table.unknown(side.ids, side.unknown)
             num_written = end
-    return writer.info(prefix), num_words
+    return writer.info(prefix), num_words, unknown

@@ -6,13 +6,19 @@ rewrite (a task of encoding each)
 """
 
 import glob
+from collections import Counter
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from data_tools.deduplicate.encoded import EncodedTask
 from data_tools.deduplicate.exact import find_duplicates, write_signatures
-from data_tools.deduplicate.minhash import cluster_documents, match_documents, write_document_signatures
+from data_tools.deduplicate.minhash import (
+    check_open_files,
+    cluster_documents,
+    match_documents,
+    write_document_signatures,
+)
 from data_tools.deduplicate.rewrite import rewrite_task
 from data_tools.deduplicate.settings import Deduplication, MinhashSettings
 from data_tools.executors import Stage
@@ -28,9 +34,9 @@ BUCKET_UNITS = 8_000_000
 
 def num_ranges(plan: Plan, name: str) -> int:
     """Over how many tasks the search for duplicates of a language or pair is spread: known before there are any."""
-    inputs = [task for task in plan.tasks if task.input.name == name]
-    known = 1 + sum(task.num_bytes for task in inputs) // RANGE_BYTES
-    return max(known, RANGES_OF_UNKNOWN_SIZE) if any(task.input.format == "hub" for task in inputs) else known
+    tasks = [task for task in plan.tasks if task.name == name]
+    known = 1 + sum(task.num_bytes for task in tasks) // RANGE_BYTES
+    return known if all(task.has_known_size for task in tasks) else max(known, RANGES_OF_UNKNOWN_SIZE)
 
 
 @lru_cache(maxsize=1)  # tasks of one language follow each other
@@ -39,7 +45,7 @@ def encoded_tasks(output: Path, plan_key: str, name: str) -> tuple[tuple[Encoded
     plan = load_plan(output, plan_key)
     tasks, num_units = [], 0
     for rank, planned in enumerate(plan.tasks):
-        if planned.input.name == name:
+        if planned.name == name:
             result = TaskResult.load(plan.directory(planned))
             tasks.append(encoded_task(rank, planned, plan.directory(planned), result))
             num_units += sum(next(iter(sides.values())).num_sequences for sides in [*result.train, *result.valid])
@@ -48,23 +54,28 @@ def encoded_tasks(output: Path, plan_key: str, name: str) -> tuple[tuple[Encoded
 
 def encoded_task(rank: int, planned: PlannedTask, directory: Path, result: TaskResult) -> EncodedTask:
     """What deduplication needs to know of task `rank`."""
-    first = planned.input.languages[0]
-    side = "" if len(planned.input.languages) == 1 else f".{first}"
+    first = planned.languages[0]
+    side = "" if len(planned.languages) == 1 else f".{first}"
     train, valid = (
         tuple(sides[first].prefix.removesuffix(side) for sides in shards) for shards in (result.train, result.valid)
     )
-    return EncodedTask(rank, planned.input.name, planned.input.languages, directory, train, valid)
+    return EncodedTask(rank, planned.name, planned.languages, directory, train, valid)
 
 
 def deduplication_stages(plan: Plan, settings: Deduplication) -> list[Stage]:
-    """The stages that `settings` asks for, in order; none if it asks for nothing."""
+    """The stages that `settings` asks for, in order; none if it asks for nothing.
+
+    Raises ValueError for what would stop them, which is better known before hours of encoding.
+    """
     if settings.minhash and glob.has_magic(str(plan.output)):
         raise ValueError(f"{plan.output}: datatrove takes *, ? and [ for patterns; for minhash choose another output")
     stages = []
     names = [name for name in plan.names if name.startswith("mono/")]
     if settings.minhash and names:
+        for name, num_tasks in Counter(task.name for task in plan.tasks if task.name in names).items():
+            check_open_files(name, num_tasks)
         buckets = [(name, bucket) for name in names for bucket in range(settings.minhash.num_buckets)]
-        ranks = [rank for rank, task in enumerate(plan.tasks) if task.input.name in names]
+        ranks = [rank for rank, task in enumerate(plan.tasks) if task.name in names]
         stages += [
             Stage("minhash signatures", [DocumentSignatures(plan, settings.minhash, ranks)], len(ranks)),
             Stage("minhash matches", [Matches(plan, settings.minhash, buckets)], len(buckets)),
@@ -190,8 +201,9 @@ class Rewrite(DeduplicationStep):
             return
         task = self.encoded(rank)
         buckets = self.buckets_of_range(task.name) * num_ranges(plan, task.name) if self.settings.exact else 0
-        rewritten = rewrite_task(task, plan.work / task.name, self.settings, buckets, output, self.encoder.starts_word)
+        rewritten = rewrite_task(task, plan.work / task.name, self.settings, buckets, output, self.encoder.table)
         dropped = TaskResult.load(plan.directory(planned)).dropped | rewritten.dropped
-        result = TaskResult(rewritten.shards["train"], rewritten.shards["valid"], dropped, rewritten.words)
+        shards = rewritten.shards
+        result = TaskResult(shards["train"], shards["valid"], dropped, rewritten.words, rewritten.unknown)
         output.mkdir(parents=True, exist_ok=True)
         result.save(output)

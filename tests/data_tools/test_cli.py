@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from data_tools.cli import FlagParser, one_line, run_main
-from data_tools.cli import first_of, one_line, run_main
+from data_tools.cli import FlagParser, first_of, one_line, run_main
 
 
 def _raise(error: BaseException) -> Callable[[], None]:

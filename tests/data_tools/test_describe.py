@@ -1,12 +1,14 @@
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from data_directories import make_data, num_words
 
-from data_tools.describe import fertility, main, print_samples, print_tables, rows_of
+from data_tools.describe import fertility, main, print_samples, print_tables, print_unknown, rows_of
 from data_tools.manifest import Manifest
+from data_tools.unknown import Unknown
 
 MODULE = "data_tools.describe"
 
@@ -51,6 +53,33 @@ def test_columns_without_content_are_left_out(data: Path, capsys: pytest.Capture
     assert "held out" not in output
     assert "parallel" not in output
     assert _cells(output, "de")[-1] == "–", "no words are known"
+
+
+def test_what_is_unknown_has_columns_a_line_and_warnings(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    unknown = {
+        "mono/de": {"de": Unknown(1, 100_000, 2, 400_000)},
+        "mono/en": {"en": Unknown(0, 100, 0, 400)},
+        "parallel/de-en": {"de": Unknown(30, 300, 9, 1200), "en": Unknown(2, 100, 8, 400)},
+    }
+    manifest = replace(Manifest.load(data), unknown=unknown)
+    print_tables(manifest)
+    output = capsys.readouterr().out
+    assert _cells(output, "de")[7:9] == ["< 0.01 %", "< 0.01 %"]
+    assert _cells(output, "en")[7:9] == ["0", "0"]
+    assert _cells(output, "de-en")[6:8] == ["10.00 % / 2.00 %", "0.75 % / 2.00 %"]
+    print_unknown(manifest)
+    captured = capsys.readouterr()
+    assert captured.out == "unknown pieces (characters under them): en 1.00 % (1.00 %), de 0.03 % (< 0.01 %)\n"
+    assert captured.err == "", "1 % is not above 1 %"
+    print_unknown(replace(manifest, unknown={"mono/en": {"en": Unknown(0, 99, 101, 10_000)}}))
+    assert capsys.readouterr() == ("unknown pieces (characters under them): none\n", "")
+    print_unknown(replace(manifest, unknown={"mono/en": {"en": Unknown(1, 1000, 101, 10_000)}}))
+    assert "warning: en: 0.10 % of its pieces are unknown to the tokenizer, and 1.01 % of" in capsys.readouterr().err
+
+
+def test_directories_that_counted_nothing_unknown(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    print_unknown(Manifest.load(data))
+    assert capsys.readouterr() == ("unknown pieces: not counted by the version that made this directory\n", "")
 
 
 def test_tokens_per_word() -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from language_models import train_language_model
 
 from data_tools import filters
-from data_tools.batches import TextBatch, TokenBatch
+from data_tools.batches import TextBatch, TokenBatch, TokenSide
 from data_tools.filters import Filters, LanguageFilter, LengthFilter, ScriptFilter, TextFilter, TokenFilter, is_copied
 from data_tools.languages import scripts_of
 
@@ -38,7 +38,7 @@ def text_batch(*sides: list[str], document_ends: list[int] | None = None) -> Tex
 
 def token_batch(*lengths: list[int], document_ends: list[int] | None = None) -> TokenBatch:
     """Sentences of the given lengths; each token is the number of its sentence."""
-    sides = tuple((np.repeat(np.arange(len(side), dtype=np.int32), side), np.array(side)) for side in lengths)
+    sides = tuple(TokenSide(np.repeat(np.arange(len(side), dtype=np.int32), side), np.array(side)) for side in lengths)
     return TokenBatch(sides, np.array(document_ends or range(1, len(lengths[0]) + 1), dtype=np.int64))
 
 
@@ -340,7 +340,7 @@ def test_batches_are_filtered_as_their_units(documents: list[list[str]], chosen:
 
 def test_length_ratio_of_moses() -> None:
     found = TokenFilter(Filters())(token_batch([1, 9, 1, 20, 3], [9, 1, 10, 2, 3]))
-    assert [ids.tolist() for ids, _ in found.sides] == [[0] + [1] * 9 + [4] * 3, [0] * 9 + [1] + [4] * 3]
+    assert [side.ids.tolist() for side in found.sides] == [[0] + [1] * 9 + [4] * 3, [0] * 9 + [1] + [4] * 3]
     assert found.dropped == {"length_ratio": 2}
     assert len(TokenFilter(OFF)(token_batch([1], [99]))) == 1
     assert TokenFilter(Filters(length_ratio=1.5))(token_batch([2, 2], [3, 4])).dropped == {"length_ratio": 1}
@@ -350,11 +350,11 @@ def test_length_ratio_of_moses() -> None:
 def test_lengths_in_tokens() -> None:
     chosen = replace(OFF, length=LengthFilter(2, 4))
     found = TokenFilter(chosen)(token_batch([1, 2, 4, 5, 1], document_ends=[1, 4, 5]))
-    assert found.sides[0][1].tolist() == [2, 4]
+    assert found.sides[0].lengths.tolist() == [2, 4]
     assert found.document_ends.tolist() == [2]
     assert found.dropped == {"too_short": 2, "too_long": 1}
     pairs = TokenFilter(chosen)(token_batch([1, 2, 3, 5, 1], [2, 2, 9, 1, 9]))
-    assert pairs.sides[1][1].tolist() == [2]
+    assert pairs.sides[1].lengths.tolist() == [2]
     assert pairs.dropped == {"too_short": 3, "too_long": 1}
     assert TokenFilter(replace(OFF, length=LengthFilter(max=1)))(token_batch([1, 2])).dropped == {"too_long": 1}
 
@@ -364,7 +364,7 @@ def test_token_batches_are_filtered_as_their_units(pairs: list[tuple[int, int]])
     filter_batch = TokenFilter(Filters(length_ratio=2.5, length=LengthFilter(3, 20)))
     alone = [filter_batch(token_batch([source], [target])) for source, target in pairs]
     found = filter_batch(token_batch([source for source, _ in pairs], [target for _, target in pairs]))
-    assert found.sides[0][1].tolist() == [s for (s, _), one in zip(pairs, alone, strict=True) if len(one)]
+    assert found.sides[0].lengths.tolist() == [s for (s, _), one in zip(pairs, alone, strict=True) if len(one)]
     assert found.dropped == sum((one.dropped for one in alone), Counter())
 
 

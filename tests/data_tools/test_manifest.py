@@ -7,6 +7,7 @@ import pytest
 
 from data_tools.manifest import MANIFEST_VERSION, Manifest
 from data_tools.shards import ShardInfo
+from data_tools.unknown import Unknown
 
 
 def _info(prefix: str) -> ShardInfo:
@@ -26,6 +27,10 @@ MANIFEST = Manifest(
     valid={"mono": {"de": [_info("valid/mono/de/00000")]}, "parallel": {}},
     dropped={"mono/de": {"too_long": 5}},
     words={"mono/de": {"de": 7}, "parallel/de-en": {"de": 2, "en": 3}},
+    unknown={
+        "mono/de": {"de": Unknown(1, 18, 2, 40)},
+        "parallel/de-en": {"de": Unknown(3, 14, 6, 60), "en": Unknown(0, 9, 0, 30)},
+    },
 )
 
 
@@ -44,6 +49,7 @@ def test_round_trip(tmp_path: Path) -> None:
         {"valid": {"mono": {}, "parallel": {}}},
         {"dropped": {}},
         {"words": {}},
+        {"unknown": {}},
     ],
     ids=lambda change: next(iter(change)),
 )
@@ -54,6 +60,28 @@ def test_the_fingerprint_covers_everything(change: dict[str, Any]) -> None:
 def test_without_held_out_shards_the_lists_are_there_and_empty(tmp_path: Path) -> None:
     Manifest(MANIFEST_VERSION, "ef", 300, MANIFEST.mono, MANIFEST.parallel).save(tmp_path)
     assert Manifest.load(tmp_path).valid == {"mono": {}, "parallel": {}}
+
+
+def test_the_shares_of_what_is_unknown_stand_in_the_file(tmp_path: Path) -> None:
+    MANIFEST.save(tmp_path)
+    content = json.loads((tmp_path / "manifest.json").read_text())
+    assert content["unknown_share"] == {
+        "de": {"pieces": 4 / 32, "characters": 8 / 100},
+        "en": {"pieces": 0.0, "characters": 0.0},
+    }
+    assert content["unknown"]["mono/de"] == {"de": {"pieces": 1, "of_pieces": 18, "characters": 2, "of_characters": 40}}
+
+
+def test_what_was_made_before_unknown_pieces_were_counted(tmp_path: Path) -> None:
+    """It loads, and its fingerprint, which runs have noted, is what it was."""
+    earlier = replace(MANIFEST, unknown={})
+    earlier.save(tmp_path)
+    content = json.loads((tmp_path / "manifest.json").read_text())
+    del content["unknown"], content["unknown_share"]
+    (tmp_path / "manifest.json").write_text(json.dumps(content))
+    assert Manifest.load(tmp_path) == earlier
+    # As computed at commit 6783f80, from the same content.
+    assert Manifest.load(tmp_path).fingerprint == "73ab17310411ac59642f2941ca65fcf31e4e2c0407bbbe4f22f88294e225963b"
 
 
 def test_corpora_and_shards() -> None:

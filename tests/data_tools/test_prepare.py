@@ -1,6 +1,8 @@
 import errno
+import fcntl
 import gzip
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -10,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import IO
 
 import pytest
 from transformers import AutoTokenizer
@@ -18,8 +21,9 @@ from data_tools.corpus import Corpus
 from data_tools.executors import Stage, run_locally
 from data_tools.manifest import Manifest
 from data_tools.plan import make_plan
-from data_tools.prepare import prepare
+from data_tools.prepare import main, open_locked, prepare
 from data_tools.shards import Shard, ShardWriter
+from data_tools.tokenizer import PieceEncoder
 
 MODULE = "data_tools.prepare"
 
@@ -42,6 +46,12 @@ def _content(directory: Path) -> dict[str, bytes]:
     return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
 
 
+@pytest.fixture
+def a_task_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even the smallest files share a task: all of them are larger than this."""
+    monkeypatch.setattr("data_tools.plan.MIN_PART_BYTES", 1)
+
+
 def test_shards_hold_the_text_in_order(
     tmp_path: Path, corpus_file: Path, tokenizer_dir: Path, sentences: dict[str, list[str]]
 ) -> None:
@@ -51,7 +61,7 @@ def test_shards_hold_the_text_in_order(
     assert manifest.vocab_size == len(tokenizer)
     for language in ("de", "ru"):
         shards = [Shard(data / info.prefix) for info in manifest.mono[language]]
-        assert len(shards) > 3, "the test wants more shards than files"
+        assert len(shards) > 3
         expected = tokenizer(sentences[language][:300], add_special_tokens=False)["input_ids"]
         assert [ids.tolist() for shard in shards for ids in shard] == expected
         assert sum(shard.num_documents for shard in shards) == 60
@@ -62,7 +72,7 @@ def test_shards_hold_the_text_in_order(
     assert [info.prefix for info in manifest.mono["de"][:2]] == ["mono/de/00000", "mono/de/00001"]
     assert manifest.parallel["de-ru"][1]["ru"].prefix == "parallel/de-ru/00001.ru"
     assert Manifest.load(data) == manifest
-    assert sorted(path.name for path in data.iterdir() if path.name != ".lock") == [
+    assert sorted(path.name for path in data.iterdir()) == [
         "manifest.json",
         "mono",
         "parallel",
@@ -80,6 +90,7 @@ def test_the_tokenizer_is_copied_without_weights(tmp_path: Path, corpus_file: Pa
     assert _content(tmp_path / "data" / "tokenizer") == _content(tokenizer_dir)
 
 
+@pytest.mark.usefixtures("a_task_a_file")
 def test_any_number_of_workers_gives_the_same_bytes(tmp_path: Path, corpus_file: Path) -> None:
     for num_workers in (1, 2, 5):
         _prepare(corpus_file, tmp_path / f"data{num_workers}", num_workers)
@@ -139,7 +150,8 @@ def test_stopped_while_shards_get_their_names(
     assert _content(tmp_path / "data") == _content(tmp_path / "undisturbed")
 
 
-def test_finished_work_is_not_done_again(tmp_path: Path, corpus_file: Path, run_module: Callable) -> None:
+@pytest.mark.usefixtures("a_task_a_file")
+def test_finished_work_is_not_done_again(tmp_path: Path, corpus_file: Path) -> None:
     broken = tmp_path / "text" / "pair2.ru"
     whole = broken.read_bytes()
     broken.write_bytes(whole + b"\xff\n")
@@ -162,9 +174,7 @@ def test_finished_work_is_not_done_again(tmp_path: Path, corpus_file: Path, run_
 
     content = _content(tmp_path / "data")
     broken.touch()  # known by its content
-    process = run_module(MODULE, corpus_file, "--output", tmp_path / "data", "--shard-tokens", "1500")
-    assert process.returncode == 0, process.stderr
-    assert "nothing to do" in process.stdout
+    assert not prepare(Corpus.load(corpus_file), tmp_path / "data", 1500, _run_here)
     assert _content(tmp_path / "data") == content
 
 
@@ -173,6 +183,7 @@ def _results(data: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in (data / ".work").rglob("result.json")}
 
 
+@pytest.mark.usefixtures("a_task_a_file")
 def test_going_back_to_an_earlier_corpus(tmp_path: Path, corpus_file: Path) -> None:
     """A is killed, B begun and killed, A begun again: marks of finished tasks do not outlive what they stand for."""
     first = corpus_file.read_text()
@@ -209,6 +220,7 @@ def test_a_tokenizer_beside_the_output(tmp_path: Path, corpus_file: Path, tokeni
     assert _content(tmp_path / "data" / "tokenizer") == _content(tokenizer_dir)
 
 
+@pytest.mark.usefixtures("a_task_a_file")
 def test_a_full_disk_and_a_target_that_cannot_be_written(
     tmp_path: Path, corpus_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,14 +260,76 @@ def test_a_language_without_anything_to_train_on(tmp_path: Path, corpus_file: Pa
 def test_another_plan_needs_another_output(tmp_path: Path, corpus_file: Path) -> None:
     _prepare(corpus_file, tmp_path / "data")
     content = _content(tmp_path / "data")
-    with pytest.raises(ValueError, match="choose another output"):
+    with pytest.raises(ValueError, match="--shard-tokens was 1500, is 1501; choose another output"):
         _prepare(corpus_file, tmp_path / "data", shard_tokens=1501)
     with (tmp_path / "text" / "pair0.de").open("a") as source, (tmp_path / "text" / "pair0.ru").open("a") as target:
         source.write("mehr\n")
         target.write("больше\n")
-    with pytest.raises(ValueError, match="choose another output"):
+    with pytest.raises(ValueError, match=r"changed or .*: parallel/de-ru: \S+pair0\.de, \S+pair0\.ru; choose another"):
         _prepare(corpus_file, tmp_path / "data")
     assert _content(tmp_path / "data") == content
+
+
+def test_what_an_earlier_version_has_made(tmp_path: Path, corpus_file: Path) -> None:
+    """Finished, it is left alone; begun, it is begun anew."""
+    _prepare(corpus_file, tmp_path / "data")
+    _prepare(corpus_file, tmp_path / "undisturbed")
+    plan = tmp_path / "data" / "plan.json"
+    plan.write_text(plan.read_text().replace('"version": 3', '"version": 2'))
+    content = _content(tmp_path / "data")
+    with pytest.raises(ValueError, match=r"made by another version of data_tools\.prepare.*; choose another output"):
+        _prepare(corpus_file, tmp_path / "data")
+    assert _content(tmp_path / "data") == content
+    for name in ("mono", "parallel"):
+        shutil.rmtree(tmp_path / "data" / name)
+    (tmp_path / "data" / "manifest.json").unlink()
+    _prepare(corpus_file, tmp_path / "data")
+    assert _content(tmp_path / "data") == _content(tmp_path / "undisturbed")
+
+
+def test_a_directory_that_another_one_works_in(tmp_path: Path, corpus_file: Path) -> None:
+    def begin_another(stages: Sequence[Stage], logs: Path) -> None:
+        with pytest.raises(ValueError, match="another data_tools.prepare is at work in this directory"):
+            _prepare(corpus_file, tmp_path / "data")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare(Corpus.load(corpus_file), tmp_path / "data", 1500, begin_another)
+    assert not (tmp_path / "data" / ".lock").exists()
+    _prepare(corpus_file, tmp_path / "data")
+    assert not (tmp_path / "data" / ".lock").exists()
+
+
+def test_a_lock_that_was_removed_while_it_was_opened_is_taken_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one ended between our opening the file and our locking it."""
+    path = tmp_path / ".lock"
+    flock = fcntl.flock
+    opened = []
+
+    def ends_meanwhile(file: IO[str], operation: int) -> None:
+        opened.append(file)
+        if len(opened) == 1:
+            path.unlink()
+        flock(file, operation)
+
+    monkeypatch.setattr("fcntl.flock", ends_meanwhile)
+    with open_locked(path) as file:
+        assert len(opened) == 2 and opened[0].closed
+        assert os.path.samestat(os.fstat(file.fileno()), path.stat())
+        with pytest.raises(BlockingIOError):
+            open_locked(path)
+
+
+def test_limits_are_looked_at_before_the_work(
+    tmp_path: Path, corpus_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus_file.write_text(corpus_file.read_text() + "\n        deduplicate: {minhash: true}\n")
+    monkeypatch.setattr("resource.getrlimit", lambda kind: (64, 101))
+    with pytest.raises(ValueError, match="mono/de: 102 files must be open at once and the system allows 101; raise"):
+        prepare(Corpus.load(corpus_file), tmp_path / "data", 1500, _run_here)
+    assert not (tmp_path / "data").exists()
 
 
 def test_a_directory_of_something_else_is_left_alone(tmp_path: Path, corpus_file: Path) -> None:
@@ -305,6 +379,55 @@ def test_command_line(tmp_path: Path, corpus_file: Path, run_module: Callable) -
     assert "300" in row and "2 empty_side" in row
     assert "tokens/s" in process.stdout
     assert Manifest.load(tmp_path / "data").dropped == {"parallel/de-ru": {"empty_side": 2}}
+
+
+def test_unknown_text_is_told_in_the_last_lines(
+    tmp_path: Path, tokenizer_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "zh.txt").write_text("漢字\n漢\nniemand\n", encoding="utf-8")
+    (tmp_path / "de.txt").write_text("niemand\n" * 300 + "niemand 漢\n", encoding="utf-8")
+    (tmp_path / "corpus.yaml").write_text(f"tokenizer: {tokenizer_dir}\nmono: {{zh: zh.txt, de: de.txt}}\n")
+    arguments = [str(tmp_path / "corpus.yaml"), "--output", str(tmp_path / "data"), "--workers", "1"]
+    monkeypatch.setattr("sys.argv", ["prepare", *arguments])
+    main()
+    captured = capsys.readouterr()
+    zh = Manifest.load(tmp_path / "data").unknown["mono/zh"]["zh"]
+    assert (zh.pieces, zh.characters, zh.of_characters) == (2, 3, 10)
+    share = f"{100 * 2 / zh.of_pieces:.2f} %"
+    told = captured.out.splitlines()[-2]
+    assert told.startswith(f"unknown pieces (characters under them): zh {share} (30.00 %), de 0.")
+    (warning,) = [line for line in captured.err.splitlines() if line.startswith("warning: ")]
+    assert warning.startswith(f"warning: zh: {share} of its pieces are unknown") and "30.00 % of its char" in warning
+
+
+def test_all_broken_files_are_told_in_one_run(
+    tmp_path: Path, corpus_file: Path, run_module: Callable, assert_one_line_error: Callable
+) -> None:
+    """Two in one task, and one in another."""
+    for name in ("pair0.de", "pair2.ru"):
+        with (tmp_path / "text" / name).open("ab") as file:
+            file.write(b"\xff\n")
+    (tmp_path / "text" / "mono1.de.gz").write_bytes(b"no gzip")
+    process = run_module(MODULE, corpus_file, "--output", tmp_path / "data", "--workers", "1")
+    assert_one_line_error(process, "2 tasks failed", "pair0.de: line 101", "pair2.ru: line 101", "mono1.de.gz")
+    assert len([line for line in process.stderr.splitlines() if line.startswith("failed: ")]) == 2
+
+
+def test_fifteen_hundred_files_of_a_line(tmp_path: Path, corpus_file: Path, sentences: dict[str, list[str]]) -> None:
+    """A task and a shard of each kind, in the order of the names, in seconds."""
+    for i, line in enumerate(sentences["de"] * 2):
+        (tmp_path / "text" / f"{i:04d}.txt").write_text(line + "\n", encoding="utf-8")
+    corpus_file.write_text(re.sub(r"mono:(.|\n)*", "mono: {de: text/*.txt}\n", corpus_file.read_text()))
+    start = time.monotonic()
+    manifest = _prepare(corpus_file, tmp_path / "data", num_workers=2, shard_tokens=10**8)
+    assert time.monotonic() - start < 30, "10 s on a quiet machine"
+    (info,) = manifest.mono["de"]
+    assert info.num_sequences == 1500 and info.num_documents == 1500
+    encoder = PieceEncoder(tmp_path / "data" / "tokenizer")
+    shard = Shard(tmp_path / "data" / info.prefix)
+    assert [encoder.decode(shard[i]) for i in (0, 1, 749, 750, 1499)] == [
+        sentences["de"][i] for i in (0, 1, 749, 0, 749)
+    ]
 
 
 def test_bad_input(tmp_path: Path, corpus_file: Path, run_module: Callable, assert_one_line_error: Callable) -> None:

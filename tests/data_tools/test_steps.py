@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_tools.batches import TextBatch, TokenBatch
+from data_tools.batches import TextBatch, TokenBatch, TokenSide
 from data_tools.corpus import Corpus
 from data_tools.executors import Stage
 from data_tools.manifest import Manifest
@@ -20,7 +20,8 @@ from data_tools.plan import Plan
 from data_tools.prepare import prepare
 from data_tools.shards import Shard
 from data_tools.steps import HoldOut, batched, text_hash
-from data_tools.tokenizer import PieceEncoder
+from data_tools.tokenizer import UNK_ID, PieceEncoder
+from data_tools.unknown import Unknown, records_of
 
 NO_PLAN = Plan(Path("none"), (), {})
 
@@ -78,10 +79,18 @@ def test_the_lot_of_a_text_does_not_depend_on_its_form() -> None:
     assert text_hash((["a"], ["b"])) != text_hash((["b"], ["a"])) != text_hash((["a b"],))
 
 
+def test_dropping_units_drops_what_is_known_of_their_unknown_pieces() -> None:
+    ids = np.array([UNK_ID, 7, UNK_ID, UNK_ID, 8, UNK_ID])
+    side = TokenSide(ids, np.array([2, 2, 1, 1]), records_of(["a", "bb", "ccc", "dddd"]))
+    kept = side.keep(np.array([True, False, True, True]))
+    assert kept.ids.tolist() == [UNK_ID, 7, 8, UNK_ID]
+    assert kept.unknown.tolist() == records_of(["a", "dddd"]).tolist()
+
+
 def test_dropping_units_closes_up_documents() -> None:
-    batch = TokenBatch(((np.arange(6), np.array([1, 2, 3])),), np.array([1, 2, 3]))
+    batch = TokenBatch((TokenSide(np.arange(6), np.array([1, 2, 3])),), np.array([1, 2, 3]))
     kept = batch.keep(np.array([True, False, True]), "length")
-    assert kept.sides[0][0].tolist() == [0, 3, 4, 5] and kept.sides[0][1].tolist() == [1, 3]
+    assert kept.sides[0].ids.tolist() == [0, 3, 4, 5] and kept.sides[0].lengths.tolist() == [1, 3]
     assert kept.document_ends.tolist() == [1, 2]
     assert kept.dropped == Counter(length=1)
 
@@ -171,6 +180,71 @@ def test_words_are_counted(tmp_path: Path, corpus_file: Path, sentences: dict[st
         assert Manifest.load(tmp_path / "data").words["parallel/de-ru"][code] == expected
 
 
+HANZI = [chr(0x4E00 + i) for i in range(500)]  # of which the tokenizer knows none
+
+
+def _chinese_corpus(tmp_path: Path, tokenizer_dir: Path, documents: list[list[str]], options: str) -> Path:
+    (tmp_path / "zh.txt").write_text("\n\n".join("\n".join(lines) for lines in documents) + "\n", encoding="utf-8")
+    path = tmp_path / "zh.yaml"
+    path.write_text(f"tokenizer: {tokenizer_dir}\nmono: {{zh: zh.txt}}\n{options}\n")
+    return path
+
+
+def _unknown_ids(data: Path, infos: list) -> int:
+    return sum(int(np.count_nonzero(Shard(data / info.prefix).tokens == UNK_ID)) for info in infos)
+
+
+@pytest.mark.parametrize("valid", [0, 0.4])
+def test_text_that_is_unknown_is_no_duplicate_and_counted(tmp_path: Path, tokenizer_dir: Path, valid: float) -> None:
+    """All lines become `▁ <unk>`; one of them comes twice, once in another Unicode form."""
+    lines = ["".join(HANZI[i : i + 3]) for i in range(40)]
+    lines += ["ＡＢ漢", "AB漢", "漢 der Hund", "字 der Hund"]
+    options = f"valid: {valid}\ndeduplicate: {{exact: true}}"
+    corpus = _chinese_corpus(tmp_path, tokenizer_dir, [[line] for line in lines], options)
+    prepare(Corpus.load(corpus), tmp_path / "data", 1500, _run_here)
+    manifest = Manifest.load(tmp_path / "data")
+    infos = [*manifest.mono["zh"], *manifest.valid["mono"].get("zh", [])]
+    assert (len(infos) > 1) == (valid > 0)
+    assert sum(info.num_sequences for info in infos) == 43
+    assert manifest.dropped == {"mono/zh": {"duplicate": 1}}
+    unknown = manifest.unknown["mono/zh"]["zh"]
+    assert unknown.pieces == _unknown_ids(tmp_path / "data", infos)
+    assert unknown.of_pieces == sum(info.num_tokens for info in infos)
+    kept = [line for line in lines if line != "ＡＢ漢"]
+    characters = [character for line in kept for character in line if character != " "]
+    assert unknown.of_characters == len(characters)
+    # A and B may be pieces of the tokenizer or not.
+    letters = sum(PieceEncoder(tokenizer_dir).encode_lines([letter])[0].tolist()[-1] == UNK_ID for letter in "AB")
+    assert unknown.characters == 3 * 40 + 1 + letters + 2
+    assert not list((tmp_path / "data").rglob("*.unknown"))
+
+
+def test_pairs_of_unknown_text_are_no_duplicates(tmp_path: Path, tokenizer_dir: Path) -> None:
+    (tmp_path / "a.tsv").write_text("漢\tder Hund\n字\tder Hund\n漢\tder Hund\n漢\tniemand\n", encoding="utf-8")
+    corpus = tmp_path / "corpus.yaml"
+    text = "parallel: {zh-de: [{tsv: a.tsv}]}\ndeduplicate: {exact: true}\n"
+    corpus.write_text(f"tokenizer: {tokenizer_dir}\n{text}")
+    prepare(Corpus.load(corpus), tmp_path / "data", 1500, _run_here)
+    manifest = Manifest.load(tmp_path / "data")
+    assert manifest.parallel["zh-de"][0]["zh"].num_sequences == 3
+    assert manifest.dropped == {"parallel/zh-de": {"duplicate": 1}}
+    assert manifest.unknown["parallel/zh-de"]["zh"] == Unknown(3, 6, 3, 3)
+    assert manifest.unknown["parallel/zh-de"]["de"].pieces == 0
+
+
+def test_documents_of_unknown_text_are_no_near_duplicates(tmp_path: Path, tokenizer_dir: Path) -> None:
+    """Their ids are all the same; one document comes twice but for a sentence."""
+    draw = random.Random(7)
+    documents = [["".join(draw.choices(HANZI, k=8)) for _ in range(40)] for _ in range(6)]
+    documents.append([*documents[0][:-1], "".join(HANZI[:8])])
+    corpus = _chinese_corpus(tmp_path, tokenizer_dir, documents, "deduplicate: {minhash: true}")
+    prepare(Corpus.load(corpus), tmp_path / "data", 10**6, _run_here)
+    manifest = Manifest.load(tmp_path / "data")
+    assert manifest.dropped == {"mono/zh": {"near_duplicate": 40}}
+    assert manifest.mono["zh"][0].num_documents == 6
+    assert manifest.unknown["mono/zh"]["zh"] == Unknown(240, 480, 240 * 8, 240 * 8)
+
+
 def test_the_bytes_do_not_depend_on_how_text_is_cut(
     tmp_path: Path, corpus_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -185,6 +259,7 @@ def test_the_bytes_do_not_depend_on_how_text_is_cut(
         manifest = Manifest.load(data)
         texts[part_bytes] = {code: _documents(data, infos) for code, infos in manifest.mono.items()}
         assert (len(manifest.mono["de"]) > 3) == (part_bytes < 1 << 30)
+        assert part_bytes < 1 << 30 or len(manifest.mono["de"]) == 1, "small files share a shard"
     assert texts[1 << 10] == texts[3_000] == texts[1 << 30]
 
 

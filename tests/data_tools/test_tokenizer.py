@@ -65,12 +65,12 @@ def test_raw_text_never_yields_special_ids(tokenizer_dir: Path, parts: list[str]
 def test_what_starts_a_word(tokenizer_dir: Path, sentences: dict[str, list[str]]) -> None:
     encoder = PieceEncoder(tokenizer_dir)
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_dir)
-    assert encoder.starts_word.dtype == bool
-    assert encoder.starts_word.tolist() == [
+    assert encoder.table.starts_word.dtype == bool
+    assert encoder.table.starts_word.tolist() == [
         tokenizer.convert_ids_to_tokens(i).startswith("▁") for i in range(encoder.vocab_size)
     ]
     ids, _ = encoder.encode_flat([*sentences["de"], "漢字 漢"])
-    assert np.count_nonzero(encoder.starts_word[ids]) == sum(len(line.split()) for line in sentences["de"]) + 2
+    assert np.count_nonzero(encoder.table.starts_word[ids]) == sum(len(line.split()) for line in sentences["de"]) + 2
 
 
 def test_half_a_surrogate_pair_is_refused(tokenizer_dir: Path) -> None:

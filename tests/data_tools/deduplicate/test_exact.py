@@ -11,9 +11,10 @@ from data_tools.deduplicate.encoded import EncodedTask
 from data_tools.deduplicate.exact import duplicate_units, find_duplicates, write_signatures
 from data_tools.deduplicate.rewrite import Rewritten, rewrite_task
 from data_tools.deduplicate.settings import Deduplication
+from data_tools.unknown import PieceTable
 
 EXACT = Deduplication(exact=True)
-STARTS_WORD = np.arange(300) % 2 == 0
+TABLE = PieceTable(starts_word=np.arange(300) % 2 == 0, num_characters=np.full(300, 3))
 SENTENCE = st.lists(st.integers(4, 6), min_size=1, max_size=3).map(tuple)
 
 
@@ -29,7 +30,7 @@ def _rewrite(tasks: Sequence[EncodedTask], work: Path, num_buckets: int, output:
         write_signatures(task, work, EXACT)
     for bucket in range(num_buckets):
         find_duplicates(tasks, work, bucket, num_buckets)
-    return [rewrite_task(task, work, EXACT, num_buckets, output / str(task.index), STARTS_WORD) for task in tasks]
+    return [rewrite_task(task, work, EXACT, num_buckets, output / str(task.index), TABLE) for task in tasks]
 
 
 @settings(max_examples=30)

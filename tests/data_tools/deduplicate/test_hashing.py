@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from data_tools.deduplicate.hashing import GOLDEN, mix, ngram_hashes, sentence_hashes, unit_hashes
 from data_tools.shards import Shard, ShardWriter
+from data_tools.tokenizer import UNK_ID
+from data_tools.unknown import NO_RECORDS, records_of
 
 WORD = (1 << 64) - 1
 SENTENCES = st.lists(st.lists(st.integers(0, 32_000), min_size=1, max_size=9), min_size=1, max_size=12)
@@ -50,6 +52,18 @@ def test_hashes_are_as_defined_in_blocks_of_any_size(sentences: list[list[int]],
     assert hashes.tolist() == [_hash(sentence) for sentence in sentences]
 
 
+@given(sentences=st.lists(st.lists(st.integers(2, 5), min_size=1, max_size=9), min_size=1, max_size=12))
+def test_an_unknown_piece_has_the_hash_of_its_text_for_an_id(sentences: list[list[int]]) -> None:
+    ids = np.array([token for sentence in sentences for token in sentence], dtype="<i2")
+    records = records_of([f"text {i % 3}" for i in range(ids.tolist().count(UNK_ID))])
+    texts = iter(records["text"].tolist())
+    values = [[next(texts) if token == UNK_ID else token for token in sentence] for sentence in sentences]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("data_tools.deduplicate.hashing.BLOCK_TOKENS", 4)
+        hashes = sentence_hashes(ids, np.array([len(sentence) for sentence in sentences]), records)
+    assert hashes.tolist() == [_hash(sentence) for sentence in values]
+
+
 def test_two_million_short_sentences_have_different_hashes_evenly_spread() -> None:
     """Everything of up to three of 125 ids; eight ids in every order; one id, many times."""
     groups = [
@@ -77,10 +91,10 @@ def test_a_pair_is_both_sides_in_their_order(tmp_path: Path) -> None:
 
     source = side("de", [1, 2], [3], [1], [3], [5], [1, 2])
     target = side("en", [3], [1, 2], [2, 3], [3], [5], [3])
-    hashes = unit_hashes([source, target]).tolist()
+    hashes = unit_hashes([source, target], [NO_RECORDS] * 2).tolist()
     assert hashes[0] == hashes[5]
     assert len(set(hashes)) == 5
-    assert not set(hashes) & set(unit_hashes([source]).tolist())
+    assert not set(hashes) & set(unit_hashes([source], [NO_RECORDS]).tolist())
 
 
 def test_ngrams_are_hashed_as_sentences() -> None:

@@ -11,9 +11,11 @@ from data_tools.deduplicate.encoded import EncodedTask
 from data_tools.deduplicate.exact import find_duplicates, write_signatures
 from data_tools.deduplicate.rewrite import rewrite_task
 from data_tools.deduplicate.settings import Deduplication, MinhashSettings
+from data_tools.tokenizer import UNK_ID
+from data_tools.unknown import PieceTable, RecordWriter, Unknown, records_of
 
 BOTH = Deduplication(exact=True, minhash=MinhashSettings())
-STARTS_WORD = np.ones(300, dtype=bool)
+TABLE = PieceTable(starts_word=np.ones(300, dtype=bool), num_characters=np.where(np.arange(300) == UNK_ID, 0, 3))
 UNIT = st.tuples(st.lists(st.integers(4, 6), min_size=1, max_size=3).map(tuple))
 SHARDS = st.lists(st.lists(st.lists(UNIT, min_size=1, max_size=5), min_size=1, max_size=4), max_size=3)
 
@@ -45,7 +47,7 @@ def test_rewriting_is_filtering(
     find_duplicates([task], work, 0, 1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("data_tools.deduplicate.rewrite.BLOCK_TOKENS", block_tokens)
-        result = rewrite_task(task, work, BOTH, 1, directory / "new", STARTS_WORD)
+        result = rewrite_task(task, work, BOTH, 1, directory / "new", TABLE)
 
     seen: set[Any] = set()
     dropped = {"duplicate": 0, "near_duplicate": 0}
@@ -77,6 +79,37 @@ def test_rewriting_is_filtering(
     )
 
 
+@given(
+    units=st.lists(st.tuples(st.lists(st.integers(2, 4), min_size=1, max_size=4).map(tuple)), min_size=1, max_size=12),
+    block_tokens=st.integers(1, 6),
+)
+def test_unknown_pieces_are_told_apart_by_their_text_and_counted(
+    tmp_path_factory: pytest.TempPathFactory, make_task: Any, read_back: Any, units: Any, block_tokens: int
+) -> None:
+    directory = tmp_path_factory.mktemp("unknown")
+    task = make_task(directory / "old", 0, ("de",), [], [[units]])
+    num_unknown = sum(unit[0].count(UNK_ID) for unit in units)
+    texts = [("a", "bb")[i % 2] for i in range(num_unknown)]
+    with RecordWriter(directory / "old" / "train" / "00000") as writer:
+        writer.add(records_of(texts))
+    write_signatures(task, directory / "work", Deduplication(exact=True))
+    find_duplicates([task], directory / "work", 0, 1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("data_tools.deduplicate.rewrite.BLOCK_TOKENS", block_tokens)
+        result = rewrite_task(task, directory / "work", Deduplication(exact=True), 1, directory / "new", TABLE)
+
+    remaining = iter(texts)
+    spelt = [tuple(next(remaining) if i == UNK_ID else i for i in unit[0]) for unit in units]
+    kept = list(dict.fromkeys(spelt))
+    ids = [(tuple(UNK_ID if isinstance(i, str) else i for i in unit),) for unit in kept]
+    assert read_back(directory / "new", "train", ("de",)) == [[ids]]
+    lost = [i for unit in kept for i in unit if isinstance(i, str)]
+    num_known = sum(map(len, kept)) - len(lost)
+    num_lost = sum(map(len, lost))
+    # The table says that known pieces have three characters, but for the unknown one.
+    assert result.unknown == {"de": Unknown(len(lost), num_known + len(lost), num_lost, 3 * num_known + num_lost)}
+
+
 @pytest.mark.parametrize("languages", [("de",), ("de", "en")])
 def test_without_duplicates_the_bytes_are_the_same(tmp_path: Path, make_task: Any, languages: tuple[str, ...]) -> None:
     numbers = count(4)
@@ -85,7 +118,7 @@ def test_without_duplicates_the_bytes_are_the_same(tmp_path: Path, make_task: An
     settings = Deduplication(exact=True)
     write_signatures(task, tmp_path / "work", settings)
     find_duplicates([task], tmp_path / "work", 0, 1)
-    result = rewrite_task(task, tmp_path / "work", settings, 1, tmp_path / "new", STARTS_WORD)
+    result = rewrite_task(task, tmp_path / "work", settings, 1, tmp_path / "new", TABLE)
     files = sorted(path.relative_to(tmp_path / "old") for path in (tmp_path / "old").rglob("*.*"))
     assert len(files) == 4 * len(languages)
     for file in files:
@@ -102,6 +135,6 @@ def test_an_unfinished_run_leaves_no_trace(tmp_path: Path, make_task: Any, read_
         path = tmp_path / "new" / "train" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"left by a run that was killed")
-    rewrite_task(task, tmp_path / "work", Deduplication(exact=True), 1, tmp_path / "new", STARTS_WORD)
+    rewrite_task(task, tmp_path / "work", Deduplication(exact=True), 1, tmp_path / "new", TABLE)
     assert read_back(tmp_path / "new", "train", ("de",)) == [[[((4,),)]]]
     assert len(list((tmp_path / "new" / "train").iterdir())) == 2
