@@ -94,9 +94,9 @@ def begin(plan: Plan, corpus: Corpus, tokenizer_sha256: str) -> None:
     Raises ValueError if shards of another plan have their final names already.
     """
     begun = plan_of(plan.output)
-    remove_left_overs(plan)
     if begun is not None and begun.key != plan.key and any((plan.output / name).exists() for name in FINAL_NAMES):
         raise ValueError(f"{plan.output}: made {changes(begun, plan)}; choose another output or remove it")
+    remove_left_overs(plan)
     plan.save()
     tokenizer = plan.output / TOKENIZER_NAME
     if not tokenizer.exists() or PieceEncoder(tokenizer).tokenizer_sha256 != tokenizer_sha256:

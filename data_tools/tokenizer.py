@@ -19,7 +19,6 @@ order, control characters, and decomposed vowels of Indic scripts, which transfo
 import re
 from collections.abc import Sequence
 from functools import cached_property
-from itertools import chain, compress
 from pathlib import Path
 
 import numpy as np
@@ -124,16 +123,22 @@ class PieceEncoder:
     def unknown_records(self, lines: Sequence[str], ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         """RECORD (m,) of the unknown ids, in order, among what `encode_flat` has made of the lines: see unknown.py.
 
-        Lines with an unknown piece are encoded once more, others are not looked at.
+        Only lines with an unknown piece are looked at. Their characters that no known piece stands for are unknown.
         """
-        is_unknown = ids == UNK_ID
-        if not is_unknown.any():
+        (places,) = np.nonzero(ids == UNK_ID)
+        if len(places) == 0:
             return NO_RECORDS
-        has_unknown = np.zeros(len(lines), bool)
-        has_unknown[np.repeat(np.arange(len(lines)), lengths)[is_unknown]] = True
-        # The text of an unknown piece is that of the line, normalised.
-        pieces = chain.from_iterable(self._processor.encode(list(compress(lines, has_unknown)), out_type=str))
-        return records_of(list(compress(pieces, is_unknown[np.repeat(has_unknown, lengths)].tolist())))
+        ends = np.cumsum(lengths)
+        rows, firsts, counts = np.unique(
+            np.searchsorted(ends, places, side="right"), return_index=True, return_counts=True
+        )
+        texts = self._processor.normalize([lines[row] for row in rows.tolist()])
+        known_before = np.concatenate([[0], np.cumsum(self.table.num_characters[ids], dtype=np.int64)])
+        num_known = known_before[ends[rows]] - known_before[ends[rows] - lengths[rows]]
+        num_characters = np.array([len(text) - text.count(WORD_START) for text in texts])
+        records = np.repeat(records_of(texts), counts)
+        records["characters"][firsts] = num_characters - num_known
+        return records
 
     def encode_lines(self, lines: Sequence[str], num_threads: int = 1) -> list[np.ndarray]:
         """The int32 ids (n_i,) of each line, in order."""

@@ -1,6 +1,6 @@
 """Hashes of tokens: 64 bits, vectorised, equal on every machine.
 
-A token's *value* is its id; that of an unknown piece, whose id says nothing, is the hash of the text under it.
+A token's *value* is its id; that of an unknown piece, whose id says nothing, is the hash of its sentence's text.
 
 The building block is splitmix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014)
 with the constants of Vigna's public domain splitmix64.c. Output k of the generator seeded with s is

@@ -1,9 +1,9 @@
 """Nearly equal documents of a language, found by datatrove's MinHash blocks on tokens instead of words.
 
-Shingles are n-grams of ids (of hashes of the text, where it is unknown): the same for every language, where words would
-need a tokenizer of each. One document of
-each cluster of near-duplicates stays, and none if the cluster holds a document like a held-out one: training on that
-would be training on what is measured with. Documents of fewer than n tokens are not looked at.
+Shingles are n-grams of ids (of hashes of the text where pieces are unknown): the same for every language, where words
+would need a tokenizer of each. One document of each cluster of near-duplicates stays, and none if the cluster holds a
+document like a held-out one: training on that would be training on what is measured with. Documents of fewer than n
+tokens are not looked at.
 
 All files of a language lie in `WORK/minhash`, WORK being a directory of that language alone:
 

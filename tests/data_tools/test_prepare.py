@@ -145,6 +145,8 @@ def test_stopped_while_shards_get_their_names(
         prepare(Corpus.load(corpus_file), tmp_path / "data", 1500, run)
     monkeypatch.undo()
     assert not (tmp_path / "data" / "manifest.json").exists()
+    with pytest.raises(ValueError, match="--shard-tokens was 1500, is 9; choose another output"):
+        _prepare(corpus_file, tmp_path / "data", shard_tokens=9)  # which leaves alone what is still to be renamed
     _prepare(corpus_file, tmp_path / "data")
     _prepare(corpus_file, tmp_path / "undisturbed")
     assert _content(tmp_path / "data") == _content(tmp_path / "undisturbed")

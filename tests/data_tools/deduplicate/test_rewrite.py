@@ -90,8 +90,10 @@ def test_unknown_pieces_are_told_apart_by_their_text_and_counted(
     task = make_task(directory / "old", 0, ("de",), [], [[units]])
     num_unknown = sum(unit[0].count(UNK_ID) for unit in units)
     texts = [("a", "bb")[i % 2] for i in range(num_unknown)]
+    records = records_of(texts)
+    records["characters"] = list(map(len, texts))
     with RecordWriter(directory / "old" / "train" / "00000") as writer:
-        writer.add(records_of(texts))
+        writer.add(records)
     write_signatures(task, directory / "work", Deduplication(exact=True))
     find_duplicates([task], directory / "work", 0, 1)
     with pytest.MonkeyPatch.context() as patch:
