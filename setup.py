@@ -1,32 +1,31 @@
 """The VECO packages. What was tested together is pinned in constraints.txt."""
 
-from setuptools import setup
+import runpy
+from pathlib import Path
+
+from setuptools import find_namespace_packages, setup
+
+ROOT = Path(__file__).resolve().parent
+TOP = ("veco", "data_tools", "pretrain", "finetune")
+# The table of commands, of a file that imports nothing but the standard library.
+COMMANDS = runpy.run_path(str(ROOT / "finetune" / "commands.py"))["COMMANDS"]
 
 setup(
     name="veco",
     version="0.1.0",
     description="VECO cross-lingual pre-training, from raw text to translation and XTREME",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=[
-        "veco",
-        "veco.convert",
-        "data_tools",
-        "data_tools.deduplicate",
-        "data_tools.readers",
-        "data_tools.toy_corpus",
-        "pretrain",
-        "finetune",
-        "finetune.mt",
-        "finetune.xtreme",
-        "finetune.xtreme.metrics",
-        "finetune.xtreme.readers",
-    ],
-    package_data={
-        "data_tools.toy_corpus": ["lexicon/*.tsv"],
-        "pretrain": ["recipes/*.yaml"],
-        "finetune.mt": ["recipes/*.yaml", "comparisons/*.yaml"],
-        "finetune.xtreme": ["recipes/*.yaml", "comparisons/*.yaml"],
+    # Namespace packages: recipes, lexicons and DeepSpeed's settings lie in folders without code, found like the rest.
+    packages=find_namespace_packages(include=[*TOP, *(f"{package}.*" for package in TOP), "ds_configs"]),
+    package_data={"": ["*.yaml", "*.tsv", "*.json"]},
+    entry_points={
+        "console_scripts": [
+            "veco = finetune.commands:main",
+            *(f"veco-{name} = finetune.commands:main" for name in COMMANDS),
+        ]
     },
     install_requires=[
         "torch>=2.6",  # the model and its training
@@ -66,6 +65,12 @@ setup(
             "ray>=2.40",  # prepare --executor ray
             "psutil>=5.9",  # the processes of a launcher, to kill some
             "ctranslate2>=4.8",  # export_ct2, generate --engine ct2
+            "peft>=0.21",  # the contract of models: LoRA, IA3 and prompts of every kind, merged where they can be
+            "optimum-quanto>=0.2.7",  # the contract of models: weights in 8 bits
+            "onnx>=1.20",  # the contract of models: what torch.onnx.export writes
+            "onnxscript>=0.7",  # torch.onnx.export translates with it
+            "onnxruntime>=1.24",  # runs what was exported
+            "sentence-transformers>=6",  # pretrain.export's directories, opened by SentenceTransformer
             "scikit-learn>=1.3",  # benchmarks: weighted character n-grams, to find rows that translate each other
         ],
         "dev": [

@@ -25,6 +25,7 @@ from finetune.pretrained import VECO, XLM_ROBERTA, open_pretrained
 from finetune.recipe import FinetuningRecipe
 from finetune.stages import Stage, run_stage
 from pretrain.recipe import decided_fields
+from pretrain.shipped import shipped_file, shipped_names
 
 
 class Comparison(Protocol):
@@ -171,12 +172,20 @@ def mean_and_deviation(values: Sequence[float]) -> str:
     return f"{mean:.2f} ± {statistics.stdev(values):.2f}" if len(values) > 1 else f"{mean:.2f}"
 
 
-def parse_arguments(program: str, description: str) -> argparse.Namespace:
-    """comparison, output and parallel of a command line. Raises ValueError for parallel below 1."""
+def parse_arguments(program: str, description: str, comparisons: Path) -> argparse.Namespace:
+    """comparison, output and parallel of a command line. Raises ValueError for parallel below 1.
+
+    The comparison is a file, or the name of one in `comparisons`.
+    """
     parser = FlagParser(
         prog=f"python -m {program}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("comparison", type=Path, metavar="COMPARE.yaml", help="see above")
+    parser.add_argument(
+        "comparison",
+        type=lambda name: shipped_file(name, comparisons),
+        metavar="COMPARE.yaml",
+        help=f"see above; or the name of one that comes with the package: {', '.join(shipped_names(comparisons))}",
+    )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="directory for runs and results")
     parser.add_argument(
         "--parallel",

@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import dataclasses
 import difflib
+import inspect
 import math
 import re
 import types
@@ -26,6 +27,7 @@ from data_tools.yaml_files import expanded, is_null, read_mapping
 from pretrain.ds_config import asks_for_bf16, read_ds_config
 from pretrain.launch import tell
 from pretrain.recipe_fields import BY_NAME, FREE, UNREAD, may_change, notes_of, option
+from pretrain.shipped import shipped_file, shipped_names
 
 RecipeT = TypeVar("RecipeT", bound="TrainingRecipe")
 BACK_ENDS = ("auto", "eager", "sdpa")  # those of veco.attention, which a recipe's mistakes should not wait for
@@ -320,11 +322,13 @@ def parse_recipe(recipe_class: type[RecipeT], argv: Sequence[str], default_confi
     with every problem at once.
     """
     parser = FlagParser(description=recipe_class.__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    recipes = Path(inspect.getfile(recipe_class)).parent / "recipes"  # those that come with it
     parser.add_argument(
         "--config",
-        type=Path,
+        type=lambda name: shipped_file(name, recipes),
         default=argparse.SUPPRESS,
-        help=f"recipe in YAML; its fields are the flags below (default: {default_config})",
+        help="recipe in YAML; its fields are the flags below. A file, or the name of one that comes with the package: "
+        f"{', '.join(shipped_names(recipes))} (default: {default_config and default_config.stem})",
     )
     parser.add_argument("--local_rank", type=int, default=0, help=argparse.SUPPRESS)  # the launcher passes it
     parser.add_argument("--validate_only", action="store_true", help="check the recipe, print it and stop")

@@ -35,6 +35,7 @@ from pretrain.meters import read_metrics
 
 # Of these a table shows what there is: no tokenized BLEU, for instance, where words have no spaces between them.
 SCORES = {"sacrebleu": "sacreBLEU", "chrf": "chrF", "tokenized_bleu_lc": "tokenized BLEU -lc"}
+COMPARISONS = Path(__file__).resolve().parent / "comparisons"
 
 
 @dataclass(frozen=True)
@@ -204,7 +205,7 @@ def settings_of(runs: Sequence[Run], comparison: Comparison) -> dict[str, dict[s
 
 
 def main() -> None:
-    arguments = parse_arguments("finetune.mt.compare", f"{__doc__}\n{comparison_file.__doc__}")
+    arguments = parse_arguments("finetune.mt.compare", f"{__doc__}\n{comparison_file.__doc__}", COMPARISONS)
     compare(arguments.comparison, arguments.output, arguments.parallel)
 
 

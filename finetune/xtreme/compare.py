@@ -49,6 +49,8 @@ from finetune.xtreme.report import MISSING, table_line
 from finetune.xtreme.search import settle
 from finetune.xtreme.tasks import TASKS, Task
 
+COMPARISONS = Path(__file__).resolve().parent / "comparisons"
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -239,7 +241,7 @@ def compare(path: Path, output: Path, parallel: int = 1) -> None:
 
 
 def main() -> None:
-    arguments = parse_arguments("finetune.xtreme.compare", f"{__doc__}\n{comparison_file.__doc__}")
+    arguments = parse_arguments("finetune.xtreme.compare", f"{__doc__}\n{comparison_file.__doc__}", COMPARISONS)
     compare(arguments.comparison, arguments.output, arguments.parallel)
 
 

@@ -45,6 +45,20 @@ def test_flags_of_recipes_as_of_all_commands(tmp_path: Path) -> None:
         parse_recipe(PretrainRecipe, ["--output", "x", "--steps", "3", "--steps", "4"])
 
 
+def test_recipes_that_come_with_the_package_are_known_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    tiny = parse_recipe(PretrainRecipe, ["--config", "tiny"])
+    assert tiny == parse_recipe(PretrainRecipe, ["--config", str(ROOT / "pretrain" / "recipes" / "tiny.yaml")])
+    assert tiny == parse_recipe(PretrainRecipe, ["--config", "tiny.yaml"])
+    Path("tiny.yaml").write_text("output: mine\n")  # a file goes first, with the ending that it has
+    assert parse_recipe(PretrainRecipe, ["--config", "tiny.yaml"]).output == "mine"
+    assert parse_recipe(PretrainRecipe, ["--config", "tiny"]) == tiny
+    for name in ("demo_en_de", "elsewhere/tiny"):  # another program's, and another directory's
+        with pytest.raises(ValueError, match=f"{name}: no such recipe"):
+            parse_recipe(PretrainRecipe, ["--config", name])
+    assert parse_recipe(TranslationRecipe, ["--config", "demo_en_de"]).cpu_processes == 2
+
+
 def test_all_problems_at_once(tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
     path.write_text("output: x\nlearning_rat: 1\nsteps: many\nadam_beta1: 1.5\nds_config: none.json\n")

@@ -1,0 +1,76 @@
+"""The commands of an installation: `veco-prepare …`, or `veco prepare …`, is `python -m data_tools.prepare …`."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import runpy
+import sys
+from pathlib import Path
+
+PACKAGE = "veco"
+# The name behind `veco-` and the module that does it, in the order of the way. setup.py reads this table.
+COMMANDS = {
+    "toy-corpus": "data_tools.toy_corpus",
+    "train-tokenizer": "data_tools.train_tokenizer",
+    "import-tokenizer": "data_tools.import_tokenizer",
+    "prepare": "data_tools.prepare",
+    "describe": "data_tools.describe",
+    "pretrain": "pretrain.train",
+    "plot": "pretrain.plot",
+    "export": "pretrain.export",
+    "convert": "veco.convert",
+    "vocabulary": "veco.vocabulary",
+    "random-model": "finetune.random_model",
+    "mt-train": "finetune.mt.train",
+    "average": "finetune.mt.average",
+    "generate": "finetune.mt.generate",
+    "score": "finetune.mt.score",
+    "back-translate": "finetune.mt.back_translate",
+    "export-ct2": "finetune.mt.export_ct2",
+    "mt-compare": "finetune.mt.compare",
+    "xtreme-train": "finetune.xtreme.train",
+    "xtreme-search": "finetune.xtreme.search",
+    "xtreme-predict": "finetune.xtreme.predict",
+    "xtreme-layers": "finetune.xtreme.layers",
+    "xtreme-label": "finetune.xtreme.label",
+    "xtreme-evaluate": "finetune.xtreme.evaluate",
+    "xtreme-compare": "finetune.xtreme.compare",
+    "demo": "finetune.demo",
+}
+EXIT_BAD_INPUT = 2
+
+
+def main() -> None:
+    """Run the command that the program's own name or the first argument says, as `python -m MODULE` would."""
+    program, *arguments = sys.argv
+    name = Path(program).stem.removeprefix(PACKAGE).removeprefix("-")
+    if not name:
+        name, *arguments = arguments or ["--help"]
+    if name in ("-h", "--help"):
+        print(overview())
+    elif name == "--version":
+        print(f"{PACKAGE} {importlib.metadata.version(PACKAGE)}")
+    elif name in COMMANDS:
+        sys.argv = [program, *arguments]
+        runpy.run_module(COMMANDS[name], run_name="__main__", alter_sys=True)
+    else:
+        sys.stderr.write(f"error: no command {name!r}; there are {', '.join(COMMANDS)}\n")
+        sys.exit(EXIT_BAD_INPUT)
+
+
+def overview() -> str:
+    """What `veco --help` says: every command and its module."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  python -m {module}" for name, module in COMMANDS.items()]
+    return "\n".join(
+        [
+            f"usage: {PACKAGE} [--version] COMMAND …, or {PACKAGE}-COMMAND …",
+            "",
+            "Each command is a module of the same function, and explains itself with --help:",
+            *lines,
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()
