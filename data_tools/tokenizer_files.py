@@ -15,8 +15,6 @@ from data_tools.tokenizer import MODEL_FILE, TOKENIZER_JSON, WORD_START, PieceEn
 Piece = ModelProto.SentencePiece
 # Beside its table of characters, the normalizer of a tokenizer.json may do what SentencePiece does anyway.
 MERGE_SPACES = {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": WORD_START}
-# XLM-R's tokenizer has 512: 514 positions less the offset of two. It is a hint for users; nothing here depends on it.
-MODEL_MAX_LENGTH = 512
 # Nearly equal sums of float32 may differ, a line in many thousands; with a wrong id layout all lines would.
 MAX_DIFFERENT = 0.1
 
@@ -101,19 +99,17 @@ def write_tokenizer(model: bytes, directory: Path, sample_lines: list[str]) -> P
     """
     (directory / MODEL_FILE).write_bytes(model)
     encoder = PieceEncoder(directory)
-    config = {"tokenizer_class": "XLMRobertaTokenizer", "model_max_length": MODEL_MAX_LENGTH}
+    config = {"tokenizer_class": "XLMRobertaTokenizer"}
     (directory / "tokenizer_config.json").write_text(json.dumps(config))
     from transformers import AddedToken, AutoTokenizer, XLMRobertaTokenizer  # slow to import: only here
 
     # From the model alone transformers builds the tokenizer anew at every load; saved, it is read back at once.
-    built = XLMRobertaTokenizer.from_pretrained(
-        directory, mask_token=AddedToken("<mask>", lstrip=True, special=True), model_max_length=MODEL_MAX_LENGTH
-    )
+    built = XLMRobertaTokenizer.from_pretrained(directory, mask_token=AddedToken("<mask>", lstrip=True, special=True))
     built.save_pretrained(directory)
     # save_pretrained also notes how this very object was loaded; that belongs to no tokenizer directory.
+    # How long a sequence may be is a model's to say: whoever puts this beside one notes it (veco.tokenizer).
     kept = {
         "tokenizer_class": "XLMRobertaTokenizer",
-        "model_max_length": MODEL_MAX_LENGTH,
         "add_prefix_space": True,
         "bos_token": "<s>",
         "cls_token": "<s>",

@@ -194,6 +194,7 @@ def model_writer(engine: Engine, task: Task, tokenizer_dir: Path) -> Callable[[P
                 weights.pop(name, None)
             with told_by_the_system(directory / MODEL_DIR):
                 task.model.save_pretrained(directory / MODEL_DIR, state_dict=weights)
-            save_tokenizer(task.tokenizer, tokenizer_dir, directory / MODEL_DIR)
+            max_tokens = task.model.config.max_tokens
+            save_tokenizer(task.tokenizer, tokenizer_dir, directory / MODEL_DIR, max_tokens=max_tokens)
 
     return add_model

@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoTokenizer, PretrainedConfig
 
 from veco import VecoConfig, VecoForConditionalGeneration, VecoForMaskedLM
 from veco.convert import from_xlm_roberta
-from veco.convert.xlm_roberta import SHARED_CONFIG_FIELDS
+from veco.convert.xlm_roberta import veco_config
 
 VECO, XLM_ROBERTA = VecoConfig.model_type, "xlm-roberta"
 
@@ -33,8 +33,7 @@ def open_pretrained(
     if is_translation_model(config) and not takes_translation:
         raise ValueError(f"{field} {directory}: a translation model; expected a model that was pre-trained")
     if config.model_type == XLM_ROBERTA:
-        fields = config.to_dict()
-        config = VecoConfig(**{name: fields[name] for name in SHARED_CONFIG_FIELDS})
+        config = veco_config(config)
     tokenizer = AutoTokenizer.from_pretrained(directory)
     if len(tokenizer) > config.vocab_size:
         raise ValueError(

@@ -29,7 +29,7 @@ def write_random_model(source: Path, seed: int, output: Path) -> None:
         model = VecoForMaskedLM(config)
         with told_by_the_system(temporary):
             model.save_pretrained(temporary)
-        save_tokenizer(tokenizer, source, temporary)
+        save_tokenizer(tokenizer, source, temporary, max_tokens=config.max_tokens)
 
 
 def main() -> None:

@@ -1,5 +1,8 @@
 """Turn checkpoints into a directory that transformers opens: `python -m pretrain.export RUN --output MODEL`.
 
+Its format is VECO's, which needs `import veco`, or XLM-R's (`--format xlm-roberta`): without the cross-attention, and
+so as VECO plugged out, it opens with whatever opens XLM-R. sentence-transformers opens both.
+
 The weights go from file to file piece by piece, whatever ZeRO stage and number of ranks wrote them, so that a model can
 be exported on a machine that could not hold it.
 """
@@ -12,6 +15,7 @@ import shutil
 from pathlib import Path
 
 import torch
+from transformers import PreTrainedConfig, XLMRobertaConfig, XLMRobertaForMaskedLM
 
 from data_tools.cli import FlagParser, run_main
 from data_tools.directories import atomic_directory
@@ -19,10 +23,15 @@ from pretrain.averaging import MAX_FILE_BYTES, Source, write_weights
 from pretrain.checkpoints import RECIPE_FILE, checkpoints_of, damage, read_state
 from pretrain.meters import read_metrics
 from pretrain.recipe import read_yaml
+from pretrain.stored_tensors import StoredTensor, Zeros
 from pretrain.zero_shards import checkpoint_weights
 from veco import VecoConfig, VecoForMaskedLM
+from veco.convert.xlm_roberta import TOKEN_TYPE, xlm_roberta_config, xlm_roberta_names
 from veco.heads import TIED_HEAD
+from veco.sentence_files import USUAL_DEPTH, write_sentence_files
+from veco.tokenizer import note_max_tokens
 
+VECO, XLM_ROBERTA = VecoConfig.model_type, XLMRobertaConfig.model_type
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
 
@@ -33,11 +42,14 @@ def export(
     average: int = 1,
     dtype: str = "bfloat16",
     max_file_bytes: int = MAX_FILE_BYTES,
+    model_format: str = VECO,
+    layer: int | None = None,
 ) -> Path:
     """`output`: config.json, safetensors, the tokenizer and a model card, from checkpoint `step` (None: the newest).
 
-    With `average` the weights are the mean of that checkpoint and of those before it. Raises ValueError when there are
-    no such checkpoints, weights are missing or empty, or `output` exists.
+    With `average` the weights are the mean of that checkpoint and of those before it. The states of `layer` (None: the
+    usual one) stand for sentences. Raises ValueError when there are no such checkpoints, weights are missing or empty,
+    there is no such layer, or `output` exists.
     """
     chosen = chosen_checkpoints(run_dir, step, average)
     newest = chosen[max(chosen)]
@@ -45,12 +57,20 @@ def export(
     sources = [Source(path, checkpoint_weights(path)) for path in chosen.values()]
     for source in sources:
         check_complete(source, config)
-    config.architectures, config.dtype = [VecoForMaskedLM.__name__], dtype
+    written: PreTrainedConfig = config
+    model_class = VecoForMaskedLM.__name__
+    if model_format == XLM_ROBERTA:
+        written, model_class = xlm_roberta_config(config), XLMRobertaForMaskedLM.__name__
+        sources = [as_xlm_roberta(source, config) for source in sources]
+    written.architectures, written.dtype = [model_class], dtype
     with atomic_directory(output) as temporary:
-        config.save_pretrained(temporary)
+        layer = write_sentence_files(temporary, config, layer)
+        written.save_pretrained(temporary)
         write_weights(temporary, sources, DTYPES[dtype], max_file_bytes)
         shutil.copytree(run_dir / "tokenizer", temporary, dirs_exist_ok=True)
-        (temporary / "README.md").write_text(model_card(run_dir, chosen, config, dtype), encoding="utf-8")
+        note_max_tokens(temporary, config.max_tokens)
+        usage = usage_of(model_format, config, layer)
+        (temporary / "README.md").write_text(model_card(run_dir, chosen, config, dtype, usage), encoding="utf-8")
     return output
 
 
@@ -92,8 +112,52 @@ def check_complete(source: Source, config: VecoConfig) -> None:
         raise ValueError(f"{source.path}: {'; '.join(sorted(problems)[:3])} ({len(problems)} in all)")
 
 
-def model_card(run_dir: Path, chosen: dict[int, Path], config: VecoConfig, dtype: str) -> str:
-    """README.md of a model: what the run's own files say about it, and nothing else."""
+def as_xlm_roberta(source: Source, config: VecoConfig) -> Source:
+    """The weights that XLM-R has, under its names; its token type, which VECO has not, is zero."""
+    names = xlm_roberta_names(config.num_hidden_layers)
+    weights = {theirs: source.weights[ours] for ours, theirs in names.items()}
+    dtype = source.weights[next(iter(names))].dtype
+    weights[TOKEN_TYPE] = StoredTensor((1, config.hidden_size), (Zeros(source.path, 0, dtype, config.hidden_size),))
+    return Source(source.path, weights)
+
+
+def usage_of(model_format: str, config: VecoConfig, layer: int) -> list[str]:
+    """The lines of a card that say how to open the model."""
+    needs = [
+        "An XLM-R, equal to VECO plugged out; the cross-attention stayed behind. It needs no package but transformers.",
+    ]
+    imports: list[str] = []
+    if model_format == VECO:
+        needs = [
+            "transformers does not know the model type `veco` by itself: install the package `veco` and import it",
+            "before opening this. What has to open elsewhere is exported with `--format xlm-roberta`, plugged out.",
+        ]
+        imports = ["import veco  # registers the model with transformers"]
+    return [
+        *needs,
+        "",
+        "```python",
+        *imports,
+        "from transformers import AutoModelForMaskedLM, AutoTokenizer",
+        "",
+        'model = AutoModelForMaskedLM.from_pretrained("DIRECTORY")',
+        f'tokenizer = AutoTokenizer.from_pretrained("DIRECTORY")  # truncation=True cuts at {config.max_tokens} tokens',
+        "```",
+        "",
+        f"Sentences as vectors: the mean over all tokens of layer {layer} of {config.num_hidden_layers}, as recorded "
+        "for sentence-transformers.",
+        "",
+        "```python",
+        *imports,
+        "from sentence_transformers import SentenceTransformer",
+        "",
+        'vectors = SentenceTransformer("DIRECTORY").encode(["Das Haus ist rot.", "The house is red."])',
+        "```",
+    ]
+
+
+def model_card(run_dir: Path, chosen: dict[int, Path], config: VecoConfig, dtype: str, usage: list[str]) -> str:
+    """README.md of a model: what the run's own files say about it, and how to open it."""
     step = max(chosen)
     state = read_state(chosen[step])
     recipe = read_yaml(chosen[step] / RECIPE_FILE)
@@ -121,13 +185,7 @@ def model_card(run_dir: Path, chosen: dict[int, Path], config: VecoConfig, dtype
             "",
             *(f"- {name}: {json.dumps(value) if isinstance(value, dict) else value}" for name, value in facts.items()),
             "",
-            "```python",
-            "import veco  # registers the model with transformers",
-            "from transformers import AutoModelForMaskedLM, AutoTokenizer",
-            "",
-            'model = AutoModelForMaskedLM.from_pretrained("DIRECTORY")',
-            'tokenizer = AutoTokenizer.from_pretrained("DIRECTORY")',
-            "```",
+            *usage,
             "",
             "## Losses",
             "Means since the line before in metrics.jsonl, in nats for each predicted token.",
@@ -159,6 +217,15 @@ def main() -> None:
     parser.add_argument(
         "--max_file_gb", type=float, default=MAX_FILE_BYTES / 1e9, help="weights in one file, in GB (%(default)s)"
     )
+    parser.add_argument(
+        "--format",
+        choices=(VECO, XLM_ROBERTA),
+        default=VECO,
+        help="xlm-roberta: without the cross-attention, for what does not know VECO (%(default)s)",
+    )
+    parser.add_argument(
+        "--layer", type=int, help=f"whose states sentence-transformers takes (default: at {USUAL_DEPTH} of all layers)"
+    )
     arguments = parser.parse_args()
     if arguments.max_file_gb <= 0:
         raise ValueError(f"--max_file_gb must be above 0, found {arguments.max_file_gb}")
@@ -170,6 +237,8 @@ def main() -> None:
             arguments.average,
             arguments.dtype,
             int(arguments.max_file_gb * 1e9),
+            arguments.format,
+            arguments.layer,
         )
     )
 

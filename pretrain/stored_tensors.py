@@ -70,6 +70,14 @@ class Run:
 
 
 @dataclasses.dataclass(frozen=True)
+class Zeros(Run):
+    """`count` zeros, which need no file; `path` says whose they are."""
+
+    def read(self) -> Tensor:
+        return torch.zeros(self.count, dtype=self.dtype)
+
+
+@dataclasses.dataclass(frozen=True)
 class StoredTensor:
     """A contiguous tensor in files: its shape, and the runs that give its flattened numbers one after another."""
 

@@ -77,6 +77,9 @@ class VecoConfig(PreTrainedConfig):
     tie_word_embeddings: bool = True
 
     def __post_init__(self, **kwargs: Any) -> None:
+        num_labels = kwargs.get("num_labels")
+        if num_labels is not None and not _is_whole(num_labels):  # transformers would count up to it
+            raise ValueError(f"VecoConfig: num_labels {num_labels!r} must be a whole number")
         super().__post_init__(**kwargs)
         self.check()
 
@@ -112,6 +115,8 @@ class VecoConfig(PreTrainedConfig):
             for name in FRAMES
             if values[name] is not None and not _are_ids(values[name])
         ]
+        if self.num_labels < 1:
+            problems.append(f"num_labels {self.num_labels} must be at least 1")
         if self.hidden_act not in list(ACT2FN):
             problems.append(f"hidden_act {self.hidden_act!r} is none of {', '.join(ACT2FN)}")
         if self.decoder_layers_from not in ("last", "first"):

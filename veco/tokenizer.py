@@ -42,21 +42,35 @@ def has_tokenizer(path: Path) -> bool:
     return any((path / name).is_file() for name in (MODEL_FILE, TOKENIZER_JSON))
 
 
-def save_tokenizer(tokenizer: Any, source_dir: Path, directory: Path) -> None:
-    """Write a tokenizer that was opened in `source_dir`, with its SentencePiece model, if any. Raises OSError."""
+def save_tokenizer(tokenizer: Any, source_dir: Path, directory: Path, *, max_tokens: int) -> None:
+    """Write a tokenizer that was opened in `source_dir`, and its SentencePiece model, if any, beside a model.
+
+    `max_tokens` is the longest sequence that the model takes. Raises OSError.
+    """
     with told_by_the_system(directory):
         tokenizer.save_pretrained(directory)
     config = read_json(directory / TOKENIZER_CONFIG)
     write_json(directory / TOKENIZER_CONFIG, {name: config[name] for name in config if name not in LOADING_NOTES})
+    note_max_tokens(directory, max_tokens)
     if (source_dir / MODEL_FILE).is_file() and source_dir != directory:
         shutil.copyfile(source_dir / MODEL_FILE, directory / MODEL_FILE)
+
+
+def note_max_tokens(directory: Path, max_tokens: int) -> None:
+    """Make the tokenizer in a directory, if it is configured there, cut text for a model of `max_tokens` at most.
+
+    A tokenizer comes from elsewhere: from a directory of its own, which knows of no model, or from another model.
+    """
+    path = directory / TOKENIZER_CONFIG
+    if path.is_file():
+        write_json(path, {**read_json(path), "model_max_length": max_tokens})
 
 
 def read_json(path: Path) -> dict[str, Any]:
     return cast(dict[str, Any], json.loads(path.read_text(encoding="utf-8")))
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
+def write_json(path: Path, content: Mapping[str, Any] | Sequence[Any]) -> None:
     path.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
@@ -127,13 +141,22 @@ class Vocabulary:
         return {NUM_SPECIAL + int(scores.argmin()), NUM_SPECIAL + int(normal.argmin())}
 
     def write(
-        self, directory: Path, kept_ids: Sequence[int], pieces: Mapping[str, float], tokens: Sequence[str]
+        self,
+        directory: Path,
+        kept_ids: Sequence[int],
+        pieces: Mapping[str, float],
+        tokens: Sequence[str],
+        *,
+        max_tokens: int,
     ) -> None:
-        """Nothing; writes a tokenizer of kept ids (ascending), new pieces with their scores, and new special tokens."""
+        """Write a tokenizer of kept ids (ascending), new pieces with their scores, and new special tokens.
+
+        `max_tokens` is the longest sequence of the model that it is for.
+        """
         front, back = [i for i in kept_ids if i < self.mask_id], [i for i in kept_ids if i >= self.mask_id]
         new_ids = {old: new for new, old in enumerate(front)}
         new_ids |= {old: new for new, old in enumerate(back, start=len(front) + len(pieces))}
-        save_tokenizer(self.tokenizer, self.directory, directory)
+        save_tokenizer(self.tokenizer, self.directory, directory, max_tokens=max_tokens)
 
         settings = read_json(directory / TOKENIZER_JSON)
         table = settings["model"]["vocab"]
@@ -161,7 +184,7 @@ class Vocabulary:
         if tokens:
             tokenizer = open_tokenizer(directory)
             tokenizer.add_special_tokens({"additional_special_tokens": [*tokens]}, replace_extra_special_tokens=False)
-            save_tokenizer(tokenizer, directory, directory)
+            save_tokenizer(tokenizer, directory, directory, max_tokens=max_tokens)
 
 
 def parts_of(pieces: Iterable[str], proto: ModelProto) -> dict[str, list[int]]:

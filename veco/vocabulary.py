@@ -63,7 +63,7 @@ def cut_vocabulary(
         raise ValueError(
             f"sentences start or end with {vocabulary.added[min(gone)]}, which is not among the tokens to keep"
         )
-    vocabulary.write(Path(output_dir), kept_ids, {}, [])
+    vocabulary.write(Path(output_dir), kept_ids, {}, [], max_tokens=model.config.max_tokens)
     return reindex(model, [[i] for i in kept_ids])
 
 
@@ -103,7 +103,7 @@ def extend_vocabulary(
     if wrong := {piece for piece, score in scores.items() if not lowest <= score <= 0}:  # not a number: neither
         raise ValueError(f"the score of {listed(wrong)} is not between {lowest:.4g}, the lowest of old pieces, and 0")
     old_ids = range(len(vocabulary))
-    vocabulary.write(Path(output_dir), old_ids, scores, tokens)
+    vocabulary.write(Path(output_dir), old_ids, scores, tokens, max_tokens=model.config.max_tokens)
     in_front, behind = old_ids[: vocabulary.mask_id], old_ids[vocabulary.mask_id :]
     known_parts = ([i for i in ids if i != UNK_ID] for ids in parts.values())
     sources = [*([i] for i in in_front), *known_parts, *([i] for i in behind), *([] for _ in tokens)]

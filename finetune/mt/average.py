@@ -21,6 +21,8 @@ from pretrain.averaging import WEIGHTS, WEIGHTS_INDEX, Source, write_weights
 from pretrain.checkpoints import RECIPE_FILE, checkpoints_of
 from pretrain.recipe import read_yaml
 from pretrain.stored_tensors import read_safetensors
+from veco import VecoConfig
+from veco.tokenizer import note_max_tokens
 
 
 def models_of(run: Path) -> list[Path]:
@@ -88,6 +90,7 @@ def average_models(models: Sequence[Path], output: Path) -> None:
     """
     with atomic_directory(output, made_by="finetune.mt.average", overwrite=True) as temporary:
         copy_all_but_weights(models[-1], temporary)
+        note_max_tokens(temporary, VecoConfig.from_pretrained(temporary).max_tokens)
         write_weights(temporary, [stored_model(model) for model in models], dtype=None)
 
 

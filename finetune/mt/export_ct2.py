@@ -242,7 +242,7 @@ def export(
             spec = specification(model, tokenizer, start)
             spec.validate()
             spec.optimize(quantization)
-        save_tokenizer(tokenizer, model_dir, temporary)
+        save_tokenizer(tokenizer, model_dir, temporary, max_tokens=model.config.max_tokens)
         spec.save(str(temporary))
         if shortlist is not None:
             pieces = pieces_by_id(tokenizer, len(tokenizer))

@@ -19,10 +19,9 @@ from finetune.xtreme.encoding import TextEncoder, in_blocks
 from finetune.xtreme.predictor import model_directory
 from finetune.xtreme.rows import PairedRows, Rows
 from veco import VecoConfig, VecoModel
+from veco.sentence_files import usual_layer
 
 SPECIALS = 2  # <s> and </s>
-# XTREME's scripts take layer 14 of 24 and 8 of 12: states near the end are about tokens, not sentences.
-USUAL_DEPTH = 0.6
 
 
 def num_layers(path: Path) -> int:
@@ -62,13 +61,13 @@ class Embedder:
     ) -> Self:
         """The encoder of a model, a checkpoint or a run, without the layers behind the last that is asked for.
 
-        `layers` None is the one at USUAL_DEPTH of all, `max_length` None the longest that the model takes. Raises
+        `layers` None is the usual one for sentences, `max_length` None the longest that the model takes. Raises
         ValueError for layers that it does not have, and for too long sentences.
         """
         directory = model_directory(path)
         tokenizer, config = open_pretrained(directory, "model")
         if layers is None:
-            layers = round(config.num_hidden_layers * USUAL_DEPTH)
+            layers = usual_layer(config.num_hidden_layers)
         layers = [layers] if isinstance(layers, int) else layers
         max_length = max_length or config.max_tokens
         if wrong := [layer for layer in layers if not 0 <= layer <= config.num_hidden_layers]:

@@ -106,7 +106,9 @@ def test_written_directories(tmp_path: Path, tokenizer_dir: Path, sentences: dic
         "tokenizer.json",
         "tokenizer_config.json",
     ]
-    assert AutoTokenizer.from_pretrained(tmp_path)("the farmer <mask> reads").input_ids.count(encoder.mask_id) == 1
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    assert tokenizer("the farmer <mask> reads").input_ids.count(encoder.mask_id) == 1
+    assert tokenizer.model_max_length > 10**9, "no model, no longest sequence"
 
 
 def test_a_model_that_transformers_cannot_express(tmp_path: Path, sentences: dict[str, list[str]]) -> None:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForMaskedLM
+from safetensors.torch import load_file
+from transformers import AutoModelForMaskedLM, AutoTokenizer, XLMRobertaForMaskedLM, XLMRobertaTokenizer
 
 import veco
 from pretrain.checkpoints import save_checkpoint
 from pretrain.engine import build_engine
 from pretrain.export import export
 from pretrain.recipe import PretrainRecipe
-from veco import VecoConfig, VecoForPreTraining
+from veco import VecoConfig, VecoForMaskedLM, VecoForPreTraining, VecoModel
+from veco.convert import to_xlm_roberta
 
 TIED = "lm_head.decoder.weight"
 
@@ -46,8 +50,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         before = step
         state = {"data_fingerprint": "f" * 64, "recent_losses": {"mono": [0.1234]}}
         save_checkpoint(engine, run_dir, step, recipe, state, model.config.save_pretrained)
-    (run_dir / "tokenizer").mkdir()
-    (run_dir / "tokenizer" / "sentencepiece.bpe.model").write_bytes(b"pieces")
+    special = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
+    pieces = [(f"▁p{number}", -5.0 - number) for number in range(56)]
+    XLMRobertaTokenizer(vocab=[*special, *pieces, ("<mask>", 0.0)]).save_pretrained(run_dir / "tokenizer")
     lines = [{"step": 4, "mono/mlm": 3.5, "lr": 1.0}, {"step": 10, "mono/mlm": 2.5}, {"step": 11, "mono/mlm": 1.25}]
     (run_dir / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     torch.save(model.state_dict(), run_dir / "expected.pt")
@@ -57,10 +62,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_default_is_the_newest_in_bfloat16_and_opens(run: Path, tmp_path: Path) -> None:
     output = export(run, tmp_path / "model")
     assert sorted(path.name for path in output.iterdir()) == [
+        "1_Pooling",
         "README.md",
         "config.json",
         "model.safetensors",
-        "sentencepiece.bpe.model",
+        "modules.json",
+        "sentence_bert_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
     ]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
     model = AutoModelForMaskedLM.from_pretrained(output)
@@ -85,6 +94,98 @@ def test_means_of_the_last_checkpoints_in_several_files(run: Path, tmp_path: Pat
     torch.testing.assert_close(early.lm_head.dense.weight, newest["lm_head.dense.weight"] - 7, rtol=0, atol=2e-6)
 
 
+def test_truncation_is_the_models_own(run: Path, tmp_path: Path) -> None:
+    """20 positions are 18 tokens; the tokenizer of the run knows of none."""
+    model = AutoModelForMaskedLM.from_pretrained(export(run, tmp_path / "model"))
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
+    inputs = tokenizer("p1 " * 50, truncation=True, return_tensors="pt")
+    assert inputs["input_ids"].shape == (1, 18)
+    assert model(**inputs).logits.shape == (1, 18, 61)
+
+
+IN_A_PROCESS_WITHOUT_VECO = """
+import sys
+import torch
+from sentence_transformers import SentenceTransformer
+from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
+
+directory, veco_directory, output = sys.argv[1:]
+model, report = AutoModelForMaskedLM.from_pretrained(directory, output_loading_info=True)
+assert not any(report.values()), report
+batch = AutoTokenizer.from_pretrained(directory)(["p3 p7 p9", "p50"], padding=True, return_tensors="pt")
+vectors = SentenceTransformer(directory, device="cpu").encode(["p3 p7 p9", "p50", "p4 " * 40])
+try:
+    AutoModel.from_pretrained(veco_directory)
+except ValueError as error:
+    message = str(error)
+assert "veco" not in sys.modules
+torch.save([message, type(model).__name__, dict(batch), model(**batch).logits, torch.tensor(vectors)], output)
+"""
+
+
+def test_xlm_roberta_opens_without_veco_and_equals_it_plugged_out(run: Path, tmp_path: Path) -> None:
+    pytest.importorskip("sentence_transformers")
+    options = {"step": 2, "average": 1, "dtype": "float32"}
+    plain = export(run, tmp_path / "plain", **options, model_format="xlm-roberta", layer=1)
+    output = export(run, tmp_path / "veco", **options)
+    code = ["-c", IN_A_PROCESS_WITHOUT_VECO, str(plain), str(output), str(tmp_path / "seen.pt")]
+    done = subprocess.run([sys.executable, *code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    message, kind, batch, logits, vectors = torch.load(tmp_path / "seen.pt")
+    assert kind == "XLMRobertaForMaskedLM"
+    # What transformers says of the other format is not clear; its card is.
+    assert "model type `veco`" in message
+    assert "transformers does not know the model type `veco` by itself" in (output / "README.md").read_text()
+    model = AutoModelForMaskedLM.from_pretrained(output).eval()
+    is_token = batch["attention_mask"].bool()
+    torch.testing.assert_close(
+        logits[is_token], model(**batch).logits[is_token], rtol=3e-4, atol=0
+    )  # of weights near 2
+    states = model(**batch, output_hidden_states=True).hidden_states[1]
+    for row, length in enumerate((5, 3)):
+        torch.testing.assert_close(vectors[row], states[row, :length].mean(dim=0), rtol=0, atol=1e-4)
+    long = AutoTokenizer.from_pretrained(plain)("p4 " * 40, truncation=True, return_tensors="pt")
+    states = model(**long, output_hidden_states=True).hidden_states[1]
+    torch.testing.assert_close(vectors[2], states[0].mean(dim=0), rtol=0, atol=1e-4)
+    card = (plain / "README.md").read_text()
+    assert "import veco" not in card and "layer 1 of 2" in card
+    converted = to_xlm_roberta(VecoForMaskedLM.from_pretrained(tmp_path / "veco")).state_dict()
+    for name, weight in load_file(plain / "model.safetensors").items():
+        assert torch.equal(weight, converted[name]), name
+
+
+def test_xlm_roberta_is_averaged_and_cut_into_files_too(run: Path, tmp_path: Path) -> None:
+    options = {"average": 3, "dtype": "bfloat16", "max_file_bytes": 10_000}
+    plain = export(run, tmp_path / "plain", **options, model_format="xlm-roberta")
+    assert len(list(plain.glob("model-*.safetensors"))) > 1
+    found = XLMRobertaForMaskedLM.from_pretrained(plain)
+    assert found.dtype == torch.bfloat16
+    expected = to_xlm_roberta(VecoForMaskedLM.from_pretrained(export(run, tmp_path / "veco", **options)))
+    for name, weight in expected.state_dict().items():
+        assert torch.equal(found.state_dict()[name], weight), name
+
+
+def test_sentence_transformers_opens_veco_too(run: Path, tmp_path: Path) -> None:
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    output = export(run, tmp_path / "model", dtype="float32", layer=2)
+    encoder = sentence_transformers.SentenceTransformer(str(output), device="cpu")
+    assert encoder.max_seq_length == 18 and len(encoder[0].model.layers) == 2
+    batch = AutoTokenizer.from_pretrained(output)(["p3 p7 p9"], return_tensors="pt")
+    states = VecoModel.from_pretrained(output).eval()(**batch).last_hidden_state
+    expected = states[0].mean(dim=0).detach()
+    torch.testing.assert_close(torch.tensor(encoder.encode("p3 p7 p9")), expected, rtol=0, atol=1e-5)
+
+
+def test_the_lines_of_a_card_work(run: Path, tmp_path: Path) -> None:
+    pytest.importorskip("sentence_transformers")
+    for model_format, imports in (("veco", 2), ("xlm-roberta", 0)):
+        output = export(run, tmp_path / model_format, dtype="float32", model_format=model_format)
+        card = (output / "README.md").read_text()
+        assert card.count("\nimport veco") == imports
+        for block in card.split("```python\n")[1:]:
+            exec(block.partition("```")[0].replace("DIRECTORY", str(output)), {})
+
+
 def test_card_says_what_the_run_says(run: Path, tmp_path: Path) -> None:
     card = (export(run, tmp_path / "model", 10, 2) / "README.md").read_text()
     assert "# VECO, 10 updates" in card
@@ -102,6 +203,8 @@ def test_bad_requests(run: Path, tmp_path: Path) -> None:
         ({"step": 3}, "no checkpoint of step 3; there are: 2, 4, 10"),
         ({"step": 4, "average": 3}, "--average 3 asks for more checkpoints than the run has"),
         ({"average": 0}, "--average must be at least 1, found 0"),
+        ({"layer": 3}, "layer 3: the model has layers 1 to 2"),
+        ({"layer": 0, "model_format": "xlm-roberta"}, "layer 0: the model has layers 1 to 2"),
     ):
         with pytest.raises(ValueError, match=message):
             export(run, output, **arguments)

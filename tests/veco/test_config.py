@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoConfig
 from transformers.activations import ACT2FN
 
 from veco import VecoConfig, VecoForMaskedLM, VecoModel
@@ -54,6 +55,8 @@ def test_parameter_counts_are_the_papers(config: VecoConfig, shape: tuple[int, i
         ({"source_suffix_ids": [2, 250_002]}, r"source_suffix_ids \[2, 250002\] must be below vocab_size 250002"),
         ({"target_suffix_ids": []}, "target_suffix_ids is empty: its last token ends a translation"),
         ({"plug_in": "no"}, "plug_in 'no' must be true or false"),
+        ({"num_labels": 0}, "num_labels 0 must be at least 1"),
+        ({"num_labels": "3"}, "num_labels '3' must be a whole number"),
     ],
 )
 def test_bad_field_is_named(fields: dict[str, object], message: str) -> None:
@@ -74,6 +77,13 @@ def test_fields_set_later_are_looked_at_by_the_model(tmp_path: Path) -> None:
     VecoModel(config).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="hidden_size 32 is not a multiple of num_attention_heads 5"):
         VecoModel.from_pretrained(tmp_path, num_attention_heads=5)
+
+
+def test_labels_are_kept_as_by_other_models(tmp_path: Path) -> None:
+    VecoConfig(num_labels=3).save_pretrained(tmp_path)
+    assert AutoConfig.from_pretrained(tmp_path).num_labels == 3
+    assert AutoConfig.from_pretrained(tmp_path, num_labels=5).id2label[4] == "LABEL_4"
+    assert VecoConfig(id2label={0: "no", 1: "maybe", 2: "yes"}).num_labels == 3
 
 
 @pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu", "silu"])

@@ -404,6 +404,8 @@ def test_commands(model_dir, masked_lm, monkeypatch, capsys, tmp_path: Path) -> 
     )
     new = VecoForMaskedLM.from_pretrained(tmp_path / "new").eval()
     assert new.config.vocab_size == cut.config.vocab_size + 3 == len(AutoTokenizer.from_pretrained(tmp_path / "new"))
+    for name in ("cut", "new"):
+        assert AutoTokenizer.from_pretrained(tmp_path / name).model_max_length == 128 == new.config.max_tokens
     with torch.no_grad():
         ids, new_ids = (batch(encode(directory, corpus)) for directory in (model_dir, tmp_path / "new"))
         assert torch.equal(new.veco(new_ids)[0], masked_lm.veco(ids)[0])

@@ -11,8 +11,11 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from veco.command import FlagParser, new_directory, run_command, told_by_the_system
+from veco.command import new_directory, run_command, told_by_the_system
+from veco.config import VecoConfig
 from veco.convert.fairseq import FIRST_PIECE_ID, NO_CROSS_ATTENTION, convert, read_dictionary
-from veco.convert.xlm_roberta import from_xlm_roberta, plug_in_names, to_xlm_roberta
+from veco.convert.xlm_roberta import from_xlm_roberta, plug_in_names, to_xlm_roberta, veco_config
+from veco.sentence_files import write_sentence_files
 from veco.tokenizer import has_tokenizer, open_tokenizer, save_tokenizer
 
 DESCRIPTION = """\
@@ -110,7 +113,10 @@ def main() -> None:
         if arguments.tokenizer or has_tokenizer(tokenizer_dir):
             tokenizer = open_tokenizer(tokenizer_dir)
             check_tokenizer(tokenizer, tokenizer_dir, model.config.vocab_size, arguments)
-            save_tokenizer(tokenizer, tokenizer_dir, directory)
+            config = model.config if isinstance(model.config, VecoConfig) else veco_config(model.config)
+            save_tokenizer(tokenizer, tokenizer_dir, directory, max_tokens=config.max_tokens)
+            if arguments.kind == "to-xlm-roberta":
+                notes.append(f"SentenceTransformer takes layer {write_sentence_files(directory, config)}")
         else:
             notes.append(f"no tokenizer in {tokenizer_dir}: give one with --tokenizer")
         with told_by_the_system(directory):

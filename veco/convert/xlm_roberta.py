@@ -65,6 +65,24 @@ VECO_DUPLICATES = {"lm_head.decoder.weight": "veco.embeddings.word_embeddings.we
 POOLER = ("roberta.pooler.dense.weight", "roberta.pooler.dense.bias", "pooler.dense.weight", "pooler.dense.bias")
 
 
+def veco_config(config: XLMRobertaConfig) -> VecoConfig:
+    """The configuration of the VECO that an XLM-R becomes."""
+    fields = config.to_dict()
+    return VecoConfig(**{name: fields[name] for name in SHARED_CONFIG_FIELDS})
+
+
+def xlm_roberta_config(config: VecoConfig) -> XLMRobertaConfig:
+    """The configuration of the XLM-R that a VECO becomes. Raises ValueError for what XLM-R cannot express."""
+    if config.scale_embedding or not config.lm_head_transform:
+        raise ValueError(
+            f"XLM-R has no place for scale_embedding {config.scale_embedding} and lm_head_transform "
+            f"{config.lm_head_transform}; it expects false and true"
+        )
+    fields = config.to_dict()
+    shared = {name: fields[name] for name in SHARED_CONFIG_FIELDS}
+    return XLMRobertaConfig(**shared, type_vocab_size=1)
+
+
 def xlm_roberta_names(num_layers: int) -> dict[str, str]:
     """VECO parameter name -> XLM-R parameter name; XLM-R's token type, which VECO has not, stands apart."""
     modules = dict(OUTER_MODULES)
@@ -119,7 +137,7 @@ def from_xlm_roberta(model_or_dir: XLMRobertaForMaskedLM | str | Path) -> VecoFo
     if theirs:
         raise ValueError(f"XLM-R checkpoint has weights that VECO has no place for: {listed(theirs)}")
 
-    model = VecoForMaskedLM(VecoConfig(**{name: fields[name] for name in SHARED_CONFIG_FIELDS}))
+    model = VecoForMaskedLM(veco_config(source.config))
     fill(model, weights, fresh=".cross_attention")
     return model
 
@@ -136,11 +154,7 @@ def to_xlm_roberta(veco_model: VecoForMaskedLM | VecoForPreTraining | str | Path
         expected = "a VecoForMaskedLM, a VecoForPreTraining or a directory"
         raise ValueError(f"expected {expected}, found {type(source).__name__}")
     config = source.config
-    if config.scale_embedding or not config.lm_head_transform:
-        raise ValueError(
-            f"XLM-R has no place for scale_embedding {config.scale_embedding} and lm_head_transform "
-            f"{config.lm_head_transform}; it expects false and true"
-        )
+    model = XLMRobertaForMaskedLM(xlm_roberta_config(config)).to(source.dtype)
     ours = without_duplicates(source.state_dict(), VECO_DUPLICATES)
     for name in plug_in_names(config.num_hidden_layers):
         del ours[name]
@@ -149,9 +163,6 @@ def to_xlm_roberta(veco_model: VecoForMaskedLM | VecoForPreTraining | str | Path
     if ours:
         raise ValueError(f"VECO has weights that XLM-R has no place for: {listed(ours)}")
 
-    fields = config.to_dict()
-    shared = {name: fields[name] for name in SHARED_CONFIG_FIELDS}
-    model = XLMRobertaForMaskedLM(XLMRobertaConfig(**shared, type_vocab_size=1)).to(source.dtype)
     weights[TOKEN_TYPE] = torch.zeros(1, config.hidden_size, dtype=source.dtype)
     weights["lm_head.decoder.bias"] = weights["lm_head.bias"]
     fill(model, weights)

@@ -40,6 +40,7 @@ def write_run(path: Path, steps: list[int]) -> Path:
         tiny_model(step).save_pretrained(model)
         GenerationConfig(decoder_start_token_id=29, num_beams=step).save_pretrained(model)
         (model / "tokenizer.json").write_text(json.dumps({"step": step}), encoding="utf-8")
+        (model / "tokenizer_config.json").write_text('{"model_max_length": 512, "mask_token": "<mask>"}')  # as once
         (model.parent / "state.json").write_text("{}", encoding="utf-8")
         (model.parent / "recipe.yaml").write_text(RECIPE, encoding="utf-8")
     return path
@@ -73,6 +74,8 @@ def test_mean_of_two_to_the_bit_and_it_loads(tmp_path: Path) -> None:
     # Everything else comes from the last checkpoint.
     assert loaded.generation_config.num_beams == 1000
     assert json.loads((tmp_path / "mean" / "tokenizer.json").read_text(encoding="utf-8")) == {"step": 1000}
+    tokenizer_config = json.loads((tmp_path / "mean" / "tokenizer_config.json").read_text(encoding="utf-8"))
+    assert tokenizer_config == {"model_max_length": 18, "mask_token": "<mask>"}
 
 
 @pytest.mark.parametrize(("keep_every", "expected"), [(0, [400, 500]), (200, [200, 400, 500])])

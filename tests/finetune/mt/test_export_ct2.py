@@ -76,6 +76,8 @@ def models(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 def test_same_probabilities_and_translations(models: dict[str, Path], tmp_path: Path, layout: str) -> None:
     """In float32: of given translations, of greedy search and of beam search."""
     export(models[layout], tmp_path / "ct2", "float32")
+    max_tokens = VecoConfig.from_pretrained(models[layout]).max_tokens
+    assert AutoTokenizer.from_pretrained(tmp_path / "ct2").model_max_length == max_tokens
     lines, references = [*sentences(12, 21), "", "haus " * 60], [*sentences(13, 22), ""]
     for beam, lenpen in ((1, 1.0), (4, 1.0), (5, 0.6)):
         options = SearchOptions(beam=beam, lenpen=lenpen)

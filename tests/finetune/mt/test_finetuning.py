@@ -350,6 +350,8 @@ def test_a_resumed_run_equals_an_undisturbed_one(digits: Path, tmp_path: Path) -
     assert run(stopped)
     assert kept_metrics(stopped) == kept_metrics(whole)
     ends = [checkpoints_of(Path(recipe.output))[6] for recipe in (whole, stopped)]
+    # The model it starts from is of 34 positions, with a tokenizer that was made without any model.
+    assert AutoTokenizer.from_pretrained(ends[0] / "model").model_max_length == 32
     weights = [load_file(end / "model" / "model.safetensors") for end in ends]
     assert all(torch.equal(weight, weights[1][name]) for name, weight in weights[0].items())
     assert Selection.read(ends[0]).validations == Selection.read(ends[1]).validations

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from transformers import AutoTokenizer
 
 from finetune import random_model
 from finetune.comparing import check_unchanged
@@ -169,7 +170,7 @@ def test_a_model_whose_cross_attention_is_not_trained_is_told(
     monkeypatch.setattr(export, "read_metrics", lambda run: [])
     model = tmp_path / "model"
     shutil.copytree(tiny_model, model)
-    (model / "README.md").write_text(export.model_card(tmp_path, {1: tmp_path}, VecoConfig(), "float32"))
+    (model / "README.md").write_text(export.model_card(tmp_path, {1: tmp_path}, VecoConfig(), "float32", []))
     models = {"veco": {"init_from": str(model)}, "random": {"init_from": str(model), "init": "random"}}
     changes = {"tasks": ["xnli"], "task_fields": {}, "models": models}
     for modes, expected in (({}, ""), (BOTH, note)):
@@ -409,3 +410,5 @@ def test_random_weights_have_the_shape_and_the_tokenizer(
     assert len({files[tiny_model], files[tmp_path / "one"], files[tmp_path / "two"]}) == 3
     assert {len(content) for content in files.values()} == {len(files[tiny_model])}
     assert (tmp_path / "one/tokenizer.json").read_bytes() == (tiny_model / "tokenizer.json").read_bytes()
+    max_tokens = VecoConfig.from_pretrained(tiny_model).max_tokens
+    assert AutoTokenizer.from_pretrained(tmp_path / "one").model_max_length == max_tokens

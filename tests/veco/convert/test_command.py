@@ -49,7 +49,9 @@ def test_xlm_roberta_there_and_back(xlm_roberta_dir, padded_batch, monkeypatch, 
     for name in ("veco", "back"):
         files = {path.name for path in (tmp_path / name).iterdir()}
         assert {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"} <= files
-        assert AutoTokenizer.from_pretrained(tmp_path / name)("p3 p7")["input_ids"] == [0, 7, 11, 2]
+        tokenizer = AutoTokenizer.from_pretrained(tmp_path / name)
+        assert tokenizer("p3 p7")["input_ids"] == [0, 7, 11, 2]
+        assert tokenizer.model_max_length == 64  # 66 positions, of which padding and the one before it are two
     logits = [
         AutoModelForMaskedLM.from_pretrained(directory)(ids, attention_mask=mask).logits[mask.bool()]
         for directory in (xlm_roberta_dir, tmp_path / "veco", tmp_path / "back")
@@ -87,7 +89,8 @@ def test_fairseq_with_settings_and_a_tokenizer(xlm_roberta_dir, config, monkeypa
     run(monkeypatch, *arguments, "--set", "encoder_attention_heads=4")
     assert "note: XLM-R has no cross-attention: it is freshly drawn\n" in capsys.readouterr().err
     assert VecoForMaskedLM.from_pretrained(tmp_path / "veco").config.num_attention_heads == 4
-    assert len(AutoTokenizer.from_pretrained(tmp_path / "veco")) == 60
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "veco")
+    assert (len(tokenizer), tokenizer.model_max_length) == (60, 64)
 
 
 def fairseq_weights(model: XLMRobertaForMaskedLM) -> dict[str, torch.Tensor]:
