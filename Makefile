@@ -20,7 +20,7 @@ help:
 setup: $(READY)
 
 # Without a GPU a CPU build of torch, from wherever pip finds one, else from PyTorch's own index.
-$(READY): setup.py constraints.txt
+$(READY): setup.py pyproject.toml constraints.txt finetune/commands.py
 	$(PYTHON) -m venv $(VENV)
 	@if command -v nvidia-smi >/dev/null 2>&1; then \
 		$(RUN) -m pip install --quiet "torch==$(TORCH)"; \

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from finetune.commands import COMMANDS
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("veco", "data_tools", "pretrain", "finetune")
 ALLOWED = {
@@ -94,7 +96,10 @@ def test_every_module_is_imported() -> None:
 
 
 # Of the pages of docs/ those that show more than benchmarks.
-PAGES = ("data", "decoding", "multinode", "results", "resuming", "translation", "xtreme", "xtreme_training")
+PAGES = (
+    *("data", "decoding", "installation", "multinode", "results", "resuming"),
+    *("transformers", "translation", "xtreme", "xtreme_training"),
+)
 
 
 @pytest.mark.parametrize("file", ["README.md", *(f"docs/{name}.md" for name in PAGES)])
@@ -103,11 +108,15 @@ def test_commands_in_the_documentation_exist(file: str) -> None:
     text = (ROOT / file).read_text(encoding="utf-8")
     blocks = "\n".join(re.findall(r"```(?:sh|bash|console)\n(.*?)```", text, re.S)).replace("\\\n", " ")
     commands = re.findall(
-        r"(?:python -m (\S+)|deepspeed (?:--\S+ (?!\S*\.py)\S+ |--no_ssh )*(\S+\.py))([^\n|>]*)", blocks
+        r"(?:(?:python -m|deepspeed --module) (\S+)|^veco-([a-z]\S*)|"
+        r"deepspeed (?:--\S+ (?!\S*\.py)\S+ |--no_ssh )*(\S+\.py))([^\n|>]*)",
+        blocks,
+        re.M,
     )
     assert commands, f"{file} shows no command"
     helps: dict[str, str] = {}
-    for module, script, arguments in commands:
+    for module_or_none, command, script, arguments in commands:
+        module = COMMANDS[command] if command else module_or_none
         target = ["-m", module] if module else [str(ROOT / script)]
         key = module or script
         if key not in helps:

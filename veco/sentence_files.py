@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from veco.config import VecoConfig
-from veco.tokenizer import write_json
+from veco.tokenizer import read_json, write_json
 
 MODULES, TRANSFORMER, POOLING = "modules.json", "sentence_bert_config.json", "1_Pooling"
 # XTREME's scripts take layer 14 of 24 and 8 of 12: states near the end are about tokens, not sentences.
@@ -15,6 +15,12 @@ USUAL_DEPTH = 0.6
 def usual_layer(num_layers: int) -> int:
     """The layer whose states stand for sentences, of 1 to `num_layers`."""
     return max(1, round(num_layers * USUAL_DEPTH))
+
+
+def recorded_layer(directory: Path) -> int | None:
+    """The layer that `write_sentence_files` wrote down in a directory; None where it was not there."""
+    path = directory / TRANSFORMER
+    return int(read_json(path)["config_args"]["num_hidden_layers"]) if path.is_file() else None
 
 
 def write_sentence_files(directory: Path, config: VecoConfig, layer: int | None = None) -> int:

@@ -29,6 +29,7 @@ from veco.convert.weights import listed, open_strictly
 from veco.heads import VecoLMHead
 from veco.model import VecoEmbeddings
 from veco.projection import never_chosen
+from veco.sentence_files import recorded_layer, write_sentence_files
 from veco.tokenizer import ID_OFFSET, UNK_ID, Vocabulary, count_ids, lowest_score, parts_of
 
 Model = TypeVar("Model", bound=PreTrainedModel)
@@ -285,6 +286,8 @@ def main() -> None:
             extend_vocabulary(model, source, directory, pieces, arguments.tokens, arguments.seed)
         with told_by_the_system(directory):
             model.save_pretrained(directory)
+        if (layer := recorded_layer(source)) is not None:
+            write_sentence_files(directory, model.config, layer)
     millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     print(f"{arguments.destination}: {before:,} ids -> {model.config.vocab_size:,}, {millions:,.2f}M parameters")
 

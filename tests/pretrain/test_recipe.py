@@ -54,7 +54,7 @@ def test_recipes_that_come_with_the_package_are_known_by_name(tmp_path: Path, mo
     assert parse_recipe(PretrainRecipe, ["--config", "tiny.yaml"]).output == "mine"
     assert parse_recipe(PretrainRecipe, ["--config", "tiny"]) == tiny
     for name in ("demo_en_de", "elsewhere/tiny"):  # another program's, and another directory's
-        with pytest.raises(ValueError, match=f"{name}: no such recipe"):
+        with pytest.raises(ValueError, match=f"{name}: no such file"):
             parse_recipe(PretrainRecipe, ["--config", name])
     assert parse_recipe(TranslationRecipe, ["--config", "demo_en_de"]).cpu_processes == 2
 

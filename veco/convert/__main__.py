@@ -15,7 +15,7 @@ from veco.command import new_directory, run_command, told_by_the_system
 from veco.config import VecoConfig
 from veco.convert.fairseq import FIRST_PIECE_ID, NO_CROSS_ATTENTION, convert, read_dictionary
 from veco.convert.xlm_roberta import from_xlm_roberta, plug_in_names, to_xlm_roberta, veco_config
-from veco.sentence_files import write_sentence_files
+from veco.sentence_files import recorded_layer, write_sentence_files
 from veco.tokenizer import has_tokenizer, open_tokenizer, save_tokenizer
 
 DESCRIPTION = """\
@@ -116,7 +116,8 @@ def main() -> None:
             config = model.config if isinstance(model.config, VecoConfig) else veco_config(model.config)
             save_tokenizer(tokenizer, tokenizer_dir, directory, max_tokens=config.max_tokens)
             if arguments.kind == "to-xlm-roberta":
-                notes.append(f"SentenceTransformer takes layer {write_sentence_files(directory, config)}")
+                layer = write_sentence_files(directory, config, recorded_layer(arguments.source))
+                notes.append(f"SentenceTransformer takes layer {layer}")
         else:
             notes.append(f"no tokenizer in {tokenizer_dir}: give one with --tokenizer")
         with told_by_the_system(directory):

@@ -14,6 +14,7 @@ from xlm_roberta import random_xlm_roberta
 from veco import VecoConfig, VecoForMaskedLM
 from veco.command import run_command
 from veco.convert.__main__ import main
+from veco.sentence_files import recorded_layer, write_sentence_files
 
 
 @pytest.fixture
@@ -38,11 +39,14 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> None:
     run_command(main)
 
 
-def test_xlm_roberta_there_and_back(xlm_roberta_dir, padded_batch, monkeypatch, capsys, tmp_path: Path) -> None:
+def test_xlm_roberta_there_and_back(xlm_roberta_dir, config, padded_batch, monkeypatch, capsys, tmp_path: Path) -> None:
     run(monkeypatch, "xlm-roberta", xlm_roberta_dir, tmp_path / "veco")
     assert "veco: VecoForMaskedLM, 0.04M parameters" in capsys.readouterr().out
+    write_sentence_files(tmp_path / "veco", config, layer=3)
     run(monkeypatch, "to-xlm-roberta", tmp_path / "veco", tmp_path / "back")
+    assert recorded_layer(tmp_path / "back") == 3
     captured = capsys.readouterr()
+    assert "note: SentenceTransformer takes layer 3" in captured.err
     assert "back: XLMRobertaForMaskedLM, 0.03M parameters" in captured.out
     assert "left behind in each of 3 layers: cross_attention.k_proj.bias, cross_attention.k_proj.weight" in captured.err
     ids, mask = padded_batch
