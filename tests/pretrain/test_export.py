@@ -170,11 +170,12 @@ def test_xlm_roberta_is_averaged_and_cut_into_files_too(run: Path, tmp_path: Pat
 
 def test_sentence_transformers_opens_veco_too(run: Path, tmp_path: Path) -> None:
     sentence_transformers = pytest.importorskip("sentence_transformers")
-    output = export(run, tmp_path / "model", dtype="float32", layer=2)
+    output = export(run, tmp_path / "model", dtype="float32", layer=1)
     encoder = sentence_transformers.SentenceTransformer(str(output), device="cpu")
-    assert encoder.max_seq_length == 18 and len(encoder[0].model.layers) == 2
+    assert encoder.max_seq_length == 18 and len(encoder[0].model.layers) == 1
     batch = AutoTokenizer.from_pretrained(output)(["p3 p7 p9"], return_tensors="pt")
-    states = VecoModel.from_pretrained(output).eval()(**batch).last_hidden_state
+    model = VecoModel.from_pretrained(output).eval()
+    states = model(**batch, output_hidden_states=True).hidden_states[1]
     expected = states[0].mean(dim=0).detach()
     torch.testing.assert_close(torch.tensor(encoder.encode("p3 p7 p9")), expected, rtol=0, atol=1e-5)
 
