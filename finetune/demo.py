@@ -1,211 +1,239 @@
 """The whole way on the embedded corpus, by the commands that a user types: `make demo`.
 
-Text -> tokenizer -> shards -> ZeRO-3 pre-training -> export -> translation fine-tuned from VECO and from random weights
-with the same budget -> BLEU. Prints one table and draws the learning curves. A step whose result is there is not done
-again, so a second call is quick; `--fresh` starts over, and keeps the earlier demo under another name.
+Text -> tokenizer -> shards -> ZeRO-1 pre-training -> export -> translation fine-tuned from VECO and, side by side with
+the same budget, from random weights -> BLEU. Says before each step how long the rest will take; in the end prints one
+table and five translations, and draws the learning curves. A step whose result is there is not done again, so a second
+call is quick; `--fresh` starts over, and keeps the earlier demo under another name.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
-import sys
+import threading
 import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from data_tools.cli import FlagParser, run_main
 from data_tools.directories import claim, read_record
-from data_tools.files import atomic_path
-from data_tools.manifest import Manifest
+from data_tools.files import write_texts
+from finetune.comparing import do_stages
+from finetune.demo_report import INITS, print_report
+from finetune.parallel import run_side_by_side, visible_gpus
 from finetune.stages import Stage, run_stage
 from pretrain.meters import read_metrics
-from pretrain.train import TINY
 
-RECIPE = Path(__file__).resolve().parent / "mt" / "recipes" / "demo_en_de.yaml"
-VOCABULARY_SIZE = "2000"
-# Two of the four languages: minutes suffice to learn to look at the other sentence of one pair, not of six.
-CORPUS = ("data_tools.toy_corpus", "--languages", "de", "en", "--documents", "1500", "--pairs", "8000")
-INITS = ("pretrained", "random")
+ROOT = Path(__file__).resolve().parent.parent
+PRETRAIN_RECIPE = ROOT / "pretrain" / "recipes" / "demo.yaml"
+TRANSLATION_RECIPE = ROOT / "finetune" / "mt" / "recipes" / "demo_en_de.yaml"
+VOCABULARY_SIZE = 1000
+# Two of the four languages and everyday words, with the whole grammar: minutes suffice to learn what these mean, and to
+# look at the other sentence of one pair of languages, not of six.
+CORPUS = ("--languages", "de", "en", "--words", "5", "--documents", "1500", "--pairs", "12000", "--train", "2000")
 COMMAND = "finetune.demo"
-RESULTS = ("text", "data", "pretrain", "model", *(f"mt-{init}" for init in INITS), "learning_curves.png")
+NOTES = "demo.json"
+RESULTS = ("text", "data", "pretrain", "model", *(f"mt-{init}" for init in INITS), "learning_curves.png", NOTES)
+TELL_SECONDS = 20.0  # between two lines while both fine-tunings go on
 
 
-def stages(root: Path, processes: int) -> list[Stage]:
-    """All commands in order."""
+@dataclass(frozen=True)
+class Step:
+    """A stage of the demo, and the seconds it takes on two quiet cores."""
+
+    stage: Stage
+    seconds: float
+
+
+def shared_steps(root: Path, processes: int, seed: int) -> list[Step]:
+    """The commands up to the pre-trained model, in order."""
     text, tokenizer, data = root / "text", root / "text" / "tokenizer", root / "data"
     run, model = root / "pretrain", root / "model"
     mono = [str(text / "mono" / f"{language}.txt") for language in ("de", "en")]
-    found = [
-        Stage(
-            "write the embedded corpus",
-            (*CORPUS, "--output", f"{text}"),
-            text / "corpus.yaml",
-        ),
-        Stage(
-            "train the tokenizer",
-            (
-                "data_tools.train_tokenizer",
-                "--input",
-                *mono,
-                "--vocab-size",
-                VOCABULARY_SIZE,
-                "--output",
-                f"{tokenizer}",
-            ),
-            tokenizer,
-        ),
-        Stage(
-            "prepare shards",
-            ("data_tools.prepare", f"{text / 'corpus.yaml'}", "--output", f"{data}"),
-            data / "manifest.json",
-        ),
-        Stage(
-            f"pre-train VECO, ZeRO-3 on {processes} processes",
-            ("pretrain/train.py", "--config", f"{TINY}", "--data", f"{data}", "--output", f"{run}", "--resume"),
-            run / "curves.png",
-            is_distributed=True,
-        ),
-        Stage("export", ("pretrain.export", f"{run}", "--output", f"{model}"), model / "model.safetensors"),
-    ]
-    for init in INITS:
-        found += translation_stages(root, text / "mt", model, init)
-    return found
-
-
-def translation_stages(root: Path, text: Path, model: Path, init: str) -> list[Stage]:
-    """Fine-tune, average, translate and score with one initialisation."""
-    run = root / f"mt-{init}"
-    files = {
-        f"--{part}_{side}": f"{text / part}.{lang}"
-        for part in ("train", "valid")
-        for side, lang in (("source", "en"), ("target", "de"))
-    }
-    options = [word for pair in files.items() for word in pair]
-    averaged, output, score = run / "averaged", run / "test.de", run / "score.json"
-    train = ("finetune/mt/train.py", "--config", f"{RECIPE}", "--init_from", f"{model}", "--init", init)
+    corpus = ("data_tools.toy_corpus", *CORPUS, "--seed", f"{seed}", "--output", f"{text}")
+    # Every character of so small a text is worth a piece: else German lacks its "Ä".
+    pieces = ("--vocab-size", f"{VOCABULARY_SIZE}", "--character-coverage", "1.0")
+    pretraining = ("--config", f"{PRETRAIN_RECIPE}", "--data", f"{data}", "--seed", f"{seed}", "--output", f"{run}")
     return [
-        Stage(
-            f"fine-tune English -> German from {init} weights",
-            (*train, *options, "--output", f"{run}", "--resume"),
-            run / "curves.png",
-            is_distributed=True,
-        ),
-        Stage("average", ("finetune.mt.average", f"{run}", "--last", "2", "--output", f"{averaged}"), averaged),
-        Stage(
-            "translate",
-            (
-                "finetune.mt.generate",
-                f"{averaged}",
-                "--input",
-                f"{text / 'test.en'}",
-                "--output",
-                f"{output}",
-                "--quiet",
+        Step(Stage("write the embedded corpus", corpus, text / "corpus.yaml"), 6),
+        Step(
+            Stage(
+                "train the tokenizer",
+                ("data_tools.train_tokenizer", "--input", *mono, *pieces, "--output", f"{tokenizer}"),
+                tokenizer,
             ),
-            output,
+            4,
         ),
-        Stage(
-            "score",
-            (
-                "finetune.mt.score",
-                "--system",
-                f"{output}",
-                "--reference",
-                f"{text / 'test.de'}",
-                "--target-language",
-                "de",
-                "--json",
-                f"{score}",
+        Step(
+            Stage(
+                "prepare shards",
+                ("data_tools.prepare", f"{text / 'corpus.yaml'}", "--output", f"{data}"),
+                data / "manifest.json",
             ),
-            score,
+            3,
         ),
+        Step(
+            Stage(
+                f"pre-train VECO, ZeRO-1 on {processes} processes",
+                ("pretrain/train.py", *pretraining, "--resume"),
+                run / "curves.png",
+                is_distributed=True,
+            ),
+            340,
+        ),
+        Step(Stage("export", ("pretrain.export", f"{run}", "--output", f"{model}"), model / "model.safetensors"), 8),
     ]
 
 
-def first_and_last(run: Path, name: str) -> tuple[float, float]:
-    """First value of a metric, and the mean of its last five."""
-    values = [line[name] for line in read_metrics(run) if name in line]
-    last = values[-5:]
-    return values[0], sum(last) / len(last)
-
-
-def median_speed(run: Path) -> float:
-    """Median tokens per second over the updates that were logged."""
-    speeds = sorted(line["tokens_per_second"] for line in read_metrics(run) if "tokens_per_second" in line)
-    return speeds[len(speeds) // 2]
-
-
-def table_rows(root: Path) -> list[tuple[str, str]]:
-    """What the demo did, as (what, value)."""
-    manifest = Manifest.load(root / "data")
-    shards = [info for infos in manifest.mono.values() for info in infos]
-    sides = [info for pairs in manifest.parallel.values() for pair in pairs for info in pair.values()]
-    num_pairs = sum(next(iter(pair.values())).num_sequences for pairs in manifest.parallel.values() for pair in pairs)
-    documents, sentences = sum(info.num_documents for info in shards), sum(info.num_sequences for info in shards)
-    rows = [
-        ("corpus, monolingual", f"{len(manifest.mono)} languages, {documents:,} documents, {sentences:,} sentences"),
-        ("corpus, parallel", f"{', '.join(manifest.parallel)}: {num_pairs:,} sentence pairs"),
-        ("tokens", f"{sum(info.num_tokens for info in [*shards, *sides]):,}; vocabulary {manifest.vocab_size:,}"),
+def translation_steps(root: Path, init: str, seed: int) -> list[Step]:
+    """Fine-tune with one initialisation in one process, average, translate and score."""
+    text, run = root / "text" / "mt", root / f"mt-{init}"
+    files = [
+        word
+        for part in ("train", "valid")
+        for side, language in (("source", "en"), ("target", "de"))
+        for word in (f"--{part}_{side}", f"{text / part}.{language}")
     ]
-    for name in ("mono/mlm", "mono/ca_mlm", "bilingual/mlm", "bilingual/ca_mlm", "bilingual/tlm"):
-        first, last = first_and_last(root / "pretrain", name)
-        rows.append((f"pre-training loss {name}, start -> end", f"{first:.2f} -> {last:.2f}"))
-    rows.append(("pre-training speed", f"{median_speed(root / 'pretrain'):,.0f} tokens/s"))
-    for init in INITS:
-        run = root / f"mt-{init}"
-        first, last = first_and_last(run, "train/smoothed")
-        rows.append((f"translation loss from {init}, start -> end", f"{first:.2f} -> {last:.2f}"))
-    return rows
+    averaged, output, score = run / "averaged", run / "test.de", run / "score.json"
+    recipe = ("--config", f"{TRANSLATION_RECIPE}", "--engine", "plain", "--seed", f"{seed}")
+    start = ("--init_from", f"{root / 'model'}", "--init", init)
+    scoring = ("--system", f"{output}", "--reference", f"{text / 'test.de'}", "--target-language", "de")
+    return [
+        Step(
+            Stage(
+                f"fine-tune English -> German from {init} weights",
+                ("finetune.mt.train", *recipe, *start, *files, "--output", f"{run}", "--resume"),
+                run / "curves.png",
+            ),
+            80,
+        ),
+        Step(
+            Stage("average", ("finetune.mt.average", f"{run}", "--last", "2", "--output", f"{averaged}"), averaged), 8
+        ),
+        Step(
+            Stage(
+                "translate",
+                ("finetune.mt.generate", f"{averaged}", "--input", f"{text / 'test.en'}", "--output", f"{output}"),
+                output,
+            ),
+            10,
+        ),
+        Step(Stage("score", ("finetune.mt.score", *scoring, "--json", f"{score}"), score), 4),
+    ]
 
 
-def scores(root: Path, init: str) -> dict[str, dict[str, Any]]:
-    """Score by name that finetune.mt.score wrote for one initialisation."""
-    return json.loads((root / f"mt-{init}" / "score.json").read_text(encoding="utf-8"))["scores"]
+class Clock:
+    """What is left of the steps, from what they should take and how long those done by now took."""
+
+    def __init__(self, planned: float) -> None:
+        """`planned`: seconds that all steps should take."""
+        self.planned = planned
+        self.done = 0.0
+        self.spent = 0.0
+
+    def note(self, planned: float, spent: float) -> None:
+        """Note that steps that should take `planned` seconds took `spent`."""
+        self.done += planned
+        self.spent += spent
+
+    def left(self) -> float:
+        """Seconds left at the pace so far."""
+        pace = self.spent / self.done if self.done else 1.0
+        return pace * (self.planned - self.done)
 
 
-def draw(root: Path) -> Path:
-    """`root`/learning_curves.png: pre-training losses, and validation perplexity from both initialisations."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4))
-    lines = read_metrics(root / "pretrain")
-    for name in ("mono/mlm", "mono/ca_mlm", "bilingual/mlm", "bilingual/ca_mlm", "bilingual/tlm"):
-        points = [(line["step"], line[name]) for line in lines if name in line]
-        left.plot(*zip(*points, strict=True), label=name)
-    left.set(title="pre-training", xlabel="update", ylabel="loss, nats (mlm, ca_mlm: x + y)")
-    for init in INITS:
-        points = [
-            (line["step"], line["valid/nll"]) for line in read_metrics(root / f"mt-{init}") if "valid/nll" in line
-        ]
-        right.plot(*zip(*points, strict=True), marker="o", label=f"{init} weights")
-    right.set(title="English -> German, validation", xlabel="update", ylabel="nats a target token")
-    for axis in (left, right):
-        axis.grid(alpha=0.3)
-        axis.legend(fontsize=8)
-    figure.tight_layout()
-    path = root / "learning_curves.png"
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=120)
-    pyplot.close(figure)
-    return path
+def minutes(seconds: float) -> str:
+    """Seconds as `M:SS`."""
+    whole = max(0, round(seconds))
+    return f"{whole // 60}:{whole % 60:02}"
 
 
-def print_table(root: Path) -> None:
-    from rich.console import Console
-    from rich.table import Table
+def planned_seconds(steps: Sequence[Step]) -> float:
+    """Seconds that those of the steps should take that are not done yet."""
+    return sum(step.seconds for step in steps if not step.stage.result.exists())
 
-    table = Table(title="VECO demo", show_header=False)
-    for what, value in table_rows(root):
-        table.add_row(what, value)
-    for init in INITS:
-        for name, score in scores(root, init).items():
-            table.add_row(f"{name} from {init} weights", f"{score['value']:.1f}   {score['signature']}")
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
+
+def run_in_turn(steps: Sequence[Step], clock: Clock, processes: int) -> None:
+    """Run the steps one after the other, and say before each how long all will take from there."""
+    for step in steps:
+        planned = planned_seconds([step])
+        if planned:
+            print(f"\n--- about {minutes(clock.left())} left", end="", flush=True)
+        start = time.perf_counter()
+        run_stage(step.stage, processes)
+        if planned:
+            clock.note(planned, time.perf_counter() - start)
+
+
+def most_at_once() -> int:
+    """How many fine-tunings go side by side: both, but one where there is but one device or core."""
+    return min(len(INITS), len(visible_gpus()) or len(os.sched_getaffinity(0)))
+
+
+def seconds_of_all(shared: Sequence[Step], chains: dict[str, list[Step]], at_once: int) -> float:
+    """Seconds that what is not done yet should take, the chains `at_once` at a time."""
+    seconds = [planned_seconds(chain) for chain in chains.values()]
+    return planned_seconds(shared) + (sum(seconds) if at_once == 1 else max(seconds))
+
+
+def run_both(chains: dict[str, list[Step]], clock: Clock, root: Path, at_once: int) -> None:
+    """Run the steps of both initialisations, `at_once` at a time."""
+    start = time.perf_counter()
+    expected = clock.left()
+
+    def run_one(init: str, share: dict[str, str]) -> None:
+        stages = [step.stage for step in chains[init]]
+        do_stages(f"translation from {init} weights", stages, root / f"mt-{init}", 1, share, own_log=True)
+
+    def tell() -> None:
+        told = "; ".join(f"from {init} weights: {progress(root / f'mt-{init}')}" for init in chains)
+        print(f"{told}; about {minutes(expected - (time.perf_counter() - start))} left", flush=True)
+
+    print(f"\n--- about {minutes(expected)} left")
+    with repeated(tell, TELL_SECONDS):
+        run_side_by_side(list(chains), run_one, at_once, ranks=1)
+
+
+def progress(run: Path) -> str:
+    """How far a fine-tuning is."""
+    if (run / "curves.png").exists():
+        return "trained"
+    lines = read_metrics(run) if (run / "metrics.jsonl").is_file() else []
+    return f"update {lines[-1]['step']}" if lines else "starting"
+
+
+@contextlib.contextmanager
+def repeated(action: Callable[[], None], seconds: float) -> Iterator[None]:
+    """Do something every so many seconds, in a thread of its own, while the body runs."""
+    is_over = threading.Event()
+
+    def repeat() -> None:
+        while not is_over.wait(seconds):
+            action()
+
+    thread = threading.Thread(target=repeat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
+
+
+def check_unchanged(root: Path, steps: Sequence[Step]) -> None:
+    """Note the demo's commands and recipes in its directory. Raises ValueError when an earlier call had others.
+
+    What is done is not done again, so results of two kinds of demo would be compared.
+    """
+    notes = root / NOTES
+    recipes = {path.name: path.read_text(encoding="utf-8") for path in (PRETRAIN_RECIPE, TRANSLATION_RECIPE)}
+    ours = {"commands": [list(step.stage.command) for step in steps], "recipes": recipes}
+    if notes.is_file() and json.loads(notes.read_text(encoding="utf-8")) != ours:
+        raise ValueError(f"{root}: made by other commands or recipes than this demo's; --fresh starts over")
+    write_texts(root, {NOTES: json.dumps(ours, indent=1)})
 
 
 def move_aside(output: Path) -> Path:
@@ -221,18 +249,28 @@ def move_aside(output: Path) -> Path:
 def main() -> None:
     parser = FlagParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("runs/demo"), help="directory for everything (runs/demo)")
-    parser.add_argument("--processes", type=int, default=2, help="processes of the training stages (2)")
+    parser.add_argument("--processes", type=int, default=2, help="processes that pre-train (2)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of text, weights and order of samples (1)")
     parser.add_argument("--fresh", action="store_true", help="move an earlier demo to OUTPUT.1 (.2, …) and start over")
     arguments = parser.parse_args()
-    if arguments.fresh and arguments.output.exists():
-        print(f"the earlier demo is in {move_aside(arguments.output)} now")
-    claim(arguments.output, RESULTS, COMMAND)
+    root: Path = arguments.output
+    shared = shared_steps(root, arguments.processes, arguments.seed)
+    chains = {init: translation_steps(root, init, arguments.seed) for init in INITS}
+    if arguments.fresh and root.exists():
+        print(f"the earlier demo is in {move_aside(root)} now")
+    claim(root, RESULTS, COMMAND)
+    check_unchanged(root, [*shared, *(step for chain in chains.values() for step in chain)])
+    at_once = most_at_once()
+    clock = Clock(seconds_of_all(shared, chains, at_once))
+    print(
+        f"VECO demo in {root}: writes text in two languages, pre-trains VECO on it from scratch, then fine-tunes\n"
+        "English -> German from VECO and from random weights with the same budget, and compares them.\n"
+        f"About {minutes(clock.left())} on two quiet cores."
+    )
     start = time.perf_counter()
-    for stage in stages(arguments.output, arguments.processes):
-        run_stage(stage, arguments.processes)
-    print()
-    print_table(arguments.output)
-    print(f"learning curves: {draw(arguments.output)}")
+    run_in_turn(shared, clock, arguments.processes)
+    run_both(chains, clock, root, at_once)
+    print_report(root)
     print(f"{(time.perf_counter() - start) / 60:.1f} minutes")
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from data_tools.cli import FlagParser, run_main
 from data_tools.toy_corpus.generate import write_corpus
 from data_tools.toy_corpus.lexicon import LANGUAGES
+from data_tools.toy_corpus.sampler import MIN_WORDS
 
 _DESCRIPTION = """Writes the embedded corpus: sentences of our own grammar in English, German, French and Russian.
 The same arguments always give the same files."""
@@ -24,8 +25,16 @@ def main() -> None:
         if size < 1:
             raise ValueError(f"--{name} must be at least 1, found {size}")
     splits = {name: sizes[name] for name in ("train", "valid", "test")}
+    if arguments.words is not None and arguments.words < MIN_WORDS:
+        raise ValueError(f"--words must be at least {MIN_WORDS}, found {arguments.words}")
     lines = write_corpus(
-        arguments.output, sizes["documents"], sizes["pairs"], splits, arguments.seed, arguments.languages
+        arguments.output,
+        sizes["documents"],
+        sizes["pairs"],
+        splits,
+        arguments.seed,
+        arguments.languages,
+        arguments.words,
     )
     for name, count in lines.items():
         print(f"{arguments.output / name}: {count:,} sentences")
@@ -48,6 +57,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--train", type=int, default=2000, help="held-out training sentences (default 2000)")
     parser.add_argument("--valid", type=int, default=200, help="held-out validation sentences (default 200)")
     parser.add_argument("--test", type=int, default=400, help="held-out test sentences (default 400)")
+    parser.add_argument(
+        "--words",
+        type=int,
+        metavar="N",
+        help="a small lexicon with the whole grammar: of all words that could stand in a place only the N most common "
+        "(default all)",
+    )
     parser.add_argument("--seed", type=int, default=1, help="same seed, same files (default 1)")
     return parser
 

@@ -30,16 +30,19 @@ def realise(meaning: Sentence, language: str) -> str:
     return _REALISERS[language](meaning)
 
 
-def generate_quadruples(count: int, seed: int, excluded: Collection[str] = ()) -> Iterator[Quadruple]:
+def generate_quadruples(
+    count: int, seed: int, excluded: Collection[str] = (), num_words: int | None = None
+) -> Iterator[Quadruple]:
     """`count` sentences in all four languages, by language; no sentence comes twice in any language.
 
-    Sentences in `excluded`, of whatever language, do not occur. Raises ValueError if the grammar has no more sentences.
+    Sentences in `excluded`, of whatever language, do not occur. `num_words`: of all words that could stand in a place
+    only so many are drawn, the most common ones; None = all. Raises ValueError if the grammar has no more sentences.
     """
     seen: set[str] = set()
     generator = random.Random(f"pairs {seed}")
     found = fruitless = 0
     while found < count:
-        meaning = draw_sentence(generator)
+        meaning = draw_sentence(generator, num_words)
         quadruple = {language: realise(meaning, language) for language in LANGUAGES}
         # Sentences of two languages can be equal only by accident, so one set serves all.
         if any(text in seen or text in excluded for text in quadruple.values()):
@@ -53,23 +56,26 @@ def generate_quadruples(count: int, seed: int, excluded: Collection[str] = ()) -
 
 
 def generate_pairs(
-    source: str, target: str, count: int, seed: int, excluded: Collection[str] = ()
+    source: str, target: str, count: int, seed: int, excluded: Collection[str] = (), num_words: int | None = None
 ) -> Iterator[tuple[str, str]]:
     """`count` sentences in `source` with their translations in `target`; see `generate_quadruples`."""
-    for quadruple in generate_quadruples(count, seed, excluded):
+    for quadruple in generate_quadruples(count, seed, excluded, num_words):
         yield quadruple[source], quadruple[target]
 
 
-def generate_documents(language: str, count: int, seed: int, excluded: Collection[str] = ()) -> Iterator[list[str]]:
+def generate_documents(
+    language: str, count: int, seed: int, excluded: Collection[str] = (), num_words: int | None = None
+) -> Iterator[list[str]]:
     """`count` documents in `language`, each a list of sentences; sentences in `excluded` are left out.
 
-    Languages have different documents for the same seed. Within a document no sentence comes twice.
+    Languages have different documents for the same seed. Within a document no sentence comes twice. `num_words` as in
+    `generate_quadruples`.
     """
     generator = random.Random(f"documents {language} {seed}")
     for _ in range(count):
         sentences: list[str] = []
         while not sentences:
-            texts = [realise(meaning, language) for meaning in draw_document(generator)]
+            texts = [realise(meaning, language) for meaning in draw_document(generator, num_words)]
             sentences = [text for text in dict.fromkeys(texts) if text not in excluded]
         yield sentences
 
@@ -81,19 +87,21 @@ def write_corpus(
     splits: dict[str, int],
     seed: int,
     languages: Sequence[str] = LANGUAGES,
+    num_words: int | None = None,
 ) -> dict[str, int]:
     """The number of lines of each file written below `directory`; the layout is in `__main__`'s help.
 
     `documents` are per language, `pairs` per pair of languages, `splits` gives the sentences of each held-out file. All
     sentences of one run are drawn in one stream without repetition, so the held-out ones are in no other file, and no
-    two language pairs share a sentence. Raises ValueError for languages that the corpus does not have.
+    two language pairs share a sentence. `num_words` as in `generate_quadruples`. Raises ValueError for languages that
+    the corpus does not have.
     """
     if unknown := [language for language in languages if language not in LANGUAGES]:
         raise ValueError(f"no language {unknown[0]!r} in the embedded corpus; it has {', '.join(LANGUAGES)}")
     language_pairs = tuple(combinations(sorted(languages), 2))
     held_out = sum(splits.values())
     total = held_out + pairs * len(language_pairs)
-    stream = generate_quadruples(total, seed)
+    stream = generate_quadruples(total, seed, num_words=num_words)
     claim(directory, file_names(languages, splits), "data_tools.toy_corpus")
     for folder in ("mono", "parallel", "mt"):
         (directory / folder).mkdir(parents=True, exist_ok=True)
@@ -112,7 +120,7 @@ def write_corpus(
             lines[name] = _write_lines(directory / name, (quadruple[language] for quadruple in quadruples))
     for language in languages:
         name = f"mono/{language}.txt"
-        lines[name] = _write_lines(directory / name, _document_lines(language, documents, seed, excluded))
+        lines[name] = _write_lines(directory / name, _document_lines(language, documents, seed, excluded, num_words))
     _write_lines(directory / "corpus.yaml", _corpus_yaml(languages, language_pairs))
     return lines
 
@@ -125,9 +133,11 @@ def file_names(languages: Sequence[str], splits: Collection[str]) -> list[str]:
     return [*names, *(f"mono/{language}.txt" for language in languages), "corpus.yaml"]
 
 
-def _document_lines(language: str, count: int, seed: int, excluded: Collection[str]) -> Iterator[str]:
+def _document_lines(
+    language: str, count: int, seed: int, excluded: Collection[str], num_words: int | None
+) -> Iterator[str]:
     """The sentences of the documents, with an empty line between documents."""
-    for index, sentences in enumerate(generate_documents(language, count, seed, excluded)):
+    for index, sentences in enumerate(generate_documents(language, count, seed, excluded, num_words)):
         if index:
             yield ""
         yield from sentences

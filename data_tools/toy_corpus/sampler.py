@@ -19,6 +19,8 @@ _FIRST_OF_TWO = frozenset({"big", "small", "old", "new", "beautiful"})
 _COLOURS = frozenset({"red", "blue", "green", "white", "black", "yellow", "gray", "brown"})
 _MANNERS = ("q", "v", "c", "j")
 _COUNTABLE_LIMIT_DIGITS = 99
+# A clause can name three people and then needs one more.
+MIN_WORDS = 4
 # What one does with somebody.
 _SHARED = frozenset({"work", "play", "dance", "rest", "cook", "study", "walk", "wait", "sing#alone", "swim"})
 _PROTAGONISTS = "person,name"
@@ -92,11 +94,17 @@ def _can_have(owner: NounPhrase, noun: str) -> bool:
 
 
 class Sampler:
-    """Draws meanings from a random generator; with a discourse, words and determiners follow what went before."""
+    """Draws meanings from a random generator; with a discourse, words and determiners follow what went before.
 
-    def __init__(self, generator: random.Random, discourse: Discourse | None = None) -> None:
+    `num_words`: of all words that could stand in a place only so many are drawn, the most common ones; None = all.
+    """
+
+    def __init__(
+        self, generator: random.Random, discourse: Discourse | None = None, num_words: int | None = None
+    ) -> None:
         self.generator = generator
         self.discourse = discourse
+        self.num_words = num_words
 
     def chance(self, probability: float) -> bool:
         """True with this probability."""
@@ -104,8 +112,13 @@ class Sampler:
 
     def pick(self, names: Sequence[str]) -> str:
         """One of `names`, the earlier ones more often."""
+        names = self.common(names)
         weights = _cumulative_weights(len(names))
         return names[bisect(weights, self.generator.random() * weights[-1])]
+
+    def common(self, names: Sequence[str]) -> Sequence[str]:
+        """Those of `names`, common ones first, that may be drawn."""
+        return names[: self.num_words]
 
     def evenly(self, names: Sequence[str]) -> str:
         """One of `names`, all equally often."""
@@ -329,7 +342,8 @@ class Sampler:
             admitted = lexicon().select("nouns", entry.cells["subject"])
             if self.discourse is None or any(noun in admitted for noun in self.discourse.nouns):
                 return verb
-        return self.generator.choice([name for name in _verbs_of_frame(frame) if name not in ("wear", "love", "know")])
+        fitting = [name for name in _verbs_of_frame(frame) if name not in ("wear", "love", "know")]
+        return self.generator.choice(self.common(fitting))
 
     def _again(self, tense: Tense) -> Clause | None:
         """A clause in which the last subject does something to the last object, both pronouns; None if no verb fits."""
@@ -410,7 +424,7 @@ class Sampler:
             clause = self._negated(clause)
         elif draw < 0.20 and manners:
             selection = ",".join(manners)
-            clause = replace(clause, manner=self.evenly(lexicon().select("adverbs", selection)))
+            clause = replace(clause, manner=self.evenly(self.common(lexicon().select("adverbs", selection))))
         elif draw < 0.30 and agentive and clause.tense is not Tense.FUTURE:
             modal = self.evenly(("can", "want", "must"))
             polarity = self.polarity(clause.subject) if modal != "must" and clause.subject else Polarity.YES

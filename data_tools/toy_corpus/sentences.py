@@ -36,15 +36,18 @@ _CONSTRUCTIONS = {
 _IN_DOCUMENTS = {**_CONSTRUCTIONS, "question": 2, "price": 1, "age": 1, "comparison": 1}
 
 
-def draw_sentence(generator: random.Random) -> Sentence:
-    """The meaning of one sentence that stands alone."""
-    return SentenceSampler(generator).sentence(_draw_tense(generator))
+def draw_sentence(generator: random.Random, num_words: int | None = None) -> Sentence:
+    """The meaning of one sentence that stands alone; `num_words` as in `Sampler`."""
+    return SentenceSampler(generator, num_words=num_words).sentence(_draw_tense(generator))
 
 
-def draw_document(generator: random.Random) -> list[Sentence]:
-    """The meanings of one document: 5 to 15 sentences with a small cast, one tense for what happens."""
+def draw_document(generator: random.Random, num_words: int | None = None) -> list[Sentence]:
+    """The meanings of one document: 5 to 15 sentences with a small cast, one tense for what happens.
+
+    `num_words` as in `Sampler`.
+    """
     length = generator.randint(_MIN_SENTENCES, _MAX_SENTENCES)
-    sampler = SentenceSampler(generator, _draw_discourse(generator))
+    sampler = SentenceSampler(generator, _draw_discourse(generator, num_words), num_words)
     tense = _draw_tense(generator)
     return [sampler.next_sentence(tense, first=index == 0) for index in range(length)]
 
@@ -54,9 +57,9 @@ def _draw_tense(generator: random.Random) -> Tense:
     return generator.choices((Tense.PAST, Tense.PRESENT, Tense.FUTURE), (45, 40, 15))[0]
 
 
-def _draw_discourse(generator: random.Random) -> Discourse:
+def _draw_discourse(generator: random.Random, num_words: int | None) -> Discourse:
     """Two or three people, an animal, some things and places."""
-    sampler = Sampler(generator)
+    sampler = Sampler(generator, num_words=num_words)
     select = lexicon().select
     nouns = [sampler.pick(select("nouns", "name")), sampler.pick(select("nouns", "person"))]
     if generator.random() < 0.5:

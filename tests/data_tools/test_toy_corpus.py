@@ -29,6 +29,7 @@ from data_tools.toy_corpus.meaning import (
     Tense,
 )
 from data_tools.toy_corpus.russian_forms import noun_form as russian_noun
+from data_tools.toy_corpus.sampler import MIN_WORDS
 
 LANGUAGE_PAIRS = [("de", "en"), ("de", "fr"), ("de", "ru"), ("en", "fr"), ("en", "ru"), ("fr", "ru")]
 SPLITS = {"train": 60, "valid": 20, "test": 20}
@@ -476,6 +477,66 @@ def test_monolingual_text_is_not_parallel(corpus: Path) -> None:
     assert len(text.strip().split("\n\n")) == 40
 
 
+@pytest.fixture(scope="module")
+def everyday(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus of few words, large enough for every construction."""
+    directory = tmp_path_factory.mktemp("everyday")
+    write_corpus(directory, 60, 800, {"train": 400, "valid": 20, "test": 200}, 1, ("de", "en"), num_words=5)
+    return directory
+
+
+def distinct_words(text: str) -> set[str]:
+    return {word for word in re.findall(r"[^\W\d]+", text.lower()) if len(word) > 1}
+
+
+# German that asks for word order, agreement and subordinate clauses: verbs last, brackets, inversion, endings.
+CONSTRUCTIONS = (
+    r", weil .+ (ist|war|hat|haben|wird|werden)\.$",
+    r", obwohl ",
+    r"^Wenn .+, (hat|haben|wird|werden) ",
+    r", dass ",
+    r", um .+ zu \w+en\.$",
+    r", (der|die|das) .+, ",
+    r"^(Hat|Haben|Wird|Werden) .+\?$",
+    r"^(Gestern|Morgen|Jetzt|Bald) \w+ ",
+    r"\b(ist|sind) .*ge\w+(en|t)\.$",
+    r"\b(hat|haben) .*ge\w+(en|t)\.$",
+    r"\b(will|kann|muss|wollen|können|müssen) .+en\.$",
+    r"\bkeine[nr]?\b",
+    r"\beinen \w+en ",
+    r" (älter|größer|kleiner) als ",
+    r"\b\d\d\b",
+)
+
+
+def test_few_words_keep_the_whole_grammar(everyday: Path) -> None:
+    few = (everyday / "parallel/de-en.de").read_text(encoding="utf-8")
+    every_word = "\n".join(german for german, _ in generate_pairs("de", "en", 800, seed=1))
+    assert len(distinct_words(few)) < 0.6 * len(distinct_words(every_word))
+    for pattern in CONSTRUCTIONS:
+        found = [len(re.findall(pattern, text, re.MULTILINE)) for text in (few, every_word)]
+        assert found[0] >= 2 and found[0] >= found[1] / 3, f"{pattern}: {found}"
+
+
+def test_few_words_keep_the_test_text_held_out(everyday: Path) -> None:
+    for language in ("de", "en"):
+        test = set(lines(everyday / f"mt/test.{language}"))
+        assert len(test) == 200
+        for name in (
+            f"mt/train.{language}",
+            f"mt/valid.{language}",
+            f"parallel/de-en.{language}",
+            f"mono/{language}.txt",
+        ):
+            assert not test & set(lines(everyday / name)), name
+
+
+def test_fewest_words_still_make_sentences_and_documents() -> None:
+    sentences = list(generate_pairs("en", "de", 300, seed=3, num_words=MIN_WORDS))
+    assert len(set(sentences)) == 300
+    assert all(map(len, generate_documents("ru", 40, seed=3, num_words=MIN_WORDS)))
+
+
 def test_corpus_yaml_names_existing_files(corpus: Path) -> None:
     content = yaml.safe_load((corpus / "corpus.yaml").read_text(encoding="utf-8"))
     assert content["tokenizer"] == "tokenizer"
@@ -497,3 +558,6 @@ def test_command_line_writes_files_and_refuses_bad_sizes(tmp_path: Path) -> None
     failed = subprocess.run([*command, "--pairs", "0"], capture_output=True, text=True, check=False)
     assert failed.returncode == 2
     assert failed.stderr.strip() == "error: --pairs must be at least 1, found 0"
+    failed = subprocess.run([*command, "--words", "1"], capture_output=True, text=True, check=False)
+    assert failed.returncode == 2
+    assert failed.stderr.strip() == f"error: --words must be at least {MIN_WORDS}, found 1"
