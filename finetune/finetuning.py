@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -16,11 +16,13 @@ from finetune.recipe import FinetuningRecipe
 from finetune.selection import Selection
 from pretrain.checkpoints import (
     RECIPE_FILE,
+    Ahead,
     checkpoints_of,
     clean_up,
     find_checkpoint,
     read_state,
     save_checkpoint,
+    together,
 )
 from pretrain.cpu_timing import with_timed_choices
 from pretrain.engine import Engine, build_engine, check_engine, connect, shut_down
@@ -28,14 +30,16 @@ from pretrain.guards import Guards
 from pretrain.launch import launched_ranks, quiet_libraries, tell
 from pretrain.loop import check_ranks_agree, describe_run, fit, seed_everything
 from pretrain.meters import Meters
+from pretrain.ownership import Ownership
 from pretrain.plot import plot_curves
+from pretrain.pretraining import ENDED_EARLY, nothing_to_train
 from pretrain.resuming import CHANGES_MADE, begin
 from pretrain.run_directory import check_run_directory
+from pretrain.runs import BEST, LAST, MODEL_DIR, link_model
 from pretrain.step import Batch
 from veco.command import told_by_the_system
 from veco.tokenizer import save_tokenizer
 
-MODEL_DIR = "model"  # of a checkpoint: what transformers opens
 RecipeT = TypeVar("RecipeT", bound=FinetuningRecipe)
 
 
@@ -74,6 +78,16 @@ def finetune(recipe: RecipeT, run_dir: Path, build_task: Callable[[RecipeT], Tas
     checkpoint: `init_from` is not read again.
     """
     guards = Guards(recipe)
+    with Ownership(run_dir) as ownership:
+        is_done = finetune_owned(recipe, run_dir, build_task, guards, ownership)
+    shut_down()
+    return is_done
+
+
+def finetune_owned(
+    recipe: RecipeT, run_dir: Path, build_task: Callable[[RecipeT], Task], guards: Guards, ownership: Ownership
+) -> bool:
+    """Do what `finetune` does, in a directory that is owned."""
     quiet_libraries()
     check_engine(recipe)
     check_run_directory(run_dir, [Path(recipe.init_from)])
@@ -89,6 +103,7 @@ def finetune(recipe: RecipeT, run_dir: Path, build_task: Callable[[RecipeT], Tas
     start = begin(found, recipe, state)
     recipe = dataclasses.replace(recipe, **CHANGES_MADE)
     selection = Selection(recipe.best_by, recipe.metrics()[recipe.best_by], recipe.patience, recipe.keep_best)
+    ahead = Ahead(run_dir, start.step)
     ranks = connect(recipe, run_dir / "logs")
     recipe_before = None if start.checkpoint is None else start.checkpoint / RECIPE_FILE
     recipe, choices = with_timed_choices(recipe, recipe.attention_dropout, ranks, recipe_before)
@@ -106,7 +121,10 @@ def finetune(recipe: RecipeT, run_dir: Path, build_task: Callable[[RecipeT], Tas
         enabled=is_first,
         wandb_project=recipe.wandb_project,
         settings=dataclasses.asdict(recipe),
+        is_held=bool(ahead.steps),
     )
+    if start.step >= recipe.steps:
+        tell(nothing_to_train(start.step, recipe.steps, ahead))
     start.prepare(task.model, recipe)
 
     def lr_factor(step: int) -> float:
@@ -120,14 +138,26 @@ def finetune(recipe: RecipeT, run_dir: Path, build_task: Callable[[RecipeT], Tas
         before = checkpoints_of(run_dir)
         tokenizer_dir = before[max(before)] / MODEL_DIR if before else Path(recipe.init_from)
         add_model = model_writer(engine, task, tokenizer_dir)
-        save_checkpoint(engine, run_dir, step, recipe, noted, add_model, keep=selection.kept)
+        together(engine, ownership.check)
+        save_checkpoint(
+            engine,
+            run_dir,
+            step,
+            recipe,
+            noted,
+            add_model,
+            keep=selection.kept,
+            ahead=ahead,
+            announce=lambda kept: link_models(run_dir, kept, selection),
+        )
+        meters.settle()
 
     with meters, guards:
         start.restore(engine)
         if start.checkpoint is not None:
             guards.load_state(read_state(start.checkpoint))
             selection.load_state(read_state(start.checkpoint))
-        clean_up(engine, run_dir, start.step)
+        clean_up(engine, run_dir)
         is_done = selection.is_over() or fit(
             engine,
             recipe,
@@ -148,12 +178,18 @@ def finetune(recipe: RecipeT, run_dir: Path, build_task: Callable[[RecipeT], Tas
     if is_done:
         tell(outcome(selection))
     else:
-        tell("ended early, as asked; --resume auto goes on")
+        tell(ENDED_EARLY)
     if is_done and is_first:
         print(f"curves in {plot_curves(run_dir)}", file=sys.stderr)
     engine.destroy()
-    shut_down()
     return is_done
+
+
+def link_models(run_dir: Path, checkpoints: Mapping[int, Path], selection: Selection) -> None:
+    """Make RUN/last and RUN/best lead to models: the newest, and the best of the checkpoints that are kept."""
+    best = selection.best_of(checkpoints, 1)
+    link_model(run_dir / LAST, checkpoints[max(checkpoints)] / MODEL_DIR)
+    link_model(run_dir / BEST, checkpoints[best[0]] / MODEL_DIR if best else None)
 
 
 def introduction(recipe: FinetuningRecipe, task: Task, start: int, choices: dict[str, str]) -> str:

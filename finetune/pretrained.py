@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig
 
+from pretrain.runs import is_model, what_is
 from veco import VecoConfig, VecoForConditionalGeneration, VecoForMaskedLM
 from veco.convert import from_xlm_roberta
 from veco.convert.xlm_roberta import veco_config
@@ -25,8 +26,11 @@ def open_pretrained(
     be a model that translates, of whose two sides others would lose one. Raises ValueError when the directory is no
     such model with its tokenizer, or the two do not fit.
     """
-    if not (directory / "config.json").is_file() or not (directory / "tokenizer_config.json").is_file():
-        raise ValueError(f"{field} {directory}: expected a model directory with config.json and a tokenizer")
+    if not is_model(directory) or not (directory / "tokenizer_config.json").is_file():
+        found = "a model alone" if is_model(directory) else what_is(directory)
+        raise ValueError(
+            f"{field} {directory}: expected a model directory with config.json and a tokenizer, found {found}"
+        )
     config = AutoConfig.from_pretrained(directory)
     if config.model_type not in kinds:
         raise ValueError(f"{field} {directory}: expected a {' or '.join(kinds)}, found a {config.model_type}")

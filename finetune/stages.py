@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TextIO
 
-from pretrain.launch import launcher_command
+from pretrain.launch import EXIT_STOPPED, launcher_command
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,10 @@ def run_stage(
     if shutil.which("nvidia-smi") is None:
         environment.setdefault("DS_ACCELERATOR", "cpu")  # the launcher would guess the same, with a warning
     result = subprocess.run(command, check=False, env=environment, stdout=log, stderr=log)
+    if result.returncode == EXIT_STOPPED:
+        raise ValueError(f"{stage.title}: ended early, as asked, without {stage.result}; start again to go on")
     if result.returncode:
         raise ValueError(f"{stage.title}: exit code {result.returncode} of {shlex.join(shown)}")
-    if not stage.result.exists():  # a training run that was asked to stop ends well, but not at its end
-        raise ValueError(f"{stage.title}: ended without {stage.result}; start again to go on")
+    if not stage.result.exists():
+        raise ValueError(f"{stage.title}: ended without {stage.result}")
     print(f"({time.perf_counter() - start:.0f} s)", file=log, flush=True)

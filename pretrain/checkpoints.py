@@ -19,7 +19,7 @@ from data_tools.cli import one_line
 from data_tools.files import sync_directory, sync_file
 from pretrain.engine import Engine, layout_of
 from pretrain.launch import tell
-from pretrain.recipe import TrainingRecipe, save_recipe
+from pretrain.recipe import TrainingRecipe, read_yaml, save_recipe
 from pretrain.zero_shards import checkpoint_weights
 
 STATE_FILE = "state.json"
@@ -166,13 +166,32 @@ def restore(engine: Engine, checkpoint: Path) -> None:
     engine.load_other_layout(checkpoint)
 
 
-def clean_up(engine: Engine, run_dir: Path, step: int) -> None:
-    """Delete what a run that goes on from `step` gives up, the checkpoints beyond it, and what kills have left."""
+class Ahead:
+    """The checkpoints behind the update that a run goes on from, as one that was told to go back has.
+
+    They stay until a new checkpoint is whole. Then they go, all of them: with their successors among them nobody could
+    tell two courses of the run apart.
+    """
+
+    def __init__(self, run_dir: Path, start: int) -> None:
+        self.start = start
+        self.steps = [step for step in checkpoints_of(run_dir) if step > start]
+
+    def __str__(self) -> str:
+        return f"checkpoint{'s' * (len(self.steps) > 1)} {', '.join(map(str, self.steps))}"
+
+    def give_up(self, run_dir: Path, step: int) -> None:
+        """Delete them, now that there is the new checkpoint `step`, and say so."""
+        found = checkpoints_of(run_dir)
+        for number in self.steps:
+            if number in found and number != step:
+                tell(f"deleted {found[number]}: update {step} came anew after update {self.start}")
+                remove(found[number])
+
+
+def clean_up(engine: Engine, run_dir: Path) -> None:
+    """Delete what kills have left of checkpoints that were being written or deleted."""
     if engine.rank == 0:
-        for number, path in checkpoints_of(run_dir).items():
-            if number > step:
-                tell(f"deleted {path}: the run goes on from update {step}")
-                remove(path)
         for ending in (PARTIAL, DELETED):
             for path in (run_dir / "checkpoints").glob(f"step-*{ending}"):
                 shutil.rmtree(path)
@@ -188,6 +207,8 @@ def save_checkpoint(
     add_files: Callable[[Path], None],
     keep: Callable[[Collection[int]], Collection[int]] = lambda steps: (),
     background: Background | None = None,
+    ahead: Ahead | None = None,
+    announce: Callable[[Mapping[int, Path]], None] = lambda kept: None,
 ) -> None:
     """Write checkpoint `step` and delete old ones; every rank calls it.
 
@@ -196,9 +217,12 @@ def save_checkpoint(
 
     All ranks write into `step-N.partial`; when all are done, rank 0 renames it. `add_files` is called with that
     directory on every rank. `keep` is given the steps of all checkpoints and says which to keep beside those of the
-    recipe. Many nodes need a file system that they share. Raises OSError on every rank when one of
-    them cannot write; the checkpoints before are left alone then.
+    recipe; `announce` is given those that are kept, before others are deleted. What lies `ahead` goes when this
+    checkpoint is whole, which is then waited for in any case. Many nodes need a file system that they share. Raises
+    OSError on every rank when one of them cannot write; the checkpoints before are left alone then.
     """
+    if ahead is not None and ahead.steps:
+        background = None
     final = run_dir / "checkpoints" / f"step-{step:08d}"
     partial = final.with_name(final.name + PARTIAL)
 
@@ -219,7 +243,9 @@ def save_checkpoint(
             remove(final)
         os.replace(partial, final)
         sync_directory(final.parent)
-        prune(run_dir, recipe, keep)
+        if ahead is not None:
+            ahead.give_up(run_dir, step)
+        prune(run_dir, recipe, keep, announce)
 
     if background is not None:
         background.wait()
@@ -230,6 +256,8 @@ def save_checkpoint(
         together(engine, finish if engine.rank == 0 else lambda: None)
     elif engine.rank == 0:
         background.start(finish)
+    if ahead is not None:
+        ahead.steps = []
 
 
 def together(engine: Engine, work: Callable[[], None]) -> None:
@@ -251,19 +279,35 @@ def together(engine: Engine, work: Callable[[], None]) -> None:
         raise OSError(f"the checkpoint could not be written by ranks {ranks}")
 
 
-def prune(run_dir: Path, recipe: TrainingRecipe, keep: Callable[[Collection[int]], Collection[int]]) -> None:
+def prune(
+    run_dir: Path,
+    recipe: TrainingRecipe,
+    keep: Callable[[Collection[int]], Collection[int]],
+    announce: Callable[[Mapping[int, Path]], None],
+) -> None:
     """Delete all checkpoints but the newest `keep_checkpoints`, those whose step `keep_every` divides, and `keep`'s.
 
-    Of the older ones only those count that `save_every` divides. What an interruption left goes with the next save: a
-    run that was interrupted keeps the same checkpoints as one that was not.
+    Of the older ones only those count that were saved in their turn. What an interruption left goes with the next save:
+    a run that was interrupted keeps the same checkpoints as one that was not.
     """
     found = checkpoints_of(run_dir)
     *older, newest = sorted(found)
-    regular = [step for step in older if step % recipe.save_every == 0]
+    regular = [step for step in older if was_in_turn(found[step], step)]
     kept = {newest, *regular[max(0, len(regular) + 1 - recipe.keep_checkpoints) :], *keep(found)}
+    if recipe.keep_every:
+        kept |= {step for step in older if step % recipe.keep_every == 0}
+    announce({step: path for step, path in found.items() if step in kept})
     for step in older:
-        if step not in kept and (not recipe.keep_every or step % recipe.keep_every):
+        if step not in kept:
             remove(found[step])
+
+
+def was_in_turn(checkpoint: Path, step: int) -> bool:
+    """Whether a checkpoint was saved as one of every so many, by the recipe that the run had then."""
+    try:
+        return step % read_yaml(checkpoint / RECIPE_FILE)["save_every"] == 0
+    except (ValueError, KeyError):
+        return True  # a damaged one is nothing to end a run for, nor to delete before its time
 
 
 def load_weights(model: torch.nn.Module, checkpoint: Path) -> None:

@@ -571,8 +571,12 @@ def start_deepspeed(log_dir: Path) -> Any:
 
 
 def shut_down() -> None:
-    """Leave the process group, if there is one."""
+    """Leave the process group, if there is one, when every rank has come so far.
+
+    Together, because launchers end the other ranks once one has left with another exit code than 0.
+    """
     if dist.is_initialized():
+        dist.barrier()
         dist.destroy_process_group()
 
 

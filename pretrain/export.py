@@ -21,8 +21,10 @@ from data_tools.cli import FlagParser, run_main
 from data_tools.directories import atomic_directory
 from pretrain.averaging import MAX_FILE_BYTES, Source, write_weights
 from pretrain.checkpoints import RECIPE_FILE, checkpoints_of, damage, read_state
+from pretrain.launch import tell
 from pretrain.meters import read_metrics
 from pretrain.recipe import read_yaml
+from pretrain.runs import Kind, is_checkpoint, is_run, kind_of, what_is
 from pretrain.stored_tensors import StoredTensor, Zeros
 from pretrain.zero_shards import checkpoint_weights
 from veco import VecoConfig, VecoForMaskedLM
@@ -72,6 +74,29 @@ def export(
         usage = usage_of(model_format, config, layer)
         (temporary / "README.md").write_text(model_card(run_dir, chosen, config, dtype, usage), encoding="utf-8")
     return output
+
+
+def run_and_step(path: Path, step: int | None) -> tuple[Path, int | None]:
+    """The run and the step that a path and `--step` name: a run, or one of its checkpoints, which is a step already.
+
+    Raises ValueError for a run of fine-tuning, for a model, and for anything else.
+    """
+    if not is_run(path) and not is_checkpoint(path):
+        done = "; there is nothing to export" if what_is(path) == "a model" else ""
+        raise ValueError(f"{path}: expected a run of pre-training or a checkpoint of one, found {what_is(path)}{done}")
+    if kind_of(path) not in (Kind.PRETRAINING, Kind.UNKNOWN):
+        raise ValueError(
+            f"{path}: expected pre-training, found {what_is(path)}, whose checkpoints hold models as they are: "
+            "RUN/best, RUN/last, RUN/checkpoints/*/model"
+        )
+    if is_run(path):
+        return path, step
+    if step is not None:
+        raise ValueError(f"{path} is a checkpoint already; --step chooses one of a run")
+    run_dir, number = path.resolve().parent.parent, int(read_state(path)["step"])
+    if checkpoints_of(run_dir).get(number) != path.resolve():
+        raise ValueError(f"{path}: lies outside its run, which has its tokenizer; expected RUN/checkpoints/{path.name}")
+    return run_dir, number
 
 
 def chosen_checkpoints(run_dir: Path, step: int | None, average: int) -> dict[int, Path]:
@@ -205,7 +230,7 @@ def model_card(run_dir: Path, chosen: dict[int, Path], config: VecoConfig, dtype
 
 def main() -> None:
     parser = FlagParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="directory of a pre-training run")
+    parser.add_argument("run", type=Path, help="directory of a pre-training run, or one of its checkpoints")
     parser.add_argument(
         "--output", type=Path, required=True, help="directory to make; AutoModel.from_pretrained opens it"
     )
@@ -229,11 +254,14 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.max_file_gb <= 0:
         raise ValueError(f"--max_file_gb must be above 0, found {arguments.max_file_gb}")
+    run_dir, step = run_and_step(arguments.run, arguments.step)
+    steps = chosen_checkpoints(run_dir, step, arguments.average)
+    tell(f"{run_dir}: exporting update {', '.join(map(str, steps))}")
     print(
         export(
-            arguments.run,
+            run_dir,
             arguments.output,
-            arguments.step,
+            max(steps),
             arguments.average,
             arguments.dtype,
             int(arguments.max_file_gb * 1e9),

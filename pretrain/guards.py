@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 import statistics
 import time
@@ -11,18 +12,20 @@ from collections.abc import Mapping
 from types import FrameType
 from typing import Any, Self
 
-from pretrain.launch import launchers
+from pretrain.launch import launched_rank, launchers
 from pretrain.recipe import TrainingRecipe, seconds_of
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # Slurm, the launcher and people send them to end a run
+# Slurm, the launcher and people send them to end a run; SIGINT is Ctrl-C.
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 UNKNOWN_SAVE_SHARE = 0.05  # of the allotted time, kept for a save as long as none was timed
 
 
 class Guards:
     """Watches over one run on one rank, from its first update to its last, over all phases.
 
-    Inside `with` the signals of STOP_SIGNALS are noted instead of ending the process. All ranks learn of a wish to
-    stop in the next update's own reduction, so there is no message between them that could come at a wrong time.
+    Inside `with` the signals of STOP_SIGNALS are noted instead of ending the process, but for a second Ctrl-C. All
+    ranks learn of a wish to stop in the next update's own reduction, so there is no message between them that could
+    come at a wrong time.
     """
 
     def __init__(self, recipe: TrainingRecipe) -> None:
@@ -46,6 +49,12 @@ class Guards:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.reason = signal.Signals(number).name
+        if number == signal.SIGINT:
+            # Not by an exception: nothing is left behind "at once" that waits for a disk or for another rank.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            if launched_rank() == 0:
+                # Past Python's buffers, in whose middle this may have come.
+                os.write(2, b"\nending after this update, with a checkpoint; Ctrl-C again leaves at once, without\n")
 
     def wants_to_stop(self) -> bool:
         """Whether this rank got a signal, lost its launcher, or has no time left for two more updates and a save.
@@ -97,6 +106,6 @@ class Guards:
 
 
 def ignore_stop_signals(worker: int = 0) -> None:
-    """Nothing; for processes that read ahead: the launcher signals them too, but the rank alone decides when to end."""
+    """Go on reading ahead: launcher and terminal signal this process, too, but the rank alone decides when to end."""
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
 import socket
 import sys
 import time
@@ -12,8 +13,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NoReturn
 
-from data_tools.cli import EXIT_BAD_INPUT, one_line, run_main
+from data_tools.cli import EXIT_BAD_INPUT, EXIT_INTERRUPTED, one_line, run_main
 
+EXIT_STOPPED = 75  # of a run that ended before its end because it was asked to: EX_TEMPFAIL, "come again"
 PATIENCE = 10.0  # seconds by which ranks of a busy machine may meet the same mistake apart
 LAUNCHERS = ("deepspeed.launcher", "bin/deepspeed ", "torch.distributed.run", "bin/torchrun ")
 
@@ -49,12 +51,28 @@ def launchers() -> list[int]:
 
 def parent_of(process: int) -> int:
     """The process that started another; 0 where this cannot be known, as of one that has just ended."""
+    facts = facts_of(process)
+    return int(facts[1]) if facts else 0
+
+
+def start_of(process: int) -> str:
+    """When a process began, in the kernel's ticks since it was booted; empty for one that has ended.
+
+    A number alone does not name a process: it may have been given to another one since.
+    """
+    facts = facts_of(process)
+    has_ended = not facts or facts[0] in "ZX"  # nobody has asked yet how it ended
+    return "" if has_ended else facts[19]
+
+
+def facts_of(process: int) -> list[str]:
+    """State, parent and so on of a process, as proc(5) lists them behind its name; empty if there is none."""
     try:
         stat = Path(f"/proc/{process}/stat").read_text()
     except OSError:
-        return 0
+        return []
     # "pid (name) state parent …", where a name may hold spaces and brackets.
-    return int(stat.rpartition(")")[2].split()[1])
+    return stat.rpartition(")")[2].split()
 
 
 def command_line(process: int) -> str:
@@ -66,10 +84,15 @@ def command_line(process: int) -> str:
 
 
 def run_on_ranks(main: Callable[[], None]) -> None:
-    """Nothing; `run_main` for a program that runs on several ranks: bad input is told once on each machine.
+    """Do what `run_main` does for a program that runs on several ranks: bad input is told once on each machine.
 
-    The process ends here, with exit code 0 if all went well.
+    The process ends here, with exit code 0 if all went well. DS_ACCELERATOR=cpu hides all accelerators from it.
     """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # So a script's shell starts what it does not wait for. Who sends the signal to a run by its number means it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if os.environ.get("DS_ACCELERATOR") == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the launcher numbers cores there, which torch takes for devices
     code = 0
     try:
         _run_and_tell(main)
@@ -106,6 +129,8 @@ def _run_and_tell(main: Callable[[], None]) -> None:
         return
     try:
         checked()
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
     except (ValueError, OSError) as error:
         # Bad input meets all ranks alike. The launcher ends the others when one leaves, so this one waits while the
         # first rank of the machine tells it, and speaks only if it is still there: then it alone is in trouble. Of
@@ -139,14 +164,17 @@ def launcher_command(
 ) -> list[str]:
     """What starts a script as `num_processes` on this machine, on a free port: several runs may share a machine.
 
-    They take the first devices of those that `environment` makes visible.
+    They take the first devices of those that `environment` makes visible. Where it hides all (CUDA_VISIBLE_DEVICES is
+    empty or -1, which DeepSpeed's launcher takes for a device) they run on the CPU.
     """
+    setting = environment.get("CUDA_VISIBLE_DEVICES")
+    on_cpu = ["env", "-u", "CUDA_VISIBLE_DEVICES", "DS_ACCELERATOR=cpu"] if setting in ("", "-1") else []
     # With a number of accelerators DeepSpeed forgets which ones are visible, and takes the machine's first.
-    visible = environment.get("CUDA_VISIBLE_DEVICES", "").split(",")[:num_processes]
+    visible = (setting or "").split(",")[:num_processes]
     devices = ["--include", f"localhost:{','.join(visible)}"] if visible[0].isdecimal() else []
     launcher = [*(devices or ["--num_accelerators", str(num_processes)]), "--master_port", str(free_port())]
     return [
-        *(sys.executable, "-m", "deepspeed.launcher.runner", *launcher),
+        *(*on_cpu, sys.executable, "-m", "deepspeed.launcher.runner", *launcher),
         *("--log_level", "warning", *script_and_arguments),
     ]
 
@@ -166,5 +194,7 @@ def relaunch_on_cpu(num_processes: int) -> None:
         return
     arguments = [argument for argument in sys.argv if not argument.startswith("--local_rank")]
     print(f"no accelerator: starting {num_processes} processes (cpu_processes)", file=sys.stderr, flush=True)
-    os.environ["DS_ACCELERATOR"] = "cpu"  # the launcher would guess the same, with a warning
-    os.execv(sys.executable, launcher_command(num_processes, *arguments))
+    # What the launcher that is left behind set says nothing of devices: on a CPU it counts one, whatever is started.
+    command = launcher_command(num_processes, *arguments, environment={"CUDA_VISIBLE_DEVICES": ""})
+    sys.stdout.flush()
+    os.execvp(command[0], command)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
 import torch
 from rich.console import Console
@@ -25,6 +25,9 @@ from data_tools.files import atomic_path, named_errors
 from pretrain.step import StepMetrics
 
 Scalars = Mapping[str, float | str]
+METRICS_FILE = "metrics.jsonl"
+HELD_FILE = "metrics.new.jsonl"  # lines of a run that went back, until its first checkpoint
+KIND_LOSS = "_loss"  # ends the name of a loss over all terms of a kind of batch, in nats a predicted token
 MOST_SHOWN = 12  # values of an event that are told in full
 
 
@@ -40,8 +43,13 @@ class Meters:
         enabled: bool,
         wandb_project: str | None = None,
         settings: Mapping[str, Any] | None = None,
+        is_held: bool = False,
     ) -> None:
-        """`settings` is what W&B notes about the run. Raises ValueError when W&B is wanted and not installed."""
+        """`settings` is what W&B notes about the run. Raises ValueError when W&B is wanted and not installed.
+
+        Lines that the run has of updates after `start_step` go with the first new one. If they belong to checkpoints
+        that may yet be needed (`is_held`), they go with `settle`; until then the new ones stand in a file beside them.
+        """
         if wandb_project and importlib.util.find_spec("wandb") is None:
             raise ValueError(f"wandb_project {wandb_project!r} needs wandb: pip install wandb, or leave the field null")
         self.enabled = enabled
@@ -52,11 +60,10 @@ class Meters:
         self.last_time = time.perf_counter()
         if not enabled:
             return
-        self.metrics_path = run_dir / "metrics.jsonl"
-        drop_lines_after(self.metrics_path, start_step)
-        self.metrics_file = self.metrics_path.open("a", encoding="utf-8")
-        # Purging hides what a killed run wrote beyond its last checkpoint.
-        self.writer = SummaryWriter(str(run_dir / "tensorboard"), purge_step=start_step + 1)
+        self.run_dir, self.start_step = run_dir, start_step
+        self.held: list[tuple[int, Scalars]] | None = [] if is_held else None
+        self.metrics_file: TextIO | None = None  # open from the first line on
+        self.writer: SummaryWriter | None = None
         self.wandb = start_wandb(wandb_project, run_dir, settings or {}) if wandb_project else None
         # On a terminal a bar; in a log a line for each line of metrics.
         self.progress = Progress(
@@ -102,7 +109,7 @@ class Meters:
         if self.enabled:
             scalars = self._line(metrics)
             self._write(step, {**scalars, **watched})
-            self._tell(step, scalars)
+            self._tell(step, scalars, watched)
         self._begin_line()
 
     def _begin_line(self) -> None:
@@ -119,10 +126,11 @@ class Meters:
         scalars["memory_gib"] = peak_memory_bytes() / 2**30
         return scalars
 
-    def _tell(self, step: int, scalars: dict[str, float]) -> None:
-        shown = {name.removesuffix("/loss"): value for name, value in scalars.items() if name.endswith("/loss")}
-        shown |= {"norm": scalars["grad_norm"]} if "grad_norm" in scalars else {}
-        told = " ".join(f"{name} {value:.3f}" for name, value in shown.items())
+    def _tell(self, step: int, scalars: dict[str, float], watched: Scalars) -> None:
+        of_tokens = told_by_kind({name.removeprefix("train/"): value for name, value in watched.items()})
+        losses = [f"{name.removesuffix('/loss')} {scalars[name]:.3f}" for name in scalars if name.endswith("/loss")]
+        norm = [f"norm {scalars['grad_norm']:.3f}"] if "grad_norm" in scalars else []
+        told = " ".join([*(of_tokens or losses), *norm])
         told += f" lr {scalars['lr']:.1e} tok/s {scalars['tokens_per_second']:,.0f}"
         if self.progress.disable:
             left = timedelta(seconds=round((self.end_step - step) * self.seconds / self.steps))
@@ -131,11 +139,14 @@ class Meters:
             self.progress.update(self.task, description=told)
 
     def event(self, step: int, kind: str, scalars: Mapping[str, float]) -> None:
-        """Note what is not an update, such as a validation; of many values only those without a `/` are told."""
+        """Note what is not an update, such as a validation.
+
+        Of losses of kinds of batches those over all terms are told, of other values, if many, those without a `/`.
+        """
         if not self.enabled:
             return
         self._write(step, {f"{kind}/{name}": value for name, value in scalars.items()})
-        told = [
+        told = told_by_kind(scalars) or [
             f"{name} {value:.4f}" for name, value in scalars.items() if len(scalars) <= MOST_SHOWN or "/" not in name
         ]
         self.progress.console.print(
@@ -146,16 +157,48 @@ class Meters:
         """Do not count the time since the last update, for instance behind a checkpoint, which is not training."""
         self.last_time = time.perf_counter()
 
+    def settle(self) -> None:
+        """Give the lines that were held back the place of those of the same and later updates."""
+        if not self.enabled or self.held is None:
+            return
+        held, self.held = self.held, None
+        if self.metrics_file is not None:
+            self.metrics_file.close()
+            self.metrics_file = None
+        for step, values in held:
+            self._write(step, values)
+        (self.run_dir / HELD_FILE).unlink(missing_ok=True)
+
     def _write(self, step: int, values: Scalars) -> None:
-        numbers = {name: value for name, value in values.items() if not isinstance(value, str)}
-        for name, value in numbers.items():
-            self.writer.add_scalar(name, value, step)
-        if self.wandb is not None:
-            self.wandb.log(numbers, step=step)
+        if self.metrics_file is None:
+            self.metrics_file = self._open()
         with named_errors(self.metrics_path):
             line = json.dumps({"step": step, **without_infinities(values)}, allow_nan=False)
             self.metrics_file.write(f"{line}\n")
             self.metrics_file.flush()
+        if self.held is not None:
+            self.held.append((step, values))
+            return
+        numbers = {name: value for name, value in values.items() if not isinstance(value, str)}
+        if self.writer is None:
+            # Purging hides what a killed run wrote beyond its last checkpoint.
+            self.writer = SummaryWriter(str(self.run_dir / "tensorboard"), purge_step=self.start_step + 1)
+        for name, value in numbers.items():
+            self.writer.add_scalar(name, value, step)
+        if self.wandb is not None:
+            self.wandb.log(numbers, step=step)
+
+    @property
+    def metrics_path(self) -> Path:
+        """The file of the lines."""
+        return self.run_dir / (METRICS_FILE if self.held is None else HELD_FILE)
+
+    def _open(self) -> TextIO:
+        """The file of the lines, in which nothing is left that they replace."""
+        if self.held is not None:
+            return self.metrics_path.open("w", encoding="utf-8")
+        drop_lines_after(self.metrics_path, self.start_step)
+        return self.metrics_path.open("a", encoding="utf-8")
 
     def __enter__(self) -> Self:
         return self
@@ -167,8 +210,10 @@ class Meters:
         """Write what is still in buffers, and give the terminal its cursor back; also after an error."""
         if self.enabled:
             self.progress.stop()
-            self.writer.close()
-            self.metrics_file.close()
+            if self.writer is not None:
+                self.writer.close()
+            if self.metrics_file is not None:
+                self.metrics_file.close()
             if self.wandb is not None:
                 self.wandb.finish()
 
@@ -176,6 +221,12 @@ class Meters:
 def without_infinities(values: Scalars) -> dict[str, float | str | None]:
     """Metrics as JSON can hold them: null for a number that is not finite, as a norm that overflowed under fp16."""
     return {name: value if isinstance(value, str) or math.isfinite(value) else None for name, value in values.items()}
+
+
+def told_by_kind(scalars: Scalars) -> list[str]:
+    """Loss a predicted token and perplexity of each kind of batch among the values, in words; none without a kind."""
+    kinds = [name.removesuffix(KIND_LOSS) for name in scalars if name.endswith(KIND_LOSS) and "/" not in name]
+    return [f"{kind} {scalars[f'{kind}_loss']:.3f} (perplexity {scalars[f'{kind}_perplexity']:.1f})" for kind in kinds]
 
 
 def start_wandb(project: str, run_dir: Path, settings: Mapping[str, Any]) -> Any:
@@ -212,7 +263,7 @@ def whole_lines(path: Path) -> Iterator[tuple[str, dict[str, float]]]:
 
 def read_metrics(run_dir: Path) -> list[dict[str, float]]:
     """The lines of metrics.jsonl without what was not finite. Raises ValueError when the run has none."""
-    path = run_dir / "metrics.jsonl"
+    path = run_dir / METRICS_FILE
     if not path.is_file():
         raise ValueError(f"{path}: no such file; is {run_dir} the directory of a run?")
     lines = [values for _, values in whole_lines(path)]

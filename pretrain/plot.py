@@ -16,13 +16,13 @@ LAST_PANELS = ("lr", "grad_norm", "tokens_per_second", "data_wait", "utilisation
 def panel_of(name: str) -> tuple[str, str]:
     """(title of the panel, label of the curve) of a metric: ("mono", "mlm"), ("valid mlm", "de"), ("lr", "lr").
 
-    Accuracies have panels of their own, and so has each term by language or pair.
+    Accuracies and perplexities have panels of their own, and so has each term by language or pair.
     """
     if "/" not in name:
         return name, name
     first, *middle, last = name.split("/")
-    kind = " accuracy" if last.endswith("_accuracy") else ""
-    last = last.removesuffix("_accuracy")
+    kind = next((f" {ending}" for ending in ("accuracy", "perplexity") if last.endswith(f"_{ending}")), "")
+    last = last.removesuffix(f"_{kind.strip()}") if kind else last
     if middle:
         return f"{first} {last}{kind}", middle[0]
     return f"{first}{kind}", last

@@ -15,26 +15,31 @@ from data_tools.manifest import Manifest
 from pretrain.batches import SAMPLES, PretrainingBatches, PretrainingOptions, ValidationBatches
 from pretrain.checkpoints import (
     RECIPE_FILE,
+    Ahead,
     Background,
     checkpoints_of,
     clean_up,
     find_checkpoint,
     read_state,
     save_checkpoint,
+    together,
 )
 from pretrain.cpu_timing import with_timed_choices
 from pretrain.engine import Engine, build_engine, check_engine, connect, shut_down
+from pretrain.export import export
 from pretrain.flops import forward_flops
 from pretrain.guards import Guards
-from pretrain.launch import launched_rank, launched_ranks, quiet_libraries, tell
+from pretrain.launch import EXIT_STOPPED, launched_rank, launched_ranks, quiet_libraries, tell
 from pretrain.loop import check_ranks_agree, describe_run, fit, seed_everything
 from pretrain.lr_schedule import linear_warmup_linear_decay
 from pretrain.masking import IGNORED
 from pretrain.meters import Meters
+from pretrain.ownership import Ownership
 from pretrain.plot import plot_curves
 from pretrain.recipe import SHAPE_FIELDS, PretrainRecipe
 from pretrain.resuming import CHANGES_MADE, Start, begin
 from pretrain.run_directory import check_run_directory
+from pretrain.runs import LAST, MODEL_DIR, is_model, link_model, what_is
 from pretrain.step import Batch
 from pretrain.totals import Totals, training_line
 from pretrain.validation import validate
@@ -42,6 +47,8 @@ from pretrain.vocabularies import check_data_pieces, check_own_tokenizer
 from veco import VecoConfig, VecoForPreTraining
 from veco.convert import from_xlm_roberta
 from veco.tokenizer import has_tokenizer, open_tokenizer
+
+ENDED_EARLY = f"ended early, as asked (exit code {EXIT_STOPPED}); --resume auto goes on"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,9 +76,38 @@ def phases(recipe: PretrainRecipe) -> list[Phase]:
     return [*first, Phase(border, recipe.total_steps, only_cross_attention=False)]
 
 
-def pretrain(recipe: PretrainRecipe, data_dir: Path, run_dir: Path) -> None:
-    """Train both phases, from a checkpoint if the recipe says so. Everything that can be wrong is looked at first."""
+def pretrain(recipe: PretrainRecipe, data_dir: Path, run_dir: Path) -> bool:
+    """Train both phases, from a checkpoint if the recipe says so; whether they are over, rather than ended early.
+
+    Everything that can be wrong is looked at first. RUN/last is the model of a run that is over.
+    """
     guards = Guards(recipe)
+    with Ownership(run_dir) as ownership:
+        is_done = train_phases(recipe, data_dir, run_dir, guards, ownership)
+        if is_done:
+            shut_down()  # the other ranks have nothing to wait for
+            if launched_rank() == 0:
+                export_last(run_dir)
+                print(f"curves in {plot_curves(run_dir)}", file=sys.stderr)
+    shut_down()
+    return is_done
+
+
+def export_last(run_dir: Path) -> None:
+    """Make RUN/last the model of the newest checkpoint, as `pretrain.export` writes it; a failure is told, no more."""
+    found = checkpoints_of(run_dir)
+    newest = found[max(found)]
+    try:
+        if not (newest / MODEL_DIR).exists():
+            export(run_dir, newest / MODEL_DIR)
+        link_model(run_dir / LAST, newest / MODEL_DIR)
+        tell(f"model in {run_dir / LAST}")
+    except (OSError, ValueError) as error:
+        tell(f"the run is over, but its model could not be written ({error}): python -m pretrain.export {run_dir}")
+
+
+def train_phases(recipe: PretrainRecipe, data_dir: Path, run_dir: Path, guards: Guards, ownership: Ownership) -> bool:
+    """Whether all phases came to their end, in a directory that is owned."""
     quiet_libraries()
     check_engine(recipe)
     manifest = Manifest.load(data_dir)
@@ -83,6 +119,7 @@ def pretrain(recipe: PretrainRecipe, data_dir: Path, run_dir: Path) -> None:
     start = begin(found, recipe, {"data_fingerprint": manifest.fingerprint})
     recipe = dataclasses.replace(recipe, **CHANGES_MADE)
     model = build_model(recipe, data_dir, manifest, start.checkpoint)
+    ahead = Ahead(run_dir, start.step)
     ranks = connect(recipe, run_dir / "logs")
     recipe_before = None if start.checkpoint is None else start.checkpoint / RECIPE_FILE
     recipe, choices = with_timed_choices(recipe, recipe.attention_dropout, ranks, recipe_before)
@@ -99,7 +136,10 @@ def pretrain(recipe: PretrainRecipe, data_dir: Path, run_dir: Path) -> None:
         enabled=is_first,
         wandb_project=recipe.wandb_project,
         settings=dataclasses.asdict(recipe),
+        is_held=bool(ahead.steps),
     )
+    if start.step >= recipe.total_steps:
+        tell(nothing_to_train(start.step, recipe.total_steps, ahead))
     is_done = True
     with meters, guards:
         for phase in phases(recipe):
@@ -111,14 +151,23 @@ def pretrain(recipe: PretrainRecipe, data_dir: Path, run_dir: Path) -> None:
                 start = dataclasses.replace(start, checkpoint=checkpoint, takes_only_weights=True)
                 model = build_model(recipe, data_dir, manifest, checkpoint)
             is_done = train_phase(
-                recipe, phase, model, batches, valid, manifest.fingerprint, run_dir, meters, guards, start
+                recipe,
+                phase,
+                model,
+                batches,
+                valid,
+                manifest.fingerprint,
+                run_dir,
+                meters,
+                guards,
+                start,
+                ownership,
+                ahead,
             )
             start = dataclasses.replace(start, step=phase.end)
     if not is_done:
-        tell("ended early, as asked; --resume auto goes on")
-    elif is_first:
-        print(f"curves in {plot_curves(run_dir)}", file=sys.stderr)
-    shut_down()
+        tell(ENDED_EARLY)
+    return is_done
 
 
 def train_phase(
@@ -132,6 +181,8 @@ def train_phase(
     meters: Meters,
     guards: Guards,
     start: Start,
+    ownership: Ownership,
+    ahead: Ahead,
 ) -> bool:
     """Whether the updates from `start` to the end of a phase were all made.
 
@@ -149,7 +200,7 @@ def train_phase(
 
     engine = build_engine(model, recipe, lr_factor, run_dir / "logs", start.step)
     start.restore(engine)
-    clean_up(engine, run_dir, start.step)
+    clean_up(engine, run_dir)
 
     def add_config(directory: Path) -> None:
         if engine.rank == 0:
@@ -159,7 +210,20 @@ def train_phase(
 
     def save(step: int) -> None:
         state = {"data_fingerprint": data_fingerprint, **start.state(), **guards.state()}
-        save_checkpoint(engine, run_dir, step, recipe, state, add_config, background=background)
+        together(engine, ownership.check)
+        save_checkpoint(
+            engine,
+            run_dir,
+            step,
+            recipe,
+            state,
+            add_config,
+            background=background,
+            ahead=ahead,
+            # The model in it was that of an end which is none any more.
+            announce=lambda kept: link_model(run_dir / LAST, kept[max(kept)] / MODEL_DIR),
+        )
+        meters.settle()
         guards.note_duration("save", background.seconds)
 
     losses = PretrainingLosses(recipe, phase, model.config, batches, engine)
@@ -246,8 +310,8 @@ def build_model(
 
 def pretrained_model(directory: Path, dropouts: dict[str, float]) -> VecoForPreTraining:
     """The XLM-R or VECO in a transformers directory, as a VECO to go on with."""
-    if not (directory / "config.json").is_file():
-        raise ValueError(f"init_from {directory}: expected a model directory with a config.json")
+    if not is_model(directory):
+        raise ValueError(f"init_from {directory}: expected a model directory, found {what_is(directory)}")
     kind = AutoConfig.from_pretrained(directory).model_type
     if kind == "veco":
         return VecoForPreTraining.from_pretrained(directory, dtype=torch.float32, **dropouts)
@@ -278,6 +342,12 @@ def check_vocabulary(model_size: int, model_dir: Path, data_dir: Path, manifest:
         raise ValueError(f"{data_dir} was prepared with another tokenizer than the model's; {advice}")
     else:
         tell(f"{model_dir} has no tokenizer: whether {data_dir} was prepared with the model's cannot be checked")
+
+
+def nothing_to_train(start: int, end: int, ahead: Ahead) -> str:
+    """What there is to say of a run that begins at its end."""
+    stays = f"; {ahead} stay{'s' * (len(ahead.steps) == 1)}" if ahead.steps else ""
+    return f"nothing to train: the checkpoint is that of update {start}, and the recipe has {end} updates{stays}"
 
 
 def introduction(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -36,11 +37,24 @@ class Summary:
             for metric, value in self._means(self.terms[group]).items()
         }
 
-    def by_kind(self) -> dict[str, dict[str, float]]:
-        """{"mono": {"mlm": nats a predicted token, "mlm_accuracy": …}, "bilingual": …}, over all that is of a kind."""
-        kinds = dict.fromkeys(kind for kind, _ in self.groups)
-        sums = {kind: self.terms[[of == kind for of, _ in self.groups]].sum(0) for kind in kinds}
-        return {kind: means for kind in kinds if (means := self._means(sums[kind]))}
+    def by_kind(self) -> dict[str, float]:
+        """Nats a predicted token and perplexity, over all that is of a kind: in training and validation the same.
+
+        {"mono_loss": over all terms, "mono_perplexity": e to that, "mono_mlm": …, "mono_mlm_perplexity": …,
+        "mono_mlm_accuracy": share predicted right, …, "bilingual_tlm": …}.
+        """
+        found: dict[str, float] = {}
+        for kind in dict.fromkeys(kind for kind, _ in self.groups):
+            terms = self.terms[[of == kind for of, _ in self.groups]].sum(0)
+            loss, predicted, _ = terms.sum(0).tolist()
+            if not predicted:
+                continue
+            means = {"loss": loss / predicted, **self._means(terms)}
+            for name, value in means.items():
+                found[f"{kind}_{name}"] = value
+                if not name.endswith("_accuracy"):
+                    found[f"{kind}_{'' if name == 'loss' else f'{name}_'}perplexity"] = perplexity(value)
+        return found
 
     def tokens_by_group(self) -> dict[str, tuple[float, float]]:
         """{"de-en": (tokens that were seen, tokens that were cut off), …} of the groups that were there."""
@@ -55,6 +69,11 @@ class Summary:
             if predicted:
                 means |= {term: loss / predicted, f"{term}_accuracy": right / predicted}
         return means
+
+
+def perplexity(nats: float) -> float:
+    """e to the power of a loss, within what a float can be."""
+    return math.exp(min(nats, 100.0))
 
 
 class Totals:
@@ -78,7 +97,7 @@ class Totals:
         return terms.view(size, len(TERMS), 3), tokens.view(size, 2), flops[0]
 
     def add(self, batch: Batch, row_totals: Mapping[str, Tensor], flops: Tensor | None = None) -> None:
-        """Nothing; adds a batch, the model's `row_totals` of it and the operations of its forward pass."""
+        """Add a batch, the model's `row_totals` of it and the operations of its forward pass."""
         group, num_cut, digest = batch[SAMPLES].unbind(1)
         terms, tokens, all_flops = self._views(self.sums)
         for name, totals in row_totals.items():
@@ -110,8 +129,7 @@ def training_line(
     kind_of = {name: kind for kind, name in summary.groups}
     for name, value in summary.by_group().items():
         line[f"{PREFIXES[kind_of[name.split('/')[0]] == MONO]}/{name}"] = value
-    for kind, means in summary.by_kind().items():
-        line |= {f"{kind}/{name}": value for name, value in means.items() if name.endswith("_accuracy")}
+    line |= {f"train/{name}": value for name, value in summary.by_kind().items()}
     line |= {f"cut_share/{name}": cut / (seen + cut) for name, (seen, cut) in summary.tokens_by_group().items() if cut}
     if summary.flops:
         achieved = TRAINING_PASSES * summary.flops / seconds / num_devices / 1e12

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from pretrain.embedded import embedded_data
-from pretrain.launch import relaunch_on_cpu, run_on_ranks
+from pretrain.launch import EXIT_STOPPED, relaunch_on_cpu, run_on_ranks
 from pretrain.recipe import PretrainRecipe, parse_recipe
 
 TINY = Path(__file__).resolve().parent / "recipes" / "tiny.yaml"
@@ -23,7 +23,8 @@ def main() -> None:
 
     from pretrain.pretraining import pretrain  # torch takes seconds to import: not before help, mistakes and relaunch
 
-    pretrain(recipe, data_dir, run_dir)
+    if not pretrain(recipe, data_dir, run_dir):
+        sys.exit(EXIT_STOPPED)
 
 
 if __name__ == "__main__":

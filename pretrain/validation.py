@@ -13,7 +13,7 @@ from pretrain.totals import Totals
 def validate(engine: Engine, batches: ValidationBatches, objective: str) -> dict[str, float]:
     """Each term in nats a predicted token, and the share predicted right, by language and pair; every rank calls it.
 
-    Names are "de/mlm", "de/mlm_accuracy", "de-en/tlm", …; "mono_mlm", "bilingual_tlm", … are over all of a kind.
+    Names are "de/mlm", "de/mlm_accuracy", "de-en/tlm", …; those over all of a kind are `Summary.by_kind`'s.
     `objective` is the model's. All ranks make equally many passes, at once over the same kind of batch: under ZeRO-3
     they would wait for each other for ever otherwise.
     """
@@ -30,5 +30,4 @@ def validate(engine: Engine, batches: ValidationBatches, objective: str) -> dict
                     totals.add(batch, output.row_totals)
     engine.model.train()
     summary = totals.read(engine.sum_over_ranks)
-    by_kind = {f"{kind}_{name}": value for kind, means in summary.by_kind().items() for name, value in means.items()}
-    return {**by_kind, **summary.by_group()}
+    return {**summary.by_kind(), **summary.by_group()}

@@ -16,13 +16,18 @@ from pathlib import Path
 
 from data_tools.cli import FlagParser, run_main
 from data_tools.directories import atomic_directory
+from finetune.models import check_kind, model_directory
 from finetune.selection import best_checkpoints
 from pretrain.averaging import WEIGHTS, WEIGHTS_INDEX, Source, write_weights
-from pretrain.checkpoints import RECIPE_FILE, checkpoints_of
+from pretrain.checkpoints import RECIPE_FILE, checkpoints_of, was_in_turn
 from pretrain.recipe import read_yaml
+from pretrain.runs import MODEL_DIR, Kind, is_run
 from pretrain.stored_tensors import read_safetensors
 from veco import VecoConfig
 from veco.tokenizer import note_max_tokens
+
+FINETUNING = (Kind.TRANSLATION, Kind.TASK)
+MOST_LAST = 10  # checkpoints of the paper's mean, where training keeps so many
 
 
 def models_of(run: Path) -> list[Path]:
@@ -34,15 +39,15 @@ def models_of(run: Path) -> list[Path]:
     root = run / "checkpoints"
     if not root.is_dir():
         raise ValueError(f"{root}: no such directory; expected a run of finetune/mt/train.py")
-    found = {step: path for step, path in checkpoints_of(run).items() if weight_files(path / "model")}
+    found = {step: path for step, path in checkpoints_of(run).items() if weight_files(path / MODEL_DIR)}
     if not found:
         return []
     newest = max(found)
     recipe = read_yaml(found[newest] / RECIPE_FILE)
-    in_turn = [step for step in sorted(found) if step % recipe["save_every"] == 0 or step == newest]
+    in_turn = [step for step in sorted(found) if was_in_turn(found[step], step) or step == newest]
     if not recipe["keep_every"]:  # what is behind the newest ones is there for being the best
         in_turn = in_turn[-recipe["keep_checkpoints"] :]
-    return [found[step] / "model" for step in in_turn]
+    return [found[step] / MODEL_DIR for step in in_turn]
 
 
 def weight_files(model: Path) -> list[Path]:
@@ -62,9 +67,16 @@ def stored_model(model: Path) -> Source:
     )
 
 
-def last_models(run: Path, count: int) -> list[Path]:
-    """The model directories of the last `count` checkpoints, earliest first. Raises ValueError if there are fewer."""
+def last_models(run: Path, count: int | None = None) -> list[Path]:
+    """The model directories of the last `count` checkpoints, earliest first; None means all, up to MOST_LAST.
+
+    Raises ValueError if there are fewer, or none.
+    """
     available = models_of(run)
+    if not available:
+        raise ValueError(f"{run / 'checkpoints'}: no checkpoint has a model; is the run at its first save?")
+    if count is None:
+        count = min(MOST_LAST, len(available))
     if count < 1:
         raise ValueError(f"--last must be at least 1, found {count}")
     if len(available) < count:
@@ -79,7 +91,28 @@ def best_models(run: Path, count: int) -> list[Path]:
     """The model directories of the best `count` checkpoints, best first. Raises ValueError if there are fewer."""
     if count < 1:
         raise ValueError(f"--best must be at least 1, found {count}")
-    return [path / "model" for path in best_checkpoints(run, count)]
+    return [path / MODEL_DIR for path in best_checkpoints(run, count)]
+
+
+def chosen_models(paths: Sequence[Path], last: int | None, best: int | None) -> list[Path]:
+    """The models to average: those that the flags choose of a run, or the given ones, which may be of checkpoints.
+
+    Raises ValueError for flags without a run, for a run among other things, and for what has no such model.
+    """
+    if len(paths) == 1 and is_run(paths[0]):
+        (run,) = paths
+        check_kind(run, FINETUNING)
+        return last_models(run, last) if best is None else best_models(run, best)
+    if last is not None or best is not None:
+        raise ValueError(f"--last and --best choose among the checkpoints of one run, found {told(paths)}")
+    if runs := [path for path in paths if is_run(path)]:
+        raise ValueError(f"{runs[0]} is a run; name it alone, or its checkpoints beside the others")
+    return [model_directory(path, FINETUNING) for path in paths]
+
+
+def told(paths: Sequence[Path]) -> str:
+    """Paths between commas."""
+    return ", ".join(map(str, paths))
 
 
 def average_models(models: Sequence[Path], output: Path) -> None:
@@ -104,9 +137,16 @@ def copy_all_but_weights(model: Path, target: Path) -> None:
 
 def main() -> None:
     parser = FlagParser(prog="python -m finetune.mt.average", description=__doc__.partition("\n")[0])
-    parser.add_argument("run", type=Path, metavar="RUN", help="directory of a run of finetune/mt/train.py")
+    parser.add_argument(
+        "paths", type=Path, nargs="+", metavar="RUN", help="run of finetune/mt/train.py; or models and checkpoints"
+    )
     chosen_by = parser.add_mutually_exclusive_group()
-    chosen_by.add_argument("--last", type=int, metavar="N", help="the last N checkpoints (default: 10)")
+    chosen_by.add_argument(
+        "--last",
+        type=int,
+        metavar="N",
+        help="the last N checkpoints of the run (default: those that training keeps, up to 10)",
+    )
     chosen_by.add_argument("--best", type=int, metavar="K", help="the best K by the run's validations")
     parser.add_argument(
         "--output",
@@ -116,13 +156,9 @@ def main() -> None:
         help="directory to write; replaced if this command made it",
     )
     arguments = parser.parse_args()
-    if arguments.best is not None:
-        chosen = best_models(arguments.run, arguments.best)
-    else:
-        chosen = last_models(arguments.run, 10 if arguments.last is None else arguments.last)
+    chosen = chosen_models(arguments.paths, arguments.last, arguments.best)
     average_models(chosen, arguments.output)
-    steps = ", ".join(path.parent.name for path in chosen)
-    print(f"{arguments.output}: mean of {len(chosen)} checkpoints ({steps})")
+    print(f"{arguments.output}: mean of {len(chosen)} model{'s' * (len(chosen) > 1)}: {told(chosen)}")
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from pathlib import Path
 from data_tools.cli import FlagParser, progress_bar
 from data_tools.files import atomic_path
 from data_tools.outputs import check_outputs
+from finetune.models import model_directory
 from finetune.mt.blocks import Block, count_lines, is_pipe, read_blocks
 from finetune.mt.decoding import (
     add_decoding_arguments,
@@ -40,6 +41,7 @@ from finetune.mt.ranks import Ranks, joined_ranks
 from finetune.mt.recipe import problem_of_source_tag
 from finetune.mt.translator import Hypothesis, Translator
 from pretrain.launch import quiet_libraries, run_on_ranks
+from pretrain.runs import Kind
 
 DESCRIPTION = __doc__
 MAX_RATIO = 3.0
@@ -137,6 +139,7 @@ def check_arguments(arguments: argparse.Namespace) -> None:
 
 def main() -> None:
     arguments = parse_arguments()
+    arguments.model = model_directory(arguments.model, [Kind.TRANSLATION])
     check_arguments(arguments)
     num_lines = count_lines(arguments.input, None)
     assert num_lines is not None, "checked with the arguments"

@@ -22,7 +22,12 @@ def add_decoding_arguments(parser: argparse.ArgumentParser) -> None:
     """Nothing; adds the flags of model, search and machine, with fairseq's names where it has them."""
     defaults = SearchOptions()
     add = parser.add_argument
-    add("model", type=Path, metavar="MODEL", help="directory written by finetune.mt (train, average or export_ct2)")
+    add(
+        "model",
+        type=Path,
+        metavar="MODEL",
+        help="model, checkpoint or run of finetune.mt (train, average or export_ct2)",
+    )
     add("--target-language", metavar="LANG", help="for a model of several directions")
     add("--beam", type=int, default=defaults.beam, help="hypotheses kept; 1 is greedy; default: %(default)s")
     add("--lenpen", type=float, default=defaults.lenpen, help="length exponent, default: %(default)s")

@@ -28,12 +28,14 @@ from data_tools.cli import FlagParser, run_main
 from data_tools.directories import atomic_directory
 from data_tools.text_lines import open_text
 from finetune.batches import Sentences, tokenizer_encoder
+from finetune.models import model_directory
 from finetune.mt.blocks import count_lines, is_pipe
 from finetune.mt.ct2 import FRAME, MAX_TOKENS, SHORTLIST_FILE, START_TOKEN, import_ctranslate2, pieces_by_id
 from finetune.mt.frame import Frame
 from finetune.mt.shortlist import Shortlist, make_shortlist
 from finetune.mt.translator import check_model
 from pretrain.launch import quiet_libraries
+from pretrain.runs import Kind
 from veco import VecoConfig, VecoForConditionalGeneration
 from veco.attention import MultiHeadAttention
 from veco.config import FRAMES
@@ -256,7 +258,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("model", type=Path, metavar="MODEL", help="directory written by finetune.mt (train or average)")
+    parser.add_argument(
+        "model", type=Path, metavar="MODEL", help="model, checkpoint or run of finetune.mt (train or average)"
+    )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="directory to write")
     parser.add_argument(
         "--quantization", choices=QUANTIZATIONS, default="int8", help="type of the weights, default: %(default)s"
@@ -279,7 +283,8 @@ def main() -> None:
     arguments = parse_arguments()
     quiet_libraries()
     shortlist = tuple(arguments.shortlist) if arguments.shortlist else None
-    export(arguments.model, arguments.output, arguments.quantization, arguments.target_language, shortlist)
+    model = model_directory(arguments.model, [Kind.TRANSLATION])
+    export(model, arguments.output, arguments.quantization, arguments.target_language, shortlist)
     size = sum(path.stat().st_size for path in arguments.output.iterdir())
     print(f"{arguments.output}: {arguments.quantization}, {size / 1e6:,.1f} MB, for finetune.mt.generate --engine ct2")
 

@@ -4,6 +4,9 @@
     python -m finetune.mt.generate MODEL --quiet < FILE > TRANSLATIONS        a line as soon as it comes
     torchrun --nproc-per-node 4 -m finetune.mt.generate …, or --workers 4     several processes, the same output
 
+MODEL is what finetune/mt/train.py or finetune.mt.average wrote: a model, a checkpoint, or a run, of which the best
+checkpoint is taken, and named.
+
 For sentence i, in the order of the input (fairseq prints them in the order of its batches):
 
     S-i <tab> pieces of the source         T-i <tab> pieces of the reference (unknown: <<unk>>), with --reference
@@ -29,6 +32,7 @@ from pathlib import Path
 
 from data_tools.cli import FlagParser, progress_bar, write_utf8
 from data_tools.outputs import check_outputs
+from finetune.models import model_directory
 from finetune.mt.blocks import STANDARD_INPUT, Block, count_lines, held_references, name_of, read_blocks
 from finetune.mt.decoding import (
     add_decoding_arguments,
@@ -45,6 +49,7 @@ from finetune.mt.search import SearchOptions
 from finetune.mt.translator import Hypothesis, Translator
 from finetune.mt.words import sacrebleu_tokenizer
 from pretrain.launch import quiet_libraries, run_on_ranks
+from pretrain.runs import Kind
 
 
 @dataclass
@@ -151,6 +156,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 def main() -> None:
     arguments = parse_arguments()
+    arguments.model = model_directory(arguments.model, [Kind.TRANSLATION])
     check_arguments(arguments)
     write_utf8()
     num_lines = count_lines(arguments.input, arguments.reference)

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from finetune.mt.recipe import TranslationRecipe
-from pretrain.launch import relaunch_on_cpu, run_on_ranks
+from pretrain.launch import EXIT_STOPPED, relaunch_on_cpu, run_on_ranks
 from pretrain.recipe import parse_recipe
 
 
@@ -18,7 +18,8 @@ def main() -> None:
     from finetune.finetuning import finetune
     from finetune.mt.finetuning import TranslationTask
 
-    finetune(recipe, Path(recipe.output), TranslationTask)
+    if not finetune(recipe, Path(recipe.output), TranslationTask):
+        sys.exit(EXIT_STOPPED)
 
 
 if __name__ == "__main__":

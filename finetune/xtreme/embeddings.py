@@ -16,7 +16,6 @@ from finetune.batches import Pieces, Sentences
 from finetune.pretrained import open_pretrained
 from finetune.xtreme.batches import EvaluationBatches
 from finetune.xtreme.encoding import TextEncoder, in_blocks
-from finetune.xtreme.predictor import model_directory
 from finetune.xtreme.rows import PairedRows, Rows
 from veco import VecoConfig, VecoModel
 from veco.sentence_files import usual_layer
@@ -24,9 +23,9 @@ from veco.sentence_files import usual_layer
 SPECIALS = 2  # <s> and </s>
 
 
-def num_layers(path: Path) -> int:
-    """How many layers a model, a checkpoint's or a run's has, without the embeddings."""
-    _, config = open_pretrained(model_directory(path), "model")
+def num_layers(directory: Path) -> int:
+    """How many layers the model in a directory has, without the embeddings."""
+    _, config = open_pretrained(directory, "model")
     return config.num_hidden_layers
 
 
@@ -53,18 +52,17 @@ class Embedder:
     @classmethod
     def load(
         cls,
-        path: Path,
+        directory: Path,
         layers: Sequence[int] | int | None,
         max_length: int | None,
         max_tokens: int,
         dtype: torch.dtype = torch.float32,
     ) -> Self:
-        """The encoder of a model, a checkpoint or a run, without the layers behind the last that is asked for.
+        """The encoder of a model directory, without the layers behind the last that is asked for.
 
         `layers` None is the usual one for sentences, `max_length` None the longest that the model takes. Raises
         ValueError for layers that it does not have, and for too long sentences.
         """
-        directory = model_directory(path)
         tokenizer, config = open_pretrained(directory, "model")
         if layers is None:
             layers = usual_layer(config.num_hidden_layers)

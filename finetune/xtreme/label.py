@@ -16,10 +16,12 @@ from data_tools.cli import FlagParser, run_main
 from data_tools.directories import claim
 from data_tools.files import atomic_path
 from data_tools.outputs import check_filled_directory
+from finetune.models import model_directory
 from finetune.xtreme.data import translated_languages
 from finetune.xtreme.predictor import Predictor
 from finetune.xtreme.tasks import Head, Split, Task
 from pretrain.launch import quiet_libraries
+from pretrain.runs import Kind
 
 COMMAND = "finetune.xtreme.label"
 
@@ -39,7 +41,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     options = parse_arguments()
     quiet_libraries()
-    predictor = Predictor.load(options.teacher, None, options.max_tokens)
+    predictor = Predictor.load(model_directory(options.teacher, [Kind.TASK]), None, options.max_tokens)
     task = predictor.task
     if task.head is not Head.TOKEN:
         raise ValueError(f"{options.teacher}: was trained for {task.name}; expected a teacher of udpos or panx")

@@ -26,9 +26,17 @@ from data_tools.cli import FlagParser, run_main
 from data_tools.directories import claim
 from data_tools.files import write_texts
 from data_tools.outputs import check_filled_directory
+from finetune.models import model_directory
 from finetune.xtreme.embeddings import num_layers
 from finetune.xtreme.metrics import AVERAGE, gold_of, score, task_score
-from finetune.xtreme.predict import add_data_flags, add_retrieval_flags, languages_of, load_retriever, tell_cut
+from finetune.xtreme.predict import (
+    ENCODERS,
+    add_data_flags,
+    add_retrieval_flags,
+    languages_of,
+    load_retriever,
+    tell_cut,
+)
 from finetune.xtreme.readers import read_retrieval
 from finetune.xtreme.report import table_line
 from finetune.xtreme.retriever import Retriever
@@ -138,6 +146,7 @@ def main() -> None:
     task = TASKS[options.task]
     languages = languages_of(task, options.data, options.languages)
     check_languages(task, languages)
+    options.model = model_directory(options.model, ENCODERS)
     if options.layers:
         layers = sorted(numbers("layers", options.layers, int))
     else:

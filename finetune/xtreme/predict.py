@@ -2,13 +2,13 @@
 
     python -m finetune.xtreme.predict MODEL --data ROOT --output PREDICTIONS [--task TASK]
 
-MODEL is a run of finetune/xtreme/train.py or finetune.xtreme.search (its best checkpoint is taken), a checkpoint, or
-the directory of a model; it says itself for which task, and whether plugged in or out. A model of XQuAD predicts MLQA,
-too, and the other way round: both are trained on SQuAD. A model that is plugged in sees each example beside its
-translation into English, where --translated-test has one, and else beside itself.
+MODEL is a run of finetune/xtreme/train.py or finetune.xtreme.search (its best checkpoint is taken, and named), a
+checkpoint, or the directory of a model; it says itself for which task, and whether plugged in or out. A model of XQuAD
+predicts MLQA, too, and the other way round: both are trained on SQuAD. A model that is plugged in sees each example
+beside its translation into English, where --translated-test has one, and else beside itself.
 
-The retrieval tasks, tatoeba and bucc2018, take any VECO, plugged out: sentences are compared by the mean of a layer's
-states. BUCC's are mined above a threshold that is tuned on its dev set.
+The retrieval tasks, tatoeba and bucc2018, take any VECO, a finished run of pre-training among them, plugged out:
+sentences are compared by the mean of a layer's states. BUCC's are mined above a threshold that is tuned on its dev set.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from data_tools.cli import FlagParser, run_main
 from data_tools.directories import claim
 from data_tools.files import atomic_path
 from data_tools.outputs import check_filled_directory
+from finetune.models import model_directory
 from finetune.xtreme.data import EvaluationSet, check_is_there
 from finetune.xtreme.embeddings import Embedder
 from finetune.xtreme.metrics import prediction_path, write_predictions
@@ -38,8 +39,10 @@ from finetune.xtreme.retrieval import Similarity
 from finetune.xtreme.retriever import Retriever
 from finetune.xtreme.tasks import Split, Task, languages_named, task_named
 from pretrain.launch import quiet_libraries
+from pretrain.runs import Kind
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+ENCODERS = (Kind.PRETRAINING, Kind.TASK)  # runs whose models embed sentences
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -163,6 +166,7 @@ def main() -> None:
     quiet_libraries()
     task = task_named(options.task) if options.task else None
     if task is not None and task.is_retrieval:
+        options.model = model_directory(options.model, ENCODERS)
         languages = languages_of(task, options.data, options.languages)
         retriever = load_retriever(task, options.layer, options)
         claim_predictions(task, languages, options)
@@ -170,6 +174,7 @@ def main() -> None:
             retrieve(retriever, language, options)
         tell_cut(retriever.embedder)
     else:
+        options.model = model_directory(options.model, [Kind.TASK])
         predictor = Predictor.load(options.model, task, options.max_tokens, DTYPES[options.dtype])
         if options.translated_test and not predictor.is_plugged_in:
             raise ValueError(

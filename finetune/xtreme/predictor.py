@@ -12,26 +12,12 @@ from torch import Tensor
 from transformers.utils import ModelOutput
 
 from finetune.pretrained import open_pretrained
-from finetune.selection import best_checkpoints
 from finetune.xtreme.data import EvaluationSet, evaluation_set
 from finetune.xtreme.encoding import TextEncoder
 from finetune.xtreme.heads import Limits, TaskHead, head_for
 from finetune.xtreme.inference import run_over
 from finetune.xtreme.tasks import Split, Task, task_named
 from veco.classification import VecoClassifier
-
-
-def model_directory(path: Path) -> Path:
-    """The directory of a model: `path` itself, a checkpoint's, or that of a run's best checkpoint.
-
-    Raises ValueError when there is none.
-    """
-    if (path / "checkpoints").is_dir():
-        path = best_checkpoints(path, 1)[0]
-    directory = path if (path / "config.json").is_file() else path / "model"
-    if not (directory / "config.json").is_file():
-        raise ValueError(f"{path}: expected a model, a checkpoint or a run of finetune/xtreme/train.py")
-    return directory
 
 
 @dataclass
@@ -45,13 +31,12 @@ class Predictor:
     max_tokens: int  # largest batch with padding
 
     @classmethod
-    def load(cls, path: Path, task: Task | None, max_tokens: int, dtype: torch.dtype = torch.float32) -> Self:
-        """The predictor of a model, checkpoint or run, on the GPU if there is one.
+    def load(cls, directory: Path, task: Task | None, max_tokens: int, dtype: torch.dtype = torch.float32) -> Self:
+        """The predictor of a model directory, on the GPU if there is one.
 
         `task` is None for the one that the model was trained for; another one must have the same classes, as
         XQuAD and MLQA have. Raises ValueError for what is no such model.
         """
-        directory = model_directory(path)
         tokenizer, config = open_pretrained(directory, "model")
         noted = config.to_dict().get("xtreme")
         if noted is None:

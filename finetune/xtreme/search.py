@@ -31,8 +31,9 @@ from finetune.parallel import run_side_by_side
 from finetune.selection import Selection, best_checkpoints
 from finetune.xtreme.recipe import XtremeRecipe
 from pretrain.checkpoints import RECIPE_FILE, checkpoints_of
-from pretrain.launch import launcher_command
+from pretrain.launch import EXIT_STOPPED, launcher_command
 from pretrain.recipe import parse_recipe, read_yaml
+from pretrain.runs import BEST, LAST, MODEL_DIR, link_model
 
 NumberT = TypeVar("NumberT", int, float)
 TRAIN = Path(__file__).resolve().parent / "train.py"
@@ -103,8 +104,10 @@ def settle(run_dir: Path) -> bool:
         with atomic_path(run_dir / OUTCOME) as temporary:
             temporary.write_text(json.dumps(asdict(outcome), indent=1) + "\n", encoding="utf-8")
     if checkpoints.is_dir():
-        if not (run_dir / "model").is_dir():
-            os.replace(best_checkpoints(run_dir, 1)[0] / "model", run_dir / "model")
+        if not (run_dir / MODEL_DIR).is_dir():
+            os.replace(best_checkpoints(run_dir, 1)[0] / MODEL_DIR, run_dir / MODEL_DIR)
+        link_model(run_dir / BEST, run_dir / MODEL_DIR)
+        link_model(run_dir / LAST, None)
         shutil.rmtree(checkpoints)
     return True
 
@@ -145,6 +148,8 @@ def do_run(run: Run, directory: Path, ranks: int, share: dict[str, str], recipe_
     with log.open("a", encoding="utf-8") as file:
         command = command_of(run, run_dir, ranks, recipe_arguments, environment)
         done = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, env=environment, check=False)
+    if done.returncode == EXIT_STOPPED:
+        raise ValueError(f"{run.name} ended early, as asked; give the same command again to go on")
     if done.returncode or not settle(run_dir):
         lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["nothing"]
         errors = [line for line in lines if line.startswith("error: ")]

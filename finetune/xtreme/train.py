@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from finetune.xtreme.recipe import XtremeRecipe
-from pretrain.launch import relaunch_on_cpu, run_on_ranks
+from pretrain.launch import EXIT_STOPPED, relaunch_on_cpu, run_on_ranks
 from pretrain.recipe import parse_recipe
 
 
@@ -21,7 +21,8 @@ def main() -> None:
     from finetune.finetuning import finetune
     from finetune.xtreme.training import XtremeTask
 
-    finetune(recipe, Path(recipe.output), XtremeTask)
+    if not finetune(recipe, Path(recipe.output), XtremeTask):
+        sys.exit(EXIT_STOPPED)
 
 
 if __name__ == "__main__":

@@ -15,12 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from pretrain.checkpoints import clean_up, find_checkpoint, read_state, save_checkpoint
+from pretrain.checkpoints import Ahead, clean_up, find_checkpoint, read_state, save_checkpoint, together
 from pretrain.engine import build_engine, check_engine, shut_down
 from pretrain.guards import Guards
-from pretrain.launch import launched_rank, launched_ranks, run_on_ranks
+from pretrain.launch import EXIT_STOPPED, launched_rank, launched_ranks, run_on_ranks
 from pretrain.loop import fit, seed_everything
 from pretrain.meters import Meters
+from pretrain.ownership import Ownership
 from pretrain.recipe import TrainingRecipe, parse_recipe
 from pretrain.recipe_fields import option
 from pretrain.resuming import begin
@@ -71,7 +72,15 @@ def main() -> None:
     recipe = parse_recipe(ToyRecipe, sys.argv[1:])
     check_engine(recipe)
     run_dir = Path(recipe.output)
-    run_dir.mkdir(parents=True, exist_ok=True)
+    with Ownership(run_dir) as ownership:
+        is_done = train(recipe, run_dir, ownership)
+    shut_down()
+    if not is_done:
+        sys.exit(EXIT_STOPPED)
+
+
+def train(recipe: ToyRecipe, run_dir: Path, ownership: Ownership) -> bool:
+    """Whether the run came to its end."""
     state = {"data_fingerprint": recipe.data}
     start = begin(find_checkpoint(run_dir, recipe.resume), recipe, state)
     # In a new run the frozen weights, too, can only come from the checkpoint.
@@ -80,20 +89,25 @@ def main() -> None:
     model[0].requires_grad_(not recipe.frozen)
     start.prepare(model, recipe)
     engine = build_engine(model, recipe, lambda step: 1 / (1 + step), run_dir / "logs", start.step)
+    ahead = Ahead(run_dir, start.step)
+    meters = Meters(
+        run_dir, recipe.log_every, start.step, recipe.steps, enabled=engine.rank == 0, is_held=bool(ahead.steps)
+    )
 
     def save(step: int) -> None:
         if step == recipe.full_disk_at and engine.rank == engine.world_size - 1:
             resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-        save_checkpoint(
-            engine, run_dir, step, recipe, {**state, **start.state(), **guards.state()}, lambda directory: None
-        )
+        noted = {**state, **start.state(), **guards.state()}
+        together(engine, ownership.check)
+        save_checkpoint(engine, run_dir, step, recipe, noted, lambda directory: None, ahead=ahead)
+        meters.settle()
 
     with Guards(recipe) as guards:
         start.restore(engine)
         if start.checkpoint is not None:
             guards.load_state(read_state(start.checkpoint))
-        clean_up(engine, run_dir, start.step)
-        fit(
+        clean_up(engine, run_dir)
+        is_done = fit(
             engine,
             recipe,
             ToyBatches(recipe),
@@ -101,14 +115,14 @@ def main() -> None:
             kind_of=lambda step: "toy",
             loss_function=square,
             count_items=lambda batch: batch["attention_mask"].sum().reshape(1),
-            meters=Meters(run_dir, recipe.log_every, start.step, recipe.steps, enabled=engine.rank == 0),
+            meters=meters,
             guards=guards,
             start_step=start.step,
             end_step=recipe.steps,
             save=save,
         )
     engine.destroy()
-    shut_down()
+    return is_done
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import pytest
 from launching import LAUNCHER_VARIABLES, ROOT, launch
 
 from pretrain.checkpoints import checkpoints_of
+from pretrain.launch import EXIT_STOPPED
 from pretrain.meters import read_metrics
 
 pytestmark = pytest.mark.slow
@@ -193,7 +194,7 @@ def test_slurm_script_of_the_documentation(random_data: Path, tmp_path: Path, on
         time.sleep(0.05)
     job.send_signal(signal.SIGUSR1)
     _, errors = job.communicate(timeout=120)
-    assert job.returncode == 0, errors[-3000:]
+    assert job.returncode == EXIT_STOPPED, errors[-3000:]
     (stopped,) = checkpoints_of(run)
     assert stopped < 40
     assert log.read_text() == f"requeue {variables['SLURM_JOB_ID']}\n"

@@ -17,6 +17,7 @@ from launching import ROOT, launcher_command, overriding, run, run_script, start
 
 from pretrain.checkpoints import checkpoints_of, damage, read_state
 from pretrain.engine import consolidated_weights
+from pretrain.launch import EXIT_STOPPED
 
 TOY = "tests/helpers/toy_training.py"
 STEPS = 8
@@ -255,7 +256,12 @@ def wait_for_updates(process: subprocess.Popen[str], run_dir: Path, count: int) 
 
 
 @pytest.mark.parametrize(
-    ("number", "workers"), [(signal.SIGTERM, "1"), pytest.param(signal.SIGUSR1, "0", marks=pytest.mark.slow)]
+    ("number", "workers"),
+    [
+        (signal.SIGTERM, "1"),
+        pytest.param(signal.SIGUSR1, "0", marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, "1", marks=pytest.mark.slow),
+    ],
 )
 def test_signal_saves_and_ends_well(number: signal.Signals, workers: str, plain_run: Path, tmp_path: Path) -> None:
     """Sent to all its processes, as the launcher does it; the one that reads ahead must live on."""
@@ -268,7 +274,7 @@ def test_signal_saves_and_ends_well(number: signal.Signals, workers: str, plain_
         if "spawn_main" in " ".join(worker.cmdline()):
             worker.send_signal(number)
     told = process.communicate(timeout=60)[1]
-    assert process.returncode == 0, told
+    assert process.returncode == EXIT_STOPPED, told
     (step,) = checkpoints_of(tmp_path / "run")
     assert 2 <= step < STEPS
     result = run_script(TOY, *arguments_of(tmp_path / "run", *plain, "--pause", "0.4", "--resume"))
@@ -299,7 +305,8 @@ def test_signal_to_the_launcher_or_a_rank_saves(target: str, number: signal.Sign
     assert list(checkpoints_of(run_dir)) == [read_state(path)["step"] for path in checkpoints_of(run_dir).values()]
     assert len(checkpoints_of(run_dir)) == 1
     process.communicate(timeout=60)
-    assert process.returncode == (0 if target == "rank" else process.returncode)
+    assert process.returncode == (EXIT_STOPPED if target == "rank" else process.returncode)
+    assert process.returncode != 0
 
 
 @pytest.mark.slow
@@ -320,7 +327,7 @@ def test_end_of_the_allotted_time_saves(tmp_path: Path) -> None:
     arguments = arguments_of(tmp_path / "run", "--engine", "plain", "--steps", "4000", "--pause", "0.2")
     began = time.monotonic()
     result = run_script(TOY, *overriding(*arguments, "--max_time", "00:00:04", "--save_every", "1000"))
-    assert result.returncode == 0, result.stderr[-3000:]
+    assert result.returncode == EXIT_STOPPED, result.stderr[-3000:]
     (step,) = checkpoints_of(tmp_path / "run")
     assert 5 < step < 25 and time.monotonic() - began < 60
 

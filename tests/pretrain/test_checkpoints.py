@@ -11,6 +11,7 @@ from torch import nn
 
 from pretrain import checkpoints
 from pretrain.checkpoints import (
+    Ahead,
     Background,
     checkpoints_of,
     clean_up,
@@ -183,7 +184,7 @@ def test_save_that_fails_at_any_point_leaves_a_run_to_go_on_with(
     other = plain_engine(recipe)
     restore(other, found[1])
     assert torch.equal(other.model.weight, engine.model.weight)
-    clean_up(engine, tmp_path, found[0])
+    clean_up(engine, tmp_path)
     save(engine, tmp_path, 20, recipe)
     assert list(checkpoints_of(tmp_path)) == [found[0], 20]
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == [
@@ -243,13 +244,56 @@ def test_failure_of_another_rank_is_told(engine) -> None:
         together(engine, lambda: None)
 
 
-def test_going_back_gives_up_what_came_later_and_says_so(engine, recipe, tmp_path: Path, capsys) -> None:
+def go_back(engine: PlainEngine, run_dir: Path, recipe: PretrainRecipe, start: int, steps: list[int]) -> None:
+    """The saves of a run that goes on from `start`."""
+    ahead = Ahead(run_dir, start)
+    clean_up(engine, run_dir)
+    background = Background(engine)
+    for step in steps:
+        save_checkpoint(engine, run_dir, step, recipe, DATA, lambda directory: None, background=background, ahead=ahead)
+    background.wait()
+
+
+def test_going_back_gives_up_what_came_later_with_the_first_new_checkpoint(
+    engine, recipe, tmp_path: Path, capsys
+) -> None:
+    keeps_all = dataclasses.replace(recipe, keep_checkpoints=9, save_every=1)
+    for step in (5, 10, 15, 20):
+        save(engine, tmp_path, step, keeps_all)
+    old = checkpoints_of(tmp_path)
+    go_back(engine, tmp_path, keeps_all, 5, [])
+    assert list(checkpoints_of(tmp_path)) == [5, 10, 15, 20], "nothing has taken their place"
+    assert capsys.readouterr().err == ""
+    go_back(engine, tmp_path, keeps_all, 5, [12])
+    assert list(checkpoints_of(tmp_path)) == [5, 12], "10 is of the other course of the run, too"
+    told = [f"deleted {old[step]}: update 12 came anew after update 5" for step in (10, 15, 20)]
+    assert capsys.readouterr().err.splitlines() == told
+    go_back(engine, tmp_path, keeps_all, 12, [15, 20])
+    go_back(engine, tmp_path, keeps_all, 5, [12, 15])
+    assert list(checkpoints_of(tmp_path)) == [5, 12, 15], "what was made anew stays with the next save"
+
+
+def test_going_back_loses_nothing_when_the_first_save_fails(engine, recipe, tmp_path: Path, monkeypatch) -> None:
     for step in (5, 10):
         save(engine, tmp_path, step, recipe)
-    newest = checkpoints_of(tmp_path)[10]
-    clean_up(engine, tmp_path, 5)
-    assert list(checkpoints_of(tmp_path)) == [5]
-    assert capsys.readouterr().err == f"deleted {newest}: the run goes on from update 5\n"
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "save_recipe", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            go_back(engine, tmp_path, recipe, 5, [8])
+    assert list(checkpoints_of(tmp_path)) == [5, 10]
+
+
+def test_changed_save_every_deletes_no_more_than_the_oldest(engine, recipe, tmp_path: Path) -> None:
+    """What was saved in its turn is told by the checkpoint's own recipe."""
+    five = dataclasses.replace(recipe, keep_checkpoints=5)
+    for step in (5, 10, 15, 20, 23):  # the last one is an interruption
+        save(engine, tmp_path, step, five)
+    for step in (28, 35):
+        save(engine, tmp_path, step, dataclasses.replace(five, save_every=7))
+    assert list(checkpoints_of(tmp_path)) == [10, 15, 20, 28, 35]
+    (checkpoints_of(tmp_path)[15] / "recipe.yaml").write_text("[")  # damaged: no reason to end a run
+    save(engine, tmp_path, 42, dataclasses.replace(five, save_every=7))
+    assert list(checkpoints_of(tmp_path)) == [15, 20, 28, 35, 42]
 
 
 def test_resumed_engine_goes_on_exactly(engine, recipe, tmp_path: Path) -> None:

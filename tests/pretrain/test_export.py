@@ -17,7 +17,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer, XLMRobertaForMaske
 import veco
 from pretrain.checkpoints import save_checkpoint
 from pretrain.engine import build_engine
-from pretrain.export import export
+from pretrain.export import export, run_and_step
 from pretrain.recipe import PretrainRecipe
 from veco import VecoConfig, VecoForMaskedLM, VecoForPreTraining, VecoModel
 from veco.convert import to_xlm_roberta
@@ -199,6 +199,28 @@ def test_card_says_what_the_run_says(run: Path, tmp_path: Path) -> None:
     assert "| mono/mlm | 2.5000 | 10 |" in card and "1.25" not in card  # not what came later
     assert all(f"\n{field.name}: " in card for field in dataclasses.fields(PretrainRecipe))
     assert str(Path.cwd()) not in card.replace(str(run), "")
+
+
+def test_checkpoint_names_its_run_and_step(run: Path) -> None:
+    assert run_and_step(run, None) == (run, None) and run_and_step(run, 4) == (run, 4)
+    checkpoint = run / "checkpoints" / "step-00000004"
+    assert run_and_step(checkpoint, None) == (run, 4)
+    with pytest.raises(ValueError, match="step-00000004 is a checkpoint already; --step chooses one of a run"):
+        run_and_step(checkpoint, 2)
+
+
+def test_what_is_no_pre_training_is_named(run: Path, tmp_path: Path) -> None:
+    model = export(run, tmp_path / "model")
+    with pytest.raises(ValueError, match="model: expected a run of pre-training .* found a model; there is nothing to"):
+        run_and_step(model, None)
+    with pytest.raises(ValueError, match="none: expected a run of pre-training .* found nothing$"):
+        run_and_step(tmp_path / "none", None)
+    moved = shutil.copytree(run / "checkpoints" / "step-00000004", tmp_path / "moved")
+    with pytest.raises(ValueError, match="moved: lies outside its run, which has its tokenizer"):
+        run_and_step(moved, None)
+    (moved / "recipe.yaml").write_text("directions: en-de\n")
+    with pytest.raises(ValueError, match="found a checkpoint of fine-tuning for translation, whose checkpoints hold"):
+        run_and_step(moved, None)
 
 
 def test_bad_requests(run: Path, tmp_path: Path) -> None:

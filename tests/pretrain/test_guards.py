@@ -9,7 +9,7 @@ import pytest
 
 from pretrain import guards as guards_module
 from pretrain import launch
-from pretrain.guards import Guards, ignore_stop_signals
+from pretrain.guards import STOP_SIGNALS, Guards, ignore_stop_signals
 from pretrain.launch import command_line, launchers
 from pretrain.recipe import TrainingRecipe, build_recipe, seconds_of
 
@@ -18,7 +18,7 @@ def guards_of(**fields: object) -> Guards:
     return Guards(TrainingRecipe(output="x", **fields))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
 def test_signal_is_noted_inside_and_ends_the_process_outside(number: signal.Signals) -> None:
     before = signal.getsignal(number)
     with guards_of() as guards:
@@ -28,14 +28,34 @@ def test_signal_is_noted_inside_and_ends_the_process_outside(number: signal.Sign
     assert signal.getsignal(number) is before
 
 
+TWICE = """
+import os, signal, sys
+from pretrain.guards import Guards
+from pretrain.recipe import TrainingRecipe
+
+with Guards(TrainingRecipe(output="x")) as guards:
+    os.kill(os.getpid(), signal.SIGINT)
+    print(guards.wants_to_stop(), flush=True)
+    os.kill(os.getpid(), signal.SIGINT)
+    print("still there")
+"""
+
+
+def test_second_ctrl_c_leaves_at_once() -> None:
+    ended = subprocess.run([sys.executable, "-c", TWICE], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (-signal.SIGINT, "True\n")
+    assert "ending after this update, with a checkpoint; Ctrl-C again leaves at once, without" in ended.stderr
+
+
 def test_workers_take_no_notice() -> None:
-    before = signal.getsignal(signal.SIGUSR1), signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     try:
         ignore_stop_signals(0)
-        os.kill(os.getpid(), signal.SIGUSR1)
+        for number in STOP_SIGNALS:
+            os.kill(os.getpid(), number)
     finally:
-        signal.signal(signal.SIGUSR1, before[0])
-        signal.signal(signal.SIGTERM, before[1])
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def test_time_is_kept_for_two_updates_and_a_save(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,10 @@ from pretrain.plot import panel_of, plot_curves
     ("name", "panel"),
     [
         ("mono/mlm", ("mono", "mlm")),
-        ("mono/mlm_accuracy", ("mono accuracy", "mlm")),
+        ("train/mono_mlm_accuracy", ("train accuracy", "mono_mlm")),
+        ("valid/mono_mlm_perplexity", ("valid perplexity", "mono_mlm")),
+        ("valid/mono_perplexity", ("valid perplexity", "mono")),
+        ("valid/perplexity", ("valid", "perplexity")),
         ("language/de/mlm", ("language mlm", "de")),
         ("valid/de-en/tlm_accuracy", ("valid tlm accuracy", "de-en")),
         ("valid/bilingual_tlm", ("valid", "bilingual_tlm")),

@@ -12,14 +12,17 @@ from typing import Any
 import pytest
 import torch
 from recorded_curve import GOLDEN, curve_of_run
-from transformers import XLMRobertaForMaskedLM
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from transformers import AutoModelForMaskedLM, XLMRobertaForMaskedLM
 from xlm_roberta import random_xlm_roberta
 
 from data_tools.manifest import Manifest
 from pretrain import engine, pretraining
 from pretrain.checkpoints import RECIPE_FILE, checkpoints_of, read_state
 from pretrain.engine import PlainEngine, consolidated_weights
+from pretrain.guards import Guards
 from pretrain.meters import Meters, read_metrics
+from pretrain.ownership import Ownership
 from pretrain.pretraining import build_model, pretrain, read_batches
 from pretrain.recipe import PretrainRecipe, read_yaml
 from veco import VecoConfig
@@ -107,7 +110,9 @@ def test_monolingual_data_alone(random_data: Path, tmp_path: Path) -> None:
 
 def test_a_line_shows_languages_pairs_and_the_machine(random_data: Path, tmp_path: Path, capsys) -> None:
     first, second = run(random_data, tmp_path, steps=2, peak_tflops=1.0, bilingual_max_length=10)
-    assert {"language/de/mlm", "language/de/ca_mlm", "language/en/mlm_accuracy", "mono/mlm_accuracy"} <= set(first)
+    assert {"language/de/mlm", "language/de/ca_mlm", "language/en/mlm_accuracy", "train/mono_mlm_accuracy"} <= set(
+        first
+    )
     assert {"pair/de-en/mlm", "pair/de-en/tlm", "pair/de-en/tlm_accuracy", "cut_share/de-en"} <= set(second)
     assert not [name for name in first if name.startswith(("pair/", "cut_share/"))]
     # One pair alone, so it has the kind's own mean; the loss adds up two means, of x and of y.
@@ -138,7 +143,12 @@ def test_validation_by_language_and_pair_on_the_same_masks(held_out_data: Path, 
     assert [line["step"] for line in noted] == [2, 4]
     names = {f"{group}/{term}" for group in ("en", "de-en") for term in ("mlm", "ca_mlm")} | {"de-en/tlm"}
     names |= {"mono_mlm", "mono_ca_mlm", "bilingual_mlm", "bilingual_ca_mlm", "bilingual_tlm"}
-    assert set(noted[0]) == {"step", *(f"valid/{n}{end}" for n in names for end in ("", "_accuracy"))}
+    by_kind = {f"{name}_perplexity" for name in names if "/" not in name}
+    by_kind |= {f"{kind}_{total}" for kind in ("mono", "bilingual") for total in ("loss", "perplexity")}
+    of_validation = {f"{name}{end}" for name in names for end in ("", "_accuracy")} | by_kind
+    assert {name.removeprefix("valid/") for name in noted[0]} == {"step", *of_validation}
+    of_training = {name.removeprefix("train/") for line in lines for name in line if name.startswith("train/")}
+    assert of_training == {name for name in of_validation if "/" not in name}, "alike, by the same names"
     for name, value in noted[0].items():
         assert noted[1][name] == pytest.approx(value, abs=1e-5) or name == "step"
 
@@ -289,3 +299,88 @@ def test_recorded_curve_repeats(tmp_path: Path) -> None:
         assert line == pytest.approx(expected, rel=recorded["relative_tolerance"]), f"update {line['step']}"
     first, last = (sum(line.get("bilingual/ca_mlm", 0.0) for line in part) for part in (curve[:10], curve[-10:]))
     assert last < 0.9 * first, "it learns"
+
+
+@pytest.fixture
+def finished(random_data: Path, tmp_path: Path) -> Path:
+    """A run of four updates with two checkpoints."""
+    run(random_data, tmp_path / "run", steps=4, save_every=2)
+    return tmp_path / "run"
+
+
+def state_of(run_dir: Path) -> dict[str, object]:
+    """What going back must not lose."""
+    return {
+        "checkpoints": list(checkpoints_of(run_dir)),
+        "metrics": (run_dir / "metrics.jsonl").read_text(),
+        "last": (run_dir / "last").resolve(),
+        "events": sorted(path.name for path in (run_dir / "tensorboard").iterdir()),
+    }
+
+
+def test_run_that_ends_where_it_began_loses_nothing(finished: Path, random_data: Path, capsys) -> None:
+    before = state_of(finished)
+    for resume, steps in (("2", 2), ("2", 1), ("auto", 4)):
+        assert pretrain(
+            PretrainRecipe(output=str(finished), data=str(random_data), **{**TINY, "steps": steps, "resume": resume}),
+            random_data,
+            finished,
+        )
+        assert state_of(finished) == before
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("nothing to train")]
+    assert told == [
+        "nothing to train: the checkpoint is that of update 2, and the recipe has 2 updates; checkpoint 4 stays",
+        "nothing to train: the checkpoint is that of update 2, and the recipe has 1 updates; checkpoint 4 stays",
+        "nothing to train: the checkpoint is that of update 4, and the recipe has 4 updates",
+    ]
+
+
+def test_going_back_loses_nothing_before_its_first_checkpoint(
+    finished: Path, random_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = state_of(finished)
+    for place, name in ((pretraining, "build_engine"), (pretraining, "save_checkpoint")):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, name, lambda *_, **__: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                run(random_data, finished, steps=3, resume="2")
+        assert state_of(finished) == before
+    assert [json.loads(line)["step"] for line in (finished / "metrics.new.jsonl").read_text().splitlines()] == [3]
+    lines = run(random_data, finished, steps=3, resume="2")
+    assert [line["step"] for line in lines] == [1, 2, 3]
+    assert list(checkpoints_of(finished)) == [2, 3]
+    assert (finished / "last").resolve() == finished / "checkpoints" / "step-00000003" / "model"
+    assert not (finished / "metrics.new.jsonl").exists()
+    events = EventAccumulator(str(finished / "tensorboard")).Reload()
+    assert [event.step for event in events.Scalars("lr")] == [1, 2, 3]
+
+
+def test_last_is_the_model_of_a_run_that_is_over(finished: Path, random_data: Path, monkeypatch) -> None:
+    model = AutoModelForMaskedLM.from_pretrained(finished / "last")
+    trained = consolidated_weights(checkpoints_of(finished)[4])
+    weights = model.state_dict()
+    assert all(torch.equal(weight.bfloat16(), weights[name]) for name, weight in trained.items())
+    monkeypatch.setattr(Guards, "wants_to_stop", lambda guards: True)
+    recipe = PretrainRecipe(
+        output=str(finished), data=str(random_data), **{**TINY, "steps": 9, "save_every": 2, "resume": "auto"}
+    )
+    assert not pretrain(recipe, random_data, finished), "ended early"
+    assert list(checkpoints_of(finished)) == [4, 5]
+    assert not (finished / "last").is_symlink(), "what it led to is not the last one any more"
+
+
+def test_second_start_in_a_directory_is_refused_before_it_reads_anything(finished: Path, random_data: Path) -> None:
+    before = state_of(finished)
+    with Ownership(finished), pytest.raises(ValueError, match="run is in use by another run"):
+        pretrain(PretrainRecipe(output=str(finished), data="nowhere", **TINY), Path("nowhere"), finished)
+    assert state_of(finished) == before
+
+
+def test_run_that_lost_its_directory_saves_no_more(random_data: Path, tmp_path: Path, monkeypatch) -> None:
+    def lose(ownership: Ownership) -> None:
+        raise OSError("run belongs to another run by now: nobody")
+
+    monkeypatch.setattr(Ownership, "check", lose)
+    with pytest.raises(OSError, match="the checkpoint could not be written: run belongs to another run by now"):
+        run(random_data, tmp_path / "run", steps=1)
+    assert not checkpoints_of(tmp_path / "run")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -46,8 +48,16 @@ def test_means_by_language_pair_and_kind(totals: Totals) -> None:
         "de-en/tlm": 2.5,
         "de-en/tlm_accuracy": 0.5,
     }
-    assert summary.by_kind()["mono"]["mlm"] == 13 / 8
-    assert summary.by_kind()["bilingual"] == {"tlm": 2.5, "tlm_accuracy": 0.5}
+    by_kind = summary.by_kind()
+    assert by_kind["mono_mlm"] == 13 / 8 and by_kind["mono_mlm_perplexity"] == math.exp(13 / 8)
+    bilingual = {name: value for name, value in by_kind.items() if name.startswith("bilingual")}
+    assert bilingual == {
+        "bilingual_loss": 2.5,
+        "bilingual_perplexity": math.exp(2.5),
+        "bilingual_tlm": 2.5,
+        "bilingual_tlm_accuracy": 0.5,
+        "bilingual_tlm_perplexity": math.exp(2.5),
+    }
     assert summary.tokens_by_group() == {"de": (10, 0), "en": (5, 0), "de-en": (10, 15)}
 
 
@@ -55,7 +65,8 @@ def test_line_of_two_ranks(totals: Totals) -> None:
     """Twice the sums over two devices: means stay, and so do operations for each device."""
     line = training_line(totals.read(lambda values: 2 * values), seconds=2.0, num_devices=2, peak_tflops=60.0)
     assert line["language/en/mlm"] == 2.0 and line["pair/de-en/tlm"] == 2.5
-    assert line["mono/mlm_accuracy"] == 3 / 8 and line["bilingual/tlm_accuracy"] == 0.5
+    assert line["train/mono_mlm_accuracy"] == 3 / 8 and line["train/bilingual_tlm_accuracy"] == 0.5
+    assert line["train/mono_mlm"] == 13 / 8 and line["train/bilingual_perplexity"] == math.exp(2.5)
     assert "mono/mlm" not in line, "that is the loss itself"
     assert line["cut_share/de-en"] == 15 / 25 and "cut_share/de" not in line
     assert line["tflops_per_second"] == 3 * 4 / 2 and line["utilisation"] == 0.1

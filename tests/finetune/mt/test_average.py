@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSeq2SeqLM, GenerationConfig
 
 from data_tools.cli import run_main
-from finetune.mt.average import average_models, best_models, last_models, main, models_of
+from finetune.mt.average import average_models, best_models, chosen_models, last_models, main, models_of
 from finetune.selection import Selection
 from veco import VecoConfig, VecoForConditionalGeneration
 
@@ -83,7 +83,8 @@ def test_the_last_are_those_saved_in_turn(tmp_path: Path, keep_every: int, expec
     """Checkpoints kept for being the best are none of them, wherever they lie."""
     run = write_run(tmp_path / "run", [200, 350, 400, 450, 500])
     recipe = f"save_every: 100\nkeep_checkpoints: 2\nkeep_every: {keep_every}\n"
-    (run / "checkpoints" / "step-0000500" / "recipe.yaml").write_text(recipe, encoding="utf-8")
+    for checkpoint in (run / "checkpoints").iterdir():
+        (checkpoint / "recipe.yaml").write_text(recipe, encoding="utf-8")
     assert [int(path.parent.name.removeprefix("step-")) for path in models_of(run)] == expected
     with pytest.raises(ValueError, match=f"has the last {len(expected)} checkpoints, but 4 were asked for"):
         last_models(run, 4)
@@ -205,9 +206,39 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     arguments = ["average", str(run), "--output", str(tmp_path / "mean"), "--last"]
     monkeypatch.setattr(sys, "argv", [*arguments, "2"])
     main()
-    assert "mean of 2 checkpoints (step-0000001, step-0000002)" in capsys.readouterr().out
+    assert "mean of 2 models: " in capsys.readouterr().out
     monkeypatch.setattr(sys, "argv", [*arguments, "3"])
     with pytest.raises(SystemExit) as stopped:
         run_main(main)
     error = capsys.readouterr().err
     assert stopped.value.code == 2 and error.startswith("error: ") and error.count("\n") == 1
+
+
+def test_default_is_what_training_keeps_and_says_which(tmp_path: Path, monkeypatch, capsys) -> None:
+    def average(*words: object) -> str:
+        monkeypatch.setattr(sys, "argv", ["average", *map(str, words), "--output", str(tmp_path / "mean")])
+        main()
+        return capsys.readouterr().out
+
+    run = write_run(tmp_path / "run", list(range(1, 13)))
+    models = [run / "checkpoints" / f"step-{step:07d}" / "model" for step in range(1, 13)]
+    assert average(run) == f"{tmp_path / 'mean'}: mean of 10 models: {', '.join(map(str, models[2:]))}\n"
+    few = write_run(tmp_path / "few", [5, 7])
+    assert "mean of 2 models" in average(few)
+    # Checkpoints and models, of one run or of several.
+    assert "mean of 2 models" in average(models[0].parent, models[3])
+    mean = load_file(tmp_path / "mean" / "model.safetensors")
+    one, four = weights(run, 1), weights(run, 4)
+    assert all(torch.equal(tensor, (one[name] + four[name]) / 2) for name, tensor in mean.items())
+    with pytest.raises(ValueError, match="--last and --best choose among the checkpoints of one run, found"):
+        average(models[0], models[1], "--last", 2)
+    with pytest.raises(ValueError, match="run is a run; name it alone"):
+        average(run, models[1])
+
+
+def test_run_of_pre_training_is_named(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", [1])
+    (run / "checkpoints" / "step-0000001" / "recipe.yaml").write_text(RECIPE + "objective: mlm\n")
+    advice = r"found a run of pre-training: export it first \(python -m pretrain.export"
+    with pytest.raises(ValueError, match=advice):
+        chosen_models([run], None, None)

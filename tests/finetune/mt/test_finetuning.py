@@ -15,7 +15,7 @@ import torch
 from data_directories import make_data
 from digits import digit_lines, sorted_digits, write_digit_model, write_lines
 from safetensors.torch import load_file
-from transformers import AutoTokenizer, XLMRobertaConfig, XLMRobertaForMaskedLM
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, XLMRobertaConfig, XLMRobertaForMaskedLM
 
 from data_tools.cli import one_line
 from finetune.finetuning import finetune
@@ -395,6 +395,9 @@ def test_patience_ends_a_run_and_the_best_is_kept(
     assert re.search(r"\| precision as in the ds_config \| attention (eager|sdpa) \(timed: ", told.splitlines()[0])
     over = dataclasses.replace(recipe, resume="auto")
     assert run(over) and list(checkpoints_of(tmp_path / "run")) == [2, 6], "over is over"
+    back = dataclasses.replace(over, resume="2", steps=2)
+    assert run(back) and list(checkpoints_of(tmp_path / "run")) == [2, 6], "nothing came in the place of 6"
+    assert "has 2 updates; checkpoint 6 stays" in capsys.readouterr().err
     assert run(dataclasses.replace(over, patience=3)) and list(checkpoints_of(tmp_path / "run")) == [2, 8]
 
 
@@ -405,6 +408,9 @@ def test_the_best_validation_has_a_checkpoint(digits: Path, tmp_path: Path, monk
     fields = {**SHORT, "validate_every": 1, "save_every": 3, "keep_checkpoints": 1, "keep_best": 2}
     assert run(recipe_of(digits, tmp_path / "run", "de", **fields))
     assert list(checkpoints_of(tmp_path / "run")) == [2, 5, 6]
+    places = {name: (tmp_path / "run" / name).resolve().parent.name for name in ("best", "last")}
+    assert places == {"best": "step-00000005", "last": "step-00000006"}
+    assert isinstance(AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "run" / "best"), VecoForConditionalGeneration)
     assert [path.parent.name[-1] for path in best_models(tmp_path / "run", 2)] == ["5", "2"]
     assert [path.parent.name[-1] for path in last_models(tmp_path / "run", 1)] == ["6"]
 

@@ -1,0 +1,70 @@
+"""Which model a command takes that is given a model, a checkpoint or a run."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+from finetune.selection import Selection
+from pretrain.checkpoints import checkpoints_of
+from pretrain.launch import tell
+from pretrain.runs import LAST, MODEL_DIR, Kind, is_checkpoint, is_model, is_run, kind_of, what_is
+
+SCRIPTS = {
+    Kind.PRETRAINING: "pretrain/train.py",
+    Kind.TRANSLATION: "finetune/mt/train.py",
+    Kind.TASK: "finetune/xtreme/train.py",
+}
+
+
+def model_directory(path: Path, kinds: Collection[Kind]) -> Path:
+    """The directory of a model: `path` itself, a checkpoint's, or that of a run's best checkpoint, which is told.
+
+    Of a run that is not of one of `kinds`, of one that has no model, and of anything else a ValueError says what it is.
+    """
+    if is_model(path):
+        return path
+    if is_run(path) or is_checkpoint(path):
+        kind = check_kind(path, kinds)
+        return checkpoint_model(path) if is_checkpoint(path) else run_model(path, kind)
+    if is_model(path / MODEL_DIR):  # a finished run of a search, which keeps nothing else
+        tell(f"{path}: taking {path / MODEL_DIR}")
+        return path / MODEL_DIR
+    raise ValueError(f"{path}: expected a model, a checkpoint or a run, found {what_is(path)}")
+
+
+def check_kind(path: Path, kinds: Collection[Kind]) -> Kind:
+    """What a run, or the run of a checkpoint, trains for. Raises ValueError when that is none of `kinds`."""
+    kind = kind_of(path)
+    if kind not in (*kinds, Kind.UNKNOWN):
+        wanted = " or ".join(SCRIPTS[one] for one in kinds)
+        raise ValueError(f"{path}: expected what {wanted} made, found {what_is(path)}")
+    return kind
+
+
+def checkpoint_model(checkpoint: Path) -> Path:
+    """The model of a checkpoint. Raises ValueError when it has none."""
+    if not is_model(checkpoint / MODEL_DIR):
+        raise ValueError(f"{checkpoint}: has no model; it is {what_is(checkpoint)}")
+    return checkpoint / MODEL_DIR
+
+
+def run_model(run: Path, kind: Kind) -> Path:
+    """The model of a run, which is told: that of its best checkpoint, or of its newest where nothing was validated."""
+    if kind is Kind.PRETRAINING:
+        if not is_model(run / LAST):
+            raise ValueError(f"{run}: its last model was not written; it is {what_is(run)}")
+        tell(f"{run}: taking its last model, {(run / LAST).resolve()}")
+        return (run / LAST).resolve()
+    found = checkpoints_of(run)
+    if not found:
+        raise ValueError(f"{run}: has no complete checkpoint")
+    newest = found[max(found)]
+    selection = Selection.read(newest)
+    best = selection.best_of(found, 1)
+    if not best:
+        tell(f"{run}: taking the model after update {max(found)}, its newest; no validation tells the best")
+        return checkpoint_model(newest)
+    value = selection.validations[best[0]][selection.best_by]
+    tell(f"{run}: taking the model after update {best[0]}, {selection.goal} {selection.best_by} ({value:.4f})")
+    return checkpoint_model(found[best[0]])

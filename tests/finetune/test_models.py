@@ -1,0 +1,74 @@
+"""Which model is taken of a run or a checkpoint, and what is said of those that have none."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from finetune.models import model_directory
+from finetune.selection import Selection
+from pretrain.runs import Kind
+
+
+def write_run(run: Path, field: str, bleu: dict[int, float], has_models: bool = True) -> Path:
+    selection = Selection("bleu", "highest")
+    for step, value in bleu.items():
+        selection.note(step, {"bleu": value})
+    for step in (10, 20):
+        checkpoint = run / "checkpoints" / f"step-{step:08d}"
+        model = checkpoint / "model"
+        (model if has_models else checkpoint).mkdir(parents=True)
+        (checkpoint / "state.json").write_text(json.dumps({"files": {}, "step": step, **selection.state()}))
+        (checkpoint / "recipe.yaml").write_text(field)
+        if has_models:
+            (model / "config.json").write_text("{}")
+    return run
+
+
+def test_best_of_a_run_is_taken_and_told(tmp_path: Path, capsys) -> None:
+    run = write_run(tmp_path / "run", "directions: en-de", {10: 31.0, 20: 30.0})
+    first, second = (run / "checkpoints" / f"step-000000{step}" / "model" for step in (10, 20))
+    assert model_directory(run, [Kind.TRANSLATION]) == first
+    assert capsys.readouterr().err == f"{run}: taking the model after update 10, highest bleu (31.0000)\n"
+    assert model_directory(second.parent, [Kind.TRANSLATION]) == second
+    assert model_directory(second, [Kind.TRANSLATION]) == second
+    assert capsys.readouterr().err == "", "these were named"
+    unknown = write_run(tmp_path / "unknown", "directions: en-de", {})
+    assert model_directory(unknown, [Kind.TRANSLATION]).parent.name == "step-00000020"
+    assert "its newest; no validation tells the best" in capsys.readouterr().err
+
+
+def test_finished_run_of_a_search(tmp_path: Path, capsys) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    assert model_directory(tmp_path, [Kind.TASK]) == tmp_path / "model"
+    assert capsys.readouterr().err == f"{tmp_path}: taking {tmp_path / 'model'}\n"
+
+
+def test_wrong_kinds_are_named(tmp_path: Path) -> None:
+    task = write_run(tmp_path / "task", "task: xnli", {10: 1.0})
+    expected = "expected what finetune/mt/train.py made, found a run of fine-tuning for a task of XTREME$"
+    with pytest.raises(ValueError, match=expected):
+        model_directory(task, [Kind.TRANSLATION])
+    pretraining = write_run(tmp_path / "pretraining", "objective: mlm", {}, has_models=False)
+    advice = r"a run of pre-training: export it first \(python -m pretrain.export .*pretraining --output MODEL\)$"
+    for kinds in ([Kind.TRANSLATION], [Kind.PRETRAINING, Kind.TASK]):
+        with pytest.raises(ValueError, match=advice):
+            model_directory(pretraining, kinds)
+    with pytest.raises(ValueError, match=r"step-00000010: has no model; it is a checkpoint of pre-training: export it"):
+        model_directory(pretraining / "checkpoints" / "step-00000010", [Kind.PRETRAINING])
+    with pytest.raises(ValueError, match="none: expected a model, a checkpoint or a run, found nothing"):
+        model_directory(tmp_path / "none", [Kind.TASK])
+    (tmp_path / "begun" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(ValueError, match="begun: has no complete checkpoint"):
+        model_directory(tmp_path / "begun", [Kind.TASK])
+
+
+def test_last_of_a_run_of_pre_training(tmp_path: Path, capsys) -> None:
+    run = write_run(tmp_path / "run", "objective: mlm", {})
+    model = run / "checkpoints" / "step-00000020" / "model"
+    (run / "last").symlink_to(model)
+    assert model_directory(run, [Kind.PRETRAINING, Kind.TASK]) == model.resolve()
+    assert capsys.readouterr().err == f"{run}: taking its last model, {model.resolve()}\n"
