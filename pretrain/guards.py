@@ -17,6 +17,8 @@ from pretrain.recipe import TrainingRecipe, seconds_of
 
 # Slurm, the launcher and people send them to end a run; SIGINT is Ctrl-C.
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+SHOW_CURSOR = b"\x1b[?25h"  # which the progress bar hid, and whom a second Ctrl-C ends shows no more
+ASKED_TO_END = SHOW_CURSOR + b"\nending after this update, with a checkpoint; Ctrl-C again leaves at once, without\n"
 UNKNOWN_SAVE_SHARE = 0.05  # of the allotted time, kept for a save as long as none was timed
 
 
@@ -54,7 +56,7 @@ class Guards:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             if launched_rank() == 0:
                 # Past Python's buffers, in whose middle this may have come.
-                os.write(2, b"\nending after this update, with a checkpoint; Ctrl-C again leaves at once, without\n")
+                os.write(2, ASKED_TO_END if os.isatty(2) else ASKED_TO_END.removeprefix(SHOW_CURSOR))
 
     def wants_to_stop(self) -> bool:
         """Whether this rank got a signal, lost its launcher, or has no time left for two more updates and a save.

@@ -127,4 +127,4 @@ def test_translation(arguments: list[str], message: str, small_model: Path, tmp_
 def test_export_of_nothing(tmp_path: Path) -> None:
     result = run_module("pretrain.export", str(tmp_path), "--output", str(tmp_path / "m"))
     assert result.returncode == 2
-    assert "no complete checkpoint" in result.stderr
+    assert "expected a run of pre-training or a checkpoint of one, found no run, checkpoint or model" in result.stderr

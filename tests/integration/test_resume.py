@@ -255,6 +255,27 @@ def wait_for_updates(process: subprocess.Popen[str], run_dir: Path, count: int) 
         time.sleep(0.05)
 
 
+@pytest.mark.parametrize("ranks", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_second_start_is_refused_on_every_rank(ranks: int, tmp_path: Path) -> None:
+    """Before any rank waits for another: these have no launcher that would end the others."""
+    run_dir = tmp_path / "run"
+    arguments = arguments_of(run_dir, "--engine", "plain", "--steps", "400", "--pause", "0.2", "--resume")
+    process = start([sys.executable, TOY, *arguments])
+    try:
+        wait_for_updates(process, run_dir, 1)
+        engine = ("--engine", "plain" if ranks == 1 else "deepspeed")
+        for second in start_ranks(ranks, TOY, *arguments_of(run_dir, "--resume", *engine)):
+            assert second.returncode == 2
+            assert f"{run_dir} is in use by another run (process {process.pid} on " in second.stderr
+        assert process.poll() is None
+    finally:
+        process.kill()
+        process.communicate()
+    result = run_script(TOY, *arguments_of(run_dir, "--engine", "plain", "--resume"))
+    assert result.returncode == 0 and f"taken over from process {process.pid} on " in result.stderr
+    assert not (run_dir / ".owner").exists()
+
+
 @pytest.mark.parametrize(
     ("number", "workers"),
     [
