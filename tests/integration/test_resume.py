@@ -271,7 +271,7 @@ def test_second_start_is_refused_on_every_rank(ranks: int, tmp_path: Path) -> No
     finally:
         process.kill()
         process.communicate()
-    result = run_script(TOY, *arguments_of(run_dir, "--engine", "plain", "--resume"))
+    result = run_script(TOY, *arguments_of(run_dir, "--engine", "plain", "--resume", "--pause", "0.2"))
     assert result.returncode == 0 and f"taken over from process {process.pid} on " in result.stderr
     assert not (run_dir / ".owner").exists()
 
