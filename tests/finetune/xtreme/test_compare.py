@@ -251,7 +251,7 @@ def test_the_commands_of_retrieval(
         ({"fields": {"seed": 3}}, "fields: seed cannot be set here"),
         ({"task_fields": {"mlqa": {}}}, "task_fields of mlqa, which tasks does not name"),
         ({"retrieval": {"similarity": "dot"}}, "retrieval: argument --similarity: invalid choice: 'dot'"),
-        ({"retrieval": {"depth": 2}}, "retrieval: unrecognized arguments: --depth 2"),
+        ({"retrieval": {"depth": 2}}, "retrieval: unknown flag --depth"),
         ({"retrieval": {"layers": "1,2"}}, "retrieval: layers must be a list of numbers"),
         ({"fields": {"dropout": 2, "stepps": 1}}, "unknown field 'stepps', did you mean 'steps'.*dropout 2.0 must"),
         ({"fields": {"engine": "plain"}}, "max_length 128 exceeds the 64 tokens the model takes"),
