@@ -326,8 +326,8 @@ def test_signal_to_the_launcher_or_a_rank_saves(target: str, number: signal.Sign
     assert list(checkpoints_of(run_dir)) == [read_state(path)["step"] for path in checkpoints_of(run_dir).values()]
     assert len(checkpoints_of(run_dir)) == 1
     process.communicate(timeout=60)
-    assert process.returncode == (EXIT_STOPPED if target == "rank" else process.returncode)
-    assert process.returncode != 0
+    if target == "rank":
+        assert process.returncode == EXIT_STOPPED
 
 
 @pytest.mark.slow
