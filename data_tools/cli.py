@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from itertools import takewhile
+from pathlib import Path
 from typing import Any, NoReturn
 
 from rich.console import Console
@@ -41,7 +42,11 @@ class FlagParser(argparse.ArgumentParser):
             flag = unknown[0].replace("_", "-")
             close = [name for name in known if name.startswith(flag)] or get_close_matches(flag, known, n=1)
             self.error(f"unknown flag {unknown[0]}" + (f", did you mean {known[close[0]]}?" if close else ""))
-        return super().parse_args(words, namespace)
+        parsed = super().parse_args(words, namespace)
+        for name, value in vars(parsed).items():  # a shell leaves --output=~/x as it is
+            if isinstance(value, Path) and value.parts[:1] == ("~",):
+                setattr(parsed, name, value.expanduser())
+        return parsed
 
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         words = sys.argv[1:] if args is None else list(args)

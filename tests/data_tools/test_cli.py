@@ -183,3 +183,13 @@ def test_what_is_left_for_another_parser_keeps_its_spelling() -> None:
     made.add_argument("--max_length")
     found, others = made.parse_known_args(["--max-length", "3", "--batch-size", "4", "--batch_size", "5"])
     assert found.max_length == "3" and others == ["--batch-size", "4", "--batch_size", "5"]
+
+
+def test_the_home_directory_in_a_flag(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell fills it in in `--output ~/x`, but not in `--output=~/x`."""
+    monkeypatch.setenv("HOME", "/home/me")
+    parser = FlagParser()
+    for name in ("--output", "--input"):
+        parser.add_argument(name, type=Path)
+    parsed = parser.parse_args(["--output=~/x", "--input=a~/~"])
+    assert (parsed.output, parsed.input) == (Path("/home/me/x"), Path("a~/~"))
