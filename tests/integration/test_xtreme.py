@@ -62,4 +62,7 @@ def test_bad_input_is_one_line(places: tuple[str, ...], tmp_path: Path) -> None:
     assert not output.exists()
     result = run_module("finetune.xtreme.predict", str(tmp_path), "--data", "d", "--output", str(output))
     assert result.returncode == 2
-    assert result.stderr == f"error: {tmp_path}: expected a model, a checkpoint or a run, found no run, checkpoint or model\n"
+    assert (
+        result.stderr
+        == f"error: {tmp_path}: expected a model, a checkpoint or a run, found no run, checkpoint or model\n"
+    )
