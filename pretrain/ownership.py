@@ -12,6 +12,7 @@ import dataclasses
 import enum
 import errno
 import json
+import math
 import os
 import shutil
 import socket
@@ -22,7 +23,7 @@ from types import TracebackType
 from typing import Self
 
 from data_tools.files import sync_file
-from pretrain.launch import launched_rank, start_of, tell
+from pretrain.launch import launched_rank, launchers, start_of, tell
 
 OWNER, FACTS = ".owner", "owner.json"
 BEAT_SECONDS = 15.0
@@ -41,7 +42,11 @@ class Owner:
     process: int
     began: str
     since: str
-    start: str  # equal for all ranks of a start
+    start: str  # equal for all ranks of a start, and for two starts that have the same port
+    job: str  # of Slurm; empty without it
+    rendezvous: str  # of torchrun; empty without it
+    node: str  # number of the machine among those of its start
+    launcher: str  # that all ranks of one node have above them; empty without one
 
     @classmethod
     def of_this_process(cls) -> Self:
@@ -54,7 +59,20 @@ class Owner:
             began=start_of(process),
             since=time.strftime("%Y-%m-%d %H:%M:%S %z"),
             start=f"{address}:{port}" if port else f"process {process}",
+            job=os.environ.get("SLURM_JOB_ID", ""),
+            rendezvous=os.environ.get("TORCHELASTIC_RUN_ID", ""),
+            # DeepSpeed's launcher and torchrun have each a name for it.
+            node=os.environ.get("CROSS_RANK") or os.environ.get("GROUP_RANK") or "0",
+            launcher=next((f"{launcher} {start_of(launcher)}" for launcher in launchers()), ""),
         )
+
+    def may_share_start(self, other: Owner) -> bool:
+        """Whether nothing that both know says that the two are of different starts."""
+        names = ((self.job, other.job), (self.rendezvous, other.rendezvous))
+        if self.start != other.start or any(one and another and one != another for one, another in names):
+            return False
+        is_same_node = self.machine == other.machine and self.node == other.node
+        return not is_same_node or self.launcher == other.launcher
 
     def __str__(self) -> str:
         return f"process {self.process} on {self.host}, since {self.since}"
@@ -155,11 +173,25 @@ class Ownership:
         while time.monotonic() < deadline:
             owner = self._read()
             if owner is not None:
-                if owner.start == self.us.start:
+                if self._is_our_first_rank(owner):
                     return
                 if self._verdict(owner, now=0.0) is Verdict.LIVES:
                     raise self._refusal(owner)
             time.sleep(POLL_SECONDS)
+
+    def _is_our_first_rank(self, owner: Owner) -> bool:
+        """Whether an owner is the first rank of this process's start.
+
+        It is not if it had given signs of life for long before this process began. The file system tells how long, so
+        clocks of different machines are not compared.
+        """
+        if not self.us.may_share_start(owner):
+            return False
+        try:
+            seconds = (self.path / FACTS).stat().st_mtime - self.path.stat().st_mtime
+        except OSError:  # left just now
+            return False
+        return seconds < age_of(self.us) + LOST_SECONDS
 
     def _verdict(self, owner: Owner, now: float) -> Verdict:
         """What is known of an owner that still stands there, at the time `now` of the file system."""
@@ -218,3 +250,10 @@ def this_machine() -> str:
         return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.readlink('/proc/self/ns/pid')}"
     except OSError:
         return socket.gethostname()
+
+
+def age_of(owner: Owner) -> float:
+    """Seconds since a process of this machine began; infinity where this cannot be known."""
+    if not owner.began:
+        return math.inf
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - int(owner.began) / os.sysconf("SC_CLK_TCK")

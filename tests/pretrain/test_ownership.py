@@ -160,6 +160,48 @@ def test_other_ranks_look_that_the_first_one_owns(tmp_path: Path, monkeypatch) -
         Ownership(tmp_path / "theirs").__enter__()
 
 
+@pytest.mark.parametrize(
+    "facts", [{"launcher": "1 1"}, {"job": "7"}, {"rendezvous": "b"}, {"machine": "another boot", "job": "7"}]
+)
+def test_other_ranks_of_a_second_start_with_the_same_port_are_refused(tmp_path: Path, monkeypatch, facts) -> None:
+    monkeypatch.setattr(ownership_module, "FIRST_RANK_SECONDS", 60.0)
+    names = {"RANK": "1", "MASTER_ADDR": "node1", "MASTER_PORT": "29500", "SLURM_JOB_ID": "8"}
+    for name, value in {**names, "TORCHELASTIC_RUN_ID": "a"}.items():
+        monkeypatch.setenv(name, value)
+    note(tmp_path, **{"start": "node1:29500", **facts})
+    is_over = threading.Event()
+
+    def live() -> None:
+        while not is_over.wait(0.05):
+            os.utime(tmp_path / OWNER / FACTS)
+
+    thread = threading.Thread(target=live)
+    thread.start()
+    try:
+        with pytest.raises(ValueError, match="in use by another run"):
+            Ownership(tmp_path).__enter__()
+    finally:
+        is_over.set()
+        thread.join()
+
+
+def test_owner_that_lived_long_before_this_process_is_another_start(tmp_path: Path, monkeypatch) -> None:
+    """Where two starts on many machines have nothing but equal ports."""
+    for name, value in {"RANK": "1", "MASTER_ADDR": "node1", "MASTER_PORT": "29500"}.items():
+        monkeypatch.setenv(name, value)
+    ownership, owner = Ownership(tmp_path), note(tmp_path, start="node1:29500", **ANOTHER)
+    assert ownership._is_our_first_rank(owner)
+    os.utime(tmp_path / OWNER, (time.time() - 10 * 86400,) * 2)
+    assert not ownership._is_our_first_rank(owner)
+
+
+def test_node_of_a_start_that_shares_its_machine_has_its_own_launcher(monkeypatch) -> None:
+    monkeypatch.setenv("MASTER_PORT", "29500")
+    first = dataclasses.replace(Owner.of_this_process(), node="0", launcher="1 1")
+    assert first.may_share_start(dataclasses.replace(first, node="1", launcher="2 2"))
+    assert not first.may_share_start(dataclasses.replace(first, launcher="2 2"))
+
+
 def test_failed_start_leaves_no_directory(tmp_path: Path) -> None:
     with pytest.raises(KeyError), Ownership(tmp_path / "run"):
         raise KeyError
