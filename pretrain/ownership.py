@@ -22,6 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from data_tools.cli import one_line
 from data_tools.files import sync_file
 from pretrain.launch import launched_rank, launchers, start_of, tell
 
@@ -100,12 +101,18 @@ class Ownership:
         self.is_first = launched_rank() == 0
         self.was_made = False
         self._is_over = threading.Event()
+        self._lock = threading.Lock()  # between signs of life and `check`, which may both take the directory again
+        self._looked = 0.0  # when this owner last found it its own, on a clock that runs while the machine sleeps
         self._signs_of_life: dict[Owner, float] = {}
 
     def __enter__(self) -> Self:
+        for path in (self.run_dir, *self.run_dir.parents):
+            if path.exists() and not path.is_dir():
+                raise ValueError(f"--output {self.run_dir}: {path} is no directory; choose another name")
         if self.is_first:
             self.was_made = not self.run_dir.exists()
             self._take()
+            self._looked = now_asleep_or_not()
             threading.Thread(target=self._beat, daemon=True).start()
         else:
             self._wait_for_first_rank()
@@ -115,16 +122,48 @@ class Ownership:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._is_over.set()
-        if self.is_first and self._read() == self.us:
-            self._remove(self.us)
+        with self._lock:
+            if self.is_first and self._read() == self.us:
+                self._remove(self.us)
         if self.was_made:
             with contextlib.suppress(OSError):  # not empty
                 self.run_dir.rmdir()
 
     def check(self) -> None:
-        """Raise OSError when the directory has been taken from this owner, which slept for long; before every save."""
-        if self.is_first and (owner := self._read()) != self.us:
-            raise OSError(f"{self.run_dir} belongs to another run by now: {owner or 'nobody'}")
+        """Raise OSError when the directory has been taken from this owner, which slept for long; before every save.
+
+        One whose note is gone takes it again. A note that cannot be read just now names nobody else.
+        """
+        if self.is_first:
+            with self._lock:
+                unreadable = self._look()
+            if unreadable:
+                tell(f"{self.path} cannot be read just now ({unreadable}); the run goes on")
+
+    def _look(self) -> str:
+        """Do what `check` does, and give a sign of life; why the note cannot be read, empty if it can."""
+        try:
+            owner = self._read_note(self.path)
+        except FileNotFoundError:
+            if now_asleep_or_not() - self._looked > LOST_SECONDS:  # others may have come and gone
+                raise self._loss("nobody") from None
+            try:
+                self._take()
+            except ValueError:
+                raise self._loss(str(self._read() or "nobody")) from None
+            tell(f"{self.path} was deleted while its run lives; made again")
+        except (OSError, ValueError, TypeError) as error:
+            return one_line(error)
+        else:
+            if owner != self.us:
+                raise self._loss(str(owner))
+            with contextlib.suppress(OSError):
+                os.utime(self.path / FACTS)
+        self._looked = now_asleep_or_not()
+        return ""
+
+    def _loss(self, owner: str) -> OSError:
+        return OSError(f"{self.run_dir} belongs to another run by now: {owner}")
 
     def _take(self) -> None:
         self.run_dir.mkdir(parents=True, exist_ok=True)
@@ -232,16 +271,21 @@ class Ownership:
     def _read(self, directory: Path | None = None) -> Owner | None:
         """Whom the note in `directory` (RUN/.owner) names; None where there is none that can be read."""
         try:
-            return Owner(**json.loads(((directory or self.path) / FACTS).read_text(encoding="utf-8")))
+            return self._read_note(directory or self.path)
         except (OSError, ValueError, TypeError):
             return None
+
+    @staticmethod
+    def _read_note(directory: Path) -> Owner:
+        return Owner(**json.loads((directory / FACTS).read_text(encoding="utf-8")))
 
     def _beat(self) -> None:
         """Give signs of life until the end; where the disk does not answer, the next one may come through."""
         while not self._is_over.wait(BEAT_SECONDS):
-            with contextlib.suppress(OSError):
-                if self._read() == self.us:
-                    os.utime(self.path / FACTS)
+            with self._lock, contextlib.suppress(OSError):
+                # A directory that was deleted as a whole is only made again to be saved into.
+                if not self._is_over.is_set() and self.run_dir.is_dir():
+                    self._look()
 
 
 def this_machine() -> str:
@@ -256,4 +300,9 @@ def age_of(owner: Owner) -> float:
     """Seconds since a process of this machine began; infinity where this cannot be known."""
     if not owner.began:
         return math.inf
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - int(owner.began) / os.sysconf("SC_CLK_TCK")
+    return now_asleep_or_not() - int(owner.began) / os.sysconf("SC_CLK_TCK")
+
+
+def now_asleep_or_not() -> float:
+    """Seconds since the machine was booted, with those that it slept."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
