@@ -32,8 +32,7 @@ from pretrain.loop import check_ranks_agree, describe_run, fit, seed_everything
 from pretrain.meters import Meters
 from pretrain.ownership import Ownership
 from pretrain.plot import plot_curves
-from pretrain.pretraining import ENDED_EARLY, nothing_to_train
-from pretrain.resuming import CHANGES_MADE, begin
+from pretrain.resuming import CHANGES_MADE, begin, nothing_to_train
 from pretrain.run_directory import check_run_directory
 from pretrain.runs import BEST, LAST, MODEL_DIR, link_model
 from pretrain.step import Batch
@@ -178,7 +177,7 @@ def finetune_owned(
     if is_done:
         tell(outcome(selection))
     else:
-        tell(ENDED_EARLY)
+        tell(guards.ended_early())
     if is_done and is_first:
         print(f"curves in {plot_curves(run_dir)}", file=sys.stderr)
     engine.destroy()

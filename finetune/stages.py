@@ -54,7 +54,7 @@ def run_stage(
         environment.setdefault("DS_ACCELERATOR", "cpu")  # the launcher would guess the same, with a warning
     result = subprocess.run(command, check=False, env=environment, stdout=log, stderr=log)
     if result.returncode == EXIT_STOPPED:
-        raise ValueError(f"{stage.title}: ended early, as asked, without {stage.result}; start again to go on")
+        raise ValueError(f"{stage.title}: ended early without {stage.result}; start again to go on")
     if result.returncode:
         raise ValueError(f"{stage.title}: exit code {result.returncode} of {shlex.join(shown)}")
     if not stage.result.exists():

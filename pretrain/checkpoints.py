@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import json
 import os
@@ -19,11 +20,13 @@ from data_tools.cli import one_line
 from data_tools.files import sync_directory, sync_file
 from pretrain.engine import Engine, layout_of
 from pretrain.launch import tell
+from pretrain.metrics_lines import HELD_FILE, settle_lines
 from pretrain.recipe import TrainingRecipe, read_yaml, save_recipe
 from pretrain.zero_shards import checkpoint_weights
 
 STATE_FILE = "state.json"
 RECIPE_FILE = "recipe.yaml"
+GIVES_UP_FILE = "gives_up.json"  # in a checkpoint: which others it replaces, until they are deleted
 PARTIAL, DELETED = ".partial", ".deleted"  # endings of directories that a kill may leave behind
 # Libraries whose versions a checkpoint notes.
 LIBRARIES = ("torch", "deepspeed", "transformers", "veco")
@@ -67,7 +70,14 @@ class Background:
 
 
 def checkpoints_of(run_dir: Path) -> dict[int, Path]:
-    """Step -> directory of every complete checkpoint of a run, oldest first."""
+    """Step -> directory of every complete checkpoint of a run, oldest first, without those that were given up."""
+    found = complete_checkpoints(run_dir)
+    gone = {number for step, path in found.items() for number in given_up_by(path).steps if number != step}
+    return {step: path for step, path in found.items() if step not in gone}
+
+
+def complete_checkpoints(run_dir: Path) -> dict[int, Path]:
+    """What `checkpoints_of` returns, and those that were given up and are still there."""
     found = {}
     for path in (run_dir / "checkpoints").glob("step-*"):
         if (match := re.fullmatch(r"step-(\d+)", path.name)) and (path / STATE_FILE).is_file():
@@ -166,11 +176,32 @@ def restore(engine: Engine, checkpoint: Path) -> None:
     engine.load_other_layout(checkpoint)
 
 
+@dataclasses.dataclass(frozen=True)
+class GivenUp:
+    """What a new checkpoint replaces: those of `steps`, which came after update `start` before the run went back."""
+
+    start: int = 0
+    steps: tuple[int, ...] = ()
+
+
+def given_up_by(checkpoint: Path) -> GivenUp:
+    """What a sound checkpoint notes that it replaces; what a damaged one would replace is still needed."""
+    path = checkpoint / GIVES_UP_FILE
+    if not path.is_file() or damage(checkpoint):
+        return GivenUp()
+    try:
+        noted = json.loads(path.read_text(encoding="utf-8"))
+        return GivenUp(start=noted["start"], steps=tuple(noted["steps"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: expected start and steps ({one_line(error)}); move it elsewhere") from None
+
+
 class Ahead:
     """The checkpoints behind the update that a run goes on from, as one that was told to go back has.
 
     They stay until a new checkpoint is whole. Then they go, all of them: with their successors among them nobody could
-    tell two courses of the run apart.
+    tell two courses of the run apart. The new one notes them, so that they are no checkpoints any more the moment that
+    it has its name, also where a kill leaves them there.
     """
 
     def __init__(self, run_dir: Path, start: int) -> None:
@@ -180,18 +211,37 @@ class Ahead:
     def __str__(self) -> str:
         return f"checkpoint{'s' * (len(self.steps) > 1)} {', '.join(map(str, self.steps))}"
 
-    def give_up(self, run_dir: Path, step: int) -> None:
-        """Delete them, now that there is the new checkpoint `step`, and say so."""
-        found = checkpoints_of(run_dir)
-        for number in self.steps:
+    def note(self, checkpoint: Path) -> list[Path]:
+        """Note them in a checkpoint that is being written; the files that were made."""
+        if not self.steps:
+            return []
+        path = checkpoint / GIVES_UP_FILE
+        noted = GivenUp(start=self.start, steps=tuple(self.steps))
+        path.write_text(json.dumps(dataclasses.asdict(noted)), encoding="utf-8")
+        return [path]
+
+
+def give_up_noted(run_dir: Path) -> None:
+    """Delete what checkpoints note that they replace, and say so; lines of metrics take their places before."""
+    found = complete_checkpoints(run_dir)
+    for step, checkpoint in found.items():
+        given_up = given_up_by(checkpoint)
+        if not given_up.steps:
+            continue
+        settle_lines(run_dir, given_up.start)
+        for number in given_up.steps:
             if number in found and number != step:
-                tell(f"deleted {found[number]}: update {step} came anew after update {self.start}")
+                tell(f"deleted {found[number]}: update {step} came anew after update {given_up.start}")
                 remove(found[number])
+        # Last: the steps of this list may be made anew from now on.
+        (checkpoint / GIVES_UP_FILE).unlink()
 
 
 def clean_up(engine: Engine, run_dir: Path) -> None:
-    """Delete what kills have left of checkpoints that were being written or deleted."""
+    """Delete what kills have left of checkpoints that were being written or deleted, and of metrics without one."""
     if engine.rank == 0:
+        give_up_noted(run_dir)
+        (run_dir / HELD_FILE).unlink(missing_ok=True)
         for ending in (PARTIAL, DELETED):
             for path in (run_dir / "checkpoints").glob(f"step-*{ending}"):
                 shutil.rmtree(path)
@@ -236,15 +286,15 @@ def save_checkpoint(
         files = {str(path.relative_to(partial)): path.stat().st_size for path in paths if path.is_file()}
         noted = {**state, "step": step, "layout": engine.layout, "versions": library_versions(), "files": files}
         (partial / STATE_FILE).write_text(json.dumps(noted, indent=1), encoding="utf-8")
-        for path in (*paths, partial / STATE_FILE):
+        notes = [] if ahead is None else ahead.note(partial)
+        for path in (*paths, *notes, partial / STATE_FILE):
             sync_directory(path) if path.is_dir() else sync_file(path)
         sync_directory(partial)
         if final.exists():
             remove(final)
         os.replace(partial, final)
         sync_directory(final.parent)
-        if ahead is not None:
-            ahead.give_up(run_dir, step)
+        give_up_noted(run_dir)
         prune(run_dir, recipe, keep, announce)
 
     if background is not None:

@@ -12,13 +12,18 @@ from collections.abc import Mapping
 from types import FrameType
 from typing import Any, Self
 
-from pretrain.launch import launched_rank, launchers
+from pretrain.launch import EXIT_STOPPED, launched_rank, launchers
 from pretrain.recipe import TrainingRecipe, seconds_of
 
 # Slurm, the launcher and people send them to end a run; SIGINT is Ctrl-C.
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 SHOW_CURSOR = b"\x1b[?25h"  # which the progress bar hid, and whom a second Ctrl-C ends shows no more
 ASKED_TO_END = SHOW_CURSOR + b"\nending after this update, with a checkpoint; Ctrl-C again leaves at once, without\n"
+MAX_TIME = "max_time"
+ENDED_BY = {
+    MAX_TIME: "max_time leaves no time for another update and a save",
+    **{number.name: f"received {number.name}" for number in STOP_SIGNALS},
+}  # what is said of a reason that does not speak for itself
 UNKNOWN_SAVE_SHARE = 0.05  # of the allotted time, kept for a save as long as none was timed
 
 
@@ -63,11 +68,16 @@ class Guards:
 
         Without its launcher a run would go on unseen, and meet its own successor in its directory.
         """
-        if self.launchers != launchers():
+        if not self.reason and self.launchers != launchers():
             self.reason = "the launcher is gone"
         if not self.reason and self.seconds_left() < 2 * self.longest["update"] + self._seconds_of_save():
-            self.reason = "max_time"
+            self.reason = MAX_TIME
         return bool(self.reason)
+
+    def ended_early(self) -> str:
+        """What there is to say of a run that this ended: one rank that wants to stop ends all."""
+        reason = ENDED_BY.get(self.reason, self.reason) or "another rank got a signal, lost its launcher or had no time"
+        return f"ended early: {reason} (exit code {EXIT_STOPPED}); --resume auto goes on"
 
     def seconds_left(self) -> float:
         """Of the allotted time, counted from the making of this object."""

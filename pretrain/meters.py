@@ -11,7 +11,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self, TextIO
@@ -21,12 +21,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
-from data_tools.files import atomic_path, named_errors
+from data_tools.files import named_errors
+from pretrain.metrics_lines import HELD_FILE, METRICS_FILE, drop_lines_after, settle_lines, whole_lines
 from pretrain.step import StepMetrics
 
 Scalars = Mapping[str, float | str]
-METRICS_FILE = "metrics.jsonl"
-HELD_FILE = "metrics.new.jsonl"  # lines of a run that went back, until its first checkpoint
 KIND_LOSS = "_loss"  # ends the name of a loss over all terms of a kind of batch, in nats a predicted token
 MOST_SHOWN = 12  # values of an event that are told in full
 
@@ -165,9 +164,11 @@ class Meters:
         if self.metrics_file is not None:
             self.metrics_file.close()
             self.metrics_file = None
+        if held:
+            settle_lines(self.run_dir, self.start_step)
+            self.metrics_file = self.metrics_path.open("a", encoding="utf-8")
         for step, values in held:
-            self._write(step, values)
-        (self.run_dir / HELD_FILE).unlink(missing_ok=True)
+            self._show(step, values)
 
     def _write(self, step: int, values: Scalars) -> None:
         if self.metrics_file is None:
@@ -178,7 +179,11 @@ class Meters:
             self.metrics_file.flush()
         if self.held is not None:
             self.held.append((step, values))
-            return
+        else:
+            self._show(step, values)
+
+    def _show(self, step: int, values: Scalars) -> None:
+        """Give TensorBoard and W&B their numbers."""
         numbers = {name: value for name, value in values.items() if not isinstance(value, str)}
         if self.writer is None:
             # Purging hides what a killed run wrote beyond its last checkpoint.
@@ -243,22 +248,6 @@ def peak_memory_bytes() -> int:
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def drop_lines_after(path: Path, step: int) -> None:
-    """Remove the lines of updates after `step`, which a resumed run will write again."""
-    if not path.is_file():
-        return
-    kept = [f"{text}\n" for text, values in whole_lines(path) if values["step"] <= step]
-    with atomic_path(path) as temporary:
-        temporary.write_text("".join(kept), encoding="utf-8")
-
-
-def whole_lines(path: Path) -> Iterator[tuple[str, dict[str, float]]]:
-    """Each line of metrics.jsonl and its values; a line that is cut short, as the last of a killed run, is left out."""
-    for text in path.read_text(encoding="utf-8").splitlines():
-        with suppress(json.JSONDecodeError):
-            yield text, json.loads(text)
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, float]]:

@@ -29,7 +29,7 @@ from pretrain.engine import Engine, build_engine, check_engine, connect, shut_do
 from pretrain.export import export
 from pretrain.flops import forward_flops
 from pretrain.guards import Guards
-from pretrain.launch import EXIT_STOPPED, launched_rank, launched_ranks, quiet_libraries, tell
+from pretrain.launch import launched_rank, launched_ranks, quiet_libraries, tell
 from pretrain.loop import check_ranks_agree, describe_run, fit, seed_everything
 from pretrain.lr_schedule import linear_warmup_linear_decay
 from pretrain.masking import IGNORED
@@ -37,7 +37,7 @@ from pretrain.meters import Meters
 from pretrain.ownership import Ownership
 from pretrain.plot import plot_curves
 from pretrain.recipe import SHAPE_FIELDS, PretrainRecipe
-from pretrain.resuming import CHANGES_MADE, Start, begin
+from pretrain.resuming import CHANGES_MADE, Start, begin, nothing_to_train
 from pretrain.run_directory import check_run_directory
 from pretrain.runs import LAST, MODEL_DIR, is_model, link_model, what_is
 from pretrain.step import Batch
@@ -47,8 +47,6 @@ from pretrain.vocabularies import check_data_pieces, check_own_tokenizer
 from veco import VecoConfig, VecoForPreTraining
 from veco.convert import from_xlm_roberta
 from veco.tokenizer import has_tokenizer, open_tokenizer
-
-ENDED_EARLY = f"ended early, as asked (exit code {EXIT_STOPPED}); --resume auto goes on"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,7 +164,7 @@ def train_phases(recipe: PretrainRecipe, data_dir: Path, run_dir: Path, guards: 
             )
             start = dataclasses.replace(start, step=phase.end)
     if not is_done:
-        tell(ENDED_EARLY)
+        tell(guards.ended_early())
     return is_done
 
 
@@ -342,12 +340,6 @@ def check_vocabulary(model_size: int, model_dir: Path, data_dir: Path, manifest:
         raise ValueError(f"{data_dir} was prepared with another tokenizer than the model's; {advice}")
     else:
         tell(f"{model_dir} has no tokenizer: whether {data_dir} was prepared with the model's cannot be checked")
-
-
-def nothing_to_train(start: int, end: int, ahead: Ahead) -> str:
-    """What there is to say of a run that begins at its end."""
-    stays = f"; {ahead} stay{'s' * (len(ahead.steps) == 1)}" if ahead.steps else ""
-    return f"nothing to train: the checkpoint is that of update {start}, and the recipe has {end} updates{stays}"
 
 
 def introduction(

@@ -11,6 +11,7 @@ from torch import nn
 
 from pretrain.checkpoints import (
     RECIPE_FILE,
+    Ahead,
     has_other_layout,
     library_versions,
     load_weights,
@@ -78,6 +79,12 @@ def begin(found: tuple[int, Path] | None, recipe: TrainingRecipe, facts: Mapping
         history=history,
         takes_only_weights="optimizer" in resets,
     )
+
+
+def nothing_to_train(start: int, end: int, ahead: Ahead) -> str:
+    """What there is to say of a run that begins at its end."""
+    stays = f"; {ahead} stay{'s' * (len(ahead.steps) == 1)}" if ahead.steps else ""
+    return f"nothing to train: the checkpoint is that of update {start}, and the recipe has {end} updates{stays}"
 
 
 def changes(checkpoint: Path, recipe: TrainingRecipe, facts: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -149,7 +149,7 @@ def do_run(run: Run, directory: Path, ranks: int, share: dict[str, str], recipe_
         command = command_of(run, run_dir, ranks, recipe_arguments, environment)
         done = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, env=environment, check=False)
     if done.returncode == EXIT_STOPPED:
-        raise ValueError(f"{run.name} ended early, as asked; give the same command again to go on")
+        raise ValueError(f"{run.name} ended early (why is in {log}); give the same command again to go on")
     if done.returncode or not settle(run_dir):
         lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["nothing"]
         errors = [line for line in lines if line.startswith("error: ")]

@@ -283,6 +283,66 @@ def test_going_back_loses_nothing_when_the_first_save_fails(engine, recipe, tmp_
     assert list(checkpoints_of(tmp_path)) == [5, 10]
 
 
+@pytest.mark.parametrize("name", ["sync_directory", "settle_lines", "remove", "prune"])
+def test_going_back_that_is_killed_once_its_first_checkpoint_is_whole_has_gone_back(
+    engine, recipe, tmp_path: Path, monkeypatch, name: str
+) -> None:
+    """At each point after the new checkpoint has its name."""
+    for step in (5, 10, 12):
+        save(engine, tmp_path, step, dataclasses.replace(recipe, keep_checkpoints=9))
+    lines = {step: f'{{"step": {step}}}\n' for step in (5, 8, 10, 12)}
+    (tmp_path / "metrics.jsonl").write_text(lines[5] + lines[10] + lines[12])
+    original = getattr(checkpoints, name)
+
+    def kill(*arguments: object) -> None:
+        if name == "sync_directory" and arguments[0].name != "checkpoints":
+            return original(*arguments)
+        raise Killed
+
+    ahead = Ahead(tmp_path, 5)
+    clean_up(engine, tmp_path)
+    (tmp_path / "metrics.new.jsonl").write_text(lines[8])
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(checkpoints, name, kill)
+        save_checkpoint(engine, tmp_path, 8, recipe, DATA, lambda directory: None, ahead=ahead)
+    assert list(checkpoints_of(tmp_path)) == [5, 8]
+    assert find_checkpoint(tmp_path, "auto") == (8, tmp_path / "checkpoints" / "step-00000008")
+    if name != "prune":
+        assert (tmp_path / "checkpoints" / "step-00000012").is_dir(), "the kill came before it was deleted"
+    with pytest.raises(ValueError, match="no checkpoint of step 12; there are: 5, 8"):
+        find_checkpoint(tmp_path, "12")
+    clean_up(engine, tmp_path)
+    assert (tmp_path / "metrics.jsonl").read_text() == lines[5] + lines[8]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoints", "metrics.jsonl"]
+    assert [path.name[-2:] for path in sorted((tmp_path / "checkpoints").iterdir())] == ["05", "08"]
+    for step in (10, 12):
+        save(engine, tmp_path, step, dataclasses.replace(recipe, keep_checkpoints=9))
+    assert list(checkpoints_of(tmp_path)) == [5, 10, 12], "made anew they are not given up"
+
+
+def test_damaged_checkpoint_gives_up_none(engine, recipe, tmp_path: Path, monkeypatch) -> None:
+    for step in (5, 10):
+        save(engine, tmp_path, step, recipe)
+    ahead = Ahead(tmp_path, 5)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "give_up_noted", lambda run_dir: None)
+        patch.setattr(checkpoints, "prune", lambda *arguments: None)
+        save_checkpoint(engine, tmp_path, 8, recipe, DATA, lambda directory: None, ahead=ahead)
+    assert list(checkpoints_of(tmp_path)) == [5, 8]
+    (tmp_path / "checkpoints" / "step-00000008" / "recipe.yaml").unlink()
+    assert find_checkpoint(tmp_path, "auto") == (10, tmp_path / "checkpoints" / "step-00000010")
+    clean_up(engine, tmp_path)
+    assert 10 in checkpoints_of(tmp_path)
+
+
+def test_lines_of_a_run_that_went_back_and_died_without_a_checkpoint_go_with_the_next_start(engine, tmp_path) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"step": 9}\n')
+    (tmp_path / "metrics.new.jsonl").write_text('{"step": 7}\n')
+    clean_up(engine, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 9}\n'
+
+
 def test_changed_save_every_deletes_no_more_than_the_oldest(engine, recipe, tmp_path: Path) -> None:
     """What was saved in its turn is told by the checkpoint's own recipe."""
     five = dataclasses.replace(recipe, keep_checkpoints=5)

@@ -25,6 +25,8 @@ def test_signal_is_noted_inside_and_ends_the_process_outside(number: signal.Sign
         assert not guards.wants_to_stop()
         os.kill(os.getpid(), number)
         assert guards.wants_to_stop() and guards.reason == number.name
+    told = f"ended early: received {number.name} (exit code 75); --resume auto goes on"
+    assert guards.ended_early() == told
     assert signal.getsignal(number) is before
 
 
@@ -68,6 +70,7 @@ def test_time_is_kept_for_two_updates_and_a_save(monkeypatch: pytest.MonkeyPatch
     assert not guards.wants_to_stop()
     clock[0] += 1
     assert guards.wants_to_stop() and guards.reason == "max_time"
+    assert "ended early: max_time leaves no time for another update and a save (" in guards.ended_early()
 
     timed = guards_of(max_time="10m")
     timed.note_duration("save", 7.0)
@@ -134,6 +137,12 @@ def test_run_whose_launcher_is_gone_stops(monkeypatch: pytest.MonkeyPatch) -> No
     assert not guards.wants_to_stop()
     monkeypatch.setattr(guards_module, "launchers", lambda: [11])
     assert guards.wants_to_stop() and guards.reason == "the launcher is gone"
+    assert guards.ended_early().startswith("ended early: the launcher is gone (")
+    assert guards_of().ended_early().startswith("ended early: another rank ")
+    signalled = guards_of()
+    monkeypatch.setattr(guards_module, "launchers", lambda: [])
+    signalled.reason = "SIGTERM"
+    assert signalled.wants_to_stop() and signalled.reason == "SIGTERM", "the first reason is the one"
 
 
 def test_launcher_that_ends_while_it_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -133,15 +135,48 @@ def test_owner_gives_signs_of_life(tmp_path: Path) -> None:
         assert path.stat().st_mtime > 0
 
 
-def test_owner_who_slept_too_long_saves_no_more(tmp_path: Path) -> None:
+def test_owner_who_slept_too_long_saves_no_more(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(ownership_module, "BEAT_SECONDS", 60.0)
     with Ownership(tmp_path) as ownership:
         os.rename(tmp_path / OWNER, tmp_path / "elsewhere")
+        ownership._looked -= ownership_module.LOST_SECONDS + 1
         with pytest.raises(OSError, match="belongs to another run by now: nobody"):
             ownership.check()
         other = note(tmp_path)
         with pytest.raises(OSError, match=f"belongs to another run by now: process {other.process}"):
             ownership.check()
     assert (tmp_path / OWNER).is_dir(), "the other's note stays"
+
+
+@pytest.mark.parametrize("beat_seconds", [0.05, 60.0])
+def test_owner_whose_note_was_deleted_takes_the_directory_again(tmp_path, monkeypatch, capsys, beat_seconds) -> None:
+    monkeypatch.setattr(ownership_module, "BEAT_SECONDS", beat_seconds)
+    with Ownership(tmp_path) as ownership:
+        shutil.rmtree(tmp_path / OWNER)
+        if beat_seconds > 1:
+            ownership.check()
+        deadline = time.monotonic() + 10
+        while "made again" not in (told := capsys.readouterr().err) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert told == f"{tmp_path / OWNER} was deleted while its run lives; made again\n"
+        with pytest.raises(ValueError, match="in use by another run"):
+            Ownership(tmp_path).__enter__()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ESTALE, "Stale file handle"), OSError(errno.EIO, "I/O"), ValueError()])
+def test_note_that_cannot_be_read_for_a_moment_ends_no_run(tmp_path: Path, monkeypatch, capsys, error) -> None:
+    def fail(directory: Path) -> Owner:
+        raise error
+
+    monkeypatch.setattr(ownership_module, "BEAT_SECONDS", 60.0)
+    with Ownership(tmp_path) as ownership:
+        with monkeypatch.context() as patch:
+            patch.setattr(Ownership, "_read_note", staticmethod(fail))
+            ownership.check()
+        assert "cannot be read just now" in capsys.readouterr().err
+        ownership.check()
+    assert not list(tmp_path.iterdir())
 
 
 def test_other_ranks_look_that_the_first_one_owns(tmp_path: Path, monkeypatch) -> None:
@@ -158,6 +193,60 @@ def test_other_ranks_look_that_the_first_one_owns(tmp_path: Path, monkeypatch) -
     note(tmp_path / "theirs", process=os.getppid(), began=ownership_module.start_of(os.getppid()))
     with pytest.raises(ValueError, match="in use by another run"):
         Ownership(tmp_path / "theirs").__enter__()
+
+
+@pytest.mark.parametrize(
+    "facts", [{"launcher": "1 1"}, {"job": "7"}, {"rendezvous": "b"}, {"machine": "another boot", "job": "7"}]
+)
+def test_other_ranks_of_a_second_start_with_the_same_port_are_refused(tmp_path: Path, monkeypatch, facts) -> None:
+    monkeypatch.setattr(ownership_module, "FIRST_RANK_SECONDS", 60.0)
+    names = {"RANK": "1", "MASTER_ADDR": "node1", "MASTER_PORT": "29500", "SLURM_JOB_ID": "8"}
+    for name, value in {**names, "TORCHELASTIC_RUN_ID": "a"}.items():
+        monkeypatch.setenv(name, value)
+    note(tmp_path, **{"start": "node1:29500", **facts})
+    is_over = threading.Event()
+
+    def live() -> None:
+        while not is_over.wait(0.05):
+            os.utime(tmp_path / OWNER / FACTS)
+
+    thread = threading.Thread(target=live)
+    thread.start()
+    try:
+        with pytest.raises(ValueError, match="in use by another run"):
+            Ownership(tmp_path).__enter__()
+    finally:
+        is_over.set()
+        thread.join()
+
+
+def test_owner_that_lived_long_before_this_process_is_another_start(tmp_path: Path, monkeypatch) -> None:
+    """Where two starts on many machines have nothing but equal ports."""
+    for name, value in {"RANK": "1", "MASTER_ADDR": "node1", "MASTER_PORT": "29500"}.items():
+        monkeypatch.setenv(name, value)
+    ownership, owner = Ownership(tmp_path), note(tmp_path, start="node1:29500", **ANOTHER)
+    assert ownership._is_our_first_rank(owner)
+    os.utime(tmp_path / OWNER, (time.time() - 10 * 86400,) * 2)
+    assert not ownership._is_our_first_rank(owner)
+
+
+def test_node_of_a_start_that_shares_its_machine_has_its_own_launcher(monkeypatch) -> None:
+    monkeypatch.setenv("MASTER_PORT", "29500")
+    first = dataclasses.replace(Owner.of_this_process(), node="0", launcher="1 1")
+    assert first.may_share_start(dataclasses.replace(first, node="1", launcher="2 2"))
+    assert not first.may_share_start(dataclasses.replace(first, launcher="2 2"))
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+@pytest.mark.parametrize("output", ["file", "file/run"])
+def test_file_is_no_directory_of_a_run(tmp_path: Path, monkeypatch, rank: str, output: str) -> None:
+    monkeypatch.setenv("RANK", rank)
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ValueError, match=f"^--output {tmp_path / output}: {tmp_path / 'file'} is no directory; "):
+        Ownership(tmp_path / output).__enter__()
+    with pytest.raises(ValueError, match="^--output /dev/null: /dev/null is no directory; choose another name$"):
+        Ownership(Path("/dev/null")).__enter__()
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_failed_start_leaves_no_directory(tmp_path: Path) -> None:

@@ -355,16 +355,22 @@ def test_going_back_loses_nothing_before_its_first_checkpoint(
     assert [event.step for event in events.Scalars("lr")] == [1, 2, 3]
 
 
-def test_last_is_the_model_of_a_run_that_is_over(finished: Path, random_data: Path, monkeypatch) -> None:
+def test_last_is_the_model_of_a_run_that_is_over(finished: Path, random_data: Path, monkeypatch, capsys) -> None:
     model = AutoModelForMaskedLM.from_pretrained(finished / "last")
     trained = consolidated_weights(checkpoints_of(finished)[4])
     weights = model.state_dict()
     assert all(torch.equal(weight.bfloat16(), weights[name]) for name, weight in trained.items())
-    monkeypatch.setattr(Guards, "wants_to_stop", lambda guards: True)
+
+    def stop(guards: Guards) -> bool:
+        guards.reason = "SIGUSR1"
+        return True
+
+    monkeypatch.setattr(Guards, "wants_to_stop", stop)
     recipe = PretrainRecipe(
         output=str(finished), data=str(random_data), **{**TINY, "steps": 9, "save_every": 2, "resume": "auto"}
     )
-    assert not pretrain(recipe, random_data, finished), "ended early"
+    assert not pretrain(recipe, random_data, finished)
+    assert "ended early: received SIGUSR1 (exit code 75)" in capsys.readouterr().err
     assert list(checkpoints_of(finished)) == [4, 5]
     assert not (finished / "last").is_symlink(), "what it led to is not the last one any more"
 
