@@ -33,7 +33,7 @@ from pretrain.meters import Meters
 from pretrain.ownership import Ownership
 from pretrain.plot import plot_curves
 from pretrain.pretraining import ENDED_EARLY, nothing_to_train
-from pretrain.resuming import CHANGES_MADE, begin
+from pretrain.resuming import begin
 from pretrain.run_directory import check_run_directory
 from pretrain.runs import BEST, LAST, MODEL_DIR, link_model
 from pretrain.step import Batch
@@ -101,7 +101,7 @@ def finetune_owned(
         "micro_batches_an_update": recipe.micro_batches_an_update(launched_ranks()),
     }
     start = begin(found, recipe, state)
-    recipe = dataclasses.replace(recipe, **CHANGES_MADE)
+    recipe = start.settled(recipe)
     selection = Selection(recipe.best_by, recipe.metrics()[recipe.best_by], recipe.patience, recipe.keep_best)
     ahead = Ahead(run_dir, start.step)
     ranks = connect(recipe, run_dir / "logs")

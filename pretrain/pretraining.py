@@ -37,7 +37,7 @@ from pretrain.meters import Meters
 from pretrain.ownership import Ownership
 from pretrain.plot import plot_curves
 from pretrain.recipe import SHAPE_FIELDS, PretrainRecipe
-from pretrain.resuming import CHANGES_MADE, Start, begin
+from pretrain.resuming import Start, begin
 from pretrain.run_directory import check_run_directory
 from pretrain.runs import LAST, MODEL_DIR, is_model, link_model, what_is
 from pretrain.step import Batch
@@ -117,7 +117,7 @@ def train_phases(recipe: PretrainRecipe, data_dir: Path, run_dir: Path, guards: 
     check_run_directory(run_dir, [data_dir, *models], tokenizer=data_dir / "tokenizer")
     found = find_checkpoint(run_dir, recipe.resume)
     start = begin(found, recipe, {"data_fingerprint": manifest.fingerprint})
-    recipe = dataclasses.replace(recipe, **CHANGES_MADE)
+    recipe = start.settled(recipe)
     model = build_model(recipe, data_dir, manifest, start.checkpoint)
     ahead = Ahead(run_dir, start.step)
     ranks = connect(recipe, run_dir / "logs")

@@ -110,6 +110,21 @@ def test_what_the_checkpoint_has_is_not_read_again(recipe, checkpoint: Path, cap
     assert capsys.readouterr().err == f"init_from moved is not read: the run goes on from {checkpoint}\n"
 
 
+def test_run_from_a_model_goes_on_without_its_name(recipe, tmp_path: Path, capsys) -> None:
+    """Its shape fields were not used at the start; those of a recipe file are none of the run's when it goes on."""
+    begun = dataclasses.replace(recipe, init_from="model")
+    save_checkpoint(engine_of(begun, Start()), tmp_path, 2, begun, {**DATA, **Start().state()}, lambda directory: None)
+    path = checkpoints_of(tmp_path)[2]
+    other = dataclasses.replace(recipe, num_hidden_layers=2, max_position_embeddings=200)
+    start = resumed(other, path)
+    assert capsys.readouterr().err == ""
+    settled = start.settled(dataclasses.replace(other, resume="auto", change="seed", reset_optimizer=True))
+    assert settled == dataclasses.replace(begun, resume="auto"), "later checkpoints say where the run came from"
+    with pytest.raises(ValueError, match="objective"):
+        resumed(other, path, init_from="moved", objective="mlm")
+    assert capsys.readouterr().err == "", "nothing of a run that does not go on"
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
