@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -71,14 +71,21 @@ class Start:
 def begin(found: tuple[int, Path] | None, recipe: TrainingRecipe, facts: Mapping[str, Any]) -> Start:
     """The start that a recipe asks for; `found` is the checkpoint to go on from, if any, and its step.
 
-    Raises ValueError as `changes` does. What changes is told on stderr.
+    Raises ValueError as `changes` does, and for changes of a run that has no checkpoint. What changes is told on stderr.
     """
+    resets = [name for name in ("optimizer", "schedule") if recipe.__dict__[f"reset_{name}"]]
     if found is None:
+        if given := [*["change"] * bool(recipe.change), *(f"reset_{name}" for name in resets)]:
+            raise ValueError(
+                f"output {recipe.output}: has no checkpoint, so there is nothing for {', '.join(given)} to act on; name "
+                "the run's directory, or leave this out to begin one"
+            )
         return Start()
     step, checkpoint = found
     changed = changes(checkpoint, recipe, facts)
     state = read_state(checkpoint)
-    resets = [name for name in ("optimizer", "schedule") if recipe.__dict__[f"reset_{name}"]]
+    if idle := [name for name in recipe.names_to_change() if name not in changed]:
+        tell(f"change {', '.join(idle)}: not different from {checkpoint}, so nothing changes")
     history = tuple(state.get("history", ()))  # checkpoints that are older than it had no changes
     if changed or resets:
         history += ({"step": step, "changed": changed, "reset": resets},)
@@ -119,10 +126,11 @@ def changes(checkpoint: Path, recipe: TrainingRecipe, facts: Mapping[str, Any]) 
             compared[name] = (before[name], values[name])
     different = {name: (old, now) for name, (old, now) in compared.items() if old != now}
     if refused := {name: values for name, values in different.items() if name not in recipe.names_to_change()}:
-        told = "; ".join(f"{name} was {old}, is {now}" for name, (old, now) in refused.items())
-        named = [name for name in refused if name in may_change(kind)]
-        advice = f"; if that is meant, give --change {','.join([*recipe.names_to_change(), *named])}"
-        raise ValueError(f"{checkpoint} cannot be resumed: {told}{advice if len(named) == len(refused) else ''}")
+        raise ValueError(
+            f"{checkpoint} cannot be resumed: "
+            + "; ".join(f"{name} was {old}, is {now}" for name, (old, now) in refused.items())
+            + advice(refused, recipe)
+        )
     for name, now in values.items():
         if notes_of(kind, name)["on_resume"] is UNREAD and now and now != before[name]:
             tell(f"{name} {now} is not read: the run goes on from {checkpoint}")
@@ -131,3 +139,14 @@ def changes(checkpoint: Path, recipe: TrainingRecipe, facts: Mapping[str, Any]) 
     if changed:
         tell(f"{checkpoint} was written with other versions: {', '.join(changed)}")
     return different
+
+
+def advice(refused: Collection[str], recipe: TrainingRecipe) -> str:
+    """What to do about names that are different in a run that goes on, as the end of a message."""
+    known = may_change(type(recipe))
+    allowed, fixed = ([name for name in refused if (name in known) is wanted] for wanted in (True, False))
+    never = f"; {', '.join(fixed)} cannot be different in the same run: give the value that it had, or another --output"
+    if not allowed:
+        return never
+    named = f"--change {','.join([*recipe.names_to_change(), *allowed])}"
+    return f"; if that is meant, give {named}" if not fixed else f"; {named} would allow {', '.join(allowed)}{never}"
