@@ -39,7 +39,7 @@ from pretrain.plot import plot_curves
 from pretrain.recipe import SHAPE_FIELDS, PretrainRecipe
 from pretrain.resuming import Start, begin
 from pretrain.run_directory import check_run_directory
-from pretrain.runs import LAST, MODEL_DIR, is_model, link_model, what_is
+from pretrain.runs import LAST, MODEL_DIR, is_model, link_model, no_model
 from pretrain.step import Batch
 from pretrain.totals import Totals, training_line
 from pretrain.validation import validate
@@ -311,7 +311,7 @@ def build_model(
 def pretrained_model(directory: Path, dropouts: dict[str, float]) -> VecoForPreTraining:
     """The XLM-R or VECO in a transformers directory, as a VECO to go on with."""
     if not is_model(directory):
-        raise ValueError(f"init_from {directory}: expected a model directory, found {what_is(directory)}")
+        raise ValueError(f"init_from {directory}: expected a model directory, found {no_model(directory)}")
     kind = AutoConfig.from_pretrained(directory).model_type
     if kind == "veco":
         return VecoForPreTraining.from_pretrained(directory, dtype=torch.float32, **dropouts)

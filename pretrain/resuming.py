@@ -71,14 +71,14 @@ class Start:
 def begin(found: tuple[int, Path] | None, recipe: TrainingRecipe, facts: Mapping[str, Any]) -> Start:
     """The start that a recipe asks for; `found` is the checkpoint to go on from, if any, and its step.
 
-    Raises ValueError as `changes` does, and for changes of a run that has no checkpoint. What changes is told on stderr.
+    Raises ValueError as `changes` does, and for changes without a checkpoint. What changes is told on stderr.
     """
     resets = [name for name in ("optimizer", "schedule") if recipe.__dict__[f"reset_{name}"]]
     if found is None:
         if given := [*["change"] * bool(recipe.change), *(f"reset_{name}" for name in resets)]:
             raise ValueError(
-                f"output {recipe.output}: has no checkpoint, so there is nothing for {', '.join(given)} to act on; name "
-                "the run's directory, or leave this out to begin one"
+                f"output {recipe.output}: has no checkpoint, so there is nothing for {', '.join(given)} to act on; "
+                "name the run's directory, or leave this out to begin one"
             )
         return Start()
     step, checkpoint = found
