@@ -31,7 +31,7 @@ SCRIPTS = {
 def model_directory(path: Path, kinds: Collection[Kind], of_pretraining: Callable[[Path], str] | None = None) -> Path:
     """The directory of a model: `path` itself, a checkpoint's, or that of a run's best checkpoint.
 
-    What is taken in place of `path` is told. `of_pretraining` is as `check_kind` takes it. Of a run that is not of one of
+    What is taken in place of `path` is told. `of_pretraining` is as `check_kind` takes it. Of a run that is of none of
     `kinds`, of one that has no model, and of anything else a ValueError says what it is.
     """
     if is_model(path):
