@@ -16,6 +16,10 @@ HOME = re.compile(r"(?:^|(?<=,))(\s*)(~[^,]*)")  # also behind a comma: some fie
 NULLS = ("", "~", "null", "none")
 
 
+class RepeatedKeyError(yaml.constructor.ConstructorError):
+    """A key that is given twice in one mapping."""
+
+
 class StrictLoader(yaml.SafeLoader):
     """YAML in which a key given twice is an error; PyYAML would keep the last and lose the rest without a word."""
 
@@ -23,7 +27,7 @@ class StrictLoader(yaml.SafeLoader):
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         for number, (key, (key_node, _)) in enumerate(zip(keys, node.value, strict=True)):
             if key in keys[:number]:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
+                raise RepeatedKeyError(None, None, f"key {key!r} is given twice", key_node.start_mark)
         return super().construct_mapping(node, deep)
 
 
@@ -39,7 +43,8 @@ def read_mapping(path: Path, expected: str) -> dict[Any, Any]:
         content = yaml.load(text, Loader=StrictLoader)
     except yaml.MarkedYAMLError as error:
         line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ValueError(f"{path}:{line} not YAML as expected: {error.problem}") from None
+        wrong = ":" if isinstance(error, RepeatedKeyError) else " not YAML as expected:"
+        raise ValueError(f"{path}:{line}{wrong} {error.problem}") from None
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if content is not None and not isinstance(content, dict):

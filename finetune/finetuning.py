@@ -32,9 +32,9 @@ from pretrain.loop import check_ranks_agree, describe_run, fit, seed_everything
 from pretrain.meters import Meters
 from pretrain.ownership import Ownership
 from pretrain.plot import plot_curves
-from pretrain.resuming import CHANGES_MADE, begin, nothing_to_train
+from pretrain.resuming import begin, nothing_to_train
 from pretrain.run_directory import check_run_directory
-from pretrain.runs import BEST, LAST, MODEL_DIR, link_model
+from pretrain.runs import BEST, LAST, MODEL_DIR, link_model, own_model
 from pretrain.step import Batch
 from veco.command import told_by_the_system
 from veco.tokenizer import save_tokenizer
@@ -100,7 +100,7 @@ def finetune_owned(
         "micro_batches_an_update": recipe.micro_batches_an_update(launched_ranks()),
     }
     start = begin(found, recipe, state)
-    recipe = dataclasses.replace(recipe, **CHANGES_MADE)
+    recipe = start.settled(recipe)
     selection = Selection(recipe.best_by, recipe.metrics()[recipe.best_by], recipe.patience, recipe.keep_best)
     ahead = Ahead(run_dir, start.step)
     ranks = connect(recipe, run_dir / "logs")
@@ -175,7 +175,7 @@ def finetune_owned(
             is_worth_keeping=selection.is_among_best,
         )
     if is_done:
-        tell(outcome(selection))
+        tell(outcome(selection, run_dir))
     else:
         tell(guards.ended_early())
     if is_done and is_first:
@@ -209,14 +209,16 @@ def introduction(recipe: FinetuningRecipe, task: Task, start: int, choices: dict
     )
 
 
-def outcome(selection: Selection) -> str:
-    """What came of a run, in one line."""
+def outcome(selection: Selection, run_dir: Path) -> str:
+    """What came of a run, in one line, and where its model is, if a file system without links has a name for it."""
+    model = own_model(run_dir)
+    where = f"; model in {model}" if model else ""
     ranked = selection.ranked()
     if not ranked:
-        return f"done; no validation gave a {selection.best_by}"
+        return f"done; no validation gave a {selection.best_by}{where}"
     best = selection.validations[ranked[0]][selection.best_by]
     early = f"; ended after {selection.patience} validations without a better one" if selection.is_over() else ""
-    return f"{selection.goal} {selection.best_by} {best:.4f} after update {ranked[0]}{early}"
+    return f"{selection.goal} {selection.best_by} {best:.4f} after update {ranked[0]}{early}{where}"
 
 
 def model_writer(engine: Engine, task: Task, tokenizer_dir: Path) -> Callable[[Path], None]:

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from finetune.selection import Selection
 from pretrain.checkpoints import checkpoints_of
 from pretrain.launch import tell
-from pretrain.runs import LAST, MODEL_DIR, Kind, is_checkpoint, is_model, is_run, kind_of, what_is
+from pretrain.runs import (
+    LAST,
+    MODEL_DIR,
+    Kind,
+    export_first,
+    is_checkpoint,
+    is_model,
+    is_run,
+    kind_of,
+    own_model,
+    what_is,
+)
 
 SCRIPTS = {
     Kind.PRETRAINING: "pretrain/train.py",
@@ -17,35 +28,55 @@ SCRIPTS = {
 }
 
 
-def model_directory(path: Path, kinds: Collection[Kind]) -> Path:
-    """The directory of a model: `path` itself, a checkpoint's, or that of a run's best checkpoint, which is told.
+def model_directory(path: Path, kinds: Collection[Kind], of_pretraining: Callable[[Path], str] | None = None) -> Path:
+    """The directory of a model: `path` itself, a checkpoint's, or that of a run's best checkpoint.
 
-    Of a run that is not of one of `kinds`, of one that has no model, and of anything else a ValueError says what it is.
+    What is taken in place of `path` is told. `of_pretraining` is as `check_kind` takes it. Of a run that is of none of
+    `kinds`, of one that has no model, and of anything else a ValueError says what it is.
     """
     if is_model(path):
-        return path
+        return taken(path, path.resolve()) if path.is_symlink() else path  # RUN/best leads elsewhere tomorrow
     if is_run(path) or is_checkpoint(path):
-        kind = check_kind(path, kinds)
-        return checkpoint_model(path) if is_checkpoint(path) else run_model(path, kind)
+        kind = check_kind(path, kinds, of_pretraining)
+        return taken(path, checkpoint_model(path)) if is_checkpoint(path) else run_model(path, kind)
     if is_model(path / MODEL_DIR):  # a finished run of a search, which keeps nothing else
-        tell(f"{path}: taking {path / MODEL_DIR}")
-        return path / MODEL_DIR
+        return taken(path, path / MODEL_DIR)
     raise ValueError(f"{path}: expected a model, a checkpoint or a run, found {what_is(path)}")
 
 
-def check_kind(path: Path, kinds: Collection[Kind]) -> Kind:
-    """What a run, or the run of a checkpoint, trains for. Raises ValueError when that is none of `kinds`."""
+def taken(path: Path, model: Path) -> Path:
+    """A model that is taken in place of a path, which is told."""
+    tell(f"{path}: taking {model}")
+    return model
+
+
+def check_kind(path: Path, kinds: Collection[Kind], of_pretraining: Callable[[Path], str] | None = None) -> Kind:
+    """What a run, or the run of a checkpoint, trains for. Raises ValueError when that is none of `kinds`.
+
+    `of_pretraining` says what to do with one of pre-training where none is wanted; by default to fine-tune it.
+    """
     kind = kind_of(path)
     if kind not in (*kinds, Kind.UNKNOWN):
-        wanted = " or ".join(SCRIPTS[one] for one in kinds)
-        raise ValueError(f"{path}: expected what {wanted} made, found {what_is(path)}")
+        scripts = [SCRIPTS[one] for one in kinds]
+        advice = ""
+        if kind is Kind.PRETRAINING:
+            advice = f": {of_pretraining(path) if of_pretraining else fine_tune_first(path, scripts)}"
+        raise ValueError(f"{path}: expected what {' or '.join(scripts)} made, found {what_is(path)}{advice}")
     return kind
+
+
+def fine_tune_first(path: Path, scripts: Collection[str]) -> str:
+    """How a run of pre-training, or a checkpoint of one, becomes what scripts make."""
+    model = own_model(path)
+    exported = "" if model else f"; MODEL is made by python -m pretrain.export {path} --output MODEL"
+    return f"fine-tune it first ({' or '.join(scripts)} --init_from {model or 'MODEL'}{exported})"
 
 
 def checkpoint_model(checkpoint: Path) -> Path:
     """The model of a checkpoint. Raises ValueError when it has none."""
     if not is_model(checkpoint / MODEL_DIR):
-        raise ValueError(f"{checkpoint}: has no model; it is {what_is(checkpoint)}")
+        advice = f": {export_first(checkpoint)}" if kind_of(checkpoint) is Kind.PRETRAINING else ""
+        raise ValueError(f"{checkpoint}: has no model; it is {what_is(checkpoint)}{advice}")
     return checkpoint / MODEL_DIR
 
 
@@ -53,7 +84,7 @@ def run_model(run: Path, kind: Kind) -> Path:
     """The model of a run, which is told: that of its best checkpoint, or of its newest where nothing was validated."""
     if kind is Kind.PRETRAINING:
         if not is_model(run / LAST):
-            raise ValueError(f"{run}: its last model was not written; it is {what_is(run)}")
+            raise ValueError(f"{run}: its last model was not written; it is {what_is(run)}: {export_first(run)}")
         tell(f"{run}: taking its last model, {(run / LAST).resolve()}")
         return (run / LAST).resolve()
     found = checkpoints_of(run)

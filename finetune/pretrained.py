@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig
 
-from pretrain.runs import is_model, what_is
+from pretrain.runs import is_model, no_model
 from veco import VecoConfig, VecoForConditionalGeneration, VecoForMaskedLM
 from veco.convert import from_xlm_roberta
 from veco.convert.xlm_roberta import veco_config
@@ -27,7 +27,7 @@ def open_pretrained(
     such model with its tokenizer, or the two do not fit.
     """
     if not is_model(directory) or not (directory / "tokenizer_config.json").is_file():
-        found = "a model alone" if is_model(directory) else what_is(directory)
+        found = "a model alone" if is_model(directory) else no_model(directory)
         raise ValueError(
             f"{field} {directory}: expected a model directory with config.json and a tokenizer, found {found}"
         )

@@ -37,9 +37,9 @@ from pretrain.meters import Meters
 from pretrain.ownership import Ownership
 from pretrain.plot import plot_curves
 from pretrain.recipe import SHAPE_FIELDS, PretrainRecipe
-from pretrain.resuming import CHANGES_MADE, Start, begin, nothing_to_train
+from pretrain.resuming import Start, begin, nothing_to_train
 from pretrain.run_directory import check_run_directory
-from pretrain.runs import LAST, MODEL_DIR, is_model, link_model, what_is
+from pretrain.runs import LAST, MODEL_DIR, is_model, link_model, no_model
 from pretrain.step import Batch
 from pretrain.totals import Totals, training_line
 from pretrain.validation import validate
@@ -115,7 +115,7 @@ def train_phases(recipe: PretrainRecipe, data_dir: Path, run_dir: Path, guards: 
     check_run_directory(run_dir, [data_dir, *models], tokenizer=data_dir / "tokenizer")
     found = find_checkpoint(run_dir, recipe.resume)
     start = begin(found, recipe, {"data_fingerprint": manifest.fingerprint})
-    recipe = dataclasses.replace(recipe, **CHANGES_MADE)
+    recipe = start.settled(recipe)
     model = build_model(recipe, data_dir, manifest, start.checkpoint)
     ahead = Ahead(run_dir, start.step)
     ranks = connect(recipe, run_dir / "logs")
@@ -309,7 +309,7 @@ def build_model(
 def pretrained_model(directory: Path, dropouts: dict[str, float]) -> VecoForPreTraining:
     """The XLM-R or VECO in a transformers directory, as a VECO to go on with."""
     if not is_model(directory):
-        raise ValueError(f"init_from {directory}: expected a model directory, found {what_is(directory)}")
+        raise ValueError(f"init_from {directory}: expected a model directory, found {no_model(directory)}")
     kind = AutoConfig.from_pretrained(directory).model_type
     if kind == "veco":
         return VecoForPreTraining.from_pretrained(directory, dtype=torch.float32, **dropouts)

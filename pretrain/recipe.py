@@ -167,19 +167,29 @@ class TrainingRecipe:
         return found
 
     def names_to_change(self) -> list[str]:
-        """What `change` names."""
-        return [name.strip() for name in self.change.split(",") if name.strip()]
+        """What `change` names; as in flags, `-` is `_`."""
+        return [name.strip().replace("-", "_") for name in self.change.split(",") if name.strip()]
 
     def _problems_of_changes(self) -> list[str]:
         """What is wrong with the fields that are for a run that goes on."""
         given = [name for name in ("change", "reset_optimizer", "reset_schedule") if self.__dict__[name]]
         found = [f"{name} is for a run that goes on: give --resume" for name in given if self.resume == "no"]
         known = may_change(type(self))
-        return found + [
-            f"change: {name!r} cannot be different in the same run; these can: {', '.join(known)}"
-            for name in self.names_to_change()
-            if name not in known
-        ]
+        return found + [self._why_not(name, known) for name in self.names_to_change() if name not in known]
+
+    def _why_not(self, name: str, known: Sequence[str]) -> str:
+        """Why `change` must not have a name, which is none of the `known` that it may have."""
+        fields = [field.name for field in dataclasses.fields(self)]
+        if name not in fields:
+            close = difflib.get_close_matches(name, [*known, *fields], n=1)
+            advice = f"did you mean {close[0]!r}?" if close else f"these can change: {', '.join(known)}"
+            return f"change: unknown field {name!r}, {advice}"
+        on_resume = notes_of(type(self), name)["on_resume"]
+        if on_resume is FREE:
+            return f"change: {name!r} may be different without being named: leave it out"
+        if on_resume is UNREAD:
+            return f"change: {name!r} is not read when a run goes on: leave it out"
+        return f"change: {name!r} cannot be different in the same run; these can: {', '.join(known)}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

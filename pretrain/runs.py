@@ -61,18 +61,34 @@ def kind_of(path: Path) -> Kind:
 
 
 def what_is(path: Path) -> str:
-    """What a path leads to, in words for a message; of a run that must be exported first, how."""
+    """What a path leads to, in words for a message."""
     if not path.exists():
-        return "nothing"
+        return "nothing (no such file or directory)"
     if is_model(path):
         return "a model"
     if not is_run(path) and not is_checkpoint(path):
         return "no run, checkpoint or model" if path.is_dir() else "a file"
-    kind = kind_of(path)
-    found = f"a {'checkpoint' if is_checkpoint(path) else 'run'} of {kind.value}"
-    if kind is Kind.PRETRAINING:
-        found += f": export it first (python -m pretrain.export {path} --output MODEL)"
-    return found
+    return f"a {'checkpoint' if is_checkpoint(path) else 'run'} of {kind_of(path).value}"
+
+
+def export_first(path: Path) -> str:
+    """How the model of a run or a checkpoint of pre-training is made."""
+    return f"export it first (python -m pretrain.export {path} --output MODEL)"
+
+
+def own_model(path: Path) -> Path | None:
+    """The model that a checkpoint holds, or to which a run's link leads, if there is one."""
+    names = [MODEL_DIR] if is_checkpoint(path) else [BEST, LAST] if is_run(path) else []
+    return next((path / name for name in names if is_model(path / name)), None)
+
+
+def no_model(path: Path) -> str:
+    """What a path that is no model leads to, for a message, and where the model is that was meant or how it is made."""
+    if model := own_model(path):
+        return f"{what_is(path)}: give its model, {model}"
+    if (is_run(path) or is_checkpoint(path)) and kind_of(path) is Kind.PRETRAINING:
+        return f"{what_is(path)}: {export_first(path)}"
+    return what_is(path)
 
 
 def link_model(link: Path, model: Path | None) -> None:

@@ -97,17 +97,32 @@ def best_models(run: Path, count: int) -> list[Path]:
 def chosen_models(paths: Sequence[Path], last: int | None, best: int | None) -> list[Path]:
     """The models to average: those that the flags choose of a run, or the given ones, which may be of checkpoints.
 
-    Raises ValueError for flags without a run, for a run among other things, and for what has no such model.
+    Raises ValueError for flags without a run, for a run among other things, for a model that is named twice, and for
+    what has no such model.
     """
     if len(paths) == 1 and is_run(paths[0]):
         (run,) = paths
-        check_kind(run, FINETUNING)
+        check_kind(run, FINETUNING, average_of_pretraining)
         return last_models(run, last) if best is None else best_models(run, best)
     if last is not None or best is not None:
         raise ValueError(f"--last and --best choose among the checkpoints of one run, found {told(paths)}")
     if runs := [path for path in paths if is_run(path)]:
         raise ValueError(f"{runs[0]} is a run; name it alone, or its checkpoints beside the others")
-    return [model_directory(path, FINETUNING) for path in paths]
+    models: list[Path] = []
+    named: dict[Path, Path] = {}
+    for path in paths:
+        model = model_directory(path, FINETUNING, average_of_pretraining)
+        if (same := named.get(model.resolve())) is not None:
+            raise ValueError(f"{same} and {path} are one model, {model.resolve()}; name it once")
+        named[model.resolve()] = path
+        models.append(model)
+    return models
+
+
+def average_of_pretraining(path: Path) -> str:
+    """How the checkpoints of a run of pre-training are averaged, which are in parts."""
+    run = path if is_run(path) else "RUN"
+    return f"python -m pretrain.export {run} --average N --output MODEL averages its checkpoints"
 
 
 def told(paths: Sequence[Path]) -> str:

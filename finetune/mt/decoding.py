@@ -10,7 +10,7 @@ import torch
 
 from finetune.mt.blocks import Block
 from finetune.mt.ranks import Ranks
-from finetune.mt.search import SearchOptions
+from finetune.mt.search import SearchOptions, search_problems
 from finetune.mt.translator import Hypothesis, Progress, Translator, check_model
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -59,18 +59,21 @@ def model_files(model: Path) -> list[Path]:
 
 
 def search_options(arguments: argparse.Namespace, nbest: int = 1) -> SearchOptions:
-    """The search that the flags ask for. Raises ValueError for numbers that cannot be."""
-    return SearchOptions(
-        beam=arguments.beam,
-        lenpen=arguments.lenpen,
-        nbest=nbest,
-        unkpen=arguments.unkpen,
-        min_len=arguments.min_len,
-        max_len_a=arguments.max_len_a,
-        max_len_b=arguments.max_len_b,
-        no_repeat_ngram=arguments.no_repeat_ngram_size,
-        max_tokens=arguments.max_tokens,
-    )
+    """The search that the flags ask for. Raises ValueError for numbers that cannot be, under the names of the flags."""
+    values = {
+        "beam": arguments.beam,
+        "lenpen": arguments.lenpen,
+        "nbest": nbest,
+        "unkpen": arguments.unkpen,
+        "min_len": arguments.min_len,
+        "max_len_a": arguments.max_len_a,
+        "max_len_b": arguments.max_len_b,
+        "no_repeat_ngram": arguments.no_repeat_ngram_size,
+        "max_tokens": arguments.max_tokens,
+    }
+    if problems := search_problems(values, lambda name: f"--{name.replace('_', '-')}"):
+        raise ValueError("; ".join(problems))
+    return SearchOptions(**values)
 
 
 def check_decoding_arguments(arguments: argparse.Namespace) -> None:

@@ -18,8 +18,9 @@ heads.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,27 +47,38 @@ class SearchOptions:
     max_tokens: int = 1000  # source tokens of a batch, padding included; on a GPU, more is faster
 
     def __post_init__(self) -> None:
-        wrong = {
-            f"beam must be at least 1, found {self.beam}": self.beam < 1,
-            f"nbest must be between 1 and beam, found {self.nbest} with beam {self.beam}": not 1
-            <= self.nbest
-            <= self.beam,
-            f"lenpen must be between -{MOST_LENPEN} and {MOST_LENPEN}, found {self.lenpen}": not abs(self.lenpen)
-            <= MOST_LENPEN,
-            f"unkpen must be finite, found {self.unkpen}": not math.isfinite(self.unkpen),
-            f"min_len must be at least 1, found {self.min_len}": self.min_len < 1,
-            f"max_len_a must not be negative, found {self.max_len_a}": not 0 <= self.max_len_a < math.inf,
-            f"max_len_b must be at least min_len, found {self.max_len_b} with min_len {self.min_len}": self.max_len_b
-            < max(1, self.min_len),
-            f"no_repeat_ngram must not be negative, found {self.no_repeat_ngram}": self.no_repeat_ngram < 0,
-            f"max_tokens must be at least 1, found {self.max_tokens}": self.max_tokens < 1,
-        }
-        if any(wrong.values()):
-            raise ValueError("; ".join(message for message, is_wrong in wrong.items() if is_wrong))
+        if problems := search_problems(vars(self)):
+            raise ValueError("; ".join(problems))
 
     def max_pieces(self, num_source_tokens: int, max_tokens: int) -> int:
         """Largest number of pieces of a translation; with the tag before them they fill the decoder, `max_tokens`."""
         return min(int(self.max_len_a * num_source_tokens + self.max_len_b), max_tokens - 1)
+
+
+def search_problems(values: Mapping[str, Any], spelled: Callable[[str], str] = str) -> list[str]:
+    """One sentence for each of the values of SearchOptions that makes no sense, under its name as it was `spelled`."""
+    beam, nbest, min_len = values["beam"], values["nbest"], values["min_len"]
+    # name -> (whether it is wrong, what it must be, what is told beside its value)
+    rules = {
+        "beam": (beam < 1, "at least 1", ""),
+        "nbest": (not 1 <= nbest <= beam, f"between 1 and {spelled('beam')}", f" with {spelled('beam')} {beam}"),
+        "lenpen": (not abs(values["lenpen"]) <= MOST_LENPEN, f"between -{MOST_LENPEN} and {MOST_LENPEN}", ""),
+        "unkpen": (not math.isfinite(values["unkpen"]), "finite", ""),
+        "min_len": (min_len < 1, "at least 1", ""),
+        "max_len_a": (not 0 <= values["max_len_a"] < math.inf, "a number that is not negative", ""),
+        "max_len_b": (
+            values["max_len_b"] < max(1, min_len),
+            f"at least {spelled('min_len')}",
+            f" with {spelled('min_len')} {min_len}",
+        ),
+        "no_repeat_ngram": (values["no_repeat_ngram"] < 0, "0 or more", ""),
+        "max_tokens": (values["max_tokens"] < 1, "at least 1", ""),
+    }
+    return [
+        f"{spelled(name)} must be {expected}, found {values[name]}{beside}"
+        for name, (is_wrong, expected, beside) in rules.items()
+        if is_wrong
+    ]
 
 
 @dataclass(frozen=True)

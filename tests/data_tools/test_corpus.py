@@ -198,7 +198,7 @@ def test_one_source_may_have_two_translations(folder: Path) -> None:
     ("text", "message"),
     [
         ("tokenizer: tokenizer\nmono: {de: [a.de.txt, '?.de.txt']}", "mono/de: .*a.de.txt is named twice"),
-        ("tokenizer: tokenizer\nmono:\n  de: a.de.txt\n  de: b.de.txt.gz", "line 4 not YAML as expected: key 'de'"),
+        ("tokenizer: tokenizer\nmono:\n  de: a.de.txt\n  de: b.de.txt.gz", "line 4: key 'de'"),
         ("tokenizer: tokenizer", "names no text"),
         (
             "tokenizer: tokenizer\nmono: {de: a.de.txt, deu_Latn: b.de.txt.gz}",

@@ -12,8 +12,8 @@ from data_tools.yaml_files import all_expanded, expanded, is_null, read_mapping
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"a: 1\nb: {c: 1, c: 2}\n", "x.yaml: line 2 not YAML as expected: key 'c' is given twice"),
-        (b"a: 1\na: 1\n", "x.yaml: line 2 not YAML as expected: key 'a' is given twice"),
+        (b"a: 1\nb: {c: 1, c: 2}\n", "x.yaml: line 2: key 'c' is given twice"),
+        (b"a: 1\na: 1\n", "x.yaml: line 2: key 'a' is given twice"),
         ("a: Stra\xdfe\n".encode("latin-1"), "x.yaml: not UTF-8 at byte 7 .*; convert the file"),
         (b"a: [\n", "x.yaml: line 2 not YAML as expected: "),
         (b"- a\n", "x.yaml: expected fields, found a list"),

@@ -32,9 +32,12 @@ def test_best_of_a_run_is_taken_and_told(tmp_path: Path, capsys) -> None:
     first, second = (run / "checkpoints" / f"step-000000{step}" / "model" for step in (10, 20))
     assert model_directory(run, [Kind.TRANSLATION]) == first
     assert capsys.readouterr().err == f"{run}: taking the model after update 10, highest bleu (31.0000)\n"
-    assert model_directory(second.parent, [Kind.TRANSLATION]) == second
     assert model_directory(second, [Kind.TRANSLATION]) == second
-    assert capsys.readouterr().err == "", "these were named"
+    assert capsys.readouterr().err == "", "it was named"
+    (run / "best").symlink_to(first)
+    for given, model in ((second.parent, second), (run / "best", first.resolve())):
+        assert model_directory(given, [Kind.TRANSLATION]) == model
+        assert capsys.readouterr().err == f"{given}: taking {model}\n"
     unknown = write_run(tmp_path / "unknown", "directions: en-de", {})
     assert model_directory(unknown, [Kind.TRANSLATION]).parent.name == "step-00000020"
     assert "its newest; no validation tells the best" in capsys.readouterr().err
@@ -53,13 +56,19 @@ def test_wrong_kinds_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=expected):
         model_directory(task, [Kind.TRANSLATION])
     pretraining = write_run(tmp_path / "pretraining", "objective: mlm", {}, has_models=False)
-    advice = r"a run of pre-training: export it first \(python -m pretrain.export .*pretraining --output MODEL\)$"
-    for kinds in ([Kind.TRANSLATION], [Kind.PRETRAINING, Kind.TASK]):
-        with pytest.raises(ValueError, match=advice):
-            model_directory(pretraining, kinds)
+    export = r"python -m pretrain.export .*pretraining --output MODEL\)$"
+    with pytest.raises(ValueError, match=rf"a run of pre-training: export it first \({export}"):
+        model_directory(pretraining, [Kind.PRETRAINING, Kind.TASK])
+    advice = r"a run of pre-training: fine-tune it first \(finetune/mt/train.py --init_from "
+    with pytest.raises(ValueError, match=rf"{advice}MODEL; MODEL is made by {export}"):
+        model_directory(pretraining, [Kind.TRANSLATION])
+    last = write_run(tmp_path / "over", "objective: mlm", {}) / "last"
+    last.symlink_to("checkpoints/step-00000020/model")
+    with pytest.raises(ValueError, match=rf"{advice}{last}\)$"):
+        model_directory(last.parent, [Kind.TRANSLATION])
     with pytest.raises(ValueError, match=r"step-00000010: has no model; it is a checkpoint of pre-training: export it"):
         model_directory(pretraining / "checkpoints" / "step-00000010", [Kind.PRETRAINING])
-    with pytest.raises(ValueError, match="none: expected a model, a checkpoint or a run, found nothing"):
+    with pytest.raises(ValueError, match="none: expected a model, a checkpoint or a run, found nothing .no such file"):
         model_directory(tmp_path / "none", [Kind.TASK])
     (tmp_path / "begun" / "checkpoints").mkdir(parents=True)
     with pytest.raises(ValueError, match="begun: has no complete checkpoint"):

@@ -213,7 +213,9 @@ def test_what_is_no_pre_training_is_named(run: Path, tmp_path: Path) -> None:
     model = export(run, tmp_path / "model")
     with pytest.raises(ValueError, match="model: expected a run of pre-training .* found a model; there is nothing to"):
         run_and_step(model, None)
-    with pytest.raises(ValueError, match="none: expected a run of pre-training .* found nothing$"):
+    with pytest.raises(
+        ValueError, match=r"none: expected a run of pre-training .* found nothing \(no such file or directory\)$"
+    ):
         run_and_step(tmp_path / "none", None)
     moved = shutil.copytree(run / "checkpoints" / "step-00000004", tmp_path / "moved")
     with pytest.raises(ValueError, match="moved: lies outside its run, which has its tokenizer"):

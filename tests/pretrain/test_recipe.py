@@ -116,7 +116,7 @@ def test_nothing_has_the_same_words_in_files_and_flags(tmp_path: Path, word: str
 def test_files_that_cannot_be_meant(tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
     path.write_text("output: x\nsteps: 5\nsteps: 6\n")
-    with pytest.raises(ValueError, match="r.yaml: line 3 not YAML as expected: key 'steps' is given twice"):
+    with pytest.raises(ValueError, match="r.yaml: line 3: key 'steps' is given twice"):
         read_yaml(path)
     path.write_bytes("output: Stra\xdfe\n".encode("latin-1"))
     with pytest.raises(ValueError, match="r.yaml: not UTF-8 at byte 12 .*; convert the file"):

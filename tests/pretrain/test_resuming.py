@@ -62,12 +62,16 @@ def test_another_run_is_refused_with_all_differences_and_how_to_mean_it(recipe, 
         resumed(recipe, checkpoint, other, seed=2, alpha=0.7)
     with pytest.raises(ValueError, match="; if that is meant, give --change alpha,data_fingerprint,seed$"):
         resumed(recipe, checkpoint, other, seed=2, alpha=0.7, change="alpha")
-    with pytest.raises(ValueError, match=r"objective was ca_mlm\+tlm, is mlm; alpha was 0.5, is 0.7$"):
-        resumed(recipe, checkpoint, objective="mlm", alpha=0.7)
+    never = "; objective cannot be different in the same run: give the value that it had, or another --output$"
+    with pytest.raises(ValueError, match=rf"objective was ca_mlm\+tlm, is mlm{never}"):
+        resumed(recipe, checkpoint, objective="mlm")
+    both = rf"is mlm; alpha was 0.5, is 0.7; --change seed,alpha would allow alpha{never}"
+    with pytest.raises(ValueError, match=both):
+        resumed(recipe, checkpoint, objective="mlm", alpha=0.7, change="seed")
 
 
 def test_changes_are_told_and_noted_for_good(recipe, checkpoint: Path, tmp_path: Path, capsys) -> None:
-    fields = {"learning_rate": 0.01, "change": "learning_rate, warmup_steps,data_fingerprint"}
+    fields = {"learning_rate": 0.01, "change": "learning_rate, data_fingerprint"}
     start = resumed(recipe, checkpoint, {"data_fingerprint": "xyz"}, reset_schedule=True, **fields)
     changed = {"data_fingerprint": ("abc", "xyz"), "learning_rate": (0.1, 0.01)}
     assert start.history == ({"step": 2, "changed": changed, "reset": ["schedule"]},)
@@ -80,6 +84,19 @@ def test_changes_are_told_and_noted_for_good(recipe, checkpoint: Path, tmp_path:
     assert noted["history"] == json.loads(json.dumps(start.history))
     again = begin((5, checkpoints_of(tmp_path)[5]), dataclasses.replace(recipe, resume="auto"), DATA)
     assert (again.schedule_start, list(again.history)) == (2, noted["history"])
+
+
+def test_changes_of_nothing(recipe, checkpoint: Path, capsys) -> None:
+    """A typo in --output must not begin a run, and who asks for a change is told when there is none."""
+    fields = {"change": "seed", "reset_optimizer": True, "reset_schedule": True}
+    expected = f"output {recipe.output}: has no checkpoint, .* for change, reset_optimizer, reset_schedule to act on"
+    with pytest.raises(ValueError, match=expected):
+        begin(None, dataclasses.replace(recipe, resume="auto", **fields), DATA)
+    assert begin(None, dataclasses.replace(recipe, resume="auto"), DATA) == Start()
+    start = resumed(recipe, checkpoint, change="alpha,learning-rate,seed", learning_rate=0.01)
+    assert list(start.history[-1]["changed"]) == ["learning_rate"]
+    told = capsys.readouterr().err
+    assert told.startswith(f"change alpha, seed: not different from {checkpoint}, so nothing changes\n")
 
 
 def test_changed_values_win_over_those_of_the_checkpoint(recipe, checkpoint: Path) -> None:
@@ -110,11 +127,29 @@ def test_what_the_checkpoint_has_is_not_read_again(recipe, checkpoint: Path, cap
     assert capsys.readouterr().err == f"init_from moved is not read: the run goes on from {checkpoint}\n"
 
 
+def test_run_from_a_model_goes_on_without_its_name(recipe, tmp_path: Path, capsys) -> None:
+    """Its shape fields were not used at the start; those of a recipe file are none of the run's when it goes on."""
+    begun = dataclasses.replace(recipe, init_from="model")
+    save_checkpoint(engine_of(begun, Start()), tmp_path, 2, begun, {**DATA, **Start().state()}, lambda directory: None)
+    path = checkpoints_of(tmp_path)[2]
+    other = dataclasses.replace(recipe, num_hidden_layers=2, max_position_embeddings=200)
+    start = resumed(other, path)
+    assert capsys.readouterr().err == ""
+    settled = start.settled(dataclasses.replace(other, resume="auto", change="seed", reset_optimizer=True))
+    assert settled == dataclasses.replace(begun, resume="auto"), "later checkpoints say where the run came from"
+    with pytest.raises(ValueError, match="objective"):
+        resumed(other, path, init_from="moved", objective="mlm")
+    assert capsys.readouterr().err == "", "nothing of a run that does not go on"
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"change": "learning_rat"}, "change: 'learning_rat' cannot be different in the same run; these can: seed, "),
-        ({"change": "objective"}, "change: 'objective' cannot be different in the same run"),
+        ({"change": "learning-rat"}, "change: unknown field 'learning_rat', did you mean 'learning_rate'?"),
+        ({"change": "xyz"}, "change: unknown field 'xyz', these can change: seed, "),
+        ({"change": "objective"}, "change: 'objective' cannot be different in the same run; these can: seed, "),
+        ({"change": "learning-rate,steps"}, "change: 'steps' may be different without being named: leave it out"),
+        ({"change": "init_from"}, "change: 'init_from' is not read when a run goes on: leave it out"),
         ({"resume": "no", "reset_optimizer": True}, "reset_optimizer is for a run that goes on: give --resume"),
         ({"resume": "no", "change": "seed"}, "change is for a run that goes on: give --resume"),
     ],

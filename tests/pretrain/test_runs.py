@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pretrain.runs import BEST, Kind, is_checkpoint, is_model, is_run, kind_of, link_model, what_is
+from pretrain.runs import BEST, LAST, Kind, is_checkpoint, is_model, is_run, kind_of, link_model, no_model, what_is
 
 FIELDS = {"objective: mlm": Kind.PRETRAINING, "directions: en-de": Kind.TRANSLATION, "task: xnli": Kind.TASK}
 
@@ -27,15 +27,30 @@ def test_kinds_of_runs_and_checkpoints(field: str, tmp_path: Path) -> None:
     assert is_run(tmp_path) and is_checkpoint(path) and is_model(path / "model")
     assert not is_checkpoint(tmp_path) and not is_model(path) and not is_run(path)
     assert kind_of(tmp_path) is kind_of(path) is FIELDS[field]
-    advice = f": export it first (python -m pretrain.export {tmp_path} --output MODEL)"
-    assert what_is(tmp_path) == f"a run of {FIELDS[field].value}" + advice * (FIELDS[field] is Kind.PRETRAINING)
-    assert what_is(path).startswith(f"a checkpoint of {FIELDS[field].value}")
+    assert what_is(tmp_path) == f"a run of {FIELDS[field].value}"
+    assert what_is(path) == f"a checkpoint of {FIELDS[field].value}"
+
+
+def test_where_the_model_is_that_was_meant(tmp_path: Path) -> None:
+    path = checkpoint(tmp_path, 3, "objective: mlm")
+    link_model(tmp_path / LAST, path / "model")
+    assert no_model(tmp_path) == f"a run of pre-training: give its model, {tmp_path / LAST}"
+    assert no_model(path) == f"a checkpoint of pre-training: give its model, {path / 'model'}"
+    (path / "model" / "config.json").unlink()
+    for given, name in ((tmp_path, "run"), (path, "checkpoint")):
+        advice = f"export it first (python -m pretrain.export {given} --output MODEL)"
+        assert no_model(given) == f"a {name} of pre-training: {advice}"
+    finetuned = checkpoint(tmp_path / "finetuned", 3, "task: xnli") / "model"
+    link_model(tmp_path / "finetuned" / BEST, finetuned)
+    assert no_model(tmp_path / "finetuned").endswith(f"give its model, {tmp_path / 'finetuned' / BEST}")
+    assert no_model(tmp_path / "none") == "nothing (no such file or directory)"
 
 
 def test_what_is_no_run(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
-    assert what_is(tmp_path / "none") == "nothing" and what_is(tmp_path / "file") == "a file"
+    assert what_is(tmp_path / "none") == "nothing (no such file or directory)"
+    assert what_is(tmp_path / "file") == "a file"
     assert what_is(tmp_path) == "no run, checkpoint or model"
     assert kind_of(tmp_path / "run") is Kind.UNKNOWN
 

@@ -239,6 +239,17 @@ def test_default_is_what_training_keeps_and_says_which(tmp_path: Path, monkeypat
 def test_run_of_pre_training_is_named(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", [1])
     (run / "checkpoints" / "step-0000001" / "recipe.yaml").write_text(RECIPE + "objective: mlm\n")
-    advice = r"found a run of pre-training: export it first \(python -m pretrain.export"
+    advice = rf"found a run of pre-training: python -m pretrain.export {run} --average N --output MODEL averages"
     with pytest.raises(ValueError, match=advice):
         chosen_models([run], None, None)
+    with pytest.raises(ValueError, match="checkpoint of pre-training: python -m pretrain.export RUN --average N"):
+        chosen_models([run / "checkpoints" / "step-0000001"], None, None)
+
+
+def test_one_model_under_two_names_is_refused(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", [1, 2])
+    model = run / "checkpoints" / "step-0000002" / "model"
+    for name in ("best", "last"):
+        (run / name).symlink_to(model)
+    with pytest.raises(ValueError, match=rf"{run / 'best'} and {run / 'last'} are one model, {model}; name it once"):
+        chosen_models([run / "best", run / "last"], None, None)

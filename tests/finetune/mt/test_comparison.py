@@ -110,7 +110,7 @@ def test_commands_leave_out_what_is_not_used(tmp_path: Path) -> None:
 def test_key_given_twice_is_told(tmp_path: Path) -> None:
     path = write(tmp_path)
     path.write_text(path.read_text() + "baseline: veco\n")
-    with pytest.raises(ValueError, match="compare.yaml: line .* not YAML as expected: key 'baseline' is given twice"):
+    with pytest.raises(ValueError, match="compare.yaml: line .*: key 'baseline' is given twice"):
         read_comparison(path)
 
 
