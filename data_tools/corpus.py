@@ -31,6 +31,7 @@ holds {de: …, en: …}; that of TSV, where the pairs are in columns 1 and 2 by
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,7 @@ PARALLEL_OPTIONS = {
     "hub": (*HUB_OPTIONS, "codes"),
 }
 DEFAULT_COLUMN = {"mono": TEXT_COLUMN, "parallel": "translation"}
+CHECK_NAME_OF_TEXT = partial(check_is_named_as_text, is_said_to_be_text=True)
 MAX_NAMED = 3  # pairs of files in a warning
 DEFAULT_SPLIT = "train"
 
@@ -264,7 +266,7 @@ class _Reader:
             return self.hub(where, languages, entry, columns, codes, split_sentences)
         paths = self.files(where, entry[kind])
         if kind == "text":
-            paths = [path for path in paths if self.holds(where, check_is_named_as_text, path)]
+            paths = [path for path in paths if self.holds(where, CHECK_NAME_OF_TEXT, path)]
         return [Input(languages, kind, (path,), columns, split_sentences, codes=codes) for path in paths]
 
     def moses(self, where: str, languages: tuple[str, ...], entry: dict[str, Any]) -> list[Input]:
@@ -276,7 +278,7 @@ class _Reader:
                 "they are paired in sorted order, so expected as many"
             )
         for path in [*sources, *targets]:
-            self.holds(where, check_is_named_as_text, path)
+            self.holds(where, CHECK_NAME_OF_TEXT, path)
         pairs = list(zip(sources, targets, strict=False))
         if odd := odd_pairs(pairs):
             named = ", ".join(f"{source} with {target}" for source, target in odd[:MAX_NAMED])

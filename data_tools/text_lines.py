@@ -155,15 +155,15 @@ def read_text(path: Path | str) -> str:
         raise ValueError(f"{path}: not UTF-8 at byte {error.start:,} ({error.reason}); convert the file") from None
 
 
-def open_text(path: Path | str, start: int = 0, end: int | None = None) -> TextLines:
+def open_text(path: Path | str, start: int = 0, end: int | None = None, is_prose: bool = False) -> TextLines:
     """The lines of a text file without their line ends, as an iterator and context manager: see `TextLines`.
 
     Raises OSError or ValueError if the file cannot be opened.
     """
-    return TextLines(str(path), open_binary(str(path)), start, end)
+    return TextLines(str(path), open_binary(str(path)), start, end, is_prose)
 
 
-def open_prose(path: Path | str, start: int = 0, end: int | None = None) -> TextLines:
+def open_prose(path: Path | str) -> TextLines:
     """As `open_text`, for plain text of a sentence a line: other formats of text are refused, by name and content."""
     check_is_named_as_text(str(path))
-    return TextLines(str(path), open_binary(str(path)), start, end, is_prose=True)
+    return open_text(path, is_prose=True)

@@ -1,3 +1,4 @@
+import gzip
 import os
 from pathlib import Path
 
@@ -5,6 +6,7 @@ import pytest
 
 from data_tools.corpus import Corpus
 from data_tools.inputs import Input
+from data_tools.readers import InputReader
 
 
 @pytest.fixture
@@ -174,6 +176,26 @@ def test_all_problems_are_told_at_once(folder: Path, monkeypatch: pytest.MonkeyP
         "parallel/en-de: the same two languages come twice",
     ):
         assert problem in message, problem
+
+
+def test_text_may_have_any_name_where_it_is_said_to_be_text(folder: Path) -> None:
+    for name in ("a.srt", "a.odt.gz", "a.sgm"):
+        (folder / name).write_bytes(gzip.compress(b"eins\n") if name.endswith(".gz") else b"eins\n")
+    corpus = _load(
+        folder,
+        """
+        tokenizer: tokenizer
+        mono: {srt: {text: a.srt}, odt: {text: a.odt.gz}}
+        parallel: {srt-sgm: {source: a.srt, target: a.sgm}}
+        """,
+    )
+    read: list[object] = []
+    for item in corpus.inputs:
+        with InputReader(item, None) as reader:
+            read.extend(reader.documents() if len(item.languages) == 1 else reader.pairs())
+    assert read == [["eins"], ["eins"], ("eins", "eins")]
+    with pytest.raises(ValueError, match="mono/srt: .*a.srt: by its suffix .srt subtitles, .* or rename it"):
+        _load(folder, "tokenizer: tokenizer\nmono: {srt: a.srt}")
 
 
 def test_files_whose_names_do_not_match_are_told(folder: Path) -> None:

@@ -5,6 +5,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from langcodes import Language
 
 from data_tools.formats import (
     COMPRESSED_SUFFIXES,
@@ -59,9 +60,20 @@ def test_the_formats_that_were_taken_for_text() -> None:
 
 def test_suffixes_that_are_language_codes_are_text() -> None:
     # Breton, Rarotongan, Bini, Pashto; a rar archive is told by its content.
-    for name in ("x.br", "x.rar", "x.bin", "x.ps", "x.gz.de", "Europarl.v7.en"):
+    for name in ("x.br", "x.rar", "x.bin", "x.ps", "x.gz.de", "Europarl.v7.en", "news.pt", "news.pt.gz", "s.PT"):
         check_is_named_as_text(name)
+    of_two_letters = [suffix[1:] for suffix in NO_TEXT if len(suffix) == 3]
+    assert of_two_letters and not [code for code in of_two_letters if Language.get(code).is_valid()]
     assert not {".br", ".rar", ".bin", ".ps", ".ar", ".mat", ".so", ".tt", ".ts"} & set(NO_TEXT)
+
+
+@pytest.mark.parametrize("name", ["news.srt", "news.odt.gz", "news.SGM"])
+def test_who_says_that_it_is_text_is_believed(name: str) -> None:
+    with pytest.raises(ValueError, match=r"; if it is plain text all the same, name it with text: .*, or rename it$"):
+        check_is_named_as_text(name)
+    check_is_named_as_text(name, is_said_to_be_text=True)
+    with pytest.raises(ValueError, match="a.jsonl: by its suffix jsonl, expected plain text"):
+        check_is_named_as_text("a.jsonl", is_said_to_be_text=True)
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.tsv.gz", "a.parquet", "a.tmx", "a.zip", "a.csv"])

@@ -69,7 +69,7 @@ def test_a_file_of_no_bytes_is_counted(tmp_path: Path, read_documents: Read, rea
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.jsonl", '{"text": "x"}\n', "by its suffix jsonl, expected plain text"),
+        ("a.jsonl", '{"text": "x"}\n', "JSON, expected plain text"),
         ("a.txt", '{"text": "x"}\n', "JSON, expected plain text"),
         ("a.de", "<!doctype html>\n", "HTML, expected plain text"),
         ("a.tgz", "", r"by its suffix \.tgz an archive"),
