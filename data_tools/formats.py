@@ -29,6 +29,7 @@ NEVER_COMPRESSED = ("parquet", "opus")
 UNPACK = "unpack it and name the files in it"
 RECOMPRESS = f"compress it with one of {', '.join(COMPRESSED_SUFFIXES)}"
 EXTRACT = "extract its text"
+NAME_AS_JSON = "let its name end in .jsonl (in a corpus, also jsonl: instead of text:)"
 SAY_SO = "if it is plain text all the same, name it with text: (source:, target:) in a corpus, or rename it"
 # Suffixes that are a language's code as well (.pt, .br, .rar, .bin, .ps) are left to what the file holds; of rare
 # languages some are here (.srt, .odt, .sgm), and their files have to be named as text.
@@ -138,6 +139,8 @@ def check_is_not_another(path: str, magic: bytes, expected: str) -> None:
     """Raise ValueError if a file that could not be read as one that begins with `magic` is known to be another."""
     with open_binary(path) as file:
         head = file.read(LOOKED_AT_BYTES)
+    if not head:
+        raise ValueError(f"{path}: is empty (0 bytes), expected {expected}; fetch it again or leave it out")
     found = None if head.startswith(magic) else signature_of(head)
     if found:
         kind, advice = found
@@ -153,8 +156,11 @@ def check_is_text(name: str, head: bytes) -> None:
             raise ValueError(f"{name}: {encoding}, expected UTF-8; convert it: iconv -f {encoding} -t UTF-8")
 
 
-def check_is_prose(name: str, head: bytes) -> None:
-    """Raise ValueError if the text of the file `name` begins with markup, or with a line that is a JSON object."""
+def check_is_prose(name: str, head: bytes, advice_for_json: str = EXTRACT) -> None:
+    """Raise ValueError if the text of the file `name` begins with markup, or with a line that is a JSON object.
+
+    `advice_for_json` says what to do with the latter: JSON lines are read in some places only.
+    """
     line = head[: 2 * LOOKED_AT_BYTES].lstrip().split(b"\n", 1)[0]
     for beginning, kind in MARKUP_BEGINNINGS.items():
         if line[: len(beginning)].lower() == beginning:
@@ -165,7 +171,7 @@ def check_is_prose(name: str, head: bytes) -> None:
             json.loads(line)
         except (ValueError, RecursionError):
             return
-        raise ValueError(f"{name}: JSON, expected plain text, one sentence a line; let its name end in .jsonl")
+        raise ValueError(f"{name}: JSON, expected plain text, one sentence a line; {advice_for_json}")
 
 
 def check_is_compressed(name: str, suffix: str, head: bytes) -> None:

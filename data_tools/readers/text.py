@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from itertools import zip_longest
 
+from data_tools.formats import NAME_AS_JSON
 from data_tools.inputs import Input, Part
 from data_tools.passages import ends_passage
 from data_tools.readers.borders import cut_file, find_border
@@ -20,7 +21,7 @@ class LineSource(Source):
         super().__init__(item, part)
         (path,) = item.paths
         start, end = (0, None) if part is None else (find_border(path, x, self.keeps_documents) for x in part)
-        self.lines = open_text(path, start or 0, end, self.is_prose)
+        self.lines = open_text(path, start or 0, end, self.is_prose, NAME_AS_JSON)
         if part is None and self.lines.is_empty_file:
             self.dropped["empty_file"] += 1
 

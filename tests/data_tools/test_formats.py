@@ -1,5 +1,6 @@
 import io
 import json
+import re
 import tarfile
 import zipfile
 from pathlib import Path
@@ -9,7 +10,9 @@ from langcodes import Language
 
 from data_tools.formats import (
     COMPRESSED_SUFFIXES,
+    EXTRACT,
     FORMAT_OF_SUFFIX,
+    NAME_AS_JSON,
     NEVER_COMPRESSED,
     NO_TEXT,
     check_is_named_as_text,
@@ -144,6 +147,12 @@ def test_markup_and_json_are_no_sentences(text: str, kind: str) -> None:
         check_is_prose("news.de", text.encode())
 
 
+def test_advice_for_json_depends_on_who_asks() -> None:
+    for advice in (EXTRACT, NAME_AS_JSON):
+        with pytest.raises(ValueError, match=f"JSON, .*; {re.escape(advice)}$"):
+            check_is_prose("a.de", b'{"text": "eins"}', advice)
+
+
 @pytest.mark.parametrize("text", ['{"so steht es', "<b>fett</b>", "[1] Eine Fußnote", "{} ist leer", '{"a" und "b"}'])
 def test_sentences_may_begin_so(text: str) -> None:
     check_is_prose("news.de", f"{text}\nnoch eine\n".encode())
@@ -165,6 +174,9 @@ def test_a_file_that_could_not_be_read_may_be_another(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="a: a zip archive, expected Parquet; unpack it"):
         check_is_not_another(str(tmp_path / "a"), b"PAR1", "Parquet")
     check_is_not_another(str(tmp_path / "a"), b"PK", "a zip archive")
+    (tmp_path / "a").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"a: is empty \(0 bytes\), expected Parquet; "):
+        check_is_not_another(str(tmp_path / "a"), b"PAR1", "Parquet")
     (tmp_path / "a").write_bytes(b"\x1f\x8b\x08\0")
     with pytest.raises(ValueError, match="a: gzip-compressed, expected Parquet; decompress it"):
         check_is_not_another(str(tmp_path / "a"), b"PAR1", "Parquet")
