@@ -23,8 +23,9 @@ class TextLines(Iterator[str]):
     file. Strict UTF-8; a byte order mark at the start is dropped. Lines end with LF or CR LF, and with nothing else:
     Python's `splitlines` would also split at U+2028 and friends, and one such character would shift all later lines of
     a pair. `num_bytes_read` counts bytes of the file itself (compressed ones), so that it compares with the file's
-    size. Raises ValueError naming the file if it holds no text (with `is_prose`, also if it begins as JSON, for
-    which there is advice, or markup do), and the line for text that is not UTF-8, a NUL byte or a line of MAX_LINE_BYTES.
+    size. Raises ValueError naming the file if it holds no text (with `is_prose`, also if it begins as markup or
+    JSON do, with advice for the latter), and the line for text that is not UTF-8, a NUL byte or a line of
+    MAX_LINE_BYTES.
     """
 
     def __init__(

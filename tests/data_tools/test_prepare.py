@@ -411,8 +411,23 @@ def test_all_broken_files_are_told_in_one_run(
             file.write(b"\xff\n")
     (tmp_path / "text" / "mono1.de.gz").write_bytes(b"no gzip")
     process = run_module(MODULE, corpus_file, "--output", tmp_path / "data", "--workers", "1")
-    assert_one_line_error(process, "2 tasks failed", "pair0.de: line 101", "pair2.ru: line 101", "mono1.de.gz")
-    assert len([line for line in process.stderr.splitlines() if line.startswith("failed: ")]) == 2
+    assert_one_line_error(process, "error: 3 inputs failed (see above)")
+    failed = sorted(line.rpartition("/")[2] for line in process.stderr.splitlines() if line.startswith("failed: "))
+    assert [line.partition(" is ")[0].partition(": by")[0] for line in failed] == [
+        "mono1.de.gz",
+        "pair0.de: line 101",
+        "pair2.ru: line 101",
+    ]
+    assert all(process.stderr.count(name) == 1 for name in ("pair0.de", "pair2.ru", "mono1.de.gz"))
+
+
+def test_one_broken_file_is_told_once(
+    tmp_path: Path, corpus_file: Path, run_module: Callable, assert_one_line_error: Callable
+) -> None:
+    (tmp_path / "text" / "mono1.de.gz").write_bytes(b"no gzip")
+    process = run_module(MODULE, corpus_file, "--output", tmp_path / "data", "--workers", "1")
+    assert_one_line_error(process, "mono1.de.gz: by its suffix .gz")
+    assert process.stderr.count("mono1.de.gz") == 1
 
 
 def test_fifteen_hundred_files_of_a_line(tmp_path: Path, corpus_file: Path, sentences: dict[str, list[str]]) -> None:
