@@ -21,7 +21,7 @@ from data_tools.corpus import Corpus
 from data_tools.executors import Stage, run_locally
 from data_tools.manifest import Manifest
 from data_tools.plan import make_plan
-from data_tools.prepare import main, open_locked, prepare
+from data_tools.prepare import begin, main, open_locked, prepare
 from data_tools.shards import Shard, ShardWriter
 from data_tools.tokenizer import PieceEncoder
 
@@ -358,6 +358,25 @@ def test_what_users_add_to_a_data_directory_stays(tmp_path: Path, corpus_file: P
         (data / name).write_text("mine")
     _prepare(corpus_file, data)
     assert all((data / name).read_text() == "mine" for name in (".notes.old", ".notes.tmp", "notes.txt"))
+
+
+def test_a_tokenizer_with_files_of_others_is_not_replaced(
+    tmp_path: Path, corpus_file: Path, tokenizer_dir: Path
+) -> None:
+    corpus, data = Corpus.load(corpus_file), tmp_path / "data"
+    data.mkdir()
+    sha256 = PieceEncoder(tokenizer_dir).tokenizer_sha256
+    begin(make_plan(corpus, data, sha256, 10), corpus, sha256)
+    (data / "tokenizer" / "mine.txt").write_text("mine")
+    before = _content(data)
+    plan = make_plan(corpus, data, "another", 10)
+    with pytest.raises(ValueError, match=r"data/tokenizer: holds mine\.txt, not written by data_tools\.prepare"):
+        begin(plan, corpus, "another")
+    assert _content(data) == before
+    (data / "tokenizer" / "mine.txt").unlink()
+    (data / "tokenizer" / "sentencepiece.bpe.model").unlink()  # as a kill leaves it
+    begin(plan, corpus, "another")
+    assert _content(data / "tokenizer") == _content(tokenizer_dir)
 
 
 def test_no_input_is_in_the_output(tmp_path: Path, corpus_file: Path) -> None:
