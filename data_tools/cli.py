@@ -132,6 +132,22 @@ def one_line(error: BaseException) -> str:
     return "; ".join(line.strip() for line in message.splitlines() if line.strip())
 
 
+class SeveralErrors(ValueError):
+    """All that is wrong with what was read together; `problems` has a line for each."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__(problems)
+        self.problems = list(problems)
+
+    def __str__(self) -> str:
+        return "; ".join(self.problems)
+
+
+def problems_of(error: BaseException) -> list[str]:
+    """What an exception tells, a line for each thing that is wrong."""
+    return error.problems if isinstance(error, SeveralErrors) else [one_line(error)]
+
+
 def first_of(names: Sequence[str], separator: str = ", ") -> str:
     """The first MAX_NAMED of some names, and how many more there are."""
     more = f" and {len(names) - MAX_NAMED:,} more" if len(names) > MAX_NAMED else ""

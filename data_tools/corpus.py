@@ -31,6 +31,7 @@ holds {de: …, en: …}; that of TSV, where the pairs are in columns 1 and 2 by
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,7 @@ PARALLEL_OPTIONS = {
     "hub": (*HUB_OPTIONS, "codes"),
 }
 DEFAULT_COLUMN = {"mono": TEXT_COLUMN, "parallel": "translation"}
+CHECK_NAME_OF_TEXT = partial(check_is_named_as_text, is_said_to_be_text=True)
 MAX_NAMED = 3  # pairs of files in a warning
 DEFAULT_SPLIT = "train"
 
@@ -120,6 +122,7 @@ class _Reader:
         self.base = path.absolute().parent
         self.problems: list[str] = []
         self.warnings: list[str] = []
+        self._spelt: dict[str, tuple[str, str]] = {}  # normal form -> (spelling, where it came first)
 
     def complain(self, problem: str) -> None:
         if problem not in self.problems:
@@ -196,12 +199,10 @@ class _Reader:
 
     def mono(self, value: Any) -> list[Input]:
         inputs: list[Input] = []
-        spelt: dict[str, str] = {}
         for language, entries in self.section("mono", value):
             if not LANGUAGE.fullmatch(language):
                 self.complain(f"mono/{language}: expected a language code of letters, digits and _")
-            if (other := spelt.setdefault(normal_form(language), language)) != language:
-                self.complain(f"mono/{language}: the same language as mono/{other}; put all files under one key")
+            self.one_spelling(f"mono/{language}", language)
             for entry in entries:
                 if isinstance(entry, str):
                     inputs.extend(self.plain_files(f"mono/{language}", language, entry))
@@ -222,11 +223,20 @@ class _Reader:
                 continue
             if same in seen:
                 self.complain(f"{where}: the same two languages come twice; put all files under one key")
+            else:
+                for language in languages:
+                    self.one_spelling(where, language)
             seen.add(same)
             for entry in entries:
                 inputs.extend(self.entry("parallel", languages, entry, PARALLEL_OPTIONS))
         self.twice(inputs)
         return inputs
+
+    def one_spelling(self, where: str, language: str) -> None:
+        """Complain of a language that has been spelt in another way, in this section or the other."""
+        other, its_place = self._spelt.setdefault(normal_form(language), (language, where))
+        if other != language:
+            self.complain(f"{where}: {language} is the same language as {other} of {its_place}; use one code for it")
 
     def plain_files(self, where: str, language: str, pattern: str) -> list[Input]:
         """The inputs of a name or glob without further options: the suffix of each file tells its format."""
@@ -264,7 +274,7 @@ class _Reader:
             return self.hub(where, languages, entry, columns, codes, split_sentences)
         paths = self.files(where, entry[kind])
         if kind == "text":
-            paths = [path for path in paths if self.holds(where, check_is_named_as_text, path)]
+            paths = [path for path in paths if self.holds(where, CHECK_NAME_OF_TEXT, path)]
         return [Input(languages, kind, (path,), columns, split_sentences, codes=codes) for path in paths]
 
     def moses(self, where: str, languages: tuple[str, ...], entry: dict[str, Any]) -> list[Input]:
@@ -276,7 +286,7 @@ class _Reader:
                 "they are paired in sorted order, so expected as many"
             )
         for path in [*sources, *targets]:
-            self.holds(where, check_is_named_as_text, path)
+            self.holds(where, CHECK_NAME_OF_TEXT, path)
         pairs = list(zip(sources, targets, strict=False))
         if odd := odd_pairs(pairs):
             named = ", ".join(f"{source} with {target}" for source, target in odd[:MAX_NAMED])
@@ -338,7 +348,12 @@ class _Reader:
         """What each language is called in the files, if that is said of any of them."""
         if value is None:
             return ()
-        fits = isinstance(value, dict) and set(value) <= set(languages)
+        unknown = [key for key in value if key not in languages] if isinstance(value, dict) else []
+        if unknown:
+            named = ", ".join(map(repr, unknown))
+            self.complain(f"{where}: codes: {named}: no language of this pair; expected {' or '.join(languages)}")
+            return ()
+        fits = isinstance(value, dict)
         if not fits or not all(isinstance(code, str) and code.strip() for code in value.values()):
             self.complain(
                 f"{where}: codes: expected what {' or '.join(languages)} is called in the file, "

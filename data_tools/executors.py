@@ -29,9 +29,10 @@ from datatrove.executor.slurm import SlurmPipelineExecutor
 from datatrove.pipeline.base import PipelineStep
 from datatrove.utils.logging import logger
 from datatrove.utils.stats import PipelineStats, Stats
+from rich.console import Console
 from rich.progress import Progress
 
-from data_tools.cli import first_of, one_line, progress_bar
+from data_tools.cli import SeveralErrors, first_of, problems_of, progress_bar
 from data_tools.files import named_errors
 
 T = TypeVar("T")
@@ -83,7 +84,7 @@ class RecordsErrors(PipelineExecutor):
             stats = super()._run_for_rank(rank, local_rank, node_rank)
         except (ValueError, OSError) as error:
             note.parent.mkdir(parents=True, exist_ok=True)
-            note.write_text(one_line(error), encoding="utf-8")
+            note.write_text("\n".join(problems_of(error)), encoding="utf-8")
             raise
         note.unlink(missing_ok=True)
         return stats
@@ -100,8 +101,8 @@ class LocalExecutor(LocalPipelineExecutor):
     def run(self) -> None:
         """Run the tasks that are not done, the largest first, with a bar of their own in the progress display.
 
-        A large task that comes last would keep one worker busy while the others have nothing to do. A task that fails
-        is told at once; errors are raised as `run_local` raises them.
+        A large task that comes last would keep one worker busy while the others have nothing to do. Failures are told
+        as they come and raised as a number; one that stays alone is raised only. Other errors are `run_local`'s.
         """
         stage = self.stage
         in_bytes = sum(stage.num_bytes) > 0
@@ -118,15 +119,42 @@ class LocalExecutor(LocalPipelineExecutor):
         def on_poll(running: Sequence[int]) -> None:
             self.progress.update(bar, completed=(done + sum(map(stage.bytes_read, running))) // per_unit)
 
-        def on_failed(rank: int, problem: str) -> None:
-            self.progress.console.print(f"failed: {problem}", markup=False, highlight=False, soft_wrap=True)
-
+        failures = _Failures(self.progress.console)
         run_rank = RunRank(LocalPipelineExecutor(self.pipeline, self.tasks, logging_dir=self.logging_dir))
         try:
-            run_local(run_rank, missing, self.workers, on_done, on_poll, on_failed)
-        except ChildProcessError as error:
-            raise ChildProcessError(f"{stage.name}: {error}") from None
+            run_local(run_rank, missing, self.workers, on_done, on_poll, on_failed=failures.add)
+        except TasksFailed as error:
+            if len(error.problems) == 1:
+                raise
+            what = "inputs" if in_bytes else "tasks"
+            raise ValueError(f"{len(error.problems):,} {what} failed (see above)") from None
+        except BaseException as error:
+            failures.tell()
+            if isinstance(error, ChildProcessError):
+                raise ChildProcessError(f"{stage.name}: {error}") from None
+            raise
         self.progress.update(bar, completed=max(1, sum(weights) // per_unit))
+
+
+class _Failures:
+    """Tells failures, a line each; the first not before there is a second, since alone it is the error at the end."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._is_alone = True
+        self._waiting: list[str] = []
+
+    def add(self, rank: int, problem: str) -> None:
+        self._is_alone = self._is_alone and not self._waiting
+        self._waiting.append(problem)
+        if not self._is_alone:
+            self.tell()
+
+    def tell(self) -> None:
+        """Print what has not been printed yet."""
+        for problem in self._waiting:
+            self._console.print(f"failed: {problem}", markup=False, highlight=False, soft_wrap=True)
+        self._waiting.clear()
 
 
 @dataclass(frozen=True)
@@ -169,21 +197,23 @@ class RayExecutor(RecordsErrors, RayPipelineExecutor):
         super().run()
         missing = self.get_incomplete_ranks()
         if missing:
-            raise failure(recorded_problems(Path(self.logging_dir.resolve_paths("")), missing))
+            raise TasksFailed(recorded_problems(Path(self.logging_dir.resolve_paths("")), missing))
 
 
 def recorded_problems(logs: Path, missing: Sequence[int]) -> list[str]:
     """What the `missing` tasks of a stage have left in its logs, at least a line."""
     notes = [note for rank in missing if (note := logs / ERRORS_NAME / f"{rank:05d}").exists()]
     without = f"{len(missing):,} tasks did not finish; see {logs}/logs/task_{missing[0]:05d}.log"
-    return [note.read_text(encoding="utf-8") for note in notes] or [without]
+    return [line for note in notes for line in note.read_text(encoding="utf-8").splitlines()] or [without]
 
 
-def failure(problems: Sequence[str]) -> ValueError:
-    """The error of a stage in which one or several tasks have failed, with the problem of each."""
-    if len(problems) == 1:
-        return ValueError(problems[0])
-    return ValueError(f"{len(problems):,} tasks failed: {first_of(problems, separator='; ')}")
+class TasksFailed(SeveralErrors):
+    """What is wrong with the inputs of a stage's tasks."""
+
+    def __str__(self) -> str:
+        if len(self.problems) == 1:
+            return self.problems[0]
+        return f"{len(self.problems):,} failures: {first_of(self.problems, separator='; ')}"
 
 
 def run_on_slurm(stages: Sequence[Stage], logs: Path, num_workers: int, options: SlurmOptions) -> None:
@@ -258,10 +288,10 @@ def run_local(
     """Call `function` on each task in `num_workers` processes of this machine.
 
     `on_done(task)` runs here after each task, `on_poll(tasks)` twice a second with those that run. A task that raises
-    ValueError or OSError does not keep others from being done: `on_failed(task, line)` runs here, and the lines of all
-    are raised at the end as ValueError. What would meet the others too ends all workers at once: an OSError such as a
-    full disk, raised as ValueError; any other exception, as RuntimeError with the worker's traceback; a worker that
-    dies (killed for memory), as ChildProcessError.
+    ValueError or OSError does not keep others from being done: `on_failed(task, line)` runs here for each thing that is
+    wrong with it, and the lines of all are raised at the end as TasksFailed. What would meet the others too ends all
+    workers at once: an OSError such as a full disk, raised as ValueError; any other exception, as RuntimeError with the
+    worker's traceback; a worker that dies (killed for memory), as ChildProcessError.
     """
     # spawn: a fresh interpreter. fork would copy the threads' locks of this one, and there is a progress bar's thread.
     context = multiprocessing.get_context("spawn")
@@ -285,10 +315,10 @@ def run_local(
                 assert isinstance(ready, Connection)
                 process, task = workers[ready]
                 assert task is not None
-                problem = _receive(ready, process, task)
-                if problem is None:
+                found = _receive(ready, process, task)
+                if not found:
                     on_done(task)
-                else:
+                for problem in found:
                     problems.append(problem)
                     on_failed(task, problem)
                 following = waiting.pop() if waiting else None
@@ -305,7 +335,7 @@ def run_local(
         for process, _ in workers.values():
             process.join()
     if problems:
-        raise failure(problems)
+        raise TasksFailed(problems)
 
 
 def _send(pipe: Connection, process: BaseProcess, task: object) -> None:
@@ -316,17 +346,17 @@ def _send(pipe: Connection, process: BaseProcess, task: object) -> None:
         raise _worker_died(process, task) from None
 
 
-def _receive(pipe: Connection, process: BaseProcess, task: object) -> str | None:
-    """What is wrong with the input of a task, as its worker says, or None; raises errors that concern all tasks."""
+def _receive(pipe: Connection, process: BaseProcess, task: object) -> list[str]:
+    """What is wrong with the inputs of a task, as its worker says; raises errors that concern all tasks."""
     try:
-        kind, message = pipe.recv()
+        kind, lines = pipe.recv()
     except (EOFError, ConnectionResetError):
         raise _worker_died(process, task) from None
     if kind == "error of all":
-        raise ValueError(message)
+        raise ValueError("; ".join(lines))
     if kind == "our error":
-        raise RuntimeError(f"in a worker, during {task}:\n{message}")
-    return str(message) if kind == "user error" else None
+        raise RuntimeError("\n".join([f"in a worker, during {task}:", *lines]))
+    return list(lines)
 
 
 def _worker_died(process: BaseProcess, task: object) -> ChildProcessError:
@@ -347,12 +377,12 @@ def _work(function: Callable[[T], None], pipe: Connection) -> None:
             return
         try:
             function(task)
-            pipe.send(("done", ""))
+            pipe.send(("done", []))
         except (ValueError, OSError) as error:
             concerns_all = isinstance(error, OSError) and error.errno in ERRORS_OF_ALL
-            pipe.send(("error of all" if concerns_all else "user error", one_line(error)))
+            pipe.send(("error of all" if concerns_all else "user error", problems_of(error)))
         except Exception:
-            pipe.send(("our error", traceback.format_exc()))
+            pipe.send(("our error", traceback.format_exc().splitlines()))
 
 
 def _end_with_parent() -> None:

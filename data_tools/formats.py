@@ -29,7 +29,10 @@ NEVER_COMPRESSED = ("parquet", "opus")
 UNPACK = "unpack it and name the files in it"
 RECOMPRESS = f"compress it with one of {', '.join(COMPRESSED_SUFFIXES)}"
 EXTRACT = "extract its text"
-# Suffixes that are a language's code as well (.br, .rar, .bin, .ps) are left to what the file holds.
+NAME_AS_JSON = "let its name end in .jsonl (in a corpus, also jsonl: instead of text:)"
+SAY_SO = "if it is plain text all the same, name it with text: (source:, target:) in a corpus, or rename it"
+# Suffixes that are a language's code as well (.pt, .br, .rar, .bin, .ps) are left to what the file holds; of rare
+# languages some are here (.srt, .odt, .sgm), and their files have to be named as text.
 NO_TEXT = {
     **dict.fromkeys((".tar", ".tgz", ".tbz", ".tbz2", ".txz", ".tzst", ".7z"), ("an archive", UNPACK)),
     **dict.fromkeys((".lz4", ".lzma", ".lzo", ".lz", ".z", ".zstd"), ("compressed in another way", RECOMPRESS)),
@@ -41,7 +44,7 @@ NO_TEXT = {
     **dict.fromkeys((".warc", ".wet"), ("a crawl's archive", EXTRACT)),
     **dict.fromkeys((".arrow", ".feather", ".avro", ".orc"), ("a table", "convert it to Parquet")),
     **dict.fromkeys((".yaml", ".yml"), ("YAML", "convert it to JSON lines")),
-    **dict.fromkeys((".npy", ".npz", ".pkl", ".pt", ".safetensors"), ("numbers", "name the text they were made of")),
+    **dict.fromkeys((".npy", ".npz", ".pkl", ".safetensors"), ("numbers", "name the text they were made of")),
 }
 MAGIC_OF_COMPRESSION = {
     ".gz": (b"\x1f\x8b",),
@@ -88,26 +91,30 @@ def compressed_suffix(path: str) -> str:
     return suffix if suffix in COMPRESSED_SUFFIXES else ""
 
 
-def format_of(path: str) -> str:
+def format_of(path: str, is_said_to_be_text: bool = False) -> str:
     """The format that the name of a file tells: a value of FORMAT_OF_SUFFIX, or `text`.
 
-    Raises ValueError for a name that tells of something else than text.
+    Raises ValueError for a name that tells of something else than text, unless a user says that it is text: then what
+    the file holds is all that counts.
     """
     name = PurePath(file_name(path))
     compression = compressed_suffix(path)
     suffix = (PurePath(name.stem) if compression else name).suffix.lower()
     format = FORMAT_OF_SUFFIX.get(suffix, "text")
-    if suffix in NO_TEXT:
+    if suffix in NO_TEXT and not is_said_to_be_text:
         kind, advice = NO_TEXT[suffix]
-        raise ValueError(f"{path}: by its suffix {suffix} {kind}, expected text; {advice}")
+        raise ValueError(f"{path}: by its suffix {suffix} {kind}, expected text; {advice}; {SAY_SO}")
     if compression and format in NEVER_COMPRESSED:
         raise ValueError(f"{path}: {suffix} files are read as they are, not as {suffix}{compression}; decompress it")
     return format
 
 
-def check_is_named_as_text(path: str) -> None:
-    """Raise ValueError for the name of a file that holds something else than text of a sentence a line."""
-    format = format_of(path)
+def check_is_named_as_text(path: str, is_said_to_be_text: bool = False) -> None:
+    """Raise ValueError for the name of a file that holds something else than text of a sentence a line.
+
+    Where a user says that it is text, that is the name of a format that is read in another way.
+    """
+    format = format_of(path, is_said_to_be_text)
     if format != "text":
         raise ValueError(f"{path}: by its suffix {format}, expected plain text, one sentence a line")
 
@@ -132,6 +139,8 @@ def check_is_not_another(path: str, magic: bytes, expected: str) -> None:
     """Raise ValueError if a file that could not be read as one that begins with `magic` is known to be another."""
     with open_binary(path) as file:
         head = file.read(LOOKED_AT_BYTES)
+    if not head:
+        raise ValueError(f"{path}: is empty (0 bytes), expected {expected}; fetch it again or leave it out")
     found = None if head.startswith(magic) else signature_of(head)
     if found:
         kind, advice = found
@@ -147,8 +156,11 @@ def check_is_text(name: str, head: bytes) -> None:
             raise ValueError(f"{name}: {encoding}, expected UTF-8; convert it: iconv -f {encoding} -t UTF-8")
 
 
-def check_is_prose(name: str, head: bytes) -> None:
-    """Raise ValueError if the text of the file `name` begins with markup, or with a line that is a JSON object."""
+def check_is_prose(name: str, head: bytes, advice_for_json: str = EXTRACT) -> None:
+    """Raise ValueError if the text of the file `name` begins with markup, or with a line that is a JSON object.
+
+    `advice_for_json` says what to do with the latter: JSON lines are read in some places only.
+    """
     line = head[: 2 * LOOKED_AT_BYTES].lstrip().split(b"\n", 1)[0]
     for beginning, kind in MARKUP_BEGINNINGS.items():
         if line[: len(beginning)].lower() == beginning:
@@ -159,7 +171,7 @@ def check_is_prose(name: str, head: bytes) -> None:
             json.loads(line)
         except (ValueError, RecursionError):
             return
-        raise ValueError(f"{name}: JSON, expected plain text, one sentence a line; let its name end in .jsonl")
+        raise ValueError(f"{name}: JSON, expected plain text, one sentence a line; {advice_for_json}")
 
 
 def check_is_compressed(name: str, suffix: str, head: bytes) -> None:

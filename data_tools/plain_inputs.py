@@ -9,17 +9,17 @@ from data_tools.locations import real_file
 TEXT_COLUMN = "text"  # of JSON lines and Parquet, as most crawls have it
 
 
-def plain_input(language: str, path: str) -> Input:
+def plain_input(language: str, path: str, corpus: str = "a corpus") -> Input:
     """The input of a file of one language of which nothing but the name is known.
 
-    Raises ValueError where that tells no format, or one of which more has to be said.
+    Raises ValueError where that tells no format, or one of which more has to be said: in `corpus`, as it is called.
     """
     format = format_of(path)
     if format in FORMATS_OF_PAIRS:
-        raise ValueError(f"{path}: {format} files hold pairs; in a corpus, name it under parallel, as {format}: …")
+        raise ValueError(f"{path}: {format} files hold pairs; in {corpus}, name it under parallel, as {format}: …")
     if format in TABLES:
         raise ValueError(
-            f"{path}: a table of columns; in a corpus, say which to read: {{{format}: …, column: …}} for one language, "
+            f"{path}: a table of columns; in {corpus}, say which to read: {{{format}: …, column: …}} for one language, "
             f"or two columns under parallel"
         )
     return Input((language,), format, (path,), () if format == "text" else (TEXT_COLUMN,))

@@ -4,8 +4,8 @@ The inputs of CORPUS.yaml become tasks (data_tools.plan), tasks pass through sta
 executor of datatrove runs those that are not done yet (data_tools.executors):
 
     DATA/plan.json          what this directory is made from; another corpus needs another directory
-    DATA/.work/             what tasks have made while the run lasts
-    DATA/.logs/             what the executor has to say
+    DATA/.work/             what tasks have made while the run lasts; all in it is removed at the end
+    DATA/.logs/             what the executor has to say; likewise
     DATA/tokenizer/         copy of the tokenizer
     DATA/mono/de/00000.{bin,idx}, DATA/parallel/de-en/00000.{de,en}.{bin,idx}, DATA/valid/… of the same form
     DATA/manifest.json      written last
@@ -30,7 +30,7 @@ from typing import IO
 from data_tools.cli import FlagParser, run_main, warn
 from data_tools.corpus import Corpus
 from data_tools.describe import print_tables, print_unknown
-from data_tools.directories import atomic_directory
+from data_tools.directories import atomic_directory, shortened
 from data_tools.executors import SlurmOptions, Stage, run_locally, run_on_ray, run_on_slurm
 from data_tools.files import left_overs_of
 from data_tools.manifest import MANIFEST_NAME, Manifest
@@ -91,15 +91,22 @@ def open_locked(path: Path) -> IO[str]:
 def begin(plan: Plan, corpus: Corpus, tokenizer_sha256: str) -> None:
     """Make the directory ready for the tasks of a plan, keeping those that are done.
 
-    Raises ValueError if shards of another plan have their final names already.
+    Raises ValueError if shards of another plan have their final names already, or if the tokenizer's directory, which
+    is to be replaced, holds files of others.
     """
     begun = plan_of(plan.output)
     if begun is not None and begun.key != plan.key and any((plan.output / name).exists() for name in FINAL_NAMES):
         raise ValueError(f"{plan.output}: made {changes(begun, plan)}; choose another output or remove it")
+    tokenizer = plan.output / TOKENIZER_NAME
+    is_other = not (tokenizer / MODEL_FILE).exists() or PieceEncoder(tokenizer).tokenizer_sha256 != tokenizer_sha256
+    if is_other and tokenizer.exists() and (others := set(os.listdir(tokenizer)).difference(TOKENIZER_FILES)):
+        raise ValueError(
+            f"{tokenizer}: holds {shortened(sorted(others))}, not written by data_tools.prepare, which would "
+            "replace all; move them elsewhere or choose another output"
+        )
     remove_left_overs(plan)
     plan.save()
-    tokenizer = plan.output / TOKENIZER_NAME
-    if not tokenizer.exists() or PieceEncoder(tokenizer).tokenizer_sha256 != tokenizer_sha256:
+    if is_other:
         for name in TOKENIZER_FILES:
             (tokenizer / name).unlink(missing_ok=True)
         with atomic_directory(tokenizer) as temporary:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from data_tools.cli import one_line
+from data_tools.cli import SeveralErrors, one_line
 from data_tools.plan import PlannedPart, PlannedTask
 from data_tools.readers import InputReader
 from data_tools.splitting import split_sentences
@@ -54,7 +54,7 @@ class TaskReader:
         if len(errors) == 1:
             raise errors[0]
         if errors:
-            raise ValueError("; ".join(map(one_line, errors)))
+            raise SeveralErrors([one_line(error) for error in errors])
 
 
 def _documents(reader: InputReader, part: PlannedPart) -> Iterator[list[str]]:

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from data_tools.compression import damage_named, decompressed
-from data_tools.formats import check_is_named_as_text, check_is_prose, check_is_text, wide_encoding
+from data_tools.formats import EXTRACT, check_is_named_as_text, check_is_prose, check_is_text, wide_encoding
 from data_tools.locations import is_url, open_binary
 
 READ_BYTES = 1 << 20  # decoded at once: large enough to be fast, small enough to stay in cache
@@ -23,16 +23,24 @@ class TextLines(Iterator[str]):
     file. Strict UTF-8; a byte order mark at the start is dropped. Lines end with LF or CR LF, and with nothing else:
     Python's `splitlines` would also split at U+2028 and friends, and one such character would shift all later lines of
     a pair. `num_bytes_read` counts bytes of the file itself (compressed ones), so that it compares with the file's
-    size. Raises ValueError naming the file if it holds no text (with `is_prose`, also if it begins as JSON or markup
-    do), and the line for text that is not UTF-8, a NUL byte or a line of MAX_LINE_BYTES.
+    size. Raises ValueError naming the file if it holds no text (with `is_prose`, also if it begins as markup or
+    JSON do, with advice for the latter), and the line for text that is not UTF-8, a NUL byte or a line of
+    MAX_LINE_BYTES.
     """
 
     def __init__(
-        self, name: str, raw: IO[bytes], start: int = 0, end: int | None = None, is_prose: bool = False
+        self,
+        name: str,
+        raw: IO[bytes],
+        start: int = 0,
+        end: int | None = None,
+        is_prose: bool = False,
+        advice_for_json: str = EXTRACT,
     ) -> None:
         self.name = name
         self._raw = raw
         self._is_prose = is_prose
+        self._advice_for_json = advice_for_json
         self._start = start
         self._end = end
         self._num_bytes_read = 0
@@ -90,7 +98,7 @@ class TextLines(Iterator[str]):
                 check_is_text(self.name, block)
                 block = block.removeprefix(b"\xef\xbb\xbf")
                 if self._is_prose:
-                    check_is_prose(self.name, block)
+                    check_is_prose(self.name, block, self._advice_for_json)
             if b"\0" in block:
                 problem = "holds a NUL byte, which no text does; if the rest is text, take it out: tr -d '\\000'"
                 raise self._not_utf8(block, block.index(b"\0"), problem, num_lines)
@@ -155,15 +163,21 @@ def read_text(path: Path | str) -> str:
         raise ValueError(f"{path}: not UTF-8 at byte {error.start:,} ({error.reason}); convert the file") from None
 
 
-def open_text(path: Path | str, start: int = 0, end: int | None = None) -> TextLines:
+def open_text(
+    path: Path | str,
+    start: int = 0,
+    end: int | None = None,
+    is_prose: bool = False,
+    advice_for_json: str = EXTRACT,
+) -> TextLines:
     """The lines of a text file without their line ends, as an iterator and context manager: see `TextLines`.
 
     Raises OSError or ValueError if the file cannot be opened.
     """
-    return TextLines(str(path), open_binary(str(path)), start, end)
+    return TextLines(str(path), open_binary(str(path)), start, end, is_prose, advice_for_json)
 
 
-def open_prose(path: Path | str, start: int = 0, end: int | None = None) -> TextLines:
+def open_prose(path: Path | str) -> TextLines:
     """As `open_text`, for plain text of a sentence a line: other formats of text are refused, by name and content."""
     check_is_named_as_text(str(path))
-    return TextLines(str(path), open_binary(str(path)), start, end, is_prose=True)
+    return open_text(path, is_prose=True)

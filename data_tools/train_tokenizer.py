@@ -216,7 +216,7 @@ def file_inputs(patterns: Sequence[str]) -> list[Input]:
             raise ValueError(f"{pattern}: no such file")
         for path in paths:
             check_can_be_read_again(path)
-            inputs.append(plain_input(ANY_LANGUAGE, path))
+            inputs.append(plain_input(ANY_LANGUAGE, path, corpus="--corpus corpus.yaml"))
     if problems := files_named_twice(inputs):
         raise ValueError("; ".join(problems).replace(f"mono/{ANY_LANGUAGE}: ", ""))
     return inputs

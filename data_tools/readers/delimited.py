@@ -5,7 +5,7 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from itertools import islice
 from operator import itemgetter
-from typing import Any
+from typing import Any, ClassVar
 
 from data_tools.inputs import Input, Part
 from data_tools.readers.source import documents_of, listed
@@ -19,11 +19,12 @@ class TableSource(LineSource):
     """The text, or the pair, in columns of each row; other columns are left alone.
 
     Columns are numbered from 1 (the first two, if none are said), or named in the first row, which then is no text.
-    Rows without any text count as `empty`. Raises ValueError naming a line with too few columns, and a name that the
-    first row does not have once.
+    Rows without any text count as `empty`; a file without a row needs no names. Raises ValueError naming a line with
+    too few columns, and a name that the first row does not have once.
     """
 
     separator: str  # what stands between columns, in words
+    other_separators: ClassVar[dict[str, str]] = {}  # what others write there, which text rarely holds
 
     def __init__(self, item: Input, part: Part | None) -> None:
         super().__init__(item, part)
@@ -53,12 +54,15 @@ class TableSource(LineSource):
         """Where the first row of the file has the names of the columns."""
         (path,) = self.item.paths
         with open_text(path) as lines:
-            _, names = next(self._rows(lines, MAX_LINE_BYTES), (1, []))
+            _, names = next(self._rows(lines, MAX_LINE_BYTES), (1, None))
+        if names is None:
+            return list(range(len(self.item.columns)))
         for name in self.item.columns:
             if names.count(str(name)) != 1:
                 found = "more than one" if name in names else "none"
                 raise ValueError(
                     f"{path}: line 1: expected one column {name!r}, found {found}; the names there are {listed(names)}"
+                    f"{self._hint(names)}"
                 )
         return [names.index(str(name)) for name in self.item.columns]
 
@@ -76,8 +80,13 @@ class TableSource(LineSource):
             else:
                 raise ValueError(
                     f"{self.lines.place(number)}: expected {num_cells} columns with a {self.separator} between, "
-                    f"found {len(row)}"
+                    f"found {len(row)}{self._hint(row)}"
                 )
+
+    def _hint(self, row: list[str]) -> str:
+        """What may stand between the columns of a row that has too few of them, as an end of a sentence."""
+        others = [name for name, character in self.other_separators.items() if len(row) == 1 and character in row[0]]
+        return f"; the columns seem to be parted by {others[0]}, so save it with a {self.separator}" if others else ""
 
 
 class TsvSource(TableSource):
@@ -94,6 +103,7 @@ class CsvSource(TableSource):
     """Columns with commas between. What is in quotes may hold commas and line breaks, so a file cannot be cut."""
 
     separator = "comma"
+    other_separators: ClassVar = {";": ";", "tabs": "\t"}  # Excel writes ; where the comma is a decimal sign
 
     @classmethod
     def parts_of(cls, item: Input, max_bytes: int) -> list[Part | None]:

@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from itertools import zip_longest
 
+from data_tools.formats import NAME_AS_JSON
 from data_tools.inputs import Input, Part
 from data_tools.passages import ends_passage
 from data_tools.readers.borders import cut_file, find_border
 from data_tools.readers.source import MAX_DOCUMENT_CHARACTERS, Source
-from data_tools.text_lines import TextLines, open_prose, open_text
+from data_tools.text_lines import TextLines, open_text
 
 
 class LineSource(Source):
@@ -20,7 +21,7 @@ class LineSource(Source):
         super().__init__(item, part)
         (path,) = item.paths
         start, end = (0, None) if part is None else (find_border(path, x, self.keeps_documents) for x in part)
-        self.lines = (open_prose if self.is_prose else open_text)(path, start or 0, end)
+        self.lines = open_text(path, start or 0, end, self.is_prose, NAME_AS_JSON)
         if part is None and self.lines.is_empty_file:
             self.dropped["empty_file"] += 1
 
@@ -68,9 +69,9 @@ class MosesSource(Source):
     def __init__(self, item: Input, part: Part | None) -> None:
         super().__init__(item, part)
         source, target = item.paths
-        self.source = open_prose(source)
+        self.source = open_text(source, is_prose=True)
         try:
-            self.target = open_prose(target)
+            self.target = open_text(target, is_prose=True)
         except BaseException:
             self.source.close()
             raise

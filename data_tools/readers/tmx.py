@@ -12,6 +12,7 @@ from xml.parsers import expat
 
 from data_tools.compression import decompressed
 from data_tools.inputs import Input, Part
+from data_tools.languages import find_language
 from data_tools.locations import open_binary
 from data_tools.readers.source import Source, listed
 from data_tools.readers.xml_text import INVALID, xml_blocks
@@ -32,8 +33,9 @@ class TmxSource(Source):
 
     A text's language is one of the corpus if it begins with it, or rather with what the corpus says it is called here:
     `de` stands for de, DE, de-AT and de_CH, but `pt_BR` for pt-br alone. Where both languages do, as for pt-pt_BR, it
-    is the more specific one. White space is collapsed: in XML a line break is no more than a space. Counted are units
-    without one of the languages (`missing_side`), or with a character in it that XML does not allow
+    is the more specific one. What begins with neither is a language that it is only another code for: `deu` or `ger`
+    for de, `zh-TW` for zh_Hant. White space is collapsed: in XML a line break is no more than a space. Counted are
+    units without one of the languages (`missing_side`), or with a character in it that XML does not allow
     (`invalid_character`). Raises ValueError naming the line if the XML is broken, and at the end of the file if one of
     the languages does not occur in it.
     """
@@ -112,9 +114,12 @@ class _TmxParser:
         if missing and self._side_of:
             names = " and ".join(self._item.codes_in_file[side] for side in sorted(missing))
             language = self._item.languages[min(missing)]
+            spellings: dict[str, str] = {}  # the first of each language
+            for spelling in self._side_of:
+                spellings.setdefault(_normalised(spelling), spelling)
             raise ValueError(
-                f"{self._path}: no text in {names}; the languages found are {listed(self._side_of)}; if one of them "
-                f"is meant, say so beside tmx: in the corpus, codes: {{{language}: …}}"
+                f"{self._path}: no text in {names}; the languages found are {listed(spellings.values())}; if one of "
+                f"them is meant, say so beside tmx: in the corpus, codes: {{{language}: …}}"
             )
 
     def _start_root(self, name: str, attributes: dict[str, str]) -> None:
@@ -174,7 +179,11 @@ class _TmxParser:
     def _find_side(self, language: str) -> int | None:
         found = _normalised(language)
         fitting = [side for side, code in enumerate(self._codes) if f"{found}-".startswith(f"{code}-")]
-        return max(fitting, key=lambda side: len(self._codes[side]), default=None)
+        if fitting:
+            return max(fitting, key=lambda side: len(self._codes[side]))
+        # A code that says less is no other code for the same: of a file with pt and pt-BR, pt_BR is the latter.
+        same = find_language(found, [code for code in self._codes if not code.startswith(f"{found}-")])
+        return None if same is None else self._codes.index(same)
 
     def _refuse_entity(self, name: str, *declaration: object) -> None:
         line = self._expat.CurrentLineNumber

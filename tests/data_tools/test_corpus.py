@@ -1,3 +1,4 @@
+import gzip
 import os
 from pathlib import Path
 
@@ -5,6 +6,7 @@ import pytest
 
 from data_tools.corpus import Corpus
 from data_tools.inputs import Input
+from data_tools.readers import InputReader
 
 
 @pytest.fixture
@@ -142,6 +144,7 @@ def test_all_problems_are_told_at_once(folder: Path, monkeypatch: pytest.MonkeyP
                 - {tsv: x.tsv.gz, column: [0, 1]}
                 - {source: p1.de}
                 - {tmx: t.tmx, codes: {fr: fr-CA}}
+                - {opus: o.zip, codes: {de: 3}}
                 - {tsv: x.tsv.gz, codes: {de: de-CH}}
               en-de: [{tsv: x.tsv.gz}]
             """,
@@ -168,12 +171,33 @@ def test_all_problems_are_told_at_once(folder: Path, monkeypatch: pytest.MonkeyP
         "parallel/de-en: csv: say which column to read",
         "first row of the file has, found [1, 'en']",
         "first row of the file has, found [0, 1]",
-        "parallel/de-en: codes: expected what de or en is called in the file, for example {de: de-XX}, found {'fr': ",
+        "parallel/de-en: codes: 'fr': no language of this pair; expected de or en",
+        "parallel/de-en: codes: expected what de or en is called in the file, for example {de: de-XX}, found {'de': 3}",
         "parallel/de-en: tsv: unknown key 'codes'; beside tsv expected only column",
         "parallel/de-en: expected a file name or glob, found None",
         "parallel/en-de: the same two languages come twice",
     ):
         assert problem in message, problem
+
+
+def test_text_may_have_any_name_where_it_is_said_to_be_text(folder: Path) -> None:
+    for name in ("a.srt", "a.odt.gz", "a.sgm"):
+        (folder / name).write_bytes(gzip.compress(b"eins\n") if name.endswith(".gz") else b"eins\n")
+    corpus = _load(
+        folder,
+        """
+        tokenizer: tokenizer
+        mono: {srt: {text: a.srt}, odt: {text: a.odt.gz}}
+        parallel: {srt-sgm: {source: a.srt, target: a.sgm}}
+        """,
+    )
+    read: list[object] = []
+    for item in corpus.inputs:
+        with InputReader(item, None) as reader:
+            read.extend(reader.documents() if len(item.languages) == 1 else reader.pairs())
+    assert read == [["eins"], ["eins"], ("eins", "eins")]
+    with pytest.raises(ValueError, match="mono/srt: .*a.srt: by its suffix .srt subtitles, .* or rename it"):
+        _load(folder, "tokenizer: tokenizer\nmono: {srt: a.srt}")
 
 
 def test_files_whose_names_do_not_match_are_told(folder: Path) -> None:
@@ -202,11 +226,23 @@ def test_one_source_may_have_two_translations(folder: Path) -> None:
         ("tokenizer: tokenizer", "names no text"),
         (
             "tokenizer: tokenizer\nmono: {de: a.de.txt, deu_Latn: b.de.txt.gz}",
-            "mono/deu_Latn: the same language as mono/de",
+            "mono/deu_Latn: deu_Latn is the same language as de of mono/de; use one code for it",
         ),
         (
             "tokenizer: tokenizer\nparallel: {de-en: c.tsv, eng-deu: c.tsv}",
             "parallel/eng-deu: the same two languages come",
+        ),
+        (
+            "tokenizer: tokenizer\nmono: {de: a.de.txt}\nparallel: {deu-en: {tsv: x.tsv.gz}}",
+            "corpus.yaml: parallel/deu-en: deu is the same language as de of mono/de; use one code for it$",
+        ),
+        (
+            "tokenizer: tokenizer\nparallel: {de-en: {tsv: x.tsv.gz}, fr-eng: {tsv: x.tsv.gz}}",
+            "corpus.yaml: parallel/fr-eng: eng is the same language as en of parallel/de-en; use one code for it$",
+        ),
+        (
+            "tokenizer: tokenizer\nparallel: {zh_Hant-en: {tmx: t.tmx, codes: {zh_Hant: zh-TW, xx: a}}}",
+            "zh_Hant-en: codes: 'xx': no language of this pair; expected zh_Hant or en$",
         ),
         (
             "tokenizer: tokenizer\nparallel: {de-DE: c.tsv}",

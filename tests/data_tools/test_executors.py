@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from data_tools.executors import failure, run_local
+from data_tools.executors import TasksFailed, run_local
 
 
 def _nothing(*_: object) -> None:
@@ -52,14 +52,14 @@ def test_all_failed_tasks_are_told_and_the_others_done(tmp_path: Path) -> None:
         run_local(os.mkdir, tasks, 2, done.append, _nothing, failed.__setitem__)
     reason = "No such file or directory"
     assert failed == {task: f"{task}: {reason}" for task in tasks[::2]}
-    assert str(caught.value).startswith("2 tasks failed: ")
+    assert str(caught.value).startswith("2 failures: ")
     assert all(line in str(caught.value) for line in failed.values())
     assert sorted(done) == tasks[1::2] and all(task.is_dir() for task in done)
 
 
 def test_many_failures_are_counted() -> None:
-    assert str(failure(["a"])) == "a"
-    assert str(failure(list("abcde"))) == "5 tasks failed: a; b; c and 2 more"
+    assert str(TasksFailed(["a"])) == "a"
+    assert str(TasksFailed(list("abcde"))) == "5 failures: a; b; c and 2 more"
 
 
 def test_a_full_disk_ends_all_workers(tmp_path: Path) -> None:

@@ -1,14 +1,18 @@
 import io
 import json
+import re
 import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
+from langcodes import Language
 
 from data_tools.formats import (
     COMPRESSED_SUFFIXES,
+    EXTRACT,
     FORMAT_OF_SUFFIX,
+    NAME_AS_JSON,
     NEVER_COMPRESSED,
     NO_TEXT,
     check_is_named_as_text,
@@ -59,9 +63,20 @@ def test_the_formats_that_were_taken_for_text() -> None:
 
 def test_suffixes_that_are_language_codes_are_text() -> None:
     # Breton, Rarotongan, Bini, Pashto; a rar archive is told by its content.
-    for name in ("x.br", "x.rar", "x.bin", "x.ps", "x.gz.de", "Europarl.v7.en"):
+    for name in ("x.br", "x.rar", "x.bin", "x.ps", "x.gz.de", "Europarl.v7.en", "news.pt", "news.pt.gz", "s.PT"):
         check_is_named_as_text(name)
+    of_two_letters = [suffix[1:] for suffix in NO_TEXT if len(suffix) == 3]
+    assert of_two_letters and not [code for code in of_two_letters if Language.get(code).is_valid()]
     assert not {".br", ".rar", ".bin", ".ps", ".ar", ".mat", ".so", ".tt", ".ts"} & set(NO_TEXT)
+
+
+@pytest.mark.parametrize("name", ["news.srt", "news.odt.gz", "news.SGM"])
+def test_who_says_that_it_is_text_is_believed(name: str) -> None:
+    with pytest.raises(ValueError, match=r"; if it is plain text all the same, name it with text: .*, or rename it$"):
+        check_is_named_as_text(name)
+    check_is_named_as_text(name, is_said_to_be_text=True)
+    with pytest.raises(ValueError, match="a.jsonl: by its suffix jsonl, expected plain text"):
+        check_is_named_as_text("a.jsonl", is_said_to_be_text=True)
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.tsv.gz", "a.parquet", "a.tmx", "a.zip", "a.csv"])
@@ -132,6 +147,12 @@ def test_markup_and_json_are_no_sentences(text: str, kind: str) -> None:
         check_is_prose("news.de", text.encode())
 
 
+def test_advice_for_json_depends_on_who_asks() -> None:
+    for advice in (EXTRACT, NAME_AS_JSON):
+        with pytest.raises(ValueError, match=f"JSON, .*; {re.escape(advice)}$"):
+            check_is_prose("a.de", b'{"text": "eins"}', advice)
+
+
 @pytest.mark.parametrize("text", ['{"so steht es', "<b>fett</b>", "[1] Eine Fußnote", "{} ist leer", '{"a" und "b"}'])
 def test_sentences_may_begin_so(text: str) -> None:
     check_is_prose("news.de", f"{text}\nnoch eine\n".encode())
@@ -153,6 +174,9 @@ def test_a_file_that_could_not_be_read_may_be_another(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="a: a zip archive, expected Parquet; unpack it"):
         check_is_not_another(str(tmp_path / "a"), b"PAR1", "Parquet")
     check_is_not_another(str(tmp_path / "a"), b"PK", "a zip archive")
+    (tmp_path / "a").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"a: is empty \(0 bytes\), expected Parquet; "):
+        check_is_not_another(str(tmp_path / "a"), b"PAR1", "Parquet")
     (tmp_path / "a").write_bytes(b"\x1f\x8b\x08\0")
     with pytest.raises(ValueError, match="a: gzip-compressed, expected Parquet; decompress it"):
         check_is_not_another(str(tmp_path / "a"), b"PAR1", "Parquet")

@@ -21,7 +21,7 @@ from data_tools.corpus import Corpus
 from data_tools.executors import Stage, run_locally
 from data_tools.manifest import Manifest
 from data_tools.plan import make_plan
-from data_tools.prepare import main, open_locked, prepare
+from data_tools.prepare import begin, main, open_locked, prepare
 from data_tools.shards import Shard, ShardWriter
 from data_tools.tokenizer import PieceEncoder
 
@@ -360,6 +360,25 @@ def test_what_users_add_to_a_data_directory_stays(tmp_path: Path, corpus_file: P
     assert all((data / name).read_text() == "mine" for name in (".notes.old", ".notes.tmp", "notes.txt"))
 
 
+def test_a_tokenizer_with_files_of_others_is_not_replaced(
+    tmp_path: Path, corpus_file: Path, tokenizer_dir: Path
+) -> None:
+    corpus, data = Corpus.load(corpus_file), tmp_path / "data"
+    data.mkdir()
+    sha256 = PieceEncoder(tokenizer_dir).tokenizer_sha256
+    begin(make_plan(corpus, data, sha256, 10), corpus, sha256)
+    (data / "tokenizer" / "mine.txt").write_text("mine")
+    before = _content(data)
+    plan = make_plan(corpus, data, "another", 10)
+    with pytest.raises(ValueError, match=r"data/tokenizer: holds mine\.txt, not written by data_tools\.prepare"):
+        begin(plan, corpus, "another")
+    assert _content(data) == before
+    (data / "tokenizer" / "mine.txt").unlink()
+    (data / "tokenizer" / "sentencepiece.bpe.model").unlink()  # as a kill leaves it
+    begin(plan, corpus, "another")
+    assert _content(data / "tokenizer") == _content(tokenizer_dir)
+
+
 def test_no_input_is_in_the_output(tmp_path: Path, corpus_file: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
@@ -411,8 +430,23 @@ def test_all_broken_files_are_told_in_one_run(
             file.write(b"\xff\n")
     (tmp_path / "text" / "mono1.de.gz").write_bytes(b"no gzip")
     process = run_module(MODULE, corpus_file, "--output", tmp_path / "data", "--workers", "1")
-    assert_one_line_error(process, "2 tasks failed", "pair0.de: line 101", "pair2.ru: line 101", "mono1.de.gz")
-    assert len([line for line in process.stderr.splitlines() if line.startswith("failed: ")]) == 2
+    assert_one_line_error(process, "error: 3 inputs failed (see above)")
+    failed = sorted(line.rpartition("/")[2] for line in process.stderr.splitlines() if line.startswith("failed: "))
+    assert [line.partition(" is ")[0].partition(": by")[0] for line in failed] == [
+        "mono1.de.gz",
+        "pair0.de: line 101",
+        "pair2.ru: line 101",
+    ]
+    assert all(process.stderr.count(name) == 1 for name in ("pair0.de", "pair2.ru", "mono1.de.gz"))
+
+
+def test_one_broken_file_is_told_once(
+    tmp_path: Path, corpus_file: Path, run_module: Callable, assert_one_line_error: Callable
+) -> None:
+    (tmp_path / "text" / "mono1.de.gz").write_bytes(b"no gzip")
+    process = run_module(MODULE, corpus_file, "--output", tmp_path / "data", "--workers", "1")
+    assert_one_line_error(process, "mono1.de.gz: by its suffix .gz")
+    assert process.stderr.count("mono1.de.gz") == 1
 
 
 def test_fifteen_hundred_files_of_a_line(tmp_path: Path, corpus_file: Path, sentences: dict[str, list[str]]) -> None:

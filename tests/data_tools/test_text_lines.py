@@ -127,7 +127,7 @@ def test_no_text_at_all(tmp_path: Path) -> None:
 
 def test_prose_is_no_json_and_no_markup(tmp_path: Path) -> None:
     for name, text, kind in [
-        ("a.de", '\ufeff{"text": "one"}\n', "JSON"),
+        ("a.de", '\ufeff{"text": "one"}\n', "JSON, .*; extract its text$"),
         ("b.de", "<html>", "HTML"),
         ("c.jsonl", "", "by its suffix"),
     ]:

@@ -245,8 +245,9 @@ def test_what_is_no_text_of_one_language_is_refused(tmp_path: Path) -> None:
     for name, message in [
         ("news.tgz", "by its suffix .tgz an archive, expected text; unpack it"),
         ("page.HTML", "by its suffix .html markup"),
-        ("p.tmx", "tmx files hold pairs; in a corpus, name it under parallel, as tmx: …"),
-        ("p.tsv.gz", "a table of columns; in a corpus, say which to read: {tsv: …, column: …}"),
+        ("p.tmx", "tmx files hold pairs; in --corpus corpus.yaml, name it under parallel, as tmx: …"),
+        ("o.zip", "opus files hold pairs; in --corpus corpus.yaml, name it under parallel, as opus: …"),
+        ("p.tsv.gz", "a table of columns; in --corpus corpus.yaml, say which to read: {tsv: …, column: …}"),
     ]:
         (tmp_path / name).touch()
         with pytest.raises(ValueError) as caught:

@@ -69,7 +69,10 @@ def test_blank_rows_are_counted(tmp_path: Path, read_pairs: Read, blank: str) ->
         ("q.csv", 'de,en\neins,"one"x\n', PAIR, "line 2: broken CSV"),
         ("q.csv", "de;en\neins;one\n", ("de", "en"), "line 1: expected one column 'de', found none; .* are de;en"),
         ("q.tsv", "de\tde\n", ("de", "en"), "line 1: expected one column 'de', found more than one"),
-        ("q.tsv", "", ("de", "en"), "line 1: expected one column 'de', found none; the names there are nothing"),
+        ("q.csv", "de;en\n", ("de", "en"), ".*; the columns seem to be parted by ;, so save it with a comma$"),
+        ("q.csv", "eins;one\n", PAIR, "line 1: expected 2 columns .*, found 1; the columns seem to be parted by ;,"),
+        ("q.csv", "eins\tone\n", PAIR, "line 1: .*; the columns seem to be parted by tabs,"),
+        ("q.csv", "de\n", ("de", "en"), "line 1: expected one column 'en', found none; the names there are de$"),
     ],
 )
 def test_tables_that_do_not_fit(
@@ -77,6 +80,14 @@ def test_tables_that_do_not_fit(
 ) -> None:
     with pytest.raises(ValueError, match=rf"{name}: {message}"):
         read_pairs(name[-3:], _file(tmp_path, name, text), columns=columns)
+
+
+@pytest.mark.parametrize("name", ["q.tsv", "q.csv"])
+def test_a_table_of_no_bytes_is_counted(tmp_path: Path, read_pairs: Read, read_documents: Read, name: str) -> None:
+    path = _file(tmp_path, name, "")
+    for columns in (("de", "en"), PAIR):
+        assert read_pairs(name[-3:], path, columns=columns) == ([], {"empty_file": 1})
+    assert read_documents(name[-3:], path, columns=("de",)) == ([], {"empty_file": 1})
 
 
 def test_parts_are_the_whole(tmp_path: Path, read_pairs: Read) -> None:

@@ -108,6 +108,7 @@ def test_damaged_files(tmp_path: Path, read_documents: Read) -> None:
     for damaged, message in [
         (content[: len(content) // 2], "not a Parquet file, or cut short"),
         (b"text\n", "not a Parquet file"),
+        (b"", r"is empty \(0 bytes\)"),
         (b"PK\x03\x04" + bytes(100), "a zip archive, expected Parquet; unpack it"),
         (b"\x1f\x8b\x08" + bytes(100), r"gzip-compressed, expected Parquet"),
         (content[:500] + bytes(2_000) + content[2_500:], "damaged"),

@@ -69,10 +69,9 @@ def test_a_file_of_no_bytes_is_counted(tmp_path: Path, read_documents: Read, rea
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.jsonl", '{"text": "x"}\n', "by its suffix jsonl, expected plain text"),
+        ("a.jsonl", '{"text": "x"}\n', "JSON, expected plain text"),
         ("a.txt", '{"text": "x"}\n', "JSON, expected plain text"),
         ("a.de", "<!doctype html>\n", "HTML, expected plain text"),
-        ("a.tgz", "", r"by its suffix \.tgz an archive"),
         ("a.de", "one\ntwo\0three\n", "line 2 holds a NUL byte"),
     ],
 )
@@ -85,6 +84,14 @@ def test_what_is_no_text(
     for paths in ([path, _file(tmp_path, "b.en", "x\n")], [tmp_path / "b.en", path]):
         with pytest.raises(ValueError, match=rf"{name}: {message}"):
             read_pairs("moses", *paths)
+
+
+def test_json_in_a_corpus_may_be_named_as_such(tmp_path: Path, read_documents: Read, read_pairs: Read) -> None:
+    path = _file(tmp_path, "a.de", '{"text": "x"}\n')
+    with pytest.raises(ValueError, match=r"let its name end in \.jsonl"):
+        read_documents("text", path)
+    with pytest.raises(ValueError, match="extract its text$"):  # .jsonl would not do here
+        read_pairs("moses", path, path)
 
 
 def test_moses(tmp_path: Path, read_pairs: Read) -> None:

@@ -40,7 +40,7 @@ def test_units(tmp_path: Path, read_pairs: Read) -> None:
         '<tuv lang="EN_us">\n<prop type="y">2</prop><seg>\n  the\tsecond\r\n </seg></tuv>'
         '<tuv xml:lang="fr"><seg>le second</seg></tuv><tuv xml:lang="DE-at"><seg>das zweite</seg></tuv></tu>',
         _unit(("de", "allein"), ("fr", "seul")),
-        _unit(("deu", "wer?"), ("en", "who?")),
+        _unit(("del", "wer?"), ("en", "who?")),
         "<tu></tu>",
         _unit(("de", ""), ("en", "empty")),
     ]
@@ -105,8 +105,22 @@ def test_languages_by_other_names(tmp_path: Path, read_pairs: Read) -> None:
     found = read_pairs("tmx", path, languages=("zh_Hant", "en"), codes=("zh_TW", "en"))
     assert found == ([("公車", "bus")], {})
     assert read_pairs("tmx", path, languages=("zh_Hant", "zh"), codes=("zh-TW", "zh"))[0] == [("公車", "公交车")]
-    with pytest.raises(ValueError, match=r"no text in zh_Hant; .* found are zh-TW, en, zh-CN; .*codes: \{zh_Hant: …\}"):
-        read_pairs("tmx", path, languages=("zh_Hant", "en"))
+    assert read_pairs("tmx", path, languages=("zh_Hant", "en"))[0] == [("公車", "bus")]
+    with pytest.raises(ValueError, match=r"no text in zh_HK; .* found are zh-TW, en, zh-CN; .*codes: \{zh_HK: …\}"):
+        read_pairs("tmx", path, languages=("zh_HK", "en"))
+
+
+def test_other_codes_of_a_language(tmp_path: Path, read_pairs: Read) -> None:
+    path = _file(tmp_path, _tmx(_unit(("deu", "eins"), ("eng", "one")) + _unit(("ger", "zwei"), ("en-GB", "two"))))
+    assert read_pairs("tmx", path) == ([("eins", "one"), ("zwei", "two")], {})
+    path = _file(tmp_path, _tmx(_unit(("pt", "um"), ("pt-BR", "dois"), ("en", "x"))))
+    assert read_pairs("tmx", path, languages=("pt_BR", "en")) == ([("dois", "x")], {})
+
+
+def test_a_spelling_is_listed_once(tmp_path: Path, read_pairs: Read) -> None:
+    units = "".join(_unit((code, "a"), ("en", "b")) for code in ("fr-FR", "FR-fr", "fr_FR", "it"))
+    with pytest.raises(ValueError, match=r"no text in de; the languages found are fr-FR, en, it;"):
+        read_pairs("tmx", _file(tmp_path, _tmx(units)))
 
 
 @pytest.mark.parametrize("written", ["&#x1F;", "\x1f", "&#xD83D;", "&#0;"])
