@@ -18,6 +18,7 @@ COUNTS = (
 PROBABILITIES = ("hidden_dropout_prob", "attention_probs_dropout_prob")
 SWITCHES = ("tie_self_attention", "plug_in", "scale_embedding", "lm_head_transform", "separate_decoder_embeddings")
 TOKEN_IDS = ("pad_token_id", "bos_token_id", "decoder_start_token_id")
+LANGUAGES = ("source_language", "target_language")
 FRAMES = ("source_prefix_ids", "source_suffix_ids", "target_suffix_ids")
 
 
@@ -43,6 +44,7 @@ class VecoConfig(PreTrainedConfig):
     Translation models were not all taught the same form of sentences: `source_prefix_ids` and `source_suffix_ids` stand
     around a source, `target_suffix_ids` behind a target, and the last of these ends a translation. `None` is ours,
     `<s> x </s>` and `y </s>`. fairseq has `x </s>` and `y </s>`, VECO there `x </s> [en]` and `y </s> [de]`.
+    A model of one direction whose tokenizer has no tags for it may name its `source_language` and `target_language`.
     """
 
     model_type = "veco"
@@ -73,6 +75,8 @@ class VecoConfig(PreTrainedConfig):
     source_prefix_ids: list[int] | None = None
     source_suffix_ids: list[int] | None = None
     target_suffix_ids: list[int] | None = None
+    source_language: str | None = None
+    target_language: str | None = None
     use_cache: bool = True
     tie_word_embeddings: bool = True
 
@@ -114,6 +118,11 @@ class VecoConfig(PreTrainedConfig):
             f"{name} {values[name]!r} must be a list of token ids, or None"
             for name in FRAMES
             if values[name] is not None and not _are_ids(values[name])
+        ]
+        problems += [
+            f"{name} {values[name]!r} must be a language code such as de, or None"
+            for name in LANGUAGES
+            if values[name] is not None and (not isinstance(values[name], str) or not values[name])
         ]
         if self.num_labels < 1:
             problems.append(f"num_labels {self.num_labels} must be at least 1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import os
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from data_tools.outputs import STANDARD_INPUT
-from data_tools.text_lines import TextLines, open_prose, open_text
+from data_tools.text_lines import MAX_LINE_BYTES, TextLines, open_prose, open_text
 
 BLOCK_LINES = 10_000  # sorted by length together: many beside a batch, few beside memory
 READ_BYTES = 1 << 20
@@ -78,34 +79,39 @@ def held_references(source: str, reference: str | None, num_lines: int | None) -
 
 
 def ready_lines(stream: BinaryIO) -> Iterator[list[str]]:
-    """The lines of a stream of UTF-8 as they come, as many at a time as are there.
+    """The lines of a stream of UTF-8 as they come, as many at a time as are there; held to what a file is held to.
 
     So a line that is typed, or sent by a program that waits for the answer, is not kept waiting for others, and a file
-    that is piped in still comes in large blocks. Raises ValueError for what is not UTF-8.
+    that is piped in still comes in large blocks. Raises ValueError for what is no plain text in UTF-8.
     """
-    rest, num_lines = b"", 0
-    while chunk := stream.read1(READ_BYTES):  # type: ignore[attr-defined]  # of BufferedReader: what is there
-        *whole, rest = (rest + chunk).split(b"\n")
-        if whole:
-            yield _decoded(whole, num_lines)
-            num_lines += len(whole)
-    if rest:
-        yield _decoded([rest], num_lines)
+    ready = ReadyBytes(stream)
+    lines = TextLines(name_of(STANDARD_INPUT), ready, is_prose=True)
+    for line in lines:
+        yield [line, *itertools.islice(lines, ready.num_lines - 1)]
 
 
-def _decoded(lines: list[bytes], num_before: int) -> list[str]:
-    try:
-        return [line.decode("utf-8").removesuffix("\r") for line in lines]
-    except UnicodeDecodeError:
-        pass
-    for number, line in enumerate(lines, start=num_before + 1):
-        try:
-            line.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise ValueError(
-                f"standard input: line {number} is not UTF-8 (byte 0x{line[error.start]:02x}: {error.reason})"
-            ) from None
-    raise AssertionError("one of the lines could not be decoded")
+class ReadyBytes(io.BufferedIOBase, BinaryIO):
+    """The bytes of a stream in the whole lines that are there; `read` waits for one, and returns all of them."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._rest = b""
+        self.num_lines = 0  # in what was read last
+
+    def read(self, size: int | None = -1) -> bytes:
+        content = self._rest
+        while len(content) < MAX_LINE_BYTES and (chunk := self._stream.read1(READ_BYTES)):  # type: ignore[attr-defined]
+            content += chunk
+            if b"\n" in chunk:
+                break
+        end = content.rfind(b"\n") + 1 or len(content)
+        self._rest = content[end:]
+        self.num_lines = content.count(b"\n") or 1
+        return content[:end]
+
+    def readline(self, size: int | None = -1) -> bytes:
+        """The rest of a line that `read` gave a part of because it is that long, or that ends the stream."""
+        return self._stream.readline(-1 if size is None else size)
 
 
 def name_of(source: str) -> str:

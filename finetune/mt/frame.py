@@ -66,3 +66,11 @@ class Frame:
     def target(self, pieces: Sequence[int]) -> list[int]:
         """A target as the decoder predicts it."""
         return [*pieces, *self.target_suffix]
+
+    def pieces(self, target: Sequence[int]) -> list[int]:
+        """A target without what stands behind it, all of it or, where a search ended early, as much as there is."""
+        size = len(target)
+        for i in reversed(self.target_suffix):
+            if size and target[size - 1] == i:
+                size -= 1
+        return list(target[:size])

@@ -35,8 +35,8 @@ from sacrebleu.significance import PairedTest
 
 from data_tools.cli import FlagParser, run_main
 from data_tools.files import atomic_path
-from data_tools.outputs import check_outputs
-from data_tools.text_lines import open_text
+from data_tools.outputs import STANDARD_INPUT, check_outputs
+from finetune.mt.blocks import name_of, open_lines
 from finetune.mt.words import moses_code, moses_tokenizer, sacrebleu_tokenizer, ter_metric
 
 # "none" and "char" are for text that 13a cannot cut, such as Thai or Chinese; the last two need sacrebleu[ja] and [ko].
@@ -205,19 +205,20 @@ def compare_lines(
 
 
 def read_lines(path: Path) -> list[str]:
-    """All lines of a text file; ValueError if there is none."""
-    with open_text(path) as lines:
+    """All lines of a text file, or of standard input for "-"; ValueError if there is none."""
+    with open_lines(str(path)) as lines:
         result = list(lines)
     if not result:
-        raise ValueError(f"{path} has no line: nothing to score")
+        raise ValueError(f"{name_of(str(path))} has no line: nothing to score")
     return result
 
 
 def read_parallel(path: Path, other: Path, num_lines: int, hint: str) -> list[str]:
-    """All lines of a text file that must have as many as `other`. Raises ValueError, which ends with the hint."""
+    """All lines of a text that must have as many as `other`. Raises ValueError, which ends with the hint."""
     lines = read_lines(path)
     if len(lines) != num_lines:
-        raise ValueError(f"{other} has {num_lines:,} lines but {path} has {len(lines):,}: {hint}")
+        names = name_of(str(path)), name_of(str(other))
+        raise ValueError(f"{names[1]} has {num_lines:,} lines but {names[0]} has {len(lines):,}: {hint}")
     return lines
 
 
@@ -230,6 +231,9 @@ def check_arguments(arguments: argparse.Namespace) -> None:
     paths = [reference.resolve() for reference in arguments.reference]
     if twice := [name for name, path in zip(arguments.reference, paths, strict=True) if paths.count(path) > 1]:
         raise ValueError(f"--reference {twice[0]} is named twice; name each translation of the text once")
+    texts = [arguments.system, *arguments.reference, arguments.source, arguments.baseline]
+    if texts.count(Path(STANDARD_INPUT)) > 1:
+        raise ValueError("standard input (-) is named twice, and can be read but once; name a file for the other text")
     if arguments.comet is not None and arguments.source is None:
         raise ValueError("--comet needs --source FILE: it compares the translation with the source too")
     if arguments.comet is not None and len(arguments.reference) > 1:
@@ -247,8 +251,8 @@ def score_files(arguments: argparse.Namespace) -> dict[str, Any]:
     hint = "line i of one must answer line i of the other (was a line lost in translation?)"
     references = [read_parallel(reference, path, number, hint) for reference in arguments.reference]
     report: dict[str, Any] = {
-        "system": str(path),
-        "references": [str(reference) for reference in arguments.reference],
+        "system": name_of(str(path)),
+        "references": [name_of(str(reference)) for reference in arguments.reference],
         "target_language": arguments.target_language,
         "num_lines": number,
         "num_empty_system_lines": sum(not line.strip() for line in system),
@@ -256,7 +260,7 @@ def score_files(arguments: argparse.Namespace) -> dict[str, Any]:
     source: list[str] = []
     if arguments.source is not None:
         source = read_parallel(arguments.source, path, number, "is it the source of this translation?")
-        report["source"] = str(arguments.source)
+        report["source"] = name_of(str(arguments.source))
         report["num_copied_lines"] = sum(
             bool(line.strip()) and line.strip() == original.strip()
             for line, original in zip(system, source, strict=True)
@@ -272,7 +276,7 @@ def score_files(arguments: argparse.Namespace) -> dict[str, Any]:
     report["scores"] = {name: asdict(score) for name, score in scores.items()}
     report["left_out"] = left_out(language)
     if arguments.baseline is not None:
-        report["baseline"] = str(arguments.baseline)
+        report["baseline"] = name_of(str(arguments.baseline))
         compared = compare_lines(system, baseline, *references, tokenize=tokenize)
         report["comparison"] = {name: asdict(comparison) for name, comparison in compared.items()}
     return report
@@ -304,7 +308,13 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         prog="python -m finetune.mt.score", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--system", type=Path, required=True, metavar="FILE", help="translations, detokenized, one a line")
+    add(
+        "--system",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="translations, detokenized, one a line; -: standard input",
+    )
     add(
         "--reference",
         type=Path,
@@ -336,7 +346,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 def main() -> None:
     arguments = parse_arguments()
     inputs = [arguments.system, *arguments.reference, arguments.source, arguments.baseline]
-    check_outputs({"--json": arguments.json}, inputs)
+    check_outputs({"--json": arguments.json}, [None if path is None else str(path) for path in inputs])
     report = score_files(arguments)
     print(table(report))
     if arguments.json is not None:

@@ -49,13 +49,20 @@ class Translator:
     """
 
     def __init__(
-        self, engine: Engine, tokenizer: Any, frame: Frame, options: SearchOptions, ranks: Ranks | None = None
+        self,
+        engine: Engine,
+        tokenizer: Any,
+        frame: Frame,
+        options: SearchOptions,
+        ranks: Ranks | None = None,
+        own_language: str | None = None,
     ) -> None:
         self.engine = engine
         self.tokenizer = tokenizer
         self.frame = frame
         self.options = options
         self.ranks = ranks or Ranks()
+        self.own_language = own_language  # the only one that it translates into, where no tag says so
         self.num_empty_lines = 0  # so far, of sources; their translations are empty
         self.num_cut_lines = 0  # sources and references shortened to what the model takes, so far
         self.num_ended_lines = 0  # lines whose best translation is as long as it may be, so far
@@ -73,7 +80,8 @@ class Translator:
         """The translator of a model in torch; `start` is the id of the target language's tag."""
         frame = Frame.of(model.config, tokenizer)
         target = target_ids(tokenizer, frame, start, model.config.vocab_size)
-        return cls(TorchEngine(model, target, options, tokenizer.pad_token_id), tokenizer, frame, options, ranks)
+        engine = TorchEngine(model, target, options, tokenizer.pad_token_id)
+        return cls(engine, tokenizer, frame, options, ranks, model.config.target_language)
 
     @classmethod
     def load(
@@ -145,7 +153,9 @@ class Translator:
 
     @property
     def target_language(self) -> str:
-        """The language of the tag that starts the decoder; empty for another token."""
+        """The model's only one, or else that of the tag that starts the decoder; empty if neither is known."""
+        if self.own_language is not None:
+            return self.own_language
         match = LANGUAGE_TAG.fullmatch(self.tokenizer.convert_ids_to_tokens(self.engine.target.start))
         return match[1] if match else ""
 
@@ -159,7 +169,8 @@ class Translator:
 
     def hypothesis(self, found: Found) -> Hypothesis:
         """What the search found, as text and with scores in base 2."""
-        pieces = self.without_frame(found.ids)
+        # Where a tag ends translations, the search may choose </s> before, which fairseq does not print either.
+        pieces = [i for i in self.frame.pieces(found.ids) if i != self.tokenizer.eos_token_id]
         return Hypothesis(
             ids=found.ids,
             pieces=self.as_pieces(pieces),
@@ -187,14 +198,10 @@ class Translator:
 
         Unknown pieces are written `<<unk>>`, as by fairseq, so that no unknown piece of a translation equals them.
         """
-        pieces = self.without_frame(list(self._encode([line])[0]))
+        pieces = list(self._encode([line])[0])
         seen = self.as_text(pieces) if as_text else self.as_pieces(pieces)
         unknown = self.tokenizer.unk_token
         return seen.replace(unknown, f"<{unknown}>")
-
-    def without_frame(self, ids: Sequence[int]) -> list[int]:
-        """The ids of a target without those that stand behind it."""
-        return [i for i in ids if i not in self.frame.target_suffix]
 
     def _pieces(self, lines: Sequence[str], num_specials: int) -> list[list[int]]:
         longest = self.engine.max_tokens - num_specials
@@ -220,7 +227,8 @@ def check_model(path: Path, target_language: str | None) -> tuple[Any, int]:
         raise ValueError(f"{path}: holds {found}, expected {wanted}; fine-tune it with finetune/mt/train.py first")
     ids = {"bos": config.bos_token_id, "pad": config.pad_token_id, "eos": config.eos_token_id}
     tokenizer = fitting_tokenizer(path, config.vocab_size, ids, config.decoder_start_token_id)
-    return tokenizer, decoder_start_id(tokenizer, config.decoder_start_token_id, target_language, path)
+    start = decoder_start_id(tokenizer, config.decoder_start_token_id, target_language, path, config.target_language)
+    return tokenizer, start
 
 
 def fitting_tokenizer(path: Path, vocab_size: int, special_ids: dict[str, int], start: int | None) -> Any:
@@ -245,13 +253,29 @@ def fitting_tokenizer(path: Path, vocab_size: int, special_ids: dict[str, int], 
     return tokenizer
 
 
-def decoder_start_id(tokenizer: Any, configured: int | None, language: str | None, path: Path) -> int:
-    """The id that starts the decoder: the tag of `language`, or the configured one if that is None."""
+def decoder_start_id(
+    tokenizer: Any, configured: int | None, language: str | None, path: Path, own_language: str | None = None
+) -> int:
+    """The id that starts the decoder: the tag of `language`, or the configured one if that is None.
+
+    `own_language` is the only one of a model that has no tags to choose from, if it is known. Raises ValueError for a
+    language that the model does not translate into, and where there is nothing to start with.
+    """
     languages = target_languages(tokenizer)
     known = ", ".join(languages) or "none"
+    if configured is None and not languages:
+        raise ValueError(
+            f"{path}: neither a start token in config.json (decoder_start_token_id) nor a tag in the tokenizer: the "
+            "form of its sentences is not set; convert it again: python -m veco.convert fairseq … --dictionary "
+            "dict.txt --set task=… source_lang=… target_lang=…"
+        )
     if language is None:
         if configured is None:
             raise ValueError(f"{path}: a model of several directions; name the --target-language, one of {known}")
+        return configured
+    if own_language is not None and configured is not None:
+        if find_language(language, [own_language]) is None:
+            raise ValueError(f"--target-language {language}: {path} translates into {own_language} and nothing else")
         return configured
     if (found := find_language(language, languages)) is None:
         raise ValueError(f"{path}: no tag __{language}__ in the tokenizer; target languages it has: {known}")

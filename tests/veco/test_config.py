@@ -54,6 +54,7 @@ def test_parameter_counts_are_the_papers(config: VecoConfig, shape: tuple[int, i
         ({"source_prefix_ids": ["<s>"]}, r"source_prefix_ids \['<s>'\] must be a list of token ids"),
         ({"source_suffix_ids": [2, 250_002]}, r"source_suffix_ids \[2, 250002\] must be below vocab_size 250002"),
         ({"target_suffix_ids": []}, "target_suffix_ids is empty: its last token ends a translation"),
+        ({"target_language": ["de"]}, r"target_language \['de'\] must be a language code such as de, or None"),
         ({"plug_in": "no"}, "plug_in 'no' must be true or false"),
         ({"num_labels": 0}, "num_labels 0 must be at least 1"),
         ({"num_labels": "3"}, "num_labels '3' must be a whole number"),

@@ -69,10 +69,6 @@ ACTIVATIONS = {"gelu": "gelu", "relu": "relu", "gelu_accurate": "gelu_new", "gel
 EOS_ID, UNK_ID, FIRST_PIECE_ID = 2, 3, 4
 MASK = "<mask>"
 NO_CROSS_ATTENTION = "XLM-R has no cross-attention: it is freshly drawn"
-UNKNOWN_FORM = (
-    "what stands around sentences is not known: give the dictionary, or set "
-    f"{', '.join(('decoder_start_token_id', *FRAMES))} in config.json"
-)
 PLAIN_TASK = "translation"
 TAGGED_TASKS = ("translation_from_pretrained_veco", "translation_from_pretrained_bart")
 # Of an encoder layer of fairseq 0.12 beside its modules: copies for a faster forward pass, made when it was built and
@@ -191,7 +187,7 @@ def convert(path: Path, dictionary: Path | None, settings: Mapping[str, Any]) ->
         fields["decoder_layers"] = num_decoder_layers
         form = form_of_sentences(known, pieces, path)
         fields |= form
-        notes += [] if form else [UNKNOWN_FORM]
+        notes += [] if form else [unknown_form(known, pieces)]
 
     taken = weights.take(names)
     if not fields["lm_head_transform"]:
@@ -257,9 +253,7 @@ def drop_token_copies(weights: Weights) -> None:
 
 def config_fields(weights: Weights, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of VecoConfig that weights and settings tell; ValueError for settings missing or not VECO's."""
-    needed = ("encoder_attention_heads", "activation_fn", "no_scale_embedding")
-    if absent := [name for name in needed if name not in settings]:
-        raise ValueError(f"{weights.path}: does not tell {', '.join(absent)}; give these settings of fairseq yourself")
+    check_told(settings, weights.path, encoder_attention_heads=16, activation_fn="gelu", no_scale_embedding="false")
     heads, activation = settings["encoder_attention_heads"], settings["activation_fn"]
     # XLM-R must have a head, published VECO has none.
     has_head = not weights.num_layers("decoder") or "lm_head.dense.weight" in weights
@@ -284,6 +278,15 @@ def config_fields(weights: Weights, settings: Mapping[str, Any]) -> dict[str, An
         "hidden_dropout_prob": settings.get("dropout", 0.1),
         "attention_probs_dropout_prob": settings.get("attention_dropout", 0.1),
     }
+
+
+def check_told(settings: Mapping[str, Any], path: Path, **examples: str | int) -> None:
+    """Raise ValueError for settings that are missing or None; the examples show how they are given."""
+    if absent := {name: example for name, example in examples.items() if settings.get(name) is None}:
+        flags = " ".join(f"{name}={example}" for name, example in absent.items())
+        raise ValueError(
+            f"{path}: does not tell {', '.join(absent)}; give what it was trained with, as in --set {flags}"
+        )
 
 
 def body_names(ours: str, theirs: str, num_layers: int) -> dict[str, str]:
@@ -339,9 +342,11 @@ def rows_lack_mask(pieces: list[str], num_rows: int, path: Path) -> bool:
 def form_of_sentences(settings: Mapping[str, Any], pieces: list[str] | None, path: Path) -> dict[str, Any]:
     """What a translation model's decoder starts with and what stands around its sentences, as fields of VecoConfig.
 
-    Empty where settings and dictionary do not tell. Raises ValueError for a form that VecoConfig cannot say.
+    The languages, as far as they are known, go with it. Empty where settings and dictionary do not tell. Raises
+    ValueError for a form that VecoConfig cannot say, and for tags of languages that are not told.
     """
     task = settings.get("task")
+    source, target = (settings.get(name) for name in ("source_lang", "target_lang"))
     if task == PLAIN_TASK:
         start, source_end, target_end = EOS_ID, [EOS_ID], [EOS_ID]
     elif task in TAGGED_TASKS and pieces is not None:
@@ -350,7 +355,8 @@ def form_of_sentences(settings: Mapping[str, Any], pieces: list[str] | None, pat
                 f"{path}: trained with --prepend-bos, so targets begin with <s>, which VECO has no place for; some "
                 "versions of fairseq took no notice of that flag: if yours was one, say --set prepend_bos=false"
             )
-        source_tag, start = (tag_id(str(settings[name]), pieces) for name in ("source_lang", "target_lang"))
+        check_told(settings, path, source_lang="en", target_lang="de")
+        source_tag, start = tag_id(str(source), pieces), tag_id(str(target), pieces)
         source_end, target_end = [EOS_ID, source_tag], [EOS_ID, start]
     else:
         return {}
@@ -359,7 +365,25 @@ def form_of_sentences(settings: Mapping[str, Any], pieces: list[str] | None, pat
         "source_prefix_ids": [],
         "source_suffix_ids": source_end,
         "target_suffix_ids": target_end,
+        "source_language": None if source is None else str(source),
+        "target_language": None if target is None else str(target),
     }
+
+
+def unknown_form(settings: Mapping[str, Any], pieces: list[str] | None) -> str:
+    """Say why `form_of_sentences` is empty, and what to do."""
+    task = settings.get("task")
+    missing = [] if pieces is not None else ["--dictionary dict.txt"]
+    if task in TAGGED_TASKS:
+        reason = "the tags of its languages stand in the dictionary"
+    else:
+        found = "is not told" if task is None else f"is {task}"
+        reason = f"its task {found}, expected one of {', '.join((PLAIN_TASK, *TAGGED_TASKS))}"
+        missing.append("--set task=… source_lang=… target_lang=…")
+    return (
+        f"what stands around sentences is not known: {reason}; convert again with {' '.join(missing)}, or set "
+        f"{', '.join(('decoder_start_token_id', *FRAMES))} in config.json"
+    )
 
 
 def tag_id(language: str, pieces: list[str]) -> int:

@@ -240,6 +240,35 @@ def test_lines_as_they_come() -> None:
         list(ready_lines(io.BytesIO(b"a\nb\n\xfc\n")))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        "ein Haus\nzwei\n".encode("utf-16"),
+        "ein Haus\nzwei\n".encode("utf-16-le"),
+        gzip.compress(b"ein Haus\n"),
+        b"eins\nzwei\0\n",
+        b"eins\nzw\xfcei\n",
+        b"<html><body>eins\n",
+        b'{"text": "eins"}\n',
+    ],
+)
+def test_standard_input_is_held_to_what_a_file_is_held_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    """The same reason, with the other name; and a byte order mark is no part of the text."""
+    path = tmp_path / "text"
+    path.write_bytes(content)
+    reasons = []
+    for source in (str(path), "-"):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+        with pytest.raises(ValueError, match=r"text|input") as caught:
+            list(read_blocks(source, None))
+        reasons.append(str(caught.value).replace(str(path), "standard input"))
+    assert reasons[0] == reasons[1]
+    stream = io.BytesIO("\ufeffeins\n\nzwei".encode())
+    assert list(ready_lines(stream)) == [["eins", ""], ["zwei"]]  # type: ignore[arg-type]
+
+
 def test_blocks_of_files(tmp_path: Path) -> None:
     number = BLOCK_LINES + 3
     source = write_lines(tmp_path / "source", [f"s{i}" for i in range(number)])

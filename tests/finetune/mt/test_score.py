@@ -1,6 +1,7 @@
 """Scores against sacreBLEU's own command line and against multi-bleu's definition, written down independently."""
 
 import gzip
+import io
 import json
 import math
 import re
@@ -301,6 +302,37 @@ def test_no_reference_of_several_is_replaced_by_scores(tmp_path: Path, monkeypat
     words = ["--system", system, "--reference", *references, "--json", references[1]]
     monkeypatch.setattr(sys, "argv", ["score", *words])
     with pytest.raises(ValueError, match="second: is the input"):
+        score_module.main()
+
+
+@pytest.mark.parametrize("flag", ["--system", "--reference", "--source", "--baseline"])
+def test_any_text_may_come_from_standard_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], flag: str
+) -> None:
+    texts = {"--system": SYSTEM, "--reference": REFERENCE, "--source": REFERENCE, "--baseline": REFERENCE}
+    paths = {name: str(write_lines(tmp_path / name, lines)) for name, lines in texts.items()}
+    printed = []
+    for name in (paths[flag], "-"):
+        content = Path(paths[flag]).read_bytes()
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+        monkeypatch.setattr(sys, "argv", ["score", *(word for pair in {**paths, flag: name}.items() for word in pair)])
+        score_module.main()
+        printed.append(capsys.readouterr().out.replace(paths[flag], "standard input"))
+    assert printed[0] == printed[1]
+
+
+def test_standard_input_is_read_but_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["--system", "-", "--reference", str(write_lines(tmp_path / "r", REFERENCE)), "--baseline", "-"]
+    monkeypatch.setattr(sys, "argv", ["score", *words])
+    with pytest.raises(ValueError, match=r"^standard input \(-\) is named twice"):
+        score_module.main()
+
+
+def test_standard_input_without_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
+    words = ["--system", "-", "--reference", str(write_lines(tmp_path / "r", REFERENCE))]
+    monkeypatch.setattr(sys, "argv", ["score", *words])
+    with pytest.raises(ValueError, match=r"^standard input has no line: nothing to score$"):
         score_module.main()
 
 

@@ -7,6 +7,7 @@ import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -123,6 +124,44 @@ def test_a_model_that_says_what_stands_around_sentences(model_dir: Path, tmp_pat
     assert ours.reference("haus hund", as_text=True) == "haus hund"
     long = ours.source_ids(["haus " * 60])[0]
     assert len(long) == ours.engine.max_tokens and long[-2:] == [2, 71]
+
+
+def test_a_tag_that_is_unk_hides_no_unknown_piece(model_dir: Path, tmp_path: Path) -> None:
+    """Where the dictionary lacks the tag, `<unk>` stands behind a target; only that one is left out."""
+    shutil.copytree(model_dir, tmp_path / "model")
+    frame = {"source_prefix_ids": [], "source_suffix_ids": [2, 3], "target_suffix_ids": [2, 3]}
+    toy_model(model_dir, decoder_start_token_id=3, **frame).save_pretrained(tmp_path / "model")
+    ours = translator(tmp_path / "model")
+    line = "haus \u4e00 hund"
+    assert ours.reference(line, as_text=True) == "haus <<unk>> hund"
+    assert ours.reference(line, as_text=False).split().count("<<unk>>") == 1
+    ((scored,),) = ours.score(["haus"], [line])
+    assert scored.text == "haus <unk> hund" and "<unk>" in scored.pieces.split()
+    assert len(scored.positional_scores) == len(scored.pieces.split()) + 2
+    haus = ours.tokenizer("haus", add_special_tokens=False)["input_ids"]
+    for ids in ([*haus, 3], [*haus, 2, 3], [*haus, 2, 2, 3], [2, *haus, 2, 3]):
+        assert ours.hypothesis(Found(ids, [])).text == "haus"
+    assert ours.frame.pieces([*haus, 3, 3]) == [*haus, 3] and ours.frame.pieces([3]) == []
+
+
+def test_only_target_language_of_a_converted_model(model_dir: Path, tmp_path: Path) -> None:
+    """It needs no tag, takes any code of its language, refuses others, and is the language of scores."""
+    shutil.copytree(model_dir, tmp_path / "model")
+    toy_model(model_dir, decoder_start_token_id=2, target_language="zh").save_pretrained(tmp_path / "model")
+    for code in ("zh", "zho_Hans", "zh_CN", None):
+        assert check_model(tmp_path / "model", code)[1] == 2
+    for code in ("de", "ja"):
+        with pytest.raises(ValueError, match=rf"^--target-language {code}: .*model translates into zh and nothing"):
+            check_model(tmp_path / "model", code)
+    assert translator(tmp_path / "model").target_language == "zh"
+
+
+def test_a_model_without_start_and_tags(model_dir: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(model_dir)
+    tokenizer = SimpleNamespace(all_special_tokens=[one for one in tokenizer.all_special_tokens if one[0] != "_"])
+    for language in (None, "de"):
+        with pytest.raises(ValueError, match=r"form of its sentences is not set; convert it again: .* --set task=…"):
+            decoder_start_id(tokenizer, None, language, model_dir)
 
 
 def test_target_language(model_dir: Path) -> None:

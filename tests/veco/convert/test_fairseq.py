@@ -239,6 +239,53 @@ def test_form_of_sentences(
     assert any("what stands around sentences is not known" in note for note in conversion.notes) == (form[0] is None)
 
 
+@pytest.mark.parametrize(
+    ("task", "languages"), [("translation", {}), ("translation", {"target_lang": "ja"}), (TAGGED, {})]
+)
+def test_languages_go_into_the_configuration(tmp_path: Path, task: str, languages: dict[str, str]) -> None:
+    told = {"source_lang": None, "target_lang": None, **languages} if task == "translation" else {}
+    path = save(tmp_path / "model.pt", Reference(1, scaled=True).fairseq_weights(), veco_args(task=task, **told))
+    config = from_fairseq(path, write_dictionary(tmp_path / "dict.txt", V - 4)).config
+    expected = ("en", "de") if task == TAGGED else (None, languages.get("target_lang"))
+    assert (config.source_language, config.target_language) == expected
+
+
+@pytest.mark.parametrize("told", [{}, {"source_lang": None, "target_lang": None}], ids=["absent", "none"])
+def test_tags_need_languages(tmp_path: Path, told: dict[str, None]) -> None:
+    torch.save(Reference(1, scaled=True).fairseq_weights(), tmp_path / "bare.pt")
+    dictionary = write_dictionary(tmp_path / "dict.txt", V - 4)
+    shape = {"encoder_attention_heads": HEADS, "activation_fn": "gelu", "no_scale_embedding": False}
+    settings = {**shape, "task": TAGGED, **told}
+    message = r"bare\.pt: does not tell source_lang, target_lang; .* --set source_lang=en target_lang=de$"
+    with pytest.raises(ValueError, match=message):
+        from_fairseq(tmp_path / "bare.pt", dictionary, settings)
+    with pytest.raises(ValueError, match="does not tell target_lang; .* --set target_lang=de$"):
+        from_fairseq(tmp_path / "bare.pt", dictionary, {**settings, "source_lang": "en"})
+    with pytest.raises(ValueError, match="does not tell activation_fn; .* --set activation_fn=gelu$"):
+        from_fairseq(tmp_path / "bare.pt", dictionary, {**settings, "activation_fn": None})
+
+
+@pytest.mark.parametrize(
+    ("task", "has_dictionary", "expected"),
+    [
+        (TAGGED, False, ["stand in the dictionary; convert again with --dictionary dict.txt, or set decoder_start"]),
+        (
+            None,
+            True,
+            ["its task is not told, expected one of translation, ", "again with --set task=… source_lang=… t"],
+        ),
+        ("denoising", False, ["its task is denoising, expected", "again with --dictionary dict.txt --set task=… "]),
+    ],
+)
+def test_what_is_missing_of_an_unknown_form_is_named(
+    tmp_path: Path, task: str | None, has_dictionary: bool, expected: list[str]
+) -> None:
+    path = save(tmp_path / "model.pt", Reference(1, scaled=True).fairseq_weights(), veco_args(task=task))
+    dictionary = write_dictionary(tmp_path / "dict.txt", V - 4) if has_dictionary else None
+    note = convert(path, dictionary, {}).notes[-1]
+    assert all(part in note for part in expected) and ("--dictionary" in note) != has_dictionary
+
+
 def test_targets_that_begin_with_bos_are_refused(tmp_path: Path) -> None:
     args = veco_args(task="translation_from_pretrained_bart", prepend_bos=True)
     path = save(tmp_path / "model.pt", Reference(1, scaled=True).fairseq_weights(), args)
