@@ -359,5 +359,5 @@ def test_output_that_cannot_be_written(random_data: Path, tmp_path: Path) -> Non
     result = run([sys.executable, str(ROOT / "pretrain" / "train.py"), *arguments])
     assert result.returncode == 2
     last = result.stderr.splitlines()[-1]
-    assert last.startswith("error: ") and str(tmp_path / "file") in last and "Not a directory" in last
+    assert last.startswith("error: ") and str(tmp_path / "file") in last and "is no directory" in last
     assert "Traceback" not in result.stderr
