@@ -221,7 +221,12 @@ class VecoModel(VecoPreTrainedModel):
         Raises ValueError for ids outside the vocabulary, too long sequences, masks or paired states of another shape.
         """
         config = self.config
-        num_rows, num_tokens = input_shape(input_ids, inputs_embeds)
+        shape = input_shape(input_ids, inputs_embeds)
+        if len(shape) != 2 and input_ids is not None:
+            check_input_ids(input_ids, config)
+        if len(shape) != 2:
+            raise ValueError(f"inputs_embeds are of {len(shape)} + 1 dimensions, expected (sequences, tokens, width)")
+        num_rows, num_tokens = shape
         check_token_types(token_type_ids)
         cache = None if past_key_values is None else EncoderDecoderCache(past_key_values, DynamicCache())
         past = 0 if cache is None else int(cache.get_seq_length())
