@@ -225,7 +225,7 @@ class VecoModel(VecoPreTrainedModel):
         if len(shape) != 2 and input_ids is not None:
             check_input_ids(input_ids, config)
         if len(shape) != 2:
-            raise ValueError(f"inputs_embeds are of {len(shape)} + 1 dimensions, expected (sequences, tokens, width)")
+            raise ValueError(f"inputs_embeds have {len(shape) + 1} dimensions, expected (sequences, tokens, width)")
         num_rows, num_tokens = shape
         check_token_types(token_type_ids)
         cache = None if past_key_values is None else EncoderDecoderCache(past_key_values, DynamicCache())

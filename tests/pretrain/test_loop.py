@@ -16,6 +16,7 @@ from pretrain.guards import Guards
 from pretrain.loop import fit
 from pretrain.meters import Meters
 from pretrain.recipe import TrainingRecipe
+from pretrain.step import LossFunction
 from veco.dropout import dropout
 
 
@@ -53,6 +54,25 @@ def test_rank_that_is_lost_between_updates_is_told_in_a_line(place: str, tmp_pat
         )
 
 
+def fit_toy(trained: PlainEngine, recipe: TrainingRecipe, loss: LossFunction, steps: range) -> None:
+    """Make some updates, and nothing else."""
+    with Meters(Path(recipe.output), 1, steps.start, steps.stop, False) as meters:
+        fit(
+            trained,
+            recipe,
+            Ones(),
+            "data",
+            kind_of=lambda step: "toy",
+            loss_function=loss,
+            count_items=lambda batch: torch.ones(1, dtype=torch.int64),
+            meters=meters,
+            guards=Guards(recipe),
+            start_step=steps.start,
+            end_step=steps.stop,
+            save=lambda step: None,
+        )
+
+
 def dropout_masks(run_dir: Path, rank: int = 0, start: int = 0, seed: int = 1) -> dict[int, list[bool]]:
     """Which of 64 numbers dropout leaves in each of updates `start` to 3, on a rank."""
     recipe = TrainingRecipe(output=str(run_dir), engine="plain", loader_workers=0, seed=seed)
@@ -64,21 +84,7 @@ def dropout_masks(run_dir: Path, rank: int = 0, start: int = 0, seed: int = 1) -
         masks.append(dropout(torch.ones(64), 0.5).ne(0).tolist())
         return {"square": model(batch["x"]).square().sum()}
 
-    with Meters(run_dir, 1, start, 3, False) as meters:
-        fit(
-            engine_of_rank,
-            recipe,
-            Ones(),
-            "data",
-            kind_of=lambda step: "toy",
-            loss_function=loss,
-            count_items=lambda batch: torch.ones(1, dtype=torch.int64),
-            meters=meters,
-            guards=Guards(recipe),
-            start_step=start,
-            end_step=3,
-            save=lambda step: None,
-        )
+    fit_toy(engine_of_rank, recipe, loss, range(start, 3))
     return dict(zip(range(start, 3), masks, strict=True))
 
 
@@ -105,19 +111,5 @@ def test_model_opened_for_evaluation_is_trained_with_dropout(tmp_path: Path, mon
         modes.append(model.training)
         return {"square": model(batch["x"]).square().sum()}
 
-    with Meters(tmp_path, 1, 0, 2, True) as meters:
-        fit(
-            PlainEngine(nn.Linear(2, 1).eval(), recipe, lambda step: 1.0, {}),
-            recipe,
-            Ones(),
-            "data",
-            kind_of=lambda step: "toy",
-            loss_function=loss,
-            count_items=lambda batch: torch.ones(1, dtype=torch.int64),
-            meters=meters,
-            guards=Guards(recipe),
-            start_step=0,
-            end_step=2,
-            save=lambda step: None,
-        )
+    fit_toy(PlainEngine(nn.Linear(2, 1).eval(), recipe, lambda step: 1.0, {}), recipe, loss, range(2))
     assert modes == [True, True]

@@ -285,6 +285,8 @@ def test_arguments_mean_what_they_mean_to_xlm_roberta(
         torch.testing.assert_close(ours[seen], control[seen], rtol=0, atol=1e-5)
     with pytest.raises(ValueError, match="expected either input_ids or inputs_embeds, found both"):
         pair["ours"](input_ids=ids, inputs_embeds=embedded)
+    with pytest.raises(ValueError, match="inputs_embeds have 2 dimensions"):
+        pair["ours"](inputs_embeds=embedded[0])
     with pytest.raises(ValueError, match="token_type_ids hold other values than 0"):
         pair["ours"](input_ids=ids, token_type_ids=torch.ones_like(ids))
 
