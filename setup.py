@@ -6,7 +6,7 @@ from pathlib import Path
 from setuptools import find_namespace_packages, setup
 
 ROOT = Path(__file__).resolve().parent
-TOP = ("veco", "data_tools", "pretrain", "finetune")
+TOP = ("veco", "data_tools", "training", "pretrain", "finetune")
 # The table of commands, of a file that imports nothing but the standard library.
 COMMANDS = runpy.run_path(str(ROOT / "finetune" / "commands.py"))["COMMANDS"]
 
@@ -31,7 +31,7 @@ setup(
         "torch>=2.6",  # the model and its training
         "transformers>=5.0",  # configuration, generate(), Auto classes and the XLM-R we convert from
         "accelerate>=1.0",  # transformers needs it to load models under DeepSpeed's ZeRO-3
-        "deepspeed>=0.17",  # the launcher and ZeRO; imported in pretrain/engine.py alone
+        "deepspeed>=0.17",  # the launcher and ZeRO; imported in training/engine/deepspeed_engine.py alone
         "safetensors>=0.5",  # weights on disk, without pickle
         "sentencepiece>=0.2.2",  # trains the tokenizer and encodes ten times faster than the alternatives
         "protobuf>=4",  # transformers reads SentencePiece models through it

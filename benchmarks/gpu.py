@@ -25,10 +25,11 @@ import torch
 from zero import synthetic_batch
 
 from data_tools.cli import FlagParser
-from pretrain.engine import build_engine, shut_down
 from pretrain.flops import TRAINING_PASSES, forward_flops
-from pretrain.launch import run_on_ranks
 from pretrain.recipe import PretrainRecipe
+from training.engine.build import build_engine
+from training.engine.processes import shut_down
+from training.launch import run_on_ranks
 from veco import VecoConfig, VecoForPreTraining
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -29,9 +29,9 @@ import psutil
 
 from data_tools.cli import FlagParser, progress_bar, run_main
 from data_tools.directories import claim
-from pretrain.checkpoints import checkpoints_of, damage
 from pretrain.embedded import embedded_data
-from pretrain.launch import launcher_command
+from training.checkpoints.finding import checkpoints_of, damage
+from training.launch import launcher_command
 
 ROOT = Path(__file__).resolve().parents[1]
 SHAPE = (

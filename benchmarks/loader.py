@@ -20,9 +20,9 @@ from data_tools.cli import FlagParser, run_main
 from data_tools.manifest import MANIFEST_NAME, MANIFEST_VERSION, Manifest
 from data_tools.shards import ShardInfo, ShardWriter
 from pretrain.batches import PretrainingBatches, PretrainingOptions
-from pretrain.meters import read_metrics
 from pretrain.pretraining import pretrain
 from pretrain.recipe import PretrainRecipe
+from training.meters import read_metrics
 
 VOCAB_SIZE = 250_002
 BYTES_A_TOKEN = 4
@@ -45,7 +45,7 @@ import sys, time
 from pathlib import Path
 import torch
 from data_tools.manifest import Manifest
-from pretrain.loop import micro_batches
+from training.loop import micro_batches
 from pretrain.recipe import PretrainRecipe
 from pretrain.pretraining import read_batches
 

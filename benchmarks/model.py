@@ -43,7 +43,7 @@ from transformers import MarianConfig, MarianMTModel, XLMRobertaForMaskedLM
 from data_tools.cli import FlagParser, run_main
 from data_tools.files import atomic_path
 from data_tools.outputs import check_outputs
-from pretrain.cpu_timing import attention_times
+from training.cpu_timing import attention_times
 from veco import VecoConfig, VecoForConditionalGeneration, VecoForMaskedLM, VecoForPreTraining
 from veco.attention import use_in_training
 from veco.convert import to_xlm_roberta

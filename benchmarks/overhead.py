@@ -24,11 +24,11 @@ from torch import nn
 from data_tools.cli import FlagParser, run_main
 from data_tools.manifest import Manifest
 from pretrain.batches import SAMPLES
-from pretrain.engine import adam_settings
-from pretrain.meters import read_metrics
 from pretrain.pretraining import build_model, pretrain, read_batches
 from pretrain.recipe import PretrainRecipe
-from pretrain.step import count_tokens
+from training.engine.settings import adam_settings
+from training.meters import read_metrics
+from training.step import count_tokens
 
 WARM_UP = 2
 LINE_EVERY = 4

@@ -43,7 +43,7 @@ from finetune.mt.ranks import Ranks
 from finetune.mt.score import sacrebleu_score
 from finetune.mt.search import SearchOptions
 from finetune.mt.translator import Translator
-from pretrain.launch import quiet_libraries
+from training.launch import quiet_libraries
 from veco import VecoForConditionalGeneration
 
 PARTS = ("search", "engines", "text")

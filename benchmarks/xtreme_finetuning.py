@@ -36,11 +36,12 @@ from finetune.xtreme.batches import RankRows, UpdateBatches
 from finetune.xtreme.classification import Classification
 from finetune.xtreme.recipe import XtremeRecipe
 from finetune.xtreme.rows import PairedRows, Rows
-from pretrain.engine import PlainEngine, read_ds_config
-from pretrain.guards import Guards
-from pretrain.launch import quiet_libraries
-from pretrain.loop import fit
-from pretrain.meters import Meters
+from training.engine.deepspeed_engine import read_ds_config
+from training.engine.plain_engine import PlainEngine
+from training.guards import Guards
+from training.launch import quiet_libraries
+from training.loop import fit
+from training.meters import Meters
 from veco import VecoConfig, VecoForSequenceClassification
 
 PAD = 1

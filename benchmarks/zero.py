@@ -35,11 +35,13 @@ from data_tools.cli import FlagParser
 from data_tools.directories import claim
 from data_tools.manifest import MANIFEST_VERSION, Manifest
 from data_tools.shards import ShardWriter
-from pretrain.checkpoints import checkpoints_of
-from pretrain.engine import build_engine, shut_down, start_deepspeed
-from pretrain.launch import launched_rank, launcher_command, run_on_ranks
-from pretrain.meters import read_metrics
 from pretrain.recipe import PretrainRecipe
+from training.checkpoints.finding import checkpoints_of
+from training.engine.build import build_engine
+from training.engine.deepspeed_engine import start_deepspeed
+from training.engine.processes import shut_down
+from training.launch import launched_rank, launcher_command, run_on_ranks
+from training.meters import read_metrics
 from veco import VecoConfig, VecoForPreTraining
 
 ROOT = Path(__file__).resolve().parents[1]

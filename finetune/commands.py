@@ -16,7 +16,7 @@ COMMANDS = {
     "prepare": "data_tools.prepare",
     "describe": "data_tools.describe",
     "pretrain": "pretrain.train",
-    "plot": "pretrain.plot",
+    "plot": "training.plot",
     "export": "pretrain.export",
     "convert": "veco.convert",
     "vocabulary": "veco.vocabulary",

@@ -24,8 +24,8 @@ from finetune.parallel import run_side_by_side
 from finetune.pretrained import VECO, XLM_ROBERTA, open_pretrained
 from finetune.recipe import FinetuningRecipe
 from finetune.stages import Stage, run_stage
-from pretrain.recipe import decided_fields
-from pretrain.shipped import shipped_file, shipped_names
+from training.recipe.parsing import decided_fields
+from training.recipe.shipped import shipped_file, shipped_names
 
 
 class Comparison(Protocol):

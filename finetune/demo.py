@@ -25,7 +25,7 @@ from finetune.comparing import do_stages
 from finetune.demo_report import INITS, print_report
 from finetune.parallel import run_side_by_side, visible_gpus
 from finetune.stages import Stage, run_stage
-from pretrain.meters import read_metrics
+from training.meters import read_metrics
 
 ROOT = Path(__file__).resolve().parent.parent
 PRETRAIN_RECIPE = ROOT / "pretrain" / "recipes" / "demo.yaml"

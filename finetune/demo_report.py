@@ -11,7 +11,7 @@ from typing import Any
 
 from data_tools.files import atomic_path
 from data_tools.manifest import Manifest
-from pretrain.meters import read_metrics
+from training.meters import read_metrics
 
 INITS = ("pretrained", "random")
 PRETRAINING_LOSSES = ("mono/mlm", "mono/ca_mlm", "bilingual/mlm", "bilingual/ca_mlm", "bilingual/tlm")

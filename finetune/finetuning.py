@@ -14,28 +14,23 @@ from transformers import PreTrainedModel
 
 from finetune.recipe import FinetuningRecipe
 from finetune.selection import Selection
-from pretrain.checkpoints import (
-    RECIPE_FILE,
-    Ahead,
-    checkpoints_of,
-    clean_up,
-    find_checkpoint,
-    read_state,
-    save_checkpoint,
-    together,
-)
-from pretrain.cpu_timing import with_timed_choices
-from pretrain.engine import Engine, build_engine, check_engine, connect, shut_down
-from pretrain.guards import Guards
-from pretrain.launch import launched_ranks, quiet_libraries, tell
-from pretrain.loop import check_ranks_agree, describe_run, fit, seed_everything
-from pretrain.meters import Meters
-from pretrain.ownership import Ownership
-from pretrain.plot import plot_curves
-from pretrain.resuming import begin, nothing_to_train
-from pretrain.run_directory import check_run_directory
-from pretrain.runs import BEST, LAST, MODEL_DIR, link_model, own_model
-from pretrain.step import Batch
+from training.checkpoints.deleting import clean_up
+from training.checkpoints.finding import RECIPE_FILE, checkpoints_of, find_checkpoint, read_state
+from training.checkpoints.saving import Ahead, save_checkpoint, together
+from training.cpu_timing import with_timed_choices
+from training.engine.build import build_engine, check_engine, connect
+from training.engine.interface import Engine
+from training.engine.processes import shut_down
+from training.guards import Guards
+from training.launch import launched_ranks, quiet_libraries, tell
+from training.loop import check_ranks_agree, describe_run, fit, seed_everything
+from training.meters import Meters
+from training.plot import plot_curves
+from training.runs.directory import check_run_directory
+from training.runs.kinds import BEST, LAST, MODEL_DIR, link_model, own_model
+from training.runs.ownership import Ownership
+from training.runs.resuming import begin, nothing_to_train
+from training.step import Batch
 from veco.command import told_by_the_system
 from veco.tokenizer import save_tokenizer
 

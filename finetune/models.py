@@ -6,9 +6,9 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from finetune.selection import Selection
-from pretrain.checkpoints import checkpoints_of
-from pretrain.launch import tell
-from pretrain.runs import (
+from training.checkpoints.finding import checkpoints_of
+from training.launch import tell
+from training.runs.kinds import (
     LAST,
     MODEL_DIR,
     Kind,

@@ -15,7 +15,7 @@ import torch
 from data_tools.cli import FlagParser, run_main
 from data_tools.directories import atomic_directory
 from finetune.pretrained import VECO, XLM_ROBERTA, open_pretrained
-from pretrain.launch import quiet_libraries
+from training.launch import quiet_libraries
 from veco import VecoForMaskedLM
 from veco.command import told_by_the_system
 from veco.tokenizer import save_tokenizer

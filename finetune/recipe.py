@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from pretrain.lr_schedule import SCHEDULES, lr_factor
-from pretrain.recipe import TrainingRecipe
-from pretrain.recipe_fields import BY_NAME, FREE, UNREAD, option
+from training.lr_schedule import SCHEDULES, lr_factor
+from training.recipe.base import TrainingRecipe
+from training.recipe.fields import BY_NAME, FREE, UNREAD, option
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from pretrain.checkpoints import checkpoints_of, read_state
+from training.checkpoints.finding import checkpoints_of, read_state
 
 
 class Selection:

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TextIO
 
-from pretrain.launch import EXIT_STOPPED, launcher_command
+from training.launch import EXIT_STOPPED, launcher_command
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from data_tools.manifest import Manifest, Split
 from data_tools.shards import Shard, ShardInfo
 from data_tools.tokenizer import BOS_ID, EOS_ID, FIRST_PIECE_ID, PAD_ID
 from pretrain.masking import IGNORED, Masking, Row, mask_pair, next_tokens
-from pretrain.sampling import Schedule, mix, smoothed_probabilities, walk
+from pretrain.sampling import Schedule, smoothed_probabilities
+from training.random_order import mix, walk
 
 PAD_TO_MULTIPLE = 8  # rows of a matrix product that vector units like; also fewer distinct shapes
 MONO, BILINGUAL = "mono", "bilingual"

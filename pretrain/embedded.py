@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from data_tools.manifest import MANIFEST_NAME
-from pretrain.launch import launched_rank
+from training.launch import launched_rank
 
 VOCABULARY_SIZE = 2000
 WAIT_SECONDS = 600

@@ -19,14 +19,14 @@ from transformers import PreTrainedConfig, XLMRobertaConfig, XLMRobertaForMasked
 
 from data_tools.cli import FlagParser, run_main
 from data_tools.directories import atomic_directory
-from pretrain.averaging import MAX_FILE_BYTES, Source, write_weights
-from pretrain.checkpoints import RECIPE_FILE, checkpoints_of, damage, read_state
-from pretrain.launch import tell
-from pretrain.meters import read_metrics
-from pretrain.recipe import read_yaml
-from pretrain.runs import Kind, is_checkpoint, is_run, kind_of, what_is
-from pretrain.stored_tensors import StoredTensor, Zeros
-from pretrain.zero_shards import checkpoint_weights
+from training.checkpoints.averaging import MAX_FILE_BYTES, Source, write_weights
+from training.checkpoints.finding import RECIPE_FILE, checkpoints_of, damage, read_state
+from training.checkpoints.stored_tensors import StoredTensor, Zeros
+from training.checkpoints.zero_shards import checkpoint_weights
+from training.launch import tell
+from training.meters import read_metrics
+from training.recipe.parsing import read_yaml
+from training.runs.kinds import Kind, is_checkpoint, is_run, kind_of, what_is
 from veco import VecoConfig, VecoForMaskedLM
 from veco.convert.xlm_roberta import TOKEN_TYPE, xlm_roberta_config, xlm_roberta_names
 from veco.heads import TIED_HEAD

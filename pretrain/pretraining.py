@@ -13,37 +13,31 @@ from transformers import AutoConfig
 
 from data_tools.manifest import Manifest
 from pretrain.batches import SAMPLES, PretrainingBatches, PretrainingOptions, ValidationBatches
-from pretrain.checkpoints import (
-    RECIPE_FILE,
-    Ahead,
-    Background,
-    checkpoints_of,
-    clean_up,
-    find_checkpoint,
-    read_state,
-    save_checkpoint,
-    together,
-)
-from pretrain.cpu_timing import with_timed_choices
-from pretrain.engine import Engine, build_engine, check_engine, connect, shut_down
 from pretrain.export import export
 from pretrain.flops import forward_flops
-from pretrain.guards import Guards
-from pretrain.launch import launched_rank, launched_ranks, quiet_libraries, tell
-from pretrain.loop import check_ranks_agree, describe_run, fit, seed_everything
-from pretrain.lr_schedule import linear_warmup_linear_decay
 from pretrain.masking import IGNORED
-from pretrain.meters import Meters
-from pretrain.ownership import Ownership
-from pretrain.plot import plot_curves
 from pretrain.recipe import SHAPE_FIELDS, PretrainRecipe
-from pretrain.resuming import Start, begin, nothing_to_train
-from pretrain.run_directory import check_run_directory
-from pretrain.runs import LAST, MODEL_DIR, is_model, link_model, no_model
-from pretrain.step import Batch
 from pretrain.totals import Totals, training_line
 from pretrain.validation import validate
-from pretrain.vocabularies import check_data_pieces, check_own_tokenizer
+from training.checkpoints.deleting import clean_up
+from training.checkpoints.finding import RECIPE_FILE, checkpoints_of, find_checkpoint, read_state
+from training.checkpoints.saving import Ahead, Background, save_checkpoint, together
+from training.cpu_timing import with_timed_choices
+from training.engine.build import build_engine, check_engine, connect
+from training.engine.interface import Engine
+from training.engine.processes import shut_down
+from training.guards import Guards
+from training.launch import launched_rank, launched_ranks, quiet_libraries, tell
+from training.loop import check_ranks_agree, describe_run, fit, seed_everything
+from training.lr_schedule import linear_warmup_linear_decay
+from training.meters import Meters
+from training.plot import plot_curves
+from training.runs.directory import check_run_directory
+from training.runs.kinds import LAST, MODEL_DIR, is_model, link_model, no_model
+from training.runs.ownership import Ownership
+from training.runs.resuming import Start, begin, nothing_to_train
+from training.step import Batch
+from training.vocabularies import check_data_pieces, check_own_tokenizer
 from veco import VecoConfig, VecoForPreTraining
 from veco.convert import from_xlm_roberta
 from veco.tokenizer import has_tokenizer, open_tokenizer

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pretrain.batches import MONO, SAMPLES
 from pretrain.flops import TRAINING_PASSES
-from pretrain.step import Batch
+from training.step import Batch
 
 TERMS = ("mlm", "ca_mlm", "tlm", "clm")
 PREFIXES = {True: "language", False: "pair"}  # of monolingual groups, and of bilingual ones

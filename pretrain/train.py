@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 from pretrain.embedded import embedded_data
-from pretrain.launch import EXIT_STOPPED, relaunch_on_cpu, run_on_ranks
-from pretrain.recipe import PretrainRecipe, parse_recipe
+from pretrain.recipe import PretrainRecipe
+from training.launch import EXIT_STOPPED, relaunch_on_cpu, run_on_ranks
+from training.recipe.parsing import parse_recipe
 
 TINY = Path(__file__).resolve().parent / "recipes" / "tiny.yaml"
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from pretrain.batches import SAMPLES, ValidationBatches
-from pretrain.engine import Engine
-from pretrain.sampling import evaluation_indices
 from pretrain.totals import Totals
+from training.engine.interface import Engine
+from training.random_order import evaluation_indices
 
 
 def validate(engine: Engine, batches: ValidationBatches, objective: str) -> dict[str, float]:

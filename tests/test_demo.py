@@ -24,7 +24,8 @@ from finetune.demo import (
 from finetune.demo_report import INITS, first_and_last, first_translations, validations
 from finetune.mt.recipe import TranslationRecipe
 from finetune.stages import Stage, run_stage
-from pretrain.recipe import PretrainRecipe, build_recipe, read_yaml
+from pretrain.recipe import PretrainRecipe
+from training.recipe.parsing import build_recipe, read_yaml
 
 
 def all_steps(root: Path) -> list[Step]:

@@ -14,8 +14,8 @@ import pytest
 import torch
 from launching import start_ranks
 
-from pretrain.ds_config import DS_CONFIGS, read_ds_config
-from pretrain.zero_shards import checkpoint_weights
+from training.checkpoints.zero_shards import checkpoint_weights
+from training.recipe.ds_config import DS_CONFIGS, read_ds_config
 
 SHIPPED = sorted(path.name for path in DS_CONFIGS.glob("*.json"))
 OFFLOADING = [name for name in SHIPPED if "offload" in name]

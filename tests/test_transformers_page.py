@@ -11,10 +11,10 @@ import torch
 from huggingface_hub import HfApi, ModelCard
 from transformers import AutoModelForMaskedLM, XLMRobertaTokenizer
 
-from pretrain.checkpoints import save_checkpoint
-from pretrain.engine import build_engine
 from pretrain.export import export
 from pretrain.recipe import PretrainRecipe
+from training.checkpoints.saving import save_checkpoint
+from training.engine.build import build_engine
 from veco import VecoConfig, VecoForMaskedLM, VecoForPreTraining, VecoModel
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "transformers.md"

@@ -18,11 +18,12 @@ from data_tools.cli import FlagParser, run_main
 from data_tools.directories import atomic_directory
 from finetune.models import check_kind, model_directory
 from finetune.selection import best_checkpoints
-from pretrain.averaging import WEIGHTS, WEIGHTS_INDEX, Source, write_weights
-from pretrain.checkpoints import RECIPE_FILE, checkpoints_of, was_in_turn
-from pretrain.recipe import read_yaml
-from pretrain.runs import MODEL_DIR, Kind, is_run
-from pretrain.stored_tensors import read_safetensors
+from training.checkpoints.averaging import WEIGHTS, WEIGHTS_INDEX, Source, write_weights
+from training.checkpoints.deleting import was_in_turn
+from training.checkpoints.finding import RECIPE_FILE, checkpoints_of
+from training.checkpoints.stored_tensors import read_safetensors
+from training.recipe.parsing import read_yaml
+from training.runs.kinds import MODEL_DIR, Kind, is_run
 from veco import VecoConfig
 from veco.tokenizer import note_max_tokens
 

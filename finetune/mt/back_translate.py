@@ -40,8 +40,8 @@ from finetune.mt.decoding import (
 from finetune.mt.ranks import Ranks, joined_ranks
 from finetune.mt.recipe import problem_of_source_tag
 from finetune.mt.translator import Hypothesis, Translator
-from pretrain.launch import quiet_libraries, run_on_ranks
-from pretrain.runs import Kind
+from training.launch import quiet_libraries, run_on_ranks
+from training.runs.kinds import Kind
 
 DESCRIPTION = __doc__
 MAX_RATIO = 3.0

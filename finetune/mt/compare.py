@@ -31,7 +31,7 @@ from finetune.mt import comparison as comparison_file
 from finetune.mt.blocks import count_lines
 from finetune.mt.comparison import Comparison, Run, read_comparison, runs_of, stages_of
 from finetune.mt.finetuning import check_model
-from pretrain.meters import read_metrics
+from training.meters import read_metrics
 
 # Of these a table shows what there is: no tokenized BLEU, for instance, where words have no spaces between them.
 SCORES = {"sacrebleu": "sacreBLEU", "chrf": "chrF", "tokenized_bleu_lc": "tokenized BLEU -lc"}

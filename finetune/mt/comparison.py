@@ -30,7 +30,7 @@ from finetune.comparing import flags_of, problems_of_counts, problems_of_models
 from finetune.mt.recipe import TranslationRecipe
 from finetune.mt.search import SearchOptions
 from finetune.stages import Stage
-from pretrain.recipe import build_recipe, laid_over, read_yaml
+from training.recipe.parsing import build_recipe, laid_over, read_yaml
 
 # A model may start otherwise and be regularised and stepped otherwise, but it sees the same data as often.
 MODEL_FIELDS = (

@@ -34,8 +34,8 @@ from finetune.mt.ct2 import FRAME, MAX_TOKENS, SHORTLIST_FILE, START_TOKEN, impo
 from finetune.mt.frame import Frame
 from finetune.mt.shortlist import Shortlist, make_shortlist
 from finetune.mt.translator import check_model
-from pretrain.launch import quiet_libraries
-from pretrain.runs import Kind
+from training.launch import quiet_libraries
+from training.runs.kinds import Kind
 from veco import VecoConfig, VecoForConditionalGeneration
 from veco.attention import MultiHeadAttention
 from veco.config import FRAMES

@@ -20,9 +20,9 @@ from finetune.mt.search import SearchOptions
 from finetune.mt.translator import tag_of
 from finetune.mt.validation import HeldOut, bleu_scores, likelihoods
 from finetune.pretrained import VECO, XLM_ROBERTA, is_translation_model, open_pretrained, pretrained_masked_lm
-from pretrain.engine import Engine
-from pretrain.step import Batch
-from pretrain.vocabularies import check_data_pieces
+from training.engine.interface import Engine
+from training.step import Batch
+from training.vocabularies import check_data_pieces
 from veco import VecoConfig, VecoForConditionalGeneration, VecoForMaskedLM
 from veco.heads import IGNORED
 

@@ -48,8 +48,8 @@ from finetune.mt.score import sacrebleu_score
 from finetune.mt.search import SearchOptions
 from finetune.mt.translator import Hypothesis, Translator
 from finetune.mt.words import sacrebleu_tokenizer
-from pretrain.launch import quiet_libraries, run_on_ranks
-from pretrain.runs import Kind
+from training.launch import quiet_libraries, run_on_ranks
+from training.runs.kinds import Kind
 
 
 @dataclass

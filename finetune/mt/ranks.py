@@ -21,7 +21,7 @@ import torch
 from torch import distributed
 
 from data_tools.cli import EXIT_BAD_INPUT
-from pretrain.launch import launched_rank, launched_ranks
+from training.launch import launched_rank, launched_ranks
 
 Item = TypeVar("Item")
 PATIENCE = timedelta(days=30)  # for the next sentence of somebody who types

@@ -13,7 +13,7 @@ from langcodes import tag_is_valid
 
 from data_tools.languages import normal_form
 from finetune.recipe import FinetuningRecipe
-from pretrain.recipe_fields import BY_NAME, FREE, option
+from training.recipe.fields import BY_NAME, FREE, option
 
 TEXT_FIELDS = ("train_source", "train_target", "valid_source", "valid_target")
 SOURCE_TAG = re.compile(r"__\w+__")

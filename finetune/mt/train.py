@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 from finetune.mt.recipe import TranslationRecipe
-from pretrain.launch import EXIT_STOPPED, relaunch_on_cpu, run_on_ranks
-from pretrain.recipe import parse_recipe
+from training.launch import EXIT_STOPPED, relaunch_on_cpu, run_on_ranks
+from training.recipe.parsing import parse_recipe
 
 
 def main() -> None:

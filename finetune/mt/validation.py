@@ -15,8 +15,8 @@ from finetune.mt.batches import TranslationBatches
 from finetune.mt.search import SearchOptions
 from finetune.mt.translator import Translator
 from finetune.mt.words import sacrebleu_tokenizer
-from pretrain.engine import Engine
-from pretrain.sampling import evaluation_indices
+from training.engine.interface import Engine
+from training.random_order import evaluation_indices
 from veco import VecoForConditionalGeneration
 from veco.heads import IGNORED
 

@@ -13,7 +13,7 @@ from finetune.batches import Pieces, Sentences
 from finetune.xtreme.encoding import TextEncoder, in_blocks
 from finetune.xtreme.examples import SentencePair
 from finetune.xtreme.rows import PairedRows, Rows
-from pretrain.step import Batch
+from training.step import Batch
 from veco import VecoForSequenceClassification
 
 PAIR_SPECIALS = 4  # <s> … </s></s> … </s>

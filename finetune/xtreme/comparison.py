@@ -42,7 +42,7 @@ from finetune.xtreme.metrics import prediction_path
 from finetune.xtreme.predict import add_data_flags, add_retrieval_flags
 from finetune.xtreme.recipe import SETTINGS, XtremeRecipe
 from finetune.xtreme.tasks import TASKS
-from pretrain.recipe import build_recipe, laid_over, read_yaml
+from training.recipe.parsing import build_recipe, laid_over, read_yaml
 
 MODES = ("plug-out", "plug-in")
 # A model may start otherwise and be regularised and stepped otherwise, but it sees the same data as often.

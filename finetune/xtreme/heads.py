@@ -16,7 +16,7 @@ from finetune.xtreme.question_answering import QuestionAnswering
 from finetune.xtreme.rows import PairedRows, Rows
 from finetune.xtreme.tagging import Tagging
 from finetune.xtreme.tasks import Head, Task
-from pretrain.step import Batch
+from training.step import Batch
 from veco import VecoConfig
 from veco.classification import VecoClassifier
 

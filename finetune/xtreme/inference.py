@@ -13,9 +13,9 @@ from transformers.utils import ModelOutput
 from finetune.xtreme.batches import EvaluationBatches
 from finetune.xtreme.data import EvaluationSet
 from finetune.xtreme.heads import TaskHead
-from pretrain.engine import Engine
-from pretrain.sampling import evaluation_indices
-from pretrain.step import Batch
+from training.engine.interface import Engine
+from training.random_order import evaluation_indices
+from training.step import Batch
 
 # A batch, on the CPU -> what the model gives for it, in evaluation mode and without gradients.
 Forward = Callable[[Batch], ModelOutput]

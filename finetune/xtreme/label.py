@@ -20,8 +20,8 @@ from finetune.models import model_directory
 from finetune.xtreme.data import translated_languages
 from finetune.xtreme.predictor import Predictor
 from finetune.xtreme.tasks import Head, Split, Task
-from pretrain.launch import quiet_libraries
-from pretrain.runs import Kind
+from training.launch import quiet_libraries
+from training.runs.kinds import Kind
 
 COMMAND = "finetune.xtreme.label"
 

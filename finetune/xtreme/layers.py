@@ -42,7 +42,7 @@ from finetune.xtreme.report import table_line
 from finetune.xtreme.retriever import Retriever
 from finetune.xtreme.search import numbers
 from finetune.xtreme.tasks import TASKS, Split, Task
-from pretrain.launch import quiet_libraries
+from training.launch import quiet_libraries
 
 
 @dataclass(frozen=True)

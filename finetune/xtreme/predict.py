@@ -38,8 +38,8 @@ from finetune.xtreme.readers import languages_with, read_retrieval
 from finetune.xtreme.retrieval import Similarity
 from finetune.xtreme.retriever import Retriever
 from finetune.xtreme.tasks import Split, Task, languages_named, task_named
-from pretrain.launch import quiet_libraries
-from pretrain.runs import Kind
+from training.launch import quiet_libraries
+from training.runs.kinds import Kind
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 ENCODERS = (Kind.PRETRAINING, Kind.TASK)  # runs whose models embed sentences

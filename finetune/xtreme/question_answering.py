@@ -22,7 +22,7 @@ from finetune.batches import Sentences
 from finetune.xtreme.encoding import Located, TextEncoder, in_blocks
 from finetune.xtreme.examples import Answer, Question
 from finetune.xtreme.rows import PairedRows, Rows
-from pretrain.step import Batch
+from training.step import Batch
 from veco import VecoForQuestionAnswering
 from veco.classification import Labelled, mean_cross_entropy
 from veco.heads import IGNORED

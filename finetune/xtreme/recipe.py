@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from finetune.recipe import FinetuningRecipe
 from finetune.xtreme.tasks import Head, task_named
-from pretrain.recipe_fields import BY_NAME, FREE, option
+from training.recipe.fields import BY_NAME, FREE, option
 
 SETTINGS = ("transfer", "translate-train-all")
 PAIR_PREDICTIONS = ("target", "average")

@@ -30,10 +30,10 @@ from finetune.comparing import check_unchanged
 from finetune.parallel import run_side_by_side
 from finetune.selection import Selection, best_checkpoints
 from finetune.xtreme.recipe import XtremeRecipe
-from pretrain.checkpoints import RECIPE_FILE, checkpoints_of
-from pretrain.launch import EXIT_STOPPED, launcher_command
-from pretrain.recipe import parse_recipe, read_yaml
-from pretrain.runs import BEST, LAST, MODEL_DIR, link_model
+from training.checkpoints.finding import RECIPE_FILE, checkpoints_of
+from training.launch import EXIT_STOPPED, launcher_command
+from training.recipe.parsing import parse_recipe, read_yaml
+from training.runs.kinds import BEST, LAST, MODEL_DIR, link_model
 
 NumberT = TypeVar("NumberT", int, float)
 TRAIN = Path(__file__).resolve().parent / "train.py"

@@ -21,7 +21,7 @@ from finetune.xtreme.encoding import TextEncoder, in_blocks
 from finetune.xtreme.examples import TaggedSentence
 from finetune.xtreme.rows import PairedRows, Rows
 from finetune.xtreme.tasks import UNTAGGED
-from pretrain.step import Batch
+from training.step import Batch
 from veco import VecoForTokenClassification
 from veco.heads import IGNORED
 

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 from finetune.xtreme.recipe import XtremeRecipe
-from pretrain.launch import EXIT_STOPPED, relaunch_on_cpu, run_on_ranks
-from pretrain.recipe import parse_recipe
+from training.launch import EXIT_STOPPED, relaunch_on_cpu, run_on_ranks
+from training.recipe.parsing import parse_recipe
 
 
 def main() -> None:

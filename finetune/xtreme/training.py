@@ -31,9 +31,9 @@ from finetune.xtreme.metrics import gold_of, score, task_score
 from finetune.xtreme.readers import languages_with
 from finetune.xtreme.recipe import XtremeRecipe
 from finetune.xtreme.tasks import Split, task_named
-from pretrain.engine import Engine
-from pretrain.launch import launched_ranks
-from pretrain.step import Batch
+from training.engine.interface import Engine
+from training.launch import launched_ranks
+from training.step import Batch
 from veco import VecoConfig
 from veco.classification import VecoClassifier
 from veco.heads import IGNORED

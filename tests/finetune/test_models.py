@@ -9,7 +9,7 @@ import pytest
 
 from finetune.models import model_directory
 from finetune.selection import Selection
-from pretrain.runs import Kind
+from training.runs.kinds import Kind
 
 
 def write_run(run: Path, field: str, bleu: dict[int, float], has_models: bool = True) -> Path:

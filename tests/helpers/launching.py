@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from pretrain.launch import launcher_command
+from training.launch import launcher_command
 
 ROOT = Path(__file__).resolve().parents[2]
 LAUNCHER_VARIABLES = (

@@ -17,9 +17,9 @@ from data_tools.manifest import MANIFEST_VERSION, Manifest
 from data_tools.shards import ShardInfo, ShardWriter
 from data_tools.tokenizer import FIRST_PIECE_ID
 from pretrain import pretraining
-from pretrain.meters import read_metrics
 from pretrain.recipe import PretrainRecipe
-from pretrain.sampling import mix
+from training.meters import read_metrics
+from training.random_order import mix
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "pretraining_curve.json"
 VOCAB_SIZE = 60

@@ -15,16 +15,20 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from pretrain.checkpoints import Ahead, clean_up, find_checkpoint, read_state, save_checkpoint, together
-from pretrain.engine import build_engine, check_engine, shut_down
-from pretrain.guards import Guards
-from pretrain.launch import EXIT_STOPPED, launched_rank, launched_ranks, run_on_ranks
-from pretrain.loop import fit, seed_everything
-from pretrain.meters import Meters
-from pretrain.ownership import Ownership
-from pretrain.recipe import TrainingRecipe, parse_recipe
-from pretrain.recipe_fields import option
-from pretrain.resuming import begin
+from training.checkpoints.deleting import clean_up
+from training.checkpoints.finding import find_checkpoint, read_state
+from training.checkpoints.saving import Ahead, save_checkpoint, together
+from training.engine.build import build_engine, check_engine
+from training.engine.processes import shut_down
+from training.guards import Guards
+from training.launch import EXIT_STOPPED, launched_rank, launched_ranks, run_on_ranks
+from training.loop import fit, seed_everything
+from training.meters import Meters
+from training.recipe.base import TrainingRecipe
+from training.recipe.fields import option
+from training.recipe.parsing import parse_recipe
+from training.runs.ownership import Ownership
+from training.runs.resuming import begin
 
 ROWS = 8  # in a global batch
 WIDTH = 5  # odd: the weights do not divide by the ranks

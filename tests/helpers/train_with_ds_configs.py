@@ -15,9 +15,10 @@ from pathlib import Path
 
 import torch
 
-from pretrain.engine import build_engine, shut_down
-from pretrain.launch import launched_rank, run_on_ranks
 from pretrain.recipe import PretrainRecipe
+from training.engine.build import build_engine
+from training.engine.processes import shut_down
+from training.launch import launched_rank, run_on_ranks
 from veco import VecoConfig, VecoForPreTraining
 
 

@@ -10,7 +10,7 @@ import yaml
 from digits import digit_lines, write_digit_model, write_lines
 from launching import run_module
 
-from pretrain.checkpoints import checkpoints_of
+from training.checkpoints.finding import checkpoints_of
 
 pytestmark = pytest.mark.slow
 

@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 from launching import LAUNCHER_VARIABLES, ROOT, launch
 
-from pretrain.checkpoints import checkpoints_of
-from pretrain.launch import EXIT_STOPPED
-from pretrain.meters import read_metrics
+from training.checkpoints.finding import checkpoints_of
+from training.launch import EXIT_STOPPED
+from training.meters import read_metrics
 
 pytestmark = pytest.mark.slow
 SHAPE = (

@@ -14,10 +14,10 @@ import psutil
 import pytest
 import torch
 from launching import ROOT, launcher_command, overriding, run, run_script, start_ranks
+from trained_weights import consolidated_weights
 
-from pretrain.checkpoints import checkpoints_of, damage, read_state
-from pretrain.engine import consolidated_weights
-from pretrain.launch import EXIT_STOPPED
+from training.checkpoints.finding import checkpoints_of, damage, read_state
+from training.launch import EXIT_STOPPED
 
 TOY = "tests/helpers/toy_training.py"
 STEPS = 8

@@ -12,7 +12,7 @@ from launching import launch, run_module, run_script
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 import veco
-from pretrain.checkpoints import checkpoints_of
+from training.checkpoints.finding import checkpoints_of
 
 STEPS = 4
 

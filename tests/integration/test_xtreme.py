@@ -10,7 +10,7 @@ import pytest
 from launching import launch, run_module, run_script
 from xtreme_files import write_model, write_xtreme
 
-from pretrain.checkpoints import checkpoints_of
+from training.checkpoints.finding import checkpoints_of
 
 SCRIPT = "finetune/xtreme/train.py"
 ARGUMENTS = (

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 from launching import launch, overriding, run_module, run_script
+from trained_weights import consolidated_weights
 from transformers import AutoModel, AutoModelForMaskedLM
 
 import veco
-from pretrain.checkpoints import checkpoints_of
-from pretrain.engine import consolidated_weights
+from training.checkpoints.finding import checkpoints_of
 
 TOLERANCE = 1e-5  # relative, float32; sums are taken in another order
 STEPS = 5

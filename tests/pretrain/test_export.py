@@ -15,10 +15,10 @@ from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer, XLMRobertaForMaskedLM, XLMRobertaTokenizer
 
 import veco
-from pretrain.checkpoints import save_checkpoint
-from pretrain.engine import build_engine
 from pretrain.export import export, run_and_step
 from pretrain.recipe import PretrainRecipe
+from training.checkpoints.saving import save_checkpoint
+from training.engine.build import build_engine
 from veco import VecoConfig, VecoForMaskedLM, VecoForPreTraining, VecoModel
 from veco.convert import to_xlm_roberta
 

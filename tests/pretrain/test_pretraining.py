@@ -13,18 +13,21 @@ import pytest
 import torch
 from recorded_curve import GOLDEN, curve_of_run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from trained_weights import consolidated_weights
 from transformers import AutoModelForMaskedLM, XLMRobertaForMaskedLM
 from xlm_roberta import random_xlm_roberta
 
 from data_tools.manifest import Manifest
-from pretrain import engine, pretraining
-from pretrain.checkpoints import RECIPE_FILE, checkpoints_of, read_state
-from pretrain.engine import PlainEngine, consolidated_weights
-from pretrain.guards import Guards
-from pretrain.meters import Meters, read_metrics
-from pretrain.ownership import Ownership
+from pretrain import pretraining
 from pretrain.pretraining import build_model, pretrain, read_batches
-from pretrain.recipe import PretrainRecipe, read_yaml
+from pretrain.recipe import PretrainRecipe
+from training.checkpoints.finding import RECIPE_FILE, checkpoints_of, read_state
+from training.engine import plain_engine
+from training.engine.plain_engine import PlainEngine
+from training.guards import Guards
+from training.meters import Meters, read_metrics
+from training.recipe.parsing import read_yaml
+from training.runs.ownership import Ownership
 from veco import VecoConfig
 
 TINY: dict[str, Any] = {
@@ -59,7 +62,7 @@ TERMS = {
 @pytest.fixture(autouse=True)
 def small_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """One thread, and no pictures: those have their own test and take longer than the runs."""
-    monkeypatch.setattr(engine, "share_cores", lambda: torch.set_num_threads(1))
+    monkeypatch.setattr(plain_engine, "share_cores", lambda: torch.set_num_threads(1))
     monkeypatch.setattr(pretraining, "plot_curves", lambda run_dir: run_dir / "curves.png")
 
 

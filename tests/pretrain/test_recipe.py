@@ -5,10 +5,10 @@ import pytest
 
 from finetune.mt.train import TranslationRecipe
 from finetune.xtreme.recipe import XtremeRecipe
-from pretrain.ds_config import DS_CONFIGS, read_ds_config
-from pretrain.recipe import build_recipe, parse_recipe, read_yaml, save_recipe
-from pretrain.recipe_fields import FACTS, FREE, may_change, notes_of
 from pretrain.train import PretrainRecipe
+from training.recipe.ds_config import DS_CONFIGS, read_ds_config
+from training.recipe.fields import FACTS, FREE, may_change, notes_of
+from training.recipe.parsing import build_recipe, parse_recipe, read_yaml, save_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = [(PretrainRecipe, path) for path in sorted((ROOT / "pretrain" / "recipes").glob("*.yaml"))]

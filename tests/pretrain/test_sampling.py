@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pretrain.sampling import Schedule, evaluation_indices, mix, permute, smoothed_probabilities, walk
+from pretrain.sampling import Schedule, smoothed_probabilities
+from training.random_order import evaluation_indices, mix, permute, walk
 
 
 @given(st.integers(1, 300), st.integers(0, 2**64 - 1))

@@ -13,7 +13,7 @@ from finetune.comparing import check_unchanged, mean_and_deviation
 from finetune.mt.compare import compare, read_result, settings_of, updates_until, with_baseline, write_report
 from finetune.mt.comparison import Run, read_comparison, runs_of, stages_of
 from finetune.mt.recipe import TranslationRecipe
-from pretrain.recipe import parse_recipe
+from training.recipe.parsing import parse_recipe
 
 COMPARISONS = Path(__file__).resolve().parents[3] / "finetune" / "mt" / "comparisons"
 RECIPE = {

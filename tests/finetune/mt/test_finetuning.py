@@ -27,9 +27,9 @@ from finetune.mt.search import SearchOptions
 from finetune.mt.translator import Translator
 from finetune.pretrained import open_pretrained
 from finetune.selection import Selection
-from pretrain.checkpoints import checkpoints_of
-from pretrain.engine import build_engine
-from pretrain.meters import read_metrics
+from training.checkpoints.finding import checkpoints_of
+from training.engine.build import build_engine
+from training.meters import read_metrics
 from veco import VecoForConditionalGeneration, VecoForMaskedLM
 from veco.convert import from_xlm_roberta
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from finetune.mt.recipe import TranslationRecipe
-from pretrain.recipe import build_recipe, read_yaml
+from training.recipe.parsing import build_recipe, read_yaml
 
 RECIPES = Path(__file__).resolve().parents[3] / "finetune" / "mt" / "recipes"
 BOTH = {

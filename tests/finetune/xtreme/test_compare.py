@@ -20,7 +20,8 @@ from finetune.xtreme.comparison import Comparison, Group, groups_of, read_compar
 from finetune.xtreme.comparison_data import TRAINS_CROSS_ATTENTION
 from finetune.xtreme.recipe import XtremeRecipe
 from pretrain import export
-from pretrain.recipe import OBJECTIVES, parse_recipe
+from pretrain.recipe import OBJECTIVES
+from training.recipe.parsing import parse_recipe
 from veco import VecoConfig
 
 COMPARISONS = Path(predict.__file__).parent / "comparisons"

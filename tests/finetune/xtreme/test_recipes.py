@@ -16,7 +16,7 @@ from finetune.xtreme.recipe import XtremeRecipe
 from finetune.xtreme.search import RATES
 from finetune.xtreme.tasks import TASKS
 from finetune.xtreme.training import XtremeTask
-from pretrain.recipe import build_recipe, parse_recipe
+from training.recipe.parsing import build_recipe, parse_recipe
 
 RECIPES = sorted((Path(xtreme.__file__).parent / "recipes").glob("*.yaml"))
 

@@ -19,8 +19,8 @@ from finetune.xtreme.readers import read
 from finetune.xtreme.recipe import XtremeRecipe
 from finetune.xtreme.tasks import TASKS, Split
 from finetune.xtreme.training import XtremeTask
-from pretrain.checkpoints import checkpoints_of
-from pretrain.recipe import build_recipe
+from training.checkpoints.finding import checkpoints_of
+from training.recipe.parsing import build_recipe
 
 TINY = {
     "engine": "plain",

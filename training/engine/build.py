@@ -1,0 +1,52 @@
+"""The engine that a recipe asks for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from training.engine.deepspeed_engine import DeepSpeedEngine, check_deepspeed_config, start_deepspeed
+from training.engine.interface import Engine, Ranks
+from training.engine.plain_engine import PlainEngine, plain_device
+from training.engine.processes import ConnectedRanks
+from training.engine.settings import engine_settings
+from training.launch import launched_ranks
+from training.recipe.base import TrainingRecipe
+from veco.attention import use_in_training
+
+
+def check_engine(recipe: TrainingRecipe) -> None:
+    """Raise ValueError when the launcher started more processes than the recipe's engine can be."""
+    if recipe.engine == "plain" and launched_ranks() > 1:
+        raise ValueError(f"engine 'plain' is for one process, the launcher started {launched_ranks()}")
+
+
+def build_engine(
+    model: nn.Module, recipe: TrainingRecipe, lr_factor: Callable[[int], float], log_dir: Path, start_step: int = 0
+) -> Engine:
+    """An engine that trains those parameters of `model` which require a gradient, from update `start_step` on.
+
+    `lr_factor` maps an update's number, from 0, to a factor of the recipe's peak learning rate: the rate is a function
+    of these alone, whatever a checkpoint that the engine loads was trained with. DeepSpeed's messages go to
+    `log_dir`/deepspeed-rank<n>.log.
+    """
+    use_in_training(model, recipe.attention)
+    ds_config = engine_settings(recipe)
+    if recipe.engine == "plain":
+        return PlainEngine(model, recipe, lr_factor, ds_config, start_step)
+    return DeepSpeedEngine(model, recipe, lr_factor, ds_config, log_dir, start_step)
+
+
+def connect(recipe: TrainingRecipe, log_dir: Path) -> Ranks:
+    """All ranks, before any of them has an engine: to look whether an engine can be built together."""
+    if recipe.engine == "plain":
+        return ConnectedRanks(0, 1, plain_device())
+    deepspeed = start_deepspeed(log_dir)
+    check_deepspeed_config(deepspeed, recipe)
+    device = deepspeed.get_accelerator().device_name(int(os.environ["LOCAL_RANK"]))
+    return ConnectedRanks(dist.get_rank(), dist.get_world_size(), torch.device(device))

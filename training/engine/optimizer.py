@@ -1,0 +1,48 @@
+"""What both engines do with Adam: its learning rate by update, and the state of a checkpoint."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from training.checkpoints.resharding import MOMENTS, StoredTraining
+from training.engine.settings import adam_settings
+from training.recipe.base import TrainingRecipe
+
+
+class Schedule:
+    """Which update comes next, and its learning rate: a function of the update's number and the recipe."""
+
+    def __init__(self, recipe: TrainingRecipe, lr_factor: Callable[[int], float], start_step: int) -> None:
+        self.settings = adam_settings(recipe)
+        self.lr_factor = lr_factor
+        self.step = start_step
+        self.last_rate = 0.0  # of the update before
+
+    def begin_update(self, optimizer: torch.optim.Optimizer) -> None:
+        """Give Adam the rate of the next update, and what the recipe says now: a checkpoint's groups may differ."""
+        self.last_rate = self.settings["lr"] * self.lr_factor(self.step)
+        for group in optimizer.param_groups:
+            group.update(self.settings, lr=self.last_rate)
+        self.step += 1
+
+
+def trained_parameters(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    """(name, parameter) of all that has a gradient; of tied ones the first."""
+    return [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+
+
+def set_torch_state(model: nn.Module, optimizer: torch.optim.Optimizer, stored: StoredTraining) -> None:
+    """Give torch's own AdamW, whose state only its first update would make, the stored one."""
+    for name, parameter in trained_parameters(model):
+        moments = {kind: stored.tensors[kind][name].read().to(parameter.device) for kind in MOMENTS}
+        optimizer.state[parameter] = {"step": torch.tensor(float(stored.adam_step)), **moments}
+
+
+def check_norm(norm: float | None) -> None:
+    """Raise FloatingPointError for a gradient norm that is not finite."""
+    if norm is not None and not math.isfinite(norm):
+        raise FloatingPointError(f"the gradient norm is {norm}; the weights were not changed")

@@ -1,0 +1,259 @@
+"""What a run shows: a progress line, metrics.jsonl, TensorBoard, W&B if wanted, and the curves as PNG at its end."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import json
+import math
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Self, TextIO
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch.utils.tensorboard import SummaryWriter
+
+from data_tools.files import named_errors
+from training.metrics_lines import HELD_FILE, METRICS_FILE, drop_lines_after, settle_lines, whole_lines
+from training.step import StepMetrics
+
+Scalars = Mapping[str, float | str]
+KIND_LOSS = "_loss"  # ends the name of a loss over all terms of a kind of batch, in nats a predicted token
+MOST_SHOWN = 12  # values of an event that are told in full
+
+
+class Meters:
+    """Writes and shows metrics on rank 0. Every rank makes every call: what is watched is summed over ranks."""
+
+    def __init__(
+        self,
+        run_dir: Path,
+        log_every: int,
+        start_step: int,
+        end_step: int,
+        enabled: bool,
+        wandb_project: str | None = None,
+        settings: Mapping[str, Any] | None = None,
+        is_held: bool = False,
+    ) -> None:
+        """`settings` is what W&B notes about the run. Raises ValueError when W&B is wanted and not installed.
+
+        Lines that the run has of updates after `start_step` go with the first new one. If they belong to checkpoints
+        that may yet be needed (`is_held`), they go with `settle`; until then the new ones stand in a file beside them.
+        """
+        if wandb_project and importlib.util.find_spec("wandb") is None:
+            raise ValueError(f"wandb_project {wandb_project!r} needs wandb: pip install wandb, or leave the field null")
+        self.enabled = enabled
+        self.log_every = log_every
+        self.end_step = end_step
+        self.watched: Callable[[float], Scalars] | None = None
+        self._begin_line()
+        self.last_time = time.perf_counter()
+        if not enabled:
+            return
+        self.run_dir, self.start_step = run_dir, start_step
+        self.held: list[tuple[int, Scalars]] | None = [] if is_held else None
+        self.metrics_file: TextIO | None = None  # open from the first line on
+        self.writer: SummaryWriter | None = None
+        self.wandb = start_wandb(wandb_project, run_dir, settings or {}) if wandb_project else None
+        # On a terminal a bar; in a log a line for each line of metrics.
+        self.progress = Progress(
+            *(BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()),
+            TextColumn("{task.description}"),
+            console=Console(stderr=True),
+            refresh_per_second=2,
+            disable=not sys.stderr.isatty(),
+        )
+        self.task = self.progress.add_task("", total=end_step, completed=start_step)
+        self.progress.start()
+
+    def watch(self, source: Callable[[float], Scalars]) -> None:
+        """Ask `source` for more at each line, on every rank at once; it gets the seconds since the line before."""
+        self.watched = source
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """The time inside is spent waiting for data."""
+        start = time.perf_counter()
+        yield
+        self.waited += time.perf_counter() - start
+
+    def record(self, step: int, kind: str, metrics: StepMetrics) -> None:
+        """Note update number `step` (from 1).
+
+        A line for every `log_every` updates, for each of the first two and for the last one holds the means of each
+        kind's losses since the line before, the last learning rate and norm, and over the time since then (without
+        saves and validations) the throughput and the share of rank 0's time spent waiting for data.
+        """
+        now = time.perf_counter()
+        self.seconds += now - self.last_time
+        self.last_time = now
+        self.tokens += metrics.num_tokens
+        for name, value in {**metrics.losses, "loss": metrics.loss}.items():
+            self.losses.setdefault(f"{kind}/{name}", []).append(value)
+        if self.enabled:
+            self.progress.update(self.task, completed=step)
+        self.steps += 1
+        if step > 2 and step % self.log_every and step != self.end_step:
+            return
+        watched = {} if self.watched is None else self.watched(self.seconds)
+        if self.enabled:
+            scalars = self._line(metrics)
+            self._write(step, {**scalars, **watched})
+            self._tell(step, scalars, watched)
+        self._begin_line()
+
+    def _begin_line(self) -> None:
+        self.tokens, self.steps, self.seconds, self.waited = 0, 0, 0.0, 0.0
+        self.losses: dict[str, list[float]] = {}
+
+    def _line(self, metrics: StepMetrics) -> dict[str, float]:
+        scalars = {name: sum(values) / len(values) for name, values in self.losses.items()}
+        scalars["lr"] = metrics.learning_rate
+        if metrics.grad_norm is not None:
+            scalars["grad_norm"] = metrics.grad_norm
+        scalars["tokens_per_second"] = self.tokens / self.seconds
+        scalars["data_wait"] = self.waited / self.seconds
+        scalars["memory_gib"] = peak_memory_bytes() / 2**30
+        return scalars
+
+    def _tell(self, step: int, scalars: dict[str, float], watched: Scalars) -> None:
+        of_tokens = told_by_kind({name.removeprefix("train/"): value for name, value in watched.items()})
+        losses = [f"{name.removesuffix('/loss')} {scalars[name]:.3f}" for name in scalars if name.endswith("/loss")]
+        norm = [f"norm {scalars['grad_norm']:.3f}"] if "grad_norm" in scalars else []
+        told = " ".join([*(of_tokens or losses), *norm])
+        told += f" lr {scalars['lr']:.1e} tok/s {scalars['tokens_per_second']:,.0f}"
+        if self.progress.disable:
+            left = timedelta(seconds=round((self.end_step - step) * self.seconds / self.steps))
+            print(f"update {step}/{self.end_step}: {told}, {left} left", file=sys.stderr, flush=True)
+        else:
+            self.progress.update(self.task, description=told)
+
+    def event(self, step: int, kind: str, scalars: Mapping[str, float]) -> None:
+        """Note what is not an update, such as a validation.
+
+        Of losses of kinds of batches those over all terms are told, of other values, if many, those without a `/`.
+        """
+        if not self.enabled:
+            return
+        self._write(step, {f"{kind}/{name}": value for name, value in scalars.items()})
+        told = told_by_kind(scalars) or [
+            f"{name} {value:.4f}" for name, value in scalars.items() if len(scalars) <= MOST_SHOWN or "/" not in name
+        ]
+        self.progress.console.print(
+            f"update {step}: {kind} {' '.join(told)}", markup=False, highlight=False, soft_wrap=True
+        )
+
+    def restart_clock(self) -> None:
+        """Do not count the time since the last update, for instance behind a checkpoint, which is not training."""
+        self.last_time = time.perf_counter()
+
+    def settle(self) -> None:
+        """Give the lines that were held back the place of those of the same and later updates."""
+        if not self.enabled or self.held is None:
+            return
+        held, self.held = self.held, None
+        if self.metrics_file is not None:
+            self.metrics_file.close()
+            self.metrics_file = None
+        if held:
+            settle_lines(self.run_dir, self.start_step)
+            self.metrics_file = self.metrics_path.open("a", encoding="utf-8")
+        for step, values in held:
+            self._show(step, values)
+
+    def _write(self, step: int, values: Scalars) -> None:
+        if self.metrics_file is None:
+            self.metrics_file = self._open()
+        with named_errors(self.metrics_path):
+            line = json.dumps({"step": step, **without_infinities(values)}, allow_nan=False)
+            self.metrics_file.write(f"{line}\n")
+            self.metrics_file.flush()
+        if self.held is not None:
+            self.held.append((step, values))
+        else:
+            self._show(step, values)
+
+    def _show(self, step: int, values: Scalars) -> None:
+        """Give TensorBoard and W&B their numbers."""
+        numbers = {name: value for name, value in values.items() if not isinstance(value, str)}
+        if self.writer is None:
+            # Purging hides what a killed run wrote beyond its last checkpoint.
+            self.writer = SummaryWriter(str(self.run_dir / "tensorboard"), purge_step=self.start_step + 1)
+        for name, value in numbers.items():
+            self.writer.add_scalar(name, value, step)
+        if self.wandb is not None:
+            self.wandb.log(numbers, step=step)
+
+    @property
+    def metrics_path(self) -> Path:
+        """The file of the lines."""
+        return self.run_dir / (METRICS_FILE if self.held is None else HELD_FILE)
+
+    def _open(self) -> TextIO:
+        """The file of the lines, in which nothing is left that they replace."""
+        if self.held is not None:
+            return self.metrics_path.open("w", encoding="utf-8")
+        drop_lines_after(self.metrics_path, self.start_step)
+        return self.metrics_path.open("a", encoding="utf-8")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Write what is still in buffers, and give the terminal its cursor back; also after an error."""
+        if self.enabled:
+            self.progress.stop()
+            if self.writer is not None:
+                self.writer.close()
+            if self.metrics_file is not None:
+                self.metrics_file.close()
+            if self.wandb is not None:
+                self.wandb.finish()
+
+
+def without_infinities(values: Scalars) -> dict[str, float | str | None]:
+    """Metrics as JSON can hold them: null for a number that is not finite, as a norm that overflowed under fp16."""
+    return {name: value if isinstance(value, str) or math.isfinite(value) else None for name, value in values.items()}
+
+
+def told_by_kind(scalars: Scalars) -> list[str]:
+    """Loss a predicted token and perplexity of each kind of batch among the values, in words; none without a kind."""
+    kinds = [name.removesuffix(KIND_LOSS) for name in scalars if name.endswith(KIND_LOSS) and "/" not in name]
+    return [f"{kind} {scalars[f'{kind}_loss']:.3f} (perplexity {scalars[f'{kind}_perplexity']:.1f})" for kind in kinds]
+
+
+def start_wandb(project: str, run_dir: Path, settings: Mapping[str, Any]) -> Any:
+    """The W&B run of a run directory: the same one when it is resumed."""
+    run_id = hashlib.sha256(str(run_dir.absolute()).encode()).hexdigest()[:16]
+    wandb = importlib.import_module("wandb")
+    return wandb.init(
+        project=project, id=run_id, name=run_dir.name, dir=str(run_dir), config=dict(settings), resume="allow"
+    )
+
+
+def peak_memory_bytes() -> int:
+    """Most memory that this process has used so far: on its accelerator, or of the machine where it has none."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def read_metrics(run_dir: Path) -> list[dict[str, float]]:
+    """The lines of metrics.jsonl without what was not finite. Raises ValueError when the run has none."""
+    path = run_dir / METRICS_FILE
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; is {run_dir} the directory of a run?")
+    lines = [values for _, values in whole_lines(path)]
+    return [{name: value for name, value in values.items() if value is not None} for values in lines]

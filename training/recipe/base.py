@@ -1,0 +1,180 @@
+"""What every training run has in its recipe, whatever its task."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Sequence
+
+from training.recipe.ds_config import asks_for_bf16, read_ds_config
+from training.recipe.fields import BY_NAME, FREE, UNREAD, may_change, notes_of, option
+
+BACK_ENDS = ("auto", "eager", "sdpa")  # those of veco.attention, which a recipe's mistakes should not wait for
+
+
+CPU_PRECISIONS = ("auto", "bf16", "float32")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingRecipe:
+    """What every training run has, whatever its task."""
+
+    output: str = option(
+        "", "directory of the run: checkpoints, TensorBoard events, metrics.jsonl, curves.png", on_resume=FREE
+    )
+    engine: str = option(
+        "deepspeed", "deepspeed, or plain: one process without DeepSpeed, the reference for ZeRO", on_resume=FREE
+    )
+    ds_config: str = option(
+        "zero3_bf16.json", "DeepSpeed's own settings: a file, or the name of one in ds_configs/", on_resume=FREE
+    )
+    cpu_precision: str = option(
+        "auto",
+        "on CPU: bf16 or float32; auto = the faster one, timed at the start, where ds_config asks for bf16. "
+        "On accelerators ds_config decides",
+        on_resume=FREE,
+    )
+    attention: str = option(
+        "auto", "attention in training on CPU: eager or sdpa; auto = the faster one, timed at the start", on_resume=FREE
+    )
+    cpu_processes: int = option(
+        1,
+        "processes to use without accelerators; DeepSpeed itself starts one for each NUMA node, however many cores",
+        on_resume=FREE,
+    )
+    seed: int = option(1, "seed of initialisation, dropout, order of samples and masks", on_resume=BY_NAME)
+    steps: int = option(1000, "number of optimizer updates", on_resume=FREE)
+    accumulation_steps: int = option(
+        1, "forward and backward passes for each update, which divide the batch", on_resume=FREE
+    )
+    learning_rate: float = option(1e-4, "peak learning rate", on_resume=BY_NAME)
+    warmup_steps: int = option(
+        100, "updates in which the learning rate rises linearly from zero to its peak", on_resume=BY_NAME
+    )
+    adam_beta1: float = option(0.9, "Adam: decay of the first moment", on_resume=BY_NAME)
+    adam_beta2: float = option(0.999, "Adam: decay of the second moment", on_resume=BY_NAME)
+    adam_epsilon: float = option(1e-6, "Adam: epsilon", on_resume=BY_NAME)
+    weight_decay: float = option(
+        0.01, "decoupled weight decay (AdamW), on every parameter as in fairseq", on_resume=BY_NAME
+    )
+    clip_norm: float = option(1.0, "largest global gradient norm; 0 = never clipped", on_resume=BY_NAME)
+    activation_checkpointing: bool = option(
+        False, "recompute activations in the backward pass to save memory", on_resume=FREE
+    )
+    log_every: int = option(10, "updates between two lines of metrics.jsonl and TensorBoard", on_resume=FREE)
+    save_every: int = option(1000, "updates between checkpoints; the last update always makes one", on_resume=FREE)
+    keep_checkpoints: int = option(2, "newest checkpoints to keep; older ones are deleted", on_resume=FREE)
+    keep_every: int = option(0, "checkpoints of steps that this divides are kept for good; 0 = none", on_resume=FREE)
+    validate_every: int = option(0, "updates between validations; 0 = one before each checkpoint", on_resume=FREE)
+    max_time: str = option(
+        "", "HH:MM:SS, or minutes such as 90m: save and leave before they are over; empty = never", on_resume=FREE
+    )
+    skip_sigma: float = option(
+        0.0,
+        "leave an update out when its loss is so many standard deviations above the last ones; 0 = never",
+        on_resume=FREE,
+    )
+    skip_window: int = option(128, "updates of one kind of batch whose losses skip_sigma looks at", on_resume=FREE)
+    change: str = option(
+        "", "with resume: what is to be different from here on, such as learning_rate,mono_batch_pairs", on_resume=FREE
+    )
+    reset_optimizer: bool = option(
+        False, "with resume: forget Adam's moments and keep the weights; to be given once", on_resume=FREE
+    )
+    reset_schedule: bool = option(
+        False, "with resume: warm up again, and decay from there to the end; to be given once", on_resume=FREE
+    )
+    resume: str = option(
+        "no", "no; auto = go on from the newest valid checkpoint if there is one; or a step", on_resume=FREE
+    )
+    loader_workers: int = option(
+        1, "processes on each rank that read and mask batches ahead of the model", on_resume=FREE
+    )
+    wandb_project: str | None = option(None, "W&B project that gets the metrics, too; null = none", on_resume=FREE)
+
+    def problems(self) -> list[str]:
+        """One sentence for each value that cannot be; empty for a sound recipe."""
+        found = []
+        if not self.output:
+            found.append("output is not set: name the directory of the run")
+        if self.engine not in ("deepspeed", "plain"):
+            found.append(f"engine {self.engine!r} must be 'deepspeed' or 'plain'")
+        for name in ("steps", "accumulation_steps", "log_every", "save_every", "keep_checkpoints", "cpu_processes"):
+            if self.__dict__[name] < 1:
+                found.append(f"{name} {self.__dict__[name]} must be at least 1")
+        for name in ("learning_rate", "adam_epsilon"):
+            if self.__dict__[name] <= 0:
+                found.append(f"{name} {self.__dict__[name]} must be above 0")
+        for name in (
+            *("warmup_steps", "weight_decay", "clip_norm", "loader_workers"),
+            *("keep_every", "validate_every", "skip_sigma"),
+        ):
+            if self.__dict__[name] < 0:
+                found.append(f"{name} {self.__dict__[name]} must not be negative")
+        for name in ("adam_beta1", "adam_beta2"):
+            if not 0 <= self.__dict__[name] < 1:
+                found.append(f"{name} {self.__dict__[name]} must be at least 0 and below 1")
+        if self.resume not in ("no", "auto") and not self.resume.isdecimal():
+            found.append(f"resume {self.resume!r} must be 'no', 'auto' or a step")
+        if self.cpu_precision not in CPU_PRECISIONS:
+            found.append(f"cpu_precision {self.cpu_precision!r} must be one of {', '.join(CPU_PRECISIONS)}")
+        if self.attention not in BACK_ENDS:
+            found.append(f"attention {self.attention!r} must be one of {', '.join(BACK_ENDS)}")
+        if self.seed < 0:
+            found.append(f"seed {self.seed} must not be negative")
+        found += self._problems_of_changes()
+        try:
+            config = read_ds_config(self.ds_config)
+            if self.cpu_precision == "bf16" and not asks_for_bf16(config):
+                found.append(
+                    f"cpu_precision 'bf16': ds_config {self.ds_config} does not enable bf16; choose one that does"
+                )
+        except ValueError as error:
+            found.append(str(error))
+        if self.skip_window < 2:
+            found.append(f"skip_window {self.skip_window} must be at least 2")
+        if self.max_time:
+            try:
+                seconds_of(self.max_time)
+            except ValueError as error:
+                found.append(f"max_time {error}")
+        return found
+
+    def names_to_change(self) -> list[str]:
+        """What `change` names; as in flags, `-` is `_`."""
+        return [name.strip().replace("-", "_") for name in self.change.split(",") if name.strip()]
+
+    def _problems_of_changes(self) -> list[str]:
+        """What is wrong with the fields that are for a run that goes on."""
+        given = [name for name in ("change", "reset_optimizer", "reset_schedule") if self.__dict__[name]]
+        found = [f"{name} is for a run that goes on: give --resume" for name in given if self.resume == "no"]
+        known = may_change(type(self))
+        return found + [self._why_not(name, known) for name in self.names_to_change() if name not in known]
+
+    def _why_not(self, name: str, known: Sequence[str]) -> str:
+        """Why `change` must not have a name, which is none of the `known` that it may have."""
+        fields = [field.name for field in dataclasses.fields(self)]
+        if name not in fields:
+            close = difflib.get_close_matches(name, [*known, *fields], n=1)
+            advice = f"did you mean {close[0]!r}?" if close else f"these can change: {', '.join(known)}"
+            return f"change: unknown field {name!r}, {advice}"
+        on_resume = notes_of(type(self), name)["on_resume"]
+        if on_resume is FREE:
+            return f"change: {name!r} may be different without being named: leave it out"
+        if on_resume is UNREAD:
+            return f"change: {name!r} is not read when a run goes on: leave it out"
+        return f"change: {name!r} cannot be different in the same run; these can: {', '.join(known)}"
+
+
+def seconds_of(duration: str) -> float:
+    """Seconds in `HH:MM:SS`, or in minutes as `90m`. Raises ValueError for anything else.
+
+    A bare number is refused: YAML reads 1:30:00 without quotes as one, in seconds.
+    """
+    if match := re.fullmatch(r"(\d+):([0-5]\d):([0-5]\d)", duration):
+        hours, minutes, seconds = map(int, match.groups())
+        return hours * 3600.0 + minutes * 60 + seconds
+    if match := re.fullmatch(r"(\d+(?:\.\d+)?)m", duration):
+        return float(match[1]) * 60
+    raise ValueError(f"{duration!r} must be HH:MM:SS (in YAML: in quotes), or minutes such as 90m")

@@ -1,0 +1,112 @@
+"""What lies where in a run's directory, and what a path leads to: a run, a checkpoint, a model."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import os
+import re
+import socket
+from pathlib import Path
+
+from training.checkpoints.finding import RECIPE_FILE, STATE_FILE, checkpoints_of
+from training.launch import tell
+from training.recipe.parsing import read_yaml
+
+MODEL_DIR = "model"  # of a checkpoint: what transformers opens
+BEST, LAST = "best", "last"  # of a run: links to models of its checkpoints
+OWN_TARGET = re.compile(rf"(checkpoints/step-\d+/)?{MODEL_DIR}")  # of these links
+CONFIG_FILE = "config.json"
+
+
+class Kind(enum.Enum):
+    """What a run trains for, in words."""
+
+    PRETRAINING = "pre-training"
+    TRANSLATION = "fine-tuning for translation"
+    TASK = "fine-tuning for a task of XTREME"
+    UNKNOWN = "another kind"
+
+
+# Fields that the recipes of one kind alone have.
+FIELD_OF_KIND = {"objective": Kind.PRETRAINING, "directions": Kind.TRANSLATION, "task": Kind.TASK}
+
+
+def is_run(path: Path) -> bool:
+    """Whether a path is the directory of a run that has begun to save."""
+    return (path / "checkpoints").is_dir()
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a path is a checkpoint, of which there may also be copies elsewhere."""
+    return (path / STATE_FILE).is_file() and (path / RECIPE_FILE).is_file()
+
+
+def is_model(path: Path) -> bool:
+    """Whether a path is a directory that transformers opens. A checkpoint of pre-training has a configuration alone."""
+    return (path / CONFIG_FILE).is_file() and not is_checkpoint(path)
+
+
+def kind_of(path: Path) -> Kind:
+    """What a run, or the run of a checkpoint, trains for."""
+    if not is_checkpoint(path):
+        found = checkpoints_of(path)
+        if not found:
+            return Kind.UNKNOWN
+        path = found[max(found)]
+    with contextlib.suppress(ValueError):
+        fields = read_yaml(path / RECIPE_FILE)
+        return next((kind for field, kind in FIELD_OF_KIND.items() if field in fields), Kind.UNKNOWN)
+    return Kind.UNKNOWN
+
+
+def what_is(path: Path) -> str:
+    """What a path leads to, in words for a message."""
+    if not path.exists():
+        return "nothing (no such file or directory)"
+    if is_model(path):
+        return "a model"
+    if not is_run(path) and not is_checkpoint(path):
+        return "no run, checkpoint or model" if path.is_dir() else "a file"
+    return f"a {'checkpoint' if is_checkpoint(path) else 'run'} of {kind_of(path).value}"
+
+
+def export_first(path: Path) -> str:
+    """How the model of a run or a checkpoint of pre-training is made."""
+    return f"export it first (python -m pretrain.export {path} --output MODEL)"
+
+
+def own_model(path: Path) -> Path | None:
+    """The model that a checkpoint holds, or to which a run's link leads, if there is one."""
+    names = [MODEL_DIR] if is_checkpoint(path) else [BEST, LAST] if is_run(path) else []
+    return next((path / name for name in names if is_model(path / name)), None)
+
+
+def no_model(path: Path) -> str:
+    """What a path that is no model leads to, for a message, and where the model is that was meant or how it is made."""
+    if model := own_model(path):
+        return f"{what_is(path)}: give its model, {model}"
+    if (is_run(path) or is_checkpoint(path)) and kind_of(path) is Kind.PRETRAINING:
+        return f"{what_is(path)}: {export_first(path)}"
+    return what_is(path)
+
+
+def link_model(link: Path, model: Path | None) -> None:
+    """Make `link`, in a run's directory, lead to a model of the run; it goes where there is no such model.
+
+    What stands there and is no such link is left alone. Where the file system knows no links, this is told.
+    """
+    is_there = os.path.lexists(link)
+    if is_there and not (link.is_symlink() and OWN_TARGET.fullmatch(os.readlink(link))):
+        tell(f"{link} is not what this run made, and stays as it is")
+        return
+    if model is None or not is_model(model):
+        link.unlink(missing_ok=True)
+        return
+    temporary = link.with_name(f".{link.name}.{socket.gethostname()}.{os.getpid()}.tmp")
+    try:
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(os.path.relpath(model, link.parent))
+        os.replace(temporary, link)
+    except OSError as error:
+        tell(f"{link} cannot be made ({error.strerror}); the model is {model}")
