@@ -34,10 +34,10 @@ import numpy as np
 import sentencepiece
 
 from data_tools.cli import FlagParser, run_main
-from data_tools.directories import claim
-from data_tools.manifest import Manifest
-from data_tools.shards import Shard
-from data_tools.tokenizer import MODEL_FILE
+from data_tools.files.directories import claim
+from data_tools.shards.format import Shard
+from data_tools.shards.manifest import Manifest
+from data_tools.tokenizers.sentence_piece import MODEL_FILE
 
 MEGABYTE = 1_000_000
 VOCAB_SIZE = 32_000
@@ -326,8 +326,8 @@ def open_many(options: argparse.Namespace, corpus: Path, tokens: Manifest) -> No
     code = f"""
 import os, time
 from pathlib import Path
-from data_tools.manifest import Manifest
-from data_tools.shards import Shard
+from data_tools.shards.manifest import Manifest
+from data_tools.shards.format import Shard
 def memory():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) / 1000
 before = memory()

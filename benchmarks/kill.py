@@ -28,7 +28,7 @@ from typing import Any
 import psutil
 
 from data_tools.cli import FlagParser, progress_bar, run_main
-from data_tools.directories import claim
+from data_tools.files.directories import claim
 from pretrain.embedded import embedded_data
 from training.checkpoints.finding import checkpoints_of, damage
 from training.launch import launcher_command

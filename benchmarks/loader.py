@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from data_tools.cli import FlagParser, run_main
-from data_tools.manifest import MANIFEST_NAME, MANIFEST_VERSION, Manifest
-from data_tools.shards import ShardInfo, ShardWriter
+from data_tools.shards.format import ShardInfo, ShardWriter
+from data_tools.shards.manifest import MANIFEST_NAME, MANIFEST_VERSION, Manifest
 from pretrain.batches import PretrainingBatches, PretrainingOptions
 from pretrain.pretraining import pretrain
 from pretrain.recipe import PretrainRecipe
@@ -44,7 +44,7 @@ FIRST_BATCH = """
 import sys, time
 from pathlib import Path
 import torch
-from data_tools.manifest import Manifest
+from data_tools.shards.manifest import Manifest
 from training.loop import micro_batches
 from pretrain.recipe import PretrainRecipe
 from pretrain.pretraining import read_batches

@@ -41,8 +41,8 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import MarianConfig, MarianMTModel, XLMRobertaForMaskedLM
 
 from data_tools.cli import FlagParser, run_main
-from data_tools.files import atomic_path
-from data_tools.outputs import check_outputs
+from data_tools.files.atomic import atomic_path
+from data_tools.files.outputs import check_outputs
 from training.cpu_timing import attention_times
 from veco import VecoConfig, VecoForConditionalGeneration, VecoForMaskedLM, VecoForPreTraining
 from veco.attention import use_in_training

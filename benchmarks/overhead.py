@@ -22,7 +22,7 @@ from loader import make_data
 from torch import nn
 
 from data_tools.cli import FlagParser, run_main
-from data_tools.manifest import Manifest
+from data_tools.shards.manifest import Manifest
 from pretrain.batches import SAMPLES
 from pretrain.pretraining import build_model, pretrain, read_batches
 from pretrain.recipe import PretrainRecipe

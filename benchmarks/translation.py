@@ -33,9 +33,9 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from data_tools.cli import FlagParser, run_main
-from data_tools.files import atomic_path
-from data_tools.outputs import check_outputs
-from data_tools.text_lines import open_text
+from data_tools.files.atomic import atomic_path
+from data_tools.files.outputs import check_outputs
+from data_tools.text.lines import open_text
 from finetune.mt.ct2 import load_ct2
 from finetune.mt.engine import Batch, Engine
 from finetune.mt.export_ct2 import export

@@ -47,11 +47,11 @@ import yaml
 from row_alignment import align_rows
 
 from data_tools.cli import FlagParser, run_main
-from data_tools.directories import atomic_directory, claim
-from data_tools.files import atomic_path
-from data_tools.formats import compressed_suffix
-from data_tools.languages import has_spaces
-from data_tools.text_lines import open_text
+from data_tools.files.atomic import atomic_path
+from data_tools.files.directories import atomic_directory, claim
+from data_tools.files.formats import compressed_suffix
+from data_tools.text.languages import has_spaces
+from data_tools.text.lines import open_text
 from finetune.xtreme.readers import languages_with, read_pairs, read_questions
 from finetune.xtreme.readers.files import find_file
 from finetune.xtreme.tasks import ENGLISH, TASKS, Head, Split

@@ -32,9 +32,9 @@ import torch
 from torch import Tensor
 
 from data_tools.cli import FlagParser
-from data_tools.directories import claim
-from data_tools.manifest import MANIFEST_VERSION, Manifest
-from data_tools.shards import ShardWriter
+from data_tools.files.directories import claim
+from data_tools.shards.format import ShardWriter
+from data_tools.shards.manifest import MANIFEST_VERSION, Manifest
 from pretrain.recipe import PretrainRecipe
 from training.checkpoints.finding import checkpoints_of
 from training.engine.build import build_engine

@@ -15,13 +15,13 @@ from rich.console import Console
 from rich.table import Table
 
 from data_tools.cli import FlagParser, first_of, run_main
-from data_tools.distribution import draw_distribution, sampling_probabilities
-from data_tools.languages import has_spaces
-from data_tools.manifest import SPLITS, Manifest
-from data_tools.shards import Shard, ShardInfo
-from data_tools.tokenizer import PieceEncoder
-from data_tools.unknown import Unknown
-from data_tools.verify import unlisted_files, verify
+from data_tools.shards.format import Shard, ShardInfo
+from data_tools.shards.language_shares import draw_distribution, sampling_probabilities
+from data_tools.shards.manifest import SPLITS, Manifest
+from data_tools.shards.verify import unlisted_files, verify
+from data_tools.text.languages import has_spaces
+from data_tools.tokenizers.sentence_piece import PieceEncoder
+from data_tools.tokenizers.unknown import Unknown
 
 T = TypeVar("T")
 ALPHA = 0.5  # VECO (ACL 2021), appendix: languages are drawn with probability proportional to n^0.5

@@ -14,7 +14,8 @@ has, keeps its bytes. With a dictionary:
 An idle piece has the type UNUSED, which SentencePiece skips, and a score below that of its single characters together,
 because transformers knows no types and takes the most probable pieces. The type CONTROL would hide it from
 SentencePiece too, but transformers makes special tokens of those and finds them in text. (As it does with an idle piece
-if one of its letters has no piece; transformers finds special tokens in text too, see data_tools.tokenizer.)
+if one of its letters has no piece; transformers finds special tokens in text too, see
+data_tools.tokenizers.sentence_piece.)
 """
 
 import argparse
@@ -26,10 +27,11 @@ from random import Random
 from sentencepiece.sentencepiece_model_pb2 import ModelProto, TrainerSpec
 
 from data_tools.cli import FlagParser, run_main
-from data_tools.directories import atomic_directory
-from data_tools.outputs import check_output_directory
-from data_tools.text_lines import open_text
-from data_tools.tokenizer import (
+from data_tools.files.directories import atomic_directory
+from data_tools.files.outputs import check_output_directory
+from data_tools.text.lines import open_text
+from data_tools.tokenizers.files import Piece, find_model, read_model, write_tokenizer
+from data_tools.tokenizers.sentence_piece import (
     BOS_ID,
     EOS_ID,
     FIRST_PIECE_ID,
@@ -40,7 +42,6 @@ from data_tools.tokenizer import (
     UNK_ID,
     WORD_START,
 )
-from data_tools.tokenizer_files import Piece, find_model, read_model, write_tokenizer
 
 COMMAND = "data_tools.import_tokenizer"
 SPECIAL_IDS = {"<s>": BOS_ID, "<pad>": PAD_ID, "</s>": EOS_ID, "<unk>": UNK_ID}

@@ -1,7 +1,8 @@
 """Raw text to verified token shards: `python -m data_tools.prepare CORPUS.yaml --output DATA`.
 
-The inputs of CORPUS.yaml become tasks (data_tools.plan), tasks pass through stages (data_tools.pipeline), and an
-executor of datatrove runs those that are not done yet (data_tools.executors):
+The inputs of CORPUS.yaml become tasks (data_tools.stages.plan), tasks pass through stages
+(data_tools.stages.pipeline), and an executor of datatrove runs those that are not done yet
+(data_tools.stages.executors):
 
     DATA/plan.json          what this directory is made from; another corpus needs another directory
     DATA/.work/             what tasks have made while the run lasts; all in it is removed at the end
@@ -28,17 +29,26 @@ from pathlib import Path
 from typing import IO
 
 from data_tools.cli import FlagParser, run_main, warn
-from data_tools.corpus import Corpus
+from data_tools.corpus.configuration import Corpus
 from data_tools.describe import print_tables, print_unknown
-from data_tools.directories import atomic_directory, shortened
-from data_tools.executors import SlurmOptions, Stage, run_locally, run_on_ray, run_on_slurm
-from data_tools.files import left_overs_of
-from data_tools.manifest import MANIFEST_NAME, Manifest
-from data_tools.outputs import check_output_directory
-from data_tools.pipeline import make_stages, remove_work
-from data_tools.plan import LOCK_NAME, LOGS_NAME, TOKENIZER_NAME, WORK_NAME, WRITTEN_NAMES, Plan, make_plan, plan_of
-from data_tools.plan_changes import changes
-from data_tools.tokenizer import MODEL_FILE, PieceEncoder
+from data_tools.files.atomic import left_overs_of
+from data_tools.files.directories import atomic_directory, shortened
+from data_tools.files.outputs import check_output_directory
+from data_tools.shards.manifest import MANIFEST_NAME, Manifest
+from data_tools.stages.executors import SlurmOptions, Stage, run_locally, run_on_ray, run_on_slurm
+from data_tools.stages.pipeline import make_stages, remove_work
+from data_tools.stages.plan import (
+    LOCK_NAME,
+    LOGS_NAME,
+    TOKENIZER_NAME,
+    WORK_NAME,
+    WRITTEN_NAMES,
+    Plan,
+    make_plan,
+    plan_of,
+)
+from data_tools.stages.plan_changes import changes
+from data_tools.tokenizers.sentence_piece import MODEL_FILE, PieceEncoder
 
 # A tokenizer may lie in the directory of a whole model, or of a whole project: these are the files that belong to it.
 TOKENIZER_FILES = (
@@ -194,7 +204,9 @@ def parse_arguments() -> argparse.Namespace:
         description="Tokenises the text named in CORPUS.yaml into memory-mapped shards. Started again after a kill it "
         "does only what is missing; on a finished directory it does nothing.",
     )
-    parser.add_argument("corpus", type=Path, metavar="CORPUS.yaml", help="see data_tools/corpus.py for its form")
+    parser.add_argument(
+        "corpus", type=Path, metavar="CORPUS.yaml", help="see data_tools/corpus/configuration.py for its form"
+    )
     parser.add_argument("--output", type=Path, required=True, metavar="DATA", help="the data directory to make")
     parser.add_argument(
         "--workers",

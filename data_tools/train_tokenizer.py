@@ -3,8 +3,9 @@
 The result is a directory of `sentencepiece.bpe.model` (what data_tools reads), `tokenizer.json` and
 `tokenizer_config.json` (what AutoTokenizer reads). Equal text, options and SentencePiece version give equal bytes.
 
-The text is files, or all text of a CORPUS.yaml: then its languages are smoothed (see data_tools.language_sampling), and
-a table says what each gave. It is read as it stands: `filters`, `deduplicate` and `valid` of the corpus do not apply.
+The text is files, or all text of a CORPUS.yaml: then its languages are smoothed (see
+data_tools.tokenizers.language_sampling), and a table says what each gave. It is read as it stands: `filters`,
+`deduplicate` and `valid` of the corpus do not apply.
 
 Characters beyond `--character-coverage` get no piece and become <unk>. The rarest of all text are left out, whatever
 their language: of 99.95 % of German, English and French the missing rest holds ï, Á and À, and a language with little
@@ -28,15 +29,16 @@ from rich.progress import Progress
 from sentencepiece import sentencepiece_model_pb2
 
 from data_tools.cli import FlagParser, progress_bar, run_main, warn
-from data_tools.corpus import Corpus
-from data_tools.directories import atomic_directory
-from data_tools.inputs import Input
-from data_tools.language_sampling import MAX_LINE_BYTES, LineCounts, allocate, drawn, training_lines
-from data_tools.locations import check_can_be_read_again, expand
-from data_tools.outputs import check_output_directory
-from data_tools.plain_inputs import files_named_twice, plain_input
+from data_tools.corpus.configuration import Corpus
+from data_tools.corpus.inputs import Input
+from data_tools.corpus.plain_inputs import files_named_twice, plain_input
+from data_tools.files.directories import atomic_directory
+from data_tools.files.locations import check_can_be_read_again, expand
+from data_tools.files.outputs import check_output_directory
 from data_tools.readers import size_of
-from data_tools.tokenizer import (
+from data_tools.tokenizers.files import write_tokenizer
+from data_tools.tokenizers.language_sampling import MAX_LINE_BYTES, LineCounts, allocate, drawn, training_lines
+from data_tools.tokenizers.sentence_piece import (
     FIRST_PIECE_ID,
     NUM_EXTRA_IDS,
     SENTENCEPIECE_BOS_ID,
@@ -45,7 +47,6 @@ from data_tools.tokenizer import (
     UNK_ID,
     PieceEncoder,
 )
-from data_tools.tokenizer_files import write_tokenizer
 
 COMMAND = "data_tools.train_tokenizer"
 # A fixed number, because the sums over threads round differently when it changes; more than the cores does no harm.

@@ -18,8 +18,8 @@ from threading import Lock
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from data_tools.cli import FlagParser
-from data_tools.files import write_texts
-from data_tools.yaml_files import all_expanded, read_mapping
+from data_tools.files.atomic import write_texts
+from data_tools.files.yaml_files import all_expanded, read_mapping
 from finetune.parallel import run_side_by_side
 from finetune.pretrained import VECO, XLM_ROBERTA, open_pretrained
 from finetune.recipe import FinetuningRecipe

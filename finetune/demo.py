@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_tools.cli import FlagParser, run_main
-from data_tools.directories import claim, read_record
-from data_tools.files import write_texts
+from data_tools.files.atomic import write_texts
+from data_tools.files.directories import claim, read_record
 from finetune.comparing import do_stages
 from finetune.demo_report import INITS, print_report
 from finetune.parallel import run_side_by_side, visible_gpus

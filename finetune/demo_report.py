@@ -9,8 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from data_tools.files import atomic_path
-from data_tools.manifest import Manifest
+from data_tools.files.atomic import atomic_path
+from data_tools.shards.manifest import Manifest
 from training.meters import read_metrics
 
 INITS = ("pretrained", "random")

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from data_tools.cli import FlagParser, run_main
-from data_tools.directories import atomic_directory
+from data_tools.files.directories import atomic_directory
 from finetune.pretrained import VECO, XLM_ROBERTA, open_pretrained
 from training.launch import quiet_libraries
 from veco import VecoForMaskedLM

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from data_tools.manifest import Manifest, Split
-from data_tools.shards import Shard, ShardInfo
-from data_tools.tokenizer import BOS_ID, EOS_ID, FIRST_PIECE_ID, PAD_ID
+from data_tools.shards.format import Shard, ShardInfo
+from data_tools.shards.manifest import Manifest, Split
+from data_tools.tokenizers.sentence_piece import BOS_ID, EOS_ID, FIRST_PIECE_ID, PAD_ID
 from pretrain.masking import IGNORED, Masking, Row, mask_pair, next_tokens
 from pretrain.sampling import Schedule, smoothed_probabilities
 from training.random_order import mix, walk

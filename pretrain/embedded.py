@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from data_tools.manifest import MANIFEST_NAME
+from data_tools.shards.manifest import MANIFEST_NAME
 from training.launch import launched_rank
 
 VOCABULARY_SIZE = 2000

@@ -18,7 +18,7 @@ import torch
 from transformers import PreTrainedConfig, XLMRobertaConfig, XLMRobertaForMaskedLM
 
 from data_tools.cli import FlagParser, run_main
-from data_tools.directories import atomic_directory
+from data_tools.files.directories import atomic_directory
 from training.checkpoints.averaging import MAX_FILE_BYTES, Source, write_weights
 from training.checkpoints.finding import RECIPE_FILE, checkpoints_of, damage, read_state
 from training.checkpoints.stored_tensors import StoredTensor, Zeros

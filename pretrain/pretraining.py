@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig
 
-from data_tools.manifest import Manifest
+from data_tools.shards.manifest import Manifest
 from pretrain.batches import SAMPLES, PretrainingBatches, PretrainingOptions, ValidationBatches
 from pretrain.export import export
 from pretrain.flops import forward_flops

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from data_tools.manifest import MANIFEST_VERSION, Manifest
-from data_tools.shards import ShardInfo, ShardWriter
+from data_tools.shards.format import ShardInfo, ShardWriter
+from data_tools.shards.manifest import MANIFEST_VERSION, Manifest
 
 # Tests run many small processes on few cores: one thread each.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
-from data_tools.files import named_errors
+from data_tools.files.atomic import named_errors
 from training.metrics_lines import HELD_FILE, METRICS_FILE, drop_lines_after, settle_lines, whole_lines
 from training.step import StepMetrics
 

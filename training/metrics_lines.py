@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from data_tools.files import atomic_path
+from data_tools.files.atomic import atomic_path
 
 METRICS_FILE = "metrics.jsonl"
 HELD_FILE = "metrics.new.jsonl"  # lines of a run that went back, until its first checkpoint

@@ -6,7 +6,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from data_tools.cli import FlagParser, run_main
-from data_tools.files import atomic_path
+from data_tools.files.atomic import atomic_path
 from training.meters import read_metrics
 
 MOST_NAMED = 12  # curves in a panel that its legend still names

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from data_tools.files import sha256_of
-from data_tools.manifest import Manifest
+from data_tools.files.atomic import sha256_of
+from data_tools.shards.manifest import Manifest
 from veco.tokenizer import MODEL_FILE, has_tokenizer, open_tokenizer
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data_tools.shards import Shard
-from data_tools.unknown import load_records
+from data_tools.shards.format import Shard
+from data_tools.tokenizers.unknown import load_records
 
 # Where a unit stands in both, the first stays, so that it is not trained on.
 SPLITS = ("valid", "train")
@@ -44,7 +44,7 @@ class EncodedTask:
         return tuple(map(Shard, self._side_prefixes(split, number)))
 
     def records(self, split: str, number: int) -> tuple[np.ndarray, ...]:
-        """For each of these shards the records of its unknown pieces (see data_tools.unknown)."""
+        """For each of these shards the records of its unknown pieces (see data_tools.tokenizers.unknown)."""
         return tuple(map(load_records, self._side_prefixes(split, number)))
 
     def _side_prefixes(self, split: str, number: int) -> list[Path]:

@@ -21,8 +21,8 @@ from data_tools.deduplicate.encoded import SPLITS, EncodedTask
 from data_tools.deduplicate.hashing import unit_hashes
 from data_tools.deduplicate.minhash import near_duplicate_units
 from data_tools.deduplicate.settings import Deduplication
-from data_tools.files import atomic_path, named_errors
-from data_tools.mapping import map_file
+from data_tools.files.atomic import atomic_path, named_errors
+from data_tools.files.memory_maps import map_file
 
 
 def write_signatures(task: EncodedTask, work: Path, settings: Deduplication) -> None:

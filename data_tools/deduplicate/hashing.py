@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from data_tools.deduplicate.encoded import sentence_blocks
-from data_tools.shards import Shard
-from data_tools.tokenizer import UNK_ID
-from data_tools.unknown import NO_RECORDS
+from data_tools.shards.format import Shard
+from data_tools.tokenizers.sentence_piece import UNK_ID
+from data_tools.tokenizers.unknown import NO_RECORDS
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 BLOCK_TOKENS = 1 << 17  # what is hashed at once, a MB of 64-bit words, stays in cache

@@ -37,8 +37,8 @@ from datatrove.utils.word_tokenizers import WhitespaceTokenizer
 from data_tools.deduplicate.encoded import SPLITS, EncodedTask
 from data_tools.deduplicate.hashing import ngram_hashes, value_blocks
 from data_tools.deduplicate.settings import MinhashSettings
-from data_tools.directories import atomic_directory
-from data_tools.files import sync_file, temporary_path
+from data_tools.files.atomic import sync_file, temporary_path
+from data_tools.files.directories import atomic_directory
 
 MERSENNE_PRIME = np.uint64((1 << 61) - 1)
 CHUNK_SHINGLES = 128  # times 112 hashes of 8 bytes: below the 128 KB for which malloc asks the system each time

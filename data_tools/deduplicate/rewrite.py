@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from data_tools.batches import TokenSide, ends_after
 from data_tools.deduplicate.encoded import SPLITS, EncodedTask, sentence_blocks
 from data_tools.deduplicate.exact import duplicate_units
 from data_tools.deduplicate.minhash import near_duplicate_units
 from data_tools.deduplicate.settings import Deduplication
-from data_tools.shards import Shard, ShardInfo, ShardWriter
-from data_tools.tokenizer import UNK_ID
-from data_tools.unknown import PieceTable, Unknown
+from data_tools.shards.format import Shard, ShardInfo, ShardWriter
+from data_tools.stages.documents import TokenSide, ends_after
+from data_tools.tokenizers.sentence_piece import UNK_ID
+from data_tools.tokenizers.unknown import PieceTable, Unknown
 
 BLOCK_TOKENS = 1 << 20
 

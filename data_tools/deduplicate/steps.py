@@ -21,9 +21,9 @@ from data_tools.deduplicate.minhash import (
 )
 from data_tools.deduplicate.rewrite import rewrite_task
 from data_tools.deduplicate.settings import Deduplication, MinhashSettings
-from data_tools.executors import Stage
-from data_tools.plan import RESULT_NAME, Plan, PlannedTask, TaskResult
-from data_tools.steps import PlanStep, load_plan
+from data_tools.stages.executors import Stage
+from data_tools.stages.plan import RESULT_NAME, Plan, PlannedTask, TaskResult
+from data_tools.stages.steps import PlanStep, load_plan
 
 # Text for each task that looks for duplicates, so that there are enough of them to share the work.
 RANGE_BYTES = 1 << 30

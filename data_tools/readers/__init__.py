@@ -17,7 +17,7 @@ SentencePiece normalises (nmt_nfkc) whatever it encodes, in training and ever af
 Only half a surrogate pair, as JSON can spell it, would make SentencePiece fail; it is an error here.
 """
 
-from data_tools.locations import expand
+from data_tools.files.locations import expand
 from data_tools.readers.hub import pinned
 from data_tools.readers.reader import InputReader, identity_of, parts_of, size_of
 

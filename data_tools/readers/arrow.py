@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from data_tools.inputs import Input
+from data_tools.corpus.inputs import Input
 from data_tools.readers.source import documents_of, listed
 
 if TYPE_CHECKING:  # slow to import: only who reads such a source needs it

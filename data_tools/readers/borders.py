@@ -7,11 +7,11 @@ parts together are the file.
 
 from typing import IO
 
-from data_tools.formats import compressed_suffix
-from data_tools.inputs import Part
-from data_tools.locations import can_seek, open_binary, size_of_file
-from data_tools.passages import ends_passage
-from data_tools.text_lines import MAX_LINE_BYTES
+from data_tools.corpus.inputs import Part
+from data_tools.files.formats import compressed_suffix
+from data_tools.files.locations import can_seek, open_binary, size_of_file
+from data_tools.text.lines import MAX_LINE_BYTES
+from data_tools.text.passages import ends_passage
 
 MAX_SEARCH_BYTES = 1 << 20  # for the end of a document
 

@@ -7,10 +7,10 @@ from itertools import islice
 from operator import itemgetter
 from typing import Any, ClassVar
 
-from data_tools.inputs import Input, Part
+from data_tools.corpus.inputs import Input, Part
 from data_tools.readers.source import documents_of, listed
 from data_tools.readers.text import LineSource
-from data_tools.text_lines import MAX_LINE_BYTES, TextLines, open_text
+from data_tools.text.lines import MAX_LINE_BYTES, TextLines, open_text
 
 FIRST_COLUMNS = (1, 2)
 

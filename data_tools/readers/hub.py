@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from data_tools.inputs import Input, Part
-from data_tools.locations import identity_of_file
+from data_tools.corpus.inputs import Input, Part
+from data_tools.files.locations import identity_of_file
 from data_tools.readers.arrow import TextColumns
 from data_tools.readers.source import Source
 

@@ -3,12 +3,12 @@
 import zipfile
 from collections.abc import Iterator
 
-from data_tools.formats import check_is_not_another
-from data_tools.inputs import Input, Part
-from data_tools.locations import is_of_finder, open_binary
+from data_tools.corpus.inputs import Input, Part
+from data_tools.files.formats import check_is_not_another
+from data_tools.files.locations import is_of_finder, open_binary
 from data_tools.readers.source import Source, listed
 from data_tools.readers.text import line_pairs
-from data_tools.text_lines import TextLines
+from data_tools.text.lines import TextLines
 
 ZIP = b"PK"  # what archives begin with
 

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
-from data_tools.formats import check_is_not_another
-from data_tools.inputs import Input, Part
-from data_tools.locations import open_binary
+from data_tools.corpus.inputs import Input, Part
+from data_tools.files.formats import check_is_not_another
+from data_tools.files.locations import open_binary
 from data_tools.readers.arrow import TextColumns
 from data_tools.readers.borders import cut_file
 from data_tools.readers.source import Source

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
-from data_tools.inputs import Input, Part
+from data_tools.corpus.inputs import Input, Part
 from data_tools.readers.delimited import CsvSource, TsvSource
 from data_tools.readers.hub import HubSource
 from data_tools.readers.jsonl import JsonlSource

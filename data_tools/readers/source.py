@@ -4,8 +4,8 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from data_tools.inputs import Input, Part
-from data_tools.locations import identity_of_file, size_of_file
+from data_tools.corpus.inputs import Input, Part
+from data_tools.files.locations import identity_of_file, size_of_file
 
 # A longer document is cut, so that memory stays flat: without blank lines a whole file is one document.
 MAX_DOCUMENT_CHARACTERS = 1 << 20

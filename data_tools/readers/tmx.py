@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from itertools import product
 from xml.parsers import expat
 
-from data_tools.compression import decompressed
-from data_tools.inputs import Input, Part
-from data_tools.languages import find_language
-from data_tools.locations import open_binary
+from data_tools.corpus.inputs import Input, Part
+from data_tools.files.compression import decompressed
+from data_tools.files.locations import open_binary
 from data_tools.readers.source import Source, listed
 from data_tools.readers.xml_text import INVALID, xml_blocks
+from data_tools.text.languages import find_language
 
 # Markup of the original format, such as <bpt i="1">&lt;b&gt;</bpt>, is no text; <hi> around it and <sub> in it are.
 INLINE_CODES = frozenset({"bpt", "ept", "it", "ph", "ut", "br", "x"})

@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterator
 from typing import IO
 
-from data_tools.compression import damage_named
-from data_tools.formats import check_signature
+from data_tools.files.compression import damage_named
+from data_tools.files.formats import check_signature
 
 READ_BYTES = 1 << 18
 INVALID = "\ufdd0"  # a code point that is no character and never will be, but allowed in XML

@@ -5,8 +5,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import combinations, islice
 from pathlib import Path
 
-from data_tools.directories import claim
-from data_tools.files import atomic_path
+from data_tools.files.atomic import atomic_path
+from data_tools.files.directories import claim
 from data_tools.toy_corpus import english, french, german, russian
 from data_tools.toy_corpus.lexicon import LANGUAGES
 from data_tools.toy_corpus.meaning import Sentence

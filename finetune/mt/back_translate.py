@@ -25,8 +25,8 @@ from functools import partial
 from pathlib import Path
 
 from data_tools.cli import FlagParser, progress_bar
-from data_tools.files import atomic_path
-from data_tools.outputs import check_outputs
+from data_tools.files.atomic import atomic_path
+from data_tools.files.outputs import check_outputs
 from finetune.models import model_directory
 from finetune.mt.blocks import Block, count_lines, is_pipe, read_blocks
 from finetune.mt.decoding import (

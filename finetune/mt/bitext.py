@@ -16,10 +16,10 @@ from typing import Protocol
 
 import numpy as np
 
-from data_tools.languages import find_language
-from data_tools.manifest import Manifest
-from data_tools.shards import Shard, ShardInfo
-from data_tools.text_lines import open_prose
+from data_tools.shards.format import Shard, ShardInfo
+from data_tools.shards.manifest import Manifest
+from data_tools.text.languages import find_language
+from data_tools.text.lines import open_prose
 from finetune.batches import Encode, Sentences
 from finetune.mt.frame import Frame
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from data_tools.outputs import STANDARD_INPUT
-from data_tools.text_lines import MAX_LINE_BYTES, TextLines, open_prose, open_text
+from data_tools.files.outputs import STANDARD_INPUT
+from data_tools.text.lines import MAX_LINE_BYTES, TextLines, open_prose, open_text
 
 BLOCK_LINES = 10_000  # sorted by length together: many beside a batch, few beside memory
 READ_BYTES = 1 << 20

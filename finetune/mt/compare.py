@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.cli import run_main
-from data_tools.files import atomic_path, write_texts
+from data_tools.files.atomic import atomic_path, write_texts
 from finetune.comparing import (
     check_same_tokenizers,
     check_unchanged,

@@ -25,8 +25,8 @@ import torch
 from torch import Tensor, nn
 
 from data_tools.cli import FlagParser, run_main
-from data_tools.directories import atomic_directory
-from data_tools.text_lines import open_text
+from data_tools.files.directories import atomic_directory
+from data_tools.text.lines import open_text
 from finetune.batches import Sentences, tokenizer_encoder
 from finetune.models import model_directory
 from finetune.mt.blocks import count_lines, is_pipe

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from data_tools.manifest import Manifest
-from data_tools.text_lines import open_prose
+from data_tools.shards.manifest import Manifest
+from data_tools.text.lines import open_prose
 from finetune.batches import tokenizer_encoder
 from finetune.mt.batches import RankBatches, TranslationBatches
 from finetune.mt.bitext import Bitext, digest_of

@@ -31,7 +31,7 @@ from functools import partial
 from pathlib import Path
 
 from data_tools.cli import FlagParser, progress_bar, write_utf8
-from data_tools.outputs import check_outputs
+from data_tools.files.outputs import check_outputs
 from finetune.models import model_directory
 from finetune.mt.blocks import STANDARD_INPUT, Block, count_lines, held_references, name_of, read_blocks
 from finetune.mt.decoding import (

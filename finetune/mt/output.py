@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, TextIO
 
-from data_tools.files import atomic_path
+from data_tools.files.atomic import atomic_path
 from finetune.mt.blocks import Block
 from finetune.mt.translator import Hypothesis, Translator
 

@@ -11,7 +11,7 @@ from typing import Self
 
 from langcodes import tag_is_valid
 
-from data_tools.languages import normal_form
+from data_tools.text.languages import normal_form
 from finetune.recipe import FinetuningRecipe
 from training.recipe.fields import BY_NAME, FREE, option
 

@@ -34,8 +34,8 @@ from sacrebleu.metrics import BLEU, CHRF, TER
 from sacrebleu.significance import PairedTest
 
 from data_tools.cli import FlagParser, run_main
-from data_tools.files import atomic_path
-from data_tools.outputs import STANDARD_INPUT, check_outputs
+from data_tools.files.atomic import atomic_path
+from data_tools.files.outputs import STANDARD_INPUT, check_outputs
 from finetune.mt.blocks import name_of, open_lines
 from finetune.mt.words import moses_code, moses_tokenizer, sacrebleu_tokenizer, ter_metric
 

@@ -14,7 +14,7 @@ import torch
 from langcodes import tag_is_valid
 from transformers import AutoConfig, AutoTokenizer
 
-from data_tools.languages import find_language, normal_form
+from data_tools.text.languages import find_language, normal_form
 from finetune.batches import tokenizer_encoder
 from finetune.mt.engine import Batch, Engine, PairBatch, TorchEngine
 from finetune.mt.frame import Frame

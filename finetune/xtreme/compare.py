@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.cli import run_main
-from data_tools.files import write_texts
+from data_tools.files.atomic import write_texts
 from finetune.comparing import (
     check_unchanged,
     do_all,

@@ -22,9 +22,9 @@ from typing import Any
 from tqdm import tqdm
 
 from data_tools.cli import FlagParser, run_main
-from data_tools.files import atomic_path
-from data_tools.outputs import check_outputs
-from data_tools.text_lines import open_text
+from data_tools.files.atomic import atomic_path
+from data_tools.files.outputs import check_outputs
+from data_tools.text.lines import open_text
 from finetune.xtreme.metrics import (
     AVERAGE,
     average,

@@ -13,9 +13,9 @@ import argparse
 from pathlib import Path
 
 from data_tools.cli import FlagParser, run_main
-from data_tools.directories import claim
-from data_tools.files import atomic_path
-from data_tools.outputs import check_filled_directory
+from data_tools.files.atomic import atomic_path
+from data_tools.files.directories import claim
+from data_tools.files.outputs import check_filled_directory
 from finetune.models import model_directory
 from finetune.xtreme.data import translated_languages
 from finetune.xtreme.predictor import Predictor

@@ -23,9 +23,9 @@ from typing import Any
 from tqdm import tqdm
 
 from data_tools.cli import FlagParser, run_main
-from data_tools.directories import claim
-from data_tools.files import write_texts
-from data_tools.outputs import check_filled_directory
+from data_tools.files.atomic import write_texts
+from data_tools.files.directories import claim
+from data_tools.files.outputs import check_filled_directory
 from finetune.models import model_directory
 from finetune.xtreme.embeddings import num_layers
 from finetune.xtreme.metrics import AVERAGE, gold_of, score, task_score

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from data_tools.files import atomic_path
+from data_tools.files.atomic import atomic_path
 from finetune.xtreme.metrics import AVERAGE, task_score
 from finetune.xtreme.published import PUBLISHED
 from finetune.xtreme.tasks import TASKS, Head, Task

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from data_tools.cli import FlagParser, run_main
-from data_tools.files import atomic_path, write_texts
+from data_tools.files.atomic import atomic_path, write_texts
 from finetune.comparing import check_unchanged
 from finetune.parallel import run_side_by_side
 from finetune.selection import Selection, best_checkpoints

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from data_tools.languages import find_language
+from data_tools.text.languages import find_language
 
 ENGLISH = "en"
 

@@ -12,7 +12,7 @@ from random import Random
 import pytest
 from hypothesis import settings
 
-from data_tools.tokenizer_files import write_tokenizer
+from data_tools.tokenizers.files import write_tokenizer
 from data_tools.train_tokenizer import train_model
 
 # An example that is slow because the machine is busy says nothing about the code.

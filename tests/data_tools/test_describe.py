@@ -7,8 +7,8 @@ import pytest
 from data_directories import make_data, num_words
 
 from data_tools.describe import fertility, main, print_samples, print_tables, print_unknown, rows_of
-from data_tools.manifest import Manifest
-from data_tools.unknown import Unknown
+from data_tools.shards.manifest import Manifest
+from data_tools.tokenizers.unknown import Unknown
 
 MODULE = "data_tools.describe"
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from data_tools.import_tokenizer import in_xlm_r_order, main, read_dictionary
-from data_tools.tokenizer import PieceEncoder
-from data_tools.tokenizer_files import write_tokenizer
+from data_tools.tokenizers.files import write_tokenizer
+from data_tools.tokenizers.sentence_piece import PieceEncoder
 from data_tools.train_tokenizer import train_model
 
 MODULE = "data_tools.import_tokenizer"

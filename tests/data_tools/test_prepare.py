@@ -17,13 +17,13 @@ from typing import IO
 import pytest
 from transformers import AutoTokenizer
 
-from data_tools.corpus import Corpus
-from data_tools.executors import Stage, run_locally
-from data_tools.manifest import Manifest
-from data_tools.plan import make_plan
+from data_tools.corpus.configuration import Corpus
 from data_tools.prepare import begin, main, open_locked, prepare
-from data_tools.shards import Shard, ShardWriter
-from data_tools.tokenizer import PieceEncoder
+from data_tools.shards.format import Shard, ShardWriter
+from data_tools.shards.manifest import Manifest
+from data_tools.stages.executors import Stage, run_locally
+from data_tools.stages.plan import make_plan
+from data_tools.tokenizers.sentence_piece import PieceEncoder
 
 MODULE = "data_tools.prepare"
 
@@ -49,7 +49,7 @@ def _content(directory: Path) -> dict[str, bytes]:
 @pytest.fixture
 def a_task_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even the smallest files share a task: all of them are larger than this."""
-    monkeypatch.setattr("data_tools.plan.MIN_PART_BYTES", 1)
+    monkeypatch.setattr("data_tools.stages.plan.MIN_PART_BYTES", 1)
 
 
 def test_shards_hold_the_text_in_order(
@@ -138,7 +138,7 @@ def test_stopped_while_shards_get_their_names(
 
     def run(stages: Sequence[Stage], logs: Path) -> None:
         _run_here(stages[:-1], logs)
-        monkeypatch.setattr("data_tools.pipeline.os.replace", stops)
+        monkeypatch.setattr("data_tools.stages.pipeline.os.replace", stops)
         _run_here(stages[-1:], logs)
 
     with pytest.raises(KeyboardInterrupt):

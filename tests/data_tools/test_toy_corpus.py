@@ -12,7 +12,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_tools.directories import RECORD_NAME
+from data_tools.files.directories import RECORD_NAME
 from data_tools.toy_corpus import LANGUAGES, generate_documents, generate_pairs, generate_quadruples, realise
 from data_tools.toy_corpus.generate import write_corpus
 from data_tools.toy_corpus.lexicon import count_lemmas, lexicon

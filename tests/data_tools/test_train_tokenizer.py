@@ -14,7 +14,7 @@ import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
 from transformers import AutoTokenizer, XLMRobertaTokenizer
 
-from data_tools.tokenizer import PieceEncoder
+from data_tools.tokenizers.sentence_piece import PieceEncoder
 from data_tools.train_tokenizer import (
     MAX_JITTER,
     break_ties,

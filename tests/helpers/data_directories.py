@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data_tools.manifest import MANIFEST_VERSION, Manifest
-from data_tools.shards import ShardInfo, ShardWriter
-from data_tools.tokenizer import PieceEncoder
+from data_tools.shards.format import ShardInfo, ShardWriter
+from data_tools.shards.manifest import MANIFEST_VERSION, Manifest
+from data_tools.tokenizers.sentence_piece import PieceEncoder
 
 SENTENCES_PER_DOCUMENT = 10
 

@@ -7,7 +7,7 @@ from random import Random
 
 import torch
 
-from data_tools.tokenizer_files import write_tokenizer
+from data_tools.tokenizers.files import write_tokenizer
 from data_tools.train_tokenizer import train_model
 from veco import VecoConfig, VecoForMaskedLM
 

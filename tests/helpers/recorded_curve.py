@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from data_tools.manifest import MANIFEST_VERSION, Manifest
-from data_tools.shards import ShardInfo, ShardWriter
-from data_tools.tokenizer import FIRST_PIECE_ID
+from data_tools.shards.format import ShardInfo, ShardWriter
+from data_tools.shards.manifest import MANIFEST_VERSION, Manifest
+from data_tools.tokenizers.sentence_piece import FIRST_PIECE_ID
 from pretrain import pretraining
 from pretrain.recipe import PretrainRecipe
 from training.meters import read_metrics

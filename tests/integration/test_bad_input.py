@@ -12,7 +12,7 @@ import torch
 from launching import launch, run_module, run_script, start_ranks
 
 import veco
-from data_tools.manifest import Manifest
+from data_tools.shards.manifest import Manifest
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_tools.manifest import Manifest
-from data_tools.shards import Shard, ShardWriter
+from data_tools.shards.format import Shard, ShardWriter
+from data_tools.shards.manifest import Manifest
 from pretrain.batches import (
     IGNORED,
     SAMPLES,

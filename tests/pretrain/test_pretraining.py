@@ -17,7 +17,7 @@ from trained_weights import consolidated_weights
 from transformers import AutoModelForMaskedLM, XLMRobertaForMaskedLM
 from xlm_roberta import random_xlm_roberta
 
-from data_tools.manifest import Manifest
+from data_tools.shards.manifest import Manifest
 from pretrain import pretraining
 from pretrain.pretraining import build_model, pretrain, read_batches
 from pretrain.recipe import PretrainRecipe

@@ -9,9 +9,9 @@ import pytest
 from data_directories import make_data
 from digits import digit_lines
 
-from data_tools.manifest import Manifest
-from data_tools.tokenizer import MODEL_FILE, TOKENIZER_JSON
-from data_tools.tokenizer_files import write_tokenizer
+from data_tools.shards.manifest import Manifest
+from data_tools.tokenizers.files import write_tokenizer
+from data_tools.tokenizers.sentence_piece import MODEL_FILE, TOKENIZER_JSON
 from data_tools.train_tokenizer import train_model
 from pretrain.pretraining import check_vocabulary, pretrain
 from pretrain.recipe import PretrainRecipe

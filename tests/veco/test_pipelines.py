@@ -14,7 +14,7 @@ import torch
 from launching import ROOT
 from transformers import AutoTokenizer, PreTrainedModel, pipeline
 
-from data_tools.tokenizer_files import write_tokenizer
+from data_tools.tokenizers.files import write_tokenizer
 from data_tools.train_tokenizer import train_model
 from veco import (
     VecoConfig,

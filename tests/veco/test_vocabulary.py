@@ -19,7 +19,7 @@ from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 from sentencepiece.sentencepiece_model_pb2 import ModelProto
 from transformers import AutoTokenizer, PreTrainedModel, XLMRobertaTokenizer
 
-from data_tools.tokenizer import PieceEncoder
+from data_tools.tokenizers.sentence_piece import PieceEncoder
 from veco import (
     VecoConfig,
     VecoForConditionalGeneration,

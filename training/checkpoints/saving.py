@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from data_tools.cli import one_line
-from data_tools.files import sync_directory, sync_file
+from data_tools.files.atomic import sync_directory, sync_file
 from training.checkpoints.deleting import give_up_noted, prune, remove
 from training.checkpoints.finding import GIVES_UP_FILE, PARTIAL, RECIPE_FILE, STATE_FILE, GivenUp, checkpoints_of
 from training.engine.interface import Engine

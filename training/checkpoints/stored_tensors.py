@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from data_tools.files import named_errors
+from data_tools.files.atomic import named_errors
 
 TYPES = {
     "F64": torch.float64,

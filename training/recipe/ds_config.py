@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from data_tools.text_lines import read_text
+from data_tools.text.lines import read_text
 
 DS_CONFIGS = Path(__file__).resolve().parents[2] / "ds_configs"
 # What the recipe decides; a DeepSpeed config that also names one of these contradicts "one place for each value".

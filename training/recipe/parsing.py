@@ -21,8 +21,8 @@ from typing import Any, TypeVar
 import yaml
 
 from data_tools.cli import FlagParser
-from data_tools.files import atomic_path
-from data_tools.yaml_files import expanded, is_null, read_mapping
+from data_tools.files.atomic import atomic_path
+from data_tools.files.yaml_files import expanded, is_null, read_mapping
 from training.launch import tell
 from training.recipe.base import TrainingRecipe
 from training.recipe.fields import notes_of

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from data_tools.outputs import check_filled_directory
+from data_tools.files.outputs import check_filled_directory
 
 
 def check_run_directory(run_dir: Path, inputs: Iterable[Path], tokenizer: Path | None = None) -> None:

@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import Self
 
 from data_tools.cli import one_line
-from data_tools.files import sync_file
+from data_tools.files.atomic import sync_file
 from training.launch import launched_rank, launchers, start_of, tell
 
 OWNER, FACTS = ".owner", "owner.json"

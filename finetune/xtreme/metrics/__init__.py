@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from data_tools.files import atomic_path
+from data_tools.files.atomic import atomic_path
 from finetune.xtreme.examples import HiddenLabelsError, wrong_labels_of
 from finetune.xtreme.metrics.answers import gold_answers, read_answers, read_gold_answers, score_answers, write_answers
 from finetune.xtreme.metrics.labels import (

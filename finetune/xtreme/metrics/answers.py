@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from data_tools.text_lines import read_text
+from data_tools.text.lines import read_text
 from finetune.xtreme.examples import HiddenLabelsError, Question, wrong_labels_of
 from finetune.xtreme.metrics.normalisation import mlqa_tokens, squad_tokens
 from finetune.xtreme.readers.questions import questions_of_file

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from data_tools.text_lines import open_text
+from data_tools.text.lines import open_text
 from finetune.xtreme.examples import HiddenLabelsError, RetrievalSet, SentencePair
 from finetune.xtreme.readers.pairs import SPELLINGS, known_label
 from finetune.xtreme.tasks import Task

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from data_tools.text_lines import open_text
+from data_tools.text.lines import open_text
 from finetune.xtreme.examples import HiddenLabelsError, TaggedSentence
 from finetune.xtreme.readers.pairs import known_label
 from finetune.xtreme.tasks import Task

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from data_tools.formats import COMPRESSED_SUFFIXES
+from data_tools.files.formats import COMPRESSED_SUFFIXES
 from finetune.xtreme.tasks import ENGLISH, Split, Task
 
 T = TypeVar("T")

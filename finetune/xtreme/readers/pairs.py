@@ -6,7 +6,7 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
-from data_tools.text_lines import open_text
+from data_tools.text.lines import open_text
 from finetune.xtreme.examples import SentencePair
 from finetune.xtreme.tasks import Task
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from data_tools.text_lines import read_text
+from data_tools.text.lines import read_text
 from finetune.xtreme.examples import Answer, Question
 from finetune.xtreme.tasks import DEV_SHARE, Split
 

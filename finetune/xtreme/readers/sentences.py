@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from data_tools.text_lines import open_text
+from data_tools.text.lines import open_text
 from finetune.xtreme.examples import RetrievalSet
 from finetune.xtreme.readers.files import existing, find_file
 from finetune.xtreme.tasks import ENGLISH, Head, Split, Task

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from data_tools.text_lines import open_text
+from data_tools.text.lines import open_text
 from finetune.xtreme.examples import TaggedSentence
 from finetune.xtreme.readers.pairs import known_label
 from finetune.xtreme.tasks import Task

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from data_tools.deduplicate.encoded import EncodedTask
-from data_tools.shards import Shard, ShardWriter
+from data_tools.shards.format import Shard, ShardWriter
 
 VOCAB_SIZE = 300
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from data_tools.inputs import Input, Part
+from data_tools.corpus.inputs import Input, Part
 from data_tools.readers import InputReader, size_of
 
 PAIR = ("de", "en")

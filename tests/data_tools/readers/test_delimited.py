@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from data_tools.inputs import Input
+from data_tools.corpus.inputs import Input
 from data_tools.readers import parts_of
 from data_tools.readers.source import MAX_DOCUMENT_CHARACTERS
 

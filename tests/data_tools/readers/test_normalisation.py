@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import sentencepiece
 
-from data_tools.tokenizer import MODEL_FILE
+from data_tools.tokenizers.sentence_piece import MODEL_FILE
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from typing import Any
 import fsspec
 import pytest
 
-from data_tools.inputs import Input
+from data_tools.corpus.inputs import Input
 from data_tools.readers import InputReader, size_of
 
 Read = Callable[..., Any]

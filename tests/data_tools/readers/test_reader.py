@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from data_tools.inputs import Input
+from data_tools.corpus.inputs import Input
 from data_tools.readers import InputReader, identity_of, parts_of, size_of
 
 

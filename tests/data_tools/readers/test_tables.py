@@ -11,7 +11,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from data_tools.inputs import Input
+from data_tools.corpus.inputs import Input
 from data_tools.readers import InputReader, identity_of, parts_of, pinned, size_of
 from data_tools.readers.source import MAX_DOCUMENT_CHARACTERS
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from data_tools.formats import COMPRESSED_SUFFIXES
-from data_tools.inputs import Input
+from data_tools.corpus.inputs import Input
+from data_tools.files.formats import COMPRESSED_SUFFIXES
 from data_tools.readers import InputReader
 from data_tools.readers.source import MAX_DOCUMENT_CHARACTERS
 

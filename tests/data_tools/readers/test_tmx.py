@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_tools.inputs import Input
+from data_tools.corpus.inputs import Input
 from data_tools.readers import InputReader, xml_text
 
 Read = Callable[..., Any]

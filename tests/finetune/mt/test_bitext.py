@@ -11,8 +11,8 @@ from data_directories import make_data
 from digits import write_lines
 from number_bitext import FRAME, TAG, bitext_of, encode
 
-from data_tools.tokenizer import PieceEncoder
-from data_tools.tokenizer_files import write_tokenizer
+from data_tools.tokenizers.files import write_tokenizer
+from data_tools.tokenizers.sentence_piece import PieceEncoder
 from data_tools.train_tokenizer import train_model
 from finetune.mt.bitext import Bitext, BitextReport, JoinedSides, tagged_encoder
 

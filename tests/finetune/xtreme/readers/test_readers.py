@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from data_tools import text_lines
+from data_tools.text import lines
 from finetune.xtreme.examples import Answer, Question, SentencePair, TaggedSentence
 from finetune.xtreme.metrics import gold_of
 from finetune.xtreme.metrics.answers import read_answers, read_gold_answers
@@ -102,8 +102,8 @@ def test_ids_that_xtremes_script_has_cut(tmp_path: Path) -> None:
 
 def test_json_of_one_long_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SQuAD's translations are one line of 90 MB; of text it would be too long."""
-    monkeypatch.setattr(text_lines, "MAX_LINE_BYTES", 100)
-    monkeypatch.setattr(text_lines, "READ_BYTES", 10)
+    monkeypatch.setattr(lines, "MAX_LINE_BYTES", 100)
+    monkeypatch.setattr(lines, "READ_BYTES", 10)
     answers = [{"text": "Ann", "answer_start": 0}]
     paragraph = {"context": "Ann " * 100, "qas": [{"id": "1", "question": "?", "answers": answers}]}
     write(tmp_path, "xquad/xquad.de.json", json.dumps({"data": [{"paragraphs": [paragraph]}]}))
@@ -251,13 +251,13 @@ def test_training_opens_no_test_file(xtreme_data: Path, name: str, monkeypatch: 
     """All text comes through one function; what it opens for train, translate-train and dev is no test file."""
     task = TASKS[name]
     opened: list[str] = []
-    open_binary = text_lines.open_binary
+    open_binary = lines.open_binary
 
     def noted(path: str):
         opened.append(str(Path(path).relative_to(xtreme_data)))
         return open_binary(path)
 
-    monkeypatch.setattr(text_lines, "open_binary", noted)
+    monkeypatch.setattr(lines, "open_binary", noted)
     tests = {path for language in task.languages for path in names_of(task.files[Split.TEST], language)}
     for split in (Split.TRAIN, Split.TRANSLATE_TRAIN, Split.DEV):
         languages = languages_with(task, split, xtreme_data)

@@ -1,0 +1,54 @@
+"""Checks of what a command is going to write, before hours of work: can it be, and is it none of what is read?"""
+
+import os
+import stat
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from data_tools.files.atomic import is_stream, try_file
+
+STANDARD_INPUT = "-"
+
+
+def check_outputs(outputs: Mapping[str, Path | None], inputs: Iterable[Path | str | None]) -> None:
+    """Raise ValueError or OSError for files that cannot be written, are read by the same command, or are one file.
+
+    `outputs` are by flag; None is a flag that was not given. Files are the same by whatever path, through links too.
+    `-` among the inputs is standard input; what is no file on this machine is passed over.
+    """
+    read = [Path("/dev/stdin" if source == STANDARD_INPUT else source) for source in inputs if source is not None]
+    seen: dict[str, tuple[str, Path]] = {}
+    for flag, path in outputs.items():
+        if path is None:
+            continue
+        try_file(path)
+        if source := next((source for source in read if is_same_file(path, source)), None):
+            raise ValueError(f"{flag} {path}: is the input {source}, which would be lost; choose another {flag}")
+        place = os.path.realpath(path)
+        other, its_path = seen.setdefault(place, (flag, path))
+        if other != flag and not is_stream(path):
+            raise ValueError(f"{flag} {path} and {other} {its_path} are one file; choose another {flag}")
+
+
+def check_output_directory(output: Path, inputs: Iterable[Path | str]) -> None:
+    """Raise ValueError for a directory that is one of the inputs, or that has one of them in it."""
+    place = Path(os.path.realpath(output))
+    for source in inputs:
+        if os.path.exists(source) and Path(os.path.realpath(source)).is_relative_to(place):
+            raise ValueError(f"--output {output}: the input {source} is in it; choose another --output")
+
+
+def check_filled_directory(output: Path, source: Path | str) -> None:
+    """Raise ValueError where the directory that a command adds files to is the one that it reads."""
+    if os.path.realpath(output) == os.path.realpath(source):
+        raise ValueError(f"--output {output}: is the directory that is read ({source}); choose another --output")
+
+
+def is_same_file(path: Path, other: Path) -> bool:
+    """Whether both are one file, by whatever paths; devices and pipes are none. `path` need not be there."""
+    try:
+        # Where a writer would go: `missing/../text` is `text`, though it cannot be opened.
+        first, second = os.stat(os.path.realpath(path)), os.stat(other)
+    except OSError:
+        return False
+    return stat.S_ISREG(first.st_mode) and os.path.samestat(first, second)

@@ -1,0 +1,80 @@
+"""YAML as users write it: recipes, comparisons and corpora are read, and their words understood, in one way."""
+
+import os
+import re
+from collections.abc import Callable, Hashable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from data_tools.text.lines import read_text
+
+VARIABLE = re.compile(r"\$\{([^}]*)\}")
+HOME = re.compile(r"(?:^|(?<=,))(\s*)(~[^,]*)")  # also behind a comma: some fields hold several paths
+# What YAML takes for nothing, and Python's word for it, which its users write.
+NULLS = ("", "~", "null", "none")
+
+
+class RepeatedKeyError(yaml.constructor.ConstructorError):
+    """A key that is given twice in one mapping."""
+
+
+class StrictLoader(yaml.SafeLoader):
+    """YAML in which a key given twice is an error; PyYAML would keep the last and lose the rest without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for number, (key, (key_node, _)) in enumerate(zip(keys, node.value, strict=True)):
+            if key in keys[:number]:
+                raise RepeatedKeyError(None, None, f"key {key!r} is given twice", key_node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def read_mapping(path: Path, expected: str) -> dict[Any, Any]:
+    """The top-level mapping of a YAML file, empty for an empty one; `expected` says in messages what it should hold.
+
+    Raises ValueError for a file that is not there, not UTF-8, not YAML, has a key twice, or holds something else.
+    """
+    if not path.exists():
+        raise ValueError(f"{path}: no such file; expected {expected}")
+    text = read_text(path)
+    try:
+        content = yaml.load(text, Loader=StrictLoader)
+    except yaml.MarkedYAMLError as error:
+        line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        wrong = ":" if isinstance(error, RepeatedKeyError) else " not YAML as expected:"
+        raise ValueError(f"{path}:{line}{wrong} {error.problem}") from None
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if content is not None and not isinstance(content, dict):
+        raise ValueError(f"{path}: expected {expected}, found a {type(content).__name__}")
+    return content or {}
+
+
+def expanded(text: str) -> str:
+    """`text` with environment variables and a `~` for the home directory filled in.
+
+    Raises ValueError naming each ${VARIABLE} that is not set.
+    """
+    if unset := [name for name in dict.fromkeys(VARIABLE.findall(text)) if name not in os.environ]:
+        raise ValueError("; ".join(f"the environment variable {name} is not set" for name in unset))
+    return HOME.sub(lambda match: match[1] + os.path.expanduser(match[2]), os.path.expandvars(text))
+
+
+def all_expanded(value: Any, complain: Callable[[str], object]) -> Any:
+    """A YAML value with `expanded` applied to every text in it; one that names no set variable is told and empty."""
+    if isinstance(value, dict):
+        return {key: all_expanded(item, complain) for key, item in value.items()}
+    if isinstance(value, list):
+        return [all_expanded(item, complain) for item in value]
+    try:
+        return expanded(value) if isinstance(value, str) else value
+    except ValueError as error:
+        complain(str(error))
+        return ""
+
+
+def is_null(value: Any) -> bool:
+    """Whether a YAML value, or the words of a flag, stand for nothing."""
+    return value is None or (isinstance(value, str) and value.lower() in NULLS)

@@ -1,0 +1,100 @@
+"""What flows from step to step while text becomes shards: batches of whole documents, or of pairs.
+
+A *unit* is a sentence of one language or a sentence pair. Batches hold about a million characters, so that a step pays
+Python's price once a batch and not once a token. `dropped` counts the units that were left out on the way to a batch,
+by reason; whoever consumes the last batch adds them up.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from itertools import compress
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from data_tools.tokenizers.sentence_piece import UNK_ID
+from data_tools.tokenizers.unknown import NO_RECORDS
+
+Split = Literal["train", "valid"]
+
+
+def ends_after(document_ends: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """The ends (m,) of the documents that keep a unit when only those units stay whose `kept` (n,) is true."""
+    ends = np.concatenate([[0], np.cumsum(kept)])[document_ends]
+    return ends[np.diff(ends, prepend=0) > 0]
+
+
+@dataclass(frozen=True)
+class TextBatch:
+    """Text of consecutive units. `sides` holds one list of sentences, or two of equal length.
+
+    `document_ends` (int64, ascending, the last is the number of units) says after which unit a document ends; each pair
+    is a document of its own. All documents belong to one split.
+    """
+
+    sides: tuple[list[str], ...]
+    document_ends: np.ndarray
+    dropped: Counter[str] = field(default_factory=Counter)
+    split: Split = "train"
+
+    def __len__(self) -> int:
+        return len(self.sides[0])
+
+    def keep(self, kept: np.ndarray, reason: str) -> "TextBatch":
+        """The batch with only the units whose `kept` (n,) is true; the others are counted under `reason`."""
+        num_dropped = len(self) - int(np.count_nonzero(kept))
+        if num_dropped == 0:
+            return self
+        sides = tuple(list(compress(side, kept)) for side in self.sides)
+        dropped = self.dropped + Counter({reason: num_dropped})
+        return replace(self, sides=sides, document_ends=ends_after(self.document_ends, kept), dropped=dropped)
+
+    def documents(self) -> Iterator[tuple[list[str], ...]]:
+        """For each document its sentences, side by side."""
+        start = 0
+        for end in self.document_ends.tolist():
+            yield tuple(side[start:end] for side in self.sides)
+            start = end
+
+
+class TokenSide(NamedTuple):
+    """One language of a batch: ids int32 of all sentences end to end, their int64 lengths (n,), and records.
+
+    `unknown` (RECORD) holds what is known of the unknown ids, in order: see data_tools.tokenizers.unknown.
+    """
+
+    ids: np.ndarray
+    lengths: np.ndarray
+    unknown: np.ndarray = NO_RECORDS
+
+    def keep(self, kept: np.ndarray) -> "TokenSide":
+        """The side with only the sentences whose `kept` (n,) is true."""
+        is_kept = np.repeat(kept, self.lengths)
+        unknown = self.unknown[is_kept[self.ids == UNK_ID]] if len(self.unknown) else self.unknown
+        return TokenSide(self.ids[is_kept], self.lengths[kept], unknown)
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """Ids of consecutive units, one or two sides of them, else as `TextBatch`."""
+
+    sides: tuple[TokenSide, ...]
+    document_ends: np.ndarray
+    dropped: Counter[str] = field(default_factory=Counter)
+    split: Split = "train"
+
+    def __len__(self) -> int:
+        return len(self.sides[0].lengths)
+
+    def keep(self, kept: np.ndarray, reason: str) -> "TokenBatch":
+        """The batch with only the units whose `kept` (n,) is true; the others are counted under `reason`."""
+        num_dropped = len(self) - int(np.count_nonzero(kept))
+        if num_dropped == 0:
+            return self
+        return replace(
+            self,
+            sides=tuple(side.keep(kept) for side in self.sides),
+            document_ends=ends_after(self.document_ends, kept),
+            dropped=self.dropped + Counter({reason: num_dropped}),
+        )

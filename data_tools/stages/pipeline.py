@@ -1,0 +1,162 @@
+"""The stages that make a data directory, put together from steps.
+
+encode                      a task for each part of the text: its shards, in DATA/.work
+…                           deduplication where the corpus asks for it: data_tools.deduplicate.steps
+finish                      shards get their final names, the manifest is written
+"""
+
+import os
+import shutil
+from collections import Counter
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from data_tools.cli import first_of
+from data_tools.corpus.configuration import Corpus
+from data_tools.deduplicate.steps import deduplication_stages
+from data_tools.files.atomic import sync_directory
+from data_tools.shards.format import ShardInfo, shard_path
+from data_tools.shards.manifest import MANIFEST_NAME, MANIFEST_VERSION, Manifest, Split
+from data_tools.stages.executors import Stage
+from data_tools.stages.plan import LOGS_NAME, TOKENIZER_NAME, WORK_NAME, Plan, TaskResult
+from data_tools.stages.steps import (
+    BATCH_CHARACTERS,
+    EncodeText,
+    FilterText,
+    FilterTokens,
+    HoldOut,
+    PlanStep,
+    ReadText,
+    WriteShards,
+    read_progress,
+)
+from data_tools.tokenizers.sentence_piece import PieceEncoder
+from data_tools.tokenizers.unknown import Unknown
+
+
+def make_stages(plan: Plan, corpus: Corpus, shard_tokens: int) -> list[Stage]:
+    """The stages that make the data directory of a plan, in order."""
+    deduplication = deduplication_stages(plan, corpus.deduplication)
+    finish = Stage("finish", [Finish(plan, is_deduplicated=bool(deduplication))], num_tasks=1)
+    return [encode_stage(plan, corpus, shard_tokens), *deduplication, finish]
+
+
+def encode_stage(plan: Plan, corpus: Corpus, shard_tokens: int) -> Stage:
+    """Text to shards, a task for each part of it."""
+    steps: list[PlanStep] = [
+        ReadText(plan, min(BATCH_CHARACTERS, shard_tokens)),
+        *([HoldOut(plan, corpus.valid)] if corpus.valid else []),
+        FilterText(plan, corpus.filters),
+        EncodeText(plan),
+        FilterTokens(plan, corpus.filters),
+        WriteShards(plan, shard_tokens),
+    ]
+    num_bytes = [task.num_bytes for task in plan.tasks]
+    return Stage("encode", steps, len(plan.tasks), num_bytes, partial(bytes_read, plan))
+
+
+def bytes_read(plan: Plan, rank: int) -> int:
+    """How much of its input a running task of the first stage has read."""
+    return read_progress(plan.directory(plan.tasks[rank]))
+
+
+class Finish(PlanStep):
+    """Gives the shards of all tasks their final names and writes the manifest; it can be repeated after a kill."""
+
+    name = "finish"
+
+    def __init__(self, plan: Plan, is_deduplicated: bool) -> None:
+        super().__init__(plan)
+        self.is_deduplicated = is_deduplicated
+
+    def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> None:
+        """Nothing; raises ValueError for a language without any sentence."""
+        if not (self.output / MANIFEST_NAME).exists():
+            finish(self.plan, self.is_deduplicated)
+
+
+def finish(plan: Plan, is_deduplicated: bool) -> None:
+    """Do what `Finish` says. Shards are renamed, not copied, whatever their number and size."""
+    directory_of = plan.deduplicated_directory if is_deduplicated else plan.directory
+    directories = [directory_of(task) for task in plan.tasks]
+    results = [TaskResult.load(directory) for directory in directories]
+    dropped: dict[str, Counter[str]] = {name: Counter() for name in plan.names}
+    words: dict[str, Counter[str]] = {name: Counter() for name in plan.names}
+    unknown: dict[str, dict[str, Unknown]] = {name: {} for name in plan.names}
+    train: dict[str, list[dict[str, ShardInfo]]] = {name: [] for name in plan.names}
+    valid: dict[str, list[dict[str, ShardInfo]]] = {name: [] for name in plan.names}
+    moves: list[tuple[Path, Path]] = []
+    for task, directory, result in zip(plan.tasks, directories, results, strict=True):
+        name = task.name
+        dropped[name].update(result.dropped)
+        words[name].update(result.words)
+        for language, of_task in result.unknown.items():
+            unknown[name][language] = unknown[name].get(language, Unknown()) + of_task
+        for above, found, shards in ((name, result.train, train), (f"valid/{name}", result.valid, valid)):
+            for sides in found:
+                renamed = {}
+                for language, info in sides.items():
+                    side = f".{language}" if len(sides) > 1 else ""
+                    prefix = f"{above}/{len(shards[name]):05d}{side}"
+                    moves.append((directory / info.prefix, plan.output / prefix))
+                    renamed[language] = replace(info, prefix=prefix)
+                shards[name].append(renamed)
+    if problems := [nothing_in(plan, name, dropped[name], valid[name]) for name in plan.names if not train[name]]:
+        raise ValueError("; ".join(problems))
+    rename_shards(moves)
+    encoder = PieceEncoder(plan.output / TOKENIZER_NAME)
+    Manifest(
+        version=MANIFEST_VERSION,
+        tokenizer_sha256=encoder.tokenizer_sha256,
+        vocab_size=encoder.vocab_size,
+        **split_of(train),
+        valid=split_of(valid),
+        dropped={name: dict(counts) for name, counts in dropped.items() if counts},
+        words={name: dict(counts) for name, counts in words.items()},
+        unknown=unknown,
+    ).save(plan.output)
+
+
+def nothing_in(plan: Plan, name: str, dropped: Counter[str], valid: list[dict[str, ShardInfo]]) -> str:
+    """What to say of a language or pair that has nothing to train on."""
+    inputs = [part.input for task in plan.tasks if task.name == name for part in task.parts]
+    sources = list(dict.fromkeys(path for item in inputs for path in item.paths))
+    left_out = [f"{count:,} {reason}" for reason, count in sorted(dropped.items())]
+    if valid:
+        left_out.append(f"{sum(next(iter(sides.values())).num_sequences for sides in valid):,} held out")
+    why = f" (left out: {', '.join(left_out)})" if left_out else ""
+    return f"{name}: not one sentence to train on in {first_of(sources)}{why}; leave the language out or give it text"
+
+
+def rename_shards(moves: list[tuple[Path, Path]]) -> None:
+    """Nothing; renames both files of each (from, to); what an earlier run that was killed has renamed stays so."""
+    for target in {target.parent for _, target in moves}:
+        target.mkdir(parents=True, exist_ok=True)
+    for source, target in moves:
+        for suffix in ("bin", "idx"):
+            if shard_path(source, suffix).exists():
+                os.replace(shard_path(source, suffix), shard_path(target, suffix))
+            elif not shard_path(target, suffix).exists():
+                raise ValueError(f"{shard_path(target, suffix)}: has gone; remove the directory and prepare again")
+    for target in {target.parent for _, target in moves}:
+        sync_directory(target)
+
+
+def split_of(shards: dict[str, list[dict[str, ShardInfo]]]) -> Split:
+    """The shards by language and by pair, from those by name; names without shards are left out."""
+    split: Split = {"mono": {}, "parallel": {}}
+    for name, infos in shards.items():
+        kind, _, key = name.partition("/")
+        if infos and kind == "mono":
+            split["mono"][key] = [sides[key] for sides in infos]
+        elif infos:
+            split["parallel"][key] = infos
+    return split
+
+
+def remove_work(output: Path) -> None:
+    """Nothing; removes what only mattered while the directory was made."""
+    for name in (WORK_NAME, LOGS_NAME):
+        shutil.rmtree(output / name, ignore_errors=True)

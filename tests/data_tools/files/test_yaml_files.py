@@ -1,0 +1,55 @@
+"""YAML as users write it: what is refused, and what its words become."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from data_tools.files.yaml_files import all_expanded, expanded, is_null, read_mapping
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a: 1\nb: {c: 1, c: 2}\n", "x.yaml: line 2: key 'c' is given twice"),
+        (b"a: 1\na: 1\n", "x.yaml: line 2: key 'a' is given twice"),
+        ("a: Stra\xdfe\n".encode("latin-1"), "x.yaml: not UTF-8 at byte 7 .*; convert the file"),
+        (b"a: [\n", "x.yaml: line 2 not YAML as expected: "),
+        (b"- a\n", "x.yaml: expected fields, found a list"),
+        (b"a: \x00\n", "x.yaml: not YAML: "),
+    ],
+)
+def test_what_cannot_be_meant_is_told_in_one_line(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message) as error:
+        read_mapping(path, "fields")
+    assert "\n" not in str(error.value)
+
+
+def test_what_there_is(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text("# nothing\n")
+    assert read_mapping(path, "fields") == {}
+    path.write_text("a: {b: [1, ~]}\n")
+    assert read_mapping(path, "fields") == {"a": {"b": [1, None]}}
+    with pytest.raises(ValueError, match="none.yaml: no such file; expected fields"):
+        read_mapping(tmp_path / "none.yaml", "fields")
+
+
+def test_variables_and_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/x")
+    monkeypatch.setenv("DATA", "/data")
+    monkeypatch.delenv("NONE", raising=False)
+    assert expanded("${DATA}/a,~/b, ~/c,d~e,$DATA") == "/data/a,/home/x/b, /home/x/c,d~e,/data"
+    with pytest.raises(ValueError, match="^the environment variable NONE is not set$"):
+        expanded("${DATA}/${NONE}/${NONE}")
+    told: list[str] = []
+    assert all_expanded({"a": ["~", 1, "${NONE}"]}, told.append) == {"a": ["/home/x", 1, ""]}
+    assert told == ["the environment variable NONE is not set"]
+
+
+def test_words_for_nothing() -> None:
+    assert all(map(is_null, (None, "", "~", "null", "Null", "NULL", "None", "none")))
+    assert not any(map(is_null, ("nothing", 0, False, "no")))

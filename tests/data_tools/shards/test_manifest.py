@@ -1,0 +1,124 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data_tools.shards.format import ShardInfo
+from data_tools.shards.manifest import MANIFEST_VERSION, Manifest
+from data_tools.tokenizers.unknown import Unknown
+
+
+def _info(prefix: str) -> ShardInfo:
+    return ShardInfo(prefix, num_sequences=3, num_documents=1, num_tokens=9, bin_sha256="ab", idx_sha256="cd")
+
+
+def _pair(prefix: str) -> dict[str, ShardInfo]:
+    return {language: _info(f"{prefix}.{language}") for language in ("de", "en")}
+
+
+MANIFEST = Manifest(
+    version=MANIFEST_VERSION,
+    tokenizer_sha256="ef",
+    vocab_size=300,
+    mono={"de": [_info("mono/de/00000"), _info("mono/de/00001")]},
+    parallel={"de-en": [_pair("parallel/de-en/00000")]},
+    valid={"mono": {"de": [_info("valid/mono/de/00000")]}, "parallel": {}},
+    dropped={"mono/de": {"too_long": 5}},
+    words={"mono/de": {"de": 7}, "parallel/de-en": {"de": 2, "en": 3}},
+    unknown={
+        "mono/de": {"de": Unknown(1, 18, 2, 40)},
+        "parallel/de-en": {"de": Unknown(3, 14, 6, 60), "en": Unknown(0, 9, 0, 30)},
+    },
+)
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    MANIFEST.save(tmp_path)
+    assert Manifest.load(tmp_path) == MANIFEST
+    assert Manifest.load(tmp_path).fingerprint == MANIFEST.fingerprint
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"vocab_size": 301},
+        {"tokenizer_sha256": "ee"},
+        {"mono": {}},
+        {"valid": {"mono": {}, "parallel": {}}},
+        {"dropped": {}},
+        {"words": {}},
+        {"unknown": {}},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_the_fingerprint_covers_everything(change: dict[str, Any]) -> None:
+    assert replace(MANIFEST, **change).fingerprint != MANIFEST.fingerprint
+
+
+def test_without_held_out_shards_the_lists_are_there_and_empty(tmp_path: Path) -> None:
+    Manifest(MANIFEST_VERSION, "ef", 300, MANIFEST.mono, MANIFEST.parallel).save(tmp_path)
+    assert Manifest.load(tmp_path).valid == {"mono": {}, "parallel": {}}
+
+
+def test_the_shares_of_what_is_unknown_stand_in_the_file(tmp_path: Path) -> None:
+    MANIFEST.save(tmp_path)
+    content = json.loads((tmp_path / "manifest.json").read_text())
+    assert content["unknown_share"] == {
+        "de": {"pieces": 4 / 32, "characters": 8 / 100},
+        "en": {"pieces": 0.0, "characters": 0.0},
+    }
+    assert content["unknown"]["mono/de"] == {"de": {"pieces": 1, "of_pieces": 18, "characters": 2, "of_characters": 40}}
+
+
+def test_what_was_made_before_unknown_pieces_were_counted(tmp_path: Path) -> None:
+    """It loads, and its fingerprint, which runs have noted, is what it was."""
+    earlier = replace(MANIFEST, unknown={})
+    earlier.save(tmp_path)
+    content = json.loads((tmp_path / "manifest.json").read_text())
+    del content["unknown"], content["unknown_share"]
+    (tmp_path / "manifest.json").write_text(json.dumps(content))
+    assert Manifest.load(tmp_path) == earlier
+    # As computed at commit 6783f80, from the same content.
+    assert Manifest.load(tmp_path).fingerprint == "73ab17310411ac59642f2941ca65fcf31e4e2c0407bbbe4f22f88294e225963b"
+
+
+def test_corpora_and_shards() -> None:
+    assert MANIFEST.corpora("train") == {
+        "mono/de": [{"de": _info("mono/de/00000")}, {"de": _info("mono/de/00001")}],
+        "parallel/de-en": [_pair("parallel/de-en/00000")],
+    }
+    assert MANIFEST.corpora("valid") == {"mono/de": [{"de": _info("valid/mono/de/00000")}]}
+    assert [info.prefix for info in MANIFEST.shards()] == [
+        "mono/de/00000",
+        "mono/de/00001",
+        "parallel/de-en/00000.de",
+        "parallel/de-en/00000.en",
+        "valid/mono/de/00000",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"{", "not a manifest"),
+        (b"\xff", "not a manifest"),
+        (b"[]", "not a manifest"),
+        (b"{}", "not a manifest"),
+        (
+            json.dumps({"version": 2, "valid": {"mono": {}, "parallel": {}}, "mono": {"de": [{"size": 1}]}}).encode(),
+            "not a manifest",
+        ),
+        (json.dumps({"version": 1}).encode(), r"manifest\.json: version 1, expected 2; run data_tools\.prepare again"),
+    ],
+)
+def test_other_files_are_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "manifest.json").write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        Manifest.load(tmp_path)
+
+
+def test_an_unfinished_directory(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"manifest\.json: no such file; expected a directory that .* has finished"):
+        Manifest.load(tmp_path)
