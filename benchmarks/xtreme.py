@@ -18,7 +18,7 @@ import torch
 from xtreme_finetuning import QUICK, Sizes, measure_finetuning
 
 from data_tools.cli import FlagParser, run_main
-from finetune.xtreme.retrieval import Similarity, mine, prepare
+from finetune.understanding.retrieval.matching import Similarity, mine, prepare
 
 NOISE = 5  # of a translation, beside 1 for what both sides share
 GIB = 1 << 30

@@ -52,9 +52,9 @@ from data_tools.files.directories import atomic_directory, claim
 from data_tools.files.formats import compressed_suffix
 from data_tools.text.languages import has_spaces
 from data_tools.text.lines import open_text
-from finetune.xtreme.readers import languages_with, read_pairs, read_questions
-from finetune.xtreme.readers.files import find_file
-from finetune.xtreme.tasks import ENGLISH, TASKS, Head, Split
+from finetune.understanding.readers import languages_with, read_pairs, read_questions
+from finetune.understanding.readers.files import find_file
+from finetune.understanding.tasks.table import ENGLISH, TASKS, Head, Split
 
 ORIGINALLY_ENGLISH = [TASKS[name] for name in ("xnli", "xquad", "mlqa")]  # whose translations have the same rows or ids
 TAGGED = [task for task in TASKS.values() if task.head is Head.TOKEN]
@@ -217,7 +217,7 @@ def pair_pawsx(root: Path) -> None:
 
 
 def write_words(root: Path) -> None:
-    """Nothing; POS and NER get words of translated text, for finetune.xtreme.label."""
+    """Nothing; POS and NER get words of translated text, for finetune.understanding.label."""
     for language, sentences in translated_sentences(root).items():
         for task in TAGGED:
             if language == ENGLISH or not has_spaces(language) or language not in task.languages:

@@ -31,11 +31,11 @@ from transformers import (
     XLMRobertaForSequenceClassification,
 )
 
-from finetune.batches import Sentences
-from finetune.xtreme.batches import RankRows, UpdateBatches
-from finetune.xtreme.classification import Classification
-from finetune.xtreme.recipe import XtremeRecipe
-from finetune.xtreme.rows import PairedRows, Rows
+from finetune.flat_ids import Sentences
+from finetune.understanding.heads.classification import Classification
+from finetune.understanding.recipe import UnderstandingRecipe
+from finetune.understanding.rows.row_batches import RankRows, UpdateBatches
+from finetune.understanding.rows.windows import PairedRows, Rows
 from training.engine.deepspeed_engine import read_ds_config
 from training.engine.plain_engine import PlainEngine
 from training.guards import Guards
@@ -129,7 +129,7 @@ def our_loop(sizes: Sizes, rows: Rows, directory: Path) -> Callable[[], float]:
     head = Classification(LABELS, max_length=128)
     paired = PairedRows.alone(rows)
     dataset = RankRows(paired, UpdateBatches(paired.sizes, sizes.batch_size, 1), 1, 0, 1, PAD)
-    recipe = XtremeRecipe(
+    recipe = UnderstandingRecipe(
         task="xnli", data="-", init_from="-", output=str(directory), engine="plain", save_every=10**9, loader_workers=0
     )
     engine = PlainEngine(model, recipe, lambda step: 1.0, read_ds_config("zero1_bf16.json"))

@@ -24,7 +24,7 @@ from training.runs.kinds import (
 SCRIPTS = {
     Kind.PRETRAINING: "pretrain/train.py",
     Kind.TRANSLATION: "finetune/mt/train.py",
-    Kind.TASK: "finetune/xtreme/train.py",
+    Kind.TASK: "finetune/understanding/train.py",
 }
 
 

@@ -9,8 +9,8 @@ import yaml
 from row_alignment import align_rows
 from xtreme_data import WORD, make_captions, make_corpus, make_files
 
-from finetune.xtreme.readers import languages_with, read_pairs, read_questions, read_retrieval, read_tagged
-from finetune.xtreme.tasks import TASKS, Split
+from finetune.understanding.readers import languages_with, read_pairs, read_questions, read_retrieval, read_tagged
+from finetune.understanding.tasks.table import TASKS, Split
 
 
 def write(path: Path, text: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from finetune.batches import cut_by_tokens
+from finetune.flat_ids import cut_by_tokens
 from finetune.mt.engine import Batch, PairBatch
 from finetune.mt.frame import Frame
 from finetune.mt.ranks import Ranks

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from finetune.batches import cut_by_tokens
+from finetune.flat_ids import cut_by_tokens
 from finetune.mt.search import BeamSearch, Found, SearchOptions, TargetIds
 from veco import VecoForConditionalGeneration
 

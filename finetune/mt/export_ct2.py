@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from data_tools.cli import FlagParser, run_main
 from data_tools.files.directories import atomic_directory
 from data_tools.text.lines import open_text
-from finetune.batches import Sentences, tokenizer_encoder
+from finetune.flat_ids import Sentences, tokenizer_encoder
 from finetune.models import model_directory
 from finetune.mt.blocks import count_lines, is_pipe
 from finetune.mt.ct2 import FRAME, MAX_TOKENS, SHORTLIST_FILE, START_TOKEN, import_ctranslate2, pieces_by_id

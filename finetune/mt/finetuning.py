@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from data_tools.shards.manifest import Manifest
 from data_tools.text.lines import open_prose
-from finetune.batches import tokenizer_encoder
+from finetune.flat_ids import tokenizer_encoder
 from finetune.mt.batches import RankBatches, TranslationBatches
 from finetune.mt.bitext import Bitext, digest_of
 from finetune.mt.frame import Frame

@@ -15,7 +15,7 @@ from langcodes import tag_is_valid
 from transformers import AutoConfig, AutoTokenizer
 
 from data_tools.text.languages import find_language, normal_form
-from finetune.batches import tokenizer_encoder
+from finetune.flat_ids import tokenizer_encoder
 from finetune.mt.engine import Batch, Engine, PairBatch, TorchEngine
 from finetune.mt.frame import Frame
 from finetune.mt.ranks import Ranks

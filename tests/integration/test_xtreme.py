@@ -12,7 +12,7 @@ from xtreme_files import write_model, write_xtreme
 
 from training.checkpoints.finding import checkpoints_of
 
-SCRIPT = "finetune/xtreme/train.py"
+SCRIPT = "finetune/understanding/train.py"
 ARGUMENTS = (
     *("--task", "xquad", "--setting", "translate-train-all", "--plug_in", "--max_length", "24", "--stride", "8"),
     *("--max_question_length", "8", "--epochs", "2", "--batch_size", "8", "--learning_rate", "5e-3"),
@@ -60,7 +60,7 @@ def test_bad_input_is_one_line(places: tuple[str, ...], tmp_path: Path) -> None:
     assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
     assert "languages: xquad has no translations into fr" in result.stderr
     assert not output.exists()
-    result = run_module("finetune.xtreme.predict", str(tmp_path), "--data", "d", "--output", str(output))
+    result = run_module("finetune.understanding.predict", str(tmp_path), "--data", "d", "--output", str(output))
     assert result.returncode == 2
     assert (
         result.stderr

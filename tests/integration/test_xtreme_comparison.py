@@ -11,7 +11,7 @@ import yaml
 from launching import run_module
 from xtreme_files import write_model, write_xtreme
 
-from finetune.xtreme.evaluate import evaluate
+from finetune.understanding.evaluate import evaluate
 
 pytestmark = pytest.mark.slow
 
@@ -35,7 +35,7 @@ def test_compare_and_compare_again(tmp_path: Path) -> None:
     }
     (tmp_path / "compare.yaml").write_text(yaml.safe_dump(comparison, sort_keys=False))
     arguments = (str(tmp_path / "compare.yaml"), "--output", str(output))
-    first = run_module("finetune.xtreme.compare", *arguments, "--parallel", "2")
+    first = run_module("finetune.understanding.compare", *arguments, "--parallel", "2")
     assert first.returncode == 0, first.stderr[-3000:]
     table = (output / "table.md").read_text(encoding="utf-8")
     assert "runs are done" not in table and "| PAWS-X, transfer, plug-out | accuracy |" in table
@@ -55,7 +55,7 @@ def test_compare_and_compare_again(tmp_path: Path) -> None:
     assert (runs["tatoeba-random-seed1"] / "model" / "config.json").is_file()
     assert set(results[2]["layers"]) == {"de", "fi"}
 
-    again = run_module("finetune.xtreme.compare", *arguments)
+    again = run_module("finetune.understanding.compare", *arguments)
     assert again.returncode == 0, again.stderr[-3000:]
     assert again.stdout.count("done before") == 3 + 3 + 1 + 2
     assert (output / "table.md").read_text(encoding="utf-8") == table

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from finetune.mt.train import TranslationRecipe
-from finetune.xtreme.recipe import XtremeRecipe
+from finetune.understanding.recipe import UnderstandingRecipe
 from pretrain.train import PretrainRecipe
 from training.recipe.ds_config import DS_CONFIGS, read_ds_config
 from training.recipe.fields import FACTS, FREE, may_change, notes_of
@@ -171,14 +171,14 @@ def test_seed_is_no_negative_number() -> None:
         build_recipe(PretrainRecipe, {"output": "x", "seed": -1}, None)
 
 
-@pytest.mark.parametrize("kind", [PretrainRecipe, TranslationRecipe, XtremeRecipe])
+@pytest.mark.parametrize("kind", [PretrainRecipe, TranslationRecipe, UnderstandingRecipe])
 def test_fields_keep_what_their_base_says_of_them(kind) -> None:
     free = {field for field in kind.__dataclass_fields__ if notes_of(kind, field)["on_resume"] is FREE}
     assert {"steps", "output", "keep_checkpoints", "data"} <= free
     assert {"learning_rate", "seed", "dropout"} <= set(may_change(kind)) <= {*kind.__dataclass_fields__, *FACTS}
     decided = {name for field in kind.__dataclass_fields__ for name in notes_of(kind, field)["decides"]}
     assert decided <= kind.__dataclass_fields__.keys()
-    if kind is XtremeRecipe:  # it gives epochs another default
+    if kind is UnderstandingRecipe:  # it gives epochs another default
         assert {"steps", "warmup_steps", "accumulation_steps"} <= decided
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from number_bitext import FRAME, TAG, bitext_of
 
-from finetune.batches import Sentences, cut_by_tokens
+from finetune.flat_ids import Sentences, cut_by_tokens
 from finetune.mt.batches import RankBatches, TranslationBatches
 from finetune.mt.bitext import Bitext, BitextReport
 from finetune.mt.frame import Frame

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from finetune.mt.compare import COMPARISONS as TRANSLATION
-from finetune.xtreme.compare import COMPARISONS as XTREME
+from finetune.understanding.compare import COMPARISONS as XTREME
 from training.recipe.shipped import shipped_file, shipped_names
 
 

@@ -1,0 +1,208 @@
+"""What a comparison's data and models have, looked at before the first run."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from finetune.comparing import check_same_tokenizers
+from finetune.pretrained import VECO, XLM_ROBERTA, open_pretrained
+from finetune.understanding.comparison.configuration import Comparison, Group, Run, recipe_values
+from finetune.understanding.finetuning import limits_of
+from finetune.understanding.heads.interface import check_fits
+from finetune.understanding.metrics import read_shown_gold
+from finetune.understanding.predict import languages_of
+from finetune.understanding.readers import languages_with, read, read_tagged
+from finetune.understanding.readers.hub import is_hub
+from finetune.understanding.rows.data import check_is_there, translated_languages
+from finetune.understanding.tasks.examples import SentencePair
+from finetune.understanding.tasks.table import ENGLISH, TASKS, Head, Split, Task
+from veco import VecoConfig
+
+TRAINS_CROSS_ATTENTION = "ca_mlm"  # what an objective of pretrain.recipe then begins with
+
+
+@dataclass(frozen=True)
+class LabelledTests:
+    """The languages of a task's tests: those whose labels are known, and others with the reason why they are not."""
+
+    languages: Sequence[str] = ()
+    hidden: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def missing(self) -> str:
+        """Why nothing can be scored, empty if it can."""
+        if self.languages:
+            return ""
+        return f"tests without labels ({next(iter(self.hidden.values()))})" if self.hidden else "no test files"
+
+
+def tests_of(task: Task, comparison: Comparison) -> LabelledTests:
+    """The tests of a task that a comparison asks for. Raises ValueError for one that is not there, and for bad files.
+
+    Their labels are read once, or a comparison would find after hours of training that one has none. The hub's copies
+    hide none, and are not fetched for that.
+    """
+    if not languages_with(task, Split.TEST, comparison.data):
+        return LabelledTests()
+    languages = languages_of(task, comparison.data, comparison.wanted_languages(task.name))
+    if is_hub(comparison.data):
+        return LabelledTests(languages)
+    gold, hidden = read_shown_gold(task, languages, comparison.data)
+    return LabelledTests(list(gold), hidden)
+
+
+def missing(group: Group, comparison: Comparison, tests: LabelledTests) -> str:
+    """What the data does not have that a group needs; empty if it has all.
+
+    Raises ValueError for languages of a recipe that are not there.
+    """
+    task = TASKS[group.task]
+    if reason := tests.missing:
+        return reason
+    if task.head is Head.MINING and not languages_with(task, Split.DEV, comparison.data):
+        return "no dev files"
+    if task.is_retrieval:
+        return ""
+    if ENGLISH not in languages_with(task, Split.TRAIN, comparison.data):
+        return "no English training text"
+    if not languages_with(task, Split.DEV, comparison.data):
+        return "no dev files"
+    return missing_translations(task, recipe_values(group, comparison)) if group.setting != "transfer" else ""
+
+
+def missing_translations(task: Task, values: Mapping[str, Any]) -> str:
+    """Why translate-train-all cannot be trained, empty if it can; `values` are those of the recipe."""
+    translated = str(values.get("translated_train") or values["data"])
+    found = [language for language in languages_with(task, Split.TRANSLATE_TRAIN, translated) if language != ENGLISH]
+    if not found:
+        return "no translated training text"
+    languages = translated_languages(task, translated, str(values.get("languages", "")))
+    if absent := [language for language in languages if language not in found]:
+        raise ValueError(f"{translated}: has no translated training text of {task.name} in {', '.join(absent)}")
+    if task.head is Head.TOKEN:
+        first = next(iter(read_tagged(task, Split.TRANSLATE_TRAIN, languages[0], translated)))
+        if first.tags is None:
+            return "translated training text without tags, which finetune.understanding.label writes"
+    if values["plug_in"] and task.head is not Head.SPAN:
+        return unequal_rows(task, str(values["data"]), translated, languages)
+    return ""
+
+
+def unequal_rows(task: Task, data: str, translated: str, languages: Sequence[str]) -> str:
+    """Why rows cannot be pairs, empty if they can: translations are as many as the English rows, or bring them."""
+    expected = sum(1 for _ in read(task, Split.TRAIN, ENGLISH, data))
+    other = []
+    for language in languages:
+        rows = (brings_original(one) for one in read(task, Split.TRANSLATE_TRAIN, language, translated))
+        own = Counter(rows)
+        if own[False] and own.total() != expected:
+            other.append(f"{own.total():,} in {language}")
+    return f"no pairs: {expected:,} training rows in {ENGLISH}, {', '.join(other)}" if other else ""
+
+
+def brings_original(example: Any) -> bool:
+    """Whether the English pair stands beside a translation."""
+    return isinstance(example, SentencePair) and example.original is not None
+
+
+def available(
+    groups: Sequence[Group], comparison: Comparison
+) -> tuple[list[Group], dict[str, str], dict[str, LabelledTests]]:
+    """(the groups that the data has all for, {other group: what it lacks}, {task: its tests}).
+
+    Raises ValueError when there is no data, not enough of it for any group, or a file that is bad.
+    """
+    check_is_there(comparison.data, "data")
+    tests: dict[str, LabelledTests] = {}
+    reasons, problems = {}, []
+    for group in groups:
+        try:
+            if group.task not in tests:
+                tests[group.task] = tests_of(TASKS[group.task], comparison)
+            reasons[group] = missing(group, comparison, tests[group.task])
+        except ValueError as error:
+            problems.append(str(error))
+    if problems:
+        raise ValueError("; ".join(dict.fromkeys(problems)))
+    left_out = {str(group): reason for group, reason in reasons.items() if reason}
+    found = [group for group, reason in reasons.items() if not reason]
+    if not found:
+        told = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
+        raise ValueError(f"data {comparison.data}: nothing to compare on. {told or 'In transfer there are no pairs'}")
+    return found, left_out, tests
+
+
+def languages_in_own_pairs(runs: Sequence[Run], tested: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """Group of runs that are plugged in -> those of its languages, as `tested` has them, without `translated_test`."""
+    found = {}
+    recipes = {run.group: run.recipe for run in runs if run.recipe is not None and run.recipe.plug_in}
+    for group, recipe in recipes.items():
+        translated = recipe.translated_test
+        have = languages_with(TASKS[group.task], Split.TEST, translated) if translated else ()
+        if own := [language for language in tested[group.task] if language != ENGLISH and language not in have]:
+            found[str(group)] = own
+    return found
+
+
+def without_cross_attention(directory: Path) -> str:
+    """What a model was pre-trained as if that did not train its cross-attention; empty if it did, or nobody says.
+
+    The README.md that pretrain.export writes has the recipe, in which `objective` says it.
+    """
+    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    if config.get("model_type") == XLM_ROBERTA:
+        return "XLM-R, which has none"
+    card = directory / "README.md"
+    if not card.is_file():
+        return ""
+    objective = re.search(r"^objective: (\S+)$", card.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
+    return objective[1] if objective and not objective[1].startswith(TRAINS_CROSS_ATTENTION) else ""
+
+
+def check_models(runs: Sequence[Run], comparison: Comparison) -> None:
+    """Raise ValueError for models that a run would fail with after hours of others.
+
+    Of different tokenizers, trained runs would not see the same rows; retrieval has none.
+    """
+    problems = []
+    by_model: dict[tuple[str, bool], list[Run]] = {}
+    for run in runs:
+        # The weights of an XLM-R are converted in training; of another's shape and tokenizer any will do.
+        by_model.setdefault((run.init_from, run.recipe is not None or run.seed is not None), []).append(run)
+    for (directory, is_xlm_roberta_welcome), own in by_model.items():
+        kinds = (VECO, XLM_ROBERTA) if is_xlm_roberta_welcome else (VECO,)
+        try:
+            _, config = open_pretrained(Path(directory), kinds=kinds)
+        except ValueError as error:
+            problems.append(str(error))
+        else:
+            problems += [problem for run in own if (problem := problem_with(run, config, comparison))]
+    if problems:
+        raise ValueError("; ".join(dict.fromkeys(problems)))
+    if trained := [run.init_from for run in runs if run.recipe is not None]:
+        check_same_tokenizers(trained)
+
+
+def problem_with(run: Run, config: VecoConfig, comparison: Comparison) -> str:
+    """What a run asks for that its model or the disk does not have; empty if it has all."""
+    if run.recipe is not None:
+        try:
+            check_is_there(run.recipe.translated_test, "translated_test")
+        except ValueError as error:
+            return str(error)
+        try:
+            check_fits(limits_of(run.recipe), config)
+        except ValueError as error:
+            return f"{run.init_from}: {error}"
+        return ""
+    asked = comparison.retrieval_flags(run.group.task)
+    layers = [*asked.get("layers", []), asked.get("layer", 0)]
+    if wrong := [layer for layer in layers if not 0 <= layer <= config.num_hidden_layers]:
+        return f"retrieval: layer {wrong[0]}: {run.init_from} has layers 1 to {config.num_hidden_layers}, and 0"
+    return ""

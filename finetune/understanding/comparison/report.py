@@ -1,0 +1,83 @@
+"""Scores for people: a Markdown table beside the paper's figures, and a heat map of tasks and languages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from data_tools.files.atomic import atomic_path
+from finetune.understanding.comparison.published import PUBLISHED
+from finetune.understanding.metrics import AVERAGE, task_score
+from finetune.understanding.tasks.table import TASKS, Head, Task
+
+# {task: {language or "avg": {metric: percent}}}
+TaskScores = Mapping[str, Mapping[str, Mapping[str, float]]]
+MISSING = "–"
+
+
+def markdown(scores: TaskScores, overall: float | None) -> str:
+    """Two tables: the averages of each task under the paper's, and each task by language."""
+    header = ["", *(task.title for task in TASKS.values()), "average"]
+    rows = [header, ["---"] * len(header)]
+    for row in PUBLISHED:
+        cells = [_cell(task, row.scores[task.name]) for task in TASKS.values()]
+        rows.append([f"{row.setting}: {row.model}, published", *cells, f"{row.average:.1f}"])
+    cells = [_cell(task, scores[name][AVERAGE]) if name in scores else MISSING for name, task in TASKS.items()]
+    rows.append(["**these predictions**", *cells, MISSING if overall is None else f"{overall:.1f}"])
+    lines = [table_line(row) for row in rows]
+    for name, by_language in scores.items():
+        task = TASKS[name]
+        languages = [language for language in task.languages if language in by_language]
+        figures = [_cell(task, by_language[language]) for language in languages]
+        lines += ["", table_line([task.title, *languages, AVERAGE]), table_line(["---"] * (len(languages) + 2))]
+        lines.append(table_line([_metric_name(task), *figures, _cell(task, by_language[AVERAGE])]))
+    return "\n".join(lines) + "\n"
+
+
+def _metric_name(task: Task) -> str:
+    return "F1 / EM" if task.head is Head.SPAN else task.main_metrics[0]
+
+
+def _cell(task: Task, figures: Mapping[str, float]) -> str:
+    """As the paper prints it: F1/EM for questions."""
+    if task.head is Head.SPAN:
+        return f"{figures['f1']:.1f}/{figures['exact_match']:.1f}"
+    return f"{task_score(task, figures):.1f}"
+
+
+def table_line(cells: Sequence[str]) -> str:
+    """A row of a Markdown table."""
+    return f"| {' | '.join(cells)} |"
+
+
+def draw_heat_map(scores: TaskScores, path: Path) -> None:
+    """Nothing; `path` holds a PNG with a row for each task and a column for each language, by number of tasks."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    tasks = [TASKS[name] for name in scores]
+    found = {language for by_language in scores.values() for language in by_language} - {AVERAGE}
+    languages = sorted(found, key=lambda language: (-sum(language in scores[task.name] for task in tasks), language))
+    columns = [AVERAGE, *languages]
+    grid = [
+        [task_score(task, scores[task.name][c]) if c in scores[task.name] else float("nan") for c in columns]
+        for task in tasks
+    ]
+    figure, axis = pyplot.subplots(figsize=(2.2 + 0.42 * len(columns), 1.4 + 0.42 * len(tasks)))
+    image = axis.imshow(grid, vmin=0, vmax=100, cmap="viridis", aspect="auto")
+    axis.set_xticks(range(len(columns)), columns, fontsize=8)
+    axis.set_yticks(range(len(tasks)), [task.title for task in tasks])
+    axis.axvline(0.5, color="white", linewidth=3)
+    for row, values in enumerate(grid):
+        for column, value in enumerate(values):
+            if value == value:  # not a task's missing language
+                colour = "black" if value > 60 else "white"
+                axis.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=7, color=colour)
+    axis.set_title("XTREME: accuracy, F1, or mean of F1 and exact match")
+    figure.colorbar(image, ax=axis, pad=0.01, fraction=0.02)
+    figure.tight_layout()
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
+    pyplot.close(figure)

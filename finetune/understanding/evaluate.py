@@ -1,0 +1,232 @@
+"""Scores of prediction files as XTREME's own script computes them, by task and language.
+
+    python -m finetune.understanding.evaluate --predictions DIR --labels DIR
+        [--json FILE] [--markdown FILE] [--plot PNG] [--zip FILE] [--languages LIST]
+
+Predictions are `{task}/test-{language}.tsv`, for questions `.json`. Labels are files of the same names (for questions
+in SQuAD's form), or the data directory itself. A task is scored if the predictions have a directory of its name. The
+overall score is the mean of the nine tasks' scores, and given only if all nine are there in all their languages.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import zipfile
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from data_tools.cli import FlagParser, run_main
+from data_tools.files.atomic import atomic_path
+from data_tools.files.outputs import check_outputs
+from data_tools.text.lines import open_text
+from finetune.understanding.comparison.report import TaskScores, draw_heat_map, markdown
+from finetune.understanding.metrics import (
+    AVERAGE,
+    average,
+    has_gold,
+    prediction_path,
+    read_predictions,
+    read_shown_gold,
+    score,
+    task_score,
+)
+from finetune.understanding.readers import Root
+from finetune.understanding.readers.files import existing
+from finetune.understanding.readers.hub import is_hub
+from finetune.understanding.tasks.table import TASKS, Head, Task, languages_named
+
+ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the same predictions make the same bytes
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores by task, language and metric, in percent, and the languages of each task that are not scored.
+
+    `notes` say what else is not as one may think: questions without prediction, directories of no task.
+    """
+
+    scores: TaskScores
+    unlabelled: Mapping[str, Sequence[str]]
+    notes: Sequence[str] = ()
+
+    @property
+    def overall(self) -> float | None:
+        """The mean of the nine tasks' scores; None unless all are there in all languages."""
+        if set(self.scores) != set(TASKS) or any(self.unlabelled.values()):
+            return None
+        return sum(task_score(task, self.scores[name][AVERAGE]) for name, task in TASKS.items()) / len(TASKS)
+
+    def as_json(self) -> dict[str, Any]:
+        """{task: {language: {metric: x}, "avg": {metric: x}}, "overall": x or None}."""
+        return {**self.scores, "overall": self.overall}
+
+
+def evaluate(predictions: Path, labels: Root, wanted: Collection[str] = ()) -> Evaluation:
+    """Scores of all tasks that `predictions` has a directory of; raises ValueError for a missing or bad file.
+
+    Languages that are not among those `wanted` are as if they had no labels, and so are those whose labels are hidden,
+    which is told; empty: all that have.
+    """
+    if not predictions.is_dir():
+        raise ValueError(f"{predictions}: no such directory")
+    tasks = [task for name, task in TASKS.items() if (predictions / name).is_dir()]
+    if not tasks:
+        raise ValueError(f"{predictions}: has no directory of a task; expected {', '.join(TASKS)}")
+    scores, unlabelled = {}, {}
+    unknown = sorted(path.name for path in predictions.iterdir() if path.is_dir() and path.name not in TASKS)
+    notes = [f"{predictions / name}: not the name of a task" for name in unknown]
+    for task in tasks:
+        asked = [language for language in task.languages if not wanted or language in wanted]
+        if not asked:
+            notes.append(f"{task.name}: has none of {', '.join(wanted)}; not scored")
+            continue
+        gold, hidden = read_shown_gold(task, (one for one in asked if has_gold(task, one, labels)), labels)
+        languages = list(gold)
+        if not languages:
+            among = f" in {', '.join(wanted)}" if wanted else ""
+            why = f"; they are hidden: {next(iter(hidden.values()))}" if hidden else ""
+            raise ValueError(
+                f"{labels}: has no test labels of {task.name}{among}, whose predictions are in {predictions}{why}"
+            )
+        notes += [f"{task.name} in {one}: this copy hides the labels ({reason})" for one, reason in hidden.items()]
+        check_languages(task, languages, predictions)
+        progress = tqdm(languages, desc=task.name, unit=" languages", disable=None, leave=False)
+        by_language = {
+            language: score_language(task, language, predictions, gold[language], notes) for language in progress
+        }
+        scores[task.name] = {**by_language, AVERAGE: average(task, by_language)}
+        unlabelled[task.name] = [language for language in task.languages if language not in languages]
+    if not scores:
+        raise ValueError(f"{predictions}: no task that is there has a test in {', '.join(wanted)}")
+    return Evaluation(scores, unlabelled, notes)
+
+
+def check_languages(task: Task, languages: Sequence[str], predictions: Path) -> None:
+    """Nothing; raises ValueError that names all languages with labels but without predictions."""
+    missing = [language for language in languages if existing(prediction_path(predictions, task, language)) is None]
+    if missing:
+        example = prediction_path(predictions, task, missing[0])
+        raise ValueError(f"{task.name} has no predictions for {', '.join(missing)}; expected {example} and so on")
+
+
+def score_language(task: Task, language: str, predictions: Path, gold: Any, notes: list[str]) -> dict[str, float]:
+    """{metric: percent}; questions without prediction are told in `notes`. Raises ValueError that names the file."""
+    path = prediction_path(predictions, task, language)
+    predicted = read_predictions(task, language, predictions)
+    if task.head is Head.SPAN and (num_missing := len(gold.keys() - predicted.keys())):
+        notes.append(f"{path}: {num_missing:,} of {len(gold):,} questions have no prediction and count 0")
+    try:
+        return score(task, gold, predicted, language)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def write_zip(predictions: Path, path: Path) -> None:
+    """Nothing; `path` is an archive for the leaderboard: `{task}/test-{language}.*` of all nine tasks.
+
+    Raises ValueError that names what is missing, because the leaderboard takes nothing less.
+    """
+    names = [
+        prediction_path(Path(), task, language).as_posix() for task in TASKS.values() for language in task.languages
+    ]
+    missing = [name for name in names if existing(predictions / name) is None]
+    if missing:
+        raise ValueError(
+            f"{predictions}: a submission needs all tasks and languages; {len(missing)} files are missing: "
+            f"{', '.join(missing[:5])}{', …' if len(missing) > 5 else ''}"
+        )
+    with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in names:
+            file = existing(predictions / name)
+            assert file is not None, "it was there just now"
+            info = zipfile.ZipInfo(name, ZIP_TIME)
+            info.compress_type = zipfile.ZIP_DEFLATED
+            with open_text(file) as lines:
+                archive.writestr(info, "".join(f"{line}\n" for line in lines))
+
+
+def summary(evaluation: Evaluation) -> str:
+    """A line for each task, with the averages of its metrics."""
+    lines = []
+    for name, by_language in evaluation.scores.items():
+        averages = by_language[AVERAGE]
+        metrics = "  ".join(f"{metric} {value:.2f}" for metric, value in averages.items())
+        lines.append(
+            f"{name:<9} {task_score(TASKS[name], averages):6.2f}  {metrics}  ({len(by_language) - 1} languages)"
+        )
+    overall = evaluation.overall
+    lines.append(f"overall   {'all nine tasks in all languages are needed' if overall is None else f'{overall:6.2f}'}")
+    return "\n".join(lines)
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = FlagParser(
+        prog="python -m finetune.understanding.evaluate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--predictions", type=Path, required=True, metavar="DIR", help="directory of prediction files")
+    parser.add_argument(
+        "--labels", metavar="DIR", help="directory of label files, or of XTREME's data, or hub:NAME; needed for scores"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all scores to this file")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write tables beside the paper's figures")
+    parser.add_argument("--plot", type=Path, metavar="PNG", help="draw a heat map of tasks and languages")
+    parser.add_argument("--languages", default="", help="such as de,fr (default: all that have labels)")
+    parser.add_argument("--zip", type=Path, metavar="FILE", help="pack the predictions for XTREME's leaderboard")
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    check_outputs(outputs_of(arguments), files_read(arguments))
+    if arguments.zip is not None:
+        write_zip(arguments.predictions, arguments.zip)
+    if arguments.labels is not None:
+        known = list(dict.fromkeys(language for task in TASKS.values() for language in task.languages))
+        wanted = languages_named(arguments.languages, known) if arguments.languages else []
+        if unknown := [name for name in wanted if name not in known]:
+            raise ValueError(f"--languages {', '.join(unknown)}: no task of XTREME has a test in it")
+        report(evaluate(arguments.predictions, arguments.labels, wanted), arguments)
+    elif arguments.zip is None or arguments.json or arguments.markdown or arguments.plot:
+        raise ValueError("--labels is missing: without it the predictions can only be packed, with --zip FILE")
+
+
+def outputs_of(arguments: argparse.Namespace) -> dict[str, Path | None]:
+    """What may be written, by flag."""
+    return {f"--{name}": vars(arguments)[name] for name in ("json", "markdown", "plot", "zip")}
+
+
+def files_read(arguments: argparse.Namespace) -> list[Path]:
+    """The files of predictions and labels."""
+    labels = [] if arguments.labels is None or is_hub(arguments.labels) else Path(arguments.labels).rglob("*")
+    return [*arguments.predictions.glob("*/test-*"), *labels]
+
+
+def report(evaluation: Evaluation, arguments: argparse.Namespace) -> None:
+    """Nothing; prints the scores and writes the files that were asked for."""
+    print(summary(evaluation))
+    for name, languages in evaluation.unlabelled.items():
+        if languages:
+            told = f"no labels, hidden ones, or not asked for: {', '.join(languages)}; not in its average"
+            sys.stderr.write(f"{name}: {told}\n")
+    for note in evaluation.notes:
+        sys.stderr.write(f"{note}\n")
+    if arguments.json is not None:
+        with atomic_path(arguments.json) as temporary:
+            temporary.write_text(json.dumps(evaluation.as_json(), indent=2) + "\n", encoding="utf-8")
+    if arguments.markdown is not None:
+        with atomic_path(arguments.markdown) as temporary:
+            temporary.write_text(markdown(evaluation.scores, evaluation.overall), encoding="utf-8")
+    if arguments.plot is not None:
+        draw_heat_map(evaluation.scores, arguments.plot)
+
+
+if __name__ == "__main__":
+    run_main(main)

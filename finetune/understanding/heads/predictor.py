@@ -1,0 +1,78 @@
+"""A fine-tuned model, its tokenizer and its task, ready to predict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers.utils import ModelOutput
+
+from finetune.pretrained import open_pretrained
+from finetune.understanding.heads.inference import run_over
+from finetune.understanding.heads.interface import Limits, TaskHead, head_for
+from finetune.understanding.rows.data import EvaluationSet, evaluation_set
+from finetune.understanding.rows.encoding import TextEncoder
+from finetune.understanding.tasks.table import Split, Task, task_named
+from veco.classification import VecoClassifier
+
+
+@dataclass
+class Predictor:
+    """What predicts for a task."""
+
+    task: Task
+    head: TaskHead
+    encoder: TextEncoder
+    model: VecoClassifier
+    max_tokens: int  # largest batch with padding
+
+    @classmethod
+    def load(cls, directory: Path, task: Task | None, max_tokens: int, dtype: torch.dtype = torch.float32) -> Self:
+        """The predictor of a model directory, on the GPU if there is one.
+
+        `task` is None for the one that the model was trained for; another one must have the same classes, as
+        XQuAD and MLQA have. Raises ValueError for what is no such model.
+        """
+        tokenizer, config = open_pretrained(directory, "model")
+        noted = config.to_dict().get("xtreme")
+        if noted is None:
+            raise ValueError(
+                f"{directory}: was not trained for a task of XTREME; expected finetune/understanding/train.py's"
+            )
+        trained = task_named(noted["task"])
+        task = task or trained
+        if (task.head, task.labels) != (trained.head, trained.labels):
+            raise ValueError(
+                f"{directory}: was trained for {trained.name}, which does not predict what {task.name} asks"
+            )
+        limits = Limits(**{field.name: noted[field.name] for field in fields(Limits)})
+        head = head_for(task, limits, average_pair=noted["pair_prediction"] == "average")
+        model = head.model_class.from_pretrained(directory, dtype=dtype).eval()
+        model.to("cuda" if torch.cuda.is_available() else "cpu")
+        return cls(task, head, TextEncoder(tokenizer), model, max_tokens)
+
+    @property
+    def is_plugged_in(self) -> bool:
+        return bool(self.model.config.plug_in)
+
+    def read(self, split: Split, language: str, data: str, translated: str) -> EvaluationSet:
+        """The examples of a split; plugged in, with the translations into English that `translated` has."""
+        pairs = translated if self.is_plugged_in else None
+        return evaluation_set(self.task, split, language, data, pairs, self.head, self.encoder)
+
+    def results(self, evaluated: EvaluationSet) -> dict[str, np.ndarray]:
+        """What the head keeps of the model's outputs, for its `predictions`."""
+        return run_over(self.forward, self.head, evaluated, self.max_tokens, self.encoder.special.pad)
+
+    def predictions(self, evaluated: EvaluationSet) -> Any:
+        """Predictions for all examples, in the form that `score` and the prediction files take."""
+        return self.head.predictions(self.results(evaluated), evaluated.rows, evaluated.examples)
+
+    def forward(self, batch: dict[str, Tensor]) -> ModelOutput:
+        """The model's output for a batch, without gradients."""
+        with torch.inference_mode():
+            return self.model(**{name: tensor.to(self.model.device) for name, tensor in batch.items()})

@@ -1,0 +1,182 @@
+"""Which layer's states to take for retrieval: chosen for each language on all the others.
+
+    python -m finetune.understanding.layers MODEL --task tatoeba --data ROOT --output DIR
+
+Tatoeba has no dev set, and the best layer on a test is no fair choice for that test. So a language is scored with the
+layer whose mean score over all other languages is highest (of equal ones the lowest), and the mean over the languages
+of these scores is what compares models. MODEL is any VECO, as for finetune.understanding.predict, plugged out.
+Each sentence is encoded once for all layers.
+
+DIR/{task}.md has a table of layers and languages, DIR/{task}.json the same for programs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from data_tools.cli import FlagParser, run_main
+from data_tools.files.atomic import write_texts
+from data_tools.files.directories import claim
+from data_tools.files.outputs import check_filled_directory
+from finetune.models import model_directory
+from finetune.understanding.comparison.report import table_line
+from finetune.understanding.metrics import AVERAGE, gold_of, score, task_score
+from finetune.understanding.predict import (
+    ENCODERS,
+    add_data_flags,
+    add_retrieval_flags,
+    languages_of,
+    load_retriever,
+    tell_cut,
+)
+from finetune.understanding.readers import read_retrieval
+from finetune.understanding.retrieval.embeddings import num_layers
+from finetune.understanding.retrieval.retriever import Retriever
+from finetune.understanding.search import numbers
+from finetune.understanding.tasks.table import TASKS, Split, Task
+from training.launch import quiet_libraries
+
+
+@dataclass(frozen=True)
+class LayerScores:
+    """The score of each layer in each language, and what follows from them."""
+
+    layers: Sequence[int]
+    scores: Mapping[str, Sequence[float]]  # {language: percent with each of `layers`}
+
+    @property
+    def averages(self) -> list[float]:
+        """The mean over the languages, of each layer."""
+        return [_mean(of_layer) for of_layer in zip(*self.scores.values(), strict=True)]
+
+    @property
+    def chosen(self) -> dict[str, tuple[int, float]]:
+        """{language: (the layer that is best in the others, the language's score with it)}."""
+        places = {language: best_elsewhere(self.scores, language) for language in self.scores}
+        return {language: (self.layers[place], self.scores[language][place]) for language, place in places.items()}
+
+    @property
+    def average(self) -> float:
+        """The mean over the languages, each with the layer that is chosen for it."""
+        return _mean([own for _, own in self.chosen.values()])
+
+    def as_json(self) -> dict[str, Any]:
+        """{"layers": {layer: {language: x, "avg": x}}, "chosen": {language: {"layer": n, "score": x}}, "avg": x}."""
+        by_layer = {
+            str(layer): {**{language: own[place] for language, own in self.scores.items()}, AVERAGE: mean}
+            for place, (layer, mean) in enumerate(zip(self.layers, self.averages, strict=True))
+        }
+        chosen = {language: {"layer": layer, "score": own} for language, (layer, own) in self.chosen.items()}
+        return {"layers": by_layer, "chosen": chosen, AVERAGE: self.average}
+
+    def markdown(self, title: str) -> str:
+        """A column for each language; a row for each layer, then the layers that are chosen, and the scores there."""
+        lines = [table_line([title, *self.scores, AVERAGE]), table_line(["---"] * (len(self.scores) + 2))]
+        for place, (layer, mean) in enumerate(zip(self.layers, self.averages, strict=True)):
+            figures = [own[place] for own in self.scores.values()]
+            lines.append(table_line([f"layer {layer}", *(f"{figure:.1f}" for figure in (*figures, mean))]))
+        chosen = self.chosen.values()
+        lines.append(table_line(["best layer of the others", *(str(layer) for layer, _ in chosen), ""]))
+        figures = [own for _, own in chosen]
+        lines.append(table_line(["**with that layer**", *(f"{figure:.1f}" for figure in (*figures, self.average))]))
+        return "\n".join(lines) + "\n"
+
+
+def best_elsewhere(scores: Mapping[str, Sequence[float]], language: str) -> int:
+    """The place whose mean score over all languages but this one is highest; of equal ones the first."""
+    others = [own for other, own in scores.items() if other != language]
+    # The exact sum: in whichever order languages come, equal scores are equal means.
+    sums = [math.fsum(at_place) for at_place in zip(*others, strict=True)]
+    return sums.index(max(sums))
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
+def scores_of(retriever: Retriever, language: str, data: str) -> list[float]:
+    """The score of each layer on a language's test, in percent; raises ValueError if its labels are hidden."""
+    task = retriever.task
+    test = read_retrieval(task, Split.TEST, language, data)
+    gold = gold_of(task, test)
+    return [task_score(task, score(task, gold, predicted, language)) for predicted in retriever.predictions(test, data)]
+
+
+def check_languages(task: Task, languages: Sequence[str]) -> None:
+    """Nothing; raises ValueError for a single language: there is no other to choose on."""
+    if len(languages) < 2:
+        raise ValueError(
+            f"{task.name}: a layer is chosen on the other languages, and there is {languages[0]} alone; expected two "
+            "or more (--layer of finetune.understanding.predict takes a layer that is known)"
+        )
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = FlagParser(
+        prog="python -m finetune.understanding.layers",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    retrieval_tasks = [name for name, task in TASKS.items() if task.is_retrieval]
+    parser.add_argument("model", type=Path, metavar="MODEL", help="run, checkpoint or model")
+    parser.add_argument("--task", required=True, choices=retrieval_tasks)
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="directory of the tables")
+    parser.add_argument(
+        "--layers",
+        default="",
+        help="such as 6,7,8; 0 = embeddings (default: all, whose vectors are in memory at once: for BUCC's sentences, "
+        "give some)",
+    )
+    add_data_flags(parser)
+    add_retrieval_flags(parser)
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = parse_arguments()
+    quiet_libraries()
+    task = TASKS[options.task]
+    languages = languages_of(task, options.data, options.languages)
+    check_languages(task, languages)
+    options.model = model_directory(options.model, ENCODERS)
+    if options.layers:
+        layers = sorted(numbers("layers", options.layers, int))
+    else:
+        layers = list(range(num_layers(options.model) + 1))
+    retriever = load_retriever(task, layers, options)
+    check_filled_directory(options.output, options.data)
+    claim(options.output, file_names(task), "finetune.understanding.layers")
+    progress = tqdm(languages, desc=task.name, unit=" languages", disable=None)
+    found = LayerScores(layers, {language: scores_of(retriever, language, options.data) for language in progress})
+    tell_cut(retriever.embedder)
+    write(found, task, options)
+
+
+def file_names(task: Task) -> tuple[str, str]:
+    """What is written: the table for people, and the same for programs."""
+    return f"{task.name}.md", f"{task.name}.json"
+
+
+def write(found: LayerScores, task: Task, options: argparse.Namespace) -> None:
+    """Write the two files, and print the table."""
+    (metric,) = task.main_metrics
+    table = found.markdown(f"{task.title}, {metric}")
+    content = {
+        **{"task": task.name, "metric": metric, "model": str(options.model), "similarity": options.similarity},
+        **{"centre": options.centre, "whiten": options.whiten, **found.as_json()},
+    }
+    texts = (table, json.dumps(content, indent=1) + "\n")
+    write_texts(options.output, dict(zip(file_names(task), texts, strict=True)))
+    print(table, end="")
+
+
+if __name__ == "__main__":
+    run_main(main)

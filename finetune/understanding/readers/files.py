@@ -1,0 +1,68 @@
+"""Where the files of a split are, in the layout that XTREME's download scripts make."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from data_tools.files.formats import COMPRESSED_SUFFIXES
+from finetune.understanding.tasks.table import ENGLISH, Split, Task
+
+T = TypeVar("T")
+
+
+def find_file(task: Task, split: Split, language: str, root: Path, side: str = "") -> Path:
+    """The file of a split in a language, plain or compressed; `side` is a retrieval task's: a language, en or gold.
+
+    Raises ValueError that names task, language and the files looked for.
+    """
+    names = candidates(task, split, language, side)
+    if not names:
+        raise ValueError(f"{task.name} has no {split} split in {language!r}")
+    for name in names:
+        path = existing(root / name)
+        if path is not None:
+            return path
+    raise ValueError(
+        f"{root}: no {split} file of {task.name} for the language {language!r}; looked for {' and '.join(names)}"
+    )
+
+
+def has_file(task: Task, split: Split, language: str, root: Path) -> bool:
+    """Whether the split exists in a language; nothing is opened."""
+    names = candidates(task, split, language, side=language)
+    return any(existing(root / name) is not None for name in names)
+
+
+def candidates(task: Task, split: Split, language: str, side: str) -> list[str]:
+    """The names below the root under which a split may be, the best first; none if the task has no such split.
+
+    A file without {language} in its name is English. Translations are from English, so there is none into it.
+    """
+    if split is Split.TRANSLATE_TRAIN and language == ENGLISH:
+        return []
+    patterns = task.files.get(split, ())
+    return [
+        pattern.format(language=language, side=side)
+        for pattern in patterns
+        if "{language}" in pattern or language == ENGLISH
+    ]
+
+
+def existing(path: Path) -> Path | None:
+    """The file of that name, or of that name with a suffix of compression; None if there is none."""
+    for suffix in ("", *COMPRESSED_SUFFIXES):
+        file = path.with_name(path.name + suffix)
+        if file.is_file():
+            return file
+    return None
+
+
+def not_empty(examples: Iterable[T], where: object) -> Iterator[T]:
+    """The examples as they come; raises ValueError at the end of none."""
+    num_examples = 0
+    for num_examples, example in enumerate(examples, start=1):  # noqa: B007
+        yield example
+    if not num_examples:
+        raise ValueError(f"{where}: empty; expected at least one example")

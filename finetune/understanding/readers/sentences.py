@@ -1,0 +1,93 @@
+"""Sentences of two languages to be matched: BUCC 2018 and Tatoeba."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from data_tools.text.lines import open_text
+from finetune.understanding.readers.files import existing, find_file
+from finetune.understanding.tasks.examples import RetrievalSet
+from finetune.understanding.tasks.table import ENGLISH, Head, Split, Task
+
+GOLD = "gold"
+
+
+def retrieval_set_of_files(task: Task, split: Split, language: str, root: Path) -> RetrievalSet:
+    """The sentences of a language and of English; raises ValueError as the functions below."""
+    read = mining_set if task.head is Head.MINING else search_set
+    return read(task, split, language, root)
+
+
+def mining_set(task: Task, split: Split, language: str, root: Path) -> RetrievalSet:
+    """BUCC: lines `id TAB sentence` on both sides, and lines `id TAB id` of gold pairs, if there is such a file.
+
+    Raises ValueError for other lines, an id that comes twice, or gold pairs of sentences that are not there.
+    """
+    source = find_file(task, split, language, root, side=language)
+    target = find_file(task, split, language, root, side=ENGLISH)
+    source_ids, source_sentences = numbered_sentences(source)
+    target_ids, target_sentences = numbered_sentences(target)
+    gold_path = _gold_path(task, split, language, root)
+    gold = None
+    if gold_path is not None:
+        gold = read_gold_pairs(gold_path)
+        unknown = sorted({pair[0] for pair in gold} - set(source_ids) | {pair[1] for pair in gold} - set(target_ids))
+        if unknown:
+            raise ValueError(f"{gold_path}: {len(unknown):,} ids are not in {source} or {target}: {unknown[0]}, …")
+    return RetrievalSet(language, source_ids, source_sentences, target_ids, target_sentences, gold)
+
+
+def search_set(task: Task, split: Split, language: str, root: Path) -> RetrievalSet:
+    """Tatoeba: a sentence a line on both sides. Rows are pairs where the files are named as LASER names them.
+
+    XTREME's own files are sorted on the English side, so their `gold` is None. Raises ValueError for unequal rows.
+    """
+    source = find_file(task, split, language, root, side=language)
+    target = find_file(task, split, language, root, side=ENGLISH)
+    sentences = []
+    for path in (source, target):
+        with open_text(path) as lines:
+            sentences.append(list(lines))
+        if not sentences[-1]:
+            raise ValueError(f"{path}: empty; expected a sentence a line")
+    if len(sentences[0]) != len(sentences[1]):
+        raise ValueError(f"{source} has {len(sentences[0]):,} rows but {target} has {len(sentences[1]):,}")
+    rows = [str(row) for row in range(len(sentences[0]))]
+    is_aligned = source.name.startswith("tatoeba.")
+    gold = frozenset(zip(rows, rows, strict=True)) if is_aligned else None
+    return RetrievalSet(language, rows, sentences[0], rows, sentences[1], gold)
+
+
+def numbered_sentences(path: Path) -> tuple[list[str], list[str]]:
+    """(ids, sentences) of a file of lines `id TAB sentence`."""
+    ids, sentences = [], []
+    with open_text(path) as lines:
+        for number, line in enumerate(lines, start=1):
+            id, tab, sentence = line.partition("\t")
+            if not tab or not id:
+                raise ValueError(f"{lines.place(number)}: expected `id TAB sentence`, found {line[:80]!r}")
+            ids.append(id)
+            sentences.append(sentence)
+    if not ids:
+        raise ValueError(f"{path}: empty; expected lines `id TAB sentence`")
+    if len(set(ids)) != len(ids):
+        raise ValueError(f"{path}: {len(ids) - len(set(ids)):,} ids come twice")
+    return ids, sentences
+
+
+def read_gold_pairs(path: Path) -> frozenset[tuple[str, str]]:
+    """The pairs of a file of lines `source id TAB target id`; raises ValueError naming a line of another form."""
+    pairs = set()
+    with open_text(path) as lines:
+        for number, line in enumerate(lines, start=1):
+            fields = line.strip().split("\t")
+            if len(fields) != 2 or not all(fields):
+                raise ValueError(f"{lines.place(number)}: expected `source id TAB target id`, found {line[:80]!r}")
+            pairs.add((fields[0], fields[1]))
+    return frozenset(pairs)
+
+
+def _gold_path(task: Task, split: Split, language: str, root: Path) -> Path | None:
+    """The file of gold pairs, which XTREME's copy of a test set does not have."""
+    (pattern,) = task.files[split]
+    return existing(root / pattern.format(language=language, side=GOLD))

@@ -1,0 +1,268 @@
+"""Translations found by comparing embeddings: nearest neighbours, CSLS and margin, BUCC's mining and its threshold.
+
+No training, and no model here: embeddings come as float32 arrays (sentences, width), a row for each sentence. The
+similarities of all pairs are made in blocks, so that memory holds the embeddings and little else.
+
+Sources: cosine and CSLS, Conneau et al. (ICLR 2018), eq. 3; ratio margin, mining both ways and its threshold, Artetxe
+and Schwenk (ACL 2019), sections 3 and 4, as XTREME's scripts use them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from finetune.understanding.metrics.pairs import Pairs
+from finetune.understanding.tasks.examples import RetrievalSet
+
+# Similarities of a block: 2,048 x 4,096 float32 take 32 MB.
+BLOCK_ROWS = 2_048
+BLOCK_COLUMNS = 4_096
+# Added to the variances before whitening, as a share of their mean: directions that hold next to nothing stay small.
+WHITENING_RIDGE = 1e-3
+
+
+class Similarity(StrEnum):
+    """How alike two sentences are, from their cosine and the mean cosine r of each with its k nearest of the others."""
+
+    COSINE = "cosine"  # cos(x, y)
+    CSLS = "csls"  # 2 cos(x, y) - r(x) - r(y)
+    MARGIN = "margin"  # cos(x, y) / ((r(x) + r(y)) / 2)
+
+
+NEIGHBOURS = {Similarity.COSINE: 1, Similarity.CSLS: 10, Similarity.MARGIN: 4}  # k as published
+
+
+class Neighbours(NamedTuple):
+    """The k nearest of each row: similarities float32 (N, k), falling, and their rows int64 (N, k)."""
+
+    scores: np.ndarray
+    indices: np.ndarray
+
+
+class MinedPairs(NamedTuple):
+    """Pairs of rows, each row in one pair at most, by falling score: int64 (P,), int64 (P,), float32 (P,)."""
+
+    source: np.ndarray
+    target: np.ndarray
+    scores: np.ndarray
+
+
+def prepare(x: np.ndarray, y: np.ndarray, centre: bool = False, whiten: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """New embeddings of length 1, so that dot products are cosines.
+
+    `centre` takes the mean of each side away, which is mostly its language. `whiten` does so and gives all directions
+    the same variance over both sides, one map for both, the symmetric one (ZCA), so that the sides stay comparable.
+    """
+    check_embeddings(x, y)
+    if centre or whiten:
+        x, y = x - x.mean(axis=0), y - y.mean(axis=0)
+    if whiten:
+        whitening = whitening_of(x, y)
+        x, y = x @ whitening, y @ whitening
+    return unit_rows(x), unit_rows(y)
+
+
+def check_embeddings(x: np.ndarray, y: np.ndarray) -> None:
+    """Nothing; raises ValueError unless both are finite float32 matrices of one width with at least a row."""
+    for side, array in (("source", x), ("target", y)):
+        if array.ndim != 2 or array.dtype != np.float32 or not len(array):
+            raise ValueError(
+                f"{side} embeddings: expected float32 (sentences, width), found {array.dtype} {array.shape}"
+            )
+        if not np.isfinite(array).all():
+            raise ValueError(f"{side} embeddings: not all are finite numbers")
+    if x.shape[1] != y.shape[1]:
+        raise ValueError(f"embeddings of width {x.shape[1]} and {y.shape[1]} cannot be compared")
+
+
+def unit_rows(x: np.ndarray) -> np.ndarray:
+    """The rows divided by their length, new; a row of zeros stays."""
+    lengths = np.sqrt(np.einsum("nd,nd->n", x, x))
+    return x / np.maximum(lengths, np.finfo(np.float32).tiny)[:, None]
+
+
+def whitening_of(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The symmetric matrix (D, D) after which the rows of both, centred already, have variance 1 in all directions."""
+    covariance = (x.T @ x + y.T @ y).astype(np.float64) / (len(x) + len(y))
+    variances, directions = np.linalg.eigh(covariance)
+    scales = 1 / np.sqrt(np.maximum(variances, 0) + WHITENING_RIDGE * variances.mean())
+    return ((directions * scales) @ directions.T).astype(np.float32)
+
+
+def nearest(x: np.ndarray, y: np.ndarray, k: int, bias: np.ndarray | None = None) -> Neighbours:
+    """The k rows of y with the largest x·y (+ bias of the row of y) for each row of x; all of y if it has fewer."""
+    best = _Best(len(x), min(k, len(y)))
+    for rows, columns, scores in _blocks(x, y, "nearest neighbours"):
+        if bias is not None:
+            scores += torch.from_numpy(bias[columns])
+        best.update(rows, columns.start, scores)
+    return best.neighbours()
+
+
+def nearest_both_ways(x: np.ndarray, y: np.ndarray, k: int) -> tuple[Neighbours, Neighbours]:
+    """(`nearest(x, y, k)`, `nearest(y, x, k)`), from the same products."""
+    forward, backward = _Best(len(x), min(k, len(y))), _Best(len(y), min(k, len(x)))
+    for rows, columns, scores in _blocks(x, y, "nearest neighbours both ways"):
+        forward.update(rows, columns.start, scores)
+        backward.update(columns, rows.start, scores.T)
+    return forward.neighbours(), backward.neighbours()
+
+
+def search(x: np.ndarray, y: np.ndarray, similarity: Similarity, k: int | None = None) -> np.ndarray:
+    """The row of y that is most similar to each row of x, int64 (N,); Tatoeba's task. For rows of length 1.
+
+    CSLS is compared with all of y, the margin with the k nearest by cosine, as published.
+    """
+    k = k or NEIGHBOURS[similarity]
+    if similarity is Similarity.COSINE:
+        return nearest(x, y, 1).indices[:, 0]
+    forward, backward = nearest_both_ways(x, y, k)
+    if similarity is Similarity.CSLS:
+        return nearest(x, y, 1, bias=-backward.scores.mean(axis=1) / 2).indices[:, 0]
+    scores = rescored(forward, forward.scores.mean(axis=1), backward.scores.mean(axis=1), similarity)
+    return np.take_along_axis(forward.indices, scores.argmax(axis=1)[:, None], axis=1)[:, 0]
+
+
+def rescored(found: Neighbours, own_mean: np.ndarray, other_mean: np.ndarray, similarity: Similarity) -> np.ndarray:
+    """The similarity (N, k) of each row with its neighbours, from cosines and the mean cosines of both sides."""
+    if similarity is Similarity.COSINE:
+        return found.scores
+    means = own_mean[:, None] + other_mean[found.indices]
+    return 2 * found.scores - means if similarity is Similarity.CSLS else found.scores / (means / 2)
+
+
+def mine(x: np.ndarray, y: np.ndarray, similarity: Similarity, k: int | None = None) -> MinedPairs:
+    """Pairs of rows that choose each other: the best of x for each y and of y for each x, the best pairs first.
+
+    A row that is in a pair is in no later one (Artetxe and Schwenk's "max" retrieval). For rows of length 1.
+    """
+    k = k or NEIGHBOURS[similarity]
+    forward, backward = nearest_both_ways(x, y, k)
+    x_mean, y_mean = forward.scores.mean(axis=1), backward.scores.mean(axis=1)
+    x_scores = rescored(forward, x_mean, y_mean, similarity)
+    y_scores = rescored(backward, y_mean, x_mean, similarity)
+    x_best = np.take_along_axis(forward.indices, x_scores.argmax(axis=1)[:, None], axis=1)[:, 0]
+    y_best = np.take_along_axis(backward.indices, y_scores.argmax(axis=1)[:, None], axis=1)[:, 0]
+    source = np.concatenate([np.arange(len(x)), y_best])
+    target = np.concatenate([x_best, np.arange(len(y))])
+    scores = np.concatenate([x_scores.max(axis=1), y_scores.max(axis=1)])
+    order = np.argsort(-scores, kind="stable")
+    return _one_to_one(MinedPairs(source[order], target[order], scores[order]), len(x), len(y))
+
+
+def _one_to_one(pairs: MinedPairs, num_source: int, num_target: int) -> MinedPairs:
+    """The pairs, in their order, of which neither row was in a pair before."""
+    source_is_free, target_is_free = bytearray(b"\1" * num_source), bytearray(b"\1" * num_target)
+    kept = []
+    for number, (source, target) in enumerate(zip(pairs.source.tolist(), pairs.target.tolist(), strict=True)):
+        if source_is_free[source] and target_is_free[target]:
+            source_is_free[source] = target_is_free[target] = 0
+            kept.append(number)
+    return MinedPairs(pairs.source[kept], pairs.target[kept], pairs.scores[kept])
+
+
+def mine_set(sentences: RetrievalSet, x: np.ndarray, y: np.ndarray, similarity: Similarity) -> MinedPairs:
+    """Pairs of rows of BUCC's two sides; x and y as `prepare` gives them, a row for each sentence.
+
+    As in XTREME a sentence that comes several times is compared once, and no pair with it is kept: its id is not known.
+    """
+    for side, array, texts in (
+        ("source", x, sentences.source_sentences),
+        ("target", y, sentences.target_sentences),
+    ):
+        if len(array) != len(texts):
+            raise ValueError(f"{len(array):,} {side} embeddings for {len(texts):,} sentences")
+    x_rows, x_is_single = _distinct(sentences.source_sentences)
+    y_rows, y_is_single = _distinct(sentences.target_sentences)
+    pairs = mine(x[x_rows], y[y_rows], similarity)
+    kept = x_is_single[pairs.source] & y_is_single[pairs.target]
+    return MinedPairs(x_rows[pairs.source[kept]], y_rows[pairs.target[kept]], pairs.scores[kept])
+
+
+def _distinct(sentences: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """(the row at which each distinct sentence first stands, int64; whether it stands there alone, bool)."""
+    first_rows: dict[str, int] = {}
+    is_single = bytearray(b"\1" * len(sentences))
+    for row, sentence in enumerate(sentences):
+        first = first_rows.setdefault(sentence.strip(), row)
+        if first != row:
+            is_single[first] = 0
+    rows = np.fromiter(first_rows.values(), np.int64, len(first_rows))
+    return rows, np.frombuffer(is_single, dtype=bool)[rows]
+
+
+def named(pairs: MinedPairs, sentences: RetrievalSet, threshold: float) -> Pairs:
+    """The ids of the pairs with at least that score: what BUCC's prediction files hold."""
+    return {
+        (sentences.source_ids[source], sentences.target_ids[target])
+        for source, target, score in zip(*(column.tolist() for column in pairs), strict=True)
+        if score >= threshold
+    }
+
+
+def tuned_threshold(pairs: MinedPairs, sentences: RetrievalSet) -> float:
+    """The score from which on pairs are taken so that F1 against the gold pairs of `sentences`, a dev set, is largest.
+
+    It lies half-way between the last pair taken and the next. 0 if no pair is right, as in XTREME. Raises ValueError
+    if the gold pairs are not known.
+    """
+    if sentences.gold is None:
+        raise ValueError(f"the dev set in {sentences.language!r} has no gold pairs to tune the threshold on")
+    is_right = np.array(
+        [
+            (sentences.source_ids[source], sentences.target_ids[target]) in sentences.gold
+            for source, target in zip(pairs.source.tolist(), pairs.target.tolist(), strict=True)
+        ],
+        dtype=bool,
+    )
+    if not is_right.any():
+        return 0.0
+    num_right = np.cumsum(is_right)
+    # F1 = 2 PR / (P + R) with P = right / taken and R = right / gold.
+    f1 = 2 * num_right / (np.arange(1, len(is_right) + 1) + len(sentences.gold))
+    last = int(f1.argmax())
+    following = min(last + 1, len(is_right) - 1)
+    return float(pairs.scores[last] + pairs.scores[following]) / 2
+
+
+class _Best:
+    """The k largest similarities of each row so far, and where they are."""
+
+    def __init__(self, num_rows: int, k: int) -> None:
+        self.scores = torch.full((num_rows, k), float("-inf"))
+        self.indices = torch.zeros((num_rows, k), dtype=torch.int64)
+
+    def update(self, rows: slice, first: int, scores: torch.Tensor) -> None:
+        """Nothing; `scores` (B, C) of the given rows with the columns from `first` on are taken into account."""
+        k = self.scores.shape[1]
+        # Late blocks change few rows, and a maximum costs less than the k largest.
+        changed = torch.nonzero(scores.amax(dim=1) > self.scores[rows, -1]).flatten()
+        block = torch.topk(scores[changed].contiguous(), min(k, scores.shape[1]), dim=1)
+        changed += rows.start
+        all_scores = torch.cat([self.scores[changed], block.values], dim=1)
+        all_indices = torch.cat([self.indices[changed], block.indices + first], dim=1)
+        best = torch.topk(all_scores, k, dim=1)
+        self.scores[changed] = best.values
+        self.indices[changed] = all_indices.gather(1, best.indices)
+
+    def neighbours(self) -> Neighbours:
+        return Neighbours(self.scores.numpy(), self.indices.numpy())
+
+
+def _blocks(x: np.ndarray, y: np.ndarray, description: str) -> Iterator[tuple[slice, slice, torch.Tensor]]:
+    """(rows, columns, x·y of them), block by block; the tensor is written over by the next one."""
+    x_rows, y_rows = torch.from_numpy(np.ascontiguousarray(x)), torch.from_numpy(np.ascontiguousarray(y))
+    buffer = torch.empty(BLOCK_ROWS * BLOCK_COLUMNS)
+    starts = [(row, column) for row in range(0, len(x), BLOCK_ROWS) for column in range(0, len(y), BLOCK_COLUMNS)]
+    for row, column in tqdm(starts, desc=description, unit="block", disable=len(starts) < 100):
+        rows, columns = slice(row, min(row + BLOCK_ROWS, len(x))), slice(column, min(column + BLOCK_COLUMNS, len(y)))
+        shape = rows.stop - rows.start, columns.stop - columns.start
+        scores = buffer[: shape[0] * shape[1]].view(shape)
+        torch.mm(x_rows[rows], y_rows[columns].T, out=scores)
+        yield rows, columns, scores

@@ -1,0 +1,90 @@
+"""Which rows make up batch k: in training an endless, shuffled sequence, in evaluation one pass, both by length."""
+
+from __future__ import annotations
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from finetune.flat_ids import cut_by_tokens
+from finetune.understanding.rows.windows import PairedRows
+
+# Batches' worth of rows that are sorted by length together: enough for little padding, few enough that a row keeps
+# changing its neighbours from epoch to epoch.
+POOL_BATCHES = 50
+
+
+class UpdateBatches:
+    """The `batch_size` rows of update k, for every k >= 0: a pure function of (seed, k), whatever the ranks.
+
+    An epoch is a permutation of all rows, drawn from (seed, epoch). Pools of POOL_BATCHES batches are sorted by length,
+    cut into batches, and these shuffled. Where `batch_size` does not divide the rows, the last batch of the epoch is
+    filled up with the first rows of its permutation.
+    """
+
+    def __init__(self, sizes: np.ndarray, batch_size: int, seed: int) -> None:
+        """`sizes` (rows,) in tokens. Raises ValueError when there is no row."""
+        if len(sizes) == 0:
+            raise ValueError("cannot make batches: there is no training example")
+        self.sizes = sizes
+        self.batch_size = batch_size
+        self.seed = seed
+        self._order: tuple[int, np.ndarray] = (-1, np.zeros(0, dtype=np.int64))  # the epoch last asked for
+
+    def __len__(self) -> int:
+        """Updates of an epoch; k may be larger."""
+        return -(-len(self.sizes) // self.batch_size)
+
+    def rows_of(self, k: int) -> np.ndarray:
+        """Numbers of the rows of update k, longest first, int64 (batch_size,)."""
+        epoch, position = divmod(k, len(self))
+        if self._order[0] != epoch:
+            self._order = (epoch, self._lay_out(epoch))
+        return self._order[1][position]
+
+    def _lay_out(self, epoch: int) -> np.ndarray:
+        """The batches of an epoch, int64 (updates, batch_size)."""
+        drawn = np.random.default_rng([self.seed, epoch])
+        order = np.resize(drawn.permutation(len(self.sizes)), len(self) * self.batch_size)
+        pools = np.arange(len(order)) // (POOL_BATCHES * self.batch_size)
+        order = order[np.lexsort((-self.sizes[order], pools))]
+        return order.reshape(len(self), self.batch_size)[drawn.permutation(len(self))]
+
+
+class RankRows(Dataset):
+    """One rank's micro-batches: number m is a share of the rows of update m // (its shares of an update).
+
+    Of an update's `num_shares` each takes every n-th row, and these are sorted by length: all are about equally wide,
+    and an update is the same however it is shared out.
+    """
+
+    def __init__(
+        self, rows: PairedRows, updates: UpdateBatches, num_shares: int, rank: int, world_size: int, pad: int
+    ) -> None:
+        self.rows, self.updates, self.num_shares = rows, updates, num_shares
+        self.rank, self.world_size, self.pad = rank, world_size, pad
+
+    def __getitem__(self, number: int) -> dict[str, Tensor]:
+        update, share = divmod(number * self.world_size + self.rank, self.num_shares)
+        return self.rows.batch(self.updates.rows_of(update)[share :: self.num_shares], self.pad)
+
+
+class EvaluationBatches:
+    """All rows once, longest first, in batches of at most `max_tokens` with padding."""
+
+    def __init__(self, rows: PairedRows, max_tokens: int, pad: int) -> None:
+        self.rows, self.pad = rows, pad
+        sizes = rows.sizes
+        self._order = np.argsort(-sizes, kind="stable")
+        longest = int(sizes.max(initial=1))
+        self._bounds = cut_by_tokens(sizes[self._order], max(max_tokens, longest))
+
+    def __len__(self) -> int:
+        return len(self._bounds) - 1
+
+    def rows_of(self, k: int) -> np.ndarray:
+        """Numbers of the rows of batch k."""
+        return self._order[self._bounds[k] : self._bounds[k + 1]]
+
+    def __getitem__(self, k: int) -> dict[str, Tensor]:
+        return self.rows.batch(self.rows_of(k), self.pad)

@@ -1,0 +1,29 @@
+"""Fine-tune VECO for a task of XTREME.
+
+deepspeed finetune/understanding/train.py --config RECIPE.yaml --task TASK [--any_field value]
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from finetune.understanding.recipe import UnderstandingRecipe
+from training.launch import EXIT_STOPPED, relaunch_on_cpu, run_on_ranks
+from training.recipe.parsing import parse_recipe
+
+
+def main() -> None:
+    recipe = parse_recipe(UnderstandingRecipe, sys.argv[1:])
+    relaunch_on_cpu(recipe.cpu_processes if recipe.engine == "deepspeed" else 1)
+
+    # torch takes seconds to import: not before help, mistakes, relaunch
+    from finetune.finetuning import finetune
+    from finetune.understanding.finetuning import UnderstandingTask
+
+    if not finetune(recipe, Path(recipe.output), UnderstandingTask):
+        sys.exit(EXIT_STOPPED)
+
+
+if __name__ == "__main__":
+    run_on_ranks(main)

@@ -1,0 +1,240 @@
+"""All nine tasks from training to score, plug-out and plug-in; what is learned, repeated, resumed, and never read."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from xtreme_files import TRAINED, second_language, write_xtreme
+
+from finetune.finetuning import finetune
+from finetune.selection import best_checkpoints
+from finetune.understanding import evaluate, label, predict
+from finetune.understanding.finetuning import UnderstandingTask
+from finetune.understanding.readers import read
+from finetune.understanding.recipe import UnderstandingRecipe
+from finetune.understanding.tasks.table import TASKS, Split
+from training.checkpoints.finding import checkpoints_of
+from training.recipe.parsing import build_recipe
+
+TINY = {
+    "engine": "plain",
+    "ds_config": "zero3_fp32.json",
+    "max_length": 24,
+    "stride": 8,
+    "max_question_length": 8,
+    "max_answer_length": 4,
+    "batch_size": 8,
+    "epochs": 1,
+    "learning_rate": 5e-3,
+    "warmup_share": 0.2,
+    "dropout": 0.1,
+    "attention_dropout": 0.1,
+    "loader_workers": 0,
+}
+
+
+@pytest.fixture(autouse=True)
+def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("finetune.finetuning.plot_curves", lambda run_dir: "nothing: drawing takes a second")
+
+
+@pytest.fixture
+def train(xtreme_data: Path, tiny_model: Path, tmp_path: Path) -> Callable[..., Path]:
+    """A function that trains and returns the run's directory."""
+
+    def run(task: str, output: str = "run", **fields: Any) -> Path:
+        own = {"task": task, "data": str(xtreme_data), "init_from": str(tiny_model), "output": str(tmp_path / output)}
+        recipe = build_recipe(UnderstandingRecipe, {**TINY, **own, **fields}, None)
+        finetune(recipe, Path(recipe.output), UnderstandingTask)
+        return Path(recipe.output)
+
+    return run
+
+
+def call(monkeypatch: pytest.MonkeyPatch, main: Callable[[], None], *arguments: object) -> None:
+    """A command's main function as the command line would call it."""
+    monkeypatch.setattr(sys, "argv", ["command", *map(str, arguments)])
+    main()
+
+
+def validations(run_dir: Path) -> list[dict[str, float]]:
+    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if "valid/average" in line]
+
+
+def losses(run_dir: Path, task: str) -> list[float]:
+    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    return [line[f"train/{task}"] for line in lines if f"train/{task}" in line]
+
+
+def test_nine_tasks_plugged_out_and_in(
+    train: Callable[..., Path],
+    xtreme_data: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Train, predict, evaluate: cross-lingual transfer plugged out, translate-train-all plugged in with a teacher."""
+    out, into = tmp_path / "out", tmp_path / "in"
+    for task in TRAINED:
+        run = train(task, f"{task}-out")
+        call(monkeypatch, predict.main, run, "--data", xtreme_data, "--output", out, "--nbest")
+        fields: dict[str, Any] = {"setting": "translate-train-all", "plug_in": True}
+        fields |= {"translated_test": str(xtreme_data / "english")}
+        if task in ("udpos", "panx"):
+            call(monkeypatch, label.main, run, "--data", xtreme_data, "--output", tmp_path / "taught")
+            fields["translated_train"] = str(tmp_path / "taught")
+        run = train(task, f"{task}-in", **fields)
+        translated = ("--translated-test", xtreme_data / "english")
+        call(monkeypatch, predict.main, run, "--data", xtreme_data, "--output", into, *translated)
+    for directory in (out, into):
+        for task in ("tatoeba", "bucc2018"):
+            arguments = ("--task", task, "--data", xtreme_data, "--output", directory, "--layer", 1)
+            call(monkeypatch, predict.main, tiny_model, *arguments)
+        scores = evaluate.evaluate(directory, xtreme_data).as_json()
+        assert set(scores) == {*TASKS, "overall"}
+        assert scores["overall"] is None, "not all languages are there"
+        for task in TASKS:
+            languages = {second_language(task)} | ({"en"} if task in TRAINED else set())
+            assert set(scores[task]) == {*languages, "avg"}
+    best = json.loads((out / "xquad" / "nbest-de.json").read_text())
+    answers = json.loads((out / "xquad" / "test-de.json").read_text())
+    assert {id: found[0]["text"] for id, found in best.items()} == answers
+
+
+def test_predictions_replace_no_file_of_others(
+    xtreme_data: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the data, which lie under the same names, nor labels, nor the text for a teacher."""
+    root = Path(shutil.copytree(xtreme_data, tmp_path / "root"))
+    (root / "link").symlink_to(".")
+    labels = tmp_path / "labels" / "tatoeba" / f"test-{second_language('tatoeba')}.tsv"
+    labels.parent.mkdir(parents=True)
+    labels.write_text("mine")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    arguments = (tiny_model, "--task", "tatoeba", "--data", root, "--layer", 1, "--output")
+    for output, message in (
+        (root, "is the directory that is read"),
+        (root / "link", "is the directory that is read"),
+        (tmp_path / "labels", rf"holds {labels.name}, not written by finetune\.xtreme\.predict"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call(monkeypatch, predict.main, *arguments, output)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    for _ in range(2):  # its own it may replace
+        call(monkeypatch, predict.main, *arguments, tmp_path / "predictions")
+
+
+def test_a_classification_task_is_learned(
+    train: Callable[..., Path], xtreme_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = train("pawsx", epochs=12, dropout=0.0, attention_dropout=0.0)
+    found = validations(run)
+    assert len(found) == 12
+    assert max(line["valid/en/accuracy"] for line in found) >= 90
+    best = max(found, key=lambda line: line["valid/average"])
+    assert best_checkpoints(run, 1)[0].name == f"step-{best['step']:08d}"
+    assert best["valid/average"] == pytest.approx((best["valid/en/accuracy"] + best["valid/de/accuracy"]) / 2)
+    arguments = (run, "--data", xtreme_data, "--output", tmp_path / "predictions", "--translated-test", xtreme_data)
+    with pytest.raises(ValueError, match="was not trained plugged in and takes no --translated-test"):
+        call(monkeypatch, predict.main, *arguments)
+
+
+def test_translations_are_learned_from_plugged_in(train: Callable[..., Path], xtreme_data: Path) -> None:
+    """Trained on German as well, German is predicted; in transfer a random model cannot know it."""
+    fields = {"setting": "translate-train-all", "plug_in": True, "translated_test": str(xtreme_data / "english")}
+    run = train("pawsx", epochs=10, dropout=0.0, attention_dropout=0.0, **fields)
+    assert max(line["valid/de/accuracy"] for line in validations(run)) >= 90
+
+
+def test_a_seed_decides_everything(train: Callable[..., Path]) -> None:
+    one, same, other = (losses(train("xnli", f"run{i}", seed=seed), "xnli") for i, seed in enumerate((3, 3, 4)))
+    assert one == same
+    assert one != other
+
+
+def test_a_resumed_run_equals_the_undisturbed_one(train: Callable[..., Path], tmp_path: Path) -> None:
+    """What it started from has moved: the checkpoint suffices."""
+    fields = {"epochs": 3, "log_every": 1, "keep_checkpoints": 3}
+    undisturbed = train("udpos", "undisturbed", **fields)
+    run = tmp_path / "resumed"
+    shutil.copytree(undisturbed, run)
+    for step in list(checkpoints_of(run))[1:]:
+        shutil.rmtree(checkpoints_of(run)[step])
+    train("udpos", "resumed", resume="auto", init_from="moved", **fields)
+    assert losses(run, "udpos") == losses(undisturbed, "udpos")
+    assert validations(run) == validations(undisturbed)
+
+
+def test_accumulation_changes_nothing(train: Callable[..., Path]) -> None:
+    """Two micro-batches of four rows are an update of eight; plugged in, with labels on both sides."""
+    fields = {"setting": "translate-train-all", "plug_in": True, "dropout": 0.0, "attention_dropout": 0.0}
+    whole = losses(train("xquad", "whole", log_every=1, **fields), "xquad")
+    halves = losses(train("xquad", "halves", log_every=1, micro_batch_size=4, **fields), "xquad")
+    assert halves == pytest.approx(whole, rel=1e-4)
+
+
+def test_dev_without_labels_is_found_before_training(tmp_path: Path, tiny_model: Path) -> None:
+    root = tmp_path / "data"
+    write_xtreme(root, num_train=20, num_test=4)
+
+    def build(task: str, **fields: Any) -> None:
+        own = {"task": task, "data": str(root), "init_from": str(tiny_model), "output": "run"}
+        UnderstandingTask(build_recipe(UnderstandingRecipe, {**TINY, **own, **fields}, None))
+
+    plugged_in = {"setting": "translate-train-all", "plug_in": True, "translated_test": str(root / "englsih")}
+    with pytest.raises(ValueError, match="translated_test .*englsih: no such directory"):
+        build("xnli", **plugged_in)
+    (root / "udpos" / "dev-de.tsv").write_text("Hund\n\n")
+    with pytest.raises(ValueError, match="data: dev of udpos in de: a sentence in 'de' has no tags"):
+        build("udpos")
+    dev = root / "squad" / "dev-v1.1.json"
+    content = json.loads(dev.read_text())
+    content["data"][0]["paragraphs"][0]["qas"][0]["answers"] = []
+    dev.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="data: dev of xquad in en: 1 of 4 questions have no accepted answer"):
+        build("xquad")
+
+
+def test_what_is_cut_is_told(
+    train: Callable[..., Path], xtreme_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(xtreme_data, root)
+    for split in ("dev", "test"):
+        (root / "pawsx" / f"{split}-de.tsv").write_text(f"{'Hund ' * 40}\tKatze\t1\nHund\tKatze\t0\n")
+    run = train("pawsx", data=str(root))
+    assert "14 examples in de, en; de: 1 pairs cut to max_length" in capsys.readouterr().err
+    command = (run, "--data", root, "--output", tmp_path / "predictions")
+    call(monkeypatch, predict.main, *command)
+    assert "de: 1 pairs cut to max_length" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("task", TRAINED)
+def test_no_test_file_is_read_in_training(task: str, tmp_path: Path, tiny_model: Path) -> None:
+    """The task is built from a directory whose test files are traps; TyDiQA's test is XTREME's dev."""
+    root = tmp_path / "data"
+    write_xtreme(root, num_train=20, num_test=4)
+    traps = [
+        path
+        for path in root.rglob("*")
+        if path.is_file()
+        and ("test" in path.name or "xquad" in path.name or ("goldp" in path.name and "dev" in path.name))
+    ]
+    assert len(traps) > 10
+    for trap in traps:
+        trap.write_text("not\tto\tbe\tread\n")  # in no form that a reader takes
+    for language in ("en", second_language(task)):
+        with pytest.raises(ValueError):
+            list(read(TASKS[task], Split.TEST, language, root))
+    own = {"task": task, "data": str(root), "init_from": str(tiny_model), "output": "run"}
+    settings = {"setting": "translate-train-all", "plug_in": True, "translated_test": str(root / "english")}
+    if task in ("udpos", "panx"):
+        settings = {}  # their translations have no tags yet
+    UnderstandingTask(build_recipe(UnderstandingRecipe, {**TINY, **own, **settings}, None))
