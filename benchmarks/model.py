@@ -81,7 +81,7 @@ class Sizes:
 
 QUICK = Sizes(2, 64, 128, 4, 500, pairs=3, tokens=16, generation_width=32, generation_vocab_size=200, sentences=3)
 
-Row = dict[str, str | float]
+Measurement = dict[str, str | float]
 
 
 def medians(functions: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
@@ -96,7 +96,7 @@ def medians(functions: dict[str, Callable[[], object]], repeats: int) -> dict[st
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def compared(what: str, seconds: dict[str, float], peer: str, target: str) -> Row:
+def compared(what: str, seconds: dict[str, float], peer: str, target: str) -> Measurement:
     ratio = round(seconds["peer"] / seconds["ours"], 2)
     print(f"{what}: {seconds['ours']:.4g}, peer {seconds['peer']:.4g}, ratio {ratio}", file=sys.stderr, flush=True)
     return {
@@ -214,7 +214,7 @@ def step_of(model: nn.Module, batch: dict[str, Tensor]) -> Callable[[], None]:
     return step
 
 
-def objective(sizes: Sizes, repeats: int, arguments: list[str]) -> list[Row]:
+def objective(sizes: Sizes, repeats: int, arguments: list[str]) -> list[Measurement]:
     rows = []
     # First, while this process is small: the reference needs most of a small machine.
     peaks = {name: measured_memory(name, arguments) for name in ("ours", "peer")}
@@ -298,7 +298,7 @@ def objective_operations(sizes: Sizes) -> float:
     return 3 * (sizes.num_hidden_layers * (h + s) + head)
 
 
-def utilisation(sizes: Sizes, repeats: int) -> list[Row]:
+def utilisation(sizes: Sizes, repeats: int) -> list[Measurement]:
     ours, _ = objective_models(sizes, dropout=0.1, dtype=torch.bfloat16)
     step = step_of(ours, random_batch(sizes, sizes.tokens))
     left, right = torch.randn(2048, 1024).bfloat16(), torch.randn(1024, 4096).bfloat16()
@@ -321,7 +321,7 @@ def utilisation(sizes: Sizes, repeats: int) -> list[Row]:
     ]
 
 
-def encoder(sizes: Sizes, repeats: int) -> list[Row]:
+def encoder(sizes: Sizes, repeats: int) -> list[Measurement]:
     rows = []
     torch.manual_seed(0)
     masked_lm = VecoForMaskedLM(sizes.config(0.0))
@@ -384,7 +384,7 @@ def generation_options(sizes: Sizes) -> dict[str, int | bool | None]:
     return {"num_beams": BEAMS, "do_sample": False, **steps}
 
 
-def generation(sizes: Sizes, repeats: int) -> list[Row]:
+def generation(sizes: Sizes, repeats: int) -> list[Measurement]:
     rows = []
     models = generation_models(sizes)
     ids, mask = generation_sources(sizes)
@@ -400,7 +400,7 @@ def generation(sizes: Sizes, repeats: int) -> list[Row]:
     return rows
 
 
-def show(rows: list[Row]) -> None:
+def show(rows: list[Measurement]) -> None:
     columns = ("what", "ours", "peer", "ratio", "target", "peer is")
     cells = [columns, *([str(row.get(column, "")) for column in columns] for row in rows)]
     widths = [max(len(line[number]) for line in cells) for number in range(len(columns))]
@@ -425,7 +425,7 @@ def main() -> None:
         return
     check_outputs({"--json": arguments.json}, [])
     same = [f"--threads={arguments.threads}", f"--pairs={arguments.pairs}", *(["--quick"] if arguments.quick else [])]
-    measures: dict[str, Callable[[], list[Row]]] = {
+    measures: dict[str, Callable[[], list[Measurement]]] = {
         "objective": lambda: objective(sizes, arguments.repeats, same),
         "utilisation": lambda: utilisation(sizes, arguments.repeats),
         "encoder": lambda: encoder(sizes, arguments.repeats),

@@ -36,13 +36,13 @@ from data_tools.cli import FlagParser, run_main
 from data_tools.files.atomic import atomic_path
 from data_tools.files.outputs import check_outputs
 from data_tools.text.lines import open_text
-from finetune.mt.ct2 import load_ct2
-from finetune.mt.engine import Batch, Engine
+from finetune.mt.decoding.beam_search import SearchOptions
+from finetune.mt.decoding.ct2 import load_ct2
+from finetune.mt.decoding.generators import SequenceGenerator, SourceBatch
+from finetune.mt.decoding.translator import Translator
+from finetune.mt.decoding.workers import Workers
 from finetune.mt.export_ct2 import export
-from finetune.mt.ranks import Ranks
 from finetune.mt.score import sacrebleu_score
-from finetune.mt.search import SearchOptions
-from finetune.mt.translator import Translator
 from training.launch import quiet_libraries
 from veco import VecoForConditionalGeneration
 
@@ -82,20 +82,20 @@ def made_up_tokenizer(vocab_size: int) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=inner, **names, additional_special_tokens=["__xx__"])
 
 
-def batch_of(sizes: Sizes) -> Batch:
+def batch_of(sizes: Sizes) -> SourceBatch:
     """The sentences of `generation_sources` as the engines take them."""
     ids, mask = generation_sources(sizes)
     sources = [[0, *row[is_token].tolist(), 2] for row, is_token in zip(ids, mask.bool(), strict=True)]
-    return Batch(sources, [sizes.target_tokens - 1] * len(sources))
+    return SourceBatch(sources, [sizes.target_tokens - 1] * len(sources))
 
 
-def run_engine(engine: Engine, batch: Batch, cuts: list[np.ndarray]) -> list[list[int]]:
+def run_engine(engine: SequenceGenerator, batch: SourceBatch, cuts: list[np.ndarray]) -> list[list[int]]:
     """The best hypothesis of each sentence."""
-    batches = [Batch([batch.sources[i] for i in cut], [batch.limits[i] for i in cut]) for cut in cuts]
+    batches = [SourceBatch([batch.sources[i] for i in cut], [batch.limits[i] for i in cut]) for cut in cuts]
     return [found[0].ids for part in engine.search(batches, with_scores=False) for found in part]
 
 
-def cut(engine: Engine, batch: Batch) -> list[np.ndarray]:
+def cut(engine: SequenceGenerator, batch: SourceBatch) -> list[np.ndarray]:
     return engine.cut(np.asarray([len(source) for source in batch.sources]), np.asarray(batch.limits))
 
 
@@ -129,7 +129,7 @@ def translators(model: Path, options: SearchOptions, directory: Path) -> dict[st
     found = {name: Translator.load(model, options, dtype) for name, dtype in DTYPES.items()}
     for name, quantization in QUANTIZATIONS.items():
         export(model, directory / quantization, quantization)
-        found[name] = load_ct2(directory / quantization, options, None, Ranks())
+        found[name] = load_ct2(directory / quantization, options, None, Workers())
     return found
 
 
@@ -151,7 +151,7 @@ def engines(sizes: Sizes, repeats: int) -> list[Row]:
     model = generation_models(sizes)["ours"]
     batch, options = batch_of(sizes), fixed_options(sizes)
     copies = 2 * torch.get_num_threads()  # CTranslate2 gives every thread a batch of its own
-    batch = Batch(batch.sources * copies, batch.limits * copies)
+    batch = SourceBatch(batch.sources * copies, batch.limits * copies)
     with tempfile.TemporaryDirectory() as directory:
         model.save_pretrained(Path(directory) / "model")
         made_up_tokenizer(model.config.vocab_size).save_pretrained(Path(directory) / "model")
@@ -171,7 +171,7 @@ def text(arguments: argparse.Namespace, repeats: int) -> list[Row]:
         loaded = translators(arguments.model, options, Path(directory))
         if arguments.shortlist:
             export(arguments.model, Path(directory) / "short", "int8", shortlist_text=tuple(arguments.shortlist))
-            loaded[SHORTLISTED] = load_ct2(Path(directory) / "short", options, None, Ranks())
+            loaded[SHORTLISTED] = load_ct2(Path(directory) / "short", options, None, Workers())
         runs = {name: partial(translator.translate, sources, False) for name, translator in loaded.items()}
         bleu = {}
         for name, run in runs.items():

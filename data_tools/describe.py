@@ -32,7 +32,7 @@ MAX_UNKNOWN = 0.01  # share of pieces or characters above which a warning is due
 
 
 @dataclass(frozen=True)
-class Row:
+class LanguageCounts:
     """The counts of one language or language pair. Tokens of a pair: of both sides.
 
     `fertility` is tokens per word of each language, None where words are not separated; `unknown` is what the tokenizer
@@ -51,7 +51,7 @@ class Row:
     dropped: Mapping[str, int]
 
 
-def rows_of(manifest: Manifest, kind: str) -> list[Row]:
+def rows_of(manifest: Manifest, kind: str) -> list[LanguageCounts]:
     """One row for each language (kind `mono`) or language pair (`parallel`)."""
     train, valid = manifest.corpora("train"), manifest.corpora("valid")
     rows = []
@@ -60,7 +60,7 @@ def rows_of(manifest: Manifest, kind: str) -> list[Row]:
         languages = name.removeprefix(f"{kind}/").split("-")
         words, unknown = manifest.words.get(name, {}), manifest.unknown.get(name, {})
         rows.append(
-            Row(
+            LanguageCounts(
                 name=name.removeprefix(f"{kind}/"),
                 num_shards=len(shards),
                 num_documents=sum(sides[languages[0]].num_documents for sides in shards),
@@ -87,9 +87,9 @@ def fertility(language: str, num_tokens: int, num_words: int) -> float | None:
     return num_tokens / num_words if num_words and has_spaces(language) else None
 
 
-def total_row(rows: list[Row]) -> Row:
+def total_row(rows: list[LanguageCounts]) -> LanguageCounts:
     """The sums of all rows."""
-    return Row(
+    return LanguageCounts(
         name="total",
         num_shards=sum(row.num_shards for row in rows),
         num_documents=sum(row.num_documents for row in rows),
@@ -102,7 +102,7 @@ def total_row(rows: list[Row]) -> Row:
     )
 
 
-def rows_table(kind: str, rows: list[Row], alpha: float) -> Table:
+def rows_table(kind: str, rows: list[LanguageCounts], alpha: float) -> Table:
     """A table of rows and their total; documents of languages alone, held-out sentences where there are some."""
     is_mono = kind == "mono"
     probabilities = sampling_probabilities([row.num_sentences for row in rows], alpha)

@@ -31,7 +31,7 @@ from training.runs.kinds import BEST, LAST, MODEL_DIR, link_model, own_model
 from training.runs.ownership import Ownership
 from training.runs.resuming import begin, nothing_to_train
 from training.step import Batch
-from veco.command import told_by_the_system
+from veco.cli import told_by_the_system
 from veco.tokenizer import save_tokenizer
 
 RecipeT = TypeVar("RecipeT", bound=FinetuningRecipe)

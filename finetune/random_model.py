@@ -17,7 +17,7 @@ from data_tools.files.directories import atomic_directory
 from finetune.pretrained import VECO, XLM_ROBERTA, open_pretrained
 from training.launch import quiet_libraries
 from veco import VecoForMaskedLM
-from veco.command import told_by_the_system
+from veco.cli import told_by_the_system
 from veco.tokenizer import save_tokenizer
 
 

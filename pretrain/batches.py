@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from data_tools.shards.format import Shard, ShardInfo
-from data_tools.shards.manifest import Manifest, Split
+from data_tools.shards.manifest import Manifest, SplitShards
 from data_tools.tokenizers.sentence_piece import BOS_ID, EOS_ID, FIRST_PIECE_ID, PAD_ID
-from pretrain.masking import IGNORED, Masking, Row, mask_pair, next_tokens
+from pretrain.masking import IGNORED, MaskedSequence, Masking, mask_pair, next_tokens
 from pretrain.sampling import Schedule, smoothed_probabilities
 from training.random_order import mix, walk
 
@@ -173,7 +173,7 @@ def split_in_two(tokens: np.ndarray, borders: np.ndarray, limit: int) -> tuple[n
     return tokens[:cut], tokens[cut:]
 
 
-def open_sources(data_dir: Path, split: Split, options: PretrainingOptions) -> dict[str, dict[str, Source]]:
+def open_sources(data_dir: Path, split: SplitShards, options: PretrainingOptions) -> dict[str, dict[str, Source]]:
     """The sources of a split by kind of batch and by language or pair; those without a sentence are left out."""
     shards = OpenShards(data_dir)
     mono: dict[str, Source] = {
@@ -345,7 +345,7 @@ def make_batch(kind: str, samples: Sequence[Sample], options: PretrainingOptions
     tensors are there in bilingual batches if the objective has it.
     """
     masking = options.masking(kind, vocab_size)
-    pairs: list[tuple[Row, Row]] = []
+    pairs: list[tuple[MaskedSequence, MaskedSequence]] = []
     for sample in samples:
         x, y = framed(sample.x), framed(sample.y)
         if options.objective == "clm":
@@ -365,7 +365,7 @@ def make_batch(kind: str, samples: Sequence[Sample], options: PretrainingOptions
     return batch
 
 
-def digest(sample: Sample, x: Row, y: Row) -> int:
+def digest(sample: Sample, x: MaskedSequence, y: MaskedSequence) -> int:
     """63 bits of a hash of a sample's place in the order and of all that the model sees of it.
 
     The sum over a global batch is the same for any split over ranks and accumulation steps.
@@ -381,7 +381,7 @@ def framed(ids: np.ndarray) -> np.ndarray:
     return np.concatenate(([BOS_ID], ids, [EOS_ID])).astype(np.int64)
 
 
-def concatenated(x: Row, y: Row) -> Row:
+def concatenated(x: MaskedSequence, y: MaskedSequence) -> MaskedSequence:
     """(ids, labels) of TLM's `<s> x </s> </s> y </s>` from those of `<s> x </s>` and `<s> y </s>`, masks kept."""
     y_ids, y_labels = y[0].copy(), y[1]
     y_ids[0] = EOS_ID  # XLM-R's separator takes the place of y's <s>

@@ -28,10 +28,12 @@ class Masking:
     rate_spread: float = 0.0
 
 
-Row = tuple[np.ndarray, np.ndarray]  # ids of a sequence as the model sees them, and labels, each int64 (T,)
+MaskedSequence = tuple[np.ndarray, np.ndarray]  # ids of a sequence as the model sees them, and labels, each int64 (T,)
 
 
-def mask_pair(x: np.ndarray, y: np.ndarray, rng: np.random.Generator, masking: Masking) -> tuple[Row, Row]:
+def mask_pair(
+    x: np.ndarray, y: np.ndarray, rng: np.random.Generator, masking: Masking
+) -> tuple[MaskedSequence, MaskedSequence]:
     """Both sequences as `mask_tokens` gives them, one with a rate of `rate` + d, the other with `rate` - d.
 
     d is uniform in +-`rate_spread`. So where one is hidden the other can be read, and what is hidden can be told by it.
@@ -40,7 +42,7 @@ def mask_pair(x: np.ndarray, y: np.ndarray, rng: np.random.Generator, masking: M
     return mask_tokens(x, rng, masking, offset), mask_tokens(y, rng, masking, -offset)
 
 
-def mask_tokens(ids: np.ndarray, rng: np.random.Generator, masking: Masking, offset: float = 0.0) -> Row:
+def mask_tokens(ids: np.ndarray, rng: np.random.Generator, masking: Masking, offset: float = 0.0) -> MaskedSequence:
     """(corrupted, labels), both int64 (T,): `labels` hold the original id where it is to be predicted, else -100.
 
     Of the ordinary tokens the share `rate` + `offset` is chosen exactly, without replacement, the fractional one

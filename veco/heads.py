@@ -11,7 +11,7 @@ from transformers.utils import can_return_tuple
 
 from veco.config import VecoConfig
 from veco.model import VecoModel, VecoPreTrainedModel
-from veco.projection import VocabularyProjection
+from veco.vocabulary_loss import VocabularyProjection
 
 IGNORED = -100  # the label of what is not predicted
 TIED_HEAD = {"lm_head.decoder.weight": "veco.embeddings.word_embeddings.weight"}
@@ -53,7 +53,7 @@ class VecoLMHead(nn.Module):
         self, states: Tensor, targets: Tensor | None = None, smoothing: float = 0.0
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Logits (..., V) of states (..., D); with `targets` (N,), for states (N, D), the float32 cross-entropies (N,)
-        of targets that are smoothed as `veco.projection` says, and whether each target is the likeliest piece."""
+        of targets that are smoothed as `veco.vocabulary_loss` says, and whether each target is the likeliest piece."""
         if self.has_transform:
             states = self.norm(self.activation(self.dense(states)))
         # Without targets any projection will do, such as a quantised one in its place.

@@ -211,11 +211,11 @@ class VecoForConditionalGeneration(VecoWithLMHead, GenerationMixin):
     ) -> Seq2SeqLMOutput | tuple[Tensor, ...]:
         """`logits` (B, T, V) of the tokens that follow `decoder_input_ids` (B, T), given the source (B, S).
 
-        There may be n targets for each source, in turn: the decoder's inputs then have n times as many rows.
-        With `labels` (B, T; -100 = ignored) the mean cross-entropy is `loss`, and `decoder_input_ids` default to
-        the labels moved right behind `config.decoder_start_token_id`. With a `label_smoothing` (0 is one) `loss` is
-        instead the sum, float32, of fairseq's smoothed cross-entropies (`veco.projection`), and `logits` is None: those
-        of all positions never exist together.
+        There may be n targets for each source, in turn: the decoder's inputs then have n times as many rows. With
+        `labels` (B, T; -100 = ignored) the mean cross-entropy is `loss`, and `decoder_input_ids` default to the labels
+        moved right behind `config.decoder_start_token_id`. With a `label_smoothing` (0 is one) `loss` is instead the
+        sum, float32, of fairseq's smoothed cross-entropies (`veco.vocabulary_loss`), and `logits` is None: those of all
+        positions never exist together.
         """
         config = self.config
         keep_all = config.output_hidden_states if output_hidden_states is None else output_hidden_states

@@ -18,7 +18,7 @@ from sentencepiece.sentencepiece_model_pb2 import ModelProto
 from tqdm import tqdm
 from transformers import AutoTokenizer
 
-from veco.command import told_by_the_system
+from veco.cli import told_by_the_system
 from veco.convert.weights import listed
 
 MODEL_FILE = "sentencepiece.bpe.model"

@@ -23,14 +23,14 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 import veco
-from veco.command import FlagParser, new_directory, read_text, run_command, told_by_the_system
+from veco.cli import FlagParser, new_directory, read_text, run_command, told_by_the_system
 from veco.config import FRAMES, VecoConfig
 from veco.convert.weights import listed, open_strictly
 from veco.heads import VecoLMHead
 from veco.model import VecoEmbeddings
-from veco.projection import never_chosen
 from veco.sentence_files import recorded_layer, write_sentence_files
 from veco.tokenizer import ID_OFFSET, UNK_ID, Vocabulary, count_ids, lowest_score, parts_of
+from veco.vocabulary_loss import never_chosen
 
 Model = TypeVar("Model", bound=PreTrainedModel)
 # For each id of a new vocabulary the old ids whose mean its row becomes; none: it is drawn.

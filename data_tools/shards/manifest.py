@@ -17,14 +17,14 @@ SPLITS = ("train", "valid")
 SHARES = "unknown_share"  # in the file only: they follow from the counts
 
 
-class Split(TypedDict):
+class SplitShards(TypedDict):
     """The shards of one split. `parallel["de-en"][k]` is shard number k, {"de": info, "en": info}."""
 
     mono: dict[str, list[ShardInfo]]
     parallel: dict[str, list[dict[str, ShardInfo]]]
 
 
-def _no_shards() -> Split:
+def _no_shards() -> SplitShards:
     return {"mono": {}, "parallel": {}}
 
 
@@ -32,9 +32,9 @@ def _no_shards() -> Split:
 class Manifest:
     """What a data directory holds; `DATA/manifest.json`, written last.
 
-    `mono` and `parallel` are the shards to train on, as in `Split`; `valid` those held out. `dropped` counts the units
-    (sentences, pairs) that were left out, by corpus ("mono/de") and reason; `words` counts the pieces that start a
-    word, in all shards of a corpus, by corpus and language, and `unknown` what the tokenizer does not know; earlier
+    `mono` and `parallel` are the shards to train on, as in `SplitShards`; `valid` those held out. `dropped` counts the
+    units (sentences, pairs) that were left out, by corpus ("mono/de") and reason; `words` counts the pieces that start
+    a word, in all shards of a corpus, by corpus and language, and `unknown` what the tokenizer does not know; earlier
     versions did not count that. The content depends on the text and the tokenizer only, not on the machine or the day.
     """
 
@@ -43,7 +43,7 @@ class Manifest:
     vocab_size: int
     mono: dict[str, list[ShardInfo]]
     parallel: dict[str, list[dict[str, ShardInfo]]]
-    valid: Split = field(default_factory=_no_shards)
+    valid: SplitShards = field(default_factory=_no_shards)
     dropped: dict[str, dict[str, int]] = field(default_factory=dict)
     words: dict[str, dict[str, int]] = field(default_factory=dict)
     unknown: dict[str, dict[str, Unknown]] = field(default_factory=dict)
@@ -103,7 +103,7 @@ class Manifest:
 
         A shard is {language: info}, of one language or two.
         """
-        content = {"train": Split(mono=self.mono, parallel=self.parallel), "valid": self.valid}[split]
+        content = {"train": SplitShards(mono=self.mono, parallel=self.parallel), "valid": self.valid}[split]
         mono = {f"mono/{lang}": [{lang: info} for info in infos] for lang, infos in content["mono"].items()}
         return mono | {f"parallel/{pair}": shards for pair, shards in content["parallel"].items()}
 
@@ -115,7 +115,7 @@ class Manifest:
                     yield from sides.values()
 
 
-def _split(content: dict[str, Any]) -> Split:
+def _split(content: dict[str, Any]) -> SplitShards:
     """The shards of a split from its JSON."""
     return {
         "mono": {lang: [ShardInfo(**info) for info in infos] for lang, infos in content["mono"].items()},

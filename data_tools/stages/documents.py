@@ -16,7 +16,7 @@ import numpy as np
 from data_tools.tokenizers.sentence_piece import UNK_ID
 from data_tools.tokenizers.unknown import NO_RECORDS
 
-Split = Literal["train", "valid"]
+SplitName = Literal["train", "valid"]
 
 
 def ends_after(document_ends: np.ndarray, kept: np.ndarray) -> np.ndarray:
@@ -36,7 +36,7 @@ class TextBatch:
     sides: tuple[list[str], ...]
     document_ends: np.ndarray
     dropped: Counter[str] = field(default_factory=Counter)
-    split: Split = "train"
+    split: SplitName = "train"
 
     def __len__(self) -> int:
         return len(self.sides[0])
@@ -82,7 +82,7 @@ class TokenBatch:
     sides: tuple[TokenSide, ...]
     document_ends: np.ndarray
     dropped: Counter[str] = field(default_factory=Counter)
-    split: Split = "train"
+    split: SplitName = "train"
 
     def __len__(self) -> int:
         return len(self.sides[0].lengths)

@@ -18,7 +18,7 @@ from data_tools.corpus.configuration import Corpus
 from data_tools.deduplicate.steps import deduplication_stages
 from data_tools.files.atomic import sync_directory
 from data_tools.shards.format import ShardInfo, shard_path
-from data_tools.shards.manifest import MANIFEST_NAME, MANIFEST_VERSION, Manifest, Split
+from data_tools.shards.manifest import MANIFEST_NAME, MANIFEST_VERSION, Manifest, SplitShards
 from data_tools.stages.executors import Stage
 from data_tools.stages.plan import LOGS_NAME, TOKENIZER_NAME, WORK_NAME, Plan, TaskResult
 from data_tools.stages.steps import (
@@ -144,9 +144,9 @@ def rename_shards(moves: list[tuple[Path, Path]]) -> None:
         sync_directory(target)
 
 
-def split_of(shards: dict[str, list[dict[str, ShardInfo]]]) -> Split:
+def split_of(shards: dict[str, list[dict[str, ShardInfo]]]) -> SplitShards:
     """The shards by language and by pair, from those by name; names without shards are left out."""
-    split: Split = {"mono": {}, "parallel": {}}
+    split: SplitShards = {"mono": {}, "parallel": {}}
     for name, infos in shards.items():
         kind, _, key = name.partition("/")
         if infos and kind == "mono":

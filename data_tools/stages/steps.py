@@ -20,7 +20,7 @@ import numpy as np
 from datatrove.pipeline.base import PipelineStep
 
 from data_tools.shards.series import ShardSeries
-from data_tools.stages.documents import Split, TextBatch, TokenBatch, TokenSide
+from data_tools.stages.documents import SplitName, TextBatch, TokenBatch, TokenSide
 from data_tools.stages.plan import RESULT_NAME, TOKENIZER_NAME, Plan, PlannedTask, TaskResult
 from data_tools.stages.task_reader import TaskReader
 from data_tools.text.filters import Filters, TextFilter, TokenFilter
@@ -161,7 +161,7 @@ class HoldOut(PlanStep):
             for is_held_out, group in groupby(pieces, key=lambda piece: piece[1]):
                 ends = np.array([end for end, _ in group])
                 sides = tuple(side[start : ends[-1]] for side in batch.sides)
-                split: Split = "valid" if is_held_out else "train"
+                split: SplitName = "valid" if is_held_out else "train"
                 yield TextBatch(sides, ends - start, dropped, split)
                 dropped = Counter()  # counted with the first piece
                 start = int(ends[-1])

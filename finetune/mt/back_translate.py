@@ -28,8 +28,8 @@ from data_tools.cli import FlagParser, progress_bar
 from data_tools.files.atomic import atomic_path
 from data_tools.files.outputs import check_outputs
 from finetune.models import model_directory
-from finetune.mt.blocks import Block, count_lines, is_pipe, read_blocks
-from finetune.mt.decoding import (
+from finetune.mt.decoding.blocks import Block, count_lines, is_pipe, read_blocks
+from finetune.mt.decoding.flags import (
     add_decoding_arguments,
     check_decoding_arguments,
     load,
@@ -37,9 +37,9 @@ from finetune.mt.decoding import (
     search_options,
     translated,
 )
-from finetune.mt.ranks import Ranks, joined_ranks
+from finetune.mt.decoding.translator import Hypothesis, Translator
+from finetune.mt.decoding.workers import Workers, joined_workers
 from finetune.mt.recipe import problem_of_source_tag
-from finetune.mt.translator import Hypothesis, Translator
 from training.launch import quiet_libraries, run_on_ranks
 from training.runs.kinds import Kind
 
@@ -61,7 +61,7 @@ def synthetic_pairs(
         lengths = sorted(NUM_SPECIAL + number for number in num_pieces)
         if not line.strip():
             dropped["empty lines"] += 1
-        elif len(ids) >= translator.engine.max_tokens:
+        elif len(ids) >= translator.generator.max_tokens:
             dropped["too long for the model"] += 1
         elif not hypotheses[0].text:
             dropped["empty translations"] += 1
@@ -73,32 +73,32 @@ def synthetic_pairs(
             yield hypotheses[0].text, " ".join(line.split())
 
 
-def work(arguments: argparse.Namespace, num_lines: int, ranks: Ranks) -> None:
+def work(arguments: argparse.Namespace, num_lines: int, workers: Workers) -> None:
     """Nothing; what each rank does. The first one reads, writes and tells."""
     quiet_libraries()
-    translator = load(arguments, search_options(arguments), ranks)
-    blocks = read_blocks(arguments.input, None) if ranks.is_first else iter(())
+    translator = load(arguments, search_options(arguments), workers)
+    blocks = read_blocks(arguments.input, None) if workers.is_first else iter(())
     dropped: Counter[str] = Counter()
     num_pairs = 0
     bar = progress_bar()
-    bar.disable = not ranks.is_first
+    bar.disable = not workers.is_first
     task = bar.add_task("translating", total=num_lines, unit="sentences")
     with bar, ExitStack() as stack:
         files = []
-        if ranks.is_first:
+        if workers.is_first:
             for path in (arguments.source_output, arguments.target_output):
                 temporary = stack.enter_context(atomic_path(path))
                 files.append(stack.enter_context(open(temporary, "w", encoding="utf-8", newline="\n")))
         for block, found in translated(translator, blocks, False, False, partial(bar.advance, task)):
-            if ranks.is_first:
+            if workers.is_first:
                 for translation, line in synthetic_pairs(block, found, translator, arguments.max_ratio, dropped):
                     files[0].write(f"{arguments.tag} {translation}\n" if arguments.tag else f"{translation}\n")
                     files[1].write(f"{line}\n")
                     num_pairs += 1
                 bar.update(task, completed=block.first + len(block.sources))
-        if ranks.is_first and not num_pairs:
+        if workers.is_first and not num_pairs:
             raise ValueError(f"{arguments.input}: no line gave a pair ({told(dropped)})")
-    if ranks.is_first:
+    if workers.is_first:
         sys.stderr.write(f"{num_pairs:,} pairs of {num_lines:,} lines; left out: {told(dropped)}\n")
 
 
@@ -144,8 +144,8 @@ def main() -> None:
     num_lines = count_lines(arguments.input, None)
     assert num_lines is not None, "checked with the arguments"
     run = partial(work, arguments, num_lines)
-    with joined_ranks(arguments.workers, run) as ranks:
-        run(ranks)
+    with joined_workers(arguments.workers, run) as workers:
+        run(workers)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from finetune.mt.frame import Frame
 LINES_PER_CALL = 4096  # lines given to the tokenizer at once: large enough for its threads, small enough for memory
 
 
-class Side(Protocol):
+class Sequences(Protocol):
     """The sentences of one side of a bitext, without special tokens."""
 
     @property
@@ -40,7 +40,7 @@ class Side(Protocol):
 
 
 @dataclass(frozen=True)
-class ShardSide:
+class ShardSequences:
     """The sequences of a shard, read from its map when they are asked for, each cut to `limit` ids."""
 
     shard: Shard
@@ -61,7 +61,7 @@ class ShardSide:
 class JoinedSides:
     """Several sides, one behind the other."""
 
-    def __init__(self, parts: Sequence[Side]) -> None:
+    def __init__(self, parts: Sequence[Sequences]) -> None:
         self.parts = parts
         self.starts = [0, *itertools.accumulate(map(len, parts))]
 
@@ -106,8 +106,8 @@ class BitextReport:
 class Bitext:
     """Tokenised sentence pairs, without special tokens, and the tag that starts the decoder for each."""
 
-    source: Side
-    target: Side
+    source: Sequences
+    target: Sequences
     decoder_start_ids: np.ndarray  # int32 (pairs,)
     report: BitextReport
     fingerprint: str  # hexadecimal; equal for equal pairs and tags
@@ -173,7 +173,8 @@ class Bitext:
                     "run data_tools.prepare again"
                 )
         sides = [
-            JoinedSides([ShardSide(shard, limit) for shard in side]) for side, limit in zip(opened, limits, strict=True)
+            JoinedSides([ShardSequences(shard, limit) for shard in side])
+            for side, limit in zip(opened, limits, strict=True)
         ]
         cut = [
             sum(int((shard.lengths > limit).sum()) for shard in side)

@@ -28,8 +28,8 @@ from finetune.comparing import (
     parse_arguments,
 )
 from finetune.mt import comparison as comparison_file
-from finetune.mt.blocks import count_lines
 from finetune.mt.comparison import Comparison, Run, read_comparison, runs_of, stages_of
+from finetune.mt.decoding.blocks import count_lines
 from finetune.mt.finetuning import check_model
 from training.meters import read_metrics
 

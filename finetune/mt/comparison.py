@@ -27,8 +27,8 @@ from typing import Any
 
 from finetune import comparing
 from finetune.comparing import flags_of, problems_of_counts, problems_of_models
+from finetune.mt.decoding.beam_search import SearchOptions
 from finetune.mt.recipe import TranslationRecipe
-from finetune.mt.search import SearchOptions
 from finetune.stages import Stage
 from training.recipe.parsing import build_recipe, laid_over, read_yaml
 

@@ -4,7 +4,8 @@
     python -m finetune.mt.generate DIR --engine ct2 --input FILE
 
 With translated text for a shortlist, the search looks only at pieces that are likely translations of its batch's pieces
-(finetune.mt.shortlist). That saves a small decoder a quarter of its time, and now and then finds another translation.
+(finetune.mt.decoding.shortlist). That saves a small decoder a quarter of its time, and now and then finds another
+translation.
 
 CTranslate2 knows layers like VECO's: post-LayerNorm, positions that are learned, a LayerNorm behind the embeddings, and
 in the decoder self-attention, cross-attention, feed-forward. What it does not know is XLM-R's head, LayerNorm(GELU(W x
@@ -29,11 +30,11 @@ from data_tools.files.directories import atomic_directory
 from data_tools.text.lines import open_text
 from finetune.flat_ids import Sentences, tokenizer_encoder
 from finetune.models import model_directory
-from finetune.mt.blocks import count_lines, is_pipe
-from finetune.mt.ct2 import FRAME, MAX_TOKENS, SHORTLIST_FILE, START_TOKEN, import_ctranslate2, pieces_by_id
+from finetune.mt.decoding.blocks import count_lines, is_pipe
+from finetune.mt.decoding.ct2 import FRAME, MAX_TOKENS, SHORTLIST_FILE, START_TOKEN, import_ctranslate2, pieces_by_id
+from finetune.mt.decoding.shortlist import Shortlist, make_shortlist
+from finetune.mt.decoding.translator import check_model
 from finetune.mt.frame import Frame
-from finetune.mt.shortlist import Shortlist, make_shortlist
-from finetune.mt.translator import check_model
 from training.launch import quiet_libraries
 from training.runs.kinds import Kind
 from veco import VecoConfig, VecoForConditionalGeneration

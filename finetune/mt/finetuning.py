@@ -12,12 +12,12 @@ from torch.utils.data import Dataset
 from data_tools.shards.manifest import Manifest
 from data_tools.text.lines import open_prose
 from finetune.flat_ids import tokenizer_encoder
-from finetune.mt.batches import RankBatches, TranslationBatches
 from finetune.mt.bitext import Bitext, digest_of
+from finetune.mt.decoding.beam_search import SearchOptions
+from finetune.mt.decoding.translator import tag_of
 from finetune.mt.frame import Frame
 from finetune.mt.recipe import Direction, TranslationRecipe, distinct, listed
-from finetune.mt.search import SearchOptions
-from finetune.mt.translator import tag_of
+from finetune.mt.token_batches import RankBatches, TranslationBatches
 from finetune.mt.validation import HeldOut, bleu_scores, likelihoods
 from finetune.pretrained import VECO, XLM_ROBERTA, is_translation_model, open_pretrained, pretrained_masked_lm
 from training.engine.interface import Engine

@@ -16,7 +16,7 @@ For sentence i, in the order of the input (fairseq prints them in the order of i
 Scores are in base 2, as fairseq prints them: a piece's is log2 of its probability, a hypothesis' is the sum of them
 divided by length ** lenpen, where the length counts `</s>`. `--quiet` leaves these lines out; without --output it
 prints the plain translations. `--score-reference` scores the given translations in place of searching for some.
-The rules of the search are in finetune/mt/search.py; docs/decoding.md says more.
+The rules of the search are in finetune/mt/decoding/beam_search.py; docs/decoding.md says more.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ from pathlib import Path
 from data_tools.cli import FlagParser, progress_bar, write_utf8
 from data_tools.files.outputs import check_outputs
 from finetune.models import model_directory
-from finetune.mt.blocks import STANDARD_INPUT, Block, count_lines, held_references, name_of, read_blocks
-from finetune.mt.decoding import (
+from finetune.mt.decoding.beam_search import SearchOptions
+from finetune.mt.decoding.blocks import STANDARD_INPUT, Block, count_lines, held_references, name_of, read_blocks
+from finetune.mt.decoding.flags import (
     add_decoding_arguments,
     check_decoding_arguments,
     load,
@@ -42,12 +43,11 @@ from finetune.mt.decoding import (
     search_options,
     translated,
 )
-from finetune.mt.output import OutputOptions, Writer
-from finetune.mt.ranks import Ranks, joined_ranks
+from finetune.mt.decoding.output import OutputOptions, Writer
+from finetune.mt.decoding.translator import Hypothesis, Translator
+from finetune.mt.decoding.workers import Workers, joined_workers
 from finetune.mt.score import sacrebleu_score
-from finetune.mt.search import SearchOptions
-from finetune.mt.translator import Hypothesis, Translator
-from finetune.mt.words import sacrebleu_tokenizer
+from finetune.mt.scoring.words import sacrebleu_tokenizer
 from training.launch import quiet_libraries, run_on_ranks
 from training.runs.kinds import Kind
 
@@ -87,13 +87,13 @@ class Totals:
             )
 
 
-def work(arguments: argparse.Namespace, num_lines: int | None, ranks: Ranks) -> None:
+def work(arguments: argparse.Namespace, num_lines: int | None, workers: Workers) -> None:
     """Nothing; what each rank does. The first one reads, writes and tells."""
     quiet_libraries()
     texts = (arguments.input, arguments.reference)
-    held = held_references(*texts, num_lines) if ranks.is_first else None
-    translator = load(arguments, search_options(arguments, arguments.nbest), ranks)
-    blocks = read_blocks(*texts, held) if ranks.is_first else iter(())
+    held = held_references(*texts, num_lines) if workers.is_first else None
+    translator = load(arguments, search_options(arguments, arguments.nbest), workers)
+    blocks = read_blocks(*texts, held) if workers.is_first else iter(())
     output = OutputOptions(
         arguments.output, arguments.quiet, as_text=arguments.remove_bpe is not None, as_scores=arguments.score_reference
     )
@@ -102,16 +102,16 @@ def work(arguments: argparse.Namespace, num_lines: int | None, ranks: Ranks) -> 
     bar = progress_bar()
     prints = arguments.output is None or not arguments.quiet
     # Who types needs no bar, and between lines on a screen it would be in the way.
-    bar.disable = not ranks.is_first or num_lines is None or (prints and sys.stdout.isatty())
+    bar.disable = not workers.is_first or num_lines is None or (prints and sys.stdout.isatty())
     task = bar.add_task("translating", total=num_lines, unit="sentences")
-    with bar, Writer(output, translator) if ranks.is_first else nullcontext() as writer:
+    with bar, Writer(output, translator) if workers.is_first else nullcontext() as writer:
         advance = partial(bar.advance, task)
         for block, found in translated(translator, blocks, arguments.score_reference, not arguments.quiet, advance):
             if writer is not None:
                 writer.write(block, found)
                 totals.add(block, found)
                 bar.update(task, completed=totals.num_sentences)  # the others' share was only guessed until here
-    if not ranks.is_first:
+    if not workers.is_first:
         return
     if not totals.num_sentences:
         raise ValueError(f"{name_of(arguments.input)} has no line: nothing to translate")
@@ -161,8 +161,8 @@ def main() -> None:
     write_utf8()
     num_lines = count_lines(arguments.input, arguments.reference)
     run = partial(work, arguments, num_lines)
-    with joined_ranks(arguments.workers, run) as ranks:
-        run(ranks)
+    with joined_workers(arguments.workers, run) as workers:
+        run(workers)
 
 
 if __name__ == "__main__":

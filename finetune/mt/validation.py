@@ -11,10 +11,10 @@ import torch
 from sacrebleu.metrics import BLEU
 from torch import Tensor
 
-from finetune.mt.batches import TranslationBatches
-from finetune.mt.search import SearchOptions
-from finetune.mt.translator import Translator
-from finetune.mt.words import sacrebleu_tokenizer
+from finetune.mt.decoding.beam_search import SearchOptions
+from finetune.mt.decoding.translator import Translator
+from finetune.mt.scoring.words import sacrebleu_tokenizer
+from finetune.mt.token_batches import TranslationBatches
 from training.engine.interface import Engine
 from training.random_order import evaluation_indices
 from veco import VecoForConditionalGeneration

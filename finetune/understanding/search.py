@@ -75,7 +75,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Row:
+class PointScore:
     """A point with the mean and the standard deviation over its seeds (0 for one seed)."""
 
     point: Point
@@ -163,7 +163,7 @@ def search(runs: Sequence[Run], directory: Path, parallel: int, ranks: int, reci
     )
 
 
-def rows_of(runs: Sequence[Run], directory: Path) -> list[Row]:
+def rows_of(runs: Sequence[Run], directory: Path) -> list[PointScore]:
     """The points whose seeds are all finished, best mean first; of equal ones the first in the grid."""
     outcomes: dict[Point, list[Outcome | None]] = {}
     for run in runs:
@@ -173,11 +173,11 @@ def rows_of(runs: Sequence[Run], directory: Path) -> list[Row]:
         found = [outcome.average for outcome in of_seeds if outcome is not None]
         if len(found) == len(of_seeds):
             deviation = statistics.stdev(found) if len(found) > 1 else 0.0
-            rows.append(Row(point, statistics.fmean(found), deviation, found))
+            rows.append(PointScore(point, statistics.fmean(found), deviation, found))
     return sorted(rows, key=lambda row: -row.mean)
 
 
-def table_of(rows: Sequence[Row]) -> str:
+def table_of(rows: Sequence[PointScore]) -> str:
     """The points as a Markdown table."""
     lines = ["| learning rate | epochs | batch | dev average | seeds |", "|---|---|---|---|---|"]
     lines += [
@@ -263,7 +263,7 @@ def main() -> None:
         report(rows_of(runs, options.output), options.output)
 
 
-def report(rows: Sequence[Row], directory: Path) -> None:
+def report(rows: Sequence[PointScore], directory: Path) -> None:
     """Nothing; writes and prints the table, unless there is nothing to tell."""
     if not rows:
         return

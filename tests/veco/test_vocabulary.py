@@ -28,11 +28,11 @@ from veco import (
     VecoForSequenceClassification,
     VecoModel,
 )
-from veco.command import run_command
-from veco.projection import NEVER
+from veco.cli import run_command
 from veco.sentence_files import recorded_layer, write_sentence_files
 from veco.tokenizer import MODEL_FILE, Vocabulary, count_ids
 from veco.vocabulary import cut_vocabulary, extend_vocabulary, main
+from veco.vocabulary_loss import NEVER
 
 TAGS = ["__de__", "__el__"]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from veco.command import FlagParser, new_directory, run_command, told_by_the_system
+from veco.cli import FlagParser, new_directory, run_command, told_by_the_system
 from veco.config import VecoConfig
 from veco.convert.fairseq import FIRST_PIECE_ID, NO_CROSS_ATTENTION, convert, read_dictionary
 from veco.convert.xlm_roberta import from_xlm_roberta, plug_in_names, to_xlm_roberta, veco_config

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from veco.command import read_text
+from veco.cli import read_text
 from veco.config import FRAMES, VecoConfig
 from veco.convert.checkpoint import read_checkpoint
 from veco.convert.weights import fill, listed
 from veco.heads import VecoForMaskedLM
-from veco.projection import NEVER
 from veco.seq2seq import VecoForConditionalGeneration
+from veco.vocabulary_loss import NEVER
 
 # VECO's module -> fairseq's; each stands for its weight and bias.
 SHARED_MODULES = {

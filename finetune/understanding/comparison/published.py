@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 # {metric: x} under the names of Task.main_metrics.
-Row = Mapping[str, Mapping[str, float]]
+Figures = Mapping[str, Mapping[str, float]]
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Published:
 
     setting: str  # transfer, or translate-train-all
     model: str
-    scores: Row
+    scores: Figures
     average: float
 
 

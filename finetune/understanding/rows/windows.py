@@ -101,7 +101,7 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Side:
+class PairSide:
     """One row for each pair: row `numbers[i]` of `rows` for pair i.
 
     `repeated[i]` says that the pair before it has the same row of the same example; its targets count once.
@@ -136,12 +136,12 @@ class Side:
 class PairedRows:
     """What batches are made of: rows of x, and plugged in a row of y for each; plugged out, `y` is None."""
 
-    x: Side
-    y: Side | None = None
+    x: PairSide
+    y: PairSide | None = None
 
     @classmethod
     def alone(cls, x: Rows) -> Self:
-        return cls(Side(x, np.arange(len(x)), np.zeros(len(x), dtype=bool)))
+        return cls(PairSide(x, np.arange(len(x)), np.zeros(len(x), dtype=bool)))
 
     @classmethod
     def paired(cls, x: Rows, y: Rows, partners: np.ndarray) -> Self:
@@ -158,7 +158,7 @@ class PairedRows:
         for rows, count, first in zip((x, y), counts, firsts, strict=True):
             window = within * np.repeat(count, windows) // np.repeat(windows, windows)
             is_first = (within == 0) | (np.diff(window, prepend=-1) != 0)
-            sides.append(Side(rows, np.repeat(first, windows) + window, ~is_first))
+            sides.append(PairSide(rows, np.repeat(first, windows) + window, ~is_first))
         return cls(*sides)
 
     def __len__(self) -> int:

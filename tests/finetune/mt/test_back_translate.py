@@ -12,9 +12,9 @@ from toy_translation import sentences
 
 from data_tools.cli import run_main
 from finetune.mt.back_translate import main, synthetic_pairs
-from finetune.mt.blocks import Block
-from finetune.mt.search import SearchOptions
-from finetune.mt.translator import Hypothesis, Translator
+from finetune.mt.decoding.beam_search import SearchOptions
+from finetune.mt.decoding.blocks import Block
+from finetune.mt.decoding.translator import Hypothesis, Translator
 
 
 def hypothesis(text: str, num_pieces: int) -> list[Hypothesis]:

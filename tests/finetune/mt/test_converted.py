@@ -15,14 +15,14 @@ import torch
 from fairseq_checkpoints import PAD, Reference, V, save, veco_args, write_dictionary
 
 from data_tools.import_tokenizer import main as import_tokenizer
-from finetune.mt.ct2 import load_ct2
-from finetune.mt.engine import Batch, PairBatch, TorchEngine
+from finetune.mt.decoding.beam_search import SearchOptions, TargetIds
+from finetune.mt.decoding.ct2 import load_ct2
+from finetune.mt.decoding.generators import PairBatch, SourceBatch, TorchGenerator
+from finetune.mt.decoding.translator import Translator
+from finetune.mt.decoding.workers import Workers
 from finetune.mt.export_ct2 import export
 from finetune.mt.frame import Frame
 from finetune.mt.generate import main as generate
-from finetune.mt.ranks import Ranks
-from finetune.mt.search import SearchOptions, TargetIds
-from finetune.mt.translator import Translator
 from veco.convert import from_fairseq
 from veco.convert.__main__ import main as convert
 
@@ -96,15 +96,15 @@ def test_hypotheses_are_those_of_fairseqs_search(tmp_path: Path, form: str, opti
     reference = reference.float().double()  # as the conversion has it
     frame = Frame.of(model.config, SimpleNamespace(bos_token_id=0, eos_token_id=EOS, pad_token_id=PAD))
     end = V - 1 if form == "tagged" else EOS
-    engine = TorchEngine(model, TargetIds(end, frame.end, UNK, [PAD]), options, PAD)
+    generator = TorchGenerator(model, TargetIds(end, frame.end, UNK, [PAD]), options, PAD)
     torch.manual_seed(12)
     pieces = [torch.randint(4, V - 2, (length,)).tolist() for length in (3, 9, 5, 7, 4, 8)]
     tail = [EOS, V - 2] if form == "tagged" else [EOS]
     sources = [frame.source(row) for row in pieces]
     assert sources == [[*row, *tail] for row in pieces] and frame.end == end
-    limits = [options.max_pieces(len(source), engine.max_tokens) for source in sources]
+    limits = [options.max_pieces(len(source), generator.max_tokens) for source in sources]
     with torch.no_grad():
-        (found,) = engine.search([Batch(sources, limits)], with_scores=True)
+        (found,) = generator.search([SourceBatch(sources, limits)], with_scores=True)
         expected = [Slow(reference, end, options).search(source) for source in sources]
     assert [[one.ids for one in hypotheses] for hypotheses in found] == [[ids for _, ids in rows] for rows in expected]
     for hypotheses, rows in zip(found, expected, strict=True):
@@ -112,7 +112,7 @@ def test_hypotheses_are_those_of_fairseqs_search(tmp_path: Path, form: str, opti
         assert scores == pytest.approx([score for score, _ in rows], abs=1e-9)
     if not options.unkpen:
         best = [hypotheses[0] for hypotheses in found]
-        (scored,) = engine.score([PairBatch(sources, [one.ids for one in best])])
+        (scored,) = generator.score([PairBatch(sources, [one.ids for one in best])])
         for one, log_probs in zip(best, scored, strict=True):
             assert one.log_probs == pytest.approx(log_probs, abs=1e-9)
     assert len({len(one.ids) for hypotheses in found for one in hypotheses}) > (2 if options.beam > 1 else 1)
@@ -164,7 +164,7 @@ def test_fairseqs_own_output(
     options = SearchOptions()
     with gzip.open(oracle / "source.en.gz", "rt", encoding="utf-8") as file:
         lines = file.read().splitlines()
-    found = load_ct2(exported, options, None, Ranks()).translate(lines)
+    found = load_ct2(exported, options, None, Workers()).translate(lines)
     assert {f"H-{i}": one[0].pieces for i, one in enumerate(found)} == {
         line: columns[-1] for line, columns in expected.items() if line.startswith("H")
     }

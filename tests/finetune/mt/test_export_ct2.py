@@ -19,14 +19,14 @@ from transformers import AutoTokenizer
 pytest.importorskip("ctranslate2")
 
 from finetune.mt import export_ct2
-from finetune.mt.ct2 import load_ct2
+from finetune.mt.decoding.beam_search import SearchOptions
+from finetune.mt.decoding.ct2 import load_ct2
+from finetune.mt.decoding.translator import Translator
+from finetune.mt.decoding.workers import Workers
 from finetune.mt.export_ct2 import QUANTIZATIONS, check_layout, export, main
 from finetune.mt.frame import Frame
 from finetune.mt.generate import main as generate
-from finetune.mt.ranks import Ranks
 from finetune.mt.score import sacrebleu_score
-from finetune.mt.search import SearchOptions
-from finetune.mt.translator import Translator
 from veco import VecoConfig, VecoForConditionalGeneration
 
 SCORE_TOLERANCE = 1e-4
@@ -82,7 +82,7 @@ def test_same_probabilities_and_translations(models: dict[str, Path], tmp_path: 
     for beam, lenpen in ((1, 1.0), (4, 1.0), (5, 0.6)):
         options = SearchOptions(beam=beam, lenpen=lenpen)
         ours = Translator.load(models[layout], options)
-        theirs = load_ct2(tmp_path / "ct2", options, None, Ranks())
+        theirs = load_ct2(tmp_path / "ct2", options, None, Workers())
         found, other = ours.translate(lines), theirs.translate(lines)
         same = [one[0].ids == two[0].ids for one, two in zip(found, other, strict=True)]
         # CTranslate2 shares out what </s> would have at the first step, which here is much: some beams are level.
@@ -102,15 +102,15 @@ def test_frames_are_exported(models: dict[str, Path], tmp_path: Path) -> None:
     """Sentences are framed as the model says; exports of before, which do not say, have the usual frame."""
     for layout, expected in (("ours", Frame((0,), (2,), (2,), 1)), ("another frame", Frame((), (2, 20), (2, 3), 1))):
         export(models[layout], tmp_path / layout, "float32")
-        assert load_ct2(tmp_path / layout, SearchOptions(), None, Ranks()).frame == expected
+        assert load_ct2(tmp_path / layout, SearchOptions(), None, Workers()).frame == expected
     settings = json.loads((tmp_path / "ours" / "config.json").read_text())
     del settings["veco_frame"]
     (tmp_path / "ours" / "config.json").write_text(json.dumps(settings))
-    assert load_ct2(tmp_path / "ours", SearchOptions(), None, Ranks()).frame == Frame((0,), (2,), (2,), 1)
+    assert load_ct2(tmp_path / "ours", SearchOptions(), None, Workers()).frame == Frame((0,), (2,), (2,), 1)
     settings["eos_token"] = "</unknown>"
     (tmp_path / "ours" / "config.json").write_text(json.dumps(settings))
     with pytest.raises(ValueError, match="its tokenizer has other pieces than its model"):
-        load_ct2(tmp_path / "ours", SearchOptions(), None, Ranks())
+        load_ct2(tmp_path / "ours", SearchOptions(), None, Workers())
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ValueError, match="--shortlist .*pipe: expected a file, which is read more than once"):
         export(models["ours"], tmp_path / "never", "float32", None, (tmp_path / "pipe", tmp_path / "pipe"))
@@ -121,7 +121,7 @@ def test_threads_of_torch_stay(models: dict[str, Path], tmp_path: Path) -> None:
     export(models["ours"], tmp_path / "ct2", "float32", target_language="en")
     before = torch.get_num_threads()
     torch.set_num_threads(3)
-    load_ct2(tmp_path / "ct2", SearchOptions(), None, Ranks())
+    load_ct2(tmp_path / "ct2", SearchOptions(), None, Workers())
     assert torch.get_num_threads() == 3
     torch.set_num_threads(before)
 
@@ -130,7 +130,7 @@ def test_limits_of_sentences_in_one_batch(models: dict[str, Path], tmp_path: Pat
     """CTranslate2 has one limit for all; each sentence comes out as if it were alone."""
     export(models["ours"], tmp_path / "ct2", "float32", target_language="en")
     options = SearchOptions(beam=3, nbest=2, max_len_a=0.5, max_len_b=2, max_tokens=4000)
-    translator = load_ct2(tmp_path / "ct2", options, None, Ranks())
+    translator = load_ct2(tmp_path / "ct2", options, None, Workers())
     lines = sentences(12, 5)
     together = translator.translate(lines)
     alone = [translator.translate([line])[0] for line in lines]
@@ -142,9 +142,9 @@ def test_options_and_language(models: dict[str, Path], tmp_path: Path) -> None:
     export(models["ours"], tmp_path / "ct2", "float32", target_language="en")
     options = SearchOptions(beam=4, nbest=3, no_repeat_ngram=1, min_len=3, max_len_a=0.5, max_len_b=4)
     lines = sentences(6, 23)
-    english, german = (load_ct2(tmp_path / "ct2", options, tag, Ranks()).translate(lines) for tag in (None, "de"))
+    english, german = (load_ct2(tmp_path / "ct2", options, tag, Workers()).translate(lines) for tag in (None, "de"))
     assert [one[0].score for one in english] != [one[0].score for one in german]
-    sizes = [len(ids) for ids in load_ct2(tmp_path / "ct2", options, None, Ranks()).source_ids(lines)]
+    sizes = [len(ids) for ids in load_ct2(tmp_path / "ct2", options, None, Workers()).source_ids(lines)]
     for size, hypotheses in zip(sizes, german, strict=True):
         assert len(hypotheses) == 3
         for one in hypotheses:
@@ -152,7 +152,7 @@ def test_options_and_language(models: dict[str, Path], tmp_path: Path) -> None:
             assert one.ids[-1] == 2 and 3 <= len(pieces) <= int(0.5 * size + 4)
             assert len(set(pieces)) == len(pieces) and not {0, 1, 69, 70, 71} & set(pieces)
     with pytest.raises(ValueError, match="no tag __fr__ .* it has: de, en"):
-        load_ct2(tmp_path / "ct2", options, "fr", Ranks())
+        load_ct2(tmp_path / "ct2", options, "fr", Workers())
 
 
 @pytest.mark.parametrize("quantization", QUANTIZATIONS)
@@ -190,14 +190,14 @@ def test_search_keeps_to_the_shortlist(
     lines = sentences(12, 25)
     options = SearchOptions(beam=4, nbest=2)
     export(models["ours"], tmp_path / "whole", "float32", target_language="en")
-    whole = load_ct2(tmp_path / "whole", options, None, Ranks())
+    whole = load_ct2(tmp_path / "whole", options, None, Workers())
     found = [[one.ids for one in hypotheses] for hypotheses in whole.translate(lines)]
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "whole")
     texts = (tmp_path / "source.txt", tmp_path / "target.txt")
     for path, numbers in zip(texts, (range(len(lines)), range(len(lines) - 1, -1, -1)), strict=True):
         path.write_text("".join(f"{lines[number]}\n" for number in numbers), encoding="utf-8")
     export(models["ours"], tmp_path / "short", "float32", "en", texts)
-    short = load_ct2(tmp_path / "short", options, None, Ranks())
+    short = load_ct2(tmp_path / "short", options, None, Workers())
     allowed = {2, *itertools.chain.from_iterable(tokenizer(lines, add_special_tokens=False)["input_ids"])}
     used = [set(one.ids) for hypotheses in short.translate(lines) for one in hypotheses]
     assert not set(itertools.chain.from_iterable(itertools.chain.from_iterable(found))) <= allowed
@@ -210,18 +210,18 @@ def test_search_keeps_to_the_shortlist(
     shortlist = export_ct2.shortlist_of(*texts, tokenizer)
     assert len({frozenset(shortlist.of(tokenizer(line)["input_ids"])) for line in lines}) == len(lines)
     options = replace(options, no_repeat_ngram=2, min_len=2)
-    one_engine = load_ct2(tmp_path / "few", options, None, Ranks())
+    one_engine = load_ct2(tmp_path / "few", options, None, Workers())
     for line in sorted(lines, key=len, reverse=True):
-        fresh = load_ct2(tmp_path / "few", options, None, Ranks())
+        fresh = load_ct2(tmp_path / "few", options, None, Workers())
         together, alone = (engine.translate([line], with_scores=False)[0] for engine in (one_engine, fresh))
         assert [one.ids for one in together] == [one.ids for one in alone]
         assert set(alone[0].ids) <= {2, 3, *shortlist.of(tokenizer(line)["input_ids"])}
     options = SearchOptions(beam=4, nbest=2)
     with pytest.raises(ValueError, match="its shortlist is of translations into __en__, not __de__"):
-        load_ct2(tmp_path / "short", options, "de", Ranks())
+        load_ct2(tmp_path / "short", options, "de", Workers())
     pieces = json.loads((tmp_path / "short/shared_vocabulary.json").read_text())
     (tmp_path / "short/vmap.txt").write_text("\t" + " ".join(pieces) + "\n", encoding="utf-8")
-    everything = load_ct2(tmp_path / "short", options, None, Ranks()).translate(lines)
+    everything = load_ct2(tmp_path / "short", options, None, Workers()).translate(lines)
     assert [[one.ids for one in hypotheses] for hypotheses in everything] == found
     with pytest.raises(ValueError, match="12 lines but .* has 1"):
         texts[1].write_text("one\n", encoding="utf-8")
@@ -238,7 +238,7 @@ def test_what_cannot_be_exported() -> None:
 def test_bad_directories(models: dict[str, Path], model_dir: Path, tmp_path: Path) -> None:
     options = SearchOptions()
     with pytest.raises(ValueError, match=r"no model\.bin .* finetune\.mt\.export_ct2"):
-        load_ct2(model_dir, options, None, Ranks())
+        load_ct2(model_dir, options, None, Workers())
     export(models["ours"], tmp_path / "ct2", "int8")
     with pytest.raises(ValueError, match="exported to CTranslate2; translate with --engine ct2"):
         Translator.load(tmp_path / "ct2", options)
@@ -250,7 +250,7 @@ def test_bad_directories(models: dict[str, Path], model_dir: Path, tmp_path: Pat
     del settings["veco_max_tokens"]
     (foreign / "config.json").write_text(json.dumps(settings))
     with pytest.raises(ValueError, match="not one of finetune.mt.export_ct2"):
-        load_ct2(foreign, options, None, Ranks())
+        load_ct2(foreign, options, None, Workers())
 
 
 def digit_sorter(directory: Path, steps: int) -> Path:
@@ -293,7 +293,7 @@ def test_trained_model(tmp_path: Path) -> None:
             ours = Translator.load(model, SearchOptions())
         else:
             export(model, tmp_path / name, name)
-            ours = load_ct2(tmp_path / name, SearchOptions(), None, Ranks())
+            ours = load_ct2(tmp_path / name, SearchOptions(), None, Workers())
         found = [hypotheses[0] for hypotheses in ours.translate(lines)]
         expected = expected or [hypothesis.ids for hypothesis in found]
         same = sum(hypothesis.ids == ids for hypothesis, ids in zip(found, expected, strict=True))

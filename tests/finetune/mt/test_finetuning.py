@@ -20,11 +20,11 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, XLMRobertaConfig,
 from data_tools.cli import one_line
 from finetune.finetuning import finetune
 from finetune.mt.average import average_models, best_models, last_models
+from finetune.mt.decoding.beam_search import SearchOptions
+from finetune.mt.decoding.translator import Translator
 from finetune.mt.finetuning import BitextReader, TranslationTask, build_model
 from finetune.mt.recipe import TranslationRecipe
 from finetune.mt.score import sacrebleu_score
-from finetune.mt.search import SearchOptions
-from finetune.mt.translator import Translator
 from finetune.pretrained import open_pretrained
 from finetune.selection import Selection
 from training.checkpoints.finding import checkpoints_of

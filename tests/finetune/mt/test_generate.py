@@ -18,11 +18,11 @@ from launching import run_module
 from toy_translation import sentences
 
 from data_tools.cli import run_main
-from finetune.mt.blocks import BLOCK_LINES, count_lines, read_blocks, ready_lines
+from finetune.mt.decoding.beam_search import SearchOptions
+from finetune.mt.decoding.blocks import BLOCK_LINES, count_lines, read_blocks, ready_lines
+from finetune.mt.decoding.output import fairseq_lines
+from finetune.mt.decoding.translator import Hypothesis, Translator
 from finetune.mt.generate import main, parse_arguments
-from finetune.mt.output import fairseq_lines
-from finetune.mt.search import SearchOptions
-from finetune.mt.translator import Hypothesis, Translator
 
 SCORE_TOLERANCE = 1e-4
 ROOT = Path(__file__).parents[3]
@@ -284,7 +284,7 @@ def test_blocks_of_files(tmp_path: Path) -> None:
 ALL_LEAVE = """
 import multiprocessing
 from operator import methodcaller
-from finetune.mt.ranks import joined_ranks
+from finetune.mt.decoding.workers import joined_ranks
 
 if __name__ == "__main__":
     with joined_ranks(2, methodcaller("broadcast", None)) as ranks:

@@ -12,7 +12,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer, XLMRobertaForMaske
 from xlm_roberta import random_xlm_roberta
 
 from veco import VecoConfig, VecoForMaskedLM
-from veco.command import run_command
+from veco.cli import run_command
 from veco.convert.__main__ import main
 from veco.sentence_files import recorded_layer, write_sentence_files
 

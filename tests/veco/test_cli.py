@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models
 
-from veco.command import read_text, told_by_the_system
+from veco.cli import read_text, told_by_the_system
 
 
 def test_writers_in_rust_raise_oserrors(tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from number_bitext import FRAME, TAG, bitext_of
 
 from finetune.flat_ids import Sentences, cut_by_tokens
-from finetune.mt.batches import RankBatches, TranslationBatches
 from finetune.mt.bitext import Bitext, BitextReport
 from finetune.mt.frame import Frame
+from finetune.mt.token_batches import RankBatches, TranslationBatches
 
 
 def random_bitext(num_pairs: int, seed: int, longest: int = 60) -> Bitext:

@@ -28,7 +28,7 @@ PATIENCE = timedelta(days=30)  # for the next sentence of somebody who types
 SECONDS_TO_TELL = 10.0  # for the first process to meet and tell the mistake that a worker has ended with
 
 
-class Ranks:
+class Workers:
     """This process's number among those that share the work, and how they talk; alone unless told otherwise."""
 
     def __init__(self, rank: int = 0, world_size: int = 1, local_rank: int = 0) -> None:
@@ -68,7 +68,7 @@ class Ranks:
 
 
 @contextmanager
-def joined_ranks(num_workers: int, work: Callable[[Ranks], None]) -> Iterator[Ranks]:
+def joined_workers(num_workers: int, work: Callable[[Workers], None]) -> Iterator[Workers]:
     """This process among the launcher's ranks or, without a launcher, as the first of `num_workers` on this machine.
 
     The others, if this process starts them, run `work` with theirs; here it is the caller who does. They end with this
@@ -80,14 +80,14 @@ def joined_ranks(num_workers: int, work: Callable[[Ranks], None]) -> Iterator[Ra
                 f"--workers {num_workers} beside a launcher's {launched_ranks()} ranks; choose one of them"
             )
         distributed.init_process_group("gloo", timeout=PATIENCE)
-        yield Ranks(launched_rank(), launched_ranks(), int(os.environ.get("LOCAL_RANK", "0")))
+        yield Workers(launched_rank(), launched_ranks(), int(os.environ.get("LOCAL_RANK", "0")))
         distributed.destroy_process_group()
         return
     if num_workers == 1:
-        yield Ranks()
+        yield Workers()
         return
-    with tempfile.TemporaryDirectory(prefix="veco-ranks-") as directory:
-        meeting_point = Path(directory) / "ranks"
+    with tempfile.TemporaryDirectory(prefix="veco-workers-") as directory:
+        meeting_point = Path(directory) / "meeting"
         context = multiprocessing.get_context("spawn")
         workers = [
             context.Process(target=_run_worker, args=(rank, num_workers, meeting_point, work), daemon=True)
@@ -130,14 +130,14 @@ def _end_with_workers(workers: Sequence[SpawnProcess], directory: Path) -> None:
         running = {rank: worker for rank, worker in running.items() if exit_codes[rank] is None}
 
 
-def _join(rank: int, world_size: int, meeting_point: Path) -> Ranks:
+def _join(rank: int, world_size: int, meeting_point: Path) -> Workers:
     torch.set_num_threads(max(1, torch.get_num_threads() // world_size))
     method = f"file://{meeting_point}"
     distributed.init_process_group("gloo", init_method=method, rank=rank, world_size=world_size, timeout=PATIENCE)
-    return Ranks(rank, world_size, local_rank=rank)
+    return Workers(rank, world_size, local_rank=rank)
 
 
-def _run_worker(rank: int, world_size: int, meeting_point: Path, work: Callable[[Ranks], None]) -> None:
+def _run_worker(rank: int, world_size: int, meeting_point: Path, work: Callable[[Workers], None]) -> None:
     try:
         work(_join(rank, world_size, meeting_point))
         distributed.destroy_process_group()

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Self, TextIO
 
 from data_tools.files.atomic import atomic_path
-from finetune.mt.blocks import Block
-from finetune.mt.translator import Hypothesis, Translator
+from finetune.mt.decoding.blocks import Block
+from finetune.mt.decoding.translator import Hypothesis, Translator
 
 
 @dataclass(frozen=True)

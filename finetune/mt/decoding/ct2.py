@@ -14,11 +14,11 @@ import numpy as np
 import torch
 
 from finetune.flat_ids import cut_by_tokens
-from finetune.mt.engine import Batch, PairBatch
+from finetune.mt.decoding.beam_search import Found, SearchOptions, TargetIds
+from finetune.mt.decoding.generators import PairBatch, SourceBatch
+from finetune.mt.decoding.translator import Translator, decoder_start_id, fitting_tokenizer, target_ids
+from finetune.mt.decoding.workers import Workers
 from finetune.mt.frame import Frame
-from finetune.mt.ranks import Ranks
-from finetune.mt.search import Found, SearchOptions, TargetIds
-from finetune.mt.translator import Translator, decoder_start_id, fitting_tokenizer, target_ids
 from veco.config import FRAMES
 
 MODEL_FILE, VOCABULARY_FILE, SHORTLIST_FILE = "model.bin", "shared_vocabulary.json", "vmap.txt"
@@ -42,7 +42,7 @@ def import_ctranslate2() -> Any:
     return ctranslate2
 
 
-class Ct2Engine:
+class Ct2Generator:
     """A model in CTranslate2: its beam search has fairseq's rules too.
 
     Some things differ from the search in torch. At a sentence's limit a hypothesis is taken as it is, without choosing
@@ -87,8 +87,8 @@ class Ct2Engine:
         bounds = cut_by_tokens(sizes[order], max_tokens)
         return [order[start:end] for start, end in itertools.pairwise(bounds)]
 
-    def search(self, batches: Sequence[Batch], with_scores: bool) -> Iterator[list[list[Found]]]:
-        started: deque[tuple[Batch, list[Any]]] = deque()
+    def search(self, batches: Sequence[SourceBatch], with_scores: bool) -> Iterator[list[list[Found]]]:
+        started: deque[tuple[SourceBatch, list[Any]]] = deque()
         for batch in batches:
             started.append((batch, self._start_search(batch.sources, max(batch.limits))))
             if len(started) > self._num_in_flight:  # enough to keep every thread busy
@@ -96,7 +96,7 @@ class Ct2Engine:
         while started:
             yield self._finish_search(*started.popleft(), with_scores)
 
-    def _finish_search(self, batch: Batch, results: list[Any], with_scores: bool) -> list[list[Found]]:
+    def _finish_search(self, batch: SourceBatch, results: list[Any], with_scores: bool) -> list[list[Found]]:
         pieces = [result.result().hypotheses for result in results]
         # CTranslate2 has one limit for a batch. Few sentences of a trained model meet theirs: these are searched again.
         again = [
@@ -161,7 +161,7 @@ def pieces_by_id(tokenizer: Any, vocab_size: int) -> list[str]:
     return [*pieces, *(f"<unused {i}>" for i in range(len(pieces), vocab_size))]
 
 
-def load_ct2(path: Path, options: SearchOptions, target_language: str | None, ranks: Ranks) -> Translator:
+def load_ct2(path: Path, options: SearchOptions, target_language: str | None, workers: Workers) -> Translator:
     """The translator of an exported model. Raises ValueError for what is wrong with the directory."""
     library = import_ctranslate2()
     config = path / "config.json"
@@ -188,8 +188,10 @@ def load_ct2(path: Path, options: SearchOptions, target_language: str | None, ra
             f"{path}: its shortlist is of translations into {pieces[configured]}, not {pieces[start]}; "
             "export the model once for each target language"
         )
-    if ranks.device.type == "cuda" and not library.get_cuda_device_count():
+    if workers.device.type == "cuda" and not library.get_cuda_device_count():
         raise ValueError("CTranslate2 sees no GPU here; set CUDA_VISIBLE_DEVICES= to translate on the CPU")
     target = target_ids(tokenizer, frame, start, len(pieces))
-    engine = Ct2Engine(path, pieces, settings[MAX_TOKENS], target, options, ranks.device, torch.get_num_threads())
-    return Translator(engine, tokenizer, frame, options, ranks)
+    generator = Ct2Generator(
+        path, pieces, settings[MAX_TOKENS], target, options, workers.device, torch.get_num_threads()
+    )
+    return Translator(generator, tokenizer, frame, options, workers)

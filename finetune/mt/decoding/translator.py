@@ -1,4 +1,4 @@
-"""Lines of text in, scored translations out: tokenizer, order and batches around an engine."""
+"""Lines of text in, scored translations out: tokenizer, order and batches around a sequence generator."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from transformers import AutoConfig, AutoTokenizer
 
 from data_tools.text.languages import find_language, normal_form
 from finetune.flat_ids import tokenizer_encoder
-from finetune.mt.engine import Batch, Engine, PairBatch, TorchEngine
+from finetune.mt.decoding.beam_search import Found, SearchOptions, TargetIds
+from finetune.mt.decoding.generators import PairBatch, SequenceGenerator, SourceBatch, TorchGenerator
+from finetune.mt.decoding.workers import Workers
 from finetune.mt.frame import Frame
-from finetune.mt.ranks import Ranks
-from finetune.mt.search import Found, SearchOptions, TargetIds
 from veco import VecoForConditionalGeneration
 from veco.tokenizer import has_tokenizer
 
@@ -50,18 +50,18 @@ class Translator:
 
     def __init__(
         self,
-        engine: Engine,
+        generator: SequenceGenerator,
         tokenizer: Any,
         frame: Frame,
         options: SearchOptions,
-        ranks: Ranks | None = None,
+        workers: Workers | None = None,
         own_language: str | None = None,
     ) -> None:
-        self.engine = engine
+        self.generator = generator
         self.tokenizer = tokenizer
         self.frame = frame
         self.options = options
-        self.ranks = ranks or Ranks()
+        self.workers = workers or Workers()
         self.own_language = own_language  # the only one that it translates into, where no tag says so
         self.num_empty_lines = 0  # so far, of sources; their translations are empty
         self.num_cut_lines = 0  # sources and references shortened to what the model takes, so far
@@ -75,13 +75,13 @@ class Translator:
         tokenizer: Any,
         options: SearchOptions,
         start: int,
-        ranks: Ranks | None = None,
+        workers: Workers | None = None,
     ) -> Self:
         """The translator of a model in torch; `start` is the id of the target language's tag."""
         frame = Frame.of(model.config, tokenizer)
         target = target_ids(tokenizer, frame, start, model.config.vocab_size)
-        engine = TorchEngine(model, target, options, tokenizer.pad_token_id)
-        return cls(engine, tokenizer, frame, options, ranks, model.config.target_language)
+        generator = TorchGenerator(model, target, options, tokenizer.pad_token_id)
+        return cls(generator, tokenizer, frame, options, workers, model.config.target_language)
 
     @classmethod
     def load(
@@ -90,13 +90,13 @@ class Translator:
         options: SearchOptions,
         dtype: torch.dtype = torch.float32,
         target_language: str | None = None,
-        ranks: Ranks | None = None,
+        workers: Workers | None = None,
     ) -> Self:
         """The translator of a model directory, on this rank's GPU if there is one. See `check_model` for errors."""
         tokenizer, start = check_model(path, target_language)
         model = VecoForConditionalGeneration.from_pretrained(path, dtype=dtype)
-        model.to((ranks or Ranks()).device)
-        return cls.of_model(model, tokenizer, options, start, ranks)
+        model.to((workers or Workers()).device)
+        return cls.of_model(model, tokenizer, options, start, workers)
 
     def translate(
         self, lines: Sequence[str], with_scores: bool = True, progress: Progress | None = None
@@ -111,10 +111,10 @@ class Translator:
         limits = np.asarray([self.longest(size) for size in sizes.tolist()], dtype=np.int64)
         (filled,) = (sizes > self.frame.num_source_ids).nonzero()
         self.num_empty_lines += len(lines) - len(filled)
-        numbers = self.ranks.share([filled[batch] for batch in self.engine.cut(sizes[filled], limits[filled])])
-        batches = [Batch([sources[i] for i in batch], limits[batch].tolist()) for batch in numbers]
+        numbers = self.workers.share([filled[batch] for batch in self.generator.cut(sizes[filled], limits[filled])])
+        batches = [SourceBatch([sources[i] for i in batch], limits[batch].tolist()) for batch in numbers]
         results = {}
-        for batch, found in zip(numbers, self.engine.search(batches, with_scores), strict=True):
+        for batch, found in zip(numbers, self.generator.search(batches, with_scores), strict=True):
             for i, hypotheses in zip(batch.tolist(), found, strict=True):
                 if not hypotheses:
                     raise ValueError(
@@ -122,8 +122,8 @@ class Translator:
                     )
                 results[i] = [self.hypothesis(one) for one in hypotheses]
             if progress is not None:
-                progress(len(batch) * self.ranks.world_size)
-        everything = self.ranks.gathered(results)
+                progress(len(batch) * self.workers.world_size)
+        everything = self.workers.gathered(results)
         self.num_ended_lines += sum(len(found[0].ids) > limits[i] for i, found in everything.items())
         return [everything.get(i, [NOTHING] * self.options.nbest) for i in range(len(lines))]
 
@@ -136,27 +136,27 @@ class Translator:
         """
         sources, targets = self.source_ids(lines), self.target_ids(references)
         sizes = np.asarray([max(map(len, pair)) for pair in zip(sources, targets, strict=True)], dtype=np.int64)
-        numbers = self.ranks.share(self.engine.cut(sizes, np.zeros_like(sizes)))
+        numbers = self.workers.share(self.generator.cut(sizes, np.zeros_like(sizes)))
         batches = [PairBatch([sources[i] for i in batch], [targets[i] for i in batch]) for batch in numbers]
         results = {}
-        for batch, scores in zip(numbers, self.engine.score(batches), strict=True):
+        for batch, scores in zip(numbers, self.generator.score(batches), strict=True):
             for i, log_probs in zip(batch.tolist(), scores, strict=True):
                 results[i] = [self.hypothesis(Found(targets[i], log_probs))]
             if progress is not None:
-                progress(len(batch) * self.ranks.world_size)
-        everything = self.ranks.gathered(results)
+                progress(len(batch) * self.workers.world_size)
+        everything = self.workers.gathered(results)
         return [everything.get(i, [NOTHING]) for i in range(len(lines))]
 
     def longest(self, size: int) -> int:
         """Most pieces of a translation, without what ends it, of a source of `size` ids, special ones included."""
-        return self.options.max_pieces(size, self.engine.max_tokens)
+        return self.options.max_pieces(size, self.generator.max_tokens)
 
     @property
     def target_language(self) -> str:
         """The model's only one, or else that of the tag that starts the decoder; empty if neither is known."""
         if self.own_language is not None:
             return self.own_language
-        match = LANGUAGE_TAG.fullmatch(self.tokenizer.convert_ids_to_tokens(self.engine.target.start))
+        match = LANGUAGE_TAG.fullmatch(self.tokenizer.convert_ids_to_tokens(self.generator.target.start))
         return match[1] if match else ""
 
     def source_ids(self, lines: Sequence[str]) -> list[list[int]]:
@@ -204,7 +204,7 @@ class Translator:
         return seen.replace(unknown, f"<{unknown}>")
 
     def _pieces(self, lines: Sequence[str], num_specials: int) -> list[list[int]]:
-        longest = self.engine.max_tokens - num_specials
+        longest = self.generator.max_tokens - num_specials
         encoded = [list(ids) for ids in self._encode(list(lines))] if lines else []
         self.num_cut_lines += sum(len(ids) > longest for ids in encoded)
         return [ids[:longest] for ids in encoded]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from finetune.mt.moses import PerlTokenizer
+from finetune.mt.scoring.moses import PerlTokenizer
 
 
 @pytest.mark.parametrize(

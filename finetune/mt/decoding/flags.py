@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 
-from finetune.mt.blocks import Block
-from finetune.mt.ranks import Ranks
-from finetune.mt.search import SearchOptions, search_problems
-from finetune.mt.translator import Hypothesis, Progress, Translator, check_model
+from finetune.mt.decoding.beam_search import SearchOptions, search_problems
+from finetune.mt.decoding.blocks import Block
+from finetune.mt.decoding.translator import Hypothesis, Progress, Translator, check_model
+from finetune.mt.decoding.workers import Workers
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 ENGINES = ("torch", "ct2")
@@ -95,7 +95,7 @@ def translated(
     translator: Translator, blocks: Iterator[Block], is_scoring: bool, with_scores: bool, progress: Progress
 ) -> Iterator[tuple[Block, list[list[Hypothesis]]]]:
     """Each of the first rank's blocks with its hypotheses, which are complete on that rank."""
-    while (block := translator.ranks.broadcast(next(blocks, None))) is not None:
+    while (block := translator.workers.broadcast(next(blocks, None))) is not None:
         if is_scoring:
             assert block.references is not None, "checked with the arguments"
             yield block, translator.score(block.sources, block.references, progress)
@@ -103,11 +103,11 @@ def translated(
             yield block, translator.translate(block.sources, with_scores, progress)
 
 
-def load(arguments: argparse.Namespace, options: SearchOptions, ranks: Ranks) -> Translator:
+def load(arguments: argparse.Namespace, options: SearchOptions, workers: Workers) -> Translator:
     """The translator of the engine asked for."""
     if arguments.engine == "ct2":
-        from finetune.mt.ct2 import load_ct2  # only who decodes with it needs CTranslate2
+        from finetune.mt.decoding.ct2 import load_ct2  # only who decodes with it needs CTranslate2
 
-        return load_ct2(arguments.model, options, arguments.target_language, ranks)
+        return load_ct2(arguments.model, options, arguments.target_language, workers)
     dtype = DTYPES[arguments.dtype or "float32"]
-    return Translator.load(arguments.model, options, dtype, arguments.target_language, ranks)
+    return Translator.load(arguments.model, options, dtype, arguments.target_language, workers)

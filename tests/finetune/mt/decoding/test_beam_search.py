@@ -12,9 +12,9 @@ import torch
 from toy_translation import sentences
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from finetune.mt.engine import Batch, PairBatch, TorchEngine
-from finetune.mt.search import Found, SearchOptions, forbid_repeats
-from finetune.mt.translator import Translator
+from finetune.mt.decoding.beam_search import Found, SearchOptions, forbid_repeats
+from finetune.mt.decoding.generators import PairBatch, SourceBatch, TorchGenerator
+from finetune.mt.decoding.translator import Translator
 
 # Beam search with a cache and one forward pass add the same float32 numbers in another order.
 SCORE_TOLERANCE = 1e-4
@@ -25,13 +25,13 @@ def translator(model_dir: Path, dtype: torch.dtype = torch.float32, **options: f
     return Translator.load(model_dir, replace(SearchOptions(), **options), dtype)
 
 
-def engine_of(translator: Translator) -> TorchEngine:
-    assert isinstance(translator.engine, TorchEngine)
-    return translator.engine
+def generator_of(translator: Translator) -> TorchGenerator:
+    assert isinstance(translator.generator, TorchGenerator)
+    return translator.generator
 
 
-def search(engine: TorchEngine, sources: list[list[int]], limits: list[int]) -> list[list[Found]]:
-    (found,) = engine.search([Batch(sources, limits)], with_scores=True)
+def search(generator: TorchGenerator, sources: list[list[int]], limits: list[int]) -> list[list[Found]]:
+    (found,) = generator.search([SourceBatch(sources, limits)], with_scores=True)
     return found
 
 
@@ -63,11 +63,11 @@ def test_finds_what_transformers_finds(model_dir: Path, beam: int, lenpen: float
     """
     options = {"beam": beam, "lenpen": lenpen, "no_repeat_ngram": ngram, "min_len": min_len}
     ours = translator(model_dir, torch.float64, max_len_a=0, max_len_b=9, **options)
-    engine = engine_of(ours)
+    generator = generator_of(ours)
     sources = ours.source_ids(sentences(6, 2))
-    found = search(engine, sources, [9] * 6)
-    input_ids, mask = engine._padded(sources)
-    theirs = engine.model.generate(
+    found = search(generator, sources, [9] * 6)
+    input_ids, mask = generator._padded(sources)
+    theirs = generator.model.generate(
         input_ids,
         attention_mask=mask.long(),
         num_beams=beam,
@@ -76,7 +76,7 @@ def test_finds_what_transformers_finds(model_dir: Path, beam: int, lenpen: float
         no_repeat_ngram_size=ngram or None,
         eos_token_id=EOS,
         pad_token_id=1,
-        logits_processor=LogitsProcessorList([Rules(engine.target.forbidden, min_len, 9)]),
+        logits_processor=LogitsProcessorList([Rules(generator.target.forbidden, min_len, 9)]),
         return_dict_in_generate=True,
         output_scores=True,
         **({"length_penalty": lenpen, "early_stopping": True} if beam > 1 else {}),
@@ -93,11 +93,11 @@ def test_finds_what_transformers_finds(model_dir: Path, beam: int, lenpen: float
 @pytest.mark.parametrize(("beam", "lenpen"), [(1, 1.0), (2, 1.0), (5, 0.6), (9, 1.5)])
 def test_beam_score_is_the_rescored_one(model_dir: Path, beam: int, lenpen: float) -> None:
     ours = translator(model_dir, beam=beam, lenpen=lenpen, nbest=min(beam, 2))
-    engine = engine_of(ours)
+    generator = generator_of(ours)
     sources = ours.source_ids(sentences(6, 2))
-    found = search(engine, sources, [12, 30, 4, 8, 1, 20])
+    found = search(generator, sources, [12, 30, 4, 8, 1, 20])
     pairs = [(source, one) for source, hypotheses in zip(sources, found, strict=True) for one in hypotheses]
-    (rescored,) = engine.score([PairBatch([source for source, _ in pairs], [one.ids for _, one in pairs])])
+    (rescored,) = generator.score([PairBatch([source for source, _ in pairs], [one.ids for _, one in pairs])])
     for (_, one), log_probs in zip(pairs, rescored, strict=True):
         assert one.log_probs == pytest.approx(log_probs, abs=SCORE_TOLERANCE)
         assert one.score(lenpen) == pytest.approx(sum(log_probs) / len(one.ids) ** lenpen, abs=SCORE_TOLERANCE)
@@ -128,12 +128,12 @@ def test_batch_is_single(model_dir: Path, beam: int) -> None:
     """Sentences of other lengths and limits, which end before or after, change nothing."""
     # float64: a random model has beams that differ by 1e-6 only, which the noise of float32 between shapes would swap.
     ours = translator(model_dir, torch.float64, beam=beam, nbest=beam)
-    engine = engine_of(ours)
+    generator = generator_of(ours)
     sources = ours.source_ids(sentences(15, 4))
     limits = [3 + (7 * i) % 16 for i in range(15)]
-    together = search(engine, sources, limits)
+    together = search(generator, sources, limits)
     for source, limit, hypotheses in zip(sources, limits, together, strict=True):
-        (alone,) = search(engine, [source], [limit])
+        (alone,) = search(generator, [source], [limit])
         assert [one.ids for one in hypotheses] == [one.ids for one in alone]
         for one, other in zip(hypotheses, alone, strict=True):
             assert one.log_probs == pytest.approx(other.log_probs, abs=1e-9)
@@ -142,15 +142,15 @@ def test_batch_is_single(model_dir: Path, beam: int) -> None:
 
 def test_beam_one_is_greedy(model_dir: Path) -> None:
     ours = translator(model_dir, beam=1)
-    engine = engine_of(ours)
+    generator = generator_of(ours)
     for source in ours.source_ids(sentences(5, 5)):
-        ((found,),) = search(engine, [source], [8])
-        ids = [engine.target.start]
+        ((found,),) = search(generator, [source], [8])
+        ids = [generator.target.start]
         while ids[-1] != EOS:
             with torch.no_grad():
                 inputs = {"input_ids": torch.tensor([source]), "decoder_input_ids": torch.tensor([ids])}
-                logits = engine.model(**inputs).logits[0, -1]
-            logits[engine.target.forbidden] = -math.inf
+                logits = generator.model(**inputs).logits[0, -1]
+            logits[generator.target.forbidden] = -math.inf
             if len(ids) == 1:
                 logits[EOS] = -math.inf
             ids.append(EOS if len(ids) - 1 == 8 else int(logits.argmax()))

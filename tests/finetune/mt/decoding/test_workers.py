@@ -10,21 +10,21 @@ from typing import Any
 
 import pytest
 
-from finetune.mt import ranks
+from finetune.mt.decoding import workers as workers_module
 
 # Rank 1 ends while it starts; the first process waits for it in a rendezvous.
 PROGRAM = """
     import os
-    from finetune.mt import ranks
+    from finetune.mt.decoding import workers
 
-    ranks.SECONDS_TO_TELL, join = 0.1, ranks._join
+    workers.SECONDS_TO_TELL, join = 0.1, workers._join
 
     def join_or_die(rank, *arguments):
         if rank == 1:
             os.kill(os.getpid(), 9)
         return join(rank, *arguments)
 
-    ranks._join = join_or_die
+    workers._join = join_or_die
 
     if __name__ == "__main__":
         with ranks.joined_ranks(2, print) as its:
@@ -74,8 +74,8 @@ def test_a_worker_that_ends_between_two_questions_is_not_passed_over(
         def kill(self) -> None:
             pass
 
-    monkeypatch.setattr(ranks, "SECONDS_TO_TELL", 0.0)
+    monkeypatch.setattr(workers_module, "SECONDS_TO_TELL", 0.0)
     monkeypatch.setattr(os, "_exit", end)
     workers: Any = [Worker()]
     with pytest.raises(Ended, match="1"):
-        ranks._end_with_workers(workers, tmp_path / "temporary")
+        workers_module._end_with_workers(workers, tmp_path / "temporary")

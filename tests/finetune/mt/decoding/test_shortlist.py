@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from finetune.flat_ids import Sentences
-from finetune.mt.shortlist import Shortlist, lexical_table, make_shortlist, pieces_of
+from finetune.mt.decoding.shortlist import Shortlist, lexical_table, make_shortlist, pieces_of
 
 # "das haus" = "the house", "das buch" = "the book", "ein buch" = "a book"; ids of the two sides overlap on purpose.
 SOURCE = Sentences.of([[0, 1], [0, 2], [3, 2]])

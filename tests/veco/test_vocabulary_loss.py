@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from veco import VecoForMaskedLM, projection
-from veco.projection import NEVER, VocabularyProjection
+from veco.vocabulary_loss import NEVER, VocabularyProjection
 
 
 @pytest.fixture

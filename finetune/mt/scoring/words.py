@@ -6,7 +6,7 @@ A language may be named by any code: zh, cmn, zho_Hans. What matters is its scri
 from sacrebleu.metrics import TER
 
 from data_tools.text.languages import has_spaces, normal_form, scripts_of
-from finetune.mt.moses import PerlTokenizer
+from finetune.mt.scoring.moses import PerlTokenizer
 
 CHINESE = frozenset({"Bopo", "Hani"})
 JAPANESE = CHINESE | {"Hira", "Kana"}

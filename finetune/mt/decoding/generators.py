@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from finetune.flat_ids import cut_by_tokens
-from finetune.mt.search import BeamSearch, Found, SearchOptions, TargetIds
+from finetune.mt.decoding.beam_search import BeamSearch, Found, SearchOptions, TargetIds
 from veco import VecoForConditionalGeneration
 
 # Scores over the vocabulary of one step of all beams, or of one scored chunk, at most: 256 MB in float32 on a CPU, on a
@@ -30,7 +30,7 @@ def max_logits(device: torch.device) -> int:
 
 
 @dataclass(frozen=True)
-class Batch:
+class SourceBatch:
     """Sentences to translate, as the model reads them, and the largest number of pieces of each translation."""
 
     sources: list[list[int]]
@@ -45,7 +45,7 @@ class PairBatch:
     targets: list[list[int]]
 
 
-class Engine(Protocol):
+class SequenceGenerator(Protocol):
     """A translation model that runs somewhere."""
 
     target: TargetIds
@@ -57,17 +57,17 @@ class Engine(Protocol):
     def cut(self, sizes: np.ndarray, limits: np.ndarray) -> list[np.ndarray]:
         """Which sentences, of these many tokens and these limits, make up each batch; longest first."""
 
-    def search(self, batches: Sequence[Batch], with_scores: bool) -> Iterator[list[list[Found]]]:
+    def search(self, batches: Sequence[SourceBatch], with_scores: bool) -> Iterator[list[list[Found]]]:
         """For each batch in turn at most `nbest` hypotheses of each source, best first.
 
-        `with_scores` asks for the probability of each piece; an engine may give them anyway.
+        `with_scores` asks for the probability of each piece; a generator may give them anyway.
         """
 
     def score(self, batches: Iterable[PairBatch]) -> Iterator[list[list[float]]]:
         """For each batch in turn the log-probability of each id of the targets, natural logarithms."""
 
 
-class TorchEngine:
+class TorchGenerator:
     """A model in torch, on whatever device it is."""
 
     def __init__(
@@ -89,7 +89,7 @@ class TorchEngine:
         bounds = cut_by_tokens(sizes[order], max_tokens, max_items)
         return [order[start:end] for start, end in itertools.pairwise(bounds)]
 
-    def search(self, batches: Sequence[Batch], with_scores: bool) -> Iterator[list[list[Found]]]:
+    def search(self, batches: Sequence[SourceBatch], with_scores: bool) -> Iterator[list[list[Found]]]:
         for batch in batches:
             with torch.inference_mode():
                 input_ids, mask = self._padded(batch.sources)

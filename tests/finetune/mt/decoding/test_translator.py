@@ -14,8 +14,8 @@ import torch
 from toy_translation import sentences, toy_model
 from transformers import AutoTokenizer
 
-from finetune.mt.search import Found, SearchOptions
-from finetune.mt.translator import Translator, check_model, decoder_start_id, tag_of
+from finetune.mt.decoding.beam_search import Found, SearchOptions
+from finetune.mt.decoding.translator import Translator, check_model, decoder_start_id, tag_of
 from veco import VecoConfig, VecoForConditionalGeneration, VecoForMaskedLM
 
 SCORE_TOLERANCE = 1e-4
@@ -77,7 +77,7 @@ def test_given_translations_have_the_scores_of_found_ones(model_dir: Path) -> No
 
 def test_long_lines_are_cut_and_counted(model_dir: Path) -> None:
     ours = translator(model_dir, max_len_b=100)
-    longest = ours.engine.max_tokens
+    longest = ours.generator.max_tokens
     found = ours.translate(["haus " * 60, "baum"])
     assert ours.num_cut_lines == 1
     assert all(1 < len(hypotheses[0].ids) <= longest for hypotheses in found)
@@ -123,7 +123,7 @@ def test_a_model_that_says_what_stands_around_sentences(model_dir: Path, tmp_pat
     assert (found.pieces, found.text) == (usual.source_as_pieces("haus hund"), "haus hund")
     assert ours.reference("haus hund", as_text=True) == "haus hund"
     long = ours.source_ids(["haus " * 60])[0]
-    assert len(long) == ours.engine.max_tokens and long[-2:] == [2, 71]
+    assert len(long) == ours.generator.max_tokens and long[-2:] == [2, 71]
 
 
 def test_a_tag_that_is_unk_hides_no_unknown_piece(model_dir: Path, tmp_path: Path) -> None:
