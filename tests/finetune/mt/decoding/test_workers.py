@@ -27,7 +27,7 @@ PROGRAM = """
     workers._join = join_or_die
 
     if __name__ == "__main__":
-        with ranks.joined_ranks(2, print) as its:
+        with workers.joined_workers(2, print) as its:
             its.broadcast("together")
 """
 
