@@ -65,6 +65,7 @@ types: setup
 figures: setup
 	$(RUN) docs/draw_flow.py
 	$(RUN) docs/draw_model.py
+	$(RUN) docs/draw_architecture.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info
