@@ -1,30 +1,30 @@
-# `make demo` and `make test` each work alone on a fresh clone: they set up the environment first.
+# `make demo` and `make test` each work on their own in a fresh clone: they set up the environment first.
 PYTHON ?= python3
 VENV ?= .venv
 TORCH := 2.13.0
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
-# DeepSpeed would guess the same on a machine without accelerators, and warn.
+# torch.distributed warns about its own deprecated functions.
 QUIET := PYTHONWARNINGS=ignore::FutureWarning
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 
 .PHONY: help setup demo test test-all lint types format figures clean
 
 help:
-	@echo "make demo      the whole way on the embedded corpus in 8 minutes: shards, pre-training, translation, BLEU"
-	@echo "make test      the test suite (make test-all adds the slow ones)"
-	@echo "make lint      ruff; make types: mypy; make format: let ruff rewrite"
-	@echo "make figures   draw the pictures of docs/ again"
-	@echo "make clean     remove the environment and what was built; runs/ stays"
+	@echo "make demo      the whole pipeline on the embedded corpus in about 10 minutes: text to BLEU"
+	@echo "make test      the test suite (make test-all adds the slow tests)"
+	@echo "make lint      ruff (make types: mypy; make format: reformat with ruff)"
+	@echo "make figures   redraw the figures of docs/"
+	@echo "make clean     remove the environment and build files; runs/ is kept"
 
 setup: $(READY)
 
-# Without a GPU a CPU build of torch, from wherever pip finds one, else from PyTorch's own index.
+# Without a GPU, a CPU build of torch: from pip's configured index if it has one, otherwise from PyTorch's.
 $(READY): setup.py pyproject.toml constraints.txt finetune/commands.py
-	@echo "Setting up $(VENV): PyTorch, DeepSpeed, transformers, what reads and prepares text, and the tests' tools."
-	@echo "130 packages, 0.8 GB to download, 2.6 GB on disk (with a GPU several GB more: CUDA's libraries)."
-	@echo "About 3 minutes on a fast line; what is there already is not installed again."
-	@echo "[1/3] an empty environment (5 s)"
+	@echo "Setting up $(VENV): PyTorch, DeepSpeed, transformers, libraries that read and prepare text, and the test tools."
+	@echo "130 packages, 0.8 GB to download, 2.6 GB on disk (several GB more with a GPU: the CUDA libraries)."
+	@echo "About 3 minutes on a fast connection; packages that are already installed are kept."
+	@echo "[1/3] create the environment (5 s)"
 	@$(PYTHON) -m venv $(VENV)
 	@date +%s > $(VENV)/.begun
 	@echo "[2/3] PyTorch $(TORCH) (1 minute)"
@@ -37,7 +37,7 @@ $(READY): setup.py pyproject.toml constraints.txt finetune/commands.py
 	@echo "[3/3] the other packages (2 minutes)"
 	@$(RUN) -m pip install --quiet --constraint constraints.txt --editable ".[test,dev]"
 	@echo "Ready after $$(( $$(date +%s) - $$(cat $(VENV)/.begun) )) s."
-	@echo "make demo pre-trains a small VECO and translates with it in about 8 minutes, and says how long it still takes;"
+	@echo "make demo pre-trains a small VECO and translates with it in about 10 minutes, and prints the time left;"
 	@echo "make test runs the test suite, about 15 minutes."
 	@rm $(VENV)/.begun
 	@touch $(READY)

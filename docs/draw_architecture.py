@@ -1,6 +1,6 @@
-"""Draw docs/architecture.png: the packages, their rooms, and the imports between them. `make figures` runs it.
+"""Draw docs/architecture.png: the packages, their subpackages, and the imports between them. `make figures` runs it.
 
-Boxes and arrows are read from the sources, so the picture shows the code as it is.
+Boxes and arrows are read from the source code, so the figure always matches it.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ LABEL_AT = 0.12  # of an arrow's length: before arrows cross
 
 
 def modules_of(package: str) -> list[Path]:
-    """All modules of a package with code in them."""
+    """All modules of a package that contain code."""
     return [path for path in sorted((ROOT / package).rglob("*.py")) if path.read_text(encoding="utf-8").strip()]
 
 
 def rooms_of(package: str) -> Counter[str]:
-    """Number of modules in each room of a package, by its path; the package's own floor is "."."""
+    """Number of modules in each subpackage of a package, by its path; "." is the package itself."""
     rooms: Counter[str] = Counter()
     for path in modules_of(package):
         rooms[path.parent.relative_to(ROOT / package).as_posix()] += 1
@@ -45,7 +45,7 @@ def rooms_of(package: str) -> Counter[str]:
 
 
 def imported(path: Path) -> Iterator[str]:
-    """The packages of ours that a module imports, once for each import."""
+    """Our packages that a module imports, one entry per import."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
         names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
@@ -53,7 +53,7 @@ def imported(path: Path) -> Iterator[str]:
 
 
 def imports_between() -> Counter[tuple[str, str]]:
-    """Number of imports from each package into each other one: (importing, imported)."""
+    """Number of imports between packages, by (importing, imported)."""
     return Counter(
         (package, other)
         for package in PLACES

@@ -1,4 +1,4 @@
-"""Draw docs/flow.png: the way from raw text to scores, with the command of each stage. `make figures` runs it."""
+"""Draw docs/flow.png: the pipeline from raw text to scores, with the command of each stage. `make figures` runs it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def draw_arrow(axis: Axes, start: str, end: str, label: str) -> None:
             (x0 + (WIDTH + 0.08 if right else -0.08), y0 + HEIGHT / 2),
             (x1 + (-0.08 if right else WIDTH + 0.08), y1 + HEIGHT / 2),
         )
-        # Left of the lower row, the label of the arrow from above takes the room over this one.
+        # The label of the arrow from above takes the space above this one, left of the lower row.
         place, align = ((points[0][0] + points[1][0]) / 2, y0 + HEIGHT + 0.12 if right else y0 - 0.12), "center"
     axis.add_patch(FancyArrowPatch(*points, arrowstyle="-|>", mutation_scale=14, color="#444444"))
     vertical = "center" if x0 == x1 else "bottom" if x1 > x0 else "top"

@@ -1,4 +1,4 @@
-"""Draw docs/model.png: the two paths through one set of layers, and what fine-tuning makes of them."""
+"""Draw docs/model.png: the two paths through one set of layers, and their use in fine-tuning."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PLUGGED_IN = ((SELF_NAME, SELF), (CROSS_NAME, CROSS), (FEED_NAME, FEED))
 
 
 def draw_box(axis: Axes, x: float, y: float, text: str, colour: str, width: float = WIDTH) -> None:
-    """A box whose lower edge has its middle at (x, y)."""
+    """Draw a box whose lower edge is centred at (x, y)."""
     shape = FancyBboxPatch(
         (x - width / 2, y), width, HEIGHT, boxstyle="round,pad=0.03", facecolor=colour, edgecolor=EDGE, linewidth=0.9
     )
@@ -44,7 +44,7 @@ def draw_embeddings(axis: Axes, x: float) -> None:
 
 
 def draw_stack(axis: Axes, x: float, y: float, modules: tuple[tuple[str, str], ...], times: str) -> dict[str, float]:
-    """A layer's modules from below, framed and repeated; gives the height of the middle of each, and "top"."""
+    """Draw a layer's modules bottom-up in a repeated frame; returns the height of each centre, and "top"."""
     heights = {}
     bottom = y
     for number, (name, colour) in enumerate(modules):
@@ -71,7 +71,7 @@ def draw_stack(axis: Axes, x: float, y: float, modules: tuple[tuple[str, str], .
 def draw_path(
     axis: Axes, x: float, modules: tuple[tuple[str, str], ...], ids: str, state: str, losses: str
 ) -> dict[str, float]:
-    """One path from ids to losses; gives heights as `draw_stack` does, and "state", that of the last layer's states."""
+    """Draw a path from ids to losses; returns heights as `draw_stack` does, and "state", that of the last states."""
     axis.text(x, -0.05, ids, ha="center", va="top", fontsize=11)
     draw_embeddings(axis, x)
     heights = draw_stack(axis, x, 1.32, modules, r"$\times\, L$")
