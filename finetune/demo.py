@@ -82,7 +82,7 @@ def shared_steps(root: Path, processes: int, seed: int) -> list[Step]:
                 run / "curves.png",
                 is_distributed=True,
             ),
-            340,
+            470,
         ),
         Step(Stage("export", ("pretrain.export", f"{run}", "--output", f"{model}"), model / "model.safetensors"), 8),
     ]
@@ -108,7 +108,7 @@ def translation_steps(root: Path, init: str, seed: int) -> list[Step]:
                 ("finetune.mt.train", *recipe, *start, *files, "--output", f"{run}", "--resume"),
                 run / "curves.png",
             ),
-            80,
+            100,
         ),
         Step(
             Stage("average", ("finetune.mt.average", f"{run}", "--last", "2", "--output", f"{averaged}"), averaged), 8
