@@ -29,69 +29,25 @@ from sentencepiece.sentencepiece_model_pb2 import ModelProto, TrainerSpec
 from data_tools.cli import FlagParser, run_main
 from data_tools.files.directories import atomic_directory
 from data_tools.files.outputs import check_output_directory
-from data_tools.text.lines import open_text
+from data_tools.tokenizers.dictionary import MASK, SPECIAL_IDS, read_dictionary
 from data_tools.tokenizers.files import Piece, find_model, read_model, write_tokenizer
 from data_tools.tokenizers.sentence_piece import (
-    BOS_ID,
-    EOS_ID,
-    FIRST_PIECE_ID,
-    PAD_ID,
     SENTENCEPIECE_BOS_ID,
     SENTENCEPIECE_EOS_ID,
     SENTENCEPIECE_UNK_ID,
-    UNK_ID,
     WORD_START,
 )
 
 COMMAND = "data_tools.import_tokenizer"
-SPECIAL_IDS = {"<s>": BOS_ID, "<pad>": PAD_ID, "</s>": EOS_ID, "<unk>": UNK_ID}
-MASK = "<mask>"
 FIRST_PIECES = (  # of SentencePiece, in its order
     Piece(piece="<unk>", score=0.0, type=Piece.UNKNOWN),
     Piece(piece="<s>", score=0.0, type=Piece.CONTROL),
     Piece(piece="</s>", score=0.0, type=Piece.CONTROL),
 )
 UNKNOWN_PENALTY = 10.0  # SentencePiece's: by so much is <unk> less probable than the rarest piece
-OVERWRITE_FLAG = "#fairseq:overwrite"
 CANNOT = "transformers' XLM-R tokenizer cannot express this model"
 NUM_CHECKED_LINES, WORDS_OF_CHECKED_LINE = 200, 8
 NUM_SHOWN = 3
-
-
-def read_dictionary(path: Path) -> list[str]:
-    """The entries of a dict.txt of fairseq, of which the first has id FIRST_PIECE_ID; without a <mask> at the end.
-
-    Lines are `piece count`, or `piece count #fairseq:overwrite` where a piece comes a second time: then the second id
-    counts, and a made-up name holds the place of the first. Raises ValueError for anything else that fairseq refuses,
-    and for special tokens, which have ids of their own.
-    """
-    names: list[str] = []
-    index: dict[str, int] = {}
-    with open_text(path) as lines:
-        for number, line in enumerate(lines, start=1):
-            where = f"{path}: line {number}"
-            name, _, count = line.rstrip().rpartition(" ")
-            overwrites = count == OVERWRITE_FLAG
-            if overwrites:
-                name, _, count = name.rpartition(" ")
-            if not name or not count.isdecimal():
-                raise ValueError(f"{where}: expected `piece count`, found {line!r}")
-            if name in SPECIAL_IDS:
-                raise ValueError(
-                    f"{where}: expected no special token, found {name}, which is id {SPECIAL_IDS[name]} in XLM-R's "
-                    "layout; other layouts, such as CamemBERT's, cannot be imported"
-                )
-            if name in index:
-                if not overwrites:
-                    raise ValueError(f"{where}: {name!r} comes a second time, without {OVERWRITE_FLAG}")
-                names[index[name]] = f"overwritten{FIRST_PIECE_ID + index[name]:04}"
-            index[name] = len(names)
-            names.append(name)
-    if MASK in index:
-        if index[MASK] != len(names) - 1:
-            raise ValueError(f"{path}: line {index[MASK] + 1}: expected {MASK} in the last line or nowhere")
-        names.pop()
-    return names
 
 
 @dataclass(frozen=True)
@@ -227,7 +183,9 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Nothing; the command line."""
     options = parse_arguments()
-    entries = read_dictionary(options.dictionary) if options.dictionary else None
+    entries = None
+    if options.dictionary:  # <mask> needs no entry: it is always last
+        entries = [piece for piece in read_dictionary(options.dictionary) if piece != MASK]
     path = find_model(options.model)
     check_output_directory(options.output, [path, *([options.dictionary] if options.dictionary else [])])
     with atomic_directory(options.output, made_by=COMMAND, overwrite=options.overwrite) as directory:

@@ -15,7 +15,7 @@ from finetune.commands import COMMANDS
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("veco", "data_tools", "training", "pretrain", "finetune")
 ALLOWED = {
-    "veco": {"veco"},
+    "veco": {"veco", "data_tools"},
     "data_tools": {"data_tools"},
     "training": {"veco", "data_tools", "training"},
     "pretrain": {"veco", "data_tools", "training", "pretrain"},
@@ -46,6 +46,13 @@ def test_dependencies_point_one_way(path: Path) -> None:
 def test_deepspeed_is_imported_in_one_file() -> None:
     users = {path for path in MODULES if any(name.split(".")[0] == "deepspeed" for name in imported(path))}
     assert users == {ROOT / "training" / "engine" / "deepspeed_engine.py"}
+
+
+def test_the_model_loads_without_data_tools() -> None:
+    """Only the commands and conversions of `veco` use it."""
+    code = "import sys, veco; assert 'data_tools' not in sys.modules"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert result.returncode == 0, result.stderr
 
 
 def test_no_module_beside_a_train_script_shadows_another() -> None:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from data_tools.import_tokenizer import in_xlm_r_order, main, read_dictionary
+from data_tools.import_tokenizer import in_xlm_r_order, main
 from data_tools.tokenizers.files import write_tokenizer
 from data_tools.tokenizers.sentence_piece import PieceEncoder
 from data_tools.train_tokenizer import train_model
@@ -200,30 +200,15 @@ def test_entries_for_unknown_characters(tmp_path: Path, source_dir: Path) -> Non
     assert AutoTokenizer.from_pretrained(tmp_path)(lines, add_special_tokens=False)["input_ids"] == expected
 
 
-def test_lines_of_a_dictionary(tmp_path: Path) -> None:
-    path = tmp_path / "dict.txt"
-    path.write_text("▁a 9\n▁b 8\n# 7\n▁a 6 #fairseq:overwrite\n▁c 0\n<mask> 5\n")
-    assert read_dictionary(path) == ["overwritten0004", "▁b", "#", "▁a", "▁c"]
-    path.write_bytes(gzip.compress("▁a 9\n".encode()))
-    path.rename(tmp_path / "dict.txt.gz")
-    assert read_dictionary(tmp_path / "dict.txt.gz") == ["▁a"]
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ("▁a 9\n▁b\n", "line 2: expected `piece count`, found '▁b'"),
-        ("▁a 9\n\n▁b 8\n", "line 2: expected `piece count`, found ''"),
-        ("▁a 9\n▁b x\n", "line 2: expected `piece count`, found '▁b x'"),
-        ("▁a 9\n▁a 8\n", "line 2: '▁a' comes a second time, without #fairseq:overwrite"),
-        ("<unk> 999 #fairseq:overwrite\n", "line 1: expected no special token, found <unk>, which is id 3"),
-        ("<pad> 9\n", "line 1: expected no special token, found <pad>, which is id 1"),
-        ("▁a 9\n<mask> 8\n▁b 7\n", "line 2: expected <mask> in the last line or nowhere"),
         ("x 9\ny 8\n▁liest 7\n", "only 1 of 3 entries of the dictionary are pieces of this model"),
         ("", "only 0 of 0 entries of the dictionary"),
     ],
 )
-def test_bad_dictionaries(
+def test_a_dictionary_of_another_model_is_refused(
     tmp_path: Path, tokenizer_dir: Path, import_tokenizer: Import, content: str, message: str
 ) -> None:
     path = tmp_path / "dict.txt"
@@ -231,6 +216,18 @@ def test_bad_dictionaries(
     with pytest.raises(ValueError, match=message):
         import_tokenizer(tokenizer_dir, "--dictionary", path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["dict.txt"]
+
+
+@pytest.mark.parametrize("ending", ["", "<mask> 1\n"])
+def test_mask_is_last_whether_the_dictionary_has_it_or_not(
+    tmp_path: Path, source_dir: Path, import_tokenizer: Import, ending: str
+) -> None:
+    entries = pieces_of(source_dir)
+    path = write_dictionary(tmp_path / "dict.txt", entries)
+    path.write_text(path.read_text(encoding="utf-8") + ending, encoding="utf-8")
+    tokenizer = AutoTokenizer.from_pretrained(import_tokenizer(source_dir, "--dictionary", path))
+    assert len(tokenizer) == 4 + len(entries) + 1
+    assert tokenizer.mask_token_id == 4 + len(entries)
 
 
 def trained(sentences: dict[str, list[str]], **options: Any) -> bytes:

@@ -10,9 +10,10 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from data_tools.tokenizers.dictionary import read_dictionary
 from veco.cli import FlagParser, new_directory, run_command, told_by_the_system
 from veco.config import VecoConfig
-from veco.convert.fairseq import FIRST_PIECE_ID, NO_CROSS_ATTENTION, convert, read_dictionary
+from veco.convert.fairseq import FIRST_PIECE_ID, NO_CROSS_ATTENTION, convert
 from veco.convert.xlm_roberta import from_xlm_roberta, plug_in_names, to_xlm_roberta, veco_config
 from veco.sentence_files import recorded_layer, write_sentence_files
 from veco.tokenizer import has_tokenizer, open_tokenizer, save_tokenizer

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from veco.cli import read_text
+from data_tools.tokenizers.dictionary import MASK, read_dictionary
 from veco.config import FRAMES, VecoConfig
 from veco.convert.checkpoint import read_checkpoint
 from veco.convert.weights import fill, listed
@@ -67,7 +67,6 @@ ACTIVATIONS = {"gelu": "gelu", "relu": "relu", "gelu_accurate": "gelu_new", "gel
 
 # fairseq's ids: <s> 0, <pad> 1, </s> 2, <unk> 3, then the lines of dict.txt.
 EOS_ID, UNK_ID, FIRST_PIECE_ID = 2, 3, 4
-MASK = "<mask>"
 NO_CROSS_ATTENTION = "XLM-R has no cross-attention: it is freshly drawn"
 PLAIN_TASK = "translation"
 TAGGED_TASKS = ("translation_from_pretrained_veco", "translation_from_pretrained_bart")
@@ -314,22 +313,9 @@ def encoder_names_of(decoder_names: Mapping[str, str]) -> dict[str, str]:
     return {name: name.replace("decoder.", "encoder.", 1) for name in decoder_names.values()}
 
 
-def read_dictionary(path: Path) -> list[str]:
-    """The pieces of fairseq's dict.txt, in order; ValueError for a line that is not a piece and its count."""
-    pieces = []
-    for number, line in enumerate(read_text(path).removesuffix("\n").split("\n"), start=1):
-        piece, _, count = line.removesuffix(" #fairseq:overwrite").rpartition(" ")
-        if not piece or not count.isdigit():
-            raise ValueError(f"{path}: line {number}: expected a piece, a space and its count, found {line!r}")
-        pieces.append(piece)
-    return pieces
-
-
 def rows_lack_mask(pieces: list[str], num_rows: int, path: Path) -> bool:
     """Whether only `<mask>` has no row; raises ValueError where dictionary and embeddings do not fit."""
     num_ids = FIRST_PIECE_ID + len(pieces)
-    if MASK in pieces[:-1]:
-        raise ValueError(f"the dictionary has {MASK} at line {pieces.index(MASK) + 1}, expected it last or not at all")
     has_mask = pieces[-1:] == [MASK]
     if num_rows not in ((num_ids,) if has_mask else (num_ids, num_ids + 1)):
         raise ValueError(

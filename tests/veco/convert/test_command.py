@@ -135,7 +135,7 @@ def fairseq_weights(model: XLMRobertaForMaskedLM) -> dict[str, torch.Tensor]:
             ("fairseq", "model.pt", "veco", "--dictionary", "dict.txt", "--tokenizer", "swapped"),
             "2 of the model's 55 pieces have other ids there, such as ['▁p3', '▁p7']: it is another model's tokenizer",
         ),
-        (("fairseq", "model.pt", "veco", "--dictionary", "latin1.txt"), "latin1.txt: not UTF-8 at byte 1 "),
+        (("fairseq", "model.pt", "veco", "--dictionary", "latin1.txt"), "latin1.txt: line 1 is not UTF-8 "),
     ],
 )
 def test_bad_input_is_one_line(xlm_roberta_dir, monkeypatch, capsys, tmp_path: Path, arguments, message: str) -> None:

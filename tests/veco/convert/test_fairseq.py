@@ -324,9 +324,9 @@ def test_finetuned_checkpoints_of_all_kinds_convert(padded_batch, pair_batch, tm
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (["a 1"] * 3, "60 rows of embeddings, but the dictionary has 3 lines: expected 7, or 8 with <mask>"),
-        (["<mask> 1", "a 1"], "<mask> at line 1, expected it last or not at all"),
-        (["a 1", "b"], "dict.txt: line 2: expected a piece, a space and its count, found 'b'"),
+        (["a 1", "b 1", "c 1"], "60 rows of embeddings, but the dictionary has 3 lines: expected 7, or 8 with <mask>"),
+        (["<mask> 1", "a 1"], "dict.txt: line 1: expected <mask> in the last line or nowhere"),
+        (["a 1", "b"], "dict.txt: line 2: expected `piece count`, found 'b'"),
     ],
 )
 def test_dictionary_that_does_not_fit(reference, tmp_path: Path, lines: list[str], message: str) -> None:
