@@ -1,4 +1,4 @@
-"""What every command line of this project shares: its flags, one clear line on bad input, and a progress bar.
+"""Shared by all command lines of this project: the flag parser, one clear line on bad input, and the progress bar.
 
 Set VECO_TRACEBACK=1 in the environment to see where an error was raised.
 """
@@ -20,21 +20,21 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 EXIT_BAD_INPUT = 2
 MAX_NAME = 4096  # characters of a name in an error message, the longest path on Linux
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, what shells report
-MAX_NAMED = 3  # files, languages, … in a message
+MAX_NAMED = 3  # files, languages, … in one message
 
 
 class FlagParser(argparse.ArgumentParser):
-    """A command line whose mistakes are ValueErrors in one line; argparse prints its whole usage, and on every rank.
+    """An argparse parser that raises mistakes as one-line ValueErrors; argparse prints its whole usage, on every rank.
 
-    Flags are written in full, with `-` or `_` between their words. For one that is unknown the nearest known one is
-    named. One that keeps what follows it must not come twice: the first would be lost.
+    Flags are written in full, with `-` or `_` between their words. For an unknown flag the closest known one is named.
+    A flag that stores a value must not be given twice: the first value would be lost.
     """
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings, allow_abbrev=False)
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
-        """As argparse's; unknown flags come first, since one that is misspelt is also missing where it is required."""
+        """Parse as argparse does, but report unknown flags first: a misspelt required flag is also a missing one."""
         words = sys.argv[1:] if args is None else list(args)
         known = self._spellings(with_commands=True)
         flags = [word.partition("=")[0] for word in takewhile("--".__ne__, words) if word.startswith("--")]
@@ -43,7 +43,7 @@ class FlagParser(argparse.ArgumentParser):
             close = [name for name in known if name.startswith(flag)] or get_close_matches(flag, known, n=1)
             self.error(f"unknown flag {unknown[0]}" + (f", did you mean {known[close[0]]}?" if close else ""))
         parsed = super().parse_args(words, namespace)
-        for name, value in vars(parsed).items():  # a shell leaves --output=~/x as it is
+        for name, value in vars(parsed).items():  # a shell does not expand --output=~/x
             if isinstance(value, Path) and value.parts[:1] == ("~",):
                 setattr(parsed, name, value.expanduser())
         return parsed
@@ -69,7 +69,7 @@ class FlagParser(argparse.ArgumentParser):
         raise ValueError(f"{message}; --help lists all flags")
 
     def _spellings(self, with_commands: bool = False) -> dict[str, str]:
-        """The flags as they were added, by their spelling with `-` alone; with those of its commands if wanted."""
+        """Map each flag, spelt with `-` only, to the spelling it was added with; optionally of subcommands too."""
         found = {option.replace("_", "-"): option for option in self._option_string_actions}
         for action in self._actions if with_commands else ():
             if isinstance(action, argparse._SubParsersAction):
@@ -81,15 +81,15 @@ class FlagParser(argparse.ArgumentParser):
 def run_main(main: Callable[[], None]) -> None:
     """Run `main`; exit with code 2 and one line `error: …` on stderr if it raises ValueError or OSError.
 
-    Other exceptions are mistakes of ours and keep their traceback.
+    Other exceptions are bugs and keep their traceback.
     """
-    let_all_text_be_written()
+    escape_unencodable_output()
     try:
         main()
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader of our output has left (`describe … | head`): not an error. Python would complain again while
-        # flushing at exit, so its stdout is pointed elsewhere first.
+        # The reader of our output has gone (`describe … | head`), which is not an error. Python would complain again
+        # when it flushes at exit, so stdout is redirected first.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
@@ -101,15 +101,15 @@ def run_main(main: Callable[[], None]) -> None:
         sys.exit(EXIT_BAD_INPUT)
 
 
-def let_all_text_be_written() -> None:
-    """From here on a terminal that lacks a character is sent its number (`\\u0436`), which is no reason to fail."""
+def escape_unencodable_output() -> None:
+    """Make stdout and stderr escape characters that the terminal cannot show (`\\u0436`) instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def write_utf8() -> None:
-    """From here on stdout takes UTF-8, whatever the terminal: what is printed is data, for files and other programs."""
+    """Make stdout write UTF-8 whatever the terminal: the output is data for files and other programs."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")
 
@@ -120,20 +120,20 @@ def warn(message: str) -> None:
 
 
 def one_line(error: BaseException) -> str:
-    """The message of an exception on one line; an OSError is told as `path: reason`."""
+    """The message of an exception on one line; that of an OSError as `path: reason`."""
     if isinstance(error, OSError) and error.strerror:
         named = [str(name) for name in (error.filename, error.filename2) if name is not None]
         message = ": ".join([*named, error.strerror])
     elif isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":
-        # So Python spells bytes that are not UTF-8 in the name of a file.
-        message = f"{error.object[:MAX_NAME]!r}: holds bytes that are not UTF-8; rename the file"
+        # Python represents bytes of a file name that are not UTF-8 as surrogates.
+        message = f"{error.object[:MAX_NAME]!r}: the file name is not valid UTF-8; rename the file"
     else:
         message = str(error) or type(error).__name__
     return "; ".join(line.strip() for line in message.splitlines() if line.strip())
 
 
 class SeveralErrors(ValueError):
-    """All that is wrong with what was read together; `problems` has a line for each."""
+    """Several problems found at once; `problems` has one line for each."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__(problems)
@@ -144,18 +144,18 @@ class SeveralErrors(ValueError):
 
 
 def problems_of(error: BaseException) -> list[str]:
-    """What an exception tells, a line for each thing that is wrong."""
+    """The problems that an exception reports, one line each."""
     return error.problems if isinstance(error, SeveralErrors) else [one_line(error)]
 
 
 def first_of(names: Sequence[str], separator: str = ", ") -> str:
-    """The first MAX_NAMED of some names, and how many more there are."""
+    """The first MAX_NAMED names, and how many more there are."""
     more = f" and {len(names) - MAX_NAMED:,} more" if len(names) > MAX_NAMED else ""
     return separator.join(names[:MAX_NAMED]) + more
 
 
 def progress_bar(transient: bool = False) -> Progress:
-    """A progress bar on stderr; where stderr is no terminal only its final state is printed, so logs stay short."""
+    """A progress bar on stderr; unless that is a terminal, only the final state is printed, which keeps logs short."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -164,7 +164,7 @@ def progress_bar(transient: bool = False) -> Progress:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=Console(stderr=True),
-        # rich would take stdout, too, and print it on stderr: what a user sends through a pipe.
+        # rich would also redirect stdout to stderr: the data that a user pipes elsewhere.
         redirect_stdout=False,
         redirect_stderr=False,
         transient=transient,

@@ -1,4 +1,4 @@
-"""What a data directory holds: `python -m data_tools.describe DATA [--verify] [--samples N] [--plot FILE.png]`."""
+"""The content of a data directory: `python -m data_tools.describe DATA [--verify] [--samples N] [--plot FILE.png]`."""
 
 import argparse
 import os
@@ -15,29 +15,29 @@ from rich.console import Console
 from rich.table import Table
 
 from data_tools.cli import FlagParser, first_of, run_main
+from data_tools.corpus.language_shares import draw_distribution, sampling_probabilities
 from data_tools.shards.format import Shard, ShardInfo
-from data_tools.shards.language_shares import draw_distribution, sampling_probabilities
 from data_tools.shards.manifest import SPLITS, Manifest
 from data_tools.shards.verify import unlisted_files, verify
 from data_tools.text.languages import has_spaces
 from data_tools.tokenizers.sentence_piece import PieceEncoder
-from data_tools.tokenizers.unknown import Unknown
+from data_tools.tokenizers.unknown_pieces import Unknown
 
 T = TypeVar("T")
-ALPHA = 0.5  # VECO (ACL 2021), appendix: languages are drawn with probability proportional to n^0.5
-REASONS_WIDTH = 48  # the reasons why sentences were left out may break their lines, no other column
-UNLIMITED = 10_000
+ALPHA = 0.5  # VECO (ACL 2021), appendix: languages are sampled with probability proportional to n^0.5
+REASONS_WIDTH = 48  # the reasons for dropping sentences are wrapped, other columns are not
+UNLIMITED = 10_000  # columns of the terminal
 NOT_KNOWN = "–"
-MAX_UNKNOWN = 0.01  # share of pieces or characters above which a warning is due
+MAX_UNKNOWN = 0.01  # share of pieces or characters above which to warn
 
 
 @dataclass(frozen=True)
 class LanguageCounts:
-    """The counts of one language or language pair. Tokens of a pair: of both sides.
+    """The counts of one language or language pair; the tokens of a pair are those of both sides.
 
-    `fertility` is tokens per word of each language, None where words are not separated; `unknown` is what the tokenizer
-    does not know, None where it was not counted. These cover the held-out sentences too, all else but `num_held_out`
-    what is trained on.
+    `fertility` is tokens per word of each language, None if words are not separated; `unknown` counts unknown pieces,
+    None if they were not counted. Both cover the held-out sentences too; apart from `num_held_out`, the other counts
+    cover only the training data.
     """
 
     name: str
@@ -83,7 +83,7 @@ def num_tokens(shards: list[dict[str, ShardInfo]], language: str) -> int:
 
 
 def fertility(language: str, num_tokens: int, num_words: int) -> float | None:
-    """Tokens per word; None without words, and where no spaces tell which pieces begin one."""
+    """Tokens per word; None without words, and for languages written without spaces between words."""
     return num_tokens / num_words if num_words and has_spaces(language) else None
 
 
@@ -103,7 +103,7 @@ def total_row(rows: list[LanguageCounts]) -> LanguageCounts:
 
 
 def rows_table(kind: str, rows: list[LanguageCounts], alpha: float) -> Table:
-    """A table of rows and their total; documents of languages alone, held-out sentences where there are some."""
+    """A table of rows and their total, with documents only of single languages, and held-out sentences if any."""
     is_mono = kind == "mono"
     probabilities = sampling_probabilities([row.num_sentences for row in rows], alpha)
     probabilities.append(sum(probabilities))
@@ -119,7 +119,7 @@ def rows_table(kind: str, rows: list[LanguageCounts], alpha: float) -> Table:
         "unknown": [side_by_side(row.unknown, lambda side: percent(side.piece_share)) for row in rows],
         "of characters": [side_by_side(row.unknown, lambda side: percent(side.character_share)) for row in rows],
         "held out": [f"{row.num_held_out:,}" for row in rows],
-        "left out": [
+        "dropped": [
             ", ".join(f"{count:,} {reason}" for reason, count in Counter(row.dropped).most_common()) for row in rows
         ],
     }
@@ -144,12 +144,12 @@ def rows_table(kind: str, rows: list[LanguageCounts], alpha: float) -> Table:
 
 
 def side_by_side(sides: Iterable[T | None], shown: Callable[[T], str]) -> str:
-    """A cell with the values of one language or two."""
+    """A cell with the values of one or two languages."""
     return " / ".join(NOT_KNOWN if side is None else shown(side) for side in sides)
 
 
 def print_tables(manifest: Manifest, alpha: float = ALPHA) -> int:
-    """All tokens to train on; prints a table of the languages and one of the pairs."""
+    """Print a table of the languages and one of the pairs; return the number of tokens to train on."""
     num_tokens = 0
     for kind in ("mono", "parallel"):
         rows = rows_of(manifest, kind)
@@ -160,9 +160,9 @@ def print_tables(manifest: Manifest, alpha: float = ALPHA) -> int:
 
 
 def print_unknown(manifest: Manifest) -> None:
-    """Print what the tokenizer does not know, and warn of languages of which it does not know much."""
+    """Print the shares of unknown pieces, and warn of languages with many of them."""
     if not manifest.unknown:
-        print("unknown pieces: not counted by the version that made this directory")
+        print("unknown pieces: not counted by the version of data_tools.prepare that made this directory")
         return
     by_language = {language: found for language, found in manifest.unknown_by_language().items() if found.pieces}
     worst = sorted(by_language, key=lambda language: -by_language[language].character_share)
@@ -170,34 +170,34 @@ def print_unknown(manifest: Manifest) -> None:
         f"{language} {percent(by_language[language].piece_share)} ({percent(by_language[language].character_share)})"
         for language in worst
     ]
-    print(f"unknown pieces (characters under them): {first_of(told) or 'none'}")
+    print(f"unknown pieces (characters they cover): {first_of(told) or 'none'}")
     for language in worst:
         found = by_language[language]
         if max(found.piece_share, found.character_share) > MAX_UNKNOWN:
             print(
                 f"warning: {language}: {percent(found.piece_share)} of its pieces are unknown to the tokenizer, and "
-                f"{percent(found.character_share)} of its characters lie under them; no model will see these. Train a "
+                f"they cover {percent(found.character_share)} of its characters, which no model will see. Train the "
                 "tokenizer on this language too, or with a higher --character-coverage (data_tools.train_tokenizer)",
                 file=sys.stderr,
             )
 
 
 def percent(share: float) -> str:
-    """A share in percent; what is rare is told from what does not occur."""
+    """A share in percent, which shows whether something is rare or does not occur."""
     return "0" if share == 0 else "< 0.01 %" if share < 0.0001 else f"{100 * share:.2f} %"
 
 
 def print_table(table: Table) -> None:
-    """Print a table as wide as it is: on a narrow terminal its lines break, but no number is cut."""
+    """Print a table in its full width: a narrow terminal wraps its lines, but no number is truncated."""
     console = Console(width=UNLIMITED)
-    # Through print: rich itself would exit with an error when the reader has left (`describe … | head`).
+    # Through print: rich itself would exit with an error if the reader has gone (`describe … | head`).
     with console.capture() as captured:
         console.print(table)
     print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def print_samples(data_dir: Path, manifest: Manifest, num_samples: int) -> None:
-    """Nothing; prints sentences and pairs to train on, spread evenly over all shards of each corpus, decoded."""
+    """Print decoded sentences and pairs to train on, spread evenly over all shards of each language and pair."""
     encoder = PieceEncoder(data_dir / "tokenizer")
     for name, shards in manifest.corpora("train").items():
         print(f"\n{name}")
@@ -207,51 +207,54 @@ def print_samples(data_dir: Path, manifest: Manifest, num_samples: int) -> None:
         for i in np.unique(np.linspace(0, total - 1, min(num_samples, total)).astype(int)):
             which = int(np.searchsorted(ends, i, side="right"))
             sides = [Shard(data_dir / shards[which][language].prefix) for language in languages]
-            texts = [encoder.decode(side[int(i - ends[which])]) for side in sides]  # counted from the shard's end
+            # i - ends is negative: counted from the end of the shard.
+            texts = [encoder.decode(side[int(i - ends[which])]) for side in sides]
             print(f"  {i:>9,}  " + "\n             ".join(texts))
 
 
 def print_problems(data_dir: Path, manifest: Manifest, num_workers: int) -> None:
-    """Nothing; reads all shards, warns of files that are not in the manifest, and tells that all is well.
+    """Verify all shards, warn of files that are not in the manifest, and say so if all is well.
 
-    Raises ValueError if it is not; where there is more than one problem, all are printed before.
+    Raises ValueError otherwise; if there is more than one problem, all are printed first.
     """
     problems = verify(data_dir, manifest, num_workers)
     for path in unlisted_files(data_dir, manifest):
         print(f"warning: {path}: not in the manifest; nothing reads it", file=sys.stderr)
-    advice = "fetch what is damaged from a whole copy, or remove the directory and run data_tools.prepare again"
+    advice = "copy the damaged files again, or remove the directory and run data_tools.prepare again"
     if len(problems) > 1:
         print(*problems, sep="\n", file=sys.stderr)
-        raise ValueError(f"{data_dir}: not as its manifest says, {len(problems):,} problems (above); {advice}")
+        raise ValueError(f"{data_dir}: differs from its manifest, {len(problems):,} problems (above); {advice}")
     if problems:
         raise ValueError(f"{problems[0]}; {advice}")
     num_shards = sum(len(shards) for split in SPLITS for shards in manifest.corpora(split).values())
-    print(f"{num_shards:,} shards verified: all as the manifest says")
+    print(f"{num_shards:,} shards verified: all as in the manifest")
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = FlagParser(
-        prog="python -m data_tools.describe", description="Prints the languages of a data directory and their counts."
+        prog="python -m data_tools.describe", description="Print the languages of a data directory and their counts."
     )
     parser.add_argument("data", type=Path, metavar="DATA", help="a directory made by data_tools.prepare")
     parser.add_argument(
         "--verify",
         action="store_true",
-        help="read everything: tokenizer, checksums, headers, offsets, pair counts, range of ids; names all problems",
+        help="read everything (tokenizer, checksums, headers, offsets, pair counts, range of ids); list all problems",
     )
     parser.add_argument(
         "--workers",
         type=int,
         default=len(os.sched_getaffinity(0)),
         metavar="N",
-        help="processes for --verify (default: the cores, here %(default)s)",
-    )
-    parser.add_argument("--samples", type=int, default=0, metavar="N", help="decode N sentences of each")
-    parser.add_argument(
-        "--plot", type=Path, metavar="FILE.png", help="draw the languages' shares before and after smoothing"
+        help="processes for --verify (default: the number of cores, here %(default)s)",
     )
     parser.add_argument(
-        "--alpha", type=float, default=ALPHA, help="smoothing of the sampling probability n^α (default %(default)s)"
+        "--samples", type=int, default=0, metavar="N", help="print N decoded sentences of each language and pair"
+    )
+    parser.add_argument(
+        "--plot", type=Path, metavar="FILE.png", help="plot the languages' shares before and after smoothing"
+    )
+    parser.add_argument(
+        "--alpha", type=float, default=ALPHA, help="exponent of the sampling probabilities n^α (default %(default)s)"
     )
     return parser.parse_args()
 
@@ -271,7 +274,7 @@ def main() -> None:
     print(f"vocabulary {manifest.vocab_size:,}, fingerprint {manifest.fingerprint}")
     if options.plot:
         draw_distribution(manifest, options.alpha, options.plot)
-        print(f"{options.plot}: drawn")
+        print(f"{options.plot}: written")
     if options.samples:
         print_samples(options.data, manifest, options.samples)
     if options.verify:

@@ -4,7 +4,7 @@ The result is a directory of `sentencepiece.bpe.model` (what data_tools reads), 
 `tokenizer_config.json` (what AutoTokenizer reads). Equal text, options and SentencePiece version give equal bytes.
 
 The text is files, or all text of a CORPUS.yaml: then its languages are smoothed (see
-data_tools.tokenizers.language_sampling), and a table says what each gave. It is read as it stands: `filters`,
+data_tools.tokenizers.training_sample), and a table says what each gave. It is read as it stands: `filters`,
 `deduplicate` and `valid` of the corpus do not apply.
 
 Characters beyond `--character-coverage` get no piece and become <unk>. The rarest of all text are left out, whatever
@@ -30,14 +30,12 @@ from sentencepiece import sentencepiece_model_pb2
 
 from data_tools.cli import FlagParser, progress_bar, run_main, warn
 from data_tools.corpus.configuration import Corpus
-from data_tools.corpus.inputs import Input
-from data_tools.corpus.plain_inputs import files_named_twice, plain_input
+from data_tools.corpus.inputs import Input, files_named_twice, plain_input
 from data_tools.files.directories import atomic_directory
 from data_tools.files.locations import check_can_be_read_again, expand
 from data_tools.files.outputs import check_output_directory
 from data_tools.readers import size_of
 from data_tools.tokenizers.files import write_tokenizer
-from data_tools.tokenizers.language_sampling import MAX_LINE_BYTES, LineCounts, allocate, drawn, training_lines
 from data_tools.tokenizers.sentence_piece import (
     FIRST_PIECE_ID,
     NUM_EXTRA_IDS,
@@ -47,6 +45,7 @@ from data_tools.tokenizers.sentence_piece import (
     UNK_ID,
     PieceEncoder,
 )
+from data_tools.tokenizers.training_sample import MAX_LINE_BYTES, LineCounts, allocate, drawn, training_lines
 
 COMMAND = "data_tools.train_tokenizer"
 # A fixed number, because the sums over threads round differently when it changes; more than the cores does no harm.

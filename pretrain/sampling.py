@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from data_tools.shards.language_shares import sampling_probabilities
+from data_tools.corpus.language_shares import sampling_probabilities
 from training.random_order import hashes, mix
 
 

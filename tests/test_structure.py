@@ -48,13 +48,6 @@ def test_deepspeed_is_imported_in_one_file() -> None:
     assert users == {ROOT / "training" / "engine" / "deepspeed_engine.py"}
 
 
-def test_the_model_loads_without_data_tools() -> None:
-    """Only the commands and conversions of `veco` use it."""
-    code = "import sys, veco; assert 'data_tools' not in sys.modules"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
-    assert result.returncode == 0, result.stderr
-
-
 def test_no_module_beside_a_train_script_shadows_another() -> None:
     for script in (path for path in MODULES if path.name == "train.py"):
         neighbours = {path.stem for path in script.parent.glob("*.py")}

@@ -1,7 +1,7 @@
 """CORPUS.yaml as frozen dataclasses: which text belongs to which language or pair, and what to do with it.
 
     tokenizer: ../tokenizer           # a directory of data_tools.train_tokenizer or import_tokenizer, or XLM-R's
-    valid: 0.001                      # share of documents and pairs held out, chosen by hash; 0 if not given
+    valid: 0.001                      # share of documents and pairs held out, chosen by hash; 0 by default
     filters: {script: 0.5}            # see data_tools.text.filters
     deduplicate: {exact: true}        # see data_tools.deduplicate.settings
     mono:
@@ -9,7 +9,7 @@
         - news/*.de.gz                # one sentence a line, blank lines between documents; the suffix tells the format
         - {text: running/*.txt.xz, split_sentences: true}
         - {jsonl: ${CRAWL}/*.jsonl.zst, column: content, split_sentences: true}
-        - {tsv: forum.tsv, column: 3}   # a number, from 1, or a name that the first row has
+        - {tsv: forum.tsv, column: 3}   # a number from 1, or a name in the first row
         - {parquet: s3://bucket/de/*.parquet}
         - {hub: wikimedia/wikipedia, config: 20231101.de, split: train, split_sentences: true}
     parallel:
@@ -17,15 +17,16 @@
         - {source: europarl/*.de.gz, target: europarl/*.en.gz}
         - {tsv: crawl/de-en.*.tsv}    # first column de, second en
         - {csv: mined.csv, column: [german, english]}
-        - {tmx: memory/*.tmx.gz, codes: {de: de-CH}}    # what a language is called there, if not so
+        - {tmx: memory/*.tmx.gz, codes: {de: de-CH}}    # the code of a language in the file, if another
         - {opus: OPUS/*.de-en.txt.zip}
         - {hub: Helsinki-NLP/opus-100, config: de-en, column: translation}
         - {jsonl: crawl/*.jsonl, column: [german, english]}
 
 Relative paths start at the directory of the file; `${NAME}` stands for an environment variable, `~` for the home
-directory; globs know `**`; any URL that fsspec knows is a path. Text, JSONL, TSV, CSV and TMX may be plain, .gz, .xz,
-.zst or .bz2. `column` names the text of JSONL, Parquet and data sets: by default `text`, for pairs `translation`, which
-holds {de: …, en: …}; that of TSV, where the pairs are in columns 1 and 2 by default, and of CSV.
+directory; globs may contain `**`; a path may be any URL that fsspec supports. Text, JSONL, TSV, CSV and TMX may be
+plain, .gz, .xz, .zst or .bz2. `column` says where the text is. In JSONL, Parquet and data sets it is `text` by default,
+for pairs `translation`, which holds {de: …, en: …}. In TSV pairs are in columns 1 and 2 by default; in CSV, and for a
+single language in TSV, it must be given.
 """
 
 import re
@@ -36,9 +37,8 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.cli import one_line
-from data_tools.corpus.inputs import Input
+from data_tools.corpus.inputs import TEXT_COLUMN, Input, files_named_twice, plain_input
 from data_tools.corpus.pairing import odd_pairs
-from data_tools.corpus.plain_inputs import TEXT_COLUMN, files_named_twice, plain_input
 from data_tools.deduplicate.settings import Deduplication
 from data_tools.files.formats import TABLES, check_is_named_as_text
 from data_tools.files.locations import check_can_be_read_again, expand
@@ -49,7 +49,7 @@ from data_tools.text.languages import normal_form
 TOP_KEYS = ("tokenizer", "valid", "filters", "deduplicate", "mono", "parallel")
 LANGUAGE = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 HUB_OPTIONS = ("config", "split", "revision", "column")
-# What an entry may hold beside the key that says its kind.
+# The keys that an entry may have beside the one that says its kind.
 MONO_OPTIONS = {
     "text": ("split_sentences",),
     "jsonl": ("column", "split_sentences"),
@@ -69,7 +69,7 @@ PARALLEL_OPTIONS = {
     "hub": (*HUB_OPTIONS, "codes"),
 }
 DEFAULT_COLUMN = {"mono": TEXT_COLUMN, "parallel": "translation"}
-CHECK_NAME_OF_TEXT = partial(check_is_named_as_text, is_said_to_be_text=True)
+CHECK_IS_TEXT = partial(check_is_named_as_text, is_said_to_be_text=True)
 MAX_NAMED = 3  # pairs of files in a warning
 DEFAULT_SPLIT = "train"
 
@@ -78,7 +78,7 @@ DEFAULT_SPLIT = "train"
 class Corpus:
     """A parsed CORPUS.yaml. `inputs` come in the order in which shards are numbered; `valid` is a share in [0, 1).
 
-    `warnings` are lines about what may be meant, but rather is not.
+    `warnings` are lines about what is valid but probably a mistake.
     """
 
     path: Path
@@ -91,9 +91,9 @@ class Corpus:
 
     @classmethod
     def load(cls, path: Path | str, needs_tokenizer: bool = True) -> "Corpus":
-        """The corpus that a YAML file describes; raises ValueError with all that is wrong with it at once.
+        """Read the corpus that a YAML file describes; raises ValueError with all its problems at once.
 
-        Without `needs_tokenizer` the directory need not be there yet: the text may be what it is trained on.
+        Without `needs_tokenizer` the tokenizer need not exist yet: it may be trained on this very text.
         """
         reader = _Reader(Path(path))
         content = read_mapping(reader.path, f"the keys {', '.join(TOP_KEYS)}")
@@ -106,7 +106,7 @@ class Corpus:
         deduplication = Deduplication.parse(content.get("deduplicate"), reader.complain)
         inputs = [*reader.mono(content.get("mono")), *reader.parallel(content.get("parallel"))]
         if not inputs and not reader.problems:
-            reader.complain("names no text: expected files under mono or parallel")
+            reader.complain("no text: expected files under mono or parallel")
         if not reader.problems:
             filters.check_languages(sorted({code for item in inputs for code in item.languages}), reader.complain)
         if reader.problems:
@@ -115,21 +115,21 @@ class Corpus:
 
 
 class _Reader:
-    """Turns the YAML's content into dataclasses and collects what is wrong in `problems`."""
+    """Turns the content of the YAML file into dataclasses, and collects all problems."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.base = path.absolute().parent
         self.problems: list[str] = []
         self.warnings: list[str] = []
-        self._spelt: dict[str, tuple[str, str]] = {}  # normal form -> (spelling, where it came first)
+        self._spelt: dict[str, tuple[str, str]] = {}  # normal form -> (spelling, where it was used first)
 
     def complain(self, problem: str) -> None:
         if problem not in self.problems:
             self.problems.append(problem)
 
     def expanded(self, text: str) -> str | None:
-        """`text` with environment variables and `~` filled in; None if one is not set, which is told once for each."""
+        """`text` with environment variables and `~` expanded; None, and a problem, if a variable is not set."""
         try:
             return expanded(text)
         except ValueError as error:
@@ -155,7 +155,7 @@ class _Reader:
         return float(value)
 
     def files(self, where: str, pattern: Any) -> list[str]:
-        """The files of a name or glob, sorted."""
+        """The files that a name or glob matches, sorted."""
         if not isinstance(pattern, str):
             self.complain(f"{where}: expected a file name or glob, found {pattern!r}")
             return []
@@ -172,7 +172,7 @@ class _Reader:
         return [path for path in paths if self.holds(where, check_can_be_read_again, path)]
 
     def holds(self, where: str, check: Callable[[str], None], path: str) -> bool:
-        """Whether a path passes a check; else its ValueError is a problem."""
+        """Whether a path passes a check; if not, its ValueError becomes a problem."""
         try:
             check(path)
         except ValueError as error:
@@ -189,10 +189,10 @@ class _Reader:
             return []
         found = []
         for key, entries in value.items():
-            if not isinstance(key, str):  # `no:` is false in YAML 1.1, which has surprised Norwegians before
+            if not isinstance(key, str):  # `no:`, Norwegian, is false in YAML 1.1
                 self.complain(f"{where}: the key {key!r} is not text; put the language in quotes, for example 'no'")
             elif not entries:
-                self.complain(f"{where}/{key}: names no files")
+                self.complain(f"{where}/{key}: no files given")
             else:
                 found.append((key, entries if isinstance(entries, list) else [entries]))
         return found
@@ -222,7 +222,7 @@ class _Reader:
                 self.complain(f"{where}: expected two languages with a hyphen between, such as de-en or zh_CN-en")
                 continue
             if same in seen:
-                self.complain(f"{where}: the same two languages come twice; put all files under one key")
+                self.complain(f"{where}: the same two languages are given twice; put all files under one key")
             else:
                 for language in languages:
                     self.one_spelling(where, language)
@@ -233,13 +233,13 @@ class _Reader:
         return inputs
 
     def one_spelling(self, where: str, language: str) -> None:
-        """Complain of a language that has been spelt in another way, in this section or the other."""
+        """Complain if a language has been given another code before, in this section or the other."""
         other, its_place = self._spelt.setdefault(normal_form(language), (language, where))
         if other != language:
             self.complain(f"{where}: {language} is the same language as {other} of {its_place}; use one code for it")
 
     def plain_files(self, where: str, language: str, pattern: str) -> list[Input]:
-        """The inputs of a name or glob without further options: the suffix of each file tells its format."""
+        """The inputs of a name or glob without options: the suffix of each file gives its format."""
         inputs: list[Input] = []
         for path in self.files(where, pattern):
             try:
@@ -274,7 +274,7 @@ class _Reader:
             return self.hub(where, languages, entry, columns, codes, split_sentences)
         paths = self.files(where, entry[kind])
         if kind == "text":
-            paths = [path for path in paths if self.holds(where, CHECK_NAME_OF_TEXT, path)]
+            paths = [path for path in paths if self.holds(where, CHECK_IS_TEXT, path)]
         return [Input(languages, kind, (path,), columns, split_sentences, codes=codes) for path in paths]
 
     def moses(self, where: str, languages: tuple[str, ...], entry: dict[str, Any]) -> list[Input]:
@@ -283,10 +283,10 @@ class _Reader:
         if sources and targets and len(sources) != len(targets):
             self.complain(
                 f"{where}: {entry['source']} matches {len(sources)} files, {entry['target']} matches {len(targets)}; "
-                "they are paired in sorted order, so expected as many"
+                "they are paired in sorted order, so their numbers must be equal"
             )
         for path in [*sources, *targets]:
-            self.holds(where, CHECK_NAME_OF_TEXT, path)
+            self.holds(where, CHECK_IS_TEXT, path)
         pairs = list(zip(sources, targets, strict=False))
         if odd := odd_pairs(pairs):
             named = ", ".join(f"{source} with {target}" for source, target in odd[:MAX_NAMED])
@@ -323,10 +323,10 @@ class _Reader:
         return [Input(languages, "hub", (path,), columns, split_them, codes=codes, **settings)]
 
     def columns(self, where: str, section: str, entry: dict[str, Any], kind: str) -> tuple[str | int, ...]:
-        """One column, or for pairs one or two; in tables names or numbers, and for pairs always two."""
+        """One column, or one or two for pairs; in tables names or numbers, and always two for pairs."""
         is_table = kind in TABLES
         if "column" not in entry and is_table and (section == "mono" or kind == "csv"):
-            self.complain(f"{where}: {kind}: say which column to read: column: with a number from 1, or a name")
+            self.complain(f"{where}: {kind}: say which column to read, as column: and a number from 1 or a name")
             return ()
         if "column" not in entry and is_table:
             return ()
@@ -339,30 +339,30 @@ class _Reader:
         if not least <= len(columns) <= most or not (are_names or (is_table and are_numbers)):
             expected = "a column's name" if most == 1 else "a column's name, or the names of two"
             if is_table:
-                expected = f"{most} as numbers from 1, or as names that the first row of the file has"
+                expected = f"{most} as numbers from 1, or as names in the first row of the file"
             self.complain(f"{where}: column: expected {expected}, found {value!r}")
             return (DEFAULT_COLUMN[section],)
         return tuple(columns)
 
     def codes(self, where: str, languages: tuple[str, ...], value: Any) -> tuple[str, ...]:
-        """What each language is called in the files, if that is said of any of them."""
+        """The codes of the languages in the files; empty if the entry gives none."""
         if value is None:
             return ()
         unknown = [key for key in value if key not in languages] if isinstance(value, dict) else []
         if unknown:
             named = ", ".join(map(repr, unknown))
-            self.complain(f"{where}: codes: {named}: no language of this pair; expected {' or '.join(languages)}")
+            self.complain(f"{where}: codes: {named}: not a language of this pair; expected {' or '.join(languages)}")
             return ()
         fits = isinstance(value, dict)
         if not fits or not all(isinstance(code, str) and code.strip() for code in value.values()):
             self.complain(
-                f"{where}: codes: expected what {' or '.join(languages)} is called in the file, "
+                f"{where}: codes: expected the code of {' or '.join(languages)} in the file, "
                 f"for example {{{languages[0]}: {languages[0]}-XX}}, found {value!r}"
             )
             return ()
         return tuple(value.get(language, language) for language in languages)
 
     def twice(self, inputs: list[Input]) -> None:
-        """Complain of files that are named twice for one language."""
+        """Complain of files that are given twice for one language."""
         for problem in files_named_twice(inputs):
             self.complain(problem)

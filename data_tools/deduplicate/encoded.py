@@ -1,4 +1,4 @@
-"""What the stages work on: the shards that one task has encoded."""
+"""The input of deduplication: the shards that one task has encoded."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 
 from data_tools.shards.format import Shard
-from data_tools.tokenizers.unknown import load_records
+from data_tools.tokenizers.unknown_pieces import load_records
 
-# Where a unit stands in both, the first stays, so that it is not trained on.
+# Of equal units in both splits the first stays, so that no held-out unit is trained on.
 SPLITS = ("valid", "train")
 
 
 @dataclass(frozen=True)
 class EncodedTask:
-    """The shards of one task. `index` is its place among all tasks, and the order in which equal units stay.
+    """The shards of one task. `index` is its place among all tasks; of equal units, that of the lowest index stays.
 
     `train` and `valid` are prefixes inside `directory`, without a pair's language: `train/00000` stands for
     `train/00000.{bin,idx}`, or for `train/00000.de.{bin,idx}` and `train/00000.en.{bin,idx}`.
@@ -36,7 +36,7 @@ class EncodedTask:
         return {"train": self.train, "valid": self.valid}[split]
 
     def numbers(self) -> list[tuple[str, int]]:
-        """(split, number) of all shards, in the order in which equal units stay."""
+        """(split, number) of all shards, in their order of precedence among equal units."""
         return [(split, number) for split in SPLITS for number in range(len(self.prefixes(split)))]
 
     def shards(self, split: str, number: int) -> tuple[Shard, ...]:
@@ -44,7 +44,7 @@ class EncodedTask:
         return tuple(map(Shard, self._side_prefixes(split, number)))
 
     def records(self, split: str, number: int) -> tuple[np.ndarray, ...]:
-        """For each of these shards the records of its unknown pieces (see data_tools.tokenizers.unknown)."""
+        """For each of these shards the records of its unknown pieces (see data_tools.tokenizers.unknown_pieces)."""
         return tuple(map(load_records, self._side_prefixes(split, number)))
 
     def _side_prefixes(self, split: str, number: int) -> list[Path]:
@@ -53,12 +53,12 @@ class EncodedTask:
 
     @property
     def suffixes(self) -> tuple[str, ...]:
-        """What tells the sides of a pair apart: `.de` and `.en`; an empty one for a single language."""
+        """The suffixes of the sides of a pair, `.de` and `.en`; one empty suffix for a single language."""
         return ("",) if len(self.languages) == 1 else tuple(f".{language}" for language in self.languages)
 
 
 def sentence_blocks(lengths: np.ndarray, block_tokens: int) -> Iterator[tuple[slice, slice]]:
-    """(sentences, tokens) of consecutive blocks of about `block_tokens`, for sentences of `lengths` (n,) end to end."""
+    """(sentences, tokens) of consecutive blocks of about `block_tokens`, given the lengths (n,) of sentences."""
     ends = np.cumsum(lengths, dtype=np.int64)
     starts = ends - lengths
     first = 0

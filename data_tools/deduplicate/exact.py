@@ -1,15 +1,15 @@
-"""Equal units of a language or pair: of those with the same ids (and unknown text), the first one stays.
+"""Exact deduplication of a language or pair: of units with the same ids (and unknown text) only the first one stays.
 
-First in this order: held-out units before those for training, then by task, shard and position. So no held-out unit of
-the language or pair is trained on; others are not looked at. All files lie in WORK, a directory of that language or
-pair alone:
+The order is: held-out units before training units, then by task, shard and position. So no held-out unit of the
+language or pair is trained on; other languages and pairs are not compared. All files are in WORK, a directory for that
+language or pair alone:
 
-    signatures/train.000007.00001    write_signatures, one task of encoding (here 7, shard 1)
-    duplicates/00000                 find_duplicates, one bucket: an equal part of the range of hashes
+    signatures/train.000007.00001    by write_signatures, for one task of encoding (here 7, shard 1)
+    duplicates/00000                 by find_duplicates, for one bucket: an equal part of the range of hashes
 
 A signature file of n units holds n hashes (u64, ascending), then their n positions in the shard (u32, ascending where
 hashes are equal). A file of duplicates holds K (u64), the K keys of the signature files that were read (u64), K + 1
-bounds (u64) and positions (u32): those between bounds k and k + 1 are what goes from shard k.
+bounds (u64) and positions (u32): those between bounds k and k + 1 are removed from shard k.
 """
 
 from collections.abc import Sequence
@@ -26,9 +26,9 @@ from data_tools.files.memory_maps import map_file
 
 
 def write_signatures(task: EncodedTask, work: Path, settings: Deduplication) -> None:
-    """Nothing; writes the hashes of the units of one task, a file for each shard.
+    """Write the hashes of the units of one task, one file per shard.
 
-    Units of near-duplicate documents are left out: they go anyway, and what is equal to them may stay.
+    Units of near-duplicate documents are skipped: they are removed anyway, and units equal to them may stay.
     """
     near_duplicates = near_duplicate_units(task, work) if settings.minhash_of(task.languages) else {}
     for split, number in task.numbers():
@@ -43,9 +43,9 @@ def write_signatures(task: EncodedTask, work: Path, settings: Deduplication) -> 
 
 
 def find_duplicates(tasks: Sequence[EncodedTask], work: Path, bucket: int, num_buckets: int) -> None:
-    """Nothing; writes all units but the first of each hash in one of `num_buckets` equal parts of the range of hashes.
+    """Write all units but the first of each hash, for one of `num_buckets` equal parts of the range of hashes.
 
-    `tasks` are all of this language or pair. Memory: about 40 bytes for each unit of the bucket.
+    `tasks` are all those of the language or pair. Memory: about 40 bytes per unit of the bucket.
     """
     files = sorted(
         (_key(split, task.index, number), work / "signatures" / _file_name(split, task.index, number))
@@ -57,7 +57,7 @@ def find_duplicates(tasks: Sequence[EncodedTask], work: Path, bucket: int, num_b
     positions = np.concatenate([np.zeros(0, dtype="<u4"), *(part for _, part in parts)])
     ends = np.cumsum([len(part) for part, _ in parts], dtype=np.int64)
     del parts
-    order = np.argsort(hashes, kind="stable")  # equal ones keep the order of the files
+    order = np.argsort(hashes, kind="stable")  # equal hashes stay in the order of the files
     hashes = hashes[order]
     repeated = np.sort(order[1:][hashes[1:] == hashes[:-1]])
     bounds = np.searchsorted(repeated, [0, *ends])
@@ -66,7 +66,7 @@ def find_duplicates(tasks: Sequence[EncodedTask], work: Path, bucket: int, num_b
 
 
 def duplicate_units(task: EncodedTask, work: Path, num_buckets: int) -> dict[tuple[str, int], np.ndarray]:
-    """{(split, shard): bool (units,)}: which units of a task go, from the files of all buckets."""
+    """{(split, shard): bool (units,)}: which units of a task are removed, from the files of all buckets."""
     units = {
         (split, number): np.zeros(len(task.shards(split, number)[0]), dtype=bool) for split, number in task.numbers()
     }
@@ -77,17 +77,17 @@ def duplicate_units(task: EncodedTask, work: Path, num_buckets: int) -> dict[tup
             keys = np.fromfile(file, dtype="<u8", count=num_files)
             bounds = np.fromfile(file, dtype="<u8", count=num_files + 1).tolist()
             start = file.tell()
-            for (split, number), goes in units.items():
+            for (split, number), is_removed in units.items():
                 key = _key(split, task.index, number)
                 k = int(np.searchsorted(keys, np.uint64(key)))
                 assert k < num_files and int(keys[k]) == key, f"{path}: {task} was not looked at"
                 file.seek(start + 4 * bounds[k])
-                goes[np.fromfile(file, dtype="<u4", count=bounds[k + 1] - bounds[k])] = True
+                is_removed[np.fromfile(file, dtype="<u4", count=bounds[k + 1] - bounds[k])] = True
     return units
 
 
 def _key(split: str, task_index: int, number: int) -> int:
-    """The place of a shard in the order in which equal units stay, as 64 bits."""
+    """The precedence of a shard among equal units, as 64 bits."""
     assert task_index < 1 << 32 and number < 1 << 24
     return SPLITS.index(split) << 56 | task_index << 24 | number
 
@@ -97,7 +97,7 @@ def _file_name(split: str, task_index: int, number: int) -> str:
 
 
 def _write(path: Path, *arrays: np.ndarray) -> None:
-    """Nothing; the file is the bytes of the arrays, one after the other."""
+    """Write the bytes of the arrays to a file, one after the other."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary, named_errors(path), open(temporary, "wb") as file:
         for array in arrays:
@@ -105,13 +105,13 @@ def _write(path: Path, *arrays: np.ndarray) -> None:
 
 
 def _read_range(path: Path, bucket: int, num_buckets: int) -> tuple[np.ndarray, np.ndarray]:
-    """(hashes u64, positions u32) of a signature file that belong to a bucket; little else of the file is read."""
+    """(hashes u64, positions u32) in a signature file that belong to a bucket; little else of the file is read."""
     words = map_file(path, np.dtype("<u4"))
     num_units, remainder = divmod(len(words), 3)
-    assert remainder == 0, f"{path}: not whole"
+    assert remainder == 0, f"{path}: {len(words)} words are not a multiple of 3"
     hashes, positions = words[: 2 * num_units].view("<u8"), words[2 * num_units :]
-    low, high = (
-        num_units if bound == 1 << 64 else int(np.searchsorted(hashes, np.uint64(bound)))
-        for bound in ((bucket << 64) // num_buckets, ((bucket + 1) << 64) // num_buckets)
-    )
+    low = int(np.searchsorted(hashes, np.uint64((bucket << 64) // num_buckets)))
+    high = num_units  # of the last bucket, whose upper bound, 2^64, has no 64 bits
+    if bucket + 1 < num_buckets:
+        high = int(np.searchsorted(hashes, np.uint64(((bucket + 1) << 64) // num_buckets)))
     return hashes[low:high].copy(), positions[low:high].copy()

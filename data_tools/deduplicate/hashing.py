@@ -1,6 +1,6 @@
-"""Hashes of tokens: 64 bits, vectorised, equal on every machine.
+"""Hashes of token sequences: 64 bits, vectorised, the same on every machine.
 
-A token's *value* is its id; that of an unknown piece, whose id says nothing, is the hash of its sentence's text.
+A token's *value* is its id; for an unknown piece, whose id says nothing, it is the hash of its sentence's text.
 
 The building block is splitmix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014)
 with the constants of Vigna's public domain splitmix64.c. Output k of the generator seeded with s is
@@ -14,14 +14,14 @@ import numpy as np
 from data_tools.deduplicate.encoded import sentence_blocks
 from data_tools.shards.format import Shard
 from data_tools.tokenizers.sentence_piece import UNK_ID
-from data_tools.tokenizers.unknown import NO_RECORDS
+from data_tools.tokenizers.unknown_pieces import NO_RECORDS
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-BLOCK_TOKENS = 1 << 17  # what is hashed at once, a MB of 64-bit words, stays in cache
+BLOCK_TOKENS = 1 << 17  # hashed at once: a MB of 64-bit words stays in cache
 
 
 def mix(state: np.ndarray) -> np.ndarray:
-    """`state` (…), uint64, each word replaced in place by its splitmix64 hash: a bijection of 64-bit words."""
+    """Replace each word of `state` (…), uint64, in place by its splitmix64 hash, a bijection; returns `state`."""
     shifted = state >> np.uint64(30)
     state ^= shifted
     state *= np.uint64(0xBF58476D1CE4E5B9)
@@ -36,8 +36,8 @@ def mix(state: np.ndarray) -> np.ndarray:
 def value_blocks(ids: np.ndarray, lengths: np.ndarray, records: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
     """(sentences, uint64 values of their tokens) of consecutive blocks of n sentences, of about BLOCK_TOKENS each.
 
-    The sentences are given as their ids end to end, their lengths (n,), and the RECORD of the unknown ids in order;
-    without these records, an unknown id is a value as any other.
+    The sentences are given by their ids end to end, their lengths (n,), and the RECORD of each unknown id in order;
+    without these records, the unknown id is a value like any other.
     """
     num_unknown = 0
     for sentences, tokens in sentence_blocks(lengths, BLOCK_TOKENS):
@@ -53,8 +53,8 @@ def value_blocks(ids: np.ndarray, lengths: np.ndarray, records: np.ndarray) -> I
 def sentence_hashes(ids: np.ndarray, lengths: np.ndarray, records: np.ndarray = NO_RECORDS) -> np.ndarray:
     """uint64 (n,): the hash of each of n sentences, given as in `value_blocks`, all lengths > 0.
 
-    The token in place k (from 1) adds output k of the generator seeded with its value, so order counts; the sum is
-    mixed with the length. Two of N different sentences collide with probability N^2 / 2^65: in ten billion, about 3 do.
+    The token at position k (from 1) adds output k of the generator seeded with its value, so order matters; the sum is
+    mixed with the length. About N^2 / 2^65 of N different sentences collide: some 3 in ten billion.
     """
     hashes = np.empty(len(lengths), dtype=np.uint64)
     for sentences, values in value_blocks(ids, lengths, records):
@@ -70,9 +70,9 @@ def sentence_hashes(ids: np.ndarray, lengths: np.ndarray, records: np.ndarray = 
 
 
 def unit_hashes(sides: Sequence[Shard], records: Sequence[np.ndarray]) -> np.ndarray:
-    """uint64 (n,): the hash of each sentence of a shard, or of each pair of two; a pair turned around is another.
+    """uint64 (n,): the hash of each sentence of a shard, or of each pair of two shards; the order of the sides counts.
 
-    `records` holds for each side those of its unknown pieces.
+    `records` are those of the unknown pieces of each side.
     """
     hashes = np.zeros(len(sides[0]), dtype=np.uint64)
     for shard, of_side in zip(sides, records, strict=True):
@@ -81,7 +81,7 @@ def unit_hashes(sides: Sequence[Shard], records: Sequence[np.ndarray]) -> np.nda
 
 
 def ngram_hashes(values: np.ndarray, n: int) -> np.ndarray:
-    """uint64 (len(values) - n + 1,): the hash of each run of n values; none if there are fewer."""
+    """uint64 (len(values) - n + 1,): the hash of each n-gram of values; empty if there are fewer than n."""
     if len(values) < n:
         return np.zeros(0, dtype=np.uint64)
     runs = np.lib.stride_tricks.sliding_window_view(values, n)

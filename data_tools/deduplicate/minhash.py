@@ -1,16 +1,16 @@
-"""Nearly equal documents of a language, found by datatrove's MinHash blocks on tokens instead of words.
+"""Near-duplicate documents of a language, found by datatrove's MinHash blocks on tokens instead of words.
 
-Shingles are n-grams of ids (of hashes of the text where pieces are unknown): the same for every language, where words
-would need a tokenizer of each. One document of each cluster of near-duplicates stays, and none if the cluster holds a
-document like a held-out one: training on that would be training on what is measured with. Documents of fewer than n
-tokens are not looked at.
+Shingles are n-grams of ids (of hashes of the text for unknown pieces), which works for every language, while words
+would need a word tokenizer for each. One document of each cluster of near-duplicates stays, and none if the cluster has
+a document similar to a held-out one: that would be training on the evaluation data. Documents of fewer than n tokens
+are not compared.
 
-All files of a language lie in `WORK/minhash`, WORK being a directory of that language alone:
+All files of a language are in `WORK/minhash`, where WORK is a directory for that language alone:
 
-    train/bucket_000/00007.minhash.sig    write_document_signatures, one task of encoding (here 7)
+    train/bucket_000/00007.minhash.sig    by write_document_signatures, for one task of encoding (here 7)
     valid/bucket_000/00007.minhash.sig
-    matches/00000_00.dups                 match_documents, one bucket
-    removed/000007.remove                 cluster_documents, the language
+    matches/00000_00.dups                 by match_documents, for one bucket
+    removed/000007.remove                 by cluster_documents, for the language
 """
 
 import glob
@@ -41,20 +41,20 @@ from data_tools.files.atomic import sync_file, temporary_path
 from data_tools.files.directories import atomic_directory
 
 MERSENNE_PRIME = np.uint64((1 << 61) - 1)
-CHUNK_SHINGLES = 128  # times 112 hashes of 8 bytes: below the 128 KB for which malloc asks the system each time
-LINES_TO_BUFFER = 256  # signatures read at once of each task's file: thousands of files are open
-OTHER_FILES = 100  # what a process has open besides
+CHUNK_SHINGLES = 128  # times 112 hashes of 8 bytes: below the 128 KB from which malloc asks the system each time
+LINES_TO_BUFFER = 256  # signatures read at once from each task's file: thousands of files are open
+OTHER_FILES = 100  # that a process has open besides
 
 
 def write_document_signatures(task: EncodedTask, work: Path, settings: MinhashSettings) -> None:
-    """Nothing; writes the MinHash signatures of the documents of one task, by bucket."""
+    """Write the MinHash signatures of the documents of one task, by bucket."""
     for split in SPLITS:
         with _moved_into(work / "minhash" / split, f"{task.index:05d}") as directory:
             TokenSignature(directory, settings).run(_documents(task, split, settings.ngram), rank=task.index)
 
 
 def match_documents(tasks: Sequence[EncodedTask], work: Path, bucket: int, settings: MinhashSettings) -> None:
-    """Nothing; writes the pairs of documents that agree in one bucket, for all tasks of the language."""
+    """Write the pairs of documents that agree in one bucket, for all tasks of the language."""
     signatures, name = work / "minhash", f"bucket_{bucket:03d}"
     for split in SPLITS:
         found = {path.name for path in (signatures / split / name).iterdir()}
@@ -80,9 +80,9 @@ def match_documents(tasks: Sequence[EncodedTask], work: Path, bucket: int, setti
 
 
 def cluster_documents(tasks: Sequence[EncodedTask], work: Path, settings: MinhashSettings) -> None:
-    """Nothing; writes which documents of which task go, from the matches of all buckets, for the whole language.
+    """Write which documents of each task are removed, from the matches of all buckets, for the whole language.
 
-    Memory: about 500 bytes for each document that has a near-duplicate.
+    Memory: about 500 bytes per document that has a near-duplicate.
     """
     _allow_open_files(tasks)
     matches = work / "minhash" / "matches"
@@ -92,7 +92,7 @@ def cluster_documents(tasks: Sequence[EncodedTask], work: Path, settings: Minhas
     with (
         atomic_directory(work / "minhash" / "removed") as removed,
         open(os.devnull, "w") as nowhere,
-        redirect_stderr(nowhere),  # datatrove draws a progress bar
+        redirect_stderr(nowhere),  # of datatrove's progress bar
     ):
         MinhashDedupCluster(
             _folder(matches), _folder(removed), config=_config(settings), lines_to_buffer=LINES_TO_BUFFER
@@ -100,7 +100,7 @@ def cluster_documents(tasks: Sequence[EncodedTask], work: Path, settings: Minhas
 
 
 def near_duplicate_units(task: EncodedTask, work: Path) -> dict[tuple[str, int], np.ndarray]:
-    """{("train", shard): bool (units,)}: which units of a task belong to documents that go."""
+    """{("train", shard): bool (units,)}: which units of a task belong to documents that are removed."""
     removed = work / "minhash" / "removed"
     assert removed.is_dir(), f"{removed}: cluster_documents has not run"
     path = removed / f"{task.index:06d}.remove"
@@ -109,10 +109,10 @@ def near_duplicate_units(task: EncodedTask, work: Path) -> dict[tuple[str, int],
     first = 0
     for number in range(len(task.train)):
         (shard,) = task.shards("train", number)
-        goes = np.zeros(shard.num_documents, dtype=bool)
-        goes[documents[(documents >= first) & (documents < first + len(goes))] - first] = True
-        units["train", number] = np.repeat(goes, np.diff(shard.documents))
-        first += len(goes)
+        is_removed = np.zeros(shard.num_documents, dtype=bool)
+        is_removed[documents[(documents >= first) & (documents < first + len(is_removed))] - first] = True
+        units["train", number] = np.repeat(is_removed, np.diff(shard.documents))
+        first += len(is_removed)
     return units
 
 
@@ -120,18 +120,18 @@ class TokenSignature(MinhashDedupSignature):
     """datatrove's signature block for documents whose `text` is the array of their shingles (n,), uint64."""
 
     def __init__(self, output: Path, settings: MinhashSettings) -> None:
-        # Words are never asked for, but the base class wants a tokenizer of them; this one needs no other package.
+        # The base class requires a word tokenizer, which is never used; this one needs no further package.
         super().__init__(_folder(output), _config(settings), language=WhitespaceTokenizer())
 
     def get_shingles(self, text: np.ndarray) -> np.ndarray:
-        """uint64 (n, 1): the shingles, hashed already; document by document it would take three times as long."""
+        """uint64 (n, 1): the shingles, hashed already; to hash them per document would take three times as long."""
         return text.reshape(-1, 1)
 
     def get_signature(self, shingles: np.ndarray) -> list[list[int]]:
-        """For each bucket its hashes, the numbers that the base class finds.
+        """The hashes of each bucket, the same numbers that the base class computes.
 
-        It needs 900 bytes a shingle, so this one goes in chunks; and a remainder by 2^61 - 1 is four times as fast by
-        shifts, since 2^61 leaves 1: x = high * 2^61 + low has that of high + low, which is at most 7 too large.
+        That needs 900 bytes per shingle, hence the chunks. The remainder modulo 2^61 - 1 is four times as fast by
+        shifts: 2^61 leaves 1, so x = high * 2^61 + low is congruent to high + low, where high is at most 7.
         """
         a, b = (parameter.T for parameter in self.parameters)
         smallest = np.full(self.num_hashes, MERSENNE_PRIME)
@@ -141,7 +141,7 @@ class TokenSignature(MinhashDedupSignature):
             high = values >> np.uint64(61)
             values &= MERSENNE_PRIME
             values += high
-            np.subtract(values, MERSENNE_PRIME, out=high)  # wraps to something huge where values are small enough
+            np.subtract(values, MERSENNE_PRIME, out=high)  # wraps around to a huge number where values are smaller
             np.minimum(values, high, out=values)
             np.minimum(smallest, values.min(axis=1), out=smallest)
         rows: list[list[int]] = smallest.reshape(self.config.num_buckets, -1).tolist()
@@ -149,7 +149,7 @@ class TokenSignature(MinhashDedupSignature):
 
 
 def _config(settings: MinhashSettings) -> MinhashConfig:
-    # The hash function itself is not used; naming one that Python has spares a package.
+    # The hash function is not used; one of Python's own needs no further package.
     return MinhashConfig(
         n_grams=settings.ngram,
         num_buckets=settings.num_buckets,
@@ -159,14 +159,14 @@ def _config(settings: MinhashSettings) -> MinhashConfig:
 
 
 def _folder(path: Path) -> str:
-    """`path` as datatrove takes it; raises ValueError for one that it would take for a pattern, and find nothing."""
+    """`path` for datatrove; raises ValueError for one that datatrove would take for a glob, matching nothing."""
     if glob.has_magic(str(path)):
-        raise ValueError(f"{path}: deduplicate: minhash: needs a directory without *, ? and [ in its name")
+        raise ValueError(f"{path}: deduplicate: minhash: needs a directory without *, ? or [ in its name")
     return str(path.absolute())
 
 
 def _documents(task: EncodedTask, split: str, ngram: int) -> Iterator[Document]:
-    """The documents of a split in order, with the hashes of their n-grams of tokens, uint64 (n,), for text."""
+    """The documents of a split in order; their `text` is the hashes of their n-grams of tokens, uint64 (n,)."""
     for number in range(len(task.prefixes(split))):
         (shard,), (records,) = task.shards(split, number), task.records(split, number)
         lengths = np.add.reduceat(shard.lengths, shard.documents[:-1], dtype=np.int64)
@@ -180,7 +180,7 @@ def _documents(task: EncodedTask, split: str, ngram: int) -> Iterator[Document]:
 
 @contextmanager
 def _moved_into(directory: Path, name: str) -> Iterator[Path]:
-    """A fresh directory; on clean exit its files take the same places in `directory`, which others fill as well."""
+    """A fresh directory; on a clean exit its files are moved into `directory`, which other tasks fill as well."""
     directory.mkdir(parents=True, exist_ok=True)
     temporary = temporary_path(directory / name)
     shutil.rmtree(temporary, ignore_errors=True)
@@ -199,17 +199,17 @@ def _moved_into(directory: Path, name: str) -> Iterator[Path]:
 
 
 def check_open_files(name: str, num_tasks: int) -> None:
-    """Raise ValueError if the system does not let a process have the files of so many tasks of `mono/de` open."""
+    """Raise ValueError if the system does not let a process open the files of all tasks of `name`, such as mono/de."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < _num_files(num_tasks):
         raise ValueError(
-            f"deduplicate: minhash: {name}: {_num_files(num_tasks):,} files must be open at once and the system "
+            f"deduplicate: minhash: {name}: {_num_files(num_tasks):,} files must be open at once, but the system "
             f"allows {hard:,}; raise its limit (ulimit -Hn)"
         )
 
 
 def _allow_open_files(tasks: Sequence[EncodedTask]) -> None:
-    """Let this process have the files of all tasks of a language open; raises ValueError if the system forbids it."""
+    """Let this process open the files of all tasks of a language; raises ValueError if the system forbids it."""
     check_open_files(tasks[0].name, len(tasks))
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < _num_files(len(tasks)):

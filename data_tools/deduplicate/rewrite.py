@@ -1,4 +1,4 @@
-"""The shards of a task without its duplicates."""
+"""Rewriting the shards of a task without its duplicates."""
 
 import shutil
 from collections import Counter
@@ -12,19 +12,19 @@ from data_tools.deduplicate.exact import duplicate_units
 from data_tools.deduplicate.minhash import near_duplicate_units
 from data_tools.deduplicate.settings import Deduplication
 from data_tools.shards.format import Shard, ShardInfo, ShardWriter
-from data_tools.stages.documents import TokenSide, ends_after
+from data_tools.stages.text_batches import TokenSide, ends_after
 from data_tools.tokenizers.sentence_piece import UNK_ID
-from data_tools.tokenizers.unknown import PieceTable, Unknown
+from data_tools.tokenizers.unknown_pieces import PieceTable, Unknown
 
 BLOCK_TOKENS = 1 << 20
 
 
 @dataclass(frozen=True)
 class Rewritten:
-    """The shards of a task by split, {language: info} with prefixes such as `train/00000.de` inside its new directory.
+    """The rewritten shards by split, {language: info} with prefixes such as `train/00000.de` inside the new directory.
 
-    `dropped` counts units by reason. Of what was written, by language and over both splits, `words` counts the pieces
-    that start a word, and `unknown` those that are unknown.
+    `dropped` counts units by reason. `words` counts the pieces that begin a word and `unknown` the unknown ones, by
+    language, in both splits of what was written.
     """
 
     shards: dict[str, list[dict[str, ShardInfo]]]
@@ -36,11 +36,11 @@ class Rewritten:
 def rewrite_task(
     task: EncodedTask, work: Path, settings: Deduplication, num_buckets: int, output: Path, table: PieceTable
 ) -> Rewritten:
-    """What was written: `output/train` and `output/valid`, from nothing, with the shards of a task without duplicates.
+    """Write the shards of a task without its duplicates to `output/train` and `output/valid`, made anew.
 
-    `work` is where the stages before wrote, `num_buckets` how many there were of find_duplicates, `table` that of the
-    tokenizer. Documents without a unit vanish, and so do shards, whose numbers close up. All units of a near-duplicate
-    document count as that, also those that stand elsewhere.
+    `work` is the directory of the earlier stages, `num_buckets` the number of buckets of find_duplicates, `table` that
+    of the tokenizer. Documents and shards left without units vanish, and the later shards are renumbered. All units of
+    a near-duplicate document count as such, even those that also occur elsewhere.
     """
     duplicates = duplicate_units(task, work, num_buckets) if settings.exact else {}
     near_duplicates = near_duplicate_units(task, work) if settings.minhash_of(task.languages) else {}
@@ -73,7 +73,7 @@ def rewrite_task(
 def _copy(
     shard: Shard, records: np.ndarray, kept: np.ndarray, output: Path, prefix: str, table: PieceTable
 ) -> tuple[ShardInfo, int, Unknown]:
-    """(info, number of words, what is unknown) of `output/prefix`, a copy of the sentences with `kept` (n,) true.
+    """Copy the sentences whose `kept` (n,) is true to `output/prefix`; returns (info, number of words, unknown pieces).
 
     `records` (RECORD) are those of the shard's unknown pieces.
     """

@@ -1,9 +1,9 @@
 """The key `deduplicate` of CORPUS.yaml.
 
 deduplicate:
-  exact: true               # equal sentences (pairs) of a language (pair): the first one stays
-  minhash: true             # nearly equal documents of a language: one stays
-  # minhash: {num_buckets: 14, hashes_per_bucket: 8, ngram: 5}      what `true` means
+  exact: true               # of equal sentences (pairs) of a language (pair) the first one stays
+  minhash: true             # of near-duplicate documents of a language one stays
+  # minhash: {num_buckets: 14, hashes_per_bucket: 8, ngram: 5}      the same as `true`
 """
 
 from collections.abc import Callable
@@ -13,11 +13,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class MinhashSettings:
-    """How alike documents must be to count as near-duplicates; the defaults are datatrove's.
+    """How similar documents must be to count as near-duplicates; the defaults are datatrove's.
 
-    Documents that share the part s of their n-grams (Jaccard similarity) are found with probability
-    1 - (1 - s^hashes_per_bucket)^num_buckets, which rises steeply around (1 / num_buckets)^(1 / hashes_per_bucket):
-    0.72 by default, where it is 0.65; at s = 0.5 it is 0.05, at 0.8 it is 0.92.
+    Documents whose n-grams have the Jaccard similarity s are found with probability
+    1 - (1 - s^hashes_per_bucket)^num_buckets, which rises steeply around s = (1 / num_buckets)^(1 / hashes_per_bucket),
+    0.72 by default. There it is 0.65; at s = 0.5 it is 0.05, at s = 0.8 it is 0.92.
     """
 
     num_buckets: int = 14
@@ -27,14 +27,14 @@ class MinhashSettings:
 
 @dataclass(frozen=True)
 class Deduplication:
-    """What is left out; `dataclasses.asdict` turns it into JSON."""
+    """Which duplicates are removed; `dataclasses.asdict` makes it fit for JSON."""
 
     exact: bool = False
     minhash: MinhashSettings | None = None
 
     @classmethod
     def parse(cls, value: Any, complain: Callable[[str], None]) -> "Deduplication":
-        """The settings that `value`, as YAML has it, stands for; `complain` is told all that is wrong with it."""
+        """Read the settings from a YAML value; all problems are passed to `complain`."""
         if value is None:
             return cls()
         known = [field.name for field in fields(cls)]
@@ -50,12 +50,12 @@ class Deduplication:
         return cls(exact=exact is True, minhash=_minhash(value.get("minhash"), complain))
 
     def minhash_of(self, languages: tuple[str, ...]) -> MinhashSettings | None:
-        """The settings for near-duplicates of ("de",); None for ("de", "en"): pairs are no documents."""
+        """The settings for near-duplicates of ("de",); None for ("de", "en"), since pairs are not documents."""
         return self.minhash if len(languages) == 1 else None
 
 
 def _minhash(value: Any, complain: Callable[[str], None]) -> MinhashSettings | None:
-    """The settings of `minhash:`; None where it is not wanted."""
+    """The settings of `minhash:`; None if it is off."""
     if value is None or value is False:
         return None
     if value is True:

@@ -1,8 +1,10 @@
 """Deduplication as stages of the data pipeline, between encoding and the manifest.
 
-minhash signatures (a task of encoding each) → matches (language, bucket) → clusters (language)
-signatures (a task of encoding each) → duplicates (language or pair, range of hashes)
-rewrite (a task of encoding each)
+In brackets, what one task of a stage works on:
+
+    minhash signatures (task of encoding) → minhash matches (language, bucket) → minhash clusters (language)
+    signatures (task of encoding) → duplicates (language or pair, range of hashes)
+    rewrite (task of encoding)
 """
 
 import glob
@@ -23,17 +25,16 @@ from data_tools.deduplicate.rewrite import rewrite_task
 from data_tools.deduplicate.settings import Deduplication, MinhashSettings
 from data_tools.stages.executors import Stage
 from data_tools.stages.plan import RESULT_NAME, Plan, PlannedTask, TaskResult
-from data_tools.stages.steps import PlanStep, load_plan
+from data_tools.stages.plan_step import PlanStep, load_plan
 
-# Text for each task that looks for duplicates, so that there are enough of them to share the work.
+# Bytes of text per task that looks for duplicates: small enough to share the work among many tasks.
 RANGE_BYTES = 1 << 30
 RANGES_OF_UNKNOWN_SIZE = 16
-# What such a task holds in memory at once: 40 bytes for each, 320 MB.
-BUCKET_UNITS = 8_000_000
+BUCKET_UNITS = 8_000_000  # that such a task holds in memory at once, in 40 bytes each: 320 MB
 
 
 def num_ranges(plan: Plan, name: str) -> int:
-    """Over how many tasks the search for duplicates of a language or pair is spread: known before there are any."""
+    """The number of tasks that look for the duplicates of a language or pair, known before any text is read."""
     tasks = [task for task in plan.tasks if task.name == name]
     known = 1 + sum(task.num_bytes for task in tasks) // RANGE_BYTES
     return known if all(task.has_known_size for task in tasks) else max(known, RANGES_OF_UNKNOWN_SIZE)
@@ -41,7 +42,7 @@ def num_ranges(plan: Plan, name: str) -> int:
 
 @lru_cache(maxsize=1)  # tasks of one language follow each other
 def encoded_tasks(output: Path, plan_key: str, name: str) -> tuple[tuple[EncodedTask, ...], int]:
-    """(the encoded tasks of a language or pair, how many buckets each range of its hashes is divided into)."""
+    """(encoded tasks of a language or pair, number of buckets into which each range of its hashes is divided)."""
     plan = load_plan(output, plan_key)
     tasks, num_units = [], 0
     for rank, planned in enumerate(plan.tasks):
@@ -53,7 +54,7 @@ def encoded_tasks(output: Path, plan_key: str, name: str) -> tuple[tuple[Encoded
 
 
 def encoded_task(rank: int, planned: PlannedTask, directory: Path, result: TaskResult) -> EncodedTask:
-    """What deduplication needs to know of task `rank`."""
+    """The shards of task `rank` in the form that deduplication takes."""
     first = planned.languages[0]
     side = "" if len(planned.languages) == 1 else f".{first}"
     train, valid = (
@@ -63,12 +64,12 @@ def encoded_task(rank: int, planned: PlannedTask, directory: Path, result: TaskR
 
 
 def deduplication_stages(plan: Plan, settings: Deduplication) -> list[Stage]:
-    """The stages that `settings` asks for, in order; none if it asks for nothing.
+    """The stages that `settings` asks for, in order; empty if it asks for none.
 
-    Raises ValueError for what would stop them, which is better known before hours of encoding.
+    Raises ValueError for whatever would stop them, since hours of encoding come first.
     """
     if settings.minhash and glob.has_magic(str(plan.output)):
-        raise ValueError(f"{plan.output}: datatrove takes *, ? and [ for patterns; for minhash choose another output")
+        raise ValueError(f"{plan.output}: datatrove takes *, ? and [ for globs; for minhash choose another output")
     stages = []
     names = [name for name in plan.names if name.startswith("mono/")]
     if settings.minhash and names:
@@ -93,7 +94,7 @@ def deduplication_stages(plan: Plan, settings: Deduplication) -> list[Stage]:
 
 
 class DeduplicationStep(PlanStep):
-    """A step that works on what the first stage has made."""
+    """A step that works on the shards that the first stage has written."""
 
     def encoded(self, rank: int) -> EncodedTask:
         """The shards of task `rank`."""
@@ -105,7 +106,7 @@ class DeduplicationStep(PlanStep):
         return encoded_tasks(self.output, self.plan_key, name)[0]
 
     def buckets_of_range(self, name: str) -> int:
-        """How many buckets each range of the hashes of a language or pair is divided into."""
+        """The number of buckets into which each range of the hashes of a language or pair is divided."""
         return encoded_tasks(self.output, self.plan_key, name)[1]
 
 
@@ -140,7 +141,7 @@ class Matches(DeduplicationStep):
 
 
 class Clusters(DeduplicationStep):
-    """Which documents of a language go; rank r is language `names[r]`."""
+    """The documents of a language to remove; rank r is language `names[r]`."""
 
     name = "minhash clusters"
 

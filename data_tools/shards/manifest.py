@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 
 from data_tools.files.atomic import atomic_path
 from data_tools.shards.format import ShardInfo
-from data_tools.tokenizers.unknown import Unknown
+from data_tools.tokenizers.unknown_pieces import Unknown
 
 MANIFEST_NAME = "manifest.json"
 MANIFEST_VERSION = 2

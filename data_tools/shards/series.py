@@ -6,14 +6,14 @@ from types import TracebackType
 from typing import Self
 
 from data_tools.shards.format import ShardInfo, ShardWriter
-from data_tools.stages.documents import TokenBatch
-from data_tools.tokenizers.unknown import RecordWriter
+from data_tools.stages.text_batches import TokenBatch
+from data_tools.tokenizers.unknown_pieces import RecordWriter
 
 
 class ShardSeries:
     """Writes shards 00000, 00001, … into a directory, one for each language; used as a context manager.
 
-    Beside those with unknown pieces lie the records of these (data_tools.tokenizers.unknown).
+    Beside those with unknown pieces lie the records of these (data_tools.tokenizers.unknown_pieces).
 
     A shard is closed after the batch that fills it, so it holds whole documents and is larger than `shard_tokens` by
     less than a batch. `infos` are those of the shards that are closed, with prefixes `{directory name}/00000`.

@@ -8,7 +8,7 @@ from data_tools.cli import one_line, progress_bar
 from data_tools.files.atomic import named_errors, sha256_of
 from data_tools.shards.format import Shard, ShardInfo, shard_path
 from data_tools.shards.manifest import SPLITS, Manifest
-from data_tools.stages.executors import run_local
+from data_tools.stages.worker_pool import run_local
 from data_tools.tokenizers.sentence_piece import PieceEncoder
 
 SHOWN_DIGITS = 12  # of a SHA-256

@@ -19,21 +19,21 @@ from data_tools.deduplicate.steps import deduplication_stages
 from data_tools.files.atomic import sync_directory
 from data_tools.shards.format import ShardInfo, shard_path
 from data_tools.shards.manifest import MANIFEST_NAME, MANIFEST_VERSION, Manifest, SplitShards
-from data_tools.stages.executors import Stage
-from data_tools.stages.plan import LOGS_NAME, TOKENIZER_NAME, WORK_NAME, Plan, TaskResult
-from data_tools.stages.steps import (
+from data_tools.stages.encoding_steps import (
     BATCH_CHARACTERS,
     EncodeText,
     FilterText,
     FilterTokens,
     HoldOut,
-    PlanStep,
     ReadText,
     WriteShards,
     read_progress,
 )
+from data_tools.stages.executors import Stage
+from data_tools.stages.plan import LOGS_NAME, TOKENIZER_NAME, WORK_NAME, Plan, TaskResult
+from data_tools.stages.plan_step import PlanStep
 from data_tools.tokenizers.sentence_piece import PieceEncoder
-from data_tools.tokenizers.unknown import Unknown
+from data_tools.tokenizers.unknown_pieces import Unknown
 
 
 def make_stages(plan: Plan, corpus: Corpus, shard_tokens: int) -> list[Stage]:

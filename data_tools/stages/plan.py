@@ -29,7 +29,7 @@ from data_tools.files.locations import is_url
 from data_tools.readers import identity_of, parts_of, pinned, size_of
 from data_tools.shards.format import ShardInfo
 from data_tools.shards.manifest import MANIFEST_NAME
-from data_tools.tokenizers.unknown import Unknown
+from data_tools.tokenizers.unknown_pieces import Unknown
 
 # Of the form of plan.json, of the work that tasks leave, and of how text is cut into tasks: with another one, what an
 # earlier version of this program has begun is begun anew.

@@ -7,7 +7,7 @@ from typing import TypeVar
 from data_tools.cli import SeveralErrors, one_line
 from data_tools.readers import InputReader
 from data_tools.stages.plan import PlannedPart, PlannedTask
-from data_tools.text.splitting import split_sentences
+from data_tools.text.sentence_splitting import split_sentences
 
 T = TypeVar("T")
 

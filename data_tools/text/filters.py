@@ -34,9 +34,9 @@ from typing import Any
 import numpy as np
 
 from data_tools.files.atomic import sha256_of
-from data_tools.stages.documents import TextBatch, TokenBatch
+from data_tools.stages.text_batches import TextBatch, TokenBatch
 from data_tools.text.characters import digit_shares, punctuation_shares, script_shares, url_shares
-from data_tools.text.identification import LanguageIdentifier, read_labels
+from data_tools.text.language_identification import LanguageIdentifier, read_labels
 from data_tools.text.languages import LABEL_PREFIX, find_language, matching_labels, scripts_of, unicode_scripts
 
 MOSES_LENGTH_RATIO = 9.0  # default of Moses' clean-corpus-n.perl

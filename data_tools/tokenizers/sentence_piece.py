@@ -26,7 +26,7 @@ import sentencepiece
 
 from data_tools.files.atomic import sha256_of
 from data_tools.files.formats import LOOKED_AT_BYTES, check_signature
-from data_tools.tokenizers.unknown import NO_RECORDS, PieceTable, records_of
+from data_tools.tokenizers.unknown_pieces import NO_RECORDS, PieceTable, records_of
 
 MODEL_FILE = "sentencepiece.bpe.model"
 TOKENIZER_JSON = "tokenizer.json"  # all that transformers 5 writes
@@ -121,9 +121,9 @@ class PieceEncoder:
         return ids, lengths
 
     def unknown_records(self, lines: Sequence[str], ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """RECORD (m,) of the unknown ids, in order, among what `encode_flat` has made of the lines: see unknown.py.
+        """RECORD (m,) of the unknown ids, in order, that `encode_flat` gave these lines (see `unknown_pieces`).
 
-        Only lines with an unknown piece are looked at. Their characters that no known piece stands for are unknown.
+        Only lines with an unknown piece are looked at. Their characters that no known piece covers are unknown.
         """
         (places,) = np.nonzero(ids == UNK_ID)
         if len(places) == 0:

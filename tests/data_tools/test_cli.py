@@ -35,7 +35,7 @@ def test_names_that_are_not_utf8_are_named(tmp_path: Path) -> None:
     name = os.fsdecode(b"M\xfcller")
     with pytest.raises(ValueError) as error_info:
         f"tokenizer/{name}".encode()
-    assert one_line(error_info.value) == r"'tokenizer/M\udcfcller': holds bytes that are not UTF-8; rename the file"
+    assert one_line(error_info.value) == r"'tokenizer/M\udcfcller': the file name is not valid UTF-8; rename the file"
 
 
 def test_the_first_of_many_names() -> None:

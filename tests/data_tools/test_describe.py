@@ -8,7 +8,7 @@ from data_directories import make_data, num_words
 
 from data_tools.describe import fertility, main, print_samples, print_tables, print_unknown, rows_of
 from data_tools.shards.manifest import Manifest
-from data_tools.tokenizers.unknown import Unknown
+from data_tools.tokenizers.unknown_pieces import Unknown
 
 MODULE = "data_tools.describe"
 
@@ -69,17 +69,20 @@ def test_what_is_unknown_has_columns_a_line_and_warnings(data: Path, capsys: pyt
     assert _cells(output, "de-en")[6:8] == ["10.00 % / 2.00 %", "0.75 % / 2.00 %"]
     print_unknown(manifest)
     captured = capsys.readouterr()
-    assert captured.out == "unknown pieces (characters under them): en 1.00 % (1.00 %), de 0.03 % (< 0.01 %)\n"
+    assert captured.out == "unknown pieces (characters they cover): en 1.00 % (1.00 %), de 0.03 % (< 0.01 %)\n"
     assert captured.err == "", "1 % is not above 1 %"
     print_unknown(replace(manifest, unknown={"mono/en": {"en": Unknown(0, 99, 101, 10_000)}}))
-    assert capsys.readouterr() == ("unknown pieces (characters under them): none\n", "")
+    assert capsys.readouterr() == ("unknown pieces (characters they cover): none\n", "")
     print_unknown(replace(manifest, unknown={"mono/en": {"en": Unknown(1, 1000, 101, 10_000)}}))
     assert "warning: en: 0.10 % of its pieces are unknown to the tokenizer, and 1.01 % of" in capsys.readouterr().err
 
 
 def test_directories_that_counted_nothing_unknown(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     print_unknown(Manifest.load(data))
-    assert capsys.readouterr() == ("unknown pieces: not counted by the version that made this directory\n", "")
+    assert capsys.readouterr() == (
+        "unknown pieces: not counted by the version of data_tools.prepare that made this directory\n",
+        "",
+    )
 
 
 def test_tokens_per_word() -> None:
@@ -123,7 +126,7 @@ def test_everything_on_the_command_line(data: Path, tmp_path: Path, run_module: 
     assert process.returncode == 0, process.stderr
     assert "0.8000" in process.stdout  # 400 of 500
     assert Manifest.load(data).fingerprint in process.stdout
-    assert "6 shards verified: all as the manifest says" in process.stdout
+    assert "6 shards verified: all as in the manifest" in process.stdout
     assert f"warning: {data}/mono/de/00007.bin: not in the manifest" in process.stderr
     assert plot.read_bytes().startswith(b"\x89PNG")
 
@@ -134,7 +137,7 @@ def test_damage_on_the_command_line(data: Path, run_module: Callable, assert_one
     assert_one_line_error(process, f"{data}/mono/de/00000.bin: cut short, 10 bytes", "prepare again")
     (data / "valid/mono/de/00000.idx").unlink()
     process = run_module(MODULE, data, "--verify")
-    assert_one_line_error(process, f"{data}: not as its manifest says, 2 problems")
+    assert_one_line_error(process, f"{data}: differs from its manifest, 2 problems")
     assert f"\n{data}/mono/de/00000.bin: cut short" in f"\n{process.stderr}"
     assert f"\n{data}/valid/mono/de/00000.idx: no such file" in process.stderr
 
@@ -144,7 +147,7 @@ def test_bad_arguments(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for arguments, message in (
         (["--samples", "-1"], "--samples -1: expected 0 or more"),
         (["--workers", "0"], "--workers 0: expected 1 or more"),
-        (["--plot", str(tmp_path / "x.txt")], "x.txt: expected a name that ends in .png"),
+        (["--plot", str(tmp_path / "x.txt")], "x.txt: expected a name ending in .png"),
     ):
         monkeypatch.setattr("sys.argv", ["describe", str(data), *arguments])
         with pytest.raises(ValueError, match=message):

@@ -416,7 +416,7 @@ def test_unknown_text_is_told_in_the_last_lines(
     assert (zh.pieces, zh.characters, zh.of_characters) == (2, 3, 10)
     share = f"{100 * 2 / zh.of_pieces:.2f} %"
     told = captured.out.splitlines()[-2]
-    assert told.startswith(f"unknown pieces (characters under them): zh {share} (30.00 %), de 0.")
+    assert told.startswith(f"unknown pieces (characters they cover): zh {share} (30.00 %), de 0.")
     (warning,) = [line for line in captured.err.splitlines() if line.startswith("warning: ")]
     assert warning.startswith(f"warning: zh: {share} of its pieces are unknown") and "30.00 % of its char" in warning
 

@@ -247,7 +247,7 @@ def test_what_is_no_text_of_one_language_is_refused(tmp_path: Path) -> None:
         ("page.HTML", "by its suffix .html markup"),
         ("p.tmx", "tmx files hold pairs; in --corpus corpus.yaml, name it under parallel, as tmx: …"),
         ("o.zip", "opus files hold pairs; in --corpus corpus.yaml, name it under parallel, as opus: …"),
-        ("p.tsv.gz", "a table of columns; in --corpus corpus.yaml, say which to read: {tsv: …, column: …}"),
+        ("p.tsv.gz", "a table; in --corpus corpus.yaml, say which column to read: {tsv: …, column: …}"),
     ]:
         (tmp_path / name).touch()
         with pytest.raises(ValueError) as caught:
@@ -258,9 +258,9 @@ def test_what_is_no_text_of_one_language_is_refused(tmp_path: Path) -> None:
 def test_a_file_named_twice_or_by_a_link(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x\n")
     (tmp_path / "b.txt").symlink_to("a.txt")
-    with pytest.raises(ValueError, match=r"^.*/a\.txt is named twice$"):
+    with pytest.raises(ValueError, match=r"^.*/a\.txt is given twice$"):
         file_inputs([f"{tmp_path}/a.txt", f"{tmp_path}/a.*"])
-    with pytest.raises(ValueError, match=r"^.*/b\.txt is named twice, as .*/a\.txt, which is the same file \(a link\)"):
+    with pytest.raises(ValueError, match=r"^.*/b\.txt is given twice, as .*/a\.txt, which is the same file \(a link\)"):
         file_inputs([f"{tmp_path}/?.txt"])
 
 

@@ -163,19 +163,19 @@ def test_all_problems_are_told_at_once(folder: Path, monkeypatch: pytest.MonkeyP
         "mono/de: column: expected a column's name, found ['a', 'b']",
         "mono/de: split_sentences: expected true or false, found 1",
         "mono/de: config: expected text, found 20231101; put it in quotes",
-        "mono/fr: names no files",
+        "mono/fr: no files given",
         "mono/../up: expected a language code",
         "parallel/de_en: expected two languages",
         "p*.de matches 2 files, p1.en matches 1",
-        "de-en: column: expected 2 as numbers from 1, or as names that the first row of the file has, found 'a'",
+        "de-en: column: expected 2 as numbers from 1, or as names in the first row of the file, found 'a'",
         "parallel/de-en: csv: say which column to read",
         "first row of the file has, found [1, 'en']",
         "first row of the file has, found [0, 1]",
-        "parallel/de-en: codes: 'fr': no language of this pair; expected de or en",
-        "parallel/de-en: codes: expected what de or en is called in the file, for example {de: de-XX}, found {'de': 3}",
+        "parallel/de-en: codes: 'fr': not a language of this pair; expected de or en",
+        "parallel/de-en: codes: expected the code of de or en in the file, for example {de: de-XX}, found {'de': 3}",
         "parallel/de-en: tsv: unknown key 'codes'; beside tsv expected only column",
         "parallel/de-en: expected a file name or glob, found None",
-        "parallel/en-de: the same two languages come twice",
+        "parallel/en-de: the same two languages are given twice",
     ):
         assert problem in message, problem
 
@@ -221,9 +221,9 @@ def test_one_source_may_have_two_translations(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("tokenizer: tokenizer\nmono: {de: [a.de.txt, '?.de.txt']}", "mono/de: .*a.de.txt is named twice"),
+        ("tokenizer: tokenizer\nmono: {de: [a.de.txt, '?.de.txt']}", "mono/de: .*a.de.txt is given twice"),
         ("tokenizer: tokenizer\nmono:\n  de: a.de.txt\n  de: b.de.txt.gz", "line 4: key 'de'"),
-        ("tokenizer: tokenizer", "names no text"),
+        ("tokenizer: tokenizer", "no text: expected files"),
         (
             "tokenizer: tokenizer\nmono: {de: a.de.txt, deu_Latn: b.de.txt.gz}",
             "mono/deu_Latn: deu_Latn is the same language as de of mono/de; use one code for it",
@@ -242,7 +242,7 @@ def test_one_source_may_have_two_translations(folder: Path) -> None:
         ),
         (
             "tokenizer: tokenizer\nparallel: {zh_Hant-en: {tmx: t.tmx, codes: {zh_Hant: zh-TW, xx: a}}}",
-            "zh_Hant-en: codes: 'xx': no language of this pair; expected zh_Hant or en$",
+            "zh_Hant-en: codes: 'xx': not a language of this pair; expected zh_Hant or en$",
         ),
         (
             "tokenizer: tokenizer\nparallel: {de-DE: c.tsv}",
@@ -255,15 +255,15 @@ def test_one_source_may_have_two_translations(folder: Path) -> None:
         ("tokenizer: tokenizer\nmono: [a.de.txt]", "mono: expected languages and their files, found list"),
         (
             "tokenizer: tokenizer\nmono: {de: x.tsv.gz}",
-            "mono/de: .*x.tsv.gz: a table of columns; .* {tsv: …, co",
+            "mono/de: .*x.tsv.gz: a table; .* {tsv: …, co",
         ),
         ("tokenizer: tokenizer\nmono: {de: {tsv: x.tsv.gz}}", "mono/de: tsv: say which column to read"),
         ("tokenizer: tokenizer\nmono: {de: t.tmx}", "hold pairs; in a corpus, name it under parallel, as tmx: …"),
         ("tokenizer: tokenizer\nmono: {de: news.tar.gz}", r"mono/de: .*news.tar.gz: by its suffix .tar an archive"),
         ("tokenizer: tokenizer\nmono: {de: {text: n.json}}", "mono/de: .*n.json: by its suffix jsonl, expected plain"),
         ("tokenizer: tokenizer\nmono: {de: pipe}", "mono/de: .*pipe: a pipe or device, expected a file"),
-        ("tokenizer: tokenizer\nmono: {de: [a.de.txt, link.txt]}", "link.txt is named twice, as .*a.de.txt, which is"),
-        ("tokenizer: tokenizer\nmono: {de: [a.de.txt, hard.txt]}", "hard.txt is named twice, as .*a.de.txt, which is"),
+        ("tokenizer: tokenizer\nmono: {de: [a.de.txt, link.txt]}", "link.txt is given twice, as .*a.de.txt, which is"),
+        ("tokenizer: tokenizer\nmono: {de: [a.de.txt, hard.txt]}", "hard.txt is given twice, as .*a.de.txt, which is"),
         ("tokenizer: tokenizer\nmono: {de: 'nope://x/y.txt'}", "mono/de: .*nope"),
         ("tokenizer: tokenizer\nvalid: 1\nmono: {de: a.de.txt}", r"valid: expected a share in \[0, 1\), found 1"),
         ("tokenizer: tokenizer\nfilters: {digit: 1}\nmono: {de: a.de.txt}", "filters: .*digit"),

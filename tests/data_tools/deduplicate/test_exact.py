@@ -11,7 +11,7 @@ from data_tools.deduplicate.encoded import EncodedTask
 from data_tools.deduplicate.exact import duplicate_units, find_duplicates, write_signatures
 from data_tools.deduplicate.rewrite import Rewritten, rewrite_task
 from data_tools.deduplicate.settings import Deduplication
-from data_tools.tokenizers.unknown import PieceTable
+from data_tools.tokenizers.unknown_pieces import PieceTable
 
 EXACT = Deduplication(exact=True)
 TABLE = PieceTable(starts_word=np.arange(300) % 2 == 0, num_characters=np.full(300, 3))

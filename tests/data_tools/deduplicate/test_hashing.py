@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from data_tools.deduplicate.hashing import GOLDEN, mix, ngram_hashes, sentence_hashes, unit_hashes
 from data_tools.shards.format import Shard, ShardWriter
 from data_tools.tokenizers.sentence_piece import UNK_ID
-from data_tools.tokenizers.unknown import NO_RECORDS, records_of
+from data_tools.tokenizers.unknown_pieces import NO_RECORDS, records_of
 
 WORD = (1 << 64) - 1
 SENTENCES = st.lists(st.lists(st.integers(0, 32_000), min_size=1, max_size=9), min_size=1, max_size=12)

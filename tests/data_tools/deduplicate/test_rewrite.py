@@ -12,7 +12,7 @@ from data_tools.deduplicate.exact import find_duplicates, write_signatures
 from data_tools.deduplicate.rewrite import rewrite_task
 from data_tools.deduplicate.settings import Deduplication, MinhashSettings
 from data_tools.tokenizers.sentence_piece import UNK_ID
-from data_tools.tokenizers.unknown import PieceTable, RecordWriter, Unknown, records_of
+from data_tools.tokenizers.unknown_pieces import PieceTable, RecordWriter, Unknown, records_of
 
 BOTH = Deduplication(exact=True, minhash=MinhashSettings())
 TABLE = PieceTable(starts_word=np.ones(300, dtype=bool), num_characters=np.where(np.arange(300) == UNK_ID, 0, 3))

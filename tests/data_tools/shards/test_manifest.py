@@ -7,7 +7,7 @@ import pytest
 
 from data_tools.shards.format import ShardInfo
 from data_tools.shards.manifest import MANIFEST_VERSION, Manifest
-from data_tools.tokenizers.unknown import Unknown
+from data_tools.tokenizers.unknown_pieces import Unknown
 
 
 def _info(prefix: str) -> ShardInfo:

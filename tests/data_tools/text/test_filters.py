@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from language_models import train_language_model
 
-from data_tools.stages.documents import TextBatch, TokenBatch, TokenSide
+from data_tools.stages.text_batches import TextBatch, TokenBatch, TokenSide
 from data_tools.text import filters
 from data_tools.text.filters import (
     Filters,

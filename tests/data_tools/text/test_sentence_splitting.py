@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from data_tools.corpus.inputs import Input
 from data_tools.readers import InputReader
-from data_tools.text import splitting
-from data_tools.text.splitting import split_sentences
+from data_tools.text import sentence_splitting
+from data_tools.text.sentence_splitting import split_sentences
 
 # Sentences as a reader of the language would cut them; the text is what stands between the bars.
 EXAMPLES = {
@@ -61,7 +61,7 @@ def test_texts_and_lines_end_sentences() -> None:
 @pytest.mark.parametrize("language", ["zh_Hant", "zh-TW", "ZH"])
 def test_only_the_language_of_a_code_counts(monkeypatch: pytest.MonkeyPatch, language: str) -> None:
     codes = []
-    monkeypatch.setattr(splitting.sentencex, "segment", lambda code, text: codes.append(code) or [text])
+    monkeypatch.setattr(sentence_splitting.sentencex, "segment", lambda code, text: codes.append(code) or [text])
     assert split_sentences(["天"], language) == ["天"]
     assert codes == ["zh"]
 
@@ -79,14 +79,14 @@ def test_nothing_is_lost(texts: list[str], language: str) -> None:
 @given(st.lists(PIECES, max_size=60).map("".join))
 def test_nothing_is_lost_of_long_lines(text: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(splitting, "MAX_CHARACTERS", 8)
+        patch.setattr(sentence_splitting, "MAX_CHARACTERS", 8)
         sentences = split_sentences([text], "en")
     assert re.sub(r"\s", "", "".join(sentences)) == re.sub(r"\s", "", text)
 
 
 def test_long_lines_are_cut_as_short_ones() -> None:
     sentences = [f"Sentence number {i} {'goes on ' * (i % 40)}here." for i in range(300)]
-    assert sum(map(len, sentences)) > 10 * splitting.MAX_CHARACTERS
+    assert sum(map(len, sentences)) > 10 * sentence_splitting.MAX_CHARACTERS
     assert split_sentences([" ".join(sentences)], "en") == sentences
 
 
@@ -94,7 +94,7 @@ def test_without_an_end_a_line_is_cut_at_spaces() -> None:
     words = ["word"] * 10_000
     sentences = split_sentences([" ".join(words)], "en")
     assert " ".join(sentences).split(" ") == words
-    assert splitting.MAX_CHARACTERS < len(sentences[0]) <= 2 * splitting.MAX_CHARACTERS
+    assert sentence_splitting.MAX_CHARACTERS < len(sentences[0]) <= 2 * sentence_splitting.MAX_CHARACTERS
 
 
 @pytest.mark.parametrize("space", [*"\x85\xa0\u2003\u3000"])
@@ -111,7 +111,7 @@ def test_where_the_library_breaks_down_the_text_stays_whole(monkeypatch: pytest.
     def panic(*arguments: str) -> list[str]:
         raise PanicException("byte index 2 is not a char boundary")
 
-    monkeypatch.setattr(splitting.sentencex, "segment", panic)
+    monkeypatch.setattr(sentence_splitting.sentencex, "segment", panic)
     assert split_sentences(["One. Two.", "Zwölf."], "en") == ["One. Two.", "Zwölf."]
 
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from random import Random
 
 from data_tools.corpus.inputs import Input
+from data_tools.corpus.language_shares import sampling_probabilities
 from data_tools.readers import InputReader, size_of
-from data_tools.shards.language_shares import sampling_probabilities
-from data_tools.text.splitting import split_sentences
+from data_tools.text.sentence_splitting import split_sentences
 
 MAX_LINE_BYTES = 4192  # SentencePiece's default; longer lines are left out of training
 LINES_PER_REPORT = 10_000

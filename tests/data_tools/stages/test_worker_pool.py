@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from data_tools.stages.executors import TasksFailed, run_local
+from data_tools.stages.worker_pool import TasksFailed, run_local
 
 
 def _nothing(*_: object) -> None:
@@ -80,7 +80,7 @@ def test_a_mistake_of_ours_ends_the_other_workers() -> None:
 def test_workers_end_when_the_main_process_is_killed(environment: dict[str, str]) -> None:
     script = """
 import multiprocessing, time
-from data_tools.stages.executors import run_local
+from data_tools.stages.worker_pool import run_local
 if __name__ == "__main__":
     tell = lambda tasks: print(*(child.pid for child in multiprocessing.active_children()), flush=True)
     run_local(time.sleep, [60, 60], 2, lambda task: None, tell)

@@ -5,8 +5,8 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
+from data_tools.corpus.language_shares import SMOOTHED_COLOR, draw_distribution, draw_panel, sampling_probabilities
 from data_tools.shards.format import ShardInfo
-from data_tools.shards.language_shares import SMOOTHED_COLOR, draw_distribution, draw_panel, sampling_probabilities
 from data_tools.shards.manifest import MANIFEST_VERSION, Manifest
 
 
@@ -66,8 +66,8 @@ def test_a_picture_of_a_hundred_languages_is_wider(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_drawn(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="picture.txt: expected a name that ends in .png"):
+    with pytest.raises(ValueError, match="picture.txt: expected a name ending in .png"):
         draw_distribution(_manifest({"de": 5}, {}), 0.5, tmp_path / "picture.txt")
-    with pytest.raises(ValueError, match="no sentence to train on"):
+    with pytest.raises(ValueError, match="no sentences to train on"):
         draw_distribution(_manifest({"de": 0}, {}), 0.5, tmp_path / "picture.png")
     assert list(tmp_path.iterdir()) == []

@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_tools.tokenizers.sentence_piece import MODEL_FILE, UNK_ID, PieceEncoder
-from data_tools.tokenizers.unknown import NO_RECORDS, RecordWriter, Unknown, load_records, records_of, records_path
+from data_tools.tokenizers.unknown_pieces import (
+    NO_RECORDS,
+    RecordWriter,
+    Unknown,
+    load_records,
+    records_of,
+    records_path,
+)
 
 ALPHABET = "der Hund письмо 漢字🙂€ﬁ½\u3000\u200b\0"
 

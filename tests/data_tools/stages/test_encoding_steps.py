@@ -16,12 +16,12 @@ from data_tools.corpus.configuration import Corpus
 from data_tools.prepare import prepare
 from data_tools.shards.format import Shard
 from data_tools.shards.manifest import Manifest
-from data_tools.stages.documents import TextBatch, TokenBatch, TokenSide
+from data_tools.stages.encoding_steps import HoldOut, batched, text_hash
 from data_tools.stages.executors import Stage
 from data_tools.stages.plan import Plan
-from data_tools.stages.steps import HoldOut, batched, text_hash
+from data_tools.stages.text_batches import TextBatch, TokenBatch, TokenSide
 from data_tools.tokenizers.sentence_piece import UNK_ID, PieceEncoder
-from data_tools.tokenizers.unknown import Unknown, records_of
+from data_tools.tokenizers.unknown_pieces import Unknown, records_of
 
 NO_PLAN = Plan(Path("none"), (), {})
 

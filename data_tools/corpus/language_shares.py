@@ -1,4 +1,4 @@
-"""The languages' shares of a corpus, and their shares of what a model sees when drawn by n^alpha: as numbers, drawn."""
+"""The languages' shares of a corpus and their sampling probabilities, proportional to n^alpha, computed and plotted."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,27 +8,27 @@ from typing import Any
 from data_tools.files.atomic import atomic_path
 from data_tools.shards.manifest import Manifest
 
-# In inches: the width of a language, so that its code is readable when turned; of the axes' labels; of a whole panel.
+# In inches: a language (its code must be readable when rotated), the axis labels, a whole panel at least, its height.
 LANGUAGE_WIDTH, LABELS_WIDTH, MIN_WIDTH, PANEL_HEIGHT = 0.16, 2.0, 8.0, 3.4
 DOTS_PER_INCH = 150
-MIN_PLACES = 8  # few languages keep to the left, so that their bars do not become walls
-TURN_NAMES_FROM = 13
+MIN_PLACES = 8  # a few languages stay on the left, so that their bars do not become walls
+ROTATE_NAMES_FROM = 13  # places
 RAW_COLOR, SMOOTHED_COLOR = "#8fb0d3", "#b5351c"
 
 
 def sampling_probabilities(counts: Sequence[int], alpha: float) -> list[float]:
-    """n^alpha over its sum, for each count n; they sum to 1. What has nothing is not drawn."""
+    """n^alpha for each count n, divided by the sum; 0 for a count of 0."""
     weights = [float(count) ** alpha if count else 0.0 for count in counts]
     return [weight / sum(weights) if weight else 0.0 for weight in weights]
 
 
 def draw_distribution(manifest: Manifest, alpha: float, path: Path) -> None:
-    """Nothing; draws the languages from the largest to the smallest, like figure 1 of XLM-R (ACL 2020), into a file.
+    """Plot the languages from the largest to the smallest into a file, like figure 1 of XLM-R (ACL 2020).
 
-    One panel is of languages by sentences, one of language pairs by pairs; what is held out does not count. Raises
-    ValueError for a suffix that matplotlib cannot write, and for a corpus without a sentence.
+    One panel shows languages by sentences, one language pairs by pairs; held-out text does not count. Raises ValueError
+    for a suffix that matplotlib cannot write, and for a corpus without sentences.
     """
-    from matplotlib.figure import Figure  # only who draws pays for it
+    from matplotlib.figure import Figure  # slow to import
 
     counts: dict[str, dict[str, int]] = {"mono": {}, "parallel": {}}
     for name, shards in manifest.corpora("train").items():
@@ -37,12 +37,12 @@ def draw_distribution(manifest: Manifest, alpha: float, path: Path) -> None:
             counts[kind][languages] = count
     panels = {kind: of_kind for kind, of_kind in counts.items() if of_kind}
     if not panels:
-        raise ValueError("nothing to draw: the corpus has no sentence to train on")
+        raise ValueError("nothing to draw: the corpus has no sentences to train on")
     num_places = max(MIN_PLACES, *map(len, panels.values()))
     width = max(MIN_WIDTH, LABELS_WIDTH + LANGUAGE_WIDTH * num_places)
     figure = Figure(figsize=(width, PANEL_HEIGHT * len(panels)), layout="constrained")
     if path.suffix[1:] not in figure.canvas.get_supported_filetypes():
-        raise ValueError(f"{path}: expected a name that ends in .png")
+        raise ValueError(f"{path}: expected a name ending in .png")
     for axes, (kind, of_kind) in zip(figure.subplots(len(panels), squeeze=False)[:, 0], panels.items(), strict=True):
         title, unit = ("languages", "sentences") if kind == "mono" else ("language pairs", "pairs")
         axes.set_title(f"{title}: {sum(of_kind.values()):,} {unit}", loc="left", fontsize=9)
@@ -53,7 +53,7 @@ def draw_distribution(manifest: Manifest, alpha: float, path: Path) -> None:
 
 
 def draw_panel(axes: Any, counts: Mapping[str, int], alpha: float, unit: str, num_places: int) -> None:
-    """Nothing; draws a bar for the share of each language in the corpus, and a dot for its share after smoothing."""
+    """Draw a bar for the share of each language in the corpus, and a dot for its share after smoothing."""
     names = sorted(counts, key=lambda name: (-counts[name], name))
     total = sum(counts.values())
     raw = [counts[name] / total for name in names]
@@ -65,10 +65,10 @@ def draw_panel(axes: Any, counts: Mapping[str, int], alpha: float, unit: str, nu
     labels = ["in the corpus", f"as drawn, $p \\propto n^{{{alpha:g}}}$"]
     axes.legend([bars, dots], labels, loc="lower right", bbox_to_anchor=(1, 0.98), ncols=2, frameon=False, fontsize=9)
     axes.set_yscale("log")
-    # Down to a power of ten below all, so that the smallest bar keeps some height: its axis has no zero to stand on.
+    # Down to a power of ten below all shares: a logarithmic axis has no zero, and the smallest bar needs some height.
     axes.set_ylim(10.0 ** math.floor(math.log10(min(*raw, *smoothed) / 2)), 1)
     axes.set_xlim(-0.7, num_places - 0.3)
-    axes.set_xticks(places, names, rotation=90 if num_places >= TURN_NAMES_FROM else 0, fontsize=8)
+    axes.set_xticks(places, names, rotation=90 if num_places >= ROTATE_NAMES_FROM else 0, fontsize=8)
     axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.9f}".rstrip("0").rstrip(".") + " %")
     axes.set_ylabel(f"share of all {unit}")
     right = axes.secondary_yaxis("right", functions=(lambda x: x * total, lambda x: x / total))

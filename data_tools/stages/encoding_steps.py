@@ -11,22 +11,21 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import lru_cache
 from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from datatrove.pipeline.base import PipelineStep
 
 from data_tools.shards.series import ShardSeries
-from data_tools.stages.documents import SplitName, TextBatch, TokenBatch, TokenSide
-from data_tools.stages.plan import RESULT_NAME, TOKENIZER_NAME, Plan, PlannedTask, TaskResult
+from data_tools.stages.plan import RESULT_NAME, Plan, TaskResult
+from data_tools.stages.plan_step import PlanStep
 from data_tools.stages.task_reader import TaskReader
+from data_tools.stages.text_batches import SplitName, TextBatch, TokenBatch, TokenSide
 from data_tools.text.filters import Filters, TextFilter, TokenFilter
 from data_tools.text.passages import passage_ends
 from data_tools.tokenizers.sentence_piece import PieceEncoder
-from data_tools.tokenizers.unknown import Unknown
+from data_tools.tokenizers.unknown_pieces import Unknown
 
 T = TypeVar("T")
 PROGRESS_NAME = "progress"
@@ -34,49 +33,6 @@ PROGRESS_SECONDS = 0.5
 BATCH_CHARACTERS = 1 << 20  # encoded at once: large enough that calls cost nothing, small enough for little memory
 HASH_BITS = 64
 MAX_DOCUMENT_LINES = 256  # what is longer is no document, or long enough for passages to stand alone
-
-
-class PlanStep(PipelineStep):
-    """A step that looks up its task in the plan of a data directory.
-
-    It travels to workers with the plan's name only: thousands of tasks would each carry thousands of others.
-    """
-
-    type = "VECO"
-
-    def __init__(self, plan: Plan) -> None:
-        super().__init__()
-        self.output = plan.output
-        self.plan_key = plan.key
-
-    @property
-    def plan(self) -> Plan:
-        """The plan as it lies on disk; raises ValueError if that is another one by now."""
-        return load_plan(self.output, self.plan_key)
-
-    @property
-    def encoder(self) -> PieceEncoder:
-        """The tokenizer of the data directory."""
-        return load_encoder(self.output / TOKENIZER_NAME, self.plan_key)
-
-    def task(self, rank: int) -> PlannedTask:
-        return self.plan.tasks[rank]
-
-
-# Every task of a worker needs both of these, and reading them takes longer than a small task.
-@lru_cache(maxsize=1)
-def load_encoder(tokenizer_dir: Path, plan_key: str) -> PieceEncoder:
-    """The tokenizer of the plan with that key."""
-    return PieceEncoder(tokenizer_dir)
-
-
-@lru_cache(maxsize=1)
-def load_plan(output: Path, key: str) -> Plan:
-    """The plan of a data directory; raises ValueError if it is not the one of that key."""
-    plan = Plan.load(output)
-    if plan.key != key:
-        raise ValueError(f"{output}: begun anew with another corpus or other settings; this task belongs to none of it")
-    return plan
 
 
 class ReadText(PlanStep):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_tools.corpus.inputs import Input
-from data_tools.tokenizers.language_sampling import (
+from data_tools.tokenizers.training_sample import (
     MAX_LINE_BYTES,
     LineCounts,
     allocate,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from language_models import NUM_THREADS, train_language_model
 
-from data_tools.text.identification import LanguageIdentifier, read_labels
+from data_tools.text.language_identification import LanguageIdentifier, read_labels
 
 LABELS = {"__label__de", "__label__en", "__label__ru"}
 

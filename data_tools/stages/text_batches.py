@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from data_tools.tokenizers.sentence_piece import UNK_ID
-from data_tools.tokenizers.unknown import NO_RECORDS
+from data_tools.tokenizers.unknown_pieces import NO_RECORDS
 
 SplitName = Literal["train", "valid"]
 
@@ -61,7 +61,7 @@ class TextBatch:
 class TokenSide(NamedTuple):
     """One language of a batch: ids int32 of all sentences end to end, their int64 lengths (n,), and records.
 
-    `unknown` (RECORD) holds what is known of the unknown ids, in order: see data_tools.tokenizers.unknown.
+    `unknown` (RECORD) holds what is known of the unknown ids, in order: see data_tools.tokenizers.unknown_pieces.
     """
 
     ids: np.ndarray
