@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all. Directories: `data_tools.files.directories`."""
+"""Files that appear whole or not at all; for directories see `data_tools.files.directories`."""
 
 import errno
 import hashlib
@@ -18,11 +18,12 @@ OWN_DESCRIPTOR = re.compile(r"/dev/std(?P<name>out|err)|(?:/dev|/proc/self)/fd/(
 
 @contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
-    """A path to write one whole file to: `path` has that content after a clean exit, and is as it was after an error.
+    """A temporary path that replaces `path` on a clean exit; after an error `path` is as before.
 
-    A file is replaced at once, by a temporary one beside it, and passes its permissions on. A link stays: what it
-    leads to is replaced. Into what is no file (a device, a pipe, /dev/stdout) the content is copied once it is whole.
-    The directory must exist. Raises ValueError for a directory, OSError for what cannot be written.
+    The temporary file lies beside `path`, is renamed into place, and takes over the permissions of the file it
+    replaces. A link stays: its target is replaced. If `path` is no file (a device, a pipe, /dev/stdout), the complete
+    content is copied into it. The directory must exist. Raises ValueError for a directory, OSError for what cannot be
+    written.
     """
     if is_stream(path):
         with tempfile.TemporaryDirectory(prefix="veco-output-") as directory:
@@ -48,18 +49,18 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
 
 
 def check_replaceable_file(path: Path | str) -> None:
-    """Raise ValueError or OSError, naming `path`, unless a file can be written there; nothing is changed."""
+    """Raise ValueError or OSError, naming `path`, unless a file may be written there; nothing is changed."""
     final = Path(os.path.realpath(path))
     if final.is_dir():
         raise ValueError(f"{path}: is a directory; expected the name of a file")
     if not final.parent.is_dir():
-        raise ValueError(f"{path}: there is no directory {final.parent} to write to; make it, or choose another name")
+        raise ValueError(f"{path}: there is no directory {final.parent}; make it, or choose another name")
     if final.exists() and not os.access(final, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
 
 def try_file(path: Path) -> None:
-    """Raise ValueError or OSError, naming `path`, unless a file can be written there: by writing one without a name."""
+    """Raise ValueError or OSError, naming `path`, unless a file can be written there; tried with an unnamed file."""
     if is_stream(path):
         if not os.access(path, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
@@ -90,11 +91,11 @@ def is_stream(path: Path | str) -> bool:
 
 
 def pour(content: Path, stream: Path | str) -> None:
-    """Write the bytes of a file into what is no file; /dev/stdout goes on after what was printed."""
+    """Copy the bytes of a file into a stream; on /dev/stdout they follow what was printed before."""
     found = OWN_DESCRIPTOR.fullmatch(str(stream))
     target: Path | str | int = stream
     if found:
-        # Opened by its name, a file that is standard output would be cut to nothing.
+        # Opened by name, a file that stdout is redirected to would be truncated.
         sys.stdout.flush()
         sys.stderr.flush()
         target = os.dup({"out": 1, "err": 2}.get(found["name"]) or int(found["number"]))
@@ -103,7 +104,7 @@ def pour(content: Path, stream: Path | str) -> None:
 
 
 def write_texts(directory: Path, texts: Mapping[str, str]) -> None:
-    """Write each text whole under its file's name, in a directory that is made if need be."""
+    """Write each text to the file of that name, whole or not at all; the directory is made if need be."""
     directory.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
         with atomic_path(directory / name) as temporary:
@@ -112,7 +113,7 @@ def write_texts(directory: Path, texts: Mapping[str, str]) -> None:
 
 @contextmanager
 def named_errors(path: Path | str) -> Iterator[None]:
-    """Let an OSError that names no file, as when a write finds the disk full, name `path`."""
+    """Add `path` to an OSError that names no file, such as that of a write to a full disk."""
     try:
         yield
     except OSError as error:
@@ -121,18 +122,18 @@ def named_errors(path: Path | str) -> Iterator[None]:
 
 
 def temporary_path(path: Path) -> Path:
-    """A hidden name beside `path`, of this process alone, on a disk that other machines may share."""
+    """A hidden name beside `path`, unique to this process, also on a disk shared with other machines."""
     return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
 
 
 def left_overs_of(path: Path) -> list[Path]:
-    """What processes that were killed have left of `path` under its temporary names, and of an old directory there."""
+    """Temporary files and directories for `path`, and old directories moved aside, that killed processes have left."""
     ours = re.compile(rf"\.{re.escape(path.name)}\..+\.\d+\.(tmp|old)")
     return [found for found in path.parent.glob(".*") if ours.fullmatch(found.name)]
 
 
 def sync_file(path: Path) -> None:
-    """Wait until what was written to `path` is on the disk."""
+    """Wait until the content of `path` is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -141,7 +142,7 @@ def sync_file(path: Path) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Wait until renames inside the directory `path` would survive a power cut."""
+    """Wait until renames inside the directory `path` are on the disk."""
     sync_file(path)
 
 

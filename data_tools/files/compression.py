@@ -1,4 +1,4 @@
-"""Compressed files as streams of what they hold, by the suffix of their names."""
+"""Reading compressed files, by the suffix of their names."""
 
 import bz2
 import gzip
@@ -11,12 +11,12 @@ from typing import IO, cast
 
 from data_tools.files.formats import check_is_compressed, compressed_suffix
 
-READ_BYTES = 1 << 20  # decompressed at once
-COMPRESSED_READ_BYTES = 1 << 16  # decompressed at once: text may become many times as long
-# Of 2^31 bytes, what `zstd --ultra --long=31` asks for; zstandard's own limit is 2^27. So much memory is taken only
-# where the file's own header asks for it.
+READ_BYTES = 1 << 20  # decompressed bytes per read
+COMPRESSED_READ_BYTES = 1 << 16  # compressed bytes per read: text may become many times as long
+# The window of `zstd --ultra --long=31`, 2^31 bytes; zstandard's own limit is 2^27. That much memory is used only if
+# the header of the file asks for it.
 MAX_ZSTD_WINDOW = 1 << 31
-# What zstandard says of frames that are whole.
+# Words in zstandard's errors about frames that are not damaged -> what to say.
 ZSTD_LIMITS = {
     "Dictionary": "made with a dictionary of its own; compress it again without one",
     "memory": "needs more memory than there is; compress it again without --long",
@@ -24,9 +24,9 @@ ZSTD_LIMITS = {
 
 
 def decompressed(name: str, raw: IO[bytes]) -> IO[bytes]:
-    """The stream of what the file `name` holds, of which `raw` are the bytes; read it within `damage_named`.
+    """The decompressed stream of the file `name` with the bytes `raw`; read it within `damage_named`.
 
-    A file of no bytes holds nothing, whatever its suffix. Raises ValueError if the first bytes belie the suffix.
+    An empty file has no content, whatever its suffix. Raises ValueError if the first bytes contradict the suffix.
     """
     suffix = compressed_suffix(name)
     if not suffix:
@@ -47,7 +47,7 @@ def decompressed(name: str, raw: IO[bytes]) -> IO[bytes]:
 
 @contextmanager
 def damage_named(name: str) -> Iterator[None]:
-    """Turns what decompressors raise into a ValueError that names the file, and has the disk's own errors name it."""
+    """Turn the errors of decompressors into a ValueError that names the file; add its name to errors of the disk."""
     try:
         yield
     except (EOFError, zlib.error, lzma.LZMAError) as error:
@@ -71,7 +71,7 @@ class _ZstdStream(io.RawIOBase):
     """
 
     def __init__(self, name: str, raw: IO[bytes]) -> None:
-        import zstandard  # only who reads .zst needs it
+        import zstandard  # needed for .zst only
 
         self._name = name
         self._raw = raw

@@ -1,9 +1,9 @@
-"""Directories that appear whole or not at all, and whose they are.
+"""Directories that appear whole or not at all, and the record of which command made them.
 
-A command removes or replaces only what it wrote itself. So it leaves a record in the directories that it may write to
-again, RECORD_NAME, with a line for each file or subdirectory: the command, a tab, the name, a tab, and the SHA-256 of
-its content or, where the command changes it in later calls, nothing. What no record names is somebody else's. Lines are
-only added, so that commands that write to one directory at the same time need not wait for each other.
+A command removes or replaces only what it wrote itself. So in each directory that it may write to again it leaves a
+record, RECORD_NAME, with a line for each file or subdirectory: the command, a tab, the name, a tab, and the SHA-256 of
+the content, or nothing if later calls of the command may change it. Whatever is not in the record belongs to somebody
+else. Lines are only appended, so that commands can write to one directory at the same time.
 """
 
 import os
@@ -20,11 +20,12 @@ NUM_SHOWN = 3
 
 @contextmanager
 def atomic_directory(path: Path | str, made_by: str | None = None, overwrite: bool = False) -> Iterator[Path]:
-    """A fresh directory that gets the name `path` on a clean exit, and is removed on an error. A link to it stays.
+    """A fresh directory that is renamed to `path` on a clean exit and removed on an error. A link at `path` stays.
 
-    With `made_by`, the name of a command, a record of all files goes into the directory. `overwrite` then replaces a
-    directory that the same command made, if it holds nothing else and nothing in it was changed. Raises ValueError at
-    the start for any other directory that is not empty, for a file, and for a mount point. Parent directories are made.
+    With `made_by`, the name of a command, a record of all files is written into the directory. With `overwrite` it then
+    replaces a directory that the same command made, if that holds nothing else and nothing in it has changed. Raises
+    ValueError at the start for any other directory that is not empty, for a file, and for a mount point. Parent
+    directories are made.
     """
     final = Path(os.path.realpath(path))
     replacing = made_by if overwrite else None
@@ -54,9 +55,9 @@ def atomic_directory(path: Path | str, made_by: str | None = None, overwrite: bo
 
 
 def replace_directory(final: Path, new: Path, made_by: str | None, named: Path | str) -> None:
-    """Put `new` in the place of `final`, which must be empty or all `made_by`'s; ValueError if it no longer is."""
+    """Replace `final`, which must be empty or made by `made_by` entirely, by `new`; ValueError if it no longer is."""
     shutil.copymode(final, new)
-    # A rename replaces an empty directory only, so the old content moves aside first and is deleted last.
+    # A rename can only replace an empty directory, so the old one is moved aside first and deleted last.
     old = new.with_suffix(".old")
     os.replace(final, old)
     try:
@@ -70,7 +71,7 @@ def replace_directory(final: Path, new: Path, made_by: str | None, named: Path |
 
 
 def reason_to_keep(path: Path, made_by: str | None) -> str:
-    """Why `path` must not be replaced by a directory; empty where nothing is there, or all of it is `made_by`'s."""
+    """Why `path` must not be replaced by a directory; empty if nothing is there, or `made_by` made all of it."""
     if os.path.ismount(path):  # a rename cannot replace it
         return "is a mount point; choose a directory in it"
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
@@ -82,9 +83,9 @@ def reason_to_keep(path: Path, made_by: str | None) -> str:
 
 
 def foreign_content(directory: Path, command: str) -> str:
-    """What a directory holds that `command` did not write, or not so, as the predicate of a sentence; empty if all is.
+    """Describe, as the predicate of a sentence, what `command` did not write to a directory, or has changed since.
 
-    Subdirectories are nobody's; their files count.
+    Empty if there is no such thing. Only files count, also those in subdirectories.
     """
     recorded = read_record(directory, command)
     if not recorded:
@@ -99,10 +100,10 @@ def foreign_content(directory: Path, command: str) -> str:
 
 
 def claim(directory: Path, names: Collection[str], command: str) -> None:
-    """Note that files or subdirectories of a directory are `command`'s to write, now and in later calls.
+    """Record that `command` may write these files or subdirectories of a directory, now and in later calls.
 
-    The directory is made if need be; others may keep their files in it. Raises ValueError if something of such a name
-    is there that `command` has not claimed before, OSError if the directory cannot be written to.
+    The directory is made if need be, and may hold other files. Raises ValueError if something of such a name is there
+    that `command` has not claimed before, OSError if the directory cannot be written to.
     """
     claimed = read_record(directory, command)
     if others := [name for name in names if name not in claimed and os.path.lexists(directory / name)]:
@@ -118,15 +119,15 @@ def claim(directory: Path, names: Collection[str], command: str) -> None:
 
 
 def write_record(directory: Path, command: str) -> None:
-    """Record all files of a directory, with their sums, as written by `command`."""
-    (directory / RECORD_NAME).unlink(missing_ok=True)  # it came with files that were copied
+    """Record all files of a directory, with their checksums, as written by `command`."""
+    (directory / RECORD_NAME).unlink(missing_ok=True)  # copied along with other files
     names = sorted(path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file())
     lines = (f"{command}\t{name}\t{sha256_of(directory / name)}\n" for name in names)
     (directory / RECORD_NAME).write_text("".join(lines), encoding="utf-8")
 
 
 def read_record(directory: Path, command: str) -> dict[str, str]:
-    """Name -> sum of what `command` wrote to a directory; empty without a record."""
+    """Name -> checksum of what `command` wrote to a directory; empty without a record."""
     path = directory / RECORD_NAME
     if not path.is_file():
         return {}
@@ -135,6 +136,6 @@ def read_record(directory: Path, command: str) -> dict[str, str]:
 
 
 def shortened(names: Iterable[str]) -> str:
-    """The first few of some names, for a message."""
+    """The first few names, for a message."""
     found = list(names)
     return ", ".join(found[:NUM_SHOWN]) + (f" and {len(found) - NUM_SHOWN:,} more" if found[NUM_SHOWN:] else "")

@@ -1,7 +1,8 @@
-"""What a file holds: what its name says, and what its first bytes tell.
+"""Formats of input files, by their names and by their first bytes.
 
-The suffix of a name, in any case, says both how a file is compressed (.gz, .xz, .zst, .bz2) and, before that, its
-format. A name with a suffix that nobody gives to plain text is refused; any other, or none, is text: `news.de`.
+The suffix of a name, upper or lower case, says how a file is compressed (.gz, .xz, .zst, .bz2); the suffix before that
+gives its format. Names with a suffix that is never used for plain text are refused; any other suffix, or none, is text:
+`news.de`.
 """
 
 import codecs
@@ -23,19 +24,18 @@ FORMAT_OF_SUFFIX = {
     ".zip": "opus",
 }
 FORMATS_OF_PAIRS = ("tmx", "opus")
-TABLES = ("tsv", "csv")  # whose columns may have numbers
-# Formats that bring a compression of their own.
-NEVER_COMPRESSED = ("parquet", "opus")
+TABLES = ("tsv", "csv")  # their columns may be given by number
+NEVER_COMPRESSED = ("parquet", "opus")  # they have a compression of their own
 UNPACK = "unpack it and name the files in it"
 RECOMPRESS = f"compress it with one of {', '.join(COMPRESSED_SUFFIXES)}"
 EXTRACT = "extract its text"
 NAME_AS_JSON = "let its name end in .jsonl (in a corpus, also jsonl: instead of text:)"
 SAY_SO = "if it is plain text all the same, name it with text: (source:, target:) in a corpus, or rename it"
-# Suffixes that are a language's code as well (.pt, .br, .rar, .bin, .ps) are left to what the file holds; of rare
-# languages some are here (.srt, .odt, .sgm), and their files have to be named as text.
+# Suffixes that are also language codes (.pt, .br, .rar, .bin, .ps) are decided by the content of the file. Some codes
+# of rare languages are here (.srt, .odt, .sgm): their files must be declared as text.
 NO_TEXT = {
     **dict.fromkeys((".tar", ".tgz", ".tbz", ".tbz2", ".txz", ".tzst", ".7z"), ("an archive", UNPACK)),
-    **dict.fromkeys((".lz4", ".lzma", ".lzo", ".lz", ".z", ".zstd"), ("compressed in another way", RECOMPRESS)),
+    **dict.fromkeys((".lz4", ".lzma", ".lzo", ".lz", ".z", ".zstd"), ("of an unsupported compression", RECOMPRESS)),
     **dict.fromkeys((".html", ".htm", ".xhtml", ".xml", ".sgml", ".sgm", ".rtf"), ("markup", EXTRACT)),
     **dict.fromkeys((".pdf", ".docx", ".odt", ".epub", ".pptx"), ("a document", EXTRACT)),
     **dict.fromkeys((".xls", ".xlsx", ".ods"), ("a spreadsheet", "save it as CSV")),
@@ -44,16 +44,17 @@ NO_TEXT = {
     **dict.fromkeys((".warc", ".wet"), ("a crawl's archive", EXTRACT)),
     **dict.fromkeys((".arrow", ".feather", ".avro", ".orc"), ("a table", "convert it to Parquet")),
     **dict.fromkeys((".yaml", ".yml"), ("YAML", "convert it to JSON lines")),
-    **dict.fromkeys((".npy", ".npz", ".pkl", ".safetensors"), ("numbers", "name the text they were made of")),
+    **dict.fromkeys((".npy", ".npz", ".pkl", ".safetensors"), ("numbers", "name the text they were made from")),
 }
 MAGIC_OF_COMPRESSION = {
     ".gz": (b"\x1f\x8b",),
     ".xz": (b"\xfd7zXZ\0",),
-    ".zst": (b"\x28\xb5\x2f\xfd", *(bytes([0x50 + i]) + b"\x2a\x4d\x18" for i in range(16))),  # a frame, or one to skip
+    # A frame, or a skippable frame.
+    ".zst": (b"\x28\xb5\x2f\xfd", *(bytes([0x50 + i]) + b"\x2a\x4d\x18" for i in range(16))),
     ".bz2": (b"BZh",),
 }
 NAME_OF_COMPRESSION = {".gz": "gzip", ".xz": "xz", ".zst": "zstd", ".bz2": "bzip2"}
-# (offset, bytes there, what the file is, what to do)
+# (offset, bytes at that offset, what the file is, what to do)
 SIGNATURES = (
     *(
         (0, magic, f"{NAME_OF_COMPRESSION[suffix]}-compressed", f"let its name end in {suffix}")
@@ -71,10 +72,10 @@ SIGNATURES = (
     (0, b"ARROW1", "an Arrow file", "convert it to Parquet"),
     (0, b"%PDF-", "PDF", EXTRACT),
     (0, b"{\\rtf", "RTF", EXTRACT),
-    (0, b"version https://git-lfs.github.com/", "a pointer of Git LFS", "fetch the file itself: git lfs pull"),
+    (0, b"version https://git-lfs.github.com/", "a Git LFS pointer", "fetch the file itself: git lfs pull"),
     (0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "a Microsoft Office file", EXTRACT),
 )
-WIDE_MARKS = {  # that of UTF-32 begins with that of UTF-16
+WIDE_MARKS = {  # UTF-32 first: its mark begins with that of UTF-16
     codecs.BOM_UTF32_LE: "UTF-32",
     codecs.BOM_UTF32_BE: "UTF-32",
     codecs.BOM_UTF16_LE: "UTF-16",
@@ -86,16 +87,16 @@ LOOKED_AT_BYTES = 1 << 12
 
 
 def compressed_suffix(path: str) -> str:
-    """The suffix, in lower case, that says how a file is compressed; empty for a plain one."""
+    """The suffix, in lower case, that says how a file is compressed; empty if it is not."""
     suffix = PurePath(file_name(path)).suffix.lower()
     return suffix if suffix in COMPRESSED_SUFFIXES else ""
 
 
 def format_of(path: str, is_said_to_be_text: bool = False) -> str:
-    """The format that the name of a file tells: a value of FORMAT_OF_SUFFIX, or `text`.
+    """The format of a file by its name: a value of FORMAT_OF_SUFFIX, or `text`.
 
-    Raises ValueError for a name that tells of something else than text, unless a user says that it is text: then what
-    the file holds is all that counts.
+    Raises ValueError for a suffix that is never used for text, unless the user has declared the file as text: then only
+    the content counts.
     """
     name = PurePath(file_name(path))
     compression = compressed_suffix(path)
@@ -105,14 +106,14 @@ def format_of(path: str, is_said_to_be_text: bool = False) -> str:
         kind, advice = NO_TEXT[suffix]
         raise ValueError(f"{path}: by its suffix {suffix} {kind}, expected text; {advice}; {SAY_SO}")
     if compression and format in NEVER_COMPRESSED:
-        raise ValueError(f"{path}: {suffix} files are read as they are, not as {suffix}{compression}; decompress it")
+        raise ValueError(f"{path}: {suffix} files must not be compressed; decompress it")
     return format
 
 
 def check_is_named_as_text(path: str, is_said_to_be_text: bool = False) -> None:
-    """Raise ValueError for the name of a file that holds something else than text of a sentence a line.
+    """Raise ValueError if a file, by its name, is not plain text with one sentence per line.
 
-    Where a user says that it is text, that is the name of a format that is read in another way.
+    If the user has declared it as text, only names of the other formats that we read are refused.
     """
     format = format_of(path, is_said_to_be_text)
     if format != "text":
@@ -120,7 +121,7 @@ def check_is_named_as_text(path: str, is_said_to_be_text: bool = False) -> None:
 
 
 def signature_of(head: bytes) -> tuple[str, str] | None:
-    """What a file is that begins with these bytes, and what to do with it; None if it may be text in some encoding."""
+    """(kind of the file that begins with these bytes, what to do with it); None if it may be text in some encoding."""
     for offset, signature, kind, advice in SIGNATURES:
         if head.startswith(signature, offset):
             return kind, advice
@@ -128,7 +129,7 @@ def signature_of(head: bytes) -> tuple[str, str] | None:
 
 
 def check_signature(name: str, head: bytes, expected: str) -> None:
-    """Raise ValueError if the file `name`, decompressed, begins as a file does that is no text in any encoding."""
+    """Raise ValueError if the file `name`, decompressed, has the signature of a format that is not text."""
     found = signature_of(head)
     if found:
         kind, advice = found
@@ -136,11 +137,11 @@ def check_signature(name: str, head: bytes, expected: str) -> None:
 
 
 def check_is_not_another(path: str, magic: bytes, expected: str) -> None:
-    """Raise ValueError if a file that could not be read as one that begins with `magic` is known to be another."""
+    """Explain by a ValueError, if possible, why a file could not be read in the format that begins with `magic`."""
     with open_binary(path) as file:
         head = file.read(LOOKED_AT_BYTES)
     if not head:
-        raise ValueError(f"{path}: is empty (0 bytes), expected {expected}; fetch it again or leave it out")
+        raise ValueError(f"{path}: is empty (0 bytes), expected {expected}; fetch it again or remove it")
     found = None if head.startswith(magic) else signature_of(head)
     if found:
         kind, advice = found
@@ -149,7 +150,7 @@ def check_is_not_another(path: str, magic: bytes, expected: str) -> None:
 
 
 def check_is_text(name: str, head: bytes) -> None:
-    """Raise ValueError if the file `name`, decompressed, begins as files do that hold no UTF-8 text."""
+    """Raise ValueError if the file `name`, decompressed, is not UTF-8 text by its first bytes."""
     check_signature(name, head, "text in UTF-8")
     for mark, encoding in WIDE_MARKS.items():
         if head.startswith(mark):
@@ -157,9 +158,9 @@ def check_is_text(name: str, head: bytes) -> None:
 
 
 def check_is_prose(name: str, head: bytes, advice_for_json: str = EXTRACT) -> None:
-    """Raise ValueError if the text of the file `name` begins with markup, or with a line that is a JSON object.
+    """Raise ValueError if the text of the file `name` begins with markup, or with a line of JSON.
 
-    `advice_for_json` says what to do with the latter: JSON lines are read in some places only.
+    `advice_for_json` says what to do with the latter, since only some commands read JSON lines.
     """
     line = head[: 2 * LOOKED_AT_BYTES].lstrip().split(b"\n", 1)[0]
     for beginning, kind in MARKUP_BEGINNINGS.items():
@@ -175,15 +176,15 @@ def check_is_prose(name: str, head: bytes, advice_for_json: str = EXTRACT) -> No
 
 
 def check_is_compressed(name: str, suffix: str, head: bytes) -> None:
-    """Raise ValueError if the first bytes of the file `name` are not those of what its suffix says."""
+    """Raise ValueError if the first bytes of the file `name` contradict its suffix."""
     if any(magic[: len(head)] == head[: len(magic)] for magic in MAGIC_OF_COMPRESSION[suffix]):
         return
-    kind, advice = signature_of(head) or ("something else", "fetch it again, or give it the name of what it holds")
+    kind, advice = signature_of(head) or ("something else", "fetch it again, or correct its name")
     raise ValueError(f"{name}: by its suffix {suffix} {NAME_OF_COMPRESSION[suffix]}-compressed, found {kind}; {advice}")
 
 
 def wide_encoding(head: bytes) -> str | None:
-    """UTF-16 or UTF-32 of the byte order in which these bytes, without a mark, are text; None if they are in none."""
+    """The variant of UTF-16 or UTF-32 in which these bytes, without a byte order mark, are text; None if in none."""
     if b"\0" not in head:
         return None
     best, most_spaces = None, 0
@@ -192,7 +193,7 @@ def wide_encoding(head: bytes) -> str | None:
             text = codecs.getincrementaldecoder(encoding)().decode(head[:LOOKED_AT_BYTES])
         except UnicodeDecodeError:
             continue
-        # In the wrong order a space is U+2000, and a line feed U+0A00.
+        # In the wrong byte order a space is U+2000, and a line feed U+0A00.
         num_spaces = sum(map(text.count, " \n\t"))
         if num_spaces > most_spaces and all(character.isprintable() or character.isspace() for character in text):
             best, most_spaces = encoding, num_spaces

@@ -1,7 +1,7 @@
-"""Files by name, wherever they are: local paths, and URLs of the protocols that fsspec knows (s3://, hf://, https://).
+"""Finding and opening files: local paths, and URLs of any protocol that fsspec supports (s3://, hf://, https://).
 
-Chained URLs such as `zip://inner.txt::s3://bucket/archive.zip` are URLs too. Local files are opened directly; fsspec,
-and what it needs for a protocol, is imported only for a URL.
+Chained URLs such as `zip://inner.txt::s3://bucket/archive.zip` are URLs too. Local files are opened directly; fsspec
+and the library of a protocol are imported only for URLs.
 """
 
 import errno
@@ -21,22 +21,22 @@ READ_BYTES = 1 << 20
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(://|::)")
 LOCAL_URL = re.compile(r"(file|local)://")
 GLOB_CHARACTERS = re.compile(r"[*?\[]")
-# Files up to this size are known by their content, so that a copy or a touched file is the same input; larger ones by
-# size and time of change, because reading a corpus twice is too slow.
+# Files up to this size are identified by their content, so that a copied or touched file is the same input; larger ones
+# by size and modification time, because reading a corpus twice is too slow.
 MAX_HASHED_BYTES = 1 << 20
-# What tells one version of a remote file from another, by the names that the file systems of fsspec give it.
+# What identifies a version of a remote file, by the names that the file systems of fsspec use.
 VERSION_KEYS = ("ETag", "etag", "xet_hash", "blob_id", "sha", "md5Hash", "Content-MD5", "CRC", "Last-Modified")
-ABSENT = (404, 410)  # HTTP's answers for what is not there, or no longer
+ABSENT = (404, 410)  # HTTP status: not found, gone
 TIME_KEYS = ("LastModified", "last_modified", "mtime", "updated", "created")
 
 
 def is_url(path: str) -> bool:
-    """Whether a path is for fsspec and not for the local file system."""
+    """Whether a path is a URL for fsspec, not a path of the local file system."""
     return URL.match(path) is not None
 
 
 def file_name(path: str) -> str:
-    """The last part of a path, for a chained URL that of its first file: where a suffix is looked for."""
+    """The name of a file, which has its suffix; for a chained URL, of its first link."""
     first = path.split("::")[0] if is_url(path) else path
     if first.startswith(("http://", "https://")):
         first = urlsplit(first).path  # without `?download=true`
@@ -44,12 +44,12 @@ def file_name(path: str) -> str:
 
 
 def expand(pattern: str, base: Path) -> list[str]:
-    """The files that a name or glob stands for, sorted: absolute local paths, or URLs; none if nothing matches.
+    """The files that match a name or glob, sorted: absolute local paths, or URLs; empty if there are none.
 
-    Relative names start at `base`, `**` stands for any number of directories. A name that exists is meant as it is
-    written, brackets and all, and may be a directory; a glob finds files only, and none that a Mac's Finder has added.
-    Raises ValueError for a URL whose protocol is not known, lacks its library, or cannot be reached, and for a name
-    that is not UTF-8.
+    Relative names start at `base`, `**` stands for any number of directories. A name that exists is taken literally,
+    even with brackets, and may be a directory; a glob matches only files, except those that macOS' Finder adds. Raises
+    ValueError for a URL whose protocol is unknown, lacks its library or cannot be reached, and for a name that is not
+    UTF-8.
     """
     pattern = LOCAL_URL.sub("", pattern)
     if is_url(pattern):
@@ -66,34 +66,34 @@ def expand(pattern: str, base: Path) -> list[str]:
 
 
 def is_of_finder(path: str) -> bool:
-    """Whether a file holds what a Mac's Finder knows about another: `__MACOSX/…`, `._NAME`."""
+    """Whether a file holds metadata of macOS' Finder about another file: `__MACOSX/…`, `._NAME`."""
     *folders, name = PurePosixPath(path).parts or ("",)
     return name.startswith("._") or "__MACOSX" in folders
 
 
 def check_can_be_read_again(path: str) -> None:
-    """Raise ValueError for a local path that is no file, such as a pipe, whose bytes come but once, or a directory.
+    """Raise ValueError for a local path that cannot be read twice: a pipe, a device, a directory.
 
-    A name such as /dev/stdin may stand for a file here, and for nothing in the process that will read it.
+    /dev/stdin may be a file here, but not in the process that will read it.
     """
     if is_url(path):
         return
     if os.path.isdir(path):
         raise ValueError(f"{path}: a directory; name its files, for example {Path(path).name}/*")
     if path.startswith(("/dev/", "/proc/")) or (os.path.exists(path) and not os.path.isfile(path)):
-        raise ValueError(f"{path}: a pipe or device, expected a file, since text is read twice; name one")
+        raise ValueError(f"{path}: a pipe or device; name a file, since text is read twice")
 
 
 def check_is_utf8_name(path: str) -> None:
-    """Raise ValueError for a path with bytes that are not UTF-8, which no manifest, log or message could hold."""
+    """Raise ValueError for a path that is not UTF-8, which cannot be written to a manifest, log or message."""
     try:
         path.encode("utf-8")
     except UnicodeEncodeError:
-        raise ValueError(f"{os.fsencode(path)!r}: a name that is not UTF-8; rename the file") from None
+        raise ValueError(f"{os.fsencode(path)!r}: the name is not valid UTF-8; rename the file") from None
 
 
 def real_file(path: str) -> str | tuple[int, int]:
-    """What all names of one file have in common: links, symbolic and hard ones, are names; for a URL the URL."""
+    """An identifier shared by all names of one file, including symbolic and hard links; for a URL the URL itself."""
     if is_url(path) or not os.path.exists(path):
         return path
     status = os.stat(path)
@@ -111,7 +111,7 @@ def _expand_url(url: str, base: Path) -> list[str]:
             file_system, inner = _file_system(url)
             refusal = None
             try:
-                file_system.info(inner)  # `exists` would say no whatever the reason
+                file_system.info(inner)  # `exists` would hide why it fails
                 return [url]
             except FileNotFoundError as error:
                 refusal = None if _is_absent(error) else error
@@ -120,12 +120,12 @@ def _expand_url(url: str, base: Path) -> list[str]:
                 raise refusal
             files = sorted(match for match in matches if not (is_of_finder(match) or file_system.isdir(match)))
             return [f"{file_system.unstrip_protocol(file)}{rest}" for file in files]
-    except FileNotFoundError:  # the archive that a chained URL looks into
+    except FileNotFoundError:  # the archive of a chained URL
         return []
 
 
 def open_binary(path: str) -> io.BufferedReader:
-    """The bytes of a file, to read; raises OSError or ValueError if it cannot be opened."""
+    """Open a file to read its bytes; raises OSError or ValueError if it cannot be opened."""
     if not is_url(path):
         if os.path.isdir(path):
             raise ValueError(f"{path}: expected a file, found a directory")
@@ -137,7 +137,7 @@ def open_binary(path: str) -> io.BufferedReader:
 
 
 def size_of_file(path: str) -> int:
-    """Bytes of a file as it is stored, 0 where a server does not say; raises OSError if there is none."""
+    """The size of a file in bytes as stored, 0 if the server does not tell it; raises OSError if there is no file."""
     if not is_url(path):
         return os.stat(path).st_size
     with remote_errors(path):
@@ -146,7 +146,7 @@ def size_of_file(path: str) -> int:
 
 
 def can_seek(path: str) -> bool:
-    """Whether reading can begin anywhere in a file: not inside archives, and not on servers that know no ranges."""
+    """Whether a file can be read from any position: not in archives, nor from servers that do not support ranges."""
     if not is_url(path):
         return True
     if "::" in path:
@@ -162,7 +162,7 @@ def can_seek(path: str) -> bool:
 
 
 def identity_of_file(path: str) -> list[str | int]:
-    """What stands for the content of a file: name, size, and a hash, a version or the time of the last change."""
+    """Values that identify the content of a file: name, size, and a hash, a version or the modification time."""
     if not is_url(path):
         status = os.stat(path)
         small = status.st_size <= MAX_HASHED_BYTES
@@ -177,9 +177,9 @@ def identity_of_file(path: str) -> list[str | int]:
 
 @contextmanager
 def remote_errors(path: str) -> Iterator[None]:
-    """Turns what the libraries of remote file systems raise into one line that names the file.
+    """Turn the exceptions of the libraries of remote file systems into one line that names the file.
 
-    Each of them has exceptions of its own, and none is a mistake of ours. A missing file stays a FileNotFoundError.
+    Each library has exceptions of its own, and none of them is a bug of ours. A missing file stays a FileNotFoundError.
     """
     try:
         yield
@@ -194,7 +194,7 @@ def remote_errors(path: str) -> Iterator[None]:
 
 
 def _is_absent(error: FileNotFoundError) -> bool:
-    """Whether a file is not there; fsspec's HTTP says so too, with a cause, where the server says or does otherwise."""
+    """Whether a file does not exist; fsspec's HTTP raises the same error, with a cause, for other failures too."""
     if error.__cause__ is None:
         return True
     from aiohttp import ClientResponseError
@@ -203,7 +203,7 @@ def _is_absent(error: FileNotFoundError) -> bool:
 
 
 def _reason(error: BaseException) -> str:
-    """What the exception of a remote library says."""
+    """The reason that an exception of a remote library gives."""
     from aiohttp import ClientResponseError
 
     if isinstance(error, ClientResponseError):
@@ -213,18 +213,18 @@ def _reason(error: BaseException) -> str:
 
 def _file_system(url: str) -> tuple[Any, str]:
     """The file system of a URL, and the path inside it."""
-    import fsspec  # only who reads from elsewhere needs it
+    import fsspec  # needed for URLs only
 
     file_system, inner = fsspec.core.url_to_fs(url)
     return file_system, inner
 
 
 class _RemoteFile(io.RawIOBase):
-    """A file of fsspec whose errors while reading name it."""
+    """A file of fsspec whose read errors name it."""
 
     def __init__(self, path: str, file_system: Any, file: Any) -> None:
         self._path = path
-        self._file_system = file_system  # that of an archive closes it when nobody holds it any more
+        self._file_system = file_system  # kept alive: an archive is closed together with its file system
         self._file = file
 
     def readable(self) -> bool:

@@ -1,8 +1,8 @@
-"""Files mapped into memory as plain numpy arrays that hold no file handle.
+"""Files mapped into memory as plain numpy arrays that keep no file descriptor open.
 
-Python's mmap duplicates the file's handle for as long as the map lives, and np.memmap is built on it: a corpus of 2,000
-shards would need 4,000 handles, where 1,024 is a common limit. The kernel needs none: a map outlives the handle it was
-made with. Slices of a plain array also cost a third of those of np.memmap, which is a subclass.
+Python's mmap, and np.memmap, which is built on it, keeps a duplicate of the descriptor as long as the map exists: a
+corpus of 2,000 shards would need 4,000, and 1,024 is a common limit. The kernel needs none, since a map outlives the
+descriptor it was made with. Slicing a plain array also takes a third of the time of slicing an np.memmap.
 """
 
 import ctypes
@@ -18,16 +18,16 @@ import numpy as np
 
 
 def map_file(path: Path | str, dtype: np.dtype[Any]) -> np.ndarray:
-    """The content of a file, read-only (size of the file / itemsize,); the memory goes with the last view of it.
+    """The content of a file as a read-only array (file size / itemsize,); unmapped when its last view is gone.
 
-    Holds no file handle on Unix. The file may be renamed or deleted while it is mapped, but not shortened. Raises
-    OSError if it cannot be opened or mapped, ValueError if its size is not a multiple of the items'.
+    Keeps no file descriptor open on Unix. The file may be renamed or deleted while it is mapped, but not truncated.
+    Raises OSError if it cannot be opened or mapped, ValueError if its size is not a multiple of the item size.
     """
     with open(path, "rb") as file:
         num_bytes = os.fstat(file.fileno()).st_size
         if num_bytes % dtype.itemsize:
             raise ValueError(f"{path}: {num_bytes:,} bytes is not a multiple of {dtype.itemsize}-byte items")
-        if num_bytes == 0:  # nothing to map: the kernel refuses
+        if num_bytes == 0:  # the kernel refuses to map an empty file
             return np.frombuffer(b"", dtype=dtype)
         if sys.version_info >= (3, 13):
             return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ, trackfd=False), dtype=dtype)
@@ -37,7 +37,7 @@ def map_file(path: Path | str, dtype: np.dtype[Any]) -> np.ndarray:
 
 
 class _Region:
-    """The memory of a mapped file, which numpy takes for an array; unmapped when the last array on it is gone."""
+    """The memory of a mapped file, which numpy accepts as an array; unmapped when the last array on it is gone."""
 
     def __init__(self, path: Path | str, descriptor: int, num_bytes: int) -> None:
         libc = _libc()
@@ -46,7 +46,7 @@ class _Region:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number), str(path))
         self.__array_interface__ = {"version": 3, "typestr": "|u1", "shape": (num_bytes,), "data": (address, True)}
-        # Not at exit: other threads may still read then, and the memory goes with the process anyway.
+        # Not at exit: other threads may still be reading, and the memory goes with the process anyway.
         weakref.finalize(self, libc.munmap, address, num_bytes).atexit = False
 
 
@@ -55,7 +55,7 @@ def _libc() -> ctypes.CDLL:
     """The C library of this process, with the signatures of mmap and munmap."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.mmap.restype = ctypes.c_void_p
-    # The last is off_t, a long wherever a program is not built for large files on a 32-bit machine.
+    # The last is off_t, a long except in programs built for large files on a 32-bit machine.
     libc.mmap.argtypes = (
         ctypes.c_void_p,
         ctypes.c_size_t,

@@ -1,4 +1,4 @@
-"""Checks of what a command is going to write, before hours of work: can it be, and is it none of what is read?"""
+"""Checks of a command's outputs, before hours of work: that they can be written, and are not among its inputs."""
 
 import os
 import stat
@@ -11,10 +11,10 @@ STANDARD_INPUT = "-"
 
 
 def check_outputs(outputs: Mapping[str, Path | None], inputs: Iterable[Path | str | None]) -> None:
-    """Raise ValueError or OSError for files that cannot be written, are read by the same command, or are one file.
+    """Raise ValueError or OSError for outputs that cannot be written, are also inputs, or are given twice.
 
-    `outputs` are by flag; None is a flag that was not given. Files are the same by whatever path, through links too.
-    `-` among the inputs is standard input; what is no file on this machine is passed over.
+    `outputs` are by flag; None is a flag that was not given. Files are compared as files, whatever their paths or
+    links. `-` among the inputs is standard input; inputs that are not files of this machine are ignored.
     """
     read = [Path("/dev/stdin" if source == STANDARD_INPUT else source) for source in inputs if source is not None]
     seen: dict[str, tuple[str, Path]] = {}
@@ -31,7 +31,7 @@ def check_outputs(outputs: Mapping[str, Path | None], inputs: Iterable[Path | st
 
 
 def check_output_directory(output: Path, inputs: Iterable[Path | str]) -> None:
-    """Raise ValueError for a directory that is one of the inputs, or that has one of them in it."""
+    """Raise ValueError if an output directory is an input or contains one."""
     place = Path(os.path.realpath(output))
     for source in inputs:
         if os.path.exists(source) and Path(os.path.realpath(source)).is_relative_to(place):
@@ -39,15 +39,15 @@ def check_output_directory(output: Path, inputs: Iterable[Path | str]) -> None:
 
 
 def check_filled_directory(output: Path, source: Path | str) -> None:
-    """Raise ValueError where the directory that a command adds files to is the one that it reads."""
+    """Raise ValueError if the directory that a command adds files to is the one it reads."""
     if os.path.realpath(output) == os.path.realpath(source):
         raise ValueError(f"--output {output}: is the directory that is read ({source}); choose another --output")
 
 
 def is_same_file(path: Path, other: Path) -> bool:
-    """Whether both are one file, by whatever paths; devices and pipes are none. `path` need not be there."""
+    """Whether both paths are the same regular file; `path` need not exist."""
     try:
-        # Where a writer would go: `missing/../text` is `text`, though it cannot be opened.
+        # As a writer resolves it: `missing/../text` is `text`, though it cannot be opened.
         first, second = os.stat(os.path.realpath(path)), os.stat(other)
     except OSError:
         return False

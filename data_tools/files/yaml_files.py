@@ -1,4 +1,4 @@
-"""YAML as users write it: recipes, comparisons and corpora are read, and their words understood, in one way."""
+"""Reading the YAML files that users write, recipes, comparisons and corpora, all by the same rules."""
 
 import os
 import re
@@ -11,9 +11,8 @@ import yaml
 from data_tools.text.lines import read_text
 
 VARIABLE = re.compile(r"\$\{([^}]*)\}")
-HOME = re.compile(r"(?:^|(?<=,))(\s*)(~[^,]*)")  # also behind a comma: some fields hold several paths
-# What YAML takes for nothing, and Python's word for it, which its users write.
-NULLS = ("", "~", "null", "none")
+HOME = re.compile(r"(?:^|(?<=,))(\s*)(~[^,]*)")  # also after a comma: some fields hold several paths
+NULLS = ("", "~", "null", "none")  # YAML's spellings of null, and Python's, which users write too
 
 
 class RepeatedKeyError(yaml.constructor.ConstructorError):
@@ -21,7 +20,7 @@ class RepeatedKeyError(yaml.constructor.ConstructorError):
 
 
 class StrictLoader(yaml.SafeLoader):
-    """YAML in which a key given twice is an error; PyYAML would keep the last and lose the rest without a word."""
+    """YAML in which a repeated key is an error; PyYAML silently keeps the last value."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -32,9 +31,9 @@ class StrictLoader(yaml.SafeLoader):
 
 
 def read_mapping(path: Path, expected: str) -> dict[Any, Any]:
-    """The top-level mapping of a YAML file, empty for an empty one; `expected` says in messages what it should hold.
+    """Read the top-level mapping of a YAML file, empty for an empty file; messages say that `expected` was expected.
 
-    Raises ValueError for a file that is not there, not UTF-8, not YAML, has a key twice, or holds something else.
+    Raises ValueError for a file that does not exist, is not UTF-8 or YAML, repeats a key, or is not a mapping.
     """
     if not path.exists():
         raise ValueError(f"{path}: no such file; expected {expected}")
@@ -43,17 +42,17 @@ def read_mapping(path: Path, expected: str) -> dict[Any, Any]:
         content = yaml.load(text, Loader=StrictLoader)
     except yaml.MarkedYAMLError as error:
         line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        wrong = ":" if isinstance(error, RepeatedKeyError) else " not YAML as expected:"
+        wrong = ":" if isinstance(error, RepeatedKeyError) else " not valid YAML:"
         raise ValueError(f"{path}:{line}{wrong} {error.problem}") from None
     except yaml.YAMLError as error:
-        raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if content is not None and not isinstance(content, dict):
         raise ValueError(f"{path}: expected {expected}, found a {type(content).__name__}")
     return content or {}
 
 
 def expanded(text: str) -> str:
-    """`text` with environment variables and a `~` for the home directory filled in.
+    """`text` with environment variables, and `~` for the home directory, expanded.
 
     Raises ValueError naming each ${VARIABLE} that is not set.
     """
@@ -63,7 +62,7 @@ def expanded(text: str) -> str:
 
 
 def all_expanded(value: Any, complain: Callable[[str], object]) -> Any:
-    """A YAML value with `expanded` applied to every text in it; one that names no set variable is told and empty."""
+    """A YAML value with every text in it expanded; for a variable that is not set, `complain` is called."""
     if isinstance(value, dict):
         return {key: all_expanded(item, complain) for key, item in value.items()}
     if isinstance(value, list):
@@ -76,5 +75,5 @@ def all_expanded(value: Any, complain: Callable[[str], object]) -> Any:
 
 
 def is_null(value: Any) -> bool:
-    """Whether a YAML value, or the words of a flag, stand for nothing."""
+    """Whether a YAML value, or the value of a flag, means null."""
     return value is None or (isinstance(value, str) and value.lower() in NULLS)

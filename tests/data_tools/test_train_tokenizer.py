@@ -280,7 +280,7 @@ def test_why_there_is_no_text_to_train_on(tmp_path: Path, train: Train) -> None:
     for nothing in ("\u200b\n" * 10, "\x01\x02\n", "\u2581\n", "\u2585x\n"):
         assert message(nothing).startswith("no text to train on: SentencePiece takes no line of the input; ")
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(ValueError, match="pipe: a pipe or device, expected a file, since text is read twice"):
+    with pytest.raises(ValueError, match="pipe: a pipe or device; name a file, since text is read twice"):
         train("--input", tmp_path / "pipe", "--vocab-size", "50")
 
 

@@ -249,7 +249,7 @@ def test_one_source_may_have_two_translations(folder: Path) -> None:
             "parallel/de-DE: expected two languages .* as de-en or zh_CN-en",
         ),
         ("tokenizer: none\nmono: {de: a.de.txt}", "none: no such directory"),
-        ("tokenizer: [", "not YAML"),
+        ("tokenizer: [", "not valid YAML"),
         ("- a", "found a list"),
         ("", "tokenizer: expected a directory"),
         ("tokenizer: tokenizer\nmono: [a.de.txt]", "mono: expected languages and their files, found list"),

@@ -112,7 +112,7 @@ def test_what_cannot_be_written_is_told_before_the_work(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("text")
     try_file(tmp_path / "file")
     try_file(tmp_path / "new")
-    with pytest.raises(ValueError, match=r"nowhere/a\.txt: there is no directory .*nowhere to write to"):
+    with pytest.raises(ValueError, match=r"nowhere/a\.txt: there is no directory .*nowhere; make it"):
         try_file(tmp_path / "nowhere" / "a.txt")
     with pytest.raises(ValueError, match="is a directory; expected the name of a file"):
         try_file(tmp_path)

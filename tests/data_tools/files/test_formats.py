@@ -47,7 +47,7 @@ def test_formats_by_name(suffix: str, compression: str) -> None:
     expected = FORMAT_OF_SUFFIX.get(suffix, "text")
     for name in (f"/x/c4{suffix}{compression}", f"https://host/C4{suffix.upper()}{compression.upper()}?download=true"):
         if compression and expected in NEVER_COMPRESSED:
-            with pytest.raises(ValueError, match=rf"{suffix} files are read as they are, not as {suffix}{compression}"):
+            with pytest.raises(ValueError, match=rf"{suffix} files must not be compressed"):
                 format_of(name)
         else:
             assert format_of(name) == expected
@@ -112,7 +112,7 @@ def _zip() -> bytes:
         (b"Rar!\x1a\x07\x01", "a rar archive"),
         (b"PAR1", r"Parquet, .*; let its name end in \.parquet"),
         (b"%PDF-1.4", "PDF"),
-        (b"version https://git-lfs.github.com/spec/v1\noid", "a pointer of Git LFS, .*; fetch the file itself"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "a Git LFS pointer, .*; fetch the file itself"),
         ("\ufeffeins".encode("utf-16-le"), "UTF-16, expected UTF-8; convert it: iconv -f UTF-16 -t UTF-8"),
         ("\ufeffeins".encode("utf-16-be"), "UTF-16,"),
         ("\ufeffeins".encode("utf-32-le"), "UTF-32, expected UTF-8; convert it: iconv -f UTF-32 -t UTF-8"),

@@ -183,7 +183,7 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
     (tmp_path / os.fsdecode(b"M\xfcller.txt")).touch()
     for pattern in ("*.txt", os.fsdecode(b"M\xfcller.txt")):
         with pytest.raises(
-            ValueError, match=r"^b'.*M\\xfcller\.txt': a name that is not UTF-8; rename the file"
+            ValueError, match=r"^b'.*M\\xfcller\.txt': the name is not valid UTF-8; rename the file"
         ) as caught:
             expand(pattern, tmp_path)
         str(caught.value).encode("ascii")

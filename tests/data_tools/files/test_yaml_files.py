@@ -15,9 +15,9 @@ from data_tools.files.yaml_files import all_expanded, expanded, is_null, read_ma
         (b"a: 1\nb: {c: 1, c: 2}\n", "x.yaml: line 2: key 'c' is given twice"),
         (b"a: 1\na: 1\n", "x.yaml: line 2: key 'a' is given twice"),
         ("a: Stra\xdfe\n".encode("latin-1"), "x.yaml: not UTF-8 at byte 7 .*; convert the file"),
-        (b"a: [\n", "x.yaml: line 2 not YAML as expected: "),
+        (b"a: [\n", "x.yaml: line 2 not valid YAML: "),
         (b"- a\n", "x.yaml: expected fields, found a list"),
-        (b"a: \x00\n", "x.yaml: not YAML: "),
+        (b"a: \x00\n", "x.yaml: not valid YAML: "),
     ],
 )
 def test_what_cannot_be_meant_is_told_in_one_line(tmp_path: Path, content: bytes, message: str) -> None:

@@ -110,7 +110,7 @@ def test_directories_of_another_kind(tmp_path: Path, sentences: dict[str, list[s
         (b"no model", "not a SentencePiece model, or cut short; fetch it again"),
         (b"", "not a SentencePiece model, or cut short"),
         (b"PK\x03\x04", "a zip archive, expected a SentencePiece model; unpack it"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS, expected a SentencePiece model"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer, expected a SentencePiece model"),
     ]:
         path.write_bytes(content)
         with pytest.raises(ValueError, match=rf"sentencepiece\.bpe\.model: {message}") as caught:
