@@ -1,20 +1,21 @@
-"""Sources of text as streams of documents or pairs: what lies between files and sentences.
+"""Readers of all input formats, which turn files into streams of documents or sentence pairs.
 
     for part in parts_of(item, max_bytes):
         with InputReader(item, part) as reader:
             for document in reader.documents():      # one language: the sentences of a document
             for source, target in reader.pairs():    # two languages
 
-A reader takes away line ends and a byte order mark, insists on UTF-8, and leaves all other characters as they are, for
-SentencePiece normalises (nmt_nfkc) whatever it encodes, in training and ever after. There
+A reader removes line ends and a byte order mark, insists on UTF-8, and leaves all other characters as they are, since
+SentencePiece normalises (nmt_nfkc) all text it encodes, in training and later. By that normalisation
 
-- tabs, no-break and wide spaces, U+2028, U+FFFD, U+FEFF, and U+200B to U+200F but for the joiner U+200D become spaces;
+- tabs, no-break and wide spaces, U+2028, U+FFFD, U+FEFF, and U+200B to U+200F except the joiner U+200D become spaces;
 - control characters up to U+001F, U+007F, U+008F and U+009F vanish;
-- NUL (which ends nothing; only JSON and Parquet can bring it, since a file of text with a byte of zero is refused), the
-  other characters from U+0080 to U+009E, soft hyphens, U+200D, marks of direction (U+202A to U+202E), U+2060 to U+206F,
-  variation selectors and private use stay: ids of their own if the tokenizer has seen enough of them, else unknown.
+- NUL (which ends nothing; it can only come from JSON and Parquet, since text files with a zero byte are refused), the
+  other characters from U+0080 to U+009E, soft hyphens, U+200D, directional marks (U+202A to U+202E), U+2060 to U+206F,
+  variation selectors and private-use characters stay: with ids of their own if they were frequent enough in the
+  training of the tokenizer, otherwise unknown.
 
-Only half a surrogate pair, as JSON can spell it, would make SentencePiece fail; it is an error here.
+Only half of a surrogate pair, which JSON can spell, would make SentencePiece fail; the reader raises an error for it.
 """
 
 from data_tools.files.locations import expand

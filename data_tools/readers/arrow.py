@@ -1,4 +1,4 @@
-"""Tables of Arrow, as Parquet files and data sets of the hub yield them: columns of texts, or of pairs."""
+"""Arrow tables, as read from Parquet files and data sets on the hub: columns of texts, or of pairs."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 from data_tools.corpus.inputs import Input
 from data_tools.readers.source import documents_of, listed
 
-if TYPE_CHECKING:  # slow to import: only who reads such a source needs it
+if TYPE_CHECKING:  # slow to import, and needed for these sources only
     import pyarrow
 
 
 class TextColumns:
-    """The columns of an input in the batches of one table; `dropped` counts what is left out.
+    """The columns of an input in the batches of one table; `dropped` counts what is dropped.
 
-    Raises ValueError naming the columns found if one is missing, or does not hold text.
+    Raises ValueError naming the columns found if one is missing or does not hold text.
     """
 
     def __init__(self, item: Input, schema: pyarrow.Schema, dropped: Counter[str]) -> None:
@@ -28,7 +28,7 @@ class TextColumns:
             self._check_type(str(column), schema.field(column).type)
 
     def documents(self, batch: pyarrow.RecordBatch) -> Iterator[list[str]]:
-        """The non-blank lines of each text; a text without any, or null, counts as `empty`."""
+        """The non-blank lines of each text; a text without any, or a null, counts as `empty`."""
         (texts,) = self._texts(batch)
         for text in texts:
             documents = documents_of(text) if text else []
@@ -37,7 +37,7 @@ class TextColumns:
                 self.dropped["empty"] += 1
 
     def pairs(self, batch: pyarrow.RecordBatch) -> Iterator[tuple[str, str]]:
-        """The pairs; one with null on a side counts as `missing_side`."""
+        """The pairs; one with a null on either side counts as `missing_side`."""
         for source, target in zip(*self._texts(batch), strict=True):
             if source is None or target is None:
                 self.dropped["missing_side"] += 1
@@ -52,7 +52,7 @@ class TextColumns:
         if name not in names:
             raise ValueError(f"{self._where}: no {what}; it has {listed(names)}")
         if names.count(name) > 1:
-            raise ValueError(f"{self._where}: {what} is there {names.count(name)} times; expected one of that name")
+            raise ValueError(f"{self._where}: {what} exists {names.count(name)} times; expected one of that name")
 
     def _check_type(self, column: str, type: pyarrow.DataType) -> None:
         import pyarrow
@@ -72,7 +72,7 @@ class TextColumns:
                 raise ValueError(f"{self._where}: column {column!r} is {type}, expected text")
 
     def _texts(self, batch: pyarrow.RecordBatch) -> list[list[str | None]]:
-        """The values of a column, or of both."""
+        """The values of the column, or of both."""
         import pyarrow.compute
 
         arrays: list[Any] = [batch.column(column) for column in self.item.columns]
@@ -89,5 +89,5 @@ class TextColumns:
 def _is_text(type: pyarrow.DataType) -> bool:
     from pyarrow import types
 
-    # A column of nulls alone has the type null.
+    # A column that holds only nulls has the type null.
     return types.is_string(type) or types.is_large_string(type) or types.is_string_view(type) or types.is_null(type)

@@ -1,7 +1,7 @@
-"""Uncompressed files cut into parts: where the lines, or documents, of a part begin and end.
+"""Cutting uncompressed files into parts: where the lines, or documents, of a part begin and end.
 
 A part is bytes [start, end) of a file. It holds the lines, or documents, between the borders that belong to these two
-offsets. A border depends on the file and the offset alone, so neighbours find the same one without a word, and all
+offsets. A border depends only on the file and the offset, so neighbouring parts find the same one on their own, and all
 parts together are the file.
 """
 
@@ -13,13 +13,13 @@ from data_tools.files.locations import can_seek, open_binary, size_of_file
 from data_tools.text.lines import MAX_LINE_BYTES
 from data_tools.text.passages import ends_passage
 
-MAX_SEARCH_BYTES = 1 << 20  # for the end of a document
+MAX_SEARCH_BYTES = 1 << 20  # that are searched for the end of a document
 
 
 def cut_file(path: str, max_bytes: int) -> list[Part | None]:
-    """The parts of a file that are not longer than `max_bytes`; [None] for one that is short or cannot be cut.
+    """The parts of a file, of at most `max_bytes` each; [None] for a file that is short or cannot be cut.
 
-    What is compressed cannot, and what lies in archives or on servers that only send whole files should not.
+    Compressed files cannot; files in archives or on servers that only send whole files should not.
     """
     size = size_of_file(path)
     if size <= max_bytes or compressed_suffix(path) or not can_seek(path):
@@ -28,10 +28,10 @@ def cut_file(path: str, max_bytes: int) -> list[Part | None]:
 
 
 def find_border(path: str, offset: int, between_documents: bool) -> int:
-    """The byte at which the lines that belong to `offset` begin: the first that is the beginning of a line.
+    """The border that belongs to `offset`: the first byte from there on that begins a line.
 
-    With `between_documents` rather the first after a blank line, if it comes within MAX_SEARCH_BYTES of that line; else
-    the document is cut at the first end of a passage, if there is one within that distance.
+    With `between_documents` it is the first line after a blank one, if that comes within MAX_SEARCH_BYTES of the line;
+    otherwise the document is cut at the first end of a passage within that distance, if any.
     """
     if offset == 0:
         return 0
@@ -42,16 +42,16 @@ def find_border(path: str, offset: int, between_documents: bool) -> int:
 
 
 def _document_end(file: IO[bytes], line_start: int) -> int:
-    """The byte after the next blank line, the end of the file, or a passage if both are far.
+    """The byte after the next blank line or at the end of the file; if both are far, after the first passage.
 
-    It is `line_start`, where `file` stands, if all are.
+    If that is far too, `line_start`, the current position of `file`.
     """
     position = line_start
     passage_end = None
     while position < line_start + MAX_SEARCH_BYTES:
         line = file.readline(MAX_SEARCH_BYTES)
         position += len(line)
-        if len(line) == MAX_SEARCH_BYTES:  # perhaps not the whole line
+        if len(line) == MAX_SEARCH_BYTES:  # the line may be incomplete
             continue
         if not line.decode("utf-8", errors="replace").strip():
             return position

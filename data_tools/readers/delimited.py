@@ -1,4 +1,4 @@
-"""Tables of text, TSV and CSV: files of which one column is read, or two."""
+"""Tables of text, TSV and CSV, of which one or two columns are read."""
 
 import csv
 from abc import abstractmethod
@@ -16,15 +16,15 @@ FIRST_COLUMNS = (1, 2)
 
 
 class TableSource(LineSource):
-    """The text, or the pair, in columns of each row; other columns are left alone.
+    """The text, or the pair, in the given columns of each row; other columns are ignored.
 
-    Columns are numbered from 1 (the first two, if none are said), or named in the first row, which then is no text.
-    Rows without any text count as `empty`; a file without a row needs no names. Raises ValueError naming a line with
-    too few columns, and a name that the first row does not have once.
+    Columns are numbered from 1 (by default the first two), or named in the first row, which then is not text. Rows
+    without any text count as `empty`; a file without rows needs no names. Raises ValueError naming a line with too few
+    columns, or a name that is not in the first row exactly once.
     """
 
-    separator: str  # what stands between columns, in words
-    other_separators: ClassVar[dict[str, str]] = {}  # what others write there, which text rarely holds
+    separator: str  # the character between columns, in words
+    other_separators: ClassVar[dict[str, str]] = {}  # separators of other programs, which are rare in text
 
     def __init__(self, item: Input, part: Part | None) -> None:
         super().__init__(item, part)
@@ -48,10 +48,10 @@ class TableSource(LineSource):
 
     @abstractmethod
     def _rows(self, lines: TextLines, num_cells: int) -> Iterator[tuple[int, list[str]]]:
-        """(number of the line, cells) of each row; what comes after `num_cells` of them may be in one."""
+        """(line number, cells) of each row; all cells after the first `num_cells` may be returned as one."""
 
     def _find_columns(self) -> list[int]:
-        """Where the first row of the file has the names of the columns."""
+        """The positions of the columns by their names in the first row of the file."""
         (path,) = self.item.paths
         with open_text(path) as lines:
             _, names = next(self._rows(lines, MAX_LINE_BYTES), (1, None))
@@ -67,7 +67,7 @@ class TableSource(LineSource):
         return [names.index(str(name)) for name in self.item.columns]
 
     def _cells(self) -> Iterator[Any]:
-        """What each row has in the columns: a text for one, a tuple for two."""
+        """The cells of each row in the columns: a text for one column, a tuple for two."""
         num_cells = max(self._columns) + 1
         pick = itemgetter(*self._columns)
         is_first = self.part is None or self.part[0] == 0
@@ -79,18 +79,18 @@ class TableSource(LineSource):
                 self.dropped["empty"] += 1
             else:
                 raise ValueError(
-                    f"{self.lines.place(number)}: expected {num_cells} columns with a {self.separator} between, "
+                    f"{self.lines.place(number)}: expected {num_cells} columns separated by a {self.separator}, "
                     f"found {len(row)}{self._hint(row)}"
                 )
 
     def _hint(self, row: list[str]) -> str:
-        """What may stand between the columns of a row that has too few of them, as an end of a sentence."""
+        """The separator that a row with too few columns seems to have instead, as the end of a sentence."""
         others = [name for name, character in self.other_separators.items() if len(row) == 1 and character in row[0]]
-        return f"; the columns seem to be parted by {others[0]}, so save it with a {self.separator}" if others else ""
+        return f"; it seems to be separated by {others[0]}: save it with a {self.separator} instead" if others else ""
 
 
 class TsvSource(TableSource):
-    """Columns with tabs between. Quotes are text."""
+    """Columns separated by tabs. Quotes are text."""
 
     separator = "tab"
 
@@ -100,7 +100,7 @@ class TsvSource(TableSource):
 
 
 class CsvSource(TableSource):
-    """Columns with commas between. What is in quotes may hold commas and line breaks, so a file cannot be cut."""
+    """Columns separated by commas. Quoted cells may hold commas and line breaks, so a file cannot be cut."""
 
     separator = "comma"
     other_separators: ClassVar = {";": ";", "tabs": "\t"}  # Excel writes ; where the comma is a decimal sign
@@ -110,7 +110,7 @@ class CsvSource(TableSource):
         return [None]
 
     def _rows(self, lines: TextLines, num_cells: int) -> Iterator[tuple[int, list[str]]]:
-        csv.field_size_limit(MAX_LINE_BYTES)  # of the whole process; 128 KiB by default
+        csv.field_size_limit(MAX_LINE_BYTES)  # for the whole process; 128 KiB by default
         rows = csv.reader((f"{line}\n" for line in lines), strict=True)
         while True:
             number = rows.line_num + 1

@@ -1,4 +1,4 @@
-"""Data sets of the Hugging Face hub, or of a local directory of that kind, streamed by the library `datasets`."""
+"""Data sets on the Hugging Face hub, or in a local directory of that kind, streamed by the library `datasets`."""
 
 import re
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 class HubSource(Source):
     """The rows of a data set; a part (i, n) is the i-th of its n shards.
 
-    Raises ValueError with what `datasets` says.
+    Raises ValueError with the message of `datasets`.
     """
 
     def __init__(self, item: Input, part: Part | None) -> None:
@@ -29,7 +29,7 @@ class HubSource(Source):
             if part is not None:
                 index, count = part
                 if self._rows.num_shards != count:
-                    raise ValueError(f"it has {self._rows.num_shards} shards now, {count} when the work was planned")
+                    raise ValueError(f"it has {self._rows.num_shards} shards now, but had {count} in the plan")
                 self._rows = self._rows.shard(num_shards=count, index=index)
             if set(item.columns) <= set(self._rows.column_names or ()):
                 self._rows = self._rows.select_columns(list(item.columns))
@@ -82,9 +82,9 @@ class HubSource(Source):
 
 
 def pinned(item: Input) -> Input:
-    """The input with what may move under its name held fast: a data set of the hub gets its commit as `revision`.
+    """The input with its version fixed: for a data set on the hub, `revision` becomes the commit it now points to.
 
-    Asks the hub, unless `revision` is a commit already. Other inputs, and local directories, stay as they are.
+    Asks the hub, unless `revision` is a commit already. Other inputs, and local directories, are returned unchanged.
     """
     (name, *_) = item.paths
     if item.format != "hub" or Path(name).is_dir() or (item.revision and COMMIT.fullmatch(item.revision)):
@@ -100,13 +100,13 @@ def _load(item: Input) -> Any:
     import datasets  # takes a second to import
 
     (name,) = item.paths
-    datasets.disable_progress_bars()  # of its search for files
+    datasets.disable_progress_bars()  # while it looks for files
     return datasets.load_dataset(name, item.config, split=item.split, revision=item.revision, streaming=True)
 
 
 @contextmanager
 def dataset_errors(where: str) -> Iterator[None]:
-    """Turns what `datasets` and the libraries beneath it raise into a ValueError that names the data set."""
+    """Turn the exceptions of `datasets` and the libraries beneath it into a ValueError that names the data set."""
     try:
         yield
     except Exception as error:

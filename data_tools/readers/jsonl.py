@@ -1,4 +1,4 @@
-"""JSONL: an object a line, whose values under the columns are texts or the two sides of a pair."""
+"""JSONL: one object per line, whose values under the columns are texts or the two sides of a pair."""
 
 import json
 import re
@@ -10,8 +10,9 @@ from data_tools.readers.text import LineSource
 
 
 class JsonlSource(LineSource):
-    """Null is a text that is not there. Raises ValueError naming the line that is no object, has no such value, or
-    another than text or null.
+    """The texts or pairs of a JSONL file; null is a missing text.
+
+    Raises ValueError naming a line that is not an object, lacks a column, or has other than text or null in it.
     """
 
     def documents(self) -> Iterator[list[str]]:
@@ -39,7 +40,7 @@ class JsonlSource(LineSource):
                 yield source, target
 
     def _records(self) -> Iterator[tuple[int, str, Any]]:
-        """(number of the line, the line, its value)"""
+        """(line number, line, parsed value) of each line that is not blank."""
         keys = [json.dumps(key, ensure_ascii=False) for key in self._keys]
         spelled = [(key, re.compile(rf"{re.escape(key)}\s*:")) for key in keys]
         for number, line in enumerate(self.lines, start=1):
@@ -48,7 +49,7 @@ class JsonlSource(LineSource):
             try:
                 value = json.loads(line)
                 if any(line.count(key) > 1 and len(pattern.findall(line)) > 1 for key, pattern in spelled):
-                    # Perhaps not in one object.
+                    # They may be in different objects.
                     json.loads(line, object_pairs_hook=self._refuse_twice)
             except (ValueError, RecursionError) as error:
                 raise ValueError(f"{self.lines.place(number)}: expected a JSON object ({error}){hint(line)}") from None
@@ -58,19 +59,19 @@ class JsonlSource(LineSource):
 
     @property
     def _keys(self) -> tuple[str, ...]:
-        """The keys under which text is looked for."""
+        """The keys under which the text is."""
         is_nested = len(self.item.columns) < len(self.item.languages)
         return (*map(str, self.item.columns), *(self.item.codes_in_file if is_nested else ()))
 
     def _refuse_twice(self, items: list[tuple[str, Any]]) -> None:
-        """Raise ValueError for an object that has a key of ours twice: JSON's reader would keep the last of them."""
+        """Raise ValueError for an object that repeats one of the keys: Python's parser would keep the last value."""
         names = [name for name, _ in items]
         for key in self._keys:
             if names.count(key) > 1:
                 raise ValueError(f"with one {key!r}, found {names.count(key)}")
 
     def _text(self, number: int, line: str, value: Any, path: tuple[str, ...]) -> str | None:
-        """What is found under the keys `path`, if it is text or null; null too where a key's object is null."""
+        """The text under the keys `path`; None for null, also if an object on the way is null."""
         for depth, key in enumerate(path):
             if value is None and depth:
                 return None
@@ -85,7 +86,7 @@ class JsonlSource(LineSource):
         if not isinstance(value, str):
             raise ValueError(f"{self.lines.place(number)}: {path[-1]!r} is {type(value).__name__}, expected a string")
         if "\\u" in line:
-            # JSON can spell half a surrogate pair, "\\ud83d": no text in any encoding.
+            # JSON can spell half of a surrogate pair, "\\ud83d", which has no encoding.
             try:
                 value.encode("utf-8")
             except UnicodeEncodeError:
@@ -94,7 +95,7 @@ class JsonlSource(LineSource):
 
 
 def hint(line: str) -> str:
-    """What helps where a line begins as one JSON text of many lines does."""
+    """Advice if a line looks like the beginning of one JSON text of many lines; otherwise empty."""
     if line.strip() == "{" or line.lstrip().startswith("["):
-        return "; if one JSON text goes over several lines, make it an object a line: jq -c '.[]', or jq -c ."
+        return "; if the file is one JSON text, convert it to one object per line: jq -c '.[]', or jq -c ."
     return ""

@@ -1,4 +1,4 @@
-"""OPUS: zip archives in Moses form, with members such as `Europarl.de-en.de` and `Europarl.de-en.en`."""
+"""OPUS: zip archives in Moses format, with members such as `Europarl.de-en.de` and `Europarl.de-en.en`."""
 
 import zipfile
 from collections.abc import Iterator
@@ -16,8 +16,8 @@ ZIP = b"PK"  # what archives begin with
 class OpusSource(Source):
     """The pairs of an archive: the i-th lines of its members X.de and X.en, for one X after another.
 
-    Other members (README, LICENSE, X.scores, and what a Mac's Finder adds) are left alone. Raises ValueError if the
-    archive is damaged or locked, has no such members, or one without the other.
+    Other members (README, LICENSE, X.scores, files of macOS' Finder) are ignored. Raises ValueError if the archive is
+    damaged or encrypted, has no such members, or one without the other.
     """
 
     def __init__(self, item: Input, part: Part | None) -> None:
@@ -48,7 +48,7 @@ class OpusSource(Source):
         stems = [[name.removesuffix(ending) for name in names if name.endswith(ending)] for ending in endings]
         if not any(stems):
             raise ValueError(
-                f"{self.path}: has no members *{endings[0]} and *{endings[1]}, as OPUS's archives in Moses form do; "
+                f"{self.path}: has no members *{endings[0]} and *{endings[1]}, as OPUS archives in Moses format have; "
                 f"found {listed(names)}"
             )
         for one, other, ending in ((stems[0], stems[1], endings[1]), (stems[1], stems[0], endings[0])):
@@ -81,5 +81,5 @@ class OpusSource(Source):
     def _lines(self, member: str) -> TextLines:
         try:
             return TextLines(f"{self.path}: {member}", self._archive.open(member), is_prose=True)
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:  # a RuntimeError asks for the password
+        except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:  # RuntimeError: password required
             raise ValueError(f"{self.path}: {member} cannot be read ({error})") from None

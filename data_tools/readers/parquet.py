@@ -10,21 +10,21 @@ from data_tools.readers.arrow import TextColumns
 from data_tools.readers.borders import cut_file
 from data_tools.readers.source import Source
 
-PARQUET = b"PAR1"  # what files begin with
+PARQUET = b"PAR1"  # the first bytes of a file
 BATCH_ROWS = 1_000
 READ_BYTES = 1 << 20
-MAX_METADATA = (1 << 31) - 1  # bytes and items of a file's table of contents, as much as there can be
+MAX_METADATA = (1 << 31) - 1  # bytes and items of the metadata of a file: the largest possible limit
 
 
 class ParquetSource(Source):
-    """The rows of a file; of a part of it, the row groups that begin within. Other columns are not read.
+    """The rows of a file, or of the row groups that begin within a part of it; other columns are not read.
 
     Raises ValueError if the file is damaged.
     """
 
     def __init__(self, item: Input, part: Part | None) -> None:
         super().__init__(item, part)
-        import pyarrow  # slow to import: only who reads Parquet needs it
+        import pyarrow  # slow to import, and needed for Parquet only
         from pyarrow import parquet
 
         (self.path,) = item.paths

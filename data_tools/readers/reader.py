@@ -1,4 +1,4 @@
-"""One source of text, whatever its format: `InputReader`, and what a plan needs to know about it before."""
+"""Reading an input of any format: `InputReader`, and the facts about an input that a plan needs beforehand."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -29,36 +29,36 @@ SOURCES: dict[str, type[Source]] = {
 
 
 def parts_of(item: Input, max_bytes: int) -> list[Part | None]:
-    """How an input is cut into tasks: parts of at most `max_bytes` in the order of the text, [None] where it cannot be.
+    """Cut an input into parts of at most `max_bytes`, in the order of the text; [None] if it cannot be cut.
 
-    The parts depend on the sizes of its files alone. Raises what looking at the files raises, see `InputReader`.
+    The parts depend only on the sizes of its files. Raises the errors of opening them, see `InputReader`.
     """
     return SOURCES[item.format].parts_of(item, max_bytes)
 
 
 def identity_of(item: Input) -> list[str | int]:
-    """What stands for the content of an input: other content, other values.
+    """Values that identify the content of an input: if the content changes, they do.
 
-    For a file its name, size and SHA-256, or if it is large the time of its last change, or if it is remote what its
-    server says about its version. For a data set of the hub its name, configuration, split and revision. And what the
-    languages are called in it, if that is another name than the corpus has.
+    For a file its name, size and SHA-256; instead of that the modification time if it is large, and the version that
+    the server gives if it is remote. For a data set on the hub its name, configuration, split and revision. Also the
+    codes of the languages in the files, if given.
     """
     return [*SOURCES[item.format].identity_of(item), *item.codes]
 
 
 def size_of(item: Input) -> int:
-    """The bytes of an input as it is stored, 0 where that is not known."""
+    """The size of an input in bytes as stored, 0 if it is not known."""
     return SOURCES[item.format].size_of(item)
 
 
 class InputReader:
     """The documents or pairs of an input, or of a part of it (see `parts_of`); a context manager.
 
-    `dropped` counts what the reader itself leaves out: `missing_side` for a pair with one side only, `empty` for a text
-    of white space and a blank row of a table, `invalid_character` for a unit of TMX with one that XML does not allow,
-    `empty_file` for a file without a byte. Blank lines between texts are no units. Raises, when entered or while
-    reading, ValueError with one line that names the file, and the line for wrong content; OSError for a file that
-    cannot be opened.
+    `dropped` counts what the reader itself drops: `missing_side` for a pair with one side only, `empty` for a text of
+    white space or a blank row of a table, `invalid_character` for a TMX unit with a character that XML forbids,
+    `empty_file` for a file of 0 bytes. Blank lines between texts are not counted. Raises, on entry or while reading, a
+    ValueError with one line that names the file, and the line with wrong content; OSError for a file that cannot be
+    opened.
     """
 
     def __init__(self, item: Input, part: Part | None) -> None:
@@ -79,21 +79,21 @@ class InputReader:
 
     @property
     def num_bytes_read(self) -> int:
-        """How far reading has come; at the end about `size_of`, or what the part has of it."""
+        """The progress in bytes; at the end about `size_of`, or the size of the part."""
         return self._opened.num_bytes_read
 
     def documents(self) -> Iterator[list[str]]:
-        """The non-blank lines of each document, as they stand in the file; not one document is empty.
+        """The non-blank lines of each document, as they are in the file; no document is empty.
 
-        One of more than MAX_DOCUMENT_CHARACTERS is cut between two lines.
+        Documents of more than MAX_DOCUMENT_CHARACTERS are cut between two lines.
         """
         return self._opened.documents()
 
     def pairs(self) -> Iterator[tuple[str, str]]:
-        """The two sides of each pair, as they stand in the file; a side may be blank."""
+        """The two sides of each pair, as they are in the file; a side may be blank."""
         return self._opened.pairs()
 
     @property
     def _opened(self) -> Source:
-        assert self._source is not None, "read within `with InputReader(…) as reader:`"
+        assert self._source is not None, "read inside `with InputReader(…) as reader:`"
         return self._source

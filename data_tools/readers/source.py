@@ -1,4 +1,4 @@
-"""What the readers of all formats have in common."""
+"""The base class of the readers of all formats."""
 
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -7,16 +7,16 @@ from collections.abc import Iterable, Iterator
 from data_tools.corpus.inputs import Input, Part
 from data_tools.files.locations import identity_of_file, size_of_file
 
-# A longer document is cut, so that memory stays flat: without blank lines a whole file is one document.
+# Longer documents are cut to limit memory: without blank lines a whole file is one document.
 MAX_DOCUMENT_CHARACTERS = 1 << 20
 MAX_LISTED = 20  # names in an error message
 
 
 class Source(ABC):
-    """One input, or a part of it, being read; `dropped` counts the units that it leaves out, by reason.
+    """One input, or a part of it, being read; `dropped` counts the units that it drops, by reason.
 
-    A format has `documents` if it can hold one language, `pairs` if it can hold two. Making a source opens its files,
-    `close` closes them.
+    A format implements `documents` if it can hold one language, `pairs` if it can hold two. The constructor opens the
+    files, `close` closes them.
     """
 
     def __init__(self, item: Input, part: Part | None) -> None:
@@ -26,39 +26,39 @@ class Source(ABC):
 
     @classmethod
     def parts_of(cls, item: Input, max_bytes: int) -> list[Part | None]:
-        """How an input is cut into parts of about `max_bytes`; [None] means as a whole."""
+        """Cut an input into parts of about `max_bytes`; [None] is the whole."""
         return [None]
 
     @classmethod
     def identity_of(cls, item: Input) -> list[str | int]:
-        """What stands for the content of an input."""
+        """Values that identify the content of an input."""
         return [value for path in item.paths for value in identity_of_file(path)]
 
     @classmethod
     def size_of(cls, item: Input) -> int:
-        """Bytes of an input as it is stored, 0 if that is not known."""
+        """The size of an input in bytes as stored, 0 if it is not known."""
         return sum(map(size_of_file, item.paths))
 
     @property
     @abstractmethod
     def num_bytes_read(self) -> int:
-        """How far reading has come, comparable with `size_of`."""
+        """The progress in bytes, comparable with `size_of`."""
 
     @abstractmethod
     def close(self) -> None:
-        """Close what is open."""
+        """Close all files."""
 
     def documents(self) -> Iterator[list[str]]:
-        """The non-blank lines of each document, as they stand in the source."""
+        """The non-blank lines of each document, as they are in the source."""
         raise AssertionError(f"{self.item}: {self.item.format} holds pairs")
 
     def pairs(self) -> Iterator[tuple[str, str]]:
-        """The two sides of each pair, as they stand in the source; a side may be blank."""
+        """The two sides of each pair, as they are in the source; a side may be blank."""
         raise AssertionError(f"{self.item}: {self.item.format} holds one language")
 
 
 def documents_of(text: str) -> list[list[str]]:
-    """The non-blank lines of a text as one document; none if all are blank, several if it must be cut."""
+    """The non-blank lines of a text as one document; no document if all are blank, several if it must be cut."""
     lines = text.split("\n")
     if "\r" in text:
         lines = [line.removesuffix("\r") for line in lines]
@@ -77,6 +77,6 @@ def documents_of(text: str) -> list[list[str]]:
 
 
 def listed(names: Iterable[str]) -> str:
-    """Names for an error message: the first of them, with commas."""
+    """The first MAX_LISTED names, separated by commas, for an error message."""
     names = list(names)
     return ", ".join(names[:MAX_LISTED]) + (", …" if len(names) > MAX_LISTED else "") or "nothing"

@@ -1,4 +1,4 @@
-"""Plain text: one sentence a line, or two files with the i-th lines a pair."""
+"""Plain text: one sentence per line, or two files whose i-th lines are a pair."""
 
 from collections.abc import Iterator
 from itertools import zip_longest
@@ -14,14 +14,17 @@ from data_tools.text.passages import ends_passage
 class LineSource(Source):
     """A source that is one text file, or a part of it: the lines that begin in [start, end)."""
 
-    keeps_documents = False  # whether a part begins where a document does, or else at any line
-    is_prose = False  # whether it is plain text, which is not to begin as JSON or markup do
+    keeps_documents = False  # whether parts are cut between documents, or else between any two lines
+    is_prose = False  # whether it is plain text, and so must not begin with JSON or markup
 
     def __init__(self, item: Input, part: Part | None) -> None:
         super().__init__(item, part)
         (path,) = item.paths
-        start, end = (0, None) if part is None else (find_border(path, x, self.keeps_documents) for x in part)
-        self.lines = open_text(path, start or 0, end, self.is_prose, NAME_AS_JSON)
+        start: int = 0
+        end: int | None = None
+        if part is not None:
+            start, end = (find_border(path, offset, self.keeps_documents) for offset in part)
+        self.lines = open_text(path, start, end, self.is_prose, NAME_AS_JSON)
         if part is None and self.lines.is_empty_file:
             self.dropped["empty_file"] += 1
 
@@ -39,7 +42,7 @@ class LineSource(Source):
 
 
 class TextSource(LineSource):
-    """Text with a sentence a line, and blank lines between documents."""
+    """Text with one sentence per line, and blank lines between documents."""
 
     keeps_documents = True
     is_prose = True
@@ -51,9 +54,8 @@ class TextSource(LineSource):
             if line and not line.isspace():
                 size += len(line)
                 document.append(line)
-                if size > MAX_DOCUMENT_CHARACTERS and (
-                    ends_passage(line.encode()) or size > 2 * MAX_DOCUMENT_CHARACTERS
-                ):
+                is_too_long = size > 2 * MAX_DOCUMENT_CHARACTERS
+                if is_too_long or (size > MAX_DOCUMENT_CHARACTERS and ends_passage(line.encode())):
                     yield document
                     document, size = [], 0
             elif document:
@@ -64,7 +66,7 @@ class TextSource(LineSource):
 
 
 class MosesSource(Source):
-    """Two text files whose i-th lines are a pair; raises ValueError naming both counts of lines if these differ."""
+    """Two text files whose i-th lines are a pair; raises ValueError with both numbers of lines if they differ."""
 
     def __init__(self, item: Input, part: Part | None) -> None:
         super().__init__(item, part)
@@ -91,7 +93,7 @@ class MosesSource(Source):
 
 
 def line_pairs(source: TextLines, target: TextLines) -> Iterator[tuple[str, str]]:
-    """The i-th lines of two texts as pairs; raises ValueError naming both counts of lines if these differ."""
+    """The i-th lines of two texts as pairs; raises ValueError with both numbers of lines if they differ."""
     for num_pairs, (source_line, target_line) in enumerate(zip_longest(source, target)):
         if source_line is None or target_line is None:
             num_source = num_target = num_pairs
@@ -101,6 +103,6 @@ def line_pairs(source: TextLines, target: TextLines) -> Iterator[tuple[str, str]
                 num_target += 1 + sum(1 for _ in target)
             raise ValueError(
                 f"{source.name} has {num_source:,} lines, {target.name} has {num_target:,}: "
-                "the i-th lines of both are a pair, so expected as many"
+                "the i-th lines of both are a pair, so their numbers must be equal"
             )
         yield source_line, target_line

@@ -1,8 +1,8 @@
 """TMX, the format of translation memories: XML with a <tu> for each unit and a <tuv xml:lang="…"><seg> for each text.
 
-Entities other than XML's own are refused, so neither "billion laughs" nor files of this machine get in; a DTD that the
-document names is not fetched. The parser is expat itself, since the elements of xml.etree would take twice the time and
-defusedxml's four times: it calls back where something of interest begins or ends, and nothing piles up.
+Entities other than XML's own are refused, which prevents "billion laughs" and the inclusion of local files; a DTD that
+the document names is not fetched. The parser is expat itself, with callbacks and constant memory: the elements of
+xml.etree would take twice the time, defusedxml four times.
 """
 
 import re
@@ -17,27 +17,26 @@ from data_tools.readers.source import Source, listed
 from data_tools.readers.xml_text import INVALID, xml_blocks
 from data_tools.text.languages import find_language
 
-# Markup of the original format, such as <bpt i="1">&lt;b&gt;</bpt>, is no text; <hi> around it and <sub> in it are.
+# Markup of the original format, such as <bpt i="1">&lt;b&gt;</bpt>, is not text; <hi> around it and <sub> in it are.
 INLINE_CODES = frozenset({"bpt", "ept", "it", "ph", "ut", "br", "x"})
-# What stands for something of its own (a line break, a picture), where others begin or end a format. Two of them are
-# not TMX's but HTML's and XLIFF's, and common all the same.
+# Elements that stand for something (a line break, a picture), while the others begin or end a format. Two of them are
+# HTML's and XLIFF's, not TMX's, but common in practice.
 PLACEHOLDERS = frozenset({"ph", "br", "x"})
 SUBFLOW = "sub"
-PLACEHOLDER = "\ufdd1"  # no character, and kept out of text by xml_text
-Unit = tuple[list[str], ...]  # for each language its texts
+PLACEHOLDER = "\ufdd1"  # a noncharacter, which xml_text removes from text
+Unit = tuple[list[str], ...]  # the texts of each language
 BETWEEN_WORDS = re.compile(rf"(?<=\w){PLACEHOLDER}+(?=\w)")
 
 
 class TmxSource(Source):
-    """The pairs of the units; a unit with several texts in a language has as many pairs.
+    """The pairs of the units; a unit with several texts in a language gives several pairs.
 
-    A text's language is one of the corpus if it begins with it, or rather with what the corpus says it is called here:
-    `de` stands for de, DE, de-AT and de_CH, but `pt_BR` for pt-br alone. Where both languages do, as for pt-pt_BR, it
-    is the more specific one. What begins with neither is a language that it is only another code for: `deu` or `ger`
-    for de, `zh-TW` for zh_Hant. White space is collapsed: in XML a line break is no more than a space. Counted are
-    units without one of the languages (`missing_side`), or with a character in it that XML does not allow
-    (`invalid_character`). Raises ValueError naming the line if the XML is broken, and at the end of the file if one of
-    the languages does not occur in it.
+    The code of a text belongs to a language of the corpus if it begins with its code (that given for TMX, if any): `de`
+    matches de, DE, de-AT and de_CH, but `pt_BR` only pt-br. If both languages match, as for pt-pt_BR, the more specific
+    one is taken. Otherwise equivalent codes match: `deu` or `ger` for de, `zh-TW` for zh_Hant. White space is
+    collapsed: in XML a line break is no more than a space. Units without one of the languages count as `missing_side`,
+    units with a character that XML forbids as `invalid_character`. Raises ValueError naming the line if the XML is
+    broken, and at the end of the file if one of the languages does not occur in it.
     """
 
     def __init__(self, item: Input, part: Part | None) -> None:
@@ -81,23 +80,23 @@ class _TmxParser:
         self._path = path
         self._item = item
         self._codes = [_normalised(code) for code in item.codes_in_file]
-        self._side_of: dict[str, int | None] = {}  # of each language that has occurred
+        self._side_of: dict[str, int | None] = {}  # by code, for all codes found so far
         self._units: list[Unit | None] = []
         self._unit: Unit = ()  # none outside <tu>
         self._is_invalid = False  # whether a text of the unit holds INVALID
         self._side: int | None = None
         self._text: list[str] = []
-        self._open: list[bool] = []  # of the elements from <seg> to here, whether what they hold is text
+        self._open: list[bool] = []  # for each open element from <seg> on, whether its content is text
         self._expat = expat.ParserCreate()
         self._expat.buffer_text = True
         self._expat.StartElementHandler = self._start_root
         self._expat.EndElementHandler = self._end
         self._expat.EntityDeclHandler = self._refuse_entity
-        # Where a DTD is named, expat takes an entity that it does not know to be declared there, and says nothing.
+        # If a DTD is named, expat assumes that unknown entities are declared there, and skips them silently.
         self._expat.SkippedEntityHandler = self._refuse_entity
 
     def feed(self, block: str, is_last: bool = False) -> list[Unit | None]:
-        """The units that end in the next block of the file, None for one that holds a character that XML forbids."""
+        """Parse the next block of the file; returns the units that end in it, None for one with an invalid character."""
         try:
             self._expat.Parse(block, is_last)
         except expat.ExpatError as error:
@@ -108,7 +107,7 @@ class _TmxParser:
         return units
 
     def finish(self) -> None:
-        """Raise ValueError if the file is cut short, or holds texts, but none in one of the languages."""
+        """Raise ValueError if the file is truncated, or has texts but none in one of the languages."""
         self.feed("", is_last=True)
         missing = set(range(len(self._codes))) - set(self._side_of.values())
         if missing and self._side_of:
@@ -118,15 +117,13 @@ class _TmxParser:
             for spelling in self._side_of:
                 spellings.setdefault(_normalised(spelling), spelling)
             raise ValueError(
-                f"{self._path}: no text in {names}; the languages found are {listed(spellings.values())}; if one of "
-                f"them is meant, say so beside tmx: in the corpus, codes: {{{language}: …}}"
+                f"{self._path}: no text in {names}; the languages found are {listed(spellings.values())}; if it has "
+                f"another code there, give it beside tmx: in the corpus, as codes: {{{language}: …}}"
             )
 
     def _start_root(self, name: str, attributes: dict[str, str]) -> None:
         if name != "tmx":
-            raise ValueError(
-                f"{self._path}: expected a translation memory (<tmx>), found XML of another kind (<{name}>)"
-            )
+            raise ValueError(f"{self._path}: expected a translation memory (<tmx>), found other XML (<{name}>)")
         self._expat.StartElementHandler = self._start
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
@@ -173,7 +170,7 @@ class _TmxParser:
         self._listen()
 
     def _listen(self) -> None:
-        """From here on take character data for text, or not."""
+        """Collect the character data that follows, or ignore it."""
         self._expat.CharacterDataHandler = self._text.append if self._open and self._open[-1] else None
 
     def _find_side(self, language: str) -> int | None:
@@ -181,13 +178,13 @@ class _TmxParser:
         fitting = [side for side, code in enumerate(self._codes) if f"{found}-".startswith(f"{code}-")]
         if fitting:
             return max(fitting, key=lambda side: len(self._codes[side]))
-        # A code that says less is no other code for the same: of a file with pt and pt-BR, pt_BR is the latter.
+        # A less specific code is not equivalent: in a file with pt and pt-BR, pt_BR is only the latter.
         same = find_language(found, [code for code in self._codes if not code.startswith(f"{found}-")])
         return None if same is None else self._codes.index(same)
 
     def _refuse_entity(self, name: str, *declaration: object) -> None:
         line = self._expat.CurrentLineNumber
-        raise ValueError(f"{self._path}: line {line}: the entity {name!r}; expected none but XML's own, such as &amp;")
+        raise ValueError(f"{self._path}: line {line}: the entity {name!r}; expected only XML's own, such as &amp;")
 
 
 def _normalised(language: str) -> str:

@@ -261,7 +261,7 @@ def test_one_source_may_have_two_translations(folder: Path) -> None:
         ("tokenizer: tokenizer\nmono: {de: t.tmx}", "hold pairs; in a corpus, name it under parallel, as tmx: …"),
         ("tokenizer: tokenizer\nmono: {de: news.tar.gz}", r"mono/de: .*news.tar.gz: by its suffix .tar an archive"),
         ("tokenizer: tokenizer\nmono: {de: {text: n.json}}", "mono/de: .*n.json: by its suffix jsonl, expected plain"),
-        ("tokenizer: tokenizer\nmono: {de: pipe}", "mono/de: .*pipe: a pipe or device, expected a file"),
+        ("tokenizer: tokenizer\nmono: {de: pipe}", "mono/de: .*pipe: a pipe or device; name a file"),
         ("tokenizer: tokenizer\nmono: {de: [a.de.txt, link.txt]}", "link.txt is given twice, as .*a.de.txt, which is"),
         ("tokenizer: tokenizer\nmono: {de: [a.de.txt, hard.txt]}", "hard.txt is given twice, as .*a.de.txt, which is"),
         ("tokenizer: tokenizer\nmono: {de: 'nope://x/y.txt'}", "mono/de: .*nope"),

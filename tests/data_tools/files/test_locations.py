@@ -192,7 +192,7 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
 def test_what_can_be_read_but_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (str(tmp_path / "pipe"), "/dev/null", "/dev/stdin", "/dev/fd/63"):
-        with pytest.raises(ValueError, match=f"^{path}: a pipe or device, expected a file"):
+        with pytest.raises(ValueError, match=f"^{path}: a pipe or device; name a file"):
             check_can_be_read_again(path)
     with pytest.raises(ValueError, match=f"^{tmp_path}: a directory; name its files"):
         check_can_be_read_again(str(tmp_path))

@@ -62,16 +62,16 @@ def test_blank_rows_are_counted(tmp_path: Path, read_pairs: Read, blank: str) ->
 @pytest.mark.parametrize(
     ("name", "text", "columns", "message"),
     [
-        ("q.tsv", "eins\tone\nzwei two\n", PAIR, "line 2: expected 2 columns with a tab between, found 1"),
-        ("q.tsv", "1\teins\tone\n2\tzwei\n", (2, 3), "line 2: expected 3 columns with a tab between, found 2"),
-        ("q.csv", 'de,en\n"a\nb",c\nd\n', PAIR, "line 4: expected 2 columns with a comma between, found 1"),
+        ("q.tsv", "eins\tone\nzwei two\n", PAIR, "line 2: expected 2 columns separated by a tab, found 1"),
+        ("q.tsv", "1\teins\tone\n2\tzwei\n", (2, 3), "line 2: expected 3 columns separated by a tab, found 2"),
+        ("q.csv", 'de,en\n"a\nb",c\nd\n', PAIR, "line 4: expected 2 columns separated by a comma, found 1"),
         ("q.csv", 'de,en\neins,"one\n', PAIR, "line 2: broken CSV"),
         ("q.csv", 'de,en\neins,"one"x\n', PAIR, "line 2: broken CSV"),
         ("q.csv", "de;en\neins;one\n", ("de", "en"), "line 1: expected one column 'de', found none; .* are de;en"),
         ("q.tsv", "de\tde\n", ("de", "en"), "line 1: expected one column 'de', found more than one"),
-        ("q.csv", "de;en\n", ("de", "en"), ".*; the columns seem to be parted by ;, so save it with a comma$"),
-        ("q.csv", "eins;one\n", PAIR, "line 1: expected 2 columns .*, found 1; the columns seem to be parted by ;,"),
-        ("q.csv", "eins\tone\n", PAIR, "line 1: .*; the columns seem to be parted by tabs,"),
+        ("q.csv", "de;en\n", ("de", "en"), ".*; it seems to be separated by ;: save it with a comma instead$"),
+        ("q.csv", "eins;one\n", PAIR, "line 1: expected 2 columns .*, found 1; it seems to be separated by ;:"),
+        ("q.csv", "eins\tone\n", PAIR, "line 1: .*; it seems to be separated by tabs:"),
         ("q.csv", "de\n", ("de", "en"), "line 1: expected one column 'en', found none; the names there are de$"),
     ],
 )

@@ -85,7 +85,7 @@ def test_two_columns_of_one_name(tmp_path: Path) -> None:
     table = pyarrow.Table.from_arrays(columns, names=["text", "text"])
     parquet.write_table(table, tmp_path / "a.parquet")
     item = Input(("de",), "parquet", (str(tmp_path / "a.parquet"),), ("text",))
-    with pytest.raises(ValueError, match=r"a\.parquet: column 'text' is there 2 times; expected one"):
+    with pytest.raises(ValueError, match=r"a\.parquet: column 'text' exists 2 times; expected one"):
         InputReader(item, None).__enter__()
 
 

@@ -60,7 +60,7 @@ def test_encodings_of_some(declared: str, encoding: str, text: str) -> None:
 
 @pytest.mark.parametrize("name", ["x-foo", "hex", "rot13", "base64", "zip", "mbcs"])
 def test_encodings_that_nobody_knows(name: str) -> None:
-    with pytest.raises(ValueError, match=f"^a.tmx: line 1: its encoding '{name}' is not known; convert it"):
+    with pytest.raises(ValueError, match=f"^a.tmx: line 1: unknown encoding '{name}'; convert the file"):
         _read(_declared(name).encode())
 
 
