@@ -184,7 +184,9 @@ def print_unknown(manifest: Manifest) -> None:
 
 def percent(share: float) -> str:
     """A share in percent, which shows whether something is rare or does not occur."""
-    return "0" if share == 0 else "< 0.01 %" if share < 0.0001 else f"{100 * share:.2f} %"
+    if share == 0:
+        return "0"
+    return "< 0.01 %" if share < 0.0001 else f"{100 * share:.2f} %"
 
 
 def print_table(table: Table) -> None:

@@ -111,7 +111,15 @@ class Corpus:
             filters.check_languages(sorted({code for item in inputs for code in item.languages}), reader.complain)
         if reader.problems:
             raise ValueError(f"{path}: " + "; ".join(reader.problems))
-        return cls(Path(path), tokenizer, tuple(inputs), filters, deduplication, valid, tuple(reader.warnings))
+        return cls(
+            path=Path(path),
+            tokenizer=tokenizer,
+            inputs=tuple(inputs),
+            filters=filters,
+            deduplication=deduplication,
+            valid=valid,
+            warnings=tuple(reader.warnings),
+        )
 
 
 class _Reader:

@@ -60,7 +60,9 @@ def encoded_task(rank: int, planned: PlannedTask, directory: Path, result: TaskR
     train, valid = (
         tuple(sides[first].prefix.removesuffix(side) for sides in shards) for shards in (result.train, result.valid)
     )
-    return EncodedTask(rank, planned.name, planned.languages, directory, train, valid)
+    return EncodedTask(
+        index=rank, name=planned.name, languages=planned.languages, directory=directory, train=train, valid=valid
+    )
 
 
 def deduplication_stages(plan: Plan, settings: Deduplication) -> list[Stage]:
@@ -204,7 +206,12 @@ class Rewrite(DeduplicationStep):
         buckets = self.buckets_of_range(task.name) * num_ranges(plan, task.name) if self.settings.exact else 0
         rewritten = rewrite_task(task, plan.work / task.name, self.settings, buckets, output, self.encoder.table)
         dropped = TaskResult.load(plan.directory(planned)).dropped | rewritten.dropped
-        shards = rewritten.shards
-        result = TaskResult(shards["train"], shards["valid"], dropped, rewritten.words, rewritten.unknown)
+        result = TaskResult(
+            train=rewritten.shards["train"],
+            valid=rewritten.shards["valid"],
+            dropped=dropped,
+            words=rewritten.words,
+            unknown=rewritten.unknown,
+        )
         output.mkdir(parents=True, exist_ok=True)
         result.save(output)

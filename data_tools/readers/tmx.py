@@ -96,7 +96,7 @@ class _TmxParser:
         self._expat.SkippedEntityHandler = self._refuse_entity
 
     def feed(self, block: str, is_last: bool = False) -> list[Unit | None]:
-        """Parse the next block of the file; returns the units that end in it, None for one with an invalid character."""
+        """Parse the next block of the file; returns the units that end in it, None for invalid ones."""
         try:
             self._expat.Parse(block, is_last)
         except expat.ExpatError as error:

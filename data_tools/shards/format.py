@@ -1,4 +1,4 @@
-"""Token shards, the memory-mapped `.bin` + `.idx` pairs that Megatron-core and DeepSpeed read.
+"""The format of token shards: memory-mapped pairs of `.bin` and `.idx`, which Megatron-core and DeepSpeed read too.
 
 `PREFIX.bin` holds the ids of all sequences, one after the other, little-endian int16 or int32. `PREFIX.idx` holds
 
@@ -13,7 +13,7 @@
     ...     8 D   int64 document index: starts with 0, ends with S; document d is sequences [index[d], index[d + 1])
 
 all little-endian. Only these two codes are written: Megatron and DeepSpeed disagree on those of unsigned integers. A
-sequence is one sentence without `<s>` and `</s>`; a sequence or a document without tokens does not exist.
+sequence is one sentence without `<s>` and `</s>`; there are no empty sequences or documents.
 """
 
 import hashlib
@@ -52,13 +52,13 @@ def shard_path(prefix: Path, suffix: str) -> Path:
 
 
 def index_size(num_sequences: int, num_bounds: int) -> int:
-    """The bytes of an `.idx` of so many sequences, with a document index of so many entries."""
+    """The size in bytes of an `.idx` of `num_sequences`, with a document index of `num_bounds` entries."""
     return HEADER.size + 12 * num_sequences + 8 * num_bounds
 
 
 @dataclass(frozen=True)
 class ShardInfo:
-    """What the manifest says of one shard. `prefix` is relative to the data directory, with forward slashes."""
+    """The manifest's entry for one shard. `prefix` is relative to the data directory, with forward slashes."""
 
     prefix: str
     num_sequences: int
@@ -68,7 +68,7 @@ class ShardInfo:
     idx_sha256: str
 
     def file_sizes(self, vocab_size: int) -> tuple[int, int]:
-        """The bytes of `.bin` and `.idx` of this shard over a vocabulary of so many pieces."""
+        """The sizes in bytes of the `.bin` and the `.idx` of this shard for a vocabulary of `vocab_size` pieces."""
         itemsize = DTYPE_OF_CODE[dtype_code(vocab_size)].itemsize
         return self.num_tokens * itemsize, index_size(self.num_sequences, self.num_documents + 1)
 
@@ -76,8 +76,8 @@ class ShardInfo:
 class ShardWriter:
     """Writes one shard; used as a context manager.
 
-    On clean exit `.bin`, then `.idx` get their names (so an `.idx` means a whole shard); on an error, such as a full
-    disk, nothing remains. A last document that was not ended is ended on exit. Memory: 4 bytes a sequence, 8 a
+    On a clean exit the `.bin`, then the `.idx` is renamed into place (so an `.idx` means a complete shard); on an
+    error, such as a full disk, nothing remains. The last document is ended on exit. Memory: 4 bytes per sequence, 8 per
     document, and a buffer.
     """
 
@@ -111,17 +111,17 @@ class ShardWriter:
         return self
 
     def add_sequence(self, ids: np.ndarray) -> None:
-        """Nothing; appends the ids (n,) of one sentence, n > 0."""
+        """Append the ids (n,) of one sentence, n > 0."""
         self.add_sequences(ids, np.array([len(ids)]))
 
     def add_sequences(
         self, ids: np.ndarray, lengths: np.ndarray, document_ends: Sequence[int] | np.ndarray = ()
     ) -> None:
-        """Nothing; appends sentences given as their ids end to end (sum of lengths,) and their lengths (n,), all > 0.
+        """Append sentences given by their ids end to end (sum of lengths,) and their lengths (n,), all > 0.
 
-        `document_ends`, ascending: a document ends after so many of these sentences, 0 to n; documents without a
-        sentence do not count. Raises ValueError for an id outside the vocabulary, an empty sequence, or lengths that
-        do not add up.
+        `document_ends`, ascending, are the numbers of these sentences, 0 to n, after which a document ends; documents
+        without sentences are ignored. Raises ValueError for an id outside the vocabulary, an empty sequence, or lengths
+        that do not add up.
         """
         if self._bin_file is None:
             raise RuntimeError("ShardWriter is a context manager: write inside `with ShardWriter(…) as writer:`")
@@ -133,12 +133,12 @@ class ShardWriter:
 
     def _append(self, ids: np.ndarray, lengths: np.ndarray) -> None:
         if lengths.min() <= 0:
-            raise ValueError(f"{self.prefix}: empty sequences are not written; drop them before")
+            raise ValueError(f"{self.prefix}: empty sequences cannot be written; drop them first")
         if int(lengths.sum()) != len(ids):
-            raise ValueError(f"{self.prefix}: the lengths add up to {int(lengths.sum()):,} but {len(ids):,} ids came")
+            raise ValueError(f"{self.prefix}: the lengths add up to {int(lengths.sum()):,}, found {len(ids):,} ids")
         if ids.min() < 0 or ids.max() >= self.vocab_size:
             raise ValueError(
-                f"{self.prefix}: ids go from {ids.min()} to {ids.max()}, the vocabulary has {self.vocab_size:,} pieces"
+                f"{self.prefix}: ids from {ids.min()} to {ids.max()}, the vocabulary has {self.vocab_size:,} pieces"
             )
         self._lengths.frombytes(lengths.astype(np.intc).tobytes())
         self._buffer.append(ids.astype(self._dtype))  # a copy: the caller may reuse its array
@@ -148,13 +148,13 @@ class ShardWriter:
             self._flush()
 
     def end_document(self) -> None:
-        """Nothing; the sequences since the last call are one document. Without any since, there is no document."""
+        """End a document, which consists of the sequences since the last end; without any, do nothing."""
         if self._documents[-1] != len(self._lengths):
             self._documents.append(len(self._lengths))
 
     def info(self, prefix: str) -> ShardInfo:
-        """The manifest entry under the name `prefix`; call it after the writer has closed."""
-        assert self._idx_sha256, "info() is known once the shard is closed"
+        """The manifest's entry under the name `prefix`; to be called after the writer has closed."""
+        assert self._idx_sha256, "call info() after the shard is closed"
         return ShardInfo(
             prefix=prefix,
             num_sequences=len(self._lengths),
@@ -177,9 +177,9 @@ class ShardWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with named_errors(self._bin_path):  # closing, too, writes to a disk that may be full
+        with named_errors(self._bin_path):  # closing also writes, and the disk may be full
             if error is None:
-                # Both files are whole and on the disk before the first of them gets its name.
+                # Both files are complete and on the disk before the first of them is renamed into place.
                 with atomic_path(self._idx_path) as idx_temporary, self._bin_stack:
                     self.end_document()
                     self._flush()
@@ -205,8 +205,8 @@ class ShardWriter:
 class Shard:
     """One shard, memory-mapped on first use; also a sequence of id arrays. It pickles as its path.
 
-    Opening reads the header and the end of the index, whatever the size. Neither an open nor a mapped shard holds a
-    file handle. Raises ValueError naming the file for a foreign, damaged or shortened shard; OSError if a file is
+    Opening reads only the header and the end of the index. Neither an open nor a mapped shard keeps a file descriptor
+    open. Raises ValueError naming the file if a shard is in another format, damaged or truncated; OSError if a file is
     missing.
     """
 
@@ -245,7 +245,7 @@ class Shard:
             )
 
     def _last_sequence(self, file: IO[bytes]) -> tuple[int, int]:
-        """Length in tokens and offset in bytes of the last sequence, zeros if there is none."""
+        """(length in tokens, offset in bytes) of the last sequence, zeros if there is none."""
         if self.num_sequences == 0:
             return 0, 0
         file.seek(HEADER.size + 4 * (self.num_sequences - 1))
@@ -276,7 +276,7 @@ class Shard:
 
     @cached_property
     def documents(self) -> np.ndarray:
-        """int64 (D,): 0, the end of each document in sequences, so that it ends with S."""
+        """int64 (D,): 0, then the end of each document, counted in sequences; the last is S."""
         return self._index_part(HEADER.size + 12 * self.num_sequences, self._num_bounds, "<i8")
 
     @cached_property
@@ -289,33 +289,34 @@ class Shard:
 
     def __getitem__(self, i: int) -> np.ndarray:
         """The ids of sequence i (length,), a view of the map; negative i counts from the end."""
-        try:  # .item() makes Python's integers directly: with numpy's this takes twice the time
+        try:  # .item() returns Python integers; with numpy's this would take twice the time
             start = self.offsets.item(i) // self.itemsize
             return self.tokens[start : start + self.lengths.item(i)]
         except IndexError:
             raise IndexError(f"{self.prefix}: sequence {i} of {self.num_sequences:,}") from None
 
     def take(self, indices: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(ids, lengths) of many sequences, in the order of `indices`: their ids end to end, and int64 (n,) in tokens.
+        """(ids, lengths) of many sequences in the order of `indices`: their ids end to end, and int64 (n,) in tokens.
 
         A copy, made without a loop over sequences. Raises IndexError as numpy does.
         """
         indices = np.asarray(indices, dtype=np.int64)
         lengths = self.lengths[indices].astype(np.int64)
-        # Position p of the result comes from p plus how far its sequence has moved.
-        moved = self.offsets[indices] // self.itemsize - (np.cumsum(lengths) - lengths)
-        return self.tokens[np.arange(lengths.sum()) + np.repeat(moved, lengths)], lengths
+        # Position p of the result comes from p plus the shift of its sequence.
+        shifts = self.offsets[indices] // self.itemsize - (np.cumsum(lengths) - lengths)
+        return self.tokens[np.arange(lengths.sum()) + np.repeat(shifts, lengths)], lengths
 
     def close(self) -> None:
-        """Nothing; lets go of the maps, which are made again on the next use. Views handed out stay valid."""
+        """Release the maps, which are made again on the next use. Views handed out stay valid."""
         for name in ("_index", "lengths", "offsets", "documents", "tokens"):
-            self.__dict__.pop(name, None)
+            if name in vars(self):  # cached
+                delattr(self, name)
 
     def check(self, vocab_size: int) -> None:
-        """Nothing; reads the whole shard and raises ValueError at the first thing that is not as the format says."""
+        """Read the whole shard; raises ValueError at the first violation of the format."""
         if self.num_sequences and self.lengths.min() <= 0:
             raise ValueError(f"{self._idx_path}: a sequence of {self.lengths.min()} tokens")
-        # The last sequence ends with the file: opening has seen to that.
+        # That the last sequence ends with the file was checked on opening.
         ends = np.cumsum(self.lengths, dtype=np.int64) * self.itemsize
         if not np.array_equal(self.offsets, ends - self.lengths.astype(np.int64) * self.itemsize):
             raise ValueError(f"{self._idx_path}: the byte offsets are not the running sum of the lengths")
@@ -326,5 +327,5 @@ class Shard:
             block = self.tokens[start : start + 16 * BUFFER_TOKENS]
             if block.min() < 0 or block.max() >= vocab_size:
                 raise ValueError(
-                    f"{self._bin_path}: ids go from {block.min()} to {block.max()}, the vocabulary has {vocab_size:,}"
+                    f"{self._bin_path}: ids from {block.min()} to {block.max()}, the vocabulary has {vocab_size:,}"
                 )

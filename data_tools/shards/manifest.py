@@ -1,4 +1,4 @@
-"""The manifest of a data directory: which shards it holds, made with which tokenizer, and what was left out."""
+"""The manifest of a data directory: its shards, the tokenizer they were made with, and what was dropped."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from data_tools.tokenizers.unknown_pieces import Unknown
 MANIFEST_NAME = "manifest.json"
 MANIFEST_VERSION = 2
 SPLITS = ("train", "valid")
-SHARES = "unknown_share"  # in the file only: they follow from the counts
+SHARES = "unknown_share"  # only in the file, since they follow from the counts
 
 
 class SplitShards(TypedDict):
@@ -30,12 +30,12 @@ def _no_shards() -> SplitShards:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a data directory holds; `DATA/manifest.json`, written last.
+    """The content of a data directory: `DATA/manifest.json`, written last.
 
     `mono` and `parallel` are the shards to train on, as in `SplitShards`; `valid` those held out. `dropped` counts the
-    units (sentences, pairs) that were left out, by corpus ("mono/de") and reason; `words` counts the pieces that start
-    a word, in all shards of a corpus, by corpus and language, and `unknown` what the tokenizer does not know; earlier
-    versions did not count that. The content depends on the text and the tokenizer only, not on the machine or the day.
+    dropped units (sentences, pairs) by corpus ("mono/de") and reason. By corpus and language, in all shards, `words`
+    counts the pieces that begin a word, and `unknown` the unknown pieces, which earlier versions did not count. The
+    content depends only on the text, the settings and the tokenizer, not on the machine or the day.
     """
 
     version: int
@@ -50,7 +50,7 @@ class Manifest:
 
     @classmethod
     def load(cls, data_dir: Path | str) -> "Manifest":
-        """The manifest of a data directory; raises ValueError if there is none, or one of another version."""
+        """Read the manifest of a data directory; raises ValueError if there is none, or one of another version."""
         path = Path(data_dir) / MANIFEST_NAME
         if not path.is_file():
             raise ValueError(f"{path}: no such file; expected a directory that data_tools.prepare has finished")
@@ -72,7 +72,7 @@ class Manifest:
             raise ValueError(f"{path}: not a manifest of data_tools.prepare ({error!r}); run it again") from None
 
     def save(self, data_dir: Path | str) -> None:
-        """Write `manifest.json`, whole or not at all; it also has the shares of what is unknown, by language."""
+        """Write `manifest.json`, whole or not at all, with the shares of unknown pieces by language."""
         shares = {
             language: {"pieces": unknown.piece_share, "characters": unknown.character_share}
             for language, unknown in self.unknown_by_language().items()
@@ -83,15 +83,15 @@ class Manifest:
 
     @property
     def fingerprint(self) -> str:
-        """The SHA-256 of the content: equal for equal data and tokenizer, wherever and in whatever way it was made."""
+        """The SHA-256 of the content: equal for equal data and tokenizer, wherever and however they were made."""
         content = asdict(self)
-        if not self.unknown:  # as it was before this was counted
+        if not self.unknown:  # the fingerprint of versions that did not count it
             del content["unknown"]
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def unknown_by_language(self) -> dict[str, Unknown]:
-        """What is unknown of each language, in all corpora together."""
+        """The unknown pieces of each language, in all corpora together."""
         total: dict[str, Unknown] = {}
         for sides in self.unknown.values():
             for language, unknown in sides.items():
@@ -108,7 +108,7 @@ class Manifest:
         return mono | {f"parallel/{pair}": shards for pair, shards in content["parallel"].items()}
 
     def shards(self) -> Iterator[ShardInfo]:
-        """All shards, those of train first; a shard of a pair is two."""
+        """All shards, first those of train; a shard of a pair counts as two."""
         for split in SPLITS:
             for shards in self.corpora(split).values():
                 for sides in shards:
@@ -116,7 +116,7 @@ class Manifest:
 
 
 def _split(content: dict[str, Any]) -> SplitShards:
-    """The shards of a split from its JSON."""
+    """Read the shards of a split from its JSON."""
     return {
         "mono": {lang: [ShardInfo(**info) for info in infos] for lang, infos in content["mono"].items()},
         "parallel": {

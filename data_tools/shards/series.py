@@ -1,4 +1,4 @@
-"""Shards of bounded size, one after the other, from a stream of batches."""
+"""Writing a stream of batches into consecutive shards of bounded size."""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,12 +11,12 @@ from data_tools.tokenizers.unknown_pieces import RecordWriter
 
 
 class ShardSeries:
-    """Writes shards 00000, 00001, … into a directory, one for each language; used as a context manager.
+    """Writes shards 00000, 00001, … for each language into a directory; used as a context manager.
 
-    Beside those with unknown pieces lie the records of these (data_tools.tokenizers.unknown_pieces).
+    Next to a shard with unknown pieces is the file of their records (data_tools.tokenizers.unknown_pieces).
 
-    A shard is closed after the batch that fills it, so it holds whole documents and is larger than `shard_tokens` by
-    less than a batch. `infos` are those of the shards that are closed, with prefixes `{directory name}/00000`.
+    A shard is closed after the batch that fills it, so it holds whole documents and exceeds `shard_tokens` by less than
+    a batch. `infos` are the entries of the closed shards, with prefixes `{directory name}/00000`.
     """
 
     def __init__(self, directory: Path, languages: tuple[str, ...], vocab_size: int, shard_tokens: int) -> None:
@@ -46,7 +46,7 @@ class ShardSeries:
             return
         if not self._writers:
             self._open()
-        # The documents of pairs are the pairs themselves, which need no borders: each side is one document.
+        # Each pair is a document of its own, which needs no borders: each side is stored as one document.
         document_ends = batch.document_ends if len(self.languages) == 1 else ()
         for writer, records, side in zip(self._writers, self._records, batch.sides, strict=True):
             writer.add_sequences(side.ids, side.lengths, document_ends)
@@ -64,7 +64,7 @@ class ShardSeries:
         self._records = [self._stack.enter_context(RecordWriter(prefix)) for prefix in prefixes]
 
     def _close(self) -> None:
-        """Give the open shard its name; the next batch begins a new one."""
+        """Close the open shard, which renames it into place; the next batch begins a new one."""
         self._stack.close()
         if self._writers:
             infos = [writer.info(prefix) for writer, prefix in zip(self._writers, self._prefixes(), strict=True)]

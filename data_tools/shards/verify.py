@@ -1,4 +1,4 @@
-"""Whether a data directory is, byte for byte and count for count, what its manifest says: `describe --verify`."""
+"""Verifying that a data directory is, byte for byte and count for count, as in its manifest: `describe --verify`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ KINDS = ("mono", "parallel", "valid")
 
 @dataclass(frozen=True)
 class ShardCheck:
-    """One shard of a corpus (`mono/de`, `parallel/de-en`), and the file for what is wrong with it."""
+    """One shard of a corpus (`mono/de`, `parallel/de-en`), and the file to report its problems in."""
 
     data_dir: Path
     corpus: str
@@ -27,7 +27,7 @@ class ShardCheck:
 
 
 def verify(data_dir: Path, manifest: Manifest, num_workers: int) -> list[str]:
-    """All problems of a data directory, a line each, in the order of the manifest; none where all is well.
+    """All problems of a data directory, one line each, in the order of the manifest.
 
     Reads every byte of train and valid, in `num_workers` processes.
     """
@@ -45,7 +45,7 @@ def verify(data_dir: Path, manifest: Manifest, num_workers: int) -> list[str]:
 
 
 def unlisted_files(data_dir: Path, manifest: Manifest) -> list[Path]:
-    """Files among the shards of a data directory that its manifest does not know, sorted."""
+    """The files among the shards of a data directory that are not in its manifest, sorted."""
     listed = {shard_path(data_dir / info.prefix, suffix) for info in manifest.shards() for suffix in ("bin", "idx")}
     return sorted(
         path for kind in KINDS for path in (data_dir / kind).rglob("*") if path.is_file() and path not in listed
@@ -53,7 +53,7 @@ def unlisted_files(data_dir: Path, manifest: Manifest) -> list[Path]:
 
 
 def tokenizer_problems(data_dir: Path, manifest: Manifest) -> list[str]:
-    """At most one problem: that `tokenizer/` is not what the shards were made with."""
+    """At most one problem: that `tokenizer/` is not the one the shards were made with."""
     path = data_dir / "tokenizer"
     try:
         encoder = PieceEncoder(path)
@@ -68,7 +68,7 @@ def tokenizer_problems(data_dir: Path, manifest: Manifest) -> list[str]:
 
 
 def check_shard(check: ShardCheck) -> None:
-    """Nothing; writes what is wrong with one shard into its report, a line each."""
+    """Check one shard and write its problems to its report, one line each."""
     problems = []
     lengths = {}
     for info in check.sides.values():
@@ -83,13 +83,13 @@ def check_shard(check: ShardCheck) -> None:
         problems.append(f"{check.data_dir}: {check.corpus} has a shard of {' and '.join(check.sides)} in the manifest")
     if len(set(lengths.values())) > 1:
         counts = ", ".join(f"{prefix} {length:,}" for prefix, length in lengths.items())
-        problems.append(f"{check.data_dir}: the sides of a pair differ in their number of sentences: {counts}")
+        problems.append(f"{check.data_dir}: the sides of a pair have different numbers of sentences: {counts}")
     check.report.parent.mkdir(parents=True, exist_ok=True)
     check.report.write_text("".join(f"{problem}\n" for problem in problems), encoding="utf-8")
 
 
 def file_problems(check: ShardCheck, info: ShardInfo) -> list[str]:
-    """In what the two files of a side are not those of the manifest. Raises OSError if one cannot be read."""
+    """How the two files of a side differ from the manifest. Raises OSError if one cannot be read."""
     problems = []
     sizes, hashes = info.file_sizes(check.vocab_size), (info.bin_sha256, info.idx_sha256)
     for suffix, size, sha256 in zip(("bin", "idx"), sizes, hashes, strict=True):
@@ -97,7 +97,7 @@ def file_problems(check: ShardCheck, info: ShardInfo) -> list[str]:
         if not path.is_file():
             problems.append(f"{path}: no such file, but the manifest lists it")
         elif (found := path.stat().st_size) != size:
-            what = "cut short" if found < size else "too long"
+            what = "truncated" if found < size else "too long"
             problems.append(f"{path}: {what}, {found:,} bytes instead of {size:,}")
         else:
             with named_errors(path):
@@ -108,7 +108,7 @@ def file_problems(check: ShardCheck, info: ShardInfo) -> list[str]:
 
 
 def checked_length(check: ShardCheck, info: ShardInfo) -> int:
-    """The sentences of a side whose content is as the format and the manifest say; raises ValueError if it is not."""
+    """The number of sentences of a side; raises ValueError if its content violates the format or the manifest."""
     shard = Shard(check.data_dir / info.prefix)
     shard.check(check.vocab_size)
     found = (shard.num_sequences, shard.num_documents, shard.num_tokens)

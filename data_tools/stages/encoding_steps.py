@@ -1,4 +1,4 @@
-"""The steps that turn the text of one task into shards, as datatrove runs them: rank r is task r of the plan.
+"""The steps of datatrove that turn the text of one task into shards; rank r is task r of the plan.
 
 ReadText → HoldOut → FilterText → EncodeText → FilterTokens → WriteShards, with batches flowing between them.
 """
@@ -30,13 +30,13 @@ from data_tools.tokenizers.unknown_pieces import Unknown
 T = TypeVar("T")
 PROGRESS_NAME = "progress"
 PROGRESS_SECONDS = 0.5
-BATCH_CHARACTERS = 1 << 20  # encoded at once: large enough that calls cost nothing, small enough for little memory
+BATCH_CHARACTERS = 1 << 20  # encoded at once: large enough for the overhead of calls, small enough for memory
 HASH_BITS = 64
-MAX_DOCUMENT_LINES = 256  # what is longer is no document, or long enough for passages to stand alone
+MAX_DOCUMENT_LINES = 256  # longer text has no documents, or ones long enough to hold out passages of them
 
 
 class ReadText(PlanStep):
-    """Yields the documents or pairs of a task as batches; reports in a file how many bytes it has read."""
+    """Yields the documents or pairs of a task in batches; reports the number of bytes read in a file."""
 
     name = "read"
 
@@ -45,7 +45,7 @@ class ReadText(PlanStep):
         self.batch_characters = batch_characters
 
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[TextBatch]:
-        """The batches of task `rank`; raises what TaskReader raises."""
+        """The batches of task `rank`; raises the errors of TaskReader."""
         task = self.task(rank)
         report = _Report(self.plan.directory(task) / PROGRESS_NAME)
         reader = TaskReader(task)
@@ -60,7 +60,7 @@ class ReadText(PlanStep):
 
 
 def batched(items: Iterable[T], size_of: Callable[[T], int], limit: int) -> Iterator[list[T]]:
-    """Lists of consecutive items whose sizes add up to `limit` or, by the last item, a little more."""
+    """Lists of consecutive items, each list ending with the item that brings its size to `limit` or above."""
     batch: list[T] = []
     size = 0
     for item in items:
@@ -93,9 +93,9 @@ def pair_batches(reader: TaskReader, batch_characters: int) -> Iterator[TextBatc
 class HoldOut(PlanStep):
     """Puts a share of the documents and pairs into the split `valid`, by a hash of their text.
 
-    A document's lot depends on nothing but itself, so that it never moves when the corpus grows, is shuffled, filtered
-    or tokenised otherwise, and all copies of it share it. Copies that differ in Unicode form or white space do too. Of
-    text without documents, and of very long ones, passages are held out.
+    The split depends only on the document's text, so it stays the same when the corpus grows or is shuffled, filtered
+    or tokenised differently, and all copies of a document are in one split, even if they differ in Unicode form or
+    white space. In text without documents, and in very long documents, passages are held out.
     """
 
     name = "hold out"
@@ -124,7 +124,7 @@ class HoldOut(PlanStep):
 
 
 def draw_lots(batch: TextBatch, limit: int) -> Iterator[tuple[int, bool]]:
-    """(end, whether it is held out) of each document of a batch, or of each piece of a long one that shares a lot."""
+    """(end, whether it is held out) of each document of a batch, or of each run of a long document in one split."""
     start = 0
     for document in batch.documents():
         lines = document[0]
@@ -144,7 +144,7 @@ def text_hash(document: tuple[list[str], ...]) -> int:
 
 
 class FilterText(PlanStep):
-    """Leaves out the units that the text filters reject."""
+    """Drops the units that the text filters reject."""
 
     name = "filter text"
 
@@ -160,14 +160,14 @@ class FilterText(PlanStep):
 
 
 class EncodeText(PlanStep):
-    """Text to ids; units without a token on a side are left out."""
+    """Encodes text; units without tokens on a side are dropped."""
 
     name = "encode"
 
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[TokenBatch]:
         """The ids of each batch."""
         encoder = self.encoder
-        # Characters that normalisation removes, such as zero-width spaces, leave nothing.
+        # Normalisation removes some characters, such as zero-width spaces, which may leave nothing.
         reason = "no_tokens" if len(self.task(rank).languages) == 1 else "empty_side"
         for batch in data:
             sides = tuple(encode_side(encoder, side) for side in batch.sides)
@@ -177,13 +177,13 @@ class EncodeText(PlanStep):
 
 
 def encode_side(encoder: PieceEncoder, lines: list[str]) -> TokenSide:
-    """The ids of lines, and what is known of the unknown ones."""
+    """The ids of lines, with the records of the unknown ones."""
     ids, lengths = encoder.encode_flat(lines)
     return TokenSide(ids, lengths, encoder.unknown_records(lines, ids, lengths))
 
 
 class FilterTokens(PlanStep):
-    """Leaves out the units that the filters of lengths reject."""
+    """Drops the units that the length filters reject."""
 
     name = "filter tokens"
 
@@ -199,7 +199,7 @@ class FilterTokens(PlanStep):
 
 
 class WriteShards(PlanStep):
-    """Writes the shards of a task into its directory and `result.json` last; does nothing where that is there."""
+    """Writes the shards of a task to its directory, then `result.json`; does nothing if that exists."""
 
     name = "write shards"
 
@@ -208,7 +208,7 @@ class WriteShards(PlanStep):
         self.shard_tokens = shard_tokens
 
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> None:
-        """Write the shards of task `rank`; one that was begun before is made anew."""
+        """Write the shards of task `rank`, replacing those of an unfinished earlier run."""
         task = self.task(rank)
         directory = self.plan.directory(task)
         if (directory / RESULT_NAME).exists():
@@ -232,11 +232,17 @@ class WriteShards(PlanStep):
                 for language, side in zip(task.languages, batch.sides, strict=True):
                     words[language] += encoder.table.num_words(side.ids)
                     unknown[language] += encoder.table.unknown(side.ids, side.unknown)
-        TaskResult(series["train"].infos, series["valid"].infos, dict(dropped), words, unknown).save(directory)
+        TaskResult(
+            train=series["train"].infos,
+            valid=series["valid"].infos,
+            dropped=dict(dropped),
+            words=words,
+            unknown=unknown,
+        ).save(directory)
 
 
 class _Report:
-    """Writes how many bytes of the input were read into a file, now and then: it works across machines too."""
+    """Writes the number of bytes read to a file from time to time, which also works across machines."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -249,7 +255,7 @@ class _Report:
 
 
 def read_progress(directory: Path) -> int:
-    """The bytes of its input that a running task has read, as last reported; 0 before that."""
+    """The bytes of its input that a running task has last reported to have read; 0 before its first report."""
     try:
         return int((directory / PROGRESS_NAME).read_text() or 0)
     except (FileNotFoundError, ValueError):

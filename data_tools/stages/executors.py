@@ -1,8 +1,8 @@
-"""Who runs the tasks of a stage: processes of this machine, a Slurm cluster or a Ray cluster, all through datatrove.
+"""Running the tasks of a stage in processes of this machine, on Slurm or on Ray, all through datatrove.
 
-A task is a pure function of what lies on disk, and what it has finished lies on disk: no executor carries results, and
-a run that was killed can go on with what is missing. datatrove keeps a log, statistics and a mark for each finished
-task in the stage's directory of logs.
+A task reads its input from disk and writes its results to disk: executors transfer no results, and a run that was
+killed continues with the missing tasks. datatrove keeps a log, statistics and a marker of each finished task in the log
+directory of the stage.
 """
 
 import contextlib
@@ -35,9 +35,9 @@ RAY_MEMORY_GB = 1
 
 @dataclass(frozen=True)
 class Stage:
-    """Steps to run for each rank in range(num_tasks); a stage begins when the one before is done.
+    """Steps to run for each rank in range(num_tasks); a stage begins when the previous one is done.
 
-    `num_bytes` says what each task will read, for the order and the progress bar, and `bytes_read(rank)` how far it is.
+    `num_bytes` is what each task will read, for the order and the progress bar; `bytes_read(rank)` is its progress.
     """
 
     name: str
@@ -47,13 +47,13 @@ class Stage:
     bytes_read: Callable[[int], int] = lambda rank: 0
 
     def logs_in(self, logs: Path) -> str:
-        """Its own directory among the logs; without a space, as it stands in Slurm's scripts unquoted."""
+        """The log directory of the stage, without spaces, since it is not quoted in Slurm's scripts."""
         return str(logs / self.name.replace(" ", "-"))
 
 
 @dataclass(frozen=True)
 class SlurmOptions:
-    """What `sbatch` is asked for. `time` as Slurm writes it; `setup` is a shell command that makes Python ready."""
+    """Options of `sbatch`; `time` in Slurm's notation; `setup` is a shell command that prepares Python."""
 
     partition: str
     time: str
@@ -63,7 +63,7 @@ class SlurmOptions:
 
 
 class RecordsErrors(PipelineExecutor):
-    """An executor that leaves the message of a failed task in the directory of logs, where others find it."""
+    """An executor that writes the message of a failed task to the log directory, for other processes to read."""
 
     def _run_for_rank(self, rank: int, local_rank: int = 0, node_rank: int = -1) -> PipelineStats:
         note = Path(self.logging_dir.resolve_paths(f"{ERRORS_NAME}/{rank:05d}"))
@@ -78,7 +78,7 @@ class RecordsErrors(PipelineExecutor):
 
 
 class LocalExecutor(LocalPipelineExecutor):
-    """Processes of this machine. datatrove's pool waits for ever when a worker dies; this one tells and ends."""
+    """Processes of this machine. datatrove's own pool hangs when a worker dies; this one reports it and ends."""
 
     def __init__(self, stage: Stage, num_workers: int, logs: Path, progress: Progress) -> None:
         super().__init__(list(stage.steps), stage.num_tasks, num_workers, logging_dir=stage.logs_in(logs))
@@ -86,10 +86,10 @@ class LocalExecutor(LocalPipelineExecutor):
         self.progress = progress
 
     def run(self) -> None:
-        """Run the tasks that are not done, the largest first, with a bar of their own in the progress display.
+        """Run the tasks that are not done, with a progress bar, largest first.
 
-        A large task that comes last would keep one worker busy while the others have nothing to do. Failures are told
-        as they come and raised as a number; one that stays alone is raised only. Other errors are `run_local`'s.
+        A large task at the end would keep one worker busy while the others idle. Failures are printed as they occur,
+        and their number is raised at the end; a single failure is only raised. Other errors are those of `run_local`.
         """
         stage = self.stage
         in_bytes = sum(stage.num_bytes) > 0
@@ -124,7 +124,7 @@ class LocalExecutor(LocalPipelineExecutor):
 
 
 class _Failures:
-    """Tells failures, a line each; the first not before there is a second, since alone it is the error at the end."""
+    """Prints failures, one line each; the first only with the second, since a single one is the error at the end."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -138,7 +138,7 @@ class _Failures:
             self.tell()
 
     def tell(self) -> None:
-        """Print what has not been printed yet."""
+        """Print the failures that have not been printed yet."""
         for problem in self._waiting:
             self._console.print(f"failed: {problem}", markup=False, highlight=False, soft_wrap=True)
         self._waiting.clear()
@@ -146,7 +146,7 @@ class _Failures:
 
 @dataclass(frozen=True)
 class RunRank:
-    """Runs one task of an executor in a worker process; what datatrove says of it goes to its log alone."""
+    """Runs one task of an executor in a worker process; datatrove's messages go only to its log."""
 
     executor: LocalPipelineExecutor
 
@@ -159,7 +159,7 @@ class RunRank:
 
 
 def with_own_statistics(step: PipelineStep) -> PipelineStep:
-    """A step that shares everything with `step` but what it counts: of one task, not of those before it."""
+    """A shallow copy of `step` with statistics of its own, so that they do not include earlier tasks."""
     copied = copy(step)
     copied.stats = Stats(str(step))
     return copied
@@ -188,19 +188,19 @@ class RayExecutor(RecordsErrors, RayPipelineExecutor):
 
 
 def recorded_problems(logs: Path, missing: Sequence[int]) -> list[str]:
-    """What the `missing` tasks of a stage have left in its logs, at least a line."""
+    """The messages of the `missing` tasks of a stage from its logs, at least one line."""
     notes = [note for rank in missing if (note := logs / ERRORS_NAME / f"{rank:05d}").exists()]
     without = f"{len(missing):,} tasks did not finish; see {logs}/logs/task_{missing[0]:05d}.log"
     return [line for note in notes for line in note.read_text(encoding="utf-8").splitlines()] or [without]
 
 
 def run_on_slurm(stages: Sequence[Stage], logs: Path, num_workers: int, options: SlurmOptions) -> None:
-    """Nothing; submits all stages, each waiting for the one before, and returns while they run.
+    """Submit all stages, each waiting for the previous one; returns while they run.
 
-    Raises ValueError for what Slurm does not take.
+    Raises ValueError if Slurm refuses them.
     """
     if any(character.isspace() for character in str(logs)):
-        raise ValueError(f"{logs}: datatrove's Slurm scripts cannot have white space in a path; choose another output")
+        raise ValueError(f"{logs}: datatrove's Slurm scripts allow no white space in paths; choose another output")
     log_to_file(logs)
     executor = None
     for stage in stages:
@@ -214,7 +214,7 @@ def run_on_slurm(stages: Sequence[Stage], logs: Path, num_workers: int, options:
             job_name=f"veco-{stage.name.replace(' ', '-')}",
             qos="",
             env_command=options.setup,
-            # A stage whose predecessor fails would wait for ever; so it goes, and the next prepare submits it again.
+            # Otherwise a stage whose predecessor fails would wait for ever; the next prepare submits it again.
             sbatch_args={"kill-on-invalid-dep": "yes", **options.arguments},
             logging_dir=stage.logs_in(logs),
             depends=executor,
@@ -223,13 +223,13 @@ def run_on_slurm(stages: Sequence[Stage], logs: Path, num_workers: int, options:
         try:
             executor.run()
         except subprocess.CalledProcessError as error:
-            raise ValueError(f"sbatch ended with exit code {error.returncode}; its message is above") from None
+            raise ValueError(f"sbatch failed with exit code {error.returncode}; its message is above") from None
 
 
 def run_on_ray(stages: Sequence[Stage], logs: Path, num_workers: int, address: str | None) -> None:
-    """Run all stages on the Ray cluster at `address`, or on a cluster of this machine made for the purpose.
+    """Run all stages on the Ray cluster at `address`, or on a temporary cluster of this machine.
 
-    Raises ValueError with the errors of the first stage in which tasks fail, or where Ray is not installed.
+    Raises ValueError with the errors of the first stage in which tasks fail, or if Ray is not installed.
     """
     try:
         import ray
@@ -249,7 +249,7 @@ def run_on_ray(stages: Sequence[Stage], logs: Path, num_workers: int, address: s
 
 
 def log_to_file(logs: Path) -> None:
-    """Nothing; what datatrove has to say while it submits goes to `prepare.log` among the logs."""
+    """Write datatrove's messages during submission to `prepare.log` among the logs."""
     logs.mkdir(parents=True, exist_ok=True)
     logger.remove()
     logger.add(logs / "prepare.log")

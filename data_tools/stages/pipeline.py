@@ -1,8 +1,8 @@
-"""The stages that make a data directory, put together from steps.
+"""The stages that make a data directory, composed of steps.
 
-encode                      a task for each part of the text: its shards, in DATA/.work
-…                           deduplication where the corpus asks for it: data_tools.deduplicate.steps
-finish                      shards get their final names, the manifest is written
+encode      one task per part of the text writes its shards to DATA/.work
+…           deduplication, if the corpus asks for it: data_tools.deduplicate.steps
+finish      the shards are renamed into place, and the manifest is written
 """
 
 import os
@@ -44,7 +44,7 @@ def make_stages(plan: Plan, corpus: Corpus, shard_tokens: int) -> list[Stage]:
 
 
 def encode_stage(plan: Plan, corpus: Corpus, shard_tokens: int) -> Stage:
-    """Text to shards, a task for each part of it."""
+    """The stage that turns text into shards, with one task per part of the text."""
     steps: list[PlanStep] = [
         ReadText(plan, min(BATCH_CHARACTERS, shard_tokens)),
         *([HoldOut(plan, corpus.valid)] if corpus.valid else []),
@@ -54,16 +54,16 @@ def encode_stage(plan: Plan, corpus: Corpus, shard_tokens: int) -> Stage:
         WriteShards(plan, shard_tokens),
     ]
     num_bytes = [task.num_bytes for task in plan.tasks]
-    return Stage("encode", steps, len(plan.tasks), num_bytes, partial(bytes_read, plan))
+    return Stage("encode", steps, len(plan.tasks), num_bytes=num_bytes, bytes_read=partial(bytes_read, plan))
 
 
 def bytes_read(plan: Plan, rank: int) -> int:
-    """How much of its input a running task of the first stage has read."""
+    """The bytes of its input that a running task of the first stage has read."""
     return read_progress(plan.directory(plan.tasks[rank]))
 
 
 class Finish(PlanStep):
-    """Gives the shards of all tasks their final names and writes the manifest; it can be repeated after a kill."""
+    """Renames the shards of all tasks into place and writes the manifest; can be repeated after a kill."""
 
     name = "finish"
 
@@ -72,13 +72,13 @@ class Finish(PlanStep):
         self.is_deduplicated = is_deduplicated
 
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> None:
-        """Nothing; raises ValueError for a language without any sentence."""
+        """Finish the directory, unless that is done; raises ValueError for a language without sentences."""
         if not (self.output / MANIFEST_NAME).exists():
             finish(self.plan, self.is_deduplicated)
 
 
 def finish(plan: Plan, is_deduplicated: bool) -> None:
-    """Do what `Finish` says. Shards are renamed, not copied, whatever their number and size."""
+    """Rename the shards of all tasks into place and write the manifest; raises ValueError as `Finish.run` does."""
     directory_of = plan.deduplicated_directory if is_deduplicated else plan.directory
     directories = [directory_of(task) for task in plan.tasks]
     results = [TaskResult.load(directory) for directory in directories]
@@ -94,12 +94,12 @@ def finish(plan: Plan, is_deduplicated: bool) -> None:
         words[name].update(result.words)
         for language, of_task in result.unknown.items():
             unknown[name][language] = unknown[name].get(language, Unknown()) + of_task
-        for above, found, shards in ((name, result.train, train), (f"valid/{name}", result.valid, valid)):
+        for folder, found, shards in ((name, result.train, train), (f"valid/{name}", result.valid, valid)):
             for sides in found:
                 renamed = {}
                 for language, info in sides.items():
                     side = f".{language}" if len(sides) > 1 else ""
-                    prefix = f"{above}/{len(shards[name]):05d}{side}"
+                    prefix = f"{folder}/{len(shards[name]):05d}{side}"
                     moves.append((directory / info.prefix, plan.output / prefix))
                     renamed[language] = replace(info, prefix=prefix)
                 shards[name].append(renamed)
@@ -120,18 +120,18 @@ def finish(plan: Plan, is_deduplicated: bool) -> None:
 
 
 def nothing_in(plan: Plan, name: str, dropped: Counter[str], valid: list[dict[str, ShardInfo]]) -> str:
-    """What to say of a language or pair that has nothing to train on."""
+    """The message for a language or pair that has nothing to train on."""
     inputs = [part.input for task in plan.tasks if task.name == name for part in task.parts]
     sources = list(dict.fromkeys(path for item in inputs for path in item.paths))
-    left_out = [f"{count:,} {reason}" for reason, count in sorted(dropped.items())]
+    reasons = [f"{count:,} {reason}" for reason, count in sorted(dropped.items())]
     if valid:
-        left_out.append(f"{sum(next(iter(sides.values())).num_sequences for sides in valid):,} held out")
-    why = f" (left out: {', '.join(left_out)})" if left_out else ""
-    return f"{name}: not one sentence to train on in {first_of(sources)}{why}; leave the language out or give it text"
+        reasons.append(f"{sum(next(iter(sides.values())).num_sequences for sides in valid):,} held out")
+    why = f" (dropped: {', '.join(reasons)})" if reasons else ""
+    return f"{name}: no sentences to train on in {first_of(sources)}{why}; remove the language or give it more text"
 
 
 def rename_shards(moves: list[tuple[Path, Path]]) -> None:
-    """Nothing; renames both files of each (from, to); what an earlier run that was killed has renamed stays so."""
+    """Rename both files of each (from, to), except those that an earlier, killed run has already renamed."""
     for target in {target.parent for _, target in moves}:
         target.mkdir(parents=True, exist_ok=True)
     for source, target in moves:
@@ -139,13 +139,13 @@ def rename_shards(moves: list[tuple[Path, Path]]) -> None:
             if shard_path(source, suffix).exists():
                 os.replace(shard_path(source, suffix), shard_path(target, suffix))
             elif not shard_path(target, suffix).exists():
-                raise ValueError(f"{shard_path(target, suffix)}: has gone; remove the directory and prepare again")
+                raise ValueError(f"{shard_path(target, suffix)}: is missing; remove the directory and prepare again")
     for target in {target.parent for _, target in moves}:
         sync_directory(target)
 
 
 def split_of(shards: dict[str, list[dict[str, ShardInfo]]]) -> SplitShards:
-    """The shards by language and by pair, from those by name; names without shards are left out."""
+    """The shards by language and by pair, from those by name; names without shards are dropped."""
     split: SplitShards = {"mono": {}, "parallel": {}}
     for name, infos in shards.items():
         kind, _, key = name.partition("/")
@@ -157,6 +157,6 @@ def split_of(shards: dict[str, list[dict[str, ShardInfo]]]) -> SplitShards:
 
 
 def remove_work(output: Path) -> None:
-    """Nothing; removes what only mattered while the directory was made."""
+    """Remove the intermediate files and logs of a data directory."""
     for name in (WORK_NAME, LOGS_NAME):
         shutil.rmtree(output / name, ignore_errors=True)

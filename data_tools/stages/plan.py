@@ -1,13 +1,13 @@
-"""The plan of a data directory: its corpus cut into tasks, each known by a key of everything that goes into it.
+"""The plan of a data directory: its corpus cut into tasks, each identified by a key of everything that goes into it.
 
     DATA/plan.json          the plan, written before anything else
-    DATA/.work/tasks/KEY/   what the task KEY has made; `result.json` in it is written last
-    DATA/.work/PLAN/        what later stages have made of this plan
+    DATA/.work/tasks/KEY/   the output of the task KEY; `result.json` in it is written last
+    DATA/.work/PLAN/        the output of later stages, for the plan of that key
 
-Equal keys mean equal shards. So a run that was killed goes on with what is missing, and so does one whose corpus,
-filters or files were changed in between: only tasks with other keys are made anew.
+Equal keys mean equal shards. So a run that was killed continues with the missing tasks, even if the corpus, filters or
+files have changed in between: only tasks with other keys are run again.
 
-A large file is cut into several tasks, and small ones share a task, by their order and sizes alone.
+Large files are cut into several tasks, and small ones share a task, depending only on their order and sizes.
 """
 
 import hashlib
@@ -31,8 +31,8 @@ from data_tools.shards.format import ShardInfo
 from data_tools.shards.manifest import MANIFEST_NAME
 from data_tools.tokenizers.unknown_pieces import Unknown
 
-# Of the form of plan.json, of the work that tasks leave, and of how text is cut into tasks: with another one, what an
-# earlier version of this program has begun is begun anew.
+# The version of plan.json, of the output of tasks, and of how text is cut into tasks: directories that another version
+# has begun are begun anew.
 PLAN_VERSION = 3
 
 PLAN_NAME = "plan.json"
@@ -40,22 +40,22 @@ WORK_NAME = ".work"
 LOGS_NAME = ".logs"
 LOCK_NAME = ".lock"
 TOKENIZER_NAME = "tokenizer"
-WRITTEN_NAMES = (PLAN_NAME, TOKENIZER_NAME, MANIFEST_NAME)  # directly in DATA, under temporary names at first
+WRITTEN_NAMES = (PLAN_NAME, TOKENIZER_NAME, MANIFEST_NAME)  # directly in DATA, first under temporary names
 RESULT_NAME = "result.json"
 KEY_LENGTH = 16
-# An uncompressed file is cut into tasks of this many bytes, and small files share a task up to this size: many enough
-# for any number of workers, few enough for the shards of a terabyte to be counted in thousands. The choice depends on
-# the corpus alone, so its shards do too.
+# An uncompressed file is cut into tasks of a size in this range, and small files share a task up to that size: enough
+# tasks for any number of workers, but only thousands of shards for a terabyte. The size depends only on the corpus, and
+# so do the shards.
 MIN_PART_BYTES = 32 << 20
 MAX_PART_BYTES = 1 << 30
 WANTED_PARTS = 2_000
-# To open a file takes as long as to read some more of another, and remote ones are slow to open.
+# Opening a file takes as long as reading some kilobytes, and more for remote files.
 BYTES_OF_OPENING = 1 << 14
 
 
 @dataclass(frozen=True)
 class PlannedPart:
-    """An input, or a part of it. `identity` stands for the content of the input and the way in which it is read."""
+    """An input, or a part of it. `identity` stands for the content of the input and how it is read."""
 
     input: Input
     part: Part | None
@@ -64,10 +64,7 @@ class PlannedPart:
 
 @dataclass(frozen=True)
 class PlannedTask:
-    """Text of one language or pair, read in the order of `parts`, whose sentences become shards of their own.
-
-    `num_bytes` of it will be read.
-    """
+    """Text of one language or pair, `num_bytes` read in the order of `parts`, that gets shards of its own."""
 
     key: str
     parts: tuple[PlannedPart, ...]
@@ -84,14 +81,15 @@ class PlannedTask:
 
     @property
     def has_known_size(self) -> bool:
-        return has_known_size(self.parts[0].input, self.num_bytes)  # what is not known is alone
+        return has_known_size(self.parts[0].input, self.num_bytes)  # an input of unknown size has its own task
 
 
 @dataclass(frozen=True)
 class TaskResult:
-    """What became of a task: its shards {language: info} in order, with prefixes relative to its directory.
+    """The result of a task: its shards {language: info} in order, with prefixes relative to its directory.
 
-    `dropped` counts units by reason; `words` by language the pieces that begin a word, `unknown` the unknown ones.
+    `dropped` counts units by reason; by language, `words` counts the pieces that begin a word and `unknown` the unknown
+    ones.
     """
 
     train: list[dict[str, ShardInfo]]
@@ -121,12 +119,11 @@ class Plan:
 
     output: Path
     tasks: tuple[PlannedTask, ...]
-    # Everything beside the tasks that the finished directory depends on.
-    settings: dict[str, Any]
+    settings: dict[str, Any]  # all that the finished directory depends on, besides the tasks
 
     @cached_property
     def key(self) -> str:
-        """What stands for all that goes into the finished directory."""
+        """A key of everything that goes into the finished directory."""
         return _key([self.settings, [task.key for task in self.tasks]])
 
     @cached_property
@@ -136,7 +133,7 @@ class Plan:
 
     @property
     def work(self) -> Path:
-        """Where stages after the first keep what they make."""
+        """The directory of the stages after the first."""
         return self.output / WORK_NAME / self.key
 
     @property
@@ -144,11 +141,11 @@ class Plan:
         return self.output / LOGS_NAME / self.key
 
     def directory(self, task: PlannedTask) -> Path:
-        """Where a task makes its shards."""
+        """The directory in which a task writes its shards."""
         return self.output / WORK_NAME / "tasks" / task.key
 
     def deduplicated_directory(self, task: PlannedTask) -> Path:
-        """Where deduplication puts what is left of a task's shards."""
+        """The directory in which deduplication writes the rest of a task's shards."""
         return self.work / "deduplicated" / task.key
 
     def save(self) -> None:
@@ -159,7 +156,7 @@ class Plan:
 
     @classmethod
     def load(cls, output: Path) -> "Plan":
-        """The plan of a directory, without its tasks if another version has made it; ValueError if there is none."""
+        """Read the plan of a directory, without its tasks if another version made it; ValueError if there is none."""
         path = output / PLAN_NAME
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
@@ -177,15 +174,15 @@ class Plan:
 
 
 def _tuples(content: Any) -> Any:
-    """What JSON has made of a dataclass's fields, with tuples again instead of lists."""
+    """The fields of a dataclass from its JSON, with lists turned back into tuples."""
     if isinstance(content, dict):
         return {key: _tuples(value) for key, value in content.items()}
     return tuple(map(_tuples, content)) if isinstance(content, list) else content
 
 
 def make_plan(corpus: Corpus, output: Path, tokenizer_sha256: str, shard_tokens: int) -> Plan:
-    """The plan of a corpus; raises what looking at its files raises."""
-    # Sorted, which is stable: within a language as in the file.
+    """Plan the tasks of a corpus; raises the errors of looking at its files."""
+    # Sorting is stable: within a language the order of the file stays.
     inputs = [pinned(item) for item in sorted(corpus.inputs, key=lambda item: item.name)]
     total_bytes = sum(map(size_of, inputs))
     part_bytes = min(MAX_PART_BYTES, max(MIN_PART_BYTES, 1 << (total_bytes // WANTED_PARTS).bit_length()))
@@ -201,20 +198,20 @@ def make_plan(corpus: Corpus, output: Path, tokenizer_sha256: str, shard_tokens:
     for _, of_name in groupby(inputs, key=lambda item: item.name):
         for parts, num_bytes in tasks_of(of_name, part_bytes):
             identity = _key([settings, [[part.identity, part.part] for part in parts]])
-            times_seen[identity] += 1  # equal files in two directories are two tasks
+            times_seen[identity] += 1  # so that equal files in two directories have different keys
             tasks.append(PlannedTask(_key([identity, times_seen[identity]]), tuple(parts), num_bytes))
     return Plan(output, tuple(tasks), {**settings, "deduplicate": asdict(corpus.deduplication)})
 
 
 def tasks_of(inputs: Iterable[Input], part_bytes: int) -> Iterator[tuple[list[PlannedPart], int]]:
-    """(parts, bytes) of each task of one language or pair: large inputs are cut, small ones that follow are joined."""
+    """(parts, bytes) of each task of one language or pair: large inputs are cut, consecutive small ones are joined."""
     parts: list[PlannedPart] = []
     sizes: list[int] = []
     costs: list[float] = []
     for item in inputs:
         identity = _key([item.format, item.name, item.columns, item.split_sentences, identity_of(item)])
         for part in parts_of(item, part_bytes):
-            num_bytes = size_of(item) if part is None else part[1] - part[0] if item.format != "hub" else 0
+            num_bytes = planned_bytes(item, part)
             parts.append(PlannedPart(item, part, identity))
             sizes.append(num_bytes)
             costs.append(BYTES_OF_OPENING + num_bytes if has_known_size(item, num_bytes) else math.inf)
@@ -222,8 +219,18 @@ def tasks_of(inputs: Iterable[Input], part_bytes: int) -> Iterator[tuple[list[Pl
         yield parts[together], sum(sizes[together])
 
 
+def planned_bytes(item: Input, part: Part | None) -> int:
+    """The bytes of an input, or of a part of it, that will be read; 0 if that is not known."""
+    if part is None:
+        return size_of(item)
+    if item.format == "hub":  # whose parts are numbers of shards, not bytes
+        return 0
+    start, end = part
+    return end - start
+
+
 def joined(costs: Sequence[float], limit: float) -> Iterator[slice]:
-    """Runs of items that cost at most `limit` together, in order, each as long as it can be; dear items are alone."""
+    """The longest possible runs of items, in order, that cost at most `limit` together; dearer items are alone."""
     start, total = 0, 0.0
     for i, cost in enumerate(costs):
         if i > start and total + cost > limit:
@@ -235,18 +242,18 @@ def joined(costs: Sequence[float], limit: float) -> Iterator[slice]:
 
 
 def has_known_size(item: Input, num_bytes: int) -> bool:
-    """Whether an input of which so many bytes are told is not larger: data sets and some servers tell none."""
+    """Whether `num_bytes` is the real size of an input: data sets and some servers do not tell it."""
     return item.format != "hub" and (num_bytes > 0 or not any(map(is_url, item.paths)))
 
 
 def plan_of(output: Path) -> Plan | None:
-    """The plan that a directory was begun with, or None if it is new.
+    """The plan that a directory was begun with, None if it is new.
 
-    Raises ValueError for a directory with content of another kind.
+    Raises ValueError for a directory with other content.
     """
     if (output / PLAN_NAME).exists():
         return Plan.load(output)
-    # A run that was killed while it wrote its plan has left a lock and files under temporary names.
+    # A run that was killed while writing its plan has left a lock and temporary files.
     ours = {LOCK_NAME, *(path.name for name in WRITTEN_NAMES for path in left_overs_of(output / name))}
     if output.exists() and (not output.is_dir() or not ours.issuperset(os.listdir(output))):
         raise ValueError(f"{output}: exists and was not made by data_tools.prepare; choose another output")

@@ -1,4 +1,4 @@
-"""What sets two plans apart, for whoever would put one corpus where another was made."""
+"""The differences between two plans, for the message to users who use the output directory of another corpus."""
 
 import json
 from collections import Counter
@@ -9,7 +9,7 @@ from data_tools.cli import first_of
 from data_tools.stages.plan import Plan
 
 SHOWN_DIGITS = 12  # of a SHA-256
-# The settings of a plan as a user knows them.
+# The settings of a plan -> their names for users.
 NAMES = {
     "tokenizer": "tokenizer",
     "shard_tokens": "--shard-tokens",
@@ -20,12 +20,12 @@ NAMES = {
 
 
 def changes(before: Plan, after: Plan) -> str:
-    """How `before` differs from `after`, to follow the word "made"."""
+    """How `before` differs from `after`, as the continuation of "made"."""
     if before.settings["version"] != after.settings["version"]:
-        return "by another version of data_tools.prepare, which cuts text in another way (the shards can still be used)"
+        return "by another version of data_tools.prepare, which cuts text differently (the shards can still be used)"
     settings = json.loads(json.dumps(after.settings))  # as those of `before`, which were read from a file
     found = [*_settings(before.settings, settings), *_files(before, after)]
-    return f"from another corpus or with other settings: {'; '.join(found) or 'its files come in another order'}"
+    return f"from another corpus or with other settings: {'; '.join(found) or 'the order of its files has changed'}"
 
 
 def _settings(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
@@ -34,7 +34,7 @@ def _settings(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
 
 
 def _values(name: str, before: Any, after: Any) -> Iterator[str]:
-    """What is another value, as deep in mappings as it can be named."""
+    """The values that differ, each named by its keys as deep in mappings as possible."""
     if isinstance(before, dict) and isinstance(after, dict):
         for key in dict.fromkeys([*before, *after]):
             yield from _values(f"{name}: {key}", before.get(key), after.get(key))
@@ -43,20 +43,22 @@ def _values(name: str, before: Any, after: Any) -> Iterator[str]:
 
 
 def _shown(value: Any) -> str:
+    if value is None:
+        return "not set"
     is_hash = isinstance(value, str) and len(value) == 64
-    return f"sha256 {value[:SHOWN_DIGITS]}…" if is_hash else "not set" if value is None else str(value)
+    return f"sha256 {value[:SHOWN_DIGITS]}…" if is_hash else str(value)
 
 
 def _files(before: Plan, after: Plan) -> Iterator[str]:
-    """Which inputs have gone, have come, or are others under the same name; those that only moved are equal."""
+    """Which inputs were changed, removed or added; those that only moved are equal."""
     old, new = _inputs(before), _inputs(after)
-    gone, come = Counter(old.values()) - Counter(new.values()), Counter(new.values()) - Counter(old.values())
-    missing = [source for source, identity in old.items() if identity in gone]
-    added = [source for source, identity in new.items() if identity in come]
+    only_old, only_new = Counter(old.values()) - Counter(new.values()), Counter(new.values()) - Counter(old.values())
+    missing = [source for source, identity in old.items() if identity in only_old]
+    added = [source for source, identity in new.items() if identity in only_new]
     kinds = {
-        "changed or read in another way": [source for source in added if source in missing],
-        "no longer named": [source for source in missing if source not in added],
-        "newly named": [source for source in added if source not in missing],
+        "changed or read differently": [source for source in added if source in missing],
+        "removed": [source for source in missing if source not in added],
+        "added": [source for source in added if source not in missing],
     }
     for kind, sources in kinds.items():
         if sources:
@@ -64,6 +66,6 @@ def _files(before: Plan, after: Plan) -> Iterator[str]:
 
 
 def _inputs(plan: Plan) -> dict[tuple[str, str | None, str | None], str]:
-    """The identity of each input by its language or pair and files, and what of a data set it is."""
+    """The identity of each input by its language or pair, its files, and configuration and split of a data set."""
     parts = (part for task in plan.tasks for part in task.parts)
     return {(str(part.input), part.input.config, part.input.split): part.identity for part in parts}

@@ -1,4 +1,4 @@
-"""A step of datatrove's whose task stands in the plan of a data directory."""
+"""The base class of all steps of datatrove here: a step whose tasks are those of a plan."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -12,7 +12,7 @@ from data_tools.tokenizers.sentence_piece import PieceEncoder
 class PlanStep(PipelineStep):
     """A step that looks up its task in the plan of a data directory.
 
-    It travels to workers with the plan's name only: thousands of tasks would each carry thousands of others.
+    Only the key of the plan is sent to workers: otherwise each of thousands of tasks would carry all the others.
     """
 
     type = "VECO"
@@ -24,7 +24,7 @@ class PlanStep(PipelineStep):
 
     @property
     def plan(self) -> Plan:
-        """The plan as it lies on disk; raises ValueError if that is another one by now."""
+        """The plan on disk; raises ValueError if it has been replaced by another one."""
         return load_plan(self.output, self.plan_key)
 
     @property
@@ -36,17 +36,17 @@ class PlanStep(PipelineStep):
         return self.plan.tasks[rank]
 
 
-# Every task of a worker needs both of these, and reading them takes longer than a small task.
+# Every task of a worker needs both, and reading them takes longer than a small task.
 @lru_cache(maxsize=1)
 def load_encoder(tokenizer_dir: Path, plan_key: str) -> PieceEncoder:
-    """The tokenizer of the plan with that key."""
+    """Read the tokenizer of the plan with that key."""
     return PieceEncoder(tokenizer_dir)
 
 
 @lru_cache(maxsize=1)
 def load_plan(output: Path, key: str) -> Plan:
-    """The plan of a data directory; raises ValueError if it is not the one of that key."""
+    """Read the plan of a data directory; raises ValueError if it has another key."""
     plan = Plan.load(output)
     if plan.key != key:
-        raise ValueError(f"{output}: begun anew with another corpus or other settings; this task belongs to none of it")
+        raise ValueError(f"{output}: begun anew with another corpus or other settings; this task is no longer needed")
     return plan

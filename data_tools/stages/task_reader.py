@@ -1,4 +1,4 @@
-"""The text of one task: that of its inputs, one after the other."""
+"""Reading the text of one task: that of its inputs, one after the other."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -13,10 +13,10 @@ T = TypeVar("T")
 
 
 class TaskReader:
-    """The documents or pairs of all parts of a task; no document goes from one part to the next.
+    """The documents or pairs of all parts of a task; no document extends from one part to the next.
 
-    `dropped` counts what the readers leave out, `num_bytes_read` is how far reading has come. Where an input cannot be
-    read, the others are still looked at, so that all which is wrong is told at once: see `InputReader` for what.
+    `dropped` counts what the readers drop, `num_bytes_read` is the progress. If an input cannot be read, the others are
+    still checked, so that all problems are reported at once: see `InputReader` for the errors.
     """
 
     def __init__(self, task: PlannedTask) -> None:
@@ -30,11 +30,11 @@ class TaskReader:
         return self._num_bytes_before + (self._reader.num_bytes_read if self._reader is not None else 0)
 
     def documents(self) -> Iterator[list[str]]:
-        """The sentences of each document, cut out of running text where the corpus says that it is some."""
+        """The sentences of each document; running text, if declared as such, is split into sentences."""
         return self._units(_documents)
 
     def pairs(self) -> Iterator[tuple[str, str]]:
-        """The two sides of each pair, as they stand in the file."""
+        """The two sides of each pair, as they are in the file."""
         return self._units(lambda reader, part: reader.pairs())
 
     def _units(self, units_of: Callable[[InputReader, PlannedPart], Iterator[T]]) -> Iterator[T]:
@@ -44,7 +44,7 @@ class TaskReader:
                 with InputReader(part.input, part.part) as reader:
                     self._reader = reader
                     for unit in units_of(reader, part):
-                        if not errors:  # else nobody will need it
+                        if not errors:  # else only looking for more errors
                             yield unit
                     self.dropped.update(reader.dropped)
                     self._num_bytes_before += reader.num_bytes_read

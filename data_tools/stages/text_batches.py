@@ -1,8 +1,8 @@
-"""What flows from step to step while text becomes shards: batches of whole documents, or of pairs.
+"""The batches of text, and of its tokens, that flow between the steps from text to shards.
 
-A *unit* is a sentence of one language or a sentence pair. Batches hold about a million characters, so that a step pays
-Python's price once a batch and not once a token. `dropped` counts the units that were left out on the way to a batch,
-by reason; whoever consumes the last batch adds them up.
+A *unit* is a sentence of one language or a sentence pair. Batches hold whole documents, or pairs, of about a million
+characters, so that a step has Python's overhead once per batch and not once per token. `dropped` counts the units
+dropped on the way to a batch, by reason; the consumer of the last batch adds them up.
 """
 
 from collections import Counter
@@ -20,7 +20,7 @@ SplitName = Literal["train", "valid"]
 
 
 def ends_after(document_ends: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """The ends (m,) of the documents that keep a unit when only those units stay whose `kept` (n,) is true."""
+    """The ends (m,) of the documents that are left when only the units whose `kept` (n,) is true stay."""
     ends = np.concatenate([[0], np.cumsum(kept)])[document_ends]
     return ends[np.diff(ends, prepend=0) > 0]
 
@@ -29,8 +29,8 @@ def ends_after(document_ends: np.ndarray, kept: np.ndarray) -> np.ndarray:
 class TextBatch:
     """Text of consecutive units. `sides` holds one list of sentences, or two of equal length.
 
-    `document_ends` (int64, ascending, the last is the number of units) says after which unit a document ends; each pair
-    is a document of its own. All documents belong to one split.
+    `document_ends` (int64, ascending, the last is the number of units) are the numbers of units after which a document
+    ends; each pair is a document of its own. All documents belong to one split.
     """
 
     sides: tuple[list[str], ...]
@@ -51,7 +51,7 @@ class TextBatch:
         return replace(self, sides=sides, document_ends=ends_after(self.document_ends, kept), dropped=dropped)
 
     def documents(self) -> Iterator[tuple[list[str], ...]]:
-        """For each document its sentences, side by side."""
+        """The sentences of each document, by side."""
         start = 0
         for end in self.document_ends.tolist():
             yield tuple(side[start:end] for side in self.sides)
@@ -59,9 +59,9 @@ class TextBatch:
 
 
 class TokenSide(NamedTuple):
-    """One language of a batch: ids int32 of all sentences end to end, their int64 lengths (n,), and records.
+    """One language of a batch: int32 ids of all sentences end to end, their int64 lengths (n,), and records.
 
-    `unknown` (RECORD) holds what is known of the unknown ids, in order: see data_tools.tokenizers.unknown_pieces.
+    `unknown` has a RECORD for each unknown id, in order: see data_tools.tokenizers.unknown_pieces.
     """
 
     ids: np.ndarray
@@ -77,7 +77,7 @@ class TokenSide(NamedTuple):
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """Ids of consecutive units, one or two sides of them, else as `TextBatch`."""
+    """The ids of consecutive units, with one or two sides; otherwise like `TextBatch`."""
 
     sides: tuple[TokenSide, ...]
     document_ends: np.ndarray

@@ -1,4 +1,4 @@
-"""Independent tasks in the processes of this machine: failures are collected, a worker that dies ends them all."""
+"""A pool of worker processes on this machine that collects the failures of tasks, and stops if a worker dies."""
 
 import errno
 import multiprocessing
@@ -15,14 +15,14 @@ from data_tools.cli import SeveralErrors, first_of, problems_of
 
 T = TypeVar("T")
 POLL_SECONDS = 0.5
-# Errors of the machine and not of one task's input: all other tasks would meet them too, after hours of work perhaps.
+# Errors of the machine, not of one task's input: all other tasks would meet them too, perhaps after hours of work.
 ERRORS_OF_ALL = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
 )
 
 
 class TasksFailed(SeveralErrors):
-    """What is wrong with the inputs of a stage's tasks."""
+    """The problems with the inputs of tasks."""
 
     def __str__(self) -> str:
         if len(self.problems) == 1:
@@ -40,13 +40,13 @@ def run_local(
 ) -> None:
     """Call `function` on each task in `num_workers` processes of this machine.
 
-    `on_done(task)` runs here after each task, `on_poll(tasks)` twice a second with those that run. A task that raises
-    ValueError or OSError does not keep others from being done: `on_failed(task, line)` runs here for each thing that is
-    wrong with it, and the lines of all are raised at the end as TasksFailed. What would meet the others too ends all
-    workers at once: an OSError such as a full disk, raised as ValueError; any other exception, as RuntimeError with the
-    worker's traceback; a worker that dies (killed for memory), as ChildProcessError.
+    In this process, `on_done(task)` is called after each task, and `on_poll(tasks)` twice a second with those that are
+    running. A task that raises ValueError or OSError does not stop the others: `on_failed(task, line)` is called for
+    each of its problems, and all lines are raised at the end as TasksFailed. Errors that the others would meet too stop
+    all workers at once: an OSError such as a full disk is raised as ValueError, any other exception as RuntimeError
+    with the worker's traceback, and a worker that dies (out of memory) as ChildProcessError.
     """
-    # spawn: a fresh interpreter. fork would copy the threads' locks of this one, and there is a progress bar's thread.
+    # spawn starts a fresh interpreter; fork would copy locks held by other threads, such as the progress bar's.
     context = multiprocessing.get_context("spawn")
     waiting = list(reversed(tasks))
     workers: dict[Connection, tuple[BaseProcess, T | None]] = {}
@@ -84,7 +84,7 @@ def run_local(
         raise
     finally:
         for pipe in workers:
-            pipe.close()  # which ends a worker that waits for a task
+            pipe.close()  # ends a worker that waits for a task
         for process, _ in workers.values():
             process.join()
     if problems:
@@ -100,7 +100,7 @@ def _send(pipe: Connection, process: BaseProcess, task: object) -> None:
 
 
 def _receive(pipe: Connection, process: BaseProcess, task: object) -> list[str]:
-    """What is wrong with the inputs of a task, as its worker says; raises errors that concern all tasks."""
+    """The problems with the input of a task, from its worker; raises errors that concern all tasks."""
     try:
         kind, lines = pipe.recv()
     except (EOFError, ConnectionResetError):
@@ -108,20 +108,20 @@ def _receive(pipe: Connection, process: BaseProcess, task: object) -> list[str]:
     if kind == "error of all":
         raise ValueError("; ".join(lines))
     if kind == "our error":
-        raise RuntimeError("\n".join([f"in a worker, during {task}:", *lines]))
+        raise RuntimeError("\n".join([f"in a worker, in task {task}:", *lines]))
     return list(lines)
 
 
 def _worker_died(process: BaseProcess, task: object) -> ChildProcessError:
     process.join()
     return ChildProcessError(
-        f"a worker ended with exit code {process.exitcode} during task {task}; if memory was short, use fewer "
-        "--workers; start again to go on with what is missing"
+        f"a worker died with exit code {process.exitcode} in task {task}; if memory ran out, use fewer --workers; run "
+        "the command again to continue"
     )
 
 
 def _work(function: Callable[[T], None], pipe: Connection) -> None:
-    """Live as a worker: answer each task it is sent until the pipe closes."""
+    """The loop of a worker process: run each task from the pipe and send back its result, until the pipe closes."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     while True:
         try:
@@ -139,7 +139,7 @@ def _work(function: Callable[[T], None], pipe: Connection) -> None:
 
 
 def _end_with_parent() -> None:
-    """Nothing; ends this worker at once if the main process is killed, so that none writes on beside a later run."""
+    """End this worker as soon as the main process is killed, so that it does not interfere with a later run."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

@@ -74,7 +74,10 @@ def test_what_is_unknown_has_columns_a_line_and_warnings(data: Path, capsys: pyt
     print_unknown(replace(manifest, unknown={"mono/en": {"en": Unknown(0, 99, 101, 10_000)}}))
     assert capsys.readouterr() == ("unknown pieces (characters they cover): none\n", "")
     print_unknown(replace(manifest, unknown={"mono/en": {"en": Unknown(1, 1000, 101, 10_000)}}))
-    assert "warning: en: 0.10 % of its pieces are unknown to the tokenizer, and 1.01 % of" in capsys.readouterr().err
+    assert (
+        "warning: en: 0.10 % of its pieces are unknown to the tokenizer, and they cover 1.01 % of"
+        in capsys.readouterr().err
+    )
 
 
 def test_directories_that_counted_nothing_unknown(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,11 +137,11 @@ def test_everything_on_the_command_line(data: Path, tmp_path: Path, run_module: 
 def test_damage_on_the_command_line(data: Path, run_module: Callable, assert_one_line_error: Callable) -> None:
     os.truncate(data / "mono/de/00000.bin", 10)
     process = run_module(MODULE, data, "--verify", "--workers", 1)
-    assert_one_line_error(process, f"{data}/mono/de/00000.bin: cut short, 10 bytes", "prepare again")
+    assert_one_line_error(process, f"{data}/mono/de/00000.bin: truncated, 10 bytes", "prepare again")
     (data / "valid/mono/de/00000.idx").unlink()
     process = run_module(MODULE, data, "--verify")
     assert_one_line_error(process, f"{data}: differs from its manifest, 2 problems")
-    assert f"\n{data}/mono/de/00000.bin: cut short" in f"\n{process.stderr}"
+    assert f"\n{data}/mono/de/00000.bin: truncated" in f"\n{process.stderr}"
     assert f"\n{data}/valid/mono/de/00000.idx: no such file" in process.stderr
 
 

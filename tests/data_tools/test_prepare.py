@@ -254,7 +254,7 @@ def test_a_language_without_anything_to_train_on(tmp_path: Path, corpus_file: Pa
     with pytest.raises(ValueError) as caught:
         _prepare(corpus_file, tmp_path / "data")
     for name in ("mono/de", "mono/ru", "parallel/de-ru"):
-        assert f"{name}: not one sentence to train on" in str(caught.value)
+        assert f"{name}: no sentences to train on" in str(caught.value)
     assert "300 too_short" in str(caught.value)
     assert not (tmp_path / "data" / "mono").exists()
 
@@ -480,7 +480,7 @@ def test_bad_input(tmp_path: Path, corpus_file: Path, run_module: Callable, asse
     assert_one_line_error(run(), "mono1.ru.gz", "cut short")
     for path in (tmp_path / "text").glob("mono*.ru.gz"):
         path.write_bytes(gzip.compress(b"\n \n"))
-    assert_one_line_error(run(), "mono/ru: not one sentence to train on in")
+    assert_one_line_error(run(), "mono/ru: no sentences to train on in")
     assert_one_line_error(run_module(MODULE, tmp_path / "none.yaml", "--output", tmp_path / "x"), "none.yaml")
     assert_one_line_error(run_module(MODULE, corpus_file, "--output", tmp_path / "x", "--workers", "0"), "--workers 0")
     assert not (tmp_path / "data" / "manifest.json").exists()

@@ -169,7 +169,7 @@ def test_all_problems_are_told_at_once(folder: Path, monkeypatch: pytest.MonkeyP
         "p*.de matches 2 files, p1.en matches 1",
         "de-en: column: expected 2 as numbers from 1, or as names in the first row of the file, found 'a'",
         "parallel/de-en: csv: say which column to read",
-        "first row of the file has, found [1, 'en']",
+        "first row of the file, found [1, 'en']",
         "first row of the file has, found [0, 1]",
         "parallel/de-en: codes: 'fr': not a language of this pair; expected de or en",
         "parallel/de-en: codes: expected the code of de or en in the file, for example {de: de-XX}, found {'de': 3}",
@@ -230,7 +230,7 @@ def test_one_source_may_have_two_translations(folder: Path) -> None:
         ),
         (
             "tokenizer: tokenizer\nparallel: {de-en: c.tsv, eng-deu: c.tsv}",
-            "parallel/eng-deu: the same two languages come",
+            "parallel/eng-deu: the same two languages are given",
         ),
         (
             "tokenizer: tokenizer\nmono: {de: a.de.txt}\nparallel: {deu-en: {tsv: x.tsv.gz}}",

@@ -179,7 +179,7 @@ def test_bad_surroundings_are_told_in_a_line(tmp_path: Path, make_task: Any, mon
         write_document_signatures(task, tmp_path / "[data]", SETTINGS)
     write_document_signatures(task, tmp_path / "work", SETTINGS)
     monkeypatch.setattr("resource.getrlimit", lambda kind: (64, 64))
-    with pytest.raises(ValueError, match=r"files must be open at once and the system allows 64; .*ulimit"):
+    with pytest.raises(ValueError, match=r"files must be open at once, but the system allows 64; .*ulimit"):
         match_documents([task], tmp_path / "work", 0, SETTINGS)
 
 
