@@ -1,18 +1,18 @@
-"""Raw text to verified token shards: `python -m data_tools.prepare CORPUS.yaml --output DATA`.
+"""Turn raw text into token shards: `python -m data_tools.prepare CORPUS.yaml --output DATA`.
 
-The inputs of CORPUS.yaml become tasks (data_tools.stages.plan), tasks pass through stages
+The inputs of CORPUS.yaml are cut into tasks (data_tools.stages.plan), the tasks pass through stages
 (data_tools.stages.pipeline), and an executor of datatrove runs those that are not done yet
 (data_tools.stages.executors):
 
-    DATA/plan.json          what this directory is made from; another corpus needs another directory
-    DATA/.work/             what tasks have made while the run lasts; all in it is removed at the end
-    DATA/.logs/             what the executor has to say; likewise
+    DATA/plan.json          what the directory is made from; another corpus needs another directory
+    DATA/.work/             intermediate output of tasks; removed at the end
+    DATA/.logs/             logs of the executor; likewise
     DATA/tokenizer/         copy of the tokenizer
-    DATA/mono/de/00000.{bin,idx}, DATA/parallel/de-en/00000.{de,en}.{bin,idx}, DATA/valid/… of the same form
+    DATA/mono/de/00000.{bin,idx}, DATA/parallel/de-en/00000.{de,en}.{bin,idx}, and the same under DATA/valid/
     DATA/manifest.json      written last
 
-A run that was killed, or in which tasks have failed, goes on with what is missing. All bytes depend on text (of
-plan.json on its paths too), tokenizer and settings only, not on executor, number of workers or on who was killed when.
+A run that was killed, or in which tasks failed, continues with the missing tasks. All bytes depend only on the text (in
+plan.json also on its paths), the tokenizer and the settings, not on the executor, the number of workers or on kills.
 """
 
 import argparse
@@ -50,7 +50,7 @@ from data_tools.stages.plan import (
 from data_tools.stages.plan_changes import changes
 from data_tools.tokenizers.sentence_piece import MODEL_FILE, PieceEncoder
 
-# A tokenizer may lie in the directory of a whole model, or of a whole project: these are the files that belong to it.
+# The files of a tokenizer, which may be in the directory of a whole model or project.
 TOKENIZER_FILES = (
     MODEL_FILE,
     "tokenizer.json",
@@ -68,16 +68,16 @@ RunStages = Callable[[Sequence[Stage], Path], None]
 
 @contextmanager
 def locked(output: Path) -> Iterator[None]:
-    """Keep every other prepare out of the directory while it lasts; raises ValueError if one is at work there.
+    """Lock the directory against other runs of prepare; raises ValueError if one is working in it.
 
-    The lock goes with the process that holds it; its file is removed at the end.
+    The lock is released when its process dies; its file is removed at the end.
     """
     output.mkdir(parents=True, exist_ok=True)
     path = output / LOCK_NAME
     try:
         file = open_locked(path)
     except BlockingIOError:
-        raise ValueError(f"{output}: another data_tools.prepare is at work in this directory") from None
+        raise ValueError(f"{output}: another data_tools.prepare is working in this directory") from None
     with file:
         try:
             yield
@@ -86,12 +86,12 @@ def locked(output: Path) -> Iterator[None]:
 
 
 def open_locked(path: Path) -> IO[str]:
-    """The file at `path`, made if need be, which nobody else has locked; raises BlockingIOError if somebody has."""
+    """Open and lock the file at `path`, made if need be; raises BlockingIOError if another process has locked it."""
     while True:
         with ExitStack() as stack:
             file = stack.enter_context(open(path, "w"))
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Whoever had it may have removed it since it was opened: then the lock is on a file without a name.
+            # The previous holder may have removed the file since it was opened: then the lock is on a deleted file.
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                     stack.pop_all()
@@ -99,10 +99,10 @@ def open_locked(path: Path) -> IO[str]:
 
 
 def begin(plan: Plan, corpus: Corpus, tokenizer_sha256: str) -> None:
-    """Make the directory ready for the tasks of a plan, keeping those that are done.
+    """Prepare the directory for the tasks of a plan, keeping those that are done.
 
-    Raises ValueError if shards of another plan have their final names already, or if the tokenizer's directory, which
-    is to be replaced, holds files of others.
+    Raises ValueError if it has finished shards of another plan, or if the tokenizer directory, which is to be replaced,
+    has foreign files.
     """
     begun = plan_of(plan.output)
     if begun is not None and begun.key != plan.key and any((plan.output / name).exists() for name in FINAL_NAMES):
@@ -112,7 +112,7 @@ def begin(plan: Plan, corpus: Corpus, tokenizer_sha256: str) -> None:
     if is_other and tokenizer.exists() and (others := set(os.listdir(tokenizer)).difference(TOKENIZER_FILES)):
         raise ValueError(
             f"{tokenizer}: holds {shortened(sorted(others))}, not written by data_tools.prepare, which would "
-            "replace all; move them elsewhere or choose another output"
+            "replace them; move them elsewhere or choose another output"
         )
     remove_left_overs(plan)
     plan.save()
@@ -126,9 +126,9 @@ def begin(plan: Plan, corpus: Corpus, tokenizer_sha256: str) -> None:
 
 
 def remove_left_overs(plan: Plan) -> None:
-    """Remove what kills have left under temporary names, and what only earlier plans have a use for.
+    """Remove temporary files of killed runs, and the output of tasks that only earlier plans need.
 
-    Marks of finished tasks go before the tasks that they stand for.
+    The markers of finished tasks are removed before the output of these tasks.
     """
     for name in WRITTEN_NAMES:
         for left_over in left_overs_of(plan.output / name):
@@ -141,12 +141,12 @@ def remove_left_overs(plan: Plan) -> None:
 
 
 def prepare(corpus: Corpus, output: Path, shard_tokens: int, run: RunStages) -> bool:
-    """Whether there was anything to do; then `run` has run the stages or, on Slurm, submitted them."""
+    """Run the stages that make a data directory, or submit them on Slurm; returns whether there was anything to do."""
     output = output.absolute()
     encoder = PieceEncoder(corpus.tokenizer)
     plan = make_plan(corpus, output, encoder.tokenizer_sha256, shard_tokens)
-    if is_finished(plan):  # perhaps on a disk that cannot be written to
-        if (output / WORK_NAME).exists():  # Slurm's jobs are done, or the last run was killed at its very end
+    if is_finished(plan):  # perhaps on a read-only disk
+        if (output / WORK_NAME).exists():  # Slurm's jobs are done, or the last run was killed at the very end
             with locked(output):
                 remove_work(output)
         return False
@@ -161,13 +161,13 @@ def prepare(corpus: Corpus, output: Path, shard_tokens: int, run: RunStages) -> 
 
 
 def is_finished(plan: Plan) -> bool:
-    """Whether the directory holds what the plan asks for; raises ValueError for a directory with other content."""
+    """Whether the directory is finished, by the same plan; raises ValueError for a directory with other content."""
     begun = plan_of(plan.output)
     return begun is not None and begun.key == plan.key and (plan.output / MANIFEST_NAME).exists()
 
 
 def executor_of(options: argparse.Namespace) -> RunStages:
-    """What runs the stages, as the flags say; raises ValueError for flags that are missing."""
+    """The function that runs the stages with the chosen executor; raises ValueError for missing flags."""
     if options.executor == "slurm":
         return partial(run_on_slurm, num_workers=options.workers, options=slurm_options(options))
     if options.executor == "ray":
@@ -176,12 +176,12 @@ def executor_of(options: argparse.Namespace) -> RunStages:
 
 
 def slurm_options(options: argparse.Namespace) -> SlurmOptions:
-    """What the flags say of Slurm; raises ValueError for what is missing."""
-    for name in ("slurm_partition", "slurm_time"):
-        if vars(options)[name] is None:
-            raise ValueError(f"--executor slurm needs --{name.replace('_', '-')}")
+    """The options of Slurm from the flags; raises ValueError for missing flags."""
+    for flag, value in (("--slurm-partition", options.slurm_partition), ("--slurm-time", options.slurm_time)):
+        if value is None:
+            raise ValueError(f"--executor slurm needs {flag}")
     if shutil.which("sbatch") is None:
-        raise ValueError("--executor slurm: no command sbatch here; run it where jobs are submitted")
+        raise ValueError("--executor slurm: no command sbatch here; run this on a machine that submits jobs")
     arguments = {}
     for argument in options.slurm_argument:
         name, sign, value = argument.removeprefix("--").partition("=")
@@ -192,7 +192,7 @@ def slurm_options(options: argparse.Namespace) -> SlurmOptions:
         partition=options.slurm_partition,
         time=options.slurm_time,
         memory_gb=options.slurm_memory_gb,
-        # The jobs find datatrove's launcher and these packages where this very Python finds them.
+        # The jobs then find datatrove's launcher and these packages where this Python finds them.
         setup=options.slurm_setup or f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH",
         arguments=arguments,
     )
@@ -201,11 +201,11 @@ def slurm_options(options: argparse.Namespace) -> SlurmOptions:
 def parse_arguments() -> argparse.Namespace:
     parser = FlagParser(
         prog="python -m data_tools.prepare",
-        description="Tokenises the text named in CORPUS.yaml into memory-mapped shards. Started again after a kill it "
-        "does only what is missing; on a finished directory it does nothing.",
+        description="Tokenise the text named in CORPUS.yaml into memory-mapped shards. After a kill, run it again to "
+        "continue; on a finished directory it does nothing.",
     )
     parser.add_argument(
-        "corpus", type=Path, metavar="CORPUS.yaml", help="see data_tools/corpus/configuration.py for its form"
+        "corpus", type=Path, metavar="CORPUS.yaml", help="see data_tools/corpus/configuration.py for its format"
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DATA", help="the data directory to make")
     parser.add_argument(
@@ -213,40 +213,44 @@ def parse_arguments() -> argparse.Namespace:
         type=int,
         default=len(os.sched_getaffinity(0)),
         metavar="N",
-        help="tasks that run at a time (default: the cores, here %(default)s)",
+        help="tasks that run at the same time (default: the number of cores, here %(default)s)",
     )
     parser.add_argument(
         "--executor",
         choices=EXECUTORS,
         default="local",
-        help="who runs the tasks: processes of this machine, a Slurm array or a Ray cluster (default %(default)s)",
+        help="run the tasks in processes of this machine, a Slurm array or a Ray cluster (default %(default)s)",
     )
     parser.add_argument(
         "--shard-tokens",
         type=int,
         default=DEFAULT_SHARD_TOKENS,
         metavar="N",
-        help="begin a new shard after so many tokens (default %(default)s)",
+        help="begin a new shard after N tokens (default %(default)s)",
     )
-    slurm = parser.add_argument_group("Slurm", "the jobs are submitted; DATA/manifest.json is there when all are done")
+    slurm = parser.add_argument_group("Slurm", "the jobs are submitted; DATA/manifest.json exists when all are done")
     slurm.add_argument("--slurm-partition", metavar="NAME", help="the partition to run on")
-    slurm.add_argument("--slurm-time", metavar="HH:MM:SS", help="limit of a task")
+    slurm.add_argument("--slurm-time", metavar="HH:MM:SS", help="time limit of a task")
     slurm.add_argument(
-        "--slurm-memory-gb", type=int, default=DEFAULT_MEMORY_GB, metavar="GB", help="of a task (default %(default)s)"
+        "--slurm-memory-gb",
+        type=int,
+        default=DEFAULT_MEMORY_GB,
+        metavar="GB",
+        help="memory of a task (default %(default)s)",
     )
     slurm.add_argument(
-        "--slurm-setup", metavar="COMMAND", help="shell command that makes Python ready in a job (default: this Python)"
+        "--slurm-setup", metavar="COMMAND", help="shell command that prepares Python in a job (default: this Python)"
     )
     slurm.add_argument(
         "--slurm-argument",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="any other option of sbatch, for example account=nlp; can be repeated",
+        help="any other option of sbatch, for example account=nlp; may be repeated",
     )
     ray = parser.add_argument_group("Ray")
     ray.add_argument(
-        "--ray-address", metavar="ADDRESS", help="of a running cluster (default: one made on this machine)"
+        "--ray-address", metavar="ADDRESS", help="address of a running cluster (default: start one on this machine)"
     )
     return parser.parse_args()
 
@@ -254,10 +258,9 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Run the command line."""
     options = parse_arguments()
-    for name in ("workers", "shard_tokens"):
-        value = vars(options)[name]
+    for flag, value in (("--workers", options.workers), ("--shard-tokens", options.shard_tokens)):
         if value < 1:
-            raise ValueError(f"--{name.replace('_', '-')} {value}: expected at least 1")
+            raise ValueError(f"{flag} {value}: expected at least 1")
     start = time.monotonic()
     run = executor_of(options)
     corpus = Corpus.load(options.corpus)
@@ -274,7 +277,7 @@ def main() -> None:
     if was_work:
         print(f"{options.output}: {num_tokens:,} tokens, {seconds:.1f} s, {num_tokens / seconds:,.0f} tokens/s")
     else:
-        print(f"{options.output}: complete already, {num_tokens:,} tokens; nothing to do")
+        print(f"{options.output}: already complete, {num_tokens:,} tokens; nothing to do")
 
 
 if __name__ == "__main__":

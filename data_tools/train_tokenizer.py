@@ -1,16 +1,15 @@
-"""Trains a SentencePiece unigram tokenizer with XLM-R's special ids: `python -m data_tools.train_tokenizer --help`.
+"""Train a SentencePiece unigram tokenizer with XLM-R's special ids: `python -m data_tools.train_tokenizer --help`.
 
-The result is a directory of `sentencepiece.bpe.model` (what data_tools reads), `tokenizer.json` and
-`tokenizer_config.json` (what AutoTokenizer reads). Equal text, options and SentencePiece version give equal bytes.
+The result is a directory with `sentencepiece.bpe.model` (read by data_tools), `tokenizer.json` and
+`tokenizer_config.json` (read by AutoTokenizer). Equal text, options and SentencePiece version give equal bytes.
 
-The text is files, or all text of a CORPUS.yaml: then its languages are smoothed (see
-data_tools.tokenizers.training_sample), and a table says what each gave. It is read as it stands: `filters`,
-`deduplicate` and `valid` of the corpus do not apply.
+The text is that of files, or all text of a CORPUS.yaml, whose languages are then smoothed (see
+data_tools.tokenizers.training_sample); a table shows the lines of each. `filters`, `deduplicate` and `valid` of the
+corpus do not apply.
 
-Characters beyond `--character-coverage` get no piece and become <unk>. The rarest of all text are left out, whatever
-their language: of 99.95 % of German, English and French the missing rest holds ï, Á and À, and a language with little
-text in a script of its own may lose its letters. So the command tells what share of each language was lost, and which
-characters.
+Characters beyond `--character-coverage` get no piece and become <unk>: the rarest of all text, whatever their language.
+With 99.95 % of German, English and French these include ï, Á and À, and a language with little text in a script of its
+own may lose its letters. So the command prints which share of each language was lost, and which characters.
 """
 
 import argparse
@@ -48,31 +47,31 @@ from data_tools.tokenizers.sentence_piece import (
 from data_tools.tokenizers.training_sample import MAX_LINE_BYTES, LineCounts, allocate, drawn, training_lines
 
 COMMAND = "data_tools.train_tokenizer"
-# A fixed number, because the sums over threads round differently when it changes; more than the cores does no harm.
+# Fixed, because the rounding of sums over threads depends on it; more threads than cores do no harm.
 NUM_THREADS = 16
-# In nats: a piece becomes less probable by half a per cent at most, and a difference of this size survives the float32
-# sums over a line of thousands of pieces.
+# In nats: a piece becomes at most half a per cent less probable, and differences of this size survive the float32 sums
+# over a line of thousands of pieces.
 MAX_JITTER = 0.005
 MEGABYTE = 1_000_000
 NUM_CHECKED_LINES = 200
 NUM_SHOWN_CHARACTERS = 8
-# What SentencePiece says, beside where in its source it does, of text without a character that it could learn.
+# SentencePiece's errors for text without any character that it could learn.
 NO_CHARACTERS = re.compile(r"all_chars_count|!sentences_\.empty")
-INTERNAL = re.compile(r"^(INTERNAL|Internal): \S+\(\d+\) ")
+INTERNAL = re.compile(r"^(INTERNAL|Internal): \S+\(\d+\) ")  # the place in its source, in front of an error
 DEFAULT_ALPHA = 0.3  # XLM-R's
 ANY_LANGUAGE = "all"  # the language of files without a corpus
 
 
 @dataclass
 class Watched:
-    """What is remembered of the lines that SentencePiece trains on: their characters by language, every n-th line."""
+    """Records of the lines that SentencePiece trains on: their characters by language, and every n-th line."""
 
     every: int
     characters: dict[str, Counter[str]] = field(default_factory=dict)
     sample: list[str] = field(default_factory=list)
 
     def lines(self, lines: Iterable[tuple[str, str]]) -> Iterator[str]:
-        """The lines of (language, line); their characters are counted composed, as the tokenizer will see them."""
+        """The lines of (language, line); characters are counted after NFKC, as the tokenizer sees them."""
         for number, (language, line) in enumerate(lines):
             self.characters.setdefault(language, Counter()).update(normalize("NFKC", line))
             if number % self.every == 0:
@@ -81,7 +80,7 @@ class Watched:
 
 
 class _Guarded(Iterator[str]):
-    """Lines for SentencePiece. It would turn an error of ours into one of its own: we keep it and end the stream."""
+    """Lines for SentencePiece, which would hide the errors of reading them: the stream ends, and the error is kept."""
 
     def __init__(self, lines: Iterator[str]) -> None:
         self.lines = lines
@@ -101,7 +100,7 @@ class _Guarded(Iterator[str]):
 def train_model(lines: Iterator[str], vocab_size: int, character_coverage: float) -> bytes:
     """A serialised SentencePiece model whose transformers tokenizer has `vocab_size` ids.
 
-    Raises ValueError where the text is empty or does not support a vocabulary of that size, and what `lines` raises.
+    Raises ValueError if the text is empty or does not support a vocabulary of that size, and the errors of `lines`.
     """
     guarded = _Guarded(lines)
     model = io.BytesIO()
@@ -121,26 +120,26 @@ def train_model(lines: Iterator[str], vocab_size: int, character_coverage: float
             pad_id=-1,
             max_sentence_length=MAX_LINE_BYTES,
             num_threads=NUM_THREADS,
-            minloglevel=2,  # its information goes to stderr in hundreds of lines; errors arrive as exceptions
+            minloglevel=2,  # it would log hundreds of lines to stderr; errors are exceptions
         )
     except RuntimeError as error:
         failure = str(error)
     if guarded.error is not None:
         raise guarded.error
     if guarded.is_empty:
-        raise ValueError("no text to train on: the input has not one line with text")
+        raise ValueError("no text to train on: all lines of the input are blank")
     if failure:
         raise ValueError(_explain(failure, vocab_size))
     return break_ties(model.getvalue())
 
 
 def break_ties(model: bytes) -> bytes:
-    """The model with each score lowered by up to MAX_JITTER, an amount that depends on the piece alone.
+    """The model with each score lowered by up to MAX_JITTER, by an amount that depends only on the piece.
 
-    Pieces that are equally frequent have scores that agree to a few millionths, so that "м|е|не" and "м|ен|е" are
-    all but equally probable. SentencePiece then takes the one that its float32 sums favour, transformers the one that
-    its float64 sums do. With a tokenizer of a small regular corpus, 198 of 2,000 lines of other text were cut
-    differently before this, none after. What remains are runs of one character: 00|000 and 000|00 are the same pieces.
+    The scores of equally frequent pieces agree to a few millionths, so that "м|е|не" and "м|ен|е" are almost equally
+    probable. SentencePiece then takes the one favoured by its float32 sums, transformers the one favoured by its
+    float64 sums. With a tokenizer of a small regular corpus, they cut 198 of 2,000 lines of other text differently
+    without this, and none with it. Only runs of one character remain: 00|000 and 000|00 are the same pieces.
     """
     proto = sentencepiece_model_pb2.ModelProto.FromString(model)
     for piece in proto.pieces:
@@ -151,34 +150,34 @@ def break_ties(model: bytes) -> bytes:
 
 
 def _explain(message: str, vocab_size: int) -> str:
-    """SentencePiece's complaint about the vocabulary in terms of `--vocab-size`; another one as it stands."""
+    """SentencePiece's error about the vocabulary, in terms of `--vocab-size`; other errors as they are."""
     too_high = re.search(r"Vocabulary size too high .*value <= (\d+)", message)
     if too_high:
         largest = int(too_high.group(1)) + NUM_EXTRA_IDS
-        return f"--vocab-size {vocab_size:,} is more than the text supports: at most {largest:,}, or give more text"
+        return f"--vocab-size {vocab_size:,} is more than the text supports: use at most {largest:,}, or more text"
     too_low = re.search(r"smaller than required_chars\D*(\d+)\D+(\d+)", message)
     if too_low:
         smallest = max(map(int, too_low.groups())) + NUM_EXTRA_IDS
         return (
-            f"--vocab-size {vocab_size:,} is less than the characters of the text need: at least {smallest:,}, "
+            f"--vocab-size {vocab_size:,} is too small for the characters of the text: use at least {smallest:,}, "
             "or lower --character-coverage"
         )
     if NO_CHARACTERS.search(message):
         return (
-            "no text to train on: SentencePiece takes no line of the input; normalisation leaves nothing of them, as "
-            "of control characters, or they hold U+2581 or U+2585, which it uses itself"
+            "no text to train on: SentencePiece skips all lines of the input; either normalisation removes all their "
+            "characters, such as control characters, or they contain U+2581 or U+2585, which it uses itself"
         )
     return f"SentencePiece cannot train on this text: {INTERNAL.sub('', message)}"
 
 
 def lost_characters(characters: Counter[str], encoder: PieceEncoder) -> Counter[str]:
-    """Those of the counted characters that the tokenizer makes <unk>, with their counts."""
+    """The counts of those characters that become <unk>."""
     pieces = zip(characters.items(), encoder.encode_lines(list(characters)), strict=True)
     return Counter({character: count for (character, count), ids in pieces if UNK_ID in ids})
 
 
 def describe_loss(lost: Counter[str], num_characters: int) -> str:
-    """The share of the characters that is lost and the most frequent of them, such as `0.0312% Á À`."""
+    """The share of lost characters and the most frequent of them, such as `0.0312% Á À`."""
     shown = [
         character if character.isprintable() and not combining(character) else f"U+{ord(character):04X}"
         for character, _ in lost.most_common(NUM_SHOWN_CHARACTERS)
@@ -193,7 +192,7 @@ def language_table(
     characters: Mapping[str, Counter[str]],
     encoder: PieceEncoder,
 ) -> list[str]:
-    """The rows of a table: lines of each language before and after sampling, and what it lost; most lines first."""
+    """The rows of a table: lines of each language before and after sampling, and its lost characters; largest first."""
     width = max(map(len, ["language", *num_lines]))
     rows = [f"{'language':{width}} {'lines':>15} {'share':>8} {'drawn':>12} {'share':>8}  <unk>"]
     for language in sorted(num_lines, key=lambda language: -num_lines[language]):
@@ -205,9 +204,9 @@ def language_table(
 
 
 def file_inputs(patterns: Sequence[str]) -> list[Input]:
-    """The files that names and globs stand for, sorted within a glob.
+    """The inputs for names and globs of files, sorted within a glob.
 
-    Raises ValueError for one without a match, one that is named twice, and one that holds no text of one language.
+    Raises ValueError for a glob without a match, and for a file that is given twice or is not text of one language.
     """
     inputs: list[Input] = []
     for pattern in patterns:
@@ -225,7 +224,7 @@ def file_inputs(patterns: Sequence[str]) -> list[Input]:
 def parse_arguments() -> argparse.Namespace:
     parser = FlagParser(
         prog="python -m data_tools.train_tokenizer",
-        description="Trains a SentencePiece unigram tokenizer in XLM-R's layout: <s> 0, <pad> 1, </s> 2, <unk> 3, "
+        description="Train a SentencePiece unigram tokenizer in XLM-R's layout: <s> 0, <pad> 1, </s> 2, <unk> 3, "
         "<mask> last; nmt_nfkc normalisation, no byte fallback.",
     )
     source = parser.add_mutually_exclusive_group(required=True)
@@ -233,20 +232,20 @@ def parse_arguments() -> argparse.Namespace:
         "--input",
         nargs="+",
         metavar="F",
-        help="text files, one sentence a line; JSON lines (.jsonl, .ndjson, .json) and Parquet with a column `text`; "
-        "globs; plain, .gz, .xz, .zst or .bz2",
+        help="files or globs: text, one sentence per line, or JSON lines (.jsonl, .ndjson, .json) or Parquet with a "
+        "column `text`; plain, .gz, .xz, .zst or .bz2",
     )
     source.add_argument(
         "--corpus",
         type=Path,
         metavar="CORPUS.yaml",
-        help="all text of the corpus that data_tools.prepare will read, its languages smoothed by --alpha",
+        help="all text of this corpus (the input of data_tools.prepare), with its languages smoothed by --alpha",
     )
     parser.add_argument(
         "--alpha",
         type=float,
         metavar="A",
-        help="with --corpus: of the M lines a language with n gives a share proportional to n^A; 1 keeps the shares of "
+        help="with --corpus: a language with n lines contributes a share proportional to n^A; 1 keeps the shares of "
         f"the corpus, 0 makes them equal (default {DEFAULT_ALPHA}, XLM-R's)",
     )
     parser.add_argument(
@@ -254,35 +253,35 @@ def parse_arguments() -> argparse.Namespace:
         type=int,
         required=True,
         metavar="N",
-        help="the whole vocabulary, special tokens included: what len(tokenizer) reports",
+        help="size of the whole vocabulary, including special tokens, as len(tokenizer) reports it",
     )
     parser.add_argument("--output", type=Path, required=True, metavar="TOKENIZER", help="the directory to make")
     parser.add_argument(
-        "--overwrite", action="store_true", help="replace the output directory if this command made all that is in it"
+        "--overwrite", action="store_true", help="replace the output directory if this command made everything in it"
     )
     parser.add_argument(
         "--character-coverage",
         type=float,
         default=0.9995,
         metavar="SHARE",
-        help="share of the text's characters that get a piece, the rarest become <unk>; the command tells which "
-        "(default %(default)s, XLM-R's)",
+        help="share of the text's characters that get a piece; the rarest become <unk>, and are printed (default "
+        "%(default)s, XLM-R's)",
     )
     parser.add_argument(
         "--max-sentences",
         type=int,
         default=5_000_000,
         metavar="M",
-        help="train on a random sample of so many lines if there are more; held in memory (default %(default)s)",
+        help="train on a random sample of M lines if there are more; held in memory (default %(default)s)",
     )
-    parser.add_argument("--seed", type=int, default=1, help="of that sample (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of that sample (default %(default)s)")
     return parser.parse_args()
 
 
 def check(options: argparse.Namespace) -> None:
-    """Raise ValueError for options that make no sense."""
+    """Raise ValueError for invalid options."""
     if options.vocab_size <= FIRST_PIECE_ID + 1:
-        raise ValueError(f"--vocab-size {options.vocab_size}: five ids are special, expected more")
+        raise ValueError(f"--vocab-size {options.vocab_size}: expected more than the five special ids")
     if not 0 < options.character_coverage <= 1:
         raise ValueError(f"--character-coverage {options.character_coverage}: expected a share in (0, 1]")
     if options.max_sentences < 1:
@@ -294,23 +293,23 @@ def check(options: argparse.Namespace) -> None:
 
 
 def check_has_lines(counts: LineCounts) -> None:
-    """Raise ValueError if the input has no line to train on, and say what became of those that it has."""
+    """Raise ValueError if the input has no line to train on, with the reasons why its lines were dropped."""
     if not counts.num_lines and counts.num_too_long:
         raise ValueError(
             f"no text to train on: all {counts.num_too_long:,} lines are longer than {MAX_LINE_BYTES:,} bytes; "
-            "expected a sentence a line (running text: split_sentences: true in a CORPUS.yaml, with --corpus)"
+            "expected one sentence per line (for running text use --corpus and split_sentences: true)"
         )
     if not counts.num_lines:
-        raise ValueError(f"no text to train on: the input has not one line with text{told(counts.dropped)}")
+        raise ValueError(f"no text to train on: the input has no line with text{told(counts.dropped)}")
 
 
 def told(dropped: Counter[str]) -> str:
-    """What was left out, as an end of a sentence; nothing if nothing was."""
-    return f" (left out: {', '.join(f'{n:,} {reason}' for reason, n in dropped.most_common())})" if dropped else ""
+    """The counts of what was dropped, as the end of a sentence; empty if nothing was."""
+    return f" (dropped: {', '.join(f'{n:,} {reason}' for reason, n in dropped.most_common())})" if dropped else ""
 
 
 def reporter(progress: Progress, name: str, inputs: Sequence[Input], unit: str) -> Callable[[int], None]:
-    """A function that moves a new bar to a number of bytes of the inputs."""
+    """A function that sets a new progress bar to a number of bytes of the inputs."""
     bar = progress.add_task(name, total=sum(map(size_of, inputs)) // MEGABYTE, unit=unit)
     return lambda num_bytes: progress.update(bar, completed=num_bytes // MEGABYTE)
 
@@ -329,7 +328,7 @@ def main() -> None:
         start = time.monotonic()
         counts = LineCounts()
         with progress_bar() as progress:
-            # The first pass makes the sample repeatable, and finds what is wrong with the files before the training.
+            # The first pass makes the sample reproducible, and finds problems of the files before the training.
             deque(training_lines(inputs, counts, reporter(progress, "counting", inputs, "MB")), maxlen=0)
             check_has_lines(counts)
             num_drawn = allocate(counts.num_lines, alpha, options.max_sentences)
@@ -348,9 +347,9 @@ def main() -> None:
     all_characters = sum(watched.characters.values(), Counter())
     if lost := lost_characters(all_characters, encoder):
         loss = describe_loss(lost, all_characters.total())
-        print(f"{loss}: characters that are <unk>; a higher --character-coverage keeps them")
+        print(f"{loss}: characters that become <unk>; a higher --character-coverage keeps them")
     num_files = sum(len(item.paths) for item in inputs)
-    skipped = f", {counts.num_too_long:,} lines over {MAX_LINE_BYTES:,} bytes left out" if counts.num_too_long else ""
+    skipped = f", {counts.num_too_long:,} lines over {MAX_LINE_BYTES:,} bytes skipped" if counts.num_too_long else ""
     skipped += told(counts.dropped)
     print(
         f"{options.output}: {options.vocab_size:,} pieces from {num_used:,} of {num_lines:,} lines "

@@ -1,7 +1,7 @@
 """Shares of digits, punctuation, URLs and scripts in lines of text, for a million characters at once.
 
-The code points of many lines stand end to end in one array; a table of all code points says what each of them is.
-Tables are made when they are first asked for (0.2 s for the general categories, 5 ms for scripts) and kept.
+The code points of many lines are end to end in one array, and a table gives the class of each code point. Tables are
+made on first use (0.2 s for the general categories, 5 ms for scripts) and cached.
 """
 
 import re
@@ -15,30 +15,30 @@ from fontTools.unicodedata import Scripts
 NUM_CODE_POINTS = sys.maxunicode + 1
 OTHER, SPACE, DIGIT, PUNCTUATION = range(4)
 NO_SCRIPT, FOREIGN_SCRIPT, OWN_SCRIPT = range(3)
-# What str.isspace() takes besides the categories Z*.
+# Spaces by str.isspace() that are not of the categories Z*.
 CONTROL_SPACES = "\t\n\v\f\r\x1c\x1d\x1e\x1f\x85"
 # Characters that are no evidence for any script: shared by several, taken from the character before, unassigned.
 SCRIPTLESS = ("Zyyy", "Zinh", "Zzzz")
-# ASCII only: in text without spaces (Chinese, Thai) the sentence goes on right before and behind a URL. The last
-# character is not a full stop or bracket of the sentence.
+# ASCII only: in text without spaces (Chinese, Thai) a URL is not separated from the text around it. The last character
+# must not be a full stop or bracket of the sentence.
 URL = re.compile(r"\b(?:https?://|ftp://|www\.)[!-~]*[0-9A-Za-z/]", re.ASCII | re.IGNORECASE)
 
 
 def digit_shares(lines: list[str]) -> np.ndarray:
-    """For each line (n,) the share of its characters, white space aside, that are decimal digits of any script."""
+    """For each line (n,) the share of its non-space characters that are decimal digits of any script."""
     return _class_shares(lines, DIGIT)
 
 
 def punctuation_shares(lines: list[str]) -> np.ndarray:
-    """For each line (n,) the share of its characters, white space aside, that are punctuation or symbols (P*, S*)."""
+    """For each line (n,) the share of its non-space characters that are punctuation or symbols (P*, S*)."""
     return _class_shares(lines, PUNCTUATION)
 
 
 def url_shares(lines: list[str]) -> np.ndarray:
-    """For each line (n,) the share of its characters, white space aside, that are part of a URL."""
+    """For each line (n,) the share of its non-space characters that are part of a URL."""
     codes, ends = code_points(lines)
     (num_spaces,) = _counts(_class_table().take(codes), ends, SPACE)
-    # A line end between the lines keeps URLs apart.
+    # The line ends separate URLs of different lines.
     spans = [match.span() for match in URL.finditer("\n".join(lines))]
     starts, stops = np.array(spans, dtype=np.int64).reshape(-1, 2).T
     line_ends = ends + np.arange(1, len(lines) + 1)
@@ -47,10 +47,10 @@ def url_shares(lines: list[str]) -> np.ndarray:
 
 
 def script_shares(lines: list[str], scripts: frozenset[str]) -> np.ndarray:
-    """For each line (n,) the share of its characters with a script that have one of `scripts`; 1 if none has a script.
+    """For each line (n,) the share of its characters with a script whose script is in `scripts`; 1 if there are none.
 
-    Scripts are Unicode's, by their ISO 15924 codes. Digits, punctuation and others that several scripts share (Common,
-    Inherited) have none.
+    Scripts are Unicode's, by ISO 15924 codes. Digits, punctuation and other characters shared by several scripts
+    (Common, Inherited) have no script.
     """
     codes, ends = code_points(lines)
     num_own, num_foreign = _counts(_script_table(scripts).take(codes), ends, OWN_SCRIPT, FOREIGN_SCRIPT)
@@ -59,9 +59,9 @@ def script_shares(lines: list[str], scripts: frozenset[str]) -> np.ndarray:
 
 
 def code_points(lines: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """(codes, ends): the code points (c,) of all lines end to end, and the int64 position (n,) after each line's last.
+    """(codes, ends): the code points (c,) of all lines end to end, and the int64 end (n,) of each line.
 
-    Surrogates, which JSON can smuggle in, are code points as any other.
+    Surrogates, which may come from JSON, are code points like any other.
     """
     codes = np.frombuffer("".join(lines).encode("utf-32-le", "surrogatepass"), dtype="<u4")
     return codes, np.cumsum(np.fromiter(map(len, lines), np.int64, len(lines)))
@@ -78,13 +78,13 @@ def _shares(parts: np.ndarray, wholes: np.ndarray) -> np.ndarray:
 
 
 def _counts(classes: np.ndarray, ends: np.ndarray, *wanted: int) -> list[np.ndarray]:
-    """For each wanted class: how often (n,) it occurs in each line, given the class (c,) of each character."""
+    """The number of characters of each wanted class in each line (n,), given the class (c,) of each character."""
     lengths = np.diff(ends, prepend=0)
-    is_filled = lengths > 0  # reduceat would give the next line's first character for an empty one
+    is_filled = lengths > 0  # for an empty line reduceat would return the first character of the next
     starts = (ends - lengths)[is_filled]
     counts = np.zeros((len(wanted), len(ends)), dtype=np.int64)
-    for row, one in zip(counts, wanted, strict=True):
-        row[is_filled] = np.add.reduceat(classes == one, starts, dtype=np.int32)
+    for row, character_class in zip(counts, wanted, strict=True):
+        row[is_filled] = np.add.reduceat(classes == character_class, starts, dtype=np.int32)
     return list(counts)
 
 
@@ -104,8 +104,8 @@ def _class_table() -> np.ndarray:
 @cache
 def _script_table(scripts: frozenset[str]) -> np.ndarray:
     """NO_SCRIPT, FOREIGN_SCRIPT or OWN_SCRIPT (one of `scripts`) for each code point."""
-    classes = [
-        NO_SCRIPT if script in SCRIPTLESS else OWN_SCRIPT if script in scripts else FOREIGN_SCRIPT
-        for script in Scripts.VALUES
-    ]
-    return np.repeat(np.array(classes, dtype=np.uint8), np.diff(Scripts.RANGES, append=NUM_CODE_POINTS))
+    class_of = dict.fromkeys(Scripts.VALUES, FOREIGN_SCRIPT)
+    class_of |= dict.fromkeys(scripts, OWN_SCRIPT)
+    class_of |= dict.fromkeys(SCRIPTLESS, NO_SCRIPT)
+    classes = np.array([class_of[script] for script in Scripts.VALUES], dtype=np.uint8)
+    return np.repeat(classes, np.diff(Scripts.RANGES, append=NUM_CODE_POINTS))

@@ -1,25 +1,25 @@
-"""Which sentences and pairs of a corpus are left out: `filters` of CORPUS.yaml.
+"""Filters that drop sentences and pairs of a corpus: `filters` of CORPUS.yaml.
 
     filters:
-      copied: true            # pairs whose sides are equal but for case, white space and compatibility characters
-      length_ratio: 9         # pairs whose one side has more than so many times the tokens of the other, as Moses does
-      length: {min: 2, max: 250}      # tokens of a sentence, or of either side of a pair
-      digits: 0.3             # at most this share of the characters (white space aside) are digits
-      punctuation: 0.5        # … are punctuation or symbols
-      urls: 0.2               # … are part of a URL
-      script: 0.5             # at least this share of the letters are of a script of the language, as CLDR has it
-      language: {model: lid.176.bin, min_probability: 0.5}    # a fastText model gives the language this probability
+      copied: true            # drop pairs whose sides differ only in case, white space and compatibility characters
+      length_ratio: 9         # drop pairs with more than 9 times as many tokens on one side as on the other (Moses)
+      length: {min: 2, max: 250}      # tokens of a sentence, or of each side of a pair
+      digits: 0.3             # at most this share of the non-space characters may be digits
+      punctuation: 0.5        # … punctuation or symbols
+      urls: 0.2               # … part of a URL
+      script: 0.5             # at least this share of the letters must be in a script of the language, by CLDR
+      language: {model: lid.176.bin, min_probability: 0.5}    # the probability of the language by a fastText model
 
-`copied` and `length_ratio` are on by themselves, with the values above; the others only if they are named; `false`
-switches any of them off. Sentences of white space, and pairs with such a side, are always left out. Where both sides of
-a pair are tested, one that fails is enough. Scripts and labels of single languages can be named by hand:
+`copied` and `length_ratio` are on by default, with the values above; the others only if they are given; `false`
+switches any of them off. Blank sentences, and pairs with a blank side, are always dropped. Filters of single sentences
+test both sides of a pair, and drop it if either fails. The scripts and labels of a language can be given explicitly:
 
       script: {min_share: 0.5, scripts: {sr: [Cyrl, Latn]}}
       language: {model: glotlid.bin, min_probability: 0.5, labels: {ar: [arb_Arab, arz_Arab]}}
 
-The filters apply one after the other in a fixed order, cheap ones first: empty (of a pair empty_side), copied, digits,
-punctuation, urls, script, language, then on tokens too_short, too_long, length_ratio. A unit is counted under the first
-that drops it.
+The filters are applied in a fixed order, cheap ones first: empty (for pairs empty_side), copied, digits, punctuation,
+urls, script, language, then on tokens too_short, too_long, length_ratio. A unit is counted under the first filter that
+drops it.
 """
 
 import math
@@ -40,7 +40,7 @@ from data_tools.text.language_identification import LanguageIdentifier, read_lab
 from data_tools.text.languages import LABEL_PREFIX, find_language, matching_labels, scripts_of, unicode_scripts
 
 MOSES_LENGTH_RATIO = 9.0  # default of Moses' clean-corpus-n.perl
-# For each language named by hand: its scripts, or its labels.
+# (language, its scripts or labels) for the languages for which they are given explicitly.
 ByLanguage = tuple[tuple[str, tuple[str, ...]], ...]
 Complain = Callable[[str], None]
 SideCheck = Callable[[list[str]], np.ndarray]
@@ -48,7 +48,7 @@ SideCheck = Callable[[list[str]], np.ndarray]
 
 @dataclass(frozen=True)
 class LengthFilter:
-    """How many tokens a sentence may have; None for any number."""
+    """The limits of the number of tokens of a sentence; None for no limit."""
 
     min: int = 1
     max: int | None = None
@@ -56,7 +56,7 @@ class LengthFilter:
 
 @dataclass(frozen=True)
 class ScriptFilter:
-    """The minimal share of letters in a script of the language; `scripts` where it is not CLDR that says which."""
+    """The minimal share of letters in a script of the language; `scripts` overrides CLDR's scripts of languages."""
 
     min_share: float = 0.5
     scripts: ByLanguage = ()
@@ -70,14 +70,14 @@ class ScriptFilter:
 
 @dataclass(frozen=True)
 class LanguageFilter:
-    """The minimal probability that `model` gives a language; `labels` where its own do not fit our code."""
+    """The minimal probability of the language by `model`; `labels` gives its labels of languages if codes differ."""
 
     model: Path
     min_probability: float = 0.5
     labels: ByLanguage = ()
 
     def labels_of(self, language: str, known: Iterable[str]) -> frozenset[str]:
-        """The labels that stand for a language, of those `known` to the model."""
+        """The labels of a language among those `known` to the model."""
         named = _named_for(language, self.labels)
         if named is None:
             return matching_labels(language, known)
@@ -86,7 +86,7 @@ class LanguageFilter:
 
 @dataclass(frozen=True)
 class Filters:
-    """The filters of a corpus; None and False stand for a filter that is off. Shares are from 0 to 1."""
+    """The filters of a corpus; a filter that is None or False is off. Shares are from 0 to 1."""
 
     copied: bool = True
     length_ratio: float | None = MOSES_LENGTH_RATIO
@@ -99,9 +99,9 @@ class Filters:
 
     @classmethod
     def parse(cls, value: Any, complain: Complain, base: Path) -> "Filters":
-        """The filters that `filters` of CORPUS.yaml asks for; what is wrong with it is passed to `complain`.
+        """Read the filters from the value of `filters` in CORPUS.yaml; problems are passed to `complain`.
 
-        A relative path of a model starts at `base`; variables in it are filled in already.
+        A relative path of a model starts at `base`; variables in it have been expanded.
         """
         if value is None:
             return cls()
@@ -122,14 +122,14 @@ class Filters:
         return cls(**{**off, **chosen})
 
     def check_languages(self, languages: Iterable[str], complain: Complain) -> None:
-        """Nothing; complains of languages of the corpus for which a filter does not know what to expect."""
+        """Complain of languages of the corpus that a filter does not know: without a known script, or a label."""
         names = sorted(set(languages))
         if self.script is not None:
             _check_named("script: scripts", self.script.scripts, names, complain)
             unknown = [name for name in names if not self.script.scripts_of(name)]
             if unknown:
                 complain(
-                    f"filters: script: the script of {', '.join(unknown)} is not known; name it, for example "
+                    f"filters: script: the script of {', '.join(unknown)} is unknown; give it, for example as "
                     f"scripts: {{{unknown[0]}: [Latn]}}"
                 )
         if self.language is not None:
@@ -147,12 +147,12 @@ class Filters:
             if unknown:
                 complain(
                     f"filters: language: {self.language.model}: no label for {', '.join(unknown)} among its "
-                    f"{len(known)} ({', '.join(known[:3])}, …); take another model, or name labels, for example "
+                    f"{len(known)} ({', '.join(known[:3])}, …); use another model, or give labels, for example as "
                     f"labels: {{{unknown[0]}: [{known[0].removeprefix(LABEL_PREFIX)}]}}"
                 )
 
     def identity(self) -> dict[str, Any]:
-        """What decides which units are kept, fit for JSON; a model counts by its content and not by its path."""
+        """All that determines which units are kept, fit for JSON; a model counts by its content, not by its path."""
         content = asdict(self)
         if self.language is not None:
             content["language"]["model"] = sha256_of(self.language.model)
@@ -160,7 +160,7 @@ class Filters:
 
 
 class TextFilter:
-    """Drops units by their text. `languages` are those of the sides of the batches, one or two."""
+    """Drops units by their text. `languages` are those of the one or two sides of the batches."""
 
     def __init__(self, filters: Filters, languages: tuple[str, ...]) -> None:
         self._compares_sides = filters.copied and len(languages) == 2
@@ -198,9 +198,9 @@ class TokenFilter:
 
 
 def is_copied(sources: list[str], targets: list[str]) -> np.ndarray:
-    """For each pair (n,) whether its sides are equal after NFKC, case folding and collapse of white space.
+    """For each pair (n,) whether its sides are equal after NFKC, case folding and collapsing of white space.
 
-    Normal forms cost microseconds, so they are made only of pairs whose sides may start with the same letter.
+    Normalisation takes microseconds, so it is only done for pairs whose sides may start with the same letter.
     """
     copied = np.zeros(len(sources), dtype=bool)
     starts = (map(_folded_start, map(itemgetter(slice(1)), side)) for side in (sources, targets))
@@ -217,9 +217,9 @@ def _normal_form(line: str) -> str:
 
 @cache
 def _folded_start(character: str) -> str:
-    """What the normal form of a line that starts with `character` starts with, decomposed; "" if that depends on more.
+    """The first character, decomposed, of the normal form of a line that starts with `character`; "" if undetermined.
 
-    What follows a letter can only compose with it, and the composed one decomposes and folds to the same start.
+    Characters after a letter can only compose with it, and the composition decomposes and folds to the same start.
     """
     start = unicodedata.normalize("NFKD", character)[:1]
     if not start or start.isspace() or unicodedata.combining(start):
@@ -244,7 +244,7 @@ def _longer(batch: TokenBatch) -> np.ndarray:
 
 
 def _side_checks(filters: Filters, language: str) -> Iterator[tuple[str, SideCheck]]:
-    """(reason, check) of the filters that look at the text of one side, in their order."""
+    """(reason, check) of the filters on the text of one side, in their order."""
     limited = [
         ("digits", digit_shares, filters.digits),
         ("punctuation", punctuation_shares, filters.punctuation),
@@ -255,7 +255,7 @@ def _side_checks(filters: Filters, language: str) -> Iterator[tuple[str, SideChe
             yield reason, partial(_at_most, shares, limit)
     if filters.script is not None:
         scripts = filters.script.scripts_of(language)
-        assert scripts, f"{language}: check_languages() has not been asked"
+        assert scripts, f"{language}: check_languages() was not called"
         yield "script", partial(_at_least, partial(script_shares, scripts=scripts), filters.script.min_share)
     if filters.language is not None:
         labels = filters.language.labels_of(language, read_labels(filters.language.model))
@@ -272,26 +272,26 @@ def _at_least(values: SideCheck, limit: float, lines: list[str]) -> np.ndarray:
 
 
 def _labels_named(names: Sequence[str], known: Iterable[str]) -> frozenset[str]:
-    """The labels that a user calls by name, with or without their prefix."""
+    """The known labels that a user has given, with or without their prefix."""
     return frozenset(label for label in known if label in names or label.removeprefix(LABEL_PREFIX) in names)
 
 
 def _named_for(language: str, named: ByLanguage) -> tuple[str, ...] | None:
-    """What a user named for a language, by whichever of its codes; None for nothing."""
+    """The scripts or labels that a user has given for a language, under any of its codes; None if there are none."""
     names = dict(named)
     code = find_language(language, names)
     return None if code is None else names[code]
 
 
 def _check_named(what: str, named: ByLanguage, languages: list[str], complain: Complain) -> None:
-    """Nothing; complains of entries for languages that the corpus does not have."""
+    """Complain of entries for languages that the corpus does not have."""
     for language, _ in named:
         if find_language(language, languages) is None:
-            complain(f"filters: {what}: {language} is no language of this corpus; it has {', '.join(languages)}")
+            complain(f"filters: {what}: {language} is not a language of this corpus; it has {', '.join(languages)}")
 
 
 class _Reader:
-    """Turns values of the YAML into those of the dataclasses; what is wrong goes to `complain` and yields a default."""
+    """Turns YAML values into those of the dataclasses; problems are passed to `complain` and replaced by a default."""
 
     def __init__(self, complain: Complain, base: Path) -> None:
         self._complain = complain
@@ -301,7 +301,7 @@ class _Reader:
         self._complain(f"{': '.join(filter(None, ['filters', where]))}: expected {expected}, found {found!r}")
 
     def mapping(self, where: str, value: Any, keys: Iterable[str]) -> dict[str, Any]:
-        """The entries of a mapping whose keys are known."""
+        """The entries of a mapping whose keys are among `keys`."""
         if not isinstance(value, dict):
             self.complain(where, f"a mapping of {', '.join(keys)}", value)
             return {}
@@ -371,7 +371,7 @@ class _Reader:
         for language, names in value.items():
             listed = [names] if isinstance(names, str) else names
             if not isinstance(language, str):  # YAML 1.1 reads `no` as false
-                self.complain(where, "language codes, in quotes where YAML would not take them for text", language)
+                self.complain(where, "language codes, in quotes if YAML does not read them as text", language)
             elif not (isinstance(listed, list) and listed and all(isinstance(name, str) for name in listed)):
                 self.complain(f"{where}: {language}", "a list of names", names)
             else:

@@ -1,9 +1,9 @@
-"""Language identification with a model file of fastText's kind, such as lid.176.bin or GlotLID's.
+"""Language identification with a fastText model such as lid.176.bin or GlotLID's.
 
-The layout of a model file (little-endian, quantised or not) is that of fastText's sources, version 12: what
-`FastText::saveModel` writes and the `save` of Args, Dictionary, DenseMatrix, QuantMatrix and ProductQuantizer. We walk
-through it for two reasons: labels can be had without loading gigabytes, and fastText itself does not notice that a file
-was cut short (an unfinished download): it crashes, reads for ever or answers nonsense.
+The layout of a model file (little-endian, quantised or not) follows fastText's sources, version 12:
+`FastText::saveModel` and the `save` methods of Args, Dictionary, DenseMatrix, QuantMatrix and ProductQuantizer. We walk
+through the file for two reasons: to read the labels without loading gigabytes, and because fastText itself does not
+notice a truncated file (an unfinished download): it crashes, hangs or returns nonsense.
 """
 
 import mmap
@@ -17,23 +17,23 @@ import numpy as np
 MAGIC, MAX_VERSION = 793712314, 12
 SUPERVISED = 3
 LABEL_TYPE = 1
-CENTROIDS = 256  # of each sub-quantiser
+CENTROIDS = 256  # per sub-quantiser
 NUM_BEST_LABELS = 5
 
 
 class LanguageIdentifier:
-    """How probable it is that lines are in the language for which `labels` of a model stand; it pickles as its path."""
+    """The probability that lines are in the language with the given `labels` of a model; it pickles as its path."""
 
     def __init__(self, model: Path, labels: frozenset[str]) -> None:
         self.model = model
         self.labels = labels
 
     def probabilities(self, lines: list[str]) -> np.ndarray:
-        """For each line (n,) the sum of what the model gives to `labels`, as far as they are among its five best.
+        """For each line (n,) the sum of the probabilities of those `labels` that are among the model's five best.
 
-        So a single label is found for certain if its probability is at least 1/5.
+        A single label with a probability above 1/6 is always among them.
         """
-        # To fastText a line end is the end of the text.
+        # fastText takes a line end for the end of the text.
         texts = [line.replace("\n", " ") for line in lines]
         best_labels, best_probabilities = _loaded(self.model).predict(texts, k=NUM_BEST_LABELS)
         return np.array(
@@ -47,16 +47,16 @@ class LanguageIdentifier:
 
 @cache
 def _loaded(model: Path) -> Any:
-    import fasttext  # only who identifies languages needs it
+    import fasttext  # needed by this filter only
 
     return fasttext.load_model(str(model))
 
 
 @cache
 def read_labels(path: Path) -> tuple[str, ...]:
-    """The labels of a fastText model, such as `__label__de`.
+    """Read the labels of a fastText model, such as `__label__de`.
 
-    Raises ValueError if the file is not a supervised fastText model or is not complete; OSError if it cannot be read.
+    Raises ValueError if the file is not a supervised fastText model or is truncated; OSError if it cannot be read.
     """
     with path.open("rb") as file:
         start = file.read(8)
@@ -72,19 +72,19 @@ def read_labels(path: Path) -> tuple[str, ...]:
             except (EOFError, struct.error):
                 raise ValueError(f"{path}: damaged or cut short ({len(content):,} bytes); fetch it again") from None
     if not (is_supervised and labels):
-        raise ValueError(f"{path}: a model of word vectors; expected one that identifies languages")
+        raise ValueError(f"{path}: a model of word vectors; expected a model for language identification")
     return labels
 
 
 class _Walk:
-    """Goes through the content of a model file; raises EOFError or struct.error where it ends too early."""
+    """Walks through the content of a model file; raises EOFError or struct.error if it ends too early."""
 
     def __init__(self, content: mmap.mmap) -> None:
         self.content = content
         self.position = 8  # after magic number and version
 
     def labels(self) -> tuple[str, ...]:
-        """The labels in the dictionary; what follows it up to the end is stepped over."""
+        """The labels in the dictionary; everything after it is skipped up to the end of the file."""
         num_entries, _, _, _, num_pruned = self.take("3i2q")
         entries = [self.entry() for _ in range(num_entries)]
         self.skip(8 * max(num_pruned, 0))

@@ -1,4 +1,4 @@
-"""Text files as streams of lines, read strictly: local or remote, plain or compressed."""
+"""Reading the lines of text files strictly: local or remote, plain or compressed."""
 
 import io
 from collections.abc import Iterator
@@ -18,14 +18,13 @@ MAX_LINE_BYTES = 1 << 26
 class TextLines(Iterator[str]):
     """The lines of a text without their line ends; also a context manager, which closes `raw`.
 
-    `raw` are the bytes of the file `name`, whose suffix (.gz, .xz, .zst, .bz2 or another) says how they are compressed;
-    with `start` and `end` only its bytes [start, end) are read, which must begin and end with lines of an uncompressed
-    file. Strict UTF-8; a byte order mark at the start is dropped. Lines end with LF or CR LF, and with nothing else:
-    Python's `splitlines` would also split at U+2028 and friends, and one such character would shift all later lines of
-    a pair. `num_bytes_read` counts bytes of the file itself (compressed ones), so that it compares with the file's
-    size. Raises ValueError naming the file if it holds no text (with `is_prose`, also if it begins as markup or
-    JSON do, with advice for the latter), and the line for text that is not UTF-8, a NUL byte or a line of
-    MAX_LINE_BYTES.
+    `raw` are the bytes of the file `name`, whose suffix (.gz, .xz, .zst, .bz2 or another) says how they are compressed.
+    With `start` and `end` only bytes [start, end) are read, which must be whole lines of an uncompressed file. Strict
+    UTF-8; a byte order mark at the start is dropped. Lines end only with LF or CR LF: Python's `splitlines` would also
+    split at U+2028 and the like, and one such character would shift all later lines of a pair. `num_bytes_read` counts
+    bytes of the file as stored (compressed), comparable with the file size. Raises ValueError naming the file if it is
+    not text (with `is_prose`, also if it begins with markup or JSON, with `advice_for_json` for the latter), and the
+    line for text that is not UTF-8, a NUL byte or a line of MAX_LINE_BYTES.
     """
 
     def __init__(
@@ -50,20 +49,20 @@ class TextLines(Iterator[str]):
 
     @property
     def num_bytes_read(self) -> int:
-        if not self._raw.closed and self._raw.seekable():  # a pipe cannot say
+        if not self._raw.closed and self._raw.seekable():  # a pipe has no position
             self._num_bytes_read = self._raw.tell() - self._start
         return self._num_bytes_read
 
     @property
     def is_empty_file(self) -> bool:
-        """Whether there is no byte at all, which can be asked before the first line."""
+        """Whether the file has 0 bytes; to be asked before reading."""
         return isinstance(self._raw, io.BufferedReader) and not self._raw.peek(1)
 
     def place(self, number: int) -> str:
-        """Where to find the line that came as number `number`, counted from 1: `NAME: line N`.
+        """The place of the `number`-th line read, from 1, for a message: `NAME: line N`.
 
-        Lines are numbered from the beginning of the file. What comes before `start` is counted only here, because
-        errors are rare; in a remote file not even then, because that would fetch it.
+        N is counted from the beginning of the file. The lines before `start` are counted only here, because errors are
+        rare; in a remote file not at all, because that would download it.
         """
         if self._start == 0:
             return f"{self.name}: line {number}"
@@ -84,13 +83,13 @@ class TextLines(Iterator[str]):
         self.close()
 
     def __iter__(self) -> Iterator[str]:
-        return self._lines  # and not self, which would cost a call for each line
+        return self._lines  # not self, which would cost a call per line
 
     def __next__(self) -> str:
         return next(self._lines)
 
     def _blocks(self) -> Iterator[list[str]]:
-        """The lines, some thousand at once."""
+        """The lines, some thousands at a time."""
         num_lines = 0
         stream = decompressed(self.name, self._raw)
         while block := self._read_block(stream, num_lines):
@@ -100,7 +99,7 @@ class TextLines(Iterator[str]):
                 if self._is_prose:
                     check_is_prose(self.name, block, self._advice_for_json)
             if b"\0" in block:
-                problem = "holds a NUL byte, which no text does; if the rest is text, take it out: tr -d '\\000'"
+                problem = "holds a NUL byte, which text never has; if the rest is text, remove it: tr -d '\\000'"
                 raise self._not_utf8(block, block.index(b"\0"), problem, num_lines)
             try:
                 text = block.decode("utf-8")
@@ -117,7 +116,7 @@ class TextLines(Iterator[str]):
             yield lines
 
     def _read_block(self, stream: IO[bytes], num_lines: int) -> bytes:
-        """About READ_BYTES that end with a line end, or at the end of the file; empty after it."""
+        """About READ_BYTES up to a line end or the end of the file; empty after that."""
         size = READ_BYTES if self._end is None else min(READ_BYTES, self._end - stream.tell())
         with damage_named(self.name):
             block = stream.read(size)
@@ -128,7 +127,7 @@ class TextLines(Iterator[str]):
         return block + rest
 
     def _not_utf8(self, block: bytes, position: int, problem: str, num_lines: int) -> ValueError:
-        """What to raise for bytes that are no UTF-8, at `position` of the block after `num_lines` lines."""
+        """The error for bytes that are not UTF-8, at `position` of the block after `num_lines` lines."""
         encoding = wide_encoding(block)
         if encoding and num_lines == 0:
             return ValueError(
@@ -140,7 +139,7 @@ class TextLines(Iterator[str]):
 
 
 def num_line_ends(path: str, end: int) -> int:
-    """The line feeds among the first `end` bytes of a local file."""
+    """The number of line feeds among the first `end` bytes of a local file."""
     count = 0
     with open(path, "rb") as file:
         for offset in range(0, end, READ_BYTES):
@@ -149,7 +148,7 @@ def num_line_ends(path: str, end: int) -> int:
 
 
 def read_text(path: Path | str) -> str:
-    """The whole text of a file, plain or compressed, in strict UTF-8, for what is no lines of text, such as JSON.
+    """Read the whole text of a file, plain or compressed, in strict UTF-8, for formats not read by line, such as JSON.
 
     Raises OSError or ValueError if it cannot be read.
     """
@@ -170,7 +169,7 @@ def open_text(
     is_prose: bool = False,
     advice_for_json: str = EXTRACT,
 ) -> TextLines:
-    """The lines of a text file without their line ends, as an iterator and context manager: see `TextLines`.
+    """Open a text file as an iterator over its lines without line ends, and context manager: see `TextLines`.
 
     Raises OSError or ValueError if the file cannot be opened.
     """
@@ -178,6 +177,6 @@ def open_text(
 
 
 def open_prose(path: Path | str) -> TextLines:
-    """As `open_text`, for plain text of a sentence a line: other formats of text are refused, by name and content."""
+    """Open plain text with one sentence per line, like `open_text`; other formats are refused, by name and content."""
     check_is_named_as_text(str(path))
     return open_text(path, is_prose=True)

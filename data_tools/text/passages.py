@@ -1,6 +1,6 @@
-"""Where text without documents is cut: after lines that their own content chooses.
+"""Cutting text without documents into passages, after lines chosen by a hash of their content.
 
-So the borders stay where they are when text is put in front or behind, which would shift cuts at fixed distances.
+So the borders stay when text is added before or after, which would shift borders at fixed distances.
 """
 
 import zlib
@@ -14,6 +14,6 @@ def ends_passage(line: bytes) -> bool:
 
 
 def passage_ends(lines: list[str]) -> list[int]:
-    """After how many of these lines each passage ends; the last ends with them."""
+    """The ends of the passages, counted in lines; the last is the number of lines."""
     ends = [number for number, line in enumerate(lines, start=1) if ends_passage(line.encode())]
     return ends if ends and ends[-1] == len(lines) else [*ends, len(lines)]

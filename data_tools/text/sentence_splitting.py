@@ -1,17 +1,18 @@
-"""Running text cut into sentences by `sentencex`: marks that end a sentence, abbreviations, quotations, brackets.
+"""Splitting running text into sentences with `sentencex`: final marks, abbreviations, quotations, brackets.
 
-The library knows the marks of all scripts, abbreviations of some thirty languages, and for some 250 others the
-language whose abbreviations come closest; for a code that it has never heard of it takes English ones. It would rather
-miss an end than cut a sentence: none is found within quotation marks and brackets, or before a digit or a small Latin
-letter. What it cannot do:
+The library knows the marks of all scripts, the abbreviations of some thirty languages, and for some 250 others the
+language with the most similar abbreviations; for unknown codes it uses the English ones. It would rather miss an end
+than cut a sentence: it finds none within quotation marks and brackets, or before a digit or a lower-case Latin letter.
+Limitations:
 
-- Thai is hardly cut at all, for it has no mark at the end of a sentence.
-- Burmese is cut at the comma `၊` too, that is into clauses.
-- Some frequent abbreviations are missing: French `M.` ends a sentence. So does a quotation's end: 「はい。」|と言った。
-- A quotation mark without its fellow hides the ends up to the next one, in the same line at most.
+- Thai is hardly split at all, since it has no mark at the end of a sentence.
+- Burmese is also split at the comma `၊`, that is, into clauses.
+- Some frequent abbreviations are missing: French `M.` ends a sentence. So does the end of a quotation:
+  「はい。」|と言った。
+- An unpaired quotation mark hides the ends up to the next one, at most within its line.
 
-Sentences of real documents joined by spaces are found again with F1 between 0.91 and 1.00 in 38 of 47 languages, if
-headings do not count; least in Thai (0.36), Burmese (0.45), Kazakh and Swahili (0.67).
+Sentences of real documents joined by spaces are recovered with F1 between 0.91 and 1.00 in 38 of 47 languages, without
+headings; the lowest are Thai (0.36), Burmese (0.45), Kazakh and Swahili (0.67).
 """
 
 import re
@@ -20,18 +21,18 @@ from itertools import accumulate, pairwise
 
 import sentencex
 
-# Its time grows with the square of the sentences, and without a line end a text may be a whole book.
+# Its time is quadratic in the number of sentences, and a text without line ends may be a whole book.
 MAX_CHARACTERS = 4_096
-# White space of several bytes, which it takes for one byte in places such as "A\xa0.)", and then gives up.
+# White space of several bytes, which it counts as one byte in places such as "A\xa0.)", and then panics.
 WIDE_SPACE = re.compile("[\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]")
-# מנכ"ל: within a word it abbreviates, and does not quote.
+# מנכ"ל: within a word the mark is an abbreviation, not a quotation.
 HEBREW_ABBREVIATION = re.compile('(?<=[א-ת])"(?=[א-ת])')
 
 
 def split_sentences(texts: list[str], language: str) -> list[str]:
-    """The sentences of texts in order, without white space around them; a line end in a text ends a sentence too.
+    """The sentences of texts in order, without surrounding white space; a line end also ends a sentence.
 
-    `language` is a code such as de, zh_Hant or sr-Latn, of which the first part counts. A sentence of more than
+    Of `language`, a code such as de, zh_Hant or sr-Latn, only the first part counts. A sentence of more than
     MAX_CHARACTERS may be cut at a space.
     """
     code = re.split("[-_]", language)[0].lower()
@@ -51,7 +52,7 @@ def _split_line(line: str, code: str) -> Iterator[str]:
 
 
 def _segments(text: str, code: str) -> list[str]:
-    """The text cut after each sentence: the segments joined are the text."""
+    """The segments of a text, cut after each sentence; joined they are the text."""
     if text.isascii():
         return _cut(text, code)
     plain = WIDE_SPACE.sub(" ", text)
@@ -62,10 +63,10 @@ def _segments(text: str, code: str) -> list[str]:
 
 
 def _cut(text: str, code: str) -> list[str]:
-    """What the library makes of a text; the whole of it where the library breaks down, which it tells on stderr."""
+    """The segments of a text by the library; the whole text if the library panics, with its message on stderr."""
     try:
         return list(sentencex.segment(code, text))
-    except BaseException as error:  # a panic of Rust is no Exception
+    except BaseException as error:  # a panic of Rust is not an Exception
         if type(error).__name__ != "PanicException":
             raise
         return [text]

@@ -1,4 +1,4 @@
-"""Files of tokenizers: SentencePiece models read from where others keep them, and directories in XLM-R's layout."""
+"""Files of tokenizers: reading SentencePiece models of others, and writing directories in XLM-R's layout."""
 
 import base64
 import binascii
@@ -13,14 +13,14 @@ from data_tools.files.formats import check_signature
 from data_tools.tokenizers.sentence_piece import MODEL_FILE, TOKENIZER_JSON, WORD_START, PieceEncoder, not_a_model
 
 Piece = ModelProto.SentencePiece
-# Beside its table of characters, the normalizer of a tokenizer.json may do what SentencePiece does anyway.
+# A step that the normalizer of a tokenizer.json may have besides its character table: SentencePiece does it anyway.
 MERGE_SPACES = {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": WORD_START}
-# Nearly equal sums of float32 may differ, a line in many thousands; with a wrong id layout all lines would.
-MAX_DIFFERENT = 0.1
+# Nearly equal sums of float32 may differ, in one line of many thousands; with a wrong id layout all lines differ.
+MAX_DIFFERENT = 0.1  # share of the lines
 
 
 def find_model(path: Path) -> Path:
-    """The file to read: `path`, or in a directory its SentencePiece model, or else its tokenizer.json.
+    """The model file at `path`: the file itself, or the SentencePiece model or else the tokenizer.json in a directory.
 
     Raises ValueError if there is none, or more than one.
     """
@@ -37,7 +37,7 @@ def find_model(path: Path) -> Path:
 
 
 def read_model(path: Path) -> bytes:
-    """The SentencePiece model in a file: as it is, or made of a tokenizer.json; ValueError if there is none in it."""
+    """Read a SentencePiece model, or make one from a tokenizer.json; raises ValueError for other files."""
     content = path.read_bytes()
     check_signature(str(path), content, "a SentencePiece model or a tokenizer.json")
     if path.suffix.lower() == ".json":
@@ -50,10 +50,10 @@ def read_model(path: Path) -> bytes:
 
 
 def model_of_tokenizer_json(content: bytes, where: Path) -> bytes:
-    """A serialised SentencePiece model that cuts text as a tokenizer.json does.
+    """A serialised SentencePiece model that tokenises text as a tokenizer.json does.
 
-    Pieces, scores and the table of normalisation are all there is to it: transformers' XLM-R tokenizer takes nothing
-    else from the file either. Raises ValueError where the file asks for more than that.
+    It consists of pieces, scores and the normalisation table: transformers' XLM-R tokenizer uses nothing else of the
+    file either. Raises ValueError if the file asks for more than that.
     """
     model = ModelProto()
     try:
@@ -85,17 +85,17 @@ def model_of_tokenizer_json(content: bytes, where: Path) -> bytes:
 
 
 def _steps(value: dict[str, Any] | None, key: str) -> list[dict[str, Any]]:
-    """The steps of a normalizer or pre-tokenizer, which is none, one, or a sequence."""
+    """The steps of a normalizer or pre-tokenizer, which may be null, one step, or a sequence."""
     if value is None:
         return []
     return list(value[key]) if value["type"] == "Sequence" else [value]
 
 
 def write_tokenizer(model: bytes, directory: Path, sample_lines: list[str]) -> PieceEncoder:
-    """The encoder of a directory that this fills: the model, and the files that AutoTokenizer reads.
+    """Write the model, and the files that AutoTokenizer reads, to a directory; returns its encoder.
 
-    The directory exists and is empty. Raises ValueError for a model that XLM-R's tokenizer of transformers cannot
-    express: both must give the same special ids, and the same ids to `sample_lines`.
+    The directory exists and is empty. Raises ValueError for a model that transformers' XLM-R tokenizer cannot express:
+    both must give the same special ids, and the same ids for `sample_lines`.
     """
     (directory / MODEL_FILE).write_bytes(model)
     encoder = PieceEncoder(directory)
@@ -103,11 +103,11 @@ def write_tokenizer(model: bytes, directory: Path, sample_lines: list[str]) -> P
     (directory / "tokenizer_config.json").write_text(json.dumps(config))
     from transformers import AddedToken, AutoTokenizer, XLMRobertaTokenizer  # slow to import: only here
 
-    # From the model alone transformers builds the tokenizer anew at every load; saved, it is read back at once.
+    # From the model alone transformers builds the tokenizer anew at every load; a saved one is read back quickly.
     built = XLMRobertaTokenizer.from_pretrained(directory, mask_token=AddedToken("<mask>", lstrip=True, special=True))
     built.save_pretrained(directory)
-    # save_pretrained also notes how this very object was loaded; that belongs to no tokenizer directory.
-    # How long a sequence may be is a model's to say: whoever puts this beside one notes it (veco.tokenizer).
+    # save_pretrained also writes how this object was loaded, which does not belong in a tokenizer directory. The length
+    # limit of sequences belongs to a model, and is written when the tokenizer is saved beside one (veco.tokenizer).
     kept = {
         "tokenizer_class": "XLMRobertaTokenizer",
         "add_prefix_space": True,

@@ -1,19 +1,19 @@
-"""Text to ids with SentencePiece itself: the ids of the transformers tokenizer at about ten times its speed.
+"""Encoding text with SentencePiece itself: the ids of transformers' tokenizer at about ten times its speed.
 
-A tokenizer directory of XLM-R's kind holds `sentencepiece.bpe.model`. Its ids are SentencePiece's plus one, because
+A tokenizer directory like XLM-R's has a `sentencepiece.bpe.model`. Its ids are SentencePiece's plus one, because
 fairseq put `<pad>` between `<s>` and `</s>`:
 
     piece       <unk>  <s>  </s>  first …  last      (none)
     SentencePiece   0    1     2      3 …   n - 1
     here            3    0     2      4 …   n        <mask> n + 1     (<pad> 1)
 
-**Raw text never yields a special id.** SentencePiece takes `<s>`, `</s>`, `<unk>` as control symbols, which it does not
-match in text, and `<pad>`, `<mask>` do not exist for it: a line that holds "</s>" becomes pieces like "<", "/", "s",
-">", at worst the unknown id 3. transformers' tokenizer maps such strings to the special ids (with
-`split_special_tokens` too): on these lines, and only there, it differs on purpose. Everything else (NFKC-like
-normalisation, white space) is part of the SentencePiece model, so both agree, but for a run of zeros cut in another
-order, control characters, and decomposed vowels of Indic scripts, which transformers does not compose: they differed in
-54 of 104,144 lines of 47 languages, 51 of which are Sinhala.
+**Raw text never becomes a special id.** For SentencePiece `<s>`, `</s>`, `<unk>` are control symbols, which it does not
+match in text, and `<pad>`, `<mask>` do not exist: a line with "</s>" becomes pieces like "<", "/", "s", ">", at worst
+the unknown id 3. transformers' tokenizer maps such strings to the special ids (also with `split_special_tokens`): on
+these lines this encoder differs on purpose. All the rest (NFKC-like normalisation, white space) is part of the
+SentencePiece model, so both agree, except for runs of zeros cut in another order, control characters, and decomposed
+vowels of Indic scripts, which transformers does not compose: they differed in 54 of 104,144 lines of 47 languages, of
+which 51 are Sinhala.
 """
 
 import re
@@ -29,17 +29,17 @@ from data_tools.files.formats import LOOKED_AT_BYTES, check_signature
 from data_tools.tokenizers.unknown_pieces import NO_RECORDS, PieceTable, records_of
 
 MODEL_FILE = "sentencepiece.bpe.model"
-TOKENIZER_JSON = "tokenizer.json"  # all that transformers 5 writes
+TOKENIZER_JSON = "tokenizer.json"  # the only model file that transformers 5 writes
 WORD_START = "▁"
 BOS_ID, PAD_ID, EOS_ID, UNK_ID = 0, 1, 2, 3
 FIRST_PIECE_ID = 4
-NUM_EXTRA_IDS = 2  # <pad> and <mask>, which SentencePiece does not count
+NUM_EXTRA_IDS = 2  # <pad> and <mask>, which SentencePiece does not have
 ID_OFFSET = 1
 SENTENCEPIECE_UNK_ID, SENTENCEPIECE_BOS_ID, SENTENCEPIECE_EOS_ID = 0, 1, 2
 
 
 def not_a_model(path: Path, error: Exception) -> ValueError:
-    """What to raise for a file that SentencePiece cannot load: its reason, but not where in its own source it arose."""
+    """The error for a file that SentencePiece cannot load, with its reason but without the place in its source."""
     with path.open("rb") as file:
         check_signature(str(path), file.read(LOOKED_AT_BYTES), "a SentencePiece model")
     if re.search("parse|unk is not defined", str(error), re.IGNORECASE):
@@ -48,11 +48,11 @@ def not_a_model(path: Path, error: Exception) -> ValueError:
 
 
 class PieceEncoder:
-    """Lines to ids (without `<s>` and `</s>`) and back, for a tokenizer directory; it pickles as its path.
+    """Encodes lines as ids (without `<s>` and `</s>`) and decodes them; it pickles as the path of its directory.
 
-    `vocab_size` counts all pieces, special ones included, as `len(tokenizer)` of transformers does; special tokens
-    added to the directory later, such as language tags, are not counted: no text becomes one of them.
-    Raises ValueError if the directory has no SentencePiece model of XLM-R's kind.
+    `vocab_size` counts all pieces, including special ones, like `len(tokenizer)` of transformers, but not special
+    tokens added to the directory later, such as language tags, which no text becomes. Raises ValueError if the
+    directory has no SentencePiece model like XLM-R's.
     """
 
     def __init__(self, tokenizer_dir: Path | str) -> None:
@@ -61,7 +61,7 @@ class PieceEncoder:
         if not path.is_file():
             if (self.tokenizer_dir / TOKENIZER_JSON).is_file():
                 raise ValueError(
-                    f"{path}: no such file, only {TOKENIZER_JSON}; make a directory with both by "
+                    f"{path}: no such file, only {TOKENIZER_JSON}; make a directory with both with "
                     f"`python -m data_tools.import_tokenizer {self.tokenizer_dir} --output TOKENIZER`"
                 )
             raise ValueError(
@@ -75,8 +75,8 @@ class PieceEncoder:
         expected = (SENTENCEPIECE_UNK_ID, SENTENCEPIECE_BOS_ID, SENTENCEPIECE_EOS_ID)
         if found != expected:
             raise ValueError(
-                f"{path}: ids of <unk>, <s>, </s> are {found}, expected XLM-R's {expected}; bring it into that "
-                "order with data_tools.import_tokenizer"
+                f"{path}: ids of <unk>, <s>, </s> are {found}, expected XLM-R's {expected}; convert it with "
+                "data_tools.import_tokenizer"
             )
         self.vocab_size = int(self._processor.get_piece_size()) + NUM_EXTRA_IDS
         self.tokenizer_sha256 = sha256_of(path)
@@ -87,7 +87,7 @@ class PieceEncoder:
 
     @cached_property
     def table(self) -> PieceTable:
-        """Which pieces begin a word, and how many characters each of them stands for."""
+        """Which pieces begin a word, and the number of characters of each piece."""
         pieces = self._processor.id_to_piece(list(range(self.vocab_size - NUM_EXTRA_IDS)))
         starts_word = np.zeros(self.vocab_size, bool)
         starts_word[ID_OFFSET:-1] = [piece.startswith(WORD_START) for piece in pieces]
@@ -97,7 +97,7 @@ class PieceEncoder:
         return PieceTable(starts_word, num_characters)
 
     def _num_characters(self, sentencepiece_id: int, piece: str) -> int:
-        if self._processor.is_byte(sentencepiece_id):  # "<0xE4>": a character is counted with its first byte
+        if self._processor.is_byte(sentencepiece_id):  # "<0xE4>": a character counts for its first byte
             return int(int(piece[1:-1], 16) & 0b1100_0000 != 0b1000_0000)
         return len(piece) - piece.count(WORD_START)
 
@@ -107,8 +107,8 @@ class PieceEncoder:
     def encode_flat(self, lines: Sequence[str], num_threads: int = 1) -> tuple[np.ndarray, np.ndarray]:
         """(ids, lengths): the int32 ids of all lines end to end, and the int64 number of ids of each line.
 
-        A line of white space (or of characters that normalisation removes) has length 0; a NUL is an unknown character.
-        Raises ValueError for a line with half of a surrogate pair, which Python's strings can hold and no text does.
+        A line of white space (or of characters that normalisation removes) has length 0; NUL is an unknown character.
+        Raises ValueError for half of a surrogate pair, which is possible in Python's strings but not in text.
         """
         try:
             arrays = self._processor.encode(list(lines), return_type="numpy", num_threads=num_threads)
@@ -148,8 +148,8 @@ class PieceEncoder:
         return np.split(ids, np.cumsum(lengths)[:-1])
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
-        """The text of ids (n,). Special ids and any beyond the pieces are left out; an unknown piece is ` ⁇ `."""
-        last = self.vocab_size - 1  # <mask>; tags that others add come after it
+        """The text of ids (n,). Special ids and ids beyond the pieces are skipped; an unknown piece is ` ⁇ `."""
+        last = self.vocab_size - 1  # <mask>; tags added later follow it
         kept = [i for i in map(int, ids) if UNK_ID <= i < last]
         return str(self._processor.decode([SENTENCEPIECE_UNK_ID if i == UNK_ID else i - ID_OFFSET for i in kept]))
 
@@ -161,5 +161,5 @@ def _refuse_surrogates(lines: Sequence[str]) -> None:
         except UnicodeEncodeError as error:
             raise ValueError(
                 f"line {number} of {len(lines)}: character {error.start + 1} is half of a surrogate pair "
-                f"(U+{ord(line[error.start]):04X}), which is no text; repair the text where it was read"
+                f"(U+{ord(line[error.start]):04X}), which is not valid text; repair the source of the text"
             ) from None

@@ -1,9 +1,9 @@
-"""Which lines of a corpus of many languages train its tokenizer: each language gives a number in proportion to n^alpha.
+"""The sample of a multilingual corpus that trains its tokenizer: lines of each language in proportion to n^alpha.
 
-A vocabulary trained on all text belongs to the languages with most of it. As in XLM-R (arXiv:1911.02116, alpha 0.3; for
-the idea see "A Primer on Pretrained Multilingual Language Models", section 2.3) language l with n_l lines gives
-M n_l^alpha / sum_k n_k^alpha of M lines. Lines are drawn without repetition: a language that has fewer gives them all,
-and what is left of M is shared out among the others by the same rule.
+A vocabulary trained on all text is dominated by the languages with most of it. As in XLM-R (arXiv:1911.02116, alpha
+0.3; for the idea see "A Primer on Pretrained Multilingual Language Models", section 2.3) language l with n_l lines
+contributes M n_l^alpha / sum_k n_k^alpha of M lines. Lines are sampled without replacement: a language with fewer lines
+contributes them all, and the rest of M is distributed among the others by the same rule.
 """
 
 from collections import Counter
@@ -16,15 +16,15 @@ from data_tools.corpus.language_shares import sampling_probabilities
 from data_tools.readers import InputReader, size_of
 from data_tools.text.sentence_splitting import split_sentences
 
-MAX_LINE_BYTES = 4192  # SentencePiece's default; longer lines are left out of training
+MAX_LINE_BYTES = 4192  # SentencePiece's default; longer lines are skipped in training
 LINES_PER_REPORT = 10_000
 
 
 @dataclass
 class LineCounts:
-    """What one reading of a corpus has seen so far: lines by language, lines that are too long, bytes of the others.
+    """Counts of one pass over a corpus so far: lines by language, lines that are too long, bytes of the others.
 
-    `dropped` is what the readers have left out, see `InputReader`.
+    `dropped` counts what the readers drop, see `InputReader`.
     """
 
     num_lines: Counter[str] = field(default_factory=Counter)
@@ -36,10 +36,10 @@ class LineCounts:
 def training_lines(
     inputs: Sequence[Input], counts: LineCounts, report: Callable[[int], None]
 ) -> Iterator[tuple[str, str]]:
-    """(language, line) for the lines of all inputs, both sides of pairs too, that are not blank and not too long.
+    """(language, line) for all lines of the inputs, also of both sides of pairs, that are not blank or too long.
 
-    Counts them as they go by, and tells `report` how many bytes of all `size_of` have been read. Raises what reading
-    raises, see `InputReader`.
+    Counts them in `counts`, and calls `report` with the number of bytes read. Raises the errors of reading, see
+    `InputReader`.
     """
     finished_bytes = 0
     num_seen = 0
@@ -62,7 +62,7 @@ def training_lines(
 
 
 def input_lines(item: Input, reader: InputReader) -> Iterator[tuple[str, str]]:
-    """(language, line) for the lines of one input that are not blank, running text cut into sentences."""
+    """(language, line) for the non-blank lines of one input; running text is split into sentences."""
     if len(item.languages) == 1:
         (language,) = item.languages
         for document in reader.documents():
@@ -76,10 +76,10 @@ def input_lines(item: Input, reader: InputReader) -> Iterator[tuple[str, str]]:
 
 
 def allocate(num_lines: Mapping[str, int], alpha: float, num_wanted: int) -> dict[str, int]:
-    """How many of its lines each language gives, `num_wanted` together, or all lines if these are fewer.
+    """The number of lines of each language in a sample of `num_wanted`, or all lines if they are fewer.
 
-    The languages whose share would be more than they have are filled first, and the rest is shared out again until no
-    share is too large; fractions go to the largest remainders.
+    Languages whose share exceeds their lines contribute all of them, and the rest is distributed again until no share
+    is too large; fractions are rounded by largest remainder.
     """
     given = dict.fromkeys(num_lines, 0)
     not_full = [language for language, count in num_lines.items() if count]
@@ -105,7 +105,7 @@ def allocate(num_lines: Mapping[str, int], alpha: float, num_wanted: int) -> dic
 def chosen_lines(num_lines: int, num_chosen: int, seed: str) -> Iterator[int]:
     """The line numbers of a random sample, ascending: one from each of `num_chosen` equal stretches of the text.
 
-    SentencePiece can draw a sample itself, but another one in every run. This one needs no memory and no second order.
+    SentencePiece can sample too, but differently in every run. This sample needs no memory, and keeps the order.
     """
     random = Random(seed)
     for i in range(num_chosen):
@@ -115,7 +115,7 @@ def chosen_lines(num_lines: int, num_chosen: int, seed: str) -> Iterator[int]:
 def drawn(
     lines: Iterable[tuple[str, str]], num_lines: Mapping[str, int], num_drawn: Mapping[str, int], seed: int
 ) -> Iterator[tuple[str, str]]:
-    """The (language, line) of `lines` that are drawn: of each language `num_drawn` of its `num_lines`, in order."""
+    """The sampled ones of `lines`, (language, line), in order: `num_drawn` of the `num_lines` of each language."""
     chosen = {name: chosen_lines(count, num_drawn[name], f"{seed} {name}") for name, count in num_lines.items()}
     following = {language: next(numbers, None) for language, numbers in chosen.items()}
     num_seen: Counter[str] = Counter()

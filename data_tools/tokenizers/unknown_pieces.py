@@ -1,11 +1,10 @@
-"""Unknown pieces: what text lies under them, and how much of a text is lost to them.
+"""Unknown pieces: the identity of the text they stand for, and how much text is lost to them.
 
-An unknown id identifies nothing, for it stands for any text that the tokenizer has no piece for. So as long as a data
-directory is being made, each shard that holds unknown pieces has a third file, `PREFIX.unknown`: one RECORD for each
-unknown id of the shard, in order. `text` is a hash of the normalised sentence that the piece is in: whatever compares
-ids takes it in place of the id. `characters`, given with the first unknown piece of a sentence and 0 with the others,
-is how many characters of the sentence are unknown: whatever counts what is lost adds them up. (The text under each
-piece would do too, but SentencePiece tells it at three times the cost of encoding.)
+The unknown id stands for any text for which the tokenizer has no piece. So while a data directory is being made, each
+shard with unknown pieces has a third file, `PREFIX.unknown`: one RECORD for each unknown id of the shard, in order.
+`text` is a hash of the normalised sentence of the piece, used instead of the id wherever ids are compared. `characters`
+is the number of unknown characters of the sentence, with its first unknown piece, and 0 with the others, so that they
+can be summed. (The text of each piece would do too, but SentencePiece needs three times the time of encoding for it.)
 """
 
 import hashlib
@@ -26,7 +25,7 @@ HASH_BYTES = 8
 
 
 def records_of(texts: list[str]) -> np.ndarray:
-    """RECORD (n,) of unknown pieces in n normalised texts, without characters."""
+    """RECORD (n,) of one unknown piece in each of n normalised texts, with 0 characters."""
     records = np.zeros(len(texts), RECORD)
     digests = (hashlib.blake2b(text.encode(), digest_size=HASH_BYTES).digest() for text in texts)
     records["text"] = np.frombuffer(b"".join(digests), "<u8")
@@ -34,12 +33,12 @@ def records_of(texts: list[str]) -> np.ndarray:
 
 
 def records_path(prefix: Path) -> Path:
-    """The file of a shard's records; there is none if the shard has no unknown piece."""
+    """The path of a shard's records; a shard without unknown pieces has no such file."""
     return prefix.with_name(f"{prefix.name}.unknown")
 
 
 def load_records(prefix: Path) -> np.ndarray:
-    """RECORD (n,) of the shard with that prefix."""
+    """Read RECORD (n,) of the shard with this prefix."""
     path = records_path(prefix)
     return map_file(path, RECORD) if path.exists() else NO_RECORDS
 
@@ -75,9 +74,9 @@ class RecordWriter:
 
 @dataclass(frozen=True)
 class Unknown:
-    """How many pieces of a text are unknown to the tokenizer, and how many characters lie under them.
+    """The number of unknown pieces of a text, of all its pieces, and the same for the characters they cover.
 
-    Characters are those of the normalised text but for white space.
+    Characters are those of the normalised text without white space.
     """
 
     pieces: int = 0
@@ -104,10 +103,10 @@ class Unknown:
 
 @dataclass(frozen=True)
 class PieceTable:
-    """What counting needs to know of a vocabulary.
+    """Properties of the pieces of a vocabulary, for counting words and characters.
 
     `starts_word` bool (vocabulary,): true for pieces that begin with `▁`, of which a text has as many as words.
-    `num_characters` uint16 (vocabulary,): those of each piece, the `▁` left out; 0 for special ids.
+    `num_characters` uint16 (vocabulary,): of each piece, without the `▁`; 0 for special ids.
     """
 
     starts_word: np.ndarray
@@ -118,11 +117,11 @@ class PieceTable:
         return len(self.starts_word)
 
     def num_words(self, ids: np.ndarray) -> int:
-        """The words that begin in ids (n,)."""
+        """The number of words that begin in ids (n,)."""
         return int(np.count_nonzero(self.starts_word[ids]))
 
     def unknown(self, ids: np.ndarray, records: np.ndarray) -> Unknown:
-        """What is unknown in ids (n,), given the RECORD (m,) of the unknown ones among them."""
+        """The counts of unknown pieces in ids (n,), given the RECORD (m,) of the unknown ones among them."""
         known = int(self.num_characters[ids].sum(dtype=np.int64))
         unknown = int(records["characters"].sum(dtype=np.int64))
-        return Unknown(len(records), len(ids), unknown, known + unknown)
+        return Unknown(pieces=len(records), of_pieces=len(ids), characters=unknown, of_characters=known + unknown)

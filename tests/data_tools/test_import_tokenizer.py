@@ -170,12 +170,12 @@ def test_a_cut_dictionary(tmp_path: Path, source_dir: Path, sentences: dict[str,
     entries = [piece for i, piece in enumerate(pieces) if len(piece) == 1 or i % 5]
     model = model_of(source_dir)
     imported = in_xlm_r_order(model, entries, source_dir)
-    assert imported.num_left_out == len(pieces) - len(entries) > 30
+    assert imported.num_dropped == len(pieces) - len(entries) > 30
     encoder = write_tokenizer(imported.model, tmp_path, [])
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     lines = [line for group in sentences.values() for line in group]
     found = lists(encoder, lines)
-    # Without the pieces that are left out some cuts are equally probable, such as o|zo and oz|o.
+    # Without the dropped pieces some cuts are equally probable, such as o|zo and oz|o.
     for ids, others in zip(found, tokenizer(lines, add_special_tokens=False)["input_ids"], strict=True):
         assert sorted(ids) == sorted(others)
     assert not any(3 in ids for ids in found), "cut into pieces that remain, not made unknown"
@@ -275,10 +275,10 @@ def test_models_in_another_order(
         ({"model_type": "char", "vocab_size": 40}, "a model of type CHAR"),
         ({"byte_fallback": True, "vocab_size": 350}, "unknown characters become bytes, expected <unk>"),
         ({"user_defined_symbols": ["<sep>"]}, "the piece '<sep>' is a user-defined symbol"),
-        ({"treat_whitespace_as_suffix": True}, "▁ comes after words"),
+        ({"treat_whitespace_as_suffix": True}, "▁ follows words"),
         ({"add_dummy_prefix": False}, "white space is kept as it is, expected one ▁ before each word"),
         ({"remove_extra_whitespaces": False}, "white space is kept as it is"),
-        ({"split_by_whitespace": False}, "the piece '.*▁.*' goes beyond a word"),
+        ({"split_by_whitespace": False}, "the piece '.*▁.*' spans several words"),
     ],
 )
 def test_models_of_another_kind(

@@ -291,7 +291,7 @@ def test_what_an_earlier_version_has_made(tmp_path: Path, corpus_file: Path) -> 
 
 def test_a_directory_that_another_one_works_in(tmp_path: Path, corpus_file: Path) -> None:
     def begin_another(stages: Sequence[Stage], logs: Path) -> None:
-        with pytest.raises(ValueError, match="another data_tools.prepare is at work in this directory"):
+        with pytest.raises(ValueError, match="another data_tools.prepare is working in this directory"):
             _prepare(corpus_file, tmp_path / "data")
         raise KeyboardInterrupt
 

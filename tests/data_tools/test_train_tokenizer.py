@@ -137,7 +137,7 @@ def test_lost_characters_are_reported(corpus_file: Path, train: Train, sentences
     assert share == f"{num_lost / len(composed):.4%}"
     assert rows[2].split()[4:] == ["0.398%", "100.0000%", "\u0436", "\u0434"]
     assert rows[-2].startswith(f"{(num_lost + 6) / (len(composed) + 6):.4%} ")
-    assert rows[-2].endswith(": characters that are <unk>; a higher --character-coverage keeps them")
+    assert rows[-2].endswith(": characters that become <unk>; a higher --character-coverage keeps them")
     rows = train(*options, "1").splitlines()
     assert rows[1].split()[-1] == rows[2].split()[-1] == "0.0000%"
     assert "<unk>;" not in rows[-2]
@@ -155,9 +155,9 @@ def test_lost_characters_are_those_without_a_piece(tokenizer_dir: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--vocab-size", "100000"], "--vocab-size 100,000 is more than the text supports: at most "),
-        (["--vocab-size", "20"], "--vocab-size 20 is less than the characters of the text need: at least "),
-        (["--vocab-size", "4"], "five ids are special"),
+        (["--vocab-size", "100000"], "--vocab-size 100,000 is more than the text supports: use at most "),
+        (["--vocab-size", "20"], "--vocab-size 20 is too small for the characters of the text: use at least "),
+        (["--vocab-size", "4"], "expected more than the five special ids"),
         (["--vocab-size", "99", "--alpha", "0.3"], "expected --corpus, found --input"),
         (["--vocab-size", "99", "--max-sentences", "0"], "--max-sentences 0: expected at least 1"),
         (["--vocab-size", "99", "--character-coverage", "1.5"], r"expected a share in \(0, 1\]"),
@@ -273,12 +273,12 @@ def test_why_there_is_no_text_to_train_on(tmp_path: Path, train: Train) -> None:
         return str(caught.value)
 
     assert message("word " * 1_000 + "\n" + "word " * 2_000 + "\n").startswith(
-        "no text to train on: all 2 lines are longer than 4,192 bytes; expected a sentence a line"
+        "no text to train on: all 2 lines are longer than 4,192 bytes; expected one sentence per line"
     )
-    assert message("") == "no text to train on: the input has not one line with text (left out: 1 empty_file)"
-    assert message("\n \n") == "no text to train on: the input has not one line with text"
+    assert message("") == "no text to train on: the input has no line with text (dropped: 1 empty_file)"
+    assert message("\n \n") == "no text to train on: the input has no line with text"
     for nothing in ("\u200b\n" * 10, "\x01\x02\n", "\u2581\n", "\u2585x\n"):
-        assert message(nothing).startswith("no text to train on: SentencePiece takes no line of the input; ")
+        assert message(nothing).startswith("no text to train on: SentencePiece skips all lines of the input; ")
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ValueError, match="pipe: a pipe or device; name a file, since text is read twice"):
         train("--input", tmp_path / "pipe", "--vocab-size", "50")

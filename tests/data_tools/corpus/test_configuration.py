@@ -170,7 +170,7 @@ def test_all_problems_are_told_at_once(folder: Path, monkeypatch: pytest.MonkeyP
         "de-en: column: expected 2 as numbers from 1, or as names in the first row of the file, found 'a'",
         "parallel/de-en: csv: say which column to read",
         "first row of the file, found [1, 'en']",
-        "first row of the file has, found [0, 1]",
+        "first row of the file, found [0, 1]",
         "parallel/de-en: codes: 'fr': not a language of this pair; expected de or en",
         "parallel/de-en: codes: expected the code of de or en in the file, for example {de: de-XX}, found {'de': 3}",
         "parallel/de-en: tsv: unknown key 'codes'; beside tsv expected only column",

@@ -90,7 +90,7 @@ def test_a_key_that_comes_twice(tmp_path: Path, read_pairs: Read, read_documents
 
 @pytest.mark.parametrize("text", ['[{"text": "a"}, {"text": "b"}]', '[\n{"text": "a"}\n]', '{\n "text": "a"\n}'])
 def test_one_json_text_over_all_lines(tmp_path: Path, read_documents: Read, text: str) -> None:
-    with pytest.raises(ValueError, match=r"a\.jsonl: line 1: expected a JSON object.*make it an object a line: jq"):
+    with pytest.raises(ValueError, match=r"a\.jsonl: line 1: expected a JSON object.*to one object per line: jq"):
         read_documents("jsonl", _file(tmp_path, text), columns=TEXT)
 
 

@@ -183,7 +183,7 @@ def test_pairs_of_a_data_set(tmp_path: Path, read_pairs: Read) -> None:
         ({"columns": ("id",)}, None, "column 'id' is int64, expected text"),
         ({"columns": ("text",), "split": "test"}, None, "Bad split: test. Available splits: .*train"),
         ({"columns": ("text",), "config": "none"}, None, "'none' not found. Available: .*default"),
-        ({"columns": ("text",)}, (1, 4), "3 shards now, 4 when"),
+        ({"columns": ("text",)}, (1, 4), "3 shards now, but had 4 in the plan"),
     ],
 )
 def test_data_sets_that_do_not_fit(

@@ -217,7 +217,7 @@ def test_writer_refuses(tmp_path: Path, ids: list[int], message: str) -> None:
 
 
 def test_writer_refuses_lengths_that_do_not_add_up(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="add up to 3 but 2 ids"), ShardWriter(tmp_path / "a", 300) as writer:
+    with pytest.raises(ValueError, match="add up to 3, found 2 ids"), ShardWriter(tmp_path / "a", 300) as writer:
         writer.add_sequences(np.array([1, 2]), np.array([3]))
 
 

@@ -140,8 +140,8 @@ def test_languages_that_filters_do_not_know(model: Path, tmp_path: Path) -> None
 
     replace(OFF, script=script).check_languages(["de", "elvish", "xx"], problems.append)
     assert problems == [
-        "filters: script: scripts: toy is no language of this corpus; it has de, elvish, xx",
-        "filters: script: the script of elvish, xx is not known; name it, for example scripts: {elvish: [Latn]}",
+        "filters: script: scripts: toy is not a language of this corpus; it has de, elvish, xx",
+        "filters: script: the script of elvish, xx is unknown; give it, for example as scripts: {elvish: [Latn]}",
     ]
     problems.clear()
     wrong = (("de", ("en", "deu_Latn")),)
@@ -149,7 +149,7 @@ def test_languages_that_filters_do_not_know(model: Path, tmp_path: Path) -> None
     assert problems[0] == "filters: language: labels: de: the model has no label deu_Latn"
     assert re.fullmatch(
         r"filters: language: .*lid\.bin: no label for sw, xx among its 3 \(__label__.., __label__.., __label__.., …\); "
-        r"take another model, or name labels, for example labels: \{sw: \[..\]\}",
+        r"use another model, or give labels, for example as labels: \{sw: \[..\]\}",
         problems[1],
     )
     problems.clear()
