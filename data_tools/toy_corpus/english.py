@@ -18,7 +18,7 @@ from data_tools.toy_corpus.meaning import (
 from data_tools.toy_corpus.text import finish
 
 LANGUAGE = "en"
-# Spelling does not tell how these begin.
+# Words that do not begin with the sound that their spelling suggests.
 _CONSONANT_SOUND = ("univers", "useful")
 _VOWEL_SOUND = ("honest", "hour")
 _PRONOUNS = {"he": ("he", "him", "his"), "she": ("she", "her", "her"), "it": ("it", "it", "its")}
@@ -89,7 +89,9 @@ def _pronouns(phrase: NounPhrase) -> tuple[str, str, str]:
     """Subject, object and possessive pronoun for a noun phrase."""
     if phrase.agrees_in_plural:
         return _PLURAL_PRONOUNS
-    return _PRONOUNS["he" if phrase.has("he") else "she" if phrase.has("she") else "it"]
+    if phrase.has("he"):
+        return _PRONOUNS["he"]
+    return _PRONOUNS["she" if phrase.has("she") else "it"]
 
 
 def _determiner(phrase: NounPhrase, following: str) -> str:
@@ -164,16 +166,25 @@ def _be(plural: bool, tense: Tense) -> tuple[str, str]:
     return ("are" if plural else "is"), ""
 
 
+def _do(plural: bool, tense: Tense) -> str:
+    """The form of "do" in the present or past."""
+    if tense is Tense.PAST:
+        return "did"
+    return "do" if plural else "does"
+
+
 def _verb_group(clause: Clause, plural: bool, support: bool) -> tuple[str, str]:
-    """The finite auxiliary ("" if none) and the rest of the verb; `support` asks for "do" where there is none."""
+    """The finite auxiliary ("" if none) and the rest of the verb; `support` asks for "do" if there is no other."""
     forms = verb_forms(clause.verb)
     if clause.modal:
         past = clause.tense is Tense.PAST
         if clause.modal != "want":
             return _MODALS[clause.modal][past], forms["base"]
         if support:
-            return ("did" if past else "do" if plural else "does"), f"want to {forms['base']}"
-        return "", f"{'wanted' if past else 'want' if plural else 'wants'} to {forms['base']}"
+            return _do(plural, clause.tense), f"want to {forms['base']}"
+        if past:
+            return "", f"wanted to {forms['base']}"
+        return "", f"{'want' if plural else 'wants'} to {forms['base']}"
     if clause.tense is Tense.FUTURE:
         return "will", forms["base"]
     if clause.tense is Tense.PAST:
@@ -181,12 +192,12 @@ def _verb_group(clause: Clause, plural: bool, support: bool) -> tuple[str, str]:
     if not _is_simple(clause):
         return ("are" if plural else "is"), forms["ing"]
     if support:
-        return ("do" if plural else "does"), forms["base"]
+        return _do(plural, clause.tense), forms["base"]
     return "", forms["base" if plural else "third"]
 
 
 def _is_simple(clause: Clause) -> bool:
-    """Whether a present is simple and not progressive."""
+    """Whether a clause in the present is simple, not progressive."""
     if clause.habitual or clause.frequency or clause.polarity is Polarity.NEVER:
         return True
     flags = lexicon().verbs[clause.verb].flags if clause.kind is Kind.VERB else frozenset()
@@ -204,9 +215,12 @@ def _predicate(clause: Clause, support: bool) -> tuple[str, list[str]]:
             forms = ("have", "has", "had") if clause.kind is Kind.POSSESSION else ("cost", "costs", "cost")
             if clause.tense is Tense.FUTURE:
                 return "will", [forms[0]]
+            base, third, past = forms
             if support:
-                return ("did" if clause.tense is Tense.PAST else "do" if plural else "does"), [forms[0]]
-            return "", [forms[2] if clause.tense is Tense.PAST else forms[0] if plural else forms[1]]
+                return _do(plural, clause.tense), [base]
+            if clause.tense is Tense.PAST:
+                return "", [past]
+            return "", [base if plural else third]
         case Kind.EXISTENCE:
             assert clause.object is not None, "existence is of something"
             finite, rest = _be(clause.object.agrees_in_plural, clause.tense)
@@ -217,7 +231,7 @@ def _predicate(clause: Clause, support: bool) -> tuple[str, list[str]]:
 
 
 def _complement(clause: Clause) -> list[str]:
-    """What follows "be"."""
+    """The predicate after "be"."""
     match clause.kind:
         case Kind.ADJECTIVE:
             return [clause.degree, clause.adjective]
@@ -235,7 +249,7 @@ def _complement(clause: Clause) -> list[str]:
 
 
 def _manner_first(clause: Clause) -> bool:
-    """Whether the adverb of manner stands before the verb, because too much follows the object."""
+    """Whether the adverb of manner precedes the verb, because a recipient or relative clause follows the object."""
     return clause.recipient is not None or (clause.object is not None and clause.object.relative is not None)
 
 
@@ -279,7 +293,7 @@ def _subject(clause: Clause) -> list[str]:
 
 
 def _clause(clause: Clause, gap: str = "") -> list[str]:
-    """A clause in the order of a statement; `gap` names the phrase that a relative pronoun stands for."""
+    """A clause in the order of a statement; `gap` is the phrase that a relative pronoun replaces."""
     negated = clause.polarity is Polarity.NOT and clause.kind is not Kind.EXISTENCE
     auxiliary, rest = _predicate(clause, support=negated)
     tokens = [_time(clause.time)] if clause.fronted else []

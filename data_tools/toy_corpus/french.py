@@ -206,7 +206,7 @@ def _compound_past(clause: Clause, preceding: NounPhrase | None) -> tuple[str, s
 
 
 def _clause(clause: Clause, gap: str = "", preceding: NounPhrase | None = None) -> list[str]:
-    """A clause; `gap` names a phrase said elsewhere, `preceding` is the phrase that an object gap stands for."""
+    """A clause; `gap` is a phrase that is elsewhere, `preceding` is the phrase that an object gap stands for."""
     clitic = ""
     if clause.kind is Kind.VERB and clause.object is not None and clause.object.pronoun and gap != "object":
         clitic, preceding = _object_clitic(clause.object), clause.object
@@ -245,7 +245,7 @@ def _object(clause: Clause) -> list[str]:
 
 
 def _complements(clause: Clause, gap: str) -> list[str]:
-    """All after the verb: predicates, manner, objects, places, times, clauses."""
+    """Everything after the verb: predicates, manner, objects, places, times, clauses."""
     tokens = [_adverb(clause.manner)]
     number = number_text(clause.number, clause.digits, LANGUAGE) if clause.number else ""
     match clause.kind:

@@ -1,8 +1,8 @@
 """French inflection.
 
 Cells: noun `singular/gender/plural`; adjective `masculine/feminine/masculine plural/before a vowel/pre`, where "pre"
-puts it before the noun; verb `infinitive/third singular/third plural/participle/future stem/être`, of which a regular
-verb in -er gives the infinitive alone. "*" before a word marks an h without elision; it is taken away at the end.
+puts it before the noun; verb `infinitive/third singular/third plural/participle/future stem/être`, of which regular
+verbs in -er have only the infinitive. "*" before a word marks an h without elision; it is removed at the end.
 """
 
 import unicodedata
@@ -11,7 +11,7 @@ from functools import cache
 
 from data_tools.toy_corpus.lexicon import lexicon
 
-# Numbers before which nothing is elided although they begin with a vowel sound.
+# Numbers before which there is no elision although they begin with a vowel sound.
 _NO_ELISION = ("onze", "huit")
 _ELIDED = {"le": "l'", "la": "l'", "de": "d'", "ne": "n'", "que": "qu'", "se": "s'"}
 

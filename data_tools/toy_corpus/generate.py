@@ -1,4 +1,4 @@
-"""Streams of documents and of aligned sentences, and the files of the embedded corpus."""
+"""Generating documents and aligned sentences, and the files of the embedded corpus."""
 
 import random
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -19,12 +19,11 @@ _REALISERS: dict[str, Callable[[Sentence], str]] = {
     "fr": french.sentence,
     "ru": russian.sentence,
 }
-# So many draws in a row that bring nothing new mean that the grammar is used up.
-_MAX_FRUITLESS_DRAWS = 100_000
+_MAX_FRUITLESS_DRAWS = 100_000  # in a row, after which the grammar counts as exhausted
 
 
 def realise(meaning: Sentence, language: str) -> str:
-    """The sentence that says `meaning` in `language`; ValueError for a language that the grammar does not have."""
+    """The sentence that expresses `meaning` in `language`; raises ValueError for an unknown language."""
     if language not in _REALISERS:
         raise ValueError(f"no language {language!r} in the embedded corpus; it has {', '.join(LANGUAGES)}")
     return _REALISERS[language](meaning)
@@ -33,10 +32,10 @@ def realise(meaning: Sentence, language: str) -> str:
 def generate_quadruples(
     count: int, seed: int, excluded: Collection[str] = (), num_words: int | None = None
 ) -> Iterator[Quadruple]:
-    """`count` sentences in all four languages, by language; no sentence comes twice in any language.
+    """`count` sentences in all four languages, by language; no sentence is repeated in any language.
 
-    Sentences in `excluded`, of whatever language, do not occur. `num_words`: of all words that could stand in a place
-    only so many are drawn, the most common ones; None = all. Raises ValueError if the grammar has no more sentences.
+    Sentences in `excluded`, of any language, do not occur. `num_words` limits the words that are possible in each place
+    to the most common ones; None is no limit. Raises ValueError if the grammar has no more sentences.
     """
     seen: set[str] = set()
     generator = random.Random(f"pairs {seed}")
@@ -66,10 +65,10 @@ def generate_pairs(
 def generate_documents(
     language: str, count: int, seed: int, excluded: Collection[str] = (), num_words: int | None = None
 ) -> Iterator[list[str]]:
-    """`count` documents in `language`, each a list of sentences; sentences in `excluded` are left out.
+    """`count` documents in `language`, each a list of sentences; sentences in `excluded` are dropped.
 
-    Languages have different documents for the same seed. Within a document no sentence comes twice. `num_words` as in
-    `generate_quadruples`.
+    Documents of different languages differ for the same seed. Within a document no sentence is repeated. `num_words` as
+    in `generate_quadruples`.
     """
     generator = random.Random(f"documents {language} {seed}")
     for _ in range(count):
@@ -89,12 +88,12 @@ def write_corpus(
     languages: Sequence[str] = LANGUAGES,
     num_words: int | None = None,
 ) -> dict[str, int]:
-    """The number of lines of each file written below `directory`; the layout is in `__main__`'s help.
+    """Write the corpus below `directory`, in the layout of `__main__`'s help; returns the number of lines of each file.
 
-    `documents` are per language, `pairs` per pair of languages, `splits` gives the sentences of each held-out file. All
-    sentences of one run are drawn in one stream without repetition, so the held-out ones are in no other file, and no
-    two language pairs share a sentence. `num_words` as in `generate_quadruples`. Raises ValueError for languages that
-    the corpus does not have.
+    `documents` are per language, `pairs` per pair of languages, `splits` gives the number of sentences of each held-out
+    file. All sentences of a run come from one stream without repetition, so the held-out ones are in no other file, and
+    no two language pairs share a sentence. `num_words` as in `generate_quadruples`. Raises ValueError for unknown
+    languages.
     """
     if unknown := [language for language in languages if language not in LANGUAGES]:
         raise ValueError(f"no language {unknown[0]!r} in the embedded corpus; it has {', '.join(LANGUAGES)}")
@@ -126,7 +125,7 @@ def write_corpus(
 
 
 def file_names(languages: Sequence[str], splits: Collection[str]) -> list[str]:
-    """The files of a corpus, below its directory."""
+    """The names of the files of a corpus, relative to its directory."""
     names = [f"mt/{split}.{language}" for split in splits for language in languages]
     for pair in combinations(sorted(languages), 2):
         names += [f"parallel/{'-'.join(pair)}.{language}" for language in pair]
@@ -158,7 +157,7 @@ def _corpus_yaml(languages: Sequence[str], language_pairs: Sequence[tuple[str, s
 
 
 def _write_lines(path: Path, lines: Iterable[str]) -> int:
-    """The number of sentences written to `path`, which appears whole."""
+    """Write lines to `path`, whole or not at all; returns the number of sentences."""
     count = 0
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
         for line in lines:

@@ -200,7 +200,7 @@ def _verb_parts(clause: Clause, plural: bool) -> tuple[str, list[str], str]:
 
 
 def _clause(clause: Clause, order: str, gap: str = "") -> list[str]:
-    """A clause with its verb "first", "second" (after the subject) or "last"; `gap` names a phrase said elsewhere."""
+    """A clause with its verb "first", "second" (after the subject) or "last"; `gap` is a phrase that is elsewhere."""
     agreeing = clause.subject.agrees_in_plural if clause.subject is not None else False
     finite, bracket, prefix = _verb_parts(clause, agreeing)
     subject = [] if gap == "subject" else _subject(clause)
@@ -275,7 +275,7 @@ def _middle_field(clause: Clause, gap: str) -> list[str]:
 
 
 def _predicate(clause: Clause) -> list[str]:
-    """What "sein" or "kosten" says of the subject."""
+    """The predicate after "sein" or "kosten"."""
     number = number_text(clause.number, clause.digits, LANGUAGE) if clause.number else ""
     match clause.kind:
         case Kind.ADJECTIVE:

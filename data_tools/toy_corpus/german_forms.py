@@ -1,8 +1,8 @@
 """German inflection.
 
-Cells: noun `singular/gender/plural/weak form` (the last where all cases but the nominative singular have it); adjective
-`predicative/attributive stem`; verb `infinitive/third person/participle/ist`, where "|" marks a separable prefix and
-"sich " a reflexive.
+Cells: noun `singular/gender/plural/weak form` (the last for nouns that have it in all cases but the nominative
+singular); adjective `predicative/attributive stem`; verb `infinitive/third person/participle/ist`, where "|" marks a
+separable prefix and "sich " a reflexive verb.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,8 @@
-"""The lexicon: one entry a concept, read from the tables in `lexicon/*.tsv`.
+"""The lexicon: one entry per concept, read from the tables in `lexicon/*.tsv`.
 
-The tables are tab separated with one heading line. A cell of a language holds its forms, separated by "/", in the order
-that the module of this language documents (`english.py`, `german.py`, `french.py`, `russian.py`); a form that follows
-the rules of the language is left out.
+The tables are tab-separated with one header line. A language's cell has its forms, separated by "/", in the order given
+in the docstring of its module (`english.py`, `german_forms.py`, `french_forms.py`, `russian_forms.py`); regular forms
+are omitted.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ LANGUAGES = ("en", "de", "fr", "ru")
 
 @dataclass(frozen=True)
 class Entry:
-    """One concept of one table: `name` is its first cell up to the first "/", plus "#…" where two would be equal."""
+    """One concept of a table: `name` is its first cell up to the first "/", plus "#…" if two would be equal."""
 
     name: str
     cells: dict[str, str]
@@ -25,7 +25,7 @@ class Entry:
 
     @cached_property
     def tags(self) -> frozenset[str]:
-        """What kind of thing it is; the name itself counts as a kind, so that selections can name one concept."""
+        """The kinds of the concept, including its own name, so that selections can name a single concept."""
         return frozenset([self.name, *_listed(self.cells.get("kinds") or self.cells.get("kind") or "")])
 
     @cached_property
@@ -56,7 +56,7 @@ class Lexicon:
     def select(self, table: str, selection: str) -> tuple[str, ...]:
         """Names in `table` ("nouns", …) that any term of `selection` admits.
 
-        A term is a kind or a name, optionally with kinds that it leaves out: "food:-mass,apple".
+        A term is a kind or a name, optionally with kinds that it excludes: "food:-mass,apple".
         """
         return _select(table, selection)
 
@@ -83,14 +83,14 @@ def number_text(number: int, digits: bool, language: str) -> str:
 
 
 def count_lemmas(language: str) -> int:
-    """Number of distinct lemmas of `language` in all tables, a lemma being a dictionary form within one table."""
+    """The number of distinct lemmas (first forms in a table) of `language` in all tables."""
     tables = vars(lexicon())
     return sum(len({entry.forms(language)[0] for entry in table.values()}) for table in tables.values())
 
 
 @cache
 def _select(table: str, selection: str) -> tuple[str, ...]:
-    """See `Lexicon.select`; cached because the sampler asks for the same few selections again and again."""
+    """See `Lexicon.select`; cached because the samplers make the same few selections again and again."""
     entries: dict[str, Entry] = vars(lexicon())[table]
     terms = [term.split(":-") for term in selection.split(",") if term]
     return tuple(

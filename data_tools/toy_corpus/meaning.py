@@ -1,4 +1,4 @@
-"""The abstract syntax of the grammar: what a sentence says, with no word order and no forms of any language.
+"""The abstract syntax of the grammar: the meaning of a sentence, without word order or forms of any language.
 
 Concepts are names of entries of the lexicon (`lexicon.py`). All types are frozen, so meanings are compared and hashed
 by value.
@@ -11,7 +11,7 @@ from data_tools.toy_corpus.lexicon import lexicon
 
 
 class Tense(Enum):
-    """The time of a clause; each language picks its own tense form."""
+    """The time of a clause; each language chooses its own tense."""
 
     PRESENT = "present"
     PAST = "past"
@@ -27,7 +27,7 @@ class Polarity(Enum):
 
 
 class Determiner(Enum):
-    """What introduces a noun; OWN is the possessive that refers to the subject of the clause."""
+    """The determiner of a noun; OWN is the possessive that refers to the subject of the clause."""
 
     THE = "the"
     A = "a"  # bare in the plural and with mass nouns
@@ -56,7 +56,7 @@ class Kind(Enum):
 
 
 class Question(Enum):
-    """What a sentence asks for."""
+    """The question words, and WHETHER for yes-or-no questions."""
 
     WHETHER = "whether"
     WHO = "who"
@@ -69,7 +69,7 @@ class Question(Enum):
 
 @dataclass(frozen=True, slots=True)
 class NounPhrase:
-    """A noun with what belongs to it, or the pronoun that stands for it.
+    """A noun with its modifiers, or the pronoun for it.
 
     `owner` is the subject that an OWN determiner refers to; `count` is the number of a COUNT determiner, written as a
     word unless `digits`; `partner` makes a coordination "X and partner".
@@ -98,7 +98,7 @@ class NounPhrase:
 
     @property
     def indefinite(self) -> bool:
-        """Whether it introduces something that is not yet known."""
+        """Whether it introduces something new."""
         return self.determiner is Determiner.A and not self.pronoun
 
     @property
@@ -108,7 +108,7 @@ class NounPhrase:
 
     @property
     def members(self) -> "tuple[NounPhrase, ...]":
-        """The coordinated phrases, or the one."""
+        """The coordinated phrases, or the single phrase."""
         return (self,) if self.partner is None else (self, self.partner)
 
 
@@ -122,7 +122,7 @@ class Relative:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where ("at"), where to ("to"), or a spatial preposition of the lexicon ("under", …), with its noun."""
+    """A place ("at"), a direction ("to"), or a spatial preposition of the lexicon ("under", …), with its noun."""
 
     role: str
     ground: NounPhrase
@@ -132,8 +132,8 @@ class Place:
 class Clause:
     """One clause. Which fields are used follows from `kind` and, for verbs, from the frame in the lexicon.
 
-    `time` is a time adverb, or "hour:5", "hour:5:digits", "year:1987"; `fronted` puts it first. `habitual` and stative
-    verbs are the English simple present. `manner`, `frequency` and `degree` are adverbs.
+    `time` is a time adverb, or "hour:5", "hour:5:digits", "year:1987"; `fronted` puts it first. In English, `habitual`
+    clauses and stative verbs are in the simple present. `manner`, `frequency` and `degree` are adverbs.
     """
 
     kind: Kind
@@ -165,7 +165,7 @@ class Clause:
 class Sentence:
     """A main clause with at most one other clause joined by `conjunction`; `other_first` puts that clause in front.
 
-    `opening` is an adverb that ties the sentence to the one before.
+    `opening` is an adverb that links the sentence to the previous one.
     """
 
     main: Clause

@@ -198,7 +198,7 @@ def _verb_group(clause: Clause, not_word: str) -> list[str]:
 
 
 def _clause(clause: Clause, gap: str = "") -> list[str]:
-    """A clause in the order of a statement; `gap` names a phrase said elsewhere."""
+    """A clause in the order of a statement; `gap` is a phrase that is elsewhere."""
     front = [_time(clause.time)] if clause.fronted else []
     time = [] if clause.fronted else [_time(clause.time)]
     subject = [] if gap == "subject" or clause.subject is None else _noun_phrase(clause.subject, "nom")
@@ -222,7 +222,7 @@ def _clause(clause: Clause, gap: str = "") -> list[str]:
 
 
 def _complements(clause: Clause, gap: str) -> list[str]:
-    """All after the verb."""
+    """Everything after the verb."""
     tokens: list[str] = []
     if clause.recipient is not None:
         tokens += _noun_phrase(clause.recipient, "dat")
@@ -241,7 +241,7 @@ def _complements(clause: Clause, gap: str) -> list[str]:
         if phrase is not None:
             tokens += _governed(preposition, case, phrase)
     if clause.place is not None and gap != "place":
-        # One arrives to a place.
+        # Russian has "arrive to a place".
         arrives = clause.place.role == "at" and lexicon().verbs[clause.verb].cells["frame"] == "arr"
         tokens += _place(replace(clause.place, role="to") if arrives else clause.place)
     if clause.content is not None:
@@ -263,7 +263,7 @@ def _being(clause: Clause) -> list[str]:
 
 
 def _owner(clause: Clause) -> list[str]:
-    """The place or the owner of what there is."""
+    """The place or owner of the thing that exists."""
     if clause.kind is Kind.EXISTENCE:
         assert clause.place is not None, "existence is somewhere"
         return _place(clause.place)
@@ -275,7 +275,7 @@ def _owner(clause: Clause) -> list[str]:
 
 
 def _is(clause: Clause) -> str:
-    """есть, был or будет for what there is; a number takes the neuter, and no есть."""
+    """есть, был or будет for the thing that exists; a number takes the neuter, and no есть."""
     assert clause.object is not None, "something is or is had"
     counted = clause.object.determiner in (Determiner.COUNT, Determiner.MANY)
     key = "n" if counted else _key(clause.object)

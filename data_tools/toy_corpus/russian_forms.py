@@ -115,7 +115,7 @@ def _paradigm(noun: str) -> dict[str, str]:
 
 
 def _set_oblique_plural(forms: dict[str, str], base: str) -> None:
-    """Sets the plural dative, instrumental and prepositional from their base with its vowel."""
+    """Set the plural dative, instrumental and prepositional from their base with its vowel."""
     forms.update(pdat=f"{base}м", pins=f"{base}ми", pprep=f"{base}х", ploc=f"{base}х")
 
 

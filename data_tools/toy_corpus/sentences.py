@@ -1,28 +1,24 @@
-"""Draws sentences of every construction, and documents: sentences about the same people, things and places."""
+"""Drawing sentences of every construction, and documents: sentences about the same people, things and places."""
 
 import random
 from dataclasses import replace
 
+from data_tools.toy_corpus.clauses import ClauseSampler
 from data_tools.toy_corpus.lexicon import lexicon
 from data_tools.toy_corpus.meaning import (
     Clause,
     Determiner,
     Kind,
     NounPhrase,
-    Place,
     Polarity,
     Question,
     Sentence,
     Tense,
 )
-from data_tools.toy_corpus.sampler import Discourse, Sampler, adjectives_of
+from data_tools.toy_corpus.phrases import Discourse, adjectives_of
 
 _MIN_SENTENCES = 5
 _MAX_SENTENCES = 15
-_PURPOSES = (
-    "buy", "eat", "drink", "meet", "look for", "help", "read", "sell", "repair", "learn", "wait for", "see", "invite",
-    "feed",
-)  # fmt: skip
 _ASKABLE = (
     "read", "buy", "find", "look for", "see", "take", "sell", "eat", "repair", "write", "choose", "build", "lose",
     "collect",
@@ -32,19 +28,19 @@ _CONSTRUCTIONS = {
     "verb": 36, "adjective": 7, "comparison": 3, "profession": 3, "location": 4, "possession": 5, "existence": 4,
     "age": 2, "price": 2, "content": 6, "subordinate": 12, "coordinate": 5, "question": 11, "purpose": 3, "weather": 1,
 }  # fmt: skip
-# A document asks little and says no ages of people who were never named.
+# Documents have few questions, ages, prices and comparisons.
 _IN_DOCUMENTS = {**_CONSTRUCTIONS, "question": 2, "price": 1, "age": 1, "comparison": 1}
 
 
 def draw_sentence(generator: random.Random, num_words: int | None = None) -> Sentence:
-    """The meaning of one sentence that stands alone; `num_words` as in `Sampler`."""
+    """The meaning of one sentence that stands alone; `num_words` as in `PhraseSampler`."""
     return SentenceSampler(generator, num_words=num_words).sentence(_draw_tense(generator))
 
 
 def draw_document(generator: random.Random, num_words: int | None = None) -> list[Sentence]:
-    """The meanings of one document: 5 to 15 sentences with a small cast, one tense for what happens.
+    """The meanings of one document: 5 to 15 sentences with a small cast and mostly one tense.
 
-    `num_words` as in `Sampler`.
+    `num_words` as in `PhraseSampler`.
     """
     length = generator.randint(_MIN_SENTENCES, _MAX_SENTENCES)
     sampler = SentenceSampler(generator, _draw_discourse(generator, num_words), num_words)
@@ -59,7 +55,7 @@ def _draw_tense(generator: random.Random) -> Tense:
 
 def _draw_discourse(generator: random.Random, num_words: int | None) -> Discourse:
     """Two or three people, an animal, some things and places."""
-    sampler = Sampler(generator, num_words=num_words)
+    sampler = ClauseSampler(generator, num_words=num_words)
     select = lexicon().select
     nouns = [sampler.pick(select("nouns", "name")), sampler.pick(select("nouns", "person"))]
     if generator.random() < 0.5:
@@ -76,13 +72,13 @@ def _draw_discourse(generator: random.Random, num_words: int | None) -> Discours
     return Discourse(tuple(dict.fromkeys(nouns)))
 
 
-class SentenceSampler(Sampler):
-    """A sampler of whole sentences."""
+class SentenceSampler(ClauseSampler):
+    """Draws whole sentences."""
 
     last_opening = ""
 
     def next_sentence(self, tense: Tense, first: bool) -> Sentence:
-        """The next sentence of a document, sometimes tied to the one before by an adverb."""
+        """The next sentence of a document, sometimes linked to the previous one by an adverb."""
         assert self.discourse is not None, "a document has a discourse"
         sentence = self.sentence(tense)
         self._remember(sentence)
@@ -105,7 +101,7 @@ class SentenceSampler(Sampler):
         return sentence
 
     def _remember(self, sentence: Sentence) -> None:
-        """Notes who and what can be called by a pronoun in the next sentence."""
+        """Note which phrases can be pronouns in the next sentence."""
         assert self.discourse is not None, "a document has a discourse"
         main = sentence.main
         self.discourse.last_subject = self.discourse.last_object = None
@@ -161,132 +157,15 @@ class SentenceSampler(Sampler):
             case _:
                 return self.weather_clause(tense)
 
-    def weather_clause(self, tense: Tense, timed: bool = True) -> Clause:
-        """ "It is raining." """
-        time = self.time_for(tense) if timed and tense is not Tense.PRESENT and self.chance(0.6) else ""
-        if tense is Tense.PRESENT and timed:
-            time = self.pick(lexicon().select("adverbs", "season"))
-        verb = self.pick(tuple(lexicon().weather))
-        habitual = tense is Tense.PRESENT and bool(time)
-        return Clause(
-            Kind.WEATHER, verb=verb, tense=tense, time=time, fronted=bool(time) and self.chance(0.5), habitual=habitual
-        )
-
-    def profession_clause(self, tense: Tense) -> Clause:
-        """ "Anna is a doctor." """
-        person = self.phrase(self.noun("name,young" if self.chance(0.7) else "relation"))
-        if person.noun == "child":
-            person = self.phrase("boy")
-        female = person.has("she")
-        professions = [
-            name
-            for name in lexicon().select("nouns", "profession")
-            if lexicon().nouns[name].tags.isdisjoint({"he"} if female else {"she"})
-        ]
-        if tense is Tense.PRESENT and person.has("young"):
-            tense = Tense.FUTURE
-        profession = NounPhrase(self.pick(professions), determiner=Determiner.A)
-        polarity = self.polarity(person)
-        return Clause(Kind.PROFESSION, person, object=profession, tense=tense, polarity=polarity)
-
-    def location_clause(self, tense: Tense) -> Clause:
-        """ "The book is on the table." """
-        if self.chance(0.5):
-            subject = self.subject("thing,text,pet", simple=True)
-            if self.chance(0.6):
-                place = Place("on", self.phrase(self.noun("surface", loyalty=0.2)))
-            else:
-                place = Place("under", self.phrase(self.noun("surface:-chair", loyalty=0.2)))
-        elif self.chance(0.5):
-            subject = self.subject("vehicle:-afloat,farmed", simple=True)
-            role = self.evenly(("behind", "in front of", "next to"))
-            place = Place(role, self.phrase(self.noun("building:-way", loyalty=0.3)))
-        else:
-            subject, place = self.subject("person", simple=True), self.place_at("place,town")
-        return Clause(Kind.LOCATION, subject, place=place, tense=tense, polarity=self.polarity(subject))
-
-    def possession_clause(self, tense: Tense) -> Clause:
-        """ "Anna has a dog." """
-        owner = self.subject("person", simple=True, counted=False)
-        if owner.determiner in (Determiner.MANY, Determiner.COUNT):
-            owner = replace(owner, determiner=Determiner.THE, count=0, digits=False)
-        things = self.noun(
-            "pet,farmed,thing,clothes,vehicle,relation,question,idea,plan,problem,secret,home", loyalty=0.3
-        )
-        thing = replace(self.phrase(things), determiner=Determiner.A)
-        if thing.noun == owner.noun:
-            thing = replace(self.phrase("dog"), determiner=Determiner.A)
-        thing = self._described(thing, 0.4)
-        if self.polarity(owner) is Polarity.NOT:
-            return Clause(Kind.POSSESSION, owner, object=thing, tense=tense, polarity=Polarity.NOT)
-        if self.chance(0.3) and not thing.has("unique") and thing.noun not in ("mother", "father"):
-            count = int(self.pick(tuple(lexicon().numbers)[:8]))
-            thing = replace(thing, plural=True, determiner=Determiner.COUNT, count=count)
-        return Clause(Kind.POSSESSION, owner, object=thing, tense=tense)
-
-    def existence_clause(self, tense: Tense) -> Clause:
-        """ "There is a museum in the city." """
-        where, what = self.generator.choice(
-            (("region", "townplace"), ("region", "sight"), ("room,office", "furniture"), ("garden,park", "plant"),
-             ("wilderness", "wild"), ("street,square", "shop,restaurant,café,hotel,bank"), ("bathing", "swimming"),
-             ("library,school", "text"), ("school,office", "machine:-vehicle"))
-        )  # fmt: skip
-        place = self.place_at(where)
-        noun = self.noun(what, loyalty=0.3)
-        while noun == place.ground.noun:
-            noun = self.pick(lexicon().select("nouns", what))
-        thing = self._described(replace(self.phrase(noun), determiner=Determiner.A), 0.35)
-        if self.chance(0.15):
-            return Clause(Kind.EXISTENCE, object=thing, place=place, tense=tense, polarity=Polarity.NOT)
-        if self.chance(0.4):
-            thing = self._counted(thing) if self.chance(0.6) else replace(thing, plural=True)
-        return Clause(Kind.EXISTENCE, object=thing, place=place, tense=tense)
-
-    def age_clause(self) -> Clause:
-        """ "The boy is ten years old." """
-        subject = self.phrase(self.noun("name,person"))
-        if subject.has("young"):
-            number, digits = self.generator.randrange(2, 14), self.chance(0.3)
-        elif self.chance(0.5):
-            number, digits = self.generator.randrange(20, 81), True
-        else:
-            number, digits = int(self.evenly(("20", "30", "40", "50", "60", "70"))), False
-        return Clause(Kind.AGE, subject, number=number, digits=digits)
-
-    def price_clause(self, tense: Tense) -> Clause:
-        """ "The book costs ten euros." """
-        phrase = self.phrase(self.noun("thing,clothes,food,drink,book,newspaper"))
-        phrase = replace(phrase, determiner=Determiner.THIS if self.chance(0.4) else Determiner.THE)
-        cheap = phrase.has("food", "drink")
-        if self.chance(0.4):
-            number, digits = self.generator.randrange(2, 13 if cheap else 400), True
-        else:
-            number, digits = int(self.pick(tuple(lexicon().numbers)[: 9 if cheap else None])), False
-        return Clause(Kind.PRICE, self._described(phrase, 0.3), number=number, digits=digits, tense=tense)
-
-    def purpose_clause(self, tense: Tense) -> Clause:
-        """ "Anna goes to the market to buy bread." """
-        subject = self.subject("person", simple=True)
-        verb, places = self.generator.choice(
-            (("go", "townplace"), ("come", "townplace"), ("run", "home,townplace"), ("return", "home"))
-        )
-        place = Place("to", self.phrase(self.noun(places)))
-        purpose = self.evenly(_PURPOSES)
-        entry = lexicon().verbs[purpose]
-        counted = entry.government("ru") in ("", "acc")
-        thing = self.thing(entry.cells["object"], subject, counted=counted, simple=True)
-        inner = Clause(Kind.VERB, subject, purpose, object=thing)
-        return Clause(Kind.VERB, subject, verb, place=place, tense=tense, purpose=inner)
-
     def content_clause(self) -> Clause:
-        """ "Anna thinks that …", in the present, so that no language shifts the tense of what is thought."""
+        """ "Anna thinks that …", in the present, since in the past some languages shift the tense of the content."""
         subject = self.subject("person", simple=True)
         verb = self.pick([name for name, verb in lexicon().verbs.items() if verb.cells["frame"] == "that"])
         tense = self.generator.choice((Tense.PAST, Tense.PRESENT, Tense.FUTURE))
         return Clause(Kind.VERB, subject, verb, content=self._inner(tense, subject))
 
     def _inner(self, tense: Tense, outer: NounPhrase | None) -> Clause:
-        """A clause to stand inside another; its subject can be a pronoun for the outer one."""
+        """A subordinate or second clause; its subject may be a pronoun for that of the first."""
         if self.chance(0.08):
             return self.weather_clause(tense, timed=False)
         clause = self.adjective_clause(tense) if self.chance(0.3) else self.verb_clause(tense, simple=True)
@@ -302,11 +181,11 @@ class SentenceSampler(Sampler):
                 return replace(clause, subject=again, adjective=self.evenly(adjectives))
             clause = self._with_subject(clause, again)
             repeated = repeated and not (clause.subject and clause.subject.pronoun)
-        # Two clauses with the same noun as subject sound like two people of one name.
+        # Two clauses with the same noun as subject sound like two people with one name.
         return self._inner(tense, outer) if repeated else clause
 
     def _with_subject(self, clause: Clause, subject: NounPhrase) -> Clause:
-        """The clause with another subject where its verb admits it and nothing in it speaks of that person."""
+        """The clause with another subject, if its verb admits it and nothing else in it refers to that person."""
         phrases = (clause.object, clause.recipient, clause.companion, clause.topic, clause.beneficiary)
         clash = any(
             phrase is not None and (phrase.owner is not None or phrase.noun == subject.noun) for phrase in phrases
@@ -328,7 +207,7 @@ class SentenceSampler(Sampler):
         return self._ordered(main, conjunction, other)
 
     def _ordered(self, main: Clause, conjunction: str, other: Clause) -> Sentence:
-        """The two clauses, the subordinate one first in some; the pronoun then moves to the second clause."""
+        """The two clauses, sometimes the subordinate one first; the pronoun then moves to the second clause."""
         if not self.chance(0.35):
             return Sentence(main, conjunction, other)
         if other.subject is not None and other.subject.pronoun and main.subject is not None:
@@ -362,7 +241,7 @@ class SentenceSampler(Sampler):
         return Sentence(clause, question=question)
 
     def _asked_clause(self, tense: Tense, located: bool) -> Clause:
-        """An affirmative clause to be asked about, with a place if `located`."""
+        """An affirmative clause to ask about, with a place if `located`."""
         for _ in range(8):
             clause = replace(self.verb_clause(tense, simple=True), fronted=False, polarity=Polarity.YES)
             has_place = clause.place is not None and clause.place.role == "at" and clause.verb != "arrive"
@@ -371,16 +250,19 @@ class SentenceSampler(Sampler):
         return Clause(Kind.VERB, self.person(), "live", place=self.place_at("home"))
 
     def _asked_subject(self, clause: Clause) -> Clause:
-        """The clause with a plain masculine subject, which "who" stands for, and no possessive that refers to it."""
-        phrases = {
-            name: self.phrase(phrase.noun)
-            for name in ("object", "recipient", "companion")
-            if (phrase := {"object": clause.object, "recipient": clause.recipient, "companion": clause.companion}[name])
-            is not None
-            and (phrase.owner is not None or phrase.pronoun)
-        }
-        asked = NounPhrase("man")
-        return replace(clause, subject=asked, **phrases)  # type: ignore[arg-type]
+        """The clause with a plain masculine subject, for "who", and without possessives that refer to it."""
+        return replace(
+            clause,
+            subject=NounPhrase("man"),
+            object=self._without_reference(clause.object),
+            recipient=self._without_reference(clause.recipient),
+            companion=self._without_reference(clause.companion),
+        )
+
+    def _without_reference(self, phrase: NounPhrase | None) -> NounPhrase | None:
+        """The phrase, in its plainest form if it is a pronoun or refers to an owner."""
+        refers = phrase is not None and (phrase.owner is not None or phrase.pronoun)
+        return self.phrase(phrase.noun) if phrase is not None and refers else phrase
 
     def _whether(self, tense: Tense) -> Clause:
         """The clause of a yes-or-no question, affirmative."""
@@ -391,7 +273,7 @@ class SentenceSampler(Sampler):
         return replace(clause, polarity=Polarity.YES, fronted=False)
 
     def _asked_object(self, tense: Tense, question: Question) -> Clause:
-        """A clause whose object is asked for."""
+        """A clause to ask for its object."""
         verb = self.evenly(_ASKABLE)
         entry = lexicon().verbs[verb]
         things = lexicon().select("nouns", entry.cells["object"])

@@ -1,4 +1,4 @@
-"""What the four realisers share: putting tokens together to a sentence."""
+"""Joining tokens into a sentence, for all four realisers."""
 
 import re
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ def words(tokens: Iterable[str]) -> list[str]:
 
 
 def finish(tokens: Iterable[str], end: str) -> str:
-    """The sentence of `tokens` with its end mark: commas attached, doubled ones dropped, first letter large."""
+    """The sentence of `tokens` with its end mark: commas attached, repeated ones dropped, first letter capitalised."""
     text = " ".join(words(tokens))
     text = _COMMAS.sub(",", text)
     text = text.strip(", ") + end
