@@ -1,4 +1,4 @@
-"""A tiny text in three languages, a tokenizer trained on it, and the command lines run in processes of their own."""
+"""A tiny text in three languages, a tokenizer trained on it, and command lines run in their own processes."""
 
 import gzip
 import os
@@ -15,7 +15,7 @@ from hypothesis import settings
 from data_tools.tokenizers.files import write_tokenizer
 from data_tools.train_tokenizer import train_model
 
-# An example that is slow because the machine is busy says nothing about the code.
+# An example may be slow because the machine is busy, which says nothing about the code.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
 
@@ -54,7 +54,7 @@ RunModule = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture(scope="session")
 def sentences() -> dict[str, list[str]]:
-    """750 sentences in each of three languages, aligned; they end with invented names, so that words are many."""
+    """750 aligned sentences in each of three languages; they end with invented names, so that there are many words."""
     random = Random(1)
     return {
         language: [" ".join([*words, _name(random, SYLLABLES[language].split())]) + "." for words in product(*groups)]

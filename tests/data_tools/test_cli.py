@@ -38,24 +38,24 @@ def test_names_that_are_not_utf8_are_named(tmp_path: Path) -> None:
     assert one_line(error_info.value) == r"'tokenizer/M\udcfcller': the file name is not valid UTF-8; rename the file"
 
 
-def test_the_first_of_many_names() -> None:
+def test_many_names_are_abbreviated() -> None:
     assert first_of([]) == "" and first_of(list("abc")) == "a, b, c"
     assert first_of([*"abc", *["d"] * 1000], separator="; ") == "a; b; c and 1,000 more"
 
 
-def test_our_mistakes_keep_their_traceback() -> None:
+def test_bugs_keep_their_traceback() -> None:
     with pytest.raises(KeyError):
         run_main(_raise(KeyError("x")))
 
 
-def test_interrupt(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interrupt_is_one_word_and_exit_130(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_info:
         run_main(_raise(KeyboardInterrupt()))
     assert exit_info.value.code == 130
     assert capsys.readouterr().err == "interrupted\n"
 
 
-def test_a_reader_that_leaves_is_no_error(environment: dict[str, str]) -> None:
+def test_a_closed_pipe_is_no_error(environment: dict[str, str]) -> None:
     script = "from data_tools.cli import run_main; run_main(lambda: [print('x' * 1000) for _ in range(10_000)])"
     process = subprocess.Popen(
         [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
@@ -132,7 +132,7 @@ def parser() -> FlagParser:
         "--max-length=5 --quiet --learning_rate=1 --quiet --reference=a --reference b",
     ],
 )
-def test_flags_in_both_spellings_and_lists_in_parts(line: str) -> None:
+def test_flags_are_read_in_both_spellings(line: str) -> None:
     found = parser().parse_args(line.split())
     assert (found.learning_rate, found.max_length, found.reference) == (1.0, 5, ["a", "b"])
 
@@ -159,12 +159,12 @@ def test_values_keep_their_spelling() -> None:
         ("--max_length x", "argument --max_length/--longest: invalid int value: 'x'"),
     ],
 )
-def test_flags_that_cannot_be(line: str, message: str) -> None:
+def test_invalid_flags_are_named(line: str, message: str) -> None:
     with pytest.raises(ValueError, match="^" + re.escape(message)):
         parser().parse_args(line.split())
 
 
-def test_flags_of_commands() -> None:
+def test_flags_of_subcommands_are_checked_too() -> None:
     """The flags of a command of a program are as all others; a required one that is misspelt is told as such."""
     made = FlagParser()
     cut = made.add_subparsers(dest="command").add_parser("cut")
@@ -178,14 +178,14 @@ def test_flags_of_commands() -> None:
         made.parse_args(["cut"])
 
 
-def test_what_is_left_for_another_parser_keeps_its_spelling() -> None:
+def test_arguments_for_another_parser_keep_their_spelling() -> None:
     made = FlagParser()
     made.add_argument("--max_length")
     found, others = made.parse_known_args(["--max-length", "3", "--batch-size", "4", "--batch_size", "5"])
     assert found.max_length == "3" and others == ["--batch-size", "4", "--batch_size", "5"]
 
 
-def test_the_home_directory_in_a_flag(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_home_directory_is_expanded_in_flags(monkeypatch: pytest.MonkeyPatch) -> None:
     """A shell fills it in in `--output ~/x`, but not in `--output=~/x`."""
     monkeypatch.setenv("HOME", "/home/me")
     parser = FlagParser()

@@ -25,7 +25,9 @@ def _cells(output: str, name: str) -> list[str]:
     return [cell.strip() for cell in line.split("  ") if cell.strip()]
 
 
-def test_the_tables(data: Path, sentences: dict[str, list[str]], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_tables_have_all_counts(
+    data: Path, sentences: dict[str, list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
     manifest = Manifest.load(data)
     num_tokens = print_tables(manifest)
     output = capsys.readouterr().out
@@ -46,7 +48,7 @@ def test_the_tables(data: Path, sentences: dict[str, list[str]], capsys: pytest.
     assert num_tokens == german + english + sum(sides)
 
 
-def test_columns_without_content_are_left_out(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_columns_without_content_are_omitted(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     manifest = Manifest.load(data)
     print_tables(Manifest(2, "", 300, manifest.mono, {}))
     output = capsys.readouterr().out
@@ -55,7 +57,7 @@ def test_columns_without_content_are_left_out(data: Path, capsys: pytest.Capture
     assert _cells(output, "de")[-1] == "–", "no words are known"
 
 
-def test_what_is_unknown_has_columns_a_line_and_warnings(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_pieces_are_shown_and_warned_of(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     unknown = {
         "mono/de": {"de": Unknown(1, 100_000, 2, 400_000)},
         "mono/en": {"en": Unknown(0, 100, 0, 400)},
@@ -80,7 +82,7 @@ def test_what_is_unknown_has_columns_a_line_and_warnings(data: Path, capsys: pyt
     )
 
 
-def test_directories_that_counted_nothing_unknown(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_directories_without_counts_of_unknown_pieces(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     print_unknown(Manifest.load(data))
     assert capsys.readouterr() == (
         "unknown pieces: not counted by the version of data_tools.prepare that made this directory\n",
@@ -88,7 +90,7 @@ def test_directories_that_counted_nothing_unknown(data: Path, capsys: pytest.Cap
     )
 
 
-def test_tokens_per_word() -> None:
+def test_fertility_is_tokens_per_word() -> None:
     assert fertility("de", 30, 20) == 1.5
     assert fertility("ko", 30, 20) == 1.5
     assert fertility("zz", 30, 20) == 1.5, "a language that nobody knows may have spaces"
@@ -122,7 +124,9 @@ def test_samples_come_from_all_shards(
     assert all(sentence in output for sentence in [*sentences["de"][:450], *sentences["en"][:100]])
 
 
-def test_everything_on_the_command_line(data: Path, tmp_path: Path, run_module: Callable) -> None:
+def test_the_command_line_prints_samples_plot_and_verification(
+    data: Path, tmp_path: Path, run_module: Callable
+) -> None:
     (data / "mono/de/00007.bin").touch()
     plot = tmp_path / "languages.png"
     process = run_module(MODULE, data, "--verify", "--samples", 1, "--plot", plot, "--alpha", 1)
@@ -134,7 +138,7 @@ def test_everything_on_the_command_line(data: Path, tmp_path: Path, run_module: 
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 
-def test_damage_on_the_command_line(data: Path, run_module: Callable, assert_one_line_error: Callable) -> None:
+def test_the_command_line_reports_damage(data: Path, run_module: Callable, assert_one_line_error: Callable) -> None:
     os.truncate(data / "mono/de/00000.bin", 10)
     process = run_module(MODULE, data, "--verify", "--workers", 1)
     assert_one_line_error(process, f"{data}/mono/de/00000.bin: truncated, 10 bytes", "prepare again")
@@ -145,7 +149,7 @@ def test_damage_on_the_command_line(data: Path, run_module: Callable, assert_one
     assert f"\n{data}/valid/mono/de/00000.idx: no such file" in process.stderr
 
 
-def test_bad_arguments(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_arguments_are_refused(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     for arguments, message in (
         (["--samples", "-1"], "--samples -1: expected 0 or more"),

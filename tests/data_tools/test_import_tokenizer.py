@@ -45,7 +45,7 @@ def write_dictionary(path: Path, entries: list[str]) -> Path:
 def fairseq_ids(
     processor: sentencepiece.SentencePieceProcessor, entries: list[str], lines: list[str]
 ) -> list[list[int]]:
-    """What fairseq makes of lines: SentencePiece's pieces, looked up in a dictionary of which the first entry is 4."""
+    """The ids of lines in fairseq: SentencePiece's pieces, looked up in a dictionary whose first entry has id 4."""
     index = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3} | {entry: i for i, entry in enumerate(entries, start=4)}
     return [[index.get(piece, 3) for piece in pieces] for pieces in processor.encode_as_pieces(lines)]
 
@@ -104,13 +104,13 @@ def test_a_model_in_this_order_is_kept(
         assert path.read_bytes() == (output / path.name).read_bytes(), path.name
 
 
-def test_command_line(tmp_path: Path, run_module: Callable, assert_one_line_error: Callable) -> None:
+def test_a_missing_model_is_one_line(tmp_path: Path, run_module: Callable, assert_one_line_error: Callable) -> None:
     process = run_module(MODULE, tmp_path / "none.model", "--output", tmp_path / "out")
     assert_one_line_error(process, "none.model: No such file or directory")
     assert not list(tmp_path.iterdir())
 
 
-def test_nothing_is_replaced_but_what_it_made(
+def test_only_its_own_output_is_replaced(
     source_dir: Path, import_tokenizer: Import, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     imported = import_tokenizer(source_dir)
@@ -142,7 +142,7 @@ def test_ids_follow_the_dictionary(
     lines = [*(line for group in sentences.values() for line in group), "漢字 🙂", " two  spaces "]
     expected = fairseq_ids(load(source_dir), entries, lines)
     assert lists(encoder, lines) == tokenizer(lines, add_special_tokens=False)["input_ids"] == expected
-    # Every entry has its id by name, in both, those that no text becomes and their neighbours too.
+    # In both, every entry has its id by name, including idle ones and their neighbours.
     assert tokenizer.convert_tokens_to_ids([*entries, "<mask>"]) == list(range(4, 4 + len(entries) + 1))
     assert [load(output).id_to_piece(i) for i in range(3, 3 + len(entries))] == entries
     assert len(tokenizer) == encoder.vocab_size == 4 + len(entries) + 1
@@ -165,7 +165,9 @@ def test_no_text_becomes_an_idle_entry_in_transformers(imported_dir: Path, sourc
     assert found == lists(PieceEncoder(imported_dir), lines)
 
 
-def test_a_cut_dictionary(tmp_path: Path, source_dir: Path, sentences: dict[str, list[str]]) -> None:
+def test_pieces_that_are_not_in_the_dictionary_are_dropped(
+    tmp_path: Path, source_dir: Path, sentences: dict[str, list[str]]
+) -> None:
     pieces = pieces_of(source_dir)
     entries = [piece for i, piece in enumerate(pieces) if len(piece) == 1 or i % 5]
     model = model_of(source_dir)
@@ -186,7 +188,7 @@ def test_a_cut_dictionary(tmp_path: Path, source_dir: Path, sentences: dict[str,
     assert [encoder.decode(ids) for ids in found] == lines
 
 
-def test_entries_for_unknown_characters(tmp_path: Path, source_dir: Path) -> None:
+def test_entries_for_unknown_characters_become_pieces(tmp_path: Path, source_dir: Path) -> None:
     """fairseq-preprocess counts unknown characters as SentencePiece spells them, and finds them so again."""
     entries = [*pieces_of(source_dir), "漢", "漢字", "🙂"]
     model = model_of(source_dir)
@@ -251,7 +253,7 @@ def trained(sentences: dict[str, list[str]], **options: Any) -> bytes:
         {"normalization_rule_name": "identity"},
     ],
 )
-def test_models_in_another_order(
+def test_models_in_another_order_are_reordered(
     tmp_path: Path, sentences: dict[str, list[str]], import_tokenizer: Import, options: dict[str, Any]
 ) -> None:
     path = tmp_path / "spiece.model"
@@ -281,7 +283,7 @@ def test_models_in_another_order(
         ({"split_by_whitespace": False}, "the piece '.*▁.*' spans several words"),
     ],
 )
-def test_models_of_another_kind(
+def test_models_of_another_kind_are_refused(
     tmp_path: Path, sentences: dict[str, list[str]], import_tokenizer: Import, options: dict[str, Any], message: str
 ) -> None:
     path = tmp_path / "spiece.model"
@@ -291,10 +293,10 @@ def test_models_of_another_kind(
     assert str(error_info.value).startswith(f"{path}: ")
 
 
-def test_from_tokenizer_json_alone(
+def test_a_tokenizer_json_alone_is_imported(
     tmp_path: Path, imported_dir: Path, sentences: dict[str, list[str]], import_tokenizer: Import
 ) -> None:
-    """What transformers 5 saves of a tokenizer, as of XLM-R's, has no SentencePiece model."""
+    """transformers 5 saves tokenizers, such as XLM-R's, without a SentencePiece model."""
     AutoTokenizer.from_pretrained(imported_dir).save_pretrained(tmp_path / "saved")
     assert not (tmp_path / "saved" / "sentencepiece.bpe.model").exists()
     output = import_tokenizer(tmp_path / "saved")
@@ -315,7 +317,9 @@ def real_lines(num_lines: int | None) -> dict[str, list[str]]:
 
 
 def imported_twice(tmp_path: Path, lines: dict[str, list[str]], vocab_size: int) -> tuple[Path, Path, Path, list[str]]:
-    """A tokenizer of these lines, it in the order of a dictionary, it made of its tokenizer.json; that dictionary."""
+    """A tokenizer trained on these lines, the same in the order of a dictionary and from its tokenizer.json, and the
+    dictionary.
+    """
     names = ("trained", "ordered", "rebuilt")
     trained_dir, ordered, rebuilt = directories = [tmp_path / name for name in names]
     for directory in directories:
@@ -332,7 +336,7 @@ def imported_twice(tmp_path: Path, lines: dict[str, list[str]], vocab_size: int)
 
 
 @pytest.mark.skipif("VECO_CORPORA" not in os.environ, reason="VECO_CORPORA names no folder of real text")
-def test_47_languages(tmp_path: Path) -> None:
+def test_ids_equal_those_of_fairseq_in_47_languages(tmp_path: Path) -> None:
     text = real_lines(40)
     trained_dir, ordered, rebuilt, entries = imported_twice(tmp_path, text, 4000)
     lines = [line for group in text.values() for line in group]
@@ -350,7 +354,7 @@ def test_47_languages(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif("VECO_CORPORA" not in os.environ, reason="VECO_CORPORA names no folder of real text")
-def test_all_lines_of_47_languages(tmp_path: Path) -> None:
+def test_ids_equal_those_of_fairseq_in_all_lines_of_47_languages(tmp_path: Path) -> None:
     text = real_lines(None)
     sample = {name: lines[:500] for name, lines in text.items()}
     trained_dir, ordered, rebuilt, entries = imported_twice(tmp_path, sample, 12_000)

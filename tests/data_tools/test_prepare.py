@@ -19,7 +19,7 @@ from transformers import AutoTokenizer
 
 from data_tools.corpus.configuration import Corpus
 from data_tools.prepare import begin, main, open_locked, prepare
-from data_tools.shards.format import Shard, ShardWriter
+from data_tools.shards.format import Shard
 from data_tools.shards.manifest import Manifest
 from data_tools.stages.executors import Stage, run_locally
 from data_tools.stages.plan import make_plan
@@ -34,7 +34,7 @@ def _prepare(corpus_file: Path, output: Path, num_workers: int = 1, shard_tokens
 
 
 def _run_here(stages: Sequence[Stage], logs: Path) -> None:
-    """Runs all tasks in this process, so that a test can get at them."""
+    """Run all tasks in this process, where a test can patch functions."""
     for stage in stages:
         for rank in range(stage.num_tasks):
             data = None
@@ -48,7 +48,7 @@ def _content(directory: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def a_task_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not even the smallest files share a task: all of them are larger than this."""
+    """Give each file a task of its own, even the smallest."""
     monkeypatch.setattr("data_tools.stages.plan.MIN_PART_BYTES", 1)
 
 
@@ -124,7 +124,7 @@ def test_killed_at_any_time_a_second_run_completes_the_same_bytes(
 
 
 @pytest.mark.parametrize("num_moves", [0, 1, 10])
-def test_stopped_while_shards_get_their_names(
+def test_a_run_stopped_while_renaming_shards_is_completed(
     tmp_path: Path, corpus_file: Path, monkeypatch: pytest.MonkeyPatch, num_moves: int
 ) -> None:
     moved = []
@@ -186,8 +186,8 @@ def _results(data: Path) -> dict[Path, int]:
 
 
 @pytest.mark.usefixtures("a_task_a_file")
-def test_going_back_to_an_earlier_corpus(tmp_path: Path, corpus_file: Path) -> None:
-    """A is killed, B begun and killed, A begun again: marks of finished tasks do not outlive what they stand for."""
+def test_an_earlier_corpus_can_be_continued(tmp_path: Path, corpus_file: Path) -> None:
+    """A is killed, B begun and killed, A begun again: markers of finished tasks are removed with their output."""
     first = corpus_file.read_text()
     second = first + "\n        filters: {digits: 0.9}\n"
 
@@ -205,7 +205,7 @@ def test_going_back_to_an_earlier_corpus(tmp_path: Path, corpus_file: Path) -> N
     assert _content(tmp_path / "data") == _content(tmp_path / "undisturbed")
 
 
-def test_what_kills_have_left_is_removed(tmp_path: Path, corpus_file: Path) -> None:
+def test_left_overs_of_killed_runs_are_removed(tmp_path: Path, corpus_file: Path) -> None:
     data = tmp_path / "data"
     (data / ".tokenizer.host.12.tmp").mkdir(parents=True)
     for name in (".plan.json.host.12.tmp", ".manifest.json.host.12.tmp", ".lock"):
@@ -215,7 +215,7 @@ def test_what_kills_have_left_is_removed(tmp_path: Path, corpus_file: Path) -> N
     assert _content(data) == _content(tmp_path / "undisturbed")
 
 
-def test_a_tokenizer_beside_the_output(tmp_path: Path, corpus_file: Path, tokenizer_dir: Path) -> None:
+def test_the_tokenizer_may_be_next_to_the_output(tmp_path: Path, corpus_file: Path, tokenizer_dir: Path) -> None:
     shutil.copytree(tokenizer_dir, tmp_path, dirs_exist_ok=True)
     corpus_file.write_text(corpus_file.read_text().replace(str(tokenizer_dir), "."))
     _prepare(corpus_file, tmp_path / "data")
@@ -223,20 +223,17 @@ def test_a_tokenizer_beside_the_output(tmp_path: Path, corpus_file: Path, tokeni
 
 
 @pytest.mark.usefixtures("a_task_a_file")
-def test_a_full_disk_and_a_target_that_cannot_be_written(
-    tmp_path: Path, corpus_file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The work that is done stays, and the next run ends in the same bytes."""
-    write = ShardWriter._flush
-    written = []
+def test_a_run_continues_after_a_full_disk(tmp_path: Path, corpus_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Finished work is kept, and the next run ends with the same bytes."""
+    num_synced = 0
 
-    def is_full(writer: ShardWriter) -> None:
-        written.append(writer)
-        if len(written) == 5:
+    def is_full(descriptor: int) -> None:
+        nonlocal num_synced
+        num_synced += ".bin." in os.readlink(f"/proc/self/fd/{descriptor}")  # the temporary file of a shard
+        if num_synced == 5:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        write(writer)
 
-    monkeypatch.setattr(ShardWriter, "_flush", is_full)
+    monkeypatch.setattr(os, "fsync", is_full)
     with pytest.raises(OSError, match="No space left on device") as caught:
         prepare(Corpus.load(corpus_file), tmp_path / "data", 1500, _run_here)
     assert str(tmp_path / "data") in str(caught.value.filename)
@@ -249,7 +246,7 @@ def test_a_full_disk_and_a_target_that_cannot_be_written(
         _prepare(corpus_file, tmp_path / "text" / "pair0.de" / "data")
 
 
-def test_a_language_without_anything_to_train_on(tmp_path: Path, corpus_file: Path) -> None:
+def test_a_language_without_training_text_is_named(tmp_path: Path, corpus_file: Path) -> None:
     corpus_file.write_text(corpus_file.read_text() + "\n        filters: {length: {min: 1000}}\n")
     with pytest.raises(ValueError) as caught:
         _prepare(corpus_file, tmp_path / "data")
@@ -272,8 +269,8 @@ def test_another_plan_needs_another_output(tmp_path: Path, corpus_file: Path) ->
     assert _content(tmp_path / "data") == content
 
 
-def test_what_an_earlier_version_has_made(tmp_path: Path, corpus_file: Path) -> None:
-    """Finished, it is left alone; begun, it is begun anew."""
+def test_output_of_an_earlier_version_is_kept_or_begun_anew(tmp_path: Path, corpus_file: Path) -> None:
+    """Finished output is kept; unfinished output is begun anew."""
     _prepare(corpus_file, tmp_path / "data")
     _prepare(corpus_file, tmp_path / "undisturbed")
     plan = tmp_path / "data" / "plan.json"
@@ -289,7 +286,7 @@ def test_what_an_earlier_version_has_made(tmp_path: Path, corpus_file: Path) -> 
     assert _content(tmp_path / "data") == _content(tmp_path / "undisturbed")
 
 
-def test_a_directory_that_another_one_works_in(tmp_path: Path, corpus_file: Path) -> None:
+def test_a_directory_with_a_running_prepare_is_refused(tmp_path: Path, corpus_file: Path) -> None:
     def begin_another(stages: Sequence[Stage], logs: Path) -> None:
         with pytest.raises(ValueError, match="another data_tools.prepare is working in this directory"):
             _prepare(corpus_file, tmp_path / "data")
@@ -305,7 +302,7 @@ def test_a_directory_that_another_one_works_in(tmp_path: Path, corpus_file: Path
 def test_a_lock_that_was_removed_while_it_was_opened_is_taken_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The other one ended between our opening the file and our locking it."""
+    """The other process ended between our opening the file and our locking it."""
     path = tmp_path / ".lock"
     flock = fcntl.flock
     opened = []
@@ -324,7 +321,7 @@ def test_a_lock_that_was_removed_while_it_was_opened_is_taken_again(
             open_locked(path)
 
 
-def test_limits_are_looked_at_before_the_work(
+def test_the_limit_of_open_files_is_checked_before_the_work(
     tmp_path: Path, corpus_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     corpus_file.write_text(corpus_file.read_text() + "\n        deduplicate: {minhash: true}\n")
@@ -334,7 +331,7 @@ def test_limits_are_looked_at_before_the_work(
     assert not (tmp_path / "data").exists()
 
 
-def test_a_directory_of_something_else_is_left_alone(tmp_path: Path, corpus_file: Path) -> None:
+def test_a_directory_with_other_content_is_refused(tmp_path: Path, corpus_file: Path) -> None:
     with pytest.raises(ValueError, match="not made by data_tools"):
         _prepare(corpus_file, tmp_path / "text")
     assert not (tmp_path / "text" / ".lock").exists()
@@ -350,7 +347,7 @@ def test_hidden_files_of_others_are_left_alone(tmp_path: Path, corpus_file: Path
     assert [path for path in (tmp_path / "home").rglob("*") if path.is_file()] == [notes]
 
 
-def test_what_users_add_to_a_data_directory_stays(tmp_path: Path, corpus_file: Path) -> None:
+def test_files_that_users_add_are_kept(tmp_path: Path, corpus_file: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
     make_plan(Corpus.load(corpus_file), data, "other", 10).save()
@@ -379,7 +376,7 @@ def test_a_tokenizer_with_files_of_others_is_not_replaced(
     assert _content(data / "tokenizer") == _content(tokenizer_dir)
 
 
-def test_no_input_is_in_the_output(tmp_path: Path, corpus_file: Path) -> None:
+def test_an_input_inside_the_output_is_refused(tmp_path: Path, corpus_file: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
     make_plan(Corpus.load(corpus_file), data, "other", 10).save()
@@ -390,7 +387,7 @@ def test_no_input_is_in_the_output(tmp_path: Path, corpus_file: Path) -> None:
     assert not (data / "tokenizer").exists()
 
 
-def test_command_line(tmp_path: Path, corpus_file: Path, run_module: Callable) -> None:
+def test_the_command_line_prints_the_tables(tmp_path: Path, corpus_file: Path, run_module: Callable) -> None:
     with (tmp_path / "text" / "pair0.de").open("a") as source, (tmp_path / "text" / "pair0.ru").open("a") as target:
         source.write("mehr\n\n")
         target.write("\nбольше\n")
@@ -402,7 +399,7 @@ def test_command_line(tmp_path: Path, corpus_file: Path, run_module: Callable) -
     assert Manifest.load(tmp_path / "data").dropped == {"parallel/de-ru": {"empty_side": 2}}
 
 
-def test_unknown_text_is_told_in_the_last_lines(
+def test_unknown_text_is_reported_in_the_last_lines(
     tmp_path: Path, tokenizer_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "zh.txt").write_text("漢字\n漢\nniemand\n", encoding="utf-8")
@@ -421,7 +418,7 @@ def test_unknown_text_is_told_in_the_last_lines(
     assert warning.startswith(f"warning: zh: {share} of its pieces are unknown") and "30.00 % of its char" in warning
 
 
-def test_all_broken_files_are_told_in_one_run(
+def test_all_broken_files_are_reported_in_one_run(
     tmp_path: Path, corpus_file: Path, run_module: Callable, assert_one_line_error: Callable
 ) -> None:
     """Two in one task, and one in another."""
@@ -440,7 +437,7 @@ def test_all_broken_files_are_told_in_one_run(
     assert all(process.stderr.count(name) == 1 for name in ("pair0.de", "pair2.ru", "mono1.de.gz"))
 
 
-def test_one_broken_file_is_told_once(
+def test_one_broken_file_is_reported_once(
     tmp_path: Path, corpus_file: Path, run_module: Callable, assert_one_line_error: Callable
 ) -> None:
     (tmp_path / "text" / "mono1.de.gz").write_bytes(b"no gzip")
@@ -449,8 +446,10 @@ def test_one_broken_file_is_told_once(
     assert process.stderr.count("mono1.de.gz") == 1
 
 
-def test_fifteen_hundred_files_of_a_line(tmp_path: Path, corpus_file: Path, sentences: dict[str, list[str]]) -> None:
-    """A task and a shard of each kind, in the order of the names, in seconds."""
+def test_fifteen_hundred_small_files_take_seconds(
+    tmp_path: Path, corpus_file: Path, sentences: dict[str, list[str]]
+) -> None:
+    """One task and one shard for each language and pair, in the order of the names."""
     for i, line in enumerate(sentences["de"] * 2):
         (tmp_path / "text" / f"{i:04d}.txt").write_text(line + "\n", encoding="utf-8")
     corpus_file.write_text(re.sub(r"mono:(.|\n)*", "mono: {de: text/*.txt}\n", corpus_file.read_text()))
@@ -466,7 +465,9 @@ def test_fifteen_hundred_files_of_a_line(tmp_path: Path, corpus_file: Path, sent
     ]
 
 
-def test_bad_input(tmp_path: Path, corpus_file: Path, run_module: Callable, assert_one_line_error: Callable) -> None:
+def test_bad_input_is_one_line(
+    tmp_path: Path, corpus_file: Path, run_module: Callable, assert_one_line_error: Callable
+) -> None:
     def run() -> subprocess.CompletedProcess[str]:
         return run_module(MODULE, corpus_file, "--output", tmp_path / "data")
 

@@ -46,7 +46,7 @@ def _prepare(environment: dict[str, str], *arguments: str | Path) -> subprocess.
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
 
 
-def test_the_jobs_make_the_directory(tmp_path: Path, corpus_file: Path, slurm: dict[str, str]) -> None:
+def test_the_jobs_make_the_data_directory(tmp_path: Path, corpus_file: Path, slurm: dict[str, str]) -> None:
     corpus_file.write_text(corpus_file.read_text() + "\n        deduplicate: {minhash: {num_buckets: 2}}\n")
     arguments = [corpus_file, "--shard-tokens", "1500", "--workers", "2"]
     process = _prepare(slurm, *arguments, "--output", tmp_path / "local")
@@ -95,7 +95,9 @@ def test_a_failed_task_is_run_again(tmp_path: Path, corpus_file: Path, slurm: di
     assert (tmp_path / "data" / "manifest.json").exists()
 
 
-def test_flags(tmp_path: Path, corpus_file: Path, slurm: dict[str, str], assert_one_line_error: Callable) -> None:
+def test_missing_flags_are_named(
+    tmp_path: Path, corpus_file: Path, slurm: dict[str, str], assert_one_line_error: Callable
+) -> None:
     arguments = [corpus_file, "--output", tmp_path / "data", "--executor", "slurm"]
     assert_one_line_error(_prepare(slurm, *arguments), "--slurm-partition")
     arguments += ["--slurm-partition", "cpu", "--slurm-time", "1:00"]

@@ -50,7 +50,7 @@ def text_files(tmp_path: Path, sentences: dict[str, list[str]]) -> Path:
     return tmp_path / "text.*"
 
 
-def test_command_line(tmp_path: Path, text_files: Path, run_module: Callable) -> None:
+def test_the_command_line_makes_a_tokenizer(tmp_path: Path, text_files: Path, run_module: Callable) -> None:
     output = tmp_path / "new" / "tokenizer"
     process = run_module(MODULE, "--input", text_files, "--vocab-size", "200", "--output", output)
     assert process.returncode == 0, process.stderr
@@ -67,7 +67,7 @@ def test_command_line(tmp_path: Path, text_files: Path, run_module: Callable) ->
     model = sentencepiece.SentencePieceProcessor(model_file=str(output / "sentencepiece.bpe.model"))
     assert model.get_piece_size() == 198
 
-    assert "special tokens included" in " ".join(run_module(MODULE, "--help").stdout.split())
+    assert "including special tokens" in " ".join(run_module(MODULE, "--help").stdout.split())
 
 
 def test_equal_runs_give_equal_bytes(tmp_path: Path, text_files: Path, run_module: Callable, train: Train) -> None:
@@ -86,7 +86,7 @@ def test_equal_runs_give_equal_bytes(tmp_path: Path, text_files: Path, run_modul
 
 
 def test_files_of_others_are_kept(tmp_path: Path, text_files: Path, train: Train) -> None:
-    """Not even with --overwrite are they removed; what the command made itself is replaced."""
+    """Even --overwrite does not remove them; it replaces only the command's own files."""
     output = tmp_path / "out"
     output.mkdir()
     (output / "notes.txt").write_text("mine")
@@ -163,18 +163,20 @@ def test_lost_characters_are_those_without_a_piece(tokenizer_dir: Path) -> None:
         (["--vocab-size", "99", "--character-coverage", "1.5"], r"expected a share in \(0, 1\]"),
     ],
 )
-def test_impossible_options(tmp_path: Path, text_files: Path, train: Train, options: list[str], message: str) -> None:
+def test_invalid_options_are_named(
+    tmp_path: Path, text_files: Path, train: Train, options: list[str], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         train("--input", text_files, *options)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["text.de", "text.ru.gz"]
 
 
-def test_impossible_alpha(corpus_file: Path, train: Train) -> None:
+def test_an_invalid_alpha_is_named(corpus_file: Path, train: Train) -> None:
     with pytest.raises(ValueError, match=r"--alpha 1.5: expected a number in \[0, 1\]"):
         train("--corpus", corpus_file, "--vocab-size", "99", "--alpha", "1.5")
 
 
-def test_the_largest_size_named_is_possible(sentences: dict[str, list[str]]) -> None:
+def test_the_largest_size_in_the_message_is_possible(sentences: dict[str, list[str]]) -> None:
     def train(vocab_size: int) -> bytes:
         return train_model(iter(sentences["de"]), vocab_size, 1.0)
 
@@ -216,7 +218,9 @@ def test_ties_are_broken(tmp_path: Path, tokenizer_dir: Path) -> None:
         assert before.score - MAX_JITTER - 1e-5 <= after.score <= before.score
 
 
-def test_bad_input(tmp_path: Path, run_module: Callable, assert_one_line_error: Callable, train: Train) -> None:
+def test_unreadable_input_is_one_line(
+    tmp_path: Path, run_module: Callable, assert_one_line_error: Callable, train: Train
+) -> None:
     with pytest.raises(ValueError, match="none.txt: no such file"):
         train("--input", tmp_path / "none.txt", "--vocab-size", "50")
     (tmp_path / "empty.txt").write_text("\n \n")
@@ -241,7 +245,7 @@ def test_json_lines_are_read_as_such(tmp_path: Path, train: Train, sentences: di
     assert not [piece for piece, _ in pieces if set('{}"') & set(piece)]
 
 
-def test_what_is_no_text_of_one_language_is_refused(tmp_path: Path) -> None:
+def test_files_that_are_not_text_of_one_language_are_refused(tmp_path: Path) -> None:
     for name, message in [
         ("news.tgz", "by its suffix .tgz an archive, expected text; unpack it"),
         ("page.HTML", "by its suffix .html markup"),
@@ -255,7 +259,7 @@ def test_what_is_no_text_of_one_language_is_refused(tmp_path: Path) -> None:
         assert str(caught.value).startswith(f"{tmp_path / name}: {message}")
 
 
-def test_a_file_named_twice_or_by_a_link(tmp_path: Path) -> None:
+def test_a_file_given_twice_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x\n")
     (tmp_path / "b.txt").symlink_to("a.txt")
     with pytest.raises(ValueError, match=r"^.*/a\.txt is given twice$"):
@@ -264,7 +268,7 @@ def test_a_file_named_twice_or_by_a_link(tmp_path: Path) -> None:
         file_inputs([f"{tmp_path}/?.txt"])
 
 
-def test_why_there_is_no_text_to_train_on(tmp_path: Path, train: Train) -> None:
+def test_the_reason_for_no_text_is_reported(tmp_path: Path, train: Train) -> None:
     def message(content: str) -> str:
         (tmp_path / "a.txt").write_text(content, encoding="utf-8")
         with pytest.raises(ValueError) as caught:

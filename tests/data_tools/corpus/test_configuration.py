@@ -26,7 +26,7 @@ def _load(folder: Path, text: str) -> Corpus:
     return Corpus.load(path)
 
 
-def test_all_forms(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_kind_of_entry_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VECO_TEST_FOLDER", str(folder))
     corpus = _load(
         folder,
@@ -93,7 +93,7 @@ def test_all_forms(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert corpus.valid == 0
 
 
-def test_settings(folder: Path) -> None:
+def test_filters_and_deduplication_are_read(folder: Path) -> None:
     corpus = _load(
         folder,
         """
@@ -109,12 +109,12 @@ def test_settings(folder: Path) -> None:
     assert corpus.filters.digits == 0.5
 
 
-def test_the_tokenizer_may_be_yet_to_come(folder: Path) -> None:
+def test_the_tokenizer_need_not_exist_yet(folder: Path) -> None:
     (folder / "corpus.yaml").write_text("tokenizer: none\nmono: {de: a.de.txt}")
     assert len(Corpus.load(folder / "corpus.yaml", needs_tokenizer=False).inputs) == 1
 
 
-def test_all_problems_are_told_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_problems_are_reported_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VECO_NOT_SET", raising=False)
     with pytest.raises(ValueError) as error_info:
         _load(
@@ -180,7 +180,7 @@ def test_all_problems_are_told_at_once(folder: Path, monkeypatch: pytest.MonkeyP
         assert problem in message, problem
 
 
-def test_text_may_have_any_name_where_it_is_said_to_be_text(folder: Path) -> None:
+def test_files_declared_as_text_may_have_any_suffix(folder: Path) -> None:
     for name in ("a.srt", "a.odt.gz", "a.sgm"):
         (folder / name).write_bytes(gzip.compress(b"eins\n") if name.endswith(".gz") else b"eins\n")
     corpus = _load(
@@ -200,7 +200,7 @@ def test_text_may_have_any_name_where_it_is_said_to_be_text(folder: Path) -> Non
         _load(folder, "tokenizer: tokenizer\nmono: {srt: a.srt}")
 
 
-def test_files_whose_names_do_not_match_are_told(folder: Path) -> None:
+def test_paired_files_whose_names_do_not_match_give_a_warning(folder: Path) -> None:
     for name in ("q1.de", "q2.de", "q1.en", "q3.en"):
         (folder / name).touch()
     text = "tokenizer: tokenizer\nparallel: {de-en: [{source: %s, target: %s}]}"
@@ -274,7 +274,7 @@ def test_one_source_may_have_two_translations(folder: Path) -> None:
         ),
     ],
 )
-def test_single_problems(folder: Path, text: str, message: str) -> None:
+def test_a_problem_is_named(folder: Path, text: str, message: str) -> None:
     os.mkfifo(folder / "pipe")
     (folder / "news.tar.gz").touch()
     (folder / "link.txt").symlink_to("a.de.txt")
@@ -283,6 +283,6 @@ def test_single_problems(folder: Path, text: str, message: str) -> None:
         _load(folder, text)
 
 
-def test_missing_file(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"none\.yaml: no such file"):
         Corpus.load(tmp_path / "none.yaml")

@@ -36,7 +36,7 @@ def _manifest(mono: dict[str, int], pairs: dict[str, int]) -> Manifest:
         ([], 0.5, []),
     ],
 )
-def test_sampling_probabilities(counts: list[int], alpha: float, expected: list[float]) -> None:
+def test_sampling_probabilities_follow_n_to_the_alpha(counts: list[int], alpha: float, expected: list[float]) -> None:
     assert sampling_probabilities(counts, alpha) == pytest.approx(expected)
 
 
@@ -65,7 +65,7 @@ def test_a_picture_of_a_hundred_languages_is_wider(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["100.png", "2.png"]
 
 
-def test_what_cannot_be_drawn(tmp_path: Path) -> None:
+def test_an_empty_corpus_and_an_unknown_suffix_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="picture.txt: expected a name ending in .png"):
         draw_distribution(_manifest({"de": 5}, {}), 0.5, tmp_path / "picture.txt")
     with pytest.raises(ValueError, match="no sentences to train on"):

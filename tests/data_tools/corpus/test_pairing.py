@@ -15,7 +15,7 @@ from data_tools.corpus.pairing import odd_pairs
         [("a_src.txt", "a_tgt.txt"), ("b_src.txt", "b_tgt.txt")],
     ],
 )
-def test_names_that_match(pairs: list[tuple[str, str]]) -> None:
+def test_matching_names_are_not_odd(pairs: list[tuple[str, str]]) -> None:
     assert odd_pairs(pairs) == []
 
 
@@ -29,6 +29,6 @@ def test_names_that_match(pairs: list[tuple[str, str]]) -> None:
         ("x.2019.de x.2020.de x.2021.de", "x.2019.en x.2021.en x.2022.en", [1, 2]),
     ],
 )
-def test_names_that_do_not(sources: str, targets: str, odd: list[int]) -> None:
+def test_names_that_do_not_match_are_odd(sources: str, targets: str, odd: list[int]) -> None:
     pairs = list(zip(sources.split(), targets.split(), strict=True))
     assert odd_pairs(pairs) == [pairs[i] for i in odd]

@@ -1,4 +1,4 @@
-"""Encoded tasks written from lists and read back as lists, and a disk that is not waited for."""
+"""Encoded tasks written from lists and read back as lists, and a disk without waiting."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ReadBack = Callable[[Path, str, tuple[str, ...]], list[list[list[Unit]]]]
 
 @pytest.fixture(autouse=True, scope="session")
 def _no_waiting() -> Iterator[None]:
-    """fsync does nothing: hundreds of small files are written, and no power cut is tested."""
+    """Make fsync do nothing: hundreds of small files are written, and no test cuts the power."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("os.fsync", lambda descriptor: None)
         yield

@@ -35,7 +35,7 @@ def _rewrite(tasks: Sequence[EncodedTask], work: Path, num_buckets: int, output:
 
 @settings(max_examples=30)
 @given(data=st.data(), languages=st.sampled_from([("de",), ("de", "en")]), buckets=st.tuples(*[st.integers(1, 9)] * 2))
-def test_what_stays_is_what_a_set_lets_through(
+def test_the_first_of_equal_units_stays(
     tmp_path_factory: pytest.TempPathFactory,
     make_task: Any,
     read_back: Any,
@@ -45,7 +45,7 @@ def test_what_stays_is_what_a_set_lets_through(
 ) -> None:
     content = data.draw(_tasks(len(languages)))
     directory = tmp_path_factory.mktemp("exact")
-    # Numbers of tasks need not be consecutive: other languages have tasks too.
+    # Indices of tasks need not be consecutive: other languages have tasks too.
     tasks = [make_task(directory / f"task{i}", 3 * i + 1, languages, *shards) for i, shards in enumerate(content)]
     results = _rewrite(tasks, directory / "work", buckets[0], directory / "once")
     assert results == _rewrite(tasks[::-1], directory / "work2", buckets[1], directory / "twice")[::-1]
@@ -92,7 +92,7 @@ def test_no_held_out_sentence_is_trained_on(tmp_path: Path, make_task: Any, read
     assert read_back(tmp_path / "new" / "1", "valid", ("de",)) == [[[a]]]
 
 
-def test_signatures_are_sorted_and_whole(tmp_path: Path, make_task: Any) -> None:
+def test_signatures_are_sorted_and_complete(tmp_path: Path, make_task: Any) -> None:
     units = [((4 + i % 7,),) for i in range(50)]
     write_signatures(make_task(tmp_path, 3, ("de",), [], [[units]]), tmp_path / "work", EXACT)
     (path,) = (tmp_path / "work" / "signatures").iterdir()

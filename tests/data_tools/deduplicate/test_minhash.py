@@ -34,7 +34,7 @@ def _document(random: np.random.Generator, num_sentences: int = 40) -> Document:
 
 
 def _changed(random: np.random.Generator, document: Document, num_sentences: int) -> Document:
-    """The document with so many other sentences."""
+    """The document with `num_sentences` of its sentences replaced."""
     changed = list(document)
     for i in random.choice(len(document), size=num_sentences, replace=False):
         changed[i] = _document(random, 1)[0]
@@ -44,7 +44,7 @@ def _changed(random: np.random.Generator, document: Document, num_sentences: int
 def _near_duplicates(
     tasks: Sequence[EncodedTask], work: Path, settings: MinhashSettings = SETTINGS
 ) -> list[list[list[bool]]]:
-    """For each task and shard of its training data, which units go."""
+    """For each task and shard of its training data, which units are removed."""
     for task in tasks:
         write_document_signatures(task, work, settings)
     for bucket in range(settings.num_buckets):
@@ -79,7 +79,7 @@ def test_documents_agree_in_a_bucket_as_often_as_the_formula_says(tmp_path: Path
         assert abs(found / num_pairs - expected) < 4 * deviation + 1 / num_pairs, similarity
 
 
-def test_planted_near_duplicates_go_and_others_stay(tmp_path: Path, make_task: Any) -> None:
+def test_planted_near_duplicates_are_removed_and_others_stay(tmp_path: Path, make_task: Any) -> None:
     """With 5 % other sentences documents have s = 0.89 of their 5-grams in common (found with probability 0.999).
 
     With 35 % they have 0.44 (0.02).
@@ -95,7 +95,7 @@ def test_planted_near_duplicates_go_and_others_stay(tmp_path: Path, make_task: A
     first, second = _near_duplicates(tasks, tmp_path / "work")
     assert [len(goes) for goes in first] == [12 * 40, 18 * 40]
     gone = np.array([*first[0], *first[1], *second[0]]).reshape(60, 40)
-    assert (gone.any(axis=1) == gone.all(axis=1)).all()  # documents go as a whole
+    assert (gone.any(axis=1) == gone.all(axis=1)).all()  # documents are removed as a whole
     by_document = gone[:, 0]
     assert by_document[30:50].sum() + by_document[:20].sum() == 20
     assert (by_document[:20] ^ by_document[30:50]).all()  # one of each two
@@ -103,7 +103,7 @@ def test_planted_near_duplicates_go_and_others_stay(tmp_path: Path, make_task: A
     assert not by_document[50:].any()
 
 
-def test_documents_like_held_out_ones_go_all(tmp_path: Path, make_task: Any) -> None:
+def test_all_documents_similar_to_held_out_ones_are_removed(tmp_path: Path, make_task: Any) -> None:
     random = np.random.default_rng(2)
     held_out, other = _document(random), _document(random)
     tasks = [
@@ -124,7 +124,7 @@ def test_a_chain_leaves_one_and_the_order_does_not_matter(tmp_path: Path, make_t
     assert _near_duplicates(tasks[::-1], tmp_path / "other")[::-1] == found
 
 
-def test_short_and_empty_parts(tmp_path: Path, make_task: Any) -> None:
+def test_short_documents_and_empty_tasks(tmp_path: Path, make_task: Any) -> None:
     """Documents of fewer tokens than an n-gram stay; a task may have no documents at all."""
     short, long = [((4, 5),), ((6, 7),)], [((4, 5),), ((6, 7, 8),)]
     tasks = [
@@ -134,16 +134,16 @@ def test_short_and_empty_parts(tmp_path: Path, make_task: Any) -> None:
     assert _near_duplicates(tasks, tmp_path / "work") == [[[False] * 6 + [True] * 2], []]
 
 
-def test_other_settings(tmp_path: Path, make_task: Any) -> None:
-    """With one bucket of one hash even distant documents meet; with n-grams of a token, order does not count."""
+def test_settings_change_what_counts_as_similar(tmp_path: Path, make_task: Any) -> None:
+    """With one bucket of one hash even different documents match; with n-grams of one token, order does not count."""
     ids = list(range(4, 104))
     task = make_task(tmp_path / "0", 0, ("de",), [], [[[(tuple(ids),)], [(tuple(ids[::-1]),)]]])
     assert _near_duplicates([task], tmp_path / "a", MinhashSettings(3, 4, 1)) == [[[False, True]]]
     assert _near_duplicates([task], tmp_path / "b", MinhashSettings(3, 4, 2)) == [[[False, False]]]
 
 
-def test_a_killed_run_is_made_good(tmp_path: Path, make_task: Any) -> None:
-    """Whatever lies around, running the stages again gives the same."""
+def test_stages_run_again_after_a_kill_give_the_same(tmp_path: Path, make_task: Any) -> None:
+    """Whatever files are left, running the stages again gives the same."""
     random = np.random.default_rng(6)
     document = _document(random)
     task = make_task(tmp_path / "0", 0, ("de",), [], [[document, _changed(random, document, 1)]])
@@ -173,7 +173,9 @@ def test_signatures_of_other_tasks_are_noticed(tmp_path: Path, make_task: Any) -
         near_duplicate_units(tasks[0], tmp_path / "work")
 
 
-def test_bad_surroundings_are_told_in_a_line(tmp_path: Path, make_task: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bad_path_and_a_low_limit_of_open_files_are_reported(
+    tmp_path: Path, make_task: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     task = make_task(tmp_path / "0", 0, ("de",), [], [[[((4,),)]]])
     with pytest.raises(ValueError, match="needs a directory without"):
         write_document_signatures(task, tmp_path / "[data]", SETTINGS)

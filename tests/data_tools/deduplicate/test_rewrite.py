@@ -21,7 +21,7 @@ SHARDS = st.lists(st.lists(st.lists(UNIT, min_size=1, max_size=5), min_size=1, m
 
 
 def _remove(task: EncodedTask, work: Path, documents: list[int]) -> None:
-    """Nothing; writes what MinHash would, had it found these documents."""
+    """Write what MinHash would write if it had found these documents."""
     (work / "minhash" / "removed").mkdir(parents=True)
     if documents:
         np.array(documents, dtype="<u4").tofile(work / "minhash" / "removed" / f"{task.index:06d}.remove")
@@ -29,7 +29,7 @@ def _remove(task: EncodedTask, work: Path, documents: list[int]) -> None:
 
 @settings(max_examples=40)
 @given(valid=SHARDS, train=SHARDS, gone=st.sets(st.integers(0, 11)), block_tokens=st.integers(1, 12))
-def test_rewriting_is_filtering(
+def test_rewriting_drops_near_duplicate_documents_then_repeated_units(
     tmp_path_factory: pytest.TempPathFactory,
     make_task: Any,
     read_back: Any,
@@ -38,7 +38,7 @@ def test_rewriting_is_filtering(
     gone: set[int],
     block_tokens: int,
 ) -> None:
-    """First near-duplicate documents go, then repeated units of what is left."""
+    """Near-duplicate documents are dropped first, then repeated units among the rest."""
     directory = tmp_path_factory.mktemp("rewrite")
     task = make_task(directory / "old", 4, ("de",), valid, train)
     work = directory / "work"
@@ -108,7 +108,7 @@ def test_unknown_pieces_are_told_apart_by_their_text_and_counted(
     lost = [i for unit in kept for i in unit if isinstance(i, str)]
     num_known = sum(map(len, kept)) - len(lost)
     num_lost = sum(map(len, lost))
-    # The table says that known pieces have three characters, but for the unknown one.
+    # In the table all pieces have three characters, except the unknown one.
     assert result.unknown == {"de": Unknown(len(lost), num_known + len(lost), num_lost, 3 * num_known + num_lost)}
 
 
@@ -129,7 +129,7 @@ def test_without_duplicates_the_bytes_are_the_same(tmp_path: Path, make_task: An
     assert result.words == dict.fromkeys(languages, 2 * 3 * 4 * 2)
 
 
-def test_an_unfinished_run_leaves_no_trace(tmp_path: Path, make_task: Any, read_back: Any) -> None:
+def test_the_output_of_an_unfinished_run_is_replaced(tmp_path: Path, make_task: Any, read_back: Any) -> None:
     task = make_task(tmp_path / "old", 0, ("de",), [], [[[((4,),)]]])
     write_signatures(task, tmp_path / "work", Deduplication(exact=True))
     find_duplicates([task], tmp_path / "work", 0, 1)

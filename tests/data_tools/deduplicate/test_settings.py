@@ -40,7 +40,7 @@ def test_settings_are_read(value: Any, expected: Deduplication) -> None:
         ({"minhash": {"num_buckets": 2.5}}, ["minhash: num_buckets: expected a whole number from 1", "2.5"]),
     ],
 )
-def test_what_is_wrong_is_told(value: Any, words: list[str]) -> None:
+def test_a_wrong_value_is_named(value: Any, words: list[str]) -> None:
     problems: list[str] = []
     Deduplication.parse(value, problems.append)
     (problem,) = problems
@@ -49,7 +49,7 @@ def test_what_is_wrong_is_told(value: Any, words: list[str]) -> None:
         assert word in problem
 
 
-def test_all_problems_are_told_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     problems: list[str] = []
     Deduplication.parse({"exact": 3, "minhash": {"ngram": "5", "x": 1}, "fuzzy": True}, problems.append)
     assert len(problems) == 4

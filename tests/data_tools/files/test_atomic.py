@@ -100,7 +100,7 @@ def test_standard_output_goes_on_after_what_was_printed(tmp_path: Path, name: st
         assert (result.stdout or path.read_text()) == "first\nsecond\nthird\n"
 
 
-def test_process_substitution_of_a_shell(tmp_path: Path) -> None:
+def test_process_substitution_of_a_shell_is_written_into(tmp_path: Path) -> None:
     code = "import sys; from data_tools.files.atomic import *; path = sys.argv[1]; try_file(Path(path))\n"
     code += "with atomic_path(path) as temporary: temporary.write_text('through')"
     shell = f'"$0" -c "$1" >(cat > {tmp_path}/found); wait $!'
@@ -108,7 +108,7 @@ def test_process_substitution_of_a_shell(tmp_path: Path) -> None:
     assert (tmp_path / "found").read_text() == "through"
 
 
-def test_what_cannot_be_written_is_told_before_the_work(tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("text")
     try_file(tmp_path / "file")
     try_file(tmp_path / "new")
@@ -124,13 +124,13 @@ def test_what_cannot_be_written_is_told_before_the_work(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_text() == "text"
 
 
-def test_only_own_temporaries_count_as_left_over(tmp_path: Path) -> None:
+def test_only_own_temporary_files_count_as_left_over(tmp_path: Path) -> None:
     ours = temporary_path(tmp_path / "plan.json")
     for name in (ours.name, ".bashrc.old", ".plan.json.old", ".plan.json.12", "plan.json"):
         (tmp_path / name).write_text("")
     assert left_overs_of(tmp_path / "plan.json") == [ours]
 
 
-def test_sha256(tmp_path: Path) -> None:
+def test_sha256_of_the_example_of_the_standard(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")  # the example of FIPS 180
     assert sha256_of(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

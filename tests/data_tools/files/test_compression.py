@@ -26,12 +26,12 @@ def _read(path: Path) -> bytes:
         return decompressed(str(path), raw).read()
 
 
-def test_all_suffixes_are_here() -> None:
+def test_every_suffix_is_tested() -> None:
     assert tuple(COMPRESSORS) == COMPRESSED_SUFFIXES
 
 
 @pytest.mark.parametrize("suffix", COMPRESSORS)
-def test_whole_files(tmp_path: Path, suffix: str) -> None:
+def test_complete_files_are_decompressed(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix.upper()}"
     path.write_bytes(COMPRESSORS[suffix](CONTENT))
     assert _read(path) == CONTENT
@@ -48,7 +48,7 @@ def test_a_file_of_no_bytes_holds_nothing(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", COMPRESSORS)
-def test_cut_short_or_damaged(tmp_path: Path, suffix: str) -> None:
+def test_a_truncated_or_damaged_file_is_named(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
     whole = COMPRESSORS[suffix](CONTENT)
     middle = len(whole) // 2
@@ -59,7 +59,7 @@ def test_cut_short_or_damaged(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", COMPRESSORS)
-def test_what_a_name_says_and_the_file_is_not(tmp_path: Path, suffix: str) -> None:
+def test_content_that_contradicts_the_suffix_is_refused(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
     for other, compress in COMPRESSORS.items():
         if other != suffix:
@@ -72,7 +72,7 @@ def test_what_a_name_says_and_the_file_is_not(tmp_path: Path, suffix: str) -> No
             _read(path)
 
 
-def test_a_zstd_window_larger_than_the_librarys_limit(tmp_path: Path) -> None:
+def test_a_zstd_window_above_the_default_limit_is_read(tmp_path: Path) -> None:
     # As `zstd --long=28` makes it.
     parameters = zstandard.ZstdCompressionParameters.from_level(1, window_log=28, enable_ldm=True)
     compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
@@ -82,7 +82,7 @@ def test_a_zstd_window_larger_than_the_librarys_limit(tmp_path: Path) -> None:
     assert _read(tmp_path / "a.zst") == CONTENT
 
 
-def test_a_zstd_frame_to_skip_comes_first(tmp_path: Path) -> None:
+def test_a_skippable_zstd_frame_may_come_first(tmp_path: Path) -> None:
     skipped = b"\x50\x2a\x4d\x18\x04\0\0\0abcd"  # as pzstd writes it
     (tmp_path / "a.zst").write_bytes(skipped + COMPRESSORS[".zst"](CONTENT))
     assert _read(tmp_path / "a.zst") == CONTENT

@@ -18,7 +18,7 @@ def names(path: Path) -> list[str]:
     return sorted(file.relative_to(path).as_posix() for file in path.rglob("*"))
 
 
-def test_it_appears_at_the_end_only(tmp_path: Path) -> None:
+def test_a_directory_appears_only_when_complete(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "directory"
     with atomic_directory(path) as temporary:
         (temporary / "a").write_text("1")
@@ -28,7 +28,7 @@ def test_it_appears_at_the_end_only(tmp_path: Path) -> None:
         raise AssertionError("work was begun")
 
 
-def test_it_is_replaced_at_the_end_only(tmp_path: Path) -> None:
+def test_a_directory_is_replaced_only_when_complete(tmp_path: Path) -> None:
     path = tmp_path / "directory"
     make(path, a="1")
     with pytest.raises(ValueError, match="exists already"), atomic_directory(path, made_by="maker"):
@@ -60,7 +60,7 @@ def test_only_what_the_command_made_is_replaced(tmp_path: Path) -> None:
     ("name", "reason"),
     [("notes.txt", "holds notes.txt, not written by"), ("deep/notes", "holds deep/notes"), ("a", "holds a, changed")],
 )
-def test_what_a_user_put_there_is_kept(tmp_path: Path, name: str, reason: str) -> None:
+def test_files_of_the_user_are_kept(tmp_path: Path, name: str, reason: str) -> None:
     path = tmp_path / "directory"
     make(path, a="1", b="1")
     (path / name).parent.mkdir(exist_ok=True)
@@ -75,7 +75,7 @@ def test_what_a_user_put_there_is_kept(tmp_path: Path, name: str, reason: str) -
     assert (path / name).read_text() == "mine"
 
 
-def test_what_a_user_puts_there_during_the_work_is_kept(tmp_path: Path) -> None:
+def test_files_that_the_user_adds_during_the_work_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "directory"
     for overwrite, before in ((True, ["b"]), (False, [])):
         path.mkdir(exist_ok=True)
@@ -93,7 +93,7 @@ def test_what_a_user_puts_there_during_the_work_is_kept(tmp_path: Path) -> None:
             file.unlink()
 
 
-def test_the_record_of_copied_files_does_not_come_along(tmp_path: Path) -> None:
+def test_the_record_of_copied_files_is_not_copied(tmp_path: Path) -> None:
     make(tmp_path / "directory", **{RECORD_NAME: "another\tb\tc\n", "a": "1"})
     assert read_record(tmp_path / "directory", "another") == {}
     assert list(read_record(tmp_path / "directory", "maker")) == ["a"]
@@ -119,7 +119,7 @@ def test_a_mount_point_is_refused_before_the_work(monkeypatch: pytest.MonkeyPatc
         raise AssertionError("work was begun")
 
 
-def test_claimed_names_are_the_commands_own(tmp_path: Path) -> None:
+def test_a_command_may_rewrite_only_names_it_has_claimed(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     claim(tmp_path, ["table.md", "runs"], "maker")
     (tmp_path / "table.md").write_text("1")

@@ -37,13 +37,13 @@ from data_tools.files.formats import (
         ("news.de", ""),
     ],
 )
-def test_compressed_suffix(path: str, suffix: str) -> None:
+def test_the_suffix_of_compression_is_found(path: str, suffix: str) -> None:
     assert compressed_suffix(path) == suffix
 
 
 @pytest.mark.parametrize("compression", ["", *COMPRESSED_SUFFIXES])
 @pytest.mark.parametrize("suffix", [".txt", ".de", "", *FORMAT_OF_SUFFIX])
-def test_formats_by_name(suffix: str, compression: str) -> None:
+def test_the_suffix_gives_the_format(suffix: str, compression: str) -> None:
     expected = FORMAT_OF_SUFFIX.get(suffix, "text")
     for name in (f"/x/c4{suffix}{compression}", f"https://host/C4{suffix.upper()}{compression.upper()}?download=true"):
         if compression and expected in NEVER_COMPRESSED:
@@ -53,7 +53,7 @@ def test_formats_by_name(suffix: str, compression: str) -> None:
             assert format_of(name) == expected
 
 
-def test_the_formats_that_were_taken_for_text() -> None:
+def test_suffixes_of_other_formats_are_not_text() -> None:
     assert [format_of(name) for name in ("c4.json", "c4.ndjson", "c4.JSONL", "c4.json.gz")] == ["jsonl"] * 4
     assert format_of("scores.csv.bz2") == "csv"
     for name in ("news.tar.gz", "news.tgz", "news.TAR", "page.html", "dump.xml.bz2", "a.txt.lz4", "b.docx"):
@@ -71,7 +71,7 @@ def test_suffixes_that_are_language_codes_are_text() -> None:
 
 
 @pytest.mark.parametrize("name", ["news.srt", "news.odt.gz", "news.SGM"])
-def test_who_says_that_it_is_text_is_believed(name: str) -> None:
+def test_a_file_declared_as_text_may_have_any_such_suffix(name: str) -> None:
     with pytest.raises(ValueError, match=r"; if it is plain text all the same, name it with text: .*, or rename it$"):
         check_is_named_as_text(name)
     check_is_named_as_text(name, is_said_to_be_text=True)
@@ -80,7 +80,7 @@ def test_who_says_that_it_is_text_is_believed(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.tsv.gz", "a.parquet", "a.tmx", "a.zip", "a.csv"])
-def test_plain_text_has_no_other_formats_name(name: str) -> None:
+def test_plain_text_must_not_have_the_name_of_another_format(name: str) -> None:
     with pytest.raises(ValueError, match=rf"^{name}: by its suffix \w+, expected plain text"):
         check_is_named_as_text(name)
 
@@ -119,13 +119,13 @@ def _zip() -> bytes:
         ("\ufeffeins".encode("utf-32-be"), "UTF-32,"),
     ],
 )
-def test_what_is_no_text_is_told_by_its_first_bytes(head: bytes, kind: str) -> None:
+def test_files_that_are_not_text_are_recognised_by_their_first_bytes(head: bytes, kind: str) -> None:
     with pytest.raises(ValueError, match=f"^news.de: {kind}"):
         check_is_text("news.de", head)
 
 
 @pytest.mark.parametrize("text", ["", "Zeile\n", "\ufeffZeile", "BZ ist Basel\n", "PK\n", "Fahrräder"])
-def test_text_is_text(text: str) -> None:
+def test_any_text_is_accepted_as_text(text: str) -> None:
     for check in (check_is_text, check_is_prose):
         check("news.de", text.encode())
 
@@ -141,7 +141,7 @@ def test_text_is_text(text: str) -> None:
         (json.dumps({"text": "x" * 100_000}), "JSON"),
     ],
 )
-def test_markup_and_json_are_no_sentences(text: str, kind: str) -> None:
+def test_markup_and_json_are_not_prose(text: str, kind: str) -> None:
     check_is_text("news.de", text.encode())
     with pytest.raises(ValueError, match=f"^news.de: {kind}, expected plain text, one sentence a line; "):
         check_is_prose("news.de", text.encode())
@@ -154,22 +154,22 @@ def test_advice_for_json_depends_on_who_asks() -> None:
 
 
 @pytest.mark.parametrize("text", ['{"so steht es', "<b>fett</b>", "[1] Eine Fußnote", "{} ist leer", '{"a" und "b"}'])
-def test_sentences_may_begin_so(text: str) -> None:
+def test_sentences_that_resemble_markup_or_json_are_prose(text: str) -> None:
     check_is_prose("news.de", f"{text}\nnoch eine\n".encode())
 
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
 @pytest.mark.parametrize("text", ["Das Haus ist rot.\nÄpfel 😀\n", "漢字\n你好\n" * 3_000, "дом у реки\n"])
-def test_wide_encodings_without_a_mark(encoding: str, text: str) -> None:
+def test_wide_encodings_without_a_mark_are_recognised(encoding: str, text: str) -> None:
     assert wide_encoding(text.encode(encoding)) == encoding.upper().replace("-LE", "LE").replace("-BE", "BE")
 
 
 @pytest.mark.parametrize("content", [b"", b"eins\n", "Fahrr\xe4der\n".encode("latin-1"), bytes(600), bytes(range(256))])
-def test_other_bytes_are_in_none_of_them(content: bytes) -> None:
+def test_other_bytes_are_in_no_wide_encoding(content: bytes) -> None:
     assert wide_encoding(content) is None
 
 
-def test_a_file_that_could_not_be_read_may_be_another(tmp_path: Path) -> None:
+def test_a_file_in_another_format_is_explained(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(_zip())
     with pytest.raises(ValueError, match="a: a zip archive, expected Parquet; unpack it"):
         check_is_not_another(str(tmp_path / "a"), b"PAR1", "Parquet")

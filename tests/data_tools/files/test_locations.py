@@ -50,13 +50,13 @@ def _names(folder: Path, pattern: str) -> list[str]:
         ("none.txt", []),
     ],
 )
-def test_local_names_and_globs(folder: Path, pattern: str, names: list[str]) -> None:
+def test_local_names_and_globs_are_expanded(folder: Path, pattern: str, names: list[str]) -> None:
     assert _names(folder, pattern) == names
     assert _names(folder, str(folder / pattern)) == names
     assert _names(folder, f"file://{folder / pattern}") == names
 
 
-def test_names_are_absolute(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_expanded_names_are_absolute(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     assert expand("a.txt", Path()) == expand("a.t?t", Path()) == [str(folder / "a.txt")]
 
@@ -70,7 +70,7 @@ def memory() -> Any:
     return file_system
 
 
-def test_urls_and_their_globs(memory: Any, tmp_path: Path) -> None:
+def test_urls_and_their_globs_are_expanded(memory: Any, tmp_path: Path) -> None:
     assert expand("memory://locations/a.txt", tmp_path) == ["memory://locations/a.txt"]
     assert expand("memory://locations/*.txt", tmp_path) == ["memory:///locations/a.txt", "memory:///locations/b.txt"]
     assert len(expand("memory://locations/**/*.txt", tmp_path)) == 3
@@ -97,7 +97,7 @@ def test_a_file_in_an_archive_on_this_machine(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("url", "message"), [("foo://a/b", "Protocol not known: foo"), ("gs://b/x", "another library")]
 )
-def test_urls_of_no_use(tmp_path: Path, url: str, message: str) -> None:
+def test_unusable_urls_are_refused(tmp_path: Path, url: str, message: str) -> None:
     for use in (open_binary, size_of_file, identity_of_file, lambda url: expand(url, tmp_path)):
         with pytest.raises(ValueError, match=f"^{url}: .*{message}"):
             use(url)
@@ -128,7 +128,7 @@ def server() -> Iterator[str]:
         server.shutdown()
 
 
-def test_a_server_that_has_the_file(server: str, tmp_path: Path) -> None:
+def test_a_file_on_a_server_is_read(server: str, tmp_path: Path) -> None:
     url = f"{server}/200/a.txt?download=true"
     assert expand(url, tmp_path) == [url]
     with open_binary(url) as file:
@@ -136,7 +136,7 @@ def test_a_server_that_has_the_file(server: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("status", [404, 410])
-def test_a_server_that_does_not_have_it(server: str, tmp_path: Path, status: int) -> None:
+def test_a_missing_file_on_a_server_is_not_found(server: str, tmp_path: Path, status: int) -> None:
     assert expand(f"{server}/{status}/a.txt", tmp_path) == []
     with pytest.raises(FileNotFoundError):
         open_binary(f"{server}/{status}/a.txt")
@@ -153,7 +153,7 @@ def test_a_server_that_does_not_have_it(server: str, tmp_path: Path, status: int
         (0, "Server disconnected"),
     ],
 )
-def test_a_server_that_does_not_give_it(server: str, tmp_path: Path, status: int, answer: str) -> None:
+def test_the_answer_of_a_refusing_server_is_reported(server: str, tmp_path: Path, status: int, answer: str) -> None:
     for name in ("a.txt", "a.txt?download=true"):
         url = f"{server}/{status}/{name}"
         for use in (open_binary, size_of_file, identity_of_file, lambda url: expand(url, tmp_path)):
@@ -162,12 +162,12 @@ def test_a_server_that_does_not_give_it(server: str, tmp_path: Path, status: int
             assert str(caught.value).startswith(f"{url}: cannot be read (") and answer in str(caught.value)
 
 
-def test_no_server(tmp_path: Path) -> None:
+def test_an_unreachable_server_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^http://127\.0\.0\.1:1/a\.txt: cannot be read .*Cannot connect to host"):
         expand("http://127.0.0.1:1/a.txt", tmp_path)
 
 
-def test_what_a_mac_adds_is_no_text(tmp_path: Path) -> None:
+def test_files_added_by_macos_are_ignored(tmp_path: Path) -> None:
     assert all(map(is_of_finder, ["__MACOSX/a.de", "x/__MACOSX/._a.de", "x/._a.de", "._a"]))
     assert not any(map(is_of_finder, ["a.de", "x/a._de", "__MACOSX", ".a.de", ""]))
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
@@ -179,7 +179,7 @@ def test_what_a_mac_adds_is_no_text(tmp_path: Path) -> None:
     assert expand("**/*.txt", tmp_path) == []
 
 
-def test_names_that_are_not_utf8(tmp_path: Path) -> None:
+def test_names_that_are_not_utf8_are_refused(tmp_path: Path) -> None:
     (tmp_path / os.fsdecode(b"M\xfcller.txt")).touch()
     for pattern in ("*.txt", os.fsdecode(b"M\xfcller.txt")):
         with pytest.raises(
@@ -189,7 +189,7 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
         str(caught.value).encode("ascii")
 
 
-def test_what_can_be_read_but_once(tmp_path: Path) -> None:
+def test_pipes_devices_and_directories_are_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (str(tmp_path / "pipe"), "/dev/null", "/dev/stdin", "/dev/fd/63"):
         with pytest.raises(ValueError, match=f"^{path}: a pipe or device; name a file"):
@@ -212,7 +212,7 @@ def test_links_are_names_of_one_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["none.txt", "memory://locations/none.txt"])
-def test_missing_files(path: str) -> None:
+def test_a_missing_file_is_named(path: str) -> None:
     for use in (open_binary, size_of_file, identity_of_file):
         with pytest.raises(FileNotFoundError) as caught:
             use(path)
@@ -282,6 +282,6 @@ def test_the_identity_of_a_remote_file_is_what_its_server_says(memory: Any, monk
     assert identity_of_file(url) == [url, 5, "ETag=abc"]
 
 
-def test_what_is_a_url() -> None:
+def test_urls_are_told_from_paths() -> None:
     assert all(map(is_url, ["s3://a/b", "hf://datasets/x", "filecache::s3://a/b", "zip://x::a.zip"]))
     assert not any(map(is_url, ["a/b", "/a:b/c", "c:/a", "a//b", "über://x"]))

@@ -25,7 +25,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "numbers"
 
 
-def test_a_plain_read_only_array(path: Path) -> None:
+def test_a_file_becomes_a_plain_read_only_array(path: Path) -> None:
     numbers = map_file(path, INT32)
     assert type(numbers) is np.ndarray
     assert numbers.dtype == INT32
@@ -37,7 +37,7 @@ def test_a_plain_read_only_array(path: Path) -> None:
         numbers.flags.writeable = True
 
 
-def test_no_handle_and_no_memory_is_left(path: Path) -> None:
+def test_no_descriptor_and_no_memory_is_kept(path: Path) -> None:
     before = _num_open_files()
     arrays = [map_file(path, INT32) for _ in range(300)]
     assert _num_open_files() == before
@@ -51,14 +51,14 @@ def test_no_handle_and_no_memory_is_left(path: Path) -> None:
     assert _num_maps(path) == 0
 
 
-def test_an_empty_file(tmp_path: Path) -> None:
+def test_an_empty_file_becomes_an_empty_array(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     numbers = map_file(tmp_path / "empty", INT32)
     assert numbers.shape == (0,)
     assert numbers.dtype == INT32
 
 
-def test_what_cannot_be_mapped(path: Path) -> None:
+def test_files_that_cannot_be_mapped_are_refused(path: Path) -> None:
     os.truncate(path, 4 * 10_000 - 1)
     with pytest.raises(ValueError, match="numbers: 39,999 bytes is not a multiple of 4-byte items"):
         map_file(path, INT32)
@@ -68,7 +68,7 @@ def test_what_cannot_be_mapped(path: Path) -> None:
         _Region(os.devnull, file.fileno(), 4)
 
 
-def test_where_there_is_no_mmap_of_unix(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_mmap_of_unix(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("data_tools.files.memory_maps.os.name", "other")
     numbers = map_file(path, INT32)
     assert type(numbers) is np.ndarray

@@ -7,7 +7,7 @@ from data_tools.files.outputs import check_filled_directory, check_output_direct
 
 
 @pytest.mark.parametrize("path", ["text", "deep/../text", "missing/../text", "link", "hard"])
-def test_no_output_is_an_input_by_any_path(tmp_path: Path, path: str) -> None:
+def test_an_output_must_not_be_an_input_by_any_path(tmp_path: Path, path: str) -> None:
     text = tmp_path / "text"
     text.write_text("1")
     (tmp_path / "deep").mkdir()
@@ -33,7 +33,7 @@ def test_standard_input_is_an_input(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         os.close(saved)
 
 
-def test_two_outputs_are_two_files(tmp_path: Path) -> None:
+def test_two_outputs_must_not_be_one_file(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("new")
     with pytest.raises(ValueError, match="--b .*link and --a .*new are one file; choose another --b"):
         check_outputs({"--a": tmp_path / "new", "--b": tmp_path / "link"}, [])
@@ -41,13 +41,13 @@ def test_two_outputs_are_two_files(tmp_path: Path) -> None:
     check_outputs({"--a": null, "--b": null}, [null])
 
 
-def test_outputs_are_tried(tmp_path: Path) -> None:
+def test_an_output_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="there is no directory"):
         check_outputs({"--json": tmp_path / "nowhere" / "a.json"}, [])
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_input_is_in_a_directory_that_is_made(tmp_path: Path) -> None:
+def test_an_output_directory_must_not_contain_an_input(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "text").write_text("1")
     (tmp_path / "link").symlink_to("a")
@@ -57,7 +57,7 @@ def test_no_input_is_in_a_directory_that_is_made(tmp_path: Path) -> None:
             check_output_directory(tmp_path / output, [str(tmp_path / "a" / "text")])
 
 
-def test_what_is_filled_is_not_what_is_read(tmp_path: Path) -> None:
+def test_a_directory_must_not_be_both_read_and_filled(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("data")
     check_filled_directory(tmp_path / "predictions", tmp_path / "data")
     with pytest.raises(ValueError, match="is the directory that is read"):

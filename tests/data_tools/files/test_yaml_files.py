@@ -20,7 +20,7 @@ from data_tools.files.yaml_files import all_expanded, expanded, is_null, read_ma
         (b"a: \x00\n", "x.yaml: not valid YAML: "),
     ],
 )
-def test_what_cannot_be_meant_is_told_in_one_line(tmp_path: Path, content: bytes, message: str) -> None:
+def test_invalid_files_are_reported_in_one_line(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "x.yaml"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=message) as error:
@@ -28,7 +28,7 @@ def test_what_cannot_be_meant_is_told_in_one_line(tmp_path: Path, content: bytes
     assert "\n" not in str(error.value)
 
 
-def test_what_there_is(tmp_path: Path) -> None:
+def test_mappings_and_empty_files_are_read(tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
     path.write_text("# nothing\n")
     assert read_mapping(path, "fields") == {}
@@ -38,7 +38,7 @@ def test_what_there_is(tmp_path: Path) -> None:
         read_mapping(tmp_path / "none.yaml", "fields")
 
 
-def test_variables_and_home(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_and_the_home_directory_are_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/x")
     monkeypatch.setenv("DATA", "/data")
     monkeypatch.delenv("NONE", raising=False)
@@ -50,6 +50,6 @@ def test_variables_and_home(monkeypatch: pytest.MonkeyPatch) -> None:
     assert told == ["the environment variable NONE is not set"]
 
 
-def test_words_for_nothing() -> None:
+def test_all_spellings_of_null() -> None:
     assert all(map(is_null, (None, "", "~", "null", "Null", "NULL", "None", "none")))
     assert not any(map(is_null, ("nothing", 0, False, "no")))

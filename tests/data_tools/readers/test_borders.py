@@ -82,7 +82,7 @@ def test_lines_of_all_parts(
     assert _in_parts(read_documents, item, max_bytes) == [[f"x{source}"] for source, _ in lines]
 
 
-def test_borders(tmp_path: Path) -> None:
+def test_borders_are_at_lines_or_after_blank_lines(tmp_path: Path) -> None:
     #                  0    4      9   12     17
     content = "ab\r\nжж\r\n\r\ncd\ne\n\nlast".encode()
     path = tmp_path / "a.txt"
@@ -97,7 +97,7 @@ def test_borders(tmp_path: Path) -> None:
         assert find_border(str(path), offset, between_documents=True) == expected
 
 
-def test_a_far_end_is_not_looked_for(tmp_path: Path) -> None:
+def test_a_far_document_end_is_not_searched(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes(b"line\n" * (borders.MAX_SEARCH_BYTES // 5 + 100) + b"\nnext\n")
     assert find_border(str(path), 3, between_documents=True) == 5

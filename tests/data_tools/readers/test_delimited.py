@@ -18,18 +18,18 @@ def _file(tmp_path: Path, name: str, text: str) -> Path:
     return path
 
 
-def test_tsv(tmp_path: Path, read_pairs: Read) -> None:
+def test_tsv_has_pairs_in_its_first_columns(tmp_path: Path, read_pairs: Read) -> None:
     path = _file(tmp_path, "p.tsv", '\ufeffeins\tone\r\n"zwei\ttwo"\t0.7\tmore\n\tthree\n')
     assert read_pairs("tsv", path, columns=PAIR) == ([("eins", "one"), ('"zwei', 'two"'), ("", "three")], {})
 
 
-def test_scores_in_front(tmp_path: Path, read_pairs: Read) -> None:
+def test_columns_may_be_given_by_number(tmp_path: Path, read_pairs: Read) -> None:
     path = _file(tmp_path, "p.tsv", "1.17\teins\tone\n1.08\tzwei\ttwo\tmore\n")
     assert read_pairs("tsv", path, columns=(2, 3)) == ([("eins", "one"), ("zwei", "two")], {})
     assert read_pairs("tsv", path, columns=(3, 2)) == ([("one", "eins"), ("two", "zwei")], {})
 
 
-def test_names_in_the_first_row(tmp_path: Path, read_pairs: Read, read_documents: Read) -> None:
+def test_columns_may_be_named_in_the_first_row(tmp_path: Path, read_pairs: Read, read_documents: Read) -> None:
     tsv = _file(tmp_path, "p.tsv", "\ufeffscore\ten\tde\n1.17\tone\teins\n1.08\ttwo\tzwei\n")
     assert read_pairs("tsv", tsv, columns=("de", "en"))[0] == [("eins", "one"), ("zwei", "two")]
     assert read_documents("tsv", tsv, columns=("de",))[0] == [["eins"], ["zwei"]]
@@ -38,7 +38,7 @@ def test_names_in_the_first_row(tmp_path: Path, read_pairs: Read, read_documents
     assert read_pairs("csv", csv, columns=PAIR)[0] == [("de", "en"), ("Das Haus", "The house")]
 
 
-def test_quotes_of_csv(tmp_path: Path, read_documents: Read) -> None:
+def test_quoted_cells_of_csv_may_hold_line_breaks(tmp_path: Path, read_documents: Read) -> None:
     text = 'id,text\r\n1,"a, ""b"""\r\n2,"one\r\n\r\n two "\r\n3,"plain"\r\n4," "\r\n\r\n'
     path = _file(tmp_path, "a.csv", text)
     assert read_documents("csv", path, columns=("text",)) == (
@@ -47,7 +47,7 @@ def test_quotes_of_csv(tmp_path: Path, read_documents: Read) -> None:
     )
 
 
-def test_a_long_cell_of_csv(tmp_path: Path, read_documents: Read) -> None:
+def test_a_cell_of_csv_may_be_long(tmp_path: Path, read_documents: Read) -> None:
     line = "x" * (MAX_DOCUMENT_CHARACTERS // 2)  # longer than the library's limit of a cell
     path = _file(tmp_path, "a.csv", f'"{line}\n{line}\n{line}"\n')
     assert read_documents("csv", path, columns=(1,)) == ([[line, line], [line]], {})
@@ -75,7 +75,7 @@ def test_blank_rows_are_counted(tmp_path: Path, read_pairs: Read, blank: str) ->
         ("q.csv", "de\n", ("de", "en"), "line 1: expected one column 'en', found none; the names there are de$"),
     ],
 )
-def test_tables_that_do_not_fit(
+def test_tables_without_the_columns_are_refused(
     tmp_path: Path, read_pairs: Read, name: str, text: str, columns: Any, message: str
 ) -> None:
     with pytest.raises(ValueError, match=rf"{name}: {message}"):
@@ -90,7 +90,7 @@ def test_a_table_of_no_bytes_is_counted(tmp_path: Path, read_pairs: Read, read_d
     assert read_documents(name[-3:], path, columns=("de",)) == ([], {"empty_file": 1})
 
 
-def test_parts_are_the_whole(tmp_path: Path, read_pairs: Read) -> None:
+def test_all_parts_together_are_the_file(tmp_path: Path, read_pairs: Read) -> None:
     rows = [(f"s{i}", f"t{i}" * (i % 7)) for i in range(300)]
     path = _file(tmp_path, "p.tsv", "s\tt\n" + "".join(f"{source}\t{target}\n" for source, target in rows))
     item = Input(("de", "en"), "tsv", (str(path),), ("s", "t"))

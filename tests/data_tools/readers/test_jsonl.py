@@ -54,12 +54,12 @@ def test_broken_lines_are_named(tmp_path: Path, read_documents: Read, line: str,
         read_documents("jsonl", path, columns=TEXT)
 
 
-def test_pairs_in_two_columns(tmp_path: Path, read_pairs: Read) -> None:
+def test_pairs_in_two_columns_are_read(tmp_path: Path, read_pairs: Read) -> None:
     path = _file(tmp_path, '{"s": "eins", "t": "one"}', '{"s": "", "t": "two"}', '{"t": null, "s": "drei"}')
     assert read_pairs("jsonl", path, columns=("s", "t")) == ([("eins", "one"), ("", "two")], {"missing_side": 1})
 
 
-def test_pairs_in_one_column(tmp_path: Path, read_pairs: Read) -> None:
+def test_pairs_in_one_column_are_read(tmp_path: Path, read_pairs: Read) -> None:
     path = _file(
         tmp_path,
         '{"translation": {"en": "one", "de": "eins", "fr": "un"}}',
@@ -68,18 +68,18 @@ def test_pairs_in_one_column(tmp_path: Path, read_pairs: Read) -> None:
     assert read_pairs("jsonl", path, columns=("translation",)) == ([("eins", "one")], {"missing_side": 1})
 
 
-def test_null_is_no_pair_as_in_parquet(tmp_path: Path, read_pairs: Read) -> None:
+def test_a_null_side_counts_as_missing(tmp_path: Path, read_pairs: Read) -> None:
     path = _file(tmp_path, '{"translation": null}', '{"translation": {"en": "one", "de": "eins"}}')
     assert read_pairs("jsonl", path, columns=("translation",)) == ([("eins", "one")], {"missing_side": 1})
 
 
-def test_languages_by_other_names(tmp_path: Path, read_pairs: Read) -> None:
+def test_languages_may_have_other_codes_in_the_file(tmp_path: Path, read_pairs: Read) -> None:
     path = _file(tmp_path, '{"translation": {"eng_Latn": "one", "deu_Latn": "eins"}}')
     found = read_pairs("jsonl", path, columns=("translation",), codes=("deu_Latn", "eng_Latn"))
     assert found == ([("eins", "one")], {})
 
 
-def test_a_key_that_comes_twice(tmp_path: Path, read_pairs: Read, read_documents: Read) -> None:
+def test_a_repeated_key_is_refused(tmp_path: Path, read_pairs: Read, read_documents: Read) -> None:
     fine = '{"type": "text", "id": 1, "id": 2, "text": "\\"text\\": \\"text\\""}'
     assert read_documents("jsonl", _file(tmp_path, fine), columns=TEXT)[0] == [['"text": "text"']]
     with pytest.raises(ValueError, match=r"a\.jsonl: line 2: expected a JSON object \(with one 'text', found 2\)"):
@@ -89,7 +89,7 @@ def test_a_key_that_comes_twice(tmp_path: Path, read_pairs: Read, read_documents
 
 
 @pytest.mark.parametrize("text", ['[{"text": "a"}, {"text": "b"}]', '[\n{"text": "a"}\n]', '{\n "text": "a"\n}'])
-def test_one_json_text_over_all_lines(tmp_path: Path, read_documents: Read, text: str) -> None:
+def test_one_json_text_of_many_lines_is_explained(tmp_path: Path, read_documents: Read, text: str) -> None:
     with pytest.raises(ValueError, match=r"a\.jsonl: line 1: expected a JSON object.*to one object per line: jq"):
         read_documents("jsonl", _file(tmp_path, text), columns=TEXT)
 

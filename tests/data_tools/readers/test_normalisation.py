@@ -1,4 +1,4 @@
-"""What the docstring of data_tools.readers says of SentencePiece, which is why readers leave characters alone."""
+"""SentencePiece's normalisation as in the docstring of data_tools.readers: the reason why readers keep characters."""
 
 from itertools import chain
 from pathlib import Path
@@ -20,7 +20,7 @@ OTHER_CONTROLS = [0x00, *range(0x80, 0x8F), *range(0x90, 0x9F)]
 KEPT = [*map(chr, OTHER_CONTROLS), *"\xad\u200d\u202a\u202e\u2060\u206f\ufe0f\ue000"]
 
 
-def test_characters(processor: sentencepiece.SentencePieceProcessor) -> None:
+def test_sentencepiece_normalises_characters_as_documented(processor: sentencepiece.SentencePieceProcessor) -> None:
     for character in SPACES:
         assert processor.normalize(f"ab{character}cd") == processor.normalize("ab cd"), hex(ord(character))
     for character in DELETED:
@@ -37,6 +37,6 @@ def test_nul_ends_nothing(processor: sentencepiece.SentencePieceProcessor) -> No
     assert processor.decode([i for i in ids if i != processor.unk_id()]) == "theletter"
 
 
-def test_half_a_surrogate_pair_is_no_text(processor: sentencepiece.SentencePieceProcessor) -> None:
+def test_half_a_surrogate_pair_fails(processor: sentencepiece.SentencePieceProcessor) -> None:
     with pytest.raises((RuntimeError, UnicodeEncodeError)):
         processor.encode("a\ud83db")

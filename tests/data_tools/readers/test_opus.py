@@ -21,7 +21,7 @@ def _zip(tmp_path: Path, members: dict[str, str | bytes], compression: int = zip
 
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2])
-def test_pairs(tmp_path: Path, read_pairs: Read, compression: int) -> None:
+def test_pairs_of_all_members_are_read(tmp_path: Path, read_pairs: Read, compression: int) -> None:
     members: dict[str, str | bytes] = {
         "README": "read me",
         "A.de-en.de": "\ufeffeins\nzwei\n",
@@ -37,7 +37,7 @@ def test_pairs(tmp_path: Path, read_pairs: Read, compression: int) -> None:
     assert read_pairs("opus", "memory://opus/a.zip") == (expected, {})
 
 
-def test_what_a_mac_adds_is_no_text(tmp_path: Path, read_pairs: Read) -> None:
+def test_files_added_by_macos_are_ignored(tmp_path: Path, read_pairs: Read) -> None:
     resource = b"\0\x05\x16\x07" + bytes(80)
     path = _zip(
         tmp_path,
@@ -53,7 +53,7 @@ def test_what_a_mac_adds_is_no_text(tmp_path: Path, read_pairs: Read) -> None:
     assert read_pairs("opus", path) == ([("eins", "one")], {})
 
 
-def test_languages_by_other_names(tmp_path: Path, read_pairs: Read) -> None:
+def test_languages_may_have_other_codes_in_the_file(tmp_path: Path, read_pairs: Read) -> None:
     path = _zip(tmp_path, {"A.en-zh_tw.zh_tw": "公車\n", "A.en-zh_tw.en": "bus\n"})
     languages = ("zh_Hant", "en")
     assert read_pairs("opus", path, languages=languages, codes=("zh_tw", "en")) == ([("公車", "bus")], {})
@@ -61,7 +61,7 @@ def test_languages_by_other_names(tmp_path: Path, read_pairs: Read) -> None:
         read_pairs("opus", path, languages=languages)
 
 
-def test_bytes_read(tmp_path: Path) -> None:
+def test_progress_is_in_bytes_of_the_archive(tmp_path: Path) -> None:
     # The archive's size is what counts: 200 of 400 lines read are half of it.
     path = _zip(tmp_path, {f"{name}.{code}": "line\n" * 100 for name in "ab" for code in ("de", "en")})
     item = Input(("de", "en"), "opus", (str(path),))
@@ -89,12 +89,14 @@ def test_bytes_read(tmp_path: Path) -> None:
         ({"a.de": '{"text": "x"}\n', "a.en": "y\n"}, r"a\.de: JSON, expected plain text"),
     ],
 )
-def test_archives_that_do_not_fit(tmp_path: Path, read_pairs: Read, members: Any, message: str) -> None:
+def test_archives_without_both_members_are_refused(
+    tmp_path: Path, read_pairs: Read, members: Any, message: str
+) -> None:
     with pytest.raises(ValueError, match=rf"a\.zip: {message}"):
         read_pairs("opus", _zip(tmp_path, members))
 
 
-def test_damaged_archives(tmp_path: Path, read_pairs: Read) -> None:
+def test_damaged_archives_are_refused(tmp_path: Path, read_pairs: Read) -> None:
     lines = "".join(f"line {i}\n" for i in range(1_000))
     content = _zip(tmp_path, {"a.de": lines, "a.en": lines}, zipfile.ZIP_STORED).read_bytes()
     flipped = content.replace(b"line 77\n", b"line 78\n", 1)  # the checksum tells

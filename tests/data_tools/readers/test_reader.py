@@ -14,7 +14,7 @@ def pair(tmp_path: Path) -> Input:
     return Input(("de", "en"), "moses", (str(tmp_path / "p.de"), str(tmp_path / "p.en")))
 
 
-def test_two_files(pair: Input) -> None:
+def test_a_pair_of_files_is_read(pair: Input) -> None:
     assert size_of(pair) == 45
     assert parts_of(pair, 1) == [None]
     identity = identity_of(pair)
@@ -24,7 +24,7 @@ def test_two_files(pair: Input) -> None:
     assert identity_of(pair) != identity
 
 
-def test_what_languages_are_called_is_part_of_the_identity(tmp_path: Path) -> None:
+def test_codes_of_languages_are_part_of_the_identity(tmp_path: Path) -> None:
     (tmp_path / "a.tmx").write_text("<tmx/>")
     item = Input(("zh_Hant", "en"), "tmx", (str(tmp_path / "a.tmx"),))
     assert identity_of(replace(item, codes=("zh-TW", "en"))) != identity_of(replace(item, codes=("zh-HK", "en")))
@@ -32,12 +32,12 @@ def test_what_languages_are_called_is_part_of_the_identity(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("format", ["tmx", "opus"])
-def test_what_cannot_be_cut(tmp_path: Path, format: str) -> None:
+def test_some_formats_are_never_cut(tmp_path: Path, format: str) -> None:
     (tmp_path / "a").write_bytes(bytes(1_000))
     assert parts_of(Input(("de", "en"), format, (str(tmp_path / "a"),)), 10) == [None]
 
 
-def test_misuse_of_ours(pair: Input) -> None:
+def test_wrong_use_of_a_reader_is_an_assertion(pair: Input) -> None:
     with pytest.raises(AssertionError, match="with InputReader"):
         InputReader(pair, None).pairs()
     with InputReader(pair, None) as reader, pytest.raises(AssertionError, match="moses holds pairs"):

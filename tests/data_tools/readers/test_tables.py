@@ -1,4 +1,4 @@
-"""Parquet files, and data sets as the hub has them in local directories."""
+"""Parquet files, and data sets like those on the hub in local directories."""
 
 import json
 import os
@@ -22,7 +22,7 @@ DOCUMENTS = [["one", " two "], ["dréi 😀"]]
 
 @pytest.fixture(scope="module", autouse=True)
 def offline() -> Any:
-    """Nothing asks the hub."""
+    """Keep `datasets` from asking the hub."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_HUB_OFFLINE", "1")
         yield
@@ -34,20 +34,20 @@ def _parquet(path: Path, columns: dict[str, Any], **options: Any) -> Path:
 
 
 @pytest.mark.parametrize("type", ["string", "large_string", "string_view", "dictionary"])
-def test_texts(tmp_path: Path, read_documents: Read, type: str) -> None:
+def test_texts_of_every_string_type_are_read(tmp_path: Path, read_documents: Read, type: str) -> None:
     texts = pyarrow.array(TEXTS)
     texts = texts.dictionary_encode() if type == "dictionary" else texts.cast(type)
     path = _parquet(tmp_path / "a.parquet", {"id": [1, 2, 3, 4, 5], "a.b": texts})
     assert read_documents("parquet", path, columns=("a.b",)) == (DOCUMENTS, {"empty": 3})
 
 
-def test_long_texts_are_cut(tmp_path: Path, read_documents: Read) -> None:
+def test_long_texts_are_cut_into_documents(tmp_path: Path, read_documents: Read) -> None:
     line = "x" * (MAX_DOCUMENT_CHARACTERS // 2)
     path = _parquet(tmp_path / "a.parquet", {"text": ["\n".join([line] * 3)]})
     assert read_documents("parquet", path, columns=("text",)) == ([[line, line], [line]], {})
 
 
-def test_pairs(tmp_path: Path, read_pairs: Read) -> None:
+def test_pairs_in_one_or_two_columns_are_read(tmp_path: Path, read_pairs: Read) -> None:
     sides = {"s": ["eins", "", None], "t": ["one", "two", "three"]}
     expected = ([("eins", "one"), ("", "two")], {"missing_side": 1})
     path = _parquet(tmp_path / "two.parquet", sides)
@@ -69,7 +69,7 @@ def test_pairs(tmp_path: Path, read_pairs: Read) -> None:
         ({"s": ["a"]}, ("s", "t"), ("de", "en"), "no column 't'; it has s"),
     ],
 )
-def test_columns_that_do_not_fit(
+def test_missing_columns_and_other_types_are_refused(
     tmp_path: Path, columns: dict[str, Any], wanted: tuple[str, ...], languages: tuple[str, ...], message: str
 ) -> None:
     path = _parquet(tmp_path / "a.parquet", columns)
@@ -80,7 +80,7 @@ def test_columns_that_do_not_fit(
         pass
 
 
-def test_two_columns_of_one_name(tmp_path: Path) -> None:
+def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
     columns = [pyarrow.array(["a", "b"]), pyarrow.array(["c", "d"])]
     table = pyarrow.Table.from_arrays(columns, names=["text", "text"])
     parquet.write_table(table, tmp_path / "a.parquet")
@@ -89,20 +89,20 @@ def test_two_columns_of_one_name(tmp_path: Path) -> None:
         InputReader(item, None).__enter__()
 
 
-def test_languages_by_other_names(tmp_path: Path, read_pairs: Read) -> None:
+def test_languages_may_have_other_codes_in_the_file(tmp_path: Path, read_pairs: Read) -> None:
     path = _parquet(tmp_path / "a.parquet", {"t": [{"eng_Latn": "one", "deu_Latn": "eins"}]})
     found = read_pairs("parquet", path, columns=("t",), codes=("deu_Latn", "eng_Latn"))
     assert found == ([("eins", "one")], {})
 
 
-def test_text_that_is_not_utf8(tmp_path: Path, read_documents: Read) -> None:
+def test_text_that_is_not_utf8_is_refused(tmp_path: Path, read_documents: Read) -> None:
     broken = pyarrow.array([b"Fahrr\xe4der"]).view(pyarrow.string())
     path = _parquet(tmp_path / "a.parquet", {"text": broken})
     with pytest.raises(ValueError, match=r"a\.parquet: column text is not UTF-8"):
         read_documents("parquet", path, columns=("text",))
 
 
-def test_damaged_files(tmp_path: Path, read_documents: Read) -> None:
+def test_damaged_files_are_refused(tmp_path: Path, read_documents: Read) -> None:
     path = _parquet(tmp_path / "a.parquet", {"text": [f"line {i}" * 20 for i in range(2_000)]}, compression="gzip")
     content = path.read_bytes()
     for damaged, message in [
@@ -119,7 +119,7 @@ def test_damaged_files(tmp_path: Path, read_documents: Read) -> None:
 
 
 @pytest.mark.parametrize("max_bytes", [300, 1_000, 4_000, 10**6])
-def test_parts_are_the_whole(tmp_path: Path, read_documents: Read, max_bytes: int) -> None:
+def test_all_parts_together_are_the_file(tmp_path: Path, read_documents: Read, max_bytes: int) -> None:
     texts = [os.urandom(20).hex() for _ in range(300)]
     path = _parquet(tmp_path / "a.parquet", {"id": list(range(300)), "text": texts}, row_group_size=40)
     item = Input(("de",), "parquet", (str(path),), ("text",))
@@ -131,7 +131,7 @@ def test_parts_are_the_whole(tmp_path: Path, read_documents: Read, max_bytes: in
         assert sum(map(bool, found)) > 2
 
 
-def test_bytes_read(tmp_path: Path) -> None:
+def test_progress_is_in_bytes_of_the_file(tmp_path: Path) -> None:
     item = Input(("de",), "parquet", (str(_parquet(tmp_path / "a", {"text": ["x"] * 2_000})),), ("text",))
     with InputReader(item, None) as reader:
         documents = reader.documents()
@@ -141,7 +141,7 @@ def test_bytes_read(tmp_path: Path) -> None:
         assert reader.num_bytes_read == size_of(item)
 
 
-def test_remote(tmp_path: Path, read_documents: Read) -> None:
+def test_a_remote_file_is_read(tmp_path: Path, read_documents: Read) -> None:
     content = _parquet(tmp_path / "a.parquet", {"text": TEXTS}).read_bytes()
     fsspec.filesystem("memory").pipe("/tables/a.parquet", content)
     assert read_documents("parquet", "memory://tables/a.parquet", columns=("text",))[0] == DOCUMENTS
@@ -149,7 +149,7 @@ def test_remote(tmp_path: Path, read_documents: Read) -> None:
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data set of three files with two rows each; each text says where it stands."""
+    """A data set of three files with two rows each, whose texts name their place."""
     directory = tmp_path_factory.mktemp("dataset")
     for file in range(3):
         texts = [f"{file} {row}\n\nmore" for row in range(2)]
@@ -157,7 +157,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def test_a_data_set(dataset: Path, read_documents: Read) -> None:
+def test_a_data_set_is_read_by_shards(dataset: Path, read_documents: Read) -> None:
     expected = [[f"{file} {row}", "more"] for file in range(3) for row in range(2)]
     options: dict[str, Any] = {"columns": ("text",), "split": "train"}
     assert read_documents("hub", dataset, **options) == (expected, {})
@@ -168,7 +168,7 @@ def test_a_data_set(dataset: Path, read_documents: Read) -> None:
     assert size_of(item) == 0
 
 
-def test_pairs_of_a_data_set(tmp_path: Path, read_pairs: Read) -> None:
+def test_pairs_of_a_data_set_are_read(tmp_path: Path, read_pairs: Read) -> None:
     values = [{"de": "eins", "en": "one"}, {"de": None, "en": "two"}]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps({"translation": value}) + "\n" for value in values))
     found = read_pairs("hub", tmp_path, columns=("translation",), split="train")
@@ -186,20 +186,20 @@ def test_pairs_of_a_data_set(tmp_path: Path, read_pairs: Read) -> None:
         ({"columns": ("text",)}, (1, 4), "3 shards now, but had 4 in the plan"),
     ],
 )
-def test_data_sets_that_do_not_fit(
+def test_data_sets_that_cannot_be_read_are_named(
     dataset: Path, read_documents: Read, fields: dict[str, Any], part: Any, message: str
 ) -> None:
     with pytest.raises(ValueError, match=f"^{dataset}, .*{message}"):
         read_documents("hub", dataset, part, **{"split": "train", **fields})
 
 
-def test_a_broken_data_set(tmp_path: Path, read_documents: Read) -> None:
+def test_a_broken_data_set_is_named(tmp_path: Path, read_documents: Read) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": "fine"}\n{"text": \n')
     with pytest.raises(ValueError, match=f"^{tmp_path}, train: cannot be read with `datasets`"):
         read_documents("hub", tmp_path, columns=("text",), split="train")
 
 
-def test_the_identity_of_a_data_set(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_identity_of_a_data_set_follows_its_version(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     item = Input(("de",), "hub", (str(dataset),), ("text",), split="train")
     identity = identity_of(item)
     assert pinned(item) == item

@@ -27,7 +27,7 @@ def test_blank_lines_end_documents(tmp_path: Path, read_documents: Read, line_en
 
 
 @pytest.mark.parametrize("text", ["", "\n", "\ufeff", " \r\n\n"])
-def test_no_text(tmp_path: Path, read_documents: Read, text: str) -> None:
+def test_blank_files_have_no_documents(tmp_path: Path, read_documents: Read, text: str) -> None:
     assert read_documents("text", _file(tmp_path, "a.txt", text)) == ([], {} if text else {"empty_file": 1})
 
 
@@ -43,7 +43,7 @@ def test_long_documents_are_cut_between_lines(tmp_path: Path, read_documents: Re
     ]
 
 
-def test_bytes_read(tmp_path: Path) -> None:
+def test_progress_is_in_bytes_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "a.txt.gz"
     path.write_bytes(gzip.compress(b"one\n\ntwo\n" * 1000))
     with InputReader(Input(("de",), "text", (str(path),)), None) as reader:
@@ -75,7 +75,7 @@ def test_a_file_of_no_bytes_is_counted(tmp_path: Path, read_documents: Read, rea
         ("a.de", "one\ntwo\0three\n", "line 2 holds a NUL byte"),
     ],
 )
-def test_what_is_no_text(
+def test_files_that_are_not_text_are_refused(
     tmp_path: Path, read_documents: Read, read_pairs: Read, name: str, content: str, message: str
 ) -> None:
     path = _file(tmp_path, name, content)
@@ -86,7 +86,7 @@ def test_what_is_no_text(
             read_pairs("moses", *paths)
 
 
-def test_json_in_a_corpus_may_be_named_as_such(tmp_path: Path, read_documents: Read, read_pairs: Read) -> None:
+def test_advice_for_json_depends_on_the_reader(tmp_path: Path, read_documents: Read, read_pairs: Read) -> None:
     path = _file(tmp_path, "a.de", '{"text": "x"}\n')
     with pytest.raises(ValueError, match=r"let its name end in \.jsonl"):
         read_documents("text", path)
@@ -94,7 +94,7 @@ def test_json_in_a_corpus_may_be_named_as_such(tmp_path: Path, read_documents: R
         read_pairs("moses", path, path)
 
 
-def test_moses(tmp_path: Path, read_pairs: Read) -> None:
+def test_lines_of_two_files_are_pairs(tmp_path: Path, read_pairs: Read) -> None:
     source = _file(tmp_path, "p.de", "eins\r\n\r\ndrei\r\n")
     target = tmp_path / "p.en.gz"
     target.write_bytes(gzip.compress(b"one\ntwo\nthree"))
@@ -102,12 +102,14 @@ def test_moses(tmp_path: Path, read_pairs: Read) -> None:
 
 
 @pytest.mark.parametrize(("num_source", "num_target"), [(5, 3), (3, 5), (0, 1), (1, 0)])
-def test_unequal_files_name_both_counts(tmp_path: Path, read_pairs: Read, num_source: int, num_target: int) -> None:
+def test_files_of_different_lengths_are_refused_with_both_counts(
+    tmp_path: Path, read_pairs: Read, num_source: int, num_target: int
+) -> None:
     source, target = _file(tmp_path, "p.de", "a\n" * num_source), _file(tmp_path, "p.en", "b\n" * num_target)
     with pytest.raises(ValueError, match=rf"p\.de has {num_source} lines, .*p\.en has {num_target}: "):
         read_pairs("moses", source, target)
 
 
-def test_missing_file(tmp_path: Path, read_pairs: Read) -> None:
+def test_a_missing_file_is_named(tmp_path: Path, read_pairs: Read) -> None:
     with pytest.raises(FileNotFoundError):
         read_pairs("moses", _file(tmp_path, "p.de", "a\n"), tmp_path / "p.en")

@@ -33,7 +33,7 @@ def _file(tmp_path: Path, content: str | bytes) -> Path:
     return path
 
 
-def test_units(tmp_path: Path, read_pairs: Read) -> None:
+def test_pairs_of_units_are_read(tmp_path: Path, read_pairs: Read) -> None:
     units = [
         _unit(("de", "eins &amp; &#x7a;wei"), ("en", "one &lt; two")),
         '<tu tuid="2"><note>a <b>note</b></note><prop type="x">1</prop>\n'
@@ -66,12 +66,12 @@ def test_units(tmp_path: Path, read_pairs: Read) -> None:
         ("<![CDATA[a < b]]> <!-- no text --> c", "a < b c"),
     ],
 )
-def test_inline_markup(tmp_path: Path, read_pairs: Read, marked: str, plain: str) -> None:
+def test_inline_markup_is_removed(tmp_path: Path, read_pairs: Read, marked: str, plain: str) -> None:
     path = _file(tmp_path, _tmx(_unit(("de", marked), ("en", "x"), ("de", "y"))))
     assert read_pairs("tmx", path)[0] == [(plain, "x"), ("y", "x")]
 
 
-def test_several_texts_in_a_language(tmp_path: Path, read_pairs: Read) -> None:
+def test_several_texts_in_a_language_give_several_pairs(tmp_path: Path, read_pairs: Read) -> None:
     unit = _unit(("de-DE", "Januar"), ("en", "January"), ("de-AT", "Jänner"), ("en-GB", "Jan"))
     pairs, _ = read_pairs("tmx", _file(tmp_path, _tmx(unit)))
     assert pairs == list(product(["Januar", "Jänner"], ["January", "Jan"]))
@@ -85,12 +85,14 @@ def test_several_texts_in_a_language(tmp_path: Path, read_pairs: Read) -> None:
         (("ZH", "PT_pt"), ("公車", "autocarro")),
     ],
 )
-def test_languages_with_regions(tmp_path: Path, read_pairs: Read, languages: Any, pair: tuple[str, str]) -> None:
+def test_languages_with_regions_are_matched(
+    tmp_path: Path, read_pairs: Read, languages: Any, pair: tuple[str, str]
+) -> None:
     texts = [("pt-br", "ônibus"), ("pt-PT", "autocarro"), ("zh-Hant-TW", "公車"), ("sr-Cyrl", "аутобус")]
     assert read_pairs("tmx", _file(tmp_path, _tmx(_unit(*texts))), languages=languages) == ([pair], {})
 
 
-def test_a_language_and_a_variety_of_it(tmp_path: Path, read_pairs: Read) -> None:
+def test_the_more_specific_language_is_matched(tmp_path: Path, read_pairs: Read) -> None:
     unit = _unit(("pt", "A casa é vermelha."), ("pt-BR", "A casa brasileira."))
     pair = ("A casa é vermelha.", "A casa brasileira.")
     path = _file(tmp_path, _tmx(unit))
@@ -100,7 +102,7 @@ def test_a_language_and_a_variety_of_it(tmp_path: Path, read_pairs: Read) -> Non
     assert read_pairs("tmx", path, languages=("pt", "pt_BR")) == ([pair], {})
 
 
-def test_languages_by_other_names(tmp_path: Path, read_pairs: Read) -> None:
+def test_languages_may_have_other_codes_in_the_file(tmp_path: Path, read_pairs: Read) -> None:
     path = _file(tmp_path, _tmx(_unit(("zh-TW", "公車"), ("en", "bus"), ("zh-CN", "公交车"))))
     found = read_pairs("tmx", path, languages=("zh_Hant", "en"), codes=("zh_TW", "en"))
     assert found == ([("公車", "bus")], {})
@@ -110,7 +112,7 @@ def test_languages_by_other_names(tmp_path: Path, read_pairs: Read) -> None:
         read_pairs("tmx", path, languages=("zh_HK", "en"))
 
 
-def test_other_codes_of_a_language(tmp_path: Path, read_pairs: Read) -> None:
+def test_equivalent_codes_are_matched(tmp_path: Path, read_pairs: Read) -> None:
     path = _file(tmp_path, _tmx(_unit(("deu", "eins"), ("eng", "one")) + _unit(("ger", "zwei"), ("en-GB", "two"))))
     assert read_pairs("tmx", path) == ([("eins", "one"), ("zwei", "two")], {})
     path = _file(tmp_path, _tmx(_unit(("pt", "um"), ("pt-BR", "dois"), ("en", "x"))))
@@ -139,7 +141,7 @@ def test_a_character_that_xml_does_not_allow_costs_a_unit(tmp_path: Path, read_p
     assert found == (expected, {"invalid_character": 1, "missing_side": 1})
 
 
-def test_a_language_that_does_not_occur(tmp_path: Path, read_pairs: Read) -> None:
+def test_a_language_without_texts_is_reported(tmp_path: Path, read_pairs: Read) -> None:
     path = _file(tmp_path, _tmx(_unit(("fr", "un"), ("en-GB", "one"))))
     with pytest.raises(ValueError, match=r"a\.tmx: no text in de; the languages found are fr, en-GB"):
         read_pairs("tmx", path)
@@ -168,7 +170,7 @@ def test_a_language_that_does_not_occur(tmp_path: Path, read_pairs: Read) -> Non
         ),
     ],
 )
-def test_broken_files(tmp_path: Path, read_pairs: Read, content: str | bytes, message: str) -> None:
+def test_broken_files_are_refused(tmp_path: Path, read_pairs: Read, content: str | bytes, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         read_pairs("tmx", _file(tmp_path, content))
     assert "\n" not in str(caught.value)
@@ -213,17 +215,17 @@ def test_what_a_dtd_declares_is_not_fetched(tmp_path: Path, read_pairs: Read) ->
         ("GB18030", "gb18030"),
     ],
 )
-def test_encodings(tmp_path: Path, read_pairs: Read, declared: str, encoding: str) -> None:
+def test_encodings_other_than_utf8_are_read(tmp_path: Path, read_pairs: Read, declared: str, encoding: str) -> None:
     content = _tmx(_unit(("de", "Fahrräder"), ("en", "bicycles"))).replace("UTF-8", declared)
     assert read_pairs("tmx", _file(tmp_path, content.encode(encoding)))[0] == [("Fahrräder", "bicycles")]
 
 
-def test_two_bytes_a_character(tmp_path: Path, read_pairs: Read) -> None:
+def test_utf16_is_read(tmp_path: Path, read_pairs: Read) -> None:
     content = _tmx(_unit(("de", "Das Haus ist rot."), ("en", "房子"))).replace("UTF-8", "GB2312").encode("gb2312")
     assert read_pairs("tmx", _file(tmp_path, content))[0] == [("Das Haus ist rot.", "房子")]
 
 
-def test_compressed(tmp_path: Path, read_pairs: Read) -> None:
+def test_compressed_files_are_read(tmp_path: Path, read_pairs: Read) -> None:
     content = gzip.compress(_tmx("\n".join([_unit(("de", "eins"), ("en", "one"))] * 10_000)).encode())
     (tmp_path / "a.tmx.gz").write_bytes(content)
     assert read_pairs("tmx", tmp_path / "a.tmx.gz") == ([("eins", "one")] * 10_000, {})
@@ -274,13 +276,15 @@ def _plain(element: Any) -> str:
 
 
 def _words(text: str) -> str:
-    """Words with a space between them, also where it was a placeholder that parted two."""
+    """The words separated by spaces, also where a placeholder separated them."""
     return " ".join(re.sub(rf"(?<=\w){GAP}+(?=\w)", " ", text).replace(GAP, "").split())
 
 
 @given(units=st.lists(st.lists(st.tuples(st.sampled_from(["de", "en"]), NODE), max_size=3)))
-def test_same_as_elements(tmp_path_factory: pytest.TempPathFactory, read_pairs: Read, units: Any) -> None:
-    """The texts are those that a parser of whole documents finds."""
+def test_texts_are_those_of_a_parser_of_whole_documents(
+    tmp_path_factory: pytest.TempPathFactory, read_pairs: Read, units: Any
+) -> None:
+    """The texts equal those found by a parser of whole documents."""
     always = _unit(("de", "first"), ("en", "first"))
     path = _file(tmp_path_factory.mktemp("tmx"), _tmx(always + "".join(_unit(*unit) for unit in units)))
     expected = []

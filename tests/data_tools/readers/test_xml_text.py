@@ -33,7 +33,7 @@ def _declared(name: str, text: str = TEXT) -> str:
         ("GB18030", "gb18030"),
     ],
 )
-def test_encodings_of_all_characters(declared: str, encoding: str) -> None:
+def test_unicode_encodings_are_decoded(declared: str, encoding: str) -> None:
     text = _declared(declared)
     assert _read(text.encode(encoding)) == text
 
@@ -54,46 +54,46 @@ def test_encodings_of_all_characters(declared: str, encoding: str) -> None:
         ("iso-2022-jp", "iso-2022-jp", "家"),
     ],
 )
-def test_encodings_of_some(declared: str, encoding: str, text: str) -> None:
+def test_other_encodings_are_decoded(declared: str, encoding: str, text: str) -> None:
     assert _read(_declared(declared, f"<a>{text}</a>").encode(encoding)) == _declared(declared, f"<a>{text}</a>")
 
 
 @pytest.mark.parametrize("name", ["x-foo", "hex", "rot13", "base64", "zip", "mbcs"])
-def test_encodings_that_nobody_knows(name: str) -> None:
+def test_unknown_encodings_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"^a.tmx: line 1: unknown encoding '{name}'; convert the file"):
         _read(_declared(name).encode())
 
 
-def test_without_a_declaration_it_is_utf8() -> None:
+def test_the_default_encoding_is_utf8() -> None:
     assert encoding_of("a.tmx", b"<tmx>") == encoding_of("a.tmx", b"") == "utf-8"
     assert encoding_of("a.tmx", b"<?xml version='1.0' encoding='latin1'?>") == "iso8859-1"
     with pytest.raises(ValueError, match=r"^a\.tmx: line 2 is not utf-8 \(.*0xfc.*\); convert the file"):
         _read("<tmx>\n<seg>Grüße".encode("latin-1"))
 
 
-def test_what_is_no_xml_is_named() -> None:
+def test_files_that_are_not_xml_are_refused() -> None:
     with pytest.raises(ValueError, match=r"^a\.tmx: gzip-compressed, expected XML; let its name end in \.gz"):
         _read(b"\x1f\x8b\x08\0\0")
 
 
 @pytest.mark.parametrize("character", ["\0", "\x01", "\x1f", "\x0b", "\ufffe", "\uffff", "\ufdd0", "\ufdef"])
-def test_characters_that_are_not_allowed(character: str) -> None:
+def test_forbidden_characters_become_invalid(character: str) -> None:
     for written in (character, f"&#{ord(character)};", f"&#x{ord(character):x};", f"&#x000{ord(character):X};"):
         assert _read(f"<a>b{written}c</a>".encode()) == f"<a>b{INVALID}c</a>"
 
 
 @pytest.mark.parametrize("written", ["&#xD83D;", "&#55357;", "&#x110000;", "&#0;"])
-def test_references_to_no_character(written: str) -> None:
+def test_references_to_forbidden_characters_become_invalid(written: str) -> None:
     assert _read(f"<a>{written}</a>".encode()) == f"<a>{INVALID}</a>"
 
 
 @pytest.mark.parametrize("text", ["&#9;\t\r\n", "&#x41;&#x1F600;&#8217;", "\x7f\x85\ufffd\ue000😀", "&amp;#x1F; & &#x"])
-def test_all_others_stay(text: str) -> None:
+def test_allowed_characters_stay(text: str) -> None:
     assert _read(text.encode()) == text
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 64])
-def test_references_and_characters_over_the_ends_of_blocks(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+def test_references_may_cross_the_ends_of_blocks(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     monkeypatch.setattr(xml_text, "READ_BYTES", size)
     pieces = ["&#x1F;", "ä", "&amp;", "\x01", "&", "&#8217;", "x" * 20]
     text = "".join(map("".join, product(pieces, repeat=2)))

@@ -25,7 +25,7 @@ DOCUMENTS = st.lists(st.lists(SENTENCES, max_size=4), max_size=5)
 
 @pytest.fixture(autouse=True, scope="module")
 def no_waiting_for_the_disk() -> Iterator[None]:
-    """Hundreds of shards are written here; waiting for each to reach the disk would take most of the time."""
+    """Make fsync do nothing: waiting for the disk would take most of the time with hundreds of shards."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
         yield
@@ -123,7 +123,7 @@ def test_deepspeeds_own_reader_reads_the_same(tmp_path: Path, vocab_size: int) -
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Megatron's, of accelerators that are not there
 @pytest.mark.parametrize(("vocab_size", "dtype"), [(32_767, np.int16), (250_002, np.int32)])
 def test_megatrons_own_reader_and_writer(tmp_path: Path, vocab_size: int, dtype: type) -> None:
-    """Its reader reads our files, and its writer makes the very same bytes."""
+    """Its reader reads our files, and its writer writes the same bytes."""
     indexed_dataset = pytest.importorskip("megatron.core.datasets.indexed_dataset")
     documents = _random_documents(vocab_size)
     _write(tmp_path / "ours", vocab_size, documents)
@@ -141,7 +141,7 @@ def test_megatrons_own_reader_and_writer(tmp_path: Path, vocab_size: int, dtype:
         assert (tmp_path / f"ours.{suffix}").read_bytes() == (tmp_path / f"theirs.{suffix}").read_bytes()
 
 
-def test_more_than_one_buffer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shards_larger_than_the_buffer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("data_tools.shards.format.BUFFER_TOKENS", 10)
     writer = _write(tmp_path / "a", 300, [[[i % 300] * (i % 7 + 1) for i in range(100)]])
     assert Shard(tmp_path / "a").tokens.tolist() == [i % 300 for i in range(100) for _ in range(i % 7 + 1)]
@@ -157,7 +157,9 @@ def test_an_error_in_the_middle_leaves_no_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", ["bin", "idx"])
 @pytest.mark.parametrize("num_tokens", [2, 3_000_000], ids=["at the end", "in the middle"])
-def test_a_full_disk(tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str, num_tokens: int) -> None:
+def test_a_full_disk_is_reported_and_leaves_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str, num_tokens: int
+) -> None:
     path = shard_path(tmp_path / "a", suffix)
     temporary_path(path).symlink_to("/dev/full")
 
@@ -184,7 +186,7 @@ def test_a_disk_that_is_full_after_the_first_bytes(tmp_path: Path) -> None:
 
 
 def test_an_index_that_does_not_reach_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Some file systems say only then that they are full; the .bin must not have its name by that time."""
+    """Some file systems report only then that they are full; the .bin must not have been renamed by that time."""
 
     def no_space_for_an_index(descriptor: int) -> None:
         if ".idx" in os.readlink(f"/proc/self/fd/{descriptor}"):
@@ -199,7 +201,7 @@ def test_an_index_that_does_not_reach_the_disk(tmp_path: Path, monkeypatch: pyte
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_place_where_nothing_can_be_written(tmp_path: Path) -> None:
+def test_a_directory_without_permission_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(NotADirectoryError, match="tmp/file|file/"), ShardWriter(tmp_path / "file/de/00000", 300):
         pass
@@ -210,13 +212,13 @@ def test_a_place_where_nothing_can_be_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("ids", "message"), [([], "empty"), ([1, 300], "from 1 to 300"), ([-1], "from -1 to -1")])
-def test_writer_refuses(tmp_path: Path, ids: list[int], message: str) -> None:
+def test_invalid_ids_are_refused(tmp_path: Path, ids: list[int], message: str) -> None:
     with pytest.raises(ValueError, match=message), ShardWriter(tmp_path / "a", 300) as writer:
         writer.add_sequence(np.array(ids, dtype=np.int64))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_writer_refuses_lengths_that_do_not_add_up(tmp_path: Path) -> None:
+def test_lengths_that_do_not_add_up_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="add up to 3, found 2 ids"), ShardWriter(tmp_path / "a", 300) as writer:
         writer.add_sequences(np.array([1, 2]), np.array([3]))
 
@@ -267,7 +269,7 @@ def test_wrong_content_is_found_by_check(
         Shard(tmp_path / "a").check(40_000)
 
 
-def test_files_cut_short_are_refused(tmp_path: Path) -> None:
+def test_truncated_files_are_refused(tmp_path: Path) -> None:
     _write(tmp_path / "a", 40_000, [[[1, 2], [3]], [[4]]])
     os.truncate(tmp_path / "a.bin", 15)
     with pytest.raises(ValueError, match=r"a\.bin: 15 bytes, but its index says 4 ids of 4 bytes"):
@@ -282,7 +284,7 @@ def test_files_cut_short_are_refused(tmp_path: Path) -> None:
         Shard(tmp_path / "b")
 
 
-def test_indexing(tmp_path: Path) -> None:
+def test_sequences_are_indexed_like_a_list(tmp_path: Path) -> None:
     _write(tmp_path / "a", 300, [[[1, 2], [3]]])
     shard = Shard(tmp_path / "a")
     assert shard[-1].tolist() == [3]
@@ -296,7 +298,7 @@ def test_indexing(tmp_path: Path) -> None:
 
 @settings(max_examples=50)
 @given(vocab_size=VOCAB_SIZES, shares=DOCUMENTS.filter(any), data=st.data())
-def test_many_at_once_are_each_in_turn(
+def test_taking_many_sequences_equals_taking_each(
     tmp_path_factory: pytest.TempPathFactory, vocab_size: int, shares: list[list[list[float]]], data: st.DataObject
 ) -> None:
     documents = [[[int(share * vocab_size) for share in sentence] for sentence in document] for document in shares]
@@ -312,7 +314,7 @@ def test_many_at_once_are_each_in_turn(
         shard.take([len(shard)])
 
 
-def test_more_shards_than_file_handles(tmp_path: Path) -> None:
+def test_more_shards_than_file_descriptors(tmp_path: Path) -> None:
     _write(tmp_path / "a", 300, [[[1, 2], [3]]])
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 8, hard))
@@ -323,7 +325,7 @@ def test_more_shards_than_file_handles(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_close_lets_go_of_the_memory_and_not_of_views(tmp_path: Path) -> None:
+def test_closing_releases_the_memory_and_keeps_views_valid(tmp_path: Path) -> None:
     _write(tmp_path / "a", 300, [[[1, 2], [3]]])
     shard = Shard(tmp_path / "a")
     view = shard[0]

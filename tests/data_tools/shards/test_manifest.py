@@ -34,7 +34,7 @@ MANIFEST = Manifest(
 )
 
 
-def test_round_trip(tmp_path: Path) -> None:
+def test_a_manifest_is_read_as_it_was_written(tmp_path: Path) -> None:
     MANIFEST.save(tmp_path)
     assert Manifest.load(tmp_path) == MANIFEST
     assert Manifest.load(tmp_path).fingerprint == MANIFEST.fingerprint
@@ -53,7 +53,7 @@ def test_round_trip(tmp_path: Path) -> None:
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_the_fingerprint_covers_everything(change: dict[str, Any]) -> None:
+def test_every_field_changes_the_fingerprint(change: dict[str, Any]) -> None:
     assert replace(MANIFEST, **change).fingerprint != MANIFEST.fingerprint
 
 
@@ -62,7 +62,7 @@ def test_without_held_out_shards_the_lists_are_there_and_empty(tmp_path: Path) -
     assert Manifest.load(tmp_path).valid == {"mono": {}, "parallel": {}}
 
 
-def test_the_shares_of_what_is_unknown_stand_in_the_file(tmp_path: Path) -> None:
+def test_the_shares_of_unknown_pieces_are_in_the_file(tmp_path: Path) -> None:
     MANIFEST.save(tmp_path)
     content = json.loads((tmp_path / "manifest.json").read_text())
     assert content["unknown_share"] == {
@@ -72,8 +72,8 @@ def test_the_shares_of_what_is_unknown_stand_in_the_file(tmp_path: Path) -> None
     assert content["unknown"]["mono/de"] == {"de": {"pieces": 1, "of_pieces": 18, "characters": 2, "of_characters": 40}}
 
 
-def test_what_was_made_before_unknown_pieces_were_counted(tmp_path: Path) -> None:
-    """It loads, and its fingerprint, which runs have noted, is what it was."""
+def test_manifests_without_counts_of_unknown_pieces_keep_their_fingerprint(tmp_path: Path) -> None:
+    """Such a manifest loads, and its fingerprint, which runs have recorded, is unchanged."""
     earlier = replace(MANIFEST, unknown={})
     earlier.save(tmp_path)
     content = json.loads((tmp_path / "manifest.json").read_text())
@@ -84,7 +84,7 @@ def test_what_was_made_before_unknown_pieces_were_counted(tmp_path: Path) -> Non
     assert Manifest.load(tmp_path).fingerprint == "73ab17310411ac59642f2941ca65fcf31e4e2c0407bbbe4f22f88294e225963b"
 
 
-def test_corpora_and_shards() -> None:
+def test_shards_are_listed_by_corpus() -> None:
     assert MANIFEST.corpora("train") == {
         "mono/de": [{"de": _info("mono/de/00000")}, {"de": _info("mono/de/00001")}],
         "parallel/de-en": [_pair("parallel/de-en/00000")],
@@ -113,12 +113,12 @@ def test_corpora_and_shards() -> None:
         (json.dumps({"version": 1}).encode(), r"manifest\.json: version 1, expected 2; run data_tools\.prepare again"),
     ],
 )
-def test_other_files_are_refused(tmp_path: Path, content: bytes, message: str) -> None:
+def test_files_that_are_not_manifests_are_refused(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "manifest.json").write_bytes(content)
     with pytest.raises(ValueError, match=message):
         Manifest.load(tmp_path)
 
 
-def test_an_unfinished_directory(tmp_path: Path) -> None:
+def test_an_unfinished_directory_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"manifest\.json: no such file; expected a directory that .* has finished"):
         Manifest.load(tmp_path)

@@ -30,7 +30,7 @@ def data(tmp_path: Path, whole_data: tuple[Path, Manifest]) -> Path:
 
 @pytest.fixture
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Checks run here and not in processes, which take longer to start than a small directory to read."""
+    """Run the checks in this process: others take longer to start than a small directory takes to read."""
 
     def run(function: Callable, tasks: list, num_workers: int, on_done: Callable, on_poll: Callable) -> None:
         for task in tasks:
@@ -93,7 +93,7 @@ def test_any_flipped_bit_is_found(whole_data: tuple[Path, Manifest], tmp_path_fa
 
 
 @pytest.mark.usefixtures("in_this_process")
-def test_a_manifest_that_is_wrong_although_the_files_are_its_own(data: Path) -> None:
+def test_wrong_counts_in_the_manifest_are_found(data: Path) -> None:
     """Hashes and sizes agree, so only looking into the files can tell."""
     manifest = Manifest.load(data)
     first, second = manifest.mono["de"]
@@ -112,7 +112,7 @@ def test_a_manifest_that_is_wrong_although_the_files_are_its_own(data: Path) -> 
 
 
 @pytest.mark.usefixtures("in_this_process")
-def test_another_tokenizer(data: Path) -> None:
+def test_another_tokenizer_is_reported(data: Path) -> None:
     manifest = Manifest.load(data)
     other = replace(
         manifest, tokenizer_sha256="0" * 64, vocab_size=200, parallel={}, valid={"mono": {}, "parallel": {}}
@@ -125,7 +125,7 @@ def test_another_tokenizer(data: Path) -> None:
 
 
 @pytest.mark.usefixtures("in_this_process")
-def test_files_that_no_manifest_knows(data: Path) -> None:
+def test_files_that_are_not_in_the_manifest_are_listed(data: Path) -> None:
     manifest = Manifest.load(data)
     assert unlisted_files(data, manifest) == []
     others = ["mono/de/.00002.bin.123.tmp", "mono/de/00002.bin", "valid/mono/xx/00000.idx"]

@@ -35,7 +35,7 @@ def test_batches_are_the_items_in_order(sizes: list[int], limit: int) -> None:
 
 
 @given(st.lists(st.lists(st.text("ab ", max_size=3), min_size=1, max_size=3), max_size=12), st.floats(0, 1))
-def test_holding_out_divides_documents(documents: list[list[str]], share: float) -> None:
+def test_each_document_is_in_the_split_of_its_hash(documents: list[list[str]], share: float) -> None:
     lines = [line for document in documents for line in document]
     ends = np.cumsum([len(document) for document in documents], dtype=np.int64)
     pieces = list(HoldOut(NO_PLAN, share).run([TextBatch((lines,), ends, Counter(seen=2))]))
@@ -53,8 +53,8 @@ def test_a_share_of_the_documents_is_held_out() -> None:
     assert abs(held_out / len(lines) - 0.1) < 4 * (0.1 * 0.9 / len(lines)) ** 0.5
 
 
-def test_passages_of_text_without_documents_keep_their_lots() -> None:
-    """However much text is put in front of it, and wherever it is cut."""
+def test_passages_of_text_without_documents_keep_their_split() -> None:
+    """Whatever text is added in front, and wherever it is cut."""
 
     def held_out(lines: list[str]) -> set[str]:
         batch = TextBatch((lines,), np.array([len(lines)]))
@@ -66,20 +66,20 @@ def test_passages_of_text_without_documents_keep_their_lots() -> None:
     before = held_out(lines)
     assert 0.05 < len(before) / len(lines) < 0.15
     after = held_out([f"something new {i}" for i in range(777)] + lines)
-    # Only the passage at the seam may change: what is new has become a part of it.
+    # Only the passage at the seam may change, since the new text has become a part of it.
     assert len(before - after) + len({line for line in after - before if line.startswith("line")}) < 200
     pieces = HoldOut(NO_PLAN, 0.1).run([TextBatch((lines,), np.array([len(lines)]))])
     assert [line for piece in pieces for line in piece.sides[0]] == lines
 
 
-def test_the_lot_of_a_text_does_not_depend_on_its_form() -> None:
+def test_the_split_does_not_depend_on_unicode_form_or_white_space() -> None:
     assert text_hash((["é  à", " b"],)) == text_hash((["e\u0301 a\u0300", "b "],))
     assert text_hash((["é"],)) != text_hash((["e"],))
     assert text_hash((["a", "b"],)) == text_hash((["a b"],)), "where sentences end is no matter"
     assert text_hash((["a"], ["b"])) != text_hash((["b"], ["a"])) != text_hash((["a b"],))
 
 
-def test_dropping_units_drops_what_is_known_of_their_unknown_pieces() -> None:
+def test_dropping_units_drops_the_records_of_their_unknown_pieces() -> None:
     ids = np.array([UNK_ID, 7, UNK_ID, UNK_ID, 8, UNK_ID])
     side = TokenSide(ids, np.array([2, 2, 1, 1]), records_of(list("abcd")))
     kept = side.keep(np.array([True, False, True, True]))
@@ -87,7 +87,7 @@ def test_dropping_units_drops_what_is_known_of_their_unknown_pieces() -> None:
     assert kept.unknown.tolist() == records_of(["a", "d"]).tolist()
 
 
-def test_dropping_units_closes_up_documents() -> None:
+def test_dropping_units_moves_the_ends_of_documents() -> None:
     batch = TokenBatch((TokenSide(np.arange(6), np.array([1, 2, 3])),), np.array([1, 2, 3]))
     kept = batch.keep(np.array([True, False, True]), "length")
     assert kept.sides[0].ids.tolist() == [0, 3, 4, 5] and kept.sides[0].lengths.tolist() == [1, 3]
@@ -151,7 +151,9 @@ def test_nothing_held_out_is_trained_on_and_it_stays_when_the_corpus_grows(
 
 
 @pytest.mark.parametrize("settings", ["exact: true", "minhash: true", "exact: true, minhash: {num_buckets: 10}"])
-def test_deduplicated(tmp_path: Path, corpus_file: Path, settings: str, sentences: dict[str, list[str]]) -> None:
+def test_duplicates_are_dropped_and_counted(
+    tmp_path: Path, corpus_file: Path, settings: str, sentences: dict[str, list[str]]
+) -> None:
     shard_tokens = 1500
     prepare(Corpus.load(corpus_file), tmp_path / "plain", shard_tokens, _run_here)
     text = tmp_path / "text"
@@ -195,8 +197,8 @@ def _unknown_ids(data: Path, infos: list) -> int:
 
 
 @pytest.mark.parametrize("valid", [0, 0.4])
-def test_text_that_is_unknown_is_no_duplicate_and_counted(tmp_path: Path, tokenizer_dir: Path, valid: float) -> None:
-    """All lines become `▁ <unk>`; one of them comes twice, once in another Unicode form."""
+def test_different_unknown_text_is_not_a_duplicate(tmp_path: Path, tokenizer_dir: Path, valid: float) -> None:
+    """All lines become `▁ <unk>`; one of them is repeated in another Unicode form."""
     lines = ["".join(HANZI[i : i + 3]) for i in range(40)]
     lines += ["ＡＢ漢", "AB漢", "漢 der Hund", "字 der Hund"]
     options = f"valid: {valid}\ndeduplicate: {{exact: true}}"
@@ -219,7 +221,7 @@ def test_text_that_is_unknown_is_no_duplicate_and_counted(tmp_path: Path, tokeni
     assert not list((tmp_path / "data").rglob("*.unknown"))
 
 
-def test_pairs_of_unknown_text_are_no_duplicates(tmp_path: Path, tokenizer_dir: Path) -> None:
+def test_different_pairs_of_unknown_text_are_not_duplicates(tmp_path: Path, tokenizer_dir: Path) -> None:
     (tmp_path / "a.tsv").write_text("漢\tder Hund\n字\tder Hund\n漢\tder Hund\n漢\tniemand\n", encoding="utf-8")
     corpus = tmp_path / "corpus.yaml"
     text = "parallel: {zh-de: [{tsv: a.tsv}]}\ndeduplicate: {exact: true}\n"
@@ -232,8 +234,8 @@ def test_pairs_of_unknown_text_are_no_duplicates(tmp_path: Path, tokenizer_dir: 
     assert manifest.unknown["parallel/zh-de"]["de"].pieces == 0
 
 
-def test_documents_of_unknown_text_are_no_near_duplicates(tmp_path: Path, tokenizer_dir: Path) -> None:
-    """Their ids are all the same; one document comes twice but for a sentence."""
+def test_different_documents_of_unknown_text_are_not_near_duplicates(tmp_path: Path, tokenizer_dir: Path) -> None:
+    """Their ids are all the same; one document is repeated except for one sentence."""
     draw = random.Random(7)
     documents = [["".join(draw.choices(HANZI, k=8)) for _ in range(40)] for _ in range(6)]
     documents.append([*documents[0][:-1], "".join(HANZI[:8])])

@@ -19,7 +19,7 @@ COSTS = st.one_of(st.floats(0, 12), st.just(math.inf))
 
 
 @given(costs=st.lists(COSTS, max_size=20))
-def test_what_is_joined_is_everything_once_in_order(costs: list[float]) -> None:
+def test_joined_items_are_all_items_in_order(costs: list[float]) -> None:
     runs = list(joined(costs, limit=10))
     assert [cost for run in runs for cost in costs[run]] == costs
     assert all(sum(costs[run]) <= 10 + 1e-9 or len(costs[run]) == 1 for run in runs)
@@ -28,7 +28,7 @@ def test_what_is_joined_is_everything_once_in_order(costs: list[float]) -> None:
 
 
 def _corpus(directory: Path, sizes: dict[str, int]) -> Corpus:
-    """A corpus of German text files of these sizes, which hold nothing: no disk is needed for them."""
+    """A corpus of German text files of these sizes, sparse files that need no disk space."""
     inputs = []
     for name, size in sizes.items():
         path = directory / name
@@ -66,13 +66,13 @@ def test_only_text_of_one_language_shares_a_task(tmp_path: Path) -> None:
     ]
 
 
-def test_ten_thousand_files_of_a_line(tmp_path: Path) -> None:
-    """Opening counts too: thousands of files a task, not all of them."""
+def test_opening_files_counts_too(tmp_path: Path) -> None:
+    """A task has thousands of small files, but not all ten thousand."""
     plan = make_plan(_corpus(tmp_path, {f"{i:05d}": 100 for i in range(10_000)}), tmp_path / "data", "tokenizer", 1000)
     assert len(plan.tasks) == 5
 
 
-def test_what_tells_no_size_is_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_input_of_unknown_size_has_its_own_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     corpus = _corpus(tmp_path, {"a": 1, "b": 1, "c": 1})
     middle = replace(corpus.inputs[1], paths=("https://server/b",))
     monkeypatch.setattr("data_tools.stages.plan.size_of", lambda item: int(item is not middle))
@@ -93,13 +93,13 @@ def test_a_plan_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert Plan.load(tmp_path).key == plan.key
 
 
-def test_the_plan_of_another_version(tmp_path: Path) -> None:
+def test_the_plan_of_another_version_has_no_tasks(tmp_path: Path) -> None:
     content = {"settings": {"version": PLAN_VERSION - 1}, "tasks": [{"of another": "form"}]}
     (tmp_path / "plan.json").write_text(json.dumps(content))
     assert Plan.load(tmp_path) == Plan(tmp_path, (), {"version": PLAN_VERSION - 1})
 
 
-def test_what_is_no_plan(tmp_path: Path) -> None:
+def test_files_that_are_not_plans_are_refused(tmp_path: Path) -> None:
     for text in ("[]", "{", '{"settings": {}}'):
         (tmp_path / "plan.json").write_text(text)
         with pytest.raises(ValueError, match="not a plan of data_tools.prepare"):

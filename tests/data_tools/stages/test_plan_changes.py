@@ -49,10 +49,10 @@ def _plan(files: dict[str, str] = FILES, **settings: object) -> Plan:
         ),
     ],
 )
-def test_what_changed_is_named(after: Plan, told: str) -> None:
+def test_changes_are_named(after: Plan, told: str) -> None:
     assert changes(_plan(), after) == f"from another corpus or with other settings: {told}"
 
 
-def test_another_version() -> None:
+def test_another_version_is_named() -> None:
     before = Plan(Path("data"), (), {**SETTINGS, "version": PLAN_VERSION - 1})
     assert changes(before, _plan()).startswith("by another version of data_tools.prepare")

@@ -16,7 +16,7 @@ def _task(directory: Path, texts: dict[str, bytes], split_sentences: bool = Fals
     return PlannedTask("key", tuple(parts), sum(map(len, texts.values())))
 
 
-def test_files_follow_each_other_and_share_no_document(tmp_path: Path) -> None:
+def test_no_document_extends_over_two_files(tmp_path: Path) -> None:
     task = _task(tmp_path, {"a": b"eins\nzwei\n\ndrei", "b": b"", "c": b"vier\n"})
     reader = TaskReader(task)
     assert reader.num_bytes_read == 0
@@ -24,12 +24,12 @@ def test_files_follow_each_other_and_share_no_document(tmp_path: Path) -> None:
     assert reader.num_bytes_read == task.num_bytes == 20
 
 
-def test_running_text_is_cut(tmp_path: Path) -> None:
+def test_running_text_is_split_into_sentences(tmp_path: Path) -> None:
     reader = TaskReader(_task(tmp_path, {"a": b"Ein Satz. Noch einer.\n"}, split_sentences=True))
     assert list(reader.documents()) == [["Ein Satz.", "Noch einer."]]
 
 
-def test_pairs_and_what_is_left_out(tmp_path: Path) -> None:
+def test_pairs_are_read_and_dropped_units_counted(tmp_path: Path) -> None:
     lines = '{"translation": {"de": "x", "en": "y"}}\n{"translation": {"de": "x", "en": null}}\n'
     parts = []
     for path in (tmp_path / "a.jsonl", tmp_path / "b.jsonl"):
@@ -40,7 +40,7 @@ def test_pairs_and_what_is_left_out(tmp_path: Path) -> None:
     assert reader.dropped == {"missing_side": 2}
 
 
-def test_all_files_that_cannot_be_read_are_told_at_once(tmp_path: Path) -> None:
+def test_all_unreadable_files_are_reported_at_once(tmp_path: Path) -> None:
     task = _task(tmp_path, {"a": b"eins\n", "b": b"zwei\n\xff\n", "c": b"drei\n", "d": b"x", "e": b"\xff\n"})
     (tmp_path / "d").unlink()
     documents = TaskReader(task).documents()
@@ -51,7 +51,7 @@ def test_all_files_that_cannot_be_read_are_told_at_once(tmp_path: Path) -> None:
         assert f"{tmp_path}/{problem}" in str(caught.value)
 
 
-def test_one_error_stays_what_it_is(tmp_path: Path) -> None:
+def test_a_single_error_is_raised_unchanged(tmp_path: Path) -> None:
     task = _task(tmp_path, {"a": b"eins\n", "b": b"zwei\n"})
     (tmp_path / "a").unlink()
     with pytest.raises(FileNotFoundError):

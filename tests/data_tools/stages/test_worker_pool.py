@@ -1,4 +1,4 @@
-"""The functions run here are the standard library's: a worker imports them by name, which test modules do not have."""
+"""The functions run here are the standard library's: workers import them by name, which is impossible for a test's."""
 
 import os
 import signal
@@ -26,7 +26,7 @@ def test_all_tasks_run_once(tmp_path: Path) -> None:
     assert sorted(tmp_path.iterdir()) == sorted(paths)
 
 
-def test_no_tasks() -> None:
+def test_no_tasks_is_no_error() -> None:
     run_local(os.mkdir, [], num_workers=2, on_done=_nothing, on_poll=_nothing)
 
 
@@ -39,12 +39,14 @@ def test_no_tasks() -> None:
         (os._exit, 9, ChildProcessError, "exit code 9"),
     ],
 )
-def test_errors_come_back(function: Callable, task: object, error: type[Exception], message: str) -> None:
+def test_errors_of_workers_are_raised_here(
+    function: Callable, task: object, error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=message):
         run_local(function, [task], num_workers=1, on_done=_nothing, on_poll=_nothing)
 
 
-def test_all_failed_tasks_are_told_and_the_others_done(tmp_path: Path) -> None:
+def test_failed_tasks_are_reported_and_the_others_run(tmp_path: Path) -> None:
     tasks = [tmp_path / name for name in ("none/a", "b", "none/c", "d")]
     done: list[Path] = []
     failed: dict[Path, str] = {}
@@ -57,20 +59,20 @@ def test_all_failed_tasks_are_told_and_the_others_done(tmp_path: Path) -> None:
     assert sorted(done) == tasks[1::2] and all(task.is_dir() for task in done)
 
 
-def test_many_failures_are_counted() -> None:
+def test_many_failures_are_summarised() -> None:
     assert str(TasksFailed(["a"])) == "a"
     assert str(TasksFailed(list("abcde"))) == "5 failures: a; b; c and 2 more"
 
 
-def test_a_full_disk_ends_all_workers(tmp_path: Path) -> None:
-    """The other one waits for a reader of a pipe; every other task would find the disk full too."""
+def test_a_full_disk_stops_all_workers(tmp_path: Path) -> None:
+    """The other task waits for a reader of a pipe, and must be stopped: its disk would be full too."""
     os.mkfifo(tmp_path / "pipe")
     tasks = [tmp_path / "pipe", Path("/dev/full")]
     with pytest.raises(ValueError, match="No space left on device"):
         run_local(partial(Path.write_text, data="x"), tasks, num_workers=2, on_done=_nothing, on_poll=_nothing)
 
 
-def test_a_mistake_of_ours_ends_the_other_workers() -> None:
+def test_a_bug_stops_the_other_workers() -> None:
     start = time.monotonic()
     with pytest.raises(RuntimeError, match="Traceback"):
         run_local(time.sleep, [60, "x"], num_workers=2, on_done=_nothing, on_poll=_nothing)
@@ -101,7 +103,7 @@ if __name__ == "__main__":
 
 
 def _is_alive(pid: int) -> bool:
-    """Whether a process runs; one that waits only to be collected by its parent does not."""
+    """Whether a process is running, that is, exists and is not a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):

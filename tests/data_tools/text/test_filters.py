@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from language_models import train_language_model
 
 from data_tools.stages.text_batches import TextBatch, TokenBatch, TokenSide
-from data_tools.text import filters
 from data_tools.text.filters import (
     Filters,
     LanguageFilter,
@@ -58,13 +57,13 @@ def parse(text: str, base: Path = Path()) -> tuple[Filters, list[str]]:
 # --- what the YAML says ---
 
 
-def test_defaults() -> None:
+def test_default_filters() -> None:
     assert parse("") == parse("{}") == (Filters(), [])
     assert Filters().copied and Filters().length_ratio == 9
     assert parse("copied: false\nlength_ratio: false\ndigits: false\nscript: false") == (OFF, [])
 
 
-def test_all_filters(tmp_path: Path) -> None:
+def test_every_filter_is_read(tmp_path: Path) -> None:
     (tmp_path / "lid.bin").touch()
     text = """
         length_ratio: 3
@@ -128,7 +127,7 @@ def test_problems_are_named(text: str, problem: str) -> None:
     assert re.match(pattern, problems[0]), problems
 
 
-def test_languages_that_filters_do_not_know(model: Path, tmp_path: Path) -> None:
+def test_languages_unknown_to_filters_are_named(model: Path, tmp_path: Path) -> None:
     problems: list[str] = []
     Filters().check_languages(["de", "elvish"], problems.append)
     assert ScriptFilter(scripts=(("srp_Cyrl", ("Latn",)),)).scripts_of("sr") == {"Latn"}, "by any code"
@@ -172,7 +171,7 @@ def test_identity_follows_the_content_of_the_model(tmp_path: Path) -> None:
 # --- text ---
 
 
-def test_blank_sentences_and_documents_without_others() -> None:
+def test_blank_sentences_and_sides_are_dropped() -> None:
     batch = text_batch(["a", " ", "", "\u3000\t", "b", "c"], document_ends=[2, 4, 6])
     found = TextFilter(Filters(), ("de",))(batch)
     assert found.sides == (["a", "b", "c"],)
@@ -207,7 +206,7 @@ def test_blank_sentences_and_documents_without_others() -> None:
         ("我", "你", False),
     ],
 )
-def test_copied_pairs(source: str, target: str, expected: bool) -> None:
+def test_copied_pairs_are_found(source: str, target: str, expected: bool) -> None:
     assert is_copied([source, "a"], [target, "b"]).tolist() == [expected, False]
     found = TextFilter(Filters(), ("de", "en"))(text_batch([source], [target]))
     assert found.dropped == ({"copied": 1} if expected else {})
@@ -228,12 +227,18 @@ def test_copied_pairs_are_found_however_they_are_spelt(line: str, data: st.DataO
     assert is_copied([line], [other]).tolist() == [normal(line) == normal(other)]
 
 
-def test_start_of_a_normal_form_is_that_of_its_first_character() -> None:
-    """Why pairs that start differently need no normal form; `filters._folded_start` has the argument."""
-    for character in map(chr, range(0x30000)):  # beyond are only ideographs and signs that stand for themselves
-        start = filters._folded_start(character)
-        normal = unicodedata.normalize("NFKD", filters._normal_form(character))
-        assert not start or start == normal[0], hex(ord(character))
+def test_copied_pairs_are_found_whatever_their_first_character() -> None:
+    """Pairs are compared only if their first characters allow it, which must not miss any."""
+    # Beyond 0x30000 are only ideographs and signs that are their own normal form; surrogates are not text.
+    lines = [f"{chr(code)}x" for code in range(0x30000) if not 0xD800 <= code < 0xE000]
+    folded = [unicodedata.normalize("NFKC", line).casefold() for line in lines]
+    for form in ("NFC", "NFD"):
+        others = [unicodedata.normalize(form, line) for line in folded]
+        expected = [
+            unicodedata.normalize("NFKC", other).casefold().split() == line.split()
+            for other, line in zip(others, folded, strict=True)
+        ]
+        assert is_copied(lines, others).tolist() == expected
 
 
 @pytest.mark.parametrize(
@@ -249,7 +254,7 @@ def test_start_of_a_normal_form_is_that_of_its_first_character() -> None:
         ({"script": ScriptFilter()}, ["дом", "我的家"]),
     ],
 )
-def test_each_filter_of_one_side(limits: dict[str, Any], dropped: list[str]) -> None:
+def test_each_filter_drops_what_exceeds_its_limit(limits: dict[str, Any], dropped: list[str]) -> None:
     filter_batch = TextFilter(replace(OFF, **limits), ("de",))
     found = filter_batch(text_batch(SENTENCES))
     assert found.sides[0] == [line for line in SENTENCES if line not in dropped]
@@ -277,18 +282,18 @@ def test_each_filter_of_one_side(limits: dict[str, Any], dropped: list[str]) -> 
         ("ru", "2024 — 50 %", True),  # no letter, no evidence
     ],
 )
-def test_script_of_the_language(code: str, line: str, is_kept: bool) -> None:
+def test_sentences_in_another_script_are_dropped(code: str, line: str, is_kept: bool) -> None:
     found = TextFilter(replace(OFF, script=ScriptFilter()), (code,))(text_batch([line]))
     assert found.dropped == ({} if is_kept else {"script": 1})
 
 
-def test_scripts_named_by_hand() -> None:
+def test_scripts_may_be_given_explicitly() -> None:
     chosen = replace(OFF, script=ScriptFilter(1, (("de", ("Hans", "Cyrl")),)))
     assert TextFilter(chosen, ("de",))(text_batch(SENTENCES)).sides[0] == ["дом", "我的家", "7 + 8 = 15", "…!"]
     assert TextFilter(chosen, ("ru",))(text_batch(SENTENCES)).sides[0] == ["дом", "7 + 8 = 15", "…!"]
 
 
-def test_language_of_both_sides(model: Path, sentences: dict[str, list[str]]) -> None:
+def test_the_language_of_both_sides_is_tested(model: Path, sentences: dict[str, list[str]]) -> None:
     german, english, russian = (sentences[code][1::30] for code in ("de", "en", "ru"))
     half = len(german) // 2
     chosen = replace(OFF, language=LanguageFilter(model))
@@ -300,7 +305,7 @@ def test_language_of_both_sides(model: Path, sentences: dict[str, list[str]]) ->
     assert len(TextFilter(chosen, ("ru",))(text_batch([]))) == 0
 
 
-def test_first_filter_that_drops_a_unit_counts_it() -> None:
+def test_a_unit_counts_under_the_first_filter_that_drops_it() -> None:
     chosen = Filters(digits=0.3, punctuation=0.3, urls=0.3, script=ScriptFilter())
     sources = ["", "12345", "1 2 3 !!!", "!?!", "http://example.de/page", "дом", "ein Haus"]
     targets = ["", "12345", "a house!!", "oh", "дом", "house", "a house"]
@@ -346,7 +351,7 @@ def test_batches_are_filtered_as_their_units(documents: list[list[str]], chosen:
 # --- tokens ---
 
 
-def test_length_ratio_of_moses() -> None:
+def test_the_length_ratio_is_that_of_moses() -> None:
     found = TokenFilter(Filters())(token_batch([1, 9, 1, 20, 3], [9, 1, 10, 2, 3]))
     assert [side.ids.tolist() for side in found.sides] == [[0] + [1] * 9 + [4] * 3, [0] * 9 + [1] + [4] * 3]
     assert found.dropped == {"length_ratio": 2}
@@ -355,7 +360,7 @@ def test_length_ratio_of_moses() -> None:
     assert not TokenFilter(Filters())(token_batch([1, 99])).dropped
 
 
-def test_lengths_in_tokens() -> None:
+def test_lengths_are_in_tokens() -> None:
     chosen = replace(OFF, length=LengthFilter(2, 4))
     found = TokenFilter(chosen)(token_batch([1, 2, 4, 5, 1], document_ends=[1, 4, 5]))
     assert found.sides[0].lengths.tolist() == [2, 4]
@@ -383,7 +388,7 @@ MAX_DROPPED = {"th": 0.42, "fa": 0.15, "ko": 0.06, "ar": 0.04, "zh": 0.04, "ja":
 
 
 @pytest.mark.skipif("VECO_CORPORA" not in os.environ, reason="VECO_CORPORA names no folder of real text")
-def test_script_filter_on_real_text() -> None:
+def test_the_script_filter_finds_foreign_sentences_in_real_text() -> None:
     paths = sorted((Path(os.environ["VECO_CORPORA"]) / "mono").glob("*.txt.gz"))
     assert len(paths) == 47
     kinds = {code: scripts_of(code) for code in ("ru", "el", "th", "en")}

@@ -36,7 +36,7 @@ def test_labels_are_those_that_fasttext_reads(name: str, models: dict[str, Path]
 
 @pytest.mark.parametrize("name", ["plain", "small", "smallest"])
 @pytest.mark.parametrize("share", [0.0001, 0.001, 0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99, 1])
-def test_model_that_was_cut_short(name: str, share: float, models: dict[str, Path], tmp_path: Path) -> None:
+def test_a_truncated_model_is_refused(name: str, share: float, models: dict[str, Path], tmp_path: Path) -> None:
     content = models[name].read_bytes()
     path = tmp_path / "cut.bin"
     path.write_bytes(content[: max(8, int(share * len(content)) - 1)])
@@ -45,19 +45,21 @@ def test_model_that_was_cut_short(name: str, share: float, models: dict[str, Pat
 
 
 @pytest.mark.parametrize("content", [b"", b"abc", b"no model, but text", b"\x1f\x8b\x08\0\0\0\0\0\0\0\0\0"])
-def test_file_that_is_no_model(content: bytes, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_model_is_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "lid.bin"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"lid\.bin: not a fastText model; expected a file such as lid\.176\.bin"):
         read_labels(path)
 
 
-def test_model_of_word_vectors(tmp_path: Path) -> None:
+def test_a_model_of_word_vectors_is_refused(tmp_path: Path) -> None:
     text = tmp_path / "text"
     text.write_text("some words here and there\n" * 20)
     model = fasttext.train_unsupervised(str(text), dim=10, bucket=10, thread=NUM_THREADS, verbose=0)
     model.save_model(str(tmp_path / "vectors.bin"))
-    with pytest.raises(ValueError, match=r"vectors\.bin: a model of word vectors; expected one that identifies"):
+    with pytest.raises(
+        ValueError, match=r"vectors\.bin: a model of word vectors; expected a model for language identification"
+    ):
         read_labels(tmp_path / "vectors.bin")
 
 
@@ -74,7 +76,7 @@ def test_probabilities_are_sums_over_labels(models: dict[str, Path], sentences: 
         np.testing.assert_allclose(found, [expected(labels, line) for line in lines], atol=1e-5)
 
 
-def test_lines_are_told_apart(
+def test_languages_are_identified(
     models: dict[str, Path], sentences: dict[str, list[str]], capfd: pytest.CaptureFixture[str]
 ) -> None:
     for language, lines in sentences.items():

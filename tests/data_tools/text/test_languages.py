@@ -29,7 +29,7 @@ LABELS = """
         ("xx mul und ur_rom my_zaw zh_classical digits en2 qaa pbt zxx_Zxxx", ""),
     ],
 )
-def test_scripts_of_languages(codes: str, scripts: str) -> None:
+def test_scripts_of_a_language(codes: str, scripts: str) -> None:
     for code in codes.split():
         assert scripts_of(code) == frozenset(scripts.split()), code
 
@@ -64,7 +64,7 @@ def test_scripts_that_characters_have() -> None:
         ("fr xx eml ur_rom und zxx_Hans digits", ""),
     ],
 )
-def test_labels_of_languages(codes: str, expected: str) -> None:
+def test_labels_of_a_language(codes: str, expected: str) -> None:
     for code in codes.split():
         labels = [f"__label__{label}" for label in LABELS.split()]
         assert matching_labels(code, labels) == {f"__label__{label}" for label in expected.split()}, code
@@ -88,13 +88,13 @@ def test_labels_of_languages(codes: str, expected: str) -> None:
         ("ak aka_Latn", "ak"),
     ],
 )
-def test_normal_form_of_codes(codes: str, form: str) -> None:
+def test_equivalent_codes_have_one_normal_form(codes: str, form: str) -> None:
     for code in codes.split():
         assert normal_form(code) == form, code
 
 
 @pytest.mark.parametrize("word", ["ur_rom", "eml", "zh-CN-en", "und", "ja_Hira", "", "a b"])
-def test_what_has_no_other_form_stays(word: str) -> None:
+def test_strings_that_are_not_codes_are_unchanged(word: str) -> None:
     assert normal_form(word) == word
 
 
@@ -116,5 +116,5 @@ def test_what_has_no_other_form_stays(word: str) -> None:
         ("fr", "", None),
     ],
 )
-def test_a_language_among_others(code: str, known: str, found: str | None) -> None:
+def test_a_language_is_found_among_others(code: str, known: str, found: str | None) -> None:
     assert find_language(code, known.split()) == found

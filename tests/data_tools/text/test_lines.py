@@ -47,7 +47,7 @@ def test_only_line_feeds_end_lines_and_a_byte_order_mark_is_no_text(tmp_path: Pa
     assert list(open_text(path)) == ["one\u2028still one\x0b\x0c\x85", "two\ufeff"]
 
 
-def test_blocks_join(tmp_path: Path) -> None:
+def test_lines_may_cross_the_ends_of_blocks(tmp_path: Path) -> None:
     lines = [f"{i} " + "ж" * (i % 700) for i in range(10_000)]
     path = tmp_path / "a.txt.gz"
     path.write_bytes(gzip.compress("\n".join(lines).encode(), compresslevel=1))
@@ -68,7 +68,7 @@ def test_not_utf8_names_file_and_line(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", [suffix for suffix in COMPRESSORS if suffix])
-def test_cut_short_or_foreign(tmp_path: Path, suffix: str) -> None:
+def test_a_truncated_or_foreign_file_is_named(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a.txt{suffix}"
     whole = COMPRESSORS[suffix]("".join(f"line {i}\n" for i in range(10_000)).encode())
     path.write_bytes(whole[: len(whole) // 2])
@@ -79,7 +79,7 @@ def test_cut_short_or_foreign(tmp_path: Path, suffix: str) -> None:
         list(open_text(path))
 
 
-def test_missing_file_and_directory(tmp_path: Path) -> None:
+def test_a_missing_file_and_a_directory_are_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         open_text(tmp_path / "none.txt")
     with pytest.raises(ValueError, match="found a directory"):
@@ -108,14 +108,14 @@ def test_wide_encodings_without_a_mark_are_named(tmp_path: Path, encoding: str, 
 
 
 @pytest.mark.parametrize("suffix", COMPRESSORS)
-def test_a_nul_byte_is_no_text(tmp_path: Path, suffix: str) -> None:
+def test_a_nul_byte_is_refused(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a.txt{suffix}"
     path.write_bytes(COMPRESSORS[suffix](b"a line of text\n" * 100_000 + b"b\0c\n"))
     with pytest.raises(ValueError, match=rf"a\.txt{suffix}: line 100001 holds a NUL byte"):
         list(open_text(path))
 
 
-def test_no_text_at_all(tmp_path: Path) -> None:
+def test_files_that_are_not_text_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     for content in (gzip.compress(b"one\n"), bz2.compress(b"one\n"), b"PK\x03\x04", b"%PDF-1.4\n"):
         path.write_bytes(content)
@@ -125,7 +125,7 @@ def test_no_text_at_all(tmp_path: Path) -> None:
             assert "iconv" not in str(caught.value)
 
 
-def test_prose_is_no_json_and_no_markup(tmp_path: Path) -> None:
+def test_json_and_markup_are_not_prose(tmp_path: Path) -> None:
     for name, text, kind in [
         ("a.de", '\ufeff{"text": "one"}\n', "JSON, .*; extract its text$"),
         ("b.de", "<html>", "HTML"),
@@ -141,13 +141,13 @@ def test_prose_is_no_json_and_no_markup(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("content", "lines"), [(b"", []), (b"\xef\xbb\xbf", []), (b"\xef\xbb\xbf\n", [""])])
-def test_hardly_any_text(tmp_path: Path, content: bytes, lines: list[str]) -> None:
+def test_very_short_files_are_read(tmp_path: Path, content: bytes, lines: list[str]) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes(content)
     assert list(open_text(path)) == lines
 
 
-def test_a_range_of_bytes(tmp_path: Path) -> None:
+def test_a_range_of_bytes_is_read(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("eins\nzwei\n\ufeffdrei\nvier\n", encoding="utf-8")
     with open_text(path, 5, 18) as lines:
@@ -176,7 +176,7 @@ def test_line_ends_are_counted(tmp_path_factory: pytest.TempPathFactory, content
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
-def test_a_line_too_long_is_no_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
+def test_a_line_that_is_too_long_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
     monkeypatch.setattr(lines, "MAX_LINE_BYTES", 2 * READ_BYTES)
     path = tmp_path / f"a.txt{suffix}"
     path.write_bytes(COMPRESSORS[suffix](b"one\n" + b"x" * 4 * READ_BYTES))
@@ -185,7 +185,7 @@ def test_a_line_too_long_is_no_line(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("suffix", COMPRESSORS)
-def test_remote(suffix: str) -> None:
+def test_a_remote_file_is_read(suffix: str) -> None:
     url = f"memory://text_lines/a.txt{suffix}"
     content = COMPRESSORS[suffix](b"eins\nzwei\n" * 1000)
     fsspec.filesystem("memory").pipe("/text_lines/a.txt" + suffix, content)
@@ -201,7 +201,7 @@ def test_an_error_in_a_range_of_a_remote_file_names_the_byte() -> None:
 
 
 @pytest.mark.parametrize("suffix", COMPRESSORS)
-def test_whole_text(tmp_path: Path, suffix: str) -> None:
+def test_a_whole_text_is_read(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a.json{suffix}"
     path.write_bytes(COMPRESSORS[suffix]("\ufeff{}\r\nж\u2028".encode()))
     assert read_text(path) == "{}\r\nж\u2028"
@@ -211,7 +211,7 @@ def test_whole_text(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", [suffix for suffix in COMPRESSORS if suffix])
-def test_whole_text_cut_short(tmp_path: Path, suffix: str) -> None:
+def test_a_truncated_whole_text_is_refused(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a.json{suffix}"
     path.write_bytes(COMPRESSORS[suffix](bytes(range(256)) * 40)[:-20])
     with pytest.raises(ValueError, match="damaged or cut short"):

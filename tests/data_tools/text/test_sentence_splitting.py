@@ -39,12 +39,12 @@ EXAMPLES = {
 
 
 @pytest.mark.parametrize("language", EXAMPLES)
-def test_scripts(language: str) -> None:
+def test_sentences_of_many_scripts_are_split(language: str) -> None:
     marked = EXAMPLES[language]
     assert split_sentences([marked.replace("|", "")], language) == [piece.strip() for piece in marked.split("|")]
 
 
-def test_what_it_cannot_do() -> None:
+def test_documented_limitations() -> None:
     assert len(split_sentences(["วันนี้อากาศดี คุณกินข้าวหรือยัง ฉันไม่รู้"], "th")) == 1
     assert len(split_sentences(["M. Dupont arrive."], "fr")) == 2
     assert len(split_sentences(["「はい。」と言った。"], "ja")) == 2
@@ -84,13 +84,13 @@ def test_nothing_is_lost_of_long_lines(text: str) -> None:
     assert re.sub(r"\s", "", "".join(sentences)) == re.sub(r"\s", "", text)
 
 
-def test_long_lines_are_cut_as_short_ones() -> None:
+def test_long_lines_are_split_like_short_ones() -> None:
     sentences = [f"Sentence number {i} {'goes on ' * (i % 40)}here." for i in range(300)]
     assert sum(map(len, sentences)) > 10 * sentence_splitting.MAX_CHARACTERS
     assert split_sentences([" ".join(sentences)], "en") == sentences
 
 
-def test_without_an_end_a_line_is_cut_at_spaces() -> None:
+def test_a_long_line_without_ends_is_cut_at_spaces() -> None:
     words = ["word"] * 10_000
     sentences = split_sentences([" ".join(words)], "en")
     assert " ".join(sentences).split(" ") == words
@@ -98,13 +98,13 @@ def test_without_an_end_a_line_is_cut_at_spaces() -> None:
 
 
 @pytest.mark.parametrize("space", [*"\x85\xa0\u2003\u3000"])
-def test_wide_spaces(space: str) -> None:
+def test_wide_spaces_do_not_break_the_library(space: str) -> None:
     # At some of these the library itself breaks down, here because of the bracket.
     sentences = split_sentences([f"A{space}.) End. More."], "en")
     assert [sentence.replace(space, " ") for sentence in sentences] == ["A .) End.", "More."]
 
 
-def test_where_the_library_breaks_down_the_text_stays_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_text_stays_whole_if_the_library_panics(monkeypatch: pytest.MonkeyPatch) -> None:
     class PanicException(BaseException):
         pass
 
@@ -120,7 +120,7 @@ def test_where_the_library_breaks_down_the_text_stays_whole(monkeypatch: pytest.
     ("language", "bound"),
     [("de", 0.95), ("ru", 0.95), ("zh", 0.93), ("ja", 0.93), ("hi", 0.93), ("ar", 0.9), ("he", 0.88), ("th", 0.1)],
 )
-def test_joined_sentences_are_found_again(language: str, bound: float) -> None:
+def test_joined_sentences_are_recovered(language: str, bound: float) -> None:
     """F1 of the borders of real documents whose sentences were joined by spaces.
 
     A border counts as missed only after a mark that ends sentences: headings can be found by nobody.

@@ -23,8 +23,8 @@ def test_a_model_made_of_a_tokenizer_json_is_the_model(tokenizer_dir: Path, tmp_
     assert rebuilt.pieces[-1].piece == "<mask>"
 
 
-def test_older_forms_of_tokenizer_json(tokenizer_dir: Path, tmp_path: Path) -> None:
-    """What transformers 4 wrote for XLM-R: flags of other names, and white space handled in another step."""
+def test_older_tokenizer_json_are_read(tokenizer_dir: Path, tmp_path: Path) -> None:
+    """transformers 4 wrote other names of flags for XLM-R, and another step for white space."""
     settings = json.loads((tokenizer_dir / "tokenizer.json").read_text())
     strip = {"type": "Strip", "strip_left": False, "strip_right": True}
     spaces = {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": "▁"}
@@ -65,7 +65,7 @@ def changed_model(**changes: Any) -> Callable[[dict[str, Any]], None]:
         (changed_model(vocab=[["<unk>", 0.0], ["a", 0.0], ["a", 0.0]], unk_id=0), "a is already defined"),
     ],
 )
-def test_tokenizer_json_of_another_kind(
+def test_tokenizer_json_of_other_models_are_refused(
     tokenizer_dir: Path, tmp_path: Path, change: Callable[[dict[str, Any]], None], message: str
 ) -> None:
     settings = json.loads((tokenizer_dir / "tokenizer.json").read_text())
@@ -77,14 +77,14 @@ def test_tokenizer_json_of_another_kind(
     assert str(path) in str(error_info.value)
 
 
-def test_files_of_another_kind(tmp_path: Path) -> None:
+def test_files_that_are_not_models_are_refused(tmp_path: Path) -> None:
     for name, content in (("a.model", b"no model"), ("b.model", b""), ("c.json", b"{"), ("d.json", b"\xff")):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ValueError, match=rf"{name}: not a (SentencePiece model|tokenizer.json)"):
             read_model(tmp_path / name)
 
 
-def test_where_the_model_is(tmp_path: Path) -> None:
+def test_the_model_in_a_directory_is_found(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"expected a SentencePiece model \(\*.model\) or tokenizer.json in it"):
         find_model(tmp_path)
     for name in ("tokenizer.json", "spiece.model"):
@@ -97,7 +97,9 @@ def test_where_the_model_is(tmp_path: Path) -> None:
     assert find_model(tmp_path) == tmp_path / "sentencepiece.bpe.model"
 
 
-def test_written_directories(tmp_path: Path, tokenizer_dir: Path, sentences: dict[str, list[str]]) -> None:
+def test_a_written_directory_is_read_by_transformers(
+    tmp_path: Path, tokenizer_dir: Path, sentences: dict[str, list[str]]
+) -> None:
     model = (tokenizer_dir / "sentencepiece.bpe.model").read_bytes()
     encoder = write_tokenizer(model, tmp_path, sentences["en"])
     assert isinstance(encoder, PieceEncoder) and encoder.tokenizer_dir == tmp_path
@@ -111,7 +113,7 @@ def test_written_directories(tmp_path: Path, tokenizer_dir: Path, sentences: dic
     assert tokenizer.model_max_length > 10**9, "no model, no longest sequence"
 
 
-def test_a_model_that_transformers_cannot_express(tmp_path: Path, sentences: dict[str, list[str]]) -> None:
+def test_a_model_that_transformers_cannot_express_is_refused(tmp_path: Path, sentences: dict[str, list[str]]) -> None:
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(sentences["en"]),

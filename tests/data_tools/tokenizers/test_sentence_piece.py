@@ -62,7 +62,7 @@ def test_raw_text_never_yields_special_ids(tokenizer_dir: Path, parts: list[str]
     assert ((ids >= 3) & (ids < encoder.vocab_size)).all()
 
 
-def test_what_starts_a_word(tokenizer_dir: Path, sentences: dict[str, list[str]]) -> None:
+def test_words_are_counted_by_their_first_pieces(tokenizer_dir: Path, sentences: dict[str, list[str]]) -> None:
     encoder = PieceEncoder(tokenizer_dir)
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_dir)
     assert encoder.table.starts_word.dtype == bool
@@ -78,7 +78,7 @@ def test_half_a_surrogate_pair_is_refused(tokenizer_dir: Path) -> None:
         PieceEncoder(tokenizer_dir).encode_lines(["fine 🙂", "not\ud83d fine", "\ude42"])
 
 
-def test_decode(tokenizer_dir: Path, sentences: dict[str, list[str]]) -> None:
+def test_decoding_gives_the_text_back(tokenizer_dir: Path, sentences: dict[str, list[str]]) -> None:
     encoder = PieceEncoder(tokenizer_dir)
     for line in [*sentences["de"][:20], *sentences["ru"][:20]]:
         (ids,) = encoder.encode_lines([line])
@@ -88,7 +88,7 @@ def test_decode(tokenizer_dir: Path, sentences: dict[str, list[str]]) -> None:
     assert encoder.decode(unknown).strip() == "⁇"
 
 
-def test_sizes_hash_and_pickle(tokenizer_dir: Path) -> None:
+def test_an_encoder_has_size_and_hash_and_can_be_pickled(tokenizer_dir: Path) -> None:
     encoder = PieceEncoder(tokenizer_dir)
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_dir)
     assert encoder.vocab_size == len(tokenizer)
@@ -99,7 +99,7 @@ def test_sizes_hash_and_pickle(tokenizer_dir: Path) -> None:
     assert encoder.encode_lines([]) == []
 
 
-def test_directories_of_another_kind(tmp_path: Path, sentences: dict[str, list[str]]) -> None:
+def test_directories_without_such_a_model_are_refused(tmp_path: Path, sentences: dict[str, list[str]]) -> None:
     with pytest.raises(ValueError, match=r"sentencepiece\.bpe\.model: no such file"):
         PieceEncoder(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{}")

@@ -43,14 +43,16 @@ COUNTS = st.dictionaries(st.sampled_from("abcdefgh"), st.integers(0, 10**6), max
         ({}, 0.3, 5, {}),
     ],
 )
-def test_shares_worked_by_hand(
+def test_shares_equal_those_computed_by_hand(
     num_lines: dict[str, int], alpha: float, num_wanted: int, expected: dict[str, int]
 ) -> None:
     assert allocate(num_lines, alpha, num_wanted) == expected
 
 
 @given(num_lines=COUNTS, alpha=st.floats(0, 1), num_wanted=st.integers(1, 10**7))
-def test_shares_are_water_filled(num_lines: dict[str, int], alpha: float, num_wanted: int) -> None:
+def test_languages_with_few_lines_give_all_and_the_rest_is_redistributed(
+    num_lines: dict[str, int], alpha: float, num_wanted: int
+) -> None:
     given_lines = allocate(num_lines, alpha, num_wanted)
     assert list(given_lines) == list(num_lines)
     assert sum(given_lines.values()) == min(num_wanted, sum(num_lines.values()))
@@ -65,7 +67,7 @@ def test_shares_are_water_filled(num_lines: dict[str, int], alpha: float, num_wa
 
 
 @given(num_lines=st.integers(1, 5000), share=st.floats(0, 1, exclude_min=True), seed=st.text(max_size=3))
-def test_samples_have_their_size_and_no_line_twice(num_lines: int, share: float, seed: str) -> None:
+def test_a_sample_has_its_size_and_no_line_twice(num_lines: int, share: float, seed: str) -> None:
     num_chosen = max(1, int(num_lines * share))
     chosen = list(chosen_lines(num_lines, num_chosen, seed))
     assert len(chosen) == num_chosen

@@ -20,7 +20,7 @@ from data_tools.tokenizers.unknown_pieces import (
 ALPHABET = "der Hund письмо 漢字🙂€ﬁ½\u3000\u200b\0"
 
 
-def test_records_are_of_texts() -> None:
+def test_records_hold_a_hash_of_the_text() -> None:
     records = records_of(["漢字", "漢", "漢字", "🙂"])
     assert records["characters"].tolist() == [0] * 4
     assert records["text"][0] == records["text"][2] and len(set(records["text"].tolist())) == 3
@@ -28,7 +28,7 @@ def test_records_are_of_texts() -> None:
     assert records_of(["abc"])["text"].astype(">u8").tobytes()[::-1].hex() == "d8bb14d833d59559"
 
 
-def test_the_file_of_a_shard(tmp_path: Path) -> None:
+def test_records_are_read_as_they_were_written(tmp_path: Path) -> None:
     records = records_of(list("漢字や仮名"))
     with RecordWriter(tmp_path / "00000.zh") as writer:
         writer.add(records[:2])
@@ -49,7 +49,7 @@ def test_without_unknown_pieces_or_after_an_error_there_is_no_file(tmp_path: Pat
     assert records_path(tmp_path / "a.b").name == "a.b.unknown"
 
 
-def test_what_lies_under_unknown_pieces(tmp_path: Path, tokenizer_dir: Path) -> None:
+def test_unknown_characters_of_sentences_are_counted(tmp_path: Path, tokenizer_dir: Path) -> None:
     encoder = PieceEncoder(tokenizer_dir)
     lines = ["der Hund", "漢字", "", "mein 漢 Bruder 漢字や", "письмо", "🙂"]
     ids, lengths = encoder.encode_flat(lines)
@@ -90,7 +90,7 @@ def test_characters_that_are_spelt_in_bytes_are_not_lost(tmp_path: Path, sentenc
     assert encoder.table.unknown(ids, encoder.unknown_records(lines, ids, lengths)) == Unknown(0, len(ids), 0, 7)
 
 
-def test_shares() -> None:
+def test_shares_of_unknown_pieces_and_characters() -> None:
     total = Unknown(1, 10, 3, 30) + Unknown(4, 10, 9, 30)
     assert total == Unknown(5, 20, 12, 60)
     assert (total.piece_share, total.character_share) == (0.25, 0.2)
