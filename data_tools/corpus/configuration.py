@@ -144,7 +144,7 @@ class _Reader:
             self.complain(str(error))
             return None
 
-    def tokenizer(self, value: Any, must_exist: bool) -> Path:
+    def tokenizer(self, value: object, must_exist: bool) -> Path:
         if value is None and not must_exist:
             return self.base
         if not isinstance(value, str):
@@ -156,13 +156,13 @@ class _Reader:
             self.complain(f"tokenizer: {directory}: no such directory; make one with data_tools.train_tokenizer")
         return directory
 
-    def valid(self, value: Any) -> float:
+    def valid(self, value: object) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
             self.complain(f"valid: expected a share in [0, 1), found {value!r}")
             return 0.0
         return float(value)
 
-    def files(self, where: str, pattern: Any) -> list[str]:
+    def files(self, where: str, pattern: object) -> list[str]:
         """The files that a name or glob matches, sorted."""
         if not isinstance(pattern, str):
             self.complain(f"{where}: expected a file name or glob, found {pattern!r}")
@@ -188,7 +188,7 @@ class _Reader:
             return False
         return True
 
-    def section(self, where: str, value: Any) -> list[tuple[str, list[Any]]]:
+    def section(self, where: str, value: object) -> list[tuple[str, list[Any]]]:
         """(language or pair, entries) of `mono` or `parallel`."""
         if value is None:
             return []
@@ -205,7 +205,7 @@ class _Reader:
                 found.append((key, entries if isinstance(entries, list) else [entries]))
         return found
 
-    def mono(self, value: Any) -> list[Input]:
+    def mono(self, value: object) -> list[Input]:
         inputs: list[Input] = []
         for language, entries in self.section("mono", value):
             if not LANGUAGE.fullmatch(language):
@@ -219,7 +219,7 @@ class _Reader:
         self.twice(inputs)
         return inputs
 
-    def parallel(self, value: Any) -> list[Input]:
+    def parallel(self, value: object) -> list[Input]:
         inputs: list[Input] = []
         seen: set[frozenset[str]] = set()
         for pair, entries in self.section("parallel", value):

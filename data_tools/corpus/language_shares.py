@@ -3,10 +3,13 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from data_tools.files.atomic import atomic_path
 from data_tools.shards.manifest import Manifest
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 # In inches: a language (its code must be readable when rotated), the axis labels, a whole panel at least, its height.
 LANGUAGE_WIDTH, LABELS_WIDTH, MIN_WIDTH, PANEL_HEIGHT = 0.16, 2.0, 8.0, 3.4
@@ -52,7 +55,7 @@ def draw_distribution(manifest: Manifest, alpha: float, path: Path) -> None:
         figure.savefig(temporary, format=path.suffix[1:], dpi=DOTS_PER_INCH)
 
 
-def draw_panel(axes: Any, counts: Mapping[str, int], alpha: float, unit: str, num_places: int) -> None:
+def draw_panel(axes: "Axes", counts: Mapping[str, int], alpha: float, unit: str, num_places: int) -> None:
     """Draw a bar for the share of each language in the corpus, and a dot for its share after smoothing."""
     names = sorted(counts, key=lambda name: (-counts[name], name))
     total = sum(counts.values())

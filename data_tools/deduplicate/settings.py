@@ -8,7 +8,6 @@ deduplicate:
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Deduplication:
     minhash: MinhashSettings | None = None
 
     @classmethod
-    def parse(cls, value: Any, complain: Callable[[str], None]) -> "Deduplication":
+    def parse(cls, value: object, complain: Callable[[str], None]) -> "Deduplication":
         """Read the settings from a YAML value; all problems are passed to `complain`."""
         if value is None:
             return cls()
@@ -54,7 +53,7 @@ class Deduplication:
         return self.minhash if len(languages) == 1 else None
 
 
-def _minhash(value: Any, complain: Callable[[str], None]) -> MinhashSettings | None:
+def _minhash(value: object, complain: Callable[[str], None]) -> MinhashSettings | None:
     """The settings of `minhash:`; None if it is off."""
     if value is None or value is False:
         return None

@@ -12,10 +12,13 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
 from data_tools.files.atomic import sha256_of
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
 
 READ_BYTES = 1 << 20
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(://|::)")
@@ -211,7 +214,7 @@ def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _file_system(url: str) -> tuple[Any, str]:
+def _file_system(url: str) -> "tuple[AbstractFileSystem, str]":
     """The file system of a URL, and the path inside it."""
     import fsspec  # needed for URLs only
 
@@ -222,7 +225,7 @@ def _file_system(url: str) -> tuple[Any, str]:
 class _RemoteFile(io.RawIOBase):
     """A file of fsspec whose read errors name it."""
 
-    def __init__(self, path: str, file_system: Any, file: Any) -> None:
+    def __init__(self, path: str, file_system: "AbstractFileSystem", file: IO[bytes]) -> None:
         self._path = path
         self._file_system = file_system  # kept alive: an archive is closed together with its file system
         self._file = file
@@ -233,8 +236,8 @@ class _RemoteFile(io.RawIOBase):
     def seekable(self) -> bool:
         return bool(self._file.seekable())
 
-    def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer).cast("B")
+    def readinto(self, buffer: object) -> int:
+        view = memoryview(cast(bytearray, buffer)).cast("B")
         with remote_errors(self._path):
             content = self._file.read(len(view))
         view[: len(content)] = content

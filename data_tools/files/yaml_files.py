@@ -74,6 +74,6 @@ def all_expanded(value: Any, complain: Callable[[str], object]) -> Any:
         return ""
 
 
-def is_null(value: Any) -> bool:
+def is_null(value: object) -> bool:
     """Whether a YAML value, or the value of a flag, means null."""
     return value is None or (isinstance(value, str) and value.lower() in NULLS)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # slow to import, and needed for these sources only
 
 
 class TextColumns:
-    """The columns of an input in the batches of one table; `dropped` counts what is dropped.
+    """The columns of an input in the batches of one table; `dropped` counts the texts or pairs without content.
 
     Raises ValueError naming the columns found if one is missing or does not hold text.
     """

@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
 
 from data_tools.readers.source import documents_of, listed
 from data_tools.readers.text import LineSource
@@ -39,7 +38,7 @@ class JsonlSource(LineSource):
             else:
                 yield source, target
 
-    def _records(self) -> Iterator[tuple[int, str, Any]]:
+    def _records(self) -> Iterator[tuple[int, str, object]]:
         """(line number, line, parsed value) of each line that is not blank."""
         keys = [json.dumps(key, ensure_ascii=False) for key in self._keys]
         spelled = [(key, re.compile(rf"{re.escape(key)}\s*:")) for key in keys]
@@ -63,14 +62,14 @@ class JsonlSource(LineSource):
         is_nested = len(self.item.columns) < len(self.item.languages)
         return (*map(str, self.item.columns), *(self.item.codes_in_file if is_nested else ()))
 
-    def _refuse_twice(self, items: list[tuple[str, Any]]) -> None:
+    def _refuse_twice(self, items: list[tuple[str, object]]) -> None:
         """Raise ValueError for an object that repeats one of the keys: Python's parser would keep the last value."""
         names = [name for name, _ in items]
         for key in self._keys:
             if names.count(key) > 1:
                 raise ValueError(f"with one {key!r}, found {names.count(key)}")
 
-    def _text(self, number: int, line: str, value: Any, path: tuple[str, ...]) -> str | None:
+    def _text(self, number: int, line: str, value: object, path: tuple[str, ...]) -> str | None:
         """The text under the keys `path`; None for null, also if an object on the way is null."""
         for depth, key in enumerate(path):
             if value is None and depth:

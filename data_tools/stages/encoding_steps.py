@@ -153,7 +153,7 @@ class FilterText(PlanStep):
         self.filters = filters
 
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[TextBatch]:
-        """What is left of each batch."""
+        """Each batch without the units that a filter drops."""
         filter_batch = TextFilter(self.filters, self.task(rank).languages)
         for batch in data:
             yield filter_batch(batch)
@@ -192,7 +192,7 @@ class FilterTokens(PlanStep):
         self.filters = filters
 
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[TokenBatch]:
-        """What is left of each batch."""
+        """Each batch without the units that a filter drops."""
         filter_batch = TokenFilter(self.filters)
         for batch in data:
             yield filter_batch(batch)

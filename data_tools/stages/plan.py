@@ -260,5 +260,5 @@ def plan_of(output: Path) -> Plan | None:
     return None
 
 
-def _key(content: Any) -> str:
+def _key(content: object) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:KEY_LENGTH]

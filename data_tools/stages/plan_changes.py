@@ -33,7 +33,7 @@ def _settings(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
         yield from _values(name, before.get(key), after[key])
 
 
-def _values(name: str, before: Any, after: Any) -> Iterator[str]:
+def _values(name: str, before: object, after: object) -> Iterator[str]:
     """The values that differ, each named by its keys as deep in mappings as possible."""
     if isinstance(before, dict) and isinstance(after, dict):
         for key in dict.fromkeys([*before, *after]):
@@ -42,7 +42,7 @@ def _values(name: str, before: Any, after: Any) -> Iterator[str]:
         yield f"{name} was {_shown(before)}, is {_shown(after)}"
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     if value is None:
         return "not set"
     is_hash = isinstance(value, str) and len(value) == 64

@@ -29,7 +29,7 @@ from dataclasses import asdict, dataclass
 from functools import cache, partial
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -98,7 +98,7 @@ class Filters:
     language: LanguageFilter | None = None
 
     @classmethod
-    def parse(cls, value: Any, complain: Complain, base: Path) -> "Filters":
+    def parse(cls, value: object, complain: Complain, base: Path) -> "Filters":
         """Read the filters from the value of `filters` in CORPUS.yaml; problems are passed to `complain`.
 
         A relative path of a model starts at `base`; variables in it have been expanded.
@@ -297,10 +297,10 @@ class _Reader:
         self._complain = complain
         self.base = base
 
-    def complain(self, where: str, expected: str, found: Any) -> None:
+    def complain(self, where: str, expected: str, found: object) -> None:
         self._complain(f"{': '.join(filter(None, ['filters', where]))}: expected {expected}, found {found!r}")
 
-    def mapping(self, where: str, value: Any, keys: Iterable[str]) -> dict[str, Any]:
+    def mapping(self, where: str, value: object, keys: Iterable[str]) -> dict[str, Any]:
         """The entries of a mapping whose keys are among `keys`."""
         if not isinstance(value, dict):
             self.complain(where, f"a mapping of {', '.join(keys)}", value)
@@ -310,24 +310,24 @@ class _Reader:
                 self.complain(where, f"the keys {', '.join(keys)}", key)
         return {key: setting for key, setting in value.items() if key in keys}
 
-    def flag(self, where: str, value: Any) -> bool:
+    def flag(self, where: str, value: object) -> bool:
         if not isinstance(value, bool):
             self.complain(where, "true or false", value)
         return value is True
 
-    def share(self, where: str, value: Any) -> float | None:
+    def share(self, where: str, value: object) -> float | None:
         if _is_number(value) and 0 <= value <= 1:
             return float(value)
         self.complain(where, "a number from 0 to 1", value)
         return None
 
-    def ratio(self, where: str, value: Any) -> float | None:
+    def ratio(self, where: str, value: object) -> float | None:
         if _is_number(value) and value >= 1:
             return float(value)
         self.complain(where, "a number of at least 1", value)
         return None
 
-    def length(self, where: str, value: Any) -> LengthFilter:
+    def length(self, where: str, value: object) -> LengthFilter:
         limits = self.mapping(where, value, ("min", "max"))
         for key, limit in limits.items():
             if not (isinstance(limit, int) and not isinstance(limit, bool) and limit >= 1):
@@ -338,7 +338,7 @@ class _Reader:
             self.complain(where, "min not above max", value)
         return found
 
-    def script(self, where: str, value: Any) -> ScriptFilter:
+    def script(self, where: str, value: object) -> ScriptFilter:
         if not isinstance(value, dict):
             value = {"min_share": value}
         settings = self.mapping(where, value, ("min_share", "scripts"))
@@ -350,7 +350,7 @@ class _Reader:
                     self.complain(f"{where}: scripts: {language}", "ISO 15924 codes such as Latn or Cyrl", name)
         return ScriptFilter(min_share or 0.0, scripts)
 
-    def language(self, where: str, value: Any) -> LanguageFilter | None:
+    def language(self, where: str, value: object) -> LanguageFilter | None:
         settings = self.mapping(where, value, ("model", "min_probability", "labels"))
         model = settings.get("model")
         if not isinstance(model, str) or not (self.base / model).is_file():
@@ -362,7 +362,7 @@ class _Reader:
         labels = self.by_language(f"{where}: labels", settings.get("labels", {}))
         return LanguageFilter(self.base / model, probability or 0.0, labels)
 
-    def by_language(self, where: str, value: Any) -> ByLanguage:
+    def by_language(self, where: str, value: object) -> ByLanguage:
         """{language: name or names} as pairs in sorted order."""
         if not isinstance(value, dict):
             self.complain(where, "languages and their names", value)
@@ -379,5 +379,5 @@ class _Reader:
         return tuple(sorted(found))
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -22,7 +22,7 @@ OVERWRITE_FLAG = "#fairseq:overwrite"
 def read_dictionary(path: Path) -> list[str]:
     """Read the pieces of a dict.txt in the order of their ids, from FIRST_PIECE_ID; `<mask>` is the last, if there.
 
-    In the place of a piece that a later line overwrites stands a made-up name, `overwritten` and the id. Raises
+    A piece that a later line overwrites is replaced by a made-up name, `overwritten` and its id. Raises
     ValueError naming the line for whatever fairseq refuses, and for special tokens, which have ids of their own.
     """
     pieces: list[str] = []
