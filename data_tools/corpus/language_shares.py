@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from data_tools.files.atomic import atomic_path
 from data_tools.shards.manifest import Manifest
 
@@ -74,7 +76,8 @@ def draw_panel(axes: "Axes", counts: Mapping[str, int], alpha: float, unit: str,
     axes.set_xticks(places, names, rotation=90 if num_places >= ROTATE_NAMES_FROM else 0, fontsize=8)
     axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.9f}".rstrip("0").rstrip(".") + " %")
     axes.set_ylabel(f"share of all {unit}")
-    right = axes.secondary_yaxis("right", functions=(lambda x: x * total, lambda x: x / total))
+    to_count, to_share = (lambda share: np.asarray(share) * total), (lambda count: np.asarray(count) / total)
+    right = axes.secondary_yaxis("right", functions=(to_count, to_share))
     right.set_ylabel(unit)
     for side in (axes, right):
         side.tick_params(which="minor", labelleft=False, labelright=False)

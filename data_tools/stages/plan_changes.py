@@ -45,8 +45,9 @@ def _values(name: str, before: object, after: object) -> Iterator[str]:
 def _shown(value: object) -> str:
     if value is None:
         return "not set"
-    is_hash = isinstance(value, str) and len(value) == 64
-    return f"sha256 {value[:SHOWN_DIGITS]}…" if is_hash else str(value)
+    text = str(value)
+    is_hash = isinstance(value, str) and len(text) == 64
+    return f"sha256 {text[:SHOWN_DIGITS]}…" if is_hash else text
 
 
 def _files(before: Plan, after: Plan) -> Iterator[str]:
