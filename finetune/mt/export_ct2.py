@@ -31,7 +31,15 @@ from data_tools.text.lines import open_text
 from finetune.flat_ids import Sentences, tokenizer_encoder
 from finetune.models import model_directory
 from finetune.mt.decoding.blocks import count_lines, is_pipe
-from finetune.mt.decoding.ct2 import FRAME, MAX_TOKENS, SHORTLIST_FILE, START_TOKEN, import_ctranslate2, pieces_by_id
+from finetune.mt.decoding.ct2 import (
+    FRAME,
+    MAX_TOKENS,
+    SHORTLIST_FILE,
+    START_TOKEN,
+    TARGET_LANGUAGE,
+    import_ctranslate2,
+    pieces_by_id,
+)
 from finetune.mt.decoding.shortlist import Shortlist, make_shortlist
 from finetune.mt.decoding.translator import check_model
 from finetune.mt.frame import Frame
@@ -94,6 +102,7 @@ def specification(model: VecoForConditionalGeneration, tokenizer: Any, start: in
     spec.config.add_attribute(FRAME, parts)
     spec.config.add_attribute(START_TOKEN, pieces[start])
     spec.config.add_attribute(MAX_TOKENS, config.max_tokens)
+    spec.config.add_attribute(TARGET_LANGUAGE, config.target_language)
     ordered = [pieces[i] for i in order]
     spec.register_source_vocabulary(ordered)
     spec.register_target_vocabulary(ordered)

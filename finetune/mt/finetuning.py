@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
+from transformers import PreTrainedTokenizerBase
 
 from data_tools.shards.manifest import Manifest
 from data_tools.text.lines import open_prose
@@ -79,7 +81,7 @@ class TranslationTask:
 class BitextReader:
     """Reads the bitexts of a recipe with a model's tokenizer, whose ids must be those of prepared shards."""
 
-    def __init__(self, recipe: TranslationRecipe, tokenizer: Any, config: VecoConfig) -> None:
+    def __init__(self, recipe: TranslationRecipe, tokenizer: PreTrainedTokenizerBase, config: VecoConfig) -> None:
         """Raises ValueError when sentences may be longer than the model takes, or shards have other ids."""
         self.recipe, self.tokenizer = recipe, tokenizer
         if recipe.max_length > config.max_tokens:
@@ -167,52 +169,77 @@ def lines_of(path: Path, count: int | None) -> list[str]:
         return [line for line, _ in zip(lines, range(count), strict=False)] if count is not None else list(lines)
 
 
-def build_model(recipe: TranslationRecipe) -> tuple[Any, VecoForConditionalGeneration]:
+def build_model(recipe: TranslationRecipe) -> tuple[PreTrainedTokenizerBase, VecoForConditionalGeneration]:
     """(tokenizer with the tags of target languages, float32 model).
 
     With one target language its tag is the model's `decoder_start_token_id`; with several there is none, and whoever
-    translates says which. A translation model goes on as it is, decoder and all; one converted from fairseq keeps its
-    form of sentences and its start token, too, and gets no tag. Raises ValueError when `init_from` is no VECO or XLM-R
-    with its tokenizer, the two do not fit, or a translation model has another decoder than asked for.
+    translates names the language. A translation model keeps all its weights, those of the decoder too; one converted
+    from fairseq also keeps its form of sentences and its start token, and gets no tag. Raises ValueError when
+    `init_from` is not a VECO or XLM-R with its tokenizer, the two do not fit, or a translation model has a decoder
+    other than the one asked for.
     """
-    directory = Path(recipe.init_from)
     tokenizer, config = check_model(recipe)
-    dropout = {"hidden_dropout_prob": recipe.dropout, "attention_probs_dropout_prob": recipe.attention_dropout}
-    if is_translation_model(config):
-        model = VecoForConditionalGeneration.from_pretrained(directory, dtype=torch.float32, **dropout)
+    model = initial_model(recipe, config)
+    directions, source_tags = recipe.all_directions(), listed(recipe.source_tags)
+    if model.config.has_frame:
+        add_tokens(model, tokenizer, source_tags, recipe.init_from)
+        model.config.source_language = only(direction.source for direction in directions)
+        model.config.target_language = only(direction.target for direction in directions)
     else:
-        model = VecoForConditionalGeneration.from_veco(
-            initial_weights(recipe, config),
-            recipe.decoder_layers,
-            recipe.decoder_layers_from,
-            tie_self_attention=recipe.tie_self_attention,
-            **dropout,
-        )
-        if recipe.init == "random":  # copies of the encoder's random layers would be no independent draw
-            model.decoder.layers.apply(model._init_weights)
-    is_converted = model.config.has_frame
-    targets = [] if is_converted else [direction.target for direction in recipe.all_directions()]
-    tags = list(dict.fromkeys(tag_of(tokenizer, target) for target in targets))
-    added = [*tags, *listed(recipe.source_tags)]
-    tokenizer.add_special_tokens({"additional_special_tokens": added}, replace_extra_special_tokens=False)
-    if len(tokenizer) > config.vocab_size:
-        if model.config.separate_decoder_embeddings:
-            raise ValueError(
-                f"init_from {directory}: has no {', '.join(added)}, and two tables of embeddings to add them to; do "
-                "that first: python -m veco.vocabulary extend SRC DST --tokens …"
-            )
-        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    if not is_converted:
+        tags = list(dict.fromkeys(tag_of(tokenizer, direction.target) for direction in directions))
+        add_tokens(model, tokenizer, [*tags, *source_tags], recipe.init_from)
         start = tokenizer.convert_tokens_to_ids(tags[0]) if len(tags) == 1 else None
         model.config.decoder_start_token_id = start
         model.generation_config.decoder_start_token_id = start
+        model.config.source_language = model.config.target_language = None  # the tags tell
     if recipe.activation_checkpointing:
         # Under ZeRO-3 only the non-reentrant kind works.
         model.gradient_checkpointing_enable({"use_reentrant": False})
     return tokenizer, model
 
 
-def check_model(recipe: TranslationRecipe) -> tuple[Any, VecoConfig]:
+def initial_model(recipe: TranslationRecipe, config: VecoConfig) -> VecoForConditionalGeneration:
+    """The translation model in `init_from`, or one made of the layers that are there; float32, without new tags."""
+    dropout = {"hidden_dropout_prob": recipe.dropout, "attention_probs_dropout_prob": recipe.attention_dropout}
+    if is_translation_model(config):
+        return VecoForConditionalGeneration.from_pretrained(recipe.init_from, dtype=torch.float32, **dropout)
+    model = VecoForConditionalGeneration.from_veco(
+        initial_weights(recipe, config),
+        recipe.decoder_layers,
+        recipe.decoder_layers_from,
+        tie_self_attention=recipe.tie_self_attention,
+        **dropout,
+    )
+    if recipe.init == "random":  # copies of the encoder's random layers would not be an independent draw
+        model.decoder.layers.apply(model._init_weights)
+    return model
+
+
+def add_tokens(
+    model: VecoForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, tokens: list[str], init_from: str
+) -> None:
+    """Add special tokens to a tokenizer, and rows to its model's embeddings where they are missing.
+
+    Raises ValueError for new tokens of a model with two tables of embeddings.
+    """
+    tokenizer.add_special_tokens({"additional_special_tokens": tokens}, replace_extra_special_tokens=False)
+    if len(tokenizer) <= model.config.vocab_size:
+        return
+    if model.config.separate_decoder_embeddings:
+        raise ValueError(
+            f"init_from {init_from}: has no {', '.join(tokens)}, and two tables of embeddings to add them to; do "
+            "that first: python -m veco.vocabulary extend SRC DST --tokens …"
+        )
+    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+
+
+def only(languages: Iterable[str]) -> str | None:
+    """The language that all of these are, or None if they differ."""
+    distinct_languages = set(languages)
+    return distinct_languages.pop() if len(distinct_languages) == 1 else None
+
+
+def check_model(recipe: TranslationRecipe) -> tuple[PreTrainedTokenizerBase, VecoConfig]:
     """(tokenizer, configuration) of `init_from`. Raises ValueError as `build_model` does, without reading weights."""
     directory = Path(recipe.init_from)
     tokenizer, config = open_pretrained(directory, kinds=(VECO, XLM_ROBERTA), takes_translation=True)

@@ -25,10 +25,10 @@ MODEL_FILE, VOCABULARY_FILE, SHORTLIST_FILE = "model.bin", "shared_vocabulary.js
 # Source tokens that a thread of the CPU translates at a time: of more the logits leave its cache. Measured with beam 5
 # for widths of 192 and 512: 256 to 432 are 10 to 30 % faster than 1,000.
 CPU_BATCH_TOKENS = 384
-# What we add to CTranslate2's config.json: the longest sequence, the tag that the decoder starts with by default, and
-# the tokens around sentences where they are not the usual ones.
+# What we add to CTranslate2's config.json: the longest sequence, the tag that the decoder starts with by default, the
+# tokens around sentences where they are not the usual ones, and the target language of a model that has no tags.
 MAX_TOKENS, START_TOKEN = "veco_max_tokens", "veco_start_token"
-FRAME = "veco_frame"
+FRAME, TARGET_LANGUAGE = "veco_frame", "veco_target_language"
 
 
 def import_ctranslate2() -> Any:
@@ -182,7 +182,8 @@ def load_ct2(path: Path, options: SearchOptions, target_language: str | None, wo
     if settings["eos_token"] != pieces[frame.end]:
         raise ValueError(f"{path}: its model ends with {settings['eos_token']}, its tokenizer with {pieces[frame.end]}")
     configured = pieces.index(settings[START_TOKEN])
-    start = decoder_start_id(tokenizer, configured, target_language, path)
+    own_language = settings.get(TARGET_LANGUAGE)  # missing in exports of before
+    start = decoder_start_id(tokenizer, configured, target_language, path, own_language)
     if start != configured and (path / SHORTLIST_FILE).is_file():
         raise ValueError(
             f"{path}: its shortlist is of translations into {pieces[configured]}, not {pieces[start]}; "
@@ -194,4 +195,4 @@ def load_ct2(path: Path, options: SearchOptions, target_language: str | None, wo
     generator = Ct2Generator(
         path, pieces, settings[MAX_TOKENS], target, options, workers.device, torch.get_num_threads()
     )
-    return Translator(generator, tokenizer, frame, options, workers)
+    return Translator(generator, tokenizer, frame, options, workers, own_language)

@@ -116,6 +116,22 @@ def test_frames_are_exported(models: dict[str, Path], tmp_path: Path) -> None:
         export(models["ours"], tmp_path / "never", "float32", None, (tmp_path / "pipe", tmp_path / "pipe"))
 
 
+def test_only_target_language_of_a_converted_model_is_exported(model_dir: Path, tmp_path: Path) -> None:
+    """Without tags, any code of the model's language is taken, others are refused; exports of before know of none."""
+    shutil.copytree(model_dir, tmp_path / "model")
+    toy_model(model_dir, decoder_start_token_id=2, target_language="zh").save_pretrained(tmp_path / "model")
+    export(tmp_path / "model", tmp_path / "ct2", "float32", target_language="zho_Hans")
+    for code in ("zh", "zho_Hans", "zh_CN", None):
+        translator = load_ct2(tmp_path / "ct2", SearchOptions(), code, Workers())
+        assert translator.generator.target.start == 2 and translator.target_language == "zh"
+    with pytest.raises(ValueError, match=r"^--target-language ja: .*ct2 translates into zh and nothing else"):
+        load_ct2(tmp_path / "ct2", SearchOptions(), "ja", Workers())
+    settings = json.loads((tmp_path / "ct2" / "config.json").read_text())
+    del settings["veco_target_language"]
+    (tmp_path / "ct2" / "config.json").write_text(json.dumps(settings))
+    assert load_ct2(tmp_path / "ct2", SearchOptions(), None, Workers()).target_language == ""
+
+
 def test_threads_of_torch_stay(models: dict[str, Path], tmp_path: Path) -> None:
     """CTranslate2 sets OpenMP's number of threads, which is torch's too."""
     export(models["ours"], tmp_path / "ct2", "float32", target_language="en")

@@ -21,7 +21,7 @@ from data_tools.cli import one_line
 from finetune.finetuning import finetune
 from finetune.mt.average import average_models, best_models, last_models
 from finetune.mt.decoding.beam_search import SearchOptions
-from finetune.mt.decoding.translator import Translator
+from finetune.mt.decoding.translator import Translator, check_model
 from finetune.mt.finetuning import BitextReader, TranslationTask, build_model
 from finetune.mt.recipe import TranslationRecipe
 from finetune.mt.score import sacrebleu_score
@@ -192,6 +192,37 @@ def test_a_model_converted_from_fairseq_keeps_its_form_of_sentences(digits: Path
     assert any(row[: len(line) + 2] == [*line, 2, 7] for row in sources)
     with pytest.raises(ValueError, match="a model converted from fairseq, which goes on with its own start token"):
         build_model(dataclasses.replace(recipe, directions="en-de,en-fr"))
+
+
+@pytest.mark.parametrize(
+    ("directions", "languages"), [("en-fr", ("en", "fr")), ("en-fr,de-fr", (None, "fr")), ("en-de,en-de", ("en", "de"))]
+)
+def test_a_model_converted_from_fairseq_is_of_the_languages_it_is_trained_on(
+    digits: Path, tmp_path: Path, directions: str, languages: tuple[str | None, str]
+) -> None:
+    frame = {"source_prefix_ids": [], "source_suffix_ids": [2], "target_suffix_ids": [2], "decoder_start_token_id": 2}
+    shutil.copytree(digits / "model", tmp_path / "converted")
+    VecoForConditionalGeneration.from_veco(
+        digits / "model", 1, source_language="en", target_language="de", **frame
+    ).save_pretrained(tmp_path / "converted")
+    fields = {"init": "pretrained", "init_from": str(tmp_path / "converted"), "directions": directions}
+    tokenizer, model = build_model(recipe_of(digits, tmp_path, "de,fr", **fields))
+    assert (model.config.source_language, model.config.target_language) == languages
+    for part in (tokenizer, model):
+        part.save_pretrained(tmp_path / "further")
+    assert check_model(tmp_path / "further", languages[1])[1] == 2
+    other = "de" if languages[1] == "fr" else "fr"
+    with pytest.raises(ValueError, match=rf"^--target-language {other}: .*further translates into {languages[1]} and"):
+        check_model(tmp_path / "further", other)
+
+
+def test_tags_tell_the_language_of_other_models(digits: Path, tmp_path: Path) -> None:
+    shutil.copytree(digits / "model", tmp_path / "named")
+    VecoForConditionalGeneration.from_veco(digits / "model", 1, target_language="fr").save_pretrained(
+        tmp_path / "named"
+    )
+    fields = {"init": "pretrained", "init_from": str(tmp_path / "named")}
+    assert build_model(recipe_of(digits, tmp_path, "de", **fields))[1].config.target_language is None
 
 
 @pytest.mark.parametrize(

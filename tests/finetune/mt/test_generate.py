@@ -284,11 +284,11 @@ def test_blocks_of_files(tmp_path: Path) -> None:
 ALL_LEAVE = """
 import multiprocessing
 from operator import methodcaller
-from finetune.mt.decoding.workers import joined_ranks
+from finetune.mt.decoding.workers import joined_workers
 
 if __name__ == "__main__":
-    with joined_ranks(2, methodcaller("broadcast", None)) as ranks:
-        ranks.broadcast(None)
+    with joined_workers(2, methodcaller("broadcast", None)) as workers:
+        workers.broadcast(None)
     print(multiprocessing.active_children())
 """
 
