@@ -21,10 +21,10 @@ from pathlib import Path
 from data_tools.cli import FlagParser, run_main
 from data_tools.files.atomic import write_texts
 from data_tools.files.directories import claim, read_record
-from finetune.comparing import do_stages
+from finetune.command_stages import Stage, run_stage
+from finetune.comparison import do_stages
 from finetune.demo_report import INITS, print_report
-from finetune.parallel import run_side_by_side, visible_gpus
-from finetune.stages import Stage, run_stage
+from finetune.parallel_runs import run_side_by_side, visible_gpus
 from training.meters import read_metrics
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from finetune import demo
+from finetune.command_stages import Stage, run_stage
 from finetune.demo import (
     RESULTS,
     Clock,
@@ -23,7 +24,6 @@ from finetune.demo import (
 )
 from finetune.demo_report import INITS, first_and_last, first_translations, validations
 from finetune.mt.recipe import TranslationRecipe
-from finetune.stages import Stage, run_stage
 from pretrain.recipe import PretrainRecipe
 from training.recipe.parsing import build_recipe, read_yaml
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from data_tools.cli import FlagParser, run_main
 from data_tools.files.directories import atomic_directory
-from finetune.models import check_kind, model_directory
+from finetune.model_directory import check_kind, model_directory
 from finetune.selection import best_checkpoints
 from training.checkpoints.averaging import WEIGHTS, WEIGHTS_INDEX, Source, write_weights
 from training.checkpoints.deleting import was_in_turn

@@ -27,9 +27,8 @@ from pathlib import Path
 from data_tools.cli import FlagParser, progress_bar
 from data_tools.files.atomic import atomic_path
 from data_tools.files.outputs import check_outputs
-from finetune.models import model_directory
-from finetune.mt.decoding.blocks import Block, count_lines, is_pipe, read_blocks
-from finetune.mt.decoding.flags import (
+from finetune.model_directory import model_directory
+from finetune.mt.decoding.command_line import (
     add_decoding_arguments,
     check_decoding_arguments,
     load,
@@ -37,6 +36,7 @@ from finetune.mt.decoding.flags import (
     search_options,
     translated,
 )
+from finetune.mt.decoding.input_lines import Block, count_lines, is_pipe, read_blocks
 from finetune.mt.decoding.translator import Hypothesis, Translator
 from finetune.mt.decoding.workers import Workers, joined_workers
 from finetune.mt.recipe import problem_of_source_tag

@@ -20,7 +20,7 @@ from data_tools.shards.format import Shard, ShardInfo
 from data_tools.shards.manifest import Manifest
 from data_tools.text.languages import find_language
 from data_tools.text.lines import open_prose
-from finetune.flat_ids import Encode, Sentences
+from finetune.encoded_text import Encode, Sentences
 from finetune.mt.frame import Frame
 
 LINES_PER_CALL = 4096  # lines given to the tokenizer at once: large enough for its threads, small enough for memory

@@ -19,7 +19,7 @@ from typing import Any
 
 from data_tools.cli import run_main
 from data_tools.files.atomic import atomic_path, write_texts
-from finetune.comparing import (
+from finetune.comparison import (
     check_same_tokenizers,
     check_unchanged,
     do_all,
@@ -29,7 +29,7 @@ from finetune.comparing import (
 )
 from finetune.mt import comparison as comparison_file
 from finetune.mt.comparison import Comparison, Run, read_comparison, runs_of, stages_of
-from finetune.mt.decoding.blocks import count_lines
+from finetune.mt.decoding.input_lines import count_lines
 from finetune.mt.finetuning import check_model
 from training.meters import read_metrics
 

@@ -25,11 +25,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from finetune import comparing
-from finetune.comparing import flags_of, problems_of_counts, problems_of_models
+from finetune.command_stages import Stage
+from finetune.comparison import flags_of, parse_comparison, problems_of_counts, problems_of_models
 from finetune.mt.decoding.beam_search import SearchOptions
 from finetune.mt.recipe import TranslationRecipe
-from finetune.stages import Stage
 from training.recipe.parsing import build_recipe, laid_over, read_yaml
 
 # A model may start otherwise and be regularised and stepped otherwise, but it sees the same data as often.
@@ -112,7 +111,7 @@ def read_comparison(path: Path) -> Comparison:
     """What the file says. Raises ValueError with all that is wrong; environment variables are replaced."""
     types: dict[str, type] = dict.fromkeys(("models", "test", "fields", "average", "generate"), dict)
     types |= {"seeds": list, "decoders": list, "processes": int}
-    comparison = comparing.read_comparison(path, Comparison, types, "finetune.mt.compare")
+    comparison = parse_comparison(path, Comparison, types, "finetune.mt.compare")
     return dataclasses.replace(comparison, recipe=str(path.parent / comparison.recipe))
 
 

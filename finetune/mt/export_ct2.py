@@ -28,9 +28,8 @@ from torch import Tensor, nn
 from data_tools.cli import FlagParser, run_main
 from data_tools.files.directories import atomic_directory
 from data_tools.text.lines import open_text
-from finetune.flat_ids import Sentences, tokenizer_encoder
-from finetune.models import model_directory
-from finetune.mt.decoding.blocks import count_lines, is_pipe
+from finetune.encoded_text import Sentences, tokenizer_encoder
+from finetune.model_directory import model_directory
 from finetune.mt.decoding.ct2 import (
     FRAME,
     MAX_TOKENS,
@@ -40,6 +39,7 @@ from finetune.mt.decoding.ct2 import (
     import_ctranslate2,
     pieces_by_id,
 )
+from finetune.mt.decoding.input_lines import count_lines, is_pipe
 from finetune.mt.decoding.shortlist import Shortlist, make_shortlist
 from finetune.mt.decoding.translator import check_model
 from finetune.mt.frame import Frame

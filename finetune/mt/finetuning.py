@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from data_tools.shards.manifest import Manifest
 from data_tools.text.lines import open_prose
-from finetune.flat_ids import tokenizer_encoder
+from finetune.encoded_text import tokenizer_encoder
 from finetune.mt.bitext import Bitext, digest_of
 from finetune.mt.decoding.beam_search import SearchOptions
 from finetune.mt.decoding.translator import tag_of

@@ -32,10 +32,9 @@ from pathlib import Path
 
 from data_tools.cli import FlagParser, progress_bar, write_utf8
 from data_tools.files.outputs import check_outputs
-from finetune.models import model_directory
+from finetune.model_directory import model_directory
 from finetune.mt.decoding.beam_search import SearchOptions
-from finetune.mt.decoding.blocks import STANDARD_INPUT, Block, count_lines, held_references, name_of, read_blocks
-from finetune.mt.decoding.flags import (
+from finetune.mt.decoding.command_line import (
     add_decoding_arguments,
     check_decoding_arguments,
     load,
@@ -43,11 +42,12 @@ from finetune.mt.decoding.flags import (
     search_options,
     translated,
 )
+from finetune.mt.decoding.input_lines import STANDARD_INPUT, Block, count_lines, held_references, name_of, read_blocks
 from finetune.mt.decoding.output import OutputOptions, Writer
 from finetune.mt.decoding.translator import Hypothesis, Translator
 from finetune.mt.decoding.workers import Workers, joined_workers
 from finetune.mt.score import sacrebleu_score
-from finetune.mt.scoring.words import sacrebleu_tokenizer
+from finetune.mt.scoring.tokenizers import sacrebleu_tokenizer
 from training.launch import quiet_libraries, run_on_ranks
 from training.runs.kinds import Kind
 

@@ -36,8 +36,8 @@ from sacrebleu.significance import PairedTest
 from data_tools.cli import FlagParser, run_main
 from data_tools.files.atomic import atomic_path
 from data_tools.files.outputs import STANDARD_INPUT, check_outputs
-from finetune.mt.decoding.blocks import name_of, open_lines
-from finetune.mt.scoring.words import moses_code, moses_tokenizer, sacrebleu_tokenizer, ter_metric
+from finetune.mt.decoding.input_lines import name_of, open_lines
+from finetune.mt.scoring.tokenizers import moses_code, moses_tokenizer, sacrebleu_tokenizer, ter_metric
 
 # "none" and "char" are for text that 13a cannot cut, such as Thai or Chinese; the last two need sacrebleu[ja] and [ko].
 SACREBLEU_TOKENIZERS = ("13a", "intl", "zh", "char", "none", "ja-mecab", "ko-mecab")

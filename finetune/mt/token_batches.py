@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from finetune.flat_ids import cut_by_tokens
+from finetune.batch_by_tokens import cut_by_tokens
 from finetune.mt.bitext import Bitext
 from finetune.mt.frame import Frame
 from veco.heads import IGNORED

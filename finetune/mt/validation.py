@@ -13,7 +13,7 @@ from torch import Tensor
 
 from finetune.mt.decoding.beam_search import SearchOptions
 from finetune.mt.decoding.translator import Translator
-from finetune.mt.scoring.words import sacrebleu_tokenizer
+from finetune.mt.scoring.tokenizers import sacrebleu_tokenizer
 from finetune.mt.token_batches import TranslationBatches
 from training.engine.interface import Engine
 from training.random_order import evaluation_indices

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from finetune.flat_ids import cut_by_tokens
+from finetune.batch_by_tokens import cut_by_tokens
 from finetune.mt.decoding.beam_search import Found, SearchOptions, TargetIds
 from finetune.mt.decoding.generators import PairBatch, SourceBatch
 from finetune.mt.decoding.translator import Translator, decoder_start_id, fitting_tokenizer, target_ids

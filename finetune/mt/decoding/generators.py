@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from finetune.flat_ids import cut_by_tokens
+from finetune.batch_by_tokens import cut_by_tokens
 from finetune.mt.decoding.beam_search import BeamSearch, Found, SearchOptions, TargetIds
 from veco import VecoForConditionalGeneration
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Self, TextIO
 
 from data_tools.files.atomic import atomic_path
-from finetune.mt.decoding.blocks import Block
+from finetune.mt.decoding.input_lines import Block
 from finetune.mt.decoding.translator import Hypothesis, Translator
 
 

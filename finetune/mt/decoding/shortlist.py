@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_array
 
-from finetune.flat_ids import Sentences
+from finetune.encoded_text import Sentences
 
 ITERATIONS = 4  # of expectation maximisation; later ones hardly change which translations are the likeliest
 CHUNK_SENTENCES = 1000  # whose expectations are in memory at once

@@ -15,7 +15,7 @@ from langcodes import tag_is_valid
 from transformers import AutoConfig, AutoTokenizer
 
 from data_tools.text.languages import find_language, normal_form
-from finetune.flat_ids import tokenizer_encoder
+from finetune.encoded_text import tokenizer_encoder
 from finetune.mt.decoding.beam_search import Found, SearchOptions, TargetIds
 from finetune.mt.decoding.generators import PairBatch, SequenceGenerator, SourceBatch, TorchGenerator
 from finetune.mt.decoding.workers import Workers

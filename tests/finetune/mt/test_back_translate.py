@@ -13,7 +13,7 @@ from toy_translation import sentences
 from data_tools.cli import run_main
 from finetune.mt.back_translate import main, synthetic_pairs
 from finetune.mt.decoding.beam_search import SearchOptions
-from finetune.mt.decoding.blocks import Block
+from finetune.mt.decoding.input_lines import Block
 from finetune.mt.decoding.translator import Hypothesis, Translator
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from finetune.comparing import check_unchanged, mean_and_deviation
+from finetune.comparison import check_unchanged, mean_and_deviation
 from finetune.mt.compare import compare, read_result, settings_of, updates_until, with_baseline, write_report
 from finetune.mt.comparison import Run, read_comparison, runs_of, stages_of
 from finetune.mt.recipe import TranslationRecipe

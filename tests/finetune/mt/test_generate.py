@@ -13,13 +13,11 @@ from threading import Thread
 
 import pytest
 from digits import write_lines
-from launching import run as run_command
 from launching import run_module
 from toy_translation import sentences
 
 from data_tools.cli import run_main
 from finetune.mt.decoding.beam_search import SearchOptions
-from finetune.mt.decoding.blocks import BLOCK_LINES, count_lines, read_blocks, ready_lines
 from finetune.mt.decoding.output import fairseq_lines
 from finetune.mt.decoding.translator import Hypothesis, Translator
 from finetune.mt.generate import main, parse_arguments
@@ -224,79 +222,6 @@ def test_what_is_told_of_long_translations_and_languages(
     monkeypatch.setattr(Translator, "target_language", "zh-CN")
     run(monkeypatch, model_dir, *options)
     assert "tok:zh" in capsys.readouterr().err
-
-
-def test_lines_as_they_come() -> None:
-    read_end, write_end = os.pipe()
-    with open(read_end, "rb") as stream, open(write_end, "wb", buffering=0) as sender:
-        lines = ready_lines(stream)
-        sender.write(b"eins\nzwei\ndr")
-        assert next(lines) == ["eins", "zwei"]
-        sender.write("ei\r\nvi\u2028er".encode())
-        assert next(lines) == ["drei"]
-        sender.close()
-        assert list(lines) == [["vi\u2028er"]]
-    with pytest.raises(ValueError, match=r"standard input: line 3 is not UTF-8 \(byte 0xfc"):
-        list(ready_lines(io.BytesIO(b"a\nb\n\xfc\n")))  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        "ein Haus\nzwei\n".encode("utf-16"),
-        "ein Haus\nzwei\n".encode("utf-16-le"),
-        gzip.compress(b"ein Haus\n"),
-        b"eins\nzwei\0\n",
-        b"eins\nzw\xfcei\n",
-        b"<html><body>eins\n",
-        b'{"text": "eins"}\n',
-    ],
-)
-def test_standard_input_is_held_to_what_a_file_is_held_to(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
-) -> None:
-    """The same reason, with the other name; and a byte order mark is no part of the text."""
-    path = tmp_path / "text"
-    path.write_bytes(content)
-    reasons = []
-    for source in (str(path), "-"):
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
-        with pytest.raises(ValueError, match=r"text|input") as caught:
-            list(read_blocks(source, None))
-        reasons.append(str(caught.value).replace(str(path), "standard input"))
-    assert reasons[0] == reasons[1]
-    stream = io.BytesIO("\ufeffeins\n\nzwei".encode())
-    assert list(ready_lines(stream)) == [["eins", ""], ["zwei"]]  # type: ignore[arg-type]
-
-
-def test_blocks_of_files(tmp_path: Path) -> None:
-    number = BLOCK_LINES + 3
-    source = write_lines(tmp_path / "source", [f"s{i}" for i in range(number)])
-    reference = write_lines(tmp_path / "reference", [f"r{i}" for i in range(number)])
-    assert count_lines(str(source), str(reference)) == number
-    first, second = read_blocks(str(source), str(reference))
-    assert (first.first, second.first, len(first.sources)) == (0, BLOCK_LINES, BLOCK_LINES)
-    assert second.sources == [f"s{i}" for i in range(BLOCK_LINES, number)]
-    assert second.references == [f"r{i}" for i in range(BLOCK_LINES, number)]
-    assert [block.references for block in read_blocks(str(source), None)] == [None, None]
-
-
-ALL_LEAVE = """
-import multiprocessing
-from operator import methodcaller
-from finetune.mt.decoding.workers import joined_workers
-
-if __name__ == "__main__":
-    with joined_workers(2, methodcaller("broadcast", None)) as workers:
-        workers.broadcast(None)
-    print(multiprocessing.active_children())
-"""
-
-
-def test_other_processes_have_left_before_the_file_they_met_at_is_removed(tmp_path: Path) -> None:
-    (tmp_path / "script.py").write_text(ALL_LEAVE)
-    ended = run_command([sys.executable, str(tmp_path / "script.py")])
-    assert (ended.returncode, ended.stdout) == (0, "[]\n"), ended.stderr
 
 
 @pytest.mark.parametrize("starter", ["workers", pytest.param("torchrun", marks=pytest.mark.slow)])

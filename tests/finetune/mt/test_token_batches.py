@@ -1,6 +1,5 @@
 """Batches by tokens: contents, limits, order, ranks; a bitext of digits so that ids can be read off."""
 
-import itertools
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from number_bitext import FRAME, TAG, bitext_of
 
-from finetune.flat_ids import Sentences, cut_by_tokens
+from finetune.encoded_text import Sentences
 from finetune.mt.bitext import Bitext, BitextReport
 from finetune.mt.frame import Frame
 from finetune.mt.token_batches import RankBatches, TranslationBatches
@@ -69,17 +68,6 @@ def test_bad_input(tmp_path: Path) -> None:
         TranslationBatches(bitext_of(tmp_path, ["1", "1 2 3 4 5"], ["1", "1"]), 6, 1, FRAME)
     with pytest.raises(IndexError):
         TranslationBatches(bitext_of(tmp_path, ["1"], ["1"]), 6, 1, FRAME)[-1]
-
-
-@settings(max_examples=60, deadline=None)
-@given(sizes=st.lists(st.integers(1, 30), max_size=80), max_tokens=st.integers(30, 200))
-def test_cut_by_tokens(sizes: list[int], max_tokens: int) -> None:
-    bounds = cut_by_tokens(np.asarray(sizes, dtype=np.int64), max_tokens)
-    pieces = [sizes[a:b] for a, b in itertools.pairwise(bounds)]
-    assert [size for piece in pieces for size in piece] == sizes
-    assert all(piece and len(piece) * max(piece) <= max_tokens for piece in pieces)
-    for piece, following in itertools.pairwise(pieces):  # none could have taken one more
-        assert (len(piece) + 1) * max([*piece, following[0]]) > max_tokens
 
 
 @settings(max_examples=25, deadline=None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from finetune.flat_ids import Sentences
+from finetune.encoded_text import Sentences
 from finetune.mt.decoding.shortlist import Shortlist, lexical_table, make_shortlist, pieces_of
 
 # "das haus" = "the house", "das buch" = "the book", "ein buch" = "a book"; ids of the two sides overlap on purpose.

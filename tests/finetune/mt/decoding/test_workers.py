@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from launching import run
 
 from finetune.mt.decoding import workers as workers_module
 
@@ -79,3 +80,21 @@ def test_a_worker_that_ends_between_two_questions_is_not_passed_over(
     workers: Any = [Worker()]
     with pytest.raises(Ended, match="1"):
         workers_module._end_with_workers(workers, tmp_path / "temporary")
+
+
+ALL_LEAVE = """
+import multiprocessing
+from operator import methodcaller
+from finetune.mt.decoding.workers import joined_workers
+
+if __name__ == "__main__":
+    with joined_workers(2, methodcaller("broadcast", None)) as workers:
+        workers.broadcast(None)
+    print(multiprocessing.active_children())
+"""
+
+
+def test_other_processes_have_left_before_the_file_they_met_at_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(ALL_LEAVE)
+    ended = run([sys.executable, str(tmp_path / "script.py")])
+    assert (ended.returncode, ended.stdout) == (0, "[]\n"), ended.stderr

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from finetune.flat_ids import tokenizer_encoder
+from finetune.encoded_text import tokenizer_encoder
 
 
 class WordTokenizer:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from finetune.models import model_directory
+from finetune.model_directory import model_directory
 from finetune.selection import Selection
 from training.runs.kinds import Kind
 

@@ -20,10 +20,10 @@ from typing import Any, ClassVar, Protocol, TypeVar
 from data_tools.cli import FlagParser
 from data_tools.files.atomic import write_texts
 from data_tools.files.yaml_files import all_expanded, read_mapping
-from finetune.parallel import run_side_by_side
+from finetune.command_stages import Stage, run_stage
+from finetune.parallel_runs import run_side_by_side
 from finetune.pretrained import VECO, XLM_ROBERTA, open_pretrained
 from finetune.recipe import FinetuningRecipe
-from finetune.stages import Stage, run_stage
 from training.recipe.parsing import decided_fields
 from training.recipe.shipped import shipped_file, shipped_names
 
@@ -41,7 +41,7 @@ ComparisonT = TypeVar("ComparisonT", bound=Comparison)
 RunT = TypeVar("RunT")
 
 
-def read_comparison(path: Path, kind: type[ComparisonT], types: Mapping[str, type], program: str) -> ComparisonT:
+def parse_comparison(path: Path, kind: type[ComparisonT], types: Mapping[str, type], program: str) -> ComparisonT:
     """What the file says; environment variables are replaced.
 
     `types` are those of keys that are more than text; `program` is whose --help shows the format. Raises ValueError

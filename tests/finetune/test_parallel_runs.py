@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from finetune.parallel import run_side_by_side, shares_of_machine
-from finetune.stages import Stage, run_stage
+from finetune.command_stages import Stage, run_stage
+from finetune.parallel_runs import run_side_by_side, shares_of_machine
 
 
 def test_devices_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:

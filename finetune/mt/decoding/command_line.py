@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from finetune.mt.decoding.beam_search import SearchOptions, search_problems
-from finetune.mt.decoding.blocks import Block
+from finetune.mt.decoding.input_lines import Block
 from finetune.mt.decoding.translator import Hypothesis, Progress, Translator, check_model
 from finetune.mt.decoding.workers import Workers
 
