@@ -118,7 +118,7 @@ def test_a_directory_of_something_else_is_left_alone(
     tmp_path: Path, flags: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "thesis" / "text").mkdir(parents=True)
-    with pytest.raises(ValueError, match=r"holds text, not written by finetune\.demo|is no directory of the demo"):
+    with pytest.raises(ValueError, match=r"holds text, not written by finetune\.demo|was not made by the demo"):
         start(monkeypatch, "--output", tmp_path / "thesis", *flags)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["text", "thesis"]
 

@@ -53,7 +53,7 @@ def test_command(
     expected = {line: found[0].text for line, found in zip(lines, translator.translate(lines), strict=True)}
     assert [f"__bt__ {expected[line]}" for line in lines] == synthetic
     told = capsys.readouterr().err
-    assert f"{len(lines)} pairs of 10 lines; left out:" in told and "1 empty lines" in told
+    assert f"{len(lines)} pairs from 10 lines; dropped:" in told and "1 empty lines" in told
 
     for wrong, message in (
         ([*outputs, "--tag", "<bt>"], "must look like __bt__"),
@@ -63,7 +63,7 @@ def test_command(
         ([*outputs[:3], str(tmp_path / "no" / "bt.de")], "there is no directory"),
         ([*outputs, "--max-ratio", "0.5"], "--max-ratio must be at least 1"),
         ([*outputs, "--target-language", "fr"], "no tag __fr__ in the tokenizer"),
-        ([*outputs, "--input", "-"], "--input -: expected a file"),
+        ([*outputs, "--input", "-"], "--input -: expected a regular file"),
         ([*outputs, "--workers", "0"], "--workers must be at least 1, found 0"),
         ([*outputs, "--engine", "ct2", "--dtype", "bfloat16"], "--dtype is for --engine torch"),
     ):

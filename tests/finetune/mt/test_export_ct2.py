@@ -112,7 +112,7 @@ def test_frames_are_exported(models: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="its tokenizer has other pieces than its model"):
         load_ct2(tmp_path / "ours", SearchOptions(), None, Workers())
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(ValueError, match="--shortlist .*pipe: expected a file, which is read more than once"):
+    with pytest.raises(ValueError, match="--shortlist .*pipe: expected a regular file, which is read more than once"):
         export(models["ours"], tmp_path / "never", "float32", None, (tmp_path / "pipe", tmp_path / "pipe"))
 
 
@@ -226,14 +226,14 @@ def test_search_keeps_to_the_shortlist(
     shortlist = export_ct2.shortlist_of(*texts, tokenizer)
     assert len({frozenset(shortlist.of(tokenizer(line)["input_ids"])) for line in lines}) == len(lines)
     options = replace(options, no_repeat_ngram=2, min_len=2)
-    one_engine = load_ct2(tmp_path / "few", options, None, Workers())
+    used_before = load_ct2(tmp_path / "few", options, None, Workers())
     for line in sorted(lines, key=len, reverse=True):
         fresh = load_ct2(tmp_path / "few", options, None, Workers())
-        together, alone = (engine.translate([line], with_scores=False)[0] for engine in (one_engine, fresh))
+        together, alone = (ours.translate([line], with_scores=False)[0] for ours in (used_before, fresh))
         assert [one.ids for one in together] == [one.ids for one in alone]
         assert set(alone[0].ids) <= {2, 3, *shortlist.of(tokenizer(line)["input_ids"])}
     options = SearchOptions(beam=4, nbest=2)
-    with pytest.raises(ValueError, match="its shortlist is of translations into __en__, not __de__"):
+    with pytest.raises(ValueError, match="its shortlist is for translations into __en__, not __de__"):
         load_ct2(tmp_path / "short", options, "de", Workers())
     pieces = json.loads((tmp_path / "short/shared_vocabulary.json").read_text())
     (tmp_path / "short/vmap.txt").write_text("\t" + " ".join(pieces) + "\n", encoding="utf-8")
@@ -247,7 +247,7 @@ def test_search_keeps_to_the_shortlist(
 def test_what_cannot_be_exported() -> None:
     with pytest.raises(ValueError, match="hidden_act 'relu' with lm_head_transform"):
         check_layout(VecoConfig(hidden_act="relu"))
-    with pytest.raises(ValueError, match="hidden_act 'mish' is none that CTranslate2 has: gelu"):
+    with pytest.raises(ValueError, match="hidden_act 'mish': CTranslate2 has only gelu"):
         check_layout(VecoConfig(hidden_act="mish", lm_head_transform=False))
 
 
@@ -265,7 +265,7 @@ def test_bad_directories(models: dict[str, Path], model_dir: Path, tmp_path: Pat
     settings = json.loads((foreign / "config.json").read_text())
     del settings["veco_max_tokens"]
     (foreign / "config.json").write_text(json.dumps(settings))
-    with pytest.raises(ValueError, match="not one of finetune.mt.export_ct2"):
+    with pytest.raises(ValueError, match="not one made by finetune.mt.export_ct2"):
         load_ct2(foreign, options, None, Workers())
 
 

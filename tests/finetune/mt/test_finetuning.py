@@ -160,7 +160,7 @@ def test_a_translation_model_goes_on_as_it_is(digits: Path, tmp_path: Path) -> N
         ("decoder_layers", 2, "decoder_layers 2 must be 1"),
         ("tie_self_attention", True, "tie_self_attention True must be False"),
     ):
-        with pytest.raises(ValueError, match=f"a translation model, which goes on as it is: {message}"):
+        with pytest.raises(ValueError, match=f"a translation model keeps its decoder: {message}"):
             build_model(dataclasses.replace(going_on, **{name: value}))
     with pytest.raises(ValueError, match="a translation model; expected a model that was pre-trained"):
         open_pretrained(tmp_path / "translation")
@@ -190,7 +190,7 @@ def test_a_model_converted_from_fairseq_keeps_its_form_of_sentences(digits: Path
         assert (batch["decoder_input_ids"][:, 0] == 8).all() and (batch["labels"][rows, end] == 8).all()
     sources = [row.tolist() for k in range(len(batches)) for row in batches[k]["input_ids"]]
     assert any(row[: len(line) + 2] == [*line, 2, 7] for row in sources)
-    with pytest.raises(ValueError, match="a model converted from fairseq, which goes on with its own start token"):
+    with pytest.raises(ValueError, match="a model converted from fairseq keeps its own start token"):
         build_model(dataclasses.replace(recipe, directions="en-de,en-fr"))
 
 
@@ -244,7 +244,7 @@ def test_bad_input(fields: dict[str, object], message: str, digits: Path, tmp_pa
     ("fields", "message"),
     [
         ({"directions": "ende"}, "directions: 'ende' must be source-target"),
-        ({"directions": "en-xx"}, "directions: 'en-xx' names 'xx', which is no language code"),
+        ({"directions": "en-xx"}, "directions: 'en-xx' names 'xx', which is not a language code"),
         ({"directions": "zh-CN-en"}, "'zh-CN-en' must be source-target with one hyphen; did you mean 'zh_CN-en'?"),
         ({"directions": "en-zh-Hant"}, "one hyphen; did you mean 'en-zh_Hant'?"),
         ({"directions": "a-b-c"}, "one hyphen; inside a code write _, as in zh_CN-en"),

@@ -217,7 +217,7 @@ def test_what_is_told_of_long_translations_and_languages(
     told = capsys.readouterr().err
     found = Translator.load(model_dir, SearchOptions(max_len_a=0, max_len_b=2)).translate(sentences(4, 3))
     number = sum(len(hypotheses[0].ids) == 3 for hypotheses in found)  # two pieces and </s>
-    assert number and f"\n{number} translations are as long as --max-len-a and --max-len-b let them be" in told
+    assert number and f"\n{number} translations ended at the limit of --max-len-a and --max-len-b" in told
     assert "tok:13a" in told
     monkeypatch.setattr(Translator, "target_language", "zh-CN")
     run(monkeypatch, model_dir, *options)

@@ -191,7 +191,7 @@ def test_several_references_in_any_spelling(tmp_path: Path) -> None:
     short = str(write_lines(tmp_path / "short", SECOND[:4]))
     with pytest.raises(ValueError, match=r"system has 5 lines but .*short has 4"):
         score_files(parse_arguments(["--system", system, "--reference", first, short]))
-    with pytest.raises(ValueError, match=r"--reference .*0 is named twice"):
+    with pytest.raises(ValueError, match=r"--reference .*0 is given twice"):
         score_files(parse_arguments(["--system", system, "--reference", first, first]))
     with pytest.raises(ValueError, match="--comet takes one --reference, found 2"):
         score_files(parse_arguments(["--system", system, "--reference", first, second, "--source", first, "--comet"]))
@@ -324,7 +324,7 @@ def test_any_text_may_come_from_standard_input(
 def test_standard_input_is_read_but_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["--system", "-", "--reference", str(write_lines(tmp_path / "r", REFERENCE)), "--baseline", "-"]
     monkeypatch.setattr(sys, "argv", ["score", *words])
-    with pytest.raises(ValueError, match=r"^standard input \(-\) is named twice"):
+    with pytest.raises(ValueError, match=r"^standard input \(-\) is given twice"):
         score_module.main()
 
 

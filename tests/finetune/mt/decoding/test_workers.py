@@ -18,7 +18,7 @@ PROGRAM = """
     import os
     from finetune.mt.decoding import workers
 
-    workers.SECONDS_TO_TELL, join = 0.1, workers._join
+    workers.SECONDS_TO_REPORT, join = 0.1, workers._join
 
     def join_or_die(rank, *arguments):
         if rank == 1:
@@ -75,7 +75,7 @@ def test_a_worker_that_ends_between_two_questions_is_not_passed_over(
         def kill(self) -> None:
             pass
 
-    monkeypatch.setattr(workers_module, "SECONDS_TO_TELL", 0.0)
+    monkeypatch.setattr(workers_module, "SECONDS_TO_REPORT", 0.0)
     monkeypatch.setattr(os, "_exit", end)
     workers: Any = [Worker()]
     with pytest.raises(Ended, match="1"):
