@@ -37,7 +37,7 @@ CORPUS = ("--languages", "de", "en", "--words", "5", "--documents", "1500", "--p
 COMMAND = "finetune.demo"
 NOTES = "demo.json"
 RESULTS = ("text", "data", "pretrain", "model", *(f"mt-{init}" for init in INITS), "learning_curves.png", NOTES)
-TELL_SECONDS = 20.0  # between two progress lines while both fine-tunings run
+REPORT_SECONDS = 20.0  # between two progress lines while both fine-tunings run
 
 
 @dataclass(frozen=True)
@@ -188,12 +188,12 @@ def run_both(chains: dict[str, list[Step]], clock: Clock, root: Path, at_once: i
         stages = [step.stage for step in chains[init]]
         do_stages(f"translation from {init} weights", stages, root / f"mt-{init}", 1, share, own_log=True)
 
-    def tell() -> None:
-        told = "; ".join(f"from {init} weights: {progress(root / f'mt-{init}')}" for init in chains)
-        print(f"{told}; about {minutes(expected - (time.perf_counter() - start))} left", flush=True)
+    def report() -> None:
+        line = "; ".join(f"from {init} weights: {progress(root / f'mt-{init}')}" for init in chains)
+        print(f"{line}; about {minutes(expected - (time.perf_counter() - start))} left", flush=True)
 
     print(f"\n--- about {minutes(expected)} left")
-    with repeated(tell, TELL_SECONDS):
+    with repeated(report, REPORT_SECONDS):
         run_side_by_side(list(chains), run_one, at_once, ranks=1)
 
 

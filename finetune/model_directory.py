@@ -35,18 +35,18 @@ def model_directory(path: Path, kinds: Collection[Kind], of_pretraining: Callabl
     for a run of none of `kinds`, a run without a model, and anything else, and says what was found.
     """
     if is_model(path):
-        return taken(path, path.resolve()) if path.is_symlink() else path  # training moves RUN/best
+        return replaced(path, path.resolve()) if path.is_symlink() else path  # training moves RUN/best
     if is_run(path) or is_checkpoint(path):
         kind = check_kind(path, kinds, of_pretraining)
-        return taken(path, checkpoint_model(path)) if is_checkpoint(path) else run_model(path, kind)
+        return replaced(path, checkpoint_model(path)) if is_checkpoint(path) else run_model(path, kind)
     if is_model(path / MODEL_DIR):  # a finished run of a hyperparameter search, which keeps nothing else
-        return taken(path, path / MODEL_DIR)
+        return replaced(path, path / MODEL_DIR)
     raise ValueError(f"{path}: expected a model, a checkpoint or a run, found {what_is(path)}")
 
 
-def taken(path: Path, model: Path) -> Path:
+def replaced(path: Path, model: Path) -> Path:
     """Report that `model` is used in place of `path`, and return it."""
-    tell(f"{path}: taking {model}")
+    tell(f"{path}: using {model}")
     return model
 
 
@@ -85,7 +85,7 @@ def run_model(run: Path, kind: Kind) -> Path:
     if kind is Kind.PRETRAINING:
         if not is_model(run / LAST):
             raise ValueError(f"{run}: its last model was not written; it is {what_is(run)}: {export_first(run)}")
-        tell(f"{run}: taking its last model, {(run / LAST).resolve()}")
+        tell(f"{run}: using its last model, {(run / LAST).resolve()}")
         return (run / LAST).resolve()
     found = checkpoints_of(run)
     if not found:
@@ -94,8 +94,8 @@ def run_model(run: Path, kind: Kind) -> Path:
     selection = Selection.read(newest)
     best = selection.best_of(found, 1)
     if not best:
-        tell(f"{run}: taking the model after update {max(found)}, its newest; no validation tells the best")
+        tell(f"{run}: using the model after update {max(found)}, its newest; no validation tells the best")
         return checkpoint_model(newest)
     value = selection.validations[best[0]][selection.best_by]
-    tell(f"{run}: taking the model after update {best[0]}, {selection.goal} {selection.best_by} ({value:.4f})")
+    tell(f"{run}: using the model after update {best[0]}, {selection.goal} {selection.best_by} ({value:.4f})")
     return checkpoint_model(found[best[0]])

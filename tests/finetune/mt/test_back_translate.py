@@ -1,4 +1,4 @@
-"""Synthetic pairs: what is kept, tagged and left out; the command."""
+"""Synthetic pairs: what is kept, tagged and dropped; the command."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def hypothesis(text: str, num_pieces: int) -> list[Hypothesis]:
     return [Hypothesis([4] * num_pieces, "", text, [], 0.0)]
 
 
-def test_what_is_left_out_is_counted(model_dir: Path) -> None:
+def test_dropped_lines_are_counted(model_dir: Path) -> None:
     translator = Translator.load(model_dir, SearchOptions(beam=1, max_len_a=0, max_len_b=30), target_language="de")
     longest = " ".join(["haus"] * 60)
     lines = ["haus  baum", "", "haus", longest, "baum", "haus"]

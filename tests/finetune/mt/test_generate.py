@@ -1,4 +1,4 @@
-"""The command: the lines it prints, standard input as it comes, several processes, and what it says of bad input."""
+"""The command: the lines it prints, standard input as it comes, several processes, and messages for bad input."""
 
 from __future__ import annotations
 
@@ -73,9 +73,7 @@ def test_fairseq_lines_to_the_character() -> None:
     assert list(fairseq_lines(0, "b", "c", [scored], as_text=True)) == expected
 
 
-def test_what_is_printed_is_utf8_whatever_the_terminal(
-    model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_output_is_utf8_whatever_the_terminal(model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", terminal)
     run(monkeypatch, model_dir, "--input", write_lines(tmp_path / "source", ["1 2 3"]))
@@ -125,7 +123,7 @@ def test_standard_input_quietly(
 
 
 def test_a_typed_line_is_answered_at_once(model_dir: Path) -> None:
-    """The answer comes while the other end of the pipe is still open; were it kept waiting, this would hang."""
+    """The answer comes while the other end of the pipe is still open; if it were delayed, this would hang."""
     command = [sys.executable, "-m", "finetune.mt.generate", str(model_dir), "--quiet"]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT
@@ -155,17 +153,17 @@ def test_a_pipe_is_read_once(
 
 
 def filled_pipe(path: Path, lines: list[str]) -> Path:
-    """A named pipe that will hold the lines once."""
+    """A named pipe from which the lines can be read once."""
     os.mkfifo(path)
     Thread(target=write_lines, args=(path, lines), daemon=True).start()
     return path
 
 
 @pytest.mark.parametrize("pipes", ["reference", "input", "both", "standard input", "standard input as reference"])
-def test_references_and_pipes(
+def test_references_may_be_pipes(
     model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], pipes: str
 ) -> None:
-    """Whichever side comes but once, T-lines and BLEU are those of files."""
+    """Whichever side is a pipe, T-lines and BLEU are those of files."""
     lines, references = sentences(5, 14), sentences(5, 15)
     texts = {"source": write_lines(tmp_path / "s", lines), "reference": write_lines(tmp_path / "r", references)}
     run(monkeypatch, model_dir, "--input", texts["source"], "--reference", texts["reference"])
@@ -189,7 +187,7 @@ def test_references_and_pipes(
 def test_references_of_another_length_in_pipes(
     model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Beside a file it is found before the work; beside a pipe when the shorter side ends."""
+    """With a file it is found before the work; with a pipe when the shorter side ends."""
     two, three = write_lines(tmp_path / "two", ["haus", "rot"]), write_lines(tmp_path / "three", ["haus", "rot", "alt"])
     for number, (flags, message) in enumerate(
         [
@@ -207,10 +205,10 @@ def test_references_of_another_length_in_pipes(
             run(monkeypatch, model_dir, "--input", one, "--reference", other)
 
 
-def test_what_is_told_of_long_translations_and_languages(
+def test_report_of_long_translations_and_the_language_of_bleu(
     model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Translations that met their limit are counted; the target's language chooses sacreBLEU's tokenizer."""
+    """Translations that reached their limit are counted; the target language determines sacreBLEU's tokenizer."""
     source = write_lines(tmp_path / "source", sentences(4, 3))
     options = ("--input", source, "--reference", source, "--quiet", "--max-len-a", 0, "--max-len-b", 2)
     run(monkeypatch, model_dir, *options)

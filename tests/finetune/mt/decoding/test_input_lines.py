@@ -1,4 +1,4 @@
-"""Lines to translate: in blocks from files, as they come from standard input, and what is refused."""
+"""Lines to translate: in blocks from files, as they arrive on standard input, and input that is refused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from digits import write_lines
 from finetune.mt.decoding.input_lines import BLOCK_LINES, count_lines, read_blocks, ready_lines
 
 
-def test_lines_as_they_come() -> None:
+def test_available_lines_are_returned_at_once() -> None:
     read_end, write_end = os.pipe()
     with open(read_end, "rb") as stream, open(write_end, "wb", buffering=0) as sender:
         lines = ready_lines(stream)
@@ -40,10 +40,8 @@ def test_lines_as_they_come() -> None:
         b'{"text": "eins"}\n',
     ],
 )
-def test_standard_input_is_held_to_what_a_file_is_held_to(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
-) -> None:
-    """The same reason, with the other name; and a byte order mark is no part of the text."""
+def test_standard_input_is_checked_like_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    """With the same reason under its own name; and a byte order mark is not part of the text."""
     path = tmp_path / "text"
     path.write_bytes(content)
     reasons = []

@@ -13,7 +13,7 @@ from launching import run
 
 from finetune.mt.decoding import workers as workers_module
 
-# Rank 1 ends while it starts; the first process waits for it in a rendezvous.
+# Worker 1 dies while it starts; the first process waits for it in a rendezvous.
 PROGRAM = """
     import os
     from finetune.mt.decoding import workers
@@ -51,7 +51,7 @@ def test_the_first_process_ends_with_a_dead_worker(tmp_path: Path) -> None:
     assert not list(temporary.iterdir())
 
 
-def test_a_worker_that_ends_between_two_questions_is_not_passed_over(
+def test_a_worker_that_ends_between_two_reads_of_its_exit_code_is_not_missed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its sentinel may be ready before its exit code is known."""
@@ -94,7 +94,7 @@ if __name__ == "__main__":
 """
 
 
-def test_other_processes_have_left_before_the_file_they_met_at_is_removed(tmp_path: Path) -> None:
+def test_other_processes_have_ended_before_their_rendezvous_file_is_removed(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(ALL_LEAVE)
     ended = run([sys.executable, str(tmp_path / "script.py")])
     assert (ended.returncode, ended.stdout) == (0, "[]\n"), ended.stderr
