@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -70,7 +69,7 @@ class TranslationTask:
             found |= bleu_scores(engine, self.model, self.tokenizer, self.held_out, options)
         return found
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, str]:
         """Facts for the line printed at the start of a run."""
         return {
             "layers": f"{self.model.config.num_hidden_layers}+{self.model.config.decoder_layers}",
