@@ -121,8 +121,11 @@ def check_unchanged(ours: Mapping[str, Mapping[str, Any]], output: Path) -> None
     would mix two kinds of runs. Also raises it when DIR holds files that no earlier call has written.
     """
     recorded = output / "runs.json"
-    before = json.loads(recorded.read_text(encoding="utf-8")) if recorded.is_file() else {}
-    if not isinstance(before, dict) or (not recorded.is_file() and output.exists() and any(output.iterdir())):
+    if recorded.is_file():
+        before = json.loads(recorded.read_text(encoding="utf-8"))
+    else:
+        before = None if output.exists() and any(output.iterdir()) else {}
+    if not isinstance(before, dict):
         raise ValueError(f"{output}: holds files, and no runs.json of an earlier call; choose another --output")
     for name in ours.keys() & before.keys():
         changed = [field for field, value in ours[name].items() if before[name].get(field) != value]
@@ -139,7 +142,7 @@ def do_stages(
     """Run all stages of a run in turn; with `own_log` their output goes to DIRECTORY/log.txt."""
     log = directory / "log.txt"
     directory.mkdir(parents=True, exist_ok=True)
-    print(f"\n##### {name}{f': see {log}' if own_log else ''}", flush=True)
+    print(f"\n##### {name}: see {log}" if own_log else f"\n##### {name}", flush=True)
     with log.open("a", encoding="utf-8") if own_log else contextlib.nullcontext() as file:
         for stage in stages:
             run_stage(stage, processes, share, file)

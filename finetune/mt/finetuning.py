@@ -208,7 +208,7 @@ def build_model(recipe: TranslationRecipe) -> tuple[PreTrainedTokenizerBase, Vec
         start = tokenizer.convert_tokens_to_ids(tags[0]) if len(tags) == 1 else None
         model.config.decoder_start_token_id = start
         model.generation_config.decoder_start_token_id = start
-        model.config.source_language = model.config.target_language = None  # the tags tell
+        model.config.source_language = model.config.target_language = None  # its tags name them
     if recipe.activation_checkpointing:
         # Under ZeRO-3 only the non-reentrant kind works.
         model.gradient_checkpointing_enable({"use_reentrant": False})
