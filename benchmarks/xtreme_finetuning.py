@@ -31,7 +31,7 @@ from transformers import (
     XLMRobertaForSequenceClassification,
 )
 
-from finetune.flat_ids import Sentences
+from finetune.encoded_text import Sentences
 from finetune.understanding.heads.classification import Classification
 from finetune.understanding.recipe import UnderstandingRecipe
 from finetune.understanding.rows.row_batches import RankRows, UpdateBatches

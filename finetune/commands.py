@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 PACKAGE = "veco"
-# The name behind `veco-` and the module that does it, in the order of the way. setup.py reads this table.
+# Name after `veco-` -> module, in the order of the workflow. setup.py reads this table.
 COMMANDS = {
     "toy-corpus": "data_tools.toy_corpus",
     "train-tokenizer": "data_tools.train_tokenizer",
@@ -41,7 +41,7 @@ EXIT_BAD_INPUT = 2
 
 
 def main() -> None:
-    """Run the command that the program's own name or the first argument says, as `python -m MODULE` would."""
+    """Run the command named by the program itself or by the first argument, as `python -m MODULE` would."""
     program, *arguments = sys.argv
     name = Path(program).stem.removeprefix(PACKAGE).removeprefix("-")
     if not name:
@@ -54,19 +54,19 @@ def main() -> None:
         sys.argv = [program, *arguments]
         runpy.run_module(COMMANDS[name], run_name="__main__", alter_sys=True)
     else:
-        sys.stderr.write(f"error: no command {name!r}; there are {', '.join(COMMANDS)}\n")
+        sys.stderr.write(f"error: no command {name!r}; expected one of {', '.join(COMMANDS)}\n")
         sys.exit(EXIT_BAD_INPUT)
 
 
 def overview() -> str:
-    """What `veco --help` says: every command and its module."""
+    """The text of `veco --help`: every command and its module."""
     width = max(map(len, COMMANDS))
     lines = [f"  {name:{width}}  python -m {module}" for name, module in COMMANDS.items()]
     return "\n".join(
         [
             f"usage: {PACKAGE} [--version] COMMAND …, or {PACKAGE}-COMMAND …",
             "",
-            "Each command is a module of the same function, and explains itself with --help:",
+            "Each command runs a module, and has a --help of its own:",
             *lines,
         ]
     )

@@ -1,9 +1,9 @@
-"""The whole way on the embedded corpus, by the commands that a user types: `make demo`.
+"""Run the whole workflow on the embedded corpus, by the commands that a user would type: `make demo`.
 
 Text -> tokenizer -> shards -> ZeRO-1 pre-training -> export -> translation fine-tuned from VECO and, side by side with
-the same budget, from random weights -> BLEU. Says before each step how long the rest will take; in the end prints one
-table and five translations, and draws the learning curves. A step whose result is there is not done again, so a second
-call is quick; `--fresh` starts over, and keeps the earlier demo under another name.
+the same budget, from random weights -> BLEU. Prints the remaining time before each step, and at the end a table, five
+translations and the path of the learning curves. Steps whose results exist are skipped, so a second call is quick;
+`--fresh` starts over, and keeps the earlier demo under another name.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from pathlib import Path
 from data_tools.cli import FlagParser, run_main
 from data_tools.files.atomic import write_texts
 from data_tools.files.directories import claim, read_record
-from finetune.comparing import do_stages
+from finetune.command_stages import Stage, run_stage
+from finetune.comparison import do_stages
 from finetune.demo_report import INITS, print_report
-from finetune.parallel import run_side_by_side, visible_gpus
-from finetune.stages import Stage, run_stage
+from finetune.parallel_runs import run_side_by_side, visible_gpus
 from training.meters import read_metrics
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -32,17 +32,17 @@ PRETRAIN_RECIPE = ROOT / "pretrain" / "recipes" / "demo.yaml"
 TRANSLATION_RECIPE = ROOT / "finetune" / "mt" / "recipes" / "demo_en_de.yaml"
 VOCABULARY_SIZE = 1000
 # Two of the four languages and everyday words, with the whole grammar: minutes suffice to learn what these mean, and to
-# look at the other sentence of one pair of languages, not of six.
+# attend to the other sentence for one pair of languages instead of six.
 CORPUS = ("--languages", "de", "en", "--words", "5", "--documents", "1500", "--pairs", "12000", "--train", "2000")
 COMMAND = "finetune.demo"
 NOTES = "demo.json"
 RESULTS = ("text", "data", "pretrain", "model", *(f"mt-{init}" for init in INITS), "learning_curves.png", NOTES)
-TELL_SECONDS = 20.0  # between two lines while both fine-tunings go on
+REPORT_SECONDS = 20.0  # between two progress lines while both fine-tunings run
 
 
 @dataclass(frozen=True)
 class Step:
-    """A stage of the demo, and the seconds it takes on two quiet cores."""
+    """A stage of the demo, and the seconds it takes on two idle cores."""
 
     stage: Stage
     seconds: float
@@ -54,7 +54,7 @@ def shared_steps(root: Path, processes: int, seed: int) -> list[Step]:
     run, model = root / "pretrain", root / "model"
     mono = [str(text / "mono" / f"{language}.txt") for language in ("de", "en")]
     corpus = ("data_tools.toy_corpus", *CORPUS, "--seed", f"{seed}", "--output", f"{text}")
-    # Every character of so small a text is worth a piece: else German lacks its "Ä".
+    # Every character of so small a text gets a piece: otherwise German would lack its "Ä".
     pieces = ("--vocab-size", f"{VOCABULARY_SIZE}", "--character-coverage", "1.0")
     pretraining = ("--config", f"{PRETRAIN_RECIPE}", "--data", f"{data}", "--seed", f"{seed}", "--output", f"{run}")
     return [
@@ -126,10 +126,10 @@ def translation_steps(root: Path, init: str, seed: int) -> list[Step]:
 
 
 class Clock:
-    """What is left of the steps, from what they should take and how long those done by now took."""
+    """An estimate of the remaining time, from planned durations and how long the finished steps took."""
 
     def __init__(self, planned: float) -> None:
-        """`planned`: seconds that all steps should take."""
+        """`planned`: seconds that all steps should take together."""
         self.planned = planned
         self.done = 0.0
         self.spent = 0.0
@@ -140,7 +140,7 @@ class Clock:
         self.spent += spent
 
     def left(self) -> float:
-        """Seconds left at the pace so far."""
+        """Remaining seconds at the pace so far."""
         pace = self.spent / self.done if self.done else 1.0
         return pace * (self.planned - self.done)
 
@@ -152,12 +152,12 @@ def minutes(seconds: float) -> str:
 
 
 def planned_seconds(steps: Sequence[Step]) -> float:
-    """Seconds that those of the steps should take that are not done yet."""
+    """Seconds that the unfinished steps should take."""
     return sum(step.seconds for step in steps if not step.stage.result.exists())
 
 
 def run_in_turn(steps: Sequence[Step], clock: Clock, processes: int) -> None:
-    """Run the steps one after the other, and say before each how long all will take from there."""
+    """Run the steps one after the other, and print the remaining time before each."""
     for step in steps:
         planned = planned_seconds([step])
         if planned:
@@ -169,12 +169,12 @@ def run_in_turn(steps: Sequence[Step], clock: Clock, processes: int) -> None:
 
 
 def most_at_once() -> int:
-    """How many fine-tunings go side by side: both, but one where there is but one device or core."""
+    """Number of fine-tunings to run side by side: both, or one if there is only one device or core."""
     return min(len(INITS), len(visible_gpus()) or len(os.sched_getaffinity(0)))
 
 
 def seconds_of_all(shared: Sequence[Step], chains: dict[str, list[Step]], at_once: int) -> float:
-    """Seconds that what is not done yet should take, the chains `at_once` at a time."""
+    """Seconds that all unfinished steps should take, with `at_once` chains side by side."""
     seconds = [planned_seconds(chain) for chain in chains.values()]
     return planned_seconds(shared) + (sum(seconds) if at_once == 1 else max(seconds))
 
@@ -188,17 +188,17 @@ def run_both(chains: dict[str, list[Step]], clock: Clock, root: Path, at_once: i
         stages = [step.stage for step in chains[init]]
         do_stages(f"translation from {init} weights", stages, root / f"mt-{init}", 1, share, own_log=True)
 
-    def tell() -> None:
-        told = "; ".join(f"from {init} weights: {progress(root / f'mt-{init}')}" for init in chains)
-        print(f"{told}; about {minutes(expected - (time.perf_counter() - start))} left", flush=True)
+    def report() -> None:
+        line = "; ".join(f"from {init} weights: {progress(root / f'mt-{init}')}" for init in chains)
+        print(f"{line}; about {minutes(expected - (time.perf_counter() - start))} left", flush=True)
 
     print(f"\n--- about {minutes(expected)} left")
-    with repeated(tell, TELL_SECONDS):
+    with repeated(report, REPORT_SECONDS):
         run_side_by_side(list(chains), run_one, at_once, ranks=1)
 
 
 def progress(run: Path) -> str:
-    """How far a fine-tuning is."""
+    """Progress of a fine-tuning in words."""
     if (run / "curves.png").exists():
         return "trained"
     lines = read_metrics(run) if (run / "metrics.jsonl").is_file() else []
@@ -207,7 +207,7 @@ def progress(run: Path) -> str:
 
 @contextlib.contextmanager
 def repeated(action: Callable[[], None], seconds: float) -> Iterator[None]:
-    """Do something every so many seconds, in a thread of its own, while the body runs."""
+    """Call `action` every so many seconds, in its own thread, while the body runs."""
     is_over = threading.Event()
 
     def repeat() -> None:
@@ -224,9 +224,9 @@ def repeated(action: Callable[[], None], seconds: float) -> Iterator[None]:
 
 
 def check_unchanged(root: Path, steps: Sequence[Step]) -> None:
-    """Note the demo's commands and recipes in its directory. Raises ValueError when an earlier call had others.
+    """Record the demo's commands and recipes in its directory. Raises ValueError when an earlier call had others.
 
-    What is done is not done again, so results of two kinds of demo would be compared.
+    Finished steps are skipped, so otherwise results of two different demos would be compared.
     """
     notes = root / NOTES
     recipes = {path.name: path.read_text(encoding="utf-8") for path in (PRETRAIN_RECIPE, TRANSLATION_RECIPE)}
@@ -237,9 +237,9 @@ def check_unchanged(root: Path, steps: Sequence[Step]) -> None:
 
 
 def move_aside(output: Path) -> Path:
-    """Where an earlier demo is now. Raises ValueError for a directory that no demo has made."""
+    """Rename an earlier demo and return its new path. Raises ValueError for a directory that no demo has made."""
     if not read_record(output, COMMAND):
-        raise ValueError(f"{output}: is no directory of the demo; choose another --output")
+        raise ValueError(f"{output}: was not made by the demo; choose another --output")
     number = 1
     while os.path.lexists(aside := output.with_name(f"{output.name}.{number}")):
         number += 1
@@ -265,7 +265,7 @@ def main() -> None:
     print(
         f"VECO demo in {root}: writes text in two languages, pre-trains VECO on it from scratch, then fine-tunes\n"
         "English -> German from VECO and from random weights with the same budget, and compares them.\n"
-        f"About {minutes(clock.left())} on two quiet cores."
+        f"About {minutes(clock.left())} on two idle cores."
     )
     start = time.perf_counter()
     run_in_turn(shared, clock, arguments.processes)

@@ -1,4 +1,4 @@
-"""What the demo shows in the end: one table, five translations, learning curves, and what to type next."""
+"""The demo's report: one table, five translations, learning curves, and the next commands to type."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def median_speed(run: Path) -> float:
 
 
 def table_rows(root: Path) -> list[tuple[str, str]]:
-    """What the demo did, as (what, value)."""
+    """Rows (quantity, value) on the corpus and the losses."""
     manifest = Manifest.load(root / "data")
     shards = [info for infos in manifest.mono.values() for info in infos]
     sides = [info for pairs in manifest.parallel.values() for pair in pairs for info in pair.values()]
@@ -55,12 +55,12 @@ def table_rows(root: Path) -> list[tuple[str, str]]:
 
 
 def scores(root: Path, init: str) -> dict[str, dict[str, Any]]:
-    """Score by name that finetune.mt.score wrote for one initialisation."""
+    """Scores by name, as finetune.mt.score wrote them for one initialisation."""
     return json.loads((root / f"mt-{init}" / "score.json").read_text(encoding="utf-8"))["scores"]
 
 
 def draw_curves(root: Path) -> Path:
-    """`root`/learning_curves.png: pre-training losses, and validation perplexity from both initialisations."""
+    """Draw `root`/learning_curves.png, pre-training losses and validation losses of both, and return its path."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -92,7 +92,7 @@ def validations(root: Path, init: str) -> list[tuple[int, float]]:
 
 
 def first_translations(root: Path, count: int) -> list[dict[str, str]]:
-    """The first `count` sentences of the test text: English, the reference, and what each initialisation made of it."""
+    """The first `count` sentences of the test text: English, the reference, and both models' translations."""
     text = root / "text" / "mt"
     files = {"English": text / "test.en", "reference": text / "test.de"}
     files |= {f"from {init} weights": root / f"mt-{init}" / "test.de" for init in INITS}
@@ -101,14 +101,14 @@ def first_translations(root: Path, count: int) -> list[dict[str, str]]:
 
 
 def print_report(root: Path) -> None:
-    """Print the table, translations, curves in figures, and the next commands; draw the curves."""
+    """Print the table, the validation losses, translations and the next commands; draw the curves."""
     from rich.console import Console
     from rich.table import Table
 
     console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
     table = Table(title="VECO demo", show_header=False)
-    for what, value in table_rows(root):
-        table.add_row(what, value)
+    for quantity, value in table_rows(root):
+        table.add_row(quantity, value)
     for init in INITS:
         for name, score in scores(root, init).items():
             table.add_row(f"{name} from {init} weights", f"{score['value']:.1f}   {score['signature']}")
@@ -123,7 +123,7 @@ def print_report(root: Path) -> None:
         curves.add_row(f"from {init} weights", *(f"{points[init].get(step, float('nan')):.2f}" for step in steps))
     console.print(curves)
 
-    translations = Table(title=f"the first {NUM_SHOWN} of the test sentences, which no training saw", show_header=False)
+    translations = Table(title=f"the first {NUM_SHOWN} test sentences, never seen in training", show_header=False)
     for translation in first_translations(root, NUM_SHOWN):
         for name, sentence in translation.items():
             translations.add_row(name, sentence)

@@ -1,13 +1,12 @@
-"""The directory that fine-tuning starts from."""
+"""Open the pre-trained model directory that fine-tuning starts from (`init_from`)."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoTokenizer, PretrainedConfig
+from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 
 from training.runs.kinds import is_model, no_model
 from veco import VecoConfig, VecoForConditionalGeneration, VecoForMaskedLM
@@ -19,12 +18,12 @@ VECO, XLM_ROBERTA = VecoConfig.model_type, "xlm-roberta"
 
 def open_pretrained(
     directory: Path, field: str = "init_from", kinds: Collection[str] = (VECO,), takes_translation: bool = False
-) -> tuple[Any, VecoConfig]:
-    """(tokenizer, configuration) of a model of one of `kinds`; `field` says in messages who asks.
+) -> tuple[PreTrainedTokenizerBase, VecoConfig]:
+    """(tokenizer, configuration) of a model of one of `kinds`; `field` names the directory in error messages.
 
-    An XLM-R's configuration is that of the VECO it makes, see `pretrained_masked_lm`. With `takes_translation` it may
-    be a model that translates, of whose two sides others would lose one. Raises ValueError when the directory is no
-    such model with its tokenizer, or the two do not fit.
+    For an XLM-R the configuration is that of the VECO it is converted to, see `pretrained_masked_lm`. A translation
+    model is accepted only with `takes_translation`: other tasks would lose its encoder or its decoder. Raises
+    ValueError when the directory is not such a model with its tokenizer, or the two do not match.
     """
     if not is_model(directory) or not (directory / "tokenizer_config.json").is_file():
         found = "a model alone" if is_model(directory) else no_model(directory)
@@ -47,12 +46,12 @@ def open_pretrained(
 
 
 def is_translation_model(config: PretrainedConfig) -> bool:
-    """Whether a configuration is that of an encoder-decoder of ours."""
+    """Whether a configuration is that of a `VecoForConditionalGeneration`."""
     return VecoForConditionalGeneration.__name__ in (config.architectures or [])
 
 
 def pretrained_masked_lm(directory: Path) -> VecoForMaskedLM:
-    """The VECO in a directory, or the one that its XLM-R makes, cross-attention freshly drawn; in float32."""
+    """The VECO in a directory, or its XLM-R converted to one with random cross-attention; in float32."""
     if AutoConfig.from_pretrained(directory).model_type == XLM_ROBERTA:
         return from_xlm_roberta(directory).float()
     return VecoForMaskedLM.from_pretrained(directory, dtype=torch.float32)

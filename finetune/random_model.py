@@ -1,8 +1,8 @@
-"""A model with the shape and the tokenizer of another and fresh weights: what pre-training is compared with.
+"""Write a model with the shape and tokenizer of another but random weights, the baseline for pre-training.
 
     python -m finetune.random_model MODEL --seed 1 --output DIR
 
-Fine-tuning draws its own with `--init random`; this is for what is not trained, such as XTREME's retrieval.
+Fine-tuning initialises its own with `--init random`; this is for tasks without training, such as XTREME's retrieval.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from veco.tokenizer import save_tokenizer
 
 
 def write_random_model(source: Path, seed: int, output: Path) -> None:
-    """Write a model to `output`, which appears whole. Raises ValueError if `source` is no model with its tokenizer."""
+    """Write a model to `output` atomically. Raises ValueError if `source` is not a model with its tokenizer."""
     tokenizer, config = open_pretrained(source, "MODEL", kinds=(VECO, XLM_ROBERTA))
     with atomic_directory(output) as temporary:
         torch.manual_seed(seed)

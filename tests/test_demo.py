@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from finetune import demo
+from finetune.command_stages import Stage, run_stage
 from finetune.demo import (
     RESULTS,
     Clock,
@@ -23,7 +24,6 @@ from finetune.demo import (
 )
 from finetune.demo_report import INITS, first_and_last, first_translations, validations
 from finetune.mt.recipe import TranslationRecipe
-from finetune.stages import Stage, run_stage
 from pretrain.recipe import PretrainRecipe
 from training.recipe.parsing import build_recipe, read_yaml
 
@@ -118,7 +118,7 @@ def test_a_directory_of_something_else_is_left_alone(
     tmp_path: Path, flags: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "thesis" / "text").mkdir(parents=True)
-    with pytest.raises(ValueError, match=r"holds text, not written by finetune\.demo|is no directory of the demo"):
+    with pytest.raises(ValueError, match=r"holds text, not written by finetune\.demo|was not made by the demo"):
         start(monkeypatch, "--output", tmp_path / "thesis", *flags)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["text", "thesis"]
 

@@ -1,4 +1,4 @@
-"""Makes synthetic pairs of monolingual text: a model of the other direction translates it back.
+"""Make synthetic pairs from monolingual text by back-translation: a model of the other direction translates it.
 
     python -m finetune.mt.back_translate MODEL --input MONO --source-output FILE --target-output FILE
 
@@ -10,8 +10,8 @@ sampling or noise. Train with both corpora and the tag:
     --directions en-de,en-de --train_source true.en,synthetic.en --train_target true.de,synthetic.de
     --source_tags __bt__
 
-Empty lines, lines longer than the model takes, empty translations and pairs of very unequal lengths, as of models that
-repeat themselves, are left out and counted.
+Empty lines, lines longer than the model's maximum, empty translations and pairs of very unequal lengths, such as those
+of models that repeat themselves, are dropped and counted.
 """
 
 from __future__ import annotations
@@ -27,9 +27,8 @@ from pathlib import Path
 from data_tools.cli import FlagParser, progress_bar
 from data_tools.files.atomic import atomic_path
 from data_tools.files.outputs import check_outputs
-from finetune.models import model_directory
-from finetune.mt.decoding.blocks import Block, count_lines, is_pipe, read_blocks
-from finetune.mt.decoding.flags import (
+from finetune.model_directory import model_directory
+from finetune.mt.decoding.command_line import (
     add_decoding_arguments,
     check_decoding_arguments,
     load,
@@ -37,6 +36,7 @@ from finetune.mt.decoding.flags import (
     search_options,
     translated,
 )
+from finetune.mt.decoding.input_lines import Block, count_lines, is_pipe, read_blocks
 from finetune.mt.decoding.translator import Hypothesis, Translator
 from finetune.mt.decoding.workers import Workers, joined_workers
 from finetune.mt.recipe import problem_of_source_tag
@@ -45,15 +45,15 @@ from training.runs.kinds import Kind
 
 DESCRIPTION = __doc__
 MAX_RATIO = 3.0
-NUM_SPECIAL = 2  # added to lengths, so that of short lines hardly any pair is too unequal
+NUM_SPECIAL = 2  # added to both lengths, so that pairs of short lines are rarely dropped as unequal
 
 
 def synthetic_pairs(
     block: Block, found: Sequence[Sequence[Hypothesis]], translator: Translator, max_ratio: float, dropped: Counter[str]
 ) -> Iterator[tuple[str, str]]:
-    """(translation, line) of each line of a block worth keeping; adds to `dropped`, by reason.
+    """(translation, line) of each line of a block that is kept; the others are counted in `dropped` by reason.
 
-    Lengths are compared in pieces and `NUM_SPECIAL`.
+    Lengths are compared in pieces, plus `NUM_SPECIAL`.
     """
     frame = translator.frame
     for line, ids, hypotheses in zip(block.sources, translator.source_ids(block.sources), found, strict=True):
@@ -74,7 +74,7 @@ def synthetic_pairs(
 
 
 def work(arguments: argparse.Namespace, num_lines: int, workers: Workers) -> None:
-    """Nothing; what each rank does. The first one reads, writes and tells."""
+    """Translate back on every worker; the first one reads, writes and reports."""
     quiet_libraries()
     translator = load(arguments, search_options(arguments), workers)
     blocks = read_blocks(arguments.input, None) if workers.is_first else iter(())
@@ -89,7 +89,8 @@ def work(arguments: argparse.Namespace, num_lines: int, workers: Workers) -> Non
             for path in (arguments.source_output, arguments.target_output):
                 temporary = stack.enter_context(atomic_path(path))
                 files.append(stack.enter_context(open(temporary, "w", encoding="utf-8", newline="\n")))
-        for block, found in translated(translator, blocks, False, False, partial(bar.advance, task)):
+        progress = partial(bar.advance, task)
+        for block, found in translated(translator, blocks, is_scoring=False, with_scores=False, progress=progress):
             if workers.is_first:
                 for translation, line in synthetic_pairs(block, found, translator, arguments.max_ratio, dropped):
                     files[0].write(f"{arguments.tag} {translation}\n" if arguments.tag else f"{translation}\n")
@@ -97,13 +98,13 @@ def work(arguments: argparse.Namespace, num_lines: int, workers: Workers) -> Non
                     num_pairs += 1
                 bar.update(task, completed=block.first + len(block.sources))
         if workers.is_first and not num_pairs:
-            raise ValueError(f"{arguments.input}: no line gave a pair ({told(dropped)})")
+            raise ValueError(f"{arguments.input}: no line gave a pair ({listed_counts(dropped)})")
     if workers.is_first:
-        sys.stderr.write(f"{num_pairs:,} pairs of {num_lines:,} lines; left out: {told(dropped)}\n")
+        sys.stderr.write(f"{num_pairs:,} pairs from {num_lines:,} lines; dropped: {listed_counts(dropped)}\n")
 
 
-def told(dropped: Counter[str]) -> str:
-    """What was left out, in words."""
+def listed_counts(dropped: Counter[str]) -> str:
+    """The number of dropped lines by reason, in words."""
     return ", ".join(f"{count:,} {reason}" for reason, count in sorted(dropped.items())) or "none"
 
 
@@ -117,14 +118,19 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add = parser.add_argument
     add("--input", required=True, metavar="MONO", help="text, a sentence a line, plain or compressed")
     add("--source-output", type=Path, required=True, metavar="FILE", help="tagged translations")
-    add("--target-output", type=Path, required=True, metavar="FILE", help="the lines they are translations of")
-    add("--tag", default="__bt__", help="in front of each translation; '' = none; default: %(default)s")
-    add("--max-ratio", type=float, default=MAX_RATIO, help="longer side over shorter, in pieces (%(default)s)")
+    add("--target-output", type=Path, required=True, metavar="FILE", help="the original lines")
+    add("--tag", default="__bt__", help="prepended to each translation; '' = none; default: %(default)s")
+    add(
+        "--max-ratio",
+        type=float,
+        default=MAX_RATIO,
+        help="largest ratio of the longer side to the shorter, in pieces (%(default)s)",
+    )
     return parser.parse_args(arguments)
 
 
 def check_arguments(arguments: argparse.Namespace) -> None:
-    """Raise ValueError for what can be told to be wrong before any model is loaded."""
+    """Raise ValueError for mistakes that can be found before a model is loaded."""
     if arguments.tag and (problem := problem_of_source_tag(arguments.tag)):
         raise ValueError(f"--tag {problem}")
     if arguments.max_ratio < 1:
@@ -132,7 +138,7 @@ def check_arguments(arguments: argparse.Namespace) -> None:
     outputs = {"--source-output": arguments.source_output, "--target-output": arguments.target_output}
     check_outputs(outputs, [arguments.input, *model_files(arguments.model)])
     if is_pipe(arguments.input):
-        raise ValueError(f"--input {arguments.input}: expected a file, whose lines can be counted first")
+        raise ValueError(f"--input {arguments.input}: expected a regular file, whose lines are counted first")
     search_options(arguments)
     check_decoding_arguments(arguments)
 
@@ -142,7 +148,7 @@ def main() -> None:
     arguments.model = model_directory(arguments.model, [Kind.TRANSLATION])
     check_arguments(arguments)
     num_lines = count_lines(arguments.input, None)
-    assert num_lines is not None, "checked with the arguments"
+    assert num_lines is not None, "check_arguments refuses pipes"
     run = partial(work, arguments, num_lines)
     with joined_workers(arguments.workers, run) as workers:
         run(workers)

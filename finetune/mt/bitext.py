@@ -1,7 +1,7 @@
-"""Sentence pairs as ids, from text files or from prepared shards, with counts of all that was left out or cut.
+"""Sentence pairs as ids, from text files or prepared shards, with counts of the pairs dropped or truncated.
 
-Text is tokenised by every process on its own; large bitexts are better prepared once (`data_tools.prepare`), since
-shards are read from memory maps that all processes of a machine share.
+Every process tokenises text files for itself; large bitexts are better prepared once (`data_tools.prepare`), since
+shards are memory-mapped and shared by all processes of a machine.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from data_tools.shards.format import Shard, ShardInfo
 from data_tools.shards.manifest import Manifest
 from data_tools.text.languages import find_language
 from data_tools.text.lines import open_prose
-from finetune.flat_ids import Encode, Sentences
+from finetune.encoded_text import Encode, Sentences
 from finetune.mt.frame import Frame
 
-LINES_PER_CALL = 4096  # lines given to the tokenizer at once: large enough for its threads, small enough for memory
+LINES_PER_CALL = 4096  # lines tokenised at once: enough for the tokenizer's threads, few enough for memory
 
 
 class Sequences(Protocol):
@@ -41,7 +41,7 @@ class Sequences(Protocol):
 
 @dataclass(frozen=True)
 class ShardSequences:
-    """The sequences of a shard, read from its map when they are asked for, each cut to `limit` ids."""
+    """The sequences of a memory-mapped shard, each truncated to `limit` ids."""
 
     shard: Shard
     limit: int
@@ -59,7 +59,7 @@ class ShardSequences:
 
 
 class JoinedSides:
-    """Several sides, one behind the other."""
+    """Several sides concatenated."""
 
     def __init__(self, parts: Sequence[Sequences]) -> None:
         self.parts = parts
@@ -80,11 +80,11 @@ class JoinedSides:
 
 @dataclass(frozen=True)
 class BitextReport:
-    """What became of the pairs of a bitext; nothing is left out or shortened without being counted here."""
+    """Counts of the lines of a bitext, and of all that were dropped or truncated."""
 
     num_lines: int = 0
-    num_empty: int = 0  # pairs left out because a side is empty
-    num_cut_source: int = 0  # sides shortened to the maximal length
+    num_empty: int = 0  # pairs dropped because a side is empty
+    num_cut_source: int = 0  # sides truncated to the maximum length
     num_cut_target: int = 0
 
     def __add__(self, other: BitextReport) -> BitextReport:
@@ -97,14 +97,14 @@ class BitextReport:
 
     def __str__(self) -> str:
         return (
-            f"{self.num_lines:,} lines, {self.num_empty:,} pairs with an empty side left out, "
-            f"{self.num_cut_source:,} source and {self.num_cut_target:,} target sides cut"
+            f"{self.num_lines:,} lines, {self.num_empty:,} pairs with an empty side dropped, "
+            f"{self.num_cut_source:,} source and {self.num_cut_target:,} target sides truncated"
         )
 
 
 @dataclass(frozen=True)
 class Bitext:
-    """Tokenised sentence pairs, without special tokens, and the tag that starts the decoder for each."""
+    """Tokenised sentence pairs without special tokens, and the id that starts the decoder for each."""
 
     source: Sequences
     target: Sequences
@@ -126,24 +126,22 @@ class Bitext:
     ) -> Bitext:
         """The pairs of two text files (plain or compressed) of equally many lines.
 
-        `max_length` counts the special tokens of `frame`: sources keep max_length - 2 pieces, say, targets
-        max_length - 1. A source line may begin with one of `source_tags` and a space, which becomes the id given there.
-        Raises ValueError for unequal line counts (naming both), or if no pair is left.
+        `max_length` includes the special tokens of `frame`: usually, sources keep max_length - 2 pieces and targets
+        max_length - 1. A source line may begin with one of `source_tags` and a space, which becomes the tag's id.
+        Raises ValueError for unequal line counts (giving both), or if no pair is left.
         """
         limits = side_limits(max_length, frame)
         encoders = (tagged_encoder(encode, source_tags or {}), encode)
         blocks = [_encode_block(lines, encoders, limits) for lines in _blocks_of_pairs(Path(source), Path(target))]
-        sides = (
-            Sentences.concatenate([source for source, _, _ in blocks]),
-            Sentences.concatenate([target for _, target, _ in blocks]),
-        )
-        report = sum((report for _, _, report in blocks), BitextReport())
-        del blocks  # a corpus is held once
-        if len(sides[0]) == 0:
+        sources = Sentences.concatenate([block_sources for block_sources, _, _ in blocks])
+        targets = Sentences.concatenate([block_targets for _, block_targets, _ in blocks])
+        report = sum((block_report for _, _, block_report in blocks), BitextReport())
+        del blocks  # so that the corpus is not in memory twice
+        if len(sources) == 0:
             raise ValueError(f"no sentence pair in {source} and {target} ({report})")
-        tags = np.full(len(sides[0]), decoder_start_token_id, dtype=np.int32)
-        arrays = [array.data.cast("B") for side in sides for array in (side.tokens, side.offsets)]
-        return cls(sides[0], sides[1], tags, report, digest_of(*arrays, tags.data.cast("B")))
+        tags = np.full(len(sources), decoder_start_token_id, dtype=np.int32)
+        arrays = (sources.tokens, sources.offsets, targets.tokens, targets.offsets, tags)
+        return cls(sources, targets, tags, report, digest_of(*(array.data.cast("B") for array in arrays)))
 
     @classmethod
     def from_shards(
@@ -157,10 +155,10 @@ class Bitext:
         max_length: int,
         frame: Frame,
     ) -> Bitext:
-        """The pairs of two languages in a split ("train", "valid") of a directory that data_tools.prepare made.
+        """The pairs of two languages in a split ("train", "valid") of a directory written by data_tools.prepare.
 
-        `max_length` and `frame` as in `from_files`; whether the ids are the model's is for `check_data_pieces` to say.
-        Raises ValueError when the directory does not have such pairs.
+        `max_length` and `frame` are as in `from_files`; `check_data_pieces` checks that the ids are the model's. Raises
+        ValueError when the directory has no such pairs.
         """
         manifest = Manifest.load(data_dir)
         source, target, shards = shards_of_pair(manifest, data_dir, split, source, target)
@@ -172,22 +170,22 @@ class Bitext:
                     f"{ours.prefix} has {len(ours):,} sequences but {theirs.prefix} has {len(theirs):,}; "
                     "run data_tools.prepare again"
                 )
-        sides = [
+        sources, targets = (
             JoinedSides([ShardSequences(shard, limit) for shard in side])
             for side, limit in zip(opened, limits, strict=True)
-        ]
-        cut = [
+        )
+        num_cut_source, num_cut_target = (
             sum(int((shard.lengths > limit).sum()) for shard in side)
             for side, limit in zip(opened, limits, strict=True)
-        ]
-        tags = np.full(len(sides[0]), decoder_start_token_id, dtype=np.int32)
+        )
+        tags = np.full(len(sources), decoder_start_token_id, dtype=np.int32)
         facts = (manifest.fingerprint, split, source, target, decoder_start_token_id, max_length)
-        report = BitextReport(len(sides[0]), 0, cut[0], cut[1])
-        return cls(sides[0], sides[1], tags, report, digest_of(repr(facts).encode()))
+        report = BitextReport(len(sources), num_empty=0, num_cut_source=num_cut_source, num_cut_target=num_cut_target)
+        return cls(sources, targets, tags, report, digest_of(repr(facts).encode()))
 
     @classmethod
     def concatenate(cls, parts: Sequence[Bitext]) -> Bitext:
-        """One bitext of several, for instance of several directions; the reports are added up."""
+        """Several bitexts as one, for instance of several directions, with the sum of their reports."""
         return cls(
             JoinedSides([part.source for part in parts]),
             JoinedSides([part.target for part in parts]),
@@ -201,7 +199,7 @@ class Bitext:
 
 
 def side_limits(max_length: int, frame: Frame) -> tuple[int, int]:
-    """Most pieces of a source and of a target in `max_length` tokens. Raises ValueError if there is no room for one."""
+    """Most pieces of a source and of a target in `max_length` tokens. Raises ValueError if there is room for none."""
     num_special = max(frame.num_source_ids, frame.num_target_ids)
     if max_length <= num_special:
         raise ValueError(f"max_length must be at least {num_special + 1} tokens, found {max_length}")
@@ -209,7 +207,7 @@ def side_limits(max_length: int, frame: Frame) -> tuple[int, int]:
 
 
 def tagged_encoder(encode: Encode, tags: Mapping[str, int]) -> Encode:
-    """`encode` for lines that may begin with one of `tags` and a space: the tag's id, then the pieces of the rest."""
+    """`encode` for lines that may begin with one of `tags` and a space: the tag's id, then the ids of the rest."""
     if not tags:
         return encode
 
@@ -217,7 +215,7 @@ def tagged_encoder(encode: Encode, tags: Mapping[str, int]) -> Encode:
         heads = [line.split(" ", 1)[0] for line in lines]
         rests = [line[len(head) + 1 :] if head in tags else line for line, head in zip(lines, heads, strict=True)]
         encoded = [np.asarray(ids, dtype=np.int32) for ids in encode(rests)]
-        # A tag alone is no sentence: it stays empty, and is left out as such.
+        # A tag alone is not a sentence: it stays empty, and is dropped as such.
         return [
             np.concatenate([[tags[head]], ids]).astype(np.int32) if head in tags and len(ids) else ids
             for head, ids in zip(heads, encoded, strict=True)
@@ -229,13 +227,13 @@ def tagged_encoder(encode: Encode, tags: Mapping[str, int]) -> Encode:
 def shards_of_pair(
     manifest: Manifest, data_dir: Path, split: str, source: str, target: str
 ) -> tuple[str, str, list[dict[str, ShardInfo]]]:
-    """(source, target, the shards of two languages): in whichever order, and by whichever codes, the data name them."""
+    """(source, target, shards) of a pair of languages, by the codes and whatever the order used in the data."""
     corpora = manifest.corpora(split)
     named = {name.removeprefix("parallel/"): shards for name, shards in corpora.items() if name.startswith("parallel/")}
     pairs = [tuple(name.split("-")) for name, shards in named.items() if shards]
     found = [(one, other) for pair in pairs for one, other in (pair, pair[::-1])]
     found = [pair for pair in found if find_language(source, pair[:1]) and find_language(target, pair[1:])]
-    if (source, target) in found:  # where others would do, too
+    if (source, target) in found:  # an exact match wins over other codes of the same languages
         found = [(source, target)]
     if len(found) == 1:
         source, target = found[0]
@@ -245,7 +243,7 @@ def shards_of_pair(
 
 
 def digest_of(*parts: bytes | memoryview) -> str:
-    """Hexadecimal; equal for equal parts in the same order."""
+    """Hexadecimal digest, equal for equal parts in the same order."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(len(part).to_bytes(8, "little"))
@@ -254,7 +252,7 @@ def digest_of(*parts: bytes | memoryview) -> str:
 
 
 def _blocks_of_pairs(source: Path, target: Path) -> Iterator[list[tuple[str, str]]]:
-    """Blocks of line pairs. Raises ValueError with both line counts if the files differ in them."""
+    """Blocks of line pairs. Raises ValueError with both line counts if they differ."""
     num_lines = 0
     with open_prose(source) as source_lines, open_prose(target) as target_lines:
         while True:
@@ -276,13 +274,14 @@ def _blocks_of_pairs(source: Path, target: Path) -> Iterator[list[tuple[str, str
 def _encode_block(
     pairs: list[tuple[str, str]], encoders: tuple[Encode, Encode], limits: tuple[int, int]
 ) -> tuple[Sentences, Sentences, BitextReport]:
-    """Both sides of a block of line pairs as ids, and what became of them."""
+    """Both sides of a block of line pairs as ids, and their counts."""
     kept = [(source, target) for source, target in pairs if source.strip() and target.strip()]
     encoded: list[tuple[np.ndarray, np.ndarray]] = []
     if kept:
-        sides = [encode([pair[side] for pair in kept]) for side, encode in enumerate(encoders)]
-        for source_ids, target_ids in zip(*sides, strict=True):
-            # A line of nothing but control characters is not blank, and still has no pieces.
+        encode_source, encode_target = encoders
+        sources, targets = zip(*kept, strict=True)
+        for source_ids, target_ids in zip(encode_source(list(sources)), encode_target(list(targets)), strict=True):
+            # A line of control characters alone is not blank, and yet has no pieces.
             if len(source_ids) and len(target_ids):
                 encoded.append((np.asarray(source_ids), np.asarray(target_ids)))
     source_limit, target_limit = limits

@@ -1,11 +1,11 @@
-"""Compares initialisations of a translation model with equal budgets: VECO, XLM, random; first or last layers; seeds.
+"""Compare initialisations of a translation model with equal budgets: VECO, XLM, random; first or last layers; seeds.
 
     python -m finetune.mt.compare COMPARE.yaml --output DIR
 
-Trains, averages, translates and scores every run by the commands that a user types, each in a process of its own, and
+Trains, averages, translates and scores every run by the commands that a user would type, each in its own process, and
 writes DIR/table.md, DIR/results.json and DIR/learning_curves.png: the paper's tables 3 (right) and 4 (VECO, ACL 2021).
-Whatever is done is not done again, so a comparison that was stopped goes on where it was; the table is written anew
-after each run, from the runs that are done.
+Finished stages are skipped, so an interrupted comparison continues where it stopped; the table is rewritten after each
+run, from the runs that are finished.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from data_tools.cli import run_main
 from data_tools.files.atomic import atomic_path, write_texts
-from finetune.comparing import (
+from finetune.comparison import (
     check_same_tokenizers,
     check_unchanged,
     do_all,
@@ -29,18 +29,18 @@ from finetune.comparing import (
 )
 from finetune.mt import comparison as comparison_file
 from finetune.mt.comparison import Comparison, Run, read_comparison, runs_of, stages_of
-from finetune.mt.decoding.blocks import count_lines
+from finetune.mt.decoding.input_lines import count_lines
 from finetune.mt.finetuning import check_model
 from training.meters import read_metrics
 
-# Of these a table shows what there is: no tokenized BLEU, for instance, where words have no spaces between them.
+# The table shows those that all runs have: for instance, no tokenized BLEU for languages without spaces between words.
 SCORES = {"sacrebleu": "sacreBLEU", "chrf": "chrF", "tokenized_bleu_lc": "tokenized BLEU -lc"}
 COMPARISONS = Path(__file__).resolve().parent / "comparisons"
 
 
 @dataclass(frozen=True)
 class Result:
-    """What came of one run."""
+    """The scores and learning curve of one run."""
 
     name: str
     group: str
@@ -50,12 +50,12 @@ class Result:
     signatures: dict[str, str]
     best: float  # value of the recipe's best_by
     best_nll: float
-    curve: dict[str, list[tuple[int, float]]]  # metric of the validations -> (update, value)
-    updates_to_baseline: int | None = None
+    curve: dict[str, list[tuple[int, float]]]  # validation metric -> (update, value)
+    updates_to_baseline: int | None = None  # until as good as the baseline's best; None if never, or without a baseline
 
 
 def read_result(run: Run) -> Result | None:
-    """The result of a run, None while it is not done."""
+    """The result of a run, or None while it is unfinished."""
     directory = Path(run.recipe.output)
     if not (directory / "score.json").is_file():
         return None
@@ -72,41 +72,43 @@ def read_result(run: Run) -> Result | None:
         seed=run.seed,
         scores={name: scores[name]["value"] for name in SCORES if name in scores},
         signatures={name: scores[name]["signature"] for name in SCORES if name in scores},
-        best=best_of(curve[run.recipe.best_by], run.recipe),
+        best=best_of(curve[run.recipe.best_by], run.recipe.metrics()[run.recipe.best_by]),
         best_nll=min(value for _, value in curve["nll"]),
         curve=curve,
     )
 
 
-def best_of(points: Sequence[tuple[int, float]], recipe: Any) -> float:
-    """The best value of the recipe's best_by."""
-    return (min if recipe.metrics()[recipe.best_by] == "lowest" else max)(value for _, value in points)
+def best_of(points: Sequence[tuple[int, float]], goal: str) -> float:
+    """The best value of a metric; `goal` is "lowest" or "highest"."""
+    values = [value for _, value in points]
+    return min(values) if goal == "lowest" else max(values)
 
 
 def updates_until(points: Sequence[tuple[int, float]], wanted: float, goal: str) -> int | None:
-    """The update of the first validation that is as good as `wanted`; None if none is."""
+    """The update of the first validation that is at least as good as `wanted`; None if there is none."""
     sign = 1 if goal == "lowest" else -1
     return next((step for step, value in points if sign * value <= sign * wanted), None)
 
 
 def with_baseline(results: Sequence[Result], runs: Sequence[Run], baseline: str | None) -> list[Result]:
-    """The results with the updates that each needed to be as good as the baseline with its decoder and seed became."""
+    """The results with the updates each needed to be as good as the best of the baseline of its decoder and seed."""
     by_name = {result.name: result for result in results}
     found = []
     for run in runs:
         result = by_name.get(run.name)
-        twin = by_name.get(Run(baseline, run.decoder, run.seed, run.recipe).name) if baseline else None
-        if result is not None and twin is not None:
-            by = run.recipe.best_by
-            updates = updates_until(result.curve[by], twin.best, run.recipe.metrics()[by])
-            result = Result(**{**result.__dict__, "updates_to_baseline": updates})
-        if result is not None:
-            found.append(result)
+        if result is None:
+            continue
+        twin = by_name.get(replace(run, model=baseline).name) if baseline else None
+        if twin is not None:
+            best_by = run.recipe.best_by
+            updates = updates_until(result.curve[best_by], twin.best, run.recipe.metrics()[best_by])
+            result = replace(result, updates_to_baseline=updates)
+        found.append(result)
     return found
 
 
 def grouped(results: Sequence[Result]) -> dict[str, list[Result]]:
-    """The results of each group, in order of first mention."""
+    """The results of each group, in the order of first appearance."""
     groups: dict[str, list[Result]] = {}
     for result in results:
         groups.setdefault(result.group, []).append(result)
@@ -114,7 +116,7 @@ def grouped(results: Sequence[Result]) -> dict[str, list[Result]]:
 
 
 def table(results: Sequence[Result], comparison: Comparison, num_runs: int) -> str:
-    """The results as Markdown: a row for each model and decoder, mean ± sd over seeds."""
+    """The results as a Markdown table: a row for each model and decoder, mean ± sd over seeds."""
     baseline = comparison.baseline
     shown = [name for name in SCORES if all(name in result.scores for result in results)]
     head = ["initialisation", "seeds", *(SCORES[name] for name in shown), "valid nll"]
@@ -125,8 +127,8 @@ def table(results: Sequence[Result], comparison: Comparison, num_runs: int) -> s
         cells += [mean_and_deviation([member.scores[name] for member in members]) for name in shown]
         cells.append(mean_and_deviation([member.best_nll for member in members]))
         if baseline:
-            reached = ["never" if m.updates_to_baseline is None else f"{m.updates_to_baseline:,}" for m in members]
-            cells.append(", ".join(reached))
+            updates = [member.updates_to_baseline for member in members]
+            cells.append(", ".join("never" if update is None else f"{update:,}" for update in updates))
         lines.append(f"| {' | '.join(cells)} |")
     notes = [f"{len(results)} of {num_runs} runs are done."] if len(results) < num_runs else []
     if results:
@@ -135,7 +137,7 @@ def table(results: Sequence[Result], comparison: Comparison, num_runs: int) -> s
 
 
 def write_report(results: Sequence[Result], comparison: Comparison, num_runs: int, output: Path) -> None:
-    """Write table.md, results.json and learning_curves.png of the runs that are done."""
+    """Write table.md, results.json and learning_curves.png for the finished runs."""
     content = {"comparison": asdict(comparison), "results": [asdict(result) for result in results]}
     texts = {
         "table.md": table(results, comparison, num_runs),
@@ -146,7 +148,7 @@ def write_report(results: Sequence[Result], comparison: Comparison, num_runs: in
 
 
 def draw(groups: Mapping[str, Sequence[Result]], path: Path) -> None:
-    """The metrics of the validations by update: the mean over seeds, and their range as a band."""
+    """Plot the validation metrics over updates: the mean over seeds, and their range as a band."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -157,7 +159,7 @@ def draw(groups: Mapping[str, Sequence[Result]], path: Path) -> None:
     for axis, metric in zip(axes[0], metrics, strict=True):
         for group, members in groups.items():
             curves = [dict(member.curve[metric]) for member in members]
-            # A run that ended early has no later points: only updates that all seeds have are comparable.
+            # Runs that ended early lack later points: only the updates that all seeds have are comparable.
             steps = sorted(set.intersection(*map(set, curves)))
             values = [[curve[step] for curve in curves] for step in steps]
             (line,) = axis.plot(steps, [statistics.fmean(row) for row in values], marker="o", markersize=3, label=group)
@@ -172,7 +174,7 @@ def draw(groups: Mapping[str, Sequence[Result]], path: Path) -> None:
 
 
 def compare(path: Path, output: Path, parallel: int = 1) -> None:
-    """Do all that is not done yet. Raises ValueError for a wrong comparison, before the first run, or failing ones."""
+    """Do all unfinished runs. Raises ValueError for mistakes in the comparison before the first, or for failed runs."""
     comparison = read_comparison(path)
     runs = runs_of(comparison, output)
     check_files(runs, comparison)
@@ -191,7 +193,7 @@ def compare(path: Path, output: Path, parallel: int = 1) -> None:
 
 
 def check_files(runs: Sequence[Run], comparison: Comparison) -> None:
-    """Raise ValueError or OSError for models and test files that a run would meet only after hours of others."""
+    """Raise ValueError or OSError for bad models and test files, which would otherwise be found hours later."""
     count_lines(comparison.test["source"], comparison.test["target"])
     check_same_tokenizers(run.recipe.init_from for run in runs)
     for run in runs:
@@ -199,7 +201,7 @@ def check_files(runs: Sequence[Run], comparison: Comparison) -> None:
 
 
 def settings_of(runs: Sequence[Run], comparison: Comparison) -> dict[str, dict[str, Any]]:
-    """How each run, by its name, is trained and tested."""
+    """Name of each run -> its settings for training and testing."""
     testing = {"average": comparison.average, "generate": comparison.generate, "test": comparison.test}
     return {run.name: {**asdict(run.recipe), **testing} for run in runs}
 

@@ -1,46 +1,46 @@
-"""COMPARE.yaml: which initialisations and decoders to compare, over which seeds, with which budget.
+"""COMPARE.yaml: the initialisations and decoders to compare, the seeds and the budget.
 
-    recipe: multi30k_en_de.yaml          # what all runs share; a path from this file's directory
-    fields: {steps: 500}                 # fields of the recipe that are different here, for all runs
-    models:                              # what is compared: how a run starts
+    recipe: multi30k_en_de.yaml          # shared by all runs; the path is relative to this file
+    fields: {steps: 500}                 # changes to the recipe, for all runs
+    models:                              # the initialisations to compare
       veco: {init_from: "${VECO_RUNS}/veco/model"}
       xlm: {init_from: "${VECO_RUNS}/xlm/model", cross_attention: random}
       random: {init_from: "${VECO_RUNS}/veco/model", init: random}
-    decoders: [last-3, first-3]          # if not only the recipe's decoder
+    decoders: [last-3, first-3]          # default: only the recipe's decoder
     seeds: [1, 2]
-    baseline: random                     # a model; tells how many updates the others need to be as good
+    baseline: random                     # a model; reports how many updates the others need to be as good
     average: {best: 1}                   # or {last: 10}
     test: {source: test.en, target: test.de}
     generate: {beam: 5, lenpen: 1.0}     # flags of finetune.mt.generate
-    processes: 2                         # of each training run, on a machine without GPU
+    processes: 2                         # per training run, on a machine without a GPU
 
-Every model gets the same data, updates and batch sizes: a field that would change these for one of them is refused.
+Every model gets the same data, updates and batch sizes: fields that would change these for a single model are refused.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from finetune import comparing
-from finetune.comparing import flags_of, problems_of_counts, problems_of_models
+from finetune.command_stages import Stage
+from finetune.comparison import flags_of, parse_comparison, problems_of_counts, problems_of_models
 from finetune.mt.decoding.beam_search import SearchOptions
 from finetune.mt.recipe import TranslationRecipe
-from finetune.stages import Stage
 from training.recipe.parsing import build_recipe, laid_over, read_yaml
 
-# A model may start otherwise and be regularised and stepped otherwise, but it sees the same data as often.
+# Initialisation, regularisation and learning rate may differ between models; the data and how often they are seen not.
 MODEL_FIELDS = (
     *("init_from", "init", "cross_attention", "tie_self_attention"),
     *("learning_rate", "warmup_steps", "dropout", "attention_dropout"),
 )
-# What the comparison decides; the decoder, too, where `decoders` names some.
+# Fields that the comparison sets itself; the decoder's, too, if there are `decoders`.
 DECIDED = ("seed", "output", "resume")
 DECODER_FIELDS = ("decoder_layers_from", "decoder_layers")
-DECODING_FLAGS = ("dtype", "workers")  # of generate, beside those of the search
+DECODING_FLAGS = ("dtype", "workers")  # of generate, besides those of the search
 DECODER = re.compile(r"(last|first)-([1-9]\d*)")
 TRAIN_SCRIPT = "finetune/mt/train.py"
 
@@ -56,17 +56,18 @@ class Run:
 
     @property
     def name(self) -> str:
-        return "-".join([self.model, *([self.decoder] if self.decoder else []), f"seed{self.seed}"])
+        parts = [self.model, self.decoder, f"seed{self.seed}"]
+        return "-".join(part for part in parts if part)
 
     @property
     def group(self) -> str:
-        """What the seeds of a model and decoder have in common."""
+        """Model and decoder, the same for all seeds."""
         return f"{self.model}, {self.decoder}" if self.decoder else self.model
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What a COMPARE.yaml says; see there."""
+    """The content of a COMPARE.yaml, see the module's docstring."""
 
     recipe: str
     models: dict[str, dict[str, Any]]
@@ -80,7 +81,7 @@ class Comparison:
     processes: int = 1
 
     def problems(self) -> list[str]:
-        """One sentence for each thing that cannot be."""
+        """One sentence for each mistake."""
         found = problems_of_models(self.models, MODEL_FIELDS)
         found += problems_of_counts(self.seeds, self.processes)
         decided = {*DECIDED, *(DECODER_FIELDS if self.decoders else ())}
@@ -98,8 +99,8 @@ class Comparison:
         return found + self._problems_of_search()
 
     def _problems_of_search(self) -> list[str]:
-        """Wrong flags of generate would else be met after the first training."""
-        names = {one.name.replace("_", "-") for one in dataclasses.fields(SearchOptions)}
+        """Mistakes in the flags of generate, which would otherwise be found only after the first training."""
+        names = {option.name.replace("_", "-") for option in dataclasses.fields(SearchOptions)}
         found = [f"generate has no {name!r} here" for name in self.generate if name not in names | set(DECODING_FLAGS)]
         try:
             SearchOptions(**{name.replace("-", "_"): self.generate[name] for name in self.generate.keys() & names})
@@ -109,15 +110,15 @@ class Comparison:
 
 
 def read_comparison(path: Path) -> Comparison:
-    """What the file says. Raises ValueError with all that is wrong; environment variables are replaced."""
+    """The comparison in a file, with environment variables expanded. Raises ValueError with every mistake."""
     types: dict[str, type] = dict.fromkeys(("models", "test", "fields", "average", "generate"), dict)
     types |= {"seeds": list, "decoders": list, "processes": int}
-    comparison = comparing.read_comparison(path, Comparison, types, "finetune.mt.compare")
+    comparison = parse_comparison(path, Comparison, types, "finetune.mt.compare")
     return dataclasses.replace(comparison, recipe=str(path.parent / comparison.recipe))
 
 
 def runs_of(comparison: Comparison, output: Path) -> list[Run]:
-    """All runs, seed by seed, so that a comparison that is stopped has compared something.
+    """All runs, seed by seed, so that an interrupted comparison has results for all models.
 
     Raises ValueError with all problems of a recipe.
     """
@@ -138,13 +139,17 @@ def runs_of(comparison: Comparison, output: Path) -> list[Run]:
 def check_kept(recipe: TranslationRecipe, comparison: Comparison) -> None:
     """Raise ValueError when training would not keep as many checkpoints as are averaged."""
     (kind, count), *_ = comparison.average.items()
-    name = {"last": "keep_checkpoints", "best": "keep_best"}[kind]
-    if recipe.__dict__[name] < count:
-        raise ValueError(f"average {{{kind}: {count}}}: the recipe's {name} is {recipe.__dict__[name]}; raise it")
-    if not recipe.epochs and count > (made := -(-recipe.steps // recipe.save_every)) and kind == "last":
+    if kind == "last":
+        name, kept = "keep_checkpoints", recipe.keep_checkpoints
+    else:
+        name, kept = "keep_best", recipe.keep_best
+    if kept < count:
+        raise ValueError(f"average {{{kind}: {count}}}: the recipe's {name} is {kept}; raise it")
+    num_saved = math.ceil(recipe.steps / recipe.save_every)
+    if kind == "last" and not recipe.epochs and num_saved < count:
         raise ValueError(
-            f"average {{last: {count}}}: {recipe.steps:,} steps, saved every {recipe.save_every:,}, leave {made:,} "
-            "checkpoints; save more often"
+            f"average {{last: {count}}}: {recipe.steps:,} steps, saved every {recipe.save_every:,}, leave "
+            f"{num_saved:,} checkpoints; save more often"
         )
 
 
@@ -154,11 +159,16 @@ def stages_of(run: Run, comparison: Comparison) -> list[Stage]:
     (kind, count), *_ = comparison.average.items()
     averaged, output = directory / "averaged", directory / "test.hyp"
     target = run.recipe.all_directions()[0].target
-    changed = [word for flag, value in comparison.generate.items() for word in (f"--{flag}", str(value))]
-    tag = [] if run.recipe.is_one_target() else ["--target-language", target]
+    search_flags = [word for flag, value in comparison.generate.items() for word in (f"--{flag}", str(value))]
+    language_flags = [] if run.recipe.is_one_target() else ["--target-language", target]
     source, reference = comparison.test["source"], comparison.test["target"]
     return [
-        Stage(f"{run.name}: train", (TRAIN_SCRIPT, *flags_of(run.recipe)), directory / "curves.png", True),
+        Stage(
+            f"{run.name}: train",
+            (TRAIN_SCRIPT, *flags_of(run.recipe)),
+            directory / "curves.png",
+            is_distributed=True,
+        ),
         Stage(
             f"{run.name}: average",
             ("finetune.mt.average", f"{directory}", f"--{kind}", f"{count}", "--output", f"{averaged}"),
@@ -168,7 +178,7 @@ def stages_of(run: Run, comparison: Comparison) -> list[Stage]:
             f"{run.name}: translate",
             (
                 *("finetune.mt.generate", f"{averaged}", "--input", source, "--output", f"{output}", "--quiet"),
-                *(*tag, *changed),
+                *(*language_flags, *search_flags),
             ),
             output,
         ),

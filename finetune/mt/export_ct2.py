@@ -1,16 +1,16 @@
-"""Exports a translation model to CTranslate2, which translates several times as fast on CPU.
+"""Export a translation model to CTranslate2, which translates several times as fast on CPUs.
 
     python -m finetune.mt.export_ct2 MODEL --output DIR [--quantization int8] [--shortlist train.en train.de]
     python -m finetune.mt.generate DIR --engine ct2 --input FILE
 
-With translated text for a shortlist, the search looks only at pieces that are likely translations of its batch's pieces
-(finetune.mt.decoding.shortlist). That saves a small decoder a quarter of its time, and now and then finds another
-translation.
+With a parallel text for a shortlist, the search considers only pieces that are likely translations of the batch's
+source pieces (finetune.mt.decoding.shortlist). That saves a small decoder a quarter of its time, and occasionally finds
+another translation.
 
-CTranslate2 knows layers like VECO's: post-LayerNorm, positions that are learned, a LayerNorm behind the embeddings, and
-in the decoder self-attention, cross-attention, feed-forward. What it does not know is XLM-R's head, LayerNorm(GELU(W x
-+ b)) before the projection on the vocabulary. That becomes one more decoder layer (`add_head`), with the same
-probabilities. Models with another activation than GELU and that head have no such form and are refused.
+CTranslate2 has layers like VECO's: post-LayerNorm, learned positions, a LayerNorm after the embeddings, and in the
+decoder self-attention, cross-attention and feed-forward. It does not have XLM-R's head, LayerNorm(GELU(W x + b)) before
+the projection to the vocabulary. That becomes one more decoder layer (`add_head`), with the same probabilities. With
+that head and an activation other than GELU, a model cannot be expressed this way and is refused.
 """
 
 from __future__ import annotations
@@ -24,14 +24,23 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
 
 from data_tools.cli import FlagParser, run_main
 from data_tools.files.directories import atomic_directory
 from data_tools.text.lines import open_text
-from finetune.flat_ids import Sentences, tokenizer_encoder
-from finetune.models import model_directory
-from finetune.mt.decoding.blocks import count_lines, is_pipe
-from finetune.mt.decoding.ct2 import FRAME, MAX_TOKENS, SHORTLIST_FILE, START_TOKEN, import_ctranslate2, pieces_by_id
+from finetune.encoded_text import Sentences, tokenizer_encoder
+from finetune.model_directory import model_directory
+from finetune.mt.decoding.ct2 import (
+    FRAME,
+    MAX_TOKENS,
+    SHORTLIST_FILE,
+    START_TOKEN,
+    TARGET_LANGUAGE,
+    import_ctranslate2,
+    pieces_by_id,
+)
+from finetune.mt.decoding.input_lines import count_lines, is_pipe
 from finetune.mt.decoding.shortlist import Shortlist, make_shortlist
 from finetune.mt.decoding.translator import check_model
 from finetune.mt.frame import Frame
@@ -39,23 +48,22 @@ from training.launch import quiet_libraries
 from training.runs.kinds import Kind
 from veco import VecoConfig, VecoForConditionalGeneration
 from veco.attention import MultiHeadAttention
-from veco.config import FRAMES
 from veco.heads import VecoLMHead
 from veco.layer import VecoLayer
 from veco.model import VecoEmbeddings
 from veco.tokenizer import save_tokenizer
 
 QUANTIZATIONS = ("float32", "bfloat16", "int8", "int8_bfloat16")
-SHORTLIST_PAIRS = 50_000  # of translated text, evenly spread over it, from which a shortlist is made
-NUM_FREQUENT, NUM_TRANSLATIONS = 400, 100  # pieces that it always has, and that each piece of the source adds
+SHORTLIST_PAIRS = 50_000  # sampled evenly from the parallel text to make a shortlist
+NUM_FREQUENT, NUM_TRANSLATIONS = 400, 100  # pieces that are always on it, and those that each source piece adds
 ACTIVATIONS = {"gelu": "GELU", "gelu_new": "GELUTanh", "relu": "RELU", "silu": "SWISH"}  # ours -> CTranslate2's
 
 
-def specification(model: VecoForConditionalGeneration, tokenizer: Any, start: int) -> Any:
-    """CTranslate2's description of the model with all weights, ready to be saved.
+def specification(model: VecoForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, start: int) -> Any:
+    """CTranslate2's `TransformerSpec` of the model with all weights, ready to be saved.
 
-    `start` is the tag that starts the decoder unless another is asked for. Raises ValueError naming what has no
-    counterpart there.
+    `start` is the id that starts the decoder unless another is asked for. Raises ValueError naming what CTranslate2
+    cannot express.
     """
     from ctranslate2.specs import TransformerSpec, common_spec
 
@@ -83,35 +91,51 @@ def specification(model: VecoForConditionalGeneration, tokenizer: Any, start: in
         add_head(spec.decoder, model.lm_head, config)
     projection = model.lm_head.decoder
     fill(spec.decoder.projection, projection.weight[order], projection.bias[order])
-
-    spec.config.layer_norm_epsilon = config.layer_norm_eps
     pieces = pieces_by_id(tokenizer, config.vocab_size)
-    spec.config.bos_token, spec.config.unk_token = tokenizer.bos_token, tokenizer.unk_token
-    spec.config.eos_token = pieces[Frame.of(config, tokenizer).end]
-    spec.config.decoder_start_token = None  # each sentence brings the tag of its target language
-    frames = {name: config.to_dict()[name] for name in FRAMES}
-    parts = {name: [pieces[i] for i in ids] for name, ids in frames.items() if ids is not None}
-    spec.config.add_attribute(FRAME, parts)
-    spec.config.add_attribute(START_TOKEN, pieces[start])
-    spec.config.add_attribute(MAX_TOKENS, config.max_tokens)
+    write_settings(spec.config, config, tokenizer, pieces, start)
     ordered = [pieces[i] for i in order]
     spec.register_source_vocabulary(ordered)
     spec.register_target_vocabulary(ordered)
     return spec
 
 
-def special_ids(tokenizer: Any, config: VecoConfig, start: int) -> list[int]:
-    """Special tokens and what else stands around sentences, in order."""
-    framing = {i for name in FRAMES for i in config.to_dict()[name] or ()}
+def write_settings(
+    settings: Any, config: VecoConfig, tokenizer: PreTrainedTokenizerBase, pieces: Sequence[str], start: int
+) -> None:
+    """Fill in the config.json that lies beside CTranslate2's model: its own settings and those that we add."""
+    settings.layer_norm_epsilon = config.layer_norm_eps
+    settings.bos_token, settings.unk_token = tokenizer.bos_token, tokenizer.unk_token
+    settings.eos_token = pieces[Frame.of(config, tokenizer).end]
+    settings.decoder_start_token = None  # each sentence brings the tag of its target language
+    parts = {name: [pieces[i] for i in ids] for name, ids in own_frame(config).items()}
+    settings.add_attribute(FRAME, parts)
+    settings.add_attribute(START_TOKEN, pieces[start])
+    settings.add_attribute(MAX_TOKENS, config.max_tokens)
+    settings.add_attribute(TARGET_LANGUAGE, config.target_language)
+
+
+def own_frame(config: VecoConfig) -> dict[str, list[int]]:
+    """The ids around sentences that a configuration sets, by field; those it leaves open are the usual ones."""
+    frame = {
+        "source_prefix_ids": config.source_prefix_ids,
+        "source_suffix_ids": config.source_suffix_ids,
+        "target_suffix_ids": config.target_suffix_ids,
+    }
+    return {name: ids for name, ids in frame.items() if ids is not None}
+
+
+def special_ids(tokenizer: PreTrainedTokenizerBase, config: VecoConfig, start: int) -> list[int]:
+    """Ids of special tokens, of the tokens around sentences and of the start token, in ascending order."""
+    framing = itertools.chain.from_iterable(own_frame(config).values())
     return sorted({*tokenizer.all_special_ids, *framing, start})
 
 
 def special_first(special: Sequence[int], vocab_size: int) -> list[int]:
-    """All ids, those of special tokens in front.
+    """All ids, those of special tokens first.
 
-    Of shortlists CTranslate2 4.8 keeps the places that tokens had in an earlier batch's (`update_output_layer` does not
-    clear them). Special tokens, on every shortlist and in front of all others, have the same places in each; and it
-    asks for no other token's.
+    CTranslate2 4.8 remembers the positions of tokens in an earlier batch's shortlist (`update_output_layer` does not
+    clear them). Special tokens, which are first on every shortlist, keep their positions, and CTranslate2 looks up no
+    others.
     """
     return [*special, *sorted(set(range(vocab_size)) - set(special))]
 
@@ -119,26 +143,26 @@ def special_first(special: Sequence[int], vocab_size: int) -> list[int]:
 def check_layout(config: VecoConfig) -> None:
     """Raise ValueError for a model that CTranslate2's layers cannot express."""
     if config.hidden_act not in ACTIVATIONS:
-        raise ValueError(f"hidden_act {config.hidden_act!r} is none that CTranslate2 has: {', '.join(ACTIVATIONS)}")
+        raise ValueError(f"hidden_act {config.hidden_act!r}: CTranslate2 has only {', '.join(ACTIVATIONS)}")
     if config.lm_head_transform and config.hidden_act != "gelu":
         raise ValueError(
-            f"hidden_act {config.hidden_act!r} with lm_head_transform: the head's GELU would need to be the activation "
-            "of all layers; only 'gelu' can be exported"
+            f"hidden_act {config.hidden_act!r} with lm_head_transform: the head needs GELU, and CTranslate2 has one "
+            "activation for all layers; only 'gelu' can be exported"
         )
 
 
 def set_embeddings(side: Any, spec: Any, embeddings: VecoEmbeddings, order: Sequence[int]) -> None:
-    """Nothing; fills in what a side of the model reads, ids in that order. CTranslate2 counts positions from 0."""
+    """Fill in the embeddings of the encoder or decoder, with ids in that order."""
     side.scale_embeddings = embeddings.scale or False
     spec.weight = embeddings.word_embeddings.weight[order]
     positions = embeddings.position_embeddings
-    assert positions.padding_idx is not None, "VecoEmbeddings has one"
-    side.position_encodings.encodings = positions.weight[positions.padding_idx + 1 :]
+    assert positions.padding_idx is not None, "VecoEmbeddings sets it"
+    side.position_encodings.encodings = positions.weight[positions.padding_idx + 1 :]  # CTranslate2 counts from 0
     set_norm(side.layernorm_embedding, embeddings.norm)
 
 
 def set_layer(spec: Any, layer: VecoLayer) -> None:
-    """Nothing; fills in all of a layer but its cross-attention."""
+    """Fill in all of a layer except its cross-attention."""
     set_attention(spec.self_attention, layer.self_attention)
     set_norm(spec.self_attention.layer_norm, layer.self_attention_norm)
     set_linear(spec.ffn.linear_0, layer.feed_forward.up_proj)
@@ -147,14 +171,16 @@ def set_layer(spec: Any, layer: VecoLayer) -> None:
 
 
 def set_attention(spec: Any, attention: MultiHeadAttention) -> None:
-    """Nothing; fills in the projections: query, key and value together, or in cross-attention key and value."""
-    projections = [attention.q_proj, attention.k_proj, attention.v_proj]
-    is_cross_attention = len(spec.linear) == 3
-    groups = [projections[:1], projections[1:]] if is_cross_attention else [projections]
-    for linear, group in zip(spec.linear, groups, strict=False):  # the last is that of the output
+    """Fill in the projections: query, key and value fused, in cross-attention only key and value."""
+    *inputs, output = spec.linear
+    if len(inputs) == 1:
+        groups = [[attention.q_proj, attention.k_proj, attention.v_proj]]
+    else:
+        groups = [[attention.q_proj], [attention.k_proj, attention.v_proj]]
+    for linear, group in zip(inputs, groups, strict=True):
         linear.weight = torch.cat([projection.weight for projection in group])
         linear.bias = torch.cat([projection.bias for projection in group])
-    set_linear(spec.linear[-1], attention.out_proj)
+    set_linear(output, attention.out_proj)
 
 
 def set_linear(spec: Any, linear: nn.Linear) -> None:
@@ -166,38 +192,37 @@ def set_norm(spec: Any, norm: nn.LayerNorm) -> None:
 
 
 def add_head(decoder: Any, head: VecoLMHead, config: VecoConfig) -> None:
-    """Nothing; adds the head up to its projection as one more layer, LayerNorm(x + F(x)) with F its feed-forward.
+    """Append the head without its projection as one more decoder layer, LayerNorm(x + F(x)) with F its feed-forward.
 
     GELU(z) - GELU(-z) = z, so a feed-forward of three times the width computes F(x) = GELU(W x + b) - GELU(x) +
-    GELU(-x) = GELU(W x + b) - x, and LayerNorm(x + F(x)) is the head's. Before it, a layer has attention, whose weights
-    are zero here (and whose heads have width 1, to cost nothing), and the LayerNorm behind each. To normalise what is
-    normalised changes nothing, so the gain and bias of the layer below move to the last of them, and the others have
-    none. Strictly, a second LayerNorm divides by the root of 1 + epsilon, which its gain takes back; what remains is
-    epsilon over twice the variance, 1e-6 of the states.
+    GELU(-x) = GELU(W x + b) - x, and LayerNorm(x + F(x)) is the head's. Before the feed-forward, a layer has two
+    attentions, whose weights are zero here (and whose heads have width 1, to cost nothing), each followed by a
+    LayerNorm. Normalising twice changes nothing, so the gain and bias of the layer below move to the last of these
+    LayerNorms, and the others get gain 1 and bias 0. Strictly, a second LayerNorm divides by sqrt(1 + epsilon), which
+    its gain undoes; what remains is epsilon over twice the variance, 1e-6 of the states.
     """
     from ctranslate2.specs.transformer_spec import TransformerDecoderLayerSpec
 
     width, heads = config.hidden_size, config.num_attention_heads
-    one, eye = torch.ones(width), torch.eye(width)
+    one, zero, eye = torch.ones(width), torch.zeros(width), torch.eye(width)
     again = one * math.sqrt(1 + config.layer_norm_eps)
     layer = TransformerDecoderLayerSpec(head_dim=1)
-    inputs = {"self_attention": (3 * heads,), "attention": (heads, 2 * heads)}
-    for name, sizes in inputs.items():
-        *projections, output = layer.__dict__[name].linear
+    for attention, sizes in ((layer.self_attention, [3 * heads]), (layer.attention, [heads, 2 * heads])):
+        *projections, output = attention.linear
         for linear, size in zip(projections, sizes, strict=True):
             fill(linear, torch.zeros(size, width), torch.zeros(size))
-        fill(output, torch.zeros(width, heads), torch.zeros(width))
+        fill(output, torch.zeros(width, heads), zero)
     below = decoder.layer[-1].ffn.layer_norm
-    last = layer.attention.layer_norm
-    last.gamma, last.beta = again * below.gamma, below.beta
-    for norm, gain in ((below, one), (layer.self_attention.layer_norm, again)):
-        norm.gamma, norm.beta = gain, torch.zeros(width)
+    after_self_attention, after_attention = layer.self_attention.layer_norm, layer.attention.layer_norm
+    after_attention.gamma, after_attention.beta = again * below.gamma, below.beta
+    after_self_attention.gamma, after_self_attention.beta = again, zero
+    below.gamma, below.beta = one, zero
     fill(
         layer.ffn.linear_0,
         torch.cat([head.dense.weight, eye, -eye]),
         torch.cat([head.dense.bias, torch.zeros(2 * width)]),
     )
-    fill(layer.ffn.linear_1, torch.cat([eye, -eye, eye], dim=1), torch.zeros(width))
+    fill(layer.ffn.linear_1, torch.cat([eye, -eye, eye], dim=1), zero)
     set_norm(layer.ffn.layer_norm, head.norm)
     decoder.layer.append(layer)
 
@@ -206,12 +231,13 @@ def fill(spec: Any, weight: Tensor, bias: Tensor) -> None:
     spec.weight, spec.bias = weight, bias
 
 
-def shortlist_of(source: Path, target: Path, tokenizer: Any) -> Shortlist:
-    """The shortlist of two files that translate each other line by line. Raises ValueError if they do not."""
+def shortlist_of(source: Path, target: Path, tokenizer: PreTrainedTokenizerBase) -> Shortlist:
+    """The shortlist from a text and its line-by-line translation. Raises ValueError for unequal numbers of lines."""
     if pipes := [path for path in map(str, (source, target)) if is_pipe(path)]:
-        raise ValueError(f"--shortlist {pipes[0]}: expected a file, which is read more than once")
-    number = count_lines(str(source), str(target))
-    step = math.ceil((number or 0) / SHORTLIST_PAIRS)
+        raise ValueError(f"--shortlist {pipes[0]}: expected a regular file, which is read more than once")
+    num_lines = count_lines(str(source), str(target))
+    assert num_lines is not None, "neither is a pipe"
+    step = math.ceil(num_lines / SHORTLIST_PAIRS)
     encode = tokenizer_encoder(tokenizer)
 
     def sampled(path: Path) -> Sentences:
@@ -222,7 +248,7 @@ def shortlist_of(source: Path, target: Path, tokenizer: Any) -> Shortlist:
 
 
 def vocabulary_map(shortlist: Shortlist, pieces: Sequence[str], special: Sequence[int]) -> Iterator[str]:
-    """The lines of CTranslate2's file: a source piece, a tab, pieces of the target; those without a source always."""
+    """Lines of CTranslate2's vmap.txt: a source piece, a tab, target pieces; without a source, those always on."""
     yield "\t" + " ".join(pieces[i] for i in dict.fromkeys([*special, *shortlist.frequent]))
     for piece, translations in shortlist.translations.items():
         yield f"{pieces[piece]}\t{' '.join(pieces[i] for i in translations)}"
@@ -235,7 +261,7 @@ def export(
     target_language: str | None = None,
     shortlist_text: tuple[Path, Path] | None = None,
 ) -> None:
-    """Write the directory `output`, with the tokenizer in it. Raises ValueError if it cannot be done."""
+    """Write the exported model and its tokenizer to the directory `output`. Raises ValueError if it is impossible."""
     import_ctranslate2()
     tokenizer, start = check_model(model_dir, target_language)
     with atomic_directory(output) as temporary:
@@ -260,22 +286,24 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "model", type=Path, metavar="MODEL", help="model, checkpoint or run of finetune.mt (train or average)"
+        "model", type=Path, metavar="MODEL", help="a model, checkpoint or run of finetune.mt (train or average)"
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="directory to write")
     parser.add_argument(
-        "--quantization", choices=QUANTIZATIONS, default="int8", help="type of the weights, default: %(default)s"
+        "--quantization", choices=QUANTIZATIONS, default="int8", help="type of the weights; default: %(default)s"
     )
     parser.add_argument(
-        "--target-language", metavar="LANG", help="what to translate into if generate names none (default: the model's)"
+        "--target-language",
+        metavar="LANG",
+        help="default target language, used when generate is given none (default: the model's own)",
     )
     parser.add_argument(
         "--shortlist",
         type=Path,
         nargs=2,
         metavar=("SOURCE", "TARGET"),
-        help="text and its translation, line by line, such as the training text (plain or compressed): the search then "
-        "looks only at likely translations; of one target language",
+        help="a text and its line-by-line translation, such as the training text (plain or compressed): the search "
+        "then considers only likely translations; for a single target language",
     )
     return parser.parse_args(arguments)
 
@@ -287,7 +315,7 @@ def main() -> None:
     model = model_directory(arguments.model, [Kind.TRANSLATION])
     export(model, arguments.output, arguments.quantization, arguments.target_language, shortlist)
     size = sum(path.stat().st_size for path in arguments.output.iterdir())
-    print(f"{arguments.output}: {arguments.quantization}, {size / 1e6:,.1f} MB, for finetune.mt.generate --engine ct2")
+    print(f"{arguments.output}: {arguments.quantization}, {size / 1e6:,.1f} MB; use finetune.mt.generate --engine ct2")
 
 
 if __name__ == "__main__":

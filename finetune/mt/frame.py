@@ -1,20 +1,22 @@
-"""What stands around the pieces of sentences: special tokens that a translation model reads and predicts."""
+"""The special tokens around the pieces of a source, and after those of a target, as a translation model knows them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
+
+from transformers import PreTrainedTokenizerBase
 
 from veco import VecoConfig
 
 
 @dataclass(frozen=True)
 class Frame:
-    """Ids around a source and behind a target: `<s> x </s>` and `y </s>`, unless the model was taught otherwise.
+    """Ids around a source and after a target: `<s> x </s>` and `y </s>`, unless the model was trained otherwise.
 
-    Decoder inputs are the start token (the tag of the target language, say) and the target without its last id, which
-    ends a translation.
+    The decoder's input is the start token (such as the tag of the target language) and the target without its last id,
+    which ends a translation.
     """
 
     source_prefix: tuple[int, ...]
@@ -23,19 +25,21 @@ class Frame:
     pad: int
 
     @classmethod
-    def of(cls, config: VecoConfig, tokenizer: Any) -> Self:
-        """That of a model; what its configuration leaves open comes from its tokenizer."""
-        return cls.named(tokenizer, config.source_prefix_ids, config.source_suffix_ids, config.target_suffix_ids)
+    def of(cls, config: VecoConfig, tokenizer: PreTrainedTokenizerBase) -> Self:
+        """The frame of a model's configuration; parts it leaves open come from its tokenizer."""
+        return cls.with_defaults(
+            tokenizer, config.source_prefix_ids, config.source_suffix_ids, config.target_suffix_ids
+        )
 
     @classmethod
-    def named(
+    def with_defaults(
         cls,
-        tokenizer: Any,
+        tokenizer: PreTrainedTokenizerBase,
         source_prefix: Sequence[int] | None,
         source_suffix: Sequence[int] | None,
         target_suffix: Sequence[int] | None,
     ) -> Self:
-        """That of these parts, of which `None` are the usual ones."""
+        """The frame of these parts; `None` means the usual `<s>` or `</s>`."""
         bos, eos = [tokenizer.bos_token_id], [tokenizer.eos_token_id]
         return cls(
             tuple(bos if source_prefix is None else source_prefix),
@@ -46,17 +50,17 @@ class Frame:
 
     @property
     def num_source_ids(self) -> int:
-        """How many ids stand around a source."""
+        """Number of special ids around a source."""
         return len(self.source_prefix) + len(self.source_suffix)
 
     @property
     def num_target_ids(self) -> int:
-        """How many ids stand behind a target; among the decoder's inputs one of them is the start token."""
+        """Number of special ids after a target; in the decoder's input the start token takes the place of the last."""
         return len(self.target_suffix)
 
     @property
     def end(self) -> int:
-        """What ends a translation."""
+        """The id that ends a translation."""
         return self.target_suffix[-1]
 
     def source(self, pieces: Sequence[int]) -> list[int]:
@@ -68,9 +72,9 @@ class Frame:
         return [*pieces, *self.target_suffix]
 
     def pieces(self, target: Sequence[int]) -> list[int]:
-        """A target without what stands behind it, all of it or, where a search ended early, as much as there is."""
-        size = len(target)
+        """A target without its suffix, or without the part of the suffix that it has, if a search ended early."""
+        pieces = list(target)
         for i in reversed(self.target_suffix):
-            if size and target[size - 1] == i:
-                size -= 1
-        return list(target[:size])
+            if pieces and pieces[-1] == i:
+                pieces.pop()
+        return pieces

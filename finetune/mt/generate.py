@@ -1,11 +1,11 @@
-"""Translates text with beam search and prints the lines that scripts around fairseq-generate look for.
+"""Translate text with beam search, and print the lines that scripts written for fairseq-generate parse.
 
     python -m finetune.mt.generate MODEL --input FILE [--beam 5] [--lenpen 1.0] [--reference FILE] [--output FILE]
-    python -m finetune.mt.generate MODEL --quiet < FILE > TRANSLATIONS        a line as soon as it comes
+    python -m finetune.mt.generate MODEL --quiet < FILE > TRANSLATIONS        interactive: each line at once
     torchrun --nproc-per-node 4 -m finetune.mt.generate …, or --workers 4     several processes, the same output
 
-MODEL is what finetune/mt/train.py or finetune.mt.average wrote: a model, a checkpoint, or a run, of which the best
-checkpoint is taken, and named.
+MODEL is an output of finetune/mt/train.py or finetune.mt.average: a model, a checkpoint, or a run, whose best
+checkpoint is used and reported.
 
 For sentence i, in the order of the input (fairseq prints them in the order of its batches):
 
@@ -13,9 +13,9 @@ For sentence i, in the order of the input (fairseq prints them in the order of i
     H-i <tab> score <tab> pieces           D-i <tab> score <tab> detokenized text
     P-i <tab> score of each piece and of </s>
 
-Scores are in base 2, as fairseq prints them: a piece's is log2 of its probability, a hypothesis' is the sum of them
-divided by length ** lenpen, where the length counts `</s>`. `--quiet` leaves these lines out; without --output it
-prints the plain translations. `--score-reference` scores the given translations in place of searching for some.
+Scores are in base 2, as in fairseq: a piece's score is log2 of its probability; a hypothesis' score is the sum of its
+pieces' scores divided by length ** lenpen, where the length includes `</s>`. `--quiet` suppresses these lines; without
+--output it prints the plain translations. `--score-reference` scores the given translations instead of searching.
 The rules of the search are in finetune/mt/decoding/beam_search.py; docs/decoding.md says more.
 """
 
@@ -32,10 +32,9 @@ from pathlib import Path
 
 from data_tools.cli import FlagParser, progress_bar, write_utf8
 from data_tools.files.outputs import check_outputs
-from finetune.models import model_directory
+from finetune.model_directory import model_directory
 from finetune.mt.decoding.beam_search import SearchOptions
-from finetune.mt.decoding.blocks import STANDARD_INPUT, Block, count_lines, held_references, name_of, read_blocks
-from finetune.mt.decoding.flags import (
+from finetune.mt.decoding.command_line import (
     add_decoding_arguments,
     check_decoding_arguments,
     load,
@@ -43,18 +42,19 @@ from finetune.mt.decoding.flags import (
     search_options,
     translated,
 )
+from finetune.mt.decoding.input_lines import STANDARD_INPUT, Block, count_lines, held_references, name_of, read_blocks
 from finetune.mt.decoding.output import OutputOptions, Writer
 from finetune.mt.decoding.translator import Hypothesis, Translator
 from finetune.mt.decoding.workers import Workers, joined_workers
 from finetune.mt.score import sacrebleu_score
-from finetune.mt.scoring.words import sacrebleu_tokenizer
+from finetune.mt.scoring.tokenizers import sacrebleu_tokenizer
 from training.launch import quiet_libraries, run_on_ranks
 from training.runs.kinds import Kind
 
 
 @dataclass
 class Totals:
-    """What has been done, and what is needed for BLEU at the end if that is wanted."""
+    """Counts of the work done, and the texts for BLEU at the end if it is wanted."""
 
     keeps_texts: bool
     num_sentences: int = 0
@@ -72,23 +72,23 @@ class Totals:
             self.best += [hypothesis.text for hypothesis in best]
             self.references += block.references
 
-    def tell(self, translator: Translator, what: str, seconds: float) -> None:
-        """Nothing; a line on the amount of work and its speed, and one for what was left out; words of translations."""
+    def report(self, translator: Translator, done: str, seconds: float) -> None:
+        """Print the amount of work, the speed (in words of the translations), and lines that were not fully done."""
         speed = f"{self.num_sentences / seconds:.1f} sentences/s, {self.num_words / seconds:.0f} words/s"
         amount = f"{self.num_sentences:,} sentences ({self.num_words:,} words, {self.num_pieces:,} pieces)"
-        sys.stderr.write(f"{what} {amount} in {seconds:.1f} s: {speed}\n")
+        sys.stderr.write(f"{done} {amount} in {seconds:.1f} s: {speed}\n")
         if translator.num_empty_lines:
             sys.stderr.write(f"{translator.num_empty_lines:,} empty lines have an empty translation\n")
         if translator.num_cut_lines:
-            sys.stderr.write(f"{translator.num_cut_lines:,} lines were longer than the model allows and were cut\n")
+            sys.stderr.write(f"{translator.num_cut_lines:,} lines exceeded the model's maximum and were truncated\n")
         if translator.num_ended_lines:
             sys.stderr.write(
-                f"{translator.num_ended_lines:,} translations are as long as --max-len-a and --max-len-b let them be\n"
+                f"{translator.num_ended_lines:,} translations ended at the limit of --max-len-a and --max-len-b\n"
             )
 
 
 def work(arguments: argparse.Namespace, num_lines: int | None, workers: Workers) -> None:
-    """Nothing; what each rank does. The first one reads, writes and tells."""
+    """Translate on every worker; the first one reads, writes and reports."""
     quiet_libraries()
     texts = (arguments.input, arguments.reference)
     held = held_references(*texts, num_lines) if workers.is_first else None
@@ -101,22 +101,28 @@ def work(arguments: argparse.Namespace, num_lines: int | None, workers: Workers)
     started = time.perf_counter()
     bar = progress_bar()
     prints = arguments.output is None or not arguments.quiet
-    # Who types needs no bar, and between lines on a screen it would be in the way.
+    # No bar for lines that are typed, and none between lines printed to a terminal.
     bar.disable = not workers.is_first or num_lines is None or (prints and sys.stdout.isatty())
     task = bar.add_task("translating", total=num_lines, unit="sentences")
     with bar, Writer(output, translator) if workers.is_first else nullcontext() as writer:
-        advance = partial(bar.advance, task)
-        for block, found in translated(translator, blocks, arguments.score_reference, not arguments.quiet, advance):
+        translations = translated(
+            translator,
+            blocks,
+            is_scoring=arguments.score_reference,
+            with_scores=not arguments.quiet,
+            progress=partial(bar.advance, task),
+        )
+        for block, found in translations:
             if writer is not None:
                 writer.write(block, found)
                 totals.add(block, found)
-                bar.update(task, completed=totals.num_sentences)  # the others' share was only guessed until here
+                bar.update(task, completed=totals.num_sentences)  # exact; until here the others' share is a guess
     if not workers.is_first:
         return
     if not totals.num_sentences:
         raise ValueError(f"{name_of(arguments.input)} has no line: nothing to translate")
-    what = "scored" if arguments.score_reference else "translated"
-    totals.tell(translator, what, time.perf_counter() - started)
+    done = "scored" if arguments.score_reference else "translated"
+    totals.report(translator, done, time.perf_counter() - started)
     if totals.references:
         tokenize = sacrebleu_tokenizer(translator.target_language)
         score = sacrebleu_score(totals.best, totals.references, lowercase=False, tokenize=tokenize)
@@ -124,7 +130,7 @@ def work(arguments: argparse.Namespace, num_lines: int | None, workers: Workers)
 
 
 def check_arguments(arguments: argparse.Namespace) -> None:
-    """Raise ValueError for what can be told to be wrong before any model is loaded."""
+    """Raise ValueError for mistakes that can be found before a model is loaded."""
     search_options(arguments, arguments.nbest)
     if arguments.score_reference and arguments.reference is None:
         raise ValueError("--score-reference needs the translations to score: --reference FILE")
@@ -139,18 +145,18 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add_decoding_arguments(parser)
     add = parser.add_argument
     add("--input", default=STANDARD_INPUT, metavar="FILE", help="text, a sentence a line; default: standard input")
-    add("--reference", metavar="FILE", help="adds T-lines and sacreBLEU; a pipe, or -, standard input, will do too")
+    add("--reference", metavar="FILE", help="adds T-lines and sacreBLEU; may be a pipe, or - for standard input")
     add("--output", type=Path, metavar="FILE", help="plain translations, a line for each line of input")
-    add("--nbest", type=int, default=SearchOptions.nbest, help="hypotheses printed, default: %(default)s")
-    add("--score-reference", action="store_true", help="score --reference; plain lines are then scores")
+    add("--nbest", type=int, default=SearchOptions.nbest, help="hypotheses to print; default: %(default)s")
+    add("--score-reference", action="store_true", help="score --reference instead of searching; plain lines are scores")
     add(
         "--remove-bpe",
         nargs="?",
         const="sentencepiece",
         choices=("sentencepiece",),
-        help="S-, T- and H-lines hold text in place of pieces",
+        help="print text instead of pieces in S-, T- and H-lines",
     )
-    add("--quiet", action="store_true", help="no S-, T-, H-, D-, P-lines and no scores")
+    add("--quiet", action="store_true", help="print no S-, T-, H-, D-, P-lines, and compute no scores")
     return parser.parse_args(arguments)
 
 

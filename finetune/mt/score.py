@@ -1,23 +1,25 @@
-"""Translation quality of a file against references: sacreBLEU's scores with signatures, tokenized BLEU as published.
+"""Score a translation against references: sacreBLEU's metrics with signatures, and tokenized BLEU as published.
 
     python -m finetune.mt.score --system FILE --reference FILE [FILE …] --target-language LANG
                                 [--source FILE] [--baseline FILE] [--json FILE]
 
-Kinds of numbers, none comparable with another:
-- sacreBLEU (detokenized text, tokenised inside by 13a, cased): the one to quote. The signature that older papers print
-  as `BLEU+case.mixed+numrefs.1+smooth.exp+tok.13a` is `nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp` today. For
-  Chinese its tokenizer is zh, for other languages without spaces between words char.
+The scores are not comparable with each other:
+- sacreBLEU (detokenized text, tokenised internally by 13a, cased): the one to report. The signature that older papers
+  print as `BLEU+case.mixed+numrefs.1+smooth.exp+tok.13a` is `nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp` today. The
+  tokenizer is zh for Chinese, and char for other languages without spaces between words.
 - the same, lowercased.
-- chrF (character n-grams, orders 1 to 6), and TER (edits a reference word, so that less is better; in Chinese and
-  Japanese a reference character).
-- tokenized BLEU as `multi-bleu.perl` gives it on text tokenised by Moses' `tokenizer.perl`, cased, and with its `-lc`
-  switch ("case-insensitive" in VECO, ACL 2021, table 3). multi-bleu reads bytes, so its `-lc` lowercases the letters A
-  to Z and no others; so do we. It does not smooth: without a common 4-gram it is 0.
+- chrF (character n-grams, orders 1 to 6), and TER (edits per reference word, in Chinese and Japanese per reference
+  character; lower is better).
+- tokenized BLEU as computed by `multi-bleu.perl` on text tokenised by Moses' `tokenizer.perl`, cased, and with its
+  `-lc` switch ("case-insensitive" in VECO, ACL 2021, table 3). multi-bleu reads bytes, so its `-lc` lowercases only the
+  letters A to Z; so do we. It does not smooth: without a matching 4-gram it is 0.
 - COMET with --comet, if it is installed (pip install unbabel-comet).
 
-A language goes by any of its codes: zh, cmn, zho_Hans. What finds no words in it is left out, and says so.
+A language can be given by any of its codes: zh, cmn, zho_Hans. Metrics that find no words in it are left out, with the
+reason.
 
-With --baseline, sacreBLEU's paired bootstrap says how likely such a difference is if the two systems are equally good.
+With --baseline, sacreBLEU's paired bootstrap resampling says how likely the difference is if both systems are equally
+good.
 """
 
 import argparse
@@ -36,10 +38,10 @@ from sacrebleu.significance import PairedTest
 from data_tools.cli import FlagParser, run_main
 from data_tools.files.atomic import atomic_path
 from data_tools.files.outputs import STANDARD_INPUT, check_outputs
-from finetune.mt.decoding.blocks import name_of, open_lines
-from finetune.mt.scoring.words import moses_code, moses_tokenizer, sacrebleu_tokenizer, ter_metric
+from finetune.mt.decoding.input_lines import name_of, open_lines
+from finetune.mt.scoring.tokenizers import moses_code, moses_tokenizer, sacrebleu_tokenizer, ter_metric
 
-# "none" and "char" are for text that 13a cannot cut, such as Thai or Chinese; the last two need sacrebleu[ja] and [ko].
+# "none" and "char" are for text that 13a cannot split, such as Thai; the last two need sacrebleu[ja] and [ko].
 SACREBLEU_TOKENIZERS = ("13a", "intl", "zh", "char", "none", "ja-mecab", "ko-mecab")
 ASCII_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 TOKENIZED = ("tokenized_bleu", "tokenized_bleu_lc")
@@ -49,7 +51,7 @@ BOOTSTRAP_SAMPLES = 1000
 
 @dataclass(frozen=True)
 class Score:
-    """One number of a system, 0 to 100 unless its library says otherwise, and how it was made."""
+    """One score of a system, on a scale of 0 to 100 unless its library says otherwise, and how it was computed."""
 
     value: float
     signature: str
@@ -57,21 +59,21 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """One score of a system and its baseline, with what resampled test sets say of their difference."""
+class BaselineComparison:
+    """One score of a system and its baseline, with paired bootstrap resampling of the test set."""
 
     system: float
     baseline: float
-    p_value: float  # how often a difference as large comes about if the two systems are equally good
-    system_mean: float  # over the resampled test sets, and half the width of the interval that holds 95 % of them
-    system_interval: float
+    p_value: float  # probability of a difference as large if the two systems are equally good
+    system_mean: float  # over the resampled test sets
+    system_interval: float  # half the width of the 95 % confidence interval
     baseline_mean: float
     baseline_interval: float
     signature: str
 
 
 def sacrebleu_metric(lowercase: bool, tokenize: str) -> BLEU:
-    """sacreBLEU with one of its tokenizers. Raises ValueError where that needs what is not installed."""
+    """sacreBLEU's BLEU with one of its tokenizers. Raises ValueError if that tokenizer is not installed."""
     try:
         return BLEU(lowercase=lowercase, tokenize=tokenize)
     except (RuntimeError, ImportError) as error:
@@ -92,17 +94,17 @@ def plain_score(metric: CHRF | TER, system: Sequence[str], *references: Sequence
 
 
 def multi_bleu_score(system: Sequence[str], *references: Sequence[str], lowercase: bool) -> tuple[float, str]:
-    """What `multi-bleu.perl [-lc]` prints for lines that are already tokenised: (BLEU, details)."""
+    """(BLEU, details) as `multi-bleu.perl [-lc]` prints them for lines that are already tokenised."""
     texts = (system, *references)
     if lowercase:
         texts = tuple([line.translate(ASCII_LOWER) for line in lines] for lines in texts)
-    # force: the lines are tokenised on purpose, no warning wanted.
+    # force: the lines are tokenised on purpose, so no warning.
     result = BLEU(tokenize="none", smooth_method="none", force=True).corpus_score(texts[0], texts[1:])
     return float(result.score), bleu_detail(result)
 
 
 def tokenized_scores(system: Sequence[str], *references: Sequence[str], language: str) -> dict[str, Score]:
-    """Tokenized BLEU of detokenized lines, cased and with multi-bleu's -lc; none where the tokenizer finds no words."""
+    """Tokenized BLEU of detokenized lines, cased and with multi-bleu's -lc; empty if Moses cannot split them."""
     tokenizer = moses_tokenizer(language)
     if tokenizer is None:
         return {}
@@ -116,7 +118,7 @@ def tokenized_scores(system: Sequence[str], *references: Sequence[str], language
 
 
 def bleu_detail(result: object) -> str:
-    """Precisions, brevity penalty and lengths as sacreBLEU prints them: all of its line behind the score."""
+    """Precisions, brevity penalty and lengths as sacreBLEU prints them: the rest of its line after the score."""
     return str(result).split(" ", 3)[-1]
 
 
@@ -141,10 +143,10 @@ def comet_score(source: Sequence[str], system: Sequence[str], references: Sequen
 def score_lines(
     system: Sequence[str], *references: Sequence[str], target_language: str = "en", tokenize: str = ""
 ) -> dict[str, Score]:
-    """All scores of detokenized lines by name, without those of `left_out`.
+    """All scores of detokenized lines by name, except those in `left_out`.
 
-    Each of `references` translates all the text; `tokenize` is sacreBLEU's tokenizer, the language's own if empty.
-    Raises ValueError for no line or unequal numbers of lines.
+    Each of `references` is a complete translation of the text; `tokenize` is sacreBLEU's tokenizer, by default that of
+    the language. Raises ValueError for no line or unequal numbers of lines.
     """
     for lines in references:
         if len(system) != len(lines):
@@ -152,25 +154,26 @@ def score_lines(
     if not system:
         raise ValueError("no line to score")
     tokenize = tokenize or sacrebleu_tokenizer(target_language)
-    ter = ter_metric(target_language)
-    return {
+    scores = {
         "sacrebleu": sacrebleu_score(system, *references, lowercase=False, tokenize=tokenize),
         "sacrebleu_lc": sacrebleu_score(system, *references, lowercase=True, tokenize=tokenize),
         "chrf": plain_score(CHRF(), system, *references),
-        **({} if ter is None else {"ter": plain_score(ter, system, *references)}),
-        **tokenized_scores(system, *references, language=target_language),
     }
+    ter = ter_metric(target_language)
+    if ter is not None:
+        scores["ter"] = plain_score(ter, system, *references)
+    return scores | tokenized_scores(system, *references, language=target_language)
 
 
 def left_out(target_language: str) -> dict[str, str]:
-    """Why a score says nothing about a language, for those that `score_lines` leaves out."""
+    """Metrics that `score_lines` leaves out for a language -> the reason."""
     found = {}
     if ter_metric(target_language) is None:
         found["ter"] = f"counts edits of words, and {target_language} has no spaces between them; see chrf"
     if moses_tokenizer(target_language) is None:
         reason = (
-            f"Moses' tokenizer does not cut {target_language} into words; quote sacrebleu, whose tokenizers do "
-            f"(--tokenize {sacrebleu_tokenizer(target_language)}, which is the default here, and others)"
+            f"Moses' tokenizer does not split {target_language} into words; report sacrebleu, whose tokenizers do "
+            f"(--tokenize {sacrebleu_tokenizer(target_language)}, the default here, and others)"
         )
         found |= dict.fromkeys(TOKENIZED, reason)
     return found
@@ -178,7 +181,7 @@ def left_out(target_language: str) -> dict[str, str]:
 
 def compare_lines(
     system: Sequence[str], baseline: Sequence[str], *references: Sequence[str], tokenize: str = "13a"
-) -> dict[str, Comparison]:
+) -> dict[str, BaselineComparison]:
     """sacreBLEU and chrF of two systems with a paired bootstrap test over the lines (Koehn, 2004), by name.
 
     sacreBLEU's own; its random numbers come from SACREBLEU_SEED in the environment, 12345 if that is not set.
@@ -189,11 +192,11 @@ def compare_lines(
         test = PairedTest(systems, {name: metric}, references, test_type="bs", n_samples=BOOTSTRAP_SAMPLES)
         signatures, results = test()
         ((title, signature),) = signatures.items()
-        theirs, ours = cast(list[Any], results[title])  # numbers are optional there, but given by this test
-        compared[name] = Comparison(
+        theirs, ours = cast(list[Any], results[title])  # its numbers are optional, but this test sets them
+        compared[name] = BaselineComparison(
             system=float(ours.score),
             baseline=float(theirs.score),
-            # sacreBLEU calls equal scores significantly different: no sample differs by more than nothing.
+            # sacreBLEU calls equal scores significantly different, since no sample differs by more than 0.
             p_value=1.0 if ours.score == theirs.score else float(ours.p_value),
             system_mean=float(ours.mean),
             system_interval=float(ours.ci),
@@ -205,7 +208,7 @@ def compare_lines(
 
 
 def read_lines(path: Path) -> list[str]:
-    """All lines of a text file, or of standard input for "-"; ValueError if there is none."""
+    """All lines of a text file, or of standard input for "-". Raises ValueError if there are none."""
     with open_lines(str(path)) as lines:
         result = list(lines)
     if not result:
@@ -214,52 +217,51 @@ def read_lines(path: Path) -> list[str]:
 
 
 def read_parallel(path: Path, other: Path, num_lines: int, hint: str) -> list[str]:
-    """All lines of a text that must have as many as `other`. Raises ValueError, which ends with the hint."""
+    """All lines of a text that must have as many as `other`. Raises ValueError ending with the hint if it has not."""
     lines = read_lines(path)
     if len(lines) != num_lines:
-        names = name_of(str(path)), name_of(str(other))
-        raise ValueError(f"{names[1]} has {num_lines:,} lines but {names[0]} has {len(lines):,}: {hint}")
+        raise ValueError(
+            f"{name_of(str(other))} has {num_lines:,} lines but {name_of(str(path))} has {len(lines):,}: {hint}"
+        )
     return lines
 
 
 def check_arguments(arguments: argparse.Namespace) -> None:
-    """Raise ValueError for what can be told to be wrong before any file is read."""
+    """Raise ValueError for mistakes that can be found before any file is read."""
     if not tag_is_valid(arguments.target_language):
         raise ValueError(
             f"--target-language {arguments.target_language}: no language code; expected one such as de, zh or zho_Hans"
         )
     paths = [reference.resolve() for reference in arguments.reference]
     if twice := [name for name, path in zip(arguments.reference, paths, strict=True) if paths.count(path) > 1]:
-        raise ValueError(f"--reference {twice[0]} is named twice; name each translation of the text once")
+        raise ValueError(f"--reference {twice[0]} is given twice; give each translation of the text once")
     texts = [arguments.system, *arguments.reference, arguments.source, arguments.baseline]
     if texts.count(Path(STANDARD_INPUT)) > 1:
-        raise ValueError("standard input (-) is named twice, and can be read but once; name a file for the other text")
+        raise ValueError("standard input (-) is given twice, but can be read only once; use a file for the other text")
     if arguments.comet is not None and arguments.source is None:
-        raise ValueError("--comet needs --source FILE: it compares the translation with the source too")
+        raise ValueError("--comet needs --source FILE: it also compares the translation with the source")
     if arguments.comet is not None and len(arguments.reference) > 1:
-        raise ValueError(
-            f"--comet takes one --reference, found {len(arguments.reference)}; score it in a call of its own"
-        )
+        raise ValueError(f"--comet takes one --reference, found {len(arguments.reference)}; run it separately")
 
 
 def score_files(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Files, line counts and scores as they go to the JSON file."""
+    """Files, line counts and scores, as written to the JSON file."""
     check_arguments(arguments)
     path = arguments.system
     system = read_lines(path)
-    number = len(system)
-    hint = "line i of one must answer line i of the other (was a line lost in translation?)"
-    references = [read_parallel(reference, path, number, hint) for reference in arguments.reference]
+    num_lines = len(system)
+    hint = "line i of one must correspond to line i of the other (was a line lost in translation?)"
+    references = [read_parallel(reference, path, num_lines, hint) for reference in arguments.reference]
     report: dict[str, Any] = {
         "system": name_of(str(path)),
         "references": [name_of(str(reference)) for reference in arguments.reference],
         "target_language": arguments.target_language,
-        "num_lines": number,
+        "num_lines": num_lines,
         "num_empty_system_lines": sum(not line.strip() for line in system),
     }
     source: list[str] = []
     if arguments.source is not None:
-        source = read_parallel(arguments.source, path, number, "is it the source of this translation?")
+        source = read_parallel(arguments.source, path, num_lines, "is it the source of this translation?")
         report["source"] = name_of(str(arguments.source))
         report["num_copied_lines"] = sum(
             bool(line.strip()) and line.strip() == original.strip()
@@ -267,7 +269,7 @@ def score_files(arguments: argparse.Namespace) -> dict[str, Any]:
         )
     baseline: list[str] = []
     if arguments.baseline is not None:
-        baseline = read_parallel(arguments.baseline, path, number, "do both systems translate the same text?")
+        baseline = read_parallel(arguments.baseline, path, num_lines, "do both systems translate the same text?")
     language = arguments.target_language
     tokenize = arguments.tokenize or sacrebleu_tokenizer(language)
     scores = score_lines(system, *references, target_language=language, tokenize=tokenize)
@@ -283,7 +285,7 @@ def score_files(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def table(report: dict[str, Any]) -> str:
-    """The scores of `report` as lines of text that stay whole whatever the width of the terminal."""
+    """The scores of `report` as lines of text, unwrapped whatever the width of the terminal."""
     copied = f", {report['num_copied_lines']:,} copied from the source" if "num_copied_lines" in report else ""
     rows = [f"{report['system']}: {report['num_lines']:,} lines, {report['num_empty_system_lines']:,} empty{copied}"]
     for name, score in report["scores"].items():
@@ -313,7 +315,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         type=Path,
         required=True,
         metavar="FILE",
-        help="translations, detokenized, one a line; -: standard input",
+        help="translations, detokenized, one per line; - for standard input",
     )
     add(
         "--reference",
@@ -322,24 +324,24 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         action="extend",
         required=True,
         metavar="FILE",
-        help="reference, detokenized, one a line; several translations of the same text as several files",
+        help="references, detokenized, one per line; several translations of the same text as several files",
     )
-    add("--source", type=Path, metavar="FILE", help="source text: counts lines copied unchanged; for COMET")
-    add("--baseline", type=Path, metavar="FILE", help="another system's translations: is the difference chance?")
+    add("--source", type=Path, metavar="FILE", help="source text, to count lines copied unchanged, and for COMET")
+    add("--baseline", type=Path, metavar="FILE", help="another system's translations, for a significance test")
     add("--json", type=Path, metavar="FILE", help="also write all scores to this file")
     add(
         "--target-language",
         default="en",
         metavar="LANG",
-        help="by any code, such as zh or zho_Hans: decides how words are found (%(default)s)",
+        help="any code, such as zh or zho_Hans: determines the tokenizers (default: %(default)s)",
     )
     add(
         "--tokenize",
         choices=SACREBLEU_TOKENIZERS,
-        help="sacreBLEU's tokenizer (default: 13a; where words have no spaces between them, zh or char); ja-mecab and "
-        "ko-mecab if sacrebleu[ja] and sacrebleu[ko] are installed",
+        help="sacreBLEU's tokenizer (default: 13a; for languages without spaces between words, zh or char); ja-mecab "
+        "and ko-mecab need sacrebleu[ja] and sacrebleu[ko]",
     )
-    add("--comet", nargs="?", const=COMET_MODEL, metavar="MODEL", help=f"adds COMET: a checkpoint or {COMET_MODEL}")
+    add("--comet", nargs="?", const=COMET_MODEL, metavar="MODEL", help=f"add COMET; a checkpoint or {COMET_MODEL}")
     return parser.parse_args(arguments)
 
 

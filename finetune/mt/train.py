@@ -14,7 +14,7 @@ def main() -> None:
     recipe = parse_recipe(TranslationRecipe, sys.argv[1:])
     relaunch_on_cpu(recipe.cpu_processes if recipe.engine == "deepspeed" else 1)
 
-    # torch takes seconds to import: not before help, mistakes, relaunch
+    # Importing torch takes seconds, so only after --help, mistakes and the relaunch.
     from finetune.finetuning import finetune
     from finetune.mt.finetuning import TranslationTask
 

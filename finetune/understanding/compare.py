@@ -18,14 +18,14 @@ from typing import Any
 
 from data_tools.cli import run_main
 from data_tools.files.atomic import write_texts
-from finetune.comparing import (
+from finetune.command_stages import Stage
+from finetune.comparison import (
     check_unchanged,
     do_all,
     do_stages,
     mean_and_deviation,
     parse_arguments,
 )
-from finetune.stages import Stage
 from finetune.understanding.comparison import configuration as comparison_file
 from finetune.understanding.comparison.configuration import (
     LEAST_FOR_LAYERS,

@@ -26,7 +26,7 @@ from data_tools.cli import FlagParser, run_main
 from data_tools.files.atomic import write_texts
 from data_tools.files.directories import claim
 from data_tools.files.outputs import check_filled_directory
-from finetune.models import model_directory
+from finetune.model_directory import model_directory
 from finetune.understanding.comparison.report import table_line
 from finetune.understanding.metrics import AVERAGE, gold_of, score, task_score
 from finetune.understanding.predict import (

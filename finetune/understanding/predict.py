@@ -28,7 +28,7 @@ from data_tools.cli import FlagParser, run_main
 from data_tools.files.atomic import atomic_path
 from data_tools.files.directories import claim
 from data_tools.files.outputs import check_filled_directory
-from finetune.models import model_directory
+from finetune.model_directory import model_directory
 from finetune.understanding.heads.predictor import Predictor
 from finetune.understanding.heads.question_answering import QuestionAnswering
 from finetune.understanding.metrics import prediction_path, write_predictions

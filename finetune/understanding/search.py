@@ -26,8 +26,8 @@ from typing import Any, TypeVar
 
 from data_tools.cli import FlagParser, run_main
 from data_tools.files.atomic import atomic_path, write_texts
-from finetune.comparing import check_unchanged
-from finetune.parallel import run_side_by_side
+from finetune.comparison import check_unchanged
+from finetune.parallel_runs import run_side_by_side
 from finetune.selection import Selection, best_checkpoints
 from finetune.understanding.recipe import UnderstandingRecipe
 from training.checkpoints.finding import RECIPE_FILE, checkpoints_of

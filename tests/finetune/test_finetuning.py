@@ -1,4 +1,4 @@
-"""What a run of fine-tuning says at its end."""
+"""The last line of a fine-tuning run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the recipe of fine-tuning makes of epochs, ranks and schedules."""
+"""Epochs, ranks and schedules in the recipe of fine-tuning."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_epochs_decide_on_updates_validations_and_checkpoints() -> None:
     assert FinetuningRecipe(**SOUND, steps=50).resolved(10, 2).steps == 50
 
 
-def test_warmup_as_a_share() -> None:
+def test_warmup_as_a_share_of_the_updates() -> None:
     recipe = FinetuningRecipe(**SOUND, steps=100, warmup_steps=50, warmup_share=0.04)
     assert [recipe.lr_factor(step) for step in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
     assert FinetuningRecipe(**SOUND, steps=100, warmup_steps=4).lr_factor(0) == 0.25
@@ -25,7 +25,7 @@ def test_warmup_as_a_share() -> None:
     assert FinetuningRecipe(**SOUND, steps=2, warmup_steps=4, warmup_share=0.1).lr_factor(0) == 1.0  # a share of none
 
 
-def test_every_problem_is_told_at_once() -> None:
+def test_every_problem_is_reported_at_once() -> None:
     recipe = FinetuningRecipe(
         **{"output": "run", "init": "best", "lr_schedule": "cosine", "lr_power": 0.0, "lr_end": 2.0},
         **{"dropout": 1.0, "patience": -1, "best_by": "bleu", "keep_best": 1, "save_every": 10, "validate_every": 3},

@@ -1,18 +1,18 @@
-"""Beam search by fairseq's rules, in which beams change places without a copy of what they have read.
+"""Beam search by fairseq's rules, with a key-value cache that is not copied when beams are reordered.
 
-The rules: a hypothesis ends with `</s>`, and its score is the sum of its log-probabilities over length ** lenpen, where
-the length counts `</s>`. The `beam` best of 2 * beam candidates are looked at: those that end are put aside, the others
-go on with the next best that have not ended. A sentence is done once `beam` hypotheses have ended; of candidates that
-end with the last of them, the worse ones are none. `<pad>` and other special tokens are never chosen, and probabilities
-are not shared out again for that. A translation has at least min_len pieces, and at max_len_a * x + max_len_b pieces
-(x = tokens of the source, `</s>` and the like included) `</s>` is forced. fairseq takes the longest source of the batch
-as x; here it is the sentence's own, so that a translation does not depend on its batch. fairseq's default is
-0 x + 200; ours, 1.2 x + 10, is that of its IWSLT recipe and spares the time of half-trained models, which repeat
-themselves to the limit. A model converted from fairseq may end its translations with another token, such as `[de]`, in
-front of which `</s>` is a piece like others.
+The rules: a hypothesis ends with `</s>`, and its score is the sum of its log-probabilities divided by length ** lenpen,
+where the length includes `</s>`. Of 2 * beam candidates, those among the best `beam` that end are finalized; the best
+`beam` of the others continue. A sentence is finished once `beam` hypotheses are finalized; further candidates that end
+in the same step are discarded. `<pad>` and other special tokens are never chosen, and probabilities are not
+renormalised for that. A translation has at least min_len pieces, and `</s>` is forced after max_len_a * x + max_len_b
+pieces (x = source tokens, `</s>` and the like included). In fairseq, x is the longest source of the batch; here it is
+the sentence's own, so that a translation does not depend on its batch. fairseq's default is 0 x + 200; ours,
+1.2 x + 10, is that of its IWSLT recipe and saves time with half-trained models, which repeat themselves up to the
+limit. A model converted from fairseq may end its translations with another token, such as `[de]`, before which `</s>`
+is an ordinary piece.
 
-Shape suffixes: B sentences still open, K beams, C candidates, T pieces so far, V vocabulary, S source, D width, H
-heads.
+Shape suffixes: B unfinished sentences, K beams, C candidates, T pieces so far, V vocabulary, S source, D width,
+H heads.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache, Encod
 
 from veco import VecoForConditionalGeneration
 
-MOST_LENPEN = 10  # beyond it, powers of lengths leave the range of the numbers that hold scores
-FIRST_SLOTS = 64  # of a pool of keys, before it grows by doubling
+MAX_LENPEN = 10  # with larger exponents, powers of lengths overflow
+FIRST_SLOTS = 64  # initial capacity of a pool of keys, which grows by doubling
 
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """How to search. Raises ValueError listing every value that makes no sense."""
+    """Options of the search. Raises ValueError listing every invalid value."""
 
-    beam: int = 5  # hypotheses kept; 1 is greedy search
-    lenpen: float = 1.0  # exponent of the length that a score is divided by: above 1 favours longer translations
+    beam: int = 5  # beam size; 1 is greedy search
+    lenpen: float = 1.0  # length penalty, the exponent of the length: above 1 favours longer translations
     nbest: int = 1  # hypotheses returned for each sentence
-    min_len: int = 1  # shortest translation in pieces
-    max_len_a: float = 1.2  # longest translation in pieces: max_len_a * source tokens + max_len_b
+    min_len: int = 1  # minimum length of a translation in pieces
+    max_len_a: float = 1.2  # maximum length in pieces: max_len_a * source tokens + max_len_b
     max_len_b: int = 10
-    unkpen: float = 0.0  # taken from the log-probability of <unk>: above 0 fewer of them
-    no_repeat_ngram: int = 0  # no n-gram of this many pieces occurs twice in a translation; 0: no such rule
+    unkpen: float = 0.0  # subtracted from the log-probability of <unk>: above 0 yields fewer of them
+    no_repeat_ngram: int = 0  # no n-gram of this many pieces occurs twice in a translation; 0 = off
     max_tokens: int = 1000  # source tokens of a batch, padding included; on a GPU, more is faster
 
     def __post_init__(self) -> None:
@@ -51,18 +51,18 @@ class SearchOptions:
             raise ValueError("; ".join(problems))
 
     def max_pieces(self, num_source_tokens: int, max_tokens: int) -> int:
-        """Largest number of pieces of a translation; with the tag before them they fill the decoder, `max_tokens`."""
+        """Maximum length of a translation in pieces; with the start token it fits the decoder's `max_tokens`."""
         return min(int(self.max_len_a * num_source_tokens + self.max_len_b), max_tokens - 1)
 
 
 def search_problems(values: Mapping[str, Any], spelled: Callable[[str], str] = str) -> list[str]:
-    """One sentence for each of the values of SearchOptions that makes no sense, under its name as it was `spelled`."""
+    """One sentence for each invalid value of SearchOptions; `spelled` maps the name of a field to the user's."""
     beam, nbest, min_len = values["beam"], values["nbest"], values["min_len"]
-    # name -> (whether it is wrong, what it must be, what is told beside its value)
+    # name -> (is it invalid, what it must be, what else to say besides its value)
     rules = {
         "beam": (beam < 1, "at least 1", ""),
         "nbest": (not 1 <= nbest <= beam, f"between 1 and {spelled('beam')}", f" with {spelled('beam')} {beam}"),
-        "lenpen": (not abs(values["lenpen"]) <= MOST_LENPEN, f"between -{MOST_LENPEN} and {MOST_LENPEN}", ""),
+        "lenpen": (not abs(values["lenpen"]) <= MAX_LENPEN, f"between -{MAX_LENPEN} and {MAX_LENPEN}", ""),
         "unkpen": (not math.isfinite(values["unkpen"]), "finite", ""),
         "min_len": (min_len < 1, "at least 1", ""),
         "max_len_a": (not 0 <= values["max_len_a"] < math.inf, "a number that is not negative", ""),
@@ -75,40 +75,42 @@ def search_problems(values: Mapping[str, Any], spelled: Callable[[str], str] = s
         "max_tokens": (values["max_tokens"] < 1, "at least 1", ""),
     }
     return [
-        f"{spelled(name)} must be {expected}, found {values[name]}{beside}"
-        for name, (is_wrong, expected, beside) in rules.items()
+        f"{spelled(name)} must be {expected}, found {values[name]}{more}"
+        for name, (is_wrong, expected, more) in rules.items()
         if is_wrong
     ]
 
 
 @dataclass(frozen=True)
 class TargetIds:
-    """Ids that mean something to the search."""
+    """Ids that the search treats specially."""
 
-    start: int  # the tag of the target language
-    eos: int  # what ends a translation
+    start: int  # starts the decoder: the tag of the target language
+    eos: int  # ends a translation
     unk: int
-    forbidden: list[int]  # special tokens, and rows of the model without a piece
+    forbidden: list[int]  # special tokens, and ids of the model without a piece
 
 
 @dataclass(frozen=True)
 class Found:
-    """A hypothesis as the search gives it."""
+    """A finalized hypothesis."""
 
-    ids: list[int]  # pieces, then what ends a translation
-    log_probs: list[float]  # natural logarithm of the probability of each id; empty where nobody asked
+    ids: list[int]  # pieces, then the id that ends a translation
+    log_probs: list[float]  # natural logarithm of the probability of each id; empty if no scores were asked for
 
     def score(self, lenpen: float) -> float:
-        """fairseq's score, in nats: the sum of the log-probabilities over length ** lenpen; 0 without them."""
-        return sum(self.log_probs) / len(self.log_probs) ** lenpen if self.log_probs else 0.0
+        """fairseq's score, in nats: the sum of the log-probabilities / length ** lenpen; 0 if there are none."""
+        if not self.log_probs:
+            return 0.0
+        return sum(self.log_probs) / len(self.log_probs) ** lenpen
 
 
 class PoolLayer(CacheLayerMixin):
-    """Keys and values (B, H, slots, D / H) that one layer has made for all beams of each sentence, in turn.
+    """One layer's keys and values (B, H, slots, D / H) of all beams of each sentence, a slot for each beam and step.
 
-    The beams of a sentence are queries over one pool, and a mask says which slots each descends from. So a beam's past
-    is never copied when it goes on twice, and the attention of a sentence's beams is one product. The price is scores
-    over the slots of other beams too, which are few beside the projections.
+    The beams of a sentence attend to a shared pool, and a mask says which slots are each beam's ancestors. So a beam's
+    history is not copied when several beams continue it, and the attention of a sentence's beams is one product. The
+    cost is attention scores for other beams' slots too, which is small compared with the projections.
     """
 
     def __init__(self, num_sentences: int) -> None:
@@ -123,26 +125,26 @@ class PoolLayer(CacheLayerMixin):
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
-        """All keys and values so far, the given ones (B * beams, H, 1, D / H) of each beam's new piece behind them."""
+        """All keys and values so far, with those of each beam's new piece, (B * beams, H, 1, D / H), appended."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         start, end = self.num_slots, self.num_slots + len(key_states) // self.num_sentences
         if end > self.keys.shape[2]:
             self.keys, self.values = (self._wider(pool, 2 * end) for pool in (self.keys, self.values))
         for pool, new in ((self.keys, key_states), (self.values, value_states)):
-            # The rows are sentences and in each its beams: (B * beams, H, 1, ·) -> (B, H, beams, ·).
+            # The rows are the beams of each sentence in turn: (B * beams, H, 1, ·) -> (B, H, beams, ·).
             pool[:, :, start:end] = new.squeeze(2).unflatten(0, (self.num_sentences, -1)).transpose(1, 2)
         self.num_slots = end
         return self.keys[:, :, :end], self.values[:, :, :end]
 
     def _wider(self, old: Tensor, capacity: int) -> Tensor:
-        """Room for `capacity` slots, which holds what is in the slots of `old`."""
+        """A pool of `capacity` slots with the content of `old`."""
         pool = old.new_empty(self.num_sentences, old.shape[1], capacity, old.shape[3])
         pool[:, :, : self.num_slots] = old[: self.num_sentences, :, : self.num_slots]
         return pool
 
     def keep(self, kept: Kept) -> None:
-        """Nothing; goes on with those sentences alone."""
+        """Keep only those sentences."""
         self.keys, self.values = kept.of(self.keys), kept.of(self.values)
         self.num_sentences = len(self.keys)
 
@@ -157,17 +159,18 @@ class PoolLayer(CacheLayerMixin):
 
 
 class BeamCache(EncoderDecoderCache):
-    """Pools of the targets' keys and values, and those of the source, which the beams of a sentence share."""
+    """Pools of the decoder's own keys and values, and those of the source, which the beams of a sentence share."""
 
     def __init__(self, num_layers: int, num_sentences: int) -> None:
         super().__init__(Cache(layers=[PoolLayer(num_sentences) for _ in range(num_layers)]), DynamicCache())
         self.num_pieces = 0
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Pieces read so far, which the position of the next one is counted from; a pool holds more slots."""
+        """Number of pieces so far, which is the position of the next one; a pool has more slots."""
         return self.num_pieces
 
     def keep(self, kept: Kept) -> None:
+        """Keep only those sentences."""
         for layer in self.self_attention_cache.layers:
             layer.keep(kept)
         for layer in self.cross_attention_cache.layers:
@@ -175,22 +178,22 @@ class BeamCache(EncoderDecoderCache):
 
 
 class Kept:
-    """The sentences that are still open, moved together: the last ones take the places of those that are done."""
+    """The rows of unfinished sentences, compacted: the last ones take the places of the finished ones."""
 
-    def __init__(self, is_open: Sequence[bool], device: torch.device) -> None:
-        self.number = sum(is_open)
-        self._free = torch.tensor([i for i in range(self.number) if not is_open[i]], device=device)
-        self._moved = torch.tensor([i for i in range(self.number, len(is_open)) if is_open[i]], device=device)
+    def __init__(self, is_kept: Sequence[bool], device: torch.device) -> None:
+        self.number = sum(is_kept)
+        self._free = torch.tensor([i for i in range(self.number) if not is_kept[i]], device=device)
+        self._moved = torch.tensor([i for i in range(self.number, len(is_kept)) if is_kept[i]], device=device)
 
     def of(self, x: Tensor) -> Tensor:
-        """The rows of `x` (B, ...) that are kept: a part of it, changed in place."""
+        """The kept rows of `x` (B, ...), a view of it, which is changed in place."""
         if len(self._free):
             x[self._free] = x[self._moved]
         return x[: self.number]
 
 
 class BeamSearch:
-    """The search for the translations of one batch."""
+    """The beam search of one batch."""
 
     def __init__(
         self,
@@ -201,17 +204,17 @@ class BeamSearch:
         mask_BS: Tensor,
         limits: Sequence[int],
     ) -> None:
-        """`input_ids_BS` are sources as the model reads them, `limits` the most pieces of each translation."""
+        """`input_ids_BS` are sources as the model reads them, `limits` the maximum lengths of the translations."""
         self.model, self.target, self.options = model, target, options
         device = input_ids_BS.device
         self.found: list[list[Found]] = [[] for _ in limits]
-        # Of the sentences that are still open; the first step has one beam, which all others come from.
+        # State of the unfinished sentences; the first step has one beam, from which all others branch.
         self.sentences = list(range(len(limits)))
         self.limits = list(limits)
         self.source_BSD = model.get_encoder()(input_ids_BS, mask_BS).last_hidden_state
         self.mask_BS = None if mask_BS.all() else mask_BS
         self.cache = BeamCache(model.config.decoder_layers, len(limits))
-        self.ids_BKT = torch.full((len(limits), 1, 1), target.start, device=device)  # the tag, then the pieces
+        self.ids_BKT = torch.full((len(limits), 1, 1), target.start, device=device)  # the start token, then the pieces
         self.log_probs_BKT = torch.empty(len(limits), 1, 0, device=device)
         self.scores_BK = torch.zeros(len(limits), 1, device=device)
         self.ancestors_BKT = torch.empty(len(limits), 1, 0, dtype=torch.bool, device=device)  # T: slots of the pools
@@ -230,11 +233,11 @@ class BeamSearch:
 
     @property
     def num_pieces(self) -> int:
-        """Pieces of every open hypothesis."""
+        """Length so far of every unfinished hypothesis, in pieces."""
         return self.log_probs_BKT.shape[2]
 
     def _next_log_probs(self) -> Tensor:
-        """Log-probabilities (B, K, V) of the next piece of each beam, in float32 at least."""
+        """Log-probabilities (B, K, V) of the next piece of each beam, at least in float32."""
         num_sentences, num_beams = self.ids_BKT.shape[:2]
         own = torch.eye(num_beams, dtype=torch.bool, device=self.ids_BKT.device).expand(num_sentences, -1, -1)
         self.ancestors_BKT = torch.cat([self.ancestors_BKT, own], dim=2)
@@ -251,7 +254,7 @@ class BeamSearch:
         return logits.log_softmax(dim=2, dtype=torch.promote_types(logits.dtype, torch.float32))
 
     def _restrict(self, log_probs_BKV: Tensor) -> None:
-        """Nothing; sets to minus infinity what must not come next."""
+        """Set the log-probability of pieces that must not come next to minus infinity."""
         eos = self.target.eos
         log_probs_BKV[:, :, self.target.unk] -= self.options.unkpen
         end_BK = log_probs_BKV[:, :, eos].clone()
@@ -266,59 +269,66 @@ class BeamSearch:
             log_probs_BKV[at_limit, :, eos] = end_BK[at_limit]
 
     def _advance(self, log_probs_BKV: Tensor) -> None:
-        """Nothing; chooses the next piece of each beam, puts aside hypotheses that end and sentences that are done."""
+        """Choose the next piece of each beam; finalize hypotheses that end, and remove finished sentences."""
         beam = self.options.beam
-        totals_BKV = log_probs_BKV.add_(self.scores_BK.unsqueeze(2))  # in place: large
+        totals_BKV = log_probs_BKV.add_(self.scores_BK.unsqueeze(2))  # in place, since it is large
         _, num_beams, vocab_size = totals_BKV.shape
         best_BC, where_BC = totals_BKV.flatten(1).topk(min(2 * beam, num_beams * vocab_size))
         parents_BC, pieces_BC = where_BC // vocab_size, where_BC % vocab_size
         log_probs_BC = best_BC - self.scores_BK.gather(1, parents_BC)
         ends_BC = pieces_BC == self.target.eos
-        self._put_aside(ends_BC[:, :beam] & best_BC[:, :beam].isfinite(), parents_BC, log_probs_BC)
+        self._finalize(ends_BC[:, :beam] & best_BC[:, :beam].isfinite(), parents_BC, log_probs_BC)
 
-        going_on = ends_BC.long().argsort(dim=1, stable=True)[:, :beam]
-        parents_BK, pieces_BK, log_probs_BK = (x.gather(1, going_on) for x in (parents_BC, pieces_BC, log_probs_BC))
+        continuing_BK = ends_BC.long().argsort(dim=1, stable=True)[:, :beam]
+        parents_BK = parents_BC.gather(1, continuing_BK)
+        pieces_BK = pieces_BC.gather(1, continuing_BK)
+        log_probs_BK = log_probs_BC.gather(1, continuing_BK)
         num_pieces = self.num_pieces
-        self.scores_BK = best_BC.gather(1, going_on)
+        self.scores_BK = best_BC.gather(1, continuing_BK)
         self.ids_BKT = torch.cat([of_parents(self.ids_BKT, parents_BK), pieces_BK.unsqueeze(2)], dim=2)
         self.log_probs_BKT = torch.cat([of_parents(self.log_probs_BKT, parents_BK), log_probs_BK.unsqueeze(2)], dim=2)
         self.ancestors_BKT = of_parents(self.ancestors_BKT, parents_BK)
         pairs = zip(self.sentences, self.limits, strict=True)
         self._keep([len(self.found[sentence]) < beam and num_pieces < limit for sentence, limit in pairs])
 
-    def _put_aside(self, ends_BK: Tensor, parents_BC: Tensor, log_probs_BC: Tensor) -> None:
-        """Nothing; the candidates that end are found, the best ones, until their sentence has as many as the beam."""
-        rows, ranks = ends_BK.nonzero(as_tuple=True)
-        parents = parents_BC[rows, ranks]
+    def _finalize(self, ends_BK: Tensor, parents_BC: Tensor, log_probs_BC: Tensor) -> None:
+        """Add the candidates that end to their sentence's hypotheses, best first, until it has `beam` of them."""
+        rows, candidates = ends_BK.nonzero(as_tuple=True)
+        parents = parents_BC[rows, candidates]
         ids = self.ids_BKT[rows, parents, 1:]
-        log_probs = torch.cat([self.log_probs_BKT[rows, parents], log_probs_BC[rows, ranks].unsqueeze(1)], dim=1)
+        last_log_probs = log_probs_BC[rows, candidates].unsqueeze(1)
+        log_probs = torch.cat([self.log_probs_BKT[rows, parents], last_log_probs], dim=1)
         for row, pieces, values in zip(rows.tolist(), ids.tolist(), log_probs.tolist(), strict=True):
             found = self.found[self.sentences[row]]
             if len(found) < self.options.beam:
                 found.append(Found([*pieces, self.target.eos], values))
 
-    def _keep(self, is_open: Sequence[bool]) -> None:
-        """Nothing; leaves the other sentences out of the steps to come."""
-        if all(is_open):
+    def _keep(self, is_kept: Sequence[bool]) -> None:
+        """Remove the other sentences."""
+        if all(is_kept):
             return
         device = self.ids_BKT.device
-        kept = Kept(is_open, device)
-        order = kept.of(torch.arange(len(is_open), device=device)).tolist()
-        self.sentences, self.limits = [self.sentences[i] for i in order], [self.limits[i] for i in order]
+        kept = Kept(is_kept, device)
+        order = kept.of(torch.arange(len(is_kept), device=device)).tolist()
+        self.sentences = [self.sentences[i] for i in order]
+        self.limits = [self.limits[i] for i in order]
         self.cache.keep(kept)
-        self.mask_BS = None if self.mask_BS is None else kept.of(self.mask_BS)
-        self.source_BSD, self.scores_BK, self.ids_BKT, self.log_probs_BKT, self.ancestors_BKT = (
-            kept.of(x) for x in (self.source_BSD, self.scores_BK, self.ids_BKT, self.log_probs_BKT, self.ancestors_BKT)
-        )
+        if self.mask_BS is not None:
+            self.mask_BS = kept.of(self.mask_BS)
+        self.source_BSD = kept.of(self.source_BSD)
+        self.scores_BK = kept.of(self.scores_BK)
+        self.ids_BKT = kept.of(self.ids_BKT)
+        self.log_probs_BKT = kept.of(self.log_probs_BKT)
+        self.ancestors_BKT = kept.of(self.ancestors_BKT)
 
 
 def of_parents(x_BKT: Tensor, parents_BK: Tensor) -> Tensor:
-    """What each beam takes over from its parent, (B, K, T)."""
+    """The row of each beam's parent, (B, K, T)."""
     return x_BKT.gather(1, parents_BK.unsqueeze(2).expand(-1, -1, x_BKT.shape[2]))
 
 
 def forbid_repeats(log_probs_BKV: Tensor, ids_BKT: Tensor, n: int) -> None:
-    """Nothing; sets to minus infinity each piece that would be the end of an n-gram which the beam has already."""
+    """Set to minus infinity each piece that would complete an n-gram that the beam already contains."""
     if ids_BKT.shape[2] < n:
         return
     grams_BKTn = ids_BKT.unfold(2, n, 1)

@@ -1,4 +1,4 @@
-"""Translating with CTranslate2: models that finetune.mt.export_ct2 has written."""
+"""Translation with CTranslate2, of models exported by finetune.mt.export_ct2."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers import PreTrainedTokenizerBase
 
-from finetune.flat_ids import cut_by_tokens
+from finetune.batch_by_tokens import cut_by_tokens
 from finetune.mt.decoding.beam_search import Found, SearchOptions, TargetIds
 from finetune.mt.decoding.generators import PairBatch, SourceBatch
-from finetune.mt.decoding.translator import Translator, decoder_start_id, fitting_tokenizer, target_ids
+from finetune.mt.decoding.translator import Translator, decoder_start_id, matching_tokenizer, target_ids
 from finetune.mt.decoding.workers import Workers
 from finetune.mt.frame import Frame
-from veco.config import FRAMES
 
 MODEL_FILE, VOCABULARY_FILE, SHORTLIST_FILE = "model.bin", "shared_vocabulary.json", "vmap.txt"
-# Source tokens that a thread of the CPU translates at a time: of more the logits leave its cache. Measured with beam 5
-# for widths of 192 and 512: 256 to 432 are 10 to 30 % faster than 1,000.
+# Source tokens that a CPU thread translates at a time: with more, the logits do not fit its cache. Measured with beam 5
+# and widths of 192 and 512: 256 to 432 are 10 to 30 % faster than 1,000.
 CPU_BATCH_TOKENS = 384
-# What we add to CTranslate2's config.json: the longest sequence, the tag that the decoder starts with by default, and
-# the tokens around sentences where they are not the usual ones.
+# Keys that we add to CTranslate2's config.json: the longest sequence, the token that starts the decoder by default, the
+# tokens around sentences if they are not the usual ones, and the target language of a model without tags.
 MAX_TOKENS, START_TOKEN = "veco_max_tokens", "veco_start_token"
-FRAME = "veco_frame"
+FRAME, TARGET_LANGUAGE = "veco_frame", "veco_target_language"
 
 
 def import_ctranslate2() -> Any:
-    """The library, told to use AVX-512 where the CPU has it. Raises ValueError where it is not installed."""
+    """The library, set to use AVX-512 if the CPU has it. Raises ValueError if it is not installed."""
     if torch.backends.cpu.get_cpu_capability() == "AVX512":
-        os.environ.setdefault("CT2_FORCE_CPU_ISA", "AVX512")  # by itself it takes AVX2 on AMD, which is 10 % slower
+        os.environ.setdefault("CT2_FORCE_CPU_ISA", "AVX512")  # by default it uses AVX2 on AMD, which is 10 % slower
     try:
         import ctranslate2
     except ImportError:
@@ -43,12 +43,12 @@ def import_ctranslate2() -> Any:
 
 
 class Ct2Generator:
-    """A model in CTranslate2: its beam search has fairseq's rules too.
+    """A model in CTranslate2, whose beam search follows fairseq's rules too, with some differences from ours in torch.
 
-    Some things differ from the search in torch. At a sentence's limit a hypothesis is taken as it is, without choosing
-    `</s>`. The probabilities of pieces that must not be chosen are shared out among the others. With lenpen 0 a search
-    goes on until the best hypothesis has ended. And it gives no probability of each piece: they come from a pass over
-    the finished translation, which is the model's own score as in torch.
+    At its length limit, a hypothesis is taken as it is, without forcing `</s>`. The probability mass of forbidden
+    pieces is redistributed over the others. With lenpen 0, a search continues until the best hypothesis has ended.
+    CTranslate2 does not return the probability of each piece: they are computed by a forward pass over the finished
+    translation, and are the model's own scores as in torch.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Ct2Generator:
         device: torch.device,
         num_threads: int,
     ) -> None:
-        """`num_threads` of the CPU translate a batch each."""
+        """On a CPU, `num_threads` threads translate one batch each."""
         self.max_tokens = max_tokens
         self.options = options
         self._pieces = pieces
@@ -70,7 +70,7 @@ class Ct2Generator:
         self._num_in_flight = 2 * num_threads
         self._has_shortlist = (path / SHORTLIST_FILE).is_file()
         on_cpu = device.type == "cpu"
-        self._batch_tokens = CPU_BATCH_TOKENS if on_cpu else 0  # 0: a batch stays whole
+        self._batch_tokens = CPU_BATCH_TOKENS if on_cpu else 0  # 0: batches are not split
         torch_threads = torch.get_num_threads()
         self._translator = import_ctranslate2().Translator(
             str(path),
@@ -79,7 +79,7 @@ class Ct2Generator:
             inter_threads=num_threads if on_cpu else 1,
             intra_threads=1 if on_cpu else 0,
         )
-        torch.set_num_threads(torch_threads)  # it has set this thread's, which torch goes by, to its own
+        torch.set_num_threads(torch_threads)  # CTranslate2 has changed OpenMP's number, which torch uses too
 
     def cut(self, sizes: np.ndarray, limits: np.ndarray) -> list[np.ndarray]:
         order = np.argsort(-sizes, kind="stable")
@@ -91,21 +91,22 @@ class Ct2Generator:
         started: deque[tuple[SourceBatch, list[Any]]] = deque()
         for batch in batches:
             started.append((batch, self._start_search(batch.sources, max(batch.limits))))
-            if len(started) > self._num_in_flight:  # enough to keep every thread busy
+            if len(started) > self._num_in_flight:  # so many keep every thread busy
                 yield self._finish_search(*started.popleft(), with_scores)
         while started:
             yield self._finish_search(*started.popleft(), with_scores)
 
     def _finish_search(self, batch: SourceBatch, results: list[Any], with_scores: bool) -> list[list[Found]]:
         pieces = [result.result().hypotheses for result in results]
-        # CTranslate2 has one limit for a batch. Few sentences of a trained model meet theirs: these are searched again.
-        again = [
-            i for i, limit in enumerate(batch.limits) if limit < max(batch.limits) and max(map(len, pieces[i])) > limit
-        ]
-        for limit, numbers in itertools.groupby(sorted(again, key=batch.limits.__getitem__), batch.limits.__getitem__):
-            rows = list(numbers)
-            for i, result in zip(rows, self._start_search([batch.sources[i] for i in rows], limit), strict=True):
-                pieces[i] = result.result().hypotheses
+        # CTranslate2 has one limit per batch. Sentences that exceed their own are searched again, by limit; with a
+        # trained model there are few.
+        rows_by_limit: dict[int, list[int]] = {}
+        for row, limit in enumerate(batch.limits):
+            if limit < max(batch.limits) and max(map(len, pieces[row])) > limit:
+                rows_by_limit.setdefault(limit, []).append(row)
+        for limit, rows in sorted(rows_by_limit.items()):
+            for row, result in zip(rows, self._start_search([batch.sources[i] for i in rows], limit), strict=True):
+                pieces[row] = result.result().hypotheses
         ids = [[self._with_end(hypothesis) for hypothesis in hypotheses] for hypotheses in pieces]
         if not with_scores:
             return [[Found(hypothesis, []) for hypothesis in hypotheses] for hypotheses in ids]
@@ -143,49 +144,47 @@ class Ct2Generator:
             max_decoding_length=limit,
             max_input_length=0,
             use_vmap=self._has_shortlist,
-            return_end_token=True,  # so that it counts for the length, as in fairseq
+            return_end_token=True,  # so that the length includes it, as in fairseq
         )
 
     def _as_pieces(self, rows: Sequence[Sequence[int]]) -> list[list[str]]:
         return [[self._pieces[i] for i in row] for row in rows]
 
     def _with_end(self, pieces: Sequence[str]) -> list[int]:
-        """The ids of pieces, with the end that a hypothesis which met its limit has not."""
+        """The ids of pieces, with the end token that a hypothesis lacks if it reached its limit."""
         ids = [self._ids[piece] for piece in pieces]
         return ids if ids[-1] == self.target.eos else [*ids, self.target.eos]
 
 
-def pieces_by_id(tokenizer: Any, vocab_size: int) -> list[str]:
-    """Every id's piece, all different, with made-up ones for rows that the model has beyond its pieces."""
+def pieces_by_id(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> list[str]:
+    """The piece of each id, all different; made-up ones for rows of the model beyond its tokenizer."""
     pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     return [*pieces, *(f"<unused {i}>" for i in range(len(pieces), vocab_size))]
 
 
 def load_ct2(path: Path, options: SearchOptions, target_language: str | None, workers: Workers) -> Translator:
-    """The translator of an exported model. Raises ValueError for what is wrong with the directory."""
+    """The translator of an exported model. Raises ValueError for a directory that is not one, or is damaged."""
     library = import_ctranslate2()
-    config = path / "config.json"
-    if not (path / MODEL_FILE).is_file() or not config.is_file() or not (path / VOCABULARY_FILE).is_file():
-        raise ValueError(f"{path}: no {MODEL_FILE} with its vocabulary; make it with python -m finetune.mt.export_ct2")
-    settings = json.loads(config.read_text(encoding="utf-8"))
-    if MAX_TOKENS not in settings:
-        raise ValueError(f"{path}: a CTranslate2 model, but not one of finetune.mt.export_ct2")
+    settings = read_settings(path)
     own_pieces = json.loads((path / VOCABULARY_FILE).read_text(encoding="utf-8"))
-    tokenizer = fitting_tokenizer(path, len(own_pieces), {}, None)
+    tokenizer = matching_tokenizer(path, len(own_pieces), {}, None)
     pieces = pieces_by_id(tokenizer, len(own_pieces))
     parts = settings.get(FRAME, {})
     named = {settings["eos_token"], settings[START_TOKEN]}.union(*parts.values())
     if set(pieces) != set(own_pieces) or not named <= set(pieces):
         raise ValueError(f"{path}: its tokenizer has other pieces than its model: they do not belong together")
-    ids = {name: [*map(pieces.index, part)] for name, part in parts.items()}
-    frame = Frame.named(tokenizer, *(ids.get(name) for name in FRAMES))
+    ids = {name: [pieces.index(piece) for piece in part] for name, part in parts.items()}
+    frame = Frame.with_defaults(
+        tokenizer, ids.get("source_prefix_ids"), ids.get("source_suffix_ids"), ids.get("target_suffix_ids")
+    )
     if settings["eos_token"] != pieces[frame.end]:
         raise ValueError(f"{path}: its model ends with {settings['eos_token']}, its tokenizer with {pieces[frame.end]}")
     configured = pieces.index(settings[START_TOKEN])
-    start = decoder_start_id(tokenizer, configured, target_language, path)
+    own_language = settings.get(TARGET_LANGUAGE)  # missing in older exports
+    start = decoder_start_id(tokenizer, configured, target_language, path, own_language)
     if start != configured and (path / SHORTLIST_FILE).is_file():
         raise ValueError(
-            f"{path}: its shortlist is of translations into {pieces[configured]}, not {pieces[start]}; "
+            f"{path}: its shortlist is for translations into {pieces[configured]}, not {pieces[start]}; "
             "export the model once for each target language"
         )
     if workers.device.type == "cuda" and not library.get_cuda_device_count():
@@ -194,4 +193,15 @@ def load_ct2(path: Path, options: SearchOptions, target_language: str | None, wo
     generator = Ct2Generator(
         path, pieces, settings[MAX_TOKENS], target, options, workers.device, torch.get_num_threads()
     )
-    return Translator(generator, tokenizer, frame, options, workers)
+    return Translator(generator, tokenizer, frame, options, workers, own_language)
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The config.json of an exported model. Raises ValueError for a directory that is not one."""
+    config = path / "config.json"
+    if not (path / MODEL_FILE).is_file() or not config.is_file() or not (path / VOCABULARY_FILE).is_file():
+        raise ValueError(f"{path}: no {MODEL_FILE} with its vocabulary; make it with python -m finetune.mt.export_ct2")
+    settings: dict[str, Any] = json.loads(config.read_text(encoding="utf-8"))
+    if MAX_TOKENS not in settings:
+        raise ValueError(f"{path}: a CTranslate2 model, but not one made by finetune.mt.export_ct2")
+    return settings

@@ -1,4 +1,4 @@
-"""What turns source ids into target ids, behind one interface: here a model of ours in torch."""
+"""The interface of sequence generators, which turn source ids into target ids, and its implementation in torch."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from finetune.flat_ids import cut_by_tokens
+from finetune.batch_by_tokens import cut_by_tokens
 from finetune.mt.decoding.beam_search import BeamSearch, Found, SearchOptions, TargetIds
 from veco import VecoForConditionalGeneration
 
-# Scores over the vocabulary of one step of all beams, or of one scored chunk, at most: 256 MB in float32 on a CPU, on a
-# GPU a share of its free memory, since a step needs about three times as much.
+# Limit on the logits of one search step for all beams, or of one scored chunk: 256 MB in float32 on a CPU; on a GPU a
+# fraction of the free memory, since a step needs about three times as much.
 MAX_LOGITS = 1 << 26
 LOGITS_SHARE = 1 / 16
 
 
 def max_logits(device: torch.device) -> int:
-    """How many scores over the vocabulary may be in memory at once."""
+    """Maximum number of logits in memory at once."""
     if device.type != "cuda":
         return MAX_LOGITS
     free, _ = torch.cuda.mem_get_info(device)
@@ -31,7 +31,7 @@ def max_logits(device: torch.device) -> int:
 
 @dataclass(frozen=True)
 class SourceBatch:
-    """Sentences to translate, as the model reads them, and the largest number of pieces of each translation."""
+    """Sentences to translate, as the model reads them, and the maximum length of each translation in pieces."""
 
     sources: list[list[int]]
     limits: list[int]
@@ -39,36 +39,36 @@ class SourceBatch:
 
 @dataclass(frozen=True)
 class PairBatch:
-    """Sentences and translations of them to score, as the model reads and predicts them."""
+    """Sentences and their translations to score, as the model reads and predicts them."""
 
     sources: list[list[int]]
     targets: list[list[int]]
 
 
 class SequenceGenerator(Protocol):
-    """A translation model that runs somewhere."""
+    """A translation model that searches for translations and scores given ones."""
 
     target: TargetIds
 
     @property
     def max_tokens(self) -> int:
-        """Longest source or target in tokens, special ones included."""
+        """Maximum length of a source or target in tokens, special ones included."""
 
     def cut(self, sizes: np.ndarray, limits: np.ndarray) -> list[np.ndarray]:
-        """Which sentences, of these many tokens and these limits, make up each batch; longest first."""
+        """The numbers of the sentences in each batch, given their sizes in tokens and limits; longest first."""
 
     def search(self, batches: Sequence[SourceBatch], with_scores: bool) -> Iterator[list[list[Found]]]:
-        """For each batch in turn at most `nbest` hypotheses of each source, best first.
+        """For each batch in turn, at most `nbest` hypotheses of each source, best first.
 
-        `with_scores` asks for the probability of each piece; a generator may give them anyway.
+        `with_scores` asks for the probability of each piece; a generator may return them anyway.
         """
 
     def score(self, batches: Iterable[PairBatch]) -> Iterator[list[list[float]]]:
-        """For each batch in turn the log-probability of each id of the targets, natural logarithms."""
+        """For each batch in turn, the log-probability (natural logarithm) of each id of the targets."""
 
 
 class TorchGenerator:
-    """A model in torch, on whatever device it is."""
+    """A model in torch, on any device."""
 
     def __init__(
         self, model: VecoForConditionalGeneration, target: TargetIds, options: SearchOptions, pad_token_id: int
@@ -83,7 +83,7 @@ class TorchGenerator:
         return self.model.config.max_tokens
 
     def cut(self, sizes: np.ndarray, limits: np.ndarray) -> list[np.ndarray]:
-        order = np.argsort(-sizes, kind="stable")  # longest first: what does not fit in memory fails at once
+        order = np.argsort(-sizes, kind="stable")  # longest first: a batch that does not fit in memory fails at once
         max_items = max(1, max_logits(self.model.device) // (self.options.beam * self.model.config.vocab_size))
         max_tokens = max(self.options.max_tokens, int(sizes.max(initial=0)))
         bounds = cut_by_tokens(sizes[order], max_tokens, max_items)
@@ -98,23 +98,23 @@ class TorchGenerator:
     def score(self, batches: Iterable[PairBatch]) -> Iterator[list[list[float]]]:
         for batch in batches:
             longest = max(map(len, batch.targets))
-            rows = max(1, max_logits(self.model.device) // (longest * self.model.config.vocab_size))
+            chunk_size = max(1, max_logits(self.model.device) // (longest * self.model.config.vocab_size))
             scores: list[list[float]] = []
-            for first in range(0, len(batch.targets), rows):
-                part = slice(first, first + rows)
-                scores += self._score(batch.sources[part], batch.targets[part])
+            for first in range(0, len(batch.targets), chunk_size):
+                chunk = slice(first, first + chunk_size)
+                scores += self._score(batch.sources[chunk], batch.targets[chunk])
             yield scores
 
     def _score(self, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]) -> list[list[float]]:
-        """Log-probabilities of each id of the targets, by one forward pass."""
+        """Log-probabilities of each id of the targets, computed in one forward pass."""
         with torch.inference_mode():
             input_ids, mask = self._padded(sources)
             labels, _ = self._padded(targets)
-            tags = labels.new_full((len(targets), 1), self.target.start)
+            starts = labels.new_full((len(targets), 1), self.target.start)
             logits = self.model(
                 input_ids=input_ids,
                 attention_mask=mask,
-                decoder_input_ids=torch.cat([tags, labels[:, :-1]], dim=1),
+                decoder_input_ids=torch.cat([starts, labels[:, :-1]], dim=1),
                 use_cache=False,
             ).logits
             logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
@@ -122,7 +122,7 @@ class TorchGenerator:
         return [row[: len(target)] for row, target in zip(chosen.tolist(), targets, strict=True)]
 
     def _padded(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-        """Ids (batch, longest) padded on the right, and the mask that is true where they may be attended to."""
+        """Ids (batch, longest) padded on the right, and the attention mask, which is true = may be attended to."""
         lengths = torch.tensor([len(row) for row in rows])
         mask = torch.arange(int(lengths.max())) < lengths.unsqueeze(1)
         ids = torch.full(mask.shape, self.pad_token_id)

@@ -1,4 +1,4 @@
-"""Translations as lines of text: those that scripts around fairseq-generate look for, and plain ones."""
+"""Translations as lines of text: those that scripts written for fairseq-generate parse, and plain ones."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Self, TextIO
 
 from data_tools.files.atomic import atomic_path
-from finetune.mt.decoding.blocks import Block
+from finetune.mt.decoding.input_lines import Block
 from finetune.mt.decoding.translator import Hypothesis, Translator
 
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """What is written of a translation, and where."""
+    """The form of the output, and the file for plain lines."""
 
     plain_file: Path | None = None  # a line for each line of input
     is_quiet: bool = False  # no S-, T-, H-, D-, P-lines
-    as_text: bool = False  # S-, T- and H-lines hold text, not pieces
-    as_scores: bool = False  # a plain line is the score, not the translation
+    as_text: bool = False  # S-, T- and H-lines have text instead of pieces
+    as_scores: bool = False  # plain lines are scores instead of translations
 
     def plain(self, hypotheses: Sequence[Hypothesis]) -> str:
         """The plain line of a sentence."""
@@ -29,7 +29,7 @@ class OutputOptions:
 
 
 class Writer:
-    """Writes blocks as they are done; the file of plain lines appears when all of them are."""
+    """A writer of finished blocks; the file of plain lines is renamed into place after the last one."""
 
     def __init__(self, options: OutputOptions, translator: Translator) -> None:
         self.options = options
@@ -49,7 +49,7 @@ class Writer:
         self._stack.__exit__(*error)  # type: ignore[arg-type]
 
     def write(self, block: Block, found: Sequence[Sequence[Hypothesis]]) -> None:
-        """Nothing; writes the hypotheses of each sentence of the block."""
+        """Write the hypotheses of each sentence of the block."""
         if self._open_file is not None:
             self._open_file.writelines(f"{self.options.plain(hypotheses)}\n" for hypotheses in found)
         if not self.options.is_quiet:
@@ -59,7 +59,7 @@ class Writer:
                 sys.stdout.writelines(f"{line}\n" for line in lines)
         elif self._open_file is None:
             sys.stdout.writelines(f"{self.options.plain(hypotheses)}\n" for hypotheses in found)
-        sys.stdout.flush()  # somebody may be waiting for it
+        sys.stdout.flush()  # for interactive use
 
     def _lines(
         self, number: int, source: str, reference: str | None, hypotheses: Sequence[Hypothesis]
@@ -73,7 +73,7 @@ class Writer:
 def fairseq_lines(
     number: int, source: str, reference: str | None, hypotheses: Sequence[Hypothesis], as_text: bool
 ) -> Iterator[str]:
-    """The S-, T-, H-, D- and P-lines of a sentence; H-lines hold pieces, or text as under fairseq's --remove-bpe."""
+    """The S-, T-, H-, D- and P-lines of a sentence; H-lines have pieces, or text as with fairseq's --remove-bpe."""
     yield f"S-{number}\t{source}"
     if reference is not None:
         yield f"T-{number}\t{reference}"

@@ -1,10 +1,10 @@
-"""Lexical shortlists: which pieces a translation may consist of, given the pieces of its source.
+"""Lexical shortlists: the pieces that a translation may consist of, given the pieces of its source.
 
-The product with the embeddings of a whole vocabulary, and the softmax over it, are much of the work of a small decoder.
-It is enough to look at the likely translations of the source's pieces and at the most frequent pieces (Jean et al.
-2015, "On Using Very Large Target Vocabulary for Neural Machine Translation", section 3.2; Marian's `--shortlist`). What
-is likely, IBM model 1 says (Brown et al. 1993, "The Mathematics of Statistical Machine Translation"), here with each
-piece counted once in a sentence.
+The projection to the whole vocabulary and the softmax over it are a large part of the work of a small decoder. It is
+enough to consider the likely translations of the source's pieces and the most frequent pieces (Jean et al. 2015, "On
+Using Very Large Target Vocabulary for Neural Machine Translation", section 3.2; Marian's `--shortlist`). Likely
+translations come from IBM model 1 (Brown et al. 1993, "The Mathematics of Statistical Machine Translation"), with each
+piece counted once per sentence.
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_array
 
-from finetune.flat_ids import Sentences
+from finetune.encoded_text import Sentences
 
-ITERATIONS = 4  # of expectation maximisation; later ones hardly change which translations are the likeliest
-CHUNK_SENTENCES = 1000  # whose expectations are in memory at once
+ITERATIONS = 4  # of expectation maximisation; more hardly change the most likely translations
+CHUNK_SENTENCES = 1000  # sentences whose expectations are in memory at once
 
 
 @dataclass(frozen=True)
 class Shortlist:
-    """Ids of the target that are always looked at, and those for each id of the source, likeliest first."""
+    """Target ids that are always considered, and those for each source id, most likely first."""
 
     frequent: Sequence[int]
     translations: Mapping[int, Sequence[int]]
 
     def of(self, source: Sequence[int]) -> set[int]:
-        """The ids that a translation of these ids may consist of."""
+        """The ids that a translation of a source may consist of."""
         return set(self.frequent).union(*(self.translations.get(int(i), ()) for i in source))
 
 
 def make_shortlist(
     source: Sentences, target: Sentences, vocab_size: int, num_frequent: int, num_translations: int
 ) -> Shortlist:
-    """The shortlist of translated sentences: `num_frequent` ids, and for each id of the source `num_translations`.
+    """A shortlist from a parallel text: `num_frequent` ids, and `num_translations` for each source id.
 
-    Sentence i of `target` translates sentence i of `source`; a real corpus may be sampled, 50,000 pairs will do.
+    Sentence i of `target` translates sentence i of `source`; a sample of a real corpus is enough, say 50,000 pairs.
     """
     source_NV, target_NV = pieces_of(source, vocab_size), pieces_of(target, vocab_size)
     counts_V = target_NV.sum(axis=0)
@@ -55,20 +55,20 @@ def make_shortlist(
 
 
 def pieces_of(sentences: Sentences, vocab_size: int) -> csr_array:
-    """float32 (sentences, vocabulary): 1 where a piece is in a sentence."""
+    """float32 (sentences, vocabulary): 1 if a piece occurs in a sentence."""
     ones = np.ones(len(sentences.tokens), dtype=np.float32)
     shape = (len(sentences), vocab_size)
     found = csr_array((ones, sentences.tokens, sentences.offsets), shape=shape, copy=True)
-    found.sum_duplicates()  # it sorts, and without the copy would sort the sentences
+    found.sum_duplicates()  # sorts in place: without the copy above it would reorder the sentences' pieces
     found.data[:] = 1
     return found
 
 
 def lexical_table(source_NV: csr_array, target_NV: csr_array, iterations: int = ITERATIONS) -> csr_array:
-    """float32 (vocabulary, vocabulary): t(target piece | source piece) of IBM model 1; rows without counts are empty.
+    """float32 (vocabulary, vocabulary): p(target piece | source piece) of IBM model 1; rows without counts are empty.
 
-    Every piece t of a sentence's target is shared out among the pieces of its source: s has t(t | s) / sum over s' of
-    t(t | s'), and the new t(t | s) is proportional to the sum of these shares over all sentences.
+    Every target piece t is distributed over the source pieces of its sentence: s gets p(t | s) / sum over s' of
+    p(t | s'), and the new p(t | s) is proportional to the sum of these shares over all sentences.
     """
     table_VV = with_sums_of_one(source_NV.T @ target_NV)
     for _ in range(iterations):
@@ -83,7 +83,7 @@ def lexical_table(source_NV: csr_array, target_NV: csr_array, iterations: int = 
 
 
 def with_sums_of_one(counts_VV: csr_array) -> csr_array:
-    """The counts, in place, divided by the sums of their rows."""
+    """The counts, divided in place by the sums of their rows."""
     counts_VV = csr_array(counts_VV)
     counts_VV.data /= np.repeat(counts_VV.sum(axis=1), np.diff(counts_VV.indptr))
     return counts_VV

@@ -1,4 +1,4 @@
-"""Several processes that share the sentences to translate, started by a launcher or by this program."""
+"""Processes that share the sentences to translate, started by a launcher or by this program."""
 
 from __future__ import annotations
 
@@ -24,34 +24,34 @@ from data_tools.cli import EXIT_BAD_INPUT
 from training.launch import launched_rank, launched_ranks
 
 Item = TypeVar("Item")
-PATIENCE = timedelta(days=30)  # for the next sentence of somebody who types
-SECONDS_TO_TELL = 10.0  # for the first process to meet and tell the mistake that a worker has ended with
+TIMEOUT = timedelta(days=30)  # of collectives, which wait for the next sentence in interactive use
+SECONDS_TO_REPORT = 10.0  # in which the first process may find and report the mistake that has ended a worker
 
 
 class Workers:
-    """This process's number among those that share the work, and how they talk; alone unless told otherwise."""
+    """This process's rank among the workers, and their communication; by default it is the only one."""
 
     def __init__(self, rank: int = 0, world_size: int = 1, local_rank: int = 0) -> None:
         self.rank, self.world_size, self.local_rank = rank, world_size, local_rank
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the one that reads and writes."""
+        """Whether this is the worker that reads and writes."""
         return self.rank == 0
 
     @property
     def device(self) -> torch.device:
-        """This rank's GPU, or the CPU."""
+        """This worker's GPU, or the CPU."""
         if not torch.cuda.is_available():
             return torch.device("cpu")
         return torch.device("cuda", self.local_rank % torch.cuda.device_count())
 
     def share(self, items: Sequence[Item]) -> list[Item]:
-        """Those of `items` that this rank works on; the ranks take turns."""
+        """This worker's share of `items`; the workers take turns."""
         return list(items[self.rank :: self.world_size])
 
     def broadcast(self, value: Item) -> Item:
-        """The first rank's `value`."""
+        """The first worker's `value`."""
         if self.world_size == 1:
             return value
         values = [value]
@@ -59,27 +59,29 @@ class Workers:
         return values[0]
 
     def gathered(self, results: dict[int, Item]) -> dict[int, Item]:
-        """The results of all ranks on the first one; on the others theirs alone."""
+        """The results of all workers on the first one; its own results on every other."""
         if self.world_size == 1:
             return results
         parts: list[dict[int, Item]] | None = [{} for _ in range(self.world_size)] if self.is_first else None
         distributed.gather_object(results, parts, dst=0)
-        return results if parts is None else {i: result for part in parts for i, result in part.items()}
+        if parts is None:
+            return results
+        return {i: result for part in parts for i, result in part.items()}
 
 
 @contextmanager
 def joined_workers(num_workers: int, work: Callable[[Workers], None]) -> Iterator[Workers]:
-    """This process among the launcher's ranks or, without a launcher, as the first of `num_workers` on this machine.
+    """This process as one of a launcher's ranks or, without a launcher, as the first of `num_workers` processes.
 
-    The others, if this process starts them, run `work` with theirs; here it is the caller who does. They end with this
-    process. Raises ValueError for a number of workers beside a launcher.
+    Workers that this process starts run `work`, and end with it; in this process, the caller does the work. Raises
+    ValueError if both a launcher and a number of workers are given.
     """
     if launched_ranks() > 1:
         if num_workers > 1:
             raise ValueError(
-                f"--workers {num_workers} beside a launcher's {launched_ranks()} ranks; choose one of them"
+                f"--workers {num_workers} in addition to a launcher's {launched_ranks()} ranks; choose one of them"
             )
-        distributed.init_process_group("gloo", timeout=PATIENCE)
+        distributed.init_process_group("gloo", timeout=TIMEOUT)
         yield Workers(launched_rank(), launched_ranks(), int(os.environ.get("LOCAL_RANK", "0")))
         distributed.destroy_process_group()
         return
@@ -105,22 +107,22 @@ def joined_workers(num_workers: int, work: Callable[[Workers], None]) -> Iterato
             raise
         finally:
             for worker in workers:
-                worker.join()  # before the directory goes: they leave the file in it by themselves
+                worker.join()  # before the directory is removed: they still use the file in it
 
 
 def _end_with_workers(workers: Sequence[SpawnProcess], directory: Path) -> None:
-    """Nothing, once all have done their work; ends this process when one of them has not.
+    """End this process when a worker fails; return once all have succeeded.
 
-    What waits for a worker in a collective would wait for it for days, and cannot be interrupted from Python.
+    A collective would wait for a dead worker for days, and cannot be interrupted from Python.
     """
     running = dict(enumerate(workers, start=1))
     while running:
         multiprocessing.connection.wait([worker.sentinel for worker in running.values()])
-        # Each is asked once: between two questions one may end, and would be passed over.
+        # Each exit code is read once: a worker that ended between two reads would be missed.
         exit_codes = {rank: worker.exitcode for rank, worker in running.items()}
         for rank, exit_code in exit_codes.items():
             if exit_code:
-                time.sleep(SECONDS_TO_TELL)
+                time.sleep(SECONDS_TO_REPORT)
                 sys.stderr.write(f"error: worker {rank} ended with exit code {exit_code}; the others need it\n")
                 sys.stderr.flush()
                 for other in workers:
@@ -133,7 +135,7 @@ def _end_with_workers(workers: Sequence[SpawnProcess], directory: Path) -> None:
 def _join(rank: int, world_size: int, meeting_point: Path) -> Workers:
     torch.set_num_threads(max(1, torch.get_num_threads() // world_size))
     method = f"file://{meeting_point}"
-    distributed.init_process_group("gloo", init_method=method, rank=rank, world_size=world_size, timeout=PATIENCE)
+    distributed.init_process_group("gloo", init_method=method, rank=rank, world_size=world_size, timeout=TIMEOUT)
     return Workers(rank, world_size, local_rank=rank)
 
 
@@ -142,5 +144,5 @@ def _run_worker(rank: int, world_size: int, meeting_point: Path, work: Callable[
         work(_join(rank, world_size, meeting_point))
         distributed.destroy_process_group()
     except (ValueError, OSError):
-        # Bad input meets the first process too, and it tells.
+        # The first process finds the same bad input, and reports it.
         sys.exit(EXIT_BAD_INPUT)

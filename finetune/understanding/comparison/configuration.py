@@ -35,9 +35,8 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.cli import FlagParser
-from finetune import comparing
-from finetune.comparing import flags_of, problems_of_counts, problems_of_models
-from finetune.stages import Stage
+from finetune.command_stages import Stage
+from finetune.comparison import flags_of, parse_comparison, problems_of_counts, problems_of_models
 from finetune.understanding.metrics import prediction_path
 from finetune.understanding.predict import add_data_flags, add_retrieval_flags
 from finetune.understanding.recipe import SETTINGS, UnderstandingRecipe
@@ -195,7 +194,7 @@ def read_comparison(path: Path) -> Comparison:
     """What the file says. Raises ValueError with all that is wrong; environment variables are replaced."""
     types: dict[str, type] = dict.fromkeys(("models", "fields", "task_fields", "languages", "retrieval"), dict)
     types |= dict.fromkeys(("tasks", "settings", "modes", "seeds"), list) | {"data": str, "processes": int}
-    return comparing.read_comparison(path, Comparison, types, "finetune.understanding.compare")
+    return parse_comparison(path, Comparison, types, "finetune.understanding.compare")
 
 
 def groups_of(comparison: Comparison) -> list[Group]:

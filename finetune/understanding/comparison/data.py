@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from finetune.comparing import check_same_tokenizers
+from finetune.comparison import check_same_tokenizers
 from finetune.pretrained import VECO, XLM_ROBERTA, open_pretrained
 from finetune.understanding.comparison.configuration import Comparison, Group, Run, recipe_values
 from finetune.understanding.finetuning import limits_of

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor, nn
 from transformers.utils import ModelOutput
 
-from finetune.flat_ids import Pieces, Sentences
+from finetune.encoded_text import Pieces, Sentences
 from finetune.understanding.rows.encoding import TextEncoder, in_blocks
 from finetune.understanding.rows.windows import PairedRows, Rows
 from finetune.understanding.tasks.examples import SentencePair

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from transformers.utils import ModelOutput
 
-from finetune.flat_ids import Sentences
+from finetune.encoded_text import Sentences
 from finetune.understanding.rows.encoding import Located, TextEncoder, in_blocks
 from finetune.understanding.rows.windows import PairedRows, Rows
 from finetune.understanding.tasks.examples import Answer, Question

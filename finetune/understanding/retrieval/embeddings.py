@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from finetune.flat_ids import Pieces, Sentences
+from finetune.encoded_text import Pieces, Sentences
 from finetune.pretrained import open_pretrained
 from finetune.understanding.rows.encoding import TextEncoder, in_blocks
 from finetune.understanding.rows.row_batches import EvaluationBatches

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from finetune.flat_ids import SpecialIds, tokenizer_encoder
+from finetune.encoded_text import SpecialIds, tokenizer_encoder
 
 T = TypeVar("T")
 EXAMPLES_PER_CALL = 2048  # given to the tokenizer at once: enough for its threads, little enough for memory

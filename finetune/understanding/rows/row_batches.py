@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from finetune.flat_ids import cut_by_tokens
+from finetune.batch_by_tokens import cut_by_tokens
 from finetune.understanding.rows.windows import PairedRows
 
 # Batches' worth of rows that are sorted by length together: enough for little padding, few enough that a row keeps

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from finetune.flat_ids import Sentences
+from finetune.encoded_text import Sentences
 from veco.heads import IGNORED
 from veco.pairs import pair_argument
 

@@ -1,4 +1,4 @@
-"""What the tests of translation share."""
+"""Fixtures for the tests of translation."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def test_mean_of_two_to_the_bit_and_it_loads(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("keep_every", "expected"), [(0, [400, 500]), (200, [200, 400, 500])])
 def test_the_last_are_those_saved_in_turn(tmp_path: Path, keep_every: int, expected: list[int]) -> None:
-    """Checkpoints kept for being the best are none of them, wherever they lie."""
+    """They do not include checkpoints kept only because they are the best."""
     run = write_run(tmp_path / "run", [200, 350, 400, 450, 500])
     recipe = f"save_every: 100\nkeep_checkpoints: 2\nkeep_every: {keep_every}\n"
     for checkpoint in (run / "checkpoints").iterdir():
@@ -131,7 +131,7 @@ def test_one_checkpoint_is_itself_and_an_old_output_is_replaced(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("place", ["model", "run", "run/checkpoints/step-0000001/model", "link"])
-def test_what_it_did_not_make_is_kept(tmp_path: Path, place: str) -> None:
+def test_a_directory_it_did_not_make_is_kept(tmp_path: Path, place: str) -> None:
     run = write_run(tmp_path / "run", [1, 2])
     tiny_model(3).save_pretrained(tmp_path / "model")
     (tmp_path / "link").symlink_to("model")
@@ -170,7 +170,7 @@ def test_too_few_checkpoints(tmp_path: Path) -> None:
     assert not (tmp_path / "mean").exists()
 
 
-def test_checkpoints_that_do_not_fit(tmp_path: Path) -> None:
+def test_checkpoints_that_do_not_match(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", [1, 2])
     path = run / "checkpoints" / "step-0000002" / "model" / "model.safetensors"
     whole = load_file(path)
@@ -214,7 +214,7 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert stopped.value.code == 2 and error.startswith("error: ") and error.count("\n") == 1
 
 
-def test_default_is_what_training_keeps_and_says_which(tmp_path: Path, monkeypatch, capsys) -> None:
+def test_default_is_all_checkpoints_that_training_kept(tmp_path: Path, monkeypatch, capsys) -> None:
     def average(*words: object) -> str:
         monkeypatch.setattr(sys, "argv", ["average", *map(str, words), "--output", str(tmp_path / "mean")])
         main()
@@ -236,7 +236,7 @@ def test_default_is_what_training_keeps_and_says_which(tmp_path: Path, monkeypat
         average(run, models[1])
 
 
-def test_run_of_pre_training_is_named(tmp_path: Path) -> None:
+def test_pre_training_run_is_refused_with_advice(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", [1])
     (run / "checkpoints" / "step-0000001" / "recipe.yaml").write_text(RECIPE + "objective: mlm\n")
     advice = rf"found a run of pre-training: python -m pretrain.export {run} --average N --output MODEL averages"

@@ -1,4 +1,4 @@
-"""Synthetic pairs: what is kept, tagged and left out; the command."""
+"""Synthetic pairs: what is kept, tagged and dropped; the command."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from toy_translation import sentences
 from data_tools.cli import run_main
 from finetune.mt.back_translate import main, synthetic_pairs
 from finetune.mt.decoding.beam_search import SearchOptions
-from finetune.mt.decoding.blocks import Block
+from finetune.mt.decoding.input_lines import Block
 from finetune.mt.decoding.translator import Hypothesis, Translator
 
 
@@ -21,7 +21,7 @@ def hypothesis(text: str, num_pieces: int) -> list[Hypothesis]:
     return [Hypothesis([4] * num_pieces, "", text, [], 0.0)]
 
 
-def test_what_is_left_out_is_counted(model_dir: Path) -> None:
+def test_dropped_lines_are_counted(model_dir: Path) -> None:
     translator = Translator.load(model_dir, SearchOptions(beam=1, max_len_a=0, max_len_b=30), target_language="de")
     longest = " ".join(["haus"] * 60)
     lines = ["haus  baum", "", "haus", longest, "baum", "haus"]
@@ -53,7 +53,7 @@ def test_command(
     expected = {line: found[0].text for line, found in zip(lines, translator.translate(lines), strict=True)}
     assert [f"__bt__ {expected[line]}" for line in lines] == synthetic
     told = capsys.readouterr().err
-    assert f"{len(lines)} pairs of 10 lines; left out:" in told and "1 empty lines" in told
+    assert f"{len(lines)} pairs from 10 lines; dropped:" in told and "1 empty lines" in told
 
     for wrong, message in (
         ([*outputs, "--tag", "<bt>"], "must look like __bt__"),
@@ -63,7 +63,7 @@ def test_command(
         ([*outputs[:3], str(tmp_path / "no" / "bt.de")], "there is no directory"),
         ([*outputs, "--max-ratio", "0.5"], "--max-ratio must be at least 1"),
         ([*outputs, "--target-language", "fr"], "no tag __fr__ in the tokenizer"),
-        ([*outputs, "--input", "-"], "--input -: expected a file"),
+        ([*outputs, "--input", "-"], "--input -: expected a regular file"),
         ([*outputs, "--workers", "0"], "--workers must be at least 1, found 0"),
         ([*outputs, "--engine", "ct2", "--dtype", "bfloat16"], "--dtype is for --engine torch"),
     ):

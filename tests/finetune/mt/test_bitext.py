@@ -1,4 +1,4 @@
-"""Bitexts from text and from shards: what is kept, cut, counted, refused."""
+"""Bitexts from text and from shards: pairs kept, truncated, counted, refused."""
 
 import gzip
 import pickle
@@ -75,7 +75,7 @@ def test_a_tag_in_front_of_a_source_line(tmp_path: Path) -> None:
         source_tags={"__bt__": BACK_TRANSLATED},
     )
     assert [ids.tolist() for ids in map(bitext.source.__getitem__, range(2))] == [[BACK_TRANSLATED, 11, 12], [11, 12]]
-    # A tag with nothing behind it is an empty side; the tag counts for the length.
+    # A tag alone is an empty side; the tag counts towards the length.
     assert bitext.report == BitextReport(num_lines=4, num_empty=2, num_cut_source=1, num_cut_target=0)
     assert tagged_encoder(encode, {}) is encode
 
@@ -134,7 +134,7 @@ def shards(tokenizer_dir: Path, sentences: dict[str, list[str]], tmp_path_factor
 def test_shards_hold_what_the_text_holds(
     shards: Path, sentences: dict[str, list[str]], source: str, target: str, tmp_path: Path
 ) -> None:
-    """In both directions of the pair, cut alike, in the training split and the held-out one."""
+    """In both directions of the pair, equally truncated, in the training split and the held-out one."""
     encoder = PieceEncoder(shards / "tokenizer")
     for split, start, end in (("train", 400, 450), ("valid", 600, 605)):
         files = [write_lines(tmp_path / lang, sentences[lang][start:end]) for lang in (source, target)]
@@ -162,13 +162,13 @@ def test_shards_are_found_by_any_code_of_their_languages(shards: Path) -> None:
         Bitext.from_shards(shards, "train", "de_CH", "en", **options)
 
 
-def test_shards_travel_to_other_processes_as_their_path(shards: Path) -> None:
+def test_shards_are_pickled_as_their_path(shards: Path) -> None:
     prepared = Bitext.from_shards(shards, "train", "de", "en", **TAGGED, max_length=64)
     prepared.source[0]  # mapped now
     assert len(pickle.dumps(prepared.source)) < 1000
 
 
-def test_shards_that_do_not_fit(shards: Path, tmp_path: Path) -> None:
+def test_missing_shards(shards: Path, tmp_path: Path) -> None:
     options = {**TAGGED, "max_length": 64}
     with pytest.raises(ValueError, match="no pairs of de and fr in its train split; it has: de-en"):
         Bitext.from_shards(shards, "train", "de", "fr", **options)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from finetune.comparing import check_unchanged, mean_and_deviation
+from finetune.comparison import check_unchanged, mean_and_deviation
 from finetune.mt.compare import compare, read_result, settings_of, updates_until, with_baseline, write_report
 from finetune.mt.comparison import Run, read_comparison, runs_of, stages_of
 from finetune.mt.recipe import TranslationRecipe
@@ -92,14 +92,14 @@ def test_the_commands_say_what_the_recipe_says(tmp_path: Path) -> None:
         ({"fields": {"dropout": 2, "stepps": 1}}, "unknown field 'stepps', did you mean 'steps'.*dropout 2.0 must"),
     ],
 )
-def test_what_cannot_be_compared(changes: dict[str, object], message: str, tmp_path: Path) -> None:
+def test_mistakes_in_a_comparison(changes: dict[str, object], message: str, tmp_path: Path) -> None:
     path = write(tmp_path, **changes)
     with pytest.raises(ValueError, match=message):
         runs_of(read_comparison(path), tmp_path / "out")
 
 
-def test_commands_leave_out_what_is_not_used(tmp_path: Path) -> None:
-    """Of two fields that decide one quantity a command takes one alone: here updates follow from epochs."""
+def test_commands_omit_unused_fields(tmp_path: Path) -> None:
+    """Of two fields that determine one quantity, a command has only one: here updates follow from epochs."""
     comparison = read_comparison(write(tmp_path, fields={"epochs": 2, "keep_best": 2}))
     run = runs_of(comparison, tmp_path / "out")[0]
     train = stages_of(run, comparison)[0]
@@ -107,14 +107,14 @@ def test_commands_leave_out_what_is_not_used(tmp_path: Path) -> None:
     assert parse_recipe(TranslationRecipe, train.command[1:]) == run.recipe
 
 
-def test_key_given_twice_is_told(tmp_path: Path) -> None:
+def test_key_given_twice_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path)
     path.write_text(path.read_text() + "baseline: veco\n")
     with pytest.raises(ValueError, match="compare.yaml: line .*: key 'baseline' is given twice"):
         read_comparison(path)
 
 
-def test_files_are_looked_at_before_the_first_run(tmp_path: Path) -> None:
+def test_files_are_checked_before_the_first_run(tmp_path: Path) -> None:
     path = write(tmp_path, test={"source": str(tmp_path / "a"), "target": str(tmp_path / "b")})
     (tmp_path / "a").write_text("1\n2\n")
     (tmp_path / "b").write_text("1\n")
@@ -126,7 +126,7 @@ def test_files_are_looked_at_before_the_first_run(tmp_path: Path) -> None:
     assert not (tmp_path / "out" / "runs").exists()
 
 
-def test_a_changed_comparison_is_not_mixed_with_what_is_done(tmp_path: Path) -> None:
+def test_a_changed_comparison_is_not_mixed_with_earlier_runs(tmp_path: Path) -> None:
     output = tmp_path / "out"
 
     def check(**changes: object) -> None:
@@ -142,7 +142,7 @@ def test_a_changed_comparison_is_not_mixed_with_what_is_done(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(("name", "content"), [("table.md", "mine"), ("runs.json", "[]")])
-def test_a_directory_of_something_else_is_left_alone(tmp_path: Path, name: str, content: str) -> None:
+def test_a_directory_of_other_files_is_not_touched(tmp_path: Path, name: str, content: str) -> None:
     output = tmp_path / "out"
     output.mkdir()
     (output / name).write_text(content)
@@ -152,7 +152,7 @@ def test_a_directory_of_something_else_is_left_alone(tmp_path: Path, name: str, 
 
 
 def finish(run: Run, bleu: float, nll: list[float]) -> None:
-    """Leave behind what a finished run does."""
+    """Write the files of a finished run."""
     directory = Path(run.recipe.output)
     directory.mkdir(parents=True)
     lines = [{"step": 10 * i, "valid/nll": value} for i, value in enumerate(nll, start=1)]
@@ -171,7 +171,7 @@ def test_report_of_finished_runs(tmp_path: Path) -> None:
     finish(runs[2], 32.0, [3.0, 2.2, 1.4])
     results = with_baseline([r for r in map(read_result, runs) if r is not None], runs, "random")
     assert [result.best_nll for result in results] == [1.5, 2.1, 1.4]
-    # The random run of seed 1 came down to 2.1 at best: VECO is there after 20 updates. Seed 2 has none yet.
+    # The random run of seed 1 reached 2.1 at best: VECO is as good after 20 updates. Seed 2 has none yet.
     assert [result.updates_to_baseline for result in results] == [20, 20, None]
     write_report(results, comparison, len(runs), tmp_path)
     table = (tmp_path / "table.md").read_text(encoding="utf-8")
@@ -190,7 +190,7 @@ def test_every_shipped_comparison_is_sound(path: Path, tmp_path: Path, monkeypat
     assert all(len(stages_of(run, comparison)) == 4 for run in runs_of(comparison, tmp_path))
 
 
-def test_small_numbers() -> None:
+def test_mean_deviation_and_updates_by_hand() -> None:
     assert mean_and_deviation([2.0]) == "2.00"
     assert mean_and_deviation([1.0, 2.0, 3.0]) == "2.00 ± 1.00"
     points = [(10, 5.0), (20, 4.0), (30, 4.5)]

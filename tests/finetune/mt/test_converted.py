@@ -67,7 +67,7 @@ class Slow:
 
 
 def decisive_reference(task: str) -> Reference:
-    """A random model that ends its translations now and then."""
+    """A random model that sometimes ends its translations."""
     torch.manual_seed(11)
     model = Reference(2, scaled=True).eval().double()
     with torch.no_grad():
@@ -89,7 +89,7 @@ def decisive_reference(task: str) -> Reference:
     ids=["four", "three", "greedy"],
 )
 def test_hypotheses_are_those_of_fairseqs_search(tmp_path: Path, form: str, options: SearchOptions) -> None:
-    """All of them, with their scores; the source is as the converted configuration says."""
+    """All of them, with their scores; sources have the form in the converted configuration."""
     reference = decisive_reference(FORMS[form])
     path = save(tmp_path / "model.pt", reference.fairseq_weights(), veco_args(task=FORMS[form]))
     model = from_fairseq(path, write_dictionary(tmp_path / "dict.txt", V - 6, "[en]", "[de]")).double()
@@ -123,7 +123,7 @@ ORACLES = {"transformer": "transformer-0.12.2.pt", "veco": "veco-0.9.pt"}
 
 
 def lines_by_name(text: str) -> dict[str, list[str]]:
-    """Columns of fairseq's lines by their first, `H-7`."""
+    """The other columns of fairseq's lines by the first, such as `H-7`."""
     rows = (line.split("\t") for line in text.splitlines())
     return {name: columns for name, *columns in rows}
 

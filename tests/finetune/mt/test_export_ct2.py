@@ -44,9 +44,9 @@ LAYOUTS = {
 
 
 def certain(model: VecoForConditionalGeneration) -> VecoForConditionalGeneration:
-    """The model with what training teaches: special tokens are unlikely, LayerNorms have gains, `</s>` comes in time.
+    """A model like a trained one: special tokens are unlikely, LayerNorms have gains, `</s>` comes in time.
 
-    CTranslate2 shares out the probability of special tokens; where they have none, its search is ours.
+    CTranslate2 redistributes the probability of special tokens; if they have none, its search is ours.
     """
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
@@ -85,7 +85,7 @@ def test_same_probabilities_and_translations(models: dict[str, Path], tmp_path: 
         theirs = load_ct2(tmp_path / "ct2", options, None, Workers())
         found, other = ours.translate(lines), theirs.translate(lines)
         same = [one[0].ids == two[0].ids for one, two in zip(found, other, strict=True)]
-        # CTranslate2 shares out what </s> would have at the first step, which here is much: some beams are level.
+        # CTranslate2 redistributes the probability of </s> at the first step, which is large here: some beams are tied.
         assert sum(same) >= (len(lines) if beam == 1 else len(lines) - 3)
         assert len({len(hypotheses[0].ids) for hypotheses in found}) > 3
         given, other_given = ours.score(lines, references), theirs.score(lines, references)
@@ -99,7 +99,7 @@ def test_same_probabilities_and_translations(models: dict[str, Path], tmp_path: 
 
 
 def test_frames_are_exported(models: dict[str, Path], tmp_path: Path) -> None:
-    """Sentences are framed as the model says; exports of before, which do not say, have the usual frame."""
+    """Sentences are framed as the model says; older exports, which do not say, have the usual frame."""
     for layout, expected in (("ours", Frame((0,), (2,), (2,), 1)), ("another frame", Frame((), (2, 20), (2, 3), 1))):
         export(models[layout], tmp_path / layout, "float32")
         assert load_ct2(tmp_path / layout, SearchOptions(), None, Workers()).frame == expected
@@ -112,11 +112,27 @@ def test_frames_are_exported(models: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="its tokenizer has other pieces than its model"):
         load_ct2(tmp_path / "ours", SearchOptions(), None, Workers())
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(ValueError, match="--shortlist .*pipe: expected a file, which is read more than once"):
+    with pytest.raises(ValueError, match="--shortlist .*pipe: expected a regular file, which is read more than once"):
         export(models["ours"], tmp_path / "never", "float32", None, (tmp_path / "pipe", tmp_path / "pipe"))
 
 
-def test_threads_of_torch_stay(models: dict[str, Path], tmp_path: Path) -> None:
+def test_only_target_language_of_a_converted_model_is_exported(model_dir: Path, tmp_path: Path) -> None:
+    """Without tags, any code of the model's language is accepted and others refused; older exports know no language."""
+    shutil.copytree(model_dir, tmp_path / "model")
+    toy_model(model_dir, decoder_start_token_id=2, target_language="zh").save_pretrained(tmp_path / "model")
+    export(tmp_path / "model", tmp_path / "ct2", "float32", target_language="zho_Hans")
+    for code in ("zh", "zho_Hans", "zh_CN", None):
+        translator = load_ct2(tmp_path / "ct2", SearchOptions(), code, Workers())
+        assert translator.generator.target.start == 2 and translator.target_language == "zh"
+    with pytest.raises(ValueError, match=r"^--target-language ja: .*ct2 translates into zh and nothing else"):
+        load_ct2(tmp_path / "ct2", SearchOptions(), "ja", Workers())
+    settings = json.loads((tmp_path / "ct2" / "config.json").read_text())
+    del settings["veco_target_language"]
+    (tmp_path / "ct2" / "config.json").write_text(json.dumps(settings))
+    assert load_ct2(tmp_path / "ct2", SearchOptions(), None, Workers()).target_language == ""
+
+
+def test_number_of_torch_threads_is_kept(models: dict[str, Path], tmp_path: Path) -> None:
     """CTranslate2 sets OpenMP's number of threads, which is torch's too."""
     export(models["ours"], tmp_path / "ct2", "float32", target_language="en")
     before = torch.get_num_threads()
@@ -127,7 +143,7 @@ def test_threads_of_torch_stay(models: dict[str, Path], tmp_path: Path) -> None:
 
 
 def test_limits_of_sentences_in_one_batch(models: dict[str, Path], tmp_path: Path) -> None:
-    """CTranslate2 has one limit for all; each sentence comes out as if it were alone."""
+    """CTranslate2 has one limit for all; each sentence is translated as if it were alone."""
     export(models["ours"], tmp_path / "ct2", "float32", target_language="en")
     options = SearchOptions(beam=3, nbest=2, max_len_a=0.5, max_len_b=2, max_tokens=4000)
     translator = load_ct2(tmp_path / "ct2", options, None, Workers())
@@ -163,7 +179,7 @@ def test_every_quantization_translates(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """By the two commands; coarse numbers change scores a little and hardly a translation."""
+    """By the two commands; lower precision changes scores slightly and hardly any translation."""
     output = tmp_path / "ct2"
     arguments = ["export_ct2", str(models["ours"]), "--output", str(output), "--quantization", quantization]
     monkeypatch.setattr(sys, "argv", arguments)
@@ -186,7 +202,7 @@ def test_every_quantization_translates(
 def test_search_keeps_to_the_shortlist(
     models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With all of its pieces nothing changes; without, a translation consists of those of its batch."""
+    """With all pieces on it nothing changes; otherwise a translation consists of the pieces for its batch."""
     lines = sentences(12, 25)
     options = SearchOptions(beam=4, nbest=2)
     export(models["ours"], tmp_path / "whole", "float32", target_language="en")
@@ -202,7 +218,7 @@ def test_search_keeps_to_the_shortlist(
     used = [set(one.ids) for hypotheses in short.translate(lines) for one in hypotheses]
     assert not set(itertools.chain.from_iterable(itertools.chain.from_iterable(found))) <= allowed
     assert all(ids <= allowed | {3} for ids in used)
-    # One after the other, as if each were the first: what CTranslate2 remembers of an earlier shortlist does no harm.
+    # One after the other, as if each were the first: CTranslate2's memory of an earlier shortlist does no harm.
     # (Scoring in between would make it forget.)
     monkeypatch.setattr(export_ct2, "NUM_FREQUENT", 1)
     monkeypatch.setattr(export_ct2, "NUM_TRANSLATIONS", 3)
@@ -210,14 +226,14 @@ def test_search_keeps_to_the_shortlist(
     shortlist = export_ct2.shortlist_of(*texts, tokenizer)
     assert len({frozenset(shortlist.of(tokenizer(line)["input_ids"])) for line in lines}) == len(lines)
     options = replace(options, no_repeat_ngram=2, min_len=2)
-    one_engine = load_ct2(tmp_path / "few", options, None, Workers())
+    used_before = load_ct2(tmp_path / "few", options, None, Workers())
     for line in sorted(lines, key=len, reverse=True):
         fresh = load_ct2(tmp_path / "few", options, None, Workers())
-        together, alone = (engine.translate([line], with_scores=False)[0] for engine in (one_engine, fresh))
+        together, alone = (ours.translate([line], with_scores=False)[0] for ours in (used_before, fresh))
         assert [one.ids for one in together] == [one.ids for one in alone]
         assert set(alone[0].ids) <= {2, 3, *shortlist.of(tokenizer(line)["input_ids"])}
     options = SearchOptions(beam=4, nbest=2)
-    with pytest.raises(ValueError, match="its shortlist is of translations into __en__, not __de__"):
+    with pytest.raises(ValueError, match="its shortlist is for translations into __en__, not __de__"):
         load_ct2(tmp_path / "short", options, "de", Workers())
     pieces = json.loads((tmp_path / "short/shared_vocabulary.json").read_text())
     (tmp_path / "short/vmap.txt").write_text("\t" + " ".join(pieces) + "\n", encoding="utf-8")
@@ -228,10 +244,10 @@ def test_search_keeps_to_the_shortlist(
         export(models["ours"], tmp_path / "unequal", "float32", "en", texts)
 
 
-def test_what_cannot_be_exported() -> None:
+def test_models_that_cannot_be_exported() -> None:
     with pytest.raises(ValueError, match="hidden_act 'relu' with lm_head_transform"):
         check_layout(VecoConfig(hidden_act="relu"))
-    with pytest.raises(ValueError, match="hidden_act 'mish' is none that CTranslate2 has: gelu"):
+    with pytest.raises(ValueError, match="hidden_act 'mish': CTranslate2 has only gelu"):
         check_layout(VecoConfig(hidden_act="mish", lm_head_transform=False))
 
 
@@ -249,7 +265,7 @@ def test_bad_directories(models: dict[str, Path], model_dir: Path, tmp_path: Pat
     settings = json.loads((foreign / "config.json").read_text())
     del settings["veco_max_tokens"]
     (foreign / "config.json").write_text(json.dumps(settings))
-    with pytest.raises(ValueError, match="not one of finetune.mt.export_ct2"):
+    with pytest.raises(ValueError, match="not one made by finetune.mt.export_ct2"):
         load_ct2(foreign, options, None, Workers())
 
 
@@ -282,7 +298,7 @@ def digit_sorter(directory: Path, steps: int) -> Path:
 
 @pytest.mark.slow
 def test_trained_model(tmp_path: Path) -> None:
-    """A trained model gives special tokens no probability: in float32 both searches find the same, always."""
+    """A trained model gives special tokens no probability: in float32 both searches always find the same."""
     model = digit_sorter(tmp_path, steps=500)
     lines = digit_lines(300, seed=99)
     references = [sorted_digits(line) for line in lines]

@@ -21,7 +21,7 @@ from data_tools.cli import one_line
 from finetune.finetuning import finetune
 from finetune.mt.average import average_models, best_models, last_models
 from finetune.mt.decoding.beam_search import SearchOptions
-from finetune.mt.decoding.translator import Translator
+from finetune.mt.decoding.translator import Translator, check_model
 from finetune.mt.finetuning import BitextReader, TranslationTask, build_model
 from finetune.mt.recipe import TranslationRecipe
 from finetune.mt.score import sacrebleu_score
@@ -53,7 +53,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if two processes shared the machine: threads that wait for each other cost a tiny model more than it needs."""
+    """As if two processes shared the machine: with several threads, a tiny model waits more than it computes."""
     monkeypatch.setenv("LOCAL_SIZE", str(len(os.sched_getaffinity(0))))
 
 
@@ -90,7 +90,7 @@ def test_every_weight_of_a_pretrained_start(digits: Path, tmp_path: Path) -> Non
     assert torch.equal(first[f"decoder.layers.0.{UP}"], pretrained[f"veco.layers.0.{UP}"])
 
 
-def test_a_start_like_xlm_draws_the_cross_attention_alone(digits: Path, tmp_path: Path) -> None:
+def test_a_start_like_xlm_initialises_only_the_cross_attention_randomly(digits: Path, tmp_path: Path) -> None:
     recipe = recipe_of(digits, tmp_path, init="pretrained")
     ours, theirs = state_of(recipe), state_of(dataclasses.replace(recipe, cross_attention="random"))
     # Of the embeddings the rows of tags are drawn, too.
@@ -100,7 +100,7 @@ def test_a_start_like_xlm_draws_the_cross_attention_alone(digits: Path, tmp_path
     assert deviation == pytest.approx(64**-0.5, rel=0.1)  # the configuration's initializer_range
 
 
-def test_random_weights_of_encoder_and_decoder_are_drawn_one_by_one(digits: Path, tmp_path: Path) -> None:
+def test_random_weights_of_encoder_and_decoder_are_independent(digits: Path, tmp_path: Path) -> None:
     state = state_of(recipe_of(digits, tmp_path, init="random"))
     for name in (UP, "self_attention.q_proj.weight"):
         ours, encoders = (state[f"{part}.layers.{number}.{name}"] for part, number in (("decoder", 0), ("veco", 1)))
@@ -140,7 +140,7 @@ def test_tied_self_attention(digits: Path, tmp_path: Path) -> None:
     assert weight is model.veco.layers[1].self_attention.q_proj.weight
 
 
-def test_a_translation_model_goes_on_as_it_is(digits: Path, tmp_path: Path) -> None:
+def test_a_translation_model_keeps_its_weights(digits: Path, tmp_path: Path) -> None:
     """Decoder, cross-attention and tags; a new tag gets a row, and dropout is the recipe's."""
     recipe = recipe_of(digits, tmp_path, "de", init="random")
     tokenizer, model = build_model(recipe)
@@ -160,14 +160,14 @@ def test_a_translation_model_goes_on_as_it_is(digits: Path, tmp_path: Path) -> N
         ("decoder_layers", 2, "decoder_layers 2 must be 1"),
         ("tie_self_attention", True, "tie_self_attention True must be False"),
     ):
-        with pytest.raises(ValueError, match=f"a translation model, which goes on as it is: {message}"):
+        with pytest.raises(ValueError, match=f"a translation model keeps its decoder: {message}"):
             build_model(dataclasses.replace(going_on, **{name: value}))
     with pytest.raises(ValueError, match="a translation model; expected a model that was pre-trained"):
         open_pretrained(tmp_path / "translation")
 
 
 def test_a_model_converted_from_fairseq_keeps_its_form_of_sentences(digits: Path, tmp_path: Path) -> None:
-    """No <s>, its own start token, no tags; batches to train on and to validate with are of that form."""
+    """No <s>, its own start token, no tags; batches for training and validation have that form."""
     frame = {"source_prefix_ids": [], "source_suffix_ids": [2, 7], "target_suffix_ids": [2, 8]}
     converted = tmp_path / "converted"
     shutil.copytree(digits / "model", converted)
@@ -190,8 +190,39 @@ def test_a_model_converted_from_fairseq_keeps_its_form_of_sentences(digits: Path
         assert (batch["decoder_input_ids"][:, 0] == 8).all() and (batch["labels"][rows, end] == 8).all()
     sources = [row.tolist() for k in range(len(batches)) for row in batches[k]["input_ids"]]
     assert any(row[: len(line) + 2] == [*line, 2, 7] for row in sources)
-    with pytest.raises(ValueError, match="a model converted from fairseq, which goes on with its own start token"):
+    with pytest.raises(ValueError, match="a model converted from fairseq keeps its own start token"):
         build_model(dataclasses.replace(recipe, directions="en-de,en-fr"))
+
+
+@pytest.mark.parametrize(
+    ("directions", "languages"), [("en-fr", ("en", "fr")), ("en-fr,de-fr", (None, "fr")), ("en-de,en-de", ("en", "de"))]
+)
+def test_a_model_converted_from_fairseq_is_of_the_languages_it_is_trained_on(
+    digits: Path, tmp_path: Path, directions: str, languages: tuple[str | None, str]
+) -> None:
+    frame = {"source_prefix_ids": [], "source_suffix_ids": [2], "target_suffix_ids": [2], "decoder_start_token_id": 2}
+    shutil.copytree(digits / "model", tmp_path / "converted")
+    VecoForConditionalGeneration.from_veco(
+        digits / "model", 1, source_language="en", target_language="de", **frame
+    ).save_pretrained(tmp_path / "converted")
+    fields = {"init": "pretrained", "init_from": str(tmp_path / "converted"), "directions": directions}
+    tokenizer, model = build_model(recipe_of(digits, tmp_path, "de,fr", **fields))
+    assert (model.config.source_language, model.config.target_language) == languages
+    for part in (tokenizer, model):
+        part.save_pretrained(tmp_path / "further")
+    assert check_model(tmp_path / "further", languages[1])[1] == 2
+    other = "de" if languages[1] == "fr" else "fr"
+    with pytest.raises(ValueError, match=rf"^--target-language {other}: .*further translates into {languages[1]} and"):
+        check_model(tmp_path / "further", other)
+
+
+def test_tags_tell_the_language_of_other_models(digits: Path, tmp_path: Path) -> None:
+    shutil.copytree(digits / "model", tmp_path / "named")
+    VecoForConditionalGeneration.from_veco(digits / "model", 1, target_language="fr").save_pretrained(
+        tmp_path / "named"
+    )
+    fields = {"init": "pretrained", "init_from": str(tmp_path / "named")}
+    assert build_model(recipe_of(digits, tmp_path, "de", **fields))[1].config.target_language is None
 
 
 @pytest.mark.parametrize(
@@ -213,7 +244,7 @@ def test_bad_input(fields: dict[str, object], message: str, digits: Path, tmp_pa
     ("fields", "message"),
     [
         ({"directions": "ende"}, "directions: 'ende' must be source-target"),
-        ({"directions": "en-xx"}, "directions: 'en-xx' names 'xx', which is no language code"),
+        ({"directions": "en-xx"}, "directions: 'en-xx' names 'xx', which is not a language code"),
         ({"directions": "zh-CN-en"}, "'zh-CN-en' must be source-target with one hyphen; did you mean 'zh_CN-en'?"),
         ({"directions": "en-zh-Hant"}, "one hyphen; did you mean 'en-zh_Hant'?"),
         ({"directions": "a-b-c"}, "one hyphen; inside a code write _, as in zh_CN-en"),
@@ -227,7 +258,7 @@ def test_bad_input(fields: dict[str, object], message: str, digits: Path, tmp_pa
         ({"cross_attention": "none"}, "cross_attention 'none' must be"),
     ],
 )
-def test_recipes_that_cannot_be(fields: dict[str, object], message: str, digits: Path, tmp_path: Path) -> None:
+def test_mistakes_in_recipes(fields: dict[str, object], message: str, digits: Path, tmp_path: Path) -> None:
     assert message in "; ".join(recipe_of(digits, tmp_path, **fields).problems())
 
 
@@ -271,7 +302,7 @@ def test_a_direction_twice_has_one_validation_set(digits: Path, tmp_path: Path) 
 
 
 def test_likelihood_is_that_of_the_models_own_loss(digits: Path, tmp_path: Path) -> None:
-    """Of all tokens, not the mean of batches or directions."""
+    """Over all tokens, not the mean of batches or directions."""
     write_lines(tmp_path / "few.en", digit_lines(7, 8))
     recipe = recipe_of(digits, tmp_path, max_tokens=64, label_smoothing=0.3)
     few = {f"valid_{side}": f"{digits / 'valid.en'},{tmp_path / 'few.en'}" for side in ("source", "target")}
@@ -292,7 +323,7 @@ def test_likelihood_is_that_of_the_models_own_loss(digits: Path, tmp_path: Path)
     assert found["nll"] == pytest.approx(both, rel=1e-5) and found["perplexity"] == pytest.approx(math.exp(both))
 
 
-def test_prepared_shards_in_place_of_text(digits: Path, tmp_path: Path) -> None:
+def test_prepared_shards_instead_of_text(digits: Path, tmp_path: Path) -> None:
     lines = digit_lines(700, 5)
     make_data(tmp_path / "data", digits / "model", {"de": lines, "en": lines})
     fields = dict.fromkeys(("train_source", "train_target", "valid_source", "valid_target"), "")
@@ -326,7 +357,7 @@ SHORT = {"steps": 6, "save_every": 2, "keep_checkpoints": 3, "log_every": 1, "ma
 
 
 def kept_metrics(recipe: TranslationRecipe) -> list[dict[str, float]]:
-    """What must be the same however long things take."""
+    """Metrics that do not depend on speed."""
     volatile = ("tokens_per_second", "data_wait", "memory_gib")
     return [
         {name: value for name, value in line.items() if name not in volatile}
@@ -334,10 +365,10 @@ def kept_metrics(recipe: TranslationRecipe) -> list[dict[str, float]]:
     ]
 
 
-def test_a_resumed_run_equals_an_undisturbed_one(digits: Path, tmp_path: Path) -> None:
-    """To the bit, with dropout, accumulation, two directions, tied weights, BLEU and the memory of the best.
+def test_a_resumed_run_equals_an_uninterrupted_one(digits: Path, tmp_path: Path) -> None:
+    """Bit by bit, with dropout, accumulation, two directions, tied weights, BLEU and the record of the best.
 
-    What it started from has moved: the checkpoint suffices.
+    The initial model has moved: the checkpoint suffices.
     """
     fields = {**SHORT, "dropout": 0.2, "batch_tokens": 512, "bleu_beam": 1, "bleu_lines": 5, "keep_best": 1}
     fields["tie_self_attention"] = True
@@ -365,8 +396,8 @@ def test_a_resumed_run_equals_an_undisturbed_one(digits: Path, tmp_path: Path) -
     assert files[0] == files[1] and "sentencepiece.bpe.model" in files[0]
 
 
-def test_rate_is_that_of_the_step_and_the_recipe_as_it_is_now(digits: Path, tmp_path: Path) -> None:
-    """Also after a resume with more steps, a named change and a schedule that starts anew."""
+def test_learning_rate_follows_from_the_step_and_the_current_recipe(digits: Path, tmp_path: Path) -> None:
+    """Also after a resume with more steps, a named change and a restarted schedule."""
     recipe = recipe_of(digits, tmp_path / "run", "de", **{**SHORT, "steps": 2, "learning_rate": 1e-3})
     assert run(recipe)
     more = dataclasses.replace(recipe, steps=4, resume="auto")
@@ -402,7 +433,7 @@ def test_patience_ends_a_run_and_the_best_is_kept(
 
 
 def test_the_best_validation_has_a_checkpoint(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where none is due: validations are more frequent than checkpoints."""
+    """Even if none is due: validations are more frequent than checkpoints."""
     values = iter([3.0, 1.0, 2.0, 4.0, 0.5, 6.0])
     monkeypatch.setattr(TranslationTask, "validate", lambda task, engine: {"nll": next(values)})
     fields = {**SHORT, "validate_every": 1, "save_every": 3, "keep_checkpoints": 1, "keep_best": 2}
@@ -416,7 +447,7 @@ def test_the_best_validation_has_a_checkpoint(digits: Path, tmp_path: Path, monk
 
 
 def test_copying_and_sorting_digits_is_learnt(digits: Path, tmp_path: Path) -> None:
-    """One model, two tags, trained, averaged and translating as a user does it."""
+    """One model, two tags, trained, averaged and used to translate as a user would."""
     recipe = recipe_of(
         digits,
         tmp_path / "run",

@@ -1,4 +1,4 @@
-"""The command: the lines it prints, standard input as it comes, several processes, and what it says of bad input."""
+"""The command: the lines it prints, standard input as it comes, several processes, and messages for bad input."""
 
 from __future__ import annotations
 
@@ -13,13 +13,11 @@ from threading import Thread
 
 import pytest
 from digits import write_lines
-from launching import run as run_command
 from launching import run_module
 from toy_translation import sentences
 
 from data_tools.cli import run_main
 from finetune.mt.decoding.beam_search import SearchOptions
-from finetune.mt.decoding.blocks import BLOCK_LINES, count_lines, read_blocks, ready_lines
 from finetune.mt.decoding.output import fairseq_lines
 from finetune.mt.decoding.translator import Hypothesis, Translator
 from finetune.mt.generate import main, parse_arguments
@@ -75,9 +73,7 @@ def test_fairseq_lines_to_the_character() -> None:
     assert list(fairseq_lines(0, "b", "c", [scored], as_text=True)) == expected
 
 
-def test_what_is_printed_is_utf8_whatever_the_terminal(
-    model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_output_is_utf8_whatever_the_terminal(model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", terminal)
     run(monkeypatch, model_dir, "--input", write_lines(tmp_path / "source", ["1 2 3"]))
@@ -127,7 +123,7 @@ def test_standard_input_quietly(
 
 
 def test_a_typed_line_is_answered_at_once(model_dir: Path) -> None:
-    """The answer comes while the other end of the pipe is still open; were it kept waiting, this would hang."""
+    """The answer comes while the other end of the pipe is still open; if it were delayed, this would hang."""
     command = [sys.executable, "-m", "finetune.mt.generate", str(model_dir), "--quiet"]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT
@@ -157,17 +153,17 @@ def test_a_pipe_is_read_once(
 
 
 def filled_pipe(path: Path, lines: list[str]) -> Path:
-    """A named pipe that will hold the lines once."""
+    """A named pipe from which the lines can be read once."""
     os.mkfifo(path)
     Thread(target=write_lines, args=(path, lines), daemon=True).start()
     return path
 
 
 @pytest.mark.parametrize("pipes", ["reference", "input", "both", "standard input", "standard input as reference"])
-def test_references_and_pipes(
+def test_references_may_be_pipes(
     model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], pipes: str
 ) -> None:
-    """Whichever side comes but once, T-lines and BLEU are those of files."""
+    """Whichever side is a pipe, T-lines and BLEU are those of files."""
     lines, references = sentences(5, 14), sentences(5, 15)
     texts = {"source": write_lines(tmp_path / "s", lines), "reference": write_lines(tmp_path / "r", references)}
     run(monkeypatch, model_dir, "--input", texts["source"], "--reference", texts["reference"])
@@ -191,7 +187,7 @@ def test_references_and_pipes(
 def test_references_of_another_length_in_pipes(
     model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Beside a file it is found before the work; beside a pipe when the shorter side ends."""
+    """With a file it is found before the work; with a pipe when the shorter side ends."""
     two, three = write_lines(tmp_path / "two", ["haus", "rot"]), write_lines(tmp_path / "three", ["haus", "rot", "alt"])
     for number, (flags, message) in enumerate(
         [
@@ -209,94 +205,21 @@ def test_references_of_another_length_in_pipes(
             run(monkeypatch, model_dir, "--input", one, "--reference", other)
 
 
-def test_what_is_told_of_long_translations_and_languages(
+def test_report_of_long_translations_and_the_language_of_bleu(
     model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Translations that met their limit are counted; the target's language chooses sacreBLEU's tokenizer."""
+    """Translations that reached their limit are counted; the target language determines sacreBLEU's tokenizer."""
     source = write_lines(tmp_path / "source", sentences(4, 3))
     options = ("--input", source, "--reference", source, "--quiet", "--max-len-a", 0, "--max-len-b", 2)
     run(monkeypatch, model_dir, *options)
     told = capsys.readouterr().err
     found = Translator.load(model_dir, SearchOptions(max_len_a=0, max_len_b=2)).translate(sentences(4, 3))
     number = sum(len(hypotheses[0].ids) == 3 for hypotheses in found)  # two pieces and </s>
-    assert number and f"\n{number} translations are as long as --max-len-a and --max-len-b let them be" in told
+    assert number and f"\n{number} translations ended at the limit of --max-len-a and --max-len-b" in told
     assert "tok:13a" in told
     monkeypatch.setattr(Translator, "target_language", "zh-CN")
     run(monkeypatch, model_dir, *options)
     assert "tok:zh" in capsys.readouterr().err
-
-
-def test_lines_as_they_come() -> None:
-    read_end, write_end = os.pipe()
-    with open(read_end, "rb") as stream, open(write_end, "wb", buffering=0) as sender:
-        lines = ready_lines(stream)
-        sender.write(b"eins\nzwei\ndr")
-        assert next(lines) == ["eins", "zwei"]
-        sender.write("ei\r\nvi\u2028er".encode())
-        assert next(lines) == ["drei"]
-        sender.close()
-        assert list(lines) == [["vi\u2028er"]]
-    with pytest.raises(ValueError, match=r"standard input: line 3 is not UTF-8 \(byte 0xfc"):
-        list(ready_lines(io.BytesIO(b"a\nb\n\xfc\n")))  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        "ein Haus\nzwei\n".encode("utf-16"),
-        "ein Haus\nzwei\n".encode("utf-16-le"),
-        gzip.compress(b"ein Haus\n"),
-        b"eins\nzwei\0\n",
-        b"eins\nzw\xfcei\n",
-        b"<html><body>eins\n",
-        b'{"text": "eins"}\n',
-    ],
-)
-def test_standard_input_is_held_to_what_a_file_is_held_to(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
-) -> None:
-    """The same reason, with the other name; and a byte order mark is no part of the text."""
-    path = tmp_path / "text"
-    path.write_bytes(content)
-    reasons = []
-    for source in (str(path), "-"):
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
-        with pytest.raises(ValueError, match=r"text|input") as caught:
-            list(read_blocks(source, None))
-        reasons.append(str(caught.value).replace(str(path), "standard input"))
-    assert reasons[0] == reasons[1]
-    stream = io.BytesIO("\ufeffeins\n\nzwei".encode())
-    assert list(ready_lines(stream)) == [["eins", ""], ["zwei"]]  # type: ignore[arg-type]
-
-
-def test_blocks_of_files(tmp_path: Path) -> None:
-    number = BLOCK_LINES + 3
-    source = write_lines(tmp_path / "source", [f"s{i}" for i in range(number)])
-    reference = write_lines(tmp_path / "reference", [f"r{i}" for i in range(number)])
-    assert count_lines(str(source), str(reference)) == number
-    first, second = read_blocks(str(source), str(reference))
-    assert (first.first, second.first, len(first.sources)) == (0, BLOCK_LINES, BLOCK_LINES)
-    assert second.sources == [f"s{i}" for i in range(BLOCK_LINES, number)]
-    assert second.references == [f"r{i}" for i in range(BLOCK_LINES, number)]
-    assert [block.references for block in read_blocks(str(source), None)] == [None, None]
-
-
-ALL_LEAVE = """
-import multiprocessing
-from operator import methodcaller
-from finetune.mt.decoding.workers import joined_ranks
-
-if __name__ == "__main__":
-    with joined_ranks(2, methodcaller("broadcast", None)) as ranks:
-        ranks.broadcast(None)
-    print(multiprocessing.active_children())
-"""
-
-
-def test_other_processes_have_left_before_the_file_they_met_at_is_removed(tmp_path: Path) -> None:
-    (tmp_path / "script.py").write_text(ALL_LEAVE)
-    ended = run_command([sys.executable, str(tmp_path / "script.py")])
-    assert (ended.returncode, ended.stdout) == (0, "[]\n"), ended.stderr
 
 
 @pytest.mark.parametrize("starter", ["workers", pytest.param("torchrun", marks=pytest.mark.slow)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -28,4 +29,5 @@ def test_values_are_the_published_ones(name: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("VECO_RUNS", "/runs")
     path = RECIPES / f"{name}.yaml"
     recipe = build_recipe(TranslationRecipe, read_yaml(path), path)
-    assert {field: recipe.__dict__[field] for field in PUBLISHED[name]} == PUBLISHED[name]
+    values = dataclasses.asdict(recipe)
+    assert {field: values[field] for field in PUBLISHED[name]} == PUBLISHED[name]

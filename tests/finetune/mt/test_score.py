@@ -55,7 +55,7 @@ def run(module: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]
 
 
 def sacrebleu_command(*arguments: str | Path) -> list[dict[str, Any]]:
-    """What sacreBLEU's own command line prints, by metric."""
+    """The output of sacreBLEU's own command line, by metric."""
     printed = json.loads(run("sacrebleu", *arguments, "-w", "6").stdout)
     return printed if isinstance(printed, list) else [printed]
 
@@ -109,7 +109,7 @@ def test_multi_bleu_of_a_published_example() -> None:
         max_size=6,
     )
 )
-def test_multi_bleu_is_its_definition(pairs: list[tuple[str, str]]) -> None:
+def test_multi_bleu_matches_its_definition(pairs: list[tuple[str, str]]) -> None:
     system, references = [list(side) for side in zip(*pairs, strict=True)]
     assert multi_bleu_score(system, references, lowercase=False)[0] == pytest.approx(
         multi_bleu_by_definition(system, references), abs=1e-9
@@ -120,13 +120,13 @@ def test_multi_bleu_is_its_definition(pairs: list[tuple[str, str]]) -> None:
     )
 
 
-def test_lowercase_of_multi_bleu_knows_a_to_z_only() -> None:
+def test_multi_bleu_lowercases_only_a_to_z() -> None:
     reference = ["der ärmste mann der welt"]
     assert multi_bleu_score(["DER ärmste MANN der welt"], reference, lowercase=True)[0] == pytest.approx(100.0)
     assert multi_bleu_score(["der Ärmste mann der welt"], reference, lowercase=True)[0] < 50
 
 
-def test_moses_tokenisation_comes_first() -> None:
+def test_tokenized_bleu_tokenises_with_moses_first() -> None:
     scores = tokenized_scores(["Well , it is 3.5 m ."], ["Well, it is 3.5 m."], language="en")
     assert scores["tokenized_bleu"].value == pytest.approx(100.0)
     assert "tok:moses-en" in scores["tokenized_bleu"].signature and "case:mixed" in scores["tokenized_bleu"].signature
@@ -173,7 +173,7 @@ def test_several_references_as_on_the_command_line_of_sacrebleu(tmp_path: Path) 
         assert ours[name].signature == printed["signature"] and "nrefs:2|" in printed["signature"], name
 
 
-def test_several_references_in_any_spelling(tmp_path: Path) -> None:
+def test_several_references_by_one_flag_or_several(tmp_path: Path) -> None:
     system = str(write_lines(tmp_path / "system", SYSTEM))
     first, second = (str(write_lines(tmp_path / f"{i}", lines)) for i, lines in enumerate((REFERENCE, SECOND)))
     both = score_files(parse_arguments(["--system", system, "--reference", first, second, "--baseline", first]))
@@ -191,7 +191,7 @@ def test_several_references_in_any_spelling(tmp_path: Path) -> None:
     short = str(write_lines(tmp_path / "short", SECOND[:4]))
     with pytest.raises(ValueError, match=r"system has 5 lines but .*short has 4"):
         score_files(parse_arguments(["--system", system, "--reference", first, short]))
-    with pytest.raises(ValueError, match=r"--reference .*0 is named twice"):
+    with pytest.raises(ValueError, match=r"--reference .*0 is given twice"):
         score_files(parse_arguments(["--system", system, "--reference", first, first]))
     with pytest.raises(ValueError, match="--comet takes one --reference, found 2"):
         score_files(parse_arguments(["--system", system, "--reference", first, second, "--source", first, "--comet"]))
@@ -206,7 +206,7 @@ def test_several_references_in_any_spelling(tmp_path: Path) -> None:
         ("de deu_Latn DE de_AT", (SYSTEM, REFERENCE), "13a"),
     ],
 )
-def test_scores_know_a_language_by_any_code(codes: str, text: tuple[list[str], list[str]], tokenizer: str) -> None:
+def test_a_language_may_have_any_code(codes: str, text: tuple[list[str], list[str]], tokenizer: str) -> None:
     first, *others = codes.split()
     expected = score_lines(*text, target_language=first)
     assert f"|tok:{tokenizer}|" in expected["sacrebleu"].signature
@@ -238,7 +238,7 @@ def test_ter_of_chinese_and_japanese_is_that_of_sacrebleu(tmp_path: Path) -> Non
         ("de", []),
     ],
 )
-def test_scores_that_find_no_words_are_left_out_with_a_word(tmp_path: Path, language: str, names: list[str]) -> None:
+def test_metrics_that_find_no_words_are_left_out_with_a_reason(tmp_path: Path, language: str, names: list[str]) -> None:
     assert list(left_out(language)) == names
     assert not set(names) & set(score_lines(["ก"], ["ก"], target_language=language))
     files = [str(write_lines(tmp_path / name, ["ก ข"])) for name in ("s", "r")]
@@ -248,7 +248,7 @@ def test_scores_that_find_no_words_are_left_out_with_a_word(tmp_path: Path, lang
     assert all("sacrebleu" in line or "chrf" in line for line in told), "and where to look instead"
 
 
-def test_what_no_language_is_called(tmp_path: Path) -> None:
+def test_unknown_languages_and_tokenizers_are_refused(tmp_path: Path) -> None:
     files = [
         "--system",
         str(write_lines(tmp_path / "s", ["a"])),
@@ -287,7 +287,7 @@ def test_command(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("flag", ["--system", "--reference", "--source", "--baseline"])
-def test_no_input_is_replaced_by_scores(flag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_input_is_overwritten_with_scores(flag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = {name: str(write_lines(tmp_path / name[2:], SYSTEM)) for name in ("--system", "--reference", flag)}
     words = [word for pair in files.items() for word in pair]
     for json_file, message in ((files[flag], "is the input"), (str(tmp_path / "no" / "a.json"), "there is no dir")):
@@ -297,7 +297,7 @@ def test_no_input_is_replaced_by_scores(flag: str, tmp_path: Path, monkeypatch: 
     assert Path(files[flag]).read_text(encoding="utf-8").splitlines() == SYSTEM
 
 
-def test_no_reference_of_several_is_replaced_by_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_none_of_several_references_is_overwritten_with_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     system, *references = (str(write_lines(tmp_path / name, SYSTEM)) for name in ("s", "first", "second"))
     words = ["--system", system, "--reference", *references, "--json", references[1]]
     monkeypatch.setattr(sys, "argv", ["score", *words])
@@ -321,10 +321,10 @@ def test_any_text_may_come_from_standard_input(
     assert printed[0] == printed[1]
 
 
-def test_standard_input_is_read_but_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_standard_input_is_read_only_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["--system", "-", "--reference", str(write_lines(tmp_path / "r", REFERENCE)), "--baseline", "-"]
     monkeypatch.setattr(sys, "argv", ["score", *words])
-    with pytest.raises(ValueError, match=r"^standard input \(-\) is named twice"):
+    with pytest.raises(ValueError, match=r"^standard input \(-\) is given twice"):
         score_module.main()
 
 
@@ -368,7 +368,7 @@ def test_bad_input(tmp_path: Path) -> None:
         score_files(parse_arguments(["--system", files[1], "--reference", str(tmp_path / "latin")]))
 
 
-def test_table_keeps_signatures_whole(tmp_path: Path) -> None:
+def test_table_does_not_wrap_signatures(tmp_path: Path) -> None:
     files = [
         "--system",
         str(write_lines(tmp_path / "s", SYSTEM)),
@@ -382,7 +382,7 @@ def test_table_keeps_signatures_whole(tmp_path: Path) -> None:
 
 
 def varied(number: int) -> tuple[list[str], list[str], list[str]]:
-    """(references, a good system, a worse one): every fifth line of the good one, every second of the other is off."""
+    """(references, a good system, a worse one): with every fifth and every second line changed."""
     references = [
         f"the {i} dogs of number {i * 7} run over the long green field near house {i % 9}" for i in range(number)
     ]
@@ -429,7 +429,7 @@ def test_comparison_in_the_report(tmp_path: Path) -> None:
 
 
 class FakeComet:
-    """COMET's interface, where a translation's score is the share of the reference's words that it has."""
+    """COMET's interface, where a translation's score is the fraction of the reference's words that it contains."""
 
     @staticmethod
     def load_from_checkpoint(path: str) -> "FakeComet":

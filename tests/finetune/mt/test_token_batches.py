@@ -1,6 +1,5 @@
 """Batches by tokens: contents, limits, order, ranks; a bitext of digits so that ids can be read off."""
 
-import itertools
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from number_bitext import FRAME, TAG, bitext_of
 
-from finetune.flat_ids import Sentences, cut_by_tokens
+from finetune.encoded_text import Sentences
 from finetune.mt.bitext import Bitext, BitextReport
 from finetune.mt.frame import Frame
 from finetune.mt.token_batches import RankBatches, TranslationBatches
 
 
 def random_bitext(num_pairs: int, seed: int, longest: int = 60) -> Bitext:
-    """Pairs whose lengths go together, as those of translations do; source token j of pair i is 10 + i."""
+    """Pairs whose lengths are correlated, as those of translations are; source token j of pair i is 10 + i."""
     rng = np.random.default_rng(seed)
     source_lengths = np.clip(rng.gamma(5.0, 3.0, num_pairs), 1, longest).astype(int)
     target_lengths = np.clip(source_lengths * rng.normal(1.1, 0.15, num_pairs), 1, longest).astype(int)
@@ -30,7 +29,7 @@ def random_bitext(num_pairs: int, seed: int, longest: int = 60) -> Bitext:
     )
 
 
-def test_a_batch_to_the_number(tmp_path: Path) -> None:
+def test_the_content_of_a_batch(tmp_path: Path) -> None:
     batches = TranslationBatches(bitext_of(tmp_path, ["11 12", "13"], ["21", "22 23 24"]), 100, 1, FRAME)
     assert len(batches) == 1
     batch = batches[0]
@@ -46,8 +45,8 @@ def test_a_batch_to_the_number(tmp_path: Path) -> None:
     assert batches.padding_share == pytest.approx(3 / 16)
 
 
-def test_a_batch_of_a_model_from_fairseq_to_the_number(tmp_path: Path) -> None:
-    """VECO's there read `x </s> [en]`, start with `[de]` and end with `</s> [de]`; [en] is 6, [de] 5."""
+def test_the_content_of_a_batch_for_a_model_from_fairseq(tmp_path: Path) -> None:
+    """VECO's models there read `x </s> [en]`, start with `[de]` and end with `</s> [de]`; [en] is 6, [de] 5."""
     frame = Frame(source_prefix=(), source_suffix=(2, 6), target_suffix=(2, TAG), pad=1)
     bitext = bitext_of(tmp_path, ["11 12 14", "13"], ["21", "22 23 24"], max_length=4, frame=frame)
     assert (bitext.report.num_cut_source, bitext.report.num_cut_target) == (1, 1)
@@ -69,17 +68,6 @@ def test_bad_input(tmp_path: Path) -> None:
         TranslationBatches(bitext_of(tmp_path, ["1", "1 2 3 4 5"], ["1", "1"]), 6, 1, FRAME)
     with pytest.raises(IndexError):
         TranslationBatches(bitext_of(tmp_path, ["1"], ["1"]), 6, 1, FRAME)[-1]
-
-
-@settings(max_examples=60, deadline=None)
-@given(sizes=st.lists(st.integers(1, 30), max_size=80), max_tokens=st.integers(30, 200))
-def test_cut_by_tokens(sizes: list[int], max_tokens: int) -> None:
-    bounds = cut_by_tokens(np.asarray(sizes, dtype=np.int64), max_tokens)
-    pieces = [sizes[a:b] for a, b in itertools.pairwise(bounds)]
-    assert [size for piece in pieces for size in piece] == sizes
-    assert all(piece and len(piece) * max(piece) <= max_tokens for piece in pieces)
-    for piece, following in itertools.pairwise(pieces):  # none could have taken one more
-        assert (len(piece) + 1) * max([*piece, following[0]]) > max_tokens
 
 
 @settings(max_examples=25, deadline=None)

@@ -13,7 +13,7 @@ import yaml
 from transformers import AutoTokenizer
 
 from finetune import random_model
-from finetune.comparing import check_unchanged
+from finetune.comparison import check_unchanged
 from finetune.understanding import evaluate, layers, predict
 from finetune.understanding.compare import Plan, compare, plan, write_report
 from finetune.understanding.comparison.configuration import Comparison, Group, groups_of, read_comparison, runs_of

@@ -57,9 +57,9 @@ class Rules(LogitsProcessor):
     ("beam", "lenpen", "ngram", "min_len"), [(1, 1.0, 0, 1), (4, 1.0, 0, 1), (5, 0.6, 2, 3), (3, 1.8, 1, 1)]
 )
 def test_finds_what_transformers_finds(model_dir: Path, beam: int, lenpen: float, ngram: int, min_len: int) -> None:
-    """The best hypothesis and its score; in float64, where no two of them are tied.
+    """The best hypothesis and its score; in float64, in which no two of them are tied.
 
-    Of those that end at the last step transformers keeps more than the beam has room for: see test_converted.py.
+    At the last step, transformers finalizes more hypotheses than the beam size: see test_converted.py.
     """
     options = {"beam": beam, "lenpen": lenpen, "no_repeat_ngram": ngram, "min_len": min_len}
     ours = translator(model_dir, torch.float64, max_len_a=0, max_len_b=9, **options)
@@ -125,7 +125,7 @@ def test_best_hypothesis_depends_on_lenpen_as_worked_by_hand(model_dir: Path) ->
 
 @pytest.mark.parametrize("beam", [1, 4])
 def test_batch_is_single(model_dir: Path, beam: int) -> None:
-    """Sentences of other lengths and limits, which end before or after, change nothing."""
+    """Sentences of other lengths and limits in the batch, which end earlier or later, change nothing."""
     # float64: a random model has beams that differ by 1e-6 only, which the noise of float32 between shapes would swap.
     ours = translator(model_dir, torch.float64, beam=beam, nbest=beam)
     generator = generator_of(ours)
@@ -178,7 +178,7 @@ def test_limits(model_dir: Path) -> None:
 
 
 def test_penalty_of_unknown_pieces(model_dir: Path) -> None:
-    """It is part of the score, as in fairseq; a bonus brings them, a penalty takes them away."""
+    """It is part of the score, as in fairseq; a bonus yields more of them, a penalty fewer."""
     lines = sentences(10, 6)
     counts, scores = [], []
     for penalty in (-30.0, -9.0, -8.0, -7.0, 0.0, 30.0):
@@ -208,7 +208,7 @@ def test_forbidden_repeats_by_hand() -> None:
     assert forbidden(7) == [[set(), set()], [set(), set()]]
 
 
-def test_options_tell_all_that_is_wrong() -> None:
+def test_options_report_all_mistakes() -> None:
     with pytest.raises(ValueError, match=r"beam must be at least 1, found 0; nbest must be .* max_len_b must be"):
         SearchOptions(beam=0, max_len_b=0)
     with pytest.raises(ValueError, match="unkpen must be finite, found inf"):

@@ -1,11 +1,11 @@
-"""Shortlists: IBM model 1 against sums worked one by one, what a sentence may become, CTranslate2's file."""
+"""Shortlists: IBM model 1 against sums worked one by one, the pieces allowed for a sentence."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from finetune.flat_ids import Sentences
+from finetune.encoded_text import Sentences
 from finetune.mt.decoding.shortlist import Shortlist, lexical_table, make_shortlist, pieces_of
 
 # "das haus" = "the house", "das buch" = "the book", "ein buch" = "a book"; ids of the two sides overlap on purpose.
@@ -15,7 +15,7 @@ TRANSLATIONS = {0: 4, 1: 1, 2: 2, 3: 5}
 
 
 def model_1_by_loops(pairs: list[tuple[list[int], list[int]]], iterations: int) -> dict[tuple[int, int], float]:
-    """t(target | source), by the formulas of Brown et al. with one loop for each sum."""
+    """p(target | source), by the formulas of Brown et al. with one loop for each sum."""
     together = {(s, t) for source, target in pairs for s in source for t in target}
     counts = {key: float(sum(key[0] in s and key[1] in t for s, t in pairs)) for key in together}
     for done in range(iterations + 1):
@@ -44,7 +44,7 @@ def test_table_is_model_1(iterations: int) -> None:
     assert found == pytest.approx(expected, abs=1e-5)
 
 
-def test_likeliest_translations_come_first() -> None:
+def test_most_likely_translations_come_first() -> None:
     before = TARGET.tokens.copy()
     shortlist = make_shortlist(SOURCE, TARGET, 6, num_frequent=1, num_translations=1)
     assert {piece: list(ids) for piece, ids in shortlist.translations.items()} == {

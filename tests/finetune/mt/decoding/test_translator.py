@@ -1,4 +1,4 @@
-"""Lines to translations: order, empty and long lines, tags, tokenizers that do not fit, scores of given texts."""
+"""Lines to translations: order, empty and long lines, tags, tokenizers that do not match, scores of given texts."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_given_translations_have_the_scores_of_found_ones(model_dir: Path) -> No
     assert len(empty.ids) == len(nothing.ids) == 1 and empty.score < 0 and nothing.score < 0
 
 
-def test_long_lines_are_cut_and_counted(model_dir: Path) -> None:
+def test_long_lines_are_truncated_and_counted(model_dir: Path) -> None:
     ours = translator(model_dir, max_len_b=100)
     longest = ours.generator.max_tokens
     found = ours.translate(["haus " * 60, "baum"])
@@ -95,7 +95,7 @@ def test_unknown_pieces_and_special_strings(model_dir: Path) -> None:
 
 
 def test_unknown_pieces_of_references_are_written_as_fairseq_does(model_dir: Path) -> None:
-    """With `<<unk>>` no translation equals them, in BLEU that is taken from T- and H-lines."""
+    """As `<<unk>>` they match no translation, in BLEU computed from T- and H-lines."""
     ours = translator(model_dir)
     unknown = ours.tokenizer.unk_token_id
     line = "haus \u4e00 hund"
@@ -107,8 +107,8 @@ def test_unknown_pieces_of_references_are_written_as_fairseq_does(model_dir: Pat
     assert unknown in ids and ours.hypothesis(Found([*ids, 2], [])).text == "haus <unk> hund"
 
 
-def test_a_model_that_says_what_stands_around_sentences(model_dir: Path, tmp_path: Path) -> None:
-    """Sources without <s>, a tag behind them; translations that end with a tag, behind a </s> that is a piece."""
+def test_a_model_with_its_own_special_tokens_around_sentences(model_dir: Path, tmp_path: Path) -> None:
+    """Sources without <s>, followed by a tag; translations that end with a tag, after a </s> that is a piece."""
     shutil.copytree(model_dir, tmp_path / "model")
     frame = {"source_prefix_ids": [], "source_suffix_ids": [2, 71], "target_suffix_ids": [2, 70]}
     toy_model(model_dir, **frame).save_pretrained(tmp_path / "model")
@@ -127,7 +127,7 @@ def test_a_model_that_says_what_stands_around_sentences(model_dir: Path, tmp_pat
 
 
 def test_a_tag_that_is_unk_hides_no_unknown_piece(model_dir: Path, tmp_path: Path) -> None:
-    """Where the dictionary lacks the tag, `<unk>` stands behind a target; only that one is left out."""
+    """If the dictionary lacks the tag, `<unk>` follows a target; only that one is removed."""
     shutil.copytree(model_dir, tmp_path / "model")
     frame = {"source_prefix_ids": [], "source_suffix_ids": [2, 3], "target_suffix_ids": [2, 3]}
     toy_model(model_dir, decoder_start_token_id=3, **frame).save_pretrained(tmp_path / "model")
@@ -145,7 +145,7 @@ def test_a_tag_that_is_unk_hides_no_unknown_piece(model_dir: Path, tmp_path: Pat
 
 
 def test_only_target_language_of_a_converted_model(model_dir: Path, tmp_path: Path) -> None:
-    """It needs no tag, takes any code of its language, refuses others, and is the language of scores."""
+    """It needs no tag, accepts any code of its language, refuses others, and determines the language of scores."""
     shutil.copytree(model_dir, tmp_path / "model")
     toy_model(model_dir, decoder_start_token_id=2, target_language="zh").save_pretrained(tmp_path / "model")
     for code in ("zh", "zho_Hans", "zh_CN", None):
@@ -185,7 +185,7 @@ def test_target_language(model_dir: Path) -> None:
     assert german[0][0].score != english[0][0].score
 
 
-def test_directories_that_are_no_translation_model(model_dir: Path, tmp_path: Path) -> None:
+def test_directories_that_are_not_translation_models(model_dir: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"none: no config\.json"):
         check_model(tmp_path / "none", None)
     toy_model(model_dir).save_pretrained(tmp_path / "bare")

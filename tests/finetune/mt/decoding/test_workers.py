@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from launching import run
 
 from finetune.mt.decoding import workers as workers_module
 
-# Rank 1 ends while it starts; the first process waits for it in a rendezvous.
+# Worker 1 dies while it starts; the first process waits for it in a rendezvous.
 PROGRAM = """
     import os
     from finetune.mt.decoding import workers
 
-    workers.SECONDS_TO_TELL, join = 0.1, workers._join
+    workers.SECONDS_TO_REPORT, join = 0.1, workers._join
 
     def join_or_die(rank, *arguments):
         if rank == 1:
@@ -50,7 +51,7 @@ def test_the_first_process_ends_with_a_dead_worker(tmp_path: Path) -> None:
     assert not list(temporary.iterdir())
 
 
-def test_a_worker_that_ends_between_two_questions_is_not_passed_over(
+def test_a_worker_that_ends_between_two_reads_of_its_exit_code_is_not_missed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its sentinel may be ready before its exit code is known."""
@@ -74,8 +75,26 @@ def test_a_worker_that_ends_between_two_questions_is_not_passed_over(
         def kill(self) -> None:
             pass
 
-    monkeypatch.setattr(workers_module, "SECONDS_TO_TELL", 0.0)
+    monkeypatch.setattr(workers_module, "SECONDS_TO_REPORT", 0.0)
     monkeypatch.setattr(os, "_exit", end)
     workers: Any = [Worker()]
     with pytest.raises(Ended, match="1"):
         workers_module._end_with_workers(workers, tmp_path / "temporary")
+
+
+ALL_LEAVE = """
+import multiprocessing
+from operator import methodcaller
+from finetune.mt.decoding.workers import joined_workers
+
+if __name__ == "__main__":
+    with joined_workers(2, methodcaller("broadcast", None)) as workers:
+        workers.broadcast(None)
+    print(multiprocessing.active_children())
+"""
+
+
+def test_other_processes_have_ended_before_their_rendezvous_file_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(ALL_LEAVE)
+    ended = run([sys.executable, str(tmp_path / "script.py")])
+    assert (ended.returncode, ended.stdout) == (0, "[]\n"), ended.stderr

@@ -38,7 +38,7 @@ def test_tokens_of_tokenizer_perl(language: str, line: str, tokens: str) -> None
 
 
 def test_each_language_keeps_its_own_rules() -> None:
-    """Tokenizers of several languages live side by side."""
+    """Tokenizers of several languages do not affect each other."""
     tokenizers = [PerlTokenizer(language) for language in ("so", "ca", "de", "fr")]
     assert [tokenizer("l'a:b") for tokenizer in tokenizers] == [
         *("l&apos;a : b", "l&apos; a : b", "l &apos; a : b", "l&apos; a : b")

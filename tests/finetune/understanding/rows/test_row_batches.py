@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finetune.flat_ids import Sentences
+from finetune.encoded_text import Sentences
 from finetune.understanding.rows.row_batches import EvaluationBatches, RankRows, UpdateBatches
 from finetune.understanding.rows.windows import PairedRows, Rows
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from finetune.flat_ids import Sentences
+from finetune.encoded_text import Sentences
 from finetune.understanding.rows.windows import NoExamplesError, PairedRows, Rows
 
 PAD = 1

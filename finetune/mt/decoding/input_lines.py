@@ -1,4 +1,4 @@
-"""Text to translate as blocks of lines: so many of a file, or what standard input has ready."""
+"""The lines to translate, in blocks: a fixed number from a file, or those available on standard input."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from typing import BinaryIO
 from data_tools.files.outputs import STANDARD_INPUT
 from data_tools.text.lines import MAX_LINE_BYTES, TextLines, open_prose, open_text
 
-BLOCK_LINES = 10_000  # sorted by length together: many beside a batch, few beside memory
+BLOCK_LINES = 10_000  # sorted by length together: many compared with a batch, few compared with memory
 READ_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
 class Block:
-    """Neighbouring lines, numbered on from `first`."""
+    """Consecutive lines, the first of which has the number `first`."""
 
     first: int
     sources: list[str]
@@ -29,9 +29,9 @@ class Block:
 
 
 def read_blocks(source: str, reference: str | None, held: Sequence[str] | None = None) -> Iterator[Block]:
-    """The lines of a file, or of standard input for "-", with those of their reference, which may be `held` already.
+    """The lines of a file, or of standard input for "-", with their references, which may have been read into `held`.
 
-    Raises ValueError when a side ends before the other.
+    Raises ValueError when one side ends before the other.
     """
     with ExitStack() as stack:
         references: Iterator[str] | None = None
@@ -51,7 +51,7 @@ def read_blocks(source: str, reference: str | None, held: Sequence[str] | None =
 
 
 def source_blocks(source: str) -> Iterator[list[str]]:
-    """The lines of a file so many at a time; of standard input those that are there."""
+    """The lines of a file, BLOCK_LINES at a time; of standard input, those that are available."""
     if source == STANDARD_INPUT:
         yield from ready_lines(sys.stdin.buffer)
         return
@@ -66,9 +66,9 @@ def open_lines(source: str) -> TextLines:
 
 
 def held_references(source: str, reference: str | None, num_lines: int | None) -> list[str] | None:
-    """The lines of a reference, a pipe, to the `num_lines` lines of a file; None if those of a file, read as needed.
+    """All lines of a reference that is a pipe, for a source that is a file; None for others, which are read as needed.
 
-    So a reference of another length is found before the work. Raises ValueError for it.
+    Reading them at once finds a reference of another length before any work. Raises ValueError for it.
     """
     if reference is None or num_lines is None or not is_pipe(reference):
         return None
@@ -79,10 +79,10 @@ def held_references(source: str, reference: str | None, num_lines: int | None) -
 
 
 def ready_lines(stream: BinaryIO) -> Iterator[list[str]]:
-    """The lines of a stream of UTF-8 as they come, as many at a time as are there; held to what a file is held to.
+    """The lines of a UTF-8 stream as they arrive, all available ones at a time; with the same checks as a file.
 
-    So a line that is typed, or sent by a program that waits for the answer, is not kept waiting for others, and a file
-    that is piped in still comes in large blocks. Raises ValueError for what is no plain text in UTF-8.
+    A line that is typed, or sent by a program that waits for the answer, is not delayed until others arrive, while a
+    file that is piped in still comes in large blocks. Raises ValueError for anything but plain text in UTF-8.
     """
     ready = ReadyBytes(stream)
     lines = TextLines(name_of(STANDARD_INPUT), ready, is_prose=True)
@@ -91,12 +91,12 @@ def ready_lines(stream: BinaryIO) -> Iterator[list[str]]:
 
 
 class ReadyBytes(io.BufferedIOBase, BinaryIO):
-    """The bytes of a stream in the whole lines that are there; `read` waits for one, and returns all of them."""
+    """A stream read by complete lines: `read` waits for one, and returns all that are available."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self._rest = b""
-        self.num_lines = 0  # in what was read last
+        self.num_lines = 0  # returned by the last `read`
 
     def read(self, size: int | None = -1) -> bytes:
         content = self._rest
@@ -110,50 +110,52 @@ class ReadyBytes(io.BufferedIOBase, BinaryIO):
         return content[:end]
 
     def readline(self, size: int | None = -1) -> bytes:
-        """The rest of a line that `read` gave a part of because it is that long, or that ends the stream."""
+        """The rest of a line of which `read` returned only a part, because it is too long or ends the stream."""
         return self._stream.readline(-1 if size is None else size)
 
 
 def name_of(source: str) -> str:
-    """What messages call a source."""
+    """The name of a source in messages."""
     return "standard input" if source == STANDARD_INPUT else source
 
 
 def is_pipe(source: str) -> bool:
-    """Whether lines come but once: of standard input, a named pipe, what a shell makes of `<(command)`, a terminal."""
+    """Whether a source can be read only once: standard input, a named pipe, a shell's `<(command)`, a terminal."""
     path = Path(source)
     return source == STANDARD_INPUT or path.is_fifo() or path.is_char_device()
 
 
 def count_lines(source: str, reference: str | None) -> int | None:
-    """Lines to translate, None of standard input or a pipe, whose lines come but once.
+    """Number of lines to translate; None for standard input or a pipe, which can be read only once.
 
-    Raises ValueError if there are none, or not as many references in a file, or both are one pipe.
+    Raises ValueError if there are none, if a file of references has another number, or if both are the same pipe.
     """
     if is_pipe(source):
         if reference is not None and is_pipe(reference) and is_same_pipe(source, reference):
             raise ValueError(f"{name_of(source)} cannot be both the lines to translate and their --reference")
         return None
     with open_prose(source) as lines:
-        number = sum(1 for _ in lines)
-    if not number:
+        num_lines = sum(1 for _ in lines)
+    if not num_lines:
         raise ValueError(f"{source} has no line: nothing to translate")
     if reference is not None and not is_pipe(reference):
         with open_text(reference) as lines:
-            check_equal(source, number, reference, sum(1 for _ in lines))
-    return number
+            check_equal(source, num_lines, reference, sum(1 for _ in lines))
+    return num_lines
 
 
 def is_same_pipe(one: str, other: str) -> bool:
-    """Whether two sources are one."""
-    if one == other:
-        return True
-    first, second = (os.fstat(sys.stdin.fileno()) if name == STANDARD_INPUT else os.stat(name) for name in (one, other))
-    return os.path.samestat(first, second)
+    """Whether two sources are the same pipe."""
+    return one == other or os.path.samestat(status_of(one), status_of(other))
+
+
+def status_of(source: str) -> os.stat_result:
+    """The status of a file, or of standard input for "-"."""
+    return os.fstat(sys.stdin.fileno()) if source == STANDARD_INPUT else os.stat(source)
 
 
 def check_equal(source: str, num_lines: int, reference: str, num_references: int) -> None:
-    """Raise ValueError unless there are as many references as lines."""
+    """Raise ValueError unless the number of references is that of the lines."""
     if num_references != num_lines:
         raise ValueError(
             f"{name_of(source)} has {num_lines:,} lines but {name_of(reference)} has {num_references:,}: "

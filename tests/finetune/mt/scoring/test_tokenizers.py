@@ -1,6 +1,6 @@
 import pytest
 
-from finetune.mt.scoring.words import moses_code, moses_tokenizer, sacrebleu_tokenizer, ter_metric
+from finetune.mt.scoring.tokenizers import moses_code, moses_tokenizer, sacrebleu_tokenizer, ter_metric
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Which model is taken of a run or a checkpoint, and what is said of those that have none."""
+"""The model used for a run or a checkpoint, and the messages for those that have none."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from finetune.models import model_directory
+from finetune.model_directory import model_directory
 from finetune.selection import Selection
 from training.runs.kinds import Kind
 
@@ -27,30 +27,30 @@ def write_run(run: Path, field: str, bleu: dict[int, float], has_models: bool = 
     return run
 
 
-def test_best_of_a_run_is_taken_and_told(tmp_path: Path, capsys) -> None:
+def test_best_checkpoint_of_a_run_is_used_and_reported(tmp_path: Path, capsys) -> None:
     run = write_run(tmp_path / "run", "directions: en-de", {10: 31.0, 20: 30.0})
     first, second = (run / "checkpoints" / f"step-000000{step}" / "model" for step in (10, 20))
     assert model_directory(run, [Kind.TRANSLATION]) == first
-    assert capsys.readouterr().err == f"{run}: taking the model after update 10, highest bleu (31.0000)\n"
+    assert capsys.readouterr().err == f"{run}: using the model after update 10, highest bleu (31.0000)\n"
     assert model_directory(second, [Kind.TRANSLATION]) == second
-    assert capsys.readouterr().err == "", "it was named"
+    assert capsys.readouterr().err == "", "it was given"
     (run / "best").symlink_to(first)
     for given, model in ((second.parent, second), (run / "best", first.resolve())):
         assert model_directory(given, [Kind.TRANSLATION]) == model
-        assert capsys.readouterr().err == f"{given}: taking {model}\n"
+        assert capsys.readouterr().err == f"{given}: using {model}\n"
     unknown = write_run(tmp_path / "unknown", "directions: en-de", {})
     assert model_directory(unknown, [Kind.TRANSLATION]).parent.name == "step-00000020"
     assert "its newest; no validation tells the best" in capsys.readouterr().err
 
 
-def test_finished_run_of_a_search(tmp_path: Path, capsys) -> None:
+def test_finished_run_of_a_search_has_its_model_directly(tmp_path: Path, capsys) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
     assert model_directory(tmp_path, [Kind.TASK]) == tmp_path / "model"
-    assert capsys.readouterr().err == f"{tmp_path}: taking {tmp_path / 'model'}\n"
+    assert capsys.readouterr().err == f"{tmp_path}: using {tmp_path / 'model'}\n"
 
 
-def test_wrong_kinds_are_named(tmp_path: Path) -> None:
+def test_runs_of_wrong_kinds_are_refused_with_advice(tmp_path: Path) -> None:
     task = write_run(tmp_path / "task", "task: xnli", {10: 1.0})
     expected = "expected what finetune/mt/train.py made, found a run of fine-tuning for a task of XTREME$"
     with pytest.raises(ValueError, match=expected):
@@ -75,9 +75,9 @@ def test_wrong_kinds_are_named(tmp_path: Path) -> None:
         model_directory(tmp_path / "begun", [Kind.TASK])
 
 
-def test_last_of_a_run_of_pre_training(tmp_path: Path, capsys) -> None:
+def test_last_model_of_a_pre_training_run_is_used(tmp_path: Path, capsys) -> None:
     run = write_run(tmp_path / "run", "objective: mlm", {})
     model = run / "checkpoints" / "step-00000020" / "model"
     (run / "last").symlink_to(model)
     assert model_directory(run, [Kind.PRETRAINING, Kind.TASK]) == model.resolve()
-    assert capsys.readouterr().err == f"{run}: taking its last model, {model.resolve()}\n"
+    assert capsys.readouterr().err == f"{run}: using its last model, {model.resolve()}\n"

@@ -11,11 +11,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from finetune.parallel import run_side_by_side, shares_of_machine
-from finetune.stages import Stage, run_stage
+from finetune.command_stages import Stage, run_stage
+from finetune.parallel_runs import run_side_by_side, shares_of_machine
 
 
-def test_devices_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpus_are_divided_between_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
     assert shares_of_machine(2, 2) == [{"CUDA_VISIBLE_DEVICES": "4,5"}, {"CUDA_VISIBLE_DEVICES": "6,7"}]
     assert [share["CUDA_VISIBLE_DEVICES"] for share in shares_of_machine(3, 1)] == ["4", "5", "6"]
@@ -26,8 +26,8 @@ def test_devices_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shares_of_machine(2, 1) == [{"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1"}]
 
 
-def test_a_launched_run_gets_its_share(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """DeepSpeed forgets which devices are visible where it is told how many to take."""
+def test_a_launched_run_gets_its_own_gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """DeepSpeed ignores which devices are visible if it is told how many to use."""
     commands = []
 
     def run(command: list[str], **options: object) -> SimpleNamespace:
@@ -44,7 +44,7 @@ def test_a_launched_run_gets_its_share(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert second[second.index("--num_accelerators") + 1] == "2" and "--include" not in second
 
 
-def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cores_are_divided_between_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
@@ -55,7 +55,7 @@ def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shares_of_machine(2, 1) == [{}, {}]
 
 
-def test_runs_go_side_by_side_in_shares_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parallel_runs_have_their_own_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     both, seen = Barrier(2, timeout=20), []
 

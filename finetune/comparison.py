@@ -1,7 +1,7 @@
-"""What comparisons of pre-trained models share, whatever the task: their file, their runs done once, their tables.
+"""The common part of comparisons of pre-trained models, whatever the task: COMPARE.yaml, runs, tables.
 
-A comparison is a COMPARE.yaml, read into a dataclass; its runs are stages, each a command that a user types. What is
-done is not done again.
+A comparison is a COMPARE.yaml, parsed into a dataclass; each run consists of stages, which are commands that a user
+could type. Finished stages are skipped.
 """
 
 from __future__ import annotations
@@ -20,39 +20,39 @@ from typing import Any, ClassVar, Protocol, TypeVar
 from data_tools.cli import FlagParser
 from data_tools.files.atomic import write_texts
 from data_tools.files.yaml_files import all_expanded, read_mapping
-from finetune.parallel import run_side_by_side
+from finetune.command_stages import Stage, run_stage
+from finetune.parallel_runs import run_side_by_side
 from finetune.pretrained import VECO, XLM_ROBERTA, open_pretrained
 from finetune.recipe import FinetuningRecipe
-from finetune.stages import Stage, run_stage
 from training.recipe.parsing import decided_fields
 from training.recipe.shipped import shipped_file, shipped_names
 
 
 class Comparison(Protocol):
-    """A dataclass of what a COMPARE.yaml says."""
+    """A dataclass with the content of a COMPARE.yaml."""
 
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
 
     def problems(self) -> list[str]:
-        """One sentence for each thing that cannot be."""
+        """One sentence for each mistake."""
 
 
 ComparisonT = TypeVar("ComparisonT", bound=Comparison)
 RunT = TypeVar("RunT")
 
 
-def read_comparison(path: Path, kind: type[ComparisonT], types: Mapping[str, type], program: str) -> ComparisonT:
-    """What the file says; environment variables are replaced.
+def parse_comparison(path: Path, kind: type[ComparisonT], types: Mapping[str, type], program: str) -> ComparisonT:
+    """The comparison in a file, with environment variables expanded.
 
-    `types` are those of keys that are more than text; `program` is whose --help shows the format. Raises ValueError
-    with all that is wrong.
+    `types` gives the types of those keys that are not text; `program` names the command whose --help shows the format.
+    Raises ValueError with every mistake.
     """
     content = read_mapping(path, f"what python -m {program} --help shows")
     wrong: list[str] = []
     values = all_expanded(content, wrong.append)
-    known = {one.name: is_needed(one) for one in dataclasses.fields(kind)}
-    wrong += [f"unknown key {name!r}" for name in values if name not in known]
-    wrong += [f"{name} is missing" for name in known if known[name] and name not in values]
+    is_required = {field.name: has_no_default(field) for field in dataclasses.fields(kind)}
+    wrong += [f"unknown key {name!r}" for name in values if name not in is_required]
+    wrong += [f"{name} is missing" for name in is_required if is_required[name] and name not in values]
     wrong += [
         f"{name} must be a {types[name].__name__}"
         for name, value in values.items()
@@ -66,13 +66,13 @@ def read_comparison(path: Path, kind: type[ComparisonT], types: Mapping[str, typ
     return comparison
 
 
-def is_needed(field: dataclasses.Field[Any]) -> bool:
+def has_no_default(field: dataclasses.Field[Any]) -> bool:
     """Whether a field of a dataclass has no default."""
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def problems_of_models(models: Mapping[str, Mapping[str, Any]], allowed: Collection[str]) -> list[str]:
-    """What is wrong with the models: each may change the fields that are `allowed`, so that budgets are equal."""
+    """Mistakes in the models: each may change only the `allowed` fields, so that budgets are equal."""
     found = [] if models else ["models names none"]
     for name, fields in models.items():
         if not re.fullmatch(r"[\w.-]+", str(name)):
@@ -85,7 +85,7 @@ def problems_of_models(models: Mapping[str, Mapping[str, Any]], allowed: Collect
 
 
 def problems_of_counts(seeds: Sequence[int], processes: int) -> list[str]:
-    """What is wrong with the seeds, and with the number of processes of a run."""
+    """Mistakes in the seeds and in the number of processes of a run."""
     found = []
     if not seeds or len(set(seeds)) != len(seeds):
         found.append(f"seeds {seeds} must be different numbers, at least one")
@@ -95,7 +95,7 @@ def problems_of_counts(seeds: Sequence[int], processes: int) -> list[str]:
 
 
 def flags_of(recipe: FinetuningRecipe) -> list[str]:
-    """Every field that a recipe uses as a flag: what a run does stands in its command, whatever file it came from."""
+    """Every field that a recipe uses, as a flag: the command alone determines the run, whatever file it came from."""
     values = dataclasses.asdict(recipe)
     unused = {"cpu_processes", *decided_fields(type(recipe), values)}
     ours = {name: value for name, value in values.items() if name not in unused}
@@ -103,7 +103,7 @@ def flags_of(recipe: FinetuningRecipe) -> list[str]:
 
 
 def check_same_tokenizers(directories: Iterable[str]) -> None:
-    """Raise ValueError for a directory that is no model, or when two models have different tokenizers."""
+    """Raise ValueError for a directory that is not a model, or when two models have different tokenizers."""
     vocabularies = {}
     for directory in dict.fromkeys(directories):
         tokenizer, _ = open_pretrained(Path(directory), kinds=(VECO, XLM_ROBERTA), takes_translation=True)
@@ -115,14 +115,17 @@ def check_same_tokenizers(directories: Iterable[str]) -> None:
 
 
 def check_unchanged(ours: Mapping[str, Mapping[str, Any]], output: Path) -> None:
-    """Note how each run, by its name, is trained and tested in DIR/runs.json.
+    """Record in DIR/runs.json how each run, by its name, is trained and tested.
 
-    Raises ValueError when an earlier call did otherwise: what is done is not done again, so a changed comparison would
-    mix two kinds of runs. So it does where something is in DIR that no earlier call has put there.
+    Raises ValueError when an earlier call had other settings: finished stages are skipped, so a changed comparison
+    would mix two kinds of runs. Also raises it when DIR holds files that no earlier call has written.
     """
-    noted = output / "runs.json"
-    before = json.loads(noted.read_text(encoding="utf-8")) if noted.is_file() else {}
-    if not isinstance(before, dict) or (not noted.is_file() and output.exists() and any(output.iterdir())):
+    recorded = output / "runs.json"
+    if recorded.is_file():
+        before = json.loads(recorded.read_text(encoding="utf-8"))
+    else:
+        before = None if output.exists() and any(output.iterdir()) else {}
+    if not isinstance(before, dict):
         raise ValueError(f"{output}: holds files, and no runs.json of an earlier call; choose another --output")
     for name in ours.keys() & before.keys():
         changed = [field for field, value in ours[name].items() if before[name].get(field) != value]
@@ -130,16 +133,16 @@ def check_unchanged(ours: Mapping[str, Mapping[str, Any]], output: Path) -> None
             raise ValueError(
                 f"{output}: run {name} was begun with other {', '.join(changed)}; choose another --output, or undo that"
             )
-    write_texts(output, {noted.name: json.dumps({**before, **ours}, indent=1)})
+    write_texts(output, {recorded.name: json.dumps({**before, **ours}, indent=1)})
 
 
 def do_stages(
     name: str, stages: Sequence[Stage], directory: Path, processes: int, share: Mapping[str, str], own_log: bool
 ) -> None:
-    """Nothing; does all stages of a run, which speak into DIRECTORY/log.txt if they are to have one of their own."""
+    """Run all stages of a run in turn; with `own_log` their output goes to DIRECTORY/log.txt."""
     log = directory / "log.txt"
     directory.mkdir(parents=True, exist_ok=True)
-    print(f"\n##### {name}{f': see {log}' if own_log else ''}", flush=True)
+    print(f"\n##### {name}: see {log}" if own_log else f"\n##### {name}", flush=True)
     with log.open("a", encoding="utf-8") if own_log else contextlib.nullcontext() as file:
         for stage in stages:
             run_stage(stage, processes, share, file)
@@ -152,9 +155,9 @@ def do_all(
     parallel: int,
     processes: int,
 ) -> None:
-    """Nothing; does all runs, `parallel` at once, and after each the report anew, from all that are done by then.
+    """Do all runs, `parallel` at once, and rewrite the report after each, from the runs finished by then.
 
-    Raises ValueError with the runs that failed, when the others are done.
+    Raises ValueError with the runs that failed, once the others are done.
     """
     writing = Lock()
 
@@ -167,15 +170,15 @@ def do_all(
 
 
 def mean_and_deviation(values: Sequence[float]) -> str:
-    """`mean ± sd` with the sample's standard deviation; a single value stands alone."""
+    """`mean ± sd` with the sample standard deviation; a single value without any."""
     mean = statistics.fmean(values)
     return f"{mean:.2f} ± {statistics.stdev(values):.2f}" if len(values) > 1 else f"{mean:.2f}"
 
 
 def parse_arguments(program: str, description: str, comparisons: Path) -> argparse.Namespace:
-    """comparison, output and parallel of a command line. Raises ValueError for parallel below 1.
+    """The command line's `comparison`, `output` and `parallel`. Raises ValueError for parallel below 1.
 
-    The comparison is a file, or the name of one in `comparisons`.
+    The comparison is a file, or the name of one in the directory `comparisons`.
     """
     parser = FlagParser(
         prog=f"python -m {program}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -192,8 +195,8 @@ def parse_arguments(program: str, description: str, comparisons: Path) -> argpar
         type=int,
         default=1,
         metavar="N",
-        help="runs at once, each with its share of the cores or of CUDA_VISIBLE_DEVICES (default %(default)s); small "
-        "models make better use of two cores in two runs than in one",
+        help="runs at once, each with its share of the cores or of CUDA_VISIBLE_DEVICES (default %(default)s); with "
+        "small models, two runs on one core each are faster than one after the other on two",
     )
     arguments = parser.parse_args()
     if arguments.parallel < 1:

@@ -23,10 +23,10 @@ def visible_gpus() -> list[str]:
 
 
 def shares_of_machine(parallel: int, ranks: int) -> list[dict[str, str]]:
-    """What the environment of each of `parallel` runs at once, of `ranks` processes each, says of its devices.
+    """The environment variables that give each of `parallel` concurrent runs of `ranks` processes its devices.
 
-    With GPUs each gets some of those in CUDA_VISIBLE_DEVICES, or of all that there are. Without, several at once get
-    equal shares of the cores, unless OMP_NUM_THREADS has been set. Raises ValueError when there are too few GPUs.
+    With GPUs, each run gets some of those in CUDA_VISIBLE_DEVICES, or of all GPUs if it is not set. Without, concurrent
+    runs get equal shares of the cores, unless OMP_NUM_THREADS is set. Raises ValueError when there are too few GPUs.
     """
     devices = visible_gpus()
     if devices:
@@ -43,9 +43,9 @@ def shares_of_machine(parallel: int, ranks: int) -> list[dict[str, str]]:
 def run_side_by_side(
     runs: Sequence[RunT], work: Callable[[RunT, dict[str, str]], None], parallel: int, ranks: int
 ) -> None:
-    """Nothing; calls `work` with each run and what its environment must say, `parallel` at once.
+    """Call `work` with each run and the environment variables of its share of the machine, `parallel` at once.
 
-    A run that fails with ValueError does not keep the others from being done; then the failures are one ValueError.
+    A run that fails with ValueError does not stop the others; at the end all failures are raised as one ValueError.
     """
     free: SimpleQueue[dict[str, str]] = SimpleQueue()
     for share in shares_of_machine(parallel, ranks):

@@ -2,11 +2,11 @@
 
 from typing import ClassVar
 
-from finetune.flat_ids import tokenizer_encoder
+from finetune.encoded_text import tokenizer_encoder
 
 
 class WordTokenizer:
-    """The part of transformers' tokenizer interface that is used; like it, it takes special strings at their word."""
+    """The part of transformers' tokenizer interface that is used; like it, it parses special strings."""
 
     vocabulary: ClassVar[dict[str, int]] = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "a": 4, "b": 5}
     all_special_tokens: ClassVar[list[str]] = ["<s>", "<pad>", "</s>", "<unk>"]
@@ -18,5 +18,5 @@ class WordTokenizer:
         return {"input_ids": [[self.vocabulary.get(word, 3) for word in line.split()] for line in lines]}
 
 
-def test_text_never_yields_a_special_id_but_unknown() -> None:
+def test_text_never_yields_a_special_id_except_unknown() -> None:
     assert tokenizer_encoder(WordTokenizer())(["a b", "a </s> c <pad>"]) == [[4, 5], [4, 3, 3, 3]]

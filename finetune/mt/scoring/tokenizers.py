@@ -1,6 +1,6 @@
-"""What counts as a word of a language: the tokenizers of BLEU and TER, and where there is none that fits.
+"""The tokenizers of BLEU and TER for a language, and the languages that have none.
 
-A language may be named by any code: zh, cmn, zho_Hans. What matters is its script, and whether it has spaces.
+A language may be given by any code: zh, cmn, zho_Hans. Its script decides, and whether it has spaces between words.
 """
 
 from sacrebleu.metrics import TER
@@ -13,24 +13,26 @@ JAPANESE = CHINESE | {"Hira", "Kana"}
 
 
 def sacrebleu_tokenizer(language: str) -> str:
-    """sacreBLEU's tokenizer for text in a language: 13a, which cuts at spaces, or one that cuts at characters."""
+    """sacreBLEU's tokenizer for a language: 13a, which splits at spaces, or one that splits into characters."""
     if has_spaces(language):
         return "13a"
     return "zh" if scripts_of(language) <= CHINESE else "char"
 
 
 def ter_metric(language: str) -> TER | None:
-    """TER as sacreBLEU has it, for Chinese and Japanese with its Asian support; None where it finds no words."""
+    """sacreBLEU's TER, for Chinese and Japanese with its Asian support; None if it finds no words in the language."""
     if has_spaces(language):
         return TER()
-    return TER(normalized=True, asian_support=True) if scripts_of(language) <= JAPANESE else None
+    if scripts_of(language) <= JAPANESE:
+        return TER(normalized=True, asian_support=True)
+    return None
 
 
 def moses_tokenizer(language: str) -> PerlTokenizer | None:
-    """Moses' tokenizer for a language; None where it leaves whole sentences in one piece."""
+    """Moses' tokenizer for a language; None if it would not split its sentences."""
     return PerlTokenizer(moses_code(language)) if has_spaces(language) else None
 
 
 def moses_code(language: str) -> str:
-    """What Moses calls a language: two letters where there are two, and no script."""
+    """Moses' code for a language: of two letters if there is one, without a script."""
     return normal_form(language).split("_")[0]

@@ -1,30 +1,31 @@
-"""What the batches of every fine-tuning task are made of: ids in flat arrays, the tokenizer, cutting by tokens."""
+"""Text as piece ids: the function that encodes lines, and sentences in flat arrays."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
+from transformers import PreTrainedTokenizerBase
 
-Pieces = Sequence[int] | np.ndarray  # piece ids of one text
+Pieces = Sequence[int] | np.ndarray  # ids of the pieces of one text
 # Lines -> piece ids without any special token: `tokenizer_encoder(...)` or `PieceEncoder.encode_lines`.
 Encode = Callable[[list[str]], Sequence[Pieces]]
 
 
-def tokenizer_encoder(tokenizer: Any) -> Encode:
-    """A function from lines to their piece ids, by a transformers tokenizer; no special id but unknown ever occurs.
+def tokenizer_encoder(tokenizer: PreTrainedTokenizerBase) -> Encode:
+    """A function from lines to piece ids by a transformers tokenizer; the only special id in its output is `<unk>`.
 
-    transformers reads a line with the characters "</s>" or "<pad>" as special tokens, which would end or hide a part of
-    the sentence; here they become unknown pieces.
+    transformers would parse "</s>" or "<pad>" in a line as special tokens, which would end or mask a part of the
+    sentence; here they become `<unk>`.
     """
     special_tokens: list[str] = list(tokenizer.all_special_tokens)
     special_ids = set(tokenizer.all_special_ids)
     unknown = tokenizer.unk_token_id
 
     def encode(lines: list[str]) -> list[list[int]]:
-        # verbose=False: a line over the model's length is ours to cut and to count, not the tokenizer's to warn of.
+        # verbose=False: lines longer than the model's maximum are truncated and counted by us, so no warning.
         encoded = tokenizer(lines, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
         for i, line in enumerate(lines):
             if any(token in line for token in special_tokens):
@@ -70,29 +71,8 @@ class Sentences:
 
 @dataclass(frozen=True)
 class SpecialIds:
-    """Ids that frame a text: `<s>` and `</s>` around it, `<pad>`."""
+    """Ids of the special tokens: `<s>` and `</s>` around a text, `<pad>`."""
 
     bos: int
     eos: int
     pad: int
-
-
-def cut_by_tokens(sizes: np.ndarray, max_tokens: int, max_items: int | None = None) -> np.ndarray:
-    """Bounds int64 (batches + 1,) of consecutive runs of items whose padded size stays within `max_tokens`.
-
-    The padded size is the number of items times the largest of them, as fairseq counts; `max_items` bounds their number
-    too. Raises ValueError if one item alone exceeds `max_tokens`.
-    """
-    if len(sizes) and int(sizes.max()) > max_tokens:
-        raise ValueError(
-            f"max_tokens {max_tokens:,} is smaller than the longest sentence, {int(sizes.max()):,} tokens: "
-            "raise max_tokens or lower max_length"
-        )
-    bounds = [0]
-    while bounds[-1] < len(sizes):
-        start = bounds[-1]
-        most = max_tokens // max(1, int(sizes[start]))  # none of them is taken to be larger than the first
-        window = sizes[start : start + (most if max_items is None else min(most, max_items))].astype(np.int64)
-        padded = np.maximum.accumulate(window) * np.arange(1, len(window) + 1)
-        bounds.append(start + int(np.searchsorted(padded, max_tokens, side="right")))
-    return np.asarray(bounds, dtype=np.int64)

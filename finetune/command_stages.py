@@ -1,4 +1,4 @@
-"""Work made of the commands that a user types, one after the other; what is done is not done again."""
+"""Stages that are commands a user could type, each skipped when its result exists already."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from training.launch import EXIT_STOPPED, launcher_command
 
 @dataclass(frozen=True)
 class Stage:
-    """A command, what it leaves behind, and whether the deepspeed launcher runs it."""
+    """A command, the file or directory it writes, and whether the deepspeed launcher starts it."""
 
     title: str
     command: tuple[str, ...]
@@ -30,9 +30,9 @@ class Stage:
 def run_stage(
     stage: Stage, processes: int, environment: Mapping[str, str] = MappingProxyType({}), log: TextIO | None = None
 ) -> None:
-    """Run one command, unless its result is there. Raises ValueError when it fails.
+    """Run one command, unless its result exists. Raises ValueError when it fails.
 
-    `environment` is added to this process's; what the command says goes into the open file `log`, if there is one.
+    `environment` is added to this process's; the command's output goes to the open file `log`, if one is given.
     """
     if stage.result.exists():
         print(f"\n=== {stage.title}: done before ({stage.result})", file=log, flush=True)
@@ -54,7 +54,7 @@ def run_stage(
         environment.setdefault("DS_ACCELERATOR", "cpu")  # the launcher would guess the same, with a warning
     result = subprocess.run(command, check=False, env=environment, stdout=log, stderr=log)
     if result.returncode == EXIT_STOPPED:
-        raise ValueError(f"{stage.title}: ended early without {stage.result}; start again to go on")
+        raise ValueError(f"{stage.title}: ended early without {stage.result}; start again to continue")
     if result.returncode:
         raise ValueError(f"{stage.title}: exit code {result.returncode} of {shlex.join(shown)}")
     if not stage.result.exists():
