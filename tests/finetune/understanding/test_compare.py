@@ -16,8 +16,8 @@ from finetune import random_model
 from finetune.comparing import check_unchanged
 from finetune.understanding import evaluate, layers, predict
 from finetune.understanding.compare import Plan, compare, plan, write_report
+from finetune.understanding.comparison.availability import TRAINS_CROSS_ATTENTION
 from finetune.understanding.comparison.configuration import Comparison, Group, groups_of, read_comparison, runs_of
-from finetune.understanding.comparison.data import TRAINS_CROSS_ATTENTION
 from finetune.understanding.recipe import UnderstandingRecipe
 from pretrain import export
 from pretrain.recipe import OBJECTIVES
@@ -250,7 +250,7 @@ def test_the_commands_of_retrieval(
         ({"seed": 1}, "unknown key 'seed'"),
         ({"data": "${NO_SUCH_THING}/xtreme"}, "the environment variable NO_SUCH_THING is not set"),
         ({"fields": {"seed": 3}}, "fields: seed cannot be set here"),
-        ({"task_fields": {"mlqa": {}}}, "task_fields of mlqa, which tasks does not name"),
+        ({"task_fields": {"mlqa": {}}}, "task_fields of mlqa, which tasks does not list"),
         ({"retrieval": {"similarity": "dot"}}, "retrieval: argument --similarity: invalid choice: 'dot'"),
         ({"retrieval": {"depth": 2}}, "retrieval: unknown flag --depth"),
         ({"retrieval": {"layers": "1,2"}}, "retrieval: layers must be a list of numbers"),

@@ -15,8 +15,11 @@ from launching import run_module
 
 from finetune.understanding.comparison.report import markdown
 from finetune.understanding.evaluate import evaluate, main, write_zip
-from finetune.understanding.metrics import FORMS, prediction_path, read_gold, write_predictions
-from finetune.understanding.tasks.table import TASKS, Head, Task
+from finetune.understanding.metrics.gold import read_gold
+from finetune.understanding.metrics.prediction_files import prediction_path, write_predictions
+from finetune.understanding.metrics.scoring import FORMS
+from finetune.understanding.tasks.task import Head, Task
+from finetune.understanding.tasks.xtreme import TASKS
 
 CORRUPTED: dict[Head, Callable[[Any, Task, random.Random], Any]] = {
     Head.SEQUENCE: lambda gold, task, draw: [draw.choice(task.labels) for _ in gold],
@@ -156,7 +159,7 @@ def test_the_json_has_the_promised_form_and_arithmetic(nine: Path, tmp_path: Pat
     assert files[2].read_bytes().startswith(b"\x89PNG")
     with zipfile.ZipFile(files[3]) as archive:
         names = {
-            f"{task.name}/test-{language}{task.prediction_suffix}"
+            f"{task.name}/test-{language}{'.json' if task.name in ('xquad', 'mlqa', 'tydiqa') else '.tsv'}"
             for task in TASKS.values()
             for language in task.languages
         }

@@ -16,7 +16,7 @@ from finetune.understanding.layers import LayerScores, best_elsewhere, scores_of
 from finetune.understanding.retrieval.embeddings import Embedder
 from finetune.understanding.retrieval.matching import Similarity
 from finetune.understanding.retrieval.retriever import Retriever
-from finetune.understanding.tasks.table import TASKS
+from finetune.understanding.tasks.xtreme import TASKS
 
 # Layer 4 is best over the others of German, 8 over those of Finnish and French. German's own best is 8.
 BY_HAND = LayerScores([4, 8], {"de": [10.0, 90.0], "fi": [50.0, 20.0], "fr": [60.0, 80.0]})
@@ -164,10 +164,10 @@ def test_scores_are_those_of_predict_and_evaluate(
     ("flags", "message"),
     [
         (["--layers", "1,3"], "layer 3: .* has layers 1 to 2, and 0"),
-        (["--layers", "one"], "--layers one: expected numbers with commas between them"),
+        (["--layers", "one"], "--layers one: expected numbers separated by commas"),
         (["--languages", "de,xx"], "languages: tatoeba has no xx, only ar, he"),
         (["--languages", "de,nl"], "has no test file of tatoeba in nl"),
-        (["--languages", "de,de"], "a layer is chosen on the other languages, and there is de alone"),
+        (["--languages", "de,de"], "a layer is chosen on the other languages, and there is only de"),
     ],
 )
 def test_what_cannot_be(

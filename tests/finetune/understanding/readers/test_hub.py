@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value
 
-from finetune.understanding.metrics import has_gold, read_gold
-from finetune.understanding.readers import languages_with, read, read_pairs, read_questions, read_retrieval, read_tagged
-from finetune.understanding.readers.hub import PREFIX, is_hub
+from finetune.understanding.metrics.gold import has_gold, read_gold
+from finetune.understanding.readers.languages import languages_with
+from finetune.understanding.readers.reading import read, read_pairs, read_questions, read_retrieval, read_tagged
+from finetune.understanding.readers.roots import PREFIX, is_hub
 from finetune.understanding.tasks.examples import Answer, HiddenLabelsError, Question, SentencePair, TaggedSentence
-from finetune.understanding.tasks.table import TASKS, Split
+from finetune.understanding.tasks.task import Split
+from finetune.understanding.tasks.xtreme import TASKS
 
 UPOS = ["NOUN", "X", "VERB"]  # the names come with the numbers; their order is the file's
 

@@ -18,7 +18,7 @@ def test_means_are_those_of_single_sentences(tiny_model: Path) -> None:
     embedder = Embedder.load(tiny_model, layers=[2, 0], max_length=20, max_tokens=25)
     found = embedder.embed(SENTENCES)
     assert found.shape == (2, 5, 32) and found.dtype == np.float32
-    assert embedder.num_cut == 1
+    assert embedder.num_truncated == 1
     model = VecoModel.from_pretrained(tiny_model).eval()
     for number, pieces in enumerate(embedder.encoder.encode(SENTENCES)):
         ids = torch.tensor([[0, *pieces[:18], 2]])

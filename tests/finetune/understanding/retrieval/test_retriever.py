@@ -12,7 +12,7 @@ from finetune.understanding.retrieval.embeddings import Embedder
 from finetune.understanding.retrieval.matching import Similarity
 from finetune.understanding.retrieval.retriever import Retriever
 from finetune.understanding.tasks.examples import RetrievalSet
-from finetune.understanding.tasks.table import TASKS
+from finetune.understanding.tasks.xtreme import TASKS
 
 
 class PlaneEmbedder(Embedder):

@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 
 from data_tools.text import lines
-from finetune.understanding.metrics import gold_of
 from finetune.understanding.metrics.answers import read_answers, read_gold_answers
-from finetune.understanding.readers import languages_with, read, read_pairs, read_questions, read_retrieval, read_tagged
-from finetune.understanding.readers.questions import questions_of_file
+from finetune.understanding.metrics.scoring import gold_of
+from finetune.understanding.readers.languages import languages_with
+from finetune.understanding.readers.reading import read, read_pairs, read_questions, read_retrieval, read_tagged
+from finetune.understanding.readers.squad import questions_of_file
 from finetune.understanding.tasks.examples import Answer, Question, SentencePair, TaggedSentence
-from finetune.understanding.tasks.table import TASKS, Split
+from finetune.understanding.tasks.task import Split
+from finetune.understanding.tasks.xtreme import TASKS
 
 CORPORA = os.environ.get("VECO_CORPORA")
 

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from finetune.understanding.metrics import AVERAGE, average, gold_of, score, task_score
 from finetune.understanding.metrics.answers import token_f1
 from finetune.understanding.metrics.normalisation import mlqa_tokens, squad_tokens
+from finetune.understanding.metrics.scoring import AVERAGE, average, gold_of, score, task_score
 from finetune.understanding.tasks.examples import Answer, Question
-from finetune.understanding.tasks.table import TASKS, Task
+from finetune.understanding.tasks.task import Task
+from finetune.understanding.tasks.xtreme import TASKS
 
 # Words with articles, punctuation, marks and scripts that the rules treat in some way.
 WORDS = [
