@@ -28,19 +28,19 @@ from data_tools.files.directories import claim
 from data_tools.files.outputs import check_filled_directory
 from finetune.models import model_directory
 from finetune.understanding.comparison.report import table_line
-from finetune.understanding.metrics.scoring import AVERAGE, gold_of, score, task_score
-from finetune.understanding.predict import (
+from finetune.understanding.flags import (
     ENCODERS,
     add_data_flags,
     add_retrieval_flags,
     load_retriever,
+    numbers,
     report_truncated,
 )
+from finetune.understanding.metrics.scoring import AVERAGE, gold_of, score, task_score
 from finetune.understanding.readers.languages import languages_tested
 from finetune.understanding.readers.reading import read_retrieval
 from finetune.understanding.retrieval.embeddings import num_layers
 from finetune.understanding.retrieval.retriever import Retriever
-from finetune.understanding.search import numbers
 from finetune.understanding.tasks.task import Split, Task
 from finetune.understanding.tasks.xtreme import TASKS
 from training.launch import quiet_libraries
@@ -147,18 +147,15 @@ def main() -> None:
     task = TASKS[options.task]
     languages = languages_tested(task, options.data, options.languages)
     check_languages(task, languages)
-    options.model = model_directory(options.model, ENCODERS)
-    if options.layers:
-        layers = sorted(numbers("layers", options.layers, int))
-    else:
-        layers = list(range(num_layers(options.model) + 1))
-    retriever = load_retriever(task, layers, options)
+    model = model_directory(options.model, ENCODERS)
+    layers = sorted(numbers("layers", options.layers, int)) if options.layers else list(range(num_layers(model) + 1))
+    retriever = load_retriever(task, model, layers, options)
     check_filled_directory(options.output, options.data)
     claim(options.output, file_names(task), "finetune.understanding.layers")
     progress = tqdm(languages, desc=task.name, unit=" languages", disable=None)
     found = LayerScores(layers, {language: scores_of(retriever, language, options.data) for language in progress})
     report_truncated(retriever.embedder)
-    write(found, task, options)
+    write(found, task, model, options)
 
 
 def file_names(task: Task) -> tuple[str, str]:
@@ -166,12 +163,12 @@ def file_names(task: Task) -> tuple[str, str]:
     return f"{task.name}.md", f"{task.name}.json"
 
 
-def write(found: LayerScores, task: Task, options: argparse.Namespace) -> None:
+def write(found: LayerScores, task: Task, model: Path, options: argparse.Namespace) -> None:
     """Write both files and print the table."""
     (metric,) = task.main_metrics
     table = found.markdown(f"{task.title}, {metric}")
     content = {
-        **{"task": task.name, "metric": metric, "model": str(options.model), "similarity": options.similarity},
+        **{"task": task.name, "metric": metric, "model": str(model), "similarity": options.similarity},
         **{"centre": options.centre, "whiten": options.whiten, **found.as_json()},
     }
     texts = (table, json.dumps(content, indent=1) + "\n")

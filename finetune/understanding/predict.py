@@ -21,7 +21,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from data_tools.cli import FlagParser, run_main
@@ -29,25 +28,26 @@ from data_tools.files.atomic import atomic_path
 from data_tools.files.directories import claim
 from data_tools.files.outputs import check_filled_directory
 from finetune.models import model_directory
+from finetune.understanding.flags import (
+    DTYPES,
+    ENCODERS,
+    add_data_flags,
+    add_retrieval_flags,
+    load_retriever,
+    report_truncated,
+)
 from finetune.understanding.heads.predictor import Predictor
 from finetune.understanding.heads.question_answering import QuestionAnswering
 from finetune.understanding.metrics.prediction_files import prediction_path, write_predictions
 from finetune.understanding.readers.languages import languages_tested
 from finetune.understanding.readers.reading import read_retrieval
 from finetune.understanding.readers.roots import check_root
-from finetune.understanding.retrieval.embeddings import Embedder
-from finetune.understanding.retrieval.matching import Similarity
 from finetune.understanding.retrieval.retriever import Retriever
 from finetune.understanding.rows.evaluation import EvaluationSet
 from finetune.understanding.tasks.task import Split, Task
 from finetune.understanding.tasks.xtreme import task_named
 from training.launch import quiet_libraries
 from training.runs.kinds import Kind
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
-
-ENCODERS = (Kind.PRETRAINING, Kind.TASK)  # runs whose models embed sentences
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -71,29 +71,6 @@ def parse_arguments() -> argparse.Namespace:
     )
     add_retrieval_flags(retrieval)
     return parser.parse_args()
-
-
-def add_data_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of every prediction: data, languages, batches, precision."""
-    parser.add_argument(
-        "--data", required=True, metavar="ROOT", help="XTREME's files, its Parquet, or hub:google/xtreme"
-    )
-    parser.add_argument("--languages", default="", help="such as de,fr (default: all that have a test)")
-    parser.add_argument("--max-tokens", type=int, default=8192, help="largest batch, in tokens (default %(default)s)")
-    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="precision (default %(default)s)")
-
-
-def add_retrieval_flags(parser: argparse._ActionsContainer) -> None:
-    """Add the flags by which sentences are embedded and compared, except for the layer."""
-    parser.add_argument("--max-length", type=int, help="longest sentence in tokens (default: the model's)")
-    parser.add_argument(
-        "--similarity",
-        choices=[similarity.value for similarity in Similarity],
-        default=Similarity.COSINE.value,
-        help="of two sentences (default %(default)s)",
-    )
-    parser.add_argument("--centre", action="store_true", help="subtract the mean embedding of each language")
-    parser.add_argument("--whiten", action="store_true", help="also give all directions the same variance")
 
 
 def claim_predictions(task: Task, languages: Sequence[str], options: argparse.Namespace) -> None:
@@ -135,18 +112,6 @@ def write_best(head: QuestionAnswering, results: dict[str, np.ndarray], evaluate
         temporary.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
-def load_retriever(task: Task, layers: Sequence[int] | int | None, options: argparse.Namespace) -> Retriever:
-    """The retriever that the flags describe; raises ValueError as `Embedder.load` does."""
-    embedder = Embedder.load(options.model, layers, options.max_length, options.max_tokens, DTYPES[options.dtype])
-    return Retriever(task, embedder, Similarity(options.similarity), options.centre, options.whiten)
-
-
-def report_truncated(embedder: Embedder) -> None:
-    """Report the number of truncated sentences."""
-    if embedder.num_truncated:
-        print(f"{embedder.num_truncated:,} sentences cut to {embedder.max_length} tokens", file=sys.stderr)
-
-
 def retrieve(retriever: Retriever, language: str, options: argparse.Namespace) -> None:
     """Write the translations found for a language's sentences."""
     test = read_retrieval(retriever.task, Split.TEST, language, options.data)
@@ -154,31 +119,40 @@ def retrieve(retriever: Retriever, language: str, options: argparse.Namespace) -
     write_predictions(retriever.task, language, found, options.output)
 
 
+def predict_trained(task: Task | None, options: argparse.Namespace) -> Path:
+    """Write the predictions of a fine-tuned model; return their directory. `task` None is the model's."""
+    directory = model_directory(options.model, [Kind.TASK])
+    predictor = Predictor.load(directory, task, options.max_tokens, DTYPES[options.dtype])
+    if options.translated_test and not predictor.is_plugged_in:
+        raise ValueError(f"{directory}: was not trained plugged in and takes no --translated-test; leave it out")
+    check_root(options.translated_test, "--translated-test")
+    languages = languages_tested(predictor.task, options.data, options.languages)
+    claim_predictions(predictor.task, languages, options)
+    for language in tqdm(languages, desc=predictor.task.name, unit=" languages", disable=None):
+        predict(predictor, language, options)
+    return prediction_path(options.output, predictor.task, languages[0]).parent
+
+
+def predict_retrieval(task: Task, options: argparse.Namespace) -> Path:
+    """Write the predictions of a retrieval task; return their directory."""
+    directory = model_directory(options.model, ENCODERS)
+    languages = languages_tested(task, options.data, options.languages)
+    retriever = load_retriever(task, directory, options.layer, options)
+    claim_predictions(task, languages, options)
+    for language in tqdm(languages, desc=task.name, unit=" languages", disable=None):
+        retrieve(retriever, language, options)
+    report_truncated(retriever.embedder)
+    return prediction_path(options.output, task, languages[0]).parent
+
+
 def main() -> None:
     options = parse_arguments()
     quiet_libraries()
     task = task_named(options.task) if options.task else None
     if task is not None and task.is_retrieval:
-        options.model = model_directory(options.model, ENCODERS)
-        languages = languages_tested(task, options.data, options.languages)
-        retriever = load_retriever(task, options.layer, options)
-        claim_predictions(task, languages, options)
-        for language in tqdm(languages, desc=task.name, unit=" languages", disable=None):
-            retrieve(retriever, language, options)
-        report_truncated(retriever.embedder)
+        print(predict_retrieval(task, options))
     else:
-        options.model = model_directory(options.model, [Kind.TASK])
-        predictor = Predictor.load(options.model, task, options.max_tokens, DTYPES[options.dtype])
-        if options.translated_test and not predictor.is_plugged_in:
-            raise ValueError(
-                f"{options.model}: was not trained plugged in and takes no --translated-test; leave it out"
-            )
-        check_root(options.translated_test, "--translated-test")
-        languages = languages_tested(predictor.task, options.data, options.languages)
-        claim_predictions(predictor.task, languages, options)
-        for language in tqdm(languages, desc=predictor.task.name, unit=" languages", disable=None):
-            predict(predictor, language, options)
-    print(prediction_path(options.output, task or predictor.task, languages[0]).parent)
+        print(predict_trained(task, options))
 
 
 if __name__ == "__main__":

@@ -19,23 +19,23 @@ import shutil
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from data_tools.cli import FlagParser, run_main
 from data_tools.files.atomic import atomic_path, write_texts
 from finetune.comparing import check_unchanged
 from finetune.parallel import run_side_by_side
 from finetune.selection import Selection, best_checkpoints
+from finetune.understanding.flags import numbers
 from finetune.understanding.recipe import UnderstandingRecipe
 from training.checkpoints.finding import RECIPE_FILE, checkpoints_of
 from training.launch import EXIT_STOPPED, launcher_command
 from training.recipe.parsing import parse_recipe, read_yaml
 from training.runs.kinds import BEST, LAST, MODEL_DIR, link_model
 
-NumberT = TypeVar("NumberT", int, float)
 TRAIN = Path(__file__).resolve().parent / "train.py"
 OUTCOME = "outcome.json"
 GRID_FLAGS = {"learning_rate": "learning-rates", "batch_size": "batch-sizes", "seed": "seeds"}  # field -> flag
@@ -219,17 +219,6 @@ def settings_of(runs: Sequence[GridRun], recipe: UnderstandingRecipe) -> dict[st
     """The settings of each run, by its name, which must not change once it has begun."""
     common = {name: value for name, value in asdict(recipe).items() if name not in PLACES}
     return {run.name: {**common, **asdict(run.point), "seed": run.seed} for run in runs}
-
-
-def numbers(flag: str, text: str, kind: Callable[[str], NumberT]) -> list[NumberT]:
-    """The comma-separated numbers of a flag. Raises ValueError for anything else, and for duplicates."""
-    try:
-        found = [kind(value) for value in text.split(",")]
-    except ValueError:
-        raise ValueError(f"--{flag} {text}: expected numbers separated by commas, such as 1,2,3") from None
-    if len(set(found)) < len(found):
-        raise ValueError(f"--{flag} {text}: expected each number once")
-    return found
 
 
 def parse_arguments() -> tuple[argparse.Namespace, list[str]]:

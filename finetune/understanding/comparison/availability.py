@@ -107,7 +107,7 @@ def unequal_rows(task: Task, data: str, translated: str, languages: Sequence[str
 
 
 def has_original(example: Any) -> bool:
-    """Whether the English pair stands beside a translation."""
+    """Whether a translation has the English pair beside it."""
     return isinstance(example, SentencePair) and example.original is not None
 
 
@@ -133,8 +133,10 @@ def available(
     left_out = {str(group): reason for group, reason in reasons.items() if reason}
     found = [group for group, reason in reasons.items() if not reason]
     if not found:
-        told = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
-        raise ValueError(f"data {comparison.data}: nothing to compare on. {told or 'In transfer there are no pairs'}")
+        reasons_by_group = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
+        raise ValueError(
+            f"data {comparison.data}: nothing to compare on. {reasons_by_group or 'In transfer there are no pairs'}"
+        )
     return found, left_out, tests
 
 

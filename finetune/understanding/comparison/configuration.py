@@ -38,8 +38,8 @@ from data_tools.cli import FlagParser
 from finetune import comparing
 from finetune.comparing import flags_of, problems_of_counts, problems_of_models
 from finetune.stages import Stage
+from finetune.understanding.flags import add_data_flags, add_retrieval_flags
 from finetune.understanding.metrics.prediction_files import prediction_path
-from finetune.understanding.predict import add_data_flags, add_retrieval_flags
 from finetune.understanding.recipe import SETTINGS, UnderstandingRecipe
 from finetune.understanding.tasks.xtreme import TASKS
 from training.recipe.parsing import build_recipe, laid_over, read_yaml

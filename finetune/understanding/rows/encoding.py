@@ -36,12 +36,12 @@ class TextEncoder:
         self.special = SpecialIds(bos=tokenizer.bos_token_id, eos=tokenizer.eos_token_id, pad=tokenizer.pad_token_id)
         self.unknown = int(tokenizer.unk_token_id)
         self.encode = tokenizer_encoder(tokenizer)
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         self._special_ids = np.asarray(sorted(tokenizer.all_special_ids))
 
     def locate(self, texts: Sequence[str]) -> list[LocatedPieces]:
         """The pieces of each text with their positions, which never decrease."""
-        encoded = self._tokenizer(
+        encoded = self.tokenizer(
             list(texts),
             add_special_tokens=False,
             return_attention_mask=False,

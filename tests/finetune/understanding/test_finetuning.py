@@ -203,7 +203,7 @@ def test_dev_without_labels_is_found_before_training(tmp_path: Path, tiny_model:
         build("xquad")
 
 
-def test_what_is_cut_is_told(
+def test_truncation_is_reported(
     train: Callable[..., Path], xtreme_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     root = tmp_path / "data"

@@ -22,7 +22,7 @@ from finetune.understanding.tasks.xtreme import TASKS
 BY_HAND = LayerScores([4, 8], {"de": [10.0, 90.0], "fi": [50.0, 20.0], "fr": [60.0, 80.0]})
 
 
-def test_a_language_has_no_say_in_its_own_layer() -> None:
+def test_a_layer_is_chosen_without_the_scores_of_its_language() -> None:
     assert BY_HAND.chosen == {"de": (4, 10.0), "fi": (8, 20.0), "fr": (8, 80.0)}
     assert BY_HAND.averages == pytest.approx([40, 190 / 3])
     assert BY_HAND.average == pytest.approx(110 / 3)
@@ -170,7 +170,7 @@ def test_scores_are_those_of_predict_and_evaluate(
         (["--languages", "de,de"], "a layer is chosen on the other languages, and there is only de"),
     ],
 )
-def test_what_cannot_be(
+def test_bad_flags_are_refused(
     flags: list[str],
     message: str,
     two_languages: Path,
@@ -184,7 +184,9 @@ def test_what_cannot_be(
     assert "\n" not in str(error.value) and not (tmp_path / "found").exists()
 
 
-def test_hidden_labels(xtreme_data: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hidden_labels_are_refused(
+    xtreme_data: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for path in (xtreme_data / "tatoeba").iterdir():
         for language in ("de", "fi"):  # under XTREME's own names
             name = in_language(path.name.removeprefix("tatoeba."), language)

@@ -63,7 +63,7 @@ def test_the_grid_is_the_published_one(monkeypatch: pytest.MonkeyPatch) -> None:
         search.grid(options, "transfer")
 
 
-def test_a_search_is_done_once(
+def test_finished_runs_of_a_search_are_not_repeated(
     xtreme_data: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     """By the public command; called again, nothing is trained; a run whose outcome is gone is done again."""
@@ -99,7 +99,7 @@ def test_a_search_is_done_once(
         search.main()
 
 
-def test_a_failed_run_is_told_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_run_is_reported_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = tmp_path / "train.py"
     script.write_text("import sys\nsys.exit('working\\nerror: no train file of pawsx\\nafterwards')\n")
     monkeypatch.setattr(search, "TRAIN", script)

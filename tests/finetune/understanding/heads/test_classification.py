@@ -30,7 +30,7 @@ def test_rows_are_those_of_transformers(encoder: TextEncoder, tiny_model) -> Non
     assert not rows.truncated
 
 
-def test_the_longer_sentence_is_cut_and_counted(encoder: TextEncoder) -> None:
+def test_the_longer_sentence_is_truncated_and_counted(encoder: TextEncoder) -> None:
     long, short = "hund baum vogel milch nacht haus hund baum", "rot"
     long_ids, short_ids = encoder.encode([long, short])
     room = 12 - 4 - len(short_ids)
@@ -45,7 +45,7 @@ def test_the_longer_sentence_is_cut_and_counted(encoder: TextEncoder) -> None:
     assert first.truncated == {"pairs cut to max_length": 1}
 
 
-def test_examples_without_labels(encoder: TextEncoder) -> None:
+def test_examples_without_labels_have_no_targets(encoder: TextEncoder) -> None:
     head = Classification(LABELS, max_length=30)
     assert not head.encode([pair("hund", "rot"), pair("hund", "rot", None)], encoder).row_targets
 

@@ -55,7 +55,7 @@ def test_windows_to_the_number() -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, 60), st.integers(1, 20), st.integers(1, 30))
-def test_windows_hold_every_token(num_tokens: int, budget: int, stride: int) -> None:
+def test_windows_cover_every_token(num_tokens: int, budget: int, stride: int) -> None:
     windows = context_windows(num_tokens, budget, stride)
     assert set(itertools.chain.from_iterable(range(*window) for window in windows)) == set(range(num_tokens))
     assert all(stop - start <= budget for start, stop in windows)
@@ -93,7 +93,7 @@ def test_targets_point_at_the_answer_where_a_window_holds_it_and_else_at_the_fir
     assert rows.marks["may_start"].sum() == len(context.ids)
 
 
-def test_a_repeated_window_is_passed_over(encoder: TextEncoder) -> None:
+def test_a_repeated_window_is_ignored_by_the_loss(encoder: TextEncoder) -> None:
     head = head_of()
     long, short = head.encode([asked("milch")], encoder), head.encode([asked("rot", "hund rot")], encoder)
     batch = PairedRows.paired(long, short, np.array([0])).batch(np.arange(len(long)), 1)
@@ -179,7 +179,7 @@ def test_a_context_without_a_token_has_an_empty_answer(encoder: TextEncoder) -> 
     assert [answer.text for answer in best[0]] == [""]
 
 
-def test_questions_are_cut_and_counted_and_rows_must_hold_context(encoder: TextEncoder) -> None:
+def test_questions_are_truncated_and_counted_and_rows_must_hold_context(encoder: TextEncoder) -> None:
     long = Question("q", "wo hund baum vogel milch nacht", CONTEXT, (Answer("rot", 5),), "de")
     rows = head_of().encode([long, asked("rot")], encoder)
     assert rows.truncated == {"questions cut to max_question_length": 1}

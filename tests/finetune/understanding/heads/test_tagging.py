@@ -46,7 +46,7 @@ def test_every_word_is_read_once_and_every_window_fits(lengths: list[int], budge
         assert sum(lengths[following.start : one.stop]) <= stride
 
 
-def test_a_word_that_no_window_holds() -> None:
+def test_a_word_longer_than_a_window_is_refused() -> None:
     with pytest.raises(ValueError, match="a word has 9 pieces, but a window holds only 8"):
         windows([2, 9], budget=8, stride=2)
 
@@ -80,7 +80,7 @@ def test_tags_of_windows_are_those_of_the_whole_sentence(encoder: TextEncoder) -
             assert predicted(Tagging(LABELS, max_length, stride), examples, encoder) == whole
 
 
-def test_labels_stand_at_the_first_pieces_and_once_over_all_windows(encoder: TextEncoder) -> None:
+def test_first_pieces_carry_the_labels_once_over_all_windows(encoder: TextEncoder) -> None:
     example = sentence(40)
     rows = Tagging(LABELS, max_length=12, stride=4).encode([example], encoder)
     assert len(rows) > 3 and rows.lengths.max() <= 12

@@ -70,13 +70,13 @@ def test_fewer_rows_than_neighbours() -> None:
 
 @pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("similarity", Similarity)
-def test_search_is_that_of_the_whole_matrix(similarity: Similarity) -> None:
+def test_best_matches_are_those_of_the_whole_matrix(similarity: Similarity) -> None:
     x, y = embeddings(60, 60, seed=2)
     k = 60 if similarity is Similarity.MARGIN else 5  # so that the margin, too, is compared with all
     np.testing.assert_array_equal(best_matches(x, y, similarity, k), whole(x, y, similarity, k).argmax(axis=1))
 
 
-def test_csls_and_margin_turn_down_hubs() -> None:
+def test_csls_and_margin_avoid_hubs() -> None:
     """By hand, in the plane: target 0 is 30 and 20 degrees from the sources, target 1 is 75 and 25 degrees from them.
 
     By cosine both sources choose target 0. Its mean cosine r is (.866 + .940) / 2 = .903, that of target 1 is
@@ -120,7 +120,7 @@ def sentences(source: list[str], target: list[str], gold: set[tuple[str, str]] |
     return RetrievalSet("de", source_ids, source, target_ids, target, None if gold is None else frozenset(gold))
 
 
-def test_sentences_that_come_twice_are_in_no_pair() -> None:
+def test_repeated_sentences_are_in_no_pair() -> None:
     """Neither where the source comes twice, nor where its translation does."""
     x, _ = embeddings(5, 5)
     x[3] = x[1]
@@ -210,7 +210,7 @@ def test_translations_behind_a_shift_are_found_by_centring() -> None:
         (np.zeros((2, 3), np.float32), np.zeros((2, 4), np.float32), "width 3 and 4 cannot be compared"),
     ],
 )
-def test_bad_embeddings(x: np.ndarray, y: np.ndarray, message: str) -> None:
+def test_bad_embeddings_are_refused(x: np.ndarray, y: np.ndarray, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         prepare(x, y)
 

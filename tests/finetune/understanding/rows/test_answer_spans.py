@@ -28,7 +28,7 @@ def test_an_answer_is_located(context: str, answer: Answer, expected: Answer | N
     assert locate(answer, context) == expected
 
 
-def test_what_was_done_is_counted() -> None:
+def test_located_answers_and_dropped_questions_are_counted() -> None:
     questions = [
         Question("1", "?", "a red house", (Answer("red", 2), Answer("RED", 0)), "en"),
         Question("2", "?", "a red house", (Answer("blue", 2),), "en"),

@@ -45,7 +45,7 @@ def test_epochs_differ_seeds_differ_and_nothing_depends_on_what_was_asked_before
 
 
 @pytest.mark.parametrize(("ranks", "accumulation"), [(1, 1), (2, 1), (1, 4), (2, 3)])
-def test_an_update_is_the_same_however_it_is_shared_out(ranks: int, accumulation: int) -> None:
+def test_an_update_is_the_same_however_it_is_distributed(ranks: int, accumulation: int) -> None:
     rows = rows_of_lengths(np.random.default_rng(0).integers(1, 30, 50))
     updates = UpdateBatches(rows.sizes, 12, seed=3)
     shares = [MicroBatches(rows, updates, ranks * accumulation, rank, ranks, pad=99) for rank in range(ranks)]
@@ -74,6 +74,6 @@ def test_evaluation_sees_every_row_once_within_the_limit() -> None:
     assert len(EvaluationBatches(rows, max_tokens=1, pad=99)) >= 5
 
 
-def test_no_rows() -> None:
+def test_no_batches_without_rows() -> None:
     with pytest.raises(ValueError, match="there is no training example"):
         UpdateBatches(np.zeros(0, dtype=np.int64), 8, 1)

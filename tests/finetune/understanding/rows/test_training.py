@@ -41,7 +41,7 @@ def root(xtreme_data: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(xtreme_data, tmp_path / "data"))
 
 
-def test_settings(xtreme_data: Path, encoder: TextEncoder) -> None:
+def test_rows_of_each_setting_and_mode(xtreme_data: Path, encoder: TextEncoder) -> None:
     transfer, _ = rows_for("xnli", xtreme_data, encoder, [], plug_in=False)
     everything, report = rows_for("xnli", xtreme_data, encoder, ["de"], plug_in=False)
     pairs, _ = rows_for("xnli", xtreme_data, encoder, ["de"], plug_in=True)
@@ -76,7 +76,7 @@ def test_answers_of_translations_are_found_or_counted(root: Path, encoder: TextE
 def texts_of(pairs: PairedRows, encoder: TextEncoder) -> list[list[str]]:
     """Both sides of all pairs, without special tokens."""
     assert pairs.y is not None
-    decode = encoder._tokenizer.decode
+    decode = encoder.tokenizer.decode
     return [
         [decode(side.rows.tokens[row], skip_special_tokens=True) for row in side.numbers] for side in (pairs.x, pairs.y)
     ]
@@ -112,7 +112,7 @@ def test_tests_are_paired_with_their_translations_or_with_themselves(xtreme_data
     assert evaluated("xnli", xtreme_data, encoder, "de", Split.TEST, None).rows.y is None
 
 
-def test_what_is_held_out_finds_its_translations(root: Path, encoder: TextEncoder) -> None:
+def test_held_out_questions_find_their_translations(root: Path, encoder: TextEncoder) -> None:
     """TyDiQA's dev goes by the text of a question, which is another in its translation."""
     train = "tydiqa/tydiqa-goldp-v1.1-train/tydiqa.goldp.{}.train.json"
     english = root / "english" / train.format("fi")
@@ -130,7 +130,7 @@ def test_what_is_held_out_finds_its_translations(root: Path, encoder: TextEncode
         evaluated("tydiqa", root, encoder, "fi", Split.DEV, str(root / "english"))
 
 
-def test_what_is_cut_of_a_test_is_counted(root: Path, encoder: TextEncoder) -> None:
+def test_truncated_examples_of_a_test_are_counted(root: Path, encoder: TextEncoder) -> None:
     long = " ".join(["dog"] * 60)
     for where, rows in (("pawsx", [f"{long}\tcat\t1", "dog\tcat\t0"]), ("english/pawsx", [f"{long}\t{long}\t1"] * 2)):
         write_lines(root / where / "test-de.tsv", rows)
@@ -142,7 +142,7 @@ def test_what_is_cut_of_a_test_is_counted(root: Path, encoder: TextEncoder) -> N
     assert evaluated("pawsx", root, encoder, "en", Split.TEST, None).truncated == []
 
 
-def test_rows_that_are_not_pairs(root: Path, encoder: TextEncoder) -> None:
+def test_unequal_numbers_of_rows_are_refused_as_pairs(root: Path, encoder: TextEncoder) -> None:
     file = root / "xnli" / "train-de.tsv"
     write_lines(file, file.read_text().splitlines()[:-1])
     with pytest.raises(ValueError, match="59 training examples of xnli in de, but 60 in en; plugged in, each must"):
@@ -154,7 +154,7 @@ def test_rows_that_are_not_pairs(root: Path, encoder: TextEncoder) -> None:
         evaluated("xnli", root, encoder, "de", Split.TEST, str(root / "english"))
 
 
-def test_equally_many_rows_that_are_no_pairs(root: Path, encoder: TextEncoder) -> None:
+def test_rows_whose_labels_disagree_are_refused_as_pairs(root: Path, encoder: TextEncoder) -> None:
     """Each side lacks another row, as tables do of which untranslated rows were dropped."""
     german_file, english_file = root / "xnli" / "train-de.tsv", root / "xnli" / "train-en.tsv"
     write_lines(german_file, german_file.read_text().splitlines()[:-1])
@@ -163,7 +163,7 @@ def test_equally_many_rows_that_are_no_pairs(root: Path, encoder: TextEncoder) -
         rows_for("xnli", root, encoder, ["de"], plug_in=True)
 
 
-def test_translations_that_bring_their_originals(root: Path, encoder: TextEncoder) -> None:
+def test_translations_are_paired_with_the_originals_beside_them(root: Path, encoder: TextEncoder) -> None:
     """XTREME's, of five columns: in another order than the English file, and not as many."""
     english, translated = (root / "xnli" / f"train-{language}.tsv" for language in ("en", "de"))
     rows = [
@@ -192,7 +192,7 @@ def write_five_columns(root: Path, language: str, rows: list[tuple[str, str, str
     write_lines(path, ["\t".join([a, b, german(a), german(b), label]) for a, b, label in rows])
 
 
-def test_originals_are_held_once(root: Path, encoder: TextEncoder) -> None:
+def test_each_original_beside_translations_is_encoded_once(root: Path, encoder: TextEncoder) -> None:
     """Those of the English file, whatever its white space, and others that two languages have."""
     english = [tuple(line.split("\t")) for line in (root / "xnli" / "train-en.tsv").read_text().splitlines()]
     (root / "xnli" / "train-de.tsv").unlink()
@@ -222,7 +222,7 @@ def test_rows_beside_translations_are_no_excuse_for_others(root: Path, encoder: 
     assert pairs.x.numbers.tolist() == [1, 2]
 
 
-def test_rows_that_were_not_translated(root: Path, encoder: TextEncoder) -> None:
+def test_rows_that_were_not_translated_are_skipped_and_counted(root: Path, encoder: TextEncoder) -> None:
     """PAWS-X has some, empty or NS: they are left out and counted, plugged in with their partners."""
     (task,) = {"pawsx"}
     files = {language: root / task / f"train-{language}.tsv" for language in ("en", "de")}
@@ -264,7 +264,7 @@ def test_repeated_ids_of_questions_and_their_translations(root: Path, encoder: T
         rows_for("tydiqa", root, encoder, ["fi"], plug_in=True)
 
 
-def test_ids_that_repeat_in_english_alone(root: Path, encoder: TextEncoder) -> None:
+def test_ids_that_repeat_only_in_english_are_refused(root: Path, encoder: TextEncoder) -> None:
     """A translation with the id 0 is that of the first 0, or of the tenth."""
     file = root / "tydiqa" / "tydiqa-goldp-v1.1-train" / "tydiqa.goldp.en.train.json"
     content = json.loads(file.read_text())
@@ -277,7 +277,7 @@ def test_ids_that_repeat_in_english_alone(root: Path, encoder: TextEncoder) -> N
     assert len(rows_for("tydiqa", root, encoder, [], plug_in=False)[0]) > 50
 
 
-def test_questions_without_a_translation(root: Path, encoder: TextEncoder) -> None:
+def test_questions_without_a_translation_are_refused(root: Path, encoder: TextEncoder) -> None:
     file = root / "english" / "xquad" / "xquad.de.json"
     file.write_text(file.read_text().replace('"q-3"', '"q-99"'))
     with pytest.raises(ValueError, match="no translation of 1 questions, such as q-3"):
