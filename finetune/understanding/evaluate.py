@@ -28,11 +28,11 @@ from data_tools.text.lines import open_text
 from finetune.understanding.comparison.report import TaskScores, draw_heat_map, markdown
 from finetune.understanding.metrics.gold import has_gold, read_shown_gold
 from finetune.understanding.metrics.prediction_files import prediction_path, read_predictions
-from finetune.understanding.metrics.scoring import AVERAGE, average, score, task_score
+from finetune.understanding.metrics.scoring import AVERAGE, Gold, average, score, task_score
 from finetune.understanding.readers.files import existing
 from finetune.understanding.readers.languages import languages_named
 from finetune.understanding.readers.roots import Root, is_hub
-from finetune.understanding.tasks.task import Head, Task
+from finetune.understanding.tasks.task import Task
 from finetune.understanding.tasks.xtreme import TASKS
 
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # so that equal predictions make equal archives
@@ -108,13 +108,13 @@ def check_languages(task: Task, languages: Sequence[str], predictions: Path) -> 
         raise ValueError(f"{task.name} has no predictions for {', '.join(missing)}; expected {example} and so on")
 
 
-def score_language(task: Task, language: str, predictions: Path, gold: Any) -> tuple[dict[str, float], list[str]]:
+def score_language(task: Task, language: str, predictions: Path, gold: Gold) -> tuple[dict[str, float], list[str]]:
     """({metric: percent}, a note on questions without prediction, if any). Raises ValueError that names the file."""
     path = prediction_path(predictions, task, language)
     predicted = read_predictions(task, language, predictions)
     notes = []
-    if task.head is Head.SPAN and (num_missing := len(gold.keys() - predicted.keys())):
-        notes.append(f"{path}: {num_missing:,} of {len(gold):,} questions have no prediction and count 0")
+    if isinstance(gold, Mapping) and isinstance(predicted, Mapping) and (missing := gold.keys() - predicted.keys()):
+        notes.append(f"{path}: {len(missing):,} of {len(gold):,} questions have no prediction and count 0")
     try:
         return score(task, gold, predicted, language), notes
     except ValueError as error:

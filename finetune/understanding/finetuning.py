@@ -18,7 +18,7 @@ from finetune.pretrained import VECO, XLM_ROBERTA, open_pretrained, pretrained_m
 from finetune.understanding.heads.build import build_head
 from finetune.understanding.heads.head import Limits, TaskHead, check_fits
 from finetune.understanding.heads.inference import predict_over_ranks
-from finetune.understanding.metrics.scoring import gold_of, score, task_score
+from finetune.understanding.metrics.scoring import Gold, gold_of, score, task_score
 from finetune.understanding.readers.languages import languages_with, translated_languages
 from finetune.understanding.readers.roots import Source, check_root
 from finetune.understanding.recipe import UnderstandingRecipe
@@ -75,7 +75,7 @@ class UnderstandingTask:
         sources = [Source(Split.DEV, language, self.recipe.data) for language in languages]
         return [evaluation_set(self.task, source, translated, self.head, self.encoder) for source in sources]
 
-    def _gold_of(self, evaluated: EvaluationSet) -> Any:
+    def _gold_of(self, evaluated: EvaluationSet) -> Gold:
         """The labels of a dev set; raises ValueError for one without labels, before any training."""
         try:
             return gold_of(self.task, evaluated.examples)

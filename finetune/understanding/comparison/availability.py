@@ -19,7 +19,7 @@ from finetune.understanding.metrics.gold import read_shown_gold
 from finetune.understanding.readers.languages import languages_tested, languages_with, translated_languages
 from finetune.understanding.readers.reading import read, read_tagged
 from finetune.understanding.readers.roots import check_root, is_hub
-from finetune.understanding.tasks.examples import SentencePair
+from finetune.understanding.tasks.examples import Example, SentencePair
 from finetune.understanding.tasks.task import ENGLISH, Head, Split, Task
 from finetune.understanding.tasks.xtreme import TASKS
 from veco import VecoConfig
@@ -106,7 +106,7 @@ def unequal_rows(task: Task, data: str, translated: str, languages: Sequence[str
     return f"no pairs: {num_english:,} training rows in {ENGLISH}, {', '.join(unequal)}" if unequal else ""
 
 
-def has_original(example: Any) -> bool:
+def has_original(example: Example) -> bool:
     """Whether a translation has the English pair beside it."""
     return isinstance(example, SentencePair) and example.original is not None
 

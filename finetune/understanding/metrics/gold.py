@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from finetune.understanding.metrics.prediction_files import prediction_path
-from finetune.understanding.metrics.scoring import FORMS, gold_of
+from finetune.understanding.metrics.scoring import FORMS, Gold, gold_of
 from finetune.understanding.readers.files import existing, has_file
 from finetune.understanding.readers.hub import has_config
 from finetune.understanding.readers.reading import read, read_retrieval
@@ -16,7 +15,7 @@ from finetune.understanding.tasks.examples import HiddenLabelsError, wrong_label
 from finetune.understanding.tasks.task import Split, Task
 
 
-def read_gold(task: Task, language: str, labels: Root) -> Any:
+def read_gold(task: Task, language: str, labels: Root) -> Gold:
     """The test labels of a language, from `labels/{task}/test-{language}` or from the data that the readers read.
 
     Raises HiddenLabelsError for a test without its labels, ValueError for bad files.
@@ -32,7 +31,7 @@ def read_gold(task: Task, language: str, labels: Root) -> Any:
         return gold_of(task, examples)
 
 
-def read_shown_gold(task: Task, languages: Iterable[str], labels: Root) -> tuple[dict[str, Any], dict[str, str]]:
+def read_shown_gold(task: Task, languages: Iterable[str], labels: Root) -> tuple[dict[str, Gold], dict[str, str]]:
     """({language: its labels}, {other language: why its labels are hidden}); raises ValueError for a bad file."""
     gold, hidden = {}, {}
     for language in languages:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from data_tools.files.atomic import atomic_path
-from finetune.understanding.metrics.scoring import FORMS
+from finetune.understanding.metrics.scoring import FORMS, Predictions
 from finetune.understanding.readers.files import existing
 from finetune.understanding.tasks.task import Task
 
@@ -16,7 +15,7 @@ def prediction_path(directory: Path, task: Task, language: str) -> Path:
     return directory / task.name / f"test-{language}{FORMS[task.head].suffix}"
 
 
-def read_predictions(task: Task, language: str, directory: Path) -> Any:
+def read_predictions(task: Task, language: str, directory: Path) -> Predictions:
     """The predictions of a language, from a plain or compressed file; raises ValueError for a missing or bad file."""
     path = prediction_path(directory, task, language)
     found = existing(path)
@@ -25,7 +24,7 @@ def read_predictions(task: Task, language: str, directory: Path) -> Any:
     return FORMS[task.head].read(found, task)
 
 
-def write_predictions(task: Task, language: str, predicted: Any, directory: Path) -> Path:
+def write_predictions(task: Task, language: str, predicted: Predictions, directory: Path) -> Path:
     """Write the predictions of a language; return the path of the file."""
     path = prediction_path(directory, task, language)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -7,12 +7,14 @@ as text.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from finetune.understanding.metrics.answers import (
+    Answers,
+    GoldAnswers,
     gold_answers,
     read_answers,
     read_gold_answers,
@@ -20,6 +22,7 @@ from finetune.understanding.metrics.answers import (
     write_answers,
 )
 from finetune.understanding.metrics.labels import (
+    Labels,
     gold_labels,
     gold_rows,
     read_gold_labels,
@@ -30,29 +33,34 @@ from finetune.understanding.metrics.labels import (
     write_rows,
 )
 from finetune.understanding.metrics.pairs import (
+    Pairs,
     gold_pairs,
     read_gold_pair_file,
     read_predicted_pairs,
     score_pairs,
     write_pairs,
 )
-from finetune.understanding.metrics.tags import gold_tags, read_gold_tags, read_tags, score_tags, write_tags
+from finetune.understanding.metrics.tags import Tags, gold_tags, read_gold_tags, read_tags, score_tags, write_tags
+from finetune.understanding.tasks.examples import Example, RetrievalSet
 from finetune.understanding.tasks.task import Head, Task
 
-Gold = TypeVar("Gold")
-Predicted = TypeVar("Predicted")
+# Of any head; `Form` has those of one.
+Gold = Labels | Tags | GoldAnswers | Pairs
+Predictions = Labels | Tags | Answers | Pairs
+GoldT = TypeVar("GoldT", bound=Gold)
+PredictionsT = TypeVar("PredictionsT", bound=Predictions)
 AVERAGE = "avg"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Form(Generic[Gold, Predicted]):
+class Form(Generic[GoldT, PredictionsT]):
     """The form of a head's labels and predictions: how to compare, read and write them."""
 
-    score: Callable[[Gold, Predicted, Task, str], dict[str, float]]
-    gold_of: Callable[[Any], Gold]  # from examples, or from a RetrievalSet
-    read: Callable[[Path, Task], Predicted]
-    read_gold: Callable[[Path, Task], Gold]
-    write: Callable[[Path, Predicted], None]
+    score: Callable[[GoldT, PredictionsT, Task, str], dict[str, float]]
+    gold_of: Callable[[Any], GoldT]  # from examples, or from a RetrievalSet
+    read: Callable[[Path, Task], PredictionsT]
+    read_gold: Callable[[Path, Task], GoldT]
+    write: Callable[[Path, PredictionsT], None]
     suffix: str = ".tsv"  # of prediction files
 
 
@@ -80,7 +88,7 @@ FORMS: Mapping[Head, Form[Any, Any]] = {
 }
 
 
-def score(task: Task, gold: Any, predicted: Any, language: str) -> dict[str, float]:
+def score(task: Task, gold: Gold, predicted: Predictions, language: str) -> dict[str, float]:
     """{metric: percent} of one language, with the metrics of the task.
 
     Raises ValueError for unequal numbers of rows, and for whatever else the function of the task's head refuses.
@@ -88,8 +96,8 @@ def score(task: Task, gold: Any, predicted: Any, language: str) -> dict[str, flo
     return FORMS[task.head].score(gold, predicted, task, language)
 
 
-def gold_of(task: Task, examples: Any) -> Any:
-    """The labels that `score` takes, from examples of the task (an iterable, or a RetrievalSet)."""
+def gold_of(task: Task, examples: Iterable[Example] | RetrievalSet) -> Gold:
+    """The labels that `score` takes, from examples of the task."""
     return FORMS[task.head].gold_of(examples)
 
 

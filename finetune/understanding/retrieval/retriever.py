@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from finetune.understanding.metrics.scoring import Predictions
 from finetune.understanding.readers.reading import read_retrieval
 from finetune.understanding.retrieval.embeddings import Embedder
 from finetune.understanding.retrieval.matching import (
@@ -32,7 +32,7 @@ class Retriever:
     centre: bool = False  # see `prepare`
     whiten: bool = False
 
-    def predictions(self, test: RetrievalSet, data: str) -> list[Any]:
+    def predictions(self, test: RetrievalSet, data: str) -> list[Predictions]:
         """The predictions of each layer, in the form that `score` and prediction files take.
 
         For mining, a threshold is tuned for each layer on the dev set in the language of `test` below `data`. Every
