@@ -52,9 +52,11 @@ from data_tools.files.directories import atomic_directory, claim
 from data_tools.files.formats import compressed_suffix
 from data_tools.text.languages import has_spaces
 from data_tools.text.lines import open_text
-from finetune.understanding.readers import languages_with, read_pairs, read_questions
 from finetune.understanding.readers.files import find_file
-from finetune.understanding.tasks.table import ENGLISH, TASKS, Head, Split
+from finetune.understanding.readers.languages import languages_with
+from finetune.understanding.readers.reading import read_pairs, read_questions
+from finetune.understanding.tasks.task import ENGLISH, Head, Split
+from finetune.understanding.tasks.xtreme import TASKS
 
 ORIGINALLY_ENGLISH = [TASKS[name] for name in ("xnli", "xquad", "mlqa")]  # whose translations have the same rows or ids
 TAGGED = [task for task in TASKS.values() if task.head is Head.TOKEN]

@@ -34,8 +34,9 @@ from transformers import (
 from finetune.encoded_text import Sentences
 from finetune.understanding.heads.classification import Classification
 from finetune.understanding.recipe import UnderstandingRecipe
-from finetune.understanding.rows.row_batches import RankRows, UpdateBatches
-from finetune.understanding.rows.windows import PairedRows, Rows
+from finetune.understanding.rows.paired_rows import PairedRows
+from finetune.understanding.rows.row_batches import MicroBatches, UpdateBatches
+from finetune.understanding.rows.token_rows import TokenRows
 from training.engine.deepspeed_engine import read_ds_config
 from training.engine.plain_engine import PlainEngine
 from training.guards import Guards
@@ -73,7 +74,7 @@ QUICK = Sizes(1, 32, 64, 2, 500, rows=200, batch_size=8, updates=2, repeats=1)
 class Dictionaries(Dataset):
     """The rows as the Trainer takes them."""
 
-    def __init__(self, rows: Rows) -> None:
+    def __init__(self, rows: TokenRows) -> None:
         self.rows = rows
 
     def __len__(self) -> int:
@@ -101,12 +102,12 @@ class Padding:
         return {**batch, "labels": torch.tensor([feature["labels"] for feature in features])}
 
 
-def random_rows(sizes: Sizes) -> Rows:
+def random_rows(sizes: Sizes) -> TokenRows:
     """Rows of ids with lengths as XNLI's: a median of about 40 tokens, 7 to 128."""
     drawn = np.random.default_rng(1)
     lengths = np.clip(drawn.gamma(4.0, 11.0, sizes.rows), 7, 128).astype(int)
     tokens = Sentences.of(drawn.integers(4, sizes.vocab_size - 1, length) for length in lengths)
-    return Rows(tokens, np.arange(sizes.rows), {"labels": drawn.integers(0, len(LABELS), sizes.rows)})
+    return TokenRows(tokens, np.arange(sizes.rows), {"labels": drawn.integers(0, len(LABELS), sizes.rows)})
 
 
 class Clock(TrainerCallback):
@@ -122,13 +123,13 @@ class Clock(TrainerCallback):
         self.seconds = time.perf_counter() - self.started
 
 
-def our_loop(sizes: Sizes, rows: Rows, directory: Path) -> Callable[[], float]:
+def our_loop(sizes: Sizes, rows: TokenRows, directory: Path) -> Callable[[], float]:
     """A function that makes `sizes.updates` updates, more of the same run with each call, and gives their seconds."""
     config = VecoConfig(**sizes.shape(), num_labels=len(LABELS))
     model = VecoForSequenceClassification(config).train()
     head = Classification(LABELS, max_length=128)
     paired = PairedRows.alone(rows)
-    dataset = RankRows(paired, UpdateBatches(paired.sizes, sizes.batch_size, 1), 1, 0, 1, PAD)
+    dataset = MicroBatches(paired, UpdateBatches(paired.sizes, sizes.batch_size, 1), 1, 0, 1, PAD)
     recipe = UnderstandingRecipe(
         task="xnli", data="-", init_from="-", output=str(directory), engine="plain", save_every=10**9, loader_workers=0
     )
@@ -160,7 +161,7 @@ def our_loop(sizes: Sizes, rows: Rows, directory: Path) -> Callable[[], float]:
     return run
 
 
-def their_loop(sizes: Sizes, rows: Rows, directory: Path, group_by_length: bool) -> Callable[[], float]:
+def their_loop(sizes: Sizes, rows: TokenRows, directory: Path, group_by_length: bool) -> Callable[[], float]:
     """The same by the Trainer."""
     shape = {**sizes.shape(), "max_position_embeddings": 514, "type_vocab_size": 1, "pad_token_id": PAD}
     model = XLMRobertaForSequenceClassification(XLMRobertaConfig(**shape, num_labels=len(LABELS)))

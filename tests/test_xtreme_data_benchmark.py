@@ -9,8 +9,10 @@ import yaml
 from row_alignment import align_rows
 from xtreme_data import WORD, make_captions, make_corpus, make_files
 
-from finetune.understanding.readers import languages_with, read_pairs, read_questions, read_retrieval, read_tagged
-from finetune.understanding.tasks.table import TASKS, Split
+from finetune.understanding.readers.languages import languages_with
+from finetune.understanding.readers.reading import read_pairs, read_questions, read_retrieval, read_tagged
+from finetune.understanding.tasks.task import Split
+from finetune.understanding.tasks.xtreme import TASKS
 
 
 def write(path: Path, text: str) -> None:

@@ -1,11 +1,11 @@
-"""Compares pre-trained models on XTREME with equal budgets: VECO, XLM, random weights; settings, modes, seeds.
+"""Compare pre-trained models on XTREME with equal budgets: VECO, XLM, random weights; settings, modes, seeds.
 
     python -m finetune.understanding.compare COMPARE.yaml --output DIR
 
-Trains, predicts and scores every run by the commands that a user types, each in a process of its own, and writes
-DIR/table.md and DIR/results.json: the averages of all models side by side, then each task by language, on its tests.
-Whatever is done is not done again, so a comparison that was stopped goes on where it was; the table is written anew
-after each run, from the runs that are done. Of a run that is done only the best model is kept, in DIR/runs/NAME/model.
+Every run is trained, predicts and is scored by the public commands, each in a process of its own. DIR/table.md and
+DIR/results.json have the averages of all models side by side, then each task by language, on its tests. Finished steps
+are skipped, so the same command resumes a stopped comparison; the table is rewritten after each run, from the finished
+runs. Of a finished run only the best model is kept, in DIR/runs/NAME/model.
 """
 
 from __future__ import annotations
@@ -27,8 +27,14 @@ from finetune.comparison import (
     parse_arguments,
 )
 from finetune.understanding.comparison import configuration as comparison_file
+from finetune.understanding.comparison.availability import (
+    available,
+    check_models,
+    languages_in_own_pairs,
+    without_cross_attention,
+)
 from finetune.understanding.comparison.configuration import (
-    LEAST_FOR_LAYERS,
+    MIN_FOR_LAYERS,
     Comparison,
     Group,
     Run,
@@ -38,23 +44,18 @@ from finetune.understanding.comparison.configuration import (
     settings_of,
     stages_of,
 )
-from finetune.understanding.comparison.data import (
-    available,
-    check_models,
-    languages_in_own_pairs,
-    without_cross_attention,
-)
 from finetune.understanding.comparison.report import MISSING, table_line
-from finetune.understanding.metrics import AVERAGE, task_score
+from finetune.understanding.metrics.scoring import AVERAGE, task_score
 from finetune.understanding.search import settle
-from finetune.understanding.tasks.table import TASKS, Task
+from finetune.understanding.tasks.task import Task
+from finetune.understanding.tasks.xtreme import TASKS
 
 COMPARISONS = Path(__file__).resolve().parent / "comparisons"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a comparison comes to with its data and models: the runs, and what is left out with the reason."""
+    """The runs that the data and models of a comparison allow, and what is left out, with the reason."""
 
     comparison: Comparison
     runs: Sequence[Run]
@@ -62,11 +63,11 @@ class Plan:
     left_out: Mapping[str, str]
     hidden: Mapping[str, Mapping[str, str]]  # task -> language whose labels are not known -> why
     own_pairs: Mapping[str, Sequence[str]]  # group that is plugged in -> languages without translations into English
-    untrained: Mapping[str, str]  # model whose cross-attention nothing has trained -> what it was pre-trained as
+    untrained: Mapping[str, str]  # model whose cross-attention was not trained -> its pre-training
 
     @property
     def groups(self) -> list[Group]:
-        """What models are compared in, in order."""
+        """The groups in which models are compared, in order."""
         return list(dict.fromkeys(run.group for run in self.runs))
 
     def stages(self, run: Run) -> list[Stage]:
@@ -74,33 +75,35 @@ class Plan:
         return stages_of(run, self.comparison, self.languages[run.group.task])
 
     def settings(self) -> dict[str, dict[str, Any]]:
-        """How each run, by its name, is trained and tested."""
+        """The settings of each run, by its name."""
         return {run.name: settings_of(run, self.comparison, self.languages[run.group.task]) for run in self.runs}
 
     def results(self) -> list[Result]:
-        """Of the runs that are done."""
+        """The results of the finished runs."""
         found = (read_result(run, self.stages(run)) for run in self.runs)
         return [result for result in found if result is not None]
 
 
 @dataclass(frozen=True)
 class Result:
-    """What came of one run."""
+    """The scores of one run."""
 
     name: str
     group: Group
     model: str
     seed: int | None
     scores: dict[str, dict[str, float]]  # language or "avg" -> metric -> percent
-    layers: dict[str, int] = field(default_factory=dict)  # language -> what finetune.understanding.layers chose
+    layers: dict[str, int] = field(
+        default_factory=dict
+    )  # language -> the layer that finetune.understanding.layers chose
 
     def score(self, language: str) -> float:
-        """The main metric of the task."""
+        """The score of the task in a language, or its average."""
         return task_score(TASKS[self.group.task], self.scores[language])
 
 
 def plan(comparison: Comparison, output: Path) -> Plan:
-    """All that is to be done. Raises ValueError for what can be known to fail, before anything is run."""
+    """The plan of a comparison. Raises ValueError, before the first run, for all that is certain to fail."""
     groups, left_out, tests = available(groups_of(comparison), comparison)
     runs = runs_of(groups, comparison, output)
     check_models(runs, comparison)
@@ -120,7 +123,7 @@ def plan(comparison: Comparison, output: Path) -> Plan:
 
 
 def read_result(run: Run, stages: Sequence[Stage]) -> Result | None:
-    """The result of a run, None while it is not done."""
+    """The result of a run, None until it is finished."""
     path = stages[-1].result
     if not path.is_file():
         return None
@@ -137,12 +140,12 @@ def read_result(run: Run, stages: Sequence[Stage]) -> Result | None:
 
 
 def members(results: Sequence[Result], group: Group, model: str) -> list[Result]:
-    """The results of a model's seeds."""
+    """The results of a model in a group, one for each seed."""
     return [result for result in results if (result.group, result.model) == (group, model)]
 
 
 def overview(results: Sequence[Result], planned: Plan) -> list[str]:
-    """Lines of a table: the average over the languages, a row for each group, a column for each model."""
+    """The lines of a table of averages over the languages: a row for each group, a column for each model."""
     models = list(planned.comparison.models)
     lines = [table_line(["average over the languages", "score", *models]), table_line(["---"] * (len(models) + 2))]
     for group in planned.groups:
@@ -153,13 +156,13 @@ def overview(results: Sequence[Result], planned: Plan) -> list[str]:
 
 
 def score_name(task: Task) -> str:
-    """The main metric, for people."""
+    """The name of a task's score, for people."""
     names = " and ".join(task.main_metrics).replace("_", " ")
     return f"mean of {names}" if len(task.main_metrics) > 1 else names
 
 
 def by_language(results: Sequence[Result], group: Group, models: Sequence[str]) -> list[str]:
-    """Lines of a table: a row for each model, a column for each language and the average; none without results."""
+    """The lines of a table: a row for each model, a column for each language and the average; none without results."""
     rows = {model: own for model in models if (own := members(results, group, model))}
     if not rows:
         return []
@@ -177,7 +180,7 @@ def by_language(results: Sequence[Result], group: Group, models: Sequence[str]) 
 
 
 def notes(results: Sequence[Result], planned: Plan) -> list[str]:
-    """What the figures do not say."""
+    """Remarks that the tables do not make."""
     found = []
     if len(results) < len(planned.runs):
         found.append(f"{len(results)} of {len(planned.runs)} runs are done.")
@@ -194,7 +197,7 @@ def notes(results: Sequence[Result], planned: Plan) -> list[str]:
         own = (f"{group} ({', '.join(languages)})" for group, languages in planned.own_pairs.items())
         found.append(f"Without translations into English, tests are their own pairs: {'; '.join(own)}.")
     for group in planned.groups:
-        if TASKS[group.task].is_retrieval and len(planned.languages[group.task]) < LEAST_FOR_LAYERS:
+        if TASKS[group.task].is_retrieval and len(planned.languages[group.task]) < MIN_FOR_LAYERS:
             layer = planned.comparison.retrieval_flags(group.task).get(
                 "layer", "as finetune.understanding.predict has it"
             )
@@ -212,7 +215,7 @@ def table(results: Sequence[Result], planned: Plan) -> str:
 
 
 def write_report(results: Sequence[Result], planned: Plan, output: Path) -> None:
-    """Write table.md and results.json of the runs that are done."""
+    """Write table.md and results.json from the finished runs."""
     content = {
         "comparison": asdict(planned.comparison),
         "left_out": planned.left_out,
@@ -228,7 +231,7 @@ def write_report(results: Sequence[Result], planned: Plan, output: Path) -> None
 
 
 def compare(path: Path, output: Path, parallel: int = 1) -> None:
-    """Do all that is not done yet. Raises ValueError for a wrong comparison, before the first run, or failing ones."""
+    """Do all unfinished runs. Raises ValueError for a wrong comparison, before the first run, or for failed runs."""
     planned = plan(read_comparison(path), output)
     check_unchanged(planned.settings(), output)
     processes = planned.comparison.processes

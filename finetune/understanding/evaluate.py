@@ -1,11 +1,11 @@
-"""Scores of prediction files as XTREME's own script computes them, by task and language.
+"""Score prediction files as XTREME's own script does, by task and language.
 
     python -m finetune.understanding.evaluate --predictions DIR --labels DIR
         [--json FILE] [--markdown FILE] [--plot PNG] [--zip FILE] [--languages LIST]
 
 Predictions are `{task}/test-{language}.tsv`, for questions `.json`. Labels are files of the same names (for questions
 in SQuAD's form), or the data directory itself. A task is scored if the predictions have a directory of its name. The
-overall score is the mean of the nine tasks' scores, and given only if all nine are there in all their languages.
+overall score is the mean of the nine tasks' scores, and given only if all nine are complete in all their languages.
 """
 
 from __future__ import annotations
@@ -26,29 +26,23 @@ from data_tools.files.atomic import atomic_path
 from data_tools.files.outputs import check_outputs
 from data_tools.text.lines import open_text
 from finetune.understanding.comparison.report import TaskScores, draw_heat_map, markdown
-from finetune.understanding.metrics import (
-    AVERAGE,
-    average,
-    has_gold,
-    prediction_path,
-    read_predictions,
-    read_shown_gold,
-    score,
-    task_score,
-)
-from finetune.understanding.readers import Root
+from finetune.understanding.metrics.gold import has_gold, read_shown_gold
+from finetune.understanding.metrics.prediction_files import prediction_path, read_predictions
+from finetune.understanding.metrics.scoring import AVERAGE, Gold, average, score, task_score
 from finetune.understanding.readers.files import existing
-from finetune.understanding.readers.hub import is_hub
-from finetune.understanding.tasks.table import TASKS, Head, Task, languages_named
+from finetune.understanding.readers.languages import languages_named
+from finetune.understanding.readers.roots import Root, is_hub
+from finetune.understanding.tasks.task import Task
+from finetune.understanding.tasks.xtreme import TASKS
 
-ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the same predictions make the same bytes
+ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # so that equal predictions make equal archives
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """Scores by task, language and metric, in percent, and the languages of each task that are not scored.
 
-    `notes` say what else is not as one may think: questions without prediction, directories of no task.
+    `notes` report what else may surprise: questions without prediction, directories that are no task.
     """
 
     scores: TaskScores
@@ -57,7 +51,7 @@ class Evaluation:
 
     @property
     def overall(self) -> float | None:
-        """The mean of the nine tasks' scores; None unless all are there in all languages."""
+        """The mean of the nine tasks' scores; None unless all are scored in all languages."""
         if set(self.scores) != set(TASKS) or any(self.unlabelled.values()):
             return None
         return sum(task_score(task, self.scores[name][AVERAGE]) for name, task in TASKS.items()) / len(TASKS)
@@ -68,10 +62,9 @@ class Evaluation:
 
 
 def evaluate(predictions: Path, labels: Root, wanted: Collection[str] = ()) -> Evaluation:
-    """Scores of all tasks that `predictions` has a directory of; raises ValueError for a missing or bad file.
+    """Scores of all tasks that have a directory below `predictions`; raises ValueError for a missing or bad file.
 
-    Languages that are not among those `wanted` are as if they had no labels, and so are those whose labels are hidden,
-    which is told; empty: all that have.
+    `wanted` are the languages to score, empty for all. Those whose labels are hidden are skipped, with a note.
     """
     if not predictions.is_dir():
         raise ValueError(f"{predictions}: no such directory")
@@ -96,10 +89,10 @@ def evaluate(predictions: Path, labels: Root, wanted: Collection[str] = ()) -> E
             )
         notes += [f"{task.name} in {one}: this copy hides the labels ({reason})" for one, reason in hidden.items()]
         check_languages(task, languages, predictions)
-        progress = tqdm(languages, desc=task.name, unit=" languages", disable=None, leave=False)
-        by_language = {
-            language: score_language(task, language, predictions, gold[language], notes) for language in progress
-        }
+        by_language = {}
+        for language in tqdm(languages, desc=task.name, unit=" languages", disable=None, leave=False):
+            by_language[language], of_language = score_language(task, language, predictions, gold[language])
+            notes += of_language
         scores[task.name] = {**by_language, AVERAGE: average(task, by_language)}
         unlabelled[task.name] = [language for language in task.languages if language not in languages]
     if not scores:
@@ -108,29 +101,30 @@ def evaluate(predictions: Path, labels: Root, wanted: Collection[str] = ()) -> E
 
 
 def check_languages(task: Task, languages: Sequence[str], predictions: Path) -> None:
-    """Nothing; raises ValueError that names all languages with labels but without predictions."""
+    """Raise ValueError that names all languages with labels but without predictions."""
     missing = [language for language in languages if existing(prediction_path(predictions, task, language)) is None]
     if missing:
         example = prediction_path(predictions, task, missing[0])
         raise ValueError(f"{task.name} has no predictions for {', '.join(missing)}; expected {example} and so on")
 
 
-def score_language(task: Task, language: str, predictions: Path, gold: Any, notes: list[str]) -> dict[str, float]:
-    """{metric: percent}; questions without prediction are told in `notes`. Raises ValueError that names the file."""
+def score_language(task: Task, language: str, predictions: Path, gold: Gold) -> tuple[dict[str, float], list[str]]:
+    """({metric: percent}, a note on questions without prediction, if any). Raises ValueError that names the file."""
     path = prediction_path(predictions, task, language)
     predicted = read_predictions(task, language, predictions)
-    if task.head is Head.SPAN and (num_missing := len(gold.keys() - predicted.keys())):
-        notes.append(f"{path}: {num_missing:,} of {len(gold):,} questions have no prediction and count 0")
+    notes = []
+    if isinstance(gold, Mapping) and isinstance(predicted, Mapping) and (missing := gold.keys() - predicted.keys()):
+        notes.append(f"{path}: {len(missing):,} of {len(gold):,} questions have no prediction and count 0")
     try:
-        return score(task, gold, predicted, language)
+        return score(task, gold, predicted, language), notes
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
 
 def write_zip(predictions: Path, path: Path) -> None:
-    """Nothing; `path` is an archive for the leaderboard: `{task}/test-{language}.*` of all nine tasks.
+    """Write an archive for the leaderboard: `{task}/test-{language}.*` of all nine tasks.
 
-    Raises ValueError that names what is missing, because the leaderboard takes nothing less.
+    Raises ValueError that names the missing files, because the leaderboard accepts no partial submission.
     """
     names = [
         prediction_path(Path(), task, language).as_posix() for task in TASKS.values() for language in task.languages
@@ -144,7 +138,7 @@ def write_zip(predictions: Path, path: Path) -> None:
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in names:
             file = existing(predictions / name)
-            assert file is not None, "it was there just now"
+            assert file is not None, f"{name} existed a moment ago"
             info = zipfile.ZipInfo(name, ZIP_TIME)
             info.compress_type = zipfile.ZIP_DEFLATED
             with open_text(file) as lines:
@@ -195,12 +189,17 @@ def main() -> None:
             raise ValueError(f"--languages {', '.join(unknown)}: no task of XTREME has a test in it")
         report(evaluate(arguments.predictions, arguments.labels, wanted), arguments)
     elif arguments.zip is None or arguments.json or arguments.markdown or arguments.plot:
-        raise ValueError("--labels is missing: without it the predictions can only be packed, with --zip FILE")
+        raise ValueError("--labels is missing: without it, predictions can only be packed, with --zip FILE")
 
 
 def outputs_of(arguments: argparse.Namespace) -> dict[str, Path | None]:
-    """What may be written, by flag."""
-    return {f"--{name}": vars(arguments)[name] for name in ("json", "markdown", "plot", "zip")}
+    """The files that are written, by flag."""
+    return {
+        "--json": arguments.json,
+        "--markdown": arguments.markdown,
+        "--plot": arguments.plot,
+        "--zip": arguments.zip,
+    }
 
 
 def files_read(arguments: argparse.Namespace) -> list[Path]:
@@ -210,12 +209,12 @@ def files_read(arguments: argparse.Namespace) -> list[Path]:
 
 
 def report(evaluation: Evaluation, arguments: argparse.Namespace) -> None:
-    """Nothing; prints the scores and writes the files that were asked for."""
+    """Print the scores and write the requested files."""
     print(summary(evaluation))
     for name, languages in evaluation.unlabelled.items():
         if languages:
-            told = f"no labels, hidden ones, or not asked for: {', '.join(languages)}; not in its average"
-            sys.stderr.write(f"{name}: {told}\n")
+            reason = f"no labels, hidden labels, or not requested: {', '.join(languages)}; not in its average"
+            sys.stderr.write(f"{name}: {reason}\n")
     for note in evaluation.notes:
         sys.stderr.write(f"{note}\n")
     if arguments.json is not None:

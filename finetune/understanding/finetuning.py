@@ -1,4 +1,4 @@
-"""A task of XTREME as the shared fine-tuning loop trains it: rows, model, loss, validation on dev of all languages."""
+"""An understanding task for the shared fine-tuning loop: rows, model, loss, validation on dev in all languages."""
 
 from __future__ import annotations
 
@@ -15,22 +15,19 @@ from transformers import AutoConfig
 from transformers.utils import logging
 
 from finetune.pretrained import VECO, XLM_ROBERTA, open_pretrained, pretrained_masked_lm
+from finetune.understanding.heads.build import build_head
+from finetune.understanding.heads.head import Limits, TaskHead, check_fits
 from finetune.understanding.heads.inference import predict_over_ranks
-from finetune.understanding.heads.interface import Limits, TaskHead, check_fits, head_for
-from finetune.understanding.metrics import gold_of, score, task_score
-from finetune.understanding.readers import languages_with
+from finetune.understanding.metrics.scoring import Gold, gold_of, score, task_score
+from finetune.understanding.readers.languages import languages_with, translated_languages
+from finetune.understanding.readers.roots import Source, check_root
 from finetune.understanding.recipe import UnderstandingRecipe
-from finetune.understanding.rows.data import (
-    EvaluationSet,
-    TrainingText,
-    check_is_there,
-    evaluation_set,
-    training_rows,
-    translated_languages,
-)
 from finetune.understanding.rows.encoding import TextEncoder
-from finetune.understanding.rows.row_batches import RankRows, UpdateBatches
-from finetune.understanding.tasks.table import Split, task_named
+from finetune.understanding.rows.evaluation import EvaluationSet, evaluation_set
+from finetune.understanding.rows.row_batches import MicroBatches, UpdateBatches
+from finetune.understanding.rows.training import TrainingText, training_set
+from finetune.understanding.tasks.task import Split
+from finetune.understanding.tasks.xtreme import task_named
 from training.engine.interface import Engine
 from training.launch import launched_ranks
 from training.step import Batch
@@ -41,7 +38,7 @@ from veco.pairs import pair_argument
 
 
 class UnderstandingTask:
-    """What `finetune.finetuning` trains for a task of XTREME."""
+    """A task of `finetune.finetuning`, which trains its head."""
 
     def __init__(self, recipe: UnderstandingRecipe) -> None:
         self.recipe = recipe
@@ -50,13 +47,14 @@ class UnderstandingTask:
         self.encoder = TextEncoder(self.tokenizer)
         limits = limits_of(recipe)
         check_fits(limits, config)
-        self.head = head_for(self.task, limits, average_pair=recipe.pair_prediction == "average")
+        self.head = build_head(self.task, limits, average_pair=recipe.pair_prediction == "average")
         translated = recipe.translated_train or recipe.data
         languages = []
         if recipe.setting == "translate-train-all":
             languages = translated_languages(self.task, translated, recipe.languages)
         text = TrainingText(self.task, recipe.data, translated, languages)
-        self.rows, self.report = training_rows(text, self.head, self.encoder, recipe.plug_in)
+        training = training_set(text, self.head, self.encoder, recipe.plug_in)
+        self.rows, self.report = training.rows, training.report
         self.fingerprint = self.rows.fingerprint()
         self.updates = UpdateBatches(self.rows.sizes, recipe.batch_size, recipe.seed)
         if recipe.batch_size % self.num_shares:
@@ -73,14 +71,12 @@ class UnderstandingTask:
         if not languages:
             raise ValueError(f"{self.recipe.data}: has no dev file of {self.task.name} in any language")
         translated = self.recipe.translated_test if self.recipe.plug_in else None
-        check_is_there(translated or "", "translated_test")
-        return [
-            evaluation_set(self.task, Split.DEV, language, self.recipe.data, translated, self.head, self.encoder)
-            for language in languages
-        ]
+        check_root(translated or "", "translated_test")
+        sources = [Source(Split.DEV, language, self.recipe.data) for language in languages]
+        return [evaluation_set(self.task, source, translated, self.head, self.encoder) for source in sources]
 
-    def _gold_of(self, evaluated: EvaluationSet) -> Any:
-        """What predictions are compared with; raises ValueError for a dev set without labels, before any training."""
+    def _gold_of(self, evaluated: EvaluationSet) -> Gold:
+        """The labels of a dev set; raises ValueError for one without labels, before any training."""
         try:
             return gold_of(self.task, evaluated.examples)
         except ValueError as error:
@@ -89,29 +85,29 @@ class UnderstandingTask:
 
     @property
     def num_shares(self) -> int:
-        """Micro-batches of all ranks in one update."""
+        """The number of micro-batches of all ranks in one update."""
         return self.recipe.micro_batches_an_update(launched_ranks())
 
     @property
     def num_batches(self) -> int:
-        """Micro-batches of one epoch, over all ranks."""
+        """The number of micro-batches of all ranks in one epoch."""
         return len(self.updates) * self.num_shares
 
     def batches(self, rank: int, world_size: int) -> Dataset:
         """Micro-batch m of a rank, for every m >= 0."""
-        return RankRows(self.rows, self.updates, self.num_shares, rank, world_size, self.encoder.special.pad)
+        return MicroBatches(self.rows, self.updates, self.num_shares, rank, world_size, self.encoder.special.pad)
 
     def loss(self, model: nn.Module, batch: Batch, num_items: Tensor) -> dict[str, Tensor]:
-        """The cross-entropy of a micro-batch as its share of the mean over the update's labels, of both sides."""
+        """The cross-entropy of a micro-batch as its share of the mean over the update's labels, those of x and y."""
         return {self.task.name: self.head.loss(model, batch) * self.count_items(batch)[0] / num_items[0]}
 
     def count_items(self, batch: Batch) -> Tensor:
-        """Labels (1,) of a micro-batch; of an answer its first token stands for both ends."""
+        """The number (1,) of labels in a micro-batch; an answer counts once, by its first token."""
         counts = [labels_in(batch, name) for name in (str, pair_argument) if name("input_ids") in batch]
         return torch.stack(counts).sum().reshape(1)
 
     def validate(self, engine: Engine) -> dict[str, float]:
-        """XTREME's metrics for each language of dev, and the average over these of the task's score, 0 to 100."""
+        """The task's metrics for each language of dev, and the average of its score over the languages, 0 to 100."""
         engine.model.eval()
         metrics: dict[str, float] = {}
         scores = []
@@ -125,15 +121,15 @@ class UnderstandingTask:
         return {"average": float(np.mean(scores)), **metrics}
 
     def facts(self) -> dict[str, Any]:
-        """What the line at the start of a run says."""
+        """The facts for the first line of a run."""
         facts = {
             "task": f"{self.task.name}, {self.recipe.setting}, plug-{'in' if self.recipe.plug_in else 'out'}",
             "training": self.report,
             "dev": f"{sum(len(evaluated.examples) for evaluated in self.dev):,} examples in "
             + ", ".join(evaluated.language for evaluated in self.dev),
         }
-        if cut := [f"{one.language}: {', '.join(one.cut)}" for one in self.dev if one.cut]:
-            facts["dev"] += f"; {'; '.join(cut)}"
+        if truncated := [f"{one.language}: {', '.join(one.truncated)}" for one in self.dev if one.truncated]:
+            facts["dev"] += f"; {'; '.join(truncated)}"
         if own := [evaluated.language for evaluated in self.dev if evaluated.is_own_pair]:
             facts["dev without translations into English, each example its own pair"] = ", ".join(own)
         return facts
@@ -141,13 +137,19 @@ class UnderstandingTask:
 
 def limits_of(recipe: UnderstandingRecipe) -> Limits:
     """The recipe's sizes of rows and answers."""
-    return Limits(**{field.name: recipe.__dict__[field.name] for field in dataclasses.fields(Limits)})
+    return Limits(
+        max_length=recipe.max_length,
+        stride=recipe.stride,
+        max_question_length=recipe.max_question_length,
+        max_answer_length=recipe.max_answer_length,
+        num_best=recipe.num_best,
+    )
 
 
 def labels_in(batch: Batch, name_of: Callable[[str], str]) -> Tensor:
-    """How many labels one side of a batch has, a scalar; of answers, those that are not passed over.
+    """The number of labels of x or y in a batch, a scalar; of answers, those that are not ignored.
 
-    `name_of` says what the side calls an argument.
+    `name_of` maps the name of an argument to that of x's or y's.
     """
     if name_of("labels") in batch:
         return batch[name_of("labels")].ne(IGNORED).sum()
@@ -155,38 +157,42 @@ def labels_in(batch: Batch, name_of: Callable[[str], str]) -> Tensor:
 
 
 def build_model(recipe: UnderstandingRecipe, head: TaskHead, config: VecoConfig) -> VecoClassifier:
-    """A float32 model with the head of the task, its weights as `recipe.init` says.
+    """A float32 model with the head of the task, whose weights `recipe.init` decides.
 
-    It notes the names of its classes, the task and the sizes of rows, so that its directory says how to predict.
+    Its configuration has the names of its classes, the task and the sizes of rows, which predicting needs.
     """
     config.hidden_dropout_prob = recipe.dropout
     config.attention_probs_dropout_prob = recipe.attention_dropout
     config.plug_in = recipe.plug_in
     config.id2label = dict(enumerate(head.labels or ("start", "end")))
     config.label2id = {label: number for number, label in config.id2label.items()}
-    config.xtreme = {"task": recipe.task, **limits_of(recipe).__dict__, "pair_prediction": recipe.pair_prediction}
+    config.xtreme = {
+        "task": recipe.task,
+        **dataclasses.asdict(limits_of(recipe)),
+        "pair_prediction": recipe.pair_prediction,
+    }
     directory = Path(recipe.init_from)
     if recipe.init == "random":
         model = head.model_class(config)
     elif AutoConfig.from_pretrained(directory).model_type == XLM_ROBERTA:
         model = head.model_class(config)
-        # Plugged out, it has no place for the cross-attention that XLM-R was given.
+        # Plugged out, the model lacks the cross-attention that XLM-R was given.
         model.veco.load_state_dict(pretrained_masked_lm(directory).veco.state_dict(), strict=config.plug_in)
     else:
         model = load_veco(head, directory, config)
     if recipe.activation_checkpointing:
-        # Under ZeRO-3 only the non-reentrant kind works.
+        # Under ZeRO-3 only the non-reentrant variant works.
         model.gradient_checkpointing_enable({"use_reentrant": False})
     return model
 
 
 def load_veco(head: TaskHead, directory: Path, config: VecoConfig) -> VecoClassifier:
-    """A model whose encoder is that of `directory`; its head, too, where there is one of that shape, else it is new.
+    """A model with the encoder of `directory`, and with its head if it has one of that shape, else a new one.
 
-    Raises ValueError when the encoder lacks weights, as one without cross-attention does when plugged in.
+    Raises ValueError when the encoder lacks weights: without cross-attention, it cannot be plugged in.
     """
     verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # transformers would tell of the new head
+    logging.set_verbosity_error()  # transformers would warn of the new head
     try:
         model, found = head.model_class.from_pretrained(
             directory,

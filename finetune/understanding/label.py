@@ -1,10 +1,10 @@
-"""Tags of a teacher for translated text: POS and NER have no translated labels (VECO, ACL 2021, section 5.1).
+"""Tag translated text by a teacher: POS and NER have no translated labels (VECO, ACL 2021, section 5.1).
 
     python -m finetune.understanding.label TEACHER --data ROOT --output ROOT
 
-TEACHER was fine-tuned on English (udpos or panx). It reads ROOT/{task}/translate-train/{language}.tsv, words one a line
-with a blank line between sentences, and writes the same words, each with its tag, under the same name below --output:
-the directory for `translated_train` of a recipe. Row by row the sentences stay those of the input.
+TEACHER was fine-tuned on English (udpos or panx). ROOT/{task}/translate-train/{language}.tsv has a word a line and a
+blank line between sentences. The same words, each with its tag, are written to the same name below --output: the
+directory for `translated_train` of a recipe. Sentences keep their order.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from data_tools.files.directories import claim
 from data_tools.files.outputs import check_filled_directory
 from finetune.model_directory import model_directory
 from finetune.understanding.heads.predictor import Predictor
-from finetune.understanding.rows.data import translated_languages
-from finetune.understanding.tasks.table import Head, Split, Task
+from finetune.understanding.readers.languages import translated_languages
+from finetune.understanding.tasks.task import Head, Split, Task
 from training.launch import quiet_libraries
 from training.runs.kinds import Kind
 
@@ -29,10 +29,8 @@ COMMAND = "finetune.understanding.label"
 def parse_arguments() -> argparse.Namespace:
     parser = FlagParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("teacher", type=Path, metavar="TEACHER", help="run, checkpoint or model of udpos or panx")
-    parser.add_argument(
-        "--data", required=True, metavar="ROOT", help="where the translated text is, in XTREME's layout"
-    )
-    parser.add_argument("--output", type=Path, required=True, metavar="ROOT", help="where the tagged text goes")
+    parser.add_argument("--data", required=True, metavar="ROOT", help="root of the translated text, in XTREME's layout")
+    parser.add_argument("--output", type=Path, required=True, metavar="ROOT", help="root of the tagged text")
     parser.add_argument("--languages", default="", help="such as de,fr (default: all that have a file)")
     parser.add_argument("--max-tokens", type=int, default=8192, help="largest batch, in tokens (default %(default)s)")
     return parser.parse_args()
@@ -46,7 +44,7 @@ def main() -> None:
     if task.head is not Head.TOKEN:
         raise ValueError(f"{options.teacher}: was trained for {task.name}; expected a teacher of udpos or panx")
     if predictor.is_plugged_in:
-        raise ValueError(f"{options.teacher}: is plugged in; a teacher sees text that has no pair yet")
+        raise ValueError(f"{options.teacher}: is plugged in; a teacher reads text that has no pair yet")
     languages = translated_languages(task, options.data, options.languages)
     check_filled_directory(options.output, options.data)
     for language in languages:
@@ -57,12 +55,12 @@ def main() -> None:
 
 
 def tagged_path(output: Path, task: Task, language: str) -> Path:
-    """Where the tagged text of a language goes."""
+    """The file of the tagged text of a language."""
     return output / task.name / "translate-train" / f"{language}.tsv"
 
 
 def label_file(predictor: Predictor, language: str, data: str, output: Path) -> None:
-    """Write one language's tagged text and say so."""
+    """Write one language's tagged text, and report it."""
     evaluated = predictor.read(Split.TRANSLATE_TRAIN, language, data, translated="")
     tags = predictor.predictions(evaluated)
     path = tagged_path(output, predictor.task, language)

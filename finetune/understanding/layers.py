@@ -1,10 +1,10 @@
-"""Which layer's states to take for retrieval: chosen for each language on all the others.
+"""Choose the layer whose states are used for retrieval: for each language, on all the others.
 
     python -m finetune.understanding.layers MODEL --task tatoeba --data ROOT --output DIR
 
-Tatoeba has no dev set, and the best layer on a test is no fair choice for that test. So a language is scored with the
-layer whose mean score over all other languages is highest (of equal ones the lowest), and the mean over the languages
-of these scores is what compares models. MODEL is any VECO, as for finetune.understanding.predict, plugged out.
+Tatoeba has no dev set, and it would not be fair to choose the layer on the test itself. So a language is scored with
+the layer whose mean score over all other languages is highest (the lowest such layer), and models are compared by the
+mean of these scores over the languages. MODEL is any VECO, as for finetune.understanding.predict, plugged out.
 Each sentence is encoded once for all layers.
 
 DIR/{task}.md has a table of layers and languages, DIR/{task}.json the same for programs.
@@ -28,44 +28,45 @@ from data_tools.files.directories import claim
 from data_tools.files.outputs import check_filled_directory
 from finetune.model_directory import model_directory
 from finetune.understanding.comparison.report import table_line
-from finetune.understanding.metrics import AVERAGE, gold_of, score, task_score
-from finetune.understanding.predict import (
+from finetune.understanding.flags import (
     ENCODERS,
     add_data_flags,
     add_retrieval_flags,
-    languages_of,
     load_retriever,
-    tell_cut,
+    numbers,
+    report_truncated,
 )
-from finetune.understanding.readers import read_retrieval
+from finetune.understanding.metrics.scoring import AVERAGE, gold_of, score, task_score
+from finetune.understanding.readers.languages import languages_tested
+from finetune.understanding.readers.reading import read_retrieval
 from finetune.understanding.retrieval.embeddings import num_layers
 from finetune.understanding.retrieval.retriever import Retriever
-from finetune.understanding.search import numbers
-from finetune.understanding.tasks.table import TASKS, Split, Task
+from finetune.understanding.tasks.task import Split, Task
+from finetune.understanding.tasks.xtreme import TASKS
 from training.launch import quiet_libraries
 
 
 @dataclass(frozen=True)
 class LayerScores:
-    """The score of each layer in each language, and what follows from them."""
+    """The score of each layer in each language, and the layers chosen by them."""
 
     layers: Sequence[int]
     scores: Mapping[str, Sequence[float]]  # {language: percent with each of `layers`}
 
     @property
     def averages(self) -> list[float]:
-        """The mean over the languages, of each layer."""
+        """The mean over the languages of each layer."""
         return [_mean(of_layer) for of_layer in zip(*self.scores.values(), strict=True)]
 
     @property
     def chosen(self) -> dict[str, tuple[int, float]]:
-        """{language: (the layer that is best in the others, the language's score with it)}."""
+        """{language: (the best layer on the other languages, the language's score with it)}."""
         places = {language: best_elsewhere(self.scores, language) for language in self.scores}
         return {language: (self.layers[place], self.scores[language][place]) for language, place in places.items()}
 
     @property
     def average(self) -> float:
-        """The mean over the languages, each with the layer that is chosen for it."""
+        """The mean over the languages, each with its chosen layer."""
         return _mean([own for _, own in self.chosen.values()])
 
     def as_json(self) -> dict[str, Any]:
@@ -78,7 +79,7 @@ class LayerScores:
         return {"layers": by_layer, "chosen": chosen, AVERAGE: self.average}
 
     def markdown(self, title: str) -> str:
-        """A column for each language; a row for each layer, then the layers that are chosen, and the scores there."""
+        """A table with a column for each language; rows for all layers, the chosen layers, and the scores with them."""
         lines = [table_line([title, *self.scores, AVERAGE]), table_line(["---"] * (len(self.scores) + 2))]
         for place, (layer, mean) in enumerate(zip(self.layers, self.averages, strict=True)):
             figures = [own[place] for own in self.scores.values()]
@@ -91,9 +92,9 @@ class LayerScores:
 
 
 def best_elsewhere(scores: Mapping[str, Sequence[float]], language: str) -> int:
-    """The place whose mean score over all languages but this one is highest; of equal ones the first."""
+    """The first place among those whose mean score over all other languages is highest."""
     others = [own for other, own in scores.items() if other != language]
-    # The exact sum: in whichever order languages come, equal scores are equal means.
+    # Exact sums: whatever the order of the languages, equal scores have equal means.
     sums = [math.fsum(at_place) for at_place in zip(*others, strict=True)]
     return sums.index(max(sums))
 
@@ -111,11 +112,11 @@ def scores_of(retriever: Retriever, language: str, data: str) -> list[float]:
 
 
 def check_languages(task: Task, languages: Sequence[str]) -> None:
-    """Nothing; raises ValueError for a single language: there is no other to choose on."""
+    """Raise ValueError for a single language, which has no others to choose on."""
     if len(languages) < 2:
         raise ValueError(
-            f"{task.name}: a layer is chosen on the other languages, and there is {languages[0]} alone; expected two "
-            "or more (--layer of finetune.understanding.predict takes a layer that is known)"
+            f"{task.name}: a layer is chosen on the other languages, and there is only {languages[0]}; expected two "
+            "or more (if you know the layer, use --layer of finetune.understanding.predict)"
         )
 
 
@@ -132,8 +133,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--layers",
         default="",
-        help="such as 6,7,8; 0 = embeddings (default: all, whose vectors are in memory at once: for BUCC's sentences, "
-        "give some)",
+        help="such as 6,7,8; 0 = embeddings (default: all, whose embeddings are in memory at once: give fewer for "
+        "BUCC's many sentences)",
     )
     add_data_flags(parser)
     add_retrieval_flags(parser)
@@ -144,33 +145,30 @@ def main() -> None:
     options = parse_arguments()
     quiet_libraries()
     task = TASKS[options.task]
-    languages = languages_of(task, options.data, options.languages)
+    languages = languages_tested(task, options.data, options.languages)
     check_languages(task, languages)
-    options.model = model_directory(options.model, ENCODERS)
-    if options.layers:
-        layers = sorted(numbers("layers", options.layers, int))
-    else:
-        layers = list(range(num_layers(options.model) + 1))
-    retriever = load_retriever(task, layers, options)
+    model = model_directory(options.model, ENCODERS)
+    layers = sorted(numbers("layers", options.layers, int)) if options.layers else list(range(num_layers(model) + 1))
+    retriever = load_retriever(task, model, layers, options)
     check_filled_directory(options.output, options.data)
     claim(options.output, file_names(task), "finetune.understanding.layers")
     progress = tqdm(languages, desc=task.name, unit=" languages", disable=None)
     found = LayerScores(layers, {language: scores_of(retriever, language, options.data) for language in progress})
-    tell_cut(retriever.embedder)
-    write(found, task, options)
+    report_truncated(retriever.embedder)
+    write(found, task, model, options)
 
 
 def file_names(task: Task) -> tuple[str, str]:
-    """What is written: the table for people, and the same for programs."""
+    """The files that are written: the table for people, and the same for programs."""
     return f"{task.name}.md", f"{task.name}.json"
 
 
-def write(found: LayerScores, task: Task, options: argparse.Namespace) -> None:
-    """Write the two files, and print the table."""
+def write(found: LayerScores, task: Task, model: Path, options: argparse.Namespace) -> None:
+    """Write both files and print the table."""
     (metric,) = task.main_metrics
     table = found.markdown(f"{task.title}, {metric}")
     content = {
-        **{"task": task.name, "metric": metric, "model": str(options.model), "similarity": options.similarity},
+        **{"task": task.name, "metric": metric, "model": str(model), "similarity": options.similarity},
         **{"centre": options.centre, "whiten": options.whiten, **found.as_json()},
     }
     texts = (table, json.dumps(content, indent=1) + "\n")

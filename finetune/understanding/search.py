@@ -1,12 +1,12 @@
-"""Search for the hyper-parameters of a task: a grid of learning rates, epochs and batch sizes, with several seeds.
+"""Search the hyper-parameters of a task: a grid of learning rates, epochs and batch sizes, with several seeds.
 
     python -m finetune.understanding.search --config RECIPE.yaml --task TASK --output DIR [--any_field value]
 
 The default grid is the paper's (VECO, ACL 2021, appendix C). Each run is the public command,
-finetune/understanding/train.py, in a process of its own; other fields of its recipe can be given here, too. What counts
-is the best average score over the languages of dev, and of several seeds their mean. A run that is finished is not done
-again, one that was interrupted goes on: give the same command. DIR/search.md has the table, DIR/search.json the same
-for programs. The runs lie below DIR/runs, each with its log and its best model.
+finetune/understanding/train.py, in a process of its own; other fields of its recipe can be given here, too. Points of
+the grid are ranked by the best average score over the languages of dev, averaged over seeds. The same command again
+resumes interrupted runs and skips finished ones. DIR/search.md has the table, DIR/search.json the same for programs.
+The runs are below DIR/runs, each with its log and its best model.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ import shutil
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from data_tools.cli import FlagParser, run_main
 from data_tools.files.atomic import atomic_path, write_texts
 from finetune.comparison import check_unchanged
 from finetune.parallel_runs import run_side_by_side
 from finetune.selection import Selection, best_checkpoints
+from finetune.understanding.flags import numbers
 from finetune.understanding.recipe import UnderstandingRecipe
 from training.checkpoints.finding import RECIPE_FILE, checkpoints_of
 from training.launch import EXIT_STOPPED, launcher_command
 from training.recipe.parsing import parse_recipe, read_yaml
 from training.runs.kinds import BEST, LAST, MODEL_DIR, link_model
 
-NumberT = TypeVar("NumberT", int, float)
 TRAIN = Path(__file__).resolve().parent / "train.py"
 OUTCOME = "outcome.json"
-OF_GRID = {"learning_rate": "learning-rates", "batch_size": "batch-sizes", "seed": "seeds"}  # field -> flag
-OF_PLACE = ("output", "resume")  # fields that are of no consequence for what a run finds
+GRID_FLAGS = {"learning_rate": "learning-rates", "batch_size": "batch-sizes", "seed": "seeds"}  # field -> flag
+PLACES = ("output", "resume")  # fields that do not affect the result of a run
 RATES = {"transfer": "5e-6,8e-6,1e-5,2e-5,3e-5", "translate-train-all": "5e-6,6e-6,7e-6,8e-6,9e-6"}
 
 
 @dataclass(frozen=True, order=True)
-class Point:
+class GridPoint:
     """A point of the grid."""
 
     learning_rate: float
@@ -53,10 +53,10 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Run:
-    """A run of the search."""
+class GridRun:
+    """A run of the search: a point of the grid with a seed."""
 
-    point: Point
+    point: GridPoint
     seed: int
 
     @property
@@ -67,7 +67,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a run: its best validation."""
+    """The outcome of a run: its best validation."""
 
     step: int
     average: float
@@ -75,10 +75,10 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class PointScore:
+class GridScore:
     """A point with the mean and the standard deviation over its seeds (0 for one seed)."""
 
-    point: Point
+    point: GridPoint
     mean: float
     deviation: float
     averages: list[float]  # of the seeds
@@ -91,10 +91,9 @@ def outcome_of(run_dir: Path) -> Outcome | None:
 
 
 def settle(run_dir: Path) -> bool:
-    """Whether a run is finished; then only its best model is left, in `run_dir`/model, and its outcome.
+    """Whether a run is finished; if so, reduce it to its best model, in `run_dir`/model, and its outcome.
 
-    Checkpoints of a whole grid, with what resuming needs, would fill disks. Killed half-way, it goes on when called
-    again.
+    The checkpoints of a whole grid would fill disks. If it is interrupted, call it again to continue.
     """
     checkpoints = run_dir / "checkpoints"
     if outcome_of(run_dir) is None:
@@ -113,7 +112,7 @@ def settle(run_dir: Path) -> bool:
 
 
 def best_validation(run_dir: Path) -> Outcome | None:
-    """The best validation of a run that has come to its end; None for another."""
+    """The best validation of a run that is over; None for any other."""
     found = checkpoints_of(run_dir)
     if not found:
         return None
@@ -128,17 +127,21 @@ def best_validation(run_dir: Path) -> Outcome | None:
 
 
 def command_of(
-    run: Run, run_dir: Path, ranks: int, recipe_arguments: Sequence[str], environment: Mapping[str, str] = os.environ
+    run: GridRun,
+    run_dir: Path,
+    ranks: int,
+    recipe_arguments: Sequence[str],
+    environment: Mapping[str, str] = os.environ,
 ) -> list[str]:
-    """What starts or resumes a run; `ranks` 0 is for one process without the launcher."""
+    """The command that starts or resumes a run; `ranks` 0 is for one process without the launcher."""
     arguments = [*recipe_arguments, *flags_of_run(run, run_dir)]
     if not ranks:
         return [sys.executable, str(TRAIN), *arguments]
     return launcher_command(ranks, str(TRAIN), *arguments, environment=environment)
 
 
-def do_run(run: Run, directory: Path, ranks: int, share: dict[str, str], recipe_arguments: Sequence[str]) -> None:
-    """Nothing; trains, unless the run is finished. Raises ValueError, with the log's last line, when that fails."""
+def do_run(run: GridRun, directory: Path, ranks: int, share: dict[str, str], recipe_arguments: Sequence[str]) -> None:
+    """Train, unless the run is finished. Raises ValueError with the log's last line when training fails."""
     run_dir = directory / "runs" / run.name
     if settle(run_dir):
         return
@@ -149,102 +152,92 @@ def do_run(run: Run, directory: Path, ranks: int, share: dict[str, str], recipe_
         command = command_of(run, run_dir, ranks, recipe_arguments, environment)
         done = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, env=environment, check=False)
     if done.returncode == EXIT_STOPPED:
-        raise ValueError(f"{run.name} ended early (why is in {log}); give the same command again to go on")
+        raise ValueError(f"{run.name} ended early (see {log} for the reason); run the same command again to continue")
     if done.returncode or not settle(run_dir):
         lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["nothing"]
         errors = [line for line in lines if line.startswith("error: ")]
         raise ValueError(f"{run.name} did not finish: {(errors or lines)[-1].removeprefix('error: ')} (see {log})")
 
 
-def search(runs: Sequence[Run], directory: Path, parallel: int, ranks: int, recipe_arguments: Sequence[str]) -> None:
-    """Nothing; does what is left of the runs, `parallel` at once. Raises ValueError naming those that failed."""
+def run_all(
+    runs: Sequence[GridRun], directory: Path, parallel: int, ranks: int, recipe_arguments: Sequence[str]
+) -> None:
+    """Run all that is not finished, `parallel` at once. Raises ValueError that names the runs that failed."""
     run_side_by_side(
         runs, lambda run, share: do_run(run, directory, ranks, share, recipe_arguments), parallel, max(1, ranks)
     )
 
 
-def rows_of(runs: Sequence[Run], directory: Path) -> list[PointScore]:
-    """The points whose seeds are all finished, best mean first; of equal ones the first in the grid."""
-    outcomes: dict[Point, list[Outcome | None]] = {}
+def grid_scores(runs: Sequence[GridRun], directory: Path) -> list[GridScore]:
+    """The points whose seeds are all finished, best mean first; ties in the order of the grid."""
+    outcomes: dict[GridPoint, list[Outcome | None]] = {}
     for run in runs:
         outcomes.setdefault(run.point, []).append(outcome_of(directory / "runs" / run.name))
-    rows = []
+    scores = []
     for point, of_seeds in outcomes.items():
         found = [outcome.average for outcome in of_seeds if outcome is not None]
         if len(found) == len(of_seeds):
             deviation = statistics.stdev(found) if len(found) > 1 else 0.0
-            rows.append(PointScore(point, statistics.fmean(found), deviation, found))
-    return sorted(rows, key=lambda row: -row.mean)
+            scores.append(GridScore(point, statistics.fmean(found), deviation, found))
+    return sorted(scores, key=lambda score: -score.mean)
 
 
-def table_of(rows: Sequence[PointScore]) -> str:
+def table_of(scores: Sequence[GridScore]) -> str:
     """The points as a Markdown table."""
     lines = ["| learning rate | epochs | batch | dev average | seeds |", "|---|---|---|---|---|"]
     lines += [
-        f"| {row.point.learning_rate:g} | {row.point.epochs} | {row.point.batch_size} | "
-        f"{row.mean:.2f} ± {row.deviation:.2f} | {', '.join(f'{average:.2f}' for average in row.averages)} |"
-        for row in rows
+        f"| {score.point.learning_rate:g} | {score.point.epochs} | {score.point.batch_size} | "
+        f"{score.mean:.2f} ± {score.deviation:.2f} | {', '.join(f'{average:.2f}' for average in score.averages)} |"
+        for score in scores
     ]
     return "\n".join(lines) + "\n"
 
 
-def grid(options: argparse.Namespace, setting: str) -> list[Run]:
-    """All runs, the seeds of a point together."""
+def grid(options: argparse.Namespace, setting: str) -> list[GridRun]:
+    """All runs of the grid, the seeds of a point one after the other."""
     rates = numbers("learning-rates", options.learning_rates or RATES[setting], float)
     epochs = numbers("epochs", options.epochs, int)
     batch_sizes = numbers("batch-sizes", options.batch_sizes, int)
     seeds = numbers("seeds", options.seeds, int)
-    points = itertools.starmap(Point, itertools.product(rates, epochs, batch_sizes))
-    return [Run(point, seed) for point in points for seed in seeds]
+    points = itertools.starmap(GridPoint, itertools.product(rates, epochs, batch_sizes))
+    return [GridRun(point, seed) for point in points for seed in seeds]
 
 
-def check_runs(runs: Sequence[Run], recipe_arguments: Sequence[str]) -> None:
+def check_runs(runs: Sequence[GridRun], recipe_arguments: Sequence[str]) -> None:
     """Raise ValueError for a point of the grid that the recipe does not allow, before the first run."""
     for run in runs:
         parse_recipe(UnderstandingRecipe, [*recipe_arguments, *flags_of_run(run, Path(run.name))])
 
 
-def flags_of_run(run: Run, run_dir: Path) -> list[str]:
-    """What the recipe of a run has of its own, as arguments."""
+def flags_of_run(run: GridRun, run_dir: Path) -> list[str]:
+    """The fields in which the recipe of a run differs from the others', as arguments."""
     own = {**asdict(run.point), "seed": run.seed, "output": run_dir, "resume": "auto"}
     return [word for name, value in own.items() for word in (f"--{name}", str(value))]
 
 
-def settings_of(runs: Sequence[Run], recipe: UnderstandingRecipe) -> dict[str, dict[str, Any]]:
-    """How each run, by its name, is trained: what must not change once it has begun."""
-    common = {name: value for name, value in asdict(recipe).items() if name not in OF_PLACE}
+def settings_of(runs: Sequence[GridRun], recipe: UnderstandingRecipe) -> dict[str, dict[str, Any]]:
+    """The settings of each run, by its name, which must not change once it has begun."""
+    common = {name: value for name, value in asdict(recipe).items() if name not in PLACES}
     return {run.name: {**common, **asdict(run.point), "seed": run.seed} for run in runs}
-
-
-def numbers(flag: str, text: str, kind: Callable[[str], NumberT]) -> list[NumberT]:
-    """The numbers of a flag, which stand between commas. Raises ValueError for anything else, and for repeated ones."""
-    try:
-        found = [kind(value) for value in text.split(",")]
-    except ValueError:
-        raise ValueError(f"--{flag} {text}: expected numbers with commas between them, such as 1,2,3") from None
-    if len(set(found)) < len(found):
-        raise ValueError(f"--{flag} {text}: expected each number once")
-    return found
 
 
 def parse_arguments() -> tuple[argparse.Namespace, list[str]]:
     """(options of the search, arguments for the recipe of its runs)."""
     parser = FlagParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", metavar="RECIPE.yaml", help="recipe of finetune/understanding/train.py")
-    parser.add_argument("--task", help="its task, where it is not the recipe's")
+    parser.add_argument("--task", help="task, if not the recipe's")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="directory of the search")
-    parser.add_argument("--learning-rates", default="", help="default: the paper's five of the recipe's setting")
+    parser.add_argument("--learning-rates", default="", help="default: the paper's five for the recipe's setting")
     parser.add_argument("--epochs", default="3,5,10", help="default %(default)s")
     parser.add_argument("--batch-sizes", default="16,32,64", help="rows in an update (default %(default)s)")
     parser.add_argument("--seeds", default="1", help="such as 1,2,3 (default %(default)s)")
     parser.add_argument("--parallel", type=int, default=1, help="runs at once (default %(default)s)")
     parser.add_argument("--ranks", type=int, default=1, help="processes of each run (default %(default)s)")
-    parser.add_argument("--resume", nargs="?", help="not needed: what is not done always goes on where it stopped")
+    parser.add_argument("--resume", nargs="?", help="not needed: interrupted runs are always resumed")
     options, others = parser.parse_known_args()
-    if of_grid := [
-        name for name in OF_GRID if any(word.split("=")[0].replace("-", "_") == f"__{name}" for word in others)
-    ]:
-        raise ValueError(f"--{of_grid[0]} is not one of the search; its grid has --{OF_GRID[of_grid[0]]}")
+    given = {word.split("=")[0].replace("-", "_") for word in others}
+    if of_grid := [name for name in GRID_FLAGS if f"__{name}" in given]:
+        raise ValueError(f"--{of_grid[0]} is not a flag of the search; its grid has --{GRID_FLAGS[of_grid[0]]}")
     shared = {"--config": options.config, "--task": options.task}
     return options, [*(word for name, value in shared.items() if value for word in (name, value)), *others]
 
@@ -257,19 +250,19 @@ def main() -> None:
     ranks = options.ranks if recipe.engine == "deepspeed" else 0
     check_unchanged(settings_of(runs, recipe), options.output)
     try:
-        search(runs, options.output, options.parallel, ranks, recipe_arguments)
+        run_all(runs, options.output, options.parallel, ranks, recipe_arguments)
     finally:
-        # Where some failed or the search was stopped, the others count.
-        report(rows_of(runs, options.output), options.output)
+        # Report the finished runs even if others failed or the search was stopped.
+        report(grid_scores(runs, options.output), options.output)
 
 
-def report(rows: Sequence[PointScore], directory: Path) -> None:
-    """Nothing; writes and prints the table, unless there is nothing to tell."""
-    if not rows:
+def report(scores: Sequence[GridScore], directory: Path) -> None:
+    """Write and print the table, unless it is empty."""
+    if not scores:
         return
-    content = {"best": asdict(rows[0].point), "points": [asdict(row) for row in rows]}
-    write_texts(directory, {"search.md": table_of(rows), "search.json": json.dumps(content, indent=1) + "\n"})
-    print(table_of(rows), end="")
+    content = {"best": asdict(scores[0].point), "points": [asdict(score) for score in scores]}
+    write_texts(directory, {"search.md": table_of(scores), "search.json": json.dumps(content, indent=1) + "\n"})
+    print(table_of(scores), end="")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""COMPARE.yaml: which pre-trained models to compare on which tasks of XTREME, over which seeds, with which budget.
+"""COMPARE.yaml: the pre-trained models to compare, the tasks of XTREME, seeds and budget.
 
     data: ${VECO_CORPORA}/xtreme         # XTREME's files, or hub:google/xtreme
-    models:                              # what is compared: how a run starts
+    models:                              # how the runs of each model start
       veco: {init_from: "${VECO_RUNS}/veco/model"}
       xlm: {init_from: "${VECO_RUNS}/xlm/model"}
       random: {init_from: "${VECO_RUNS}/veco/model", init: random}
@@ -9,21 +9,21 @@
     settings: [transfer, translate-train-all]        # default: transfer
     modes: [plug-out, plug-in]                       # default: plug-out
     seeds: [1, 2]
-    fields: {epochs: 3}                  # fields of the shipped recipes that are different here, for all runs
-    task_fields:                         # and for the runs of a task; of a retrieval task instead of `retrieval`
+    fields: {epochs: 3}                  # fields that differ from the shipped recipes, for all runs
+    task_fields:                         # and for the runs of a task; for a retrieval task, flags as in `retrieval`
       xnli: {translated_test: english}
       bucc2018: {similarity: margin}
-    languages: {xnli: [de, en]}          # of a task's tests, if not all that there are
+    languages: {xnli: [de, en]}          # of a task's tests (default: all)
     retrieval: {similarity: cosine, layers: [1, 2], layer: 2}    # flags of finetune.understanding.layers; see below
     processes: 1                         # of each training run with DeepSpeed, on a machine without GPU
 
-A task, a setting and a mode take finetune/understanding/recipes/TASK.yaml or TASK_translate_train_all.yaml; where
-models, text and output are is said here alone. Every model gets the same data, updates and batches: a field that would
-change these for one of them is refused. What the data does not have is left out, and the table says so: tests and their
-labels, translated text, tags for it, pairs.
+Runs use finetune/understanding/recipes/TASK.yaml or TASK_translate_train_all.yaml, except for the places of models,
+text and output, which are given here. Every model gets the same data, updates and batches: a field
+that would change these for one of them is refused. Whatever the data lacks is left out, and the table says so: tests
+and their labels, translated text, tags for it, pairs.
 
 Retrieval has no training. finetune.understanding.layers chooses the layer of each language on the others, among
-`layers`; of a single language finetune.understanding.predict takes `layer`.
+`layers`; for a single language, finetune.understanding.predict uses `layer`.
 """
 
 from __future__ import annotations
@@ -37,29 +37,29 @@ from typing import Any
 from data_tools.cli import FlagParser
 from finetune.command_stages import Stage
 from finetune.comparison import flags_of, parse_comparison, problems_of_counts, problems_of_models
-from finetune.understanding.metrics import prediction_path
-from finetune.understanding.predict import add_data_flags, add_retrieval_flags
+from finetune.understanding.flags import add_data_flags, add_retrieval_flags
+from finetune.understanding.metrics.prediction_files import prediction_path
 from finetune.understanding.recipe import SETTINGS, UnderstandingRecipe
-from finetune.understanding.tasks.table import TASKS
+from finetune.understanding.tasks.xtreme import TASKS
 from training.recipe.parsing import build_recipe, laid_over, read_yaml
 
 MODES = ("plug-out", "plug-in")
-# A model may start otherwise and be regularised and stepped otherwise, but it sees the same data as often.
+# Models may differ in their start, regularisation and learning rate, but see the same data equally often.
 MODEL_FIELDS = (
     *("init_from", "init", "learning_rate", "warmup_steps", "warmup_share"),
     *("dropout", "attention_dropout"),
 )
-PLACES = ("output", "init_from", "data", "translated_train")  # in a recipe of one's own, not of a comparison
-# What the comparison decides, or a model.
+PLACES = ("output", "init_from", "data", "translated_train")  # ignored in shipped recipes
+# Decided by the comparison, or by a model.
 DECIDED = ("task", "setting", "plug_in", "data", "seed", "output", "resume", "init_from", "init")
 RETRIEVAL = tuple(name for name, task in TASKS.items() if task.is_retrieval)
-LEAST_FOR_LAYERS = 2  # languages: the layer of one is chosen on the others
+MIN_FOR_LAYERS = 2  # languages: the layer of each is chosen on the others
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 
 
 @dataclass(frozen=True)
 class Group:
-    """What models are compared in: a task, and a setting and a mode if it has training."""
+    """The runs that are compared with each other: a task, with a setting and a mode if it has training."""
 
     task: str
     setting: str = ""
@@ -73,7 +73,7 @@ class Group:
 class Run:
     """One run of the comparison.
 
-    `recipe` is None for retrieval, which has no training. `seed` is None where nothing is drawn: retrieval with the
+    `recipe` is None for retrieval, which has no training. `seed` is None where nothing is random: retrieval with the
     weights of `init_from`.
     """
 
@@ -91,7 +91,7 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What a COMPARE.yaml says; see there."""
+    """The content of a COMPARE.yaml, described above."""
 
     data: str
     models: dict[str, dict[str, Any]]
@@ -106,7 +106,7 @@ class Comparison:
     processes: int = 1
 
     def problems(self) -> list[str]:
-        """One sentence for each thing that cannot be."""
+        """One sentence for each problem."""
         found = problems_of_models(self.models, MODEL_FIELDS)
         found += problems_of_counts(self.seeds, self.processes)
         choices: dict[str, tuple[list[str], Iterable[str]]] = {
@@ -121,12 +121,12 @@ class Comparison:
         by_task: dict[str, Iterable[str]] = {"task_fields": self.task_fields, "languages": self.languages}
         for name, tasks in by_task.items():
             if others := [task for task in tasks if task not in self.tasks]:
-                found.append(f"{name} of {', '.join(others)}, which tasks does not name")
+                found.append(f"{name} of {', '.join(others)}, which tasks does not list")
         for name, fields in {"fields": self.fields, **self.task_fields}.items():
             if not isinstance(fields, dict):
                 found.append(f"task_fields: {name} must have fields")
             elif name not in RETRIEVAL and (refused := sorted(set(fields) & set(DECIDED))):
-                found.append(f"{name}: {', '.join(refused)} cannot be set here; the models, seeds and tasks say it")
+                found.append(f"{name}: {', '.join(refused)} cannot be set here; models, seeds and tasks decide them")
         found += [
             f"languages: {name} must be a list" for name, own in self.languages.items() if not isinstance(own, list)
         ]
@@ -134,7 +134,7 @@ class Comparison:
         return found + self._problems_of_retrieval()
 
     def _problems_of_starts(self) -> list[str]:
-        """A model needs weights, or at least a shape, from somewhere."""
+        """Problems with the start of models, which need weights or at least a shape."""
         fields_of = {name: fields for name, fields in self.models.items() if isinstance(fields, dict)}
         found = [f"model {name} has no init_from" for name, fields in fields_of.items() if not fields.get("init_from")]
         inits = {name: fields.get("init", "pretrained") for name, fields in fields_of.items()}
@@ -145,7 +145,7 @@ class Comparison:
         ]
 
     def _problems_of_retrieval(self) -> list[str]:
-        """Wrong flags would else be met after the trainings."""
+        """Problems with flags, which would otherwise be found after the trainings."""
         found: dict[str, None] = {}
         for task in self.tasks:
             if task in RETRIEVAL:
@@ -153,17 +153,17 @@ class Comparison:
         return [f"retrieval: {problem}" for problem in found]
 
     def wanted_languages(self, task: str) -> str:
-        """The languages of a task's tests as flags take them; empty for all that there are."""
+        """The languages of a task's tests in the form of a flag; empty for all."""
         return ",".join(map(str, self.languages.get(task, [])))
 
     def retrieval_flags(self, task: str) -> dict[str, Any]:
-        """How a retrieval task is done: `retrieval`, and what `task_fields` says otherwise."""
+        """The flags of a retrieval task: `retrieval`, overridden by `task_fields`."""
         own = self.task_fields.get(task, {})
         return {**self.retrieval, **(own if isinstance(own, dict) else {})}
 
 
 def problems_of_flags(values: Mapping[str, Any]) -> list[str]:
-    """What is wrong with flags of finetune.understanding.layers and predict."""
+    """Problems with flags of finetune.understanding.layers and predict."""
     layers = values.get("layers", [])
     if not isinstance(layers, list) or any(not isinstance(n, int) for n in (*layers, values.get("layer", 0))):
         return ["layers must be a list of numbers, layer a number"]
@@ -182,7 +182,7 @@ def problems_of_flags(values: Mapping[str, Any]) -> list[str]:
 
 
 def flags(values: Mapping[str, Any]) -> list[str]:
-    """Flags of a command: a list has commas between its values, true is the flag alone, false none."""
+    """Flags of a command: the values of a list are joined by commas, true is the flag alone, false no flag."""
     found = []
     for name, value in values.items():
         text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
@@ -191,14 +191,14 @@ def flags(values: Mapping[str, Any]) -> list[str]:
 
 
 def read_comparison(path: Path) -> Comparison:
-    """What the file says. Raises ValueError with all that is wrong; environment variables are replaced."""
+    """Read a COMPARE.yaml, with environment variables replaced. Raises ValueError with all problems."""
     types: dict[str, type] = dict.fromkeys(("models", "fields", "task_fields", "languages", "retrieval"), dict)
     types |= dict.fromkeys(("tasks", "settings", "modes", "seeds"), list) | {"data": str, "processes": int}
     return parse_comparison(path, Comparison, types, "finetune.understanding.compare")
 
 
 def groups_of(comparison: Comparison) -> list[Group]:
-    """All groups, whether or not the data has what they need; plugged in, cross-lingual transfer has no pairs."""
+    """All groups, whatever the data lacks; without pairs, cross-lingual transfer cannot be plugged in."""
     groups = []
     for name in comparison.tasks:
         if TASKS[name].is_retrieval:
@@ -214,7 +214,7 @@ def groups_of(comparison: Comparison) -> list[Group]:
 
 
 def recipe_values(group: Group, comparison: Comparison) -> dict[str, Any]:
-    """What the recipes of a group's runs have in common, as `build_recipe` takes it."""
+    """The values that the recipes of a group's runs share, as `build_recipe` takes them."""
     translated = "" if group.setting == "transfer" else "_translate_train_all"
     shipped = read_yaml(RECIPES / f"{group.task}{translated}.yaml")
     own = {
@@ -229,7 +229,7 @@ def recipe_values(group: Group, comparison: Comparison) -> dict[str, Any]:
 
 
 def runs_of(groups: list[Group], comparison: Comparison, output: Path) -> list[Run]:
-    """All runs, seed by seed, so that a comparison that is stopped has compared something.
+    """All runs, seed by seed, so that a stopped comparison has results of all models.
 
     Raises ValueError with all problems of all recipes.
     """
@@ -250,7 +250,7 @@ def runs_of(groups: list[Group], comparison: Comparison, output: Path) -> list[R
 
 
 def run_of(group: Group, model: str, seed: int, comparison: Comparison, output: Path) -> Run:
-    """One run, with its resolved recipe if it is trained. Raises ValueError with all that is wrong with that."""
+    """One run, with its resolved recipe if it is trained. Raises ValueError with all problems of the recipe."""
     fields = comparison.models[model]
     is_retrieval = TASKS[group.task].is_retrieval
     is_drawn = not is_retrieval or fields.get("init") == "random"
@@ -264,7 +264,7 @@ def run_of(group: Group, model: str, seed: int, comparison: Comparison, output: 
 
 
 def stages_of(run: Run, comparison: Comparison, languages: Sequence[str]) -> list[Stage]:
-    """The commands of a run, whose tests are in `languages`; the last one's result has the scores."""
+    """The commands of a run whose tests are in `languages`; the result of the last one has the scores."""
     if run.recipe is not None:
         return [train_stage(run, run.recipe), *scored(run, run.output, run.recipe, comparison, languages)]
     model = Path(run.init_from)
@@ -273,7 +273,7 @@ def stages_of(run: Run, comparison: Comparison, languages: Sequence[str]) -> lis
         model = run.output / "model"
         drawn = ("finetune.random_model", run.init_from, "--seed", f"{run.seed}", "--output", f"{model}")
         stages.append(Stage(f"{run.name}: draw weights", drawn, model))
-    if len(languages) < LEAST_FOR_LAYERS:
+    if len(languages) < MIN_FOR_LAYERS:
         return [*stages, *scored(run, model, None, comparison, languages)]
     own = {name: value for name, value in comparison.retrieval_flags(run.group.task).items() if name != "layer"}
     command = (
@@ -309,7 +309,7 @@ def scored(
                 *("finetune.understanding.predict", f"{model}", "--task", task.name, "--data", comparison.data),
                 *("--output", f"{predictions}", *asked, *own),
             ),
-            prediction_path(predictions, task, languages[-1]),  # each file appears whole, this one last
+            prediction_path(predictions, task, languages[-1]),  # the last of the files, which are written atomically
         ),
         Stage(
             f"{run.name}: evaluate",
@@ -323,7 +323,7 @@ def scored(
 
 
 def settings_of(run: Run, comparison: Comparison, languages: Sequence[str]) -> dict[str, Any]:
-    """How a run is trained and tested: what must not change once it has begun."""
+    """The settings of a run's training and tests, which must not change once it has begun."""
     tests = {"test data": comparison.data, "test languages": list(languages)}
     if run.recipe is not None:
         return {**dataclasses.asdict(run.recipe), **tests}

@@ -1,4 +1,4 @@
-"""Figures of the paper to stand beside ours: VECO (ACL 2021), table 2, test sets of XTREME, averages over languages."""
+"""The paper's figures, for comparison: VECO (ACL 2021), table 2, test sets of XTREME, averages over languages."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _row(setting: str, model: str, figures: str, average: float) -> Published:
 
 PUBLISHED = (
     _row("transfer", "XLM-R", "79.2 86.4 72.6 65.4 76.6/60.8 71.6/53.2 65.1/45.0 66.0 57.3", 68.1),
-    # The nine figures of this row have the mean 73.3.
+    # The mean of the nine figures in this row is 73.3.
     _row("transfer", "VECO, plug-out", "79.9 88.7 75.1 65.7 77.3/61.8 71.7/53.2 67.6/49.1 85.0 75.1", 73.1),
     _row("translate-train-all", "XLM-R", "82.8 90.2 72.6 65.4 80.0/65.8 73.0/54.3 74.5/58.3 80.2 75.2", 74.4),
     _row("translate-train-all", "VECO, plug-out", "83.0 91.1 75.1 65.7 79.9/66.3 73.1/54.9 75.0/58.9 89.3 86.9", 77.2),

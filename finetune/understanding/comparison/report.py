@@ -1,14 +1,16 @@
-"""Scores for people: a Markdown table beside the paper's figures, and a heat map of tasks and languages."""
+"""Reports of scores: Markdown tables beside the paper's figures, and a heat map of tasks and languages."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from data_tools.files.atomic import atomic_path
 from finetune.understanding.comparison.published import PUBLISHED
-from finetune.understanding.metrics import AVERAGE, task_score
-from finetune.understanding.tasks.table import TASKS, Head, Task
+from finetune.understanding.metrics.scoring import AVERAGE, task_score
+from finetune.understanding.tasks.task import Head, Task
+from finetune.understanding.tasks.xtreme import TASKS
 
 # {task: {language or "avg": {metric: percent}}}
 TaskScores = Mapping[str, Mapping[str, Mapping[str, float]]]
@@ -16,7 +18,7 @@ MISSING = "–"
 
 
 def markdown(scores: TaskScores, overall: float | None) -> str:
-    """Two tables: the averages of each task under the paper's, and each task by language."""
+    """Tables of the averages of all tasks, below the paper's, and of each task by language."""
     header = ["", *(task.title for task in TASKS.values()), "average"]
     rows = [header, ["---"] * len(header)]
     for row in PUBLISHED:
@@ -39,7 +41,7 @@ def _metric_name(task: Task) -> str:
 
 
 def _cell(task: Task, figures: Mapping[str, float]) -> str:
-    """As the paper prints it: F1/EM for questions."""
+    """Scores as the paper prints them: F1/EM for questions."""
     if task.head is Head.SPAN:
         return f"{figures['f1']:.1f}/{figures['exact_match']:.1f}"
     return f"{task_score(task, figures):.1f}"
@@ -51,7 +53,7 @@ def table_line(cells: Sequence[str]) -> str:
 
 
 def draw_heat_map(scores: TaskScores, path: Path) -> None:
-    """Nothing; `path` holds a PNG with a row for each task and a column for each language, by number of tasks."""
+    """Draw a PNG with a row for each task and a column for each language, those of most tasks first."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -72,7 +74,7 @@ def draw_heat_map(scores: TaskScores, path: Path) -> None:
     axis.axvline(0.5, color="white", linewidth=3)
     for row, values in enumerate(grid):
         for column, value in enumerate(values):
-            if value == value:  # not a task's missing language
+            if not math.isnan(value):  # the task has the language
                 colour = "black" if value > 60 else "white"
                 axis.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=7, color=colour)
     axis.set_title("XTREME: accuracy, F1, or mean of F1 and exact match")

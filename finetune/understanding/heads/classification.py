@@ -1,4 +1,4 @@
-"""Sentence pairs with one label: XNLI and PAWS-X. `<s> first </s></s> second </s>`, read from the first token."""
+"""One label for a pair of sentences, `<s> first </s></s> second </s>`, predicted from the first token."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from transformers.utils import ModelOutput
 
 from finetune.encoded_text import Pieces, Sentences
 from finetune.understanding.rows.encoding import TextEncoder, in_blocks
-from finetune.understanding.rows.windows import PairedRows, Rows
+from finetune.understanding.rows.paired_rows import PairedRows
+from finetune.understanding.rows.token_rows import TokenRows
 from finetune.understanding.tasks.examples import SentencePair
 from training.step import Batch
 from veco import VecoForSequenceClassification
@@ -20,52 +21,61 @@ PAIR_SPECIALS = 4  # <s> … </s></s> … </s>
 
 
 class Classification:
-    """Rows of sentence pairs, and labels back from the model's outputs."""
+    """Rows of sentence pairs, and labels from the model's outputs."""
 
     model_class = VecoForSequenceClassification
 
     def __init__(self, labels: Sequence[str], max_length: int, average_pair: bool = False) -> None:
-        """`average_pair`: plugged in, predict from the mean of the logits of x and of y, which have one label."""
+        """`average_pair`: plugged in, predict from the mean of the logits of x and y, which have the same label."""
         self.labels: Sequence[str] = labels
         self.max_length = max_length
         self.average_pair = average_pair
 
-    def encode(self, examples: Iterable[SentencePair], encoder: TextEncoder) -> Rows:
-        """A row for each example, with its label unless one has none.
+    def encode(self, examples: Iterable[SentencePair], encoder: TextEncoder) -> TokenRows:
+        """A row for each example, with the labels unless an example has none.
 
-        Longer pairs than `max_length` tokens are cut from the end of the longer sentence, and counted.
+        Pairs of more than `max_length` tokens are truncated at the end of the longer sentence, and counted.
         """
-        return Rows.concatenate([self._encode_block(block, encoder) for block in in_blocks(examples)])
+        return TokenRows.concatenate([self._encode_block(block, encoder) for block in in_blocks(examples)])
 
-    def _encode_block(self, block: Sequence[SentencePair], encoder: TextEncoder) -> Rows:
-        counts: Counter[str] = Counter()
+    def _encode_block(self, block: Sequence[SentencePair], encoder: TextEncoder) -> TokenRows:
         firsts = encoder.encode([example.text_a for example in block])
         seconds = encoder.encode([example.text_b for example in block])
-        framed = (self._framed(a, b, encoder, counts) for a, b in zip(firsts, seconds, strict=True))
+        framed = [self._framed(a, b, encoder) for a, b in zip(firsts, seconds, strict=True)]
+        num_truncated = sum(len(a) + len(b) > self._budget for a, b in zip(firsts, seconds, strict=True))
         known = {label: number for number, label in enumerate(self.labels)}
         labels = [known[example.label] for example in block if example.label is not None]
         targets = {"labels": np.array(labels, dtype=np.int64)} if len(labels) == len(block) else {}
-        return Rows(Sentences.of(framed), np.arange(len(block)), targets, counts=counts)
+        return TokenRows(
+            Sentences.of(framed),
+            np.arange(len(block)),
+            row_targets=targets,
+            truncated=+Counter({"pairs cut to max_length": num_truncated}),
+        )
 
-    def _framed(self, first: Pieces, second: Pieces, encoder: TextEncoder, counts: Counter[str]) -> np.ndarray:
-        budget = self.max_length - PAIR_SPECIALS
-        if len(first) + len(second) > budget:
-            counts["pairs cut to max_length"] += 1
-            num_first = min(len(first), max(budget - len(second), (budget + 1) // 2))
-            first, second = first[:num_first], second[: budget - num_first]
+    @property
+    def _budget(self) -> int:
+        """The tokens that a row has for both sentences."""
+        return self.max_length - PAIR_SPECIALS
+
+    def _framed(self, first: Pieces, second: Pieces, encoder: TextEncoder) -> np.ndarray:
+        """The row of a pair, truncated where it is too long."""
+        if len(first) + len(second) > self._budget:
+            num_first = min(len(first), max(self._budget - len(second), (self._budget + 1) // 2))
+            first, second = first[:num_first], second[: self._budget - num_first]
         bos, eos = encoder.special.bos, encoder.special.eos
         return np.array([bos, *first, eos, eos, *second, eos], dtype=np.int32)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Mean cross-entropy over the labels of both sides."""
+        """The mean cross-entropy over the labels of x and y."""
         return model(**batch).loss
 
     def results(self, rows: PairedRows) -> dict[str, np.ndarray]:
-        """Room for the logits of all rows."""
+        """Zeros in the shape of the logits of all rows."""
         return {"logits": np.zeros((len(rows), len(self.labels)))}
 
     def store(self, results: dict[str, np.ndarray], output: ModelOutput, rows: PairedRows, numbers: np.ndarray) -> None:
-        """Nothing; keeps what a batch of rows `numbers` gave."""
+        """Store the logits of the batch of rows `numbers`."""
         logits = output.logits.float()
         if self.average_pair and output.pair_logits is not None:
             logits = (logits + output.pair_logits.float()) / 2
@@ -74,5 +84,5 @@ class Classification:
     def predictions(
         self, results: dict[str, np.ndarray], rows: PairedRows, examples: Sequence[SentencePair]
     ) -> list[str]:
-        """The likeliest label of each example."""
+        """The most likely label of each example."""
         return [self.labels[number] for number in results["logits"].argmax(axis=1)]

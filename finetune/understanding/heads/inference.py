@@ -1,4 +1,4 @@
-"""A model's predictions for all rows of an evaluation set, on one rank or shared out over many."""
+"""A model's predictions for an evaluation set, on one rank or distributed over several."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import torch
 from torch import Tensor
 from transformers.utils import ModelOutput
 
-from finetune.understanding.heads.interface import TaskHead
-from finetune.understanding.rows.data import EvaluationSet
+from finetune.understanding.heads.head import TaskHead
+from finetune.understanding.rows.evaluation import EvaluationSet
 from finetune.understanding.rows.row_batches import EvaluationBatches
 from training.engine.interface import Engine
 from training.random_order import evaluation_indices
 from training.step import Batch
 
-# A batch, on the CPU -> what the model gives for it, in evaluation mode and without gradients.
+# A batch on the CPU -> the model's output, in evaluation mode and without gradients.
 Forward = Callable[[Batch], ModelOutput]
 
 
 def predict_over_ranks(engine: Engine, head: TaskHead, evaluated: EvaluationSet, max_tokens: int, pad: int) -> Any:
-    """Predictions for all examples, equal on all ranks, each of which does its share; every rank calls it.
+    """Predictions for all examples, the same on all ranks, each of which does its share; every rank must call it.
 
-    `max_tokens` is the largest batch of a rank, with padding.
+    `max_tokens` is the size of the largest batch of a rank, with padding.
     """
     results = run_over(forward_of(engine), head, evaluated, max_tokens, pad, engine.rank, engine.world_size)
     summed = {
@@ -43,7 +43,7 @@ def run_over(
     rank: int = 0,
     world_size: int = 1,
 ) -> dict[str, np.ndarray]:
-    """What the head keeps of a rank's share of the batches; zeros for the others'."""
+    """The head's results for a rank's share of the batches; zeros elsewhere."""
     batches = EvaluationBatches(evaluated.rows, max_tokens, pad)
     results = head.results(evaluated.rows)
     for number, counts in evaluation_indices(len(batches), rank, world_size):

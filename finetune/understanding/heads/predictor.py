@@ -12,17 +12,20 @@ from torch import Tensor
 from transformers.utils import ModelOutput
 
 from finetune.pretrained import open_pretrained
+from finetune.understanding.heads.build import build_head
+from finetune.understanding.heads.head import Limits, TaskHead
 from finetune.understanding.heads.inference import run_over
-from finetune.understanding.heads.interface import Limits, TaskHead, head_for
-from finetune.understanding.rows.data import EvaluationSet, evaluation_set
+from finetune.understanding.readers.roots import Source
 from finetune.understanding.rows.encoding import TextEncoder
-from finetune.understanding.tasks.table import Split, Task, task_named
+from finetune.understanding.rows.evaluation import EvaluationSet, evaluation_set
+from finetune.understanding.tasks.task import Split, Task
+from finetune.understanding.tasks.xtreme import task_named
 from veco.classification import VecoClassifier
 
 
 @dataclass
 class Predictor:
-    """What predicts for a task."""
+    """A model with the head of its task."""
 
     task: Task
     head: TaskHead
@@ -32,10 +35,10 @@ class Predictor:
 
     @classmethod
     def load(cls, directory: Path, task: Task | None, max_tokens: int, dtype: torch.dtype = torch.float32) -> Self:
-        """The predictor of a model directory, on the GPU if there is one.
+        """Load a model directory, onto the GPU if there is one.
 
-        `task` is None for the one that the model was trained for; another one must have the same classes, as
-        XQuAD and MLQA have. Raises ValueError for what is no such model.
+        `task` None is the task that the model was trained for; another task must have the same classes, as XQuAD and
+        MLQA have. Raises ValueError for any other directory.
         """
         tokenizer, config = open_pretrained(directory, "model")
         noted = config.to_dict().get("xtreme")
@@ -46,11 +49,9 @@ class Predictor:
         trained = task_named(noted["task"])
         task = task or trained
         if (task.head, task.labels) != (trained.head, trained.labels):
-            raise ValueError(
-                f"{directory}: was trained for {trained.name}, which does not predict what {task.name} asks"
-            )
+            raise ValueError(f"{directory}: was trained for {trained.name}, whose classes are not those of {task.name}")
         limits = Limits(**{field.name: noted[field.name] for field in fields(Limits)})
-        head = head_for(task, limits, average_pair=noted["pair_prediction"] == "average")
+        head = build_head(task, limits, average_pair=noted["pair_prediction"] == "average")
         model = head.model_class.from_pretrained(directory, dtype=dtype).eval()
         model.to("cuda" if torch.cuda.is_available() else "cpu")
         return cls(task, head, TextEncoder(tokenizer), model, max_tokens)
@@ -60,16 +61,16 @@ class Predictor:
         return bool(self.model.config.plug_in)
 
     def read(self, split: Split, language: str, data: str, translated: str) -> EvaluationSet:
-        """The examples of a split; plugged in, with the translations into English that `translated` has."""
+        """The examples of a split; plugged in, with their translations into English from `translated`."""
         pairs = translated if self.is_plugged_in else None
-        return evaluation_set(self.task, split, language, data, pairs, self.head, self.encoder)
+        return evaluation_set(self.task, Source(split, language, data), pairs, self.head, self.encoder)
 
     def results(self, evaluated: EvaluationSet) -> dict[str, np.ndarray]:
-        """What the head keeps of the model's outputs, for its `predictions`."""
+        """The head's results, from which its `predictions` are made."""
         return run_over(self.forward, self.head, evaluated, self.max_tokens, self.encoder.special.pad)
 
     def predictions(self, evaluated: EvaluationSet) -> Any:
-        """Predictions for all examples, in the form that `score` and the prediction files take."""
+        """The predictions for all examples, in the form that `score` and prediction files take."""
         return self.head.predictions(self.results(evaluated), evaluated.rows, evaluated.examples)
 
     def forward(self, batch: dict[str, Tensor]) -> ModelOutput:

@@ -1,9 +1,9 @@
-"""Answers as spans of a context: XQuAD, MLQA and TyDiQA. `<s> question </s></s> context </s>`, windows over contexts.
+"""Answers as spans of a context. `<s> question </s></s> context </s>`, with windows over long contexts.
 
-A window starts every `stride` tokens of the context (XTREME's doc_stride). In training, a window without the answer has
-`<s>` as its span. In prediction, the score of a span is the sum of the logits of its first and its last token; it may
-only begin in the window that shows the most of what is around its first token. That is the rule of BERT's script for
-SQuAD, which transformers and XTREME follow; they look at the 20 best starts and ends, here the best spans are exact.
+A window starts every `stride` tokens of the context (XTREME's doc_stride). In training, the span of a window without
+the answer is `<s>`. In prediction, the score of a span is the sum of the logits of its first and its last token; a span
+may only start in the window with the most context around its first token. That is the rule of BERT's script for SQuAD,
+which transformers and XTREME follow; they consider the 20 best starts and ends, here the best spans are exact.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ from torch.nn.functional import pad
 from transformers.utils import ModelOutput
 
 from finetune.encoded_text import Sentences
-from finetune.understanding.rows.encoding import Located, TextEncoder, in_blocks
-from finetune.understanding.rows.windows import PairedRows, Rows
+from finetune.understanding.heads.head import Limits
+from finetune.understanding.rows.encoding import LocatedPieces, TextEncoder, in_blocks
+from finetune.understanding.rows.paired_rows import PairedRows
+from finetune.understanding.rows.token_rows import TokenRows
 from finetune.understanding.tasks.examples import Answer, Question
 from training.step import Batch
 from veco import VecoForQuestionAnswering
@@ -28,14 +30,14 @@ from veco.classification import Labelled, mean_cross_entropy
 from veco.heads import IGNORED
 
 PAIR_SPECIALS = 4  # <s> … </s></s> … </s>
-NO_PLACE = -1  # in the marks of tokens that are not of the context
-BEHIND_ALL = 1 << 30  # a position that the model passes over, since every row ends before it
-LENGTH_BONUS = 0.01  # what a token of a window counts beside one of context around a word (BERT's script)
+NO_PLACE = -1  # in the marks of tokens outside the context
+BEHIND_ALL = 1 << 30  # a position that the model ignores, since every row ends before it
+LENGTH_BONUS = 0.01  # the weight of a window's length beside the context around a token (BERT's script)
 
 
 @dataclass(frozen=True)
 class ScoredAnswer:
-    """A span as text, its score (the sum of two logits), and its share of the n best by a softmax over the scores."""
+    """A span as text, its score (the sum of two logits), and its probability among the n best (a softmax of scores)."""
 
     text: str
     score: float
@@ -43,44 +45,37 @@ class ScoredAnswer:
 
 
 class QuestionAnswering:
-    """Rows of questions with windows of their contexts, and answers back from the model's outputs."""
+    """Rows of questions with windows of their contexts, and answers from the model's outputs."""
 
     model_class = VecoForQuestionAnswering
     labels: Sequence[str] = ()
 
-    def __init__(
-        self, max_length: int, stride: int, max_question_length: int, max_answer_length: int, num_best: int
-    ) -> None:
-        """All in tokens but `num_best`, the answers kept for each question. Raises ValueError for too short rows."""
-        shortest = max_question_length + PAIR_SPECIALS + 1
-        if max_length < shortest:
+    def __init__(self, limits: Limits) -> None:
+        """Raises ValueError for too short rows."""
+        shortest = limits.max_question_length + PAIR_SPECIALS + 1
+        if limits.max_length < shortest:
             raise ValueError(
-                f"max_length {max_length} must be at least {shortest}: max_question_length {max_question_length}, "
-                f"{PAIR_SPECIALS} special tokens, and one of the context"
+                f"max_length {limits.max_length} must be at least {shortest}: max_question_length "
+                f"{limits.max_question_length}, {PAIR_SPECIALS} special tokens, and one of the context"
             )
-        self.max_length = max_length
-        self.stride = stride
-        self.max_question_length = max_question_length
-        self.max_answer_length = max_answer_length
-        self.num_best = num_best
+        self.limits = limits
 
-    def encode(self, examples: Iterable[Question], encoder: TextEncoder) -> Rows:
-        """The windows of each question, with the place of its first answer unless a question has none.
+    def encode(self, examples: Iterable[Question], encoder: TextEncoder) -> TokenRows:
+        """The windows of each question, with the position of its first answer unless a question has none.
 
-        Longer questions than `max_question_length` are cut, and counted.
+        Questions of more than `max_question_length` tokens are truncated, and counted.
         """
-        return Rows.concatenate([self._encode_block(block, encoder) for block in in_blocks(examples)])
+        return TokenRows.concatenate([self._encode_block(block, encoder) for block in in_blocks(examples)])
 
-    def _encode_block(self, block: Sequence[Question], encoder: TextEncoder) -> Rows:
+    def _encode_block(self, block: Sequence[Question], encoder: TextEncoder) -> TokenRows:
         questions = encoder.encode([example.question for example in block])
         contexts = encoder.locate([example.context for example in block])
+        num_truncated = sum(len(question) > self.limits.max_question_length for question in questions)
         tokens, sources, spans, marks = [], [], [], []
-        counts: Counter[str] = Counter()
         bos, eos = encoder.special.bos, encoder.special.eos
         for number, (example, question, context) in enumerate(zip(block, questions, contexts, strict=True)):
-            counts["questions cut to max_question_length"] += len(question) > self.max_question_length
-            prefix = [bos, *question[: self.max_question_length], eos, eos]
-            windows = context_windows(len(context.ids), self.max_length - len(prefix) - 1, self.stride)
+            prefix = [bos, *question[: self.limits.max_question_length], eos, eos]
+            windows = context_windows(len(context.ids), self.limits.max_length - len(prefix) - 1, self.limits.stride)
             owner = best_window(windows, len(context.ids))
             answer = token_span(context, example.answers[0]) if example.answers else None
             for window, (start, stop) in enumerate(windows):
@@ -94,41 +89,32 @@ class QuestionAnswering:
         starts, ends, owned = np.concatenate(marks, axis=1)
         positions = np.array(spans, dtype=np.int64).T
         targets = {"start_positions": positions[0], "end_positions": positions[1]}
-        return Rows(
+        return TokenRows(
             Sentences.of(tokens),
             np.array(sources, dtype=np.int64),
             row_targets=targets if all(example.answers for example in block) else {},
             marks={"start": starts.astype(np.int32), "end": ends.astype(np.int32), "may_start": owned == 1},
-            counts=+counts,
+            truncated=+Counter({"questions cut to max_question_length": num_truncated}),
             ignored=BEHIND_ALL,
         )
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Mean of the cross-entropies of first and of last tokens, over the answers of both sides.
+        """The mean of the cross-entropies of first and of last tokens, over the answers of x and y.
 
-        Padding is no candidate, so the loss of a row does not depend on its batch; in the model's own, as in
-        transformers, it is one.
+        Unlike in the model's own loss, and that of transformers, padding is no candidate, so that the loss of a row
+        does not depend on its batch.
         """
-        targets = {name: batch[name] for name in batch if name.endswith("_positions")}
-        output = model(**{name: batch[name] for name in batch if name not in targets})
-        losses = []
-        for end in ("start", "end"):
-            sides = []
-            for prefix in [prefix for prefix in ("", "pair_") if f"{prefix}input_ids" in batch]:
-                name = f"{prefix}{end}_positions"
-                is_token = batch[f"{prefix}attention_mask"].bool()
-                positions = targets[name].masked_fill(targets[name] == BEHIND_ALL, IGNORED)
-                logits = output[f"{prefix}{end}_logits"].masked_fill(~is_token, -torch.inf)
-                sides.append(Labelled(name, logits, positions))
-            losses.append(mean_cross_entropy(sides))
-        return torch.stack(losses).mean()
+        output = model(**{name: tensor for name, tensor in batch.items() if not name.endswith("_positions")})
+        first = mean_cross_entropy(labelled_tokens("start", batch, output))
+        last = mean_cross_entropy(labelled_tokens("end", batch, output))
+        return torch.stack([first, last]).mean()
 
     def results(self, rows: PairedRows) -> dict[str, np.ndarray]:
-        """Room for the best spans of each row: scores, and their characters [start, end) in the context."""
-        return {name: np.zeros((len(rows), self.num_best)) for name in ("score", "start", "end")}
+        """Zeros for the best spans of each row: scores, and their characters [start, end) in the context."""
+        return {name: np.zeros((len(rows), self.limits.num_best)) for name in ("score", "start", "end")}
 
     def store(self, results: dict[str, np.ndarray], output: ModelOutput, rows: PairedRows, numbers: np.ndarray) -> None:
-        """Nothing; keeps what a batch of rows `numbers` gave."""
+        """Store the best spans of the batch of rows `numbers`."""
         own, own_rows = rows.x.rows, rows.x.numbers[numbers]
         places = own.places(own_rows)
         is_token = np.arange(output.start_logits.shape[1]) < own.lengths[own_rows][:, None]
@@ -140,8 +126,8 @@ class QuestionAnswering:
             output.end_logits.float().cpu(),
             torch.from_numpy(marks["may_start"] == 1),
             torch.from_numpy(marks["start"] != NO_PLACE),
-            self.max_answer_length,
-            self.num_best,
+            self.limits.max_answer_length,
+            self.limits.num_best,
         )
         results["score"][numbers] = scores.numpy()
         results["start"][numbers] = np.take_along_axis(marks["start"], first.numpy(), axis=1)
@@ -150,14 +136,14 @@ class QuestionAnswering:
     def predictions(
         self, results: dict[str, np.ndarray], rows: PairedRows, examples: Sequence[Question]
     ) -> dict[str, str]:
-        """The best answer to each question, by the questions' ids; empty for a context without a word."""
+        """The best answer to each question, by id; empty for a context without words."""
         best = self.best_answers(results, rows, examples)
         return {example.id: answers[0].text for example, answers in zip(examples, best, strict=True)}
 
     def best_answers(
         self, results: dict[str, np.ndarray], rows: PairedRows, examples: Sequence[Question]
     ) -> list[list[ScoredAnswer]]:
-        """The `num_best` answers to each question over all its windows, best first, without repetitions."""
+        """The `num_best` answers to each question over all its windows, best first, without duplicates."""
         bounds = np.searchsorted(rows.x.rows.examples[rows.x.numbers], np.arange(len(examples) + 1))
         return [
             self._ranked(example.context, *(results[name][bounds[i] : bounds[i + 1]].ravel() for name in results))
@@ -172,23 +158,35 @@ class QuestionAnswering:
                 answers[text] = float(scores[i])
         if not answers:
             return [ScoredAnswer("", 0.0, 1.0)]
-        kept = list(answers.items())[: self.num_best]
+        kept = list(answers.items())[: self.limits.num_best]
         shares = np.exp(np.array([score - kept[0][1] for _, score in kept]))
         shares /= shares.sum()
         return [ScoredAnswer(text, score, float(p)) for (text, score), p in zip(kept, shares, strict=True)]
 
 
+def labelled_tokens(end: str, batch: Batch, output: ModelOutput) -> list[Labelled]:
+    """The logits and positions of the first ("start") or last ("end") tokens of answers, of x and, plugged in, of y."""
+    labelled = []
+    for prefix in ("", "pair_") if "pair_input_ids" in batch else ("",):
+        name = f"{prefix}{end}_positions"
+        is_token = batch[f"{prefix}attention_mask"].bool()
+        positions = batch[name].masked_fill(batch[name] == BEHIND_ALL, IGNORED)
+        logits = output[f"{prefix}{end}_logits"].masked_fill(~is_token, -torch.inf)
+        labelled.append(Labelled(name, logits, positions))
+    return labelled
+
+
 def context_windows(num_tokens: int, budget: int, stride: int) -> list[tuple[int, int]]:
-    """(start, end) of windows of at most `budget` tokens, one every `stride` tokens; together they hold all."""
+    """(start, end) of windows of at most `budget` tokens, one every `stride` tokens; together they cover all tokens."""
     step = min(stride, budget)
     starts = range(0, max(1, num_tokens - budget + step), step)
     return [(start, min(start + budget, num_tokens)) for start in starts]
 
 
 def best_window(windows: Sequence[tuple[int, int]], num_tokens: int) -> np.ndarray:
-    """The number of the window that shows the most around each token: the smaller of what is left and right of it.
+    """The number of the window with the most context around each token: the smaller of what is left and right of it.
 
-    int64 (num_tokens,). Equals are decided by the window's length, then by order.
+    int64 (num_tokens,). Ties are broken by the window's length, then by order.
     """
     bounds = np.array(windows)
     token = np.arange(num_tokens)
@@ -197,15 +195,15 @@ def best_window(windows: Sequence[tuple[int, int]], num_tokens: int) -> np.ndarr
     return np.where((before >= 0) & (behind >= 0), shown, -np.inf).argmax(axis=0)
 
 
-def token_span(context: Located, answer: Answer) -> tuple[int, int] | None:
-    """(first, last) token that an answer touches; None if it touches none."""
+def token_span(context: LocatedPieces, answer: Answer) -> tuple[int, int] | None:
+    """(first, last) token that overlaps an answer; None if there is none."""
     first = int(np.searchsorted(context.ends, answer.start, side="right"))
     last = int(np.searchsorted(context.starts, answer.start + len(answer.text), side="left")) - 1
     return (first, last) if first <= last else None
 
 
 def span_in_window(answer: tuple[int, int] | None, start: int, stop: int, offset: int) -> tuple[int, int]:
-    """Positions in the row of a window whose context begins at `offset`; those of `<s>` if it lacks the answer."""
+    """Positions in the row of a window whose context starts at `offset`; those of `<s>` if it lacks the answer."""
     if answer is None or answer[0] < start or answer[1] >= stop:
         return 0, 0
     return answer[0] - start + offset, answer[1] - start + offset

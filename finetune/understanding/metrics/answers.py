@@ -1,18 +1,17 @@
-"""Answers to questions: exact match and F1 as SQuAD and MLQA define them, and their JSON files {id: answer}."""
+"""Answers to questions: exact match and F1 as SQuAD and MLQA define them, and JSON files {id: answer}."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from data_tools.text.lines import read_text
-from finetune.understanding.metrics.normalisation import mlqa_tokens, squad_tokens
-from finetune.understanding.readers.questions import questions_of_file
+from finetune.understanding.metrics.normalisation import tokens_of
+from finetune.understanding.readers.squad import questions_of_file
 from finetune.understanding.tasks.examples import HiddenLabelsError, Question, wrong_labels_of
-from finetune.understanding.tasks.table import Task
+from finetune.understanding.tasks.task import Task
 
 Answers = Mapping[str, str]
 GoldAnswers = Mapping[str, Sequence[str]]  # the accepted answers of each question
@@ -21,18 +20,15 @@ GoldAnswers = Mapping[str, Sequence[str]]  # the accepted answers of each questi
 def score_answers(gold: GoldAnswers, predicted: Answers, task: Task, language: str) -> dict[str, float]:
     """{"exact_match", "f1"} in percent of the questions; one without prediction counts 0, as in SQuAD's script.
 
-    A question's score is that of the accepted answer that fits best; each must have one, see `gold_answers`.
+    The score of a question is the best over its accepted answers, of which it must have one, see `gold_answers`.
     """
-    tokens: Callable[[str], list[str]] = (
-        partial(mlqa_tokens, language=language) if task.name == "mlqa" else squad_tokens
-    )
     exact_match, f1 = 0, 0.0
     for id, accepted in gold.items():
         if id in predicted:
-            prediction = tokens(predicted[id])
-            references = [tokens(answer) for answer in accepted]
+            prediction = tokens_of(predicted[id], task.answer_tokens, language)
+            references = [tokens_of(answer, task.answer_tokens, language) for answer in accepted]
             exact_match += max(prediction == reference for reference in references)
-            # One by one: from Python 3.12 on sum() rounds otherwise, and the last digit would be another.
+            # Added one by one: from Python 3.12 on, sum() rounds differently, which would change the last digit.
             f1 += max(token_f1(prediction, reference) for reference in references)
     return {"exact_match": 100.0 * exact_match / len(gold), "f1": 100.0 * f1 / len(gold)}
 
@@ -48,7 +44,7 @@ def token_f1(prediction: Sequence[str], reference: Sequence[str]) -> float:
 
 
 def gold_answers(questions: Iterable[Question]) -> GoldAnswers:
-    """What `score_answers` takes; raises ValueError for an id that comes twice, and for questions without answers."""
+    """The accepted answers by question; raises ValueError for a repeated id, and for questions without answers."""
     gold: dict[str, Sequence[str]] = {}
     for question in questions:
         if question.id in gold:
@@ -74,7 +70,7 @@ def read_gold_answers(path: Path, task: Task) -> GoldAnswers:
 
 
 def read_answers(path: Path, task: Task) -> Answers:
-    """The predictions of a file {id: answer}; raises ValueError if it holds anything else."""
+    """The predictions of a file {id: answer}; raises ValueError for a file of another form."""
     text = read_text(path)
     try:
         answers = json.loads(text)
@@ -88,5 +84,5 @@ def read_answers(path: Path, task: Task) -> Answers:
 
 
 def write_answers(path: Path, answers: Answers) -> None:
-    """Nothing; the file holds {id: answer}."""
+    """Write {id: answer}."""
     path.write_text(json.dumps(answers, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")

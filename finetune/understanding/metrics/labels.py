@@ -1,4 +1,4 @@
-"""One label for each example: accuracy, and files of a label a line. For XNLI, PAWS-X and Tatoeba."""
+"""One label for each example: accuracy, and files of a label a line. For classification and sentence search."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from data_tools.text.lines import open_text
-from finetune.understanding.readers.pairs import SPELLINGS, known_label
+from finetune.understanding.readers.labels import known_label
 from finetune.understanding.tasks.examples import HiddenLabelsError, RetrievalSet, SentencePair
-from finetune.understanding.tasks.table import Task
+from finetune.understanding.tasks.task import Task
 
 Labels = Sequence[str]
 NUM_SENTENCES = 2  # of an example
-LOOK_LINES = 20  # at which it is seen whether a file has labels
+INSPECTED_LINES = 20  # which show whether a file has labels
 
 
 def score_labels(gold: Labels, predicted: Labels, task: Task, language: str) -> dict[str, float]:
     """{"accuracy"} in percent; raises ValueError for unequal numbers of rows."""
     if len(gold) != len(predicted):
-        raise ValueError(f"{len(predicted):,} predicted rows but {len(gold):,} labels; there must be one for each")
+        raise ValueError(f"{len(predicted):,} predicted rows but {len(gold):,} labels; the numbers must be equal")
     num_correct = sum(label == prediction for label, prediction in zip(gold, predicted, strict=True))
     return {"accuracy": num_correct / len(gold) * 100}
 
 
 def gold_labels(pairs: Iterable[SentencePair]) -> Labels:
-    """The labels of the pairs; raises ValueError if there are none, as in XTREME's copy of its tests."""
+    """The labels of the pairs; raises HiddenLabelsError if there are none, as in XTREME's copy of its tests."""
     labels = []
     for pair in pairs:
         if pair.label is None:
@@ -47,7 +47,7 @@ def gold_rows(retrieval_set: RetrievalSet) -> Labels:
 def read_labels(path: Path, task: Task) -> Labels:
     """The last column of each line, which is the label in XTREME's prediction and data files alike.
 
-    Raises ValueError naming the line for a label that the task does not have.
+    Raises ValueError that names the line for a label that the task does not have.
     """
     labels = []
     with open_text(path) as lines:
@@ -59,18 +59,18 @@ def read_labels(path: Path, task: Task) -> Labels:
 
 
 def read_gold_labels(path: Path, task: Task) -> Labels:
-    """The labels of a file of labels or of data; raises HiddenLabelsError for pairs alone, as XTREME's tests are."""
+    """The labels of a label or data file; raises HiddenLabelsError for pairs without labels, as in XTREME's tests."""
     with open_text(path) as lines:
-        first = [line.split("\t") for line in itertools.islice(lines, LOOK_LINES)]
-    known = [fields for fields in first if fields[-1].strip() in (*task.labels, *SPELLINGS)]
-    # Two columns may also be a number and a label, of which one may be misspelt.
+        first = [line.split("\t") for line in itertools.islice(lines, INSPECTED_LINES)]
+    known = [fields for fields in first if fields[-1].strip() in (*task.labels, *task.label_spellings)]
+    # Two columns may also be a number and a label, which may be misspelt.
     if {len(fields) for fields in first} == {NUM_SENTENCES} and len(known) < len(first) / 2:
         raise HiddenLabelsError(f"{path}: two columns, and no labels")
     return read_labels(path, task)
 
 
 def read_rows(path: Path, task: Task) -> Labels:
-    """Numbers of rows from 0, one a line, as 12 or [12]; raises ValueError naming the line for anything else."""
+    """Numbers of rows from 0, one a line, as 12 or [12]; raises ValueError that names the line for anything else."""
     rows = []
     with open_text(path) as lines:
         for number, line in enumerate(lines, start=1):
@@ -85,10 +85,10 @@ def read_rows(path: Path, task: Task) -> Labels:
 
 
 def write_labels(path: Path, labels: Labels) -> None:
-    """Nothing; the file holds a label a line."""
+    """Write a label a line."""
     path.write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
 
 
 def write_rows(path: Path, rows: Labels) -> None:
-    """Nothing; the file holds a row number a line, as XTREME's script prints it: [12]."""
+    """Write a row number a line, as XTREME's script prints it: [12]."""
     write_labels(path, [f"[{row}]" for row in rows])

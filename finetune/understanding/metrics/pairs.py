@@ -1,19 +1,19 @@
-"""Pairs of sentences found among two sets, as in BUCC: F1 of the pairs, and files of `source id TAB target id`."""
+"""Pairs of sentences mined from two sets, as in BUCC: F1 of the pairs, and files of `source id TAB target id`."""
 
 from __future__ import annotations
 
 from collections.abc import Set
 from pathlib import Path
 
-from finetune.understanding.readers.sentences import read_gold_pairs
+from finetune.understanding.readers.bitext import read_gold_pairs
 from finetune.understanding.tasks.examples import HiddenLabelsError, RetrievalSet
-from finetune.understanding.tasks.table import Task
+from finetune.understanding.tasks.task import Task
 
 Pairs = Set[tuple[str, str]]
 
 
 def score_pairs(gold: Pairs, predicted: Pairs, task: Task, language: str) -> dict[str, float]:
-    """{"f1", "precision", "recall"} in percent; all 0 if no pair is right."""
+    """{"f1", "precision", "recall"} in percent; all 0 if no pair is correct."""
     num_correct = len(gold & predicted)
     if not num_correct:
         return {"f1": 0.0, "precision": 0.0, "recall": 0.0}
@@ -24,7 +24,7 @@ def score_pairs(gold: Pairs, predicted: Pairs, task: Task, language: str) -> dic
 
 
 def gold_pairs(retrieval_set: RetrievalSet) -> Pairs:
-    """The pairs of a set; raises ValueError if they are hidden, as in XTREME's copy of its tests."""
+    """The pairs of a set; raises HiddenLabelsError if they are hidden, as in XTREME's copy of its tests."""
     if retrieval_set.gold is None:
         raise HiddenLabelsError(
             f"the gold pairs in {retrieval_set.language!r} are not known: there is no file with .gold"
@@ -32,13 +32,13 @@ def gold_pairs(retrieval_set: RetrievalSet) -> Pairs:
     return retrieval_set.gold
 
 
-def read_found_pairs(path: Path, task: Task) -> Pairs:
-    """The pairs of a file of predictions; it may be empty, of a model that finds nothing."""
+def read_predicted_pairs(path: Path, task: Task) -> Pairs:
+    """The pairs of a prediction file, which is empty if a model finds none."""
     return read_gold_pairs(path)
 
 
-def read_gold_file(path: Path, task: Task) -> Pairs:
-    """The pairs of a file of labels; raises ValueError if it is empty."""
+def read_gold_pair_file(path: Path, task: Task) -> Pairs:
+    """The pairs of a label file; raises ValueError if it is empty."""
     pairs = read_gold_pairs(path)
     if not pairs:
         raise ValueError(f"{path}: empty; expected lines `source id TAB target id`")
@@ -46,5 +46,5 @@ def read_gold_file(path: Path, task: Task) -> Pairs:
 
 
 def write_pairs(path: Path, pairs: Pairs) -> None:
-    """Nothing; the file holds the pairs, sorted."""
+    """Write the pairs, sorted."""
     path.write_text("".join(f"{source}\t{target}\n" for source, target in sorted(pairs)), encoding="utf-8")

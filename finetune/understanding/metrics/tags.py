@@ -1,4 +1,4 @@
-"""A tag for each word: F1 of seqeval, and files of a tag a line with blank lines between sentences."""
+"""A tag for each word: seqeval's F1, and files of a tag a line with blank lines between sentences."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from data_tools.text.lines import open_text
-from finetune.understanding.readers.pairs import known_label
+from finetune.understanding.readers.labels import known_label
 from finetune.understanding.tasks.examples import HiddenLabelsError, TaggedSentence
-from finetune.understanding.tasks.table import Task
+from finetune.understanding.tasks.task import Task
 
 Tags = Sequence[Sequence[str]]
-LOOK_LINES = 20  # at which it is seen whether a file has tags
+INSPECTED_LINES = 20  # which show whether a file has tags
 
 
 def score_tags(gold: Tags, predicted: Tags, task: Task, language: str) -> dict[str, float]:
     """{"f1", "precision", "recall"} in percent, over the chunks of all sentences, as seqeval finds them.
 
-    XTREME hands udpos to it as well, whose tags have no B- and I-. seqeval then takes the first letter for the prefix
-    and the rest for the type: a run of equal tags is one chunk, and CCONJ and SCONJ are of one type. Raises ValueError
+    XTREME uses it for udpos as well, whose tags have no B- and I-. seqeval then takes the first letter as the prefix
+    and the rest as the type: a run of equal tags is one chunk, and CCONJ and SCONJ have one type. Raises ValueError
     for unequal numbers of sentences or words.
     """
     from seqeval.metrics.sequence_labeling import precision_recall_fscore_support  # imports scikit-learn: a second
 
     check_sizes(gold, predicted)
-    # Lists, because seqeval tells a sentence from a tag by that type alone.
+    # seqeval recognises a sentence only by the type list.
     gold, predicted = [list(tags) for tags in gold], [list(tags) for tags in predicted]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*seems not to be NE tag")
@@ -35,7 +35,7 @@ def score_tags(gold: Tags, predicted: Tags, task: Task, language: str) -> dict[s
 
 
 def check_sizes(gold: Tags, predicted: Tags) -> None:
-    """Nothing; raises ValueError for unequal numbers of sentences, or of words in one."""
+    """Raise ValueError for unequal numbers of sentences, or of words in a sentence."""
     if len(gold) != len(predicted):
         raise ValueError(f"{len(predicted):,} predicted sentences but {len(gold):,} with labels")
     for number, (tags, predictions) in enumerate(zip(gold, predicted, strict=True), start=1):
@@ -44,7 +44,7 @@ def check_sizes(gold: Tags, predicted: Tags) -> None:
 
 
 def gold_tags(sentences: Iterable[TaggedSentence]) -> Tags:
-    """The tags of the sentences; raises ValueError if there are none, as in XTREME's copy of its tests."""
+    """The tags of the sentences; raises HiddenLabelsError if there are none, as in XTREME's copy of its tests."""
     tags = []
     for sentence in sentences:
         if sentence.tags is None:
@@ -56,7 +56,7 @@ def gold_tags(sentences: Iterable[TaggedSentence]) -> Tags:
 def read_tags(path: Path, task: Task) -> Tags:
     """The last column of each line, by sentence: the tags in XTREME's prediction and data files alike.
 
-    Raises ValueError naming the line for a tag that the task does not have.
+    Raises ValueError that names the line for a tag that the task does not have.
     """
     sentences: list[list[str]] = [[]]
     with open_text(path) as lines:
@@ -73,9 +73,9 @@ def read_tags(path: Path, task: Task) -> Tags:
 
 
 def read_gold_tags(path: Path, task: Task) -> Tags:
-    """The tags of a file of tags or of data; raises HiddenLabelsError for words alone, as XTREME's tests are."""
+    """The tags of a tag or data file; raises HiddenLabelsError for words without tags, as in XTREME's tests."""
     with open_text(path) as lines:
-        first = list(itertools.islice(filter(str.strip, lines), LOOK_LINES))
+        first = list(itertools.islice(filter(str.strip, lines), INSPECTED_LINES))
     known = [line for line in first if "\t" in line or line.strip() in (*task.labels, *task.other_labels)]
     if len(known) < len(first) / 2:  # a word may look like a tag, and a tag may be misspelt
         raise HiddenLabelsError(f"{path}: words, and no tags")
@@ -83,5 +83,5 @@ def read_gold_tags(path: Path, task: Task) -> Tags:
 
 
 def write_tags(path: Path, sentences: Tags) -> None:
-    """Nothing; the file holds a tag a line and a blank line after each sentence."""
+    """Write a tag a line, and a blank line after each sentence."""
     path.write_text("".join("\n".join(tags) + "\n\n" for tags in sentences), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Where the files of a split are, in the layout that XTREME's download scripts make."""
+"""The files of a split, below a root directory."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from data_tools.files.formats import COMPRESSED_SUFFIXES
-from finetune.understanding.tasks.table import ENGLISH, Split, Task
+from finetune.understanding.tasks.task import ENGLISH, Split, Task
 
 T = TypeVar("T")
 
 
 def find_file(task: Task, split: Split, language: str, root: Path, side: str = "") -> Path:
-    """The file of a split in a language, plain or compressed; `side` is a retrieval task's: a language, en or gold.
+    """The file of a split in a language, plain or compressed; `side`, for retrieval, is a language, en or gold.
 
-    Raises ValueError that names task, language and the files looked for.
+    Raises ValueError that names the task, the language and the files that were looked for.
     """
     names = candidates(task, split, language, side)
     if not names:
@@ -30,15 +30,15 @@ def find_file(task: Task, split: Split, language: str, root: Path, side: str = "
 
 
 def has_file(task: Task, split: Split, language: str, root: Path) -> bool:
-    """Whether the split exists in a language; nothing is opened."""
+    """Whether the split exists in a language; no file is opened."""
     names = candidates(task, split, language, side=language)
     return any(existing(root / name) is not None for name in names)
 
 
 def candidates(task: Task, split: Split, language: str, side: str) -> list[str]:
-    """The names below the root under which a split may be, the best first; none if the task has no such split.
+    """The names that a split's file may have below the root, in order of preference; none without such a split.
 
-    A file without {language} in its name is English. Translations are from English, so there is none into it.
+    A file without {language} in its name is English. Translations are from English, so none is into English.
     """
     if split is Split.TRANSLATE_TRAIN and language == ENGLISH:
         return []
@@ -51,7 +51,7 @@ def candidates(task: Task, split: Split, language: str, side: str) -> list[str]:
 
 
 def existing(path: Path) -> Path | None:
-    """The file of that name, or of that name with a suffix of compression; None if there is none."""
+    """The file of that name, or with the suffix of a compression; None if there is neither."""
     for suffix in ("", *COMPRESSED_SUFFIXES):
         file = path.with_name(path.name + suffix)
         if file.is_file():
@@ -60,7 +60,7 @@ def existing(path: Path) -> Path | None:
 
 
 def not_empty(examples: Iterable[T], where: object) -> Iterator[T]:
-    """The examples as they come; raises ValueError at the end of none."""
+    """The examples as they come; raises ValueError at the end if there was none."""
     num_examples = 0
     for num_examples, example in enumerate(examples, start=1):  # noqa: B007
         yield example

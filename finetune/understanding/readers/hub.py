@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.readers.hub import dataset_errors
-from finetune.understanding.readers.pairs import check_sentences, known_label
-from finetune.understanding.readers.questions import known_answers
+from finetune.understanding.readers.labels import known_label
+from finetune.understanding.readers.roots import PREFIX
+from finetune.understanding.readers.squad import known_answers
+from finetune.understanding.readers.tsv import check_sentences
 from finetune.understanding.tasks.examples import Question, RetrievalSet, SentencePair, TaggedSentence
-from finetune.understanding.tasks.table import ENGLISH, HubSplit, Split, Task
+from finetune.understanding.tasks.task import ENGLISH, TRAINING, HubSplit, Split, Task
 
-PREFIX = "hub:"  # before the name of a data set of the hub, such as hub:google/xtreme
 BATCH_ROWS = 1_000
-# The hub's configurations call languages by English names (udpos, and the ids of tydiqa) and ISO 639-3 (tatoeba: as
-# Tatoeba itself, so Iranian Persian, Swahili proper and Mandarin).
+# The hub's configurations name languages in English (udpos, and the ids of tydiqa) or by ISO 639-3 (tatoeba: Tatoeba's
+# own codes, hence Iranian Persian, Coastal Swahili and Mandarin).
 NAMES = {
     "af": ("Afrikaans", "afr"), "ar": ("Arabic", "ara"), "bg": ("Bulgarian", "bul"), "bn": ("Bengali", "ben"),
     "de": ("German", "deu"), "el": ("Greek", "ell"), "en": ("English", "eng"), "es": ("Spanish", "spa"),
@@ -30,17 +31,12 @@ NAMES = {
 }  # fmt: skip
 
 
-def is_hub(root: str) -> bool:
-    """Whether a root is read by `datasets`: a name of the hub, or a directory of directories of Parquet files."""
-    return root.startswith(PREFIX) or any(Path(root).glob("*/*.parquet"))
-
-
 def has_config(task: Task, split: Split, language: str, root: str) -> bool:
-    """Whether the split exists in a language: on the hub by the table, which asks nobody; in a copy by its files."""
+    """Whether the split exists in a language: on the hub by the task's description, offline; in a copy by its files."""
     if split not in task.hub or language not in task.languages:
         return False
     place = task.hub[split]
-    if "{" not in place.config and not place.one_config and language != ENGLISH:  # SQuAD
+    if "{" not in place.config and not place.one_config and language != ENGLISH:  # English only: SQuAD
         return False
     if root.startswith(PREFIX):
         return split is not Split.DEV or language not in task.hub_without_dev
@@ -48,25 +44,25 @@ def has_config(task: Task, split: Split, language: str, root: str) -> bool:
 
 
 def hub_pairs(task: Task, split: Split, language: str, root: str) -> Iterator[SentencePair]:
-    """Pairs of XNLI and PAWS-X; raises ValueError for a label that the task does not have."""
-    is_mixed = task.hub[split].one_config if split in task.hub else False  # XNLI, all languages together
-    label_column = "gold_label" if is_mixed else "label"
-    columns = ["sentence1", "sentence2", label_column] + ["language"] * is_mixed
-    dataset = _dataset(task, split, language, root, columns)
+    """Pairs of sentences; raises ValueError for a label that the task does not have."""
+    place = _place(task, split, language, root)
+    columns = ["sentence1", "sentence2", place.label_column] + ["language"] * place.one_config
+    dataset = _dataset(place, language, root, columns)
     for number, row in enumerate(_rows(dataset, root), start=1):
-        if is_mixed and row["language"] != language:
+        if place.one_config and row["language"] != language:
             continue
         where = f"{root}: row {number} of {task.name}"
-        text_a, text_b = (row[column] or "" for column in ("sentence1", "sentence2"))  # Parquet may hold null
-        if split not in (Split.TRAIN, Split.TRANSLATE_TRAIN):
+        text_a, text_b = (row[column] or "" for column in columns[:2])  # Parquet may hold null
+        if split not in TRAINING:
             check_sentences(text_a, text_b, where)
-        yield SentencePair(text_a, text_b, known_label(str(row[label_column]), task, where), language)
+        yield SentencePair(text_a, text_b, known_label(str(row[place.label_column]), task, where), language)
 
 
 def hub_tagged(task: Task, split: Split, language: str, root: str) -> Iterator[TaggedSentence]:
-    """Sentences of udpos and PAN-X; their tags are names, or numbers whose names the data set tells."""
-    column = "pos_tags" if task.name == "udpos" else "ner_tags"
-    dataset = _dataset(task, split, language, root, ["tokens", column])
+    """Tagged sentences; the tags in the files are names, or numbers whose names the data set has."""
+    place = _place(task, split, language, root)
+    column = place.label_column
+    dataset = _dataset(place, language, root, ["tokens", column])
     names = _class_names(dataset, column)
     for number, row in enumerate(_rows(dataset, root), start=1):
         where = f"{root}: row {number} of {task.name}"
@@ -77,9 +73,10 @@ def hub_tagged(task: Task, split: Split, language: str, root: str) -> Iterator[T
 
 
 def hub_questions(task: Task, split: Split, language: str, root: str) -> Iterator[Question]:
-    """Questions of SQuAD, XQuAD, MLQA and TyDiQA; of the latter those whose id begins with the language's name."""
-    dataset = _dataset(task, split, language, root, ["id", "question", "context", "answers"])
-    prefix = f"{NAMES[language][0].lower()}-" if task.hub[split].one_config else ""
+    """Questions; in a configuration of all languages, those whose id begins with the language's name (TyDiQA)."""
+    place = _place(task, split, language, root)
+    dataset = _dataset(place, language, root, ["id", "question", "context", "answers"])
+    prefix = f"{NAMES[language][0].lower()}-" if place.one_config else ""
     for row in _rows(dataset, root):
         if row["id"].startswith(prefix):
             texts, starts = row["answers"]["text"], row["answers"]["answer_start"]
@@ -88,8 +85,9 @@ def hub_questions(task: Task, split: Split, language: str, root: str) -> Iterato
 
 
 def hub_retrieval(task: Task, split: Split, language: str, root: str) -> RetrievalSet:
-    """Rows that are pairs. Of BUCC the hub has these alone: without the other sentences its F1 compares with none."""
-    dataset = _dataset(task, split, language, root, ["source_sentence", "target_sentence"])
+    """Rows that are pairs. The hub has no other sentences of BUCC, so its F1 is not comparable with published ones."""
+    place = _place(task, split, language, root)
+    dataset = _dataset(place, language, root, ["source_sentence", "target_sentence"])
     source, target = [], []
     for row in _rows(dataset, root):
         source.append(row["source_sentence"])
@@ -100,21 +98,25 @@ def hub_retrieval(task: Task, split: Split, language: str, root: str) -> Retriev
     return RetrievalSet(language, numbers, source, numbers, target, frozenset(zip(numbers, numbers, strict=True)))
 
 
-def _dataset(task: Task, split: Split, language: str, root: str, columns: Sequence[str]) -> Any:
-    """The streamed columns of a split; only its own files are opened. Raises ValueError if there is no such column."""
-    import datasets  # takes a second to import
-
+def _place(task: Task, split: Split, language: str, root: str) -> HubSplit:
+    """The description of a split; raises ValueError if the split does not exist in the language."""
     if not has_config(task, split, language, root):
         raise ValueError(f"{root}: has no {split} of {task.name} for the language {language!r}")
-    place = task.hub[split]
+    return task.hub[split]
+
+
+def _dataset(place: HubSplit, language: str, root: str, columns: Sequence[str]) -> Any:
+    """The streamed columns of a split; only its own files are opened. Raises ValueError for a missing column."""
+    import datasets  # takes a second to import
+
     config = _config(place, language)
     where = f"{root}, {config}, {place.split}"
-    datasets.disable_progress_bars()  # of its search for files
+    datasets.disable_progress_bars()  # of the library's search for files
     with dataset_errors(where):
         if root.startswith(PREFIX):
             name = root.removeprefix(PREFIX)
             dataset = datasets.load_dataset(name, config, split=place.split, streaming=True)
-        else:  # by its files: a copy need not have the card that names the configurations
+        else:  # by its files, since a copy may lack the card that names the configurations
             files = {place.split: f"{config}/{place.split}-*.parquet"}
             dataset = datasets.load_dataset(root, data_files=files, split=place.split, streaming=True)
         found = dataset.column_names or []
@@ -131,7 +133,7 @@ def _rows(dataset: Any, root: str) -> Iterator[dict[str, Any]]:
 
 
 def _class_names(dataset: Any, column: str) -> list[str] | None:
-    """The names of the classes whose numbers a column of lists holds; None if it does not say."""
+    """The names of the classes in a column of lists of class numbers; None where the data set has no names."""
     from datasets import ClassLabel
 
     feature = dataset.features[column].feature

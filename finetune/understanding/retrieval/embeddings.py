@@ -1,4 +1,4 @@
-"""Sentences as vectors for retrieval: the mean of a layer's states over the tokens of a sentence (XTREME's choice)."""
+"""Sentence embeddings for retrieval: the mean of a layer's states over the tokens of a sentence, as in XTREME."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from tqdm import tqdm
 from finetune.encoded_text import Pieces, Sentences
 from finetune.pretrained import open_pretrained
 from finetune.understanding.rows.encoding import TextEncoder, in_blocks
+from finetune.understanding.rows.paired_rows import PairedRows
 from finetune.understanding.rows.row_batches import EvaluationBatches
-from finetune.understanding.rows.windows import PairedRows, Rows
+from finetune.understanding.rows.token_rows import TokenRows
 from veco import VecoConfig, VecoModel
 from veco.sentence_files import usual_layer
 
@@ -24,13 +25,13 @@ SPECIALS = 2  # <s> and </s>
 
 
 def num_layers(directory: Path) -> int:
-    """How many layers the model in a directory has, without the embeddings."""
+    """The number of layers of the model in a directory, without the embeddings."""
     _, config = open_pretrained(directory, "model")
     return config.num_hidden_layers
 
 
 class PluggedOutEncoder(VecoModel):
-    """The H path alone; the cross-attention and the head of what it is loaded from stay behind."""
+    """The H path alone; cross-attention and head of the checkpoint are not loaded."""
 
     _keys_to_ignore_on_load_unexpected = [r"\.cross_attention", r"^lm_head\.", r"^classifier\.", r"^qa_outputs\."]
 
@@ -40,14 +41,14 @@ class PluggedOutEncoder(VecoModel):
 
 @dataclass
 class Embedder:
-    """An encoder, plugged out, and which layers' states to take: 0 are the embeddings, n the output of layer n."""
+    """An encoder, plugged out, and the layers whose states to use: 0 are the embeddings, n is the output of layer n."""
 
     model: PluggedOutEncoder
     encoder: TextEncoder
     layers: Sequence[int]
-    max_length: int  # longest sentence in tokens; longer ones are cut, and counted
+    max_length: int  # in tokens; longer sentences are truncated
     max_tokens: int  # largest batch with padding
-    num_cut: int = field(default=0, init=False)
+    num_truncated: int = field(default=0, init=False)  # sentences so far
 
     @classmethod
     def load(
@@ -58,10 +59,10 @@ class Embedder:
         max_tokens: int,
         dtype: torch.dtype = torch.float32,
     ) -> Self:
-        """The encoder of a model directory, without the layers behind the last that is asked for.
+        """Load a model directory, without the layers above the last requested one.
 
-        `layers` None is the usual one for sentences, `max_length` None the longest that the model takes. Raises
-        ValueError for layers that it does not have, and for too long sentences.
+        `layers` None is the usual layer for sentences, `max_length` None the most that the model takes. Raises
+        ValueError for layers that the model does not have, and for a `max_length` that it cannot take.
         """
         tokenizer, config = open_pretrained(directory, "model")
         if layers is None:
@@ -79,10 +80,10 @@ class Embedder:
         return cls(model, TextEncoder(tokenizer), layers, max_length, max_tokens)
 
     def embed(self, sentences: Sequence[str], name: str = "") -> np.ndarray:
-        """float32 (layers, sentences, D): the mean over all tokens of a sentence, `<s>` and `</s>` among them.
+        """float32 (layers, sentences, D): the mean over all tokens of a sentence, including `<s>` and `</s>`.
 
-        Batches hold sentences of like length; only one batch's states exist at a time. `name` is shown beside the
-        progress.
+        Batches have sentences of similar length; only one batch's states exist at a time. `name` labels the progress
+        bar.
         """
         rows = PairedRows.alone(self._rows(sentences))
         batches = EvaluationBatches(rows, self.max_tokens, self.encoder.special.pad)
@@ -94,18 +95,18 @@ class Embedder:
                 progress.update(len(own))
         return vectors
 
-    def _rows(self, sentences: Sequence[str]) -> Rows:
+    def _rows(self, sentences: Sequence[str]) -> TokenRows:
         special = self.encoder.special
 
         def framed(pieces: Pieces) -> np.ndarray:
-            self.num_cut += len(pieces) > self.max_length - SPECIALS
+            self.num_truncated += len(pieces) > self.max_length - SPECIALS
             kept = pieces[: self.max_length - SPECIALS]
             return np.array([special.bos, *kept, special.eos], dtype=np.int32)
 
         blocks = [
             Sentences.of(framed(pieces) for pieces in self.encoder.encode(block)) for block in in_blocks(sentences)
         ]
-        return Rows(Sentences.concatenate(blocks), np.arange(len(sentences)))
+        return TokenRows(Sentences.concatenate(blocks), np.arange(len(sentences)))
 
     def _means(self, batch: dict[str, Tensor]) -> Tensor:
         """float32 (layers, batch, D)."""

@@ -1,7 +1,7 @@
 """Translations found by comparing embeddings: nearest neighbours, CSLS and margin, BUCC's mining and its threshold.
 
-No training, and no model here: embeddings come as float32 arrays (sentences, width), a row for each sentence. The
-similarities of all pairs are made in blocks, so that memory holds the embeddings and little else.
+Embeddings are float32 arrays (sentences, width), a row for each sentence. The similarities of all pairs are computed in
+blocks, so that memory holds the embeddings and little else.
 
 Sources: cosine and CSLS, Conneau et al. (ICLR 2018), eq. 3; ratio margin, mining both ways and its threshold, Artetxe
 and Schwenk (ACL 2019), sections 3 and 4, as XTREME's scripts use them.
@@ -20,15 +20,15 @@ from tqdm import tqdm
 from finetune.understanding.metrics.pairs import Pairs
 from finetune.understanding.tasks.examples import RetrievalSet
 
-# Similarities of a block: 2,048 x 4,096 float32 take 32 MB.
+# The similarities of a block, 2,048 x 4,096 float32, take 32 MB.
 BLOCK_ROWS = 2_048
 BLOCK_COLUMNS = 4_096
-# Added to the variances before whitening, as a share of their mean: directions that hold next to nothing stay small.
+# Added to the variances before whitening, as a share of their mean: directions of almost no variance stay small.
 WHITENING_RIDGE = 1e-3
 
 
 class Similarity(StrEnum):
-    """How alike two sentences are, from their cosine and the mean cosine r of each with its k nearest of the others."""
+    """The similarity of two sentences, by their cosine and the mean cosine r of each to its k nearest neighbours."""
 
     COSINE = "cosine"  # cos(x, y)
     CSLS = "csls"  # 2 cos(x, y) - r(x) - r(y)
@@ -39,14 +39,14 @@ NEIGHBOURS = {Similarity.COSINE: 1, Similarity.CSLS: 10, Similarity.MARGIN: 4}  
 
 
 class Neighbours(NamedTuple):
-    """The k nearest of each row: similarities float32 (N, k), falling, and their rows int64 (N, k)."""
+    """The k nearest neighbours of each row: similarities float32 (N, k), descending, and row numbers int64 (N, k)."""
 
     scores: np.ndarray
     indices: np.ndarray
 
 
 class MinedPairs(NamedTuple):
-    """Pairs of rows, each row in one pair at most, by falling score: int64 (P,), int64 (P,), float32 (P,)."""
+    """Pairs of rows, each row in at most one pair, by descending score: int64 (P,), int64 (P,), float32 (P,)."""
 
     source: np.ndarray
     target: np.ndarray
@@ -56,8 +56,8 @@ class MinedPairs(NamedTuple):
 def prepare(x: np.ndarray, y: np.ndarray, centre: bool = False, whiten: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """New embeddings of length 1, so that dot products are cosines.
 
-    `centre` takes the mean of each side away, which is mostly its language. `whiten` does so and gives all directions
-    the same variance over both sides, one map for both, the symmetric one (ZCA), so that the sides stay comparable.
+    `centre` subtracts the mean of each language's embeddings. `whiten` also gives all directions the same variance over
+    both languages, by one symmetric map (ZCA) for both, so that they stay comparable.
     """
     check_embeddings(x, y)
     if centre or whiten:
@@ -69,26 +69,26 @@ def prepare(x: np.ndarray, y: np.ndarray, centre: bool = False, whiten: bool = F
 
 
 def check_embeddings(x: np.ndarray, y: np.ndarray) -> None:
-    """Nothing; raises ValueError unless both are finite float32 matrices of one width with at least a row."""
+    """Raise ValueError unless both are finite float32 matrices of the same width with at least one row."""
     for side, array in (("source", x), ("target", y)):
         if array.ndim != 2 or array.dtype != np.float32 or not len(array):
             raise ValueError(
                 f"{side} embeddings: expected float32 (sentences, width), found {array.dtype} {array.shape}"
             )
         if not np.isfinite(array).all():
-            raise ValueError(f"{side} embeddings: not all are finite numbers")
+            raise ValueError(f"{side} embeddings: not all values are finite")
     if x.shape[1] != y.shape[1]:
         raise ValueError(f"embeddings of width {x.shape[1]} and {y.shape[1]} cannot be compared")
 
 
 def unit_rows(x: np.ndarray) -> np.ndarray:
-    """The rows divided by their length, new; a row of zeros stays."""
+    """New rows, divided by their length; a row of zeros stays."""
     lengths = np.sqrt(np.einsum("nd,nd->n", x, x))
     return x / np.maximum(lengths, np.finfo(np.float32).tiny)[:, None]
 
 
 def whitening_of(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The symmetric matrix (D, D) after which the rows of both, centred already, have variance 1 in all directions."""
+    """The symmetric matrix (D, D) that gives the centred rows of x and y variance 1 in all directions."""
     covariance = (x.T @ x + y.T @ y).astype(np.float64) / (len(x) + len(y))
     variances, directions = np.linalg.eigh(covariance)
     scales = 1 / np.sqrt(np.maximum(variances, 0) + WHITENING_RIDGE * variances.mean())
@@ -114,10 +114,10 @@ def nearest_both_ways(x: np.ndarray, y: np.ndarray, k: int) -> tuple[Neighbours,
     return forward.neighbours(), backward.neighbours()
 
 
-def search(x: np.ndarray, y: np.ndarray, similarity: Similarity, k: int | None = None) -> np.ndarray:
-    """The row of y that is most similar to each row of x, int64 (N,); Tatoeba's task. For rows of length 1.
+def best_matches(x: np.ndarray, y: np.ndarray, similarity: Similarity, k: int | None = None) -> np.ndarray:
+    """The row of y that is most similar to each row of x, int64 (N,), as for Tatoeba. For rows of length 1.
 
-    CSLS is compared with all of y, the margin with the k nearest by cosine, as published.
+    As published, CSLS is compared over all of y, the margin over the k nearest by cosine.
     """
     k = k or NEIGHBOURS[similarity]
     if similarity is Similarity.COSINE:
@@ -130,7 +130,7 @@ def search(x: np.ndarray, y: np.ndarray, similarity: Similarity, k: int | None =
 
 
 def rescored(found: Neighbours, own_mean: np.ndarray, other_mean: np.ndarray, similarity: Similarity) -> np.ndarray:
-    """The similarity (N, k) of each row with its neighbours, from cosines and the mean cosines of both sides."""
+    """The similarity (N, k) of each row with its neighbours, from cosines and the mean cosines of both."""
     if similarity is Similarity.COSINE:
         return found.scores
     means = own_mean[:, None] + other_mean[found.indices]
@@ -138,9 +138,9 @@ def rescored(found: Neighbours, own_mean: np.ndarray, other_mean: np.ndarray, si
 
 
 def mine(x: np.ndarray, y: np.ndarray, similarity: Similarity, k: int | None = None) -> MinedPairs:
-    """Pairs of rows that choose each other: the best of x for each y and of y for each x, the best pairs first.
+    """Pairs of rows, best first, among the best of x for each y and the best of y for each x.
 
-    A row that is in a pair is in no later one (Artetxe and Schwenk's "max" retrieval). For rows of length 1.
+    A row of one pair is in no later pair (Artetxe and Schwenk's "max" retrieval). For rows of length 1.
     """
     k = k or NEIGHBOURS[similarity]
     forward, backward = nearest_both_ways(x, y, k)
@@ -157,7 +157,7 @@ def mine(x: np.ndarray, y: np.ndarray, similarity: Similarity, k: int | None = N
 
 
 def _one_to_one(pairs: MinedPairs, num_source: int, num_target: int) -> MinedPairs:
-    """The pairs, in their order, of which neither row was in a pair before."""
+    """The pairs, in order, of which neither row is in an earlier one."""
     source_is_free, target_is_free = bytearray(b"\1" * num_source), bytearray(b"\1" * num_target)
     kept = []
     for number, (source, target) in enumerate(zip(pairs.source.tolist(), pairs.target.tolist(), strict=True)):
@@ -168,9 +168,9 @@ def _one_to_one(pairs: MinedPairs, num_source: int, num_target: int) -> MinedPai
 
 
 def mine_set(sentences: RetrievalSet, x: np.ndarray, y: np.ndarray, similarity: Similarity) -> MinedPairs:
-    """Pairs of rows of BUCC's two sides; x and y as `prepare` gives them, a row for each sentence.
+    """Pairs of rows of a set such as BUCC's; x and y as `prepare` returns them, a row for each sentence.
 
-    As in XTREME a sentence that comes several times is compared once, and no pair with it is kept: its id is not known.
+    As in XTREME, a repeated sentence is compared once, and no pair with it is kept, since its id is ambiguous.
     """
     for side, array, texts in (
         ("source", x, sentences.source_sentences),
@@ -186,7 +186,7 @@ def mine_set(sentences: RetrievalSet, x: np.ndarray, y: np.ndarray, similarity: 
 
 
 def _distinct(sentences: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """(the row at which each distinct sentence first stands, int64; whether it stands there alone, bool)."""
+    """(the row of each distinct sentence's first occurrence, int64; whether it is the only one, bool)."""
     first_rows: dict[str, int] = {}
     is_single = bytearray(b"\1" * len(sentences))
     for row, sentence in enumerate(sentences):
@@ -198,7 +198,7 @@ def _distinct(sentences: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def named(pairs: MinedPairs, sentences: RetrievalSet, threshold: float) -> Pairs:
-    """The ids of the pairs with at least that score: what BUCC's prediction files hold."""
+    """The ids of the pairs with at least that score, as in BUCC's prediction files."""
     return {
         (sentences.source_ids[source], sentences.target_ids[target])
         for source, target, score in zip(*(column.tolist() for column in pairs), strict=True)
@@ -207,41 +207,41 @@ def named(pairs: MinedPairs, sentences: RetrievalSet, threshold: float) -> Pairs
 
 
 def tuned_threshold(pairs: MinedPairs, sentences: RetrievalSet) -> float:
-    """The score from which on pairs are taken so that F1 against the gold pairs of `sentences`, a dev set, is largest.
+    """The minimum score of pairs that maximises F1 against the gold pairs of `sentences`, a dev set.
 
-    It lies half-way between the last pair taken and the next. 0 if no pair is right, as in XTREME. Raises ValueError
-    if the gold pairs are not known.
+    It lies half-way between the last accepted pair and the next. 0 if no pair is correct, as in XTREME. Raises
+    ValueError if the gold pairs are not known.
     """
     if sentences.gold is None:
         raise ValueError(f"the dev set in {sentences.language!r} has no gold pairs to tune the threshold on")
-    is_right = np.array(
+    is_correct = np.array(
         [
             (sentences.source_ids[source], sentences.target_ids[target]) in sentences.gold
             for source, target in zip(pairs.source.tolist(), pairs.target.tolist(), strict=True)
         ],
         dtype=bool,
     )
-    if not is_right.any():
+    if not is_correct.any():
         return 0.0
-    num_right = np.cumsum(is_right)
-    # F1 = 2 PR / (P + R) with P = right / taken and R = right / gold.
-    f1 = 2 * num_right / (np.arange(1, len(is_right) + 1) + len(sentences.gold))
+    num_correct = np.cumsum(is_correct)
+    # F1 = 2 PR / (P + R) with P = correct / accepted and R = correct / gold.
+    f1 = 2 * num_correct / (np.arange(1, len(is_correct) + 1) + len(sentences.gold))
     last = int(f1.argmax())
-    following = min(last + 1, len(is_right) - 1)
+    following = min(last + 1, len(is_correct) - 1)
     return float(pairs.scores[last] + pairs.scores[following]) / 2
 
 
 class _Best:
-    """The k largest similarities of each row so far, and where they are."""
+    """The k largest similarities of each row so far, and their columns."""
 
     def __init__(self, num_rows: int, k: int) -> None:
         self.scores = torch.full((num_rows, k), float("-inf"))
         self.indices = torch.zeros((num_rows, k), dtype=torch.int64)
 
     def update(self, rows: slice, first: int, scores: torch.Tensor) -> None:
-        """Nothing; `scores` (B, C) of the given rows with the columns from `first` on are taken into account."""
+        """Take the `scores` (B, C) of the given rows with the columns from `first` on into account."""
         k = self.scores.shape[1]
-        # Late blocks change few rows, and a maximum costs less than the k largest.
+        # Later blocks change few rows, and a maximum is cheaper than the k largest.
         changed = torch.nonzero(scores.amax(dim=1) > self.scores[rows, -1]).flatten()
         block = torch.topk(scores[changed].contiguous(), min(k, scores.shape[1]), dim=1)
         changed += rows.start
@@ -256,7 +256,7 @@ class _Best:
 
 
 def _blocks(x: np.ndarray, y: np.ndarray, description: str) -> Iterator[tuple[slice, slice, torch.Tensor]]:
-    """(rows, columns, x·y of them), block by block; the tensor is written over by the next one."""
+    """(rows, columns, x·y of them), block by block; the tensor is overwritten by the next block."""
     x_rows, y_rows = torch.from_numpy(np.ascontiguousarray(x)), torch.from_numpy(np.ascontiguousarray(y))
     buffer = torch.empty(BLOCK_ROWS * BLOCK_COLUMNS)
     starts = [(row, column) for row in range(0, len(x), BLOCK_ROWS) for column in range(0, len(y), BLOCK_COLUMNS)]

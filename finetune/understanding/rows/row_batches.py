@@ -1,4 +1,4 @@
-"""Which rows make up batch k: in training an endless, shuffled sequence, in evaluation one pass, both by length."""
+"""The rows of batch k, sorted by length: an endless, shuffled sequence in training, one pass in evaluation."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from finetune.batch_by_tokens import cut_by_tokens
-from finetune.understanding.rows.windows import PairedRows
+from finetune.understanding.rows.paired_rows import PairedRows
 
-# Batches' worth of rows that are sorted by length together: enough for little padding, few enough that a row keeps
-# changing its neighbours from epoch to epoch.
+# Batches whose rows are sorted by length together: enough for little padding, few enough that a row's neighbours change
+# from epoch to epoch.
 POOL_BATCHES = 50
 
 
 class UpdateBatches:
-    """The `batch_size` rows of update k, for every k >= 0: a pure function of (seed, k), whatever the ranks.
+    """The `batch_size` rows of update k, for every k >= 0: a pure function of (seed, k), whatever the number of ranks.
 
-    An epoch is a permutation of all rows, drawn from (seed, epoch). Pools of POOL_BATCHES batches are sorted by length,
-    cut into batches, and these shuffled. Where `batch_size` does not divide the rows, the last batch of the epoch is
-    filled up with the first rows of its permutation.
+    An epoch is a permutation of all rows, drawn from (seed, epoch). Pools of POOL_BATCHES batches are sorted by length
+    and split into batches, which are shuffled. If `batch_size` does not divide the number of rows, the last batch of
+    the epoch is filled up with the first rows of its permutation.
     """
 
     def __init__(self, sizes: np.ndarray, batch_size: int, seed: int) -> None:
@@ -29,7 +29,7 @@ class UpdateBatches:
         self.sizes = sizes
         self.batch_size = batch_size
         self.seed = seed
-        self._order: tuple[int, np.ndarray] = (-1, np.zeros(0, dtype=np.int64))  # the epoch last asked for
+        self._order: tuple[int, np.ndarray] = (-1, np.zeros(0, dtype=np.int64))  # of the epoch last requested
 
     def __len__(self) -> int:
         """Updates of an epoch; k may be larger."""
@@ -51,11 +51,11 @@ class UpdateBatches:
         return order.reshape(len(self), self.batch_size)[drawn.permutation(len(self))]
 
 
-class RankRows(Dataset):
-    """One rank's micro-batches: number m is a share of the rows of update m // (its shares of an update).
+class MicroBatches(Dataset):
+    """One rank's micro-batches: the shares of all updates in order, of which each rank takes every `world_size`-th.
 
-    Of an update's `num_shares` each takes every n-th row, and these are sorted by length: all are about equally wide,
-    and an update is the same however it is shared out.
+    Share i of an update has every `num_shares`-th row from row i on. The rows are sorted by length, so all shares are
+    about equally wide, and an update is the same however it is distributed.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What the tasks of XTREME consist of: pairs of sentences, tagged sentences, questions, sentences to be matched."""
+"""The kinds of examples: pairs of sentences, tagged sentences, questions, and sets of sentences for retrieval."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class HiddenLabelsError(ValueError):
 
 @contextmanager
 def wrong_labels_of(where: str) -> Iterator[None]:
-    """Put `where` before the ValueErrors of a block, but for hidden labels: these are no mistake of a file."""
+    """Prefix `where` to the ValueErrors of a block, except for hidden labels, which are no error of a file."""
     try:
         yield
     except HiddenLabelsError:
@@ -28,7 +28,7 @@ def wrong_labels_of(where: str) -> Iterator[None]:
 class SentencePair:
     """Two sentences and their label; None where the file has none, as in XTREME's own test files.
 
-    `original` is the English pair that a translation tells it is of.
+    `original` is the English pair beside a translation in its file.
     """
 
     text_a: str
@@ -39,13 +39,13 @@ class SentencePair:
 
     @property
     def is_complete(self) -> bool:
-        """Whether both sentences are there: PAWS-X has rows that were not translated, empty or "NS"."""
+        """Whether neither sentence is missing: PAWS-X has rows that were not translated, empty or "NS"."""
         return all(text.strip() not in NOT_TRANSLATED for text in (self.text_a, self.text_b))
 
 
 @dataclass(frozen=True, slots=True)
 class TaggedSentence:
-    """The words of a sentence and a tag for each; None where the file has none. A word may hold spaces."""
+    """The words of a sentence and a tag for each; None where the file has none. A word may contain spaces."""
 
     words: tuple[str, ...]
     tags: tuple[str, ...] | None
@@ -64,7 +64,7 @@ class Answer:
 class Question:
     """A question over a context, and its accepted answers; none where a test file hides them.
 
-    Readers give the starts as the file has them, right or wrong: see `finetune.understanding.readers.answers.located`.
+    Readers keep the starts of the file, right or wrong: see `finetune.understanding.rows.answer_spans.locate_answers`.
     """
 
     id: str
@@ -79,9 +79,9 @@ Example = SentencePair | TaggedSentence | Question
 
 @dataclass(frozen=True, slots=True)
 class RetrievalSet:
-    """Sentences of a language and of English, and which of them translate each other; `gold` None where hidden.
+    """Sentences of a language and of English, and which of them translate each other; `gold` is None where hidden.
 
-    `gold` holds pairs (source id, target id). In Tatoeba ids are row numbers from 0, as its prediction files have them.
+    `gold` holds pairs (source id, target id). In Tatoeba ids are row numbers from 0, as in its prediction files.
     """
 
     language: str

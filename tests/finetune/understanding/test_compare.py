@@ -16,8 +16,8 @@ from finetune import random_model
 from finetune.comparison import check_unchanged
 from finetune.understanding import evaluate, layers, predict
 from finetune.understanding.compare import Plan, compare, plan, write_report
+from finetune.understanding.comparison.availability import TRAINS_CROSS_ATTENTION
 from finetune.understanding.comparison.configuration import Comparison, Group, groups_of, read_comparison, runs_of
-from finetune.understanding.comparison.data import TRAINS_CROSS_ATTENTION
 from finetune.understanding.recipe import UnderstandingRecipe
 from pretrain import export
 from pretrain.recipe import OBJECTIVES
@@ -154,7 +154,7 @@ def test_translations_with_their_originals_need_not_be_as_many(
         ("ca_mlm+tlm", ""),
     ],
 )
-def test_a_model_whose_cross_attention_is_not_trained_is_told(
+def test_a_model_whose_cross_attention_is_not_trained_is_reported(
     objective: str,
     note: str,
     content: dict[str, object],
@@ -250,7 +250,7 @@ def test_the_commands_of_retrieval(
         ({"seed": 1}, "unknown key 'seed'"),
         ({"data": "${NO_SUCH_THING}/xtreme"}, "the environment variable NO_SUCH_THING is not set"),
         ({"fields": {"seed": 3}}, "fields: seed cannot be set here"),
-        ({"task_fields": {"mlqa": {}}}, "task_fields of mlqa, which tasks does not name"),
+        ({"task_fields": {"mlqa": {}}}, "task_fields of mlqa, which tasks does not list"),
         ({"retrieval": {"similarity": "dot"}}, "retrieval: argument --similarity: invalid choice: 'dot'"),
         ({"retrieval": {"depth": 2}}, "retrieval: unknown flag --depth"),
         ({"retrieval": {"layers": "1,2"}}, "retrieval: layers must be a list of numbers"),
@@ -266,7 +266,7 @@ def test_the_commands_of_retrieval(
         ),
     ],
 )
-def test_what_cannot_be_compared(
+def test_wrong_comparisons_are_refused(
     changes: dict[str, object], message: str, content: dict[str, object], tmp_path: Path
 ) -> None:
     with pytest.raises(ValueError, match=message) as raised:
@@ -320,7 +320,7 @@ def accuracy(**percent: float) -> dict[str, object]:
     return {"xnli": {language: {"accuracy": value} for language, value in percent.items()}, "overall": None}
 
 
-def test_the_tables_by_hand(content: dict[str, object], tmp_path: Path) -> None:
+def test_tables_worked_by_hand(content: dict[str, object], tmp_path: Path) -> None:
     comparison = read(tmp_path, content, tasks=["xnli", "tatoeba", "xquad"], task_fields={})
     planned = plan(comparison, tmp_path / "out")
     finish(planned, "xnli-transfer-plug-out-veco-seed1", accuracy(en=60, de=50, avg=55))
@@ -368,7 +368,7 @@ def test_the_tables_by_hand(content: dict[str, object], tmp_path: Path) -> None:
     assert results[3]["scores"]["avg"] == {"exact_match": 10.0, "f1": 30.0}
 
 
-def test_what_the_figures_do_not_say_stands_below(content: dict[str, object], tmp_path: Path) -> None:
+def test_remarks_follow_the_tables(content: dict[str, object], tmp_path: Path) -> None:
     tasks = {"tasks": ["pawsx", "xnli", "bucc2018"], "task_fields": {}}
     planned = plan(read(tmp_path, content, **{**tasks, **BOTH}), tmp_path / "out")
     write_report([], planned, tmp_path)

@@ -15,8 +15,11 @@ from launching import run_module
 
 from finetune.understanding.comparison.report import markdown
 from finetune.understanding.evaluate import evaluate, main, write_zip
-from finetune.understanding.metrics import FORMS, prediction_path, read_gold, write_predictions
-from finetune.understanding.tasks.table import TASKS, Head, Task
+from finetune.understanding.metrics.gold import read_gold
+from finetune.understanding.metrics.prediction_files import prediction_path, write_predictions
+from finetune.understanding.metrics.scoring import FORMS
+from finetune.understanding.tasks.task import Head, Task
+from finetune.understanding.tasks.xtreme import TASKS
 
 CORRUPTED: dict[Head, Callable[[Any, Task, random.Random], Any]] = {
     Head.SEQUENCE: lambda gold, task, draw: [draw.choice(task.labels) for _ in gold],
@@ -72,7 +75,7 @@ def test_gold_scored_as_prediction_gives_100(nine: Path) -> None:
             assert {value for metrics in by_language.values() for value in metrics.values()} == {100}
 
 
-def test_languages_whose_labels_are_hidden_are_left_out_and_told(nine: Path, tmp_path: Path) -> None:
+def test_languages_whose_labels_are_hidden_are_skipped_and_reported(nine: Path, tmp_path: Path) -> None:
     """XTREME's own tests: sentences alone, words alone, questions with empty answers."""
     labels = tmp_path / "labels"
     shutil.copytree(nine / "labels", labels)
@@ -99,7 +102,7 @@ def test_languages_whose_labels_are_hidden_are_left_out_and_told(nine: Path, tmp
     assert read_gold(TASKS["xnli"], "sw", labels) == ["neutral", "entailment"]
 
 
-def test_hidden_pairs_of_sentences_are_told(xtreme_data: Path, tmp_path: Path) -> None:
+def test_hidden_labels_of_sentence_pairs_are_reported(xtreme_data: Path, tmp_path: Path) -> None:
     """XTREME's script sorts the English side of Tatoeba, and leaves the gold pairs of BUCC's test away."""
     data, predictions = tmp_path / "data", tmp_path / "predictions"
     shutil.copytree(xtreme_data, data)
@@ -156,7 +159,7 @@ def test_the_json_has_the_promised_form_and_arithmetic(nine: Path, tmp_path: Pat
     assert files[2].read_bytes().startswith(b"\x89PNG")
     with zipfile.ZipFile(files[3]) as archive:
         names = {
-            f"{task.name}/test-{language}{task.prediction_suffix}"
+            f"{task.name}/test-{language}{'.json' if task.name in ('xquad', 'mlqa', 'tydiqa') else '.tsv'}"
             for task in TASKS.values()
             for language in task.languages
         }
@@ -228,7 +231,7 @@ BAD: list[tuple[str, str | None, str]] = [
 
 
 @pytest.mark.parametrize(("name", "content", "message"), BAD)
-def test_bad_predictions_are_told_in_one_line(
+def test_bad_predictions_are_reported_in_one_line(
     nine: Path, tmp_path: Path, name: str, content: str | None, message: str
 ) -> None:
     task = name.partition("/")[0]
@@ -283,7 +286,7 @@ def test_no_input_is_replaced_by_scores(nine: Path, tmp_path: Path, monkeypatch:
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
-def test_what_counts_nothing_is_told(nine: Path, tmp_path: Path) -> None:
+def test_what_counts_nothing_is_reported(nine: Path, tmp_path: Path) -> None:
     (tmp_path / "tydiqa").mkdir()
     (tmp_path / "tydiqaa").mkdir()
     for file in (nine / "gold" / "tydiqa").iterdir():

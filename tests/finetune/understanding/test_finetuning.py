@@ -16,9 +16,10 @@ from finetune.finetuning import finetune
 from finetune.selection import best_checkpoints
 from finetune.understanding import evaluate, label, predict
 from finetune.understanding.finetuning import UnderstandingTask
-from finetune.understanding.readers import read
+from finetune.understanding.readers.reading import read
 from finetune.understanding.recipe import UnderstandingRecipe
-from finetune.understanding.tasks.table import TASKS, Split
+from finetune.understanding.tasks.task import Split
+from finetune.understanding.tasks.xtreme import TASKS
 from training.checkpoints.finding import checkpoints_of
 from training.recipe.parsing import build_recipe
 
@@ -122,7 +123,7 @@ def test_predictions_replace_no_file_of_others(
     for output, message in (
         (root, "is the directory that is read"),
         (root / "link", "is the directory that is read"),
-        (tmp_path / "labels", rf"holds {labels.name}, not written by finetune\.xtreme\.predict"),
+        (tmp_path / "labels", rf"holds {labels.name}, not written by finetune\.understanding\.predict"),
     ):
         with pytest.raises(ValueError, match=message):
             call(monkeypatch, predict.main, *arguments, output)
@@ -202,7 +203,7 @@ def test_dev_without_labels_is_found_before_training(tmp_path: Path, tiny_model:
         build("xquad")
 
 
-def test_what_is_cut_is_told(
+def test_truncation_is_reported(
     train: Callable[..., Path], xtreme_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     root = tmp_path / "data"

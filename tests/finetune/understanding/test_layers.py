@@ -16,13 +16,13 @@ from finetune.understanding.layers import LayerScores, best_elsewhere, scores_of
 from finetune.understanding.retrieval.embeddings import Embedder
 from finetune.understanding.retrieval.matching import Similarity
 from finetune.understanding.retrieval.retriever import Retriever
-from finetune.understanding.tasks.table import TASKS
+from finetune.understanding.tasks.xtreme import TASKS
 
 # Layer 4 is best over the others of German, 8 over those of Finnish and French. German's own best is 8.
 BY_HAND = LayerScores([4, 8], {"de": [10.0, 90.0], "fi": [50.0, 20.0], "fr": [60.0, 80.0]})
 
 
-def test_a_language_has_no_say_in_its_own_layer() -> None:
+def test_a_layer_is_chosen_without_the_scores_of_its_language() -> None:
     assert BY_HAND.chosen == {"de": (4, 10.0), "fi": (8, 20.0), "fr": (8, 80.0)}
     assert BY_HAND.averages == pytest.approx([40, 190 / 3])
     assert BY_HAND.average == pytest.approx(110 / 3)
@@ -164,13 +164,13 @@ def test_scores_are_those_of_predict_and_evaluate(
     ("flags", "message"),
     [
         (["--layers", "1,3"], "layer 3: .* has layers 1 to 2, and 0"),
-        (["--layers", "one"], "--layers one: expected numbers with commas between them"),
+        (["--layers", "one"], "--layers one: expected numbers separated by commas"),
         (["--languages", "de,xx"], "languages: tatoeba has no xx, only ar, he"),
         (["--languages", "de,nl"], "has no test file of tatoeba in nl"),
-        (["--languages", "de,de"], "a layer is chosen on the other languages, and there is de alone"),
+        (["--languages", "de,de"], "a layer is chosen on the other languages, and there is only de"),
     ],
 )
-def test_what_cannot_be(
+def test_bad_flags_are_refused(
     flags: list[str],
     message: str,
     two_languages: Path,
@@ -184,7 +184,9 @@ def test_what_cannot_be(
     assert "\n" not in str(error.value) and not (tmp_path / "found").exists()
 
 
-def test_hidden_labels(xtreme_data: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hidden_labels_are_refused(
+    xtreme_data: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for path in (xtreme_data / "tatoeba").iterdir():
         for language in ("de", "fi"):  # under XTREME's own names
             name = in_language(path.name.removeprefix("tatoeba."), language)

@@ -15,7 +15,7 @@ from finetune.understanding import recipe as recipe_module
 from finetune.understanding.finetuning import UnderstandingTask
 from finetune.understanding.recipe import UnderstandingRecipe
 from finetune.understanding.search import RATES
-from finetune.understanding.tasks.table import TASKS
+from finetune.understanding.tasks.xtreme import TASKS
 from training.recipe.parsing import build_recipe, parse_recipe
 
 RECIPES = sorted((Path(recipe_module.__file__).parent / "recipes").glob("*.yaml"))
@@ -55,7 +55,7 @@ def test_every_trained_task_has_both() -> None:
         ({"stride": 0}, "stride 0 must be at least 1"),
     ],
 )
-def test_fields_that_cannot_be(fields: dict[str, Any], message: str) -> None:
+def test_wrong_fields_are_refused(fields: dict[str, Any], message: str) -> None:
     sound = {"task": "xnli", "data": "d", "init_from": "m", "output": "o"}
     build_recipe(UnderstandingRecipe, sound, None)
     with pytest.raises(ValueError, match="recipe") as found:
@@ -97,7 +97,7 @@ def model_without_cross_attention(tiny_model: Path, tmp_path_factory: pytest.Tem
         ),
     ],
 )
-def test_input_that_cannot_be(
+def test_wrong_input_is_refused(
     fields: dict[str, Any],
     message: str,
     xtreme_data: Path,
@@ -113,7 +113,7 @@ def test_input_that_cannot_be(
     assert message in str(found.value) and "\n" not in str(found.value)
 
 
-def test_a_tokenizer_that_does_not_fit(tiny_model: Path, xtreme_data: Path, tmp_path: Path) -> None:
+def test_a_tokenizer_that_does_not_fit_is_refused(tiny_model: Path, xtreme_data: Path, tmp_path: Path) -> None:
     config = veco.VecoConfig.from_pretrained(tiny_model, vocab_size=50)
     veco.VecoForMaskedLM(config).save_pretrained(tmp_path)
     copy_tokenizer(tiny_model, tmp_path)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from finetune.understanding import search
-from finetune.understanding.search import Outcome, Point, Run, rows_of, table_of
+from finetune.understanding.search import GridPoint, GridRun, Outcome, grid_scores, table_of
 
 TINY = (
     *("--engine", "plain", "--ds_config", "zero3_fp32.json", "--max_length", "24", "--loader_workers", "0"),
@@ -18,7 +18,7 @@ TINY = (
 )
 
 
-def write_outcome(directory: Path, run: Run, average: float) -> None:
+def write_outcome(directory: Path, run: GridRun, average: float) -> None:
     run_dir = directory / "runs" / run.name
     run_dir.mkdir(parents=True)
     outcome = {"step": 1, "average": average, "scores": {"average": average}}
@@ -26,11 +26,11 @@ def write_outcome(directory: Path, run: Run, average: float) -> None:
 
 
 def test_means_over_seeds_best_first(tmp_path: Path) -> None:
-    low, high = Point(1e-5, 3, 16), Point(2e-5, 3, 16)
-    runs = [Run(point, seed) for point in (low, high) for seed in (1, 2, 3)]
+    low, high = GridPoint(1e-5, 3, 16), GridPoint(2e-5, 3, 16)
+    runs = [GridRun(point, seed) for point in (low, high) for seed in (1, 2, 3)]
     for run, average in zip(runs, (50, 60, 70, 60, 65, 70), strict=True):
         write_outcome(tmp_path, run, average)
-    rows = rows_of(runs, tmp_path)
+    rows = grid_scores(runs, tmp_path)
     assert [row.point for row in rows] == [high, low]
     assert (rows[0].mean, rows[0].deviation) == (65, 5)
     assert table_of(rows).splitlines()[2:] == [
@@ -38,8 +38,8 @@ def test_means_over_seeds_best_first(tmp_path: Path) -> None:
         "| 1e-05 | 3 | 16 | 60.00 ± 10.00 | 50.00, 60.00, 70.00 |",
     ]
     # What is not finished with all seeds is not compared yet.
-    assert [row.point for row in rows_of([*runs, Run(low, 4)], tmp_path)] == [high]
-    assert rows_of([Run(high, 4)], tmp_path) == []
+    assert [row.point for row in grid_scores([*runs, GridRun(low, 4)], tmp_path)] == [high]
+    assert grid_scores([GridRun(high, 4)], tmp_path) == []
 
 
 def test_the_grid_is_the_published_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,17 +53,17 @@ def test_the_grid_is_the_published_one(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {run.point.learning_rate for run in translated} == {5e-6, 6e-6, 7e-6, 8e-6, 9e-6}
     for words, flag in ((["--learning-rate=1e-5"], "learning-rates"), (["--batch_size", "8"], "batch-sizes")):
         monkeypatch.setattr(sys, "argv", ["search", "--output", "o", "--task", "xnli", *words])
-        with pytest.raises(ValueError, match=f" is not one of the search; its grid has --{flag}"):
+        with pytest.raises(ValueError, match=f" is not a flag of the search; its grid has --{flag}"):
             search.parse_arguments()
     options.seeds = "1,2,1"
     with pytest.raises(ValueError, match="--seeds 1,2,1: expected each number once"):
         search.grid(options, "transfer")
     options.epochs = "3,five"
-    with pytest.raises(ValueError, match="--epochs 3,five: expected numbers with commas between them"):
+    with pytest.raises(ValueError, match="--epochs 3,five: expected numbers separated by commas"):
         search.grid(options, "transfer")
 
 
-def test_a_search_is_done_once(
+def test_finished_runs_of_a_search_are_not_repeated(
     xtreme_data: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     """By the public command; called again, nothing is trained; a run whose outcome is gone is done again."""
@@ -99,7 +99,7 @@ def test_a_search_is_done_once(
         search.main()
 
 
-def test_a_failed_run_is_told_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_run_is_reported_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = tmp_path / "train.py"
     script.write_text("import sys\nsys.exit('working\\nerror: no train file of pawsx\\nafterwards')\n")
     monkeypatch.setattr(search, "TRAIN", script)
@@ -127,7 +127,7 @@ def test_what_is_finished_is_reported_though_another_run_failed(
     script = tmp_path / "train.py"
     script.write_text("import sys\nsys.exit('error: no more')\n")
     monkeypatch.setattr(search, "TRAIN", script)
-    write_outcome(tmp_path / "out", Run(Point(5e-3, 1, 16), 1), 70)
+    write_outcome(tmp_path / "out", GridRun(GridPoint(5e-3, 1, 16), 1), 70)
     (tmp_path / "out" / "runs.json").write_text("{}")
     fields = ("--task", "pawsx", "--data", str(tmp_path), "--init_from", str(tmp_path))
     grid = ("--learning-rates", "5e-3,6e-3", "--epochs", "1", "--batch-sizes", "16", "--output", str(tmp_path / "out"))

@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 
 from finetune.understanding.heads.classification import Classification
 from finetune.understanding.rows.encoding import TextEncoder
-from finetune.understanding.rows.windows import PairedRows
+from finetune.understanding.rows.paired_rows import PairedRows
 from finetune.understanding.tasks.examples import SentencePair
 
 LABELS = ("no", "yes")
@@ -27,10 +27,10 @@ def test_rows_are_those_of_transformers(encoder: TextEncoder, tiny_model) -> Non
     for number, example in enumerate(examples):
         assert rows.tokens[number].tolist() == tokenizer(example.text_a, example.text_b)["input_ids"]
     assert rows.row_targets["labels"].tolist() == [1, 0]
-    assert not rows.counts
+    assert not rows.truncated
 
 
-def test_the_longer_sentence_is_cut_and_counted(encoder: TextEncoder) -> None:
+def test_the_longer_sentence_is_truncated_and_counted(encoder: TextEncoder) -> None:
     long, short = "hund baum vogel milch nacht haus hund baum", "rot"
     long_ids, short_ids = encoder.encode([long, short])
     room = 12 - 4 - len(short_ids)
@@ -42,10 +42,10 @@ def test_the_longer_sentence_is_cut_and_counted(encoder: TextEncoder) -> None:
     assert first.tokens[0].tolist() == [0, *long_ids[:room], 2, 2, *short_ids, 2]
     assert second.tokens[0].tolist() == [0, *short_ids, 2, 2, *long_ids[:room], 2]
     assert both.tokens[0].tolist() == [0, *long_ids[:4], 2, 2, *long_ids[:4], 2]
-    assert first.counts == {"pairs cut to max_length": 1}
+    assert first.truncated == {"pairs cut to max_length": 1}
 
 
-def test_examples_without_labels(encoder: TextEncoder) -> None:
+def test_examples_without_labels_have_no_targets(encoder: TextEncoder) -> None:
     head = Classification(LABELS, max_length=30)
     assert not head.encode([pair("hund", "rot"), pair("hund", "rot", None)], encoder).row_targets
 

@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from finetune.understanding.heads.head import Limits
 from finetune.understanding.heads.question_answering import (
     BEHIND_ALL,
     QuestionAnswering,
@@ -21,7 +22,7 @@ from finetune.understanding.heads.question_answering import (
     token_span,
 )
 from finetune.understanding.rows.encoding import TextEncoder
-from finetune.understanding.rows.windows import PairedRows
+from finetune.understanding.rows.paired_rows import PairedRows
 from finetune.understanding.tasks.examples import Answer, Question
 
 CONTEXT = "hund rot baum blau vogel weiss milch grün nacht rot haus blau"
@@ -33,7 +34,14 @@ def asked(answer: str, context: str = CONTEXT, start: int | None = None) -> Ques
 
 
 def head_of(max_length: int = 12, stride: int = 3, max_answer_length: int = 30, num_best: int = 5) -> QuestionAnswering:
-    return QuestionAnswering(max_length, stride, 4, max_answer_length, num_best)
+    limits = Limits(
+        max_length=max_length,
+        stride=stride,
+        max_question_length=4,
+        max_answer_length=max_answer_length,
+        num_best=num_best,
+    )
+    return QuestionAnswering(limits)
 
 
 def test_windows_to_the_number() -> None:
@@ -47,7 +55,7 @@ def test_windows_to_the_number() -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, 60), st.integers(1, 20), st.integers(1, 30))
-def test_windows_hold_every_token(num_tokens: int, budget: int, stride: int) -> None:
+def test_windows_cover_every_token(num_tokens: int, budget: int, stride: int) -> None:
     windows = context_windows(num_tokens, budget, stride)
     assert set(itertools.chain.from_iterable(range(*window) for window in windows)) == set(range(num_tokens))
     assert all(stop - start <= budget for start, stop in windows)
@@ -85,7 +93,7 @@ def test_targets_point_at_the_answer_where_a_window_holds_it_and_else_at_the_fir
     assert rows.marks["may_start"].sum() == len(context.ids)
 
 
-def test_a_repeated_window_is_passed_over(encoder: TextEncoder) -> None:
+def test_a_repeated_window_is_ignored_by_the_loss(encoder: TextEncoder) -> None:
     head = head_of()
     long, short = head.encode([asked("milch")], encoder), head.encode([asked("rot", "hund rot")], encoder)
     batch = PairedRows.paired(long, short, np.array([0])).batch(np.arange(len(long)), 1)
@@ -144,7 +152,7 @@ def decoded(head: QuestionAnswering, questions: list[Question], encoder: TextEnc
         mark = {name: values[offset : offset + length] for name, values in own.marks.items()}
         context = questions[own.examples[row]].context
         for s in range(length):
-            for e in range(s, min(s + head.max_answer_length, length)):
+            for e in range(s, min(s + head.limits.max_answer_length, length)):
                 if mark["may_start"][s] and mark["end"][e] >= 0:
                     text = context[mark["start"][s] : mark["end"][e]].strip()
                     slow[own.examples[row]].append((float(logits[0, place, s] + logits[1, place, e]), text))
@@ -171,10 +179,10 @@ def test_a_context_without_a_token_has_an_empty_answer(encoder: TextEncoder) -> 
     assert [answer.text for answer in best[0]] == [""]
 
 
-def test_questions_are_cut_and_counted_and_rows_must_hold_context(encoder: TextEncoder) -> None:
+def test_questions_are_truncated_and_counted_and_rows_must_hold_context(encoder: TextEncoder) -> None:
     long = Question("q", "wo hund baum vogel milch nacht", CONTEXT, (Answer("rot", 5),), "de")
     rows = head_of().encode([long, asked("rot")], encoder)
-    assert rows.counts == {"questions cut to max_question_length": 1}
+    assert rows.truncated == {"questions cut to max_question_length": 1}
     with pytest.raises(ValueError, match="max_length 8 must be at least 9: max_question_length 4, 4 special tokens"):
         head_of(max_length=8)
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from finetune.understanding.heads.tagging import Tagging, Window, windows
 from finetune.understanding.rows.encoding import TextEncoder
+from finetune.understanding.rows.paired_rows import PairedRows
 from finetune.understanding.rows.row_batches import EvaluationBatches
-from finetune.understanding.rows.windows import PairedRows
 from finetune.understanding.tasks.examples import TaggedSentence
 
 LABELS = tuple("ABCDEFG")
@@ -46,8 +46,8 @@ def test_every_word_is_read_once_and_every_window_fits(lengths: list[int], budge
         assert sum(lengths[following.start : one.stop]) <= stride
 
 
-def test_a_word_that_no_window_holds() -> None:
-    with pytest.raises(ValueError, match="a word has 9 pieces, more than the 8 of a window"):
+def test_a_word_longer_than_a_window_is_refused() -> None:
+    with pytest.raises(ValueError, match="a word has 9 pieces, but a window holds only 8"):
         windows([2, 9], budget=8, stride=2)
 
 
@@ -80,7 +80,7 @@ def test_tags_of_windows_are_those_of_the_whole_sentence(encoder: TextEncoder) -
             assert predicted(Tagging(LABELS, max_length, stride), examples, encoder) == whole
 
 
-def test_labels_stand_at_the_first_pieces_and_once_over_all_windows(encoder: TextEncoder) -> None:
+def test_first_pieces_carry_the_labels_once_over_all_windows(encoder: TextEncoder) -> None:
     example = sentence(40)
     rows = Tagging(LABELS, max_length=12, stride=4).encode([example], encoder)
     assert len(rows) > 3 and rows.lengths.max() <= 12
@@ -89,7 +89,7 @@ def test_labels_stand_at_the_first_pieces_and_once_over_all_windows(encoder: Tex
     assert np.array_equal(labels >= 0, is_read)
     firsts = [encoder.encode([word])[0][0] for word in example.words]
     assert rows.tokens.tokens[is_read].tolist() == firsts
-    assert not rows.counts
+    assert not rows.truncated
 
 
 def test_sentences_without_tags_untagged_words_and_odd_words(encoder: TextEncoder) -> None:
@@ -97,7 +97,7 @@ def test_sentences_without_tags_untagged_words_and_odd_words(encoder: TextEncode
     assert not head.encode([sentence(3), sentence(3, tagged=False)], encoder).token_targets
     odd = TaggedSentence(("hund", "\u200b", "hundbaum" * 8), ("A", "_", "B"), "de")
     rows = head.encode([odd], encoder)
-    assert rows.counts == {"words cut to max_length": 1}
+    assert rows.truncated == {"words cut to max_length": 1}
     labels = rows.token_targets["labels"]
     assert labels[labels >= 0].tolist() == [0, 1], "a word marked _ has no label"
     assert rows.marks["is_read"].sum() == 3, "but a prediction"

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value
 
-from finetune.understanding.metrics import has_gold, read_gold
-from finetune.understanding.readers import languages_with, read, read_pairs, read_questions, read_retrieval, read_tagged
-from finetune.understanding.readers.hub import PREFIX, is_hub
+from finetune.understanding.metrics.gold import has_gold, read_gold
+from finetune.understanding.readers.languages import languages_with
+from finetune.understanding.readers.reading import read, read_pairs, read_questions, read_retrieval, read_tagged
+from finetune.understanding.readers.roots import PREFIX, is_hub
 from finetune.understanding.tasks.examples import Answer, HiddenLabelsError, Question, SentencePair, TaggedSentence
-from finetune.understanding.tasks.table import TASKS, Split
+from finetune.understanding.tasks.task import Split
+from finetune.understanding.tasks.xtreme import TASKS
 
 UPOS = ["NOUN", "X", "VERB"]  # the names come with the numbers; their order is the file's
 
@@ -77,7 +79,7 @@ def test_each_kind_is_read(hub: Path) -> None:
     assert found.gold == {("0", "0"), ("1", "1"), ("2", "2")}
 
 
-def test_what_is_there_is_known_without_reading(hub: Path) -> None:
+def test_existing_splits_are_known_without_reading(hub: Path) -> None:
     assert languages_with(TASKS["udpos"], Split.TEST, hub) == ("fi",)
     assert languages_with(TASKS["xnli"], Split.DEV, hub) == TASKS["xnli"].languages
     assert languages_with(TASKS["xnli"], Split.TRAIN, hub) == ()
@@ -88,7 +90,7 @@ def test_what_is_there_is_known_without_reading(hub: Path) -> None:
     assert set(TASKS["udpos"].languages) - set(on_hub) == {"kk", "tl", "th", "yo"}
 
 
-def test_it_serves_as_labels(hub: Path) -> None:
+def test_the_hub_serves_as_labels(hub: Path) -> None:
     assert has_gold(TASKS["bucc2018"], "zh", hub)
     assert not has_gold(TASKS["bucc2018"], "de", hub)
     assert read_gold(TASKS["udpos"], "fi", hub) == [("NOUN", "VERB")]
@@ -110,7 +112,7 @@ def test_a_copy_may_have_what_the_hub_lacks(tmp_path: Path) -> None:
     assert languages_with(TASKS["udpos"], Split.TEST, tmp_path) == ()
 
 
-def test_hidden_answers_are_no_answers(tmp_path: Path) -> None:
+def test_hidden_answers_are_not_read_as_answers(tmp_path: Path) -> None:
     hidden = {"id": "q", "question": "?", "context": "c", "answers": {"text": [""], "answer_start": [0]}}
     save(tmp_path, "XQuAD.de", "validation", [hidden])
     (asked,) = read_questions(TASKS["xquad"], Split.TEST, "de", tmp_path)
@@ -119,13 +121,13 @@ def test_hidden_answers_are_no_answers(tmp_path: Path) -> None:
         read_gold(TASKS["xquad"], "de", tmp_path)
 
 
-def test_squad_is_english_alone(hub: Path) -> None:
+def test_squad_exists_only_in_english(hub: Path) -> None:
     assert languages_with(TASKS["xquad"], Split.TRAIN, hub) == ("en",)
     with pytest.raises(ValueError, match="no train of xquad for the language 'zh'"):
         list(read_questions(TASKS["xquad"], Split.TRAIN, "zh", hub))
 
 
-def test_bad_input_is_told_in_one_line(hub: Path, tmp_path: Path) -> None:
+def test_bad_input_is_reported_in_one_line(hub: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no test of panx for the language 'xx'"):
         list(read_tagged(TASKS["panx"], Split.TEST, "xx", hub))
     with pytest.raises(ValueError, match=r"row 1 of pawsx: unknown label '7'; pawsx has 0, 1"):

@@ -18,7 +18,7 @@ def test_means_are_those_of_single_sentences(tiny_model: Path) -> None:
     embedder = Embedder.load(tiny_model, layers=[2, 0], max_length=20, max_tokens=25)
     found = embedder.embed(SENTENCES)
     assert found.shape == (2, 5, 32) and found.dtype == np.float32
-    assert embedder.num_cut == 1
+    assert embedder.num_truncated == 1
     model = VecoModel.from_pretrained(tiny_model).eval()
     for number, pieces in enumerate(embedder.encoder.encode(SENTENCES)):
         ids = torch.tensor([[0, *pieces[:18], 2]])
@@ -28,7 +28,7 @@ def test_means_are_those_of_single_sentences(tiny_model: Path) -> None:
             assert found[place, number] == pytest.approx(states[layer][0].mean(dim=0).numpy(), abs=1e-5)
 
 
-def test_layers_behind_the_last_that_is_asked_for_are_not_computed(tiny_model: Path) -> None:
+def test_layers_above_the_last_requested_one_are_not_computed(tiny_model: Path) -> None:
     embedder = Embedder.load(tiny_model, layers=1, max_length=20, max_tokens=100)
     assert len(embedder.model.layers) == 1
     both = Embedder.load(tiny_model, layers=[1, 2], max_length=20, max_tokens=100)

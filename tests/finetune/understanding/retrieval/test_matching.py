@@ -5,22 +5,22 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from finetune.understanding.metrics import score
+from finetune.understanding.metrics.scoring import score
 from finetune.understanding.retrieval import matching
 from finetune.understanding.retrieval.matching import (
     MinedPairs,
     Similarity,
+    best_matches,
     mine,
     mine_set,
     named,
     nearest,
     nearest_both_ways,
     prepare,
-    search,
     tuned_threshold,
 )
 from finetune.understanding.tasks.examples import RetrievalSet
-from finetune.understanding.tasks.table import TASKS
+from finetune.understanding.tasks.xtreme import TASKS
 
 ROUNDING = 2e-6  # of float32 dot products added up in another order
 
@@ -65,27 +65,27 @@ def test_neighbours_are_those_of_the_whole_matrix(num_source: int, num_target: i
 def test_fewer_rows_than_neighbours() -> None:
     x, y = embeddings(3, 2)
     assert nearest(x, y, 10).indices.shape == (3, 2)
-    assert len(search(x, y, Similarity.CSLS)) == 3
+    assert len(best_matches(x, y, Similarity.CSLS)) == 3
 
 
 @pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("similarity", Similarity)
-def test_search_is_that_of_the_whole_matrix(similarity: Similarity) -> None:
+def test_best_matches_are_those_of_the_whole_matrix(similarity: Similarity) -> None:
     x, y = embeddings(60, 60, seed=2)
     k = 60 if similarity is Similarity.MARGIN else 5  # so that the margin, too, is compared with all
-    np.testing.assert_array_equal(search(x, y, similarity, k), whole(x, y, similarity, k).argmax(axis=1))
+    np.testing.assert_array_equal(best_matches(x, y, similarity, k), whole(x, y, similarity, k).argmax(axis=1))
 
 
-def test_csls_and_margin_turn_down_hubs() -> None:
+def test_csls_and_margin_avoid_hubs() -> None:
     """By hand, in the plane: target 0 is 30 and 20 degrees from the sources, target 1 is 75 and 25 degrees from them.
 
     By cosine both sources choose target 0. Its mean cosine r is (.866 + .940) / 2 = .903, that of target 1 is
     (.259 + .906) / 2 = .583, so CSLS has for source 1: 2 x .940 - .903 = .977 against 2 x .906 - .583 = 1.230.
     """
     x, y = (np.array([[np.cos(t), np.sin(t)] for t in np.radians(a)], np.float32) for a in ([0, 50], [30, 75]))
-    np.testing.assert_array_equal(search(x, y, Similarity.COSINE), [0, 0])
-    np.testing.assert_array_equal(search(x, y, Similarity.CSLS, k=2), [0, 1])
-    np.testing.assert_array_equal(search(x, y, Similarity.MARGIN, k=2), [0, 1])
+    np.testing.assert_array_equal(best_matches(x, y, Similarity.COSINE), [0, 0])
+    np.testing.assert_array_equal(best_matches(x, y, Similarity.CSLS, k=2), [0, 1])
+    np.testing.assert_array_equal(best_matches(x, y, Similarity.MARGIN, k=2), [0, 1])
 
 
 def oracle_pairs(x: np.ndarray, y: np.ndarray, similarity: Similarity, k: int) -> list[tuple[int, int]]:
@@ -120,7 +120,7 @@ def sentences(source: list[str], target: list[str], gold: set[tuple[str, str]] |
     return RetrievalSet("de", source_ids, source, target_ids, target, None if gold is None else frozenset(gold))
 
 
-def test_sentences_that_come_twice_are_in_no_pair() -> None:
+def test_repeated_sentences_are_in_no_pair() -> None:
     """Neither where the source comes twice, nor where its translation does."""
     x, _ = embeddings(5, 5)
     x[3] = x[1]
@@ -190,8 +190,10 @@ def test_translations_behind_a_shift_are_found_by_centring() -> None:
     language = 5 * rng.normal(size=16).astype(np.float32)
     noise = 0.6 * rng.normal(size=(200, 16)).astype(np.float32)
     right = np.arange(200)
-    plain = np.mean(search(*prepare(meaning, meaning + language + noise), Similarity.COSINE) == right)
-    centred = np.mean(search(*prepare(meaning, meaning + language + noise, centre=True), Similarity.COSINE) == right)
+    plain = np.mean(best_matches(*prepare(meaning, meaning + language + noise), Similarity.COSINE) == right)
+    centred = np.mean(
+        best_matches(*prepare(meaning, meaning + language + noise, centre=True), Similarity.COSINE) == right
+    )
     assert centred > 0.9 > plain
 
 
@@ -200,11 +202,15 @@ def test_translations_behind_a_shift_are_found_by_centring() -> None:
     [
         (np.zeros((2, 3)), np.zeros((2, 3), np.float32), "source embeddings: expected float32"),
         (np.zeros((2, 3), np.float32), np.zeros((0, 3), np.float32), "target embeddings: expected float32"),
-        (np.zeros((2, 3), np.float32), np.full((2, 3), np.nan, np.float32), "target embeddings: not all are finite"),
+        (
+            np.zeros((2, 3), np.float32),
+            np.full((2, 3), np.nan, np.float32),
+            "target embeddings: not all values are finite",
+        ),
         (np.zeros((2, 3), np.float32), np.zeros((2, 4), np.float32), "width 3 and 4 cannot be compared"),
     ],
 )
-def test_bad_embeddings(x: np.ndarray, y: np.ndarray, message: str) -> None:
+def test_bad_embeddings_are_refused(x: np.ndarray, y: np.ndarray, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         prepare(x, y)
 

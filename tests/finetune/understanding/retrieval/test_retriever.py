@@ -1,4 +1,4 @@
-"""Which side asks, and how what it finds is written."""
+"""The queries of retrieval, and the form of its predictions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from finetune.understanding.retrieval.embeddings import Embedder
 from finetune.understanding.retrieval.matching import Similarity
 from finetune.understanding.retrieval.retriever import Retriever
 from finetune.understanding.tasks.examples import RetrievalSet
-from finetune.understanding.tasks.table import TASKS
+from finetune.understanding.tasks.xtreme import TASKS
 
 
 class PlaneEmbedder(Embedder):
@@ -26,7 +26,7 @@ class PlaneEmbedder(Embedder):
         return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)[None]
 
 
-def test_english_asks_as_in_xtremes_script() -> None:
+def test_english_sentences_are_the_queries_as_in_xtremes_script() -> None:
     # 26 is nearest to 37, and so is 90. From the other side 0 would find 26, and 37 too.
     test = RetrievalSet("de", ["0", "1"], ["0", "37"], ["0", "1"], ["26", "90"], frozenset({("1", "0"), ("0", "1")}))
     retriever = Retriever(TASKS["tatoeba"], PlaneEmbedder(), Similarity.COSINE)

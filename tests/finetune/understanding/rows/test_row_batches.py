@@ -9,14 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetune.encoded_text import Sentences
-from finetune.understanding.rows.row_batches import EvaluationBatches, RankRows, UpdateBatches
-from finetune.understanding.rows.windows import PairedRows, Rows
+from finetune.understanding.rows.paired_rows import PairedRows
+from finetune.understanding.rows.row_batches import EvaluationBatches, MicroBatches, UpdateBatches
+from finetune.understanding.rows.token_rows import TokenRows
 
 
 def rows_of_lengths(lengths: np.ndarray) -> PairedRows:
     """Row i holds its number, so many times."""
     return PairedRows.alone(
-        Rows(Sentences.of(np.full(length, i) for i, length in enumerate(lengths)), np.arange(len(lengths)))
+        TokenRows(Sentences.of(np.full(length, i) for i, length in enumerate(lengths)), np.arange(len(lengths)))
     )
 
 
@@ -44,10 +45,10 @@ def test_epochs_differ_seeds_differ_and_nothing_depends_on_what_was_asked_before
 
 
 @pytest.mark.parametrize(("ranks", "accumulation"), [(1, 1), (2, 1), (1, 4), (2, 3)])
-def test_an_update_is_the_same_however_it_is_shared_out(ranks: int, accumulation: int) -> None:
+def test_an_update_is_the_same_however_it_is_distributed(ranks: int, accumulation: int) -> None:
     rows = rows_of_lengths(np.random.default_rng(0).integers(1, 30, 50))
     updates = UpdateBatches(rows.sizes, 12, seed=3)
-    shares = [RankRows(rows, updates, ranks * accumulation, rank, ranks, pad=99) for rank in range(ranks)]
+    shares = [MicroBatches(rows, updates, ranks * accumulation, rank, ranks, pad=99) for rank in range(ranks)]
     for update in range(2 * len(updates)):
         parts = [share[update * accumulation + part] for part in range(accumulation) for share in shares]
         assert {len(part["input_ids"]) for part in parts} == {12 // (ranks * accumulation)}
@@ -73,6 +74,6 @@ def test_evaluation_sees_every_row_once_within_the_limit() -> None:
     assert len(EvaluationBatches(rows, max_tokens=1, pad=99)) >= 5
 
 
-def test_no_rows() -> None:
+def test_no_batches_without_rows() -> None:
     with pytest.raises(ValueError, match="there is no training example"):
         UpdateBatches(np.zeros(0, dtype=np.int64), 8, 1)

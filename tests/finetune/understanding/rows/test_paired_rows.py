@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 
 from finetune.encoded_text import Sentences
-from finetune.understanding.rows.windows import NoExamplesError, PairedRows, Rows
+from finetune.understanding.rows.paired_rows import PairedRows
+from finetune.understanding.rows.token_rows import NoExamplesError, TokenRows
 
 PAD = 1
 
 
-def rows_of(tokens: list[list[int]], examples: list[int], labels: list[int] | None = None) -> Rows:
+def rows_of(tokens: list[list[int]], examples: list[int], labels: list[int] | None = None) -> TokenRows:
     """Rows whose token target is the token plus 100."""
-    return Rows(
+    return TokenRows(
         Sentences.of(tokens),
         np.array(examples),
         {} if labels is None else {"labels": np.array(labels)},
@@ -63,12 +64,12 @@ def test_windows_of_unequal_sides_share_neighbours_and_count_once() -> None:
 
 
 def test_concatenated_rows_number_their_examples_on_and_keep_common_targets() -> None:
-    both = Rows.concatenate([rows_of([[0, 5], [0, 6]], [0, 0], [1, 2]), rows_of([[0, 7], [0, 8]], [0, 1])])
+    both = TokenRows.concatenate([rows_of([[0, 5], [0, 6]], [0, 0], [1, 2]), rows_of([[0, 7], [0, 8]], [0, 1])])
     assert both.examples.tolist() == [0, 0, 1, 2]
     assert not both.row_targets
     assert both.token_targets["tags"].tolist() == [100, 105, 100, 106, 100, 107, 100, 108]
     with pytest.raises(NoExamplesError):
-        Rows.concatenate([])
+        TokenRows.concatenate([])
 
 
 def test_fingerprint_sees_tokens_targets_and_pairs() -> None:

@@ -1,4 +1,4 @@
-"""Sentences of two languages to be matched: BUCC 2018 and Tatoeba."""
+"""Sentences of a language and of English, a file each, for retrieval: BUCC 2018 and Tatoeba."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from pathlib import Path
 from data_tools.text.lines import open_text
 from finetune.understanding.readers.files import existing, find_file
 from finetune.understanding.tasks.examples import RetrievalSet
-from finetune.understanding.tasks.table import ENGLISH, Head, Split, Task
+from finetune.understanding.tasks.task import ENGLISH, Head, Split, Task
 
 GOLD = "gold"
 
 
 def retrieval_set_of_files(task: Task, split: Split, language: str, root: Path) -> RetrievalSet:
-    """The sentences of a language and of English; raises ValueError as the functions below."""
+    """The sentences of a language and of English; raises ValueError as `mining_set` and `search_set` do."""
     read = mining_set if task.head is Head.MINING else search_set
     return read(task, split, language, root)
 
 
 def mining_set(task: Task, split: Split, language: str, root: Path) -> RetrievalSet:
-    """BUCC: lines `id TAB sentence` on both sides, and lines `id TAB id` of gold pairs, if there is such a file.
+    """Two files of lines `id TAB sentence` and, if it exists, one of gold pairs `id TAB id`, as BUCC has them.
 
-    Raises ValueError for other lines, an id that comes twice, or gold pairs of sentences that are not there.
+    Raises ValueError for other lines, a repeated id, or a gold pair of an unknown id.
     """
     source = find_file(task, split, language, root, side=language)
     target = find_file(task, split, language, root, side=ENGLISH)
@@ -38,9 +38,10 @@ def mining_set(task: Task, split: Split, language: str, root: Path) -> Retrieval
 
 
 def search_set(task: Task, split: Split, language: str, root: Path) -> RetrievalSet:
-    """Tatoeba: a sentence a line on both sides. Rows are pairs where the files are named as LASER names them.
+    """Two files of a sentence a line, as Tatoeba has them; the gold pairs are known for the task's `aligned_files`.
 
-    XTREME's own files are sorted on the English side, so their `gold` is None. Raises ValueError for unequal rows.
+    XTREME's own files are sorted on the English side, so their `gold` is None. Raises ValueError for files of different
+    lengths.
     """
     source = find_file(task, split, language, root, side=language)
     target = find_file(task, split, language, root, side=ENGLISH)
@@ -53,8 +54,8 @@ def search_set(task: Task, split: Split, language: str, root: Path) -> Retrieval
     if len(sentences[0]) != len(sentences[1]):
         raise ValueError(f"{source} has {len(sentences[0]):,} rows but {target} has {len(sentences[1]):,}")
     rows = [str(row) for row in range(len(sentences[0]))]
-    is_aligned = source.name.startswith("tatoeba.")
-    gold = frozenset(zip(rows, rows, strict=True)) if is_aligned else None
+    aligned = [existing(root / pattern.format(language=language, side=language)) for pattern in task.aligned_files]
+    gold = frozenset(zip(rows, rows, strict=True)) if source in aligned else None
     return RetrievalSet(language, rows, sentences[0], rows, sentences[1], gold)
 
 
@@ -76,7 +77,7 @@ def numbered_sentences(path: Path) -> tuple[list[str], list[str]]:
 
 
 def read_gold_pairs(path: Path) -> frozenset[tuple[str, str]]:
-    """The pairs of a file of lines `source id TAB target id`; raises ValueError naming a line of another form."""
+    """The pairs of a file of lines `source id TAB target id`; raises ValueError that names a line of another form."""
     pairs = set()
     with open_text(path) as lines:
         for number, line in enumerate(lines, start=1):
@@ -88,6 +89,6 @@ def read_gold_pairs(path: Path) -> frozenset[tuple[str, str]]:
 
 
 def _gold_path(task: Task, split: Split, language: str, root: Path) -> Path | None:
-    """The file of gold pairs, which XTREME's copy of a test set does not have."""
+    """The file of gold pairs; None without one, as in XTREME's copy of the test sets."""
     (pattern,) = task.files[split]
     return existing(root / pattern.format(language=language, side=GOLD))

@@ -1,4 +1,4 @@
-"""Pairs of sentences with labels, as tab-separated lines: XNLI and PAWS-X."""
+"""Labelled pairs of sentences in tab-separated files: XNLI and PAWS-X."""
 
 from __future__ import annotations
 
@@ -7,20 +7,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from data_tools.text.lines import open_text
+from finetune.understanding.readers.labels import known_label
 from finetune.understanding.tasks.examples import SentencePair
-from finetune.understanding.tasks.table import Task
+from finetune.understanding.tasks.task import Task
 
-# The machine translations of MultiNLI that came with XNLI spell one label otherwise.
-SPELLINGS = {"contradictory": "contradiction"}
-COLUMNS = (2, 3, 5)  # of a file: without label, with label, with label and original
+NUM_COLUMNS = (2, 3, 5)  # without label, with label, with label and original
 
 
 def pairs_of_file(path: Path, task: Task, language: str, takes_empty: bool = False) -> Iterator[SentencePair]:
     """The pairs of a file: `sentence1 TAB sentence2 TAB label`, or without label as in XTREME's own test files.
 
-    Five columns are XTREME's translations: the English pair, the translated pair, the label. Rows that were not
-    translated are there with `takes_empty`, see `SentencePair.is_complete`. Raises ValueError naming the line for empty
-    sentences else, for other columns and labels that the task does not have.
+    XTREME's translations have five columns: the English pair, the translated pair, the label. Rows that were not
+    translated are yielded with `takes_empty`, see `SentencePair.is_complete`. Raises ValueError that names the line for
+    another number of columns, a label that the task does not have and, without `takes_empty`, an empty sentence.
     """
     with open_text(path) as lines:
         for number, line in enumerate(lines, start=1):
@@ -28,7 +27,7 @@ def pairs_of_file(path: Path, task: Task, language: str, takes_empty: bool = Fal
             original = None
             if len(fields) == 5:
                 original, fields = (fields[0], fields[1]), fields[2:]
-            elif len(fields) not in COLUMNS:
+            elif len(fields) not in NUM_COLUMNS:
                 raise ValueError(
                     f"{lines.place(number)}: {len(fields)} columns; expected sentence1 TAB sentence2 TAB label"
                 )
@@ -40,7 +39,7 @@ def pairs_of_file(path: Path, task: Task, language: str, takes_empty: bool = Fal
 
 
 def check_sentences(text_a: str, text_b: str, where: str) -> None:
-    """Raise ValueError if one of them is empty."""
+    """Raise ValueError if a sentence is empty."""
     if not text_a.strip() or not text_b.strip():
         raise ValueError(f"{where}: an empty sentence")
 
@@ -48,9 +47,9 @@ def check_sentences(text_a: str, text_b: str, where: str) -> None:
 def fields_of(line: str) -> list[str]:
     """The columns of a line.
 
-    XTREME's script writes them with Python's csv: a field with a double quote stands in quotes, the quotes inside
-    doubled. Other files are plain, and there a sentence may begin with a quote, and another end with one: what is no
-    valid csv, or has columns between such quotes that fit as they are, is taken as it is.
+    XTREME's script writes them with Python's csv: a field with a double quote is quoted, and the quotes inside are
+    doubled. Other files are plain, and there one sentence may begin with a quote and another end with one. So a line is
+    split at its tabs if it is not valid csv, or if a csv field would contain a tab although the plain columns fit.
     """
     plain = line.split("\t")
     if '"' in line:
@@ -59,14 +58,6 @@ def fields_of(line: str) -> list[str]:
         except csv.Error:
             fields = []
         has_swallowed_tab = any("\t" in field for field in fields)
-        if len(fields) >= min(COLUMNS) and not (has_swallowed_tab and len(plain) in COLUMNS):
+        if len(fields) >= min(NUM_COLUMNS) and not (has_swallowed_tab and len(plain) in NUM_COLUMNS):
             return fields
     return plain
-
-
-def known_label(label: str, task: Task, where: str) -> str:
-    """The label as the task spells it; raises ValueError that names the labels of the task."""
-    label = SPELLINGS.get(label.strip(), label.strip())
-    if label not in task.labels and label not in task.other_labels:
-        raise ValueError(f"{where}: unknown label {label!r}; {task.name} has {', '.join(task.labels)}")
-    return label

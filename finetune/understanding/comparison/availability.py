@@ -1,4 +1,4 @@
-"""What a comparison's data and models have, looked at before the first run."""
+"""Checks before the first run that a comparison's data and models have all that the runs need."""
 
 from __future__ import annotations
 
@@ -14,43 +14,43 @@ from finetune.comparison import check_same_tokenizers
 from finetune.pretrained import VECO, XLM_ROBERTA, open_pretrained
 from finetune.understanding.comparison.configuration import Comparison, Group, Run, recipe_values
 from finetune.understanding.finetuning import limits_of
-from finetune.understanding.heads.interface import check_fits
-from finetune.understanding.metrics import read_shown_gold
-from finetune.understanding.predict import languages_of
-from finetune.understanding.readers import languages_with, read, read_tagged
-from finetune.understanding.readers.hub import is_hub
-from finetune.understanding.rows.data import check_is_there, translated_languages
-from finetune.understanding.tasks.examples import SentencePair
-from finetune.understanding.tasks.table import ENGLISH, TASKS, Head, Split, Task
+from finetune.understanding.heads.head import check_fits
+from finetune.understanding.metrics.gold import read_shown_gold
+from finetune.understanding.readers.languages import languages_tested, languages_with, translated_languages
+from finetune.understanding.readers.reading import read, read_tagged
+from finetune.understanding.readers.roots import check_root, is_hub
+from finetune.understanding.tasks.examples import Example, SentencePair
+from finetune.understanding.tasks.task import ENGLISH, Head, Split, Task
+from finetune.understanding.tasks.xtreme import TASKS
 from veco import VecoConfig
 
-TRAINS_CROSS_ATTENTION = "ca_mlm"  # what an objective of pretrain.recipe then begins with
+TRAINS_CROSS_ATTENTION = "ca_mlm"  # the start of such an objective in pretrain.recipe
 
 
 @dataclass(frozen=True)
 class LabelledTests:
-    """The languages of a task's tests: those whose labels are known, and others with the reason why they are not."""
+    """The languages of a task's tests whose labels are known, and others with the reason why theirs are hidden."""
 
     languages: Sequence[str] = ()
     hidden: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def missing(self) -> str:
-        """Why nothing can be scored, empty if it can."""
+        """The reason why no test can be scored, empty if one can."""
         if self.languages:
             return ""
         return f"tests without labels ({next(iter(self.hidden.values()))})" if self.hidden else "no test files"
 
 
 def tests_of(task: Task, comparison: Comparison) -> LabelledTests:
-    """The tests of a task that a comparison asks for. Raises ValueError for one that is not there, and for bad files.
+    """The requested tests of a task. Raises ValueError for a missing test, and for bad files.
 
-    Their labels are read once, or a comparison would find after hours of training that one has none. The hub's copies
-    hide none, and are not fetched for that.
+    Labels are read here, lest a comparison find after hours of training that a test has none. The hub hides no labels,
+    and its tests are not downloaded for this.
     """
     if not languages_with(task, Split.TEST, comparison.data):
         return LabelledTests()
-    languages = languages_of(task, comparison.data, comparison.wanted_languages(task.name))
+    languages = languages_tested(task, comparison.data, comparison.wanted_languages(task.name))
     if is_hub(comparison.data):
         return LabelledTests(languages)
     gold, hidden = read_shown_gold(task, languages, comparison.data)
@@ -58,9 +58,9 @@ def tests_of(task: Task, comparison: Comparison) -> LabelledTests:
 
 
 def missing(group: Group, comparison: Comparison, tests: LabelledTests) -> str:
-    """What the data does not have that a group needs; empty if it has all.
+    """The data that a group needs and that is missing; empty if there is all.
 
-    Raises ValueError for languages of a recipe that are not there.
+    Raises ValueError for languages of a recipe that are missing.
     """
     task = TASKS[group.task]
     if reason := tests.missing:
@@ -77,7 +77,7 @@ def missing(group: Group, comparison: Comparison, tests: LabelledTests) -> str:
 
 
 def missing_translations(task: Task, values: Mapping[str, Any]) -> str:
-    """Why translate-train-all cannot be trained, empty if it can; `values` are those of the recipe."""
+    """The reason why translate-train-all cannot be trained, empty if it can; `values` are those of the recipe."""
     translated = str(values.get("translated_train") or values["data"])
     found = [language for language in languages_with(task, Split.TRANSLATE_TRAIN, translated) if language != ENGLISH]
     if not found:
@@ -95,30 +95,30 @@ def missing_translations(task: Task, values: Mapping[str, Any]) -> str:
 
 
 def unequal_rows(task: Task, data: str, translated: str, languages: Sequence[str]) -> str:
-    """Why rows cannot be pairs, empty if they can: translations are as many as the English rows, or bring them."""
-    expected = sum(1 for _ in read(task, Split.TRAIN, ENGLISH, data))
-    other = []
+    """The reason why rows are no pairs, empty if they are: as many as in English, or with originals beside them."""
+    num_english = sum(1 for _ in read(task, Split.TRAIN, ENGLISH, data))
+    unequal = []
     for language in languages:
-        rows = (brings_original(one) for one in read(task, Split.TRANSLATE_TRAIN, language, translated))
+        rows = (has_original(one) for one in read(task, Split.TRANSLATE_TRAIN, language, translated))
         own = Counter(rows)
-        if own[False] and own.total() != expected:
-            other.append(f"{own.total():,} in {language}")
-    return f"no pairs: {expected:,} training rows in {ENGLISH}, {', '.join(other)}" if other else ""
+        if own[False] and own.total() != num_english:
+            unequal.append(f"{own.total():,} in {language}")
+    return f"no pairs: {num_english:,} training rows in {ENGLISH}, {', '.join(unequal)}" if unequal else ""
 
 
-def brings_original(example: Any) -> bool:
-    """Whether the English pair stands beside a translation."""
+def has_original(example: Example) -> bool:
+    """Whether a translation has the English pair beside it."""
     return isinstance(example, SentencePair) and example.original is not None
 
 
 def available(
     groups: Sequence[Group], comparison: Comparison
 ) -> tuple[list[Group], dict[str, str], dict[str, LabelledTests]]:
-    """(the groups that the data has all for, {other group: what it lacks}, {task: its tests}).
+    """(the groups whose data is complete, {other group: what it lacks}, {task: its tests}).
 
-    Raises ValueError when there is no data, not enough of it for any group, or a file that is bad.
+    Raises ValueError when there is no data, not enough for any group, or a bad file.
     """
-    check_is_there(comparison.data, "data")
+    check_root(comparison.data, "data")
     tests: dict[str, LabelledTests] = {}
     reasons, problems = {}, []
     for group in groups:
@@ -133,13 +133,15 @@ def available(
     left_out = {str(group): reason for group, reason in reasons.items() if reason}
     found = [group for group, reason in reasons.items() if not reason]
     if not found:
-        told = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
-        raise ValueError(f"data {comparison.data}: nothing to compare on. {told or 'In transfer there are no pairs'}")
+        reasons_by_group = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
+        raise ValueError(
+            f"data {comparison.data}: nothing to compare on. {reasons_by_group or 'In transfer there are no pairs'}"
+        )
     return found, left_out, tests
 
 
 def languages_in_own_pairs(runs: Sequence[Run], tested: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """Group of runs that are plugged in -> those of its languages, as `tested` has them, without `translated_test`."""
+    """{plugged-in group: its tested languages without translations in `translated_test`}."""
     found = {}
     recipes = {run.group: run.recipe for run in runs if run.recipe is not None and run.recipe.plug_in}
     for group, recipe in recipes.items():
@@ -151,9 +153,9 @@ def languages_in_own_pairs(runs: Sequence[Run], tested: Mapping[str, Sequence[st
 
 
 def without_cross_attention(directory: Path) -> str:
-    """What a model was pre-trained as if that did not train its cross-attention; empty if it did, or nobody says.
+    """The pre-training of a model if it did not train the cross-attention; empty if it did, or if it is unknown.
 
-    The README.md that pretrain.export writes has the recipe, in which `objective` says it.
+    The README.md that pretrain.export writes has the recipe with its `objective`.
     """
     config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
     if config.get("model_type") == XLM_ROBERTA:
@@ -166,14 +168,14 @@ def without_cross_attention(directory: Path) -> str:
 
 
 def check_models(runs: Sequence[Run], comparison: Comparison) -> None:
-    """Raise ValueError for models that a run would fail with after hours of others.
+    """Raise ValueError for models with which a run would fail after hours of other runs.
 
-    Of different tokenizers, trained runs would not see the same rows; retrieval has none.
+    With different tokenizers, trained runs would not see the same rows; retrieval has no such rows.
     """
     problems = []
     by_model: dict[tuple[str, bool], list[Run]] = {}
     for run in runs:
-        # The weights of an XLM-R are converted in training; of another's shape and tokenizer any will do.
+        # Training converts the weights of XLM-R; a random model only needs a shape and a tokenizer.
         by_model.setdefault((run.init_from, run.recipe is not None or run.seed is not None), []).append(run)
     for (directory, is_xlm_roberta_welcome), own in by_model.items():
         kinds = (VECO, XLM_ROBERTA) if is_xlm_roberta_welcome else (VECO,)
@@ -190,10 +192,10 @@ def check_models(runs: Sequence[Run], comparison: Comparison) -> None:
 
 
 def problem_with(run: Run, config: VecoConfig, comparison: Comparison) -> str:
-    """What a run asks for that its model or the disk does not have; empty if it has all."""
+    """The requirement of a run that its model or the disk does not meet; empty if all are met."""
     if run.recipe is not None:
         try:
-            check_is_there(run.recipe.translated_test, "translated_test")
+            check_root(run.recipe.translated_test, "translated_test")
         except ValueError as error:
             return str(error)
         try:

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from finetune.understanding.metrics import AVERAGE, average, gold_of, score, task_score
 from finetune.understanding.metrics.answers import token_f1
 from finetune.understanding.metrics.normalisation import mlqa_tokens, squad_tokens
+from finetune.understanding.metrics.scoring import AVERAGE, average, gold_of, score, task_score
 from finetune.understanding.tasks.examples import Answer, Question
-from finetune.understanding.tasks.table import TASKS, Task
+from finetune.understanding.tasks.task import Task
+from finetune.understanding.tasks.xtreme import TASKS
 
 # Words with articles, punctuation, marks and scripts that the rules treat in some way.
 WORDS = [
@@ -63,12 +64,12 @@ def test_mlqa_tokens(language: str, answer: str, tokens: list[str]) -> None:
     assert mlqa_tokens(answer, language) == tokens
 
 
-def test_mlqa_has_no_thai() -> None:
+def test_mlqa_refuses_other_languages() -> None:
     with pytest.raises(ValueError, match="MLQA has no rules for 'th', only for ar, de, en, es, hi, vi, zh"):
         mlqa_tokens("a", "th")
 
 
-def test_questions_by_hand() -> None:
+def test_scores_of_answers_worked_by_hand() -> None:
     """Four questions: right but for case and article; half right; not answered; the second accepted answer is right."""
     gold = {"1": ["The Nile"], "2": ["北京 大学"], "3": ["x"], "4": ["no", "مصر"]}
     predicted = {"1": "nile", "2": "北京", "4": "مصر!", "9": "of another file"}
@@ -89,7 +90,7 @@ def test_an_empty_answer_is_never_half_right() -> None:
     assert token_f1([], ["a"]) == token_f1(["a"], []) == token_f1([], []) == 0
 
 
-def test_entities_by_hand() -> None:
+def test_scores_of_entities_worked_by_hand() -> None:
     """2 of 3 predicted chunks are right, of 4 gold: P 2/3, R 1/2, F1 4/7."""
     gold = [["B-PER", "I-PER", "O", "B-LOC"], ["B-ORG", "B-ORG", "O"]]
     predicted = [["B-PER", "I-PER", "O", "I-LOC"], ["B-ORG", "I-ORG", "O"]]  # I- alone starts a chunk, too
@@ -97,7 +98,7 @@ def test_entities_by_hand() -> None:
     assert found == pytest.approx({"f1": 400 / 7, "precision": 200 / 3, "recall": 50})
 
 
-def test_parts_of_speech_by_hand() -> None:
+def test_scores_of_parts_of_speech_worked_by_hand() -> None:
     """seqeval on tags without prefix: runs are chunks, of the type that follows the first letter."""
     udpos = TASKS["udpos"]
     # Gold chunks: DET, NOUN NOUN, VERB. Predicted: DET, NOUN, VERB VERB. One of three is right on both sides.
@@ -109,7 +110,7 @@ def test_parts_of_speech_by_hand() -> None:
     assert score(udpos, [["NOUN"], ["NOUN"]], [["NOUN"], ["VERB"]], "en")["f1"] == pytest.approx(50)
 
 
-def test_pairs_by_hand() -> None:
+def test_scores_of_pairs_worked_by_hand() -> None:
     gold = {("d1", "e1"), ("d2", "e2"), ("d3", "e3")}
     found = score(TASKS["bucc2018"], gold, {("d1", "e1"), ("d2", "e9")}, "de")
     assert found == pytest.approx({"f1": 40, "precision": 50, "recall": 100 / 3})

@@ -11,11 +11,17 @@ import numpy as np
 import pytest
 from xtreme_files import german, write_lines
 
-from finetune.understanding.heads.interface import Limits, head_for
-from finetune.understanding.rows.data import TrainingText, evaluation_set, training_rows, translated_languages
+from finetune.understanding.heads.build import build_head
+from finetune.understanding.heads.head import Limits
+from finetune.understanding.readers.languages import translated_languages
+from finetune.understanding.readers.roots import Source
 from finetune.understanding.rows.encoding import TextEncoder
-from finetune.understanding.rows.windows import PairedRows, Rows
-from finetune.understanding.tasks.table import Split, task_named
+from finetune.understanding.rows.evaluation import evaluation_set
+from finetune.understanding.rows.paired_rows import PairedRows
+from finetune.understanding.rows.token_rows import TokenRows
+from finetune.understanding.rows.training import TrainingText, training_set
+from finetune.understanding.tasks.task import Split
+from finetune.understanding.tasks.xtreme import task_named
 
 LIMITS = Limits(max_length=40, stride=8, max_question_length=8, max_answer_length=4, num_best=3)
 
@@ -25,7 +31,8 @@ def rows_for(
 ) -> tuple[PairedRows, str]:
     task = task_named(task_name)
     text = TrainingText(task, str(root), str(root), languages)
-    return training_rows(text, head_for(task, LIMITS), encoder, plug_in)
+    found = training_set(text, build_head(task, LIMITS), encoder, plug_in)
+    return found.rows, found.report
 
 
 @pytest.fixture
@@ -34,7 +41,7 @@ def root(xtreme_data: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(xtreme_data, tmp_path / "data"))
 
 
-def test_settings(xtreme_data: Path, encoder: TextEncoder) -> None:
+def test_rows_of_each_setting_and_mode(xtreme_data: Path, encoder: TextEncoder) -> None:
     transfer, _ = rows_for("xnli", xtreme_data, encoder, [], plug_in=False)
     everything, report = rows_for("xnli", xtreme_data, encoder, ["de"], plug_in=False)
     pairs, _ = rows_for("xnli", xtreme_data, encoder, ["de"], plug_in=True)
@@ -60,7 +67,7 @@ def test_answers_of_translations_are_found_or_counted(root: Path, encoder: TextE
     paragraphs.reverse()  # pairs are found by ids, not by rows
     write_lines(file, [json.dumps(content)])
     pairs, report = rows_for("xquad", root, encoder, ["de"], plug_in=True)
-    assert "1 not found; 1 questions dropped; 1 translated questions left out" in report
+    assert "1 not found; 1 questions dropped; 1 translated questions skipped" in report
     assert len(pairs) == 58
     english, translated = texts_of(pairs, encoder)
     assert [german(text) for text in english] == translated
@@ -69,7 +76,7 @@ def test_answers_of_translations_are_found_or_counted(root: Path, encoder: TextE
 def texts_of(pairs: PairedRows, encoder: TextEncoder) -> list[list[str]]:
     """Both sides of all pairs, without special tokens."""
     assert pairs.y is not None
-    decode = encoder._tokenizer.decode
+    decode = encoder.tokenizer.decode
     return [
         [decode(side.rows.tokens[row], skip_special_tokens=True) for row in side.numbers] for side in (pairs.x, pairs.y)
     ]
@@ -80,14 +87,14 @@ def test_questions_held_out_for_dev_are_not_trained_on_in_translation(xtreme_dat
     num_dev = len(evaluated("tydiqa", xtreme_data, encoder, "en", Split.DEV, None).examples)
     assert 0 < num_dev < 30
     assert len(pairs) == 60 - num_dev
-    assert f"{num_dev} translated questions left out" in report
+    assert f"{num_dev} translated questions skipped" in report
 
 
 def evaluated(
     task_name: str, root: Path, encoder: TextEncoder, language: str, split: Split, translated: str | None
 ) -> Any:
     task = task_named(task_name)
-    return evaluation_set(task, split, language, str(root), translated, head_for(task, LIMITS), encoder)
+    return evaluation_set(task, Source(split, language, str(root)), translated, build_head(task, LIMITS), encoder)
 
 
 def test_tests_are_paired_with_their_translations_or_with_themselves(xtreme_data: Path, encoder: TextEncoder) -> None:
@@ -105,7 +112,7 @@ def test_tests_are_paired_with_their_translations_or_with_themselves(xtreme_data
     assert evaluated("xnli", xtreme_data, encoder, "de", Split.TEST, None).rows.y is None
 
 
-def test_what_is_held_out_finds_its_translations(root: Path, encoder: TextEncoder) -> None:
+def test_held_out_questions_find_their_translations(root: Path, encoder: TextEncoder) -> None:
     """TyDiQA's dev goes by the text of a question, which is another in its translation."""
     train = "tydiqa/tydiqa-goldp-v1.1-train/tydiqa.goldp.{}.train.json"
     english = root / "english" / train.format("fi")
@@ -123,19 +130,19 @@ def test_what_is_held_out_finds_its_translations(root: Path, encoder: TextEncode
         evaluated("tydiqa", root, encoder, "fi", Split.DEV, str(root / "english"))
 
 
-def test_what_is_cut_of_a_test_is_counted(root: Path, encoder: TextEncoder) -> None:
+def test_truncated_examples_of_a_test_are_counted(root: Path, encoder: TextEncoder) -> None:
     long = " ".join(["dog"] * 60)
     for where, rows in (("pawsx", [f"{long}\tcat\t1", "dog\tcat\t0"]), ("english/pawsx", [f"{long}\t{long}\t1"] * 2)):
         write_lines(root / where / "test-de.tsv", rows)
     plugged_out = evaluated("pawsx", root, encoder, "de", Split.TEST, None)
-    assert plugged_out.cut == ["1 pairs cut to max_length"]
+    assert plugged_out.truncated == ["1 pairs cut to max_length"]
     plugged_in = evaluated("pawsx", root, encoder, "de", Split.TEST, str(root / "english"))
-    assert plugged_in.cut == ["3 pairs cut to max_length"]
-    assert evaluated("pawsx", root, encoder, "de", Split.TEST, "").cut == plugged_out.cut  # its own pair
-    assert evaluated("pawsx", root, encoder, "en", Split.TEST, None).cut == []
+    assert plugged_in.truncated == ["3 pairs cut to max_length"]
+    assert evaluated("pawsx", root, encoder, "de", Split.TEST, "").truncated == plugged_out.truncated  # its own pair
+    assert evaluated("pawsx", root, encoder, "en", Split.TEST, None).truncated == []
 
 
-def test_rows_that_are_not_pairs(root: Path, encoder: TextEncoder) -> None:
+def test_unequal_numbers_of_rows_are_refused_as_pairs(root: Path, encoder: TextEncoder) -> None:
     file = root / "xnli" / "train-de.tsv"
     write_lines(file, file.read_text().splitlines()[:-1])
     with pytest.raises(ValueError, match="59 training examples of xnli in de, but 60 in en; plugged in, each must"):
@@ -147,7 +154,7 @@ def test_rows_that_are_not_pairs(root: Path, encoder: TextEncoder) -> None:
         evaluated("xnli", root, encoder, "de", Split.TEST, str(root / "english"))
 
 
-def test_equally_many_rows_that_are_no_pairs(root: Path, encoder: TextEncoder) -> None:
+def test_rows_whose_labels_disagree_are_refused_as_pairs(root: Path, encoder: TextEncoder) -> None:
     """Each side lacks another row, as tables do of which untranslated rows were dropped."""
     german_file, english_file = root / "xnli" / "train-de.tsv", root / "xnli" / "train-en.tsv"
     write_lines(german_file, german_file.read_text().splitlines()[:-1])
@@ -156,7 +163,7 @@ def test_equally_many_rows_that_are_no_pairs(root: Path, encoder: TextEncoder) -
         rows_for("xnli", root, encoder, ["de"], plug_in=True)
 
 
-def test_translations_that_bring_their_originals(root: Path, encoder: TextEncoder) -> None:
+def test_translations_are_paired_with_the_originals_beside_them(root: Path, encoder: TextEncoder) -> None:
     """XTREME's, of five columns: in another order than the English file, and not as many."""
     english, translated = (root / "xnli" / f"train-{language}.tsv" for language in ("en", "de"))
     rows = [
@@ -185,7 +192,7 @@ def write_five_columns(root: Path, language: str, rows: list[tuple[str, str, str
     write_lines(path, ["\t".join([a, b, german(a), german(b), label]) for a, b, label in rows])
 
 
-def test_originals_are_held_once(root: Path, encoder: TextEncoder) -> None:
+def test_each_original_beside_translations_is_encoded_once(root: Path, encoder: TextEncoder) -> None:
     """Those of the English file, whatever its white space, and others that two languages have."""
     english = [tuple(line.split("\t")) for line in (root / "xnli" / "train-en.tsv").read_text().splitlines()]
     (root / "xnli" / "train-de.tsv").unlink()
@@ -211,11 +218,11 @@ def test_rows_beside_translations_are_no_excuse_for_others(root: Path, encoder: 
         rows_for("xnli", root, encoder, ["fr"], plug_in=True)
     write_lines(file, ["NS\t" + lines[0].split("\t", 1)[1], *lines[1:]])
     pairs, report = rows_for("xnli", root, encoder, ["fr"], plug_in=True)
-    assert report == "2 rows in en, fr; 1 translations left out, their originals are not in train"
+    assert report == "2 rows in en, fr; 1 translations skipped, their originals are not in train"
     assert pairs.x.numbers.tolist() == [1, 2]
 
 
-def test_rows_that_were_not_translated(root: Path, encoder: TextEncoder) -> None:
+def test_rows_that_were_not_translated_are_skipped_and_counted(root: Path, encoder: TextEncoder) -> None:
     """PAWS-X has some, empty or NS: they are left out and counted, plugged in with their partners."""
     (task,) = {"pawsx"}
     files = {language: root / task / f"train-{language}.tsv" for language in ("en", "de")}
@@ -227,8 +234,8 @@ def test_rows_that_were_not_translated(root: Path, encoder: TextEncoder) -> None
     pairs, report = rows_for(task, root, encoder, ["de"], plug_in=True)
     own, other = texts_of(pairs, encoder)
     assert len(pairs) == 57 and [german(text) for text in own] == other
-    assert "3 rows left out, a sentence of theirs is missing" in report
-    assert "1 translations left out, their originals are not in train" in report
+    assert "3 rows skipped, which lack a sentence" in report
+    assert "1 translations skipped, their originals are not in train" in report
     alone, _ = rows_for(task, root, encoder, ["de"], plug_in=False)
     assert len(alone) == 59 + 58
 
@@ -257,7 +264,7 @@ def test_repeated_ids_of_questions_and_their_translations(root: Path, encoder: T
         rows_for("tydiqa", root, encoder, ["fi"], plug_in=True)
 
 
-def test_ids_that_repeat_in_english_alone(root: Path, encoder: TextEncoder) -> None:
+def test_ids_that_repeat_only_in_english_are_refused(root: Path, encoder: TextEncoder) -> None:
     """A translation with the id 0 is that of the first 0, or of the tenth."""
     file = root / "tydiqa" / "tydiqa-goldp-v1.1-train" / "tydiqa.goldp.en.train.json"
     content = json.loads(file.read_text())
@@ -270,7 +277,7 @@ def test_ids_that_repeat_in_english_alone(root: Path, encoder: TextEncoder) -> N
     assert len(rows_for("tydiqa", root, encoder, [], plug_in=False)[0]) > 50
 
 
-def test_questions_without_a_translation(root: Path, encoder: TextEncoder) -> None:
+def test_questions_without_a_translation_are_refused(root: Path, encoder: TextEncoder) -> None:
     file = root / "english" / "xquad" / "xquad.de.json"
     file.write_text(file.read_text().replace('"q-3"', '"q-99"'))
     with pytest.raises(ValueError, match="no translation of 1 questions, such as q-3"):
@@ -278,7 +285,9 @@ def test_questions_without_a_translation(root: Path, encoder: TextEncoder) -> No
 
 
 def test_text_without_tags_asks_for_a_teacher(xtreme_data: Path, encoder: TextEncoder) -> None:
-    with pytest.raises(ValueError, match=r"udpos: training examples in de have no labels; finetune\.xtreme\.label"):
+    with pytest.raises(
+        ValueError, match=r"udpos: training examples in de have no labels; finetune\.understanding\.label"
+    ):
         rows_for("udpos", xtreme_data, encoder, ["de"], plug_in=False)
 
 
@@ -298,7 +307,7 @@ def test_missing_languages_are_named(xtreme_data: Path, encoder: TextEncoder) ->
 def test_two_languages_of_translations_share_their_originals(root: Path, encoder: TextEncoder) -> None:
     shutil.copy(root / "xnli" / "train-de.tsv", root / "xnli" / "train-fr.tsv")
     pairs, _ = rows_for("xnli", root, encoder, ["de", "fr"], plug_in=True)
-    assert isinstance(pairs.x.rows, Rows)
+    assert isinstance(pairs.x.rows, TokenRows)
     assert (len(pairs), len(pairs.x.rows)) == (120, 60)
     english, translated = texts_of(pairs, encoder)
     assert [german(text) for text in english] == translated

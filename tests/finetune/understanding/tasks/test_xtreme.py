@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from finetune.understanding.comparison.published import PUBLISHED
-from finetune.understanding.metrics import task_score
+from finetune.understanding.metrics.scoring import task_score
 from finetune.understanding.readers.hub import NAMES
-from finetune.understanding.tasks.table import TASKS, Head, Split, task_named
+from finetune.understanding.tasks.task import Head, Split
+from finetune.understanding.tasks.xtreme import TASKS, task_named
 
 # XTREME (Hu et al., 2020), table 1; `evaluate.py` leaves English out of BUCC and Tatoeba.
 NUM_LANGUAGES = {

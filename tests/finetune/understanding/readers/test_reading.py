@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 
 from data_tools.text import lines
-from finetune.understanding.metrics import gold_of
 from finetune.understanding.metrics.answers import read_answers, read_gold_answers
-from finetune.understanding.readers import languages_with, read, read_pairs, read_questions, read_retrieval, read_tagged
-from finetune.understanding.readers.questions import questions_of_file
+from finetune.understanding.metrics.scoring import gold_of
+from finetune.understanding.readers.languages import languages_with
+from finetune.understanding.readers.reading import read, read_pairs, read_questions, read_retrieval, read_tagged
+from finetune.understanding.readers.squad import questions_of_file
 from finetune.understanding.tasks.examples import Answer, Question, SentencePair, TaggedSentence
-from finetune.understanding.tasks.table import TASKS, Split
+from finetune.understanding.tasks.task import Split
+from finetune.understanding.tasks.xtreme import TASKS
 
 CORPORA = os.environ.get("VECO_CORPORA")
 
@@ -69,7 +71,7 @@ def test_translations_with_the_english_beside_them(tmp_path: Path) -> None:
         read_pairs(TASKS["xnli"], Split.TRANSLATE_TRAIN, "en", tmp_path)
 
 
-def test_a_plain_line_whose_quotes_stand_around_two_columns(tmp_path: Path) -> None:
+def test_quotes_around_two_columns_of_a_plain_line_are_kept(tmp_path: Path) -> None:
     write(tmp_path, "pawsx/dev-en.tsv", '"A b\tc d"\t0\n"A b\tc d"\n')
     pairs = list(read_pairs(TASKS["pawsx"], Split.DEV, "en", tmp_path))
     assert pairs == [SentencePair('"A b', 'c d"', label, "en") for label in ("0", None)]
@@ -81,7 +83,7 @@ def test_a_plain_line_whose_quotes_stand_around_two_columns(tmp_path: Path) -> N
     ]
 
 
-def test_ids_that_xtremes_script_has_cut(tmp_path: Path) -> None:
+def test_ids_that_xtremes_script_has_cut_are_made_unique(tmp_path: Path) -> None:
     """It leaves the last part of TyDiQA's training ids: they repeat, in dev, which is part of it, as well."""
     article = {
         "paragraphs": [
@@ -120,7 +122,7 @@ def test_json_of_one_long_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         (gzip.compress(b'{"data": '), "not JSON"),
     ],
 )
-def test_bad_json_is_told_alike(tmp_path: Path, content: bytes, message: str) -> None:
+def test_bad_json_is_reported_alike(tmp_path: Path, content: bytes, message: str) -> None:
     """Of questions, of gold answers, of predictions."""
     path = tmp_path / "q.json.gz"
     path.write_bytes(content)
@@ -198,7 +200,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("task", "split", "file", "content", "message"), BAD)
-def test_bad_files_are_told_in_one_line(
+def test_bad_files_are_reported_in_one_line(
     tmp_path: Path, task: str, split: str, file: str, content: str, message: str
 ) -> None:
     write(tmp_path, file, content)
@@ -222,7 +224,7 @@ BAD_SETS = [
 
 
 @pytest.mark.parametrize(("task", "files", "message"), BAD_SETS)
-def test_bad_sets_of_sentences(tmp_path: Path, task: str, files: dict[str, str], message: str) -> None:
+def test_bad_sets_of_sentences_are_refused(tmp_path: Path, task: str, files: dict[str, str], message: str) -> None:
     for name, content in files.items():
         write(tmp_path, f"{task}/{name}", content)
     with pytest.raises(ValueError, match=message):

@@ -1,4 +1,4 @@
-"""Tagged sentences, a word a line and a blank line between sentences: udpos and panx."""
+"""Tagged sentences in CoNLL's form, a word a line and a blank line between sentences: POS and NER."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from data_tools.text.lines import open_text
-from finetune.understanding.readers.pairs import known_label
+from finetune.understanding.readers.labels import known_label
 from finetune.understanding.tasks.examples import TaggedSentence
-from finetune.understanding.tasks.table import Task
+from finetune.understanding.tasks.task import Task
 
 
 def tagged_of_file(path: Path, task: Task, language: str) -> Iterator[TaggedSentence]:
     """The sentences of a file of lines `word TAB tag`, or of words alone, as XTREME's own test files are.
 
-    Raises ValueError naming the line for other columns, an unknown tag, or a sentence with tags for some words only.
+    Raises ValueError that names the line for other columns, an unknown tag, or a sentence of which only some words have
+    a tag.
     """
     words: list[str] = []
     tags: list[str] = []

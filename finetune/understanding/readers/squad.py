@@ -12,14 +12,14 @@ from typing import Any
 
 from data_tools.text.lines import read_text
 from finetune.understanding.tasks.examples import Answer, Question
-from finetune.understanding.tasks.table import DEV_SHARE, Split
+from finetune.understanding.tasks.task import DEV_SHARE, Split
 
-NO_START = -1  # of an answer whose place nobody says
-OCCURRENCE = " ("  # between an id that comes several times and the number of its occurrence
+NO_START = -1  # of an answer whose file does not say where it starts
+OCCURRENCE = " ("  # between a repeated id and the number of its occurrence
 
 
 def questions_of_file(path: Path, language: str) -> Iterator[Question]:
-    """The questions of a file, with the answers as they stand there; raises ValueError if it has another form."""
+    """The questions of a file, with the answers as they are there; raises ValueError for a file of another form."""
     text = read_text(path)
     try:
         content = json.loads(text)
@@ -46,14 +46,14 @@ def _questions(articles: list[dict[str, Any]], language: str) -> Iterator[Questi
 
 
 def known_answers(answers: Iterable[tuple[str, int]]) -> tuple[Answer, ...]:
-    """Answers of (text, start) that say something: XTREME hides those of its tests behind empty ones."""
+    """The answers (text, start) that are not empty: XTREME hides those of its tests behind empty ones."""
     return tuple(Answer(text, start) for text, start in answers if text.strip())
 
 
-def with_ids_of_their_own(questions: Iterable[Question]) -> Iterator[Question]:
-    """Questions in their order; an id that comes again gets the number of its occurrence, such as `0 (2)`.
+def with_unique_ids(questions: Iterable[Question]) -> Iterator[Question]:
+    """The questions, with the number of its occurrence added to a repeated id, such as `0 (2)`.
 
-    XTREME's script cuts the ids of TyDiQA's training questions to their last part, so that they repeat.
+    XTREME's script cuts the ids of TyDiQA's training questions to their last part, so that ids repeat.
     """
     seen: Counter[str] = Counter()
     for question in questions:
@@ -63,9 +63,9 @@ def with_ids_of_their_own(questions: Iterable[Question]) -> Iterator[Question]:
 
 
 def held_out(questions: Iterable[Question], split: Split) -> Iterator[Question]:
-    """Of a training set, what is dev or train, by a hash of the context: see `Task.dev_from_train`.
+    """The dev or train part of a training set, by a hash of the context: see `Task.dev_from_train`.
 
-    A question about a text goes where all others about it go, in whatever file and order they stand.
+    All questions about a text are in the same part, whatever their file and order.
     """
     for question in questions:
         is_dev = zlib.crc32(question.context.encode("utf-8")) % DEV_SHARE == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from finetune.understanding.readers.answers import AnswerCounts, locate, located
+from finetune.understanding.rows.answer_spans import AnswerCounts, locate, locate_answers
 from finetune.understanding.tasks.examples import Answer, Question
 
 
@@ -28,14 +28,15 @@ def test_an_answer_is_located(context: str, answer: Answer, expected: Answer | N
     assert locate(answer, context) == expected
 
 
-def test_what_was_done_is_counted() -> None:
+def test_located_answers_and_dropped_questions_are_counted() -> None:
     questions = [
         Question("1", "?", "a red house", (Answer("red", 2), Answer("RED", 0)), "en"),
         Question("2", "?", "a red house", (Answer("blue", 2),), "en"),
         Question("3", "?", "a red house", (), "en"),
     ]
-    counts = AnswerCounts()
-    (kept,) = located(questions, counts)
+    located = [locate_answers(question) for question in questions]
+    (kept,) = [one.question for one in located if one.question is not None]
     assert kept.answers == (Answer("red", 2), Answer("red", 2))
+    counts = sum((one.counts for one in located), AnswerCounts())
     assert counts == AnswerCounts(in_place=1, moved=1, missing=1, dropped_questions=2)
     assert "1 not found; 2 questions dropped" in str(counts)

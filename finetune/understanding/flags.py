@@ -1,0 +1,69 @@
+"""Flags that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+from finetune.understanding.retrieval.embeddings import Embedder
+from finetune.understanding.retrieval.matching import Similarity
+from finetune.understanding.retrieval.retriever import Retriever
+from finetune.understanding.tasks.task import Task
+from training.runs.kinds import Kind
+
+NumberT = TypeVar("NumberT", int, float)
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+ENCODERS = (Kind.PRETRAINING, Kind.TASK)  # runs whose models embed sentences
+
+
+def add_data_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of every prediction: data, languages, batches, precision."""
+    parser.add_argument(
+        "--data", required=True, metavar="ROOT", help="XTREME's files, its Parquet, or hub:google/xtreme"
+    )
+    parser.add_argument("--languages", default="", help="such as de,fr (default: all that have a test)")
+    parser.add_argument("--max-tokens", type=int, default=8192, help="largest batch, in tokens (default %(default)s)")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="precision (default %(default)s)")
+
+
+def add_retrieval_flags(parser: argparse._ActionsContainer) -> None:
+    """Add the flags by which sentences are embedded and compared, except for the layer."""
+    parser.add_argument("--max-length", type=int, help="longest sentence in tokens (default: the model's)")
+    parser.add_argument(
+        "--similarity",
+        choices=[similarity.value for similarity in Similarity],
+        default=Similarity.COSINE.value,
+        help="of two sentences (default %(default)s)",
+    )
+    parser.add_argument("--centre", action="store_true", help="subtract the mean embedding of each language")
+    parser.add_argument("--whiten", action="store_true", help="also give all directions the same variance")
+
+
+def load_retriever(
+    task: Task, model: Path, layers: Sequence[int] | int | None, options: argparse.Namespace
+) -> Retriever:
+    """The retriever that the flags describe; raises ValueError as `Embedder.load` does."""
+    embedder = Embedder.load(model, layers, options.max_length, options.max_tokens, DTYPES[options.dtype])
+    return Retriever(task, embedder, Similarity(options.similarity), options.centre, options.whiten)
+
+
+def report_truncated(embedder: Embedder) -> None:
+    """Report the number of truncated sentences."""
+    if embedder.num_truncated:
+        print(f"{embedder.num_truncated:,} sentences cut to {embedder.max_length} tokens", file=sys.stderr)
+
+
+def numbers(flag: str, text: str, kind: Callable[[str], NumberT]) -> list[NumberT]:
+    """The comma-separated numbers of a flag. Raises ValueError for anything else, and for duplicates."""
+    try:
+        found = [kind(value) for value in text.split(",")]
+    except ValueError:
+        raise ValueError(f"--{flag} {text}: expected numbers separated by commas, such as 1,2,3") from None
+    if len(set(found)) < len(found):
+        raise ValueError(f"--{flag} {text}: expected each number once")
+    return found

@@ -1,0 +1,57 @@
+"""The interface of a head: a model, its rows from examples, and predictions from its outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from torch import Tensor, nn
+from transformers.utils import ModelOutput
+
+from finetune.understanding.rows.encoding import TextEncoder
+from finetune.understanding.rows.paired_rows import PairedRows
+from finetune.understanding.rows.token_rows import TokenRows
+from training.step import Batch
+from veco import VecoConfig
+from veco.classification import VecoClassifier
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Sizes of rows and answers; the recipe explains them, in fields of the same names."""
+
+    max_length: int
+    stride: int
+    max_question_length: int
+    max_answer_length: int
+    num_best: int
+
+
+class TaskHead(Protocol):
+    """One kind of prediction."""
+
+    model_class: type[VecoClassifier]
+    labels: Sequence[str]  # names of the classes; empty if they have none
+
+    def encode(self, examples: Iterable[Any], encoder: TextEncoder) -> TokenRows:
+        """The rows of all examples, with their targets unless an example has none."""
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The mean loss over the labels of a batch, of both sequences if plugged in."""
+
+    def results(self, rows: PairedRows) -> dict[str, np.ndarray]:
+        """Zeros in the shapes of all that is kept of the model's outputs, which are summed over ranks."""
+
+    def store(self, results: dict[str, np.ndarray], output: ModelOutput, rows: PairedRows, numbers: np.ndarray) -> None:
+        """Store in `results` the model's output for the batch of rows `numbers`."""
+
+    def predictions(self, results: dict[str, np.ndarray], rows: PairedRows, examples: Sequence[Any]) -> Any:
+        """The predictions for all examples, in the form that `score` and prediction files take."""
+
+
+def check_fits(limits: Limits, config: VecoConfig) -> None:
+    """Raise ValueError for rows longer than the model's positions."""
+    if limits.max_length > config.max_tokens:
+        raise ValueError(f"max_length {limits.max_length} exceeds the {config.max_tokens} tokens the model takes")

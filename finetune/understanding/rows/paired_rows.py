@@ -1,0 +1,122 @@
+"""Rows of x and, plugged in, a row of y for each: what batches are made of."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from finetune.understanding.rows.token_rows import TokenRows
+from veco.heads import IGNORED
+from veco.pairs import pair_argument
+
+
+@dataclass(frozen=True)
+class SelectedRows:
+    """A row for each pair: that of pair i is row `numbers[i]` of `rows`.
+
+    `repeated[i]` says that pair i - 1 has the same row of the same example; its targets count once.
+    """
+
+    rows: TokenRows
+    numbers: np.ndarray  # int64 (pairs,)
+    repeated: np.ndarray  # bool (pairs,)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """int64 (pairs,), in tokens."""
+        return self.rows.lengths[self.numbers]
+
+    def batch(self, pairs: np.ndarray, pad: int) -> dict[str, Tensor]:
+        """input_ids, attention_mask (batch, width) and the targets of `pairs`, int64."""
+        chosen, repeated = self.numbers[pairs], self.repeated[pairs]
+        lengths, places = self.rows.lengths[chosen], self.rows.places(chosen)
+        is_token = np.arange(int(lengths.max())) < lengths[:, None]
+        input_ids = np.full(is_token.shape, pad, dtype=np.int64)
+        input_ids[is_token] = self.rows.tokens.tokens[places]
+        batch = {"input_ids": input_ids, "attention_mask": is_token.astype(np.int64)}
+        for name, values in self.rows.row_targets.items():
+            batch[name] = np.where(repeated, self.rows.ignored, values[chosen])
+        for name, values in self.rows.token_targets.items():
+            batch[name] = np.full(is_token.shape, IGNORED, dtype=np.int64)
+            batch[name][is_token] = values[places]
+            batch[name][repeated] = IGNORED
+        return {name: torch.from_numpy(array) for name, array in batch.items()}
+
+    def fingerprint(self) -> bytes:
+        """SHA-256 of the rows and their order."""
+        return hashlib.sha256(self.rows.fingerprint() + self.numbers.tobytes() + self.repeated.tobytes()).digest()
+
+
+@dataclass(frozen=True)
+class PairedRows:
+    """Rows of x and, plugged in, a row of y for each; plugged out, `y` is None."""
+
+    x: SelectedRows
+    y: SelectedRows | None = None
+
+    @classmethod
+    def alone(cls, x: TokenRows) -> Self:
+        """All rows of x, each once."""
+        return cls(SelectedRows(x, np.arange(len(x)), np.zeros(len(x), dtype=bool)))
+
+    @classmethod
+    def paired(cls, x: TokenRows, y: TokenRows, partners: np.ndarray) -> Self:
+        """Each example i of y with example `partners[i]` of x, int64 (examples of y,).
+
+        Where one has fewer windows than the other, each of its windows is paired with several neighbours, in order.
+        """
+        x_windows, y_windows = Windows.of(x).of_examples(partners), Windows.of(y)
+        num_pairs = np.maximum(x_windows.counts, y_windows.counts)
+        return cls(selected(x, x_windows, num_pairs), selected(y, y_windows, num_pairs))
+
+    def __len__(self) -> int:
+        return len(self.x.numbers)
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """The width (pairs,) in tokens that each pair needs in a batch: the length of the longer row."""
+        return self.x.lengths if self.y is None else np.maximum(self.x.lengths, self.y.lengths)
+
+    def batch(self, pairs: np.ndarray, pad: int) -> dict[str, Tensor]:
+        """The model's arguments for some pairs; those of y are named by `pair_argument`."""
+        batch = self.x.batch(pairs, pad)
+        if self.y is not None:
+            batch |= {pair_argument(name): tensor for name, tensor in self.y.batch(pairs, pad).items()}
+        return batch
+
+    def fingerprint(self) -> str:
+        """SHA-256, hexadecimal, of all that a run learns from."""
+        digest = self.x.fingerprint()
+        if self.y is not None:
+            digest += self.y.fingerprint()
+        return hashlib.sha256(digest).hexdigest()
+
+
+@dataclass(frozen=True)
+class Windows:
+    """The rows of each example: `counts` of them from row `firsts` on, int64 (examples,)."""
+
+    counts: np.ndarray
+    firsts: np.ndarray
+
+    @classmethod
+    def of(cls, rows: TokenRows) -> Self:
+        counts = np.bincount(rows.examples, minlength=rows.num_examples)
+        return cls(counts, np.cumsum(counts) - counts)
+
+    def of_examples(self, examples: np.ndarray) -> Windows:
+        """The windows of the given examples, which may repeat."""
+        return Windows(self.counts[examples], self.firsts[examples])
+
+
+def selected(rows: TokenRows, windows: Windows, num_pairs: np.ndarray) -> SelectedRows:
+    """The windows of each example, spread evenly over its pairs: `num_pairs` (examples,), at least as many."""
+    within = np.arange(int(num_pairs.sum())) - np.repeat(np.cumsum(num_pairs) - num_pairs, num_pairs)
+    window = within * np.repeat(windows.counts, num_pairs) // np.repeat(num_pairs, num_pairs)
+    is_first = (within == 0) | (np.diff(window, prepend=-1) != 0)
+    return SelectedRows(rows, np.repeat(windows.firsts, num_pairs) + window, ~is_first)

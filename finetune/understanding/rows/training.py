@@ -1,0 +1,278 @@
+"""The rows that a task is trained on, by setting and mode.
+
+Plugged in, rows are paired: translations with their English originals, both with labels. The original is the pair
+beside the translation, else the English example in the same row or, for questions, with the same id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from finetune.understanding.heads.head import TaskHead
+from finetune.understanding.readers.reading import read
+from finetune.understanding.readers.roots import Source
+from finetune.understanding.rows.answer_spans import AnswerCounts, locate_answers
+from finetune.understanding.rows.encoding import TextEncoder, in_blocks
+from finetune.understanding.rows.paired_rows import PairedRows
+from finetune.understanding.rows.pairing import check_labels_agree, check_same_questions
+from finetune.understanding.rows.token_rows import NoExamplesError, TokenRows
+from finetune.understanding.tasks.examples import Example, Question, SentencePair
+from finetune.understanding.tasks.task import ENGLISH, Head, Split, Task
+
+# By which a translation finds its original: a question's id, the row of the file, or the text of a pair of sentences.
+Key = str | int | bytes
+
+
+@dataclass(frozen=True)
+class TrainingText:
+    """A task's training text. `languages` are those of the translations, none in cross-lingual transfer."""
+
+    task: Task
+    data: str
+    translated: str
+    languages: Sequence[str]
+
+    def source(self, language: str) -> Source:
+        """The English text, or its translations into a language."""
+        if language == ENGLISH:
+            return Source(Split.TRAIN, ENGLISH, self.data)
+        return Source(Split.TRANSLATE_TRAIN, language, self.translated)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Numbers of the examples that are changed or skipped, and why."""
+
+    answers: AnswerCounts = AnswerCounts()  # noqa: RUF009  # it is frozen
+    without_original: int = 0
+    incomplete: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
+            self.answers + other.answers,
+            self.without_original + other.without_original,
+            self.incomplete + other.incomplete,
+        )
+
+    def notes(self, task: Task) -> list[str]:
+        """The counts in words."""
+        notes = [str(self.answers)] if task.head is Head.SPAN else []
+        noun = "translated questions" if task.head is Head.SPAN else "translations"
+        if self.without_original:
+            notes.append(f"{self.without_original:,} {noun} skipped, their originals are not in train")
+        if self.incomplete:
+            notes.append(f"{self.incomplete:,} rows skipped, which lack a sentence")
+        return notes
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """The rows to train on, and a report of their numbers in words."""
+
+    rows: PairedRows
+    report: str
+
+
+def training_set(text: TrainingText, head: TaskHead, encoder: TextEncoder, plug_in: bool) -> TrainingSet:
+    """The English rows and those of all translations; plugged in, each translation with its original.
+
+    Translations of questions that are not in the English train are skipped: a part of TyDiQA's is dev. So are rows that
+    lack a sentence and, plugged in, the rows that would be paired with them. A translation beside its original
+    (XTREME's, whose order differs) is paired with that, others with the English row of the same number. Raises
+    ValueError for text without labels, for question ids that repeat less or more often than in English and, plugged
+    in, for translations without originals beside them that are not as many as the English rows.
+    """
+    originals = encode_originals(text, head, encoder, beside_translations=plug_in and text.task.head is Head.SEQUENCE)
+    check_repeated_ids(text)
+    translations = [
+        encode_translations(text, language, originals, head, encoder, plug_in) for language in text.languages
+    ]
+    parts = [originals.rows, *(translation.rows for translation in translations)]
+    if plug_in:
+        translated = TokenRows.concatenate(parts[1:])
+        partners = np.array([number for translation in translations for number in translation.partners])
+        check_labels_agree(originals.rows, translated, partners, text.translated)
+        rows = PairedRows.paired(originals.rows, translated, partners)
+    else:
+        rows = PairedRows.alone(TokenRows.concatenate(parts))
+    truncated = sum((part.truncated for part in parts), Counter())
+    counts = sum((translation.counts for translation in translations), originals.counts)
+    notes = [*(f"{number:,} {what}" for what, number in truncated.items()), *counts.notes(text.task)]
+    return TrainingSet(rows, "; ".join([f"{len(rows):,} rows in {', '.join([ENGLISH, *text.languages])}", *notes]))
+
+
+def check_repeated_ids(text: TrainingText) -> None:
+    """Raise ValueError as `check_same_questions` does, for English, dev included, and each of its translations."""
+    if text.task.dev_from_train:
+        for language in text.languages:
+            check_same_questions(text.task, text.source(ENGLISH), text.source(language))
+
+
+@dataclass(frozen=True)
+class Block:
+    """The usable ones among `num_read` consecutive examples of a file, their rows in it, and counts of the others."""
+
+    examples: Sequence[Example]
+    rows: Sequence[int]
+    num_read: int
+    counts: Counts
+
+
+def training_blocks(text: TrainingText, language: str) -> Iterator[Block]:
+    """The training examples in English or their translations, a block at a time, so that texts need not be held."""
+    source = text.source(language)
+    first = 0
+    for examples in in_blocks(read(text.task, source.split, language, source.root)):
+        yield usable(examples, first)
+        first += len(examples)
+
+
+def usable(examples: Sequence[Example], first: int) -> Block:
+    """The complete examples, and questions with answers in their contexts; `first` is the row of the first example."""
+    kept: list[Example] = []
+    rows = []
+    answers = AnswerCounts()
+    num_incomplete = 0
+    for row, example in enumerate(examples, start=first):
+        if isinstance(example, Question):
+            located = locate_answers(example)
+            answers += located.counts
+            if located.question is None:
+                continue
+            example = located.question
+        elif isinstance(example, SentencePair) and not example.is_complete:
+            num_incomplete += 1
+            continue
+        kept.append(example)
+        rows.append(row)
+    return Block(kept, rows, len(examples), Counts(answers, incomplete=num_incomplete))
+
+
+@dataclass(frozen=True)
+class Originals:
+    """The English training examples, by which translations find their originals."""
+
+    rows: TokenRows
+    numbers: Mapping[Key, int]  # among the examples of `rows`
+    num_read: int  # examples of the English file, usable or not
+    counts: Counts
+
+
+def encode_originals(text: TrainingText, head: TaskHead, encoder: TextEncoder, beside_translations: bool) -> Originals:
+    """The English training file and, if asked for, the pairs beside translations that it lacks, each once.
+
+    The text of a pair beside a translation may differ from the training file's, which was made differently. The files
+    of translations are read for these pairs alone, so that their texts need not be held until they are encoded.
+    """
+    numbers: dict[Key, int] = {}
+    parts: list[TokenRows] = []
+    counts = Counts()
+    num_read = num_kept = 0
+    for block in training_blocks(text, ENGLISH):
+        for number, (row, example) in enumerate(zip(block.rows, block.examples, strict=True), start=num_kept):
+            numbers[example.id if isinstance(example, Question) else row] = number
+            if isinstance(example, SentencePair):
+                numbers.setdefault(text_key(example), number)
+        parts += encoded(block.examples, head, encoder)
+        num_kept += len(block.examples)
+        num_read += block.num_read
+        counts += block.counts
+    parts = [labelled(parts, text.task, ENGLISH)]
+    for language in text.languages if beside_translations else ():
+        for block in training_blocks(text, language):
+            new = new_originals(block.examples, numbers)
+            numbers |= {key: number for number, key in enumerate(new, start=num_kept)}
+            parts += encoded(list(new.values()), head, encoder)
+            num_kept += len(new)
+    return Originals(labelled(parts, text.task, ENGLISH), numbers, num_read, counts)
+
+
+def new_originals(translations: Iterable[Example], known: Mapping[Key, int]) -> dict[bytes, SentencePair]:
+    """The complete English pairs beside translations that are not `known` yet, by their `text_key`."""
+    new: dict[bytes, SentencePair] = {}
+    for translation in translations:
+        original = original_of(translation)
+        if original is not None and original.is_complete and (key := text_key(original)) not in known:
+            new.setdefault(key, original)
+    return new
+
+
+@dataclass(frozen=True)
+class Translations:
+    """The translations into a language, and the numbers of their originals where these are needed."""
+
+    rows: TokenRows
+    partners: Sequence[int]
+    counts: Counts
+
+
+def encode_translations(
+    text: TrainingText, language: str, originals: Originals, head: TaskHead, encoder: TextEncoder, plug_in: bool
+) -> Translations:
+    """The translations into a language; plugged in, and of questions, only those whose original is known."""
+    parts: list[TokenRows] = []
+    partners: list[int] = []
+    counts = Counts()
+    num_read = 0
+    some_by_row = False
+    for block in training_blocks(text, language):
+        examples = block.examples
+        if plug_in or text.task.head is Head.SPAN:
+            keys = [original_key(example, row) for example, row in zip(examples, block.rows, strict=True)]
+            found = [(example, originals.numbers.get(key)) for example, key in zip(examples, keys, strict=True)]
+            examples = [example for example, number in found if number is not None]
+            partners += [number for _, number in found if number is not None]
+            some_by_row |= any(isinstance(key, int) for key in keys)
+        parts += encoded(examples, head, encoder)
+        num_read += block.num_read
+        counts += block.counts + Counts(without_original=len(block.examples) - len(examples))
+    rows = labelled(parts, text.task, language)
+    if some_by_row and num_read != originals.num_read:
+        raise ValueError(
+            f"{text.translated}: {num_read:,} training examples of {text.task.name} in {language}, but "
+            f"{originals.num_read:,} in {ENGLISH}; plugged in, each must translate that of the same row"
+        )
+    return Translations(rows, partners, counts)
+
+
+def original_key(translation: Example, row: int) -> Key:
+    """The key by which a translation finds its original."""
+    if isinstance(translation, Question):
+        return translation.id
+    original = original_of(translation)
+    return row if original is None else text_key(original)
+
+
+def original_of(translation: Example) -> SentencePair | None:
+    """The English pair beside a translated one, which has its label; None if there is none."""
+    if not isinstance(translation, SentencePair) or translation.original is None:
+        return None
+    return SentencePair(*translation.original, translation.label, ENGLISH)
+
+
+def text_key(pair: SentencePair) -> bytes:
+    """A hash of sentences and label, ignoring white space: millions are held, for which texts would be too large."""
+    words = "\t".join([*(" ".join(text.split()) for text in (pair.text_a, pair.text_b)), str(pair.label)])
+    return hashlib.blake2b(words.encode("utf-8"), digest_size=16).digest()
+
+
+def encoded(examples: Sequence[Example], head: TaskHead, encoder: TextEncoder) -> list[TokenRows]:
+    """The rows of some examples for training, as one part; no part without examples."""
+    return [head.encode(examples, encoder).without_marks()] if examples else []
+
+
+def labelled(parts: Sequence[TokenRows], task: Task, language: str) -> TokenRows:
+    """All rows. Raises ValueError when there is none, or one has no label."""
+    try:
+        rows = TokenRows.concatenate(parts)
+    except NoExamplesError:
+        raise ValueError(f"{task.name}: no training example in {language} is left") from None
+    if not rows.has_targets:
+        teacher = "; finetune.understanding.label writes those of a teacher" if task.head is Head.TOKEN else ""
+        raise ValueError(f"{task.name}: training examples in {language} have no labels{teacher}")
+    return rows
