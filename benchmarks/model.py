@@ -47,7 +47,7 @@ from training.cpu_timing import attention_times
 from veco import VecoConfig, VecoForConditionalGeneration, VecoForMaskedLM, VecoForPreTraining
 from veco.attention import use_in_training
 from veco.convert import to_xlm_roberta
-from veco.heads import IGNORED
+from veco.labels import IGNORED
 
 PARTS = ("objective", "utilisation", "encoder", "generation")
 MASKED_SHARE = 0.25

@@ -24,7 +24,7 @@ from veco.classification import (
     VecoForTokenClassification,
 )
 from veco.config import VecoConfig
-from veco.heads import VecoForMaskedLM
+from veco.masked_lm import VecoForMaskedLM
 from veco.model import VecoModel
 from veco.pretraining import VecoForPreTraining, VecoForPreTrainingOutput
 from veco.seq2seq import VecoForConditionalGeneration

@@ -16,8 +16,9 @@ from transformers.utils import ModelOutput, logging
 
 from veco.attention import pack
 from veco.config import VecoConfig
-from veco.heads import IGNORED, TIED_HEAD, VecoForMaskedLM, VecoLMHead, VecoWithLMHead, check_labels
+from veco.labels import IGNORED, check_labels
 from veco.layer import AttentionWeights, VecoLayer
+from veco.masked_lm import TIED_HEAD, VecoForMaskedLM, VecoLMHead, VecoWithLMHead
 from veco.model import (
     VecoEmbeddings,
     VecoModel,

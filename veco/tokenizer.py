@@ -18,8 +18,8 @@ from sentencepiece.sentencepiece_model_pb2 import ModelProto
 from tqdm import tqdm
 from transformers import AutoTokenizer
 
-from veco.cli import told_by_the_system
 from veco.convert.weights import listed
+from veco.rust_errors import rust_errors_as_oserrors
 
 MODEL_FILE = "sentencepiece.bpe.model"
 TOKENIZER_JSON, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
@@ -47,7 +47,7 @@ def save_tokenizer(tokenizer: Any, source_dir: Path, directory: Path, *, max_tok
 
     `max_tokens` is the longest sequence that the model takes. Raises OSError.
     """
-    with told_by_the_system(directory):
+    with rust_errors_as_oserrors(directory):
         tokenizer.save_pretrained(directory)
     config = read_json(directory / TOKENIZER_CONFIG)
     write_json(directory / TOKENIZER_CONFIG, {name: config[name] for name in config if name not in LOADING_NOTES})

@@ -23,11 +23,14 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 import veco
-from veco.cli import FlagParser, new_directory, read_text, run_command, told_by_the_system
+from data_tools.cli import FlagParser, run_main
+from data_tools.files.directories import atomic_directory
+from data_tools.text.lines import read_text
 from veco.config import FRAMES, VecoConfig
 from veco.convert.weights import listed, open_strictly
-from veco.heads import VecoLMHead
+from veco.masked_lm import VecoLMHead
 from veco.model import VecoEmbeddings
+from veco.rust_errors import rust_errors_as_oserrors
 from veco.sentence_files import recorded_layer, write_sentence_files
 from veco.tokenizer import ID_OFFSET, UNK_ID, Vocabulary, count_ids, lowest_score, parts_of
 from veco.vocabulary_loss import never_chosen
@@ -273,7 +276,7 @@ def main() -> None:
     """Nothing; the command line."""
     arguments = parse_arguments()
     source = arguments.source
-    with new_directory(arguments.destination) as directory:
+    with atomic_directory(arguments.destination) as directory:
         model = open_model(source)
         before = model.config.vocab_size
         if arguments.command == "cut":
@@ -284,7 +287,7 @@ def main() -> None:
         else:
             pieces = read_pieces(arguments.pieces) if arguments.pieces else {}
             extend_vocabulary(model, source, directory, pieces, arguments.tokens, arguments.seed)
-        with told_by_the_system(directory):
+        with rust_errors_as_oserrors(directory):
             model.save_pretrained(directory)
         if (layer := recorded_layer(source)) is not None:
             write_sentence_files(directory, model.config, layer)
@@ -293,4 +296,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_main(main)

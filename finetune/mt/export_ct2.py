@@ -40,8 +40,8 @@ from training.runs.kinds import Kind
 from veco import VecoConfig, VecoForConditionalGeneration
 from veco.attention import MultiHeadAttention
 from veco.config import FRAMES
-from veco.heads import VecoLMHead
 from veco.layer import VecoLayer
+from veco.masked_lm import VecoLMHead
 from veco.model import VecoEmbeddings
 from veco.tokenizer import save_tokenizer
 

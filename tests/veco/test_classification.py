@@ -28,7 +28,7 @@ from veco import (
     VecoForTokenClassification,
 )
 from veco.dropout import dropout
-from veco.heads import IGNORED
+from veco.labels import IGNORED
 
 TOLERANCE = 1e-5  # float32; the position embedding is added in another order than in XLM-R
 NUM_LABELS = 4
@@ -336,12 +336,12 @@ SEQUENCES, TOKENS, ANSWERING = MODELS
 @pytest.mark.parametrize(
     ("model_class", "wrong", "message"),
     [
-        (SEQUENCES, {"labels": torch.tensor([0, 4, 1])}, "labels hold 4, expected -100 .* or 0 to 3"),
-        (SEQUENCES, {"pair_targets": torch.tensor([0, -1, 1])}, "pair_targets hold -1, expected"),
+        (SEQUENCES, {"labels": torch.tensor([0, 4, 1])}, "labels contain 4, expected -100 .* or 0 to 3"),
+        (SEQUENCES, {"pair_targets": torch.tensor([0, -1, 1])}, "pair_targets contain -1, expected"),
         (SEQUENCES, {"labels": torch.tensor([0, 1])}, r"labels have shape \(2,\), expected \(3,\)"),
         (TOKENS, {"labels": torch.zeros(3, 11).long()}, r"labels have shape \(3, 11\), expected \(3, 12\)"),
         (TOKENS, {"pair_targets": torch.zeros(3, 9)}, "pair_targets are torch.float32, expected class ids"),
-        (ANSWERING, {"start_positions": torch.zeros(3).long()}, "start_positions and end_positions of the same side"),
+        (ANSWERING, {"start_positions": torch.zeros(3).long()}, "both start_positions and end_positions of a sequence"),
         (TOKENS, {"attention_mask": torch.ones(3, 9)}, r"attention_mask has shape \(3, 9\), expected \(3, 12\)"),
         (TOKENS, {"pair_attention_mask": torch.ones(3, 1)}, r"pair_attention_mask has shape \(3, 1\), expected"),
         (TOKENS, {"pair_input_ids": torch.full((3, 9), 60)}, "between .* and 60, expected 0 to 59"),

@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from veco import VecoConfig, VecoForMaskedLM, VecoForPreTraining
-from veco.pretraining import IGNORED
+from veco.labels import IGNORED
 
 
 @pytest.fixture
@@ -290,7 +290,7 @@ def test_bad_inputs_are_explained(model, batch) -> None:
         model(**{**batch, "pair_input_ids": batch["pair_input_ids"].clamp(max=10) * 6})
     with pytest.raises(ValueError, match=r"labels have shape \(3, 11\), expected \(3, 12\)"):
         model(**{**batch, "labels": batch["labels"][:, 1:]})
-    with pytest.raises(ValueError, match="pair_labels hold 60, expected -100 .* or 0 to 59"):
+    with pytest.raises(ValueError, match="pair_labels contain 60, expected -100 .* or 0 to 59"):
         model(**{**batch, "pair_labels": batch["pair_labels"].masked_fill(batch["pair_labels"].ge(0), 60)})
     with pytest.raises(ValueError, match="tlm_labels are torch.float32, expected class ids"):
         model(**{**batch, "tlm_labels": batch["tlm_labels"].float()})

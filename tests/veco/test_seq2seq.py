@@ -209,7 +209,7 @@ def test_labels_are_shifted_behind_the_tag(model, padded_batch) -> None:
         model(ids, mask, decoder_input_ids=inputs).logits.flatten(0, 1), labels.flatten()
     )
     torch.testing.assert_close(model(ids, mask, labels=labels).loss, expected)
-    with pytest.raises(ValueError, match="labels hold 60, expected -100 .* or 0 to 59"):
+    with pytest.raises(ValueError, match="labels contain 60, expected -100 .* or 0 to 59"):
         model(ids, mask, labels=torch.tensor([[5, 6, 60], [7, 2, -100], [8, 9, 2]]))
 
 

@@ -19,6 +19,7 @@ from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 from sentencepiece.sentencepiece_model_pb2 import ModelProto
 from transformers import AutoTokenizer, PreTrainedModel, XLMRobertaTokenizer
 
+from data_tools.cli import run_main
 from data_tools.tokenizers.sentence_piece import PieceEncoder
 from veco import (
     VecoConfig,
@@ -28,7 +29,6 @@ from veco import (
     VecoForSequenceClassification,
     VecoModel,
 )
-from veco.cli import run_command
 from veco.sentence_files import recorded_layer, write_sentence_files
 from veco.tokenizer import MODEL_FILE, Vocabulary, count_ids
 from veco.vocabulary import cut_vocabulary, extend_vocabulary, main
@@ -379,7 +379,7 @@ def model_dir(tokenizer_dir, masked_lm, tmp_path: Path) -> Iterator[Path]:
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> None:
     monkeypatch.setattr(sys, "argv", ["veco.vocabulary", *map(str, arguments)])
-    run_command(main)
+    run_main(main)
 
 
 def test_commands(model_dir, masked_lm, monkeypatch, capsys, tmp_path: Path) -> None:

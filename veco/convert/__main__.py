@@ -10,10 +10,12 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from veco.cli import FlagParser, new_directory, run_command, told_by_the_system
+from data_tools.cli import FlagParser, run_main
+from data_tools.files.directories import atomic_directory
 from veco.config import VecoConfig
 from veco.convert.fairseq import FIRST_PIECE_ID, NO_CROSS_ATTENTION, convert, read_dictionary
 from veco.convert.xlm_roberta import from_xlm_roberta, plug_in_names, to_xlm_roberta, veco_config
+from veco.rust_errors import rust_errors_as_oserrors
 from veco.sentence_files import recorded_layer, write_sentence_files
 from veco.tokenizer import has_tokenizer, open_tokenizer, save_tokenizer
 
@@ -106,7 +108,7 @@ def main() -> None:
     arguments = parse_arguments()
     if not arguments.source.exists():
         raise ValueError(f"{arguments.source}: no such file or directory")
-    with new_directory(arguments.destination) as directory:
+    with atomic_directory(arguments.destination) as directory:
         model, notes = converted(arguments)
         tokenizer_dir = arguments.tokenizer or arguments.source
         if arguments.tokenizer or has_tokenizer(tokenizer_dir):
@@ -119,7 +121,7 @@ def main() -> None:
                 notes.append(f"SentenceTransformer takes layer {layer}")
         else:
             notes.append(f"no tokenizer in {tokenizer_dir}: give one with --tokenizer")
-        with told_by_the_system(directory):
+        with rust_errors_as_oserrors(directory):
             model.save_pretrained(directory)
     for note in notes:
         sys.stderr.write(f"note: {note}\n")
@@ -128,4 +130,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_main(main)

@@ -11,11 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from veco.cli import read_text
 from veco.config import FRAMES, VecoConfig
 from veco.convert.checkpoint import read_checkpoint
 from veco.convert.weights import fill, listed
-from veco.heads import VecoForMaskedLM
+from veco.masked_lm import VecoForMaskedLM
 from veco.seq2seq import VecoForConditionalGeneration
 from veco.vocabulary_loss import NEVER
 
@@ -316,6 +315,8 @@ def encoder_names_of(decoder_names: Mapping[str, str]) -> dict[str, str]:
 
 def read_dictionary(path: Path) -> list[str]:
     """The pieces of fairseq's dict.txt, in order; ValueError for a line that is not a piece and its count."""
+    from data_tools.text.lines import read_text  # here: `import veco` alone loads the model and nothing else
+
     pieces = []
     for number, line in enumerate(read_text(path).removesuffix("\n").split("\n"), start=1):
         piece, _, count = line.removesuffix(" #fairseq:overwrite").rpartition(" ")

@@ -10,7 +10,7 @@ from transformers import AutoConfig, PreTrainedModel, XLMRobertaConfig, XLMRober
 
 from veco.config import VecoConfig
 from veco.convert.weights import fill, listed, open_strictly
-from veco.heads import VecoForMaskedLM
+from veco.masked_lm import VecoForMaskedLM
 from veco.pretraining import VecoForPreTraining
 
 SHARED_CONFIG_FIELDS = (

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from finetune.flat_ids import Sentences
-from veco.heads import IGNORED
+from veco.labels import IGNORED
 from veco.pairs import pair_argument
 
 

@@ -11,8 +11,8 @@ import torch
 from transformers import AutoModelForMaskedLM, AutoTokenizer, XLMRobertaForMaskedLM, XLMRobertaTokenizer
 from xlm_roberta import random_xlm_roberta
 
+from data_tools.cli import run_main
 from veco import VecoConfig, VecoForMaskedLM
-from veco.cli import run_command
 from veco.convert.__main__ import main
 from veco.sentence_files import recorded_layer, write_sentence_files
 
@@ -36,7 +36,7 @@ def vocabulary(third: str = "p3", seventh: str = "p7") -> list[tuple[str, float]
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> None:
     monkeypatch.setattr(sys, "argv", ["veco.convert", *map(str, arguments)])
-    run_command(main)
+    run_main(main)
 
 
 def test_xlm_roberta_there_and_back(xlm_roberta_dir, config, padded_batch, monkeypatch, capsys, tmp_path: Path) -> None:
