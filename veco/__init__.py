@@ -1,4 +1,4 @@
-"""VECO: variable encoder-decoder pre-training (ACL 2021), with transformers' conventions.
+"""VECO: variable encoder-decoder pre-training (ACL 2021), by transformers' conventions.
 
 Importing this package registers the models with transformers' Auto classes.
 """

@@ -310,12 +310,12 @@ def test_drawn_rows_follow_the_seed_and_the_old_rows(tokenizer_dir, tmp_path: Pa
 @pytest.mark.parametrize(
     ("pieces", "tokens", "message"),
     [
-        ({"▁": None}, [], "▁: there already, or given twice"),
-        ({}, ["__de__"], "__de__: there already, or given twice"),
-        ({}, ["__x__", "__x__"], "__x__: there already, or given twice"),
-        ({"a b": None}, [], "'a b' is no piece: expected letters, with ▁ in front"),
-        ({"a▁b": None}, [], "'a▁b' is no piece"),
-        ({"ｆｕｌｌ": None}, [], "'ｆｕｌｌ' never occurs in text, which is normalised: that becomes 'full'"),
+        ({"▁": None}, [], "▁: exists already, or is given twice"),
+        ({}, ["__de__"], "__de__: exists already, or is given twice"),
+        ({}, ["__x__", "__x__"], "__x__: exists already, or is given twice"),
+        ({"a b": None}, [], "'a b' is not a piece: expected letters, after ▁ if"),
+        ({"a▁b": None}, [], "'a▁b' is not a piece"),
+        ({"ｆｕｌｌ": None}, [], "'ｆｕｌｌ' never occurs in text: normalised it is 'full'"),
         ({"nana": 1.0}, [], "the score of nana is not between .* and 0"),
         ({"nana": float("nan")}, [], "the score of nana is not between"),
         ({"nana": -1000.0}, [], "the score of nana is not between"),
@@ -329,7 +329,7 @@ def test_bad_extensions_are_refused(tokenizer_dir, masked_lm, tmp_path: Path, pi
 
 
 def test_what_does_not_fit_is_refused(tokenizer_dir, masked_lm, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="used ids hold 5000, expected 0 to"):
+    with pytest.raises(ValueError, match="used ids contain 5000, expected 0 to"):
         cut_vocabulary(masked_lm, tokenizer_dir, [5000], tmp_path / "cut")
     with pytest.raises(ValueError, match="has no pieces nothing to keep"):
         cut_vocabulary(masked_lm, tokenizer_dir, [5], tmp_path / "cut", keep=["nothing"])
@@ -421,7 +421,7 @@ def test_commands(model_dir, masked_lm, monkeypatch, capsys, tmp_path: Path) -> 
         (("cut", "nowhere", "new", "--text", "a.txt"), "nowhere: expected a model directory with a config.json"),
         (("cut", "model", "new", "--text", "none.txt"), "none.txt"),
         (("cut", "model", "model", "--text", "a.txt"), "model: exists already"),
-        (("extend", "model", "new", "--pieces", "a.txt"), "a.txt: line 2: expected another new piece, found ''"),
+        (("extend", "model", "new", "--pieces", "a.txt"), "a.txt: line 2: expected one more new piece, found ''"),
         (("extend", "model", "new", "--pieces", "b.txt"), "b.txt: line 1: the score 'x' is not a number"),
     ],
 )

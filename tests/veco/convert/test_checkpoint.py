@@ -119,7 +119,7 @@ def test_code_is_refused_by_name_and_never_run(tmp_path: Path, name: str, zipped
     torch.save(
         {"args": Runs(function, argument), "model": WEIGHTS}, tmp_path / "m.pt", _use_new_zipfile_serialization=zipped
     )
-    with pytest.raises(ValueError, match=rf"m\.pt: refused: it names {name}, which .*nothing in it was run"):
+    with pytest.raises(ValueError, match=rf"m\.pt: refused: it names {name}, which .*no code in it was run"):
         read_checkpoint(tmp_path / "m.pt")
     assert not trace.exists()
 
@@ -142,7 +142,7 @@ def test_unknown_class_is_named(foreign_classes, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"args": Namespace()}, "expected a fairseq checkpoint, a mapping whose 'model' holds weights by name"),
+        ({"args": Namespace()}, "expected a fairseq checkpoint, a mapping whose 'model' has weights by name"),
         ({"model": {"a": "text"}}, "expected a fairseq checkpoint"),
         ({"model": {"a": Namespace()}}, "expected a fairseq checkpoint"),
         ([1, 2], "expected a fairseq checkpoint"),

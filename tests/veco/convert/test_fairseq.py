@@ -236,7 +236,9 @@ def test_form_of_sentences(
     assert (config.decoder_start_token_id, *frame) == form
     assert generation.decoder_start_token_id == form[0]
     assert generation.eos_token_id == (2 if form[3] is None else form[3][-1])
-    assert any("what stands around sentences is not known" in note for note in conversion.notes) == (form[0] is None)
+    assert any("the special tokens around sentences are not known" in note for note in conversion.notes) == (
+        form[0] is None
+    )
 
 
 @pytest.mark.parametrize(
@@ -256,23 +258,23 @@ def test_tags_need_languages(tmp_path: Path, told: dict[str, None]) -> None:
     dictionary = write_dictionary(tmp_path / "dict.txt", V - 4)
     shape = {"encoder_attention_heads": HEADS, "activation_fn": "gelu", "no_scale_embedding": False}
     settings = {**shape, "task": TAGGED, **told}
-    message = r"bare\.pt: does not tell source_lang, target_lang; .* --set source_lang=en target_lang=de$"
+    message = r"bare\.pt: lacks the settings source_lang, target_lang; .* --set source_lang=en target_lang=de$"
     with pytest.raises(ValueError, match=message):
         from_fairseq(tmp_path / "bare.pt", dictionary, settings)
-    with pytest.raises(ValueError, match="does not tell target_lang; .* --set target_lang=de$"):
+    with pytest.raises(ValueError, match="lacks the settings target_lang; .* --set target_lang=de$"):
         from_fairseq(tmp_path / "bare.pt", dictionary, {**settings, "source_lang": "en"})
-    with pytest.raises(ValueError, match="does not tell activation_fn; .* --set activation_fn=gelu$"):
+    with pytest.raises(ValueError, match="lacks the settings activation_fn; .* --set activation_fn=gelu$"):
         from_fairseq(tmp_path / "bare.pt", dictionary, {**settings, "activation_fn": None})
 
 
 @pytest.mark.parametrize(
     ("task", "has_dictionary", "expected"),
     [
-        (TAGGED, False, ["stand in the dictionary; convert again with --dictionary dict.txt, or set decoder_start"]),
+        (TAGGED, False, ["are in the dictionary; convert again with --dictionary dict.txt, or set decoder_start"]),
         (
             None,
             True,
-            ["its task is not told, expected one of translation, ", "again with --set task=… source_lang=… t"],
+            ["its task is not known, expected one of translation, ", "again with --set task=… source_lang=… t"],
         ),
         ("denoising", False, ["its task is denoising, expected", "again with --dictionary dict.txt --set task=… "]),
     ],
@@ -339,7 +341,9 @@ def test_dictionary_that_does_not_fit(reference, tmp_path: Path, lines: list[str
 def test_settings_replace_and_complete_the_files(reference, padded_batch, tmp_path: Path) -> None:
     """A bare state dict tells no number of heads."""
     torch.save(reference.fairseq_weights(), tmp_path / "bare.pt")
-    with pytest.raises(ValueError, match="does not tell encoder_attention_heads, activation_fn, no_scale_embedding"):
+    with pytest.raises(
+        ValueError, match="lacks the settings encoder_attention_heads, activation_fn, no_scale_embedding"
+    ):
         from_fairseq(tmp_path / "bare.pt")
     settings = {"encoder_attention_heads": HEADS, "activation_fn": "gelu", "no_scale_embedding": False}
     veco = from_fairseq(tmp_path / "bare.pt", settings=settings).eval()
@@ -354,8 +358,8 @@ def test_settings_replace_and_complete_the_files(reference, padded_batch, tmp_pa
         ({"encoder.layers.1.fc1.weight": None}, "lacks encoder.layers.1.fc1.weight"),
         ({"decoder.layers.2.encoder_attn.k_proj.bias": None}, "lacks decoder.layers.2.encoder_attn.k_proj.bias"),
         ({"encoder.layernorm_embedding.weight": None}, "lacks encoder.layernorm_embedding.weight"),
-        ({"encoder.extra": torch.ones(1)}, "has weights that VECO has no place for: encoder.extra"),
-        ({"classification_heads.x": torch.ones(1)}, "no place for: classification_heads.x"),
+        ({"encoder.extra": torch.ones(1)}, "has weights that VECO does not have: encoder.extra"),
+        ({"classification_heads.x": torch.ones(1)}, "does not have: classification_heads.x"),
         ({"encoder.layer_norm.weight": torch.ones(D)}, "encoder.layer_norm.weight belongs to a pre-LayerNorm model"),
         ({"decoder.embed_positions._float_tensor": torch.ones(1)}, "decoder has sinusoidal positions"),
         ({"decoder.output_projection.weight": torch.ones(V, D)}, "decoder.output_projection.weight differs from"),
