@@ -1,4 +1,4 @@
-"""VecoForMaskedLM beside what test_convert compares with XLM-R: path S, tuples, wrong labels."""
+"""VecoForMaskedLM on path S, as tuples and with wrong labels; tests of conversion compare path H with XLM-R."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ def model(config: VecoConfig) -> VecoForMaskedLM:
     return VecoForMaskedLM(config)
 
 
-def test_plugged_in_it_predicts_from_s(model, padded_batch, pair_batch) -> None:
+def test_plugged_in_model_predicts_from_s(model, padded_batch, pair_batch) -> None:
     (ids, mask), (pair_ids, pair_mask) = padded_batch, pair_batch
     pair_states = model.veco(pair_ids, pair_mask).last_hidden_state
     labels = ids.masked_fill(torch.rand(ids.shape) < 0.5, IGNORED)

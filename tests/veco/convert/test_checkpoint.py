@@ -1,4 +1,4 @@
-"""What a foreign file can hold: objects of fairseq's trainer, which are read as inert, and code, which never runs."""
+"""Contents of foreign files: objects of fairseq's trainer, which are read as inert, and code, which never runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WEIGHTS = {"encoder.weight": torch.arange(6.0).view(2, 3)}
 
 @pytest.fixture
 def foreign_classes() -> Iterator[dict[str, type]]:
-    """Classes of packages that exist only here and only until the files are written: by full name."""
+    """Classes, by full name, of packages that exist only until the files are written."""
     classes = {}
     modules: dict[str, ModuleType] = {}
     for full_name in (
@@ -42,7 +42,7 @@ def foreign_classes() -> Iterator[dict[str, type]]:
 
 
 def forget_modules() -> None:
-    """Nothing; from here on the foreign packages cannot be imported, as on a machine without them."""
+    """Remove the foreign packages, as on a machine without them."""
     for name in [name for name in sys.modules if name.split(".")[0] in ("fairseq", "omegaconf", "stranger")]:
         del sys.modules[name]
 

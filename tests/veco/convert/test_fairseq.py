@@ -1,4 +1,4 @@
-"""Checkpoints in fairseq's form, from oracles that know nothing of VECO: XLM-R of transformers, and torch's layers."""
+"""Checkpoints in fairseq's format, made by oracles independent of VECO: transformers' XLM-R, and torch's layers."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def xlm_roberta(config: VecoConfig) -> XLMRobertaForMaskedLM:
 
 
 def xlm_r_weights(model: XLMRobertaForMaskedLM, prefix: str = "decoder") -> dict[str, Tensor]:
-    """fairseq's weights of that XLM-R, as in the published files."""
+    """That XLM-R's weights under fairseq's names, as in the published files."""
     theirs = model.state_dict()
     names = list(XLM_R_OUTER)
     for i in range(LAYERS):
@@ -79,7 +79,7 @@ def xlm_r_weights(model: XLMRobertaForMaskedLM, prefix: str = "decoder") -> dict
 
 
 def with_joined_projections(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same with the three projections of attention as one, as before fairseq 0.9."""
+    """The same with one matrix for the three projections of attention, as before fairseq 0.9."""
     joined = {}
     for name, weight in weights.items():
         if ".q_proj." in name:
@@ -174,7 +174,7 @@ def test_finetuned_veco_is_a_translation_model(
 
 
 def test_missing_mask_gets_a_row_without_probability(padded_batch, pair_batch, tmp_path: Path) -> None:
-    """What fairseq computes with V rows is what the model computes with V + 1: the others keep their probabilities."""
+    """The other V pieces have the probabilities that fairseq computes without <mask>."""
     torch.manual_seed(4)
     reference = Reference(2, scaled=True).eval()
     path = save(tmp_path / "model.pt", reference.fairseq_weights(), veco_args())
@@ -199,7 +199,7 @@ def test_missing_mask_gets_a_row_without_probability(padded_batch, pair_batch, t
 
 
 @pytest.mark.parametrize("others", [[], ["<mask>"]])
-def test_mask_that_is_there_adds_no_row(reference, tmp_path: Path, others: list[str]) -> None:
+def test_existing_mask_adds_no_row(reference, tmp_path: Path, others: list[str]) -> None:
     path = save(tmp_path / "model.pt", reference.fairseq_weights(), veco_args())
     dictionary = write_dictionary(tmp_path / "dict.txt", V - 5, *others)
     assert from_fairseq(path, dictionary).config.vocab_size == V
@@ -215,7 +215,7 @@ TAGGED = "translation_from_pretrained_veco"
         ("translation", None, (2, [], [2], [2])),
         (TAGGED, ["[en]", "[de]"], (V - 1, [], [2, V - 2], [2, V - 1])),
         ("translation_from_pretrained_bart", ["[de]", "[en]"], (V - 2, [], [2, V - 1], [2, V - 2])),
-        (TAGGED, [], (3, [], [2, 3], [2, 3])),  # fairseq takes <unk> for tags that the dictionary lacks
+        (TAGGED, [], (3, [], [2, 3], [2, 3])),  # fairseq uses <unk> for tags that are not in the dictionary
         (TAGGED, ["[en]"], (3, [], [2, V - 1], [2, 3])),
         (TAGGED, None, (None, None, None, None)),
         ("translation_from_pretrained_xlm", [], (None, None, None, None)),  # no tags there, but other special ids
@@ -279,7 +279,7 @@ def test_tags_need_languages(tmp_path: Path, told: dict[str, None]) -> None:
         ("denoising", False, ["its task is denoising, expected", "again with --dictionary dict.txt --set task=… "]),
     ],
 )
-def test_what_is_missing_of_an_unknown_form_is_named(
+def test_note_names_what_an_unknown_form_needs(
     tmp_path: Path, task: str | None, has_dictionary: bool, expected: list[str]
 ) -> None:
     path = save(tmp_path / "model.pt", Reference(1, scaled=True).fairseq_weights(), veco_args(task=task))
@@ -299,7 +299,7 @@ def test_targets_that_begin_with_bos_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", ["0.12", "averaged", "half", "joined"])
 def test_finetuned_checkpoints_of_all_kinds_convert(padded_batch, pair_batch, tmp_path: Path, form: str) -> None:
-    """With stale copies of fairseq 0.12; averaged by its script, which averages these too; in half precision."""
+    """With stale copies of fairseq 0.12; averaged by its script, which also averages them; in half precision."""
     torch.manual_seed(6)
     reference = Reference(2, scaled=True).eval()
     weights = reference.fairseq_weights()
@@ -339,7 +339,7 @@ def test_dictionary_that_does_not_fit(reference, tmp_path: Path, lines: list[str
 
 
 def test_settings_replace_and_complete_the_files(reference, padded_batch, tmp_path: Path) -> None:
-    """A bare state dict tells no number of heads."""
+    """A bare state dict has no number of heads."""
     torch.save(reference.fairseq_weights(), tmp_path / "bare.pt")
     with pytest.raises(
         ValueError, match="lacks the settings encoder_attention_heads, activation_fn, no_scale_embedding"
