@@ -1,9 +1,9 @@
-"""Plain attention against SDPA: forward and backward with dropout, and forward alone, side by side in one process.
+"""Compare plain attention with SDPA: forward and backward with dropout, and forward alone, in one process.
 
     python benchmarks/attention.py [--threads 1] [--repeats 7]
 
-The choice in veco/attention.py (`faster_eagerly`) rests on these ratios: run it again on a new machine or torch. The
-last two shapes are those of decoding: one query, or the beams of a sentence, over cached keys.
+The choice in veco/attention.py (`faster_eagerly`) is based on these ratios: repeat it on a new machine or version of
+torch. The last two shapes are those of decoding: one query, or the beams of a sentence, over cached keys.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def seconds(attend: Callable[..., Tensor], shape: tuple[int, ...], dtype: torch.
 
 def main() -> None:
     parser = FlagParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int, default=1, help="threads of torch (1)")
-    parser.add_argument("--repeats", type=int, default=7, help="interleaved repeats, of which medians are shown (7)")
+    parser.add_argument("--threads", type=int, default=1, help="torch's threads (1)")
+    parser.add_argument("--repeats", type=int, default=7, help="interleaved repeats whose median is shown (7)")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     print(f"{'dtype':<9}  {'batch x heads x queries x keys x width':<38}  {'training, ms':>24}  {'forward, ms':>24}")
@@ -65,9 +65,9 @@ def main() -> None:
                 times["sdpa"].append(seconds(scaled_dot_product_attention, shape, dtype))
                 times["plain"].append(seconds(eager_attention, shape, dtype))
             line = f"{str(dtype).removeprefix('torch.'):<9}  {' x '.join(map(str, shape)):<38}"
-            for part in (0, 1):
-                sdpa, plain = (1e3 * statistics.median(pair[part] for pair in times[name]) for name in times)
-                line += f"  {sdpa:8.2f}{plain:8.2f}{sdpa / plain:8.2f}"
+            medians = {name: [statistics.median(x) for x in zip(*pairs, strict=True)] for name, pairs in times.items()}
+            for sdpa, plain in zip(medians["sdpa"], medians["plain"], strict=True):
+                line += f"  {1e3 * sdpa:8.2f}{1e3 * plain:8.2f}{sdpa / plain:8.2f}"
             print(line)
 
 

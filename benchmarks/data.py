@@ -1,14 +1,14 @@
-"""Speed and memory of data preparation against named peers, and what a kill leaves behind.
+"""Compare speed and memory of data preparation with named peers, and its result after kills.
 
     python benchmarks/data.py throughput [--megabytes 200]     prepare, SentencePiece, tokenizers, Megatron's way
     python benchmarks/data.py memory [--megabytes 20 200 1000] the largest worker of prepare
     python benchmarks/data.py reading [--shards 2000]          random sentences; opening a directory of many shards
     python benchmarks/data.py kill [--kills 20]                SIGKILL at random moments, then compare the bytes
 
-The text is that of VECO_CORPORA/mono: 47 languages, 19 MB compressed, one sentence a line. It is made distinct by
-putting the halves of different sentences together, so that it can have any size. Everything is made in a directory of
-its own (--directory), where a corpus and a tokenizer of an earlier run are used again. All peers get the same lines,
-the same tokenizer and as many processes or threads; each is run in turn --repeats times, and medians are shown.
+The text is that of VECO_CORPORA/mono: 47 languages, 19 MB compressed, one sentence per line. Combining halves of
+different sentences makes distinct text of any size. All files are written to --directory, where the corpus and the
+tokenizer of an earlier run are reused. All peers get the same lines, the same tokenizer and as many processes or
+threads; they run in turn --repeats times, and medians are shown.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def read_sentences() -> dict[str, list[str]]:
 
 
 def distinct_sentences(sentences: list[str]) -> Iterator[str]:
-    """Endless sentences, no two alike: the first half of each with the second half of the k-th after it, k = 0, 1, …"""
+    """Endless distinct sentences: the first half of each with the second half of the k-th after it, k = 0, 1, …"""
     halves = [(line[: len(line) // 2], line[len(line) // 2 :]) for line in sentences]
     for shift in range(len(halves)):
         for i, (first, _) in enumerate(halves):
@@ -69,7 +69,7 @@ def distinct_sentences(sentences: list[str]) -> Iterator[str]:
 
 
 def make_corpus(directory: Path, megabytes: int) -> Path:
-    """A CORPUS.yaml over one file a language, `megabytes` of text in all, each language with its share."""
+    """A CORPUS.yaml with one file per language, `megabytes` of text in total, each language with its share."""
     folder = directory / f"text-{megabytes}"
     claim(directory, [folder.name], COMMAND)
     if not (folder / "corpus.yaml").exists():
@@ -109,7 +109,7 @@ def make_tokenizer(directory: Path) -> Path:
 
 
 def run(module: str, *arguments: object) -> None:
-    """Nothing; runs a command of this project; ends this program if it fails."""
+    """Run a command of this project; exit if it fails."""
     command = [sys.executable, "-m", module, *map(str, arguments)]
     process = subprocess.run(command, capture_output=True, text=True)
     if process.returncode:
@@ -117,7 +117,7 @@ def run(module: str, *arguments: object) -> None:
 
 
 def chunks(corpus: Path, max_bytes: int | None = None) -> Iterator[list[str]]:
-    """The lines of a corpus without the blank ones, by the thousand, until `max_bytes` of text have passed."""
+    """The non-blank lines of a corpus, in chunks of a thousand, up to `max_bytes` of text."""
     passed = 0
     for path in sorted(corpus.parent.glob("*.txt")):
         with open(path, encoding="utf-8") as file:
@@ -138,7 +138,7 @@ def num_bytes(corpus: Path, max_bytes: int | None = None) -> int:
 
 
 def seconds_of_prepare(corpus: Path, directory: Path, workers: int) -> float:
-    """Wall time of the whole command, from its start to its manifest."""
+    """Wall time of the whole command, from start to manifest."""
     output = directory / "data"
     shutil.rmtree(output, ignore_errors=True)
     start = time.perf_counter()
@@ -147,7 +147,7 @@ def seconds_of_prepare(corpus: Path, directory: Path, workers: int) -> float:
 
 
 def seconds_of_sentencepiece(corpus: Path, tokenizer: Path, threads: int) -> float:
-    """Time inside `encode` alone, without reading the text; nothing is written."""
+    """Time inside `encode`, without reading the text; nothing is written."""
     processor = sentencepiece.SentencePieceProcessor(model_file=str(tokenizer / MODEL_FILE))
     seconds = 0.0
     for chunk in chunks(corpus):
@@ -158,7 +158,7 @@ def seconds_of_sentencepiece(corpus: Path, tokenizer: Path, threads: int) -> flo
 
 
 def seconds_of_tokenizers(corpus: Path, tokenizer: Path, threads: int, max_bytes: int) -> float:
-    """Time inside `encode_batch` of the Rust library, which uses RAYON_NUM_THREADS threads; nothing is written."""
+    """Time inside the Rust library's `encode_batch` with RAYON_NUM_THREADS threads; nothing is written."""
     os.environ.update(RAYON_NUM_THREADS=str(threads), TOKENIZERS_PARALLELISM="true")
     from tokenizers import Tokenizer
 
@@ -172,7 +172,7 @@ def seconds_of_tokenizers(corpus: Path, tokenizer: Path, threads: int, max_bytes
 
 
 class LineEncoder:
-    """Megatron's worker: a transformers tokenizer, made once in each process, called line by line."""
+    """Megatron's worker: a transformers tokenizer, built once per process, called line by line."""
 
     tokenizer = None
 
@@ -190,7 +190,7 @@ class LineEncoder:
 
 
 def seconds_of_megatron(corpus: Path, tokenizer: Path, directory: Path, workers: int, max_bytes: int) -> float:
-    """One process that reads lines, a pool that encodes them with 32 lines a message, Megatron-core's own builder.
+    """One process that reads lines, a pool that encodes them in messages of 32 lines, Megatron-core's own builder.
 
     This is how Megatron-LM's tools/preprocess_data.py works. Starting the pool is not counted.
     """
@@ -209,7 +209,7 @@ def seconds_of_megatron(corpus: Path, tokenizer: Path, directory: Path, workers:
 
 
 def throughput(options: argparse.Namespace) -> None:
-    """Prints megabytes and tokens a second of each way, and how prepare compares."""
+    """Print megabytes and tokens per second of each method, and how prepare compares."""
     tokenizer = make_tokenizer(options.directory)
     corpus = make_corpus(options.directory, options.megabytes)
     all_bytes, part_bytes = num_bytes(corpus), num_bytes(corpus, options.peer_megabytes * MEGABYTE)
@@ -245,7 +245,7 @@ def throughput(options: argparse.Namespace) -> None:
 
 
 def descendants(pid: int) -> list[int]:
-    """The processes below `pid`."""
+    """The descendants of process `pid`."""
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     except OSError:
@@ -254,7 +254,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def peak_megabytes(pid: int) -> float:
-    """The largest memory that process `pid` ever had resident; 0 if it has gone."""
+    """Peak resident memory of process `pid`; 0 if it has ended."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
@@ -264,7 +264,7 @@ def peak_megabytes(pid: int) -> float:
 
 
 def memory(options: argparse.Namespace) -> None:
-    """Prints the peak memory of the main process of prepare and of its largest worker, by size of the text."""
+    """Print the peak memory of prepare's main process and of its largest worker, by size of the text."""
     make_tokenizer(options.directory)
     print(f"{'MB of text':>10} {'main process MB':>16} {'largest worker MB':>18} {'seconds':>8}")
     for megabytes in options.megabytes:
@@ -291,7 +291,7 @@ def memory(options: argparse.Namespace) -> None:
 
 
 def reading(options: argparse.Namespace) -> None:
-    """Prints random reads a second on one core, and what opening a directory of many shards takes."""
+    """Print random reads per second on one core, and the cost of opening a directory of many shards."""
     make_tokenizer(options.directory)
     corpus = make_corpus(options.directory, options.megabytes)
     output = options.directory / "data"
@@ -317,11 +317,11 @@ def reading(options: argparse.Namespace) -> None:
 
 
 def open_many(options: argparse.Namespace, corpus: Path, tokens: Manifest) -> None:
-    """Prints seconds, memory and descriptors of opening a directory of about `options.shards` shards, in a process."""
+    """Print seconds, memory and descriptors for opening about `options.shards` shards, in a new process."""
     output = options.directory / "many"
     if not output.exists():
         total = sum(info.num_tokens for info in tokens.shards())
-        size = total * 3 // (4 * options.shards)  # a shard is closed by the batch that fills it, and is larger
+        size = total * 3 // (4 * options.shards)  # a shard ends with the batch that fills it, so it is larger
         run("data_tools.prepare", corpus, "--output", output, "--shard-tokens", size, "--workers", options.workers)
     code = f"""
 import os, time
@@ -348,7 +348,7 @@ print(f"  {{len(os.listdir('/proc/self/fd'))}} file descriptors")
 
 
 def digests(directory: Path) -> dict[str, str]:
-    """The SHA-256 of every file."""
+    """SHA-256 of every file."""
     return {
         str(path.relative_to(directory)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(directory.rglob("*"))
@@ -357,7 +357,7 @@ def digests(directory: Path) -> dict[str, str]:
 
 
 def kill(options: argparse.Namespace) -> None:
-    """Prints whether the bytes are those of an undisturbed run after so many kills."""
+    """Print whether the bytes after kills equal those of an undisturbed run."""
     make_tokenizer(options.directory)
     corpus = make_corpus(options.directory, options.megabytes)
     undisturbed, killed = options.directory / "undisturbed", options.directory / "killed"
@@ -371,7 +371,7 @@ def kill(options: argparse.Namespace) -> None:
     moments = random.Random(options.seed)
     num_kills = num_starts = 0
     while not (killed / "manifest.json").exists() or num_kills < options.kills:
-        if (killed / "manifest.json").exists():  # it was faster than the kills: begin anew
+        if (killed / "manifest.json").exists():  # it finished before the next kill: start over
             shutil.rmtree(killed)
         num_starts += 1
         workers = str(moments.randint(1, 4))
@@ -395,28 +395,32 @@ def kill(options: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = FlagParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--directory", type=Path, default=Path("runs/benchmark-data"), help="for what it makes")
+    parser.add_argument("--directory", type=Path, default=Path("runs/benchmark-data"), help="directory for all files")
     parser.add_argument(
         "--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes or threads (cores)"
     )
-    parser.add_argument("--repeats", type=int, default=3, help="of which medians are shown (3)")
+    parser.add_argument("--repeats", type=int, default=3, help="repeats whose median is shown (3)")
     parts = parser.add_subparsers(required=True)
     part = parts.add_parser("throughput")
-    part.add_argument("--megabytes", type=int, default=200, help="of text for prepare and SentencePiece (200)")
-    part.add_argument("--peer-megabytes", type=int, default=20, help="of text for the slower peers (20)")
+    part.add_argument("--megabytes", type=int, default=200, help="text for prepare and SentencePiece (200)")
+    part.add_argument("--peer-megabytes", type=int, default=20, help="text for the slower peers (20)")
     part.set_defaults(run=throughput)
     part = parts.add_parser("memory")
-    part.add_argument("--megabytes", type=int, nargs="+", default=[20, 200, 1000], help="of text (20 200 1000)")
+    part.add_argument(
+        "--megabytes", type=int, nargs="+", default=[20, 200, 1000], help="sizes of the text (20 200 1000)"
+    )
     part.set_defaults(run=memory)
     part = parts.add_parser("reading")
-    part.add_argument("--megabytes", type=int, default=200, help="of text (200)")
-    part.add_argument("--shards", type=int, default=2000, help="of the directory that is opened, about (2000)")
+    part.add_argument("--megabytes", type=int, default=200, help="size of the text (200)")
+    part.add_argument(
+        "--shards", type=int, default=2000, help="approximate number of shards in the directory that is opened (2000)"
+    )
     part.set_defaults(run=reading)
     part = parts.add_parser("kill")
-    part.add_argument("--megabytes", type=int, default=100, help="of text (100)")
-    part.add_argument("--kills", type=int, default=20, help="SIGKILLs (20)")
-    part.add_argument("--seed", type=int, default=1, help="of the moments (1)")
-    part.add_argument("--shard-tokens", type=int, default=200_000, help="of a shard (200000)")
+    part.add_argument("--megabytes", type=int, default=100, help="size of the text (100)")
+    part.add_argument("--kills", type=int, default=20, help="number of SIGKILLs (20)")
+    part.add_argument("--seed", type=int, default=1, help="seed of the random moments (1)")
+    part.add_argument("--shard-tokens", type=int, default=200_000, help="tokens per shard (200000)")
     part.set_defaults(run=kill)
     options = parser.parse_args()
     claim(options.directory, MADE, COMMAND)

@@ -1,12 +1,12 @@
-"""VECO-large on this machine's CUDA card: tokens a second, share of the card's rate, memory.
+"""Measure VECO-large on this machine's CUDA card: tokens per second, share of the card's rate, memory.
 
     python benchmarks/gpu.py [--pairs 16] [--peak_tflops 989.4]
-    python benchmarks/gpu.py --tiny                                    a small shape on whatever there is, also a CPU
+    python benchmarks/gpu.py --tiny                                    a small shape on any device, also a CPU
 
 24 layers of width 1024 and 250,002 pieces in bfloat16, as pretrain/train.py runs them on one card: pairs of 512 tokens,
-15 % to predict, forward, backward and AdamW, ZeRO stages 1 and 3, with and without recomputed activations. Where memory
-does not suffice, half as many pairs are tried. The operations are those of the mathematics, each once; so recomputing
-shows as a smaller share. Under five minutes, of which DeepSpeed needs one to compile its Adam the first time.
+15 % to predict, forward, backward and AdamW, ZeRO stages 1 and 3, with and without recomputed activations. If memory
+does not suffice, half as many pairs are tried. Each operation of the mathematics counts once, so recomputation lowers
+the share. It takes under five minutes, one of them for DeepSpeed to compile its Adam the first time.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def shape_of(tiny: bool) -> Shape:
 
 
 def worker(arguments: argparse.Namespace) -> None:
-    """Train with one config, tell what it took as a line of JSON."""
+    """Train with one config, then print time and memory as a line of JSON."""
     shape = shape_of(arguments.tiny)
     logs = Path(tempfile.gettempdir()) / "veco-benchmark-logs"
     has_card = torch.cuda.is_available()
@@ -84,7 +84,7 @@ def worker(arguments: argparse.Namespace) -> None:
         flops = TRAINING_PASSES * float(forward_flops(shape.config, batch, "ca_mlm"))
         seconds, updates = 0.0, 0
         for update in range(3 + shape.updates):
-            if update == 3:  # what is allocated and compiled once is behind us
+            if update == 3:  # after one-time allocation and compilation
                 start = time.perf_counter()
             engine.backward(torch.stack(list(engine.model(**batch).losses.values())).sum())
             engine.step()
@@ -107,7 +107,7 @@ def worker(arguments: argparse.Namespace) -> None:
 
 
 def run(config: str, recompute: bool, arguments: argparse.Namespace) -> tuple[int, dict[str, float] | str]:
-    """(pairs, what a worker told or its last line), with the largest number of pairs up to the wanted that fits."""
+    """(pairs, a worker's results or its last line) for the largest number of pairs, up to the requested, that fits."""
     pairs = arguments.pairs
     flags = ["--worker", "--configs", config, *(["--recompute"] if recompute else [])]
     flags += ["--tiny"] if arguments.tiny else []
@@ -129,7 +129,7 @@ def peak_tflops(name: str) -> float | None:
 def main() -> None:
     parser = FlagParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--configs", nargs="+", default=CONFIGS, help="files of ds_configs/")
-    parser.add_argument("--pairs", type=int, default=16, help="pairs of a batch, halved until they fit (16)")
+    parser.add_argument("--pairs", type=int, default=16, help="pairs per batch, halved until they fit (16)")
     parser.add_argument("--peak_tflops", type=float, help="the card's dense bfloat16 rate, for cards not in the table")
     parser.add_argument("--tiny", action="store_true", help="a small shape")
     parser.add_argument("--recompute", action="store_true", help=argparse.SUPPRESS)

@@ -1,12 +1,12 @@
-"""Kills a pre-training run again and again, inside saves too, and compares what it does with an undisturbed one.
+"""Kill a pre-training run again and again, also during saves, and compare it with an undisturbed one.
 
     python benchmarks/kill.py [--kills 50] [--engine plain|deepspeed] [--ranks 2] [--output DIR]
 
-Each SIGKILL comes at a random moment: half of them between two updates or in one, half while a checkpoint is written.
-Under `deepspeed` it hits every process at once, or one random rank, whose loss must end the others. The run is then
-started again with `--resume auto`. Told at the end: whether every line of metrics.jsonl (losses of every kind, language
-and pair, gradient norm, learning rate, digest of the samples) is that of the undisturbed run, bit for bit; how many
-updates were lost behind the newest whole checkpoint; how many starts failed. Exit code 1 if one is not perfect.
+Each SIGKILL comes at a random moment: half of them between or during updates, half while a checkpoint is written. Under
+`deepspeed` it hits all processes at once, or one random rank, whose death must end the others. The run is then started
+again with `--resume auto`. The report says whether every line of metrics.jsonl (losses of every kind, language and
+pair, gradient norm, learning rate, digest of the samples) equals that of the undisturbed run, bit for bit; how many
+updates after the newest complete checkpoint were lost; how many starts failed. Exit code 1 unless all is perfect.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ EXACT = ("step", "lr", "grad_norm", "samples")  # and everything with a "/": los
 
 @dataclass
 class Tally:
-    """What happened."""
+    """Counts of kills and their consequences."""
 
     kills: int = 0
     in_saves: int = 0  # kills while a checkpoint was partly written
-    single_ranks: int = 0  # kills of one rank alone
-    lost_updates: int = 0  # updates behind the newest whole checkpoint that a start did not have
+    single_ranks: int = 0  # kills of a single rank
+    lost_updates: int = 0  # updates of a complete checkpoint that a start did not resume from
     failed_starts: int = 0
     wrong_lines: set[int] = field(default_factory=set)
 
@@ -73,7 +73,7 @@ def command(options: argparse.Namespace, data: Path, run_dir: Path) -> list[str]
 
 
 def start(options: argparse.Namespace, data: Path, run_dir: Path) -> subprocess.Popen[bytes]:
-    """The run in a process group of its own, which a kill can hit as a whole; what it says goes to DIR/kill.log."""
+    """Start the run in its own process group, which can be killed as a whole; its output goes to DIR/kill.log."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     with open(run_dir.parent / f"{run_dir.name}.log", "ab") as log:
         return subprocess.Popen(
@@ -82,7 +82,7 @@ def start(options: argparse.Namespace, data: Path, run_dir: Path) -> subprocess.
 
 
 def lines(run_dir: Path) -> dict[int, dict[str, Any]]:
-    """The whole lines of metrics.jsonl by update, without what is measured in seconds or bytes."""
+    """The complete lines of metrics.jsonl by update, without values in seconds or bytes."""
     path = run_dir / "metrics.jsonl"
     found = {}
     for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
@@ -95,18 +95,18 @@ def lines(run_dir: Path) -> dict[int, dict[str, Any]]:
 
 
 def newest_whole(run_dir: Path) -> int:
-    """The step of the newest checkpoint that a start should take, 0 without one."""
+    """Step of the newest checkpoint that a start should resume from, 0 if there is none."""
     return max((step for step, path in checkpoints_of(run_dir).items() if damage(path) is None), default=0)
 
 
 def ranks_of(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    """The training processes of a run under the launcher."""
+    """The launcher's training processes."""
     tree = psutil.Process(process.pid).children(recursive=True)
     return [child for child in tree if any(word.startswith("--local_rank=") for word in child.cmdline()[:5])]
 
 
 def wait_for_update(process: subprocess.Popen[bytes], run_dir: Path, update: int) -> bool:
-    """Whether the run came to `update` before it ended or its time was up."""
+    """Whether the run reached `update` before it ended or timed out."""
     deadline = time.monotonic() + START_SECONDS
     while max(lines(run_dir), default=0) < update:
         if process.poll() is not None or time.monotonic() > deadline:
@@ -116,7 +116,7 @@ def wait_for_update(process: subprocess.Popen[bytes], run_dir: Path, update: int
 
 
 def wait_for_save(process: subprocess.Popen[bytes], run_dir: Path) -> bool:
-    """Whether a checkpoint begins to be written before the run ends."""
+    """Whether the run starts to write a checkpoint before it ends."""
     while process.poll() is None:
         if any((run_dir / "checkpoints").glob("*.partial")):
             return True
@@ -125,7 +125,7 @@ def wait_for_save(process: subprocess.Popen[bytes], run_dir: Path) -> bool:
 
 
 def kill(process: subprocess.Popen[bytes], one_rank: bool) -> None:
-    """SIGKILL for all processes of a run, or for one rank; returns when none is left."""
+    """Send SIGKILL to all processes of a run, or to one rank, and wait until none is left."""
     tree = psutil.Process(process.pid).children(recursive=True)
     if one_rank:
         random.choice(ranks_of(process)).kill()
@@ -140,10 +140,10 @@ def kill(process: subprocess.Popen[bytes], one_rank: bool) -> None:
 
 
 def disturb(options: argparse.Namespace, data: Path, run_dir: Path, tally: Tally) -> bool:
-    """Start the run and kill it at a random moment; False when it came to its end before."""
+    """Start the run and kill it at a random moment; return False if it finished before."""
     expected = newest_whole(run_dir)
     process = start(options, data, run_dir)
-    # The first line of a start drops those beyond its checkpoint; until then the old ones stand there.
+    # With its first line a start drops the lines beyond its checkpoint; until then the old ones are there.
     while process.poll() is None and max(lines(run_dir), default=0) > expected:
         time.sleep(0.02)
     if not wait_for_update(process, run_dir, expected + 1):
@@ -169,12 +169,12 @@ def disturb(options: argparse.Namespace, data: Path, run_dir: Path, tally: Tally
 
 
 def wrong_lines(run_dir: Path, reference: dict[int, dict[str, Any]]) -> set[int]:
-    """Updates whose line is not the undisturbed run's."""
+    """Updates whose line differs from the undisturbed run's."""
     return {step for step, line in lines(run_dir).items() if line != reference.get(step)}
 
 
 def measure(options: argparse.Namespace, directory: Path) -> Tally:
-    """Run undisturbed, then with kills until there were enough of them, then to the end."""
+    """Run undisturbed, then with the requested number of kills, then to the end."""
     claim(directory, ["embedded", *RUNS, *(f"{name}.log" for name in RUNS)], "benchmarks.kill")
     data = embedded_data(directory / "embedded")
     undisturbed, run_dir = (directory / name for name in RUNS)
@@ -188,7 +188,7 @@ def measure(options: argparse.Namespace, directory: Path) -> Tally:
         task = bar.add_task("killing", total=options.kills, unit="kills")
         while tally.kills < options.kills and tally.failed_starts <= options.kills:
             if not disturb(options, data, run_dir, tally):
-                # It is at its end: a new run takes the rest of the kills.
+                # The run is finished: a new one takes the remaining kills.
                 tally.wrong_lines |= wrong_lines(run_dir, reference)
                 shutil.rmtree(run_dir)
             tally.wrong_lines |= wrong_lines(run_dir, reference)
@@ -201,15 +201,15 @@ def measure(options: argparse.Namespace, directory: Path) -> Tally:
 
 def main() -> None:
     parser = FlagParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=50, help="how many (default: %(default)s)")
+    parser.add_argument("--kills", type=int, default=50, help="number of kills (default: %(default)s)")
     parser.add_argument("--engine", choices=("plain", "deepspeed"), default="plain", help="(default: %(default)s)")
     parser.add_argument("--ranks", type=int, default=2, help="processes under deepspeed (default: %(default)s)")
     parser.add_argument("--ds_config", default="zero3_bf16.json", help="(default: %(default)s)")
     parser.add_argument("--updates", type=int, help="length of the run (default: enough for all kills)")
     parser.add_argument("--loader_workers", type=int, default=1, help="(default: %(default)s)")
-    parser.add_argument("--update_seconds", type=float, default=0.3, help="kills between saves come within so long")
-    parser.add_argument("--save_seconds", type=float, default=0.15, help="kills in saves come within so long")
-    parser.add_argument("--seed", type=int, default=1, help="of the moments (default: %(default)s)")
+    parser.add_argument("--update_seconds", type=float, default=0.3, help="longest wait before a kill between saves")
+    parser.add_argument("--save_seconds", type=float, default=0.15, help="longest wait before a kill in a save")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the random moments (default: %(default)s)")
     parser.add_argument("--output", type=Path, help="directory for the runs (default: a temporary one)")
     options = parser.parse_args()
     random.seed(options.seed)

@@ -1,7 +1,7 @@
-"""Pre-training's reading of shards: time to the first batch by size of the corpus, batches a second, share of waiting.
+"""Measure how pre-training reads shards: time to the first batch by corpus size, batches per second, share of waiting.
 
 `python benchmarks/loader.py` writes shards of 1 MB and 1 GB of random sentences below `--directory`, once, and prints a
-table. Ids are those of XLM-R's vocabulary, lengths and masks those of VECO-large.
+table. Ids are in XLM-R's vocabulary, lengths and masks are those of VECO-large.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ if __name__ == "__main__":
 
 
 def write_shard(data: Path, prefix: str, num_sentences: int, vocab_size: int, rng: np.random.Generator) -> ShardInfo:
-    """Info of a shard of so many random sentences."""
+    """Info of a new shard of random sentences."""
     with ShardWriter(data / prefix, vocab_size) as writer:
         for start in range(0, num_sentences, SENTENCES_AT_ONCE):
             lengths = rng.integers(1, LONGEST_SENTENCE, size=min(SENTENCES_AT_ONCE, num_sentences - start))
@@ -70,7 +70,7 @@ def write_shard(data: Path, prefix: str, num_sentences: int, vocab_size: int, rn
 
 
 def make_data(data: Path, megabytes: int, vocab_size: int = VOCAB_SIZE) -> Path:
-    """A data directory with `.bin` files of so many megabytes in all: half of it one language, half pairs of two."""
+    """A data directory with `.bin` files of that total size: half of it one language, half pairs of two."""
     if (data / MANIFEST_NAME).exists():
         return data
     rng = np.random.default_rng(1)
@@ -86,7 +86,7 @@ def make_data(data: Path, megabytes: int, vocab_size: int = VOCAB_SIZE) -> Path:
 
 
 def first_batch_seconds(data: Path, num_workers: int, repeats: int) -> float:
-    """Median, each in a new process: from the manifest to the first batch, without the import of libraries."""
+    """Median time, in new processes, from manifest to first batch, without importing libraries."""
     with tempfile.NamedTemporaryFile("w", suffix=".py") as script:
         script.write(FIRST_BATCH)
         script.flush()
@@ -96,7 +96,7 @@ def first_batch_seconds(data: Path, num_workers: int, repeats: int) -> float:
 
 
 def tokens_per_second(data: Path) -> dict[str, float]:
-    """Tokens of x and y that one process reads and masks, by kind of batch."""
+    """Tokens of x and y per second that one process reads and masks, by kind of batch."""
     batches = PretrainingBatches(data, Manifest.load(data), OPTIONS, 0, 1, 1)
     speeds = {}
     for offset, kind in enumerate(batches.kinds):
@@ -110,7 +110,7 @@ def tokens_per_second(data: Path) -> dict[str, float]:
 
 
 def data_wait(data: Path, num_workers: int, steps: int) -> float:
-    """Share of the time of updates spent waiting for batches, in a run of a small model; the first two are left out."""
+    """Share of update time spent waiting for batches, in a run of a small model without its first two updates."""
     with tempfile.TemporaryDirectory() as directory:
         recipe = PretrainRecipe(
             output=directory,
@@ -130,10 +130,10 @@ def data_wait(data: Path, num_workers: int, steps: int) -> float:
 
 def main() -> None:
     parser = FlagParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--directory", type=Path, default=Path("runs/benchmark-loader"), help="for what it makes")
-    parser.add_argument("--megabytes", type=int, nargs="+", default=[1, 1000], help="of shards (1 1000)")
-    parser.add_argument("--repeats", type=int, default=5, help="of which medians are shown (5)")
-    parser.add_argument("--steps", type=int, default=12, help="updates of the run that shows waiting (12)")
+    parser.add_argument("--directory", type=Path, default=Path("runs/benchmark-loader"), help="directory for all files")
+    parser.add_argument("--megabytes", type=int, nargs="+", default=[1, 1000], help="sizes of the shards (1 1000)")
+    parser.add_argument("--repeats", type=int, default=5, help="repeats whose median is shown (5)")
+    parser.add_argument("--steps", type=int, default=12, help="updates of the run that measures waiting (12)")
     options = parser.parse_args()
     print(f"{'MB':>6} {'first batch, ms':>16} {'with a worker, s':>17} {'mono tokens/s':>14} {'bilingual':>10}")
     for megabytes in options.megabytes:

@@ -1,22 +1,22 @@
 """Speed and memory of the model against named peers of transformers, in one process, side by side.
 
     python benchmarks/model.py                       everything, at VECO-small's width (minutes to an hour)
-    python benchmarks/model.py objective utilisation encoder generation      or some of it
-    python benchmarks/model.py --quick               tiny shapes: does it run? (seconds; its figures say nothing)
+    python benchmarks/model.py objective utilisation encoder generation      or some of these parts
+    python benchmarks/model.py --quick               tiny shapes, to check that it runs (seconds)
 
 objective    forward and backward of the whole objective against a plain reference: transformers' XLM-R layers and
              nn.MultiheadAttention, one pass for each of H_x, H_y, S_x, S_y and TLM, logits of all positions. Same
-             weights, and the same losses in float32 without dropout. In both precisions, and each side at the one
-             that is better for it. Peak memory is that of a process of its own for
-             each (VmHWM, reset before the step): all of it, and what one step adds to model and gradients.
+             weights, and the same losses in float32 without dropout. In both precisions, and each side in the faster
+             one. Peak memory is measured in a process for each (VmHWM, reset before the step): the total, and the part
+             that one step adds to model and gradients.
 utilisation  floating-point operations of the objective by formula over its time, against a bfloat16 matrix product of
-             2048 x 1024 x 4096 in the same run; and what torch's profiler says of the rest.
+             2048 x 1024 x 4096 in the same run; and torch's profile of the rest.
 encoder      plugged-out forward pass against transformers' XLM-R with SDPA; full rows, and rows of different lengths
-             (where ours leaves out the padding: `skip_padding`).
+             (where ours skips the padding: `skip_padding`).
 generation   beam search against transformers' Marian of equal size: beam 5, the same number of steps.
 
 Times are medians of repeats in turn. A ratio is peer / ours: above 1, ours is faster or smaller.
-Run it on a quiet machine, and give it the threads that there are cores.
+Run it on an idle machine, with as many threads as there are cores.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from training.cpu_timing import attention_times
 from veco import VecoConfig, VecoForConditionalGeneration, VecoForMaskedLM, VecoForPreTraining
 from veco.attention import use_in_training
 from veco.convert import to_xlm_roberta
-from veco.heads import IGNORED
+from veco.labels import IGNORED
 
 PARTS = ("objective", "utilisation", "encoder", "generation")
 MASKED_SHARE = 0.25
@@ -58,7 +58,7 @@ PLAIN_PEER = "separate passes of XLM-R layers, all logits"
 
 @dataclass(frozen=True)
 class Sizes:
-    """Shapes of everything that is measured."""
+    """Shapes of all measurements."""
 
     num_hidden_layers: int = 6
     hidden_size: int = 768
@@ -75,17 +75,28 @@ class Sizes:
 
     def config(self, dropout: float, **changes: int) -> VecoConfig:
         fields = ("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads", "vocab_size")
-        shape = {name: self.__dict__[name] for name in fields}
+        shape = {name: vars(self)[name] for name in fields}
         return VecoConfig(**{**shape, **changes}, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)
 
 
-QUICK = Sizes(2, 64, 128, 4, 500, pairs=3, tokens=16, generation_width=32, generation_vocab_size=200, sentences=3)
+QUICK = Sizes(
+    num_hidden_layers=2,
+    hidden_size=64,
+    intermediate_size=128,
+    num_attention_heads=4,
+    vocab_size=500,
+    pairs=3,
+    tokens=16,
+    generation_width=32,
+    generation_vocab_size=200,
+    sentences=3,
+)
 
 Measurement = dict[str, str | float]
 
 
 def medians(functions: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Seconds of each function: each is called once to warm up, then all in turn."""
+    """Median seconds of each function: each is called once to warm up, then all in turn."""
     times: dict[str, list[float]] = {name: [] for name in functions}
     for turn in range(repeats + 1):
         for name, function in functions.items():
@@ -129,7 +140,7 @@ def random_batch(sizes: Sizes, shortest: int) -> dict[str, Tensor]:
 
 
 class PlainReference(nn.Module):
-    """The objective as one would write it first: XLM-R's layers, a pass for each term, logits of all positions."""
+    """The objective written naively: XLM-R's layers, a pass for each term, logits of all positions."""
 
     def __init__(self, xlm_roberta: XLMRobertaForMaskedLM, model: VecoForPreTraining) -> None:
         super().__init__()
@@ -216,7 +227,7 @@ def step_of(model: nn.Module, batch: dict[str, Tensor]) -> Callable[[], None]:
 
 def objective(sizes: Sizes, repeats: int, arguments: list[str]) -> list[Measurement]:
     rows = []
-    # First, while this process is small: the reference needs most of a small machine.
+    # First, while this process is small: the reference needs most of a small machine's memory.
     peaks = {name: measured_memory(name, arguments) for name in ("ours", "peer")}
     for number, what in enumerate(("all of the process", "added by a step")):
         megabytes = {name: peak[number] for name, peak in peaks.items()}
@@ -240,7 +251,7 @@ def objective(sizes: Sizes, repeats: int, arguments: list[str]) -> list[Measurem
 
 
 def objective_seconds(sizes: Sizes, batch: dict[str, Tensor], dtype: torch.dtype, repeats: int) -> dict[str, float]:
-    """Seconds of a step of ours, with the attention that a run would choose, and of the reference."""
+    """Seconds per step of ours, with the attention that a run would choose, and of the reference."""
     ours, reference = objective_models(sizes, dropout=0.1, dtype=dtype)
     times = attention_times(dtype, ours.config.attention_probs_dropout_prob)
     use_in_training(ours, min(times, key=times.__getitem__))
@@ -255,13 +266,13 @@ def name_of(dtype: torch.dtype) -> str:
 
 
 def measured_memory(name: str, arguments: list[str]) -> list[float]:
-    """Peak megabytes of (the whole process, one step) of "ours" or "peer", in a process of its own."""
+    """Peak megabytes (of the whole process, of one step) of "ours" or "peer", in a new process."""
     command = [sys.executable, __file__, "--memory-of", name, *arguments]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def memory_of(name: str, sizes: Sizes) -> list[float]:
-    """Peak megabytes of this process and of what its second step adds; the first makes the gradients."""
+    """Peak megabytes of this process, and those that its second step adds; the first allocates the gradients."""
     ours, reference = objective_models(sizes, dropout=0.1, dtype=torch.bfloat16)
     model: nn.Module = ours if name == "ours" else reference
     del ours, reference
@@ -270,14 +281,14 @@ def memory_of(name: str, sizes: Sizes) -> list[float]:
     step = step_of(model, batch)
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     resting = memory_now("VmRSS")
     step()
     return [memory_now("VmHWM"), memory_now("VmHWM") - resting]
 
 
 def memory_now(field: str) -> float:
-    """Megabytes that Linux gives for this process."""
+    """Megabytes of this process, as Linux reports them."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(float(line.split()[1]) for line in lines if line.startswith(f"{field}:")) / 1000
 
@@ -285,12 +296,12 @@ def memory_now(field: str) -> float:
 def objective_operations(sizes: Sizes) -> float:
     """Floating-point operations of a forward and backward pass of the objective over full rows.
 
-    A layer takes 8 D^2 + 4 D F a token plugged out (self-attention's four projections, feed-forward) and 16 D^2 + 4 D F
-    plugged in, attention 4 D S a token over S keys, the head 2 (V D + D^2) a predicted position. The backward pass
-    takes twice the forward pass. What is computed again counts once.
+    A layer takes 8 D^2 + 4 D F per token plugged out (self-attention's four projections, feed-forward) and 16 D^2 +
+    4 D F plugged in, attention 4 D S per token over S keys, the head 2 (V D + D^2) per predicted position. The backward
+    pass takes twice the forward pass. Recomputation is not counted.
     """
     width, length = sizes.hidden_size, sizes.tokens
-    num_tokens = 2 * sizes.pairs * length  # of x and y; as many again of TLM
+    num_tokens = 2 * sizes.pairs * length  # of x and y; TLM has as many
     feed_forward = 4 * width * sizes.intermediate_size
     h = 2 * num_tokens * (8 * width**2 + feed_forward) + 4 * width * num_tokens * (length + 2 * length)
     s = num_tokens * (16 * width**2 + feed_forward) + 4 * width * num_tokens * 2 * length
@@ -343,7 +354,7 @@ def encoder(sizes: Sizes, repeats: int) -> list[Measurement]:
 
 
 def generation_models(sizes: Sizes) -> dict[str, VecoForConditionalGeneration | MarianMTModel]:
-    """Our translation model and transformers' Marian of equal size, with random weights."""
+    """Our translation model and transformers' Marian of the same size, with random weights."""
     width, vocab_size = sizes.generation_width, sizes.generation_vocab_size
     heads, layers = max(1, width // 64), sizes.num_hidden_layers
     shape = {"hidden_size": width, "intermediate_size": 4 * width, "num_attention_heads": heads}
@@ -410,12 +421,14 @@ def show(rows: list[Measurement]) -> None:
 
 def main() -> None:
     parser = FlagParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="what to measure (everything)")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of torch (as many as cores)")
-    parser.add_argument("--repeats", type=int, default=3, help="of which the median counts (3)")
-    parser.add_argument("--pairs", type=int, default=Sizes.pairs, help="of a batch of the objective (32)")
-    parser.add_argument("--quick", action="store_true", help="tiny shapes, to see that it runs")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there too")
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="parts to measure (all)")
+    parser.add_argument(
+        "--threads", type=int, default=len(os.sched_getaffinity(0)), help="torch's threads (as many as cores)"
+    )
+    parser.add_argument("--repeats", type=int, default=3, help="repeats whose median is taken (3)")
+    parser.add_argument("--pairs", type=int, default=Sizes.pairs, help="pairs per batch of the objective (32)")
+    parser.add_argument("--quick", action="store_true", help="tiny shapes, to check that it runs")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows to this file")
     parser.add_argument("--memory-of", choices=["ours", "peer"], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

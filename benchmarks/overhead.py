@@ -1,12 +1,12 @@
-"""What the training loop costs beside the model: pre-training as it runs against forward, backward and AdamW alone.
+"""Measure the overhead of the training loop: pre-training as it runs against forward, backward and AdamW alone.
 
     python benchmarks/overhead.py [--repeats 5] [--updates 12] [--layers 6] [--width 384]
 
-Both train the same model on the same batches in one process, in turn, in bfloat16 by autocast, without DeepSpeed. The
+Both train the same model on the same batches in one process, in turn, with autocast to bfloat16, without DeepSpeed. The
 loop reads shards and masks them, checks losses and gradients, counts losses by language and pair, writes metrics and
-TensorBoard events (a line every 4 updates) and listens to signals; the peer has its batches in memory and does none of
-that. Saves and validations are not counted. The first two updates of each run warm up. Told: the median of the
-repeats' ratios, and each of them; a loop that costs nothing has 1.
+TensorBoard events (a line every 4 updates) and handles signals; the peer has its batches in memory and does none of
+that. Saves and validations are not counted. The first two updates of each run warm up. It prints the ratio of each
+repeat and their median; without overhead it is 1.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ VOCAB_SIZE = 32_000
 
 
 def loop_seconds(recipe: PretrainRecipe, data: Path, tokens: list[int]) -> float:
-    """Seconds of all updates behind the first two, by the run's own metrics; `tokens` are those of each update."""
+    """Seconds of all updates after the first two, from the run's own metrics; `tokens` are those of each update."""
     with tempfile.TemporaryDirectory() as directory:
         pretrain(recipe, data, Path(directory))
         lines = {line["step"]: line for line in read_metrics(Path(directory))}
@@ -48,7 +48,7 @@ def loop_seconds(recipe: PretrainRecipe, data: Path, tokens: list[int]) -> float
 
 
 def bare_seconds(recipe: PretrainRecipe, data: Path, batches: list[dict[str, torch.Tensor]]) -> float:
-    """Seconds of forward, backward, clipping and AdamW of all batches behind the first two."""
+    """Seconds of forward, backward, clipping and AdamW of all batches after the first two."""
     model = build_model(recipe, data, Manifest.load(data)).train()
     optimizer = torch.optim.AdamW(model.parameters(), **adam_settings(recipe))
     started = 0.0
@@ -66,9 +66,9 @@ def bare_seconds(recipe: PretrainRecipe, data: Path, batches: list[dict[str, tor
 
 def main() -> None:
     parser = FlagParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--directory", type=Path, default=Path("runs/benchmark-loader"), help="for the data it makes")
+    parser.add_argument("--directory", type=Path, default=Path("runs/benchmark-loader"), help="directory for the data")
     parser.add_argument("--repeats", type=int, default=7, help="(default: %(default)s)")
-    parser.add_argument("--updates", type=int, default=14, help="of each run (default: %(default)s)")
+    parser.add_argument("--updates", type=int, default=14, help="updates per run (default: %(default)s)")
     parser.add_argument("--layers", type=int, default=6, help="(default: %(default)s)")
     parser.add_argument("--width", type=int, default=384, help="(default: %(default)s)")
     options = parser.parse_args()

@@ -3,15 +3,16 @@
     python benchmarks/translation.py search                  random weights, beam 5, the same number of steps (minutes)
     python benchmarks/translation.py engines                 random weights, beam 5: torch, CTranslate2 float32 and int8
     python benchmarks/translation.py text --model MODEL --input FILE --reference FILE     a trained model, with BLEU
-    python benchmarks/translation.py --quick                 the first two in tiny shapes: does it run? (seconds)
+    python benchmarks/translation.py --quick                 the first two in tiny shapes, as a check (seconds)
 
-search   finetune.mt's search on a VECO against transformers' generate() on a Marian of equal size. Both run as long.
-engines  finetune.mt's engines on the same VECO and the same sentences, exported to a directory of its own.
+search   finetune.mt's search on a VECO against transformers' generate() on a Marian of the same size. Both make the
+         same number of steps.
+engines  finetune.mt's engines on the same VECO and the same sentences, exported to a temporary directory.
 text     the same engines on real sentences from text to text, with sacreBLEU of each; with --shortlist also int8 with
-         one. The first row is the baseline.
+         a shortlist. The first row is the baseline.
 
-Speeds are sentences a second, medians of repeats in turn. A ratio above 1 is that much faster than the baseline.
-Run it on a quiet machine, and give it the threads that there are cores.
+Speeds are sentences per second, medians of repeats in turn. A ratio above 1 is that much faster than the baseline.
+Run it on an idle machine, with as many threads as there are cores.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ TARGETS = {"ct2 int8": ">= 4", SHORTLISTED: ">= 4"}
 
 
 def compared_speeds(what: str, seconds: dict[str, float], num_sentences: int, peer: str, target: str) -> Row:
-    """A row of sentences a second."""
+    """A row with sentences per second."""
     ours, theirs = num_sentences / seconds["ours"], num_sentences / seconds["peer"]
     print(f"{what}: {ours:.4g} sentences/s, peer {theirs:.4g}, ratio {ours / theirs:.2f}", file=sys.stderr, flush=True)
     return {
@@ -75,7 +76,7 @@ def fixed_options(sizes: Sizes) -> SearchOptions:
 
 
 def made_up_tokenizer(vocab_size: int) -> PreTrainedTokenizerFast:
-    """A tokenizer with that many pieces, which nobody feeds with text; id 4 is the language tag."""
+    """A tokenizer with that many pieces, never used on text; id 4 is the language tag."""
     pieces = ["<s>", "<pad>", "</s>", "<unk>", "__xx__", *(f"p{i}" for i in range(5, vocab_size))]
     inner = Tokenizer(models.WordLevel({piece: i for i, piece in enumerate(pieces)}, unk_token="<unk>"))
     names = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
@@ -83,7 +84,7 @@ def made_up_tokenizer(vocab_size: int) -> PreTrainedTokenizerFast:
 
 
 def batch_of(sizes: Sizes) -> SourceBatch:
-    """The sentences of `generation_sources` as the engines take them."""
+    """The sentences of `generation_sources` in the engines' form."""
     ids, mask = generation_sources(sizes)
     sources = [[0, *row[is_token].tolist(), 2] for row, is_token in zip(ids, mask.bool(), strict=True)]
     return SourceBatch(sources, [sizes.target_tokens - 1] * len(sources))
@@ -125,7 +126,7 @@ def padded(rows: list[list[int]]) -> tuple[Tensor, Tensor]:
 
 
 def translators(model: Path, options: SearchOptions, directory: Path) -> dict[str, Translator]:
-    """A model in every engine; what is exported goes to `directory`."""
+    """A model in every engine; exports go to `directory`."""
     found = {name: Translator.load(model, options, dtype) for name, dtype in DTYPES.items()}
     for name, quantization in QUANTIZATIONS.items():
         export(model, directory / quantization, quantization)
@@ -136,7 +137,7 @@ def translators(model: Path, options: SearchOptions, directory: Path) -> dict[st
 def against_baseline(
     runs: dict[str, Callable[[], object]], num_sentences: int, repeats: int, what: str, details: dict[str, str]
 ) -> list[Row]:
-    """A row for each run but the baseline; `details` go to its last column."""
+    """A row for each run except the baseline, with `details` in its last column."""
     seconds = medians(runs, repeats)
     pairs = {name: {"ours": seconds[name], "peer": seconds[BASELINE]} for name in runs if name != BASELINE}
     return [
@@ -150,7 +151,7 @@ def against_baseline(
 def engines(sizes: Sizes, repeats: int) -> list[Row]:
     model = generation_models(sizes)["ours"]
     batch, options = batch_of(sizes), fixed_options(sizes)
-    copies = 2 * torch.get_num_threads()  # CTranslate2 gives every thread a batch of its own
+    copies = 2 * torch.get_num_threads()  # in CTranslate2 every thread has its own batch
     batch = SourceBatch(batch.sources * copies, batch.limits * copies)
     with tempfile.TemporaryDirectory() as directory:
         model.save_pretrained(Path(directory) / "model")
@@ -184,17 +185,17 @@ def text(arguments: argparse.Namespace, repeats: int) -> list[Row]:
 def main() -> None:
     parser = FlagParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("parts", nargs="*", choices=[*PARTS, []], help="what to measure (search and engines)")
-    add("--model", type=Path, metavar="MODEL", help="of the part text: a directory of finetune.mt")
-    add("--input", metavar="FILE", help="of the part text: what to translate")
-    add("--reference", metavar="FILE", help="of the part text: its translation")
-    add("--shortlist", type=Path, nargs=2, metavar="FILE", help="of the part text: training text and its translation")
-    add("--lines", type=int, help="of the part text: so many of the first lines (all)")
-    add("--beam", type=int, default=SearchOptions.beam, help="of the part text (%(default)s)")
-    add("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of every engine (as many as cores)")
-    add("--repeats", type=int, default=3, help="of which the median counts (3)")
-    add("--quick", action="store_true", help="tiny shapes, to see that it runs")
-    add("--json", type=Path, metavar="FILE", help="write the rows there too")
+    add("parts", nargs="*", choices=[*PARTS, []], help="parts to measure (search and engines)")
+    add("--model", type=Path, metavar="MODEL", help="for text: a model directory of finetune.mt")
+    add("--input", metavar="FILE", help="for text: file to translate")
+    add("--reference", metavar="FILE", help="for text: its reference translation")
+    add("--shortlist", type=Path, nargs=2, metavar="FILE", help="for text: training text and its translation")
+    add("--lines", type=int, help="for text: number of lines to translate, from the first (all)")
+    add("--beam", type=int, default=SearchOptions.beam, help="for text (%(default)s)")
+    add("--threads", type=int, default=len(os.sched_getaffinity(0)), help="threads of each engine (as many as cores)")
+    add("--repeats", type=int, default=3, help="repeats whose median is taken (3)")
+    add("--quick", action="store_true", help="tiny shapes, to check that it runs")
+    add("--json", type=Path, metavar="FILE", help="also write the rows to this file")
     arguments = parser.parse_args()
     if "text" in arguments.parts and None in (arguments.model, arguments.input, arguments.reference):
         raise ValueError("the part text needs --model, --input and --reference")

@@ -1,30 +1,30 @@
-"""Small data for XTREME, from which what docs/results.md reports is measured: text to pre-train on, files of the tasks.
+"""Make the small XTREME data behind the figures in docs/results.md: text for pre-training, files of the tasks.
 
     python benchmarks/xtreme_data.py corpus SOURCE DIR
     python benchmarks/xtreme_data.py files SOURCE/xtreme ROOT [--languages de fr]
     python benchmarks/xtreme_data.py captions SOURCE/mt/multi30k ROOT
 
-SOURCE holds mono/LANG.txt.gz, mt/multi30k/{train,val,test_2016_flickr}.LANG.gz, parallel/*/X-Y.{X,Y}.gz and xtreme/ in
+SOURCE has mono/LANG.txt.gz, mt/multi30k/{train,val,test_2016_flickr}.LANG.gz, parallel/*/X-Y.{X,Y}.gz and xtreme/ in
 XTREME's layout.
 
 `corpus`: DIR gets corpus.yaml for data_tools and pairs/X-Y.tsv: the hypotheses and premises of XNLI's training files,
-which translate each other row by row in all of its languages, and the questions of SQuAD's. Labels and answers stay
-out, and so do all dev and test files. All pairs are with English: a small model that sees few of them does not learn to
-use the other sentence when each pair of fifteen languages has its share.
+which are translations of each other row by row in all of its languages, and the questions of SQuAD's. Labels, answers
+and all dev and test files are excluded. All pairs are with English: if the pairs were spread over all combinations of
+fifteen languages, a small model would see too few of each to learn to use the other sentence.
 
-`files`: ROOT links to XTREME's files, and has beside them what makes all settings and modes possible:
+`files`: ROOT links to XTREME's files, and adds files that make all settings and modes possible:
 
-- a dev and a test of MLQA, both cut by article from its dev;
-- PAWS-X's training translations with their English originals, which are found again in the order of the tables: these
-  leave out the rows that were not translated, each others;
-- untagged words of translated text for POS and NER, for a teacher: the sentences of `corpus`, from XNLI's and SQuAD's
-  training files, since nobody has translated theirs;
+- a dev and a test set of MLQA, split by article from its dev set;
+- PAWS-X's training translations with their English originals, which are recovered by the order of the rows: each
+  language lacks the rows that were not translated;
+- untagged words of translated text for POS and NER, for a teacher to label: the sentences of `corpus`, from XNLI's and
+  SQuAD's training files, since their own training text has no translations;
 - in ROOT/english the English originals of dev and test of XNLI, PAWS-X, XQuAD and MLQA under the names of their
-  translations: what plug-in predicts from when a test is translated into English, here by those who wrote it.
+  translations: input of plug-in when a test set is translated into English, here the original text.
 
-`captions`: ROOT has retrieval in the domain of a model that has seen captions alone, in the layout of XTREME. Tatoeba's
-sentences are those of test_2016_flickr, row by row. BUCC's dev is val and its test is test_2016_flickr: the first two
-thirds of one language, the last two thirds of English, so that half of each side has a translation on the other.
+`captions`: ROOT has retrieval tasks in XTREME's layout for a model trained on captions alone. Tatoeba's sentences are
+those of test_2016_flickr, row by row. BUCC's dev set is val and its test set is test_2016_flickr: the first two thirds
+of one language, the last two thirds of English, so that half of each side has a translation on the other.
 """
 
 from __future__ import annotations
@@ -58,10 +58,10 @@ from finetune.understanding.readers.reading import read_pairs, read_questions
 from finetune.understanding.tasks.task import ENGLISH, Head, Split
 from finetune.understanding.tasks.xtreme import TASKS
 
-ORIGINALLY_ENGLISH = [TASKS[name] for name in ("xnli", "xquad", "mlqa")]  # whose translations have the same rows or ids
+ORIGINALLY_ENGLISH = [TASKS[name] for name in ("xnli", "xquad", "mlqa")]  # their translations have the same rows or ids
 TAGGED = [task for task in TASKS.values() if task.head is Head.TOKEN]
 SIGNS = re.escape(string.punctuation + "“”„«»‘’…–—¿¡€،؛؟।॥")
-# A word with the apostrophe that ends it (l', qu'), or one other sign. \w would cut Hindi at its vowel signs.
+# A word with an apostrophe at its end (l', qu'), or one other sign. \w would split Hindi at its vowel signs.
 WORD = re.compile(rf"[^\s{SIGNS}]+(?:[-.][^\s{SIGNS}]+)*['’]?|\S")
 
 
@@ -72,8 +72,8 @@ def translated_sentences(root: Path) -> dict[str, dict[str, str]]:
     for split in (Split.TRAIN, Split.TRANSLATE_TRAIN):
         for language in languages_with(xnli, split, root):
             for number, pair in enumerate(read_pairs(xnli, split, language, root)):
-                if pair.is_complete:  # a text of a translation can be missing
-                    found[language][f"premise {number // 3}"] = pair.text_a  # each premise comes with three hypotheses
+                if pair.is_complete:  # one text of a translation can be missing
+                    found[language][f"premise {number // 3}"] = pair.text_a  # each premise has three hypotheses
                     found[language][f"hypothesis {number}"] = pair.text_b
         for language in languages_with(xquad, split, root):
             for question in read_questions(xquad, split, language, root):
@@ -82,7 +82,7 @@ def translated_sentences(root: Path) -> dict[str, dict[str, str]]:
 
 
 def write_pairs(sentences: dict[str, dict[str, str]], directory: Path) -> tuple[dict[str, list[dict[str, str]]], int]:
-    """(the `parallel` section for pairs/X-Y.tsv, which are written; the number of pairs in them)."""
+    """Write pairs/X-Y.tsv; return their `parallel` section and the number of pairs in them."""
     directory.mkdir(parents=True, exist_ok=True)
     section, num_pairs = {}, 0
     for x, y in (sorted((ENGLISH, language)) for language in sorted(sentences) if language != ENGLISH):
@@ -96,7 +96,7 @@ def write_pairs(sentences: dict[str, dict[str, str]], directory: Path) -> tuple[
 
 
 def add_text_pairs(section: dict[str, list[dict[str, str]]], source: Path) -> None:
-    """Nothing; adds Multi30k's training part and all of parallel/ to the section."""
+    """Add Multi30k's training part and all of parallel/ to the section."""
     multi30k = {path.name.split(".")[1]: path for path in sorted((source / "mt" / "multi30k").glob("train.*.gz"))}
     sides = [(f"{ENGLISH}-{x}", multi30k[ENGLISH], path) for x, path in multi30k.items() if x != ENGLISH]
     for first in sorted(source.glob("parallel/*/*-*.gz")):
@@ -112,7 +112,7 @@ def add_text_pairs(section: dict[str, list[dict[str, str]]], source: Path) -> No
 
 
 def make_corpus(source: Path, directory: Path) -> None:
-    """Nothing; writes what the module says, and a summary to the screen."""
+    """Write corpus.yaml and its pairs, and print a summary."""
     sentences = translated_sentences(source / "xtreme")
     if ENGLISH not in sentences:
         raise ValueError(f"{source / 'xtreme'}: no xnli/train-en.tsv; expected XTREME's layout")
@@ -128,7 +128,7 @@ def make_corpus(source: Path, directory: Path) -> None:
 
 
 def make_files(source: Path, root: Path, languages: Sequence[str] = ()) -> None:
-    """Nothing; `root` becomes what the module says, of all languages or of English and some others."""
+    """Fill `root` with the files of the tasks, in all languages or in English and some others."""
     if not source.is_dir():
         raise ValueError(f"{source}: no such directory; expected XTREME's files")
     known = {language for task in TASKS.values() for language in task.languages}
@@ -149,25 +149,25 @@ def make_files(source: Path, root: Path, languages: Sequence[str] = ()) -> None:
                     original = find_file(task, split, ENGLISH, directory)
                     name = task.files[split][0].format(language=language)
                     link = directory / "english" / f"{name}{compressed_suffix(str(original))}"
-                    # Relative, because the directory gets its own name when all is in it.
+                    # Relative, because the directory is renamed when it is complete.
                     make_link(link, Path(os.path.relpath(original, link.parent)))
 
 
 def make_link(link: Path, target: Path) -> None:
-    """Nothing; makes a symbolic link, in a directory that is made if need be."""
+    """Make a symbolic link, and its directory if needed."""
     link.parent.mkdir(parents=True, exist_ok=True)
     link.symlink_to(target)
 
 
 def cut_mlqa(source: Path, root: Path, unwanted: Set[str]) -> None:
-    """Nothing; `root` gets a dev and a test of MLQA from the dev of `source`, but for the unwanted languages.
+    """Split MLQA's dev set in `source` into a dev and a test set in `root`, in all but the unwanted languages.
 
-    Questions have their ids in common with English, and an article goes where the English one of its questions goes,
-    so no article is in dev in one language and in test in another.
+    Questions share their ids with English, and an article goes where the English article of its questions goes, so no
+    article is in dev in one language and in test in another.
     """
     task = TASKS["mlqa"]
     others = [x for x in languages_with(task, Split.DEV, source) if x != ENGLISH and x not in unwanted]
-    languages = [ENGLISH, *others]  # the one that decides must be there
+    languages = [ENGLISH, *others]  # English decides, so it must be there
     articles = {language: articles_of(find_file(task, Split.DEV, language, source)) for language in languages}
     english_titles = {id: article["title"] for article in articles[ENGLISH] for id in ids_of(article)}
     for language in languages:
@@ -184,7 +184,7 @@ def cut_mlqa(source: Path, root: Path, unwanted: Set[str]) -> None:
 
 
 def pair_pawsx(root: Path) -> None:
-    """Nothing; the training translations of `root` get their originals, dev and test theirs in `root`/english."""
+    """Add the English originals of the translations in `root`: of dev and test in `root`/english."""
     task = TASKS["pawsx"]
     for split in (Split.TRAIN, Split.DEV, Split.TEST):
         languages = languages_with(task, split, root)
@@ -196,7 +196,7 @@ def pair_pawsx(root: Path) -> None:
             partners = align_rows(*([f"{row.text_a} {row.text_b}" for row in side] for side in (originals, rows)))
             pairs = [(None if n is None else originals[n], row) for n, row in zip(partners, rows, strict=True)]
             if split is Split.TRAIN:
-                find_file(task, split, language, root).unlink()  # a link, in whose place the pairs are read
+                find_file(task, split, language, root).unlink()  # a link, which the pairs replace
                 path = root / task.files[Split.TRANSLATE_TRAIN][1].format(language=language)
                 texts = [
                     [original.text_a, original.text_b, row.text_a, row.text_b, str(row.label)]
@@ -205,7 +205,7 @@ def pair_pawsx(root: Path) -> None:
                 ]
             else:
                 path = root / "english" / task.files[split][0].format(language=language)
-                # A row without an original is its own pair, like English.
+                # A row without an original is paired with itself, like English.
                 texts = [[(original or row).text_a, (original or row).text_b] for original, row in pairs]
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("w", encoding="utf-8", newline="") as file:
@@ -219,7 +219,7 @@ def pair_pawsx(root: Path) -> None:
 
 
 def write_words(root: Path) -> None:
-    """Nothing; POS and NER get words of translated text, for finetune.understanding.label."""
+    """Write words of translated text for POS and NER, for finetune.understanding.label."""
     for language, sentences in translated_sentences(root).items():
         for task in TAGGED:
             if language == ENGLISH or not has_spaces(language) or language not in task.languages:
@@ -240,12 +240,12 @@ def ids_of(article: dict[str, Any]) -> list[str]:
 
 
 def is_test(title: str) -> bool:
-    """Half of the articles."""
+    """One half of the articles."""
     return zlib.crc32(title.encode()) % 2 == 0
 
 
 def make_captions(source: Path, root: Path) -> None:
-    """Nothing; `root` becomes what the module says."""
+    """Fill `root` with retrieval tasks of captions."""
     bucc, tatoeba = TASKS["bucc2018"], TASKS["tatoeba"]
     splits = {Split.DEV: "val", Split.TEST: "test_2016_flickr"}
     files = {(split, x): source / f"{name}.{x}.gz" for split, name in splits.items() for x in bucc.languages}
@@ -285,13 +285,13 @@ def write_lines(path: Path, lines: Sequence[str]) -> None:
 def main() -> None:
     parser = FlagParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    corpus = commands.add_parser("corpus", help="text to pre-train on")
-    files = commands.add_parser("files", help="XTREME's files, and what they lack")
+    corpus = commands.add_parser("corpus", help="text for pre-training")
+    files = commands.add_parser("files", help="XTREME's files, and those that they lack")
     captions = commands.add_parser("captions", help="retrieval among Multi30k's captions")
     for command, output in ((corpus, "DIR"), (files, "ROOT"), (captions, "ROOT")):
         command.add_argument("source", type=Path)
         command.add_argument("directory", type=Path, metavar=output)
-    files.add_argument("--languages", nargs="+", default=(), help="beside English; default: all")
+    files.add_argument("--languages", nargs="+", default=(), help="in addition to English (default: all)")
     options = parser.parse_args()
     if options.command == "corpus":
         make_corpus(options.source, options.directory)

@@ -1,13 +1,13 @@
-"""Speed of fine-tuning: our loop on VECO, plugged out, against transformers' Trainer on XLM-R of equal size.
+"""Speed of fine-tuning: our loop on VECO, plugged out, against transformers' Trainer on XLM-R of the same size.
 
     python benchmarks/xtreme.py finetune            6 layers x 384, bfloat16 (minutes)
-    python benchmarks/xtreme.py finetune --quick    tiny shapes: does it run? (seconds; its figures say nothing)
+    python benchmarks/xtreme.py finetune --quick    tiny shapes, to check that it runs (seconds)
 
-Both train a classifier of sentence pairs on the same rows of random ids, whose lengths are spread as those of XNLI,
-with the same batch size, dropout and AdamW, in one process and autocast to bfloat16. Both loops are whole: batches,
-padding, loss, clipping, schedule. The Trainer runs twice: as it is, with batches in random order, and with its own
-sorting by length (`group_by_length`); its time begins when its own start is over. Times are medians of repeats in turn,
-in rows a second. A ratio is ours / theirs: above 1, ours is faster. Run it on a quiet machine.
+Both train a classifier of sentence pairs on the same rows of random ids, with lengths distributed like XNLI's, with the
+same batch size, dropout and AdamW, in one process and with autocast to bfloat16. Both loops are complete: batches,
+padding, loss, clipping, schedule. The Trainer runs twice: by default, with batches in random order, and sorted by
+length (`group_by_length`); its time excludes its start. Speeds are medians of repeats in turn, in rows per second. A
+ratio is ours / theirs: above 1, ours is faster. Run it on an idle machine.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ LABELS = ("a", "b", "c")
 
 @dataclass(frozen=True)
 class Sizes:
-    """Shapes of everything that is measured."""
+    """Shapes of all measurements."""
 
     num_hidden_layers: int = 6
     hidden_size: int = 384
@@ -65,14 +65,24 @@ class Sizes:
 
     def shape(self) -> dict[str, int]:
         names = ("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads", "vocab_size")
-        return {name: self.__dict__[name] for name in names}
+        return {name: vars(self)[name] for name in names}
 
 
-QUICK = Sizes(1, 32, 64, 2, 500, rows=200, batch_size=8, updates=2, repeats=1)
+QUICK = Sizes(
+    num_hidden_layers=1,
+    hidden_size=32,
+    intermediate_size=64,
+    num_attention_heads=2,
+    vocab_size=500,
+    rows=200,
+    batch_size=8,
+    updates=2,
+    repeats=1,
+)
 
 
 class Dictionaries(Dataset):
-    """The rows as the Trainer takes them."""
+    """The rows in the Trainer's form."""
 
     def __init__(self, rows: TokenRows) -> None:
         self.rows = rows
@@ -90,7 +100,7 @@ class Dictionaries(Dataset):
 
 
 class Padding:
-    """The little that DataCollatorWithPadding asks of a tokenizer."""
+    """The part of a tokenizer that DataCollatorWithPadding uses."""
 
     def pad(self, features: list[dict[str, list[int]]], **options: object) -> dict[str, torch.Tensor]:
         width = max(len(feature["input_ids"]) for feature in features)
@@ -103,7 +113,7 @@ class Padding:
 
 
 def random_rows(sizes: Sizes) -> TokenRows:
-    """Rows of ids with lengths as XNLI's: a median of about 40 tokens, 7 to 128."""
+    """TokenRows of ids with lengths like XNLI's: 7 to 128 tokens, with a median of about 40."""
     drawn = np.random.default_rng(1)
     lengths = np.clip(drawn.gamma(4.0, 11.0, sizes.rows), 7, 128).astype(int)
     tokens = Sentences.of(drawn.integers(4, sizes.vocab_size - 1, length) for length in lengths)
@@ -111,7 +121,7 @@ def random_rows(sizes: Sizes) -> TokenRows:
 
 
 class Clock(TrainerCallback):
-    """The seconds from the beginning of the Trainer's first update to the end of its last."""
+    """Seconds from the start of the Trainer's first update to the end of its last."""
 
     def __init__(self) -> None:
         self.started = self.seconds = 0.0
@@ -124,7 +134,7 @@ class Clock(TrainerCallback):
 
 
 def our_loop(sizes: Sizes, rows: TokenRows, directory: Path) -> Callable[[], float]:
-    """A function that makes `sizes.updates` updates, more of the same run with each call, and gives their seconds."""
+    """A function that runs `sizes.updates` more updates of one run with each call, and returns their seconds."""
     config = VecoConfig(**sizes.shape(), num_labels=len(LABELS))
     model = VecoForSequenceClassification(config).train()
     head = Classification(LABELS, max_length=128)
@@ -162,7 +172,7 @@ def our_loop(sizes: Sizes, rows: TokenRows, directory: Path) -> Callable[[], flo
 
 
 def their_loop(sizes: Sizes, rows: TokenRows, directory: Path, group_by_length: bool) -> Callable[[], float]:
-    """The same by the Trainer."""
+    """The same for the Trainer."""
     shape = {**sizes.shape(), "max_position_embeddings": 514, "type_vocab_size": 1, "pad_token_id": PAD}
     model = XLMRobertaForSequenceClassification(XLMRobertaConfig(**shape, num_labels=len(LABELS)))
     order = {"train_sampling_strategy": "group_by_length"} if group_by_length else {}
@@ -203,7 +213,7 @@ def medians(functions: dict[str, Callable[[], float]], repeats: int) -> dict[str
 
 
 def measure_finetuning(sizes: Sizes) -> None:
-    """Nothing; prints the rows a second of each loop."""
+    """Print rows per second of each loop."""
     quiet_libraries()
     rows = random_rows(sizes)
     with tempfile.TemporaryDirectory() as name:

@@ -1,13 +1,13 @@
-"""What the ZeRO stages cost on this machine, and VECO-large on two processes.
+"""Measure memory and time of the ZeRO stages on this machine, and train VECO-large on two processes.
 
     python benchmarks/zero.py table [--configs zero1_bf16.json …] [--ranks 1 2 4]     memory and time of each rank
     python benchmarks/zero.py large [--updates 2] [--max_gib 22]                        24 layers, 250,002 pieces
 
-`table` trains a VECO of --layers and --width on random ids. State is what a rank keeps between updates: weights as the
-model uses them, float32 weights and Adam's moments. Peak is the largest memory of a rank in an update (forward,
-backward, gathered weights), over that of a process which has only imported everything. `large` runs pretrain/train.py
-itself, from random weights, with pairs of the paper's length, one on each rank, saves, and watches the memory of all
-its processes together; it ends them when they need more than --max_gib.
+`table` trains a VECO of --layers and --width on random ids. State is the memory that a rank keeps between updates: the
+model's weights, float32 weights and Adam's moments. Peak is the largest memory of a rank in an update (forward,
+backward, gathered weights), minus that of a process which has only imported everything. `large` runs pretrain/train.py
+itself, from random weights, with one pair of the paper's length on each rank, saves a checkpoint, and monitors the
+memory of all its processes together; it kills them if they need more than --max_gib.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def synthetic_batch(config: VecoConfig, pairs: int, length: int, device: torch.d
     for prefix in ("", "pair_"):
         ids = torch.randint(4, config.vocab_size - 1, (pairs, length), generator=generator)
         predicted = torch.rand(pairs, length, generator=generator) < MASK_RATE
-        predicted[:, 0] = True  # never none
+        predicted[:, 0] = True  # at least one
         batch[f"{prefix}labels"] = ids.masked_fill(~predicted, IGNORED)
         batch[f"{prefix}input_ids"] = ids.masked_fill(predicted, config.vocab_size - 1)
         batch[f"{prefix}attention_mask"] = torch.ones_like(ids)
@@ -68,7 +68,7 @@ def synthetic_batch(config: VecoConfig, pairs: int, length: int, device: torch.d
 def state_bytes(engine: Any) -> int:
     """Bytes of weights and optimizer on this rank of a DeepSpeed engine, each storage counted once."""
     zero = engine.optimizer
-    inner = getattr(zero, "optimizer", zero)  # stage 0 has torch's AdamW itself
+    inner = getattr(zero, "optimizer", zero)  # stage 0 uses torch's AdamW itself
     tensors = [parameter.data for parameter in engine.module.parameters()]
     tensors += [parameter.ds_tensor for parameter in engine.module.parameters() if hasattr(parameter, "ds_tensor")]
     tensors += [parameter.data for group in inner.param_groups for parameter in group["params"]]
@@ -87,7 +87,7 @@ def memory_kib(field: str, process: int | str = "self") -> int:
 
 
 def worker(arguments: argparse.Namespace) -> None:
-    """One rank: train, then tell what it took as a line of JSON."""
+    """Train as one rank, then print time and memory as a line of JSON."""
     logs = Path(tempfile.gettempdir()) / "veco-benchmark-logs"
     recipe = PretrainRecipe(output=str(logs), ds_config=arguments.configs[0], dropout=0.0, attention_dropout=0.0)
     start_deepspeed(logs)
@@ -105,8 +105,8 @@ def worker(arguments: argparse.Namespace) -> None:
     batch = synthetic_batch(config, arguments.pairs, arguments.length, engine.device)
     seconds = []
     for update in range(arguments.updates + 1):
-        if update == 1:  # the first allocates Adam's moments
-            Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # forget the peak so far
+        if update == 1:  # update 0 allocates Adam's moments
+            Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # reset the peak
         engine.barrier()
         start = time.perf_counter()
         engine.backward(torch.stack(list(engine.model(**batch).losses.values())).sum())
@@ -124,7 +124,7 @@ def worker(arguments: argparse.Namespace) -> None:
 
 
 def run_ranks(config: str, ranks: int, arguments: argparse.Namespace) -> list[dict[str, float]]:
-    """What each rank told. Raises ValueError with the last line of the first that failed."""
+    """Results of all ranks. Raises ValueError with the last line of the first rank that failed."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -203,7 +203,7 @@ def random_data(directory: Path) -> None:
 
 
 def group_bytes(group: int) -> int:
-    """Memory of all processes of a process group, what they share counted once."""
+    """Memory of all processes of a process group, shared memory counted once."""
     total = 0
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -216,7 +216,7 @@ def group_bytes(group: int) -> int:
 
 
 def watched(process: subprocess.Popen[str], max_bytes: float) -> Iterator[int]:
-    """The memory of the process's group twice a second until it ends; ends it beyond `max_bytes`."""
+    """Largest memory of the process's group, sampled twice a second until it ends; kill it beyond `max_bytes`."""
     while process.poll() is None:
         used = group_bytes(process.pid)
         yield used
@@ -254,7 +254,8 @@ def large(arguments: argparse.Namespace) -> None:
     }
     flags = [text for name, value in fields.items() for text in (f"--{name}", str(value))]
     command = launcher_command(2, str(ROOT / "pretrain" / "train.py"), *flags)
-    # glibc gives memory back from such a size on; left alone it learns not to, and the heap frays to a third more.
+    # glibc returns freed blocks of this size and more to the system. By default it raises the threshold as it goes, and
+    # fragmentation costs a third more memory.
     thresholds = {name: str(2**20) for name in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")}
     environment = {
         **os.environ,
@@ -270,7 +271,7 @@ def large(arguments: argparse.Namespace) -> None:
         sys.exit(f"pretrain/train.py left with {process.returncode}")
     (checkpoint,) = checkpoints_of(run).values()
     size = sum(path.stat().st_size for path in checkpoint.rglob("*") if path.is_file())
-    print(f"all of it {time.perf_counter() - start:.0f} s; peak of all processes {peak / 2**30:.1f} GiB")
+    print(f"total {time.perf_counter() - start:.0f} s; peak of all processes {peak / 2**30:.1f} GiB")
     print(f"checkpoint {size / 1e9:.2f} GB: {checkpoint}")
     for line in read_metrics(run):
         print({name: round(value, 4) for name, value in line.items()})
@@ -293,8 +294,8 @@ def main() -> None:
     two = commands.add_parser("large", help="VECO-large on two processes of this machine")
     two.add_argument("--updates", type=int, default=2, help="updates (2: a monolingual and a bilingual batch)")
     two.add_argument("--ds_config", default="zero3_bf16_small_buckets.json")
-    two.add_argument("--max_gib", type=float, default=22.0, help="end the processes when they need more (22)")
-    two.add_argument("--directory", help="where data and run go, 11 GB (a temporary directory)")
+    two.add_argument("--max_gib", type=float, default=22.0, help="kill the processes if they need more (22)")
+    two.add_argument("--directory", help="directory for data and run, 11 GB (a temporary one)")
     two.set_defaults(run=large)
     arguments = parser.parse_args()
     arguments.run(arguments)

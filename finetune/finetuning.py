@@ -31,7 +31,7 @@ from training.runs.kinds import BEST, LAST, MODEL_DIR, link_model, own_model
 from training.runs.ownership import Ownership
 from training.runs.resuming import begin, nothing_to_train
 from training.step import Batch
-from veco.cli import told_by_the_system
+from veco.rust_errors import rust_errors_as_oserrors
 from veco.tokenizer import save_tokenizer
 
 RecipeT = TypeVar("RecipeT", bound=FinetuningRecipe)
@@ -224,7 +224,7 @@ def model_writer(engine: Engine, task: Task, tokenizer_dir: Path) -> Callable[[P
         if engine.rank == 0:
             for name in task.model.all_tied_weights_keys:  # written under the name they are tied to
                 weights.pop(name, None)
-            with told_by_the_system(directory / MODEL_DIR):
+            with rust_errors_as_oserrors(directory / MODEL_DIR):
                 task.model.save_pretrained(directory / MODEL_DIR, state_dict=weights)
             max_tokens = task.model.config.max_tokens
             save_tokenizer(task.tokenizer, tokenizer_dir, directory / MODEL_DIR, max_tokens=max_tokens)

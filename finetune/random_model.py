@@ -17,7 +17,7 @@ from data_tools.files.directories import atomic_directory
 from finetune.pretrained import VECO, XLM_ROBERTA, open_pretrained
 from training.launch import quiet_libraries
 from veco import VecoForMaskedLM
-from veco.cli import told_by_the_system
+from veco.rust_errors import rust_errors_as_oserrors
 from veco.tokenizer import save_tokenizer
 
 
@@ -27,7 +27,7 @@ def write_random_model(source: Path, seed: int, output: Path) -> None:
     with atomic_directory(output) as temporary:
         torch.manual_seed(seed)
         model = VecoForMaskedLM(config)
-        with told_by_the_system(temporary):
+        with rust_errors_as_oserrors(temporary):
             model.save_pretrained(temporary)
         save_tokenizer(tokenizer, source, temporary, max_tokens=config.max_tokens)
 

@@ -18,7 +18,15 @@ from torch.utils.data import Dataset
 from data_tools.shards.format import Shard, ShardInfo
 from data_tools.shards.manifest import Manifest, SplitShards
 from data_tools.tokenizers.sentence_piece import BOS_ID, EOS_ID, FIRST_PIECE_ID, PAD_ID
-from pretrain.masking import IGNORED, MaskedSequence, Masking, mask_pair, next_tokens
+from pretrain.masking import (
+    IGNORED,
+    MASK_TOKEN_SHARE,
+    RANDOM_TOKEN_SHARE,
+    MaskedSequence,
+    Masking,
+    mask_pair,
+    next_tokens,
+)
 from pretrain.sampling import Schedule, smoothed_probabilities
 from training.random_order import mix, walk
 
@@ -43,8 +51,8 @@ class PretrainingOptions:
     mono_mask_rate: float
     bilingual_mask_rate: float
     objective: str = "ca_mlm+tlm"
-    mask_token_share: float = 0.8
-    random_token_share: float = 0.1
+    mask_token_share: float = MASK_TOKEN_SHARE
+    random_token_share: float = RANDOM_TOKEN_SHARE
     span_length: float = 0.0
     bilingual_mask_spread: float = 0.0
 
@@ -53,8 +61,15 @@ class PretrainingOptions:
         rate, spread = self.mono_mask_rate, 0.0
         if kind == BILINGUAL:
             rate, spread = self.bilingual_mask_rate, self.bilingual_mask_spread
-        shares = self.mask_token_share, self.random_token_share
-        return Masking(rate, FIRST_PIECE_ID, vocab_size - 1, *shares, self.span_length, spread)
+        return Masking(
+            rate=rate,
+            num_special=FIRST_PIECE_ID,
+            mask_id=vocab_size - 1,
+            mask_token_share=self.mask_token_share,
+            random_token_share=self.random_token_share,
+            span_length=self.span_length,
+            rate_spread=spread,
+        )
 
 
 class OpenShards(dict[str, Shard]):

@@ -29,7 +29,7 @@ from training.recipe.parsing import read_yaml
 from training.runs.kinds import Kind, is_checkpoint, is_run, kind_of, what_is
 from veco import VecoConfig, VecoForMaskedLM
 from veco.convert.xlm_roberta import TOKEN_TYPE, xlm_roberta_config, xlm_roberta_names
-from veco.heads import TIED_HEAD
+from veco.masked_lm import TIED_HEAD
 from veco.sentence_files import USUAL_DEPTH, write_sentence_files
 from veco.tokenizer import note_max_tokens
 

@@ -6,24 +6,29 @@ from dataclasses import dataclass
 
 import numpy as np
 
+# As `veco.labels.IGNORED`. Importing veco, and so transformers, would take each worker of a data loader, which is a
+# fresh process, several seconds and 150 MB.
 IGNORED = -100
+# BERT's 80/10/10.
+MASK_TOKEN_SHARE = 0.8
+RANDOM_TOKEN_SHARE = 0.1
 
 
 @dataclass(frozen=True)
 class Masking:
     """Which tokens are to be predicted, and what stands in their place.
 
-    `rate` of the ordinary tokens are chosen, ids `num_special` <= id < `mask_id`. Of these `mask_share` become
-    `mask_id`, `random_share` a random ordinary token, and the rest stay (BERT's 80/10/10; SPEC section 2). They are
-    chosen one by one, or with `span_length` >= 1 in spans whose lengths are geometric with this mean. `rate_spread` is
-    how far the rates of a pair lie from `rate` at most, see `mask_pair`.
+    `rate` of the ordinary tokens are chosen, ids `num_special` <= id < `mask_id`. Of these `mask_token_share` become
+    `mask_id`, `random_token_share` a random ordinary token, and the rest stay. They are chosen one by one, or with
+    `span_length` >= 1 in spans whose lengths are geometric with this mean. The rates of a pair differ from `rate` by at
+    most `rate_spread`, see `mask_pair`.
     """
 
     rate: float
     num_special: int
     mask_id: int
-    mask_share: float = 0.8
-    random_share: float = 0.1
+    mask_token_share: float = MASK_TOKEN_SHARE
+    random_token_share: float = RANDOM_TOKEN_SHARE
     span_length: float = 0.0
     rate_spread: float = 0.0
 
@@ -64,8 +69,8 @@ def mask_tokens(ids: np.ndarray, rng: np.random.Generator, masking: Masking, off
         chosen = rng.choice(candidates, size=count, replace=False, shuffle=False)
         action = rng.random(count)
     labels[chosen] = corrupted[chosen]
-    corrupted[chosen[action < masking.mask_share]] = masking.mask_id
-    is_random = (action >= masking.mask_share) & (action < masking.mask_share + masking.random_share)
+    corrupted[chosen[action < masking.mask_token_share]] = masking.mask_id
+    is_random = (action >= masking.mask_token_share) & (action < masking.mask_token_share + masking.random_token_share)
     random_places = chosen[is_random]
     corrupted[random_places] = rng.integers(masking.num_special, masking.mask_id, size=len(random_places))
     return corrupted, labels

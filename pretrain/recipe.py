@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from pretrain.masking import MASK_TOKEN_SHARE, RANDOM_TOKEN_SHARE
 from training.recipe.base import TrainingRecipe
 from training.recipe.fields import BY_NAME, FREE, UNREAD, option
 
@@ -66,9 +67,11 @@ class PretrainRecipe(TrainingRecipe):
         "hidden the other can be read (rates as varied as in Mask-Predict, Ghazvininejad et al., 2019)",
         on_resume=BY_NAME,
     )
-    mask_token_share: float = option(0.8, "share of the tokens to predict that become <mask>", on_resume=BY_NAME)
+    mask_token_share: float = option(
+        MASK_TOKEN_SHARE, "share of the tokens to predict that become <mask>", on_resume=BY_NAME
+    )
     random_token_share: float = option(
-        0.1, "share of the tokens to predict that become random ones; the rest stay", on_resume=BY_NAME
+        RANDOM_TOKEN_SHARE, "share of the tokens to predict that become random ones; the rest stay", on_resume=BY_NAME
     )
     span_length: float = option(
         0.0, "mean length of masked spans, geometric as in SpanBERT (3.8); 0 = single tokens", on_resume=BY_NAME

@@ -1,4 +1,4 @@
-"""The demo's commands hang together, it says how long it takes, and its report; `make demo` itself takes minutes."""
+"""The demo's stages, its estimates of time and its report, without running it: `make demo` takes minutes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def all_steps(root: Path) -> list[Step]:
     return [*shared_steps(root, 2, 1), *(step for init in INITS for step in translation_steps(root, init, 1))]
 
 
-def test_every_input_of_a_stage_is_made_by_one_before(tmp_path: Path) -> None:
+def test_every_input_of_a_stage_is_the_output_of_an_earlier_one(tmp_path: Path) -> None:
     made = [tmp_path]
     for stage in (step.stage for step in all_steps(tmp_path)):
         outputs = [stage.command[i + 1] for i, flag in enumerate(stage.command) if flag in ("--output", "--json")]
@@ -44,7 +44,7 @@ def test_every_input_of_a_stage_is_made_by_one_before(tmp_path: Path) -> None:
         made += map(Path, outputs)
 
 
-def test_stage_that_is_done_is_not_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_finished_stage_is_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stage = all_steps(tmp_path)[0].stage
     stage.result.parent.mkdir(parents=True)
     stage.result.touch()
@@ -75,14 +75,14 @@ def test_time_left_follows_the_pace_so_far(tmp_path: Path) -> None:
 
     clock = Clock(100.0)
     assert clock.left() == 100.0
-    clock.note(20.0, 30.0)  # half as long again as planned
+    clock.note(20.0, 30.0)  # one and a half times the plan
     assert clock.left() == pytest.approx(1.5 * 80)
     clock.note(80.0, 60.0)
     assert clock.left() == 0
     assert [minutes(seconds) for seconds in (-3, 9.4, 61, 600)] == ["0:00", "0:09", "1:01", "10:00"]
 
 
-def test_steps_in_turn_say_what_is_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_stage_prints_the_time_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     done, missing = tmp_path / "done", tmp_path / "missing"
     done.touch()
     steps = [Step(Stage("a", ("nothing",), done), 60), Step(Stage("b", ("no.such.module",), missing), 90)]
@@ -114,7 +114,7 @@ def test_a_fresh_start_keeps_what_was_there(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("flags", [(), ("--fresh",)])
-def test_a_directory_of_something_else_is_left_alone(
+def test_directory_with_foreign_files_is_refused(
     tmp_path: Path, flags: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "thesis" / "text").mkdir(parents=True)
@@ -127,11 +127,11 @@ def test_all_results_are_claimed(tmp_path: Path) -> None:
     assert {step.stage.result.relative_to(tmp_path).parts[0] for step in all_steps(tmp_path)} <= set(RESULTS)
 
 
-def test_results_of_other_commands_or_recipes_are_not_gone_on_with(
+def test_results_of_other_commands_or_recipes_are_not_continued(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start(monkeypatch, "--output", tmp_path / "demo")
-    start(monkeypatch, "--output", tmp_path / "demo")  # a second call goes on
+    start(monkeypatch, "--output", tmp_path / "demo")  # a second call continues
     with pytest.raises(ValueError, match="made by other commands or recipes than this demo's; --fresh starts over"):
         start(monkeypatch, "--output", tmp_path / "demo", "--seed", 2)
     longer = tmp_path / demo.PRETRAIN_RECIPE.name

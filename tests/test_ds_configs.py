@@ -1,4 +1,4 @@
-"""Every file of ds_configs/ is taken by DeepSpeed itself on two ranks, and its checkpoint read back whole.
+"""DeepSpeed accepts every file of ds_configs/ on two ranks, and all of its checkpoint can be read.
 
 The oracles: the weights of the live engine, and DeepSpeed's own consolidation where it can read its checkpoint.
 """
@@ -26,14 +26,14 @@ PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_name_says_what_is_in_it(name: str) -> None:
+def test_name_matches_stage_and_precision(name: str) -> None:
     config = read_ds_config(name)
     stage, precision = config["zero_optimization"]["stage"], next(iter(PRECISIONS.keys() & config.keys()), "fp32")
     if match := re.match(r"zero(\d)", name):
         assert stage == int(match[1])
     named = next((word for word in ("bf16", "fp16", "fp32") if word in name), None)
     assert named in (precision, None)
-    # Gradients of accumulation steps and ranks must not be summed in 16 bits.
+    # Gradients over accumulation steps and ranks must not be summed in 16 bits.
     assert precision == "fp32" or config["data_types"] == {"grad_accum_dtype": "fp32"}
     assert ("offload_optimizer" in config["zero_optimization"]) == ("offload" in name)
 
@@ -57,7 +57,7 @@ def check(output: Path, config: str) -> None:
     for name, weight in stored.items():
         torch.testing.assert_close(weight.to(live[name].dtype), live[name], rtol=0, atol=0, msg=name)
     expected = "zero1_bf16" not in config and read_ds_config(config.partition("+")[0])["zero_optimization"]["stage"]
-    if expected:  # bf16 under stage 1 and stage 0 are more than DeepSpeed's script reads
+    if expected:  # DeepSpeed's script cannot read bf16 under stage 1, nor stage 0
         from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
 
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
@@ -72,12 +72,12 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("config", [*TRIED, *FROZEN])
-def test_deepspeed_takes_it_and_its_checkpoint_is_read_back(checkpoints: Path, config: str) -> None:
+def test_deepspeed_accepts_it_and_its_checkpoint_can_be_read(checkpoints: Path, config: str) -> None:
     check(checkpoints, config)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("config", OFFLOADING)
 def test_offloading(tmp_path: Path, config: str) -> None:
-    """Slow, because DeepSpeed compiles its Adam for the CPU the first time."""
+    """Slow, because DeepSpeed compiles its CPU Adam the first time."""
     check(trained([config], tmp_path), config)

@@ -1,4 +1,4 @@
-"""benchmarks/gpu.py where there is no card: a small shape on the CPU."""
+"""benchmarks/gpu.py without a card: a small shape on the CPU."""
 
 from __future__ import annotations
 
@@ -23,6 +23,6 @@ def test_every_row_of_the_table_is_filled() -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a card")
-def test_without_a_card_one_line_says_so() -> None:
+def test_missing_card_is_reported_in_one_line() -> None:
     result = run_script("benchmarks/gpu.py")
     assert result.returncode == 1 and result.stderr == "no CUDA card here; --tiny runs a small shape on the CPU\n"

@@ -1,4 +1,4 @@
-"""The wheel, installed where the checkout is out of sight: what is in it, its commands, and a training run."""
+"""The wheel, installed where the checkout cannot be found: its content, its commands, and a training run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel, built in a copy: setuptools leaves its traces beside setup.py."""
+    """A wheel, built in a copy of the project, since setuptools writes files beside setup.py."""
     source, output = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copyfile(ROOT / name, source / name)
@@ -36,7 +36,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory that holds the wheel's packages and, below bin/, its commands."""
+    """A directory with the wheel's packages and, in bin/, its commands."""
     target = tmp_path_factory.mktemp("installed")
     subprocess.run([*PIP, "install", "--no-deps", "--no-index", "--target", str(target), str(wheel)], check=True)
     return target
@@ -48,7 +48,7 @@ def version_of(wheel: Path) -> str:
 
 
 def run_installed(installed: Path, command: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """An installed command, started elsewhere, which finds the project's packages in `installed` alone."""
+    """Run an installed command in another directory, with the project's packages in `installed` only."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     environment = {**kept, "PYTHONPATH": str(installed), "OMP_NUM_THREADS": "1"}
     return subprocess.run(
@@ -62,7 +62,7 @@ def run_installed(installed: Path, command: str, *arguments: str, cwd: Path) -> 
     )
 
 
-def test_the_wheel_holds_all_of_the_packages_and_nothing_else(wheel: Path) -> None:
+def test_wheel_contains_all_packages_and_nothing_else(wheel: Path) -> None:
     files = (path.relative_to(ROOT) for name in TOP for path in (ROOT / name).rglob("*") if path.is_file())
     expected = {path.as_posix() for path in files if "__pycache__" not in path.parts}
     found = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
@@ -70,7 +70,7 @@ def test_the_wheel_holds_all_of_the_packages_and_nothing_else(wheel: Path) -> No
 
 
 def test_every_program_is_a_command() -> None:
-    """What ends in `if __name__ == "__main__"` has a name; what has a name is such a module."""
+    """The modules that end in `if __name__ == "__main__"` are those that have a command's name."""
     programs = set()
     for path in (path for name in TOP for path in (ROOT / name).rglob("*.py")):
         if "\nif __name__ ==" in path.read_text(encoding="utf-8") and path != ROOT / "finetune" / "commands.py":

@@ -1,4 +1,4 @@
-"""`make setup` says what it installs, how much and how long; a stand-in for Python keeps it from installing."""
+"""`make setup` prints what it installs, its size and duration; a stand-in for Python installs nothing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def set_up(directory: Path, pip_exit_code: int) -> subprocess.CompletedProcess[s
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
-def test_setup_tells_what_how_much_how_long_and_what_comes_next(tmp_path: Path) -> None:
+def test_setup_prints_content_size_duration_and_next_step(tmp_path: Path) -> None:
     result = set_up(tmp_path, 0)
     assert result.returncode == 0, result.stderr
     told = result.stdout
@@ -41,7 +41,7 @@ def test_setup_tells_what_how_much_how_long_and_what_comes_next(tmp_path: Path) 
     assert again.returncode == 0 and "Setting up" not in again.stdout
 
 
-def test_setup_that_failed_is_not_ready(tmp_path: Path) -> None:
+def test_failed_setup_is_not_marked_as_done(tmp_path: Path) -> None:
     result = set_up(tmp_path, 1)
     assert result.returncode != 0
     assert "Ready" not in result.stdout and not (tmp_path / "venv" / ".ready").exists()

@@ -1,4 +1,4 @@
-"""The examples of docs/transformers.md, run as they stand on a model that `pretrain.export` wrote."""
+"""The examples of docs/transformers.md, run unchanged on a model from `pretrain.export`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 @pytest.fixture
 def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """runs/mine as the page has it, below the working directory: five layers, a model and one for sentences."""
+    """The page's runs/mine in the working directory: a model of five layers, and one for sentences."""
     monkeypatch.chdir(tmp_path)
     run_dir = Path("runs/mine")
     torch.manual_seed(3)
@@ -44,7 +44,7 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def example(title: str) -> dict[str, Any]:
-    """The names that the Python of a section leaves behind."""
+    """The names that the Python code of a section defines."""
     section = PAGE.read_text(encoding="utf-8").split(f"\n## {title}\n")[1].split("\n## ")[0]
     names: dict[str, Any] = {}
     for code in re.findall(r"```python\n(.*?)```", section, re.S):

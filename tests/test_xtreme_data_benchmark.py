@@ -1,4 +1,4 @@
-"""benchmarks/xtreme_data.py: which text goes into the corpus, and above all which does not; files that are pairs."""
+"""benchmarks/xtreme_data.py: which text is in the corpus, and above all which is not; files of pairs."""
 
 import gzip
 import json
@@ -39,7 +39,7 @@ def source(tmp_path: Path) -> Path:
     return root
 
 
-def test_corpus_holds_training_text_alone(source: Path, tmp_path: Path) -> None:
+def test_corpus_has_training_text_only(source: Path, tmp_path: Path) -> None:
     make_corpus(source, tmp_path / "corpus")
     found = yaml.safe_load((tmp_path / "corpus/corpus.yaml").read_text())
     assert list(found["mono"]) == ["de", "en", "fr"]
@@ -55,13 +55,13 @@ def test_corpus_holds_training_text_alone(source: Path, tmp_path: Path) -> None:
     assert rows == ["de premise\ten premise", *(f"de hypothesis {n}\ten hypothesis {n}" for n in range(3))]
 
 
-def test_source_without_xtreme_is_told(tmp_path: Path) -> None:
+def test_source_without_xtreme_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no xnli/train-en.tsv; expected XTREME's layout"):
         make_corpus(tmp_path, tmp_path / "corpus")
 
 
 def mlqa(language: str, questions: list[str]) -> str:
-    """A file of as many articles as questions, each with the question's number for a title."""
+    """A file with an article for each question, titled with the question's number."""
     answers = [{"text": "Ann", "answer_start": 0}]
     articles = [
         {
@@ -78,7 +78,7 @@ def mlqa(language: str, questions: list[str]) -> str:
     return json.dumps({"data": articles})
 
 
-def test_files_have_a_test_of_mlqa_and_english_originals(source: Path, tmp_path: Path) -> None:
+def test_files_include_an_mlqa_test_set_and_english_originals(source: Path, tmp_path: Path) -> None:
     numbers = [str(number) for number in range(20)]
     for language, questions in (("en", numbers), ("de", numbers[5:])):
         write(
@@ -99,7 +99,7 @@ def test_files_have_a_test_of_mlqa_and_english_originals(source: Path, tmp_path:
     assert rows == ["en secret"]
 
 
-def test_files_of_some_languages(source: Path, tmp_path: Path) -> None:
+def test_languages_option_limits_the_files(source: Path, tmp_path: Path) -> None:
     numbers = [str(number) for number in range(20)]
     for language in ("en", "de", "es"):
         name = f"xtreme/mlqa/MLQA_V1/dev/dev-context-{language}-question-{language}.json"
@@ -135,16 +135,16 @@ ORIGINALS = ["In 1987 Kathy left Leeds.", "Oslo lies north.", "Pete Beale sang."
     [
         (["Kathy verließ Leeds 1987.", "Oslo liegt im Norden.", "Pete Beale sang.", "Rome … 1988."], [0, 1, 2, 3]),
         (["Kathy verließ Leeds 1987.", "Pete Beale sang."], [0, 2]),  # two were not translated
-        (["Kathy 1987.", "Etwas anderes.", "Pete Beale sang."], [0, 1, 2]),  # nothing in common, but there is room
-        (["Pete Beale sang.", "Rome … 1988.", "Nichts."], [2, 3, None]),  # its original was left out
+        (["Kathy 1987.", "Etwas anderes.", "Pete Beale sang."], [0, 1, 2]),  # nothing in common, but a partner is left
+        (["Pete Beale sang.", "Rome … 1988.", "Nichts."], [2, 3, None]),  # its original is missing
         (["Rome … 1988."], [3]),
     ],
 )
-def test_rows_find_their_originals_in_order(translations: list[str], partners: list[int | None]) -> None:
+def test_rows_are_aligned_with_their_originals_in_order(translations: list[str], partners: list[int | None]) -> None:
     assert align_rows(ORIGINALS, translations) == partners
 
 
-def test_pawsx_has_pairs_and_a_teacher_has_words(source: Path, tmp_path: Path) -> None:
+def test_pawsx_gets_pairs_and_pos_and_ner_get_words_to_label(source: Path, tmp_path: Path) -> None:
     write(source / "xtreme/mlqa/MLQA_V1/dev/dev-context-en-question-en.json", mlqa("en", ["1", "2"]))
     german = ['Kathy verließ "Leeds" 1987.', "Pete Beale sang."]
     for part, translations in (("train", german), ("dev", german), ("test", [*german, "Nichts."])):
@@ -160,7 +160,7 @@ def test_pawsx_has_pairs_and_a_teacher_has_words(source: Path, tmp_path: Path) -
     ]
     assert [pair.text_a for pair in read_pairs(pawsx, Split.DEV, "de", root / "english")] == ORIGINALS[::2]
     tests = [pair.text_a for pair in read_pairs(pawsx, Split.TEST, "de", root / "english")]
-    assert tests == [ORIGINALS[0], ORIGINALS[2], "Nichts."]  # in the place of the third there is the row itself
+    assert tests == [ORIGINALS[0], ORIGINALS[2], "Nichts."]  # the third is the row itself
     for name in ("udpos", "panx"):
         sentences = list(read_tagged(TASKS[name], Split.TRANSLATE_TRAIN, "de", root))
         assert {one.tags for one in sentences} == {None}
@@ -168,7 +168,7 @@ def test_pawsx_has_pairs_and_a_teacher_has_words(source: Path, tmp_path: Path) -
     assert languages_with(TASKS["udpos"], Split.TRANSLATE_TRAIN, root) == ("de",)
 
 
-def test_words_of_a_sentence(source: Path, tmp_path: Path) -> None:
+def test_sentence_is_split_into_words(source: Path, tmp_path: Path) -> None:
     write(source / "xtreme/mlqa/MLQA_V1/dev/dev-context-en-question-en.json", mlqa("en", ["1", "2"]))
     row = "L'homme d’Uruguay, dit-il, n'a que 3.5 € (hier).\tOui!\tneutral\n"
     write(source / "xtreme/xnli/train-fr.tsv", row)
@@ -182,7 +182,7 @@ def test_words_keep_their_combining_marks() -> None:
     assert WORD.findall("उसने कहा, माँ, मैं घर आया हूं।") == ["उसने", "कहा", ",", "माँ", ",", "मैं", "घर", "आया", "हूं", "।"]
 
 
-def test_captions_are_retrieval_sets(tmp_path: Path) -> None:
+def test_captions_become_retrieval_sets(tmp_path: Path) -> None:
     source, root = tmp_path / "multi30k", tmp_path / "captions"
     for part in ("val", "test_2016_flickr"):
         for language in ("en", "de", "cs"):

@@ -1,4 +1,4 @@
-"""VECO: variable encoder-decoder pre-training (ACL 2021), with transformers' conventions.
+"""VECO: variable encoder-decoder pre-training (ACL 2021), by transformers' conventions.
 
 Importing this package registers the models with transformers' Auto classes.
 """
@@ -24,7 +24,7 @@ from veco.classification import (
     VecoForTokenClassification,
 )
 from veco.config import VecoConfig
-from veco.heads import VecoForMaskedLM
+from veco.masked_lm import VecoForMaskedLM
 from veco.model import VecoModel
 from veco.pretraining import VecoForPreTraining, VecoForPreTrainingOutput
 from veco.seq2seq import VecoForConditionalGeneration

@@ -1,14 +1,14 @@
-"""Multi-head attention for self- and cross-attention, over padded or packed tokens, with the cache that decoding needs.
+"""Multi-head self- and cross-attention over padded or packed tokens, with a cache for decoding.
 
 Shape suffixes: B batch, T queries, S keys, D width, H heads, K head width; N queries and M keys of all sequences
 together, packed end to end without padding.
 There is one mask convention: an `attention_mask` is boolean, broadcasts to (B, H, T, S), and is True where a query may
-attend to a key. For packed tokens the same is said by a `PackedMask`.
+attend to a key. Its counterpart for packed tokens is a `PackedMask`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -26,8 +26,8 @@ try:
 except ImportError:  # torch before 2.10
     varlen = None  # type: ignore[assignment]
 
-# Pairs of a query and a key in a block of several sequences on CPU. In small blocks scores stay in the cache, and a
-# block of one sequence needs no padding and no copies of its heads; measured for 4 to 12 heads.
+# Most pairs of a query and a key in a block of several sequences on CPU. The scores of small blocks stay in the CPU's
+# cache, and a block of one sequence needs neither padding nor copies of its heads; measured for 4 to 12 heads.
 BLOCK_PAIRS = 2**14
 FEW_QUERIES = 8
 BACK_ENDS = ("auto", "eager", "sdpa")
@@ -36,11 +36,11 @@ BACK_ENDS = ("auto", "eager", "sdpa")
 def faster_eagerly(query_BHTK: Tensor, dropout_p: float) -> bool:
     """Whether `eager_attention` beats SDPA here, as it often does on CPU (torch 2.13; `benchmarks/attention.py`).
 
-    The backward pass of SDPA's CPU kernel in bfloat16 takes 4 to 9 times as long, its forward pass up to twice, and a
-    few queries over cached keys 2 to 9 times. With dropout SDPA leaves that kernel for plain products of its own, with
-    slow random numbers. What remains to it is float32 without dropout.
+    The backward pass of SDPA's CPU kernel takes 4 to 9 times as long in bfloat16, its forward pass up to twice as long,
+    and a few queries over cached keys 2 to 9 times. With dropout SDPA falls back to plain matrix products with slow
+    random numbers. It wins only in float32 without dropout.
     """
-    if is_traced():  # what fits these shapes need not fit others
+    if is_traced():  # the choice for these shapes would be recorded for all others
         return False
     is_half, is_decoding = query_BHTK.dtype != torch.float32, query_BHTK.shape[-2] <= FEW_QUERIES
     return query_BHTK.device.type == "cpu" and (is_half or is_decoding or dropout_p > 0)
@@ -54,7 +54,7 @@ def eager_attention(
     dropout_p: float = 0.0,
     is_causal: bool = False,
 ) -> Tensor:
-    """Context (B, H, T, K), as `scaled_dot_product_attention` gives it for a boolean mask, in plain matrix products."""
+    """Context (B, H, T, K) by plain matrix products, as `scaled_dot_product_attention` with a boolean mask."""
     return attention_weights(query_BHTK, key_BHSK, attn_mask, dropout_p, is_causal) @ value_BHSK
 
 
@@ -65,7 +65,7 @@ def attention_weights(
     dropout_p: float = 0.0,
     is_causal: bool = False,
 ) -> Tensor:
-    """Weights (B, H, T, S) of each query over the keys, after dropout; without it they sum to 1."""
+    """Attention weights (B, H, T, S) after dropout; without dropout those of a query sum to 1."""
     scores_BHTS = (query_BHTK * query_BHTK.shape[-1] ** -0.5) @ key_BHSK.transpose(-1, -2)
     if is_causal:
         attn_mask = torch.ones(scores_BHTS.shape[-2:], dtype=torch.bool, device=scores_BHTS.device).tril()
@@ -83,7 +83,7 @@ def attend(
     is_causal: bool = False,
     back_end: str = "auto",
 ) -> Tensor:
-    """Context (B, H, T, K) by one of BACK_ENDS; "auto" is whichever `faster_eagerly` expects to be the faster one."""
+    """Context (B, H, T, K) by one of BACK_ENDS; "auto" takes the one that `faster_eagerly` expects to be faster."""
     is_eager = faster_eagerly(query_BHTK, dropout_p) if back_end == "auto" else back_end == "eager"
     function = eager_attention if is_eager else scaled_dot_product_attention
     return function(query_BHTK, key_BHSK, value_BHSK, attention_mask, dropout_p, is_causal)
@@ -91,43 +91,53 @@ def attend(
 
 @dataclass(frozen=True)
 class PackedMask:
-    """The mask of packed tokens: the queries of sequence i may attend to the keys of sequence i, and to no others.
+    """Mask of packed tokens: the queries of sequence i attend to the keys of sequence i only.
 
-    `query_lengths` and `key_lengths` are the tokens of each sequence, in the order in which they are packed. Where
-    queries are keys, `is_causal` hides later positions.
+    `query_lengths` and `key_lengths` are the lengths of the sequences in tokens, in packed order. In self-attention
+    `is_causal` hides later positions.
     """
 
     query_lengths: Sequence[int]
     key_lengths: Sequence[int]
     is_causal: bool = False
 
-    @torch.compiler.disable  # lengths are different in every batch, and each would be compiled anew
+    @torch.compiler.disable  # lengths differ in every batch, and each would be compiled anew
     def attend(
         self, query_NHK: Tensor, key_MHK: Tensor, value_MHK: Tensor, dropout_p: float, back_end: str = "auto"
     ) -> Tensor:
-        """Context (N, H, K) of each query. `back_end` is for `attend`, where torch's `varlen_attn` does not serve."""
+        """Context (N, H, K) of each query, by torch's `varlen_attn` or else by `attend` with `back_end`."""
         device = query_NHK.device
-        # Under a causal mask padding behind a sequence is hidden already, and SDPA has a fast kernel for that.
-        if not self.is_causal and _varlen_serves(query_NHK, dropout_p):
-            starts = [torch.tensor([0, *accumulate(x)], dtype=torch.int32, device=device) for x in self]
-            longest = max(self.query_lengths), max(self.key_lengths)
-            context = varlen.varlen_attn(query_NHK, key_MHK, value_MHK, starts[0], starts[1], *longest)
-            assert isinstance(context, Tensor), "no statistics were asked for"
+        # A causal mask already hides the padding behind a sequence, and SDPA has a fast kernel for it.
+        if not self.is_causal and _varlen_applies(query_NHK, dropout_p):
+            context = varlen.varlen_attn(
+                query_NHK,
+                key_MHK,
+                value_MHK,
+                _starts(self.query_lengths, device),
+                _starts(self.key_lengths, device),
+                max(self.query_lengths),
+                max(self.key_lengths),
+            )
+            assert isinstance(context, Tensor), "no statistics were requested"
             return context
         blocks = self.blocks if device.type == "cpu" else [self]
-        num_queries, num_keys = ([sum(lengths) for lengths in sides] for sides in zip(*blocks, strict=True))
-        parts = zip(query_NHK.split(num_queries), key_MHK.split(num_keys), value_MHK.split(num_keys), strict=True)
+        num_keys = [sum(block.key_lengths) for block in blocks]
+        queries = query_NHK.split([sum(block.query_lengths) for block in blocks])
+        keys, values = key_MHK.split(num_keys), value_MHK.split(num_keys)
         return torch.cat(
-            [block._at_once(*part, dropout_p, back_end) for block, part in zip(blocks, parts, strict=True)]
+            [
+                block._at_once(query, key, value, dropout_p, back_end)
+                for block, query, key, value in zip(blocks, queries, keys, values, strict=True)
+            ]
         )
-
-    def __iter__(self) -> Iterator[Sequence[int]]:
-        return iter((self.query_lengths, self.key_lengths))
 
     @cached_property
     def blocks(self) -> list[PackedMask]:
-        """The same mask in parts, each of which goes through one matrix product on CPU: neighbours, padded to the
-        longest if need be, as long as they are so small that the number of calls counts for more than the padding."""
+        """This mask in parts, each of which is one matrix product on CPU.
+
+        A part is one sequence, or neighbours padded to the longest if they are so short that fewer calls save more than
+        the padding costs.
+        """
         blocks, start = [], 0
         for end in range(1, len(self.query_lengths) + 1):
             if end == len(self.query_lengths) or not self._part(start, end + 1)._is_one_block:
@@ -145,7 +155,7 @@ class PackedMask:
     def _at_once(
         self, query_NHK: Tensor, key_MHK: Tensor, value_MHK: Tensor, dropout_p: float, back_end: str
     ) -> Tensor:
-        """Context (N, H, K) by one call, with padding for the attention alone where lengths differ."""
+        """Context (N, H, K) by one call, padded for the attention alone if lengths differ."""
         rows = len(self.query_lengths)
         if len(set(self.query_lengths)) == len(set(self.key_lengths)) == 1:  # packed is padded
             query, key, value = (
@@ -153,11 +163,8 @@ class PackedMask:
             )
             context_BHTK = attend(query, key, value, None, dropout_p, self.is_causal, back_end)
             return context_BHTK.transpose(1, 2).flatten(0, 1)
-        is_query_BT, is_key_BS = (
-            torch.arange(max(lengths), device=query_NHK.device)
-            < torch.tensor(lengths, device=query_NHK.device).unsqueeze(1)
-            for lengths in self
-        )
+        is_query_BT = _is_within(self.query_lengths, query_NHK.device)
+        is_key_BS = _is_within(self.key_lengths, query_NHK.device)
         query, key, value = (
             pad_packed(x, is_token).transpose(1, 2)
             for x, is_token in ((query_NHK, is_query_BT), (key_MHK, is_key_BS), (value_MHK, is_key_BS))
@@ -167,21 +174,31 @@ class PackedMask:
         return pack(context_BHTK.transpose(1, 2), is_query_BT)
 
 
+def _starts(lengths: Sequence[int], device: torch.device) -> Tensor:
+    """Where each packed sequence starts, and at last where all end, int32 (B + 1,)."""
+    return torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device)
+
+
+def _is_within(lengths: Sequence[int], device: torch.device) -> Tensor:
+    """Boolean (B, longest), true at the positions of each sequence."""
+    return torch.arange(max(lengths), device=device) < torch.tensor(lengths, device=device).unsqueeze(1)
+
+
 def pack(x_BT: Tensor, is_token_BT: Tensor) -> Tensor:
     """The tokens (N, ...) of (B, T, ...), end to end."""
-    # Equal to x[is_token], whose gradient takes ten times as long on CPU.
+    # As x[is_token], whose gradient takes ten times as long on CPU.
     return x_BT.flatten(0, 1).index_select(0, is_token_BT.flatten().nonzero().squeeze(1))
 
 
 def pad_packed(packed: Tensor, is_token_BT: Tensor) -> Tensor:
-    """(B, T, ...) with the packed tokens (N, ...) where `is_token_BT` says so, and zeros elsewhere."""
+    """(B, T, ...) with the packed tokens (N, ...) where `is_token_BT` is true, and zeros elsewhere."""
     index_N = is_token_BT.flatten().nonzero().squeeze(1)
     flat = packed.new_zeros(is_token_BT.numel(), *packed.shape[1:]).index_copy(0, index_N, packed)
     return flat.unflatten(0, is_token_BT.shape)
 
 
-def _varlen_serves(query_NHK: Tensor, dropout_p: float) -> bool:
-    """Whether torch's `varlen_attn` can do it: CUDA from Ampere on, half precision, no dropout (torch 2.13)."""
+def _varlen_applies(query_NHK: Tensor, dropout_p: float) -> bool:
+    """Whether torch's `varlen_attn` can be used: CUDA from Ampere on, half precision, no dropout (torch 2.13)."""
     return (
         varlen is not None
         and dropout_p == 0
@@ -192,10 +209,10 @@ def _varlen_serves(query_NHK: Tensor, dropout_p: float) -> bool:
 
 
 class MultiHeadAttention(nn.Module):
-    """Scaled dot-product attention (SDPA) with its four projections; self- or cross-attention by its inputs."""
+    """Scaled dot-product attention (SDPA) with its four projections; its inputs make it self- or cross-attention."""
 
     def __init__(self, hidden_size: int, num_heads: int, dropout: float, layer_idx: int) -> None:
-        """`dropout` acts on the attention weights; `layer_idx` is the slot of this layer in a decoding cache."""
+        """`dropout` applies to the attention weights; `layer_idx` is this layer's slot in a decoding cache."""
         super().__init__()
         self.num_heads = num_heads
         self.head_size = hidden_size // num_heads
@@ -216,19 +233,19 @@ class MultiHeadAttention(nn.Module):
         cache: EncoderDecoderCache | None = None,
         weights: list[Tensor] | None = None,
     ) -> Tensor:
-        """Context (B, T, D) of each query over itself, or over `pair_BSD` (B, S, D) when that is given.
+        """Context (B, T, D) of the queries over themselves, or over `pair_BSD` (B, S, D) if that is given.
 
-        `pair_BSD` may have fewer rows than the queries, B / n: then n rows in turn attend to the same one, as the beams
-        of a sentence do. With a `PackedMask` the inputs are packed, (N, D) and (M, D), and so is the context.
-        With a cache, self-attention appends its keys and values to it, and cross-attention projects `pair_BSD`
-        only once a sequence. `is_causal` hides later positions; it goes with no mask and no earlier positions.
-        The attention weights (B, H, T, S) are formed, and added to `weights`, where that is given.
+        `pair_BSD` may have fewer rows than the queries, B / n: each of its rows then serves n consecutive rows of
+        queries, as the beams of a sentence. With a `PackedMask` the inputs are packed, (N, D) and (M, D), and so is the
+        context. With a cache, self-attention appends its keys and values to it, and cross-attention projects `pair_BSD`
+        only once per sequence. `is_causal` hides later positions; it allows no mask and no earlier positions.
+        If `weights` is given, the attention weights (B, H, T, S) are computed and appended to it.
         """
         dropout_p = self.dropout if self.training else 0.0
         back_end = self.training_back_end if self.training else "auto"
         if isinstance(attention_mask, PackedMask):
-            assert cache is None and not is_causal, "decoding takes padded targets; a packed mask is causal itself"
-            assert weights is None, "weights are formed of padded sequences"
+            assert cache is None and not is_causal, "decoding takes padded targets; a packed mask has its own is_causal"
+            assert weights is None, "weights are computed for padded sequences"
             source_MD = query_BTD if pair_BSD is None else pair_BSD
             query_NHK, key_MHK, value_MHK = (
                 x.unflatten(-1, (self.num_heads, self.head_size))
@@ -239,7 +256,7 @@ class MultiHeadAttention(nn.Module):
         query_BHTK = self._split_heads(self.q_proj(query_BTD))
         key_BHSK, value_BHSK = self._keys_and_values(query_BTD, pair_BSD, cache)
         num_sharing = query_BHTK.shape[0] // key_BHSK.shape[0]
-        if num_sharing > 1:  # as further queries of one row: its keys are read once, not once for each beam
+        if num_sharing > 1:  # as more queries of one row, whose keys are then read once, not once per beam
             query_BHTK = query_BHTK.unflatten(0, (-1, num_sharing)).transpose(1, 2).flatten(2, 3)
         if weights is None:
             context_BHTK = attend(query_BHTK, key_BHSK, value_BHSK, attention_mask, dropout_p, is_causal, back_end)
@@ -271,14 +288,14 @@ class MultiHeadAttention(nn.Module):
 
 
 def _of_each_row(x_BHTK: Tensor, num_sharing: int) -> Tensor:
-    """(B * n, H, T, ·) of what was computed as (B, H, n * T, ·): the n rows that shared keys, one by one again."""
+    """(B, H, n * T, ·) as (B * n, H, T, ·): the n rows that shared keys, separated again."""
     if num_sharing == 1:
         return x_BHTK
     return x_BHTK.unflatten(2, (num_sharing, -1)).transpose(1, 2).flatten(0, 1)
 
 
 def use_in_training(model: nn.Module, back_end: str) -> None:
-    """Make every attention of `model` use one of BACK_ENDS while it is trained; evaluation and decoding keep "auto"."""
+    """Make every attention of `model` use one of BACK_ENDS in training; evaluation and decoding keep "auto"."""
     if back_end not in BACK_ENDS:
         raise ValueError(f"attention {back_end!r}: expected one of {', '.join(BACK_ENDS)}")
     for module in model.modules():

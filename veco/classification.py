@@ -1,24 +1,22 @@
-"""Models that classify sequences, tokens and the ends of answers: XLM-R's heads, plugged out or plugged in.
+"""Models that classify sequences and tokens or find answers: XLM-R's heads, plugged out or plugged in.
 
-Plugged out, a head sees H of the sequence, and the model is XLM-R. Plugged in (`config.plug_in`), the model is given a
+Plugged out, a head sees H of the sequence, and the model is XLM-R. Plugged in (`config.plug_in`), the model takes a
 pair (x, y), and the head sees [H ; S]: of x for the label of x, of y for that of y (VECO, ACL 2021, section 3.1).
 
-The gradient flows on into the paired sequence's H here. The stop-gradient of section 2.2 belongs to pre-training
-(eq. 12 and 13), section 3 names none, and there is no speed to gain by it: both H are trained through [H ; S] anyhow.
+The gradient flows into the paired sequence's H here. The stop-gradient of section 2.2 belongs to pre-training (eq. 12
+and 13), section 3 mentions none, and it would save no time: both H are trained through [H ; S] anyway.
 
-transformers' `Trainer` waits, before it reports an evaluation loss, for every argument with "label" in its name. So the
-labels of y are called `pair_targets`, which a model that is plugged out never gets.
+transformers' `Trainer` reports an evaluation loss only if a batch has every argument with "label" in its name. So the
+labels of y are called `pair_targets`: a plugged-out model never gets them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, mse_loss
 from transformers.modeling_outputs import (
     MultipleChoiceModelOutput,
     QuestionAnsweringModelOutput,
@@ -28,46 +26,42 @@ from transformers.modeling_outputs import (
 from transformers.utils import can_return_tuple
 
 from veco.config import VecoConfig
-from veco.heads import IGNORED, check_labels
+from veco.labels import Labelled, mean_cross_entropy, positions_as_classes, sequence_loss
 from veco.model import VecoModel, VecoPreTrainedModel, check_mask, check_token_types, input_shape, token_mask
 from veco.pairs import encode_pair, stack_pair
 
-LOSSES_OF_NUMBERS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "regression": mse_loss,
-    "multi_label_classification": binary_cross_entropy_with_logits,
-}
 # Ends of error messages.
-PLUGGED_IN = "but this model is plugged in and predicts from pairs: give one, or make the model with plug_in=False"
-PLUGGED_OUT = "but this model is plugged out, it takes no pair: leave it out, or make the model with plug_in=True"
+PLUGGED_IN = "but this model is plugged in and predicts from pairs: pass one, or build the model with plug_in=False"
+PLUGGED_OUT = "but this model is plugged out and takes no pair: omit it, or build the model with plug_in=True"
 
 
 @dataclass
 class VecoSequenceClassifierOutput(SequenceClassifierOutput):
-    """As transformers has it, and plugged in the logits of the paired sequences."""
+    """transformers' output and, plugged in, the logits of the paired sequences."""
 
     pair_logits: Tensor | None = None
 
 
 @dataclass
 class VecoTokenClassifierOutput(TokenClassifierOutput):
-    """As transformers has it, and plugged in the logits of the paired sequences."""
+    """transformers' output and, plugged in, the logits of the paired sequences."""
 
     pair_logits: Tensor | None = None
 
 
 @dataclass
 class VecoQuestionAnsweringOutput(QuestionAnsweringModelOutput):
-    """As transformers has it, and plugged in the logits of the paired sequences."""
+    """transformers' output and, plugged in, the logits of the paired sequences."""
 
     pair_start_logits: Tensor | None = None
     pair_end_logits: Tensor | None = None
 
 
 class Features(NamedTuple):
-    """What heads see: states (B, X, W) of x, and plugged in (B, Y, W) of y; W is D, or plugged in 2D.
+    """Input of the heads: states (B, X, W) of x and, plugged in, (B, Y, W) of y; W is D, or 2D plugged in.
 
-    `hidden_states`, if asked for, are those of x: the embeddings and each layer's output, the last being `x`. Attention
-    weights are of the sweep that ends in the features: of H plugged out, of S of x plugged in.
+    `hidden_states`, if requested, are those of x: the embeddings and each layer's output, the last being `x`. Attention
+    weights are those of H plugged out, of S of x plugged in.
     """
 
     x: Tensor
@@ -77,21 +71,14 @@ class Features(NamedTuple):
 
     @property
     def sides(self) -> list[Tensor]:
+        """The features of x, and plugged in those of y."""
         return [self.x] if self.y is None else [self.x, self.y]
 
 
-class Labelled(NamedTuple):
-    """Logits of one side and its labels, with the name of the argument that gave them."""
-
-    name: str
-    logits: Tensor
-    labels: Tensor
-
-
 class VecoClassifier(VecoPreTrainedModel):
-    """What the models that classify share: an encoder, plugged in or out, and the features that it gives."""
+    """Base of the models in this file: an encoder, plugged in or out, and the features that it computes."""
 
-    # A model that is plugged out leaves the cross-attention of a pre-training checkpoint behind.
+    # A plugged-out model ignores the cross-attention of a pre-training checkpoint.
     _keys_to_ignore_on_load_unexpected = [r"\.cross_attention"]
 
     def __init__(self, config: VecoConfig) -> None:
@@ -99,10 +86,10 @@ class VecoClassifier(VecoPreTrainedModel):
         self.veco = VecoModel(config, has_cross_attention=config.plug_in)
 
     def features(self, pair_input_ids: Tensor | None, pair_attention_mask: Tensor | None, **of_x: Any) -> Features:
-        """Features of x, whose arguments are those of `VecoModel`, and plugged in of y too, `pair_input_ids` (B, Y).
+        """Features of x, given by the arguments of `VecoModel`, and plugged in also of y, `pair_input_ids` (B, Y).
 
-        Plugged in, two sweeps through the layers serve both sides. Raises ValueError for a pair that is missing or not
-        expected, for masks of another shape than their sequence, and plugged in for x without ids.
+        Plugged in, two sweeps through the layers serve both. Raises ValueError for a missing or an unexpected pair, for
+        a mask whose shape is not its sequence's, and plugged in if x has no ids.
         """
         if not self.config.plug_in:
             if pair_input_ids is not None or pair_attention_mask is not None:
@@ -113,9 +100,7 @@ class VecoClassifier(VecoPreTrainedModel):
             raise ValueError(f"found no pair_input_ids, {PLUGGED_IN}")
         input_ids, attention_mask = of_x["input_ids"], of_x["attention_mask"]
         if input_ids is None or of_x["position_ids"] is not None:
-            raise ValueError(
-                "a model that is plugged in takes input_ids of both sequences, and counts their positions itself"
-            )
+            raise ValueError("a plugged-in model takes input_ids of both sequences and computes their positions itself")
         check_token_types(of_x["token_type_ids"])
         if attention_mask is None:
             attention_mask = token_mask(input_ids, self.config.pad_token_id)
@@ -145,13 +130,18 @@ class VecoClassifier(VecoPreTrainedModel):
         return Features(x, y, hidden_states, attentions)
 
 
-class VecoForSequenceClassification(VecoClassifier):
-    """One class, several, or numbers for each sequence, by `config.problem_type` and `config.num_labels` (C)."""
+class VecoLabeller(VecoClassifier):
+    """Base of the models that predict labels of whole sequences or of tokens: one forward pass, two kinds of logits."""
 
-    def __init__(self, config: VecoConfig) -> None:
-        super().__init__(config)
-        self.classifier = VecoSequenceHead(config, config.num_labels)
-        self.post_init()
+    output_class: type[VecoSequenceClassifierOutput] | type[VecoTokenClassifierOutput]
+
+    def logits_of(self, states: Tensor) -> Tensor:
+        """Logits of one sequence of a pair from its features (B, T, W)."""
+        raise NotImplementedError
+
+    def loss_of(self, labelled: list[Labelled]) -> Tensor:
+        """Mean loss over all labels."""
+        raise NotImplementedError
 
     @can_return_tuple
     def forward(
@@ -167,13 +157,10 @@ class VecoForSequenceClassification(VecoClassifier):
         pair_targets: Tensor | None = None,
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
-    ) -> VecoSequenceClassifierOutput:
-        """`logits` (B, C) of x, plugged in `pair_logits` (B, C) of y, and `loss` of the labels that are given.
+    ) -> VecoSequenceClassifierOutput | VecoTokenClassifierOutput:
+        """`logits` of x, plugged in `pair_logits` of y, and the mean `loss` over the labels given for both.
 
-        Labels are classes (B,), or for several classes and for numbers (B, C), with C of 1 also (B,). `loss` is the
-        mean over the labels of both sides together: cross-entropy, binary cross-entropy or squared error. As in
-        transformers, a `problem_type` of None is set when the first labels are seen: "regression" if C is 1, else by
-        the labels' type "single_label_classification" (integers) or "multi_label_classification".
+        The class says which shapes they have.
         """
         features = self.features(
             pair_input_ids,
@@ -186,10 +173,10 @@ class VecoForSequenceClassification(VecoClassifier):
             output_hidden_states=output_hidden_states,
             output_attentions=output_attentions,
         )
-        logits = [self.classifier(states) for states in features.sides]
+        logits = [self.logits_of(states) for states in features.sides]
         labelled = with_labels(logits, labels=labels, pair_targets=pair_targets)
-        return VecoSequenceClassifierOutput(
-            loss=sequence_loss(labelled, self.config) if labelled else None,
+        return self.output_class(
+            loss=self.loss_of(labelled) if labelled else None,
             logits=logits[0],
             pair_logits=logits[1] if self.config.plug_in else None,
             hidden_states=features.hidden_states,
@@ -197,12 +184,57 @@ class VecoForSequenceClassification(VecoClassifier):
         )
 
 
+class VecoForSequenceClassification(VecoLabeller):
+    """One class, several classes or C numbers for each sequence: `config.problem_type` and `config.num_labels` (C).
+
+    Logits are (B, C). Labels are classes (B,); for several classes and for numbers (B, C), or (B,) if C is 1. `loss` is
+    the mean cross-entropy, binary cross-entropy or squared error. As in transformers, a `problem_type` of None is set
+    by the first labels: "regression" if C is 1, else "single_label_classification" for integers and
+    "multi_label_classification" for floating-point labels.
+    """
+
+    output_class = VecoSequenceClassifierOutput
+
+    def __init__(self, config: VecoConfig) -> None:
+        super().__init__(config)
+        self.classifier = VecoSequenceHead(config, config.num_labels)
+        self.post_init()
+
+    def logits_of(self, states: Tensor) -> Tensor:
+        return self.classifier(states)
+
+    def loss_of(self, labelled: list[Labelled]) -> Tensor:
+        return sequence_loss(labelled, self.config)
+
+
+class VecoForTokenClassification(VecoLabeller):
+    """One of `config.num_labels` (C) classes for each token.
+
+    Logits are (B, X, C) and (B, Y, C). Labels are (B, X) and (B, Y), -100 for a token without one; `loss` is the mean
+    cross-entropy.
+    """
+
+    output_class = VecoTokenClassifierOutput
+
+    def __init__(self, config: VecoConfig) -> None:
+        super().__init__(config)
+        self.dropout = nn.Dropout(head_dropout(config))
+        self.classifier = nn.Linear(feature_width(config), config.num_labels)
+        self.post_init()
+
+    def logits_of(self, states: Tensor) -> Tensor:
+        return self.classifier(self.dropout(states))
+
+    def loss_of(self, labelled: list[Labelled]) -> Tensor:
+        return mean_cross_entropy(labelled)
+
+
 class VecoForMultipleChoice(VecoClassifier):
-    """The right one of several sequences, such as a question with each of its answers; plugged out."""
+    """The right one among several sequences, such as a question with each of its answers; plugged out only."""
 
     def __init__(self, config: VecoConfig) -> None:
         if config.plug_in:
-            raise ValueError("VecoForMultipleChoice takes no pairs; make it with plug_in=False")
+            raise ValueError("VecoForMultipleChoice takes no pairs; build it with plug_in=False")
         super().__init__(config)
         self.classifier = VecoSequenceHead(config, num_outputs=1)
         self.post_init()
@@ -219,9 +251,9 @@ class VecoForMultipleChoice(VecoClassifier):
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
     ) -> MultipleChoiceModelOutput:
-        """`logits` (B, C) of C choices: ids, masks and positions are (B, C, T), embeddings (B, C, T, D).
+        """`logits` (B, C) of C choices; ids, masks and positions are (B, C, T), embeddings (B, C, T, D).
 
-        With the number of the right choice, `labels` (B,), `loss` is the mean cross-entropy.
+        Given `labels` (B,), the indices of the right choices, `loss` is the mean cross-entropy.
         """
         shape = input_shape(input_ids, inputs_embeds)
         if len(shape) != 3:
@@ -248,59 +280,8 @@ class VecoForMultipleChoice(VecoClassifier):
         )
 
 
-class VecoForTokenClassification(VecoClassifier):
-    """One of `config.num_labels` (C) classes for each token."""
-
-    def __init__(self, config: VecoConfig) -> None:
-        super().__init__(config)
-        self.dropout = nn.Dropout(head_dropout(config))
-        self.classifier = nn.Linear(feature_width(config), config.num_labels)
-        self.post_init()
-
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        inputs_embeds: Tensor | None = None,
-        labels: Tensor | None = None,
-        pair_input_ids: Tensor | None = None,
-        pair_attention_mask: Tensor | None = None,
-        pair_targets: Tensor | None = None,
-        output_hidden_states: bool | None = None,
-        output_attentions: bool | None = None,
-    ) -> VecoTokenClassifierOutput:
-        """`logits` (B, X, C) of x, plugged in `pair_logits` (B, Y, C) of y, and `loss` of the labels that are given.
-
-        Labels are (B, X) and (B, Y), -100 where a token has none; `loss` is the mean cross-entropy over the labelled
-        tokens of both sides together.
-        """
-        features = self.features(
-            pair_input_ids,
-            pair_attention_mask,
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            token_type_ids=token_type_ids,
-            position_ids=position_ids,
-            inputs_embeds=inputs_embeds,
-            output_hidden_states=output_hidden_states,
-            output_attentions=output_attentions,
-        )
-        logits = [self.classifier(self.dropout(states)) for states in features.sides]
-        labelled = with_labels(logits, labels=labels, pair_targets=pair_targets)
-        return VecoTokenClassifierOutput(
-            loss=mean_cross_entropy(labelled) if labelled else None,
-            logits=logits[0],
-            pair_logits=logits[1] if self.config.plug_in else None,
-            hidden_states=features.hidden_states,
-            attentions=features.attentions,
-        )
-
-
 class VecoForQuestionAnswering(VecoClassifier):
-    """The first and the last token of the answer that a sequence holds."""
+    """The first and the last token of the answer that a sequence contains."""
 
     def __init__(self, config: VecoConfig) -> None:
         super().__init__(config)
@@ -326,9 +307,9 @@ class VecoForQuestionAnswering(VecoClassifier):
     ) -> VecoQuestionAnsweringOutput:
         """`start_logits`, `end_logits` (B, X) of x, plugged in `pair_…_logits` (B, Y) of y, and `loss` of the answers.
 
-        Positions are (B,), counted from 0. As in transformers, one behind the sequence is ignored (the answer was cut
-        off) and a negative one means 0. `loss` is the mean of two cross-entropies, of first and of last tokens, each
-        over the answers of both sides together.
+        Positions (B,) count from 0. As in transformers, one beyond the sequence is ignored (the answer was cut off),
+        and a negative one means 0. `loss` is the mean of two cross-entropies, of first and of last tokens, each over
+        all answers in x and y.
         """
         features = self.features(
             pair_input_ids,
@@ -346,10 +327,11 @@ class VecoForQuestionAnswering(VecoClassifier):
         answers_start = with_labels(starts, start_positions=start_positions, pair_start_positions=pair_start_positions)
         answers_end = with_labels(ends, end_positions=end_positions, pair_end_positions=pair_end_positions)
         if [name.replace("start", "end") for name, _, _ in answers_start] != [name for name, _, _ in answers_end]:
-            raise ValueError("expected start_positions and end_positions of the same side, found only one of them")
+            raise ValueError("expected both start_positions and end_positions of a sequence, found only one of them")
         loss = None
         if answers_start:
-            loss = (mean_cross_entropy(_clamped(answers_start)) + mean_cross_entropy(_clamped(answers_end))) / 2
+            first, last = (mean_cross_entropy(positions_as_classes(side)) for side in (answers_start, answers_end))
+            loss = (first + last) / 2
         return VecoQuestionAnsweringOutput(
             loss=loss,
             start_logits=starts[0],
@@ -362,7 +344,7 @@ class VecoForQuestionAnswering(VecoClassifier):
 
 
 class VecoSequenceHead(nn.Module):
-    """XLM-R's head for sequences: of the first token's state dropout, dense, tanh, dropout, projection."""
+    """XLM-R's head for sequences: dropout, dense, tanh, dropout and projection of the first token's state."""
 
     def __init__(self, config: VecoConfig, num_outputs: int) -> None:
         super().__init__()
@@ -382,12 +364,12 @@ def feature_width(config: VecoConfig) -> int:
 
 
 def head_dropout(config: VecoConfig) -> float:
-    """`classifier_dropout`, or where it is None the dropout of the layers."""
+    """`classifier_dropout`, or the dropout of the layers if that is None."""
     return config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
 
 
 def with_labels(logits: list[Tensor], **labels: Tensor | None) -> list[Labelled]:
-    """The sides that have labels, x before y. Raises ValueError for labels of a pair that is not there."""
+    """The logits that have labels, x before y. Raises ValueError for labels of y without a pair."""
     labelled = []
     for index, (name, given) in enumerate(labels.items()):
         if given is not None and index == len(logits):
@@ -395,46 +377,3 @@ def with_labels(logits: list[Tensor], **labels: Tensor | None) -> list[Labelled]
         if given is not None:
             labelled.append(Labelled(name, logits[index], given))
     return labelled
-
-
-def mean_cross_entropy(labelled: list[Labelled]) -> Tensor:
-    """Mean cross-entropy, float32, of logits (..., C) over the labels (...) of all sides that are not IGNORED.
-
-    It is 0 where all are ignored, not NaN. Raises ValueError for labels of another shape and for unknown classes.
-    """
-    sums, counts = [], []
-    for name, logits, labels in labelled:
-        check_labels(name, labels, logits.shape[:-1], logits.shape[-1])
-        flat = labels.flatten().long()
-        sums.append(cross_entropy(logits.flatten(0, -2).float(), flat, ignore_index=IGNORED, reduction="sum"))
-        counts.append(flat.ne(IGNORED).sum())
-    return torch.stack(sums).sum() / torch.stack(counts).sum().clamp(min=1)
-
-
-def sequence_loss(labelled: list[Labelled], config: VecoConfig) -> Tensor:
-    """Mean loss of `VecoForSequenceClassification` over the labels of all sides; sets a `problem_type` of None."""
-    if config.problem_type is None:
-        numbers = labelled[0].labels.is_floating_point()
-        several = "multi_label_classification" if numbers else "single_label_classification"
-        config.problem_type = "regression" if config.num_labels == 1 else several
-    if config.problem_type == "single_label_classification":
-        return mean_cross_entropy([side._replace(labels=side.labels.flatten()) for side in labelled])
-    if config.problem_type not in LOSSES_OF_NUMBERS:
-        known = ", ".join(["single_label_classification", *LOSSES_OF_NUMBERS])
-        raise ValueError(f"config.problem_type is {config.problem_type!r}, expected one of {known}")
-    for name, logits, labels in labelled:
-        if len(labels) != len(logits) or labels.numel() != logits.numel():
-            raise ValueError(f"{name} have shape {tuple(labels.shape)}, expected {tuple(logits.shape)}")
-    logits = torch.cat([side.logits for side in labelled]).float()
-    labels = torch.cat([side.labels.view_as(side.logits) for side in labelled]).float()
-    return LOSSES_OF_NUMBERS[config.problem_type](logits, labels)
-
-
-def _clamped(answers: list[Labelled]) -> list[Labelled]:
-    """The same with positions (B,) as classes: negative ones are 0, those behind the sequence are IGNORED."""
-    result = []
-    for name, logits, positions in answers:
-        positions = positions.flatten()
-        positions = positions.clamp(min=0).masked_fill(positions >= logits.shape[1], IGNORED)
-        result.append(Labelled(name, logits, positions))
-    return result

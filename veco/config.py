@@ -25,15 +25,15 @@ FRAMES = ("source_prefix_ids", "source_suffix_ids", "target_suffix_ids")
 class VecoConfig(PreTrainedConfig):
     """Shape of a VECO model (VECO, ACL 2021, section 2.1 and table 8), validated when built.
 
-    Every field that XLM-R has keeps XLM-R's name. The vocabulary holds XLM-R's special tokens at XLM-R's ids
+    Every field that XLM-R has keeps XLM-R's name. The vocabulary has XLM-R's special tokens at XLM-R's ids
     (`<s>` 0, `<pad>` 1, `</s>` 2, `<unk>` 3, `<mask>` last). Position ids start at `pad_token_id + 1`, so
     `max_position_embeddings` is the longest sequence plus two.
 
-    `decoder_layers` and `decoder_layers_from` only matter to `VecoForConditionalGeneration`: its decoder has
+    `decoder_layers` and `decoder_layers_from` matter only to `VecoForConditionalGeneration`: its decoder has
     `decoder_layers` layers (`None`: as many as the encoder), initialised from the "last" or "first" ones; with
-    `tie_self_attention` it keeps sharing the self-attention of those (section 3.2).
+    `tie_self_attention` it keeps sharing their self-attention (section 3.2).
 
-    `plug_in` and `classifier_dropout` (`None`: `hidden_dropout_prob`) only matter to the models that classify: plugged
+    `plug_in` and `classifier_dropout` (`None`: `hidden_dropout_prob`) matter only to the models that classify: plugged
     in, they predict from a pair of sequences, and their heads are twice as wide (section 3.1).
 
     The published fairseq checkpoints of VECO differ from XLM-R in three ways (see `veco.convert.from_fairseq`):
@@ -41,10 +41,10 @@ class VecoConfig(PreTrainedConfig):
     the output projection alone; with `separate_decoder_embeddings` the decoder of `VecoForConditionalGeneration` has
     positions and an embedding LayerNorm of its own.
 
-    Translation models were not all taught the same form of sentences: `source_prefix_ids` and `source_suffix_ids` stand
-    around a source, `target_suffix_ids` behind a target, and the last of these ends a translation. `None` is ours,
-    `<s> x </s>` and `y </s>`. fairseq has `x </s>` and `y </s>`, VECO there `x </s> [en]` and `y </s> [de]`.
-    A model of one direction whose tokenizer has no tags for it may name its `source_language` and `target_language`.
+    Translation models differ in the special tokens around sentences: `source_prefix_ids` and `source_suffix_ids`
+    surround a source, `target_suffix_ids` follow a target, and the last of these ends a translation. `None` means ours,
+    `<s> x </s>` and `y </s>`. fairseq has `x </s>` and `y </s>`, VECO in fairseq `x </s> [en]` and `y </s> [de]`.
+    A model of one direction whose tokenizer has no language tags may name its `source_language` and `target_language`.
     """
 
     model_type = "veco"
@@ -82,21 +82,21 @@ class VecoConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         num_labels = kwargs.get("num_labels")
-        if num_labels is not None and not _is_whole(num_labels):  # transformers would count up to it
+        if num_labels is not None and not _is_whole(num_labels):  # transformers makes a range of it
             raise ValueError(f"VecoConfig: num_labels {num_labels!r} must be a whole number")
         super().__post_init__(**kwargs)
         self.check()
 
     def check(self) -> None:
-        """Raise ValueError with all that is wrong; models call it too, since fields can be set later."""
-        # What compares fields with each other needs each of them to be right by itself.
+        """Raise ValueError with all problems; models call it too, since fields can be set later."""
+        # Fields are compared with each other only if each is valid by itself.
         problems = self._wrong_values() or self._contradictions()
         if problems:
             raise ValueError("VecoConfig: " + "; ".join(problems))
 
     def _wrong_values(self) -> list[str]:
-        """What is wrong with single fields: types (configurations are written by hand) and ranges."""
-        values = self.__dict__
+        """Problems of single fields: types (configurations are written by hand) and ranges."""
+        values = vars(self)
         counts = [*COUNTS, *(["decoder_layers"] if self.decoder_layers is not None else [])]
         probabilities = [*PROBABILITIES, *(["classifier_dropout"] if self.classifier_dropout is not None else [])]
         problems = [
@@ -136,7 +136,7 @@ class VecoConfig(PreTrainedConfig):
         return problems
 
     def _contradictions(self) -> list[str]:
-        """What does not go together."""
+        """Problems of fields that contradict each other."""
         problems = []
         if self.hidden_size % self.num_attention_heads:
             problems.append(
@@ -147,40 +147,47 @@ class VecoConfig(PreTrainedConfig):
                 f"decoder_layers {self.decoder_layers} must be between 1 and num_hidden_layers {self.num_hidden_layers}"
             )
         if self.tie_self_attention and not self.tie_word_embeddings:
-            # transformers ties either all that a model says or nothing.
+            # transformers ties either all the weights that a model names or none.
             problems.append("tie_self_attention needs tie_word_embeddings")
         if self.max_tokens < 1:
             problems.append(
                 f"max_position_embeddings {self.max_position_embeddings} leaves no position above "
                 f"that of padding, {self.pad_position}"
             )
+        ids = {name: vars(self)[name] for name in TOKEN_IDS}
         problems += [
-            f"{name} {self.__dict__[name]} is not below vocab_size {self.vocab_size}"
-            for name in TOKEN_IDS
-            if self.__dict__[name] is not None and self.__dict__[name] >= self.vocab_size
+            f"{name} {id_} is not below vocab_size {self.vocab_size}"
+            for name, id_ in ids.items()
+            if id_ is not None and id_ >= self.vocab_size
         ]
         problems += [
-            f"{name} {self.__dict__[name]} must be below vocab_size {self.vocab_size}"
-            for name in FRAMES
-            if any(i >= self.vocab_size for i in self.__dict__[name] or ())
+            f"{name} {frame} must be below vocab_size {self.vocab_size}"
+            for name, frame in self.frames.items()
+            if any(i >= self.vocab_size for i in frame)
         ]
         if self.target_suffix_ids == []:
             problems.append("target_suffix_ids is empty: its last token ends a translation")
         return problems
 
     @property
+    def frames(self) -> dict[str, list[int]]:
+        """The ids around sentences that are set, by field: those of FRAMES that are not None."""
+        ids = {name: vars(self)[name] for name in FRAMES}
+        return {name: frame for name, frame in ids.items() if frame is not None}
+
+    @property
     def has_frame(self) -> bool:
-        """Whether the model says what stands around its sentences, as those converted from fairseq do."""
-        return any(self.__dict__[name] is not None for name in FRAMES)
+        """Whether the model has its own tokens around sentences, as those converted from fairseq do."""
+        return bool(self.frames)
 
     @property
     def max_tokens(self) -> int:
-        """Longest sequence in tokens, `<s>` and `</s>` included."""
+        """Length of the longest sequence in tokens, `<s>` and `</s>` included."""
         return self.max_position_embeddings - self.pad_position - 1
 
     @property
     def pad_position(self) -> int:
-        """Position id of padding; real positions follow it (XLM-R's and fairseq's offset)."""
+        """Position id of padding; the positions of tokens follow it (XLM-R's and fairseq's offset)."""
         return 1 if self.pad_token_id is None else self.pad_token_id
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Dropout whose masks are drawn quickly on CPU too."""
+"""Dropout with masks that are drawn fast on CPU too."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from torch import Tensor, nn
 
 from veco.tracing import is_traced
 
-RANDOM_BITS = 16  # of each element's draw: the probability is rounded to a multiple of 2^-16
+RANDOM_BITS = 16  # per element: the probability is rounded to a multiple of 2^-16
 
 
 def dropout(x: Tensor, p: float, training: bool = True) -> Tensor:
-    """`x` with each element set to zero with probability `p`, the others scaled so that the mean stays.
+    """`x` with each element set to zero with probability `p`, the others scaled so that the mean is unchanged.
 
-    torch draws a mask on CPU one element after the other, which takes longer than all other elementwise work of a layer
-    together. Here each 64-bit number of the same generator serves four elements, in a quarter of the time.
+    On CPU torch draws a mask element by element, which takes longer than all other elementwise work of a layer
+    together. Here each 64-bit number of the same generator serves four elements, which takes a quarter of the time.
     """
     if not training or p == 0.0:
         return x
@@ -24,13 +24,13 @@ def dropout(x: Tensor, p: float, training: bool = True) -> Tensor:
     per_number = 64 // RANDOM_BITS
     numbers = torch.empty(-(-x.numel() // per_number), dtype=torch.int64).random_(-(2**63), None)
     draws = numbers.view(torch.int16)[: x.numel()].view(x.shape)
-    # One byte an element is kept for the backward pass; booleans take one too, but arithmetic with them is slow.
+    # One byte per element is kept for the backward pass; booleans take one too, but arithmetic with them is slow.
     kept = torch.ge(draws, threshold - 2 ** (RANDOM_BITS - 1), out=torch.empty(x.shape, dtype=torch.uint8))
     return (x * kept).mul_(2**RANDOM_BITS / (2**RANDOM_BITS - threshold))
 
 
 class Dropout(nn.Dropout):
-    """`nn.Dropout` by `dropout` above."""
+    """`nn.Dropout` that calls `dropout`."""
 
     def forward(self, x: Tensor) -> Tensor:
         return dropout(x, self.p, self.training)

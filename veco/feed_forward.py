@@ -1,4 +1,4 @@
-"""The feed-forward module, which keeps one tensor of its inner width for the backward pass, not two."""
+"""The feed-forward module, which keeps one tensor of its inner width for the backward pass instead of two."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from veco.tracing import is_traced
 class FeedForward(nn.Module):
     """Two projections with the activation between them, position by position.
 
-    The activated tensor is computed again in the backward pass: with its input kept for the gradient of the activation,
-    it need not be kept too. That saves a seventh of what a layer keeps on CPU, and a quarter where attention keeps no
-    weights, for hardly any time. Whatever stands in the place of `down_proj` gains by it alike.
+    The activated tensor is recomputed in the backward pass from its input, which the gradient of the activation needs
+    anyway. That saves a seventh of the activations that a layer keeps on CPU, and a quarter where attention keeps no
+    weights, at hardly any cost in time. A module that replaces `down_proj` benefits too.
     """
 
-    # transformers sets it, as of every module that has it: the whole layer is then computed again.
+    # Set by transformers, as in every module that has it: the whole layer is then recomputed.
     gradient_checkpointing = False
 
     def __init__(self, config: VecoConfig) -> None:
@@ -31,7 +31,7 @@ class FeedForward(nn.Module):
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        """Transformed states, (B, T, D)."""
+        """Transformed states (B, T, D)."""
         inner = self.up_proj(x_BTD)
         activated = self.activation(inner)
         if is_traced() or self.gradient_checkpointing or not inner.requires_grad:
@@ -43,12 +43,12 @@ class FeedForward(nn.Module):
 def recomputed_when_needed(
     activated: Tensor, activation: Callable[[Tensor], Tensor], inner: Tensor
 ) -> saved_tensors_hooks:
-    """A context in which operations keep `inner` in the place of `activated`, which is `activation(inner)`."""
-    # Not the tensor itself: the hooks live as long as what they have packed, and so would it.
+    """A context in which operations keep `inner` instead of `activated`, which is `activation(inner)`."""
+    # Not the tensor itself: the hooks live as long as the tensors that they pack, and would keep it alive.
     address, count, dtype = activated.data_ptr(), activated.numel(), activated.dtype
 
     def pack(saved: Tensor) -> Tensor | torch.Size:
-        """The shape in which `activated` was saved stands for it; all else stays as it is."""
+        """Replace `activated` by its shape; leave other tensors as they are."""
         is_activated = saved.data_ptr() == address and saved.numel() == count and saved.dtype == dtype
         return saved.shape if is_activated and saved.is_contiguous() else saved
 

@@ -1,4 +1,4 @@
-"""One post-LayerNorm layer whose cross-attention is plugged in or out by its inputs."""
+"""One post-LayerNorm layer; its inputs plug its cross-attention in or out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from veco.feed_forward import FeedForward
 
 @dataclass
 class AttentionWeights:
-    """The attention weights (B, H, T, S) of each layer, in order, of layers that are asked to form them."""
+    """Attention weights (B, H, T, S) of each layer, in order, filled by layers that get this object."""
 
     self_attention: list[Tensor] = field(default_factory=list)
     cross_attention: list[Tensor] = field(default_factory=list)
@@ -26,7 +26,7 @@ class VecoLayer(GradientCheckpointingLayer):
     """Self-attention, cross-attention (plug-and-play) and feed-forward, each with dropout, residual and LayerNorm.
 
     VECO (ACL 2021), section 2.1. Self-attention and feed-forward are theta_s, cross-attention with its LayerNorm is
-    theta_c. A layer that will never be plugged in (the encoder of a translation model) is built without theta_c.
+    theta_c. A layer that is never plugged in (of a translation model's encoder) is built without theta_c.
     """
 
     def __init__(self, config: VecoConfig, layer_idx: int, has_cross_attention: bool = True) -> None:
@@ -55,8 +55,8 @@ class VecoLayer(GradientCheckpointingLayer):
         """States (B, T, D) after this layer: path H without `pair_BSD` (eq. 2-5), path S with it (eq. 6-9).
 
         Masks are boolean, True = may be attended to, and broadcast to (B, H, T, T) and (B, H, T, S). With masks of
-        packed tokens the states are packed too, (N, D) and (M, D). Attention weights are formed where `weights` is
-        given to take them.
+        packed tokens the states are packed too, (N, D) and (M, D). Attention weights are computed if `weights` is given
+        to collect them.
         """
         self_weights = None if weights is None else weights.self_attention
         context = self.self_attention(

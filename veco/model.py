@@ -19,12 +19,12 @@ from veco.dropout import Dropout
 from veco.layer import AttentionWeights, VecoLayer
 from veco.tracing import is_traced
 
-# Share of padding from which packing pays: below it, attention by small blocks costs more than it saves.
+# Least share of padding at which packing pays: below it, attention by small blocks costs more than it saves.
 WORTH_PACKING = 0.1
 
 
 class VecoPreTrainedModel(PreTrainedModel):
-    """Loading, saving and initialisation shared by all VECO models; transformers' conventions."""
+    """Loading, saving and initialisation of all VECO models, by transformers' conventions."""
 
     config_class = VecoConfig
     base_model_prefix = "veco"
@@ -33,14 +33,14 @@ class VecoPreTrainedModel(PreTrainedModel):
     _no_split_modules = ["VecoLayer", "VecoEmbeddings"]
 
     def __init__(self, config: VecoConfig) -> None:
-        config.check()  # `from_pretrained(…, num_attention_heads=5)` sets it after the configuration was read
+        config.check()  # `from_pretrained(…, num_attention_heads=5)` sets fields after the configuration was read
         super().__init__(config)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path | None, *args: Any, **kwargs: Any) -> Self:
-        """The model saved in a directory or on the Hub, loaded as transformers does, but from safetensors alone.
+        """The model in a directory or on the Hub, loaded by transformers, but only from safetensors.
 
-        Raises ValueError where a directory holds a pickle (`pytorch_model.bin`) in their place.
+        Raises ValueError if a directory has a pickle (`pytorch_model.bin`) instead.
         """
         if kwargs.pop("use_safetensors", True) is False:
             raise ValueError("use_safetensors=False: expected safetensors, a pickle is never opened")
@@ -49,13 +49,13 @@ class VecoPreTrainedModel(PreTrainedModel):
         if pretrained_model_name_or_path is not None and pickles and not list(directory.glob("*.safetensors")):
             raise ValueError(
                 f"{pickles[0]}: expected model.safetensors; a pickle may run foreign code and is never opened: "
-                "where you trust it, save its weights as safetensors"
+                "if you trust it, save its weights as safetensors"
             )
         return super().from_pretrained(pretrained_model_name_or_path, *args, use_safetensors=True, **kwargs)
 
 
 class VecoEmbeddings(nn.Module):
-    """Token plus position embedding, LayerNorm, dropout. No language embeddings (paper, section 4.1)."""
+    """Token plus position embedding, LayerNorm, dropout. No language embeddings (VECO, ACL 2021, section 4.1)."""
 
     def __init__(self, config: VecoConfig) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class VecoEmbeddings(nn.Module):
     def forward(self, input_ids: Tensor | None, position_ids: Tensor, inputs_embeds: Tensor | None = None) -> Tensor:
         """States (..., D) of ids (...) at positions of the same shape, or of one that broadcasts to it.
 
-        `inputs_embeds` (..., D) stand for the ids' own embeddings, in whose place they are scaled if those are.
+        `inputs_embeds` (..., D) replace the embeddings of the ids, and are scaled like them.
         """
         tokens = self.word_embeddings(input_ids) if inputs_embeds is None else inputs_embeds
         if self.scale is not None:
@@ -79,7 +79,7 @@ class VecoEmbeddings(nn.Module):
 
 
 def input_shape(input_ids: Tensor | None, inputs_embeds: Tensor | None) -> torch.Size:
-    """(B, T) of a model's input. Raises ValueError where it is given as both, or not at all."""
+    """(B, T) of a model's input. Raises ValueError unless exactly one of the two is given."""
     if (input_ids is None) == (inputs_embeds is None):
         found = "neither" if input_ids is None else "both"
         raise ValueError(f"expected either input_ids or inputs_embeds, found {found}")
@@ -90,18 +90,15 @@ def input_shape(input_ids: Tensor | None, inputs_embeds: Tensor | None) -> torch
 
 
 def check_token_types(token_type_ids: Tensor | None) -> None:
-    """Raise ValueError for token types other than 0: like XLM-R, VECO tells no kinds of segments apart."""
+    """Raise ValueError for token types other than 0: like XLM-R, VECO does not distinguish segments."""
     if token_type_ids is not None and not is_traced() and token_type_ids.any():
-        raise ValueError(
-            "token_type_ids hold other values than 0: VECO, like XLM-R, has one type of token; leave them out"
-        )
+        raise ValueError("token_type_ids have values other than 0: VECO, like XLM-R, has one type of token; omit them")
 
 
 def check_input_ids(input_ids: Tensor, config: VecoConfig, past: int = 0) -> None:
-    """Raise ValueError if ids are not (B, T), not integers, not in the vocabulary, or if with the `past` tokens in
-    front of them they are longer than the position embeddings reach.
+    """Raise ValueError unless ids are integers (B, T) in the vocabulary, with a position for each and for `past` more.
 
-    The range is looked at on CPU only: on an accelerator it would force a synchronisation at each step.
+    The range is checked on CPU only: on an accelerator that would force a synchronisation at each step.
     """
     if input_ids.dim() != 2 or input_ids.is_floating_point():
         raise ValueError(
@@ -119,23 +116,23 @@ def check_input_ids(input_ids: Tensor, config: VecoConfig, past: int = 0) -> Non
 
 
 def check_length(num_tokens: int, config: VecoConfig) -> None:
-    """Raise ValueError for sequences longer than the position embeddings reach."""
+    """Raise ValueError for sequences of more tokens than there are positions."""
     if num_tokens > config.max_tokens:
         raise ValueError(
             f"input_ids have {num_tokens} tokens, more than the {config.max_tokens} that max_position_embeddings "
-            f"{config.max_position_embeddings} allows; cut the sequences"
+            f"{config.max_position_embeddings} allows; truncate the sequences"
         )
 
 
 def positions_of(input_ids: Tensor | None, is_token: Tensor, config: VecoConfig) -> Tensor:
-    """Positions (B, T) of ids, which padding does not count in, or of all T places where there are none."""
+    """Positions (B, T) of ids, which skip padding, or of all T places if there are no ids."""
     if input_ids is None:
         return position_ids_of(torch.ones_like(is_token), None, config.pad_position)
     return position_ids_of(input_ids, config.pad_token_id, config.pad_position)
 
 
 def position_ids_of(input_ids: Tensor, pad_token_id: int | None, pad_position: int) -> Tensor:
-    """Positions (B, T) of real tokens, from `pad_position + 1` on; padding has `pad_position` (fairseq, XLM-R)."""
+    """Positions (B, T), for tokens from `pad_position + 1` on, for padding `pad_position` (fairseq, XLM-R)."""
     if pad_token_id is None:
         steps = torch.arange(1, input_ids.shape[1] + 1, device=input_ids.device)
         return steps.expand_as(input_ids) + pad_position
@@ -144,7 +141,7 @@ def position_ids_of(input_ids: Tensor, pad_token_id: int | None, pad_position: i
 
 
 def token_mask(input_ids: Tensor, pad_token_id: int | None) -> Tensor:
-    """Boolean (B, T), true where ids (B, T) are not padding."""
+    """Boolean (B, T), true for ids (B, T) that are not padding."""
     return torch.ones_like(input_ids, dtype=torch.bool) if pad_token_id is None else input_ids.ne(pad_token_id)
 
 
@@ -154,13 +151,13 @@ def broadcastable_mask(attention_mask: Tensor) -> Tensor:
 
 
 def mask_of_padding(is_token: Tensor) -> Tensor | None:
-    """Boolean (B, 1, 1, S), or None where nothing is padding: attention without a mask is faster."""
+    """Boolean (B, 1, 1, S), or None if nothing is padding: attention without a mask is faster."""
     return None if not is_traced() and is_token.all() else broadcastable_mask(is_token)
 
 
 def pays_to_pack(*masks: Tensor | None) -> bool:
-    """Whether there is so much padding in the masks (B, T) that layers take less time over packed tokens."""
-    if is_traced():  # a compiler wants one shape, not one for each batch
+    """Whether the masks (B, T) have so much padding that layers are faster over packed tokens."""
+    if is_traced():  # a compiler needs one shape, not one for each batch
         return False
     given = [mask for mask in masks if mask is not None]
     num_tokens = torch.stack([mask.sum() for mask in given]).sum()
@@ -170,7 +167,7 @@ def pays_to_pack(*masks: Tensor | None) -> bool:
 class VecoModel(VecoPreTrainedModel):
     """The VECO encoder. Plugged out it is XLM-R; plugged in, each layer also attends to a paired sequence."""
 
-    # A pre-training or masked-LM checkpoint opens as a bare encoder without a warning about its head.
+    # A pre-training or masked-LM checkpoint opens as a bare encoder, without a warning about its head.
     _keys_to_ignore_on_load_unexpected = [r"^lm_head\."]
 
     def __init__(self, config: VecoConfig, has_cross_attention: bool = True) -> None:
@@ -181,8 +178,8 @@ class VecoModel(VecoPreTrainedModel):
             VecoLayer(config, layer_idx, has_cross_attention) for layer_idx in range(config.num_hidden_layers)
         )
         self.gradient_checkpointing = False
-        # Where much of a batch is padding, work on tokens alone. It is off by default: states at padding are then zeros
-        # and not XLM-R's, and a head that looks at every position (of question answering) would see the difference.
+        # Compute on packed tokens if much of a batch is padding. Off by default: states at padding are then zeros, not
+        # XLM-R's, and a head that uses every position (of question answering) would differ.
         self.skip_padding = False
         self.post_init()
 
@@ -213,12 +210,13 @@ class VecoModel(VecoPreTrainedModel):
         means all, except that `input_ids` equal to the pad id are masked. No gradient is stopped here:
         `VecoForPreTraining` does that.
 
-        `inputs_embeds` (B, T, D) may stand for the ids; positions then count all of them, as in XLM-R. `position_ids`
-        (B, T) replace the usual ones, which start at `pad_position + 1`; `token_type_ids` may only hold zeros.
-        `past_key_values` are keys and values of P tokens in front, as prefix tuning learns them; the mask is then
-        (B, P + T), and positions count on from P. `attentions`, and plugged in `cross_attentions`, are weights
-        (B, H, T, S) of each layer, if asked for.
-        Raises ValueError for ids outside the vocabulary, too long sequences, masks or paired states of another shape.
+        `inputs_embeds` (B, T, D) may replace the ids; positions then count all of them, as in XLM-R. `position_ids`
+        (B, T) replace the usual ones, which start at `pad_position + 1`; `token_type_ids` must be zeros.
+        `past_key_values` are keys and values of P earlier tokens, as prefix tuning learns them; the mask is then
+        (B, P + T), and positions continue after P. `attentions` and, plugged in, `cross_attentions` are the weights
+        (B, H, T, S) of each layer, if requested.
+        Raises ValueError for ids outside the vocabulary, sequences that are too long, and masks or paired states whose
+        shapes do not fit.
         """
         config = self.config
         shape = input_shape(input_ids, inputs_embeds)
@@ -233,9 +231,10 @@ class VecoModel(VecoPreTrainedModel):
         if input_ids is not None:
             check_input_ids(input_ids, config, past)
             is_own_token = token_mask(input_ids, config.pad_token_id)
-        else:
+        if inputs_embeds is not None:
             check_length(past + num_tokens, config)
-            is_own_token = torch.ones(num_rows, num_tokens, dtype=torch.bool, device=self.device)
+            # Not on the model's device: that is "meta" while accelerate keeps its first weights on disk.
+            is_own_token = inputs_embeds.new_ones(shape, dtype=torch.bool)
         if attention_mask is None:
             attention_mask = pad(is_own_token, (past, 0), value=True)
         check_mask("attention_mask", attention_mask, (num_rows, past + num_tokens))
@@ -251,7 +250,7 @@ class VecoModel(VecoPreTrainedModel):
         can_pack = self.skip_padding and weights is None and cache is None
         if input_ids is not None and can_pack and pays_to_pack(is_token, is_pair_token):
             embedded = self.embeddings(input_ids[is_token], position_ids.expand(num_rows, -1)[is_token])
-            packed = self._swept_packed(embedded, is_token, pair_states, is_pair_token, keep_all)
+            packed = self._sweep_packed(embedded, is_token, pair_states, is_pair_token, keep_all)
             all_states = [pad_packed(states_ND, is_token) for states_ND in packed]
         else:
             embedded = self.embeddings(input_ids, position_ids, inputs_embeds)
@@ -265,7 +264,7 @@ class VecoModel(VecoPreTrainedModel):
             cross_attentions=None if weights is None or pair_states is None else tuple(weights.cross_attention),
         )
 
-    def _swept_packed(
+    def _sweep_packed(
         self,
         embedded_ND: Tensor,
         is_token: Tensor,
@@ -273,7 +272,7 @@ class VecoModel(VecoPreTrainedModel):
         is_pair_token: Tensor | None,
         keep_all: bool,
     ) -> list[Tensor]:
-        """What `sweep` gives of tokens alone, (N, D): those of all rows, end to end."""
+        """`sweep` over packed tokens (N, D): those of all rows, end to end."""
         lengths = is_token.sum(1).tolist()
         pair_mask = None
         if pair_states is not None and is_pair_token is not None:
@@ -291,19 +290,20 @@ class VecoModel(VecoPreTrainedModel):
         weights: AttentionWeights | None = None,
         cache: EncoderDecoderCache | None = None,
     ) -> list[Tensor]:
-        """The embedded states and those after every layer with `keep_all`, else the last alone.
+        """States after all layers: path H without `pair_states`, path S with them.
 
-        All layers once: path H without `pair_states`, path S with them. Shapes and masks are those of `VecoLayer`.
+        With `keep_all` the embedded states and those after each layer, else the last alone. Shapes and masks are those
+        of `VecoLayer`.
         """
         swept = [states]
         for layer in self.layers:
-            # Positional arguments: gradient checkpointing only tracks those.
+            # Positional arguments: gradient checkpointing tracks no others.
             states = layer(states, mask, pair_states, pair_mask, False, cache, weights)
             swept = [*swept, states] if keep_all else [states]
         return swept
 
     def _is_pair_token(self, batch_size: int, pair_BSD: Tensor | None, attention_mask: Tensor | None) -> Tensor | None:
-        """`encoder_attention_mask` as booleans (B, S). Raises ValueError for what does not fit the paired states."""
+        """`encoder_attention_mask` as booleans (B, S). Raises ValueError if it does not fit the paired states."""
         if pair_BSD is None:
             if attention_mask is not None:
                 raise ValueError("found encoder_attention_mask without encoder_hidden_states, the paired states")
@@ -322,6 +322,6 @@ class VecoModel(VecoPreTrainedModel):
 
 
 def check_mask(name: str, mask: Tensor, expected_shape: tuple[int, ...]) -> None:
-    """Raise ValueError if the mask of that name has another shape than its sequence, (B, T)."""
+    """Raise ValueError unless the mask of that name has its sequence's shape (B, T)."""
     if mask.shape != expected_shape:
         raise ValueError(f"{name} has shape {tuple(mask.shape)}, expected {tuple(expected_shape)} as its sequence")

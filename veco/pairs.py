@@ -1,4 +1,4 @@
-"""A pair of sequences (x, y) in one batch, x over y, so that two sweeps through the layers serve both: H, then S."""
+"""Pairs of sequences (x, y) stacked in one batch, so that two sweeps through the layers compute both: H, then S."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from veco.model import VecoModel
 
 
 def pair_argument(name: str) -> str:
-    """What models that classify call an argument of the paired sequence.
+    """Name of an argument of the models that classify, for the paired sequence.
 
-    No name holds "label" but `labels` itself: transformers' Trainer would wait for it in every batch.
+    Only `labels` itself has "label" in its name: transformers' Trainer expects such arguments in every batch.
     """
     return "pair_targets" if name == "labels" else f"pair_{name}"
 
 
 def stack_pair(x: Tensor, y: Tensor, filler: int) -> Tensor:
-    """x (B, X) over y (B, Y), (2B, max(X, Y)), with `filler` behind the shorter one.
+    """x (B, X) over y (B, Y) as (2B, max(X, Y)), the shorter padded with `filler`.
 
-    Raises ValueError if x and y are not equally many.
+    Raises ValueError if they have different numbers of rows.
     """
     if len(x) != len(y):
         raise ValueError(f"expected one paired sequence for each sequence, found {len(y)} for {len(x)}")
@@ -30,7 +30,7 @@ def stack_pair(x: Tensor, y: Tensor, filler: int) -> Tensor:
 
 
 def swap_pair(x_over_y: Tensor) -> Tensor:
-    """y over x from x over y, (2B, ...)."""
+    """y over x, from x over y (2B, ...)."""
     return x_over_y.roll(len(x_over_y) // 2, dims=0)
 
 
@@ -42,10 +42,10 @@ def encode_pair(
     output_hidden_states: bool | None = None,
     output_attentions: bool | None = None,
 ) -> tuple[BaseModelOutput, BaseModelOutput]:
-    """(H, S) of x over y, ids and mask (2B, T): VECO (ACL 2021), eq. 2-9.
+    """(H, S) of x over y, from ids and mask (2B, T): VECO (ACL 2021), eq. 2-9.
 
-    The keys and values of x in S are the last layer's H of y, and the other way round; behind a stop-gradient no loss
-    of S reaches the H path of the other sequence.
+    The keys and values of x in S are the last layer's H of y, and vice versa; behind a stop-gradient no loss of S
+    reaches the H path of the other sequence.
     """
     outputs = {"output_hidden_states": output_hidden_states, "output_attentions": output_attentions}
     h = encoder(input_ids, attention_mask, **outputs, return_dict=True)

@@ -1,7 +1,7 @@
 """VecoForPreTraining: the four CA-MLM terms of eq. 1 and TLM, with the stop-gradient in plain sight.
 
-Beside this, the objectives that it is compared with: masked language modelling alone (with TLM: XLM's) and causal
-language modelling, both through the H path.
+It also trains the objectives that VECO is compared with: masked language modelling alone (with TLM: XLM's) and causal
+language modelling, both through path H.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from transformers.utils import ModelOutput, can_return_tuple
 
 from veco.attention import PackedMask
 from veco.config import VecoConfig
-from veco.heads import IGNORED, VecoLMHead, VecoWithLMHead, check_labels
+from veco.labels import IGNORED, check_labels
+from veco.masked_lm import VecoLMHead, VecoWithLMHead
 from veco.model import VecoModel, check_input_ids, check_mask, position_ids_of
 
 OBJECTIVES = ("ca_mlm", "mlm", "clm")
@@ -25,8 +26,8 @@ OBJECTIVES = ("ca_mlm", "mlm", "clm")
 class VecoForPreTrainingOutput(ModelOutput):
     """`loss` is the sum of `losses`: {"mlm": H_x + H_y, "ca_mlm": S_x + S_y, "tlm": concatenation, if any}.
 
-    `row_totals` has for each of these terms, float32 (B, 3) without gradient: sum of cross-entropies, number of
-    predicted tokens and number of those that were right, of each pair.
+    `row_totals` has for each of these terms, float32 (B, 3) without gradient, every pair's sum of cross-entropies,
+    number of predicted tokens and number of right predictions.
     """
 
     loss: Tensor | None = None
@@ -35,13 +36,25 @@ class VecoForPreTrainingOutput(ModelOutput):
 
 
 class PackedPart(NamedTuple):
-    """x, y or their concatenation among packed tokens: `lengths` of its sequences, and of each predicted token the
-    place among all packed ones, the row of the batch and the target, int64 (number of predicted tokens,)."""
+    """x, y or their concatenation among packed tokens.
+
+    `lengths` are those of its sequences. `predicted`, `rows` and `targets`, int64 (number of predicted tokens,), say
+    where each predicted token stands among all packed ones, in which row of the batch, and which piece it is.
+    `num_items`, a float32 scalar, divides the sum of their cross-entropies.
+    """
 
     lengths: list[int]
     predicted: Tensor
     rows: Tensor
     targets: Tensor
+    num_items: Tensor
+
+
+class Term(NamedTuple):
+    """Cross-entropy that predicts `part`, added to the loss of that name."""
+
+    loss_name: str
+    part: PackedPart
 
 
 class VecoForPreTraining(VecoWithLMHead):
@@ -71,15 +84,15 @@ class VecoForPreTraining(VecoWithLMHead):
         """Losses of a batch of pairs: x is `input_ids` (B, X), y is `pair_input_ids` (B, Y), both already masked.
 
         Each of the cross-entropies P(x|x^), P(y|y^), P(x|y^,x^), P(y|x^,y^) and TLM is a float32 sum over its
-        predicted positions (`labels` not -100) divided by their number: this batch's own, or that of the global batch
-        when `num_items_in_batch` (3,) gives it for x, y and TLM. The latter makes a sum over ranks and accumulation
-        steps the exact mean, and a batch without a predicted token counts as zero, not as NaN.
+        predicted positions (`labels` not -100) divided by their number: that of this batch, or that of the global batch
+        if `num_items_in_batch` (3,) gives it for x, y and TLM. The latter makes a sum over ranks and accumulation
+        steps the exact mean. A batch without a predicted token counts as zero, not as NaN.
 
-        Two sweeps through the layers serve it all, over packed tokens: H of x, y and TLM, then S of x and y. Both
-        start from the same embedded tokens. The vocabulary is projected once, on predicted positions only.
+        Two sweeps through the layers compute it all, over packed tokens: H of x, y and TLM, then S of x and y. Both
+        start from the same embedded tokens. The vocabulary is projected once, at predicted positions only.
 
-        `objective` "mlm" leaves the S sweep and its losses out, and "clm" besides hides later tokens: then `labels` are
-        the next ones, and the term is called "clm".
+        Objective "mlm" skips the S sweep and its losses. "clm" also hides later tokens: `labels` are then the next
+        tokens, and the loss is called "clm".
         """
         if objective not in OBJECTIVES:
             raise ValueError(f"objective {objective!r}: expected one of {', '.join(OBJECTIVES)}")
@@ -87,65 +100,54 @@ class VecoForPreTraining(VecoWithLMHead):
             raise ValueError(
                 f"expected one paired sequence for each sequence, found {len(pair_input_ids)} for {len(input_ids)}"
             )
-        parts = {
+        batch = {
             "": (input_ids, attention_mask, labels),
             "pair_": (pair_input_ids, pair_attention_mask, pair_labels),
         }
         if tlm_input_ids is not None:
             if tlm_attention_mask is None or tlm_labels is None:
                 raise ValueError("found tlm_input_ids alone, expected tlm_attention_mask and tlm_labels too")
-            parts["tlm_"] = (tlm_input_ids, tlm_attention_mask, tlm_labels)
-        embedded, packed = self._packed(parts)
-        lengths = [length for part in packed for length in part.lengths]
+            batch["tlm_"] = (tlm_input_ids, tlm_attention_mask, tlm_labels)
+        embedded, parts = self._packed(batch, num_items_in_batch)
+        x, y, *tlm = parts
+
+        lengths = [length for part in parts for length in part.lengths]
         (h,) = self.veco.sweep(embedded, PackedMask(lengths, lengths, is_causal=objective == "clm"))
-
-        # The cross-entropies: of each its name and the part that it predicts, in the order of the sweeps.
-        h_name = "clm" if objective == "clm" else "mlm"
-        terms = [(h_name, 0), (h_name, 1), ("tlm", 2)][: len(packed)]
-        states = [h.index_select(0, torch.cat([part.predicted for part in packed]))]
+        of_h = "clm" if objective == "clm" else "mlm"
+        terms = [Term(of_h, x), Term(of_h, y), *(Term("tlm", part) for part in tlm)]
+        states = [states_to_predict_from(h, terms)]
         if objective == "ca_mlm":
-            terms += [("ca_mlm", 0), ("ca_mlm", 1)]
-            s = self._plugged_in(embedded, h, *packed[:2])
-            states.append(s.index_select(0, torch.cat([part.predicted for part in packed[:2]])))
-        targets = torch.cat([packed[number].targets for _, number in terms])
+            s = self._plugged_in(embedded, h, x, y)
+            terms_of_s = [Term("ca_mlm", x), Term("ca_mlm", y)]
+            states.append(states_to_predict_from(s, terms_of_s))
+            terms += terms_of_s
+        targets = torch.cat([term.part.targets for term in terms])
         cross_entropies, is_right = self.lm_head(torch.cat(states), targets)
-
-        if num_items_in_batch is None:
-            num_items_in_batch = torch.tensor([len(part.targets) for part in packed], device=h.device)
-        n = num_items_in_batch.clamp(min=1).float()
-        facts_N3 = torch.stack([cross_entropies.detach(), torch.ones_like(cross_entropies), is_right.float()], dim=1)
-        counts = [len(packed[number].targets) for _, number in terms]
-        losses: dict[str, Tensor] = {}
-        row_totals = {name: facts_N3.new_zeros(len(input_ids), 3) for name, _ in terms}
-        for (name, number), part, facts in zip(
-            terms, cross_entropies.split(counts), facts_N3.split(counts), strict=True
-        ):
-            losses[name] = part.sum() / n[number] + losses.get(name, 0.0)
-            row_totals[name].index_add_(0, packed[number].rows, facts)
-        loss = torch.stack(list(losses.values())).sum()
-        return VecoForPreTrainingOutput(loss=loss, losses=losses, row_totals=row_totals)
+        return added_up(terms, cross_entropies, is_right, num_rows=len(input_ids))
 
     def _plugged_in(self, embedded: Tensor, h: Tensor, x: PackedPart, y: PackedPart) -> Tensor:
-        """S (N, D) of the tokens of x and y, which come first among the embedded ones and in H."""
+        """S (N, D) of the tokens of x and y, which are the first among the embedded ones and in H."""
         x_y_lengths, y_x_lengths = [*x.lengths, *y.lengths], [*y.lengths, *x.lengths]
         num_x, num_x_y = sum(x.lengths), sum(x_y_lengths)
-        # Keys and values of x are the last H of y and the other way round, behind a stop-gradient (section 2.2):
+        # Keys and values of x are the last H of y and vice versa, behind a stop-gradient (section 2.2):
         # no S loss reaches the H path of the other sequence.
         h_y_x = torch.cat([h[num_x:num_x_y], h[:num_x]]).detach()
         mask, pair_mask = PackedMask(x_y_lengths, x_y_lengths), PackedMask(x_y_lengths, y_x_lengths)
         (s,) = self.veco.sweep(embedded[:num_x_y], mask, h_y_x, pair_mask)
         return s
 
-    def _packed(self, parts: dict[str, tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, list[PackedPart]]:
-        """The embedded tokens of all parts (N, D), one after the other, and what is known of each part.
+    def _packed(
+        self, batch: dict[str, tuple[Tensor, Tensor, Tensor]], num_items_in_batch: Tensor | None
+    ) -> tuple[Tensor, list[PackedPart]]:
+        """The embedded tokens (N, D) of all sequences of a batch, one after the other, and its parts.
 
-        A part is (ids, mask, labels), each (B, T_i), under the prefix of their names. Raises ValueError as `VecoModel`
-        and `check_labels` do.
+        `batch` has (ids, mask, labels), each (B, T_i), of each part under the prefix of their names. Raises ValueError
+        as `VecoModel` and `check_labels` do.
         """
         config = self.config
-        ids, positions, packed = [], [], []
+        ids, positions, parts = [], [], []
         start = 0
-        for prefix, (input_ids, attention_mask, labels) in parts.items():
+        for number, (prefix, (input_ids, attention_mask, labels)) in enumerate(batch.items()):
             check_input_ids(input_ids, config)
             check_mask(f"{prefix}attention_mask", attention_mask, input_ids.shape)
             check_labels(f"{prefix}labels", labels, input_ids.shape, config.vocab_size)
@@ -154,8 +156,35 @@ class VecoForPreTraining(VecoWithLMHead):
             positions.append(position_ids_of(input_ids, config.pad_token_id, config.pad_position)[is_token])
             packed_labels = labels[is_token]
             predicted = packed_labels.ne(IGNORED).nonzero().squeeze(1)
-            rows = is_token.nonzero()[:, 0].index_select(0, predicted)
-            targets = packed_labels.index_select(0, predicted)
-            packed.append(PackedPart(is_token.sum(1).tolist(), start + predicted, rows, targets))
+            num_items = (
+                predicted.new_tensor(len(predicted)) if num_items_in_batch is None else num_items_in_batch[number]
+            )
+            parts.append(
+                PackedPart(
+                    lengths=is_token.sum(1).tolist(),
+                    predicted=start + predicted,
+                    rows=is_token.nonzero()[:, 0].index_select(0, predicted),
+                    targets=packed_labels.index_select(0, predicted),
+                    num_items=num_items.clamp(min=1).float(),
+                )
+            )
             start += len(packed_labels)
-        return self.veco.embeddings(torch.cat(ids), torch.cat(positions)), packed
+        return self.veco.embeddings(torch.cat(ids), torch.cat(positions)), parts
+
+
+def states_to_predict_from(states: Tensor, terms: list[Term]) -> Tensor:
+    """Of packed states (N, D) those of the tokens that the terms predict, one term after the other."""
+    return states.index_select(0, torch.cat([term.part.predicted for term in terms]))
+
+
+def added_up(terms: list[Term], cross_entropies: Tensor, is_right: Tensor, num_rows: int) -> VecoForPreTrainingOutput:
+    """Losses of cross-entropies (N,), and totals of each row, from all terms' predicted tokens in order."""
+    counts = [len(term.part.targets) for term in terms]
+    facts_N3 = torch.stack([cross_entropies.detach(), torch.ones_like(cross_entropies), is_right.float()], dim=1)
+    losses: dict[str, Tensor] = {}
+    row_totals = {term.loss_name: facts_N3.new_zeros(num_rows, 3) for term in terms}
+    for (name, part), of_term, facts in zip(terms, cross_entropies.split(counts), facts_N3.split(counts), strict=True):
+        losses[name] = of_term.sum() / part.num_items + losses.get(name, 0.0)
+        row_totals[name].index_add_(0, part.rows, facts)
+    loss = torch.stack(list(losses.values())).sum()
+    return VecoForPreTrainingOutput(loss=loss, losses=losses, row_totals=row_totals)

@@ -1,4 +1,4 @@
-"""VecoForConditionalGeneration: an encoder-decoder whose every weight comes from pre-trained VECO layers."""
+"""VecoForConditionalGeneration: an encoder-decoder all of whose weights come from pre-trained VECO layers."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from transformers.utils import ModelOutput, logging
 
 from veco.attention import pack
 from veco.config import VecoConfig
-from veco.heads import IGNORED, TIED_HEAD, VecoForMaskedLM, VecoLMHead, VecoWithLMHead, check_labels
+from veco.labels import IGNORED, check_labels
 from veco.layer import AttentionWeights, VecoLayer
+from veco.masked_lm import TIED_HEAD, VecoForMaskedLM, VecoLMHead, VecoWithLMHead
 from veco.model import (
     VecoEmbeddings,
     VecoModel,
@@ -51,12 +52,12 @@ class VecoDecoder(nn.Module):
         keep_all: bool = False,
         weights: AttentionWeights | None = None,
     ) -> list[Tensor]:
-        """States (B, T, D) of target positions, each seeing earlier ones only and the whole source (B, S, D).
+        """States (B, T, D) of target positions, which attend to earlier ones and to the whole source (B, S, D).
 
-        The embedded states and those after every layer with `keep_all`, else the last alone.
+        With `keep_all` the embedded states and those after each layer, else the last alone.
 
         `source_attention_mask` (B, S) and `target_attention_mask` (B, past + T) are true where a position may be
-        attended to. Padding behind the target needs no mask: no earlier position can see it.
+        attended to. Padding behind the target needs no mask: no earlier position can attend to it.
         """
         causal_mask = causal_attention_mask(states_BTD, target_attention_mask, cache)
         source_mask = None if source_attention_mask is None else broadcastable_mask(source_attention_mask)
@@ -71,17 +72,17 @@ class VecoDecoder(nn.Module):
 def causal_attention_mask(
     states_BTD: Tensor, target_attention_mask: Tensor | None, cache: EncoderDecoderCache | None
 ) -> Tensor | None:
-    """Boolean mask, broadcastable to (B, H, T, S), of what each target position may see of the cache and the targets.
+    """Boolean mask, broadcastable to (B, H, T, S), of positions in cache and targets that each target may attend to.
 
-    None when SDPA's own causal mode, or no mask at all (one new token), says the same. A mask that has the four
-    dimensions already, as `generate()` makes it for a static cache, stays as it is.
+    None if SDPA's own causal mode, or no mask at all (one new token), does the same. A four-dimensional mask, as
+    `generate()` makes it for a static cache, is returned as it is.
     """
     num_queries = states_BTD.shape[1]
     past = 0 if cache is None else int(cache.get_seq_length())
     num_keys = num_queries if cache is None else cache.get_mask_sizes(num_queries, 0)[0]
     if target_attention_mask is not None and target_attention_mask.dim() == 4:
         return target_attention_mask
-    is_dynamic = num_keys == past + num_queries  # a static cache has room for keys that are yet to come
+    is_dynamic = num_keys == past + num_queries  # a static cache also has room for later keys
     if target_attention_mask is None and is_dynamic and (past == 0 or num_queries == 1):
         return None
     queries = torch.arange(past, past + num_queries, device=states_BTD.device)
@@ -91,16 +92,16 @@ def causal_attention_mask(
 
 
 class VecoForConditionalGeneration(VecoWithLMHead, GenerationMixin):
-    """VECO as a sequence-to-sequence model (section 3): transformers' `generate()` with beam search and cache.
+    """VECO as a sequence-to-sequence model (section 3) for transformers' `generate()`, with beam search and cache.
 
-    The encoder is path H; the decoder's layers are plugged in on the encoder's output. Both share the embeddings,
-    and the head is the pre-trained one.
+    The encoder is path H; the decoder's layers are plugged into the encoder's output. Both share the embeddings, and
+    the head is the pre-trained one.
     """
 
     main_input_name = "input_ids"
 
     def __init__(self, config: VecoConfig) -> None:
-        config = copy.deepcopy(config)  # the caller's stays as it is
+        config = copy.deepcopy(config)  # the caller's is not changed
         config.is_encoder_decoder = True
         if config.decoder_layers is None:
             config.decoder_layers = config.num_hidden_layers
@@ -108,7 +109,7 @@ class VecoForConditionalGeneration(VecoWithLMHead, GenerationMixin):
         self.veco = VecoModel(config, has_cross_attention=False)
         self.decoder = VecoDecoder(config)
         self._tied_weights_keys = tied_weights(self.decoder, config)
-        self.veco.skip_padding = True  # the decoder never looks at padding
+        self.veco.skip_padding = True  # the decoder never attends to padding
         self.lm_head = VecoLMHead(config)
         self.post_init()
         if config.target_suffix_ids is not None:
@@ -122,16 +123,16 @@ class VecoForConditionalGeneration(VecoWithLMHead, GenerationMixin):
         decoder_layers_from: str = "last",
         **overrides: Any,
     ) -> VecoForConditionalGeneration:
-        """A translation model with every weight taken from a pre-trained VECO (section 3, Generation).
+        """A translation model with all weights taken from a pre-trained VECO (section 3, Generation).
 
         The decoder gets copies of the last (or first) `decoder_layers` layers, `None` meaning all of them;
         `overrides` replace fields of the configuration (dropout, `decoder_start_token_id`, `tie_self_attention`).
-        An XLM-R, or its directory, will do too; then the cross-attention is freshly drawn. Raises ValueError for other
-        models, and when the configuration does not hold together.
+        With an XLM-R, or its directory, the cross-attention is initialised at random. Raises ValueError for other
+        models and for an inconsistent configuration.
         """
         source = pretrained_veco(model_or_dir)
         fields = {**source.config.to_dict(), **overrides}
-        # What belongs to the file it was loaded from, not to the model's shape.
+        # Fields that describe the saved model, not the shape.
         for name in ("architectures", "transformers_version", "is_encoder_decoder", "model_type"):
             fields.pop(name, None)
         config = VecoConfig(**{**fields, "decoder_layers": decoder_layers, "decoder_layers_from": decoder_layers_from})
@@ -142,13 +143,13 @@ class VecoForConditionalGeneration(VecoWithLMHead, GenerationMixin):
     def _prepare_generated_length(
         self, generation_config: GenerationConfig, *args: Any, **kwargs: Any
     ) -> GenerationConfig:
-        """The lengths asked for, but no more than the model has positions: a longer text would be lost at the end."""
+        """The requested lengths, limited to the model's positions: beyond them it would fail and lose the text."""
         prepared: GenerationConfig = super()._prepare_generated_length(generation_config, *args, **kwargs)
         most = self.config.max_tokens
         if prepared.max_length > most:
             logger.warning(
-                f"generation ends at {most} tokens, start token included, which is all that max_position_embeddings "
-                f"{self.config.max_position_embeddings} allows; asked for were {prepared.max_length}"
+                f"generation ends at {most} tokens, start token included, the most that max_position_embeddings "
+                f"{self.config.max_position_embeddings} allows; requested were {prepared.max_length}"
             )
             prepared.max_length = most
             prepared.min_length = min(prepared.min_length or 0, most)
@@ -157,7 +158,7 @@ class VecoForConditionalGeneration(VecoWithLMHead, GenerationMixin):
     def _maybe_prepare_encoder_kwargs_for_generation(
         self, inputs_tensor: Tensor, model_kwargs: dict[str, Any], *args: Any, **kwargs: Any
     ) -> dict[str, Any]:
-        """As transformers has it; without a mask, padding of `input_ids` is left alone as it is by `forward`."""
+        """As in transformers; without a mask, padding of `input_ids` is masked, as in `forward`."""
         if model_kwargs.get("attention_mask") is None and not inputs_tensor.is_floating_point():
             model_kwargs["attention_mask"] = token_mask(inputs_tensor, self.config.pad_token_id)
         prepared: dict[str, Any] = super()._maybe_prepare_encoder_kwargs_for_generation(
@@ -168,7 +169,7 @@ class VecoForConditionalGeneration(VecoWithLMHead, GenerationMixin):
     def _expand_inputs_for_generation(
         self, expand_size: int = 1, is_encoder_decoder: bool = False, input_ids: Tensor | None = None, **kwargs: Any
     ) -> tuple[Tensor, dict[str, Any]]:
-        """Targets repeated for each beam. transformers would repeat the source too; here beams share one copy of it."""
+        """Targets repeated for each beam. transformers would repeat the source too; here beams share one copy."""
         source: dict[str, Any] = {
             name: kwargs.pop(name) for name in ("encoder_outputs", "attention_mask") if name in kwargs
         }
@@ -176,7 +177,7 @@ class VecoForConditionalGeneration(VecoWithLMHead, GenerationMixin):
         return targets, {**kwargs, **source}
 
     def _reorder_cache(self, past_key_values: EncoderDecoderCache, beam_idx: Tensor) -> EncoderDecoderCache:
-        """The cache with the targets' rows in another order; beams stay within their sentence, so the source's do."""
+        """Reorder the targets' rows of the cache; beams stay within their sentence, so the source's rows stay."""
         past_key_values.self_attention_cache.reorder_cache(beam_idx)
         return past_key_values
 
@@ -211,11 +212,11 @@ class VecoForConditionalGeneration(VecoWithLMHead, GenerationMixin):
     ) -> Seq2SeqLMOutput | tuple[Tensor, ...]:
         """`logits` (B, T, V) of the tokens that follow `decoder_input_ids` (B, T), given the source (B, S).
 
-        There may be n targets for each source, in turn: the decoder's inputs then have n times as many rows. With
-        `labels` (B, T; -100 = ignored) the mean cross-entropy is `loss`, and `decoder_input_ids` default to the labels
-        moved right behind `config.decoder_start_token_id`. With a `label_smoothing` (0 is one) `loss` is instead the
-        sum, float32, of fairseq's smoothed cross-entropies (`veco.vocabulary_loss`), and `logits` is None: those of all
-        positions never exist together.
+        Each source may have n consecutive targets: the decoder's inputs then have n times as many rows. Given `labels`
+        (B, T; -100 = ignored), `loss` is the mean cross-entropy, and `decoder_input_ids` default to the labels shifted
+        right behind `config.decoder_start_token_id`. With a `label_smoothing`, even 0, `loss` is instead the sum,
+        float32, of fairseq's smoothed cross-entropies (`veco.vocabulary_loss`), and `logits` is None: those of all
+        positions never exist at once.
         """
         config = self.config
         keep_all = config.output_hidden_states if output_hidden_states is None else output_hidden_states
@@ -294,7 +295,7 @@ class VecoForConditionalGeneration(VecoWithLMHead, GenerationMixin):
         return output if return_dict is None or return_dict else output.to_tuple()
 
     def prepare_decoder_input_ids_from_labels(self, labels: Tensor) -> Tensor:
-        """Decoder inputs (B, T): the start token (the target language's tag), then the labels without their last."""
+        """Decoder inputs (B, T): the start token (the target language's tag), then the labels without the last."""
         if self.config.decoder_start_token_id is None:
             raise ValueError("config.decoder_start_token_id is not set: set it to the id of the target language's tag")
         shifted = labels.new_full(labels.shape, self.config.decoder_start_token_id)
@@ -303,15 +304,15 @@ class VecoForConditionalGeneration(VecoWithLMHead, GenerationMixin):
 
 
 def first_decoder_layer(config: VecoConfig) -> int:
-    """Number of the pre-trained layer that the decoder's first one is made from."""
+    """Index of the pre-trained layer that initialises the decoder's first."""
     num_decoder_layers = config.decoder_layers or config.num_hidden_layers
     return config.num_hidden_layers - num_decoder_layers if config.decoder_layers_from == "last" else 0
 
 
 def tied_weights(decoder: VecoDecoder, config: VecoConfig) -> dict[str, str]:
-    """Name of each weight that is another's -> that other's name."""
+    """Name of each tied weight -> name of the weight that it is."""
     tied = dict(TIED_HEAD)
-    if config.separate_decoder_embeddings:  # positions and LayerNorm of its own, but the same token embeddings
+    if config.separate_decoder_embeddings:  # its own positions and LayerNorm, but the same token embeddings
         tied["decoder.embeddings.word_embeddings.weight"] = TIED_HEAD["lm_head.decoder.weight"]
     if config.tie_self_attention:
         offset = first_decoder_layer(config)
@@ -322,8 +323,8 @@ def tied_weights(decoder: VecoDecoder, config: VecoConfig) -> dict[str, str]:
 
 
 def pretrained_veco(model_or_dir: VecoForMaskedLM | XLMRobertaForMaskedLM | str | Path) -> VecoForMaskedLM:
-    """The VECO given or saved in a directory, or the one that an XLM-R makes. Raises ValueError for other models."""
-    # The conversion of translation models imports this module.
+    """The given VECO, or the one in a directory or converted from XLM-R. Raises ValueError for other models."""
+    # Imported here: the conversion of translation models imports this module.
     from veco.convert.xlm_roberta import from_xlm_roberta
 
     if isinstance(model_or_dir, VecoForMaskedLM):
@@ -341,8 +342,8 @@ def pretrained_veco(model_or_dir: VecoForMaskedLM | XLMRobertaForMaskedLM | str 
 def seq2seq_state_dict(pretrained: dict[str, Tensor], config: VecoConfig) -> dict[str, Tensor]:
     """State dict of `VecoForConditionalGeneration` from that of `VecoForMaskedLM`, layer by layer.
 
-    The encoder keeps all layers without their cross-attention; decoder layer i is a copy of pre-trained layer
-    `i + num_hidden_layers - decoder_layers` ("last") or i ("first"), all three modules.
+    The encoder keeps all layers without their cross-attention; decoder layer i is a copy of all three modules of
+    pre-trained layer `i + num_hidden_layers - decoder_layers` ("last") or i ("first").
     """
     num_decoder_layers, offset = config.decoder_layers or config.num_hidden_layers, first_decoder_layer(config)
     result = {name: weight for name, weight in pretrained.items() if ".cross_attention" not in name}

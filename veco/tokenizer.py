@@ -1,4 +1,4 @@
-"""Tokenizer directories of XLM-R's layout: opened, counted with, and written with other ids."""
+"""Tokenizer directories in XLM-R's layout: open them, count ids with them, write them with other ids."""
 
 from __future__ import annotations
 
@@ -18,48 +18,48 @@ from sentencepiece.sentencepiece_model_pb2 import ModelProto
 from tqdm import tqdm
 from transformers import AutoTokenizer
 
-from veco.cli import told_by_the_system
 from veco.convert.weights import listed
+from veco.rust_errors import rust_errors_as_oserrors
 
 MODEL_FILE = "sentencepiece.bpe.model"
 TOKENIZER_JSON, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
-# What transformers notes of the way an object was loaded; that belongs to no tokenizer directory.
-LOADING_NOTES = ("is_local", "local_files_only")
+# Records of how transformers loaded a tokenizer; they do not belong in its directory.
+LOADING_RECORDS = ("is_local", "local_files_only")
 NUM_SPECIAL = 4  # <s>, <pad>, </s>, <unk>
 UNK_ID, SENTENCEPIECE_UNK_ID = 3, 0
-ID_OFFSET = 1  # an id is SentencePiece's plus one, because of <pad>
+ID_OFFSET = 1  # an id is SentencePiece's plus one because of <pad>
 WORD_START = "▁"
-LINES_PER_CALL = 50_000  # enough for SentencePiece's threads, little enough for memory
+LINES_PER_CALL = 50_000  # enough for SentencePiece's threads, few enough for memory
 
 
 def open_tokenizer(directory: Path) -> Any:
-    """transformers' tokenizer of a directory; ValueError or OSError if it has none."""
+    """transformers' tokenizer in a directory; ValueError or OSError if there is none."""
     return AutoTokenizer.from_pretrained(directory)
 
 
 def has_tokenizer(path: Path) -> bool:
-    """Whether `path` is a directory that holds a tokenizer."""
+    """Whether `path` is a directory with a tokenizer."""
     return any((path / name).is_file() for name in (MODEL_FILE, TOKENIZER_JSON))
 
 
 def save_tokenizer(tokenizer: Any, source_dir: Path, directory: Path, *, max_tokens: int) -> None:
-    """Write a tokenizer that was opened in `source_dir`, and its SentencePiece model, if any, beside a model.
+    """Write a tokenizer opened from `source_dir`, and its SentencePiece model if it has one, beside a model.
 
-    `max_tokens` is the longest sequence that the model takes. Raises OSError.
+    `max_tokens` is the length of the model's longest sequence. Raises OSError.
     """
-    with told_by_the_system(directory):
+    with rust_errors_as_oserrors(directory):
         tokenizer.save_pretrained(directory)
     config = read_json(directory / TOKENIZER_CONFIG)
-    write_json(directory / TOKENIZER_CONFIG, {name: config[name] for name in config if name not in LOADING_NOTES})
+    write_json(directory / TOKENIZER_CONFIG, {name: config[name] for name in config if name not in LOADING_RECORDS})
     note_max_tokens(directory, max_tokens)
     if (source_dir / MODEL_FILE).is_file() and source_dir != directory:
         shutil.copyfile(source_dir / MODEL_FILE, directory / MODEL_FILE)
 
 
 def note_max_tokens(directory: Path, max_tokens: int) -> None:
-    """Make the tokenizer in a directory, if it is configured there, cut text for a model of `max_tokens` at most.
+    """Make the tokenizer in a directory truncate text to `max_tokens`, if it has a configuration.
 
-    A tokenizer comes from elsewhere: from a directory of its own, which knows of no model, or from another model.
+    It may come without a model, or from a model of another length.
     """
     path = directory / TOKENIZER_CONFIG
     if path.is_file():
@@ -67,17 +67,19 @@ def note_max_tokens(directory: Path, max_tokens: int) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
+    """Content of a JSON file that has an object."""
     return cast(dict[str, Any], json.loads(path.read_text(encoding="utf-8")))
 
 
 def write_json(path: Path, content: Mapping[str, Any] | Sequence[Any]) -> None:
+    """Write content as indented JSON."""
     path.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
 class Vocabulary:
     """The ids of a tokenizer directory: pieces of `proto`, a SentencePiece model, `<mask>`, and added tokens by id.
 
-    Raises ValueError for a directory without SentencePiece model, another layout than XLM-R's, and a tokenizer.json
+    Raises ValueError for a directory without a SentencePiece model, a layout other than XLM-R's, and a tokenizer.json
     that does not fit the model.
     """
 
@@ -99,7 +101,7 @@ class Vocabulary:
         if [tokens.get(token) for token in expected] != list(range(self.mask_id + 1)):
             raise ValueError(
                 f"{directory}: expected XLM-R's layout (<s>, <pad>, </s>, <unk>, the {len(self.pieces):,} pieces of "
-                f"{MODEL_FILE}, <mask> {self.mask_id}), found another; make it with data_tools.import_tokenizer"
+                f"{MODEL_FILE}, <mask> {self.mask_id}), found another; convert it with data_tools.import_tokenizer"
             )
         self.added = {id_: token for token, id_ in tokens.items() if id_ > self.mask_id}
 
@@ -108,16 +110,16 @@ class Vocabulary:
 
     @property
     def pieces(self) -> list[str]:
-        """The pieces of text; the first has id NUM_SPECIAL."""
+        """The ordinary pieces; the first has id NUM_SPECIAL."""
         return [piece.piece for piece in self.proto.pieces[NUM_SPECIAL - ID_OFFSET :]]
 
     def ids_to_keep(
         self, used_ids: Iterable[int], keep: Collection[str], tokens: Collection[str] | None, keep_characters: bool
     ) -> list[int]:
-        """The ids of a cut vocabulary, ascending; the arguments are those of `cut_vocabulary`."""
+        """Ids of a reduced vocabulary, ascending; the arguments are those of `cut_vocabulary`."""
         ids = {int(i) for i in used_ids}
         if wrong := [i for i in ids if not 0 <= i < len(self)]:
-            raise ValueError(f"{self.directory}: used ids hold {wrong[0]}, expected 0 to {len(self) - 1}")
+            raise ValueError(f"{self.directory}: used ids contain {wrong[0]}, expected 0 to {len(self) - 1}")
         id_of = {piece: i for i, piece in enumerate(self.pieces, start=NUM_SPECIAL)}
         if unknown := set(keep) - id_of.keys():
             raise ValueError(f"{self.directory}: has no pieces {listed(unknown)} to keep")
@@ -130,10 +132,10 @@ class Vocabulary:
         return sorted(ids - self.added.keys() | kept_tokens)
 
     def lowest_ids(self) -> set[int]:
-        """The ids of the least probable piece, and of the least probable among those that text becomes.
+        """Ids of the least probable piece, and of the least probable one that occurs in tokenised text.
 
-        transformers goes by the first, SentencePiece by the second: `<unk>` is less probable than it by a constant.
-        Were it cut, `<unk>` would become more probable, and lines with unknown characters could be cut otherwise.
+        `<unk>` is less probable by a constant than the first in transformers, than the second in SentencePiece. Without
+        these pieces `<unk>` would become more probable, and lines with unknown characters could be split differently.
         """
         scores = np.array([piece.score for piece in self.proto.pieces[NUM_SPECIAL - ID_OFFSET :]])
         is_normal = np.array([piece.type for piece in self.proto.pieces[NUM_SPECIAL - ID_OFFSET :]])
@@ -151,7 +153,7 @@ class Vocabulary:
     ) -> None:
         """Write a tokenizer of kept ids (ascending), new pieces with their scores, and new special tokens.
 
-        `max_tokens` is the longest sequence of the model that it is for.
+        `max_tokens` is the length of its model's longest sequence.
         """
         front, back = [i for i in kept_ids if i < self.mask_id], [i for i in kept_ids if i >= self.mask_id]
         new_ids = {old: new for new, old in enumerate(front)}
@@ -172,7 +174,7 @@ class Vocabulary:
             config["extra_special_tokens"] = [token for token in extra if token not in dropped]
         write_json(directory / TOKENIZER_CONFIG, config)
 
-        if pieces or len(front) < self.mask_id:  # else the model keeps its bytes
+        if pieces or len(front) < self.mask_id:  # else the file stays as it is, byte by byte
             proto = ModelProto.FromString(self.proto.SerializeToString())
             del proto.pieces[NUM_SPECIAL - ID_OFFSET :]
             proto.pieces.extend(self.proto.pieces[i - ID_OFFSET] for i in front[NUM_SPECIAL:])
@@ -188,7 +190,7 @@ class Vocabulary:
 
 
 def parts_of(pieces: Iterable[str], proto: ModelProto) -> dict[str, list[int]]:
-    """The ids that each new piece is cut into; ValueError for one that never occurs in normalised text."""
+    """Ids into which each new piece is split now; ValueError for one that cannot occur in normalised text."""
     inside = ModelProto(pieces=proto.pieces, trainer_spec=proto.trainer_spec, normalizer_spec=proto.normalizer_spec)
     inside.normalizer_spec.add_dummy_prefix = False  # a piece need not start a word
     inside.normalizer_spec.remove_extra_whitespaces = False
@@ -196,21 +198,21 @@ def parts_of(pieces: Iterable[str], proto: ModelProto) -> dict[str, list[int]]:
     parts = {}
     for piece in pieces:
         if not piece.removeprefix(WORD_START) or WORD_START in piece[1:] or any(letter.isspace() for letter in piece):
-            raise ValueError(f"{piece!r} is no piece: expected letters, with {WORD_START} in front at a word's start")
+            raise ValueError(f"{piece!r} is not a piece: expected letters, after {WORD_START} if they start a word")
         text = piece.replace(WORD_START, " ")
         if (normalised := processor.normalize(text)) != piece:
-            raise ValueError(f"{piece!r} never occurs in text, which is normalised: that becomes {normalised!r}")
+            raise ValueError(f"{piece!r} never occurs in text: normalised it is {normalised!r}")
         parts[piece] = [UNK_ID if i == SENTENCEPIECE_UNK_ID else i + ID_OFFSET for i in processor.encode(text)]
     return parts
 
 
 def lowest_score(proto: ModelProto) -> float:
-    """The score of the least probable of the pieces that text becomes."""
+    """Score of the least probable ordinary piece."""
     return min(float(piece.score) for piece in proto.pieces if piece.type == ModelProto.SentencePiece.NORMAL)
 
 
 def count_ids(tokenizer_dir: Path, paths: Sequence[Path]) -> np.ndarray:
-    """How often each id, int64 (vocabulary,), occurs in text files, plain or .gz, tokenised line by line.
+    """Counts of each id, int64 (vocabulary,), in text files, plain or .gz, tokenised line by line.
 
     Raises ValueError for a file that is not UTF-8 or is damaged, OSError for one that cannot be opened.
     """
@@ -233,7 +235,7 @@ def count_ids(tokenizer_dir: Path, paths: Sequence[Path]) -> np.ndarray:
 
 
 def read_lines(stream: IO[bytes], path: Path) -> list[str]:
-    """The next LINES_PER_CALL lines of text, fewer at the end; ValueError naming `path` if they cannot be read."""
+    """The next LINES_PER_CALL lines of text, or fewer at the end; ValueError naming `path` if they cannot be read."""
     try:
         text = b"".join(islice(stream, LINES_PER_CALL)).decode("utf-8")
         return text.split("\n") if text else []

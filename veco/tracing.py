@@ -1,4 +1,4 @@
-"""Whether a compiler, an exporter or a tracer looks on."""
+"""Whether a compiler, an exporter or a tracer is recording."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import torch
 
 
 def is_traced() -> bool:
-    """Whether what runs is being recorded: it must then not depend on the values of tensors, and decides nothing that
-    whoever records it decides better, such as what is kept for a backward pass."""
+    """Whether the running code is being recorded.
+
+    It must then not depend on the values of tensors, nor decide what the recorder decides better, such as what is kept
+    for the backward pass.
+    """
     return torch.compiler.is_compiling() or torch.jit.is_tracing()

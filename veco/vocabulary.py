@@ -1,12 +1,12 @@
-"""Vocabularies cut down to a corpus or extended, model and tokenizer together: `python -m veco.vocabulary --help`.
+"""Reduce the vocabulary of a model and its tokenizer to a corpus, or extend it: `python -m veco.vocabulary --help`.
 
-The paper cuts XLM-R's 250,002 ids down to those that a language pair uses (VECO, section 3, "resized dictionary"): the
-embeddings and the logits over the vocabulary are most of a translation model's memory and time. Both commands keep what
-the model computes for the ids that stay.
+The paper reduces XLM-R's 250,002 ids to those that a language pair uses (VECO, section 3, "resized dictionary"): the
+embeddings and the logits over the vocabulary take most of a translation model's memory and time. For the ids that it
+keeps, the model computes the same as before.
 
-Tokenizers have XLM-R's layout: `<s>` 0, `<pad>` 1, `</s>` 2, `<unk>` 3, SentencePiece's pieces, `<mask>`, and behind it
-tokens added later, such as language tags. New pieces go in front of `<mask>`: it and the tokens behind it move, all
-other ids stay. New tokens go to the end: no id moves.
+Tokenizers have XLM-R's layout: `<s>` 0, `<pad>` 1, `</s>` 2, `<unk>` 3, SentencePiece's pieces, `<mask>`, and then
+tokens added later, such as language tags. New pieces are inserted before `<mask>`, which shifts it and the tokens
+behind it; all other ids stay. New tokens are appended: no id changes.
 """
 
 from __future__ import annotations
@@ -23,17 +23,20 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 import veco
-from veco.cli import FlagParser, new_directory, read_text, run_command, told_by_the_system
-from veco.config import FRAMES, VecoConfig
+from data_tools.cli import FlagParser, run_main
+from data_tools.files.directories import atomic_directory
+from data_tools.text.lines import read_text
+from veco.config import VecoConfig
 from veco.convert.weights import listed, open_strictly
-from veco.heads import VecoLMHead
+from veco.masked_lm import VecoLMHead
 from veco.model import VecoEmbeddings
+from veco.rust_errors import rust_errors_as_oserrors
 from veco.sentence_files import recorded_layer, write_sentence_files
 from veco.tokenizer import ID_OFFSET, UNK_ID, Vocabulary, count_ids, lowest_score, parts_of
 from veco.vocabulary_loss import never_chosen
 
 Model = TypeVar("Model", bound=PreTrainedModel)
-# For each id of a new vocabulary the old ids whose mean its row becomes; none: it is drawn.
+# For each id of a new vocabulary, the old ids whose mean becomes its row; if there are none, it is drawn.
 Sources = Sequence[Sequence[int]]
 
 
@@ -46,17 +49,17 @@ def cut_vocabulary(
     tokens: Collection[str] | None = None,
     keep_characters: bool = True,
 ) -> Model:
-    """`model`, changed in place to the ids that stay, whose order stays too; writes their tokenizer to `output_dir`.
+    """Reduce `model`, in place, to the ids that are kept, in their order; write their tokenizer to `output_dir`.
 
-    The special ids stay, `used_ids`, pieces named in `keep`, and of the tokens added behind `<mask>` those in `tokens`
-    (None: all). With `keep_characters` pieces of one character stay, so that other text than the corpus can still be
-    written, if in more pieces; without, many of its words become unknown.
+    Kept are the special ids, `used_ids`, the pieces named in `keep`, and of the tokens added behind `<mask>` those in
+    `tokens` (None: all). With `keep_characters` pieces of one character are kept too, so that any text can still be
+    tokenised, if into more pieces; without them, many words outside the corpus become unknown.
 
-    States and logits of ids that stay are what they were. A text all of whose pieces are among `used_ids` is cut into
-    the same pieces as before: the most probable way to cut it is still there, and none became more probable (see
-    `lowest_ids`). Data prepared with the old tokenizer do not fit the new model.
-    Raises ValueError for ids outside the vocabulary, unknown names, a decoder whose start token would go, and a model
-    that does not fit the tokenizer.
+    States and logits of kept ids do not change. A text all of whose pieces are among `used_ids` is split into the same
+    pieces as before: its most probable segmentation still exists, and no other became more probable (see `lowest_ids`).
+    Data prepared with the old tokenizer do not fit the new model.
+    Raises ValueError for ids outside the vocabulary, unknown names, a decoder whose start token would be dropped, and a
+    model that does not fit the tokenizer.
     """
     vocabulary = fitting_vocabulary(model, tokenizer_dir)
     kept_ids = vocabulary.ids_to_keep({*used_ids, *framing_ids(model)}, keep, tokens, keep_characters)
@@ -76,23 +79,23 @@ def extend_vocabulary(
     tokens: Sequence[str] = (),
     seed: int = 0,
 ) -> Model:
-    """`model`, changed in place, with rows for new pieces and special tokens; writes their tokenizer to `output_dir`.
+    """Add rows for new pieces and special tokens to `model`, in place; write their tokenizer to `output_dir`.
 
-    `pieces` maps each new piece (`▁` at the start of a word) to its score, a log-probability; None: the mean score of
-    the pieces that it is cut into now, so that it is preferred to them. Its row becomes the mean of their rows.
-    `tokens`, such as language tags, are matched as they stand; their rows are drawn, by `seed`, from a normal
-    distribution with the mean and the deviation of all rows.
+    `pieces` maps each new piece (`▁` at the start of a word) to its score, a log-probability; None is the mean score of
+    the pieces into which it is split now, so that it is preferred to them. Its row is the mean of their rows. `tokens`,
+    such as language tags, are matched literally; their rows are drawn, with `seed`, from a normal distribution with the
+    mean and the standard deviation of all rows.
 
-    Logits and states of old ids are what they were. Text without the new pieces and tokens is cut as before.
-    Raises ValueError for pieces and tokens that are there already or cannot occur in normalised text, for scores below
-    those of all old pieces (`<unk>` would become less probable too), and a model that does not fit the tokenizer.
+    Logits and states of old ids do not change. Text without the new pieces and tokens is split as before.
+    Raises ValueError for pieces and tokens that exist already or cannot occur in normalised text, for scores below
+    those of all old pieces (`<unk>` would become less probable too), and for a model that does not fit the tokenizer.
     """
     vocabulary = fitting_vocabulary(model, tokenizer_dir)
     known = vocabulary.tokenizer.get_vocab()
     pieces = pieces or {}
     times = Counter([*known, *pieces, *tokens])
     if twice := {name for name in times if times[name] > 1}:
-        raise ValueError(f"{tokenizer_dir}: {listed(twice)}: there already, or given twice")
+        raise ValueError(f"{tokenizer_dir}: {listed(twice)}: exists already, or is given twice")
     if not all(token.strip() for token in tokens):
         raise ValueError("a new token is empty")
     parts, lowest = parts_of(pieces, vocabulary.proto), lowest_score(vocabulary.proto)
@@ -101,7 +104,7 @@ def extend_vocabulary(
     scores = {
         piece: fmean(old_scores[i] for i in parts[piece]) if score is None else score for piece, score in pieces.items()
     }
-    if wrong := {piece for piece, score in scores.items() if not lowest <= score <= 0}:  # not a number: neither
+    if wrong := {piece for piece, score in scores.items() if not lowest <= score <= 0}:  # NaN too
         raise ValueError(f"the score of {listed(wrong)} is not between {lowest:.4g}, the lowest of old pieces, and 0")
     old_ids = range(len(vocabulary))
     vocabulary.write(Path(output_dir), old_ids, scores, tokens, max_tokens=model.config.max_tokens)
@@ -112,7 +115,7 @@ def extend_vocabulary(
 
 
 def fitting_vocabulary(model: PreTrainedModel, tokenizer_dir: str | Path) -> Vocabulary:
-    """The vocabulary of the directory; raises ValueError if the model has another size."""
+    """The vocabulary in a directory; ValueError if the model's has another size."""
     vocabulary = Vocabulary(Path(tokenizer_dir))
     if len(vocabulary) != model.config.vocab_size:
         raise ValueError(
@@ -123,10 +126,10 @@ def fitting_vocabulary(model: PreTrainedModel, tokenizer_dir: str | Path) -> Voc
 
 
 def reindex(model: Model, sources: Sources, seed: int = 0) -> Model:
-    """`model`, changed in place: the row of id i is the mean of the old rows of `sources[i]`, or drawn if it has none.
+    """Renumber the ids of `model`, in place: row i becomes the mean of the old rows `sources[i]`, or drawn if none.
 
-    Rows are those of token embeddings, output projections and their biases; what was tied stays tied. What stands
-    around sentences moves along.
+    These are the rows of token embeddings, output projections and their biases; tied weights stay tied. The ids around
+    sentences in the configuration change too.
     """
     generator = torch.Generator().manual_seed(seed)
     renewed: dict[nn.Parameter, nn.Parameter] = {}
@@ -143,9 +146,8 @@ def reindex(model: Model, sources: Sources, seed: int = 0) -> Model:
     for config in configs_of(model):
         if config.decoder_start_token_id is not None:
             config.decoder_start_token_id = new_ids[config.decoder_start_token_id]
-    for name in FRAMES:
-        if (ids := model.config.__dict__[name]) is not None:
-            model.config.__dict__[name] = [new_ids[i] for i in ids]
+    for name, ids in model.config.frames.items():
+        setattr(model.config, name, [new_ids[i] for i in ids])
     if model.config.target_suffix_ids is not None:
         model.generation_config.eos_token_id = model.config.target_suffix_ids[-1]
     for module in model.modules():
@@ -155,7 +157,7 @@ def reindex(model: Model, sources: Sources, seed: int = 0) -> Model:
 
 
 def vocabulary_parameters(model: nn.Module) -> Iterator[tuple[nn.Embedding | nn.Linear, str]]:
-    """The layers, and the names of their parameters, that have a row for each id."""
+    """Layers with a parameter that has a row for each id, and its name."""
     for module in model.modules():
         if isinstance(module, VecoEmbeddings):
             yield module.word_embeddings, "weight"
@@ -165,13 +167,13 @@ def vocabulary_parameters(model: nn.Module) -> Iterator[tuple[nn.Embedding | nn.
 
 
 def rows_of(table: Tensor, sources: Sources, generator: torch.Generator) -> Tensor:
-    """The rows (len(sources), ...) that `reindex` describes, from those of a table (V, ...)."""
+    """Rows (len(sources), ...) for `reindex`, from a table (V, ...)."""
     rows = table[torch.tensor([ids[0] if ids else 0 for ids in sources])]
     for new, ids in enumerate(sources):
         if len(ids) > 1:
             rows[new] = table[list(ids)].float().mean(dim=0)
     if drawn := [new for new, ids in enumerate(sources) if not ids]:
-        known = table.float() if table.dim() > 1 else table.float()[~never_chosen(table)]  # of biases the real ones
+        known = table.float() if table.dim() > 1 else table.float()[~never_chosen(table)]  # without NEVER
         mean, deviation = known.mean(dim=0), known.std(dim=0)
         noise = torch.randn((len(drawn), *table.shape[1:]), generator=generator)
         rows[drawn] = (mean + deviation * noise).to(table.dtype)
@@ -179,18 +181,18 @@ def rows_of(table: Tensor, sources: Sources, generator: torch.Generator) -> Tens
 
 
 def configs_of(model: PreTrainedModel) -> list[Any]:
-    """The configurations that name the start token of a decoder."""
+    """Configurations that have a decoder's start token."""
     return [model.config, *([model.generation_config] if model.can_generate() else [])]
 
 
 def framing_ids(model: PreTrainedModel) -> set[int]:
-    """The start token of the model's decoder, if it has one, and what its configuration puts around sentences."""
+    """The decoder's start token, if the model has one, and the ids that its configuration puts around sentences."""
     starts = {config.decoder_start_token_id for config in configs_of(model)} - {None}
-    return starts.union(*(model.config.__dict__[name] or () for name in FRAMES))
+    return starts.union(*model.config.frames.values())
 
 
 def open_model(directory: Path) -> PreTrainedModel:
-    """The VECO model in a directory, of the class that its config.json names; ValueError for anything else."""
+    """The VECO model in a directory, of the class in its config.json; ValueError for other directories."""
     if not (directory / "config.json").is_file():
         raise ValueError(f"{directory}: expected a model directory with a config.json")
     names = VecoConfig.from_pretrained(directory).architectures or []
@@ -200,9 +202,9 @@ def open_model(directory: Path) -> PreTrainedModel:
 
 
 def read_pieces(path: Path) -> dict[str, float | None]:
-    """New pieces and their scores, None where a line has only the piece, from a file of `piece` or `piece TAB score`.
+    """New pieces and their scores from lines `piece`, with score None, or `piece TAB score`.
 
-    Raises ValueError for empty lines, pieces that come twice, and scores that are no numbers.
+    Raises ValueError for empty lines, repeated pieces, and scores that are not numbers.
     """
     pieces: dict[str, float | None] = {}
     for number, line in enumerate(read_text(path).removesuffix("\n").split("\n"), start=1):
@@ -212,16 +214,16 @@ def read_pieces(path: Path) -> dict[str, float | None]:
         except ValueError:
             raise ValueError(f"{path}: line {number}: the score {score!r} is not a number") from None
         if not piece or piece in pieces:
-            raise ValueError(f"{path}: line {number}: expected another new piece, found {piece!r}")
+            raise ValueError(f"{path}: line {number}: expected one more new piece, found {piece!r}")
         pieces[piece] = value
     return pieces
 
 
 DESCRIPTION = """\
-Changes the vocabulary of a VECO model directory, tokenizer included; ids that stay compute what they did.
+Change the vocabulary of a VECO model and its tokenizer; for the ids it keeps, the model computes the same as before.
 
-  cut      keeps the ids that text files use. Prepare data with the tokenizer of DST afterwards.
-  extend   adds pieces of SentencePiece and special tokens, such as language tags. Ids of old pieces stay.
+  cut      keep the ids that occur in text files; prepare data with the tokenizer of DST afterwards
+  extend   add SentencePiece pieces and special tokens, such as language tags; old pieces keep their ids
 
   python -m veco.vocabulary cut veco-large veco-en-de --text train.en.gz train.de.gz
   python -m veco.vocabulary extend veco-large veco-tagged --tokens __en__ __de__
@@ -233,20 +235,21 @@ def parse_arguments() -> argparse.Namespace:
         prog="python -m veco.vocabulary", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    cut = commands.add_parser("cut", help="keep the ids that text files use")
+    cut = commands.add_parser("cut", help="keep the ids that occur in text files")
     extend = commands.add_parser("extend", help="add pieces and special tokens")
     for command in (cut, extend):
         command.add_argument("source", type=Path, metavar="SRC", help="model directory with its tokenizer")
-        command.add_argument("destination", type=Path, metavar="DST", help="model directory to make")
+        command.add_argument("destination", type=Path, metavar="DST", help="model directory to write")
     cut.add_argument("--text", type=Path, nargs="+", required=True, metavar="FILE", help="lines of text, plain or .gz")
     cut.add_argument(
         "--min-count",
         type=int,
         default=1,
         metavar="N",
-        help="keep pieces that occur so often (default %(default)s; above it, lines with rarer ones are cut otherwise)",
+        help="keep pieces that occur at least N times (default %(default)s; with more, lines with rarer ones are split "
+        "differently)",
     )
-    cut.add_argument("--keep", nargs="+", default=[], metavar="PIECE", help="pieces to keep whether used or not")
+    cut.add_argument("--keep", nargs="+", default=[], metavar="PIECE", help="pieces to keep even if unused")
     cut.add_argument(
         "--tokens",
         nargs="*",
@@ -256,13 +259,13 @@ def parse_arguments() -> argparse.Namespace:
     cut.add_argument(
         "--drop-characters",
         action="store_true",
-        help="drop pieces of one character too where unused; words with them become unknown",
+        help="also drop unused pieces of one character; words with them become unknown",
     )
     extend.add_argument(
-        "--pieces", type=Path, metavar="FILE", help="new pieces, a line each: piece, or piece TAB score"
+        "--pieces", type=Path, metavar="FILE", help="new pieces, one per line: piece, or piece TAB score"
     )
     extend.add_argument("--tokens", nargs="+", default=[], metavar="TOKEN", help="new special tokens")
-    extend.add_argument("--seed", type=int, default=0, help="of the rows drawn for them (default %(default)s)")
+    extend.add_argument("--seed", type=int, default=0, help="seed for drawing their rows (default %(default)s)")
     arguments = parser.parse_args()
     if arguments.command == "extend" and not (arguments.pieces or arguments.tokens):
         parser.error("extend needs --pieces or --tokens")
@@ -270,10 +273,10 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Nothing; the command line."""
+    """Run the command line."""
     arguments = parse_arguments()
     source = arguments.source
-    with new_directory(arguments.destination) as directory:
+    with atomic_directory(arguments.destination) as directory:
         model = open_model(source)
         before = model.config.vocab_size
         if arguments.command == "cut":
@@ -284,7 +287,7 @@ def main() -> None:
         else:
             pieces = read_pieces(arguments.pieces) if arguments.pieces else {}
             extend_vocabulary(model, source, directory, pieces, arguments.tokens, arguments.seed)
-        with told_by_the_system(directory):
+        with rust_errors_as_oserrors(directory):
             model.save_pretrained(directory)
         if (layer := recorded_layer(source)) is not None:
             write_sentence_files(directory, model.config, layer)
@@ -293,4 +296,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_main(main)

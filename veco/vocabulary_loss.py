@@ -1,14 +1,14 @@
-"""The projection on the vocabulary, with a cross-entropy that never holds the logits of all positions.
+"""Projection to the vocabulary, with a cross-entropy that never holds the logits of all positions.
 
-Labels are smoothed as fairseq does (from late 2020 on, `fairseq/criterions/label_smoothed_cross_entropy.py`): with V
-pieces and smoothing e it asks for probability 1 - e of the target and e / (V - 1) of each *other* piece. With
-log-probabilities l and target y the loss of a position is
+Labels are smoothed as in fairseq (since late 2020, `fairseq/criterions/label_smoothed_cross_entropy.py`): with V pieces
+and smoothing e, the target has probability 1 - e and each *other* piece e / (V - 1). With log-probabilities l and
+target y the loss of a position is
 
     -(1 - e) l_y - e / (V - 1) * (sum_v l_v - l_y)
 
-Pieces that can never come (`NEVER`) are none of the V. Older fairseq, torch's `label_smoothing` and the 2015 Inception
-paper spread e / V over *all* pieces, the target included; that is this loss with e * (V - 1) / V in place of e. For
-V = 250,000 the two differ by 4e-6 of e.
+V does not count pieces that are never predicted (`NEVER`). Older fairseq, torch's `label_smoothing` and the 2015
+Inception paper spread e / V over *all* pieces, the target included; that is this loss with e * (V - 1) / V instead of
+e. For V = 250,000 the two differ by 4e-6 of e.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# Positions whose logits exist at a time: enough for matrix products at full speed, 1 GB of float32 at 250,002 pieces.
+# Positions whose logits exist at a time: enough for matrix products at full speed; 1 GB in float32 at 250,002 pieces.
 CHUNK_POSITIONS = 1024
-# Logits turned into float32 at a time on CPU; larger fresh tensors cost page faults.
+# Logits converted to float32 at a time on CPU; larger fresh tensors cost page faults.
 BLOCK_LOGITS = 2**21
-# Bias of a row that no text becomes, such as one for <mask> in a model that was trained without: e to this power is 0
-# in every type. It is finite, since optimizers with weight decay make a NaN of infinity.
+# Bias of a piece that is never predicted, such as <mask> in a model that was trained without it: its exponential is 0
+# in every dtype. It is finite, since weight decay turns infinity into NaN.
 NEVER = -1e4
 
 
 class VocabularyProjection(nn.Linear):
-    """`nn.Linear` to the vocabulary that also gives the cross-entropy of targets, in bounded memory.
+    """`nn.Linear` to the vocabulary that also computes the cross-entropy of targets, in bounded memory.
 
-    Chunks are made in here and not by the caller: under ZeRO-3 every call of a module gathers its weights from all
-    ranks, so all ranks must make equally many, but they predict different numbers of tokens.
+    It makes the chunks itself: under ZeRO-3 every call of a module gathers its weights from all ranks, so all ranks
+    must make equally many calls, but they predict different numbers of tokens.
     """
 
-    def forward(  # type: ignore[override]  # with targets it is another function, but called through the same hooks
+    def forward(  # type: ignore[override]  # with targets another function, but ZeRO-3's hooks must run for it too
         self, states: Tensor, targets: Tensor | None = None, smoothing: float = 0.0
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Logits (..., V) of states (..., D), or what ProjectedCrossEntropy gives of states (N, D) and targets (N,).
+        """Logits (..., V) of states (..., D), or the outputs of ProjectedCrossEntropy if `targets` (N,) are given.
 
         Raises ValueError for a smoothing outside [0, 1).
         """
@@ -52,12 +52,12 @@ class VocabularyProjection(nn.Linear):
 
 
 def never_chosen(bias_V: Tensor) -> Tensor:
-    """Whether a row's bias is `NEVER`, or nearly so after decay; bool (V,)."""
+    """Whether a piece's bias is `NEVER`, or nearly so after weight decay; bool (V,)."""
     return bias_V < NEVER / 2
 
 
 def computing_dtype(weight: Tensor) -> torch.dtype:
-    """What a product with the weight is computed in: its own type, or autocast's."""
+    """The dtype of products with the weight: its own, or autocast's."""
     device = weight.device.type
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
 
@@ -65,8 +65,8 @@ def computing_dtype(weight: Tensor) -> torch.dtype:
 class ProjectedCrossEntropy(torch.autograd.Function):
     """Cross-entropy of targets under softmax(states @ weight.T + bias), float32 (N,), and whether each was predicted.
 
-    Targets are smoothed as the module says. Predicted, bool (N,), means that no other piece is likelier.
-    The logits are computed by chunks, and again in the backward pass.
+    Labels are smoothed as described at the top of this file. Predicted, bool (N,), means that no other piece is more
+    probable. The logits are computed in chunks, and again in the backward pass.
     """
 
     @staticmethod
@@ -96,10 +96,10 @@ class ProjectedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_N: Tensor, _: Tensor) -> tuple[Tensor, Tensor | None, Tensor, None, None]:
-        """With p the softmax and q the smoothed target's distribution, the logits' gradient is grad * (p - q)."""
+        """With softmax p and smoothed target distribution q, the gradient of the logits is grad * (p - q)."""
         states_ND, weight_VD, bias_V, targets_N = ctx.saved_tensors
         never_V, share = shares(bias_V, ctx.smoothing)
-        needs_weight = ctx.needs_input_grad[1]  # not while the cross-attention alone is trained
+        needs_weight = ctx.needs_input_grad[1]  # not while only the cross-attention is trained
         grad_states, grad_bias = [states_ND[:0]], torch.zeros_like(bias_V)
         grad_weight = torch.zeros_like(weight_VD) if needs_weight else None
         for states, targets, grads in zip(*_parts(CHUNK_POSITIONS, states_ND, targets_N, grad_N), strict=True):
@@ -109,7 +109,7 @@ class ProjectedCrossEntropy(torch.autograd.Function):
                 if ctx.smoothing:
                     probabilities -= share * (1.0 - never_V)
                 probabilities[torch.arange(len(target), device=target.device), target] -= 1.0 - ctx.smoothing - share
-                block.copy_(probabilities.mul_(grad.unsqueeze(1)))  # from here on it is the gradient
+                block.copy_(probabilities.mul_(grad.unsqueeze(1)))  # `logits` become their gradient
                 grad_bias += probabilities.sum(0)
             grad_states.append(logits @ weight_VD)
             if grad_weight is not None:
@@ -118,14 +118,14 @@ class ProjectedCrossEntropy(torch.autograd.Function):
 
 
 def shares(bias_V: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
-    """1 where a piece can never come, float32 (V,); and what label smoothing gives each other one but the target."""
+    """float32 (V,), 1 for pieces that are never predicted; and the smoothed probability of each other non-target."""
     never_V = never_chosen(bias_V).float()
-    # float64: as exact as a number of Python's.
+    # float64, as precise as a Python float.
     return never_V, smoothing / (len(bias_V) - 1 - never_V.double().sum())
 
 
 def _parts(size: int, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Each tensor's rows, `size` at a time; none of an empty tensor."""
+    """Chunks of `size` rows of each tensor; none of an empty tensor."""
     return (tensor.split(size) if len(tensor) else () for tensor in tensors)
 
 

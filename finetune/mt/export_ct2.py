@@ -48,8 +48,8 @@ from training.launch import quiet_libraries
 from training.runs.kinds import Kind
 from veco import VecoConfig, VecoForConditionalGeneration
 from veco.attention import MultiHeadAttention
-from veco.heads import VecoLMHead
 from veco.layer import VecoLayer
+from veco.masked_lm import VecoLMHead
 from veco.model import VecoEmbeddings
 from veco.tokenizer import save_tokenizer
 

@@ -26,7 +26,7 @@ from training.engine.interface import Engine
 from training.step import Batch
 from training.vocabularies import check_data_pieces
 from veco import VecoConfig, VecoForConditionalGeneration, VecoForMaskedLM
-from veco.heads import IGNORED
+from veco.labels import IGNORED
 
 
 class TranslationTask:

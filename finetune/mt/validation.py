@@ -18,7 +18,7 @@ from finetune.mt.token_batches import TranslationBatches
 from training.engine.interface import Engine
 from training.random_order import evaluation_indices
 from veco import VecoForConditionalGeneration
-from veco.heads import IGNORED
+from veco.labels import IGNORED
 
 MAX_NGRAM_ORDER = 4
 

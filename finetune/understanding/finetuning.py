@@ -33,7 +33,7 @@ from training.launch import launched_ranks
 from training.step import Batch
 from veco import VecoConfig
 from veco.classification import VecoClassifier
-from veco.heads import IGNORED
+from veco.labels import IGNORED
 from veco.pairs import pair_argument
 
 

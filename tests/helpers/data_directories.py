@@ -1,4 +1,4 @@
-"""Data directories as data_tools.prepare makes them, without its way there."""
+"""Data directories like those of data_tools.prepare, written directly."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ SENTENCES_PER_DOCUMENT = 10
 
 
 def make_data(data_dir: Path, tokenizer_dir: Path, sentences: dict[str, list[str]]) -> Manifest:
-    """The manifest of a directory of 400 German sentences in two shards, 100 English ones, and 50 pairs; held out are
-    20 German sentences and 5 pairs. Words are counted in the text, by its spaces."""
+    """Manifest of a directory with 400 German sentences in two shards, 100 English ones, and 50 pairs.
+
+    20 German sentences and 5 pairs are held out. Words are counted by the spaces in the text.
+    """
     shutil.copytree(tokenizer_dir, data_dir / "tokenizer")
     encoder = PieceEncoder(tokenizer_dir)
     german, english = sentences["de"], sentences["en"]

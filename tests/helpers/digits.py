@@ -1,4 +1,4 @@
-"""Lines of digits to copy or to sort, and a tiny VECO of random weights that knows digits."""
+"""Lines of digits to copy or to sort, and a tiny random VECO with a vocabulary of digits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DIGITS = "0123456789"
 
 
 def digit_lines(number: int, seed: int, shortest: int = 3, longest: int = 9) -> list[str]:
-    """Lines of digits with spaces between them."""
+    """Lines of digits separated by spaces."""
     random = Random(seed)
     return [" ".join(random.choices(DIGITS, k=random.randint(shortest, longest))) for _ in range(number)]
 
@@ -30,7 +30,7 @@ def write_lines(path: Path, lines: list[str]) -> Path:
 
 
 def write_digit_model(directory: Path, hidden_size: int = 64, num_layers: int = 2, seed: int = 0) -> Path:
-    """A VECO of random weights with its tokenizer, as pretrain.export would write it."""
+    """Write a random VECO with its tokenizer, as pretrain.export would."""
     directory.mkdir(parents=True)
     model = train_model(iter(digit_lines(300, seed)), vocab_size=26, character_coverage=1.0)
     write_tokenizer(model, directory, digit_lines(20, seed=0))

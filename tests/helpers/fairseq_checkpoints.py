@@ -60,7 +60,7 @@ class Reference(nn.Module):
         return states @ self.tokens.weight.T
 
     def share(self) -> None:
-        """Nothing; encoder and decoder get one set of weights, as in pre-training."""
+        """Make encoder and decoder share one set of weights, as in pre-training."""
         for own, other in ((self.positions, "encoder"), (self.norms, "encoder")):
             own["decoder"].load_state_dict(own[other].state_dict())
         for encoder_layer, decoder_layer in zip(self.encoder, self.decoder, strict=True):
@@ -120,7 +120,7 @@ def write_dictionary(path: Path, num_pieces: int, *others: str) -> Path:
 
 
 def with_stale_copies(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same with what encoder layers of fairseq 0.12 hold beside their modules: weights of before the training."""
+    """The same with the copies in encoder layers of fairseq 0.12: their weights from before the training."""
     copies = {}
     for i in range(LAYERS):
         shapes = {"in_proj": (3 * D, D), "out_proj": (D, D), "fc1": (FFN, D), "fc2": (D, FFN)}

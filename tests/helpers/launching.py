@@ -1,4 +1,4 @@
-"""Running the project's commands as a user does, with clean surroundings."""
+"""Run the project's commands as a user does, in a clean environment."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def run(command: list[str], variables: Mapping[str, object] | None = None) -> su
 def start_ranks(
     ranks: int, script: str, *arguments: str, variables: Sequence[Mapping[str, object]] | None = None
 ) -> list[subprocess.CompletedProcess[str]]:
-    """What `ranks` processes of a script gave, started with nothing but the environment that all launchers set.
+    """Results of `ranks` processes of a script, started with only the environment that all launchers set.
 
     `variables` are further ones for each rank.
     """
@@ -55,7 +55,7 @@ def start_ranks(
 
 
 def overriding(*words: str) -> tuple[str, ...]:
-    """A command's words in which a flag that comes again takes the place of its first mention, as no command does."""
+    """A command's words, in which a repeated flag replaces the first one; the commands refuse such flags."""
     found: dict[str, list[str]] = {}
     for word in words:
         if word.startswith("--"):

@@ -1,4 +1,4 @@
-"""Counting what a computation costs, where time would say too little."""
+"""Count a computation's matrix products, since its time would vary too much."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Makes tests/golden/pretraining_curve.json, by `PYTHONPATH=tests/helpers python -m recorded_curve` in the root.
+"""Make tests/golden/pretraining_curve.json, by `PYTHONPATH=tests/helpers python -m recorded_curve` in the root.
 
 Fifty updates of a tiny model by the plain engine in float32, on text whose tokens follow from arithmetic alone.
 """
@@ -23,7 +23,7 @@ from training.random_order import mix
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "pretraining_curve.json"
 VOCAB_SIZE = 60
-NUM_STARTS = 6  # few, so that some pieces are common: that is soon learnt
+NUM_STARTS = 6  # few, so that some pieces are frequent, which is learnt soon
 RECIPE: dict[str, Any] = {
     "engine": "plain",
     "ds_config": "zero3_fp32.json",
@@ -50,7 +50,7 @@ RECORDED = ("mlm", "ca_mlm", "tlm", "grad_norm")
 
 
 def rising(number: int, stride: int, shift: int = 0) -> np.ndarray:
-    """Sentence `number`: 4 to 12 tokens, each `stride` pieces behind the one before; `shift` makes its translation."""
+    """Sentence `number`: 4 to 12 tokens, each `stride` pieces after the previous one; `shift` makes its translation."""
     length = 4 + mix(number, 1) % 9
     start = FIRST_PIECE_ID + shift + mix(number, 2) % NUM_STARTS
     return start + stride * np.arange(length)
@@ -81,7 +81,7 @@ def make_data(directory: Path) -> Path:
 
 
 def curve_of_run(directory: Path) -> list[dict[str, Any]]:
-    """Of each update the loss terms, the norm of the gradient and the digest of the samples."""
+    """Loss terms, gradient norm and digest of the samples of each update."""
     data, run_dir = make_data(directory / "data"), directory / "run"
     pretraining.pretrain(PretrainRecipe(output=str(run_dir), data=str(data), **RECIPE), data, run_dir)
     return [
@@ -98,7 +98,7 @@ def curve_of_run(directory: Path) -> list[dict[str, Any]]:
 def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         curve = curve_of_run(Path(directory))
-    # Every digit that a float32 has.
+    # All digits of a float32.
     lines = [
         {name: float(f"{value:.8g}") if isinstance(value, float) else value for name, value in line.items()}
         for line in curve

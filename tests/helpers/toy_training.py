@@ -36,7 +36,7 @@ WIDTH = 5  # odd: the weights do not divide by the ranks
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ToyRecipe(TrainingRecipe):
-    """A toy."""
+    """Recipe of the toy run."""
 
     frozen: bool = option(False, "leave the first layer alone")
     nan_at: int = option(0, "update whose data on the last rank are no numbers")
@@ -47,7 +47,7 @@ class ToyRecipe(TrainingRecipe):
 
 
 class ToyBatches(Dataset):
-    """Update k has the same rows for any number of ranks and accumulation steps."""
+    """Batches whose rows in update k are the same for any number of ranks and accumulation steps."""
 
     def __init__(self, recipe: ToyRecipe) -> None:
         self.recipe = recipe
@@ -84,10 +84,10 @@ def main() -> None:
 
 
 def train(recipe: ToyRecipe, run_dir: Path, ownership: Ownership) -> bool:
-    """Whether the run came to its end."""
+    """Whether the run finished."""
     state = {"data_fingerprint": recipe.data}
     start = begin(find_checkpoint(run_dir, recipe.resume), recipe, state)
-    # In a new run the frozen weights, too, can only come from the checkpoint.
+    # In a new run frozen weights, too, can come only from the checkpoint.
     seed_everything(recipe.seed + start.step)
     model = nn.Sequential(nn.Linear(WIDTH, 7), nn.Tanh(), nn.Linear(7, WIDTH))
     model[0].requires_grad_(not recipe.frozen)

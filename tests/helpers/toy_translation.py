@@ -28,7 +28,7 @@ def sentences(number: int, seed: int) -> list[str]:
 
 
 def write_toy_tokenizer(directory: Path) -> None:
-    """Nothing; writes a tokenizer of 70 pieces and two language tags."""
+    """Write a tokenizer of 70 pieces and two language tags."""
     text = directory.with_name(f"{directory.name}.text")
     text.write_text("".join(line + "\n" for line in sentences(300, 1)), encoding="utf-8")
     plain = directory.with_name(f"{directory.name}.plain")

@@ -3,7 +3,7 @@
     RANK=0 WORLD_SIZE=2 … python tests/helpers/train_with_ds_configs.py OUTPUT CONFIG…
 
 Writes OUTPUT/<name>/step-1 and OUTPUT/<name>/weights.pt, the live engine's; a config ending in `+frozen` trains the
-cross-attention alone. What the machine cannot do is told in OUTPUT/<name>/refused.txt.
+cross-attention alone. If the machine does not support a config, OUTPUT/<name>/refused.txt says why.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def train(output: Path, config: str) -> None:
 
 def main() -> None:
     output, *configs = sys.argv[1:]
-    # Both ranks would speak, and DeepSpeed does.
+    # Otherwise both ranks would print, as DeepSpeed does.
     with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):
         for config in configs:
             train(Path(output), config)

@@ -1,4 +1,4 @@
-"""transformers' XLM-R as the oracle of a plugged-out VECO: random, with weights and gradients in VECO's names."""
+"""A random XLM-R of transformers as the oracle of a plugged-out VECO, with weights and gradients under VECO's names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from veco.convert import from_xlm_roberta
 
 
 def random_xlm_roberta(model_class: type[PreTrainedModel], config: VecoConfig) -> PreTrainedModel:
-    """A model of the shape of `config`; biases and norms, which transformers starts at zero and one, are random too."""
+    """A model of `config`'s shape; biases and norms, which transformers sets to zero and one, are random too."""
     ours = config.to_dict()
     shared = {name: ours[name] for name in XLMRobertaConfig().to_dict() if name in ours and name != "model_type"}
     model = model_class(XLMRobertaConfig(**shared, type_vocab_size=1))
@@ -25,7 +25,7 @@ def random_xlm_roberta(model_class: type[PreTrainedModel], config: VecoConfig) -
 
 
 def encoder_weights(xlm_roberta: PreTrainedModel) -> dict[str, Tensor]:
-    """The weights of its encoder under the names they have in VecoModel, which has cross-attention besides."""
+    """The weights of its encoder under VecoModel's names; VecoModel has cross-attention in addition."""
     masked_lm = XLMRobertaForMaskedLM(xlm_roberta.config)
     masked_lm.roberta = xlm_roberta.base_model
     masked_lm.tie_weights()

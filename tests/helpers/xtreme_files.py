@@ -1,7 +1,7 @@
-"""Tiny files of all nine tasks in XTREME's layout that a tiny model can learn from, and that model with its tokenizer.
+"""Tiny files of all nine tasks in XTREME's layout that a tiny model can learn, and that model with its tokenizer.
 
-German is English word by word, so everything has a translation. Labels are plain: a class is the last word of the
-second sentence, a tag that of its word, an answer the colour behind the word that the question names.
+German is English word by word, so everything has a translation. Labels are simple: a class is the last word of the
+second sentence, a tag depends on its word, an answer is the colour after the word that the question names.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def questions(name: str, count: int, draw: random.Random) -> list[dict[str, Any]
 
 
 def translated_paragraph(paragraph: dict[str, Any]) -> dict[str, Any]:
-    """In German, the answer's start as in English: wrong, as translators leave it."""
+    """In German, with the answer's start as in English: wrong, as in machine-translated files."""
     (question,) = paragraph["qas"]
     (answer,) = question["answers"]
     texts = {"question": german(question["question"]), "answers": [{**answer, "text": german(answer["text"])}]}
@@ -88,7 +88,7 @@ def translated_paragraph(paragraph: dict[str, Any]) -> dict[str, Any]:
 
 
 def right_paragraph(paragraph: dict[str, Any]) -> dict[str, Any]:
-    """A translated one with the answer's start put right, as tests have it."""
+    """A translated one with the answer's start corrected, as in test sets."""
     translated = translated_paragraph(paragraph)
     question = translated["qas"][0]["question"].split()[1]
     start = translated["context"].index(question) + len(question) + 1
@@ -97,8 +97,10 @@ def right_paragraph(paragraph: dict[str, Any]) -> dict[str, Any]:
 
 
 def write_xtreme(root: Path, num_train: int = 60, num_test: int = 12, seed: int = 1) -> None:
-    """All tasks below `root`, in English and a second language, and below `root`/english the translations into English
-    of the second language's dev and test."""
+    """Write all tasks below `root` in English and a second language.
+
+    `root`/english gets the English translations of the second language's dev and test sets.
+    """
     draw = random.Random(seed)
     sizes = {"train": num_train, "dev": num_test, "test": num_test}
     for split, count in sizes.items():

@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pretrain.masking import IGNORED, Masking, mask_pair, mask_tokens, next_tokens, spans
+from veco import labels as labels_of_models
 
 MASK, FIRST = 999, 4
 NUM_TOKENS = 200_000
@@ -16,11 +17,11 @@ def masking(rate: float, **options: float) -> Masking:
 @pytest.mark.parametrize("span_length", [0.0, 3.8])
 @pytest.mark.parametrize("shares", [(0.8, 0.1), (0.5, 0.0), (0.0, 1.0)])
 def test_rates_over_many_tokens(span_length: float, shares: tuple[float, float]) -> None:
-    """15 % chosen; of these 80 % <mask>, 10 % random, 10 % unchanged (SPEC section 2), or as the options say."""
+    """15 % chosen; of these 80 % <mask>, 10 % random, 10 % unchanged, or as the options say."""
     rng = np.random.default_rng(0)
     ids = np.concatenate([[0], rng.integers(FIRST, MASK, NUM_TOKENS), [2]])
     mask_share, random_share = shares
-    options = masking(0.15, mask_share=mask_share, random_share=random_share, span_length=span_length)
+    options = masking(0.15, mask_token_share=mask_share, random_token_share=random_share, span_length=span_length)
     corrupted, labels = mask_tokens(ids, rng, options)
     chosen = labels != IGNORED
     assert chosen.sum() == 30_000
@@ -117,3 +118,7 @@ def test_a_span_meets_one_fate() -> None:
 
 def test_targets_of_causal_modelling_are_the_next_tokens() -> None:
     assert next_tokens(np.array([0, 7, 8, 2], dtype=np.int32)).tolist() == [7, 8, 2, IGNORED]
+
+
+def test_tokens_not_to_be_predicted_have_the_label_that_models_ignore() -> None:
+    assert IGNORED == labels_of_models.IGNORED

@@ -34,7 +34,7 @@ def one_by_one(inputs: list[Tensor], lengths: list[tuple[int, int]]) -> Tensor:
 @settings(max_examples=15, deadline=None)
 @given(lengths=LENGTHS, seed=st.integers(0, 1000))
 def test_packed_attention_is_attention_of_each_sequence(limit: int, lengths: list[tuple[int, int]], seed: int) -> None:
-    """Whatever the blocks: each sequence alone, a few padded together, all at once (as on accelerators)."""
+    """In all kinds of blocks: single sequences, a few padded together, all at once (as on accelerators)."""
     torch.manual_seed(seed)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attention, "BLOCK_PAIRS", limit)
@@ -56,15 +56,15 @@ def test_blocks_are_small_or_single() -> None:
 
 
 def test_sequence_without_keys_attends_to_nothing() -> None:
-    """A row whose mask is all zeros has no token."""
+    """A row whose mask is all zeros has no tokens."""
     query, key = torch.randn(3, HEADS, HEAD_SIZE), torch.randn(2, HEADS, HEAD_SIZE)
     context = PackedMask([2, 1], [0, 2]).attend(query, key, key, 0.0)
     assert not context[:2].any()
     torch.testing.assert_close(context[2:], one_by_one([query[2:], key, key], [(1, 2)]))
 
 
-def test_varlen_kernel_is_asked_for_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """torch's kernel runs on CUDA alone: here a stand-in computes what its arguments say."""
+def test_varlen_kernel_gets_arguments_for_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's kernel runs on CUDA only: here a stand-in computes the result from its arguments."""
     lengths = [(3, 2), (1, 5), (4, 4)]
     inputs = packed_inputs(lengths)
 
@@ -75,17 +75,17 @@ def test_varlen_kernel_is_asked_for_the_same(monkeypatch: pytest.MonkeyPatch) ->
         return one_by_one([query, key, value], list(told))
 
     monkeypatch.setattr(attention.varlen, "varlen_attn", stand_in)
-    monkeypatch.setattr(attention, "_varlen_serves", lambda query, dropout_p: dropout_p == 0)
+    monkeypatch.setattr(attention, "_varlen_applies", lambda query, dropout_p: dropout_p == 0)
     mask = PackedMask([3, 1, 4], [2, 5, 4])
     torch.testing.assert_close(mask.attend(*inputs, 0.0), one_by_one(inputs, lengths))
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("varlen_serves", [True, False])
-def test_cuda_gives_what_cpu_gives(varlen_serves: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    if not varlen_serves:
-        monkeypatch.setattr(attention, "_varlen_serves", lambda query, dropout_p: False)
+@pytest.mark.parametrize("varlen_applies", [True, False])
+def test_cuda_path_equals_cpu_path(varlen_applies: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not varlen_applies:
+        monkeypatch.setattr(attention, "_varlen_applies", lambda query, dropout_p: False)
     torch.manual_seed(0)
     mask = PackedMask([30, 7, 128], [12, 128, 64])
     inputs = [torch.randn(n, 12, 64) for n in (165, 204, 204)]
@@ -119,7 +119,7 @@ def test_eager_attention_is_sdpa(masked: str) -> None:
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_dropout_falls_on_attention_weights(packed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dropout_applies_to_attention_weights(packed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """With values that are the unit vectors, the context is the weights themselves."""
     torch.manual_seed(0)
     tokens = 6

@@ -1,4 +1,4 @@
-"""A saved model opens by transformers' Auto class in a fresh process that imports veco and nothing else of ours."""
+"""transformers' Auto classes open saved models in a fresh process that imports veco only."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_pickle_is_not_opened(config: VecoConfig, tmp_path: Path, auto_class: ty
         auto_class.from_pretrained(tmp_path, use_safetensors=False)
 
 
-def test_pickle_beside_safetensors_is_not_looked_at(config: VecoConfig, tmp_path: Path) -> None:
+def test_pickle_beside_safetensors_is_ignored(config: VecoConfig, tmp_path: Path) -> None:
     VecoForMaskedLM(config).save_pretrained(tmp_path)
     (tmp_path / "pytorch_model.bin").write_bytes(b"no pickle at all")
     assert isinstance(AutoModelForMaskedLM.from_pretrained(tmp_path), VecoForMaskedLM)

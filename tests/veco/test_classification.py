@@ -1,4 +1,4 @@
-"""Plugged out, transformers' XLM-R is the oracle; plugged in, the same composed by hand from calls of VecoModel."""
+"""The oracle is transformers' XLM-R plugged out, and calls of VecoModel composed by hand plugged in."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from veco import (
     VecoForTokenClassification,
 )
 from veco.dropout import dropout
-from veco.heads import IGNORED
+from veco.labels import IGNORED
 
 TOLERANCE = 1e-5  # float32; the position embedding is added in another order than in XLM-R
 NUM_LABELS = 4
@@ -42,7 +42,7 @@ AUTO = {
     VecoForTokenClassification: AutoModelForTokenClassification,
     VecoForQuestionAnswering: AutoModelForQuestionAnswering,
 }
-# Labels of three sequences of up to 12 tokens; 12 and 30 lie behind the sequence, -1 before it.
+# Labels of three sequences of up to 12 tokens; 12 and 30 are beyond the sequence, -1 before it.
 CLASSES = {"labels": torch.tensor([2, 0, 3])}
 SEVERAL = {"labels": torch.tensor([[1.0, 0, 0, 1], [0, 0, 1, 0], [1, 1, 0, 0]])}
 NUMBER = {"labels": torch.tensor([0.5, -1.25, 3.0])}
@@ -63,7 +63,7 @@ MODELS = list(XLM_ROBERTA)
 
 
 def configured(config: VecoConfig, **changes: object) -> VecoConfig:
-    """The configuration with other fields; `num_labels` is no field of its own in what `to_dict` gives."""
+    """The configuration with other fields; `to_dict` does not return `num_labels` as a field of its own."""
     changed = copy.deepcopy(config)
     for name, value in changes.items():
         setattr(changed, name, value)
@@ -92,7 +92,7 @@ def pair(padded_batch, pair_batch) -> dict[str, Tensor]:
 
 
 def swapped(pair: dict[str, Tensor]) -> dict[str, Tensor]:
-    """y in the place of x and x in the place of y."""
+    """The pair with x and y exchanged."""
     return {
         name.removeprefix("pair_") if name.startswith("pair_") else f"pair_{name}": value
         for name, value in pair.items()
@@ -118,7 +118,7 @@ PAIR_LABELS = {
     },
     VecoForQuestionAnswering: {
         **ANSWERS,
-        "pair_start_positions": torch.tensor([1, 2, 9]),  # there are 9 columns: the last is behind
+        "pair_start_positions": torch.tensor([1, 2, 9]),  # the last is beyond the 9 columns
         "pair_end_positions": torch.tensor([3, 2, 11]),
     },
 }
@@ -129,7 +129,7 @@ def logits_of(output: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def equal_models(model_class: type[PreTrainedModel], config: VecoConfig) -> tuple[PreTrainedModel, PreTrainedModel]:
-    """(VECO, XLM-R) of the same random weights."""
+    """(VECO, XLM-R) with the same random weights."""
     torch.manual_seed(0)
     ours, theirs = model_class(config), random_xlm_roberta(XLM_ROBERTA[model_class], config)
     ours.veco.load_state_dict(encoder_weights(theirs))
@@ -161,7 +161,7 @@ def test_plugged_out_is_xlm_roberta(config, padded_batch, kind: str) -> None:
 
 @pytest.mark.parametrize("model_class", MODELS)
 def test_dropout_is_where_xlm_roberta_has_it(config, padded_batch, model_class, monkeypatch) -> None:
-    """Both draw the same random numbers in the same order for the same states, if both draw them by our `dropout`."""
+    """Both draw the same random numbers for the same states in the same order, if both use our `dropout`."""
 
     def ours_for_both(x: torch.Tensor, p: float, training: bool = True, inplace: bool = False) -> torch.Tensor:
         return dropout(x, p, training)
@@ -199,7 +199,7 @@ def test_plugged_in_is_the_head_over_h_and_s(config, pair, model_class) -> None:
             for side, length in (("", 12), ("pair_", 9))
             for end in ("start", "end")
         ]
-        loss = sum(sums) / 8  # of three answers on each side one is behind: four starts, four ends
+        loss = sum(sums) / 8  # one of three answers on each side is beyond the end: four starts, four ends
     else:
         expected = {"logits": of_x, "pair_logits": of_y}
         logits = torch.cat([of_x.flatten(0, -2), of_y.flatten(0, -2)])
@@ -219,7 +219,7 @@ def test_plugged_in_is_the_head_over_h_and_s(config, pair, model_class) -> None:
 
 
 @pytest.mark.parametrize("model_class", MODELS)
-def test_sides_are_alike(config, pair, model_class) -> None:
+def test_exchanging_x_and_y_exchanges_their_logits(config, pair, model_class) -> None:
     model = plugged_in(model_class, config)
     output = model(**pair)
     other = swapped(logits_of(model(**swapped(pair))))
@@ -237,7 +237,7 @@ def test_one_side_alone_may_have_labels(config, pair) -> None:
 
 
 def test_gradient_flows_into_the_paired_h(config, pair) -> None:
-    """Labels of x alone train the embeddings of pieces that only y holds, unlike in pre-training."""
+    """Labels of x alone train the embeddings of pieces that only y contains, unlike in pre-training."""
     model = plugged_in(VecoForSequenceClassification, config)
     model(**pair, labels=CLASSES["labels"]).loss.backward()
     only_y = sorted(set(pair["pair_input_ids"].flatten().tolist()) - set(pair["input_ids"].flatten().tolist()))
@@ -245,7 +245,7 @@ def test_gradient_flows_into_the_paired_h(config, pair) -> None:
     assert (model.veco.embeddings.word_embeddings.weight.grad[only_y].abs().sum(-1) > 0).all()
 
 
-def test_hidden_states_are_what_the_head_sees(config, pair) -> None:
+def test_last_hidden_state_is_the_input_of_the_head(config, pair) -> None:
     model = plugged_in(VecoForTokenClassification, config)
     output = model(**pair, output_hidden_states=True)
     assert [tuple(states.shape) for states in output.hidden_states] == [(3, 12, 64)] * 4
@@ -264,7 +264,7 @@ def test_tuple_on_request(config, pair) -> None:
 
 
 @pytest.mark.parametrize("model_class", MODELS)
-def test_nothing_labelled_is_zero_not_nan(config, pair, model_class) -> None:
+def test_loss_without_any_label_is_zero_not_nan(config, pair, model_class) -> None:
     labels = {
         name: torch.full_like(value, 12 if "positions" in name else IGNORED)
         for name, value in PAIR_LABELS[model_class].items()
@@ -274,7 +274,7 @@ def test_nothing_labelled_is_zero_not_nan(config, pair, model_class) -> None:
     assert output.loss.item() == 0.0
 
 
-def test_classifier_dropout_is_that_of_the_head_alone(config) -> None:
+def test_classifier_dropout_applies_to_the_head_only(config) -> None:
     model = VecoForSequenceClassification(configured(config, classifier_dropout=0.4, hidden_dropout_prob=0.2))
     assert (model.classifier.dropout.p, model.veco.layers[0].dropout.p) == (0.4, 0.2)
     assert VecoForTokenClassification(configured(config, hidden_dropout_prob=0.2)).dropout.p == 0.2
@@ -336,12 +336,12 @@ SEQUENCES, TOKENS, ANSWERING = MODELS
 @pytest.mark.parametrize(
     ("model_class", "wrong", "message"),
     [
-        (SEQUENCES, {"labels": torch.tensor([0, 4, 1])}, "labels hold 4, expected -100 .* or 0 to 3"),
-        (SEQUENCES, {"pair_targets": torch.tensor([0, -1, 1])}, "pair_targets hold -1, expected"),
+        (SEQUENCES, {"labels": torch.tensor([0, 4, 1])}, "labels contain 4, expected -100 .* or 0 to 3"),
+        (SEQUENCES, {"pair_targets": torch.tensor([0, -1, 1])}, "pair_targets contain -1, expected"),
         (SEQUENCES, {"labels": torch.tensor([0, 1])}, r"labels have shape \(2,\), expected \(3,\)"),
         (TOKENS, {"labels": torch.zeros(3, 11).long()}, r"labels have shape \(3, 11\), expected \(3, 12\)"),
         (TOKENS, {"pair_targets": torch.zeros(3, 9)}, "pair_targets are torch.float32, expected class ids"),
-        (ANSWERING, {"start_positions": torch.zeros(3).long()}, "start_positions and end_positions of the same side"),
+        (ANSWERING, {"start_positions": torch.zeros(3).long()}, "both start_positions and end_positions of a sequence"),
         (TOKENS, {"attention_mask": torch.ones(3, 9)}, r"attention_mask has shape \(3, 9\), expected \(3, 12\)"),
         (TOKENS, {"pair_attention_mask": torch.ones(3, 1)}, r"pair_attention_mask has shape \(3, 1\), expected"),
         (TOKENS, {"pair_input_ids": torch.full((3, 9), 60)}, "between .* and 60, expected 0 to 59"),
@@ -353,7 +353,7 @@ def test_bad_input_is_refused(config, pair, model_class, wrong: dict[str, Tensor
         plugged_in(model_class, config)(**{**pair, **wrong})
 
 
-def test_pairs_are_equally_many(config, pair) -> None:
+def test_unequal_numbers_of_sequences_are_refused(config, pair) -> None:
     for name in ("pair_input_ids", "pair_attention_mask"):
         pair[name] = pair[name][:2]
     with pytest.raises(ValueError, match="one paired sequence for each sequence, found 2 for 3"):

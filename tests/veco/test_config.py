@@ -73,14 +73,14 @@ def test_all_problems_are_reported_at_once() -> None:
         VecoConfig(hidden_size=30, num_attention_heads=4, num_hidden_layers=3, decoder_layers=9)
 
 
-def test_fields_set_later_are_looked_at_by_the_model(tmp_path: Path) -> None:
+def test_model_checks_fields_set_later(tmp_path: Path) -> None:
     config = VecoConfig(vocab_size=60, hidden_size=32, num_attention_heads=4, num_hidden_layers=1)
     VecoModel(config).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="hidden_size 32 is not a multiple of num_attention_heads 5"):
         VecoModel.from_pretrained(tmp_path, num_attention_heads=5)
 
 
-def test_labels_are_kept_as_by_other_models(tmp_path: Path) -> None:
+def test_labels_are_saved_as_in_other_models(tmp_path: Path) -> None:
     VecoConfig(num_labels=3).save_pretrained(tmp_path)
     assert AutoConfig.from_pretrained(tmp_path).num_labels == 3
     assert AutoConfig.from_pretrained(tmp_path, num_labels=5).id2label[4] == "LABEL_4"

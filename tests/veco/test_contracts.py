@@ -1,4 +1,4 @@
-"""What tools of transformers' world do with a model, done to each of ours and, as control, to XLM-R's own class.
+"""Tools around transformers, applied to each of our models and, as control, to XLM-R's own class.
 
 The control has the same shape and vocabulary, and for the encoder and the masked LM the same weights.
 """
@@ -29,7 +29,6 @@ from transformers import (
 
 from veco import (
     VecoConfig,
-    VecoForConditionalGeneration,
     VecoForMaskedLM,
     VecoForMultipleChoice,
     VecoForQuestionAnswering,
@@ -37,7 +36,7 @@ from veco import (
     VecoForTokenClassification,
     VecoModel,
 )
-from veco.convert import to_xlm_roberta
+from veco.convert import to_xlm_roberta, xlm_roberta_names
 
 CONTROLS = {
     VecoModel: XLMRobertaModel,
@@ -61,7 +60,7 @@ SHORT = (2, 9)  # rows and tokens of another batch than the one that was traced
 
 @pytest.fixture(autouse=True)
 def quiet() -> Iterator[None]:
-    """Tracers and exporters warn of what they always warn of."""
+    """Hide the usual warnings of tracers and exporters."""
     logging.disable(logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -71,7 +70,7 @@ def quiet() -> Iterator[None]:
 
 @pytest.fixture
 def models(config: VecoConfig) -> Callable[[type], dict[str, PreTrainedModel]]:
-    """A model of ours and its control, by the names "ours" and "control", both for evaluation."""
+    """Make a model of ours and its control, under "ours" and "control", both for evaluation."""
     config.num_labels = NUM_LABELS
 
     def make(model_class: type) -> dict[str, PreTrainedModel]:
@@ -87,7 +86,7 @@ def models(config: VecoConfig) -> Callable[[type], dict[str, PreTrainedModel]]:
 
 
 class FirstOutput(nn.Module):
-    """What tracers want: tensors in, a tensor out."""
+    """Wrapper for tracers: tensors in, one tensor out."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
@@ -103,6 +102,12 @@ def shorter(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     return ids, mask
 
 
+def choices(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Ids and mask (B, 2, T): each row has itself and another row as its choices."""
+    ids, mask = (torch.stack([part, part.flip(0)], dim=1) for part in batch)
+    return ids, mask
+
+
 def change(model: PreTrainedModel, changed: nn.Module, batch: tuple[Tensor, Tensor]) -> float:
     """The largest difference between the first outputs of two models."""
     with torch.no_grad():
@@ -111,7 +116,9 @@ def change(model: PreTrainedModel, changed: nn.Module, batch: tuple[Tensor, Tens
 
 @pytest.mark.parametrize("who", ["ours", "control"])
 @pytest.mark.parametrize("model_class", OF_ONE_SEQUENCE)
-def test_jit_trace(model_class: type, who: str, models: Any, padded_batch: tuple[Tensor, Tensor]) -> None:
+def test_traced_model_takes_other_shapes(
+    model_class: type, who: str, models: Any, padded_batch: tuple[Tensor, Tensor]
+) -> None:
     model = models(model_class)[who]
     traced = torch.jit.trace(FirstOutput(model), padded_batch)
     torch.testing.assert_close(traced(*shorter(padded_batch)), FirstOutput(model)(*shorter(padded_batch)))
@@ -119,7 +126,9 @@ def test_jit_trace(model_class: type, who: str, models: Any, padded_batch: tuple
 
 @pytest.mark.parametrize("who", ["ours", "control"])
 @pytest.mark.parametrize("model_class", OF_ONE_SEQUENCE)
-def test_export(model_class: type, who: str, models: Any, padded_batch: tuple[Tensor, Tensor]) -> None:
+def test_exported_model_takes_other_shapes(
+    model_class: type, who: str, models: Any, padded_batch: tuple[Tensor, Tensor]
+) -> None:
     model = models(model_class)[who]
     shape = {0: torch.export.Dim("rows"), 1: torch.export.Dim("tokens", max=64)}
     exported = torch.export.export(FirstOutput(model), padded_batch, dynamic_shapes=(shape, shape))
@@ -130,7 +139,9 @@ def test_export(model_class: type, who: str, models: Any, padded_batch: tuple[Te
 @pytest.mark.parametrize(
     "model_class", [VecoModel, *(pytest.param(one, marks=pytest.mark.slow) for one in OF_ONE_SEQUENCE[1:])]
 )
-def test_onnx(model_class: type, models: Any, padded_batch: tuple[Tensor, Tensor], tmp_path: Path) -> None:
+def test_onnx_model_computes_the_same(
+    model_class: type, models: Any, padded_batch: tuple[Tensor, Tensor], tmp_path: Path
+) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     model = models(model_class)["ours"]
@@ -145,7 +156,7 @@ def test_onnx(model_class: type, models: Any, padded_batch: tuple[Tensor, Tensor
 
 
 @pytest.mark.parametrize("model_class", OF_ONE_SEQUENCE)
-def test_compiled_as_one_graph(model_class: type, models: Any, padded_batch: tuple[Tensor, Tensor]) -> None:
+def test_model_compiles_into_one_graph(model_class: type, models: Any, padded_batch: tuple[Tensor, Tensor]) -> None:
     model = models(model_class)["ours"]
     compiled = torch.compile(model, backend="eager", fullgraph=True)
     assert change(model, compiled, padded_batch) < 1e-5
@@ -165,7 +176,7 @@ def test_dynamic_quantisation_reaches_every_product(
 
 
 @pytest.mark.parametrize("model_class", OF_ONE_SEQUENCE)
-def test_quanto(model_class: type, models: Any, padded_batch: tuple[Tensor, Tensor]) -> None:
+def test_quanto_quantises_every_product(model_class: type, models: Any, padded_batch: tuple[Tensor, Tensor]) -> None:
     quanto = pytest.importorskip("optimum.quanto")
     changes = {}
     for who, model in models(model_class).items():
@@ -203,8 +214,10 @@ def test_adapters_merge_into_the_same_function(
 
 @pytest.mark.parametrize("method", ["PromptTuningConfig", "PrefixTuningConfig", "LoraConfig", "IA3Config"])
 @pytest.mark.parametrize("model_class", PEFT_TASKS)
-def test_peft_tasks_train(model_class: type, method: str, models: Any, padded_batch: tuple[Tensor, Tensor]) -> None:
-    """A step's gradient reaches what the method adds, and nothing of the model's own."""
+def test_peft_trains_its_own_weights_only(
+    model_class: type, method: str, models: Any, padded_batch: tuple[Tensor, Tensor]
+) -> None:
+    """The gradient reaches the weights that the method adds, and none of the model's own."""
     peft = pytest.importorskip("peft")
     options: dict[str, Any] = {"num_virtual_tokens": 3}
     if method in ("LoraConfig", "IA3Config"):
@@ -220,12 +233,13 @@ def test_peft_tasks_train(model_class: type, method: str, models: Any, padded_ba
 
 
 @pytest.mark.parametrize("who", ["ours", "control"])
-@pytest.mark.parametrize("model_class", CLASSIFIERS)
+@pytest.mark.parametrize("model_class", [*CLASSIFIERS, VecoForMultipleChoice])
 def test_trainer_evaluates_and_keeps_the_best(
     model_class: type, who: str, models: Any, padded_batch: tuple[Tensor, Tensor], tmp_path: Path
 ) -> None:
-    ids, mask = padded_batch
+    ids, mask = choices(padded_batch) if model_class is VecoForMultipleChoice else padded_batch
     targets = {
+        VecoForMultipleChoice: {"labels": torch.tensor([0, 1, 1])},
         VecoForSequenceClassification: {"labels": torch.tensor([0, 1, 2])},
         VecoForTokenClassification: {"labels": ids % NUM_LABELS},
         VecoForQuestionAnswering: {
@@ -287,16 +301,18 @@ def test_arguments_mean_what_they_mean_to_xlm_roberta(
         pair["ours"](input_ids=ids, inputs_embeds=embedded)
     with pytest.raises(ValueError, match="inputs_embeds have 2 dimensions"):
         pair["ours"](inputs_embeds=embedded[0])
-    with pytest.raises(ValueError, match="token_type_ids hold other values than 0"):
+    with pytest.raises(ValueError, match="token_type_ids have values other than 0"):
         pair["ours"](input_ids=ids, token_type_ids=torch.ones_like(ids))
 
 
 @pytest.mark.parametrize("model_class", CONTROLS)
-def test_hidden_states_and_attentions(model_class: type, models: Any, padded_batch: tuple[Tensor, Tensor]) -> None:
+def test_hidden_states_and_attentions_are_those_of_xlm_roberta(
+    model_class: type, models: Any, padded_batch: tuple[Tensor, Tensor]
+) -> None:
     ids, mask = padded_batch
     inputs = {"input_ids": ids, "attention_mask": mask}
     if model_class is VecoForMultipleChoice:
-        inputs = {name: torch.stack([part, part.flip(0)], dim=1) for name, part in inputs.items()}
+        inputs = dict(zip(inputs, choices(padded_batch), strict=True))
     pair = models(model_class)
     for model in pair.values():
         if isinstance(model.config, VecoConfig):
@@ -318,7 +334,9 @@ def test_hidden_states_and_attentions(model_class: type, models: Any, padded_bat
             torch.testing.assert_close(*of_tokens, rtol=0, atol=1e-6)
 
 
-def test_plugged_in_attention_is_told_apart(config: VecoConfig, padded_batch: Any, pair_batch: Any) -> None:
+def test_plugged_in_attention_weights_of_both_kinds_are_returned(
+    config: VecoConfig, padded_batch: Any, pair_batch: Any
+) -> None:
     torch.manual_seed(0)
     model = VecoModel(config).eval()
     (ids, mask), (pair_ids, pair_mask) = padded_batch, pair_batch
@@ -332,43 +350,9 @@ def test_plugged_in_attention_is_told_apart(config: VecoConfig, padded_batch: An
     torch.testing.assert_close(output[0], model(ids, mask, **pair)[0], rtol=0, atol=1e-5)
 
 
-def test_a_translation_model_shows_states_and_attention(config: VecoConfig, padded_batch: Any) -> None:
-    config.decoder_start_token_id = 5
-    torch.manual_seed(0)
-    model = VecoForConditionalGeneration(config).eval()
-    ids, mask = padded_batch
-    targets = torch.randint(4, 59, (3, 6))
-    output = model(ids, mask, targets, output_hidden_states=True, output_attentions=True, use_cache=False)
-    torch.testing.assert_close(output.logits, model(ids, mask, targets, use_cache=False).logits, rtol=0, atol=1e-5)
-    assert len(output.encoder_hidden_states) == len(output.decoder_hidden_states) == 4
-    assert [tuple(weights.shape) for weights in output.encoder_attentions] == [(3, 4, 12, 12)] * 3
-    assert [tuple(weights.shape) for weights in output.decoder_attentions] == [(3, 4, 6, 6)] * 3
-    assert [tuple(weights.shape) for weights in output.cross_attentions] == [(3, 4, 6, 12)] * 3
-    assert output.decoder_attentions[0].triu(1).eq(0).all(), "nothing later is seen"
-    embedded = model.get_input_embeddings()
-    given = model(
-        inputs_embeds=embedded(ids), attention_mask=mask, decoder_inputs_embeds=embedded(targets), use_cache=False
-    )
-    full = torch.ones_like(mask)
-    by_ids = model(ids.masked_fill(mask.eq(0), 7), full, targets, use_cache=False)
-    by_embeddings = model(
-        inputs_embeds=embedded(ids.masked_fill(mask.eq(0), 7)),
-        attention_mask=full,
-        decoder_inputs_embeds=embedded(targets),
-        use_cache=False,
-    )
-    assert given.logits.shape == by_ids.logits.shape
-    torch.testing.assert_close(by_embeddings.logits, by_ids.logits, rtol=0, atol=1e-5)
-    generated = model.generate(
-        ids, attention_mask=mask, max_new_tokens=4, num_beams=2, output_attentions=True, output_hidden_states=True,
-        return_dict_in_generate=True,
-    )  # fmt: skip
-    assert generated.cross_attentions and generated.decoder_hidden_states
-
-
 def test_multiple_choice_scores_each_choice(models: Any, padded_batch: Any) -> None:
     model = models(VecoForMultipleChoice)["ours"]
-    ids, mask = (torch.stack([part, part.flip(0)], dim=1) for part in padded_batch)
+    ids, mask = choices(padded_batch)
     output = model(input_ids=ids, attention_mask=mask, labels=torch.tensor([0, 1, 1]))
     one_by_one = model.classifier(model.veco(ids[:, 1], mask[:, 1])[0])
     torch.testing.assert_close(output.logits[:, 1:], one_by_one)
@@ -376,31 +360,20 @@ def test_multiple_choice_scores_each_choice(models: Any, padded_batch: Any) -> N
     torch.testing.assert_close(output.loss, expected)
 
 
-def test_generation_without_a_mask_leaves_padding_alone(config: VecoConfig, padded_batch: Any) -> None:
-    config.decoder_start_token_id, config.initializer_range = 5, 0.3
-    torch.manual_seed(0)
-    model = VecoForConditionalGeneration(config).eval()
-    ids, mask = padded_batch
-    for options in ({}, {"num_beams": 3}, {"do_sample": True}):
-        length = {"min_new_tokens": 6, "max_new_tokens": 6}
-        torch.manual_seed(4)
-        given = model.generate(ids, attention_mask=mask, **length, **options)
-        torch.manual_seed(4)
-        assert torch.equal(model.generate(ids, **length, **options), given)
-
-
-def test_generation_ends_with_the_positions(
-    config: VecoConfig, padded_batch: Any, caplog: pytest.LogCaptureFixture
-) -> None:
-    """And keeps what it has by then."""
-    config.decoder_start_token_id, config.max_position_embeddings = 5, 22
-    torch.manual_seed(0)
-    model = VecoForConditionalGeneration(config).eval()
-    ids, mask = padded_batch
-    logging.disable(logging.NOTSET)
-    with caplog.at_level(logging.WARNING, logger="veco.seq2seq"):
-        found = model.generate(ids, attention_mask=mask, min_new_tokens=50, max_new_tokens=50)
-    assert found.shape == (3, 20)
-    assert "generation ends at 20 tokens, start token included" in caplog.text
-    fewer = model.generate(ids, attention_mask=mask, min_new_tokens=19, max_new_tokens=19)
-    assert torch.equal(found, fewer)
+def test_multiple_choice_with_weights_of_xlm_roberta_computes_the_same(models: Any, padded_batch: Any) -> None:
+    pair = models(VecoForMultipleChoice)
+    ours, control = pair["ours"], pair["control"]
+    nn.init.zeros_(control.roberta.embeddings.token_type_embeddings.weight)  # VECO has none
+    theirs = control.state_dict()
+    names = xlm_roberta_names(ours.config.num_hidden_layers)
+    weights = {name: theirs[their_name] for name, their_name in names.items() if name.startswith("veco.")}
+    for kind in ("weight", "bias"):  # XLM-R's pooler is the first half of our head
+        weights[f"classifier.dense.{kind}"] = theirs[f"roberta.pooler.dense.{kind}"]
+        weights[f"classifier.out_proj.{kind}"] = theirs[f"classifier.{kind}"]
+    ours.load_state_dict(weights)
+    ids, mask = choices(padded_batch)
+    inputs = {"input_ids": ids, "attention_mask": mask, "labels": torch.tensor([0, 1, 1])}
+    outputs = {who: model(**inputs) for who, model in pair.items()}
+    assert outputs["control"].logits.std() > 0.01, "choices differ"
+    torch.testing.assert_close(outputs["ours"].logits, outputs["control"].logits, rtol=0, atol=1e-5)
+    torch.testing.assert_close(outputs["ours"].loss, outputs["control"].loss, rtol=0, atol=1e-5)

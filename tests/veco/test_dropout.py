@@ -21,7 +21,7 @@ def test_share_scale_and_gradient(p: float, dtype: torch.dtype) -> None:
 
 
 def test_elements_are_drawn_independently() -> None:
-    """Neighbours share one 64-bit draw: each pair of its four parts is dropped together as often as chance has it."""
+    """Each pair of the four elements that share a 64-bit number is dropped together as often as by chance."""
     torch.manual_seed(1)
     dropped = dropout(torch.ones(250_000, 4), 0.2).eq(0).float()
     together = dropped.T @ dropped / len(dropped)

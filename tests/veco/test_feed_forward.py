@@ -1,4 +1,4 @@
-"""The same modules without recomputation are the oracle."""
+"""The oracle is the same modules without recomputation."""
 
 import gc
 import weakref
@@ -32,7 +32,7 @@ def test_outputs_and_gradients_are_those_of_plain_modules(config, activation: st
         torch.testing.assert_close(our_gradient, their_gradient)
 
 
-def test_under_autocast_too(config) -> None:
+def test_outputs_and_gradients_are_the_same_under_autocast(config) -> None:
     torch.manual_seed(0)
     layer, x = FeedForward(config), torch.randn(6, 32)
     with torch.autocast("cpu", torch.bfloat16):
@@ -55,7 +55,7 @@ def test_backward_pass_has_no_product_for_frozen_weights(config, is_trained: boo
 
 
 def test_one_tensor_of_the_inner_width_is_kept(config) -> None:
-    """The activated tensor is gone before the backward pass."""
+    """The activated tensor is freed before the backward pass."""
     seen: list[weakref.ref[torch.Tensor]] = []
 
     class Watched(nn.GELU):
@@ -72,8 +72,8 @@ def test_one_tensor_of_the_inner_width_is_kept(config) -> None:
     assert len(seen) == 4, "computed again"
 
 
-def test_any_module_may_stand_in_the_place_of_a_projection(config) -> None:
-    """As low-rank adapters and quantisers put theirs: it gets what the projection got."""
+def test_projection_can_be_replaced_by_any_module(config) -> None:
+    """Low-rank adapters and quantisers do so: their module gets the projection's input."""
     layer, x = FeedForward(config), torch.randn(7, 32, requires_grad=True)
     expected = layer(x)
     (expected_gradient,) = torch.autograd.grad(expected.sum(), x)
@@ -85,7 +85,7 @@ def test_any_module_may_stand_in_the_place_of_a_projection(config) -> None:
     torch.testing.assert_close(gradient, expected_gradient)
 
 
-def test_nothing_is_held_back_where_whole_layers_are_recomputed(config) -> None:
+def test_no_tensor_is_recomputed_twice_if_whole_layers_are_recomputed(config) -> None:
     layer, x = FeedForward(config), torch.randn(7, 32, requires_grad=True)
     expected = torch.autograd.grad(layer(x).sum(), [x, *layer.parameters()])
     layer.gradient_checkpointing = True

@@ -13,7 +13,7 @@ def model(config: VecoConfig) -> VecoModel:
     return VecoModel(config).eval()
 
 
-def test_plugging_in_uses_the_pair(model, padded_batch) -> None:
+def test_plugged_in_states_depend_on_the_pair(model, padded_batch) -> None:
     ids, mask = padded_batch
     h = model(ids, mask).last_hidden_state
     plugged = model(ids, mask, encoder_hidden_states=h, encoder_attention_mask=mask).last_hidden_state
@@ -24,7 +24,7 @@ def test_plugging_in_uses_the_pair(model, padded_batch) -> None:
 
 @pytest.mark.parametrize("plugged_in", [False, True])
 def test_skipping_padding_gives_the_same_states(model, padded_batch, plugged_in: bool) -> None:
-    """Of all layers, and zeros at padding; what the mask hides in the middle of a row is left out too."""
+    """In all layers, with zeros at padding; masked tokens in the middle of a row are skipped too."""
     ids, mask = padded_batch
     mask[0, 4:6] = 0
     pair = {"encoder_hidden_states": torch.randn(3, 9, 32), "encoder_attention_mask": mask[:, 3:].flip(0)}
@@ -64,7 +64,7 @@ def test_little_padding_is_not_skipped(model, padded_batch) -> None:
 
 
 def tokens_of_first_layer(model: VecoModel, *arguments: torch.Tensor, **keywords: torch.Tensor) -> list[int]:
-    """First size of what goes through the first layer: tokens where they are packed, else rows."""
+    """First dimension of the first layer's input: tokens if they are packed, else rows."""
     sizes: list[int] = []
     hook = model.layers[0].register_forward_hook(lambda _, __, output: sizes.append(len(output)))
     model(*arguments, **keywords)

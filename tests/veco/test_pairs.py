@@ -5,7 +5,7 @@ from veco import VecoConfig, VecoModel
 from veco.pairs import encode_pair, stack_pair, swap_pair
 
 
-def test_shorter_side_is_filled_up() -> None:
+def test_shorter_side_is_padded() -> None:
     x, y = torch.tensor([[1, 2, 3], [4, 5, 6]]), torch.tensor([[7], [8]])
     stacked = stack_pair(x, y, filler=-100)
     assert stacked.tolist() == [[1, 2, 3], [4, 5, 6], [7, -100, -100], [8, -100, -100]]
@@ -13,7 +13,7 @@ def test_shorter_side_is_filled_up() -> None:
     assert stack_pair(y, x, filler=0).tolist() == [[7, 0, 0], [8, 0, 0], [1, 2, 3], [4, 5, 6]]
 
 
-def test_sides_are_equally_many() -> None:
+def test_unequal_numbers_of_sequences_are_refused() -> None:
     with pytest.raises(ValueError, match="one paired sequence for each sequence, found 1 for 2"):
         stack_pair(torch.zeros(2, 3), torch.zeros(1, 3), filler=0)
 

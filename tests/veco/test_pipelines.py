@@ -1,6 +1,6 @@
-"""transformers' pipelines over a directory that holds a model and its tokenizer.
+"""transformers' pipelines on a directory with a model and its tokenizer.
 
-There is none for answers: transformers 5 has dropped `pipeline("question-answering")`.
+There is no pipeline for question answering in transformers 5, nor for multiple choice.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SaveWithTokenizer = Callable[[PreTrainedModel], Path]
 @pytest.fixture(scope="module")
 def tokenizer_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("tokenizer")
-    lines = (ROOT / "LICENSE").read_text().splitlines()  # any text will do, and this one stays as it is
+    lines = (ROOT / "LICENSE").read_text().splitlines()  # any text that never changes
     write_tokenizer(train_model(iter(lines), NUM_PIECES, character_coverage=1.0), directory, lines)
     return directory
 
@@ -54,7 +54,9 @@ def save_with_tokenizer(tmp_path: Path, tokenizer_dir: Path) -> SaveWithTokenize
     return save
 
 
-def test_fill_mask(config: VecoConfig, save_with_tokenizer: SaveWithTokenizer) -> None:
+def test_fill_mask_pipeline_predicts_the_masked_piece(
+    config: VecoConfig, save_with_tokenizer: SaveWithTokenizer
+) -> None:
     torch.manual_seed(1)
     model = VecoForMaskedLM(config).eval()
     directory = save_with_tokenizer(model)
@@ -83,7 +85,7 @@ def test_text_classification(config: VecoConfig, save_with_tokenizer: SaveWithTo
 
 
 def test_regression_is_not_squashed(config: VecoConfig, save_with_tokenizer: SaveWithTokenizer) -> None:
-    """The pipeline leaves the number alone because the first labels set `problem_type`, which is saved."""
+    """The pipeline returns the number itself because the first labels set `problem_type`, which is saved."""
     torch.manual_seed(2)
     config.num_labels = 1
     model = VecoForSequenceClassification(config).eval()

@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from veco import VecoConfig, VecoForMaskedLM, VecoForPreTraining
-from veco.pretraining import IGNORED
+from veco.labels import IGNORED
 
 
 @pytest.fixture
@@ -74,8 +74,8 @@ def test_losses_and_gradients_equal_separate_passes(model, batch) -> None:
         torch.testing.assert_close(parameter.grad, expected_grads[name], rtol=1e-4, atol=1e-5, msg=name)
 
 
-def test_two_sweeps_serve_everything(model, batch) -> None:
-    """Each layer runs twice: over the tokens of x, y and TLM, then over those of x and y; all are embedded once."""
+def test_each_layer_runs_twice_and_each_token_is_embedded_once(model, batch) -> None:
+    """The first sweep has the tokens of x, y and TLM, the second those of x and y."""
     tokens: dict[str, list[int]] = {}
     for name in ("embeddings", "layers.0", "layers.2"):
         module = model.veco.get_submodule(name)
@@ -110,7 +110,7 @@ def test_no_gradient_of_s_losses_reaches_the_paired_h(model, batch) -> None:
 
 
 def test_s_loss_of_x_alone_gives_y_no_gradient(model, batch) -> None:
-    """Looked at behind the embeddings, whose weights x and y share."""
+    """Measured behind the embeddings, whose weights x and y share."""
     embedded: list[torch.Tensor] = []
 
     def remember(module, inputs, output) -> None:
@@ -125,7 +125,7 @@ def test_s_loss_of_x_alone_gives_y_no_gradient(model, batch) -> None:
 
 
 def test_padding_changes_no_loss(model, batch) -> None:
-    """More padding, in front of nothing and of different widths, gives the same losses and gradients."""
+    """More padding, of different widths for x and y, gives the same losses and gradients."""
     wider = {name: torch.nn.functional.pad(tensor, (0, 5), value=filler_of(name)) for name, tensor in batch.items()}
     losses = []
     for inputs in (batch, wider):
@@ -179,7 +179,7 @@ def test_tuple_on_request(model, batch) -> None:
 
 
 def test_global_counts_make_parts_add_up_to_the_whole(model, batch) -> None:
-    """A global batch split in two, one part without a predicted token in x, sums to the undivided loss."""
+    """The losses of a global batch in two parts, one without a predicted token in x, sum to the loss of the whole."""
     batch["labels"][:1] = IGNORED
     whole = model(**batch).losses
     counts = torch.stack([batch[name].ne(IGNORED).sum() for name in ("labels", "pair_labels", "tlm_labels")])
@@ -191,7 +191,7 @@ def test_global_counts_make_parts_add_up_to_the_whole(model, batch) -> None:
         torch.testing.assert_close(parts[0][name] + parts[1][name], value, rtol=1e-5, atol=1e-5)
 
 
-def test_nothing_predicted_is_zero_not_nan(model, batch) -> None:
+def test_loss_without_predicted_tokens_is_zero_not_nan(model, batch) -> None:
     for name in ("labels", "pair_labels", "tlm_labels"):
         batch[name] = torch.full_like(batch[name], IGNORED)
     output = model(**batch)
@@ -207,7 +207,7 @@ def test_compiled_layer_gives_the_same_losses(model, batch) -> None:
 
 @pytest.mark.parametrize("has_tlm", [False, True])
 def test_mlm_is_the_h_losses_in_one_sweep(model, batch, has_tlm: bool) -> None:
-    """With TLM that is XLM's objective."""
+    """With TLM it is XLM's objective."""
     if not has_tlm:
         batch = {name: tensor for name, tensor in batch.items() if not name.startswith("tlm")}
     expected = reference_losses(model, batch) if has_tlm else reference_losses(model, batch | tlm_of_nothing(batch))
@@ -228,7 +228,7 @@ def tlm_of_nothing(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
-def test_clm_predicts_from_earlier_tokens_alone(model, batch, dropout: float) -> None:
+def test_clm_predicts_from_earlier_tokens_only(model, batch, dropout: float) -> None:
     """Every sequence by itself, layer by layer with SDPA's causal mask; then that no later token can change a loss.
 
     Dropout takes the way through eager attention, and has to be off again for the comparison.
@@ -261,9 +261,8 @@ def test_clm_predicts_from_earlier_tokens_alone(model, batch, dropout: float) ->
         torch.testing.assert_close(model(**inputs, objective="clm").row_totals["clm"][0, 0], before)
 
 
-def test_totals_of_each_pair(model, batch) -> None:
-    """Sum of cross-entropies, predicted tokens and right ones: as the pair alone has them, and together the losses."""
-    # So that some predictions are right: where the model is surest, its guess becomes the target.
+def test_totals_of_a_pair_are_those_of_the_pair_alone_and_add_up_to_the_losses(model, batch) -> None:
+    # To make some predictions right, the model's guess becomes the target where its probability is highest.
     guesses = model.lm_head(model.veco(batch["input_ids"], batch["attention_mask"])[0]).argmax(-1)
     batch["labels"][1, :4] = guesses[1, :4]
     output = model(**batch)
@@ -290,7 +289,7 @@ def test_bad_inputs_are_explained(model, batch) -> None:
         model(**{**batch, "pair_input_ids": batch["pair_input_ids"].clamp(max=10) * 6})
     with pytest.raises(ValueError, match=r"labels have shape \(3, 11\), expected \(3, 12\)"):
         model(**{**batch, "labels": batch["labels"][:, 1:]})
-    with pytest.raises(ValueError, match="pair_labels hold 60, expected -100 .* or 0 to 59"):
+    with pytest.raises(ValueError, match="pair_labels contain 60, expected -100 .* or 0 to 59"):
         model(**{**batch, "pair_labels": batch["pair_labels"].masked_fill(batch["pair_labels"].ge(0), 60)})
     with pytest.raises(ValueError, match="tlm_labels are torch.float32, expected class ids"):
         model(**{**batch, "tlm_labels": batch["tlm_labels"].float()})

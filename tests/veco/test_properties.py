@@ -1,4 +1,4 @@
-"""What holds for sequences of any number and length: padding, the order of a batch, XLM-R plugged out, H inside S."""
+"""Properties for any number and length of sequences: padding, order of the batch, XLM-R plugged out, H inside S."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from xlm_roberta import encoder_weights, random_xlm_roberta
 
 from veco import VecoConfig, VecoForTokenClassification, VecoModel
 
-TOLERANCE = 1e-5  # float32; sums over padding run in another order
+TOLERANCE = 1e-5  # float32; sums over padding are in another order
 PAD = 1
 
-# Fixtures are made once for all examples, which is right here: no example changes a model.
+# All examples share the fixtures, since none changes a model.
 quickly = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 sequence = st.lists(st.integers(4, 58), min_size=1, max_size=12)
 sequences = st.lists(sequence, min_size=1, max_size=4)
@@ -39,7 +39,7 @@ def plugged_in(config: VecoConfig) -> VecoForTokenClassification:
 
 
 def padded(rows: list[list[int]], more: int = 0) -> dict[str, Tensor]:
-    """Ids and mask of rows, with `more` columns of padding than they need."""
+    """Ids and mask of rows, with `more` extra columns of padding."""
     length = max(map(len, rows)) + more
     ids = torch.tensor([row + [PAD] * (length - len(row)) for row in rows])
     return {"input_ids": ids, "attention_mask": ids.ne(PAD).long()}
@@ -100,7 +100,7 @@ def test_plugged_out_is_xlm_roberta(xlm_roberta_and_veco, rows: list[list[int]],
 
 
 def test_s_is_h_with_the_norm_of_cross_attention_when_that_gives_nothing(model: VecoModel) -> None:
-    """Section 2.1: each module is followed by a residual and a LayerNorm; the residual of nothing is the state."""
+    """VECO, section 2.1: a residual and a LayerNorm follow each module; if its output is 0, they get the state."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "norm" in name:

@@ -104,7 +104,7 @@ def test_source_is_projected_once_for_all_beams_and_steps(model, padded_batch, b
     assert cache.self_attention_cache.layers[0].keys.shape[0] == 3 * beams
 
 
-def test_targets_that_share_a_source_are_as_if_each_had_its_own(model, padded_batch) -> None:
+def test_targets_that_share_a_source_get_the_logits_of_separate_sources(model, padded_batch) -> None:
     ids, mask = padded_batch
     targets = torch.randint(4, 58, (6, 5))
     expected = model(ids.repeat_interleave(2, 0), mask.repeat_interleave(2, 0), decoder_input_ids=targets).logits
@@ -117,7 +117,7 @@ def test_targets_that_share_a_source_are_as_if_each_had_its_own(model, padded_ba
 
 @pytest.mark.parametrize("beams", [1, 4])
 def test_each_sentence_has_its_own_tag(model, padded_batch, beams: int) -> None:
-    """Several directions in one batch: each row as if it were translated alone with its tag."""
+    """Several directions in one batch: each row equals its translation alone with its tag."""
     ids, mask = padded_batch
     tags = [TAG, TAG - 1, TAG - 2]
     options = {"num_beams": beams, "max_new_tokens": 6}
@@ -177,7 +177,7 @@ def test_tied_self_attention_is_one_set_of_weights(pretrained, padded_batch, tmp
     torch.testing.assert_close(again(ids, mask, labels=labels).loss, losses[1], rtol=0, atol=0)
 
 
-def test_xlm_roberta_gives_all_but_the_cross_attention(config, padded_batch, tmp_path: Path) -> None:
+def test_xlm_roberta_initialises_all_weights_but_cross_attention(config, padded_batch, tmp_path: Path) -> None:
     torch.manual_seed(0)
     fields = {name: config.to_dict()[name] for name in SHARED_FIELDS}
     xlm_roberta = XLMRobertaForMaskedLM(XLMRobertaConfig(**fields, type_vocab_size=1)).eval()
@@ -209,7 +209,7 @@ def test_labels_are_shifted_behind_the_tag(model, padded_batch) -> None:
         model(ids, mask, decoder_input_ids=inputs).logits.flatten(0, 1), labels.flatten()
     )
     torch.testing.assert_close(model(ids, mask, labels=labels).loss, expected)
-    with pytest.raises(ValueError, match="labels hold 60, expected -100 .* or 0 to 59"):
+    with pytest.raises(ValueError, match="labels contain 60, expected -100 .* or 0 to 59"):
         model(ids, mask, labels=torch.tensor([[5, 6, 60], [7, 2, -100], [8, 9, 2]]))
 
 
@@ -217,7 +217,7 @@ def test_smoothed_loss_is_a_sum_over_the_labels(model, padded_batch) -> None:
     ids, mask = padded_batch
     labels = torch.tensor([[5, 6, 2], [7, 2, -100], [8, 9, 2]])
     logits = model(ids, mask, labels=labels).logits
-    # torch's smoothing is over all classes, fairseq's over those that are not the label.
+    # torch smooths over all classes, fairseq over those that are not the label.
     num_classes = logits.shape[-1]
     expected = torch.nn.functional.cross_entropy(
         *(logits.flatten(0, 1), labels.flatten()),
@@ -236,7 +236,7 @@ def test_smoothed_loss_is_a_sum_over_the_labels(model, padded_batch) -> None:
     assert nothing.loss.item() == 0.0
 
 
-def test_saved_model_translates_alike(model, padded_batch, tmp_path: Path) -> None:
+def test_saved_model_gives_the_same_translations(model, padded_batch, tmp_path: Path) -> None:
     ids, mask = padded_batch
     model.save_pretrained(tmp_path)
     again = AutoModelForSeq2SeqLM.from_pretrained(tmp_path)

@@ -1,4 +1,4 @@
-"""Gradient checkpointing and torch.compile change how a model is computed, and nothing else."""
+"""Gradient checkpointing and torch.compile do not change a model's results."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TRAINED = [
 
 @pytest.fixture
 def batches(padded_batch, pair_batch) -> dict[type[PreTrainedModel], dict[str, Tensor]]:
-    """A batch with labels for each model; the classifying ones are plugged in."""
+    """A batch with labels for each model; those that classify are plugged in."""
     (ids, mask), (pair_ids, pair_mask) = padded_batch, pair_batch
     single = {"input_ids": ids, "attention_mask": mask}
     pair = {**single, "pair_input_ids": pair_ids, "pair_attention_mask": pair_mask}
@@ -47,7 +47,7 @@ def batches(padded_batch, pair_batch) -> dict[type[PreTrainedModel], dict[str, T
 
 @pytest.fixture
 def trainable_config(config: VecoConfig) -> VecoConfig:
-    """Plugged in, with dropout and with what only translation needs."""
+    """Plugged in, with dropout and with the fields that only translation needs."""
     config.hidden_dropout_prob = config.attention_probs_dropout_prob = 0.2
     config.plug_in, config.decoder_start_token_id = True, 0
     return config
@@ -55,7 +55,7 @@ def trainable_config(config: VecoConfig) -> VecoConfig:
 
 @pytest.mark.parametrize("model_class", TRAINED)
 def test_checkpointing_gives_the_same_gradients(trainable_config, batches, model_class) -> None:
-    """With dropout: what is computed again draws the same random numbers again."""
+    """With dropout: recomputation draws the same random numbers."""
     torch.manual_seed(1)
     model = model_class(trainable_config).train()
 
@@ -81,7 +81,7 @@ def test_checkpointing_gives_the_same_gradients(trainable_config, batches, model
             torch.testing.assert_close(found[name], gradient, rtol=0, atol=0, msg=name)
 
 
-def test_checkpointing_leaves_evaluation_alone(trainable_config, batches) -> None:
+def test_checkpointing_does_not_change_evaluation(trainable_config, batches) -> None:
     model = VecoForTokenClassification(trainable_config).eval()
     expected = model(**batches[VecoForTokenClassification]).logits
     model.gradient_checkpointing_enable()
@@ -90,7 +90,7 @@ def test_checkpointing_leaves_evaluation_alone(trainable_config, batches) -> Non
 
 @pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
 def test_compiled_model_gives_the_same_h_and_s(config, padded_batch, pair_batch, backend: str) -> None:
-    """As one graph; the quick back end traces, the slow one generates code too."""
+    """As one graph; the fast back end only traces, the slow one also generates code."""
     config.num_hidden_layers = 1
     torch.manual_seed(3)
     model = VecoModel(config)

@@ -1,4 +1,4 @@
-"""Cut and extended vocabularies against the model and the tokenizer they were made from."""
+"""Reduced and extended vocabularies, compared with the original model and tokenizer."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 from sentencepiece.sentencepiece_model_pb2 import ModelProto
 from transformers import AutoTokenizer, PreTrainedModel, XLMRobertaTokenizer
 
+from data_tools.cli import run_main
 from data_tools.tokenizers.sentence_piece import PieceEncoder
 from veco import (
     VecoConfig,
@@ -28,7 +29,6 @@ from veco import (
     VecoForSequenceClassification,
     VecoModel,
 )
-from veco.cli import run_command
 from veco.sentence_files import recorded_layer, write_sentence_files
 from veco.tokenizer import MODEL_FILE, Vocabulary, count_ids
 from veco.vocabulary import cut_vocabulary, extend_vocabulary, main
@@ -86,7 +86,7 @@ def shape(tokenizer_dir: Path, **fields: Any) -> VecoConfig:
 
 
 def randomised(model: PreTrainedModel) -> PreTrainedModel:
-    """The model with random biases too, in evaluation mode."""
+    """The model with random biases, in evaluation mode."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.endswith("bias"):
@@ -101,7 +101,7 @@ def masked_lm(tokenizer_dir) -> PreTrainedModel:
 
 
 def encode(directory: Path, lines: list[str]) -> list[list[int]]:
-    """The ids of each line, which SentencePiece and transformers agree on."""
+    """Ids of each line, on which SentencePiece and transformers agree."""
     ours = [ids.tolist() for ids in PieceEncoder(directory).encode_lines(lines)]
     theirs = AutoTokenizer.from_pretrained(directory)(lines, add_special_tokens=False)["input_ids"]
     assert ours == theirs
@@ -156,7 +156,7 @@ def test_layout_of_a_cut_tokenizer(tokenizer_dir, masked_lm, tmp_path: Path) -> 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 10**6), keep_characters=st.booleans())
 def test_any_corpus_is_segmented_as_before(tokenizer_dir, tmp_path_factory, seed: int, keep_characters: bool) -> None:
-    """Also with characters that the tokenizer does not know, and where single characters go."""
+    """Also with characters that the tokenizer does not know, and if single characters are dropped."""
     random = Random(seed)
     corpus = sentences(GERMAN + GREEK + ["ж", "bжa", "x", "字"], 8, seed)
     used = {i for line in encode(tokenizer_dir, corpus) for i in line}
@@ -187,7 +187,7 @@ def test_cut_does_not_make_unknown_pieces_more_probable(tmp_path: Path) -> None:
     encode(tmp_path / "new", corpus)
 
 
-def test_characters_keep_other_words_expressible(tokenizer_dir, tmp_path: Path) -> None:
+def test_kept_characters_express_words_outside_the_corpus(tokenizer_dir, tmp_path: Path) -> None:
     used = {i for line in encode(tokenizer_dir, GERMAN[:3]) for i in line}
     unseen = [GREEK[0] + GREEK[1]]
     for keep_characters in (True, False):
@@ -282,7 +282,7 @@ def test_extension_keeps_old_ids_states_and_logits(tokenizer_dir, masked_lm, tmp
     assert scores["▁bagerung"] == pytest.approx(expected_score) and scores["ungschulich"] == -3.0
 
 
-def test_tokens_alone_move_nothing(tokenizer_dir, masked_lm, tmp_path: Path) -> None:
+def test_new_tokens_alone_change_no_id(tokenizer_dir, masked_lm, tmp_path: Path) -> None:
     extend_vocabulary(masked_lm, tokenizer_dir, tmp_path, tokens=["__fr__"])
     assert (tmp_path / MODEL_FILE).read_bytes() == (tokenizer_dir / MODEL_FILE).read_bytes()
     old, new = (AutoTokenizer.from_pretrained(directory).get_vocab() for directory in (tokenizer_dir, tmp_path))
@@ -297,7 +297,7 @@ def test_drawn_rows_follow_the_seed_and_the_old_rows(tokenizer_dir, tmp_path: Pa
         old = model.veco.embeddings.word_embeddings.weight.detach().clone()
         with torch.no_grad():
             model.lm_head.decoder.bias.normal_()
-            model.lm_head.decoder.bias[7] = NEVER  # no bias of new rows is drawn after this one
+            model.lm_head.decoder.bias[7] = NEVER  # not used for drawing the biases of new rows
         tags = [f"__{i}__" for i in range(200)]
         extend_vocabulary(model, tokenizer_dir, tmp_path / str(number), tokens=tags, seed=seed)
         drawn.append(model.veco.embeddings.word_embeddings.weight.detach()[len(old) :])
@@ -310,12 +310,12 @@ def test_drawn_rows_follow_the_seed_and_the_old_rows(tokenizer_dir, tmp_path: Pa
 @pytest.mark.parametrize(
     ("pieces", "tokens", "message"),
     [
-        ({"▁": None}, [], "▁: there already, or given twice"),
-        ({}, ["__de__"], "__de__: there already, or given twice"),
-        ({}, ["__x__", "__x__"], "__x__: there already, or given twice"),
-        ({"a b": None}, [], "'a b' is no piece: expected letters, with ▁ in front"),
-        ({"a▁b": None}, [], "'a▁b' is no piece"),
-        ({"ｆｕｌｌ": None}, [], "'ｆｕｌｌ' never occurs in text, which is normalised: that becomes 'full'"),
+        ({"▁": None}, [], "▁: exists already, or is given twice"),
+        ({}, ["__de__"], "__de__: exists already, or is given twice"),
+        ({}, ["__x__", "__x__"], "__x__: exists already, or is given twice"),
+        ({"a b": None}, [], "'a b' is not a piece: expected letters, after ▁ if"),
+        ({"a▁b": None}, [], "'a▁b' is not a piece"),
+        ({"ｆｕｌｌ": None}, [], "'ｆｕｌｌ' never occurs in text: normalised it is 'full'"),
         ({"nana": 1.0}, [], "the score of nana is not between .* and 0"),
         ({"nana": float("nan")}, [], "the score of nana is not between"),
         ({"nana": -1000.0}, [], "the score of nana is not between"),
@@ -328,8 +328,8 @@ def test_bad_extensions_are_refused(tokenizer_dir, masked_lm, tmp_path: Path, pi
     assert not (tmp_path / "new").exists()
 
 
-def test_what_does_not_fit_is_refused(tokenizer_dir, masked_lm, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="used ids hold 5000, expected 0 to"):
+def test_ids_and_models_that_do_not_fit_are_refused(tokenizer_dir, masked_lm, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="used ids contain 5000, expected 0 to"):
         cut_vocabulary(masked_lm, tokenizer_dir, [5000], tmp_path / "cut")
     with pytest.raises(ValueError, match="has no pieces nothing to keep"):
         cut_vocabulary(masked_lm, tokenizer_dir, [5], tmp_path / "cut", keep=["nothing"])
@@ -379,10 +379,10 @@ def model_dir(tokenizer_dir, masked_lm, tmp_path: Path) -> Iterator[Path]:
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> None:
     monkeypatch.setattr(sys, "argv", ["veco.vocabulary", *map(str, arguments)])
-    run_command(main)
+    run_main(main)
 
 
-def test_commands(model_dir, masked_lm, monkeypatch, capsys, tmp_path: Path) -> None:
+def test_commands_cut_and_extend_a_model_directory(model_dir, masked_lm, monkeypatch, capsys, tmp_path: Path) -> None:
     corpus = sentences(GERMAN, 30, seed=9)
     (tmp_path / "corpus.txt").write_text("\n".join(corpus) + "\n", encoding="utf-8")
     (tmp_path / "pieces.txt").write_text("▁zauzauzau\nmomomo\t-4.5\n", encoding="utf-8")
@@ -421,7 +421,7 @@ def test_commands(model_dir, masked_lm, monkeypatch, capsys, tmp_path: Path) -> 
         (("cut", "nowhere", "new", "--text", "a.txt"), "nowhere: expected a model directory with a config.json"),
         (("cut", "model", "new", "--text", "none.txt"), "none.txt"),
         (("cut", "model", "model", "--text", "a.txt"), "model: exists already"),
-        (("extend", "model", "new", "--pieces", "a.txt"), "a.txt: line 2: expected another new piece, found ''"),
+        (("extend", "model", "new", "--pieces", "a.txt"), "a.txt: line 2: expected one more new piece, found ''"),
         (("extend", "model", "new", "--pieces", "b.txt"), "b.txt: line 1: the score 'x' is not a number"),
     ],
 )

@@ -1,4 +1,4 @@
-"""torch's own linear and cross_entropy are the oracle; smoothed labels also against numbers worked by hand."""
+"""The oracle is torch's linear and cross_entropy, and for smoothed labels also numbers computed by hand."""
 
 import math
 
@@ -40,7 +40,7 @@ def test_losses_and_gradients_equal_torchs(num_positions: int, smoothing: float,
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
-def test_smoothed_losses_worked_by_hand() -> None:
+def test_smoothed_losses_equal_numbers_computed_by_hand() -> None:
     layer = VocabularyProjection(3, 3)
     with torch.no_grad():
         layer.weight.copy_(torch.eye(3))  # the states are the logits
@@ -50,13 +50,13 @@ def test_smoothed_losses_worked_by_hand() -> None:
     loss, _ = layer(states, torch.tensor([2]), 0.2)
     assert loss.item() == pytest.approx(0.1 * math.log(8) + 0.1 * math.log(4) + 0.8 * math.log(8 / 5), abs=1e-6)
     assert layer(states, torch.tensor([2]), 0.0)[0].item() == pytest.approx(math.log(8 / 5), abs=1e-6)
-    # A uniform model pays log V whatever the smoothing: the wanted distribution sums to one.
+    # A uniform model's loss is log V with any smoothing: the target distribution sums to one.
     losses, _ = layer(torch.zeros(3, 3), torch.tensor([0, 1, 2]), 0.3)
     torch.testing.assert_close(losses, torch.full((3,), math.log(3)))
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.3])
-def test_rows_that_never_come_change_nothing(smoothing: float, small_chunks) -> None:
+def test_pieces_that_are_never_predicted_change_nothing(smoothing: float, small_chunks) -> None:
     """Losses and gradients are those of a projection without these rows."""
     torch.manual_seed(1)
     layer, fewer = VocabularyProjection(8, 50), VocabularyProjection(8, 47)
@@ -114,7 +114,7 @@ def test_half_precision_is_within_its_rounding(autocast: bool, small_chunks) -> 
 
 @pytest.mark.parametrize(("is_trained", "products"), [(True, 3), (False, 2)])
 def test_backward_pass_has_no_product_for_a_frozen_weight(small_chunks, is_trained: bool, products: int) -> None:
-    """The logits once more, then the gradients of states and weight."""
+    """The logits again, then the gradients of states and weight."""
     layer = VocabularyProjection(8, 50).requires_grad_(is_trained)
     states, targets = torch.randn(9, 8, requires_grad=True), torch.randint(50, (9,))
     losses, _ = layer(states, targets)
@@ -123,7 +123,7 @@ def test_backward_pass_has_no_product_for_a_frozen_weight(small_chunks, is_train
     assert seen.count == products * 3, "of each chunk"
 
 
-def test_never_more_than_a_chunk_of_logits(small_chunks) -> None:
+def test_logits_never_exceed_a_chunk(small_chunks) -> None:
     layer = VocabularyProjection(3, 50)
     states, targets = torch.randn(10, 3), torch.randint(0, 50, (10,))
     with LargestTensor(columns=50) as forward:
@@ -134,7 +134,7 @@ def test_never_more_than_a_chunk_of_logits(small_chunks) -> None:
 
 
 class LargestTensor(TorchDispatchMode):
-    """The most rows that any tensor of so many columns has had."""
+    """The largest number of rows of any tensor with that many columns."""
 
     def __init__(self, columns: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Conversion of other checkpoints to VECO and back, by explicit key tables: nothing is left over on either side."""
+"""Conversion of other checkpoints to VECO and back, by explicit key tables that cover all weights of both sides."""
 
 from veco.convert.fairseq import from_fairseq
 from veco.convert.xlm_roberta import from_xlm_roberta, to_xlm_roberta, xlm_roberta_names

@@ -1,10 +1,10 @@
-"""fairseq's `model.pt`, read without running anything that the file holds.
+"""Read fairseq's `model.pt` without running any code in it.
 
-Such a file is a pickle. Beside the weights it holds the settings of the run, as an argparse.Namespace or as omegaconf's
+Such a file is a pickle. Beside the weights it has the settings of the run, as an argparse.Namespace or as omegaconf's
 nodes, and the state of the trainer: meters, numpy numbers, enumerations of fairseq. `torch.load(weights_only=True)`
-refuses all of these, so no real file would open with it alone. Here each of them becomes an `Inert` object, which keeps
-its state and has no behaviour; the class named in the file is not imported, let alone called. Names outside the
-packages that fairseq's own checkpoints use are refused, although they could do no more.
+refuses all of these, so by itself it opens no real file. Here each of them becomes an `Inert` object, which keeps its
+state and has no behaviour; the class named in the file is never imported, let alone called. Names outside the packages
+that fairseq's own checkpoints use are refused, although they would be inert too.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ INERT_NAMES = (
     "pathlib.PosixPath",
 )
 PLAIN_DICT = "collections.defaultdict"
-# What torch.save itself writes.
+# Names that torch.save itself writes.
 OF_WEIGHTS = re.compile(r"collections\.OrderedDict|torch\.(\w+Storage|_utils\._rebuild_\w+|nn\.parameter\.Parameter)")
-# Before torch 1.6 a file was a sequence of pickles: a magic number, a version, the system, then what was saved.
+# Before torch 1.6 a file was a sequence of pickles: a magic number, a version, the system, then the saved object.
 LEGACY_PICKLES = 4
 
 
 class Inert:
-    """What stands for an object of a foreign class: its `state`, as pickled, and no behaviour."""
+    """Stand-in for an object of a foreign class: its `state`, as pickled, and no behaviour."""
 
     state: Any
 
@@ -53,23 +53,23 @@ class Inert:
 
 
 def plain_dict(*args: Any) -> dict[Any, Any]:
-    """An empty dictionary: what stands for a defaultdict, whose items the unpickler then sets."""
+    """An empty dictionary in place of a defaultdict; the unpickler then sets its items."""
     return {}
 
 
 @dataclass(frozen=True)
 class FairseqCheckpoint:
-    """A fairseq checkpoint: weights by name, and fairseq's settings by name (empty where the file has none)."""
+    """A fairseq checkpoint: weights by name, and fairseq's settings by name (empty if the file has none)."""
 
     weights: dict[str, Tensor]
     settings: dict[str, Any]
 
 
 def read_checkpoint(path: Path) -> FairseqCheckpoint:
-    """The weights, on the CPU in the file's precision, and the settings of a fairseq checkpoint.
+    """Weights, on the CPU in the file's precision, and settings of a fairseq checkpoint or a bare state dict.
 
-    A bare state dict is read too. Raises ValueError for a file that names foreign classes (they are listed), is no
-    checkpoint or is damaged; OSError if it cannot be opened.
+    Raises ValueError for a file that names foreign classes (they are listed), is not a checkpoint or is damaged;
+    OSError if it cannot be opened.
     """
     names = class_names(path)
     inert: dict[str, Callable[..., Any]] = {name: Inert for name in names if is_inert(name)}
@@ -77,27 +77,27 @@ def read_checkpoint(path: Path) -> FairseqCheckpoint:
         inert[PLAIN_DICT] = plain_dict
     try:
         with only_safe_globals(inert):
-            # Mapped into memory, the optimizer's state, twice as large as the weights, is never read.
+            # With memory mapping, the optimizer's state, twice as large as the weights, is never read.
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except Exception as error:  # whatever a foreign file makes the reader stumble over is the file's fault
+    except Exception as error:  # whatever error a foreign file causes is its own fault
         foreign = [name for name in names if name not in inert and not OF_WEIGHTS.fullmatch(name)]
         if foreign:
             raise ValueError(
                 f"{path}: refused: it names {', '.join(sorted(foreign))}, which no checkpoint of fairseq needs; "
-                "nothing in it was run"
+                "no code in it was run"
             ) from None
         raise ValueError(f"{path}: not a fairseq checkpoint, or damaged ({str(error).splitlines()[0]})") from None
     weights = content["model"] if isinstance(content, dict) and "model" in content else content
     if not isinstance(weights, dict) or not all(isinstance(weight, Tensor) for weight in weights.values()):
-        raise ValueError(f"{path}: expected a fairseq checkpoint, a mapping whose 'model' holds weights by name")
+        raise ValueError(f"{path}: expected a fairseq checkpoint, a mapping whose 'model' has weights by name")
     return FairseqCheckpoint(dict(weights), {} if weights is content else settings_of(content))
 
 
 @contextmanager
 def only_safe_globals(stand_ins: dict[str, Callable[..., Any]]) -> Iterator[None]:
-    """Nothing; while it lasts, unpickling knows these stand-ins by full name, and none of what others have allowed.
+    """Let unpickling use these stand-ins, by full name, and none of the classes that other packages have allowed.
 
-    Megatron-core, once imported, allows argparse.Namespace itself, for example.
+    For example, Megatron-core, once imported, allows argparse.Namespace itself.
     """
     allowed_before = torch.serialization.get_safe_globals()
     torch.serialization.clear_safe_globals()
@@ -110,14 +110,14 @@ def only_safe_globals(stand_ins: dict[str, Callable[..., Any]]) -> Iterator[None
 
 
 def is_inert(name: str) -> bool:
-    """Whether an object of the class of that full name may be read as `Inert`."""
+    """Whether objects of the class of that full name may be read as `Inert`."""
     return name in INERT_NAMES or name.split(".")[0] in INERT_PACKAGES
 
 
 def class_names(path: Path) -> set[str]:
-    """The full names of all classes and functions that a file of `torch.save` mentions; nothing is built or run.
+    """Full names of all classes and functions in a file of `torch.save`; none is built or run.
 
-    Raises ValueError if the file holds no pickle.
+    Raises ValueError if the file has no pickle.
     """
     try:
         if not zipfile.is_zipfile(path):
@@ -135,7 +135,7 @@ def _names_in_pickle(stream: IO[bytes]) -> set[str]:
     names = set()
     for operation, argument, _ in pickletools.genops(stream):
         if operation.name == "GLOBAL":
-            # torch.save writes the names that Python 2 had for its own modules; the unpickler reads them so too.
+            # torch.save writes Python 2's names of modules, and the unpickler translates them like this.
             module, name = str(argument).split(" ")
             module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
             names.add(f"{module}.{name}")
@@ -143,7 +143,7 @@ def _names_in_pickle(stream: IO[bytes]) -> set[str]:
 
 
 def settings_of(content: dict[str, Any]) -> dict[str, Any]:
-    """fairseq's settings by name: those of `args` (up to 0.10), or of the model and the task in `cfg` (later)."""
+    """fairseq's settings by name, from `args` (up to 0.10) or from the model and the task in `cfg` (later)."""
     settings = members(content.get("args"))
     if not settings:
         cfg = members(content.get("cfg"))
@@ -153,7 +153,7 @@ def settings_of(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def members(value: Any) -> dict[str, Any]:
-    """What a dictionary, a Namespace or a node of omegaconf holds by name; empty for anything else."""
+    """Items of a dictionary, a Namespace or a node of omegaconf by name; empty for anything else."""
     state = value.state if isinstance(value, Inert) else value
     if not isinstance(state, dict):
         return {}

@@ -1,4 +1,4 @@
-"""What all conversions share: models opened and filled so that nothing is missing and nothing is left over."""
+"""Open and fill models so that no weight is missing and none is left over, for all conversions."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ NUM_SHOWN = 6
 
 
 def listed(names: Collection[str]) -> str:
-    """The names in order, the first few of them if there are many."""
+    """The names in order, or the first few of them if there are many."""
     shown = sorted(names)[:NUM_SHOWN]
     return ", ".join(shown) + (f" and {len(names) - NUM_SHOWN} more" if len(names) > NUM_SHOWN else "")
 
 
 def open_strictly(model_class: type[Model], directory: str | Path, superfluous: Collection[str] = ()) -> Model:
-    """The model saved in `directory`, which holds all of its weights and, `superfluous` aside, no others.
+    """The model saved in `directory`, which has all of its weights and, except for `superfluous`, no others.
 
-    transformers itself draws missing weights at random and drops others, with a warning. Raises ValueError instead.
+    transformers draws missing weights at random and drops others, with a warning; this function raises ValueError.
     """
     try:
         model, found = model_class.from_pretrained(directory, output_loading_info=True)
@@ -33,19 +33,19 @@ def open_strictly(model_class: type[Model], directory: str | Path, superfluous: 
     if found["missing_keys"]:
         raise ValueError(f"{directory}: lacks weights of {model_class.__name__}: {listed(found['missing_keys'])}")
     if others := set(found["unexpected_keys"]) - set(superfluous):
-        raise ValueError(f"{directory}: has weights that {model_class.__name__} has no place for: {listed(others)}")
+        raise ValueError(f"{directory}: has weights that {model_class.__name__} does not have: {listed(others)}")
     return model
 
 
 def fill(model: PreTrainedModel, weights: dict[str, Tensor], fresh: str | None = None) -> None:
-    """Nothing; copies `weights` into the model by name.
+    """Copy `weights` into the model by name.
 
-    Weights whose name holds `fresh` may be missing and stay as they were drawn. Raises ValueError for all others, for
-    weights left over and for other shapes.
+    Weights with `fresh` in their name may be missing and keep their random values. Raises ValueError if others are
+    missing, for weights left over and for other shapes.
     """
     try:
         missing, unexpected = model.load_state_dict(weights, strict=False)
-    except RuntimeError as error:  # of other shapes; the first line only says so
+    except RuntimeError as error:  # of other shapes, listed behind the first line
         raise ValueError("; ".join(line.strip() for line in str(error).splitlines()[1:])) from None
     tied = model.all_tied_weights_keys
     left = [name for name in missing if name not in tied and not (fresh and fresh in name)]

@@ -1,4 +1,4 @@
-"""transformers' XLM-R to VECO and back. Plugged out, both compute the same."""
+"""Conversion of transformers' XLM-R to VECO and back. Plugged out, both compute the same."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from transformers import AutoConfig, PreTrainedModel, XLMRobertaConfig, XLMRober
 
 from veco.config import VecoConfig
 from veco.convert.weights import fill, listed, open_strictly
-from veco.heads import VecoForMaskedLM
+from veco.masked_lm import VecoForMaskedLM
 from veco.pretraining import VecoForPreTraining
 
 SHARED_CONFIG_FIELDS = (
@@ -46,7 +46,7 @@ OUTER_MODULES = {
     "lm_head.dense": "lm_head.dense",
     "lm_head.norm": "lm_head.layer_norm",
 }
-# theta_c: what XLM-R has no place for.
+# theta_c, which XLM-R does not have.
 PLUG_IN_MODULES = (
     "cross_attention.q_proj",
     "cross_attention.k_proj",
@@ -55,28 +55,28 @@ PLUG_IN_MODULES = (
     "cross_attention_norm",
 )
 TOKEN_TYPE = "roberta.embeddings.token_type_embeddings.weight"
-# Second names of weights. transformers ties them; a model in which they differ computes something else than VECO can.
+# Second names of weights. transformers ties them; VECO cannot express a model in which they differ.
 XLM_ROBERTA_DUPLICATES = {
     "lm_head.decoder.weight": "roberta.embeddings.word_embeddings.weight",
     "lm_head.decoder.bias": "lm_head.bias",
 }
 VECO_DUPLICATES = {"lm_head.decoder.weight": "veco.embeddings.word_embeddings.weight"}
-# Not trained by masked language modelling; VECO has no pooler. Its names in a file with and without a head.
+# Masked language modelling does not train the pooler, and VECO has none. Its names in files with and without a head.
 POOLER = ("roberta.pooler.dense.weight", "roberta.pooler.dense.bias", "pooler.dense.weight", "pooler.dense.bias")
 
 
 def veco_config(config: XLMRobertaConfig) -> VecoConfig:
-    """The configuration of the VECO that an XLM-R becomes."""
+    """Configuration of the VECO that an XLM-R is converted to."""
     fields = config.to_dict()
     return VecoConfig(**{name: fields[name] for name in SHARED_CONFIG_FIELDS})
 
 
 def xlm_roberta_config(config: VecoConfig) -> XLMRobertaConfig:
-    """The configuration of the XLM-R that a VECO becomes. Raises ValueError for what XLM-R cannot express."""
+    """Configuration of the XLM-R that a VECO is converted to. Raises ValueError for what XLM-R cannot express."""
     if config.scale_embedding or not config.lm_head_transform:
         raise ValueError(
-            f"XLM-R has no place for scale_embedding {config.scale_embedding} and lm_head_transform "
-            f"{config.lm_head_transform}; it expects false and true"
+            f"XLM-R cannot express scale_embedding {config.scale_embedding} and lm_head_transform "
+            f"{config.lm_head_transform}; expected false and true"
         )
     fields = config.to_dict()
     shared = {name: fields[name] for name in SHARED_CONFIG_FIELDS}
@@ -84,7 +84,7 @@ def xlm_roberta_config(config: VecoConfig) -> XLMRobertaConfig:
 
 
 def xlm_roberta_names(num_layers: int) -> dict[str, str]:
-    """VECO parameter name -> XLM-R parameter name; XLM-R's token type, which VECO has not, stands apart."""
+    """VECO's parameter name -> XLM-R's, for all but XLM-R's token type, which VECO does not have."""
     modules = dict(OUTER_MODULES)
     for i in range(num_layers):
         for ours, theirs in LAYER_MODULES.items():
@@ -97,7 +97,7 @@ def xlm_roberta_names(num_layers: int) -> dict[str, str]:
 
 
 def plug_in_names(num_layers: int) -> list[str]:
-    """The names of VECO's parameters that only path S uses, all layers'."""
+    """Names of VECO's parameters that only path S uses, in all layers."""
     return [
         f"veco.layers.{i}.{module}.{kind}"
         for i in range(num_layers)
@@ -107,11 +107,11 @@ def plug_in_names(num_layers: int) -> list[str]:
 
 
 def from_xlm_roberta(model_or_dir: XLMRobertaForMaskedLM | str | Path) -> VecoForMaskedLM:
-    """VECO that equals the given XLM-R when plugged out; its cross-attention is freshly drawn.
+    """VECO that equals the given XLM-R plugged out; its cross-attention is initialised at random.
 
-    `model_or_dir` is a transformers `XLMRobertaForMaskedLM`, a directory that holds one, or its name on the Hub. XLM-R
-    adds its only token-type embedding to every token; here it is added to the position embeddings.
-    Raises ValueError for other models, XLM-R XL and XXL among them (see `check_kind`), more than one token type, an
+    `model_or_dir` is a transformers `XLMRobertaForMaskedLM`, a directory with one, or its name on the Hub. XLM-R adds
+    its only token-type embedding to every token; here it is added to the position embeddings.
+    Raises ValueError for other models, including XLM-R XL and XXL (see `check_kind`), for more than one token type, an
     untied head, and weights missing or left over.
     """
     source = open_xlm_roberta(model_or_dir) if isinstance(model_or_dir, str | Path) else model_or_dir
@@ -135,7 +135,7 @@ def from_xlm_roberta(model_or_dir: XLMRobertaForMaskedLM | str | Path) -> VecoFo
     # In float32: their sum would be rounded in a model of half precision.
     weights["veco.embeddings.position_embeddings.weight"] = positions.float() + theirs.pop(TOKEN_TYPE).float()
     if theirs:
-        raise ValueError(f"XLM-R checkpoint has weights that VECO has no place for: {listed(theirs)}")
+        raise ValueError(f"XLM-R checkpoint has weights that VECO does not have: {listed(theirs)}")
 
     model = VecoForMaskedLM(veco_config(source.config))
     fill(model, weights, fresh=".cross_attention")
@@ -145,9 +145,9 @@ def from_xlm_roberta(model_or_dir: XLMRobertaForMaskedLM | str | Path) -> VecoFo
 def to_xlm_roberta(veco_model: VecoForMaskedLM | VecoForPreTraining | str | Path) -> XLMRobertaForMaskedLM:
     """XLM-R that equals the given VECO plugged out: the same states, logits and gradients.
 
-    `veco_model` is a VECO with the masked-LM head or a directory of one. The weights of `plug_in_names` stay behind;
-    XLM-R's token-type embedding, which VECO has not, is zero. Raises ValueError for other models, for those of
-    fairseq's form that XLM-R cannot express (see `VecoConfig`), an untied head, and weights missing or left over.
+    `veco_model` is a VECO with the masked-LM head, or a directory with one. The weights of `plug_in_names` are dropped;
+    XLM-R's token-type embedding, which VECO does not have, is zero. Raises ValueError for other models, for those from
+    fairseq that XLM-R cannot express (see `VecoConfig`), an untied head, and weights missing or left over.
     """
     source = open_strictly(VecoForMaskedLM, veco_model) if isinstance(veco_model, str | Path) else veco_model
     if not isinstance(source, VecoForMaskedLM | VecoForPreTraining):
@@ -161,7 +161,7 @@ def to_xlm_roberta(veco_model: VecoForMaskedLM | VecoForPreTraining | str | Path
     names = xlm_roberta_names(config.num_hidden_layers)
     weights = {their_name: ours.pop(our_name) for our_name, their_name in names.items()}
     if ours:
-        raise ValueError(f"VECO has weights that XLM-R has no place for: {listed(ours)}")
+        raise ValueError(f"VECO has weights that XLM-R does not have: {listed(ours)}")
 
     weights[TOKEN_TYPE] = torch.zeros(1, config.hidden_size, dtype=source.dtype)
     weights["lm_head.decoder.bias"] = weights["lm_head.bias"]
@@ -170,7 +170,7 @@ def to_xlm_roberta(veco_model: VecoForMaskedLM | VecoForPreTraining | str | Path
 
 
 def open_xlm_roberta(directory: str | Path) -> XLMRobertaForMaskedLM:
-    """The XLM-R in a directory or on the Hub; ValueError for other models and incomplete ones."""
+    """The XLM-R in a directory or on the Hub; ValueError for other or incomplete models."""
     if Path(directory).is_dir() and not (Path(directory) / "config.json").is_file():
         raise ValueError(f"{directory}: expected a model directory with a config.json")
     check_kind(AutoConfig.from_pretrained(directory).model_type)
@@ -180,8 +180,8 @@ def open_xlm_roberta(directory: str | Path) -> XLMRobertaForMaskedLM:
 def check_kind(model_type: str) -> None:
     """Raise ValueError unless `model_type` is XLM-R's.
 
-    XLM-R XL and XXL, another model type of transformers, normalise in front of each module and once at the end, and not
-    the embeddings: no weights of a post-LayerNorm model, as VECO and XLM-R base and large are, compute that.
+    XLM-R XL and XXL, a model type of their own in transformers, normalise before each module and at the end, but not
+    the embeddings. No weights of a post-LayerNorm model, like VECO and XLM-R base and large, compute that.
     """
     if model_type == "xlm-roberta-xl":
         raise ValueError(
@@ -193,7 +193,7 @@ def check_kind(model_type: str) -> None:
 
 
 def without_duplicates(weights: dict[str, Tensor], duplicates: dict[str, str]) -> dict[str, Tensor]:
-    """The weights without the second names; raises ValueError where one is not equal to the first."""
+    """The weights without second names; ValueError if one differs from the first."""
     for second, first in duplicates.items():
         if second in weights and first in weights and not torch.equal(weights[second], weights[first]):
             raise ValueError(f"{second} differs from {first}: VECO ties the two")

@@ -27,7 +27,7 @@ from finetune.understanding.tasks.examples import Answer, Question
 from training.step import Batch
 from veco import VecoForQuestionAnswering
 from veco.classification import Labelled, mean_cross_entropy
-from veco.heads import IGNORED
+from veco.labels import IGNORED
 
 PAIR_SPECIALS = 4  # <s> … </s></s> … </s>
 NO_PLACE = -1  # in the marks of tokens outside the context

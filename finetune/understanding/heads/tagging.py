@@ -24,7 +24,7 @@ from finetune.understanding.tasks.examples import TaggedSentence
 from finetune.understanding.tasks.task import UNTAGGED
 from training.step import Batch
 from veco import VecoForTokenClassification
-from veco.heads import IGNORED
+from veco.labels import IGNORED
 
 SPECIALS = 2  # <s> and </s>
 

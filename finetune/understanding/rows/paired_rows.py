@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from finetune.understanding.rows.token_rows import TokenRows
-from veco.heads import IGNORED
+from veco.labels import IGNORED
 from veco.pairs import pair_argument
 
 

@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 
 from finetune.encoded_text import Sentences
-from veco.heads import IGNORED
+from veco.labels import IGNORED
 
 
 class NoExamplesError(ValueError):

@@ -1,4 +1,4 @@
-"""What a foreign file can hold: objects of fairseq's trainer, which are read as inert, and code, which never runs."""
+"""Contents of foreign files: objects of fairseq's trainer, which are read as inert, and code, which never runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WEIGHTS = {"encoder.weight": torch.arange(6.0).view(2, 3)}
 
 @pytest.fixture
 def foreign_classes() -> Iterator[dict[str, type]]:
-    """Classes of packages that exist only here and only until the files are written: by full name."""
+    """Classes, by full name, of packages that exist only until the files are written."""
     classes = {}
     modules: dict[str, ModuleType] = {}
     for full_name in (
@@ -42,7 +42,7 @@ def foreign_classes() -> Iterator[dict[str, type]]:
 
 
 def forget_modules() -> None:
-    """Nothing; from here on the foreign packages cannot be imported, as on a machine without them."""
+    """Remove the foreign packages, as on a machine without them."""
     for name in [name for name in sys.modules if name.split(".")[0] in ("fairseq", "omegaconf", "stranger")]:
         del sys.modules[name]
 
@@ -119,7 +119,7 @@ def test_code_is_refused_by_name_and_never_run(tmp_path: Path, name: str, zipped
     torch.save(
         {"args": Runs(function, argument), "model": WEIGHTS}, tmp_path / "m.pt", _use_new_zipfile_serialization=zipped
     )
-    with pytest.raises(ValueError, match=rf"m\.pt: refused: it names {name}, which .*nothing in it was run"):
+    with pytest.raises(ValueError, match=rf"m\.pt: refused: it names {name}, which .*no code in it was run"):
         read_checkpoint(tmp_path / "m.pt")
     assert not trace.exists()
 
@@ -142,7 +142,7 @@ def test_unknown_class_is_named(foreign_classes, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"args": Namespace()}, "expected a fairseq checkpoint, a mapping whose 'model' holds weights by name"),
+        ({"args": Namespace()}, "expected a fairseq checkpoint, a mapping whose 'model' has weights by name"),
         ({"model": {"a": "text"}}, "expected a fairseq checkpoint"),
         ({"model": {"a": Namespace()}}, "expected a fairseq checkpoint"),
         ([1, 2], "expected a fairseq checkpoint"),

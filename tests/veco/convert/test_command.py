@@ -11,8 +11,8 @@ import torch
 from transformers import AutoModelForMaskedLM, AutoTokenizer, XLMRobertaForMaskedLM, XLMRobertaTokenizer
 from xlm_roberta import random_xlm_roberta
 
+from data_tools.cli import run_main
 from veco import VecoConfig, VecoForMaskedLM
-from veco.cli import run_command
 from veco.convert.__main__ import main
 from veco.sentence_files import recorded_layer, write_sentence_files
 
@@ -36,7 +36,7 @@ def vocabulary(third: str = "p3", seventh: str = "p7") -> list[tuple[str, float]
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> None:
     monkeypatch.setattr(sys, "argv", ["veco.convert", *map(str, arguments)])
-    run_command(main)
+    run_main(main)
 
 
 def test_xlm_roberta_there_and_back(xlm_roberta_dir, config, padded_batch, monkeypatch, capsys, tmp_path: Path) -> None:
@@ -46,9 +46,9 @@ def test_xlm_roberta_there_and_back(xlm_roberta_dir, config, padded_batch, monke
     run(monkeypatch, "to-xlm-roberta", tmp_path / "veco", tmp_path / "back")
     assert recorded_layer(tmp_path / "back") == 3
     captured = capsys.readouterr()
-    assert "note: SentenceTransformer takes layer 3" in captured.err
+    assert "note: SentenceTransformer uses layer 3" in captured.err
     assert "back: XLMRobertaForMaskedLM, 0.03M parameters" in captured.out
-    assert "left behind in each of 3 layers: cross_attention.k_proj.bias, cross_attention.k_proj.weight" in captured.err
+    assert "dropped from each of 3 layers: cross_attention.k_proj.bias, cross_attention.k_proj.weight" in captured.err
     ids, mask = padded_batch
     for name in ("veco", "back"):
         files = {path.name for path in (tmp_path / name).iterdir()}
@@ -88,10 +88,12 @@ def test_fairseq_with_settings_and_a_tokenizer(xlm_roberta_dir, config, monkeypa
     with pytest.raises(SystemExit):
         run(monkeypatch, *arguments)
     error = capsys.readouterr().err
-    assert error.startswith("error: ") and error.count("\n") == 1 and "does not tell encoder_attention_heads" in error
+    assert (
+        error.startswith("error: ") and error.count("\n") == 1 and "lacks the settings encoder_attention_heads" in error
+    )
     assert not (tmp_path / "veco").exists()
     run(monkeypatch, *arguments, "--set", "encoder_attention_heads=4")
-    assert "note: XLM-R has no cross-attention: it is freshly drawn\n" in capsys.readouterr().err
+    assert "note: XLM-R has no cross-attention: it is initialised at random\n" in capsys.readouterr().err
     assert VecoForMaskedLM.from_pretrained(tmp_path / "veco").config.num_attention_heads == 4
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "veco")
     assert (len(tokenizer), tokenizer.model_max_length) == (60, 64)
@@ -164,4 +166,4 @@ def test_flags_of_fairseq_belong_to_it(monkeypatch, capsys) -> None:
     with pytest.raises(SystemExit) as stop:
         run(monkeypatch, "xlm-roberta", "a", "b", "--set", "x=1")
     assert stop.value.code == 2
-    assert "--dictionary and --set belong to fairseq" in capsys.readouterr().err
+    assert "--dictionary and --set are for fairseq" in capsys.readouterr().err

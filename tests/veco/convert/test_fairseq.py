@@ -1,4 +1,4 @@
-"""Checkpoints in fairseq's form, from oracles that know nothing of VECO: XLM-R of transformers, and torch's layers."""
+"""Checkpoints in fairseq's format, made by oracles independent of VECO: transformers' XLM-R, and torch's layers."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def xlm_roberta(config: VecoConfig) -> XLMRobertaForMaskedLM:
 
 
 def xlm_r_weights(model: XLMRobertaForMaskedLM, prefix: str = "decoder") -> dict[str, Tensor]:
-    """fairseq's weights of that XLM-R, as in the published files."""
+    """That XLM-R's weights under fairseq's names, as in the published files."""
     theirs = model.state_dict()
     names = list(XLM_R_OUTER)
     for i in range(LAYERS):
@@ -79,7 +79,7 @@ def xlm_r_weights(model: XLMRobertaForMaskedLM, prefix: str = "decoder") -> dict
 
 
 def with_joined_projections(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same with the three projections of attention as one, as before fairseq 0.9."""
+    """The same with one matrix for the three projections of attention, as before fairseq 0.9."""
     joined = {}
     for name, weight in weights.items():
         if ".q_proj." in name:
@@ -174,7 +174,7 @@ def test_finetuned_veco_is_a_translation_model(
 
 
 def test_missing_mask_gets_a_row_without_probability(padded_batch, pair_batch, tmp_path: Path) -> None:
-    """What fairseq computes with V rows is what the model computes with V + 1: the others keep their probabilities."""
+    """The other V pieces have the probabilities that fairseq computes without <mask>."""
     torch.manual_seed(4)
     reference = Reference(2, scaled=True).eval()
     path = save(tmp_path / "model.pt", reference.fairseq_weights(), veco_args())
@@ -199,7 +199,7 @@ def test_missing_mask_gets_a_row_without_probability(padded_batch, pair_batch, t
 
 
 @pytest.mark.parametrize("others", [[], ["<mask>"]])
-def test_mask_that_is_there_adds_no_row(reference, tmp_path: Path, others: list[str]) -> None:
+def test_existing_mask_adds_no_row(reference, tmp_path: Path, others: list[str]) -> None:
     path = save(tmp_path / "model.pt", reference.fairseq_weights(), veco_args())
     dictionary = write_dictionary(tmp_path / "dict.txt", V - 5, *others)
     assert from_fairseq(path, dictionary).config.vocab_size == V
@@ -215,7 +215,7 @@ TAGGED = "translation_from_pretrained_veco"
         ("translation", None, (2, [], [2], [2])),
         (TAGGED, ["[en]", "[de]"], (V - 1, [], [2, V - 2], [2, V - 1])),
         ("translation_from_pretrained_bart", ["[de]", "[en]"], (V - 2, [], [2, V - 1], [2, V - 2])),
-        (TAGGED, [], (3, [], [2, 3], [2, 3])),  # fairseq takes <unk> for tags that the dictionary lacks
+        (TAGGED, [], (3, [], [2, 3], [2, 3])),  # fairseq uses <unk> for tags that are not in the dictionary
         (TAGGED, ["[en]"], (3, [], [2, V - 1], [2, 3])),
         (TAGGED, None, (None, None, None, None)),
         ("translation_from_pretrained_xlm", [], (None, None, None, None)),  # no tags there, but other special ids
@@ -236,7 +236,9 @@ def test_form_of_sentences(
     assert (config.decoder_start_token_id, *frame) == form
     assert generation.decoder_start_token_id == form[0]
     assert generation.eos_token_id == (2 if form[3] is None else form[3][-1])
-    assert any("what stands around sentences is not known" in note for note in conversion.notes) == (form[0] is None)
+    assert any("the special tokens around sentences are not known" in note for note in conversion.notes) == (
+        form[0] is None
+    )
 
 
 @pytest.mark.parametrize(
@@ -256,28 +258,28 @@ def test_tags_need_languages(tmp_path: Path, told: dict[str, None]) -> None:
     dictionary = write_dictionary(tmp_path / "dict.txt", V - 4)
     shape = {"encoder_attention_heads": HEADS, "activation_fn": "gelu", "no_scale_embedding": False}
     settings = {**shape, "task": TAGGED, **told}
-    message = r"bare\.pt: does not tell source_lang, target_lang; .* --set source_lang=en target_lang=de$"
+    message = r"bare\.pt: lacks the settings source_lang, target_lang; .* --set source_lang=en target_lang=de$"
     with pytest.raises(ValueError, match=message):
         from_fairseq(tmp_path / "bare.pt", dictionary, settings)
-    with pytest.raises(ValueError, match="does not tell target_lang; .* --set target_lang=de$"):
+    with pytest.raises(ValueError, match="lacks the settings target_lang; .* --set target_lang=de$"):
         from_fairseq(tmp_path / "bare.pt", dictionary, {**settings, "source_lang": "en"})
-    with pytest.raises(ValueError, match="does not tell activation_fn; .* --set activation_fn=gelu$"):
+    with pytest.raises(ValueError, match="lacks the settings activation_fn; .* --set activation_fn=gelu$"):
         from_fairseq(tmp_path / "bare.pt", dictionary, {**settings, "activation_fn": None})
 
 
 @pytest.mark.parametrize(
     ("task", "has_dictionary", "expected"),
     [
-        (TAGGED, False, ["stand in the dictionary; convert again with --dictionary dict.txt, or set decoder_start"]),
+        (TAGGED, False, ["are in the dictionary; convert again with --dictionary dict.txt, or set decoder_start"]),
         (
             None,
             True,
-            ["its task is not told, expected one of translation, ", "again with --set task=… source_lang=… t"],
+            ["its task is not known, expected one of translation, ", "again with --set task=… source_lang=… t"],
         ),
         ("denoising", False, ["its task is denoising, expected", "again with --dictionary dict.txt --set task=… "]),
     ],
 )
-def test_what_is_missing_of_an_unknown_form_is_named(
+def test_note_names_what_an_unknown_form_needs(
     tmp_path: Path, task: str | None, has_dictionary: bool, expected: list[str]
 ) -> None:
     path = save(tmp_path / "model.pt", Reference(1, scaled=True).fairseq_weights(), veco_args(task=task))
@@ -297,7 +299,7 @@ def test_targets_that_begin_with_bos_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", ["0.12", "averaged", "half", "joined"])
 def test_finetuned_checkpoints_of_all_kinds_convert(padded_batch, pair_batch, tmp_path: Path, form: str) -> None:
-    """With stale copies of fairseq 0.12; averaged by its script, which averages these too; in half precision."""
+    """With stale copies of fairseq 0.12; averaged by its script, which also averages them; in half precision."""
     torch.manual_seed(6)
     reference = Reference(2, scaled=True).eval()
     weights = reference.fairseq_weights()
@@ -337,9 +339,11 @@ def test_dictionary_that_does_not_fit(reference, tmp_path: Path, lines: list[str
 
 
 def test_settings_replace_and_complete_the_files(reference, padded_batch, tmp_path: Path) -> None:
-    """A bare state dict tells no number of heads."""
+    """A bare state dict has no number of heads."""
     torch.save(reference.fairseq_weights(), tmp_path / "bare.pt")
-    with pytest.raises(ValueError, match="does not tell encoder_attention_heads, activation_fn, no_scale_embedding"):
+    with pytest.raises(
+        ValueError, match="lacks the settings encoder_attention_heads, activation_fn, no_scale_embedding"
+    ):
         from_fairseq(tmp_path / "bare.pt")
     settings = {"encoder_attention_heads": HEADS, "activation_fn": "gelu", "no_scale_embedding": False}
     veco = from_fairseq(tmp_path / "bare.pt", settings=settings).eval()
@@ -354,8 +358,8 @@ def test_settings_replace_and_complete_the_files(reference, padded_batch, tmp_pa
         ({"encoder.layers.1.fc1.weight": None}, "lacks encoder.layers.1.fc1.weight"),
         ({"decoder.layers.2.encoder_attn.k_proj.bias": None}, "lacks decoder.layers.2.encoder_attn.k_proj.bias"),
         ({"encoder.layernorm_embedding.weight": None}, "lacks encoder.layernorm_embedding.weight"),
-        ({"encoder.extra": torch.ones(1)}, "has weights that VECO has no place for: encoder.extra"),
-        ({"classification_heads.x": torch.ones(1)}, "no place for: classification_heads.x"),
+        ({"encoder.extra": torch.ones(1)}, "has weights that VECO does not have: encoder.extra"),
+        ({"classification_heads.x": torch.ones(1)}, "does not have: classification_heads.x"),
         ({"encoder.layer_norm.weight": torch.ones(D)}, "encoder.layer_norm.weight belongs to a pre-LayerNorm model"),
         ({"decoder.embed_positions._float_tensor": torch.ones(1)}, "decoder has sinusoidal positions"),
         ({"decoder.output_projection.weight": torch.ones(V, D)}, "decoder.output_projection.weight differs from"),

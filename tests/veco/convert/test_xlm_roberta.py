@@ -1,4 +1,4 @@
-"""transformers' XLM-R is the oracle of the plugged-out model, both ways: hidden states, logits and gradients."""
+"""The oracle of the plugged-out model is transformers' XLM-R, both ways: hidden states, logits and gradients."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def xlm_roberta(config: VecoConfig) -> XLMRobertaForMaskedLM:
 
 @pytest.fixture
 def veco(config: VecoConfig) -> VecoForMaskedLM:
-    """A VECO whose biases and norms are random too."""
+    """A VECO with random biases and norms."""
     torch.manual_seed(1)
     model = VecoForMaskedLM(config)
     with torch.no_grad():
@@ -40,7 +40,7 @@ def veco(config: VecoConfig) -> VecoForMaskedLM:
 
 
 def assert_equal(ours: VecoForMaskedLM, theirs: XLMRobertaForMaskedLM, ids: Tensor, mask: Tensor) -> None:
-    """Nothing; states of all layers, logits, loss and the gradients of all weights that both have are the same."""
+    """Assert that states of all layers, logits, loss and gradients of shared weights are equal."""
     labels = torch.where(torch.rand(ids.shape) < 0.5, ids, -100).masked_fill(mask == 0, -100)
     our_output = ours(ids, attention_mask=mask, labels=labels, output_hidden_states=True)
     their_output = theirs(ids, attention_mask=mask, labels=labels, output_hidden_states=True)
@@ -80,14 +80,14 @@ def test_xlm_roberta_from_veco_equals_it(veco, padded_batch) -> None:
     assert_equal(veco, converted, *padded_batch)
 
 
-def test_there_and_back_changes_no_weight(veco) -> None:
+def test_round_trip_changes_no_weight(veco) -> None:
     again = from_xlm_roberta(to_xlm_roberta(veco))
     expected = veco.state_dict()
     for name, weight in again.state_dict().items():
         assert ".cross_attention" in name or torch.equal(weight, expected[name]), name
 
 
-def test_directories_and_models_convert_alike(xlm_roberta, veco, padded_batch, tmp_path: Path) -> None:
+def test_directories_convert_like_models(xlm_roberta, veco, padded_batch, tmp_path: Path) -> None:
     ids, mask = padded_batch
     xlm_roberta.save_pretrained(tmp_path / "xlm-r")
     veco.save_pretrained(tmp_path / "veco")
@@ -114,7 +114,7 @@ def test_token_type_is_added_in_float32(xlm_roberta) -> None:
     assert torch.equal(from_xlm_roberta(half).veco.embeddings.position_embeddings.weight, expected)
 
 
-def test_precision_is_kept_on_the_way_to_xlm_roberta(veco) -> None:
+def test_conversion_to_xlm_roberta_keeps_the_precision(veco) -> None:
     assert {weight.dtype for weight in to_xlm_roberta(veco.bfloat16()).parameters()} == {torch.bfloat16}
 
 
@@ -136,7 +136,7 @@ def test_xlm_roberta_xl_is_refused(tmp_path: Path) -> None:
             from_xlm_roberta(source)
 
 
-def test_models_of_fairseqs_form_are_refused(config) -> None:
+def test_fairseq_models_that_xlm_roberta_cannot_express_are_refused(config) -> None:
     config.scale_embedding, config.lm_head_transform = True, False
     with pytest.raises(ValueError, match="scale_embedding True and lm_head_transform False"):
         to_xlm_roberta(VecoForMaskedLM(config))
@@ -144,20 +144,20 @@ def test_models_of_fairseqs_form_are_refused(config) -> None:
 
 def test_key_left_over_is_named(xlm_roberta, veco) -> None:
     xlm_roberta.roberta.extra = torch.nn.Linear(2, 2)
-    with pytest.raises(ValueError, match=r"no place for: roberta\.extra\.bias, roberta\.extra\.weight"):
+    with pytest.raises(ValueError, match=r"does not have: roberta\.extra\.bias, roberta\.extra\.weight"):
         from_xlm_roberta(xlm_roberta)
     veco.extra = torch.nn.Linear(2, 2)
-    with pytest.raises(ValueError, match=r"no place for: extra\.bias, extra\.weight"):
+    with pytest.raises(ValueError, match=r"does not have: extra\.bias, extra\.weight"):
         to_xlm_roberta(veco)
 
 
-def test_directories_with_more_or_less_are_refused(xlm_roberta, veco, config, tmp_path: Path) -> None:
+def test_directories_with_missing_or_extra_weights_are_refused(xlm_roberta, veco, config, tmp_path: Path) -> None:
     XLMRobertaModel(xlm_roberta.config).save_pretrained(tmp_path / "headless")
     with pytest.raises(ValueError, match=r"headless: lacks weights of XLMRobertaForMaskedLM: lm_head\.bias"):
         from_xlm_roberta(tmp_path / "headless")
     weights = {**xlm_roberta.state_dict(), "roberta.extra": torch.zeros(2)}
     xlm_roberta.save_pretrained(tmp_path / "more", state_dict=weights)
-    with pytest.raises(ValueError, match=r"more: has weights .* no place for: roberta\.extra"):
+    with pytest.raises(ValueError, match=r"more: has weights that .* does not have: roberta\.extra"):
         from_xlm_roberta(tmp_path / "more")
     VecoForConditionalGeneration(config).save_pretrained(tmp_path / "translation")
     with pytest.raises(ValueError, match=r"translation: lacks weights .*cross_attention"):
@@ -167,7 +167,7 @@ def test_directories_with_more_or_less_are_refused(xlm_roberta, veco, config, tm
         from_xlm_roberta(tmp_path / "empty")
 
 
-def test_pooler_of_a_directory_is_left_out(xlm_roberta, padded_batch, tmp_path: Path) -> None:
+def test_pooler_of_a_directory_is_ignored(xlm_roberta, padded_batch, tmp_path: Path) -> None:
     pooler = {f"roberta.pooler.dense.{kind}": torch.zeros(32) for kind in ("weight", "bias")}
     xlm_roberta.save_pretrained(tmp_path, state_dict={**xlm_roberta.state_dict(), **pooler})
     expected = from_xlm_roberta(xlm_roberta)(*padded_batch).logits

@@ -1,8 +1,7 @@
-"""The language-modelling head, XLM-R's, tied to the embedding; what all heads share of labels."""
+"""Masked language modelling: XLM-R's head, tied to the token embedding, and the model that ends with it."""
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers.activations import ACT2FN
@@ -10,34 +9,17 @@ from transformers.modeling_outputs import MaskedLMOutput
 from transformers.utils import can_return_tuple
 
 from veco.config import VecoConfig
+from veco.labels import IGNORED, check_labels
 from veco.model import VecoModel, VecoPreTrainedModel
 from veco.vocabulary_loss import VocabularyProjection
 
-IGNORED = -100  # the label of what is not predicted
 TIED_HEAD = {"lm_head.decoder.weight": "veco.embeddings.word_embeddings.weight"}
 
 
-def check_labels(name: str, labels: Tensor, shape: torch.Size, num_classes: int) -> None:
-    """Raise ValueError if class ids are not of that shape, not integers, or not IGNORED or below `num_classes`.
-
-    The range is looked at on CPU only, as in `check_input_ids`.
-    """
-    if labels.shape != shape:
-        raise ValueError(f"{name} have shape {tuple(labels.shape)}, expected {tuple(shape)}")
-    if labels.is_floating_point():
-        raise ValueError(f"{name} are {labels.dtype}, expected class ids, which are integers")
-    wrong = labels.ne(IGNORED) & (labels.lt(0) | labels.ge(num_classes))
-    if labels.device.type == "cpu" and wrong.any():
-        raise ValueError(
-            f"{name} hold {int(labels[wrong][0])}, expected {IGNORED} (ignored) or 0 to {num_classes - 1}, one of "
-            f"{num_classes} classes"
-        )
-
-
 class VecoLMHead(nn.Module):
-    """f of the paper: dense + GELU + LayerNorm + the tied embedding + bias (XLM-R's head).
+    """The paper's f, XLM-R's head: dense, GELU, LayerNorm, projection by the tied embedding plus bias.
 
-    Without `config.lm_head_transform` only the last two: fairseq's translation models end so.
+    Without `config.lm_head_transform` it is the projection alone, as in fairseq's translation models.
     """
 
     def __init__(self, config: VecoConfig) -> None:
@@ -52,16 +34,19 @@ class VecoLMHead(nn.Module):
     def forward(
         self, states: Tensor, targets: Tensor | None = None, smoothing: float = 0.0
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Logits (..., V) of states (..., D); with `targets` (N,), for states (N, D), the float32 cross-entropies (N,)
-        of targets that are smoothed as `veco.vocabulary_loss` says, and whether each target is the likeliest piece."""
+        """Logits (..., V) of states (..., D), or with `targets` the cross-entropies that predict them.
+
+        These are float32 (N,) for states (N, D) and targets (N,), with labels smoothed as in `veco.vocabulary_loss`,
+        and come with bool (N,): whether each target is the most probable piece.
+        """
         if self.has_transform:
             states = self.norm(self.activation(self.dense(states)))
-        # Without targets any projection will do, such as a quantised one in its place.
+        # A projection that tools put in this place, such as a quantised one, takes states alone.
         return self.decoder(states) if targets is None else self.decoder(states, targets, smoothing)
 
 
 class VecoWithLMHead(VecoPreTrainedModel):
-    """What masked LM, pre-training and translation share: `veco`, `lm_head`, and the tie between them."""
+    """Base of masked LM, pre-training and translation: `veco` and `lm_head`, tied to each other."""
 
     _tied_weights_keys = TIED_HEAD
 
@@ -69,14 +54,14 @@ class VecoWithLMHead(VecoPreTrainedModel):
         return self.lm_head.decoder
 
     def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:
-        # A resized projection comes as a plain nn.Linear; ours stays, with its weights.
+        # transformers resizes by a plain nn.Linear: our projection takes over its weights.
         projection = self.lm_head.decoder
         projection.weight, projection.bias = new_embeddings.weight, new_embeddings.bias
         projection.out_features = new_embeddings.out_features
 
 
 class VecoForMaskedLM(VecoWithLMHead):
-    """Masked language model over path H, or over path S when a paired sequence's states are given."""
+    """Masked language model over path H, or over path S if the states of a paired sequence are given."""
 
     def __init__(self, config: VecoConfig) -> None:
         super().__init__(config)
@@ -98,7 +83,7 @@ class VecoForMaskedLM(VecoWithLMHead):
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
     ) -> MaskedLMOutput:
-        """`logits` (B, T, V), and with `labels` (B, T; IGNORED = not predicted) the mean cross-entropy `loss`."""
+        """`logits` (B, T, V), and given `labels` (B, T; IGNORED = not predicted) their mean cross-entropy as `loss`."""
         encoded = self.veco(
             input_ids,
             attention_mask,

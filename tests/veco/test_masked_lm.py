@@ -1,4 +1,4 @@
-"""VecoForMaskedLM beside what test_convert compares with XLM-R: path S, tuples, wrong labels."""
+"""VecoForMaskedLM on path S, as tuples and with wrong labels; tests of conversion compare path H with XLM-R."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from veco import VecoConfig, VecoForMaskedLM
-from veco.heads import IGNORED
+from veco.labels import IGNORED
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def model(config: VecoConfig) -> VecoForMaskedLM:
     return VecoForMaskedLM(config)
 
 
-def test_plugged_in_it_predicts_from_s(model, padded_batch, pair_batch) -> None:
+def test_plugged_in_model_predicts_from_s(model, padded_batch, pair_batch) -> None:
     (ids, mask), (pair_ids, pair_mask) = padded_batch, pair_batch
     pair_states = model.veco(pair_ids, pair_mask).last_hidden_state
     labels = ids.masked_fill(torch.rand(ids.shape) < 0.5, IGNORED)
@@ -41,8 +41,8 @@ def test_tuple_on_request_or_by_configuration(model, padded_batch) -> None:
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (torch.full((3, 12), 60), "labels hold 60, expected -100 .* or 0 to 59, one of 60 classes"),
-        (torch.full((3, 12), -1), "labels hold -1, expected -100"),
+        (torch.full((3, 12), 60), "labels contain 60, expected -100 .* or 0 to 59, one of 60 classes"),
+        (torch.full((3, 12), -1), "labels contain -1, expected -100"),
         (torch.zeros(3, 9).long(), r"labels have shape \(3, 9\), expected \(3, 12\)"),
         (torch.zeros(3, 12), "labels are torch.float32, expected class ids"),
     ],
