@@ -326,7 +326,7 @@ def test_the_limit_of_open_files_is_checked_before_the_work(
 ) -> None:
     corpus_file.write_text(corpus_file.read_text() + "\n        deduplicate: {minhash: true}\n")
     monkeypatch.setattr("resource.getrlimit", lambda kind: (64, 101))
-    with pytest.raises(ValueError, match="mono/de: 102 files must be open at once and the system allows 101; raise"):
+    with pytest.raises(ValueError, match="mono/de: 102 files must be open at once, but the system allows 101; raise"):
         prepare(Corpus.load(corpus_file), tmp_path / "data", 1500, _run_here)
     assert not (tmp_path / "data").exists()
 
