@@ -44,8 +44,8 @@ class Sweep:
 class MicroStep:
     """Bytes of a micro-step: kept for the backward pass, and needed beside these at its moments.
 
-    These are the vocabulary's loss, the backward pass of the first layer, and that of the first one of the H sweep, when
-    the S sweep is done: what that kept is gone then, so the number may be negative.
+    These are the vocabulary's loss, the backward pass of the first layer, and that of the first one of the H sweep
+    after the S sweep. What is done by then keeps nothing any more, so the numbers may be negative.
     """
 
     kept: int
@@ -72,8 +72,8 @@ def micro_step(config: VecoConfig, shape: PairShape, pairs: int, storage: Storag
     head = positions * ((1 + 3 * config.lm_head_transform) * width * number + NORM_STATISTICS)
     # The first input of S is that of H; in its stead there are the states of the pair, once for all layers.
     kept = of_layers + embeddings + head
-    in_layers = layer_bytes(config, storage, Sweep(h_tokens, h_layer), Sweep(s_tokens, s_layer))
-    return MicroStep(kept, logits(config, positions, number), *in_layers)
+    first, of_h = layer_bytes(config, storage, Sweep(h_tokens, h_layer), Sweep(s_tokens, s_layer))
+    return MicroStep(kept, logits(config, positions, number), first - head, of_h - head)
 
 
 def token_bytes(config: VecoConfig, number: int, plugged_in: bool) -> int:

@@ -1,4 +1,4 @@
-"""Oracles: ZeRO's paper, what benchmarks/zero.py measured of DeepSpeed (docs/ds_configs.md), DeepSpeed's own buffers."""
+"""Oracles: what benchmarks/zero.py measured of DeepSpeed (docs/ds_configs.md), and DeepSpeed's own buffers."""
 
 from __future__ import annotations
 
