@@ -98,7 +98,7 @@ def test_every_module_is_imported() -> None:
 
 # Of the pages of docs/ those that show more than benchmarks.
 PAGES = (
-    *("configuration", "data", "decoding", "installation", "multinode", "results", "resuming"),
+    *("configuration", "data", "decoding", "installation", "multinode", "planning", "results", "resuming"),
     *("transformers", "translation", "xtreme", "xtreme_training"),
 )
 
