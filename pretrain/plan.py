@@ -19,6 +19,7 @@ from data_tools.cli import FlagParser, run_main
 from data_tools.files.atomic import atomic_path
 from data_tools.files.outputs import check_outputs
 from data_tools.shards.manifest import MANIFEST_NAME, Manifest
+from pretrain.planning.cards import CARDS, find_card
 from training.recipe.shipped import shipped_file, shipped_names
 
 RECIPES = Path(__file__).resolve().parent / "recipes"
@@ -29,8 +30,6 @@ EXIT_NOTHING_FITS = 1
 
 
 def parse_arguments() -> argparse.Namespace:
-    from pretrain.planning.cards import CARDS
-
     parser = FlagParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     names = ", ".join(shipped_names(RECIPES))
@@ -65,14 +64,14 @@ def main() -> None:
     check_outputs({"--json": arguments.json}, [recipe_path, *manifests])
     manifest = Manifest.load(arguments.data) if arguments.data else None
 
+    card = find_card(arguments.gpu, arguments.memory, arguments.tflops)
+
     # torch takes seconds to import: not before help and mistakes.
-    from pretrain.planning.cards import find_card
     from pretrain.planning.choice import make_plan
     from pretrain.planning.epochs import mean_lengths, read_contents, readings
     from pretrain.planning.report import plan_as_json, print_plan
     from pretrain.planning.workload import plan_workload, read_recipe, recipe_precision
 
-    card = find_card(arguments.gpu, arguments.memory, arguments.tflops)
     recipe = read_recipe(recipe_path)
     contents = read_contents(recipe, arguments.data, manifest) if manifest else {}
     workload = plan_workload(recipe, manifest, mean_lengths(contents, recipe.alpha), arguments.vocab_size)

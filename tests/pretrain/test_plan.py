@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import yaml
 from launching import run_module
 
 from data_tools.shards.manifest import Manifest
+from pretrain.plan import main
 from pretrain.planning.cards import GIB
 
 RECIPE = """\
@@ -69,13 +71,23 @@ def test_tables_and_json_say_the_same(recipe: Path, random_data: Path, tmp_path:
         (["--gpu", "l4"], "the following arguments are required: --gpus"),
     ],
 )
-def test_bad_input_is_one_line(arguments: list[str], message: str, recipe: Path, tmp_path: Path) -> None:
+def test_bad_input_is_told(
+    arguments: list[str], message: str, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     places = {"missing": str(tmp_path / "missing"), "recipe": str(recipe)}
-    result = run_module("pretrain.plan", str(recipe), *(argument.format(**places) for argument in arguments))
-    assert result.returncode == 2
-    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
-    assert message.format(**places) in result.stderr and not result.stdout
+    filled = [argument.format(**places) for argument in arguments]
+    monkeypatch.setattr("sys.argv", ["plan", str(recipe), *filled])
+    with pytest.raises(ValueError, match=re.escape(message.format(**places))):
+        main()
     assert recipe.read_text() == RECIPE
+
+
+def test_bad_input_is_one_line(recipe: Path) -> None:
+    recipe.write_text(RECIPE + "batch_size: 3\nalpha: 2\n")
+    result = run_module("pretrain.plan", str(recipe), "--gpus", "2", "--gpu", "l4")
+    assert result.returncode == 2 and not result.stdout
+    told = f"error: recipe {recipe}: unknown field 'batch_size'; alpha 2.0 must lie between 0 and 1\n"
+    assert result.stderr == told
 
 
 def test_where_nothing_fits_the_exit_code_is_1(recipe: Path) -> None:
