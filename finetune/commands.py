@@ -15,6 +15,7 @@ COMMANDS = {
     "import-tokenizer": "data_tools.import_tokenizer",
     "prepare": "data_tools.prepare",
     "describe": "data_tools.describe",
+    "plan": "pretrain.plan",
     "pretrain": "pretrain.train",
     "plot": "training.plot",
     "export": "pretrain.export",

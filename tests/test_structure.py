@@ -88,7 +88,7 @@ def test_every_module_is_imported() -> None:
 
 # Pages of docs/ that show commands other than benchmarks.
 PAGES = (
-    *("configuration", "data", "decoding", "installation", "multinode", "results", "resuming"),
+    *("configuration", "data", "decoding", "installation", "multinode", "planning", "results", "resuming"),
     *("transformers", "translation", "xtreme", "xtreme_training"),
 )
 

@@ -1,0 +1,121 @@
+"""Bytes that a micro-step needs beside weights, gradients and optimizer, counted from the model's code.
+
+A layer keeps for its backward pass, for each token: its input, queries, keys, values and context, the input of each
+LayerNorm and the output of the first ones, each as wide as the model; the inner states of the feed-forward module
+before their activation (veco/feed_forward.py computes the activated ones again); a byte for each element that dropout
+sees; and float32 statistics of LayerNorm and of the fused attention. Plugged in, its cross-attention comes on top. A
+layer whose activations are recomputed keeps its input alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pretrain.planning.workload import PairShape
+from veco import VecoConfig
+from veco.vocabulary_loss import BLOCK_LOGITS, CHUNK_POSITIONS
+
+FLOAT32 = 4
+NORM_STATISTICS = 2 * FLOAT32  # mean and deviation of a token
+BLOCK_COPIES = 3  # of a block of logits in float32: with its bias, after softmax, and one between
+
+
+@dataclass(frozen=True)
+class Storage:
+    """How numbers are kept: bytes of one, whether layers are recomputed, and attention weights written out.
+
+    `keeps_scores` is the attention of a CPU with dropout; a card's kernels never hold the weights.
+    """
+
+    number: int = 2
+    recompute: bool = False
+    keeps_scores: bool = False
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The tokens of a sweep through the layers, and the bytes that each layer keeps of them if it is not recomputed."""
+
+    tokens: int
+    layer: int
+
+
+@dataclass(frozen=True)
+class MicroStep:
+    """Bytes of a micro-step: kept for the backward pass, and needed beside these at its moments.
+
+    These are the vocabulary's loss, the backward pass of the first layer, and that of the first one of the H sweep
+    after the S sweep. What is done by then keeps nothing any more, so the numbers may be negative.
+    """
+
+    kept: int
+    logits: int
+    first_layer: int
+    h_layer: int
+
+
+def micro_step(config: VecoConfig, shape: PairShape, pairs: int, storage: Storage) -> MicroStep:
+    """What `pairs` pairs of that shape take."""
+    width, number = config.hidden_size, storage.number
+    h_tokens, s_tokens = pairs * shape.h_tokens, pairs * shape.s_tokens
+    h_scores, s_scores = pairs * shape.attended, pairs * 2 * shape.length**2 * (shape.s_tokens > 0)
+    masks = config.hidden_dropout_prob > 0
+    h_layer = h_tokens * token_bytes(config, number, plugged_in=False) + score_bytes(config, storage, h_scores)
+    s_layer = s_tokens * token_bytes(config, number, plugged_in=True) + score_bytes(config, storage, 2 * s_scores)
+    if storage.recompute:
+        of_layers = config.num_hidden_layers * (h_tokens + s_tokens) * width * number
+    else:
+        of_layers = config.num_hidden_layers * (h_layer + s_layer)
+    embeddings = h_tokens * (width * (number + masks) + NORM_STATISTICS)
+    positions = pairs * shape.positions
+    # The predicted states, and three times in the head's transformation.
+    head = positions * ((1 + 3 * config.lm_head_transform) * width * number + NORM_STATISTICS)
+    # The first input of S is that of H; in its stead there are the states of the pair, once for all layers.
+    kept = of_layers + embeddings + head
+    first, of_h = layer_bytes(config, storage, Sweep(h_tokens, h_layer), Sweep(s_tokens, s_layer))
+    return MicroStep(kept, logits(config, positions, number), first - head, of_h - head)
+
+
+def token_bytes(config: VecoConfig, number: int, plugged_in: bool) -> int:
+    """What a layer keeps of a token."""
+    width, masks = config.hidden_size, config.hidden_dropout_prob > 0
+    attention = config.num_attention_heads * FLOAT32
+    kept = width * (8 * number + 2 * masks) + config.intermediate_size * number + 2 * NORM_STATISTICS + attention
+    if plugged_in:  # keys and values are those of as many other tokens
+        kept += width * (6 * number + masks) + NORM_STATISTICS + attention
+    return kept
+
+
+def score_bytes(config: VecoConfig, storage: Storage, scores: int) -> int:
+    """What is kept where attention weights are written out: after softmax, and with dropout once more and the mask."""
+    if not storage.keeps_scores:
+        return 0
+    has_dropout = config.attention_probs_dropout_prob > 0
+    return config.num_attention_heads * scores * (storage.number + has_dropout * (storage.number + 1))
+
+
+def layer_bytes(config: VecoConfig, storage: Storage, h: Sweep, s: Sweep) -> tuple[int, int]:
+    """What the backward pass needs in its first layer, and in the first layer of H after S (or else in the last one).
+
+    It has the gradients of the inner states before and after the activation, and two of the layer's own; and where the
+    layer is recomputed, all that it keeps.
+    """
+    width, inner, number = config.hidden_size, config.intermediate_size, storage.number
+
+    def needed(sweep: Sweep) -> int:
+        return sweep.tokens * 2 * (inner + width) * number + storage.recompute * sweep.layer
+
+    def kept(sweep: Sweep) -> int:
+        return sweep.tokens * width * number if storage.recompute else sweep.layer
+
+    if s.tokens:
+        return needed(s), needed(h) - config.num_hidden_layers * kept(s)
+    return needed(h), needed(h) - (config.num_hidden_layers - 1) * kept(h)
+
+
+def logits(config: VecoConfig, positions: int, number: int) -> int:
+    """What the vocabulary's loss needs at a time: two chunks of logits, as one is made before the other goes."""
+    chunk = min(positions, CHUNK_POSITIONS) * config.vocab_size
+    num_chunks = min(2, -(-positions // CHUNK_POSITIONS))
+    block = min(chunk, max(BLOCK_LOGITS, config.vocab_size))
+    return num_chunks * chunk * number + BLOCK_COPIES * block * FLOAT32

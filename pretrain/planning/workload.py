@@ -1,0 +1,196 @@
+"""The work that a recipe asks for: the model's shape, and an update's pairs with their tokens."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoConfig
+
+from data_tools.files.yaml_files import expanded
+from data_tools.shards.manifest import Manifest
+from pretrain.batches import BILINGUAL, MONO
+from pretrain.flops import TRAINING_PASSES, forward_flops
+from pretrain.masking import IGNORED
+from pretrain.recipe import SHAPE_FIELDS, PretrainRecipe
+from training.recipe.ds_config import HALVES, read_ds_config
+from training.recipe.parsing import build_recipe, read_yaml
+from veco import VecoConfig
+
+# Models that a recipe may start from before they are downloaded.
+KNOWN_MODELS = {"xlm-roberta-base": VecoConfig(), "xlm-roberta-large": VecoConfig.large()}
+
+
+@dataclass(frozen=True)
+class PairShape:
+    """A pair of a kind of batch: the tokens of x, and those of y, of which a share is predicted."""
+
+    length: int
+    mask_rate: float
+    objective: str  # the model's: "ca_mlm", "mlm" or "clm"
+    has_tlm: bool
+
+    @property
+    def h_tokens(self) -> int:
+        """Tokens of the H sweep: x and y, and for TLM both once more."""
+        return 2 * self.length * (1 + self.has_tlm)
+
+    @property
+    def s_tokens(self) -> int:
+        """Tokens of the S sweep: x and y."""
+        return 2 * self.length * (self.objective == "ca_mlm")
+
+    @property
+    def predicted_of_one(self) -> int:
+        """Predicted tokens of x, and of y: `<s>` and `</s>` are never masked; a causal model predicts all but `<s>`."""
+        if self.objective == "clm":
+            return self.length - 1
+        return round(self.mask_rate * (self.length - 2))
+
+    @property
+    def positions(self) -> int:
+        """Positions whose vocabulary is projected, over all terms of the objective."""
+        return 2 * self.predicted_of_one * (1 + self.has_tlm + (self.objective == "ca_mlm"))
+
+    @property
+    def attended(self) -> int:
+        """Pairs of a query and a key in the self-attention of the H sweep."""
+        return 2 * self.length**2 + (2 * self.length) ** 2 * self.has_tlm
+
+    def tensors(self, predicted: int) -> dict[str, Tensor]:
+        """One pair as `forward_flops` takes it, with `predicted` tokens of x and of y to predict."""
+        lengths = {"": self.length, "pair_": self.length, **({"tlm_": 2 * self.length} if self.has_tlm else {})}
+        found: dict[str, Tensor] = {}
+        for prefix, length in lengths.items():
+            ids = torch.ones(1, length, dtype=torch.int64)
+            num_predicted = predicted * (2 if prefix == "tlm_" else 1)
+            labels = torch.where(torch.arange(length) < num_predicted, 0, IGNORED).unsqueeze(0)
+            found |= {f"{prefix}input_ids": ids, f"{prefix}attention_mask": ids, f"{prefix}labels": labels}
+        return found
+
+    def flops(self, config: VecoConfig, recompute: bool) -> float:
+        """Operations of a training pass over one pair; with `recompute` the layers' forward pass comes twice."""
+        forward = float(forward_flops(config, self.tensors(self.predicted_of_one), self.objective))
+        of_layers = float(forward_flops(config, self.tensors(0), self.objective))
+        return TRAINING_PASSES * forward + of_layers * recompute
+
+
+@dataclass(frozen=True)
+class KindOfUpdate:
+    """Updates of one kind of batch: how many pairs a global batch has, at their longest and at their mean length."""
+
+    batch_pairs: int
+    longest: PairShape
+    average: PairShape
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is planned: a recipe, its model, the kinds of updates that take turns, and what had to be assumed."""
+
+    recipe: PretrainRecipe
+    config: VecoConfig
+    kinds: Mapping[str, KindOfUpdate]
+    notes: tuple[str, ...]
+
+    @property
+    def num_parameters(self) -> int:
+        return parameters_of(self.config)
+
+    @property
+    def num_trained(self) -> int:
+        """Parameters that some loss depends on: without CA-MLM the cross-attention is not one of them."""
+        has_cross_attention = self.recipe.objective.startswith("ca_mlm")
+        return self.num_parameters if has_cross_attention else parameters_of(self.config, has_cross_attention)
+
+    @property
+    def updates_of_a_kind(self) -> float:
+        return self.recipe.total_steps / len(self.kinds)
+
+
+def read_recipe(path: Path) -> PretrainRecipe:
+    """The recipe of a file. Where its run, its data and its first model will lie need not be known yet."""
+    values = read_yaml(path)
+    for name in ("output", "data", "init_from"):
+        if isinstance(values.get(name), str):
+            values[name] = expanded_or_name(values[name])
+    return build_recipe(PretrainRecipe, values | {"output": values.get("output") or "."}, path)
+
+
+def recipe_precision(recipe: PretrainRecipe) -> str:
+    """What a recipe's ds_config computes in: "bf16", "fp16" or "float32"."""
+    config = read_ds_config(recipe.ds_config)
+    return next((name for name in HALVES if config.get(name, {}).get("enabled")), "float32")
+
+
+def expanded_or_name(text: str) -> str:
+    """A path with its variables filled in, or its last part where one of them is not set."""
+    try:
+        return expanded(text)
+    except ValueError:
+        return Path(text).name
+
+
+def plan_workload(
+    recipe: PretrainRecipe, manifest: Manifest | None, lengths: Mapping[str, float], vocab_size: int | None
+) -> Workload:
+    """The workload of a recipe; `lengths` are the mean tokens of x and y by kind, empty where there are no data yet."""
+    config, notes = model_shape(recipe, vocab_size or (manifest.vocab_size if manifest else None))
+    if manifest is None:
+        notes = (*notes, "no --data: both kinds of batch, every row as long as the recipe allows")
+    objective, has_tlm = recipe.objective.removesuffix("+tlm"), recipe.objective.endswith("+tlm")
+    of_recipe = {
+        MONO: (recipe.mono_batch_pairs, recipe.mono_max_length, recipe.mono_mask_rate, False),
+        BILINGUAL: (recipe.bilingual_batch_pairs, recipe.bilingual_max_length, recipe.bilingual_mask_rate, has_tlm),
+    }
+    kinds = {}
+    for kind in lengths or of_recipe:
+        pairs, longest, rate, with_tlm = of_recipe[kind]
+        shape = PairShape(longest, rate, objective, with_tlm)
+        average = min(longest, max(3, round(lengths.get(kind, longest))))
+        kinds[kind] = KindOfUpdate(pairs, shape, dataclasses.replace(shape, length=average))
+    if recipe.cross_attention_steps:
+        notes = (*notes, f"the {recipe.cross_attention_steps:,} updates of the first phase are counted like the others")
+    return Workload(recipe, config, kinds, notes)
+
+
+def model_shape(recipe: PretrainRecipe, vocab_size: int | None) -> tuple[VecoConfig, tuple[str, ...]]:
+    """The shape of a recipe's model, and what was assumed for it.
+
+    Raises ValueError for a model to start from that is neither here nor one of KNOWN_MODELS.
+    """
+    dropouts = {"hidden_dropout_prob": recipe.dropout, "attention_probs_dropout_prob": recipe.attention_dropout}
+    if recipe.init_from is None:
+        shape: dict[str, Any] = {name: recipe.__dict__[name] for name in SHAPE_FIELDS}
+        if vocab_size is None:
+            vocab_size = VecoConfig().vocab_size
+            told = f"a vocabulary of {vocab_size:,} pieces, XLM-R's: --data or --vocab_size tells another one"
+            return VecoConfig(vocab_size=vocab_size, **shape, **dropouts), (told,)
+        return VecoConfig(vocab_size=vocab_size, **shape, **dropouts), ()
+    directory = Path(recipe.init_from)
+    if (directory / "config.json").is_file():
+        found, notes = AutoConfig.from_pretrained(directory).to_dict(), ()
+    elif directory.name in KNOWN_MODELS:
+        found = KNOWN_MODELS[directory.name].to_dict()
+        notes = (f"the shape of {directory.name}: there is no {directory} here",)
+    else:
+        known = ", ".join(KNOWN_MODELS)
+        raise ValueError(f"init_from {directory}: expected a model's directory, or one that is called {known}")
+    shape = {name: found[name] for name in SHAPE_FIELDS}
+    return VecoConfig(vocab_size=found["vocab_size"], **shape, **dropouts), notes
+
+
+def parameters_of(config: VecoConfig, has_cross_attention: bool = True) -> int:
+    """Parameters of `VecoForPreTraining`, the tied embedding counted once; of its cross-attention only if wanted."""
+    width, inner = config.hidden_size, config.intermediate_size
+    norm, attention = 2 * width, 4 * width * (width + 1)
+    feed_forward = 2 * width * inner + width + inner
+    layer = (1 + has_cross_attention) * (attention + norm) + feed_forward + norm
+    embeddings = width * (config.vocab_size + config.max_position_embeddings) + norm
+    head = config.vocab_size + (width * (width + 1) + norm if config.lm_head_transform else 0)
+    return embeddings + config.num_hidden_layers * layer + head

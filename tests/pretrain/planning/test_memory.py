@@ -1,0 +1,99 @@
+"""Oracles: what benchmarks/zero.py measured of DeepSpeed (docs/ds_configs.md), and DeepSpeed's own buffers."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from pretrain.planning.activations import MicroStep
+from pretrain.planning.memory import Zero, largest, serves, zero_of
+from pretrain.planning.workload import parameters_of
+from training.recipe.ds_config import read_ds_config
+from veco import VecoConfig
+
+CONFIG = VecoConfig.large()
+COUNT = 660_952_210
+EMBEDDING = 250_002 * 1024
+NOTHING = MicroStep(kept=0, logits=0, first_layer=0, h_layer=0)
+
+
+def bytes_of_a_parameter(zero: Zero) -> float:
+    """Of weights and optimizer, which a rank keeps between updates."""
+    memory = largest(CONFIG, COUNT, zero, NOTHING, accumulation=1)
+    return (memory.weights + memory.optimizer) / COUNT
+
+
+@pytest.mark.parametrize(
+    ("stage", "precision", "ranks", "measured"),
+    [
+        (0, "float32", 1, 12.0),
+        (0, "float32", 2, 12.0),
+        (1, "bf16", 1, 14.0),
+        (1, "bf16", 2, 8.0),
+        (2, "bf16", 2, 8.0),
+        (3, "bf16", 1, 14.0),
+        (3, "bf16", 2, 7.0),
+        (3, "bf16", 4, 3.5),
+        (3, "float32", 1, 16.0),
+        (3, "float32", 4, 4.0),
+    ],
+)
+def test_state_is_what_was_measured(stage: int, precision: str, ranks: int, measured: float) -> None:
+    assert bytes_of_a_parameter(Zero(stage, ranks, precision, None)) == pytest.approx(measured, rel=0.001)
+
+
+def test_gradients_by_stage() -> None:
+    """Beside the sums in float32: of stage 1 in bf16 all in 16 bits, else the embedding's, which is made first."""
+    step = MicroStep(
+        kept=10**12, logits=10**9, first_layer=0, h_layer=-(10**9)
+    )  # so that the vocabulary's moment is the largest
+
+    def gradients(stage: int, precision: str, accumulation: int = 1) -> float:
+        memory = largest(CONFIG, COUNT, Zero(stage, 8, precision, None), step, accumulation)
+        assert memory.moment == "vocabulary"
+        return memory.gradients
+
+    assert gradients(1, "bf16") == 6 * COUNT
+    assert gradients(1, "fp16") == 4 * COUNT + 2 * EMBEDDING
+    assert gradients(2, "bf16") == gradients(3, "fp16") == 4 * COUNT / 8 + 2 * EMBEDDING
+    assert gradients(0, "float32") == 4 * EMBEDDING
+    assert gradients(0, "float32", accumulation=2) == 4 * COUNT
+
+
+def test_buffers_are_those_of_the_ds_config() -> None:
+    step = MicroStep(kept=10**12, logits=0, first_layer=0, h_layer=0)
+    small = zero_of(3, 8, "bf16", preferred="zero3_bf16_small_buckets.json")
+    assert (small.bucket, small.live_parameters, small.overlaps) == (5e7, 3e8, False)
+    # 3e8 gathered weights and a bucket in 16 bits; the embedding's gradient, larger than the bucket, copied to float32.
+    in_float32 = {"sent_bytes": 2}
+    buffers = largest(CONFIG, COUNT, dataclasses.replace(small, **in_float32), step, 1).buffers
+    assert buffers == 2 * 3e8 + 2 * 5e7 + 4 * EMBEDDING
+    usual = Zero(3, 8, "bf16", None)
+    assert largest(CONFIG, COUNT, usual, step, 1).buffers == 2 * COUNT + 2 * 5e8 + 4 * 5e8
+    assert largest(CONFIG, COUNT, Zero(2, 8, "bf16", None, overlaps=True), step, 1).buffers == 2 * 2 * 5e8
+
+
+def test_the_largest_moment_counts() -> None:
+    zero = Zero(1, 8, "bf16", None)
+    assert largest(CONFIG, COUNT, zero, NOTHING, 1).moment == "update"
+    moments = {"vocabulary": (9, 8, 7), "first layer": (7, 9, 8), "H layer": (7, 8, 9)}
+    for moment, sizes in moments.items():
+        assert largest(CONFIG, COUNT, zero, MicroStep(10**10, *(size * 10**8 for size in sizes)), 1).moment == moment
+    found = largest(CONFIG, COUNT, zero, MicroStep(10**10, logits=10**9, first_layer=10**8, h_layer=0), 1)
+    assert found.moment == "vocabulary" and (found.activations, found.logits) == (10**10, 10**9)
+    assert found.total == pytest.approx(2 * COUNT + 6 * COUNT + 12 * COUNT / 8 + 10**10 + 10**9)
+
+
+def test_each_stage_takes_a_shipped_file_without_offloading() -> None:
+    for stage in (1, 2, 3):
+        name = zero_of(stage, 8, "bf16", preferred="cpu.json").ds_config
+        assert name == f"zero{stage}_bf16.json" and serves(read_ds_config(name), stage, "bf16")
+    assert zero_of(3, 8, "fp16", preferred="zero3_offload.json").ds_config == "zero3_fp16.json"
+    assert zero_of(0, 8, "bf16", preferred="zero3_bf16.json").ds_config is None
+    assert zero_of(0, 1, "float32", preferred="zero3_fp32.json").ds_config == "cpu.json"
+
+
+@pytest.mark.parametrize(("config", "count"), [(VecoConfig.large(), 660_952_210), (VecoConfig.small(), 249_950_610)])
+def test_parameters_are_the_models(config: VecoConfig, count: int) -> None:
+    assert parameters_of(config) == count
