@@ -75,6 +75,9 @@ class FinetuningRecipe(TrainingRecipe):
             found.append("patience ends a run behind its best checkpoint; to keep that, keep_best must be at least 1")
         return found
 
+    def inputs(self) -> list[Path]:
+        return [Path(self.init_from)]
+
     def micro_batches_an_update(self, num_ranks: int) -> int:
         """Micro-batches of all ranks in one update."""
         return num_ranks * self.accumulation_steps

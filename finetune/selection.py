@@ -19,11 +19,12 @@ class Selection:
             raise ValueError(f"goal {goal!r} must be 'lowest' or 'highest'")
         self.best_by, self.goal = best_by, goal
         self.patience, self.keep_best = patience, keep_best
-        self.validations: dict[int, dict[str, float]] = {}
+        self.validations: Mapping[int, dict[str, float]] = {}
 
     def note(self, step: int, metrics: Mapping[str, float]) -> bool:
         """Remember a validation; whether the run is over now."""
-        self.validations[step] = dict(metrics)
+        # Another mapping each time: a checkpoint may still be writing down the one before while training continues.
+        self.validations = {**self.validations, step: dict(metrics)}
         return self.is_over()
 
     def ranked(self) -> list[int]:

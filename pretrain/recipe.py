@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
-from training.recipe.base import TrainingRecipe
+from training.recipe.base import Phase, TrainingRecipe
 from training.recipe.fields import BY_NAME, FREE, UNREAD, option
 
 OBJECTIVES = ("ca_mlm+tlm", "ca_mlm", "mlm+tlm", "mlm", "clm")
@@ -84,10 +85,18 @@ class PretrainRecipe(TrainingRecipe):
         on_resume=FREE,
     )
 
+    def phases(self) -> list[Phase]:
+        """The cross-attention alone, if the recipe says so, then everything (paper, section 4.1)."""
+        border = self.cross_attention_steps
+        return [*([Phase(0, border)] if border else []), Phase(border, border + self.steps)]
+
     @property
-    def total_steps(self) -> int:
-        """Updates of both phases."""
-        return self.cross_attention_steps + self.steps
+    def model_objective(self) -> str:
+        """The objective as `VecoForPreTraining` calls it: TLM comes with the batches."""
+        return self.objective.removesuffix("+tlm")
+
+    def inputs(self) -> list[Path]:
+        return [Path(self.init_from)] if self.init_from else []
 
     def problems(self) -> list[str]:
         found = super().problems()

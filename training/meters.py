@@ -30,6 +30,11 @@ KIND_LOSS = "_loss"  # ends the name of a loss over all terms of a kind of batch
 MOST_SHOWN = 12  # values of an event that are told in full
 
 
+def nothing_more(seconds: float) -> Scalars:
+    """What a line of metrics has beside those of its updates where nothing is watched: no value."""
+    return {}
+
+
 class Meters:
     """Writes and shows metrics on rank 0. Every rank makes every call: what is watched is summed over ranks."""
 
@@ -54,7 +59,7 @@ class Meters:
         self.enabled = enabled
         self.log_every = log_every
         self.end_step = end_step
-        self.watched: Callable[[float], Scalars] | None = None
+        self.watched: Callable[[float], Scalars] = nothing_more
         self._begin_line()
         self.last_time = time.perf_counter()
         if not enabled:
@@ -104,7 +109,7 @@ class Meters:
         self.steps += 1
         if step > 2 and step % self.log_every and step != self.end_step:
             return
-        watched = {} if self.watched is None else self.watched(self.seconds)
+        watched = self.watched(self.seconds)
         if self.enabled:
             scalars = self._line(metrics)
             self._write(step, {**scalars, **watched})

@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 
 from data_tools.shards.manifest import Manifest
 from data_tools.text.lines import open_prose
+from finetune.finetuning import FinetuningTask
 from finetune.flat_ids import tokenizer_encoder
 from finetune.mt.bitext import Bitext, digest_of
 from finetune.mt.decoding.beam_search import SearchOptions
@@ -27,8 +28,8 @@ from veco import VecoConfig, VecoForConditionalGeneration, VecoForMaskedLM
 from veco.heads import IGNORED
 
 
-class TranslationTask:
-    """Bitext and an encoder-decoder made of pre-trained layers: what `finetune.finetuning` trains for translation."""
+class TranslationTask(FinetuningTask[TranslationRecipe]):
+    """Bitext and an encoder-decoder made of pre-trained layers."""
 
     def __init__(self, recipe: TranslationRecipe) -> None:
         self.recipe = recipe

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from transformers import AutoConfig
 from transformers.utils import logging
 
+from finetune.finetuning import FinetuningTask
 from finetune.pretrained import VECO, XLM_ROBERTA, open_pretrained, pretrained_masked_lm
 from finetune.understanding.heads.inference import predict_over_ranks
 from finetune.understanding.heads.interface import Limits, TaskHead, check_fits, head_for
@@ -40,8 +41,8 @@ from veco.heads import IGNORED
 from veco.pairs import pair_argument
 
 
-class UnderstandingTask:
-    """What `finetune.finetuning` trains for a task of XTREME."""
+class UnderstandingTask(FinetuningTask[UnderstandingRecipe]):
+    """Rows of a task of XTREME and an encoder with a head."""
 
     def __init__(self, recipe: UnderstandingRecipe) -> None:
         self.recipe = recipe

@@ -6,7 +6,6 @@ deepspeed finetune/understanding/train.py --config RECIPE.yaml --task TASK [--an
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from finetune.understanding.recipe import UnderstandingRecipe
 from training.launch import EXIT_STOPPED, relaunch_on_cpu, run_on_ranks
@@ -18,10 +17,11 @@ def main() -> None:
     relaunch_on_cpu(recipe.cpu_processes if recipe.engine == "deepspeed" else 1)
 
     # torch takes seconds to import: not before help, mistakes, relaunch
-    from finetune.finetuning import finetune
     from finetune.understanding.finetuning import UnderstandingTask
+    from training.run import train_run
 
-    if not finetune(recipe, Path(recipe.output), UnderstandingTask):
+    # The task builds data and model; the run builds the engine and fits the model.
+    if not train_run(recipe, UnderstandingTask.of_run):
         sys.exit(EXIT_STOPPED)
 
 

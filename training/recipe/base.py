@@ -6,7 +6,9 @@ import dataclasses
 import difflib
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
+from training.lr_schedule import linear_warmup_linear_decay
 from training.recipe.ds_config import asks_for_bf16, read_ds_config
 from training.recipe.fields import BY_NAME, FREE, UNREAD, may_change, notes_of, option
 
@@ -14,6 +16,14 @@ BACK_ENDS = ("auto", "eager", "sdpa")  # those of veco.attention, which a recipe
 
 
 CPU_PRECISIONS = ("auto", "bf16", "float32")
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """Updates `begin` to `end` of a run, trained by one engine with one learning-rate schedule."""
+
+    begin: int
+    end: int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,6 +102,30 @@ class TrainingRecipe:
         1, "processes on each rank that read and mask batches ahead of the model", on_resume=FREE
     )
     wandb_project: str | None = option(None, "W&B project that gets the metrics, too; null = none", on_resume=FREE)
+
+    def phases(self) -> list[Phase]:
+        """The phases of a run, one after the other."""
+        return [Phase(0, self.steps)]
+
+    @property
+    def total_steps(self) -> int:
+        """Updates of all phases."""
+        return self.phases()[-1].end
+
+    def lr_factor(self, step: int, schedule_start: int = 0) -> float:
+        """Factor of the peak learning rate for update number `step`, from 0.
+
+        The schedule begins with the update's phase, or at update `schedule_start` if that comes later.
+        """
+        phases = self.phases()
+        phase = next((phase for phase in phases if step < phase.end), phases[-1])
+        begin = max(phase.begin, schedule_start)
+        length = phase.end - begin
+        return linear_warmup_linear_decay(step - begin, min(self.warmup_steps, length), length)
+
+    def inputs(self) -> list[Path]:
+        """Directories that a run reads, none of which may be its own."""
+        return []
 
     def problems(self) -> list[str]:
         """One sentence for each value that cannot be; empty for a sound recipe."""

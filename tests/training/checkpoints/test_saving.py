@@ -14,7 +14,7 @@ from training.checkpoints import deleting, saving
 from training.checkpoints.deleting import clean_up
 from training.checkpoints.finding import checkpoints_of, damage, find_checkpoint, read_state
 from training.checkpoints.restoring import has_other_layout, load_weights, restore
-from training.checkpoints.saving import Ahead, Background, save_checkpoint, together
+from training.checkpoints.saving import Ahead, Background, Contents, Retention, save_checkpoint, together
 from training.engine.plain_engine import PlainEngine
 
 DATA = {"data_fingerprint": "abc"}
@@ -40,7 +40,7 @@ def save(engine: PlainEngine, run_dir: Path, step: int, recipe: PretrainRecipe) 
         (directory / "model").mkdir()
         (directory / "model" / "config.json").write_text("{}")
 
-    save_checkpoint(engine, run_dir, step, recipe, DATA, add_files)
+    save_checkpoint(engine, run_dir, step, Contents(recipe=recipe, state=DATA, add_files=add_files))
 
 
 def update(engine: PlainEngine) -> None:
@@ -192,11 +192,11 @@ def slow_disk(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
 
 def test_disk_is_waited_for_beside_training(engine, recipe, tmp_path: Path, slow_disk: threading.Event) -> None:
     background, saved = Background(engine), engine.model.weight.detach().clone()
-    save_checkpoint(engine, tmp_path, 5, recipe, DATA, lambda directory: None, background=background)
+    save_checkpoint(engine, tmp_path, 5, Contents(recipe=recipe, state=DATA), background=background)
     assert not checkpoints_of(tmp_path)
     update(engine)  # goes on, and is no part of what is saved
     slow_disk.set()
-    save_checkpoint(engine, tmp_path, 6, recipe, DATA, lambda directory: None, background=background)
+    save_checkpoint(engine, tmp_path, 6, Contents(recipe=recipe, state=DATA), background=background)
     assert 5 in checkpoints_of(tmp_path), "one after the other"
     background.wait()
     background.wait()  # of nothing
@@ -214,7 +214,7 @@ def test_disk_that_fails_beside_training_is_told_later(engine, recipe, tmp_path:
 
     monkeypatch.setattr(saving, "sync_file", fail)
     background = Background(engine)
-    save_checkpoint(engine, tmp_path, 6, recipe, DATA, lambda directory: None, background=background)
+    save_checkpoint(engine, tmp_path, 6, Contents(recipe=recipe, state=DATA), background=background)
     with pytest.raises(OSError, match="the checkpoint could not be written: no space left"):
         background.wait()
     assert find_checkpoint(tmp_path, "auto") == (5, checkpoints_of(tmp_path)[5])
@@ -240,7 +240,14 @@ def go_back(engine: PlainEngine, run_dir: Path, recipe: PretrainRecipe, start: i
     clean_up(engine, run_dir)
     background = Background(engine)
     for step in steps:
-        save_checkpoint(engine, run_dir, step, recipe, DATA, lambda directory: None, background=background, ahead=ahead)
+        save_checkpoint(
+            engine,
+            run_dir,
+            step,
+            Contents(recipe=recipe, state=DATA),
+            background=background,
+            retention=Retention(ahead=ahead),
+        )
     background.wait()
 
 
@@ -295,7 +302,7 @@ def test_going_back_that_is_killed_once_its_first_checkpoint_is_whole_has_gone_b
     (tmp_path / "metrics.new.jsonl").write_text(lines[8])
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(place, name, kill)
-        save_checkpoint(engine, tmp_path, 8, recipe, DATA, lambda directory: None, ahead=ahead)
+        save_checkpoint(engine, tmp_path, 8, Contents(recipe=recipe, state=DATA), retention=Retention(ahead=ahead))
     assert list(checkpoints_of(tmp_path)) == [5, 8]
     assert find_checkpoint(tmp_path, "auto") == (8, tmp_path / "checkpoints" / "step-00000008")
     if name != "prune":
@@ -318,7 +325,7 @@ def test_damaged_checkpoint_gives_up_none(engine, recipe, tmp_path: Path, monkey
     with monkeypatch.context() as patch:
         patch.setattr(saving, "give_up_noted", lambda run_dir: None)
         patch.setattr(saving, "prune", lambda *arguments: None)
-        save_checkpoint(engine, tmp_path, 8, recipe, DATA, lambda directory: None, ahead=ahead)
+        save_checkpoint(engine, tmp_path, 8, Contents(recipe=recipe, state=DATA), retention=Retention(ahead=ahead))
     assert list(checkpoints_of(tmp_path)) == [5, 8]
     (tmp_path / "checkpoints" / "step-00000008" / "recipe.yaml").unlink()
     assert find_checkpoint(tmp_path, "auto") == (10, tmp_path / "checkpoints" / "step-00000010")
