@@ -122,7 +122,7 @@ def test_predictions_replace_no_file_of_others(
     for output, message in (
         (root, "is the directory that is read"),
         (root / "link", "is the directory that is read"),
-        (tmp_path / "labels", rf"holds {labels.name}, not written by finetune\.xtreme\.predict"),
+        (tmp_path / "labels", rf"holds {labels.name}, not written by finetune\.understanding\.predict"),
     ):
         with pytest.raises(ValueError, match=message):
             call(monkeypatch, predict.main, *arguments, output)
