@@ -123,7 +123,7 @@ def build_recipe(recipe_class: type[RecipeT], values: Mapping[str, Any], source:
                 converted[name] = value  # it is set, so no further problem comes of it
     recipe = recipe_class(**converted)
     problems += [
-        f"{name} {values[name]} is not used, as {by} {recipe.__dict__[by]} decides: leave one of them out, or give "
+        f"{name} {values[name]} is not used, as {by} {vars(recipe)[by]} decides: leave one of them out, or give "
         f"{by} {'null' if recipe_class.__dataclass_fields__[by].default is None else 0}"
         for name, by in decided_fields(recipe_class, values).items()
         if name in values

@@ -69,7 +69,7 @@ def begin(found: tuple[int, Path] | None, recipe: TrainingRecipe, facts: Mapping
 
     Raises ValueError as `changes` does, and for changes without a checkpoint. What changes is told on stderr.
     """
-    resets = [name for name in ("optimizer", "schedule") if recipe.__dict__[f"reset_{name}"]]
+    resets = [name for name in ("optimizer", "schedule") if vars(recipe)[f"reset_{name}"]]
     if found is None:
         if given := [*["change"] * bool(recipe.change), *(f"reset_{name}" for name in resets)]:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""The adapter of DeepSpeed's undocumented side: the version that it names, and patches that do not outlive their use."""
+"""DeepSpeed's undocumented side: the version that the adapter names, and patches that do not outlive their use."""
 
 from __future__ import annotations
 
