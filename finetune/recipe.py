@@ -51,7 +51,7 @@ class FinetuningRecipe(TrainingRecipe):
     )
 
     def metrics(self) -> Mapping[str, str]:
-        """What `best_by` may name -> whether its "lowest" or its "highest" value is best."""
+        """Metrics that `best_by` may name -> whether the "lowest" or the "highest" value is best."""
         return {"nll": "lowest"}
 
     def problems(self) -> list[str]:

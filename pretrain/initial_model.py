@@ -1,4 +1,4 @@
-"""The model that pre-training starts from, or goes on with, and whether it fits the data."""
+"""The model that pre-training starts from, or goes on with, and checks that it fits the data."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def pretrained_model(directory: Path, dropouts: dict[str, float]) -> VecoForPreT
 def check_vocabulary(model_size: int, model_dir: Path, data_dir: Path, manifest: Manifest) -> None:
     """Raise ValueError when data were prepared with another tokenizer than the model's.
 
-    The model may have more ids: tokens added behind `<mask>`, such as language tags, which no text becomes. Of a model
-    without tokenizer there is only the number of ids to compare, which is told.
+    The model may have more ids: tokens added behind `<mask>`, such as language tags, which no text becomes. For a
+    model without tokenizer only the number of ids is compared, and this is told.
     """
     advice = f"prepare the data with the tokenizer of {model_dir}"
     if manifest.vocab_size > model_size:

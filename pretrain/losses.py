@@ -18,7 +18,7 @@ from veco import VecoConfig
 
 
 class PretrainingLosses:
-    """The losses of a phase; their sums by language and pair, for lines of metrics, are added up beside them."""
+    """The losses of a phase, which also adds up their sums by language and pair for lines of metrics."""
 
     def __init__(
         self,

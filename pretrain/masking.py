@@ -1,4 +1,4 @@
-"""Corruption of tokens for masked language modelling, and the targets of causal: functions of ids and a generator."""
+"""Corruption of tokens for masked language modelling, and the labels of causal language modelling."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Masking:
     """Which tokens are to be predicted, and what stands in their place.
 
     `rate` of the ordinary tokens are chosen, ids `num_special` <= id < `mask_id`. Of these `mask_share` become
-    `mask_id`, `random_share` a random ordinary token, and the rest stay (BERT's 80/10/10; SPEC section 2). They are
+    `mask_id`, `random_share` a random ordinary token, and the rest stay (BERT's 80/10/10). They are
     chosen one by one, or with `span_length` >= 1 in spans whose lengths are geometric with this mean. `rate_spread` is
     how far the rates of a pair lie from `rate` at most, see `mask_pair`.
     """
@@ -36,7 +36,7 @@ def mask_pair(
 ) -> tuple[MaskedSequence, MaskedSequence]:
     """Both sequences as `mask_tokens` gives them, one with a rate of `rate` + d, the other with `rate` - d.
 
-    d is uniform in +-`rate_spread`. So where one is hidden the other can be read, and what is hidden can be told by it.
+    d is uniform in +-`rate_spread`. So where one is hidden the other can be read, and predicts it.
     """
     offset = masking.rate_spread * rng.uniform(-1.0, 1.0) if masking.rate_spread else 0.0
     return mask_tokens(x, rng, masking, offset), mask_tokens(y, rng, masking, -offset)
@@ -46,7 +46,7 @@ def mask_tokens(ids: np.ndarray, rng: np.random.Generator, masking: Masking, off
     """(corrupted, labels), both int64 (T,): `labels` hold the original id where it is to be predicted, else -100.
 
     Of the ordinary tokens the share `rate` + `offset` is chosen exactly, without replacement, the fractional one
-    with its probability (fairseq's rule), at least one. In spans all tokens meet the same fate, as in SpanBERT (Joshi
+    with its probability (fairseq's rule), at least one. All tokens of a span are replaced alike, as in SpanBERT (Joshi
     et al., 2020); its own lengths have p = 0.2 and at most ten, a mean of 3.8. Special tokens are never chosen and
     never drawn.
     """
@@ -90,5 +90,5 @@ def spans(size: int, count: int, rng: np.random.Generator, mean_length: float) -
 
 
 def next_tokens(ids: np.ndarray) -> np.ndarray:
-    """Labels int64 (T,) of causal language modelling: at each place the id behind it, at the last one -100."""
+    """Labels int64 (T,) of causal language modelling: at each place the next id, at the last one -100."""
     return np.append(ids[1:], IGNORED).astype(np.int64)

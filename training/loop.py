@@ -51,7 +51,7 @@ def never_worth_keeping(step: int) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Hooks:
-    """What the loop calls between updates, on every rank alike.
+    """Functions that the loop calls between updates, on every rank alike.
 
     `save(updates done)` makes a checkpoint. `validate` returns the metrics to note. After a validation
     `is_over(updates done, metrics)` may end the run, and `is_worth_keeping(updates done)` may ask for a checkpoint.
@@ -158,5 +158,5 @@ def check_ranks_agree(ranks: Ranks, **facts: object) -> None:
 
 
 def seed_everything(seed: int) -> None:
-    """Make what is drawn next on this rank (initial weights) the same on every rank."""
+    """Make the next random draws (initial weights) the same on every rank."""
     torch.manual_seed(mix(seed))

@@ -83,7 +83,7 @@ def train_run(recipe: RecipeT, build_task: Callable[[RecipeT, Path | None], Task
 
 
 def introduction(recipe: RecipeT, task: Task[RecipeT], start: Start, choices: Mapping[str, str]) -> str:
-    """What is going to happen, in one line; `choices` are those that were timed."""
+    """One line about the run that begins; `choices` are those that were timed."""
     facts = {
         "parameters": sum(parameter.numel() for parameter in task.model.parameters()),
         **task.introduction(recipe),

@@ -18,7 +18,7 @@ RecipeT = TypeVar("RecipeT", bound=TrainingRecipe)
 
 
 class Lessons(Protocol):
-    """What the loop sees of a task: batches, and their losses."""
+    """The part of a task that the loop sees: batches, and their losses."""
 
     fingerprint: str  # of the data: equal for a run and the run that resumes it
 
@@ -37,7 +37,7 @@ class Lessons(Protocol):
         """The terms of a micro-batch's loss: sums over it / `num_items` of the whole update."""
 
     def count_items(self, batch: Batch) -> Tensor:
-        """What a micro-batch adds to `num_items`, a small tensor (n,)."""
+        """The items of a micro-batch, which `num_items` sums up: a small tensor (n,)."""
 
 
 class Selecting(Protocol):
@@ -64,17 +64,17 @@ class Selecting(Protocol):
 
 
 class Keeping(Protocol):
-    """What a task adds to checkpoints, and which of them it wants to keep.
+    """The contribution of a task to checkpoints, and its choice of those to keep.
 
     `kept` and `announce` are called on rank 0, perhaps while training continues.
     """
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint must hold for `load_state`."""
+        """The values that a checkpoint must hold for `load_state`."""
         return {}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on with what a checkpoint holds."""
+        """Go on with the values that a checkpoint holds."""
 
     def add_files(self, engine: Engine, directory: Path) -> None:
         """Write what the task adds to a checkpoint into its directory; every rank calls it."""
@@ -128,8 +128,8 @@ class Task(Lessons, Selecting, Keeping, Protocol[RecipeT]):
         return nothing_more
 
     def phase_report(self) -> str:
-        """What to tell at the end of a phase; empty for nothing."""
+        """A line to tell at the end of a phase; empty for none."""
         return ""
 
     def finish(self, run_dir: Path) -> None:
-        """Tell what came of the run, and make what is made at its end alone; called on rank 0."""
+        """Tell the result of the run, and write what is only written at its end; called on rank 0."""

@@ -125,7 +125,7 @@ def announce_nothing(kept: Mapping[int, Path]) -> None:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Contents:
-    """What a checkpoint holds beside the state of its engine.
+    """The contents of a checkpoint beside the state of its engine.
 
     `state` is noted in STATE_FILE; `add_files` is called on every rank with the directory of the checkpoint.
     """
@@ -137,7 +137,7 @@ class Contents:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Retention:
-    """What becomes of a run's other checkpoints once a new one is whole.
+    """The fate of a run's other checkpoints once a new one is whole.
 
     `keep` is given the steps of all checkpoints and returns those to keep beside those of the recipe; `announce` is
     given those that are kept, before others are deleted. What lies `ahead` is deleted.
@@ -212,7 +212,7 @@ def save_checkpoint(
 
 
 def together(engine: Engine, work: Callable[[], None]) -> None:
-    """Do a part of a save on every rank; returns when all have done theirs.
+    """Do a part of a save on every rank; return when all have done theirs.
 
     Raises OSError on every rank when one of them does: a rank that went on alone would wait for the others for ever.
     """

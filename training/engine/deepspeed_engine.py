@@ -180,7 +180,7 @@ class DeepSpeedEngine:
 
 
 def log_file(log_dir: Path) -> Path:
-    """Where this rank's DeepSpeed writes its messages."""
+    """The file for the messages of this rank's DeepSpeed."""
     return log_dir / f"deepspeed-rank{launched_rank()}.log"
 
 

@@ -1,4 +1,4 @@
-"""What we use of DeepSpeed that it does not document, behind one class. Tested with DeepSpeed 0.19.8.
+"""The undocumented parts of DeepSpeed that we use, behind one class. Tested with DeepSpeed 0.19.8.
 
 Another version may have renamed or changed any of it: tests/integration/test_zero3.py and test_resume.py, with the slow
 tests, tell. Patches last as long as a `with`, and are undone also after an error.
@@ -80,6 +80,7 @@ class DeepSpeedInternals:
         """Set the float32 weights and Adam's state of this rank's parts; the model's own weights are right already."""
         is_partitioned = self.engine.zero_optimization_partition_weights()
         self._make_adam_state(stored.adam_step, is_partitioned)
+        parameter: Any  # DeepSpeed adds attributes
         for name, parameter in trained_parameters(module):
             for kind, tensors in stored.tensors.items():
                 key = None if kind == WEIGHTS else kind

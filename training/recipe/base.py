@@ -170,7 +170,7 @@ class TrainingRecipe:
         return []
 
     def names_to_change(self) -> list[str]:
-        """What `change` names; as in flags, `-` is `_`."""
+        """The names in `change`; as in flags, `-` is `_`."""
         return [name.strip().replace("-", "_") for name in self.change.split(",") if name.strip()]
 
     def _problems_of_changes(self) -> list[str]:
