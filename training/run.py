@@ -36,11 +36,13 @@ def train_run(recipe: RecipeT, build_task: Callable[[RecipeT, Path | None], Task
     """
     run_dir, guards = Path(recipe.output), Guards(recipe)
     with Ownership(run_dir) as ownership:
+        # The directory, and the checkpoint to go on from.
         quiet_libraries()
         check_engine(recipe)
         check_run_directory(run_dir, recipe.inputs())
         found = find_checkpoint(run_dir, recipe.resume)
 
+        # Data and model.
         seed_everything(recipe.seed)
         task = build_task(recipe, None if found is None else found[1])
         recipe = task.resolved(recipe)
@@ -48,6 +50,7 @@ def train_run(recipe: RecipeT, build_task: Callable[[RecipeT, Path | None], Task
         recipe = start.settled(recipe)
         task.build_model(start.checkpoint)
 
+        # The ranks, which must agree.
         ahead = Ahead(run_dir, start.step)
         ranks = connect(recipe, run_dir / "logs")
         recipe_before = None if start.checkpoint is None else start.checkpoint / RECIPE_FILE
@@ -55,6 +58,7 @@ def train_run(recipe: RecipeT, build_task: Callable[[RecipeT, Path | None], Task
         config = task.model.config.to_dict()
         check_ranks_agree(ranks, checkpoint=start, recipe=recipe, data=task.fingerprint, model=config)
 
+        # Engine and updates.
         is_first = ranks.rank == 0
         if is_first:
             task.begin(run_dir)

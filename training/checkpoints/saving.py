@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.metadata
 import json
 import os
@@ -168,36 +169,14 @@ def save_checkpoint(
     ahead = retention.ahead
     if ahead is not None and ahead.steps:
         background = None
-    final = run_dir / "checkpoints" / f"step-{step:08d}"
-    partial = final.with_name(final.name + PARTIAL)
+    partial = run_dir / "checkpoints" / f"step-{step:08d}{PARTIAL}"
 
     def begin() -> None:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
 
-    def finish() -> None:
-        save_recipe(contents.recipe, partial / RECIPE_FILE)
-        paths = sorted(partial.rglob("*"))
-        files = {str(path.relative_to(partial)): path.stat().st_size for path in paths if path.is_file()}
-        noted = {
-            **contents.state,
-            "step": step,
-            "layout": engine.layout,
-            "versions": library_versions(),
-            "files": files,
-        }
-        (partial / STATE_FILE).write_text(json.dumps(noted, indent=1), encoding="utf-8")
-        notes = [] if ahead is None else ahead.note(partial)
-        for path in (*paths, *notes, partial / STATE_FILE):
-            sync_directory(path) if path.is_dir() else sync_file(path)
-        sync_directory(partial)
-        if final.exists():
-            remove(final)
-        os.replace(partial, final)
-        sync_directory(final.parent)
-        give_up_noted(run_dir)
-        prune(run_dir, contents.recipe, retention.keep, retention.announce)
-
+    notes = {**contents.state, "step": step, "layout": engine.layout, "versions": library_versions()}
+    finish = functools.partial(rename_into_place, run_dir, partial, notes, contents.recipe, retention)
     if background is not None:
         background.wait()
     together(engine, begin if engine.rank == 0 else lambda: None)
@@ -209,6 +188,27 @@ def save_checkpoint(
         background.start(finish)
     if ahead is not None:
         ahead.steps = []
+
+
+def rename_into_place(
+    run_dir: Path, partial: Path, notes: Mapping[str, Any], recipe: TrainingRecipe, retention: Retention
+) -> None:
+    """Complete a checkpoint whose parts are written, sync and rename it, and delete those that it replaces."""
+    final = partial.with_name(partial.name.removesuffix(PARTIAL))
+    save_recipe(recipe, partial / RECIPE_FILE)
+    paths = sorted(partial.rglob("*"))
+    files = {str(path.relative_to(partial)): path.stat().st_size for path in paths if path.is_file()}
+    (partial / STATE_FILE).write_text(json.dumps({**notes, "files": files}, indent=1), encoding="utf-8")
+    given_up = [] if retention.ahead is None else retention.ahead.note(partial)
+    for path in (*paths, *given_up, partial / STATE_FILE):
+        sync_directory(path) if path.is_dir() else sync_file(path)
+    sync_directory(partial)
+    if final.exists():
+        remove(final)
+    os.replace(partial, final)
+    sync_directory(final.parent)
+    give_up_noted(run_dir)
+    prune(run_dir, recipe, retention.keep, retention.announce)
 
 
 def together(engine: Engine, work: Callable[[], None]) -> None:
