@@ -20,9 +20,10 @@ from data_tools.cli import FlagParser, run_main
 from data_tools.shards.format import ShardInfo, ShardWriter
 from data_tools.shards.manifest import MANIFEST_NAME, MANIFEST_VERSION, Manifest
 from pretrain.batches import PretrainingBatches, PretrainingOptions
-from pretrain.pretraining import pretrain
+from pretrain.pretraining import PretrainingTask
 from pretrain.recipe import PretrainRecipe
 from training.meters import read_metrics
+from training.run import train_run
 
 VOCAB_SIZE = 250_002
 BYTES_A_TOKEN = 4
@@ -124,7 +125,7 @@ def data_wait(data: Path, num_workers: int, steps: int) -> float:
             bilingual_max_length=128,
             loader_workers=num_workers,
         )
-        pretrain(recipe, data, Path(directory))
+        train_run(recipe, PretrainingTask.on(data))
         return read_metrics(Path(directory))[-1]["data_wait"]  # lines: update 1, update 2, all others
 
 

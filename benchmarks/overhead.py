@@ -12,6 +12,7 @@ repeat and their median; without overhead it is 1.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import statistics
 import tempfile
 import time
@@ -24,10 +25,12 @@ from torch import nn
 from data_tools.cli import FlagParser, run_main
 from data_tools.shards.manifest import Manifest
 from pretrain.batches import SAMPLES
-from pretrain.pretraining import build_model, pretrain, read_batches
+from pretrain.initial_model import build_model
+from pretrain.pretraining import PretrainingTask, read_batches
 from pretrain.recipe import PretrainRecipe
 from training.engine.settings import adam_settings
 from training.meters import read_metrics
+from training.run import train_run
 from training.step import count_tokens
 
 WARM_UP = 2
@@ -38,7 +41,7 @@ VOCAB_SIZE = 32_000
 def loop_seconds(recipe: PretrainRecipe, data: Path, tokens: list[int]) -> float:
     """Seconds of all updates after the first two, from the run's own metrics; `tokens` are those of each update."""
     with tempfile.TemporaryDirectory() as directory:
-        pretrain(recipe, data, Path(directory))
+        train_run(dataclasses.replace(recipe, output=directory), PretrainingTask.on(data))
         lines = {line["step"]: line for line in read_metrics(Path(directory))}
     seconds, begin = 0.0, WARM_UP
     for step in sorted(step for step in lines if step > WARM_UP):

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import (
     DataCollatorWithPadding,
@@ -37,12 +38,14 @@ from finetune.understanding.recipe import UnderstandingRecipe
 from finetune.understanding.rows.paired_rows import PairedRows
 from finetune.understanding.rows.row_batches import MicroBatches, UpdateBatches
 from finetune.understanding.rows.token_rows import TokenRows
-from training.engine.deepspeed_engine import read_ds_config
 from training.engine.plain_engine import PlainEngine
 from training.guards import Guards
 from training.launch import quiet_libraries
-from training.loop import fit
+from training.loop import Hooks, fit
 from training.meters import Meters
+from training.recipe.ds_config import read_ds_config
+from training.step import Batch
+from training.task import Lessons
 from veco import VecoConfig, VecoForSequenceClassification
 
 PAD = 1
@@ -133,13 +136,31 @@ class Clock(TrainerCallback):
         self.seconds = time.perf_counter() - self.started
 
 
+class OneSided(Lessons):
+    """Rows without a pair, for one process."""
+
+    fingerprint = ""
+
+    def __init__(self, rows: TokenRows, batch_size: int) -> None:
+        self.rows = PairedRows.alone(rows)
+        self.updates = UpdateBatches(self.rows.sizes, batch_size, 1)
+        self.head = Classification(LABELS, max_length=128)
+
+    def batches(self, rank: int, world_size: int) -> Dataset:
+        return MicroBatches(self.rows, self.updates, 1, rank, world_size, PAD)
+
+    def loss(self, model: nn.Module, batch: Batch, num_items: Tensor) -> dict[str, Tensor]:
+        return {"xnli": self.head.loss(model, batch) * len(batch["labels"]) / num_items[0]}
+
+    def count_items(self, batch: Batch) -> Tensor:
+        return torch.tensor([len(batch["labels"])])
+
+
 def our_loop(sizes: Sizes, rows: TokenRows, directory: Path) -> Callable[[], float]:
-    """A function that runs `sizes.updates` more updates of one run with each call, and returns their seconds."""
+    """A function that makes `sizes.updates` updates, more of the same run with each call, and gives their seconds."""
     config = VecoConfig(**sizes.shape(), num_labels=len(LABELS))
     model = VecoForSequenceClassification(config).train()
-    head = Classification(LABELS, max_length=128)
-    paired = PairedRows.alone(rows)
-    dataset = MicroBatches(paired, UpdateBatches(paired.sizes, sizes.batch_size, 1), 1, 0, 1, PAD)
+    lessons = OneSided(rows, sizes.batch_size)
     recipe = UnderstandingRecipe(
         task="xnli", data="-", init_from="-", output=str(directory), engine="plain", save_every=10**9, loader_workers=0
     )
@@ -153,18 +174,11 @@ def our_loop(sizes: Sizes, rows: TokenRows, directory: Path) -> Callable[[], flo
         fit(
             engine,
             recipe,
-            dataset,
-            data_fingerprint="",
-            kind_of=lambda step: "train",
-            loss_function=lambda module, batch, num_items: {
-                "xnli": head.loss(module, batch) * len(batch["labels"]) / num_items[0]
-            },
-            count_items=lambda batch: torch.tensor([len(batch["labels"])]),
+            lessons,
+            range(start, state["done"]),
+            hooks=Hooks(save=lambda step: None),
             meters=Meters(directory, 10**9, start, state["done"], enabled=False),
             guards=Guards(recipe),
-            start_step=start,
-            end_step=state["done"],
-            save=lambda step: None,
         )
         return time.perf_counter() - started
 

@@ -10,7 +10,10 @@ from typing import Self
 
 from training.lr_schedule import SCHEDULES, lr_factor
 from training.recipe.base import TrainingRecipe
+from training.recipe.checks import above_zero, below_one, between_zero_and_one, not_negative, one_of
 from training.recipe.fields import BY_NAME, FREE, UNREAD, option
+
+INITS = ("pretrained", "random")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,32 +51,27 @@ class FinetuningRecipe(TrainingRecipe):
     )
 
     def metrics(self) -> Mapping[str, str]:
-        """What `best_by` may name -> whether its "lowest" or its "highest" value is best."""
+        """Metrics that `best_by` may name -> whether the "lowest" or the "highest" value is best."""
         return {"nll": "lowest"}
 
     def problems(self) -> list[str]:
-        found = super().problems()
-        if not self.init_from:
-            found.append("init_from is not set")
-        if self.init not in ("pretrained", "random"):
-            found.append(f"init {self.init!r} must be 'pretrained' or 'random'")
-        if self.lr_schedule not in SCHEDULES:
-            found.append(f"lr_schedule {self.lr_schedule!r} must be one of {', '.join(SCHEDULES)}")
-        if self.lr_power <= 0:
-            found.append(f"lr_power {self.lr_power} must be above 0")
-        if not 0 <= self.lr_end <= 1:
-            found.append(f"lr_end {self.lr_end} must lie between 0 and 1")
-        for name in ("dropout", "attention_dropout", "warmup_share"):
-            if not 0 <= self.__dict__[name] < 1:
-                found.append(f"{name} {self.__dict__[name]} must be at least 0 and below 1")
-        for name in ("epochs", "patience", "keep_best"):
-            if self.__dict__[name] < 0:
-                found.append(f"{name} {self.__dict__[name]} must not be negative")
-        if self.best_by not in self.metrics():
-            found.append(f"best_by {self.best_by!r} must be one of {', '.join(self.metrics())}")
+        found = [
+            *super().problems(),
+            *([] if self.init_from else ["init_from is not set"]),
+            *([] if self.init in INITS else [f"init {self.init!r} must be 'pretrained' or 'random'"]),
+            *one_of(self, SCHEDULES, "lr_schedule"),
+            *above_zero(self, "lr_power"),
+            *between_zero_and_one(self, "lr_end"),
+            *below_one(self, "dropout", "attention_dropout", "warmup_share"),
+            *not_negative(self, "epochs", "patience", "keep_best"),
+            *one_of(self, self.metrics(), "best_by"),
+        ]
         if self.patience and not self.keep_best:
             found.append("patience ends a run behind its best checkpoint; to keep that, keep_best must be at least 1")
         return found
+
+    def inputs(self) -> list[Path]:
+        return [Path(self.init_from)]
 
     def micro_batches_an_update(self, num_ranks: int) -> int:
         """Micro-batches of all ranks in one update."""

@@ -1,4 +1,4 @@
-"""Which checkpoint of a run is best by its validations, and whether the run is still worth going on."""
+"""The best checkpoints of a run by its validations, and whether it is worth going on."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ class Selection:
             raise ValueError(f"goal {goal!r} must be 'lowest' or 'highest'")
         self.best_by, self.goal = best_by, goal
         self.patience, self.keep_best = patience, keep_best
-        self.validations: dict[int, dict[str, float]] = {}
+        self.validations: Mapping[int, dict[str, float]] = {}
 
     def note(self, step: int, metrics: Mapping[str, float]) -> bool:
         """Remember a validation; whether the run is over now."""
-        self.validations[step] = dict(metrics)
+        # A new mapping each time: the save of an earlier checkpoint may still be reading the old one in the background.
+        self.validations = {**self.validations, step: dict(metrics)}
         return self.is_over()
 
     def ranked(self) -> list[int]:
-        """Steps of the validations, best first, earlier ones before their equals; without those that are no number."""
+        """Steps of the validations, best first, earlier ones before their equals; without those that are NaN."""
         sign = 1 if self.goal == "lowest" else -1
         values = {step: metrics[self.best_by] for step, metrics in self.validations.items() if self.best_by in metrics}
         return sorted(
@@ -54,7 +55,7 @@ class Selection:
         return self.best_of(steps, self.keep_best)
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint must hold for `load_state` and `read`."""
+        """The values that a checkpoint must hold for `load_state` and `read`."""
         return {"selection": {"best_by": self.best_by, "goal": self.goal, "validations": self.validations}}
 
     def load_state(self, state: Mapping[str, Any]) -> None:

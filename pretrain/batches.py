@@ -30,7 +30,7 @@ from pretrain.masking import (
 from pretrain.sampling import Schedule, smoothed_probabilities
 from training.random_order import mix, walk
 
-PAD_TO_MULTIPLE = 8  # rows of a matrix product that vector units like; also fewer distinct shapes
+PAD_TO_MULTIPLE = 8  # a number of rows that suits vector units in matrix products; also fewer distinct shapes
 MONO, BILINGUAL = "mono", "bilingual"
 # A tensor of a batch beside the model's inputs: see `make_batch`.
 SAMPLES = "samples"
@@ -40,7 +40,7 @@ VALIDATION_SEED = 1  # not the run's: runs with different seeds are compared on 
 
 @dataclass(frozen=True)
 class PretrainingOptions:
-    """What decides the content of batches: sizes in pairs of the global batch, lengths with `<s>` and `</s>`."""
+    """Options that decide the content of batches: sizes in pairs of the global batch, lengths with `<s>` and `</s>`."""
 
     seed: int
     alpha: float
@@ -57,7 +57,7 @@ class PretrainingOptions:
     bilingual_mask_spread: float = 0.0
 
     def masking(self, kind: str, vocab_size: int) -> Masking:
-        """How tokens of a kind of batch are masked; `<mask>` is the last of the vocabulary."""
+        """The masking of a kind of batch; `<mask>` is the last of the vocabulary."""
         rate, spread = self.mono_mask_rate, 0.0
         if kind == BILINGUAL:
             rate, spread = self.bilingual_mask_rate, self.bilingual_mask_spread
@@ -120,12 +120,12 @@ class MonoSource:
     """Windows of one language's documents, each cut into two adjacent segments x and y; nothing is cut off.
 
     Document d of a shard, tokens [a_d, b_d) in it, owns windows number F(d) to F(d+1) with F(d) = d + a_d // W. So it
-    has n = b_d // W - a_d // W + 1 of them, of (b_d - a_d) / n < W tokens each up to a sentence's border, and the
-    number of a shard's windows follows from its header. F grows with d, so a window's document is found by bisection,
-    without a list of samples.
+    has n = b_d // W - a_d // W + 1 of them: one more than multiples of W end in it, so that even the shortest document
+    has one. A window has (b_d - a_d) / n < W tokens, up to a sentence's border. The number of a shard's windows follows
+    from its header. F grows with d, so a window's document is found by bisection, without a list of samples.
 
-    A border between two windows moves to the next sentence if that is near: an eighth of a window is left free for it.
-    Inside a longer sentence it stays where it is.
+    A border between two windows moves to the next sentence if that is near: of the tokens that two segments may hold,
+    an eighth is left free for it. Inside a longer sentence it stays where it is.
     """
 
     def __init__(self, shards: OpenShards, infos: Sequence[ShardInfo], segment_tokens: int) -> None:
@@ -189,7 +189,7 @@ def split_in_two(tokens: np.ndarray, borders: np.ndarray, limit: int) -> tuple[n
 
 
 def open_sources(data_dir: Path, split: SplitShards, options: PretrainingOptions) -> dict[str, dict[str, Source]]:
-    """The sources of a split by kind of batch and by language or pair; those without a sentence are left out."""
+    """The sources of a split by kind of batch and by language or pair; without those that have no sentence."""
     shards = OpenShards(data_dir)
     mono: dict[str, Source] = {
         language: MonoSource(shards, infos, options.mono_max_length - 2)
@@ -258,7 +258,7 @@ class PretrainingBatches(Dataset):
         world_size: int,
         accumulation_steps: int,
     ) -> None:
-        """Raises ValueError when a batch does not divide by ranks x accumulation steps, or the corpus is empty."""
+        """Raises ValueError when ranks x accumulation steps do not divide a batch, or the corpus is empty."""
         self.options = options
         self.rank, self.world_size, self.accumulation_steps = rank, world_size, accumulation_steps
         self.vocab_size = manifest.vocab_size
@@ -356,8 +356,8 @@ def total(infos: Sequence[ShardInfo]) -> int:
 def make_batch(kind: str, samples: Sequence[Sample], options: PretrainingOptions, vocab_size: int) -> dict[str, Tensor]:
     """Tensors that `VecoForPreTraining.forward` takes, int64 (pairs, length), and SAMPLES, int64 (pairs, 3).
 
-    That holds of each pair its group, the tokens that were cut off, and a digest of what the model sees of it. TLM's
-    tensors are there in bilingual batches if the objective has it.
+    SAMPLES holds for each pair its group, the tokens that were cut off, and a digest of what the model sees of it.
+    Bilingual batches have TLM's tensors if the objective has it.
     """
     masking = options.masking(kind, vocab_size)
     pairs: list[tuple[MaskedSequence, MaskedSequence]] = []

@@ -47,11 +47,11 @@ def export(
     model_format: str = VECO,
     layer: int | None = None,
 ) -> Path:
-    """`output`: config.json, safetensors, the tokenizer and a model card, from checkpoint `step` (None: the newest).
+    """Write config.json, safetensors, the tokenizer and a model card to `output`, and return it.
 
-    With `average` the weights are the mean of that checkpoint and of those before it. The states of `layer` (None: the
-    usual one) stand for sentences. Raises ValueError when there are no such checkpoints, weights are missing or empty,
-    there is no such layer, or `output` exists.
+    The weights are those of checkpoint `step` (None: the newest). With `average` they are the mean of that checkpoint
+    and of those before it. The states of `layer` (None: the usual one) represent sentences. Raises ValueError when
+    there are no such checkpoints, weights are missing or empty, there is no such layer, or `output` exists.
     """
     chosen = chosen_checkpoints(run_dir, step, average)
     newest = chosen[max(chosen)]
@@ -138,7 +138,7 @@ def check_complete(source: Source, config: VecoConfig) -> None:
 
 
 def as_xlm_roberta(source: Source, config: VecoConfig) -> Source:
-    """The weights that XLM-R has, under its names; its token type, which VECO has not, is zero."""
+    """The weights that XLM-R has, under its names; its token type, which VECO lacks, is zero."""
     names = xlm_roberta_names(config.num_hidden_layers)
     weights = {theirs: source.weights[ours] for ours, theirs in names.items()}
     dtype = source.weights[next(iter(names))].dtype

@@ -1,4 +1,4 @@
-"""How many floating-point operations the model's mathematics takes, for the share of a machine's peak that is used."""
+"""Floating-point operations of the model's mathematics, to tell the share of a machine's peak that is used."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TRAINING_PASSES = 3
 
 
 def forward_flops(config: VecoConfig, batch: Mapping[str, Tensor], objective: str) -> Tensor:
-    """Operations (float64, no dimension) of the matrix products in a forward pass over real tokens, padding left out.
+    """Operations (float64, no dimension) of the matrix products in a forward pass over real tokens, without padding.
 
     A multiplication with its addition counts as two. `objective` is the model's: "ca_mlm", "mlm" or "clm"; of attention
     that is causal only half is needed. Nothing here waits for an accelerator.

@@ -1,4 +1,4 @@
-"""Corruption of tokens for masked language modelling, and the targets of causal: functions of ids and a generator."""
+"""Corruption of tokens for masked language modelling, and the labels of causal language modelling."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def mask_pair(
 ) -> tuple[MaskedSequence, MaskedSequence]:
     """Both sequences as `mask_tokens` gives them, one with a rate of `rate` + d, the other with `rate` - d.
 
-    d is uniform in +-`rate_spread`. So where one is hidden the other can be read, and what is hidden can be told by it.
+    d is uniform in +-`rate_spread`. So where one is hidden the other can be read, and predicts it.
     """
     offset = masking.rate_spread * rng.uniform(-1.0, 1.0) if masking.rate_spread else 0.0
     return mask_tokens(x, rng, masking, offset), mask_tokens(y, rng, masking, -offset)
@@ -51,7 +51,7 @@ def mask_tokens(ids: np.ndarray, rng: np.random.Generator, masking: Masking, off
     """(corrupted, labels), both int64 (T,): `labels` hold the original id where it is to be predicted, else -100.
 
     Of the ordinary tokens the share `rate` + `offset` is chosen exactly, without replacement, the fractional one
-    with its probability (fairseq's rule), at least one. In spans all tokens meet the same fate, as in SpanBERT (Joshi
+    with its probability (fairseq's rule), at least one. All tokens of a span are replaced alike, as in SpanBERT (Joshi
     et al., 2020); its own lengths have p = 0.2 and at most ten, a mean of 3.8. Special tokens are never chosen and
     never drawn.
     """
@@ -95,5 +95,5 @@ def spans(size: int, count: int, rng: np.random.Generator, mean_length: float) -
 
 
 def next_tokens(ids: np.ndarray) -> np.ndarray:
-    """Labels int64 (T,) of causal language modelling: at each place the id behind it, at the last one -100."""
+    """Labels int64 (T,) of causal language modelling: at each place the next id, at the last one -100."""
     return np.append(ids[1:], IGNORED).astype(np.int64)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 from pretrain.masking import MASK_TOKEN_SHARE, RANDOM_TOKEN_SHARE
-from training.recipe.base import TrainingRecipe
+from training.recipe.base import Phase, TrainingRecipe
+from training.recipe.checks import above_zero, at_least, below_one, between_zero_and_one, not_negative, one_of
 from training.recipe.fields import BY_NAME, FREE, UNREAD, option
 
 OBJECTIVES = ("ca_mlm+tlm", "ca_mlm", "mlm+tlm", "mlm", "clm")
@@ -87,15 +89,35 @@ class PretrainRecipe(TrainingRecipe):
         on_resume=FREE,
     )
 
+    def phases(self) -> list[Phase]:
+        """The cross-attention alone, if the recipe says so, then everything (paper, section 4.1)."""
+        border = self.cross_attention_steps
+        return [*([Phase(0, border)] if border else []), Phase(border, border + self.steps)]
+
     @property
-    def total_steps(self) -> int:
-        """Updates of both phases."""
-        return self.cross_attention_steps + self.steps
+    def model_objective(self) -> str:
+        """The objective as `VecoForPreTraining` calls it: TLM comes with the batches."""
+        return self.objective.removesuffix("+tlm")
+
+    def inputs(self) -> list[Path]:
+        return [Path(self.init_from)] if self.init_from else []
 
     def problems(self) -> list[str]:
-        found = super().problems()
-        if self.objective not in OBJECTIVES:
-            found.append(f"objective {self.objective!r} must be one of {', '.join(OBJECTIVES)}")
+        return [
+            *super().problems(),
+            *one_of(self, OBJECTIVES, "objective"),
+            *self._problems_of_masks(),
+            *not_negative(self, "validate_batches"),
+            *([] if self.peak_tflops is None else above_zero(self, "peak_tflops")),
+            *below_one(self, "mono_mask_rate", "bilingual_mask_rate", "dropout", "attention_dropout"),
+            *between_zero_and_one(self, "alpha"),
+            *self._problems_of_first_phase(),
+            *at_least(self, 1, "mono_batch_pairs", "bilingual_batch_pairs"),
+            *self._problems_of_lengths(),
+        ]
+
+    def _problems_of_masks(self) -> list[str]:
+        found = []
         shares = (self.mask_token_share, self.random_token_share)
         if min(shares) < 0 or sum(shares) > 1:
             found.append(
@@ -104,33 +126,27 @@ class PretrainRecipe(TrainingRecipe):
             )
         if self.span_length != 0 and self.span_length < 1:
             found.append(f"span_length {self.span_length} must be 0 or at least 1")
-        if self.validate_batches < 0:
-            found.append(f"validate_batches {self.validate_batches} must not be negative")
-        if self.peak_tflops is not None and self.peak_tflops <= 0:
-            found.append(f"peak_tflops {self.peak_tflops} must be above 0")
-        lowest, highest = (self.bilingual_mask_rate + sign * self.bilingual_mask_spread for sign in (-1, 1))
-        if self.bilingual_mask_spread < 0 or lowest < 0 or highest > 1:
+        rate, spread = self.bilingual_mask_rate, self.bilingual_mask_spread
+        if spread < 0 or rate - spread < 0 or rate + spread > 1:
             found.append(
-                f"bilingual_mask_spread {self.bilingual_mask_spread} must not be negative, nor lead "
-                f"bilingual_mask_rate {self.bilingual_mask_rate} out of 0 to 1"
+                f"bilingual_mask_spread {spread} must not be negative, nor lead bilingual_mask_rate {rate} "
+                "out of 0 to 1"
             )
-        for name in ("mono_mask_rate", "bilingual_mask_rate", "dropout", "attention_dropout"):
-            if not 0 <= self.__dict__[name] < 1:
-                found.append(f"{name} {self.__dict__[name]} must be at least 0 and below 1")
-        if not 0 <= self.alpha <= 1:
-            found.append(f"alpha {self.alpha} must lie between 0 and 1")
-        if self.cross_attention_steps < 0:
-            found.append(f"cross_attention_steps {self.cross_attention_steps} must not be negative")
+        return found
+
+    def _problems_of_first_phase(self) -> list[str]:
+        found = not_negative(self, "cross_attention_steps")
         if self.cross_attention_steps and not self.init_from:
             found.append("cross_attention_steps needs init_from: a random encoder gives the cross-attention nothing")
         if self.cross_attention_steps and not self.objective.startswith("ca_mlm"):
             found.append(f"cross_attention_steps: objective {self.objective!r} does not train the cross-attention")
-        for name in ("mono_batch_pairs", "bilingual_batch_pairs"):
-            if self.__dict__[name] < 1:
-                found.append(f"{name} {self.__dict__[name]} must be at least 1")
-        longest = max(self.mono_max_length, 2 * self.bilingual_max_length)
+        return found
+
+    def _problems_of_lengths(self) -> list[str]:
+        found = []
         if min(self.mono_max_length, self.bilingual_max_length) < 4:
             found.append("mono_max_length and bilingual_max_length must be at least 4")
+        longest = max(self.mono_max_length, 2 * self.bilingual_max_length)
         if not self.init_from and longest > self.max_position_embeddings - 2:
             found.append(
                 f"max_position_embeddings {self.max_position_embeddings} must be at least {longest + 2}: "

@@ -1,4 +1,4 @@
-"""Which sample comes n-th: a pure function, with no list of samples and no state.
+"""The n-th sample: a pure function, with no list of samples and no state.
 
 Languages (and language pairs) are drawn with probability proportional to n^alpha; inside one, samples are walked by a
 pseudo-random permutation that is computed, not stored, so each is seen once before any is seen again.
@@ -15,9 +15,9 @@ from training.random_order import hashes, mix
 
 
 def smoothed_probabilities(counts: Mapping[str, int], alpha: float) -> dict[str, float]:
-    """Probability of each key, proportional to its share of `counts` to the power `alpha` (SPEC section 2).
+    """Probability of each key, proportional to its share of `counts` to the power `alpha`.
 
-    Raises ValueError when there is nothing to draw from.
+    As in XLM (Lample and Conneau, 2019, section 3.1). Raises ValueError when there is nothing to draw from.
     """
     if not any(counts.values()):
         raise ValueError("nothing to sample from: every count is zero")
@@ -38,7 +38,7 @@ class Schedule:
         self.languages = sorted(language for language, p in probabilities.items() if p > 0)
         exact = np.array([probabilities[language] * self.BLOCK for language in self.languages])
         self.places = np.maximum(1, exact.astype(np.int64))
-        # Rounding leaves a few places over or wanting; the commonest language takes the difference.
+        # Rounding gives a few places too many or too few; the commonest language takes the difference.
         self.places[exact.argmax()] += self.BLOCK - self.places.sum()
         self.key = key
         self._block = -1

@@ -1,4 +1,4 @@
-"""Sums by language and language pair of what batches held and how well it was predicted."""
+"""Sums by language and language pair: tokens, and how well they were predicted."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def perplexity(nats: float) -> float:
 
 
 class Totals:
-    """Adds up the batches of `make_batch` on this rank, where they are, without waiting for an accelerator."""
+    """Running sums over the batches of `make_batch` on this rank, on their device, without waiting for it."""
 
     def __init__(self, groups: Sequence[tuple[str, str]], device: torch.device) -> None:
         self.groups = groups
@@ -120,7 +120,7 @@ class Totals:
 def training_line(
     summary: Summary, seconds: float, num_devices: int, peak_tflops: float | None
 ) -> dict[str, float | str]:
-    """What a line of metrics has of a summary over so many seconds of training.
+    """The values for a line of metrics, from a summary over so many seconds of training.
 
     `tflops_per_second` is what each device achieved, `utilisation` its share of `peak_tflops`. `samples` is a digest of
     the samples and masks since the line before: the same on any number of ranks.

@@ -19,12 +19,16 @@ TINY = Path(__file__).resolve().parent / "recipes" / "tiny.yaml"
 def main() -> None:
     recipe = parse_recipe(PretrainRecipe, sys.argv[1:], default_config=TINY)
     relaunch_on_cpu(recipe.cpu_processes if recipe.engine == "deepspeed" else 1)
-    run_dir = Path(recipe.output)
-    data_dir = embedded_data(run_dir.parent / "embedded") if recipe.data == "embedded" else Path(recipe.data)
+    data_dir = (
+        embedded_data(Path(recipe.output).parent / "embedded") if recipe.data == "embedded" else Path(recipe.data)
+    )
 
-    from pretrain.pretraining import pretrain  # torch takes seconds to import: not before help, mistakes and relaunch
+    # torch takes seconds to import: not before help, mistakes and relaunch
+    from pretrain.pretraining import PretrainingTask
+    from training.run import train_run
 
-    if not pretrain(recipe, data_dir, run_dir):
+    # The task builds data and model; the run builds the engine and fits the model.
+    if not train_run(recipe, PretrainingTask.on(data_dir)):
         sys.exit(EXIT_STOPPED)
 
 

@@ -13,7 +13,7 @@ from transformers import AutoModelForMaskedLM, XLMRobertaTokenizer
 
 from pretrain.export import export
 from pretrain.recipe import PretrainRecipe
-from training.checkpoints.saving import save_checkpoint
+from training.checkpoints.saving import Contents, save_checkpoint
 from training.engine.build import build_engine
 from veco import VecoConfig, VecoForMaskedLM, VecoForPreTraining, VecoModel
 
@@ -36,7 +36,8 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     recipe = PretrainRecipe(output="runs/mine", engine="plain", ds_config="cpu.json", steps=1)
     engine = build_engine(model, recipe, lambda step: 1.0, run_dir / "logs")
     state = {"data_fingerprint": "f" * 64, "recent_losses": {}}
-    save_checkpoint(engine, run_dir, 1, recipe, state, model.config.save_pretrained)
+    contents = Contents(recipe=recipe, state=state, add_files=model.config.save_pretrained)
+    save_checkpoint(engine, run_dir, 1, contents)
     (run_dir / "metrics.jsonl").write_text('{"step": 1, "mono/mlm": 3.5}\n')
     export(run_dir, run_dir / "model")
     export(run_dir, run_dir / "sentences", dtype="float32", model_format="xlm-roberta", layer=4)

@@ -1,4 +1,4 @@
-"""What may end a run early, or leave an update out: signals, the end of the allotted time, spikes of the loss."""
+"""Reasons to end a run early, or to skip an update: signals, the end of the allotted time, spikes of the loss."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from training.recipe.base import TrainingRecipe, seconds_of
 
 # Slurm, the launcher and people send them to end a run; SIGINT is Ctrl-C.
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
-SHOW_CURSOR = b"\x1b[?25h"  # which the progress bar hid, and whom a second Ctrl-C ends shows no more
+SHOW_CURSOR = b"\x1b[?25h"  # the progress bar hid it, and a process that a second Ctrl-C ends cannot show it any more
 ASKED_TO_END = SHOW_CURSOR + b"\nending after this update, with a checkpoint; Ctrl-C again leaves at once, without\n"
 MAX_TIME = "max_time"
 ENDED_BY = {
     MAX_TIME: "max_time leaves no time for another update and a save",
     **{number.name: f"received {number.name}" for number in STOP_SIGNALS},
-}  # what is said of a reason that does not speak for itself
+}  # in words, for reasons that do not speak for themselves
 UNKNOWN_SAVE_SHARE = 0.05  # of the allotted time, kept for a save as long as none was timed
 
 
 class Guards:
-    """Watches over one run on one rank, from its first update to its last, over all phases.
+    """The watch over one run on one rank, from its first update to its last, over all phases.
 
     Inside `with` the signals of STOP_SIGNALS are noted instead of ending the process, but for a second Ctrl-C. All
     ranks learn of a wish to stop in the next update's own reduction, so there is no message between them that could
@@ -57,7 +57,7 @@ class Guards:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.reason = signal.Signals(number).name
         if number == signal.SIGINT:
-            # Not by an exception: nothing is left behind "at once" that waits for a disk or for another rank.
+            # Not by an exception, which would wait for a disk or for another rank on its way out.
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             if launched_rank() == 0:
                 # Past Python's buffers, in whose middle this may have come.
@@ -75,7 +75,7 @@ class Guards:
         return bool(self.reason)
 
     def ended_early(self) -> str:
-        """What there is to say of a run that this ended: one rank that wants to stop ends all."""
+        """A line about a run that was ended early: one rank that wants to stop ends all."""
         reason = ENDED_BY.get(self.reason, self.reason) or "another rank got a signal, lost its launcher or had no time"
         return f"ended early: {reason} (exit code {EXIT_STOPPED}); --resume auto goes on"
 
@@ -109,7 +109,7 @@ class Guards:
         return is_spike
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint must hold for `load_state`."""
+        """The values that a checkpoint must hold for `load_state`."""
         return {"recent_losses": {kind: list(losses) for kind, losses in self.losses.items()}}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -118,6 +118,6 @@ class Guards:
 
 
 def ignore_stop_signals(worker: int = 0) -> None:
-    """Go on reading ahead: launcher and terminal signal this process, too, but the rank alone decides when to end."""
+    """Ignore the signals to stop: launcher and terminal send them to loader processes, too, but the rank decides."""
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)

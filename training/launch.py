@@ -1,4 +1,4 @@
-"""What entry points under the deepspeed launcher share, before any collective."""
+"""The start of entry points under the deepspeed launcher, before any collective."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def free_port() -> int:
 def launcher_command(
     num_processes: int, *script_and_arguments: str, environment: Mapping[str, str] = os.environ
 ) -> list[str]:
-    """What starts a script as `num_processes` on this machine, on a free port: several runs may share a machine.
+    """The command that starts a script as `num_processes` on a free port of this machine: several runs may share it.
 
     They take the first devices of those that `environment` makes visible. Where it hides all (CUDA_VISIBLE_DEVICES is
     empty or -1, which DeepSpeed's launcher takes for a device) they run on the CPU.

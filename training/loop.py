@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -17,7 +17,8 @@ from training.guards import Guards, ignore_stop_signals
 from training.meters import Meters
 from training.random_order import mix
 from training.recipe.base import TrainingRecipe
-from training.step import Batch, CountFunction, LossFunction, StepContext, train_step
+from training.step import Batch, StepContext, train_step
+from training.task import Lessons
 
 PREFETCHED = 4  # micro-batches that each loader process keeps ready
 
@@ -38,93 +39,108 @@ def micro_batches(dataset: Dataset, start: int, stop: int, num_workers: int) -> 
     )
 
 
-def unnamed_source(first: int, part: int, rank: int) -> str:
-    """What there is to say of a micro-batch whose samples have no names."""
-    return f"micro-batch {first + part}"
-
-
-def never_over(step: int, metrics: dict[str, float]) -> bool:
-    """That no validation ends a run before its last update."""
+def never_over(step: int, metrics: Mapping[str, float]) -> bool:
+    """Whether a validation ends a run before its last update: never."""
     return False
 
 
 def never_worth_keeping(step: int) -> bool:
-    """That no validation asks for a checkpoint of its own."""
+    """Whether a validation asks for a checkpoint of its own: never."""
     return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hooks:
+    """Functions that the loop calls between updates, on every rank alike.
+
+    `save(updates done)` makes a checkpoint. `validate` returns the metrics to note. After a validation
+    `is_over(updates done, metrics)` may end the run, and `is_worth_keeping(updates done)` may ask for a checkpoint.
+    """
+
+    save: Callable[[int], None]
+    validate: Callable[[], dict[str, float]] | None = None
+    is_over: Callable[[int, Mapping[str, float]], bool] = never_over
+    is_worth_keeping: Callable[[int], bool] = never_worth_keeping
 
 
 def fit(
     engine: Engine,
     recipe: TrainingRecipe,
-    dataset: Dataset,
-    data_fingerprint: str,
-    kind_of: Callable[[int], str],
-    loss_function: LossFunction,
-    count_items: CountFunction,
+    lessons: Lessons,
+    updates: range,
+    *,
+    hooks: Hooks,
     meters: Meters,
     guards: Guards,
-    start_step: int,
-    end_step: int,
-    save: Callable[[int], None],
-    validate: Callable[[], dict[str, float]] | None = None,
-    source_of: Callable[[int, int, int], str] = unnamed_source,
-    is_over: Callable[[int, dict[str, float]], bool] = never_over,
-    is_worth_keeping: Callable[[int], bool] = never_worth_keeping,
 ) -> bool:
-    """Whether training went from update `start_step` to its end; False when `guards` ended it before.
+    """Whether training made all `updates`, numbered from 0, or was over before; False when `guards` stopped it.
 
-    `dataset[m]` is this rank's micro-batch m, of update m // accumulation steps. `kind_of` names the kind of batch of
-    an update, `source_of(m, i, rank)` the samples of micro-batch m + i on a rank. `validate` runs every
-    `recipe.validate_every` updates, or before each regular save, and returns what to note. The end is update
-    `end_step`, or where `is_over(updates done, what was noted)` says so after a validation, on all ranks alike. A
-    checkpoint is saved every `recipe.save_every` updates, at the end, when `guards` end the run, and after a validation
-    of which `is_worth_keeping(updates done)` says so.
+    Micro-batch m of `lessons` belongs to update m // accumulation steps. A validation follows every
+    `recipe.validate_every` updates, or precedes each regular save. A checkpoint is saved every `recipe.save_every`
+    updates, at the end, when `guards` stop the run, and where a hook asks for it.
     """
+    check_ranks_agree(engine, checkpoint=updates.start, recipe=recipe, data=lessons.fingerprint)
     per_step = recipe.accumulation_steps
-    check_ranks_agree(engine, checkpoint=start_step, recipe=recipe, data=data_fingerprint)
-    batches = micro_batches(dataset, start_step * per_step, end_step * per_step, recipe.loader_workers)
+    dataset = lessons.batches(engine.rank, engine.world_size)
+    batches = micro_batches(dataset, updates.start * per_step, updates.stop * per_step, recipe.loader_workers)
     engine.model.train()  # from_pretrained gives models for evaluation, without dropout
     meters.restart_clock()
-    for step in range(start_step, end_step):
-        started = time.perf_counter()
+    for step in updates:
+        wants_to_stop = make_update(engine, recipe, lessons, step, batches, meters=meters, guards=guards)
         done = step + 1
-        with meters.waiting():
-            group = [next(batches) for _ in range(per_step)]
-        # Dropout, too, is a function of (seed, step, rank), so there is no random state to save.
-        torch.manual_seed(mix(recipe.seed, step, engine.rank))
-        kind = kind_of(step)
-        context = StepContext(
-            where=f"update {done}, {kind} batch",
-            source_of=partial(source_of, step * per_step),
-            is_spike=partial(guards.is_spike, kind),
-            wants_to_stop=guards.wants_to_stop(),
-        )
-        with lost_ranks_named(context.where):
-            metrics = train_step(engine, group, loss_function, count_items, context)
-            guards.note_duration("update", time.perf_counter() - started)
-            if metrics.skipped:
-                meters.event(done, "skipped", {f"{kind}/{name}": value for name, value in metrics.losses.items()})
-            else:
-                meters.record(done, kind, metrics)
-        is_end, is_kept = done == end_step, False
-        if validate is not None and (is_end or done % (recipe.validate_every or recipe.save_every) == 0):
+        is_end, is_kept = done == updates.stop, False
+        if hooks.validate is not None and (is_end or done % (recipe.validate_every or recipe.save_every) == 0):
             with lost_ranks_named(f"validation after update {done}"):
-                noted = validate()
+                noted = hooks.validate()
             meters.event(done, "valid", noted)
             meters.restart_clock()
-            is_end = is_over(done, noted) or is_end
-            is_kept = is_worth_keeping(done)
-        if done % recipe.save_every == 0 or is_end or is_kept or metrics.wants_to_stop:
+            is_end = hooks.is_over(done, noted) or is_end
+            is_kept = hooks.is_worth_keeping(done)
+        if done % recipe.save_every == 0 or is_end or is_kept or wants_to_stop:
             started = time.perf_counter()
             with lost_ranks_named(f"saving update {done}"):
-                save(done)
+                hooks.save(done)
             guards.note_duration("save", time.perf_counter() - started)
             meters.restart_clock()
         if is_end:
             return True
-        if metrics.wants_to_stop:
+        if wants_to_stop:
             return False
     return True
+
+
+def make_update(
+    engine: Engine,
+    recipe: TrainingRecipe,
+    lessons: Lessons,
+    step: int,
+    batches: Iterator[Batch],
+    *,
+    meters: Meters,
+    guards: Guards,
+) -> bool:
+    """Make update `step`, from 0, with the next of this rank's `batches`; whether some rank asks to stop after it."""
+    started = time.perf_counter()
+    per_step = recipe.accumulation_steps
+    with meters.waiting():
+        group = [next(batches) for _ in range(per_step)]
+    # Dropout, too, is a function of (seed, step, rank), so there is no random state to save.
+    torch.manual_seed(mix(recipe.seed, step, engine.rank))
+    kind = lessons.kind_of(step)
+    context = StepContext(
+        where=f"update {step + 1}, {kind} batch",
+        source_of=lambda part, rank: lessons.source_of(step * per_step + part, rank),
+        is_spike=partial(guards.is_spike, kind),
+        wants_to_stop=guards.wants_to_stop(),
+    )
+    with lost_ranks_named(context.where):
+        metrics = train_step(engine, group, lessons.loss, lessons.count_items, context)
+        guards.note_duration("update", time.perf_counter() - started)
+        if metrics.skipped:
+            meters.event(step + 1, "skipped", {f"{kind}/{name}": value for name, value in metrics.losses.items()})
+        else:
+            meters.record(step + 1, kind, metrics)
+    return metrics.wants_to_stop
 
 
 def check_ranks_agree(ranks: Ranks, **facts: object) -> None:
@@ -142,12 +158,5 @@ def check_ranks_agree(ranks: Ranks, **facts: object) -> None:
 
 
 def seed_everything(seed: int) -> None:
-    """Make what is drawn next on this rank (initial weights) the same on every rank."""
+    """Make the next random draws (initial weights) the same on every rank."""
     torch.manual_seed(mix(seed))
-
-
-def describe_run(facts: dict[str, Any]) -> str:
-    """One line about a run for its start."""
-    return " | ".join(
-        f"{name} {value:,}" if isinstance(value, int) else f"{name} {value}" for name, value in facts.items()
-    )

@@ -1,4 +1,4 @@
-"""What a run shows: a progress line, metrics.jsonl, TensorBoard, W&B if wanted, and the curves as PNG at its end."""
+"""The display of a run: a progress line, metrics.jsonl, TensorBoard, W&B if wanted, and curves as PNG at its end."""
 
 from __future__ import annotations
 
@@ -30,8 +30,13 @@ KIND_LOSS = "_loss"  # ends the name of a loss over all terms of a kind of batch
 MOST_SHOWN = 12  # values of an event that are told in full
 
 
+def nothing_more(seconds: float) -> Scalars:
+    """The additional values of a line of metrics where nothing is watched: none."""
+    return {}
+
+
 class Meters:
-    """Writes and shows metrics on rank 0. Every rank makes every call: what is watched is summed over ranks."""
+    """Writer of metrics on rank 0. Every rank makes every call: watched values are summed over ranks."""
 
     def __init__(
         self,
@@ -46,15 +51,16 @@ class Meters:
     ) -> None:
         """`settings` is what W&B notes about the run. Raises ValueError when W&B is wanted and not installed.
 
-        Lines that the run has of updates after `start_step` go with the first new one. If they belong to checkpoints
-        that may yet be needed (`is_held`), they go with `settle`; until then the new ones stand in a file beside them.
+        The run's lines of updates after `start_step` are deleted when the first new one is written. If they belong to
+        checkpoints that may yet be needed (`is_held`), `settle` deletes them; until then the new ones are kept in a
+        file beside them.
         """
         if wandb_project and importlib.util.find_spec("wandb") is None:
             raise ValueError(f"wandb_project {wandb_project!r} needs wandb: pip install wandb, or leave the field null")
         self.enabled = enabled
         self.log_every = log_every
         self.end_step = end_step
-        self.watched: Callable[[float], Scalars] | None = None
+        self.watched: Callable[[float], Scalars] = nothing_more
         self._begin_line()
         self.last_time = time.perf_counter()
         if not enabled:
@@ -104,7 +110,7 @@ class Meters:
         self.steps += 1
         if step > 2 and step % self.log_every and step != self.end_step:
             return
-        watched = {} if self.watched is None else self.watched(self.seconds)
+        watched = self.watched(self.seconds)
         if self.enabled:
             scalars = self._line(metrics)
             self._write(step, {**scalars, **watched})
@@ -138,7 +144,7 @@ class Meters:
             self.progress.update(self.task, description=told)
 
     def event(self, step: int, kind: str, scalars: Mapping[str, float]) -> None:
-        """Note what is not an update, such as a validation.
+        """Note an event other than an update, such as a validation.
 
         Of losses of kinds of batches those over all terms are told, of other values, if many, those without a `/`.
         """
@@ -153,11 +159,11 @@ class Meters:
         )
 
     def restart_clock(self) -> None:
-        """Do not count the time since the last update, for instance behind a checkpoint, which is not training."""
+        """Exclude the time since the last update, for instance that of a checkpoint, which is not training."""
         self.last_time = time.perf_counter()
 
     def settle(self) -> None:
-        """Give the lines that were held back the place of those of the same and later updates."""
+        """Put the lines that were held back in place of those of the same and later updates."""
         if not self.enabled or self.held is None:
             return
         held, self.held = self.held, None
@@ -199,7 +205,7 @@ class Meters:
         return self.run_dir / (METRICS_FILE if self.held is None else HELD_FILE)
 
     def _open(self) -> TextIO:
-        """The file of the lines, in which nothing is left that they replace."""
+        """Open the file of the lines, without those that new ones will replace."""
         if self.held is not None:
             return self.metrics_path.open("w", encoding="utf-8")
         drop_lines_after(self.metrics_path, self.start_step)
@@ -212,7 +218,7 @@ class Meters:
         self.close()
 
     def close(self) -> None:
-        """Write what is still in buffers, and give the terminal its cursor back; also after an error."""
+        """Flush the buffers and restore the cursor of the terminal; also after an error."""
         if self.enabled:
             self.progress.stop()
             if self.writer is not None:

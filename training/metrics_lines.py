@@ -1,4 +1,4 @@
-"""The lines of metrics.jsonl, and how those of a run that went back take the place of those before."""
+"""The lines of metrics.jsonl, and how those of a run that went back replace the earlier ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HELD_FILE = "metrics.new.jsonl"  # lines of a run that went back, until its firs
 
 
 def whole_lines(path: Path) -> Iterator[tuple[str, dict[str, float]]]:
-    """Each line of metrics.jsonl and its values; a line that is cut short, as the last of a killed run, is left out."""
+    """Each line of metrics.jsonl and its values; a line that is cut short, as the last of a killed run, is skipped."""
     for text in path.read_text(encoding="utf-8").splitlines():
         with suppress(json.JSONDecodeError):
             yield text, json.loads(text)
@@ -32,7 +32,7 @@ def drop_lines_after(path: Path, step: int) -> None:
 
 
 def settle_lines(run_dir: Path, start: int) -> None:
-    """Give the lines of a run that went back to `start` the place of those after it; a second call changes no more."""
+    """Put the lines of a run that went back to `start` in place of those after it; a second call changes nothing."""
     held = run_dir / HELD_FILE
     if held.is_file():
         path = run_dir / METRICS_FILE

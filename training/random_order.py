@@ -19,7 +19,7 @@ def mix(*values: int) -> int:
 
 
 def permute(index: int, size: int, key: int) -> int:
-    """Where a pseudo-random permutation of range(size), chosen by `key`, sends `index`; O(1) time and memory.
+    """The image of `index` under a pseudo-random permutation of range(size), chosen by `key`; O(1) time and memory.
 
     A Feistel network permutes the smallest power of two that holds `size`; results outside the range are sent through
     again (cycle walking), fewer than two passes on average.

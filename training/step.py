@@ -23,9 +23,9 @@ CountFunction = Callable[[Batch], Tensor]
 
 @dataclass(frozen=True)
 class StepMetrics:
-    """What one update did. `losses` are global means; `num_tokens` are the global batch's, without padding.
+    """The results of one update. `losses` are global means; `num_tokens` are the global batch's, without padding.
 
-    `skipped`: the update was left out; `wants_to_stop`: some rank asked to end the run after it.
+    `skipped`: the update was skipped; `wants_to_stop`: some rank asked to end the run after it.
     """
 
     losses: dict[str, float]
@@ -42,11 +42,11 @@ class StepMetrics:
 
 @dataclass(frozen=True)
 class StepContext:
-    """What a step must know beside its batches.
+    """The surroundings of a step: its name, the names of its samples, and when to skip it or to stop.
 
     `where` names the update. `source_of(accumulation step, rank)` names the samples of a micro-batch, on any rank.
-    `is_spike` is asked for the update's loss; where it says so, the update is left out, so it must answer alike on
-    all ranks. `wants_to_stop` is this rank's wish.
+    `is_spike` is given the update's loss and decides whether the update is skipped, so it must answer alike on all
+    ranks. `wants_to_stop` is this rank's wish.
     """
 
     where: str
@@ -69,7 +69,7 @@ def train_step(
     ranks and before the weights change, when a loss or the gradient is not finite.
     """
     counts = torch.stack([torch.cat([count_items(b), count_tokens(b)]) for b in micro_batches]).sum(dim=0)
-    # The wish to stop travels with the counts: a message of its own would cost time in every update.
+    # The wish to stop travels with the counts: a reduction of its own would cost time in every update.
     votes = counts.new_tensor([int(context.wants_to_stop)])
     *items, num_tokens, num_votes = engine.sum_over_ranks(torch.cat([counts, votes]).to(engine.device))
     num_items = torch.stack(items)

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from data_tools.shards.manifest import Manifest
 from data_tools.text.lines import open_prose
 from finetune.encoded_text import tokenizer_encoder
+from finetune.finetuning import FinetuningTask
 from finetune.mt.bitext import Bitext, digest_of
 from finetune.mt.decoding.beam_search import SearchOptions
 from finetune.mt.decoding.translator import tag_of
@@ -29,8 +30,8 @@ from veco import VecoConfig, VecoForConditionalGeneration, VecoForMaskedLM
 from veco.labels import IGNORED
 
 
-class TranslationTask:
-    """The translation task for `finetune.finetuning`: a bitext and an encoder-decoder built from pre-trained layers."""
+class TranslationTask(FinetuningTask[TranslationRecipe]):
+    """Bitext and an encoder-decoder made of pre-trained layers."""
 
     def __init__(self, recipe: TranslationRecipe) -> None:
         self.recipe = recipe

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from finetune.mt.recipe import TranslationRecipe
 from training.launch import EXIT_STOPPED, relaunch_on_cpu, run_on_ranks
@@ -15,10 +14,11 @@ def main() -> None:
     relaunch_on_cpu(recipe.cpu_processes if recipe.engine == "deepspeed" else 1)
 
     # Importing torch takes seconds, so only after --help, mistakes and the relaunch.
-    from finetune.finetuning import finetune
     from finetune.mt.finetuning import TranslationTask
+    from training.run import train_run
 
-    if not finetune(recipe, Path(recipe.output), TranslationTask):
+    # The task builds data and model; the run builds the engine and fits the model.
+    if not train_run(recipe, TranslationTask.of_run):
         sys.exit(EXIT_STOPPED)
 
 

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from transformers import AutoConfig
 from transformers.utils import logging
 
+from finetune.finetuning import FinetuningTask
 from finetune.pretrained import VECO, XLM_ROBERTA, open_pretrained, pretrained_masked_lm
 from finetune.understanding.heads.build import build_head
 from finetune.understanding.heads.head import Limits, TaskHead, check_fits
@@ -37,8 +38,8 @@ from veco.labels import IGNORED
 from veco.pairs import pair_argument
 
 
-class UnderstandingTask:
-    """A task of `finetune.finetuning`, which trains its head."""
+class UnderstandingTask(FinetuningTask[UnderstandingRecipe]):
+    """Rows of a task of XTREME and an encoder with a head."""
 
     def __init__(self, recipe: UnderstandingRecipe) -> None:
         self.recipe = recipe

@@ -6,7 +6,6 @@ deepspeed finetune/understanding/train.py --config RECIPE.yaml --task TASK [--an
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from finetune.understanding.recipe import UnderstandingRecipe
 from training.launch import EXIT_STOPPED, relaunch_on_cpu, run_on_ranks
@@ -17,11 +16,12 @@ def main() -> None:
     recipe = parse_recipe(UnderstandingRecipe, sys.argv[1:])
     relaunch_on_cpu(recipe.cpu_processes if recipe.engine == "deepspeed" else 1)
 
-    # torch takes seconds to import: not before help, mistakes, relaunch
-    from finetune.finetuning import finetune
+    # Importing torch takes seconds, so only after --help, mistakes and the relaunch.
     from finetune.understanding.finetuning import UnderstandingTask
+    from training.run import train_run
 
-    if not finetune(recipe, Path(recipe.output), UnderstandingTask):
+    # The task builds data and model; the run builds the engine and fits the model.
+    if not train_run(recipe, UnderstandingTask.of_run):
         sys.exit(EXIT_STOPPED)
 
 

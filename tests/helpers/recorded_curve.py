@@ -16,10 +16,11 @@ import torch
 from data_tools.shards.format import ShardInfo, ShardWriter
 from data_tools.shards.manifest import MANIFEST_VERSION, Manifest
 from data_tools.tokenizers.sentence_piece import FIRST_PIECE_ID
-from pretrain import pretraining
+from pretrain.pretraining import PretrainingTask
 from pretrain.recipe import PretrainRecipe
 from training.meters import read_metrics
 from training.random_order import mix
+from training.run import train_run
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "pretraining_curve.json"
 VOCAB_SIZE = 60
@@ -83,7 +84,7 @@ def make_data(directory: Path) -> Path:
 def curve_of_run(directory: Path) -> list[dict[str, Any]]:
     """Loss terms, gradient norm and digest of the samples of each update."""
     data, run_dir = make_data(directory / "data"), directory / "run"
-    pretraining.pretrain(PretrainRecipe(output=str(run_dir), data=str(data), **RECIPE), data, run_dir)
+    train_run(PretrainRecipe(output=str(run_dir), data=str(data), **RECIPE), PretrainingTask.on(data))
     return [
         {
             name: value

@@ -17,7 +17,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer, XLMRobertaForMaske
 import veco
 from pretrain.export import export, run_and_step
 from pretrain.recipe import PretrainRecipe
-from training.checkpoints.saving import save_checkpoint
+from training.checkpoints.saving import Contents, save_checkpoint
 from training.engine.build import build_engine
 from veco import VecoConfig, VecoForMaskedLM, VecoForPreTraining, VecoModel
 from veco.convert import to_xlm_roberta
@@ -53,7 +53,8 @@ def write_run(run_dir: Path, shifts: dict[int, float]) -> Path:
                 parameter += shift - before
         before = shift
         state = {"data_fingerprint": "f" * 64, "recent_losses": {"mono": [0.1234]}}
-        save_checkpoint(engine, run_dir, step, recipe, state, model.config.save_pretrained)
+        contents = Contents(recipe=recipe, state=state, add_files=model.config.save_pretrained)
+        save_checkpoint(engine, run_dir, step, contents)
     special = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
     pieces = [(f"▁p{number}", -5.0 - number) for number in range(56)]
     XLMRobertaTokenizer(vocab=[*special, *pieces, ("<mask>", 0.0)]).save_pretrained(run_dir / "tokenizer")

@@ -18,15 +18,18 @@ from transformers import AutoModelForMaskedLM, XLMRobertaForMaskedLM
 from xlm_roberta import random_xlm_roberta
 
 from data_tools.shards.manifest import Manifest
-from pretrain import pretraining
-from pretrain.pretraining import build_model, pretrain, read_batches
+from pretrain.initial_model import build_model
+from pretrain.pretraining import PretrainingTask, read_batches
 from pretrain.recipe import PretrainRecipe
+from pretrain.validation import validate
+from training import run as training_run
 from training.checkpoints.finding import RECIPE_FILE, checkpoints_of, read_state
 from training.engine import plain_engine
 from training.engine.plain_engine import PlainEngine
 from training.guards import Guards
 from training.meters import Meters, read_metrics
 from training.recipe.parsing import read_yaml
+from training.run import train_run
 from training.runs.ownership import Ownership
 from veco import VecoConfig
 
@@ -63,12 +66,12 @@ TERMS = {
 def small_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """One thread, and no pictures: those have their own test and take longer than the runs."""
     monkeypatch.setattr(plain_engine, "share_cores", lambda: torch.set_num_threads(1))
-    monkeypatch.setattr(pretraining, "plot_curves", lambda run_dir: run_dir / "curves.png")
+    monkeypatch.setattr(training_run, "plot_curves", lambda run_dir: run_dir / "curves.png")
 
 
 def run(data: Path, run_dir: Path, **options: Any) -> list[dict[str, Any]]:
     """The lines of metrics of a run."""
-    pretrain(PretrainRecipe(output=str(run_dir), data=str(data), **{**TINY, **options}), data, run_dir)
+    train_run(PretrainRecipe(output=str(run_dir), data=str(data), **{**TINY, **options}), PretrainingTask.on(data))
     return read_metrics(run_dir)
 
 
@@ -164,20 +167,20 @@ def test_validation_is_the_same_on_any_number_of_ranks(world_size: int, held_out
     model = build_model(recipe, held_out_data, manifest)
     _, valid = read_batches(recipe, held_out_data, manifest)
     plain = PlainEngine(model, recipe, lambda step: 1.0, {})
-    alone = pretraining.validate(plain, valid, "ca_mlm")
+    alone = validate(plain, valid, "ca_mlm")
     passes: list[int] = []
     sums: list[torch.Tensor] = []
     model.register_forward_hook(lambda *_: passes.append(plain.rank))
     plain.world_size = world_size
     monkeypatch.setattr(plain, "sum_over_ranks", lambda values: sums.append(values.clone()) or values)
     for plain.rank in range(world_size):
-        pretraining.validate(plain, valid, "ca_mlm")
+        validate(plain, valid, "ca_mlm")
     assert len({passes.count(rank) for rank in range(world_size)}) == 1
     # The first of two reductions of each rank has all sums; what a rank repeated is in none of them.
     together = torch.stack(sums[::2]).sum(0)
     plain.rank, plain.world_size = 0, 1
     monkeypatch.setattr(plain, "sum_over_ranks", lambda values: together if values.dim() else values)
-    assert pretraining.validate(plain, valid, "ca_mlm") == pytest.approx(alone, rel=1e-6)
+    assert validate(plain, valid, "ca_mlm") == pytest.approx(alone, rel=1e-6)
     assert model.training
 
 
@@ -286,7 +289,7 @@ def rates(lines: list[dict[str, Any]]) -> list[float]:
 def test_metrics_are_closed_after_an_error_too(random_data: Path, tmp_path: Path, monkeypatch) -> None:
     closed: list[Meters] = []
     monkeypatch.setattr(Meters, "close", lambda meters: closed.append(meters))
-    monkeypatch.setattr(pretraining, "build_engine", lambda *_: 1 / 0)
+    monkeypatch.setattr(training_run, "build_engine", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run(random_data, tmp_path / "run", steps=1)
     assert len(closed) == 1
@@ -324,11 +327,9 @@ def state_of(run_dir: Path) -> dict[str, object]:
 def test_run_that_ends_where_it_began_loses_nothing(finished: Path, random_data: Path, capsys) -> None:
     before = state_of(finished)
     for resume, steps in (("2", 2), ("2", 1), ("auto", 4)):
-        assert pretrain(
-            PretrainRecipe(output=str(finished), data=str(random_data), **{**TINY, "steps": steps, "resume": resume}),
-            random_data,
-            finished,
-        )
+        fields = {**TINY, "steps": steps, "resume": resume}
+        recipe = PretrainRecipe(output=str(finished), data=str(random_data), **fields)
+        assert train_run(recipe, PretrainingTask.on(random_data))
         assert state_of(finished) == before
     told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("nothing to train")]
     assert told == [
@@ -342,9 +343,9 @@ def test_going_back_loses_nothing_before_its_first_checkpoint(
     finished: Path, random_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = state_of(finished)
-    for place, name in ((pretraining, "build_engine"), (pretraining, "save_checkpoint")):
+    for name in ("build_engine", "save_checkpoint"):
         with monkeypatch.context() as patch:
-            patch.setattr(place, name, lambda *_, **__: 1 / 0)
+            patch.setattr(training_run, name, lambda *_, **__: 1 / 0)
             with pytest.raises(ZeroDivisionError):
                 run(random_data, finished, steps=3, resume="2")
         assert state_of(finished) == before
@@ -372,7 +373,7 @@ def test_last_is_the_model_of_a_run_that_is_over(finished: Path, random_data: Pa
     recipe = PretrainRecipe(
         output=str(finished), data=str(random_data), **{**TINY, "steps": 9, "save_every": 2, "resume": "auto"}
     )
-    assert not pretrain(recipe, random_data, finished)
+    assert not train_run(recipe, PretrainingTask.on(random_data))
     assert "ended early: received SIGUSR1 (exit code 75)" in capsys.readouterr().err
     assert list(checkpoints_of(finished)) == [4, 5]
     assert not (finished / "last").is_symlink(), "what it led to is not the last one any more"
@@ -381,7 +382,8 @@ def test_last_is_the_model_of_a_run_that_is_over(finished: Path, random_data: Pa
 def test_second_start_in_a_directory_is_refused_before_it_reads_anything(finished: Path, random_data: Path) -> None:
     before = state_of(finished)
     with Ownership(finished), pytest.raises(ValueError, match="run is in use by another run"):
-        pretrain(PretrainRecipe(output=str(finished), data="nowhere", **TINY), Path("nowhere"), finished)
+        recipe = PretrainRecipe(output=str(finished), data="nowhere", **TINY)
+        train_run(recipe, PretrainingTask.on(Path("nowhere")))
     assert state_of(finished) == before
 
 

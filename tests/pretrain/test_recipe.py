@@ -228,7 +228,7 @@ def test_phase_one_needs_a_start(tmp_path: Path) -> None:
     [
         ('{"bf16": {"enabled": "auto"}}', '"auto" is not understood'),
         ('{"bf61": {}}', "unknown key bf61"),
-        ('{"optimizer": {}}', "optimizer belongs into the recipe"),
+        ('{"optimizer": {}}', "optimizer belongs in the recipe"),
         ('{"checkpoint": {"writer": {"decoupled": true}}}', "checkpoint.writer: a decoupled writer would still write"),
         ('["bf16"]', "expected an object, found a list"),
         ("{", "not JSON"),

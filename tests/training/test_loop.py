@@ -14,16 +14,42 @@ from training import loop
 from training.engine import plain_engine
 from training.engine.plain_engine import PlainEngine
 from training.guards import Guards
-from training.loop import fit
+from training.loop import Hooks, fit
 from training.meters import Meters
 from training.recipe.base import TrainingRecipe
 from training.step import LossFunction
+from training.task import Lessons
 from veco.dropout import dropout
 
 
 class Ones(Dataset):
     def __getitem__(self, number: int) -> dict[str, Tensor]:
         return {"x": torch.ones(1, 2), "attention_mask": torch.ones(1, 1, dtype=torch.int64)}
+
+
+class Toy(Lessons):
+    """One row of ones after the other, with some loss."""
+
+    fingerprint = "data"
+
+    def __init__(self, loss: LossFunction) -> None:
+        self.own_loss = loss
+
+    def batches(self, rank: int, world_size: int) -> Dataset:
+        return Ones()
+
+    def kind_of(self, step: int) -> str:
+        return "toy"
+
+    def loss(self, model: nn.Module, batch: dict[str, Tensor], num_items: Tensor) -> dict[str, Tensor]:
+        return self.own_loss(model, batch, num_items)
+
+    def count_items(self, batch: dict[str, Tensor]) -> Tensor:
+        return torch.ones(1, dtype=torch.int64)
+
+
+def square(model: nn.Module, batch: dict[str, Tensor], num_items: Tensor) -> dict[str, Tensor]:
+    return {"square": model(batch["x"]).square().sum()}
 
 
 def lost(*arguments: Any) -> dict[str, float]:
@@ -41,37 +67,19 @@ def test_rank_that_is_lost_between_updates_is_told_in_a_line(place: str, tmp_pat
         fit(
             PlainEngine(nn.Linear(2, 1), recipe, lambda step: 1.0, {}),
             recipe,
-            Ones(),
-            "data",
-            kind_of=lambda step: "toy",
-            loss_function=lambda model, batch, num_items: {"square": model(batch["x"]).square().sum()},
-            count_items=lambda batch: torch.ones(1, dtype=torch.int64),
+            Toy(square),
+            range(9),
+            hooks=Hooks(save=lambda step: None, validate=lost),
             meters=m,
             guards=Guards(recipe),
-            start_step=0,
-            end_step=9,
-            save=lambda step: None,
-            validate=lost,
         )
 
 
 def fit_toy(trained: PlainEngine, recipe: TrainingRecipe, loss: LossFunction, steps: range) -> None:
     """Make some updates, and nothing else."""
     with Meters(Path(recipe.output), 1, steps.start, steps.stop, False) as meters:
-        fit(
-            trained,
-            recipe,
-            Ones(),
-            "data",
-            kind_of=lambda step: "toy",
-            loss_function=loss,
-            count_items=lambda batch: torch.ones(1, dtype=torch.int64),
-            meters=meters,
-            guards=Guards(recipe),
-            start_step=steps.start,
-            end_step=steps.stop,
-            save=lambda step: None,
-        )
+        hooks = Hooks(save=lambda step: None)
+        fit(trained, recipe, Toy(loss), steps, hooks=hooks, meters=meters, guards=Guards(recipe))
 
 
 def dropout_masks(run_dir: Path, rank: int = 0, start: int = 0, seed: int = 1) -> dict[int, list[bool]]:

@@ -13,8 +13,10 @@ from data_tools.shards.manifest import Manifest
 from data_tools.tokenizers.files import write_tokenizer
 from data_tools.tokenizers.sentence_piece import MODEL_FILE, TOKENIZER_JSON
 from data_tools.train_tokenizer import train_model
-from pretrain.pretraining import check_vocabulary, pretrain
+from pretrain.initial_model import check_vocabulary
+from pretrain.pretraining import PretrainingTask
 from pretrain.recipe import PretrainRecipe
+from training.run import train_run
 from training.vocabularies import check_data_pieces
 from veco.tokenizer import open_tokenizer
 
@@ -78,5 +80,5 @@ def test_tokenizer_that_was_put_in_place_of_the_datas_own(prepared: Path, tmp_pa
     shutil.copy(prepared / "theirs" / MODEL_FILE, tmp_path / "data" / "tokenizer" / MODEL_FILE)
     recipe = PretrainRecipe(output=str(tmp_path / "run"), engine="plain")
     with pytest.raises(ValueError, match="sentencepiece.bpe.model: not the tokenizer that .*data was prepared with"):
-        pretrain(recipe, tmp_path / "data", tmp_path / "run")
+        train_run(recipe, PretrainingTask.on(tmp_path / "data"))
     assert not (tmp_path / "run").exists()

@@ -33,7 +33,7 @@ class Source:
 
 
 def check_same_layout(sources: Sequence[Source]) -> None:
-    """Nothing; raises ValueError naming a tensor that a source lacks, or has in another shape or kind of type."""
+    """Raise ValueError naming a tensor that a source lacks, or has in another shape or kind of type."""
     first = sources[0]
     for other in sources[1:]:
         for name in sorted(first.weights.keys() ^ other.weights.keys()):

@@ -1,4 +1,4 @@
-"""Checkpoints that go: the older ones, and those that a run which went back has made anew."""
+"""Deletion of checkpoints: of older ones, and of those that a run which went back has made anew."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from training.recipe.parsing import read_yaml
 
 
 def give_up_noted(run_dir: Path) -> None:
-    """Delete what checkpoints note that they replace, and say so; lines of metrics take their places before."""
+    """Delete the checkpoints that others note to replace, and say so; the lines of metrics are replaced first."""
     found = complete_checkpoints(run_dir)
     for step, checkpoint in found.items():
         given_up = given_up_by(checkpoint)
@@ -40,7 +40,7 @@ def give_up_noted(run_dir: Path) -> None:
 
 
 def clean_up(engine: Engine, run_dir: Path) -> None:
-    """Delete what kills have left of checkpoints that were being written or deleted, and of metrics without one."""
+    """Delete the remains of checkpoints that a kill met in writing or deletion, and metrics that lack one."""
     if engine.rank == 0:
         give_up_noted(run_dir)
         (run_dir / HELD_FILE).unlink(missing_ok=True)
@@ -58,13 +58,14 @@ def prune(
 ) -> None:
     """Delete all checkpoints but the newest `keep_checkpoints`, those whose step `keep_every` divides, and `keep`'s.
 
-    Of the older ones only those count that were saved in their turn. What an interruption left goes with the next save:
-    a run that was interrupted keeps the same checkpoints as one that was not.
+    Of the older ones only those count that were saved in their turn. A checkpoint of an interruption is deleted with
+    the next save: a run that was interrupted keeps the same checkpoints as one that was not.
     """
     found = checkpoints_of(run_dir)
     *older, newest = sorted(found)
     regular = [step for step in older if was_in_turn(found[step], step)]
-    kept = {newest, *regular[max(0, len(regular) + 1 - recipe.keep_checkpoints) :], *keep(found)}
+    num_regular = recipe.keep_checkpoints - 1  # the newest is one of `keep_checkpoints`, in its turn or not
+    kept = {newest, *regular[max(0, len(regular) - num_regular) :], *keep(found)}
     if recipe.keep_every:
         kept |= {step for step in older if step % recipe.keep_every == 0}
     announce({step: path for step, path in found.items() if step in kept})
@@ -78,7 +79,7 @@ def was_in_turn(checkpoint: Path, step: int) -> bool:
     try:
         return step % read_yaml(checkpoint / RECIPE_FILE)["save_every"] == 0
     except (ValueError, KeyError):
-        return True  # a damaged one is nothing to end a run for, nor to delete before its time
+        return True  # a damaged one is no reason to end a run, and not deleted before its time
 
 
 def remove(checkpoint: Path) -> None:

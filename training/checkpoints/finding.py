@@ -13,14 +13,8 @@ from data_tools.cli import one_line
 from training.launch import tell
 
 STATE_FILE = "state.json"
-
-
 RECIPE_FILE = "recipe.yaml"
-
-
 GIVES_UP_FILE = "gives_up.json"  # in a checkpoint: which others it replaces, until they are deleted
-
-
 PARTIAL, DELETED = ".partial", ".deleted"  # endings of directories that a kill may leave behind
 
 
@@ -32,7 +26,7 @@ def checkpoints_of(run_dir: Path) -> dict[int, Path]:
 
 
 def complete_checkpoints(run_dir: Path) -> dict[int, Path]:
-    """What `checkpoints_of` returns, and those that were given up and are still there."""
+    """The same as `checkpoints_of`, and those that were given up and are still there."""
     found = {}
     for path in (run_dir / "checkpoints").glob("step-*"):
         if (match := re.fullmatch(r"step-(\d+)", path.name)) and (path / STATE_FILE).is_file():
@@ -41,7 +35,7 @@ def complete_checkpoints(run_dir: Path) -> dict[int, Path]:
 
 
 def read_state(checkpoint: Path) -> dict[str, Any]:
-    """What `save_checkpoint` noted. Raises ValueError when it cannot be read."""
+    """The notes of `save_checkpoint`. Raises ValueError when they cannot be read."""
     path = checkpoint / STATE_FILE
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
@@ -53,7 +47,7 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
 
 
 def damage(checkpoint: Path) -> str | None:
-    """What is wrong with a checkpoint, None for a sound one: its files must be there, as large as they were written."""
+    """The damage to a checkpoint, None for a sound one: its files must be there, as large as they were written."""
     try:
         files = read_state(checkpoint)["files"]
     except ValueError as error:
@@ -70,8 +64,9 @@ def damage(checkpoint: Path) -> str | None:
 def find_checkpoint(run_dir: Path, wanted: str) -> tuple[int, Path] | None:
     """(step, directory) to go on from: `wanted` is "no", "auto" (the newest valid one) or a step.
 
-    None means to start anew. What "auto" passes over is told on stderr. Raises ValueError for a step that is not there
-    or damaged, when all are damaged, and for a new start into a run that has checkpoints, which would overwrite them.
+    None means to start anew. Checkpoints that "auto" passes over are told on stderr. Raises ValueError for a step that
+    is not there or damaged, when all are damaged, and for a new start into a run that has checkpoints, which would
+    overwrite them.
     """
     found = checkpoints_of(run_dir)
     if wanted == "no":
@@ -108,14 +103,14 @@ def newest_valid(run_dir: Path, found: Mapping[int, Path]) -> tuple[int, Path] |
 
 @dataclasses.dataclass(frozen=True)
 class GivenUp:
-    """What a new checkpoint replaces: those of `steps`, which came after update `start` before the run went back."""
+    """The checkpoints that a new one replaces: those of `steps`, made after update `start` before the run went back."""
 
     start: int = 0
     steps: tuple[int, ...] = ()
 
 
 def given_up_by(checkpoint: Path) -> GivenUp:
-    """What a sound checkpoint notes that it replaces; what a damaged one would replace is still needed."""
+    """The checkpoints that a sound one notes to replace; those of a damaged one are still needed."""
     path = checkpoint / GIVES_UP_FILE
     if not path.is_file() or damage(checkpoint):
         return GivenUp()

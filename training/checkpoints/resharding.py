@@ -1,4 +1,4 @@
-"""What training goes on from, read from a checkpoint of any engine, ZeRO stage and number of ranks.
+"""The state that training goes on from, read from a checkpoint of any engine, ZeRO stage and number of ranks.
 
 Each rank reads its own part of every tensor straight from the files. DeepSpeed's way, a universal checkpoint, needs a
 second copy of everything on disk, a program that unpickles it, keeps frozen weights back, and does not lead from stage
@@ -62,6 +62,6 @@ def read_unsharded(checkpoint: Path, trained: Sequence[str]) -> StoredTraining:
 
 
 def adam_step(adam: dict[str, Any]) -> int:
-    """How often Adam has made an update: some kernels count for each tensor, some for all together."""
+    """The number of Adam's updates: some kernels count for each tensor, some for all together."""
     step = adam["param_groups"][0].get("step", adam["state"][0].get("step"))
     return int(step.read()) if isinstance(step, StoredTensor) else int(step)

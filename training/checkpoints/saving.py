@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.metadata
 import json
 import os
@@ -11,7 +12,8 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import torch
 
@@ -28,7 +30,11 @@ LIBRARIES = ("torch", "deepspeed", "transformers", "veco")
 
 
 class Background:
-    """Work that rank 0 does beside training: bringing a checkpoint that is written to the disk and to its name."""
+    """Work of rank 0 while training continues: syncing a checkpoint that is written, and renaming it into place.
+
+    Inside `with` it may be started; it is over behind it, also after an error: a whole checkpoint is worth more than a
+    quick end.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -37,7 +43,7 @@ class Background:
         self._error: Exception | None = None
 
     def start(self, work: Callable[[], None]) -> None:
-        """Begin `work`; what was begun before must be over."""
+        """Start `work`; what was started before must be over."""
 
         def timed() -> None:
             started = time.monotonic()
@@ -60,8 +66,19 @@ class Background:
             raise error
 
     def wait(self) -> None:
-        """`join` on every rank; raises OSError on all where it does on one."""
+        """`join` on every rank; raises OSError on all of them where it raises on one."""
         together(self.engine, self.join)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.wait()
+        else:
+            self.join()  # alone: the other ranks may not be there any more
 
 
 def library_versions() -> dict[str, str]:
@@ -70,11 +87,11 @@ def library_versions() -> dict[str, str]:
 
 
 class Ahead:
-    """The checkpoints behind the update that a run goes on from, as one that was told to go back has.
+    """The checkpoints after the update that a run goes on from, where it was told to go back.
 
-    They stay until a new checkpoint is whole. Then they go, all of them: with their successors among them nobody could
-    tell two courses of the run apart. The new one notes them, so that they are no checkpoints any more the moment that
-    it has its name, also where a kill leaves them there.
+    They stay until a new checkpoint is whole. Then all of them are deleted: mixed with their successors, nobody could
+    tell two courses of the run apart. The new one notes them, so that they no longer count as checkpoints from the
+    moment that it is renamed into place, even where a kill leaves them there.
     """
 
     def __init__(self, run_dir: Path, start: int) -> None:
@@ -85,7 +102,7 @@ class Ahead:
         return f"checkpoint{'s' * (len(self.steps) > 1)} {', '.join(map(str, self.steps))}"
 
     def note(self, checkpoint: Path) -> list[Path]:
-        """Note them in a checkpoint that is being written; the files that were made."""
+        """Note them in a checkpoint that is being written; returns the files that were made."""
         if not self.steps:
             return []
         path = checkpoint / GIVES_UP_FILE
@@ -94,60 +111,77 @@ class Ahead:
         return [path]
 
 
+def no_files(directory: Path) -> None:
+    """Add nothing to a checkpoint."""
+
+
+def keep_none(steps: Collection[int]) -> Collection[int]:
+    """Those of the checkpoints at `steps` to keep beside those of the recipe: none."""
+    return ()
+
+
+def announce_nothing(kept: Mapping[int, Path]) -> None:
+    """Take no note of the checkpoints that are kept."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Contents:
+    """The contents of a checkpoint beside the state of its engine.
+
+    `state` is noted in STATE_FILE; `add_files` is called on every rank with the directory of the checkpoint.
+    """
+
+    recipe: TrainingRecipe
+    state: Mapping[str, Any]
+    add_files: Callable[[Path], None] = no_files
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Retention:
+    """The fate of a run's other checkpoints once a new one is whole.
+
+    `keep` is given the steps of all checkpoints and returns those to keep beside those of the recipe; `announce` is
+    given those that are kept, before others are deleted. What lies `ahead` is deleted.
+    """
+
+    keep: Callable[[Collection[int]], Collection[int]] = keep_none
+    announce: Callable[[Mapping[int, Path]], None] = announce_nothing
+    ahead: Ahead | None = None
+
+
 def save_checkpoint(
     engine: Engine,
     run_dir: Path,
     step: int,
-    recipe: TrainingRecipe,
-    state: Mapping[str, Any],
-    add_files: Callable[[Path], None],
-    keep: Callable[[Collection[int]], Collection[int]] = lambda steps: (),
+    contents: Contents,
+    *,
+    retention: Retention = Retention(),
     background: Background | None = None,
-    ahead: Ahead | None = None,
-    announce: Callable[[Mapping[int, Path]], None] = lambda kept: None,
 ) -> None:
     """Write checkpoint `step` and delete old ones; every rank calls it.
 
-    With `background` this returns when all ranks have written their parts, and the checkpoint gets its name later: the
-    disk, which takes longest, is waited for beside training. Call `background.wait()` at the end.
-
-    All ranks write into `step-N.partial`; when all are done, rank 0 renames it. `add_files` is called with that
-    directory on every rank. `keep` is given the steps of all checkpoints and says which to keep beside those of the
-    recipe; `announce` is given those that are kept, before others are deleted. What lies `ahead` goes when this
-    checkpoint is whole, which is then waited for in any case. Many nodes need a file system that they share. Raises
-    OSError on every rank when one of them cannot write; the checkpoints before are left alone then.
+    All ranks write into `step-N.partial`; when all are done, rank 0 syncs and renames it. With `background` this
+    returns when all ranks have written their parts, and the slowest part, the disk, is waited for while training
+    continues: call `background.wait()` at the end. Where checkpoints lie ahead, the rename is waited for in any case.
+    Many nodes need a file system that they share. Raises OSError on every rank when one of them cannot write; earlier
+    checkpoints are left alone then.
     """
+    ahead = retention.ahead
     if ahead is not None and ahead.steps:
         background = None
-    final = run_dir / "checkpoints" / f"step-{step:08d}"
-    partial = final.with_name(final.name + PARTIAL)
+    partial = run_dir / "checkpoints" / f"step-{step:08d}{PARTIAL}"
 
     def begin() -> None:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
 
-    def finish() -> None:
-        save_recipe(recipe, partial / RECIPE_FILE)
-        paths = sorted(partial.rglob("*"))
-        files = {str(path.relative_to(partial)): path.stat().st_size for path in paths if path.is_file()}
-        noted = {**state, "step": step, "layout": engine.layout, "versions": library_versions(), "files": files}
-        (partial / STATE_FILE).write_text(json.dumps(noted, indent=1), encoding="utf-8")
-        notes = [] if ahead is None else ahead.note(partial)
-        for path in (*paths, *notes, partial / STATE_FILE):
-            sync_directory(path) if path.is_dir() else sync_file(path)
-        sync_directory(partial)
-        if final.exists():
-            remove(final)
-        os.replace(partial, final)
-        sync_directory(final.parent)
-        give_up_noted(run_dir)
-        prune(run_dir, recipe, keep, announce)
-
+    notes = {**contents.state, "step": step, "layout": engine.layout, "versions": library_versions()}
+    finish = functools.partial(rename_into_place, run_dir, partial, notes, contents.recipe, retention)
     if background is not None:
         background.wait()
     together(engine, begin if engine.rank == 0 else lambda: None)
     together(engine, lambda: engine.save(partial))
-    together(engine, lambda: add_files(partial))
+    together(engine, lambda: contents.add_files(partial))
     if background is None:
         together(engine, finish if engine.rank == 0 else lambda: None)
     elif engine.rank == 0:
@@ -156,8 +190,29 @@ def save_checkpoint(
         ahead.steps = []
 
 
+def rename_into_place(
+    run_dir: Path, partial: Path, notes: Mapping[str, Any], recipe: TrainingRecipe, retention: Retention
+) -> None:
+    """Complete a checkpoint whose parts are written, sync and rename it, and delete those that it replaces."""
+    final = partial.with_name(partial.name.removesuffix(PARTIAL))
+    save_recipe(recipe, partial / RECIPE_FILE)
+    paths = sorted(partial.rglob("*"))
+    files = {str(path.relative_to(partial)): path.stat().st_size for path in paths if path.is_file()}
+    (partial / STATE_FILE).write_text(json.dumps({**notes, "files": files}, indent=1), encoding="utf-8")
+    given_up = [] if retention.ahead is None else retention.ahead.note(partial)
+    for path in (*paths, *given_up, partial / STATE_FILE):
+        sync_directory(path) if path.is_dir() else sync_file(path)
+    sync_directory(partial)
+    if final.exists():
+        remove(final)
+    os.replace(partial, final)
+    sync_directory(final.parent)
+    give_up_noted(run_dir)
+    prune(run_dir, recipe, retention.keep, retention.announce)
+
+
 def together(engine: Engine, work: Callable[[], None]) -> None:
-    """Do a part of a save on every rank; returns when all have done theirs.
+    """Do a part of a save on every rank; return when all have done theirs.
 
     Raises OSError on every rank when one of them does: a rank that went on alone would wait for the others for ever.
     """

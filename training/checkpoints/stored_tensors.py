@@ -88,7 +88,7 @@ class StoredTensor:
 
     @property
     def count(self) -> int:
-        """How many numbers there are in the runs."""
+        """The number of numbers in the runs."""
         return sum(run.count for run in self.runs)
 
     @property
@@ -143,7 +143,7 @@ class Skipped:
 
 
 def read_torch_file(path: Path) -> Any:
-    """What `torch.save` wrote, with a StoredTensor for each tensor. Raises ValueError for another or a broken file."""
+    """The contents of a file of `torch.save`, each tensor a StoredTensor. Raises ValueError for any other file."""
     try:
         with zipfile.ZipFile(path) as archive, open(path, "rb") as file:
             pickled = next((name for name in archive.namelist() if name.endswith("/data.pkl")), None)
@@ -197,7 +197,7 @@ class TensorUnpickler(pickle.Unpickler):
 def stored_tensor(
     storage: Run, start: int, shape: tuple[int, ...], strides: tuple[int, ...], *rest: object
 ) -> StoredTensor:
-    """What torch would rebuild from these arguments."""
+    """The tensor that torch would rebuild from these arguments."""
     count = 1
     for size, stride in zip(reversed(shape), reversed(strides), strict=True):
         assert stride == count or size <= 1, f"{storage.path}: a tensor {shape} is stored with strides {strides}"

@@ -15,14 +15,14 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.distributed as dist
 from pydantic import ValidationError
 from torch import Tensor, nn
 
 from data_tools.cli import one_line
-from training.checkpoints.resharding import MOMENTS, WEIGHTS, StoredTraining, read_training
+from training.checkpoints.resharding import read_training
 from training.checkpoints.stored_tensors import write_state
+from training.engine.deepspeed_internals import DeepSpeedInternals, without_shared_memory_op
 from training.engine.optimizer import Schedule, check_norm, set_torch_state, trained_parameters
 from training.engine.processes import share_cores
 from training.engine.settings import complete_config, layout_of
@@ -67,21 +67,20 @@ class DeepSpeedEngine:
         with self._quiet():
             self.engine, *_ = deepspeed.initialize(model=model, config=config, model_parameters=parameters)
         self.schedule = Schedule(recipe, lr_factor, start_step)
-        # DeepSpeed would leave a script beside the checkpoints with each save; pretrain.export does its work.
-        self.engine._copy_recovery_script = lambda save_path: None
+        self.internals = DeepSpeedInternals(self.engine)
         self.model = self.engine
         self.device = self.engine.device
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
         self.gradient_scale = self.world_size * recipe.accumulation_steps
         self.layout = layout_of(recipe)
         self.is_fp16 = self.layout["precision"] == "fp16"
-        # Stage 0 in float32 is torch's own optimizer, without DeepSpeed's looking at the gradients.
+        # At stage 0 in float32 torch's own optimizer is used, and DeepSpeed does not look at the gradients.
         self.is_bare = self.layout["zero_stage"] == 0 and self.layout["precision"] == "float32"
         self.last_norm: float | None = None
 
     @contextlib.contextmanager
     def _quiet(self) -> Iterator[None]:
-        """What DeepSpeed prints goes to its log."""
+        """Send what DeepSpeed prints to its log."""
         with (
             open(self.log_path, "a", encoding="utf-8") as log,
             contextlib.redirect_stdout(log),
@@ -109,7 +108,7 @@ class DeepSpeedEngine:
         if is_update and not self.is_bare:
             norm = self.engine.get_global_grad_norm()
             self.last_norm = None if norm is None else float(norm)
-            # DeepSpeed leaves such an update out and says nothing. Under fp16 that is how it finds its loss scale.
+            # DeepSpeed skips such an update silently. Under fp16 that is how it finds its loss scale.
             if not self.is_fp16:
                 check_norm(self.last_norm)
 
@@ -117,9 +116,9 @@ class DeepSpeedEngine:
         self.schedule.begin_update(self.engine.basic_optimizer)
         if self.is_bare:
             self.engine.zero_grad()
-            self.engine.micro_steps += 1
+            self.internals.count_skipped_micro_step()
         else:
-            # All of DeepSpeed's optimizers leave an update out, gradients and all, whose norm is not a number.
+            # All of DeepSpeed's optimizers skip an update whose norm is NaN, and throw its gradients away.
             self.engine.backward(loss * math.nan)
             self.engine.step()
 
@@ -151,12 +150,9 @@ class DeepSpeedEngine:
             except (OSError, RuntimeError) as error:
                 errors.append(error)
 
-        write = self.engine.checkpoint_engine.save
-        self.engine.checkpoint_engine.save = write_or_note
-        with self._quiet():
+        with self._quiet(), self.internals.files_written_by(write_or_note):
             # DeepSpeed would write its pointer `latest` before all ranks are done; our directory's name is the pointer.
             self.engine.save_checkpoint(str(directory.parent), tag=directory.name, save_latest=False)
-        self.engine.checkpoint_engine.save = write
         if errors:
             raise OSError(one_line(errors[0])) from errors[0]
 
@@ -172,44 +168,11 @@ class DeepSpeedEngine:
         if self.is_bare:
             set_torch_state(module, self.engine.basic_optimizer, stored)
         else:
-            self._set_sharded_state(module, stored)
-        self.engine.global_steps = self.schedule.step
-
-    def _set_sharded_state(self, module: nn.Module, stored: StoredTraining) -> None:
-        """The float32 weights and Adam's state of this rank's parts; the model's own weights are right already."""
-        optimizer, adam = self.engine.optimizer, self.engine.basic_optimizer
-        is_partitioned = self.engine.zero_optimization_partition_weights()
-        # This rank's numbers, flat, which Adam takes for its parameters; its first update would make their state.
-        rows = [row for group in adam.param_groups for row in group["params"]]
-        for row in optimizer.fp32_partitioned_groups_flat if is_partitioned else rows:
-            is_torch = type(adam).__module__.startswith("torch.")  # DeepSpeed's own kernels count with an int
-            step = torch.tensor(float(stored.adam_step)) if is_torch else stored.adam_step
-            adam.state[row] = {"step": step, **{kind: torch.zeros_like(row) for kind in MOMENTS}}
-        if not is_partitioned:
-            optimizer._lazy_init_hp_params_optimizer_state()
-        for group in adam.param_groups:
-            if "step" in group:
-                group["step"] = stored.adam_step
-        parameter: Any  # DeepSpeed adds attributes
-        for name, parameter in trained_parameters(module):
-            for kind, tensors in stored.tensors.items():
-                key = None if kind == WEIGHTS else kind
-                if not is_partitioned:
-                    parameter.set_full_hp_param(tensors[name].read(), key)
-                    continue
-                # Under stage 3 each rank has an equal part, the last ones padded with zeros.
-                size = parameter.ds_tensor.numel()
-                start, stop = (min((self.rank + end) * size, tensors[name].count) for end in (0, 1))
-                part = torch.zeros(size)
-                if start < stop:
-                    part[: stop - start] = tensors[name].read_flat(start, stop)
-                optimizer.set_local_hp_param(part, parameter, key)
+            self.internals.set_sharded_state(module, stored, self.rank)
+        self.internals.set_updates_made(self.schedule.step)
 
     def full_state_dict(self) -> dict[str, Tensor]:
-        if self.engine.zero_optimization_partition_weights():
-            state = self.engine._zero3_consolidated_16bit_state_dict()
-        else:
-            state = self.engine.module.state_dict()
+        state = self.internals.full_state_dict()
         return {} if self.rank else {name: weight.detach().cpu() for name, weight in state.items()}
 
     def destroy(self) -> None:
@@ -217,7 +180,7 @@ class DeepSpeedEngine:
 
 
 def log_file(log_dir: Path) -> Path:
-    """Where this rank's DeepSpeed writes its messages."""
+    """The file for the messages of this rank's DeepSpeed."""
     return log_dir / f"deepspeed-rank{launched_rank()}.log"
 
 
@@ -239,10 +202,9 @@ def start_deepspeed(log_dir: Path) -> Any:
             os.environ.setdefault(name, value)
         os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
         os.environ.setdefault("MASTER_PORT", str(free_port()))  # a launcher sets it; alone any will do
-        # A shared-memory collective that DeepSpeed would compile for half a minute; training goes through gloo.
-        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         try:
-            deepspeed.init_distributed(verbose=False)
+            with without_shared_memory_op(deepspeed):
+                deepspeed.init_distributed(verbose=False)
         except dist.DistNetworkError as error:
             address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
             alone = "set MASTER_PORT to another port, or unset it: a free one is taken then"

@@ -55,16 +55,16 @@ class Engine(Ranks, Protocol):
         """Wait for all ranks."""
 
     def save(self, directory: Path) -> None:
-        """Write what `load` needs to go on exactly; every rank calls it."""
+        """Write the state that `load` needs to go on exactly; every rank calls it."""
 
     def load(self, directory: Path) -> None:
-        """Go on, exactly, from what `save` wrote with the same layout: weights and the optimizer's moments."""
+        """Go on, exactly, from the files of a `save` with the same layout: weights and the optimizer's moments."""
 
     def load_other_layout(self, directory: Path) -> None:
-        """Go on from what was saved with any layout; the model got its weights before it was given to the engine."""
+        """Go on from a save with any layout; the model got its weights before it was given to the engine."""
 
     def full_state_dict(self) -> dict[str, Tensor]:
         """All weights on rank 0, an empty dict elsewhere; every rank calls it."""
 
     def destroy(self) -> None:
-        """Free what the engine holds; the model can then be given to another engine."""
+        """Free the engine's memory; the model can then be given to another engine."""

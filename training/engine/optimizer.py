@@ -1,4 +1,4 @@
-"""What both engines do with Adam: its learning rate by update, and the state of a checkpoint."""
+"""Adam in both engines: its learning rate by update, and its state from a checkpoint."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from training.recipe.base import TrainingRecipe
 
 
 class Schedule:
-    """Which update comes next, and its learning rate: a function of the update's number and the recipe."""
+    """The number of the next update, and its learning rate: a function of that number and the recipe."""
 
     def __init__(self, recipe: TrainingRecipe, lr_factor: Callable[[int], float], start_step: int) -> None:
         self.settings = adam_settings(recipe)
@@ -31,12 +31,12 @@ class Schedule:
 
 
 def trained_parameters(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
-    """(name, parameter) of all that has a gradient; of tied ones the first."""
+    """(name, parameter) of every parameter that is trained; of tied ones the first."""
     return [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
 
 
 def set_torch_state(model: nn.Module, optimizer: torch.optim.Optimizer, stored: StoredTraining) -> None:
-    """Give torch's own AdamW, whose state only its first update would make, the stored one."""
+    """Give torch's own AdamW, which makes its state in its first update only, the stored one."""
     for name, parameter in trained_parameters(model):
         moments = {kind: stored.tensors[kind][name].read().to(parameter.device) for kind in MOMENTS}
         optimizer.state[parameter] = {"step": torch.tensor(float(stored.adam_step)), **moments}

@@ -20,7 +20,7 @@ from training.recipe.ds_config import asks_for_bf16
 
 
 def plain_device() -> torch.device:
-    """Where the plain engine computes."""
+    """The device of the plain engine."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 

@@ -30,7 +30,7 @@ class ConnectedRanks:
 
 @contextlib.contextmanager
 def lost_ranks_named(where: str) -> Iterator[None]:
-    """Nothing; a failure to reach other ranks becomes a ConnectionError of one line."""
+    """Turn a failure to reach other ranks into a ConnectionError of one line."""
     try:
         yield
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""What a recipe comes to for an engine: DeepSpeed's configuration, Adam's settings, the layout of checkpoints."""
+"""A recipe in the terms of an engine: DeepSpeed's configuration, Adam's settings, the layout of checkpoints."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def engine_settings(recipe: TrainingRecipe) -> dict[str, Any]:
 
 
 def layout_of(recipe: TrainingRecipe) -> dict[str, Any]:
-    """How a checkpoint of this recipe lies in files: another layout needs `Engine.load_other_layout`."""
+    """The layout of this recipe's checkpoints in files: another one needs `Engine.load_other_layout`."""
     if recipe.engine == "plain":
         return {"zero_stage": "none", "precision": "float32", "parts": 1}
     config = engine_settings(recipe)
@@ -35,7 +35,7 @@ def layout_of(recipe: TrainingRecipe) -> dict[str, Any]:
 
 
 def adam_settings(recipe: TrainingRecipe) -> dict[str, Any]:
-    """What Adam is told, as torch and DeepSpeed call it; at the peak learning rate."""
+    """Adam's settings under torch's and DeepSpeed's names, at the peak learning rate."""
     return {
         "lr": recipe.learning_rate,
         "betas": (recipe.adam_beta1, recipe.adam_beta2),
@@ -45,7 +45,7 @@ def adam_settings(recipe: TrainingRecipe) -> dict[str, Any]:
 
 
 def complete_config(ds_config: Mapping[str, Any], recipe: TrainingRecipe) -> dict[str, Any]:
-    """DeepSpeed's settings with what the recipe says."""
+    """DeepSpeed's settings with those that the recipe decides."""
     offloads = "offload_optimizer" in ds_config.get("zero_optimization", {})
     adam = {
         **adam_settings(recipe),

@@ -1,4 +1,4 @@
-"""What every training run has in its recipe, whatever its task."""
+"""The part of a recipe that every training run has, whatever its task."""
 
 from __future__ import annotations
 
@@ -6,19 +6,29 @@ import dataclasses
 import difflib
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
+from training.lr_schedule import linear_warmup_linear_decay
+from training.recipe.checks import above_zero, at_least, below_one, not_negative, one_of
 from training.recipe.ds_config import asks_for_bf16, read_ds_config
 from training.recipe.fields import BY_NAME, FREE, UNREAD, may_change, notes_of, option
 
-BACK_ENDS = ("auto", "eager", "sdpa")  # those of veco.attention, which a recipe's mistakes should not wait for
-
-
+ENGINES = ("deepspeed", "plain")
+BACK_ENDS = ("auto", "eager", "sdpa")  # those of veco.attention, whose import a recipe's mistakes should not wait for
 CPU_PRECISIONS = ("auto", "bf16", "float32")
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """Updates `begin` to `end` of a run, trained by one engine with one learning-rate schedule."""
+
+    begin: int
+    end: int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingRecipe:
-    """What every training run has, whatever its task."""
+    """Train a model, whatever the task."""
 
     output: str = option(
         "", "directory of the run: checkpoints, TensorBoard events, metrics.jsonl, curves.png", on_resume=FREE
@@ -72,7 +82,7 @@ class TrainingRecipe:
     )
     skip_sigma: float = option(
         0.0,
-        "leave an update out when its loss is so many standard deviations above the last ones; 0 = never",
+        "skip an update when its loss is so many standard deviations above the last ones; 0 = never",
         on_resume=FREE,
     )
     skip_window: int = option(128, "updates of one kind of batch whose losses skip_sigma looks at", on_resume=FREE)
@@ -93,67 +103,85 @@ class TrainingRecipe:
     )
     wandb_project: str | None = option(None, "W&B project that gets the metrics, too; null = none", on_resume=FREE)
 
+    def phases(self) -> list[Phase]:
+        """The phases of a run, one after the other."""
+        return [Phase(0, self.steps)]
+
+    @property
+    def total_steps(self) -> int:
+        """Updates of all phases."""
+        return self.phases()[-1].end
+
+    def lr_factor(self, step: int, schedule_start: int = 0) -> float:
+        """Factor of the peak learning rate for update number `step`, from 0.
+
+        The schedule begins with the update's phase, or at update `schedule_start` if that comes later.
+        """
+        phases = self.phases()
+        phase = next((phase for phase in phases if step < phase.end), phases[-1])
+        begin = max(phase.begin, schedule_start)
+        length = phase.end - begin
+        return linear_warmup_linear_decay(step - begin, min(self.warmup_steps, length), length)
+
+    def inputs(self) -> list[Path]:
+        """Directories that a run reads, none of which may be its own."""
+        return []
+
     def problems(self) -> list[str]:
-        """One sentence for each value that cannot be; empty for a sound recipe."""
-        found = []
-        if not self.output:
-            found.append("output is not set: name the directory of the run")
-        if self.engine not in ("deepspeed", "plain"):
-            found.append(f"engine {self.engine!r} must be 'deepspeed' or 'plain'")
-        for name in ("steps", "accumulation_steps", "log_every", "save_every", "keep_checkpoints", "cpu_processes"):
-            if self.__dict__[name] < 1:
-                found.append(f"{name} {self.__dict__[name]} must be at least 1")
-        for name in ("learning_rate", "adam_epsilon"):
-            if self.__dict__[name] <= 0:
-                found.append(f"{name} {self.__dict__[name]} must be above 0")
-        for name in (
-            *("warmup_steps", "weight_decay", "clip_norm", "loader_workers"),
-            *("keep_every", "validate_every", "skip_sigma"),
-        ):
-            if self.__dict__[name] < 0:
-                found.append(f"{name} {self.__dict__[name]} must not be negative")
-        for name in ("adam_beta1", "adam_beta2"):
-            if not 0 <= self.__dict__[name] < 1:
-                found.append(f"{name} {self.__dict__[name]} must be at least 0 and below 1")
-        if self.resume not in ("no", "auto") and not self.resume.isdecimal():
-            found.append(f"resume {self.resume!r} must be 'no', 'auto' or a step")
-        if self.cpu_precision not in CPU_PRECISIONS:
-            found.append(f"cpu_precision {self.cpu_precision!r} must be one of {', '.join(CPU_PRECISIONS)}")
-        if self.attention not in BACK_ENDS:
-            found.append(f"attention {self.attention!r} must be one of {', '.join(BACK_ENDS)}")
-        if self.seed < 0:
-            found.append(f"seed {self.seed} must not be negative")
-        found += self._problems_of_changes()
+        """One sentence for each value that is not allowed; empty for a sound recipe."""
+        return [
+            *([] if self.output else ["output is not set: name the directory of the run"]),
+            *([] if self.engine in ENGINES else [f"engine {self.engine!r} must be 'deepspeed' or 'plain'"]),
+            *at_least(self, 1, "steps", "accumulation_steps", "log_every", "save_every", "keep_checkpoints"),
+            *at_least(self, 1, "cpu_processes"),
+            *above_zero(self, "learning_rate", "adam_epsilon"),
+            *not_negative(self, "warmup_steps", "weight_decay", "clip_norm", "loader_workers"),
+            *not_negative(self, "keep_every", "validate_every", "skip_sigma"),
+            *below_one(self, "adam_beta1", "adam_beta2"),
+            *self._problems_of_resume(),
+            *one_of(self, CPU_PRECISIONS, "cpu_precision"),
+            *one_of(self, BACK_ENDS, "attention"),
+            *not_negative(self, "seed"),
+            *self._problems_of_changes(),
+            *self._problems_of_ds_config(),
+            *at_least(self, 2, "skip_window"),
+            *self._problems_of_max_time(),
+        ]
+
+    def _problems_of_resume(self) -> list[str]:
+        if self.resume in ("no", "auto") or self.resume.isdecimal():
+            return []
+        return [f"resume {self.resume!r} must be 'no', 'auto' or a step"]
+
+    def _problems_of_ds_config(self) -> list[str]:
         try:
             config = read_ds_config(self.ds_config)
-            if self.cpu_precision == "bf16" and not asks_for_bf16(config):
-                found.append(
-                    f"cpu_precision 'bf16': ds_config {self.ds_config} does not enable bf16; choose one that does"
-                )
         except ValueError as error:
-            found.append(str(error))
-        if self.skip_window < 2:
-            found.append(f"skip_window {self.skip_window} must be at least 2")
-        if self.max_time:
-            try:
-                seconds_of(self.max_time)
-            except ValueError as error:
-                found.append(f"max_time {error}")
-        return found
+            return [str(error)]
+        if self.cpu_precision == "bf16" and not asks_for_bf16(config):
+            return [f"cpu_precision 'bf16': ds_config {self.ds_config} does not enable bf16; choose one that does"]
+        return []
+
+    def _problems_of_max_time(self) -> list[str]:
+        try:
+            seconds_of(self.max_time or "0m")
+        except ValueError as error:
+            return [f"max_time {error}"]
+        return []
 
     def names_to_change(self) -> list[str]:
-        """What `change` names; as in flags, `-` is `_`."""
+        """The names in `change`; as in flags, `-` is `_`."""
         return [name.strip().replace("-", "_") for name in self.change.split(",") if name.strip()]
 
     def _problems_of_changes(self) -> list[str]:
-        """What is wrong with the fields that are for a run that goes on."""
-        given = [name for name in ("change", "reset_optimizer", "reset_schedule") if self.__dict__[name]]
+        """Problems of the fields that are for a run that goes on."""
+        given = [name for name in ("change", "reset_optimizer", "reset_schedule") if vars(self)[name]]
         found = [f"{name} is for a run that goes on: give --resume" for name in given if self.resume == "no"]
         known = may_change(type(self))
         return found + [self._why_not(name, known) for name in self.names_to_change() if name not in known]
 
     def _why_not(self, name: str, known: Sequence[str]) -> str:
-        """Why `change` must not have a name, which is none of the `known` that it may have."""
+        """The reason why `change` must not have a name that is none of `known`, those that it may have."""
         fields = [field.name for field in dataclasses.fields(self)]
         if name not in fields:
             close = difflib.get_close_matches(name, [*known, *fields], n=1)

@@ -1,4 +1,4 @@
-"""DeepSpeed's own settings: files of ds_configs/ or the user's, looked at before DeepSpeed sees them."""
+"""DeepSpeed's own settings: files of ds_configs/ or of the user, checked before DeepSpeed reads them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from data_tools.text.lines import read_text
 
 DS_CONFIGS = Path(__file__).resolve().parents[2] / "ds_configs"
-# What the recipe decides; a DeepSpeed config that also names one of these contradicts "one place for each value".
+# The recipe decides these; a DeepSpeed config that names one, too, would give a value a second place.
 RECIPE_OWNED = (
     "optimizer",
     "scheduler",
@@ -19,7 +19,7 @@ RECIPE_OWNED = (
     "gradient_accumulation_steps",
     "gradient_clipping",
 )
-# What DeepSpeed reads at the top level of its config. It ignores what it does not know, so a misspelt key would.
+# The keys that DeepSpeed reads at the top level of its config. It ignores all others, such as a misspelt one.
 SECTIONS = (
     *("bf16", "fp16", "torch_autocast", "zero_optimization"),
     *("comms_logger", "flops_profiler", "checkpoint", "data_types"),
@@ -31,8 +31,8 @@ HALVES = ("bf16", "fp16")
 def read_ds_config(name: str) -> dict[str, Any]:
     """DeepSpeed's settings from a file, or from ds_configs/ by name.
 
-    Raises ValueError for a missing file, unknown keys, values that belong to the recipe, wrong types of what is looked
-    at here, and "auto", which only transformers' Trainer would replace.
+    Raises ValueError for a missing file, unknown keys, values that belong to the recipe, wrong types of the
+    settings that are read here, and "auto", which only transformers' Trainer would replace.
     """
     path = Path(name) if Path(name).is_file() else DS_CONFIGS / name
     if not path.is_file():
@@ -44,11 +44,13 @@ def read_ds_config(name: str) -> dict[str, Any]:
         raise ValueError(f"{path}: not JSON: {error}") from None
     if not isinstance(config, dict):
         raise ValueError(f"{path}: expected an object, found a {type(config).__name__}")
-    problems = [f"{key} belongs into the recipe" for key in config if key in RECIPE_OWNED]
+    problems = [f"{key} belongs in the recipe" for key in config if key in RECIPE_OWNED]
     problems += [f"unknown key {key}" for key in config if key not in (*RECIPE_OWNED, *DEEPSPEED_KEYS)]
     problems += problems_of_types(config)
     if not problems and "writer" in config.get("checkpoint", {}):
-        problems.append("checkpoint.writer: a decoupled writer would still write when the checkpoint gets its name")
+        problems.append(
+            "checkpoint.writer: a decoupled writer would still write when the checkpoint is renamed into place"
+        )
     if '"auto"' in json.dumps(config):
         problems.insert(0, '"auto" is not understood by DeepSpeed itself: give the value')
     if problems:
@@ -67,7 +69,7 @@ def in_float32(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def problems_of_types(config: dict[str, Any]) -> list[str]:
-    """What is wrong with the sections, and with what decides stage and precision; DeepSpeed looks at the rest."""
+    """Problems of the sections, and of the settings that decide stage and precision; DeepSpeed checks the rest."""
     found = [
         f"{name}: expected an object such as {{…}}, found {json.dumps(config[name])}"
         for name in SECTIONS

@@ -1,4 +1,4 @@
-"""What a field of a recipe is: its default, its help, what becomes of it on resume, and what it decides."""
+"""The fields of recipes: default, help, whether a resumed run may change them, and which others they decide."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import enum
 from collections.abc import Sequence
 from typing import Any
 
-# What must be the same when a run goes on, beside the recipe: facts that a checkpoint notes.
+# Facts beside the recipe, noted by checkpoints, that must be the same when a run goes on.
 FACTS = ("data_fingerprint", "micro_batches_an_update")
 
 
@@ -24,7 +24,7 @@ FIXED, BY_NAME, FREE, UNREAD = OnResume
 
 
 def option(default: Any, help: str, on_resume: OnResume | None = None, decides: Sequence[str] = ()) -> Any:
-    """A recipe field with its default, the explanation that `--help` prints, and what becomes of it on resume.
+    """A recipe field with its default, the explanation that `--help` prints, and whether it may change on resume.
 
     While the field is set, it `decides` other fields: theirs are then not used. A recipe that gives a field of its base
     another default need not repeat either: see `notes_of`.
@@ -34,7 +34,7 @@ def option(default: Any, help: str, on_resume: OnResume | None = None, decides: 
 
 
 def notes_of(recipe_class: type[Any], name: str) -> dict[str, Any]:
-    """What a recipe and those it derives from say of a field."""
+    """The notes on a field of a recipe and of those that it derives from."""
     notes: dict[str, Any] = {"on_resume": FIXED, "decides": ()}
     for base in reversed(recipe_class.__mro__):
         if dataclasses.is_dataclass(base):
@@ -43,6 +43,6 @@ def notes_of(recipe_class: type[Any], name: str) -> dict[str, Any]:
 
 
 def may_change(recipe_class: type[Any]) -> list[str]:
-    """What `change` may name."""
+    """The names that `change` may have."""
     fields = [field.name for field in dataclasses.fields(recipe_class)]
     return [*(name for name in fields if notes_of(recipe_class, name)["on_resume"] is BY_NAME), *FACTS]

@@ -34,7 +34,7 @@ RecipeT = TypeVar("RecipeT", bound="TrainingRecipe")
 def parse_recipe(recipe_class: type[RecipeT], argv: Sequence[str], default_config: Path | None = None) -> RecipeT:
     """The recipe that a command line asks for: `--config FILE`, then one flag for each field that differs from it.
 
-    Environment variables such as ${DATA} and a ~ for the home directory are filled in in text fields. Raises ValueError
+    Environment variables such as ${DATA} and a ~ for the home directory are expanded in text fields. Raises ValueError
     with every problem at once.
     """
     parser = FlagParser(description=recipe_class.__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
@@ -96,7 +96,7 @@ def laid_over(
 ) -> dict[str, Any]:
     """The raw values of a recipe file with those that are `given` for one use of it, which win.
 
-    What of the file another field now decides is left out, and told: somebody chose the file.
+    Fields of the file that another field now decides are dropped, and this is told: somebody chose the file.
     """
     values = {**of_file, **given}
     decided = {name: by for name, by in decided_fields(recipe_class, values).items() if name in of_file.keys() - given}
@@ -123,7 +123,7 @@ def build_recipe(recipe_class: type[RecipeT], values: Mapping[str, Any], source:
                 converted[name] = value  # it is set, so no further problem comes of it
     recipe = recipe_class(**converted)
     problems += [
-        f"{name} {values[name]} is not used, as {by} {recipe.__dict__[by]} decides: leave one of them out, or give "
+        f"{name} {values[name]} is not used, as {by} {vars(recipe)[by]} decides: leave one of them out, or give "
         f"{by} {'null' if recipe_class.__dataclass_fields__[by].default is None else 0}"
         for name, by in decided_fields(recipe_class, values).items()
         if name in values

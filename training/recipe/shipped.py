@@ -16,5 +16,5 @@ def shipped_file(name: str, directory: Path) -> Path:
 
 
 def shipped_names(directory: Path) -> list[str]:
-    """What `shipped_file` finds in `directory`."""
+    """The names that `shipped_file` finds in `directory`."""
     return sorted(path.stem for path in directory.glob("*.yaml"))

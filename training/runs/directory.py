@@ -13,8 +13,8 @@ from data_tools.files.outputs import check_filled_directory
 def check_run_directory(run_dir: Path, inputs: Iterable[Path], tokenizer: Path | None = None) -> None:
     """Raise ValueError if a run must not write to `run_dir`; every rank looks, before the first collective.
 
-    It is none of the directories in `inputs`. A metrics.jsonl there is a run's, whose lines name their step, and a
-    tokenizer there is a copy of `tokenizer`, if the run copies one.
+    It must be none of the directories in `inputs`. A metrics.jsonl in it must be a run's, whose lines name their step,
+    and a tokenizer in it a copy of `tokenizer`, if the run copies one.
     """
     for source in inputs:
         check_filled_directory(run_dir, source)

@@ -1,4 +1,4 @@
-"""What lies where in a run's directory, and what a path leads to: a run, a checkpoint, a model."""
+"""The places in a run's directory, and the kinds of things that a path may lead to: run, checkpoint, model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CONFIG_FILE = "config.json"
 
 
 class Kind(enum.Enum):
-    """What a run trains for, in words."""
+    """The purpose of a run, in words."""
 
     PRETRAINING = "pre-training"
     TRANSLATION = "fine-tuning for translation"
@@ -48,7 +48,7 @@ def is_model(path: Path) -> bool:
 
 
 def kind_of(path: Path) -> Kind:
-    """What a run, or the run of a checkpoint, trains for."""
+    """The purpose of a run, or of the run of a checkpoint."""
     if not is_checkpoint(path):
         found = checkpoints_of(path)
         if not found:
@@ -61,7 +61,7 @@ def kind_of(path: Path) -> Kind:
 
 
 def what_is(path: Path) -> str:
-    """What a path leads to, in words for a message."""
+    """The kind of thing that a path leads to, in words for a message."""
     if not path.exists():
         return "nothing (no such file or directory)"
     if is_model(path):
@@ -72,7 +72,7 @@ def what_is(path: Path) -> str:
 
 
 def export_first(path: Path) -> str:
-    """How the model of a run or a checkpoint of pre-training is made."""
+    """Advice on how to make the model of a run or a checkpoint of pre-training."""
     return f"export it first (python -m pretrain.export {path} --output MODEL)"
 
 
@@ -83,7 +83,7 @@ def own_model(path: Path) -> Path | None:
 
 
 def no_model(path: Path) -> str:
-    """What a path that is no model leads to, for a message, and where the model is that was meant or how it is made."""
+    """A description of a path that is no model, for a message, with the model that was meant or how to make it."""
     if model := own_model(path):
         return f"{what_is(path)}: give its model, {model}"
     if (is_run(path) or is_checkpoint(path)) and kind_of(path) is Kind.PRETRAINING:
@@ -92,7 +92,7 @@ def no_model(path: Path) -> str:
 
 
 def link_model(link: Path, model: Path | None) -> None:
-    """Make `link`, in a run's directory, lead to a model of the run; it goes where there is no such model.
+    """Make `link`, in a run's directory, lead to a model of the run, or remove it where there is no such model.
 
     What stands there and is no such link is left alone. Where the file system knows no links, this is told.
     """

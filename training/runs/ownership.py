@@ -1,4 +1,4 @@
-"""Whose a run's directory is: that of one start at a time, on one machine or on many that share a file system.
+"""Ownership of a run's directory: by one start at a time, on one machine or on many that share a file system.
 
 The owner is the first rank of a start. It notes itself in RUN/.owner, a directory that appears whole by one rename, as
 checkpoints do, and gives a sign of life every BEAT_SECONDS. An owner whose process is gone, or whose machine gives no
@@ -80,7 +80,7 @@ class Owner:
 
 
 class Verdict(enum.Enum):
-    """What is known of an owner."""
+    """The state of an owner, as far as it is known."""
 
     LIVES = enum.auto()
     GONE = enum.auto()
@@ -88,7 +88,7 @@ class Verdict(enum.Enum):
 
 
 class Ownership:
-    """Owns a run's directory inside `with`; on other ranks than the first it only looks that the first one does.
+    """Possession of a run's directory inside `with`; other ranks than the first only check that the first has it.
 
     Raises ValueError on every rank, before any of them waits for another, when the directory is another start's. One
     that was made for it and stayed empty is removed again.
@@ -233,7 +233,7 @@ class Ownership:
         return seconds < age_of(self.us) + LOST_SECONDS
 
     def _verdict(self, owner: Owner, now: float) -> Verdict:
-        """What is known of an owner that still stands there, at the time `now` of the file system."""
+        """The state of an owner whose note is still there, at the time `now` of the file system."""
         if owner.machine == self.us.machine:
             return Verdict.LIVES if start_of(owner.process) == owner.began else Verdict.GONE
         try:
@@ -269,7 +269,7 @@ class Ownership:
         return self.run_dir / f".{OWNER}.{self.us.host}.{self.us.process}.{ending}"
 
     def _read(self, directory: Path | None = None) -> Owner | None:
-        """Whom the note in `directory` (RUN/.owner) names; None where there is none that can be read."""
+        """The owner that the note in `directory` (RUN/.owner) names; None where there is none that can be read."""
         try:
             return self._read_note(directory or self.path)
         except (OSError, ValueError, TypeError):
@@ -289,7 +289,7 @@ class Ownership:
 
 
 def this_machine() -> str:
-    """What tells this machine's processes from others', also where containers or machines have one name."""
+    """A name for this machine's processes alone, also where containers or machines share a host name."""
     try:
         return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.readlink('/proc/self/ns/pid')}"
     except OSError:

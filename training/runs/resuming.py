@@ -1,4 +1,4 @@
-"""Going on with a run: what must be as before, what may change, and what of the checkpoint is given up."""
+"""Resuming a run: what must be as before, what may change, and what of the checkpoint is given up."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CHANGES_MADE: dict[str, Any] = {"change": "", "reset_optimizer": False, "reset_s
 
 @dataclasses.dataclass(frozen=True)
 class Start:
-    """Where a run begins: at update `step`, from a checkpoint or anew.
+    """The start of a run: at update `step`, from a checkpoint or anew.
 
     The learning rate's schedule begins at update `schedule_start`. `history` holds what changed at which update,
     earliest first; both go into every checkpoint. With `takes_only_weights` Adam begins anew.
@@ -38,13 +38,13 @@ class Start:
     takes_only_weights: bool = False
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint must hold for `begin`."""
+        """The values that a checkpoint must hold for `begin`."""
         return {"schedule_start": self.schedule_start, "history": list(self.history)}
 
     def settled(self, recipe: RecipeT) -> RecipeT:
         """The recipe as the run's checkpoints keep it, with its changes made.
 
-        What is not read of a recipe that goes on, and what that decides, are as the run began.
+        Fields that are not read on resume, and those that they decide, are as the run began.
         """
         if self.checkpoint is None:
             return dataclasses.replace(recipe, **CHANGES_MADE)
@@ -54,7 +54,7 @@ class Start:
         return dataclasses.replace(recipe, **CHANGES_MADE, **{name: before[name] for name in names.union(unread)})
 
     def prepare(self, model: nn.Module, recipe: TrainingRecipe) -> None:
-        """Give a model the checkpoint's weights where no engine will: before it has one."""
+        """Give a model the checkpoint's weights before it has an engine, where the engine will not load them."""
         if self.checkpoint is not None and (self.takes_only_weights or has_other_layout(self.checkpoint, recipe)):
             load_weights(model, self.checkpoint)
 
@@ -69,7 +69,7 @@ def begin(found: tuple[int, Path] | None, recipe: TrainingRecipe, facts: Mapping
 
     Raises ValueError as `changes` does, and for changes without a checkpoint. What changes is told on stderr.
     """
-    resets = [name for name in ("optimizer", "schedule") if recipe.__dict__[f"reset_{name}"]]
+    resets = [name for name in ("optimizer", "schedule") if vars(recipe)[f"reset_{name}"]]
     if found is None:
         if given := [*["change"] * bool(recipe.change), *(f"reset_{name}" for name in resets)]:
             raise ValueError(
@@ -97,7 +97,7 @@ def begin(found: tuple[int, Path] | None, recipe: TrainingRecipe, facts: Mapping
 
 
 def nothing_to_train(start: int, end: int, ahead: Ahead) -> str:
-    """What there is to say of a run that begins at its end."""
+    """A line about a run that begins at its end."""
     stays = f"; {ahead} stay{'s' * (len(ahead.steps) == 1)}" if ahead.steps else ""
     return f"nothing to train: the checkpoint is that of update {start}, and the recipe has {end} updates{stays}"
 
@@ -144,7 +144,7 @@ def changes(checkpoint: Path, recipe: TrainingRecipe, facts: Mapping[str, Any]) 
 
 
 def advice(refused: Collection[str], recipe: TrainingRecipe) -> str:
-    """What to do about names that are different in a run that goes on, as the end of a message."""
+    """Advice on names that are different in a run that goes on, as the end of a message."""
     known = may_change(type(recipe))
     allowed, fixed = ([name for name in refused if (name in known) is wanted] for wanted in (True, False))
     never = f"; {', '.join(fixed)} cannot be different in the same run: give the value that it had, or another --output"

@@ -18,7 +18,6 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, XLMRobertaConfig, XLMRobertaForMaskedLM
 
 from data_tools.cli import one_line
-from finetune.finetuning import finetune
 from finetune.mt.average import average_models, best_models, last_models
 from finetune.mt.decoding.beam_search import SearchOptions
 from finetune.mt.decoding.translator import Translator, check_model
@@ -30,6 +29,7 @@ from finetune.selection import Selection
 from training.checkpoints.finding import checkpoints_of
 from training.engine.build import build_engine
 from training.meters import read_metrics
+from training.run import train_run
 from veco import VecoForConditionalGeneration, VecoForMaskedLM
 from veco.convert import from_xlm_roberta
 
@@ -74,7 +74,7 @@ def recipe_of(digits: Path, output: Path, languages: str = "de,fr", **fields: ob
 
 def run(recipe: TranslationRecipe) -> bool:
     assert not recipe.problems()
-    return finetune(recipe, Path(recipe.output), TranslationTask)
+    return train_run(recipe, TranslationTask.of_run)
 
 
 def state_of(recipe: TranslationRecipe) -> dict[str, torch.Tensor]:

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from xtreme_files import TRAINED, second_language, write_xtreme
 
-from finetune.finetuning import finetune
 from finetune.selection import best_checkpoints
 from finetune.understanding import evaluate, label, predict
 from finetune.understanding.finetuning import UnderstandingTask
@@ -22,6 +21,7 @@ from finetune.understanding.tasks.task import Split
 from finetune.understanding.tasks.xtreme import TASKS
 from training.checkpoints.finding import checkpoints_of
 from training.recipe.parsing import build_recipe
+from training.run import train_run
 
 TINY = {
     "engine": "plain",
@@ -42,7 +42,7 @@ TINY = {
 
 @pytest.fixture(autouse=True)
 def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("finetune.finetuning.plot_curves", lambda run_dir: "nothing: drawing takes a second")
+    monkeypatch.setattr("training.run.plot_curves", lambda run_dir: "nothing: drawing takes a second")
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def train(xtreme_data: Path, tiny_model: Path, tmp_path: Path) -> Callable[..., 
     def run(task: str, output: str = "run", **fields: Any) -> Path:
         own = {"task": task, "data": str(xtreme_data), "init_from": str(tiny_model), "output": str(tmp_path / output)}
         recipe = build_recipe(UnderstandingRecipe, {**TINY, **own, **fields}, None)
-        finetune(recipe, Path(recipe.output), UnderstandingTask)
+        train_run(recipe, UnderstandingTask.of_run)
         return Path(recipe.output)
 
     return run

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 from collections import OrderedDict, defaultdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +15,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from training.checkpoints.stored_tensors import Run, Skipped, StoredTensor, joined, read_safetensors, read_torch_file
+from data_tools.cli import one_line
+from training.checkpoints import stored_tensors
+from training.checkpoints.stored_tensors import (
+    Run,
+    Skipped,
+    StoredTensor,
+    joined,
+    read_safetensors,
+    read_torch_file,
+    write_state,
+)
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.int64, torch.int32, torch.uint8]
 
@@ -110,3 +122,28 @@ def test_broken_files(tmp_path: Path) -> None:
     good.write_bytes(good.read_bytes()[:2000])
     with pytest.raises(ValueError, match="cut short"):
         stored.read()
+
+
+def test_full_disk_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch itself would say that it found itself at an unexpected position."""
+
+    class Full:
+        def __init__(self, path: Path, mode: str) -> None:
+            self.room = 1000
+
+        def __enter__(self) -> Full:
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            pass
+
+        def write(self, data: Any) -> int:
+            self.room -= len(memoryview(data).cast("B"))
+            if self.room < 0:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return len(data)
+
+    monkeypatch.setattr(stored_tensors, "open", Full, raising=False)
+    with pytest.raises(OSError) as error:
+        write_state({"weight": torch.zeros(10_000)}, tmp_path / "x.pt")
+    assert one_line(error.value) == f"{tmp_path / 'x.pt'}: No space left on device"

@@ -13,7 +13,7 @@ from torch import nn
 
 from pretrain.recipe import PretrainRecipe
 from training.checkpoints.finding import checkpoints_of, read_state
-from training.checkpoints.saving import library_versions, save_checkpoint
+from training.checkpoints.saving import Contents, library_versions, save_checkpoint
 from training.engine.plain_engine import PlainEngine
 from training.runs.resuming import Start, begin
 
@@ -41,7 +41,7 @@ def checkpoint(recipe: PretrainRecipe, tmp_path: Path) -> Path:
     engine = engine_of(recipe, Start())
     update(engine)
     update(engine)
-    save_checkpoint(engine, tmp_path, 2, recipe, {**DATA, **Start().state()}, lambda directory: None)
+    save_checkpoint(engine, tmp_path, 2, Contents(recipe=recipe, state={**DATA, **Start().state()}))
     return checkpoints_of(tmp_path)[2]
 
 
@@ -80,7 +80,7 @@ def test_changes_are_told_and_noted_for_good(recipe, checkpoint: Path, tmp_path:
     assert capsys.readouterr().err == told
     assert (start.schedule_start, start.takes_only_weights) == (2, False)
     engine = engine_of(recipe, start)
-    save_checkpoint(engine, tmp_path, 5, recipe, {**DATA, **start.state()}, lambda directory: None)
+    save_checkpoint(engine, tmp_path, 5, Contents(recipe=recipe, state={**DATA, **start.state()}))
     noted = read_state(checkpoints_of(tmp_path)[5])
     assert noted["history"] == json.loads(json.dumps(start.history))
     again = begin((5, checkpoints_of(tmp_path)[5]), dataclasses.replace(recipe, resume="auto"), DATA)
@@ -131,7 +131,7 @@ def test_what_the_checkpoint_has_is_not_read_again(recipe, checkpoint: Path, cap
 def test_run_from_a_model_goes_on_without_its_name(recipe, tmp_path: Path, capsys) -> None:
     """Its shape fields were not used at the start; those of a recipe file are none of the run's when it goes on."""
     begun = dataclasses.replace(recipe, init_from="model")
-    save_checkpoint(engine_of(begun, Start()), tmp_path, 2, begun, {**DATA, **Start().state()}, lambda directory: None)
+    save_checkpoint(engine_of(begun, Start()), tmp_path, 2, Contents(recipe=begun, state={**DATA, **Start().state()}))
     path = checkpoints_of(tmp_path)[2]
     other = dataclasses.replace(recipe, num_hidden_layers=2, max_position_embeddings=200)
     start = resumed(other, path)

@@ -1,0 +1,84 @@
+"""The model that pre-training starts from, or goes on with, and checks that it fits the data."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig
+
+from data_tools.shards.manifest import Manifest
+from pretrain.recipe import SHAPE_FIELDS, PretrainRecipe
+from training.launch import tell
+from training.loop import seed_everything
+from training.runs.kinds import is_model, no_model
+from training.vocabularies import check_data_pieces
+from veco import VecoConfig, VecoForPreTraining
+from veco.convert import from_xlm_roberta
+from veco.tokenizer import has_tokenizer, open_tokenizer
+
+
+def build_model(
+    recipe: PretrainRecipe, data_dir: Path, manifest: Manifest, checkpoint: Path | None = None
+) -> VecoForPreTraining:
+    """A new model of the recipe's shape, or the XLM-R or VECO that it names, in float32.
+
+    For a run that goes on, one like its checkpoint's, which has the weights: `init_from` is not read again. Raises
+    ValueError when there is no model, or it does not fit the data or the recipe.
+    """
+    seed_everything(recipe.seed)
+    dropouts = {"hidden_dropout_prob": recipe.dropout, "attention_probs_dropout_prob": recipe.attention_dropout}
+    if checkpoint is not None:
+        model = VecoForPreTraining(VecoConfig.from_pretrained(checkpoint, **dropouts))
+        tokenizer_dir = Path(recipe.output) / "tokenizer"
+        check_vocabulary(model.config.vocab_size, tokenizer_dir, data_dir, manifest)
+    elif recipe.init_from is None:
+        shape = {name: value for name, value in dataclasses.asdict(recipe).items() if name in SHAPE_FIELDS}
+        model = VecoForPreTraining(VecoConfig(vocab_size=manifest.vocab_size, **shape, **dropouts))
+    else:
+        model = pretrained_model(Path(recipe.init_from), dropouts)
+        check_vocabulary(model.config.vocab_size, Path(recipe.init_from), data_dir, manifest)
+    longest = max(recipe.mono_max_length, 2 * recipe.bilingual_max_length)
+    if longest > model.config.max_tokens:
+        raise ValueError(f"batches may have {longest} tokens a row, the model only takes {model.config.max_tokens}")
+    if recipe.activation_checkpointing:
+        # Under ZeRO-3 only the non-reentrant kind works.
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    return model
+
+
+def pretrained_model(directory: Path, dropouts: dict[str, float]) -> VecoForPreTraining:
+    """The XLM-R or VECO in a transformers directory, as a VECO to go on with."""
+    if not is_model(directory):
+        raise ValueError(f"init_from {directory}: expected a model directory, found {no_model(directory)}")
+    kind = AutoConfig.from_pretrained(directory).model_type
+    if kind == "veco":
+        return VecoForPreTraining.from_pretrained(directory, dtype=torch.float32, **dropouts)
+    if kind == "xlm-roberta":
+        converted = from_xlm_roberta(directory)
+        for name, value in dropouts.items():
+            setattr(converted.config, name, value)
+        model = VecoForPreTraining(converted.config)
+        model.load_state_dict(converted.state_dict())
+        return model
+    raise ValueError(f"init_from {directory}: expected an xlm-roberta or a veco, found a {kind}")
+
+
+def check_vocabulary(model_size: int, model_dir: Path, data_dir: Path, manifest: Manifest) -> None:
+    """Raise ValueError when data were prepared with another tokenizer than the model's.
+
+    The model may have more ids: tokens added behind `<mask>`, such as language tags, which no text becomes. For a
+    model without tokenizer only the number of ids is compared, and this is told.
+    """
+    advice = f"prepare the data with the tokenizer of {model_dir}"
+    if manifest.vocab_size > model_size:
+        raise ValueError(
+            f"the data's vocabulary has {manifest.vocab_size:,} pieces, the model's only {model_size:,}; {advice}"
+        )
+    if has_tokenizer(model_dir):
+        check_data_pieces(data_dir, manifest, open_tokenizer(model_dir), model_dir)
+    elif manifest.vocab_size != model_size:
+        raise ValueError(f"{data_dir} was prepared with another tokenizer than the model's; {advice}")
+    else:
+        tell(f"{model_dir} has no tokenizer: whether {data_dir} was prepared with the model's cannot be checked")

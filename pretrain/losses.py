@@ -1,0 +1,66 @@
+"""The losses of pre-training, and what lines of metrics show beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from pretrain.batches import SAMPLES
+from pretrain.flops import forward_flops
+from pretrain.masking import IGNORED
+from pretrain.recipe import PretrainRecipe
+from pretrain.totals import Totals, training_line
+from training.engine.interface import Engine
+from training.step import Batch
+from veco import VecoConfig
+
+
+class PretrainingLosses:
+    """The losses of a phase, which also adds up their sums by language and pair for lines of metrics."""
+
+    def __init__(
+        self,
+        recipe: PretrainRecipe,
+        config: VecoConfig,
+        groups: Sequence[tuple[str, str]],
+        engine: Engine,
+        counts_flops: bool,
+    ) -> None:
+        self.objective = recipe.model_objective
+        self.peak_tflops = recipe.peak_tflops
+        self.config = config
+        self.engine = engine
+        self.counts_flops = counts_flops
+        self.totals = Totals(groups, engine.device)
+        self.cut: dict[str, tuple[float, float]] = {}
+
+    def __call__(self, model: nn.Module, batch: Batch, num_items: Tensor) -> dict[str, Tensor]:
+        """The terms of the objective, each normalised by the global batch's predicted tokens."""
+        inputs = {name: tensor for name, tensor in batch.items() if name != SAMPLES}
+        output = model(**inputs, num_items_in_batch=num_items, objective=self.objective)
+        flops = forward_flops(self.config, inputs, self.objective) if self.counts_flops else None
+        self.totals.add(batch, output.row_totals, flops)
+        return output.losses
+
+    def line(self, seconds: float) -> dict[str, float | str]:
+        """The values for a line of metrics, of the time since the line before; every rank calls it."""
+        summary = self.totals.read(self.engine.sum_over_ranks)
+        for name, (seen, cut) in summary.tokens_by_group().items():
+            all_seen, all_cut = self.cut.get(name, (0.0, 0.0))
+            self.cut[name] = (all_seen + seen, all_cut + cut)
+        return training_line(summary, seconds, self.engine.world_size, self.peak_tflops)
+
+    def cut_report(self) -> str:
+        """One line about the tokens cut off in this phase by this process; empty where none were."""
+        shares = [
+            f"{name} {cut:,.0f} tokens ({cut / (seen + cut):.2%})" for name, (seen, cut) in self.cut.items() if cut
+        ]
+        return f"cut off, as longer than the longest sequence: {', '.join(shares)}" if shares else ""
+
+
+def count_predicted(batch: Batch) -> Tensor:
+    """Predicted tokens (3,) of x, y and TLM in a micro-batch."""
+    names = ("labels", "pair_labels", "tlm_labels")
+    return torch.stack([batch[name].ne(IGNORED).sum() if name in batch else torch.tensor(0) for name in names])

@@ -1,0 +1,37 @@
+"""The share of a machine's cores that each process of a run takes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from training.engine.processes import share_cores
+
+
+@pytest.fixture(autouse=True)
+def eight_cores(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    before = torch.get_num_threads()
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
+    for name in ("OMP_NUM_THREADS", "LOCAL_SIZE", "LOCAL_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("variable", "expected"), [({}, 8), ({"LOCAL_SIZE": "2"}, 4), ({"LOCAL_WORLD_SIZE": "16"}, 1)])
+def test_processes_share_the_cores(monkeypatch: pytest.MonkeyPatch, variable: dict[str, str], expected: int) -> None:
+    for name, value in variable.items():
+        monkeypatch.setenv(name, value)
+    share_cores()
+    assert torch.get_num_threads() == expected
+
+
+def test_what_the_environment_says_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two runs side by side, each told to take a core, must not take all of them."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)  # as torch does at its start
+    share_cores()
+    assert torch.get_num_threads() == 1

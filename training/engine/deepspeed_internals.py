@@ -1,0 +1,116 @@
+"""The undocumented parts of DeepSpeed that we use, behind one class. Tested with DeepSpeed 0.19.8.
+
+Another version may have renamed or changed any of it: tests/integration/test_zero3.py and test_resume.py, with the slow
+tests, tell. Patches last as long as a `with`, and are undone also after an error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from training.checkpoints.resharding import MOMENTS, WEIGHTS, StoredTraining
+from training.checkpoints.stored_tensors import StoredTensor
+from training.engine.optimizer import trained_parameters
+
+SHARED_MEMORY_OP = "deepspeed_shm_comm"
+
+
+@contextlib.contextmanager
+def without_shared_memory_op(deepspeed: Any) -> Iterator[None]:
+    """Keep DeepSpeed from compiling a shared-memory collective for half a minute; training goes through gloo."""
+    compatible = deepspeed.ops.__compatible_ops__
+    before = dict(compatible)
+    compatible[SHARED_MEMORY_OP] = False
+    try:
+        yield
+    finally:
+        compatible.clear()
+        compatible.update(before)
+
+
+@contextlib.contextmanager
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Give an object another value of an attribute for the time inside."""
+    had_own, before = name in vars(owner), getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before) if had_own else delattr(owner, name)
+
+
+class DeepSpeedInternals:
+    """The undocumented side of one engine of DeepSpeed."""
+
+    def __init__(self, engine: Any) -> None:
+        self.engine = engine
+
+    @contextlib.contextmanager
+    def files_written_by(self, write: Callable[[Any, str], None]) -> Iterator[None]:
+        """Let the engine's saves write each file of tensors by `write(state_dict, path)`, and no other file.
+
+        DeepSpeed would leave a script beside the checkpoints with each save; pretrain.export does its work.
+        """
+        with (
+            replaced(self.engine, "_copy_recovery_script", lambda save_path: None),
+            replaced(self.engine.checkpoint_engine, "save", write),
+        ):
+            yield
+
+    def count_skipped_micro_step(self) -> None:
+        """Count a micro-step that the engine has not seen, so that it closes the next update in time."""
+        self.engine.micro_steps += 1
+
+    def set_updates_made(self, count: int) -> None:
+        """Tell the engine how many updates were made before it was built."""
+        self.engine.global_steps = count
+
+    def full_state_dict(self) -> dict[str, Tensor]:
+        """All weights of the model, under ZeRO-3 on rank 0 alone; every rank calls it."""
+        if self.engine.zero_optimization_partition_weights():
+            return self.engine._zero3_consolidated_16bit_state_dict()
+        return self.engine.module.state_dict()
+
+    def set_sharded_state(self, module: nn.Module, stored: StoredTraining, rank: int) -> None:
+        """Set the float32 weights and Adam's state of this rank's parts; the model's own weights are right already."""
+        is_partitioned = self.engine.zero_optimization_partition_weights()
+        self._make_adam_state(stored.adam_step, is_partitioned)
+        parameter: Any  # DeepSpeed adds attributes
+        for name, parameter in trained_parameters(module):
+            for kind, tensors in stored.tensors.items():
+                key = None if kind == WEIGHTS else kind
+                if is_partitioned:
+                    part = own_part(tensors[name], parameter, rank)
+                    self.engine.optimizer.set_local_hp_param(part, parameter, key)
+                else:
+                    parameter.set_full_hp_param(tensors[name].read(), key)
+
+    def _make_adam_state(self, adam_step: int, is_partitioned: bool) -> None:
+        """Make the state that Adam's first update would make, of its parameters: this rank's numbers, flat."""
+        optimizer, adam = self.engine.optimizer, self.engine.basic_optimizer
+        own_rows = [row for group in adam.param_groups for row in group["params"]]
+        is_torch = type(adam).__module__.startswith("torch.")  # DeepSpeed's own kernels count with an int
+        for row in optimizer.fp32_partitioned_groups_flat if is_partitioned else own_rows:
+            step = torch.tensor(float(adam_step)) if is_torch else adam_step
+            adam.state[row] = {"step": step, **{kind: torch.zeros_like(row) for kind in MOMENTS}}
+        if not is_partitioned:
+            optimizer._lazy_init_hp_params_optimizer_state()
+        for group in adam.param_groups:
+            if "step" in group:
+                group["step"] = adam_step
+
+
+def own_part(tensor: StoredTensor, parameter: Any, rank: int) -> Tensor:
+    """A rank's part of a tensor under ZeRO-3: all ranks have equally much, the last ones padded with zeros."""
+    size = parameter.ds_tensor.numel()
+    start = min(rank * size, tensor.count)
+    stop = min(start + size, tensor.count)
+    part = torch.zeros(size)
+    if start < stop:
+        part[: stop - start] = tensor.read_flat(start, stop)
+    return part

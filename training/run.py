@@ -1,0 +1,182 @@
+"""One run of a task, from its directory to its curves: the same for pre-training and fine-tuning."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Generic
+
+from training.checkpoints.deleting import clean_up
+from training.checkpoints.finding import RECIPE_FILE, checkpoints_of, find_checkpoint, read_state
+from training.checkpoints.saving import Ahead, Background, Contents, Retention, save_checkpoint, together
+from training.cpu_timing import with_timed_choices
+from training.engine.build import build_engine, check_engine, connect
+from training.engine.interface import Engine
+from training.engine.processes import shut_down
+from training.guards import Guards
+from training.launch import launched_ranks, quiet_libraries, tell
+from training.loop import Hooks, check_ranks_agree, fit, seed_everything
+from training.meters import Meters
+from training.plot import plot_curves
+from training.recipe.base import Phase
+from training.runs.directory import check_run_directory
+from training.runs.ownership import Ownership
+from training.runs.resuming import Start, begin, nothing_to_train
+from training.task import RecipeT, Task
+
+
+def train_run(recipe: RecipeT, build_task: Callable[[RecipeT, Path | None], Task[RecipeT]]) -> bool:
+    """Train a task, from a checkpoint if the recipe says so; whether it came to its end, rather than being stopped.
+
+    `build_task` reads the data of a recipe and builds what it can of the model; of a run that goes on it gets the
+    checkpoint. Everything that can be wrong is looked at before the ranks first wait for each other.
+    """
+    run_dir, guards = Path(recipe.output), Guards(recipe)
+    with Ownership(run_dir) as ownership:
+        # The directory, and the checkpoint to go on from.
+        quiet_libraries()
+        check_engine(recipe)
+        check_run_directory(run_dir, recipe.inputs())
+        found = find_checkpoint(run_dir, recipe.resume)
+
+        # Data and model.
+        seed_everything(recipe.seed)
+        task = build_task(recipe, None if found is None else found[1])
+        recipe = task.resolved(recipe)
+        start = begin(found, recipe, task.compared(recipe))
+        recipe = start.settled(recipe)
+        task.build_model(start.checkpoint)
+
+        # The ranks, which must agree.
+        ahead = Ahead(run_dir, start.step)
+        ranks = connect(recipe, run_dir / "logs")
+        recipe_before = None if start.checkpoint is None else start.checkpoint / RECIPE_FILE
+        recipe, choices = with_timed_choices(recipe, task.attention_dropout, ranks, recipe_before)
+        config = task.model.config.to_dict()
+        check_ranks_agree(ranks, checkpoint=start, recipe=recipe, data=task.fingerprint, model=config)
+
+        # Engine and updates.
+        is_first = ranks.rank == 0
+        if is_first:
+            task.begin(run_dir)
+            print(introduction(recipe, task, start, choices), file=sys.stderr)
+        meters = Meters(
+            run_dir,
+            recipe.log_every,
+            start.step,
+            recipe.total_steps,
+            enabled=is_first,
+            wandb_project=recipe.wandb_project,
+            settings=dataclasses.asdict(recipe),
+            is_held=bool(ahead.steps),
+        )
+        run = Run(
+            recipe=recipe, task=task, run_dir=run_dir, ownership=ownership, ahead=ahead, meters=meters, guards=guards
+        )
+        is_done = run.train(start)
+        if is_done:
+            shut_down()  # the other ranks have nothing to wait for
+            if is_first:
+                task.finish(run_dir)
+                print(f"curves in {plot_curves(run_dir)}", file=sys.stderr)
+    shut_down()
+    return is_done
+
+
+def introduction(recipe: RecipeT, task: Task[RecipeT], start: Start, choices: Mapping[str, str]) -> str:
+    """One line about the run that begins; `choices` are those that were timed."""
+    facts = {
+        "parameters": sum(parameter.numel() for parameter in task.model.parameters()),
+        **task.introduction(recipe),
+        "ranks": launched_ranks(),
+        **choices,
+        "updates": recipe.total_steps,
+        "from": start.step,
+    }
+    return " | ".join(
+        f"{name} {value:,}" if isinstance(value, int) else f"{name} {value}" for name, value in facts.items()
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run(Generic[RecipeT]):
+    """A run whose ranks agree on what to do, ready to train."""
+
+    recipe: RecipeT
+    task: Task[RecipeT]
+    run_dir: Path
+    ownership: Ownership
+    ahead: Ahead
+    meters: Meters
+    guards: Guards
+
+    def train(self, start: Start) -> bool:
+        """Train the phases that are left; whether all came to their end."""
+        if start.step >= self.recipe.total_steps:
+            tell(nothing_to_train(start.step, self.recipe.total_steps, self.ahead))
+        with self.meters, self.guards:
+            if start.checkpoint is not None:
+                state = read_state(start.checkpoint)
+                self.guards.load_state(state)
+                self.task.load_state(state)
+            for phase in self.recipe.phases():
+                if start.step >= phase.end or self.task.is_over():
+                    continue
+                if 0 < start.step == phase.begin:
+                    start = self.after_a_phase(start)
+                if not self.train_phase(phase, start):
+                    tell(self.guards.ended_early())
+                    return False
+                start = dataclasses.replace(start, step=phase.end)
+        return True
+
+    def after_a_phase(self, start: Start) -> Start:
+        """The start of a phase after another one, whether that is just over or was long ago.
+
+        A live DeepSpeed engine cannot change what it trains, so each phase builds its own, on the weights that the
+        phase before left in a checkpoint. Only these are taken from it: another set of parameters has other moments.
+        """
+        checkpoint = checkpoints_of(self.run_dir)[start.step]
+        self.task.build_model(checkpoint)
+        return dataclasses.replace(start, checkpoint=checkpoint, takes_only_weights=True)
+
+    def train_phase(self, phase: Phase, start: Start) -> bool:
+        """Whether training went from `start` to the end of a phase, rather than being stopped."""
+        recipe, task = self.recipe, self.task
+        task.enter(phase)
+        start.prepare(task.model, recipe)
+
+        def lr_factor(step: int) -> float:
+            return recipe.lr_factor(step, start.schedule_start)
+
+        engine = build_engine(task.model, recipe, lr_factor, self.run_dir / "logs", start.step)
+        start.restore(engine)
+        clean_up(engine, self.run_dir)
+        self.meters.watch(task.watch(engine))
+        with Background(engine) as background:
+            hooks = Hooks(
+                save=partial(self.save, engine, background, start),
+                validate=partial(task.validate, engine) if task.validates() else None,
+                is_over=task.note,
+                is_worth_keeping=task.is_worth_keeping,
+            )
+            updates = range(start.step, phase.end)
+            is_done = fit(engine, recipe, task, updates, hooks=hooks, meters=self.meters, guards=self.guards)
+        if told := task.phase_report():
+            tell(told)
+        engine.destroy()
+        return is_done
+
+    def save(self, engine: Engine, background: Background, start: Start, step: int) -> None:
+        """Save checkpoint `step`; every rank calls it."""
+        task, recipe = self.task, self.recipe
+        state = {**task.compared(recipe), **start.state(), **self.guards.state(), **task.state()}
+        contents = Contents(recipe=recipe, state=state, add_files=partial(task.add_files, engine))
+        retention = Retention(keep=task.kept, announce=partial(task.announce, self.run_dir), ahead=self.ahead)
+        together(engine, self.ownership.check)
+        save_checkpoint(engine, self.run_dir, step, contents, retention=retention, background=background)
+        self.meters.settle()
+        self.guards.note_duration("save", background.seconds)
