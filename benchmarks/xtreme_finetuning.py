@@ -45,7 +45,7 @@ from training.loop import Hooks, fit
 from training.meters import Meters
 from training.recipe.ds_config import read_ds_config
 from training.step import Batch
-from training.task import Lessons
+from training.task import Trainable
 from veco import VecoConfig, VecoForSequenceClassification
 
 PAD = 1
@@ -136,7 +136,7 @@ class Clock(TrainerCallback):
         self.seconds = time.perf_counter() - self.started
 
 
-class OneSided(Lessons):
+class OneSided(Trainable):
     """Rows without a pair, for one process."""
 
     fingerprint = ""
@@ -160,7 +160,7 @@ def our_loop(sizes: Sizes, rows: TokenRows, directory: Path) -> Callable[[], flo
     """A function that makes `sizes.updates` updates, more of the same run with each call, and gives their seconds."""
     config = VecoConfig(**sizes.shape(), num_labels=len(LABELS))
     model = VecoForSequenceClassification(config).train()
-    lessons = OneSided(rows, sizes.batch_size)
+    trainable = OneSided(rows, sizes.batch_size)
     recipe = UnderstandingRecipe(
         task="xnli", data="-", init_from="-", output=str(directory), engine="plain", save_every=10**9, loader_workers=0
     )
@@ -174,7 +174,7 @@ def our_loop(sizes: Sizes, rows: TokenRows, directory: Path) -> Callable[[], flo
         fit(
             engine,
             recipe,
-            lessons,
+            trainable,
             range(start, state["done"]),
             hooks=Hooks(save=lambda step: None),
             meters=Meters(directory, 10**9, start, state["done"], enabled=False),

@@ -18,7 +18,7 @@ from training.meters import Meters
 from training.random_order import mix
 from training.recipe.base import TrainingRecipe
 from training.step import Batch, StepContext, train_step
-from training.task import Lessons
+from training.task import Trainable
 
 PREFETCHED = 4  # micro-batches that each loader process keeps ready
 
@@ -66,7 +66,7 @@ class Hooks:
 def fit(
     engine: Engine,
     recipe: TrainingRecipe,
-    lessons: Lessons,
+    trainable: Trainable,
     updates: range,
     *,
     hooks: Hooks,
@@ -75,18 +75,18 @@ def fit(
 ) -> bool:
     """Whether training made all `updates`, numbered from 0, or was over before; False when `guards` stopped it.
 
-    Micro-batch m of `lessons` belongs to update m // accumulation steps. A validation follows every
+    Micro-batch m of `trainable` belongs to update m // accumulation steps. A validation follows every
     `recipe.validate_every` updates, or precedes each regular save. A checkpoint is saved every `recipe.save_every`
     updates, at the end, when `guards` stop the run, and where a hook asks for it.
     """
-    check_ranks_agree(engine, checkpoint=updates.start, recipe=recipe, data=lessons.fingerprint)
+    check_ranks_agree(engine, checkpoint=updates.start, recipe=recipe, data=trainable.fingerprint)
     per_step = recipe.accumulation_steps
-    dataset = lessons.batches(engine.rank, engine.world_size)
+    dataset = trainable.batches(engine.rank, engine.world_size)
     batches = micro_batches(dataset, updates.start * per_step, updates.stop * per_step, recipe.loader_workers)
     engine.model.train()  # from_pretrained gives models for evaluation, without dropout
     meters.restart_clock()
     for step in updates:
-        wants_to_stop = make_update(engine, recipe, lessons, step, batches, meters=meters, guards=guards)
+        wants_to_stop = make_update(engine, recipe, trainable, step, batches, meters=meters, guards=guards)
         done = step + 1
         is_end, is_kept = done == updates.stop, False
         if hooks.validate is not None and (is_end or done % (recipe.validate_every or recipe.save_every) == 0):
@@ -112,7 +112,7 @@ def fit(
 def make_update(
     engine: Engine,
     recipe: TrainingRecipe,
-    lessons: Lessons,
+    trainable: Trainable,
     step: int,
     batches: Iterator[Batch],
     *,
@@ -126,15 +126,15 @@ def make_update(
         group = [next(batches) for _ in range(per_step)]
     # Dropout, too, is a function of (seed, step, rank), so there is no random state to save.
     torch.manual_seed(mix(recipe.seed, step, engine.rank))
-    kind = lessons.kind_of(step)
+    kind = trainable.kind_of(step)
     context = StepContext(
         where=f"update {step + 1}, {kind} batch",
-        source_of=lambda part, rank: lessons.source_of(step * per_step + part, rank),
+        source_of=lambda part, rank: trainable.source_of(step * per_step + part, rank),
         is_spike=partial(guards.is_spike, kind),
         wants_to_stop=guards.wants_to_stop(),
     )
     with lost_ranks_named(context.where):
-        metrics = train_step(engine, group, lessons.loss, lessons.count_items, context)
+        metrics = train_step(engine, group, trainable.loss, trainable.count_items, context)
         guards.note_duration("update", time.perf_counter() - started)
         if metrics.skipped:
             meters.event(step + 1, "skipped", {f"{kind}/{name}": value for name, value in metrics.losses.items()})

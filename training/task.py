@@ -17,7 +17,7 @@ from training.step import Batch
 RecipeT = TypeVar("RecipeT", bound=TrainingRecipe)
 
 
-class Lessons(Protocol):
+class Trainable(Protocol):
     """The part of a task that the loop sees: batches, and their losses."""
 
     fingerprint: str  # of the data: equal for a run and the run that resumes it
@@ -40,7 +40,7 @@ class Lessons(Protocol):
         """The items of a micro-batch, which `num_items` sums up: a small tensor (n,)."""
 
 
-class Selecting(Protocol):
+class Validated(Protocol):
     """Validations of a task, and what follows from them. All ranks answer alike."""
 
     def validates(self) -> bool:
@@ -63,7 +63,7 @@ class Selecting(Protocol):
         return False
 
 
-class Keeping(Protocol):
+class Checkpointed(Protocol):
     """The contribution of a task to checkpoints, and its choice of those to keep.
 
     `kept` and `announce` are called on rank 0, perhaps while training continues.
@@ -87,7 +87,7 @@ class Keeping(Protocol):
         """Take note of the checkpoints that are kept, by step, before others are deleted."""
 
 
-class Task(Lessons, Selecting, Keeping, Protocol[RecipeT]):
+class Task(Trainable, Validated, Checkpointed, Protocol[RecipeT]):
     """A model and what it learns from, as `training.run` trains it.
 
     Every rank builds its own, with the same random state and before any rank waits for another one: whatever can be

@@ -18,7 +18,7 @@ from training.loop import Hooks, fit
 from training.meters import Meters
 from training.recipe.base import TrainingRecipe
 from training.step import LossFunction
-from training.task import Lessons
+from training.task import Trainable
 from veco.dropout import dropout
 
 
@@ -27,7 +27,7 @@ class Ones(Dataset):
         return {"x": torch.ones(1, 2), "attention_mask": torch.ones(1, 1, dtype=torch.int64)}
 
 
-class Toy(Lessons):
+class Toy(Trainable):
     """One row of ones after the other, with some loss."""
 
     fingerprint = "data"
