@@ -174,7 +174,8 @@ def model_shape(recipe: PretrainRecipe, vocab_size: int | None) -> tuple[VecoCon
         return VecoConfig(vocab_size=vocab_size, **shape, **dropouts), ()
     directory = Path(recipe.init_from)
     if (directory / "config.json").is_file():
-        found, notes = AutoConfig.from_pretrained(directory).to_dict(), ()
+        found = AutoConfig.from_pretrained(directory).to_dict()
+        notes: tuple[str, ...] = ()
     elif directory.name in KNOWN_MODELS:
         found = KNOWN_MODELS[directory.name].to_dict()
         notes = (f"the shape of {directory.name}: there is no {directory} here",)
