@@ -12,7 +12,7 @@ from veco import VecoConfig
 
 GIB = 2**30
 MONO = PairShape(length=512, mask_rate=0.04, objective="ca_mlm", has_tlm=False)
-BILINGUAL = PairShape(length=128, mask_rate=0.04, objective="ca_mlm", has_tlm=True)
+BILINGUAL = PairShape(length=128, mask_rate=0.025, objective="ca_mlm", has_tlm=True)
 
 
 def batch_of(shape: PairShape, pairs: int) -> dict[str, torch.Tensor]:
