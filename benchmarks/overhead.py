@@ -28,7 +28,7 @@ from pretrain.batches import SAMPLES
 from pretrain.initial_model import build_model
 from pretrain.pretraining import PretrainingTask, read_batches
 from pretrain.recipe import PretrainRecipe
-from training.engine.settings import adam_settings
+from training.engine.deepspeed_config import adam_settings
 from training.meters import read_metrics
 from training.run import train_run
 from training.step import count_tokens

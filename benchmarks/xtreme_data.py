@@ -52,9 +52,9 @@ from data_tools.files.directories import atomic_directory, claim
 from data_tools.files.formats import compressed_suffix
 from data_tools.text.languages import has_spaces
 from data_tools.text.lines import open_text
+from finetune.understanding.readers.examples_of_task import read_pairs, read_questions
 from finetune.understanding.readers.files import find_file
 from finetune.understanding.readers.languages import languages_with
-from finetune.understanding.readers.reading import read_pairs, read_questions
 from finetune.understanding.tasks.task import ENGLISH, Head, Split
 from finetune.understanding.tasks.xtreme import TASKS
 

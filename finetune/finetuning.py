@@ -12,7 +12,7 @@ from finetune.selection import Selection
 from training.checkpoints.finding import checkpoints_of
 from training.engine.interface import Engine
 from training.launch import launched_ranks, tell
-from training.runs.kinds import BEST, LAST, MODEL_DIR, link_model, own_model
+from training.run_directory.kinds import BEST, LAST, MODEL_DIR, link_model, own_model
 from training.task import Task
 from veco.rust_errors import rust_errors_as_oserrors
 from veco.tokenizer import save_tokenizer

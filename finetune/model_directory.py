@@ -8,7 +8,7 @@ from pathlib import Path
 from finetune.selection import Selection
 from training.checkpoints.finding import checkpoints_of
 from training.launch import tell
-from training.runs.kinds import (
+from training.run_directory.kinds import (
     LAST,
     MODEL_DIR,
     Kind,

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 
-from training.runs.kinds import is_model, no_model
+from training.run_directory.kinds import is_model, no_model
 from veco import VecoConfig, VecoForConditionalGeneration, VecoForMaskedLM
 from veco.convert import from_xlm_roberta
 from veco.convert.xlm_roberta import veco_config

@@ -11,7 +11,7 @@ from typing import Self
 from training.lr_schedule import SCHEDULES, lr_factor
 from training.recipe.base import TrainingRecipe
 from training.recipe.checks import above_zero, below_one, between_zero_and_one, not_negative, one_of
-from training.recipe.fields import BY_NAME, FREE, UNREAD, option
+from training.recipe.option import BY_NAME, FREE, UNREAD, option
 
 INITS = ("pretrained", "random")
 

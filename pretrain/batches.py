@@ -27,7 +27,7 @@ from pretrain.masking import (
     mask_pair,
     next_tokens,
 )
-from pretrain.sampling import Schedule, smoothed_probabilities
+from pretrain.sampling import LanguageOrder, smoothed_probabilities
 from training.random_order import mix, walk
 
 PAD_TO_MULTIPLE = 8  # a number of rows that suits vector units in matrix products; also fewer distinct shapes
@@ -229,7 +229,7 @@ class KindOfBatch:
         self.sources = sources
         self.probabilities = smoothed_probabilities(sentences, options.alpha)
         self.key = mix(options.seed, salt)
-        self.schedule = Schedule(self.probabilities, self.key)
+        self.schedule = LanguageOrder(self.probabilities, self.key)
         self.numbers = {name: number for number, name in enumerate(sorted(sources))}
 
     def sample(self, number: int, first_group: int) -> Sample:

@@ -26,11 +26,11 @@ from training.checkpoints.zero_shards import checkpoint_weights
 from training.launch import tell
 from training.meters import read_metrics
 from training.recipe.parsing import read_yaml
-from training.runs.kinds import Kind, is_checkpoint, is_run, kind_of, what_is
+from training.run_directory.kinds import Kind, is_checkpoint, is_run, kind_of, what_is
 from veco import VecoConfig, VecoForMaskedLM
 from veco.convert.xlm_roberta import TOKEN_TYPE, xlm_roberta_config, xlm_roberta_names
 from veco.masked_lm import TIED_HEAD
-from veco.sentence_files import USUAL_DEPTH, write_sentence_files
+from veco.sentence_transformers_files import USUAL_DEPTH, write_sentence_files
 from veco.tokenizer import note_max_tokens
 
 VECO, XLM_ROBERTA = VecoConfig.model_type, XLMRobertaConfig.model_type

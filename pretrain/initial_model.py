@@ -12,8 +12,8 @@ from data_tools.shards.manifest import Manifest
 from pretrain.recipe import SHAPE_FIELDS, PretrainRecipe
 from training.launch import tell
 from training.loop import seed_everything
-from training.runs.kinds import is_model, no_model
-from training.vocabularies import check_data_pieces
+from training.run_directory.kinds import is_model, no_model
+from training.tokenizer_checks import check_data_pieces
 from veco import VecoConfig, VecoForPreTraining
 from veco.convert import from_xlm_roberta
 from veco.tokenizer import has_tokenizer, open_tokenizer

@@ -15,7 +15,7 @@ from data_tools.shards.manifest import Manifest
 from pretrain.batches import PretrainingBatches, PretrainingOptions, ValidationBatches
 from pretrain.export import export
 from pretrain.initial_model import build_model
-from pretrain.losses import PretrainingLosses, count_predicted
+from pretrain.loss_and_metrics import PretrainingLosses, count_predicted
 from pretrain.recipe import PretrainRecipe
 from pretrain.validation import validate
 from training.checkpoints.finding import checkpoints_of
@@ -23,11 +23,11 @@ from training.engine.interface import Engine
 from training.launch import launched_rank, launched_ranks, tell
 from training.meters import Scalars
 from training.recipe.base import Phase
-from training.runs.directory import check_run_directory
-from training.runs.kinds import LAST, MODEL_DIR, link_model
+from training.run_directory.checks import check_run_directory
+from training.run_directory.kinds import LAST, MODEL_DIR, link_model
 from training.step import Batch
 from training.task import Task
-from training.vocabularies import check_own_tokenizer
+from training.tokenizer_checks import check_own_tokenizer
 from veco import VecoForPreTraining
 
 

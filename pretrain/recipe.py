@@ -8,7 +8,7 @@ from pathlib import Path
 from pretrain.masking import MASK_TOKEN_SHARE, RANDOM_TOKEN_SHARE
 from training.recipe.base import Phase, TrainingRecipe
 from training.recipe.checks import above_zero, at_least, below_one, between_zero_and_one, not_negative, one_of
-from training.recipe.fields import BY_NAME, FREE, UNREAD, option
+from training.recipe.option import BY_NAME, FREE, UNREAD, option
 
 OBJECTIVES = ("ca_mlm+tlm", "ca_mlm", "mlm+tlm", "mlm", "clm")
 

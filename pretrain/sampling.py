@@ -24,7 +24,7 @@ def smoothed_probabilities(counts: Mapping[str, int], alpha: float) -> dict[str,
     return dict(zip(counts, sampling_probabilities(list(counts.values()), alpha), strict=True))
 
 
-class Schedule:
+class LanguageOrder:
     """The endless sequence of (language, occurrence) draws, addressable by position.
 
     Positions come in blocks of 2^16. In each block every language has its exact share (rounded, at least one place),

@@ -9,8 +9,8 @@ import yaml
 from row_alignment import align_rows
 from xtreme_data import WORD, make_captions, make_corpus, make_files
 
+from finetune.understanding.readers.examples_of_task import read_pairs, read_questions, read_retrieval, read_tagged
 from finetune.understanding.readers.languages import languages_with
-from finetune.understanding.readers.reading import read_pairs, read_questions, read_retrieval, read_tagged
 from finetune.understanding.tasks.task import Split
 from finetune.understanding.tasks.xtreme import TASKS
 

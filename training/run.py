@@ -22,9 +22,9 @@ from training.loop import Hooks, check_ranks_agree, fit, seed_everything
 from training.meters import Meters
 from training.plot import plot_curves
 from training.recipe.base import Phase
-from training.runs.directory import check_run_directory
-from training.runs.ownership import Ownership
-from training.runs.resuming import Start, begin, nothing_to_train
+from training.run_directory.checks import check_run_directory
+from training.run_directory.ownership import Ownership
+from training.run_directory.resuming import Start, begin, nothing_to_train
 from training.task import RecipeT, Task
 
 

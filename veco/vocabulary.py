@@ -31,7 +31,7 @@ from veco.convert.weights import listed, open_strictly
 from veco.masked_lm import VecoLMHead
 from veco.model import VecoEmbeddings
 from veco.rust_errors import rust_errors_as_oserrors
-from veco.sentence_files import recorded_layer, write_sentence_files
+from veco.sentence_transformers_files import recorded_layer, write_sentence_files
 from veco.tokenizer import ID_OFFSET, UNK_ID, Vocabulary, count_ids, lowest_score, parts_of
 from veco.vocabulary_loss import never_chosen
 

@@ -7,7 +7,7 @@ from data_tools.corpus.inputs import Input, Part
 from data_tools.files.formats import check_is_not_another
 from data_tools.files.locations import open_binary
 from data_tools.readers.arrow import TextColumns
-from data_tools.readers.borders import cut_file
+from data_tools.readers.file_parts import cut_file
 from data_tools.readers.source import Source
 
 PARQUET = b"PAR1"  # the first bytes of a file

@@ -5,7 +5,7 @@ from itertools import zip_longest
 
 from data_tools.corpus.inputs import Input, Part
 from data_tools.files.formats import NAME_AS_JSON
-from data_tools.readers.borders import cut_file, find_border
+from data_tools.readers.file_parts import cut_file, find_border
 from data_tools.readers.source import MAX_DOCUMENT_CHARACTERS, Source
 from data_tools.text.lines import TextLines, open_text
 from data_tools.text.passages import ends_passage

@@ -23,7 +23,7 @@ from training.checkpoints.deleting import was_in_turn
 from training.checkpoints.finding import RECIPE_FILE, checkpoints_of
 from training.checkpoints.stored_tensors import read_safetensors
 from training.recipe.parsing import read_yaml
-from training.runs.kinds import MODEL_DIR, Kind, is_run
+from training.run_directory.kinds import MODEL_DIR, Kind, is_run
 from veco import VecoConfig
 from veco.tokenizer import note_max_tokens
 

@@ -41,7 +41,7 @@ from finetune.mt.decoding.translator import Hypothesis, Translator
 from finetune.mt.decoding.workers import Workers, joined_workers
 from finetune.mt.recipe import problem_of_source_tag
 from training.launch import quiet_libraries, run_on_ranks
-from training.runs.kinds import Kind
+from training.run_directory.kinds import Kind
 
 DESCRIPTION = __doc__
 MAX_RATIO = 3.0

@@ -21,7 +21,7 @@ from data_tools.shards.manifest import Manifest
 from data_tools.text.languages import find_language
 from data_tools.text.lines import open_prose
 from finetune.encoded_text import Encode, Sentences
-from finetune.mt.frame import Frame
+from finetune.mt.special_tokens import Frame
 
 LINES_PER_CALL = 4096  # lines tokenised at once: enough for the tokenizer's threads, few enough for memory
 

@@ -27,10 +27,10 @@ from finetune.comparison import (
     mean_and_deviation,
     parse_arguments,
 )
-from finetune.mt import comparison as comparison_file
-from finetune.mt.comparison import Comparison, Run, read_comparison, runs_of, stages_of
+from finetune.mt import comparison_configuration as comparison_file
+from finetune.mt.comparison_configuration import Comparison, Run, read_comparison, runs_of, stages_of
 from finetune.mt.decoding.input_lines import count_lines
-from finetune.mt.finetuning import check_model
+from finetune.mt.translation_task import check_model
 from training.meters import read_metrics
 
 # The table shows those that all runs have: for instance, no tokenized BLEU for languages without spaces between words.

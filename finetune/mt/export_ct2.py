@@ -43,9 +43,9 @@ from finetune.mt.decoding.ct2 import (
 from finetune.mt.decoding.input_lines import count_lines, is_pipe
 from finetune.mt.decoding.shortlist import Shortlist, make_shortlist
 from finetune.mt.decoding.translator import check_model
-from finetune.mt.frame import Frame
+from finetune.mt.special_tokens import Frame
 from training.launch import quiet_libraries
-from training.runs.kinds import Kind
+from training.run_directory.kinds import Kind
 from veco import VecoConfig, VecoForConditionalGeneration
 from veco.attention import MultiHeadAttention
 from veco.layer import VecoLayer

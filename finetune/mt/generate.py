@@ -49,7 +49,7 @@ from finetune.mt.decoding.workers import Workers, joined_workers
 from finetune.mt.score import sacrebleu_score
 from finetune.mt.scoring.tokenizers import sacrebleu_tokenizer
 from training.launch import quiet_libraries, run_on_ranks
-from training.runs.kinds import Kind
+from training.run_directory.kinds import Kind
 
 
 @dataclass

@@ -13,7 +13,7 @@ from langcodes import tag_is_valid
 
 from data_tools.text.languages import normal_form
 from finetune.recipe import FinetuningRecipe
-from training.recipe.fields import BY_NAME, FREE, option
+from training.recipe.option import BY_NAME, FREE, option
 
 SOURCE_TAG = re.compile(r"__\w+__")
 

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from finetune.batch_by_tokens import cut_by_tokens
 from finetune.mt.bitext import Bitext
-from finetune.mt.frame import Frame
+from finetune.mt.special_tokens import Frame
 from veco.labels import IGNORED
 
 STRIPS_PER_ROOT = 1.4  # strips of similar target length per square root of the number of batches: see `_by_length`

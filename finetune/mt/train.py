@@ -14,7 +14,7 @@ def main() -> None:
     relaunch_on_cpu(recipe.cpu_processes if recipe.engine == "deepspeed" else 1)
 
     # Importing torch takes seconds, so only after --help, mistakes and the relaunch.
-    from finetune.mt.finetuning import TranslationTask
+    from finetune.mt.translation_task import TranslationTask
     from training.run import train_run
 
     # The task builds data and model; the run builds the engine and fits the model.

@@ -14,7 +14,7 @@ from finetune.understanding.retrieval.embeddings import Embedder
 from finetune.understanding.retrieval.matching import Similarity
 from finetune.understanding.retrieval.retriever import Retriever
 from finetune.understanding.tasks.task import Task
-from training.runs.kinds import Kind
+from training.run_directory.kinds import Kind
 
 NumberT = TypeVar("NumberT", int, float)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

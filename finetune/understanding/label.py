@@ -21,7 +21,7 @@ from finetune.understanding.heads.predictor import Predictor
 from finetune.understanding.readers.languages import translated_languages
 from finetune.understanding.tasks.task import Head, Split, Task
 from training.launch import quiet_libraries
-from training.runs.kinds import Kind
+from training.run_directory.kinds import Kind
 
 COMMAND = "finetune.understanding.label"
 

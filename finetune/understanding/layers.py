@@ -37,8 +37,8 @@ from finetune.understanding.flags import (
     report_truncated,
 )
 from finetune.understanding.metrics.scoring import AVERAGE, gold_of, score, task_score
+from finetune.understanding.readers.examples_of_task import read_retrieval
 from finetune.understanding.readers.languages import languages_tested
-from finetune.understanding.readers.reading import read_retrieval
 from finetune.understanding.retrieval.embeddings import num_layers
 from finetune.understanding.retrieval.retriever import Retriever
 from finetune.understanding.tasks.task import Split, Task

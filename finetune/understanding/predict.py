@@ -39,15 +39,15 @@ from finetune.understanding.flags import (
 from finetune.understanding.heads.predictor import Predictor
 from finetune.understanding.heads.question_answering import QuestionAnswering
 from finetune.understanding.metrics.prediction_files import prediction_path, write_predictions
+from finetune.understanding.readers.examples_of_task import read_retrieval
 from finetune.understanding.readers.languages import languages_tested
-from finetune.understanding.readers.reading import read_retrieval
 from finetune.understanding.readers.roots import check_root
 from finetune.understanding.retrieval.retriever import Retriever
 from finetune.understanding.rows.evaluation import EvaluationSet
 from finetune.understanding.tasks.task import Split, Task
 from finetune.understanding.tasks.xtreme import task_named
 from training.launch import quiet_libraries
-from training.runs.kinds import Kind
+from training.run_directory.kinds import Kind
 
 
 def parse_arguments() -> argparse.Namespace:

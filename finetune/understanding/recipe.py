@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from finetune.recipe import FinetuningRecipe
 from finetune.understanding.tasks.task import Head
 from finetune.understanding.tasks.xtreme import task_named
-from training.recipe.fields import BY_NAME, FREE, option
+from training.recipe.option import BY_NAME, FREE, option
 
 SETTINGS = ("transfer", "translate-train-all")
 PAIR_PREDICTIONS = ("target", "average")

@@ -34,7 +34,7 @@ from finetune.understanding.recipe import UnderstandingRecipe
 from training.checkpoints.finding import RECIPE_FILE, checkpoints_of
 from training.launch import EXIT_STOPPED, launcher_command
 from training.recipe.parsing import parse_recipe, read_yaml
-from training.runs.kinds import BEST, LAST, MODEL_DIR, link_model
+from training.run_directory.kinds import BEST, LAST, MODEL_DIR, link_model
 
 TRAIN = Path(__file__).resolve().parent / "train.py"
 OUTCOME = "outcome.json"

@@ -9,7 +9,7 @@ import pytest
 
 from finetune.model_directory import model_directory
 from finetune.selection import Selection
-from training.runs.kinds import Kind
+from training.run_directory.kinds import Kind
 
 
 def write_run(run: Path, field: str, bleu: dict[int, float], has_models: bool = True) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 from digits import write_lines
 
 from finetune.mt.bitext import Bitext
-from finetune.mt.frame import Frame
+from finetune.mt.special_tokens import Frame
 
 TAG = 5
 FRAME = Frame(source_prefix=(0,), source_suffix=(2,), target_suffix=(2,), pad=1)  # <s> x </s> and y </s>

@@ -20,7 +20,7 @@ from transformers import PretrainedConfig
 from training.launch import EXIT_STOPPED, launched_rank, launched_ranks, run_on_ranks
 from training.loop import seed_everything
 from training.recipe.base import Phase, TrainingRecipe
-from training.recipe.fields import FREE, option
+from training.recipe.option import FREE, option
 from training.recipe.parsing import parse_recipe
 from training.run import train_run
 from training.task import Task

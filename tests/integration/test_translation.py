@@ -133,8 +133,8 @@ def test_checkpoint_opens_with_transformers(zero3_run: Path) -> None:
 
 
 def test_random_start_ignores_the_weights(pretrained: Path) -> None:
-    from finetune.mt.finetuning import build_model
     from finetune.mt.recipe import TranslationRecipe
+    from finetune.mt.translation_task import build_model
 
     fields = {"init_from": str(pretrained), "directions": "en-de", "output": "x", "activation_checkpointing": True}
     kept = build_model(TranslationRecipe(**fields))[1].state_dict()

@@ -30,7 +30,7 @@ from training.guards import Guards
 from training.meters import Meters, read_metrics
 from training.recipe.parsing import read_yaml
 from training.run import train_run
-from training.runs.ownership import Ownership
+from training.run_directory.ownership import Ownership
 from veco import VecoConfig
 
 TINY: dict[str, Any] = {

@@ -7,7 +7,7 @@ from finetune.mt.train import TranslationRecipe
 from finetune.understanding.recipe import UnderstandingRecipe
 from pretrain.train import PretrainRecipe
 from training.recipe.ds_config import DS_CONFIGS, read_ds_config
-from training.recipe.fields import FACTS, FREE, may_change, notes_of
+from training.recipe.option import FACTS, FREE, may_change, notes_of
 from training.recipe.parsing import build_recipe, parse_recipe, read_yaml, save_recipe
 
 ROOT = Path(__file__).resolve().parents[2]

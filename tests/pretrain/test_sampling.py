@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pretrain.sampling import Schedule, smoothed_probabilities
+from pretrain.sampling import LanguageOrder, smoothed_probabilities
 from training.random_order import evaluation_indices, mix, permute, walk
 
 
@@ -43,32 +43,32 @@ def test_alpha_half_is_the_square_root() -> None:
 
 
 def test_schedule_has_exact_shares_and_counts_occurrences_in_order() -> None:
-    schedule = Schedule({"en": 0.75, "sw": 0.25}, key=3)
-    length = Schedule.BLOCK + 5000  # over the border of two blocks
+    schedule = LanguageOrder({"en": 0.75, "sw": 0.25}, key=3)
+    length = LanguageOrder.BLOCK + 5000  # over the border of two blocks
     seen: dict[str, list[int]] = {"en": [], "sw": []}
     for position in range(length):
         language, occurrence = schedule[position]
         seen[language].append(occurrence)
     for occurrences in seen.values():
         assert occurrences == list(range(len(occurrences))), "draws of a language are numbered one by one"
-    assert schedule[Schedule.BLOCK] == (
-        schedule[Schedule.BLOCK][0],
-        49152 if schedule[Schedule.BLOCK][0] == "en" else 16384,
+    assert schedule[LanguageOrder.BLOCK] == (
+        schedule[LanguageOrder.BLOCK][0],
+        49152 if schedule[LanguageOrder.BLOCK][0] == "en" else 16384,
     )
     assert len(seen["en"]) == pytest.approx(0.75 * length, rel=0.01)
 
 
 def test_schedule_mixes_and_blocks_differ() -> None:
-    schedule = Schedule({"en": 0.5, "sw": 0.5}, key=3)
+    schedule = LanguageOrder({"en": 0.5, "sw": 0.5}, key=3)
     names = [schedule[position][0] for position in range(2000)]
     changes = sum(one != other for one, other in pairwise(names))
     assert 850 < changes < 1150  # half of the neighbours differ when the order is random
-    assert names != [schedule[Schedule.BLOCK + position][0] for position in range(2000)]
+    assert names != [schedule[LanguageOrder.BLOCK + position][0] for position in range(2000)]
 
 
 def test_rare_language_has_a_place_in_every_block() -> None:
-    schedule = Schedule({"a": 0.6, "b": 0.4 - 1e-12, "rare": 1e-12}, key=9)
-    assert sum(schedule.places) == Schedule.BLOCK
+    schedule = LanguageOrder({"a": 0.6, "b": 0.4 - 1e-12, "rare": 1e-12}, key=9)
+    assert sum(schedule.places) == LanguageOrder.BLOCK
     assert schedule.places[schedule.languages.index("rare")] == 1
 
 

@@ -13,7 +13,7 @@ from pretrain.recipe import PretrainRecipe
 from training import cpu_timing
 from training.cpu_timing import fastest_times, with_timed_choices
 from training.engine.build import build_engine
-from training.engine.settings import engine_settings, layout_of
+from training.engine.deepspeed_config import engine_settings, layout_of
 from training.recipe.base import BACK_ENDS
 from training.recipe.parsing import save_recipe
 from veco import VecoConfig, VecoForMaskedLM, attention

@@ -29,7 +29,7 @@ from veco import (
     VecoForSequenceClassification,
     VecoModel,
 )
-from veco.sentence_files import recorded_layer, write_sentence_files
+from veco.sentence_transformers_files import recorded_layer, write_sentence_files
 from veco.tokenizer import MODEL_FILE, Vocabulary, count_ids
 from veco.vocabulary import cut_vocabulary, extend_vocabulary, main
 from veco.vocabulary_loss import NEVER

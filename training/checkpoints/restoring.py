@@ -8,8 +8,8 @@ import torch
 
 from training.checkpoints.finding import read_state
 from training.checkpoints.zero_shards import checkpoint_weights
+from training.engine.deepspeed_config import layout_of
 from training.engine.interface import Engine
-from training.engine.settings import layout_of
 from training.launch import tell
 from training.recipe.base import TrainingRecipe
 

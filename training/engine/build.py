@@ -10,11 +10,11 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from training.engine.deepspeed_config import engine_settings
 from training.engine.deepspeed_engine import DeepSpeedEngine, check_deepspeed_config, start_deepspeed
 from training.engine.interface import Engine, Ranks
 from training.engine.plain_engine import PlainEngine, plain_device
 from training.engine.processes import ConnectedRanks
-from training.engine.settings import engine_settings
 from training.launch import launched_ranks
 from training.recipe.base import TrainingRecipe
 from veco.attention import use_in_training

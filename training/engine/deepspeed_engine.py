@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from data_tools.cli import one_line
 from training.checkpoints.resharding import read_training
 from training.checkpoints.stored_tensors import write_state
+from training.engine.adam import RateSchedule, check_norm, set_torch_state, trained_parameters
+from training.engine.deepspeed_config import complete_config, layout_of
 from training.engine.deepspeed_internals import DeepSpeedInternals, without_shared_memory_op
-from training.engine.optimizer import Schedule, check_norm, set_torch_state, trained_parameters
 from training.engine.processes import share_cores
-from training.engine.settings import complete_config, layout_of
 from training.launch import free_port, launched_rank, launchers, quiet_libraries
 from training.recipe.base import TrainingRecipe
 from training.recipe.ds_config import read_ds_config
@@ -66,7 +66,7 @@ class DeepSpeedEngine:
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         with self._quiet():
             self.engine, *_ = deepspeed.initialize(model=model, config=config, model_parameters=parameters)
-        self.schedule = Schedule(recipe, lr_factor, start_step)
+        self.schedule = RateSchedule(recipe, lr_factor, start_step)
         self.internals = DeepSpeedInternals(self.engine)
         self.model = self.engine
         self.device = self.engine.device

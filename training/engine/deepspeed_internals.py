@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from training.checkpoints.resharding import MOMENTS, WEIGHTS, StoredTraining
 from training.checkpoints.stored_tensors import StoredTensor
-from training.engine.optimizer import trained_parameters
+from training.engine.adam import trained_parameters
 
 SHARED_MEMORY_OP = "deepspeed_shm_comm"
 

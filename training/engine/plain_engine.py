@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from training.checkpoints.resharding import read_training
 from training.checkpoints.stored_tensors import write_state
-from training.engine.optimizer import Schedule, check_norm, set_torch_state, trained_parameters
+from training.engine.adam import RateSchedule, check_norm, set_torch_state, trained_parameters
+from training.engine.deepspeed_config import adam_settings, layout_of
 from training.engine.processes import share_cores
-from training.engine.settings import adam_settings, layout_of
 from training.recipe.base import TrainingRecipe
 from training.recipe.ds_config import asks_for_bf16
 
@@ -41,7 +41,7 @@ class PlainEngine:
         self.model = model.to(self.device)
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.AdamW(self.parameters, **adam_settings(recipe))
-        self.schedule = Schedule(recipe, lr_factor, start_step)
+        self.schedule = RateSchedule(recipe, lr_factor, start_step)
         self.clip_norm = recipe.clip_norm or float("inf")
         self.accumulation_steps = recipe.accumulation_steps
         self.micro_steps = 0

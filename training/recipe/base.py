@@ -11,7 +11,7 @@ from pathlib import Path
 from training.lr_schedule import linear_warmup_linear_decay
 from training.recipe.checks import above_zero, at_least, below_one, not_negative, one_of
 from training.recipe.ds_config import asks_for_bf16, read_ds_config
-from training.recipe.fields import BY_NAME, FREE, UNREAD, may_change, notes_of, option
+from training.recipe.option import BY_NAME, FREE, UNREAD, may_change, notes_of, option
 
 ENGINES = ("deepspeed", "plain")
 BACK_ENDS = ("auto", "eager", "sdpa")  # those of veco.attention, whose import a recipe's mistakes should not wait for

@@ -25,7 +25,7 @@ from data_tools.files.atomic import atomic_path
 from data_tools.files.yaml_files import expanded, is_null, read_mapping
 from training.launch import tell
 from training.recipe.base import TrainingRecipe
-from training.recipe.fields import notes_of
+from training.recipe.option import notes_of
 from training.recipe.shipped import shipped_file, shipped_names
 
 RecipeT = TypeVar("RecipeT", bound="TrainingRecipe")

@@ -17,7 +17,7 @@ from veco.config import VecoConfig
 from veco.convert.fairseq import FIRST_PIECE_ID, NO_CROSS_ATTENTION, convert
 from veco.convert.xlm_roberta import from_xlm_roberta, plug_in_names, to_xlm_roberta, veco_config
 from veco.rust_errors import rust_errors_as_oserrors
-from veco.sentence_files import recorded_layer, write_sentence_files
+from veco.sentence_transformers_files import recorded_layer, write_sentence_files
 from veco.tokenizer import has_tokenizer, open_tokenizer, save_tokenizer
 
 DESCRIPTION = """\

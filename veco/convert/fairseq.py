@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from veco.config import FRAMES, VecoConfig
-from veco.convert.checkpoint import read_checkpoint
+from veco.convert.fairseq_file import read_checkpoint
 from veco.convert.weights import fill, listed
 from veco.masked_lm import VecoForMaskedLM
 from veco.seq2seq import VecoForConditionalGeneration

@@ -19,7 +19,7 @@ from finetune.mt.decoding.beam_search import Found, SearchOptions, TargetIds
 from finetune.mt.decoding.generators import PairBatch, SourceBatch
 from finetune.mt.decoding.translator import Translator, decoder_start_id, matching_tokenizer, target_ids
 from finetune.mt.decoding.workers import Workers
-from finetune.mt.frame import Frame
+from finetune.mt.special_tokens import Frame
 
 MODEL_FILE, VOCABULARY_FILE, SHORTLIST_FILE = "model.bin", "shared_vocabulary.json", "vmap.txt"
 # Source tokens that a CPU thread translates at a time: with more, the logits do not fit its cache. Measured with beam 5

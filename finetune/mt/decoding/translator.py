@@ -19,7 +19,7 @@ from finetune.encoded_text import tokenizer_encoder
 from finetune.mt.decoding.beam_search import Found, SearchOptions, TargetIds
 from finetune.mt.decoding.generators import PairBatch, SequenceGenerator, SourceBatch, TorchGenerator
 from finetune.mt.decoding.workers import Workers
-from finetune.mt.frame import Frame
+from finetune.mt.special_tokens import Frame
 from veco import VecoForConditionalGeneration
 from veco.tokenizer import has_tokenizer
 

@@ -13,15 +13,15 @@ from typing import Any
 from finetune.comparison import check_same_tokenizers
 from finetune.pretrained import VECO, XLM_ROBERTA, open_pretrained
 from finetune.understanding.comparison.configuration import Comparison, Group, Run, recipe_values
-from finetune.understanding.finetuning import limits_of
 from finetune.understanding.heads.head import check_fits
 from finetune.understanding.metrics.gold import read_shown_gold
+from finetune.understanding.readers.examples_of_task import read, read_tagged
 from finetune.understanding.readers.languages import languages_tested, languages_with, translated_languages
-from finetune.understanding.readers.reading import read, read_tagged
 from finetune.understanding.readers.roots import check_root, is_hub
 from finetune.understanding.tasks.examples import Example, SentencePair
 from finetune.understanding.tasks.task import ENGLISH, Head, Split, Task
 from finetune.understanding.tasks.xtreme import TASKS
+from finetune.understanding.understanding_task import limits_of
 from veco import VecoConfig
 
 TRAINS_CROSS_ATTENTION = "ca_mlm"  # the start of such an objective in pretrain.recipe

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from finetune.understanding.metrics.prediction_files import prediction_path
 from finetune.understanding.metrics.scoring import FORMS, Gold, gold_of
+from finetune.understanding.readers.examples_of_task import read, read_retrieval
 from finetune.understanding.readers.files import existing, has_file
 from finetune.understanding.readers.hub import has_config
-from finetune.understanding.readers.reading import read, read_retrieval
 from finetune.understanding.readers.roots import Root, is_hub
 from finetune.understanding.tasks.examples import HiddenLabelsError, wrong_labels_of
 from finetune.understanding.tasks.task import Split, Task

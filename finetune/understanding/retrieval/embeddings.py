@@ -19,7 +19,7 @@ from finetune.understanding.rows.paired_rows import PairedRows
 from finetune.understanding.rows.row_batches import EvaluationBatches
 from finetune.understanding.rows.token_rows import TokenRows
 from veco import VecoConfig, VecoModel
-from veco.sentence_files import usual_layer
+from veco.sentence_transformers_files import usual_layer
 
 SPECIALS = 2  # <s> and </s>
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from finetune.understanding.metrics.scoring import Predictions
-from finetune.understanding.readers.reading import read_retrieval
+from finetune.understanding.readers.examples_of_task import read_retrieval
 from finetune.understanding.retrieval.embeddings import Embedder
 from finetune.understanding.retrieval.matching import (
     Similarity,

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from finetune.understanding.heads.head import TaskHead
+from finetune.understanding.readers.examples_of_task import read, read_partners
 from finetune.understanding.readers.languages import languages_with
-from finetune.understanding.readers.reading import read, read_partners
 from finetune.understanding.readers.roots import Source
 from finetune.understanding.rows.encoding import TextEncoder
 from finetune.understanding.rows.paired_rows import PairedRows

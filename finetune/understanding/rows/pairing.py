@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from finetune.understanding.readers.reading import question_ids
+from finetune.understanding.readers.examples_of_task import question_ids
 from finetune.understanding.readers.roots import Source
 from finetune.understanding.readers.squad import OCCURRENCE
 from finetune.understanding.rows.token_rows import TokenRows

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from finetune.understanding.heads.head import TaskHead
-from finetune.understanding.readers.reading import read
+from finetune.understanding.readers.examples_of_task import read
 from finetune.understanding.readers.roots import Source
 from finetune.understanding.rows.answer_spans import AnswerCounts, locate_answers
 from finetune.understanding.rows.encoding import TextEncoder, in_blocks

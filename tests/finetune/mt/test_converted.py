@@ -21,8 +21,8 @@ from finetune.mt.decoding.generators import PairBatch, SourceBatch, TorchGenerat
 from finetune.mt.decoding.translator import Translator
 from finetune.mt.decoding.workers import Workers
 from finetune.mt.export_ct2 import export
-from finetune.mt.frame import Frame
 from finetune.mt.generate import main as generate
+from finetune.mt.special_tokens import Frame
 from veco.convert import from_fairseq
 from veco.convert.__main__ import main as convert
 

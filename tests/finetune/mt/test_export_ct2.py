@@ -24,9 +24,9 @@ from finetune.mt.decoding.ct2 import load_ct2
 from finetune.mt.decoding.translator import Translator
 from finetune.mt.decoding.workers import Workers
 from finetune.mt.export_ct2 import QUANTIZATIONS, check_layout, export, main
-from finetune.mt.frame import Frame
 from finetune.mt.generate import main as generate
 from finetune.mt.score import sacrebleu_score
+from finetune.mt.special_tokens import Frame
 from veco import VecoConfig, VecoForConditionalGeneration
 
 SCORE_TOLERANCE = 1e-4

@@ -11,7 +11,7 @@ from number_bitext import FRAME, TAG, bitext_of
 
 from finetune.encoded_text import Sentences
 from finetune.mt.bitext import Bitext, BitextReport
-from finetune.mt.frame import Frame
+from finetune.mt.special_tokens import Frame
 from finetune.mt.token_batches import RankBatches, TranslationBatches
 
 

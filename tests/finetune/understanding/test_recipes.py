@@ -12,10 +12,10 @@ import torch
 import veco
 import veco.convert
 from finetune.understanding import recipe as recipe_module
-from finetune.understanding.finetuning import UnderstandingTask
 from finetune.understanding.recipe import UnderstandingRecipe
 from finetune.understanding.search import RATES
 from finetune.understanding.tasks.xtreme import TASKS
+from finetune.understanding.understanding_task import UnderstandingTask
 from training.recipe.parsing import build_recipe, parse_recipe
 
 RECIPES = sorted((Path(recipe_module.__file__).parent / "recipes").glob("*.yaml"))

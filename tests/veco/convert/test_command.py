@@ -14,7 +14,7 @@ from xlm_roberta import random_xlm_roberta
 from data_tools.cli import run_main
 from veco import VecoConfig, VecoForMaskedLM
 from veco.convert.__main__ import main
-from veco.sentence_files import recorded_layer, write_sentence_files
+from veco.sentence_transformers_files import recorded_layer, write_sentence_files
 
 
 @pytest.fixture

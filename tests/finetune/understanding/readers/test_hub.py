@@ -9,8 +9,14 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value
 
 from finetune.understanding.metrics.gold import has_gold, read_gold
+from finetune.understanding.readers.examples_of_task import (
+    read,
+    read_pairs,
+    read_questions,
+    read_retrieval,
+    read_tagged,
+)
 from finetune.understanding.readers.languages import languages_with
-from finetune.understanding.readers.reading import read, read_pairs, read_questions, read_retrieval, read_tagged
 from finetune.understanding.readers.roots import PREFIX, is_hub
 from finetune.understanding.tasks.examples import Answer, HiddenLabelsError, Question, SentencePair, TaggedSentence
 from finetune.understanding.tasks.task import Split

@@ -18,14 +18,14 @@ from finetune.finetuning import FinetuningTask
 from finetune.mt.bitext import Bitext, digest_of
 from finetune.mt.decoding.beam_search import SearchOptions
 from finetune.mt.decoding.translator import tag_of
-from finetune.mt.frame import Frame
 from finetune.mt.recipe import Direction, TranslationRecipe, distinct, listed
+from finetune.mt.special_tokens import Frame
 from finetune.mt.token_batches import RankBatches, TranslationBatches
 from finetune.mt.validation import HeldOut, bleu_scores, likelihoods
 from finetune.pretrained import VECO, XLM_ROBERTA, is_translation_model, open_pretrained, pretrained_masked_lm
 from training.engine.interface import Engine
 from training.step import Batch
-from training.vocabularies import check_data_pieces
+from training.tokenizer_checks import check_data_pieces
 from veco import VecoConfig, VecoForConditionalGeneration, VecoForMaskedLM
 from veco.labels import IGNORED
 

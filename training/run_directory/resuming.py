@@ -15,7 +15,7 @@ from training.checkpoints.saving import Ahead, library_versions
 from training.engine.interface import Engine
 from training.launch import tell
 from training.recipe.base import TrainingRecipe
-from training.recipe.fields import BY_NAME, FIXED, UNREAD, may_change, notes_of
+from training.recipe.option import BY_NAME, FIXED, UNREAD, may_change, notes_of
 from training.recipe.parsing import decided_fields, read_yaml
 
 RecipeT = TypeVar("RecipeT", bound=TrainingRecipe)

@@ -14,11 +14,11 @@ from xtreme_files import TRAINED, second_language, write_xtreme
 
 from finetune.selection import best_checkpoints
 from finetune.understanding import evaluate, label, predict
-from finetune.understanding.finetuning import UnderstandingTask
-from finetune.understanding.readers.reading import read
+from finetune.understanding.readers.examples_of_task import read
 from finetune.understanding.recipe import UnderstandingRecipe
 from finetune.understanding.tasks.task import Split
 from finetune.understanding.tasks.xtreme import TASKS
+from finetune.understanding.understanding_task import UnderstandingTask
 from training.checkpoints.finding import checkpoints_of
 from training.recipe.parsing import build_recipe
 from training.run import train_run

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from training.runs.directory import check_run_directory
+from training.run_directory.checks import check_run_directory
 
 
 def test_what_is_read_is_no_run(tmp_path: Path) -> None:

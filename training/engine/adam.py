@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from training.checkpoints.resharding import MOMENTS, StoredTraining
-from training.engine.settings import adam_settings
+from training.engine.deepspeed_config import adam_settings
 from training.recipe.base import TrainingRecipe
 
 
-class Schedule:
+class RateSchedule:
     """The number of the next update, and its learning rate: a function of that number and the recipe."""
 
     def __init__(self, recipe: TrainingRecipe, lr_factor: Callable[[int], float], start_step: int) -> None:

@@ -21,9 +21,9 @@ from data_tools.cli import one_line
 from finetune.mt.average import average_models, best_models, last_models
 from finetune.mt.decoding.beam_search import SearchOptions
 from finetune.mt.decoding.translator import Translator, check_model
-from finetune.mt.finetuning import BitextReader, TranslationTask, build_model
 from finetune.mt.recipe import TranslationRecipe
 from finetune.mt.score import sacrebleu_score
+from finetune.mt.translation_task import BitextReader, TranslationTask, build_model
 from finetune.pretrained import open_pretrained
 from finetune.selection import Selection
 from training.checkpoints.finding import checkpoints_of

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from data_tools.corpus.inputs import Input
 from data_tools.readers import borders, parts_of
-from data_tools.readers.borders import find_border
+from data_tools.readers.file_parts import find_border
 
 Read = Callable[..., Any]
 # Characters of one to four bytes; white space that makes a line blank, of one and of three bytes.

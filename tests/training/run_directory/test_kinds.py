@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from training.runs.kinds import (
+from training.run_directory.kinds import (
     BEST,
     LAST,
     Kind,

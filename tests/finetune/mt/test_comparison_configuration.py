@@ -11,7 +11,7 @@ import yaml
 
 from finetune.comparison import check_unchanged, mean_and_deviation
 from finetune.mt.compare import compare, read_result, settings_of, updates_until, with_baseline, write_report
-from finetune.mt.comparison import Run, read_comparison, runs_of, stages_of
+from finetune.mt.comparison_configuration import Run, read_comparison, runs_of, stages_of
 from finetune.mt.recipe import TranslationRecipe
 from training.recipe.parsing import parse_recipe
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from training.runs import ownership as ownership_module
-from training.runs.ownership import FACTS, OWNER, Owner, Ownership
+from training.run_directory.ownership import FACTS, OWNER, Owner, Ownership
+from training.run_directory import ownership as ownership_module
 
 ANOTHER = {"machine": "another boot", "host": "node7"}
 

@@ -17,7 +17,7 @@ from pretrain.initial_model import check_vocabulary
 from pretrain.pretraining import PretrainingTask
 from pretrain.recipe import PretrainRecipe
 from training.run import train_run
-from training.vocabularies import check_data_pieces
+from training.tokenizer_checks import check_data_pieces
 from veco.tokenizer import open_tokenizer
 
 SIZE = 26

@@ -14,8 +14,14 @@ import pytest
 from data_tools.text import lines
 from finetune.understanding.metrics.answers import read_answers, read_gold_answers
 from finetune.understanding.metrics.scoring import gold_of
+from finetune.understanding.readers.examples_of_task import (
+    read,
+    read_pairs,
+    read_questions,
+    read_retrieval,
+    read_tagged,
+)
 from finetune.understanding.readers.languages import languages_with
-from finetune.understanding.readers.reading import read, read_pairs, read_questions, read_retrieval, read_tagged
 from finetune.understanding.readers.squad import questions_of_file
 from finetune.understanding.tasks.examples import Answer, Question, SentencePair, TaggedSentence
 from finetune.understanding.tasks.task import Split

@@ -15,7 +15,7 @@ from pretrain.recipe import PretrainRecipe
 from training.checkpoints.finding import checkpoints_of, read_state
 from training.checkpoints.saving import Contents, library_versions, save_checkpoint
 from training.engine.plain_engine import PlainEngine
-from training.runs.resuming import Start, begin
+from training.run_directory.resuming import Start, begin
 
 DATA = {"data_fingerprint": "abc"}
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from veco.convert.checkpoint import read_checkpoint
+from veco.convert.fairseq_file import read_checkpoint
 
 WEIGHTS = {"encoder.weight": torch.arange(6.0).view(2, 3)}
 
