@@ -1,4 +1,4 @@
-"""What pretrain.plan says of memory and time against what an update takes on this CPU, at three sizes.
+"""Memory and time by pretrain.plan against those of an update on this CPU, at three sizes.
 
     python benchmarks/planner.py [--repeats 3]
 

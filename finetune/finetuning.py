@@ -34,7 +34,7 @@ class FinetuningTask(Task[RecipeT]):
 
     @classmethod
     def of_run(cls, recipe: RecipeT, checkpoint: Path | None) -> Self:
-        """The task of a run; one that goes on has its model and tokenizer from its checkpoint, not from `init_from`."""
+        """The task of a run; a resumed one has its model and tokenizer from its checkpoint, not from `init_from`."""
         return cls(recipe if checkpoint is None else recipe.continued(checkpoint / MODEL_DIR))
 
     @property
@@ -99,7 +99,7 @@ class FinetuningTask(Task[RecipeT]):
                 weights.pop(name, None)
             with rust_errors_as_oserrors(directory / MODEL_DIR):
                 self.model.save_pretrained(directory / MODEL_DIR, state_dict=weights)
-            # What the run started from may have moved, and the checkpoint that it goes on from may be deleted by now.
+            # What the run started from may have moved, and the checkpoint that it resumes from may be deleted by now.
             before = checkpoints_of(Path(self.recipe.output))
             tokenizer_dir = before[max(before)] / MODEL_DIR if before else Path(self.recipe.init_from)
             max_tokens = self.model.config.max_tokens

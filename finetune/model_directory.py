@@ -94,7 +94,7 @@ def run_model(run: Path, kind: Kind) -> Path:
     selection = Selection.read(newest)
     best = selection.best_of(found, 1)
     if not best:
-        tell(f"{run}: using the model after update {max(found)}, its newest; no validation tells the best")
+        tell(f"{run}: using the model after update {max(found)}, its newest; no validation shows the best")
         return checkpoint_model(newest)
     value = selection.validations[best[0]][selection.best_by]
     tell(f"{run}: using the model after update {best[0]}, {selection.goal} {selection.best_by} ({value:.4f})")

@@ -40,7 +40,7 @@ class FinetuningRecipe(TrainingRecipe):
     warmup_share: float = option(
         0.0, "warm-up as a share of all updates; 0 = warmup_steps decides", on_resume=BY_NAME, decides=("warmup_steps",)
     )
-    best_by: str = option("nll", "metric of the validation that tells which checkpoint is best", on_resume=FREE)
+    best_by: str = option("nll", "metric of the validation that decides which checkpoint is best", on_resume=FREE)
     patience: int = option(
         0, "validations in a row without a better best_by that end the run; 0 = never", on_resume=FREE
     )

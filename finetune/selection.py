@@ -1,4 +1,4 @@
-"""The best checkpoints of a run by its validations, and whether it is worth going on."""
+"""The best checkpoints of a run by its validations, and whether it is worth continuing."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Selection:
         return {"selection": {"best_by": self.best_by, "goal": self.goal, "validations": self.validations}}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on with the validations that a checkpoint holds; JSON made text of their steps."""
+        """Continue from the validations that a checkpoint holds; JSON turns integer keys into strings."""
         self.validations = {int(step): metrics for step, metrics in state["selection"]["validations"].items()}
 
     @classmethod

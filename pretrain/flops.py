@@ -1,4 +1,4 @@
-"""Floating-point operations of the model's mathematics, to tell the share of a machine's peak that is used."""
+"""Floating-point operations of the model's mathematics, for the share of a machine's peak that is used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The model that pre-training starts from, or goes on with, and checks that it fits the data."""
+"""The model that pre-training starts from, or resumes, and checks that it fits the data."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def build_model(
 ) -> VecoForPreTraining:
     """A new model of the recipe's shape, or the XLM-R or VECO that it names, in float32.
 
-    For a run that goes on, one like its checkpoint's, which has the weights: `init_from` is not read again. Raises
+    For a run that is resumed, one like its checkpoint's, which has the weights: `init_from` is not read again. Raises
     ValueError when there is no model, or it does not fit the data or the recipe.
     """
     seed_everything(recipe.seed)
@@ -49,7 +49,7 @@ def build_model(
 
 
 def pretrained_model(directory: Path, dropouts: dict[str, float]) -> VecoForPreTraining:
-    """The XLM-R or VECO in a transformers directory, as a VECO to go on with."""
+    """The XLM-R or VECO in a transformers directory, as a VECO to continue with."""
     if not is_model(directory):
         raise ValueError(f"init_from {directory}: expected a model directory, found {no_model(directory)}")
     kind = AutoConfig.from_pretrained(directory).model_type
@@ -69,7 +69,7 @@ def check_vocabulary(model_size: int, model_dir: Path, data_dir: Path, manifest:
     """Raise ValueError when data were prepared with another tokenizer than the model's.
 
     The model may have more ids: tokens added behind `<mask>`, such as language tags, which no text becomes. For a
-    model without tokenizer only the number of ids is compared, and this is told.
+    model without tokenizer only the number of ids is compared, and this is reported.
     """
     advice = f"prepare the data with the tokenizer of {model_dir}"
     if manifest.vocab_size > model_size:

@@ -53,11 +53,11 @@ class PretrainingLosses:
         return training_line(summary, seconds, self.engine.world_size, self.peak_tflops)
 
     def cut_report(self) -> str:
-        """One line about the tokens cut off in this phase by this process; empty where none were."""
+        """One line about the tokens truncated in this phase by this process; empty where none were."""
         shares = [
             f"{name} {cut:,.0f} tokens ({cut / (seen + cut):.2%})" for name, (seen, cut) in self.cut.items() if cut
         ]
-        return f"cut off, as longer than the longest sequence: {', '.join(shares)}" if shares else ""
+        return f"truncated to max_length: {', '.join(shares)}" if shares else ""
 
 
 def count_predicted(batch: Batch) -> Tensor:

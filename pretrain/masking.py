@@ -16,7 +16,7 @@ RANDOM_TOKEN_SHARE = 0.1
 
 @dataclass(frozen=True)
 class Masking:
-    """Which tokens are to be predicted, and what stands in their place.
+    """Settings of masking: which tokens are to be predicted, and what stands in their place.
 
     `rate` of the ordinary tokens are chosen, ids `num_special` <= id < `mask_id`. Of these `mask_token_share` become
     `mask_id`, `random_token_share` a random ordinary token, and the rest stay. They are chosen one by one, or with

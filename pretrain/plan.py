@@ -5,7 +5,7 @@
 For each ZeRO stage, with and without recomputed activations: what a rank keeps, the largest micro-batch that fits in
 90 % of the card and the accumulation steps that follow, seconds of an update and days of the run at an assumed share of
 the card's peak. With DATA, which data_tools.prepare made, batches have its lengths, and tokens and epochs of each
-language are told. Ends with the lines for the recipe; the exit code is 1 where nothing fits.
+language are printed. Ends with the lines for the recipe; the exit code is 1 where nothing fits.
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ class PretrainingTask(Task[PretrainRecipe]):
         return self.train.source_of(number, rank)
 
     def watch(self, engine: Engine) -> Callable[[float], Scalars]:
-        """The losses by language and pair; the sums begin anew with each phase."""
+        """The losses by language and pair; the sums begin again with each phase."""
         # With most weights frozen the backward pass is another one than the formula's.
         counts_flops = not self.only_cross_attention
         self.losses = PretrainingLosses(self.recipe, self.model.config, self.train.groups, engine, counts_flops)
@@ -120,7 +120,7 @@ class PretrainingTask(Task[PretrainRecipe]):
 
 
 def export_last(run_dir: Path) -> None:
-    """Make RUN/last the model of the newest checkpoint, as `pretrain.export` writes it; a failure is only told."""
+    """Make RUN/last the model of the newest checkpoint, as `pretrain.export` writes it; a failure is only reported."""
     found = checkpoints_of(run_dir)
     newest = found[max(found)]
     try:

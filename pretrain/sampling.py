@@ -1,7 +1,7 @@
-"""The n-th sample: a pure function, with no list of samples and no state.
+"""The n-th draw of a language; `training/random_order.walk` maps its occurrence to a sample.
 
-Languages (and language pairs) are drawn with probability proportional to n^alpha; inside one, samples are walked by a
-pseudo-random permutation that is computed, not stored, so each is seen once before any is seen again.
+Languages (and language pairs) are drawn with probability proportional to n^alpha: a pure function, with no list of
+draws. Inside one, the samples are permuted pseudo-randomly, so each is seen once before any is seen again.
 """
 
 from __future__ import annotations

@@ -110,7 +110,7 @@ class Totals:
         self.digest += digest.sum()
 
     def read(self, sum_over_ranks: Callable[[Tensor], Tensor]) -> Summary:
-        """The totals of all ranks, which begin anew; every rank calls it."""
+        """The totals of all ranks, which begin again; every rank calls it."""
         terms, tokens, flops = self._views(sum_over_ranks(self.sums).cpu())
         digest = int(sum_over_ranks(self.digest)) % 2**64
         self.clear()

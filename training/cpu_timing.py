@@ -48,8 +48,8 @@ def with_timed_choices(
 ) -> tuple[RecipeT, dict[str, str]]:
     """The recipe with `cpu_precision` and `attention` chosen where they are "auto", and what to say of them.
 
-    Rank 0 takes the times, and all ranks get its choice. A run that goes on, from the checkpoint whose recipe is
-    `recipe_before`, keeps what it had, so that it goes on bit for bit. On an accelerator nothing is chosen.
+    Rank 0 takes the times, and all ranks get its choice. A resumed run, from the checkpoint whose recipe is
+    `recipe_before`, keeps what it had, so that it continues bit for bit. On an accelerator nothing is chosen.
     """
     if ranks.device.type != "cpu":
         return recipe, {}

@@ -28,7 +28,7 @@ UNKNOWN_SAVE_SHARE = 0.05  # of the allotted time, kept for a save as long as no
 
 
 class Guards:
-    """The watch over one run on one rank, from its first update to its last, over all phases.
+    """Stop conditions and spike detection of a run, per rank, from its first update to its last, over all phases.
 
     Inside `with` the signals of STOP_SIGNALS are noted instead of ending the process, but for a second Ctrl-C. All
     ranks learn of a wish to stop in the next update's own reduction, so there is no message between them that could
@@ -66,7 +66,7 @@ class Guards:
     def wants_to_stop(self) -> bool:
         """Whether this rank got a signal, lost its launcher, or has no time left for two more updates and a save.
 
-        Without its launcher a run would go on unseen, and meet its own successor in its directory.
+        Without its launcher a run would continue unseen, and could collide with the restarted job in its directory.
         """
         if not self.reason and self.launchers != launchers():
             self.reason = "the launcher is gone"
@@ -77,10 +77,10 @@ class Guards:
     def ended_early(self) -> str:
         """A line about a run that was ended early: one rank that wants to stop ends all."""
         reason = ENDED_BY.get(self.reason, self.reason) or "another rank got a signal, lost its launcher or had no time"
-        return f"ended early: {reason} (exit code {EXIT_STOPPED}); --resume auto goes on"
+        return f"ended early: {reason} (exit code {EXIT_STOPPED}); continue with --resume auto"
 
     def seconds_left(self) -> float:
-        """Of the allotted time, counted from the making of this object."""
+        """Seconds left of max_time since construction."""
         return self.limit_seconds - (time.monotonic() - self.started)
 
     def _seconds_of_save(self) -> float:

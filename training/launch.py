@@ -39,7 +39,7 @@ def tell(line: str) -> None:
 def launchers() -> list[int]:
     """Process ids of the launcher above this process, nearest first: `deepspeed` is two; none without one.
 
-    One that is killed no longer stands above: what it started goes on without it.
+    A killed launcher is no longer an ancestor: what it started continues without it.
     """
     found = []
     process = os.getppid()
@@ -56,7 +56,7 @@ def parent_of(process: int) -> int:
 
 
 def start_of(process: int) -> str:
-    """When a process began, in the kernel's ticks since it was booted; empty for one that has ended.
+    """Start time of a process, in clock ticks since boot; empty for one that has ended.
 
     A number alone does not name a process: it may have been given to another one since.
     """
@@ -84,7 +84,7 @@ def command_line(process: int) -> str:
 
 
 def run_on_ranks(main: Callable[[], None]) -> None:
-    """Do what `run_main` does for a program that runs on several ranks: bad input is told once on each machine.
+    """Do what `run_main` does for a program that runs on several ranks: bad input is reported once on each machine.
 
     The process ends here, with exit code 0 if all went well. DS_ACCELERATOR=cpu hides all accelerators from it.
     """
@@ -133,7 +133,7 @@ def _run_and_tell(main: Callable[[], None]) -> None:
         sys.exit(EXIT_INTERRUPTED)
     except (ValueError, OSError) as error:
         # Bad input meets all ranks alike. The launcher ends the others when one leaves, so this one waits while the
-        # first rank of the machine tells it, and speaks only if it is still there: then it alone is in trouble. Of
+        # first rank of the machine reports it, and prints only if it is still there: then it alone is in trouble. Of
         # ranks that are gone the second one speaks, too: the first may be among them.
         if not (isinstance(error, ConnectionError) and os.environ["LOCAL_RANK"] == "1"):
             time.sleep(PATIENCE)

@@ -73,7 +73,7 @@ def fit(
     meters: Meters,
     guards: Guards,
 ) -> bool:
-    """Whether training made all `updates`, numbered from 0, or was over before; False when `guards` stopped it.
+    """Train for `updates`, numbered from 0. Returns whether it finished; False when `guards` stopped it.
 
     Micro-batch m of `trainable` belongs to update m // accumulation steps. A validation follows every
     `recipe.validate_every` updates, or precedes each regular save. A checkpoint is saved every `recipe.save_every`

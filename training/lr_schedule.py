@@ -1,7 +1,8 @@
 """Learning-rate schedules as pure functions from a step to a factor of the peak rate.
 
 `step` is the number of an update, from 0. Over the warm-up the factor rises linearly: the first update already moves,
-it has factor 1 / warmup_steps.
+it has factor 1 / warmup_steps. The `lr_factor` of a recipe (training/recipe/base.py, finetune/recipe.py) subtracts the
+beginning of its phase and chooses the warm-up; training/engine/adam.py applies the rate.
 """
 
 from __future__ import annotations

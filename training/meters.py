@@ -27,7 +27,7 @@ from training.step import StepMetrics
 
 Scalars = Mapping[str, float | str]
 KIND_LOSS = "_loss"  # ends the name of a loss over all terms of a kind of batch, in nats a predicted token
-MOST_SHOWN = 12  # values of an event that are told in full
+MOST_SHOWN = 12  # values of an event that are printed in full
 
 
 def nothing_more(seconds: float) -> Scalars:
@@ -146,7 +146,8 @@ class Meters:
     def event(self, step: int, kind: str, scalars: Mapping[str, float]) -> None:
         """Note an event other than an update, such as a validation.
 
-        Of losses of kinds of batches those over all terms are told, of other values, if many, those without a `/`.
+        Print one loss for each kind of batch, over all its terms; of other values, where there are many, only those
+        whose name has no `/`.
         """
         if not self.enabled:
             return

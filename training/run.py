@@ -11,7 +11,7 @@ from typing import Generic
 
 from training.checkpoints.deleting import clean_up
 from training.checkpoints.finding import RECIPE_FILE, checkpoints_of, find_checkpoint, read_state
-from training.checkpoints.saving import Ahead, Background, Contents, Retention, save_checkpoint, together
+from training.checkpoints.saving import Background, Contents, LaterCheckpoints, Retention, save_checkpoint, together
 from training.cpu_timing import with_timed_choices
 from training.engine.build import build_engine, check_engine, connect
 from training.engine.interface import Engine
@@ -29,14 +29,14 @@ from training.task import RecipeT, Task
 
 
 def train_run(recipe: RecipeT, build_task: Callable[[RecipeT, Path | None], Task[RecipeT]]) -> bool:
-    """Train a task, from a checkpoint if the recipe says so; whether it came to its end, rather than being stopped.
+    """Train a task, from a checkpoint if the recipe says so. Returns whether it finished, rather than being stopped.
 
-    `build_task` reads the data of a recipe and builds what it can of the model; of a run that goes on it gets the
+    `build_task` reads the data of a recipe and builds what it can of the model; of a resumed run it gets the
     checkpoint. Everything that can be wrong is looked at before the ranks first wait for each other.
     """
     run_dir, guards = Path(recipe.output), Guards(recipe)
     with Ownership(run_dir) as ownership:
-        # The directory, and the checkpoint to go on from.
+        # The directory, and the checkpoint to resume from.
         quiet_libraries()
         check_engine(recipe)
         check_run_directory(run_dir, recipe.inputs())
@@ -51,7 +51,7 @@ def train_run(recipe: RecipeT, build_task: Callable[[RecipeT, Path | None], Task
         task.build_model(start.checkpoint)
 
         # The ranks, which must agree.
-        ahead = Ahead(run_dir, start.step)
+        later = LaterCheckpoints(run_dir, start.step)
         ranks = connect(recipe, run_dir / "logs")
         recipe_before = None if start.checkpoint is None else start.checkpoint / RECIPE_FILE
         recipe, choices = with_timed_choices(recipe, task.attention_dropout, ranks, recipe_before)
@@ -71,10 +71,10 @@ def train_run(recipe: RecipeT, build_task: Callable[[RecipeT, Path | None], Task
             enabled=is_first,
             wandb_project=recipe.wandb_project,
             settings=dataclasses.asdict(recipe),
-            is_held=bool(ahead.steps),
+            is_held=bool(later.steps),
         )
         run = Run(
-            recipe=recipe, task=task, run_dir=run_dir, ownership=ownership, ahead=ahead, meters=meters, guards=guards
+            recipe=recipe, task=task, run_dir=run_dir, ownership=ownership, later=later, meters=meters, guards=guards
         )
         is_done = run.train(start)
         if is_done:
@@ -109,14 +109,14 @@ class Run(Generic[RecipeT]):
     task: Task[RecipeT]
     run_dir: Path
     ownership: Ownership
-    ahead: Ahead
+    later: LaterCheckpoints
     meters: Meters
     guards: Guards
 
     def train(self, start: Start) -> bool:
-        """Train the phases that are left; whether all came to their end."""
+        """Train the phases that are left. Returns whether it finished all of them."""
         if start.step >= self.recipe.total_steps:
-            tell(nothing_to_train(start.step, self.recipe.total_steps, self.ahead))
+            tell(nothing_to_train(start.step, self.recipe.total_steps, self.later))
         with self.meters, self.guards:
             if start.checkpoint is not None:
                 state = read_state(start.checkpoint)
@@ -144,7 +144,7 @@ class Run(Generic[RecipeT]):
         return dataclasses.replace(start, checkpoint=checkpoint, takes_only_weights=True)
 
     def train_phase(self, phase: Phase, start: Start) -> bool:
-        """Whether training went from `start` to the end of a phase, rather than being stopped."""
+        """Train from `start` to the end of a phase. Returns whether it finished, rather than being stopped."""
         recipe, task = self.recipe, self.task
         task.enter(phase)
         start.prepare(task.model, recipe)
@@ -165,8 +165,8 @@ class Run(Generic[RecipeT]):
             )
             updates = range(start.step, phase.end)
             is_done = fit(engine, recipe, task, updates, hooks=hooks, meters=self.meters, guards=self.guards)
-        if told := task.phase_report():
-            tell(told)
+        if report := task.phase_report():
+            tell(report)
         engine.destroy()
         return is_done
 
@@ -175,7 +175,7 @@ class Run(Generic[RecipeT]):
         task, recipe = self.task, self.recipe
         state = {**task.compared(recipe), **start.state(), **self.guards.state(), **task.state()}
         contents = Contents(recipe=recipe, state=state, add_files=partial(task.add_files, engine))
-        retention = Retention(keep=task.kept, announce=partial(task.announce, self.run_dir), ahead=self.ahead)
+        retention = Retention(keep=task.kept, announce=partial(task.announce, self.run_dir), later=self.later)
         together(engine, self.ownership.check)
         save_checkpoint(engine, self.run_dir, step, contents, retention=retention, background=background)
         self.meters.settle()

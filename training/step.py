@@ -42,7 +42,7 @@ class StepMetrics:
 
 @dataclass(frozen=True)
 class StepContext:
-    """The surroundings of a step: its name, the names of its samples, and when to skip it or to stop.
+    """Context of a step: its name, the names of its samples, and when to skip it or to stop.
 
     `where` names the update. `source_of(accumulation step, rank)` names the samples of a micro-batch, on any rank.
     `is_spike` is given the update's loss and decides whether the update is skipped, so it must answer alike on all

@@ -128,7 +128,7 @@ class Task(Trainable, Validated, Checkpointed, Protocol[RecipeT]):
         return nothing_more
 
     def phase_report(self) -> str:
-        """A line to tell at the end of a phase; empty for none."""
+        """A line to print at the end of a phase; empty for none."""
         return ""
 
     def finish(self, run_dir: Path) -> None:

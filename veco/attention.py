@@ -175,7 +175,7 @@ class PackedMask:
 
 
 def _starts(lengths: Sequence[int], device: torch.device) -> Tensor:
-    """Where each packed sequence starts, and at last where all end, int32 (B + 1,)."""
+    """The start of each packed sequence, and at last the end of all, int32 (B + 1,)."""
     return torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device)
 
 

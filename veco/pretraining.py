@@ -1,4 +1,4 @@
-"""VecoForPreTraining: the four CA-MLM terms of eq. 1 and TLM, with the stop-gradient in plain sight.
+"""VecoForPreTraining: the four CA-MLM terms of eq. 1 and TLM.
 
 It also trains the objectives that VECO is compared with: masked language modelling alone (with TLM: XLM's) and causal
 language modelling, both through path H.

@@ -6,7 +6,7 @@
     deduplicate: {exact: true}        # see data_tools.deduplicate.settings
     mono:
       de:
-        - news/*.de.gz                # one sentence a line, blank lines between documents; the suffix tells the format
+        - news/*.de.gz                # one sentence a line, blank lines between documents; the suffix gives the format
         - {text: running/*.txt.xz, split_sentences: true}
         - {jsonl: ${CRAWL}/*.jsonl.zst, column: content, split_sentences: true}
         - {tsv: forum.tsv, column: 3}   # a number from 1, or a name in the first row

@@ -36,7 +36,7 @@ class Rewritten:
 def rewrite_task(
     task: EncodedTask, work: Path, settings: Deduplication, num_buckets: int, output: Path, table: PieceTable
 ) -> Rewritten:
-    """Write the shards of a task without its duplicates to `output/train` and `output/valid`, made anew.
+    """Write the shards of a task without its duplicates to `output/train` and `output/valid`, made again.
 
     `work` is the directory of the earlier stages, `num_buckets` the number of buckets of find_duplicates, `table` that
     of the tokenizer. Documents and shards left without units vanish, and the later shards are renumbered. All units of

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 
 @dataclass(frozen=True)
 class MinhashSettings:
-    """How similar documents must be to count as near-duplicates; the defaults are datatrove's.
+    """Similarity threshold of near-duplicates; the defaults are datatrove's.
 
     Documents whose n-grams have the Jaccard similarity s are found with probability
     1 - (1 - s^hashes_per_bucket)^num_buckets, which rises steeply around s = (1 / num_buckets)^(1 / hashes_per_bucket),
@@ -26,7 +26,7 @@ class MinhashSettings:
 
 @dataclass(frozen=True)
 class Deduplication:
-    """Which duplicates are removed; `dataclasses.asdict` makes it fit for JSON."""
+    """The kinds of duplicates to remove; `dataclasses.asdict` makes it fit for JSON."""
 
     exact: bool = False
     minhash: MinhashSettings | None = None

@@ -71,7 +71,7 @@ def replace_directory(final: Path, new: Path, made_by: str | None, named: Path |
 
 
 def reason_to_keep(path: Path, made_by: str | None) -> str:
-    """Why `path` must not be replaced by a directory; empty if nothing is there, or `made_by` made all of it."""
+    """The reason not to replace `path` by a directory; empty if nothing is there, or `made_by` made all of it."""
     if os.path.ismount(path):  # a rename cannot replace it
         return "is a mount point; choose a directory in it"
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):

@@ -140,7 +140,7 @@ def open_binary(path: str) -> io.BufferedReader:
 
 
 def size_of_file(path: str) -> int:
-    """The size of a file in bytes as stored, 0 if the server does not tell it; raises OSError if there is no file."""
+    """The size of a file in bytes as stored, 0 if the server does not report it; raises OSError if there is no file."""
     if not is_url(path):
         return os.stat(path).st_size
     with remote_errors(path):

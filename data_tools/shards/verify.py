@@ -89,7 +89,7 @@ def check_shard(check: ShardCheck) -> None:
 
 
 def file_problems(check: ShardCheck, info: ShardInfo) -> list[str]:
-    """How the two files of a side differ from the manifest. Raises OSError if one cannot be read."""
+    """The differences of the two files of a side from the manifest. Raises OSError if one cannot be read."""
     problems = []
     sizes, hashes = info.file_sizes(check.vocab_size), (info.bin_sha256, info.idx_sha256)
     for suffix, size, sha256 in zip(("bin", "idx"), sizes, hashes, strict=True):

@@ -32,7 +32,7 @@ from data_tools.shards.manifest import MANIFEST_NAME
 from data_tools.tokenizers.unknown_pieces import Unknown
 
 # The version of plan.json, of the output of tasks, and of how text is cut into tasks: directories that another version
-# has begun are begun anew.
+# has begun are started again.
 PLAN_VERSION = 3
 
 PLAN_NAME = "plan.json"
@@ -242,7 +242,7 @@ def joined(costs: Sequence[float], limit: float) -> Iterator[slice]:
 
 
 def has_known_size(item: Input, num_bytes: int) -> bool:
-    """Whether `num_bytes` is the real size of an input: data sets and some servers do not tell it."""
+    """Whether `num_bytes` is the real size of an input: data sets and some servers do not report it."""
     return item.format != "hub" and (num_bytes > 0 or not any(map(is_url, item.paths)))
 
 

@@ -20,7 +20,7 @@ NAMES = {
 
 
 def changes(before: Plan, after: Plan) -> str:
-    """How `before` differs from `after`, as the continuation of "made"."""
+    """The differences of `before` from `after`, as the continuation of "made"."""
     if before.settings["version"] != after.settings["version"]:
         return "by another version of data_tools.prepare, which cuts text differently (the shards can still be used)"
     settings = json.loads(json.dumps(after.settings))  # as those of `before`, which were read from a file
@@ -51,7 +51,7 @@ def _shown(value: object) -> str:
 
 
 def _files(before: Plan, after: Plan) -> Iterator[str]:
-    """Which inputs were changed, removed or added; those that only moved are equal."""
+    """The inputs that were changed, removed or added; those that only moved are equal."""
     old, new = _inputs(before), _inputs(after)
     only_old, only_new = Counter(old.values()) - Counter(new.values()), Counter(new.values()) - Counter(old.values())
     missing = [source for source, identity in old.items() if identity in only_old]

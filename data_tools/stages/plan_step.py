@@ -48,5 +48,5 @@ def load_plan(output: Path, key: str) -> Plan:
     """Read the plan of a data directory; raises ValueError if it has another key."""
     plan = Plan.load(output)
     if plan.key != key:
-        raise ValueError(f"{output}: begun anew with another corpus or other settings; this task is no longer needed")
+        raise ValueError(f"{output}: started again with another corpus or settings; this task is no longer needed")
     return plan

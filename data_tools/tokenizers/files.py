@@ -103,7 +103,7 @@ def write_tokenizer(model: bytes, directory: Path, sample_lines: list[str]) -> P
     (directory / "tokenizer_config.json").write_text(json.dumps(config))
     from transformers import AddedToken, AutoTokenizer, XLMRobertaTokenizer  # slow to import: only here
 
-    # From the model alone transformers builds the tokenizer anew at every load; a saved one is read back quickly.
+    # From the model alone transformers rebuilds the tokenizer at every load; a saved one is read back quickly.
     built = XLMRobertaTokenizer.from_pretrained(directory, mask_token=AddedToken("<mask>", lstrip=True, special=True))
     built.save_pretrained(directory)
     # save_pretrained also writes how this object was loaded, which does not belong in a tokenizer directory. The length

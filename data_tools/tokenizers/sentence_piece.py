@@ -87,7 +87,7 @@ class PieceEncoder:
 
     @cached_property
     def table(self) -> PieceTable:
-        """Which pieces begin a word, and the number of characters of each piece."""
+        """For each piece, whether it begins a word, and its number of characters."""
         pieces = self._processor.id_to_piece(list(range(self.vocab_size - NUM_EXTRA_IDS)))
         starts_word = np.zeros(self.vocab_size, bool)
         starts_word[ID_OFFSET:-1] = [piece.startswith(WORD_START) for piece in pieces]

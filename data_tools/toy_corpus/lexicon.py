@@ -34,7 +34,7 @@ class Entry:
         return frozenset(_listed(self.cells["flags"]))
 
     def government(self, language: str) -> str:
-        """How a verb takes its object in `language`: "" or "acc" direct, "dat", or "preposition+case"."""
+        """Case or preposition of a verb's object in `language`: "" or "acc" direct, "dat", or "preposition+case"."""
         written = self.cells["government"]
         return written.split("/")[LANGUAGES.index(language)] if written else ""
 

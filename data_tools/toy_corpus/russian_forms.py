@@ -226,7 +226,7 @@ def pronoun_form(key: str, case: str) -> str:
 
 
 def counted_form(number: int) -> str:
-    """Which form a noun takes after a number: "one", "few" (2 to 4) or "many"."""
+    """The form that a noun takes after a number: "one", "few" (2 to 4) or "many"."""
     if number % 100 in range(11, 15):
         return "many"
     return {1: "one", 2: "few", 3: "few", 4: "few"}.get(number % 10, "many")

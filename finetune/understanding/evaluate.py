@@ -96,7 +96,7 @@ def evaluate(predictions: Path, labels: Root, wanted: Collection[str] = ()) -> E
         scores[task.name] = {**by_language, AVERAGE: average(task, by_language)}
         unlabelled[task.name] = [language for language in task.languages if language not in languages]
     if not scores:
-        raise ValueError(f"{predictions}: no task that is there has a test in {', '.join(wanted)}")
+        raise ValueError(f"{predictions}: none of the tasks found has a test set in {', '.join(wanted)}")
     return Evaluation(scores, unlabelled, notes)
 
 

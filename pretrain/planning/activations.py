@@ -22,7 +22,7 @@ BLOCK_COPIES = 3  # of a block of logits in float32: with its bias, after softma
 
 @dataclass(frozen=True)
 class Storage:
-    """How numbers are kept: bytes of one, whether layers are recomputed, and attention weights written out.
+    """Storage format of activations: bytes of a number, whether layers are recomputed, and attention weights stored.
 
     `keeps_scores` is the attention of a CPU with dropout; a card's kernels never hold the weights.
     """
@@ -55,7 +55,7 @@ class MicroStep:
 
 
 def micro_step(config: VecoConfig, shape: PairShape, pairs: int, storage: Storage) -> MicroStep:
-    """What `pairs` pairs of that shape take."""
+    """Memory of a micro-step of `pairs` pairs of that shape."""
     width, number = config.hidden_size, storage.number
     h_tokens, s_tokens = pairs * shape.h_tokens, pairs * shape.s_tokens
     h_scores, s_scores = pairs * shape.attended, pairs * 2 * shape.length**2 * (shape.s_tokens > 0)
@@ -77,7 +77,7 @@ def micro_step(config: VecoConfig, shape: PairShape, pairs: int, storage: Storag
 
 
 def token_bytes(config: VecoConfig, number: int, plugged_in: bool) -> int:
-    """What a layer keeps of a token."""
+    """Bytes that a layer keeps per token."""
     width, masks = config.hidden_size, config.hidden_dropout_prob > 0
     attention = config.num_attention_heads * FLOAT32
     kept = width * (8 * number + 2 * masks) + config.intermediate_size * number + 2 * NORM_STATISTICS + attention
@@ -87,7 +87,7 @@ def token_bytes(config: VecoConfig, number: int, plugged_in: bool) -> int:
 
 
 def score_bytes(config: VecoConfig, storage: Storage, scores: int) -> int:
-    """What is kept where attention weights are written out: after softmax, and with dropout once more and the mask."""
+    """Bytes of stored attention weights: after softmax, and with dropout the result and its mask, too."""
     if not storage.keeps_scores:
         return 0
     has_dropout = config.attention_probs_dropout_prob > 0
@@ -95,7 +95,7 @@ def score_bytes(config: VecoConfig, storage: Storage, scores: int) -> int:
 
 
 def layer_bytes(config: VecoConfig, storage: Storage, h: Sweep, s: Sweep) -> tuple[int, int]:
-    """What the backward pass needs in its first layer, and in the first layer of H after S (or else in the last one).
+    """Bytes needed by the backward pass in its first layer, and in the first layer of H after S (or else in the last).
 
     It has the gradients of the inner states before and after the activation, and two of the layer's own; and where the
     layer is recomputed, all that it keeps.
@@ -114,7 +114,7 @@ def layer_bytes(config: VecoConfig, storage: Storage, h: Sweep, s: Sweep) -> tup
 
 
 def logits(config: VecoConfig, positions: int, number: int) -> int:
-    """What the vocabulary's loss needs at a time: two chunks of logits, as one is made before the other goes."""
+    """Bytes of the vocabulary loss at its peak: two chunks of logits, as one is computed before the other is freed."""
     chunk = min(positions, CHUNK_POSITIONS) * config.vocab_size
     num_chunks = min(2, -(-positions // CHUNK_POSITIONS))
     block = min(chunk, max(BLOCK_LOGITS, config.vocab_size))

@@ -1,4 +1,4 @@
-"""How much a run reads of each language and language pair: samples, tokens, and how often it sees all there is."""
+"""Samples and tokens read of each language and language pair over a run, and the epochs that they make."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pretrain.sampling import smoothed_probabilities
 
 @dataclass(frozen=True)
 class Reading:
-    """What a run reads of one language or language pair. A sample is a pair, of adjacent segments or of sentences."""
+    """Samples and tokens read of a language or language pair. A sample is a pair of segments or sentences."""
 
     kind: str
     name: str
@@ -73,7 +73,7 @@ def probabilities(contents: Mapping[str, Content], alpha: float) -> dict[str, fl
 
 
 def readings(workload: Workload, contents: Mapping[str, Mapping[str, Content]]) -> list[Reading]:
-    """What the whole run reads, in each kind the most frequent first."""
+    """Samples and tokens read over the whole run, in each kind the most frequent first."""
     found = []
     for kind, of_kind in contents.items():
         drawn = probabilities(of_kind, workload.recipe.alpha)

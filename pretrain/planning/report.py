@@ -121,7 +121,7 @@ def print_plan(plan: Plan, found: Sequence[Reading]) -> None:
     print("\n".join(line.rstrip() for line in captured.get().splitlines()))
     if plan.choice is not None:
         sizes = plan.choice.checkpoints
-        print(f"disk: {sizes.most} checkpoints at the most and the model, {sizes.total / 1e9:,.0f} GB")
+        print(f"disk: up to {sizes.most} checkpoints plus the model, {sizes.total / 1e9:,.0f} GB")
         print(f"\n{recipe_fragment(plan)}")
 
 

@@ -74,7 +74,7 @@ class PairShape:
         return found
 
     def flops(self, config: VecoConfig, recompute: bool) -> float:
-        """Operations of a training pass over one pair; with `recompute` the layers' forward pass comes twice."""
+        """Operations of a training pass over one pair; with `recompute` the layers' forward pass is counted twice."""
         forward = float(forward_flops(config, self.tensors(self.predicted_of_one), self.objective))
         of_layers = float(forward_flops(config, self.tensors(0), self.objective))
         return TRAINING_PASSES * forward + of_layers * recompute
@@ -91,7 +91,7 @@ class KindOfUpdate:
 
 @dataclass(frozen=True)
 class Workload:
-    """What is planned: a recipe, its model, the kinds of updates that take turns, and what had to be assumed."""
+    """The inputs of a plan: a recipe, its model, the kinds of updates that take turns, and the assumptions made."""
 
     recipe: PretrainRecipe
     config: VecoConfig
@@ -123,7 +123,7 @@ def read_recipe(path: Path) -> PretrainRecipe:
 
 
 def recipe_precision(recipe: PretrainRecipe) -> str:
-    """What a recipe's ds_config computes in: "bf16", "fp16" or "float32"."""
+    """The precision that a ds_config sets: "bf16", "fp16" or "float32"."""
     config = read_ds_config(recipe.ds_config)
     return next((name for name in HALVES if config.get(name, {}).get("enabled")), "float32")
 
@@ -169,8 +169,8 @@ def model_shape(recipe: PretrainRecipe, vocab_size: int | None) -> tuple[VecoCon
         shape: dict[str, Any] = {name: recipe.__dict__[name] for name in SHAPE_FIELDS}
         if vocab_size is None:
             vocab_size = VecoConfig().vocab_size
-            told = f"a vocabulary of {vocab_size:,} pieces, XLM-R's: --data or --vocab_size tells another one"
-            return VecoConfig(vocab_size=vocab_size, **shape, **dropouts), (told,)
+            note = f"a vocabulary of {vocab_size:,} pieces, XLM-R's: --data or --vocab_size sets another one"
+            return VecoConfig(vocab_size=vocab_size, **shape, **dropouts), (note,)
         return VecoConfig(vocab_size=vocab_size, **shape, **dropouts), ()
     directory = Path(recipe.init_from)
     if (directory / "config.json").is_file():

@@ -270,7 +270,7 @@ def test_another_plan_needs_another_output(tmp_path: Path, corpus_file: Path) ->
 
 
 def test_output_of_an_earlier_version_is_kept_or_begun_anew(tmp_path: Path, corpus_file: Path) -> None:
-    """Finished output is kept; unfinished output is begun anew."""
+    """Finished output is kept; unfinished output is started again."""
     _prepare(corpus_file, tmp_path / "data")
     _prepare(corpus_file, tmp_path / "undisturbed")
     plan = tmp_path / "data" / "plan.json"

@@ -40,7 +40,7 @@ def test_best_checkpoint_of_a_run_is_used_and_reported(tmp_path: Path, capsys) -
         assert capsys.readouterr().err == f"{given}: using {model}\n"
     unknown = write_run(tmp_path / "unknown", "directions: en-de", {})
     assert model_directory(unknown, [Kind.TRANSLATION]).parent.name == "step-00000020"
-    assert "its newest; no validation tells the best" in capsys.readouterr().err
+    assert "its newest; no validation shows the best" in capsys.readouterr().err
 
 
 def test_finished_run_of_a_search_has_its_model_directly(tmp_path: Path, capsys) -> None:

@@ -129,7 +129,7 @@ def test_a_line_shows_languages_pairs_and_the_machine(random_data: Path, tmp_pat
         assert line["utilisation"] == line["tflops_per_second"] > 0
         assert len(line["samples"]) == 16
     told = capsys.readouterr().err
-    assert "cut off, as longer than the longest sequence: de-en " in told
+    assert "truncated to max_length: de-en " in told
     assert re.search(r"\| precision as in the ds_config \| attention (eager|sdpa) \(timed: ", told.splitlines()[0])
     assert read_yaml(checkpoints_of(tmp_path)[2] / RECIPE_FILE)["attention"] in ("eager", "sdpa")
 
@@ -249,7 +249,7 @@ def test_moved_start_does_not_stop_a_resume(random_data: Path, tmp_path: Path, c
     for stop in (1, 2, 3):
         lines = run(random_data, tmp_path / f"run{stop}", **options, steps=2, resume="auto")
         assert curve(lines) == curve(expected)
-        assert "init_from elsewhere is not read: the run goes on from" in capsys.readouterr().err
+        assert "init_from elsewhere is not read: the run resumes from" in capsys.readouterr().err
 
 
 def test_rate_after_a_resume_is_that_of_the_step_and_the_recipe_as_it_is_now(random_data: Path, tmp_path: Path) -> None:
@@ -389,9 +389,9 @@ def test_second_start_in_a_directory_is_refused_before_it_reads_anything(finishe
 
 def test_run_that_lost_its_directory_saves_no_more(random_data: Path, tmp_path: Path, monkeypatch) -> None:
     def lose(ownership: Ownership) -> None:
-        raise OSError("run belongs to another run by now: nobody")
+        raise OSError("run was taken over by another run: process 1")
 
     monkeypatch.setattr(Ownership, "check", lose)
-    with pytest.raises(OSError, match="the checkpoint could not be written: run belongs to another run by now"):
+    with pytest.raises(OSError, match="the checkpoint could not be written: run was taken over by another run"):
         run(random_data, tmp_path / "run", steps=1)
     assert not checkpoints_of(tmp_path / "run")

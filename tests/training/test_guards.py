@@ -26,7 +26,7 @@ def test_signal_is_noted_inside_and_ends_the_process_outside(number: signal.Sign
         assert not guards.wants_to_stop()
         os.kill(os.getpid(), number)
         assert guards.wants_to_stop() and guards.reason == number.name
-    told = f"ended early: received {number.name} (exit code 75); --resume auto goes on"
+    told = f"ended early: received {number.name} (exit code 75); continue with --resume auto"
     assert guards.ended_early() == told
     assert signal.getsignal(number) is before
 

@@ -38,7 +38,9 @@ def check_same_layout(sources: Sequence[Source]) -> None:
     for other in sources[1:]:
         for name in sorted(first.weights.keys() ^ other.weights.keys()):
             has, lacks = (first, other) if name in first.weights else (other, first)
-            raise ValueError(f"{lacks.path} has no tensor {name}, which {has.path} has: not the same model")
+            raise ValueError(
+                f"{lacks.path} has no tensor {name}, which {has.path} has: the checkpoints are of different models"
+            )
         for name, tensor in first.weights.items():
             found = other.weights[name]
             if found.shape != tensor.shape or found.dtype.is_floating_point != tensor.dtype.is_floating_point:

@@ -1,4 +1,4 @@
-"""Deletion of checkpoints: of older ones, and of those that a run which went back has made anew."""
+"""Deletion of checkpoints: of older ones, and of those superseded since the run went back."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from training.checkpoints.finding import (
     RECIPE_FILE,
     checkpoints_of,
     complete_checkpoints,
-    given_up_by,
+    superseded_by,
 )
 from training.engine.interface import Engine
 from training.launch import tell
@@ -23,26 +23,29 @@ from training.recipe.base import TrainingRecipe
 from training.recipe.parsing import read_yaml
 
 
-def give_up_noted(run_dir: Path) -> None:
-    """Delete the checkpoints that others note to replace, and say so; the lines of metrics are replaced first."""
+def delete_superseded(run_dir: Path) -> None:
+    """Delete superseded checkpoints, and report it; the lines of metrics are replaced first."""
     found = complete_checkpoints(run_dir)
     for step, checkpoint in found.items():
-        given_up = given_up_by(checkpoint)
-        if not given_up.steps:
+        superseded = superseded_by(checkpoint)
+        if not superseded.steps:
             continue
-        settle_lines(run_dir, given_up.start)
-        for number in given_up.steps:
+        settle_lines(run_dir, superseded.start)
+        for number in superseded.steps:
             if number in found and number != step:
-                tell(f"deleted {found[number]}: update {step} came anew after update {given_up.start}")
+                tell(
+                    f"deleted {found[number]}: replaced by the new checkpoint of update {step} "
+                    f"(resumed from {superseded.start})"
+                )
                 remove(found[number])
-        # Last: the steps of this list may be made anew from now on.
+        # Last: the steps of this list may be saved again from now on.
         (checkpoint / GIVES_UP_FILE).unlink()
 
 
 def clean_up(engine: Engine, run_dir: Path) -> None:
     """Delete the remains of checkpoints that a kill met in writing or deletion, and metrics that lack one."""
     if engine.rank == 0:
-        give_up_noted(run_dir)
+        delete_superseded(run_dir)
         (run_dir / HELD_FILE).unlink(missing_ok=True)
         for ending in (PARTIAL, DELETED):
             for path in (run_dir / "checkpoints").glob(f"step-*{ending}"):

@@ -1,4 +1,4 @@
-"""The checkpoints of a run: which there are, whether they are sound, which one to go on from."""
+"""The checkpoints of a run: which there are, whether they are sound, which one to resume from."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from training.launch import tell
 
 STATE_FILE = "state.json"
 RECIPE_FILE = "recipe.yaml"
-GIVES_UP_FILE = "gives_up.json"  # in a checkpoint: which others it replaces, until they are deleted
+GIVES_UP_FILE = "gives_up.json"  # in a checkpoint: which others it supersedes, until they are deleted
 PARTIAL, DELETED = ".partial", ".deleted"  # endings of directories that a kill may leave behind
 
 
 def checkpoints_of(run_dir: Path) -> dict[int, Path]:
-    """Step -> directory of every complete checkpoint of a run, oldest first, without those that were given up."""
+    """Step -> directory of every complete checkpoint of a run, oldest first, without superseded ones."""
     found = complete_checkpoints(run_dir)
-    gone = {number for step, path in found.items() for number in given_up_by(path).steps if number != step}
+    gone = {number for step, path in found.items() for number in superseded_by(path).steps if number != step}
     return {step: path for step, path in found.items() if step not in gone}
 
 
 def complete_checkpoints(run_dir: Path) -> dict[int, Path]:
-    """The same as `checkpoints_of`, and those that were given up and are still there."""
+    """The same as `checkpoints_of`, and superseded ones that are still there."""
     found = {}
     for path in (run_dir / "checkpoints").glob("step-*"):
         if (match := re.fullmatch(r"step-(\d+)", path.name)) and (path / STATE_FILE).is_file():
@@ -62,10 +62,10 @@ def damage(checkpoint: Path) -> str | None:
 
 
 def find_checkpoint(run_dir: Path, wanted: str) -> tuple[int, Path] | None:
-    """(step, directory) to go on from: `wanted` is "no", "auto" (the newest valid one) or a step.
+    """(step, directory) to resume from: `wanted` is "no", "auto" (the newest valid one) or a step.
 
-    None means to start anew. Checkpoints that "auto" passes over are told on stderr. Raises ValueError for a step that
-    is not there or damaged, when all are damaged, and for a new start into a run that has checkpoints, which would
+    None means to start from scratch. Checkpoints that "auto" skips are reported on stderr. Raises ValueError for a step
+    that is not there or damaged, when all are damaged, and for a new start into a run that has checkpoints, which would
     overwrite them.
     """
     found = checkpoints_of(run_dir)
@@ -73,7 +73,7 @@ def find_checkpoint(run_dir: Path, wanted: str) -> tuple[int, Path] | None:
         if found:
             raise ValueError(
                 f"{run_dir} already has checkpoints (newest: step {max(found)}); "
-                "give --resume to go on, or another --output"
+                "give --resume to continue, or another --output"
             )
         return None
     if wanted == "auto":
@@ -97,25 +97,28 @@ def newest_valid(run_dir: Path, found: Mapping[int, Path]) -> tuple[int, Path] |
             return step, checkpoint
         tell(f"skipped {checkpoint}: {reason}")
     if found:
-        raise ValueError(f"{run_dir}: all {len(found)} checkpoints are damaged; give another --output to start anew")
+        raise ValueError(f"{run_dir}: all {len(found)} checkpoints are damaged; give another --output to start again")
     return None
 
 
 @dataclasses.dataclass(frozen=True)
-class GivenUp:
-    """The checkpoints that a new one replaces: those of `steps`, made after update `start` before the run went back."""
+class Superseded:
+    """The checkpoints that a new one supersedes: those of `steps`, later than `start`, which the run went back to."""
 
     start: int = 0
     steps: tuple[int, ...] = ()
 
 
-def given_up_by(checkpoint: Path) -> GivenUp:
-    """The checkpoints that a sound one notes to replace; those of a damaged one are still needed."""
+def superseded_by(checkpoint: Path) -> Superseded:
+    """The checkpoints that a sound one lists as superseded; those of a damaged one are still needed."""
     path = checkpoint / GIVES_UP_FILE
     if not path.is_file() or damage(checkpoint):
-        return GivenUp()
+        return Superseded()
     try:
         noted = json.loads(path.read_text(encoding="utf-8"))
-        return GivenUp(start=noted["start"], steps=tuple(noted["steps"]))
+        return Superseded(start=noted["start"], steps=tuple(noted["steps"]))
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: expected start and steps ({one_line(error)}); move it elsewhere") from None
+        raise ValueError(
+            f"{path}: the list of checkpoints that this one supersedes; expected start and steps ({one_line(error)}); "
+            "move it elsewhere"
+        ) from None

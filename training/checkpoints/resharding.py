@@ -1,4 +1,4 @@
-"""The state that training goes on from, read from a checkpoint of any engine, ZeRO stage and number of ranks.
+"""The state that training resumes from, read from a checkpoint of any engine, ZeRO stage and number of ranks.
 
 Each rank reads its own part of every tensor straight from the files. DeepSpeed's way, a universal checkpoint, needs a
 second copy of everything on disk, a program that unpickles it, keeps frozen weights back, and does not lead from stage
@@ -40,13 +40,13 @@ def read_training(checkpoint: Path, trained: Sequence[str]) -> StoredTraining:
     tensors = {kind: collect(state, shards, kind) for kind in (WEIGHTS, *MOMENTS)}
     if tensors[WEIGHTS].keys() != set(trained):
         names = sorted(tensors[WEIGHTS].keys() ^ set(trained))
-        raise ValueError(f"{checkpoint}: it trained other parameters than this run does: {', '.join(names[:5])}")
+        raise ValueError(f"{checkpoint}: was trained with different trainable parameters: {', '.join(names[:5])}")
     adam = shards[0]["optimizer_state_dict" if is_stage3 else "base_optimizer_state"]
     return StoredTraining(tensors, adam_step(adam))
 
 
 def read_unsharded(checkpoint: Path, trained: Sequence[str]) -> StoredTraining:
-    """Of one file: the plain engine's, or ZeRO stage 0's, whose state is torch's own where all is float32."""
+    """Read unsharded state: the plain engine's, or ZeRO stage 0's, whose state is torch's own where all is float32."""
     if (checkpoint / PLAIN_FILE).is_file():
         state = read_torch_file(checkpoint / PLAIN_FILE)
         weights = state["model"]
@@ -55,7 +55,7 @@ def read_unsharded(checkpoint: Path, trained: Sequence[str]) -> StoredTraining:
         weights = state["module"]
     adam = state["optimizer"]
     if len(adam.get("state", {})) != len(trained):
-        raise ValueError(f"{checkpoint}: it can only go on at ZeRO stage 0, with the precision it was written in")
+        raise ValueError(f"{checkpoint}: it can only be resumed at ZeRO stage 0, with the precision it was written in")
     tensors = {kind: {name: adam["state"][number][kind] for number, name in enumerate(trained)} for kind in MOMENTS}
     tensors[WEIGHTS] = {name: weights[name] for name in trained}
     return StoredTraining(tensors, adam_step(adam))

@@ -1,4 +1,4 @@
-"""An engine and a model given the state of a checkpoint."""
+"""Load a checkpoint into an engine and a model."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ def has_other_layout(checkpoint: Path, recipe: TrainingRecipe) -> bool:
 
 
 def restore(engine: Engine, checkpoint: Path) -> None:
-    """Give an engine the state of a checkpoint.
+    """Load the state of a checkpoint into an engine.
 
-    With the same layout the run goes on bit for bit. With another one the model must have had the checkpoint's weights
-    (`load_weights`) before the engine; sums are then taken in another order, and dropout draws other numbers.
+    With the same layout the run continues bit for bit. With another one the model must have had the checkpoint's
+    weights (`load_weights`) before the engine; sums are then taken in another order, and dropout draws other numbers.
     """
     before = read_state(checkpoint)["layout"]
     if before == engine.layout:
         engine.load(checkpoint)
         return
     changes = [f"{name} {before[name]} -> {now}" for name, now in engine.layout.items() if before[name] != now]
-    tell(f"{checkpoint}: {', '.join(changes)}; losses go on as before up to rounding, and only without dropout")
+    tell(f"{checkpoint}: {', '.join(changes)}; losses match up to rounding if dropout is 0")
     engine.load_other_layout(checkpoint)
 
 

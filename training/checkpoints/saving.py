@@ -1,4 +1,15 @@
-"""Checkpoints of a run: each a directory that appears whole, by one rename, or not at all."""
+"""Checkpoints of a run: each a directory that appears whole, by one rename, or not at all.
+
+    RUN/checkpoints/step-N.partial/         a checkpoint that is being written; renamed to step-N when complete
+    RUN/checkpoints/step-N/state.json       update, state of the run, layout, versions, and the sizes of the other files
+    RUN/checkpoints/step-N/recipe.yaml      the resolved recipe
+    RUN/checkpoints/step-N/plain_engine.pt  weights and Adam's moments; DeepSpeed: *_model_states.pt, *_optim_states.pt
+    RUN/checkpoints/step-N/config.json      the model's shape, in pre-training
+    RUN/checkpoints/step-N/model/           the model as transformers opens it, in fine-tuning
+    RUN/checkpoints/step-N/gives_up.json    the checkpoints that this one supersedes, until they are deleted
+
+RUN/checkpoints/step-N counts as a checkpoint only with state.json in it.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +30,8 @@ import torch
 
 from data_tools.cli import one_line
 from data_tools.files.atomic import sync_directory, sync_file
-from training.checkpoints.deleting import give_up_noted, prune, remove
-from training.checkpoints.finding import GIVES_UP_FILE, PARTIAL, RECIPE_FILE, STATE_FILE, GivenUp, checkpoints_of
+from training.checkpoints.deleting import delete_superseded, prune, remove
+from training.checkpoints.finding import GIVES_UP_FILE, PARTIAL, RECIPE_FILE, STATE_FILE, Superseded, checkpoints_of
 from training.engine.interface import Engine
 from training.recipe.base import TrainingRecipe
 from training.recipe.parsing import save_recipe
@@ -86,12 +97,12 @@ def library_versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in LIBRARIES}
 
 
-class Ahead:
-    """The checkpoints after the update that a run goes on from, where it was told to go back.
+class LaterCheckpoints:
+    """The checkpoints after the update that a run resumes from, where it went back: the next one saved supersedes them.
 
-    They stay until a new checkpoint is whole. Then all of them are deleted: mixed with their successors, nobody could
-    tell two courses of the run apart. The new one notes them, so that they no longer count as checkpoints from the
-    moment that it is renamed into place, even where a kill leaves them there.
+    They stay until a new checkpoint is complete. Then all of them are deleted: mixed with their successors, nobody
+    could tell the two histories of the run apart. The new one lists them, so that they no longer count as checkpoints
+    from the moment that it is renamed into place, even where a kill leaves them there.
     """
 
     def __init__(self, run_dir: Path, start: int) -> None:
@@ -102,11 +113,11 @@ class Ahead:
         return f"checkpoint{'s' * (len(self.steps) > 1)} {', '.join(map(str, self.steps))}"
 
     def note(self, checkpoint: Path) -> list[Path]:
-        """Note them in a checkpoint that is being written; returns the files that were made."""
+        """List them in a checkpoint that is being written. Returns the files that were made."""
         if not self.steps:
             return []
         path = checkpoint / GIVES_UP_FILE
-        noted = GivenUp(start=self.start, steps=tuple(self.steps))
+        noted = Superseded(start=self.start, steps=tuple(self.steps))
         path.write_text(json.dumps(dataclasses.asdict(noted)), encoding="utf-8")
         return [path]
 
@@ -141,12 +152,12 @@ class Retention:
     """The fate of a run's other checkpoints once a new one is whole.
 
     `keep` is given the steps of all checkpoints and returns those to keep beside those of the recipe; `announce` is
-    given those that are kept, before others are deleted. What lies `ahead` is deleted.
+    given those that are kept, before others are deleted. Those that are `later` are deleted.
     """
 
     keep: Callable[[Collection[int]], Collection[int]] = keep_none
     announce: Callable[[Mapping[int, Path]], None] = announce_nothing
-    ahead: Ahead | None = None
+    later: LaterCheckpoints | None = None
 
 
 def save_checkpoint(
@@ -162,12 +173,12 @@ def save_checkpoint(
 
     All ranks write into `step-N.partial`; when all are done, rank 0 syncs and renames it. With `background` this
     returns when all ranks have written their parts, and the slowest part, the disk, is waited for while training
-    continues: call `background.wait()` at the end. Where checkpoints lie ahead, the rename is waited for in any case.
-    Many nodes need a file system that they share. Raises OSError on every rank when one of them cannot write; earlier
-    checkpoints are left alone then.
+    continues: call `background.wait()` at the end. Where checkpoints are superseded, the rename is waited for in any
+    case. Many nodes need a file system that they share. Raises OSError on every rank when one of them cannot write;
+    earlier checkpoints are left alone then.
     """
-    ahead = retention.ahead
-    if ahead is not None and ahead.steps:
+    later = retention.later
+    if later is not None and later.steps:
         background = None
     partial = run_dir / "checkpoints" / f"step-{step:08d}{PARTIAL}"
 
@@ -186,8 +197,8 @@ def save_checkpoint(
         together(engine, finish if engine.rank == 0 else lambda: None)
     elif engine.rank == 0:
         background.start(finish)
-    if ahead is not None:
-        ahead.steps = []
+    if later is not None:
+        later.steps = []
 
 
 def rename_into_place(
@@ -199,22 +210,22 @@ def rename_into_place(
     paths = sorted(partial.rglob("*"))
     files = {str(path.relative_to(partial)): path.stat().st_size for path in paths if path.is_file()}
     (partial / STATE_FILE).write_text(json.dumps({**notes, "files": files}, indent=1), encoding="utf-8")
-    given_up = [] if retention.ahead is None else retention.ahead.note(partial)
-    for path in (*paths, *given_up, partial / STATE_FILE):
+    superseded = [] if retention.later is None else retention.later.note(partial)
+    for path in (*paths, *superseded, partial / STATE_FILE):
         sync_directory(path) if path.is_dir() else sync_file(path)
     sync_directory(partial)
     if final.exists():
         remove(final)
     os.replace(partial, final)
     sync_directory(final.parent)
-    give_up_noted(run_dir)
+    delete_superseded(run_dir)
     prune(run_dir, recipe, retention.keep, retention.announce)
 
 
 def together(engine: Engine, work: Callable[[], None]) -> None:
     """Do a part of a save on every rank; return when all have done theirs.
 
-    Raises OSError on every rank when one of them does: a rank that went on alone would wait for the others for ever.
+    Raises OSError on every rank when one of them does: a rank that continued alone would wait for the others for ever.
     """
     own: OSError | RuntimeError | None = None
     try:

@@ -125,4 +125,4 @@ def whole(shape: tuple[int, ...], parts: Sequence[StoredTensor]) -> StoredTensor
 def check_consumed(used: int, available: int, padding: int, row: StoredTensor) -> None:
     if not used <= available <= used + padding:
         path = row.runs[0].path
-        raise ValueError(f"{path}: holds {available:,} numbers, its parameters have {used:,}; the files do not fit")
+        raise ValueError(f"{path}: holds {available:,} numbers, its parameters have {used:,}; the files do not match")

@@ -36,8 +36,8 @@ def check_deepspeed_config(deepspeed: Any, recipe: TrainingRecipe) -> None:
     config = read_ds_config(recipe.ds_config)
     if config.get("fp16", {}).get("enabled") and not deepspeed.get_accelerator().is_fp16_supported():
         raise ValueError(
-            f"ds_config {recipe.ds_config}: fp16.enabled: this device does not compute in float16 for DeepSpeed; take "
-            "a file with bf16, or in float32"
+            f"ds_config {recipe.ds_config}: fp16.enabled: this device does not compute in float16 for DeepSpeed; use "
+            "a bf16 or float32 ds_config"
         )
     try:
         deepspeed.DeepSpeedConfig(complete_config(config, recipe))

@@ -44,7 +44,11 @@ def read_ds_config(name: str) -> dict[str, Any]:
         raise ValueError(f"{path}: not JSON: {error}") from None
     if not isinstance(config, dict):
         raise ValueError(f"{path}: expected an object, found a {type(config).__name__}")
-    problems = [f"{key} belongs in the recipe" for key in config if key in RECIPE_OWNED]
+    problems = [
+        f"set {key} settings in the recipe (learning_rate, adam_…, clip_norm and so on), not in the ds_config"
+        for key in config
+        if key in RECIPE_OWNED
+    ]
     problems += [f"unknown key {key}" for key in config if key not in (*RECIPE_OWNED, *DEEPSPEED_KEYS)]
     problems += problems_of_types(config)
     if not problems and "writer" in config.get("checkpoint", {}):

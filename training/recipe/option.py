@@ -1,4 +1,7 @@
-"""The fields of recipes: default, help, whether a resumed run may change them, and which others they decide."""
+"""Options of recipe fields: default, help, whether a resumed run may change them, and which others they decide.
+
+The fields themselves are in base.py and each task's recipe.py.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,12 @@ import enum
 from collections.abc import Sequence
 from typing import Any
 
-# Facts beside the recipe, noted by checkpoints, that must be the same when a run goes on.
+# Facts beside the recipe, noted by checkpoints, that must be the same when a run is resumed.
 FACTS = ("data_fingerprint", "micro_batches_an_update")
 
 
 class OnResume(enum.Enum):
-    """Whether a run that goes on may have another value of a field than before."""
+    """Whether a resumed run may have another value of a field than before."""
 
     FIXED = "no"
     BY_NAME = "where `change` names it"
@@ -26,8 +29,8 @@ FIXED, BY_NAME, FREE, UNREAD = OnResume
 def option(default: Any, help: str, on_resume: OnResume | None = None, decides: Sequence[str] = ()) -> Any:
     """A recipe field with its default, the explanation that `--help` prints, and whether it may change on resume.
 
-    While the field is set, it `decides` other fields: theirs are then not used. A recipe that gives a field of its base
-    another default need not repeat either: see `notes_of`.
+    While the field is set, it `decides` other fields: theirs are then not used. A subclass that overrides only the
+    default inherits both: see `notes_of`.
     """
     notes = {"help": help} | ({"on_resume": on_resume} if on_resume else {}) | ({"decides": decides} if decides else {})
     return dataclasses.field(default=default, metadata=notes)

@@ -85,7 +85,7 @@ def decided_fields(recipe_class: type[TrainingRecipe], values: Mapping[str, Any]
     kinds = typing.get_type_hints(recipe_class)
     found: dict[str, str] = {}
     for field in dataclasses.fields(recipe_class):
-        with contextlib.suppress(ValueError):  # told by `build_recipe`
+        with contextlib.suppress(ValueError):  # reported by `build_recipe`
             if _convert(kinds[field.name], values.get(field.name, field.default)):
                 found |= dict.fromkeys(notes_of(recipe_class, field.name)["decides"], field.name)
     return found
@@ -96,13 +96,13 @@ def laid_over(
 ) -> dict[str, Any]:
     """The raw values of a recipe file with those that are `given` for one use of it, which win.
 
-    Fields of the file that another field now decides are dropped, and this is told: somebody chose the file.
+    Fields of the file that another field now decides are dropped, and this is reported: somebody chose the file.
     """
     values = {**of_file, **given}
     decided = {name: by for name, by in decided_fields(recipe_class, values).items() if name in of_file.keys() - given}
     if decided and is_told:
-        told = ", ".join(f"{name} {of_file[name]} ({by} decides)" for name, by in decided.items())
-        tell(f"not used of the recipe: {told}")
+        ignored = ", ".join(f"{name} {of_file[name]} (overridden by {by})" for name, by in decided.items())
+        tell(f"ignored recipe fields: {ignored}")
     return {name: value for name, value in values.items() if name not in decided}
 
 

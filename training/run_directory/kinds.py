@@ -94,11 +94,11 @@ def no_model(path: Path) -> str:
 def link_model(link: Path, model: Path | None) -> None:
     """Make `link`, in a run's directory, lead to a model of the run, or remove it where there is no such model.
 
-    What stands there and is no such link is left alone. Where the file system knows no links, this is told.
+    Anything there that is no such link is left unchanged. Where the file system has no links, this is reported.
     """
     is_there = os.path.lexists(link)
     if is_there and not (link.is_symlink() and OWN_TARGET.fullmatch(os.readlink(link))):
-        tell(f"{link} is not what this run made, and stays as it is")
+        tell(f"{link} was not created by this run; left unchanged")
         return
     if model is None or not is_model(model):
         link.unlink(missing_ok=True)

@@ -68,7 +68,7 @@ class Owner:
         )
 
     def may_share_start(self, other: Owner) -> bool:
-        """Whether nothing that both know says that the two are of different starts."""
+        """Whether two owners may belong to one launch."""
         names = ((self.job, other.job), (self.rendezvous, other.rendezvous))
         if self.start != other.start or any(one and another and one != another for one, another in names):
             return False
@@ -88,7 +88,7 @@ class Verdict(enum.Enum):
 
 
 class Ownership:
-    """Possession of a run's directory inside `with`; other ranks than the first only check that the first has it.
+    """Lock on a run directory, held inside `with`; other ranks than the first only check that the first has it.
 
     Raises ValueError on every rank, before any of them waits for another, when the directory is another start's. One
     that was made for it and stayed empty is removed again.
@@ -130,15 +130,15 @@ class Ownership:
                 self.run_dir.rmdir()
 
     def check(self) -> None:
-        """Raise OSError when the directory has been taken from this owner, which slept for long; before every save.
+        """Raise OSError when the directory was taken over after this process was suspended; called before every save.
 
-        One whose note is gone takes it again. A note that cannot be read just now names nobody else.
+        An owner whose note is gone takes the directory again. A note that cannot be read just now names nobody else.
         """
         if self.is_first:
             with self._lock:
                 unreadable = self._look()
             if unreadable:
-                tell(f"{self.path} cannot be read just now ({unreadable}); the run goes on")
+                tell(f"{self.path} cannot be read just now ({unreadable}); the run continues")
 
     def _look(self) -> str:
         """Do what `check` does, and give a sign of life; why the note cannot be read, empty if it can."""
@@ -146,12 +146,12 @@ class Ownership:
             owner = self._read_note(self.path)
         except FileNotFoundError:
             if now_asleep_or_not() - self._looked > LOST_SECONDS:  # others may have come and gone
-                raise self._loss("nobody") from None
+                raise self._loss("an unknown one") from None
             try:
                 self._take()
             except ValueError:
-                raise self._loss(str(self._read() or "nobody")) from None
-            tell(f"{self.path} was deleted while its run lives; made again")
+                raise self._loss(str(self._read() or "an unknown one")) from None
+            tell(f"{self.path} was deleted during the run; recreated")
         except (OSError, ValueError, TypeError) as error:
             return one_line(error)
         else:
@@ -163,14 +163,14 @@ class Ownership:
         return ""
 
     def _loss(self, owner: str) -> OSError:
-        return OSError(f"{self.run_dir} belongs to another run by now: {owner}")
+        return OSError(f"{self.run_dir} was taken over by another run: {owner}")
 
     def _take(self) -> None:
         self.run_dir.mkdir(parents=True, exist_ok=True)
         ours = self._own_name("tmp")
         shutil.rmtree(ours, ignore_errors=True)
         ours.mkdir()
-        is_told, misses = False, 0
+        is_reported, misses = False, 0
         try:
             (ours / FACTS).write_text(json.dumps(dataclasses.asdict(self.us), indent=1), encoding="utf-8")
             sync_file(ours / FACTS)
@@ -194,13 +194,13 @@ class Ownership:
                     raise self._refusal(owner)
                 if verdict is Verdict.GONE:
                     if self._remove(owner):
-                        tell(f"{self.run_dir} is taken over from {owner}, which is gone")
+                        tell(f"{self.run_dir}: the previous owner ({owner}) has ended; taking over")
                     continue
-                if not is_told:
-                    is_told = True
+                if not is_reported:
+                    is_reported = True
                     tell(
                         f"{self.run_dir} belongs to {owner}; waiting {LOST_SECONDS:.0f} s at most to see "
-                        "whether that other machine gives a sign of life"
+                        "whether that other machine responds"
                     )
                 time.sleep(POLL_SECONDS)
         finally:
@@ -221,7 +221,7 @@ class Ownership:
     def _is_our_first_rank(self, owner: Owner) -> bool:
         """Whether an owner is the first rank of this process's start.
 
-        It is not if it had given signs of life for long before this process began. The file system tells how long, so
+        It is not if it had given signs of life for long before this process began. The file system shows how long, so
         clocks of different machines are not compared.
         """
         if not self.us.may_share_start(owner):
@@ -258,7 +258,7 @@ class Ownership:
             return False
         is_it = self._read(removed) == gone
         if not is_it:
-            # Another start was quicker, and this is its note. Should a third one have come meanwhile, `check` tells it.
+            # Another start was quicker, and this is its note. Should a third one have come meanwhile, `check` finds it.
             with contextlib.suppress(OSError):
                 os.rename(removed, self.path)
         shutil.rmtree(removed, ignore_errors=True)
@@ -283,7 +283,7 @@ class Ownership:
         """Give signs of life until the end; where the disk does not answer, the next one may come through."""
         while not self._is_over.wait(BEAT_SECONDS):
             with self._lock, contextlib.suppress(OSError):
-                # A directory that was deleted as a whole is only made again to be saved into.
+                # A directory that was deleted as a whole is only recreated to be saved into.
                 if not self._is_over.is_set() and self.run_dir.is_dir():
                     self._look()
 

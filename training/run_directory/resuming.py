@@ -1,4 +1,4 @@
-"""Resuming a run: what must be as before, what may change, and what of the checkpoint is given up."""
+"""Resuming a run: what must be as before, what may change, and what of the checkpoint is discarded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 
 from training.checkpoints.finding import RECIPE_FILE, read_state
 from training.checkpoints.restoring import has_other_layout, load_weights, restore
-from training.checkpoints.saving import Ahead, library_versions
+from training.checkpoints.saving import LaterCheckpoints, library_versions
 from training.engine.interface import Engine
 from training.launch import tell
 from training.recipe.base import TrainingRecipe
@@ -25,10 +25,10 @@ CHANGES_MADE: dict[str, Any] = {"change": "", "reset_optimizer": False, "reset_s
 
 @dataclasses.dataclass(frozen=True)
 class Start:
-    """The start of a run: at update `step`, from a checkpoint or anew.
+    """The start of a run: at update `step`, from a checkpoint or from scratch.
 
     The learning rate's schedule begins at update `schedule_start`. `history` holds what changed at which update,
-    earliest first; both go into every checkpoint. With `takes_only_weights` Adam begins anew.
+    earliest first; both go into every checkpoint. With `takes_only_weights` Adam begins again.
     """
 
     step: int = 0
@@ -65,28 +65,29 @@ class Start:
 
 
 def begin(found: tuple[int, Path] | None, recipe: TrainingRecipe, facts: Mapping[str, Any]) -> Start:
-    """The start that a recipe asks for; `found` is the checkpoint to go on from, if any, and its step.
+    """The start that a recipe asks for; `found` is the checkpoint to resume from, if any, and its step.
 
-    Raises ValueError as `changes` does, and for changes without a checkpoint. What changes is told on stderr.
+    Raises ValueError as `changes` does, and for changes without a checkpoint. What changes is reported on stderr.
     """
     resets = [name for name in ("optimizer", "schedule") if vars(recipe)[f"reset_{name}"]]
     if found is None:
         if given := [*["change"] * bool(recipe.change), *(f"reset_{name}" for name in resets)]:
+            flags = ", ".join(f"--{name}" for name in given)
             raise ValueError(
-                f"output {recipe.output}: has no checkpoint, so there is nothing for {', '.join(given)} to act on; "
-                "name the run's directory, or leave this out to begin one"
+                f"{flags} need{'s' * (len(given) == 1)} a checkpoint to resume from, "
+                f"and {recipe.output} has none: name the run's directory as --output, or leave this out to begin one"
             )
         return Start()
     step, checkpoint = found
     changed = changes(checkpoint, recipe, facts)
     state = read_state(checkpoint)
     if idle := [name for name in recipe.names_to_change() if name not in changed]:
-        tell(f"change {', '.join(idle)}: not different from {checkpoint}, so nothing changes")
+        tell(f"change {', '.join(idle)}: same value as in {checkpoint}; no effect")
     history = tuple(state.get("history", ()))  # checkpoints that are older than it had no changes
     if changed or resets:
         history += ({"step": step, "changed": changed, "reset": resets},)
-        told = [f"{name} {before} -> {now}" for name, (before, now) in changed.items()]
-        tell(f"from update {step} on: {', '.join([*told, *(f'{name} starts anew' for name in resets)])}")
+        values = [f"{name} {before} -> {now}" for name, (before, now) in changed.items()]
+        tell(f"from update {step} on: {', '.join([*values, *(f'{name} starts again' for name in resets)])}")
     return Start(
         step=step,
         checkpoint=checkpoint,
@@ -96,9 +97,9 @@ def begin(found: tuple[int, Path] | None, recipe: TrainingRecipe, facts: Mapping
     )
 
 
-def nothing_to_train(start: int, end: int, ahead: Ahead) -> str:
+def nothing_to_train(start: int, end: int, later: LaterCheckpoints) -> str:
     """A line about a run that begins at its end."""
-    stays = f"; {ahead} stay{'s' * (len(ahead.steps) == 1)}" if ahead.steps else ""
+    stays = f"; {later} stay{'s' * (len(later.steps) == 1)}" if later.steps else ""
     return f"nothing to train: the checkpoint is that of update {start}, and the recipe has {end} updates{stays}"
 
 
@@ -116,7 +117,7 @@ def changes(checkpoint: Path, recipe: TrainingRecipe, facts: Mapping[str, Any]) 
 
     `facts` are compared beside the recipe, as `save_checkpoint` got them. Raises ValueError when anything else is
     different that is not free to be. What another field decides, then or now, is not compared: a model's shape is the
-    checkpoint's. Other versions of the libraries are told on stderr.
+    checkpoint's. Other versions of the libraries are reported on stderr.
     """
     kind = type(recipe)
     state = read_state(checkpoint)
@@ -135,7 +136,7 @@ def changes(checkpoint: Path, recipe: TrainingRecipe, facts: Mapping[str, Any]) 
         )
     for name, now in values.items():
         if notes_of(kind, name)["on_resume"] is UNREAD and now and now != before[name]:
-            tell(f"{name} {now} is not read: the run goes on from {checkpoint}")
+            tell(f"{name} {now} is not read: the run resumes from {checkpoint}")
     versions = library_versions()
     changed = [f"{name} {old} -> {versions[name]}" for name, old in state["versions"].items() if versions[name] != old]
     if changed:
@@ -144,7 +145,7 @@ def changes(checkpoint: Path, recipe: TrainingRecipe, facts: Mapping[str, Any]) 
 
 
 def advice(refused: Collection[str], recipe: TrainingRecipe) -> str:
-    """Advice on names that are different in a run that goes on, as the end of a message."""
+    """Advice on names that are different in a resumed run, as the end of a message."""
     known = may_change(type(recipe))
     allowed, fixed = ([name for name in refused if (name in known) is wanted] for wanted in (True, False))
     never = f"; {', '.join(fixed)} cannot be different in the same run: give the value that it had, or another --output"

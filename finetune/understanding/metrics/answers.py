@@ -48,7 +48,7 @@ def gold_answers(questions: Iterable[Question]) -> GoldAnswers:
     gold: dict[str, Sequence[str]] = {}
     for question in questions:
         if question.id in gold:
-            raise ValueError(f"the question id {question.id} comes twice")
+            raise ValueError(f"the question id {question.id} is repeated")
         gold[question.id] = [answer.text for answer in question.answers]
     if gold and not any(gold.values()):
         raise HiddenLabelsError(f"none of {len(gold):,} questions has an answer")

@@ -72,7 +72,7 @@ def numbered_sentences(path: Path) -> tuple[list[str], list[str]]:
     if not ids:
         raise ValueError(f"{path}: empty; expected lines `id TAB sentence`")
     if len(set(ids)) != len(ids):
-        raise ValueError(f"{path}: {len(ids) - len(set(ids)):,} ids come twice")
+        raise ValueError(f"{path}: {len(ids) - len(set(ids)):,} ids are repeated")
     return ids, sentences
 
 

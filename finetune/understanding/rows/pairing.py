@@ -24,8 +24,8 @@ def check_same_questions(task: Task, source: Source, translated: Source) -> None
     if ids != translated_ids and any(OCCURRENCE in id for id in ids | translated_ids):
         raise ValueError(
             f"{translated.root}: ids of {task.name} repeat, and not as often in {translated.language} as in "
-            f"{source.language} in {source.root}: nothing says which question translates which; give the files whole "
-            "ids"
+            f"{source.language} in {source.root}: questions cannot be matched to their translations; use files with "
+            "full ids"
         )
 
 

@@ -1,4 +1,4 @@
-"""What a task is: its head, languages, labels and metrics, and where its splits are."""
+"""Definition of a task: its head, languages, labels and metrics, and where its splits are."""
 
 from __future__ import annotations
 

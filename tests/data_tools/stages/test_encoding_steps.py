@@ -273,5 +273,5 @@ def test_a_plan_that_changed_under_a_task_is_refused(tmp_path: Path, corpus_file
 
     prepare(Corpus.load(corpus_file), tmp_path / "data", 1500, remember)
     prepare(Corpus.load(corpus_file), tmp_path / "data", 2000, remember)
-    with pytest.raises(ValueError, match="begun anew"):
+    with pytest.raises(ValueError, match="started again"):
         _run_here(stages_of[0], tmp_path)

@@ -306,7 +306,7 @@ def test_languages_that_are_not_asked_for_need_no_predictions(nine: Path, tmp_pa
     accuracies = [every[language]["accuracy"] for language in ("de", "sw")]
     assert found.scores["xnli"]["avg"]["accuracy"] == pytest.approx(sum(accuracies) / 2)
     assert found.overall is None and len(found.unlabelled["xnli"]) == 13
-    with pytest.raises(ValueError, match="no task that is there has a test in ja"):
+    with pytest.raises(ValueError, match="none of the tasks found has a test set in ja"):
         evaluate(tmp_path, nine / "labels", ["ja"])
     # Of a whole directory, tasks without these languages are told and left out.
     found = evaluate(nine / "random", nine / "labels", ["de", "fr"])

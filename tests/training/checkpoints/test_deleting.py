@@ -11,7 +11,7 @@ from plain_checkpoints import DATA, save
 
 from training.checkpoints.deleting import clean_up
 from training.checkpoints.finding import checkpoints_of, find_checkpoint
-from training.checkpoints.saving import Ahead, Contents, Retention, save_checkpoint
+from training.checkpoints.saving import Contents, LaterCheckpoints, Retention, save_checkpoint
 
 
 def test_checkpoints_that_keep_every_divides_are_kept_for_good(engine, recipe, tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_damaged_checkpoint_gives_up_none(engine, recipe, tmp_path: Path) -> Non
     fails_at = 0
     while 8 not in checkpoints_of(tmp_path):
         fails_at += 1
-        contents, retention = Contents(recipe=recipe, state=DATA), Retention(ahead=Ahead(tmp_path, 5))
+        contents, retention = Contents(recipe=recipe, state=DATA), Retention(later=LaterCheckpoints(tmp_path, 5))
         with pytest.raises(Killed), failing_files(fails_at, is_kill=True):
             save_checkpoint(engine, tmp_path, 8, contents, retention=retention)
     assert list(checkpoints_of(tmp_path)) == [5, 8]

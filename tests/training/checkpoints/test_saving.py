@@ -20,7 +20,7 @@ from plain_checkpoints import DATA, plain_engine, save, update
 from training.checkpoints.deleting import clean_up
 from training.checkpoints.finding import checkpoints_of, find_checkpoint, read_state
 from training.checkpoints.restoring import restore
-from training.checkpoints.saving import Ahead, Background, Contents, Retention, save_checkpoint, together
+from training.checkpoints.saving import Background, Contents, LaterCheckpoints, Retention, save_checkpoint, together
 from training.engine.plain_engine import PlainEngine
 from training.recipe.base import TrainingRecipe
 
@@ -133,7 +133,7 @@ def test_failure_of_another_rank_is_told(engine) -> None:
 
 def go_back(engine: PlainEngine, run_dir: Path, recipe: TrainingRecipe, start: int, steps: list[int]) -> None:
     """The saves of a run that goes on from `start`."""
-    ahead = Ahead(run_dir, start)
+    later = LaterCheckpoints(run_dir, start)
     clean_up(engine, run_dir)
     background = Background(engine)
     for step in steps:
@@ -143,7 +143,7 @@ def go_back(engine: PlainEngine, run_dir: Path, recipe: TrainingRecipe, start: i
             step,
             Contents(recipe=recipe, state=DATA),
             background=background,
-            retention=Retention(ahead=ahead),
+            retention=Retention(later=later),
         )
     background.wait()
 
@@ -160,7 +160,9 @@ def test_going_back_gives_up_what_came_later_with_the_first_new_checkpoint(
     assert capsys.readouterr().err == ""
     go_back(engine, tmp_path, keeps_all, 5, [12])
     assert list(checkpoints_of(tmp_path)) == [5, 12], "10 is of the other course of the run, too"
-    told = [f"deleted {old[step]}: update 12 came anew after update 5" for step in (10, 15, 20)]
+    told = [
+        f"deleted {old[step]}: replaced by the new checkpoint of update 12 (resumed from 5)" for step in (10, 15, 20)
+    ]
     assert capsys.readouterr().err.splitlines() == told
     go_back(engine, tmp_path, keeps_all, 12, [15, 20])
     go_back(engine, tmp_path, keeps_all, 5, [12, 15])
@@ -180,11 +182,11 @@ def test_going_back_happens_with_the_rename_of_the_first_checkpoint_wherever_it_
     moments = []
     for fails_at in itertools.count(1):
         run_dir = shutil.copytree(tmp_path / "before", tmp_path / str(fails_at))
-        ahead = Ahead(run_dir, 5)
+        later = LaterCheckpoints(run_dir, 5)
         clean_up(engine, run_dir)
         (run_dir / "metrics.new.jsonl").write_text(lines[8])
         contents = Contents(recipe=recipe, state=DATA)
-        retention = Retention(ahead=ahead)
+        retention = Retention(later=later)
         with failing_files(fails_at, is_kill=is_kill) as files:
             fails = has_failed(partial(save_checkpoint, engine, run_dir, 8, contents, retention=retention))
         found = list(checkpoints_of(run_dir))
@@ -201,7 +203,7 @@ def test_going_back_happens_with_the_rename_of_the_first_checkpoint_wherever_it_
         assert names == [f"step-{step:08d}" for step in kept], f"left over after {files.calls}"
         for step in (10, 12):
             save(engine, run_dir, step, keeps_all)
-        assert list(checkpoints_of(run_dir)) == [5, 10, 12], "made anew they are not given up"
+        assert list(checkpoints_of(run_dir)) == [5, 10, 12], "saved again, they are not superseded"
         if not files.has_failed:
             break
     assert moments == sorted(moments) and set(moments) == {False, True}, "one moment decides"

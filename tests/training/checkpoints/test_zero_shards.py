@@ -120,5 +120,5 @@ def test_files_that_do_not_fit(tmp_path: Path) -> None:
     state = torch.load(other / "bf16_zero_pp_rank_0_mp_rank_00_model_states.pt")
     del state["param_shapes"][0]["more"]
     save_rank(other, 0, "model_states", state)
-    with pytest.raises(ValueError, match="the files do not fit"):
+    with pytest.raises(ValueError, match="the files do not match"):
         checkpoint_weights(other)

@@ -90,7 +90,7 @@ def test_what_a_user_put_there_stays(tmp_path: Path, capsys) -> None:
     for wanted in (model, None):
         link_model(mine, wanted)
         assert os.readlink(mine) == "/somewhere/else"
-    assert capsys.readouterr().err == f"{mine} is not what this run made, and stays as it is\n" * 4
+    assert capsys.readouterr().err == f"{mine} was not created by this run; left unchanged\n" * 4
 
 
 def test_file_system_without_links(tmp_path: Path, monkeypatch, capsys) -> None:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from training.run_directory.ownership import FACTS, OWNER, Owner, Ownership
 from training.run_directory import ownership as ownership_module
+from training.run_directory.ownership import FACTS, OWNER, Owner, Ownership
 
 ANOTHER = {"machine": "another boot", "host": "node7"}
 
@@ -86,13 +86,13 @@ def test_owner_whose_process_is_gone_loses_it_and_that_is_told(tmp_path: Path, c
     gone = note(tmp_path, process=ended_process())
     with Ownership(tmp_path) as ownership:
         ownership.check()
-    assert capsys.readouterr().err == f"{tmp_path} is taken over from {gone}, which is gone\n"
+    assert capsys.readouterr().err == f"{tmp_path}: the previous owner ({gone}) has ended; taking over\n"
 
 
 def test_number_that_another_process_has_now_is_no_owner(tmp_path: Path, capsys) -> None:
     note(tmp_path, process=os.getppid(), began="1")
     with Ownership(tmp_path):
-        assert "is taken over from" in capsys.readouterr().err
+        assert "has ended; taking over" in capsys.readouterr().err
 
 
 def test_owner_on_another_machine_that_gives_signs_of_life(tmp_path: Path, capsys) -> None:
@@ -111,18 +111,18 @@ def test_owner_on_another_machine_that_gives_signs_of_life(tmp_path: Path, capsy
     finally:
         is_over.set()
         thread.join()
-    assert "waiting 120 s at most to see whether that other machine gives a sign of life" in capsys.readouterr().err
+    assert "waiting 120 s at most to see whether that other machine responds" in capsys.readouterr().err
 
 
 def test_owner_on_a_machine_that_is_lost(tmp_path: Path, capsys, monkeypatch) -> None:
     note(tmp_path, age=ownership_module.LOST_SECONDS + 5, process=1, **ANOTHER)
     with Ownership(tmp_path):
-        assert capsys.readouterr().err.startswith(f"{tmp_path} is taken over from process 1 on node7")
+        assert capsys.readouterr().err.startswith(f"{tmp_path}: the previous owner (process 1 on node7")
     monkeypatch.setattr(ownership_module, "LOST_SECONDS", 0.3)
     note(tmp_path, **ANOTHER)
     with Ownership(tmp_path):
         told = capsys.readouterr().err.splitlines()
-        assert len(told) == 2 and "waiting" in told[0] and "taken over" in told[1]
+        assert len(told) == 2 and "waiting" in told[0] and "taking over" in told[1]
 
 
 def test_owner_gives_signs_of_life(tmp_path: Path) -> None:
@@ -140,10 +140,10 @@ def test_owner_who_slept_too_long_saves_no_more(tmp_path: Path, monkeypatch) -> 
     with Ownership(tmp_path) as ownership:
         os.rename(tmp_path / OWNER, tmp_path / "elsewhere")
         ownership._looked -= ownership_module.LOST_SECONDS + 1
-        with pytest.raises(OSError, match="belongs to another run by now: nobody"):
+        with pytest.raises(OSError, match="was taken over by another run: an unknown one"):
             ownership.check()
         other = note(tmp_path)
-        with pytest.raises(OSError, match=f"belongs to another run by now: process {other.process}"):
+        with pytest.raises(OSError, match=f"was taken over by another run: process {other.process}"):
             ownership.check()
     assert (tmp_path / OWNER).is_dir(), "the other's note stays"
 
@@ -156,9 +156,9 @@ def test_owner_whose_note_was_deleted_takes_the_directory_again(tmp_path, monkey
         if beat_seconds > 1:
             ownership.check()
         deadline = time.monotonic() + 10
-        while "made again" not in (told := capsys.readouterr().err) and time.monotonic() < deadline:
+        while "recreated" not in (told := capsys.readouterr().err) and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert told == f"{tmp_path / OWNER} was deleted while its run lives; made again\n"
+        assert told == f"{tmp_path / OWNER} was deleted during the run; recreated\n"
         with pytest.raises(ValueError, match="in use by another run"):
             Ownership(tmp_path).__enter__()
     assert not list(tmp_path.iterdir())

@@ -76,7 +76,7 @@ def test_changes_are_told_and_noted_for_good(recipe, checkpoint: Path, tmp_path:
     start = resumed(recipe, checkpoint, {"data_fingerprint": "xyz"}, reset_schedule=True, **fields)
     changed = {"data_fingerprint": ("abc", "xyz"), "learning_rate": (0.1, 0.01)}
     assert start.history == ({"step": 2, "changed": changed, "reset": ["schedule"]},)
-    told = "from update 2 on: data_fingerprint abc -> xyz, learning_rate 0.1 -> 0.01, schedule starts anew\n"
+    told = "from update 2 on: data_fingerprint abc -> xyz, learning_rate 0.1 -> 0.01, schedule starts again\n"
     assert capsys.readouterr().err == told
     assert (start.schedule_start, start.takes_only_weights) == (2, False)
     engine = engine_of(recipe, start)
@@ -90,14 +90,14 @@ def test_changes_are_told_and_noted_for_good(recipe, checkpoint: Path, tmp_path:
 def test_changes_of_nothing(recipe, checkpoint: Path, capsys) -> None:
     """A typo in --output must not begin a run, and who asks for a change is told when there is none."""
     fields = {"change": "seed", "reset_optimizer": True, "reset_schedule": True}
-    expected = f"output {recipe.output}: has no checkpoint, .* for change, reset_optimizer, reset_schedule to act on"
+    expected = f"--change, --reset_optimizer, --reset_schedule need a checkpoint .* {recipe.output} has none"
     with pytest.raises(ValueError, match=expected):
         begin(None, dataclasses.replace(recipe, resume="auto", **fields), DATA)
     assert begin(None, dataclasses.replace(recipe, resume="auto"), DATA) == Start()
     start = resumed(recipe, checkpoint, change="alpha,learning-rate,seed", learning_rate=0.01)
     assert list(start.history[-1]["changed"]) == ["learning_rate"]
     told = capsys.readouterr().err
-    assert told.startswith(f"change alpha, seed: not different from {checkpoint}, so nothing changes\n")
+    assert told.startswith(f"change alpha, seed: same value as in {checkpoint}; no effect\n")
 
 
 def test_changed_values_win_over_those_of_the_checkpoint(recipe, checkpoint: Path) -> None:
@@ -125,7 +125,7 @@ def test_moments_are_forgotten_only_when_asked_for(recipe, checkpoint: Path) -> 
 
 def test_what_the_checkpoint_has_is_not_read_again(recipe, checkpoint: Path, capsys) -> None:
     resumed(recipe, checkpoint, init_from="moved")
-    assert capsys.readouterr().err == f"init_from moved is not read: the run goes on from {checkpoint}\n"
+    assert capsys.readouterr().err == f"init_from moved is not read: the run resumes from {checkpoint}\n"
 
 
 def test_run_from_a_model_goes_on_without_its_name(recipe, tmp_path: Path, capsys) -> None:

@@ -218,7 +218,7 @@ def test_bad_files_are_reported_in_one_line(
 BAD_SETS = [
     ("bucc2018", {"de-en.test.de": "de-1 Hund\n", "de-en.test.en": "en-1\tdog\n"}, r"line 1: expected `id TAB sent"),
     ("bucc2018", {"de-en.test.de": "de-1\tHund\n", "de-en.test.en": ""}, r"test.en: empty; expected lines"),
-    ("bucc2018", {"de-en.test.de": "d\ta\nd\tb\n", "de-en.test.en": "e\tf\n"}, r"1 ids come twice"),
+    ("bucc2018", {"de-en.test.de": "d\ta\nd\tb\n", "de-en.test.en": "e\tf\n"}, r"1 ids are repeated"),
     (
         "bucc2018",
         {"de-en.test.de": "d\ta\n", "de-en.test.en": "e\tf\n", "de-en.test.gold": "d\tx\n"},

@@ -259,7 +259,7 @@ def test_repeated_ids_of_questions_and_their_translations(root: Path, encoder: T
     assert len(own) > 30 and [german(text) for text in own] == other
     content["data"][0]["paragraphs"][0]["qas"] = []
     write_lines(files[1], [json.dumps(content)])
-    refused = "ids of tydiqa repeat, and not as often in fi as in en in .*: nothing says which question"
+    refused = "ids of tydiqa repeat, and not as often in fi as in en in .*: questions cannot be matched"
     with pytest.raises(ValueError, match=refused):
         rows_for("tydiqa", root, encoder, ["fi"], plug_in=True)
 
