@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_tools.corpus.inputs import Input
-from data_tools.readers import borders, parts_of
+from data_tools.readers import file_parts, parts_of
 from data_tools.readers.file_parts import find_border
 
 Read = Callable[..., Any]
@@ -53,7 +53,7 @@ def test_documents_without_an_end_in_sight_are_cut_at_a_line(
     item = Input(("de",), "text", (str(_file(tmp_path_factory, "a.txt", text)),))
     whole, _ = read_documents("text", *item.paths)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(borders, "MAX_SEARCH_BYTES", max_search)
+        patch.setattr(file_parts, "MAX_SEARCH_BYTES", max_search)
         documents = _in_parts(read_documents, item, max_bytes)
     sentences = [sentence for document in documents for sentence in document]
     assert sentences == [sentence for document in whole for sentence in document]
