@@ -99,7 +99,7 @@ def test_borders_are_at_lines_or_after_blank_lines(tmp_path: Path) -> None:
 
 def test_a_far_document_end_is_not_searched(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
-    path.write_bytes(b"line\n" * (borders.MAX_SEARCH_BYTES // 5 + 100) + b"\nnext\n")
+    path.write_bytes(b"line\n" * (file_parts.MAX_SEARCH_BYTES // 5 + 100) + b"\nnext\n")
     assert find_border(str(path), 3, between_documents=True) == 5
     assert find_border(str(path), 1000, between_documents=True) == path.stat().st_size - 5
 
