@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Self, TextIO
 
 import torch
@@ -215,7 +216,12 @@ class Meters:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        is_disk_failing = isinstance(error, OSError) and not isinstance(error, ConnectionError)
+        if self.enabled and is_disk_failing:
+            self.writer = None  # its thread would flush, fail as well, and tell so by a traceback
         self.close()
 
     def close(self) -> None:
