@@ -23,7 +23,7 @@ from data_tools.cli import one_line
 from training.checkpoints.resharding import read_training
 from training.checkpoints.stored_tensors import write_state
 from training.engine.deepspeed_internals import DeepSpeedInternals, without_shared_memory_op
-from training.engine.optimizer import Schedule, check_norm, set_torch_state, trained_parameters
+from training.engine.optimizer import Schedule, check_norm, set_torch_state, settle_adam, trained_parameters
 from training.engine.processes import share_cores
 from training.engine.settings import complete_config, layout_of
 from training.launch import free_port, launched_rank, launchers, quiet_libraries
@@ -161,6 +161,7 @@ class DeepSpeedEngine:
             path, _ = self.engine.load_checkpoint(str(directory.parent), tag=directory.name)
         if path is None:
             raise ValueError(f"{directory}: DeepSpeed finds no checkpoint there for {self.world_size} ranks")
+        settle_adam(self.engine.basic_optimizer)
 
     def load_other_layout(self, directory: Path) -> None:
         module = self.engine.module

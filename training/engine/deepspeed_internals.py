@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from training.checkpoints.resharding import MOMENTS, WEIGHTS, StoredTraining
 from training.checkpoints.stored_tensors import StoredTensor
-from training.engine.optimizer import trained_parameters
+from training.engine.optimizer import step_of, trained_parameters
 
 SHARED_MEMORY_OP = "deepspeed_shm_comm"
 
@@ -96,7 +96,7 @@ class DeepSpeedInternals:
         own_rows = [row for group in adam.param_groups for row in group["params"]]
         is_torch = type(adam).__module__.startswith("torch.")  # DeepSpeed's own kernels count with an int
         for row in optimizer.fp32_partitioned_groups_flat if is_partitioned else own_rows:
-            step = torch.tensor(float(adam_step)) if is_torch else adam_step
+            step = step_of(row, adam_step) if is_torch else adam_step
             adam.state[row] = {"step": step, **{kind: torch.zeros_like(row) for kind in MOMENTS}}
         if not is_partitioned:
             optimizer._lazy_init_hp_params_optimizer_state()
