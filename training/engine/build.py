@@ -17,6 +17,7 @@ from training.engine.processes import ConnectedRanks
 from training.engine.settings import engine_settings
 from training.launch import launched_ranks
 from training.recipe.base import TrainingRecipe
+from training.recipe.ds_config import problem_of_card, read_ds_config
 from veco.attention import use_in_training
 
 
@@ -45,8 +46,18 @@ def build_engine(
 def connect(recipe: TrainingRecipe, log_dir: Path) -> Ranks:
     """All ranks, before any of them has an engine: to look whether an engine can be built together."""
     if recipe.engine == "plain":
+        check_card(plain_device(), recipe)
         return ConnectedRanks(0, 1, plain_device())
     deepspeed = start_deepspeed(log_dir)
+    device = torch.device(deepspeed.get_accelerator().device_name(int(os.environ["LOCAL_RANK"])))
+    check_card(device, recipe)
     check_deepspeed_config(deepspeed, recipe)
-    device = deepspeed.get_accelerator().device_name(int(os.environ["LOCAL_RANK"]))
-    return ConnectedRanks(dist.get_rank(), dist.get_world_size(), torch.device(device))
+    return ConnectedRanks(dist.get_rank(), dist.get_world_size(), device)
+
+
+def check_card(device: torch.device, recipe: TrainingRecipe) -> None:
+    """Raise ValueError when a card does not compute in the precision that the recipe's ds_config asks for."""
+    if device.type == "cuda":
+        capability = torch.cuda.get_device_capability(device)
+        if problem := problem_of_card(recipe.ds_config, read_ds_config(recipe.ds_config), capability):
+            raise ValueError(problem)

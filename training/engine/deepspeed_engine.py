@@ -118,9 +118,11 @@ class DeepSpeedEngine:
             self.engine.zero_grad()
             self.internals.count_skipped_micro_step()
         else:
-            # All of DeepSpeed's optimizers skip an update whose norm is NaN, and throw its gradients away.
+            # All of DeepSpeed's optimizers skip an update whose norm is NaN, and throw its gradients away. Under fp16
+            # they would halve the loss scale for it, which did nothing wrong.
             self.engine.backward(loss * math.nan)
-            self.engine.step()
+            with self.internals.loss_scale_kept() if self.is_fp16 else contextlib.nullcontext():
+                self.engine.step()
 
     def _norm_of_gradients(self) -> float:
         gradients = [p.grad for p in self.engine.module.parameters() if p.grad is not None]

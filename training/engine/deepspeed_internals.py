@@ -62,6 +62,10 @@ class DeepSpeedInternals:
         ):
             yield
 
+    def loss_scale_kept(self) -> contextlib.AbstractContextManager:
+        """Let an update of a 16-bit engine end as it may: it changes neither the loss scale nor what that waits for."""
+        return replaced(self.engine.optimizer, "_update_scale", lambda has_overflow: None)
+
     def count_skipped_micro_step(self) -> None:
         """Count a micro-step that the engine has not seen, so that it closes the next update in time."""
         self.engine.micro_steps += 1

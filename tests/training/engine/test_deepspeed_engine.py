@@ -1,14 +1,16 @@
-"""Settings that DeepSpeed refuses, and ports in use. The numbers that the engine computes are tested by training."""
+"""Settings that DeepSpeed refuses, ports in use, skipped updates. The numbers that it computes are tested by training."""
 
 from __future__ import annotations
 
 import json
 import os
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from launching import run
 
 from data_tools.cli import one_line
 from training.engine import deepspeed_engine
@@ -68,3 +70,41 @@ def test_port_in_use_is_told_with_the_way_out(
         with pytest.raises(ValueError, match=advice) as error:
             start_deepspeed(tmp_path)
     assert f"127.0.0.1:{os.environ['MASTER_PORT']}: " in str(error.value) and "\n" not in one_line(error.value)
+
+
+SKIP = """
+import sys
+from pathlib import Path
+import deepspeed, torch
+deepspeed.get_accelerator().is_fp16_supported = lambda: True
+deepspeed.get_accelerator().supported_dtypes = lambda: [torch.float, torch.float16]
+from training.engine.deepspeed_engine import DeepSpeedEngine
+from training.engine.settings import engine_settings
+from training.recipe.base import TrainingRecipe
+
+torch.manual_seed(0)
+model = torch.nn.Linear(4, 4)
+recipe = TrainingRecipe(output="x", ds_config=sys.argv[2])
+engine = DeepSpeedEngine(model, recipe, lambda step: 1.0, engine_settings(recipe), Path(sys.argv[1]))
+data = torch.ones(1, 4, dtype=torch.float16)
+for update in range(4):
+    loss = engine.model(data).float().square().mean() * 1e-3
+    before = {name: weight.clone() for name, weight in engine.full_state_dict().items()}
+    if update % 2:
+        engine.skip(loss)
+    else:
+        engine.backward(loss)
+        engine.step()
+    after = engine.full_state_dict()
+    changed = any(not torch.equal(after[name], before[name]) for name in before)
+    print(f"scale {engine.engine.optimizer.loss_scaler.cur_scale:.0f} changed {changed}")
+"""
+
+
+@pytest.mark.parametrize("name", ["zero1_fp16.json", "zero3_fp16.json"])
+def test_skipped_update_of_float16_leaves_weights_and_loss_scale(name: str, tmp_path: Path) -> None:
+    """DeepSpeed's own way of skipping would halve the scale."""
+    ended = run([sys.executable, "-c", SKIP, str(tmp_path), name])
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    lines = [line for line in ended.stdout.splitlines() if line.startswith("scale")]
+    assert lines == [f"scale 65536 changed {not update % 2}" for update in range(4)]
