@@ -15,6 +15,7 @@ from training.recipe.fields import BY_NAME, FREE, UNREAD, may_change, notes_of, 
 
 ENGINES = ("deepspeed", "plain")
 BACK_ENDS = ("auto", "eager", "sdpa")  # those of veco.attention, whose import a recipe's mistakes should not wait for
+DEVICES = ("auto", "cuda", "cpu")
 CPU_PRECISIONS = ("auto", "bf16", "float32")
 
 
@@ -38,6 +39,12 @@ class TrainingRecipe:
     )
     ds_config: str = option(
         "zero3_bf16.json", "DeepSpeed's own settings: a file, or the name of one in ds_configs/", on_resume=FREE
+    )
+    device: str = option(
+        "auto",
+        "cuda or cpu; auto = the cards that the launcher sees, the CPU where there is none. A card that torch cannot "
+        "use stops the run, unless this is cpu",
+        on_resume=FREE,
     )
     cpu_precision: str = option(
         "auto",
@@ -139,6 +146,7 @@ class TrainingRecipe:
             *not_negative(self, "keep_every", "validate_every", "skip_sigma"),
             *below_one(self, "adam_beta1", "adam_beta2"),
             *self._problems_of_resume(),
+            *one_of(self, DEVICES, "device"),
             *one_of(self, CPU_PRECISIONS, "cpu_precision"),
             *one_of(self, BACK_ENDS, "attention"),
             *not_negative(self, "seed"),

@@ -1,4 +1,4 @@
-"""Settings that DeepSpeed refuses, ports in use, skipped updates. The numbers that it computes are tested by training."""
+"""Settings that DeepSpeed refuses, ports in use, skipped updates. The numbers it computes are tested by training."""
 
 from __future__ import annotations
 
