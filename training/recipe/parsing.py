@@ -101,16 +101,26 @@ def laid_over(
     Fields of the file that another field now decides are dropped, and this is told: somebody chose the file.
     """
     values = {**of_file, **given}
+    of_file = without_auto(recipe_class, of_file, values)
     decided = {name: by for name, by in decided_fields(recipe_class, values).items() if name in of_file.keys() - given}
     if decided and is_told:
         told = ", ".join(f"{name} {of_file[name]} ({by} decides)" for name, by in decided.items())
         tell(f"not used of the recipe: {told}")
-    return {name: value for name, value in values.items() if name not in decided}
+    return {name: value for name, value in {**of_file, **given}.items() if name not in decided}
+
+
+def without_auto(
+    recipe_class: type[TrainingRecipe], values: Mapping[str, Any], all_values: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Those of the raw `values` that do not leave, by "auto", the choice to another field that decides it."""
+    decided = decided_fields(recipe_class, all_values)
+    return {name: value for name, value in values.items() if not (value == "auto" and name in decided)}
 
 
 def build_recipe(recipe_class: type[RecipeT], values: Mapping[str, Any], source: Path | None) -> RecipeT:
     """A validated recipe from raw values (YAML scalars or flag strings). Raises ValueError with every problem."""
     kinds = typing.get_type_hints(recipe_class)
+    values = without_auto(recipe_class, values, values)
     converted, problems = {}, []
     for name, value in values.items():
         if name not in kinds:
