@@ -60,8 +60,8 @@ class PretrainRecipe(TrainingRecipe):
     bilingual_batch_pairs: int = option(64, "sentence pairs in a global bilingual batch", on_resume=BY_NAME)
     micro_batch_tokens: int = option(
         0,
-        "most tokens of a device's micro-batch, x and y together and each as long as may be: decides accumulation_steps, "
-        "the fewest that suffice, for any number of devices; 0 = accumulation_steps decides",
+        "most tokens of a device's micro-batch, x and y together and each as long as may be: decides "
+        "accumulation_steps, the fewest that suffice, for any number of devices; 0 = accumulation_steps decides",
         on_resume=FREE,
         decides=("accumulation_steps",),
     )
@@ -129,8 +129,8 @@ class PretrainRecipe(TrainingRecipe):
         needed = max(2 * values[f"{kind}_max_length"] * pairs[kind] // (num_ranks * most) for kind in kinds)
         told = " and ".join(f"{kind}_batch_pairs {count}" for kind, count in pairs.items())
         raise ValueError(
-            f"micro_batch_tokens {self.micro_batch_tokens} is too little: on {num_ranks} ranks the smallest micro-batches"
-            f" that divide {told} need {needed}"
+            f"micro_batch_tokens {self.micro_batch_tokens} is too little: on {num_ranks} ranks the smallest "
+            f"micro-batches that divide {told} need {needed}"
         )
 
     def inputs(self) -> list[Path]:

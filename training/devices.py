@@ -37,6 +37,18 @@ def use_device(device: str) -> None:
             raise ValueError(why_no_card(torch.__version__, torch.version.cuda, [str(one.message) for one in told]))
 
 
+def use_kernels(is_deterministic: bool) -> None:
+    """Let torch use only kernels that give the same bits each time, or any: call it before the first on a card.
+
+    An operation that has no such kernel then raises a RuntimeError that names it.
+    """
+    import torch
+
+    if is_deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS asks for, before it starts
+    torch.use_deterministic_algorithms(is_deterministic)
+
+
 def cards_are_hidden() -> bool:
     """Whether the environment keeps a program from all cards: somebody wants it on the CPU."""
     return os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1") or os.environ.get("DS_ACCELERATOR") == "cpu"

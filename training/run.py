@@ -13,7 +13,7 @@ from training.checkpoints.deleting import clean_up
 from training.checkpoints.finding import RECIPE_FILE, checkpoints_of, find_checkpoint, read_state
 from training.checkpoints.saving import Ahead, Background, Contents, Retention, save_checkpoint, together
 from training.cpu_timing import with_timed_choices
-from training.devices import device_told
+from training.devices import device_told, use_kernels
 from training.engine.build import build_engine, check_engine, connect
 from training.engine.interface import Engine
 from training.engine.processes import shut_down
@@ -39,6 +39,7 @@ def train_run(recipe: RecipeT, build_task: Callable[[RecipeT, Path | None], Task
     with Ownership(run_dir) as ownership:
         # The directory, and the checkpoint to go on from.
         quiet_libraries()
+        use_kernels(recipe.deterministic)
         check_engine(recipe)
         check_run_directory(run_dir, recipe.inputs())
         found = find_checkpoint(run_dir, recipe.resume)

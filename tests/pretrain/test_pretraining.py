@@ -416,3 +416,26 @@ def test_run_goes_on_with_other_micro_batches(random_data: Path, tmp_path: Path)
     for one, other in zip(resumed, whole, strict=True):
         losses = {name: value for name, value in other.items() if name.startswith(("mono/", "bilingual/"))}
         assert {name: one[name] for name in losses} == pytest.approx(losses, rel=1e-5)
+
+
+def test_deterministic_run_has_kernels_for_all_that_it_does(random_data: Path, tmp_path: Path) -> None:
+    plain, fixed = (run(random_data, tmp_path / str(on), steps=2, deterministic=on) for on in (False, True))
+    assert torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(False)
+    assert losses_of(fixed) == losses_of(plain)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recomputes", [False, True])
+def test_compiled_layers_have_the_same_losses(random_data: Path, tmp_path: Path, recomputes: bool) -> None:
+    """And the same names of weights: the run is exported, and another goes on without compiling."""
+    options = {"steps": 4, "activation_checkpointing": recomputes}
+    plain = run(random_data, tmp_path / "plain", **options)
+    compiled = run(random_data, tmp_path / "compiled", compile=True, **{**options, "steps": 2})
+    compiled = run(random_data, tmp_path / "compiled", resume="auto", **options)
+    for one, other in zip(losses_of(compiled), losses_of(plain), strict=True):
+        assert one == pytest.approx(other, rel=1e-4)
+
+
+def losses_of(lines: list[dict[str, Any]]) -> list[dict[str, float]]:
+    return [{name: value for name, value in line.items() if name.startswith(("mono/", "bilingual/"))} for line in lines]

@@ -19,6 +19,7 @@ from training.launch import launched_ranks
 from training.recipe.base import TrainingRecipe
 from training.recipe.ds_config import problem_of_card, read_ds_config
 from veco.attention import use_in_training
+from veco.layer import VecoLayer
 
 
 def check_engine(recipe: TrainingRecipe) -> None:
@@ -37,10 +38,19 @@ def build_engine(
     `log_dir`/deepspeed-rank<n>.log.
     """
     use_in_training(model, recipe.attention)
+    if recipe.compile:
+        compile_layers(model)
     ds_config = engine_settings(recipe)
     if recipe.engine == "plain":
         return PlainEngine(model, recipe, lr_factor, ds_config, start_step)
     return DeepSpeedEngine(model, recipe, lr_factor, ds_config, log_dir, start_step)
+
+
+def compile_layers(model: nn.Module) -> None:
+    """Let torch.compile compile each layer when it is first called, for rows of any length; names of weights stay."""
+    for layer in model.modules():
+        if isinstance(layer, VecoLayer):
+            layer.compile(dynamic=True)
 
 
 def connect(recipe: TrainingRecipe, log_dir: Path) -> Ranks:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from data_tools.cli import one_line
 from training.checkpoints.resharding import read_training
 from training.checkpoints.stored_tensors import write_state
-from training.engine.deepspeed_internals import DeepSpeedInternals, without_shared_memory_op
+from training.engine.deepspeed_internals import DeepSpeedInternals, give_up_after, without_shared_memory_op
 from training.engine.optimizer import Schedule, check_norm, set_torch_state, settle_adam, trained_parameters
 from training.engine.processes import share_cores
 from training.engine.settings import complete_config, layout_of
@@ -66,6 +66,7 @@ class DeepSpeedEngine:
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         with self._quiet():
             self.engine, *_ = deepspeed.initialize(model=model, config=config, model_parameters=parameters)
+        give_up_after(recipe.lost_rank_seconds)
         self.schedule = Schedule(recipe, lr_factor, start_step)
         self.internals = DeepSpeedInternals(self.engine)
         self.model = self.engine

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed import distributed_c10d
 
 from training.checkpoints.resharding import MOMENTS, WEIGHTS, StoredTraining
 from training.checkpoints.stored_tensors import StoredTensor
@@ -31,6 +33,16 @@ def without_shared_memory_op(deepspeed: Any) -> Iterator[None]:
     finally:
         compatible.clear()
         compatible.update(before)
+
+
+def give_up_after(seconds: int) -> None:
+    """Let collectives of all process groups fail when another rank does not come for so long.
+
+    DEEPSPEED_TIMEOUT is for the first group alone; gradients go through others, which have torch's own 10 minutes with
+    NCCL and 30 with gloo.
+    """
+    for group in list(distributed_c10d._world.pg_map):
+        distributed_c10d._set_pg_timeout(timedelta(seconds=seconds), group)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from launching import run
+from launching import run, start_ranks
 
 from data_tools.cli import one_line
 from training.engine import deepspeed_engine
@@ -108,3 +108,37 @@ def test_skipped_update_of_float16_leaves_weights_and_loss_scale(name: str, tmp_
     assert ended.returncode == 0, ended.stderr[-2000:]
     lines = [line for line in ended.stdout.splitlines() if line.startswith("scale")]
     assert lines == [f"scale 65536 changed {not update % 2}" for update in range(4)]
+
+
+LOST = """
+import sys, time
+from pathlib import Path
+import torch
+from training.engine.build import build_engine
+from training.engine.processes import lost_ranks_named
+from training.recipe.base import TrainingRecipe
+
+recipe = TrainingRecipe(output="x", ds_config="zero1_bf16.json", lost_rank_seconds=4)
+engine = build_engine(torch.nn.Linear(4, 4), recipe, lambda step: 1.0, Path(sys.argv[1]))
+engine.barrier()
+if engine.rank == 1:
+    time.sleep(20)  # alive, but hanging
+    raise SystemExit
+begun = time.monotonic()
+try:
+    with lost_ranks_named("update 1"):
+        loss = engine.model(torch.ones(1, 4, dtype=torch.bfloat16)).float().sum()
+        engine.backward(loss)
+        engine.step()
+except ConnectionError as error:
+    print(f"{time.monotonic() - begun:.0f} s: {error}", flush=True)
+"""
+
+
+def test_rank_that_hangs_is_given_up_in_time(tmp_path: Path) -> None:
+    """In a reduction of gradients, which goes through a process group of DeepSpeed's own."""
+    script = tmp_path / "lost.py"
+    script.write_text(LOST)
+    first, _ = start_ranks(2, str(script), str(tmp_path))
+    (line,) = [line for line in first.stdout.splitlines() if "another rank is gone" in line] or [first.stderr[-2000:]]
+    assert 3 <= int(line.split()[0]) <= 12, line
