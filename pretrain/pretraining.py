@@ -158,7 +158,7 @@ def is_trained(name: str, recipe: PretrainRecipe, only_cross_attention: bool) ->
 
 def kinds_of(manifest: Manifest) -> list[str]:
     """The kinds of batches that the training data are for."""
-    named = {MONO: manifest.mono, BILINGUAL: manifest.parallel}
+    named = {MONO: list(manifest.mono), BILINGUAL: list(manifest.parallel)}
     return [kind for kind, names in named.items() if any(num_sentences(manifest, kind, name) for name in names)]
 
 
