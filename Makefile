@@ -7,6 +7,8 @@ READY := $(VENV)/.ready
 # torch.distributed warns about its own deprecated functions.
 QUIET := PYTHONWARNINGS=ignore::FutureWarning
 CPU_INDEX := https://download.pytorch.org/whl/cpu
+# `make setup TORCH_INDEX=URL` takes torch from there: https://download.pytorch.org/whl/cu126 for a V100.
+TORCH_INDEX ?=
 
 .PHONY: help setup demo test test-all lint types format figures clean
 
@@ -19,7 +21,7 @@ help:
 
 setup: $(READY)
 
-# Without a GPU, a CPU build of torch: from pip's configured index if it has one, otherwise from PyTorch's.
+# From TORCH_INDEX if it is given. Without a GPU, a CPU build of torch: from pip's configured index if it has one, otherwise from PyTorch's.
 $(READY): setup.py pyproject.toml constraints.txt finetune/commands.py
 	@echo "Setting up $(VENV): PyTorch, DeepSpeed, transformers, libraries that read and prepare text, and the test tools."
 	@echo "130 packages, 0.8 GB to download, 2.6 GB on disk (several GB more with a GPU: the CUDA libraries)."
@@ -28,7 +30,9 @@ $(READY): setup.py pyproject.toml constraints.txt finetune/commands.py
 	@$(PYTHON) -m venv $(VENV)
 	@date +%s > $(VENV)/.begun
 	@echo "[2/3] PyTorch $(TORCH) (1 minute)"
-	@if command -v nvidia-smi >/dev/null 2>&1; then \
+	@if [ -n "$(TORCH_INDEX)" ]; then \
+		$(RUN) -m pip install --quiet "torch==$(TORCH)" --index-url "$(TORCH_INDEX)"; \
+	elif command -v nvidia-smi >/dev/null 2>&1; then \
 		$(RUN) -m pip install --quiet "torch==$(TORCH)"; \
 	else \
 		$(RUN) -m pip install --quiet "torch==$(TORCH)+cpu" 2>/dev/null \

@@ -80,13 +80,15 @@ setup(
             "types-tqdm",  # stubs for mypy
         ],
         "ct2": [
-            "ctranslate2>=4.8",  # fast decoding on CPU: export_ct2, generate --engine ct2
+            "ctranslate2>=4.8",  # fast decoding: export_ct2, generate --engine ct2
+            # Its wheel calls libcublas.so.12 on a card; torch's wheels have brought that of CUDA 13 since 2.11.
+            "nvidia-cublas-cu12>=12.1,<13; platform_system == 'Linux' and platform_machine == 'x86_64'",
         ],
         "ray": [
             "ray>=2.40",  # prepare --executor ray
         ],
         "gpu": [
-            "ninja>=1.11",  # DeepSpeed compiles its fused optimizers with it
+            "ninja>=1.11",  # DeepSpeed compiles its Adam in host memory with it, where the optimizer is offloaded
         ],
     },
 )

@@ -244,7 +244,7 @@ def large(arguments: argparse.Namespace) -> None:
         "num_attention_heads": shape.num_attention_heads,
         "intermediate_size": shape.intermediate_size,
         "ds_config": arguments.ds_config,
-        "accumulation_steps": 1,
+        "activation_checkpointing": "true",
         "mono_batch_pairs": 2,
         "bilingual_batch_pairs": 2,
         "steps": arguments.updates,

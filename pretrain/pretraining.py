@@ -12,7 +12,14 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from data_tools.shards.manifest import Manifest
-from pretrain.batches import PretrainingBatches, PretrainingOptions, ValidationBatches
+from pretrain.batches import (
+    BILINGUAL,
+    MONO,
+    PretrainingBatches,
+    PretrainingOptions,
+    ValidationBatches,
+    num_sentences,
+)
 from pretrain.export import export
 from pretrain.initial_model import build_model
 from pretrain.loss_and_metrics import PretrainingLosses, count_predicted
@@ -38,10 +45,11 @@ class PretrainingTask(Task[PretrainRecipe]):
     losses: PretrainingLosses
 
     def __init__(self, recipe: PretrainRecipe, data_dir: Path) -> None:
-        self.recipe, self.data_dir = recipe, data_dir
+        self.data_dir = data_dir
         self.manifest = Manifest.load(data_dir)
         check_own_tokenizer(data_dir, self.manifest)
-        self.train, self.valid = read_batches(recipe, data_dir, self.manifest)
+        self.recipe = recipe.accumulated(launched_ranks(), kinds_of(self.manifest))
+        self.train, self.valid = read_batches(self.recipe, data_dir, self.manifest)
         check_run_directory(Path(recipe.output), [data_dir], tokenizer=data_dir / "tokenizer")
         self.fingerprint = self.manifest.fingerprint
         self.only_cross_attention = False
@@ -55,6 +63,10 @@ class PretrainingTask(Task[PretrainRecipe]):
     def attention_dropout(self) -> float:
         return self.recipe.attention_dropout
 
+    def resolved(self, recipe: PretrainRecipe) -> PretrainRecipe:
+        """The recipe with the accumulation steps that fit the ranks."""
+        return self.recipe
+
     def build_model(self, checkpoint: Path | None) -> None:
         self.model = build_model(self.recipe, self.data_dir, self.manifest, checkpoint)
 
@@ -65,6 +77,7 @@ class PretrainingTask(Task[PretrainRecipe]):
             "pairs": len(self.manifest.parallel),
             "batches": "/".join(self.train.kinds),
             "engine": f"{recipe.engine} {recipe.ds_config}",
+            "accumulation": recipe.accumulation_steps,
         }
 
     def begin(self, run_dir: Path) -> None:
@@ -141,6 +154,12 @@ def is_trained(name: str, recipe: PretrainRecipe, only_cross_attention: bool) ->
     if only_cross_attention:
         return is_cross_attention
     return not is_cross_attention or recipe.model_objective == "ca_mlm"
+
+
+def kinds_of(manifest: Manifest) -> list[str]:
+    """The kinds of batches that the training data are for."""
+    named = {MONO: list(manifest.mono), BILINGUAL: list(manifest.parallel)}
+    return [kind for kind, names in named.items() if any(num_sentences(manifest, kind, name) for name in names)]
 
 
 def read_batches(

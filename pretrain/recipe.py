@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Collection
 from pathlib import Path
+from typing import Self
 
 from pretrain.masking import MASK_TOKEN_SHARE, RANDOM_TOKEN_SHARE
 from training.recipe.base import Phase, TrainingRecipe
@@ -55,6 +58,13 @@ class PretrainRecipe(TrainingRecipe):
     )
     mono_batch_pairs: int = option(64, "pairs of adjacent segments in a global monolingual batch", on_resume=BY_NAME)
     bilingual_batch_pairs: int = option(64, "sentence pairs in a global bilingual batch", on_resume=BY_NAME)
+    micro_batch_tokens: int = option(
+        0,
+        "most tokens of a device's micro-batch, x and y together and each as long as may be: decides "
+        "accumulation_steps, the fewest that suffice, for any number of devices; 0 = accumulation_steps decides",
+        on_resume=FREE,
+        decides=("accumulation_steps",),
+    )
     mono_max_length: int = option(
         128, "longest segment of a monolingual batch, in tokens with <s> and </s>", on_resume=BY_NAME
     )
@@ -99,6 +109,30 @@ class PretrainRecipe(TrainingRecipe):
         """The objective as `VecoForPreTraining` calls it: TLM comes with the batches."""
         return self.objective.removesuffix("+tlm")
 
+    def accumulated(self, num_ranks: int, kinds: Collection[str]) -> Self:
+        """This recipe with the accumulation steps that `micro_batch_tokens`, if set, asks for on so many ranks.
+
+        `kinds` are the kinds of batches that the data have, "mono" and "bilingual". Ranks and steps divide their global
+        batches, which stay as they are. Raises ValueError where they cannot, or one pair is too much.
+        """
+        if not self.micro_batch_tokens or not kinds:
+            return self
+        values = vars(self)
+        pairs = {kind: values[f"{kind}_batch_pairs"] for kind in kinds}
+        if uneven := [f"{kind}_batch_pairs {count}" for kind, count in pairs.items() if count % num_ranks]:
+            raise ValueError(f"{' and '.join(uneven)} cannot be divided evenly by {num_ranks} ranks")
+        allowed = {kind: self.micro_batch_tokens // (2 * values[f"{kind}_max_length"]) for kind in kinds}
+        most = math.gcd(*(count // num_ranks for count in pairs.values()))
+        for steps in range(1, most + 1):
+            if most % steps == 0 and all(pairs[kind] // (num_ranks * steps) <= allowed[kind] for kind in kinds):
+                return dataclasses.replace(self, accumulation_steps=steps)
+        needed = max(2 * values[f"{kind}_max_length"] * pairs[kind] // (num_ranks * most) for kind in kinds)
+        told = " and ".join(f"{kind}_batch_pairs {count}" for kind, count in pairs.items())
+        raise ValueError(
+            f"micro_batch_tokens {self.micro_batch_tokens} is too little: on {num_ranks} ranks the smallest "
+            f"micro-batches that divide {told} need {needed}"
+        )
+
     def inputs(self) -> list[Path]:
         return [Path(self.init_from)] if self.init_from else []
 
@@ -107,7 +141,7 @@ class PretrainRecipe(TrainingRecipe):
             *super().problems(),
             *one_of(self, OBJECTIVES, "objective"),
             *self._problems_of_masks(),
-            *not_negative(self, "validate_batches"),
+            *not_negative(self, "validate_batches", "micro_batch_tokens"),
             *([] if self.peak_tflops is None else above_zero(self, "peak_tflops")),
             *below_one(self, "mono_mask_rate", "bilingual_mask_rate", "dropout", "attention_dropout"),
             *between_zero_and_one(self, "alpha"),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pretrain.embedded import embedded_data
 from pretrain.recipe import PretrainRecipe
+from training.devices import use_device
 from training.launch import EXIT_STOPPED, relaunch_on_cpu, run_on_ranks
 from training.recipe.parsing import parse_recipe
 
@@ -18,6 +19,7 @@ TINY = Path(__file__).resolve().parent / "recipes" / "tiny.yaml"
 
 def main() -> None:
     recipe = parse_recipe(PretrainRecipe, sys.argv[1:], default_config=TINY)
+    use_device(recipe.device)
     relaunch_on_cpu(recipe.cpu_processes if recipe.engine == "deepspeed" else 1)
     data_dir = (
         embedded_data(Path(recipe.output).parent / "embedded") if recipe.data == "embedded" else Path(recipe.data)

@@ -23,6 +23,13 @@ settings.load_profile("without_deadline")
 VOCAB_SIZE = 60
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Hide all cards from the tests and what they start, unless the marker `gpu` is asked for: they are for a CPU."""
+    if "gpu" not in config.option.markexpr.replace("not gpu", ""):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        os.environ["DS_ACCELERATOR"] = "cpu"
+
+
 def write_shard(data_dir: Path, prefix: str, documents: list[list[np.ndarray]]) -> ShardInfo:
     """Info of a shard that holds the given documents of sentences."""
     (data_dir / prefix).parent.mkdir(parents=True, exist_ok=True)

@@ -92,7 +92,7 @@ def run_on_ranks(main: Callable[[], None]) -> None:
         # So a script's shell starts what it does not wait for. Who sends the signal to a run by its number means it.
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if os.environ.get("DS_ACCELERATOR") == "cpu":
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the launcher numbers cores there, which torch takes for devices
+        hide_cards()
     code = 0
     try:
         _run_and_tell(main)
@@ -101,6 +101,12 @@ def run_on_ranks(main: Callable[[], None]) -> None:
             raise
         code = exit_.code or 0
     leave(code)
+
+
+def hide_cards() -> None:
+    """Let torch, DeepSpeed and the processes that this one starts see no accelerator."""
+    os.environ["DS_ACCELERATOR"] = "cpu"
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the launcher numbers cores there, which torch takes for devices
 
 
 def leave(code: int) -> NoReturn:

@@ -13,6 +13,7 @@ from training.checkpoints.deleting import clean_up
 from training.checkpoints.finding import RECIPE_FILE, checkpoints_of, find_checkpoint, read_state
 from training.checkpoints.saving import Background, Contents, LaterCheckpoints, Retention, save_checkpoint, together
 from training.cpu_timing import with_timed_choices
+from training.devices import device_told, use_kernels
 from training.engine.build import build_engine, check_engine, connect
 from training.engine.interface import Engine
 from training.engine.processes import shut_down
@@ -38,6 +39,7 @@ def train_run(recipe: RecipeT, build_task: Callable[[RecipeT, Path | None], Task
     with Ownership(run_dir) as ownership:
         # The directory, and the checkpoint to resume from.
         quiet_libraries()
+        use_kernels(recipe.deterministic)
         check_engine(recipe)
         check_run_directory(run_dir, recipe.inputs())
         found = find_checkpoint(run_dir, recipe.resume)
@@ -53,6 +55,7 @@ def train_run(recipe: RecipeT, build_task: Callable[[RecipeT, Path | None], Task
         # The ranks, which must agree.
         later = LaterCheckpoints(run_dir, start.step)
         ranks = connect(recipe, run_dir / "logs")
+        device = device_told(ranks)
         recipe_before = None if start.checkpoint is None else start.checkpoint / RECIPE_FILE
         recipe, choices = with_timed_choices(recipe, task.attention_dropout, ranks, recipe_before)
         config = task.model.config.to_dict()
@@ -62,7 +65,7 @@ def train_run(recipe: RecipeT, build_task: Callable[[RecipeT, Path | None], Task
         is_first = ranks.rank == 0
         if is_first:
             task.begin(run_dir)
-            print(introduction(recipe, task, start, choices), file=sys.stderr)
+            print(introduction(recipe, task, start, {"device": device, **choices}), file=sys.stderr)
         meters = Meters(
             run_dir,
             recipe.log_every,
@@ -87,7 +90,7 @@ def train_run(recipe: RecipeT, build_task: Callable[[RecipeT, Path | None], Task
 
 
 def introduction(recipe: RecipeT, task: Task[RecipeT], start: Start, choices: Mapping[str, str]) -> str:
-    """One line about the run that begins; `choices` are those that were timed."""
+    """One line about the run that begins; `choices` are the device, and those that were timed."""
     facts = {
         "parameters": sum(parameter.numel() for parameter in task.model.parameters()),
         **task.introduction(recipe),

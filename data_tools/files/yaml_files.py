@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +56,14 @@ def expanded(text: str) -> str:
 
     Raises ValueError naming each ${VARIABLE} that is not set.
     """
-    if unset := [name for name in dict.fromkeys(VARIABLE.findall(text)) if name not in os.environ]:
+    if unset := [name for name in variables_in([text]) if name not in os.environ]:
         raise ValueError("; ".join(f"the environment variable {name} is not set" for name in unset))
     return HOME.sub(lambda match: match[1] + os.path.expanduser(match[2]), os.path.expandvars(text))
+
+
+def variables_in(values: Iterable[object]) -> list[str]:
+    """The environment variables that `expanded` needs for the texts among `values`, in their order."""
+    return list(dict.fromkeys(name for value in values if isinstance(value, str) for name in VARIABLE.findall(value)))
 
 
 def all_expanded(value: Any, complain: Callable[[str], object]) -> Any:

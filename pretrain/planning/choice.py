@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pretrain.batches import BILINGUAL, MONO
 from pretrain.planning.activations import Storage
 from pretrain.planning.cards import Card
 from pretrain.planning.checkpoint_size import CheckpointSize, checkpoint_size
@@ -97,12 +98,16 @@ def recipe_fragment(plan: Plan) -> str:
         return ""
     pairs = ", ".join(f"{count} {kind}" for kind, count in way.pairs.items())
     share = way.memory.total / plan.card.memory
+    recipe = plan.workload.recipe
+    lengths = {MONO: recipe.mono_max_length, BILINGUAL: recipe.bilingual_max_length}
+    tokens = max(2 * lengths[kind] * count for kind, count in way.pairs.items())
     return "\n".join(
         [
             f"# {plan.gpus} x {plan.card.name}: micro-batches of {pairs} pairs, {share:.0%} of a card's memory",
             f"ds_config: {way.zero.ds_config}",
             f"activation_checkpointing: {str(way.recompute).lower()}",
-            f"accumulation_steps: {way.accumulation}",
+            f"accumulation_steps: auto  # {way.accumulation} on {plan.gpus}",
+            f"micro_batch_tokens: {tokens}",
             f"peak_tflops: {plan.card.peak_tflops[plan.precision]:g}",
         ]
     )

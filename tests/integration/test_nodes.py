@@ -179,6 +179,7 @@ def test_slurm_script_of_the_documentation(random_data: Path, tmp_path: Path, on
         "PATH": f"{tmp_path}:{Path(sys.executable).parent}:{os.environ['PATH']}",
         "SLURM_JOB_ID": str(free_port() % 10000),
         "SLURM_JOB_NODELIST": "node",
+        "SLURM_CPUS_PER_TASK": "1",
         "SCONTROL_LOG": str(log),
     }
 

@@ -395,3 +395,47 @@ def test_run_that_lost_its_directory_saves_no_more(random_data: Path, tmp_path: 
     with pytest.raises(OSError, match="the checkpoint could not be written: run was taken over by another run"):
         run(random_data, tmp_path / "run", steps=1)
     assert not checkpoints_of(tmp_path / "run")
+
+
+def test_micro_batch_tokens_change_no_loss(random_data: Path, tmp_path: Path) -> None:
+    """4 monolingual pairs of 2 x 24 tokens fit 200, so an update takes 2 steps, and the losses stay."""
+    whole = run(random_data, tmp_path / "whole", steps=4)
+    parts = run(random_data, tmp_path / "parts", steps=4, micro_batch_tokens=200)
+    saved = read_yaml(checkpoints_of(tmp_path / "parts")[4] / RECIPE_FILE)
+    assert (saved["accumulation_steps"], saved["micro_batch_tokens"]) == (2, 200)
+    for one, other in zip(parts, whole, strict=True):
+        losses = {name: value for name, value in other.items() if "/" in name}
+        assert {name: one[name] for name in losses} == pytest.approx(losses, rel=1e-5)
+
+
+def test_run_goes_on_with_other_micro_batches(random_data: Path, tmp_path: Path) -> None:
+    run(random_data, tmp_path / "run", steps=2, micro_batch_tokens=200)
+    resumed = run(random_data, tmp_path / "run", steps=4, micro_batch_tokens=100, resume="auto")
+    whole = run(random_data, tmp_path / "whole", steps=4)
+    assert read_yaml(checkpoints_of(tmp_path / "run")[4] / RECIPE_FILE)["accumulation_steps"] == 4
+    for one, other in zip(resumed, whole, strict=True):
+        losses = {name: value for name, value in other.items() if name.startswith(("mono/", "bilingual/"))}
+        assert {name: one[name] for name in losses} == pytest.approx(losses, rel=1e-5)
+
+
+def test_deterministic_run_has_kernels_for_all_that_it_does(random_data: Path, tmp_path: Path) -> None:
+    plain, fixed = (run(random_data, tmp_path / str(on), steps=2, deterministic=on) for on in (False, True))
+    assert torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(False)
+    assert losses_of(fixed) == losses_of(plain)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recomputes", [False, True])
+def test_compiled_layers_have_the_same_losses(random_data: Path, tmp_path: Path, recomputes: bool) -> None:
+    """And the same names of weights: the run is exported, and another goes on without compiling."""
+    options = {"steps": 4, "activation_checkpointing": recomputes}
+    plain = run(random_data, tmp_path / "plain", **options)
+    compiled = run(random_data, tmp_path / "compiled", compile=True, **{**options, "steps": 2})
+    compiled = run(random_data, tmp_path / "compiled", resume="auto", **options)
+    for one, other in zip(losses_of(compiled), losses_of(plain), strict=True):
+        assert one == pytest.approx(other, rel=1e-4)
+
+
+def losses_of(lines: list[dict[str, Any]]) -> list[dict[str, float]]:
+    return [{name: value for name, value in line.items() if name.startswith(("mono/", "bilingual/"))} for line in lines]

@@ -1,3 +1,4 @@
+import dataclasses
 import re
 from pathlib import Path
 
@@ -253,3 +254,47 @@ def test_ds_config_that_is_no_utf8(tmp_path: Path) -> None:
     path.write_bytes('{"bf16": {"enabled": "ü"}}'.encode("latin-1"))
     with pytest.raises(ValueError, match="ds.json: not UTF-8 at byte 22"):
         read_ds_config(str(path))
+
+
+def test_accumulation_follows_from_the_tokens_that_a_device_takes() -> None:
+    """Whole divisors of the global batch, the fewest; on few devices as on many."""
+    recipe = PretrainRecipe(
+        output="x",
+        micro_batch_tokens=16_384,  # 16 pairs of 2 x 512 tokens, 64 of 2 x 128
+        mono_batch_pairs=1024,
+        bilingual_batch_pairs=4096,
+        mono_max_length=512,
+        bilingual_max_length=128,
+    )
+    steps = {ranks: recipe.accumulated(ranks, ["mono", "bilingual"]).accumulation_steps for ranks in (1, 8, 32, 64)}
+    assert steps == {1: 64, 8: 8, 32: 2, 64: 1}
+    odd = dataclasses.replace(recipe, mono_batch_pairs=24 * 9, bilingual_batch_pairs=64 * 9)
+    assert odd.accumulated(8, ["mono", "bilingual"]).accumulation_steps == 3  # 9 and 24 pairs; 2 does not divide 27
+    assert recipe.accumulated(64, ["bilingual"]).accumulation_steps == 1
+    assert dataclasses.replace(recipe, micro_batch_tokens=0, accumulation_steps=5).accumulated(3, ["mono"]) == (
+        dataclasses.replace(recipe, micro_batch_tokens=0, accumulation_steps=5)
+    )
+
+
+@pytest.mark.parametrize(
+    ("ranks", "tokens", "message"),
+    [
+        (3, 4096, "mono_batch_pairs 8 and bilingual_batch_pairs 16 cannot be divided evenly by 3 ranks"),
+        (2, 100, "micro_batch_tokens 100 is too little: on 2 ranks .* need 256"),
+    ],
+)
+def test_tokens_that_no_accumulation_meets_are_refused(ranks: int, tokens: int, message: str) -> None:
+    recipe = PretrainRecipe(output="x", mono_batch_pairs=8, bilingual_batch_pairs=16, micro_batch_tokens=tokens)
+    with pytest.raises(ValueError, match=message):
+        recipe.accumulated(ranks, ["mono", "bilingual"])
+
+
+def test_auto_leaves_accumulation_to_the_field_that_decides(tmp_path: Path, capsys) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("output: x\naccumulation_steps: auto\nmicro_batch_tokens: 512\n")
+    assert parse_recipe(PretrainRecipe, ["--config", str(path)]).micro_batch_tokens == 512
+    assert capsys.readouterr().err == ""
+    with pytest.raises(ValueError, match="accumulation_steps 4 is not used, as micro_batch_tokens 512 decides"):
+        parse_recipe(PretrainRecipe, ["--config", str(path), "--accumulation_steps", "4"])
+    with pytest.raises(ValueError, match="accumulation_steps: expected a whole number, found 'auto'"):
+        parse_recipe(PretrainRecipe, ["--output", "x", "--accumulation_steps", "auto"])

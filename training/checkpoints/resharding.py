@@ -62,6 +62,11 @@ def read_unsharded(checkpoint: Path, trained: Sequence[str]) -> StoredTraining:
 
 
 def adam_step(adam: dict[str, Any]) -> int:
-    """The number of Adam's updates: some kernels count for each tensor, some for all together."""
-    step = adam["param_groups"][0].get("step", adam["state"][0].get("step"))
-    return int(step.read()) if isinstance(step, StoredTensor) else int(step)
+    """The number of Adam's updates.
+
+    Kernels count for each tensor, or for all together in the group. DeepSpeed's FusedAdam leaves the group's count at 0
+    and, of several tensors in a group, counts in the last one's alone: the largest count is right.
+    """
+    groups, states = adam["param_groups"], adam["state"].values()
+    steps = [state["step"] for state in states if "step" in state] or [group["step"] for group in groups]
+    return max(int(step.read()) if isinstance(step, StoredTensor) else int(step) for step in steps)

@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from training.checkpoints.resharding import MOMENTS, StoredTraining
-from training.engine.deepspeed_config import adam_settings
+from training.engine.deepspeed_config import adam_settings, fuses_adam
 from training.recipe.base import TrainingRecipe
 
 
@@ -39,7 +39,32 @@ def set_torch_state(model: nn.Module, optimizer: torch.optim.Optimizer, stored: 
     """Give torch's own AdamW, which makes its state in its first update only, the stored one."""
     for name, parameter in trained_parameters(model):
         moments = {kind: stored.tensors[kind][name].read().to(parameter.device) for kind in MOMENTS}
-        optimizer.state[parameter] = {"step": torch.tensor(float(stored.adam_step)), **moments}
+        optimizer.state[parameter] = {"step": step_of(parameter, stored.adam_step), **moments}
+
+
+def step_of(row: Tensor, count: float) -> Tensor:
+    """The number of updates as torch's AdamW keeps it: on the device of its row, where the fused kernel reads it."""
+    return torch.tensor(float(count), device=row.device)
+
+
+def settle_adam(optimizer: torch.optim.Optimizer) -> None:
+    """Give a state that torch's AdamW has just loaded the form that its kernel needs here, whichever kernel saved it.
+
+    A checkpoint may come from the other device, or from DeepSpeed's own kernels. These count with an int, and FusedAdam
+    counts in the last tensor of a group alone, the others and the group staying at 0: there all have the largest count.
+    """
+    if not isinstance(optimizer, torch.optim.AdamW):
+        return
+    counts = [float(state["step"]) for state in optimizer.state.values() if "step" in state]
+    is_foreign = any("bias_correction" in group for group in optimizer.param_groups)  # torch's groups have no such key
+    for row, state in optimizer.state.items():
+        if "step" in state:
+            state["step"] = step_of(row, max(counts) if is_foreign else state["step"])
+    for group in optimizer.param_groups:
+        group["fused"] = fuses_adam()
+        if is_foreign:
+            for name in ("bias_correction", "step"):
+                group.pop(name, None)
 
 
 def check_norm(norm: float | None) -> None:

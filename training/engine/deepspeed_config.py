@@ -44,13 +44,20 @@ def adam_settings(recipe: TrainingRecipe) -> dict[str, Any]:
     }
 
 
+def fuses_adam() -> bool:
+    """Whether torch's AdamW is to update all tensors in one kernel: on a card, where launches are what takes time."""
+    return torch.cuda.is_available()
+
+
 def complete_config(ds_config: Mapping[str, Any], recipe: TrainingRecipe) -> dict[str, Any]:
     """DeepSpeed's settings with those that the recipe decides."""
     offloads = "offload_optimizer" in ds_config.get("zero_optimization", {})
     adam = {
         **adam_settings(recipe),
-        # torch's own kernel on CPU: DeepSpeed would compile one for a minute and a half.
-        "torch_adam": not torch.cuda.is_available() and not offloads,
+        # torch's own kernel, which is there: DeepSpeed would compile one for a minute and a half, on a card with nvcc,
+        # which torch's wheels do not bring. Only what is offloaded has none.
+        "torch_adam": not offloads,
+        **({} if offloads else {"fused": fuses_adam()}),
         "adam_w_mode": True,
     }
     return {

@@ -22,9 +22,8 @@ from torch import Tensor, nn
 from data_tools.cli import one_line
 from training.checkpoints.resharding import read_training
 from training.checkpoints.stored_tensors import write_state
-from training.engine.adam import RateSchedule, check_norm, set_torch_state, trained_parameters
-from training.engine.deepspeed_config import complete_config, layout_of
-from training.engine.deepspeed_internals import DeepSpeedInternals, without_shared_memory_op
+from training.engine.adam import RateSchedule, check_norm, set_torch_state, settle_adam, trained_parameters
+from training.engine.deepspeed_internals import DeepSpeedInternals, give_up_after, without_shared_memory_op
 from training.engine.processes import share_cores
 from training.launch import free_port, launched_rank, launchers, quiet_libraries
 from training.recipe.base import TrainingRecipe
@@ -66,6 +65,7 @@ class DeepSpeedEngine:
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         with self._quiet():
             self.engine, *_ = deepspeed.initialize(model=model, config=config, model_parameters=parameters)
+        give_up_after(recipe.lost_rank_seconds)
         self.schedule = RateSchedule(recipe, lr_factor, start_step)
         self.internals = DeepSpeedInternals(self.engine)
         self.model = self.engine
@@ -118,9 +118,11 @@ class DeepSpeedEngine:
             self.engine.zero_grad()
             self.internals.count_skipped_micro_step()
         else:
-            # All of DeepSpeed's optimizers skip an update whose norm is NaN, and throw its gradients away.
+            # All of DeepSpeed's optimizers skip an update whose norm is NaN, and throw its gradients away. Under fp16
+            # they would halve the loss scale for it, which did nothing wrong.
             self.engine.backward(loss * math.nan)
-            self.engine.step()
+            with self.internals.loss_scale_kept() if self.is_fp16 else contextlib.nullcontext():
+                self.engine.step()
 
     def _norm_of_gradients(self) -> float:
         gradients = [p.grad for p in self.engine.module.parameters() if p.grad is not None]
@@ -161,6 +163,7 @@ class DeepSpeedEngine:
             path, _ = self.engine.load_checkpoint(str(directory.parent), tag=directory.name)
         if path is None:
             raise ValueError(f"{directory}: DeepSpeed finds no checkpoint there for {self.world_size} ranks")
+        settle_adam(self.engine.basic_optimizer)
 
     def load_other_layout(self, directory: Path) -> None:
         module = self.engine.module

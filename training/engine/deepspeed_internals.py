@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed import distributed_c10d
 
 from training.checkpoints.resharding import MOMENTS, WEIGHTS, StoredTraining
 from training.checkpoints.stored_tensors import StoredTensor
-from training.engine.adam import trained_parameters
+from training.engine.adam import step_of, trained_parameters
 
 SHARED_MEMORY_OP = "deepspeed_shm_comm"
 
@@ -31,6 +33,16 @@ def without_shared_memory_op(deepspeed: Any) -> Iterator[None]:
     finally:
         compatible.clear()
         compatible.update(before)
+
+
+def give_up_after(seconds: int) -> None:
+    """Let collectives of all process groups fail when another rank does not come for so long.
+
+    DEEPSPEED_TIMEOUT is for the first group alone; gradients go through others, which have torch's own 10 minutes with
+    NCCL and 30 with gloo.
+    """
+    for group in list(distributed_c10d._world.pg_map):
+        distributed_c10d._set_pg_timeout(timedelta(seconds=seconds), group)
 
 
 @contextlib.contextmanager
@@ -61,6 +73,10 @@ class DeepSpeedInternals:
             replaced(self.engine.checkpoint_engine, "save", write),
         ):
             yield
+
+    def loss_scale_kept(self) -> contextlib.AbstractContextManager:
+        """Let an update of a 16-bit engine end as it may: it changes neither the loss scale nor what that waits for."""
+        return replaced(self.engine.optimizer, "_update_scale", lambda has_overflow: None)
 
     def count_skipped_micro_step(self) -> None:
         """Count a micro-step that the engine has not seen, so that it closes the next update in time."""
@@ -96,7 +112,7 @@ class DeepSpeedInternals:
         own_rows = [row for group in adam.param_groups for row in group["params"]]
         is_torch = type(adam).__module__.startswith("torch.")  # DeepSpeed's own kernels count with an int
         for row in optimizer.fp32_partitioned_groups_flat if is_partitioned else own_rows:
-            step = torch.tensor(float(adam_step)) if is_torch else adam_step
+            step = step_of(row, adam_step) if is_torch else adam_step
             adam.state[row] = {"step": step, **{kind: torch.zeros_like(row) for kind in MOMENTS}}
         if not is_partitioned:
             optimizer._lazy_init_hp_params_optimizer_state()

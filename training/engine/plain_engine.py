@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from training.checkpoints.resharding import read_training
 from training.checkpoints.stored_tensors import write_state
-from training.engine.adam import RateSchedule, check_norm, set_torch_state, trained_parameters
-from training.engine.deepspeed_config import adam_settings, layout_of
+from training.engine.adam import RateSchedule, check_norm, set_torch_state, settle_adam, trained_parameters
+from training.engine.deepspeed_config import adam_settings, fuses_adam, layout_of
 from training.engine.processes import share_cores
 from training.recipe.base import TrainingRecipe
 from training.recipe.ds_config import asks_for_bf16
@@ -40,7 +40,7 @@ class PlainEngine:
         self.device = plain_device()
         self.model = model.to(self.device)
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self.optimizer = torch.optim.AdamW(self.parameters, **adam_settings(recipe))
+        self.optimizer = torch.optim.AdamW(self.parameters, **adam_settings(recipe), fused=fuses_adam())
         self.schedule = RateSchedule(recipe, lr_factor, start_step)
         self.clip_norm = recipe.clip_norm or float("inf")
         self.accumulation_steps = recipe.accumulation_steps
@@ -94,6 +94,7 @@ class PlainEngine:
         state = torch.load(path, map_location=self.device, weights_only=True)
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        settle_adam(self.optimizer)
 
     def load_other_layout(self, directory: Path) -> None:
         stored = read_training(directory, [name for name, _ in trained_parameters(self.model)])

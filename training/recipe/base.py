@@ -15,6 +15,7 @@ from training.recipe.option import BY_NAME, FREE, UNREAD, may_change, notes_of, 
 
 ENGINES = ("deepspeed", "plain")
 BACK_ENDS = ("auto", "eager", "sdpa")  # those of veco.attention, whose import a recipe's mistakes should not wait for
+DEVICES = ("auto", "cuda", "cpu")
 CPU_PRECISIONS = ("auto", "bf16", "float32")
 
 
@@ -38,6 +39,12 @@ class TrainingRecipe:
     )
     ds_config: str = option(
         "zero3_bf16.json", "DeepSpeed's own settings: a file, or the name of one in ds_configs/", on_resume=FREE
+    )
+    device: str = option(
+        "auto",
+        "cuda or cpu; auto = the cards that the launcher sees, the CPU where there is none. A card that torch cannot "
+        "use stops the run, unless this is cpu",
+        on_resume=FREE,
     )
     cpu_precision: str = option(
         "auto",
@@ -71,6 +78,17 @@ class TrainingRecipe:
     clip_norm: float = option(1.0, "largest global gradient norm; 0 = never clipped", on_resume=BY_NAME)
     activation_checkpointing: bool = option(
         False, "recompute activations in the backward pass to save memory", on_resume=FREE
+    )
+    compile: bool = option(
+        False, "let torch.compile make one kernel of several in each layer; not with ZeRO-3", on_resume=FREE
+    )
+    deterministic: bool = option(
+        False,
+        "on cards: only kernels that add in a fixed order, so that two runs are equal bit for bit",
+        on_resume=FREE,
+    )
+    lost_rank_seconds: int = option(
+        600, "seconds that a rank waits for the others in a collective before it takes one for lost", on_resume=FREE
     )
     log_every: int = option(10, "updates between two lines of metrics.jsonl and TensorBoard", on_resume=FREE)
     save_every: int = option(1000, "updates between checkpoints; the last update always makes one", on_resume=FREE)
@@ -133,12 +151,13 @@ class TrainingRecipe:
             *([] if self.output else ["output is not set: name the directory of the run"]),
             *([] if self.engine in ENGINES else [f"engine {self.engine!r} must be 'deepspeed' or 'plain'"]),
             *at_least(self, 1, "steps", "accumulation_steps", "log_every", "save_every", "keep_checkpoints"),
-            *at_least(self, 1, "cpu_processes"),
+            *at_least(self, 1, "cpu_processes", "lost_rank_seconds"),
             *above_zero(self, "learning_rate", "adam_epsilon"),
             *not_negative(self, "warmup_steps", "weight_decay", "clip_norm", "loader_workers"),
             *not_negative(self, "keep_every", "validate_every", "skip_sigma"),
             *below_one(self, "adam_beta1", "adam_beta2"),
             *self._problems_of_resume(),
+            *one_of(self, DEVICES, "device"),
             *one_of(self, CPU_PRECISIONS, "cpu_precision"),
             *one_of(self, BACK_ENDS, "attention"),
             *not_negative(self, "seed"),
@@ -158,6 +177,8 @@ class TrainingRecipe:
             config = read_ds_config(self.ds_config)
         except ValueError as error:
             return [str(error)]
+        if self.compile and self.engine == "deepspeed" and config.get("zero_optimization", {}).get("stage") == 3:
+            return [f"compile: ds_config {self.ds_config} gathers weights inside a layer (ZeRO-3); choose stage 0 to 2"]
         if self.cpu_precision == "bf16" and not asks_for_bf16(config):
             return [f"cpu_precision 'bf16': ds_config {self.ds_config} does not enable bf16; choose one that does"]
         return []

@@ -26,6 +26,7 @@ SECTIONS = (
 )
 DEEPSPEED_KEYS = (*SECTIONS, "communication_data_type", "wall_clock_breakdown", "zero_allow_untested_optimizer")
 HALVES = ("bf16", "fp16")
+BF16_CAPABILITY = (8, 0)  # Ampere
 
 
 def read_ds_config(name: str) -> dict[str, Any]:
@@ -65,6 +66,20 @@ def read_ds_config(name: str) -> dict[str, Any]:
 def asks_for_bf16(config: Mapping[str, Any]) -> bool:
     """Whether DeepSpeed is to compute in bfloat16."""
     return bool(config.get("bf16", {}).get("enabled"))
+
+
+def problem_of_card(name: str, config: Mapping[str, Any], capability: tuple[int, int]) -> str:
+    """A sentence if the settings, of the file `name`, ask a card for bfloat16 that does not have it; empty otherwise.
+
+    `capability` is CUDA's: (7, 0) for sm_70. Older cards than (8, 0) emulate bfloat16 slower than they compute float32.
+    """
+    if not asks_for_bf16(config) or capability >= BF16_CAPABILITY:
+        return ""
+    major, minor = capability
+    return (
+        f"ds_config {name}: bf16.enabled: this card (sm_{major}{minor}) has no bfloat16, which cards have from sm_80 "
+        "on; take zero1_fp16.json"
+    )
 
 
 def in_float32(config: Mapping[str, Any]) -> dict[str, Any]:

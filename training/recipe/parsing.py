@@ -22,8 +22,9 @@ import yaml
 
 from data_tools.cli import FlagParser
 from data_tools.files.atomic import atomic_path
-from data_tools.files.yaml_files import expanded, is_null, read_mapping
+from data_tools.files.yaml_files import expanded, is_null, read_mapping, variables_in
 from training.launch import tell
+from training.launch_environment import complete_environment
 from training.recipe.base import TrainingRecipe
 from training.recipe.option import notes_of
 from training.recipe.shipped import shipped_file, shipped_names
@@ -34,8 +35,8 @@ RecipeT = TypeVar("RecipeT", bound="TrainingRecipe")
 def parse_recipe(recipe_class: type[RecipeT], argv: Sequence[str], default_config: Path | None = None) -> RecipeT:
     """The recipe that a command line asks for: `--config FILE`, then one flag for each field that differs from it.
 
-    Environment variables such as ${DATA} and a ~ for the home directory are expanded in text fields. Raises ValueError
-    with every problem at once.
+    Environment variables such as ${DATA} and a ~ for the home directory are expanded in text fields; on further nodes
+    of a run, those that are not set there are as on the first. Raises ValueError with every problem at once.
     """
     parser = FlagParser(description=recipe_class.__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     recipes = Path(inspect.getfile(recipe_class)).parent / "recipes"  # those that come with it
@@ -64,6 +65,7 @@ def parse_recipe(recipe_class: type[RecipeT], argv: Sequence[str], default_confi
     is_chosen = "config" in given
     config = given.pop("config", default_config)
     of_file = read_yaml(config.expanduser()) if config else {}
+    complete_environment(variables_in([*of_file.values(), *given.values()]))
     recipe = build_recipe(recipe_class, laid_over(recipe_class, of_file, given, is_told=is_chosen), config)
     if validate_only:
         print(yaml.safe_dump(dataclasses.asdict(recipe), sort_keys=False), end="")
@@ -99,16 +101,26 @@ def laid_over(
     Fields of the file that another field now decides are dropped, and this is reported: somebody chose the file.
     """
     values = {**of_file, **given}
+    of_file = without_auto(recipe_class, of_file, values)
     decided = {name: by for name, by in decided_fields(recipe_class, values).items() if name in of_file.keys() - given}
     if decided and is_told:
         ignored = ", ".join(f"{name} {of_file[name]} (overridden by {by})" for name, by in decided.items())
         tell(f"ignored recipe fields: {ignored}")
-    return {name: value for name, value in values.items() if name not in decided}
+    return {name: value for name, value in {**of_file, **given}.items() if name not in decided}
+
+
+def without_auto(
+    recipe_class: type[TrainingRecipe], values: Mapping[str, Any], all_values: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Those of the raw `values` that do not leave, by "auto", the choice to another field that decides it."""
+    decided = decided_fields(recipe_class, all_values)
+    return {name: value for name, value in values.items() if not (value == "auto" and name in decided)}
 
 
 def build_recipe(recipe_class: type[RecipeT], values: Mapping[str, Any], source: Path | None) -> RecipeT:
     """A validated recipe from raw values (YAML scalars or flag strings). Raises ValueError with every problem."""
     kinds = typing.get_type_hints(recipe_class)
+    values = without_auto(recipe_class, values, values)
     converted, problems = {}, []
     for name, value in values.items():
         if name not in kinds:

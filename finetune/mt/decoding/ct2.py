@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import itertools
 import json
 import os
+import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -21,6 +24,7 @@ from finetune.mt.decoding.translator import Translator, decoder_start_id, matchi
 from finetune.mt.decoding.workers import Workers
 from finetune.mt.special_tokens import Frame
 
+CUBLAS_LT, CUBLAS = "libcublasLt.so.12", "libcublas.so.12"
 MODEL_FILE, VOCABULARY_FILE, SHORTLIST_FILE = "model.bin", "shared_vocabulary.json", "vmap.txt"
 # Source tokens that a CPU thread translates at a time: with more, the logits do not fit its cache. Measured with beam 5
 # and widths of 192 and 512: 256 to 432 are 10 to 30 % faster than 1,000.
@@ -40,6 +44,25 @@ def import_ctranslate2() -> Any:
     except ImportError:
         raise ValueError("CTranslate2 is not installed: pip install 'veco[ct2]'") from None
     return ctranslate2
+
+
+def load_cublas(search_path: Iterable[str]) -> None:
+    """Load the cuBLAS that CTranslate2 calls on a card, from the extra `ct2` where the system has none.
+
+    CTranslate2 looks for it by name alone, and finds what is already loaded. Raises ValueError if there is none.
+    """
+    with contextlib.suppress(OSError):
+        ctypes.CDLL(CUBLAS)
+        return
+    for directory in (Path(entry) / "nvidia" / "cublas" / "lib" for entry in search_path):
+        with contextlib.suppress(OSError):
+            for name in (CUBLAS_LT, CUBLAS):  # the second needs the first
+                ctypes.CDLL(str(directory / name), mode=ctypes.RTLD_GLOBAL)
+            return
+    raise ValueError(
+        f"CTranslate2 needs {CUBLAS} on a card, which is not found: pip install 'veco[ct2]', or translate on the CPU "
+        "with CUDA_VISIBLE_DEVICES=-1"
+    )
 
 
 class Ct2Generator:
@@ -70,6 +93,8 @@ class Ct2Generator:
         self._num_in_flight = 2 * num_threads
         self._has_shortlist = (path / SHORTLIST_FILE).is_file()
         on_cpu = device.type == "cpu"
+        if not on_cpu:
+            load_cublas(sys.path)
         self._batch_tokens = CPU_BATCH_TOKENS if on_cpu else 0  # 0: batches are not split
         torch_threads = torch.get_num_threads()
         self._translator = import_ctranslate2().Translator(

@@ -11,9 +11,10 @@ import yaml
 from pretrain.planning.activations import Storage
 from pretrain.planning.cards import CARDS, GIB, Card, find_card
 from pretrain.planning.choice import USABLE, make_plan, possible_accumulations, recipe_fragment
-from pretrain.planning.memory import rank_memory
-from pretrain.planning.workload import Workload, plan_workload, read_recipe
+from pretrain.planning.memory import rank_memory, zero_of
+from pretrain.planning.workload import Workload, plan_workload, read_recipe, recipe_precision
 from pretrain.recipe import PretrainRecipe
+from training.recipe.ds_config import read_ds_config
 from training.recipe.parsing import build_recipe, read_yaml
 
 RECIPES = Path(__file__).resolve().parents[3] / "pretrain" / "recipes"
@@ -85,12 +86,13 @@ def test_the_fragment_is_taken_by_the_recipe_that_it_is_for(large: Workload) -> 
     assert fragment == {
         "ds_config": "zero1_bf16.json",
         "activation_checkpointing": False,
-        "accumulation_steps": 8,
+        "accumulation_steps": "auto",
+        "micro_batch_tokens": 16_384,
         "peak_tflops": 989.4,
     }
     paths = {"output": "run", "data": "data", "init_from": "model"}
     recipe = build_recipe(PretrainRecipe, read_yaml(RECIPES / "large.yaml") | fragment | paths, None)
-    assert recipe.accumulation_steps == 8
+    assert recipe.accumulated(8, ["mono", "bilingual"]).accumulation_steps == plan.choice.accumulation == 8
 
 
 def test_cards_are_found_by_name_or_given() -> None:
@@ -104,3 +106,40 @@ def test_cards_are_found_by_name_or_given() -> None:
             find_card(*given)
     with pytest.raises(ValueError, match="--memory -1 and --tflops 3 must be above 0"):
         find_card(None, -1.0, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "gpus", "cards", "accumulation"),
+    [
+        ("large", 8, ("h100-80", "a100-80"), 8),
+        ("large", 64, ("h100-80", "a100-80"), 1),
+        ("large_64x32gb", 64, ("v100-32",), 2),
+        ("small", 1, ("l4", "rtx4090"), 32),
+    ],
+)
+def test_shipped_recipe_fits_its_cards_and_twice_its_micro_batch_does_not(
+    name: str, gpus: int, cards: tuple[str, ...], accumulation: int
+) -> None:
+    """With its own ZeRO stage, recomputation and accumulation; on more cards there is no larger share to take."""
+    workload = plan_workload(read_recipe(RECIPES / f"{name}.yaml"), None, {}, None)
+    recipe = workload.recipe.accumulated(gpus, list(workload.kinds))
+    config = read_ds_config(recipe.ds_config)
+    precision = recipe_precision(recipe)
+    zero = zero_of(config["zero_optimization"]["stage"], gpus, precision, recipe.ds_config)
+    assert (zero.ds_config, zero.stage, recipe.accumulation_steps) == (recipe.ds_config, 1, accumulation)
+    storage = Storage(zero.number, recipe.activation_checkpointing)
+
+    def memory(steps: float) -> float:
+        pairs = {kind: int(of.batch_pairs / (gpus * steps)) for kind, of in workload.kinds.items()}
+        return rank_memory(workload, zero, storage, pairs, max(1, int(steps))).total
+
+    for card in cards:
+        assert precision in CARDS[card].peak_tflops
+        assert memory(accumulation) <= USABLE * CARDS[card].memory < memory(accumulation / 2)
+
+
+def test_recipe_for_other_cards_differs_in_what_cards_decide() -> None:
+    """The values of the paper are in both, and stay the same."""
+    large, v100 = (read_yaml(RECIPES / f"{name}.yaml") for name in ("large", "large_64x32gb"))
+    assert large.keys() == v100.keys()
+    assert {name for name in large if large[name] != v100[name]} == {"output", "ds_config", "micro_batch_tokens"}
