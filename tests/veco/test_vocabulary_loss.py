@@ -8,14 +8,14 @@ from products import Products
 from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from veco import VecoForMaskedLM, projection
+from veco import VecoForMaskedLM, vocabulary_loss
 from veco.vocabulary_loss import NEVER, VocabularyProjection
 
 
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(projection, "CHUNK_POSITIONS", 4)
-    monkeypatch.setattr(projection, "BLOCK_LOGITS", 2 * 50)
+    monkeypatch.setattr(vocabulary_loss, "CHUNK_POSITIONS", 4)
+    monkeypatch.setattr(vocabulary_loss, "BLOCK_LOGITS", 2 * 50)
 
 
 def gradients(layer: VocabularyProjection, states: torch.Tensor, losses: torch.Tensor) -> list[torch.Tensor]:
