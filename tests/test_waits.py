@@ -6,79 +6,20 @@ A wait costs little by itself, but until it is over no kernel can be prepared, a
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
-from unittest import mock
 
 import pytest
 import torch
 from pretend_device import DEVICE
 from pretend_kernels import pretend_card
+from small_runs import run_on
 
-from data_tools.shards.manifest import Manifest
-from pretrain.batches import PACKED, SAMPLES, PretrainingBatches
-from pretrain.losses import PretrainingLosses, count_predicted
-from pretrain.pretraining import read_batches
-from pretrain.recipe import PretrainRecipe
-from training.engine import plain_engine
-from training.engine.plain_engine import PlainEngine
-from training.loop import micro_batches
-from training.step import StepContext, StepMetrics, train_step
-from veco import VecoConfig, VecoForPreTraining
+from pretrain.batches import PACKED, SAMPLES
+from training.step import StepMetrics
 
 MOST_WAITS = 3  # of an update, with all its micro-steps
 LAYERS, MICRO_STEPS = 2, 2  # one wait in each would be too much: an update itself has two
 KINDS = {"mono": 0, "bilingual": 1}  # updates of these numbers
-
-
-@dataclass
-class Run:
-    """A small model, with all that the loop puts around an update of it."""
-
-    engine: PlainEngine
-    losses: PretrainingLosses
-    batches: PretrainingBatches
-
-    def update(self, step: int) -> StepMetrics:
-        per_step = self.engine.accumulation_steps
-        numbers = step * per_step, (step + 1) * per_step
-        group = list(micro_batches(self.batches, *numbers, 0, self.engine.device))
-        return train_step(self.engine, group, self.losses, count_predicted, StepContext("here"))
-
-
-def run_on(
-    device: str, data: Path, dtype: torch.dtype, layers: int, accumulation: int, recompute: bool, dropout: float
-) -> Run:
-    recipe = PretrainRecipe(
-        output="x",
-        accumulation_steps=accumulation,
-        mono_batch_pairs=4 * accumulation,
-        bilingual_batch_pairs=4 * accumulation,
-        clip_norm=1.0,
-    )
-    manifest = Manifest.load(data)
-    config = VecoConfig(
-        vocab_size=manifest.vocab_size,
-        hidden_size=16,
-        num_hidden_layers=layers,
-        num_attention_heads=2,
-        intermediate_size=16,
-        hidden_dropout_prob=dropout,
-        attention_probs_dropout_prob=dropout,
-    )
-    torch.manual_seed(0)
-    torch.set_default_dtype(dtype)
-    try:
-        with torch.device(device):
-            model = VecoForPreTraining(config).train()
-    finally:
-        torch.set_default_dtype(torch.float32)
-    if recompute:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-    with mock.patch.object(plain_engine, "plain_device", lambda: torch.device(device)):
-        engine = PlainEngine(model, recipe, lambda step: 1.0, {})
-    batches, _ = read_batches(recipe, data, manifest)
-    return Run(engine, PretrainingLosses(recipe, config, batches.groups, engine, counts_flops=True), batches)
 
 
 @pytest.mark.parametrize("recompute", [False, True], ids=["kept", "recomputed"])

@@ -43,6 +43,7 @@ WAITING = {
     "unique_consecutive",
     "unique_dim",
 }
+COPYING = {"_to_copy", "to"}  # the second in inference mode
 INDEXING = {"_index_put_impl_", "index", "index_put", "index_put_"}
 WITHOUT_KERNEL = {
     "_local_scalar_dense",
@@ -192,7 +193,7 @@ class PretendDevice(TorchDispatchMode):
     def _check(self, name: str, args: Any, kwargs: dict[str, Any], tensors: list[Tensor], is_here: bool) -> bool:
         """Whether the result is on the device. Note waits; raise RuntimeError for tensors on two devices."""
         strangers = [tensor for tensor in tensors if not isinstance(tensor, OnDevice)]
-        if name == "_to_copy" and is_here == bool(strangers):
+        if name in COPYING and is_here == bool(strangers):
             self._note_copy(args[0], kwargs.get("non_blocking", False), is_here)
             return is_here
         if name == "copy_":

@@ -85,7 +85,9 @@ def test_packed_says_where_the_tokens_stand(random_data: Path, step: int) -> Non
     packed, parts = batch[PACKED], [""] + ["pair_"] + ["tlm_"] * step
     ids = [rows(batch, f"{part}input_ids") for part in parts]
     sequences = [row for of_part in ids for row in of_part]
-    assert packed.pick([batch[f"{part}input_ids"] for part in parts]).tolist() == sum(sequences, [])
+    assert packed.pick([batch[f"{part}input_ids"] for part in parts]).tolist() == [
+        *itertools.chain.from_iterable(sequences)
+    ]
     assert packed.lengths == tuple(tuple(map(len, of_part)) for of_part in ids)
     assert packed.positions.tolist() == [position for row in sequences for position in range(1, len(row) + 1)]
     ends = packed.starts.tolist()
