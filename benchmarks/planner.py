@@ -137,7 +137,7 @@ def planned(size: Size, operation_seconds: float, share: float) -> tuple[float, 
     workload = size.workload()
     zero = Zero(0, 1, "float32", "cpu.json", is_fused=False)
     pairs = {name: kind.batch_pairs for name, kind in workload.kinds.items()}
-    memory = rank_memory(workload, zero, Storage(4, keeps_scores=True), pairs, accumulation=1)
+    memory = rank_memory(workload, zero, Storage(4, on_cpu=True), pairs, accumulation=1)
     card = Card("CPU", 0, {"float32": 1e-12 / operation_seconds}, "a product in this run")
     return memory.total, run_time(workload, card, "float32", 1, share, recompute=False).seconds
 

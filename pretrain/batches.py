@@ -29,11 +29,13 @@ from pretrain.masking import (
 )
 from pretrain.sampling import LanguageOrder, smoothed_probabilities
 from training.random_order import mix, walk
+from training.step import Batch
+from veco.packing import PackedPairs
 
 PAD_TO_MULTIPLE = 8  # a number of rows that suits vector units in matrix products; also fewer distinct shapes
 MONO, BILINGUAL = "mono", "bilingual"
-# A tensor of a batch beside the model's inputs: see `make_batch`.
-SAMPLES = "samples"
+# A tensor of a batch beside the model's inputs, and the input that the loader adds to them: see `make_batch`.
+SAMPLES, PACKED = "samples", "packed"
 VALIDATION_PAIRS = 16  # in a batch of validation, on whatever number of ranks
 VALIDATION_SEED = 1  # not the run's: runs with different seeds are compared on the same masks
 
@@ -302,7 +304,7 @@ class PretrainingBatches(Dataset):
         names = sorted({self.kinds[kind].schedule[i][0] for i in numbers})
         return f"{kind} samples {numbers[0]:,} to {numbers[-1]:,} ({', '.join(names)})"
 
-    def __getitem__(self, number: int) -> dict[str, Tensor]:
+    def __getitem__(self, number: int) -> Batch:
         """Micro-batch `number` of this rank, as `make_batch` gives it."""
         kind, numbers = self.samples_of(number, self.rank)
         first_group = [of for of, _ in self.groups].index(kind)
@@ -328,7 +330,7 @@ class ValidationBatches:
             num_batches = min(max_batches, -(-len(self.sources[kind][name]) // VALIDATION_PAIRS))
             self.batches[kind] += [(group, number) for number in range(num_batches)]
 
-    def batch(self, kind: str, index: int) -> dict[str, Tensor]:
+    def batch(self, kind: str, index: int) -> Batch:
         """Batch `index` of a kind, as `make_batch` gives it."""
         group, number = self.batches[kind][index]
         source, key = self.sources[kind][self.groups[group][1]], mix(VALIDATION_SEED, *self.groups[group][1].encode())
@@ -353,11 +355,12 @@ def total(infos: Sequence[ShardInfo]) -> int:
     return sum(info.num_sequences for info in infos)
 
 
-def make_batch(kind: str, samples: Sequence[Sample], options: PretrainingOptions, vocab_size: int) -> dict[str, Tensor]:
-    """Tensors that `VecoForPreTraining.forward` takes, int64 (pairs, length), and SAMPLES, int64 (pairs, 3).
+def make_batch(kind: str, samples: Sequence[Sample], options: PretrainingOptions, vocab_size: int) -> Batch:
+    """Tensors that `VecoForPreTraining.forward` takes, int64 (pairs, length), PACKED, and SAMPLES, int64 (pairs, 3).
 
-    SAMPLES holds for each pair its group, the tokens that were cut off, and a digest of what the model sees of it.
-    Bilingual batches have TLM's tensors if the objective has it.
+    PACKED says where their tokens stand: an accelerator need not be asked for what is known here. SAMPLES holds for
+    each pair its group, the tokens that were cut off, and a digest of what the model sees of it. Bilingual batches have
+    TLM's tensors if the objective has it.
     """
     masking = options.masking(kind, vocab_size)
     pairs: list[tuple[MaskedSequence, MaskedSequence]] = []
@@ -370,11 +373,15 @@ def make_batch(kind: str, samples: Sequence[Sample], options: PretrainingOptions
     parts = {"": [x for x, _ in pairs], "pair_": [y for _, y in pairs]}
     if kind == BILINGUAL and options.objective.endswith("+tlm"):
         parts["tlm_"] = [concatenated(x, y) for x, y in pairs]
-    batch: dict[str, Tensor] = {}
+    batch: Batch = {}
+    padded = []
     for prefix, part in parts.items():
-        batch[f"{prefix}input_ids"] = pad_rows([ids for ids, _ in part], PAD_ID)
-        batch[f"{prefix}labels"] = pad_rows([labels for _, labels in part], IGNORED)
-        batch[f"{prefix}attention_mask"] = batch[f"{prefix}input_ids"].ne(PAD_ID).long()
+        input_ids = pad_rows([ids for ids, _ in part], PAD_ID)
+        labels = pad_rows([labels for _, labels in part], IGNORED)
+        padded.append((input_ids, input_ids.ne(PAD_ID).long(), labels))
+        names = (f"{prefix}{name}" for name in ("input_ids", "attention_mask", "labels"))
+        batch |= dict(zip(names, padded[-1], strict=True))
+    batch[PACKED] = PackedPairs.of(padded, PAD_ID)
     facts = [(s.group, s.num_cut, digest(s, *pair)) for s, pair in zip(samples, pairs, strict=True)]
     batch[SAMPLES] = torch.tensor(facts, dtype=torch.int64)
     return batch

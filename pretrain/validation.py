@@ -8,6 +8,7 @@ from pretrain.batches import SAMPLES, ValidationBatches
 from pretrain.totals import Totals
 from training.engine.interface import Engine
 from training.random_order import evaluation_indices
+from training.step import on_device
 
 
 def validate(engine: Engine, batches: ValidationBatches, objective: str) -> dict[str, float]:
@@ -22,7 +23,7 @@ def validate(engine: Engine, batches: ValidationBatches, objective: str) -> dict
     with torch.no_grad():
         for kind, of_kind in batches.batches.items():
             for index, counts in evaluation_indices(len(of_kind), engine.rank, engine.world_size):
-                batch = {name: tensor.to(engine.device) for name, tensor in batches.batch(kind, index).items()}
+                batch = on_device(batches.batch(kind, index), engine.device)
                 inputs = {name: tensor for name, tensor in batch.items() if name != SAMPLES}
                 with engine.forward_context():
                     output = engine.model(**inputs, objective=objective)

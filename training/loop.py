@@ -20,17 +20,24 @@ from training.recipe.base import TrainingRecipe
 from training.step import Batch, StepContext, train_step
 from training.task import Trainable
 
+CPU = torch.device("cpu")
 PREFETCHED = 4  # micro-batches that each loader process keeps ready
 
 
-def micro_batches(dataset: Dataset, start: int, stop: int, num_workers: int) -> Iterator[Batch]:
-    """Items `start` to `stop` of a map-style dataset whose items are whole micro-batches, read ahead in order."""
+def micro_batches(
+    dataset: Dataset, start: int, stop: int, num_workers: int, device: torch.device = CPU
+) -> Iterator[Batch]:
+    """Items `start` to `stop` of a map-style dataset whose items are whole micro-batches, read ahead in order.
+
+    They are on the CPU, but for another `device` in pinned memory, from which copies need no waiting.
+    """
     return iter(
         DataLoader(
             dataset,
             batch_size=None,
             sampler=range(start, stop),
             num_workers=num_workers,
+            pin_memory=device.type != "cpu",
             prefetch_factor=PREFETCHED if num_workers else None,
             # Forking a process that already runs communication threads may hang.
             multiprocessing_context="spawn" if num_workers else None,
@@ -82,7 +89,8 @@ def fit(
     check_ranks_agree(engine, checkpoint=updates.start, recipe=recipe, data=trainable.fingerprint)
     per_step = recipe.accumulation_steps
     dataset = trainable.batches(engine.rank, engine.world_size)
-    batches = micro_batches(dataset, updates.start * per_step, updates.stop * per_step, recipe.loader_workers)
+    numbers = updates.start * per_step, updates.stop * per_step
+    batches = micro_batches(dataset, *numbers, recipe.loader_workers, engine.device)
     engine.model.train()  # from_pretrained gives models for evaluation, without dropout
     meters.restart_clock()
     for step in updates:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,8 @@ from training.engine.interface import Engine
 
 MOST_SOURCES = 4  # micro-batches of an update that a message names one by one
 
-Batch = dict[str, Tensor]
+# Tensors, and what travels to a device as they do: it has `to` and `pin_memory`.
+Batch = dict[str, Any]
 # The terms of a batch's loss, each a share of its global mean: sums over this batch / `num_items` of the global batch.
 LossFunction = Callable[[nn.Module, Batch, Tensor], dict[str, Tensor]]
 # The numbers of predicted items of a batch by which the loss function divides, a small tensor.
@@ -71,21 +72,22 @@ def train_step(
     counts = torch.stack([torch.cat([count_items(b), count_tokens(b)]) for b in micro_batches]).sum(dim=0)
     # The wish to stop travels with the counts: a reduction of its own would cost time in every update.
     votes = counts.new_tensor([int(context.wants_to_stop)])
-    *items, num_tokens, num_votes = engine.sum_over_ranks(torch.cat([counts, votes]).to(engine.device))
-    num_items = torch.stack(items)
+    told = engine.sum_over_ranks(on_device({"told": torch.cat([counts, votes])}, engine.device)["told"])
+    num_items = told[:-2]
     totals: dict[str, Tensor] = {}
     micro_losses = []
     for number, batch in enumerate(micro_batches, start=1):
-        on_device = {name: tensor.to(engine.device, non_blocking=True) for name, tensor in batch.items()}
         with engine.forward_context():
-            losses = loss_function(engine.model, on_device, num_items)
+            losses = loss_function(engine.model, on_device(batch, engine.device), num_items)
         loss = torch.stack(list(losses.values())).sum()
         micro_losses.append(loss.detach())
         for name, term in losses.items():
             totals[name] = totals.get(name, torch.zeros((), device=engine.device)) + term.detach().float()
         if number == len(micro_batches):
             reduced = engine.sum_over_ranks(torch.stack(list(totals.values())))
-            values = dict(zip(totals, reduced.tolist(), strict=True))
+            # Here alone, and once, the host waits for the device: float64 holds losses and counts exactly.
+            *known, num_tokens, num_votes = torch.cat([reduced.double(), told[-2:].double()]).tolist()
+            values = dict(zip(totals, known, strict=True))
             if not all(map(math.isfinite, values.values())):
                 raise_broken_loss(engine, values, micro_losses, context)
             if skipped := context.is_spike(sum(values.values())):
@@ -105,6 +107,13 @@ def train_step(
         skipped=skipped,
         wants_to_stop=bool(num_votes),
     )
+
+
+def on_device(batch: Batch, device: torch.device) -> Batch:
+    """A batch on a device. It goes to an accelerator by way of pinned memory, so that nothing waits for the copy."""
+    if device.type == "cpu":
+        return batch
+    return {name: value.pin_memory().to(device, non_blocking=True) for name, value in batch.items()}
 
 
 def sources_of(context: StepContext, num_parts: int, world_size: int) -> str:

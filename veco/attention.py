@@ -9,9 +9,9 @@ attend to a key. Its counterpart for packed tokens is a `PackedMask`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import accumulate
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,12 +19,9 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers.cache_utils import EncoderDecoderCache
 
 from veco.dropout import dropout
+from veco.fused_attention import fused_kernel
+from veco.packing import Padding, starts_of
 from veco.tracing import is_traced
-
-try:
-    from torch.nn.attention import varlen
-except ImportError:  # torch before 2.10
-    varlen = None  # type: ignore[assignment]
 
 # Most pairs of a query and a key in a block of several sequences on CPU. The scores of small blocks stay in the CPU's
 # cache, and a block of one sequence needs neither padding nor copies of its heads; measured for 4 to 12 heads.
@@ -89,37 +86,42 @@ def attend(
     return function(query_BHTK, key_BHSK, value_BHSK, attention_mask, dropout_p, is_causal)
 
 
+class PackedEnds(NamedTuple):
+    """Where the packed sequences of queries and of keys start and end, int32 (B + 1,)."""
+
+    query_starts: Tensor
+    key_starts: Tensor
+
+
 @dataclass(frozen=True)
 class PackedMask:
     """Mask of packed tokens: the queries of sequence i attend to the keys of sequence i only.
 
     `query_lengths` and `key_lengths` are the lengths of the sequences in tokens, in packed order. In self-attention
-    `is_causal` hides later positions.
+    `is_causal` hides later positions. `ends` are for fused kernels, made from the lengths if they are not given.
     """
 
     query_lengths: Sequence[int]
     key_lengths: Sequence[int]
     is_causal: bool = False
+    ends: PackedEnds | None = field(default=None, compare=False, repr=False)
+    # By device, once for all layers: most models are on one.
+    _ends: dict[torch.device, PackedEnds] = field(default_factory=dict, init=False, compare=False, repr=False)
+    _paddings: dict[torch.device, tuple[Padding, Padding]] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
 
     @torch.compiler.disable  # lengths differ in every batch, and each would be compiled anew
     def attend(
         self, query_NHK: Tensor, key_MHK: Tensor, value_MHK: Tensor, dropout_p: float, back_end: str = "auto"
     ) -> Tensor:
-        """Context (N, H, K) of each query, by torch's `varlen_attn` or else by `attend` with `back_end`."""
+        """Context (N, H, K) of each query, by a fused kernel if there is one, or else by `attend` with `back_end`."""
         device = query_NHK.device
-        # A causal mask already hides the padding behind a sequence, and SDPA has a fast kernel for it.
-        if not self.is_causal and _varlen_applies(query_NHK, dropout_p):
-            context = varlen.varlen_attn(
-                query_NHK,
-                key_MHK,
-                value_MHK,
-                _starts(self.query_lengths, device),
-                _starts(self.key_lengths, device),
-                max(self.query_lengths),
-                max(self.key_lengths),
-            )
-            assert isinstance(context, Tensor), "no statistics were requested"
-            return context
+        kernel = fused_kernel(query_NHK)
+        if kernel is not None and back_end != "eager":
+            starts = self._ends_on(device)
+            longest = max(self.query_lengths), max(self.key_lengths)
+            return kernel(query_NHK, key_MHK, value_MHK, *starts, *longest, dropout_p, self.is_causal)
         blocks = self.blocks if device.type == "cpu" else [self]
         num_keys = [sum(block.key_lengths) for block in blocks]
         queries = query_NHK.split([sum(block.query_lengths) for block in blocks])
@@ -130,6 +132,20 @@ class PackedMask:
                 for block, query, key, value in zip(blocks, queries, keys, values, strict=True)
             ]
         )
+
+    def _ends_on(self, device: torch.device) -> PackedEnds:
+        if device not in self._ends:
+            made = self.ends or PackedEnds(starts_of(self.query_lengths), starts_of(self.key_lengths))
+            self._ends[device] = PackedEnds(*(starts.to(device) for starts in made))
+        return self._ends[device]
+
+    def _paddings_on(self, device: torch.device) -> tuple[Padding, Padding]:
+        """Of queries and of keys, where they are padded."""
+        if device not in self._paddings:
+            of_queries = Padding.behind(self.query_lengths, device)
+            is_same = self.query_lengths == self.key_lengths
+            self._paddings[device] = of_queries, of_queries if is_same else Padding.behind(self.key_lengths, device)
+        return self._paddings[device]
 
     @cached_property
     def blocks(self) -> list[PackedMask]:
@@ -163,49 +179,15 @@ class PackedMask:
             )
             context_BHTK = attend(query, key, value, None, dropout_p, self.is_causal, back_end)
             return context_BHTK.transpose(1, 2).flatten(0, 1)
-        is_query_BT = _is_within(self.query_lengths, query_NHK.device)
-        is_key_BS = _is_within(self.key_lengths, query_NHK.device)
+        of_queries, of_keys = self._paddings_on(query_NHK.device)
         query, key, value = (
-            pad_packed(x, is_token).transpose(1, 2)
-            for x, is_token in ((query_NHK, is_query_BT), (key_MHK, is_key_BS), (value_MHK, is_key_BS))
+            padding.pad(x).transpose(1, 2)
+            for x, padding in ((query_NHK, of_queries), (key_MHK, of_keys), (value_MHK, of_keys))
         )
-        attention_mask = None if self.is_causal else is_key_BS[:, None, None]
+        # A causal mask already hides the padding behind a sequence.
+        attention_mask = None if self.is_causal else of_keys.is_token_BT[:, None, None]
         context_BHTK = attend(query, key, value, attention_mask, dropout_p, self.is_causal, back_end)
-        return pack(context_BHTK.transpose(1, 2), is_query_BT)
-
-
-def _starts(lengths: Sequence[int], device: torch.device) -> Tensor:
-    """The start of each packed sequence, and at last the end of all, int32 (B + 1,)."""
-    return torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device)
-
-
-def _is_within(lengths: Sequence[int], device: torch.device) -> Tensor:
-    """Boolean (B, longest), true at the positions of each sequence."""
-    return torch.arange(max(lengths), device=device) < torch.tensor(lengths, device=device).unsqueeze(1)
-
-
-def pack(x_BT: Tensor, is_token_BT: Tensor) -> Tensor:
-    """The tokens (N, ...) of (B, T, ...), end to end."""
-    # As x[is_token], whose gradient takes ten times as long on CPU.
-    return x_BT.flatten(0, 1).index_select(0, is_token_BT.flatten().nonzero().squeeze(1))
-
-
-def pad_packed(packed: Tensor, is_token_BT: Tensor) -> Tensor:
-    """(B, T, ...) with the packed tokens (N, ...) where `is_token_BT` is true, and zeros elsewhere."""
-    index_N = is_token_BT.flatten().nonzero().squeeze(1)
-    flat = packed.new_zeros(is_token_BT.numel(), *packed.shape[1:]).index_copy(0, index_N, packed)
-    return flat.unflatten(0, is_token_BT.shape)
-
-
-def _varlen_applies(query_NHK: Tensor, dropout_p: float) -> bool:
-    """Whether torch's `varlen_attn` can be used: CUDA from Ampere on, half precision, no dropout (torch 2.13)."""
-    return (
-        varlen is not None
-        and dropout_p == 0
-        and query_NHK.device.type == "cuda"
-        and query_NHK.dtype in (torch.float16, torch.bfloat16)
-        and torch.cuda.get_device_capability(query_NHK.device) >= (8, 0)
-    )
+        return of_queries.pack(context_BHTK.transpose(1, 2))
 
 
 class MultiHeadAttention(nn.Module):

@@ -35,8 +35,10 @@ def check_labels(name: str, labels: Tensor, shape: torch.Size, num_classes: int)
         raise ValueError(f"{name} have shape {tuple(labels.shape)}, expected {tuple(shape)}")
     if labels.is_floating_point():
         raise ValueError(f"{name} are {labels.dtype}, expected class ids, which are integers")
+    if labels.device.type != "cpu":
+        return
     wrong = labels.ne(IGNORED) & (labels.lt(0) | labels.ge(num_classes))
-    if labels.device.type == "cpu" and wrong.any():
+    if wrong.any():
         raise ValueError(
             f"{name} contain {int(labels[wrong][0])}, expected {IGNORED} (ignored) or 0 to {num_classes - 1}, one of "
             f"{num_classes} classes"

@@ -13,10 +13,11 @@ from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutputWithCrossAttentions
 from transformers.utils import can_return_tuple
 
-from veco.attention import PackedMask, pack, pad_packed
+from veco.attention import PackedMask
 from veco.config import VecoConfig
 from veco.dropout import Dropout
 from veco.layer import AttentionWeights, VecoLayer
+from veco.packing import Padding, position_ids_of
 from veco.tracing import is_traced
 
 # Least share of padding at which packing pays: below it, attention by small blocks costs more than it saves.
@@ -131,15 +132,6 @@ def positions_of(input_ids: Tensor | None, is_token: Tensor, config: VecoConfig)
     return position_ids_of(input_ids, config.pad_token_id, config.pad_position)
 
 
-def position_ids_of(input_ids: Tensor, pad_token_id: int | None, pad_position: int) -> Tensor:
-    """Positions (B, T), for tokens from `pad_position + 1` on, for padding `pad_position` (fairseq, XLM-R)."""
-    if pad_token_id is None:
-        steps = torch.arange(1, input_ids.shape[1] + 1, device=input_ids.device)
-        return steps.expand_as(input_ids) + pad_position
-    is_token = input_ids.ne(pad_token_id).long()
-    return is_token.cumsum(dim=1) * is_token + pad_position
-
-
 def token_mask(input_ids: Tensor, pad_token_id: int | None) -> Tensor:
     """Boolean (B, T), true for ids (B, T) that are not padding."""
     return torch.ones_like(input_ids, dtype=torch.bool) if pad_token_id is None else input_ids.ne(pad_token_id)
@@ -249,9 +241,10 @@ class VecoModel(VecoPreTrainedModel):
 
         can_pack = self.skip_padding and weights is None and cache is None
         if input_ids is not None and can_pack and pays_to_pack(is_token, is_pair_token):
-            embedded = self.embeddings(input_ids[is_token], position_ids.expand(num_rows, -1)[is_token])
+            padding = Padding.of(is_token)
+            embedded = self.embeddings(padding.pack(input_ids), padding.pack(position_ids.expand(num_rows, -1)))
             packed = self._sweep_packed(embedded, is_token, pair_states, is_pair_token, keep_all)
-            all_states = [pad_packed(states_ND, is_token) for states_ND in packed]
+            all_states = [padding.pad(states_ND) for states_ND in packed]
         else:
             embedded = self.embeddings(input_ids, position_ids, inputs_embeds)
             pair_mask = None if is_pair_token is None else mask_of_padding(is_pair_token)
@@ -276,7 +269,7 @@ class VecoModel(VecoPreTrainedModel):
         lengths = is_token.sum(1).tolist()
         pair_mask = None
         if pair_states is not None and is_pair_token is not None:
-            pair_states = pack(pair_states, is_pair_token)
+            pair_states = Padding.of(is_pair_token).pack(pair_states)
             pair_mask = PackedMask(lengths, is_pair_token.sum(1).tolist())
         return self.sweep(embedded_ND, PackedMask(lengths, lengths), pair_states, pair_mask, keep_all)
 

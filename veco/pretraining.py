@@ -6,6 +6,7 @@ language modelling, both through path H.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,11 +14,12 @@ import torch
 from torch import Tensor
 from transformers.utils import ModelOutput, can_return_tuple
 
-from veco.attention import PackedMask
+from veco.attention import PackedEnds, PackedMask
 from veco.config import VecoConfig
-from veco.labels import IGNORED, check_labels
+from veco.labels import check_labels
 from veco.masked_lm import VecoLMHead, VecoWithLMHead
-from veco.model import VecoModel, check_input_ids, check_mask, position_ids_of
+from veco.model import VecoModel, check_input_ids, check_mask
+from veco.packing import PackedPairs
 
 OBJECTIVES = ("ca_mlm", "mlm", "clm")
 
@@ -35,26 +37,14 @@ class VecoForPreTrainingOutput(ModelOutput):
     row_totals: dict[str, Tensor] | None = None
 
 
-class PackedPart(NamedTuple):
-    """x, y or their concatenation among packed tokens.
-
-    `lengths` are those of its sequences. `predicted`, `rows` and `targets`, int64 (number of predicted tokens,), say
-    where each predicted token stands among all packed ones, in which row of the batch, and which piece it is.
-    `num_items`, a float32 scalar, divides the sum of their cross-entropies.
-    """
-
-    lengths: list[int]
-    predicted: Tensor
-    rows: Tensor
-    targets: Tensor
-    num_items: Tensor
+X, Y, TLM = range(3)  # parts of a batch
 
 
 class Term(NamedTuple):
-    """Cross-entropy that predicts `part`, added to the loss of that name."""
+    """Cross-entropy that predicts a part of the batch, by its number; added to the loss of that name."""
 
     loss_name: str
-    part: PackedPart
+    part: int
 
 
 class VecoForPreTraining(VecoWithLMHead):
@@ -80,6 +70,7 @@ class VecoForPreTraining(VecoWithLMHead):
         tlm_labels: Tensor | None = None,
         num_items_in_batch: Tensor | None = None,
         objective: str = "ca_mlm",
+        packed: PackedPairs | None = None,
     ) -> VecoForPreTrainingOutput:
         """Losses of a batch of pairs: x is `input_ids` (B, X), y is `pair_input_ids` (B, Y), both already masked.
 
@@ -93,6 +84,9 @@ class VecoForPreTraining(VecoWithLMHead):
 
         Objective "mlm" skips the S sweep and its losses. "clm" also hides later tokens: `labels` are then the next
         tokens, and the loss is called "clm".
+
+        `packed` says where the tokens of these very tensors stand, as a loader can tell on the CPU. Without it they are
+        looked for here, and the host waits for an accelerator to find them.
         """
         if objective not in OBJECTIVES:
             raise ValueError(f"objective {objective!r}: expected one of {', '.join(OBJECTIVES)}")
@@ -100,91 +94,74 @@ class VecoForPreTraining(VecoWithLMHead):
             raise ValueError(
                 f"expected one paired sequence for each sequence, found {len(pair_input_ids)} for {len(input_ids)}"
             )
-        batch = {
-            "": (input_ids, attention_mask, labels),
-            "pair_": (pair_input_ids, pair_attention_mask, pair_labels),
-        }
+        parts = [(input_ids, attention_mask, labels), (pair_input_ids, pair_attention_mask, pair_labels)]
         if tlm_input_ids is not None:
             if tlm_attention_mask is None or tlm_labels is None:
                 raise ValueError("found tlm_input_ids alone, expected tlm_attention_mask and tlm_labels too")
-            batch["tlm_"] = (tlm_input_ids, tlm_attention_mask, tlm_labels)
-        embedded, parts = self._packed(batch, num_items_in_batch)
-        x, y, *tlm = parts
+            parts.append((tlm_input_ids, tlm_attention_mask, tlm_labels))
+        self._check(parts)
+        if packed is None:
+            packed = PackedPairs.of(parts, self.config.pad_token_id)
+        packed.check_fits([ids.shape for ids, _, _ in parts])
+        ids, _, labels_of_parts = zip(*parts, strict=True)
+        embedded = self.veco.embeddings(packed.pick(ids), packed.positions + self.config.pad_position)
+        targets_of_parts = packed.pick(labels_of_parts).index_select(0, packed.predicted)
 
-        lengths = [length for part in parts for length in part.lengths]
-        (h,) = self.veco.sweep(embedded, PackedMask(lengths, lengths, is_causal=objective == "clm"))
+        lengths = [length for of_part in packed.lengths for length in of_part]
+        mask = PackedMask(lengths, lengths, objective == "clm", PackedEnds(packed.starts, packed.starts))
+        (h,) = self.veco.sweep(embedded, mask)
         of_h = "clm" if objective == "clm" else "mlm"
-        terms = [Term(of_h, x), Term(of_h, y), *(Term("tlm", part) for part in tlm)]
-        states = [states_to_predict_from(h, terms)]
+        terms = [Term(of_h, X), Term(of_h, Y), Term("tlm", TLM)][: len(parts)]
+        states, targets = [h.index_select(0, packed.predicted)], [targets_of_parts]
         if objective == "ca_mlm":
-            s = self._plugged_in(embedded, h, x, y)
-            terms_of_s = [Term("ca_mlm", x), Term("ca_mlm", y)]
-            states.append(states_to_predict_from(s, terms_of_s))
-            terms += terms_of_s
-        targets = torch.cat([term.part.targets for term in terms])
-        cross_entropies, is_right = self.lm_head(torch.cat(states), targets)
-        return added_up(terms, cross_entropies, is_right, num_rows=len(input_ids))
+            num_predicted = sum(packed.num_predicted[: Y + 1])
+            s = self._plugged_in(embedded, h, packed)
+            states.append(s.index_select(0, packed.predicted[:num_predicted]))
+            targets.append(targets_of_parts[:num_predicted])
+            terms += [Term("ca_mlm", X), Term("ca_mlm", Y)]
+        cross_entropies, is_right = self.lm_head(torch.cat(states), torch.cat(targets))
+        return added_up(terms, packed, num_items_in_batch, cross_entropies, is_right)
 
-    def _plugged_in(self, embedded: Tensor, h: Tensor, x: PackedPart, y: PackedPart) -> Tensor:
+    def _plugged_in(self, embedded: Tensor, h: Tensor, packed: PackedPairs) -> Tensor:
         """S (N, D) of the tokens of x and y, which are the first among the embedded ones and in H."""
-        x_y_lengths, y_x_lengths = [*x.lengths, *y.lengths], [*y.lengths, *x.lengths]
-        num_x, num_x_y = sum(x.lengths), sum(x_y_lengths)
+        x, y = packed.lengths[: Y + 1]
+        num_x, num_x_y = sum(x), sum(x + y)
         # Keys and values of x are the last H of y and vice versa, behind a stop-gradient (section 2.2):
         # no S loss reaches the H path of the other sequence.
         h_y_x = torch.cat([h[num_x:num_x_y], h[:num_x]]).detach()
-        mask, pair_mask = PackedMask(x_y_lengths, x_y_lengths), PackedMask(x_y_lengths, y_x_lengths)
+        starts = packed.starts[: len(x + y) + 1]
+        mask = PackedMask(x + y, x + y, ends=PackedEnds(starts, starts))
+        pair_mask = PackedMask(x + y, y + x, ends=PackedEnds(starts, packed.pair_starts))
         (s,) = self.veco.sweep(embedded[:num_x_y], mask, h_y_x, pair_mask)
         return s
 
-    def _packed(
-        self, batch: dict[str, tuple[Tensor, Tensor, Tensor]], num_items_in_batch: Tensor | None
-    ) -> tuple[Tensor, list[PackedPart]]:
-        """The embedded tokens (N, D) of all sequences of a batch, one after the other, and its parts.
-
-        `batch` has (ids, mask, labels), each (B, T_i), of each part under the prefix of their names. Raises ValueError
-        as `VecoModel` and `check_labels` do.
-        """
-        config = self.config
-        ids, positions, parts = [], [], []
-        start = 0
-        for number, (prefix, (input_ids, attention_mask, labels)) in enumerate(batch.items()):
-            check_input_ids(input_ids, config)
+    def _check(self, parts: Sequence[tuple[Tensor, Tensor, Tensor]]) -> None:
+        """Raise ValueError as `VecoModel` and `check_labels` do, for each part's (ids, mask, labels), (B, T_i)."""
+        for prefix, (input_ids, attention_mask, labels) in zip(("", "pair_", "tlm_"), parts, strict=False):
+            check_input_ids(input_ids, self.config)
             check_mask(f"{prefix}attention_mask", attention_mask, input_ids.shape)
-            check_labels(f"{prefix}labels", labels, input_ids.shape, config.vocab_size)
-            is_token = attention_mask.bool()
-            ids.append(input_ids[is_token])
-            positions.append(position_ids_of(input_ids, config.pad_token_id, config.pad_position)[is_token])
-            packed_labels = labels[is_token]
-            predicted = packed_labels.ne(IGNORED).nonzero().squeeze(1)
-            num_items = (
-                predicted.new_tensor(len(predicted)) if num_items_in_batch is None else num_items_in_batch[number]
-            )
-            parts.append(
-                PackedPart(
-                    lengths=is_token.sum(1).tolist(),
-                    predicted=start + predicted,
-                    rows=is_token.nonzero()[:, 0].index_select(0, predicted),
-                    targets=packed_labels.index_select(0, predicted),
-                    num_items=num_items.clamp(min=1).float(),
-                )
-            )
-            start += len(packed_labels)
-        return self.veco.embeddings(torch.cat(ids), torch.cat(positions)), parts
+            check_labels(f"{prefix}labels", labels, input_ids.shape, self.config.vocab_size)
 
 
-def states_to_predict_from(states: Tensor, terms: list[Term]) -> Tensor:
-    """Of packed states (N, D) those of the tokens that the terms predict, one term after the other."""
-    return states.index_select(0, torch.cat([term.part.predicted for term in terms]))
-
-
-def added_up(terms: list[Term], cross_entropies: Tensor, is_right: Tensor, num_rows: int) -> VecoForPreTrainingOutput:
-    """Losses of cross-entropies (N,), and totals of each row, from all terms' predicted tokens in order."""
-    counts = [len(term.part.targets) for term in terms]
-    facts_N3 = torch.stack([cross_entropies.detach(), torch.ones_like(cross_entropies), is_right.float()], dim=1)
+def added_up(
+    terms: Sequence[Term],
+    packed: PackedPairs,
+    num_items_in_batch: Tensor | None,
+    cross_entropies: Tensor,
+    is_right: Tensor,
+) -> VecoForPreTrainingOutput:
+    """Losses of cross-entropies (P,), and totals of each row, from all terms' predicted tokens in order."""
+    counts = [packed.num_predicted[term.part] for term in terms]
+    if num_items_in_batch is None:
+        num_items = [cross_entropies.new_tensor(float(max(1, count))) for count in packed.num_predicted]
+    else:
+        num_items = list(num_items_in_batch.clamp(min=1).float().unbind())
+    rows = packed.rows.split(packed.num_predicted)
+    facts_P3 = torch.stack([cross_entropies.detach(), torch.ones_like(cross_entropies), is_right.float()], dim=1)
     losses: dict[str, Tensor] = {}
-    row_totals = {term.loss_name: facts_N3.new_zeros(num_rows, 3) for term in terms}
-    for (name, part), of_term, facts in zip(terms, cross_entropies.split(counts), facts_N3.split(counts), strict=True):
-        losses[name] = of_term.sum() / part.num_items + losses.get(name, 0.0)
-        row_totals[name].index_add_(0, part.rows, facts)
+    row_totals = {term.loss_name: facts_P3.new_zeros(len(packed.lengths[X]), 3) for term in terms}
+    for (name, part), of_term, facts in zip(terms, cross_entropies.split(counts), facts_P3.split(counts), strict=True):
+        losses[name] = of_term.sum() / num_items[part] + losses.get(name, 0.0)
+        row_totals[name].index_add_(0, rows[part], facts)
     loss = torch.stack(list(losses.values())).sum()
     return VecoForPreTrainingOutput(loss=loss, losses=losses, row_totals=row_totals)

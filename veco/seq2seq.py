@@ -14,7 +14,6 @@ from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import Seq2SeqLMOutput
 from transformers.utils import ModelOutput, logging
 
-from veco.attention import pack
 from veco.config import VecoConfig
 from veco.labels import IGNORED, check_labels
 from veco.layer import AttentionWeights, VecoLayer
@@ -28,6 +27,7 @@ from veco.model import (
     input_shape,
     token_mask,
 )
+from veco.packing import Padding
 
 logger = logging.get_logger(__name__)
 
@@ -273,8 +273,8 @@ class VecoForConditionalGeneration(VecoWithLMHead, GenerationMixin):
         if labels is not None:
             check_labels("labels", labels, states.shape[:-1], self.config.vocab_size)
         if labels is not None and label_smoothing is not None:
-            is_target = labels.ne(IGNORED)
-            losses, _ = self.lm_head(pack(states, is_target), pack(labels, is_target), label_smoothing)
+            targets = Padding.of(labels.ne(IGNORED))
+            losses, _ = self.lm_head(targets.pack(states), targets.pack(labels), label_smoothing)
             loss = losses.sum()
         else:
             logits = self.lm_head(states)

@@ -75,22 +75,17 @@ class ProjectedCrossEntropy(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(states_ND, weight_VD, bias_V, targets_N)
         ctx.smoothing = smoothing
-        never_V, share = shares(bias_V, smoothing)
+        smoothed = shares(bias_V, smoothing)
         losses = [torch.empty(0, device=states_ND.device)]
         is_right = [torch.empty(0, device=states_ND.device, dtype=torch.bool)]
         with torch.autocast(states_ND.device.type, enabled=False):
             for states, targets in zip(*_parts(CHUNK_POSITIONS, states_ND, targets_N), strict=True):
                 logits = states @ weight_VD.t()
                 for block, target in zip(*_parts(_block_size(logits), logits, targets), strict=True):
-                    log_probabilities = (block + bias_V).log_softmax(1)
-                    of_target = log_probabilities.gather(1, target.unsqueeze(1)).squeeze(1)
-                    loss = -of_target
-                    if smoothing:
-                        of_never = log_probabilities @ never_V.to(log_probabilities.dtype)
-                        of_others = log_probabilities.sum(1) - of_never - of_target
-                        loss = (1.0 - smoothing) * loss - share * of_others
+                    loss, right = _block_losses(block, bias_V, target, smoothing, *smoothed)
                     losses.append(loss)
-                    is_right.append(of_target >= log_probabilities.amax(1))
+                    is_right.append(right)
+                del logits, block  # before the next chunk takes as much
         ctx.mark_non_differentiable(right := torch.cat(is_right))
         return torch.cat(losses), right
 
@@ -98,23 +93,51 @@ class ProjectedCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, grad_N: Tensor, _: Tensor) -> tuple[Tensor, Tensor | None, Tensor, None, None]:
         """With softmax p and smoothed target distribution q, the gradient of the logits is grad * (p - q)."""
         states_ND, weight_VD, bias_V, targets_N = ctx.saved_tensors
-        never_V, share = shares(bias_V, ctx.smoothing)
+        smoothed = shares(bias_V, ctx.smoothing)
         needs_weight = ctx.needs_input_grad[1]  # not while only the cross-attention is trained
         grad_states, grad_bias = [states_ND[:0]], torch.zeros_like(bias_V)
         grad_weight = torch.zeros_like(weight_VD) if needs_weight else None
         for states, targets, grads in zip(*_parts(CHUNK_POSITIONS, states_ND, targets_N, grad_N), strict=True):
             logits = states @ weight_VD.t()
             for block, target, grad in zip(*_parts(_block_size(logits), logits, targets, grads), strict=True):
-                probabilities = (block + bias_V).softmax(1)
-                if ctx.smoothing:
-                    probabilities -= share * (1.0 - never_V)
-                probabilities[torch.arange(len(target), device=target.device), target] -= 1.0 - ctx.smoothing - share
-                block.copy_(probabilities.mul_(grad.unsqueeze(1)))  # `logits` become their gradient
-                grad_bias += probabilities.sum(0)
+                grad_bias += _block_gradient_(block, bias_V, target, grad, ctx.smoothing, *smoothed)
             grad_states.append(logits @ weight_VD)
             if grad_weight is not None:
                 grad_weight.addmm_(logits.t(), states)
+            del logits, block
         return torch.cat(grad_states), grad_weight, grad_bias, None, None
+
+
+def _block_losses(
+    block_NV: Tensor, bias_V: Tensor, target_N: Tensor, smoothing: float, never_V: Tensor, share: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Cross-entropies of targets, and whether each is the most probable, from logits without their bias."""
+    log_probabilities = (block_NV + bias_V).log_softmax(1)
+    of_target = log_probabilities.gather(1, target_N.unsqueeze(1)).squeeze(1)
+    loss = -of_target
+    if smoothing:
+        of_never = log_probabilities @ never_V.to(log_probabilities.dtype)
+        of_others = log_probabilities.sum(1) - of_never - of_target
+        loss = (1.0 - smoothing) * loss - share * of_others
+    return loss, of_target >= log_probabilities.amax(1)
+
+
+def _block_gradient_(
+    block_NV: Tensor,
+    bias_V: Tensor,
+    target_N: Tensor,
+    grad_N: Tensor,
+    smoothing: float,
+    never_V: Tensor,
+    share: Tensor,
+) -> Tensor:
+    """The gradient of the bias, from logits without their bias; these become their own gradient."""
+    probabilities = (block_NV + bias_V).softmax(1)
+    if smoothing:
+        probabilities -= share * (1.0 - never_V)
+    probabilities[torch.arange(len(target_N), device=target_N.device), target_N] -= 1.0 - smoothing - share
+    block_NV.copy_(probabilities.mul_(grad_N.unsqueeze(1)))
+    return probabilities.sum(0)
 
 
 def shares(bias_V: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
@@ -130,4 +153,5 @@ def _parts(size: int, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
 
 
 def _block_size(logits: Tensor) -> int:
-    return max(1, BLOCK_LOGITS // logits.shape[1])
+    """Rows of logits that become float32 at a time: few on CPU, all of a chunk where each step is another kernel."""
+    return max(1, BLOCK_LOGITS // logits.shape[1]) if logits.device.type == "cpu" else CHUNK_POSITIONS

@@ -17,19 +17,20 @@ from veco.vocabulary_loss import BLOCK_LOGITS, CHUNK_POSITIONS
 
 FLOAT32 = 4
 NORM_STATISTICS = 2 * FLOAT32  # mean and deviation of a token
-BLOCK_COPIES = 3  # of a block of logits in float32: with its bias, after softmax, and one between
+BLOCK_COPIES = 2  # of a block of logits in float32: with its bias, and after softmax
 
 
 @dataclass(frozen=True)
 class Storage:
-    """Storage format of activations: bytes of a number, whether layers are recomputed, and attention weights stored.
+    """Storage of activations: bytes of a number, whether layers are recomputed, and the kind of device.
 
-    `keeps_scores` is the attention of a CPU with dropout; a card's kernels never hold the weights.
+    A CPU (`on_cpu`) writes attention weights out to drop some of them, which a card's kernels do not, and converts the
+    logits to float32 by few rows at a time.
     """
 
     number: int = 2
     recompute: bool = False
-    keeps_scores: bool = False
+    on_cpu: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def micro_step(config: VecoConfig, shape: PairShape, pairs: int, storage: Storag
     # The first input of S is that of H; in its stead there are the states of the pair, once for all layers.
     kept = of_layers + embeddings + head
     first, of_h = layer_bytes(config, storage, Sweep(h_tokens, h_layer), Sweep(s_tokens, s_layer))
-    return MicroStep(kept, logits(config, positions, number), first - head, of_h - head)
+    return MicroStep(kept, logits(config, positions, storage), first - head, of_h - head)
 
 
 def token_bytes(config: VecoConfig, number: int, plugged_in: bool) -> int:
@@ -88,7 +89,7 @@ def token_bytes(config: VecoConfig, number: int, plugged_in: bool) -> int:
 
 def score_bytes(config: VecoConfig, storage: Storage, scores: int) -> int:
     """Bytes of stored attention weights: after softmax, and with dropout the result and its mask, too."""
-    if not storage.keeps_scores:
+    if not storage.on_cpu:
         return 0
     has_dropout = config.attention_probs_dropout_prob > 0
     return config.num_attention_heads * scores * (storage.number + has_dropout * (storage.number + 1))
@@ -113,9 +114,8 @@ def layer_bytes(config: VecoConfig, storage: Storage, h: Sweep, s: Sweep) -> tup
     return needed(h), needed(h) - (config.num_hidden_layers - 1) * kept(h)
 
 
-def logits(config: VecoConfig, positions: int, number: int) -> int:
-    """Bytes of the vocabulary loss at its peak: two chunks of logits, as one is computed before the other is freed."""
+def logits(config: VecoConfig, positions: int, storage: Storage) -> int:
+    """Bytes of the vocabulary loss at its peak: a chunk of logits, and the part of it that is in float32."""
     chunk = min(positions, CHUNK_POSITIONS) * config.vocab_size
-    num_chunks = min(2, -(-positions // CHUNK_POSITIONS))
-    block = min(chunk, max(BLOCK_LOGITS, config.vocab_size))
-    return num_chunks * chunk * number + BLOCK_COPIES * block * FLOAT32
+    block = min(chunk, max(BLOCK_LOGITS, config.vocab_size)) if storage.on_cpu else chunk
+    return chunk * storage.number + BLOCK_COPIES * block * FLOAT32

@@ -1,5 +1,6 @@
 import dataclasses
 import hashlib
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from data_tools.shards.format import Shard, ShardWriter
 from data_tools.shards.manifest import Manifest
 from pretrain.batches import (
     IGNORED,
+    PACKED,
     SAMPLES,
     VALIDATION_PAIRS,
     MonoSource,
@@ -59,7 +61,7 @@ def test_any_split_over_ranks_and_accumulation_gives_the_same_batch(random_data:
             for a in range(accumulation)
             for rank in range(world_size)
         ]
-        for name in whole:
+        for name in whole.keys() - {PACKED}:
             assert [row for part in parts for row in rows(part, name)] == rows(whole, name)
 
 
@@ -75,6 +77,27 @@ def test_kinds_alternate_and_bilingual_batches_have_tlm(random_data: Path) -> No
         assert x[0] == y[0] == 0 and x[-1] == y[-1] == 2
     for x, y, together in zip(*(rows(batch, f"{p}labels") for p in ("", "pair_", "tlm_")), strict=True):
         assert together == x + y
+
+
+@pytest.mark.parametrize("step", [0, 1])
+def test_packed_says_where_the_tokens_stand(random_data: Path, step: int) -> None:
+    batch = batches(random_data)[step]
+    packed, parts = batch[PACKED], [""] + ["pair_"] + ["tlm_"] * step
+    ids = [rows(batch, f"{part}input_ids") for part in parts]
+    sequences = [row for of_part in ids for row in of_part]
+    assert packed.pick([batch[f"{part}input_ids"] for part in parts]).tolist() == [
+        *itertools.chain.from_iterable(sequences)
+    ]
+    assert packed.lengths == tuple(tuple(map(len, of_part)) for of_part in ids)
+    assert packed.positions.tolist() == [position for row in sequences for position in range(1, len(row) + 1)]
+    ends = packed.starts.tolist()
+    assert [end - start for start, end in itertools.pairwise(ends)] == [len(row) for row in sequences]
+    assert packed.pair_starts.diff().tolist() == [len(row) for row in ids[1] + ids[0]]
+    labels = torch.cat([batch[f"{part}labels"][batch[f"{part}attention_mask"].bool()] for part in parts])
+    assert packed.predicted.tolist() == [place for place, label in enumerate(labels.tolist()) if label != IGNORED]
+    numbers = [row for of_part in ids for row, of_row in enumerate(of_part) for _ in of_row]
+    assert packed.rows.tolist() == [numbers[place] for place in packed.predicted.tolist()]
+    assert packed.num_predicted == tuple(int(batch[f"{part}labels"].ne(IGNORED).sum()) for part in parts)
 
 
 def test_pairs_are_pairs(random_data: Path) -> None:
@@ -256,8 +279,9 @@ def test_validation_has_each_held_out_sample_once_up_to_a_limit(random_data: Pat
     other_seed = dataclasses.replace(OPTIONS, seed=99)
     again = ValidationBatches(random_data, held_out, other_seed, max_batches=2)
     assert again.batches["mono"] == [(0, 0), (0, 1), (1, 0), (1, 1)]
-    for name, tensor in again.batch("bilingual", 1).items():
-        assert torch.equal(tensor, whole[1][name]), "masks are those of every run"
+    once_more = again.batch("bilingual", 1)
+    for name in once_more.keys() - {PACKED}:
+        assert torch.equal(once_more[name], whole[1][name]), "masks are those of every run"
     assert not ValidationBatches(random_data, manifest, OPTIONS, max_batches=2).batches
 
 

@@ -6,11 +6,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pretend_device import DEVICE
+from pretend_kernels import pretend_card
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from veco import attention
-from veco.attention import MultiHeadAttention, PackedMask, eager_attention, pack, pad_packed
+from veco.attention import MultiHeadAttention, PackedEnds, PackedMask, eager_attention
+from veco.fused_attention import FusedKernel, efficient, flash, fused_kernel
+from veco.packing import Padding, starts_of
 
 HEADS, HEAD_SIZE = 3, 4
 LENGTHS = st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=8)
@@ -63,47 +67,131 @@ def test_sequence_without_keys_attends_to_nothing() -> None:
     torch.testing.assert_close(context[2:], one_by_one([query[2:], key, key], [(1, 2)]))
 
 
-def test_varlen_kernel_gets_arguments_for_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
-    """torch's kernel runs on CUDA only: here a stand-in computes the result from its arguments."""
-    lengths = [(3, 2), (1, 5), (4, 4)]
-    inputs = packed_inputs(lengths)
+def outputs_and_gradients(mask: PackedMask, inputs: list[Tensor], device: str, dropout_p: float = 0.0) -> list[Tensor]:
+    """The context of inputs on a device and, with some upstream gradient, the inputs' gradients, float32 on the CPU."""
+    moved = [x.detach().to(device).requires_grad_() for x in inputs]
+    context = mask.attend(*moved, dropout_p)
+    upstream = torch.linspace(-1, 1, context.numel()).view(context.shape).to(context)
+    return [x.detach().float().cpu() for x in (context, *torch.autograd.grad(context, moved, upstream))]
 
-    def stand_in(query: Tensor, key: Tensor, value: Tensor, query_starts: Tensor, key_starts: Tensor, *longest: int):
-        assert longest == (4, 5)
-        assert query_starts.dtype == key_starts.dtype == torch.int32
-        told = zip(query_starts.diff().tolist(), key_starts.diff().tolist(), strict=True)
-        return one_by_one([query, key, value], list(told))
 
-    monkeypatch.setattr(attention.varlen, "varlen_attn", stand_in)
-    monkeypatch.setattr(attention, "_varlen_applies", lambda query, dropout_p: dropout_p == 0)
-    mask = PackedMask([3, 1, 4], [2, 5, 4])
-    torch.testing.assert_close(mask.attend(*inputs, 0.0), one_by_one(inputs, lengths))
+KERNELS = {"flash": (torch.bfloat16, (8, 0)), "efficient": (torch.float16, (7, 0)), "none": (torch.float32, (0, 0))}
+
+
+@pytest.mark.parametrize("is_causal", [False, True])
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_accelerator_attends_as_the_cpu_does(kernel: str, is_causal: bool) -> None:
+    """By each fused kernel, whose stand-in goes by its definition, and without one; ends made here or given."""
+    torch.manual_seed(0)
+    dtype, capability = KERNELS[kernel]
+    lengths = [3, 1, 6], [3, 1, 6] if is_causal else [2, 5, 4]
+    inputs = [torch.randn(sum(n), HEADS, 8, dtype=dtype) for n in (lengths[0], lengths[1], lengths[1])]
+    expected = outputs_and_gradients(PackedMask(*lengths, is_causal), [x.float() for x in inputs], "cpu")
+    with pretend_card(capability) as card:
+        ends = PackedEnds(*(starts_of(of).to(DEVICE) for of in lengths))
+        for mask in (PackedMask(*lengths, is_causal), PackedMask(*lengths, is_causal, ends)):
+            card.clear()
+            found = outputs_and_gradients(mask, inputs, DEVICE)
+            used = [name for name in card.kernels if "attention" in name]
+            assert used == (
+                [] if kernel == "none" else [f"_{kernel}_attention_forward", f"_{kernel}_attention_backward"]
+            )
+            for ours, theirs in zip(found, expected, strict=True):
+                torch.testing.assert_close(ours, theirs, rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("kernel", ["flash", "efficient"])
+def test_fused_dropout_drops_weights_and_keeps_their_mean(kernel: str) -> None:
+    """With values that are unit vectors the context is the weights. The gradient of the values has the same ones."""
+    torch.manual_seed(0)
+    dtype, capability = KERNELS[kernel]
+    tokens, heads = 8, 50  # which are all the same
+    query, key = torch.randn(2, tokens, 1, tokens, dtype=dtype).expand(2, tokens, heads, tokens)
+    value = torch.eye(tokens, dtype=dtype).unsqueeze(1).expand_as(query)
+    mask = PackedMask([tokens], [tokens])
+    without = outputs_and_gradients(mask, [query, key, value], "cpu")[0]
+    with pretend_card(capability):
+        seen = [outputs_and_gradients(mask, [query, key, value], DEVICE, 0.25) for _ in range(10)]
+    contexts = torch.stack([context for context, *_ in seen])
+    assert contexts.eq(0).float().mean().item() == pytest.approx(0.25, abs=0.01)
+    torch.testing.assert_close(contexts.mean((0, 2)), without[:, 0], rtol=0.15, atol=0.02)
+    context, *_, of_value = seen[0]
+    upstream = torch.linspace(-1, 1, context.numel()).view(context.shape)
+    torch.testing.assert_close(of_value, torch.einsum("ths,thk->shk", context, upstream), rtol=0.03, atol=0.03)
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype", "head", "expected"),
+    [
+        ((8, 0), torch.bfloat16, 64, "flash"),
+        ((9, 0), torch.float16, 64, "flash"),
+        ((9, 0), torch.float32, 64, "efficient"),
+        ((9, 0), torch.bfloat16, 512, "efficient"),
+        ((7, 0), torch.float16, 64, "efficient"),
+        ((7, 0), torch.bfloat16, 64, None),
+        ((9, 0), torch.bfloat16, 20, None),
+        ((0, 0), torch.bfloat16, 64, None),
+    ],
+)
+def test_card_and_precision_choose_the_kernel(
+    capability: tuple[int, int], dtype: torch.dtype, head: int, expected: str | None
+) -> None:
+    with pretend_card(capability):
+        kernel = fused_kernel(torch.zeros(1, 1, head, dtype=dtype, device=DEVICE))
+    assert (kernel and kernel.__name__) == expected
+
+
+@pytest.mark.parametrize("kernel", [flash, efficient])
+def test_torch_has_the_kernels_with_dropout_and_their_gradients(kernel: FusedKernel) -> None:
+    """On tensors without values, which go through the operators' signatures and autograd formulas."""
+    inputs = [torch.empty(n, 2, 64, dtype=torch.float16, device="meta", requires_grad=True) for n in (9, 11, 11)]
+    starts = torch.empty(4, dtype=torch.int32, device="meta")
+    context = kernel(*inputs, starts, starts, 5, 6, 0.1, False)
+    assert context.shape == inputs[0].shape
+    assert [x.shape for x in torch.autograd.grad(context.sum(), inputs)] == [x.shape for x in inputs]
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("varlen_applies", [True, False])
-def test_cuda_path_equals_cpu_path(varlen_applies: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    if not varlen_applies:
-        monkeypatch.setattr(attention, "_varlen_applies", lambda query, dropout_p: False)
+@pytest.mark.parametrize("is_causal", [False, True])
+@pytest.mark.parametrize("chosen", [flash, efficient, None])
+def test_cuda_path_equals_cpu_path(
+    chosen: FusedKernel | None, is_causal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention, "fused_kernel", lambda query: chosen if query.is_cuda else None)
     torch.manual_seed(0)
-    mask = PackedMask([30, 7, 128], [12, 128, 64])
-    inputs = [torch.randn(n, 12, 64) for n in (165, 204, 204)]
-    on_device = [x.to("cuda", torch.bfloat16).requires_grad_() for x in inputs]
-    context = mask.attend(*on_device, 0.0)
-    expected = mask.attend(*(x.requires_grad_() for x in inputs), 0.0)
-    torch.testing.assert_close(context.float().cpu(), expected, rtol=0.05, atol=0.05)
-    ours, theirs = (torch.autograd.grad(x.sum(), i) for x, i in ((context, on_device), (expected, inputs)))
-    for our_gradient, their_gradient in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(our_gradient.float().cpu(), their_gradient, rtol=0.05, atol=0.05)
+    lengths = [30, 7, 128], [30, 7, 128] if is_causal else [12, 128, 64]
+    mask = PackedMask(*lengths, is_causal)
+    inputs = [torch.randn(sum(n), 12, 64) for n in (lengths[0], lengths[1], lengths[1])]
+    expected = outputs_and_gradients(mask, inputs, "cpu")
+    found = outputs_and_gradients(mask, [x.bfloat16() for x in inputs], "cuda")
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("kernel", [flash, efficient])
+def test_cuda_dropout_drops_weights_and_keeps_their_mean(kernel: FusedKernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "fused_kernel", lambda query: kernel if query.is_cuda else None)
+    torch.manual_seed(0)
+    tokens = 64
+    inputs = [torch.randn(tokens, 1, tokens), torch.randn(tokens, 1, tokens), torch.eye(tokens).unsqueeze(1)]
+    mask = PackedMask([tokens], [tokens])
+    without = outputs_and_gradients(mask, inputs, "cpu")[0]
+    halves = [x.bfloat16() for x in inputs]
+    seen = torch.stack([outputs_and_gradients(mask, halves, "cuda", 0.25)[0] for _ in range(400)])
+    assert seen.eq(0).float().mean().item() == pytest.approx(0.25, abs=0.01)
+    torch.testing.assert_close(seen.mean(0), without, rtol=0.3, atol=0.02)
 
 
 def test_packing_and_padding_undo_each_other() -> None:
     is_token = torch.tensor([[True, False, True], [False, False, False], [True, True, True]])
     x = torch.arange(9.0).view(3, 3, 1).requires_grad_()
-    packed = pack(x, is_token)
+    padding = Padding.of(is_token)
+    packed = padding.pack(x)
     assert packed.flatten().tolist() == [0, 2, 6, 7, 8]
-    padded = pad_packed(packed, is_token)
+    padded = padding.pad(packed)
     assert padded.flatten().tolist() == [0, 0, 2, 0, 0, 0, 6, 7, 8]
     padded.square().sum().backward()
     assert x.grad.flatten().tolist() == [0, 0, 4, 0, 0, 0, 12, 14, 16]
@@ -143,5 +231,6 @@ def test_packed_module_is_the_padded_one() -> None:
     is_key = torch.arange(7) < torch.tensor([[3], [7]])
     x, pair = torch.randn(2, 5, 12), torch.randn(2, 7, 12)
     expected = layer(x, pair, is_key[:, None, None])
-    packed = layer(pack(x, is_query), pack(pair, is_key), PackedMask([5, 2], [3, 7]))
-    torch.testing.assert_close(packed, pack(expected, is_query))
+    queries = Padding.of(is_query)
+    packed = layer(queries.pack(x), Padding.of(is_key).pack(pair), PackedMask([5, 2], [3, 7]))
+    torch.testing.assert_close(packed, queries.pack(expected))

@@ -23,6 +23,7 @@ from data_tools.cli import one_line
 from training.checkpoints.resharding import read_training
 from training.checkpoints.stored_tensors import write_state
 from training.engine.adam import RateSchedule, check_norm, set_torch_state, settle_adam, trained_parameters
+from training.engine.deepspeed_config import complete_config, layout_of
 from training.engine.deepspeed_internals import DeepSpeedInternals, give_up_after, without_shared_memory_op
 from training.engine.processes import share_cores
 from training.launch import free_port, launched_rank, launchers, quiet_libraries

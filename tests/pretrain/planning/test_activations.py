@@ -69,9 +69,11 @@ def test_a_layer_keeps_so_many_bytes_of_a_token() -> None:
     assert recomputed[1] - recomputed[0] == 3 * 20 * 64 * 2  # its input
 
 
-def test_logits_exist_by_two_chunks_at_most() -> None:
+def test_logits_exist_by_one_chunk() -> None:
     config = VecoConfig(vocab_size=50_000, hidden_size=64, num_hidden_layers=1, num_attention_heads=4)
     shape = PairShape(512, 0.5, "ca_mlm", has_tlm=False)  # 255 of 510 of each are predicted, twice
     few, more, many = (micro_step(config, shape, pairs, Storage()).logits for pairs in (1, 2, 50))
-    assert more - few == (2 * 1024 - 1020) * 50_000 * 2  # 1,020 positions are less than a chunk, 2,040 nearly two
-    assert many == more
+    assert few == 1020 * 50_000 * (2 + 2 * 4)  # less than a chunk, with two copies in float32
+    assert more == many == 1024 * 50_000 * (2 + 2 * 4)
+    on_cpu = micro_step(config, shape, 50, Storage(on_cpu=True)).logits
+    assert on_cpu == 1024 * 50_000 * 2 + 2 * 4 * 2**21  # copies of a few rows alone
