@@ -141,9 +141,7 @@ def veco_work(arguments: argparse.Namespace, scale: Scale, device: torch.device)
         lambda: train_step(engine, [batch], losses, count_predicted, StepContext("benchmark")),
         tokens,
         operations(scale.config, batch, recipe.model_objective),
-        planned_gib(
-            recipe, scale.config, kind, arguments.pairs, round(tokens / arguments.pairs / 2), arguments.recompute
-        ),
+        planned_gib(recipe, scale.config, kind, arguments.pairs, mean, arguments.recompute),
     )
 
 

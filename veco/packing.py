@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -134,5 +135,7 @@ class PackedPairs:
         return self._with_tensors(Tensor.pin_memory)
 
     def _with_tensors(self, change: Callable[[Tensor], Tensor]) -> PackedPairs:
-        fields = {field.name: self.__dict__[field.name] for field in dataclasses.fields(self)}
-        return PackedPairs(**{name: change(x) if isinstance(x, Tensor) else x for name, x in fields.items()})
+        changed: dict[str, Any] = {
+            name: change(value) for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
+        return dataclasses.replace(self, **changed)
