@@ -37,7 +37,7 @@ from data_tools.cli import FlagParser
 from data_tools.tokenizers.sentence_piece import FIRST_PIECE_ID
 from pretrain.batches import BILINGUAL, MONO, PretrainingOptions, Sample, make_batch
 from pretrain.flops import TRAINING_PASSES, forward_flops
-from pretrain.losses import PretrainingLosses, count_predicted
+from pretrain.loss_and_metrics import PretrainingLosses, count_predicted
 from pretrain.planning.activations import Storage
 from pretrain.planning.memory import rank_memory, zero_of
 from pretrain.planning.workload import KindOfUpdate, PairShape, Workload

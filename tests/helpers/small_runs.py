@@ -10,7 +10,7 @@ import torch
 
 from data_tools.shards.manifest import Manifest
 from pretrain.batches import PretrainingBatches
-from pretrain.losses import PretrainingLosses, count_predicted
+from pretrain.loss_and_metrics import PretrainingLosses, count_predicted
 from pretrain.pretraining import read_batches
 from pretrain.recipe import PretrainRecipe
 from training.engine import plain_engine

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from training.engine import optimizer as module
+from training.engine import adam as module
 from training.engine.adam import settle_adam
 
 UPDATES = 7

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from training.engine import settings
+from training.engine import deepspeed_config
 from training.engine.deepspeed_config import complete_config
 from training.recipe.base import TrainingRecipe
 from training.recipe.ds_config import read_ds_config
@@ -20,7 +20,7 @@ def test_deepspeed_takes_torchs_adam_and_fuses_it_on_a_card(
 ) -> None:
     from deepspeed import DeepSpeedEngine
 
-    monkeypatch.setattr(settings, "fuses_adam", lambda: has_card)
+    monkeypatch.setattr(deepspeed_config, "fuses_adam", lambda: has_card)
     params = dict(complete_config(read_ds_config(name), RECIPE)["optimizer"]["params"])
     is_decoupled = params.pop("adam_w_mode")
     kind, more = DeepSpeedEngine.get_optimizer_configuration(None, params, is_decoupled)
@@ -31,6 +31,6 @@ def test_deepspeed_takes_torchs_adam_and_fuses_it_on_a_card(
 
 def test_offloaded_adam_stays_deepspeeds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its CPUAdam takes no `fused`."""
-    monkeypatch.setattr(settings, "fuses_adam", lambda: True)
+    monkeypatch.setattr(deepspeed_config, "fuses_adam", lambda: True)
     params = complete_config(read_ds_config("zero3_offload.json"), RECIPE)["optimizer"]["params"]
     assert not params["torch_adam"] and "fused" not in params
