@@ -52,7 +52,8 @@ def test_tables_and_json_say_the_same(recipe: Path, random_data: Path, tmp_path:
     assert {language["name"] for language in plan["languages"]} == {"de", "en", "de-en"}
     assert "50 % of the peak" in result.stdout
     fragment = yaml.safe_load(plan["recipe"])
-    assert fragment["accumulation_steps"] == 1 and plan["recipe"] in result.stdout
+    assert (fragment["accumulation_steps"], fragment["micro_batch_tokens"]) == ("auto", 8 * 2 * 16)
+    assert "accumulation_steps: auto  # 1 on 2" in plan["recipe"] and plan["recipe"] in result.stdout
 
 
 @pytest.mark.parametrize(
