@@ -2,7 +2,8 @@
 
 The owner is the first rank of a start. It notes itself in RUN/.owner, a directory that appears whole by one rename, as
 checkpoints do, and gives a sign of life every BEAT_SECONDS. An owner whose process is gone, or whose machine gives no
-sign of life for LOST_SECONDS, loses the directory to the next start.
+sign of life for LOST_SECONDS, loses the directory to the next start. A note is a file with a name of its owner's own:
+whoever takes it away takes away no other, and onto the empty directory that is left one rename succeeds.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import contextlib
 import dataclasses
 import enum
 import errno
+import hashlib
 import json
 import math
 import os
@@ -26,7 +28,7 @@ from data_tools.cli import one_line
 from data_tools.files.atomic import sync_file
 from training.launch import launched_rank, launchers, start_of, tell
 
-OWNER, FACTS = ".owner", "owner.json"
+OWNER = ".owner"
 BEAT_SECONDS = 15.0
 LOST_SECONDS = 120.0  # network file systems show a sign of life up to a minute late
 FIRST_RANK_SECONDS = 60.0  # that other ranks wait for the first one to become the owner
@@ -66,6 +68,15 @@ class Owner:
             node=os.environ.get("CROSS_RANK") or os.environ.get("GROUP_RANK") or "0",
             launcher=next((f"{launcher} {start_of(launcher)}" for launcher in launchers()), ""),
         )
+
+    @property
+    def note_name(self) -> str:
+        """The name of the file in RUN/.owner that notes this owner, and no other one."""
+        return f"{hashlib.sha256(self.note().encode()).hexdigest()[:16]}.json"
+
+    def note(self) -> str:
+        """The content of that file."""
+        return json.dumps(dataclasses.asdict(self), indent=1)
 
     def may_share_start(self, other: Owner) -> bool:
         """Whether two owners may belong to one launch."""
@@ -158,7 +169,7 @@ class Ownership:
             if owner != self.us:
                 raise self._loss(str(owner))
             with contextlib.suppress(OSError):
-                os.utime(self.path / FACTS)
+                os.utime(self.path / self.us.note_name)
         self._looked = now_asleep_or_not()
         return ""
 
@@ -170,10 +181,11 @@ class Ownership:
         ours = self._own_name("tmp")
         shutil.rmtree(ours, ignore_errors=True)
         ours.mkdir()
+        note = ours / self.us.note_name
         is_reported, misses = False, 0
         try:
-            (ours / FACTS).write_text(json.dumps(dataclasses.asdict(self.us), indent=1), encoding="utf-8")
-            sync_file(ours / FACTS)
+            note.write_text(self.us.note(), encoding="utf-8")
+            sync_file(note)
             while True:
                 try:
                     os.rename(ours, self.path)
@@ -181,7 +193,7 @@ class Ownership:
                 except OSError as error:
                     if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                         raise
-                os.utime(ours / FACTS)  # by the clock of the file system, which may not be ours
+                os.utime(note)  # by the clock of the file system, which may not be ours
                 owner = self._read()
                 if owner is None:  # left just now
                     misses += 1
@@ -189,7 +201,7 @@ class Ownership:
                         raise ValueError(f"{self.path}: expected a note of the run's owner; move it elsewhere")
                     time.sleep(POLL_SECONDS)
                     continue
-                verdict = self._verdict(owner, now=(ours / FACTS).stat().st_mtime)
+                verdict = self._verdict(owner, now=note.stat().st_mtime)
                 if verdict is Verdict.LIVES:
                     raise self._refusal(owner)
                 if verdict is Verdict.GONE:
@@ -227,7 +239,7 @@ class Ownership:
         if not self.us.may_share_start(owner):
             return False
         try:
-            seconds = (self.path / FACTS).stat().st_mtime - self.path.stat().st_mtime
+            seconds = (self.path / owner.note_name).stat().st_mtime - self.path.stat().st_mtime
         except OSError:  # left just now
             return False
         return seconds < age_of(self.us) + LOST_SECONDS
@@ -237,7 +249,7 @@ class Ownership:
         if owner.machine == self.us.machine:
             return Verdict.LIVES if start_of(owner.process) == owner.began else Verdict.GONE
         try:
-            sign_of_life = (self.path / FACTS).stat().st_mtime
+            sign_of_life = (self.path / owner.note_name).stat().st_mtime
         except FileNotFoundError:
             return Verdict.UNKNOWN
         if self._signs_of_life.setdefault(owner, sign_of_life) != sign_of_life:
@@ -251,33 +263,34 @@ class Ownership:
 
     def _remove(self, gone: Owner) -> bool:
         """Whether this process took away the note of an owner that is gone: of several that try one does."""
-        removed = self._own_name("gone")
         try:
-            os.rename(self.path, removed)
+            os.unlink(self.path / gone.note_name)
         except FileNotFoundError:
             return False
-        is_it = self._read(removed) == gone
-        if not is_it:
-            # Another start was quicker, and this is its note. Should a third one have come meanwhile, `check` finds it.
-            with contextlib.suppress(OSError):
-                os.rename(removed, self.path)
-        shutil.rmtree(removed, ignore_errors=True)
-        return is_it
+        with contextlib.suppress(OSError):  # the next owner is there already
+            self.path.rmdir()
+        return True
 
     def _own_name(self, ending: str) -> Path:
         """A hidden name beside RUN/.owner, of this process alone."""
         return self.run_dir / f".{OWNER}.{self.us.host}.{self.us.process}.{ending}"
 
-    def _read(self, directory: Path | None = None) -> Owner | None:
-        """The owner that the note in `directory` (RUN/.owner) names; None where there is none that can be read."""
+    def _read(self) -> Owner | None:
+        """The owner that RUN/.owner names; None where there is none that can be read."""
         try:
-            return self._read_note(directory or self.path)
+            return self._read_note(self.path)
         except (OSError, ValueError, TypeError):
             return None
 
     @staticmethod
     def _read_note(directory: Path) -> Owner:
-        return Owner(**json.loads((directory / FACTS).read_text(encoding="utf-8")))
+        names = [name for name in os.listdir(directory) if name.endswith(".json")]
+        if not names:
+            raise FileNotFoundError(errno.ENOENT, "no note of an owner", str(directory))
+        owner = Owner(**json.loads((directory / names[0]).read_text(encoding="utf-8")))
+        if names != [owner.note_name]:
+            raise ValueError(f"{directory}: expected one note, named {owner.note_name}, found {', '.join(names)}")
+        return owner
 
     def _beat(self) -> None:
         """Give signs of life until the end; where the disk does not answer, the next one may come through."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import json
 import os
 import shutil
 import subprocess
@@ -16,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from training.run_directory import ownership as ownership_module
-from training.run_directory.ownership import FACTS, OWNER, Owner, Ownership
+from training.run_directory.ownership import OWNER, Owner, Ownership
 
 ANOTHER = {"machine": "another boot", "host": "node7"}
 
@@ -31,8 +30,8 @@ def note(run_dir: Path, age: float = 0.0, **facts: object) -> Owner:
     """Another start's note of itself in a run's directory."""
     owner = dataclasses.replace(Owner.of_this_process(), **{"since": "yesterday", "start": "other:1", **facts})
     (run_dir / OWNER).mkdir(parents=True)
-    path = run_dir / OWNER / FACTS
-    path.write_text(json.dumps(dataclasses.asdict(owner)))
+    path = run_dir / OWNER / owner.note_name
+    path.write_text(owner.note())
     os.utime(path, (time.time() - age,) * 2)
     return owner
 
@@ -96,12 +95,12 @@ def test_number_that_another_process_has_now_is_no_owner(tmp_path: Path, capsys)
 
 
 def test_owner_on_another_machine_that_gives_signs_of_life(tmp_path: Path, capsys) -> None:
-    note(tmp_path, **ANOTHER)
+    path = tmp_path / OWNER / note(tmp_path, **ANOTHER).note_name
     is_over = threading.Event()
 
     def live() -> None:
         while not is_over.wait(0.1):
-            os.utime(tmp_path / OWNER / FACTS)
+            os.utime(path)
 
     thread = threading.Thread(target=live)
     thread.start()
@@ -127,7 +126,7 @@ def test_owner_on_a_machine_that_is_lost(tmp_path: Path, capsys, monkeypatch) ->
 
 def test_owner_gives_signs_of_life(tmp_path: Path) -> None:
     with Ownership(tmp_path):
-        path = tmp_path / OWNER / FACTS
+        (path,) = (tmp_path / OWNER).iterdir()
         os.utime(path, (0, 0))
         deadline = time.monotonic() + 10
         while path.stat().st_mtime == 0 and time.monotonic() < deadline:
@@ -203,12 +202,12 @@ def test_other_ranks_of_a_second_start_with_the_same_port_are_refused(tmp_path: 
     names = {"RANK": "1", "MASTER_ADDR": "node1", "MASTER_PORT": "29500", "SLURM_JOB_ID": "8"}
     for name, value in {**names, "TORCHELASTIC_RUN_ID": "a"}.items():
         monkeypatch.setenv(name, value)
-    note(tmp_path, **{"start": "node1:29500", **facts})
+    path = tmp_path / OWNER / note(tmp_path, **{"start": "node1:29500", **facts}).note_name
     is_over = threading.Event()
 
     def live() -> None:
         while not is_over.wait(0.05):
-            os.utime(tmp_path / OWNER / FACTS)
+            os.utime(path)
 
     thread = threading.Thread(target=live)
     thread.start()
