@@ -10,22 +10,19 @@ from pathlib import Path
 
 from pretrain.embedded import embedded_data
 from pretrain.recipe import PretrainRecipe
-from training.devices import use_device
-from training.launch import EXIT_STOPPED, relaunch_on_cpu, run_on_ranks
-from training.recipe.parsing import parse_recipe
+from training.entry_point import recipe_of_this_process
+from training.launch import EXIT_STOPPED, run_on_ranks
 
 TINY = Path(__file__).resolve().parent / "recipes" / "tiny.yaml"
 
 
 def main() -> None:
-    recipe = parse_recipe(PretrainRecipe, sys.argv[1:], default_config=TINY)
-    use_device(recipe.device)
-    relaunch_on_cpu(recipe.cpu_processes if recipe.engine == "deepspeed" else 1)
+    recipe = recipe_of_this_process(PretrainRecipe, sys.argv[1:], default_config=TINY)
     data_dir = (
         embedded_data(Path(recipe.output).parent / "embedded") if recipe.data == "embedded" else Path(recipe.data)
     )
 
-    # torch takes seconds to import: not before help, mistakes and relaunch
+    # Importing torch takes seconds, so only after --help, mistakes and the relaunch.
     from pretrain.pretraining import PretrainingTask
     from training.run import train_run
 

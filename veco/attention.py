@@ -19,7 +19,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers.cache_utils import EncoderDecoderCache
 
 from veco.dropout import dropout
-from veco.fused_attention import fused_kernel
+from veco.fused_attention import SequenceBounds, fused_kernel
 from veco.packing import Padding, starts_of
 from veco.tracing import is_traced
 
@@ -119,9 +119,9 @@ class PackedMask:
         device = query_NHK.device
         kernel = fused_kernel(query_NHK)
         if kernel is not None and back_end != "eager":
-            starts = self._ends_on(device)
             longest = max(self.query_lengths), max(self.key_lengths)
-            return kernel(query_NHK, key_MHK, value_MHK, *starts, *longest, dropout_p, self.is_causal)
+            bounds = SequenceBounds(*self._ends_on(device), *longest)
+            return kernel(query_NHK, key_MHK, value_MHK, bounds, dropout_p, self.is_causal)
         blocks = self.blocks if device.type == "cpu" else [self]
         num_keys = [sum(block.key_lengths) for block in blocks]
         queries = query_NHK.split([sum(block.query_lengths) for block in blocks])

@@ -7,6 +7,7 @@ compute what `veco.attention.PackedMask` computes elsewhere. Shape suffixes are 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,9 +18,18 @@ LARGEST_FLASH_HEAD = 256
 ALIGNMENT = 8  # a head's width must be a multiple of it
 NO_MASK, CAUSAL = 0, 1  # `custom_mask_type` of the efficient kernel
 
-# (query_NHK, key_MHK, value_MHK, starts of the queries' and of the keys' sequences, the longest of either, dropout,
-# whether later positions are hidden) -> context (N, H, K).
-FusedKernel = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, int, int, float, bool], Tensor]
+
+class SequenceBounds(NamedTuple):
+    """Where packed sequences start and end, int32 (B + 1,), and the longest one, of queries and of keys."""
+
+    query_starts: Tensor
+    key_starts: Tensor
+    longest_query: int
+    longest_key: int
+
+
+# (query_NHK, key_MHK, value_MHK, bounds, dropout, whether later positions are hidden) -> context (N, H, K).
+FusedKernel = Callable[[Tensor, Tensor, Tensor, SequenceBounds, float, bool], Tensor]
 
 
 def capability(device: torch.device) -> tuple[int, int]:
@@ -41,10 +51,7 @@ def flash(
     query_NHK: Tensor,
     key_MHK: Tensor,
     value_MHK: Tensor,
-    query_starts: Tensor,
-    key_starts: Tensor,
-    longest_query: int,
-    longest_key: int,
+    bounds: SequenceBounds,
     dropout_p: float,
     is_causal: bool,
 ) -> Tensor:
@@ -53,10 +60,7 @@ def flash(
         query_NHK,
         key_MHK,
         value_MHK,
-        query_starts,
-        key_starts,
-        longest_query,
-        longest_key,
+        *bounds,
         dropout_p,
         is_causal,
         False,  # no attention weights for debugging
@@ -68,10 +72,7 @@ def efficient(
     query_NHK: Tensor,
     key_MHK: Tensor,
     value_MHK: Tensor,
-    query_starts: Tensor,
-    key_starts: Tensor,
-    longest_query: int,
-    longest_key: int,
+    bounds: SequenceBounds,
     dropout_p: float,
     is_causal: bool,
 ) -> Tensor:
@@ -81,10 +82,7 @@ def efficient(
         key_MHK.unsqueeze(0),
         value_MHK.unsqueeze(0),
         None,  # no bias
-        query_starts,
-        key_starts,
-        longest_query,
-        longest_key,
+        *bounds,
         dropout_p,
         CAUSAL if is_causal else NO_MASK,
         True,  # keep what the backward pass needs

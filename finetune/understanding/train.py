@@ -8,15 +8,12 @@ from __future__ import annotations
 import sys
 
 from finetune.understanding.recipe import UnderstandingRecipe
-from training.devices import use_device
-from training.launch import EXIT_STOPPED, relaunch_on_cpu, run_on_ranks
-from training.recipe.parsing import parse_recipe
+from training.entry_point import recipe_of_this_process
+from training.launch import EXIT_STOPPED, run_on_ranks
 
 
 def main() -> None:
-    recipe = parse_recipe(UnderstandingRecipe, sys.argv[1:])
-    use_device(recipe.device)
-    relaunch_on_cpu(recipe.cpu_processes if recipe.engine == "deepspeed" else 1)
+    recipe = recipe_of_this_process(UnderstandingRecipe, sys.argv[1:])
 
     # Importing torch takes seconds, so only after --help, mistakes and the relaunch.
     from finetune.understanding.understanding_task import UnderstandingTask

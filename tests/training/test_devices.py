@@ -95,7 +95,7 @@ def test_commands_end_with_that_line(script: str, machine: Path, tmp_path: Path)
         "DS_ACCELERATOR": "",
         "CUDA_VISIBLE_DEVICES": "99",
     }  # not hidden, not there
-    variables |= dict.fromkeys(("VECO_DATA", "VECO_MODEL", "VECO_RUNS"), str(tmp_path))
+    variables |= dict.fromkeys(("VECO_CORPORA", "VECO_MODEL", "VECO_RUNS"), str(tmp_path))
     ended = run([sys.executable, str(ROOT / script), *arguments], variables)
     assert ended.returncode == 2 and "--device cpu" in ended.stderr, ended.stderr
     assert not (tmp_path / "run").exists()

@@ -13,7 +13,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from veco import attention
 from veco.attention import MultiHeadAttention, PackedEnds, PackedMask, eager_attention
-from veco.fused_attention import FusedKernel, efficient, flash, fused_kernel
+from veco.fused_attention import FusedKernel, SequenceBounds, efficient, flash, fused_kernel
 from veco.packing import Padding, starts_of
 
 HEADS, HEAD_SIZE = 3, 4
@@ -146,7 +146,7 @@ def test_torch_has_the_kernels_with_dropout_and_their_gradients(kernel: FusedKer
     """On tensors without values, which go through the operators' signatures and autograd formulas."""
     inputs = [torch.empty(n, 2, 64, dtype=torch.float16, device="meta", requires_grad=True) for n in (9, 11, 11)]
     starts = torch.empty(4, dtype=torch.int32, device="meta")
-    context = kernel(*inputs, starts, starts, 5, 6, 0.1, False)
+    context = kernel(*inputs, SequenceBounds(starts, starts, 5, 6), 0.1, False)
     assert context.shape == inputs[0].shape
     assert [x.shape for x in torch.autograd.grad(context.sum(), inputs)] == [x.shape for x in inputs]
 
