@@ -55,8 +55,10 @@ from data_tools.text.lines import open_text
 from finetune.understanding.readers.examples_of_task import read_pairs, read_questions
 from finetune.understanding.readers.files import find_file
 from finetune.understanding.readers.languages import languages_with
+from finetune.understanding.tasks.catalogues import XTREME, catalogue_named
 from finetune.understanding.tasks.task import ENGLISH, Head, Split
-from finetune.understanding.tasks.xtreme import TASKS
+
+TASKS = catalogue_named(XTREME).tasks
 
 ORIGINALLY_ENGLISH = [TASKS[name] for name in ("xnli", "xquad", "mlqa")]  # their translations have the same rows or ids
 TAGGED = [task for task in TASKS.values() if task.head is Head.TOKEN]
@@ -147,7 +149,7 @@ def make_files(source: Path, root: Path, languages: Sequence[str] = ()) -> None:
             for language in languages_with(task, split, directory):
                 if language != ENGLISH:
                     original = find_file(task, split, ENGLISH, directory)
-                    name = task.files[split][0].format(language=language)
+                    name = task.files[split][0].path.format(language=language)
                     link = directory / "english" / f"{name}{compressed_suffix(str(original))}"
                     # Relative, because the directory is renamed when it is complete.
                     make_link(link, Path(os.path.relpath(original, link.parent)))
@@ -177,7 +179,7 @@ def cut_mlqa(source: Path, root: Path, unwanted: Set[str]) -> None:
                 for article in articles[language]
                 if is_test(english_titles[ids_of(article)[0]]) == (split is Split.TEST)
             ]
-            path = root / f"{task.files[split][0].format(language=language)}.gz"
+            path = root / f"{task.files[split][0].path.format(language=language)}.gz"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(gzip.compress(json.dumps({"data": kept}, ensure_ascii=False).encode(), mtime=0))
             print(f"{path.relative_to(root)}: {sum(len(ids_of(article)) for article in kept)} questions")
@@ -197,14 +199,14 @@ def pair_pawsx(root: Path) -> None:
             pairs = [(None if n is None else originals[n], row) for n, row in zip(partners, rows, strict=True)]
             if split is Split.TRAIN:
                 find_file(task, split, language, root).unlink()  # a link, which the pairs replace
-                path = root / task.files[Split.TRANSLATE_TRAIN][1].format(language=language)
+                path = root / task.files[Split.TRANSLATE_TRAIN][1].path.format(language=language)
                 texts = [
                     [original.text_a, original.text_b, row.text_a, row.text_b, str(row.label)]
                     for original, row in pairs
                     if original is not None
                 ]
             else:
-                path = root / "english" / task.files[split][0].format(language=language)
+                path = root / "english" / task.files[split][0].path.format(language=language)
                 # A row without an original is paired with itself, like English.
                 texts = [[(original or row).text_a, (original or row).text_b] for original, row in pairs]
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -224,7 +226,7 @@ def write_words(root: Path) -> None:
         for task in TAGGED:
             if language == ENGLISH or not has_spaces(language) or language not in task.languages:
                 continue
-            path = root / task.files[Split.TRANSLATE_TRAIN][0].format(language=language)
+            path = root / task.files[Split.TRANSLATE_TRAIN][0].path.format(language=language)
             path.parent.mkdir(parents=True, exist_ok=True)
             words = ("\n".join(WORD.findall(sentence)) for sentence in sentences.values())
             path.write_text("".join(f"{own}\n\n" for own in words if own), encoding="utf-8")
@@ -266,10 +268,10 @@ def make_captions(source: Path, root: Path) -> None:
             }
             mined["gold"] = [f"{language}-{row}\t{ENGLISH}-{row}" for row in range(third, 2 * third)]
             for side, lines in mined.items():
-                write_lines(directory / bucc.files[split][0].format(language=language, side=side), lines)
+                write_lines(directory / bucc.files[split][0].path.format(language=language, side=side), lines)
             if split is Split.TEST:
                 for side, texts in zip((language, ENGLISH), sides, strict=True):
-                    write_lines(directory / tatoeba.files[split][0].format(language=language, side=side), texts)
+                    write_lines(directory / tatoeba.files[split][0].path.format(language=language, side=side), texts)
 
 
 def lines_of(path: Path) -> list[str]:

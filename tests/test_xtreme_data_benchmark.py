@@ -11,8 +11,10 @@ from xtreme_data import WORD, make_captions, make_corpus, make_files
 
 from finetune.understanding.readers.examples_of_task import read_pairs, read_questions, read_retrieval, read_tagged
 from finetune.understanding.readers.languages import languages_with
+from finetune.understanding.tasks.catalogues import XTREME, catalogue_named
 from finetune.understanding.tasks.task import Split
-from finetune.understanding.tasks.xtreme import TASKS
+
+TASKS = catalogue_named(XTREME).tasks
 
 
 def write(path: Path, text: str) -> None:

@@ -1,8 +1,11 @@
 """Reading the YAML files that users write, recipes, comparisons and corpora, all by the same rules."""
 
+from __future__ import annotations
+
 import os
 import re
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from data_tools.text.lines import read_text
 
 VARIABLE = re.compile(r"\$\{([^}]*)\}")
 HOME = re.compile(r"(?:^|(?<=,))(\s*)(~[^,]*)")  # also after a comma: some fields hold several paths
+Keys = tuple[str | int, ...]  # from the top of a file to one of its values
 NULLS = ("", "~", "null", "none")  # YAML's spellings of null, and Python's, which users write too
 
 
@@ -35,20 +39,51 @@ def read_mapping(path: Path, expected: str) -> dict[Any, Any]:
 
     Raises ValueError for a file that does not exist, is not UTF-8 or YAML, repeats a key, or is not a mapping.
     """
+    return read_marked_mapping(path, expected).content
+
+
+@dataclass(frozen=True)
+class MarkedMapping:
+    """The top-level mapping of a YAML file, and the line and the column of each of its values.
+
+    A value is found by the keys that lead to it: ("files", "train") or ("languages", 0).
+    """
+
+    content: dict[Any, Any]
+    marks: Mapping[Keys, yaml.Mark]
+
+
+def read_marked_mapping(path: Path, expected: str) -> MarkedMapping:
+    """Read a YAML file as `read_mapping` does, with the places of its values."""
     if not path.exists():
         raise ValueError(f"{path}: no such file; expected {expected}")
     text = read_text(path)
+    loader = StrictLoader(text)
     try:
-        content = yaml.load(text, Loader=StrictLoader)
+        root = loader.get_single_node()
+        content = None if root is None else loader.construct_document(root)
     except yaml.MarkedYAMLError as error:
         line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
         wrong = ":" if isinstance(error, RepeatedKeyError) else " not valid YAML:"
         raise ValueError(f"{path}:{line}{wrong} {error.problem}") from None
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    finally:
+        loader.dispose()
     if content is not None and not isinstance(content, dict):
         raise ValueError(f"{path}: expected {expected}, found a {type(content).__name__}")
-    return content or {}
+    return MarkedMapping(content or {}, {} if root is None else dict(_marks(root, ())))
+
+
+def _marks(node: yaml.Node, keys: Keys) -> Iterator[tuple[Keys, yaml.Mark]]:
+    """The places of a value and of all values in it."""
+    yield keys, node.start_mark
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield from _marks(value, (*keys, key.value))
+    elif isinstance(node, yaml.SequenceNode):
+        for number, value in enumerate(node.value):
+            yield from _marks(value, (*keys, number))
 
 
 def expanded(text: str) -> str:

@@ -44,11 +44,10 @@ from finetune.understanding.comparison.configuration import (
     settings_of,
     stages_of,
 )
-from finetune.understanding.comparison.report import MISSING, table_line
+from finetune.understanding.comparison.report import MISSING, score_name, table_line
 from finetune.understanding.metrics.scoring import AVERAGE, task_score
 from finetune.understanding.search import settle
-from finetune.understanding.tasks.task import Task
-from finetune.understanding.tasks.xtreme import TASKS
+from finetune.understanding.tasks.catalogues import task_named
 
 COMPARISONS = Path(__file__).resolve().parent / "comparisons"
 
@@ -99,7 +98,7 @@ class Result:
 
     def score(self, language: str) -> float:
         """The score of the task in a language, or its average."""
-        return task_score(TASKS[self.group.task], self.scores[language])
+        return task_score(task_named(self.group.task), self.scores[language])
 
 
 def plan(comparison: Comparison, output: Path) -> Plan:
@@ -128,7 +127,7 @@ def read_result(run: Run, stages: Sequence[Stage]) -> Result | None:
     if not path.is_file():
         return None
     content = json.loads(path.read_text(encoding="utf-8"))
-    task, layers = TASKS[run.group.task], {}
+    task, layers = task_named(run.group.task), {}
     if "chosen" in content:
         (metric,) = task.main_metrics
         layers = {language: own["layer"] for language, own in content["chosen"].items()}
@@ -151,14 +150,8 @@ def overview(results: Sequence[Result], planned: Plan) -> list[str]:
     for group in planned.groups:
         averages = [[one.score(AVERAGE) for one in members(results, group, model)] for model in models]
         cells = [mean_and_deviation(own) if own else MISSING for own in averages]
-        lines.append(table_line([str(group), score_name(TASKS[group.task]), *cells]))
+        lines.append(table_line([str(group), score_name(task_named(group.task)), *cells]))
     return lines
-
-
-def score_name(task: Task) -> str:
-    """The name of a task's score, for people."""
-    names = " and ".join(task.main_metrics).replace("_", " ")
-    return f"mean of {names}" if len(task.main_metrics) > 1 else names
 
 
 def by_language(results: Sequence[Result], group: Group, models: Sequence[str]) -> list[str]:
@@ -167,8 +160,8 @@ def by_language(results: Sequence[Result], group: Group, models: Sequence[str]) 
     if not rows:
         return []
     found = next(iter(rows.values()))[0].scores
-    columns = [*(language for language in TASKS[group.task].languages if language in found), AVERAGE]
-    lines = ["", f"## {group}: {score_name(TASKS[group.task])}", ""]
+    columns = [*(language for language in task_named(group.task).languages if language in found), AVERAGE]
+    lines = ["", f"## {group}: {score_name(task_named(group.task))}", ""]
     lines += [table_line(["", "seeds", *columns]), table_line(["---"] * (len(columns) + 2))]
     for model, own in rows.items():
         seeds = ", ".join(MISSING if one.seed is None else str(one.seed) for one in own)
@@ -189,7 +182,7 @@ def notes(results: Sequence[Result], planned: Plan) -> list[str]:
         found.append(f"Left out ({reason}): {'; '.join(names)}.")
     for task, hidden in planned.hidden.items():
         reason = next(iter(hidden.values()))
-        found.append(f"{TASKS[task].title}: no labels are known in {', '.join(hidden)} ({reason}).")
+        found.append(f"{task_named(task).title}: no labels are known in {', '.join(hidden)} ({reason}).")
     if planned.untrained:
         models = ", ".join(f"{name} ({objective})" for name, objective in planned.untrained.items())
         found.append(f"Plugged in, but pre-training did not train the cross-attention: {models}.")
@@ -197,7 +190,7 @@ def notes(results: Sequence[Result], planned: Plan) -> list[str]:
         own = (f"{group} ({', '.join(languages)})" for group, languages in planned.own_pairs.items())
         found.append(f"Without translations into English, tests are their own pairs: {'; '.join(own)}.")
     for group in planned.groups:
-        if TASKS[group.task].is_retrieval and len(planned.languages[group.task]) < MIN_FOR_LAYERS:
+        if task_named(group.task).is_retrieval and len(planned.languages[group.task]) < MIN_FOR_LAYERS:
             layer = planned.comparison.retrieval_flags(group.task).get(
                 "layer", "as finetune.understanding.predict has it"
             )

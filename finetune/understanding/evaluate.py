@@ -1,11 +1,11 @@
-"""Score prediction files as XTREME's own script does, by task and language.
+"""Score prediction files as the script of a benchmark does, by task and language.
 
-    python -m finetune.understanding.evaluate --predictions DIR --labels DIR
+    python -m finetune.understanding.evaluate [--benchmark xtreme | --task TASK …] --predictions DIR --labels DIR
         [--json FILE] [--markdown FILE] [--plot PNG] [--zip FILE] [--languages LIST]
 
 Predictions are `{task}/test-{language}.tsv`, for questions `.json`. Labels are files of the same names (for questions
 in SQuAD's form), or the data directory itself. A task is scored if the predictions have a directory of its name. The
-overall score is the mean of the nine tasks' scores, and given only if all nine are complete in all their languages.
+overall score is the mean of the tasks' scores, and given only if all are complete in all their languages.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from finetune.understanding.metrics.scoring import AVERAGE, Gold, average, score
 from finetune.understanding.readers.files import existing
 from finetune.understanding.readers.languages import languages_named
 from finetune.understanding.readers.roots import Root, is_hub
+from finetune.understanding.tasks.catalogues import XTREME, Catalogue, catalogue_named, catalogue_names, task_named
 from finetune.understanding.tasks.task import Task
-from finetune.understanding.tasks.xtreme import TASKS
 
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # so that equal predictions make equal archives
 
@@ -42,37 +42,42 @@ ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # so that equal predictions make equal archive
 class Evaluation:
     """Scores by task, language and metric, in percent, and the languages of each task that are not scored.
 
-    `notes` report what else may surprise: questions without prediction, directories that are no task.
+    `catalogue` has the tasks that could be scored. `notes` report what else may surprise: questions without
+    prediction, directories that are no task.
     """
 
+    catalogue: Catalogue
     scores: TaskScores
     unlabelled: Mapping[str, Sequence[str]]
     notes: Sequence[str] = ()
 
     @property
     def overall(self) -> float | None:
-        """The mean of the nine tasks' scores; None unless all are scored in all languages."""
-        if set(self.scores) != set(TASKS) or any(self.unlabelled.values()):
+        """The mean of the tasks' scores; None unless all are scored in all languages."""
+        tasks = self.catalogue.tasks
+        if not self.catalogue.has_overall or set(self.scores) != set(tasks) or any(self.unlabelled.values()):
             return None
-        return sum(task_score(task, self.scores[name][AVERAGE]) for name, task in TASKS.items()) / len(TASKS)
+        return sum(task_score(task, self.scores[name][AVERAGE]) for name, task in tasks.items()) / len(tasks)
 
     def as_json(self) -> dict[str, Any]:
         """{task: {language: {metric: x}, "avg": {metric: x}}, "overall": x or None}."""
         return {**self.scores, "overall": self.overall}
 
 
-def evaluate(predictions: Path, labels: Root, wanted: Collection[str] = ()) -> Evaluation:
-    """Scores of all tasks that have a directory below `predictions`; raises ValueError for a missing or bad file.
+def evaluate(predictions: Path, labels: Root, catalogue: Catalogue, wanted: Collection[str] = ()) -> Evaluation:
+    """Scores of all tasks of a benchmark that have a directory below `predictions`.
 
-    `wanted` are the languages to score, empty for all. Those whose labels are hidden are skipped, with a note.
+    `wanted` are the languages to score, empty for all. Those whose labels are hidden are skipped, with a note. Raises
+    ValueError for a missing or bad file.
     """
     if not predictions.is_dir():
         raise ValueError(f"{predictions}: no such directory")
-    tasks = [task for name, task in TASKS.items() if (predictions / name).is_dir()]
+    known = catalogue.tasks
+    tasks = [task for name, task in known.items() if (predictions / name).is_dir()]
     if not tasks:
-        raise ValueError(f"{predictions}: has no directory of a task; expected {', '.join(TASKS)}")
+        raise ValueError(f"{predictions}: has no directory of a task; expected {', '.join(known)}")
     scores, unlabelled = {}, {}
-    unknown = sorted(path.name for path in predictions.iterdir() if path.is_dir() and path.name not in TASKS)
+    unknown = sorted(path.name for path in predictions.iterdir() if path.is_dir() and path.name not in known)
     notes = [f"{predictions / name}: not the name of a task" for name in unknown]
     for task in tasks:
         asked = [language for language in task.languages if not wanted or language in wanted]
@@ -97,7 +102,7 @@ def evaluate(predictions: Path, labels: Root, wanted: Collection[str] = ()) -> E
         unlabelled[task.name] = [language for language in task.languages if language not in languages]
     if not scores:
         raise ValueError(f"{predictions}: none of the tasks found has a test set in {', '.join(wanted)}")
-    return Evaluation(scores, unlabelled, notes)
+    return Evaluation(catalogue, scores, unlabelled, notes)
 
 
 def check_languages(task: Task, languages: Sequence[str], predictions: Path) -> None:
@@ -127,7 +132,9 @@ def write_zip(predictions: Path, path: Path) -> None:
     Raises ValueError that names the missing files, because the leaderboard accepts no partial submission.
     """
     names = [
-        prediction_path(Path(), task, language).as_posix() for task in TASKS.values() for language in task.languages
+        prediction_path(Path(), task, language).as_posix()
+        for task in catalogue_named(XTREME).tasks.values()
+        for language in task.languages
     ]
     missing = [name for name in names if existing(predictions / name) is None]
     if missing:
@@ -147,15 +154,18 @@ def write_zip(predictions: Path, path: Path) -> None:
 
 def summary(evaluation: Evaluation) -> str:
     """A line for each task, with the averages of its metrics."""
+    tasks = evaluation.catalogue.tasks
     lines = []
     for name, by_language in evaluation.scores.items():
         averages = by_language[AVERAGE]
         metrics = "  ".join(f"{metric} {value:.2f}" for metric, value in averages.items())
         lines.append(
-            f"{name:<9} {task_score(TASKS[name], averages):6.2f}  {metrics}  ({len(by_language) - 1} languages)"
+            f"{name:<9} {task_score(tasks[name], averages):6.2f}  {metrics}  ({len(by_language) - 1} languages)"
         )
-    overall = evaluation.overall
-    lines.append(f"overall   {'all nine tasks in all languages are needed' if overall is None else f'{overall:6.2f}'}")
+    if evaluation.catalogue.has_overall:
+        overall = evaluation.overall
+        all_needed = f"all {len(tasks)} tasks in all languages are needed"
+        lines.append(f"overall   {all_needed if overall is None else f'{overall:6.2f}'}")
     return "\n".join(lines)
 
 
@@ -165,6 +175,11 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    tasks = parser.add_mutually_exclusive_group()
+    tasks.add_argument(
+        "--benchmark", default=XTREME, metavar="NAME", help=f"{', '.join(catalogue_names())} (default %(default)s)"
+    )
+    tasks.add_argument("--task", nargs="+", default=[], metavar="TASK", help="such as mine.yaml or glue/rte")
     parser.add_argument("--predictions", type=Path, required=True, metavar="DIR", help="directory of prediction files")
     parser.add_argument(
         "--labels", metavar="DIR", help="directory of label files, or of XTREME's data, or hub:NAME; needed for scores"
@@ -183,13 +198,22 @@ def main() -> None:
     if arguments.zip is not None:
         write_zip(arguments.predictions, arguments.zip)
     if arguments.labels is not None:
-        known = list(dict.fromkeys(language for task in TASKS.values() for language in task.languages))
+        catalogue = catalogue_of(arguments)
+        known = catalogue.languages
         wanted = languages_named(arguments.languages, known) if arguments.languages else []
         if unknown := [name for name in wanted if name not in known]:
-            raise ValueError(f"--languages {', '.join(unknown)}: no task of XTREME has a test in it")
-        report(evaluate(arguments.predictions, arguments.labels, wanted), arguments)
+            raise ValueError(f"--languages {', '.join(unknown)}: no task of {catalogue.title} has a test in it")
+        report(evaluate(arguments.predictions, arguments.labels, catalogue, wanted), arguments)
     elif arguments.zip is None or arguments.json or arguments.markdown or arguments.plot:
         raise ValueError("--labels is missing: without it, predictions can only be packed, with --zip FILE")
+
+
+def catalogue_of(arguments: argparse.Namespace) -> Catalogue:
+    """The benchmark of the flags, or one of the given tasks."""
+    if not arguments.task:
+        return catalogue_named(arguments.benchmark)
+    tasks = {task.name: task for task in map(task_named, arguments.task)}
+    return Catalogue("", ", ".join(task.title for task in tasks.values()), tasks, has_overall=False, source="")
 
 
 def outputs_of(arguments: argparse.Namespace) -> dict[str, Path | None]:
@@ -222,9 +246,11 @@ def report(evaluation: Evaluation, arguments: argparse.Namespace) -> None:
             temporary.write_text(json.dumps(evaluation.as_json(), indent=2) + "\n", encoding="utf-8")
     if arguments.markdown is not None:
         with atomic_path(arguments.markdown) as temporary:
-            temporary.write_text(markdown(evaluation.scores, evaluation.overall), encoding="utf-8")
+            temporary.write_text(
+                markdown(evaluation.scores, evaluation.overall, evaluation.catalogue), encoding="utf-8"
+            )
     if arguments.plot is not None:
-        draw_heat_map(evaluation.scores, arguments.plot)
+        draw_heat_map(evaluation.scores, arguments.plot, evaluation.catalogue)
 
 
 if __name__ == "__main__":

@@ -41,8 +41,8 @@ from finetune.understanding.readers.examples_of_task import read_retrieval
 from finetune.understanding.readers.languages import languages_tested
 from finetune.understanding.retrieval.embeddings import num_layers
 from finetune.understanding.retrieval.retriever import Retriever
+from finetune.understanding.tasks.catalogues import task_named
 from finetune.understanding.tasks.task import Split, Task
-from finetune.understanding.tasks.xtreme import TASKS
 from training.launch import quiet_libraries
 
 
@@ -126,9 +126,8 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    retrieval_tasks = [name for name, task in TASKS.items() if task.is_retrieval]
     parser.add_argument("model", type=Path, metavar="MODEL", help="run, checkpoint or model")
-    parser.add_argument("--task", required=True, choices=retrieval_tasks)
+    parser.add_argument("--task", required=True, help="a task of retrieval, such as xtreme/tatoeba or mine.yaml")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="directory of the tables")
     parser.add_argument(
         "--layers",
@@ -144,7 +143,9 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     options = parse_arguments()
     quiet_libraries()
-    task = TASKS[options.task]
+    task = task_named(options.task)
+    if not task.is_retrieval:
+        raise ValueError(f"--task {options.task}: has training; expected a task of retrieval, such as xtreme/tatoeba")
     languages = languages_tested(task, options.data, options.languages)
     check_languages(task, languages)
     model = model_directory(options.model, ENCODERS)

@@ -44,8 +44,8 @@ from finetune.understanding.readers.languages import languages_tested
 from finetune.understanding.readers.roots import check_root
 from finetune.understanding.retrieval.retriever import Retriever
 from finetune.understanding.rows.evaluation import EvaluationSet
+from finetune.understanding.tasks.catalogues import task_named
 from finetune.understanding.tasks.task import Split, Task
-from finetune.understanding.tasks.xtreme import task_named
 from training.launch import quiet_libraries
 from training.run_directory.kinds import Kind
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from finetune.recipe import FinetuningRecipe
+from finetune.understanding.tasks.catalogues import task_named
 from finetune.understanding.tasks.task import Head
-from finetune.understanding.tasks.xtreme import task_named
 from training.recipe.option import BY_NAME, FREE, option
 
 SETTINGS = ("transfer", "translate-train-all")

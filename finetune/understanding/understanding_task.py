@@ -27,8 +27,9 @@ from finetune.understanding.rows.encoding import TextEncoder
 from finetune.understanding.rows.evaluation import EvaluationSet, evaluation_set
 from finetune.understanding.rows.row_batches import MicroBatches, UpdateBatches
 from finetune.understanding.rows.training import TrainingText, training_set
-from finetune.understanding.tasks.task import Split
-from finetune.understanding.tasks.xtreme import task_named
+from finetune.understanding.tasks.catalogues import task_named
+from finetune.understanding.tasks.task import Split, Task
+from finetune.understanding.tasks.task_file import content_of
 from training.engine.interface import Engine
 from training.launch import launched_ranks
 from training.step import Batch
@@ -39,7 +40,7 @@ from veco.pairs import pair_argument
 
 
 class UnderstandingTask(FinetuningTask[UnderstandingRecipe]):
-    """Rows of a task of XTREME and an encoder with a head."""
+    """Rows of a task and an encoder with a head."""
 
     def __init__(self, recipe: UnderstandingRecipe) -> None:
         self.recipe = recipe
@@ -65,7 +66,7 @@ class UnderstandingTask(FinetuningTask[UnderstandingRecipe]):
             )
         self.dev = self._read_dev()
         self.gold = [self._gold_of(evaluated) for evaluated in self.dev]
-        self.model = build_model(recipe, self.head, config)
+        self.model = build_model(recipe, self.task, self.head, config)
 
     def _read_dev(self) -> list[EvaluationSet]:
         languages = languages_with(self.task, Split.DEV, self.recipe.data)
@@ -157,7 +158,7 @@ def labels_in(batch: Batch, name_of: Callable[[str], str]) -> Tensor:
     return batch[name_of("start_positions")].lt(batch[name_of("input_ids")].shape[1]).sum()
 
 
-def build_model(recipe: UnderstandingRecipe, head: TaskHead, config: VecoConfig) -> VecoClassifier:
+def build_model(recipe: UnderstandingRecipe, task: Task, head: TaskHead, config: VecoConfig) -> VecoClassifier:
     """A float32 model with the head of the task, whose weights `recipe.init` decides.
 
     Its configuration has the names of its classes, the task and the sizes of rows, which predicting needs.
@@ -167,8 +168,8 @@ def build_model(recipe: UnderstandingRecipe, head: TaskHead, config: VecoConfig)
     config.plug_in = recipe.plug_in
     config.id2label = dict(enumerate(head.labels or ("start", "end")))
     config.label2id = {label: number for number, label in config.id2label.items()}
-    config.xtreme = {
-        "task": recipe.task,
+    config.understanding = {
+        "task": content_of(task),
         **dataclasses.asdict(limits_of(recipe)),
         "pair_prediction": recipe.pair_prediction,
     }

@@ -18,9 +18,9 @@ from finetune.understanding.metrics.gold import read_shown_gold
 from finetune.understanding.readers.examples_of_task import read, read_tagged
 from finetune.understanding.readers.languages import languages_tested, languages_with, translated_languages
 from finetune.understanding.readers.roots import check_root, is_hub
-from finetune.understanding.tasks.examples import Example, SentencePair
+from finetune.understanding.tasks.catalogues import task_named
+from finetune.understanding.tasks.examples import Example, LabelledText
 from finetune.understanding.tasks.task import ENGLISH, Head, Split, Task
-from finetune.understanding.tasks.xtreme import TASKS
 from finetune.understanding.understanding_task import limits_of
 from veco import VecoConfig
 
@@ -62,7 +62,7 @@ def missing(group: Group, comparison: Comparison, tests: LabelledTests) -> str:
 
     Raises ValueError for languages of a recipe that are missing.
     """
-    task = TASKS[group.task]
+    task = task_named(group.task)
     if reason := tests.missing:
         return reason
     if task.head is Head.MINING and not languages_with(task, Split.DEV, comparison.data):
@@ -108,7 +108,7 @@ def unequal_rows(task: Task, data: str, translated: str, languages: Sequence[str
 
 def has_original(example: Example) -> bool:
     """Whether a translation has the English pair beside it."""
-    return isinstance(example, SentencePair) and example.original is not None
+    return isinstance(example, LabelledText) and example.original is not None
 
 
 def available(
@@ -124,7 +124,7 @@ def available(
     for group in groups:
         try:
             if group.task not in tests:
-                tests[group.task] = tests_of(TASKS[group.task], comparison)
+                tests[group.task] = tests_of(task_named(group.task), comparison)
             reasons[group] = missing(group, comparison, tests[group.task])
         except ValueError as error:
             problems.append(str(error))
@@ -146,7 +146,7 @@ def languages_in_own_pairs(runs: Sequence[Run], tested: Mapping[str, Sequence[st
     recipes = {run.group: run.recipe for run in runs if run.recipe is not None and run.recipe.plug_in}
     for group, recipe in recipes.items():
         translated = recipe.translated_test
-        have = languages_with(TASKS[group.task], Split.TEST, translated) if translated else ()
+        have = languages_with(task_named(group.task), Split.TEST, translated) if translated else ()
         if own := [language for language in tested[group.task] if language != ENGLISH and language not in have]:
             found[str(group)] = own
     return found

@@ -40,7 +40,7 @@ from finetune.comparison import flags_of, parse_comparison, problems_of_counts, 
 from finetune.understanding.flags import add_data_flags, add_retrieval_flags
 from finetune.understanding.metrics.prediction_files import prediction_path
 from finetune.understanding.recipe import SETTINGS, UnderstandingRecipe
-from finetune.understanding.tasks.xtreme import TASKS
+from finetune.understanding.tasks.catalogues import XTREME, catalogue_named, task_named
 from training.recipe.parsing import build_recipe, laid_over, read_yaml
 
 MODES = ("plug-out", "plug-in")
@@ -52,7 +52,6 @@ MODEL_FIELDS = (
 PLACES = ("output", "init_from", "data", "translated_train")  # ignored in shipped recipes
 # Decided by the comparison, or by a model.
 DECIDED = ("task", "setting", "plug_in", "data", "seed", "output", "resume", "init_from", "init")
-RETRIEVAL = tuple(name for name, task in TASKS.items() if task.is_retrieval)
 MIN_FOR_LAYERS = 2  # languages: the layer of each is chosen on the others
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 
@@ -66,7 +65,7 @@ class Group:
     mode: str = ""
 
     def __str__(self) -> str:
-        return ", ".join(part for part in (TASKS[self.task].title, self.setting, self.mode) if part)
+        return ", ".join(part for part in (task_named(self.task).title, self.setting, self.mode) if part)
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ class Comparison:
     data: str
     models: dict[str, dict[str, Any]]
     seeds: list[int]
-    tasks: list[str] = field(default_factory=lambda: list(TASKS))
+    tasks: list[str] = field(default_factory=lambda: list(catalogue_named(XTREME).tasks))
     settings: list[str] = field(default_factory=lambda: list(SETTINGS[:1]))
     modes: list[str] = field(default_factory=lambda: list(MODES[:1]))
     fields: dict[str, Any] = field(default_factory=dict)
@@ -110,7 +109,6 @@ class Comparison:
         found = problems_of_models(self.models, MODEL_FIELDS)
         found += problems_of_counts(self.seeds, self.processes)
         choices: dict[str, tuple[list[str], Iterable[str]]] = {
-            "tasks": (self.tasks, TASKS),
             "settings": (self.settings, SETTINGS),
             "modes": (self.modes, MODES),
         }
@@ -118,6 +116,7 @@ class Comparison:
             names = [str(value) for value in values]
             if not names or len(set(names)) != len(names) or not set(names) <= set(known):
                 found.append(f"{key} {', '.join(names)}: expected some of {', '.join(known)}, each once")
+        found += self._problems_of_tasks()
         by_task: dict[str, Iterable[str]] = {"task_fields": self.task_fields, "languages": self.languages}
         for name, tasks in by_task.items():
             if others := [task for task in tasks if task not in self.tasks]:
@@ -125,13 +124,25 @@ class Comparison:
         for name, fields in {"fields": self.fields, **self.task_fields}.items():
             if not isinstance(fields, dict):
                 found.append(f"task_fields: {name} must have fields")
-            elif name not in RETRIEVAL and (refused := sorted(set(fields) & set(DECIDED))):
+            elif not is_retrieval(name) and (refused := sorted(set(fields) & set(DECIDED))):
                 found.append(f"{name}: {', '.join(refused)} cannot be set here; models, seeds and tasks decide them")
         found += [
             f"languages: {name} must be a list" for name, own in self.languages.items() if not isinstance(own, list)
         ]
         found += self._problems_of_starts()
         return found + self._problems_of_retrieval()
+
+    def _problems_of_tasks(self) -> list[str]:
+        """Problems with the list of tasks: unknown ones, none, or one twice."""
+        found = [] if self.tasks else ["tasks is empty"]
+        for name in self.tasks:
+            try:
+                task_named(str(name))
+            except ValueError as error:
+                found.append(str(error))
+        if len(set(self.tasks)) < len(self.tasks):
+            found.append(f"tasks {', '.join(self.tasks)}: expected each once")
+        return found
 
     def _problems_of_starts(self) -> list[str]:
         """Problems with the start of models, which need weights or at least a shape."""
@@ -148,7 +159,7 @@ class Comparison:
         """Problems with flags, which would otherwise be found after the trainings."""
         found: dict[str, None] = {}
         for task in self.tasks:
-            if task in RETRIEVAL:
+            if is_retrieval(task):
                 found |= dict.fromkeys(problems_of_flags(self.retrieval_flags(task)))
         return [f"retrieval: {problem}" for problem in found]
 
@@ -160,6 +171,14 @@ class Comparison:
         """The flags of a retrieval task: `retrieval`, overridden by `task_fields`."""
         own = self.task_fields.get(task, {})
         return {**self.retrieval, **(own if isinstance(own, dict) else {})}
+
+
+def is_retrieval(name: str) -> bool:
+    """Whether the task of that name has no training; False for a name that no task has."""
+    try:
+        return task_named(name).is_retrieval
+    except ValueError:
+        return False
 
 
 def problems_of_flags(values: Mapping[str, Any]) -> list[str]:
@@ -201,7 +220,7 @@ def groups_of(comparison: Comparison) -> list[Group]:
     """All groups, whatever the data lacks; without pairs, cross-lingual transfer cannot be plugged in."""
     groups = []
     for name in comparison.tasks:
-        if TASKS[name].is_retrieval:
+        if task_named(name).is_retrieval:
             groups.append(Group(name))
             continue
         groups += [
@@ -252,12 +271,12 @@ def runs_of(groups: list[Group], comparison: Comparison, output: Path) -> list[R
 def run_of(group: Group, model: str, seed: int, comparison: Comparison, output: Path) -> Run:
     """One run, with its resolved recipe if it is trained. Raises ValueError with all problems of the recipe."""
     fields = comparison.models[model]
-    is_retrieval = TASKS[group.task].is_retrieval
-    is_drawn = not is_retrieval or fields.get("init") == "random"
+    has_training = not task_named(group.task).is_retrieval
+    is_drawn = has_training or fields.get("init") == "random"
     words = (group.task, group.setting, group.mode, model, f"seed{seed}" if is_drawn else "")
     directory = output / "runs" / "-".join(word for word in words if word)
     run = Run(group, model, seed if is_drawn else None, str(fields["init_from"]), directory)
-    if is_retrieval:
+    if not has_training:
         return run
     values = {**recipe_values(group, comparison), **fields, "seed": seed, "output": str(directory), "resume": "auto"}
     return dataclasses.replace(run, recipe=build_recipe(UnderstandingRecipe, values, Path(f"of {group}")))
@@ -294,7 +313,7 @@ def scored(
     run: Run, model: Path, recipe: UnderstandingRecipe | None, comparison: Comparison, languages: Sequence[str]
 ) -> list[Stage]:
     """Predict and evaluate; `recipe` is None for retrieval."""
-    task, predictions = TASKS[run.group.task], run.output / "predictions"
+    task, predictions = task_named(run.group.task), run.output / "predictions"
     asked = ("--languages", ",".join(languages))
     if recipe is None:
         asked_for = comparison.retrieval_flags(task.name)

@@ -9,31 +9,38 @@ from pathlib import Path
 from data_tools.files.atomic import atomic_path
 from finetune.understanding.comparison.published import PUBLISHED
 from finetune.understanding.metrics.scoring import AVERAGE, task_score
+from finetune.understanding.tasks.catalogues import XTREME, Catalogue
 from finetune.understanding.tasks.task import Head, Task
-from finetune.understanding.tasks.xtreme import TASKS
 
 # {task: {language or "avg": {metric: percent}}}
 TaskScores = Mapping[str, Mapping[str, Mapping[str, float]]]
 MISSING = "–"
 
 
-def markdown(scores: TaskScores, overall: float | None) -> str:
-    """Tables of the averages of all tasks, below the paper's, and of each task by language."""
-    header = ["", *(task.title for task in TASKS.values()), "average"]
+def markdown(scores: TaskScores, overall: float | None, catalogue: Catalogue) -> str:
+    """Tables of the averages of all tasks, below the paper's for XTREME, and of each task by language."""
+    tasks = catalogue.tasks
+    header = ["", *(task.title for task in tasks.values()), "average"]
     rows = [header, ["---"] * len(header)]
-    for row in PUBLISHED:
-        cells = [_cell(task, row.scores[task.name]) for task in TASKS.values()]
+    for row in PUBLISHED if catalogue.name == XTREME else ():
+        cells = [_cell(task, row.scores[task.name]) for task in tasks.values()]
         rows.append([f"{row.setting}: {row.model}, published", *cells, f"{row.average:.1f}"])
-    cells = [_cell(task, scores[name][AVERAGE]) if name in scores else MISSING for name, task in TASKS.items()]
+    cells = [_cell(task, scores[name][AVERAGE]) if name in scores else MISSING for name, task in tasks.items()]
     rows.append(["**these predictions**", *cells, MISSING if overall is None else f"{overall:.1f}"])
     lines = [table_line(row) for row in rows]
     for name, by_language in scores.items():
-        task = TASKS[name]
+        task = tasks[name]
         languages = [language for language in task.languages if language in by_language]
         figures = [_cell(task, by_language[language]) for language in languages]
         lines += ["", table_line([task.title, *languages, AVERAGE]), table_line(["---"] * (len(languages) + 2))]
         lines.append(table_line([_metric_name(task), *figures, _cell(task, by_language[AVERAGE])]))
     return "\n".join(lines) + "\n"
+
+
+def score_name(task: Task) -> str:
+    """The name of a task's score, for people."""
+    names = " and ".join(task.main_metrics).replace("_", " ")
+    return f"mean of {names}" if len(task.main_metrics) > 1 else names
 
 
 def _metric_name(task: Task) -> str:
@@ -52,14 +59,14 @@ def table_line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def draw_heat_map(scores: TaskScores, path: Path) -> None:
+def draw_heat_map(scores: TaskScores, path: Path, catalogue: Catalogue) -> None:
     """Draw a PNG with a row for each task and a column for each language, those of most tasks first."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    tasks = [TASKS[name] for name in scores]
+    tasks = [catalogue.tasks[name] for name in scores]
     found = {language for by_language in scores.values() for language in by_language} - {AVERAGE}
     languages = sorted(found, key=lambda language: (-sum(language in scores[task.name] for task in tasks), language))
     columns = [AVERAGE, *languages]
@@ -77,7 +84,8 @@ def draw_heat_map(scores: TaskScores, path: Path) -> None:
             if not math.isnan(value):  # the task has the language
                 colour = "black" if value > 60 else "white"
                 axis.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=7, color=colour)
-    axis.set_title("XTREME: accuracy, F1, or mean of F1 and exact match")
+    names = dict.fromkeys(score_name(task) for task in tasks)
+    axis.set_title(f"{catalogue.title}: {', '.join(names)}")
     figure.colorbar(image, ax=axis, pad=0.01, fraction=0.02)
     figure.tight_layout()
     with atomic_path(path) as temporary:

@@ -13,7 +13,7 @@ from finetune.encoded_text import Pieces, Sentences
 from finetune.understanding.rows.encoding import TextEncoder, in_blocks
 from finetune.understanding.rows.paired_rows import PairedRows
 from finetune.understanding.rows.token_rows import TokenRows
-from finetune.understanding.tasks.examples import SentencePair
+from finetune.understanding.tasks.examples import LabelledText
 from training.step import Batch
 from veco import VecoForSequenceClassification
 
@@ -31,20 +31,20 @@ class Classification:
         self.max_length = max_length
         self.average_pair = average_pair
 
-    def encode(self, examples: Iterable[SentencePair], encoder: TextEncoder) -> TokenRows:
+    def encode(self, examples: Iterable[LabelledText], encoder: TextEncoder) -> TokenRows:
         """A row for each example, with the labels unless an example has none.
 
         Pairs of more than `max_length` tokens are truncated at the end of the longer sentence, and counted.
         """
         return TokenRows.concatenate([self._encode_block(block, encoder) for block in in_blocks(examples)])
 
-    def _encode_block(self, block: Sequence[SentencePair], encoder: TextEncoder) -> TokenRows:
+    def _encode_block(self, block: Sequence[LabelledText], encoder: TextEncoder) -> TokenRows:
         firsts = encoder.encode([example.text_a for example in block])
-        seconds = encoder.encode([example.text_b for example in block])
+        seconds = encoder.encode([example.text_b or "" for example in block])
         framed = [self._framed(a, b, encoder) for a, b in zip(firsts, seconds, strict=True)]
         num_truncated = sum(len(a) + len(b) > self._budget for a, b in zip(firsts, seconds, strict=True))
         known = {label: number for number, label in enumerate(self.labels)}
-        labels = [known[example.label] for example in block if example.label is not None]
+        labels = [known[str(example.label)] for example in block if example.label is not None]
         targets = {"labels": np.array(labels, dtype=np.int64)} if len(labels) == len(block) else {}
         return TokenRows(
             Sentences.of(framed),
@@ -82,7 +82,7 @@ class Classification:
         results["logits"][numbers] = logits.cpu().numpy()
 
     def predictions(
-        self, results: dict[str, np.ndarray], rows: PairedRows, examples: Sequence[SentencePair]
+        self, results: dict[str, np.ndarray], rows: PairedRows, examples: Sequence[LabelledText]
     ) -> list[str]:
         """The most likely label of each example."""
         return [self.labels[number] for number in results["logits"].argmax(axis=1)]

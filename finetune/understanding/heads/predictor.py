@@ -18,9 +18,15 @@ from finetune.understanding.heads.inference import run_over
 from finetune.understanding.readers.roots import Source
 from finetune.understanding.rows.encoding import TextEncoder
 from finetune.understanding.rows.evaluation import EvaluationSet, evaluation_set
+from finetune.understanding.tasks.catalogues import task_named
 from finetune.understanding.tasks.task import Split, Task
-from finetune.understanding.tasks.xtreme import task_named
+from finetune.understanding.tasks.task_file import task_of
 from veco.classification import VecoClassifier
+
+
+def noted_task(noted: dict[str, Any] | str, directory: Path) -> Task:
+    """The task in the configuration of a model, which names XTREME's in versions before 0.3."""
+    return task_named(noted) if isinstance(noted, str) else task_of(noted, lambda _: f"{directory}/config.json")
 
 
 @dataclass
@@ -41,12 +47,11 @@ class Predictor:
         MLQA have. Raises ValueError for any other directory.
         """
         tokenizer, config = open_pretrained(directory, "model")
-        noted = config.to_dict().get("xtreme")
+        content = config.to_dict()
+        noted = content.get("understanding") or content.get("xtreme")  # the second by versions before 0.3
         if noted is None:
-            raise ValueError(
-                f"{directory}: was not trained for a task of XTREME; expected finetune/understanding/train.py's"
-            )
-        trained = task_named(noted["task"])
+            raise ValueError(f"{directory}: was not trained for a task; expected finetune/understanding/train.py's")
+        trained = noted_task(noted["task"], directory)
         task = task or trained
         if (task.head, task.labels) != (trained.head, trained.labels):
             raise ValueError(f"{directory}: was trained for {trained.name}, whose classes are not those of {task.name}")

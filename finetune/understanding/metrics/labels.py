@@ -8,7 +8,7 @@ from pathlib import Path
 
 from data_tools.text.lines import open_text
 from finetune.understanding.readers.labels import known_label
-from finetune.understanding.tasks.examples import HiddenLabelsError, RetrievalSet, SentencePair
+from finetune.understanding.tasks.examples import HiddenLabelsError, LabelledText, RetrievalSet
 from finetune.understanding.tasks.task import Task
 
 Labels = Sequence[str]
@@ -24,13 +24,13 @@ def score_labels(gold: Labels, predicted: Labels, task: Task, language: str) -> 
     return {"accuracy": num_correct / len(gold) * 100}
 
 
-def gold_labels(pairs: Iterable[SentencePair]) -> Labels:
+def gold_labels(pairs: Iterable[LabelledText]) -> Labels:
     """The labels of the pairs; raises HiddenLabelsError if there are none, as in XTREME's copy of its tests."""
     labels = []
     for pair in pairs:
         if pair.label is None:
             raise HiddenLabelsError(f"a pair in {pair.language!r} has no label")
-        labels.append(pair.label)
+        labels.append(str(pair.label))
     return labels
 
 

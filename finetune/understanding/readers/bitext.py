@@ -90,5 +90,5 @@ def read_gold_pairs(path: Path) -> frozenset[tuple[str, str]]:
 
 def _gold_path(task: Task, split: Split, language: str, root: Path) -> Path | None:
     """The file of gold pairs; None without one, as in XTREME's copy of the test sets."""
-    (pattern,) = task.files[split]
-    return existing(root / pattern.format(language=language, side=GOLD))
+    (place,) = task.files[split]
+    return existing(root / place.path.format(language=language, side=GOLD))

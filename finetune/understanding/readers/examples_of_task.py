@@ -18,11 +18,11 @@ from finetune.understanding.readers.hub import hub_pairs, hub_questions, hub_ret
 from finetune.understanding.readers.roots import Root, is_hub
 from finetune.understanding.readers.squad import held_out, questions_of_file, with_unique_ids
 from finetune.understanding.readers.tsv import pairs_of_file
-from finetune.understanding.tasks.examples import Example, Question, RetrievalSet, SentencePair, TaggedSentence
+from finetune.understanding.tasks.examples import Example, LabelledText, Question, RetrievalSet, TaggedSentence
 from finetune.understanding.tasks.task import TRAINING, Head, Split, Task
 
 
-def read_pairs(task: Task, split: Split, language: str, root: Root) -> Iterator[SentencePair]:
+def read_pairs(task: Task, split: Split, language: str, root: Root) -> Iterator[LabelledText]:
     """Pairs of sentences; in dev and test, an incomplete one raises ValueError."""
     if is_hub(str(root)):
         pairs = hub_pairs(task, split, language, str(root))

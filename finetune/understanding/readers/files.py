@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from data_tools.files.formats import COMPRESSED_SUFFIXES
-from finetune.understanding.tasks.task import ENGLISH, Split, Task
+from finetune.understanding.tasks.task import TRAINING, Split, Task
 
 T = TypeVar("T")
+BY_LANGUAGE = ("{language}", "{code}")  # one of them in the pattern of files of several languages
 
 
 def find_file(task: Task, split: Split, language: str, root: Path, side: str = "") -> Path:
@@ -38,16 +39,23 @@ def has_file(task: Task, split: Split, language: str, root: Path) -> bool:
 def candidates(task: Task, split: Split, language: str, side: str) -> list[str]:
     """The names that a split's file may have below the root, in order of preference; none without such a split.
 
-    A file without {language} in its name is English. Translations are from English, so none is into English.
+    Translations are from the first training language, so none is into it.
     """
-    if split is Split.TRANSLATE_TRAIN and language == ENGLISH:
+    if split is Split.TRANSLATE_TRAIN and language == task.source_language:
         return []
-    patterns = task.files.get(split, ())
+    patterns = [place.path for place in task.files.get(split, ())]
     return [
-        pattern.format(language=language, side=side)
+        pattern.format(language=language, code=task.code(language), side=side)
         for pattern in patterns
-        if "{language}" in pattern or language == ENGLISH
+        if any(name in pattern for name in BY_LANGUAGE) or language == language_alone(task, split)
     ]
+
+
+def language_alone(task: Task, split: Split) -> str:
+    """The language of a file whose name has none: the first one of training, else the only one of tests."""
+    if split in TRAINING or task.source_language in task.languages:
+        return task.source_language
+    return task.languages[0]
 
 
 def existing(path: Path) -> Path | None:

@@ -7,28 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.readers.hub import dataset_errors
+from finetune.understanding.readers.files import BY_LANGUAGE, language_alone
 from finetune.understanding.readers.labels import known_label
 from finetune.understanding.readers.roots import PREFIX
 from finetune.understanding.readers.squad import known_answers
 from finetune.understanding.readers.tsv import check_sentences
-from finetune.understanding.tasks.examples import Question, RetrievalSet, SentencePair, TaggedSentence
-from finetune.understanding.tasks.task import ENGLISH, TRAINING, HubSplit, Split, Task
+from finetune.understanding.tasks.examples import LabelledText, Question, RetrievalSet, TaggedSentence
+from finetune.understanding.tasks.task import TRAINING, HubPlace, Split, Task
 
 BATCH_ROWS = 1_000
-# The hub's configurations name languages in English (udpos, and the ids of tydiqa) or by ISO 639-3 (tatoeba: Tatoeba's
-# own codes, hence Iranian Persian, Coastal Swahili and Mandarin).
-NAMES = {
-    "af": ("Afrikaans", "afr"), "ar": ("Arabic", "ara"), "bg": ("Bulgarian", "bul"), "bn": ("Bengali", "ben"),
-    "de": ("German", "deu"), "el": ("Greek", "ell"), "en": ("English", "eng"), "es": ("Spanish", "spa"),
-    "et": ("Estonian", "est"), "eu": ("Basque", "eus"), "fa": ("Persian", "pes"), "fi": ("Finnish", "fin"),
-    "fr": ("French", "fra"), "he": ("Hebrew", "heb"), "hi": ("Hindi", "hin"), "hu": ("Hungarian", "hun"),
-    "id": ("Indonesian", "ind"), "it": ("Italian", "ita"), "ja": ("Japanese", "jpn"), "jv": ("Javanese", "jav"),
-    "ka": ("Georgian", "kat"), "kk": ("Kazakh", "kaz"), "ko": ("Korean", "kor"), "ml": ("Malayalam", "mal"),
-    "mr": ("Marathi", "mar"), "ms": ("Malay", "msa"), "my": ("Burmese", "mya"), "nl": ("Dutch", "nld"),
-    "pt": ("Portuguese", "por"), "ru": ("Russian", "rus"), "sw": ("Swahili", "swh"), "ta": ("Tamil", "tam"),
-    "te": ("Telugu", "tel"), "th": ("Thai", "tha"), "tl": ("Tagalog", "tgl"), "tr": ("Turkish", "tur"),
-    "ur": ("Urdu", "urd"), "vi": ("Vietnamese", "vie"), "yo": ("Yoruba", "yor"), "zh": ("Chinese", "cmn"),
-}  # fmt: skip
 
 
 def has_config(task: Task, split: Split, language: str, root: str) -> bool:
@@ -36,33 +23,35 @@ def has_config(task: Task, split: Split, language: str, root: str) -> bool:
     if split not in task.hub or language not in task.languages:
         return False
     place = task.hub[split]
-    if "{" not in place.config and not place.one_config and language != ENGLISH:  # English only: SQuAD
+    has_languages = any(name in place.config for name in BY_LANGUAGE) or place.has_all_languages
+    if not has_languages and language != language_alone(task, split):  # English only: SQuAD
         return False
     if root.startswith(PREFIX):
-        return split is not Split.DEV or language not in task.hub_without_dev
-    return any((Path(root) / _config(place, language)).glob(f"{place.split}-*.parquet"))
+        return language not in place.without
+    return any((Path(root) / _config(task, place, language)).glob(f"{place.split}-*.parquet"))
 
 
-def hub_pairs(task: Task, split: Split, language: str, root: str) -> Iterator[SentencePair]:
+def hub_pairs(task: Task, split: Split, language: str, root: str) -> Iterator[LabelledText]:
     """Pairs of sentences; raises ValueError for a label that the task does not have."""
     place = _place(task, split, language, root)
-    columns = ["sentence1", "sentence2", place.label_column] + ["language"] * place.one_config
-    dataset = _dataset(place, language, root, columns)
+    columns = [str(place.columns[field]) for field in ("text_a", "text_b", "label")]
+    columns += [place.language_column] if place.language_column else []
+    dataset = _dataset(task, place, language, root, columns)
     for number, row in enumerate(_rows(dataset, root), start=1):
-        if place.one_config and row["language"] != language:
+        if place.language_column and row[place.language_column] != language:
             continue
         where = f"{root}: row {number} of {task.name}"
         text_a, text_b = (row[column] or "" for column in columns[:2])  # Parquet may hold null
         if split not in TRAINING:
             check_sentences(text_a, text_b, where)
-        yield SentencePair(text_a, text_b, known_label(str(row[place.label_column]), task, where), language)
+        yield LabelledText(text_a, text_b, known_label(str(row[columns[2]]), task, where), language)
 
 
 def hub_tagged(task: Task, split: Split, language: str, root: str) -> Iterator[TaggedSentence]:
     """Tagged sentences; the tags in the files are names, or numbers whose names the data set has."""
     place = _place(task, split, language, root)
-    column = place.label_column
-    dataset = _dataset(place, language, root, ["tokens", column])
+    column = str(place.columns["tag"])
+    dataset = _dataset(task, place, language, root, ["tokens", column])
     names = _class_names(dataset, column)
     for number, row in enumerate(_rows(dataset, root), start=1):
         where = f"{root}: row {number} of {task.name}"
@@ -75,8 +64,8 @@ def hub_tagged(task: Task, split: Split, language: str, root: str) -> Iterator[T
 def hub_questions(task: Task, split: Split, language: str, root: str) -> Iterator[Question]:
     """Questions; in a configuration of all languages, those whose id begins with the language's name (TyDiQA)."""
     place = _place(task, split, language, root)
-    dataset = _dataset(place, language, root, ["id", "question", "context", "answers"])
-    prefix = f"{NAMES[language][0].lower()}-" if place.one_config else ""
+    dataset = _dataset(task, place, language, root, ["id", "question", "context", "answers"])
+    prefix = place.id_prefix.format(language=language, code=task.code(language))
     for row in _rows(dataset, root):
         if row["id"].startswith(prefix):
             texts, starts = row["answers"]["text"], row["answers"]["answer_start"]
@@ -87,7 +76,7 @@ def hub_questions(task: Task, split: Split, language: str, root: str) -> Iterato
 def hub_retrieval(task: Task, split: Split, language: str, root: str) -> RetrievalSet:
     """Rows that are pairs. The hub has no other sentences of BUCC, so its F1 is not comparable with published ones."""
     place = _place(task, split, language, root)
-    dataset = _dataset(place, language, root, ["source_sentence", "target_sentence"])
+    dataset = _dataset(task, place, language, root, ["source_sentence", "target_sentence"])
     source, target = [], []
     for row in _rows(dataset, root):
         source.append(row["source_sentence"])
@@ -98,18 +87,18 @@ def hub_retrieval(task: Task, split: Split, language: str, root: str) -> Retriev
     return RetrievalSet(language, numbers, source, numbers, target, frozenset(zip(numbers, numbers, strict=True)))
 
 
-def _place(task: Task, split: Split, language: str, root: str) -> HubSplit:
+def _place(task: Task, split: Split, language: str, root: str) -> HubPlace:
     """The description of a split; raises ValueError if the split does not exist in the language."""
     if not has_config(task, split, language, root):
         raise ValueError(f"{root}: has no {split} of {task.name} for the language {language!r}")
     return task.hub[split]
 
 
-def _dataset(place: HubSplit, language: str, root: str, columns: Sequence[str]) -> Any:
+def _dataset(task: Task, place: HubPlace, language: str, root: str, columns: Sequence[str]) -> Any:
     """The streamed columns of a split; only its own files are opened. Raises ValueError for a missing column."""
     import datasets  # takes a second to import
 
-    config = _config(place, language)
+    config = _config(task, place, language)
     where = f"{root}, {config}, {place.split}"
     datasets.disable_progress_bars()  # of the library's search for files
     with dataset_errors(where):
@@ -140,9 +129,8 @@ def _class_names(dataset: Any, column: str) -> list[str] | None:
     return list(feature.names) if isinstance(feature, ClassLabel) else None
 
 
-def _config(place: HubSplit, language: str) -> str:
-    name, iso3 = NAMES[language]
-    return place.config.format(language=language, name=name, iso3=iso3)
+def _config(task: Task, place: HubPlace, language: str) -> str:
+    return place.config.format(language=language, code=task.code(language))
 
 
 def _tag_name(tag: int | str, names: list[str] | None, where: str) -> str:

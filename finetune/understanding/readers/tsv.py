@@ -8,17 +8,17 @@ from pathlib import Path
 
 from data_tools.text.lines import open_text
 from finetune.understanding.readers.labels import known_label
-from finetune.understanding.tasks.examples import SentencePair
+from finetune.understanding.tasks.examples import LabelledText
 from finetune.understanding.tasks.task import Task
 
 NUM_COLUMNS = (2, 3, 5)  # without label, with label, with label and original
 
 
-def pairs_of_file(path: Path, task: Task, language: str, takes_empty: bool = False) -> Iterator[SentencePair]:
+def pairs_of_file(path: Path, task: Task, language: str, takes_empty: bool = False) -> Iterator[LabelledText]:
     """The pairs of a file: `sentence1 TAB sentence2 TAB label`, or without label as in XTREME's own test files.
 
     XTREME's translations have five columns: the English pair, the translated pair, the label. Rows that were not
-    translated are yielded with `takes_empty`, see `SentencePair.is_complete`. Raises ValueError that names the line for
+    translated are yielded with `takes_empty`, see `LabelledText.is_complete`. Raises ValueError that names the line for
     another number of columns, a label that the task does not have and, without `takes_empty`, an empty sentence.
     """
     with open_text(path) as lines:
@@ -35,7 +35,7 @@ def pairs_of_file(path: Path, task: Task, language: str, takes_empty: bool = Fal
             if not takes_empty:
                 check_sentences(text_a, text_b, lines.place(number))
             label = known_label(labels[0], task, lines.place(number)) if labels else None
-            yield SentencePair(text_a, text_b, label, language, original)
+            yield LabelledText(text_a, text_b, label, language, original)
 
 
 def check_sentences(text_a: str, text_b: str, where: str) -> None:

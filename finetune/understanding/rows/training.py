@@ -21,7 +21,7 @@ from finetune.understanding.rows.encoding import TextEncoder, in_blocks
 from finetune.understanding.rows.paired_rows import PairedRows
 from finetune.understanding.rows.pairing import check_labels_agree, check_same_questions
 from finetune.understanding.rows.token_rows import NoExamplesError, TokenRows
-from finetune.understanding.tasks.examples import Example, Question, SentencePair
+from finetune.understanding.tasks.examples import Example, LabelledText, Question
 from finetune.understanding.tasks.task import ENGLISH, Head, Split, Task
 
 # By which a translation finds its original: a question's id, the row of the file, or the text of a pair of sentences.
@@ -145,7 +145,7 @@ def usable(examples: Sequence[Example], first: int) -> Block:
             if located.question is None:
                 continue
             example = located.question
-        elif isinstance(example, SentencePair) and not example.is_complete:
+        elif isinstance(example, LabelledText) and not example.is_complete:
             num_incomplete += 1
             continue
         kept.append(example)
@@ -176,7 +176,7 @@ def encode_originals(text: TrainingText, head: TaskHead, encoder: TextEncoder, b
     for block in training_blocks(text, ENGLISH):
         for number, (row, example) in enumerate(zip(block.rows, block.examples, strict=True), start=num_kept):
             numbers[example.id if isinstance(example, Question) else row] = number
-            if isinstance(example, SentencePair):
+            if isinstance(example, LabelledText):
                 numbers.setdefault(text_key(example), number)
         parts += encoded(block.examples, head, encoder)
         num_kept += len(block.examples)
@@ -192,9 +192,9 @@ def encode_originals(text: TrainingText, head: TaskHead, encoder: TextEncoder, b
     return Originals(labelled(parts, text.task, ENGLISH), numbers, num_read, counts)
 
 
-def new_originals(translations: Iterable[Example], known: Mapping[Key, int]) -> dict[bytes, SentencePair]:
+def new_originals(translations: Iterable[Example], known: Mapping[Key, int]) -> dict[bytes, LabelledText]:
     """The complete English pairs beside translations that are not `known` yet, by their `text_key`."""
-    new: dict[bytes, SentencePair] = {}
+    new: dict[bytes, LabelledText] = {}
     for translation in translations:
         original = original_of(translation)
         if original is not None and original.is_complete and (key := text_key(original)) not in known:
@@ -248,16 +248,16 @@ def original_key(translation: Example, row: int) -> Key:
     return row if original is None else text_key(original)
 
 
-def original_of(translation: Example) -> SentencePair | None:
+def original_of(translation: Example) -> LabelledText | None:
     """The English pair beside a translated one, which has its label; None if there is none."""
-    if not isinstance(translation, SentencePair) or translation.original is None:
+    if not isinstance(translation, LabelledText) or translation.original is None:
         return None
-    return SentencePair(*translation.original, translation.label, ENGLISH)
+    return LabelledText(*translation.original, translation.label, ENGLISH)
 
 
-def text_key(pair: SentencePair) -> bytes:
+def text_key(pair: LabelledText) -> bytes:
     """A hash of sentences and label, ignoring white space: millions are held, for which texts would be too large."""
-    words = "\t".join([*(" ".join(text.split()) for text in (pair.text_a, pair.text_b)), str(pair.label)])
+    words = "\t".join([*(" ".join(text.split()) for text in pair.texts), str(pair.label)])
     return hashlib.blake2b(words.encode("utf-8"), digest_size=16).digest()
 
 

@@ -1,4 +1,4 @@
-"""The kinds of examples: pairs of sentences, tagged sentences, questions, and sets of sentences for retrieval."""
+"""The kinds of examples: labelled texts, choices, tagged sentences, questions, and sets of sentences for retrieval."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 NOT_TRANSLATED = ("", "NS")
+# A class, several classes, or a number.
+Label = str | tuple[str, ...] | float
 
 
 class HiddenLabelsError(ValueError):
@@ -25,22 +27,43 @@ def wrong_labels_of(where: str) -> Iterator[None]:
 
 
 @dataclass(frozen=True, slots=True)
-class SentencePair:
-    """Two sentences and their label; None where the file has none, as in XTREME's own test files.
+class LabelledText:
+    """One or two texts and their label; None where the file has none, as in XTREME's own test files.
 
-    `original` is the English pair beside a translation in its file.
+    `text_b` is None for a task of single texts. `original` is the English pair beside a translation in its file.
+    `words`, of Head.CONTEXT_WORD, are the characters [start, end) of the word in each text. `group`, of Head.RANKING,
+    is the same for all candidates of a query.
     """
 
     text_a: str
-    text_b: str
-    label: str | None
+    text_b: str | None
+    label: Label | None
     language: str
     original: tuple[str, str] | None = None
+    words: tuple[tuple[int, int], ...] = ()
+    group: str = ""
+    id: str = ""
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The one or two texts."""
+        return (self.text_a,) if self.text_b is None else (self.text_a, self.text_b)
 
     @property
     def is_complete(self) -> bool:
-        """Whether neither sentence is missing: PAWS-X has rows that were not translated, empty or "NS"."""
-        return all(text.strip() not in NOT_TRANSLATED for text in (self.text_a, self.text_b))
+        """Whether no text is missing: PAWS-X has rows that were not translated, empty or "NS"."""
+        return all(text.strip() not in NOT_TRANSLATED for text in self.texts)
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """A text and its possible continuations; `label` is the number of the right one, None where the file hides it."""
+
+    text: str
+    choices: tuple[str, ...]
+    label: int | None
+    language: str
+    id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +97,7 @@ class Question:
     language: str
 
 
-Example = SentencePair | TaggedSentence | Question
+Example = LabelledText | Choices | TaggedSentence | Question
 
 
 @dataclass(frozen=True, slots=True)

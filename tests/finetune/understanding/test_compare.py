@@ -237,7 +237,7 @@ def test_the_commands_of_retrieval(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"tasks": ["xnli", "squad"]}, "tasks xnli, squad: expected some of xnli, pawsx"),
+        ({"tasks": ["xnli", "squad"]}, "unknown task 'squad'; XTREME has xnli, pawsx"),
         ({"settings": ["zero-shot"]}, "settings zero-shot: expected some of transfer, translate-train-all, each once"),
         ({"modes": []}, "modes : expected some of plug-out, plug-in"),
         ({"models": {"a": {"init_from": "m", "epochs": 9}}}, "model a changes epochs: budgets would not be equal"),

@@ -18,8 +18,11 @@ from finetune.understanding.evaluate import evaluate, main, write_zip
 from finetune.understanding.metrics.gold import read_gold
 from finetune.understanding.metrics.prediction_files import prediction_path, write_predictions
 from finetune.understanding.metrics.scoring import FORMS
+from finetune.understanding.tasks.catalogues import XTREME, catalogue_named
 from finetune.understanding.tasks.task import Head, Task
-from finetune.understanding.tasks.xtreme import TASKS
+
+CATALOGUE = catalogue_named(XTREME)
+TASKS = CATALOGUE.tasks
 
 CORRUPTED: dict[Head, Callable[[Any, Task, random.Random], Any]] = {
     Head.SEQUENCE: lambda gold, task, draw: [draw.choice(task.labels) for _ in gold],
@@ -68,7 +71,7 @@ def nine(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_gold_scored_as_prediction_gives_100(nine: Path) -> None:
-    evaluation = evaluate(nine / "gold", nine / "labels")
+    evaluation = evaluate(nine / "gold", nine / "labels", CATALOGUE)
     assert evaluation.overall == 100
     for by_language in evaluation.as_json().values():
         if isinstance(by_language, dict):
@@ -85,7 +88,7 @@ def test_languages_whose_labels_are_hidden_are_skipped_and_reported(nine: Path, 
     hidden |= dict.fromkeys(("xquad", "mlqa"), json.dumps({"data": [{"paragraphs": [paragraph]}]}))
     for task, text in hidden.items():
         prediction_path(labels, TASKS[task], "de").write_text(text)
-    evaluation = evaluate(nine / "gold", labels)
+    evaluation = evaluate(nine / "gold", labels, CATALOGUE)
     assert evaluation.overall is None
     for task in hidden:
         assert evaluation.unlabelled[task] == ["de"] and "de" not in evaluation.scores[task]
@@ -96,7 +99,7 @@ def test_languages_whose_labels_are_hidden_are_skipped_and_reported(nine: Path, 
         before = path.read_text()
         path.write_text(text)
         with pytest.raises(ValueError, match=f"test-{language}.tsv: {place}"):
-            evaluate(nine / "gold", labels)
+            evaluate(nine / "gold", labels, CATALOGUE)
         path.write_text(before)
     prediction_path(labels, TASKS["xnli"], "sw").write_text("1\tneutral\n2\tentailment\n")
     assert read_gold(TASKS["xnli"], "sw", labels) == ["neutral", "entailment"]
@@ -111,7 +114,7 @@ def test_hidden_labels_of_sentence_pairs_are_reported(xtreme_data: Path, tmp_pat
         shutil.copyfile(tatoeba / f"tatoeba.de-en.{side}", tatoeba / f"tatoeba.fi-en.{finnish}")
         (tatoeba / f"tatoeba.de-en.{side}").rename(tatoeba / f"de-en.{side}")
     write_predictions(TASKS["tatoeba"], "fi", read_gold(TASKS["tatoeba"], "fi", data), predictions)
-    evaluation = evaluate(predictions, data)
+    evaluation = evaluate(predictions, data, CATALOGUE)
     assert set(evaluation.scores["tatoeba"]) == {"fi", "avg"} and "de" in evaluation.unlabelled["tatoeba"]
     (note,) = evaluation.notes
     assert note.startswith("tatoeba in de: this copy hides the labels (") and "sorts the English side" in note
@@ -120,7 +123,7 @@ def test_hidden_labels_of_sentence_pairs_are_reported(xtreme_data: Path, tmp_pat
     with pytest.raises(
         ValueError, match="no test labels of bucc2018, whose .*; they are hidden: the gold pairs in 'de'"
     ):
-        evaluate(predictions, data)
+        evaluate(predictions, data, CATALOGUE)
 
 
 def test_the_json_has_the_promised_form_and_arithmetic(nine: Path, tmp_path: Path) -> None:
@@ -173,7 +176,7 @@ def test_fewer_tasks_or_languages_have_no_overall_score(nine: Path, tmp_path: Pa
         for name in TASKS:
             (tmp_path / part / name).symlink_to(nine / part / name)
     (tmp_path / "gold" / "panx").unlink()
-    evaluation = evaluate(tmp_path / "gold", tmp_path / "labels")
+    evaluation = evaluate(tmp_path / "gold", tmp_path / "labels", CATALOGUE)
     assert evaluation.overall is None
     assert "| – |" in markdown(evaluation.scores, evaluation.overall)
     # A language without labels is left out, and told.
@@ -183,7 +186,7 @@ def test_fewer_tasks_or_languages_have_no_overall_score(nine: Path, tmp_path: Pa
         (labels / f"test-{language}.json").symlink_to(nine / "labels" / "tydiqa" / f"test-{language}.json")
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "tydiqa").symlink_to(nine / "gold" / "tydiqa")
-    few = evaluate(tmp_path / "one", tmp_path / "few")
+    few = evaluate(tmp_path / "one", tmp_path / "few", CATALOGUE)
     assert set(few.scores["tydiqa"]) == {"en", "fi", "avg"}
     assert few.unlabelled["tydiqa"] == ["ar", "bn", "id", "ko", "ru", "sw", "te"]
 
@@ -197,7 +200,7 @@ def test_the_data_directory_serves_as_labels(xtreme_data: Path, tmp_path: Path) 
             gold = read_gold(task, language, xtreme_data)
             best = {id: texts[0] for id, texts in gold.items()} if task.head is Head.SPAN else gold
             write_predictions(task, language, best, tmp_path)
-    evaluation = evaluate(tmp_path, str(xtreme_data))
+    evaluation = evaluate(tmp_path, str(xtreme_data), CATALOGUE)
     assert {scores["avg"][metric] for name, scores in evaluation.scores.items() for metric in TASKS[name].metrics} == {
         100
     }
@@ -240,17 +243,17 @@ def test_bad_predictions_are_reported_in_one_line(
         (tmp_path / task / file.name).symlink_to(file)
     change(tmp_path, name, content)
     with pytest.raises(ValueError, match=message) as caught:
-        evaluate(tmp_path, nine / "labels")
+        evaluate(tmp_path, nine / "labels", CATALOGUE)
     assert "\n" not in str(caught.value)
 
 
 def test_nothing_to_score(nine: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no such directory"):
-        evaluate(tmp_path / "x", nine / "labels")
+        evaluate(tmp_path / "x", nine / "labels", CATALOGUE)
     with pytest.raises(ValueError, match="has no directory of a task; expected xnli, pawsx"):
-        evaluate(tmp_path, nine / "labels")
+        evaluate(tmp_path, nine / "labels", CATALOGUE)
     with pytest.raises(ValueError, match="has no test labels of xnli"):
-        evaluate(nine / "gold", tmp_path)
+        evaluate(nine / "gold", tmp_path, CATALOGUE)
 
 
 def test_an_incomplete_submission_is_refused(nine: Path, tmp_path: Path) -> None:
@@ -292,7 +295,7 @@ def test_what_counts_nothing_is_reported(nine: Path, tmp_path: Path) -> None:
     for file in (nine / "gold" / "tydiqa").iterdir():
         (tmp_path / "tydiqa" / file.name).symlink_to(file)
     change(tmp_path, "tydiqa/test-te.json", json.dumps({"q0": "x", "other": "y"}))
-    unknown, unanswered = evaluate(tmp_path, nine / "labels").notes
+    unknown, unanswered = evaluate(tmp_path, nine / "labels", CATALOGUE).notes
     assert unknown.endswith("tydiqaa: not the name of a task")
     assert unanswered.endswith("test-te.json: 5 of 6 questions have no prediction and count 0")
 
@@ -301,15 +304,15 @@ def test_languages_that_are_not_asked_for_need_no_predictions(nine: Path, tmp_pa
     (tmp_path / "xnli").mkdir()
     for language in ("de", "sw"):
         (tmp_path / "xnli" / f"test-{language}.tsv").symlink_to(nine / "random" / "xnli" / f"test-{language}.tsv")
-    found = evaluate(tmp_path, nine / "labels", ["de", "sw"])
-    every = evaluate(nine / "random", nine / "labels").scores["xnli"]
+    found = evaluate(tmp_path, nine / "labels", CATALOGUE, ["de", "sw"])
+    every = evaluate(nine / "random", nine / "labels", CATALOGUE).scores["xnli"]
     accuracies = [every[language]["accuracy"] for language in ("de", "sw")]
     assert found.scores["xnli"]["avg"]["accuracy"] == pytest.approx(sum(accuracies) / 2)
     assert found.overall is None and len(found.unlabelled["xnli"]) == 13
     with pytest.raises(ValueError, match="none of the tasks found has a test set in ja"):
-        evaluate(tmp_path, nine / "labels", ["ja"])
+        evaluate(tmp_path, nine / "labels", CATALOGUE, ["ja"])
     # Of a whole directory, tasks without these languages are told and left out.
-    found = evaluate(nine / "random", nine / "labels", ["de", "fr"])
+    found = evaluate(nine / "random", nine / "labels", CATALOGUE, ["de", "fr"])
     assert set(found.scores) == set(TASKS) - {"tydiqa"}
     assert found.notes == ["tydiqa: has none of de, fr; not scored"]
 
@@ -326,7 +329,7 @@ def test_questions_without_answers_are_named_with_their_file(name: str, xtreme_d
     with pytest.raises(
         ValueError, match=r"labels.*de.*: 1 of 12 questions have no accepted answer, such as q-0; expected"
     ):
-        evaluate(tmp_path / "predictions", tmp_path / "labels")
+        evaluate(tmp_path / "predictions", tmp_path / "labels", CATALOGUE)
 
 
 def test_a_language_that_no_task_has_is_refused(nine: Path, monkeypatch: pytest.MonkeyPatch) -> None:

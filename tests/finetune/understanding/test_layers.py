@@ -16,7 +16,9 @@ from finetune.understanding.layers import LayerScores, best_elsewhere, scores_of
 from finetune.understanding.retrieval.embeddings import Embedder
 from finetune.understanding.retrieval.matching import Similarity
 from finetune.understanding.retrieval.retriever import Retriever
-from finetune.understanding.tasks.xtreme import TASKS
+from finetune.understanding.tasks.catalogues import XTREME, catalogue_named
+
+TASKS = catalogue_named(XTREME).tasks
 
 # Layer 4 is best over the others of German, 8 over those of Finnish and French. German's own best is 8.
 BY_HAND = LayerScores([4, 8], {"de": [10.0, 90.0], "fi": [50.0, 20.0], "fr": [60.0, 80.0]})
@@ -152,7 +154,7 @@ def test_scores_are_those_of_predict_and_evaluate(
             sys, "argv", ["predict", *map(str, (tiny_model, *flags, "--layer", layer, "--output", into))]
         )
         predict.main()
-        scores = evaluate.evaluate(into, two_languages).scores[task]
+        scores = evaluate.evaluate(into, two_languages, catalogue_named(XTREME)).scores[task]
         assert found["layers"][str(layer)] == pytest.approx(
             {language: own[found["metric"]] for language, own in scores.items()}
         )

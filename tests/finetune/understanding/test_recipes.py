@@ -14,9 +14,11 @@ import veco.convert
 from finetune.understanding import recipe as recipe_module
 from finetune.understanding.recipe import UnderstandingRecipe
 from finetune.understanding.search import RATES
-from finetune.understanding.tasks.xtreme import TASKS
+from finetune.understanding.tasks.catalogues import XTREME, catalogue_named
 from finetune.understanding.understanding_task import UnderstandingTask
 from training.recipe.parsing import build_recipe, parse_recipe
+
+TASKS = catalogue_named(XTREME).tasks
 
 RECIPES = sorted((Path(recipe_module.__file__).parent / "recipes").glob("*.yaml"))
 

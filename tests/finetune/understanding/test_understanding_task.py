@@ -16,12 +16,14 @@ from finetune.selection import best_checkpoints
 from finetune.understanding import evaluate, label, predict
 from finetune.understanding.readers.examples_of_task import read
 from finetune.understanding.recipe import UnderstandingRecipe
+from finetune.understanding.tasks.catalogues import XTREME, catalogue_named
 from finetune.understanding.tasks.task import Split
-from finetune.understanding.tasks.xtreme import TASKS
 from finetune.understanding.understanding_task import UnderstandingTask
 from training.checkpoints.finding import checkpoints_of
 from training.recipe.parsing import build_recipe
 from training.run import train_run
+
+TASKS = catalogue_named(XTREME).tasks
 
 TINY = {
     "engine": "plain",
@@ -98,7 +100,7 @@ def test_nine_tasks_plugged_out_and_in(
         for task in ("tatoeba", "bucc2018"):
             arguments = ("--task", task, "--data", xtreme_data, "--output", directory, "--layer", 1)
             call(monkeypatch, predict.main, tiny_model, *arguments)
-        scores = evaluate.evaluate(directory, xtreme_data).as_json()
+        scores = evaluate.evaluate(directory, xtreme_data, catalogue_named(XTREME)).as_json()
         assert set(scores) == {*TASKS, "overall"}
         assert scores["overall"] is None, "not all languages are there"
         for task in TASKS:

@@ -11,13 +11,13 @@ from transformers import AutoTokenizer
 from finetune.understanding.heads.classification import Classification
 from finetune.understanding.rows.encoding import TextEncoder
 from finetune.understanding.rows.paired_rows import PairedRows
-from finetune.understanding.tasks.examples import SentencePair
+from finetune.understanding.tasks.examples import LabelledText
 
 LABELS = ("no", "yes")
 
 
-def pair(first: str, second: str, label: str | None = "yes") -> SentencePair:
-    return SentencePair(first, second, label, "de")
+def pair(first: str, second: str, label: str | None = "yes") -> LabelledText:
+    return LabelledText(first, second, label, "de")
 
 
 def test_rows_are_those_of_transformers(encoder: TextEncoder, tiny_model) -> None:

@@ -15,9 +15,11 @@ import pytest
 from finetune.understanding.metrics.answers import token_f1
 from finetune.understanding.metrics.normalisation import mlqa_tokens, squad_tokens
 from finetune.understanding.metrics.scoring import AVERAGE, average, gold_of, score, task_score
+from finetune.understanding.tasks.catalogues import XTREME, catalogue_named
 from finetune.understanding.tasks.examples import Answer, Question
 from finetune.understanding.tasks.task import Task
-from finetune.understanding.tasks.xtreme import TASKS
+
+TASKS = catalogue_named(XTREME).tasks
 
 # Words with articles, punctuation, marks and scripts that the rules treat in some way.
 WORDS = [

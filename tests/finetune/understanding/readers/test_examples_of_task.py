@@ -23,9 +23,11 @@ from finetune.understanding.readers.examples_of_task import (
 )
 from finetune.understanding.readers.languages import languages_with
 from finetune.understanding.readers.squad import questions_of_file
-from finetune.understanding.tasks.examples import Answer, Question, SentencePair, TaggedSentence
-from finetune.understanding.tasks.task import Split
-from finetune.understanding.tasks.xtreme import TASKS
+from finetune.understanding.tasks.catalogues import XTREME, catalogue_named
+from finetune.understanding.tasks.examples import Answer, LabelledText, Question, TaggedSentence
+from finetune.understanding.tasks.task import FilePlace, Split
+
+TASKS = catalogue_named(XTREME).tasks
 
 CORPORA = os.environ.get("VECO_CORPORA")
 
@@ -51,10 +53,10 @@ def test_pairs_with_and_without_labels(tmp_path: Path) -> None:
     pairs = list(read_pairs(TASKS["xnli"], Split.DEV, "th", tmp_path))
     # A line separator within a sentence is no line end.
     assert pairs == [
-        SentencePair("เขามา", "เขาไป", "contradiction", "th"),
-        SentencePair("a\u2028b", "c", "neutral", "th"),
+        LabelledText("เขามา", "เขาไป", "contradiction", "th"),
+        LabelledText("a\u2028b", "c", "neutral", "th"),
     ]
-    assert list(read_pairs(TASKS["xnli"], Split.TEST, "th", tmp_path)) == [SentencePair("เขามา", "เขาไป", None, "th")]
+    assert list(read_pairs(TASKS["xnli"], Split.TEST, "th", tmp_path)) == [LabelledText("เขามา", "เขาไป", None, "th")]
 
 
 def test_quotes_as_the_csv_module_writes_them_and_as_they_are(tmp_path: Path) -> None:
@@ -71,7 +73,7 @@ def test_quotes_as_the_csv_module_writes_them_and_as_they_are(tmp_path: Path) ->
 def test_translations_with_the_english_beside_them(tmp_path: Path) -> None:
     write(tmp_path, "xnli/translate-train/en-de-translated.tsv", "a\tb\tA\tB\tcontradictory\n")
     (pair,) = read_pairs(TASKS["xnli"], Split.TRANSLATE_TRAIN, "de", tmp_path)
-    assert pair == SentencePair("A", "B", "contradiction", "de", original=("a", "b"))
+    assert pair == LabelledText("A", "B", "contradiction", "de", original=("a", "b"))
     assert languages_with(TASKS["xnli"], Split.TRANSLATE_TRAIN, tmp_path) == ("de",)
     with pytest.raises(ValueError, match="no translate-train split in 'en'"):
         read_pairs(TASKS["xnli"], Split.TRANSLATE_TRAIN, "en", tmp_path)
@@ -80,12 +82,12 @@ def test_translations_with_the_english_beside_them(tmp_path: Path) -> None:
 def test_quotes_around_two_columns_of_a_plain_line_are_kept(tmp_path: Path) -> None:
     write(tmp_path, "pawsx/dev-en.tsv", '"A b\tc d"\t0\n"A b\tc d"\n')
     pairs = list(read_pairs(TASKS["pawsx"], Split.DEV, "en", tmp_path))
-    assert pairs == [SentencePair('"A b', 'c d"', label, "en") for label in ("0", None)]
+    assert pairs == [LabelledText('"A b', 'c d"', label, "en") for label in ("0", None)]
     write(tmp_path, "pawsx/train-de.tsv", 'a b\tc d\t"A B\tC D"\t1\n"A\tB"\t"C"\tD\t1\n')
     pairs = list(read_pairs(TASKS["pawsx"], Split.TRANSLATE_TRAIN, "de", tmp_path))
     assert pairs == [
-        SentencePair('"A B', 'C D"', "1", "de", original=("a b", "c d")),
-        SentencePair('"C"', "D", "1", "de", original=('"A', 'B"')),
+        LabelledText('"A B', 'C D"', "1", "de", original=("a b", "c d")),
+        LabelledText('"C"', "D", "1", "de", original=('"A', 'B"')),
     ]
 
 
@@ -279,8 +281,8 @@ def test_training_opens_no_test_file(xtreme_data: Path, name: str, monkeypatch: 
     assert set(opened) & tests, "the names of test files are spelt as they are opened"
 
 
-def names_of(patterns: tuple[str, ...], language: str) -> list[str]:
-    return [pattern.format(language=language) for pattern in patterns]
+def names_of(places: tuple[FilePlace, ...], language: str) -> list[str]:
+    return [place.path.format(language=language) for place in places]
 
 
 @pytest.mark.skipif(not CORPORA, reason="VECO_CORPORA is not set")

@@ -18,9 +18,11 @@ from finetune.understanding.readers.examples_of_task import (
 )
 from finetune.understanding.readers.languages import languages_with
 from finetune.understanding.readers.roots import PREFIX, is_hub
-from finetune.understanding.tasks.examples import Answer, HiddenLabelsError, Question, SentencePair, TaggedSentence
+from finetune.understanding.tasks.catalogues import XTREME, catalogue_named
+from finetune.understanding.tasks.examples import Answer, HiddenLabelsError, LabelledText, Question, TaggedSentence
 from finetune.understanding.tasks.task import Split
-from finetune.understanding.tasks.xtreme import TASKS
+
+TASKS = catalogue_named(XTREME).tasks
 
 UPOS = ["NOUN", "X", "VERB"]  # the names come with the numbers; their order is the file's
 
@@ -70,8 +72,8 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_each_kind_is_read(hub: Path) -> None:
     assert is_hub(str(hub))
-    assert list(read_pairs(TASKS["xnli"], Split.DEV, "de", hub)) == [SentencePair("de", "b", "neutral", "de")] * 2
-    assert list(read_pairs(TASKS["pawsx"], Split.TRANSLATE_TRAIN, "de", hub)) == [SentencePair("a", "b", "1", "de")]
+    assert list(read_pairs(TASKS["xnli"], Split.DEV, "de", hub)) == [LabelledText("de", "b", "neutral", "de")] * 2
+    assert list(read_pairs(TASKS["pawsx"], Split.TRANSLATE_TRAIN, "de", hub)) == [LabelledText("a", "b", "1", "de")]
     (tagged,) = read_tagged(TASKS["udpos"], Split.TEST, "fi", hub)
     assert tagged == TaggedSentence(("talo", "on"), ("NOUN", "VERB"), "fi")
     (entity,) = read_tagged(TASKS["panx"], Split.DEV, "sw", hub)

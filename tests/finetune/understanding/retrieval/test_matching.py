@@ -19,8 +19,10 @@ from finetune.understanding.retrieval.matching import (
     prepare,
     tuned_threshold,
 )
+from finetune.understanding.tasks.catalogues import XTREME, catalogue_named
 from finetune.understanding.tasks.examples import RetrievalSet
-from finetune.understanding.tasks.xtreme import TASKS
+
+TASKS = catalogue_named(XTREME).tasks
 
 ROUNDING = 2e-6  # of float32 dot products added up in another order
 

@@ -11,8 +11,10 @@ from finetune.understanding.metrics.labels import gold_rows, read_rows, write_ro
 from finetune.understanding.retrieval.embeddings import Embedder
 from finetune.understanding.retrieval.matching import Similarity
 from finetune.understanding.retrieval.retriever import Retriever
+from finetune.understanding.tasks.catalogues import XTREME, catalogue_named
 from finetune.understanding.tasks.examples import RetrievalSet
-from finetune.understanding.tasks.xtreme import TASKS
+
+TASKS = catalogue_named(XTREME).tasks
 
 
 class PlaneEmbedder(Embedder):

@@ -20,8 +20,8 @@ from finetune.understanding.rows.evaluation import evaluation_set
 from finetune.understanding.rows.paired_rows import PairedRows
 from finetune.understanding.rows.token_rows import TokenRows
 from finetune.understanding.rows.training import TrainingText, training_set
+from finetune.understanding.tasks.catalogues import task_named
 from finetune.understanding.tasks.task import Split
-from finetune.understanding.tasks.xtreme import task_named
 
 LIMITS = Limits(max_length=40, stride=8, max_question_length=8, max_answer_length=4, num_best=3)
 

@@ -1,0 +1,99 @@
+"""The tasks that come with the project: a directory of task files for each benchmark.
+
+catalogues/NAME/catalogue.yaml lists the tasks of a benchmark in the order of its tables; the others are task files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from data_tools.files.yaml_files import read_marked_mapping
+from finetune.understanding.tasks.section import Section
+from finetune.understanding.tasks.task import Task
+from finetune.understanding.tasks.task_file import read_task
+
+CATALOGUES = Path(__file__).resolve().parents[1] / "catalogues"
+CATALOGUE_FILE = "catalogue.yaml"
+XTREME = "xtreme"  # whose tasks also have their bare names
+SUFFIXES = (".yaml", ".yml")
+KEYS = ("title", "tasks", "has_overall", "source")
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """A benchmark: its tasks by name, in the order of its tables.
+
+    `has_overall`: the benchmark has an overall score, the mean of its tasks' scores.
+    """
+
+    name: str
+    title: str
+    tasks: Mapping[str, Task]
+    has_overall: bool
+    source: str
+
+    @property
+    def languages(self) -> list[str]:
+        """The languages of all tests, each once."""
+        return list(dict.fromkeys(language for task in self.tasks.values() for language in task.languages))
+
+
+def catalogue_names() -> list[str]:
+    """The names of all catalogues, XTREME first."""
+    names = sorted(path.parent.name for path in CATALOGUES.glob(f"*/{CATALOGUE_FILE}"))
+    return sorted(names, key=lambda name: name != XTREME)
+
+
+@cache
+def catalogue_named(name: str) -> Catalogue:
+    """A catalogue with all its tasks; raises ValueError that lists all names."""
+    if name not in catalogue_names():
+        raise ValueError(f"unknown benchmark {name!r}; expected one of {', '.join(catalogue_names())}")
+    path = CATALOGUES / name / CATALOGUE_FILE
+    problems: list[str] = []
+    section = Section(read_marked_mapping(path, "a catalogue").content, (), lambda _: str(path), problems)
+    section.check_keys(KEYS)
+    tasks = {task: read_task(path.with_name(f"{task}.yaml")) for task in section.texts("tasks")}
+    catalogue = Catalogue(
+        name, section.text("title"), tasks, section.flag("has_overall", False), section.text("source", "")
+    )
+    if problems:
+        raise ValueError("; ".join(problems))
+    return catalogue
+
+
+def task_names() -> list[str]:
+    """The names of all tasks that come with the project, such as xtreme/xnli."""
+    return [f"{name}/{task}" for name in catalogue_names() for task in catalogue_named(name).tasks]
+
+
+@cache
+def task_named(name: str) -> Task:
+    """A task by the name of its file, such as mine.yaml, or its place in a catalogue, such as xtreme/xnli.
+
+    A bare name is XTREME's. Raises ValueError for an unknown name, and for mistakes in a file.
+    """
+    path = Path(name)
+    if path.suffix in SUFFIXES:
+        return read_task(path.absolute())
+    catalogue, _, task = name.rpartition("/")
+    if catalogue in ("", *catalogue_names()) and task in (found := catalogue_named(catalogue or XTREME).tasks):
+        return found[task]
+    raise ValueError(f"unknown task {name!r}; {_advice(catalogue, task)}")
+
+
+def _advice(catalogue: str, task: str) -> str:
+    """The names that may have been meant."""
+    if catalogue in catalogue_names():
+        return f"{catalogue_named(catalogue).title} has {', '.join(catalogue_named(catalogue).tasks)}"
+    if elsewhere := [full for full in task_names() if full.rpartition("/")[2] == task]:
+        return f"expected {' or '.join(elsewhere)}"
+    xtreme = catalogue_named(XTREME)
+    others = ", ".join(name for name in catalogue_names() if name != XTREME)
+    return (
+        f"{xtreme.title} has {', '.join(xtreme.tasks)}; expected one of them, a task file such as mine.yaml, or a task "
+        f"of another benchmark, as BENCHMARK/TASK{f' ({others})' if others else ''}"
+    )

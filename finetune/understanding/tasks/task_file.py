@@ -1,0 +1,259 @@
+"""Tasks in YAML files, those of users as those that come with the project.
+
+    name: topics
+    head: sequence        # sequence, multilabel, regression, context_word, ranking, choice, token, span, search, mining
+    languages: [en, de, sw]                  # of dev and test
+    train_languages: [en]                    # default: the first language
+    files: {train: "train-{language}.tsv", dev: "dev-{language}.tsv", test: "test-{language}.tsv"}    # below --data
+    format: {kind: tsv, header: true, text_a: text, label: category}
+    labels: null                             # null: those of train, sorted
+    metrics: [accuracy, macro_f1]            # the first is the score
+
+`format` has the kind of the files (tsv, csv, jsonl, json, parquet, conll, squad, lines) and the column of each field of
+an example, by name or by number from 0. A file may have a form of its own, and several names of which the first that
+exists counts: `train: [{path: "old/{language}.csv", kind: csv, …}, "train-{language}.tsv"]`. `score` lists the metrics
+whose mean is the score, if it is not the first. docs/tasks.md has all keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from data_tools.files.yaml_files import Keys, is_null, read_marked_mapping
+from finetune.understanding.tasks.section import Place, Section, described
+from finetune.understanding.tasks.task import (
+    FIELDS,
+    METRICS,
+    WITH_LABELS,
+    AnswerTokens,
+    Column,
+    FileKind,
+    FilePlace,
+    Format,
+    Head,
+    HubPlace,
+    Split,
+    Task,
+)
+
+EXPECTED = "a task, as docs/tasks.md describes it"
+SPLITS = {"train": Split.TRAIN, "translate_train": Split.TRANSLATE_TRAIN, "dev": Split.DEV, "test": Split.TEST}
+WITHOUT_COLUMNS = (FileKind.SQUAD, FileKind.LINES)
+FORMAT_KEYS = ("kind", "header", "separator", "choices")
+PLACE_KEYS = ("path", "labels")
+HUB_KEYS = ("config", "split", "language_column", "id_prefix", "without")
+KEYS = (
+    *("name", "title", "head", "languages", "train_languages", "files", "format", "hub", "labels", "other_labels"),
+    *("label_spellings", "positive_label", "metrics", "score", "codes", "answer_tokens", "phrases", "aligned_files"),
+    *("dev_from_train", "predictions", "source"),
+)
+
+
+def read_task(path: Path) -> Task:
+    """The task of a file; raises ValueError that names file, line and column of each mistake."""
+    read = read_marked_mapping(path, EXPECTED)
+
+    def place(keys: Keys) -> str:
+        # A missing key has no mark, but the mapping that lacks it has one.
+        while keys and keys not in read.marks:
+            keys = keys[:-1]
+        mark = read.marks.get(keys)
+        return f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
+
+    return task_of(read.content, place, default_name=path.stem)
+
+
+def task_of(content: Mapping[Any, Any], place: Place, default_name: str = "") -> Task:
+    """The task that a mapping describes; raises ValueError with all mistakes and their places."""
+    top = Section(content, (), place, [])
+    top.check_keys(KEYS)
+    head = top.one_of("head", Head)
+    if head is None:
+        raise ValueError("; ".join(top.problems))
+    task = _task(top, Head(head), default_name)
+    if top.problems:
+        raise ValueError("; ".join(top.problems))
+    return task
+
+
+def content_of(task: Task) -> dict[str, Any]:
+    """The mapping from which `task_of` makes the same task, for JSON."""
+    content: dict[str, Any] = {
+        key: value
+        for key, value in asdict(task).items()
+        if value and key not in ("files", "hub", "main_metrics", "prediction_file")
+    }
+    names = {split: name for name, split in SPLITS.items()}
+    content["score"] = task.main_metrics
+    content["predictions"] = task.prediction_file
+    content["files"] = {names[split]: [_place_content(one) for one in places] for split, places in task.files.items()}
+    content["hub"] = {names[split]: _flat(asdict(place)) for split, place in task.hub.items()}
+    return _plain({key: value for key, value in content.items() if value})
+
+
+def _place_content(place: FilePlace) -> dict[str, Any]:
+    labels = {"labels": _place_content(place.labels)} if place.labels else {}
+    return {"path": place.path, **_flat(asdict(place.format)), **labels}
+
+
+def _flat(content: dict[str, Any]) -> dict[str, Any]:
+    """A form or a place with its columns beside its other keys, as in files."""
+    columns = content.pop("columns")
+    return {**{key: value for key, value in content.items() if value or key == "header"}, **columns}
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists and enumerations as texts, as JSON has them."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, str) else value
+
+
+def _task(top: Section, head: Head, default_name: str) -> Task:
+    name = top.text("name", default_name or None)
+    languages = top.texts("languages")
+    if not languages:
+        top.complain("languages", "languages is missing")
+
+    metrics = top.texts("metrics") or METRICS[head][:1]
+    main_metrics = top.texts("score") or metrics[:1]
+    labels = top.texts("labels")
+    for key, values, known in (("metrics", metrics, METRICS[head]), ("score", main_metrics, metrics)):
+        if unknown := [value for value in values if value not in known]:
+            top.complain(key, f"{key}: {', '.join(unknown)} is none of {', '.join(known)} of the head {head}")
+    if labels and head not in WITH_LABELS:
+        top.complain("labels", f"labels: the head {head} has none")
+    if len(labels) == 1:
+        top.complain("labels", f"labels: expected two or more, found only {labels[0]!r}")
+    spellings = top.texts_by_key("label_spellings")
+    if labels and (unknown := sorted(set(spellings.values()) - set(labels))):
+        top.complain("label_spellings", f"label_spellings: {unknown[0]!r} is none of the labels")
+    positive = top.text("positive_label", labels[-1] if len(labels) == 2 else "")
+    if positive and labels and positive not in labels:
+        top.complain("positive_label", f"positive_label {positive!r} is none of the labels")
+    files, hub = _files(top, head), _hub(top, head)
+    if not files and not hub:
+        top.complain("files", "files is missing: where train, dev and test are, below --data")
+    return Task(
+        name=name,
+        title=top.text("title", name),
+        head=head,
+        languages=languages,
+        train_languages=top.texts("train_languages") or languages[:1],
+        metrics=metrics,
+        main_metrics=main_metrics,
+        files=files,
+        hub=hub,
+        labels=labels,
+        other_labels=top.texts("other_labels"),
+        label_spellings=spellings,
+        positive_label=positive,
+        codes=top.texts_by_key("codes"),
+        answer_tokens=AnswerTokens(top.one_of("answer_tokens", AnswerTokens, AnswerTokens.SQUAD) or AnswerTokens.SQUAD),
+        phrases=top.texts_by_key("phrases"),
+        aligned_files=top.texts("aligned_files"),
+        dev_from_train=top.flag("dev_from_train", False),
+        prediction_file=top.text("predictions", ""),
+        source=top.text("source", ""),
+    )
+
+
+def _files(top: Section, head: Head) -> dict[Split, tuple[FilePlace, ...]]:
+    """The places of each split's files."""
+    section = top.section("files")
+    section.check_keys(SPLITS)
+    shared = top.section("format")
+    return {
+        split: tuple(_file(own, item, shared, head) for own, item in section.items(name))
+        for name, split in SPLITS.items()
+        if section.has(name)
+    }
+
+
+def _file(own: Section, item: Any, shared: Section, head: Head) -> FilePlace:
+    """A place: a pattern in the form that all files share, or a mapping with a pattern and a form of its own."""
+    if isinstance(item, str):
+        return FilePlace(path=item, format=_format(shared, head))
+    if not isinstance(item, Mapping):
+        own.problems.append(f"{own.place(own.keys)}: expected the pattern of a name, found {described(item)}")
+        return FilePlace(path="", format=Format(kind=FileKind.TSV))
+    path = own.text("path")
+    labels = None
+    if own.has("labels"):
+        of_labels = own.section("labels")
+        # Its form is that of the examples, but for what it says itself; its only fields are label and id.
+        form = _format(
+            Section({**_inherited(own, shared), **of_labels.content}, of_labels.keys, own.place, own.problems), None
+        )
+        labels = FilePlace(path=of_labels.text("path"), format=form)
+    merged = Section({**_inherited(own, shared), **own.content}, own.keys, own.place, own.problems)
+    return FilePlace(path=path, format=_format(merged, head), labels=labels)
+
+
+def _inherited(own: Section, shared: Section) -> Mapping[Any, Any]:
+    """The shared form, unless a place has a kind of its own, whose columns are others."""
+    return {} if own.has("kind") else shared.content
+
+
+def _format(section: Section, head: Head | None) -> Format:
+    """The form of files; without a head, that of a file of labels."""
+    required, optional = ((), ("label", "id")) if head is None else FIELDS[head]
+    section.check_keys((*FORMAT_KEYS, *PLACE_KEYS, *required, *optional))
+    kind = FileKind(section.one_of("kind", FileKind) or FileKind.TSV)
+    columns = _columns(section, (*required, *optional))
+    choices = tuple(column for _, column in section.items("choices") if isinstance(column, str | int))
+    if kind not in WITHOUT_COLUMNS:
+        for name in required:
+            if name not in columns:
+                section.complain(name, f"{name} has no column; the head {head} needs {', '.join(required)}")
+        if head is Head.CHOICE and len(choices) < 2:
+            section.complain("choices", "choices: expected the columns of two choices or more")
+    is_named = any(isinstance(column, str) for column in (*columns.values(), *choices))
+    return Format(
+        kind=kind,
+        columns=columns,
+        choices=choices,
+        header=section.flag("header", is_named),
+        separator=section.text("separator", ","),
+    )
+
+
+def _columns(section: Section, names: tuple[str, ...]) -> dict[str, Column]:
+    """The column of each field that has one."""
+    columns: dict[str, Column] = {}
+    for name in names:
+        value = section.content.get(name)
+        if is_null(value):
+            continue
+        if isinstance(value, bool) or not isinstance(value, str | int):
+            section.complain(name, f"{name}: expected the name or the number of a column, found {described(value)}")
+        else:
+            columns[name] = value
+    return columns
+
+
+def _hub(top: Section, head: Head) -> dict[Split, HubPlace]:
+    """The places of splits on the hub."""
+    section = top.section("hub")
+    section.check_keys(SPLITS)
+    required, optional = FIELDS[head]
+    found = {}
+    for name, split in SPLITS.items():
+        if not section.has(name):
+            continue
+        own = section.section(name)
+        own.check_keys((*HUB_KEYS, *required, *optional))
+        found[split] = HubPlace(
+            config=own.text("config", ""),
+            split=own.text("split", name),
+            columns=_columns(own, (*required, *optional)),
+            language_column=own.text("language_column", ""),
+            id_prefix=own.text("id_prefix", ""),
+            without=own.texts("without"),
+        )
+    return found
