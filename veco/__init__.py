@@ -24,6 +24,7 @@ from veco.classification import (
     VecoForTokenClassification,
 )
 from veco.config import VecoConfig
+from veco.context_word import VecoForContextWord
 from veco.masked_lm import VecoForMaskedLM
 from veco.model import VecoModel
 from veco.pretraining import VecoForPreTraining, VecoForPreTrainingOutput
@@ -43,6 +44,7 @@ AutoModelForQuestionAnswering.register(VecoConfig, VecoForQuestionAnswering)
 __all__ = [
     "VecoConfig",
     "VecoForConditionalGeneration",
+    "VecoForContextWord",
     "VecoForMaskedLM",
     "VecoForMultipleChoice",
     "VecoForPreTraining",

@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from finetune.understanding.metrics.prediction_files import prediction_path
-from finetune.understanding.metrics.scoring import FORMS, Gold, gold_of
+from finetune.understanding.metrics.scoring import Gold, form_of, gold_of
 from finetune.understanding.readers.examples_of_task import read, read_retrieval
 from finetune.understanding.readers.files import existing, has_file
 from finetune.understanding.readers.hub import has_config
+from finetune.understanding.readers.pooled import read_pooled
 from finetune.understanding.readers.roots import Root, is_hub
 from finetune.understanding.tasks.examples import HiddenLabelsError, wrong_labels_of
 from finetune.understanding.tasks.task import Split, Task
@@ -23,7 +24,9 @@ def read_gold(task: Task, language: str, labels: Root) -> Gold:
     if not is_hub(str(labels)):
         path = existing(prediction_path(Path(labels), task, language))
         if path is not None:
-            return FORMS[task.head].read_gold(path, task)
+            return form_of(task).read_gold(path, task)
+    if task.pool:
+        return gold_of(task, read_pooled(task, Split.TEST, [language], labels)[language])
     if task.is_retrieval:
         return gold_of(task, read_retrieval(task, Split.TEST, language, labels))
     examples = list(read(task, Split.TEST, language, labels))

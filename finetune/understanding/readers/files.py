@@ -47,7 +47,7 @@ def candidates(task: Task, split: Split, language: str, side: str) -> list[str]:
     return [
         pattern.format(language=language, code=task.code(language), side=side)
         for pattern in patterns
-        if any(name in pattern for name in BY_LANGUAGE) or language == language_alone(task, split)
+        if any(name in pattern for name in BY_LANGUAGE) or task.pool or language == language_alone(task, split)
     ]
 
 

@@ -44,8 +44,9 @@ METRICS: Mapping[Head, tuple[str, ...]] = {
     Head.TOKEN: ("f1", "precision", "recall", "accuracy"),
     Head.SPAN: ("exact_match", "f1"),
     Head.MINING: ("f1", "precision", "recall"),
-    Head.SEARCH: ("accuracy", "map_at_20", "mrr_at_20"),
+    Head.SEARCH: ("accuracy", "map_at_20", "map", "mrr_at_20"),
 }
+OF_POOLS = METRICS[Head.SEARCH][1:]  # those of a task with `pool`, which has no accuracy
 # Of each head, the fields of an example that must have a column, and those that may; SQuAD's form has no columns.
 _TEXT_FIELDS = (("text_a",), ("text_b", "label", "id", "original_a", "original_b"))
 FIELDS: Mapping[Head, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -62,7 +63,7 @@ FIELDS: Mapping[Head, tuple[tuple[str, ...], tuple[str, ...]]] = {
     Head.TOKEN: (("word",), ("tag",)),
     Head.SPAN: (("question", "context"), ("id", "answers", "starts")),
     Head.MINING: ((), ("id", "text")),
-    Head.SEARCH: ((), ("id", "text")),
+    Head.SEARCH: ((), ("id", "text", "label")),  # the label of a query in a pool: the ids of its right candidates
 }
 
 
@@ -183,7 +184,9 @@ class Task:
     phrases: Mapping[str, str] = field(default_factory=dict)  # Head.CHOICE: value of `question` -> text after `text_a`
     aligned_files: tuple[str, ...] = ()  # patterns among `files` of retrieval whose rows are translations of each other
     dev_from_train: bool = False
-    prediction_file: str = ""  # pattern of a prediction file's name; empty = {name}/test-{language}.tsv or .json
+    pool: bool = False  # Head.SEARCH: in one pool of candidates in all languages
+    candidates: str = ""  # pattern of the file of a pool's candidates, where they are not in the files of the queries
+    prediction_file: str = ""  # pattern with {task}, {language}; empty = {task}/test-{language}.tsv or .json
     source: str = ""  # where the facts of the file come from
 
     @property
