@@ -24,7 +24,6 @@ from veco.classification import (
     VecoForTokenClassification,
 )
 from veco.config import VecoConfig
-from veco.context_word import VecoForContextWord
 from veco.masked_lm import VecoForMaskedLM
 from veco.model import VecoModel
 from veco.pretraining import VecoForPreTraining, VecoForPreTrainingOutput
@@ -44,7 +43,6 @@ AutoModelForQuestionAnswering.register(VecoConfig, VecoForQuestionAnswering)
 __all__ = [
     "VecoConfig",
     "VecoForConditionalGeneration",
-    "VecoForContextWord",
     "VecoForMaskedLM",
     "VecoForMultipleChoice",
     "VecoForPreTraining",

@@ -32,16 +32,16 @@ class SelectedRows:
         return self.rows.lengths[self.numbers]
 
     def batch(self, pairs: np.ndarray, pad: int) -> dict[str, Tensor]:
-        """input_ids, attention_mask and other inputs (batch, width) and the targets of `pairs`."""
+        """input_ids, attention_mask, token_type_ids if any (batch, width), and the targets of `pairs`."""
         chosen, repeated = self.numbers[pairs], self.repeated[pairs]
         lengths, places = self.rows.lengths[chosen], self.rows.places(chosen)
         is_token = np.arange(int(lengths.max())) < lengths[:, None]
         input_ids = np.full(is_token.shape, pad, dtype=np.int64)
         input_ids[is_token] = self.rows.tokens.tokens[places]
         batch = {"input_ids": input_ids, "attention_mask": is_token.astype(np.int64)}
-        for name, values in self.rows.token_inputs.items():
-            batch[name] = np.zeros(is_token.shape, dtype=np.int64)
-            batch[name][is_token] = values[places]
+        if self.rows.token_types is not None:
+            batch["token_type_ids"] = np.zeros(is_token.shape, dtype=np.int64)
+            batch["token_type_ids"][is_token] = self.rows.token_types[places]
         for name, values in self.rows.row_targets.items():
             batch[name] = values[chosen]
             batch[name][repeated] = self.rows.ignored

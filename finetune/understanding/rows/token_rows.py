@@ -6,11 +6,12 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
 from finetune.encoded_text import Sentences
+from finetune.understanding.rows.framing import Row
 from veco.labels import IGNORED
 
 
@@ -20,7 +21,7 @@ class NoExamplesError(ValueError):
 
 @dataclass(frozen=True)
 class TokenRows:
-    """Rows of tokens, `<s>` and `</s>` included, with their targets.
+    """Rows of tokens, special ones included, with their targets.
 
     A row is a whole example or a window of a long one; the rows of an example follow each other in order.
     """
@@ -31,14 +32,13 @@ class TokenRows:
     # (rows, C), one for each class; of each token, int64, flat like the tokens, (total,). Empty where not known.
     row_targets: Mapping[str, np.ndarray] = field(default_factory=dict)
     token_targets: Mapping[str, np.ndarray] = field(default_factory=dict)
-    # Name of the model's argument -> what it reads of each token besides its id, int64 (total,); 0 in padding.
-    token_inputs: Mapping[str, np.ndarray] = field(default_factory=dict)
     # What the head needs to know of each token to decode predictions, (total,).
     marks: Mapping[str, np.ndarray] = field(default_factory=dict)
     truncated: Counter[str] = field(default_factory=Counter)  # in words, such as "pairs cut to max_length"
     ignored: int = IGNORED  # the row target that the model ignores
     # Rows of an example that stay together in a batch, such as those of a question's C choices: tensors are (B, C, T).
     rows_together: int = 1
+    token_types: np.ndarray | None = None  # int8 (total,), for a model that has them
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -58,6 +58,13 @@ class TokenRows:
         return self.tokens.lengths
 
     @classmethod
+    def of(cls, rows: Sequence[Row], examples: np.ndarray, **others: Any) -> Self:
+        """Rows as frames make them, each with the number of its example; `others` are the fields that follow."""
+        types = [row.types for row in rows if row.types is not None]
+        token_types = np.concatenate(types) if types else None
+        return cls(Sentences.of(row.ids for row in rows), examples, token_types=token_types, **others)
+
+    @classmethod
     def concatenate(cls, parts: Sequence[TokenRows]) -> Self:
         """All rows, their examples renumbered, with the targets that all parts have.
 
@@ -70,6 +77,7 @@ class TokenRows:
                 f"examples have {' and '.join(map(str, sorted(together)))} choices; expected as many in all"
             )
         firsts = np.cumsum([0] + [part.num_examples for part in parts[:-1]])
+        types = [part.token_types for part in parts if part.token_types is not None]
         truncated: Counter[str] = Counter()
         for part in parts:
             truncated.update(part.truncated)
@@ -78,11 +86,11 @@ class TokenRows:
             examples=np.concatenate([part.examples + first for part, first in zip(parts, firsts, strict=True)]),
             row_targets=concatenated([part.row_targets for part in parts]),
             token_targets=concatenated([part.token_targets for part in parts]),
-            token_inputs=concatenated([part.token_inputs for part in parts]),
             marks=concatenated([part.marks for part in parts]),
             truncated=truncated,
             ignored=parts[0].ignored,
             rows_together=parts[0].rows_together,
+            token_types=np.concatenate(types) if len(types) == len(parts) else None,
         )
 
     @property
@@ -104,10 +112,13 @@ class TokenRows:
         return np.repeat(self.tokens.offsets[rows], lengths) + within
 
     def fingerprint(self) -> bytes:
-        """SHA-256 of tokens, other inputs and targets."""
+        """SHA-256 of tokens, their types and targets."""
         digest = hashlib.sha256()
-        columns = (*self.row_targets.values(), *self.token_targets.values(), *self.token_inputs.values())
-        for array in (self.tokens.tokens, self.tokens.offsets, self.examples, *columns):
+        arrays = [self.tokens.tokens, self.tokens.offsets, self.examples]
+        arrays += [*self.row_targets.values(), *self.token_targets.values()]
+        if self.token_types is not None:
+            arrays.append(self.token_types)
+        for array in arrays:
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.digest()
 
