@@ -51,6 +51,16 @@ class SelectedRows:
             batch[name][repeated] = IGNORED
         return {name: torch.from_numpy(array) for name, array in batch.items()}
 
+    def batch_of_units(self, units: np.ndarray, pad: int) -> dict[str, Tensor]:
+        """`batch` of the rows of some units; where C rows stay together, tensors (B, C, width), and targets (B, …)."""
+        together = self.rows.rows_together
+        if together == 1:
+            return self.batch(units, pad)
+        batch = self.batch((units[:, None] * together + np.arange(together)).ravel(), pad)
+        folded = {name: tensor.unflatten(0, (len(units), together)) for name, tensor in batch.items()}
+        # The rows of an example have the same target.
+        return {name: tensor[:, 0] if name in self.rows.row_targets else tensor for name, tensor in folded.items()}
+
     def fingerprint(self) -> bytes:
         """SHA-256 of the rows and their order."""
         return hashlib.sha256(self.rows.fingerprint() + self.numbers.tobytes() + self.repeated.tobytes()).digest()
@@ -97,23 +107,15 @@ class PairedRows:
     def sizes(self) -> np.ndarray:
         """The tokens (units,) that each needs in a batch, with padding to its longest row."""
         lengths = self.x.lengths if self.y is None else np.maximum(self.x.lengths, self.y.lengths)
-        return lengths.reshape(self.num_units, -1).max(axis=1) * self.x.rows.rows_together
+        together = self.x.rows.rows_together
+        return lengths.reshape(-1, together).max(axis=1) * together
 
     def batch(self, units: np.ndarray, pad: int) -> dict[str, Tensor]:
         """The model's arguments for some units; those of y are named by `pair_argument`."""
-        batch = self._side(self.x, units, pad)
+        batch = self.x.batch_of_units(units, pad)
         if self.y is not None:
-            batch |= {pair_argument(name): tensor for name, tensor in self._side(self.y, units, pad).items()}
+            batch |= {pair_argument(name): tensor for name, tensor in self.y.batch_of_units(units, pad).items()}
         return batch
-
-    def _side(self, side: SelectedRows, units: np.ndarray, pad: int) -> dict[str, Tensor]:
-        together = side.rows.rows_together
-        if together == 1:
-            return side.batch(units, pad)
-        batch = side.batch((units[:, None] * together + np.arange(together)).ravel(), pad)
-        folded = {name: tensor.unflatten(0, (len(units), together)) for name, tensor in batch.items()}
-        # The rows of an example have the same target.
-        return {name: tensor[:, 0] if name in side.rows.row_targets else tensor for name, tensor in folded.items()}
 
     def fingerprint(self) -> str:
         """SHA-256, hexadecimal, of all that a run learns from."""

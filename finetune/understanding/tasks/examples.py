@@ -65,6 +65,11 @@ class Choices:
     language: str
     id: str = ""
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether no text is missing."""
+        return all(text.strip() not in NOT_TRANSLATED for text in (self.text, *self.choices))
+
 
 @dataclass(frozen=True, slots=True)
 class TaggedSentence:
