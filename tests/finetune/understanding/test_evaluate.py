@@ -295,9 +295,12 @@ def test_what_counts_nothing_is_reported(nine: Path, tmp_path: Path) -> None:
     for file in (nine / "gold" / "tydiqa").iterdir():
         (tmp_path / "tydiqa" / file.name).symlink_to(file)
     change(tmp_path, "tydiqa/test-te.json", json.dumps({"q0": "x", "other": "y"}))
-    unknown, unanswered = evaluate(tmp_path, nine / "labels", CATALOGUE).notes
+    (tmp_path / "tydiqa" / "test-de.json").write_text("{}")
+    unknown, of_german, unanswered, to_none = evaluate(tmp_path, nine / "labels", CATALOGUE).notes
     assert unknown.endswith("tydiqaa: not the name of a task")
+    assert of_german.endswith("test-de.json: not of a language of tydiqa; not scored")
     assert unanswered.endswith("test-te.json: 5 of 6 questions have no prediction and count 0")
+    assert to_none.endswith("test-te.json: 1 answers are to unknown questions, such as other, and count nothing")
 
 
 def test_languages_that_are_not_asked_for_need_no_predictions(nine: Path, tmp_path: Path) -> None:
