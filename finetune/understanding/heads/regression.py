@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from finetune.understanding.heads.texts import TextHead
-from finetune.understanding.metrics.numbers import number_of
+from finetune.understanding.metrics.numbers import label_as_number
 from finetune.understanding.rows.paired_rows import PairedRows
 from finetune.understanding.tasks.examples import LabelledText
 
@@ -22,7 +22,7 @@ class Regression(TextHead):
 
     def targets(self, examples: Sequence[LabelledText]) -> np.ndarray:
         """The number of each example, float32 (examples,)."""
-        return np.array([number_of(example) for example in examples], dtype=np.float32)
+        return np.array([label_as_number(example) for example in examples], dtype=np.float32)
 
     def predictions(
         self, results: dict[str, np.ndarray], rows: PairedRows, examples: Sequence[LabelledText]

@@ -13,6 +13,7 @@ import numpy as np
 
 from data_tools.text.lines import open_text
 from finetune.understanding.metrics.labels import INSPECTED_LINES, check_rows, shown_label
+from finetune.understanding.readers.labels import number_of
 from finetune.understanding.tasks.examples import HiddenLabelsError, LabelledText
 from finetune.understanding.tasks.task import Task
 
@@ -50,30 +51,19 @@ def _correlation(correlation: Callable[[Numbers, Numbers], Any], gold: Numbers, 
 
 def gold_numbers(examples: Iterable[LabelledText]) -> Numbers:
     """The numbers of the examples; raises HiddenLabelsError if one has none."""
-    return [number_of(example) for example in examples]
+    return [label_as_number(example) for example in examples]
 
 
-def number_of(example: LabelledText) -> float:
+def label_as_number(example: LabelledText) -> float:
     """The label of an example as a number; raises ValueError for another one, HiddenLabelsError for none."""
-    return known_number(str(shown_label(example)), f"an example in {example.language!r}")
-
-
-def known_number(text: str, where: str) -> float:
-    """A finite number; raises ValueError for anything else."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise ValueError(f"{where}: expected a number, found {text.strip()!r}")
-    return number
+    return number_of(str(shown_label(example)), f"an example in {example.language!r}")
 
 
 def read_numbers(path: Path, task: Task) -> Numbers:
     """The last column of each line; raises ValueError that names the line for anything but a finite number."""
     with open_text(path) as lines:
         numbers = [
-            known_number(line.rpartition("\t")[2], lines.place(number)) for number, line in enumerate(lines, start=1)
+            number_of(line.rpartition("\t")[2], lines.place(number)) for number, line in enumerate(lines, start=1)
         ]
     if not numbers:
         raise ValueError(f"{path}: empty; expected a number a line")
@@ -96,7 +86,7 @@ def check_has_numbers(path: Path) -> None:
 
 def _is_number(text: str) -> bool:
     try:
-        known_number(text, "")
+        number_of(text, "")
     except ValueError:
         return False
     return True

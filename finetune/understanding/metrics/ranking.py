@@ -13,7 +13,8 @@ import numpy as np
 
 from data_tools.text.lines import open_text
 from finetune.understanding.metrics.labels import check_rows
-from finetune.understanding.metrics.numbers import Numbers, check_has_numbers, known_number, number_of
+from finetune.understanding.metrics.numbers import Numbers, check_has_numbers, label_as_number
+from finetune.understanding.readers.labels import number_of
 from finetune.understanding.tasks.examples import LabelledText
 from finetune.understanding.tasks.task import Task
 
@@ -54,7 +55,7 @@ def of_queries(gold: Grades, predicted: Numbers) -> Iterator[tuple[np.ndarray, n
 
 def gold_grades(examples: Iterable[LabelledText]) -> Grades:
     """The query and the grade of each candidate; raises HiddenLabelsError if one has no grade."""
-    return [(query_of(example), number_of(example)) for example in examples]
+    return [(query_of(example), label_as_number(example)) for example in examples]
 
 
 def query_of(example: LabelledText) -> str:
@@ -71,7 +72,7 @@ def read_gold_grades(path: Path, task: Task) -> Grades:
             query, tab, rest = line.partition("\t")
             if not tab:
                 raise ValueError(f"{lines.place(number)}: expected the query TAB the grade, found {line[:80]!r}")
-            grades.append((query, known_number(rest.rpartition("\t")[2], lines.place(number))))
+            grades.append((query, number_of(rest.rpartition("\t")[2], lines.place(number))))
     if not grades:
         raise ValueError(f"{path}: empty; expected lines of a query TAB a grade")
     return grades

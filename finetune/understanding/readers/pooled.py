@@ -12,14 +12,17 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
 from data_tools.text.lines import open_text, read_text
 from finetune.understanding.readers.files import existing, find_file
+from finetune.understanding.readers.json_records import records_of_json_lines
+from finetune.understanding.readers.records import Record, shown
 from finetune.understanding.readers.roots import Root, is_hub
 from finetune.understanding.tasks.examples import PooledSet
-from finetune.understanding.tasks.task import Column, FileKind, Split, Task
+from finetune.understanding.tasks.task import FileKind, Format, Split, Task
 
 T = TypeVar("T")
 MARKED = re.compile(r"\{(.*?)\}")  # which would look like the mark around a mention
@@ -57,9 +60,10 @@ def read_pooled(task: Task, split: Split, languages: Sequence[str], root: Root) 
     if is_hub(str(root)):
         raise ValueError(f"{root}: {task.name} has one pool, which is read from files; expected their directory")
     pool = Candidates()
+    if split not in task.files:
+        raise ValueError(f"{task.name} has no {split} split")
     is_squad = task.files[split][0].format.kind is FileKind.SQUAD
-    read = _squad_queries if is_squad else _object_queries
-    queries = read(task, split, Path(root), pool)
+    queries = (_squad_queries if is_squad else _queries_of_lines)(task, split, Path(root), pool)
     known = set(pool.ids)
     if len(known) < len(pool.ids):
         raise ValueError(f"{root}: {len(pool.ids) - len(known):,} ids of candidates of {task.name} are repeated")
@@ -100,7 +104,7 @@ def _squad_queries(task: Task, split: Split, root: Path, pool: Candidates) -> di
     questions: dict[str, dict[str, str]] = {}
     targets: dict[str, list[str]] = {}
     for language in task.languages:
-        path = find_file(task, split, language, root)
+        path = find_file(task, split, language, root).path
         questions[language] = {}
         for id, text, own in _in_form(path, "SQuAD with sentence_breaks", _questions, path, language, pool):
             if id in questions[language]:
@@ -133,45 +137,67 @@ def _questions(path: Path, language: str, pool: Candidates) -> list[tuple[str, s
     return found
 
 
-def _object_queries(task: Task, split: Split, root: Path, pool: Candidates) -> dict[str, list[Query]]:
-    """The queries of all languages from objects a line, in a file for each language or in one for all."""
-    (place, *_) = task.files[split]
-    columns = place.format.columns
-    candidates = existing(root / task.candidates)
-    if candidates is None:
+def _queries_of_lines(task: Task, split: Split, root: Path, pool: Candidates) -> dict[str, list[Query]]:
+    """The queries of all languages from objects a line, in a file for each language or, of Mewsli-X, in one for all."""
+    path = existing(root / task.candidates)
+    if path is None:
         raise ValueError(f"{root}: no file {task.candidates} with the candidates of {task.name}")
-    for number, item in _objects(candidates):
-        pool.add(*_in_form(number, "a candidate", _candidate, item, columns))
-    paths = {language: find_file(task, split, language, root) for language in task.languages}
-    if columns and len(set(paths.values())) < len(paths):
-        raise ValueError(f"{place.path}: has the queries of several languages; expected {{language}} in the name")
-    by_path = {
-        path: [
-            query
-            for number, item in _objects(path)
-            for query in _in_form(number, "a query", _queries_of, item, columns)
-        ]
-        for path in dict.fromkeys(paths.values())
-    }
+    found = {language: find_file(task, split, language, root) for language in task.languages}
+    form = next(iter(found.values())).place.format
+    paths = {language: one.path for language, one in found.items()}
+    read_queries: Callable[[Path, Format], list[tuple[str, Query]]] = _own_queries if form.columns else _mentions
+    read_candidates = _own_candidates if form.columns else _entities
+    for candidate in read_candidates(path, form):
+        pool.add(*candidate)
+    if form.columns and len(set(paths.values())) < len(paths):
+        raise ValueError(f"{paths[task.languages[0]]}: is of several languages; expected {{language}} in its pattern")
+    by_path = {path: read_queries(path, form) for path in dict.fromkeys(paths.values())}
     return {
         language: [query for own, query in by_path[path] if own in ("", language)] for language, path in paths.items()
     }
 
 
-def _candidate(item: Mapping[Column, Any], columns: Mapping[str, Column]) -> tuple[str, str, str]:
-    """(id, text, language) of a candidate; the text of an entity of Mewsli-X is its description."""
-    if columns:
-        return str(item[columns["id"]]), item[columns["text"]], ""
+def _own_candidates(path: Path, form: Format) -> list[tuple[str, str, str]]:
+    """(id, text, no language) of each candidate."""
+    return [(known_id(record), record.text("text"), "") for record in records_of_json_lines(path, form)]
+
+
+def _own_queries(path: Path, form: Format) -> list[tuple[str, Query]]:
+    """Queries with the ids of their right candidates, one or a list; their language is that of the file."""
+    queries = []
+    for record in records_of_json_lines(path, form):
+        label = record.values.get("label")
+        targets = label if isinstance(label, list) else [] if label is None else [label]
+        queries.append(("", Query(known_id(record), record.text("text"), tuple(map(str, targets)))))
+    return queries
+
+
+def known_id(record: Record) -> str:
+    """The id of a query or a candidate; raises ValueError if it is missing."""
+    id = record.cell("id")
+    if not id:
+        raise ValueError(f"{record.where}: id: expected a text, found {shown(id)}")
+    return id
+
+
+def _entities(path: Path, form: Format) -> list[tuple[str, str, str]]:
+    """(id, description, language) of each entity of Mewsli-X."""
+    return [_in_form(where, "an entity of Mewsli-X", _entity, item) for where, item in _objects(path)]
+
+
+def _entity(item: Mapping[str, Any]) -> tuple[str, str, str]:
     sentences = [item["description"][span["start"] : span["end"]] for span in item["sentence_spans"]]
-    return str(item["entity_id"]), on_one_line(" ".join(sentences)), item["description_language"]
+    return item["entity_id"], on_one_line(" ".join(sentences)), item["description_language"]
 
 
-def _queries_of(item: Mapping[Column, Any], columns: Mapping[str, Column]) -> list[tuple[str, Query]]:
-    """(language, query) of an object: one, whose language is that of its file, or Mewsli-X's mentions in a context."""
-    if columns:
-        targets = item.get(columns["label"]) if "label" in columns else None
-        own = targets if isinstance(targets, list) else [targets] if targets is not None else []
-        return [("", Query(str(item[columns["id"]]), item[columns["text"]], tuple(map(str, own))))]
+def _mentions(path: Path, form: Format) -> list[tuple[str, Query]]:
+    """(language, query) of each mention of Mewsli-X."""
+    found = (_in_form(where, "mentions of Mewsli-X", _in_context, item) for where, item in _objects(path))
+    return list(chain.from_iterable(found))
+
+
+def _in_context(item: Mapping[str, Any]) -> list[tuple[str, Query]]:
+    """(language, query) of each mention in a context, one or several."""
     context = item["context"]
     mentions = item["mentions"] if "mentions" in item else [item["mention"]]
     return [
@@ -207,22 +233,20 @@ def on_one_line(text: str) -> str:
     return " ".join(text.splitlines()).replace("  ", " ").strip()
 
 
-def _objects(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """(place, object) of each line of a file that is not blank."""
+def _objects(path: Path) -> Iterator[tuple[str, Any]]:
+    """(place, value) of each line of JSON that is not blank."""
     with open_text(path) as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip():
-                try:
-                    item = json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise ValueError(f"{lines.place(number)}: not JSON ({error})") from None
-                yield lines.place(number), item
+                yield lines.place(number), _in_form(lines.place(number), "JSON", json.loads, line)
 
 
 def _in_form(where: object, form: str, read: Callable[..., T], *arguments: Any) -> T:
     """The result of `read`; raises ValueError that names the place for content of another form."""
     try:
         return read(*arguments)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"{where}: not JSON ({error})") from None
     except (KeyError, TypeError, IndexError) as error:
         raise ValueError(f"{where}: not in the form of {form} ({type(error).__name__}: {error})") from None
     except ValueError as error:
