@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from datasets import ClassLabel, Dataset, Features, Value
 from published_files import PUBLISHED, Published
 
 from finetune.understanding.readers.examples_of_task import read
@@ -20,6 +21,7 @@ from finetune.understanding.tasks.catalogues import (
     task_named,
     task_names,
 )
+from finetune.understanding.tasks.examples import LabelledText
 from finetune.understanding.tasks.task import Split
 
 ACCURACY, F1 = ("accuracy",), ("f1",)
@@ -225,3 +227,47 @@ def test_real_files_are_read_whole(name: str, root: str, language: str, train: i
     data = Path(os.environ["VECO_CORPORA"]) / root
     found = {split: sum(1 for _ in read(task, split, language, data)) for split, rows in expected.items() if rows}
     assert found == {split: rows for split, rows in expected.items() if rows}
+
+
+HUB_LABELS = {
+    "cola": ["unacceptable", "acceptable"],
+    "mnli": ["entailment", "neutral", "contradiction"],
+    "mrpc": ["not_equivalent", "equivalent"],
+    "qnli": ["entailment", "not_entailment"],
+    "qqp": ["not_duplicate", "duplicate"],
+    "rte": ["entailment", "not_entailment"],
+    "sst2": ["negative", "positive"],
+}
+HUB_TEXTS = {
+    "cola": ("sentence",), "mnli": ("premise", "hypothesis"), "mrpc": ("sentence1", "sentence2"),
+    "qnli": ("question", "sentence"), "qqp": ("question1", "question2"), "rte": ("sentence1", "sentence2"),
+    "sst2": ("sentence",), "stsb": ("sentence1", "sentence2"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "split", "label"),
+    [
+        ("cola", "cola", "train", "1"),
+        ("mnli", "mnli", "validation_matched", "neutral"),
+        ("mnli_mm", "mnli", "validation_mismatched", "neutral"),
+        ("mrpc", "mrpc", "validation", "1"),
+        ("qnli", "qnli", "train", "not_entailment"),
+        ("qqp", "qqp", "train", "1"),
+        ("rte", "rte", "validation", "not_entailment"),
+        ("sst2", "sst2", "validation", "1"),
+        ("stsb", "stsb", "validation", 1.0),
+    ],
+)
+def test_glue_is_read_in_the_form_of_the_hub(
+    name: str, config: str, split: str, label: str | float, tmp_path: Path
+) -> None:
+    """Columns and names of classes as `nyu-mll/glue` has them, whose rows have the number of a class."""
+    label_feature = ClassLabel(names=HUB_LABELS[config]) if config in HUB_LABELS else Value("float32")
+    features = Features({**{text: Value("string") for text in HUB_TEXTS[config]}, "label": label_feature})
+    row = {**{text: text for text in HUB_TEXTS[config]}, "label": 1}
+    (tmp_path / config).mkdir()
+    Dataset.from_list([row], features=features).to_parquet(str(tmp_path / config / f"{split}-00000-of-00001.parquet"))
+    (example,) = read(task_named(f"glue/{name}"), Split.TRAIN if split == "train" else Split.TEST, "en", tmp_path)
+    assert isinstance(example, LabelledText)
+    assert (example.texts, example.label) == (HUB_TEXTS[config], label)
