@@ -36,6 +36,8 @@ FACTS: Mapping[str, tuple[int, int, tuple[str, ...]]] = {
     "xtreme-r/mlqa": (7, 0, ("exact_match", "f1")),
     "xtreme-r/tydiqa": (9, 0, ("exact_match", "f1")),
     "xtreme-r/tatoeba": (41, 0, ACCURACY),
+    "xtreme-r/mewslix": (11, 0, ("mrr_at_20",)),
+    "xtreme-r/lareqa": (11, 0, ("map_at_20",)),
     "xglue/ner": (4, 9, F1),
     "xglue/pos": (18, 17, ("precision",)),
     "xglue/nc": (5, 10, ACCURACY),
