@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from finetune.understanding.metrics.prediction_files import prediction_path
@@ -12,12 +12,14 @@ from finetune.understanding.readers.files import existing, find_file, has_file
 from finetune.understanding.readers.hub import has_config
 from finetune.understanding.readers.pooled import read_pooled
 from finetune.understanding.readers.roots import Root, is_hub
-from finetune.understanding.tasks.examples import HiddenLabelsError, wrong_labels_of
+from finetune.understanding.tasks.examples import HiddenLabelsError, PooledSet, wrong_labels_of
 from finetune.understanding.tasks.task import FileKind, Head, Split, Task
 
 
-def read_gold(task: Task, language: str, labels: Root) -> Gold:
+def read_gold(task: Task, language: str, labels: Root, pools: Mapping[str, PooledSet] | None = None) -> Gold:
     """The test labels of a language, from `labels/{task}/test-{language}` or from the data that the readers read.
+
+    `pools` are those sets of a task with a pool that have been read.
 
     Raises HiddenLabelsError for a test without its labels, ValueError for bad files.
     """
@@ -26,7 +28,7 @@ def read_gold(task: Task, language: str, labels: Root) -> Gold:
         if path is not None and not is_data_alone(path, task, language, Path(labels)):
             return form_of(task).read_gold(path, task)
     if task.pool:
-        return gold_of(task, read_pooled(task, Split.TEST, [language], labels)[language])
+        return gold_of(task, (pools or read_pooled(task, Split.TEST, [language], labels))[language])
     if task.is_retrieval:
         return gold_of(task, read_retrieval(task, Split.TEST, language, labels))
     examples = list(read(task, Split.TEST, language, labels))
@@ -48,10 +50,14 @@ def is_data_alone(path: Path, task: Task, language: str, labels: Path) -> bool:
 
 def read_shown_gold(task: Task, languages: Iterable[str], labels: Root) -> tuple[dict[str, Gold], dict[str, str]]:
     """({language: its labels}, {other language: why its labels are hidden}); raises ValueError for a bad file."""
+    wanted = list(languages)
+    pools = None
+    if task.pool and any(existing(prediction_path(Path(labels), task, language)) is None for language in wanted):
+        pools = read_pooled(task, Split.TEST, wanted, labels)  # once for all, since they have the same candidates
     gold, hidden = {}, {}
-    for language in languages:
+    for language in wanted:
         try:
-            gold[language] = read_gold(task, language, labels)
+            gold[language] = read_gold(task, language, labels, pools)
         except HiddenLabelsError as error:
             hidden[language] = str(error)
     return gold, hidden
