@@ -42,7 +42,7 @@ def cells(task: Task) -> list[str]:
     score += f" ({', '.join(map(named, further))})" if further else ""
     return [
         task.title,
-        f"{PREDICTED[task.head]} (`{task.head}`)",
+        f"{PREDICTED[task.head]} (`{task.head}`{', `pool`' if task.pool else ''})",
         languages,
         score,
         f"`{task.files[Split.TEST][0].path}`",

@@ -12,6 +12,7 @@ from datasets import ClassLabel, Dataset, Features, Value
 from published_files import PUBLISHED, Published
 
 from finetune.understanding.readers.examples_of_task import read
+from finetune.understanding.readers.pooled import read_pooled
 from finetune.understanding.tasks.catalogues import (
     CATALOGUE_FILE,
     CATALOGUES,
@@ -219,6 +220,14 @@ REAL: Sequence[tuple[str, str, str, int, int, int]] = (
     ("intents/slots_from_valid", "intent", "en", 300, 0, 500),
     ("xtreme-r/xcopa", "tasks", "ht", 0, 100, 500),
 )
+
+
+@pytest.mark.skipif("VECO_CORPORA" not in os.environ, reason="needs the corpora")
+def test_the_pool_of_lareqa_is_read_whole() -> None:
+    task = task_named("xtreme-r/lareqa")
+    read_sets = read_pooled(task, Split.TEST, task.languages, Path(os.environ["VECO_CORPORA"]) / "tasks")
+    sentences = 1_222 + 1_276 + 1_234 + 1_180 + 1_215 + 1_244 + 1_219 + 852 + 1_167 + 1_209 + 1_196
+    assert {(len(one.queries), len(one.candidates)) for one in read_sets.values()} == {(1_190, sentences)}
 
 
 @pytest.mark.skipif("VECO_CORPORA" not in os.environ, reason="needs the corpora")
