@@ -337,9 +337,7 @@ def test_a_task_names_its_prediction_files(tmp_path: Path) -> None:
         ({"kind": "tsv", "text_a": 0, "label": 1}, "yes\nno\n"),  # a label file
     ],
 )
-def test_data_under_the_name_of_a_label_file_are_read_as_data(
-    form: dict[str, Any], content: str, tmp_path: Path
-) -> None:
+def test_data_named_as_labels_are_read_as_data(form: dict[str, Any], content: str, tmp_path: Path) -> None:
     """Where the label is in the last column of plain lines, both are the same."""
     description = {"name": "mine", "head": "sequence", "languages": ["de"], "labels": list(LABELS), "format": form}
     task = task_of({**description, "files": {"test": "mine/test-{language}.tsv"}}, lambda _: "here")
