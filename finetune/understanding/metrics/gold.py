@@ -1,4 +1,4 @@
-"""The labels of the tests, from label files or from the data itself."""
+"""The labels of tests or dev sets, from label files or from the data itself."""
 
 from __future__ import annotations
 
@@ -15,36 +15,38 @@ from finetune.understanding.tasks.examples import HiddenLabelsError, wrong_label
 from finetune.understanding.tasks.task import Split, Task
 
 
-def read_gold(task: Task, language: str, labels: Root) -> Gold:
-    """The test labels of a language, from `labels/{task}/test-{language}` or from the data that the readers read.
+def read_gold(task: Task, language: str, labels: Root, split: Split = Split.TEST) -> Gold:
+    """The labels of a split, from `labels/{task}/{split}-{language}` or from the data that the readers read.
 
     Raises HiddenLabelsError for a test without its labels, ValueError for bad files.
     """
     if not is_hub(str(labels)):
-        path = existing(prediction_path(Path(labels), task, language))
+        path = existing(prediction_path(Path(labels), task, language, split))
         if path is not None:
             return FORMS[task.head].read_gold(path, task)
     if task.is_retrieval:
-        return gold_of(task, read_retrieval(task, Split.TEST, language, labels))
-    examples = list(read(task, Split.TEST, language, labels))
-    with wrong_labels_of(f"{labels}: test of {task.name} in {language!r}"):
+        return gold_of(task, read_retrieval(task, split, language, labels))
+    examples = list(read(task, split, language, labels))
+    with wrong_labels_of(f"{labels}: {split} of {task.name} in {language!r}"):
         return gold_of(task, examples)
 
 
-def read_shown_gold(task: Task, languages: Iterable[str], labels: Root) -> tuple[dict[str, Gold], dict[str, str]]:
+def read_shown_gold(
+    task: Task, languages: Iterable[str], labels: Root, split: Split = Split.TEST
+) -> tuple[dict[str, Gold], dict[str, str]]:
     """({language: its labels}, {other language: why its labels are hidden}); raises ValueError for a bad file."""
     gold, hidden = {}, {}
     for language in languages:
         try:
-            gold[language] = read_gold(task, language, labels)
+            gold[language] = read_gold(task, language, labels, split)
         except HiddenLabelsError as error:
             hidden[language] = str(error)
     return gold, hidden
 
 
-def has_gold(task: Task, language: str, labels: Root) -> bool:
+def has_gold(task: Task, language: str, labels: Root, split: Split = Split.TEST) -> bool:
     """Whether `read_gold` finds a file for the language; no file is opened."""
     if is_hub(str(labels)):
-        return has_config(task, Split.TEST, language, str(labels))
-    has_label_file = existing(prediction_path(Path(labels), task, language)) is not None
-    return has_label_file or has_file(task, Split.TEST, language, Path(labels))
+        return has_config(task, split, language, str(labels))
+    has_label_file = existing(prediction_path(Path(labels), task, language, split)) is not None
+    return has_label_file or has_file(task, split, language, Path(labels))
