@@ -41,11 +41,17 @@ ComparisonT = TypeVar("ComparisonT", bound=Comparison)
 RunT = TypeVar("RunT")
 
 
-def parse_comparison(path: Path, kind: type[ComparisonT], types: Mapping[str, type], program: str) -> ComparisonT:
+def parse_comparison(
+    path: Path,
+    kind: type[ComparisonT],
+    types: Mapping[str, type],
+    program: str,
+    make: Callable[..., ComparisonT] | None = None,
+) -> ComparisonT:
     """The comparison in a file, with environment variables expanded.
 
-    `types` gives the types of those keys that are not text; `program` names the command whose --help shows the format.
-    Raises ValueError with every mistake.
+    `types` gives the types of those keys that are not text; `program` names the command whose --help shows the format;
+    `make`, by default `kind` itself, makes the comparison of the keys. Raises ValueError with every mistake.
     """
     content = read_mapping(path, f"what python -m {program} --help shows")
     wrong: list[str] = []
@@ -59,7 +65,7 @@ def parse_comparison(path: Path, kind: type[ComparisonT], types: Mapping[str, ty
         if name in types and not isinstance(value, types[name])
     ]
     if not wrong:
-        comparison = kind(**values)
+        comparison = (make or kind)(**values)
         wrong = comparison.problems()
     if wrong:
         raise ValueError(f"{path}: {'; '.join(wrong)}")
@@ -104,14 +110,23 @@ def flags_of(recipe: FinetuningRecipe) -> list[str]:
 
 def check_same_tokenizers(directories: Iterable[str]) -> None:
     """Raise ValueError for a directory that is not a model, or when two models have different tokenizers."""
-    vocabularies = {}
+    first, *others = models_by_tokenizer(directories)
+    for other in others:
+        raise ValueError(f"{other[0]} and {first[0]} have different tokenizers: no two runs would see the same batches")
+
+
+def models_by_tokenizer(directories: Iterable[str]) -> list[list[str]]:
+    """The directories of models, those with the same tokenizer together. Raises ValueError for any other directory."""
+    groups: list[tuple[dict[str, int], list[str]]] = []
     for directory in dict.fromkeys(directories):
         tokenizer, _ = open_pretrained(Path(directory), kinds=(VECO, XLM_ROBERTA), takes_translation=True)
-        vocabularies[directory] = tokenizer.get_vocab()
-    first, *others = vocabularies
-    for other in others:
-        if vocabularies[other] != vocabularies[first]:
-            raise ValueError(f"{other} and {first} have different tokenizers: no two runs would see the same batches")
+        vocabulary = tokenizer.get_vocab()
+        same = next((members for known, members in groups if known == vocabulary), None)
+        if same is None:
+            groups.append((vocabulary, [directory]))
+        else:
+            same.append(directory)
+    return [members for _, members in groups]
 
 
 def check_unchanged(ours: Mapping[str, Mapping[str, Any]], output: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,7 @@ class UnderstandingTask(FinetuningTask[UnderstandingRecipe]):
         self.model = build_model(recipe, self.task, self.head, config)
 
     def _read_dev(self, text: TrainingText) -> list[EvaluationSet]:
-        languages = languages_with(self.task, Split.DEV, self.recipe.data)
+        languages: Sequence[str] = languages_with(self.task, Split.DEV, self.recipe.data)
         if self.recipe.setting == Setting.INDIVIDUAL:
             languages = languages_tested(self.task, self.recipe.data, ",".join(text.train_files), Split.DEV)
         if not languages:

@@ -126,16 +126,16 @@ def training_set(text: TrainingText, head: TaskHead, encoder: TextEncoder, plug_
     translations = [
         encode_translations(text, language, originals, head, encoder, plug_in) for language in text.translations
     ]
-    parts = [part.rows for part in (*files.values(), *translations)]
+    parts: list[Originals | Translations] = [*files.values(), *translations]
     if plug_in:
         translated = TokenRows.concatenate([translation.rows for translation in translations])
         partners = np.array([number for translation in translations for number in translation.partners])
         check_labels_agree(files[source].rows, translated, partners, text.translated)
         rows = PairedRows.paired(files[source].rows, translated, partners)
     else:
-        rows = PairedRows.alone(TokenRows.concatenate(parts))
-    truncated = sum((part.truncated for part in parts), Counter())
-    counts = sum((part.counts for part in (*files.values(), *translations)), Counts())
+        rows = PairedRows.alone(TokenRows.concatenate([part.rows for part in parts]))
+    truncated = sum((part.rows.truncated for part in parts), Counter())
+    counts = sum((part.counts for part in parts), Counts())
     notes = [*(f"{number:,} {what}" for what, number in truncated.items()), *counts.notes(text.task)]
     languages = ", ".join([*text.train_files, *text.translations])
     return TrainingSet(rows, "; ".join([f"{len(rows):,} rows in {languages}", *notes]))
