@@ -17,6 +17,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, ClassVar, Protocol, TypeVar
 
+from transformers import PreTrainedTokenizerBase
+
 from data_tools.cli import FlagParser
 from data_tools.files.atomic import write_texts
 from data_tools.files.yaml_files import all_expanded, read_mapping
@@ -110,23 +112,26 @@ def flags_of(recipe: FinetuningRecipe) -> list[str]:
 
 def check_same_tokenizers(directories: Iterable[str]) -> None:
     """Raise ValueError for a directory that is not a model, or when two models have different tokenizers."""
-    first, *others = models_by_tokenizer(directories)
+    kinds = (VECO, XLM_ROBERTA)
+    tokenizers = {
+        name: open_pretrained(Path(name), kinds=kinds, takes_translation=True)[0] for name in dict.fromkeys(directories)
+    }
+    first, *others = by_tokenizer(tokenizers)
     for other in others:
         raise ValueError(f"{other[0]} and {first[0]} have different tokenizers: no two runs would see the same batches")
 
 
-def models_by_tokenizer(directories: Iterable[str]) -> list[list[str]]:
-    """The directories of models, those with the same tokenizer together. Raises ValueError for any other directory."""
+def by_tokenizer(tokenizers: Mapping[str, PreTrainedTokenizerBase]) -> list[list[str]]:
+    """The names of models, those whose tokenizers have the same pieces together."""
     groups: list[tuple[dict[str, int], list[str]]] = []
-    for directory in dict.fromkeys(directories):
-        tokenizer, _ = open_pretrained(Path(directory), kinds=(VECO, XLM_ROBERTA), takes_translation=True)
-        vocabulary = tokenizer.get_vocab()
-        same = next((members for known, members in groups if known == vocabulary), None)
+    for name, tokenizer in tokenizers.items():
+        pieces = tokenizer.get_vocab()
+        same = next((names for known, names in groups if known == pieces), None)
         if same is None:
-            groups.append((vocabulary, [directory]))
+            groups.append((pieces, [name]))
         else:
-            same.append(directory)
-    return [members for _, members in groups]
+            same.append(name)
+    return [names for _, names in groups]
 
 
 def check_unchanged(ours: Mapping[str, Mapping[str, Any]], output: Path) -> None:

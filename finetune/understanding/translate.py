@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import json
 import subprocess
 import sys
@@ -35,6 +36,7 @@ from finetune.model_directory import model_directory
 from finetune.mt.decoding.translator import check_model, target_languages
 from finetune.understanding.readers.examples_of_task import read
 from finetune.understanding.readers.languages import languages_tested
+from finetune.understanding.readers.records import choice_field
 from finetune.understanding.split_flag import add_split_flag
 from finetune.understanding.tasks.catalogues import task_named
 from finetune.understanding.tasks.examples import Choices, Example, LabelledText
@@ -114,7 +116,7 @@ def texts_of(example: Example) -> dict[str, str]:
     if isinstance(example, LabelledText):
         texts = dict(zip(("text_a", "text_b"), example.texts, strict=False))
     elif isinstance(example, Choices):
-        choices = {f"choice_{number}": choice for number, choice in enumerate(example.choices)}
+        choices = {choice_field(number): choice for number, choice in enumerate(example.choices)}
         texts = {"text_a": example.text, **choices}
     else:
         raise TypeError(f"{type(example).__name__} has words or spans, which a translation lacks")
@@ -148,9 +150,11 @@ def translations(texts: Mapping[str, None], model: Path, flags: Sequence[str]) -
 
 def task_file(task: Task, split: Split, records: Sequence[Mapping[str, Any]]) -> str:
     """The YAML of a task whose only files are the translations of a split."""
-    names = [name for name in records[0] if not name.startswith("choice_")]
-    choices = tuple(name for name in records[0] if name.startswith("choice_"))
-    form = Format(kind=FileKind.JSONL, columns={name: name for name in names}, choices=choices)
+    names = dict.fromkeys(name for record in records for name in record)
+    numbers = itertools.takewhile(lambda number: choice_field(number) in names, itertools.count())
+    choices = tuple(choice_field(number) for number in numbers)
+    columns = {name: (name,) for name in names if name not in choices}
+    form = Format(kind=FileKind.JSONL, columns=columns, choices=choices)
     place = FilePlace(path="{language}.jsonl", format=form)
     content = content_of(dataclasses.replace(task, files={split: (place,)}, hub={}, phrases={}, dev_from_train=False))
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)

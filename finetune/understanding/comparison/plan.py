@@ -127,7 +127,7 @@ def plan(comparison: Comparison, output: Path) -> Plan:
         if group.setting == Setting.INDIVIDUAL
     }
     runs = runs_of(groups, comparison, output, individual)
-    check_models(runs, comparison)
+    encoders = check_models(runs, comparison)
     plugged_in = {run.model: run for run in runs if run.recipe is not None and run.recipe.plug_in}
     pretrained = {name: run for name, run in plugged_in.items() if run.recipe and run.recipe.init == "pretrained"}
     untrained = {name: without_cross_attention(Path(run.init_from)) for name, run in pretrained.items()}
@@ -140,7 +140,7 @@ def plan(comparison: Comparison, output: Path) -> Plan:
         {task: own.hidden for task, own in compared.items() if own.hidden},
         languages_in_own_pairs(runs, {task: own.languages for task, own in compared.items()}),
         {name: objective for name, objective in untrained.items() if objective},
-        tokenizers_of(runs),
+        tokenizers_of(runs, encoders),
     )
 
 

@@ -32,13 +32,16 @@ class SelectedRows:
         return self.rows.lengths[self.numbers]
 
     def batch(self, pairs: np.ndarray, pad: int) -> dict[str, Tensor]:
-        """input_ids, attention_mask (batch, width) and the targets of `pairs`, int64."""
+        """input_ids, attention_mask, token_type_ids if any (batch, width), and the targets of `pairs`, int64."""
         chosen, repeated = self.numbers[pairs], self.repeated[pairs]
         lengths, places = self.rows.lengths[chosen], self.rows.places(chosen)
         is_token = np.arange(int(lengths.max())) < lengths[:, None]
         input_ids = np.full(is_token.shape, pad, dtype=np.int64)
         input_ids[is_token] = self.rows.tokens.tokens[places]
         batch = {"input_ids": input_ids, "attention_mask": is_token.astype(np.int64)}
+        if self.rows.token_types is not None:
+            batch["token_type_ids"] = np.zeros(is_token.shape, dtype=np.int64)
+            batch["token_type_ids"][is_token] = self.rows.token_types[places]
         for name, values in self.rows.row_targets.items():
             batch[name] = np.where(repeated, self.rows.ignored, values[chosen])
         for name, values in self.rows.token_targets.items():

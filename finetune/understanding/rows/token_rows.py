@@ -6,11 +6,12 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
 from finetune.encoded_text import Sentences
+from finetune.understanding.rows.framing import Row
 from veco.labels import IGNORED
 
 
@@ -20,7 +21,7 @@ class NoExamplesError(ValueError):
 
 @dataclass(frozen=True)
 class TokenRows:
-    """Rows of tokens, `<s>` and `</s>` included, with their targets.
+    """Rows of tokens, special ones included, with their targets.
 
     A row is a whole example or a window of a long one; the rows of an example follow each other in order.
     """
@@ -35,6 +36,7 @@ class TokenRows:
     marks: Mapping[str, np.ndarray] = field(default_factory=dict)
     truncated: Counter[str] = field(default_factory=Counter)  # in words, such as "pairs cut to max_length"
     ignored: int = IGNORED  # the row target that the model ignores
+    token_types: np.ndarray | None = None  # int8 (total,), for a model that has them
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -49,6 +51,13 @@ class TokenRows:
         return self.tokens.lengths
 
     @classmethod
+    def of(cls, rows: Sequence[Row], examples: np.ndarray, **others: Any) -> Self:
+        """Rows as frames make them, each with the number of its example; `others` are the fields that follow."""
+        types = [row.types for row in rows if row.types is not None]
+        token_types = np.concatenate(types) if types else None
+        return cls(Sentences.of(row.ids for row in rows), examples, token_types=token_types, **others)
+
+    @classmethod
     def concatenate(cls, parts: Sequence[TokenRows]) -> Self:
         """All rows, their examples renumbered, with the targets that all parts have.
 
@@ -57,6 +66,7 @@ class TokenRows:
         if not parts:
             raise NoExamplesError("found no example")
         firsts = np.cumsum([0] + [part.num_examples for part in parts[:-1]])
+        types = [part.token_types for part in parts if part.token_types is not None]
         truncated: Counter[str] = Counter()
         for part in parts:
             truncated.update(part.truncated)
@@ -68,6 +78,7 @@ class TokenRows:
             marks=concatenated([part.marks for part in parts]),
             truncated=truncated,
             ignored=parts[0].ignored,
+            token_types=np.concatenate(types) if len(types) == len(parts) else None,
         )
 
     @property
@@ -89,10 +100,13 @@ class TokenRows:
         return np.repeat(self.tokens.offsets[rows], lengths) + within
 
     def fingerprint(self) -> bytes:
-        """SHA-256 of tokens and targets."""
+        """SHA-256 of tokens, their types and targets."""
         digest = hashlib.sha256()
-        targets = (*self.row_targets.values(), *self.token_targets.values())
-        for array in (self.tokens.tokens, self.tokens.offsets, self.examples, *targets):
+        arrays = [self.tokens.tokens, self.tokens.offsets, self.examples]
+        arrays += [*self.row_targets.values(), *self.token_targets.values()]
+        if self.token_types is not None:
+            arrays.append(self.token_types)
+        for array in arrays:
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.digest()
 
