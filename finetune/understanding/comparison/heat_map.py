@@ -28,7 +28,8 @@ def draw_grid(
 
     largest = max((abs(value) for row in grid for value in row if not math.isnan(value)), default=0.0) or 1.0
     low, high, colours = (-largest, largest, "RdBu") if is_difference else (0.0, 100.0, "viridis")
-    figure, axis = pyplot.subplots(figsize=(2.2 + 0.42 * len(columns), 1.4 + 0.42 * len(rows)))
+    width = max(2.2 + 0.42 * len(columns), 0.1 * len(title))
+    figure, axis = pyplot.subplots(figsize=(width, 1.4 + 0.42 * len(rows)))
     image = axis.imshow(grid, vmin=low, vmax=high, cmap=colours, aspect="auto")
     axis.set_xticks(range(len(columns)), columns, fontsize=8)
     axis.set_yticks(range(len(rows)), rows)

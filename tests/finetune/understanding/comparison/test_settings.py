@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import importlib
 import json
 import random
+import re
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -19,16 +21,22 @@ from xtreme_files import GERMAN, pairs, write_lines
 from finetune import comparison as shared
 from finetune.command_stages import Stage
 from finetune.understanding import translate
-from finetune.understanding.compare import compare, write_report
-from finetune.understanding.comparison.configuration import Comparison, read_comparison
+from finetune.understanding.compare import compare
+from finetune.understanding.comparison.configuration import (
+    COMPARED_SETTINGS,
+    Comparison,
+    groups_of,
+    read_comparison,
+)
 from finetune.understanding.comparison.plan import plan
+from finetune.understanding.comparison.runs import RECIPES, runs_of
 from finetune.understanding.metrics.prediction_files import read_predictions
 from finetune.understanding.readers.examples_of_task import read
 from finetune.understanding.recipe import UnderstandingRecipe
 from finetune.understanding.tasks.catalogues import task_named
 from finetune.understanding.tasks.task import Split
 from finetune.understanding.understanding_task import UnderstandingTask
-from training.recipe.parsing import parse_recipe
+from training.recipe.parsing import build_recipe, parse_recipe, read_yaml
 from training.run import train_run
 
 MINE = """
@@ -193,20 +201,25 @@ def retitled(stage: Stage, name: str) -> Stage:
     return Stage(f"{name}: train", stage.command, stage.result, stage.is_distributed)
 
 
+@pytest.mark.usefixtures("here")
 def test_dev_is_reported_where_tests_are_hidden(content: dict[str, Any], tmp_path: Path, xtreme_data: Path) -> None:
     root = Path(shutil.copytree(xtreme_data / "xnli", tmp_path / "data"))
     for path in root.glob("test-*"):
         path.unlink()
-    changes = {"settings": ["transfer"], "task_fields": {"tasks/mine.yaml": {"data": str(root)}}}
+    changes: dict[str, Any] = {"settings": ["transfer"], "task_fields": {"tasks/mine.yaml": {"data": str(root)}}}
+    changes["models"] = {"tiny": content["models"]["tiny"]}
+    changes["significance"] = {}
     with pytest.raises(ValueError, match="nothing to compare on. Answers, transfer, plug-out: no test files"):
         plan(read_content(tmp_path, content, **changes), tmp_path / "out")
-    planned = plan(read_content(tmp_path, content, **changes, report="dev"), tmp_path / "out")
-    _, predicted, scored = planned.stages(planned.runs[0])
-    assert predicted.result.name == "dev-de.tsv"
-    for stage in (predicted, scored):
-        assert stage.command[stage.command.index("--split") + 1] == "dev"
-    write_report([], planned, tmp_path)
-    first = (tmp_path / "table.md").read_text(encoding="utf-8").splitlines()[0]
+    read_content(tmp_path, content, **changes, report="dev")
+    compare(tmp_path / "compare.yaml", tmp_path / "out")
+    run = tmp_path / "out/runs/answers-transfer-plug-out-tiny-seed1"
+    predicted = (run / "predictions/answers/dev-de.tsv").read_text(encoding="utf-8").splitlines()
+    gold = [line.rpartition("\t")[2] for line in (root / "dev-de.tsv").read_text(encoding="utf-8").splitlines()]
+    correct = sum(own == label for own, label in zip(predicted, gold, strict=True))
+    scores = json.loads((run / "scores.json").read_text())["answers"]
+    assert scores["de"]["accuracy"] == pytest.approx(100 * correct / len(gold))
+    first = (tmp_path / "out/table.md").read_text(encoding="utf-8").splitlines()[0]
     assert first == "Scores on dev, which also chose the best epoch, in percent; mean ± sd over the seeds."
 
 
@@ -276,3 +289,35 @@ def test_a_changed_task_file_is_not_mixed_with_what_is_done(
     name = "answers-transfer-plug-out-tiny-seed1"
     assert {key for key in before[name] if before[name][key] != after[name][key]} == {"task file"}
     json.dumps(before)  # as it is recorded
+
+
+def test_the_example_of_the_documentation_is_sound(
+    content: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("VECO_CORPORA", "VECO_RUNS"):
+        monkeypatch.setenv(name, f"/{name.lower()}")
+    page = (Path(__file__).parents[4] / "docs/xtreme_training.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "compare.yaml").write_text(example)
+    (tmp_path / "mine.yaml").write_text(MINE)
+    comparison = read_comparison(tmp_path / "compare.yaml")
+    groups = groups_of(comparison)
+    assert {group.setting for group in groups} == set(comparison.settings) == set(COMPARED_SETTINGS)
+    assert {group.definition.name for group in groups} == {"xnli", "panx", "answers"}
+    runs = runs_of(groups, comparison, tmp_path)
+    own = next(run for run in runs if run.group.definition.name == "answers" and run.recipe is not None)
+    # Its place and its length are the comparison's, the rest that of the general recipe.
+    assert own.recipe is not None and (own.recipe.data, own.recipe.max_length) == ("/veco_corpora/mine", 64)
+    assert (own.recipe.learning_rate, own.recipe.batch_size) == (2e-5, 32)
+    assert comparison.translation_model_of("de") == "/veco_runs/mt/de-en"
+    assert comparison.pairs() == [("veco", "xlm"), ("random", "xlm")]
+    assert dataclasses.replace(comparison, significance={}).pairs() == [
+        *(("veco", "xlm"), ("veco", "random"), ("xlm", "random")),
+    ]
+
+
+@pytest.mark.parametrize("path", sorted((RECIPES / "general").glob("*.yaml")), ids=lambda path: path.stem)
+def test_general_recipes_lack_only_their_places(path: Path) -> None:
+    given = {"task": "xnli", "data": "d", "init_from": "m", "output": "o"}
+    assert not given.keys() & read_yaml(path).keys()
+    build_recipe(UnderstandingRecipe, {**read_yaml(path), **given}, path)
