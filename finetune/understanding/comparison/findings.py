@@ -68,7 +68,7 @@ def scored_models(group: Group, planned: Plan) -> dict[str, dict[str, list[Score
             ]
             for model in comparison.models
         }
-        keys = keys_of(gold, [one for own in predicted.values() for one in own])
+        keys = keys_of(task, gold, [one for own in predicted.values() for one in own])
         for model, own in predicted.items():
             found[model][language] = [Scored(task, language, gold, one, keys) for one in own]
     return found

@@ -1,8 +1,8 @@
 """Scores on resampled examples, whatever the form of a head's labels and predictions.
 
-An example is what may be drawn again: a labelled text, a sentence of tags, a question, a sentence to translate. Where
-the score follows from sums over examples, as means and the F1 of chunks do, draws are scored as sums, all at once;
-elsewhere the metric itself is computed on the examples of each draw.
+An example is what may be drawn again: a labelled text, a sentence of tags, a question, a query with its candidates, a
+sentence to translate. Where the score follows from sums over examples, as means and the F1 of chunks do, draws are
+scored as sums, all at once; elsewhere the metric itself is computed on the examples of each draw.
 """
 
 from __future__ import annotations
@@ -19,35 +19,46 @@ import numpy as np
 from finetune.understanding.metrics.scoring import Gold, Predictions, score, task_score
 from finetune.understanding.tasks.task import Head, Task
 
-Key = int | str  # of an example: its number, or the id of a question or of a sentence
+Key = str | range  # of an example: the id of a question, query or sentence, or its rows
 COUNTED = ("f1", "precision", "recall")  # metrics of chunks and pairs
 OF_CHUNKS = (Head.TOKEN, Head.MINING)
 TOLERANCE = 1e-6  # percent: by which a score from sums may differ from the metric's own
 
 
-def keys_of(gold: Gold, predictions: Sequence[Predictions]) -> Sequence[Key]:
+def keys_of(task: Task, gold: Any, predictions: Sequence[Any]) -> list[Key]:
     """The keys of the examples: of pairs, the source sentences that are in a pair of anybody's."""
     if isinstance(gold, Mapping):
         return list(gold)
     if isinstance(gold, Set):
-        pairs = itertools.chain(gold, *predictions)
-        return sorted({source for source, _ in pairs})
-    return range(len(gold))
+        return sorted({source for source, _ in itertools.chain(gold, *predictions)})
+    if task.head is not Head.RANKING:
+        return [range(row, row + 1) for row in range(len(gold))]
+    ends = itertools.accumulate(len(list(run)) for _, run in itertools.groupby(query for query, _ in gold))
+    return [range(start, end) for start, end in itertools.pairwise([0, *ends])]
 
 
-def chosen(items: Any, keys: Sequence[Key]) -> Any:
-    """Labels or predictions, of any form, of the examples with these keys, each as often as it is given.
+def chosen(task: Task, items: Any, keys: Sequence[Key]) -> Any:
+    """Labels or predictions of the examples with these keys, each as often as it is given.
 
     Ids are replaced by the place among `keys`, since an id counts once. Questions without prediction stay without.
     """
     if isinstance(items, Mapping):
-        return {str(place): items[str(key)] for place, key in enumerate(keys) if key in items}
+        return {str(place): items[key] for place, key in enumerate(keys) if key in items}
     if isinstance(items, Set):
-        by_source: dict[Key, list[str]] = {}
-        for source, target in items:
-            by_source.setdefault(source, []).append(target)
-        return {(str(place), target) for place, key in enumerate(keys) for target in by_source.get(key, ())}
-    return [items[int(key)] for key in keys]
+        by_source = _targets(items)
+        return {(str(place), target) for place, key in enumerate(keys) for target in by_source.get(str(key), ())}
+    rows = [(place, row) for place, key in enumerate(keys) for row in key]
+    if task.head is Head.RANKING and isinstance(items[0], tuple):  # the query and the grade of each candidate
+        return [(str(place), items[int(row)][1]) for place, row in rows]
+    return [items[int(row)] for _, row in rows]
+
+
+def _targets(pairs: Set[tuple[str, str]]) -> dict[str, list[str]]:
+    """The targets of each source sentence in some pair."""
+    by_source: dict[str, list[str]] = {}
+    for source, target in pairs:
+        by_source.setdefault(source, []).append(target)
+    return by_source
 
 
 @dataclass(frozen=True)
@@ -76,7 +87,7 @@ class Scored:
 
     def _on_draw(self, draw: np.ndarray) -> float:
         keys = [self.keys[number] for number in draw]
-        return self._on(chosen(self.gold, keys), chosen(self.predicted, keys))
+        return self._on(chosen(self.task, self.gold, keys), chosen(self.task, self.predicted, keys))
 
     def _on(self, gold: Gold, predicted: Predictions) -> float:
         return task_score(self.task, score(self.task, gold, predicted, self.language))
@@ -87,31 +98,31 @@ def _summed_values(scored: Scored) -> np.ndarray | None:
 
     A value is the score of a single example; the three values of chunks are counts: correct, predicted, and in gold.
     """
-    task = scored.task
-    gold: Any = scored.gold  # of the form of the head
-    predicted: Any = scored.predicted
+    task, keys = scored.task, scored.keys
     if task.head in OF_CHUNKS and set(task.main_metrics) <= set(COUNTED):
-        own, theirs = _chunks_by_example(gold, scored.keys), _chunks_by_example(predicted, scored.keys)
+        own, theirs = (_chunks_by_example(items, keys) for items in (scored.gold, scored.predicted))
         counts = [(len(a & b), len(b), len(a)) for a, b in zip(own, theirs, strict=True)]
         return np.array(counts, dtype=float)
-    if task.main_metrics == ("accuracy",) and task.head is not Head.TOKEN:
-        return np.array([[100.0 * (gold[key] == predicted[key])] for key in scored.keys])
-    if task.head is Head.SPAN:
-        alone = ((chosen(gold, [key]), chosen(predicted, [key])) for key in scored.keys)
+    if isinstance(scored.gold, Mapping):
+        alone = ((chosen(task, scored.gold, [key]), chosen(task, scored.predicted, [key])) for key in keys)
         return np.array([[scored._on(*one)] for one in alone])
+    if task.main_metrics == ("accuracy",) and task.head is not Head.TOKEN:
+        equal = (own == theirs for own, theirs in zip(scored.gold, scored.predicted, strict=True))
+        return np.array([[100.0 * is_equal] for is_equal in equal])
     return None
 
 
-def _chunks_by_example(items: Gold | Predictions, keys: Sequence[Key]) -> list[set[object]]:
+def _chunks_by_example(items: Any, keys: Sequence[Key]) -> list[set[object]]:
     """The chunks of each sentence as seqeval finds them, or the pairs of each source sentence."""
     from seqeval.metrics.sequence_labeling import get_entities  # imports scikit-learn: a second
 
     if isinstance(items, Set):
-        return [set(chosen(items, [key])) for key in keys]
+        by_source = _targets(items)
+        return [set(by_source.get(str(key), ())) for key in keys]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*seems not to be NE tag")
         # Behind another sentence, as all but the first are: there, seqeval finds no chunk in X at the beginning.
-        return [set(get_entities([["O"], list(items[int(key)])])) for key in keys]  # type: ignore[index]
+        return [set(get_entities([["O"], list(tags)])) for tags in items]
 
 
 def _score_of_sums(task: Task, sums: np.ndarray, num_examples: int) -> np.ndarray:

@@ -23,7 +23,7 @@ DRAWS = 1_000
 
 def predictions(correct: str) -> Scored:
     """Predictions of a language, of which those that are marked 1 are right."""
-    return Scored(TASK, "de", ["1"] * len(correct), list(correct), range(len(correct)))
+    return Scored(TASK, "de", ["1"] * len(correct), list(correct), [range(row, row + 1) for row in range(len(correct))])
 
 
 def difference(model: str, baseline: str, draws: int = DRAWS) -> Estimate:

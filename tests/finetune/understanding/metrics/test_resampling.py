@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from finetune.understanding.metrics import resampling
 from finetune.understanding.metrics.resampling import Scored, chosen, keys_of
 from finetune.understanding.metrics.scoring import score, task_score
 from finetune.understanding.tasks.catalogues import task_named
+from finetune.understanding.tasks.task import Head
 
 COUNT = 40
 WORDS = ("ja", "nein", "vielleicht so", "so")
@@ -43,10 +45,12 @@ def test_draws_are_scored_as_by_the_metric(name: str, monkeypatch: pytest.Monkey
     draw = random.Random(3)
     task = task_named(name)
     gold, predicted = labelled(name, draw)
-    keys = keys_of(gold, [predicted])
+    keys = keys_of(task, gold, [predicted])
     draws = np.random.default_rng(1).integers(0, len(keys), (5, len(keys)))
     own = [[keys[number] for number in one] for one in draws]
-    expected = [task_score(task, score(task, chosen(gold, one), chosen(predicted, one), "de")) for one in own]
+    expected = [
+        task_score(task, score(task, chosen(task, gold, one), chosen(task, predicted, one), "de")) for one in own
+    ]
     assert len(set(expected)) > 1 and min(expected) > 0
     scored = Scored(task, "de", gold, predicted, keys)
     assert scored.scorer(draws) == pytest.approx(expected, abs=1e-9)
@@ -65,22 +69,39 @@ def test_sums_that_do_not_give_the_metric_are_not_used(monkeypatch: pytest.Monke
     gold, predicted = labelled("xnli", random.Random(1))
     monkeypatch.setattr(resampling, "_summed_values", lambda scored: np.full((COUNT, 1), 12.0))
     whole = np.arange(COUNT)[None]
-    scored = Scored(task, "de", gold, predicted, range(COUNT))
+    scored = Scored(task, "de", gold, predicted, keys_of(task, gold, []))
     assert scored.scorer(whole).tolist() == [scored.score()]
 
 
+ROWS = [range(number, number + 1) for number in range(3)]
+
+
 @pytest.mark.parametrize(
-    ("items", "keys", "expected"),
+    ("name", "items", "keys", "expected"),
     [
-        (["a", "b", "c"], [2, 0, 2], ["c", "a", "c"]),
-        ([["B-PER"], ["O", "O"]], [1, 1], [["O", "O"], ["O", "O"]]),
-        ({"q1": "x", "q2": "y"}, ["q2", "q3", "q2"], {"0": "y", "2": "y"}),
-        ({("de-1", "en-1"), ("de-1", "en-2")}, ["de-1", "de-9"], {("0", "en-1"), ("0", "en-2")}),
+        ("xnli", ["a", "b", "c"], [ROWS[2], ROWS[0], ROWS[2]], ["c", "a", "c"]),
+        ("panx", [["B-PER"], ["O", "O"]], [ROWS[1], ROWS[1]], [["O", "O"], ["O", "O"]]),
+        ("xquad", {"q1": "x", "q2": "y"}, ["q2", "q3", "q2"], {"0": "y", "2": "y"}),
+        ("bucc2018", {("de-1", "en-1"), ("de-1", "en-2")}, ["de-1", "de-9"], {("0", "en-1"), ("0", "en-2")}),
     ],
 )
-def test_a_drawn_example_counts_as_often_as_it_is_drawn(items: Any, keys: Sequence[Any], expected: Any) -> None:
-    assert chosen(items, keys) == expected
+def test_a_drawn_example_counts_as_often_as_it_is_drawn(
+    name: str, items: Any, keys: Sequence[Any], expected: Any
+) -> None:
+    assert chosen(task_named(name), items, keys) == expected
+
+
+def test_the_candidates_of_a_query_are_drawn_together() -> None:
+    """And a query that is drawn twice is two queries, even side by side."""
+    task = replace(task_named("xnli"), head=Head.RANKING)
+    grades, scores = [("a", 1.0), ("a", 0.0), ("b", 2.0)], [0.1, 0.2, 0.3]
+    keys = keys_of(task, grades, [scores])
+    assert keys == [range(0, 2), range(2, 3)]
+    drawn = [keys[1], keys[0], keys[0]]
+    assert chosen(task, scores, drawn) == [0.3, 0.1, 0.2, 0.1, 0.2]
+    assert chosen(task, grades, drawn) == [("0", 2.0), ("1", 1.0), ("1", 0.0), ("2", 1.0), ("2", 0.0)]
 
 
 def test_sentences_without_a_pair_are_no_examples() -> None:
-    assert keys_of({("de-2", "en-1")}, [{("de-1", "en-1")}, set()]) == ["de-1", "de-2"]
+    gold, predictions = {("de-2", "en-1")}, [{("de-1", "en-1")}, set()]
+    assert keys_of(task_named("bucc2018"), gold, predictions) == ["de-1", "de-2"]
