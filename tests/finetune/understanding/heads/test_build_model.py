@@ -179,6 +179,17 @@ def test_an_encoder_that_lacks_weights_is_refused(
         trained_model(AutoModelForSequenceClassification, tmp_path / "model", torch.float32)
 
 
+def test_damaged_weights_are_refused_on_one_line(encoder_directory: Callable[[str], Path], tmp_path: Path) -> None:
+    shutil.copytree(encoder_directory("bert"), tmp_path / "model")
+    weights = tmp_path / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:2000])
+    with pytest.raises(
+        ValueError, match="/model: its weights cannot be opened by transformers: SafetensorError"
+    ) as raised:
+        built("xnli", tmp_path / "model")
+    assert "\n" not in str(raised.value)
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
