@@ -61,7 +61,7 @@ def read_shown_gold(
     """({language: its labels}, {other language: why its labels are hidden}); raises ValueError for a bad file."""
     wanted = list(languages)
     pools = None
-    if task.pool and any(existing(prediction_path(Path(labels), task, language, split)) is None for language in wanted):
+    if task.pool and any(existing(prediction_path(Path(labels), task, one, split)) is None for one in wanted):
         pools = read_pooled(task, split, wanted, labels)  # once for all, since they have the same candidates
     gold, hidden = {}, {}
     for language in wanted:
