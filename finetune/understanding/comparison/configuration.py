@@ -61,10 +61,12 @@ MODES = ("plug-out", PLUG_IN)
 REPORTED = (Split.TEST, Split.DEV)
 SIGNIFICANCE_KEYS = ("baseline", "draws")
 DRAWS = MIN_DRAWS = 1_000  # of the bootstrap over examples
-# Models may differ in their start, regularisation and learning rate, but see the same data equally often.
+# Models may differ in their start, regularisation, learning rate and in what of them learns, but see the same data
+# equally often.
 MODEL_FIELDS = (
     *("init_from", "init", "learning_rate", "warmup_steps", "warmup_share"),
     *("dropout", "attention_dropout"),
+    *("freeze", "freeze_layers", "lora_rank", "lora_alpha", "lora_dropout", "lora_targets"),
 )
 # Decided by the comparison, or by a model.
 DECIDED = ("task", "setting", "plug_in", "data", "seed", "output", "resume", "init_from", "init")
