@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from finetune.recipe import FinetuningRecipe
 from finetune.understanding.settings import WITH_PAIRS, Setting
 from finetune.understanding.tasks.catalogues import task_named
-from finetune.understanding.tasks.task import Head
+from finetune.understanding.tasks.task import OF_TEXTS, Head
 from training.recipe.option import BY_NAME, FREE, option
 
 SETTINGS = tuple(setting.value for setting in Setting)
@@ -18,7 +18,7 @@ MIN_LENGTH = 8  # of a row, in tokens
 
 @dataclass(frozen=True, kw_only=True)
 class UnderstandingRecipe(FinetuningRecipe):
-    """Fine-tune a pre-trained VECO for an understanding task. The paper's values: VECO (ACL 2021), appendix C."""
+    """Fine-tune a pre-trained encoder for an understanding task. The paper's values: VECO (ACL 2021), appendix C."""
 
     task: str = option("", "xnli, pawsx, udpos, panx, xquad, mlqa or tydiqa (bucc2018 and tatoeba need no training)")
     data: str = option(
@@ -49,9 +49,13 @@ class UnderstandingRecipe(FinetuningRecipe):
     pair_prediction: str = option(
         "target",
         "plug_in: predict from the logits of the example itself (target), or from the mean of its and its "
-        "translation's (average; for one label of a pair of sentences)",
+        "translation's (average; for one prediction of a text or a pair of them)",
     )
-    batch_size: int = option(32, "rows in an update, over all ranks and accumulation_steps", on_resume=BY_NAME)
+    batch_size: int = option(
+        32,
+        "rows in an update, over all ranks and accumulation_steps; of multiple choice, examples",
+        on_resume=BY_NAME,
+    )
     micro_batch_size: int = option(
         0,
         "rows of a rank's micro-batch, which decide accumulation_steps; 0 = accumulation_steps decides",
@@ -138,6 +142,6 @@ class UnderstandingRecipe(FinetuningRecipe):
             return [f"task {task.name} has no training; finetune.understanding.predict compares embeddings of a model"]
         if self.pair_prediction not in PAIR_PREDICTIONS:
             return [f"pair_prediction {self.pair_prediction!r} must be one of {', '.join(PAIR_PREDICTIONS)}"]
-        if self.pair_prediction == "average" and task.head is not Head.SEQUENCE:
-            return [f"pair_prediction 'average' is for one label of a pair of sentences, not for {task.name}"]
+        if self.pair_prediction == "average" and task.head not in (*OF_TEXTS, Head.CHOICE):
+            return [f"pair_prediction 'average' is for one prediction of a text or a pair of them, not for {task.name}"]
         return []

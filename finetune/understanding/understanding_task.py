@@ -141,5 +141,11 @@ def labels_in(batch: Batch, name_of: Callable[[str], str]) -> Tensor:
     `name_of` maps the name of an argument to that of x's or y's.
     """
     if name_of("labels") in batch:
-        return batch[name_of("labels")].ne(IGNORED).sum()
+        labels = batch[name_of("labels")]
+        # Numbers, one for each row or each class, are never ignored.
+        return (
+            torch.tensor(labels.numel(), device=labels.device)
+            if labels.is_floating_point()
+            else labels.ne(IGNORED).sum()
+        )
     return batch[name_of("start_positions")].lt(batch[name_of("input_ids")].shape[1]).sum()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from finetune.understanding.rows.paired_rows import PairedRows
 from finetune.understanding.rows.pairing import check_labels_agree, check_same_questions
 from finetune.understanding.rows.token_rows import NoExamplesError, TokenRows
 from finetune.understanding.settings import WITH_TRANSLATIONS, Setting
-from finetune.understanding.tasks.examples import Example, LabelledText, Question
+from finetune.understanding.tasks.examples import Choices, Example, LabelledText, Question
 from finetune.understanding.tasks.task import OF_TEXTS, Head, Split, Task
 
 # By which a translation finds its original: a question's id, the row of the file, or the text of a pair of sentences.
@@ -180,7 +180,7 @@ def usable(examples: Sequence[Example], first: int) -> Block:
             if located.question is None:
                 continue
             example = located.question
-        elif isinstance(example, LabelledText) and not example.is_complete:
+        elif isinstance(example, LabelledText | Choices) and not example.is_complete:
             num_incomplete += 1
             continue
         kept.append(example)
@@ -292,8 +292,9 @@ def original_of(translation: Example, source_language: str) -> LabelledText | No
     """The original beside a translation, which has its label; None if there is none."""
     if not isinstance(translation, LabelledText) or translation.original is None:
         return None
-    text_a, text_b = translation.original
-    return LabelledText(text_a, None if translation.text_b is None else text_b, translation.label, source_language)
+    text_a, second = translation.original
+    text_b = None if translation.text_b is None else second
+    return replace(translation, text_a=text_a, text_b=text_b, language=source_language, original=None)
 
 
 def text_key(pair: LabelledText) -> bytes:

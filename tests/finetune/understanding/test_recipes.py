@@ -52,7 +52,7 @@ def test_every_trained_task_has_both() -> None:
         ({"task": ""}, "task is not set"),
         ({"plug_in": "true"}, "plug_in needs setting translate-train-all"),
         ({"setting": "zero-shot"}, "setting 'zero-shot' must be one of transfer, translate-train-all"),
-        ({"pair_prediction": "average", "task": "panx"}, "pair_prediction 'average' is for one label"),
+        ({"pair_prediction": "average", "task": "panx"}, "pair_prediction 'average' is for one prediction"),
         ({"batch_size": 32, "micro_batch_size": 5}, "batch_size 32 must be a multiple of micro_batch_size 5"),
         ({"stride": 0}, "stride 0 must be at least 1"),
     ],
