@@ -4,9 +4,9 @@
         [--json FILE] [--markdown FILE] [--plot PNG] [--zip FILE] [--languages LIST] [--split dev]
 
 Predictions are `{task}/test-{language}.tsv`, for questions and pools `.json`, or named as a task file says; with
-`--split dev` they are `{task}/dev-{language}`. Labels are files of the same names (for questions in the form of SQuAD), or
-the data directory itself. A task is scored if the predictions have its directory. The overall score is the mean of the
-tasks' scores, and given only if all are complete in all their languages.
+--split dev, `{task}/dev-{language}`. Labels are files of the same names (for questions in SQuAD's form), or the data
+directory itself. A task is scored if the predictions have its directory. The overall score is the mean of the tasks'
+scores, and given only if all are complete in all their languages.
 """
 
 from __future__ import annotations

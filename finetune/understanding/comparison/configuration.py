@@ -14,7 +14,7 @@
       xnli: {translated_test: english}
       mine.yaml: {data: mine}            # where its files are, if not in `data`
     languages: {xnli: [de, en]}          # of a task's tests (default: all)
-    report: test                         # or dev, where the labels of the tests are hidden, as GLUE's are
+    report: test                         # or dev, where the labels of the tests are hidden
     translation_model: "${VECO_RUNS}/mt/{language}-en"          # of translate-test; one model, or one a language
     significance: {baseline: xlm, draws: 1000}       # default: each pair of models, with 1000 draws
     retrieval: {similarity: cosine, layers: [1, 2], layer: 2}    # flags of finetune.understanding.layers; see below
