@@ -238,7 +238,7 @@ def test_the_commands_of_retrieval(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"tasks": ["xnli", "squad"]}, "unknown task 'squad'; expected qa/squad"),
+        ({"tasks": ["xnli", "xnlli"]}, "unknown task 'xnlli'; XTREME has xnli, pawsx"),
         (
             {"settings": ["zero-shot"]},
             "settings zero-shot: expected some of transfer, translate-train-all, translate-train, joint",
