@@ -50,6 +50,8 @@ def labelled(text_b: str | None, label: Any, **fields: Any) -> LabelledText:
 
 
 def test_the_original_beside_a_translation_has_its_label_and_group() -> None:
-    assert original_of(labelled("ein baum", 2.5, group="q")) == LabelledText("a dog", "a tree", 2.5, "en", group="q")
-    assert original_of(labelled(None, ("x", "y"))) == LabelledText("a dog", None, ("x", "y"), "en")
-    assert original_of(LabelledText("ein hund", None, "x", "de")) is None
+    assert original_of(labelled("ein baum", 2.5, group="q"), "en") == LabelledText(
+        "a dog", "a tree", 2.5, "en", group="q"
+    )
+    assert original_of(labelled(None, ("x", "y")), "en") == LabelledText("a dog", None, ("x", "y"), "en")
+    assert original_of(LabelledText("ein hund", None, "x", "de"), "en") is None
