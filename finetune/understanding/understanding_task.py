@@ -16,21 +16,24 @@ from transformers.utils import logging
 
 from finetune.finetuning import FinetuningTask
 from finetune.pretrained import VECO, XLM_ROBERTA, open_pretrained, pretrained_masked_lm
+from finetune.understanding.adaptation.adapt import adapt
+from finetune.understanding.adaptation.few_shot import FewShot
 from finetune.understanding.heads.build import build_head
 from finetune.understanding.heads.head import Limits, TaskHead, check_fits
 from finetune.understanding.heads.inference import predict_over_ranks
 from finetune.understanding.metrics.scoring import Gold, gold_of, score, task_score
 from finetune.understanding.readers.languages import languages_with, translated_languages
 from finetune.understanding.readers.roots import Source, check_root
-from finetune.understanding.recipe import UnderstandingRecipe
+from finetune.understanding.recipe import ENCODER, UnderstandingRecipe
 from finetune.understanding.rows.encoding import TextEncoder
 from finetune.understanding.rows.evaluation import EvaluationSet, evaluation_set
+from finetune.understanding.rows.paired_rows import PairedRows
 from finetune.understanding.rows.row_batches import MicroBatches, UpdateBatches
 from finetune.understanding.rows.training import TrainingText, training_set
 from finetune.understanding.tasks.catalogues import task_named
 from finetune.understanding.tasks.task import Split, Task
 from finetune.understanding.tasks.task_file import content_of
-from training.engine.interface import Engine
+from training.engine.interface import Engine, Ranks
 from training.launch import launched_ranks
 from training.step import Batch
 from veco import VecoConfig
@@ -54,7 +57,8 @@ class UnderstandingTask(FinetuningTask[UnderstandingRecipe]):
         languages = []
         if recipe.setting == "translate-train-all":
             languages = translated_languages(self.task, translated, recipe.languages)
-        text = TrainingText(self.task, recipe.data, translated, languages)
+        few = FewShot(recipe.train_examples, recipe.seed) if recipe.train_examples else None
+        text = TrainingText(self.task, recipe.data, translated, languages, few)
         training = training_set(text, self.head, self.encoder, recipe.plug_in)
         self.rows, self.report = training.rows, training.report
         self.fingerprint = self.rows.fingerprint()
@@ -66,7 +70,31 @@ class UnderstandingTask(FinetuningTask[UnderstandingRecipe]):
             )
         self.dev = self._read_dev()
         self.gold = [self._gold_of(evaluated) for evaluated in self.dev]
-        self.model = build_model(recipe, self.task, self.head, config)
+        whole = build_model(recipe, self.task, self.head, config)
+        self.adapted = adapt(whole, recipe, self.encoder.special.pad)
+        self.adapted.check(self._sets)
+        self.model = self.adapted.model
+
+    @property
+    def _sets(self) -> list[PairedRows]:
+        """The rows of training and of each dev set."""
+        return [self.rows, *(evaluated.rows for evaluated in self.dev)]
+
+    def prepare(self, ranks: Ranks) -> None:
+        self.rows, *of_dev = self.adapted.prepared(self._sets, ranks)
+        self.dev = [dataclasses.replace(one, rows=rows) for one, rows in zip(self.dev, of_dev, strict=True)]
+
+    def resolved(self, recipe: UnderstandingRecipe) -> UnderstandingRecipe:
+        recipe = super().resolved(recipe)
+        # States are in memory: processes that read ahead would each need a copy.
+        return dataclasses.replace(recipe, loader_workers=0) if recipe.freeze == ENCODER else recipe
+
+    def whole_model(self, weights: dict[str, Tensor]) -> tuple[Any, dict[str, Tensor]]:
+        return self.adapted.whole(weights)
+
+    def write_model(self, weights: dict[str, Tensor], directory: Path) -> None:
+        super().write_model(weights, directory)
+        self.adapted.write_beside(weights, directory)
 
     def _read_dev(self) -> list[EvaluationSet]:
         languages = languages_with(self.task, Split.DEV, self.recipe.data)
@@ -105,7 +133,7 @@ class UnderstandingTask(FinetuningTask[UnderstandingRecipe]):
 
     def count_items(self, batch: Batch) -> Tensor:
         """The number (1,) of labels in a micro-batch; an answer counts once, by its first token."""
-        counts = [labels_in(batch, name) for name in (str, pair_argument) if name("input_ids") in batch]
+        counts = [labels_in(batch, name) for name in (str, pair_argument) if name("attention_mask") in batch]
         return torch.stack(counts).sum().reshape(1)
 
     def validate(self, engine: Engine) -> dict[str, float]:
@@ -127,6 +155,7 @@ class UnderstandingTask(FinetuningTask[UnderstandingRecipe]):
         facts = {
             "task": f"{self.task.name}, {self.recipe.setting}, plug-{'in' if self.recipe.plug_in else 'out'}",
             "training": self.report,
+            **self.adapted.facts(),
             "dev": f"{sum(len(evaluated.examples) for evaluated in self.dev):,} examples in "
             + ", ".join(evaluated.language for evaluated in self.dev),
         }
@@ -155,7 +184,7 @@ def labels_in(batch: Batch, name_of: Callable[[str], str]) -> Tensor:
     """
     if name_of("labels") in batch:
         return batch[name_of("labels")].ne(IGNORED).sum()
-    return batch[name_of("start_positions")].lt(batch[name_of("input_ids")].shape[1]).sum()
+    return batch[name_of("start_positions")].lt(batch[name_of("attention_mask")].shape[1]).sum()
 
 
 def build_model(recipe: UnderstandingRecipe, task: Task, head: TaskHead, config: VecoConfig) -> VecoClassifier:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from finetune.understanding.rows.token_rows import TokenRows
+from finetune.understanding.rows.token_rows import READ, TokenRows
 from veco.labels import IGNORED
 from veco.pairs import pair_argument
 
@@ -31,14 +31,29 @@ class SelectedRows:
         """int64 (pairs,), in tokens."""
         return self.rows.lengths[self.numbers]
 
+    def expanded(self) -> TokenRows:
+        """A row of its own for each pair; one that repeats another is not read again."""
+        rows = self.rows.take(self.numbers)
+        if READ in rows.marks:
+            is_read = rows.marks[READ] & ~np.repeat(self.repeated, rows.lengths)
+            rows = replace(rows, marks={**rows.marks, READ: is_read})
+        return rows
+
     def batch(self, pairs: np.ndarray, pad: int) -> dict[str, Tensor]:
-        """input_ids, attention_mask (batch, width) and the targets of `pairs`, int64."""
+        """input_ids, attention_mask (batch, width) and the targets of `pairs`, int64.
+
+        Where the states of the rows are known, they are there as inputs_embeds (batch, width, of a state), not the ids.
+        """
         chosen, repeated = self.numbers[pairs], self.repeated[pairs]
         lengths, places = self.rows.lengths[chosen], self.rows.places(chosen)
         is_token = np.arange(int(lengths.max())) < lengths[:, None]
-        input_ids = np.full(is_token.shape, pad, dtype=np.int64)
-        input_ids[is_token] = self.rows.tokens.tokens[places]
-        batch = {"input_ids": input_ids, "attention_mask": is_token.astype(np.int64)}
+        batch = {"attention_mask": is_token.astype(np.int64)}
+        if self.rows.states is None:
+            batch["input_ids"] = np.full(is_token.shape, pad, dtype=np.int64)
+            batch["input_ids"][is_token] = self.rows.tokens.tokens[places]
+        else:
+            batch["inputs_embeds"] = np.zeros((*is_token.shape, self.rows.states.shape[1]), dtype=np.float32)
+            batch["inputs_embeds"][is_token] = self.rows.states[places]
         for name, values in self.rows.row_targets.items():
             batch[name] = np.where(repeated, self.rows.ignored, values[chosen])
         for name, values in self.rows.token_targets.items():

@@ -13,6 +13,8 @@ import numpy as np
 from finetune.encoded_text import Sentences
 from veco.labels import IGNORED
 
+READ = "is_read"  # the mark of the tokens whose predictions are read, where it is not all of them
+
 
 class NoExamplesError(ValueError):
     """No example to make rows of."""
@@ -35,6 +37,7 @@ class TokenRows:
     marks: Mapping[str, np.ndarray] = field(default_factory=dict)
     truncated: Counter[str] = field(default_factory=Counter)  # in words, such as "pairs cut to max_length"
     ignored: int = IGNORED  # the row target that the model ignores
+    states: np.ndarray | None = None  # float32 (total, width): an encoder's, which a head takes in place of the tokens
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -81,6 +84,36 @@ class TokenRows:
     def without_marks(self) -> Self:
         """The same rows for training, which decodes nothing: marks take more memory than the tokens."""
         return replace(self, marks={})
+
+    def take(self, rows: np.ndarray) -> Self:
+        """The rows of those numbers (n,), in that order."""
+        places = self.places(rows)
+        lengths = self.lengths[rows]
+        return replace(
+            self,
+            tokens=Sentences(self.tokens.tokens[places], np.concatenate([[0], np.cumsum(lengths)])),
+            examples=self.examples[rows],
+            row_targets={name: values[rows] for name, values in self.row_targets.items()},
+            token_targets={name: values[places] for name, values in self.token_targets.items()},
+            marks={name: values[places] for name, values in self.marks.items()},
+        )
+
+    def predicted_tokens(self) -> np.ndarray:
+        """Whether a token's logits matter, bool (total,): where it has a target or is read, or else everywhere."""
+        if self.token_targets:
+            return np.any([targets != IGNORED for targets in self.token_targets.values()], axis=0)
+        return self.marks.get(READ, np.ones(len(self.tokens.tokens), dtype=bool)).copy()
+
+    def with_states(self, kept: np.ndarray, states: np.ndarray) -> Self:
+        """The same rows of the `kept` tokens alone, bool (total,), with the states (kept ones, width) of these."""
+        before = np.concatenate([[0], np.cumsum(kept)])
+        return replace(
+            self,
+            tokens=Sentences(self.tokens.tokens[kept], before[self.tokens.offsets]),
+            token_targets={name: values[kept] for name, values in self.token_targets.items()},
+            marks={name: values[kept] for name, values in self.marks.items()},
+            states=states,
+        )
 
     def places(self, rows: np.ndarray) -> np.ndarray:
         """Indices in the flat arrays of the tokens of `rows` (n,), row by row, int64 (their sum,)."""
