@@ -18,21 +18,30 @@ def tokenizer_encoder(tokenizer: PreTrainedTokenizerBase) -> Encode:
     """A function from lines to piece ids by a transformers tokenizer; the only special id in its output is `<unk>`.
 
     transformers would parse "</s>" or "<pad>" in a line as special tokens, which would end or mask a part of the
-    sentence; here they become `<unk>`.
+    sentence; here they become `<unk>`. A tokenizer without `<unk>` has pieces for every text, and they are text to it.
     """
-    special_tokens: list[str] = list(tokenizer.all_special_tokens)
-    special_ids = set(tokenizer.all_special_ids)
     unknown = tokenizer.unk_token_id
+    special_ids = set(tokenizer.all_special_ids) - {unknown}
+    options = text_options(tokenizer)
 
     def encode(lines: list[str]) -> list[list[int]]:
-        # verbose=False: lines longer than the model's maximum are truncated and counted by us, so no warning.
-        encoded = tokenizer(lines, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
-        for i, line in enumerate(lines):
-            if any(token in line for token in special_tokens):
-                encoded[i] = [unknown if piece in special_ids else piece for piece in encoded[i]]
-        return encoded
+        encoded = tokenizer(lines, **options)["input_ids"]
+        return [
+            ids if special_ids.isdisjoint(ids) else [unknown if piece in special_ids else piece for piece in ids]
+            for ids in encoded
+        ]
 
     return encode
+
+
+def text_options(tokenizer: PreTrainedTokenizerBase) -> dict[str, bool]:
+    """The options of a call of a tokenizer that returns the pieces of texts alone."""
+    return {
+        "add_special_tokens": False,
+        "split_special_tokens": tokenizer.unk_token_id is None,
+        "return_attention_mask": False,
+        "verbose": False,  # texts longer than the model's maximum are truncated and counted by us, so no warning
+    }
 
 
 @dataclass(frozen=True)
@@ -67,12 +76,3 @@ class Sentences:
 
     def __getitem__(self, i: int) -> np.ndarray:
         return self.tokens[self.offsets[i] : self.offsets[i + 1]]
-
-
-@dataclass(frozen=True)
-class SpecialIds:
-    """Ids of the special tokens: `<s>` and `</s>` around a text, `<pad>`."""
-
-    bos: int
-    eos: int
-    pad: int

@@ -49,6 +49,11 @@ class FinetuningTask(Task[RecipeT]):
         raise NotImplementedError
 
     @property
+    def max_tokens(self) -> int:
+        """The tokens of the longest sequence that the model takes."""
+        return int(self.model.config.max_tokens)
+
+    @property
     def attention_dropout(self) -> float:
         return self.recipe.attention_dropout
 
@@ -113,7 +118,7 @@ class FinetuningTask(Task[RecipeT]):
         # What the run started from may have moved, and the checkpoint that it resumes from may be deleted by now.
         before = checkpoints_of(Path(self.recipe.output))
         tokenizer_dir = before[max(before)] / MODEL_DIR if before else Path(self.recipe.init_from)
-        save_tokenizer(self.tokenizer, tokenizer_dir, directory / MODEL_DIR, max_tokens=model.config.max_tokens)
+        save_tokenizer(self.tokenizer, tokenizer_dir, directory / MODEL_DIR, max_tokens=self.max_tokens)
 
     def kept(self, steps: Collection[int]) -> list[int]:
         return self.selection.kept(steps)

@@ -14,6 +14,7 @@ from veco.convert import from_xlm_roberta
 from veco.convert.xlm_roberta import veco_config
 
 VECO, XLM_ROBERTA = VecoConfig.model_type, "xlm-roberta"
+TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json", "vocab.txt")  # one of them is enough for transformers
 
 
 def open_pretrained(
@@ -25,11 +26,7 @@ def open_pretrained(
     model is accepted only with `takes_translation`: other tasks would lose its encoder or its decoder. Raises
     ValueError when the directory is not such a model with its tokenizer, or the two do not match.
     """
-    if not is_model(directory) or not (directory / "tokenizer_config.json").is_file():
-        found = "a model alone" if is_model(directory) else no_model(directory)
-        raise ValueError(
-            f"{field} {directory}: expected a model directory with config.json and a tokenizer, found {found}"
-        )
+    check_model_directory(directory, field)
     config = AutoConfig.from_pretrained(directory)
     if config.model_type not in kinds:
         raise ValueError(f"{field} {directory}: expected a {' or '.join(kinds)}, found a {config.model_type}")
@@ -38,11 +35,26 @@ def open_pretrained(
     if config.model_type == XLM_ROBERTA:
         config = veco_config(config)
     tokenizer = AutoTokenizer.from_pretrained(directory)
-    if len(tokenizer) > config.vocab_size:
-        raise ValueError(
-            f"{field} {directory}: its tokenizer has {len(tokenizer):,} pieces, the model only {config.vocab_size:,}"
-        )
+    try:
+        check_vocabulary(tokenizer, config)
+    except ValueError as error:
+        raise ValueError(f"{field} {directory}: {error}") from None
     return tokenizer, config
+
+
+def check_model_directory(directory: Path, field: str) -> None:
+    """Raise ValueError for a directory without a model or without a tokenizer."""
+    if not is_model(directory) or not any((directory / name).is_file() for name in TOKENIZER_FILES):
+        found = "a model alone" if is_model(directory) else no_model(directory)
+        raise ValueError(
+            f"{field} {directory}: expected a model directory with config.json and a tokenizer, found {found}"
+        )
+
+
+def check_vocabulary(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig) -> None:
+    """Raise ValueError for a tokenizer with pieces for which a model has no embedding."""
+    if len(tokenizer) > config.vocab_size:
+        raise ValueError(f"its tokenizer has {len(tokenizer):,} pieces, the model only {config.vocab_size:,}")
 
 
 def is_translation_model(config: PretrainedConfig) -> bool:

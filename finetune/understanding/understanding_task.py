@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,33 +11,28 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
-from transformers import AutoConfig
-from transformers.utils import logging
 
+from finetune.encoders import open_encoder
 from finetune.finetuning import FinetuningTask
-from finetune.pretrained import VECO, XLM_ROBERTA, open_pretrained, pretrained_masked_lm
 from finetune.understanding.adaptation.adapt import adapt
 from finetune.understanding.adaptation.few_shot import FewShot
 from finetune.understanding.heads.build import build_head
-from finetune.understanding.heads.head import Limits, TaskHead, check_fits
+from finetune.understanding.heads.build_model import build_model, check_encoder, limits_of
 from finetune.understanding.heads.inference import predict_over_ranks
 from finetune.understanding.metrics.scoring import Gold, gold_of, score, task_score
 from finetune.understanding.readers.languages import languages_with, translated_languages
 from finetune.understanding.readers.roots import Source, check_root
 from finetune.understanding.recipe import ENCODER, UnderstandingRecipe
-from finetune.understanding.rows.encoding import TextEncoder
+from finetune.understanding.rows.encoding import text_encoder
 from finetune.understanding.rows.evaluation import EvaluationSet, evaluation_set
 from finetune.understanding.rows.paired_rows import PairedRows
 from finetune.understanding.rows.row_batches import MicroBatches, UpdateBatches
 from finetune.understanding.rows.training import TrainingText, training_set
 from finetune.understanding.tasks.catalogues import task_named
-from finetune.understanding.tasks.task import Split, Task
-from finetune.understanding.tasks.task_file import content_of
+from finetune.understanding.tasks.task import Split
 from training.engine.interface import Engine, Ranks
 from training.launch import launched_ranks
 from training.step import Batch
-from veco import VecoConfig
-from veco.classification import VecoClassifier
 from veco.labels import IGNORED
 from veco.pairs import pair_argument
 
@@ -48,11 +43,11 @@ class UnderstandingTask(FinetuningTask[UnderstandingRecipe]):
     def __init__(self, recipe: UnderstandingRecipe) -> None:
         self.recipe = recipe
         self.task = task_named(recipe.task)
-        self.tokenizer, config = open_pretrained(Path(recipe.init_from), kinds=(VECO, XLM_ROBERTA))
-        self.encoder = TextEncoder(self.tokenizer)
-        limits = limits_of(recipe)
-        check_fits(limits, config)
-        self.head = build_head(self.task, limits, average_pair=recipe.pair_prediction == "average")
+        self.pretrained = open_encoder(Path(recipe.init_from))
+        self.tokenizer = self.pretrained.tokenizer
+        self.encoder = text_encoder(self.pretrained)
+        self.head = build_head(self.task, limits_of(recipe), average_pair=recipe.pair_prediction == "average")
+        check_encoder(recipe, self.head, self.pretrained)
         translated = recipe.translated_train or recipe.data
         languages = []
         if recipe.setting == "translate-train-all":
@@ -70,8 +65,8 @@ class UnderstandingTask(FinetuningTask[UnderstandingRecipe]):
             )
         self.dev = self._read_dev()
         self.gold = [self._gold_of(evaluated) for evaluated in self.dev]
-        whole = build_model(recipe, self.task, self.head, config)
-        self.adapted = adapt(whole, recipe, self.encoder.special.pad)
+        whole = build_model(recipe, self.task, self.head, self.pretrained)
+        self.adapted = adapt(whole, recipe, self.encoder.pad)
         self.adapted.check(self._sets)
         self.model = self.adapted.model
 
@@ -82,12 +77,12 @@ class UnderstandingTask(FinetuningTask[UnderstandingRecipe]):
 
     def prepare(self, ranks: Ranks) -> None:
         self.rows, *of_dev = self.adapted.prepared(self._sets, ranks)
-        self.dev = [dataclasses.replace(one, rows=rows) for one, rows in zip(self.dev, of_dev, strict=True)]
+        self.dev = [replace(one, rows=rows) for one, rows in zip(self.dev, of_dev, strict=True)]
 
     def resolved(self, recipe: UnderstandingRecipe) -> UnderstandingRecipe:
         recipe = super().resolved(recipe)
         # States are in memory: processes that read ahead would each need a copy.
-        return dataclasses.replace(recipe, loader_workers=0) if recipe.freeze == ENCODER else recipe
+        return replace(recipe, loader_workers=0) if recipe.freeze == ENCODER else recipe
 
     def whole_model(self, weights: dict[str, Tensor]) -> tuple[Any, dict[str, Tensor]]:
         return self.adapted.whole(weights)
@@ -114,6 +109,10 @@ class UnderstandingTask(FinetuningTask[UnderstandingRecipe]):
             raise ValueError(f"{where}: {error}") from None
 
     @property
+    def max_tokens(self) -> int:
+        return self.pretrained.max_tokens
+
+    @property
     def num_shares(self) -> int:
         """The number of micro-batches of all ranks in one update."""
         return self.recipe.micro_batches_an_update(launched_ranks())
@@ -125,7 +124,7 @@ class UnderstandingTask(FinetuningTask[UnderstandingRecipe]):
 
     def batches(self, rank: int, world_size: int) -> Dataset:
         """Micro-batch m of a rank, for every m >= 0."""
-        return MicroBatches(self.rows, self.updates, self.num_shares, rank, world_size, self.encoder.special.pad)
+        return MicroBatches(self.rows, self.updates, self.num_shares, rank, world_size, self.encoder.pad)
 
     def loss(self, model: nn.Module, batch: Batch, num_items: Tensor) -> dict[str, Tensor]:
         """The cross-entropy of a micro-batch as its share of the mean over the update's labels, those of x and y."""
@@ -142,8 +141,7 @@ class UnderstandingTask(FinetuningTask[UnderstandingRecipe]):
         metrics: dict[str, float] = {}
         scores = []
         for evaluated, gold in zip(self.dev, self.gold, strict=True):
-            pad = self.encoder.special.pad
-            predictions = predict_over_ranks(engine, self.head, evaluated, self.recipe.max_tokens, pad)
+            predictions = predict_over_ranks(engine, self.head, evaluated, self.recipe.max_tokens, self.encoder.pad)
             found = score(self.task, gold, predictions, evaluated.language)
             metrics |= {f"{evaluated.language}/{name}": value for name, value in found.items()}
             scores.append(task_score(self.task, found))
@@ -166,17 +164,6 @@ class UnderstandingTask(FinetuningTask[UnderstandingRecipe]):
         return facts
 
 
-def limits_of(recipe: UnderstandingRecipe) -> Limits:
-    """The recipe's sizes of rows and answers."""
-    return Limits(
-        max_length=recipe.max_length,
-        stride=recipe.stride,
-        max_question_length=recipe.max_question_length,
-        max_answer_length=recipe.max_answer_length,
-        num_best=recipe.num_best,
-    )
-
-
 def labels_in(batch: Batch, name_of: Callable[[str], str]) -> Tensor:
     """The number of labels of x or y in a batch, a scalar; of answers, those that are not ignored.
 
@@ -185,57 +172,3 @@ def labels_in(batch: Batch, name_of: Callable[[str], str]) -> Tensor:
     if name_of("labels") in batch:
         return batch[name_of("labels")].ne(IGNORED).sum()
     return batch[name_of("start_positions")].lt(batch[name_of("attention_mask")].shape[1]).sum()
-
-
-def build_model(recipe: UnderstandingRecipe, task: Task, head: TaskHead, config: VecoConfig) -> VecoClassifier:
-    """A float32 model with the head of the task, whose weights `recipe.init` decides.
-
-    Its configuration has the names of its classes, the task and the sizes of rows, which predicting needs.
-    """
-    config.hidden_dropout_prob = recipe.dropout
-    config.attention_probs_dropout_prob = recipe.attention_dropout
-    config.plug_in = recipe.plug_in
-    config.id2label = dict(enumerate(head.labels or ("start", "end")))
-    config.label2id = {label: number for number, label in config.id2label.items()}
-    config.understanding = {
-        "task": content_of(task),
-        **dataclasses.asdict(limits_of(recipe)),
-        "pair_prediction": recipe.pair_prediction,
-    }
-    directory = Path(recipe.init_from)
-    if recipe.init == "random":
-        model = head.model_class(config)
-    elif AutoConfig.from_pretrained(directory).model_type == XLM_ROBERTA:
-        model = head.model_class(config)
-        # Plugged out, the model lacks the cross-attention that XLM-R was given.
-        model.veco.load_state_dict(pretrained_masked_lm(directory).veco.state_dict(), strict=config.plug_in)
-    else:
-        model = load_veco(head, directory, config)
-    if recipe.activation_checkpointing:
-        # Under ZeRO-3 only the non-reentrant variant works.
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-    return model
-
-
-def load_veco(head: TaskHead, directory: Path, config: VecoConfig) -> VecoClassifier:
-    """A model with the encoder of `directory`, and with its head if it has one of that shape, else a new one.
-
-    Raises ValueError when the encoder lacks weights: without cross-attention, it cannot be plugged in.
-    """
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # transformers would warn of the new head
-    try:
-        model, found = head.model_class.from_pretrained(
-            directory,
-            config=config,
-            dtype=torch.float32,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
-        )
-    finally:
-        logging.set_verbosity(verbosity)
-    names = {*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])}
-    if missing := sorted(name for name in names if name.startswith(f"{model.base_model_prefix}.")):
-        plugged = "; plugged in, it must have cross-attention" if config.plug_in else ""
-        raise ValueError(f"init_from {directory}: lacks {len(missing)} weights, such as {missing[0]}{plugged}")
-    return model

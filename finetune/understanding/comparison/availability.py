@@ -11,17 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from finetune.comparison import check_same_tokenizers
-from finetune.pretrained import VECO, XLM_ROBERTA, open_pretrained
+from finetune.encoders import Encoder, open_encoder
+from finetune.pretrained import XLM_ROBERTA
 from finetune.understanding.comparison.configuration import Comparison, Group, Run, recipe_values
-from finetune.understanding.heads.head import check_fits
+from finetune.understanding.heads.build import build_head
+from finetune.understanding.heads.build_model import check_encoder, limits_of
 from finetune.understanding.metrics.gold import read_shown_gold
 from finetune.understanding.readers.examples_of_task import read, read_tagged
 from finetune.understanding.readers.languages import languages_tested, languages_with, translated_languages
 from finetune.understanding.readers.roots import check_root, is_hub
+from finetune.understanding.rows.encoding import text_encoder
 from finetune.understanding.tasks.catalogues import task_named
 from finetune.understanding.tasks.examples import Example, LabelledText
 from finetune.understanding.tasks.task import ENGLISH, Head, Split, Task
-from finetune.understanding.understanding_task import limits_of
 from veco import VecoConfig
 
 TRAINS_CROSS_ATTENTION = "ca_mlm"  # the start of such an objective in pretrain.recipe
@@ -170,41 +172,42 @@ def without_cross_attention(directory: Path) -> str:
 def check_models(runs: Sequence[Run], comparison: Comparison) -> None:
     """Raise ValueError for models with which a run would fail after hours of other runs.
 
-    With different tokenizers, trained runs would not see the same rows; retrieval has no such rows.
+    With different tokenizers, trained VECOs and XLM-Rs would not see the same rows; retrieval has no such rows, and
+    other encoders come with tokenizers of their own.
     """
     problems = []
-    by_model: dict[tuple[str, bool], list[Run]] = {}
+    encoders: dict[str, Encoder] = {}
     for run in runs:
-        # Training converts the weights of XLM-R; a random model only needs a shape and a tokenizer.
-        by_model.setdefault((run.init_from, run.recipe is not None or run.seed is not None), []).append(run)
-    for (directory, is_xlm_roberta_welcome), own in by_model.items():
-        kinds = (VECO, XLM_ROBERTA) if is_xlm_roberta_welcome else (VECO,)
         try:
-            _, config = open_pretrained(Path(directory), kinds=kinds)
+            if run.init_from not in encoders:
+                encoders[run.init_from] = open_encoder(Path(run.init_from))
+            problems.append(problem_with(run, encoders[run.init_from], comparison))
         except ValueError as error:
             problems.append(str(error))
-        else:
-            problems += [problem for run in own if (problem := problem_with(run, config, comparison))]
-    if problems:
-        raise ValueError("; ".join(dict.fromkeys(problems)))
-    if trained := [run.init_from for run in runs if run.recipe is not None]:
-        check_same_tokenizers(trained)
+    if problems := list(filter(None, dict.fromkeys(problems))):
+        raise ValueError("; ".join(problems))
+    trained = [run.init_from for run in runs if run.recipe is not None]
+    if same := [directory for directory in trained if isinstance(encoders[directory].config, VecoConfig)]:
+        check_same_tokenizers(same)
 
 
-def problem_with(run: Run, config: VecoConfig, comparison: Comparison) -> str:
+def problem_with(run: Run, encoder: Encoder, comparison: Comparison) -> str:
     """The requirement of a run that its model or the disk does not meet; empty if all are met."""
     if run.recipe is not None:
         try:
             check_root(run.recipe.translated_test, "translated_test")
         except ValueError as error:
             return str(error)
+        head = build_head(task_named(run.group.task), limits_of(run.recipe))
         try:
-            check_fits(limits_of(run.recipe), config)
+            text_encoder(encoder)
+            check_encoder(run.recipe, head, encoder)
         except ValueError as error:
             return f"{run.init_from}: {error}"
         return ""
     asked = comparison.retrieval_flags(run.group.task)
     layers = [*asked.get("layers", []), asked.get("layer", 0)]
-    if wrong := [layer for layer in layers if not 0 <= layer <= config.num_hidden_layers]:
-        return f"retrieval: layer {wrong[0]}: {run.init_from} has layers 1 to {config.num_hidden_layers}, and 0"
+    if wrong := [layer for layer in layers if not 0 <= layer <= encoder.config.num_hidden_layers]:
+        last = encoder.config.num_hidden_layers
+        return f"retrieval: layer {wrong[0]}: {run.init_from} has layers 1 to {last}, and 0"
     return ""

@@ -1,4 +1,4 @@
-"""One label for a pair of sentences, `<s> first </s></s> second </s>`, predicted from the first token."""
+"""One label for a sentence or a pair of them, `<s> first </s></s> second </s>`, predicted from the first token."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import numpy as np
 from torch import Tensor, nn
 from transformers.utils import ModelOutput
 
-from finetune.encoded_text import Pieces, Sentences
 from finetune.understanding.rows.encoding import TextEncoder, in_blocks
 from finetune.understanding.rows.paired_rows import PairedRows
 from finetune.understanding.rows.token_rows import TokenRows
@@ -17,11 +16,9 @@ from finetune.understanding.tasks.examples import LabelledText
 from training.step import Batch
 from veco import VecoForSequenceClassification
 
-PAIR_SPECIALS = 4  # <s> … </s></s> … </s>
-
 
 class Classification:
-    """Rows of sentence pairs, and labels from the model's outputs."""
+    """Rows of sentences or pairs of them, and labels from the model's outputs."""
 
     model_class = VecoForSequenceClassification
 
@@ -39,32 +36,23 @@ class Classification:
         return TokenRows.concatenate([self._encode_block(block, encoder) for block in in_blocks(examples)])
 
     def _encode_block(self, block: Sequence[LabelledText], encoder: TextEncoder) -> TokenRows:
-        firsts = encoder.encode([example.text_a for example in block])
-        seconds = encoder.encode([example.text_b or "" for example in block])
-        framed = [self._framed(a, b, encoder) for a, b in zip(firsts, seconds, strict=True)]
-        num_truncated = sum(len(a) + len(b) > self._budget for a, b in zip(firsts, seconds, strict=True))
+        pieces = iter(encoder.encode([text for example in block for text in example.texts]))
+        rows = []
+        num_truncated = 0
+        for example in block:
+            texts, frame = [next(pieces) for _ in example.texts], encoder.frame(example.texts)
+            fitting = frame.fitting(texts, self.max_length)
+            num_truncated += fitting is not texts
+            rows.append(frame.row(*fitting))
         known = {label: number for number, label in enumerate(self.labels)}
         labels = [known[str(example.label)] for example in block if example.label is not None]
         targets = {"labels": np.array(labels, dtype=np.int64)} if len(labels) == len(block) else {}
-        return TokenRows(
-            Sentences.of(framed),
+        return TokenRows.of(
+            rows,
             np.arange(len(block)),
             row_targets=targets,
             truncated=+Counter({"pairs cut to max_length": num_truncated}),
         )
-
-    @property
-    def _budget(self) -> int:
-        """The tokens that a row has for both sentences."""
-        return self.max_length - PAIR_SPECIALS
-
-    def _framed(self, first: Pieces, second: Pieces, encoder: TextEncoder) -> np.ndarray:
-        """The row of a pair, truncated where it is too long."""
-        if len(first) + len(second) > self._budget:
-            num_first = min(len(first), max(self._budget - len(second), (self._budget + 1) // 2))
-            first, second = first[:num_first], second[: self._budget - num_first]
-        bos, eos = encoder.special.bos, encoder.special.eos
-        return np.array([bos, *first, eos, eos, *second, eos], dtype=np.int32)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """The mean cross-entropy over the labels of x and y."""

@@ -14,7 +14,6 @@ from finetune.understanding.rows.encoding import TextEncoder
 from finetune.understanding.rows.paired_rows import PairedRows
 from finetune.understanding.rows.token_rows import TokenRows
 from training.step import Batch
-from veco import VecoConfig
 from veco.classification import VecoClassifier
 
 
@@ -32,7 +31,7 @@ class Limits:
 class TaskHead(Protocol):
     """One kind of prediction."""
 
-    model_class: type[VecoClassifier]
+    model_class: type[VecoClassifier]  # VECO's; that of another encoder is `model_class_of`
     labels: Sequence[str]  # names of the classes; empty if they have none
 
     def encode(self, examples: Iterable[Any], encoder: TextEncoder) -> TokenRows:
@@ -49,9 +48,3 @@ class TaskHead(Protocol):
 
     def predictions(self, results: dict[str, np.ndarray], rows: PairedRows, examples: Sequence[Any]) -> Any:
         """The predictions for all examples, in the form that `score` and prediction files take."""
-
-
-def check_fits(limits: Limits, config: VecoConfig) -> None:
-    """Raise ValueError for rows longer than the model's positions."""
-    if limits.max_length > config.max_tokens:
-        raise ValueError(f"max_length {limits.max_length} exceeds the {config.max_tokens} tokens the model takes")

@@ -9,19 +9,21 @@ from typing import Any, Self
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
-from finetune.pretrained import open_pretrained
+from finetune.encoders import open_encoder
 from finetune.understanding.heads.build import build_head
+from finetune.understanding.heads.build_model import trained_model
 from finetune.understanding.heads.head import Limits, TaskHead
 from finetune.understanding.heads.inference import run_over
+from finetune.understanding.heads.model_classes import is_plugged_in, model_class_of
 from finetune.understanding.readers.roots import Source
-from finetune.understanding.rows.encoding import TextEncoder
+from finetune.understanding.rows.encoding import TextEncoder, text_encoder
 from finetune.understanding.rows.evaluation import EvaluationSet, evaluation_set
 from finetune.understanding.tasks.catalogues import task_named
 from finetune.understanding.tasks.task import Split, Task
 from finetune.understanding.tasks.task_file import task_of
-from veco.classification import VecoClassifier
 
 
 def noted_task(noted: dict[str, Any] | str, directory: Path) -> Task:
@@ -36,7 +38,7 @@ class Predictor:
     task: Task
     head: TaskHead
     encoder: TextEncoder
-    model: VecoClassifier
+    model: PreTrainedModel
     max_tokens: int  # largest batch with padding
 
     @classmethod
@@ -46,8 +48,8 @@ class Predictor:
         `task` None is the task that the model was trained for; another task must have the same classes, as XQuAD and
         MLQA have. Raises ValueError for any other directory.
         """
-        tokenizer, config = open_pretrained(directory, "model")
-        content = config.to_dict()
+        encoder = open_encoder(directory, "model")
+        content = encoder.config.to_dict()
         noted = content.get("understanding") or content.get("xtreme")  # the second by versions before 0.3
         if noted is None:
             raise ValueError(f"{directory}: was not trained for a task; expected finetune/understanding/train.py's")
@@ -57,13 +59,13 @@ class Predictor:
             raise ValueError(f"{directory}: was trained for {trained.name}, whose classes are not those of {task.name}")
         limits = Limits(**{field.name: noted[field.name] for field in fields(Limits)})
         head = build_head(task, limits, average_pair=noted["pair_prediction"] == "average")
-        model = head.model_class.from_pretrained(directory, dtype=dtype).eval()
+        model = trained_model(model_class_of(head.model_class, encoder.config), directory, dtype)
         model.to("cuda" if torch.cuda.is_available() else "cpu")
-        return cls(task, head, TextEncoder(tokenizer), model, max_tokens)
+        return cls(task, head, text_encoder(encoder), model, max_tokens)
 
     @property
     def is_plugged_in(self) -> bool:
-        return bool(self.model.config.plug_in)
+        return is_plugged_in(self.model.config)
 
     def read(self, split: Split, language: str, data: str, translated: str) -> EvaluationSet:
         """The examples of a split; plugged in, with their translations into English from `translated`."""
@@ -72,7 +74,7 @@ class Predictor:
 
     def results(self, evaluated: EvaluationSet) -> dict[str, np.ndarray]:
         """The head's results, from which its `predictions` are made."""
-        return run_over(self.forward, self.head, evaluated, self.max_tokens, self.encoder.special.pad)
+        return run_over(self.forward, self.head, evaluated, self.max_tokens, self.encoder.pad)
 
     def predictions(self, evaluated: EvaluationSet) -> Any:
         """The predictions for all examples, in the form that `score` and prediction files take."""

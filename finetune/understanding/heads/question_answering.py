@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from transformers.utils import ModelOutput
 
-from finetune.encoded_text import Sentences
 from finetune.understanding.heads.head import Limits
 from finetune.understanding.rows.encoding import LocatedPieces, TextEncoder, in_blocks
 from finetune.understanding.rows.paired_rows import PairedRows
@@ -29,7 +28,6 @@ from veco import VecoForQuestionAnswering
 from veco.classification import Labelled, mean_cross_entropy
 from veco.labels import IGNORED
 
-PAIR_SPECIALS = 4  # <s> … </s></s> … </s>
 NO_PLACE = -1  # in the marks of tokens outside the context
 BEHIND_ALL = 1 << 30  # a position that the model ignores, since every row ends before it
 LENGTH_BONUS = 0.01  # the weight of a window's length beside the context around a token (BERT's script)
@@ -51,46 +49,49 @@ class QuestionAnswering:
     labels: Sequence[str] = ()
 
     def __init__(self, limits: Limits) -> None:
-        """Raises ValueError for too short rows."""
-        shortest = limits.max_question_length + PAIR_SPECIALS + 1
-        if limits.max_length < shortest:
-            raise ValueError(
-                f"max_length {limits.max_length} must be at least {shortest}: max_question_length "
-                f"{limits.max_question_length}, {PAIR_SPECIALS} special tokens, and one of the context"
-            )
         self.limits = limits
 
     def encode(self, examples: Iterable[Question], encoder: TextEncoder) -> TokenRows:
         """The windows of each question, with the position of its first answer unless a question has none.
 
-        Questions of more than `max_question_length` tokens are truncated, and counted.
+        Questions of more than `max_question_length` tokens are truncated, and counted. Raises ValueError for rows that
+        would be too short for the longest question and a token of the context.
         """
+        num_specials = encoder.pair.num_specials
+        if self.limits.max_length <= self.limits.max_question_length + num_specials:
+            raise ValueError(
+                f"max_length {self.limits.max_length} must be at least "
+                f"{self.limits.max_question_length + num_specials + 1}: max_question_length "
+                f"{self.limits.max_question_length}, {num_specials} special tokens, and one of the context"
+            )
         return TokenRows.concatenate([self._encode_block(block, encoder) for block in in_blocks(examples)])
 
     def _encode_block(self, block: Sequence[Question], encoder: TextEncoder) -> TokenRows:
         questions = encoder.encode([example.question for example in block])
         contexts = encoder.locate([example.context for example in block])
         num_truncated = sum(len(question) > self.limits.max_question_length for question in questions)
-        tokens, sources, spans, marks = [], [], [], []
-        bos, eos = encoder.special.bos, encoder.special.eos
+        rows, sources, spans, marks = [], [], [], []
+        frame = encoder.pair
         for number, (example, question, context) in enumerate(zip(block, questions, contexts, strict=True)):
-            prefix = [bos, *question[: self.limits.max_question_length], eos, eos]
-            windows = context_windows(len(context.ids), self.limits.max_length - len(prefix) - 1, self.limits.stride)
+            question = question[: self.limits.max_question_length]
+            first = frame.start_of_last(question)
+            budget = self.limits.max_length - len(question) - frame.num_specials
+            windows = context_windows(len(context.ids), budget, self.limits.stride)
             owner = best_window(windows, len(context.ids))
             answer = token_span(context, example.answers[0]) if example.answers else None
             for window, (start, stop) in enumerate(windows):
-                tokens.append(np.concatenate([prefix, context.ids[start:stop], [eos]]))
+                rows.append(frame.row(question, context.ids[start:stop]))
                 sources.append(number)
-                spans.append(span_in_window(answer, start, stop, len(prefix)))
-                mark = np.full((3, len(tokens[-1])), NO_PLACE)
-                of_context = slice(len(prefix), len(prefix) + stop - start)
+                spans.append(span_in_window(answer, start, stop, first))
+                mark = np.full((3, len(rows[-1])), NO_PLACE)
+                of_context = slice(first, first + stop - start)
                 mark[:, of_context] = context.starts[start:stop], context.ends[start:stop], owner[start:stop] == window
                 marks.append(mark)
         starts, ends, owned = np.concatenate(marks, axis=1)
         positions = np.array(spans, dtype=np.int64).T
         targets = {"start_positions": positions[0], "end_positions": positions[1]}
-        return TokenRows(
-            Sentences.of(tokens),
+        return TokenRows.of(
+            rows,
             np.array(sources, dtype=np.int64),
             row_targets=targets if all(example.answers for example in block) else {},
             marks={"start": starts.astype(np.int32), "end": ends.astype(np.int32), "may_start": owned == 1},

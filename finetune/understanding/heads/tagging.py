@@ -16,7 +16,7 @@ import numpy as np
 from torch import Tensor, nn
 from transformers.utils import ModelOutput
 
-from finetune.encoded_text import Pieces, Sentences
+from finetune.encoded_text import Sentences
 from finetune.understanding.rows.encoding import TextEncoder, in_blocks
 from finetune.understanding.rows.paired_rows import PairedRows
 from finetune.understanding.rows.token_rows import READ, TokenRows
@@ -24,9 +24,8 @@ from finetune.understanding.tasks.examples import TaggedSentence
 from finetune.understanding.tasks.task import UNTAGGED
 from training.step import Batch
 from veco import VecoForTokenClassification
-from veco.labels import IGNORED
-
-SPECIALS = 2  # <s> and </s>
+from veco.labels import IGNORED, Labelled, mean_cross_entropy
+from veco.pairs import pair_argument
 
 
 class Window(NamedTuple):
@@ -59,45 +58,39 @@ class Tagging:
 
     def _encode_block(self, block: Sequence[TaggedSentence], encoder: TextEncoder) -> TokenRows:
         known = {UNTAGGED: IGNORED, **{label: number for number, label in enumerate(self.labels)}}
-        pieces = encoder.encode(list(chain.from_iterable(example.words for example in block)))
-        words = Sentences.of(self._fitting(word, encoder) for word in pieces)
-        num_truncated = sum(len(word) > self._budget for word in pieces)
-        bos, eos = [encoder.special.bos], [encoder.special.eos]
-        tokens, labels, is_read, sources = [], [], [], []
+        pieces = encoder.encode_words(chain.from_iterable(example.words for example in block))
+        budget = self.max_length - encoder.single.num_specials
+        words = Sentences.of(word[:budget] if len(word) else [encoder.unknown] for word in pieces)
+        num_truncated = sum(len(word) > budget for word in pieces)
+        rows, labels, is_read, sources = [], [], [], []
         first_word = 0
         for number, example in enumerate(block):
             tags = np.array([known[tag] for tag in example.tags or [UNTAGGED] * len(example.words)], dtype=np.int64)
             bounds = words.offsets[first_word : first_word + len(example.words) + 1]  # of its words
-            for window in windows(np.diff(bounds), self._budget, self.stride):
-                row = np.concatenate([bos, words.tokens[bounds[window.start] : bounds[window.stop]], eos])
-                firsts = bounds[window.read_from : window.read_to] - bounds[window.start] + len(bos)
-                tokens.append(row)
+            for window in windows(np.diff(bounds), budget, self.stride):
+                row = encoder.single.row(words.tokens[bounds[window.start] : bounds[window.stop]])
+                firsts = bounds[window.read_from : window.read_to] - bounds[window.start]
+                firsts += encoder.single.start_of_last()
+                rows.append(row)
                 labels.append(np.full(len(row), IGNORED, dtype=np.int64))
                 labels[-1][firsts] = tags[window.read_from : window.read_to]
                 is_read.append(np.zeros(len(row), dtype=bool))
                 is_read[-1][firsts] = True
                 sources.append(number)
             first_word += len(example.words)
-        return TokenRows(
-            Sentences.of(tokens),
+        return TokenRows.of(
+            rows,
             np.array(sources, dtype=np.int64),
             token_targets={"labels": np.concatenate(labels)} if all(example.tags for example in block) else {},
             marks={READ: np.concatenate(is_read)},
             truncated=+Counter({"words cut to max_length": num_truncated}),
         )
 
-    @property
-    def _budget(self) -> int:
-        """The tokens that a row has for words."""
-        return self.max_length - SPECIALS
-
-    def _fitting(self, word: Pieces, encoder: TextEncoder) -> Pieces:
-        """The pieces of a word, at least one and at most as many as fit into a row."""
-        return word[: self._budget] if len(word) else [encoder.unknown]
-
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """The mean cross-entropy over the labels of x and y."""
-        return model(**batch).loss
+        """The mean cross-entropy over the labels of x and y; unlike in transformers' own loss, 0 without any label."""
+        sides = {"labels": "logits", **({pair_argument("labels"): "pair_logits"} if "pair_input_ids" in batch else {})}
+        output = model(**{name: tensor for name, tensor in batch.items() if name not in sides})
+        return mean_cross_entropy([Labelled(name, output[logits], batch[name]) for name, logits in sides.items()])
 
     def results(self, rows: PairedRows) -> dict[str, np.ndarray]:
         """Zeros for the tag of each token."""

@@ -11,23 +11,24 @@ import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
+from transformers import MODEL_MAPPING, AutoConfig, PreTrainedModel
 
-from finetune.encoded_text import Pieces, Sentences
-from finetune.pretrained import open_pretrained
-from finetune.understanding.rows.encoding import TextEncoder, in_blocks
+from finetune.encoded_text import Pieces
+from finetune.encoders import Encoder, open_encoder
+from finetune.pretrained import XLM_ROBERTA, pretrained_masked_lm
+from finetune.understanding.heads.build_model import with_pretrained_encoder
+from finetune.understanding.rows.encoding import TextEncoder, in_blocks, text_encoder
+from finetune.understanding.rows.framing import Row
 from finetune.understanding.rows.paired_rows import PairedRows
 from finetune.understanding.rows.row_batches import EvaluationBatches
 from finetune.understanding.rows.token_rows import TokenRows
 from veco import VecoConfig, VecoModel
 from veco.sentence_transformers_files import usual_layer
 
-SPECIALS = 2  # <s> and </s>
-
 
 def num_layers(directory: Path) -> int:
     """The number of layers of the model in a directory, without the embeddings."""
-    _, config = open_pretrained(directory, "model")
-    return config.num_hidden_layers
+    return int(open_encoder(directory, "model").config.num_hidden_layers)
 
 
 class PluggedOutEncoder(VecoModel):
@@ -43,7 +44,7 @@ class PluggedOutEncoder(VecoModel):
 class Embedder:
     """An encoder, plugged out, and the layers whose states to use: 0 are the embeddings, n is the output of layer n."""
 
-    model: PluggedOutEncoder
+    model: PreTrainedModel
     encoder: TextEncoder
     layers: Sequence[int]
     max_length: int  # in tokens; longer sentences are truncated
@@ -59,25 +60,25 @@ class Embedder:
         max_tokens: int,
         dtype: torch.dtype = torch.float32,
     ) -> Self:
-        """Load a model directory, without the layers above the last requested one.
+        """Load a model directory, a VECO without the layers above the last requested one.
 
         `layers` None is the usual layer for sentences, `max_length` None the most that the model takes. Raises
         ValueError for layers that the model does not have, and for a `max_length` that it cannot take.
         """
-        tokenizer, config = open_pretrained(directory, "model")
+        encoder = open_encoder(directory, "model")
+        text, most = text_encoder(encoder), int(encoder.config.num_hidden_layers)
         if layers is None:
-            layers = usual_layer(config.num_hidden_layers)
+            layers = usual_layer(most)
         layers = [layers] if isinstance(layers, int) else layers
-        max_length = max_length or config.max_tokens
-        if wrong := [layer for layer in layers if not 0 <= layer <= config.num_hidden_layers]:
-            raise ValueError(f"layer {wrong[0]}: {directory} has layers 1 to {config.num_hidden_layers}, and 0")
-        if not SPECIALS < max_length <= config.max_tokens:
-            raise ValueError(f"max-length {max_length}: expected {SPECIALS + 1} to {config.max_tokens} tokens")
-        model = PluggedOutEncoder.from_pretrained(directory, dtype=dtype).eval()
-        model.layers = model.layers[: max(layers)]
-        model.skip_padding = True
+        max_length = max_length or encoder.max_tokens
+        if wrong := [layer for layer in layers if not 0 <= layer <= most]:
+            raise ValueError(f"layer {wrong[0]}: {directory} has layers 1 to {most}, and 0")
+        shortest = text.single.num_specials + 1
+        if not shortest <= max_length <= encoder.max_tokens:
+            raise ValueError(f"max-length {max_length}: expected {shortest} to {encoder.max_tokens} tokens")
+        model = encoder_alone(encoder, max(layers), dtype).eval()
         model.to("cuda" if torch.cuda.is_available() else "cpu")
-        return cls(model, TextEncoder(tokenizer), layers, max_length, max_tokens)
+        return cls(model, text, layers, max_length, max_tokens)
 
     def embed(self, sentences: Sequence[str], name: str = "") -> np.ndarray:
         """float32 (layers, sentences, D): the mean over all tokens of a sentence, including `<s>` and `</s>`.
@@ -86,7 +87,7 @@ class Embedder:
         bar.
         """
         rows = PairedRows.alone(self._rows(sentences))
-        batches = EvaluationBatches(rows, self.max_tokens, self.encoder.special.pad)
+        batches = EvaluationBatches(rows, self.max_tokens, self.encoder.pad)
         vectors = np.zeros((len(self.layers), len(sentences), self.model.config.hidden_size), dtype=np.float32)
         with tqdm(total=len(sentences), desc=name, unit=" sentences", disable=None, leave=False) as progress:
             for number in range(len(batches)):
@@ -96,23 +97,42 @@ class Embedder:
         return vectors
 
     def _rows(self, sentences: Sequence[str]) -> TokenRows:
-        special = self.encoder.special
+        frame = self.encoder.single
 
-        def framed(pieces: Pieces) -> np.ndarray:
-            self.num_truncated += len(pieces) > self.max_length - SPECIALS
-            kept = pieces[: self.max_length - SPECIALS]
-            return np.array([special.bos, *kept, special.eos], dtype=np.int32)
+        def framed(pieces: Pieces) -> Row:
+            self.num_truncated += len(pieces) > self.max_length - frame.num_specials
+            return frame.row(*frame.fitting([pieces], self.max_length))
 
         blocks = [
-            Sentences.of(framed(pieces) for pieces in self.encoder.encode(block)) for block in in_blocks(sentences)
+            TokenRows.of([framed(pieces) for pieces in self.encoder.encode(block)], np.arange(len(block)))
+            for block in in_blocks(sentences)
         ]
-        return TokenRows(Sentences.concatenate(blocks), np.arange(len(sentences)))
+        return TokenRows.concatenate(blocks)
 
     def _means(self, batch: dict[str, Tensor]) -> Tensor:
         """float32 (layers, batch, D)."""
-        device = self.model.device
-        mask_BT = batch["attention_mask"].to(device)
+        on_device = {name: tensor.to(self.model.device) for name, tensor in batch.items()}
+        mask_BT = on_device["attention_mask"]
         with torch.inference_mode():
-            output = self.model(batch["input_ids"].to(device), mask_BT, output_hidden_states=True)
+            states = self.model(**on_device, output_hidden_states=True).hidden_states
         weight_BT1 = (mask_BT / mask_BT.sum(dim=1, keepdim=True)).float().unsqueeze(2)
-        return torch.stack([(output.hidden_states[layer].float() * weight_BT1).sum(dim=1) for layer in self.layers])
+        return torch.stack([(states[layer].float() * weight_BT1).sum(dim=1) for layer in self.layers])
+
+
+def encoder_alone(encoder: Encoder, last_layer: int, dtype: torch.dtype) -> PreTrainedModel:
+    """The encoder without a head and, if it is a VECO, without cross-attention and the layers above the last one.
+
+    The states of layers that transformers' models end with may be normed, so others keep all their layers. Raises
+    ValueError for a directory without the encoder's weights.
+    """
+    if not isinstance(encoder.config, VecoConfig):
+        model_class = MODEL_MAPPING[type(encoder.config)]
+        return with_pretrained_encoder(model_class, encoder.directory, encoder.config, dtype)
+    if AutoConfig.from_pretrained(encoder.directory).model_type == XLM_ROBERTA:
+        model = PluggedOutEncoder(encoder.config).to(dtype)
+        model.load_state_dict(pretrained_masked_lm(encoder.directory).veco.state_dict(), strict=False)
+    else:
+        model = PluggedOutEncoder.from_pretrained(encoder.directory, dtype=dtype)
+    model.layers = model.layers[:last_layer]
+    model.skip_padding = True
+    return model

@@ -40,7 +40,7 @@ class SelectedRows:
         return rows
 
     def batch(self, pairs: np.ndarray, pad: int) -> dict[str, Tensor]:
-        """input_ids, attention_mask (batch, width) and the targets of `pairs`, int64.
+        """input_ids, attention_mask, token_type_ids if any (batch, width), and the targets of `pairs`, int64.
 
         Where the states of the rows are known, they are there as inputs_embeds (batch, width, of a state), not the ids.
         """
@@ -54,6 +54,9 @@ class SelectedRows:
         else:
             batch["inputs_embeds"] = np.zeros((*is_token.shape, self.rows.states.shape[1]), dtype=np.float32)
             batch["inputs_embeds"][is_token] = self.rows.states[places]
+        if self.rows.token_types is not None:
+            batch["token_type_ids"] = np.zeros(is_token.shape, dtype=np.int64)
+            batch["token_type_ids"][is_token] = self.rows.token_types[places]
         for name, values in self.rows.row_targets.items():
             batch[name] = np.where(repeated, self.rows.ignored, values[chosen])
         for name, values in self.rows.token_targets.items():

@@ -6,11 +6,12 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
 from finetune.encoded_text import Sentences
+from finetune.understanding.rows.framing import Row
 from veco.labels import IGNORED
 
 READ = "is_read"  # the mark of the tokens whose predictions are read, where it is not all of them
@@ -22,7 +23,7 @@ class NoExamplesError(ValueError):
 
 @dataclass(frozen=True)
 class TokenRows:
-    """Rows of tokens, `<s>` and `</s>` included, with their targets.
+    """Rows of tokens, special ones included, with their targets.
 
     A row is a whole example or a window of a long one; the rows of an example follow each other in order.
     """
@@ -37,6 +38,7 @@ class TokenRows:
     marks: Mapping[str, np.ndarray] = field(default_factory=dict)
     truncated: Counter[str] = field(default_factory=Counter)  # in words, such as "pairs cut to max_length"
     ignored: int = IGNORED  # the row target that the model ignores
+    token_types: np.ndarray | None = None  # int8 (total,), for a model that has them
     states: np.ndarray | None = None  # float32 (total, width): an encoder's, which a head takes in place of the tokens
 
     def __len__(self) -> int:
@@ -52,6 +54,13 @@ class TokenRows:
         return self.tokens.lengths
 
     @classmethod
+    def of(cls, rows: Sequence[Row], examples: np.ndarray, **others: Any) -> Self:
+        """Rows as frames make them, each with the number of its example; `others` are the fields that follow."""
+        types = [row.types for row in rows if row.types is not None]
+        token_types = np.concatenate(types) if types else None
+        return cls(Sentences.of(row.ids for row in rows), examples, token_types=token_types, **others)
+
+    @classmethod
     def concatenate(cls, parts: Sequence[TokenRows]) -> Self:
         """All rows, their examples renumbered, with the targets that all parts have.
 
@@ -60,6 +69,7 @@ class TokenRows:
         if not parts:
             raise NoExamplesError("found no example")
         firsts = np.cumsum([0] + [part.num_examples for part in parts[:-1]])
+        types = [part.token_types for part in parts if part.token_types is not None]
         truncated: Counter[str] = Counter()
         for part in parts:
             truncated.update(part.truncated)
@@ -71,6 +81,7 @@ class TokenRows:
             marks=concatenated([part.marks for part in parts]),
             truncated=truncated,
             ignored=parts[0].ignored,
+            token_types=np.concatenate(types) if len(types) == len(parts) else None,
         )
 
     @property
@@ -87,33 +98,31 @@ class TokenRows:
 
     def take(self, rows: np.ndarray) -> Self:
         """The rows of those numbers (n,), in that order."""
-        places = self.places(rows)
-        lengths = self.lengths[rows]
+        targets = {name: values[rows] for name, values in self.row_targets.items()}
+        offsets = np.concatenate([[0], np.cumsum(self.lengths[rows])])
         return replace(
-            self,
-            tokens=Sentences(self.tokens.tokens[places], np.concatenate([[0], np.cumsum(lengths)])),
-            examples=self.examples[rows],
-            row_targets={name: values[rows] for name, values in self.row_targets.items()},
-            token_targets={name: values[places] for name, values in self.token_targets.items()},
-            marks={name: values[places] for name, values in self.marks.items()},
+            self, examples=self.examples[rows], row_targets=targets, **self._of_tokens(self.places(rows), offsets)
         )
+
+    def with_states(self, kept: np.ndarray, states: np.ndarray) -> Self:
+        """The same rows of the `kept` tokens alone, bool (total,), with the states (kept ones, width) of these."""
+        offsets = np.concatenate([[0], np.cumsum(kept)])[self.tokens.offsets]
+        return replace(self, **{**self._of_tokens(kept, offsets), "token_types": None}, states=states)
+
+    def _of_tokens(self, chosen: np.ndarray, offsets: np.ndarray) -> dict[str, Any]:
+        """The fields that have a value for each token, with those of the chosen tokens, in rows at `offsets`."""
+        return {
+            "tokens": Sentences(self.tokens.tokens[chosen], offsets),
+            "token_targets": {name: values[chosen] for name, values in self.token_targets.items()},
+            "marks": {name: values[chosen] for name, values in self.marks.items()},
+            "token_types": None if self.token_types is None else self.token_types[chosen],
+        }
 
     def predicted_tokens(self) -> np.ndarray:
         """Whether a token's logits matter, bool (total,): where it has a target or is read, or else everywhere."""
         if self.token_targets:
             return np.any([targets != IGNORED for targets in self.token_targets.values()], axis=0)
         return self.marks.get(READ, np.ones(len(self.tokens.tokens), dtype=bool)).copy()
-
-    def with_states(self, kept: np.ndarray, states: np.ndarray) -> Self:
-        """The same rows of the `kept` tokens alone, bool (total,), with the states (kept ones, width) of these."""
-        before = np.concatenate([[0], np.cumsum(kept)])
-        return replace(
-            self,
-            tokens=Sentences(self.tokens.tokens[kept], before[self.tokens.offsets]),
-            token_targets={name: values[kept] for name, values in self.token_targets.items()},
-            marks={name: values[kept] for name, values in self.marks.items()},
-            states=states,
-        )
 
     def places(self, rows: np.ndarray) -> np.ndarray:
         """Indices in the flat arrays of the tokens of `rows` (n,), row by row, int64 (their sum,)."""
@@ -122,10 +131,13 @@ class TokenRows:
         return np.repeat(self.tokens.offsets[rows], lengths) + within
 
     def fingerprint(self) -> bytes:
-        """SHA-256 of tokens and targets."""
+        """SHA-256 of tokens, their types and targets."""
         digest = hashlib.sha256()
-        targets = (*self.row_targets.values(), *self.token_targets.values())
-        for array in (self.tokens.tokens, self.tokens.offsets, self.examples, *targets):
+        arrays = [self.tokens.tokens, self.tokens.offsets, self.examples]
+        arrays += [*self.row_targets.values(), *self.token_targets.values()]
+        if self.token_types is not None:
+            arrays.append(self.token_types)
+        for array in arrays:
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.digest()
 

@@ -184,7 +184,7 @@ def test_questions_are_truncated_and_counted_and_rows_must_hold_context(encoder:
     rows = head_of().encode([long, asked("rot")], encoder)
     assert rows.truncated == {"questions cut to max_question_length": 1}
     with pytest.raises(ValueError, match="max_length 8 must be at least 9: max_question_length 4, 4 special tokens"):
-        head_of(max_length=8)
+        head_of(max_length=8).encode([long], encoder)
 
 
 def test_questions_without_answers_have_no_targets(encoder: TextEncoder) -> None:

@@ -60,7 +60,7 @@ def sentence(num_words: int, tagged: bool = True) -> TaggedSentence:
 def predicted(head: Tagging, examples: list[TaggedSentence], encoder: TextEncoder) -> list[list[str]]:
     """Tags by a model that sees one token: the class is the token's id modulo the classes."""
     rows = PairedRows.alone(head.encode(examples, encoder))
-    batches = EvaluationBatches(rows, max_tokens=100, pad=encoder.special.pad)
+    batches = EvaluationBatches(rows, max_tokens=100, pad=encoder.pad)
     results = head.results(rows)
     for number in range(len(batches)):
         ids = batches[number]["input_ids"]
