@@ -88,7 +88,10 @@ class Tagging:
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """The mean cross-entropy over the labels of x and y; unlike in transformers' own loss, 0 without any label."""
-        sides = {"labels": "logits", **({pair_argument("labels"): "pair_logits"} if "pair_input_ids" in batch else {})}
+        sides = {
+            "labels": "logits",
+            **({pair_argument("labels"): "pair_logits"} if "pair_attention_mask" in batch else {}),
+        }
         output = model(**{name: tensor for name, tensor in batch.items() if name not in sides})
         return mean_cross_entropy([Labelled(name, output[logits], batch[name]) for name, logits in sides.items()])
 
