@@ -39,20 +39,15 @@ class FixedStates(nn.Module):
     [H ; S]. A pooler above the states belongs to the head.
     """
 
-    like: Tensor
-
     def __init__(self, width: int, pooler: nn.Module | None) -> None:
         super().__init__()
         self.width = width
         self.pooler = pooler
-        # Engines cast a model's buffers with its weights.
-        self.register_buffer("like", torch.empty(0), persistent=False)
 
     def forward(
         self, *_: Any, inputs_embeds: Tensor, encoder_hidden_states: Tensor | None = None, **__: Any
     ) -> BaseModelOutputWithPooling:
-        states = inputs_embeds.to(self.like.dtype)
-        own = states[..., : self.width] if encoder_hidden_states is None else states[..., self.width :]
+        own = inputs_embeds[..., : self.width] if encoder_hidden_states is None else inputs_embeds[..., self.width :]
         return BaseModelOutputWithPooling(
             last_hidden_state=own, pooler_output=None if self.pooler is None else self.pooler(own)
         )
@@ -96,8 +91,9 @@ class HeadAlone(Adapted):
         prepared = [self._with_states(rows, ranks) for rows in sets]
         self.complete.to("cpu")
         if ranks.rank == 0:
+            size = self.num_states * self.width * NUMBER_BYTES / 1e6
             taken = time.perf_counter() - started
-            tell(f"freeze encoder: {self.num_states:,} states of {self.width} numbers in {taken:.1f} s")
+            tell(f"freeze encoder: {self.num_states:,} states of {self.width} numbers, {size:.1f} MB, in {taken:.1f} s")
         return prepared
 
     def _with_states(self, rows: PairedRows, ranks: Ranks) -> PairedRows:
@@ -149,9 +145,19 @@ def without_encoder(model: PreTrainedModel) -> PreTrainedModel:
     place = FixedStates(encoder.config.hidden_size, dict(encoder.named_children()).get("pooler"))
     setattr(model, model.base_model_prefix, place)
     try:
-        return copy.deepcopy(model)
+        alone = copy.deepcopy(model)
     finally:
         setattr(model, model.base_model_prefix, encoder)
+    alone.register_forward_pre_hook(in_type_of_weights, with_kwargs=True)
+    return alone
+
+
+def in_type_of_weights(
+    model: PreTrainedModel, inputs: tuple[Any, ...], named: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The inputs of a model with states of the type that an engine has given its weights."""
+    states = {name: value.to(model.dtype) for name, value in named.items() if name.endswith("inputs_embeds")}
+    return inputs, {**named, **states}
 
 
 def reads_first_alone(model: PreTrainedModel, width: int, plug_in: bool) -> bool:

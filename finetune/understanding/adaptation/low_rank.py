@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import importlib.util
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,9 @@ class LowRank(Adapted):
             ensure_weight_tying=bool(model.all_tied_weights_keys),
         )
         try:
-            super().__init__(get_peft_model(model, config))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # peft calls what transformers has renamed
+                super().__init__(get_peft_model(model, config))
         except ValueError as error:
             raise ValueError(f"lora_targets {recipe.lora_targets!r}: {one_line(error)}") from None
         self._without_weights = without_weights(self.model)
@@ -61,7 +64,9 @@ class LowRank(Adapted):
         return merged, merged.state_dict()
 
     def write_beside(self, weights: Mapping[str, Tensor], checkpoint: Path) -> None:
-        self.model.save_pretrained(checkpoint / ADAPTER_DIR, state_dict=dict(weights), save_embedding_layers=False)
+        directory = checkpoint / ADAPTER_DIR
+        self.model.save_pretrained(directory, state_dict=dict(weights), save_embedding_layers=False)
+        (directory / "README.md").unlink()  # a form to fill in
 
 
 def linear_modules(model: PreTrainedModel) -> list[str]:
