@@ -52,7 +52,7 @@ from data_tools.files.directories import atomic_directory, claim
 from data_tools.files.formats import compressed_suffix
 from data_tools.text.languages import has_spaces
 from data_tools.text.lines import open_text
-from finetune.understanding.readers.examples_of_task import read_pairs, read_questions
+from finetune.understanding.readers.examples_of_task import read_questions, read_texts
 from finetune.understanding.readers.files import find_file
 from finetune.understanding.readers.languages import languages_with
 from finetune.understanding.tasks.catalogues import XTREME, catalogue_named
@@ -73,7 +73,7 @@ def translated_sentences(root: Path) -> dict[str, dict[str, str]]:
     xnli, xquad = TASKS["xnli"], TASKS["xquad"]
     for split in (Split.TRAIN, Split.TRANSLATE_TRAIN):
         for language in languages_with(xnli, split, root):
-            for number, pair in enumerate(read_pairs(xnli, split, language, root)):
+            for number, pair in enumerate(read_texts(xnli, split, language, root)):
                 if pair.is_complete:  # one text of a translation can be missing
                     found[language][f"premise {number // 3}"] = pair.text_a  # each premise has three hypotheses
                     found[language][f"hypothesis {number}"] = pair.text_b
@@ -148,7 +148,7 @@ def make_files(source: Path, root: Path, languages: Sequence[str] = ()) -> None:
         for task, split in itertools.product(ORIGINALLY_ENGLISH, (Split.DEV, Split.TEST)):
             for language in languages_with(task, split, directory):
                 if language != ENGLISH:
-                    original = find_file(task, split, ENGLISH, directory)
+                    original = find_file(task, split, ENGLISH, directory).path
                     name = task.files[split][0].path.format(language=language)
                     link = directory / "english" / f"{name}{compressed_suffix(str(original))}"
                     # Relative, because the directory is renamed when it is complete.
@@ -170,7 +170,7 @@ def cut_mlqa(source: Path, root: Path, unwanted: Set[str]) -> None:
     task = TASKS["mlqa"]
     others = [x for x in languages_with(task, Split.DEV, source) if x != ENGLISH and x not in unwanted]
     languages = [ENGLISH, *others]  # English decides, so it must be there
-    articles = {language: articles_of(find_file(task, Split.DEV, language, source)) for language in languages}
+    articles = {language: articles_of(find_file(task, Split.DEV, language, source).path) for language in languages}
     english_titles = {id: article["title"] for article in articles[ENGLISH] for id in ids_of(article)}
     for language in languages:
         for split in (Split.DEV, Split.TEST):
@@ -190,15 +190,15 @@ def pair_pawsx(root: Path) -> None:
     task = TASKS["pawsx"]
     for split in (Split.TRAIN, Split.DEV, Split.TEST):
         languages = languages_with(task, split, root)
-        originals = list(read_pairs(task, split, ENGLISH, root)) if ENGLISH in languages else []
+        originals = list(read_texts(task, split, ENGLISH, root)) if ENGLISH in languages else []
         for language in languages if originals else ():
             if language == ENGLISH:
                 continue
-            rows = list(read_pairs(task, split, language, root))
+            rows = list(read_texts(task, split, language, root))
             partners = align_rows(*([f"{row.text_a} {row.text_b}" for row in side] for side in (originals, rows)))
             pairs = [(None if n is None else originals[n], row) for n, row in zip(partners, rows, strict=True)]
             if split is Split.TRAIN:
-                find_file(task, split, language, root).unlink()  # a link, which the pairs replace
+                find_file(task, split, language, root).path.unlink()  # a link, which the pairs replace
                 path = root / task.files[Split.TRANSLATE_TRAIN][1].path.format(language=language)
                 texts = [
                     [original.text_a, original.text_b, row.text_a, row.text_b, str(row.label)]

@@ -20,7 +20,7 @@ INITS = ("pretrained", "random")
 class FinetuningRecipe(TrainingRecipe):
     """Fine-tune a pre-trained model. Tasks derive their recipes from this one."""
 
-    init_from: str = option("", "directory of a pre-trained VECO or XLM-R; its tokenizer is used too", on_resume=UNREAD)
+    init_from: str = option("", "directory of a pre-trained model; its tokenizer is used too", on_resume=UNREAD)
     init: str = option(
         "pretrained", "pretrained, or random: init_from's shape and tokenizer with fresh weights, to compare"
     )

@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,15 @@ def test_every_module_is_imported() -> None:
     assert result.returncode == 0, result.stderr
 
 
+@cache
+def help_of(*command: str) -> str:
+    """The `--help` of a command of Python, which several pages show."""
+    arguments = [sys.executable, *command, "--help"]
+    result = subprocess.run(arguments, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert result.returncode == 0, f"{' '.join(command)}: {result.stderr}"
+    return result.stdout
+
+
 # Pages of docs/ that show commands other than benchmarks.
 PAGES = (
     *("configuration", "data", "decoding", "installation", "multinode", "planning", "results", "resuming"),
@@ -105,16 +115,9 @@ def test_commands_in_the_documentation_exist(file: str) -> None:
         re.M,
     )
     assert commands, f"{file} shows no command"
-    helps: dict[str, str] = {}
     for module_or_none, command, script, arguments in commands:
         module = COMMANDS[command] if command else module_or_none
         target = ["-m", module] if module else [str(ROOT / script)]
-        key = module or script
-        if key not in helps:
-            result = subprocess.run(
-                [sys.executable, *target, "--help"], capture_output=True, text=True, check=False, cwd=ROOT
-            )
-            assert result.returncode == 0, f"{key}: {result.stderr}"
-            helps[key] = result.stdout
+        known = help_of(*target)
         for flag in re.findall(r"(?<!\S)--[\w-]+", arguments):
-            assert flag in helps[key], f"{file}: {key} has no {flag}"
+            assert flag in known, f"{file}: {module or script} has no {flag}"

@@ -9,7 +9,7 @@ import yaml
 from row_alignment import align_rows
 from xtreme_data import WORD, make_captions, make_corpus, make_files
 
-from finetune.understanding.readers.examples_of_task import read_pairs, read_questions, read_retrieval, read_tagged
+from finetune.understanding.readers.examples_of_task import read_questions, read_retrieval, read_tagged, read_texts
 from finetune.understanding.readers.languages import languages_with
 from finetune.understanding.tasks.catalogues import XTREME, catalogue_named
 from finetune.understanding.tasks.task import Split
@@ -97,7 +97,7 @@ def test_files_include_an_mlqa_test_set_and_english_originals(source: Path, tmp_
     assert dev and test and not dev & test and dev | test == set(numbers)
     assert ids(Split.TEST, "de", root) == test & set(numbers[5:])
     assert ids(Split.TEST, "de", root / "english") == test
-    rows = [pair.text_a for pair in read_pairs(TASKS["xnli"], Split.TEST, "de", root / "english")]
+    rows = [pair.text_a for pair in read_texts(TASKS["xnli"], Split.TEST, "de", root / "english")]
     assert rows == ["en secret"]
 
 
@@ -155,13 +155,13 @@ def test_pawsx_gets_pairs_and_pos_and_ner_get_words_to_label(source: Path, tmp_p
         write(source / f"xtreme/pawsx/{part}-de.tsv", "".join(f"{text}\tbeide\t1\n" for text in translations))
     make_files(source / "xtreme", tmp_path / "files")
     pawsx, root = TASKS["pawsx"], tmp_path / "files"
-    pairs = list(read_pairs(pawsx, Split.TRANSLATE_TRAIN, "de", root))
+    pairs = list(read_texts(pawsx, Split.TRANSLATE_TRAIN, "de", root))
     assert [(pair.original, pair.text_a, pair.text_b, pair.label) for pair in pairs] == [
         ((ORIGINALS[0], "both"), german[0], "beide", "1"),
         ((ORIGINALS[2], "both"), german[1], "beide", "1"),
     ]
-    assert [pair.text_a for pair in read_pairs(pawsx, Split.DEV, "de", root / "english")] == ORIGINALS[::2]
-    tests = [pair.text_a for pair in read_pairs(pawsx, Split.TEST, "de", root / "english")]
+    assert [pair.text_a for pair in read_texts(pawsx, Split.DEV, "de", root / "english")] == ORIGINALS[::2]
+    tests = [pair.text_a for pair in read_texts(pawsx, Split.TEST, "de", root / "english")]
     assert tests == [ORIGINALS[0], ORIGINALS[2], "Nichts."]  # the third is the row itself
     for name in ("udpos", "panx"):
         sentences = list(read_tagged(TASKS[name], Split.TRANSLATE_TRAIN, "de", root))

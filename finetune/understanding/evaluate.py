@@ -94,6 +94,7 @@ def evaluate(predictions: Path, labels: Root, catalogue: Catalogue, wanted: Coll
             )
         notes += [f"{task.name} in {one}: this copy hides the labels ({reason})" for one, reason in hidden.items()]
         check_languages(task, languages, predictions)
+        notes += files_of_no_language(task, predictions)
         by_language = {}
         for language in tqdm(languages, desc=task.name, unit=" languages", disable=None, leave=False):
             by_language[language], of_language = score_language(task, language, predictions, gold[language])
@@ -103,6 +104,18 @@ def evaluate(predictions: Path, labels: Root, catalogue: Catalogue, wanted: Coll
     if not scores:
         raise ValueError(f"{predictions}: none of the tasks found has a test set in {', '.join(wanted)}")
     return Evaluation(catalogue, scores, unlabelled, notes)
+
+
+def files_of_no_language(task: Task, predictions: Path) -> list[str]:
+    """A note for each prediction file that is of none of the task's languages."""
+    own = {prediction_path(predictions, task, language) for language in task.languages}
+    files = sorted(prediction_path(predictions, task, "x").parent.glob("test-*"))
+    plain = {path: path.with_name(path.name.removesuffix(path.suffix)) for path in files}
+    return [
+        f"{path}: not of a language of {task.name}; not scored"
+        for path, without in plain.items()
+        if path not in own and without not in own
+    ]
 
 
 def check_languages(task: Task, languages: Sequence[str], predictions: Path) -> None:
@@ -120,6 +133,10 @@ def score_language(task: Task, language: str, predictions: Path, gold: Gold) -> 
     notes = []
     if isinstance(gold, Mapping) and isinstance(predicted, Mapping) and (missing := gold.keys() - predicted.keys()):
         notes.append(f"{path}: {len(missing):,} of {len(gold):,} questions have no prediction and count 0")
+    if isinstance(gold, Mapping) and isinstance(predicted, Mapping) and (unknown := predicted.keys() - gold.keys()):
+        notes.append(
+            f"{path}: {len(unknown):,} answers are to unknown questions, such as {min(unknown)}, and count nothing"
+        )
     try:
         return score(task, gold, predicted, language), notes
     except ValueError as error:

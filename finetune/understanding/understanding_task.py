@@ -20,6 +20,7 @@ from finetune.understanding.heads.build import build_head
 from finetune.understanding.heads.build_model import build_model, check_encoder, limits_of
 from finetune.understanding.heads.inference import predict_over_ranks
 from finetune.understanding.metrics.scoring import Gold, gold_of, score, task_score
+from finetune.understanding.readers.examples_of_task import with_labels
 from finetune.understanding.readers.languages import languages_with, translated_languages
 from finetune.understanding.readers.roots import Source, check_root
 from finetune.understanding.recipe import ENCODER, UnderstandingRecipe
@@ -42,7 +43,7 @@ class UnderstandingTask(FinetuningTask[UnderstandingRecipe]):
 
     def __init__(self, recipe: UnderstandingRecipe) -> None:
         self.recipe = recipe
-        self.task = task_named(recipe.task)
+        self.task = with_labels(task_named(recipe.task), recipe.data)
         self.pretrained = open_encoder(Path(recipe.init_from))
         self.tokenizer = self.pretrained.tokenizer
         self.encoder = text_encoder(self.pretrained)

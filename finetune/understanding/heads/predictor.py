@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -55,6 +55,8 @@ class Predictor:
             raise ValueError(f"{directory}: was not trained for a task; expected finetune/understanding/train.py's")
         trained = noted_task(noted["task"], directory)
         task = task or trained
+        if not task.labels:
+            task = replace(task, labels=trained.labels, positive_label=trained.positive_label)
         if (task.head, task.labels) != (trained.head, trained.labels):
             raise ValueError(f"{directory}: was trained for {trained.name}, whose classes are not those of {task.name}")
         limits = Limits(**{field.name: noted[field.name] for field in fields(Limits)})

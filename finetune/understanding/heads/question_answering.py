@@ -8,6 +8,7 @@ which transformers and XTREME follow; they consider the 20 best starts and ends,
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -154,7 +155,8 @@ class QuestionAnswering:
     def _ranked(self, context: str, scores: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> list[ScoredAnswer]:
         answers: dict[str, float] = {}
         for i in np.argsort(-scores, kind="stable").tolist():
-            text = context[int(starts[i]) : int(ends[i])].strip()
+            start, end = with_marks(context, int(starts[i]), int(ends[i]))
+            text = context[start:end].strip()
             if np.isfinite(scores[i]) and text and text not in answers:
                 answers[text] = float(scores[i])
         if not answers:
@@ -163,6 +165,18 @@ class QuestionAnswering:
         shares = np.exp(np.array([score - kept[0][1] for _, score in kept]))
         shares /= shares.sum()
         return [ScoredAnswer(text, score, float(p)) for (text, score), p in zip(kept, shares, strict=True)]
+
+
+def with_marks(text: str, start: int, end: int) -> tuple[int, int]:
+    """The characters [start, end), extended to the accents and vowel signs of the first and the last letter.
+
+    A tokenizer that composes decomposed text (NFD) reports the letter alone as the place of a piece.
+    """
+    while start > 0 and unicodedata.category(text[start : start + 1] or " ").startswith("M"):
+        start -= 1
+    while end < len(text) and unicodedata.category(text[end]).startswith("M"):
+        end += 1
+    return start, end
 
 
 def labelled_tokens(end: str, batch: Batch, output: ModelOutput) -> list[Labelled]:

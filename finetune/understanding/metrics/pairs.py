@@ -13,8 +13,16 @@ Pairs = Set[tuple[str, str]]
 
 
 def score_pairs(gold: Pairs, predicted: Pairs, task: Task, language: str) -> dict[str, float]:
-    """{"f1", "precision", "recall"} in percent; all 0 if no pair is correct."""
+    """{"f1", "precision", "recall"} in percent; all 0 if no pair is correct.
+
+    Raises ValueError if pairs are correct only the other way round: their columns are swapped.
+    """
     num_correct = len(gold & predicted)
+    if not num_correct and (num_swapped := len(gold & {(target, source) for source, target in predicted})):
+        raise ValueError(
+            f"no pair is correct, but {num_swapped:,} are with their columns swapped; expected `source id TAB target "
+            "id`"
+        )
     if not num_correct:
         return {"f1": 0.0, "precision": 0.0, "recall": 0.0}
     precision = num_correct / len(predicted)

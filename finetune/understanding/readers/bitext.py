@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from data_tools.text.lines import open_text
-from finetune.understanding.readers.files import existing, find_file
+from finetune.understanding.readers.files import existing, find_file, name_of
+from finetune.understanding.readers.records import Record
 from finetune.understanding.tasks.examples import RetrievalSet
 from finetune.understanding.tasks.task import ENGLISH, Head, Split, Task
 
@@ -23,8 +25,8 @@ def mining_set(task: Task, split: Split, language: str, root: Path) -> Retrieval
 
     Raises ValueError for other lines, a repeated id, or a gold pair of an unknown id.
     """
-    source = find_file(task, split, language, root, side=language)
-    target = find_file(task, split, language, root, side=ENGLISH)
+    source = find_file(task, split, language, root, side=language).path
+    target = find_file(task, split, language, root, side=ENGLISH).path
     source_ids, source_sentences = numbered_sentences(source)
     target_ids, target_sentences = numbered_sentences(target)
     gold_path = _gold_path(task, split, language, root)
@@ -43,8 +45,8 @@ def search_set(task: Task, split: Split, language: str, root: Path) -> Retrieval
     XTREME's own files are sorted on the English side, so their `gold` is None. Raises ValueError for files of different
     lengths.
     """
-    source = find_file(task, split, language, root, side=language)
-    target = find_file(task, split, language, root, side=ENGLISH)
+    source = find_file(task, split, language, root, side=language).path
+    target = find_file(task, split, language, root, side=ENGLISH).path
     sentences = []
     for path in (source, target):
         with open_text(path) as lines:
@@ -54,9 +56,28 @@ def search_set(task: Task, split: Split, language: str, root: Path) -> Retrieval
     if len(sentences[0]) != len(sentences[1]):
         raise ValueError(f"{source} has {len(sentences[0]):,} rows but {target} has {len(sentences[1]):,}")
     rows = [str(row) for row in range(len(sentences[0]))]
-    aligned = [existing(root / pattern.format(language=language, side=language)) for pattern in task.aligned_files]
+    aligned = [
+        existing(root / name_of(place, task, language, language))
+        for place in task.files[split]
+        if place.path in task.aligned_files
+    ]
     gold = frozenset(zip(rows, rows, strict=True)) if source in aligned else None
     return RetrievalSet(language, rows, sentences[0], rows, sentences[1], gold)
+
+
+def retrieval_set_of_records(records: Iterable[Record], language: str, where: str) -> RetrievalSet:
+    """Rows that are pairs of the fields `source` and `target`; raises ValueError if there is none.
+
+    The hub has no other sentences of BUCC, so its F1 is not comparable with published ones.
+    """
+    pairs = [(record.text("source"), record.text("target")) for record in records]
+    if not pairs:
+        raise ValueError(f"{where}: empty; expected pairs of sentences")
+    source, target = zip(*pairs, strict=True)
+    numbers = [str(number) for number in range(len(pairs))]
+    return RetrievalSet(
+        language, numbers, list(source), numbers, list(target), frozenset(zip(numbers, numbers, strict=True))
+    )
 
 
 def numbered_sentences(path: Path) -> tuple[list[str], list[str]]:
@@ -91,4 +112,4 @@ def read_gold_pairs(path: Path) -> frozenset[tuple[str, str]]:
 def _gold_path(task: Task, split: Split, language: str, root: Path) -> Path | None:
     """The file of gold pairs; None without one, as in XTREME's copy of the test sets."""
     (place,) = task.files[split]
-    return existing(root / place.path.format(language=language, side=GOLD))
+    return existing(root / name_of(place, task, language, GOLD))

@@ -47,22 +47,23 @@ METRICS: Mapping[Head, tuple[str, ...]] = {
     Head.SEARCH: ("accuracy", "map_at_20", "mrr_at_20"),
 }
 # Of each head, the fields of an example that must have a column, and those that may; SQuAD's form has no columns.
-_TEXT_FIELDS = (("text_a",), ("text_b", "label", "id", "original_a", "original_b"))
+_TEXT_FIELDS = (("text_a",), ("text_b", "label", "id"))
 FIELDS: Mapping[Head, tuple[tuple[str, ...], tuple[str, ...]]] = {
     Head.SEQUENCE: _TEXT_FIELDS,
     Head.MULTILABEL: _TEXT_FIELDS,
     Head.REGRESSION: _TEXT_FIELDS,
-    # The word as characters [start, end), or as the number of a word between white space.
+    # The word as characters, start and end or a range such as 12-17; or both as numbers of words from 0, such as 2-1.
     Head.CONTEXT_WORD: (
         ("text_a", "text_b"),
-        ("start_a", "end_a", "start_b", "end_b", "word_a", "word_b", "label", "id"),
+        ("start_a", "end_a", "start_b", "end_b", "range_a", "range_b", "words", "label", "id"),
     ),
     Head.RANKING: (("text_a", "text_b"), ("group", "label", "id")),
     Head.CHOICE: (("text_a",), ("question", "label", "id")),
     Head.TOKEN: (("word",), ("tag",)),
     Head.SPAN: (("question", "context"), ("id", "answers", "starts")),
-    Head.MINING: ((), ("id", "text")),
-    Head.SEARCH: ((), ("id", "text")),
+    # Of files with a sentence a line, and of the hub's rows, which are pairs.
+    Head.MINING: ((), ("id", "text", "source", "target")),
+    Head.SEARCH: ((), ("id", "text", "source", "target")),
 }
 
 
@@ -102,6 +103,7 @@ class FileKind(StrEnum):
 
 
 Column = str | int  # by name, or by number from 0; negative numbers count from the last column
+Columns = tuple[Column, ...]  # whose texts are joined by a space
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,13 +111,20 @@ class Format:
     """The form of a file, and the column of each field of an example.
 
     `header`: the first line has the names of the columns. In CoNLL files a column is a number, or the name of a comment
-    such as "intent" of `# intent = …`.
+    such as "intent" of `# intent = …`. Rows have the columns that the header or the form names; a label in the last
+    column may be missing, as in tests.
     """
 
     kind: FileKind
-    columns: Mapping[str, Column] = field(default_factory=dict)
+    columns: Mapping[str, Columns] = field(default_factory=dict)
     choices: tuple[Column, ...] = ()  # the columns of the choices of Head.CHOICE
     header: bool = False
+    delimiter: str = ","  # between the columns of CSV
+    quoted: bool = False  # TSV as Python's csv writes it, where a field with a double quote is quoted
+    more_columns: bool = False  # rows may have further columns
+    originals: bool = False  # rows may begin with two more columns, the pair of texts that was translated
+    comments: bool = False  # lines of CoNLL files before a sentence that begin with # are comments
+    records: str = ""  # the key of JSON under which the list of objects is
     separator: str = ","  # between the labels of Head.MULTILABEL in one column
 
 
@@ -124,11 +133,12 @@ class FilePlace:
     """The pattern of a file's name below the root, such as `xnli/test-{language}.tsv`, and its form.
 
     {language} is the code that the task uses, {code} that of `Task.codes`, {side} for retrieval the language, the
-    other language, or gold. `labels`, for labels that are in a file of their own, is joined by the field `id`, or by
-    row without ids.
+    other language, or gold. The rows of the files `further` follow those of the first. `labels`, for labels that are in
+    a file of their own, is joined by the field `id`, or by row without ids.
     """
 
     path: str
+    further: tuple[str, ...] = ()
     format: Format
     labels: FilePlace | None = None
 
@@ -143,7 +153,7 @@ class HubPlace:
 
     config: str
     split: str
-    columns: Mapping[str, Column] = field(default_factory=dict)
+    columns: Mapping[str, Columns] = field(default_factory=dict)
     language_column: str = ""
     id_prefix: str = ""
     without: tuple[str, ...] = ()  # languages whose configuration has no such split
@@ -159,10 +169,9 @@ class Task:
     """One task.
 
     `files`: the places of a split's file; the first that exists, plain or compressed, counts. A retrieval task has a
-    file for each {side}. `translations`: the text of `Split.TRANSLATE_TRAIN` has been translated from the first of
-    `train_languages`.
-    `dev_from_train`: the task has no development set of its own: one paragraph in DEV_SHARE of the training files is
-    dev, and is not in train. (XTREME's script selects TyDiQA's model on what it then tests.)
+    file for each {side}.
+    `dev_from_train`: the task has no development set of its own: one text in DEV_SHARE of the training files is dev,
+    and is not in train. (XTREME's script selects TyDiQA's model on what it then tests.)
     """
 
     name: str

@@ -29,7 +29,7 @@ from finetune.understanding.tasks.task import (
     METRICS,
     WITH_LABELS,
     AnswerTokens,
-    Column,
+    Columns,
     FileKind,
     FilePlace,
     Format,
@@ -41,8 +41,20 @@ from finetune.understanding.tasks.task import (
 
 EXPECTED = "a task, as docs/tasks.md describes it"
 SPLITS = {"train": Split.TRAIN, "translate_train": Split.TRANSLATE_TRAIN, "dev": Split.DEV, "test": Split.TEST}
+BY_NAME = (FileKind.JSONL, FileKind.JSON, FileKind.PARQUET)
 WITHOUT_COLUMNS = (FileKind.SQUAD, FileKind.LINES)
-FORMAT_KEYS = ("kind", "header", "separator", "choices")
+FORMAT_KEYS = (
+    "kind",
+    "header",
+    "delimiter",
+    "quoted",
+    "more_columns",
+    "originals",
+    "comments",
+    "records",
+    "separator",
+    "choices",
+)
 PLACE_KEYS = ("path", "labels")
 HUB_KEYS = ("config", "split", "language_column", "id_prefix", "without")
 KEYS = (
@@ -72,10 +84,10 @@ def task_of(content: Mapping[Any, Any], place: Place, default_name: str = "") ->
     top.check_keys(KEYS)
     head = top.one_of("head", Head)
     if head is None:
-        raise ValueError("; ".join(top.problems))
+        raise ValueError("; ".join(dict.fromkeys(top.problems)))
     task = _task(top, Head(head), default_name)
     if top.problems:
-        raise ValueError("; ".join(top.problems))
+        raise ValueError("; ".join(dict.fromkeys(top.problems)))
     return task
 
 
@@ -96,7 +108,7 @@ def content_of(task: Task) -> dict[str, Any]:
 
 def _place_content(place: FilePlace) -> dict[str, Any]:
     labels = {"labels": _place_content(place.labels)} if place.labels else {}
-    return {"path": place.path, **_flat(asdict(place.format)), **labels}
+    return {"path": [place.path, *place.further], **_flat(asdict(place.format)), **labels}
 
 
 def _flat(content: dict[str, Any]) -> dict[str, Any]:
@@ -182,7 +194,9 @@ def _file(own: Section, item: Any, shared: Section, head: Head) -> FilePlace:
     if not isinstance(item, Mapping):
         own.problems.append(f"{own.place(own.keys)}: expected the pattern of a name, found {described(item)}")
         return FilePlace(path="", format=Format(kind=FileKind.TSV))
-    path = own.text("path")
+    paths = own.texts("path")
+    if not paths:
+        own.complain("path", "path is missing")
     labels = None
     if own.has("labels"):
         of_labels = own.section("labels")
@@ -192,7 +206,7 @@ def _file(own: Section, item: Any, shared: Section, head: Head) -> FilePlace:
         )
         labels = FilePlace(path=of_labels.text("path"), format=form)
     merged = Section({**_inherited(own, shared), **own.content}, own.keys, own.place, own.problems)
-    return FilePlace(path=path, format=_format(merged, head), labels=labels)
+    return FilePlace(path=paths[0] if paths else "", further=paths[1:], format=_format(merged, head), labels=labels)
 
 
 def _inherited(own: Section, shared: Section) -> Mapping[Any, Any]:
@@ -207,33 +221,62 @@ def _format(section: Section, head: Head | None) -> Format:
     kind = FileKind(section.one_of("kind", FileKind) or FileKind.TSV)
     columns = _columns(section, (*required, *optional))
     choices = tuple(column for _, column in section.items("choices") if isinstance(column, str | int))
+    _check_kinds(section, kind, columns, head)
     if kind not in WITHOUT_COLUMNS:
         for name in required:
             if name not in columns:
                 section.complain(name, f"{name} has no column; the head {head} needs {', '.join(required)}")
         if head is Head.CHOICE and len(choices) < 2:
             section.complain("choices", "choices: expected the columns of two choices or more")
-    is_named = any(isinstance(column, str) for column in (*columns.values(), *choices))
+    is_named = any(isinstance(column, str) for given in (*columns.values(), choices) for column in given)
     return Format(
         kind=kind,
         columns=columns,
         choices=choices,
         header=section.flag("header", is_named),
+        delimiter=_delimiter(section),
+        quoted=section.flag("quoted", False),
+        more_columns=section.flag("more_columns", False),
+        originals=section.flag("originals", False),
+        comments=section.flag("comments", kind is FileKind.CONLL and is_named),
+        records=section.text("records", ""),
         separator=section.text("separator", ","),
     )
 
 
-def _columns(section: Section, names: tuple[str, ...]) -> dict[str, Column]:
-    """The column of each field that has one."""
-    columns: dict[str, Column] = {}
+def _check_kinds(section: Section, kind: FileKind, columns: Mapping[str, Columns], head: Head | None) -> None:
+    """Complain of columns by name where files have none, and by number where they have only names."""
+    for name, given in columns.items():
+        wants_numbers = kind is FileKind.CONLL and head is Head.TOKEN
+        wants_names = kind in BY_NAME or (kind is FileKind.CONLL and not wants_numbers)
+        if wants_numbers and not all(isinstance(column, int) for column in given):
+            section.complain(
+                name, f"{name}: expected the number of a column, from 0; CoNLL files have no names for them"
+            )
+        elif wants_names and not all(isinstance(column, str) for column in given):
+            section.complain(name, f"{name}: expected a name; the kind {kind} has no numbered columns")
+
+
+def _delimiter(section: Section) -> str:
+    """The delimiter of CSV, a single character."""
+    delimiter = section.text("delimiter", ",")
+    if len(delimiter) != 1:
+        section.complain("delimiter", f"delimiter {delimiter!r}: expected one character")
+    return delimiter
+
+
+def _columns(section: Section, names: tuple[str, ...]) -> dict[str, Columns]:
+    """The column of each field that has one; several columns are one text."""
+    columns: dict[str, Columns] = {}
     for name in names:
         value = section.content.get(name)
         if is_null(value):
             continue
-        if isinstance(value, bool) or not isinstance(value, str | int):
-            section.complain(name, f"{name}: expected the name or the number of a column, found {described(value)}")
+        several: list[Any] = value if isinstance(value, list) else [value]
+        if wrong := [one for one in several if isinstance(one, bool) or not isinstance(one, str | int)]:
+            section.complain(name, f"{name}: expected the name or the number of a column, found {described(wrong[0])}")
         else:
-            columns[name] = value
+            columns[name] = tuple(several)
     return columns
 
 

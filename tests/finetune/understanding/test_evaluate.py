@@ -178,7 +178,7 @@ def test_fewer_tasks_or_languages_have_no_overall_score(nine: Path, tmp_path: Pa
     (tmp_path / "gold" / "panx").unlink()
     evaluation = evaluate(tmp_path / "gold", tmp_path / "labels", CATALOGUE)
     assert evaluation.overall is None
-    assert "| – |" in markdown(evaluation.scores, evaluation.overall)
+    assert "| – |" in markdown(evaluation.scores, evaluation.overall, CATALOGUE)
     # A language without labels is left out, and told.
     labels = tmp_path / "few" / "tydiqa"
     labels.mkdir(parents=True)
@@ -295,9 +295,12 @@ def test_what_counts_nothing_is_reported(nine: Path, tmp_path: Path) -> None:
     for file in (nine / "gold" / "tydiqa").iterdir():
         (tmp_path / "tydiqa" / file.name).symlink_to(file)
     change(tmp_path, "tydiqa/test-te.json", json.dumps({"q0": "x", "other": "y"}))
-    unknown, unanswered = evaluate(tmp_path, nine / "labels", CATALOGUE).notes
+    (tmp_path / "tydiqa" / "test-de.json").write_text("{}")
+    unknown, of_german, unanswered, to_none = evaluate(tmp_path, nine / "labels", CATALOGUE).notes
     assert unknown.endswith("tydiqaa: not the name of a task")
+    assert of_german.endswith("test-de.json: not of a language of tydiqa; not scored")
     assert unanswered.endswith("test-te.json: 5 of 6 questions have no prediction and count 0")
+    assert to_none.endswith("test-te.json: 1 answers are to unknown questions, such as other, and count nothing")
 
 
 def test_languages_that_are_not_asked_for_need_no_predictions(nine: Path, tmp_path: Path) -> None:

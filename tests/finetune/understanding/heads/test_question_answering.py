@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import unicodedata
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,6 +21,7 @@ from finetune.understanding.heads.question_answering import (
     best_window,
     context_windows,
     token_span,
+    with_marks,
 )
 from finetune.understanding.rows.encoding import TextEncoder
 from finetune.understanding.rows.paired_rows import PairedRows
@@ -190,3 +192,25 @@ def test_questions_are_truncated_and_counted_and_rows_must_hold_context(encoder:
 def test_questions_without_answers_have_no_targets(encoder: TextEncoder) -> None:
     question = Question("q", "wo hund", CONTEXT, (), "de")
     assert not head_of().encode([asked("rot"), question], encoder).row_targets
+
+
+@pytest.mark.parametrize("answer", ["grün", "blaü", "ü", "क्षि", "ที่"])
+def test_decomposed_answers_keep_their_last_accent(encoder: TextEncoder, answer: str) -> None:
+    """The tokenizer composes what is decomposed, and says of a piece only where its letter is."""
+    written = unicodedata.normalize("NFD", answer)
+    context = f"hund {written} baum {written}"
+    (pieces,) = encoder.locate([context])
+    for start in (5, len(context) - len(written)):
+        found = token_span(pieces, Answer(written, start))
+        assert found is not None
+        first, last = found
+        begin, end = with_marks(context, int(pieces.starts[first]), int(pieces.ends[last]))
+        assert context[begin:end].strip() == written
+
+
+def test_marks_belong_to_their_letter() -> None:
+    text = "Vie\u0323\u0302t"
+    assert with_marks(text, 0, 3) == (0, 5)
+    assert with_marks(text, 4, 6) == (2, 6)
+    assert with_marks("abc", 1, 2) == (1, 2)
+    assert with_marks("", 0, 0) == (0, 0)

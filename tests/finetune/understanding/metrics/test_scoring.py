@@ -117,6 +117,8 @@ def test_scores_of_pairs_worked_by_hand() -> None:
     found = score(TASKS["bucc2018"], gold, {("d1", "e1"), ("d2", "e9")}, "de")
     assert found == pytest.approx({"f1": 40, "precision": 50, "recall": 100 / 3})
     assert score(TASKS["bucc2018"], gold, set(), "de") == {"f1": 0, "precision": 0, "recall": 0}
+    with pytest.raises(ValueError, match="no pair is correct, but 1 are with their columns swapped"):
+        score(TASKS["bucc2018"], gold, {(english, german) for german, english in list(gold)[:1]}, "de")
 
 
 UNEQUAL: list[tuple[str, Any, Any, str]] = [

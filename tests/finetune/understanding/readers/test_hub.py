@@ -11,10 +11,10 @@ from datasets import ClassLabel, Dataset, Features, List, Value
 from finetune.understanding.metrics.gold import has_gold, read_gold
 from finetune.understanding.readers.examples_of_task import (
     read,
-    read_pairs,
     read_questions,
     read_retrieval,
     read_tagged,
+    read_texts,
 )
 from finetune.understanding.readers.languages import languages_with
 from finetune.understanding.readers.roots import PREFIX, is_hub
@@ -72,8 +72,8 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_each_kind_is_read(hub: Path) -> None:
     assert is_hub(str(hub))
-    assert list(read_pairs(TASKS["xnli"], Split.DEV, "de", hub)) == [LabelledText("de", "b", "neutral", "de")] * 2
-    assert list(read_pairs(TASKS["pawsx"], Split.TRANSLATE_TRAIN, "de", hub)) == [LabelledText("a", "b", "1", "de")]
+    assert list(read_texts(TASKS["xnli"], Split.DEV, "de", hub)) == [LabelledText("de", "b", "neutral", "de")] * 2
+    assert list(read_texts(TASKS["pawsx"], Split.TRANSLATE_TRAIN, "de", hub)) == [LabelledText("a", "b", "1", "de")]
     (tagged,) = read_tagged(TASKS["udpos"], Split.TEST, "fi", hub)
     assert tagged == TaggedSentence(("talo", "on"), ("NOUN", "VERB"), "fi")
     (entity,) = read_tagged(TASKS["panx"], Split.DEV, "sw", hub)
@@ -110,7 +110,7 @@ def test_rows_that_were_not_translated_come_in_training(tmp_path: Path) -> None:
     """In their places, as from files: what trains on them leaves them out."""
     rows = [{"sentence1": "a", "sentence2": text, "label": "1"} for text in ("NS", "", None, "b")]
     save(tmp_path, "PAWS-X.de", "train", rows)
-    pairs = list(read_pairs(TASKS["pawsx"], Split.TRANSLATE_TRAIN, "de", tmp_path))
+    pairs = list(read_texts(TASKS["pawsx"], Split.TRANSLATE_TRAIN, "de", tmp_path))
     assert [pair.is_complete for pair in pairs] == [False, False, False, True]
 
 
@@ -139,22 +139,22 @@ def test_bad_input_is_reported_in_one_line(hub: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no test of panx for the language 'xx'"):
         list(read_tagged(TASKS["panx"], Split.TEST, "xx", hub))
     with pytest.raises(ValueError, match=r"row 1 of pawsx: unknown label '7'; pawsx has 0, 1"):
-        list(read_pairs(TASKS["pawsx"], Split.TEST, "de", hub))
+        list(read_texts(TASKS["pawsx"], Split.TEST, "de", hub))
     with pytest.raises(ValueError, match="dev of xnli in 'fr': empty"):
-        list(read_pairs(TASKS["xnli"], Split.DEV, "fr", hub))
+        list(read_texts(TASKS["xnli"], Split.DEV, "fr", hub))
     save(tmp_path, "PAWS-X.fr", "test", [{"sentence1": "c", "sentence2": " ", "label": "0"}])
     with pytest.raises(ValueError, match="row 1 of pawsx: an empty sentence"):
-        list(read_pairs(TASKS["pawsx"], Split.TEST, "fr", tmp_path))
+        list(read_texts(TASKS["pawsx"], Split.TEST, "fr", tmp_path))
     save(tmp_path, "PAN-X.de", "test", [{"tokens": ["a"], "ner_tags": [3]}])
     with pytest.raises(ValueError, match="the tag 3 has no name"):
         list(read_tagged(TASKS["panx"], Split.TEST, "de", tmp_path))
     save(tmp_path, "PAWS-X.de", "test", [{"sentence1": "c", "label": "0"}])
     with pytest.raises(ValueError, match="PAWS-X.de, test: has no column 'sentence2'; it has"):
-        list(read_pairs(TASKS["pawsx"], Split.TEST, "de", tmp_path))
+        list(read_texts(TASKS["pawsx"], Split.TEST, "de", tmp_path))
     (tmp_path / "PAWS-X.en").mkdir()
     (tmp_path / "PAWS-X.en" / "test-0.parquet").write_bytes(b"no")
     with pytest.raises(ValueError, match="cannot be read with `datasets`"):
-        list(read_pairs(TASKS["pawsx"], Split.TEST, "en", tmp_path))
+        list(read_texts(TASKS["pawsx"], Split.TEST, "en", tmp_path))
 
 
 def test_training_opens_no_test_file(hub: Path) -> None:
