@@ -54,6 +54,7 @@ setup(
         "matplotlib>=3.8",  # curves as PNG at its end
         "sacrebleu>=2.4",  # BLEU, chrF and TER with signatures, paired bootstrap
         "seqeval>=1.2.2",  # F1 of tagged text, with which XTREME scores POS and NER
+        "scikit-learn>=1.3",  # F1, correlations of labels, nDCG and average precision; benchmarks: weighted n-grams
         "sacremoses>=0.2",  # Moses tokenisation for tokenised BLEU as published
         "regex>=2023.6",  # Unicode's properties of characters as Perl has them, by which Moses cuts
     ],
@@ -71,7 +72,6 @@ setup(
             "onnxscript>=0.7",  # torch.onnx.export translates with it
             "onnxruntime>=1.24",  # runs what was exported
             "sentence-transformers>=6",  # pretrain.export's directories, opened by SentenceTransformer
-            "scikit-learn>=1.3",  # benchmarks: weighted character n-grams, to find rows that translate each other
         ],
         "dev": [
             "ruff>=0.8",  # lint and format

@@ -50,6 +50,13 @@ class VecoTokenClassifierOutput(TokenClassifierOutput):
 
 
 @dataclass
+class VecoMultipleChoiceOutput(MultipleChoiceModelOutput):
+    """transformers' output and, plugged in, the logits of the paired sequences."""
+
+    pair_logits: Tensor | None = None
+
+
+@dataclass
 class VecoQuestionAnsweringOutput(QuestionAnsweringModelOutput):
     """transformers' output and, plugged in, the logits of the paired sequences."""
 
@@ -249,11 +256,9 @@ class VecoForTokenClassification(VecoLabeller):
 
 
 class VecoForMultipleChoice(VecoClassifier):
-    """The right one among several sequences, such as a question with each of its answers; plugged out only."""
+    """The right one among several sequences, such as a question with each of its answers."""
 
     def __init__(self, config: VecoConfig) -> None:
-        if config.plug_in:
-            raise ValueError("VecoForMultipleChoice takes no pairs; build it with plug_in=False")
         super().__init__(config)
         self.classifier = VecoSequenceHead(config, num_outputs=1)
         self.post_init()
@@ -267,33 +272,47 @@ class VecoForMultipleChoice(VecoClassifier):
         position_ids: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
+        pair_input_ids: Tensor | None = None,
+        pair_attention_mask: Tensor | None = None,
+        pair_targets: Tensor | None = None,
+        pair_inputs_embeds: Tensor | None = None,
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
-    ) -> MultipleChoiceModelOutput:
-        """`logits` (B, C) of C choices; ids, masks and positions are (B, C, T), embeddings (B, C, T, D).
+    ) -> VecoMultipleChoiceOutput:
+        """`logits` (B, C) of C choices, plugged in `pair_logits` (B, C) of those of y, and the mean `loss` of both.
 
-        Given `labels` (B,), the indices of the right choices, `loss` is the mean cross-entropy.
+        Ids, masks and positions are (B, C, T), embeddings (B, C, T, D); those of y (B, C, Y), choice by choice. Labels
+        (B,) are the numbers of the right choices; `loss` is the mean cross-entropy.
         """
         shape = input_shape(input_ids, inputs_embeds)
         if len(shape) != 3:
             raise ValueError(f"inputs have shape {tuple(shape)}, expected (sequences, choices, tokens)")
-        flat = {
-            name: None if tensor is None else tensor.flatten(0, 1)
-            for name, tensor in (
-                ("input_ids", input_ids),
-                ("attention_mask", attention_mask),
-                ("token_type_ids", token_type_ids),
-                ("position_ids", position_ids),
-                ("inputs_embeds", inputs_embeds),
+        if pair_input_ids is not None and pair_input_ids.shape[:2] != shape[:2]:
+            raise ValueError(
+                f"pair_input_ids have shape {tuple(pair_input_ids.shape)}, expected {tuple(shape[:2])} first"
             )
-        }
+
+        def flat(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor.flatten(0, 1)
+
         features = self.features(
-            None, None, **flat, output_hidden_states=output_hidden_states, output_attentions=output_attentions
+            flat(pair_input_ids),
+            flat(pair_attention_mask),
+            flat(pair_inputs_embeds),
+            input_ids=flat(input_ids),
+            attention_mask=flat(attention_mask),
+            token_type_ids=flat(token_type_ids),
+            position_ids=flat(position_ids),
+            inputs_embeds=flat(inputs_embeds),
+            output_hidden_states=output_hidden_states,
+            output_attentions=output_attentions,
         )
-        logits = self.classifier(features.x).view(shape[:2])
-        return MultipleChoiceModelOutput(
-            loss=None if labels is None else mean_cross_entropy([Labelled("labels", logits, labels)]),
-            logits=logits,
+        logits = [self.classifier(states).view(shape[:2]) for states in features.sides]
+        labelled = with_labels(logits, labels=labels, pair_targets=pair_targets)
+        return VecoMultipleChoiceOutput(
+            loss=mean_cross_entropy(labelled) if labelled else None,
+            logits=logits[0],
+            pair_logits=logits[1] if self.config.plug_in else None,
             hidden_states=features.hidden_states,
             attentions=features.attentions,
         )

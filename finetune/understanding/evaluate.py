@@ -3,9 +3,10 @@
     python -m finetune.understanding.evaluate [--benchmark xtreme | --task TASK …] --predictions DIR --labels DIR
         [--json FILE] [--markdown FILE] [--plot PNG] [--zip FILE] [--languages LIST]
 
-Predictions are `{task}/test-{language}.tsv`, for questions `.json`. Labels are files of the same names (for questions
-in SQuAD's form), or the data directory itself. A task is scored if the predictions have a directory of its name. The
-overall score is the mean of the tasks' scores, and given only if all are complete in all their languages.
+Predictions are `{task}/test-{language}.tsv`, for questions and pools `.json`, or named as a task file says. Labels are
+files of the same names (for questions in SQuAD's form), or the data directory itself. A task is scored if the
+predictions have its directory. The overall score is the mean of the tasks' scores, and given only if all are complete
+in all their languages.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from data_tools.files.outputs import check_outputs
 from data_tools.text.lines import open_text
 from finetune.understanding.comparison.report import TaskScores, draw_heat_map, markdown
 from finetune.understanding.metrics.gold import has_gold, read_shown_gold
-from finetune.understanding.metrics.prediction_files import prediction_path, read_predictions
+from finetune.understanding.metrics.prediction_files import has_predictions, prediction_path, read_predictions
 from finetune.understanding.metrics.scoring import AVERAGE, Gold, average, score, task_score
 from finetune.understanding.readers.files import existing
 from finetune.understanding.readers.languages import languages_named
@@ -73,11 +74,12 @@ def evaluate(predictions: Path, labels: Root, catalogue: Catalogue, wanted: Coll
     if not predictions.is_dir():
         raise ValueError(f"{predictions}: no such directory")
     known = catalogue.tasks
-    tasks = [task for name, task in known.items() if (predictions / name).is_dir()]
+    tasks = [task for task in known.values() if has_predictions(task, predictions)]
     if not tasks:
         raise ValueError(f"{predictions}: has no directory of a task; expected {', '.join(known)}")
     scores, unlabelled = {}, {}
-    unknown = sorted(path.name for path in predictions.iterdir() if path.is_dir() and path.name not in known)
+    expected = {prediction_path(Path(), task, one).parts[0] for task in known.values() for one in task.languages}
+    unknown = sorted(path.name for path in predictions.iterdir() if path.is_dir() and path.name not in expected)
     notes = [f"{predictions / name}: not the name of a task" for name in unknown]
     for task in tasks:
         asked = [language for language in task.languages if not wanted or language in wanted]
@@ -109,7 +111,9 @@ def evaluate(predictions: Path, labels: Root, catalogue: Catalogue, wanted: Coll
 def files_of_no_language(task: Task, predictions: Path) -> list[str]:
     """A note for each prediction file that is of none of the task's languages."""
     own = {prediction_path(predictions, task, language) for language in task.languages}
-    files = sorted(prediction_path(predictions, task, "x").parent.glob("test-*"))
+    pattern = prediction_path(predictions, task, "*")
+    prefix, _, suffix = pattern.name.partition("*")
+    files = sorted(pattern.parent.glob(f"{prefix}*" if prefix else f"*{suffix}"))
     plain = {path: path.with_name(path.name.removesuffix(path.suffix)) for path in files}
     return [
         f"{path}: not of a language of {task.name}; not scored"
@@ -246,7 +250,12 @@ def outputs_of(arguments: argparse.Namespace) -> dict[str, Path | None]:
 def files_read(arguments: argparse.Namespace) -> list[Path]:
     """The files of predictions and labels."""
     labels = [] if arguments.labels is None or is_hub(arguments.labels) else Path(arguments.labels).rglob("*")
-    return [*arguments.predictions.glob("*/test-*"), *labels]
+    predictions = (
+        existing(prediction_path(arguments.predictions, task, language))
+        for task in catalogue_of(arguments).tasks.values()
+        for language in task.languages
+    )
+    return [*filter(None, predictions), *labels]
 
 
 def report(evaluation: Evaluation, arguments: argparse.Namespace) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,12 +37,11 @@ from finetune.understanding.flags import (
     report_truncated,
 )
 from finetune.understanding.metrics.scoring import AVERAGE, gold_of, score, task_score
-from finetune.understanding.readers.examples_of_task import read_retrieval
 from finetune.understanding.readers.languages import languages_tested
 from finetune.understanding.retrieval.embeddings import num_layers
 from finetune.understanding.retrieval.retriever import Retriever
 from finetune.understanding.tasks.catalogues import task_named
-from finetune.understanding.tasks.task import Split, Task
+from finetune.understanding.tasks.task import Task
 from training.launch import quiet_libraries
 
 
@@ -103,12 +102,12 @@ def _mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
 
 
-def scores_of(retriever: Retriever, language: str, data: str) -> list[float]:
-    """The score of each layer on a language's test, in percent; raises ValueError if its labels are hidden."""
+def scores_of(retriever: Retriever, languages: Sequence[str], data: str) -> Iterator[tuple[str, list[float]]]:
+    """Each language with the percent of each layer on its test; raises ValueError if its labels are hidden."""
     task = retriever.task
-    test = read_retrieval(task, Split.TEST, language, data)
-    gold = gold_of(task, test)
-    return [task_score(task, score(task, gold, predicted, language)) for predicted in retriever.predictions(test, data)]
+    for test, of_layers in retriever.predictions_in(languages, data):
+        gold = gold_of(task, test)
+        yield test.language, [task_score(task, score(task, gold, own, test.language)) for own in of_layers]
 
 
 def check_languages(task: Task, languages: Sequence[str]) -> None:
@@ -153,8 +152,10 @@ def main() -> None:
     retriever = load_retriever(task, model, layers, options)
     check_filled_directory(options.output, options.data)
     claim(options.output, file_names(task), "finetune.understanding.layers")
-    progress = tqdm(languages, desc=task.name, unit=" languages", disable=None)
-    found = LayerScores(layers, {language: scores_of(retriever, language, options.data) for language in progress})
+    scores = scores_of(retriever, languages, options.data)
+    found = LayerScores(
+        layers, dict(tqdm(scores, total=len(languages), desc=task.name, unit=" languages", disable=None))
+    )
     report_truncated(retriever.embedder)
     write(found, task, model, options)
 

@@ -1,5 +1,7 @@
 """Predict a task's tests, into the files that XTREME's script scores: `{task}/test-{language}.tsv` or `.json`.
 
+A task file may name them otherwise, such as XGLUE's `{task}/{language}.prediction`.
+
     python -m finetune.understanding.predict MODEL --data ROOT --output PREDICTIONS [--task TASK]
 
 MODEL is a run of finetune/understanding/train.py or finetune.understanding.search (whose best checkpoint is used and
@@ -7,8 +9,9 @@ named), a checkpoint, or the directory of a model, which knows its task and whet
 also predicts MLQA, and vice versa: both are trained on SQuAD. A model that is plugged in reads each example with its
 translation into English, where --translated-test has one, and else with itself.
 
-The retrieval tasks, tatoeba and bucc2018, take any VECO, including a finished run of pre-training, plugged out:
+The retrieval tasks, such as tatoeba and bucc2018, take any VECO, including a finished run of pre-training, plugged out:
 sentences are compared by the mean of a layer's states. BUCC's are mined above a threshold that is tuned on its dev set.
+Of one pool of candidates in all languages, the 20 that are most similar to each query are written.
 """
 
 from __future__ import annotations
@@ -39,10 +42,8 @@ from finetune.understanding.flags import (
 from finetune.understanding.heads.predictor import Predictor
 from finetune.understanding.heads.question_answering import QuestionAnswering
 from finetune.understanding.metrics.prediction_files import prediction_path, write_predictions
-from finetune.understanding.readers.examples_of_task import read_retrieval
 from finetune.understanding.readers.languages import languages_tested
 from finetune.understanding.readers.roots import check_root
-from finetune.understanding.retrieval.retriever import Retriever
 from finetune.understanding.rows.evaluation import EvaluationSet
 from finetune.understanding.tasks.catalogues import task_named
 from finetune.understanding.tasks.task import Split, Task
@@ -65,7 +66,7 @@ def parse_arguments() -> argparse.Namespace:
     trained.add_argument(
         "--nbest", action="store_true", help="also write the best answers to each question with scores"
     )
-    retrieval = parser.add_argument_group("tatoeba and bucc2018")
+    retrieval = parser.add_argument_group("retrieval, such as tatoeba and bucc2018")
     retrieval.add_argument(
         "--layer", type=int, help="layer whose states are used; 0 = embeddings (default: 0.6 of all layers)"
     )
@@ -79,7 +80,8 @@ def claim_predictions(task: Task, languages: Sequence[str], options: argparse.Na
     paths = [prediction_path(options.output, task, language) for language in languages]
     if options.nbest:
         paths += [nbest_path(path, language) for path, language in zip(paths, languages, strict=True)]
-    claim(paths[0].parent, [path.name for path in paths], "finetune.understanding.predict")
+    for parent in dict.fromkeys(path.parent for path in paths):
+        claim(parent, [path.name for path in paths if path.parent == parent], "finetune.understanding.predict")
 
 
 def nbest_path(predictions: Path, language: str) -> Path:
@@ -112,13 +114,6 @@ def write_best(head: QuestionAnswering, results: dict[str, np.ndarray], evaluate
         temporary.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
-def retrieve(retriever: Retriever, language: str, options: argparse.Namespace) -> None:
-    """Write the translations found for a language's sentences."""
-    test = read_retrieval(retriever.task, Split.TEST, language, options.data)
-    (found,) = retriever.predictions(test, options.data)
-    write_predictions(retriever.task, language, found, options.output)
-
-
 def predict_trained(task: Task | None, options: argparse.Namespace) -> Path:
     """Write the predictions of a fine-tuned model; return their directory. `task` None is the model's."""
     directory = model_directory(options.model, [Kind.TASK])
@@ -139,8 +134,9 @@ def predict_retrieval(task: Task, options: argparse.Namespace) -> Path:
     languages = languages_tested(task, options.data, options.languages)
     retriever = load_retriever(task, directory, options.layer, options)
     claim_predictions(task, languages, options)
-    for language in tqdm(languages, desc=task.name, unit=" languages", disable=None):
-        retrieve(retriever, language, options)
+    found = retriever.predictions_in(languages, options.data)
+    for test, (predictions,) in tqdm(found, total=len(languages), desc=task.name, unit=" languages", disable=None):
+        write_predictions(task, test.language, predictions, options.output)
     report_truncated(retriever.embedder)
     return prediction_path(options.output, task, languages[0]).parent
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from finetune.recipe import FinetuningRecipe
 from finetune.understanding.tasks.catalogues import task_named
-from finetune.understanding.tasks.task import Head
+from finetune.understanding.tasks.task import OF_TEXTS, Head
 from training.recipe.checks import above_zero, below_one, not_negative, one_of
 from training.recipe.option import BY_NAME, FREE, option
 
@@ -48,7 +48,12 @@ class UnderstandingRecipe(FinetuningRecipe):
     pair_prediction: str = option(
         "target",
         "plug_in: predict from the logits of the example itself (target), or from the mean of its and its "
-        "translation's (average; for one label of a pair of sentences)",
+        "translation's (average; for one prediction of a text or a pair of them)",
+    )
+    batch_size: int = option(
+        32,
+        "rows in an update, over all ranks and accumulation_steps; of multiple choice, examples",
+        on_resume=BY_NAME,
     )
     train_examples: int = option(
         0,
@@ -74,7 +79,6 @@ class UnderstandingRecipe(FinetuningRecipe):
         "LoRA: regular expression for the names of the modules that get adapters, such as "
         r".*\.self_attention\.[qv]_proj; empty = all linear modules of the layers",
     )
-    batch_size: int = option(32, "rows in an update, over all ranks and accumulation_steps", on_resume=BY_NAME)
     micro_batch_size: int = option(
         0,
         "rows of a rank's micro-batch, which decide accumulation_steps; 0 = accumulation_steps decides",
@@ -179,6 +183,6 @@ class UnderstandingRecipe(FinetuningRecipe):
             return [f"task {task.name} has no training; finetune.understanding.predict compares embeddings of a model"]
         if self.pair_prediction not in PAIR_PREDICTIONS:
             return [f"pair_prediction {self.pair_prediction!r} must be one of {', '.join(PAIR_PREDICTIONS)}"]
-        if self.pair_prediction == "average" and task.head is not Head.SEQUENCE:
-            return [f"pair_prediction 'average' is for one label of a pair of sentences, not for {task.name}"]
+        if self.pair_prediction == "average" and task.head not in (*OF_TEXTS, Head.CHOICE):
+            return [f"pair_prediction 'average' is for one prediction of a text or a pair of them, not for {task.name}"]
         return []

@@ -67,8 +67,7 @@ class UnderstandingTask(FinetuningTask[UnderstandingRecipe]):
         self.dev = self._read_dev()
         self.gold = [self._gold_of(evaluated) for evaluated in self.dev]
         whole = build_model(recipe, self.task, self.head, self.pretrained)
-        self.adapted = adapt(whole, recipe, self.encoder.pad)
-        self.adapted.check(self._sets)
+        self.adapted = adapt(whole, recipe, self._sets, self.encoder.pad)
         self.model = self.adapted.model
 
     @property
@@ -171,5 +170,11 @@ def labels_in(batch: Batch, name_of: Callable[[str], str]) -> Tensor:
     `name_of` maps the name of an argument to that of x's or y's.
     """
     if name_of("labels") in batch:
-        return batch[name_of("labels")].ne(IGNORED).sum()
+        labels = batch[name_of("labels")]
+        # Numbers, one for each row or each class, are never ignored.
+        return (
+            torch.tensor(labels.numel(), device=labels.device)
+            if labels.is_floating_point()
+            else labels.ne(IGNORED).sum()
+        )
     return batch[name_of("start_positions")].lt(batch[name_of("attention_mask")].shape[1]).sum()

@@ -21,9 +21,6 @@ class Adapted:
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
 
-    def check(self, sets: Sequence[PairedRows]) -> None:
-        """Raise ValueError for rows, those of training and of each evaluation, of which `prepared` asks too much."""
-
     def prepared(self, sets: Sequence[PairedRows], ranks: Ranks) -> list[PairedRows]:
         """The rows of training and of each evaluation as `model` takes them; every rank calls it."""
         return list(sets)

@@ -56,26 +56,30 @@ class FixedStates(nn.Module):
 class HeadAlone(Adapted):
     """A model whose head learns from the states of its rows."""
 
-    def __init__(self, model: PreTrainedModel, recipe: UnderstandingRecipe, pad: int) -> None:
-        """Raises ValueError as `encoder_of` does."""
+    def __init__(
+        self, model: PreTrainedModel, recipe: UnderstandingRecipe, sets: Sequence[PairedRows], pad: int
+    ) -> None:
+        """Raises ValueError as `encoder_of` does, and if the states of all rows take more memory than they may."""
         self.complete = model.eval()
-        self.max_tokens, self.limit, self.pad = recipe.max_tokens, recipe.features_gb, pad
+        self.max_tokens, self.pad = recipe.max_tokens, pad
         self.width = encoder_of(model).config.hidden_size * (2 if recipe.plug_in else 1)
         super().__init__(without_encoder(model))
-        self.reads_first_alone = reads_first_alone(self.model, self.width, recipe.plug_in)
-        self.num_states = 0
-
-    def check(self, sets: Sequence[PairedRows]) -> None:
-        """Raise ValueError if the states of all rows take more memory than the recipe allows."""
-        sides = [side for rows in sets for side in (rows.x, rows.y) if side is not None]
-        self.num_states = sum(int(self.read_tokens(side.expanded()).sum()) for side in sides)
-        needed = self.num_states * self.width * NUMBER_BYTES / GIGABYTE
-        if needed > self.limit:
+        together = sets[0].x.rows.rows_together
+        self.reads_first_alone = reads_first_alone(self.model, self.width, together, recipe.plug_in)
+        sides = [side.expanded() for rows in sets for side in rows.sides]
+        self.num_states = sum(int(self.read_tokens(rows).sum()) for rows in sides)
+        self.gigabytes = self.num_states * self.width * NUMBER_BYTES / GIGABYTE
+        if self.gigabytes > recipe.features_gb:
             raise ValueError(
-                f"freeze encoder: {self.num_states:,} states of {self.width} numbers take {needed:,.1f} GB on a rank, "
-                f"more than features_gb {self.limit:g}; allow more, or give freeze_layers, which keeps no states but "
-                "passes through the encoder in each epoch"
+                f"freeze encoder: {self.size} take {self.gigabytes:,.1f} GB on a rank, more than features_gb "
+                f"{recipe.features_gb:g}; allow more, or give freeze_layers, which keeps no states but passes through "
+                "the encoder in each epoch"
             )
+
+    @property
+    def size(self) -> str:
+        """The number of states in words."""
+        return f"{self.num_states:,} states of {self.width} numbers"
 
     def read_tokens(self, rows: TokenRows) -> np.ndarray:
         """Whether the head reads a token's state, bool (tokens,): of each row's first token it always does."""
@@ -91,19 +95,18 @@ class HeadAlone(Adapted):
         prepared = [self._with_states(rows, ranks) for rows in sets]
         self.complete.to("cpu")
         if ranks.rank == 0:
-            size = self.num_states * self.width * NUMBER_BYTES / 1e6
             taken = time.perf_counter() - started
-            tell(f"freeze encoder: {self.num_states:,} states of {self.width} numbers, {size:.1f} MB, in {taken:.1f} s")
+            tell(f"freeze encoder: {self.size}, {self.gigabytes:,.3f} GB, in {taken:.1f} s")
         return prepared
 
     def _with_states(self, rows: PairedRows, ranks: Ranks) -> PairedRows:
         """The same rows with the states in the place of tokens."""
-        sides = [Side.of(side, self) for side in (rows.x, rows.y) if side is not None]
+        sides = [Side.of(side, self) for side in rows.sides]
         batches = EvaluationBatches(rows, self.max_tokens, self.pad)
         for number in range(ranks.rank, len(batches), ranks.world_size):
             batch = {name: tensor.to(ranks.device) for name, tensor in batches[number].items()}
             for side, states, mask in zip(sides, *states_of(self.complete, batch), strict=True):
-                side.store(batches.rows_of(number), states[mask].cpu().numpy())
+                side.store(rows.x.rows_of(batches.units_of(number)), states[mask].cpu().numpy())
         for side in sides:
             sum_over_ranks(side.states, ranks)
         return PairedRows(*(side.selected() for side in sides))
@@ -160,13 +163,17 @@ def in_type_of_weights(
     return inputs, {**named, **states}
 
 
-def reads_first_alone(model: PreTrainedModel, width: int, plug_in: bool) -> bool:
-    """Whether a head's logits depend on the first token's state alone, which is found by changing the others."""
-    one, other = torch.randn(2, 1, 3, width, generator=torch.Generator().manual_seed(1))
-    other[:, 0] = one[:, 0]
+def reads_first_alone(model: PreTrainedModel, width: int, together: int, plug_in: bool) -> bool:
+    """Whether a head's logits depend on the first token's state alone, which is found by changing the others.
+
+    `together` rows are those of one example.
+    """
+    shape = (1, 3) if together == 1 else (1, together, 3)
+    one, other = torch.randn(2, *shape, width, generator=torch.Generator().manual_seed(1))
+    other[..., 0, :] = one[..., 0, :]
     logits = []
     for states in (one, other):
-        given = {"inputs_embeds": states, "attention_mask": torch.ones(1, 3, dtype=torch.int64)}
+        given = {"inputs_embeds": states, "attention_mask": torch.ones(shape, dtype=torch.int64)}
         pair = {f"pair_{name}": tensor for name, tensor in given.items()} if plug_in else {}
         with torch.no_grad():
             logits.append(model.eval()(**given, **pair)[0])
@@ -174,7 +181,7 @@ def reads_first_alone(model: PreTrainedModel, width: int, plug_in: bool) -> bool
 
 
 def states_of(model: PreTrainedModel, batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
-    """The last layer's states (B, T, W) of x and, plugged in, of y, and their masks, bool (B, T).
+    """The last layer's states (R, T, W) of R rows of x and, plugged in, of y, and their masks, bool (R, T).
 
     Plugged in the encoder is called twice, for H and for S of x over y.
     """
@@ -185,7 +192,8 @@ def states_of(model: PreTrainedModel, batch: Batch) -> tuple[list[Tensor], list[
             model(**batch)
     finally:
         handle.remove()
-    masks = [batch[name].bool() for name in ("attention_mask", "pair_attention_mask") if name in batch]
+    names = ("attention_mask", "pair_attention_mask")
+    masks = [batch[name].bool().flatten(0, -2) for name in names if name in batch]
     sides = torch.cat(calls, dim=-1).chunk(len(masks))
     return [states[:, : mask.shape[1]] for states, mask in zip(sides, masks, strict=True)], masks
 

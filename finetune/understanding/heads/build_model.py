@@ -49,8 +49,8 @@ def build_model(recipe: UnderstandingRecipe, task: Task, head: TaskHead, encoder
     """
     config, directory = encoder.config, encoder.directory
     set_dropout(config, recipe)
-    config.problem_type = None  # of what it was trained for before; the labels decide
-    config.id2label = dict(enumerate(head.labels or ("start", "end")))
+    config.problem_type = head.problem_type
+    config.id2label = dict(enumerate(head.outputs))
     config.label2id = {label: number for number, label in config.id2label.items()}
     config.understanding = {
         "task": content_of(task),

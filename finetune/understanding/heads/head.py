@@ -32,7 +32,8 @@ class TaskHead(Protocol):
     """One kind of prediction."""
 
     model_class: type[VecoClassifier]  # VECO's; that of another encoder is `model_class_of`
-    labels: Sequence[str]  # names of the classes; empty if they have none
+    outputs: Sequence[str]  # names of the model's outputs, as in its configuration, such as the labels
+    problem_type: str | None  # which loss of sequences the model computes, as in its configuration
 
     def encode(self, examples: Iterable[Any], encoder: TextEncoder) -> TokenRows:
         """The rows of all examples, with their targets unless an example has none."""

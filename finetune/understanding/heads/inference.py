@@ -49,7 +49,7 @@ def run_over(
     for number, counts in evaluation_indices(len(batches), rank, world_size):
         output = forward(batches[number])
         if counts:
-            head.store(results, output, evaluated.rows, batches.rows_of(number))
+            head.store(results, output, evaluated.rows, batches.units_of(number))
     return results
 
 

@@ -47,7 +47,8 @@ class QuestionAnswering:
     """Rows of questions with windows of their contexts, and answers from the model's outputs."""
 
     model_class = VecoForQuestionAnswering
-    labels: Sequence[str] = ()
+    problem_type: str | None = None
+    outputs: Sequence[str] = ("start", "end")
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits

@@ -41,10 +41,12 @@ class Tagging:
     """Rows of words, and tags from the model's outputs."""
 
     model_class = VecoForTokenClassification
+    problem_type: str | None = None
 
     def __init__(self, labels: Sequence[str], max_length: int, stride: int) -> None:
         """`stride`: tokens by which neighbouring windows overlap."""
         self.labels: Sequence[str] = labels
+        self.outputs: Sequence[str] = labels
         self.max_length = max_length
         self.stride = stride
 

@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from finetune.understanding.metrics.prediction_files import prediction_path
-from finetune.understanding.metrics.scoring import FORMS, Gold, gold_of
+from finetune.understanding.metrics.scoring import Gold, form_of, gold_of
 from finetune.understanding.readers.examples_of_task import read, read_retrieval
-from finetune.understanding.readers.files import existing, has_file
+from finetune.understanding.readers.files import existing, find_file, has_file
 from finetune.understanding.readers.hub import has_config
+from finetune.understanding.readers.pooled import read_pooled
 from finetune.understanding.readers.roots import Root, is_hub
 from finetune.understanding.tasks.examples import HiddenLabelsError, wrong_labels_of
-from finetune.understanding.tasks.task import Split, Task
+from finetune.understanding.tasks.task import FileKind, Head, Split, Task
 
 
 def read_gold(task: Task, language: str, labels: Root) -> Gold:
@@ -22,13 +23,27 @@ def read_gold(task: Task, language: str, labels: Root) -> Gold:
     """
     if not is_hub(str(labels)):
         path = existing(prediction_path(Path(labels), task, language))
-        if path is not None:
-            return FORMS[task.head].read_gold(path, task)
+        if path is not None and not is_data_alone(path, task, language, Path(labels)):
+            return form_of(task).read_gold(path, task)
+    if task.pool:
+        return gold_of(task, read_pooled(task, Split.TEST, [language], labels)[language])
     if task.is_retrieval:
         return gold_of(task, read_retrieval(task, Split.TEST, language, labels))
     examples = list(read(task, Split.TEST, language, labels))
     with wrong_labels_of(f"{labels}: test of {task.name} in {language!r}"):
         return gold_of(task, examples)
+
+
+def is_data_alone(path: Path, task: Task, language: str, labels: Path) -> bool:
+    """Whether a file is the test's data, in another form than labels have, which are the last column of plain lines."""
+    if not has_file(task, Split.TEST, language, labels):
+        return False
+    found = find_file(task, Split.TEST, language, labels, side=language)
+    form = found.place.format
+    label = form.columns.get("tag" if task.head is Head.TOKEN else "label", ())
+    last = max((column for own in form.columns.values() for column in own if isinstance(column, int)), default=None)
+    has_labels_last = form.kind in (FileKind.TSV, FileKind.CONLL) and not form.header and label == (last,)
+    return found.path == path and not (has_labels_last or form.kind in (FileKind.SQUAD, FileKind.LINES))
 
 
 def read_shown_gold(task: Task, languages: Iterable[str], labels: Root) -> tuple[dict[str, Gold], dict[str, str]]:

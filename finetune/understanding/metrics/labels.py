@@ -1,4 +1,7 @@
-"""One label for each example: accuracy, and files of a label a line. For classification and sentence search."""
+"""One label for each example: accuracy, F1, Matthews' correlation, and files of a label a line.
+
+For classification, multiple choice and sentence search; a choice and a translation are numbers from 0.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from pathlib import Path
 
 from data_tools.text.lines import open_text
 from finetune.understanding.readers.labels import known_label
-from finetune.understanding.tasks.examples import HiddenLabelsError, LabelledText, RetrievalSet
+from finetune.understanding.tasks.examples import Choices, HiddenLabelsError, Label, LabelledText, RetrievalSet
 from finetune.understanding.tasks.task import Task
 
 Labels = Sequence[str]
@@ -16,22 +19,62 @@ NUM_SENTENCES = 2  # of an example
 INSPECTED_LINES = 20  # which show whether a file has labels
 
 
-def score_labels(gold: Labels, predicted: Labels, task: Task, language: str) -> dict[str, float]:
+def accuracy(gold: Labels, predicted: Labels, task: Task, language: str) -> dict[str, float]:
     """{"accuracy"} in percent; raises ValueError for unequal numbers of rows."""
+    from sklearn.metrics import accuracy_score  # takes a second to import
+
+    check_rows(gold, predicted)
+    return {"accuracy": float(accuracy_score(gold, predicted)) * 100}
+
+
+def positive_f1(gold: Labels, predicted: Labels, task: Task, language: str) -> dict[str, float]:
+    """{"f1"} in percent of the task's positive label; 0 if it is neither there nor predicted.
+
+    Raises ValueError for a task without positive label, and for unequal numbers of rows.
+    """
+    from sklearn.metrics import f1_score
+
+    check_rows(gold, predicted)
+    if not task.positive_label:
+        raise ValueError(f"{task.name}: f1 is that of positive_label, which the task does not name; or use macro_f1")
+    (f1,) = f1_score(gold, predicted, labels=[task.positive_label], average=None, zero_division=0)
+    return {"f1": float(f1) * 100}
+
+
+def macro_f1(gold: Labels, predicted: Labels, task: Task, language: str) -> dict[str, float]:
+    """{"macro_f1"}: the mean over the labels that are there or predicted, in percent."""
+    from sklearn.metrics import f1_score
+
+    check_rows(gold, predicted)
+    return {"macro_f1": float(f1_score(gold, predicted, average="macro", zero_division=0)) * 100}
+
+
+def matthews(gold: Labels, predicted: Labels, task: Task, language: str) -> dict[str, float]:
+    """{"matthews"}: Matthews' correlation x 100; 0 if one side has a single label."""
+    from sklearn.metrics import matthews_corrcoef
+
+    check_rows(gold, predicted)
+    if len(set(gold)) == 1 or len(set(predicted)) == 1:
+        return {"matthews": 0.0}
+    return {"matthews": float(matthews_corrcoef(gold, predicted)) * 100}
+
+
+def check_rows(gold: Sequence[object], predicted: Sequence[object]) -> None:
+    """Raise ValueError for unequal numbers of rows."""
     if len(gold) != len(predicted):
         raise ValueError(f"{len(predicted):,} predicted rows but {len(gold):,} labels; the numbers must be equal")
-    num_correct = sum(label == prediction for label, prediction in zip(gold, predicted, strict=True))
-    return {"accuracy": num_correct / len(gold) * 100}
 
 
-def gold_labels(pairs: Iterable[LabelledText]) -> Labels:
-    """The labels of the pairs; raises HiddenLabelsError if there are none, as in XTREME's copy of its tests."""
-    labels = []
-    for pair in pairs:
-        if pair.label is None:
-            raise HiddenLabelsError(f"a pair in {pair.language!r} has no label")
-        labels.append(str(pair.label))
-    return labels
+def gold_labels(examples: Iterable[LabelledText | Choices]) -> Labels:
+    """The labels of the examples; raises HiddenLabelsError if there are none, as in XTREME's copy of its tests."""
+    return [str(shown_label(example)) for example in examples]
+
+
+def shown_label(example: LabelledText | Choices) -> Label:
+    """The label of an example; raises HiddenLabelsError if it has none."""
+    if example.label is None:
+        raise HiddenLabelsError(f"an example in {example.language!r} has no label")
+    return example.label
 
 
 def gold_rows(retrieval_set: RetrievalSet) -> Labels:
@@ -70,7 +113,7 @@ def read_gold_labels(path: Path, task: Task) -> Labels:
 
 
 def read_rows(path: Path, task: Task) -> Labels:
-    """Numbers of rows from 0, one a line, as 12 or [12]; raises ValueError that names the line for anything else."""
+    """Numbers from 0, one a line, as 12 or [12]; raises ValueError that names the line for anything else."""
     rows = []
     with open_text(path) as lines:
         for number, line in enumerate(lines, start=1):

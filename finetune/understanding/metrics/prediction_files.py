@@ -1,18 +1,28 @@
-"""Prediction files in the layout of XTREME: `{task}/test-{language}.tsv`, or `.json` for questions."""
+"""Prediction files: `{task}/test-{language}.tsv`, `.json` for questions and pools, or named by a task's own pattern."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from data_tools.files.atomic import atomic_path
-from finetune.understanding.metrics.scoring import FORMS, Predictions
+from finetune.understanding.metrics.scoring import Predictions, form_of
 from finetune.understanding.readers.files import existing
 from finetune.understanding.tasks.task import Task
 
 
 def prediction_path(directory: Path, task: Task, language: str) -> Path:
     """The file of the predictions for a test, below a directory of predictions."""
-    return directory / task.name / f"test-{language}{FORMS[task.head].suffix}"
+    pattern = task.prediction_file or f"{{task}}/test-{{language}}{form_of(task).suffix}"
+    return directory / pattern.format(task=task.name, language=language, code=task.code(language))
+
+
+def has_predictions(task: Task, directory: Path) -> bool:
+    """Whether the directory of the task's prediction files exists or, without one of its own, one of the files."""
+    paths = [prediction_path(directory, task, language) for language in task.languages]
+    parents = {path.parent for path in paths}
+    if len(parents) == 1 and directory not in parents:
+        return paths[0].parent.is_dir()
+    return any(existing(path) is not None for path in paths)
 
 
 def read_predictions(task: Task, language: str, directory: Path) -> Predictions:
@@ -21,7 +31,7 @@ def read_predictions(task: Task, language: str, directory: Path) -> Predictions:
     found = existing(path)
     if found is None:
         raise ValueError(f"{path}: no such file; {task.name} needs predictions for the language {language!r}")
-    return FORMS[task.head].read(found, task)
+    return form_of(task).read(found, task)
 
 
 def write_predictions(task: Task, language: str, predicted: Predictions, directory: Path) -> Path:
@@ -29,5 +39,5 @@ def write_predictions(task: Task, language: str, predicted: Predictions, directo
     path = prediction_path(directory, task, language)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary:
-        FORMS[task.head].write(temporary, predicted)
+        form_of(task).write(temporary, predicted)
     return path

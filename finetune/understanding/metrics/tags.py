@@ -1,4 +1,4 @@
-"""A tag for each word: seqeval's F1, and files of a tag a line with blank lines between sentences."""
+"""A tag for each word: seqeval's F1 and accuracy, and files of a tag a line with blank lines between sentences."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Tags = Sequence[Sequence[str]]
 INSPECTED_LINES = 20  # which show whether a file has tags
 
 
-def score_tags(gold: Tags, predicted: Tags, task: Task, language: str) -> dict[str, float]:
+def chunk_scores(gold: Tags, predicted: Tags, task: Task, language: str) -> dict[str, float]:
     """{"f1", "precision", "recall"} in percent, over the chunks of all sentences, as seqeval finds them.
 
     XTREME uses it for udpos as well, whose tags have no B- and I-. seqeval then takes the first letter as the prefix
@@ -32,6 +32,14 @@ def score_tags(gold: Tags, predicted: Tags, task: Task, language: str) -> dict[s
         warnings.filterwarnings("ignore", message=".*seems not to be NE tag")
         precision, recall, f1, _ = precision_recall_fscore_support(gold, predicted, average="micro", zero_division=0)
     return {"f1": float(f1) * 100, "precision": float(precision) * 100, "recall": float(recall) * 100}
+
+
+def word_accuracy(gold: Tags, predicted: Tags, task: Task, language: str) -> dict[str, float]:
+    """{"accuracy"} in percent of the words; raises ValueError for unequal numbers of sentences or words."""
+    from seqeval.metrics import accuracy_score
+
+    check_sizes(gold, predicted)
+    return {"accuracy": float(accuracy_score([list(tags) for tags in gold], [list(tags) for tags in predicted])) * 100}
 
 
 def check_sizes(gold: Tags, predicted: Tags) -> None:

@@ -78,7 +78,7 @@ def candidates(task: Task, split: Split, language: str) -> list[FilePlace]:
     return [
         place
         for place in task.files.get(split, ())
-        if any(name in place.path for name in BY_LANGUAGE) or language == language_alone(task, split)
+        if any(name in place.path for name in BY_LANGUAGE) or task.pool or language == language_alone(task, split)
     ]
 
 

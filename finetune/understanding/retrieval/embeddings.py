@@ -91,7 +91,7 @@ class Embedder:
         vectors = np.zeros((len(self.layers), len(sentences), self.model.config.hidden_size), dtype=np.float32)
         with tqdm(total=len(sentences), desc=name, unit=" sentences", disable=None, leave=False) as progress:
             for number in range(len(batches)):
-                own = batches.rows_of(number)
+                own = batches.units_of(number)
                 vectors[:, own] = self._means(batches[number]).cpu().numpy()
                 progress.update(len(own))
         return vectors

@@ -68,6 +68,14 @@ def prepare(x: np.ndarray, y: np.ndarray, centre: bool = False, whiten: bool = F
     return unit_rows(x), unit_rows(y)
 
 
+def centred_by(x: np.ndarray, groups: Sequence[str]) -> np.ndarray:
+    """New rows, each without the mean of the rows of its group, such as its language."""
+    names, numbers = np.unique(np.array(groups), return_inverse=True)
+    sums = np.zeros((len(names), x.shape[1]), dtype=x.dtype)
+    np.add.at(sums, numbers, x)
+    return x - (sums / np.bincount(numbers)[:, None]).astype(x.dtype)[numbers]
+
+
 def check_embeddings(x: np.ndarray, y: np.ndarray) -> None:
     """Raise ValueError unless both are finite float32 matrices of the same width with at least one row."""
     for side, array in (("source", x), ("target", y)):
@@ -115,18 +123,29 @@ def nearest_both_ways(x: np.ndarray, y: np.ndarray, k: int) -> tuple[Neighbours,
 
 
 def best_matches(x: np.ndarray, y: np.ndarray, similarity: Similarity, k: int | None = None) -> np.ndarray:
-    """The row of y that is most similar to each row of x, int64 (N,), as for Tatoeba. For rows of length 1.
+    """The row of y that is most similar to each row of x, int64 (N,), as for Tatoeba. For rows of length 1."""
+    return ranked_matches(x, y, similarity, 1, k)[:, 0]
 
-    As published, CSLS is compared over all of y, the margin over the k nearest by cosine.
+
+def ranked_matches(
+    x: np.ndarray, y: np.ndarray, similarity: Similarity, count: int, k: int | None = None
+) -> np.ndarray:
+    """The `count` rows of y that are most similar to each row of x, best first, int64 (N, count). For rows of length 1.
+
+    All of y if it has fewer. As published, CSLS is compared over all of y, the margin over the k nearest by cosine, or
+    the `count` nearest if these are more.
     """
     k = k or NEIGHBOURS[similarity]
     if similarity is Similarity.COSINE:
-        return nearest(x, y, 1).indices[:, 0]
-    forward, backward = nearest_both_ways(x, y, k)
+        return nearest(x, y, count).indices
+    compared = max(k, count) if similarity is Similarity.MARGIN else k
+    forward, backward = nearest_both_ways(x, y, compared)
+    own_mean, other_mean = (found.scores[:, :k].mean(axis=1) for found in (forward, backward))
     if similarity is Similarity.CSLS:
-        return nearest(x, y, 1, bias=-backward.scores.mean(axis=1) / 2).indices[:, 0]
-    scores = rescored(forward, forward.scores.mean(axis=1), backward.scores.mean(axis=1), similarity)
-    return np.take_along_axis(forward.indices, scores.argmax(axis=1)[:, None], axis=1)[:, 0]
+        return nearest(x, y, count, bias=-other_mean / 2).indices
+    scores = rescored(forward, own_mean, other_mean, similarity)
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :count]
+    return np.take_along_axis(forward.indices, order, axis=1)
 
 
 def rescored(found: Neighbours, own_mean: np.ndarray, other_mean: np.ndarray, similarity: Similarity) -> np.ndarray:

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from finetune.understanding.metrics.pools import TOP
 from finetune.understanding.metrics.scoring import Predictions
 from finetune.understanding.readers.examples_of_task import read_retrieval
+from finetune.understanding.readers.pooled import read_pooled
 from finetune.understanding.retrieval.embeddings import Embedder
 from finetune.understanding.retrieval.matching import (
     Similarity,
     best_matches,
+    centred_by,
     mine_set,
     named,
     prepare,
+    ranked_matches,
     tuned_threshold,
 )
-from finetune.understanding.tasks.examples import RetrievalSet
+from finetune.understanding.tasks.examples import PooledSet, RetrievalSet
 from finetune.understanding.tasks.task import Head, Split, Task
+
+OVER_ALL = "map"  # the metric of a pool that needs the order of all candidates
 
 
 @dataclass
@@ -31,6 +37,17 @@ class Retriever:
     similarity: Similarity
     centre: bool = False  # see `prepare`
     whiten: bool = False
+
+    def predictions_in(
+        self, languages: Sequence[str], data: str
+    ) -> Iterator[tuple[RetrievalSet | PooledSet, list[Predictions]]]:
+        """The test set of each language with the predictions of each layer, from the files below `data`."""
+        if self.task.pool:
+            yield from self.pooled_predictions(read_pooled(self.task, Split.TEST, languages, data).values())
+            return
+        for language in languages:
+            test = read_retrieval(self.task, Split.TEST, language, data)
+            yield test, self.predictions(test, data)
 
     def predictions(self, test: RetrievalSet, data: str) -> list[Predictions]:
         """The predictions of each layer, in the form that `score` and prediction files take.
@@ -49,6 +66,28 @@ class Retriever:
             named(mine_set(test, x, y, self.similarity), test, threshold)
             for (x, y), threshold in zip(self._layers_of(test), thresholds, strict=True)
         ]
+
+    def pooled_predictions(self, tests: Iterable[PooledSet]) -> Iterator[tuple[PooledSet, list[Predictions]]]:
+        """The test sets, which share a pool, with the predictions of each layer; the pool is encoded once.
+
+        They name the best 20 candidates, or all if the task has a metric over all of them.
+        """
+        pool: tuple[Sequence[str], np.ndarray] | None = None
+        for test in tests:
+            if pool is None or pool[0] is not test.candidates:
+                pool = test.candidates, self.embedder.embed(test.candidates, f"{self.task.name} candidates")
+            count = len(test.candidates) if OVER_ALL in self.task.metrics else TOP
+            found: list[Predictions] = []
+            for x, y in zip(
+                self.embedder.embed(test.queries, f"{self.task.name} {test.language}"), pool[1], strict=True
+            ):
+                if self.centre or self.whiten:
+                    y = centred_by(y, test.candidate_languages)
+                x, y = prepare(x, y, centre=self.centre, whiten=self.whiten)
+                rows = ranked_matches(x, y, self.similarity, count).tolist()
+                names = ([test.candidate_ids[row] for row in own] for own in rows)
+                found.append(dict(zip(test.query_ids, names, strict=True)))
+            yield test, found
 
     def _layers_of(self, sentences: RetrievalSet) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """The prepared embeddings of both languages, one layer after the other."""

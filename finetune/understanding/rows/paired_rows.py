@@ -40,7 +40,7 @@ class SelectedRows:
         return rows
 
     def batch(self, pairs: np.ndarray, pad: int) -> dict[str, Tensor]:
-        """input_ids, attention_mask, token_type_ids if any (batch, width), and the targets of `pairs`, int64.
+        """input_ids, attention_mask, token_type_ids if any (batch, width), and the targets of `pairs`.
 
         Where the states of the rows are known, they are there as inputs_embeds (batch, width, of a state), not the ids.
         """
@@ -58,12 +58,28 @@ class SelectedRows:
             batch["token_type_ids"] = np.zeros(is_token.shape, dtype=np.int64)
             batch["token_type_ids"][is_token] = self.rows.token_types[places]
         for name, values in self.rows.row_targets.items():
-            batch[name] = np.where(repeated, self.rows.ignored, values[chosen])
+            batch[name] = values[chosen]
+            batch[name][repeated] = self.rows.ignored
         for name, values in self.rows.token_targets.items():
             batch[name] = np.full(is_token.shape, IGNORED, dtype=np.int64)
             batch[name][is_token] = values[places]
             batch[name][repeated] = IGNORED
         return {name: torch.from_numpy(array) for name, array in batch.items()}
+
+    def rows_of(self, units: np.ndarray) -> np.ndarray:
+        """The numbers of the rows of some units (n,), in order."""
+        together = self.rows.rows_together
+        return (units[:, None] * together + np.arange(together)).ravel()
+
+    def batch_of_units(self, units: np.ndarray, pad: int) -> dict[str, Tensor]:
+        """`batch` of the rows of some units; where C rows stay together, tensors (B, C, width), and targets (B, …)."""
+        together = self.rows.rows_together
+        if together == 1:
+            return self.batch(units, pad)
+        batch = self.batch(self.rows_of(units), pad)
+        folded = {name: tensor.unflatten(0, (len(units), together)) for name, tensor in batch.items()}
+        # The rows of an example have the same target.
+        return {name: tensor[:, 0] if name in self.rows.row_targets else tensor for name, tensor in folded.items()}
 
     def fingerprint(self) -> bytes:
         """SHA-256 of the rows and their order."""
@@ -72,7 +88,10 @@ class SelectedRows:
 
 @dataclass(frozen=True)
 class PairedRows:
-    """Rows of x and, plugged in, a row of y for each; plugged out, `y` is None."""
+    """Rows of x and, plugged in, a row of y for each; plugged out, `y` is None.
+
+    Batches are of units: of single pairs of rows or, where an example's rows stay together, of all those of an example.
+    """
 
     x: SelectedRows
     y: SelectedRows | None = None
@@ -87,7 +106,12 @@ class PairedRows:
         """Each example i of y with example `partners[i]` of x, int64 (examples of y,).
 
         Where one has fewer windows than the other, each of its windows is paired with several neighbours, in order.
+        Raises ValueError for unequal numbers of rows that stay together.
         """
+        if x.rows_together != y.rows_together:
+            raise ValueError(
+                f"translations have {y.rows_together} choices but their originals {x.rows_together}; expected as many"
+            )
         x_windows, y_windows = Windows.of(x).of_examples(partners), Windows.of(y)
         num_pairs = np.maximum(x_windows.counts, y_windows.counts)
         return cls(selected(x, x_windows, num_pairs), selected(y, y_windows, num_pairs))
@@ -96,15 +120,26 @@ class PairedRows:
         return len(self.x.numbers)
 
     @property
-    def sizes(self) -> np.ndarray:
-        """The width (pairs,) in tokens that each pair needs in a batch: the length of the longer row."""
-        return self.x.lengths if self.y is None else np.maximum(self.x.lengths, self.y.lengths)
+    def sides(self) -> list[SelectedRows]:
+        """The rows of x and, plugged in, those of y."""
+        return [self.x] if self.y is None else [self.x, self.y]
 
-    def batch(self, pairs: np.ndarray, pad: int) -> dict[str, Tensor]:
-        """The model's arguments for some pairs; those of y are named by `pair_argument`."""
-        batch = self.x.batch(pairs, pad)
+    @property
+    def num_units(self) -> int:
+        return len(self) // self.x.rows.rows_together
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """The tokens (units,) that each needs in a batch, with padding to its longest row."""
+        lengths = self.x.lengths if self.y is None else np.maximum(self.x.lengths, self.y.lengths)
+        together = self.x.rows.rows_together
+        return lengths.reshape(-1, together).max(axis=1) * together
+
+    def batch(self, units: np.ndarray, pad: int) -> dict[str, Tensor]:
+        """The model's arguments for some units; those of y are named by `pair_argument`."""
+        batch = self.x.batch_of_units(units, pad)
         if self.y is not None:
-            batch |= {pair_argument(name): tensor for name, tensor in self.y.batch(pairs, pad).items()}
+            batch |= {pair_argument(name): tensor for name, tensor in self.y.batch_of_units(units, pad).items()}
         return batch
 
     def fingerprint(self) -> str:

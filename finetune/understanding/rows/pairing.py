@@ -30,14 +30,16 @@ def check_same_questions(task: Task, source: Source, translated: Source) -> None
 
 
 def check_labels_agree(x: TokenRows, y: TokenRows, partners: np.ndarray, where: str) -> None:
-    """Raise ValueError when rows are not pairs: a pair of sentences and its translation have the same label.
+    """Raise ValueError when rows are not pairs: an example and its translation have the same label.
 
     Equal numbers of rows do not prove it, for instance where each file lacks different rows. A few labels may differ,
     since the files of some translators have labels of their own.
     """
     if "labels" not in x.row_targets or "labels" not in y.row_targets or len(partners) < MIN_ROWS:
         return
-    share = float(np.mean(x.row_targets["labels"][partners] == y.row_targets["labels"]))
+    labels, translated = (side.row_targets["labels"][side.first_rows] for side in (x, y))
+    is_equal = labels[partners] == translated
+    share = float(is_equal.reshape(len(partners), -1).all(axis=1).mean())
     if share < MIN_AGREEMENT:
         raise ValueError(
             f"{where}: only {share:.0%} of the rows have the same label as those that they should translate; "

@@ -1,4 +1,7 @@
-"""The rows of batch k, sorted by length: an endless, shuffled sequence in training, one pass in evaluation."""
+"""The units of batch k, sorted by length: an endless, shuffled sequence in training, one pass in evaluation.
+
+A unit is a row, or the rows of an example that stay together: see `PairedRows`.
+"""
 
 from __future__ import annotations
 
@@ -9,21 +12,21 @@ from torch.utils.data import Dataset
 from finetune.batch_by_tokens import cut_by_tokens
 from finetune.understanding.rows.paired_rows import PairedRows
 
-# Batches whose rows are sorted by length together: enough for little padding, few enough that a row's neighbours change
-# from epoch to epoch.
+# Batches whose units are sorted by length together: enough for little padding, few enough that the neighbours of a unit
+# change from epoch to epoch.
 POOL_BATCHES = 50
 
 
 class UpdateBatches:
-    """The `batch_size` rows of update k, for every k >= 0: a pure function of (seed, k), whatever the number of ranks.
+    """The `batch_size` units of update k, for every k >= 0: a pure function of (seed, k), whatever the number of ranks.
 
-    An epoch is a permutation of all rows, drawn from (seed, epoch). Pools of POOL_BATCHES batches are sorted by length
-    and split into batches, which are shuffled. If `batch_size` does not divide the number of rows, the last batch of
-    the epoch is filled up with the first rows of its permutation.
+    An epoch is a permutation of all units, drawn from (seed, epoch). Pools of POOL_BATCHES batches are sorted by length
+    and split into batches, which are shuffled. If `batch_size` does not divide the number of units, the last batch of
+    the epoch is filled up with the first units of its permutation.
     """
 
     def __init__(self, sizes: np.ndarray, batch_size: int, seed: int) -> None:
-        """`sizes` (rows,) in tokens. Raises ValueError when there is no row."""
+        """`sizes` (units,) in tokens. Raises ValueError when there is none."""
         if len(sizes) == 0:
             raise ValueError("cannot make batches: there is no training example")
         self.sizes = sizes
@@ -35,8 +38,8 @@ class UpdateBatches:
         """Updates of an epoch; k may be larger."""
         return -(-len(self.sizes) // self.batch_size)
 
-    def rows_of(self, k: int) -> np.ndarray:
-        """Numbers of the rows of update k, longest first, int64 (batch_size,)."""
+    def units_of(self, k: int) -> np.ndarray:
+        """Numbers of the units of update k, longest first, int64 (batch_size,)."""
         epoch, position = divmod(k, len(self))
         if self._order[0] != epoch:
             self._order = (epoch, self._lay_out(epoch))
@@ -54,7 +57,7 @@ class UpdateBatches:
 class MicroBatches(Dataset):
     """One rank's micro-batches: the shares of all updates in order, of which each rank takes every `world_size`-th.
 
-    Share i of an update has every `num_shares`-th row from row i on. The rows are sorted by length, so all shares are
+    Share i of an update has every `num_shares`-th unit from unit i on. They are sorted by length, so all shares are
     about equally wide, and an update is the same however it is distributed.
     """
 
@@ -66,11 +69,11 @@ class MicroBatches(Dataset):
 
     def __getitem__(self, number: int) -> dict[str, Tensor]:
         update, share = divmod(number * self.world_size + self.rank, self.num_shares)
-        return self.rows.batch(self.updates.rows_of(update)[share :: self.num_shares], self.pad)
+        return self.rows.batch(self.updates.units_of(update)[share :: self.num_shares], self.pad)
 
 
 class EvaluationBatches:
-    """All rows once, longest first, in batches of at most `max_tokens` with padding."""
+    """All units once, longest first, in batches of at most `max_tokens` with padding."""
 
     def __init__(self, rows: PairedRows, max_tokens: int, pad: int) -> None:
         self.rows, self.pad = rows, pad
@@ -82,9 +85,9 @@ class EvaluationBatches:
     def __len__(self) -> int:
         return len(self._bounds) - 1
 
-    def rows_of(self, k: int) -> np.ndarray:
-        """Numbers of the rows of batch k."""
+    def units_of(self, k: int) -> np.ndarray:
+        """Numbers of the units of batch k."""
         return self._order[self._bounds[k] : self._bounds[k + 1]]
 
     def __getitem__(self, k: int) -> dict[str, Tensor]:
-        return self.rows.batch(self.rows_of(k), self.pad)
+        return self.rows.batch(self.units_of(k), self.pad)

@@ -30,14 +30,16 @@ class TokenRows:
 
     tokens: Sentences
     examples: np.ndarray  # int64 (rows,): the example of each row, ascending
-    # Name of the model's argument -> its targets, int64: of each row (rows,), or of each token, flat like the tokens,
-    # (total,). Empty where they are not known.
+    # Name of the model's argument -> its targets: of each row, classes int64 (rows,), or float32 numbers (rows,) or
+    # (rows, C), one for each class; of each token, int64, flat like the tokens, (total,). Empty where not known.
     row_targets: Mapping[str, np.ndarray] = field(default_factory=dict)
     token_targets: Mapping[str, np.ndarray] = field(default_factory=dict)
     # What the head needs to know of each token to decode predictions, (total,).
     marks: Mapping[str, np.ndarray] = field(default_factory=dict)
     truncated: Counter[str] = field(default_factory=Counter)  # in words, such as "pairs cut to max_length"
     ignored: int = IGNORED  # the row target that the model ignores
+    # Rows of an example that stay together in a batch, such as those of a question's C choices: tensors are (B, C, T).
+    rows_together: int = 1
     token_types: np.ndarray | None = None  # int8 (total,), for a model that has them
     states: np.ndarray | None = None  # float32 (total, width): an encoder's, which a head takes in place of the tokens
 
@@ -47,6 +49,11 @@ class TokenRows:
     @property
     def num_examples(self) -> int:
         return int(self.examples[-1]) + 1 if len(self) else 0
+
+    @property
+    def first_rows(self) -> np.ndarray:
+        """The first row of each example, int64 (examples,)."""
+        return np.flatnonzero(np.diff(self.examples, prepend=-1))
 
     @property
     def lengths(self) -> np.ndarray:
@@ -64,10 +71,14 @@ class TokenRows:
     def concatenate(cls, parts: Sequence[TokenRows]) -> Self:
         """All rows, their examples renumbered, with the targets that all parts have.
 
-        Raises NoExamplesError when there are no parts.
+        Raises NoExamplesError when there are no parts, ValueError for parts of unequal `rows_together`.
         """
         if not parts:
             raise NoExamplesError("found no example")
+        if len(together := {part.rows_together for part in parts}) > 1:
+            raise ValueError(
+                f"examples have {' and '.join(map(str, sorted(together)))} choices; expected as many in all"
+            )
         firsts = np.cumsum([0] + [part.num_examples for part in parts[:-1]])
         types = [part.token_types for part in parts if part.token_types is not None]
         truncated: Counter[str] = Counter()
@@ -81,6 +92,7 @@ class TokenRows:
             marks=concatenated([part.marks for part in parts]),
             truncated=truncated,
             ignored=parts[0].ignored,
+            rows_together=parts[0].rows_together,
             token_types=np.concatenate(types) if len(types) == len(parts) else None,
         )
 

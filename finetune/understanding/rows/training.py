@@ -22,8 +22,8 @@ from finetune.understanding.rows.encoding import TextEncoder, in_blocks
 from finetune.understanding.rows.paired_rows import PairedRows
 from finetune.understanding.rows.pairing import check_labels_agree, check_same_questions
 from finetune.understanding.rows.token_rows import NoExamplesError, TokenRows
-from finetune.understanding.tasks.examples import Example, LabelledText, Question
-from finetune.understanding.tasks.task import ENGLISH, Head, Split, Task
+from finetune.understanding.tasks.examples import Choices, Example, LabelledText, Question
+from finetune.understanding.tasks.task import ENGLISH, OF_TEXTS, Head, Split, Task
 
 # By which a translation finds its original: a question's id, the row of the file, or the text of a pair of sentences.
 Key = str | int | bytes
@@ -92,7 +92,7 @@ def training_set(text: TrainingText, head: TaskHead, encoder: TextEncoder, plug_
     ValueError for text without labels, for question ids that repeat less or more often than in English and, plugged
     in, for translations without originals beside them that are not as many as the English rows.
     """
-    originals = encode_originals(text, head, encoder, beside_translations=plug_in and text.task.head is Head.SEQUENCE)
+    originals = encode_originals(text, head, encoder, beside_translations=plug_in and text.task.head in OF_TEXTS)
     check_repeated_ids(text)
     translations = [
         encode_translations(text, language, originals, head, encoder, plug_in) for language in text.languages
@@ -166,7 +166,7 @@ def usable(examples: Sequence[Example], first: int) -> Block:
             if located.question is None:
                 continue
             example = located.question
-        elif isinstance(example, LabelledText) and not example.is_complete:
+        elif isinstance(example, LabelledText | Choices) and not example.is_complete:
             num_incomplete += 1
             continue
         kept.append(example)
@@ -273,7 +273,9 @@ def original_of(translation: Example) -> LabelledText | None:
     """The English pair beside a translated one, which has its label; None if there is none."""
     if not isinstance(translation, LabelledText) or translation.original is None:
         return None
-    return LabelledText(*translation.original, translation.label, ENGLISH)
+    text_a, second = translation.original
+    text_b = None if translation.text_b is None else second
+    return replace(translation, text_a=text_a, text_b=text_b, language=ENGLISH, original=None)
 
 
 def text_key(pair: LabelledText) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -65,6 +65,11 @@ class Choices:
     language: str
     id: str = ""
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether no text is missing."""
+        return all(text.strip() not in NOT_TRANSLATED for text in (self.text, *self.choices))
+
 
 @dataclass(frozen=True, slots=True)
 class TaggedSentence:
@@ -113,3 +118,19 @@ class RetrievalSet:
     target_ids: Sequence[str]
     target_sentences: Sequence[str]  # English
     gold: frozenset[tuple[str, str]] | None
+
+
+@dataclass(frozen=True, slots=True)
+class PooledSet:
+    """Queries in a language, and a pool of candidates in all languages; `gold` is None where hidden.
+
+    `gold` has the ids of the right candidates of each query, one or more.
+    """
+
+    language: str  # of the queries
+    query_ids: Sequence[str]
+    queries: Sequence[str]
+    candidate_ids: Sequence[str]
+    candidates: Sequence[str]
+    candidate_languages: Sequence[str]  # empty where they are not known
+    gold: Mapping[str, Sequence[str]] | None

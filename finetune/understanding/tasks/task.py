@@ -44,8 +44,9 @@ METRICS: Mapping[Head, tuple[str, ...]] = {
     Head.TOKEN: ("f1", "precision", "recall", "accuracy"),
     Head.SPAN: ("exact_match", "f1"),
     Head.MINING: ("f1", "precision", "recall"),
-    Head.SEARCH: ("accuracy", "map_at_20", "mrr_at_20"),
+    Head.SEARCH: ("accuracy", "map_at_20", "map", "mrr_at_20"),
 }
+OF_POOLS = METRICS[Head.SEARCH][1:]  # those of a task with `pool`, which has no accuracy
 # Of each head, the fields of an example that must have a column, and those that may; SQuAD's form has no columns.
 _TEXT_FIELDS = (("text_a",), ("text_b", "label", "id"))
 FIELDS: Mapping[Head, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -63,7 +64,8 @@ FIELDS: Mapping[Head, tuple[tuple[str, ...], tuple[str, ...]]] = {
     Head.SPAN: (("question", "context"), ("id", "answers", "starts")),
     # Of files with a sentence a line, and of the hub's rows, which are pairs.
     Head.MINING: ((), ("id", "text", "source", "target")),
-    Head.SEARCH: ((), ("id", "text", "source", "target")),
+    # The label of a query in a pool: the ids of its right candidates.
+    Head.SEARCH: ((), ("id", "text", "source", "target", "label")),
 }
 
 
@@ -192,7 +194,9 @@ class Task:
     phrases: Mapping[str, str] = field(default_factory=dict)  # Head.CHOICE: value of `question` -> text after `text_a`
     aligned_files: tuple[str, ...] = ()  # patterns among `files` of retrieval whose rows are translations of each other
     dev_from_train: bool = False
-    prediction_file: str = ""  # pattern of a prediction file's name; empty = {name}/test-{language}.tsv or .json
+    pool: bool = False  # Head.SEARCH: in one pool of candidates in all languages
+    candidates: str = ""  # pattern of the file of a pool's candidates, where they are not in the files of the queries
+    prediction_file: str = ""  # pattern with {task}, {language}; empty = {task}/test-{language}.tsv or .json
     source: str = ""  # where the facts of the file come from
 
     @property

@@ -17,7 +17,7 @@ whose mean is the score, if it is not the first. docs/tasks.md has all keys.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from finetune.understanding.tasks.section import Place, Section, described
 from finetune.understanding.tasks.task import (
     FIELDS,
     METRICS,
+    OF_POOLS,
     WITH_LABELS,
     AnswerTokens,
     Columns,
@@ -41,6 +42,7 @@ from finetune.understanding.tasks.task import (
 
 EXPECTED = "a task, as docs/tasks.md describes it"
 SPLITS = {"train": Split.TRAIN, "translate_train": Split.TRANSLATE_TRAIN, "dev": Split.DEV, "test": Split.TEST}
+OF_POOL = (FileKind.SQUAD, FileKind.JSONL)  # the forms of files that have queries for one pool
 BY_NAME = (FileKind.JSONL, FileKind.JSON, FileKind.PARQUET)
 WITHOUT_COLUMNS = (FileKind.SQUAD, FileKind.LINES)
 FORMAT_KEYS = (
@@ -60,7 +62,7 @@ HUB_KEYS = ("config", "split", "language_column", "id_prefix", "without")
 KEYS = (
     *("name", "title", "head", "languages", "train_languages", "files", "format", "hub", "labels", "other_labels"),
     *("label_spellings", "positive_label", "metrics", "score", "codes", "answer_tokens", "phrases", "aligned_files"),
-    *("dev_from_train", "predictions", "source"),
+    *("dev_from_train", "pool", "candidates", "predictions", "source"),
 )
 
 
@@ -132,12 +134,19 @@ def _task(top: Section, head: Head, default_name: str) -> Task:
     if not languages:
         top.complain("languages", "languages is missing")
 
-    metrics = top.texts("metrics") or METRICS[head][:1]
+    pool = top.flag("pool", False)
+    if pool and head is not Head.SEARCH:
+        top.complain("pool", f"pool: expected the head {Head.SEARCH}, found {head}")
+    known_metrics = METRICS[head]
+    if head is Head.SEARCH:
+        known_metrics = tuple(metric for metric in known_metrics if (metric in OF_POOLS) == pool)
+    metrics = top.texts("metrics") or known_metrics[:1]
     main_metrics = top.texts("score") or metrics[:1]
     labels = top.texts("labels")
-    for key, values, known in (("metrics", metrics, METRICS[head]), ("score", main_metrics, metrics)):
+    for key, values, known in (("metrics", metrics, known_metrics), ("score", main_metrics, metrics)):
         if unknown := [value for value in values if value not in known]:
-            top.complain(key, f"{key}: {', '.join(unknown)} is none of {', '.join(known)} of the head {head}")
+            where = f"the head {head}{' with pool' if pool else ''}"
+            top.complain(key, f"{key}: {', '.join(unknown)} is none of {', '.join(known)} of {where}")
     if labels and head not in WITH_LABELS:
         top.complain("labels", f"labels: the head {head} has none")
     if len(labels) == 1:
@@ -149,6 +158,8 @@ def _task(top: Section, head: Head, default_name: str) -> Task:
     if positive and labels and positive not in labels:
         top.complain("positive_label", f"positive_label {positive!r} is none of the labels")
     files, hub = _files(top, head), _hub(top, head)
+    if pool:
+        _check_pool(top, files)
     if not files and not hub:
         top.complain("files", "files is missing: where train, dev and test are, below --data")
     return Task(
@@ -170,9 +181,35 @@ def _task(top: Section, head: Head, default_name: str) -> Task:
         phrases=top.texts_by_key("phrases"),
         aligned_files=top.texts("aligned_files"),
         dev_from_train=top.flag("dev_from_train", False),
-        prediction_file=top.text("predictions", ""),
+        pool=pool,
+        candidates=top.text("candidates", ""),
+        prediction_file=_prediction_file(top, languages),
         source=top.text("source", ""),
     )
+
+
+def _check_pool(top: Section, files: Mapping[Split, tuple[FilePlace, ...]]) -> None:
+    """Complain of forms that a pool is not read from."""
+    kinds = {place.format.kind for places in files.values() for place in places}
+    if wrong := [kind for kind in kinds if kind not in OF_POOL]:
+        top.complain("format", f"format: a pool is read from {' or '.join(OF_POOL)}, not from {wrong[0]}")
+    if FileKind.JSONL in kinds and not top.has("candidates"):
+        top.complain("candidates", "candidates is missing: the file of the pool's candidates")
+
+
+def _prediction_file(top: Section, languages: Sequence[str]) -> str:
+    """The pattern of the names of prediction files: another one for each language, all below their directory."""
+    pattern = top.text("predictions", "")
+    try:
+        names = [pattern.format(task="task", language=language, code=language) for language in languages]
+    except (LookupError, ValueError):
+        names = []
+    is_below = not Path(pattern).is_absolute() and ".." not in Path(pattern).parts
+    if pattern and (len(set(names)) < len(languages) or not is_below):
+        top.complain(
+            "predictions", f"predictions {pattern!r}: expected the name of a file with {{language}}, maybe {{task}}"
+        )
+    return pattern
 
 
 def _files(top: Section, head: Head) -> dict[Split, tuple[FilePlace, ...]]:

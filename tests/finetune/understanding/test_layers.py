@@ -83,7 +83,7 @@ def test_scores_of_known_layers(similarity: Similarity, tmp_path: Path) -> None:
     write(tmp_path / "tatoeba" / "tatoeba.de-en.de", [f"zahl {number}" for number in range(12)])
     write(tmp_path / "tatoeba" / "tatoeba.de-en.en", [f"number {number}" for number in range(12)])
     embedder = KnownEmbedder()
-    found = scores_of(Retriever(TASKS["tatoeba"], embedder, similarity), "de", str(tmp_path))
+    ((_, found),) = scores_of(Retriever(TASKS["tatoeba"], embedder, similarity), ["de"], str(tmp_path))
     assert found == pytest.approx([7 / 12 * 100, 100])
     assert len(embedder.asked) == len(set(embedder.asked)) == 24
 
@@ -113,8 +113,8 @@ def test_thresholds_are_of_each_layer(tmp_path: Path) -> None:
             Path(prefix + "en"), [f"en-{number}\t{'number' if number < 4 else 'noise'} {number}" for number in range(6)]
         )
         write(Path(prefix + "gold"), [f"de-{number}\ten-{number}" for number in range(4)])
-    found = scores_of(Retriever(TASKS["bucc2018"], LeaningEmbedder(), Similarity.COSINE), "de", str(tmp_path))
-    assert found == [100, 100]
+    found = scores_of(Retriever(TASKS["bucc2018"], LeaningEmbedder(), Similarity.COSINE), ["de"], str(tmp_path))
+    assert list(found) == [("de", [100, 100])]
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:

@@ -87,7 +87,7 @@ def test_logits_are_those_of_transformers(
         batch = batches[number]
         with torch.no_grad():
             ours = model(**batch)
-        for place, row in enumerate(batches.rows_of(number)):
+        for place, row in enumerate(batches.units_of(number)):
             inputs = own_encoding(tokenizer, examples[row])
             length = inputs["input_ids"].shape[1]
             assert batch["attention_mask"][place].sum() == length

@@ -65,7 +65,7 @@ def predicted(head: Tagging, examples: list[TaggedSentence], encoder: TextEncode
     for number in range(len(batches)):
         ids = batches[number]["input_ids"]
         logits = torch.nn.functional.one_hot(ids % len(LABELS), len(LABELS)).float()
-        head.store(results, SimpleNamespace(logits=logits), rows, batches.rows_of(number))
+        head.store(results, SimpleNamespace(logits=logits), rows, batches.units_of(number))
     return head.predictions(results, rows, examples)
 
 

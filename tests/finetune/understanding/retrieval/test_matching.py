@@ -8,16 +8,20 @@ import pytest
 from finetune.understanding.metrics.scoring import score
 from finetune.understanding.retrieval import matching
 from finetune.understanding.retrieval.matching import (
+    NEIGHBOURS,
     MinedPairs,
     Similarity,
     best_matches,
+    centred_by,
     mine,
     mine_set,
     named,
     nearest,
     nearest_both_ways,
     prepare,
+    ranked_matches,
     tuned_threshold,
+    unit_rows,
 )
 from finetune.understanding.tasks.catalogues import XTREME, catalogue_named
 from finetune.understanding.tasks.examples import RetrievalSet
@@ -220,3 +224,28 @@ def test_bad_embeddings_are_refused(x: np.ndarray, y: np.ndarray, message: str) 
 def test_a_row_of_zeros_stays() -> None:
     x, _ = prepare(np.zeros((1, 3), np.float32), np.ones((1, 3), np.float32))
     np.testing.assert_array_equal(x, np.zeros((1, 3)))
+
+
+@pytest.mark.parametrize("similarity", Similarity)
+def test_ranked_matches_are_those_of_all_similarities_in_order(similarity: Similarity) -> None:
+    """The best of each row by a full table; the margin is compared among the `count` nearest by cosine."""
+    drawn = np.random.default_rng(3)
+    x, y = (unit_rows(drawn.normal(size=(rows, 6)).astype(np.float32)) for rows in (15, 40))
+    k, count = NEIGHBOURS[similarity], 9
+    cosines = x @ y.T
+    own = np.sort(cosines, axis=1)[:, -k:].mean(axis=1)[:, None]
+    other = np.sort(cosines, axis=0)[-k:].mean(axis=0)
+    table = {
+        Similarity.COSINE: cosines,
+        Similarity.CSLS: 2 * cosines - own - other,
+        Similarity.MARGIN: np.where(
+            cosines >= np.sort(cosines, axis=1)[:, [-count]], cosines / ((own + other) / 2), -np.inf
+        ),
+    }[similarity]
+    assert ranked_matches(x, y, similarity, count).tolist() == np.argsort(-table, axis=1)[:, :count].tolist()
+    assert ranked_matches(x, y, similarity, 99).shape == (15, 40), "all there are"
+
+
+def test_centring_by_group_takes_away_what_its_rows_share() -> None:
+    x = np.array([[1, 2], [3, 2], [7, 7]], dtype=np.float32)
+    assert centred_by(x, ["de", "de", "th"]).tolist() == [[-1, 0], [1, 0], [0, 0]]

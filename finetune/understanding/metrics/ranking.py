@@ -1,0 +1,78 @@
+"""The order of the candidates of queries: nDCG and mean average precision, from a score for each candidate.
+
+As in XGLUE's script, the candidates of a query follow each other, and queries of a single candidate do not count.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from data_tools.text.lines import open_text
+from finetune.understanding.metrics.labels import check_rows
+from finetune.understanding.metrics.numbers import Numbers, check_has_numbers, label_as_number
+from finetune.understanding.readers.labels import number_of
+from finetune.understanding.tasks.examples import LabelledText
+from finetune.understanding.tasks.task import Task
+
+Grades = Sequence[tuple[str, float]]  # (query, grade) of each candidate
+MIN_CANDIDATES = 2
+
+
+def ndcg(gold: Grades, predicted: Numbers, task: Task, language: str) -> dict[str, float]:
+    """{"ndcg"}: the mean over the queries, in percent; the gain of a candidate is its grade (XGLUE's WPR)."""
+    from sklearn.metrics import ndcg_score  # takes a second to import
+
+    found = [ndcg_score([grades], [scores]) for grades, scores in of_queries(gold, predicted)]
+    return {"ndcg": float(np.mean(found)) * 100}
+
+
+def mean_average_precision(gold: Grades, predicted: Numbers, task: Task, language: str) -> dict[str, float]:
+    """{"map"} in percent; a candidate of a grade above 0 is relevant, and a query without one does not count."""
+    from sklearn.metrics import average_precision_score
+
+    relevant = [(grades > 0, scores) for grades, scores in of_queries(gold, predicted)]
+    found = [average_precision_score(is_relevant, scores) for is_relevant, scores in relevant if is_relevant.any()]
+    if not found:
+        raise ValueError("no query has a candidate of a grade above 0, which map needs")
+    return {"map": float(np.mean(found)) * 100}
+
+
+def of_queries(gold: Grades, predicted: Numbers) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(grades, scores) of each query with two candidates or more; raises ValueError if there is none."""
+    check_rows(gold, predicted)
+    rows = zip(gold, predicted, strict=True)
+    runs = [list(run) for _, run in itertools.groupby(rows, key=lambda row: row[0][0])]
+    kept = [run for run in runs if len(run) >= MIN_CANDIDATES]
+    if not kept:
+        raise ValueError("no query has two candidates or more; those of a query must follow each other")
+    for run in kept:
+        yield np.array([grade for (_, grade), _ in run]), np.array([score for _, score in run])
+
+
+def gold_grades(examples: Iterable[LabelledText]) -> Grades:
+    """The query and the grade of each candidate; raises HiddenLabelsError if one has no grade."""
+    return [(query_of(example), label_as_number(example)) for example in examples]
+
+
+def query_of(example: LabelledText) -> str:
+    """What the candidates of a query share: their group or else their first text, which is the query itself."""
+    return example.group or example.text_a
+
+
+def read_gold_grades(path: Path, task: Task) -> Grades:
+    """The first and the last column of each line: the query and the grade. Raises ValueError that names a bad line."""
+    check_has_numbers(path)
+    grades = []
+    with open_text(path) as lines:
+        for number, line in enumerate(lines, start=1):
+            query, tab, rest = line.partition("\t")
+            if not tab:
+                raise ValueError(f"{lines.place(number)}: expected the query TAB the grade, found {line[:80]!r}")
+            grades.append((query, number_of(rest.rpartition("\t")[2], lines.place(number))))
+    if not grades:
+        raise ValueError(f"{path}: empty; expected lines of a query TAB a grade")
+    return grades
