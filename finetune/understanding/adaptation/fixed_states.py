@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -102,7 +103,8 @@ class HeadAlone(Adapted):
     def _with_states(self, rows: PairedRows, ranks: Ranks) -> PairedRows:
         """The same rows with the states in the place of tokens."""
         sides = [Side.of(side, self) for side in rows.sides]
-        batches = EvaluationBatches(rows, self.max_tokens, self.pad)
+        inputs = PairedRows(*(replace(side, rows=side.rows.without_targets()) for side in rows.sides))
+        batches = EvaluationBatches(inputs, self.max_tokens, self.pad)
         for number in range(ranks.rank, len(batches), ranks.world_size):
             batch = {name: tensor.to(ranks.device) for name, tensor in batches[number].items()}
             for side, states, mask in zip(sides, *states_of(self.complete, batch), strict=True):

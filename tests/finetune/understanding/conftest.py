@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from transformers import AutoTokenizer
-from xtreme_files import TINY, write_lines, write_model, write_xtreme
+from xtreme_files import TINY, write_lines, write_model, write_own_tasks, write_xtreme
 
 from finetune.understanding.recipe import UnderstandingRecipe
 from finetune.understanding.rows.encoding import TextEncoder
@@ -69,3 +69,11 @@ def train(xtreme_data: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pyte
         return Path(recipe.output)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def own_tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Files of tasks of a user's own, and the task files: one for each head that XTREME does not have."""
+    root = tmp_path_factory.mktemp("own") / "data"
+    write_own_tasks(root)
+    return root

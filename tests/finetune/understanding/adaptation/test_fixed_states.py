@@ -12,7 +12,7 @@ import pytest
 import torch
 from small_encoders import ENCODERS, write_encoder
 from transformers import AutoModel
-from xtreme_files import TINY
+from xtreme_files import OWN_TASKS, TINY
 
 from finetune.understanding.heads.predictor import Predictor
 from finetune.understanding.recipe import UnderstandingRecipe
@@ -53,6 +53,24 @@ def test_training_equals_that_behind_a_frozen_encoder(
     translated = str(xtreme_data / "english")
     predictions = [one.predictions(one.read(Split.TEST, "de", str(xtreme_data), translated)) for one in predictors]
     assert predictions[0] == predictions[1]
+
+
+@pytest.mark.parametrize("mode", ["out", "in"])
+@pytest.mark.parametrize("head", OWN_TASKS)
+def test_training_of_other_heads_equals_that_behind_a_frozen_encoder(
+    head: str, mode: str, train: Callable[..., Path], own_tasks: Path
+) -> None:
+    fields = {**NO_DROPOUT, "epochs": 1, "data": str(own_tasks)}
+    if mode == "in":
+        fields |= {**PLUGGED_IN, "translated_test": str(own_tasks / "english")}
+    task = str(own_tasks / f"{head}.yaml")
+    found, expected = (
+        lines(train(task, name, **way, **fields))
+        for name, way in (("fixed", {"freeze": "encoder"}), ("passed", {"freeze_layers": 2}))
+    )
+    assert len(found) == len(expected) > 4
+    for one, other in zip(found, expected, strict=True):
+        assert one == pytest.approx(other, rel=1e-5, abs=1e-4)  # correlations of predictions that are nearly constant
 
 
 def test_both_of_a_pair_may_decide(train: Callable[..., Path], xtreme_data: Path) -> None:
