@@ -114,6 +114,12 @@ def test_a_classification_task_is_learned(
         call(monkeypatch, predict.main, *arguments)
 
 
+def test_a_control_without_pre_training_ends_when_it_stops_getting_better(train: Callable[..., Path]) -> None:
+    """A rate at which nothing is learned: two validations in a row are no better than the first."""
+    run = train("pawsx", init="random", epochs=30, patience=2, learning_rate=1e-12)
+    assert len(validations(run)) == 3
+
+
 def test_translations_are_learned_from_plugged_in(train: Callable[..., Path], xtreme_data: Path) -> None:
     """Trained on German as well, German is predicted; in transfer a random model cannot know it."""
     fields = {"setting": "translate-train-all", "plug_in": True, "translated_test": str(xtreme_data / "english")}
