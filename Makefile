@@ -10,13 +10,13 @@ CPU_INDEX := https://download.pytorch.org/whl/cpu
 # `make setup TORCH_INDEX=URL` takes torch from there: https://download.pytorch.org/whl/cu126 for a V100.
 TORCH_INDEX ?=
 
-.PHONY: help setup demo test test-all lint types format figures clean
+.PHONY: help setup demo test test-all lint types format tables figures clean
 
 help:
 	@echo "make demo      the whole pipeline on the embedded corpus in about 10 minutes: text to BLEU"
 	@echo "make test      the test suite (make test-all adds the slow tests)"
 	@echo "make lint      ruff (make types: mypy; make format: reformat with ruff)"
-	@echo "make figures   redraw the figures of docs/"
+	@echo "make tables    rewrite the tables of docs/tasks.md (make figures: redraw the figures of docs/)"
 	@echo "make clean     remove the environment and build files; runs/ is kept"
 
 setup: $(READY)
@@ -65,6 +65,9 @@ format: setup
 
 types: setup
 	$(VENV)/bin/mypy
+
+tables: setup
+	$(RUN) docs/list_catalogues.py
 
 figures: setup
 	$(RUN) docs/draw_flow.py

@@ -1,11 +1,14 @@
 """Measure memory and time of the ZeRO stages on this machine, and train VECO-large on two processes.
 
     python benchmarks/zero.py table [--configs zero1_bf16.json …] [--ranks 1 2 4]     memory and time of each rank
+    python benchmarks/zero.py collectives [--configs …] [--micro_steps 4]               what two ranks exchange
     python benchmarks/zero.py large [--updates 2] [--max_gib 22]                        24 layers, 250,002 pieces
 
 `table` trains a VECO of --layers and --width on random ids. State is the memory that a rank keeps between updates: the
 model's weights, float32 weights and Adam's moments. Peak is the largest memory of a rank in an update (forward,
-backward, gathered weights), minus that of a process which has only imported everything. `large` runs pretrain/train.py
+backward, gathered weights), minus that of a process which has only imported everything. `collectives` counts the
+operations between two ranks (gloo) in one update of several micro-steps, by kind, as torch's profiler sees them.
+`large` runs pretrain/train.py
 itself, from random weights, with one pair of the paper's length on each rank, saves a checkpoint, and monitors the
 memory of all its processes together; it kills them if they need more than --max_gib.
 """
@@ -23,7 +26,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +52,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ("cpu.json", "zero3_fp32.json", "zero1_bf16.json", "zero2_bf16.json", "zero3_bf16.json")
 LARGE_VOCABULARY = 250_002
 MASK_RATE = 0.15
+SHAPE = ("layers", "width", "vocabulary", "length", "updates", "micro_steps")
 IGNORED = -100
 
 
@@ -89,7 +94,13 @@ def memory_kib(field: str, process: int | str = "self") -> int:
 def worker(arguments: argparse.Namespace) -> None:
     """Train as one rank, then print time and memory as a line of JSON."""
     logs = Path(tempfile.gettempdir()) / "veco-benchmark-logs"
-    recipe = PretrainRecipe(output=str(logs), ds_config=arguments.configs[0], dropout=0.0, attention_dropout=0.0)
+    recipe = PretrainRecipe(
+        output=str(logs),
+        ds_config=arguments.configs[0],
+        dropout=0.0,
+        attention_dropout=0.0,
+        accumulation_steps=arguments.micro_steps or 1,
+    )
     start_deepspeed(logs)
     baseline = memory_kib("VmRSS")
     config = VecoConfig(
@@ -103,14 +114,22 @@ def worker(arguments: argparse.Namespace) -> None:
     parameters = sum(parameter.numel() for parameter in model.parameters())
     engine = build_engine(model, recipe, lambda step: 1.0, logs)
     batch = synthetic_batch(config, arguments.pairs, arguments.length, engine.device)
+
+    def micro_step() -> None:
+        engine.backward(torch.stack(list(engine.model(**batch).losses.values())).sum())
+        engine.step()
+
+    if arguments.micro_steps:
+        print(json.dumps(collectives_of(micro_step, arguments.micro_steps)), flush=True)
+        shut_down()
+        return
     seconds = []
     for update in range(arguments.updates + 1):
         if update == 1:  # update 0 allocates Adam's moments
             Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # reset the peak
         engine.barrier()
         start = time.perf_counter()
-        engine.backward(torch.stack(list(engine.model(**batch).losses.values())).sum())
-        engine.step()
+        micro_step()
         seconds.append(time.perf_counter() - start)
     peak = memory_kib("VmHWM") - baseline
     told = {
@@ -121,6 +140,16 @@ def worker(arguments: argparse.Namespace) -> None:
     }
     print(json.dumps(told), flush=True)
     shut_down()
+
+
+def collectives_of(micro_step: Callable[[], None], micro_steps: int) -> dict[str, int]:
+    """The number of collective operations in an update, by kind; the first update, which sets things up, is not it."""
+    for _ in range(micro_steps):
+        micro_step()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        for _ in range(micro_steps):
+            micro_step()
+    return dict(Counter(event.name for event in profile.events() if event.name.startswith("c10d::")))
 
 
 def run_ranks(config: str, ranks: int, arguments: argparse.Namespace) -> list[dict[str, float]]:
@@ -137,7 +166,7 @@ def run_ranks(config: str, ranks: int, arguments: argparse.Namespace) -> list[di
         "OMP_NUM_THREADS": threads,
         "PYTHONPATH": ROOT,
     }
-    shape = [f"--{name}={vars(arguments)[name]}" for name in ("layers", "width", "vocabulary", "length", "updates")]
+    shape = [f"--{name}={vars(arguments)[name]}" for name in SHAPE]
     shape.append(f"--pairs={max(1, arguments.pairs // ranks)}")
     command = [sys.executable, __file__, "table", "--worker", "--configs", config, *shape]
     processes = []
@@ -177,6 +206,14 @@ def table(arguments: argparse.Namespace) -> None:
                 f" {statistics.median(rank['seconds'] for rank in told):>15.2f}",
                 flush=True,
             )
+
+
+def collectives(arguments: argparse.Namespace) -> None:
+    print(f"{'ds_config':<30} collectives of an update of {arguments.micro_steps} micro-steps, rank 0 of 2")
+    for config in arguments.configs:
+        told, _ = run_ranks(config, 2, arguments)
+        kinds = ", ".join(f"{name.removeprefix('c10d::')} {count}" for name, count in sorted(told.items()))
+        print(f"{config:<30} {sum(told.values()):>5.0f}: {kinds}", flush=True)
 
 
 def random_data(directory: Path) -> None:
@@ -281,16 +318,21 @@ def main() -> None:
     parser = FlagParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
     one = commands.add_parser("table", help="memory and time of each rank, by ds_config and number of ranks")
-    one.add_argument("--configs", nargs="+", default=CONFIGS, help="files of ds_configs/")
+    three = commands.add_parser("collectives", help="operations between two ranks in an update, by ds_config")
+    for command in (one, three):
+        command.add_argument("--configs", nargs="+", default=CONFIGS, help="files of ds_configs/")
+        command.add_argument("--layers", type=int, default=4)
+        command.add_argument("--width", type=int, default=512)
+        command.add_argument("--vocabulary", type=int, default=32_000)
+        command.add_argument("--pairs", type=int, default=4, help="pairs of a global batch (4)")
+        command.add_argument("--length", type=int, default=64, help="tokens of each side of a pair (64)")
     one.add_argument("--ranks", nargs="+", type=int, default=[1, 2], help="numbers of processes (1 2)")
-    one.add_argument("--layers", type=int, default=4)
-    one.add_argument("--width", type=int, default=512)
-    one.add_argument("--vocabulary", type=int, default=32_000)
-    one.add_argument("--pairs", type=int, default=4, help="pairs of a global batch (4)")
-    one.add_argument("--length", type=int, default=64, help="tokens of each side of a pair (64)")
     one.add_argument("--updates", type=int, default=3, help="timed updates (3)")
+    one.add_argument("--micro_steps", type=int, default=0, help=argparse.SUPPRESS)  # for the workers of `collectives`
     one.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     one.set_defaults(run=table)
+    three.add_argument("--micro_steps", type=int, default=4, help="micro-steps of an update (4)")
+    three.set_defaults(run=collectives, updates=1)
     two = commands.add_parser("large", help="VECO-large on two processes of this machine")
     two.add_argument("--updates", type=int, default=2, help="updates (2: a monolingual and a bilingual batch)")
     two.add_argument("--ds_config", default="zero3_bf16_small_buckets.json")

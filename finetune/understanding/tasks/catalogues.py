@@ -1,6 +1,7 @@
 """The tasks that come with the project: a directory of task files for each benchmark.
 
-catalogues/NAME/catalogue.yaml lists the tasks of a benchmark in the order of its tables; the others are task files.
+catalogues/NAME/catalogue.yaml lists the tasks of a benchmark in the order of its tables; the others are task files. A
+benchmark that shares a task with another lists it by its place there, such as xtreme/xnli.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def catalogue_named(name: str) -> Catalogue:
     problems: list[str] = []
     section = Section(read_marked_mapping(path, "a catalogue").content, (), lambda _: str(path), problems)
     section.check_keys(KEYS)
-    tasks = {task: read_task(path.with_name(f"{task}.yaml")) for task in section.texts("tasks")}
+    tasks = {place.rpartition("/")[2]: _task_at(place, path.parent) for place in section.texts("tasks")}
     catalogue = Catalogue(
         name, section.text("title"), tasks, section.flag("has_overall", False), section.text("source", "")
     )
@@ -65,8 +66,13 @@ def catalogue_named(name: str) -> Catalogue:
     return catalogue
 
 
+def _task_at(place: str, directory: Path) -> Task:
+    """The task of a file of the directory, or, for a place such as xtreme/xnli, of another catalogue."""
+    return task_named(place) if "/" in place else read_task(directory / f"{place}.yaml")
+
+
 def task_names() -> list[str]:
-    """The names of all tasks that come with the project, such as xtreme/xnli."""
+    """The names of all tasks that come with the project, such as xtreme/xnli; a shared one has several."""
     return [f"{name}/{task}" for name in catalogue_names() for task in catalogue_named(name).tasks]
 
 

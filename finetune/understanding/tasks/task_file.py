@@ -110,7 +110,8 @@ def content_of(task: Task) -> dict[str, Any]:
 
 def _place_content(place: FilePlace) -> dict[str, Any]:
     labels = {"labels": _place_content(place.labels)} if place.labels else {}
-    return {"path": [place.path, *place.further], **_flat(asdict(place.format)), **labels}
+    path = [place.path, *place.further] if place.further else place.path
+    return {"path": path, **_flat(asdict(place.format)), **labels}
 
 
 def _flat(content: dict[str, Any]) -> dict[str, Any]:
@@ -234,15 +235,14 @@ def _file(own: Section, item: Any, shared: Section, head: Head) -> FilePlace:
     paths = own.texts("path")
     if not paths:
         own.complain("path", "path is missing")
+    merged = Section({**_inherited(own, shared), **own.content}, own.keys, own.place, own.problems)
     labels = None
     if own.has("labels"):
         of_labels = own.section("labels")
-        # Its form is that of the examples, but for what it says itself; its only fields are label and id.
-        form = _format(
-            Section({**_inherited(own, shared), **of_labels.content}, of_labels.keys, own.place, own.problems), None
-        )
-        labels = FilePlace(path=of_labels.text("path"), format=form)
-    merged = Section({**_inherited(own, shared), **own.content}, own.keys, own.place, own.problems)
+        # Its form is that of the examples, but for what it says itself; its columns are its own, of label and id.
+        form = {key: value for key, value in merged.content.items() if key in FORMAT_KEYS}
+        labelled = Section({**form, **of_labels.content}, of_labels.keys, own.place, own.problems)
+        labels = FilePlace(path=of_labels.text("path"), format=_format(labelled, None))
     return FilePlace(path=paths[0] if paths else "", further=paths[1:], format=_format(merged, head), labels=labels)
 
 
