@@ -101,11 +101,6 @@ def test_the_saved_model_is_whole_and_the_optimizer_holds_what_learns(
             {"freeze": "encoder", "features_gb": 1e-6},
             "84 states of 32 numbers take 0.0 GB on a rank, more than",
         ),
-        (
-            {"lora_rank": 4, "lora_targets": "q_proj"},
-            "lora_targets 'q_proj' matches no linear module of the",
-        ),
-        ({"lora_rank": 4, "lora_targets": r".*layers\.0\..*"}, "lora_targets .* is not supported"),
         ({"train_examples": 50}, r"train_examples 50: .*data: en has only \d+ training examples of the class [01]$"),
     ],
 )

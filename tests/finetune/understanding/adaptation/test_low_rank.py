@@ -65,6 +65,27 @@ def test_cross_attention_gets_adapters_only_where_it_is_plugged_in(tiny_model: P
     assert len(chosen) == 2 * 2 and chosen < out
 
 
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        ("q_proj", "lora_targets 'q_proj' matches no linear module of the layers, such as veco.layers.0"),
+        (r".*layers\.0\..*", "lora_targets .* is not supported"),
+    ],
+)
+def test_targets_that_cannot_be_adapted_are_refused(
+    targets: str, message: str, tiny_model: Path, xtreme_data: Path
+) -> None:
+    with pytest.raises(ValueError, match=message) as error:
+        built(tiny_model, xtreme_data, "pawsx", lora_targets=targets)
+    assert "\n" not in str(error.value)
+
+
+def test_without_peft_it_is_asked_for(tiny_model: Path, xtreme_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"lora_rank: peft is not installed; .* 'veco\[peft\]'"):
+        built(tiny_model, xtreme_data, "pawsx")
+
+
 def test_the_saved_model_is_pefts_merged_one(train: Callable[..., Path], tiny_model: Path) -> None:
     """The adapter beside it, opened by peft over the model that training started from, gives the same logits."""
     run = train("pawsx", epochs=2, **LORA)
