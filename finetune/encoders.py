@@ -25,6 +25,7 @@ from transformers.utils import logging
 
 from finetune.pretrained import VECO, XLM_ROBERTA, check_model_directory, check_vocabulary, open_pretrained
 
+FIELDS = ("vocab_size", "num_hidden_layers")  # that the configuration of an encoder of text has
 POSITIONS = "position_embeddings"  # the end of the name of a table of positions in transformers' encoders
 
 
@@ -77,6 +78,8 @@ def empty_masked_lm(config: PreTrainedConfig) -> PreTrainedModel:
         raise ValueError(
             f"expected an encoder such as veco, xlm-roberta, bert or modernbert, found a {config.model_type}"
         )
+    if absent := [name for name in FIELDS if not hasattr(config, name)]:
+        raise ValueError(f"a {config.model_type} has no {absent[0]}; expected an encoder of text")
     with torch.device("meta"):
         model = MODEL_FOR_MASKED_LM_MAPPING[type(config)](config)
     if not takes(model, "attention_mask"):

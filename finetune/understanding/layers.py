@@ -4,7 +4,7 @@
 
 Tatoeba has no dev set, and it would not be fair to choose the layer on the test itself. So a language is scored with
 the layer whose mean score over all other languages is highest (the lowest such layer), and models are compared by the
-mean of these scores over the languages. MODEL is any VECO, as for finetune.understanding.predict, plugged out.
+mean of these scores over the languages. MODEL is any encoder, as for finetune.understanding.predict.
 Each sentence is encoded once for all layers.
 
 DIR/{task}.md has a table of layers and languages, DIR/{task}.json the same for programs.

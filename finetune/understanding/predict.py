@@ -9,7 +9,7 @@ named), a checkpoint, or the directory of a model, which knows its task and whet
 also predicts MLQA, and vice versa: both are trained on SQuAD. A model that is plugged in reads each example with its
 translation into English, where --translated-test has one, and else with itself.
 
-The retrieval tasks, such as tatoeba and bucc2018, take any VECO, including a finished run of pre-training, plugged out:
+The retrieval tasks, such as tatoeba and bucc2018, take any encoder, also a finished run of pre-training, plugged out:
 sentences are compared by the mean of a layer's states. BUCC's are mined above a threshold that is tuned on its dev set.
 Of one pool of candidates in all languages, the 20 that are most similar to each query are written.
 """

@@ -22,7 +22,7 @@ MIN_LENGTH = 8  # of a row, in tokens
 
 @dataclass(frozen=True, kw_only=True)
 class UnderstandingRecipe(FinetuningRecipe):
-    """Fine-tune a pre-trained VECO for an understanding task. The paper's values: VECO (ACL 2021), appendix C."""
+    """Fine-tune a pre-trained encoder for an understanding task. The paper's values: VECO (ACL 2021), appendix C."""
 
     task: str = option("", "xnli, pawsx, udpos, panx, xquad, mlqa or tydiqa (bucc2018 and tatoeba need no training)")
     data: str = option(

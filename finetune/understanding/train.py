@@ -1,4 +1,4 @@
-"""Fine-tune VECO for a task of XTREME.
+"""Fine-tune VECO, or another encoder, for a task.
 
 deepspeed finetune/understanding/train.py --config RECIPE.yaml --task TASK [--any_field value]
 """

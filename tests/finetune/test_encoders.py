@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from small_encoders import ENCODERS, POSITIONS
-from transformers import AutoModel, AutoTokenizer, FNetConfig, GPT2Config, T5Config
+from transformers import AutoModel, AutoTokenizer, FNetConfig, GPT2Config, PerceiverConfig, T5Config
 
 from finetune.encoders import encoder_weights, open_encoder
 from finetune.random_model import write_random_model
@@ -56,6 +56,7 @@ def edited(source: Path, directory: Path, file: str, **values: object) -> Path:
     [
         (GPT2Config(n_layer=1, n_embd=8, n_head=2), "expected an encoder such as .*, found a gpt2"),
         (T5Config(num_layers=1, d_model=8), "expected an encoder such as .*, found a t5"),
+        (PerceiverConfig(), "a perceiver has no num_hidden_layers; expected an encoder of text"),
         (FNetConfig(hidden_size=8, num_hidden_layers=1), "a fnet takes no attention_mask: its states would depend on"),
     ],
 )

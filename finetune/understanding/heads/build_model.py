@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
 from finetune.encoders import Encoder, encoder_weights, quiet_transformers
 from finetune.pretrained import XLM_ROBERTA, pretrained_masked_lm
@@ -16,6 +16,8 @@ from finetune.understanding.recipe import UnderstandingRecipe
 from finetune.understanding.tasks.task import Task
 from finetune.understanding.tasks.task_file import content_of
 from veco import VecoConfig
+
+ModelClass = type[PreTrainedModel] | type[AutoModel]
 
 
 def limits_of(recipe: UnderstandingRecipe) -> Limits:
@@ -84,12 +86,12 @@ def set_dropout(config: PreTrainedConfig, recipe: UnderstandingRecipe) -> None:
         config.plug_in = recipe.plug_in
         return
     for name, value in config.to_dict().items():
-        if "dropout" in name and value is not None:
+        if "dropout" in name and isinstance(value, int | float) and not isinstance(value, bool):  # ESM has a switch
             setattr(config, name, recipe.attention_dropout if "attention" in name else recipe.dropout)
 
 
 def with_pretrained_encoder(
-    model_class: type[PreTrainedModel], directory: Path, config: PreTrainedConfig, dtype: torch.dtype = torch.float32
+    model_class: ModelClass, directory: Path, config: PreTrainedConfig, dtype: torch.dtype = torch.float32
 ) -> PreTrainedModel:
     """A model with the encoder of `directory`, and with its head if it has one of that shape, else a new one.
 
@@ -114,7 +116,7 @@ def trained_model(model_class: type[PreTrainedModel], directory: Path, dtype: to
 
 
 def load_model(
-    model_class: type[PreTrainedModel],
+    model_class: ModelClass,
     directory: Path,
     config: PreTrainedConfig | None,
     dtype: torch.dtype = torch.float32,

@@ -16,34 +16,42 @@ from finetune.understanding.tasks.task import Task
 
 LabelSets = Sequence[tuple[str, ...]]
 SEPARATOR = ","  # in prediction and label files
+NO_LABEL = ""  # a column of zeros, since scikit-learn takes a table of one column for two classes
 
 
 def micro_f1(gold: LabelSets, predicted: LabelSets, task: Task, language: str) -> dict[str, float]:
     """{"micro_f1"} of all decisions together, in percent; 0 if no label is there or predicted."""
-    return {"micro_f1": _f1(gold, predicted, task, "micro")}
+    return {"micro_f1": _f1(gold, predicted, "micro")}
 
 
 def macro_f1(gold: LabelSets, predicted: LabelSets, task: Task, language: str) -> dict[str, float]:
-    """{"macro_f1"}: the mean over the task's labels, in percent; 0 for one that is neither there nor predicted."""
-    return {"macro_f1": _f1(gold, predicted, task, "macro")}
+    """{"macro_f1"}: the mean over the labels that are there or predicted, in percent; 0 if there are none."""
+    return {"macro_f1": _f1(gold, predicted, "macro")}
 
 
 def exact_match(gold: LabelSets, predicted: LabelSets, task: Task, language: str) -> dict[str, float]:
     """{"exact_match"}: the rows all of whose labels are right (subset accuracy), in percent."""
     from sklearn.metrics import accuracy_score  # takes a second to import
 
-    check_rows(gold, predicted)
-    return {
-        "exact_match": float(accuracy_score(indicators(gold, task.labels), indicators(predicted, task.labels))) * 100
-    }
+    labels = labels_found(gold, predicted)
+    found = accuracy_score(indicators(gold, [*labels, NO_LABEL]), indicators(predicted, [*labels, NO_LABEL]))
+    return {"exact_match": float(found) * 100}
 
 
-def _f1(gold: LabelSets, predicted: LabelSets, task: Task, average: str) -> float:
+def _f1(gold: LabelSets, predicted: LabelSets, average: str) -> float:
     from sklearn.metrics import f1_score
 
+    labels = labels_found(gold, predicted)
+    if not labels:
+        return 0.0
+    tables = indicators(gold, [*labels, NO_LABEL]), indicators(predicted, [*labels, NO_LABEL])
+    return float(f1_score(*tables, labels=range(len(labels)), average=average, zero_division=0)) * 100
+
+
+def labels_found(gold: LabelSets, predicted: LabelSets) -> list[str]:
+    """The labels that are there or predicted, sorted; raises ValueError for unequal numbers of rows."""
     check_rows(gold, predicted)
-    tables = indicators(gold, task.labels), indicators(predicted, task.labels)
-    return float(f1_score(*tables, average=average, zero_division=0)) * 100
+    return sorted({label for own in (*gold, *predicted) for label in own})
 
 
 def indicators(rows: LabelSets, labels: Sequence[str]) -> np.ndarray:

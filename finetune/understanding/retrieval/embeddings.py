@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
-from transformers import MODEL_MAPPING, AutoConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from finetune.encoded_text import Pieces
 from finetune.encoders import Encoder, open_encoder
@@ -126,8 +126,9 @@ def encoder_alone(encoder: Encoder, last_layer: int, dtype: torch.dtype) -> PreT
     ValueError for a directory without the encoder's weights.
     """
     if not isinstance(encoder.config, VecoConfig):
-        model_class = MODEL_MAPPING[type(encoder.config)]
-        return with_pretrained_encoder(model_class, encoder.directory, encoder.config, dtype)
+        model = with_pretrained_encoder(AutoModel, encoder.directory, encoder.config, dtype)
+        check_states(model, encoder)
+        return model
     if AutoConfig.from_pretrained(encoder.directory).model_type == XLM_ROBERTA:
         model = PluggedOutEncoder(encoder.config).to(dtype)
         model.load_state_dict(pretrained_masked_lm(encoder.directory).veco.state_dict(), strict=False)
@@ -136,3 +137,16 @@ def encoder_alone(encoder: Encoder, last_layer: int, dtype: torch.dtype) -> PreT
     model.layers = model.layers[:last_layer]
     model.skip_padding = True
     return model
+
+
+def check_states(model: PreTrainedModel, encoder: Encoder) -> None:
+    """Raise ValueError for a model whose layers do not have a state for each token, such as a Funnel."""
+    inputs = encoder.tokenizer("a a a", return_tensors="pt")
+    with torch.inference_mode():
+        states = model.eval()(inputs["input_ids"], output_hidden_states=True).hidden_states
+    shapes = [state.shape[:2] for state in states]
+    if shapes != [inputs["input_ids"].shape] * (encoder.config.num_hidden_layers + 1):
+        kind = encoder.config.model_type
+        raise ValueError(
+            f"{encoder.directory}: the layers of a {kind} have no state for each token; use another encoder"
+        )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -62,33 +61,17 @@ class TextEncoder:
         """The pieces of each text with their positions, which never decrease."""
         encoded = self.tokenizer(list(texts), return_offsets_mapping=True, **text_options(self.tokenizer))
         return [
-            self._located(text, ids, offsets)
-            for text, ids, offsets in zip(texts, encoded["input_ids"], encoded["offset_mapping"], strict=True)
+            self._located(ids, offsets)
+            for ids, offsets in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
         ]
 
-    def _located(self, text: str, ids: list[int], offsets: list[tuple[int, int]]) -> LocatedPieces:
+    def _located(self, ids: list[int], offsets: list[tuple[int, int]]) -> LocatedPieces:
         array = np.asarray(ids, dtype=np.int32)
         array[np.isin(array, self._special_ids)] = self.unknown
         places = np.asarray(offsets, dtype=np.int32).reshape(-1, 2)
         # A piece that normalisation inserts covers no characters; it takes the position before it.
         starts, ends = np.maximum.accumulate(places, axis=0).T if len(places) else places.T
-        return LocatedPieces(array, starts, ends if text.isascii() else behind_marks(text, starts, ends))
-
-
-def behind_marks(text: str, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """The ends of pieces, moved behind the marks that belong to their last character and to no piece, int32 (n,).
-
-    Normalisation drops marks (BERT's accents), or joins them to the letter before (NFKC), to which tokenizers then
-    count the letter alone.
-    """
-    following = np.append(starts, len(text))[np.searchsorted(starts, ends, side="left")]  # the next piece's start
-    moved = ends.copy()
-    for piece in np.flatnonzero(following > ends).tolist():
-        end = int(ends[piece])
-        while end < following[piece] and unicodedata.category(text[end]).startswith("M"):
-            end += 1
-        moved[piece] = end
-    return moved
+        return LocatedPieces(array, starts, ends)
 
 
 def text_encoder(encoder: Encoder) -> TextEncoder:

@@ -122,6 +122,19 @@ def test_every_dropout_is_the_recipes(name: str, encoder_directory: Callable[[st
     assert layers <= {0.2, 0.3} and 0.2 in layers
 
 
+@pytest.mark.parametrize("name", ["bert", "roberta", "modernbert"])
+def test_recomputed_activations_change_no_gradient(name: str, encoder_directory: Callable[[str], Path]) -> None:
+    gradients = []
+    for recomputed in (False, True):
+        fields = {"activation_checkpointing": recomputed, "dropout": 0.0, "attention_dropout": 0.0}
+        _, model = built("udpos", encoder_directory(name), **fields)
+        assert model.is_gradient_checkpointing == recomputed
+        model.train()(torch.tensor([[2, 9, 10, 3]]), labels=torch.tensor([[-100, 1, 0, -100]])).loss.backward()
+        gradients.append({key: weight.grad for key, weight in model.named_parameters() if weight.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys() and len(gradients[0]) > 10
+    assert all(torch.allclose(gradient, gradients[1][key], atol=1e-6) for key, gradient in gradients[0].items())
+
+
 def test_a_model_that_was_trained_for_numbers_learns_classes(
     encoder_directory: Callable[[str], Path], tmp_path: Path
 ) -> None:

@@ -106,6 +106,14 @@ def test_sets_of_labels_are_scored_as_scikit_learn_does(seed: int) -> None:
     )
 
 
+def test_a_single_label_is_no_pair_of_classes() -> None:
+    """One right, one not found, one wrongly found: precision and recall 1/2; its absence is no class."""
+    found = score(task_with(Head.MULTILABEL), [("yes",), ("yes",), (), ()], [("yes",), (), ("yes",), ()], "en")
+    assert found == {"micro_f1": 50.0, "macro_f1": 50.0, "exact_match": 50.0}
+    # A label that is neither there nor predicted does not count.
+    assert score(task_with(Head.MULTILABEL, "macro_f1"), [("yes",)], [("yes",)], "en") == {"macro_f1": 100.0}
+
+
 def test_no_labels_at_all_score_without_a_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")

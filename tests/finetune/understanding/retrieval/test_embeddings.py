@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from small_encoders import ENCODERS, ODD_TEXTS
-from transformers import AutoModel, AutoTokenizer, XLMRobertaForMaskedLM
+from transformers import AutoModel, AutoTokenizer, FunnelConfig, FunnelForMaskedLM, XLMRobertaForMaskedLM
 from xlm_roberta import random_xlm_roberta
 
 from finetune.understanding.retrieval.embeddings import Embedder
@@ -90,3 +90,13 @@ def test_an_xlm_roberta_is_the_veco_to_which_it_is_converted(tiny_model: Path, t
     assert found == pytest.approx(np.array(expected), abs=1e-5)
     (alone,) = Embedder.load(tmp_path, 1, None, max_tokens=100).embed(SENTENCES)
     assert alone == pytest.approx(np.array(expected[1]), abs=1e-5)
+
+
+def test_layers_without_a_state_for_each_token_are_refused(
+    encoder_directory: Callable[[str], Path], tmp_path: Path
+) -> None:
+    config = FunnelConfig(vocab_size=180, block_sizes=[1, 1], d_model=8, n_head=1, d_head=8, d_inner=8)
+    FunnelForMaskedLM(config).save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(encoder_directory("bert")).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="the layers of a funnel have no state for each token; use another encoder"):
+        Embedder.load(tmp_path, 1, None, 100)

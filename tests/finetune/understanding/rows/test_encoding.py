@@ -14,9 +14,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from finetune.encoders import open_encoder
-from finetune.understanding.heads.question_answering import token_span
-from finetune.understanding.rows.encoding import TextEncoder, behind_marks, text_encoder
-from finetune.understanding.tasks.examples import Answer
+from finetune.understanding.heads.question_answering import token_span, with_marks
+from finetune.understanding.heads.tagging import Tagging
+from finetune.understanding.rows.encoding import LocatedPieces, TextEncoder, text_encoder
+from finetune.understanding.tasks.examples import Answer, TaggedSentence
 
 SENTENCES = (
     ("hund", "haus", "rot"),
@@ -68,47 +69,35 @@ def test_words_are_those_of_transformers(name: str, encoder_directory: Callable[
         assert [number for number, word in enumerate(pieces) for _ in word] == expected.word_ids()
 
 
-def test_pieces_of_every_substring_give_it_back(text: TextEncoder) -> None:
-    """An answer is inside the characters of its pieces, of which no other character but spaces is one too many.
+def answer_of(context: str, pieces: LocatedPieces, span: tuple[int, int]) -> str:
+    start, end = with_marks(context, int(pieces.starts[span[0]]), int(pieces.ends[span[1]]))
+    return context[start:end].strip()
 
-    Answers that cut a piece, or a letter from its marks, are as near as pieces come, and left out here.
-    """
+
+def test_pieces_of_every_substring_give_it_back(text: TextEncoder) -> None:
+    """The pieces of an answer have its characters and no other; answers that cut a piece or a letter are left out."""
     for context in (*ODD_TEXTS, "der hund, rot: das haus-boot (3,5 %)"):
         (pieces,) = text.locate([context])
         assert (np.diff(pieces.starts) >= 0).all() and (np.diff(pieces.ends) >= 0).all()
         assert (pieces.starts <= pieces.ends).all() and pieces.ends.max() <= len(context)
-        cut = (pieces.starts < np.arange(len(context) + 1)[:, None]) & (
-            np.arange(len(context) + 1)[:, None] < pieces.ends
-        )
-        bounds = np.flatnonzero(~cut.any(axis=1)).tolist()
+        places = np.arange(len(context) + 1)[:, None]
+        is_cut = ((pieces.starts < places) & (places < pieces.ends)).any(axis=1)
+        is_cut |= [unicodedata.category(letter).startswith("M") for letter in context + " "]
+        bounds = np.flatnonzero(~is_cut).tolist()
+        assert len(bounds) > 5
         for start, end in itertools.combinations(bounds, 2):
-            answer = context[start:end].strip()
-            place = context.index(answer, start)
-            span = token_span(pieces, Answer(answer, place))
-            if not answer or unicodedata.category(answer[0]).startswith("M"):
-                continue
-            assert span is not None, answer
-            assert context[pieces.starts[span[0]] : pieces.ends[span[1]]].strip() == answer
+            if answer := context[start:end].strip():
+                span = token_span(pieces, Answer(answer, context.index(answer, start)))
+                assert span is not None and answer_of(context, pieces, span) == answer
 
 
-def test_no_answer_loses_its_marks(name: str, text: TextEncoder) -> None:
+def test_no_answer_loses_its_marks(text: TextEncoder) -> None:
     """NFD: an accent is a character of its own, which normalisation drops or joins to its letter."""
     context = unicodedata.normalize("NFD", "người Việt rất mến khách ở Huế và")
+    (pieces,) = text.locate([context])
     for word in context.split():
-        start = context.index(word)
-        (pieces,) = text.locate([context])
-        first, last = token_span(pieces, Answer(word, start))
-        assert context[pieces.starts[first] : pieces.ends[last]].strip() == word, name
-
-
-def test_marks_belong_to_the_piece_before_unless_they_are_pieces() -> None:
-    text = "a\u0302\u0301b\u0300 c\u0323"
-    starts, ends = np.array([0, 3, 5]), np.array([1, 4, 7])
-    assert behind_marks(text, starts, ends).tolist() == [3, 5, 8]
-    bytes_of_marks = np.array([0, 1, 1, 2, 2]), np.array([1, 2, 2, 3, 3])
-    assert behind_marks("a\u0302\u0301 b", *bytes_of_marks).tolist() == [1, 2, 2, 3, 3]
-    same_letter = np.array([0, 0, 3]), np.array([1, 1, 4])
-    assert behind_marks("ä\u0302\u0301b", *same_letter).tolist() == [3, 3, 4]
+        span = token_span(pieces, Answer(word, context.index(word)))
+        assert span is not None and answer_of(context, pieces, span) == word
 
 
 def test_text_never_yields_a_special_id(name: str, text: TextEncoder) -> None:
@@ -132,4 +121,7 @@ def test_a_tokenizer_without_unknown_token_drops_no_word() -> None:
     names = {"cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
     encoder = TextEncoder(PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names))
     assert [list(word) for word in encoder.encode_words(["ab", "xyz"])] == [[3, 4], []]
-    assert encoder.unknown == 2
+    sentence = TaggedSentence(("ab", "xyz", "b"), ("X", "Y", "X"), "de")
+    rows = Tagging(("X", "Y"), max_length=10, stride=2).encode([sentence], encoder)
+    assert rows.tokens[0].tolist() == [0, 3, 4, 2, 4, 1]
+    assert rows.token_targets["labels"].tolist() == [-100, 0, -100, 1, 0, -100]
