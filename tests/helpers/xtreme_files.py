@@ -213,38 +213,3 @@ def write_model(directory: Path, **shape: Any) -> None:
         },
     )
     veco.VecoForMaskedLM(config).save_pretrained(directory)
-
-
-# Tasks of the heads that XTREME does not have, in JSON lines: the fields of each beside `a`, `b` and `label`.
-OWN_TASKS: dict[str, dict[str, Any]] = {
-    "sequence": {"text_a": "a", "label": "class"},
-    "multilabel": {"text_a": "a", "text_b": "b", "label": "classes"},
-    "regression": {"text_a": "a", "text_b": "b", "label": "number"},
-    "ranking": {"text_a": "query", "text_b": "b", "label": "number"},
-    "choice": {"text_a": "a", "choices": ["b", "c"], "label": "right"},
-    "context_word": {"text_a": "a", "text_b": "b", "words": "words", "label": "class"},
-}
-
-
-def write_own_tasks(root: Path, num_train: int = 40, num_test: int = 8, seed: int = 1) -> None:
-    """Write HEAD.yaml below `root` for each of OWN_TASKS, and one file of train, dev and test in English and German."""
-    draw = random.Random(seed)
-    for split, count in (("train", num_train), ("dev", num_test), ("test", num_test)):
-        rows = []
-        query = ""
-        for number in range(count):
-            chosen = draw.choices(list(CLASSES), k=2)
-            query = query if number % 4 else sentence(draw)
-            texts = {"a": sentence(draw), "b": sentence(draw), "c": sentence(draw), "query": query}
-            labels = {"class": chosen[0], "classes": ",".join(sorted(set(chosen))), "number": draw.random(), "right": 1}
-            rows.append((texts, {**labels, "words": "0-1"}))
-        english = [json.dumps({**texts, **labels}) for texts, labels in rows]
-        translated = [({name: german(text) for name, text in texts.items()}, labels) for texts, labels in rows]
-        write_lines(root / f"{split}-en.jsonl", english)
-        write_lines(root / f"{split}-de.jsonl", [json.dumps({**texts, **labels}) for texts, labels in translated])
-        write_lines(root / "english" / f"{split}-de.jsonl", english)
-    for head, fields in OWN_TASKS.items():
-        names = {"train": "train", "translate_train": "train", "dev": "dev", "test": "test"}
-        files = {split: f"{name}-{{language}}.jsonl" for split, name in names.items()}
-        task = {"head": head, "languages": ["en", "de"], "files": files, "format": {"kind": "jsonl", **fields}}
-        write_lines(root / f"{head}.yaml", [json.dumps(task)])  # JSON is YAML, too

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from head_worlds import WORLDS, write_world
 from transformers import AutoTokenizer
-from xtreme_files import TINY, write_lines, write_model, write_own_tasks, write_xtreme
+from xtreme_files import TINY, write_lines, write_model, write_xtreme
 
 from finetune.understanding.recipe import UnderstandingRecipe
 from finetune.understanding.rows.encoding import TextEncoder
@@ -72,8 +73,9 @@ def train(xtreme_data: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.fixture(scope="session")
-def own_tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Files of tasks of a user's own, and the task files: one for each head that XTREME does not have."""
-    root = tmp_path_factory.mktemp("own") / "data"
-    write_own_tasks(root)
+def worlds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of a task for each head of texts and choices, and the task files."""
+    root = tmp_path_factory.mktemp("worlds")
+    for head in WORLDS:
+        write_world(head, root)
     return root

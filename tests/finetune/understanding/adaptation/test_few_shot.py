@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from head_worlds import WORLDS
 from small_encoders import write_encoder
-from xtreme_files import OWN_TASKS, TINY
+from xtreme_files import TINY
 
 from finetune.understanding.adaptation.few_shot import FewShot
 from finetune.understanding.recipe import UnderstandingRecipe
@@ -68,21 +69,21 @@ def test_questions_are_found_by_their_ids() -> None:
     assert {question.id for place, question in moved if place in found} == {f"q{row}" for row in chosen}
 
 
-def test_queries_are_drawn_with_all_their_candidates(own_tasks: Path) -> None:
-    found = drawn(str(own_tasks / "ranking.yaml"), own_tasks, "en")
+def test_queries_are_drawn_with_all_their_candidates(worlds: Path) -> None:
+    found = drawn(str(worlds / "ranking.yaml"), worlds, "en")
     groups = Counter(example.group for example in found.values())
-    assert len(groups) == COUNT and set(groups.values()) == {4}
+    assert len(groups) == COUNT and set(groups.values()) == {3}
 
 
-@pytest.mark.parametrize("head", OWN_TASKS)
-def test_every_model_gets_the_same(head: str, own_tasks: Path, tiny_model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("head", WORLDS)
+def test_every_model_gets_the_same(head: str, worlds: Path, tiny_model: Path, tmp_path: Path) -> None:
     write_encoder("bert", tmp_path / "bert")
-    fields = {"task": str(own_tasks / f"{head}.yaml"), "data": str(own_tasks), "output": "run", "train_examples": 3}
+    fields = {"task": str(worlds / f"{head}.yaml"), "data": str(worlds), "output": "run", "train_examples": 3}
     targets = []
     for model in (tiny_model, tmp_path / "bert"):
         recipe = build_recipe(UnderstandingRecipe, {**TINY, **fields, "init_from": str(model)}, None)
         rows = UnderstandingTask(recipe).rows.x.rows
         targets.append(rows.row_targets["labels"])
     assert np.array_equal(*targets)
-    of_classes = {"sequence": 3, "context_word": 3, "ranking": 4}.get(head, 1)
-    assert len(targets[0]) == 3 * of_classes * (2 if head == "choice" else 1)
+    rows_of = {"sequence": 3, "context_word": 2, "ranking": 3, "choice": 3}  # classes, candidates, or choices
+    assert len(targets[0]) == 3 * rows_of.get(head, 1)

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from head_worlds import WORLDS
 from small_encoders import ENCODERS, write_encoder
 from transformers import AutoModel
-from xtreme_files import OWN_TASKS, TINY
+from xtreme_files import TINY
 
 from finetune.understanding.heads.predictor import Predictor
 from finetune.understanding.recipe import UnderstandingRecipe
@@ -56,14 +57,14 @@ def test_training_equals_that_behind_a_frozen_encoder(
 
 
 @pytest.mark.parametrize("mode", ["out", "in"])
-@pytest.mark.parametrize("head", OWN_TASKS)
+@pytest.mark.parametrize("head", WORLDS)
 def test_training_of_other_heads_equals_that_behind_a_frozen_encoder(
-    head: str, mode: str, train: Callable[..., Path], own_tasks: Path
+    head: str, mode: str, train: Callable[..., Path], worlds: Path
 ) -> None:
-    fields = {**NO_DROPOUT, "epochs": 1, "data": str(own_tasks)}
+    fields = {**NO_DROPOUT, "epochs": 1, "data": str(worlds)}
     if mode == "in":
-        fields |= {**PLUGGED_IN, "translated_test": str(own_tasks / "english")}
-    task = str(own_tasks / f"{head}.yaml")
+        fields |= {**PLUGGED_IN, "translated_test": str(worlds / "english")}
+    task = str(worlds / f"{head}.yaml")
     found, expected = (
         lines(train(task, name, **way, **fields))
         for name, way in (("fixed", {"freeze": "encoder"}), ("passed", {"freeze_layers": 2}))
