@@ -5,8 +5,8 @@
 
 DATA has the set as `topics/sib200` reads it. Each epoch is complete: all updates on the English train, then validation
 on dev of the given languages; only checkpoints are left out. The epochs of all ways alternate in one process; figures
-are medians of the repeats. The head alone also takes the pass through the encoder, once before its first epoch. A ratio
-is the time of everything / that of the way: above 1, the way is faster. Run it on an idle machine.
+are medians of the repeats, in CPU seconds of the process. The head alone also takes the pass through the encoder, once
+before its first epoch. A ratio is the time of everything / that of the way: above 1, the way is faster.
 """
 
 from __future__ import annotations
@@ -64,19 +64,19 @@ def write_model(directory: Path, data: str, languages: list[str], shape: Mapping
 
 
 def epochs_of(recipe: UnderstandingRecipe) -> tuple[Callable[[], float], float]:
-    """(a function that trains another epoch and gives its seconds, the seconds that were needed before the first)."""
+    """(a function that trains another epoch and gives its CPU seconds, those that were needed before the first)."""
     task = UnderstandingTask(recipe)
     recipe = task.resolved(recipe)
-    started = time.perf_counter()
+    started = time.process_time()
     task.prepare(ConnectedRanks(0, 1, torch.device("cpu")))
-    before = time.perf_counter() - started
+    before = time.process_time() - started
     engine = PlainEngine(task.model, recipe, lambda step: 1.0, read_ds_config(recipe.ds_config))
     updates = recipe.save_every  # of an epoch
     done = 0
 
     def run() -> float:
         nonlocal done
-        started = time.perf_counter()
+        started = time.process_time()
         fit(
             engine,
             recipe,
@@ -87,7 +87,7 @@ def epochs_of(recipe: UnderstandingRecipe) -> tuple[Callable[[], float], float]:
             guards=Guards(recipe),
         )
         done += updates
-        return time.perf_counter() - started
+        return time.process_time() - started
 
     return run, before
 
@@ -119,7 +119,7 @@ def main() -> None:
                 if turn or options.quick:  # the first epoch warms up
                     times[way].append(taken)
     everything = statistics.median(times["everything"])
-    print("| way | s an epoch | everything / this | s once before |\n|---|---|---|---|")
+    print("| way | CPU s an epoch | everything / this | CPU s once before |\n|---|---|---|---|")
     for way, (_, before) in runs.items():
         taken = statistics.median(times[way])
         print(f"| {way} | {taken:.3f} | {everything / taken:.1f} | {before:.2f} |")
