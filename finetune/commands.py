@@ -34,6 +34,7 @@ COMMANDS = {
     "understanding-predict": "finetune.understanding.predict",
     "understanding-layers": "finetune.understanding.layers",
     "understanding-label": "finetune.understanding.label",
+    "understanding-translate": "finetune.understanding.translate",
     "understanding-evaluate": "finetune.understanding.evaluate",
     "understanding-compare": "finetune.understanding.compare",
     "demo": "finetune.demo",

@@ -17,6 +17,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, ClassVar, Protocol, TypeVar
 
+from transformers import PreTrainedTokenizerBase
+
 from data_tools.cli import FlagParser
 from data_tools.files.atomic import write_texts
 from data_tools.files.yaml_files import all_expanded, read_mapping
@@ -41,11 +43,17 @@ ComparisonT = TypeVar("ComparisonT", bound=Comparison)
 RunT = TypeVar("RunT")
 
 
-def parse_comparison(path: Path, kind: type[ComparisonT], types: Mapping[str, type], program: str) -> ComparisonT:
+def parse_comparison(
+    path: Path,
+    kind: type[ComparisonT],
+    types: Mapping[str, type],
+    program: str,
+    make: Callable[..., ComparisonT] | None = None,
+) -> ComparisonT:
     """The comparison in a file, with environment variables expanded.
 
-    `types` gives the types of those keys that are not text; `program` names the command whose --help shows the format.
-    Raises ValueError with every mistake.
+    `types` gives the types of those keys that are not text; `program` names the command whose --help shows the format;
+    `make`, by default `kind` itself, makes the comparison of the keys. Raises ValueError with every mistake.
     """
     content = read_mapping(path, f"what python -m {program} --help shows")
     wrong: list[str] = []
@@ -59,7 +67,7 @@ def parse_comparison(path: Path, kind: type[ComparisonT], types: Mapping[str, ty
         if name in types and not isinstance(value, types[name])
     ]
     if not wrong:
-        comparison = kind(**values)
+        comparison = (make or kind)(**values)
         wrong = comparison.problems()
     if wrong:
         raise ValueError(f"{path}: {'; '.join(wrong)}")
@@ -104,14 +112,26 @@ def flags_of(recipe: FinetuningRecipe) -> list[str]:
 
 def check_same_tokenizers(directories: Iterable[str]) -> None:
     """Raise ValueError for a directory that is not a model, or when two models have different tokenizers."""
-    vocabularies = {}
-    for directory in dict.fromkeys(directories):
-        tokenizer, _ = open_pretrained(Path(directory), kinds=(VECO, XLM_ROBERTA), takes_translation=True)
-        vocabularies[directory] = tokenizer.get_vocab()
-    first, *others = vocabularies
+    kinds = (VECO, XLM_ROBERTA)
+    tokenizers = {
+        name: open_pretrained(Path(name), kinds=kinds, takes_translation=True)[0] for name in dict.fromkeys(directories)
+    }
+    first, *others = by_tokenizer(tokenizers)
     for other in others:
-        if vocabularies[other] != vocabularies[first]:
-            raise ValueError(f"{other} and {first} have different tokenizers: no two runs would see the same batches")
+        raise ValueError(f"{other[0]} and {first[0]} have different tokenizers: no two runs would see the same batches")
+
+
+def by_tokenizer(tokenizers: Mapping[str, PreTrainedTokenizerBase]) -> list[list[str]]:
+    """The names of models, those whose tokenizers have the same pieces together."""
+    groups: list[tuple[dict[str, int], list[str]]] = []
+    for name, tokenizer in tokenizers.items():
+        pieces = tokenizer.get_vocab()
+        same = next((names for known, names in groups if known == pieces), None)
+        if same is None:
+            groups.append((pieces, [name]))
+        else:
+            same.append(name)
+    return [names for _, names in groups]
 
 
 def check_unchanged(ours: Mapping[str, Mapping[str, Any]], output: Path) -> None:

@@ -49,17 +49,15 @@ def open_encoder(directory: Path, field: str = "init_from") -> Encoder:
     Raises ValueError when the directory is not an encoder with its tokenizer, or the two do not match.
     """
     check_model_directory(directory, field)
-    try:
+    with errors_of_transformers(f"{field} {directory}: its config.json"):
         config = AutoConfig.from_pretrained(directory, trust_remote_code=False)
-    except (ValueError, OSError) as error:
-        reason = str(error).split("\n")[0]
-        raise ValueError(f"{field} {directory}: transformers cannot open its config.json ({reason})") from None
     if config.model_type in (VECO, XLM_ROBERTA):
         tokenizer, veco_config = open_pretrained(directory, field, kinds=(VECO, XLM_ROBERTA))
         return Encoder(directory, tokenizer, veco_config, veco_config.max_tokens, has_token_types=False)
+    with errors_of_transformers(f"{field} {directory}: its tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
     try:
         shape = empty_masked_lm(config)
-        tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
         check_vocabulary(tokenizer, config)
         max_tokens = longest_row(shape, tokenizer)
     except ValueError as error:
@@ -80,7 +78,7 @@ def empty_masked_lm(config: PreTrainedConfig) -> PreTrainedModel:
         )
     if absent := [name for name in FIELDS if not hasattr(config, name)]:
         raise ValueError(f"a {config.model_type} has no {absent[0]}; expected an encoder of text")
-    with torch.device("meta"):
+    with errors_of_transformers("its shape"), torch.device("meta"):
         model = MODEL_FOR_MASKED_LM_MAPPING[type(config)](config)
     if not takes(model, "attention_mask"):
         raise ValueError(
@@ -123,6 +121,16 @@ def longest_row(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> i
 def encoder_weights(config: PreTrainedConfig) -> set[str]:
     """The names of the weights that every pre-trained model of a configuration has; a pooler belongs to the head."""
     return set(empty_masked_lm(config).base_model.state_dict())
+
+
+@contextmanager
+def errors_of_transformers(what: str) -> Iterator[None]:
+    """Raise ValueError, on one line, for anything that transformers raises over a file that it did not expect so."""
+    try:
+        yield
+    except Exception as error:
+        reason = next(iter(str(error).splitlines()), "")
+        raise ValueError(f"{what} cannot be opened by transformers: {type(error).__name__}: {reason}") from error
 
 
 @contextmanager

@@ -1,12 +1,12 @@
 """Score prediction files as the script of a benchmark does, by task and language.
 
     python -m finetune.understanding.evaluate [--benchmark xtreme | --task TASK …] --predictions DIR --labels DIR
-        [--json FILE] [--markdown FILE] [--plot PNG] [--zip FILE] [--languages LIST]
+        [--json FILE] [--markdown FILE] [--plot PNG] [--zip FILE] [--languages LIST] [--split dev]
 
-Predictions are `{task}/test-{language}.tsv`, for questions and pools `.json`, or named as a task file says. Labels are
-files of the same names (for questions in SQuAD's form), or the data directory itself. A task is scored if the
-predictions have its directory. The overall score is the mean of the tasks' scores, and given only if all are complete
-in all their languages.
+Predictions are `{task}/test-{language}.tsv`, for questions and pools `.json`, or named as a task file says; those of
+--split dev are `{task}/dev-{language}`. Labels are files of the same names (for questions in SQuAD's form), or the data
+directory itself. A task is scored if the predictions have its directory. The overall score is the mean of the tasks'
+scores, and given only if all are complete in all their languages.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ from finetune.understanding.metrics.scoring import AVERAGE, Gold, average, score
 from finetune.understanding.readers.files import existing
 from finetune.understanding.readers.languages import languages_named
 from finetune.understanding.readers.roots import Root, is_hub
+from finetune.understanding.split_flag import add_split_flag
 from finetune.understanding.tasks.catalogues import XTREME, Catalogue, catalogue_named, catalogue_names, task_named
-from finetune.understanding.tasks.task import Task
+from finetune.understanding.tasks.task import Split, Task
 
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # so that equal predictions make equal archives
 
@@ -65,7 +66,9 @@ class Evaluation:
         return {**self.scores, "overall": self.overall}
 
 
-def evaluate(predictions: Path, labels: Root, catalogue: Catalogue, wanted: Collection[str] = ()) -> Evaluation:
+def evaluate(
+    predictions: Path, labels: Root, catalogue: Catalogue, wanted: Collection[str] = (), split: Split = Split.TEST
+) -> Evaluation:
     """Scores of all tasks of a benchmark that have a directory below `predictions`.
 
     `wanted` are the languages to score, empty for all. Those whose labels are hidden are skipped, with a note. Raises
@@ -74,7 +77,7 @@ def evaluate(predictions: Path, labels: Root, catalogue: Catalogue, wanted: Coll
     if not predictions.is_dir():
         raise ValueError(f"{predictions}: no such directory")
     known = catalogue.tasks
-    tasks = [task for task in known.values() if has_predictions(task, predictions)]
+    tasks = [task for task in known.values() if has_predictions(task, predictions, split)]
     if not tasks:
         raise ValueError(f"{predictions}: has no directory of a task; expected {', '.join(known)}")
     scores, unlabelled = {}, {}
@@ -86,32 +89,34 @@ def evaluate(predictions: Path, labels: Root, catalogue: Catalogue, wanted: Coll
         if not asked:
             notes.append(f"{task.name}: has none of {', '.join(wanted)}; not scored")
             continue
-        gold, hidden = read_shown_gold(task, (one for one in asked if has_gold(task, one, labels)), labels)
+        gold, hidden = read_shown_gold(
+            task, (one for one in asked if has_gold(task, one, labels, split)), labels, split
+        )
         languages = list(gold)
         if not languages:
             among = f" in {', '.join(wanted)}" if wanted else ""
             why = f"; they are hidden: {next(iter(hidden.values()))}" if hidden else ""
             raise ValueError(
-                f"{labels}: has no test labels of {task.name}{among}, whose predictions are in {predictions}{why}"
+                f"{labels}: has no {split} labels of {task.name}{among}, whose predictions are in {predictions}{why}"
             )
         notes += [f"{task.name} in {one}: this copy hides the labels ({reason})" for one, reason in hidden.items()]
-        check_languages(task, languages, predictions)
-        notes += files_of_no_language(task, predictions)
+        check_languages(task, languages, predictions, split)
+        notes += files_of_no_language(task, predictions, split)
         by_language = {}
         for language in tqdm(languages, desc=task.name, unit=" languages", disable=None, leave=False):
-            by_language[language], of_language = score_language(task, language, predictions, gold[language])
+            by_language[language], of_language = score_language(task, language, predictions, gold[language], split)
             notes += of_language
         scores[task.name] = {**by_language, AVERAGE: average(task, by_language)}
         unlabelled[task.name] = [language for language in task.languages if language not in languages]
     if not scores:
-        raise ValueError(f"{predictions}: none of the tasks found has a test set in {', '.join(wanted)}")
+        raise ValueError(f"{predictions}: none of the tasks found has a {split} set in {', '.join(wanted)}")
     return Evaluation(catalogue, scores, unlabelled, notes)
 
 
-def files_of_no_language(task: Task, predictions: Path) -> list[str]:
+def files_of_no_language(task: Task, predictions: Path, split: Split) -> list[str]:
     """A note for each prediction file that is of none of the task's languages."""
-    own = {prediction_path(predictions, task, language) for language in task.languages}
-    pattern = prediction_path(predictions, task, "*")
+    own = {prediction_path(predictions, task, language, split) for language in task.languages}
+    pattern = prediction_path(predictions, task, "*", split)
     prefix, _, suffix = pattern.name.partition("*")
     files = sorted(pattern.parent.glob(f"{prefix}*" if prefix else f"*{suffix}"))
     plain = {path: path.with_name(path.name.removesuffix(path.suffix)) for path in files}
@@ -122,18 +127,22 @@ def files_of_no_language(task: Task, predictions: Path) -> list[str]:
     ]
 
 
-def check_languages(task: Task, languages: Sequence[str], predictions: Path) -> None:
+def check_languages(task: Task, languages: Sequence[str], predictions: Path, split: Split) -> None:
     """Raise ValueError that names all languages with labels but without predictions."""
-    missing = [language for language in languages if existing(prediction_path(predictions, task, language)) is None]
+    missing = [
+        language for language in languages if existing(prediction_path(predictions, task, language, split)) is None
+    ]
     if missing:
-        example = prediction_path(predictions, task, missing[0])
+        example = prediction_path(predictions, task, missing[0], split)
         raise ValueError(f"{task.name} has no predictions for {', '.join(missing)}; expected {example} and so on")
 
 
-def score_language(task: Task, language: str, predictions: Path, gold: Gold) -> tuple[dict[str, float], list[str]]:
+def score_language(
+    task: Task, language: str, predictions: Path, gold: Gold, split: Split
+) -> tuple[dict[str, float], list[str]]:
     """({metric: percent}, a note on questions without prediction, if any). Raises ValueError that names the file."""
-    path = prediction_path(predictions, task, language)
-    predicted = read_predictions(task, language, predictions)
+    path = prediction_path(predictions, task, language, split)
+    predicted = read_predictions(task, language, predictions, split)
     notes = []
     if isinstance(gold, Mapping) and isinstance(predicted, Mapping) and (missing := gold.keys() - predicted.keys()):
         notes.append(f"{path}: {len(missing):,} of {len(gold):,} questions have no prediction and count 0")
@@ -209,6 +218,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write tables beside the paper's figures")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="draw a heat map of tasks and languages")
     parser.add_argument("--languages", default="", help="such as de,fr (default: all that have labels)")
+    add_split_flag(parser)
     parser.add_argument("--zip", type=Path, metavar="FILE", help="pack the predictions for XTREME's leaderboard")
     return parser.parse_args(arguments)
 
@@ -224,7 +234,7 @@ def main() -> None:
         wanted = languages_named(arguments.languages, known) if arguments.languages else []
         if unknown := [name for name in wanted if name not in known]:
             raise ValueError(f"--languages {', '.join(unknown)}: no task of {catalogue.title} has a test in it")
-        report(evaluate(arguments.predictions, arguments.labels, catalogue, wanted), arguments)
+        report(evaluate(arguments.predictions, arguments.labels, catalogue, wanted, arguments.split), arguments)
     elif arguments.zip is None or arguments.json or arguments.markdown or arguments.plot:
         raise ValueError("--labels is missing: without it, predictions can only be packed, with --zip FILE")
 
@@ -251,7 +261,7 @@ def files_read(arguments: argparse.Namespace) -> list[Path]:
     """The files of predictions and labels."""
     labels = [] if arguments.labels is None or is_hub(arguments.labels) else Path(arguments.labels).rglob("*")
     predictions = (
-        existing(prediction_path(arguments.predictions, task, language))
+        existing(prediction_path(arguments.predictions, task, language, arguments.split))
         for task in catalogue_of(arguments).tasks.values()
         for language in task.languages
     )

@@ -26,7 +26,7 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", required=True, metavar="ROOT", help="XTREME's files, its Parquet, or hub:google/xtreme"
     )
-    parser.add_argument("--languages", default="", help="such as de,fr (default: all that have a test)")
+    parser.add_argument("--languages", default="", help="such as de,fr (default: all that there are)")
     parser.add_argument("--max-tokens", type=int, default=8192, help="largest batch, in tokens (default %(default)s)")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="precision (default %(default)s)")
 

@@ -2,7 +2,7 @@
 
 A task file may name them otherwise, such as XGLUE's `{task}/{language}.prediction`.
 
-    python -m finetune.understanding.predict MODEL --data ROOT --output PREDICTIONS [--task TASK]
+    python -m finetune.understanding.predict MODEL --data ROOT --output PREDICTIONS [--task TASK] [--split dev]
 
 MODEL is a run of finetune/understanding/train.py or finetune.understanding.search (whose best checkpoint is used and
 named), a checkpoint, or the directory of a model, which knows its task and whether it is plugged in. A model of XQuAD
@@ -45,8 +45,9 @@ from finetune.understanding.metrics.prediction_files import prediction_path, wri
 from finetune.understanding.readers.languages import languages_tested
 from finetune.understanding.readers.roots import check_root
 from finetune.understanding.rows.evaluation import EvaluationSet
+from finetune.understanding.split_flag import add_split_flag
 from finetune.understanding.tasks.catalogues import task_named
-from finetune.understanding.tasks.task import Split, Task
+from finetune.understanding.tasks.task import Task
 from training.launch import quiet_libraries
 from training.run_directory.kinds import Kind
 
@@ -59,6 +60,7 @@ def parse_arguments() -> argparse.Namespace:
         "--output", type=Path, required=True, metavar="PREDICTIONS", help="directory of the predictions"
     )
     add_data_flags(parser)
+    add_split_flag(parser)
     trained = parser.add_argument_group("tasks with training")
     trained.add_argument(
         "--translated-test", default="", metavar="ROOT", help="English translations of the tests, in the same layout"
@@ -77,7 +79,7 @@ def parse_arguments() -> argparse.Namespace:
 def claim_predictions(task: Task, languages: Sequence[str], options: argparse.Namespace) -> None:
     """Claim the files of the predictions. Raises ValueError for files of others, and if --output is the data."""
     check_filled_directory(options.output, options.data)
-    paths = [prediction_path(options.output, task, language) for language in languages]
+    paths = [prediction_path(options.output, task, language, options.split) for language in languages]
     if options.nbest:
         paths += [nbest_path(path, language) for path, language in zip(paths, languages, strict=True)]
     for parent in dict.fromkeys(path.parent for path in paths):
@@ -91,14 +93,14 @@ def nbest_path(predictions: Path, language: str) -> Path:
 
 def predict(predictor: Predictor, language: str, options: argparse.Namespace) -> None:
     """Write the predictions of a language."""
-    evaluated = predictor.read(Split.TEST, language, options.data, options.translated_test)
+    evaluated = predictor.read(options.split, language, options.data, options.translated_test)
     if evaluated.is_own_pair:
         print(f"{language}: without translations into English, each example is its own pair", file=sys.stderr)
     if evaluated.truncated:
         print(f"{language}: {'; '.join(evaluated.truncated)}", file=sys.stderr)
     results = predictor.results(evaluated)
     predictions = predictor.head.predictions(results, evaluated.rows, evaluated.examples)
-    path = write_predictions(predictor.task, language, predictions, options.output)
+    path = write_predictions(predictor.task, language, predictions, options.output, options.split)
     if options.nbest and isinstance(predictor.head, QuestionAnswering):
         write_best(predictor.head, results, evaluated, nbest_path(path, language))
 
@@ -121,7 +123,7 @@ def predict_trained(task: Task | None, options: argparse.Namespace) -> Path:
     if options.translated_test and not predictor.is_plugged_in:
         raise ValueError(f"{directory}: was not trained plugged in and takes no --translated-test; leave it out")
     check_root(options.translated_test, "--translated-test")
-    languages = languages_tested(predictor.task, options.data, options.languages)
+    languages = languages_tested(predictor.task, options.data, options.languages, options.split)
     claim_predictions(predictor.task, languages, options)
     for language in tqdm(languages, desc=predictor.task.name, unit=" languages", disable=None):
         predict(predictor, language, options)
@@ -131,12 +133,12 @@ def predict_trained(task: Task | None, options: argparse.Namespace) -> Path:
 def predict_retrieval(task: Task, options: argparse.Namespace) -> Path:
     """Write the predictions of a retrieval task; return their directory."""
     directory = model_directory(options.model, ENCODERS)
-    languages = languages_tested(task, options.data, options.languages)
+    languages = languages_tested(task, options.data, options.languages, options.split)
     retriever = load_retriever(task, directory, options.layer, options)
     claim_predictions(task, languages, options)
-    found = retriever.predictions_in(languages, options.data)
+    found = retriever.predictions_in(languages, options.data, options.split)
     for test, (predictions,) in tqdm(found, total=len(languages), desc=task.name, unit=" languages", disable=None):
-        write_predictions(task, test.language, predictions, options.output)
+        write_predictions(task, test.language, predictions, options.output, options.split)
     report_truncated(retriever.embedder)
     return prediction_path(options.output, task, languages[0]).parent
 

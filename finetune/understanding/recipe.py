@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from finetune.recipe import FinetuningRecipe
+from finetune.understanding.settings import WITH_PAIRS, Setting
 from finetune.understanding.tasks.catalogues import task_named
 from finetune.understanding.tasks.task import OF_TEXTS, Head
 from training.recipe.checks import above_zero, below_one, not_negative, one_of
 from training.recipe.option import BY_NAME, FREE, option
 
-SETTINGS = ("transfer", "translate-train-all")
+SETTINGS = tuple(setting.value for setting in Setting)
 PAIR_PREDICTIONS = ("target", "average")
 EMBEDDINGS, ENCODER = "embeddings", "encoder"
 FREEZABLE = ("", EMBEDDINGS, ENCODER)
@@ -30,14 +31,19 @@ class UnderstandingRecipe(FinetuningRecipe):
     )
     setting: str = option(
         "transfer",
-        "transfer: train on English; translate-train-all: on English and all its translations",
+        "transfer: train on the source language; translate-train-all: on it and its translations; translate-train: on "
+        "the translations alone; joint: on the train files of all languages; individual: on that of one of languages",
         on_resume=BY_NAME,
     )
     plug_in: bool = option(
-        False, "predict from pairs, [H ; S]: train on English with its translations, test with translations to English"
+        False,
+        "predict from pairs, [H ; S]: train on the source language with its translations, test with translations to it",
     )
     languages: str = option(
-        "", "languages of the translated training text, such as de,fr; empty = all with files", on_resume=BY_NAME
+        "",
+        "languages of the translated training text, or of the train files of joint and individual, such as de,fr; "
+        "empty = all with files",
+        on_resume=BY_NAME,
     )
     translated_train: str = option("", "root of the translated training text; empty = data", on_resume=FREE)
     translated_test: str = option(
@@ -122,8 +128,9 @@ class UnderstandingRecipe(FinetuningRecipe):
             found += self._problems_of_task()
         if self.setting not in SETTINGS:
             found.append(f"setting {self.setting!r} must be one of {', '.join(SETTINGS)}")
-        if self.plug_in and self.setting == "transfer":
-            found.append("plug_in needs setting translate-train-all: in transfer there are no pairs to train on")
+        if self.plug_in and self.setting not in WITH_PAIRS:
+            pairs = ", ".join(WITH_PAIRS)
+            found.append(f"plug_in needs setting {pairs}: in {self.setting} there are no pairs to train on")
         return found + self._problems_of_sizes() + self._problems_of_adaptation()
 
     def micro_batches_an_update(self, num_ranks: int) -> int:

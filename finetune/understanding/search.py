@@ -31,6 +31,7 @@ from finetune.parallel_runs import run_side_by_side
 from finetune.selection import Selection, best_checkpoints
 from finetune.understanding.flags import numbers
 from finetune.understanding.recipe import UnderstandingRecipe
+from finetune.understanding.settings import WITH_TRANSLATIONS, Setting
 from training.checkpoints.finding import RECIPE_FILE, checkpoints_of
 from training.launch import EXIT_STOPPED, launcher_command
 from training.recipe.parsing import parse_recipe, read_yaml
@@ -40,7 +41,10 @@ TRAIN = Path(__file__).resolve().parent / "train.py"
 OUTCOME = "outcome.json"
 GRID_FLAGS = {"learning_rate": "learning-rates", "batch_size": "batch-sizes", "seed": "seeds"}  # field -> flag
 PLACES = ("output", "resume")  # fields that do not affect the result of a run
-RATES = {"transfer": "5e-6,8e-6,1e-5,2e-5,3e-5", "translate-train-all": "5e-6,6e-6,7e-6,8e-6,9e-6"}
+# The paper's; those with translations are for so many more updates.
+RATES = dict.fromkeys(Setting, "5e-6,8e-6,1e-5,2e-5,3e-5") | dict.fromkeys(
+    WITH_TRANSLATIONS, "5e-6,6e-6,7e-6,8e-6,9e-6"
+)
 
 
 @dataclass(frozen=True, order=True)
@@ -195,7 +199,7 @@ def table_of(scores: Sequence[GridScore]) -> str:
 
 def grid(options: argparse.Namespace, setting: str) -> list[GridRun]:
     """All runs of the grid, the seeds of a point one after the other."""
-    rates = numbers("learning-rates", options.learning_rates or RATES[setting], float)
+    rates = numbers("learning-rates", options.learning_rates or RATES[Setting(setting)], float)
     epochs = numbers("epochs", options.epochs, int)
     batch_sizes = numbers("batch-sizes", options.batch_sizes, int)
     seeds = numbers("seeds", options.seeds, int)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,14 +21,15 @@ from finetune.understanding.heads.build_model import build_model, check_encoder,
 from finetune.understanding.heads.inference import predict_over_ranks
 from finetune.understanding.metrics.scoring import Gold, gold_of, score, task_score
 from finetune.understanding.readers.examples_of_task import with_labels
-from finetune.understanding.readers.languages import languages_with, translated_languages
+from finetune.understanding.readers.languages import languages_tested, languages_with
 from finetune.understanding.readers.roots import Source, check_root
 from finetune.understanding.recipe import ENCODER, UnderstandingRecipe
 from finetune.understanding.rows.encoding import text_encoder
 from finetune.understanding.rows.evaluation import EvaluationSet, evaluation_set
 from finetune.understanding.rows.paired_rows import PairedRows
 from finetune.understanding.rows.row_batches import MicroBatches, UpdateBatches
-from finetune.understanding.rows.training import TrainingText, training_set
+from finetune.understanding.rows.training import TrainingText, training_set, training_text
+from finetune.understanding.settings import Setting
 from finetune.understanding.tasks.catalogues import task_named
 from finetune.understanding.tasks.task import Split
 from training.engine.interface import Engine, Ranks
@@ -50,11 +51,9 @@ class UnderstandingTask(FinetuningTask[UnderstandingRecipe]):
         self.head = build_head(self.task, limits_of(recipe), average_pair=recipe.pair_prediction == "average")
         check_encoder(recipe, self.head, self.pretrained)
         translated = recipe.translated_train or recipe.data
-        languages = []
-        if recipe.setting == "translate-train-all":
-            languages = translated_languages(self.task, translated, recipe.languages)
-        few = FewShot(recipe.train_examples, recipe.seed) if recipe.train_examples else None
-        text = TrainingText(self.task, recipe.data, translated, languages, few)
+        text = training_text(self.task, recipe.data, translated, Setting(recipe.setting), recipe.languages)
+        if recipe.train_examples:
+            text = replace(text, few=FewShot(recipe.train_examples, recipe.seed))
         training = training_set(text, self.head, self.encoder, recipe.plug_in)
         self.rows, self.report = training.rows, training.report
         self.fingerprint = self.rows.fingerprint()
@@ -64,7 +63,7 @@ class UnderstandingTask(FinetuningTask[UnderstandingRecipe]):
                 f"batch_size {recipe.batch_size} cannot be divided evenly by {launched_ranks()} ranks x "
                 f"{recipe.accumulation_steps} accumulation_steps"
             )
-        self.dev = self._read_dev()
+        self.dev = self._read_dev(text)
         self.gold = [self._gold_of(evaluated) for evaluated in self.dev]
         whole = build_model(recipe, self.task, self.head, self.pretrained)
         self.adapted = adapt(whole, recipe, self._sets, self.encoder.pad)
@@ -91,8 +90,10 @@ class UnderstandingTask(FinetuningTask[UnderstandingRecipe]):
         super().write_model(weights, directory)
         self.adapted.write_beside(weights, directory)
 
-    def _read_dev(self) -> list[EvaluationSet]:
-        languages = languages_with(self.task, Split.DEV, self.recipe.data)
+    def _read_dev(self, text: TrainingText) -> list[EvaluationSet]:
+        languages: Sequence[str] = languages_with(self.task, Split.DEV, self.recipe.data)
+        if self.recipe.setting == Setting.INDIVIDUAL:
+            languages = languages_tested(self.task, self.recipe.data, ",".join(text.train_files), Split.DEV)
         if not languages:
             raise ValueError(f"{self.recipe.data}: has no dev file of {self.task.name} in any language")
         translated = self.recipe.translated_test if self.recipe.plug_in else None

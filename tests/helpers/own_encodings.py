@@ -7,15 +7,20 @@ from typing import Any
 
 from transformers import BatchEncoding
 
-from finetune.understanding.tasks.examples import LabelledText, Question, TaggedSentence
+from finetune.understanding.tasks.examples import Choices, LabelledText, Question, TaggedSentence
 
 
 def own_encoding(tokenizer: Any, example: Any) -> BatchEncoding:
-    """The tokenizer's encoding of an example, as tensors; of tagged words, that of their sentence."""
+    """The tokenizer's encoding of an example, as tensors: of tagged words, of their sentence; of choices, (1, C, T)."""
     if isinstance(example, LabelledText):
         return tokenizer(*example.texts, return_tensors="pt")
     if isinstance(example, Question):
         return tokenizer(example.question, example.context, return_tensors="pt")
+    if isinstance(example, Choices):
+        pairs = [example.text] * len(example.choices), list(example.choices)
+        return BatchEncoding(
+            {key: ids[None] for key, ids in tokenizer(*pairs, padding=True, return_tensors="pt").items()}
+        )
     return tokenizer(sentence_of(tokenizer, example), return_tensors="pt")
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from data_tools.files.atomic import atomic_path
+from finetune.understanding.comparison.heat_map import draw_grid
 from finetune.understanding.comparison.published import PUBLISHED
 from finetune.understanding.metrics.scoring import AVERAGE, task_score
 from finetune.understanding.tasks.catalogues import XTREME, Catalogue
@@ -61,11 +60,6 @@ def table_line(cells: Sequence[str]) -> str:
 
 def draw_heat_map(scores: TaskScores, path: Path, catalogue: Catalogue) -> None:
     """Draw a PNG with a row for each task and a column for each language, those of most tasks first."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     tasks = [catalogue.tasks[name] for name in scores]
     found = {language for by_language in scores.values() for language in by_language} - {AVERAGE}
     languages = sorted(found, key=lambda language: (-sum(language in scores[task.name] for task in tasks), language))
@@ -74,20 +68,5 @@ def draw_heat_map(scores: TaskScores, path: Path, catalogue: Catalogue) -> None:
         [task_score(task, scores[task.name][c]) if c in scores[task.name] else float("nan") for c in columns]
         for task in tasks
     ]
-    figure, axis = pyplot.subplots(figsize=(2.2 + 0.42 * len(columns), 1.4 + 0.42 * len(tasks)))
-    image = axis.imshow(grid, vmin=0, vmax=100, cmap="viridis", aspect="auto")
-    axis.set_xticks(range(len(columns)), columns, fontsize=8)
-    axis.set_yticks(range(len(tasks)), [task.title for task in tasks])
-    axis.axvline(0.5, color="white", linewidth=3)
-    for row, values in enumerate(grid):
-        for column, value in enumerate(values):
-            if not math.isnan(value):  # the task has the language
-                colour = "black" if value > 60 else "white"
-                axis.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=7, color=colour)
     names = dict.fromkeys(score_name(task) for task in tasks)
-    axis.set_title(f"{catalogue.title}: {', '.join(names)}")
-    figure.colorbar(image, ax=axis, pad=0.01, fraction=0.02)
-    figure.tight_layout()
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=110)
-    pyplot.close(figure)
+    draw_grid(grid, [task.title for task in tasks], columns, path, f"{catalogue.title}: {', '.join(names)}")

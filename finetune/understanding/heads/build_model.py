@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
-from finetune.encoders import Encoder, encoder_weights, quiet_transformers
+from finetune.encoders import Encoder, encoder_weights, errors_of_transformers, quiet_transformers
 from finetune.pretrained import XLM_ROBERTA, pretrained_masked_lm
 from finetune.understanding.heads.head import Limits, TaskHead
 from finetune.understanding.heads.model_classes import model_class_of
@@ -122,7 +122,7 @@ def load_model(
     dtype: torch.dtype = torch.float32,
 ) -> tuple[PreTrainedModel, set[str]]:
     """(the model of a directory, the names of its weights that the directory lacks or has in another shape)."""
-    with quiet_transformers():
+    with errors_of_transformers(f"{directory}: its weights"), quiet_transformers():
         model, found = model_class.from_pretrained(
             directory, config=config, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
         )

@@ -1,4 +1,4 @@
-"""The labels of the tests, from label files or from the data itself."""
+"""The labels of tests or dev sets, from label files or from the data itself."""
 
 from __future__ import annotations
 
@@ -11,34 +11,35 @@ from finetune.understanding.readers.examples_of_task import read, read_retrieval
 from finetune.understanding.readers.files import existing, find_file, has_file
 from finetune.understanding.readers.hub import has_config
 from finetune.understanding.readers.pooled import read_pooled
-from finetune.understanding.readers.roots import Root, is_hub
+from finetune.understanding.readers.roots import Root, Source, is_hub
 from finetune.understanding.tasks.examples import HiddenLabelsError, wrong_labels_of
 from finetune.understanding.tasks.task import FileKind, Head, Split, Task
 
 
-def read_gold(task: Task, language: str, labels: Root) -> Gold:
-    """The test labels of a language, from `labels/{task}/test-{language}` or from the data that the readers read.
+def read_gold(task: Task, language: str, labels: Root, split: Split = Split.TEST) -> Gold:
+    """The labels of a split, from `labels/{task}/{split}-{language}` or from the data that the readers read.
 
     Raises HiddenLabelsError for a test without its labels, ValueError for bad files.
     """
     if not is_hub(str(labels)):
-        path = existing(prediction_path(Path(labels), task, language))
-        if path is not None and not is_data_alone(path, task, language, Path(labels)):
+        path = existing(prediction_path(Path(labels), task, language, split))
+        if path is not None and not is_data_alone(path, task, Source(split, language, Path(labels))):
             return form_of(task).read_gold(path, task)
     if task.pool:
-        return gold_of(task, read_pooled(task, Split.TEST, [language], labels)[language])
+        return gold_of(task, read_pooled(task, split, [language], labels)[language])
     if task.is_retrieval:
-        return gold_of(task, read_retrieval(task, Split.TEST, language, labels))
-    examples = list(read(task, Split.TEST, language, labels))
-    with wrong_labels_of(f"{labels}: test of {task.name} in {language!r}"):
+        return gold_of(task, read_retrieval(task, split, language, labels))
+    examples = list(read(task, split, language, labels))
+    with wrong_labels_of(f"{labels}: {split} of {task.name} in {language!r}"):
         return gold_of(task, examples)
 
 
-def is_data_alone(path: Path, task: Task, language: str, labels: Path) -> bool:
-    """Whether a file is the test's data, in another form than labels have, which are the last column of plain lines."""
-    if not has_file(task, Split.TEST, language, labels):
+def is_data_alone(path: Path, task: Task, source: Source) -> bool:
+    """Whether a file is the data, in another form than labels have, which are the last column of plain lines."""
+    split, language, root = source.split, source.language, Path(source.root)
+    if not has_file(task, split, language, root):
         return False
-    found = find_file(task, Split.TEST, language, labels, side=language)
+    found = find_file(task, split, language, root, side=language)
     form = found.place.format
     label = form.columns.get("tag" if task.head is Head.TOKEN else "label", ())
     last = max((column for own in form.columns.values() for column in own if isinstance(column, int)), default=None)
@@ -46,20 +47,22 @@ def is_data_alone(path: Path, task: Task, language: str, labels: Path) -> bool:
     return found.path == path and not (has_labels_last or form.kind in (FileKind.SQUAD, FileKind.LINES))
 
 
-def read_shown_gold(task: Task, languages: Iterable[str], labels: Root) -> tuple[dict[str, Gold], dict[str, str]]:
+def read_shown_gold(
+    task: Task, languages: Iterable[str], labels: Root, split: Split = Split.TEST
+) -> tuple[dict[str, Gold], dict[str, str]]:
     """({language: its labels}, {other language: why its labels are hidden}); raises ValueError for a bad file."""
     gold, hidden = {}, {}
     for language in languages:
         try:
-            gold[language] = read_gold(task, language, labels)
+            gold[language] = read_gold(task, language, labels, split)
         except HiddenLabelsError as error:
             hidden[language] = str(error)
     return gold, hidden
 
 
-def has_gold(task: Task, language: str, labels: Root) -> bool:
+def has_gold(task: Task, language: str, labels: Root, split: Split = Split.TEST) -> bool:
     """Whether `read_gold` finds a file for the language; no file is opened."""
     if is_hub(str(labels)):
-        return has_config(task, Split.TEST, language, str(labels))
-    has_label_file = existing(prediction_path(Path(labels), task, language)) is not None
-    return has_label_file or has_file(task, Split.TEST, language, Path(labels))
+        return has_config(task, split, language, str(labels))
+    has_label_file = existing(prediction_path(Path(labels), task, language, split)) is not None
+    return has_label_file or has_file(task, split, language, Path(labels))

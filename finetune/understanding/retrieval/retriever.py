@@ -39,14 +39,14 @@ class Retriever:
     whiten: bool = False
 
     def predictions_in(
-        self, languages: Sequence[str], data: str
+        self, languages: Sequence[str], data: str, split: Split = Split.TEST
     ) -> Iterator[tuple[RetrievalSet | PooledSet, list[Predictions]]]:
-        """The test set of each language with the predictions of each layer, from the files below `data`."""
+        """The set of each language with the predictions of each layer, from the files of a split below `data`."""
         if self.task.pool:
-            yield from self.pooled_predictions(read_pooled(self.task, Split.TEST, languages, data).values())
+            yield from self.pooled_predictions(read_pooled(self.task, split, languages, data).values())
             return
         for language in languages:
-            test = read_retrieval(self.task, Split.TEST, language, data)
+            test = read_retrieval(self.task, split, language, data)
             yield test, self.predictions(test, data)
 
     def predictions(self, test: RetrievalSet, data: str) -> list[Predictions]:

@@ -1,7 +1,7 @@
 """The rows on which a model is evaluated.
 
-Plugged in, examples are paired with their translations into English, from a directory in the same layout; where it has
-none, and in English, an example is its own pair.
+Plugged in, examples are paired with their translations into the source language, from a directory in the same layout;
+where it has none, and in the source language, an example is its own pair.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from finetune.understanding.rows.encoding import TextEncoder
 from finetune.understanding.rows.paired_rows import PairedRows
 from finetune.understanding.rows.pairing import check_labels_agree, check_same_questions
 from finetune.understanding.tasks.examples import Question
-from finetune.understanding.tasks.task import ENGLISH, Head, Task
+from finetune.understanding.tasks.task import Head, Task
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,8 @@ def evaluation_set(
     if translated is None:
         return EvaluationSet(language, examples, PairedRows.alone(own), is_own_pair=False)
     one_by_one = np.arange(len(examples))
-    if language == ENGLISH or not translated or language not in languages_with(task, source.split, translated):
+    has_translations = translated and language != task.source_language
+    if not has_translations or language not in languages_with(task, source.split, translated):
         return EvaluationSet(language, examples, PairedRows.paired(own, own, one_by_one), is_own_pair=True)
     translations = read_translations(task, source, translated, examples)
     pair = head.encode(translations, encoder)

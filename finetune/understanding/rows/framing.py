@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
@@ -52,12 +54,12 @@ class Frame:
             )
         return frame
 
-    @property
+    @cached_property
     def places(self) -> list[int]:
         """The indices of the texts among the frame's ids."""
         return [place for place, id in enumerate(self.ids) if id == TEXT]
 
-    @property
+    @cached_property
     def num_specials(self) -> int:
         """The number of special tokens."""
         return len(self.ids) - len(self.places)
@@ -68,12 +70,21 @@ class Frame:
 
     def row(self, *texts: Pieces) -> Row:
         """The row of as many texts as the frame has places."""
-        following = iter(texts)
-        parts = [np.asarray(next(following) if id == TEXT else [id], dtype=np.int32) for id in self.ids]
-        types = None
-        if self.types is not None:
-            types = np.repeat(np.asarray(self.types, dtype=np.int8), [len(part) for part in parts])
-        return Row(np.concatenate(parts), types)
+        parts: list[Pieces] = list(self._between)
+        parts[1:-1:2] = texts
+        ids = np.concatenate(parts, dtype=np.int32, casting="unsafe")
+        if self.types is None:
+            return Row(ids, None)
+        lengths = np.ones(len(self.ids), dtype=np.int64)
+        lengths[self.places] = [len(text) for text in texts]
+        return Row(ids, np.repeat(np.asarray(self.types, dtype=np.int8), lengths))
+
+    @cached_property
+    def _between(self) -> list[list[int]]:
+        """The special ids before, between and behind the texts, and a place for each text after those before it."""
+        bounds = [-1, *self.places, len(self.ids)]
+        specials = [list(self.ids[start + 1 : stop]) for start, stop in itertools.pairwise(bounds)]
+        return [*itertools.chain.from_iterable((own, []) for own in specials[:-1]), specials[-1]]
 
     def fitting(self, texts: Sequence[Pieces], max_length: int) -> Sequence[Pieces]:
         """The texts of a row of at most `max_length` tokens; of too long ones, the longer is cut at its end."""

@@ -25,7 +25,7 @@ COUNT = 4
 
 def drawn(task: str, data: Path, language: str, seed: int = 1, count: int = COUNT) -> dict[int, Any]:
     """The drawn examples by row."""
-    text = TrainingText(task_named(task), str(data), str(data), ["de"], FewShot(count, seed))
+    text = TrainingText(task_named(task), str(data), str(data), ["de"], few=FewShot(count, seed))
     return {
         row: example
         for block in training_blocks(text, language)

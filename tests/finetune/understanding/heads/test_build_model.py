@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from small_encoders import ENCODERS, ODD_TEXTS
 from transformers import (
     AutoModel,
+    AutoModelForMultipleChoice,
     AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
@@ -32,7 +33,7 @@ from finetune.understanding.rows.encoding import text_encoder
 from finetune.understanding.rows.paired_rows import PairedRows
 from finetune.understanding.rows.row_batches import EvaluationBatches
 from finetune.understanding.tasks.catalogues import task_named
-from finetune.understanding.tasks.examples import Answer, LabelledText, Question, TaggedSentence
+from finetune.understanding.tasks.examples import Answer, Choices, LabelledText, Question, TaggedSentence
 from training.recipe.parsing import build_recipe
 from veco.classification import VecoForMultipleChoice
 
@@ -41,13 +42,20 @@ AUTO = {
     "xnli": AutoModelForSequenceClassification,
     "udpos": AutoModelForTokenClassification,
     "xquad": AutoModelForQuestionAnswering,
+    "glue/stsb": AutoModelForSequenceClassification,
+    "sentiment/xed": AutoModelForSequenceClassification,
+    "xtreme-r/xcopa": AutoModelForMultipleChoice,
 }
 TEXTS = ("hund rot", "das haus und der baum", *(text[:12] for text in ODD_TEXTS))
+PAIRS = [
+    *(LabelledText(first, second, None, "de") for first, second in zip(TEXTS, TEXTS[::-1], strict=True)),
+    LabelledText("ein text allein", None, None, "de"),
+]
 EXAMPLES: dict[str, list[Any]] = {
-    "xnli": [
-        *(LabelledText(first, second, None, "de") for first, second in zip(TEXTS, TEXTS[::-1], strict=True)),
-        LabelledText("ein text allein", None, None, "de"),
-    ],
+    "xnli": PAIRS,
+    "glue/stsb": PAIRS,
+    "sentiment/xed": PAIRS,
+    "xtreme-r/xcopa": [Choices(text, ("rot", TEXTS[i]), None, "de") for i, text in enumerate(TEXTS[::-1])],
     "udpos": [TaggedSentence(tuple(text.split(" ")), None, "de") for text in TEXTS[:6]],
     "xquad": [Question(str(i), "wo hund", text, (Answer(text, 0),), "de") for i, text in enumerate(TEXTS)],
 }
@@ -78,7 +86,7 @@ def test_logits_are_those_of_transformers(
     encoder = text_encoder(open_encoder(directory))
     examples = EXAMPLES[task]
     rows = PairedRows.alone(head.encode(examples, encoder).without_targets())
-    assert len(rows) == len(examples), "no example should need two rows here"
+    assert rows.num_units == len(examples), "no example should need two rows here"
     tokenizer = AutoTokenizer.from_pretrained(directory)
     batches = EvaluationBatches(rows, max_tokens=2 * int(rows.sizes.max()), pad=encoder.pad)
     assert 1 < len(batches) < len(examples)
@@ -89,12 +97,12 @@ def test_logits_are_those_of_transformers(
             ours = model(**batch)
         for place, row in enumerate(batches.units_of(number)):
             inputs = own_encoding(tokenizer, examples[row])
-            length = inputs["input_ids"].shape[1]
-            assert batch["attention_mask"][place].sum() == length
+            length = inputs["input_ids"].shape[-1]
+            assert batch["attention_mask"][place].sum() == inputs["attention_mask"].sum()
             with torch.no_grad():
                 expected = theirs(**inputs)
             for key in {"logits", "start_logits", "end_logits"} & expected.keys():
-                found = ours[key][place] if task == "xnli" else ours[key][place, :length]
+                found = ours[key][place, :length] if task in ("udpos", "xquad") else ours[key][place]
                 assert torch.allclose(found, expected[key][0], atol=1e-5), (key, examples[row])
                 compared += 1
     assert compared == len(examples) * (2 if task == "xquad" else 1)
@@ -169,6 +177,17 @@ def test_an_encoder_that_lacks_weights_is_refused(
         built("xnli", tmp_path / "model")
     with pytest.raises(ValueError, match="^model .*/model: lacks"):
         trained_model(AutoModelForSequenceClassification, tmp_path / "model", torch.float32)
+
+
+def test_damaged_weights_are_refused_on_one_line(encoder_directory: Callable[[str], Path], tmp_path: Path) -> None:
+    shutil.copytree(encoder_directory("bert"), tmp_path / "model")
+    weights = tmp_path / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:2000])
+    with pytest.raises(
+        ValueError, match="/model: its weights cannot be opened by transformers: SafetensorError"
+    ) as raised:
+        built("xnli", tmp_path / "model")
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(

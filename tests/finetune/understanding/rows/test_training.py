@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from finetune.understanding.rows.encoding import TextEncoder
 from finetune.understanding.rows.evaluation import evaluation_set
 from finetune.understanding.rows.paired_rows import PairedRows
 from finetune.understanding.rows.token_rows import TokenRows
-from finetune.understanding.rows.training import TrainingText, training_set
+from finetune.understanding.rows.training import TrainingText, training_set, training_text
+from finetune.understanding.settings import Setting
 from finetune.understanding.tasks.catalogues import task_named
 from finetune.understanding.tasks.task import Split
 
@@ -56,6 +58,71 @@ def test_rows_of_each_setting_and_mode(xtreme_data: Path, encoder: TextEncoder) 
             a, b = encoder.encode(list(texts))
             assert batch[f"{prefix}input_ids"].tolist() == [[0, *a, 2, 2, *b, 2]]
         assert batch["labels"] == batch["pair_targets"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "wanted", "languages"),
+    [
+        (Setting.TRANSFER, "", ["en"]),
+        (Setting.TRANSLATE_TRAIN, "", ["de"]),
+        (Setting.TRANSLATE_TRAIN_ALL, "", ["en", "de"]),
+        (Setting.JOINT, "", ["en", "de"]),
+        (Setting.JOINT, "de", ["de"]),
+        (Setting.INDIVIDUAL, "de", ["de"]),
+    ],
+)
+def test_the_text_of_each_setting(
+    setting: Setting, wanted: str, languages: list[str], root: Path, encoder: TextEncoder
+) -> None:
+    """Here German has a train file and translations, which are not in the same order."""
+    lines = {name: (root / f"xnli/train-{name}.tsv").read_text().splitlines() for name in ("en", "de")}
+    translated = root / "translated"
+    write_lines(translated / "xnli/train-de.tsv", reversed(lines["de"]))
+    task = task_named("xnli")
+    text = training_text(task, str(root), str(translated), setting, wanted)
+    found = training_set(text, build_head(task, LIMITS), encoder, plug_in=False)
+    assert found.report == f"{60 * len(languages)} rows in {', '.join(languages)}"
+    rows = found.rows.x.rows
+    decoded = [encoder.tokenizer.decode(rows.tokens[row], skip_special_tokens=True) for row in range(len(found.rows))]
+    files = {"en": lines["en"], "de": lines["de"] if "translate" not in setting else lines["de"][::-1]}
+    assert decoded == [" ".join(line.split("\t")[:2]) for name in languages for line in files[name]]
+
+
+def test_translations_alone_need_no_original(root: Path, encoder: TextEncoder) -> None:
+    """But for questions, of which some are dev by their original."""
+    (root / "xnli/train-en.tsv").unlink()
+    for task, num_rows in (("xnli", 60), ("tydiqa", None)):
+        text = training_text(task_named(task), str(root), str(root), Setting.TRANSLATE_TRAIN, "")
+        found = training_set(text, build_head(task_named(task), LIMITS), encoder, plug_in=False)
+        num_dev = len(evaluated("tydiqa", root, encoder, "en", Split.DEV, None).examples)
+        assert len(found.rows) == (num_rows or 60 - num_dev)
+    with pytest.raises(ValueError, match="no train file of xnli for the language 'en'"):
+        rows_for("xnli", root, encoder, ["de"], plug_in=False)
+
+
+def test_a_source_language_is_the_tasks_own(root: Path, encoder: TextEncoder) -> None:
+    """Trained on German: English is a translation, and a test in German is its own pair."""
+    task = replace(task_named("xnli"), train_languages=("de",))
+    text = training_text(task, str(root), str(root), Setting.TRANSLATE_TRAIN_ALL, "")
+    found = training_set(text, build_head(task, LIMITS), encoder, plug_in=True)
+    assert found.report == "60 rows in de, en"
+    own, other = texts_of(found.rows, encoder)
+    assert own == [german(text) for text in other]
+    source = Source(Split.TEST, "de", str(root))
+    assert evaluation_set(task, source, str(root / "english"), build_head(task, LIMITS), encoder).is_own_pair
+
+
+@pytest.mark.parametrize(
+    ("setting", "wanted", "message"),
+    [
+        (Setting.INDIVIDUAL, "", "a model is trained on one language; name one of en, de"),
+        (Setting.JOINT, "de,fr", "has no train file of xnli in fr"),
+        (Setting.TRANSLATE_TRAIN, "en", "xnli has no translations into en"),
+    ],
+)
+def test_languages_that_a_setting_cannot_have(setting: Setting, wanted: str, message: str, xtreme_data: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        training_text(task_named("xnli"), str(xtreme_data), str(xtreme_data), setting, wanted)
 
 
 def test_answers_of_translations_are_found_or_counted(root: Path, encoder: TextEncoder) -> None:

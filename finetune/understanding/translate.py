@@ -1,0 +1,171 @@
+"""Translate the tests of a task into its source language, for the baseline translate-test.
+
+    python -m finetune.understanding.translate MODEL --task TASK --data ROOT --languages de,fr --output ROOT
+
+MODEL is one of finetune/mt/train.py, which translates from these languages; finetune.mt.generate does it, each text
+once. --output gets {language}.jsonl and TASK.yaml, a task whose tests these are:
+
+    python -m finetune.understanding.predict FINE-TUNED --task ROOT/TASK.yaml --data ROOT --output PREDICTIONS
+
+The labels stay in the data: predictions are scored there. Words and spans of a text are not those of its translation,
+so tags, answers to questions and words in context cannot be had this way.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import itertools
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from transformers import AutoConfig, AutoTokenizer
+
+from data_tools.cli import FlagParser, run_main
+from data_tools.files.atomic import atomic_path, write_texts
+from data_tools.files.directories import claim
+from data_tools.files.outputs import check_filled_directory
+from data_tools.text.lines import open_text
+from finetune.model_directory import model_directory
+from finetune.mt.decoding.translator import check_model, target_languages
+from finetune.understanding.readers.examples_of_task import read
+from finetune.understanding.readers.languages import languages_tested
+from finetune.understanding.readers.records import choice_field
+from finetune.understanding.split_flag import add_split_flag
+from finetune.understanding.tasks.catalogues import task_named
+from finetune.understanding.tasks.examples import Choices, Example, LabelledText
+from finetune.understanding.tasks.task import FileKind, FilePlace, Format, Head, Split, Task
+from finetune.understanding.tasks.task_file import content_of
+from training.launch import quiet_libraries
+from training.run_directory.kinds import Kind
+
+COMMAND = "finetune.understanding.translate"
+TRANSLATED_HEADS = (Head.SEQUENCE, Head.MULTILABEL, Head.REGRESSION, Head.RANKING, Head.CHOICE)
+# Written where an example has them, besides its texts: predictions and groups need them.
+KEPT = ("id", "group")
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = FlagParser(
+        prog=f"python -m {COMMAND}", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model", type=Path, metavar="MODEL", help="run, checkpoint or model of finetune.mt")
+    parser.add_argument("--task", required=True, help="such as xtreme/xnli or mine.yaml")
+    parser.add_argument("--data", required=True, metavar="ROOT", help="where the files of the task are")
+    parser.add_argument("--languages", default="", help="such as de,fr (default: all that there are)")
+    parser.add_argument("--output", type=Path, required=True, metavar="ROOT", help="root of the translations")
+    parser.add_argument("--beam", type=int, default=5, help="beam size (default %(default)s)")
+    add_split_flag(parser)
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    options = parse_arguments()
+    quiet_libraries()
+    task = task_named(options.task)
+    if task.head not in TRANSLATED_HEADS:
+        raise ValueError(f"--task {options.task}: the spans and tags of a translation are not those of the test")
+    model = model_directory(options.model, [Kind.TRANSLATION])
+    flags = [*language_flags(model, task.source_language), "--beam", str(options.beam)]
+    found = languages_tested(task, options.data, options.languages, options.split)
+    languages = [language for language in found if language != task.source_language]
+    if not languages:
+        raise ValueError(f"{task.name}: its tests are in {task.source_language} alone, which needs no translation")
+    check_filled_directory(options.output, options.data)
+    claim(options.output, [f"{task.name}.yaml", *(f"{language}.jsonl" for language in languages)], COMMAND)
+    for language in languages:
+        examples = list(read(task, options.split, language, options.data))
+        records = translated(examples, task, model, flags)
+        write_texts(options.output, {f"{task.name}.yaml": task_file(task, options.split, records)})
+        write_records(options.output / f"{language}.jsonl", records)
+        print(f"{options.output / f'{language}.jsonl'}: {len(records):,} examples")
+
+
+def language_flags(model: Path, language: str) -> list[str]:
+    """The flag that makes a model translate into a language. Raises ValueError if it does not."""
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    knows = AutoConfig.from_pretrained(model).to_dict().get("target_language") or target_languages(tokenizer)
+    check_model(model, language if knows else None)
+    return ["--target-language", language] if knows else []
+
+
+def translated(examples: Sequence[Example], task: Task, model: Path, flags: Sequence[str]) -> list[dict[str, Any]]:
+    """The fields of each example, with translated texts and without its label."""
+    fields = [texts_of(example) for example in examples]
+    split = [{name: without_phrase(text, task) for name, text in own.items()} for own in fields]
+    found = translations({text: None for own in split for text, _ in own.values()}, model, flags)
+    records = []
+    for example, own in zip(examples, split, strict=True):
+        texts = {name: f"{found[text]}{phrase}" for name, (text, phrase) in own.items()}
+        kept = dataclasses.asdict(example)
+        records.append({**texts, **{name: kept[name] for name in KEPT if kept.get(name)}})
+    return records
+
+
+def texts_of(example: Example) -> dict[str, str]:
+    """The texts of an example by the names of their fields; those of choices are choice_0, choice_1, …
+
+    White space is normalised, since a translation model reads lines.
+    """
+    if isinstance(example, LabelledText):
+        texts = dict(zip(("text_a", "text_b"), example.texts, strict=False))
+    elif isinstance(example, Choices):
+        choices = {choice_field(number): choice for number, choice in enumerate(example.choices)}
+        texts = {"text_a": example.text, **choices}
+    else:
+        raise TypeError(f"{type(example).__name__} has words or spans, which a translation lacks")
+    return {name: " ".join(text.split()) for name, text in texts.items()}
+
+
+def without_phrase(text: str, task: Task) -> tuple[str, str]:
+    """(the text of a choice task, the phrase behind it that the task adds, which is not to be translated)."""
+    for phrase in task.phrases.values():
+        if text.endswith(f" {phrase}"):
+            return text.removesuffix(f" {phrase}"), f" {phrase}"
+    return text, ""
+
+
+def translations(texts: Mapping[str, None], model: Path, flags: Sequence[str]) -> dict[str, str]:
+    """Each text with its translation by finetune.mt.generate; one that is empty stands for itself.
+
+    Raises ValueError when the command fails.
+    """
+    with tempfile.TemporaryDirectory(prefix="veco-translate-") as directory:
+        source, output = Path(directory) / "source.txt", Path(directory) / "translations.txt"
+        source.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
+        command = ("finetune.mt.generate", str(model), "--input", str(source), "--output", str(output), "--quiet")
+        done = subprocess.run([sys.executable, "-m", *command, *flags], check=False)
+        if done.returncode:
+            raise ValueError(f"finetune.mt.generate {model} failed with exit code {done.returncode}")
+        with open_text(output) as lines:
+            found = list(lines)
+    return {text: translation.strip() or text for text, translation in zip(texts, found, strict=True)}
+
+
+def task_file(task: Task, split: Split, records: Sequence[Mapping[str, Any]]) -> str:
+    """The YAML of a task whose only files are the translations of a split."""
+    names = dict.fromkeys(name for record in records for name in record)
+    numbers = itertools.takewhile(lambda number: choice_field(number) in names, itertools.count())
+    choices = tuple(choice_field(number) for number in numbers)
+    columns = {name: (name,) for name in names if name not in choices}
+    form = Format(kind=FileKind.JSONL, columns=columns, choices=choices)
+    place = FilePlace(path="{language}.jsonl", format=form)
+    content = content_of(dataclasses.replace(task, files={split: (place,)}, hub={}, phrases={}, dev_from_train=False))
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+
+
+def write_records(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
+    """Write an object a line."""
+    with atomic_path(path) as temporary:
+        lines = (json.dumps(record, ensure_ascii=False) for record in records)
+        temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    run_main(main)

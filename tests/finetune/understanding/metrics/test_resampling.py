@@ -1,0 +1,107 @@
+"""Scores of draws of examples: those of the metric itself on the drawn examples, of every form."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from finetune.understanding.metrics import resampling
+from finetune.understanding.metrics.resampling import Scored, chosen, keys_of
+from finetune.understanding.metrics.scoring import score, task_score
+from finetune.understanding.tasks.catalogues import task_named
+from finetune.understanding.tasks.task import Head
+
+COUNT = 40
+WORDS = ("ja", "nein", "vielleicht so", "so")
+
+
+def labelled(name: str, draw: random.Random) -> tuple[Any, Any]:
+    """Labels of COUNT examples and predictions, about half of them right."""
+    task = task_named(name)
+    if name == "xnli":
+        gold = draw.choices(task.labels, k=COUNT)
+        return gold, [draw.choice([own, draw.choice(task.labels)]) for own in gold]
+    if name in ("panx", "udpos"):
+        # seqeval reads a tag X at the beginning of all text as a chunk, and elsewhere behind a sentence not.
+        gold = [[task.labels[0], *draw.choices(task.labels, k=draw.randint(1, 7))] for _ in range(COUNT)]
+        return gold, [[tags[0], *(draw.choice([own, draw.choice(task.labels)]) for own in tags[1:])] for tags in gold]
+    if name == "xquad":
+        gold = {f"q{number}": draw.choices(WORDS, k=2) for number in range(COUNT)}
+        return gold, {id: draw.choice(WORDS) for id in list(gold)[1:]}  # one question has no answer
+    if name == "bucc2018":
+        gold = {(f"de-{number}", f"en-{number}") for number in range(COUNT)}
+        return gold, {(f"de-{number}", f"en-{number + draw.randint(0, 1)}") for number in range(3, COUNT + 5)}
+    gold = [str(number) for number in range(COUNT)]
+    return gold, [draw.choice([own, "0"]) for own in gold]
+
+
+@pytest.mark.parametrize("name", ["xnli", "panx", "udpos", "xquad", "bucc2018", "tatoeba"])
+def test_draws_are_scored_as_by_the_metric(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = random.Random(3)
+    task = task_named(name)
+    gold, predicted = labelled(name, draw)
+    keys = keys_of(task, gold, [predicted])
+    draws = np.random.default_rng(1).integers(0, len(keys), (5, len(keys)))
+    own = [[keys[number] for number in one] for one in draws]
+    expected = [
+        task_score(task, score(task, chosen(task, gold, one), chosen(task, predicted, one), "de")) for one in own
+    ]
+    assert len(set(expected)) > 1 and min(expected) > 0
+    scored = Scored(task, "de", gold, predicted, keys)
+    assert scored.scorer(draws) == pytest.approx(expected, abs=1e-9)
+    # Each of them follows from sums, none of which is the metric computed anew; without sums, all are.
+    calls: list[int] = []
+    monkeypatch.setattr(Scored, "_on_draw", lambda self, one: calls.append(1) or 0.0)
+    Scored(task, "de", gold, predicted, keys).scorer(draws)
+    assert not calls
+    monkeypatch.setattr(resampling, "_summed_values", lambda scored: None)
+    Scored(task, "de", gold, predicted, keys).scorer(draws)
+    assert len(calls) == len(draws)
+
+
+def test_sums_that_do_not_give_the_metric_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = task_named("xnli")
+    gold, predicted = labelled("xnli", random.Random(1))
+    monkeypatch.setattr(resampling, "_summed_values", lambda scored: np.full((COUNT, 1), 12.0))
+    whole = np.arange(COUNT)[None]
+    scored = Scored(task, "de", gold, predicted, keys_of(task, gold, []))
+    assert scored.scorer(whole).tolist() == [scored.score()]
+
+
+ROWS = [range(number, number + 1) for number in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("name", "items", "keys", "expected"),
+    [
+        ("xnli", ["a", "b", "c"], [ROWS[2], ROWS[0], ROWS[2]], ["c", "a", "c"]),
+        ("panx", [["B-PER"], ["O", "O"]], [ROWS[1], ROWS[1]], [["O", "O"], ["O", "O"]]),
+        ("xquad", {"q1": "x", "q2": "y"}, ["q2", "q3", "q2"], {"0": "y", "2": "y"}),
+        ("bucc2018", {("de-1", "en-1"), ("de-1", "en-2")}, ["de-1", "de-9"], {("0", "en-1"), ("0", "en-2")}),
+    ],
+)
+def test_a_drawn_example_counts_as_often_as_it_is_drawn(
+    name: str, items: Any, keys: Sequence[Any], expected: Any
+) -> None:
+    assert chosen(task_named(name), items, keys) == expected
+
+
+def test_the_candidates_of_a_query_are_drawn_together() -> None:
+    """And a query that is drawn twice is two queries, even side by side."""
+    task = replace(task_named("xnli"), head=Head.RANKING)
+    grades, scores = [("a", 1.0), ("a", 0.0), ("b", 2.0)], [0.1, 0.2, 0.3]
+    keys = keys_of(task, grades, [scores])
+    assert keys == [range(0, 2), range(2, 3)]
+    drawn = [keys[1], keys[0], keys[0]]
+    assert chosen(task, scores, drawn) == [0.3, 0.1, 0.2, 0.1, 0.2]
+    assert chosen(task, grades, drawn) == [("0", 2.0), ("1", 1.0), ("1", 0.0), ("2", 1.0), ("2", 0.0)]
+
+
+def test_sentences_without_a_pair_are_no_examples() -> None:
+    gold, predictions = {("de-2", "en-1")}, [{("de-1", "en-1")}, set()]
+    assert keys_of(task_named("bucc2018"), gold, predictions) == ["de-1", "de-2"]
