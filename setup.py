@@ -66,7 +66,7 @@ setup(
             "ray>=2.40",  # prepare --executor ray
             "psutil>=5.9",  # the processes of a launcher, to kill some
             "ctranslate2>=4.8",  # export_ct2, generate --engine ct2
-            "peft>=0.21",  # the contract of models: LoRA, IA3 and prompts of every kind, merged where they can be
+            "peft>=0.21",  # fine-tuning with lora_rank; the contract of models: LoRA, IA3 and prompts of every kind
             "optimum-quanto>=0.2.7",  # the contract of models: weights in 8 bits
             "onnx>=1.20",  # the contract of models: what torch.onnx.export writes
             "onnxscript>=0.7",  # torch.onnx.export translates with it
@@ -86,6 +86,9 @@ setup(
         ],
         "ray": [
             "ray>=2.40",  # prepare --executor ray
+        ],
+        "peft": [
+            "peft>=0.21",  # finetune/understanding with lora_rank
         ],
         "gpu": [
             "ninja>=1.11",  # DeepSpeed compiles its Adam in host memory with it, where the optimizer is offloaded

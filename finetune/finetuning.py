@@ -7,6 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+from torch import Tensor
+
 from finetune.recipe import FinetuningRecipe
 from finetune.selection import Selection
 from training.checkpoints.finding import checkpoints_of
@@ -100,14 +102,23 @@ class FinetuningTask(Task[RecipeT]):
         """Write `model/`, as transformers opens it."""
         weights = engine.full_state_dict()
         if engine.rank == 0:
-            for name in self.model.all_tied_weights_keys:  # written under the name they are tied to
-                weights.pop(name, None)
-            with rust_errors_as_oserrors(directory / MODEL_DIR):
-                self.model.save_pretrained(directory / MODEL_DIR, state_dict=weights)
-            # What the run started from may have moved, and the checkpoint that it resumes from may be deleted by now.
-            before = checkpoints_of(Path(self.recipe.output))
-            tokenizer_dir = before[max(before)] / MODEL_DIR if before else Path(self.recipe.init_from)
-            save_tokenizer(self.tokenizer, tokenizer_dir, directory / MODEL_DIR, max_tokens=self.max_tokens)
+            self.write_model(weights, directory)
+
+    def whole_model(self, weights: dict[str, Tensor]) -> tuple[Any, dict[str, Tensor]]:
+        """The model of a checkpoint, of transformers, and its weights, from those that the engine has."""
+        return self.model, weights
+
+    def write_model(self, weights: dict[str, Tensor], directory: Path) -> None:
+        """Write `model/` of a checkpoint, on rank 0, from the weights that the engine has."""
+        model, weights = self.whole_model(weights)
+        for name in model.all_tied_weights_keys:  # written under the name they are tied to
+            weights.pop(name, None)
+        with rust_errors_as_oserrors(directory / MODEL_DIR):
+            model.save_pretrained(directory / MODEL_DIR, state_dict=weights)
+        # What the run started from may have moved, and the checkpoint that it resumes from may be deleted by now.
+        before = checkpoints_of(Path(self.recipe.output))
+        tokenizer_dir = before[max(before)] / MODEL_DIR if before else Path(self.recipe.init_from)
+        save_tokenizer(self.tokenizer, tokenizer_dir, directory / MODEL_DIR, max_tokens=self.max_tokens)
 
     def kept(self, steps: Collection[int]) -> list[int]:
         return self.selection.kept(steps)

@@ -66,6 +66,7 @@ def train_run(recipe: RecipeT, build_task: Callable[[RecipeT, Path | None], Task
         if is_first:
             task.begin(run_dir)
             print(introduction(recipe, task, start, {"device": device, **choices}), file=sys.stderr)
+        task.prepare(ranks)
         meters = Meters(
             run_dir,
             recipe.log_every,

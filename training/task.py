@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from training.engine.interface import Engine
+from training.engine.interface import Engine, Ranks
 from training.meters import Scalars, nothing_more
 from training.recipe.base import Phase, TrainingRecipe
 from training.step import Batch
@@ -113,6 +113,9 @@ class Task(Trainable, Validated, Checkpointed, Protocol[RecipeT]):
 
         Nothing to do for a task whose data depend on its model, and which has built it before.
         """
+
+    def prepare(self, ranks: Ranks) -> None:
+        """Do what takes long and the ranks share, before the first engine is built; every rank calls it."""
 
     def introduction(self, recipe: RecipeT) -> dict[str, Any]:
         """The task's part of the line at the start of a run."""

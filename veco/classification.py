@@ -92,38 +92,46 @@ class VecoClassifier(VecoPreTrainedModel):
         super().__init__(config)
         self.veco = VecoModel(config, has_cross_attention=config.plug_in)
 
-    def features(self, pair_input_ids: Tensor | None, pair_attention_mask: Tensor | None, **of_x: Any) -> Features:
+    def features(
+        self,
+        pair_input_ids: Tensor | None,
+        pair_attention_mask: Tensor | None,
+        pair_inputs_embeds: Tensor | None = None,
+        **of_x: Any,
+    ) -> Features:
         """Features of x, given by the arguments of `VecoModel`, and plugged in also of y, `pair_input_ids` (B, Y).
 
-        Plugged in, two sweeps through the layers serve both. Raises ValueError for a missing or an unexpected pair, for
-        a mask whose shape is not its sequence's, and plugged in if x has no ids.
+        Plugged in, two sweeps through the layers serve both; `inputs_embeds` (B, X, D) and `pair_inputs_embeds`
+        (B, Y, D) may replace the ids of both. Raises ValueError for a missing or an unexpected pair, for a mask whose
+        shape is not its sequence's, and plugged in for ids of one sequence alone, and for positions.
         """
         if not self.config.plug_in:
-            if pair_input_ids is not None or pair_attention_mask is not None:
+            if any(given is not None for given in (pair_input_ids, pair_attention_mask, pair_inputs_embeds)):
                 raise ValueError(f"found a pair, {PLUGGED_OUT}")
             encoded = self.veco(**of_x, return_dict=True)
             return Features(encoded.last_hidden_state, None, encoded.hidden_states, encoded.attentions)
-        if pair_input_ids is None:
+        if pair_input_ids is None and pair_inputs_embeds is None:
             raise ValueError(f"found no pair_input_ids, {PLUGGED_IN}")
-        input_ids, attention_mask = of_x["input_ids"], of_x["attention_mask"]
-        if input_ids is None or of_x["position_ids"] is not None:
-            raise ValueError("a plugged-in model takes input_ids of both sequences and computes their positions itself")
+        input_ids, inputs_embeds = of_x["input_ids"], of_x["inputs_embeds"]
+        if (input_ids is None) != (pair_input_ids is None) or of_x["position_ids"] is not None:
+            raise ValueError(
+                "a plugged-in model takes ids of both sequences, or embeddings of both, and computes their positions "
+                "itself"
+            )
         check_token_types(of_x["token_type_ids"])
-        if attention_mask is None:
-            attention_mask = token_mask(input_ids, self.config.pad_token_id)
-        if pair_attention_mask is None:
-            pair_attention_mask = token_mask(pair_input_ids, self.config.pad_token_id)
-        check_mask("attention_mask", attention_mask, input_ids.shape)
-        check_mask("pair_attention_mask", pair_attention_mask, pair_input_ids.shape)
+        shapes = input_shape(input_ids, inputs_embeds), input_shape(pair_input_ids, pair_inputs_embeds)
+        x_mask = self._mask("attention_mask", of_x["attention_mask"], input_ids, shapes[0])
+        y_mask = self._mask("pair_attention_mask", pair_attention_mask, pair_input_ids, shapes[1])
         h, s = encode_pair(
             self.veco,
-            stack_pair(input_ids, pair_input_ids, filler=self.config.pad_position),
-            stack_pair(attention_mask.bool(), pair_attention_mask.bool(), filler=False),
+            stacked(input_ids, pair_input_ids, filler=self.config.pad_position),
+            stack_pair(x_mask, y_mask, filler=False),
             stop_gradient=False,
+            inputs_embeds=stacked(inputs_embeds, pair_inputs_embeds, filler=0),
             output_hidden_states=of_x["output_hidden_states"],
             output_attentions=of_x["output_attentions"],
         )
-        (num_pairs, x_length), y_length = input_ids.shape, pair_input_ids.shape[1]
+        (num_pairs, x_length), (_, y_length) = shapes
         x_over_y = torch.cat([h.last_hidden_state, s.last_hidden_state], dim=-1)
         hidden_states = attentions = None
         if h.hidden_states is not None:
@@ -135,6 +143,15 @@ class VecoClassifier(VecoPreTrainedModel):
             attentions = tuple(weights[:num_pairs, :, :x_length, :x_length] for weights in s.attentions)
         x, y = x_over_y[:num_pairs, :x_length], x_over_y[num_pairs:, :y_length]
         return Features(x, y, hidden_states, attentions)
+
+    def _mask(self, name: str, mask: Tensor | None, input_ids: Tensor | None, shape: torch.Size) -> Tensor:
+        """The boolean mask (B, T) of a sequence of a pair; by default its ids that are not padding."""
+        if mask is not None:
+            check_mask(name, mask, shape)
+            return mask.bool()
+        if input_ids is None:
+            raise ValueError(f"found embeddings without {name}, which says where their sequences end")
+        return token_mask(input_ids, self.config.pad_token_id)
 
 
 class VecoLabeller(VecoClassifier):
@@ -162,6 +179,7 @@ class VecoLabeller(VecoClassifier):
         pair_input_ids: Tensor | None = None,
         pair_attention_mask: Tensor | None = None,
         pair_targets: Tensor | None = None,
+        pair_inputs_embeds: Tensor | None = None,
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
     ) -> VecoSequenceClassifierOutput | VecoTokenClassifierOutput:
@@ -172,6 +190,7 @@ class VecoLabeller(VecoClassifier):
         features = self.features(
             pair_input_ids,
             pair_attention_mask,
+            pair_inputs_embeds,
             input_ids=input_ids,
             attention_mask=attention_mask,
             token_type_ids=token_type_ids,
@@ -256,6 +275,7 @@ class VecoForMultipleChoice(VecoClassifier):
         pair_input_ids: Tensor | None = None,
         pair_attention_mask: Tensor | None = None,
         pair_targets: Tensor | None = None,
+        pair_inputs_embeds: Tensor | None = None,
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
     ) -> VecoMultipleChoiceOutput:
@@ -278,6 +298,7 @@ class VecoForMultipleChoice(VecoClassifier):
         features = self.features(
             flat(pair_input_ids),
             flat(pair_attention_mask),
+            flat(pair_inputs_embeds),
             input_ids=flat(input_ids),
             attention_mask=flat(attention_mask),
             token_type_ids=flat(token_type_ids),
@@ -319,6 +340,7 @@ class VecoForQuestionAnswering(VecoClassifier):
         pair_attention_mask: Tensor | None = None,
         pair_start_positions: Tensor | None = None,
         pair_end_positions: Tensor | None = None,
+        pair_inputs_embeds: Tensor | None = None,
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
     ) -> VecoQuestionAnsweringOutput:
@@ -331,6 +353,7 @@ class VecoForQuestionAnswering(VecoClassifier):
         features = self.features(
             pair_input_ids,
             pair_attention_mask,
+            pair_inputs_embeds,
             input_ids=input_ids,
             attention_mask=attention_mask,
             token_type_ids=token_type_ids,
@@ -373,6 +396,11 @@ class VecoSequenceHead(nn.Module):
         """Logits (B, `num_outputs`) of states (B, T, W)."""
         hidden = torch.tanh(self.dense(self.dropout(states[:, 0])))
         return self.out_proj(self.dropout(hidden))
+
+
+def stacked(x: Tensor | None, y: Tensor | None, filler: int) -> Tensor | None:
+    """`stack_pair` of what both sequences have, None of what neither has."""
+    return None if x is None or y is None else stack_pair(x, y, filler)
 
 
 def feature_width(config: VecoConfig) -> int:

@@ -19,14 +19,15 @@ def pair_argument(name: str) -> str:
 
 
 def stack_pair(x: Tensor, y: Tensor, filler: int) -> Tensor:
-    """x (B, X) over y (B, Y) as (2B, max(X, Y)), the shorter padded with `filler`.
+    """x (B, X, ...) over y (B, Y, ...) as (2B, max(X, Y), ...), the shorter padded with `filler`.
 
     Raises ValueError if they have different numbers of rows.
     """
     if len(x) != len(y):
         raise ValueError(f"expected one paired sequence for each sequence, found {len(y)} for {len(x)}")
     length = max(x.shape[1], y.shape[1])
-    return torch.cat([pad(side, (0, length - side.shape[1]), value=filler) for side in (x, y)])
+    of_tokens = (0, 0) * (x.dim() - 2)  # torch's padding begins with the last dimension
+    return torch.cat([pad(side, (*of_tokens, 0, length - side.shape[1]), value=filler) for side in (x, y)])
 
 
 def swap_pair(x_over_y: Tensor) -> Tensor:
@@ -36,23 +37,25 @@ def swap_pair(x_over_y: Tensor) -> Tensor:
 
 def encode_pair(
     encoder: VecoModel,
-    input_ids: Tensor,
+    input_ids: Tensor | None,
     attention_mask: Tensor,
     stop_gradient: bool,
+    inputs_embeds: Tensor | None = None,
     output_hidden_states: bool | None = None,
     output_attentions: bool | None = None,
 ) -> tuple[BaseModelOutput, BaseModelOutput]:
-    """(H, S) of x over y, from ids and mask (2B, T): VECO (ACL 2021), eq. 2-9.
+    """(H, S) of x over y, from ids (2B, T) or embeddings (2B, T, D), and mask (2B, T): VECO (ACL 2021), eq. 2-9.
 
     The keys and values of x in S are the last layer's H of y, and vice versa; behind a stop-gradient no loss of S
     reaches the H path of the other sequence.
     """
     outputs = {"output_hidden_states": output_hidden_states, "output_attentions": output_attentions}
-    h = encoder(input_ids, attention_mask, **outputs, return_dict=True)
+    h = encoder(input_ids, attention_mask, inputs_embeds=inputs_embeds, **outputs, return_dict=True)
     pair_states = swap_pair(h.last_hidden_state)
     s = encoder(
         input_ids,
         attention_mask,
+        inputs_embeds=inputs_embeds,
         encoder_hidden_states=pair_states.detach() if stop_gradient else pair_states,
         encoder_attention_mask=swap_pair(attention_mask),
         **outputs,

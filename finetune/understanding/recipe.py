@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -9,10 +10,14 @@ from finetune.recipe import FinetuningRecipe
 from finetune.understanding.settings import WITH_PAIRS, Setting
 from finetune.understanding.tasks.catalogues import task_named
 from finetune.understanding.tasks.task import OF_TEXTS, Head
+from training.recipe.checks import above_zero, below_one, not_negative, one_of
 from training.recipe.option import BY_NAME, FREE, option
 
 SETTINGS = tuple(setting.value for setting in Setting)
 PAIR_PREDICTIONS = ("target", "average")
+EMBEDDINGS, ENCODER = "embeddings", "encoder"
+FREEZABLE = ("", EMBEDDINGS, ENCODER)
+WAYS = ("freeze", "freeze_layers", "lora_rank")  # to adapt, other than to let everything learn
 MIN_LENGTH = 8  # of a row, in tokens
 
 
@@ -55,6 +60,30 @@ class UnderstandingRecipe(FinetuningRecipe):
         32,
         "rows in an update, over all ranks and accumulation_steps; of multiple choice, examples",
         on_resume=BY_NAME,
+    )
+    train_examples: int = option(
+        0,
+        "examples of each class to train on, or of a task without classes in all, in each language: drawn by seed, the "
+        "same for every model; 0 = all",
+    )
+    freeze: str = option(
+        "",
+        "weights that learn nothing: embeddings, or encoder, which lets the head alone learn from states that are "
+        "computed once; empty = none",
+    )
+    freeze_layers: int = option(0, "lowest layers that learn nothing, and with them the embeddings; 0 = none")
+    features_gb: float = option(
+        8.0,
+        "freeze encoder: GB of memory that the states of all examples may take on each rank; more is refused",
+        on_resume=FREE,
+    )
+    lora_rank: int = option(0, "rank of adapters in the layers, which learn with the head alone (LoRA); 0 = none")
+    lora_alpha: int = option(16, "LoRA: the adapters' outputs are multiplied by lora_alpha / lora_rank")
+    lora_dropout: float = option(0.0, "LoRA: dropout of the adapters' inputs")
+    lora_targets: str = option(
+        "",
+        "LoRA: regular expression for the names of the modules that get adapters, such as "
+        r".*\.self_attention\.[qv]_proj; empty = all linear modules of the layers",
     )
     micro_batch_size: int = option(
         0,
@@ -102,7 +131,7 @@ class UnderstandingRecipe(FinetuningRecipe):
         if self.plug_in and self.setting not in WITH_PAIRS:
             pairs = ", ".join(WITH_PAIRS)
             found.append(f"plug_in needs setting {pairs}: in {self.setting} there are no pairs to train on")
-        return found + self._problems_of_sizes()
+        return found + self._problems_of_sizes() + self._problems_of_adaptation()
 
     def micro_batches_an_update(self, num_ranks: int) -> int:
         if self.micro_batch_size:
@@ -130,6 +159,25 @@ class UnderstandingRecipe(FinetuningRecipe):
         ]
         if self.micro_batch_size < 0:
             found.append(f"micro_batch_size {self.micro_batch_size} must not be negative")
+        return found
+
+    def _problems_of_adaptation(self) -> list[str]:
+        """Ways to adapt that are unknown, or exclude one another."""
+        given = [name for name in WAYS if vars(self)[name]]
+        found = [
+            *one_of(self, FREEZABLE, "freeze"),
+            *not_negative(self, "train_examples", "freeze_layers", "lora_rank"),
+            *above_zero(self, "features_gb", "lora_alpha"),
+            *below_one(self, "lora_dropout"),
+        ]
+        if len(given) > 1:
+            found.append(f"{' and '.join(given)} exclude one another: give one of them")
+        if self.lora_targets and not self.lora_rank:
+            found.append("lora_targets needs lora_rank")
+        try:
+            re.compile(self.lora_targets)
+        except re.error as error:
+            found.append(f"lora_targets {self.lora_targets!r} is no regular expression: {error}")
         return found
 
     def _problems_of_task(self) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from torch.utils.data import Dataset
 
 from finetune.encoders import open_encoder
 from finetune.finetuning import FinetuningTask
+from finetune.understanding.adaptation.adapt import adapt
+from finetune.understanding.adaptation.few_shot import FewShot
 from finetune.understanding.heads.build import build_head
 from finetune.understanding.heads.build_model import build_model, check_encoder, limits_of
 from finetune.understanding.heads.inference import predict_over_ranks
@@ -20,15 +23,16 @@ from finetune.understanding.metrics.scoring import Gold, gold_of, score, task_sc
 from finetune.understanding.readers.examples_of_task import with_labels
 from finetune.understanding.readers.languages import languages_tested, languages_with
 from finetune.understanding.readers.roots import Source, check_root
-from finetune.understanding.recipe import UnderstandingRecipe
+from finetune.understanding.recipe import ENCODER, UnderstandingRecipe
 from finetune.understanding.rows.encoding import text_encoder
 from finetune.understanding.rows.evaluation import EvaluationSet, evaluation_set
+from finetune.understanding.rows.paired_rows import PairedRows
 from finetune.understanding.rows.row_batches import MicroBatches, UpdateBatches
 from finetune.understanding.rows.training import TrainingText, training_set, training_text
 from finetune.understanding.settings import Setting
 from finetune.understanding.tasks.catalogues import task_named
 from finetune.understanding.tasks.task import Split
-from training.engine.interface import Engine
+from training.engine.interface import Engine, Ranks
 from training.launch import launched_ranks
 from training.step import Batch
 from veco.labels import IGNORED
@@ -48,6 +52,8 @@ class UnderstandingTask(FinetuningTask[UnderstandingRecipe]):
         check_encoder(recipe, self.head, self.pretrained)
         translated = recipe.translated_train or recipe.data
         text = training_text(self.task, recipe.data, translated, Setting(recipe.setting), recipe.languages)
+        if recipe.train_examples:
+            text = replace(text, few=FewShot(recipe.train_examples, recipe.seed))
         training = training_set(text, self.head, self.encoder, recipe.plug_in)
         self.rows, self.report = training.rows, training.report
         self.fingerprint = self.rows.fingerprint()
@@ -59,7 +65,30 @@ class UnderstandingTask(FinetuningTask[UnderstandingRecipe]):
             )
         self.dev = self._read_dev(text)
         self.gold = [self._gold_of(evaluated) for evaluated in self.dev]
-        self.model = build_model(recipe, self.task, self.head, self.pretrained)
+        whole = build_model(recipe, self.task, self.head, self.pretrained)
+        self.adapted = adapt(whole, recipe, self._sets, self.encoder.pad)
+        self.model = self.adapted.model
+
+    @property
+    def _sets(self) -> list[PairedRows]:
+        """The rows of training and of each dev set."""
+        return [self.rows, *(evaluated.rows for evaluated in self.dev)]
+
+    def prepare(self, ranks: Ranks) -> None:
+        self.rows, *of_dev = self.adapted.prepared(self._sets, ranks)
+        self.dev = [replace(one, rows=rows) for one, rows in zip(self.dev, of_dev, strict=True)]
+
+    def resolved(self, recipe: UnderstandingRecipe) -> UnderstandingRecipe:
+        recipe = super().resolved(recipe)
+        # States are in memory: processes that read ahead would each need a copy.
+        return replace(recipe, loader_workers=0) if recipe.freeze == ENCODER else recipe
+
+    def whole_model(self, weights: dict[str, Tensor]) -> tuple[Any, dict[str, Tensor]]:
+        return self.adapted.whole(weights)
+
+    def write_model(self, weights: dict[str, Tensor], directory: Path) -> None:
+        super().write_model(weights, directory)
+        self.adapted.write_beside(weights, directory)
 
     def _read_dev(self, text: TrainingText) -> list[EvaluationSet]:
         languages: Sequence[str] = languages_with(self.task, Split.DEV, self.recipe.data)
@@ -104,7 +133,7 @@ class UnderstandingTask(FinetuningTask[UnderstandingRecipe]):
 
     def count_items(self, batch: Batch) -> Tensor:
         """The number (1,) of labels in a micro-batch; an answer counts once, by its first token."""
-        counts = [labels_in(batch, name) for name in (str, pair_argument) if name("input_ids") in batch]
+        counts = [labels_in(batch, name) for name in (str, pair_argument) if name("attention_mask") in batch]
         return torch.stack(counts).sum().reshape(1)
 
     def validate(self, engine: Engine) -> dict[str, float]:
@@ -125,6 +154,7 @@ class UnderstandingTask(FinetuningTask[UnderstandingRecipe]):
         facts = {
             "task": f"{self.task.name}, {self.recipe.setting}, plug-{'in' if self.recipe.plug_in else 'out'}",
             "training": self.report,
+            **self.adapted.facts(),
             "dev": f"{sum(len(evaluated.examples) for evaluated in self.dev):,} examples in "
             + ", ".join(evaluated.language for evaluated in self.dev),
         }
@@ -148,4 +178,4 @@ def labels_in(batch: Batch, name_of: Callable[[str], str]) -> Tensor:
             if labels.is_floating_point()
             else labels.ne(IGNORED).sum()
         )
-    return batch[name_of("start_positions")].lt(batch[name_of("input_ids")].shape[1]).sum()
+    return batch[name_of("start_positions")].lt(batch[name_of("attention_mask")].shape[1]).sum()

@@ -30,6 +30,22 @@ PARAPHRASE = {"yes": "1", "no": "0"}
 LANGUAGE = {"tydiqa": "fi"}  # of the second language's files; TyDiQA has no German
 TASKS = ("xnli", "pawsx", "udpos", "panx", "xquad", "mlqa", "tydiqa", "bucc2018", "tatoeba")
 TRAINED = TASKS[:7]
+# Fields of a recipe for that model and those files.
+TINY: dict[str, Any] = {
+    "engine": "plain",
+    "ds_config": "zero3_fp32.json",
+    "max_length": 24,
+    "stride": 8,
+    "max_question_length": 8,
+    "max_answer_length": 4,
+    "batch_size": 8,
+    "epochs": 1,
+    "learning_rate": 5e-3,
+    "warmup_share": 0.2,
+    "dropout": 0.1,
+    "attention_dropout": 0.1,
+    "loader_workers": 0,
+}
 
 
 def second_language(task: str) -> str:

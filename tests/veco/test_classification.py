@@ -227,6 +227,24 @@ def test_exchanging_x_and_y_exchanges_their_logits(config, pair, model_class) ->
         torch.testing.assert_close(logits, other[name], rtol=0, atol=TOLERANCE)
 
 
+@pytest.mark.parametrize("model_class", MODELS)
+def test_embeddings_may_replace_the_ids_of_a_pair(config, pair, model_class) -> None:
+    model = plugged_in(model_class, config)
+    words = model.get_input_embeddings()
+    embedded = {name: mask for name, mask in pair.items() if name.endswith("attention_mask")}
+    embedded |= {"inputs_embeds": words(pair["input_ids"]), "pair_inputs_embeds": words(pair["pair_input_ids"])}
+    expected, found = logits_of(model(**pair)), logits_of(model(**embedded))
+    for name, logits in expected.items():
+        is_token = pair["pair_attention_mask" if name.startswith("pair") else "attention_mask"].bool()
+        chosen = is_token if logits.dim() > 1 and logits.shape[:2] == is_token.shape else ...
+        torch.testing.assert_close(found[name][chosen], logits[chosen], rtol=0, atol=TOLERANCE)
+    with pytest.raises(ValueError, match="takes ids of both sequences, or embeddings of both"):
+        model(**{**embedded, "inputs_embeds": None, "input_ids": pair["input_ids"]})
+    del embedded["pair_attention_mask"]
+    with pytest.raises(ValueError, match="found embeddings without pair_attention_mask"):
+        model(**embedded)
+
+
 def test_one_side_alone_may_have_labels(config, pair) -> None:
     model = plugged_in(VecoForTokenClassification, config)
     labels = PAIR_LABELS[VecoForTokenClassification]

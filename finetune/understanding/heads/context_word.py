@@ -88,7 +88,7 @@ class ContextWord:
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """The mean cross-entropy over the labels of x and y."""
         sides: dict[str, Callable[[str], str]] = {"logits": str}
-        if "pair_input_ids" in batch:
+        if "pair_attention_mask" in batch:
             sides["pair_logits"] = pair_argument
         own = {name_of(name) for name_of in sides.values() for name in ("labels", WORD_NUMBERS)}
         output = model(**{name: tensor for name, tensor in batch.items() if name not in own})

@@ -183,7 +183,7 @@ def with_marks(text: str, start: int, end: int) -> tuple[int, int]:
 def labelled_tokens(end: str, batch: Batch, output: ModelOutput) -> list[Labelled]:
     """The logits and positions of the first ("start") or last ("end") tokens of answers, of x and, plugged in, of y."""
     labelled = []
-    for prefix in ("", "pair_") if "pair_input_ids" in batch else ("",):
+    for prefix in ("", "pair_") if "pair_attention_mask" in batch else ("",):
         name = f"{prefix}{end}_positions"
         is_token = batch[f"{prefix}attention_mask"].bool()
         positions = batch[name].masked_fill(batch[name] == BEHIND_ALL, IGNORED)

@@ -19,7 +19,7 @@ from transformers.utils import ModelOutput
 from finetune.encoded_text import Sentences
 from finetune.understanding.rows.encoding import TextEncoder, in_blocks
 from finetune.understanding.rows.paired_rows import PairedRows
-from finetune.understanding.rows.token_rows import TokenRows
+from finetune.understanding.rows.token_rows import READ, TokenRows
 from finetune.understanding.tasks.examples import TaggedSentence
 from finetune.understanding.tasks.task import UNTAGGED
 from training.step import Batch
@@ -84,13 +84,16 @@ class Tagging:
             rows,
             np.array(sources, dtype=np.int64),
             token_targets={"labels": np.concatenate(labels)} if all(example.tags for example in block) else {},
-            marks={"is_read": np.concatenate(is_read)},
+            marks={READ: np.concatenate(is_read)},
             truncated=+Counter({"words cut to max_length": num_truncated}),
         )
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """The mean cross-entropy over the labels of x and y; unlike in transformers' own loss, 0 without any label."""
-        sides = {"labels": "logits", **({pair_argument("labels"): "pair_logits"} if "pair_input_ids" in batch else {})}
+        sides = {
+            "labels": "logits",
+            **({pair_argument("labels"): "pair_logits"} if "pair_attention_mask" in batch else {}),
+        }
         output = model(**{name: tensor for name, tensor in batch.items() if name not in sides})
         return mean_cross_entropy([Labelled(name, output[logits], batch[name]) for name, logits in sides.items()])
 
@@ -111,7 +114,7 @@ class Tagging:
     ) -> list[list[str]]:
         """The tags of the words of each sentence."""
         own = rows.x.rows
-        is_read = own.marks["is_read"]
+        is_read = own.marks[READ]
         words = np.bincount(np.repeat(own.examples, own.lengths)[is_read], minlength=own.num_examples)
         names = [self.labels[number] for number in results["tags"][is_read]]
         ends = np.cumsum(words)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from finetune.understanding.rows.token_rows import TokenRows
+from finetune.understanding.rows.token_rows import READ, TokenRows
 from veco.labels import IGNORED
 from veco.pairs import pair_argument
 
@@ -31,14 +31,29 @@ class SelectedRows:
         """int64 (pairs,), in tokens."""
         return self.rows.lengths[self.numbers]
 
+    def expanded(self) -> TokenRows:
+        """A row of its own for each pair; one that repeats another is not read again."""
+        rows = self.rows.take(self.numbers)
+        if READ in rows.marks:
+            is_read = rows.marks[READ] & ~np.repeat(self.repeated, rows.lengths)
+            rows = replace(rows, marks={**rows.marks, READ: is_read})
+        return rows
+
     def batch(self, pairs: np.ndarray, pad: int) -> dict[str, Tensor]:
-        """input_ids, attention_mask, token_type_ids if any (batch, width), and the targets of `pairs`."""
+        """input_ids, attention_mask, token_type_ids if any (batch, width), and the targets of `pairs`.
+
+        Where the states of the rows are known, they are there as inputs_embeds (batch, width, of a state), not the ids.
+        """
         chosen, repeated = self.numbers[pairs], self.repeated[pairs]
         lengths, places = self.rows.lengths[chosen], self.rows.places(chosen)
         is_token = np.arange(int(lengths.max())) < lengths[:, None]
-        input_ids = np.full(is_token.shape, pad, dtype=np.int64)
-        input_ids[is_token] = self.rows.tokens.tokens[places]
-        batch = {"input_ids": input_ids, "attention_mask": is_token.astype(np.int64)}
+        batch = {"attention_mask": is_token.astype(np.int64)}
+        if self.rows.states is None:
+            batch["input_ids"] = np.full(is_token.shape, pad, dtype=np.int64)
+            batch["input_ids"][is_token] = self.rows.tokens.tokens[places]
+        else:
+            batch["inputs_embeds"] = np.zeros((*is_token.shape, self.rows.states.shape[1]), dtype=np.float32)
+            batch["inputs_embeds"][is_token] = self.rows.states[places]
         if self.rows.token_types is not None:
             batch["token_type_ids"] = np.zeros(is_token.shape, dtype=np.int64)
             batch["token_type_ids"][is_token] = self.rows.token_types[places]
@@ -51,12 +66,17 @@ class SelectedRows:
             batch[name][repeated] = IGNORED
         return {name: torch.from_numpy(array) for name, array in batch.items()}
 
+    def rows_of(self, units: np.ndarray) -> np.ndarray:
+        """The numbers of the rows of some units (n,), in order."""
+        together = self.rows.rows_together
+        return (units[:, None] * together + np.arange(together)).ravel()
+
     def batch_of_units(self, units: np.ndarray, pad: int) -> dict[str, Tensor]:
         """`batch` of the rows of some units; where C rows stay together, tensors (B, C, width), and targets (B, …)."""
         together = self.rows.rows_together
         if together == 1:
             return self.batch(units, pad)
-        batch = self.batch((units[:, None] * together + np.arange(together)).ravel(), pad)
+        batch = self.batch(self.rows_of(units), pad)
         folded = {name: tensor.unflatten(0, (len(units), together)) for name, tensor in batch.items()}
         # The rows of an example have the same target.
         return {name: tensor[:, 0] if name in self.rows.row_targets else tensor for name, tensor in folded.items()}
@@ -98,6 +118,11 @@ class PairedRows:
 
     def __len__(self) -> int:
         return len(self.x.numbers)
+
+    @property
+    def sides(self) -> list[SelectedRows]:
+        """The rows of x and, plugged in, those of y."""
+        return [self.x] if self.y is None else [self.x, self.y]
 
     @property
     def num_units(self) -> int:

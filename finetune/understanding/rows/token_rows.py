@@ -14,6 +14,8 @@ from finetune.encoded_text import Sentences
 from finetune.understanding.rows.framing import Row
 from veco.labels import IGNORED
 
+READ = "is_read"  # the mark of the tokens whose predictions are read, where it is not all of them
+
 
 class NoExamplesError(ValueError):
     """No example to make rows of."""
@@ -39,6 +41,7 @@ class TokenRows:
     # Rows of an example that stay together in a batch, such as those of a question's C choices: tensors are (B, C, T).
     rows_together: int = 1
     token_types: np.ndarray | None = None  # int8 (total,), for a model that has them
+    states: np.ndarray | None = None  # float32 (total, width): an encoder's, which a head takes in place of the tokens
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -104,6 +107,34 @@ class TokenRows:
     def without_marks(self) -> Self:
         """The same rows for training, which decodes nothing: marks take more memory than the tokens."""
         return replace(self, marks={})
+
+    def take(self, rows: np.ndarray) -> Self:
+        """The rows of those numbers (n,), in that order."""
+        targets = {name: values[rows] for name, values in self.row_targets.items()}
+        offsets = np.concatenate([[0], np.cumsum(self.lengths[rows])])
+        return replace(
+            self, examples=self.examples[rows], row_targets=targets, **self._of_tokens(self.places(rows), offsets)
+        )
+
+    def with_states(self, kept: np.ndarray, states: np.ndarray) -> Self:
+        """The same rows of the `kept` tokens alone, bool (total,), with the states (kept ones, width) of these."""
+        offsets = np.concatenate([[0], np.cumsum(kept)])[self.tokens.offsets]
+        return replace(self, **{**self._of_tokens(kept, offsets), "token_types": None}, states=states)
+
+    def _of_tokens(self, chosen: np.ndarray, offsets: np.ndarray) -> dict[str, Any]:
+        """The fields that have a value for each token, with those of the chosen tokens, in rows at `offsets`."""
+        return {
+            "tokens": Sentences(self.tokens.tokens[chosen], offsets),
+            "token_targets": {name: values[chosen] for name, values in self.token_targets.items()},
+            "marks": {name: values[chosen] for name, values in self.marks.items()},
+            "token_types": None if self.token_types is None else self.token_types[chosen],
+        }
+
+    def predicted_tokens(self) -> np.ndarray:
+        """Whether a token's logits matter, bool (total,): where it has a target or is read, or else everywhere."""
+        if self.token_targets:
+            return np.any([targets != IGNORED for targets in self.token_targets.values()], axis=0)
+        return self.marks.get(READ, np.ones(len(self.tokens.tokens), dtype=bool)).copy()
 
     def places(self, rows: np.ndarray) -> np.ndarray:
         """Indices in the flat arrays of the tokens of `rows` (n,), row by row, int64 (their sum,)."""

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from finetune.understanding.adaptation.few_shot import FewShot
 from finetune.understanding.heads.head import TaskHead
 from finetune.understanding.readers.examples_of_task import read
 from finetune.understanding.readers.languages import trained_languages, translated_languages
@@ -34,7 +35,8 @@ Key = str | int | bytes
 class TrainingText:
     """A task's training text: train files, and translations of the source language's.
 
-    `files` are the languages whose train files are trained on; None is the source language alone.
+    `files` are the languages whose train files are trained on; None is the source language alone. `few` draws the
+    examples to use in each language, None for all.
     """
 
     task: Task
@@ -42,6 +44,7 @@ class TrainingText:
     translated: str
     translations: Sequence[str]  # languages, none in cross-lingual transfer
     files: Sequence[str] | None = None
+    few: FewShot | None = None
 
     @property
     def train_files(self) -> Sequence[str]:
@@ -157,9 +160,25 @@ class Block:
     num_read: int
     counts: Counts
 
+    def only(self, rows: Collection[int]) -> Block:
+        """The block with those of its examples that are in `rows`."""
+        kept = [pair for pair in zip(self.rows, self.examples, strict=True) if pair[0] in rows]
+        return replace(self, rows=[row for row, _ in kept], examples=[example for _, example in kept])
+
 
 def training_blocks(text: TrainingText, language: str) -> Iterator[Block]:
     """The training examples in a language, a block at a time, so that texts need not be held."""
+    if text.few is None:
+        yield from usable_blocks(text, language)
+        return
+    every = (row for block in usable_blocks(text, language) for row in zip(block.rows, block.examples, strict=True))
+    drawn = text.few.draw(every, text.task, f"{text.source(language).root}: {language}")
+    for block in usable_blocks(text, language):
+        yield block.only(drawn)
+
+
+def usable_blocks(text: TrainingText, language: str) -> Iterator[Block]:
+    """All training examples in a language that can be used, a block at a time."""
     source = text.source(language)
     first = 0
     for examples in in_blocks(read(text.task, source.split, language, source.root)):

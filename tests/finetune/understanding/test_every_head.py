@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from head_worlds import WORLDS, write_world
+from head_worlds import WORLDS
 from small_encoders import write_encoder
 
 from finetune.understanding import evaluate, predict
@@ -38,14 +38,6 @@ LEARNED = {"sequence": 90, "multilabel": 85, "regression": 85, "context_word": 9
 @pytest.fixture(autouse=True)
 def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("training.run.plot_curves", lambda run_dir: "nothing: drawing takes a second")
-
-
-@pytest.fixture(scope="module")
-def worlds(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("worlds")
-    for head in WORLDS:
-        write_world(head, root)
-    return root
 
 
 @pytest.fixture

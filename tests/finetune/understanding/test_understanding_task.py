@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from xtreme_files import TRAINED, second_language, write_xtreme
+from xtreme_files import TINY, TRAINED, second_language, write_xtreme
 
 from finetune.selection import best_checkpoints
 from finetune.understanding import evaluate, label, predict
@@ -21,43 +21,8 @@ from finetune.understanding.tasks.task import Split
 from finetune.understanding.understanding_task import UnderstandingTask
 from training.checkpoints.finding import checkpoints_of
 from training.recipe.parsing import build_recipe
-from training.run import train_run
 
 TASKS = catalogue_named(XTREME).tasks
-
-TINY = {
-    "engine": "plain",
-    "ds_config": "zero3_fp32.json",
-    "max_length": 24,
-    "stride": 8,
-    "max_question_length": 8,
-    "max_answer_length": 4,
-    "batch_size": 8,
-    "epochs": 1,
-    "learning_rate": 5e-3,
-    "warmup_share": 0.2,
-    "dropout": 0.1,
-    "attention_dropout": 0.1,
-    "loader_workers": 0,
-}
-
-
-@pytest.fixture(autouse=True)
-def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.run.plot_curves", lambda run_dir: "nothing: drawing takes a second")
-
-
-@pytest.fixture
-def train(xtreme_data: Path, tiny_model: Path, tmp_path: Path) -> Callable[..., Path]:
-    """A function that trains and returns the run's directory."""
-
-    def run(task: str, output: str = "run", **fields: Any) -> Path:
-        own = {"task": task, "data": str(xtreme_data), "init_from": str(tiny_model), "output": str(tmp_path / output)}
-        recipe = build_recipe(UnderstandingRecipe, {**TINY, **own, **fields}, None)
-        train_run(recipe, UnderstandingTask.of_run)
-        return Path(recipe.output)
-
-    return run
 
 
 def call(monkeypatch: pytest.MonkeyPatch, main: Callable[[], None], *arguments: object) -> None:
@@ -147,6 +112,12 @@ def test_a_classification_task_is_learned(
     arguments = (run, "--data", xtreme_data, "--output", tmp_path / "predictions", "--translated-test", xtreme_data)
     with pytest.raises(ValueError, match="was not trained plugged in and takes no --translated-test"):
         call(monkeypatch, predict.main, *arguments)
+
+
+def test_a_control_without_pre_training_ends_when_it_stops_getting_better(train: Callable[..., Path]) -> None:
+    """A rate at which nothing is learned: two validations in a row are no better than the first."""
+    run = train("pawsx", init="random", epochs=30, patience=2, learning_rate=1e-12)
+    assert len(validations(run)) == 3
 
 
 def test_translations_are_learned_from_plugged_in(train: Callable[..., Path], xtreme_data: Path) -> None:
