@@ -261,9 +261,10 @@ def files_read(arguments: argparse.Namespace) -> list[Path]:
     """The files of predictions and labels."""
     labels = [] if arguments.labels is None or is_hub(arguments.labels) else Path(arguments.labels).rglob("*")
     predictions = (
-        existing(prediction_path(arguments.predictions, task, language, arguments.split))
+        existing(prediction_path(arguments.predictions, task, language, split))
         for task in catalogue_of(arguments).tasks.values()
         for language in task.languages
+        for split in (Split.TEST, Split.DEV)
     )
     return [*filter(None, predictions), *labels]
 

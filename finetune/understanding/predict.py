@@ -47,7 +47,7 @@ from finetune.understanding.readers.roots import check_root
 from finetune.understanding.rows.evaluation import EvaluationSet
 from finetune.understanding.split_flag import add_split_flag
 from finetune.understanding.tasks.catalogues import task_named
-from finetune.understanding.tasks.task import Task
+from finetune.understanding.tasks.task import Split, Task
 from training.launch import quiet_libraries
 from training.run_directory.kinds import Kind
 
@@ -132,8 +132,10 @@ def predict_trained(task: Task | None, options: argparse.Namespace) -> Path:
 
 def predict_retrieval(task: Task, options: argparse.Namespace) -> Path:
     """Write the predictions of a retrieval task; return their directory."""
+    if options.split is not Split.TEST:
+        raise ValueError(f"--split {options.split}: {task.name} has no training, and tests alone are predicted")
     directory = model_directory(options.model, ENCODERS)
-    languages = languages_tested(task, options.data, options.languages, options.split)
+    languages = languages_tested(task, options.data, options.languages)
     retriever = load_retriever(task, directory, options.layer, options)
     claim_predictions(task, languages, options)
     found = retriever.predictions_in(languages, options.data, options.split)

@@ -14,7 +14,7 @@
       xnli: {translated_test: english}
       mine.yaml: {data: mine}            # where its files are, if not in `data`
     languages: {xnli: [de, en]}          # of a task's tests (default: all)
-    report: test                         # or dev, where the labels of the tests are hidden, as GLUE's are
+    report: test                         # or dev, where the labels of the tests are hidden
     translation_model: "${VECO_RUNS}/mt/{language}-en"          # of translate-test; one model, or one a language
     significance: {baseline: xlm, draws: 1000}       # default: each pair of models, with 1000 draws
     retrieval: {similarity: cosine, layers: [1, 2], layer: 2}    # flags of finetune.understanding.layers; see below
@@ -61,10 +61,12 @@ MODES = ("plug-out", PLUG_IN)
 REPORTED = (Split.TEST, Split.DEV)
 SIGNIFICANCE_KEYS = ("baseline", "draws")
 DRAWS = MIN_DRAWS = 1_000  # of the bootstrap over examples
-# Models may differ in their start, regularisation and learning rate, but see the same data equally often.
+# Models may differ in their start, regularisation, learning rate and in what of them learns, but see the same data
+# equally often.
 MODEL_FIELDS = (
     *("init_from", "init", "learning_rate", "warmup_steps", "warmup_share"),
     *("dropout", "attention_dropout"),
+    *("freeze", "freeze_layers", "lora_rank", "lora_alpha", "lora_dropout", "lora_targets"),
 )
 # Decided by the comparison, or by a model.
 DECIDED = ("task", "setting", "plug_in", "data", "seed", "output", "resume", "init_from", "init")

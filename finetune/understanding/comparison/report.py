@@ -43,12 +43,17 @@ def score_name(task: Task) -> str:
 
 
 def _metric_name(task: Task) -> str:
-    return "F1 / EM" if task.head is Head.SPAN else task.main_metrics[0]
+    return "F1 / EM" if _has_both(task) else task.main_metrics[0]
+
+
+def _has_both(task: Task) -> bool:
+    """Whether a task has both metrics of questions, which are shown side by side."""
+    return task.head is Head.SPAN and {"f1", "exact_match"} <= set(task.metrics)
 
 
 def _cell(task: Task, figures: Mapping[str, float]) -> str:
     """Scores as the paper prints them: F1/EM for questions."""
-    if task.head is Head.SPAN:
+    if _has_both(task):
         return f"{figures['f1']:.1f}/{figures['exact_match']:.1f}"
     return f"{task_score(task, figures):.1f}"
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from data_tools.files.yaml_files import read_mapping
 from finetune.command_stages import Stage
 from finetune.comparison import flags_of
 from finetune.understanding.comparison.configuration import MIN_FOR_LAYERS, Comparison, flags
@@ -14,7 +16,7 @@ from finetune.understanding.comparison.runs import Run
 from finetune.understanding.metrics.prediction_files import prediction_path
 from finetune.understanding.recipe import UnderstandingRecipe
 from finetune.understanding.tasks.task import Split
-from finetune.understanding.tasks.task_file import content_of
+from finetune.understanding.tasks.task_file import EXPECTED
 
 
 def stages_of(run: Run, comparison: Comparison, languages: Sequence[str]) -> list[Stage]:
@@ -126,7 +128,8 @@ def settings_of(run: Run, comparison: Comparison, languages: Sequence[str]) -> d
     if comparison.report != Split.TEST:
         tests["reported"] = comparison.report
     if Path(run.group.task).is_absolute():  # a file, which may be edited
-        tests["task file"] = content_of(run.group.definition)
+        # As the file has it, rather than the task, which may get further fields in later versions.
+        tests["task file"] = json.loads(json.dumps(read_mapping(Path(run.group.task), EXPECTED), default=str))
     if run.recipe is None:
         return {"init_from": run.init_from, "retrieval": comparison.retrieval_flags(run.group.task), **tests}
     if run.translated is not None:

@@ -31,7 +31,9 @@ def table(results: Sequence[Result], planned: Plan, differences: Differences) ->
     comparison = planned.comparison
     lines = ["Scores on the tests in percent; mean ± sd over the seeds."]
     if comparison.report == Split.DEV:
-        lines = ["Scores on dev, which also chose the best epoch, in percent; mean ± sd over the seeds."]
+        has_chosen = any(run.recipe.keep_best for run in planned.runs if run.recipe is not None)
+        chosen = ", which also chose the best epoch," if has_chosen else ""
+        lines = [f"Scores on dev{chosen} in percent; mean ± sd over the seeds."]
     lines += ["", *overview(results, planned)]
     lines += [line for note in notes(planned) for line in ("", note)]
     if any(differences.values()):

@@ -22,7 +22,7 @@ from finetune.understanding.rows.token_rows import TokenRows
 from finetune.understanding.tasks.examples import Answer, LabelledText
 from training.step import Batch
 from veco import VecoForTokenClassification
-from veco.labels import Labelled, mean_cross_entropy
+from veco.labels import IGNORED, Labelled, mean_cross_entropy
 from veco.pairs import pair_argument
 
 WORD_NUMBERS = "word_numbers"  # 1 and 2 on the tokens of the first and the second word, else 0
@@ -73,7 +73,7 @@ class ContextWord:
                 start, end = np.clip(word, *window) - window[0] + begin
                 numbers[-1][start:end] = number
         known = {label: number for number, label in enumerate(self.labels)}
-        labels = [known[str(example.label)] for example in block if example.label is not None]
+        labels = [known.get(str(example.label), IGNORED) for example in block if example.label is not None]
         is_labelled = len(labels) == len(block)
         flat = np.concatenate(numbers)
         return TokenRows.of(

@@ -27,8 +27,10 @@ class MultiLabel(TextHead):
             )
 
     def targets(self, examples: Sequence[LabelledText]) -> np.ndarray:
-        """1 for each label of an example, else 0, float32 (examples, labels)."""
-        return indicators([labels_of(example) for example in examples], self.outputs).astype(np.float32)
+        """1 for each label of an example, else 0, float32 (examples, labels); labels that are no class are left out."""
+        known = set(self.outputs)
+        rows = [tuple(label for label in labels_of(example) if label in known) for example in examples]
+        return indicators(rows, self.outputs).astype(np.float32)
 
     def predictions(
         self, results: dict[str, np.ndarray], rows: PairedRows, examples: Sequence[LabelledText]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from finetune.understanding.metrics.prediction_files import prediction_path
@@ -12,12 +12,20 @@ from finetune.understanding.readers.files import existing, find_file, has_file
 from finetune.understanding.readers.hub import has_config
 from finetune.understanding.readers.pooled import read_pooled
 from finetune.understanding.readers.roots import Root, Source, is_hub
-from finetune.understanding.tasks.examples import HiddenLabelsError, wrong_labels_of
+from finetune.understanding.tasks.examples import HiddenLabelsError, PooledSet, wrong_labels_of
 from finetune.understanding.tasks.task import FileKind, Head, Split, Task
 
 
-def read_gold(task: Task, language: str, labels: Root, split: Split = Split.TEST) -> Gold:
+def read_gold(
+    task: Task,
+    language: str,
+    labels: Root,
+    split: Split = Split.TEST,
+    pools: Mapping[str, PooledSet] | None = None,
+) -> Gold:
     """The labels of a split, from `labels/{task}/{split}-{language}` or from the data that the readers read.
+
+    `pools` are those sets of a task with a pool that have been read.
 
     Raises HiddenLabelsError for a test without its labels, ValueError for bad files.
     """
@@ -26,7 +34,7 @@ def read_gold(task: Task, language: str, labels: Root, split: Split = Split.TEST
         if path is not None and not is_data_alone(path, task, Source(split, language, Path(labels))):
             return form_of(task).read_gold(path, task)
     if task.pool:
-        return gold_of(task, read_pooled(task, split, [language], labels)[language])
+        return gold_of(task, (pools or read_pooled(task, split, [language], labels))[language])
     if task.is_retrieval:
         return gold_of(task, read_retrieval(task, split, language, labels))
     examples = list(read(task, split, language, labels))
@@ -51,10 +59,14 @@ def read_shown_gold(
     task: Task, languages: Iterable[str], labels: Root, split: Split = Split.TEST
 ) -> tuple[dict[str, Gold], dict[str, str]]:
     """({language: its labels}, {other language: why its labels are hidden}); raises ValueError for a bad file."""
+    wanted = list(languages)
+    pools = None
+    if task.pool and any(existing(prediction_path(Path(labels), task, one, split)) is None for one in wanted):
+        pools = read_pooled(task, split, wanted, labels)  # once for all, since they have the same candidates
     gold, hidden = {}, {}
-    for language in languages:
+    for language in wanted:
         try:
-            gold[language] = read_gold(task, language, labels, split)
+            gold[language] = read_gold(task, language, labels, split, pools)
         except HiddenLabelsError as error:
             hidden[language] = str(error)
     return gold, hidden

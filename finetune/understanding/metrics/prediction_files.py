@@ -1,6 +1,6 @@
 """Prediction files: `{task}/test-{language}.tsv`, `.json` for questions and pools, or named by a task's own pattern.
 
-Predictions of dev are `{task}/dev-{language}` in the same form.
+Predictions of dev are `{task}/dev-{language}` for all tasks.
 """
 
 from __future__ import annotations
@@ -14,13 +14,10 @@ from finetune.understanding.tasks.task import Split, Task
 
 
 def prediction_path(directory: Path, task: Task, language: str, split: Split = Split.TEST) -> Path:
-    """The file of the predictions for a split in a language, below a directory of predictions.
-
-    A task's own pattern names those for the test; `dev-` stands before the name of others.
-    """
-    pattern = task.prediction_file or f"{{task}}/{{split}}-{{language}}{form_of(task).suffix}"
-    path = directory / pattern.format(task=task.name, language=language, code=task.code(language), split=split)
-    return path.with_name(f"{split}-{path.name}") if task.prediction_file and split is not Split.TEST else path
+    """The file of the predictions for a split in a language, below a directory of predictions."""
+    own = task.prediction_file if split is Split.TEST else ""
+    pattern = own or f"{{task}}/{split}-{{language}}{form_of(task).suffix}"
+    return directory / pattern.format(task=task.name, language=language, code=task.code(language))
 
 
 def has_predictions(task: Task, directory: Path, split: Split = Split.TEST) -> bool:

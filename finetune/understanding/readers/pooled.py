@@ -59,9 +59,9 @@ def read_pooled(task: Task, split: Split, languages: Sequence[str], root: Root) 
     """
     if is_hub(str(root)):
         raise ValueError(f"{root}: {task.name} has one pool, which is read from files; expected their directory")
-    pool = Candidates()
     if split not in task.files:
         raise ValueError(f"{task.name} has no {split} split")
+    pool = Candidates()
     is_squad = task.files[split][0].format.kind is FileKind.SQUAD
     queries = (_squad_queries if is_squad else _queries_of_lines)(task, split, Path(root), pool)
     known = set(pool.ids)
@@ -128,7 +128,7 @@ def _questions(path: Path, language: str, pool: Candidates) -> list[tuple[str, s
             pool.add(f"{language}_{number}_{place}", paragraph["context"][start:end], language)
         for item in paragraph["qas"]:
             own = []
-            for answer in item["answers"]:
+            for answer in item.get("answers", ()):
                 within = [place for place, (start, end) in enumerate(breaks) if start <= answer["answer_start"] < end]
                 if not within:
                     raise ValueError(f"question {item['id']}: its answer is in no sentence")

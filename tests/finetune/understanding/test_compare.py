@@ -6,6 +6,7 @@ import dataclasses
 import json
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -238,7 +239,7 @@ def test_the_commands_of_retrieval(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"tasks": ["xnli", "squad"]}, "unknown task 'squad'; XTREME has xnli, pawsx"),
+        ({"tasks": ["xnli", "xnlli"]}, "unknown task 'xnlli'; XTREME has xnli, pawsx"),
         (
             {"settings": ["zero-shot"]},
             "settings zero-shot: expected some of transfer, translate-train-all, translate-train, joint",
@@ -423,3 +424,17 @@ def test_random_weights_have_the_shape_and_the_tokenizer(
     assert (tmp_path / "one/tokenizer.json").read_bytes() == (tiny_model / "tokenizer.json").read_bytes()
     max_tokens = VecoConfig.from_pretrained(tiny_model).max_tokens
     assert AutoTokenizer.from_pretrained(tmp_path / "one").model_max_length == max_tokens
+
+
+def test_other_encoders_are_compared_plugged_out(
+    content: dict[str, object], encoder_directory: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Each with its own tokenizer, in training and retrieval; plugged in, they are refused before the first run."""
+    models = {"veco": content["models"]["veco"], "bert": {"init_from": str(encoder_directory("bert"))}}
+    planned = plan(read(tmp_path, content, models=models), tmp_path / "out")
+    assert {run.model for run in planned.runs} == {"veco", "bert"}
+    with pytest.raises(ValueError, match="a bert has no cross-attention to plug in; leave out plug_in"):
+        plan(read(tmp_path, content, models=models, tasks=["xnli"], task_fields={}, **BOTH), tmp_path / "out")
+    deeper = {**content["retrieval"], "layers": [3, 4]}
+    with pytest.raises(ValueError, match="retrieval: layer 4: .*bert has layers 1 to 3, and 0"):
+        plan(read(tmp_path, content, models={"bert": models["bert"]}, retrieval=deeper), tmp_path / "out")

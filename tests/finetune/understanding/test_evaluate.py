@@ -7,6 +7,7 @@ import random
 import shutil
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +169,13 @@ def test_the_json_has_the_promised_form_and_arithmetic(nine: Path, tmp_path: Pat
         }
         assert set(archive.namelist()) == names
         assert archive.read("xnli/test-sw.tsv") == (nine / "random" / "xnli" / "test-sw.tsv").read_bytes()
+
+
+def test_questions_with_one_metric_are_shown_by_it() -> None:
+    task = replace(TASKS["xquad"], metrics=("f1",), main_metrics=("f1",))
+    catalogue = replace(CATALOGUE, name="mine", tasks={"xquad": task})
+    table = markdown({"xquad": {"de": {"f1": 51.26}, "avg": {"f1": 51.26}}}, None, catalogue)
+    assert table.endswith("| XQuAD | de | avg |\n| --- | --- | --- |\n| f1 | 51.3 | 51.3 |\n")
 
 
 def test_fewer_tasks_or_languages_have_no_overall_score(nine: Path, tmp_path: Path) -> None:

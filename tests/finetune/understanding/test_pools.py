@@ -1,9 +1,8 @@
-"""One pool of all languages from files to scores by the public commands, and LAReQA's real files."""
+"""One pool of all languages from files to scores by the public commands."""
 
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +11,6 @@ import pytest
 from pool_files import LAREQA, MEWSLI, write_lareqa, write_mewsli
 
 from finetune.understanding import evaluate, layers, predict
-from finetune.understanding.readers.pooled import read_pooled
-from finetune.understanding.tasks.catalogues import task_named
-from finetune.understanding.tasks.task import Split
 
 
 @pytest.fixture
@@ -71,14 +67,3 @@ def test_entities_are_found_and_a_mention_without_prediction_counts_0(
     call(evaluate.main, "--task", task, *places)
     assert json.loads((tmp_path / "scores.json").read_text())["mewslix"]["de"] == {"mrr_at_20": 25.0}
     assert "1 of 2 questions have no prediction and count 0" in capsys.readouterr().err
-
-
-@pytest.mark.skipif("VECO_CORPORA" not in os.environ, reason="needs the corpora")
-def test_lareqa_is_as_published() -> None:
-    """Roy et al. (2020): 1,190 questions in eleven languages, each with its answer sentence in every language."""
-    task = task_named("xtreme-r/lareqa")
-    sets = read_pooled(task, Split.TEST, task.languages, Path(os.environ["VECO_CORPORA"]) / "tasks")
-    for language, pooled in sets.items():
-        assert pooled.gold is not None
-        assert (len(pooled.query_ids), len(pooled.candidate_ids)) == (1_190, 13_014), language
-        assert {len({id.partition("_")[0] for id in targets}) for targets in pooled.gold.values()} == {11}

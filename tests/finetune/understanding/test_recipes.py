@@ -21,9 +21,10 @@ from training.recipe.parsing import build_recipe, parse_recipe
 TASKS = catalogue_named(XTREME).tasks
 
 RECIPES = sorted((Path(recipe_module.__file__).parent / "recipes").glob("*.yaml"))
+PUBLISHED = [path for path in RECIPES if not path.stem.startswith("general")]
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)
 def test_recipes_are_sound_and_in_the_published_grid(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("VECO_RUNS", "VECO_MODEL", "VECO_CORPORA"):
         monkeypatch.setenv(name, f"/{name.lower()}")
@@ -39,7 +40,7 @@ def test_recipes_are_sound_and_in_the_published_grid(path: Path, monkeypatch: py
 
 def test_every_trained_task_has_both() -> None:
     trained = [name for name, task in TASKS.items() if not task.is_retrieval]
-    assert {path.stem for path in RECIPES} == {
+    assert {path.stem for path in PUBLISHED} == {
         f"{name}{end}" for name in trained for end in ("", "_translate_train_all")
     }
 
@@ -52,7 +53,7 @@ def test_every_trained_task_has_both() -> None:
         ({"task": ""}, "task is not set"),
         ({"plug_in": "true"}, "plug_in needs setting translate-train-all"),
         ({"setting": "zero-shot"}, "setting 'zero-shot' must be one of transfer, translate-train-all"),
-        ({"pair_prediction": "average", "task": "panx"}, "pair_prediction 'average' is for one label"),
+        ({"pair_prediction": "average", "task": "panx"}, "pair_prediction 'average' is for one prediction"),
         ({"batch_size": 32, "micro_batch_size": 5}, "batch_size 32 must be a multiple of micro_batch_size 5"),
         ({"stride": 0}, "stride 0 must be at least 1"),
     ],

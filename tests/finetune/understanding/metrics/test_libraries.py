@@ -15,12 +15,15 @@ import seqeval.metrics
 import sklearn.metrics
 from scipy import stats
 
+from finetune.understanding.heads.classification import Classification
+from finetune.understanding.heads.multilabel import MultiLabel
 from finetune.understanding.metrics.gold import read_gold
 from finetune.understanding.metrics.pools import average_precision
 from finetune.understanding.metrics.prediction_files import prediction_path, read_predictions, write_predictions
 from finetune.understanding.metrics.scoring import FORMS, POOL_FORM, form_of, gold_of, score
 from finetune.understanding.tasks.examples import Choices, HiddenLabelsError, LabelledText, PooledSet
 from finetune.understanding.tasks.task import METRICS, OF_POOLS, RETRIEVAL, WITH_LABELS, Head, Task
+from finetune.understanding.tasks.task_file import task_of
 
 LABELS = ("no", "maybe", "yes")
 SETS = [own for size in range(4) for own in itertools.combinations(LABELS, size)]
@@ -323,3 +326,28 @@ def test_a_task_names_its_prediction_files(tmp_path: Path) -> None:
     task = task_with(Head.SEQUENCE, prediction_file="{task}/{language}.prediction")
     assert write_predictions(task, "de", ["yes"], tmp_path) == tmp_path / "mine" / "de.prediction"
     assert read_predictions(task, "de", tmp_path) == ["yes"]
+
+
+@pytest.mark.parametrize(
+    ("form", "content"),
+    [
+        ({"kind": "tsv", "text_a": "text", "label": "class"}, "class\ttext\nyes\tein Satz\nno\tnoch einer\n"),
+        ({"kind": "tsv", "text_a": 1, "label": 0}, "yes\tein Satz\nno\tnoch einer\n"),
+        ({"kind": "tsv", "text_a": 0, "label": 1}, "ein Satz\tyes\nnoch einer\tno\n"),
+        ({"kind": "tsv", "text_a": 0, "label": 1}, "yes\nno\n"),  # a label file
+    ],
+)
+def test_data_named_as_labels_are_read_as_data(form: dict[str, Any], content: str, tmp_path: Path) -> None:
+    """Where the label is in the last column of plain lines, both are the same."""
+    description = {"name": "mine", "head": "sequence", "languages": ["de"], "labels": list(LABELS), "format": form}
+    task = task_of({**description, "files": {"test": "mine/test-{language}.tsv"}}, lambda _: "here")
+    path = tmp_path / "mine" / "test-de.tsv"
+    path.parent.mkdir()
+    path.write_text(content)
+    assert read_gold(task, "de", tmp_path) == ["yes", "no"]
+
+
+def test_labels_that_are_no_class_are_ignored_in_training() -> None:
+    examples = [LabelledText("a", None, label, "en") for label in ("yes", "-")]
+    assert Classification(LABELS, 9).targets(examples).tolist() == [2, -100]
+    assert MultiLabel(LABELS, 9).targets(examples).tolist() == [[0, 0, 1], [0, 0, 0]]

@@ -23,7 +23,7 @@ WORDS = ("ja", "nein", "vielleicht so", "so")
 def labelled(name: str, draw: random.Random) -> tuple[Any, Any]:
     """Labels of COUNT examples and predictions, about half of them right."""
     task = task_named(name)
-    if name == "xnli":
+    if name in ("xnli", "glue/cola", "glue/mrpc"):
         gold = draw.choices(task.labels, k=COUNT)
         return gold, [draw.choice([own, draw.choice(task.labels)]) for own in gold]
     if name in ("panx", "udpos"):
@@ -36,11 +36,24 @@ def labelled(name: str, draw: random.Random) -> tuple[Any, Any]:
     if name == "bucc2018":
         gold = {(f"de-{number}", f"en-{number}") for number in range(COUNT)}
         return gold, {(f"de-{number}", f"en-{number + draw.randint(0, 1)}") for number in range(3, COUNT + 5)}
+    if name == "sts/stsb":
+        gold = [draw.uniform(0, 5) for _ in range(COUNT)]
+        return gold, [own + draw.uniform(-2, 2) for own in gold]
+    if name == "xglue/wpr":
+        gold = [(f"query {number // 3}", float(draw.randint(0, 4))) for number in range(COUNT)]
+        return gold, [grade + draw.uniform(-2, 2) for _, grade in gold]
+    if name == "xtreme-r/lareqa":
+        gold = {f"q{number}": [f"a{number}", f"b{number}"] for number in range(COUNT)}
+        return gold, {id: ["x", *draw.sample([*own, "y", "z"], 3)] for id, own in list(gold.items())[1:]}
     gold = [str(number) for number in range(COUNT)]
     return gold, [draw.choice([own, "0"]) for own in gold]
 
 
-@pytest.mark.parametrize("name", ["xnli", "panx", "udpos", "xquad", "bucc2018", "tatoeba"])
+FROM_SUMS = ("xnli", "panx", "udpos", "xquad", "bucc2018", "tatoeba", "xtreme-r/xcopa", "xtreme-r/lareqa")
+COMPUTED_ANEW = ("glue/cola", "glue/mrpc", "sts/stsb", "xglue/wpr")
+
+
+@pytest.mark.parametrize("name", [*FROM_SUMS, *COMPUTED_ANEW])
 def test_draws_are_scored_as_by_the_metric(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     draw = random.Random(3)
     task = task_named(name)
@@ -54,14 +67,10 @@ def test_draws_are_scored_as_by_the_metric(name: str, monkeypatch: pytest.Monkey
     assert len(set(expected)) > 1 and min(expected) > 0
     scored = Scored(task, "de", gold, predicted, keys)
     assert scored.scorer(draws) == pytest.approx(expected, abs=1e-9)
-    # Each of them follows from sums, none of which is the metric computed anew; without sums, all are.
     calls: list[int] = []
     monkeypatch.setattr(Scored, "_on_draw", lambda self, one: calls.append(1) or 0.0)
     Scored(task, "de", gold, predicted, keys).scorer(draws)
-    assert not calls
-    monkeypatch.setattr(resampling, "_summed_values", lambda scored: None)
-    Scored(task, "de", gold, predicted, keys).scorer(draws)
-    assert len(calls) == len(draws)
+    assert len(calls) == (0 if name in FROM_SUMS else len(draws))
 
 
 def test_sums_that_do_not_give_the_metric_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:

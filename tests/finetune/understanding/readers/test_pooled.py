@@ -148,6 +148,18 @@ def test_a_task_with_a_pool_is_made_from_its_content() -> None:
             ("[map_at_20, map]", "[accuracy]"),
             "accuracy is none of map_at_20, map, mrr_at_20 of the head search with pool",
         ),
+        (
+            ("metrics:", 'predictions: "all.json"\nmetrics:'),
+            r"predictions 'all.json': expected the name of a file with",
+        ),
+        (
+            ("metrics:", 'predictions: "{lang}.json"\nmetrics:'),
+            r"predictions '{lang}.json': expected the name of a file",
+        ),
+        (
+            ("metrics:", 'predictions: "../{language}"\nmetrics:'),
+            r"predictions '../{language}': expected the name of a",
+        ),
         (("squad", "lines"), "format: a pool is read from squad or jsonl, not from lines"),
         (("squad", "jsonl"), "candidates is missing: the file of the pool's candidates"),
     ],
