@@ -12,19 +12,18 @@ labels of y are called `pair_targets`: a plugged-out model never gets them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from transformers.modeling_outputs import (
-    MultipleChoiceModelOutput,
-    QuestionAnsweringModelOutput,
-    SequenceClassifierOutput,
-    TokenClassifierOutput,
-)
 from transformers.utils import can_return_tuple
 
+from veco.classifier_outputs import (
+    VecoMultipleChoiceOutput,
+    VecoQuestionAnsweringOutput,
+    VecoSequenceClassifierOutput,
+    VecoTokenClassifierOutput,
+)
 from veco.config import VecoConfig
 from veco.labels import Labelled, mean_cross_entropy, positions_as_classes, sequence_loss
 from veco.model import VecoModel, VecoPreTrainedModel, check_token_types, input_shape
@@ -33,35 +32,6 @@ from veco.pairs import encode_pair, mask_in_pair, stack_if_given, stack_pair
 # Ends of error messages.
 PLUGGED_IN = "but this model is plugged in and predicts from pairs: pass one, or build the model with plug_in=False"
 PLUGGED_OUT = "but this model is plugged out and takes no pair: omit it, or build the model with plug_in=True"
-
-
-@dataclass
-class VecoSequenceClassifierOutput(SequenceClassifierOutput):
-    """transformers' output and, plugged in, the logits of the paired sequences."""
-
-    pair_logits: Tensor | None = None
-
-
-@dataclass
-class VecoTokenClassifierOutput(TokenClassifierOutput):
-    """transformers' output and, plugged in, the logits of the paired sequences."""
-
-    pair_logits: Tensor | None = None
-
-
-@dataclass
-class VecoMultipleChoiceOutput(MultipleChoiceModelOutput):
-    """transformers' output and, plugged in, the logits of the paired sequences."""
-
-    pair_logits: Tensor | None = None
-
-
-@dataclass
-class VecoQuestionAnsweringOutput(QuestionAnsweringModelOutput):
-    """transformers' output and, plugged in, the logits of the paired sequences."""
-
-    pair_start_logits: Tensor | None = None
-    pair_end_logits: Tensor | None = None
 
 
 class Features(NamedTuple):
