@@ -12,56 +12,26 @@ labels of y are called `pair_targets`: a plugged-out model never gets them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from transformers.modeling_outputs import (
-    MultipleChoiceModelOutput,
-    QuestionAnsweringModelOutput,
-    SequenceClassifierOutput,
-    TokenClassifierOutput,
-)
 from transformers.utils import can_return_tuple
 
+from veco.classifier_outputs import (
+    VecoMultipleChoiceOutput,
+    VecoQuestionAnsweringOutput,
+    VecoSequenceClassifierOutput,
+    VecoTokenClassifierOutput,
+)
 from veco.config import VecoConfig
 from veco.labels import Labelled, mean_cross_entropy, positions_as_classes, sequence_loss
-from veco.model import VecoModel, VecoPreTrainedModel, check_mask, check_token_types, input_shape, token_mask
-from veco.pairs import encode_pair, stack_pair
+from veco.model import VecoModel, VecoPreTrainedModel, check_token_types, input_shape
+from veco.pairs import encode_pair, mask_in_pair, stack_if_given, stack_pair
 
 # Ends of error messages.
 PLUGGED_IN = "but this model is plugged in and predicts from pairs: pass one, or build the model with plug_in=False"
 PLUGGED_OUT = "but this model is plugged out and takes no pair: omit it, or build the model with plug_in=True"
-
-
-@dataclass
-class VecoSequenceClassifierOutput(SequenceClassifierOutput):
-    """transformers' output and, plugged in, the logits of the paired sequences."""
-
-    pair_logits: Tensor | None = None
-
-
-@dataclass
-class VecoTokenClassifierOutput(TokenClassifierOutput):
-    """transformers' output and, plugged in, the logits of the paired sequences."""
-
-    pair_logits: Tensor | None = None
-
-
-@dataclass
-class VecoMultipleChoiceOutput(MultipleChoiceModelOutput):
-    """transformers' output and, plugged in, the logits of the paired sequences."""
-
-    pair_logits: Tensor | None = None
-
-
-@dataclass
-class VecoQuestionAnsweringOutput(QuestionAnsweringModelOutput):
-    """transformers' output and, plugged in, the logits of the paired sequences."""
-
-    pair_start_logits: Tensor | None = None
-    pair_end_logits: Tensor | None = None
 
 
 class Features(NamedTuple):
@@ -120,14 +90,15 @@ class VecoClassifier(VecoPreTrainedModel):
             )
         check_token_types(of_x["token_type_ids"])
         shapes = input_shape(input_ids, inputs_embeds), input_shape(pair_input_ids, pair_inputs_embeds)
-        x_mask = self._mask("attention_mask", of_x["attention_mask"], input_ids, shapes[0])
-        y_mask = self._mask("pair_attention_mask", pair_attention_mask, pair_input_ids, shapes[1])
+        pad = self.config.pad_token_id
+        x_mask = mask_in_pair("attention_mask", of_x["attention_mask"], input_ids, shapes[0], pad)
+        y_mask = mask_in_pair("pair_attention_mask", pair_attention_mask, pair_input_ids, shapes[1], pad)
         h, s = encode_pair(
             self.veco,
-            stacked(input_ids, pair_input_ids, filler=self.config.pad_position),
+            stack_if_given(input_ids, pair_input_ids, filler=self.config.pad_position),
             stack_pair(x_mask, y_mask, filler=False),
             stop_gradient=False,
-            inputs_embeds=stacked(inputs_embeds, pair_inputs_embeds, filler=0),
+            inputs_embeds=stack_if_given(inputs_embeds, pair_inputs_embeds, filler=0),
             output_hidden_states=of_x["output_hidden_states"],
             output_attentions=of_x["output_attentions"],
         )
@@ -143,15 +114,6 @@ class VecoClassifier(VecoPreTrainedModel):
             attentions = tuple(weights[:num_pairs, :, :x_length, :x_length] for weights in s.attentions)
         x, y = x_over_y[:num_pairs, :x_length], x_over_y[num_pairs:, :y_length]
         return Features(x, y, hidden_states, attentions)
-
-    def _mask(self, name: str, mask: Tensor | None, input_ids: Tensor | None, shape: torch.Size) -> Tensor:
-        """The boolean mask (B, T) of a sequence of a pair; by default its ids that are not padding."""
-        if mask is not None:
-            check_mask(name, mask, shape)
-            return mask.bool()
-        if input_ids is None:
-            raise ValueError(f"found embeddings without {name}, which says where their sequences end")
-        return token_mask(input_ids, self.config.pad_token_id)
 
 
 class VecoLabeller(VecoClassifier):
@@ -396,11 +358,6 @@ class VecoSequenceHead(nn.Module):
         """Logits (B, `num_outputs`) of states (B, T, W)."""
         hidden = torch.tanh(self.dense(self.dropout(states[:, 0])))
         return self.out_proj(self.dropout(hidden))
-
-
-def stacked(x: Tensor | None, y: Tensor | None, filler: int) -> Tensor | None:
-    """`stack_pair` of what both sequences have, None of what neither has."""
-    return None if x is None or y is None else stack_pair(x, y, filler)
 
 
 def feature_width(config: VecoConfig) -> int:

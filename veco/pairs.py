@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from transformers.modeling_outputs import BaseModelOutput
 
-from veco.model import VecoModel
+from veco.model import VecoModel, check_mask, token_mask
 
 
 def pair_argument(name: str) -> str:
@@ -28,6 +28,26 @@ def stack_pair(x: Tensor, y: Tensor, filler: int) -> Tensor:
     length = max(x.shape[1], y.shape[1])
     of_tokens = (0, 0) * (x.dim() - 2)  # torch's padding begins with the last dimension
     return torch.cat([pad(side, (*of_tokens, 0, length - side.shape[1]), value=filler) for side in (x, y)])
+
+
+def stack_if_given(x: Tensor | None, y: Tensor | None, filler: int) -> Tensor | None:
+    """`stack_pair` of what both sequences have, None of what neither has."""
+    return None if x is None or y is None else stack_pair(x, y, filler)
+
+
+def mask_in_pair(
+    name: str, mask: Tensor | None, input_ids: Tensor | None, shape: torch.Size, pad_token_id: int | None
+) -> Tensor:
+    """The boolean mask (B, T) of a sequence of a pair; by default its ids that are not padding.
+
+    Raises ValueError for a mask of another shape than its sequence's, and for embeddings without one.
+    """
+    if mask is not None:
+        check_mask(name, mask, shape)
+        return mask.bool()
+    if input_ids is None:
+        raise ValueError(f"found embeddings without {name}, which says where their sequences end")
+    return token_mask(input_ids, pad_token_id)
 
 
 def swap_pair(x_over_y: Tensor) -> Tensor:
