@@ -56,9 +56,10 @@ from finetune.understanding.readers.examples_of_task import read_questions, read
 from finetune.understanding.readers.files import find_file
 from finetune.understanding.readers.languages import languages_with
 from finetune.understanding.tasks.catalogues import XTREME, catalogue_named
-from finetune.understanding.tasks.task import ENGLISH, Head, Split
+from finetune.understanding.tasks.task import Head, Split
 
 TASKS = catalogue_named(XTREME).tasks
+ENGLISH = "en"
 
 ORIGINALLY_ENGLISH = [TASKS[name] for name in ("xnli", "xquad", "mlqa")]  # their translations have the same rows or ids
 TAGGED = [task for task in TASKS.values() if task.head is Head.TOKEN]

@@ -9,7 +9,7 @@ from data_tools.text.lines import open_text
 from finetune.understanding.readers.files import existing, find_file, name_of
 from finetune.understanding.readers.records import Record
 from finetune.understanding.tasks.examples import RetrievalSet
-from finetune.understanding.tasks.task import ENGLISH, Head, Split, Task
+from finetune.understanding.tasks.task import Head, Split, Task
 
 GOLD = "gold"
 
@@ -26,7 +26,7 @@ def mining_set(task: Task, split: Split, language: str, root: Path) -> Retrieval
     Raises ValueError for other lines, a repeated id, or a gold pair of an unknown id.
     """
     source = find_file(task, split, language, root, side=language).path
-    target = find_file(task, split, language, root, side=ENGLISH).path
+    target = find_file(task, split, language, root, side=task.source_language).path
     source_ids, source_sentences = numbered_sentences(source)
     target_ids, target_sentences = numbered_sentences(target)
     gold_path = _gold_path(task, split, language, root)
@@ -46,7 +46,7 @@ def search_set(task: Task, split: Split, language: str, root: Path) -> Retrieval
     lengths.
     """
     source = find_file(task, split, language, root, side=language).path
-    target = find_file(task, split, language, root, side=ENGLISH).path
+    target = find_file(task, split, language, root, side=task.source_language).path
     sentences = []
     for path in (source, target):
         with open_text(path) as lines:

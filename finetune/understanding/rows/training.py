@@ -61,9 +61,15 @@ class TrainingText:
 def training_text(task: Task, data: str, translated: str, setting: Setting, wanted: str) -> TrainingText:
     """The training text of a setting; `wanted` are the languages of translations or train files, empty for all.
 
-    Raises ValueError for languages without files, and for `Setting.INDIVIDUAL` with more than one language.
+    Raises ValueError for languages without files, for `Setting.INDIVIDUAL` with more than one language, and for
+    translations among which those of a held-out dev cannot be told.
     """
     if setting in WITH_TRANSLATIONS:
+        if task.dev_from_train and task.head is not Head.SPAN:
+            raise ValueError(
+                f"setting {setting}: dev of {task.name} is a part of its train, and translations have no ids by which "
+                "those of dev could be left out; give the task a dev set of its own"
+            )
         languages = translated_languages(task, translated, wanted)
         return TrainingText(task, data, translated, languages, None if setting is Setting.TRANSLATE_TRAIN_ALL else ())
     if setting is Setting.TRANSFER:

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-ENGLISH = "en"
 UNTAGGED = "_"  # Universal Dependencies' mark of a word without a tag
 DEV_SHARE = 10  # one paragraph in so many is dev where a task has no dev set, see Task.dev_from_train
 

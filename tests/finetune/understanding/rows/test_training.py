@@ -125,6 +125,12 @@ def test_languages_that_a_setting_cannot_have(setting: Setting, wanted: str, mes
         training_text(task_named("xnli"), str(xtreme_data), str(xtreme_data), setting, wanted)
 
 
+def test_translations_of_a_held_out_dev_cannot_be_told(xtreme_data: Path) -> None:
+    task = replace(task_named("xnli"), dev_from_train=True)
+    with pytest.raises(ValueError, match="dev of xnli is a part of its train, and translations have no ids"):
+        training_text(task, str(xtreme_data), str(xtreme_data), Setting.TRANSLATE_TRAIN_ALL, "")
+
+
 def test_answers_of_translations_are_found_or_counted(root: Path, encoder: TextEncoder) -> None:
     file = root / "squad" / "translated" / "train-v1.1.de.json"
     content = json.loads(file.read_text())
