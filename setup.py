@@ -12,7 +12,7 @@ COMMANDS = runpy.run_path(str(ROOT / "finetune" / "commands.py"))["COMMANDS"]
 
 setup(
     name="veco",
-    version="0.2.0",
+    version="0.3.0",
     description="VECO cross-lingual pre-training, from raw text to translation and XTREME",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
