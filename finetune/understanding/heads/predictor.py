@@ -56,7 +56,7 @@ class Predictor:
         trained = noted_task(noted["task"], directory)
         task = task or trained
         if not task.labels:
-            task = replace(task, labels=trained.labels, positive_label=trained.positive_label)
+            task = replace(task, labels=trained.labels)
         if (task.head, task.labels) != (trained.head, trained.labels):
             raise ValueError(f"{directory}: was trained for {trained.name}, whose classes are not those of {task.name}")
         limits = Limits(**{field.name: noted[field.name] for field in fields(Limits)})

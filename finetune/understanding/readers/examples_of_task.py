@@ -181,9 +181,7 @@ def with_labels(task: Task, root: Root) -> Task:
             f"{_where(task, Split.TRAIN, task.source_language, root)}: expected two labels or more, found "
             f"{', '.join(sorted(found)) or 'none'}"
         )
-    labels = tuple(sorted(found))
-    positive = task.positive_label or (labels[-1] if len(labels) == 2 else "")
-    return replace(task, labels=labels, positive_label=positive)
+    return replace(task, labels=tuple(sorted(found)))
 
 
 def labels_of(example: Example) -> tuple[str, ...]:

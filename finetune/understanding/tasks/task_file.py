@@ -158,6 +158,8 @@ def _task(top: Section, head: Head, default_name: str) -> Task:
     positive = top.text("positive_label", labels[-1] if len(labels) == 2 else "")
     if positive and labels and positive not in labels:
         top.complain("positive_label", f"positive_label {positive!r} is none of the labels")
+    if not positive and "f1" in metrics and head in (Head.SEQUENCE, Head.CONTEXT_WORD):
+        top.complain("metrics", "metrics: f1 is that of one label; name it by positive_label, or list two labels")
     files, hub = _files(top, head), _hub(top, head)
     if pool:
         _check_pool(top, files)

@@ -53,6 +53,7 @@ MISTAKES = [
     ("metrics: [accuracy, macro_f1]", "metrics: [bleu]", "5:10: metrics: bleu is none of accuracy, f1, macro_f1"),
     ("metrics:", "metric:", "5:9: unknown key 'metric'; did you mean 'metrics'?"),
     ("kind: tsv", "kind: xls", "4:16: kind 'xls': expected one of tsv, csv"),
+    ("metrics: [accuracy, macro_f1]", "metrics: [f1]", "5:10: metrics: f1 is that of one label; name it by"),
     ("text_a: text", "text: text", "4:27: unknown key 'text'; did you mean 'text_"),
     ("text_a: text, ", "", "4:9: text_a has no column; the head sequence needs text_a"),
     ("label: category", "label: {a: b}", "4:42: label: expected the name or the number of a column, found a mapping"),
