@@ -58,8 +58,8 @@ def read_marked_mapping(path: Path, expected: str) -> MarkedMapping:
     if not path.exists():
         raise ValueError(f"{path}: no such file; expected {expected}")
     text = read_text(path)
-    loader = StrictLoader(text)
     try:
+        loader = StrictLoader(text)
         root = loader.get_single_node()
         content = None if root is None else loader.construct_document(root)
     except yaml.MarkedYAMLError as error:
@@ -68,8 +68,6 @@ def read_marked_mapping(path: Path, expected: str) -> MarkedMapping:
         raise ValueError(f"{path}:{line}{wrong} {error.problem}") from None
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    finally:
-        loader.dispose()
     if content is not None and not isinstance(content, dict):
         raise ValueError(f"{path}: expected {expected}, found a {type(content).__name__}")
     return MarkedMapping(content or {}, {} if root is None else dict(_marks(root, ())))

@@ -1,6 +1,5 @@
 """Tables of text, TSV and CSV, of which one or two columns are read."""
 
-import csv
 from abc import abstractmethod
 from collections.abc import Iterator
 from itertools import islice
@@ -10,6 +9,7 @@ from typing import Any, ClassVar
 from data_tools.corpus.inputs import Input, Part
 from data_tools.readers.source import documents_of, listed
 from data_tools.readers.text import LineSource
+from data_tools.text.csv_rows import csv_rows
 from data_tools.text.lines import MAX_LINE_BYTES, TextLines, open_text
 
 FIRST_COLUMNS = (1, 2)
@@ -110,14 +110,4 @@ class CsvSource(TableSource):
         return [None]
 
     def _rows(self, lines: TextLines, num_cells: int) -> Iterator[tuple[int, list[str]]]:
-        csv.field_size_limit(MAX_LINE_BYTES)  # for the whole process; 128 KiB by default
-        rows = csv.reader((f"{line}\n" for line in lines), strict=True)
-        while True:
-            number = rows.line_num + 1
-            try:
-                row = next(rows, None)
-            except csv.Error as error:
-                raise ValueError(f"{lines.place(number)}: broken CSV ({error}); is a quote not closed?") from None
-            if row is None:
-                return
-            yield number, row
+        return csv_rows(lines)

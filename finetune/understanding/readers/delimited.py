@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from data_tools.text.lines import MAX_LINE_BYTES, TextLines, open_text
+from data_tools.text.csv_rows import csv_rows
+from data_tools.text.lines import TextLines, open_text
 from finetune.understanding.readers.records import Record, fields_of_columns, joined, position_of
 from finetune.understanding.tasks.task import FileKind, Format
 
@@ -66,7 +67,7 @@ def records_of_table(path: Path, form: Format) -> Iterator[Record]:
         counts = () if form.header else Layout.of(form, None, lines.place(1)).counts
         if counts and form.originals:
             counts = (*counts, counts[-1] + len(ORIGINALS))
-        rows = csv_rows(lines, form) if form.kind is FileKind.CSV else tsv_rows(lines, form, counts)
+        rows = filled_rows(lines, form) if form.kind is FileKind.CSV else tsv_rows(lines, form, counts)
         names = next(rows, (1, None))[1] if form.header else None
         layout = Layout.of(form, names, lines.place(1))
         for number, cells in rows:
@@ -122,17 +123,6 @@ def quoted_cells(line: str, counts: tuple[int, ...]) -> list[str]:
     return plain
 
 
-def csv_rows(lines: TextLines, form: Format) -> Iterator[tuple[int, list[str]]]:
-    """(line number, cells) of each row that is not blank; quoted cells may hold delimiters and line breaks."""
-    csv.field_size_limit(MAX_LINE_BYTES)  # for the whole process; 128 KiB by default
-    rows = csv.reader((f"{line}\n" for line in lines), delimiter=form.delimiter, strict=True)
-    while True:
-        number = rows.line_num + 1
-        try:
-            row = next(rows, None)
-        except csv.Error as error:
-            raise ValueError(f"{lines.place(number)}: broken CSV ({error}); is a quote not closed?") from None
-        if row is None:
-            return
-        if row:
-            yield number, row
+def filled_rows(lines: TextLines, form: Format) -> Iterator[tuple[int, list[str]]]:
+    """(line number, cells) of each row of CSV that is not blank."""
+    return ((number, cells) for number, cells in csv_rows(lines, form.delimiter) if cells)
