@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from finetune.understanding.metrics import answers, label_sets, labels, numbers, pairs, pools, ranking, tags
+from finetune.understanding.metrics import answers, choices, label_sets, labels, numbers, pairs, pools, ranking, tags
 from finetune.understanding.tasks.examples import Example, PooledSet, RetrievalSet
 from finetune.understanding.tasks.task import Head, Task
 
@@ -99,9 +99,10 @@ FORMS: Mapping[Head, Form[Any, Any]] = {
     Head.CHOICE: Form(
         metrics={"accuracy": labels.accuracy},
         gold_of=labels.gold_labels,
-        read=labels.read_rows,
-        read_gold=labels.read_rows,
-        write=labels.write_labels,
+        read=choices.read_choices,
+        read_gold=choices.read_choices,
+        write=choices.write_choices,
+        suffix=".jsonl",
     ),
     Head.TOKEN: Form(
         metrics={

@@ -17,10 +17,12 @@ from scipy import stats
 
 from finetune.understanding.heads.classification import Classification
 from finetune.understanding.heads.multilabel import MultiLabel
+from finetune.understanding.metrics.choices import read_choices, write_choices
 from finetune.understanding.metrics.gold import read_gold
 from finetune.understanding.metrics.pools import average_precision
 from finetune.understanding.metrics.prediction_files import prediction_path, read_predictions, write_predictions
 from finetune.understanding.metrics.scoring import FORMS, POOL_FORM, form_of, gold_of, score
+from finetune.understanding.tasks.catalogues import task_named
 from finetune.understanding.tasks.examples import Choices, HiddenLabelsError, LabelledText, PooledSet
 from finetune.understanding.tasks.task import METRICS, OF_POOLS, RETRIEVAL, WITH_LABELS, Head, Task
 from finetune.understanding.tasks.task_file import task_of
@@ -266,7 +268,7 @@ def of_head(head: Head) -> Task:
 def test_predictions_are_read_as_they_were_written(head: Head, tmp_path: Path) -> None:
     task, predicted = of_head(head), CASES[head][1]
     path = write_predictions(task, "de", predicted, tmp_path)
-    assert path == tmp_path / "mine" / f"test-de{'.json' if task.pool else '.tsv'}"
+    assert path == tmp_path / "mine" / f"test-de{form_of(task).suffix}"
     assert read_predictions(task, "de", tmp_path) == predicted
 
 
@@ -295,7 +297,7 @@ def test_label_files_are_read(head: Head, tmp_path: Path) -> None:
         (Head.MULTILABEL, "yes,yes\n", r"test-de\.tsv: line 1: a label is given twice: yes, yes"),
         (Head.REGRESSION, "1.5\nnan\n", r"test-de\.tsv: line 2: expected a number, found 'nan'"),
         (Head.RANKING, "0.5\n\n", r"test-de\.tsv: line 2: expected a number, found ''"),
-        (Head.CHOICE, "0\nb\n", r"test-de\.tsv: line 2: expected the number of a row from 0, found 'b'"),
+        (Head.CHOICE, '{"label": 0}\nb\n', r'test-de\.jsonl: line 2: expected {"label": NUMBER}, found'),
         (Head.SEARCH, "[1]", r"test-de\.json: expected one JSON object of query id: \[candidate ids\]"),
         (Head.SEARCH, '{"q": "c"}', r'test-de\.json: query q: expected a list of candidate ids, found "c"'),
         (Head.SEARCH, '{"q": ["c", "c"]}', r"test-de\.json: query q: a candidate is named twice"),
@@ -349,3 +351,16 @@ def test_labels_that_are_no_class_are_ignored_in_training() -> None:
     examples = [LabelledText("a", None, label, "en") for label in ("yes", "-")]
     assert Classification(LABELS, 9).targets(examples).tolist() == [2, -100]
     assert MultiLabel(LABELS, 9).targets(examples).tolist() == [[0, 0, 1], [0, 0, 0]]
+
+
+def test_choices_are_objects_as_xtreme_r_reads_them(tmp_path: Path) -> None:
+    path = tmp_path / "test-et.jsonl"
+    write_choices(path, ["0", "1"])
+    assert path.read_text() == '{"label": 0}\n{"label": 1}\n'
+    task = task_with(Head.CHOICE)
+    assert read_choices(path, task) == ["0", "1"]
+    assert prediction_path(tmp_path, task_named("xtreme-r/xcopa"), "et") == tmp_path / "xcopa/test-et.jsonl"
+    for wrong in ("0", '{"label": "0"}', '{"label": -1}', "[", '{"label": true}'):
+        path.write_text(f'{{"label": 0}}\n{wrong}\n')
+        with pytest.raises(ValueError, match='line 2: expected {"label": NUMBER}, found'):
+            read_choices(path, task)
