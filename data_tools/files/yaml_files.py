@@ -51,6 +51,7 @@ class MarkedMapping:
 
     content: dict[Any, Any]
     marks: Mapping[Keys, yaml.Mark]
+    written: Mapping[Keys, str]  # the values that are no mappings and lists, as the file spells them
 
 
 def read_marked_mapping(path: Path, expected: str) -> MarkedMapping:
@@ -70,18 +71,21 @@ def read_marked_mapping(path: Path, expected: str) -> MarkedMapping:
         raise ValueError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if content is not None and not isinstance(content, dict):
         raise ValueError(f"{path}: expected {expected}, found a {type(content).__name__}")
-    return MarkedMapping(content or {}, {} if root is None else dict(_marks(root, ())))
+    nodes = {} if root is None else dict(_nodes(root, ()))
+    marks = {keys: node.start_mark for keys, node in nodes.items()}
+    written = {keys: node.value for keys, node in nodes.items() if isinstance(node, yaml.ScalarNode)}
+    return MarkedMapping(content or {}, marks, written)
 
 
-def _marks(node: yaml.Node, keys: Keys) -> Iterator[tuple[Keys, yaml.Mark]]:
-    """The places of a value and of all values in it."""
-    yield keys, node.start_mark
+def _nodes(node: yaml.Node, keys: Keys) -> Iterator[tuple[Keys, yaml.Node]]:
+    """The nodes of a value and of all values in it."""
+    yield keys, node
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            yield from _marks(value, (*keys, key.value))
+            yield from _nodes(value, (*keys, key.value))
     elif isinstance(node, yaml.SequenceNode):
         for number, value in enumerate(node.value):
-            yield from _marks(value, (*keys, number))
+            yield from _nodes(value, (*keys, number))
 
 
 def expanded(text: str) -> str:

@@ -34,7 +34,14 @@ from finetune.understanding.readers.files import existing
 from finetune.understanding.readers.languages import languages_named
 from finetune.understanding.readers.roots import Root, is_hub
 from finetune.understanding.split_flag import add_split_flag
-from finetune.understanding.tasks.catalogues import XTREME, Catalogue, catalogue_named, catalogue_names, task_named
+from finetune.understanding.tasks.catalogues import (
+    SUFFIXES,
+    XTREME,
+    Catalogue,
+    catalogue_named,
+    catalogue_names,
+    task_named,
+)
 from finetune.understanding.tasks.task import Split, Task
 
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # so that equal predictions make equal archives
@@ -83,7 +90,7 @@ def evaluate(
     scores, unlabelled = {}, {}
     expected = {prediction_path(Path(), task, one).parts[0] for task in known.values() for one in task.languages}
     unknown = sorted(path.name for path in predictions.iterdir() if path.is_dir() and path.name not in expected)
-    notes = [f"{predictions / name}: not the name of a task" for name in unknown]
+    notes = [f"{predictions / name}: not the name of a task" for name in unknown if catalogue.name]
     for task in tasks:
         asked = [language for language in task.languages if not wanted or language in wanted]
         if not asked:
@@ -243,7 +250,14 @@ def catalogue_of(arguments: argparse.Namespace) -> Catalogue:
     """The benchmark of the flags, or one of the given tasks."""
     if not arguments.task:
         return catalogue_named(arguments.benchmark)
-    tasks = {task.name: task for task in map(task_named, arguments.task)}
+    tasks: dict[str, Task] = {}
+    for name in arguments.task:
+        task = task_named(name)
+        if task.name in tasks:
+            raise ValueError(
+                f"--task {' '.join(arguments.task)}: two tasks have the name {task.name}; score them apart"
+            )
+        tasks[task.name] = task
     return Catalogue("", ", ".join(task.title for task in tasks.values()), tasks, has_overall=False, source="")
 
 
@@ -266,7 +280,8 @@ def files_read(arguments: argparse.Namespace) -> list[Path]:
         for language in task.languages
         for split in (Split.TEST, Split.DEV)
     )
-    return [*filter(None, predictions), *labels]
+    tasks = [Path(task) for task in arguments.task if task.endswith(SUFFIXES)]
+    return [*filter(None, predictions), *labels, *tasks]
 
 
 def report(evaluation: Evaluation, arguments: argparse.Namespace) -> None:

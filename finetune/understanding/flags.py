@@ -24,7 +24,10 @@ ENCODERS = (Kind.PRETRAINING, Kind.TASK)  # runs whose models embed sentences
 def add_data_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of every prediction: data, languages, batches, precision."""
     parser.add_argument(
-        "--data", required=True, metavar="ROOT", help="XTREME's files, its Parquet, or hub:google/xtreme"
+        "--data",
+        required=True,
+        metavar="ROOT",
+        help="root of the task's files, a copy of a hub data set's Parquet, or hub:NAME",
     )
     parser.add_argument("--languages", default="", help="such as de,fr (default: all that there are)")
     parser.add_argument("--max-tokens", type=int, default=8192, help="largest batch, in tokens (default %(default)s)")

@@ -29,7 +29,9 @@ COMMAND = "finetune.understanding.label"
 def parse_arguments() -> argparse.Namespace:
     parser = FlagParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("teacher", type=Path, metavar="TEACHER", help="run, checkpoint or model of udpos or panx")
-    parser.add_argument("--data", required=True, metavar="ROOT", help="root of the translated text, in XTREME's layout")
+    parser.add_argument(
+        "--data", required=True, metavar="ROOT", help="root of the translated text, as the task file has it"
+    )
     parser.add_argument("--output", type=Path, required=True, metavar="ROOT", help="root of the tagged text")
     parser.add_argument("--languages", default="", help="such as de,fr (default: all that have a file)")
     parser.add_argument("--max-tokens", type=int, default=8192, help="largest batch, in tokens (default %(default)s)")

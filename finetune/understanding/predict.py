@@ -1,4 +1,4 @@
-"""Predict a task's tests, into the files that XTREME's script scores: `{task}/test-{language}.tsv` or `.json`.
+"""Predict the tests of a task into files that evaluate scores: `{task}/test-{language}.tsv`, .json or .jsonl.
 
 A task file may name them otherwise, such as XGLUE's `{task}/{language}.prediction`.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from finetune.recipe import FinetuningRecipe
 from finetune.understanding.settings import WITH_PAIRS, Setting
-from finetune.understanding.tasks.catalogues import task_named
+from finetune.understanding.tasks.catalogues import SUFFIXES, task_named
 from finetune.understanding.tasks.task import OF_TEXTS, Head
 from training.recipe.checks import above_zero, below_one, not_negative, one_of
 from training.recipe.option import BY_NAME, FREE, option
@@ -25,9 +25,11 @@ MIN_LENGTH = 8  # of a row, in tokens
 class UnderstandingRecipe(FinetuningRecipe):
     """Fine-tune a pre-trained encoder for an understanding task. The paper's values: VECO (ACL 2021), appendix C."""
 
-    task: str = option("", "xnli, pawsx, udpos, panx, xquad, mlqa or tydiqa (bucc2018 and tatoeba need no training)")
+    task: str = option(
+        "", "a task file such as mine.yaml, or a task that comes along: xnli, glue/rte, … (docs/tasks.md)"
+    )
     data: str = option(
-        "", "directory with XTREME's files, or a copy of its Parquet, or hub:google/xtreme", on_resume=FREE
+        "", "root of the task's files, or a copy of a hub data set's Parquet, or hub:NAME", on_resume=FREE
     )
     setting: str = option(
         "transfer",
@@ -185,6 +187,8 @@ class UnderstandingRecipe(FinetuningRecipe):
         try:
             task = task_named(self.task)
         except ValueError as error:
+            if self.task.endswith(SUFFIXES):  # it names the place in the task file, which is not the recipe's
+                raise
             return [str(error)]
         if task.is_retrieval:
             return [f"task {task.name} has no training; finetune.understanding.predict compares embeddings of a model"]

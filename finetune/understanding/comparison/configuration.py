@@ -38,7 +38,6 @@ Retrieval has no training. finetune.understanding.layers chooses the layer of ea
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -175,11 +174,6 @@ class Comparison:
                 names.append(task_named(str(name)).name)
             except ValueError as error:
                 found.append(str(error))
-        found += [
-            f"task {name!r} names directories: letters, digits, '.', '-' and '_' only"
-            for name in names
-            if not re.fullmatch(r"[\w.-]+", name)
-        ]
         twice = [name for name, count in Counter(names).items() if count > 1]
         return found + [f"tasks: two are named {name}; expected each name once" for name in twice]
 

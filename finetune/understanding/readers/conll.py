@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from finetune.understanding.tasks.task import Format, Head
 
 BLANK = " \t\r"  # not a no-break space, which may be a word
 COMMENT = "#"
+SPACES = re.compile(" +")
 DOCUMENT_START = "-DOCSTART-"  # CoNLL-2003's line before each document, which is no sentence
 INSPECTED_LINES = 50  # which show by what columns are separated
 
@@ -65,7 +67,7 @@ def sentences_of(
             name, _, value = line.removeprefix(COMMENT).partition(separator_of_comment(line))
             sentence.comments[name.strip()] = value.strip()
         elif not line.startswith(DOCUMENT_START):
-            cells = line.rstrip("\r").split(separator) if separator else line.split(" ")
+            cells = line.rstrip("\r").split(separator) if separator else SPACES.split(line.strip(BLANK))
             check_cells(cells, form, lines.place(number))
             sentence.cells.append(cells)
     if sentence.cells:
@@ -73,8 +75,8 @@ def sentences_of(
 
 
 def is_comment(line: str, form: Format) -> bool:
-    """Whether a line is a comment: only in files whose form says so, since a hash may be a word."""
-    return form.comments and line.startswith(COMMENT)
+    """Whether a line is a comment: only in files whose form says so and before a space, since words may have a hash."""
+    return form.comments and (line.startswith(f"{COMMENT} ") or line.rstrip(BLANK) == COMMENT)
 
 
 def separator_of_comment(line: str) -> str:

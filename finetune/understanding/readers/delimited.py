@@ -69,6 +69,8 @@ def records_of_table(path: Path, form: Format) -> Iterator[Record]:
             counts = (*counts, counts[-1] + len(ORIGINALS))
         rows = filled_rows(lines, form) if form.kind is FileKind.CSV else tsv_rows(lines, form, counts)
         names = next(rows, (1, None))[1] if form.header else None
+        if form.header and names is None:
+            raise ValueError(f"{path}: empty; expected a first line with the names of the columns")
         layout = Layout.of(form, names, lines.place(1))
         for number, cells in rows:
             where = lines.place(number)

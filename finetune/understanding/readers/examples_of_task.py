@@ -8,7 +8,7 @@ for a language without a file, rows of another form, unknown labels and empty fi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -31,8 +31,8 @@ from finetune.understanding.readers.squad import (
 )
 from finetune.understanding.readers.texts import choices_of, labelled_text
 from finetune.understanding.tasks.examples import (
+    Choices,
     Example,
-    HiddenLabelsError,
     LabelledText,
     Question,
     RetrievalSet,
@@ -45,7 +45,26 @@ DEFAULT_SEPARATOR = ","
 
 def read(task: Task, split: Split, language: str, root: Root) -> Iterator[Example]:
     """The examples of any task but retrieval, for which see `read_retrieval`."""
-    return not_empty(_part(_all(task, split, language, root), task, split), _where(task, split, language, root))
+    where = _where(task, split, language, root)
+    examples = not_empty(_part(_all(task, split, language, root), task, split), where)
+    return with_labels_alike(examples, where) if split in TRAINING else examples
+
+
+def with_labels_alike(examples: Iterable[Example], where: str) -> Iterator[Example]:
+    """The examples; raises ValueError for the first one without a label among others that have one, or the reverse."""
+    has_first = None
+    for number, example in enumerate(examples, start=1):
+        has_label = isinstance(example, Question) or _is_labelled(example)
+        has_first = has_label if has_first is None else has_first
+        if has_label is not has_first:
+            raise ValueError(
+                f"{where}: example {number} has {'a' if has_label else 'no'} label, unlike those before it"
+            )
+        yield example
+
+
+def _is_labelled(example: LabelledText | Choices | TaggedSentence) -> bool:
+    return (example.tags if isinstance(example, TaggedSentence) else example.label) is not None
 
 
 def _all(task: Task, split: Split, language: str, root: Root) -> Iterator[Example]:
@@ -174,8 +193,12 @@ def with_labels(task: Task, root: Root) -> Task:
         return task
     found: set[str] = set()
     for language in task.train_languages:
-        for example in read(task, Split.TRAIN, language, root):
-            found.update(labels_of(example))
+        for number, example in enumerate(read(task, Split.TRAIN, language, root), start=1):
+            labels = labels_of(example)
+            if labels is None:
+                where = _where(task, Split.TRAIN, language, root)
+                raise ValueError(f"{where}: example {number} has no label, of which the task names none either")
+            found.update(labels)
     if len(found) < 2:
         raise ValueError(
             f"{_where(task, Split.TRAIN, task.source_language, root)}: expected two labels or more, found "
@@ -184,15 +207,15 @@ def with_labels(task: Task, root: Root) -> Task:
     return replace(task, labels=tuple(sorted(found)))
 
 
-def labels_of(example: Example) -> tuple[str, ...]:
-    """The labels of one example of a task whose classes have names; raises HiddenLabelsError if it has none."""
+def labels_of(example: Example) -> tuple[str, ...] | None:
+    """The labels of one example of a task whose classes have names; None if they are not known."""
     if isinstance(example, TaggedSentence):
         labels: object = example.tags
     else:
         assert isinstance(example, LabelledText), "classes with names are of texts or of words"
         labels = example.label
     if labels is None:
-        raise HiddenLabelsError("a training example has no label")
+        return None
     return (labels,) if isinstance(labels, str) else tuple(map(str, labels))  # type: ignore[call-overload]
 
 

@@ -50,7 +50,7 @@ def records_of_hub(task: Task, split: Split, language: str, root: str) -> Iterat
             files = {place.split: f"{config}/{place.split}-*.parquet"}
             dataset = datasets.load_dataset(root, data_files=files, split=place.split, streaming=True)
     prefix = place.id_prefix.format(language=language, code=task.code(language))
-    columns = dict(place.columns)
+    columns = fields_of_columns(place)
     if place.language_column:
         columns["language"] = (place.language_column,)
     for record in _records(dataset, columns, where, f"{root}: row {{}} of {task.name}"):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.text.lines import open_text, read_text
-from finetune.understanding.readers.records import Record, fields_of_columns, joined, shown
+from finetune.understanding.readers.records import MAY_BE_HIDDEN, Record, fields_of_columns, joined, shown
 from finetune.understanding.tasks.task import Columns, Format
 
 
@@ -47,14 +47,14 @@ def records_of_json(path: Path, form: Format) -> Iterator[Record]:
 
 
 def record_of(value: Any, columns: Mapping[str, Columns], where: str) -> Record:
-    """The fields of an object, without those that it lacks."""
+    """The fields of an object. Raises ValueError for a key that it lacks, unless a test may hide it."""
     if not isinstance(value, Mapping):
         raise ValueError(f"{where}: expected a JSON object, found {shown(value)}")
-    return Record(
-        {
-            field: joined([value[str(key)] for key in keys])
-            for field, keys in columns.items()
-            if all(str(key) in value for key in keys)
-        },
-        where,
-    )
+    fields = {}
+    for field, keys in columns.items():
+        missing = [str(key) for key in keys if str(key) not in value]
+        if not missing:
+            fields[field] = joined([value[str(key)] for key in keys])
+        elif field not in MAY_BE_HIDDEN:
+            raise ValueError(f"{where}: {field}: has no key {missing[0]!r}; it has {', '.join(map(str, value))}")
+    return Record(fields, where)

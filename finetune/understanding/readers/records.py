@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from finetune.understanding.tasks.task import Column, Columns, Format
+from finetune.understanding.tasks.task import Column, Columns, Format, HubPlace
 
+# Fields that a test may lack, whose labels are hidden.
+MAY_BE_HIDDEN = ("label", "tag", "answers", "starts")
 EXCERPT = 60  # characters of a wrong value in a message
 
 
@@ -42,6 +43,13 @@ class Record:
             return str(value).lower()
         return str(value) if isinstance(value, int | float) else self.text_or_none(field)
 
+    def cells(self, field: str) -> list[str]:
+        """A list of texts or numbers, as texts; raises ValueError for null among them."""
+        found = [Record({field: value}, self.where).cell(field) for value in self.values[field]]
+        if None in found:
+            raise ValueError(f"{self.where}: {field}: expected texts, found null among them")
+        return [str(one) for one in found]
+
     def texts(self, field: str) -> tuple[str, ...]:
         """A list of texts, such as the words of a sentence."""
         values = self.values.get(field)
@@ -58,7 +66,7 @@ def shown(value: object) -> str:
     return text if len(text) <= EXCERPT else f"{text[:EXCERPT]}…"
 
 
-def fields_of_columns(form: Format) -> dict[str, Columns]:
+def fields_of_columns(form: Format | HubPlace) -> dict[str, Columns]:
     """The columns of each field; the choices of a choice task are the fields choice_0, choice_1, …"""
     choices = {choice_field(number): (column,) for number, column in enumerate(form.choices)}
     return {**form.columns, **choices}
@@ -68,6 +76,8 @@ def joined(values: Sequence[Any]) -> Any:
     """The value of a field from those of its columns: texts joined by a space, without those that are empty."""
     if len(values) == 1:
         return values[0]
+    if any(not isinstance(value, str | int | float | None) for value in values):
+        return list(values)  # which is no text, as a message will say
     return " ".join(str(value) for value in values if value not in (None, ""))
 
 
@@ -113,12 +123,3 @@ def labels_joined(records: Iterable[Record], labels: Iterable[Record], where: st
     num_left = len(by_id) if by_id else max(len(rows) - count, 0)
     if num_left and count:
         raise ValueError(f"{where}: {num_left:,} labels are of no example")
-
-
-@contextmanager
-def value_errors_of(where: Callable[[], str]) -> Iterator[None]:
-    """Put a place before the ValueErrors of a block."""
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"{where()}: {error}") from None

@@ -47,13 +47,12 @@ def _text(record: Record, field: str, takes_empty: bool) -> str:
 def label_of(record: Record, task: Task, separator: str) -> Label | None:
     """The label in the form of the task's head; None where it is missing."""
     if task.head is Head.MULTILABEL and isinstance(record.values.get("label"), list | tuple):
-        cell: str | None = separator.join(str(one) for one in record.values["label"])
-    else:
-        cell = record.cell("label")
+        return known_labels(record.cells("label"), task, record.where)
+    cell = record.cell("label")
     if cell is None:
         return None
     if task.head is Head.MULTILABEL:
-        return known_labels(cell, separator, task, record.where)
+        return known_labels((part for part in cell.split(separator) if part.strip()), task, record.where)
     if task.head in (Head.REGRESSION, Head.RANKING):
         return number_of(cell, record.where)
     return known_label(cell, task, record.where)

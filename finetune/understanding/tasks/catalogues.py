@@ -76,7 +76,6 @@ def task_names() -> list[str]:
     return [f"{name}/{task}" for name in catalogue_names() for task in catalogue_named(name).tasks]
 
 
-@cache
 def task_named(name: str) -> Task:
     """A task by the name of its file, such as mine.yaml, or its place in a catalogue, such as xtreme/xnli.
 
@@ -84,7 +83,7 @@ def task_named(name: str) -> Task:
     """
     path = Path(name)
     if path.suffix in SUFFIXES:
-        return read_task(path.absolute())
+        return read_task(path)
     catalogue, _, task = name.rpartition("/")
     if catalogue in ("", *catalogue_names()) and task in (found := catalogue_named(catalogue or XTREME).tasks):
         return found[task]

@@ -155,6 +155,7 @@ class HubPlace:
     config: str
     split: str
     columns: Mapping[str, Columns] = field(default_factory=dict)
+    choices: tuple[Column, ...] = ()  # as in `Format`
     language_column: str = ""
     id_prefix: str = ""
     without: tuple[str, ...] = ()  # languages whose configuration has no such split

@@ -17,17 +17,19 @@ whose mean is the score, if it is not the first. docs/tasks.md has all keys.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from data_tools.files.yaml_files import Keys, is_null, read_marked_mapping
+from data_tools.files.yaml_files import Keys, MarkedMapping, is_null, read_marked_mapping
 from finetune.understanding.tasks.section import Place, Section, described
 from finetune.understanding.tasks.task import (
     FIELDS,
     METRICS,
     OF_POOLS,
+    OF_TEXTS,
     WITH_LABELS,
     AnswerTokens,
     Columns,
@@ -44,6 +46,29 @@ EXPECTED = "a task, as docs/tasks.md describes it"
 SPLITS = {"train": Split.TRAIN, "translate_train": Split.TRANSLATE_TRAIN, "dev": Split.DEV, "test": Split.TEST}
 OF_POOL = (FileKind.SQUAD, FileKind.JSONL)  # the forms of files that have queries for one pool
 BY_NAME = (FileKind.JSONL, FileKind.JSON, FileKind.PARQUET)
+LABEL_KEYS = ("labels", "other_labels", "positive_label")
+NAME = re.compile(r"\w[\w.-]*")
+DEFAULT_DELIMITER = ","
+KEYS_OF_HEADS = {
+    "phrases": (Head.CHOICE,),
+    "answer_tokens": (Head.SPAN,),
+    "aligned_files": (Head.SEARCH,),
+    "pool": (Head.SEARCH,),
+    "candidates": (Head.SEARCH,),
+    "positive_label": (Head.SEQUENCE, Head.CONTEXT_WORD),
+    "label_spellings": (*OF_TEXTS, Head.CHOICE, Head.TOKEN),
+    "other_labels": WITH_LABELS,
+}
+TABLES = (FileKind.TSV, FileKind.CSV)
+KEYS_OF_KINDS = {
+    "records": (FileKind.JSON,),
+    "quoted": (FileKind.TSV,),
+    "delimiter": (FileKind.CSV,),
+    "comments": (FileKind.CONLL,),
+    "originals": TABLES,
+    "header": TABLES,
+    "more_columns": (*TABLES, FileKind.CONLL),
+}
 WITHOUT_COLUMNS = (FileKind.SQUAD, FileKind.LINES)
 FORMAT_KEYS = (
     "kind",
@@ -77,7 +102,19 @@ def read_task(path: Path) -> Task:
         mark = read.marks.get(keys)
         return f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
 
-    return task_of(read.content, place, default_name=path.stem)
+    return task_of(with_labels_as_written(read), place, default_name=path.stem)
+
+
+def with_labels_as_written(read: MarkedMapping) -> dict[Any, Any]:
+    """The content of a file whose labels are texts: 010 is no number there, and neither yes nor no is true or false."""
+    content = dict(read.content)
+    for key in LABEL_KEYS:
+        value = content.get(key)
+        if isinstance(value, list):
+            content[key] = [read.written.get((key, number), item) for number, item in enumerate(value)]
+        elif value is not None:
+            content[key] = read.written.get((key,), value)
+    return content
 
 
 def task_of(content: Mapping[Any, Any], place: Place, default_name: str = "") -> Task:
@@ -105,6 +142,8 @@ def content_of(task: Task) -> dict[str, Any]:
     content["predictions"] = task.prediction_file
     content["files"] = {names[split]: [_place_content(one) for one in places] for split, places in task.files.items()}
     content["hub"] = {names[split]: _flat(asdict(place)) for split, place in task.hub.items()}
+    if task.head is not Head.SPAN:
+        del content["answer_tokens"]  # which has a default
     return _plain({key: value for key, value in content.items() if value})
 
 
@@ -117,7 +156,8 @@ def _place_content(place: FilePlace) -> dict[str, Any]:
 def _flat(content: dict[str, Any]) -> dict[str, Any]:
     """A form or a place with its columns beside its other keys, as in files."""
     columns = content.pop("columns")
-    return {**{key: value for key, value in content.items() if value or key == "header"}, **columns}
+    has_header = content.get("kind") in TABLES  # false says something there: names of columns mean a header
+    return {**{key: value for key, value in content.items() if value or (key == "header" and has_header)}, **columns}
 
 
 def _plain(value: Any) -> Any:
@@ -160,6 +200,11 @@ def _task(top: Section, head: Head, default_name: str) -> Task:
         top.complain("positive_label", f"positive_label {positive!r} is none of the labels")
     if not positive and "f1" in metrics and head in (Head.SEQUENCE, Head.CONTEXT_WORD):
         top.complain("metrics", "metrics: f1 is that of one label; name it by positive_label, or list two labels")
+    if not NAME.fullmatch(name):
+        top.complain("name", f"name {name!r}: expected letters, digits, '.', '-' and '_', since it names directories")
+    if marked := [label for label in labels if any(mark in label for mark in "\t\r\n")]:
+        top.complain("labels", f"labels: {marked[0]!r} has a tab or a line end")
+    _check_use(top, head)
     files, hub = _files(top, head), _hub(top, head)
     if pool:
         _check_pool(top, files)
@@ -185,10 +230,35 @@ def _task(top: Section, head: Head, default_name: str) -> Task:
         aligned_files=top.texts("aligned_files"),
         dev_from_train=top.flag("dev_from_train", False),
         pool=pool,
-        candidates=top.text("candidates", ""),
+        candidates=_candidates(top),
         prediction_file=_prediction_file(top, languages),
         source=top.text("source", ""),
     )
+
+
+def _check_use(top: Section, head: Head) -> None:
+    """Complain of keys that mean nothing for the head."""
+    for key, heads in KEYS_OF_HEADS.items():
+        if top.has(key) and top.content[key] and head not in heads:
+            top.complain(key, f"{key} is for the head {' or '.join(heads)}, not for {head}")
+
+
+def _check_patterns(section: Section, key: str, patterns: Sequence[str]) -> None:
+    """Complain of patterns with other placeholders than {language}, {code} and {side}."""
+    for pattern in patterns:
+        try:
+            pattern.format(language="", code="", side="")
+        except (LookupError, ValueError):
+            section.complain(
+                key, f"{key} {pattern!r}: expected no other placeholders than {{language}}, {{code}}, {{side}}"
+            )
+
+
+def _candidates(top: Section) -> str:
+    """The pattern of the file of a pool's candidates."""
+    pattern = top.text("candidates", "")
+    _check_patterns(top, "candidates", [pattern])
+    return pattern
 
 
 def _check_pool(top: Section, files: Mapping[Split, tuple[FilePlace, ...]]) -> None:
@@ -230,6 +300,7 @@ def _files(top: Section, head: Head) -> dict[Split, tuple[FilePlace, ...]]:
 def _file(own: Section, item: Any, shared: Section, head: Head) -> FilePlace:
     """A place: a pattern in the form that all files share, or a mapping with a pattern and a form of its own."""
     if isinstance(item, str):
+        _check_patterns(own, "path", [item])
         return FilePlace(path=item, format=_format(shared, head))
     if not isinstance(item, Mapping):
         own.problems.append(f"{own.place(own.keys)}: expected the pattern of a name, found {described(item)}")
@@ -237,6 +308,7 @@ def _file(own: Section, item: Any, shared: Section, head: Head) -> FilePlace:
     paths = own.texts("path")
     if not paths:
         own.complain("path", "path is missing")
+    _check_patterns(own, "path", paths)
     merged = Section({**_inherited(own, shared), **own.content}, own.keys, own.place, own.problems)
     labels = None
     if own.has("labels"):
@@ -267,12 +339,15 @@ def _format(section: Section, head: Head | None) -> Format:
                 section.complain(name, f"{name} has no column; the head {head} needs {', '.join(required)}")
         if head is Head.CHOICE and len(choices) < 2:
             section.complain("choices", "choices: expected the columns of two choices or more")
+    for key, kinds in KEYS_OF_KINDS.items():
+        if section.content.get(key) and kind not in kinds and section.content[key] != DEFAULT_DELIMITER:
+            section.complain(key, f"{key} is for the kind {' or '.join(kinds)}, not for {kind}")
     is_named = any(isinstance(column, str) for given in (*columns.values(), choices) for column in given)
     return Format(
         kind=kind,
         columns=columns,
         choices=choices,
-        header=section.flag("header", is_named),
+        header=kind in TABLES and section.flag("header", is_named),
         delimiter=_delimiter(section),
         quoted=section.flag("quoted", False),
         more_columns=section.flag("more_columns", False),
@@ -298,7 +373,7 @@ def _check_kinds(section: Section, kind: FileKind, columns: Mapping[str, Columns
 
 def _delimiter(section: Section) -> str:
     """The delimiter of CSV, a single character."""
-    delimiter = section.text("delimiter", ",")
+    delimiter = section.text("delimiter", DEFAULT_DELIMITER)
     if len(delimiter) != 1:
         section.complain("delimiter", f"delimiter {delimiter!r}: expected one character")
     return delimiter
@@ -329,11 +404,14 @@ def _hub(top: Section, head: Head) -> dict[Split, HubPlace]:
         if not section.has(name):
             continue
         own = section.section(name)
-        own.check_keys((*HUB_KEYS, *required, *optional))
+        own.check_keys((*HUB_KEYS, "choices", *required, *optional))
+        for key in ("config", "id_prefix"):
+            _check_patterns(own, key, [own.text(key, "")])
         found[split] = HubPlace(
             config=own.text("config", ""),
             split=own.text("split", name),
             columns=_columns(own, (*required, *optional)),
+            choices=own.texts("choices"),
             language_column=own.text("language_column", ""),
             id_prefix=own.text("id_prefix", ""),
             without=own.texts("without"),

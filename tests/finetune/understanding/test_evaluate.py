@@ -297,6 +297,22 @@ def test_no_input_is_replaced_by_scores(nine: Path, tmp_path: Path, monkeypatch:
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
+def test_a_task_file_is_never_written_to(nine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "task.yaml").write_text(
+            "name: xnli\nhead: sequence\nlanguages: [de]\nfiles: {test: x}\nformat: {kind: tsv, text_a: 0}\n"
+        )
+    files = [str(tmp_path / name / "task.yaml") for name in ("a", "b")]
+    shared = ["evaluate", "--predictions", str(nine / "gold"), "--labels", str(nine / "labels"), "--task"]
+    monkeypatch.setattr("sys.argv", [*shared, files[0], "--markdown", files[0]])
+    with pytest.raises(ValueError, match="--markdown .*task.yaml"):
+        main()
+    monkeypatch.setattr("sys.argv", [*shared, *files])
+    with pytest.raises(ValueError, match="two tasks have the name xnli"):
+        main()
+
+
 def test_what_counts_nothing_is_reported(nine: Path, tmp_path: Path) -> None:
     (tmp_path / "tydiqa").mkdir()
     (tmp_path / "tydiqaa").mkdir()

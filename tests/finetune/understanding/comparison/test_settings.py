@@ -282,10 +282,8 @@ def test_a_changed_task_file_is_not_mixed_with_what_is_done(
     content: dict[str, Any], tmp_path: Path, translator: None
 ) -> None:
     before = plan(read_content(tmp_path, content), tmp_path / "out").settings()
-    task_named.cache_clear()
     (tmp_path / "tasks/mine.yaml").write_text(MINE.replace("text_b: 1", "text_b: 0"))
     after = plan(read_content(tmp_path, content), tmp_path / "out").settings()
-    task_named.cache_clear()
     name = "answers-transfer-plug-out-tiny-seed1"
     assert {key for key in before[name] if before[name][key] != after[name][key]} == {"task file"}
     json.dumps(before)  # as it is recorded

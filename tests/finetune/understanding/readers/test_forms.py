@@ -219,7 +219,7 @@ WRONG = [
     ("sequence", JSONL, '{"t": "a\\ud800", "l": "A"}', "line 1: text_a: holds half a surrogate pair"),
     ("sequence", JSONL, '{"t": ["a"], "l": "A"}', r"line 1: text_a: expected a text, found \['a'\]"),
     ("sequence", JSONL, '{"t": null, "l": "A"}', "line 1: text_a: expected a text, found null"),
-    ("sequence", JSONL, '{"l": "A"}', "line 1: text_a: expected a text, found null"),
+    ("sequence", JSONL, '{"l": "A"}', "line 1: text_a: has no key 't'; it has l"),
     ("sequence", JSONL, '["a"]', "line 1: expected a JSON object, found"),
     ("sequence", JSONL, "a\tb", r"line 1: expected a JSON object \("),
     ("sequence", {**JSONL, "kind": "json"}, '{"a": []}', "expected a list of objects, .* name it by `records`"),

@@ -129,7 +129,7 @@ def test_a_pool_of_ones_own(tmp_path: Path) -> None:
     with pytest.raises(HiddenLabelsError):
         read_gold(task, "de", tmp_path)
     write_jsonl(tmp_path / "answers.jsonl", [{"question": "because"}])
-    with pytest.raises(ValueError, match=r"answers\.jsonl: line 1: id: expected a text, found null"):
+    with pytest.raises(ValueError, match=r"answers\.jsonl: line 1: id: has no key 'number'; it has question"):
         read_pooled(task, Split.TEST, ["en"], tmp_path)
 
 

@@ -59,6 +59,11 @@ MISTAKES = [
     ("label: category", "label: {a: b}", "4:42: label: expected the name or the number of a column, found a mapping"),
     ("kind: tsv", "kind: jsonl, id: 3", "4:27: id: expected a name; the kind jsonl has no numbered columns"),
     ("files: {train", "files: {trains", "3:17: unknown key 'trains'; did you mean 'train'?"),
+    ("metrics:", "name: ../x\nmetrics:", "5:7: name '../x': expected letters, digits"),
+    ("train-{language}", "train-{lang}", "3:16: path 'train-{lang}.tsv': expected no other placeholders than"),
+    ("train-{language}", "train-{", "3:16: path 'train-{.tsv': expected no other placeholders than"),
+    ("metrics:", "phrases: {a: b}\nmetrics:", "5:10: phrases is for the head choice, not for sequence"),
+    ("kind: tsv", "kind: tsv, comments: true", "4:31: comments is for the kind conll, not for tsv"),
     ("metrics:", "labels: [a]\nmetrics:", "5:9: labels: expected two or more, found only 'a'"),
     ("metrics:", "labels: [a, b]\npositive_label: c\nmetrics:", "6:17: positive_label 'c' is none of the labels"),
 ]
@@ -73,6 +78,14 @@ def test_each_mistake_has_its_place(tmp_path: Path, old: str, new: str, message:
         read_task(path)
     assert f"mine.yaml{message if message.startswith(':') else f':{message}'}" in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_labels_are_as_they_are_written(tmp_path: Path) -> None:
+    """010 is no number, and yes and no are no truth values."""
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"{TOPICS}labels: [010, yes, no]\npositive_label: no\n")
+    task = read_task(path)
+    assert (task.labels, task.positive_label) == (("010", "yes", "no"), "no")
 
 
 def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
