@@ -49,8 +49,9 @@ $(READY): setup.py pyproject.toml constraints.txt finetune/commands.py
 demo: setup
 	$(QUIET) $(RUN) -m finetune.demo --output runs/demo
 
+# Two processes, each of which has whole modules, since tests of a module share what is slow to make.
 test: setup
-	$(QUIET) $(RUN) -m pytest -m "not slow and not gpu"
+	$(QUIET) $(RUN) -m pytest -n 2 --dist loadscope -m "not slow and not gpu"
 
 test-all: setup
 	$(QUIET) $(RUN) -m pytest -m "not gpu"

@@ -61,6 +61,7 @@ setup(
     extras_require={
         "test": [
             "pytest>=8",  # the suite
+            "pytest-xdist",  # two processes run it: most tests are single processes that import much
             "hypothesis>=6",  # properties of shards, batches and sampling
             "megatron-core>=0.12",  # reads our shards, and writes the same bytes
             "ray>=2.40",  # prepare --executor ray
