@@ -28,6 +28,7 @@ from finetune.understanding.tasks.task import (
     FIELDS,
     METRICS,
     OF_POOLS,
+    OF_TEXTS,
     WITH_LABELS,
     AnswerTokens,
     Columns,
@@ -62,7 +63,7 @@ HUB_KEYS = ("config", "split", "language_column", "id_prefix", "without")
 KEYS = (
     *("name", "title", "head", "languages", "train_languages", "files", "format", "hub", "labels", "other_labels"),
     *("label_spellings", "positive_label", "metrics", "score", "codes", "answer_tokens", "phrases", "aligned_files"),
-    *("dev_from_train", "pool", "candidates", "predictions", "source"),
+    *("dev_from_train", "pool", "candidates", "predictions", "source", "untranslated"),
 )
 
 
@@ -160,6 +161,9 @@ def _task(top: Section, head: Head, default_name: str) -> Task:
         top.complain("positive_label", f"positive_label {positive!r} is none of the labels")
     if not positive and "f1" in metrics and head in (Head.SEQUENCE, Head.CONTEXT_WORD):
         top.complain("metrics", "metrics: f1 is that of one label; name it by positive_label, or list two labels")
+    untranslated = top.texts("untranslated")
+    if untranslated and head not in OF_TEXTS:
+        top.complain("untranslated", f"untranslated: expected a head of {', '.join(OF_TEXTS)}, found {head}")
     files, hub = _files(top, head), _hub(top, head)
     if pool:
         _check_pool(top, files)
@@ -177,6 +181,7 @@ def _task(top: Section, head: Head, default_name: str) -> Task:
         hub=hub,
         labels=labels,
         other_labels=top.texts("other_labels"),
+        untranslated=untranslated,
         label_spellings=spellings,
         positive_label=positive,
         codes=top.texts_by_key("codes"),

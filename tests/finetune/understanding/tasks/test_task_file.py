@@ -59,6 +59,7 @@ MISTAKES = [
     ("label: category", "label: {a: b}", "4:42: label: expected the name or the number of a column, found a mapping"),
     ("kind: tsv", "kind: jsonl, id: 3", "4:27: id: expected a name; the kind jsonl has no numbered columns"),
     ("files: {train", "files: {trains", "3:17: unknown key 'trains'; did you mean 'train'?"),
+    ("head: sequence", "untranslated: [NS]\nhead: choice", "1:15: untranslated: expected a head of sequence, "),
     ("metrics:", "labels: [a]\nmetrics:", "5:9: labels: expected two or more, found only 'a'"),
     ("metrics:", "labels: [a, b]\npositive_label: c\nmetrics:", "6:17: positive_label 'c' is none of the labels"),
 ]
