@@ -32,6 +32,7 @@ from finetune.understanding.rows.training import TrainingText, training_set, tra
 from finetune.understanding.settings import Setting
 from finetune.understanding.tasks.catalogues import task_named
 from finetune.understanding.tasks.task import Split
+from finetune.understanding.tasks.task_file import content_of
 from training.engine.interface import Engine, Ranks
 from training.launch import launched_ranks
 from training.step import Batch
@@ -108,6 +109,10 @@ class UnderstandingTask(FinetuningTask[UnderstandingRecipe]):
         except ValueError as error:
             where = f"{self.recipe.data}: dev of {self.task.name} in {evaluated.language}"
             raise ValueError(f"{where}: {error}") from None
+
+    def compared(self, recipe: UnderstandingRecipe) -> dict[str, Any]:
+        # Validations under other metrics or in other languages cannot be compared.
+        return {**super().compared(recipe), "task_file": content_of(self.task)}
 
     @property
     def max_tokens(self) -> int:
