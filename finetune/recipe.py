@@ -50,6 +50,11 @@ class FinetuningRecipe(TrainingRecipe):
         on_resume=FREE,
     )
 
+    @property
+    def chooses_by_validation(self) -> bool:
+        """Whether checkpoints beside the last one are kept, among which `best_by` chooses."""
+        return bool(self.keep_best or self.keep_every or self.keep_checkpoints > 1)
+
     def metrics(self) -> Mapping[str, str]:
         """Metrics that `best_by` may name -> whether the "lowest" or the "highest" value is best."""
         return {"nll": "lowest"}

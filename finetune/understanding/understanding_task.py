@@ -23,6 +23,7 @@ from finetune.understanding.metrics.scoring import Gold, gold_of, score, task_sc
 from finetune.understanding.readers.examples_of_task import with_labels
 from finetune.understanding.readers.languages import languages_tested, languages_with
 from finetune.understanding.readers.roots import Source, check_root
+from finetune.understanding.readers.tested_on_dev import languages_tested_on_dev
 from finetune.understanding.recipe import ENCODER, UnderstandingRecipe
 from finetune.understanding.rows.encoding import text_encoder
 from finetune.understanding.rows.evaluation import EvaluationSet, evaluation_set
@@ -32,6 +33,7 @@ from finetune.understanding.rows.training import TrainingText, training_set, tra
 from finetune.understanding.settings import Setting
 from finetune.understanding.tasks.catalogues import task_named
 from finetune.understanding.tasks.task import Split
+from finetune.understanding.tasks.task_file import content_of
 from training.engine.interface import Engine, Ranks
 from training.launch import launched_ranks
 from training.step import Batch
@@ -109,6 +111,10 @@ class UnderstandingTask(FinetuningTask[UnderstandingRecipe]):
             where = f"{self.recipe.data}: dev of {self.task.name} in {evaluated.language}"
             raise ValueError(f"{where}: {error}") from None
 
+    def compared(self, recipe: UnderstandingRecipe) -> dict[str, Any]:
+        # Validations under other metrics or in other languages cannot be compared.
+        return {**super().compared(recipe), "task_file": content_of(self.task)}
+
     @property
     def max_tokens(self) -> int:
         return self.pretrained.max_tokens
@@ -160,6 +166,13 @@ class UnderstandingTask(FinetuningTask[UnderstandingRecipe]):
         }
         if truncated := [f"{one.language}: {', '.join(one.truncated)}" for one in self.dev if one.truncated]:
             facts["dev"] += f"; {'; '.join(truncated)}"
+        tested = languages_tested_on_dev(self.task, self.recipe.data)
+        same = [evaluated.language for evaluated in self.dev if evaluated.language in tested]
+        if same and self.recipe.chooses_by_validation:
+            facts["dev is the test"] = (
+                f"in {', '.join(same)}: the best checkpoint is chosen on what is reported; with keep_best 0 and "
+                "keep_checkpoints 1 there is only the last one"
+            )
         if own := [evaluated.language for evaluated in self.dev if evaluated.is_own_pair]:
             facts["dev without translations into English, each example its own pair"] = ", ".join(own)
         return facts

@@ -115,15 +115,16 @@ def recipe_of(checkpoint: Path, kind: type[TrainingRecipe]) -> dict[str, Any]:
 def changes(checkpoint: Path, recipe: TrainingRecipe, facts: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Name -> (before, now) of what `recipe.change` names and is different from when a checkpoint was made.
 
-    `facts` are compared beside the recipe, as `save_checkpoint` got them. Raises ValueError when anything else is
-    different that is not free to be. What another field decides, then or now, is not compared: a model's shape is the
-    checkpoint's. Other versions of the libraries are reported on stderr.
+    `facts` are compared beside the recipe, as `save_checkpoint` got them, mappings key by key; a checkpoint that is
+    older than a fact does not note it. Raises ValueError when anything else is different that is not free to be. What
+    another field decides, then or now, is not compared: a model's shape is the checkpoint's. Other versions of the
+    libraries are reported on stderr.
     """
     kind = type(recipe)
     state = read_state(checkpoint)
     before, values = recipe_of(checkpoint, kind), dataclasses.asdict(recipe)
     unused = decided_fields(kind, before).keys() | decided_fields(kind, values).keys()
-    compared = {name: (state.get(name), now) for name, now in facts.items()}
+    compared = {name: different_keys(state[name], now) for name, now in facts.items() if name in state}
     for name in values:
         if name not in unused and notes_of(kind, name)["on_resume"] in (FIXED, BY_NAME):
             compared[name] = (before[name], values[name])
@@ -131,7 +132,7 @@ def changes(checkpoint: Path, recipe: TrainingRecipe, facts: Mapping[str, Any]) 
     if refused := {name: values for name, values in different.items() if name not in recipe.names_to_change()}:
         raise ValueError(
             f"{checkpoint} cannot be resumed: "
-            + "; ".join(f"{name} was {old}, is {now}" for name, (old, now) in refused.items())
+            + "; ".join(difference(name, old, now) for name, (old, now) in refused.items())
             + advice(refused, recipe)
         )
     for name, now in values.items():
@@ -142,6 +143,21 @@ def changes(checkpoint: Path, recipe: TrainingRecipe, facts: Mapping[str, Any]) 
     if changed:
         tell(f"{checkpoint} was written with other versions: {', '.join(changed)}")
     return different
+
+
+def different_keys(old: Any, now: Any) -> tuple[Any, Any]:
+    """Two values of a fact: of mappings only the keys that differ."""
+    if not (isinstance(old, Mapping) and isinstance(now, Mapping)):
+        return old, now
+    keys = [key for key in {**old, **now} if old.get(key) != now.get(key)]
+    return {key: old.get(key) for key in keys}, {key: now.get(key) for key in keys}
+
+
+def difference(name: str, old: Any, now: Any) -> str:
+    """A difference in words; of mappings, with the same keys, one for each key."""
+    if isinstance(old, Mapping):
+        return "; ".join(f"{key} of {name} was {old[key]}, is {now[key]}" for key in old)
+    return f"{name} was {old}, is {now}"
 
 
 def advice(refused: Collection[str], recipe: TrainingRecipe) -> str:

@@ -26,10 +26,16 @@ class FewShot:
     seed: int
 
     def draw(self, examples: Iterable[tuple[int, Example]], task: Task, where: str) -> frozenset[int]:
-        """The rows of the drawn examples among (row, example). Raises ValueError for a class with fewer."""
+        """The rows of the drawn examples among (row, example). Raises ValueError for a class with fewer.
+
+        An example whose label is no class is never drawn: see `Task.other_labels`.
+        """
         rows: dict[str, dict[Unit, list[int]]] = {label: {} for label in classes_of(task)}
         for row, example in examples:
-            of_class = rows.setdefault(class_of(task, example), {})
+            label = class_of(task, example)
+            if label in task.other_labels:
+                continue
+            of_class = rows.setdefault(label, {})
             of_class.setdefault(unit_of(row, example), []).append(row)
         for label, units in rows.items():
             if len(units) < self.count:

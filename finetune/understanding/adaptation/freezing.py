@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import takewhile
 
 from torch import nn
@@ -15,12 +16,17 @@ def encoder_of(model: PreTrainedModel) -> PreTrainedModel:
     return model.base_model
 
 
-def layers_of(encoder: PreTrainedModel) -> nn.ModuleList:
-    """The layers of an encoder, lowest first. Raises ValueError for one whose layers are not in a list."""
+def layers_of(encoder: PreTrainedModel) -> Sequence[nn.ModuleList]:
+    """The modules of each layer of an encoder, lowest layer first.
+
+    A layer is one module, but in XLM and FlauBERT its attention, feed-forward network and norms are in lists beside
+    each other. Raises ValueError for an encoder whose layers are not in lists.
+    """
     count = encoder.config.num_hidden_layers
-    for module in encoder.modules():
-        if isinstance(module, nn.ModuleList) and len(module) == count:
-            return module
+    for parent in encoder.modules():
+        lists = [one for one in parent.children() if isinstance(one, nn.ModuleList) and len(one) == count]
+        if lists:
+            return [nn.ModuleList(parts) for parts in zip(*lists, strict=True)]
     raise ValueError(f"{type(encoder).__name__} has no list of its {count} layers, of which some could be frozen")
 
 
@@ -33,7 +39,8 @@ def freeze_lowest(model: PreTrainedModel, num_layers: int) -> None:
     layers = layers_of(encoder)
     if num_layers > len(layers):
         raise ValueError(f"freeze_layers {num_layers}: the encoder has {len(layers)} layers")
-    of_layers = {id(parameter) for parameter in layers.parameters()}
+    of_layers = {id(parameter) for layer in layers for parameter in layer.parameters()}
     embeddings = takewhile(lambda parameter: id(parameter) not in of_layers, encoder.parameters())
-    for parameter in (*embeddings, *layers[:num_layers].parameters()):
+    frozen = (parameter for layer in layers[:num_layers] for parameter in layer.parameters())
+    for parameter in (*embeddings, *frozen):
         parameter.requires_grad_(False)

@@ -71,7 +71,8 @@ class LowRank(Adapted):
 
 def linear_modules(model: PreTrainedModel) -> list[str]:
     """The names of all linear modules in the layers of a model's encoder."""
-    inside = {id(module) for module in layers_of(encoder_of(model)).modules() if isinstance(module, nn.Linear)}
+    parts = (module for layer in layers_of(encoder_of(model)) for module in layer.modules())
+    inside = {id(module) for module in parts if isinstance(module, nn.Linear)}
     return [name for name, module in model.named_modules() if id(module) in inside]
 
 

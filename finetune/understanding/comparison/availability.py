@@ -28,6 +28,7 @@ from finetune.understanding.readers.languages import (
     translated_languages,
 )
 from finetune.understanding.readers.roots import Root, check_root, is_hub
+from finetune.understanding.readers.tested_on_dev import languages_tested_on_dev
 from finetune.understanding.rows.encoding import text_encoder
 from finetune.understanding.settings import WITH_TRANSLATIONS, Setting
 from finetune.understanding.tasks.catalogues import task_named
@@ -239,6 +240,19 @@ def languages_in_own_pairs(runs: Sequence[Run], tested: Mapping[str, Sequence[st
         task = group.definition
         have = languages_with(task, Split.TEST, translated) if translated else ()
         if own := [one for one in tested[group.task] if one != task.source_language and one not in have]:
+            found[str(group)] = own
+    return found
+
+
+def languages_chosen_on_tests(
+    runs: Sequence[Run], tested: Mapping[str, Sequence[str]], comparison: Comparison
+) -> dict[str, list[str]]:
+    """{group whose best epoch is chosen by validation: its tested languages whose dev set is the test}."""
+    found = {}
+    choosing = dict.fromkeys(run.group for run in runs if run.recipe is not None and run.recipe.chooses_by_validation)
+    for group in choosing:
+        same = languages_tested_on_dev(group.definition, comparison.data_of(group.task))
+        if own := [language for language in tested[group.task] if language in same]:
             found[str(group)] = own
     return found
 

@@ -13,6 +13,7 @@ from finetune.understanding.comparison.availability import (
     available,
     check_models,
     individual_languages,
+    languages_chosen_on_tests,
     languages_in_own_pairs,
     tokenizers_of,
     without_cross_attention,
@@ -54,6 +55,8 @@ class Plan:
     own_pairs: Mapping[str, Sequence[str]]  # group that is plugged in -> languages without translations into English
     untrained: Mapping[str, str]  # model whose cross-attention was not trained -> its pre-training
     tokenizers: Sequence[Sequence[str]] = ()  # the trained models, those with the same tokenizer together
+    # Group whose epochs are chosen by dev -> tested languages whose dev set is the test.
+    chosen_on_tests: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def groups(self) -> list[Group]:
@@ -132,15 +135,17 @@ def plan(comparison: Comparison, output: Path) -> Plan:
     pretrained = {name: run for name, run in plugged_in.items() if run.recipe and run.recipe.init == "pretrained"}
     untrained = {name: without_cross_attention(Path(run.init_from)) for name, run in pretrained.items()}
     compared = {group.task: tests[group.task] for group in groups}
+    tested = {task: own.languages for task, own in compared.items()}
     return Plan(
         comparison,
         runs,
-        {task: own.languages for task, own in compared.items()},
+        tested,
         left_out,
         {task: own.hidden for task, own in compared.items() if own.hidden},
-        languages_in_own_pairs(runs, {task: own.languages for task, own in compared.items()}),
+        languages_in_own_pairs(runs, tested),
         {name: objective for name, objective in untrained.items() if objective},
         tokenizers_of(runs, encoders),
+        languages_chosen_on_tests(runs, tested, comparison),
     )
 
 

@@ -31,7 +31,7 @@ def table(results: Sequence[Result], planned: Plan, differences: Differences) ->
     comparison = planned.comparison
     lines = ["Scores on the tests in percent; mean ± sd over the seeds."]
     if comparison.report == Split.DEV:
-        has_chosen = any(run.recipe.keep_best for run in planned.runs if run.recipe is not None)
+        has_chosen = any(run.recipe.chooses_by_validation for run in planned.runs if run.recipe is not None)
         chosen = ", which also chose the best epoch," if has_chosen else ""
         lines = [f"Scores on dev{chosen} in percent; mean ± sd over the seeds."]
     lines += ["", *overview(results, planned)]
@@ -121,6 +121,12 @@ def notes(planned: Plan) -> list[str]:
         models = ", ".join(f"{name} ({objective})" for name, objective in planned.untrained.items())
         found.append(f"Plugged in, but pre-training did not train the cross-attention: {models}.")
     found += _notes_of_tokenizers(planned)
+    if planned.chosen_on_tests and planned.comparison.report == Split.TEST:
+        same = (f"{group} ({', '.join(languages)})" for group, languages in planned.chosen_on_tests.items())
+        found.append(
+            "The dev set is the test, and the best epoch is chosen on what is reported (with `keep_best: 0` and "
+            f"`keep_checkpoints: 1` none is chosen): {'; '.join(same)}."
+        )
     if planned.own_pairs:
         own = (f"{group} ({', '.join(languages)})" for group, languages in planned.own_pairs.items())
         found.append(f"Without translations into English, tests are their own pairs: {'; '.join(own)}.")

@@ -1,6 +1,7 @@
 """The order of the candidates of queries: nDCG and mean average precision, from a score for each candidate.
 
-As in XGLUE's script, the candidates of a query follow each other, and queries of a single candidate do not count.
+As in XGLUE's script, queries of a single candidate do not count. The candidates of a query follow each other: the
+script splits a query that recurs after another one, here it is refused.
 """
 
 from __future__ import annotations
@@ -42,20 +43,42 @@ def mean_average_precision(gold: Grades, predicted: Numbers, task: Task, languag
 
 
 def of_queries(gold: Grades, predicted: Numbers) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(grades, scores) of each query with two candidates or more; raises ValueError if there is none."""
+    """(grades, scores) of each query with two candidates or more.
+
+    Raises ValueError if there is none, and as `rows_of_queries` does.
+    """
     check_rows(gold, predicted)
-    rows = zip(gold, predicted, strict=True)
-    runs = [list(run) for _, run in itertools.groupby(rows, key=lambda row: row[0][0])]
-    kept = [run for run in runs if len(run) >= MIN_CANDIDATES]
+    kept = [rows for rows in rows_of_queries(gold) if len(rows) >= MIN_CANDIDATES]
     if not kept:
-        raise ValueError("no query has two candidates or more; those of a query must follow each other")
-    for run in kept:
-        yield np.array([grade for (_, grade), _ in run]), np.array([score for _, score in run])
+        raise ValueError("no query has two candidates or more")
+    for rows in kept:
+        yield np.array([gold[row][1] for row in rows]), np.array([predicted[row] for row in rows])
+
+
+def rows_of_queries(gold: Grades) -> list[range]:
+    """The rows of each query's candidates. Raises ValueError for a query that recurs after another one."""
+    found: dict[str, range] = {}
+    start = 0
+    for query, run in itertools.groupby(query for query, _ in gold):
+        end = start + sum(1 for _ in run)
+        if query in found:
+            raise ValueError(
+                f"the query {query[:80]!r} has candidates in row {found[query].stop} and, behind another query's, in "
+                f"row {start + 1}; the candidates of a query must stand together"
+            )
+        found[query] = range(start, end)
+        start = end
+    return list(found.values())
 
 
 def gold_grades(examples: Iterable[LabelledText]) -> Grades:
-    """The query and the grade of each candidate; raises HiddenLabelsError if one has no grade."""
-    return [(query_of(example), label_as_number(example)) for example in examples]
+    """The query and the grade of each candidate.
+
+    Raises HiddenLabelsError if one has no grade, and ValueError as `rows_of_queries` does.
+    """
+    grades = [(query_of(example), label_as_number(example)) for example in examples]
+    rows_of_queries(grades)
+    return grades
 
 
 def query_of(example: LabelledText) -> str:

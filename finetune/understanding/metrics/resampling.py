@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from finetune.understanding.metrics.ranking import rows_of_queries
 from finetune.understanding.metrics.scoring import Gold, Predictions, score, task_score
 from finetune.understanding.tasks.task import Head, Task
 
@@ -33,8 +34,7 @@ def keys_of(task: Task, gold: Any, predictions: Sequence[Any]) -> list[Key]:
         return sorted({source for source, _ in itertools.chain(gold, *predictions)})
     if task.head is not Head.RANKING:
         return [range(row, row + 1) for row in range(len(gold))]
-    ends = itertools.accumulate(len(list(run)) for _, run in itertools.groupby(query for query, _ in gold))
-    return [range(start, end) for start, end in itertools.pairwise([0, *ends])]
+    return list(rows_of_queries(gold))
 
 
 def chosen(task: Task, items: Any, keys: Sequence[Key]) -> Any:

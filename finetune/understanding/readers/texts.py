@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Any
 
 from finetune.understanding.readers.labels import known_label, known_labels, number_of
@@ -10,29 +11,43 @@ from finetune.understanding.readers.records import Record, choice_field, shown
 from finetune.understanding.tasks.examples import Choices, Label, LabelledText
 from finetune.understanding.tasks.task import Head, Task
 
+TEXTS = ("text_a", "text_b", "original_a", "original_b")  # fields that may not be translated
 RANGE = re.compile(r"(\d+)-(\d+)")
 
 
 def labelled_text(record: Record, task: Task, language: str, separator: str, takes_empty: bool) -> LabelledText:
     """One or two texts with their label. Raises ValueError for an empty text, unless it `takes_empty` ones.
 
-    Texts that were not translated are empty in training files: see `LabelledText.is_complete`.
+    Training files, which have empty texts, also have texts that were not translated; these become empty.
     """
+    if takes_empty and task.untranslated:
+        record = without_untranslated(record, task.untranslated)
     text_a = _text(record, "text_a", takes_empty)
     text_b = _text(record, "text_b", takes_empty) if "text_b" in record.values else None
     original = None
     if "original_a" in record.values:
         original = (record.text("original_a"), record.text("original_b") if "original_b" in record.values else "")
+    has_words = task.head is Head.CONTEXT_WORD and all(text.strip() for text in (text_a, text_b or ""))
     return LabelledText(
         text_a,
         text_b,
         label_of(record, task, separator),
         language,
         original,
-        words=words_of(record, (text_a, text_b or "")) if task.head is Head.CONTEXT_WORD else (),
+        words=words_of(record, (text_a, text_b or "")) if has_words else (),
         group=(record.cell("group") or text_a) if task.head is Head.RANKING else "",
         id=record.cell("id") or "",
     )
+
+
+def without_untranslated(record: Record, untranslated: Collection[str]) -> Record:
+    """The record with empty texts in place of those that say that there is no translation: see `Task.untranslated`."""
+    missing = {
+        field: ""
+        for field in TEXTS
+        if isinstance(value := record.values.get(field), str) and value.strip() in untranslated
+    }
+    return Record({**record.values, **missing}, record.where)
 
 
 def _text(record: Record, field: str, takes_empty: bool) -> str:

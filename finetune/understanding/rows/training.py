@@ -24,7 +24,7 @@ from finetune.understanding.rows.paired_rows import PairedRows
 from finetune.understanding.rows.pairing import check_labels_agree, check_same_questions
 from finetune.understanding.rows.token_rows import NoExamplesError, TokenRows
 from finetune.understanding.settings import WITH_TRANSLATIONS, Setting
-from finetune.understanding.tasks.examples import Choices, Example, LabelledText, Question
+from finetune.understanding.tasks.examples import Example, LabelledText, Question
 from finetune.understanding.tasks.task import OF_TEXTS, Head, Split, Task
 
 # By which a translation finds its original: a question's id, the row of the file, or the text of a pair of sentences.
@@ -205,7 +205,7 @@ def usable(examples: Sequence[Example], first: int) -> Block:
             if located.question is None:
                 continue
             example = located.question
-        elif isinstance(example, LabelledText | Choices) and not example.is_complete:
+        elif isinstance(example, LabelledText) and not example.is_complete:
             num_incomplete += 1
             continue
         kept.append(example)

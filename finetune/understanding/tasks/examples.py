@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-NOT_TRANSLATED = ("", "NS")
 # A class, several classes, or a number.
 Label = str | tuple[str, ...] | float
 
@@ -51,8 +50,8 @@ class LabelledText:
 
     @property
     def is_complete(self) -> bool:
-        """Whether no text is missing: PAWS-X has rows that were not translated, empty or "NS"."""
-        return all(text.strip() not in NOT_TRANSLATED for text in self.texts)
+        """Whether no text is missing: one that was not translated is empty, see `Task.untranslated`."""
+        return all(text.strip() for text in self.texts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +63,6 @@ class Choices:
     label: int | None
     language: str
     id: str = ""
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether no text is missing."""
-        return all(text.strip() not in NOT_TRANSLATED for text in (self.text, *self.choices))
 
 
 @dataclass(frozen=True, slots=True)

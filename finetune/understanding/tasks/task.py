@@ -187,6 +187,7 @@ class Task:
     hub: Mapping[Split, HubPlace] = field(default_factory=dict)
     labels: tuple[str, ...] = ()  # in the order of the classes; empty until they are found in train
     other_labels: tuple[str, ...] = ()  # occur in files, rarely, and are no class: ignored in training
+    untranslated: tuple[str, ...] = ()  # stand in training files for a text that was not translated; OF_TEXTS
     label_spellings: Mapping[str, str] = field(default_factory=dict)  # other spelling in files -> label
     positive_label: str = ""  # the one of which "f1" of two classes is computed
     codes: Mapping[str, str] = field(default_factory=dict)  # language -> how files or the hub name it, as {code}

@@ -58,6 +58,7 @@ KEYS_OF_HEADS = {
     "positive_label": (Head.SEQUENCE, Head.CONTEXT_WORD),
     "label_spellings": (*OF_TEXTS, Head.CHOICE, Head.TOKEN),
     "other_labels": WITH_LABELS,
+    "untranslated": OF_TEXTS,
 }
 TABLES = (FileKind.TSV, FileKind.CSV)
 KEYS_OF_KINDS = {
@@ -87,7 +88,7 @@ HUB_KEYS = ("config", "split", "language_column", "id_prefix", "without")
 KEYS = (
     *("name", "title", "head", "languages", "train_languages", "files", "format", "hub", "labels", "other_labels"),
     *("label_spellings", "positive_label", "metrics", "score", "codes", "answer_tokens", "phrases", "aligned_files"),
-    *("dev_from_train", "pool", "candidates", "predictions", "source"),
+    *("dev_from_train", "pool", "candidates", "predictions", "source", "untranslated"),
 )
 
 
@@ -222,6 +223,7 @@ def _task(top: Section, head: Head, default_name: str) -> Task:
         hub=hub,
         labels=labels,
         other_labels=top.texts("other_labels"),
+        untranslated=top.texts("untranslated"),
         label_spellings=spellings,
         positive_label=positive,
         codes=top.texts_by_key("codes"),

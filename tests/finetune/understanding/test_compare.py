@@ -27,6 +27,7 @@ from training.recipe.parsing import parse_recipe
 from veco import VecoConfig
 
 COMPARISONS = Path(predict.__file__).parent / "comparisons"
+XNLI = Path(predict.__file__).parent / "catalogues" / "xtreme" / "xnli.yaml"
 TAB = "\t"
 BOTH = {"settings": ["transfer", "translate-train-all"], "modes": ["plug-out", "plug-in"]}
 
@@ -390,6 +391,21 @@ def test_remarks_follow_the_tables(content: dict[str, object], tmp_path: Path) -
         "Without translations into English, tests are their own pairs: XNLI, translate-train-all, plug-in (de).",
         "BUCC: one language, and no other to choose a layer on; layer 1.",
     ]
+
+
+@pytest.mark.parametrize(("fields", "is_said"), [({}, True), ({"keep_best": 0}, False)])
+def test_an_epoch_that_is_chosen_on_the_test_is_remarked(
+    fields: dict[str, object], is_said: bool, content: dict[str, object], data: Path, tmp_path: Path
+) -> None:
+    task = yaml.safe_load(XNLI.read_text())
+    own = {"name": "mine", "files": {**task["files"], "test": task["files"]["dev"]}}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({**task, **own}))
+    changes = {"tasks": ["mine.yaml", "xnli"], "task_fields": {}, "fields": {**content["fields"], **fields}}
+    planned = plan(read(tmp_path, content, **changes), tmp_path / "out")
+    write_report([], planned, tmp_path)
+    remark = "`keep_checkpoints: 1` none is chosen): XNLI, transfer"
+    assert (remark in (tmp_path / "table.md").read_text(encoding="utf-8")) == is_said
+    assert list(planned.chosen_on_tests.values()) == [["de", "en"]] * is_said
 
 
 def test_a_directory_of_translations_may_lack_some(content: dict[str, object], data: Path, tmp_path: Path) -> None:

@@ -146,6 +146,39 @@ def test_a_resumed_run_equals_the_undisturbed_one(train: Callable[..., Path], tm
     assert validations(run) == validations(undisturbed)
 
 
+def test_a_changed_task_file_is_not_resumed(train: Callable[..., Path], worlds: Path, tmp_path: Path) -> None:
+    """Its validations are of another metric."""
+    task = tmp_path / "sequence.yaml"
+    content = (worlds / "sequence.yaml").read_text()
+    task.write_text(content)
+    train(str(task), data=str(worlds), train_examples=4)
+    task.write_text(content + "score: [macro_f1]\n")
+    with pytest.raises(ValueError, match=r"score of task_file was \['accuracy'\], is \['macro_f1'\]; if that is meant"):
+        train(str(task), data=str(worlds), train_examples=4, resume="auto", epochs=2)
+
+
+@pytest.mark.parametrize(
+    ("test", "fields", "is_said"),
+    [
+        ("dev", {}, True),
+        ("dev", {"keep_best": 0}, False),
+        ("dev", {"keep_best": 0, "keep_checkpoints": 2}, True),
+        ("test", {}, False),
+    ],
+)
+def test_an_epoch_that_is_chosen_on_the_test_is_reported(
+    test: str, fields: dict[str, Any], is_said: bool, worlds: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    task = tmp_path / "sequence.yaml"
+    text = (worlds / "sequence.yaml").read_text()
+    assert "sequence/test-" in text
+    task.write_text(text.replace("sequence/test-", f"sequence/{test}-"))
+    own = {"task": str(task), "data": str(worlds), "init_from": str(tiny_model), "output": "run", "train_examples": 4}
+    facts = UnderstandingTask(build_recipe(UnderstandingRecipe, {**TINY, **own, **fields}, None)).facts()
+    said = facts.get("dev is the test", "")
+    assert said.startswith("in en, de: the best checkpoint is chosen on what is reported; with keep_best 0") == is_said
+
+
 def test_accumulation_changes_nothing(train: Callable[..., Path]) -> None:
     """Two micro-batches of four rows are an update of eight; plugged in, with labels on both sides."""
     fields = {"setting": "translate-train-all", "plug_in": True, "dropout": 0.0, "attention_dropout": 0.0}

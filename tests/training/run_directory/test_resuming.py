@@ -182,3 +182,29 @@ def test_checkpoint_from_before_there_were_changes_goes_on(recipe, checkpoint: P
     del state["history"], state["schedule_start"]
     (checkpoint / "state.json").write_text(json.dumps(state))
     assert resumed(recipe, checkpoint) == Start(step=2, checkpoint=checkpoint)
+
+
+def test_facts_that_are_mappings_are_compared_by_key(recipe, tmp_path: Path) -> None:
+    facts = {**DATA, "task_file": {"name": "mine", "metrics": ["accuracy", "macro_f1"], "labels": ["a", "b"]}}
+    save_checkpoint(
+        engine_of(recipe, Start()), tmp_path, 3, Contents(recipe=recipe, state={**facts, **Start().state()})
+    )
+    own = checkpoints_of(tmp_path)[3]
+    assert resumed(recipe, own, facts) == Start(step=2, checkpoint=own)
+    changed = {
+        **DATA,
+        "task_file": {"name": "mine", "metrics": ["macro_f1"], "score": ["macro_f1"], "labels": ["a", "b"]},
+    }
+    message = (
+        r"metrics of task_file was \['accuracy', 'macro_f1'\], is \['macro_f1'\]; score of task_file was None, is "
+        r"\['macro_f1'\]; if that is meant, give --change task_file$"
+    )
+    with pytest.raises(ValueError, match=message):
+        resumed(recipe, own, changed)
+    start = resumed(recipe, own, changed, change="task_file")
+    before, now = start.history[-1]["changed"]["task_file"]
+    assert before == {"metrics": ["accuracy", "macro_f1"], "score": None} and now.keys() == before.keys()
+
+
+def test_a_fact_that_an_older_checkpoint_does_not_note_is_not_compared(recipe, checkpoint: Path) -> None:
+    assert resumed(recipe, checkpoint, {**DATA, "task_file": {"name": "mine"}}) == Start(step=2, checkpoint=checkpoint)

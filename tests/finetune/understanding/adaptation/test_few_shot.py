@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,14 @@ def test_examples_of_each_class_are_drawn_by_seed(xtreme_data: Path) -> None:
     assert drawn("xnli", xtreme_data, "en", seed=2).keys() != found.keys()
     fewer = drawn("xnli", xtreme_data, "en", count=COUNT - 1)
     assert fewer.keys() < found.keys(), "a learning curve adds examples"
+
+
+def test_a_label_that_is_no_class_is_neither_drawn_nor_counted() -> None:
+    task = replace(task_named("pawsx"), other_labels=("?",))
+    labels = ("0", "1", "0", "?", "1", "0")
+    rows = [(row, LabelledText("a", "b", label, "en")) for row, label in enumerate(labels)]
+    assert len(FewShot(2, 1).draw(rows, task, "here")) == 4
+    assert 3 not in {row for seed in range(20) for row in FewShot(1, seed).draw(rows, task, "here")}
 
 
 def test_every_row_is_equally_likely() -> None:

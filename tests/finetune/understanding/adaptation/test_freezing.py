@@ -15,13 +15,16 @@ from transformers import (
     BertConfig,
     DebertaV2Config,
     ElectraConfig,
+    FlaubertConfig,
     ModernBertConfig,
     PreTrainedConfig,
     RobertaConfig,
+    XLMConfig,
 )
 from xtreme_files import TINY
 
 from finetune.understanding.adaptation.freezing import encoder_of, freeze_lowest
+from finetune.understanding.adaptation.low_rank import linear_modules
 from finetune.understanding.recipe import UnderstandingRecipe
 from finetune.understanding.understanding_task import UnderstandingTask
 from training.checkpoints.finding import checkpoints_of
@@ -52,6 +55,23 @@ def test_embeddings_and_lowest_layers_are_frozen(kind: type[PreTrainedConfig], c
         assert parameter.requires_grad != name.startswith(frozen), name
     above = {name for name, _ in model.named_parameters() if not name.startswith((*frozen, *rest))}
     assert any(name.startswith(layer.format(2)) for name in above) and any("classifier" in name for name in above)
+
+
+@pytest.mark.parametrize("kind", [XLMConfig, FlaubertConfig])
+def test_a_layer_whose_parts_lie_apart_is_frozen_as_a_whole(kind: type[PreTrainedConfig]) -> None:
+    model = AutoModelForSequenceClassification.from_config(
+        kind(emb_dim=16, n_layers=3, n_heads=2, vocab_size=50, max_position_embeddings=40)
+    )
+    freeze_lowest(model, 2)
+    parts = ("attentions", "layer_norm1", "ffns", "layer_norm2")
+    top = tuple(f"transformer.{part}.2." for part in parts)
+    learns = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    expected = {name for name, _ in model.named_parameters() if name.startswith((*top, "sequence_summary."))}
+    assert learns == expected and all(any(name.startswith(part) for name in learns) for part in top)
+    freeze_lowest(model, 3)
+    assert not any(parameter.requires_grad for parameter in model.transformer.parameters())
+    linear = [name for name, module in model.transformer.named_modules() if isinstance(module, torch.nn.Linear)]
+    assert linear_modules(model) == [f"transformer.{name}" for name in linear] and len(linear) == 3 * 6
 
 
 def test_what_cannot_be_frozen_is_refused() -> None:

@@ -12,8 +12,9 @@ import pytest
 
 from finetune.understanding.metrics import resampling
 from finetune.understanding.metrics.resampling import Scored, chosen, keys_of
-from finetune.understanding.metrics.scoring import score, task_score
+from finetune.understanding.metrics.scoring import gold_of, score, task_score
 from finetune.understanding.tasks.catalogues import task_named
+from finetune.understanding.tasks.examples import LabelledText
 from finetune.understanding.tasks.task import Head
 
 COUNT = 40
@@ -114,3 +115,18 @@ def test_the_candidates_of_a_query_are_drawn_together() -> None:
 def test_sentences_without_a_pair_are_no_examples() -> None:
     gold, predictions = {("de-2", "en-1")}, [{("de-1", "en-1")}, set()]
     assert keys_of(task_named("bucc2018"), gold, predictions) == ["de-1", "de-2"]
+
+
+def test_a_query_that_recurs_is_refused_everywhere() -> None:
+    """Its score would depend on the order of the rows."""
+    task = task_named("xglue/wpr")
+    grades, scores = [("a", 1.0), ("a", 0.0), ("b", 2.0), ("a", 0.5)], [0.1, 0.2, 0.3, 0.4]
+    examples = [LabelledText(query, "page", grade, "de", group=query) for query, grade in grades]
+    readers = (
+        lambda: score(task, grades, scores, "de"),
+        lambda: keys_of(task, grades, [scores]),
+        lambda: gold_of(task, examples),
+    )
+    for reader in readers:
+        with pytest.raises(ValueError, match="the query 'a' has .* row 2 and, .* in row 4; .* must stand together$"):
+            reader()

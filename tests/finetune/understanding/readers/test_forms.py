@@ -23,7 +23,11 @@ def task(tmp_path: Path) -> MakeTask:
     """A function that writes the task file of one file `train.x` in one language, with labels that are to be found."""
 
     def write(head: str = "sequence", path: Any = "train.x", **form: Any) -> Task:
-        own = {key: form.pop(key) for key in ("phrases", "label_spellings", "dev_from_train") if key in form}
+        own = {
+            key: form.pop(key)
+            for key in ("phrases", "label_spellings", "dev_from_train", "untranslated")
+            if key in form
+        }
         if isinstance(form.get("labels"), list):  # a mapping is the file of the labels
             own["labels"] = form.pop("labels")
         files = {"train": [{"path": path, **form}], "test": [{"path": path, **form}]}
@@ -210,6 +214,20 @@ def test_a_part_of_train_is_dev(task: MakeTask, tmp_path: Path) -> None:
     train, dev = (examples(mine, tmp_path, content, split) for split in (Split.TRAIN, Split.DEV))
     assert len(train) + len(dev) == 400 and 20 <= len(dev) <= 60
     assert not {one.text_a for one in train} & {one.text_a for one in dev}
+
+
+def test_a_text_is_missing_where_the_task_says_so(task: MakeTask, tmp_path: Path) -> None:
+    """In training files alone: a text is what it is in tests, and in other tasks."""
+    content = "NS\tA\nein Satz\tB\n"
+    form = {"kind": "tsv", "text_a": 0, "label": 1}
+    for own, split, expected in (
+        ({"untranslated": ["NS"]}, Split.TRAIN, ["", "ein Satz"]),
+        ({"untranslated": ["NS"]}, Split.TEST, ["NS", "ein Satz"]),
+        ({}, Split.TRAIN, ["NS", "ein Satz"]),
+    ):
+        found = examples(task(**form, **own), tmp_path, content, split)
+        assert [one.text_a for one in found] == expected
+        assert [one.is_complete for one in found] == [expected[0] != "", True]
 
 
 JSONL = {"kind": "jsonl", "text_a": "t", "label": "l"}

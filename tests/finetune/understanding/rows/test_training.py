@@ -289,7 +289,7 @@ def test_rows_beside_translations_are_no_excuse_for_others(root: Path, encoder: 
     write_lines(file, [lines[0], lines[1].split("\t", 2)[2], lines[2]])
     with pytest.raises(ValueError, match="3 training examples of xnli in fr, but 60 in en; plugged in, each must"):
         rows_for("xnli", root, encoder, ["fr"], plug_in=True)
-    write_lines(file, ["NS\t" + lines[0].split("\t", 1)[1], *lines[1:]])
+    write_lines(file, ["\t" + lines[0].split("\t", 1)[1], *lines[1:]])
     pairs, report = rows_for("xnli", root, encoder, ["fr"], plug_in=True)
     assert report == "2 rows in en, fr; 1 translations skipped, their originals are not in train"
     assert pairs.x.numbers.tolist() == [1, 2]

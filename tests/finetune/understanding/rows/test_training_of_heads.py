@@ -27,15 +27,16 @@ def paired(path: Path, encoder: TextEncoder) -> TrainingSet:
     return training_set(text, build_head(task, LIMITS), encoder, plug_in=True)
 
 
-@pytest.mark.parametrize("head", ["sequence", "multilabel", "choice"])
+@pytest.mark.parametrize("head", ["sequence", "multilabel", "context_word"])
 def test_a_translation_without_a_text_is_skipped_with_its_original(
     head: str, tmp_path: Path, encoder: TextEncoder
 ) -> None:
     """The other rows stay with theirs, and their labels agree."""
     path = write_world(head, tmp_path)
+    path.write_text(path.read_text() + "untranslated: [NS]\n")
     file = tmp_path / head / "train-de.jsonl"
     rows = [json.loads(line) for line in file.read_text().splitlines()]
-    rows[3] |= {"c1": "NS"} if head == "choice" else {"a": "NS"}
+    rows[3] |= {"a": "NS"}
     write_lines(file, map(json.dumps, rows))
     found = paired(path, encoder)
     assert "1 rows skipped, which lack a sentence" in found.report

@@ -64,6 +64,7 @@ MISTAKES = [
     ("train-{language}", "train-{", "3:16: path 'train-{.tsv': expected no other placeholders than"),
     ("metrics:", "phrases: {a: b}\nmetrics:", "5:10: phrases is for the head choice, not for sequence"),
     ("kind: tsv", "kind: tsv, comments: true", "4:31: comments is for the kind conll, not for tsv"),
+    ("head: sequence", "untranslated: [NS]\nhead: choice", "1:15: untranslated is for the head sequence or "),
     ("metrics:", "labels: [a]\nmetrics:", "5:9: labels: expected two or more, found only 'a'"),
     ("metrics:", "labels: [a, b]\npositive_label: c\nmetrics:", "6:17: positive_label 'c' is none of the labels"),
 ]
