@@ -49,9 +49,10 @@ $(READY): setup.py pyproject.toml constraints.txt finetune/commands.py
 demo: setup
 	$(QUIET) $(RUN) -m finetune.demo --output runs/demo
 
-# Two processes, each of which has whole modules, since tests of a module share what is slow to make.
+# Two processes, each of which has whole modules, since their tests share what is slow to make, in the order of files,
+# so that the longest do not come last.
 test: setup
-	$(QUIET) $(RUN) -m pytest -n 2 --dist loadscope -m "not slow and not gpu"
+	$(QUIET) $(RUN) -m pytest -n 2 --dist loadscope --no-loadscope-reorder -m "not slow and not gpu"
 
 test-all: setup
 	$(QUIET) $(RUN) -m pytest -m "not gpu"
