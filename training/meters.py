@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -36,6 +37,14 @@ def nothing_more(seconds: float) -> Scalars:
     return {}
 
 
+@dataclass(frozen=True)
+class WandbProject:
+    """A project of W&B, and what it notes about a run."""
+
+    name: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
 class Meters:
     """Writer of metrics on rank 0. Every rank makes every call: watched values are summed over ranks."""
 
@@ -46,18 +55,17 @@ class Meters:
         start_step: int,
         end_step: int,
         enabled: bool,
-        wandb_project: str | None = None,
-        settings: Mapping[str, Any] | None = None,
+        wandb: WandbProject | None = None,
         is_held: bool = False,
     ) -> None:
-        """`settings` is what W&B notes about the run. Raises ValueError when W&B is wanted and not installed.
+        """Begin to write. Raises ValueError when W&B is wanted and not installed.
 
         The run's lines of updates after `start_step` are deleted when the first new one is written. If they belong to
         checkpoints that may yet be needed (`is_held`), `settle` deletes them; until then the new ones are kept in a
         file beside them.
         """
-        if wandb_project and importlib.util.find_spec("wandb") is None:
-            raise ValueError(f"wandb_project {wandb_project!r} needs wandb: pip install wandb, or leave the field null")
+        if wandb and importlib.util.find_spec("wandb") is None:
+            raise ValueError(f"wandb_project {wandb.name!r} needs wandb: pip install wandb, or leave the field null")
         self.enabled = enabled
         self.log_every = log_every
         self.end_step = end_step
@@ -70,7 +78,7 @@ class Meters:
         self.held: list[tuple[int, Scalars]] | None = [] if is_held else None
         self.metrics_file: TextIO | None = None  # open from the first line on
         self.writer: SummaryWriter | None = None
-        self.wandb = start_wandb(wandb_project, run_dir, settings or {}) if wandb_project else None
+        self.wandb = start_wandb(wandb, run_dir) if wandb else None
         # On a terminal a bar; in a log a line for each line of metrics.
         self.progress = Progress(
             *(BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()),
@@ -247,12 +255,17 @@ def told_by_kind(scalars: Scalars) -> list[str]:
     return [f"{kind} {scalars[f'{kind}_loss']:.3f} (perplexity {scalars[f'{kind}_perplexity']:.1f})" for kind in kinds]
 
 
-def start_wandb(project: str, run_dir: Path, settings: Mapping[str, Any]) -> Any:
+def start_wandb(project: WandbProject, run_dir: Path) -> Any:
     """The W&B run of a run directory: the same one when it is resumed."""
     run_id = hashlib.sha256(str(run_dir.absolute()).encode()).hexdigest()[:16]
     wandb = importlib.import_module("wandb")
     return wandb.init(
-        project=project, id=run_id, name=run_dir.name, dir=str(run_dir), config=dict(settings), resume="allow"
+        project=project.name,
+        id=run_id,
+        name=run_dir.name,
+        dir=str(run_dir),
+        config=dict(project.settings),
+        resume="allow",
     )
 
 

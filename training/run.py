@@ -20,7 +20,7 @@ from training.engine.processes import shut_down
 from training.guards import Guards
 from training.launch import launched_ranks, quiet_libraries, tell
 from training.loop import Hooks, check_ranks_agree, fit, seed_everything
-from training.meters import Meters
+from training.meters import Meters, WandbProject
 from training.plot import plot_curves
 from training.recipe.base import Phase
 from training.run_directory.checks import check_run_directory
@@ -73,8 +73,7 @@ def train_run(recipe: RecipeT, build_task: Callable[[RecipeT, Path | None], Task
             start.step,
             recipe.total_steps,
             enabled=is_first,
-            wandb_project=recipe.wandb_project,
-            settings=dataclasses.asdict(recipe),
+            wandb=WandbProject(recipe.wandb_project, dataclasses.asdict(recipe)) if recipe.wandb_project else None,
             is_held=bool(later.steps),
         )
         run = Run(

@@ -13,7 +13,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from data_tools.cli import one_line
-from training.meters import Meters, read_metrics
+from training.meters import Meters, WandbProject, read_metrics
 from training.step import StepMetrics
 
 
@@ -131,9 +131,9 @@ def test_wandb_gets_the_same_if_wanted(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.syspath_prepend(tmp_path)
     run_dir = tmp_path / "run"
     run_dir.mkdir()
-    other = Meters(run_dir, 1, 0, 1, enabled=False, wandb_project="veco")
+    other = Meters(run_dir, 1, 0, 1, enabled=False, wandb=WandbProject("veco"))
     other.close()
-    meters = Meters(run_dir, 1, 0, 1, enabled=True, wandb_project="veco", settings={"steps": 1})
+    meters = Meters(run_dir, 1, 0, 1, enabled=True, wandb=WandbProject("veco", {"steps": 1}))
     meters.watch(lambda seconds: {"samples": "00ff"})
     meters.record(1, "mono", StepMetrics({"mlm": 1.0}, None, 0.1, 8))
     meters.close()
@@ -149,7 +149,7 @@ def test_wandb_gets_the_same_if_wanted(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.skipif(importlib.util.find_spec("wandb") is not None, reason="wandb is installed")
 def test_wandb_that_is_not_installed(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="wandb_project 'veco' needs wandb: pip install wandb"):
-        Meters(tmp_path, 1, 0, 1, enabled=False, wandb_project="veco")
+        Meters(tmp_path, 1, 0, 1, enabled=False, wandb=WandbProject("veco"))
 
 
 def test_other_ranks_write_nothing(tmp_path: Path) -> None:
