@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from typing import cast
 
 from finetune.understanding.readers.bitext import retrieval_set_of_files, retrieval_set_of_records
 from finetune.understanding.readers.conll import records_of_conll
@@ -87,7 +88,7 @@ def _part(examples: Iterator[ExampleT], task: Task, split: Split) -> Iterator[Ex
 
 def read_texts(task: Task, split: Split, language: str, root: Root) -> Iterator[LabelledText]:
     """One or two texts each; in dev and test, an incomplete example raises ValueError."""
-    return not_empty(_part(_texts(task, split, language, root), task, split), _where(task, split, language, root))
+    return cast(Iterator[LabelledText], read(task, split, language, root))
 
 
 def _texts(task: Task, split: Split, language: str, root: Root) -> Iterator[LabelledText]:
@@ -101,8 +102,7 @@ def _texts(task: Task, split: Split, language: str, root: Root) -> Iterator[Labe
 
 def read_tagged(task: Task, split: Split, language: str, root: Root) -> Iterator[TaggedSentence]:
     """Tagged sentences; their tags are None where the file has only words."""
-    found = (tagged_sentence(record, task, language) for record in records_of_split(task, split, language, root))
-    return not_empty(_part(found, task, split), _where(task, split, language, root))
+    return cast(Iterator[TaggedSentence], read(task, split, language, root))
 
 
 def tagged_sentence(record: Record, task: Task, language: str) -> TaggedSentence:
@@ -122,7 +122,7 @@ def tagged_sentence(record: Record, task: Task, language: str) -> TaggedSentence
 
 def read_questions(task: Task, split: Split, language: str, root: Root) -> Iterator[Question]:
     """Questions, with answers as the file has them."""
-    return not_empty(_part(_questions(task, split, language, root), task, split), _where(task, split, language, root))
+    return cast(Iterator[Question], read(task, split, language, root))
 
 
 def read_partners(task: Task, split: Split, language: str, root: Root) -> Iterator[Example]:
