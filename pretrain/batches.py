@@ -2,40 +2,28 @@
 
 from __future__ import annotations
 
-import zlib
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
-import torch
-from torch import Tensor
 from torch.utils.data import Dataset
 
 from data_tools.shards.format import Shard, ShardInfo
 from data_tools.shards.manifest import Manifest, SplitShards
-from data_tools.tokenizers.sentence_piece import BOS_ID, EOS_ID, FIRST_PIECE_ID, PAD_ID
-from pretrain.masking import (
-    IGNORED,
-    MASK_TOKEN_SHARE,
-    RANDOM_TOKEN_SHARE,
-    MaskedSequence,
-    Masking,
-    mask_pair,
-    next_tokens,
-)
+from data_tools.tokenizers.sentence_piece import FIRST_PIECE_ID
+from pretrain.masking import MASK_TOKEN_SHARE, RANDOM_TOKEN_SHARE, Masking
+from pretrain.micro_batch import make_batch
 from pretrain.sampling import LanguageOrder, smoothed_probabilities
+from pretrain.views.pair import Sample
 from training.random_order import mix, walk
 from training.step import Batch
-from veco.packing import PackedPairs
+from veco.objectives.objective import BILINGUAL, MONO
+from veco.objectives.objective_sum import ObjectiveSum
 
-PAD_TO_MULTIPLE = 8  # a number of rows that suits vector units in matrix products; also fewer distinct shapes
-MONO, BILINGUAL = "mono", "bilingual"
-# A tensor of a batch beside the model's inputs, and the input that the loader adds to them: see `make_batch`.
-SAMPLES, PACKED = "samples", "packed"
 VALIDATION_PAIRS = 16  # in a batch of validation, on whatever number of ranks
 VALIDATION_SEED = 1  # not the run's: runs with different seeds are compared on the same masks
 
@@ -52,11 +40,16 @@ class PretrainingOptions:
     bilingual_max_length: int
     mono_mask_rate: float
     bilingual_mask_rate: float
+    contrast_pairs: int
     objective: str = "ca_mlm+tlm"
     mask_token_share: float = MASK_TOKEN_SHARE
     random_token_share: float = RANDOM_TOKEN_SHARE
     span_length: float = 0.0
     bilingual_mask_spread: float = 0.0
+
+    def views(self, kind: str) -> tuple[str, ...]:
+        """The views that the objective reads of a kind of batch; none where it is not for that kind."""
+        return ObjectiveSum.of(self.objective).of_kind(kind).views
 
     def masking(self, kind: str, vocab_size: int) -> Masking:
         """The masking of a kind of batch; `<mask>` is the last of the vocabulary."""
@@ -191,7 +184,10 @@ def split_in_two(tokens: np.ndarray, borders: np.ndarray, limit: int) -> tuple[n
 
 
 def open_sources(data_dir: Path, split: SplitShards, options: PretrainingOptions) -> dict[str, dict[str, Source]]:
-    """The sources of a split by kind of batch and by language or pair; without those that have no sentence."""
+    """The sources of a split by kind of batch and by language or pair.
+
+    Those without a sentence, and kinds that the objective is not for, are left out.
+    """
     shards = OpenShards(data_dir)
     mono: dict[str, Source] = {
         language: MonoSource(shards, infos, options.mono_max_length - 2)
@@ -203,18 +199,8 @@ def open_sources(data_dir: Path, split: SplitShards, options: PretrainingOptions
         x_language, y_language = name.split("-")
         if total([info[x_language] for info in infos]):
             parallel[name] = ParallelSource(shards, infos, (x_language, y_language), options.bilingual_max_length - 2)
-    return {kind: sources for kind, sources in ((MONO, mono), (BILINGUAL, parallel)) if sources}
-
-
-class Sample(NamedTuple):
-    """A pair of ids without `<s>` and `</s>`: where it is from and what decides its masks."""
-
-    group: int  # its language or pair, as an index into `groups`
-    number: int  # in the order of its kind of batch
-    x: np.ndarray
-    y: np.ndarray
-    num_cut: int
-    rng: np.random.Generator
+    found = ((MONO, mono), (BILINGUAL, parallel))
+    return {kind: sources for kind, sources in found if sources and options.views(kind)}
 
 
 def group_names(sources: Mapping[str, Mapping[str, Source]]) -> list[tuple[str, str]]:
@@ -239,8 +225,7 @@ class KindOfBatch:
         name, occurrence = self.schedule[number]
         source = self.sources[name]
         x, y, num_cut = source[walk(occurrence, len(source), mix(self.key, self.numbers[name]))]
-        rng = np.random.Generator(np.random.Philox(key=mix(self.key, number)))
-        return Sample(first_group + self.numbers[name], number, x, y, num_cut, rng)
+        return Sample(first_group + self.numbers[name], name, number, x, y, num_cut, mix(self.key, number))
 
 
 class PretrainingBatches(Dataset):
@@ -309,7 +294,7 @@ class PretrainingBatches(Dataset):
         kind, numbers = self.samples_of(number, self.rank)
         first_group = [of for of, _ in self.groups].index(kind)
         samples = [self.kinds[kind].sample(i, first_group) for i in numbers]
-        return make_batch(kind, samples, self.options, self.vocab_size)
+        return batch_of(kind, samples, self.options, self.vocab_size)
 
 
 class ValidationBatches:
@@ -337,9 +322,9 @@ class ValidationBatches:
         samples = []
         first = number * VALIDATION_PAIRS
         for sample in range(first, min(first + VALIDATION_PAIRS, len(source))):
-            rng = np.random.Generator(np.random.Philox(key=mix(key, sample)))
-            samples.append(Sample(group, sample, *source[walk(sample, len(source), key)], rng))
-        return make_batch(kind, samples, self.options, self.vocab_size)
+            x, y, num_cut = source[walk(sample, len(source), key)]
+            samples.append(Sample(group, self.groups[group][1], sample, x, y, num_cut, mix(key, sample)))
+        return batch_of(kind, samples, self.options, self.vocab_size)
 
 
 def num_sentences(manifest: Manifest, kind: str, name: str) -> int:
@@ -355,65 +340,6 @@ def total(infos: Sequence[ShardInfo]) -> int:
     return sum(info.num_sequences for info in infos)
 
 
-def make_batch(kind: str, samples: Sequence[Sample], options: PretrainingOptions, vocab_size: int) -> Batch:
-    """Tensors that `VecoForPreTraining.forward` takes, int64 (pairs, length), PACKED, and SAMPLES, int64 (pairs, 3).
-
-    PACKED says where their tokens stand: an accelerator need not be asked for what is known here. SAMPLES holds for
-    each pair its group, the tokens that were cut off, and a digest of what the model sees of it. Bilingual batches have
-    TLM's tensors if the objective has it.
-    """
-    masking = options.masking(kind, vocab_size)
-    pairs: list[tuple[MaskedSequence, MaskedSequence]] = []
-    for sample in samples:
-        x, y = framed(sample.x), framed(sample.y)
-        if options.objective == "clm":
-            pairs.append(((x, next_tokens(x)), (y, next_tokens(y))))
-        else:
-            pairs.append(mask_pair(x, y, sample.rng, masking))
-    parts = {"": [x for x, _ in pairs], "pair_": [y for _, y in pairs]}
-    if kind == BILINGUAL and options.objective.endswith("+tlm"):
-        parts["tlm_"] = [concatenated(x, y) for x, y in pairs]
-    batch: Batch = {}
-    padded = []
-    for prefix, part in parts.items():
-        input_ids = pad_rows([ids for ids, _ in part], PAD_ID)
-        labels = pad_rows([labels for _, labels in part], IGNORED)
-        padded.append((input_ids, input_ids.ne(PAD_ID).long(), labels))
-        names = (f"{prefix}{name}" for name in ("input_ids", "attention_mask", "labels"))
-        batch |= dict(zip(names, padded[-1], strict=True))
-    batch[PACKED] = PackedPairs.of(padded, PAD_ID)
-    facts = [(s.group, s.num_cut, digest(s, *pair)) for s, pair in zip(samples, pairs, strict=True)]
-    batch[SAMPLES] = torch.tensor(facts, dtype=torch.int64)
-    return batch
-
-
-def digest(sample: Sample, x: MaskedSequence, y: MaskedSequence) -> int:
-    """63 bits of a hash of a sample's place in the order and of all that the model sees of it.
-
-    The sum over a global batch is the same for any split over ranks and accumulation steps.
-    """
-    checksum = 0
-    for array in (*x, *y):
-        checksum = zlib.crc32(array.tobytes(), checksum)
-    return mix(sample.group, sample.number, checksum) >> 1
-
-
-def framed(ids: np.ndarray) -> np.ndarray:
-    """`<s> ids </s>`, int64."""
-    return np.concatenate(([BOS_ID], ids, [EOS_ID])).astype(np.int64)
-
-
-def concatenated(x: MaskedSequence, y: MaskedSequence) -> MaskedSequence:
-    """(ids, labels) of TLM's `<s> x </s> </s> y </s>` from those of `<s> x </s>` and `<s> y </s>`, masks kept."""
-    y_ids, y_labels = y[0].copy(), y[1]
-    y_ids[0] = EOS_ID  # XLM-R's separator takes the place of y's <s>
-    return np.concatenate((x[0], y_ids)), np.concatenate((x[1], y_labels))
-
-
-def pad_rows(rows: Sequence[np.ndarray], filler: int) -> Tensor:
-    """int64 (rows, longest row, rounded up), the rest filled with `filler`."""
-    longest = max(map(len, rows))
-    result = np.full((len(rows), -(-longest // PAD_TO_MULTIPLE) * PAD_TO_MULTIPLE), filler, dtype=np.int64)
-    for target, row in zip(result, rows, strict=True):
-        target[: len(row)] = row
-    return torch.from_numpy(result)
+def batch_of(kind: str, samples: Sequence[Sample], options: PretrainingOptions, vocab_size: int) -> Batch:
+    """A micro-batch of a kind, as `make_batch` gives it, of the views that the objective reads."""
+    return make_batch(samples, options.views(kind), options.masking(kind, vocab_size), options.contrast_pairs)

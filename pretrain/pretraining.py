@@ -22,7 +22,7 @@ from pretrain.batches import (
 )
 from pretrain.export import export
 from pretrain.initial_model import build_model
-from pretrain.loss_and_metrics import PretrainingLosses, count_predicted
+from pretrain.loss_and_metrics import PretrainingLosses, count_items, count_tokens
 from pretrain.recipe import PretrainRecipe
 from pretrain.validation import validate
 from training.checkpoints.finding import checkpoints_of
@@ -36,6 +36,7 @@ from training.step import Batch
 from training.task import Task
 from training.tokenizer_checks import check_own_tokenizer
 from veco import VecoForPreTraining
+from veco.objectives.objective_sum import ObjectiveSum
 
 
 class PretrainingTask(Task[PretrainRecipe]):
@@ -48,7 +49,7 @@ class PretrainingTask(Task[PretrainRecipe]):
         self.data_dir = data_dir
         self.manifest = Manifest.load(data_dir)
         check_own_tokenizer(data_dir, self.manifest)
-        self.recipe = recipe.accumulated(launched_ranks(), kinds_of(self.manifest))
+        self.recipe = recipe.accumulated(launched_ranks(), kinds_of(self.manifest, recipe.objective))
         self.train, self.valid = read_batches(self.recipe, data_dir, self.manifest)
         check_run_directory(Path(recipe.output), [data_dir], tokenizer=data_dir / "tokenizer")
         self.fingerprint = self.manifest.fingerprint
@@ -109,7 +110,10 @@ class PretrainingTask(Task[PretrainRecipe]):
         return self.losses(model, batch, num_items)
 
     def count_items(self, batch: Batch) -> Tensor:
-        return count_predicted(batch)
+        return count_items(batch, self.losses.objective)
+
+    def count_tokens(self, batch: Batch) -> Tensor:
+        return count_tokens(batch)
 
     def phase_report(self) -> str:
         return self.losses.cut_report()
@@ -118,7 +122,7 @@ class PretrainingTask(Task[PretrainRecipe]):
         return bool(self.valid.groups)
 
     def validate(self, engine: Engine) -> dict[str, float]:
-        return validate(engine, self.valid, self.recipe.model_objective)
+        return validate(engine, self.valid, ObjectiveSum.of(self.recipe.objective))
 
     def add_files(self, engine: Engine, directory: Path) -> None:
         if engine.rank == 0:
@@ -153,13 +157,25 @@ def is_trained(name: str, recipe: PretrainRecipe, only_cross_attention: bool) ->
     is_cross_attention = ".cross_attention" in name
     if only_cross_attention:
         return is_cross_attention
-    return not is_cross_attention or recipe.model_objective == "ca_mlm"
+    return not is_cross_attention or ObjectiveSum.of(recipe.objective).trains_cross_attention
 
 
-def kinds_of(manifest: Manifest) -> list[str]:
-    """The kinds of batches that the training data are for."""
+def kinds_of(manifest: Manifest, objective: str) -> list[str]:
+    """The kinds of batches that the training data and the objective are for.
+
+    Raises ValueError where a part of the objective has no data of any kind that it is for.
+    """
     named = {MONO: list(manifest.mono), BILINGUAL: list(manifest.parallel)}
-    return [kind for kind, names in named.items() if any(num_sentences(manifest, kind, name) for name in names)]
+    there = [kind for kind, names in named.items() if any(num_sentences(manifest, kind, name) for name in names)]
+    whole = ObjectiveSum.of(objective)
+    if idle := [part for part in whole if not set(part.kinds) & set(there)]:
+        texts = {MONO: "monolingual text", BILINGUAL: "parallel text"}
+        needed = " or ".join(texts[kind] for kind in idle[0].kinds)
+        raise ValueError(
+            f"objective {objective!r}: {idle[0].name} needs {needed}, of which the data have none; leave it out, or "
+            "prepare data that have some"
+        )
+    return [kind for kind in there if whole.of_kind(kind).parts]
 
 
 def read_batches(

@@ -10,11 +10,8 @@ from typing import Self
 
 from pretrain.masking import MASK_TOKEN_SHARE, RANDOM_TOKEN_SHARE
 from training.recipe.base import Phase, TrainingRecipe
-from training.recipe.checks import above_zero, at_least, below_one, between_zero_and_one, not_negative, one_of
+from training.recipe.checks import above_zero, at_least, below_one, between_zero_and_one, not_negative
 from training.recipe.option import BY_NAME, FREE, UNREAD, option
-
-OBJECTIVES = ("ca_mlm+tlm", "ca_mlm", "mlm+tlm", "mlm", "clm")
-
 
 SHAPE_FIELDS = (
     *("num_hidden_layers", "hidden_size", "num_attention_heads"),
@@ -50,8 +47,14 @@ class PretrainRecipe(TrainingRecipe):
     )
     objective: str = option(
         "ca_mlm+tlm",
-        "ca_mlm (eq. 1) or mlm (its H losses alone), each also with +tlm, MLM of concatenated pairs (XLM: mlm+tlm); "
-        "or clm, the next token",
+        "a sum of objectives, each perhaps with a weight and options, such as ca_mlm + tlm + "
+        "0.1 * contrast(temperature=0.05); ca_mlm is eq. 1 of VECO, mlm + tlm is XLM's; all are in docs/objectives.md",
+    )
+    contrast_pairs: int = option(
+        32,
+        "pairs that are contrasted with each other, by objectives that do: groups of so many never straddle ranks or "
+        "accumulation steps, so that the losses are the same for any number of these",
+        on_resume=BY_NAME,
     )
     alpha: float = option(
         0.5, "languages and pairs are drawn in proportion to (number of sentences) ^ alpha", on_resume=BY_NAME
@@ -104,11 +107,6 @@ class PretrainRecipe(TrainingRecipe):
         border = self.cross_attention_steps
         return [*([Phase(0, border)] if border else []), Phase(border, border + self.steps)]
 
-    @property
-    def model_objective(self) -> str:
-        """The objective as `VecoForPreTraining` calls it: TLM comes with the batches."""
-        return self.objective.removesuffix("+tlm")
-
     def accumulated(self, num_ranks: int, kinds: Collection[str]) -> Self:
         """This recipe with the accumulation steps that `micro_batch_tokens`, if set, asks for on so many ranks.
 
@@ -139,7 +137,7 @@ class PretrainRecipe(TrainingRecipe):
     def problems(self) -> list[str]:
         return [
             *super().problems(),
-            *one_of(self, OBJECTIVES, "objective"),
+            *self._problems_of_objective(),
             *self._problems_of_masks(),
             *not_negative(self, "validate_batches", "micro_batch_tokens"),
             *([] if self.peak_tflops is None else above_zero(self, "peak_tflops")),
@@ -147,6 +145,7 @@ class PretrainRecipe(TrainingRecipe):
             *between_zero_and_one(self, "alpha"),
             *self._problems_of_first_phase(),
             *at_least(self, 1, "mono_batch_pairs", "bilingual_batch_pairs"),
+            *at_least(self, 2, "contrast_pairs"),
             *self._problems_of_lengths(),
         ]
 
@@ -168,12 +167,22 @@ class PretrainRecipe(TrainingRecipe):
             )
         return found
 
+    def _problems_of_objective(self) -> list[str]:
+        # Importing torch takes seconds: --help should not wait for it.
+        from veco.objectives.objective_sum import ObjectiveSum
+
+        try:
+            objective = ObjectiveSum.of(self.objective)
+        except ValueError as error:
+            return [str(error)]
+        if self.cross_attention_steps and not objective.trains_cross_attention:
+            return [f"cross_attention_steps: objective {self.objective!r} does not train the cross-attention"]
+        return []
+
     def _problems_of_first_phase(self) -> list[str]:
         found = not_negative(self, "cross_attention_steps")
         if self.cross_attention_steps and not self.init_from:
             found.append("cross_attention_steps needs init_from: a random encoder gives the cross-attention nothing")
-        if self.cross_attention_steps and not self.objective.startswith("ca_mlm"):
-            found.append(f"cross_attention_steps: objective {self.objective!r} does not train the cross-attention")
         return found
 
     def _problems_of_lengths(self) -> list[str]:
