@@ -48,6 +48,7 @@ class VecoForPreTraining(VecoWithLMHead):
     def __init__(self, config: VecoConfig, objective: str | ObjectiveSum = DEFAULT_OBJECTIVE) -> None:
         super().__init__(config)
         self.objective = ObjectiveSum.of(objective)
+        check_layers(self.objective, config)
         self.veco = VecoModel(config)
         self.lm_head = VecoLMHead(config)
         modules = {part.name: part.module(config) for part in self.objective}
@@ -142,6 +143,17 @@ class VecoForPreTraining(VecoWithLMHead):
             check_input_ids(input_ids, self.config)
             check_mask(f"{prefix}attention_mask", attention_mask, input_ids.shape)
             check_labels(f"{prefix}labels", labels, input_ids.shape, self.config.vocab_size)
+
+
+def check_layers(objectives: ObjectiveSum, config: VecoConfig) -> None:
+    """Raise ValueError for an objective that reads a layer which the model does not have."""
+    for objective in objectives:
+        for layer in objective.layers(config):
+            if not 0 <= layer <= config.num_hidden_layers:
+                raise ValueError(
+                    f"objective {objective.name}: layer {layer} must be -1, the last, or from 0, the embeddings, to "
+                    f"{config.num_hidden_layers}"
+                )
 
 
 def num_items_of(counts: Sequence[Count], given: Tensor | None, sizes: Sizes) -> dict[Count, Tensor | float]:

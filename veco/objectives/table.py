@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from veco.objectives.ca_mlm import CrossAttentionMaskedLanguageModelling
 from veco.objectives.clm import CausalLanguageModelling
+from veco.objectives.contrast import SentenceContrast
 from veco.objectives.mlm import MaskedLanguageModelling
 from veco.objectives.objective import Objective
 from veco.objectives.tlm import TranslationLanguageModelling
@@ -15,5 +16,6 @@ OBJECTIVES: dict[str, type[Objective]] = {
         MaskedLanguageModelling,
         TranslationLanguageModelling,
         CausalLanguageModelling,
+        SentenceContrast,
     )
 }
