@@ -19,6 +19,8 @@ from pretrain.masking import MASK_TOKEN_SHARE, RANDOM_TOKEN_SHARE, Masking
 from pretrain.micro_batch import make_batch
 from pretrain.sampling import LanguageOrder, smoothed_probabilities
 from pretrain.views.pair import Sample
+from pretrain.views.resources import Resources
+from pretrain.words.lexicons import Lexicons
 from training.random_order import mix, walk
 from training.step import Batch
 from veco.objectives.objective import BILINGUAL, MONO
@@ -244,9 +246,11 @@ class PretrainingBatches(Dataset):
         rank: int,
         world_size: int,
         accumulation_steps: int,
+        lexicons: Lexicons | None = None,
     ) -> None:
         """Raises ValueError when ranks x accumulation steps do not divide a batch, or the corpus is empty."""
         self.options = options
+        self.resources = Resources(ObjectiveSum.of(options.objective), lexicons)
         self.rank, self.world_size, self.accumulation_steps = rank, world_size, accumulation_steps
         self.vocab_size = manifest.vocab_size
         sources = open_sources(data_dir, {"mono": manifest.mono, "parallel": manifest.parallel}, options)
@@ -294,7 +298,7 @@ class PretrainingBatches(Dataset):
         kind, numbers = self.samples_of(number, self.rank)
         first_group = [of for of, _ in self.groups].index(kind)
         samples = [self.kinds[kind].sample(i, first_group) for i in numbers]
-        return batch_of(kind, samples, self.options, self.vocab_size)
+        return batch_of(kind, samples, self.options, self.vocab_size, self.resources)
 
 
 class ValidationBatches:
@@ -303,9 +307,17 @@ class ValidationBatches:
     Which samples, which masks and which batches is a function of the data alone: not of the run's seed nor its ranks.
     """
 
-    def __init__(self, data_dir: Path, manifest: Manifest, options: PretrainingOptions, max_batches: int) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        manifest: Manifest,
+        options: PretrainingOptions,
+        max_batches: int,
+        lexicons: Lexicons | None = None,
+    ) -> None:
         """At most `max_batches` of each language and pair."""
         self.options = options
+        self.resources = Resources(ObjectiveSum.of(options.objective), lexicons)
         self.vocab_size = manifest.vocab_size
         self.sources = open_sources(data_dir, manifest.valid, options)
         self.groups = group_names(self.sources)
@@ -324,7 +336,7 @@ class ValidationBatches:
         for sample in range(first, min(first + VALIDATION_PAIRS, len(source))):
             x, y, num_cut = source[walk(sample, len(source), key)]
             samples.append(Sample(group, self.groups[group][1], sample, x, y, num_cut, mix(key, sample)))
-        return batch_of(kind, samples, self.options, self.vocab_size)
+        return batch_of(kind, samples, self.options, self.vocab_size, self.resources)
 
 
 def num_sentences(manifest: Manifest, kind: str, name: str) -> int:
@@ -340,6 +352,9 @@ def total(infos: Sequence[ShardInfo]) -> int:
     return sum(info.num_sequences for info in infos)
 
 
-def batch_of(kind: str, samples: Sequence[Sample], options: PretrainingOptions, vocab_size: int) -> Batch:
+def batch_of(
+    kind: str, samples: Sequence[Sample], options: PretrainingOptions, vocab_size: int, resources: Resources
+) -> Batch:
     """A micro-batch of a kind, as `make_batch` gives it, of the views that the objective reads."""
-    return make_batch(samples, options.views(kind), options.masking(kind, vocab_size), options.contrast_pairs)
+    masking = options.masking(kind, vocab_size)
+    return make_batch(samples, options.views(kind), masking, resources, options.contrast_pairs)

@@ -12,6 +12,7 @@ from torch import Tensor
 from data_tools.tokenizers.sentence_piece import PAD_ID
 from pretrain.masking import IGNORED, MaskedSequence, Masking
 from pretrain.views.pair import Pair, Sample
+from pretrain.views.resources import Resources
 from pretrain.views.table import VIEWS, in_order
 from training.random_order import mix
 from training.step import Batch
@@ -25,7 +26,11 @@ GROUP, NUM_CUT, DIGEST, NUM_TOKENS = range(4)  # columns of SAMPLES
 
 
 def make_batch(
-    samples: Sequence[Sample], views: Sequence[str], masking: Masking, group_pairs: int | None = None
+    samples: Sequence[Sample],
+    views: Sequence[str],
+    masking: Masking,
+    resources: Resources,
+    group_pairs: int | None = None,
 ) -> Batch:
     """The tensors of the views, int64 (rows, length), PACKED, and SAMPLES, int64 (pairs, 4).
 
@@ -33,7 +38,7 @@ def make_batch(
     each pair its group of samples, the tokens that were cut off, a digest of what the model sees of it, and the tokens
     of x and y with `<s>` and `</s>`. Pairs are contrasted in groups of `group_pairs`; without it, all with each other.
     """
-    pairs = [Pair(sample, masking) for sample in samples]
+    pairs = [Pair(sample, masking, resources) for sample in samples]
     rows = {view: VIEWS[view].rows(pairs) for view in in_order(views)}
     padded = {view: padded_view(of_view) for view, of_view in rows.items()}
     facts = [

@@ -25,6 +25,8 @@ from pretrain.initial_model import build_model
 from pretrain.loss_and_metrics import PretrainingLosses, count_items, count_tokens
 from pretrain.recipe import PretrainRecipe
 from pretrain.validation import validate
+from pretrain.words.lexicons import Lexicons
+from pretrain.words.reading import read_lexicons
 from training.checkpoints.finding import checkpoints_of
 from training.engine.interface import Engine
 from training.launch import launched_rank, launched_ranks, tell
@@ -36,6 +38,7 @@ from training.step import Batch
 from training.task import Task
 from training.tokenizer_checks import check_own_tokenizer
 from veco import VecoForPreTraining
+from veco.objectives.objective import LEXICON, THESAURUS
 from veco.objectives.objective_sum import ObjectiveSum
 
 
@@ -185,5 +188,16 @@ def read_batches(
     values = dataclasses.asdict(recipe)
     options = PretrainingOptions(**{field.name: values[field.name] for field in dataclasses.fields(PretrainingOptions)})
     ranks = launched_rank(), launched_ranks(), recipe.accumulation_steps
-    valid = ValidationBatches(data_dir, manifest, options, recipe.validate_batches)
-    return PretrainingBatches(data_dir, manifest, options, *ranks), valid
+    lexicons = read_resources(recipe, data_dir, manifest)
+    valid = ValidationBatches(data_dir, manifest, options, recipe.validate_batches, lexicons)
+    return PretrainingBatches(data_dir, manifest, options, *ranks, lexicons), valid
+
+
+def read_resources(recipe: PretrainRecipe, data_dir: Path, manifest: Manifest) -> Lexicons | None:
+    """The lexicons and thesauri that the objective reads, for the data's pairs. Raises ValueError as reading does."""
+    objective = ObjectiveSum.of(recipe.objective)
+    if LEXICON not in objective.needs:
+        return None
+    assert recipe.lexicon is not None, "a recipe without it was refused"
+    thesaurus = recipe.thesaurus if any(THESAURUS in part.uses for part in objective) else None
+    return read_lexicons(data_dir, list(manifest.parallel), recipe.lexicon, thesaurus)

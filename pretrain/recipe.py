@@ -56,6 +56,18 @@ class PretrainRecipe(TrainingRecipe):
         "accumulation steps, so that the losses are the same for any number of these",
         on_resume=BY_NAME,
     )
+    lexicon: str | None = option(
+        None,
+        "bilingual lexicons for objectives that need them: a directory, a file such as de.txt (English and German) or "
+        "en-de.txt, or en-de=FILE, several with commas between; null = none",
+        on_resume=BY_NAME,
+    )
+    thesaurus: str | None = option(
+        None,
+        "thesauri in MyThes' format, whose synonyms add to the lexicon's: a directory, a file such as th_de_DE_v2.dat, "
+        "or de=FILE, several with commas between; null = none",
+        on_resume=BY_NAME,
+    )
     alpha: float = option(
         0.5, "languages and pairs are drawn in proportion to (number of sentences) ^ alpha", on_resume=BY_NAME
     )
@@ -175,6 +187,11 @@ class PretrainRecipe(TrainingRecipe):
             objective = ObjectiveSum.of(self.objective)
         except ValueError as error:
             return [str(error)]
+        if missing := [need for need in objective.needs if not vars(self)[need]]:
+            return [
+                f"objective {objective.needs[need]} needs a {need}, and none is given: name it in the field {need}"
+                for need in missing
+            ]
         if self.cross_attention_steps and not objective.trains_cross_attention:
             return [f"cross_attention_steps: objective {self.objective!r} does not train the cross-attention"]
         return []

@@ -15,6 +15,10 @@ X, Y = "x", "y"  # both sentences, or segments, of a pair, masked
 TLM = "tlm"  # masked x and y, concatenated
 NEXT_X, NEXT_Y = "next_x", "next_y"  # both as they are; their labels are the next tokens
 CLEAN_X, CLEAN_Y = "clean_x", "clean_y"  # both as they are, without labels
+CODE_MIXED = "code_mixed"  # one of both, with words of the other in the place of their translations, masked
+WORDS_X, WORDS_Y = "words_x", "words_y"  # both as they are; a piece's label is the number of its word in the pair
+LINKS = "links"  # <s> and the first piece of each of these words; words of one label go together by a lexicon
+JOINED = "joined"  # both as they are, concatenated, without labels
 PREFIXES = {X: "", Y: "pair_"}
 FIELDS = ("input_ids", "attention_mask", "labels")
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pretrain.masking import IGNORED, MaskedSequence, next_tokens
-from pretrain.views.pair import Pair
+from pretrain.views.pair import Pair, concatenated
 
 
 def clean_x(pairs: Sequence[Pair]) -> list[MaskedSequence]:
@@ -16,6 +16,11 @@ def clean_x(pairs: Sequence[Pair]) -> list[MaskedSequence]:
 
 def clean_y(pairs: Sequence[Pair]) -> list[MaskedSequence]:
     return [(pair.y, unlabelled(pair.y)) for pair in pairs]
+
+
+def joined(pairs: Sequence[Pair]) -> list[MaskedSequence]:
+    """`<s> x </s> </s> y </s>`."""
+    return [concatenated((pair.x, unlabelled(pair.x)), (pair.y, unlabelled(pair.y))) for pair in pairs]
 
 
 def next_x(pairs: Sequence[Pair]) -> list[MaskedSequence]:

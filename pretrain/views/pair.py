@@ -10,6 +10,8 @@ import numpy as np
 
 from data_tools.tokenizers.sentence_piece import BOS_ID, EOS_ID
 from pretrain.masking import MaskedSequence, Masking, mask_pair
+from pretrain.views.resources import Resources
+from pretrain.words.lexicons import PairWords
 from training.random_order import mix
 
 
@@ -38,6 +40,7 @@ class Pair:
 
     sample: Sample
     masking: Masking
+    resources: Resources
 
     def rng(self, view: str = "") -> np.random.Generator:
         """The random numbers of a view, the same on every machine; without a name those of the masks."""
@@ -53,6 +56,12 @@ class Pair:
     def y(self) -> np.ndarray:
         """`<s> y </s>`, int64."""
         return framed(self.sample.y)
+
+    @cached_property
+    def words(self) -> PairWords:
+        """The words of `x` and `y`, and which of them a lexicon has."""
+        assert self.resources.lexicons is not None, "a part of the objective that reads words needs a lexicon"
+        return self.resources.lexicons.words(self.sample.name, self.x, self.y)
 
     @cached_property
     def masked(self) -> tuple[MaskedSequence, MaskedSequence]:

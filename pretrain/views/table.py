@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pretrain.masking import MaskedSequence
-from pretrain.views.clean import clean_x, clean_y, next_x, next_y
+from pretrain.views.clean import clean_x, clean_y, joined, next_x, next_y
+from pretrain.views.code_mixed import code_mixed
 from pretrain.views.masked import masked_x, masked_x_and_y, masked_y
 from pretrain.views.pair import Pair
-from veco.views import CLEAN_X, CLEAN_Y, NEXT_X, NEXT_Y, TLM, X, Y
+from pretrain.views.words import links, words_x, words_y
+from veco.views import CLEAN_X, CLEAN_Y, CODE_MIXED, JOINED, LINKS, NEXT_X, NEXT_Y, TLM, WORDS_X, WORDS_Y, X, Y
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,11 @@ VIEWS: dict[str, ViewMaker] = {
     NEXT_Y: ViewMaker(next_y, 1, all_but_the_first),
     CLEAN_X: ViewMaker(clean_x, 1, none_of_them),
     CLEAN_Y: ViewMaker(clean_y, 1, none_of_them),
+    JOINED: ViewMaker(joined, 2, none_of_them),
+    CODE_MIXED: ViewMaker(code_mixed, 1, masked_ones),
+    WORDS_X: ViewMaker(words_x, 1, none_of_them),
+    WORDS_Y: ViewMaker(words_y, 1, none_of_them),
+    LINKS: ViewMaker(links, 2, none_of_them),
 }
 
 

@@ -20,6 +20,7 @@ from veco.config import VecoConfig
 from veco.objectives.objective import BILINGUAL, Count, ItemLosses, Objective, Route, Term
 from veco.objectives.pooling import POOLINGS, groups, pooled
 from veco.objectives.states import LAST, States
+from veco.packing import PackedViews
 from veco.views import CLEAN_X, CLEAN_Y, X, Y
 
 
@@ -64,10 +65,17 @@ class SentenceContrast(Objective):
     def losses(self, states: States, module: nn.Module | None) -> list[ItemLosses]:
         packed = states.batch.packed
         x, y = (pooled(states.of(Route(view), self.layer), packed, view, self.pooling) for view in self.views)
-        found = [info_nce(*group, self.temperature, self.margin) for group in groups(packed, x, y)]
-        values, is_right = (torch.cat(parts) for parts in zip(*found, strict=True))
-        rows = torch.arange(len(x), device=x.device)
-        return [ItemLosses(self.name, values, rows, is_right, self.terms[0].counts[0])]
+        return [contrasted(self.terms[0], packed, x, y, self.temperature, self.margin)]
+
+
+def contrasted(
+    term: Term, packed: PackedViews, x_RD: Tensor, y_RD: Tensor, temperature: float, margin: float = 0.0
+) -> ItemLosses:
+    """The losses of a term whose items are pairs of sentences, contrasted inside the batch's groups."""
+    found = [info_nce(of_x, of_y, temperature, margin) for of_x, of_y in groups(packed, x_RD, y_RD)]
+    values, is_right = (torch.cat(parts) for parts in zip(*found, strict=True))
+    rows = torch.arange(len(x_RD), device=x_RD.device)
+    return ItemLosses(term.name, values, rows, is_right, term.counts[0])
 
 
 def info_nce(x_RD: Tensor, y_RD: Tensor, temperature: float, margin: float) -> tuple[Tensor, Tensor]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from veco.objectives.states import Batch, States
 
 MONO, BILINGUAL = "mono", "bilingual"  # kinds of batches: of adjacent segments, and of translations
+LEXICON, THESAURUS = "lexicon", "thesaurus"  # resources beside the text, and the fields of a recipe that name them
 
 
 @dataclass(frozen=True)
@@ -68,12 +69,14 @@ class Count:
 class Term(NamedTuple):
     """A loss that metrics show by its name: the sum of the means over each of its `counts`.
 
-    `is_of_tokens`: it is in nats a token, which a perplexity can be made of.
+    `is_of_tokens`: it is in nats a token, which a perplexity can be made of. `weight` is its factor among the terms of
+    its objective.
     """
 
     name: str
     counts: tuple[Count, ...]
     is_of_tokens: bool = True
+    weight: float = 1.0
 
 
 class Prediction(NamedTuple):
@@ -106,6 +109,8 @@ class Objective:
 
     name: ClassVar[str]
     kinds: ClassVar[tuple[str, ...]] = (MONO, BILINGUAL)  # the kinds of batches that it is for
+    needs: ClassVar[tuple[str, ...]] = ()  # the resources without which its views cannot be made
+    uses: ClassVar[tuple[str, ...]] = ()  # further resources that these are made with where a recipe gives them
 
     @property
     def views(self) -> tuple[str, ...]:
