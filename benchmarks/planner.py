@@ -27,7 +27,6 @@ from model import memory_now
 from torch import Tensor
 
 from data_tools.cli import FlagParser, run_main
-from pretrain.batches import BILINGUAL, MONO
 from pretrain.planning.activations import Storage
 from pretrain.planning.cards import Card
 from pretrain.planning.memory import Zero, rank_memory
@@ -35,6 +34,7 @@ from pretrain.planning.run_time import run_time
 from pretrain.planning.workload import PairShape, Workload, plan_workload
 from pretrain.pretraining import count_predicted
 from pretrain.recipe import PretrainRecipe
+from pretrain.sources import BILINGUAL, MONO
 from training.engine.plain_engine import PlainEngine
 from training.step import StepContext, train_step
 from veco import VecoForPreTraining
@@ -72,7 +72,7 @@ class Size:
         )
 
     def workload(self) -> Workload:
-        return plan_workload(self.recipe(), None, {}, self.vocabulary)
+        return plan_workload(self.recipe(), None, [], self.vocabulary)
 
 
 SIZES = {

@@ -39,9 +39,13 @@ def build_model(
     else:
         model = pretrained_model(Path(recipe.init_from), dropouts)
         check_vocabulary(model.config.vocab_size, Path(recipe.init_from), data_dir, manifest)
-    longest = max(recipe.mono_max_length, 2 * recipe.bilingual_max_length)
-    if longest > model.config.max_tokens:
-        raise ValueError(f"batches may have {longest} tokens a row, the model only takes {model.config.max_tokens}")
+    for stage in recipe.stages_in_turn():
+        values = recipe.at(stage.begin)
+        longest = max(values.mono_max_length, 2 * values.bilingual_max_length)
+        if longest > model.config.max_tokens:
+            where = f"stage {stage.number}: " if recipe.stages else ""
+            limit = model.config.max_tokens
+            raise ValueError(f"{where}batches may have {longest} tokens a row, the model only takes {limit}")
     if recipe.activation_checkpointing:
         # Under ZeRO-3 only the non-reentrant kind works.
         model.gradient_checkpointing_enable({"use_reentrant": False})
