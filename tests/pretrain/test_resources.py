@@ -26,8 +26,8 @@ def test_thesaurus_is_read_where_it_is_used(word_data: Path, lexicon: Path, thes
     found = {}
     for objective in ("mlm", "alm", "veco2", "alm + veco2"):
         train, valid = read_batches(dataclasses.replace(given, objective=objective), word_data, manifest)
-        assert train.resources.lexicons is valid.resources.lexicons
-        lexicons = train.resources.lexicons
+        assert train.lexicons is valid.lexicons
+        lexicons = train.lexicons
         found[objective] = None if lexicons is None else list(lexicons.synonyms)
     assert found == {"mlm": None, "alm": [], "veco2": ["de"], "alm + veco2": ["de"]}
 
