@@ -146,8 +146,7 @@ class Bags:
     def of(cls, ids_N: Tensor, rows_N: Tensor, num_rows: int, config: VecoConfig) -> Bags:
         """Those of tokens with these ids and rows."""
         places_N = torch.arange(len(ids_N), device=ids_N.device)
-        special = torch.tensor([config.bos_token_id, config.eos_token_id], device=ids_N.device)
-        is_word_N = ~torch.isin(ids_N, special)
+        is_word_N = (ids_N != config.bos_token_id) & (ids_N != config.eos_token_id)
         # Pieces are told apart by their first tokens rather than by ids, of which there are many more.
         firsts_V = places_N.new_full((config.vocab_size,), len(ids_N)).scatter_reduce(0, ids_N, places_N, "amin")
         firsts_N = firsts_V[ids_N]

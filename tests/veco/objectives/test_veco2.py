@@ -103,7 +103,7 @@ def test_it_lowers_its_losses(config: VecoConfig) -> None:
         optimizer.zero_grad()
         output.loss.backward()
         optimizer.step()
-        losses.append([float(output.losses[name]) for name in ("veco2_sentences", "veco2_words")])
+        losses.append([output.losses[name].item() for name in ("veco2_sentences", "veco2_words")])
     assert losses[-1][0] < 0.5 * losses[0][0] and losses[-1][1] < 0.5 * losses[0][1]
 
 
