@@ -30,7 +30,7 @@ def test_loss_is_that_of_a_plain_loop() -> None:
         group = GROUPS[row].tolist()
         for i in range(num_words):
             similarity = [
-                torch.cosine_similarity(vectors[row, i], vectors[row, j], dim=0) / 0.1 for j in range(num_words)
+                torch.cosine_similarity(vectors[row, i], vectors[row, j], dim=0).item() / 0.1 for j in range(num_words)
             ]
             positives = [j for j in range(num_words) if j != i and group[j] == group[i] >= 0]
             negatives = [j for j in range(num_words) if j != i and j not in positives]
