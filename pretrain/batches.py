@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from bisect import bisect_right
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -10,31 +9,19 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-import torch
-from torch import Tensor
 from torch.utils.data import Dataset
 
 from data_tools.shards.manifest import Manifest, SplitShards
-from data_tools.tokenizers.sentence_piece import BOS_ID, EOS_ID, FIRST_PIECE_ID, PAD_ID
-from pretrain.masking import (
-    IGNORED,
-    MASK_TOKEN_SHARE,
-    RANDOM_TOKEN_SHARE,
-    MaskedSequence,
-    Masking,
-    mask_pair,
-    next_tokens,
-)
-from pretrain.order import Group, KindOfBatch, Sample, Stretch
+from data_tools.tokenizers.sentence_piece import FIRST_PIECE_ID
+from pretrain.masking import MASK_TOKEN_SHARE, RANDOM_TOKEN_SHARE, Masking
+from pretrain.micro_batch import make_batch
+from pretrain.order import Group, KindOfBatch, Stretch
 from pretrain.sources import BILINGUAL, MONO, group_names, num_sentences, open_sources
+from pretrain.views.pair import Sample
 from training.random_order import mix, walk
 from training.step import Batch
-from veco.packing import PackedPairs
+from veco.objectives.objective_sum import ObjectiveSum
 
-PAD_TO_MULTIPLE = 8  # a number of rows that suits vector units in matrix products; also fewer distinct shapes
-# A tensor of a batch beside the model's inputs, and the input that the loader adds to them: see `make_batch`.
-SAMPLES, PACKED = "samples", "packed"
 VALIDATION_PAIRS = 16  # in a batch of validation, on whatever number of ranks
 VALIDATION_SEED = 1  # not the run's: runs with different seeds are compared on the same masks
 
@@ -51,6 +38,7 @@ class PretrainingOptions:
     bilingual_max_length: int
     mono_mask_rate: float
     bilingual_mask_rate: float
+    contrast_pairs: int
     objective: str = "ca_mlm+tlm"
     mask_token_share: float = MASK_TOKEN_SHARE
     random_token_share: float = RANDOM_TOKEN_SHARE
@@ -87,6 +75,10 @@ class PretrainingOptions:
     def borders(self) -> list[int]:
         """The updates from which on samples may be drawn otherwise than before; the first is 0."""
         return [0]
+
+    def views(self, kind: str) -> tuple[str, ...]:
+        """The views that the objective reads of a kind of batch; none where it is not for that kind."""
+        return ObjectiveSum.of(self.objective).of_kind(kind).views
 
     def masking(self, kind: str, vocab_size: int) -> Masking:
         """The masking of a kind of batch; `<mask>` is the last of the vocabulary."""
@@ -173,7 +165,7 @@ class PretrainingBatches(Dataset):
         order, kind, numbers = self.samples_of(number, self.rank)
         first_group = [of for of, _ in self.groups].index(kind)
         samples = [order.sample(i, first_group) for i in numbers]
-        return make_batch(kind, samples, self.course.at(number // self.accumulation_steps), self.vocab_size)
+        return batch_of(kind, samples, self.course.at(number // self.accumulation_steps), self.vocab_size)
 
 
 def read_stretches(data_dir: Path, manifest: Manifest, course: Course) -> tuple[list[tuple[str, str]], list[Stretch]]:
@@ -201,11 +193,14 @@ def read_stretches(data_dir: Path, manifest: Manifest, course: Course) -> tuple[
                 name: Group(sources[kind][name], num_sentences(manifest, kind, name), places[name])
                 for name in options.trained(kind, places)
             }
-            if groups:
+            if groups and options.views(kind):
                 key = mix(options.seed, salt)
                 kinds[kind] = KindOfBatch(groups, options.alpha, key, numbers[kind], before[kind])
         if not kinds:
-            raise ValueError(f"update {begin + 1}: of its languages and pairs the data have no sentence; choose others")
+            raise ValueError(
+                f"update {begin + 1}: of its languages and pairs the data have no sentence for its objective "
+                f"{options.objective!r}; choose others"
+            )
         stretch = Stretch(begin, kinds, options.batch_pairs)
         found.append(stretch)
         if end is None:
@@ -241,70 +236,11 @@ class ValidationBatches:
         samples = []
         first = number * VALIDATION_PAIRS
         for sample in range(first, min(first + VALIDATION_PAIRS, len(source))):
-            rng = np.random.Generator(np.random.Philox(key=mix(key, sample)))
-            samples.append(Sample(group, sample, *source[walk(sample, len(source), key)], rng))
-        return make_batch(kind, samples, self.options, self.vocab_size)
+            x, y, num_cut = source[walk(sample, len(source), key)]
+            samples.append(Sample(group, self.groups[group][1], sample, x, y, num_cut, mix(key, sample)))
+        return batch_of(kind, samples, self.options, self.vocab_size)
 
 
-def make_batch(kind: str, samples: Sequence[Sample], options: PretrainingOptions, vocab_size: int) -> Batch:
-    """Tensors that `VecoForPreTraining.forward` takes, int64 (pairs, length), PACKED, and SAMPLES, int64 (pairs, 3).
-
-    PACKED says where their tokens stand: an accelerator need not be asked for what is known here. SAMPLES holds for
-    each pair its group, the tokens that were cut off, and a digest of what the model sees of it. Bilingual batches have
-    TLM's tensors if the objective has it.
-    """
-    masking = options.masking(kind, vocab_size)
-    pairs: list[tuple[MaskedSequence, MaskedSequence]] = []
-    for sample in samples:
-        x, y = framed(sample.x), framed(sample.y)
-        if options.objective == "clm":
-            pairs.append(((x, next_tokens(x)), (y, next_tokens(y))))
-        else:
-            pairs.append(mask_pair(x, y, sample.rng, masking))
-    parts = {"": [x for x, _ in pairs], "pair_": [y for _, y in pairs]}
-    if kind == BILINGUAL and options.objective.endswith("+tlm"):
-        parts["tlm_"] = [concatenated(x, y) for x, y in pairs]
-    batch: Batch = {}
-    padded = []
-    for prefix, part in parts.items():
-        input_ids = pad_rows([ids for ids, _ in part], PAD_ID)
-        labels = pad_rows([labels for _, labels in part], IGNORED)
-        padded.append((input_ids, input_ids.ne(PAD_ID).long(), labels))
-        names = (f"{prefix}{name}" for name in ("input_ids", "attention_mask", "labels"))
-        batch |= dict(zip(names, padded[-1], strict=True))
-    batch[PACKED] = PackedPairs.of(padded, PAD_ID)
-    facts = [(s.group, s.num_cut, digest(s, *pair)) for s, pair in zip(samples, pairs, strict=True)]
-    batch[SAMPLES] = torch.tensor(facts, dtype=torch.int64)
-    return batch
-
-
-def digest(sample: Sample, x: MaskedSequence, y: MaskedSequence) -> int:
-    """63 bits of a hash of a sample's place in the order and of all that the model sees of it.
-
-    The sum over a global batch is the same for any split over ranks and accumulation steps.
-    """
-    checksum = 0
-    for array in (*x, *y):
-        checksum = zlib.crc32(array.tobytes(), checksum)
-    return mix(sample.group, sample.number, checksum) >> 1
-
-
-def framed(ids: np.ndarray) -> np.ndarray:
-    """`<s> ids </s>`, int64."""
-    return np.concatenate(([BOS_ID], ids, [EOS_ID])).astype(np.int64)
-
-
-def concatenated(x: MaskedSequence, y: MaskedSequence) -> MaskedSequence:
-    """(ids, labels) of TLM's `<s> x </s> </s> y </s>` from those of `<s> x </s>` and `<s> y </s>`, masks kept."""
-    y_ids, y_labels = y[0].copy(), y[1]
-    y_ids[0] = EOS_ID  # XLM-R's separator takes the place of y's <s>
-    return np.concatenate((x[0], y_ids)), np.concatenate((x[1], y_labels))
-
-
-def pad_rows(rows: Sequence[np.ndarray], filler: int) -> Tensor:
-    """int64 (rows, longest row, rounded up), the rest filled with `filler`."""
-    longest = max(map(len, rows))
-    result = np.full((len(rows), -(-longest // PAD_TO_MULTIPLE) * PAD_TO_MULTIPLE), filler, dtype=np.int64)
-    for target, row in zip(result, rows, strict=True):
-        target[: len(row)] = row
-    return torch.from_numpy(result)
+def batch_of(kind: str, samples: Sequence[Sample], options: PretrainingOptions, vocab_size: int) -> Batch:
+    """A micro-batch of a kind, as `make_batch` gives it, of the views that the objective reads."""
+    return make_batch(samples, options.views(kind), options.masking(kind, vocab_size), options.contrast_pairs)

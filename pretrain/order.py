@@ -9,24 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
-
-import numpy as np
 
 from pretrain.sampling import LanguageOrder, smoothed_probabilities
 from pretrain.sources import Source
+from pretrain.views.pair import Sample
 from training.random_order import mix, walk
-
-
-class Sample(NamedTuple):
-    """A pair of ids without `<s>` and `</s>`: where it is from and what decides its masks."""
-
-    group: int  # its language or pair, as an index into `groups`
-    number: int  # in the order of its kind of batch
-    x: np.ndarray
-    y: np.ndarray
-    num_cut: int
-    rng: np.random.Generator
 
 
 @dataclass(frozen=True)
@@ -68,8 +55,8 @@ class KindOfBatch:
         name, draw = self.schedule[number]
         group = self.groups[name]
         place = walk(draw + self.ahead[name], len(group.source), mix(self.key, group.number))
-        rng = np.random.Generator(np.random.Philox(key=mix(self.key, number)))
-        return Sample(first_group + group.number, number, *group.source[place], rng)
+        x, y, num_cut = group.source[place]
+        return Sample(first_group + group.number, name, number, x, y, num_cut, mix(self.key, number))
 
     def draws_before(self, number: int) -> dict[str, int]:
         """How often each of its groups is drawn in the run before its sample `number`."""

@@ -16,7 +16,7 @@ from pretrain.batches import PretrainingBatches, ValidationBatches
 from pretrain.course import RecipeCourse, options_of
 from pretrain.export import export
 from pretrain.initial_model import build_model
-from pretrain.loss_and_metrics import PretrainingLosses, count_predicted
+from pretrain.loss_and_metrics import PretrainingLosses, count_items, count_tokens
 from pretrain.recipe import PretrainRecipe
 from pretrain.sources import BILINGUAL, MONO, num_sentences
 from pretrain.stages import CROSS_ATTENTION, EVERYTHING, TRAINS
@@ -32,6 +32,7 @@ from training.step import Batch
 from training.task import Task
 from training.tokenizer_checks import check_own_tokenizer
 from veco import VecoForPreTraining
+from veco.objectives.objective_sum import ObjectiveSum
 
 
 class PretrainingTask(Task[PretrainRecipe]):
@@ -46,7 +47,8 @@ class PretrainingTask(Task[PretrainRecipe]):
         self.manifest = Manifest.load(data_dir)
         check_own_tokenizer(data_dir, self.manifest)
         languages, pairs = languages_of(self.manifest)
-        self.recipe = recipe.with_languages_of(languages, pairs).accumulated(launched_ranks(), kinds_of(self.manifest))
+        recipe = recipe.with_languages_of(languages, pairs)
+        self.recipe = recipe.accumulated(launched_ranks(), kinds_of(self.manifest, recipe.objectives()))
         self.train, self.valid = read_batches(self.recipe, data_dir, self.manifest)
         check_run_directory(Path(recipe.output), [data_dir], tokenizer=data_dir / "tokenizer")
         self.fingerprint = self.manifest.fingerprint
@@ -110,7 +112,10 @@ class PretrainingTask(Task[PretrainRecipe]):
         return self.losses(model, batch, num_items)
 
     def count_items(self, batch: Batch) -> Tensor:
-        return count_predicted(batch)
+        return count_items(batch, self.losses.objective)
+
+    def count_tokens(self, batch: Batch) -> Tensor:
+        return count_tokens(batch)
 
     def phase_report(self) -> str:
         return self.losses.cut_report()
@@ -119,7 +124,7 @@ class PretrainingTask(Task[PretrainRecipe]):
         return bool(self.valid.groups)
 
     def validate(self, engine: Engine) -> dict[str, float]:
-        return validate(engine, self.valid, self.stage.model_objective)
+        return validate(engine, self.valid, ObjectiveSum.of(self.stage.objective))
 
     def add_files(self, engine: Engine, directory: Path) -> None:
         if engine.rank == 0:
@@ -167,10 +172,23 @@ def languages_of(manifest: Manifest) -> tuple[set[str], set[str]]:
     return mono.union(*(name.split("-") for name in pairs)), pairs
 
 
-def kinds_of(manifest: Manifest) -> list[str]:
-    """The kinds of batches that the training data are for."""
+def kinds_of(manifest: Manifest, objectives: Collection[str]) -> list[str]:
+    """The kinds of batches that the training data and the objectives of a run are for.
+
+    Raises ValueError where a part of an objective has no data of any kind that it is for.
+    """
     named = {MONO: list(manifest.mono), BILINGUAL: list(manifest.parallel)}
-    return [kind for kind, names in named.items() if any(num_sentences(manifest, kind, name) for name in names)]
+    there = [kind for kind, names in named.items() if any(num_sentences(manifest, kind, name) for name in names)]
+    texts = {MONO: "monolingual text", BILINGUAL: "parallel text"}
+    sums = [ObjectiveSum.of(objective) for objective in objectives]
+    for objective, whole in zip(objectives, sums, strict=True):
+        if idle := [part for part in whole if not set(part.kinds) & set(there)]:
+            needed = " or ".join(texts[kind] for kind in idle[0].kinds)
+            raise ValueError(
+                f"objective {objective!r}: {idle[0].name} needs {needed}, of which the data have none; leave it out, "
+                "or prepare data that have some"
+            )
+    return [kind for kind in there if any(whole.of_kind(kind).parts for whole in sums)]
 
 
 def read_batches(

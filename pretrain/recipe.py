@@ -31,7 +31,6 @@ from training.recipe.base import Phase, TrainingRecipe
 from training.recipe.checks import above_zero, at_least, below_one, between_zero_and_one, not_negative, one_of
 from training.recipe.option import BY_NAME, FREE, UNREAD, option
 
-OBJECTIVES = ("ca_mlm+tlm", "ca_mlm", "mlm+tlm", "mlm", "clm")
 SCHEDULES = ("linear", "cosine", "inverse_sqrt", "constant", "decay")
 
 
@@ -91,8 +90,14 @@ class PretrainRecipe(TrainingRecipe):
     )
     objective: str = option(
         "ca_mlm+tlm",
-        "ca_mlm (eq. 1) or mlm (its H losses alone), each also with +tlm, MLM of concatenated pairs (XLM: mlm+tlm); "
-        "or clm, the next token",
+        "a sum of objectives, each perhaps with a weight and options, such as ca_mlm + tlm + "
+        "0.1 * contrast(temperature=0.05); ca_mlm is eq. 1 of VECO, mlm + tlm is XLM's; all are in docs/objectives.md",
+    )
+    contrast_pairs: int = option(
+        32,
+        "pairs that are contrasted with each other, by objectives that do: groups of so many never straddle ranks or "
+        "accumulation steps, so that the losses are the same for any number of these",
+        on_resume=BY_NAME,
     )
     alpha: float = option(
         0.5, "languages and pairs are drawn in proportion to (number of sentences) ^ alpha", on_resume=BY_NAME
@@ -202,15 +207,17 @@ class PretrainRecipe(TrainingRecipe):
             raise ValueError("; ".join(problems))
         return dataclasses.replace(self, stages=with_languages_of(self.stages, sorted(languages), self.languages))
 
+    def objectives(self) -> list[str]:
+        """The objectives of all stages, each once."""
+        return list(dict.fromkeys(self.at(stage.begin).objective for stage in self.stages_in_turn()))
+
     @property
     def uses_cross_attention(self) -> bool:
         """Whether some loss depends on the cross-attention."""
-        return self.model_objective == "ca_mlm"
+        # Importing torch takes seconds: --help should not wait for it.
+        from veco.objectives.objective_sum import ObjectiveSum
 
-    @property
-    def model_objective(self) -> str:
-        """The objective as `VecoForPreTraining` calls it: TLM comes with the batches."""
-        return self.objective.removesuffix("+tlm")
+        return ObjectiveSum.of(self.objective).trains_cross_attention
 
     def accumulated(self, num_ranks: int, kinds: Collection[str]) -> Self:
         """This recipe with the accumulation steps that `micro_batch_tokens`, if set, asks for on so many ranks.
@@ -253,7 +260,7 @@ class PretrainRecipe(TrainingRecipe):
     def problems(self) -> list[str]:
         return [
             *super().problems(),
-            *one_of(self, OBJECTIVES, "objective"),
+            *self._problems_of_objective(),
             *self._problems_of_masks(),
             *not_negative(self, "validate_batches", "micro_batch_tokens"),
             *([] if self.peak_tflops is None else above_zero(self, "peak_tflops")),
@@ -261,8 +268,8 @@ class PretrainRecipe(TrainingRecipe):
             *between_zero_and_one(self, "alpha"),
             *one_of(self, TRAINS, "trains"),
             *one_of(self, SCHEDULES, "schedule"),
-            *self._problems_of_cross_attention(),
             *at_least(self, 1, "mono_batch_pairs", "bilingual_batch_pairs"),
+            *at_least(self, 2, "contrast_pairs"),
             *self._problems_of_lengths(),
             *self._problems_of_stages(),
         ]
@@ -298,6 +305,15 @@ class PretrainRecipe(TrainingRecipe):
                 "out of 0 to 1"
             )
         return found
+
+    def _problems_of_objective(self) -> list[str]:
+        from veco.objectives.objective_sum import ObjectiveSum
+
+        try:
+            ObjectiveSum.of(self.objective)
+        except ValueError as error:
+            return [str(error), *not_negative(self, "cross_attention_steps")]
+        return self._problems_of_cross_attention()
 
     def _problems_of_cross_attention(self) -> list[str]:
         found = not_negative(self, "cross_attention_steps")

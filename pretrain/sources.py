@@ -12,8 +12,7 @@ import numpy as np
 
 from data_tools.shards.format import Shard, ShardInfo
 from data_tools.shards.manifest import Manifest, SplitShards
-
-MONO, BILINGUAL = "mono", "bilingual"
+from veco.objectives.objective import BILINGUAL, MONO
 
 
 class OpenShards(dict[str, Shard]):

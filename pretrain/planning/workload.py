@@ -21,9 +21,15 @@ from pretrain.masking import IGNORED
 from pretrain.recipe import SHAPE_FIELDS, PretrainRecipe
 from pretrain.sources import BILINGUAL, MONO
 from pretrain.stages import CROSS_ATTENTION
+from pretrain.views.table import VIEWS, in_order
 from training.recipe.ds_config import HALVES, read_ds_config
 from training.recipe.parsing import build_recipe, read_yaml
 from veco import VecoConfig
+from veco.objectives.objective import Route
+from veco.objectives.objective_sum import ObjectiveSum
+from veco.objectives.states import sweeps_of
+from veco.packing import Sizes
+from veco.views import View, tensors_of
 
 # Models that a recipe may start from before they are downloaded.
 KNOWN_MODELS = {"xlm-roberta-base": VecoConfig(), "xlm-roberta-large": VecoConfig.large()}
@@ -31,56 +37,63 @@ KNOWN_MODELS = {"xlm-roberta-base": VecoConfig(), "xlm-roberta-large": VecoConfi
 
 @dataclass(frozen=True)
 class PairShape:
-    """A pair of a kind of batch: the tokens of x, and those of y, of which a share is predicted."""
+    """A pair of a kind of batch: the tokens of x, and those of y, of which a share is masked; and what it is for."""
 
     length: int
     mask_rate: float
-    objective: str  # the model's: "ca_mlm", "mlm" or "clm"
-    has_tlm: bool
+    objective: ObjectiveSum
 
     @property
-    def h_tokens(self) -> int:
-        """Tokens of the H sweep: x and y, and for TLM both once more."""
-        return 2 * self.length * (1 + self.has_tlm)
+    def sizes(self) -> Sizes:
+        """The sizes of its views, one row each."""
+        makers = {view: VIEWS[view] for view in in_order(self.objective.views)}
+        lengths = {view: (maker.sequences * self.length,) for view, maker in makers.items()}
+        predicted = {
+            view: maker.sequences * maker.predicted(self.length, self.mask_rate) for view, maker in makers.items()
+        }
+        return Sizes(lengths, predicted)
+
+    def example(self, pairs: int, vocab_size: int) -> dict[str, Tensor]:
+        """The tensors of a batch of that shape, of random pieces; the first tokens of each row are predicted."""
+        views = {}
+        for view, (length,) in self.sizes.lengths.items():
+            ids = torch.randint(4, vocab_size - 1, (pairs, length))
+            labels = torch.where(torch.arange(length) < self.sizes.num_predicted[view], ids, IGNORED)
+            views[view] = View(ids, torch.ones_like(ids), labels)
+        return tensors_of(views)
+
+    def routes(self, plugged_in: bool) -> list[Route]:
+        """The routes of its views on path H, or on path S."""
+        sweeps = sweeps_of(list(self.objective), list(self.sizes.lengths))
+        return [route for sweep in sweeps if sweep.is_plugged_in is plugged_in for route in sweep.routes]
+
+    def tokens(self, plugged_in: bool) -> int:
+        """Tokens of all sweeps on path H, or on path S."""
+        return sum(self.sizes.num_tokens(route.view) for route in self.routes(plugged_in))
 
     @property
-    def s_tokens(self) -> int:
-        """Tokens of the S sweep: x and y."""
-        return 2 * self.length * (self.objective == "ca_mlm")
-
-    @property
-    def predicted_of_one(self) -> int:
-        """Predicted tokens of x, and of y: `<s>` and `</s>` are never masked; a causal model predicts all but `<s>`."""
-        if self.objective == "clm":
-            return self.length - 1
-        return round(self.mask_rate * (self.length - 2))
+    def embedded_tokens(self) -> int:
+        """Tokens of all views, each embedded once."""
+        return sum(map(sum, self.sizes.lengths.values()))
 
     @property
     def positions(self) -> int:
         """Positions whose vocabulary is projected, over all terms of the objective."""
-        return 2 * self.predicted_of_one * (1 + self.has_tlm + (self.objective == "ca_mlm"))
+        predictions = [prediction for part in self.objective for prediction in part.predictions]
+        return sum(self.sizes.num_predicted[prediction.route.view] for prediction in predictions)
 
-    @property
-    def attended(self) -> int:
-        """Pairs of a query and a key in the self-attention of the H sweep."""
-        return 2 * self.length**2 + (2 * self.length) ** 2 * self.has_tlm
-
-    def tensors(self, predicted: int) -> dict[str, Tensor]:
-        """One pair as `forward_flops` takes it, with `predicted` tokens of x and of y to predict."""
-        lengths = {"": self.length, "pair_": self.length, **({"tlm_": 2 * self.length} if self.has_tlm else {})}
-        found: dict[str, Tensor] = {}
-        for prefix, length in lengths.items():
-            ids = torch.ones(1, length, dtype=torch.int64)
-            num_predicted = predicted * (2 if prefix == "tlm_" else 1)
-            labels = torch.where(torch.arange(length) < num_predicted, 0, IGNORED).unsqueeze(0)
-            found |= {f"{prefix}input_ids": ids, f"{prefix}attention_mask": ids, f"{prefix}labels": labels}
-        return found
+    def attended(self, plugged_in: bool) -> int:
+        """Pairs of a query and a key, over all sweeps on path H or on path S, where cross-attention has some too."""
+        lengths = {view: of_view[0] for view, of_view in self.sizes.lengths.items()}
+        routes = self.routes(plugged_in)
+        crossed = sum(lengths[route.view] * lengths[route.keys] for route in routes if route.keys is not None)
+        return sum(lengths[route.view] ** 2 for route in routes) + crossed
 
     def flops(self, config: VecoConfig, recompute: bool) -> float:
         """Operations of a training pass over one pair; with `recompute` the layers' forward pass is counted twice."""
-        forward = float(forward_flops(config, self.tensors(self.predicted_of_one), self.objective))
-        of_layers = float(forward_flops(config, self.tensors(0), self.objective))
-        return TRAINING_PASSES * forward + of_layers * recompute
+        forward = forward_flops(config, self.sizes, self.objective)
+        unpredicted = Sizes(self.sizes.lengths, dict.fromkeys(self.sizes.lengths, 0))
+        return TRAINING_PASSES * forward + forward_flops(config, unpredicted, self.objective) * recompute
 
 
 @dataclass(frozen=True)
@@ -197,15 +210,15 @@ def plan_workload(
 
 def kinds_of_updates(recipe: PretrainRecipe, lengths: Mapping[str, float]) -> dict[str, KindOfUpdate]:
     """The kinds of updates of a recipe without stages; `lengths` as `plan_workload` has them of one part."""
-    objective, has_tlm = recipe.objective.removesuffix("+tlm"), recipe.objective.endswith("+tlm")
+    objective = ObjectiveSum.of(recipe.objective)
     of_recipe = {
-        MONO: (recipe.mono_batch_pairs, recipe.mono_max_length, recipe.mono_mask_rate, False),
-        BILINGUAL: (recipe.bilingual_batch_pairs, recipe.bilingual_max_length, recipe.bilingual_mask_rate, has_tlm),
+        MONO: (recipe.mono_batch_pairs, recipe.mono_max_length, recipe.mono_mask_rate),
+        BILINGUAL: (recipe.bilingual_batch_pairs, recipe.bilingual_max_length, recipe.bilingual_mask_rate),
     }
     kinds = {}
-    for kind in lengths or of_recipe:
-        pairs, longest, rate, with_tlm = of_recipe[kind]
-        shape = PairShape(longest, rate, objective, with_tlm)
+    for kind in lengths or [kind for kind in of_recipe if objective.of_kind(kind).parts]:
+        pairs, longest, rate = of_recipe[kind]
+        shape = PairShape(longest, rate, objective.of_kind(kind))
         average = min(longest, max(3, round(lengths.get(kind, longest))))
         kinds[kind] = KindOfUpdate(pairs, shape, dataclasses.replace(shape, length=average))
     return kinds

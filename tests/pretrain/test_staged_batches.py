@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from data_tools.shards.manifest import Manifest
-from pretrain.batches import SAMPLES, PretrainingBatches
+from pretrain.batches import PretrainingBatches
 from pretrain.course import RecipeCourse, options_of
+from pretrain.micro_batch import SAMPLES
 from pretrain.order import Sample
 from pretrain.recipe import PretrainRecipe
 from pretrain.sources import BILINGUAL, MONO

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from data_tools.shards.manifest import Manifest
-from pretrain.batches import SAMPLES, PretrainingBatches, PretrainingOptions
+from pretrain.batches import PretrainingBatches, PretrainingOptions
 from pretrain.course import RecipeCourse
+from pretrain.micro_batch import SAMPLES
 from pretrain.planning.epochs import Content, mean_lengths, read_contents, readings
 from pretrain.planning.workload import parts_of, plan_workload, read_recipe
 
@@ -31,7 +32,7 @@ def test_what_a_run_reads(random_data: Path, tmp_path: Path) -> None:
     workload = plan_workload(recipe, manifest, [mean_lengths(contents, ALPHA)], None)
     found = {reading.name: reading for reading in readings(workload, [contents])}
 
-    options = PretrainingOptions(1, ALPHA, MONO_PAIRS, BILINGUAL_PAIRS, 12, 40, 0.15, 0.25, objective="ca_mlm")
+    options = PretrainingOptions(1, ALPHA, MONO_PAIRS, BILINGUAL_PAIRS, 12, 40, 0.15, 0.25, 4, objective="ca_mlm")
     batches = PretrainingBatches(random_data, manifest, options, rank=0, world_size=1, accumulation_steps=1)
     samples: Counter[str] = Counter()
     tokens: Counter[str] = Counter()

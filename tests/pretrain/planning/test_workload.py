@@ -8,6 +8,7 @@ import pytest
 
 from pretrain.planning.workload import PairShape, model_shape, plan_workload, read_recipe, recipe_precision
 from veco import VecoConfig
+from veco.objectives.objective_sum import ObjectiveSum
 
 RECIPES = Path(__file__).resolve().parents[3] / "pretrain" / "recipes"
 D, F, V, LAYERS = 32, 48, 60, 3
@@ -15,20 +16,20 @@ CONFIG = VecoConfig(vocab_size=V, hidden_size=D, num_hidden_layers=LAYERS, num_a
 
 
 def test_tokens_of_a_pair() -> None:
-    bilingual = PairShape(length=130, mask_rate=0.25, objective="ca_mlm", has_tlm=True)
-    assert (bilingual.h_tokens, bilingual.s_tokens) == (4 * 130, 2 * 130)
-    assert bilingual.predicted_of_one == 32  # of 128 that are neither <s> nor </s>
-    assert bilingual.positions == 32 * 6  # x and y in H and in S, and both in TLM
-    assert bilingual.attended == 2 * 130**2 + 260**2
-    plain = PairShape(length=130, mask_rate=0.25, objective="mlm", has_tlm=False)
-    assert (plain.h_tokens, plain.s_tokens, plain.positions) == (2 * 130, 0, 64)
-    assert PairShape(length=130, mask_rate=0.25, objective="clm", has_tlm=False).positions == 2 * 129
+    bilingual = PairShape(length=130, mask_rate=0.25, objective=ObjectiveSum.of("ca_mlm+tlm"))
+    assert (bilingual.tokens(False), bilingual.tokens(True)) == (4 * 130, 2 * 130)
+    # Of 128 tokens that are neither <s> nor </s> 32 are predicted: of x and y in H and in S, and both in TLM.
+    assert bilingual.positions == 32 * 6
+    assert (bilingual.attended(False), bilingual.attended(True)) == (2 * 130**2 + 260**2, 4 * 130**2)
+    plain = PairShape(length=130, mask_rate=0.25, objective=ObjectiveSum.of("mlm"))
+    assert (plain.tokens(False), plain.tokens(True), plain.positions) == (2 * 130, 0, 64)
+    assert PairShape(length=130, mask_rate=0.25, objective=ObjectiveSum.of("clm")).positions == 2 * 129
 
 
 def test_operations_of_a_pair() -> None:
     """H of x, y and TLM; S of x and y with its cross-attention; the head; forward once and backward twice."""
     length, predicted = 22, 5
-    shape = PairShape(length, 0.25, "ca_mlm", has_tlm=True)
+    shape = PairShape(length, 0.25, ObjectiveSum.of("ca_mlm+tlm"))
     tokens = 2 * length
     projections = 8 * D * D + 4 * D * F
     h = 2 * tokens * projections + 4 * D * (2 * length**2 + tokens**2)
