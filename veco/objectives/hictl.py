@@ -146,7 +146,8 @@ class Bags:
     def of(cls, ids_N: Tensor, rows_N: Tensor, num_rows: int, config: VecoConfig) -> Bags:
         """Those of tokens with these ids and rows."""
         places_N = torch.arange(len(ids_N), device=ids_N.device)
-        is_word_N = (ids_N != config.bos_token_id) & (ids_N != config.eos_token_id)
+        special = [found for found in (config.bos_token_id, config.eos_token_id) if isinstance(found, int)]
+        is_word_N = torch.stack([ids_N.ne(found) for found in special]).all(0)
         # Pieces are told apart by their first tokens rather than by ids, of which there are many more.
         firsts_V = places_N.new_full((config.vocab_size,), len(ids_N)).scatter_reduce(0, ids_N, places_N, "amin")
         firsts_N = firsts_V[ids_N]
