@@ -20,13 +20,14 @@ from pathlib import Path
 
 from data_tools.cli import FlagParser, run_main
 from data_tools.shards.manifest import Manifest
-from pretrain.batches import SAMPLES
 from pretrain.initial_model import build_model
+from pretrain.micro_batch import SAMPLES
 from pretrain.pretraining import read_batches
 from pretrain.recipe import PretrainRecipe
 from pretrain.validation import validate
 from training.engine.plain_engine import PlainEngine
 from training.recipe.parsing import parse_recipe
+from veco.objectives.objective_sum import ObjectiveSum
 
 VALIDATIONS = 15  # of a run
 
@@ -62,17 +63,18 @@ def train(recipe: PretrainRecipe) -> Outcome:
     manifest = Manifest.load(data)
     batches, valid = read_batches(recipe, data, manifest)
     engine = PlainEngine(build_model(recipe, data, manifest).train(), recipe, recipe.lr_factor, ds_config={})
+    objective = ObjectiveSum.of(recipe.objective)
     losses, model_seconds, update_seconds = {}, 0.0, 0.0
     for step in range(recipe.steps):
         inputs = {name: tensor for name, tensor in batches[step].items() if name != SAMPLES}
         begin = time.process_time()
-        engine.backward(engine.model(**inputs, objective=recipe.model_objective).loss)
+        engine.backward(engine.model(**inputs, objective=objective).loss)
         middle = time.process_time()
         engine.step()
         model_seconds += middle - begin
         update_seconds += time.process_time() - middle
         if (step + 1) % max(1, recipe.steps // VALIDATIONS) == 0:
-            found = validate(engine, valid, recipe.model_objective)
+            found = validate(engine, valid, objective)
             losses[str(step + 1)] = sum(found[f"{kind}_loss"] for kind in valid.batches)
             print(f"{told(recipe)}: {losses[str(step + 1)]:.3f} after {step + 1}", file=sys.stderr, flush=True)
     return Outcome(told(recipe), recipe.steps, recipe.bilingual_batch_pairs, losses, model_seconds, update_seconds)
