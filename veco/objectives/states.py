@@ -165,8 +165,8 @@ class States:
             next(reader for reader in readers if route in reader.all_routes).token_classes(route, self.batch)
             for route in sweep.routes
         ]
-        attends_to = torch.tensor(sweep.sight.attends_to, device=of_routes[0].device)
-        return TokenClasses(torch.cat(of_routes), attends_to)
+        assert sweep.sight.attends_to is not None
+        return TokenClasses(torch.cat(of_routes), sweep.sight.attends_to)
 
 
 def lengths_of(packed: PackedViews, views: Iterable[str]) -> tuple[int, ...]:
