@@ -12,10 +12,14 @@ import pytest
 import torch
 from pretend_device import DEVICE
 from pretend_kernels import pretend_card
+from random_pairs import VOCAB_SIZE, batch_of_views
 from small_runs import run_on
 
 from pretrain.micro_batch import PACKED, SAMPLES
 from training.step import StepMetrics
+from veco import VecoConfig, VecoForPreTraining
+from veco.objectives.objective_sum import ObjectiveSum
+from veco.objectives.table import OBJECTIVES
 
 MOST_WAITS = 3  # of an update, with all its micro-steps
 LAYERS, MICRO_STEPS = 2, 2  # one wait in each would be too much: an update itself has two
@@ -65,3 +69,18 @@ def test_card_computes_what_the_cpu_does(random_data: Path, capability: tuple[in
         assert ours.num_tokens == theirs.num_tokens and not ours.wants_to_stop
     assert line_of_card.pop("samples") == line.pop("samples")
     assert line_of_card == pytest.approx(line, rel=1e-4)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_no_objective_waits(objective: str) -> None:
+    """Forward and backward, where the loader says where tokens stand."""
+    config = VecoConfig(
+        vocab_size=VOCAB_SIZE, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16
+    )
+    batch = batch_of_views(*ObjectiveSum.of(objective).views, group_pairs=2)
+    with pretend_card() as card:
+        model = VecoForPreTraining(config, objective).to(DEVICE)
+        moved = {name: value.to(DEVICE) for name, value in batch.items()}
+        card.clear()
+        model(**moved).loss.backward()
+        assert card.waits.total() == 0, dict(card.waits)
