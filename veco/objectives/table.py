@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from veco.objectives.btmlm import BackTranslationMaskedLanguageModelling
 from veco.objectives.ca_mlm import CrossAttentionMaskedLanguageModelling
 from veco.objectives.clm import CausalLanguageModelling
 from veco.objectives.contrast import SentenceContrast
@@ -19,5 +20,6 @@ OBJECTIVES: dict[str, type[Objective]] = {
         CausalLanguageModelling,
         SentenceContrast,
         CrossMaskLanguageModelling,
+        BackTranslationMaskedLanguageModelling,
     )
 }
