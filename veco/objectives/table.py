@@ -5,6 +5,7 @@ from __future__ import annotations
 from veco.objectives.btmlm import BackTranslationMaskedLanguageModelling
 from veco.objectives.ca_mlm import CrossAttentionMaskedLanguageModelling
 from veco.objectives.clm import CausalLanguageModelling
+from veco.objectives.clwa import WordAlignment
 from veco.objectives.contrast import SentenceContrast
 from veco.objectives.cross_mask_mlm import CrossMaskLanguageModelling
 from veco.objectives.mlm import MaskedLanguageModelling
@@ -21,5 +22,6 @@ OBJECTIVES: dict[str, type[Objective]] = {
         SentenceContrast,
         CrossMaskLanguageModelling,
         BackTranslationMaskedLanguageModelling,
+        WordAlignment,
     )
 }
