@@ -6,6 +6,7 @@ from veco.objectives.btmlm import BackTranslationMaskedLanguageModelling
 from veco.objectives.ca_mlm import CrossAttentionMaskedLanguageModelling
 from veco.objectives.clm import CausalLanguageModelling
 from veco.objectives.clwa import WordAlignment
+from veco.objectives.clwr import WordRecovery
 from veco.objectives.contrast import SentenceContrast
 from veco.objectives.cross_mask_mlm import CrossMaskLanguageModelling
 from veco.objectives.mlm import MaskedLanguageModelling
@@ -23,5 +24,6 @@ OBJECTIVES: dict[str, type[Objective]] = {
         CrossMaskLanguageModelling,
         BackTranslationMaskedLanguageModelling,
         WordAlignment,
+        WordRecovery,
     )
 }
