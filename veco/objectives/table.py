@@ -5,6 +5,7 @@ from __future__ import annotations
 from veco.objectives.btmlm import BackTranslationMaskedLanguageModelling
 from veco.objectives.ca_mlm import CrossAttentionMaskedLanguageModelling
 from veco.objectives.clm import CausalLanguageModelling
+from veco.objectives.clpc import ParaphraseClassification
 from veco.objectives.clwa import WordAlignment
 from veco.objectives.clwr import WordRecovery
 from veco.objectives.contrast import SentenceContrast
@@ -25,5 +26,6 @@ OBJECTIVES: dict[str, type[Objective]] = {
         BackTranslationMaskedLanguageModelling,
         WordAlignment,
         WordRecovery,
+        ParaphraseClassification,
     )
 }
