@@ -34,7 +34,7 @@ def words_y(pairs: Sequence[Pair]) -> list[MaskedSequence]:
     return [(pair.y, own_words(pair.y)) for pair in pairs]
 
 
-def joined(pairs: Sequence[Pair]) -> list[MaskedSequence]:
+def clean_pair(pairs: Sequence[Pair]) -> list[MaskedSequence]:
     """`<s> x </s> </s> y </s>`."""
     return [concatenated(*both) for both in zip(clean_x(pairs), clean_y(pairs), strict=True)]
 

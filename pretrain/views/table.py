@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pretrain.masking import MaskedSequence
-from pretrain.views.clean import clean_x, clean_y, joined, next_x, next_y, words_x, words_y
+from pretrain.views.clean import clean_pair, clean_x, clean_y, next_x, next_y, words_x, words_y
 from pretrain.views.masked import mask_only, masked_x, masked_x_and_y, masked_y, pseudo_x, pseudo_y
 from pretrain.views.pair import Pair
 from pretrain.views.unlike import unlike
 from veco.views import (
+    CLEAN_PAIR,
     CLEAN_X,
     CLEAN_Y,
-    JOINED,
     MASK_ONLY,
     NEXT_X,
     NEXT_Y,
@@ -75,7 +75,7 @@ VIEWS: dict[str, ViewMaker] = {
     WORDS_X: ViewMaker(words_x, 1, all_words),
     WORDS_Y: ViewMaker(words_y, 1, all_words),
     MASK_ONLY: ViewMaker(mask_only, 2, masked_ones),
-    JOINED: ViewMaker(joined, 2, none_of_them),
+    CLEAN_PAIR: ViewMaker(clean_pair, 2, none_of_them),
     UNLIKE: ViewMaker(unlike, 2, none_of_them),
     PSEUDO_X: ViewMaker(pseudo_x, 2, masked_ones_of_the_first),
     PSEUDO_Y: ViewMaker(pseudo_y, 2, masked_ones_of_the_first),

@@ -19,7 +19,7 @@ from veco.config import VecoConfig
 from veco.objectives.objective import BILINGUAL, Count, ItemLosses, Objective, Route, Term
 from veco.objectives.pooling import pooled
 from veco.objectives.states import States
-from veco.views import JOINED, UNLIKE
+from veco.views import CLEAN_PAIR, UNLIKE
 
 
 class ParaphraseClassification(Objective):
@@ -27,9 +27,9 @@ class ParaphraseClassification(Objective):
 
     name = "clpc"
     kinds = (BILINGUAL,)
-    views = (JOINED, UNLIKE)
-    routes = (Route(JOINED), Route(UNLIKE))
-    terms = (Term("clpc", (Count(JOINED, of_rows=True), Count(UNLIKE, of_rows=True)), is_of_tokens=False),)
+    views = (CLEAN_PAIR, UNLIKE)
+    routes = (Route(CLEAN_PAIR), Route(UNLIKE))
+    terms = (Term("clpc", (Count(CLEAN_PAIR, of_rows=True), Count(UNLIKE, of_rows=True)), is_of_tokens=False),)
 
     def module(self, config: VecoConfig) -> nn.Module:
         return nn.Linear(config.hidden_size, 1)

@@ -13,17 +13,19 @@ product, that the mask holds in all layers, in one pass for both directions (AMB
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from veco.attention import attention_weights
 from veco.config import VecoConfig
+from veco.layer import VecoLayer
 from veco.objectives.objective import BILINGUAL, Count, ItemLosses, Objective, Route, Term
 from veco.objectives.sides import OTHER_SIDE, sides_of
 from veco.objectives.states import Batch, States
 from veco.packing import Padding
-from veco.views import JOINED, TLM
+from veco.views import CLEAN_PAIR, TLM
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class WordAlignment(Objective):
 
     @property
     def views(self) -> tuple[str, ...]:
-        return (TLM,) if self.masked else (JOINED,)
+        return (TLM,) if self.masked else (CLEAN_PAIR,)
 
     @property
     def routes(self) -> tuple[Route, ...]:
@@ -62,7 +64,7 @@ class WordAlignment(Objective):
         batch = states.batch
         encoder = batch.encoder
         (layer,) = self.layers(encoder.config)
-        attention = encoder.layers[layer].self_attention
+        attention = cast(VecoLayer, encoder.layers[layer]).self_attention
         before_ND, padding = states.of(route, layer), batch.padding_of(route.view)
         # The weights are formed here: in the layer itself kernels may not have them.
         query_BHTK, key_BHTK = (

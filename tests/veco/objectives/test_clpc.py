@@ -9,7 +9,7 @@ from random_pairs import batch_of_views
 
 from veco import VecoForPreTraining
 from veco.objectives.clpc import told_apart
-from veco.views import JOINED, UNLIKE
+from veco.views import CLEAN_PAIR, UNLIKE
 
 
 def test_loss_is_the_formula() -> None:
@@ -22,13 +22,13 @@ def test_loss_is_the_formula() -> None:
 
 
 def test_pairs_are_judged_by_their_first_state(model_of: Callable[[str], VecoForPreTraining]) -> None:
-    model, batch = model_of("clpc"), batch_of_views(JOINED, UNLIKE)
+    model, batch = model_of("clpc"), batch_of_views(CLEAN_PAIR, UNLIKE)
     module = model.objective_modules["clpc"]
     odds = {
         view: module(model.veco(batch[f"{view}_input_ids"], batch[f"{view}_attention_mask"])[0][:, 0]).squeeze(1)
-        for view in (JOINED, UNLIKE)
+        for view in (CLEAN_PAIR, UNLIKE)
     }
-    expected = -torch.log(torch.sigmoid(odds[JOINED])), -torch.log(1 - torch.sigmoid(odds[UNLIKE]))
+    expected = -torch.log(torch.sigmoid(odds[CLEAN_PAIR])), -torch.log(1 - torch.sigmoid(odds[UNLIKE]))
     output = model(**batch)
     torch.testing.assert_close(
         output.loss, expected[0].mean() + expected[1].mean(), rtol=0, atol=1e-6, check_dtype=False

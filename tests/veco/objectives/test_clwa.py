@@ -12,7 +12,7 @@ from torch import Tensor
 from veco import VecoForPreTraining
 from veco.objectives.clwa import disagreement
 from veco.packing import Padding, starts_of
-from veco.views import JOINED, TLM
+from veco.views import CLEAN_PAIR, TLM
 
 
 def of_pair(query_HTK: Tensor, key_HTK: Tensor, num_x: int) -> Tensor:
@@ -46,7 +46,7 @@ def test_same_alignment_in_both_directions_has_no_loss() -> None:
     torch.testing.assert_close(disagreement(states, states, padding, sides), torch.zeros(1))
 
 
-@pytest.mark.parametrize(("options", "view"), [("", JOINED), ("(masked=True)", TLM)])
+@pytest.mark.parametrize(("options", "view"), [("", CLEAN_PAIR), ("(masked=True)", TLM)])
 def test_weights_are_those_of_the_last_layer(
     model_of: Callable[[str], VecoForPreTraining], options: str, view: str
 ) -> None:

@@ -65,7 +65,14 @@ def test_mistakes_are_told_in_one_line(text: str, message: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "num_sweeps"),
-    [("mlm", 1), ("mlm + tlm", 1), ("ca_mlm", 2), ("ca_mlm + tlm", 2), ("ca_mlm + tlm + contrast", 2), ("mlm + clm", 2)],
+    [
+        ("mlm", 1),
+        ("mlm + tlm", 1),
+        ("ca_mlm", 2),
+        ("ca_mlm + tlm", 2),
+        ("ca_mlm + tlm + contrast", 2),
+        ("mlm + clm", 2),
+    ],
 )
 def test_sweeps_are_shared(text: str, num_sweeps: int) -> None:
     objectives = ObjectiveSum.of(text)
