@@ -22,7 +22,7 @@ def random_samples(lengths: Sequence[tuple[int, int]] = LENGTHS, name: str = "de
     return [Sample(0, name, number, x, y, 0, key=number + 1) for number, (x, y) in enumerate(pairs)]
 
 
-def batch_of_views(*views: str, group_pairs: int | None = None) -> dict[str, Any]:
-    """What the model takes of random pairs; `packed` is among it."""
-    batch = make_batch(random_samples(), views, MASKING, group_pairs)
+def batch_of_views(*views: str, group_pairs: int | None = None, pairs: slice = slice(None)) -> dict[str, Any]:
+    """What the model takes of random pairs, or of some of them; `packed` is among it."""
+    batch = make_batch(random_samples()[pairs], views, MASKING, group_pairs)
     return {name: value for name, value in batch.items() if name != SAMPLES}

@@ -27,6 +27,7 @@ class ParaphraseClassification(Objective):
 
     name = "clpc"
     kinds = (BILINGUAL,)
+    contrasts_pairs = True  # z is from the group of x and y
     views = (CLEAN_PAIR, UNLIKE)
     routes = (Route(CLEAN_PAIR), Route(UNLIKE))
     terms = (Term("clpc", (Count(CLEAN_PAIR, of_rows=True), Count(UNLIKE, of_rows=True)), is_of_tokens=False),)
