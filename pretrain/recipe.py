@@ -189,11 +189,12 @@ class PretrainRecipe(TrainingRecipe):
         found = []
         if min(self.mono_max_length, self.bilingual_max_length) < 4:
             found.append("mono_max_length and bilingual_max_length must be at least 4")
-        longest = max(self._sequences_in_mono_rows() * self.mono_max_length, 2 * self.bilingual_max_length)
+        in_mono_rows = self._sequences_in_mono_rows()
+        longest = max(in_mono_rows * self.mono_max_length, 2 * self.bilingual_max_length)
         if not self.init_from and longest > self.max_position_embeddings - 2:
             found.append(
                 f"max_position_embeddings {self.max_position_embeddings} must be at least {longest + 2}: "
-                "mono_max_length, or both sentences of a bilingual pair, + 2"
+                f"{'' if in_mono_rows == 1 else 'twice '}mono_max_length, or both sentences of a bilingual pair, + 2"
             )
         return found
 
