@@ -6,19 +6,39 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pretrain.masking import MaskedSequence
-from pretrain.views.clean import clean_x, clean_y, joined, next_x, next_y
+from pretrain.views.clean import clean_pair, clean_x, clean_y, next_x, next_y, words_x, words_y
 from pretrain.views.code_mixed import code_mixed
-from pretrain.views.masked import masked_x, masked_x_and_y, masked_y
+from pretrain.views.masked import mask_only, masked_x, masked_x_and_y, masked_y, pseudo_x, pseudo_y
 from pretrain.views.pair import Pair
-from pretrain.views.words import links, words_x, words_y
-from veco.views import CLEAN_X, CLEAN_Y, CODE_MIXED, JOINED, LINKS, NEXT_X, NEXT_Y, TLM, WORDS_X, WORDS_Y, X, Y
+from pretrain.views.unlike import unlike
+from pretrain.views.words import links, numbered_x, numbered_y
+from veco.views import (
+    CLEAN_PAIR,
+    CLEAN_X,
+    CLEAN_Y,
+    CODE_MIXED,
+    LINKS,
+    MASK_ONLY,
+    NEXT_X,
+    NEXT_Y,
+    NUMBERED_X,
+    NUMBERED_Y,
+    PSEUDO_X,
+    PSEUDO_Y,
+    TLM,
+    UNLIKE,
+    WORDS_X,
+    WORDS_Y,
+    X,
+    Y,
+)
 
 
 @dataclass(frozen=True)
 class ViewMaker:
     """How a view is made, and how large it is.
 
-    `rows` makes it from the pairs of a micro-batch: ids and labels of each of its rows. For plans: `sequences` is how
+    `rows` makes it from the pairs of a group: ids and labels of each of its rows. For plans: `sequences` is how
     many sequences of a pair a row holds, and `predicted` how many tokens are predicted of each that has so many, if a
     share of them is masked.
     """
@@ -37,6 +57,15 @@ def all_but_the_first(length: int, mask_rate: float) -> int:
     return length - 1
 
 
+def masked_ones_of_the_first(length: int, mask_rate: float) -> int:
+    """As `masked_ones`, where only the first of two sequences is masked."""
+    return masked_ones(length, mask_rate / 2)
+
+
+def all_words(length: int, mask_rate: float) -> int:
+    return length - 2
+
+
 def none_of_them(length: int, mask_rate: float) -> int:
     return 0
 
@@ -49,10 +78,16 @@ VIEWS: dict[str, ViewMaker] = {
     NEXT_Y: ViewMaker(next_y, 1, all_but_the_first),
     CLEAN_X: ViewMaker(clean_x, 1, none_of_them),
     CLEAN_Y: ViewMaker(clean_y, 1, none_of_them),
-    JOINED: ViewMaker(joined, 2, none_of_them),
+    WORDS_X: ViewMaker(words_x, 1, all_words),
+    WORDS_Y: ViewMaker(words_y, 1, all_words),
+    MASK_ONLY: ViewMaker(mask_only, 2, masked_ones),
+    CLEAN_PAIR: ViewMaker(clean_pair, 2, none_of_them),
+    UNLIKE: ViewMaker(unlike, 2, none_of_them),
+    PSEUDO_X: ViewMaker(pseudo_x, 2, masked_ones_of_the_first),
+    PSEUDO_Y: ViewMaker(pseudo_y, 2, masked_ones_of_the_first),
     CODE_MIXED: ViewMaker(code_mixed, 1, masked_ones),
-    WORDS_X: ViewMaker(words_x, 1, none_of_them),
-    WORDS_Y: ViewMaker(words_y, 1, none_of_them),
+    NUMBERED_X: ViewMaker(numbered_x, 1, none_of_them),
+    NUMBERED_Y: ViewMaker(numbered_y, 1, none_of_them),
     LINKS: ViewMaker(links, 2, none_of_them),
 }
 

@@ -12,11 +12,11 @@ from pretrain.views.clean import unlabelled
 from pretrain.views.pair import Pair
 
 
-def words_x(pairs: Sequence[Pair]) -> list[MaskedSequence]:
+def numbered_x(pairs: Sequence[Pair]) -> list[MaskedSequence]:
     return [numbered(pair, 0, 0) for pair in pairs]
 
 
-def words_y(pairs: Sequence[Pair]) -> list[MaskedSequence]:
+def numbered_y(pairs: Sequence[Pair]) -> list[MaskedSequence]:
     return [numbered(pair, 1, len(pair.words.numbers[0])) for pair in pairs]
 
 

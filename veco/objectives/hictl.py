@@ -31,7 +31,7 @@ from veco.config import VecoConfig
 from veco.objectives.objective import BILINGUAL, Count, ItemLosses, Objective, Route, Term
 from veco.objectives.pooling import POOLINGS, groups, pooled
 from veco.objectives.states import LAST, States
-from veco.views import CLEAN_X, CLEAN_Y, JOINED
+from veco.views import CLEAN_PAIR, CLEAN_X, CLEAN_Y
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class HierarchicalContrast(Objective):
 
     name = "hictl"
     kinds = (BILINGUAL,)
-    views = (CLEAN_X, CLEAN_Y, JOINED)
-    routes = (Route(CLEAN_X), Route(CLEAN_Y), Route(JOINED))
+    views = (CLEAN_X, CLEAN_Y, CLEAN_PAIR)
+    routes = (Route(CLEAN_X), Route(CLEAN_Y), Route(CLEAN_PAIR))
 
     temperature: float = 1.0
     zeta: float = 0.9
@@ -78,11 +78,11 @@ class HierarchicalContrast(Objective):
         batch, packed = states.batch, states.batch.packed
         of_x, of_y, of_both = self.routes
         x, y = (pooled(states.of(route, self.layer), packed, route.view, self.pooling) for route in (of_x, of_y))
-        q = pooled(states.of(of_both), packed, JOINED, "cls")
-        ids, rows = batch.ids_of(JOINED), batch.rows_of(JOINED)
+        q = pooled(states.of(of_both), packed, CLEAN_PAIR, "cls")
+        ids, rows = batch.ids_of(CLEAN_PAIR), batch.rows_of(CLEAN_PAIR)
         # Through the module, so that ZeRO-3 gathers its weights; the same call on every rank.
         embedded = batch.encoder.embeddings.word_embeddings(ids).to(q.dtype)
-        lengths = packed.sizes.lengths[JOINED]
+        lengths = packed.sizes.lengths[CLEAN_PAIR]
         of_groups = [sum(lengths[i : i + packed.group_pairs]) for i in range(0, len(lengths), packed.group_pairs)]
         of_sentences, of_words = [], []
         tokens = zip(ids.split(of_groups), rows.split(of_groups), embedded.split(of_groups), strict=True)

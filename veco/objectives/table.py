@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from veco.objectives.alm import AlternatingLanguageModelling
+from veco.objectives.btmlm import BackTranslationMaskedLanguageModelling
 from veco.objectives.ca_mlm import CrossAttentionMaskedLanguageModelling
 from veco.objectives.clm import CausalLanguageModelling
+from veco.objectives.clpc import ParaphraseClassification
+from veco.objectives.clwa import WordAlignment
+from veco.objectives.clwr import WordRecovery
 from veco.objectives.contrast import SentenceContrast
+from veco.objectives.cross_mask_mlm import CrossMaskLanguageModelling
 from veco.objectives.hictl import HierarchicalContrast
 from veco.objectives.mlm import MaskedLanguageModelling
 from veco.objectives.objective import Objective
@@ -23,5 +28,10 @@ OBJECTIVES: dict[str, type[Objective]] = {
         AlternatingLanguageModelling,
         HierarchicalContrast,
         SentenceAndWordContrast,
+        CrossMaskLanguageModelling,
+        BackTranslationMaskedLanguageModelling,
+        WordAlignment,
+        WordRecovery,
+        ParaphraseClassification,
     )
 }

@@ -28,7 +28,7 @@ from veco.objectives.contrast import contrasted
 from veco.objectives.objective import BILINGUAL, LEXICON, THESAURUS, Count, ItemLosses, Objective, Route, Term
 from veco.objectives.pooling import POOLINGS, pooled
 from veco.objectives.states import LAST, Batch, States
-from veco.views import LINKS, WORDS_X, WORDS_Y
+from veco.views import LINKS, NUMBERED_X, NUMBERED_Y
 
 WORD_VECTORS = ("mean", "first")
 
@@ -45,8 +45,8 @@ class SentenceAndWordContrast(Objective):
     kinds = (BILINGUAL,)
     needs = (LEXICON,)
     uses = (THESAURUS,)
-    views = (WORDS_X, WORDS_Y, LINKS)
-    routes = (Route(WORDS_X), Route(WORDS_Y))
+    views = (NUMBERED_X, NUMBERED_Y, LINKS)
+    routes = (Route(NUMBERED_X), Route(NUMBERED_Y))
 
     temperature: float = 0.05
     word_temperature: float = 0.1
@@ -66,7 +66,7 @@ class SentenceAndWordContrast(Objective):
     @property
     def terms(self) -> tuple[Term, ...]:
         return (
-            Term("veco2_sentences", (Count(WORDS_X, of_rows=True),), is_of_tokens=False),
+            Term("veco2_sentences", (Count(NUMBERED_X, of_rows=True),), is_of_tokens=False),
             Term("veco2_words", (Count(LINKS),), is_of_tokens=False, weight=self.word_weight),
         )
 
@@ -102,13 +102,13 @@ class LinkedWords(NamedTuple):
 
 
 def linked_words(batch: Batch, states_ND: Tensor, word: str) -> LinkedWords:
-    """The words of a batch of pairs, from the states of WORDS_X and then WORDS_Y."""
+    """The words of a batch of pairs, from the states of NUMBERED_X and then NUMBERED_Y."""
     packed = batch.packed
     lengths = packed.sizes.lengths[LINKS]
     num_rows, num_words = len(lengths), max(1, *lengths) - 1 or 1  # `<s>` is not a word
     behind = num_rows * num_words
-    numbers_N = torch.cat([batch.labels_of(view) for view in (WORDS_X, WORDS_Y)])
-    rows_N = torch.cat([batch.rows_of(view) for view in (WORDS_X, WORDS_Y)])
+    numbers_N = torch.cat([batch.labels_of(view) for view in (NUMBERED_X, NUMBERED_Y)])
+    rows_N = torch.cat([batch.rows_of(view) for view in (NUMBERED_X, NUMBERED_Y)])
     shape = num_rows, num_words
     vectors_RWD = word_vectors(states_ND, numbers_N, rows_N, shape, word)
 

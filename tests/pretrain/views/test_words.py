@@ -47,7 +47,7 @@ def test_words_of_a_label_go_together(workers: int, word_data, lexicon, thesauru
     seen = set()
     for row in range(8):
         ids, labels = (
-            torch.cat([batch[f"words_{side}_{field}"][row] for side in "xy"]).numpy()
+            torch.cat([batch[f"numbered_{side}_{field}"][row] for side in "xy"]).numpy()
             for field in ("input_ids", "labels")
         )
         words = [encoder.decode(ids[labels == number]) for number in range(labels.max() + 1)]
@@ -56,7 +56,7 @@ def test_words_of_a_label_go_together(workers: int, word_data, lexicon, thesauru
         assert num_words == len(words) and groups[0] == -100
         assert links[1 : num_words + 1].tolist() == [ids[labels == number][0] for number in range(num_words)]
         found = [{words[i] for i in np.flatnonzero(groups[1:] == group)} for group in range(groups.max() + 1)]
-        english = encoder.decode(batch["words_y_input_ids"][row].numpy())
+        english = encoder.decode(batch["numbered_y_input_ids"][row].numpy())
         assert sorted(map(sorted, found)) == sorted(map(sorted, LINKED[english]))
         seen.add(english)
     assert len(seen) > 1
@@ -64,8 +64,8 @@ def test_words_of_a_label_go_together(workers: int, word_data, lexicon, thesauru
 
 def test_joined_sentences_are_as_they_are(word_data, lexicon, thesaurus) -> None:
     batch = batches(word_data, lexicon, thesaurus, "hictl")[0]
-    x, y, both = (batch[f"{view}_input_ids"] for view in ("clean_x", "clean_y", "joined"))
+    x, y, both = (batch[f"{view}_input_ids"] for view in ("clean_x", "clean_y", "clean_pair"))
     for row in range(8):
         x_row, y_row, joined = (ids[row][ids[row] != 1].tolist() for ids in (x, y, both))
         assert joined == [*x_row, 2, *y_row[1:]]
-    assert batch["joined_labels"].eq(-100).all()
+    assert batch["clean_pair_labels"].eq(-100).all()

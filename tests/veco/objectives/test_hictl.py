@@ -89,7 +89,7 @@ def batch(config: VecoConfig, num_rows: int = 6) -> dict[str, Tensor]:
         ids[:, 0], ids[:, -1] = 0, SEPARATOR
     both = torch.cat([x, torch.full((num_rows, 1), SEPARATOR), y[:, 1:]], 1)
     found = {}
-    for view, ids in (("clean_x", x), ("clean_y", y), ("joined", both)):
+    for view, ids in (("clean_x", x), ("clean_y", y), ("clean_pair", both)):
         found |= {f"{view}_input_ids": ids, f"{view}_attention_mask": torch.ones_like(ids)}
         found[f"{view}_labels"] = torch.full_like(ids, -100)
     return found
@@ -104,7 +104,7 @@ def test_vectors_are_those_of_the_model(config: VecoConfig) -> None:
         model.veco(views[f"clean_{side}_input_ids"], output_hidden_states=True).hidden_states[2][:, 0] for side in "xy"
     )
     torch.testing.assert_close(output.losses["hictl_sentences"], sentence_losses(x, y, 1.0, 0.9)[0].mean())
-    ids = views["joined_input_ids"]
+    ids = views["clean_pair_input_ids"]
     q = model.veco(ids).last_hidden_state[:, 0]
     rows = torch.arange(len(ids)).repeat_interleave(ids.shape[1])
     embedded = model.veco.embeddings.word_embeddings(ids.flatten())

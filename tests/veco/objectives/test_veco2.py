@@ -51,7 +51,7 @@ def pairs(num_rows: int = 3) -> dict[str, torch.Tensor]:
     links = torch.tensor([[0, 11, 13, 41, 42], [0, 21, 23, 44, 45], [0, 31, 33, 47, 48]])[:num_rows]
     groups = torch.tensor([[-100, 0, 1, 0, 1], [-100, 0, -100, 0, -100], [-100] * 5])[:num_rows]
     found = {}
-    for view, ids, labels in (("words_x", x_ids, x_words), ("words_y", y_ids, y_words), ("links", links, groups)):
+    for view, ids, labels in (("numbered_x", x_ids, x_words), ("numbered_y", y_ids, y_words), ("links", links, groups)):
         found |= {f"{view}_input_ids": ids, f"{view}_attention_mask": ids.ne(1).long(), f"{view}_labels": labels}
     return found
 
@@ -64,7 +64,7 @@ def test_vectors_are_states_of_words(config: VecoConfig, layer: int, word: str) 
     batch = pairs()
     x, y = (
         model.veco(
-            batch[f"words_{side}_input_ids"], batch[f"words_{side}_attention_mask"], output_hidden_states=True
+            batch[f"numbered_{side}_input_ids"], batch[f"numbered_{side}_attention_mask"], output_hidden_states=True
         ).hidden_states[layer]
         for side in "xy"
     )
@@ -80,7 +80,7 @@ def test_vectors_are_states_of_words(config: VecoConfig, layer: int, word: str) 
     totals = torch.stack([expected.sum(1), torch.tensor([4.0, 2.0, 0.0]), (is_right & (groups >= 0)).sum(1).float()], 1)
     torch.testing.assert_close(output.row_totals["veco2_words"], totals)
     lengths = torch.tensor([5, 5, 4]).unsqueeze(1)
-    sentences = x.mean(1), (y * batch["words_y_attention_mask"].unsqueeze(2)).sum(1) / lengths
+    sentences = x.mean(1), (y * batch["numbered_y_attention_mask"].unsqueeze(2)).sum(1) / lengths
     torch.testing.assert_close(output.losses["veco2_sentences"], 0.5 * info_nce(*sentences, 0.05, 0.0)[0].mean())
 
 

@@ -24,8 +24,10 @@ X = [[0, 11, 12, 13, 2], [0, 21, 22, 2], [0, 31, 32, 33, 2], [0, 11, 2]]
 Y = [[0, 41, 42, 2], [0, 43, 44, 45, 2], [0, 46, 2], [0, 47, 48, 2]]
 VIEWS = {
     "veco2": {
-        "words_x": view(X, [[-100, *range(len(row) - 2), -100] for row in X]),
-        "words_y": view(Y, [[-100, *range(len(x) - 2, len(x) + len(y) - 4), -100] for x, y in zip(X, Y, strict=True)]),
+        "numbered_x": view(X, [[-100, *range(len(row) - 2), -100] for row in X]),
+        "numbered_y": view(
+            Y, [[-100, *range(len(x) - 2, len(x) + len(y) - 4), -100] for x, y in zip(X, Y, strict=True)]
+        ),
         "links": view(
             [[0, *x[1:-1], *y[1:-1]] for x, y in zip(X, Y, strict=True)],
             [[-100, 0, -100, 1, 0, 1], [-100, 0, 0, 0, -100, -100], [-100] * 5, [-100, 0, 0, -100]],
@@ -34,7 +36,7 @@ VIEWS = {
     "hictl": {
         "clean_x": view(X),
         "clean_y": view(Y),
-        "joined": view([[*x, 2, *y[1:]] for x, y in zip(X, Y, strict=True)]),
+        "clean_pair": view([[*x, 2, *y[1:]] for x, y in zip(X, Y, strict=True)]),
     },
 }
 
