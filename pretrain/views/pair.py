@@ -40,7 +40,7 @@ class Pair:
 
     sample: Sample
     masking: Masking
-    resources: Resources
+    resources: Resources = Resources()
 
     def rng(self, view: str = "") -> np.random.Generator:
         """The random numbers of a view, the same on every machine; without a name those of the masks."""

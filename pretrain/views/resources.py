@@ -16,7 +16,7 @@ ObjectiveT = TypeVar("ObjectiveT", bound=Objective)
 class Resources:
     """The objective that views are made for, and lexicons, which those of its parts need whose `needs` say so."""
 
-    objective: ObjectiveSum
+    objective: ObjectiveSum = ObjectiveSum(())
     lexicons: Lexicons | None = None
 
     def options(self, kind: type[ObjectiveT]) -> ObjectiveT:
