@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -40,7 +40,7 @@ class Pair:
 
     sample: Sample
     masking: Masking
-    resources: Resources = Resources()
+    resources: Resources = field(default_factory=Resources)
 
     def rng(self, view: str = "") -> np.random.Generator:
         """The random numbers of a view, the same on every machine; without a name those of the masks."""

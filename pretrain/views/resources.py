@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from pretrain.words.lexicons import Lexicons
@@ -16,7 +16,7 @@ ObjectiveT = TypeVar("ObjectiveT", bound=Objective)
 class Resources:
     """The objective that views are made for, and lexicons, which those of its parts need whose `needs` say so."""
 
-    objective: ObjectiveSum = ObjectiveSum(())
+    objective: ObjectiveSum = field(default_factory=lambda: ObjectiveSum(()))
     lexicons: Lexicons | None = None
 
     def options(self, kind: type[ObjectiveT]) -> ObjectiveT:
