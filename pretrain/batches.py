@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from torch.utils.data import Dataset
@@ -78,15 +78,22 @@ class OpenShards(dict[str, Shard]):
         return self.setdefault(prefix, Shard(self.data_dir / prefix))
 
 
-class Source(Protocol):
-    """One language's or language pair's samples, numbered; each is (x, y, how many tokens were cut off).
+class Segments(NamedTuple):
+    """x and y, ids without `<s>` and `</s>`, how many tokens were cut off, and the borders of sentences inside each."""
 
-    x and y are ids without `<s>` and `</s>`.
-    """
+    x: np.ndarray
+    y: np.ndarray
+    num_cut: int
+    x_borders: tuple[int, ...] = ()
+    y_borders: tuple[int, ...] = ()
+
+
+class Source(Protocol):
+    """One language's or language pair's samples, numbered."""
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, int]: ...
+    def __getitem__(self, index: int) -> Segments: ...
 
 
 class ParallelSource:
@@ -103,12 +110,12 @@ class ParallelSource:
     def __len__(self) -> int:
         return self.ends[-1]
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, int]:
+    def __getitem__(self, index: int) -> Segments:
         which = bisect_right(self.ends, index)
         index -= self.ends[which - 1] if which else 0
         x, y = (self.shards[prefix][index] for prefix in self.prefixes[which])
         num_cut = sum(max(0, len(ids) - self.max_tokens) for ids in (x, y))
-        return x[: self.max_tokens], y[: self.max_tokens], num_cut
+        return Segments(x[: self.max_tokens], y[: self.max_tokens], num_cut)
 
 
 class MonoSource:
@@ -135,12 +142,12 @@ class MonoSource:
     def __len__(self) -> int:
         return self.ends[-1]
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, int]:
+    def __getitem__(self, index: int) -> Segments:
         which = bisect_right(self.ends, index)
         index -= self.ends[which - 1] if which else 0
-        return *self._window(self.shards[self.prefixes[which]], index), 0
+        return self._window(self.shards[self.prefixes[which]], index)
 
-    def _window(self, shard: Shard, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def _window(self, shard: Shard, index: int) -> Segments:
         def first_token(document: int) -> int:
             sentence = int(shard.documents[document])
             is_end = sentence == shard.num_sequences
@@ -166,7 +173,9 @@ class MonoSource:
             begin, end = borders[0], max(borders[1], borders[0] + 1)
         inside = sentences[sentences.searchsorted(begin * shard.itemsize, "right") :]
         inside = inside[: inside.searchsorted(end * shard.itemsize)] // shard.itemsize - begin
-        return split_in_two(shard.tokens[begin:end], inside, self.segment_tokens)
+        x, y = split_in_two(shard.tokens[begin:end], inside, self.segment_tokens)
+        x_borders, y_borders = inside[inside < len(x)], inside[inside > len(x)] - len(x)
+        return Segments(x, y, 0, tuple(x_borders.tolist()), tuple(y_borders.tolist()))
 
 
 def split_in_two(tokens: np.ndarray, borders: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray]:
@@ -208,6 +217,12 @@ def group_names(sources: Mapping[str, Mapping[str, Source]]) -> list[tuple[str, 
     return [(kind, name) for kind, of_kind in sources.items() for name in sorted(of_kind)]
 
 
+def sample_of(found: Segments, group: int, name: str, number: int, key: int) -> Sample:
+    """What a source has, as the sample of these facts."""
+    x, y, num_cut, x_borders, y_borders = found
+    return Sample(group, name, number, x, y, num_cut, key, x_borders, y_borders)
+
+
 class KindOfBatch:
     """All sources of one kind (monolingual or bilingual) and the order in which their samples come."""
 
@@ -224,8 +239,8 @@ class KindOfBatch:
         """The `number`-th sample of the endless sequence; groups are counted from `first_group` on."""
         name, occurrence = self.schedule[number]
         source = self.sources[name]
-        x, y, num_cut = source[walk(occurrence, len(source), mix(self.key, self.numbers[name]))]
-        return Sample(first_group + self.numbers[name], name, number, x, y, num_cut, mix(self.key, number))
+        found = source[walk(occurrence, len(source), mix(self.key, self.numbers[name]))]
+        return sample_of(found, first_group + self.numbers[name], name, number, mix(self.key, number))
 
 
 class PretrainingBatches(Dataset):
@@ -322,8 +337,8 @@ class ValidationBatches:
         samples = []
         first = number * VALIDATION_PAIRS
         for sample in range(first, min(first + VALIDATION_PAIRS, len(source))):
-            x, y, num_cut = source[walk(sample, len(source), key)]
-            samples.append(Sample(group, self.groups[group][1], sample, x, y, num_cut, mix(key, sample)))
+            found = source[walk(sample, len(source), key)]
+            samples.append(sample_of(found, group, self.groups[group][1], sample, mix(key, sample)))
         return batch_of(kind, samples, self.options, self.vocab_size)
 
 

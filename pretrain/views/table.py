@@ -8,8 +8,21 @@ from dataclasses import dataclass
 from pretrain.masking import MaskedSequence
 from pretrain.views.clean import clean_x, clean_y, next_x, next_y
 from pretrain.views.masked import masked_x, masked_x_and_y, masked_y
+from pretrain.views.noised import noised_x, noised_y, target_x, target_y
 from pretrain.views.pair import Pair
-from veco.views import CLEAN_X, CLEAN_Y, NEXT_X, NEXT_Y, TLM, X, Y
+from veco.views import (
+    CLEAN_X,
+    CLEAN_Y,
+    NEXT_X,
+    NEXT_Y,
+    NOISED_X,
+    NOISED_Y,
+    TARGET_X,
+    TARGET_Y,
+    TLM,
+    X,
+    Y,
+)
 
 
 @dataclass(frozen=True)
@@ -47,6 +60,10 @@ VIEWS: dict[str, ViewMaker] = {
     NEXT_Y: ViewMaker(next_y, 1, all_but_the_first),
     CLEAN_X: ViewMaker(clean_x, 1, none_of_them),
     CLEAN_Y: ViewMaker(clean_y, 1, none_of_them),
+    NOISED_X: ViewMaker(noised_x, 1, none_of_them),
+    NOISED_Y: ViewMaker(noised_y, 1, none_of_them),
+    TARGET_X: ViewMaker(target_x, 1, all_but_the_first),
+    TARGET_Y: ViewMaker(target_y, 1, all_but_the_first),
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from veco.objectives.ca_mlm import CrossAttentionMaskedLanguageModelling
 from veco.objectives.clm import CausalLanguageModelling
 from veco.objectives.contrast import SentenceContrast
+from veco.objectives.mbart import Denoising
 from veco.objectives.mlm import MaskedLanguageModelling
 from veco.objectives.objective import Objective
 from veco.objectives.tlm import TranslationLanguageModelling
@@ -17,5 +18,6 @@ OBJECTIVES: dict[str, type[Objective]] = {
         TranslationLanguageModelling,
         CausalLanguageModelling,
         SentenceContrast,
+        Denoising,
     )
 }
