@@ -20,6 +20,7 @@ from veco.packing import PackedViews, Sizes
 from veco.views import View, X, Y, prefix_of, views_of
 
 DEFAULT_OBJECTIVE = "ca_mlm+tlm"
+OWN_PARAMETERS = "objective_modules."  # the start of the names of what objectives have beside the model
 
 
 @dataclass

@@ -64,7 +64,7 @@ class SentenceContrast(Objective):
     def losses(self, states: States, module: nn.Module | None) -> list[ItemLosses]:
         packed = states.batch.packed
         x, y = (pooled(states.of(Route(view), self.layer), packed, view, self.pooling) for view in self.views)
-        found = [info_nce(*group, self.temperature, self.margin) for group in groups(packed, x, y)]
+        found = [info_nce(of_x, of_y, self.temperature, self.margin) for of_x, of_y in groups(packed, x, y)]
         values, is_right = (torch.cat(parts) for parts in zip(*found, strict=True))
         rows = torch.arange(len(x), device=x.device)
         return [ItemLosses(self.name, values, rows, is_right, self.terms[0].counts[0])]
