@@ -29,12 +29,12 @@ from torch import Tensor
 from data_tools.cli import FlagParser, run_main
 from data_tools.files.atomic import atomic_path
 from data_tools.files.outputs import check_outputs
-from pretrain.batches import BILINGUAL, MONO
 from pretrain.loss_and_metrics import PretrainingLosses, count_items, count_tokens
 from pretrain.recipe import PretrainRecipe
 from training.engine.build import build_engine
 from training.step import Batch, StepContext, on_device, train_step
 from veco import VecoConfig, VecoForPreTraining
+from veco.objectives.objective import BILINGUAL, MONO
 from veco.objectives.objective_sum import ObjectiveSum
 from veco.objectives.table import OBJECTIVES
 from veco.pretraining import DEFAULT_OBJECTIVE

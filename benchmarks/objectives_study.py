@@ -42,12 +42,12 @@ from data_tools.text.lines import open_text
 from finetune.command_stages import Stage, run_stage
 from finetune.comparison import check_unchanged, do_all, do_stages, mean_and_deviation
 from finetune.mt.compare import compare
-from pretrain.batches import BILINGUAL
 from pretrain.loss_and_metrics import count_tokens
 from pretrain.pretraining import read_batches
 from pretrain.recipe import PretrainRecipe
 from training.meters import read_metrics
 from training.recipe.parsing import parse_recipe
+from veco.objectives.objective import BILINGUAL
 from veco.objectives.objective_sum import ObjectiveSum
 from veco.objectives.table import OBJECTIVES
 

@@ -5,7 +5,6 @@ Both are seen, not told: each objective is computed once on a small batch, and i
 
 from __future__ import annotations
 
-import dataclasses
 import string
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +17,8 @@ from marks import page_with
 from torch import Tensor
 
 from data_tools.tokenizers.sentence_piece import BOS_ID, EOS_ID, FIRST_PIECE_ID
-from pretrain.batches import BILINGUAL, MONO, PretrainingOptions, batch_of
+from pretrain.batches import batch_of
+from pretrain.course import options_of
 from pretrain.micro_batch import SAMPLES
 from pretrain.recipe import PretrainRecipe
 from pretrain.views.pair import Sample
@@ -26,7 +26,7 @@ from training.step import Batch
 from veco import VecoConfig, VecoForPreTraining
 from veco.attention import PackedMask
 from veco.labels import IGNORED
-from veco.objectives.objective import Objective
+from veco.objectives.objective import BILINGUAL, MONO, Objective
 from veco.objectives.objective_sum import ObjectiveSum
 from veco.objectives.states import Sweep, sweeps_of
 from veco.objectives.table import OBJECTIVES
@@ -62,9 +62,8 @@ def kind_of(objective: ObjectiveSum) -> str:
 
 def small_batch(objective: str, kind: str, texts: Sequence[str], pairs: int = 4) -> Batch:
     """A batch of pairs of these texts, whose letters are tokens; every token that is predicted is masked."""
-    values = dataclasses.asdict(PretrainRecipe(output="x", objective=objective))
-    values |= {"mask_token_share": 1.0, "random_token_share": 0.0, "contrast_pairs": pairs}
-    options = PretrainingOptions(**{field.name: values[field.name] for field in dataclasses.fields(PretrainingOptions)})
+    shares = {"mask_token_share": 1.0, "random_token_share": 0.0}
+    options = options_of(PretrainRecipe(output="x", objective=objective, contrast_pairs=pairs, **shares))
     x, y = (np.array([FIRST_PIECE_ID + ALPHABET.index(letter) for letter in text]) for text in texts)
     name = "de-en" if kind == BILINGUAL else "en"
     samples = [Sample(0, name, number, x, y, 0, key=number) for number in range(pairs)]

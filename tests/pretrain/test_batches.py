@@ -13,16 +13,13 @@ from data_tools.shards.format import Shard, ShardWriter
 from data_tools.shards.manifest import Manifest
 from pretrain.batches import (
     VALIDATION_PAIRS,
-    MonoSource,
-    OpenShards,
-    ParallelSource,
     PretrainingBatches,
     PretrainingOptions,
     ValidationBatches,
-    split_in_two,
 )
 from pretrain.masking import IGNORED
 from pretrain.micro_batch import PACKED, SAMPLES, pad_rows
+from pretrain.sources import MonoSource, OpenShards, ParallelSource, split_in_two
 from pretrain.views.pair import concatenated
 
 FROZEN = [4641150284205248672, 2213764432968057907]  # digests of the first validation pairs of random_data
@@ -119,7 +116,7 @@ def test_pairs_are_pairs(random_data: Path) -> None:
 
 def test_each_epoch_has_every_pair_in_another_order(random_data: Path) -> None:
     """90 pairs, read through two epochs by the kind's own numbering, masks undone by looking at the source."""
-    kind = batches(random_data).kinds["bilingual"]
+    kind = batches(random_data).stretches[0].kinds["bilingual"]
     first, second = ([tuple(kind.sample(e * 90 + i, 0).x.tolist()) for i in range(90)] for e in (0, 1))
     assert sorted(first) == sorted(second)
     assert first != second

@@ -15,8 +15,9 @@ from scipy.stats import poisson
 
 from data_tools.shards.format import ShardWriter
 from data_tools.shards.manifest import Manifest
-from pretrain.batches import MonoSource, OpenShards, PretrainingBatches, PretrainingOptions
+from pretrain.batches import PretrainingBatches, PretrainingOptions
 from pretrain.masking import IGNORED, laid
+from pretrain.sources import MonoSource, OpenShards
 from pretrain.views.noised import infilled, noised
 
 MASK = 99_999
