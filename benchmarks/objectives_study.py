@@ -234,7 +234,8 @@ def translation_comparison(path: Path, runs: Sequence[Run]) -> dict[str, Any]:
         cross_attention = {} if is_trained else {"cross_attention": "random"}
         models[run.directory.name] = {"init_from": f"{run.model.resolve()}", **cross_attention}
     recipe = f"{(path.parent / content['recipe']).resolve()}"
-    return {**content, "models": models, "recipe": recipe, "baseline": None}
+    kept = {name: value for name, value in content.items() if name != "baseline"}  # a model that is not among these
+    return {**kept, "models": models, "recipe": recipe}
 
 
 def study(options: argparse.Namespace) -> None:

@@ -39,6 +39,7 @@ VOCAB_SIZE = FIRST_PIECE_ID + len(ALPHABET) + 1
 SIGNS = {BOS_ID: "<", EOS_ID: ">", VOCAB_SIZE - 1: "_"}
 TEXTS = ("abcd", "XYZ")  # the pair of the pictures
 NUM_WORDS = 30  # of each sentence where costs are counted
+FIRST = ["first, without gradient"]  # title of a pass that makes up what the others read
 KINDS = {(MONO, BILINGUAL): "text, pairs", (BILINGUAL,): "pairs", (MONO,): "text"}
 # Many layers, since some objectives read one in the middle.
 CONFIG = VecoConfig(
@@ -96,7 +97,7 @@ def picture(name: str) -> str:
     passes = passes_of(name, batch)
     sweeps = sweeps_of(list(objective), list(packed.sizes.lengths))
     extra = passes[: len(passes) - len(sweeps)]  # those of an objective that first makes up what it reads
-    first = [block(batch, ["before that, without gradient"], objective.views, None, found) for found in extra]
+    first = [block(batch, FIRST, objective.views, None, found) for found in extra]
     blocks = [
         block(batch, titles(sweep), sweep.views, sweep.keys or None, found)
         for sweep, found in zip(sweeps, passes[len(first) :], strict=True)
@@ -115,6 +116,8 @@ def titles(sweep: Sweep) -> list[str]:
 def block(batch: Batch, title: Sequence[str], views: Sequence[str], keys: Sequence[str] | None, found: Pass) -> str:
     """The first row of the first view as a matrix: a line for each token, with what it attends to and predicts."""
     shown, labels = tokens_of(batch, views[0])
+    if title == FIRST:  # whose tokens are not hidden, nor predicted
+        shown, labels = [label or token for token, label in zip(shown, labels, strict=True)], [""] * len(shown)
     columns = [shown]
     matrices = [visible(found.mask)[: len(shown), : len(shown)]]
     if keys is not None and found.pair_mask is not None:
