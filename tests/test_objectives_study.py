@@ -89,5 +89,5 @@ def test_translation_starts_from_each_model(tmp_path: Path, monkeypatch: pytest.
     fields = list(content["models"].values())
     assert [own.get("cross_attention") for own in fields] == ["random", None]
     assert [own["init_from"] for own in fields] == [str(run.model) for run in runs]
-    (tmp_path / "translation.yaml").write_text(yaml.safe_dump(content))
+    (tmp_path / "translation.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     assert list(read_comparison(tmp_path / "translation.yaml").models) == [run.directory.name for run in runs]
