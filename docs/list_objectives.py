@@ -26,6 +26,7 @@ from training.step import Batch
 from veco import VecoConfig, VecoForPreTraining
 from veco.attention import PackedMask
 from veco.labels import IGNORED
+from veco.model import VecoModel
 from veco.objectives.objective import BILINGUAL, MONO, Objective
 from veco.objectives.objective_sum import ObjectiveSum
 from veco.objectives.states import Sweep, sweeps_of
@@ -49,8 +50,12 @@ CONFIG = VecoConfig(
 
 
 class Pass(NamedTuple):
-    """One pass of packed tokens through the layers: their number, and the masks of self- and cross-attention."""
+    """One pass of packed tokens through layers, of the model or, for an objective, of another encoder that it has.
 
+    It has the number of tokens, and the masks of self- and cross-attention.
+    """
+
+    is_of_model: bool
     num_tokens: int
     mask: PackedMask
     pair_mask: PackedMask | None
@@ -75,11 +80,11 @@ def passes_of(objective: str, batch: Batch) -> list[Pass]:
     """The passes through the layers that an objective makes of a batch."""
     torch.manual_seed(0)
     model = VecoForPreTraining(CONFIG, objective).eval()
-    with patch.object(model.veco, "sweep", wraps=model.veco.sweep) as sweep:
+    with patch.object(VecoModel, "sweep", autospec=True, side_effect=VecoModel.sweep) as sweep:
         model(**{name: value for name, value in batch.items() if name != SAMPLES})
     return [
-        Pass(len(call.args[0]), call.args[1], call.args[3] if len(call.args) > 2 else None)
-        for call in sweep.call_args_list
+        Pass(encoder is model.veco, len(states), mask, crossed[1] if crossed else None)
+        for encoder, states, mask, *crossed in (call.args for call in sweep.call_args_list)
     ]
 
 
@@ -94,7 +99,7 @@ def picture(name: str) -> str:
     objective = ObjectiveSum.of(name)
     batch = small_batch(name, kind_of(objective), TEXTS)
     packed: PackedViews = batch["packed"]
-    passes = passes_of(name, batch)
+    passes = [found for found in passes_of(name, batch) if found.is_of_model]
     sweeps = sweeps_of(list(objective), list(packed.sizes.lengths))
     extra = passes[: len(passes) - len(sweeps)]  # those of an objective that first makes up what it reads
     first = [block(batch, FIRST, objective.views, None, found) for found in extra]
