@@ -34,7 +34,10 @@ def make_batch(
     of x and y with `<s>` and `</s>`. Pairs are contrasted in groups of `group_pairs`; without it, all with each other.
     """
     pairs = [Pair(sample, masking) for sample in samples]
-    rows = {view: VIEWS[view].rows(pairs) for view in in_order(views)}
+    size = group_pairs or len(pairs)
+    groups = [pairs[start : start + size] for start in range(0, len(pairs), size)]
+    # By group: what a row shows of other pairs must not depend on how many groups come together.
+    rows = {view: [row for group in groups for row in VIEWS[view].rows(group)] for view in in_order(views)}
     padded = {view: padded_view(of_view) for view, of_view in rows.items()}
     facts = [
         (pair.sample.group, pair.sample.num_cut, digest(pair.sample, number, rows), len(pair.x) + len(pair.y))

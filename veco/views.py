@@ -19,6 +19,11 @@ NOISED_X, NOISED_Y = "noised_x", "noised_y"  # both with spans left out and sent
 # What is to be written from x and from y, with the next tokens as labels: the other sentence of a translation, and in
 # monolingual batches the segment itself.
 TARGET_X, TARGET_Y = "target_x", "target_y"
+CLEAN_PAIR = "clean_pair"  # x and y as they are, concatenated, without labels
+WORDS_X, WORDS_Y = "words_x", "words_y"  # both as they are; their labels are their own words
+MASK_ONLY = "mask_only"  # as TLM, with <mask> at every predicted place
+UNLIKE = "unlike"  # x and a sentence that is like y but does not translate x, concatenated, without labels
+PSEUDO_X, PSEUDO_Y = "pseudo_x", "pseudo_y"  # masked x, or y, with as many <mask> behind it as it has words
 PREFIXES = {X: "", Y: "pair_"}
 FIELDS = ("input_ids", "attention_mask", "labels")
 

@@ -6,20 +6,28 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pretrain.masking import MaskedSequence
-from pretrain.views.clean import clean_x, clean_y, next_x, next_y
-from pretrain.views.masked import masked_x, masked_x_and_y, masked_y
+from pretrain.views.clean import clean_pair, clean_x, clean_y, next_x, next_y, words_x, words_y
+from pretrain.views.masked import mask_only, masked_x, masked_x_and_y, masked_y, pseudo_x, pseudo_y
 from pretrain.views.noised import noised_x, noised_y, target_x, target_y
 from pretrain.views.pair import Pair
+from pretrain.views.unlike import unlike
 from veco.views import (
+    CLEAN_PAIR,
     CLEAN_X,
     CLEAN_Y,
+    MASK_ONLY,
     NEXT_X,
     NEXT_Y,
     NOISED_X,
     NOISED_Y,
+    PSEUDO_X,
+    PSEUDO_Y,
     TARGET_X,
     TARGET_Y,
     TLM,
+    UNLIKE,
+    WORDS_X,
+    WORDS_Y,
     X,
     Y,
 )
@@ -29,7 +37,7 @@ from veco.views import (
 class ViewMaker:
     """How a view is made, and how large it is.
 
-    `rows` makes it from the pairs of a micro-batch: ids and labels of each of its rows. For plans: `sequences` is how
+    `rows` makes it from the pairs of a group: ids and labels of each of its rows. For plans: `sequences` is how
     many sequences of a pair a row holds, and `predicted` how many tokens are predicted of each that has so many, if a
     share of them is masked.
     """
@@ -48,6 +56,15 @@ def all_but_the_first(length: int, mask_rate: float) -> int:
     return length - 1
 
 
+def masked_ones_of_the_first(length: int, mask_rate: float) -> int:
+    """As `masked_ones`, where only the first of two sequences is masked."""
+    return masked_ones(length, mask_rate / 2)
+
+
+def all_words(length: int, mask_rate: float) -> int:
+    return length - 2
+
+
 def none_of_them(length: int, mask_rate: float) -> int:
     return 0
 
@@ -64,6 +81,13 @@ VIEWS: dict[str, ViewMaker] = {
     NOISED_Y: ViewMaker(noised_y, 1, none_of_them),
     TARGET_X: ViewMaker(target_x, 1, all_but_the_first),
     TARGET_Y: ViewMaker(target_y, 1, all_but_the_first),
+    WORDS_X: ViewMaker(words_x, 1, all_words),
+    WORDS_Y: ViewMaker(words_y, 1, all_words),
+    MASK_ONLY: ViewMaker(mask_only, 2, masked_ones),
+    CLEAN_PAIR: ViewMaker(clean_pair, 2, none_of_them),
+    UNLIKE: ViewMaker(unlike, 2, none_of_them),
+    PSEUDO_X: ViewMaker(pseudo_x, 2, masked_ones_of_the_first),
+    PSEUDO_Y: ViewMaker(pseudo_y, 2, masked_ones_of_the_first),
 }
 
 

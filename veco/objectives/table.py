@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from veco.objectives.btmlm import BackTranslationMaskedLanguageModelling
 from veco.objectives.ca_mlm import CrossAttentionMaskedLanguageModelling
 from veco.objectives.clm import CausalLanguageModelling
+from veco.objectives.clpc import ParaphraseClassification
+from veco.objectives.clwa import WordAlignment
+from veco.objectives.clwr import WordRecovery
 from veco.objectives.contrast import SentenceContrast
+from veco.objectives.cross_mask_mlm import CrossMaskLanguageModelling
 from veco.objectives.mbart import Denoising
 from veco.objectives.mlm import MaskedLanguageModelling
 from veco.objectives.objective import Objective
@@ -19,5 +24,10 @@ OBJECTIVES: dict[str, type[Objective]] = {
         CausalLanguageModelling,
         SentenceContrast,
         Denoising,
+        CrossMaskLanguageModelling,
+        BackTranslationMaskedLanguageModelling,
+        WordAlignment,
+        WordRecovery,
+        ParaphraseClassification,
     )
 }
