@@ -249,15 +249,15 @@ class ValidationBatches:
         samples = []
         first = number * VALIDATION_PAIRS
         for sample in range(first, min(first + VALIDATION_PAIRS, len(source))):
-            x, y, num_cut = source[walk(sample, len(source), key)]
-            samples.append(Sample(group, self.groups[group][1], sample, x, y, num_cut, mix(key, sample)))
+            found = source[walk(sample, len(source), key)]
+            samples.append(found.sample(group, self.groups[group][1], sample, mix(key, sample)))
         return batch_of(kind, samples, self.options, self.vocab_size, self.lexicons)
 
 
 def batch_of(
-    kind: str, samples: Sequence[Sample], options: PretrainingOptions, vocab_size: int, lexicons: Lexicons | None
+    kind: str, samples: Sequence[Sample], options: PretrainingOptions, vocab_size: int, lexicons: Lexicons | None = None
 ) -> Batch:
     """A micro-batch of a kind, as `make_batch` gives it, of the views that the objective reads."""
     masking = options.masking(kind, vocab_size)
     resources = Resources(ObjectiveSum.of(options.objective), lexicons)
-    return make_batch(samples, options.views(kind), masking, resources, options.contrast_pairs)
+    return make_batch(samples, options.views(kind), masking, options.contrast_pairs, resources)

@@ -29,8 +29,8 @@ def make_batch(
     samples: Sequence[Sample],
     views: Sequence[str],
     masking: Masking,
-    resources: Resources,
     group_pairs: int | None = None,
+    resources: Resources | None = None,
 ) -> Batch:
     """The tensors of the views, int64 (rows, length), PACKED, and SAMPLES, int64 (pairs, 4).
 
@@ -38,7 +38,7 @@ def make_batch(
     each pair its group of samples, the tokens that were cut off, a digest of what the model sees of it, and the tokens
     of x and y with `<s>` and `</s>`. Pairs are contrasted in groups of `group_pairs`; without it, all with each other.
     """
-    pairs = [Pair(sample, masking, resources) for sample in samples]
+    pairs = [Pair(sample, masking, resources or Resources()) for sample in samples]
     size = group_pairs or len(pairs)
     groups = [pairs[start : start + size] for start in range(0, len(pairs), size)]
     # By group: what a row shows of other pairs must not depend on how many groups come together.

@@ -17,7 +17,7 @@ from veco.objectives.objective import Count, ItemLosses
 from veco.objectives.objective_sum import ObjectiveSum
 from veco.objectives.states import Batch, States
 from veco.packing import PackedViews, Sizes
-from veco.views import View, prefix_of, views_of
+from veco.views import View, X, Y, prefix_of, views_of
 
 DEFAULT_OBJECTIVE = "ca_mlm+tlm"
 OWN_PARAMETERS = "objective_modules."  # the start of the names of what objectives have beside the model
@@ -102,7 +102,7 @@ class VecoForPreTraining(VecoWithLMHead):
         if not applying.parts:
             expected = " or ".join(f"{part.name} ({', '.join(part.views)})" for part in whole)
             raise ValueError(f"found the views {', '.join(views) or 'none'}, expected those of {expected}")
-        self._check(views)
+        self._check(views, applying)
         if packed is None:
             packed = PackedViews.of(views, self.config.pad_token_id)
         packed.check_fits(views)
@@ -131,14 +131,16 @@ class VecoForPreTraining(VecoWithLMHead):
             )
         ]
 
-    def _check(self, views: dict[str, View]) -> None:
+    def _check(self, views: dict[str, View], objectives: ObjectiveSum) -> None:
         """Raise ValueError as `VecoModel` and `check_labels` do, for each view's (ids, mask, labels), (R, T)."""
         num_rows = {name: len(view.input_ids) for name, view in views.items()}
-        if num_rows.get("x") != num_rows.get("y"):
-            raise ValueError(
-                f"expected one paired sequence for each sequence, found {num_rows.get('y', 0)} for "
-                f"{num_rows.get('x', 0)}"
-            )
+        crossed = [(route.view, route.keys) for part in objectives for route in part.all_routes if route.keys]
+        for view, paired in [(X, Y), *crossed]:
+            if num_rows.get(view) != num_rows.get(paired):
+                raise ValueError(
+                    f"expected one paired sequence for each sequence, found {num_rows.get(paired, 0)} for "
+                    f"{num_rows.get(view, 0)} ({paired} for {view})"
+                )
         for name, (input_ids, attention_mask, labels) in views.items():
             prefix = prefix_of(name)
             check_input_ids(input_ids, self.config)

@@ -26,12 +26,19 @@ class Sample:
     y: np.ndarray
     num_cut: int
     key: int  # of its random numbers
+    x_borders: tuple[int, ...] = ()  # between sentences inside x, as the number of tokens before each
+    y_borders: tuple[int, ...] = ()
 
     @property
     def languages(self) -> tuple[str, str]:
         """The languages of x and y."""
         first, _, second = self.name.partition("-")
         return first, second or first
+
+    @property
+    def is_translation(self) -> bool:
+        """Whether x and y are translations of each other, not neighbours in a document."""
+        return "-" in self.name
 
 
 @dataclass(frozen=True)

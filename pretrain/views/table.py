@@ -9,6 +9,7 @@ from pretrain.masking import MaskedSequence
 from pretrain.views.clean import clean_pair, clean_x, clean_y, next_x, next_y, words_x, words_y
 from pretrain.views.code_mixed import code_mixed
 from pretrain.views.masked import mask_only, masked_x, masked_x_and_y, masked_y, pseudo_x, pseudo_y
+from pretrain.views.noised import noised_x, noised_y, target_x, target_y
 from pretrain.views.pair import Pair
 from pretrain.views.unlike import unlike
 from pretrain.views.words import links, numbered_x, numbered_y
@@ -21,10 +22,14 @@ from veco.views import (
     MASK_ONLY,
     NEXT_X,
     NEXT_Y,
+    NOISED_X,
+    NOISED_Y,
     NUMBERED_X,
     NUMBERED_Y,
     PSEUDO_X,
     PSEUDO_Y,
+    TARGET_X,
+    TARGET_Y,
     TLM,
     UNLIKE,
     WORDS_X,
@@ -78,6 +83,10 @@ VIEWS: dict[str, ViewMaker] = {
     NEXT_Y: ViewMaker(next_y, 1, all_but_the_first),
     CLEAN_X: ViewMaker(clean_x, 1, none_of_them),
     CLEAN_Y: ViewMaker(clean_y, 1, none_of_them),
+    NOISED_X: ViewMaker(noised_x, 1, none_of_them),
+    NOISED_Y: ViewMaker(noised_y, 1, none_of_them),
+    TARGET_X: ViewMaker(target_x, 1, all_but_the_first),
+    TARGET_Y: ViewMaker(target_y, 1, all_but_the_first),
     WORDS_X: ViewMaker(words_x, 1, all_words),
     WORDS_Y: ViewMaker(words_y, 1, all_words),
     MASK_ONLY: ViewMaker(mask_only, 2, masked_ones),

@@ -143,7 +143,7 @@ def test_windows_hold_every_token_once(tmp_path_factory, documents: list[list[in
     sizes = np.diff(ends, prepend=4)
     seen: list[int] = []
     for index in range(len(source)):
-        x, y, num_cut = source[index]
+        x, y, num_cut, *_ = source[index]
         tokens = [*x.tolist(), *y.tolist()]
         assert tokens, "an empty window"
         assert tokens == list(range(tokens[0], tokens[0] + len(tokens))), "x and y are neighbours"
@@ -163,7 +163,7 @@ def test_borders_of_windows_are_those_of_sentences(tmp_path: Path) -> None:
         for start in range(100, 220, 10):
             writer.add_sequence(np.arange(start, start + 10))
     source = MonoSource(OpenShards(tmp_path), [writer.info("00000")], segment_tokens=20)
-    assert [(x[0], len(x), len(y)) for x, y, _ in (source[i] for i in range(len(source)))] == [
+    assert [(x[0], len(x), len(y)) for x, y, *_ in (source[i] for i in range(len(source)))] == [
         (100, 10, 20),
         (130, 10, 20),
         (160, 10, 20),
@@ -196,7 +196,7 @@ def test_long_sides_of_pairs_are_cut_and_counted(random_data: Path) -> None:
     infos = Manifest.load(random_data).parallel["de-en"]
     source = ParallelSource(OpenShards(random_data), infos, ("de", "en"), max_tokens=9)
     for i in range(90):
-        x, y, num_cut = source[i]
+        x, y, num_cut, *_ = source[i]
         whole_x, whole_y = (shard[i] for shard in shards)
         assert x.tolist() == whole_x[:9].tolist() and y.tolist() == whole_y[:9].tolist()
         assert len(x) + len(y) + num_cut == len(whole_x) + len(whole_y)

@@ -12,6 +12,7 @@ from veco.objectives.clwr import WordRecovery
 from veco.objectives.contrast import SentenceContrast
 from veco.objectives.cross_mask_mlm import CrossMaskLanguageModelling
 from veco.objectives.hictl import HierarchicalContrast
+from veco.objectives.mbart import Denoising
 from veco.objectives.mlm import MaskedLanguageModelling
 from veco.objectives.objective import Objective
 from veco.objectives.tlm import TranslationLanguageModelling
@@ -28,6 +29,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
         AlternatingLanguageModelling,
         HierarchicalContrast,
         SentenceAndWordContrast,
+        Denoising,
         CrossMaskLanguageModelling,
         BackTranslationMaskedLanguageModelling,
         WordAlignment,
