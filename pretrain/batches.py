@@ -19,6 +19,7 @@ from pretrain.masking import MASK_TOKEN_SHARE, RANDOM_TOKEN_SHARE, Masking
 from pretrain.micro_batch import make_batch
 from pretrain.sampling import LanguageOrder, smoothed_probabilities
 from pretrain.views.pair import Sample
+from pretrain.views.table import pairs_together
 from training.random_order import mix, walk
 from training.step import Batch
 from veco.objectives.objective import BILINGUAL, MONO
@@ -268,6 +269,8 @@ class PretrainingBatches(Dataset):
                 f"{' and '.join(wrong)} cannot be divided evenly by {world_size} ranks x {accumulation_steps} "
                 f"accumulation steps; choose multiples of {shares}"
             )
+        for kind in self.kinds:
+            check_keeps_pairs_together(options, kind, self.batch_pairs[kind] // shares)
 
     def kind_of(self, step: int) -> str:
         """The kind of batch of update `step`."""
@@ -325,6 +328,17 @@ class ValidationBatches:
             x, y, num_cut = source[walk(sample, len(source), key)]
             samples.append(Sample(group, self.groups[group][1], sample, x, y, num_cut, mix(key, sample)))
         return batch_of(kind, samples, self.options, self.vocab_size)
+
+
+def check_keeps_pairs_together(options: PretrainingOptions, kind: str, micro_pairs: int) -> None:
+    """Raise ValueError where a micro-batch of so many pairs would cut pairs apart that belong together."""
+    together = pairs_together(ObjectiveSum.of(options.objective), kind, options.contrast_pairs)
+    if micro_pairs % together:
+        raise ValueError(
+            f"objective {options.objective!r} with contrast_pairs {options.contrast_pairs}: a device's micro-batch of "
+            f"{micro_pairs} {kind} pairs is not a multiple of the {together} that stay together; choose "
+            f"{kind}_batch_pairs, contrast_pairs, ranks and accumulation_steps so that it is"
+        )
 
 
 def num_sentences(manifest: Manifest, kind: str, name: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -120,7 +120,7 @@ class PretrainRecipe(TrainingRecipe):
         if uneven := [f"{kind}_batch_pairs {count}" for kind, count in pairs.items() if count % num_ranks]:
             raise ValueError(f"{' and '.join(uneven)} cannot be divided evenly by {num_ranks} ranks")
         allowed = {kind: self.micro_batch_tokens // (2 * values[f"{kind}_max_length"]) for kind in kinds}
-        most = math.gcd(*(count // num_ranks for count in pairs.values()))
+        most = self._most_steps({kind: count // num_ranks for kind, count in pairs.items()})
         for steps in range(1, most + 1):
             if most % steps == 0 and all(pairs[kind] // (num_ranks * steps) <= allowed[kind] for kind in kinds):
                 return dataclasses.replace(self, accumulation_steps=steps)
@@ -130,6 +130,21 @@ class PretrainRecipe(TrainingRecipe):
             f"micro_batch_tokens {self.micro_batch_tokens} is too little: on {num_ranks} ranks the smallest "
             f"micro-batches that divide {told} need {needed}"
         )
+
+    def _most_steps(self, pairs: Mapping[str, int]) -> int:
+        """The accumulation steps of which a number may be taken that divides them, for a rank's `pairs` by kind.
+
+        Pairs that belong together stay in one micro-batch. 1 where that is impossible: the batches will say so.
+        """
+        # Importing torch takes seconds: --help should not wait for it.
+        from pretrain.views.table import pairs_together
+        from veco.objectives.objective_sum import ObjectiveSum
+
+        objective = ObjectiveSum.of(self.objective)
+        together = {kind: pairs_together(objective, kind, self.contrast_pairs) for kind in pairs}
+        if any(count % together[kind] for kind, count in pairs.items()):
+            return 1
+        return math.gcd(*(count // together[kind] for kind, count in pairs.items()))
 
     def inputs(self) -> list[Path]:
         return [Path(self.init_from)] if self.init_from else []

@@ -1,7 +1,8 @@
-"""The views by name, in the order that a batch has them."""
+"""The views by name, in the order that a batch has them, and the pairs that they need together."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from pretrain.masking import MaskedSequence
 from pretrain.views.clean import clean_x, clean_y, next_x, next_y
 from pretrain.views.masked import masked_x, masked_x_and_y, masked_y
 from pretrain.views.pair import Pair
+from veco.objectives.objective_sum import ObjectiveSum
 from veco.views import CLEAN_X, CLEAN_Y, NEXT_X, NEXT_Y, TLM, X, Y
 
 
@@ -16,14 +18,15 @@ from veco.views import CLEAN_X, CLEAN_Y, NEXT_X, NEXT_Y, TLM, X, Y
 class ViewMaker:
     """How a view is made, and how large it is.
 
-    `rows` makes it from the pairs of a micro-batch: ids and labels of each of its rows. For plans: `sequences` is how
-    many sequences of a pair a row holds, and `predicted` how many tokens are predicted of each that has so many, if a
-    share of them is masked.
+    `rows` makes it from the pairs of a micro-batch: ids and labels of each of its rows, each row from so many
+    consecutive `pairs`. For plans: `sequences` is how many sequences of a pair a row holds, and `predicted` how many
+    tokens are predicted of each that has so many, if a share of them is masked.
     """
 
     rows: Callable[[Sequence[Pair]], list[MaskedSequence]]
     sequences: int
     predicted: Callable[[int, float], int]
+    pairs: int = 1
 
 
 def masked_ones(length: int, mask_rate: float) -> int:
@@ -53,3 +56,13 @@ VIEWS: dict[str, ViewMaker] = {
 def in_order(views: Sequence[str]) -> list[str]:
     """Views in the order that a batch has them."""
     return sorted(views, key=list(VIEWS).index)
+
+
+def pairs_together(objective: ObjectiveSum, kind: str, contrast_pairs: int) -> int:
+    """The number of consecutive pairs of which a micro-batch of a kind must hold a multiple.
+
+    What contrasts pairs does so in groups of `contrast_pairs`, and a row of a view may join several pairs.
+    """
+    parts = objective.of_kind(kind)
+    in_a_group = contrast_pairs if any(part.contrasts_pairs for part in parts) else 1
+    return math.lcm(in_a_group, *(VIEWS[view].pairs for view in parts.views))

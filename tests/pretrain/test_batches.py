@@ -306,6 +306,19 @@ def test_batch_that_does_not_divide_is_refused(random_data: Path) -> None:
         batches(random_data, world_size=3)
 
 
+@pytest.mark.parametrize("objective", ["contrast", "ca_mlm + clsa"])
+def test_micro_batch_that_cuts_a_group_is_refused(random_data: Path, objective: str) -> None:
+    options = dataclasses.replace(OPTIONS, objective=objective, mono_batch_pairs=12)
+    manifest = Manifest.load(random_data)
+    whole = PretrainingBatches(random_data, manifest, options, 0, 1, 3)
+    number = next(number for number in range(6) if whole.samples_of(number, 0)[0] == "bilingual")
+    assert whole[number][PACKED].group_pairs == 4
+    with pytest.raises(ValueError, match="micro-batch of 6 bilingual pairs is not a multiple of the 4 that stay"):
+        PretrainingBatches(random_data, manifest, options, 0, 2, 1)
+    free = dataclasses.replace(OPTIONS, objective="contrast(across_ranks=true)")
+    assert PretrainingBatches(random_data, manifest, free, 0, 2, 1)[0]
+
+
 def test_one_kind_alone_fills_every_step(random_data: Path) -> None:
     manifest = Manifest.load(random_data)
     only_mono = Manifest(2, manifest.tokenizer_sha256, manifest.vocab_size, manifest.mono, {})

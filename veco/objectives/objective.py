@@ -113,6 +113,11 @@ class Objective:
         raise NotImplementedError
 
     @property
+    def contrasts_pairs(self) -> bool:
+        """Whether it contrasts pairs inside groups, which `veco.objectives.pooling.groups` makes of a batch."""
+        return False
+
+    @property
     def routes(self) -> tuple[Route, ...]:
         """The routes whose states it reads, beside those of its predictions."""
         return ()

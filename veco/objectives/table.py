@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from veco.objectives.ca_mlm import CrossAttentionMaskedLanguageModelling
 from veco.objectives.clm import CausalLanguageModelling
+from veco.objectives.clsa import SentenceAlignment
 from veco.objectives.contrast import SentenceContrast
 from veco.objectives.mlm import MaskedLanguageModelling
 from veco.objectives.objective import Objective
@@ -17,5 +18,6 @@ OBJECTIVES: dict[str, type[Objective]] = {
         TranslationLanguageModelling,
         CausalLanguageModelling,
         SentenceContrast,
+        SentenceAlignment,
     )
 }
