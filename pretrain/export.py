@@ -30,6 +30,7 @@ from training.run_directory.kinds import Kind, is_checkpoint, is_run, kind_of, w
 from veco import VecoConfig, VecoForMaskedLM
 from veco.convert.xlm_roberta import TOKEN_TYPE, xlm_roberta_config, xlm_roberta_names
 from veco.masked_lm import TIED_HEAD
+from veco.pretraining import OBJECTIVE_MODULES
 from veco.sentence_transformers_files import USUAL_DEPTH, write_sentence_files
 from veco.tokenizer import note_max_tokens
 
@@ -56,7 +57,7 @@ def export(
     chosen = chosen_checkpoints(run_dir, step, average)
     newest = chosen[max(chosen)]
     config = VecoConfig.from_pretrained(newest)
-    sources = [Source(path, checkpoint_weights(path)) for path in chosen.values()]
+    sources = [Source(path, model_weights(path)) for path in chosen.values()]
     for source in sources:
         check_complete(source, config)
     written: PreTrainedConfig = config
@@ -117,6 +118,12 @@ def chosen_checkpoints(run_dir: Path, step: int | None, average: int) -> dict[in
         if reason := damage(checkpoint):
             raise ValueError(f"{checkpoint} is damaged: {reason}; choose another --step")
     return chosen
+
+
+def model_weights(checkpoint: Path) -> dict[str, StoredTensor]:
+    """The weights of a checkpoint without the parameters of its objectives, which serve pre-training alone."""
+    weights = checkpoint_weights(checkpoint)
+    return {name: tensor for name, tensor in weights.items() if not name.startswith(OBJECTIVE_MODULES)}
 
 
 def check_complete(source: Source, config: VecoConfig) -> None:

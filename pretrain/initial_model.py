@@ -16,6 +16,8 @@ from training.run_directory.kinds import is_model, no_model
 from training.tokenizer_checks import check_data_pieces
 from veco import VecoConfig, VecoForPreTraining
 from veco.convert import from_xlm_roberta
+from veco.convert.weights import fill
+from veco.pretraining import OBJECTIVE_MODULES
 from veco.tokenizer import has_tokenizer, open_tokenizer
 
 
@@ -30,14 +32,15 @@ def build_model(
     seed_everything(recipe.seed)
     dropouts = {"hidden_dropout_prob": recipe.dropout, "attention_probs_dropout_prob": recipe.attention_dropout}
     if checkpoint is not None:
-        model = VecoForPreTraining(VecoConfig.from_pretrained(checkpoint, **dropouts))
+        model = VecoForPreTraining(VecoConfig.from_pretrained(checkpoint, **dropouts), recipe.objective)
         tokenizer_dir = Path(recipe.output) / "tokenizer"
         check_vocabulary(model.config.vocab_size, tokenizer_dir, data_dir, manifest)
     elif recipe.init_from is None:
         shape = {name: value for name, value in dataclasses.asdict(recipe).items() if name in SHAPE_FIELDS}
-        model = VecoForPreTraining(VecoConfig(vocab_size=manifest.vocab_size, **shape, **dropouts))
+        config = VecoConfig(vocab_size=manifest.vocab_size, **shape, **dropouts)
+        model = VecoForPreTraining(config, recipe.objective)
     else:
-        model = pretrained_model(Path(recipe.init_from), dropouts)
+        model = pretrained_model(Path(recipe.init_from), dropouts, recipe.objective)
         check_vocabulary(model.config.vocab_size, Path(recipe.init_from), data_dir, manifest)
     longest = max(recipe.mono_max_length, 2 * recipe.bilingual_max_length)
     if longest > model.config.max_tokens:
@@ -48,19 +51,22 @@ def build_model(
     return model
 
 
-def pretrained_model(directory: Path, dropouts: dict[str, float]) -> VecoForPreTraining:
-    """The XLM-R or VECO in a transformers directory, as a VECO to continue with."""
+def pretrained_model(directory: Path, dropouts: dict[str, float], objective: str) -> VecoForPreTraining:
+    """The XLM-R or VECO in a transformers directory, as a VECO to continue with for an objective.
+
+    The objective's own parameters, which no such directory has, are new.
+    """
     if not is_model(directory):
         raise ValueError(f"init_from {directory}: expected a model directory, found {no_model(directory)}")
     kind = AutoConfig.from_pretrained(directory).model_type
     if kind == "veco":
-        return VecoForPreTraining.from_pretrained(directory, dtype=torch.float32, **dropouts)
+        return VecoForPreTraining.from_pretrained(directory, objective=objective, dtype=torch.float32, **dropouts)
     if kind == "xlm-roberta":
         converted = from_xlm_roberta(directory)
         for name, value in dropouts.items():
             setattr(converted.config, name, value)
-        model = VecoForPreTraining(converted.config)
-        model.load_state_dict(converted.state_dict())
+        model = VecoForPreTraining(converted.config, objective)
+        fill(model, converted.state_dict(), fresh=OBJECTIVE_MODULES)
         return model
     raise ValueError(f"init_from {directory}: expected an xlm-roberta or a veco, found a {kind}")
 

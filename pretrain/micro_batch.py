@@ -42,7 +42,7 @@ def make_batch(
     ]
     return {
         **tensors_of(padded),
-        PACKED: PackedViews.of(padded, PAD_ID, group_pairs),
+        PACKED: PackedViews.of(padded, PAD_ID, group_pairs, len(samples)),
         SAMPLES: torch.tensor(facts, dtype=torch.int64),
     }
 
@@ -62,7 +62,7 @@ def digest(sample: Sample, number: int, rows: Mapping[str, Sequence[MaskedSequen
     checksum = 0
     for view, of_view in rows.items():
         if view != TLM:
-            for array in of_view[number]:
+            for array in of_view[number // VIEWS[view].pairs]:
                 checksum = zlib.crc32(array.tobytes(), checksum)
     return mix(sample.group, sample.number, checksum) >> 1
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from data_tools.shards.manifest import Manifest
+from pretrain import momentum
 from pretrain.batches import (
     BILINGUAL,
     MONO,
@@ -29,6 +30,7 @@ from training.checkpoints.finding import checkpoints_of
 from training.engine.interface import Engine
 from training.launch import launched_rank, launched_ranks, tell
 from training.meters import Scalars
+from training.random_order import mix
 from training.recipe.base import Phase
 from training.run_directory.checks import check_run_directory
 from training.run_directory.kinds import LAST, MODEL_DIR, link_model
@@ -37,6 +39,8 @@ from training.task import Task
 from training.tokenizer_checks import check_own_tokenizer
 from veco import VecoForPreTraining
 from veco.objectives.objective_sum import ObjectiveSum
+
+QUEUE_SALT = 0x71  # of the seed that draws what fills queues
 
 
 class PretrainingTask(Task[PretrainRecipe]):
@@ -54,6 +58,7 @@ class PretrainingTask(Task[PretrainRecipe]):
         check_run_directory(Path(recipe.output), [data_dir], tokenizer=data_dir / "tokenizer")
         self.fingerprint = self.manifest.fingerprint
         self.only_cross_attention = False
+        self.checkpoint: Path | None = None
 
     @classmethod
     def on(cls, data_dir: Path) -> Callable[[PretrainRecipe, Path | None], Self]:
@@ -69,6 +74,7 @@ class PretrainingTask(Task[PretrainRecipe]):
         return self.recipe
 
     def build_model(self, checkpoint: Path | None) -> None:
+        self.checkpoint = checkpoint
         self.model = build_model(self.recipe, self.data_dir, self.manifest, checkpoint)
 
     def introduction(self, recipe: PretrainRecipe) -> dict[str, Any]:
@@ -103,6 +109,7 @@ class PretrainingTask(Task[PretrainRecipe]):
         """The losses by language and pair; the sums begin again with each phase."""
         # With most weights frozen the backward pass is another one than the formula's.
         counts_flops = not self.only_cross_attention
+        momentum.begin(self.model, engine, self.checkpoint, self.other_batches)
         self.losses = PretrainingLosses(self.recipe, self.model.config, self.train.groups, engine, counts_flops)
         return self.losses.line
 
@@ -114,6 +121,17 @@ class PretrainingTask(Task[PretrainRecipe]):
 
     def count_tokens(self, batch: Batch) -> Tensor:
         return count_tokens(batch)
+
+    def after_update(self, engine: Engine) -> None:
+        momentum.after_update(self.model, engine)
+
+    def other_batches(self) -> PretrainingBatches:
+        """Batches in another order than those that are trained on, to fill queues from: a function of data and seed.
+
+        The first keys of the training would otherwise be among their own negatives.
+        """
+        recipe = dataclasses.replace(self.recipe, seed=mix(self.recipe.seed, QUEUE_SALT))
+        return read_batches(recipe, self.data_dir, self.manifest)[0]
 
     def phase_report(self) -> str:
         return self.losses.cut_report()
@@ -127,6 +145,7 @@ class PretrainingTask(Task[PretrainRecipe]):
     def add_files(self, engine: Engine, directory: Path) -> None:
         if engine.rank == 0:
             self.model.config.save_pretrained(directory)
+            momentum.save(self.model, directory)
 
     def announce(self, run_dir: Path, checkpoints: Mapping[int, Path]) -> None:
         """Unlink RUN/last, which belonged to an end of the run that no longer is one."""

@@ -192,6 +192,12 @@ class PretrainRecipe(TrainingRecipe):
             return [str(error)]
         if self.cross_attention_steps and not objective.trains_cross_attention:
             return [f"cross_attention_steps: objective {self.objective!r} does not train the cross-attention"]
+        with_momentum = [part.name for part in objective if part.has_momentum]
+        if with_momentum and self.cuts_weights:
+            return [
+                f"objective {self.objective!r}: {with_momentum[0]} has a momentum copy of the encoder, whose weights "
+                f"ZeRO-3 ({self.ds_config}) cuts into parts; take a ds_config of ZeRO-1 or -2, or contrast instead"
+            ]
         return []
 
     def _problems_of_first_phase(self) -> list[str]:

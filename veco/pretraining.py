@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ from veco.packing import PackedViews, Sizes
 from veco.views import View, prefix_of, views_of
 
 DEFAULT_OBJECTIVE = "ca_mlm+tlm"
+OBJECTIVE_MODULES = "objective_modules."  # begins the names of parameters that serve pre-training alone
 
 
 @dataclass
@@ -43,7 +45,7 @@ class VecoForPreTraining(VecoWithLMHead):
     """
 
     # A model that was exported, or trained for another objective, has none of this one's own parameters.
-    _keys_to_ignore_on_load_unexpected = [r"^objective_modules\."]
+    _keys_to_ignore_on_load_unexpected = [f"^{re.escape(OBJECTIVE_MODULES)}"]
 
     def __init__(self, config: VecoConfig, objective: str | ObjectiveSum = DEFAULT_OBJECTIVE) -> None:
         super().__init__(config)
@@ -167,7 +169,6 @@ def added_up(
     items: Sequence[ItemLosses], objectives: ObjectiveSum, packed: PackedViews, num_items: dict[Count, Tensor | float]
 ) -> VecoForPreTrainingOutput:
     """Losses by term, and totals of each row, from the losses of all items."""
-    num_rows = max(map(len, packed.sizes.lengths.values()))
     losses: dict[str, Tensor] = {}
     row_totals: dict[str, Tensor] = {}
     for term, values, rows, is_right, counted in items:
@@ -175,7 +176,7 @@ def added_up(
         share = values.sum() / num_items[counted]
         losses[term] = (share if weight == 1 else weight * share) + losses.get(term, 0.0)
         facts = torch.stack([values.detach(), torch.ones_like(values), is_right.float()], dim=1)
-        totals = row_totals.setdefault(term, facts.new_zeros(num_rows, 3))
+        totals = row_totals.setdefault(term, facts.new_zeros(packed.num_pairs, 3))
         totals.index_add_(0, rows, facts)
     named = [term.name for term in objectives.terms]
     losses = {name: losses[name] for name in named}

@@ -15,6 +15,7 @@ X, Y = "x", "y"  # both sentences, or segments, of a pair, masked
 TLM = "tlm"  # masked x and y, concatenated
 NEXT_X, NEXT_Y = "next_x", "next_y"  # both as they are; their labels are the next tokens
 CLEAN_X, CLEAN_Y = "clean_x", "clean_y"  # both as they are, without labels
+JOINED_X, JOINED_Y = "joined_x", "joined_y"  # masked sentences of two pairs in a row, without labels
 PREFIXES = {X: "", Y: "pair_"}
 FIELDS = ("input_ids", "attention_mask", "labels")
 

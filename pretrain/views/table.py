@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from pretrain.masking import MaskedSequence
 from pretrain.views.clean import clean_x, clean_y, next_x, next_y
+from pretrain.views.joined import JOINED_PAIRS, joined_x, joined_y
 from pretrain.views.masked import masked_x, masked_x_and_y, masked_y
 from pretrain.views.pair import Pair
 from veco.objectives.objective_sum import ObjectiveSum
-from veco.views import CLEAN_X, CLEAN_Y, NEXT_X, NEXT_Y, TLM, X, Y
+from veco.views import CLEAN_X, CLEAN_Y, JOINED_X, JOINED_Y, NEXT_X, NEXT_Y, TLM, X, Y
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ VIEWS: dict[str, ViewMaker] = {
     NEXT_Y: ViewMaker(next_y, 1, all_but_the_first),
     CLEAN_X: ViewMaker(clean_x, 1, none_of_them),
     CLEAN_Y: ViewMaker(clean_y, 1, none_of_them),
+    JOINED_X: ViewMaker(joined_x, 1, none_of_them, JOINED_PAIRS),
+    JOINED_Y: ViewMaker(joined_y, 1, none_of_them, JOINED_PAIRS),
 }
 
 

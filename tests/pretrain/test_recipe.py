@@ -276,6 +276,19 @@ def test_accumulation_follows_from_the_tokens_that_a_device_takes() -> None:
     )
 
 
+def test_momentum_encoder_is_refused_under_zero3() -> None:
+    expected = [
+        "objective 'mlm + xlco': xlco has a momentum copy of the encoder, whose weights ZeRO-3 (zero3_bf16.json) cuts "
+        "into parts; take a ds_config of ZeRO-1 or -2, or contrast instead"
+    ]
+    recipe = PretrainRecipe(output="x", objective="mlm + xlco")
+    assert recipe.problems() == expected
+    for fields in ({"ds_config": "zero2_bf16.json"}, {"engine": "plain"}, {"objective": "mlm + contrast"}):
+        assert dataclasses.replace(recipe, **fields).problems() == []
+    missing = dataclasses.replace(recipe, ds_config="none.json").problems()
+    assert len(missing) == 1 and "no such file" in missing[0]
+
+
 @pytest.mark.parametrize(
     ("objective", "steps"), [("ca_mlm+tlm", 8), ("contrast", 4), ("clsa", 4), ("contrast(across_ranks=true)", 8)]
 )

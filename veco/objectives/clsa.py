@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from veco.objectives.objective import ItemLosses, Route
-from veco.objectives.pooling import groups, pooled
+from veco.objectives.pooling import groups, pooled, products
 from veco.objectives.sentence_pairs import SentencePairs
 from veco.objectives.states import States
 
@@ -37,6 +37,6 @@ def alignment(x_RD: Tensor, y_RD: Tensor) -> tuple[Tensor, Tensor]:
     """The loss of each pair (R,), and whether x's translation has the largest product: the formula above."""
     rows = torch.arange(len(x_RD), device=x_RD.device)
     is_itself_RS = rows.unsqueeze(1) == torch.arange(2 * len(x_RD), device=x_RD.device)
-    products_RS = (x_RD @ torch.cat([x_RD, y_RD]).t()).masked_fill(is_itself_RS, float("-inf"))
+    products_RS = products(x_RD, torch.cat([x_RD, y_RD])).masked_fill(is_itself_RS, float("-inf"))
     targets = len(x_RD) + rows
     return cross_entropy(products_RS, targets, reduction="none"), products_RS.argmax(1) == targets

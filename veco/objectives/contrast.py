@@ -20,7 +20,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 from veco.config import VecoConfig
 from veco.objectives.objective import ItemLosses, Route
-from veco.objectives.pooling import POOLINGS, Everyones, groups, pooled, with_other_ranks
+from veco.objectives.pooling import POOLINGS, Everyones, groups, pooled, products, with_other_ranks
 from veco.objectives.sentence_pairs import SentencePairs
 from veco.objectives.states import LAST, States
 
@@ -77,7 +77,7 @@ def info_nce(
     is_own_RG = targets.unsqueeze(1) == torch.arange(len(of_all.x_GD), device=x_RD.device)
     losses, is_right = [], targets < 0
     for own_RD, others_GD in ((y_RD, of_all.x_GD), (x_RD, of_all.y_GD)):
-        similarities_RG = normalize(own_RD, dim=1) @ normalize(others_GD, dim=1).t()
+        similarities_RG = products(normalize(own_RD, dim=1), normalize(others_GD, dim=1))
         is_right = similarities_RG.argmax(1) == targets  # of the last, from x to y
         logits_RG = (similarities_RG - margin * is_own_RG) / temperature
         losses.append(cross_entropy(logits_RG, targets, reduction="none"))

@@ -84,7 +84,7 @@ class Prediction(NamedTuple):
 
 
 class ItemLosses(NamedTuple):
-    """Losses (n,) of a term's items in float32, the batch's row that each belongs to, and whether each came out right.
+    """Losses (n,) of a term's items in float32, the batch's pair that each belongs to, and whether each came out right.
 
     `counted` is that one of the term's counts, of which these are the items.
     """
@@ -106,6 +106,8 @@ class Objective:
 
     name: ClassVar[str]
     kinds: ClassVar[tuple[str, ...]] = (MONO, BILINGUAL)  # the kinds of batches that it is for
+    # Whether its module has a `veco.objectives.momentum.Momentum`, a copy of the encoder that follows each update.
+    has_momentum: ClassVar[bool] = False
 
     @property
     def views(self) -> tuple[str, ...]:

@@ -35,6 +35,12 @@ def groups(packed: PackedViews, *of_rows: Tensor) -> Iterator[tuple[Tensor, ...]
     return zip(*(tensor.split(packed.group_pairs) for tensor in of_rows), strict=True)
 
 
+def products(x_RD: Tensor, y_GD: Tensor) -> Tensor:
+    """The products (R, G) of vectors, in their own precision: autocast would round them to 8 bits before a softmax."""
+    with torch.autocast(x_RD.device.type, enabled=False):
+        return x_RD @ y_GD.t()
+
+
 class Everyones(NamedTuple):
     """Vectors (G, D) of the pairs of all ranks; this rank's begin with pair `first`."""
 

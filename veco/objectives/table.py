@@ -9,6 +9,7 @@ from veco.objectives.contrast import SentenceContrast
 from veco.objectives.mlm import MaskedLanguageModelling
 from veco.objectives.objective import Objective
 from veco.objectives.tlm import TranslationLanguageModelling
+from veco.objectives.xlco import CrossLingualContrast
 
 OBJECTIVES: dict[str, type[Objective]] = {
     objective.name: objective
@@ -19,5 +20,6 @@ OBJECTIVES: dict[str, type[Objective]] = {
         CausalLanguageModelling,
         SentenceContrast,
         SentenceAlignment,
+        CrossLingualContrast,
     )
 }
