@@ -35,14 +35,15 @@ from transformers import XLMRobertaConfig, XLMRobertaForMaskedLM
 
 from data_tools.cli import FlagParser
 from data_tools.tokenizers.sentence_piece import FIRST_PIECE_ID
-from pretrain.batches import BILINGUAL, MONO, PretrainingOptions, batch_of
+from pretrain.batches import PretrainingOptions, batch_of
 from pretrain.flops import TRAINING_PASSES, forward_flops
 from pretrain.loss_and_metrics import PretrainingLosses, count_items, count_tokens
 from pretrain.micro_batch import PACKED
 from pretrain.planning.activations import Storage
 from pretrain.planning.memory import rank_memory, zero_of
-from pretrain.planning.workload import KindOfUpdate, PairShape, Workload
+from pretrain.planning.workload import KindOfUpdate, PairShape, Part, Workload
 from pretrain.recipe import PretrainRecipe
+from pretrain.sources import BILINGUAL, MONO
 from pretrain.views.pair import Sample
 from training.engine.build import build_engine
 from training.engine.processes import shut_down
@@ -158,7 +159,7 @@ def planned_gib(
     """The planner's memory of one rank for rows of this length."""
     rate = recipe.mono_mask_rate if kind == MONO else recipe.bilingual_mask_rate
     shape = PairShape(length, rate, ObjectiveSum.of(recipe.objective).of_kind(kind))
-    workload = Workload(recipe, config, {kind: KindOfUpdate(pairs, shape, shape)}, ())
+    workload = Workload(recipe, config, (Part(1, {kind: KindOfUpdate(pairs, shape, shape)}),), ())
     stage = int(recipe.ds_config.removeprefix("zero")[0])
     zero = zero_of(stage, 1, "bf16", recipe.ds_config)
     return rank_memory(workload, zero, Storage(2, recompute), {kind: pairs}, accumulation=1).total / GIB

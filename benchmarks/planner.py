@@ -27,7 +27,6 @@ from model import memory_now
 
 from data_tools.cli import FlagParser, run_main
 from data_tools.tokenizers.sentence_piece import PAD_ID
-from pretrain.batches import BILINGUAL, MONO
 from pretrain.loss_and_metrics import count_items
 from pretrain.micro_batch import PACKED
 from pretrain.planning.activations import Storage
@@ -36,6 +35,7 @@ from pretrain.planning.memory import Zero, rank_memory
 from pretrain.planning.run_time import run_time
 from pretrain.planning.workload import PairShape, Workload, plan_workload
 from pretrain.recipe import PretrainRecipe
+from pretrain.sources import BILINGUAL, MONO
 from training.engine.plain_engine import PlainEngine
 from training.step import Batch, StepContext, train_step
 from veco import VecoForPreTraining
@@ -76,7 +76,7 @@ class Size:
         )
 
     def workload(self) -> Workload:
-        return plan_workload(self.recipe(), None, {}, self.vocabulary)
+        return plan_workload(self.recipe(), None, [], self.vocabulary)
 
 
 SIZES = {

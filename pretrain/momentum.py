@@ -22,6 +22,7 @@ from training.step import on_device
 from veco import VecoForPreTraining
 from veco.objectives.momentum import Momentum, MomentumModule
 from veco.objectives.objective import BILINGUAL
+from veco.objectives.objective_sum import ObjectiveSum
 from veco.objectives.states import Batch
 from veco.views import JOINED_Y, views_of
 
@@ -29,21 +30,29 @@ FILE = "momentum.safetensors"
 
 
 def modules_with_momentum(model: VecoForPreTraining) -> dict[str, MomentumModule]:
-    """The modules of the objectives that have a momentum encoder, by objective."""
+    """The modules that may have a momentum encoder, by objective."""
     modules = dict(model.objective_modules.items())
     return {name: module for name, module in modules.items() if isinstance(module, MomentumModule)}
 
 
 def begin(
-    model: VecoForPreTraining, engine: Engine, checkpoint: Path | None, open_batches: Callable[[], PretrainingBatches]
+    model: VecoForPreTraining,
+    engine: Engine,
+    objective: ObjectiveSum,
+    checkpoint: Path | None,
+    open_batches: Callable[[], PretrainingBatches],
 ) -> None:
-    """Give a model that an engine trains the momentum encoders that it does not have yet; every rank calls it.
+    """Give a model the momentum encoders that its objective has in a phase; every rank calls it.
 
-    They are those of the checkpoint, if it has some; or copies of the encoder, with queues filled from the batches.
+    They go on if they are there; or are those of the checkpoint, if it has some; or are copies of the encoder, with
+    queues filled from the batches. One that the phase has no use for ends.
     """
     saved = None if checkpoint is None else checkpoint / FILE
+    used = {part.name for part in objective}
     for name, module in modules_with_momentum(model).items():
-        if module.momentum is not None:
+        if name not in used:
+            module.momentum = None
+        if name not in used or module.momentum is not None:
             continue
         momentum = module.begin(model.veco)
         if saved is not None and saved.is_file():
@@ -106,8 +115,10 @@ def of_all_ranks(keys: list[Tensor], engine: Engine) -> Tensor:
 def after_update(model: VecoForPreTraining, engine: Engine) -> None:
     """Let the momentum encoders follow an update, and their queues take its keys; every rank calls it."""
     for module in modules_with_momentum(model).values():
+        if module.momentum is None:
+            continue
         module.after_update(model.veco)
-        momentum = module.running()
+        momentum = module.momentum
         if momentum.keys:
             momentum.enqueue(of_all_ranks(momentum.keys, engine))
             momentum.keys.clear()
@@ -118,7 +129,8 @@ def save(model: VecoForPreTraining, directory: Path) -> None:
     tensors = {
         f"{name}.{tensor}": value.contiguous()
         for name, module in modules_with_momentum(model).items()
-        for tensor, value in module.running().tensors().items()
+        if module.momentum is not None
+        for tensor, value in module.momentum.tensors().items()
     }
     if tensors:
         save_file(tensors, directory / FILE)

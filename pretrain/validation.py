@@ -24,6 +24,8 @@ def validate(engine: Engine, batches: ValidationBatches, objective: ObjectiveSum
     engine.model.eval()
     with torch.no_grad():
         for kind, of_kind in batches.batches.items():
+            if not objective.of_kind(kind).parts:
+                continue
             for index, counts in evaluation_indices(len(of_kind), engine.rank, engine.world_size):
                 batch = on_device(batches.batch(kind, index), engine.device)
                 inputs = {name: tensor for name, tensor in batch.items() if name != SAMPLES}

@@ -131,10 +131,10 @@ class Task(Trainable, Validated, Checkpointed, Protocol[RecipeT]):
         """Put what belongs to the whole run into its directory; called on rank 0, before the first update."""
 
     def enter(self, phase: Phase) -> None:
-        """Choose which parameters of the model a phase trains, before its engine is built."""
+        """Choose which parameters of the model a phase trains: before an engine is built, and with each phase of it."""
 
     def watch(self, engine: Engine) -> Callable[[float], Scalars]:
-        """A function that gives a line of metrics more than its losses; called once for the engine of each phase."""
+        """A function that gives a line of metrics more than its losses; called once for each phase."""
         return nothing_more
 
     def phase_report(self) -> str:

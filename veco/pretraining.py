@@ -21,7 +21,7 @@ from veco.packing import PackedViews, Sizes
 from veco.views import View, prefix_of, views_of
 
 DEFAULT_OBJECTIVE = "ca_mlm+tlm"
-OBJECTIVE_MODULES = "objective_modules."  # begins the names of parameters that serve pre-training alone
+OWN_PARAMETERS = "objective_modules."  # the start of the names of what objectives have beside the model
 
 
 @dataclass
@@ -45,7 +45,7 @@ class VecoForPreTraining(VecoWithLMHead):
     """
 
     # A model that was exported, or trained for another objective, has none of this one's own parameters.
-    _keys_to_ignore_on_load_unexpected = [f"^{re.escape(OBJECTIVE_MODULES)}"]
+    _keys_to_ignore_on_load_unexpected = [f"^{re.escape(OWN_PARAMETERS)}"]
 
     def __init__(self, config: VecoConfig, objective: str | ObjectiveSum = DEFAULT_OBJECTIVE) -> None:
         super().__init__(config)

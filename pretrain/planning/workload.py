@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ from transformers import AutoConfig
 
 from data_tools.files.yaml_files import expanded
 from data_tools.shards.manifest import Manifest
-from pretrain.batches import BILINGUAL, MONO
+from pretrain.course import RecipeCourse
 from pretrain.flops import TRAINING_PASSES, forward_flops
 from pretrain.masking import IGNORED
 from pretrain.recipe import SHAPE_FIELDS, PretrainRecipe
+from pretrain.sources import BILINGUAL, MONO
+from pretrain.stages import CROSS_ATTENTION
 from pretrain.views.table import VIEWS, in_order
 from training.recipe.ds_config import HALVES, read_ds_config
 from training.recipe.parsing import build_recipe, read_yaml
@@ -103,13 +106,34 @@ class KindOfUpdate:
 
 
 @dataclass(frozen=True)
+class Part:
+    """Updates of a run that are alike, and the kinds of them that take turns."""
+
+    updates: int
+    kinds: Mapping[str, KindOfUpdate]
+
+    @property
+    def updates_of_a_kind(self) -> float:
+        return self.updates / len(self.kinds)
+
+
+@dataclass(frozen=True)
 class Workload:
-    """The inputs of a plan: a recipe, its model, the kinds of updates that take turns, and the assumptions made."""
+    """The inputs of a plan: a recipe, its model, the parts of the run one after the other, and the assumptions made."""
 
     recipe: PretrainRecipe
     config: VecoConfig
-    kinds: Mapping[str, KindOfUpdate]
+    parts: tuple[Part, ...]
     notes: tuple[str, ...]
+
+    @property
+    def kinds(self) -> dict[str, KindOfUpdate]:
+        """The largest updates of each kind, by the tokens of a global batch."""
+        found: dict[str, KindOfUpdate] = {}
+        for name, kind in (item for part in self.parts for item in part.kinds.items()):
+            if name not in found or tokens_of(kind) > tokens_of(found[name]):
+                found[name] = kind
+        return found
 
     @property
     def num_parameters(self) -> int:
@@ -118,12 +142,19 @@ class Workload:
     @property
     def num_trained(self) -> int:
         """Parameters that some loss depends on: without CA-MLM the cross-attention is not one of them."""
-        has_cross_attention = ObjectiveSum.of(self.recipe.objective).trains_cross_attention
+        has_cross_attention = any(recipe.uses_cross_attention for _, recipe in parts_of(self.recipe))
         return self.num_parameters if has_cross_attention else parameters_of(self.config, has_cross_attention)
 
-    @property
-    def updates_of_a_kind(self) -> float:
-        return self.recipe.total_steps / len(self.kinds)
+
+def tokens_of(kind: KindOfUpdate) -> tuple[int, float]:
+    """Tokens of x and of y in a global batch at their longest; of equal ones, those with more to predict are more."""
+    return kind.batch_pairs * kind.longest.length, kind.batch_pairs * kind.longest.positions
+
+
+def parts_of(recipe: PretrainRecipe) -> list[tuple[int, PretrainRecipe]]:
+    """Updates, and the recipe half-way through them, of each part of a run in which samples are drawn alike."""
+    borders = [*RecipeCourse(recipe).borders(), recipe.total_steps]
+    return [(end - begin, recipe.at((begin + end) // 2)) for begin, end in pairwise(borders)]
 
 
 def read_recipe(path: Path) -> PretrainRecipe:
@@ -150,12 +181,35 @@ def expanded_or_name(text: str) -> str:
 
 
 def plan_workload(
-    recipe: PretrainRecipe, manifest: Manifest | None, lengths: Mapping[str, float], vocab_size: int | None
+    recipe: PretrainRecipe,
+    manifest: Manifest | None,
+    lengths: Sequence[Mapping[str, float]],
+    vocab_size: int | None,
 ) -> Workload:
-    """The workload of a recipe; `lengths` are the mean tokens of x and y by kind, empty where there are no data yet."""
+    """The workload of a recipe.
+
+    `lengths` are the mean tokens of x and y by kind, for each of `parts_of`; empty where there are no data yet.
+    """
     config, notes = model_shape(recipe, vocab_size or (manifest.vocab_size if manifest else None))
     if manifest is None:
         notes = (*notes, "no --data: both kinds of batch, every row as long as the recipe allows")
+    parts = parts_of(recipe)
+    work = [
+        Part(updates, kinds_of_updates(of_part, known))
+        for (updates, of_part), known in zip(parts, lengths or [{}] * len(parts), strict=True)
+    ]
+    if len(parts) > 1:
+        notes = (
+            *notes,
+            "memory is that of the largest batches of each kind, time and operations those of the whole run",
+        )
+    if any(of_part.trains == CROSS_ATTENTION for _, of_part in parts):
+        notes = (*notes, "updates of the cross-attention alone are counted like the others")
+    return Workload(recipe, config, tuple(work), notes)
+
+
+def kinds_of_updates(recipe: PretrainRecipe, lengths: Mapping[str, float]) -> dict[str, KindOfUpdate]:
+    """The kinds of updates of a recipe without stages; `lengths` as `plan_workload` has them of one part."""
     objective = ObjectiveSum.of(recipe.objective)
     of_recipe = {
         MONO: (recipe.mono_batch_pairs, recipe.mono_max_length, recipe.mono_mask_rate),
@@ -167,9 +221,7 @@ def plan_workload(
         shape = PairShape(longest, rate, objective.of_kind(kind))
         average = min(longest, max(3, round(lengths.get(kind, longest))))
         kinds[kind] = KindOfUpdate(pairs, shape, dataclasses.replace(shape, length=average))
-    if recipe.cross_attention_steps:
-        notes = (*notes, f"the {recipe.cross_attention_steps:,} updates of the first phase are counted like the others")
-    return Workload(recipe, config, kinds, notes)
+    return kinds
 
 
 def model_shape(recipe: PretrainRecipe, vocab_size: int | None) -> tuple[VecoConfig, tuple[str, ...]]:

@@ -13,16 +13,13 @@ from data_tools.shards.format import Shard, ShardWriter
 from data_tools.shards.manifest import Manifest
 from pretrain.batches import (
     VALIDATION_PAIRS,
-    MonoSource,
-    OpenShards,
-    ParallelSource,
     PretrainingBatches,
     PretrainingOptions,
     ValidationBatches,
-    split_in_two,
 )
 from pretrain.masking import IGNORED
 from pretrain.micro_batch import PACKED, SAMPLES, make_batch, pad_rows
+from pretrain.sources import MonoSource, OpenShards, ParallelSource, split_in_two
 from pretrain.views.pair import Sample, concatenated
 from veco.views import JOINED_X, JOINED_Y
 
@@ -120,7 +117,7 @@ def test_pairs_are_pairs(random_data: Path) -> None:
 
 def test_each_epoch_has_every_pair_in_another_order(random_data: Path) -> None:
     """90 pairs, read through two epochs by the kind's own numbering, masks undone by looking at the source."""
-    kind = batches(random_data).kinds["bilingual"]
+    kind = batches(random_data).stretches[0].kinds["bilingual"]
     first, second = ([tuple(kind.sample(e * 90 + i, 0).x.tolist()) for i in range(90)] for e in (0, 1))
     assert sorted(first) == sorted(second)
     assert first != second
@@ -353,7 +350,7 @@ def test_micro_batch_that_cuts_a_group_is_refused(random_data: Path, objective: 
     options = dataclasses.replace(OPTIONS, objective=objective, mono_batch_pairs=12)
     manifest = Manifest.load(random_data)
     whole = PretrainingBatches(random_data, manifest, options, 0, 1, 3)
-    number = next(number for number in range(6) if whole.samples_of(number, 0)[0] == "bilingual")
+    number = next(number for number in range(6) if whole.kind_of(number // 3) == "bilingual")
     assert whole[number][PACKED].group_pairs == 4
     with pytest.raises(ValueError, match="micro-batch of 6 bilingual pairs is not a multiple of the 4 that stay"):
         PretrainingBatches(random_data, manifest, options, 0, 2, 1)

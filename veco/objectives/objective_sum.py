@@ -7,7 +7,7 @@ import dataclasses
 import difflib
 import functools
 import typing
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,6 +66,17 @@ class ObjectiveSum:
     def trains_cross_attention(self) -> bool:
         """Whether a loss of a part depends on the cross-attention."""
         return any(objective.trains_cross_attention for objective in self)
+
+    @classmethod
+    def union(cls, texts: Iterable[str]) -> ObjectiveSum:
+        """Every objective of several sums, once: a model that is trained for one after the other needs all of them.
+
+        An objective's own parameters are those that its options ask for where it first comes.
+        """
+        found: dict[str, Weighted] = {}
+        for part in (part for text in texts for part in parse(text).parts):
+            found.setdefault(part.objective.name, part)
+        return cls(tuple(found.values()))
 
     @classmethod
     def of(cls, objective: str | ObjectiveSum) -> ObjectiveSum:

@@ -43,20 +43,20 @@ def test_operations_of_a_pair() -> None:
 
 def test_the_papers_recipe_needs_nothing_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VECO_RUNS", raising=False)
-    workload = plan_workload(read_recipe(RECIPES / "large.yaml"), None, {}, None)
+    workload = plan_workload(read_recipe(RECIPES / "large.yaml"), None, [], None)
     assert (workload.config.num_hidden_layers, workload.config.hidden_size) == (24, 1024)
     assert workload.num_parameters == workload.num_trained == 660_952_210  # SPEC's 660.95M
     kinds = {name: (kind.batch_pairs, kind.longest.length) for name, kind in workload.kinds.items()}
     assert kinds == {"mono": (1024, 512), "bilingual": (4096, 128)}
-    assert workload.recipe.total_steps == 250_000 and workload.updates_of_a_kind == 125_000
+    assert [(part.updates, part.updates_of_a_kind) for part in workload.parts] == [(10_000, 5000), (240_000, 120_000)]
     assert any("the shape of xlm-roberta-large" in note for note in workload.notes)
     assert any(note.startswith("no --data") for note in workload.notes)
 
 
 def test_data_decide_lengths_and_kinds_but_not_the_longest_row() -> None:
     recipe = read_recipe(RECIPES / "tiny.yaml")
-    workload = plan_workload(recipe, None, {"mono": 30.4}, 500)
-    assert list(workload.kinds) == ["mono"] and workload.updates_of_a_kind == recipe.steps
+    workload = plan_workload(recipe, None, [{"mono": 30.4}], 500)
+    assert list(workload.kinds) == ["mono"] and workload.parts[0].updates_of_a_kind == recipe.steps
     assert (workload.kinds["mono"].average.length, workload.kinds["mono"].longest.length) == (30, 64)
     assert workload.config.vocab_size == 500
 
@@ -64,7 +64,7 @@ def test_data_decide_lengths_and_kinds_but_not_the_longest_row() -> None:
 def test_without_ca_mlm_the_cross_attention_is_not_trained(tmp_path: Path) -> None:
     path = tmp_path / "mlm.yaml"
     path.write_text("objective: mlm+tlm\nhidden_size: 32\nnum_hidden_layers: 3\nintermediate_size: 48\n")
-    workload = plan_workload(read_recipe(path), None, {}, V)
+    workload = plan_workload(read_recipe(path), None, [], V)
     assert workload.num_parameters - workload.num_trained == 3 * (4 * (D * D + D) + 2 * D)
     assert recipe_precision(workload.recipe) == "bf16"
 
@@ -73,7 +73,7 @@ def test_a_model_that_is_nowhere_is_named(tmp_path: Path) -> None:
     path = tmp_path / "other.yaml"
     path.write_text(f"init_from: {tmp_path}/some-model\n")
     with pytest.raises(ValueError, match=r"some-model: expected a model's directory, or one that is called xlm-"):
-        plan_workload(read_recipe(path), None, {}, None)
+        plan_workload(read_recipe(path), None, [], None)
 
 
 def test_a_model_at_hand_decides_the_shape(tmp_path: Path) -> None:
