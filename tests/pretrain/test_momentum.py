@@ -139,6 +139,31 @@ def test_resumed_run_is_the_undisturbed_one_bit_for_bit(
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
 
 
+STAGES = (
+    {"steps": 2, "objective": "mlm"},
+    {"steps": 2, "objective": OBJECTIVE},
+    {"steps": 1, "alpha": 0.3, "objective": OBJECTIVE},
+    {"steps": 1, "objective": "mlm"},
+    {"steps": 2, "objective": OBJECTIVE},
+)
+
+
+def test_momentum_begins_and_ends_with_the_stages_that_have_it(random_data: Path, tmp_path: Path) -> None:
+    """A run that resumes at a border has the one that the whole run has there."""
+    whole = run(random_data, tmp_path / "whole", stages=STAGES, save_every=99)
+    found = [step for step, path in checkpoints_of(tmp_path / "whole").items() if (path / FILE).is_file()]
+    assert found == [4, 5, 8]
+    for stop in (5, 6):
+        shutil.copytree(tmp_path / "whole", tmp_path / "run")
+        for step, path in checkpoints_of(tmp_path / "run").items():
+            if step > stop:
+                shutil.rmtree(path)
+        assert run(random_data, tmp_path / "run", stages=STAGES, save_every=99, resume="auto") == whole
+        ours, theirs = momentum_of(tmp_path / "run", 8), momentum_of(tmp_path / "whole", 8)
+        assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
+        shutil.rmtree(tmp_path / "run")
+
+
 def test_export_has_neither_momentum_nor_projection(whole_run: Path, tmp_path: Path) -> None:
     model = AutoModelForMaskedLM.from_pretrained(export(whole_run, tmp_path / "model", dtype="float32"))
     (file,) = (tmp_path / "model").glob("*.safetensors")
