@@ -142,17 +142,18 @@ class PretrainingBatches(Dataset):
             for kind in self._stretch_of(border).kinds:
                 check_keeps_pairs_together(options, kind, options.batch_pairs[kind] // shares)
 
-    def _stretch_of(self, step: int) -> Stretch:
+    def stretch_of(self, step: int) -> Stretch:
+        """The stretch that update `step` belongs to."""
         return self.stretches[bisect_right(self.stretches, step, key=lambda stretch: stretch.begin) - 1]
 
     def kind_of(self, step: int) -> str:
         """The kind of batch of update `step`."""
-        return self._stretch_of(step).kind_of(step)
+        return self.stretch_of(step).kind_of(step)
 
     def samples_of(self, number: int, rank: int) -> tuple[KindOfBatch, str, range]:
         """The order of samples and the kind of micro-batch `number` of a rank, and which samples it holds."""
         step, accumulation_step = divmod(number, self.accumulation_steps)
-        stretch = self._stretch_of(step)
+        stretch = self.stretch_of(step)
         kind = stretch.kind_of(step)
         micro_pairs = stretch.batch_pairs[kind] // (self.world_size * self.accumulation_steps)
         first = stretch.first_sample(kind, step) + (accumulation_step * self.world_size + rank) * micro_pairs

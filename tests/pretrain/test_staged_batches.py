@@ -95,7 +95,7 @@ def test_no_sample_comes_again_before_its_language_is_seen_through(random_data: 
     seen = defaultdict(list)
     for step in range(TOTAL + 30):
         window = batches.course.at(step).mono_max_length
-        stretch = batches._stretch_of(step)
+        stretch = batches.stretch_of(step)
         for kind, name, sample in drawn(batches, range(step, step + 1)):
             key = (kind, window if kind == MONO else 0, name)
             sizes[key] = len(stretch.kinds[kind].groups[name].source)
