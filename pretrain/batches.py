@@ -139,7 +139,7 @@ class PretrainingBatches(Dataset):
             )
         for border in course.borders():
             options = course.at(border)
-            for kind in self._stretch_of(border).kinds:
+            for kind in self.stretch_of(border).kinds:
                 check_keeps_pairs_together(options, kind, options.batch_pairs[kind] // shares)
 
     def stretch_of(self, step: int) -> Stretch:
