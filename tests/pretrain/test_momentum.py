@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from transformers import AutoModelForMaskedLM
 from data_tools.shards.manifest import Manifest
 from pretrain.export import export
 from pretrain.initial_model import build_model
-from pretrain.momentum import FILE
+from pretrain.momentum import FILE, of_all_ranks
 from pretrain.pretraining import PretrainingTask
 from pretrain.recipe import PretrainRecipe
 from training import run as training_run
@@ -137,6 +138,27 @@ def test_resumed_run_is_the_undisturbed_one_bit_for_bit(
     assert resumed == losses_of(whole_run)
     ours, theirs = momentum_of(tmp_path / "run", 4), momentum_of(whole_run, 4)
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
+
+
+@dataclass
+class OneOfTwo:
+    """A rank whose sums have what the other one contributed, if that is known already."""
+
+    rank: int
+    sums: list[torch.Tensor]
+    world_size: int = 2
+
+    def sum_over_ranks(self, values: torch.Tensor) -> torch.Tensor:
+        self.sums.append(values)
+        return torch.stack(self.sums).sum(0)
+
+
+def test_keys_of_all_ranks_are_in_the_order_of_their_samples() -> None:
+    """Of the accumulation steps, of the ranks in each, of the samples on each, as batches are split."""
+    samples = torch.arange(12.0).view(3, 2, 2, 1).expand(3, 2, 2, 4)
+    sums: list[torch.Tensor] = []
+    found = [of_all_ranks(list(samples[:, rank]), OneOfTwo(rank, sums)) for rank in range(2)]
+    assert torch.equal(found[1], samples.reshape(12, 4))
 
 
 STAGES = (
