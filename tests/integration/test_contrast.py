@@ -16,7 +16,8 @@ from training.checkpoints.finding import checkpoints_of
 
 TOLERANCE = 1e-5  # relative, float32; sums are taken in another order
 STEPS = 4
-IN_GROUPS = "mlm + contrast + clsa + xlco(layer=1, queue=20, momentum=0.5, project=true)"
+# Without a projection: monolingual updates have no gradient of it, and there ZeRO's Adam moves it, torch's does not.
+IN_GROUPS = "mlm + contrast + clsa + xlco(layer=1, queue=20, momentum=0.5)"
 ACROSS_RANKS = "mlm + contrast(across_ranks=true)"
 ARGUMENTS = (
     *("--num_hidden_layers", "2", "--hidden_size", "32", "--num_attention_heads", "2", "--intermediate_size", "48"),
