@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Mapping, Sequence
 
@@ -34,7 +35,13 @@ def make_batch(
     of x and y with `<s>` and `</s>`. Pairs are contrasted in groups of `group_pairs`; without it, all with each other.
     """
     pairs = [Pair(sample, masking) for sample in samples]
-    rows = {view: VIEWS[view].rows(pairs) for view in in_order(views)}
+    size = group_pairs or len(pairs)
+    rows: dict[str, list[MaskedSequence]] = {}
+    for view in in_order(views):
+        # By group: what a row shows of other pairs must not depend on how many groups come together.
+        step = math.lcm(size, VIEWS[view].pairs)
+        groups = [pairs[start : start + step] for start in range(0, len(pairs), step)]
+        rows[view] = [row for group in groups for row in VIEWS[view].rows(group)]
     padded = {view: padded_view(of_view) for view, of_view in rows.items()}
     facts = [
         (pair.sample.group, pair.sample.num_cut, digest(pair.sample, number, rows), len(pair.x) + len(pair.y))

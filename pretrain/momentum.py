@@ -101,7 +101,7 @@ def key_vectors(
     batch = on_device(batches[number], engine.device)
     views = views_of({name: of for name, of in batch.items() if name not in (PACKED, SAMPLES)})
     with torch.no_grad(), engine.forward_context():
-        return momentum.vectors(Batch.of(model.veco, batch[PACKED], views), JOINED_Y)
+        return momentum.vectors(Batch.of(model.veco, model.lm_head, batch[PACKED], views), JOINED_Y)
 
 
 def of_all_ranks(keys: list[Tensor], engine: Engine) -> Tensor:

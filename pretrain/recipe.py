@@ -356,10 +356,22 @@ class PretrainRecipe(TrainingRecipe):
         found = []
         if min(self.mono_max_length, self.bilingual_max_length) < 4:
             found.append("mono_max_length and bilingual_max_length must be at least 4")
-        longest = max(self.mono_max_length, 2 * self.bilingual_max_length)
+        in_mono_rows = self._sequences_in_mono_rows()
+        longest = max(in_mono_rows * self.mono_max_length, 2 * self.bilingual_max_length)
         if not self.init_from and longest > self.max_position_embeddings - 2:
             found.append(
                 f"max_position_embeddings {self.max_position_embeddings} must be at least {longest + 2}: "
-                "mono_max_length, or both sentences of a bilingual pair, + 2"
+                f"{'' if in_mono_rows == 1 else 'twice '}mono_max_length, or both sentences of a bilingual pair, + 2"
             )
         return found
+
+    def _sequences_in_mono_rows(self) -> int:
+        """Two where the objective writes something as long behind a segment, else one."""
+        from pretrain.views.table import VIEWS
+        from veco.objectives.objective_sum import ObjectiveSum
+
+        try:
+            views = ObjectiveSum.of(self.objective).of_kind("mono").views
+        except ValueError:  # told by `_problems_of_objective`
+            views = ()
+        return max((VIEWS[view].sequences for view in views), default=1)

@@ -32,10 +32,12 @@ class Padding:
         return cls(is_token_BT, is_token_BT.flatten().nonzero().squeeze(1))
 
     @classmethod
-    def behind(cls, lengths: Sequence[int], device: torch.device) -> Padding:
-        """Padding behind sequences of these lengths, up to the longest."""
-        made = cls.of(torch.arange(max(lengths)) < torch.tensor(lengths).unsqueeze(1))
-        return cls(made.is_token_BT.to(device), made.index_N.to(device))
+    def behind(cls, starts: Tensor, longest: int, num_tokens: int) -> Padding:
+        """Padding behind packed sequences, up to the longest, where `starts` are as of `starts_of`; nobody waits."""
+        places = torch.arange(num_tokens, device=starts.device)
+        rows = torch.bucketize(places, starts[1:], right=True)
+        is_token_BT = torch.arange(longest, device=starts.device) < starts.diff().unsqueeze(1)
+        return cls(is_token_BT, places + rows * longest - starts.index_select(0, rows))
 
     def pack(self, x_BT: Tensor) -> Tensor:
         """The tokens (N, ...) of (B, T, ...), end to end."""

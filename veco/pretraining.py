@@ -108,9 +108,9 @@ class VecoForPreTraining(VecoWithLMHead):
             packed = PackedViews.of(views, self.config.pad_token_id)
         packed.check_fits(views)
 
-        states = States(Batch.of(self.veco, packed, views), list(applying))
-        items = self._predicted(states, applying)
         modules = dict(self.objective_modules.items())
+        states = States(Batch.of(self.veco, self.lm_head, packed, views), list(applying), modules)
+        items = self._predicted(states, applying)
         for part in applying:
             items += part.losses(states, modules.get(part.name))
         return added_up(items, applying, packed, num_items_of(whole.counts, num_items_in_batch, packed.sizes))

@@ -16,6 +16,11 @@ TLM = "tlm"  # masked x and y, concatenated
 NEXT_X, NEXT_Y = "next_x", "next_y"  # both as they are; their labels are the next tokens
 CLEAN_X, CLEAN_Y = "clean_x", "clean_y"  # both as they are, without labels
 JOINED_X, JOINED_Y = "joined_x", "joined_y"  # masked sentences of two pairs in a row, without labels
+CLEAN_PAIR = "clean_pair"  # x and y as they are, concatenated, without labels
+WORDS_X, WORDS_Y = "words_x", "words_y"  # both as they are; their labels are their own words
+MASK_ONLY = "mask_only"  # as TLM, with <mask> at every predicted place
+UNLIKE = "unlike"  # x and a sentence that is like y but does not translate x, concatenated, without labels
+PSEUDO_X, PSEUDO_Y = "pseudo_x", "pseudo_y"  # masked x, or y, with as many <mask> behind it as it has words
 PREFIXES = {X: "", Y: "pair_"}
 FIELDS = ("input_ids", "attention_mask", "labels")
 

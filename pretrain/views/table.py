@@ -7,19 +7,37 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pretrain.masking import MaskedSequence
-from pretrain.views.clean import clean_x, clean_y, next_x, next_y
+from pretrain.views.clean import clean_pair, clean_x, clean_y, next_x, next_y, words_x, words_y
 from pretrain.views.joined import JOINED_PAIRS, joined_x, joined_y
-from pretrain.views.masked import masked_x, masked_x_and_y, masked_y
+from pretrain.views.masked import mask_only, masked_x, masked_x_and_y, masked_y, pseudo_x, pseudo_y
 from pretrain.views.pair import Pair
+from pretrain.views.unlike import unlike
 from veco.objectives.objective_sum import ObjectiveSum
-from veco.views import CLEAN_X, CLEAN_Y, JOINED_X, JOINED_Y, NEXT_X, NEXT_Y, TLM, X, Y
+from veco.views import (
+    CLEAN_PAIR,
+    CLEAN_X,
+    CLEAN_Y,
+    JOINED_X,
+    JOINED_Y,
+    MASK_ONLY,
+    NEXT_X,
+    NEXT_Y,
+    PSEUDO_X,
+    PSEUDO_Y,
+    TLM,
+    UNLIKE,
+    WORDS_X,
+    WORDS_Y,
+    X,
+    Y,
+)
 
 
 @dataclass(frozen=True)
 class ViewMaker:
     """How a view is made, and how large it is.
 
-    `rows` makes it from the pairs of a micro-batch: ids and labels of each of its rows, each row from so many
+    `rows` makes it from the pairs of a group: ids and labels of each of its rows, each row from so many
     consecutive `pairs`. For plans: `sequences` is how many sequences of a pair a row holds, and `predicted` how many
     tokens are predicted of each that has so many, if a share of them is masked.
     """
@@ -39,6 +57,15 @@ def all_but_the_first(length: int, mask_rate: float) -> int:
     return length - 1
 
 
+def masked_ones_of_the_first(length: int, mask_rate: float) -> int:
+    """As `masked_ones`, where only the first of two sequences is masked."""
+    return masked_ones(length, mask_rate / 2)
+
+
+def all_words(length: int, mask_rate: float) -> int:
+    return length - 2
+
+
 def none_of_them(length: int, mask_rate: float) -> int:
     return 0
 
@@ -53,6 +80,13 @@ VIEWS: dict[str, ViewMaker] = {
     CLEAN_Y: ViewMaker(clean_y, 1, none_of_them),
     JOINED_X: ViewMaker(joined_x, 1, none_of_them, JOINED_PAIRS),
     JOINED_Y: ViewMaker(joined_y, 1, none_of_them, JOINED_PAIRS),
+    WORDS_X: ViewMaker(words_x, 1, all_words),
+    WORDS_Y: ViewMaker(words_y, 1, all_words),
+    MASK_ONLY: ViewMaker(mask_only, 2, masked_ones),
+    CLEAN_PAIR: ViewMaker(clean_pair, 2, none_of_them),
+    UNLIKE: ViewMaker(unlike, 2, none_of_them),
+    PSEUDO_X: ViewMaker(pseudo_x, 2, masked_ones_of_the_first),
+    PSEUDO_Y: ViewMaker(pseudo_y, 2, masked_ones_of_the_first),
 }
 
 

@@ -330,3 +330,13 @@ def test_auto_leaves_accumulation_to_the_field_that_decides(tmp_path: Path, caps
         parse_recipe(PretrainRecipe, ["--config", str(path), "--accumulation_steps", "4"])
     with pytest.raises(ValueError, match="accumulation_steps: expected a whole number, found 'auto'"):
         parse_recipe(PretrainRecipe, ["--output", "x", "--accumulation_steps", "auto"])
+
+
+@pytest.mark.parametrize(("objective", "needed"), [("mlm", None), ("mlm + btmlm", 402), ("mml", None)])
+def test_longest_row_is_that_of_the_objective(objective: str, needed: int | None) -> None:
+    """Behind a segment `btmlm` writes as much again; an objective that is none has its own message."""
+    recipe = PretrainRecipe(
+        output="x", objective=objective, mono_max_length=200, bilingual_max_length=90, max_position_embeddings=258
+    )
+    found = [problem for problem in recipe.problems() if "max_position_embeddings" in problem]
+    assert found == [] if needed is None else f"258 must be at least {needed}: twice mono_max_length" in found[0]

@@ -150,7 +150,7 @@ class Objective:
         """Classes int64 (N,) of the tokens of a route whose sight asks for them."""
         raise NotImplementedError
 
-    def embedded(self, batch: Batch) -> Mapping[str, Tensor]:
+    def embedded(self, batch: Batch, module: nn.Module | None) -> Mapping[str, Tensor]:
         """Embedded tokens (N, D) of those of its views that are not the embeddings of their ids."""
         return {}
 

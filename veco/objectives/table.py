@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from veco.objectives.btmlm import BackTranslationMaskedLanguageModelling
 from veco.objectives.ca_mlm import CrossAttentionMaskedLanguageModelling
 from veco.objectives.clm import CausalLanguageModelling
+from veco.objectives.clpc import ParaphraseClassification
 from veco.objectives.clsa import SentenceAlignment
+from veco.objectives.clwa import WordAlignment
+from veco.objectives.clwr import WordRecovery
 from veco.objectives.contrast import SentenceContrast
+from veco.objectives.cross_mask_mlm import CrossMaskLanguageModelling
 from veco.objectives.mlm import MaskedLanguageModelling
 from veco.objectives.objective import Objective
 from veco.objectives.tlm import TranslationLanguageModelling
@@ -21,5 +26,10 @@ OBJECTIVES: dict[str, type[Objective]] = {
         SentenceContrast,
         SentenceAlignment,
         CrossLingualContrast,
+        CrossMaskLanguageModelling,
+        BackTranslationMaskedLanguageModelling,
+        WordAlignment,
+        WordRecovery,
+        ParaphraseClassification,
     )
 }
