@@ -31,6 +31,7 @@ from data_tools.cli import FlagParser, run_main
 from data_tools.files.atomic import atomic_path
 from data_tools.files.outputs import check_outputs
 from pretrain.loss_and_metrics import PretrainingLosses, count_items, count_tokens
+from pretrain.momentum import after_update, modules_with_momentum
 from pretrain.recipe import PretrainRecipe
 from training.engine.build import build_engine
 from training.step import Batch, StepContext, on_device, train_step
@@ -87,6 +88,8 @@ def update_of(objective: str, kind: str, scale: Scale, pairs: int) -> tuple[Call
     model = VecoForPreTraining(scale.config, objective).train()
     engine = build_engine(model, recipe, lambda step: 1.0, logs)
     engine.model.train()
+    for module in modules_with_momentum(model).values():
+        module.begin(model.veco)
     batch = on_device(ragged_batch(scale, recipe, kind, pairs), engine.device)
     losses = PretrainingLosses(recipe, scale.config, [(kind, "random")], engine, counts_flops=False)
 
@@ -95,6 +98,7 @@ def update_of(objective: str, kind: str, scale: Scale, pairs: int) -> tuple[Call
 
     def update() -> None:
         train_step(engine, [batch], losses, count, StepContext("benchmark"), count_tokens)
+        after_update(model, engine)
         if engine.device.type == "cuda":
             torch.cuda.synchronize()
 

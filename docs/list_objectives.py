@@ -20,6 +20,7 @@ from data_tools.tokenizers.sentence_piece import BOS_ID, EOS_ID, FIRST_PIECE_ID
 from pretrain.batches import batch_of
 from pretrain.course import options_of
 from pretrain.micro_batch import SAMPLES
+from pretrain.momentum import modules_with_momentum
 from pretrain.recipe import PretrainRecipe
 from pretrain.views.pair import Sample
 from pretrain.words.lexicons import Lexicons
@@ -84,6 +85,8 @@ def passes_of(objective: str, batch: Batch) -> list[Pass]:
     """The passes through the layers that an objective makes of a batch."""
     torch.manual_seed(0)
     model = VecoForPreTraining(CONFIG, objective).eval()
+    for module in modules_with_momentum(model).values():
+        module.begin(model.veco)
     with patch.object(VecoModel, "sweep", autospec=True, side_effect=VecoModel.sweep) as sweep:
         model(**{name: value for name, value in batch.items() if name != SAMPLES})
     return [
@@ -195,7 +198,8 @@ def cells(name: str, objective: Objective) -> list[str]:
         module = objective.module(VecoConfig())
     own = 0 if module is None else sum(weight.numel() for weight in module.parameters())
     views = ", ".join(objective.views)
-    return [KINDS[objective.kinds], views, str(Cost.of(name, kind)), added, f"{own:,}" if own else "—"]
+    read = ", ".join([KINDS[objective.kinds], *(f"a {need}" for need in objective.needs)])
+    return [read, views, str(Cost.of(name, kind)), added, f"{own:,}" if own else "—"]
 
 
 def page_with_objectives(page: str) -> str:

@@ -19,6 +19,7 @@ from pretrain.order import Group, KindOfBatch, Stretch
 from pretrain.sources import BILINGUAL, MONO, group_names, num_sentences, open_sources
 from pretrain.views.pair import Sample
 from pretrain.views.resources import Resources
+from pretrain.views.table import pairs_together
 from pretrain.words.lexicons import Lexicons
 from training.random_order import mix, walk
 from training.step import Batch
@@ -140,6 +141,10 @@ class PretrainingBatches(Dataset):
                 f"{' and '.join(wrong)} cannot be divided evenly by {world_size} ranks x {accumulation_steps} "
                 f"accumulation steps; choose multiples of {shares}"
             )
+        for border in course.borders():
+            options = course.at(border)
+            for kind in self.stretch_of(border).kinds:
+                check_keeps_pairs_together(options, kind, options.batch_pairs[kind] // shares)
 
     def stretch_of(self, step: int) -> Stretch:
         """The stretch that update `step` belongs to."""
@@ -252,6 +257,17 @@ class ValidationBatches:
             found = source[walk(sample, len(source), key)]
             samples.append(found.sample(group, self.groups[group][1], sample, mix(key, sample)))
         return batch_of(kind, samples, self.options, self.vocab_size, self.lexicons)
+
+
+def check_keeps_pairs_together(options: PretrainingOptions, kind: str, micro_pairs: int) -> None:
+    """Raise ValueError where a micro-batch of so many pairs would cut pairs apart that belong together."""
+    together = pairs_together(ObjectiveSum.of(options.objective), kind, options.contrast_pairs)
+    if micro_pairs % together:
+        raise ValueError(
+            f"objective {options.objective!r} with contrast_pairs {options.contrast_pairs}: a device's micro-batch of "
+            f"{micro_pairs} {kind} pairs is not a multiple of the {together} that stay together; choose "
+            f"{kind}_batch_pairs, contrast_pairs, ranks and accumulation_steps so that it is"
+        )
 
 
 def batch_of(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Mapping, Sequence
 
@@ -40,9 +41,12 @@ def make_batch(
     """
     pairs = [Pair(sample, masking, resources or Resources()) for sample in samples]
     size = group_pairs or len(pairs)
-    groups = [pairs[start : start + size] for start in range(0, len(pairs), size)]
-    # By group: what a row shows of other pairs must not depend on how many groups come together.
-    rows = {view: [row for group in groups for row in VIEWS[view].rows(group)] for view in in_order(views)}
+    rows: dict[str, list[MaskedSequence]] = {}
+    for view in in_order(views):
+        # By group: what a row shows of other pairs must not depend on how many groups come together.
+        step = math.lcm(size, VIEWS[view].pairs)
+        groups = [pairs[start : start + step] for start in range(0, len(pairs), step)]
+        rows[view] = [row for group in groups for row in VIEWS[view].rows(group)]
     padded = {view: padded_view(of_view) for view, of_view in rows.items()}
     facts = [
         (pair.sample.group, pair.sample.num_cut, digest(pair.sample, number, rows), len(pair.x) + len(pair.y))
@@ -50,7 +54,7 @@ def make_batch(
     ]
     return {
         **tensors_of(padded),
-        PACKED: PackedViews.of(padded, PAD_ID, group_pairs),
+        PACKED: PackedViews.of(padded, PAD_ID, group_pairs, len(samples)),
         SAMPLES: torch.tensor(facts, dtype=torch.int64),
     }
 
@@ -70,7 +74,7 @@ def digest(sample: Sample, number: int, rows: Mapping[str, Sequence[MaskedSequen
     checksum = 0
     for view, of_view in rows.items():
         if view != TLM:
-            for array in of_view[number]:
+            for array in of_view[number // VIEWS[view].pairs]:
                 checksum = zlib.crc32(array.tobytes(), checksum)
     return mix(sample.group, sample.number, checksum) >> 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -44,7 +45,7 @@ class VecoForPreTraining(VecoWithLMHead):
     """
 
     # A model that was exported, or trained for another objective, has none of this one's own parameters.
-    _keys_to_ignore_on_load_unexpected = [r"^objective_modules\."]
+    _keys_to_ignore_on_load_unexpected = [f"^{re.escape(OWN_PARAMETERS)}"]
 
     def __init__(self, config: VecoConfig, objective: str | ObjectiveSum = DEFAULT_OBJECTIVE) -> None:
         super().__init__(config)
@@ -112,7 +113,9 @@ class VecoForPreTraining(VecoWithLMHead):
         items = self._predicted(states, applying)
         for part in applying:
             items += part.losses(states, modules.get(part.name))
-        return added_up(items, applying, packed, num_items_of(whole.counts, num_items_in_batch, packed.sizes))
+        output = added_up(items, applying, packed, num_items_of(whole.counts, num_items_in_batch, packed.sizes))
+        idle = [module for name, module in modules.items() if name not in {part.name for part in applying}]
+        return with_gradients_of(output, idle)
 
     def _predicted(self, states: States, objectives: ObjectiveSum) -> list[ItemLosses]:
         """The cross-entropies of the objectives' predictions, by one projection to the vocabulary."""
@@ -148,6 +151,22 @@ class VecoForPreTraining(VecoWithLMHead):
             check_labels(f"{prefix}labels", labels, input_ids.shape, self.config.vocab_size)
 
 
+def with_gradients_of(output: VecoForPreTrainingOutput, idle: Sequence[nn.Module]) -> VecoForPreTrainingOutput:
+    """The same losses, which give 0 as gradient to the weights of modules that no loss of this batch depends on.
+
+    torch's optimizers pass over a weight without a gradient, ZeRO's take it for 0: so both decay it, and go on with its
+    moments. ZeRO-3, which has no such weight at hand here, does so in any case.
+    """
+    weights = [weight for module in idle for weight in module.parameters() if weight.requires_grad and weight.numel()]
+    if not weights:
+        return output
+    assert output.loss is not None and output.losses is not None
+    nothing = torch.stack([weight.float().sum() for weight in weights]).sum() * 0.0
+    name = next(iter(output.losses))
+    losses = output.losses | {name: output.losses[name] + nothing}
+    return VecoForPreTrainingOutput(output.loss + nothing, losses, output.row_totals)
+
+
 def check_layers(objectives: ObjectiveSum, config: VecoConfig) -> None:
     """Raise ValueError for an objective that reads a layer which the model does not have."""
     for objective in objectives:
@@ -170,7 +189,6 @@ def added_up(
     items: Sequence[ItemLosses], objectives: ObjectiveSum, packed: PackedViews, num_items: dict[Count, Tensor | float]
 ) -> VecoForPreTrainingOutput:
     """Losses by term, and totals of each row, from the losses of all items."""
-    num_rows = max(map(len, packed.sizes.lengths.values()))
     losses: dict[str, Tensor] = {}
     row_totals: dict[str, Tensor] = {}
     for term, values, rows, is_right, counted in items:
@@ -178,7 +196,7 @@ def added_up(
         share = values.sum() / num_items[counted]
         losses[term] = (share if weight == 1 else weight * share) + losses.get(term, 0.0)
         facts = torch.stack([values.detach(), torch.ones_like(values), is_right.float()], dim=1)
-        totals = row_totals.setdefault(term, facts.new_zeros(num_rows, 3))
+        totals = row_totals.setdefault(term, facts.new_zeros(packed.num_pairs, 3))
         totals.index_add_(0, rows, facts)
     named = [term.name for term in objectives.terms]
     losses = {name: losses[name] for name in named}

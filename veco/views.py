@@ -19,6 +19,7 @@ NOISED_X, NOISED_Y = "noised_x", "noised_y"  # both with spans left out and sent
 # What is to be written from x and from y, with the next tokens as labels: the other sentence of a translation, and in
 # monolingual batches the segment itself.
 TARGET_X, TARGET_Y = "target_x", "target_y"
+JOINED_X, JOINED_Y = "joined_x", "joined_y"  # masked sentences of two pairs in a row, without labels
 CLEAN_PAIR = "clean_pair"  # x and y as they are, concatenated, without labels
 WORDS_X, WORDS_Y = "words_x", "words_y"  # both as they are; their labels are their own words
 MASK_ONLY = "mask_only"  # as TLM, with <mask> at every predicted place

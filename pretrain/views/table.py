@@ -1,23 +1,28 @@
-"""The views by name, in the order that a batch has them."""
+"""The views by name, in the order that a batch has them, and the pairs that they need together."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pretrain.masking import MaskedSequence
 from pretrain.views.clean import clean_pair, clean_x, clean_y, next_x, next_y, words_x, words_y
 from pretrain.views.code_mixed import code_mixed
+from pretrain.views.joined import JOINED_PAIRS, joined_x, joined_y
 from pretrain.views.masked import mask_only, masked_x, masked_x_and_y, masked_y, pseudo_x, pseudo_y
 from pretrain.views.noised import noised_x, noised_y, target_x, target_y
 from pretrain.views.pair import Pair
 from pretrain.views.unlike import unlike
 from pretrain.views.words import links, numbered_x, numbered_y
+from veco.objectives.objective_sum import ObjectiveSum
 from veco.views import (
     CLEAN_PAIR,
     CLEAN_X,
     CLEAN_Y,
     CODE_MIXED,
+    JOINED_X,
+    JOINED_Y,
     LINKS,
     MASK_ONLY,
     NEXT_X,
@@ -43,14 +48,15 @@ from veco.views import (
 class ViewMaker:
     """How a view is made, and how large it is.
 
-    `rows` makes it from the pairs of a group: ids and labels of each of its rows. For plans: `sequences` is how
-    many sequences of a pair a row holds, and `predicted` how many tokens are predicted of each that has so many, if a
-    share of them is masked.
+    `rows` makes it from the pairs of a group: ids and labels of each of its rows, each row from so many
+    consecutive `pairs`. For plans: `sequences` is how many sequences of a pair a row holds, and `predicted` how many
+    tokens are predicted of each that has so many, if a share of them is masked.
     """
 
     rows: Callable[[Sequence[Pair]], list[MaskedSequence]]
     sequences: int
     predicted: Callable[[int, float], int]
+    pairs: int = 1
 
 
 def masked_ones(length: int, mask_rate: float) -> int:
@@ -87,6 +93,8 @@ VIEWS: dict[str, ViewMaker] = {
     NOISED_Y: ViewMaker(noised_y, 1, none_of_them),
     TARGET_X: ViewMaker(target_x, 1, all_but_the_first),
     TARGET_Y: ViewMaker(target_y, 1, all_but_the_first),
+    JOINED_X: ViewMaker(joined_x, 1, none_of_them, JOINED_PAIRS),
+    JOINED_Y: ViewMaker(joined_y, 1, none_of_them, JOINED_PAIRS),
     WORDS_X: ViewMaker(words_x, 1, all_words),
     WORDS_Y: ViewMaker(words_y, 1, all_words),
     MASK_ONLY: ViewMaker(mask_only, 2, masked_ones),
@@ -104,3 +112,13 @@ VIEWS: dict[str, ViewMaker] = {
 def in_order(views: Sequence[str]) -> list[str]:
     """Views in the order that a batch has them."""
     return sorted(views, key=list(VIEWS).index)
+
+
+def pairs_together(objective: ObjectiveSum, kind: str, contrast_pairs: int) -> int:
+    """The number of consecutive pairs of which a micro-batch of a kind must hold a multiple.
+
+    What contrasts pairs does so in groups of `contrast_pairs`, and a row of a view may join several pairs.
+    """
+    parts = objective.of_kind(kind)
+    in_a_group = contrast_pairs if any(part.contrasts_pairs for part in parts) else 1
+    return math.lcm(in_a_group, *(VIEWS[view].pairs for view in parts.views))

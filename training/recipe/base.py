@@ -193,6 +193,16 @@ class TrainingRecipe:
             *self._problems_of_max_time(),
         ]
 
+    @property
+    def cuts_weights(self) -> bool:
+        """Whether each rank holds only a part of the weights, which modules gather when they compute: ZeRO-3."""
+        if self.engine == "plain":
+            return False
+        try:
+            return read_ds_config(self.ds_config).get("zero_optimization", {}).get("stage") == 3
+        except ValueError:  # a problem of its own, which is told
+            return False
+
     def _problems_of_resume(self) -> list[str]:
         if self.resume in ("no", "auto") or self.resume.isdecimal():
             return []
@@ -213,7 +223,7 @@ class TrainingRecipe:
             config = read_ds_config(self.ds_config)
         except ValueError as error:
             return [str(error)]
-        if self.compile and self.engine == "deepspeed" and config.get("zero_optimization", {}).get("stage") == 3:
+        if self.compile and self.cuts_weights:
             return [f"compile: ds_config {self.ds_config} gathers weights inside a layer (ZeRO-3); choose stage 0 to 2"]
         if self.cpu_precision == "bf16" and not asks_for_bf16(config):
             return [f"cpu_precision 'bf16': ds_config {self.ds_config} does not enable bf16; choose one that does"]

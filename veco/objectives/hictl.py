@@ -43,6 +43,7 @@ class HierarchicalContrast(Objective):
 
     name = "hictl"
     kinds = (BILINGUAL,)
+    contrasts_pairs = True
     views = (CLEAN_X, CLEAN_Y, CLEAN_PAIR)
     routes = (Route(CLEAN_X), Route(CLEAN_Y), Route(CLEAN_PAIR))
 

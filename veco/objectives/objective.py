@@ -87,7 +87,7 @@ class Prediction(NamedTuple):
 
 
 class ItemLosses(NamedTuple):
-    """Losses (n,) of a term's items in float32, the batch's row that each belongs to, and whether each came out right.
+    """Losses (n,) of a term's items in float32, the batch's pair that each belongs to, and whether each came out right.
 
     `counted` is that one of the term's counts, of which these are the items.
     """
@@ -111,11 +111,18 @@ class Objective:
     kinds: ClassVar[tuple[str, ...]] = (MONO, BILINGUAL)  # the kinds of batches that it is for
     needs: ClassVar[tuple[str, ...]] = ()  # the resources without which its views cannot be made
     uses: ClassVar[tuple[str, ...]] = ()  # further resources that these are made with where a recipe gives them
+    # Whether its module has a `veco.objectives.momentum.Momentum`, a copy of the encoder that follows each update.
+    has_momentum: ClassVar[bool] = False
 
     @property
     def views(self) -> tuple[str, ...]:
         """The names of the views that it reads."""
         raise NotImplementedError
+
+    @property
+    def contrasts_pairs(self) -> bool:
+        """Whether it contrasts pairs inside groups, which `veco.objectives.pooling.groups` makes of a batch."""
+        return False
 
     @property
     def routes(self) -> tuple[Route, ...]:

@@ -7,6 +7,7 @@ from veco.objectives.btmlm import BackTranslationMaskedLanguageModelling
 from veco.objectives.ca_mlm import CrossAttentionMaskedLanguageModelling
 from veco.objectives.clm import CausalLanguageModelling
 from veco.objectives.clpc import ParaphraseClassification
+from veco.objectives.clsa import SentenceAlignment
 from veco.objectives.clwa import WordAlignment
 from veco.objectives.clwr import WordRecovery
 from veco.objectives.contrast import SentenceContrast
@@ -17,6 +18,7 @@ from veco.objectives.mlm import MaskedLanguageModelling
 from veco.objectives.objective import Objective
 from veco.objectives.tlm import TranslationLanguageModelling
 from veco.objectives.veco2 import SentenceAndWordContrast
+from veco.objectives.xlco import CrossLingualContrast
 
 OBJECTIVES: dict[str, type[Objective]] = {
     objective.name: objective
@@ -30,6 +32,8 @@ OBJECTIVES: dict[str, type[Objective]] = {
         HierarchicalContrast,
         SentenceAndWordContrast,
         Denoising,
+        SentenceAlignment,
+        CrossLingualContrast,
         CrossMaskLanguageModelling,
         BackTranslationMaskedLanguageModelling,
         WordAlignment,

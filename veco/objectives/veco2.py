@@ -43,6 +43,7 @@ class SentenceAndWordContrast(Objective):
 
     name = "veco2"
     kinds = (BILINGUAL,)
+    contrasts_pairs = True
     needs = (LEXICON,)
     uses = (THESAURUS,)
     views = (NUMBERED_X, NUMBERED_Y, LINKS)

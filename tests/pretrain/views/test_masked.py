@@ -14,7 +14,20 @@ from pretrain.views.table import VIEWS
 from pretrain.words.lexicons import Lexicons
 from pretrain.words.pieces import WordPieces
 from veco.objectives.objective_sum import ObjectiveSum
-from veco.views import LINKS, MASK_ONLY, NOISED_X, NOISED_Y, NUMBERED_X, NUMBERED_Y, PSEUDO_X, PSEUDO_Y, WORDS_X, WORDS_Y
+from veco.views import (
+    JOINED_X,
+    JOINED_Y,
+    LINKS,
+    MASK_ONLY,
+    NOISED_X,
+    NOISED_Y,
+    NUMBERED_X,
+    NUMBERED_Y,
+    PSEUDO_X,
+    PSEUDO_Y,
+    WORDS_X,
+    WORDS_Y,
+)
 
 
 def rows_of(view: str) -> tuple[list[Pair], list[MaskedSequence]]:
@@ -52,8 +65,8 @@ def test_words_are_their_own_labels(view: str, side: int) -> None:
         assert ids.tolist() == [0, *words, 2] and labels.tolist() == [IGNORED, *words, IGNORED]
 
 
-# Noise takes random tokens away; of words there may be any number.
-OF_ANY_SIZE = {NOISED_X, NOISED_Y, NUMBERED_X, NUMBERED_Y, LINKS}
+# Noise takes random tokens away, joined sentences share a frame; of words there may be any number.
+OF_ANY_SIZE = {JOINED_X, JOINED_Y, NOISED_X, NOISED_Y, NUMBERED_X, NUMBERED_Y, LINKS}
 
 
 @pytest.mark.parametrize("view", sorted(VIEWS.keys() - OF_ANY_SIZE))
