@@ -20,7 +20,7 @@ def forward_flops(config: VecoConfig, sizes: Sizes, objective: ObjectiveSum) -> 
     """
     width, layers = config.hidden_size, config.num_hidden_layers
     per_token = 8 * width**2 + 4 * width * config.intermediate_size  # four projections, two of the feed-forward
-    applying = objective.of_views(sizes.lengths)
+    applying = objective.of_batch(sizes.lengths)
     in_layers = 0.0
     for sweep in sweeps_of(list(applying), list(sizes.lengths)):
         for route in sweep.routes:

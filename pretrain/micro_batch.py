@@ -54,7 +54,7 @@ def make_batch(
     ]
     return {
         **tensors_of(padded),
-        PACKED: PackedViews.of(padded, PAD_ID, group_pairs, len(samples)),
+        PACKED: PackedViews.of(padded, PAD_ID, group_pairs, len(samples), samples[0].kind),
         SAMPLES: torch.tensor(facts, dtype=torch.int64),
     }
 

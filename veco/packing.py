@@ -84,10 +84,11 @@ class PackedViews:
 
     What shapes and kernels follow from is in numbers of Python, so that nobody waits for an accelerator to tell them:
     `sizes`, how many places there are with padding, `num_places`, how many pairs, `num_pairs`, and how many consecutive
-    ones form a group, `group_pairs`: what contrasts pairs with each other does so inside groups. The tensors are int64:
-    `places` (N,) of the tokens among the ids of all views, padded, flattened and one after the other; their `positions`
-    (N,), counted from 1; `predicted` (P,), which of the N tokens are predicted, and their `rows` (P,) in their view. So
-    that kernels find the rows, int32: `starts` of all.
+    ones form a group, `group_pairs`: what contrasts pairs with each other does so inside groups. `kind` is that of the
+    batch, MONO or BILINGUAL of `veco.objectives.objective`, where it is known. The tensors are int64: `places` (N,) of
+    the tokens among the ids of all views, padded, flattened and one after the other; their `positions` (N,), counted
+    from 1; `predicted` (P,), which of the N tokens are predicted, and their `rows` (P,) in their view. So that kernels
+    find the rows, int32: `starts` of all.
     """
 
     sizes: Sizes
@@ -99,6 +100,7 @@ class PackedViews:
     predicted: Tensor
     rows: Tensor
     starts: Tensor
+    kind: str | None = None
 
     @classmethod
     def of(
@@ -107,6 +109,7 @@ class PackedViews:
         pad_token_id: int | None,
         group_pairs: int | None = None,
         num_pairs: int | None = None,
+        kind: str | None = None,
     ) -> PackedViews:
         """The tokens of each view; without `group_pairs` all pairs are one group.
 
@@ -136,6 +139,7 @@ class PackedViews:
             predicted=torch.cat(predicted),
             rows=torch.cat(rows),
             starts=starts_of((length for of_view in lengths.values() for length in of_view), places[0].device),
+            kind=kind,
         )
 
     def check_fits(self, views: Mapping[str, View]) -> None:

@@ -77,7 +77,8 @@ class VecoForPreTraining(VecoWithLMHead):
         """Losses of a batch of pairs: x is `input_ids` (B, X), y is `pair_input_ids` (B, Y), both already masked.
 
         TLM reads both in one row, `tlm_input_ids`; other objectives read `more_views`, named as in `veco.views`. The
-        parts of `objective` (by default the model's own) apply whose views are there. Each cross-entropy, such as
+        parts of `objective` (by default the model's own) apply whose views are there, and of these, if `packed` tells
+        the kind of the batch, those that are for it. Each cross-entropy, such as
         P(x|x^) or P(x|y^,x^), is a float32 sum over its predicted positions (`labels` not -100) divided by their
         number: that of this batch, or that of the global batch if `num_items_in_batch` gives it for each of the
         objective's `counts`, in their order (x, y and TLM by default). The latter makes a sum over ranks and
@@ -99,7 +100,7 @@ class VecoForPreTraining(VecoWithLMHead):
         }
         views = views_of({**of_pairs, **more_views})
         whole = self.objective if objective is None else ObjectiveSum.of(objective)
-        applying = whole.of_views(views)
+        applying = whole.of_batch(views, None if packed is None else packed.kind)
         if not applying.parts:
             expected = " or ".join(f"{part.name} ({', '.join(part.views)})" for part in whole)
             raise ValueError(f"found the views {', '.join(views) or 'none'}, expected those of {expected}")

@@ -13,6 +13,7 @@ from pretrain.masking import MaskedSequence, Masking, mask_pair
 from pretrain.views.resources import Resources
 from pretrain.words.lexicons import PairWords
 from training.random_order import mix
+from veco.objectives.objective import BILINGUAL, MONO
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,11 @@ class Sample:
     def is_translation(self) -> bool:
         """Whether x and y are translations of each other, not neighbours in a document."""
         return "-" in self.name
+
+    @property
+    def kind(self) -> str:
+        """The kind of batch that it is for."""
+        return BILINGUAL if self.is_translation else MONO
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import numpy as np
 from pretrain.masking import Masking
 from pretrain.micro_batch import SAMPLES, make_batch
 from pretrain.views.pair import Sample
+from veco.views import PSEUDO_X
 
 VOCAB_SIZE = 60
 MASKING = Masking(rate=0.4, num_special=4, mask_id=VOCAB_SIZE - 1)
@@ -24,5 +25,6 @@ def random_samples(lengths: Sequence[tuple[int, int]] = LENGTHS, name: str = "de
 
 def batch_of_views(*views: str, group_pairs: int | None = None, pairs: slice = slice(None)) -> dict[str, Any]:
     """What the model takes of random pairs, or of some of them; `packed` is among it."""
-    batch = make_batch(random_samples()[pairs], views, MASKING, group_pairs)
+    name = "de" if PSEUDO_X in views else "de-en"  # pseudo-translations are made where there are no others
+    batch = make_batch(random_samples(name=name)[pairs], views, MASKING, group_pairs)
     return {name: value for name, value in batch.items() if name != SAMPLES}

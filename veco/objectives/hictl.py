@@ -29,7 +29,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 from veco.config import VecoConfig
 from veco.objectives.objective import BILINGUAL, Count, ItemLosses, Objective, Route, Term
-from veco.objectives.pooling import POOLINGS, groups, pooled
+from veco.objectives.pooling import POOLINGS, groups, pooled, products
 from veco.objectives.states import LAST, States
 from veco.views import CLEAN_PAIR, CLEAN_X, CLEAN_Y
 
@@ -109,7 +109,7 @@ def sentence_losses(x_RD: Tensor, y_RD: Tensor, temperature: float, zeta: float)
 def directed_losses(x_RD: Tensor, y_RD: Tensor, temperature: float, zeta: float) -> tuple[Tensor, Tensor]:
     """`sentence_losses` of x's own direction: which y is its translation."""
     targets = torch.arange(len(x_RD), device=x_RD.device)
-    products_RR = x_RD @ y_RD.t()
+    products_RR = products(x_RD, y_RD)
     x_R, y_R = x_RD.square().sum(1), y_RD.square().sum(1)
     shares_RR = interpolation(products_RR.detach(), x_R.detach(), y_R.detach(), temperature, zeta)
     # Of z = (1 - l) x + l y', a vector for each pair of sentences, only <x, z> and |z| are needed.
@@ -164,7 +164,7 @@ def word_losses(
     q_RD: Tensor, embedded_ND: Tensor, bags: Bags, negatives: int, temperature: float
 ) -> tuple[Tensor, Tensor]:
     """The loss of each row (R,), and whether the piece most similar to q is one of the row's: the formula above."""
-    logits_RN = normalize(q_RD, dim=1) @ normalize(embedded_ND, dim=1).t() / temperature
+    logits_RN = products(normalize(q_RD, dim=1), normalize(embedded_ND, dim=1)) / temperature
     lowest = torch.finfo(logits_RN.dtype).min
     is_negative_RN = bags.is_first_N & ~bags.in_row_RN
     hardest = logits_RN.masked_fill(~is_negative_RN, lowest).topk(min(negatives, logits_RN.shape[1])).values

@@ -34,9 +34,13 @@ class ObjectiveSum:
     def __iter__(self) -> Iterator[Objective]:
         return (part.objective for part in self.parts)
 
-    def of_views(self, views: Collection[str]) -> ObjectiveSum:
-        """Those of the parts whose views are among `views`."""
-        return ObjectiveSum(tuple(part for part in self.parts if set(part.objective.views) <= set(views)))
+    def of_batch(self, views: Collection[str], kind: str | None = None) -> ObjectiveSum:
+        """Those of the parts whose views are among `views`, and which are for that kind of batch, if it is known.
+
+        Views alone do not tell: masked x and y are read of translations alone by one objective, by others of all pairs.
+        """
+        of_kind = self if kind is None else self.of_kind(kind)
+        return ObjectiveSum(tuple(part for part in of_kind.parts if set(part.objective.views) <= set(views)))
 
     def of_kind(self, kind: str) -> ObjectiveSum:
         """Those of the parts that are for a kind of batch."""

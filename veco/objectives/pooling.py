@@ -36,9 +36,12 @@ def groups(packed: PackedViews, *of_rows: Tensor) -> Iterator[tuple[Tensor, ...]
 
 
 def products(x_RD: Tensor, y_GD: Tensor) -> Tensor:
-    """The products (R, G) of vectors, in their own precision: autocast would round them to 8 bits before a softmax."""
+    """The products (..., R, G) of vectors (..., R, D) and (..., G, D), in their own precision.
+
+    Autocast would round them to 8 bits before a softmax.
+    """
     with torch.autocast(x_RD.device.type, enabled=False):
-        return x_RD @ y_GD.t()
+        return x_RD @ y_GD.mT
 
 
 class Everyones(NamedTuple):

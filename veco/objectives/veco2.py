@@ -26,7 +26,7 @@ from veco.config import VecoConfig
 from veco.labels import IGNORED
 from veco.objectives.contrast import contrasted
 from veco.objectives.objective import BILINGUAL, LEXICON, THESAURUS, Count, ItemLosses, Objective, Route, Term
-from veco.objectives.pooling import POOLINGS, pooled
+from veco.objectives.pooling import POOLINGS, pooled, products
 from veco.objectives.states import LAST, Batch, States
 from veco.views import LINKS, NUMBERED_X, NUMBERED_Y
 
@@ -139,7 +139,7 @@ def word_vectors(states_ND: Tensor, numbers_N: Tensor, rows_N: Tensor, shape: tu
 def word_losses(words: LinkedWords, temperature: float) -> tuple[Tensor, Tensor]:
     """The loss (R, W) of each word of a group, and whether the most similar word is of its group; 0 for other words."""
     directions_RWD = normalize(words.vectors_RWD, dim=2)
-    logits_RWW = directions_RWD @ directions_RWD.mT / temperature
+    logits_RWW = products(directions_RWD, directions_RWD) / temperature
     itself = torch.eye(logits_RWW.shape[1], dtype=torch.bool, device=logits_RWW.device)
     is_other = words.is_word_RW.unsqueeze(1) & ~itself
     is_grouped_RW = words.groups_RW >= 0

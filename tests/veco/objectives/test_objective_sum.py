@@ -6,8 +6,9 @@ import re
 
 import pytest
 import torch
-from random_pairs import batch_of_views
+from random_pairs import MASKING, batch_of_views, random_samples
 
+from pretrain.micro_batch import SAMPLES, make_batch
 from veco import VecoConfig, VecoForPreTraining
 from veco.objectives.contrast import SentenceContrast
 from veco.objectives.objective import BILINGUAL, MONO, Count
@@ -31,7 +32,7 @@ def test_names_of_before_mean_what_they_meant(text: str) -> None:
     assert [part.name for part in found] == ["ca_mlm", "tlm"]
     assert [part.name for part in found.of_kind(MONO)] == ["ca_mlm"]
     assert [part.name for part in found.of_kind(BILINGUAL)] == ["ca_mlm", "tlm"]
-    assert [part.name for part in found.of_views(["tlm"])] == ["tlm"]
+    assert [part.name for part in found.of_batch(["tlm"])] == ["tlm"]
 
 
 @pytest.mark.parametrize(
@@ -105,3 +106,12 @@ def test_own_weights_have_a_gradient_in_every_batch(config: VecoConfig) -> None:
     assert weight.grad is not None and not weight.grad.any()
     expected = model(**batch, objective="mlm").loss
     assert model(**batch).loss == expected
+
+
+@pytest.mark.parametrize(("name", "terms"), [("de", ["mlm"]), ("de-en", ["mlm", "contrast", "clsa"])])
+def test_neighbours_in_a_document_are_not_contrasted(config: VecoConfig, name: str, terms: list[str]) -> None:
+    """Masked x and y are in batches of both kinds, but only in one of them do they translate each other."""
+    objective = ObjectiveSum.of("mlm + contrast(masked=true) + clsa(masked=true)")
+    batch = make_batch(random_samples(name=name), objective.views, MASKING)
+    output = VecoForPreTraining(config, objective)(**{key: of for key, of in batch.items() if key != SAMPLES})
+    assert list(output.losses) == list(output.row_totals) == terms
