@@ -142,8 +142,9 @@ class PretrainingBatches(Dataset):
                 f"accumulation steps; choose multiples of {shares}"
             )
         for border in course.borders():
-            options = course.at(border)
-            for kind in self.stretch_of(border).kinds:
+            options, kinds = course.at(border), self.stretch_of(border).kinds
+            check_can_fill_queues(options, kinds, border)
+            for kind in kinds:
                 check_keeps_pairs_together(options, kind, options.batch_pairs[kind] // shares)
 
     def stretch_of(self, step: int) -> Stretch:
@@ -257,6 +258,16 @@ class ValidationBatches:
             found = source[walk(sample, len(source), key)]
             samples.append(found.sample(group, self.groups[group][1], sample, mix(key, sample)))
         return batch_of(kind, samples, self.options, self.vocab_size, self.lexicons)
+
+
+def check_can_fill_queues(options: PretrainingOptions, kinds: Collection[str], step: int) -> None:
+    """Raise ValueError where a momentum encoder's queue would wait for ever for batches that it is filled from."""
+    for part in ObjectiveSum.of(options.objective):
+        if part.has_momentum and not set(part.kinds) & set(kinds):
+            raise ValueError(
+                f"update {step + 1}: {part.name} fills its queue from {' or '.join(part.kinds)} batches, and of the "
+                f"languages and pairs that are trained there are none; choose others, or leave {part.name} out there"
+            )
 
 
 def check_keeps_pairs_together(options: PretrainingOptions, kind: str, micro_pairs: int) -> None:

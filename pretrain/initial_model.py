@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -18,7 +20,7 @@ from training.tokenizer_checks import check_data_pieces
 from veco import VecoConfig, VecoForPreTraining
 from veco.convert import from_xlm_roberta
 from veco.objectives.objective_sum import ObjectiveSum
-from veco.pretraining import OWN_PARAMETERS
+from veco.pretraining import OWN_PARAMETERS, check_layers
 from veco.tokenizer import has_tokenizer, open_tokenizer
 
 
@@ -44,12 +46,8 @@ def build_model(
         model = pretrained_model(Path(recipe.init_from), dropouts, objective)
         check_vocabulary(model.config.vocab_size, Path(recipe.init_from), data_dir, manifest)
     for stage in recipe.stages_in_turn():
-        values = recipe.at(stage.begin)
-        longest = max(values.mono_max_length, 2 * values.bilingual_max_length)
-        if longest > model.config.max_tokens:
-            where = f"stage {stage.number}: " if recipe.stages else ""
-            limit = model.config.max_tokens
-            raise ValueError(f"{where}batches may have {longest} tokens a row, the model only takes {limit}")
+        with named(f"stage {stage.number}: " if recipe.stages else ""):
+            check_suffices(model.config, recipe.at(stage.begin))
     if recipe.activation_checkpointing:
         # Under ZeRO-3 only the non-reentrant kind works.
         model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -76,6 +74,24 @@ def pretrained_model(directory: Path, dropouts: dict[str, float], objective: Obj
 def own_parameters(model: VecoForPreTraining) -> dict[str, Tensor]:
     """The parameters that the model's objectives have beside the model's."""
     return {name: weight for name, weight in model.state_dict().items() if name.startswith(OWN_PARAMETERS)}
+
+
+@contextlib.contextmanager
+def named(where: str) -> Iterator[None]:
+    """Begin the message of a ValueError with the place that it comes from."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{where}{error}") from None
+
+
+def check_suffices(config: VecoConfig, recipe: PretrainRecipe) -> None:
+    """Raise ValueError where a stage's recipe has longer rows than the model takes, or reads layers that it lacks."""
+    check_layers(ObjectiveSum.of(recipe.objective), config)
+    if recipe.longest_row > config.max_tokens:
+        raise ValueError(
+            f"batches may have {recipe.longest_row} tokens a row, the model only takes {config.max_tokens}"
+        )
 
 
 def check_vocabulary(model_size: int, model_dir: Path, data_dir: Path, manifest: Manifest) -> None:

@@ -40,8 +40,9 @@ class PretrainingLosses:
         """The terms of the objective, each normalised by the global batch's items."""
         inputs = {name: tensor for name, tensor in batch.items() if name != SAMPLES}
         output = model(**inputs, num_items_in_batch=num_items, objective=self.objective)
-        sizes, kind = batch[PACKED].sizes, batch[PACKED].kind
-        flops = forward_flops(self.config, sizes, self.objective.of_batch(sizes.lengths, kind)) if self.counts_flops else 0.0
+        packed = batch[PACKED]
+        applying = self.objective.of_batch(packed.sizes.lengths, packed.kind)
+        flops = forward_flops(self.config, packed.sizes, applying) if self.counts_flops else 0.0
         self.totals.add(batch, output.row_totals, flops)
         return output.losses
 

@@ -186,6 +186,22 @@ def test_momentum_begins_and_ends_with_the_stages_that_have_it(random_data: Path
         shutil.rmtree(tmp_path / "run")
 
 
+@pytest.mark.parametrize(
+    ("stage", "message"),
+    [
+        ({"objective": OBJECTIVE.replace("layer=1", "layer=2")}, "one momentum encoder in the whole run: expected"),
+        ({"objective": OBJECTIVE, "pairs": []}, "^update 3: xlco fills its queue from bilingual batches"),
+    ],
+)
+def test_stages_that_cannot_have_momentum_are_refused_before_the_run(
+    random_data: Path, tmp_path: Path, stage: dict[str, Any], message: str
+) -> None:
+    stages = ({"steps": 1, "objective": OBJECTIVE}, {"steps": 1, "objective": "mlm"}, {"steps": 1, **stage})
+    with pytest.raises(ValueError, match=message):
+        run(random_data, tmp_path / "run", stages=stages)
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
 def test_export_has_neither_momentum_nor_projection(whole_run: Path, tmp_path: Path) -> None:
     model = AutoModelForMaskedLM.from_pretrained(export(whole_run, tmp_path / "model", dtype="float32"))
     (file,) = (tmp_path / "model").glob("*.safetensors")

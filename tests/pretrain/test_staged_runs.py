@@ -139,10 +139,21 @@ def test_a_run_without_stages_goes_on_with_some(random_data: Path, tmp_path: Pat
     assert lines == run(random_data, tmp_path / "whole", **fields)
 
 
-def test_a_model_to_start_from_is_long_enough_for_each_stage(random_data: Path, start: str, tmp_path: Path) -> None:
-    stages = ({"steps": 1}, {"steps": 1, "mono_max_length": 100})
-    with pytest.raises(ValueError, match="^stage 2: batches may have 100 tokens a row, the model only takes 64$"):
-        run(random_data, tmp_path / "run", stages=stages, init_from=start)
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"mono_max_length": 100}, "batches may have 100 tokens a row, the model only takes 64"),
+        # Pseudo-tokens stand behind each segment.
+        ({"mono_max_length": 40, "objective": "btmlm"}, "batches may have 80 tokens a row, the model only takes 64"),
+        ({"objective": "mlm + contrast(layer=3)"}, "objective contrast: layer 3 must be -1, the last, or from 0"),
+    ],
+)
+def test_a_model_to_start_from_suffices_for_each_stage(
+    random_data: Path, start: str, tmp_path: Path, fields: dict[str, Any], message: str
+) -> None:
+    stages = ({"steps": 1, "objective": "mlm + contrast"}, {"steps": 1, **fields})
+    with pytest.raises(ValueError, match=f"^stage 2: {message}"):
+        run(random_data, tmp_path / "run", stages=stages, init_from=start, contrast_pairs=4)
 
 
 def test_languages_are_those_of_the_data(random_data: Path, tmp_path: Path) -> None:

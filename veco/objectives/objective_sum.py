@@ -80,11 +80,18 @@ class ObjectiveSum:
     def union(cls, texts: Iterable[str]) -> ObjectiveSum:
         """Every objective of several sums, once: a model that is trained for one after the other needs all of them.
 
-        An objective's own parameters are those that its options ask for where it first comes.
+        An objective's own parameters are those that its options ask for where it first comes. Raises ValueError where
+        the options of a momentum encoder's objective differ: these say what it is a copy of.
         """
         found: dict[str, Weighted] = {}
         for part in (part for text in texts for part in parse(text).parts):
-            found.setdefault(part.objective.name, part)
+            objective = part.objective
+            first = found.setdefault(objective.name, part).objective
+            if objective.has_momentum and objective != first:
+                raise ValueError(
+                    f"{objective.name} has one momentum encoder in the whole run: expected its options to stay "
+                    f"{vars(first)}, found {vars(objective)} in a later objective"
+                )
         return cls(tuple(found.values()))
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Losses of vectors are computed in these vectors' own precision, also where autocast computes the states in bfloat16."""
+"""Losses of vectors are computed in the precision of these, also where autocast computes the states in bfloat16."""
 
 from __future__ import annotations
 
