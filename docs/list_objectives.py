@@ -36,6 +36,7 @@ from veco.objectives.states import Sweep, sweeps_of
 from veco.objectives.table import OBJECTIVES
 from veco.packing import PackedViews
 from veco.pretraining import DEFAULT_OBJECTIVE
+from veco.views import FIELDS, prefix_of
 
 PAGE = Path(__file__).resolve().parent / "objectives.md"
 ALPHABET = string.ascii_letters
@@ -144,8 +145,7 @@ def block(batch: Batch, title: Sequence[str], views: Sequence[str], keys: Sequen
 
 def tokens_of(batch: Batch, view: str) -> tuple[list[str], list[str]]:
     """The tokens of the first row of a view, and its labels, empty where nothing is predicted."""
-    prefix = {"x": "", "y": "pair_"}.get(view, f"{view}_")
-    ids, mask, labels = (batch[f"{prefix}{field}"][0] for field in ("input_ids", "attention_mask", "labels"))
+    ids, mask, labels = (batch[f"{prefix_of(view)}{field}"][0] for field in FIELDS)
     count = int(mask.sum())
     return (
         [letter(i) for i in ids[:count].tolist()],

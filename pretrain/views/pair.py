@@ -31,12 +31,6 @@ class Sample:
     y_borders: tuple[int, ...] = ()
 
     @property
-    def languages(self) -> tuple[str, str]:
-        """The languages of x and y."""
-        first, _, second = self.name.partition("-")
-        return first, second or first
-
-    @property
     def is_translation(self) -> bool:
         """Whether x and y are translations of each other, not neighbours in a document."""
         return "-" in self.name
