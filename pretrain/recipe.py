@@ -19,6 +19,7 @@ from pretrain.stages import (
     TRAINS,
     Stage,
     at,
+    difference_of_parameters,
     past_difference,
     problems_of_languages,
     read_stages,
@@ -32,8 +33,6 @@ from training.recipe.checks import above_zero, at_least, below_one, between_zero
 from training.recipe.option import BY_NAME, FREE, UNREAD, option
 
 SCHEDULES = ("linear", "cosine", "inverse_sqrt", "constant", "decay")
-
-
 SHAPE_FIELDS = (
     *("num_hidden_layers", "hidden_size", "num_attention_heads"),
     *("intermediate_size", "max_position_embeddings", "initializer_range"),
@@ -214,8 +213,9 @@ class PretrainRecipe(TrainingRecipe):
         return first, end, begins_anew
 
     def past_difference(self, before: Mapping[str, Any], step: int) -> str:
-        earlier = type(self)(**before).stages_in_turn()
-        return past_difference(earlier, self.stages_in_turn(), step)
+        earlier = type(self)(**before)
+        of_stages = past_difference(earlier.stages_in_turn(), self.stages_in_turn(), step)
+        return of_stages or difference_of_parameters(earlier.objectives(), self.objectives())
 
     def with_languages_of(self, languages: Collection[str], pairs: Collection[str]) -> Self:
         """This recipe with the languages of each stage that add some, out of the data's.

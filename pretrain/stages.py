@@ -256,6 +256,24 @@ def past_difference(before: Sequence[Stage], now: Sequence[Stage], step: int) ->
     return ""
 
 
+def difference_of_parameters(before: Sequence[str], now: Sequence[str]) -> str:
+    """In words, that objectives ask for other parameters of their own than before; empty where they do not.
+
+    A checkpoint has those of all stages, with their moments.
+    """
+    # Importing torch takes seconds: --help should not wait for it.
+    from veco.objectives.objective_sum import ObjectiveSum
+
+    old, new = (ObjectiveSum.union(objectives).with_parameters for objectives in (before, now))
+    if old == new:
+        return ""
+    had, has = (", ".join(sorted(names)) or "none" for names in (old, new))
+    return (
+        f"objectives with parameters of their own were {had}, are {has}: a run has the same from the start, so that "
+        "every checkpoint has their weights; give another --output"
+    )
+
+
 def effects(stage: Stage) -> dict[str, Any]:
     """What a stage sets, the same however it is written."""
     return dict(stage.values) | stage.changing()

@@ -121,7 +121,7 @@ def test_a_line_of_metrics_ends_with_its_stage(random_data: Path, tmp_path: Path
 
 def test_a_past_stage_stays_and_later_ones_change_by_name(random_data: Path, tmp_path: Path) -> None:
     stages = ({"steps": 2, "schedule": "constant"}, {"steps": 2})
-    run(random_data, tmp_path / "run", stages=stages[:1])
+    run(random_data, tmp_path / "run", stages=tuple(stages[:1]))
     with pytest.raises(ValueError, match="cannot be resumed: stages was .* if that is meant, give --change stages$"):
         run(random_data, tmp_path / "run", stages=stages, resume="auto")
     other = ({"steps": 2, "alpha": 0.1}, {"steps": 2})
@@ -129,6 +129,14 @@ def test_a_past_stage_stays_and_later_ones_change_by_name(random_data: Path, tmp
         run(random_data, tmp_path / "run", stages=other, resume="auto", change="stages")
     lines = run(random_data, tmp_path / "run", stages=stages, resume="auto", change="stages")
     assert lines == run(random_data, tmp_path / "whole", stages=stages)
+
+
+def test_a_later_stage_has_no_parameters_that_the_checkpoint_lacks(random_data: Path, tmp_path: Path) -> None:
+    stages = [{"steps": 1, "objective": "mlm"}, {"steps": 1, "objective": "mlm"}]
+    run(random_data, tmp_path / "run", stages=tuple(stages[:1]))
+    stages[1]["objective"] = "mlm + clwr"
+    with pytest.raises(ValueError, match="objectives with parameters of their own were none, are clwr"):
+        run(random_data, tmp_path / "run", stages=tuple(stages), resume="auto", change="stages")
 
 
 def test_a_run_without_stages_goes_on_with_some(random_data: Path, tmp_path: Path) -> None:

@@ -11,6 +11,9 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
+from veco.config import VecoConfig
 from veco.objectives.objective import Count, Objective, Term
 from veco.objectives.table import OBJECTIVES
 
@@ -75,6 +78,15 @@ class ObjectiveSum:
     def trains_cross_attention(self) -> bool:
         """Whether a loss of a part depends on the cross-attention."""
         return any(objective.trains_cross_attention for objective in self)
+
+    @property
+    def with_parameters(self) -> set[str]:
+        """The parts that have parameters of their own beside the model's."""
+        with torch.device("meta"):  # which have them does not depend on the shape
+            modules = {objective.name: objective.module(VecoConfig()) for objective in self}
+        return {
+            name for name, module in modules.items() if module is not None and any(True for _ in module.parameters())
+        }
 
     @classmethod
     def union(cls, texts: Iterable[str]) -> ObjectiveSum:
