@@ -35,18 +35,24 @@ from transformers import XLMRobertaConfig, XLMRobertaForMaskedLM
 
 from data_tools.cli import FlagParser
 from data_tools.tokenizers.sentence_piece import FIRST_PIECE_ID
-from pretrain.batches import BILINGUAL, MONO, PretrainingOptions, Sample, make_batch
+from pretrain.batches import PretrainingOptions, batch_of
 from pretrain.flops import TRAINING_PASSES, forward_flops
-from pretrain.loss_and_metrics import PretrainingLosses, count_predicted
+from pretrain.loss_and_metrics import PretrainingLosses, count_items, count_tokens
+from pretrain.micro_batch import PACKED
 from pretrain.planning.activations import Storage
 from pretrain.planning.memory import rank_memory, zero_of
-from pretrain.planning.workload import KindOfUpdate, PairShape, Workload
+from pretrain.planning.workload import KindOfUpdate, PairShape, Part, Workload
 from pretrain.recipe import PretrainRecipe
+from pretrain.sources import BILINGUAL, MONO
+from pretrain.views.pair import Sample
 from training.engine.build import build_engine
 from training.engine.processes import shut_down
 from training.launch import run_on_ranks
 from training.step import Batch, StepContext, on_device, train_step
 from veco import VecoConfig, VecoForPreTraining
+from veco.objectives.objective_sum import ObjectiveSum
+from veco.packing import Sizes
+from veco.views import X, Y
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ("zero1_bf16.json",)
@@ -114,13 +120,13 @@ def ragged_batch(scale: Scale, recipe: PretrainRecipe, kind: str, pairs: int) ->
 
     fields = PretrainingOptions.__dataclass_fields__
     options = PretrainingOptions(**{name: recipe.__dict__[name] for name in fields})
-    samples = [Sample(0, number, text(), text(), 0, np.random.default_rng(number)) for number in range(pairs)]
-    batch = make_batch(kind, samples, options, scale.config.vocab_size)
+    samples = [Sample(0, "random", number, text(), text(), 0, number) for number in range(pairs)]
+    batch = batch_of(kind, samples, options, scale.config.vocab_size)
     return {name: value.pin_memory() for name, value in batch.items()} if torch.cuda.is_available() else batch
 
 
 def operations(config: VecoConfig, batch: Batch, objective: str) -> float:
-    return TRAINING_PASSES * float(forward_flops(config, batch, objective))
+    return TRAINING_PASSES * forward_flops(config, batch[PACKED].sizes, ObjectiveSum.of(objective))
 
 
 def veco_work(arguments: argparse.Namespace, scale: Scale, device: torch.device) -> Work:
@@ -135,12 +141,14 @@ def veco_work(arguments: argparse.Namespace, scale: Scale, device: torch.device)
     engine.model.train()
     losses = PretrainingLosses(recipe, scale.config, [(kind, "random")], engine, counts_flops=True)
     batch = ragged_batch(scale, recipe, kind, arguments.pairs)
-    tokens = int(batch["attention_mask"].sum() + batch["pair_attention_mask"].sum())
+    tokens = int(count_tokens(batch))
     mean = round(tokens / arguments.pairs / 2)
     return Work(
-        lambda: train_step(engine, [batch], losses, count_predicted, StepContext("benchmark")),
+        lambda: train_step(
+            engine, [batch], losses, lambda part: count_items(part, losses.objective), StepContext("benchmark")
+        ),
         tokens,
-        operations(scale.config, batch, recipe.model_objective),
+        operations(scale.config, batch, recipe.objective),
         planned_gib(recipe, scale.config, kind, arguments.pairs, mean, arguments.recompute),
     )
 
@@ -150,8 +158,8 @@ def planned_gib(
 ) -> float:
     """The planner's memory of one rank for rows of this length."""
     rate = recipe.mono_mask_rate if kind == MONO else recipe.bilingual_mask_rate
-    shape = PairShape(length, rate, recipe.model_objective, has_tlm=kind == BILINGUAL)
-    workload = Workload(recipe, config, {kind: KindOfUpdate(pairs, shape, shape)}, ())
+    shape = PairShape(length, rate, ObjectiveSum.of(recipe.objective).of_kind(kind))
+    workload = Workload(recipe, config, (Part(1, {kind: KindOfUpdate(pairs, shape, shape)}),), ())
     stage = int(recipe.ds_config.removeprefix("zero")[0])
     zero = zero_of(stage, 1, "bf16", recipe.ds_config)
     return rank_memory(workload, zero, Storage(2, recompute), {kind: pairs}, accumulation=1).total / GIB
@@ -160,11 +168,13 @@ def planned_gib(
 def xlm_r_work(arguments: argparse.Namespace, scale: Scale, device: torch.device) -> Work:
     """An update of transformers' XLM-R over about as many operations as VECO's monolingual one."""
     recipe = PretrainRecipe(output="x")
-    wanted = operations(scale.config, ragged_batch(scale, recipe, MONO, arguments.pairs), recipe.model_objective)
+    wanted = operations(scale.config, ragged_batch(scale, recipe, MONO, arguments.pairs), recipe.objective)
     rows = min(XLM_R_ROWS, arguments.rows)
     batch = ragged_batch(scale, recipe, MONO, rows)
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "labels")}
-    of_one = operations(scale.config, inputs, "mlm")
+    sizes = batch[PACKED].sizes
+    of_x = Sizes({X: sizes.lengths[X], Y: ()}, {X: sizes.num_predicted[X], Y: 0})
+    of_one = TRAINING_PASSES * forward_flops(scale.config, of_x, ObjectiveSum.of("mlm"))
     micro_batches = max(1, round(wanted / of_one))
     fields = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
     shape = {name: scale.config.__dict__[name] for name in (*fields, "max_position_embeddings")}

@@ -24,20 +24,24 @@ from pathlib import Path
 
 import torch
 from model import memory_now
-from torch import Tensor
 
 from data_tools.cli import FlagParser, run_main
-from pretrain.batches import BILINGUAL, MONO
+from data_tools.tokenizers.sentence_piece import PAD_ID
+from pretrain.loss_and_metrics import count_items
+from pretrain.micro_batch import PACKED
 from pretrain.planning.activations import Storage
 from pretrain.planning.cards import Card
 from pretrain.planning.memory import Zero, rank_memory
 from pretrain.planning.run_time import run_time
 from pretrain.planning.workload import PairShape, Workload, plan_workload
-from pretrain.pretraining import count_predicted
 from pretrain.recipe import PretrainRecipe
+from pretrain.sources import BILINGUAL, MONO
 from training.engine.plain_engine import PlainEngine
-from training.step import StepContext, train_step
+from training.step import Batch, StepContext, train_step
 from veco import VecoForPreTraining
+from veco.objectives.objective_sum import ObjectiveSum
+from veco.packing import PackedViews
+from veco.views import views_of
 
 # Dropout, softmax, GELU and LayerNorm take time, too, in which nothing is multiplied.
 SHARE_OF_PRODUCT = 0.55
@@ -72,7 +76,7 @@ class Size:
         )
 
     def workload(self) -> Workload:
-        return plan_workload(self.recipe(), None, {}, self.vocabulary)
+        return plan_workload(self.recipe(), None, [], self.vocabulary)
 
 
 SIZES = {
@@ -82,13 +86,10 @@ SIZES = {
 }
 
 
-def random_batch(shape: PairShape, pairs: int, vocab_size: int) -> dict[str, Tensor]:
+def random_batch(shape: PairShape, pairs: int, vocab_size: int) -> Batch:
     """A batch of full rows, of which as many tokens are predicted as the planner expects."""
-    batch = {name: tensor.repeat(pairs, 1) for name, tensor in shape.tensors(shape.predicted_of_one).items()}
-    for name, tensor in batch.items():
-        if name.endswith("input_ids"):
-            batch[name] = torch.randint(4, vocab_size - 1, tensor.shape)
-    return batch
+    tensors = shape.example(pairs, vocab_size)
+    return {**tensors, PACKED: PackedViews.of(views_of(tensors), PAD_ID)}
 
 
 def measure(size: Size, repeats: int) -> dict[str, float]:
@@ -100,6 +101,7 @@ def measure(size: Size, repeats: int) -> dict[str, float]:
     engine.model.train()
     shapes = {name: kind.longest for name, kind in workload.kinds.items()}
     pairs = {name: kind.batch_pairs for name, kind in workload.kinds.items()}
+    whole = ObjectiveSum.of(workload.recipe.objective)
     batches = {name: random_batch(shapes[name], pairs[name], size.vocabulary) for name in (MONO, BILINGUAL)}
 
     def update(name: str) -> None:
@@ -107,7 +109,7 @@ def measure(size: Size, repeats: int) -> dict[str, float]:
             engine,
             [batches[name]],
             lambda model, batch, num_items: model(**batch, num_items_in_batch=num_items).losses,
-            count_predicted,
+            lambda batch: count_items(batch, whole),
             StepContext(where="benchmark"),
         )
 

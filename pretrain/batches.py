@@ -2,40 +2,26 @@
 
 from __future__ import annotations
 
-import zlib
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import zip_longest
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-import numpy as np
-import torch
-from torch import Tensor
 from torch.utils.data import Dataset
 
-from data_tools.shards.format import Shard, ShardInfo
 from data_tools.shards.manifest import Manifest, SplitShards
-from data_tools.tokenizers.sentence_piece import BOS_ID, EOS_ID, FIRST_PIECE_ID, PAD_ID
-from pretrain.masking import (
-    IGNORED,
-    MASK_TOKEN_SHARE,
-    RANDOM_TOKEN_SHARE,
-    MaskedSequence,
-    Masking,
-    mask_pair,
-    next_tokens,
-)
-from pretrain.sampling import LanguageOrder, smoothed_probabilities
+from data_tools.tokenizers.sentence_piece import FIRST_PIECE_ID
+from pretrain.masking import MASK_TOKEN_SHARE, RANDOM_TOKEN_SHARE, Masking
+from pretrain.micro_batch import make_batch
+from pretrain.order import Group, KindOfBatch, Stretch
+from pretrain.sources import BILINGUAL, MONO, group_names, num_sentences, open_sources
+from pretrain.views.pair import Sample
 from training.random_order import mix, walk
 from training.step import Batch
-from veco.packing import PackedPairs
+from veco.objectives.objective_sum import ObjectiveSum
 
-PAD_TO_MULTIPLE = 8  # a number of rows that suits vector units in matrix products; also fewer distinct shapes
-MONO, BILINGUAL = "mono", "bilingual"
-# A tensor of a batch beside the model's inputs, and the input that the loader adds to them: see `make_batch`.
-SAMPLES, PACKED = "samples", "packed"
 VALIDATION_PAIRS = 16  # in a batch of validation, on whatever number of ranks
 VALIDATION_SEED = 1  # not the run's: runs with different seeds are compared on the same masks
 
@@ -52,11 +38,47 @@ class PretrainingOptions:
     bilingual_max_length: int
     mono_mask_rate: float
     bilingual_mask_rate: float
+    contrast_pairs: int
     objective: str = "ca_mlm+tlm"
     mask_token_share: float = MASK_TOKEN_SHARE
     random_token_share: float = RANDOM_TOKEN_SHARE
     span_length: float = 0.0
     bilingual_mask_spread: float = 0.0
+    languages: tuple[str, ...] | None = None  # to train; None = all of the data
+    pairs: tuple[str, ...] | None = None  # None = those of the languages
+
+    @property
+    def batch_pairs(self) -> dict[str, int]:
+        """Pairs of a global batch, by kind."""
+        return {MONO: self.mono_batch_pairs, BILINGUAL: self.bilingual_batch_pairs}
+
+    @property
+    def max_lengths(self) -> dict[str, int]:
+        """Most tokens of x, and of y, by kind of batch."""
+        return {MONO: self.mono_max_length, BILINGUAL: self.bilingual_max_length}
+
+    def window_length(self, kind: str) -> int:
+        """The length on which the numbers of a kind's samples depend: pairs of sentences are the same, cut shorter."""
+        return self.mono_max_length if kind == MONO else 0
+
+    def trained(self, kind: str, names: Collection[str]) -> list[str]:
+        """Those of the data's languages or pairs, by the kind of batch, that are trained."""
+        listed = self.languages if kind == MONO else self.pairs
+        if listed is not None or self.languages is None:
+            return [name for name in names if listed is None or name in listed]
+        return [name for name in names if set(name.split("-")) <= set(self.languages)]
+
+    def at(self, step: int) -> PretrainingOptions:
+        """The options of update `step`: these, whatever its number."""
+        return self
+
+    def borders(self) -> list[int]:
+        """The updates from which on samples may be drawn otherwise than before; the first is 0."""
+        return [0]
+
+    def views(self, kind: str) -> tuple[str, ...]:
+        """The views that the objective reads of a kind of batch; none where it is not for that kind."""
+        return ObjectiveSum.of(self.objective).of_kind(kind).views
 
     def masking(self, kind: str, vocab_size: int) -> Masking:
         """The masking of a kind of batch; `<mask>` is the last of the vocabulary."""
@@ -74,173 +96,14 @@ class PretrainingOptions:
         )
 
 
-class OpenShards(dict[str, Shard]):
-    """Shards by prefix, each opened when it is first asked for; they hold no file handles, so all may stay open."""
+class Course(Protocol):
+    """The options of each update of a run: `PretrainingOptions` where they stay the same."""
 
-    def __init__(self, data_dir: Path) -> None:
-        super().__init__()
-        self.data_dir = data_dir
+    def at(self, step: int) -> PretrainingOptions:
+        """The options of update `step`, from 0."""
 
-    def __missing__(self, prefix: str) -> Shard:
-        return self.setdefault(prefix, Shard(self.data_dir / prefix))
-
-
-class Source(Protocol):
-    """One language's or language pair's samples, numbered; each is (x, y, how many tokens were cut off).
-
-    x and y are ids without `<s>` and `</s>`.
-    """
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, int]: ...
-
-
-class ParallelSource:
-    """The pairs of one language pair: x from its first language, y from its second, each cut to `max_tokens`."""
-
-    def __init__(
-        self, shards: OpenShards, pairs: Sequence[dict[str, ShardInfo]], languages: tuple[str, str], max_tokens: int
-    ) -> None:
-        self.shards = shards
-        self.prefixes = [(pair[languages[0]].prefix, pair[languages[1]].prefix) for pair in pairs]
-        self.max_tokens = max_tokens
-        self.ends = list(accumulate(pair[languages[0]].num_sequences for pair in pairs))
-
-    def __len__(self) -> int:
-        return self.ends[-1]
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, int]:
-        which = bisect_right(self.ends, index)
-        index -= self.ends[which - 1] if which else 0
-        x, y = (self.shards[prefix][index] for prefix in self.prefixes[which])
-        num_cut = sum(max(0, len(ids) - self.max_tokens) for ids in (x, y))
-        return x[: self.max_tokens], y[: self.max_tokens], num_cut
-
-
-class MonoSource:
-    """Windows of one language's documents, each cut into two adjacent segments x and y; nothing is cut off.
-
-    Document d of a shard, tokens [a_d, b_d) in it, owns windows number F(d) to F(d+1) with F(d) = d + a_d // W. So it
-    has n = b_d // W - a_d // W + 1 of them: one more than multiples of W end in it, so that even the shortest document
-    has one. A window has (b_d - a_d) / n < W tokens, up to a sentence's border. The number of a shard's windows follows
-    from its header. F grows with d, so a window's document is found by bisection, without a list of samples.
-
-    A border between two windows moves to the next sentence if that is near: of the tokens that two segments may hold,
-    an eighth is left free for it. Inside a longer sentence it stays where it is.
-    """
-
-    def __init__(self, shards: OpenShards, infos: Sequence[ShardInfo], segment_tokens: int) -> None:
-        """`segment_tokens` is the most that x, and that y, may hold."""
-        self.shards = shards
-        self.prefixes = [info.prefix for info in infos]
-        self.segment_tokens = segment_tokens
-        self.free_tokens = segment_tokens // 4
-        self.window_tokens = 2 * segment_tokens - self.free_tokens
-        self.ends = list(accumulate(info.num_documents + info.num_tokens // self.window_tokens for info in infos))
-
-    def __len__(self) -> int:
-        return self.ends[-1]
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, int]:
-        which = bisect_right(self.ends, index)
-        index -= self.ends[which - 1] if which else 0
-        return *self._window(self.shards[self.prefixes[which]], index), 0
-
-    def _window(self, shard: Shard, index: int) -> tuple[np.ndarray, np.ndarray]:
-        def first_token(document: int) -> int:
-            sentence = int(shard.documents[document])
-            is_end = sentence == shard.num_sequences
-            return shard.num_tokens if is_end else int(shard.offsets[sentence]) // shard.itemsize
-
-        def first_window(document: int) -> int:
-            return document + first_token(document) // self.window_tokens
-
-        document = bisect_right(range(shard.num_documents), index, key=first_window) - 1
-        start, stop = first_token(document), first_token(document + 1)
-        num_windows = first_window(document + 1) - first_window(document)
-        number = index - first_window(document)
-        sentences = shard.offsets[int(shard.documents[document]) : int(shard.documents[document + 1])]
-
-        def near_sentence(token: int) -> int:
-            following = int(sentences.searchsorted(token * shard.itemsize))
-            border = stop if following == len(sentences) else int(sentences[following]) // shard.itemsize
-            return border if border - token <= self.free_tokens else token
-
-        borders = [start + part * (stop - start) // num_windows for part in (number, number + 1)]
-        begin, end = map(near_sentence, borders)
-        if begin == end:  # of a document so short that a neighbour took all: its tokens come twice
-            begin, end = borders[0], max(borders[1], borders[0] + 1)
-        inside = sentences[sentences.searchsorted(begin * shard.itemsize, "right") :]
-        inside = inside[: inside.searchsorted(end * shard.itemsize)] // shard.itemsize - begin
-        return split_in_two(shard.tokens[begin:end], inside, self.segment_tokens)
-
-
-def split_in_two(tokens: np.ndarray, borders: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray]:
-    """Adjacent segments x and y of at most `limit` tokens each, of at most twice as many in all.
-
-    They are cut at that border between sentences, given by the number of tokens before it, which is nearest the middle,
-    or in the middle of a sentence where no border leaves both within `limit`.
-    """
-    assert len(tokens) <= 2 * limit, "a window holds what two segments take"
-    cut = middle = len(tokens) // 2
-    fitting = borders[(borders <= limit) & (len(tokens) - borders <= limit)]
-    if len(fitting):
-        cut = int(fitting[np.abs(fitting - middle).argmin()])
-    return tokens[:cut], tokens[cut:]
-
-
-def open_sources(data_dir: Path, split: SplitShards, options: PretrainingOptions) -> dict[str, dict[str, Source]]:
-    """The sources of a split by kind of batch and by language or pair; without those that have no sentence."""
-    shards = OpenShards(data_dir)
-    mono: dict[str, Source] = {
-        language: MonoSource(shards, infos, options.mono_max_length - 2)
-        for language, infos in split["mono"].items()
-        if total(infos)
-    }
-    parallel: dict[str, Source] = {}
-    for name, infos in split["parallel"].items():
-        x_language, y_language = name.split("-")
-        if total([info[x_language] for info in infos]):
-            parallel[name] = ParallelSource(shards, infos, (x_language, y_language), options.bilingual_max_length - 2)
-    return {kind: sources for kind, sources in ((MONO, mono), (BILINGUAL, parallel)) if sources}
-
-
-class Sample(NamedTuple):
-    """A pair of ids without `<s>` and `</s>`: where it is from and what decides its masks."""
-
-    group: int  # its language or pair, as an index into `groups`
-    number: int  # in the order of its kind of batch
-    x: np.ndarray
-    y: np.ndarray
-    num_cut: int
-    rng: np.random.Generator
-
-
-def group_names(sources: Mapping[str, Mapping[str, Source]]) -> list[tuple[str, str]]:
-    """(kind of batch, language or pair) of every source, in the order in which batches number them."""
-    return [(kind, name) for kind, of_kind in sources.items() for name in sorted(of_kind)]
-
-
-class KindOfBatch:
-    """All sources of one kind (monolingual or bilingual) and the order in which their samples come."""
-
-    def __init__(
-        self, sources: Mapping[str, Source], sentences: Mapping[str, int], options: PretrainingOptions, salt: int
-    ) -> None:
-        self.sources = sources
-        self.probabilities = smoothed_probabilities(sentences, options.alpha)
-        self.key = mix(options.seed, salt)
-        self.schedule = LanguageOrder(self.probabilities, self.key)
-        self.numbers = {name: number for number, name in enumerate(sorted(sources))}
-
-    def sample(self, number: int, first_group: int) -> Sample:
-        """The `number`-th sample of the endless sequence; groups are counted from `first_group` on."""
-        name, occurrence = self.schedule[number]
-        source = self.sources[name]
-        x, y, num_cut = source[walk(occurrence, len(source), mix(self.key, self.numbers[name]))]
-        rng = np.random.Generator(np.random.Philox(key=mix(self.key, number)))
-        return Sample(first_group + self.numbers[name], number, x, y, num_cut, rng)
+    def borders(self) -> list[int]:
+        """The updates, ascending from 0, from which on samples may be drawn otherwise than before."""
 
 
 class PretrainingBatches(Dataset):
@@ -255,61 +118,97 @@ class PretrainingBatches(Dataset):
         self,
         data_dir: Path,
         manifest: Manifest,
-        options: PretrainingOptions,
+        course: Course,
         rank: int,
         world_size: int,
         accumulation_steps: int,
     ) -> None:
-        """Raises ValueError when ranks x accumulation steps do not divide a batch, or the corpus is empty."""
-        self.options = options
+        """Raises ValueError when ranks x accumulation steps do not divide a batch, or there is nothing to train on."""
+        self.course = course
         self.rank, self.world_size, self.accumulation_steps = rank, world_size, accumulation_steps
         self.vocab_size = manifest.vocab_size
-        sources = open_sources(data_dir, {"mono": manifest.mono, "parallel": manifest.parallel}, options)
-        if not sources:
-            raise ValueError(f"{data_dir}: neither monolingual nor parallel sentences; prepare a corpus first")
-        self.groups = group_names(sources)
-        self.kinds: dict[str, KindOfBatch] = {}
-        for salt, kind in enumerate((MONO, BILINGUAL)):
-            if kind in sources:
-                sentences = {name: num_sentences(manifest, kind, name) for name in sources[kind]}
-                self.kinds[kind] = KindOfBatch(sources[kind], sentences, options, salt)
-        self.batch_pairs = {MONO: options.mono_batch_pairs, BILINGUAL: options.bilingual_batch_pairs}
+        self.groups, self.stretches = read_stretches(data_dir, manifest, course)
+        self.kinds = list(dict.fromkeys(kind for stretch in self.stretches for kind in stretch.kinds))
         shares = world_size * accumulation_steps
-        wrong = [
-            f"{kind}_batch_pairs {self.batch_pairs[kind]}" for kind in self.kinds if self.batch_pairs[kind] % shares
-        ]
-        if wrong:
+        sizes = [(kind, stretch.batch_pairs[kind]) for stretch in self.stretches for kind in stretch.kinds]
+        if wrong := [f"{kind}_batch_pairs {pairs}" for kind, pairs in dict.fromkeys(sizes) if pairs % shares]:
             raise ValueError(
                 f"{' and '.join(wrong)} cannot be divided evenly by {world_size} ranks x {accumulation_steps} "
                 f"accumulation steps; choose multiples of {shares}"
             )
 
+    def stretch_of(self, step: int) -> Stretch:
+        """The stretch that update `step` belongs to."""
+        return self.stretches[bisect_right(self.stretches, step, key=lambda stretch: stretch.begin) - 1]
+
     def kind_of(self, step: int) -> str:
         """The kind of batch of update `step`."""
-        kinds = list(self.kinds)
-        return kinds[step % len(kinds)]
+        return self.stretch_of(step).kind_of(step)
 
-    def samples_of(self, number: int, rank: int) -> tuple[str, range]:
-        """The kind of micro-batch `number` of a rank, and which samples in the order of that kind it holds."""
+    def samples_of(self, number: int, rank: int) -> tuple[KindOfBatch, str, range]:
+        """The order of samples and the kind of micro-batch `number` of a rank, and which samples it holds."""
         step, accumulation_step = divmod(number, self.accumulation_steps)
-        kind = self.kind_of(step)
-        micro_pairs = self.batch_pairs[kind] // (self.world_size * self.accumulation_steps)
-        first = (step // len(self.kinds)) * self.batch_pairs[kind]
-        first += (accumulation_step * self.world_size + rank) * micro_pairs
-        return kind, range(first, first + micro_pairs)
+        stretch = self.stretch_of(step)
+        kind = stretch.kind_of(step)
+        micro_pairs = stretch.batch_pairs[kind] // (self.world_size * self.accumulation_steps)
+        first = stretch.first_sample(kind, step) + (accumulation_step * self.world_size + rank) * micro_pairs
+        return stretch.kinds[kind], kind, range(first, first + micro_pairs)
 
     def source_of(self, number: int, rank: int) -> str:
         """The samples of a micro-batch in words: "bilingual samples 96 to 103 (de-en, en-fr)"."""
-        kind, numbers = self.samples_of(number, rank)
-        names = sorted({self.kinds[kind].schedule[i][0] for i in numbers})
+        order, kind, numbers = self.samples_of(number, rank)
+        names = sorted({order.name(i) for i in numbers})
         return f"{kind} samples {numbers[0]:,} to {numbers[-1]:,} ({', '.join(names)})"
 
     def __getitem__(self, number: int) -> Batch:
         """Micro-batch `number` of this rank, as `make_batch` gives it."""
-        kind, numbers = self.samples_of(number, self.rank)
+        order, kind, numbers = self.samples_of(number, self.rank)
         first_group = [of for of, _ in self.groups].index(kind)
-        samples = [self.kinds[kind].sample(i, first_group) for i in numbers]
-        return make_batch(kind, samples, self.options, self.vocab_size)
+        samples = [order.sample(i, first_group) for i in numbers]
+        return batch_of(kind, samples, self.course.at(number // self.accumulation_steps), self.vocab_size)
+
+
+def read_stretches(data_dir: Path, manifest: Manifest, course: Course) -> tuple[list[tuple[str, str]], list[Stretch]]:
+    """The groups of all data, as `group_names` has them, and the stretches of a run, each beginning where one ends.
+
+    The windows of another `mono_max_length` are other samples: their draws are counted by themselves.
+    """
+    split: SplitShards = {"mono": manifest.mono, "parallel": manifest.parallel}
+    numbers = {MONO: 0, BILINGUAL: 0}  # of samples before the stretch
+    drawn: dict[tuple[str, int], dict[str, int]] = {}  # before it, of a kind's groups, by the length of its windows
+    found: list[Stretch] = []
+    names: list[tuple[str, str]] = []
+    borders = course.borders()
+    for begin, end in zip_longest(borders, borders[1:]):
+        options = course.at(begin)
+        sources = open_sources(data_dir, split, options.max_lengths)
+        if not sources:
+            raise ValueError(f"{data_dir}: neither monolingual nor parallel sentences; prepare a corpus first")
+        names = group_names(sources)
+        kinds: dict[str, KindOfBatch] = {}
+        before = {kind: drawn.setdefault((kind, options.window_length(kind)), {}) for kind in numbers}
+        for salt, kind in enumerate(numbers):
+            places = {name: place for place, name in enumerate(sorted(sources.get(kind, {})))}
+            groups = {
+                name: Group(sources[kind][name], num_sentences(manifest, kind, name), places[name])
+                for name in options.trained(kind, places)
+            }
+            if groups and options.views(kind):
+                key = mix(options.seed, salt)
+                kinds[kind] = KindOfBatch(groups, options.alpha, key, numbers[kind], before[kind])
+        if not kinds:
+            raise ValueError(
+                f"update {begin + 1}: of its languages and pairs the data have no sentence for its objective "
+                f"{options.objective!r}; choose others"
+            )
+        stretch = Stretch(begin, kinds, options.batch_pairs)
+        found.append(stretch)
+        if end is None:
+            break
+        for kind, order in kinds.items():
+            numbers[kind] = stretch.first_sample(kind, end)
+            before[kind] |= order.draws_before(numbers[kind])
+    return names, found
 
 
 class ValidationBatches:
@@ -322,7 +221,7 @@ class ValidationBatches:
         """At most `max_batches` of each language and pair."""
         self.options = options
         self.vocab_size = manifest.vocab_size
-        self.sources = open_sources(data_dir, manifest.valid, options)
+        self.sources = open_sources(data_dir, manifest.valid, options.max_lengths)
         self.groups = group_names(self.sources)
         # By kind: (group, number of the batch in it).
         self.batches: dict[str, list[tuple[int, int]]] = {kind: [] for kind in self.sources}
@@ -337,83 +236,11 @@ class ValidationBatches:
         samples = []
         first = number * VALIDATION_PAIRS
         for sample in range(first, min(first + VALIDATION_PAIRS, len(source))):
-            rng = np.random.Generator(np.random.Philox(key=mix(key, sample)))
-            samples.append(Sample(group, sample, *source[walk(sample, len(source), key)], rng))
-        return make_batch(kind, samples, self.options, self.vocab_size)
+            x, y, num_cut = source[walk(sample, len(source), key)]
+            samples.append(Sample(group, self.groups[group][1], sample, x, y, num_cut, mix(key, sample)))
+        return batch_of(kind, samples, self.options, self.vocab_size)
 
 
-def num_sentences(manifest: Manifest, kind: str, name: str) -> int:
-    """Sentences of a language, or pairs of a language pair, to train on."""
-    if kind == MONO:
-        return total(manifest.mono[name])
-    language, _ = name.split("-")
-    return total([info[language] for info in manifest.parallel[name]])
-
-
-def total(infos: Sequence[ShardInfo]) -> int:
-    """Sentences in shards."""
-    return sum(info.num_sequences for info in infos)
-
-
-def make_batch(kind: str, samples: Sequence[Sample], options: PretrainingOptions, vocab_size: int) -> Batch:
-    """Tensors that `VecoForPreTraining.forward` takes, int64 (pairs, length), PACKED, and SAMPLES, int64 (pairs, 3).
-
-    PACKED says where their tokens stand: an accelerator need not be asked for what is known here. SAMPLES holds for
-    each pair its group, the tokens that were cut off, and a digest of what the model sees of it. Bilingual batches have
-    TLM's tensors if the objective has it.
-    """
-    masking = options.masking(kind, vocab_size)
-    pairs: list[tuple[MaskedSequence, MaskedSequence]] = []
-    for sample in samples:
-        x, y = framed(sample.x), framed(sample.y)
-        if options.objective == "clm":
-            pairs.append(((x, next_tokens(x)), (y, next_tokens(y))))
-        else:
-            pairs.append(mask_pair(x, y, sample.rng, masking))
-    parts = {"": [x for x, _ in pairs], "pair_": [y for _, y in pairs]}
-    if kind == BILINGUAL and options.objective.endswith("+tlm"):
-        parts["tlm_"] = [concatenated(x, y) for x, y in pairs]
-    batch: Batch = {}
-    padded = []
-    for prefix, part in parts.items():
-        input_ids = pad_rows([ids for ids, _ in part], PAD_ID)
-        labels = pad_rows([labels for _, labels in part], IGNORED)
-        padded.append((input_ids, input_ids.ne(PAD_ID).long(), labels))
-        names = (f"{prefix}{name}" for name in ("input_ids", "attention_mask", "labels"))
-        batch |= dict(zip(names, padded[-1], strict=True))
-    batch[PACKED] = PackedPairs.of(padded, PAD_ID)
-    facts = [(s.group, s.num_cut, digest(s, *pair)) for s, pair in zip(samples, pairs, strict=True)]
-    batch[SAMPLES] = torch.tensor(facts, dtype=torch.int64)
-    return batch
-
-
-def digest(sample: Sample, x: MaskedSequence, y: MaskedSequence) -> int:
-    """63 bits of a hash of a sample's place in the order and of all that the model sees of it.
-
-    The sum over a global batch is the same for any split over ranks and accumulation steps.
-    """
-    checksum = 0
-    for array in (*x, *y):
-        checksum = zlib.crc32(array.tobytes(), checksum)
-    return mix(sample.group, sample.number, checksum) >> 1
-
-
-def framed(ids: np.ndarray) -> np.ndarray:
-    """`<s> ids </s>`, int64."""
-    return np.concatenate(([BOS_ID], ids, [EOS_ID])).astype(np.int64)
-
-
-def concatenated(x: MaskedSequence, y: MaskedSequence) -> MaskedSequence:
-    """(ids, labels) of TLM's `<s> x </s> </s> y </s>` from those of `<s> x </s>` and `<s> y </s>`, masks kept."""
-    y_ids, y_labels = y[0].copy(), y[1]
-    y_ids[0] = EOS_ID  # XLM-R's separator takes the place of y's <s>
-    return np.concatenate((x[0], y_ids)), np.concatenate((x[1], y_labels))
-
-
-def pad_rows(rows: Sequence[np.ndarray], filler: int) -> Tensor:
-    """int64 (rows, longest row, rounded up), the rest filled with `filler`."""
-    longest = max(map(len, rows))
-    result = np.full((len(rows), -(-longest // PAD_TO_MULTIPLE) * PAD_TO_MULTIPLE), filler, dtype=np.int64)
-    for target, row in zip(result, rows, strict=True):
-        target[: len(row)] = row
-    return torch.from_numpy(result)
+def batch_of(kind: str, samples: Sequence[Sample], options: PretrainingOptions, vocab_size: int) -> Batch:
+    """A micro-batch of a kind, as `make_batch` gives it, of the views that the objective reads."""
+    return make_batch(samples, options.views(kind), options.masking(kind, vocab_size), options.contrast_pairs)

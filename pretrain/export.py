@@ -19,6 +19,8 @@ from transformers import PreTrainedConfig, XLMRobertaConfig, XLMRobertaForMasked
 
 from data_tools.cli import FlagParser, run_main
 from data_tools.files.directories import atomic_directory
+from pretrain.recipe import PretrainRecipe
+from pretrain.stages import STEPS, stage_of
 from training.checkpoints.averaging import MAX_FILE_BYTES, Source, write_weights
 from training.checkpoints.finding import RECIPE_FILE, checkpoints_of, damage, read_state
 from training.checkpoints.stored_tensors import StoredTensor, Zeros
@@ -27,13 +29,16 @@ from training.launch import tell
 from training.meters import read_metrics
 from training.recipe.parsing import read_yaml
 from training.run_directory.kinds import Kind, is_checkpoint, is_run, kind_of, what_is
+from training.run_directory.resuming import recipe_of
 from veco import VecoConfig, VecoForMaskedLM
 from veco.convert.xlm_roberta import TOKEN_TYPE, xlm_roberta_config, xlm_roberta_names
 from veco.masked_lm import TIED_HEAD
+from veco.pretraining import OWN_PARAMETERS
 from veco.sentence_transformers_files import USUAL_DEPTH, write_sentence_files
 from veco.tokenizer import note_max_tokens
 
 VECO, XLM_ROBERTA = VecoConfig.model_type, XLMRobertaConfig.model_type
+STAGE = "stage"  # in place of a number of checkpoints: those of the stage
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
 
@@ -41,7 +46,7 @@ def export(
     run_dir: Path,
     output: Path,
     step: int | None = None,
-    average: int = 1,
+    average: int | str = 1,
     dtype: str = "bfloat16",
     max_file_bytes: int = MAX_FILE_BYTES,
     model_format: str = VECO,
@@ -49,14 +54,15 @@ def export(
 ) -> Path:
     """Write config.json, safetensors, the tokenizer and a model card to `output`, and return it.
 
-    The weights are those of checkpoint `step` (None: the newest). With `average` they are the mean of that checkpoint
-    and of those before it. The states of `layer` (None: the usual one) represent sentences. Raises ValueError when
-    there are no such checkpoints, weights are missing or empty, there is no such layer, or `output` exists.
+    The weights are those of checkpoint `step` (None: the newest). With `average` they are the mean of so many
+    checkpoints, that one and those before it, or with "stage" of all of its stage. The states of `layer` (None: the
+    usual one) represent sentences. Raises ValueError when there are no such checkpoints, weights are missing or empty,
+    there is no such layer, or `output` exists.
     """
     chosen = chosen_checkpoints(run_dir, step, average)
     newest = chosen[max(chosen)]
     config = VecoConfig.from_pretrained(newest)
-    sources = [Source(path, checkpoint_weights(path)) for path in chosen.values()]
+    sources = [weights_of_model(path) for path in chosen.values()]
     for source in sources:
         check_complete(source, config)
     written: PreTrainedConfig = config
@@ -99,17 +105,20 @@ def run_and_step(path: Path, step: int | None) -> tuple[Path, int | None]:
     return run_dir, number
 
 
-def chosen_checkpoints(run_dir: Path, step: int | None, average: int) -> dict[int, Path]:
-    """Step -> directory of the last `average` checkpoints up to `step`, oldest first."""
+def chosen_checkpoints(run_dir: Path, step: int | None, average: int | str) -> dict[int, Path]:
+    """Step -> directory of the last `average` checkpoints up to `step`, or of those of its stage, oldest first."""
     found = checkpoints_of(run_dir)
     if not found:
         raise ValueError(f"{run_dir}: no complete checkpoint below {run_dir / 'checkpoints'}")
     there = f"there are: {', '.join(map(str, found))}"
     if step is not None and step not in found:
         raise ValueError(f"{run_dir}: no checkpoint of step {step}; {there}")
+    steps = [number for number in found if step is None or number <= step]
+    if isinstance(average, str):
+        begin = stage_begin(found[steps[-1]], steps[-1])
+        average = sum(number > begin for number in steps)
     if average < 1:
         raise ValueError(f"--average must be at least 1, found {average}")
-    steps = [number for number in found if step is None or number <= step]
     if len(steps) < average:
         raise ValueError(f"{run_dir}: --average {average} asks for more checkpoints than the run has; {there}")
     chosen = {number: found[number] for number in steps[-average:]}
@@ -117,6 +126,23 @@ def chosen_checkpoints(run_dir: Path, step: int | None, average: int) -> dict[in
         if reason := damage(checkpoint):
             raise ValueError(f"{checkpoint} is damaged: {reason}; choose another --step")
     return chosen
+
+
+def stage_begin(checkpoint: Path, step: int) -> int:
+    """The update with which the stage began whose checkpoint this is, after `step` updates."""
+    recipe = PretrainRecipe(**recipe_of(checkpoint, PretrainRecipe))
+    return stage_of(recipe.stages_in_turn(), step - 1).begin
+
+
+def number_or_stage(text: str) -> int | str:
+    """The value of --average. Raises ValueError for another word."""
+    return STAGE if text == STAGE else int(text)
+
+
+def weights_of_model(checkpoint: Path) -> Source:
+    """The weights of a checkpoint, without the parameters that objectives have of their own."""
+    weights = checkpoint_weights(checkpoint)
+    return Source(checkpoint, {name: found for name, found in weights.items() if not name.startswith(OWN_PARAMETERS)})
 
 
 def check_complete(source: Source, config: VecoConfig) -> None:
@@ -192,8 +218,10 @@ def model_card(run_dir: Path, chosen: dict[int, Path], config: VecoConfig, dtype
             losses |= {name: (value, line["step"]) for name, value in line.items() if "/" in name}
     steps = ", ".join(map(str, chosen))
     weights = f"update {steps}" if len(chosen) == 1 else f"the mean of the checkpoints after updates {steps}"
+    of_stages = [stage[STEPS] for stage in recipe.get("stages", ())]
+    total = sum(of_stages) if of_stages else recipe["cross_attention_steps"] + recipe["steps"]
     facts = {
-        "weights": f"{weights} of {recipe['cross_attention_steps'] + recipe['steps']}, {dtype}",
+        "weights": f"{weights} of {total}, {dtype}",
         "shape": f"{config.num_hidden_layers} layers, width {config.hidden_size}, feed-forward "
         f"{config.intermediate_size}, {config.num_attention_heads} heads, vocabulary {config.vocab_size:,}",
         "started from": recipe["init_from"] or "random weights",
@@ -236,7 +264,11 @@ def main() -> None:
     )
     parser.add_argument("--step", type=int, help="checkpoint to export (the newest by default)")
     parser.add_argument(
-        "--average", type=int, default=1, help="checkpoints to average: that one and those before it (%(default)s)"
+        "--average",
+        type=number_or_stage,
+        metavar="N",
+        default=1,
+        help="checkpoints to average: that one and those before it (%(default)s), or stage: all of its stage",
     )
     parser.add_argument("--dtype", choices=tuple(DTYPES), default="bfloat16", help="type of the weights (%(default)s)")
     parser.add_argument(

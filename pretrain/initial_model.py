@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from transformers import AutoConfig
 
 from data_tools.shards.manifest import Manifest
@@ -16,6 +17,8 @@ from training.run_directory.kinds import is_model, no_model
 from training.tokenizer_checks import check_data_pieces
 from veco import VecoConfig, VecoForPreTraining
 from veco.convert import from_xlm_roberta
+from veco.objectives.objective_sum import ObjectiveSum
+from veco.pretraining import OWN_PARAMETERS
 from veco.tokenizer import has_tokenizer, open_tokenizer
 
 
@@ -28,41 +31,51 @@ def build_model(
     ValueError when there is no model, or it does not fit the data or the recipe.
     """
     seed_everything(recipe.seed)
+    objective = ObjectiveSum.union(recipe.objectives())
     dropouts = {"hidden_dropout_prob": recipe.dropout, "attention_probs_dropout_prob": recipe.attention_dropout}
     if checkpoint is not None:
-        model = VecoForPreTraining(VecoConfig.from_pretrained(checkpoint, **dropouts))
+        model = VecoForPreTraining(VecoConfig.from_pretrained(checkpoint, **dropouts), objective)
         tokenizer_dir = Path(recipe.output) / "tokenizer"
         check_vocabulary(model.config.vocab_size, tokenizer_dir, data_dir, manifest)
     elif recipe.init_from is None:
         shape = {name: value for name, value in dataclasses.asdict(recipe).items() if name in SHAPE_FIELDS}
-        model = VecoForPreTraining(VecoConfig(vocab_size=manifest.vocab_size, **shape, **dropouts))
+        model = VecoForPreTraining(VecoConfig(vocab_size=manifest.vocab_size, **shape, **dropouts), objective)
     else:
-        model = pretrained_model(Path(recipe.init_from), dropouts)
+        model = pretrained_model(Path(recipe.init_from), dropouts, objective)
         check_vocabulary(model.config.vocab_size, Path(recipe.init_from), data_dir, manifest)
-    longest = max(recipe.mono_max_length, 2 * recipe.bilingual_max_length)
-    if longest > model.config.max_tokens:
-        raise ValueError(f"batches may have {longest} tokens a row, the model only takes {model.config.max_tokens}")
+    for stage in recipe.stages_in_turn():
+        values = recipe.at(stage.begin)
+        longest = max(values.mono_max_length, 2 * values.bilingual_max_length)
+        if longest > model.config.max_tokens:
+            where = f"stage {stage.number}: " if recipe.stages else ""
+            limit = model.config.max_tokens
+            raise ValueError(f"{where}batches may have {longest} tokens a row, the model only takes {limit}")
     if recipe.activation_checkpointing:
         # Under ZeRO-3 only the non-reentrant kind works.
         model.gradient_checkpointing_enable({"use_reentrant": False})
     return model
 
 
-def pretrained_model(directory: Path, dropouts: dict[str, float]) -> VecoForPreTraining:
-    """The XLM-R or VECO in a transformers directory, as a VECO to continue with."""
+def pretrained_model(directory: Path, dropouts: dict[str, float], objective: ObjectiveSum) -> VecoForPreTraining:
+    """The XLM-R or VECO in a transformers directory, as a VECO to continue with for an objective."""
     if not is_model(directory):
         raise ValueError(f"init_from {directory}: expected a model directory, found {no_model(directory)}")
     kind = AutoConfig.from_pretrained(directory).model_type
     if kind == "veco":
-        return VecoForPreTraining.from_pretrained(directory, dtype=torch.float32, **dropouts)
+        return VecoForPreTraining.from_pretrained(directory, objective=objective, dtype=torch.float32, **dropouts)
     if kind == "xlm-roberta":
         converted = from_xlm_roberta(directory)
         for name, value in dropouts.items():
             setattr(converted.config, name, value)
-        model = VecoForPreTraining(converted.config)
-        model.load_state_dict(converted.state_dict())
+        model = VecoForPreTraining(converted.config, objective)
+        model.load_state_dict(converted.state_dict() | own_parameters(model))
         return model
     raise ValueError(f"init_from {directory}: expected an xlm-roberta or a veco, found a {kind}")
+
+
+def own_parameters(model: VecoForPreTraining) -> dict[str, Tensor]:
+    """The parameters that the model's objectives have beside the model's."""
+    return {name: weight for name, weight in model.state_dict().items() if name.startswith(OWN_PARAMETERS)}
 
 
 def check_vocabulary(model_size: int, model_dir: Path, data_dir: Path, manifest: Manifest) -> None:

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from pretrain.batches import SAMPLES
 from pretrain.flops import forward_flops
-from pretrain.masking import IGNORED
+from pretrain.micro_batch import NUM_TOKENS, PACKED, SAMPLES
 from pretrain.recipe import PretrainRecipe
 from pretrain.totals import Totals, training_line
 from training.engine.interface import Engine
 from training.step import Batch
 from veco import VecoConfig
+from veco.objectives.objective_sum import ObjectiveSum
 
 
 class PretrainingLosses:
@@ -28,19 +28,19 @@ class PretrainingLosses:
         engine: Engine,
         counts_flops: bool,
     ) -> None:
-        self.objective = recipe.model_objective
+        self.objective = ObjectiveSum.of(recipe.objective)
         self.peak_tflops = recipe.peak_tflops
         self.config = config
         self.engine = engine
         self.counts_flops = counts_flops
-        self.totals = Totals(groups, engine.device)
+        self.totals = Totals(groups, self.objective.terms, engine.device)
         self.cut: dict[str, tuple[float, float]] = {}
 
     def __call__(self, model: nn.Module, batch: Batch, num_items: Tensor) -> dict[str, Tensor]:
-        """The terms of the objective, each normalised by the global batch's predicted tokens."""
+        """The terms of the objective, each normalised by the global batch's items."""
         inputs = {name: tensor for name, tensor in batch.items() if name != SAMPLES}
         output = model(**inputs, num_items_in_batch=num_items, objective=self.objective)
-        flops = forward_flops(self.config, inputs, self.objective) if self.counts_flops else None
+        flops = forward_flops(self.config, batch[PACKED].sizes, self.objective) if self.counts_flops else 0.0
         self.totals.add(batch, output.row_totals, flops)
         return output.losses
 
@@ -60,7 +60,15 @@ class PretrainingLosses:
         return f"truncated to max_length: {', '.join(shares)}" if shares else ""
 
 
-def count_predicted(batch: Batch) -> Tensor:
-    """Predicted tokens (3,) of x, y and TLM in a micro-batch."""
-    names = ("labels", "pair_labels", "tlm_labels")
-    return torch.stack([batch[name].ne(IGNORED).sum() if name in batch else torch.tensor(0) for name in names])
+def count_items(batch: Batch, objective: ObjectiveSum) -> Tensor:
+    """The items of a micro-batch by each of the objective's counts, such as the predicted tokens of x, of y and of TLM.
+
+    A count of a view that the batch does not have is 0.
+    """
+    sizes = batch[PACKED].sizes
+    return torch.tensor([count.of(sizes) if count.view in sizes.lengths else 0 for count in objective.counts])
+
+
+def count_tokens(batch: Batch) -> Tensor:
+    """Tokens (1,) of a micro-batch's x and y, each once, in however many views they are."""
+    return batch[SAMPLES][:, NUM_TOKENS].sum().reshape(1)

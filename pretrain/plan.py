@@ -70,13 +70,18 @@ def main() -> None:
     from pretrain.planning.choice import make_plan
     from pretrain.planning.epochs import mean_lengths, read_contents, readings
     from pretrain.planning.report import plan_as_json, print_plan
-    from pretrain.planning.workload import plan_workload, read_recipe, recipe_precision
+    from pretrain.planning.workload import parts_of, plan_workload, read_recipe, recipe_precision
+    from pretrain.pretraining import languages_of
 
     recipe = read_recipe(recipe_path)
-    contents = read_contents(recipe, arguments.data, manifest) if manifest else {}
-    workload = plan_workload(recipe, manifest, mean_lengths(contents, recipe.alpha), arguments.vocab_size)
+    if manifest:
+        recipe = recipe.with_languages_of(*languages_of(manifest))
+    parts = [part for _, part in parts_of(recipe)]
+    contents = [read_contents(part, arguments.data, manifest) for part in parts] if manifest else []
+    lengths = [mean_lengths(of_part, part.alpha) for of_part, part in zip(contents, parts, strict=bool(manifest))]
+    workload = plan_workload(recipe, manifest, lengths, arguments.vocab_size)
     plan = make_plan(workload, card, arguments.gpus, recipe_precision(recipe), arguments.mfu)
-    found = readings(workload, contents)
+    found = readings(workload, contents) if contents else []
     print_plan(plan, found)
     if arguments.json is not None:
         with atomic_path(arguments.json) as temporary:

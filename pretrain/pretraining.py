@@ -1,10 +1,10 @@
-"""Pre-training as a task of `training.run`: the data, the model, the objective, and the two phases."""
+"""Pre-training as a task of `training.run`: the data, the model, the objective, and the stages."""
 
 from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,18 +12,14 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from data_tools.shards.manifest import Manifest
-from pretrain.batches import (
-    BILINGUAL,
-    MONO,
-    PretrainingBatches,
-    PretrainingOptions,
-    ValidationBatches,
-    num_sentences,
-)
+from pretrain.batches import PretrainingBatches, ValidationBatches
+from pretrain.course import RecipeCourse, options_of
 from pretrain.export import export
 from pretrain.initial_model import build_model
-from pretrain.loss_and_metrics import PretrainingLosses, count_predicted
+from pretrain.loss_and_metrics import PretrainingLosses, count_items, count_tokens
 from pretrain.recipe import PretrainRecipe
+from pretrain.sources import BILINGUAL, MONO, num_sentences
+from pretrain.stages import CROSS_ATTENTION, EVERYTHING, TRAINS
 from pretrain.validation import validate
 from training.checkpoints.finding import checkpoints_of
 from training.engine.interface import Engine
@@ -36,23 +32,27 @@ from training.step import Batch
 from training.task import Task
 from training.tokenizer_checks import check_own_tokenizer
 from veco import VecoForPreTraining
+from veco.objectives.objective_sum import ObjectiveSum
 
 
 class PretrainingTask(Task[PretrainRecipe]):
-    """Prepared shards and a VECO. The first phase, if the recipe has one, trains the cross-attention alone."""
+    """Prepared shards and a VECO, trained in the stages of a recipe."""
 
     model: VecoForPreTraining
     losses: PretrainingLosses
+    stage: PretrainRecipe  # the recipe as it is at the beginning of the stage that is trained
 
     def __init__(self, recipe: PretrainRecipe, data_dir: Path) -> None:
         self.data_dir = data_dir
         self.manifest = Manifest.load(data_dir)
         check_own_tokenizer(data_dir, self.manifest)
-        self.recipe = recipe.accumulated(launched_ranks(), kinds_of(self.manifest))
+        languages, pairs = languages_of(self.manifest)
+        recipe = recipe.with_languages_of(languages, pairs)
+        self.recipe = recipe.accumulated(launched_ranks(), kinds_of(self.manifest, recipe.objectives()))
         self.train, self.valid = read_batches(self.recipe, data_dir, self.manifest)
         check_run_directory(Path(recipe.output), [data_dir], tokenizer=data_dir / "tokenizer")
         self.fingerprint = self.manifest.fingerprint
-        self.only_cross_attention = False
+        self.stage = self.recipe.at(0)
 
     @classmethod
     def on(cls, data_dir: Path) -> Callable[[PretrainRecipe, Path | None], Self]:
@@ -64,14 +64,16 @@ class PretrainingTask(Task[PretrainRecipe]):
         return self.recipe.attention_dropout
 
     def resolved(self, recipe: PretrainRecipe) -> PretrainRecipe:
-        """The recipe with the accumulation steps that fit the ranks."""
+        """The recipe with the languages of its stages, and the accumulation steps that fit the ranks."""
         return self.recipe
 
     def build_model(self, checkpoint: Path | None) -> None:
         self.model = build_model(self.recipe, self.data_dir, self.manifest, checkpoint)
 
     def introduction(self, recipe: PretrainRecipe) -> dict[str, Any]:
+        stages = len(recipe.stages)
         return {
+            **({"stages": stages} if stages else {}),
             "vocabulary": self.manifest.vocab_size,
             "languages": len(self.manifest.mono),
             "pairs": len(self.manifest.parallel),
@@ -85,9 +87,10 @@ class PretrainingTask(Task[PretrainRecipe]):
         shutil.copytree(self.data_dir / "tokenizer", run_dir / "tokenizer", dirs_exist_ok=True)
 
     def enter(self, phase: Phase) -> None:
-        self.only_cross_attention = phase.end <= self.recipe.cross_attention_steps
+        self.stage = self.recipe.at(phase.begin)
+        self.valid.options = dataclasses.replace(self.valid.options, objective=self.stage.objective)
         for name, parameter in self.model.named_parameters():
-            parameter.requires_grad_(is_trained(name, self.recipe, self.only_cross_attention))
+            parameter.requires_grad_(is_trained(name, self.stage))
 
     def batches(self, rank: int, world_size: int) -> Dataset:
         return self.train
@@ -101,15 +104,18 @@ class PretrainingTask(Task[PretrainRecipe]):
     def watch(self, engine: Engine) -> Callable[[float], Scalars]:
         """The losses by language and pair; the sums begin again with each phase."""
         # With most weights frozen the backward pass is another one than the formula's.
-        counts_flops = not self.only_cross_attention
-        self.losses = PretrainingLosses(self.recipe, self.model.config, self.train.groups, engine, counts_flops)
+        counts_flops = self.stage.trains == EVERYTHING
+        self.losses = PretrainingLosses(self.stage, self.model.config, self.train.groups, engine, counts_flops)
         return self.losses.line
 
     def loss(self, model: nn.Module, batch: Batch, num_items: Tensor) -> dict[str, Tensor]:
         return self.losses(model, batch, num_items)
 
     def count_items(self, batch: Batch) -> Tensor:
-        return count_predicted(batch)
+        return count_items(batch, self.losses.objective)
+
+    def count_tokens(self, batch: Batch) -> Tensor:
+        return count_tokens(batch)
 
     def phase_report(self) -> str:
         return self.losses.cut_report()
@@ -118,11 +124,16 @@ class PretrainingTask(Task[PretrainRecipe]):
         return bool(self.valid.groups)
 
     def validate(self, engine: Engine) -> dict[str, float]:
-        return validate(engine, self.valid, self.recipe.model_objective)
+        return validate(engine, self.valid, ObjectiveSum.of(self.stage.objective))
 
     def add_files(self, engine: Engine, directory: Path) -> None:
         if engine.rank == 0:
             self.model.config.save_pretrained(directory)
+
+    def kept(self, steps: Collection[int]) -> Collection[int]:
+        """The checkpoints at the ends of stages, from which others can follow."""
+        ends = {stage.end for stage in self.recipe.stages_in_turn()} if self.recipe.stages else set()
+        return ends.intersection(steps)
 
     def announce(self, run_dir: Path, checkpoints: Mapping[int, Path]) -> None:
         """Unlink RUN/last, which belonged to an end of the run that no longer is one."""
@@ -145,29 +156,46 @@ def export_last(run_dir: Path) -> None:
         tell(f"the run is over, but its model could not be written ({error}): python -m pretrain.export {run_dir}")
 
 
-def is_trained(name: str, recipe: PretrainRecipe, only_cross_attention: bool) -> bool:
+def is_trained(name: str, recipe: PretrainRecipe) -> bool:
     """Whether the parameter of that name is trained.
 
     One that no loss depends on is not: weight decay would shrink it.
     """
-    is_cross_attention = ".cross_attention" in name
-    if only_cross_attention:
-        return is_cross_attention
-    return not is_cross_attention or recipe.model_objective == "ca_mlm"
+    has_loss = recipe.uses_cross_attention or TRAINS[CROSS_ATTENTION] not in name
+    return has_loss and TRAINS[recipe.trains] in name
 
 
-def kinds_of(manifest: Manifest) -> list[str]:
-    """The kinds of batches that the training data are for."""
+def languages_of(manifest: Manifest) -> tuple[set[str], set[str]]:
+    """The languages of the training data, with text of their own or in a pair, and the pairs."""
+    pairs = {name for name in manifest.parallel if num_sentences(manifest, BILINGUAL, name)}
+    mono = {name for name in manifest.mono if num_sentences(manifest, MONO, name)}
+    return mono.union(*(name.split("-") for name in pairs)), pairs
+
+
+def kinds_of(manifest: Manifest, objectives: Collection[str]) -> list[str]:
+    """The kinds of batches that the training data and the objectives of a run are for.
+
+    Raises ValueError where a part of an objective has no data of any kind that it is for.
+    """
     named = {MONO: list(manifest.mono), BILINGUAL: list(manifest.parallel)}
-    return [kind for kind, names in named.items() if any(num_sentences(manifest, kind, name) for name in names)]
+    there = [kind for kind, names in named.items() if any(num_sentences(manifest, kind, name) for name in names)]
+    texts = {MONO: "monolingual text", BILINGUAL: "parallel text"}
+    sums = [ObjectiveSum.of(objective) for objective in objectives]
+    for objective, whole in zip(objectives, sums, strict=True):
+        if idle := [part for part in whole if not set(part.kinds) & set(there)]:
+            needed = " or ".join(texts[kind] for kind in idle[0].kinds)
+            raise ValueError(
+                f"objective {objective!r}: {idle[0].name} needs {needed}, of which the data have none; leave it out, "
+                "or prepare data that have some"
+            )
+    return [kind for kind in there if any(whole.of_kind(kind).parts for whole in sums)]
 
 
 def read_batches(
     recipe: PretrainRecipe, data_dir: Path, manifest: Manifest
 ) -> tuple[PretrainingBatches, ValidationBatches]:
     """The batches that this rank trains on, and those of validation. Raises ValueError as `PretrainingBatches` does."""
-    values = dataclasses.asdict(recipe)
-    options = PretrainingOptions(**{field.name: values[field.name] for field in dataclasses.fields(PretrainingOptions)})
     ranks = launched_rank(), launched_ranks(), recipe.accumulation_steps
-    valid = ValidationBatches(data_dir, manifest, options, recipe.validate_batches)
-    return PretrainingBatches(data_dir, manifest, options, *ranks), valid
+    # Held-out text is cut and masked by the recipe's own fields, so that its losses are comparable over the stages.
+    valid = ValidationBatches(data_dir, manifest, options_of(recipe), recipe.validate_batches)
+    return PretrainingBatches(data_dir, manifest, RecipeCourse(recipe), *ranks), valid

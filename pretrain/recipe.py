@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from pretrain.masking import MASK_TOKEN_SHARE, RANDOM_TOKEN_SHARE
+from pretrain.stages import (
+    CROSS_ATTENTION,
+    EVERYTHING,
+    RATE_FIELDS,
+    STAGE_FIELDS,
+    STEPS,
+    TRAINS,
+    Stage,
+    at,
+    past_difference,
+    problems_of_languages,
+    read_stages,
+    stage_of,
+    stages_in_turn,
+    with_languages_of,
+)
+from training.lr_schedule import lr_factor
 from training.recipe.base import Phase, TrainingRecipe
 from training.recipe.checks import above_zero, at_least, below_one, between_zero_and_one, not_negative, one_of
 from training.recipe.option import BY_NAME, FREE, UNREAD, option
 
-OBJECTIVES = ("ca_mlm+tlm", "ca_mlm", "mlm+tlm", "mlm", "clm")
+SCHEDULES = ("linear", "cosine", "inverse_sqrt", "constant", "decay")
 
 
 SHAPE_FIELDS = (
@@ -46,12 +64,40 @@ class PretrainRecipe(TrainingRecipe):
     dropout: float = option(0.1, "dropout behind every module and the embeddings", on_resume=BY_NAME)
     attention_dropout: float = option(0.1, "dropout of attention weights", on_resume=BY_NAME)
     cross_attention_steps: int = option(
-        0, "updates of a first phase that trains the cross-attention alone (from XLM-R)"
+        0, "updates of a first stage that trains the cross-attention alone (from XLM-R); those of steps follow"
+    )
+    stages: tuple[Mapping[str, Any], ...] = option(
+        (),
+        "one after the other, such as [{steps: 100, trains: cross_attention}, {steps: 900, alpha: 0.3}]: updates and "
+        f"other values of {', '.join(STAGE_FIELDS)}, or languages to train from there on, add_languages; "
+        "{from: 0.3, to: 0.15} changes linearly, with over: 50 in the first 50 updates. [] = steps decides",
+        on_resume=BY_NAME,
+        decides=("steps", "cross_attention_steps"),
+        read=read_stages,
+    )
+    trains: str = option(EVERYTHING, f"what is trained: {' or '.join(TRAINS)} alone")
+    schedule: str = option(
+        "linear",
+        "learning rate after the warm-up: linear or cosine to 0, inverse_sqrt, constant, or decay, the end of warm-up, "
+        "stable, decay: 1 - sqrt(share made)",
+        on_resume=BY_NAME,
+    )
+    languages: tuple[str, ...] | None = option(
+        None, "languages to train, such as en,de, their text and the pairs between them; null = all", on_resume=BY_NAME
+    )
+    pairs: tuple[str, ...] | None = option(
+        None, "language pairs to train, such as de-en; null = those of the languages to train", on_resume=BY_NAME
     )
     objective: str = option(
         "ca_mlm+tlm",
-        "ca_mlm (eq. 1) or mlm (its H losses alone), each also with +tlm, MLM of concatenated pairs (XLM: mlm+tlm); "
-        "or clm, the next token",
+        "a sum of objectives, each perhaps with a weight and options, such as ca_mlm + tlm + "
+        "0.1 * contrast(temperature=0.05); ca_mlm is eq. 1 of VECO, mlm + tlm is XLM's; all are in docs/objectives.md",
+    )
+    contrast_pairs: int = option(
+        32,
+        "pairs that are contrasted with each other, by objectives that do: groups of so many never straddle ranks or "
+        "accumulation steps, so that the losses are the same for any number of these",
+        on_resume=BY_NAME,
     )
     alpha: float = option(
         0.5, "languages and pairs are drawn in proportion to (number of sentences) ^ alpha", on_resume=BY_NAME
@@ -99,15 +145,79 @@ class PretrainRecipe(TrainingRecipe):
         on_resume=FREE,
     )
 
+    def stages_in_turn(self) -> list[Stage]:
+        """The stages of the run: those given, or the paper's two (section 4.1), or one."""
+        if self.stages:
+            return stages_in_turn(self.stages)
+        first = {STEPS: self.cross_attention_steps, "trains": CROSS_ATTENTION}
+        return stages_in_turn([*([first] if self.cross_attention_steps else []), {STEPS: self.steps}])
+
+    def at(self, step: int) -> Self:
+        """The recipe of update `step`, from 0: with the values that its fields have there, without stages."""
+        return at(self, stage_of(self.stages_in_turn(), step).values_at(step))
+
     def phases(self) -> list[Phase]:
-        """The cross-attention alone, if the recipe says so, then everything (paper, section 4.1)."""
-        border = self.cross_attention_steps
-        return [*([Phase(0, border)] if border else []), Phase(border, border + self.steps)]
+        """The stages, with the parameters that each trains."""
+        found = []
+        for stage in self.stages_in_turn():
+            recipe = self.at(stage.begin)
+            without = "" if recipe.uses_cross_attention else " without cross_attention"
+            found.append(Phase(stage.begin, stage.end, f"{recipe.trains}{without}"))
+        return found
+
+    def lr_factor(self, step: int, schedule_start: int = 0) -> float:
+        """Factor of the recipe's learning rate for update number `step`, from 0.
+
+        A schedule begins with a stage that names a learning rate, a schedule or a warm-up, or that trains other
+        parameters, and goes on to the next such stage. Its warm-up is the recipe's where Adam begins anew, elsewhere
+        none but a stage's own. From update `schedule_start` on it begins once more, warm-up included.
+        """
+        stage, end, begins_anew = self._schedule_of(step)
+        begin = max(stage.begin, schedule_start)
+        recipe, length = self.at(stage.begin), end - begin
+        warms_up = begins_anew or schedule_start >= stage.begin or "warmup_steps" in stage.values
+        warmup_steps = min(recipe.warmup_steps, length) if warms_up else 0
+        factor = lr_factor(recipe.schedule, step - begin, warmup_steps, length)
+        return factor * (recipe.learning_rate / self.learning_rate)
+
+    def _schedule_of(self, step: int) -> tuple[Stage, int, bool]:
+        """The stage with which the schedule of an update begins, where the schedule ends, and whether Adam begins."""
+        stages = self.stages_in_turn()
+        trained = ["", *(phase.trained for phase in self.phases())]
+        first, end, begins_anew = stages[0], stages[-1].end, True
+        for stage, (before, now) in zip(stages, itertools.pairwise(trained), strict=True):
+            if before == now and stage.values.keys().isdisjoint(RATE_FIELDS):
+                continue
+            if stage.begin > step:
+                return first, stage.begin, begins_anew
+            first, begins_anew = stage, before != now
+        return first, end, begins_anew
+
+    def past_difference(self, before: Mapping[str, Any], step: int) -> str:
+        earlier = type(self)(**before).stages_in_turn()
+        return past_difference(earlier, self.stages_in_turn(), step)
+
+    def with_languages_of(self, languages: Collection[str], pairs: Collection[str]) -> Self:
+        """This recipe with the languages of each stage that add some, out of the data's.
+
+        Raises ValueError where it names a language or a pair that the data do not have.
+        """
+        known = {"languages": languages, "pairs": pairs}
+        if problems := problems_of_languages(self.stages, vars(self), known):
+            raise ValueError("; ".join(problems))
+        return dataclasses.replace(self, stages=with_languages_of(self.stages, sorted(languages), self.languages))
+
+    def objectives(self) -> list[str]:
+        """The objectives of all stages, each once."""
+        return list(dict.fromkeys(self.at(stage.begin).objective for stage in self.stages_in_turn()))
 
     @property
-    def model_objective(self) -> str:
-        """The objective as `VecoForPreTraining` calls it: TLM comes with the batches."""
-        return self.objective.removesuffix("+tlm")
+    def uses_cross_attention(self) -> bool:
+        """Whether some loss depends on the cross-attention."""
+        # Importing torch takes seconds: --help should not wait for it.
+        from veco.objectives.objective_sum import ObjectiveSum
+
+        return ObjectiveSum.of(self.objective).trains_cross_attention
 
     def accumulated(self, num_ranks: int, kinds: Collection[str]) -> Self:
         """This recipe with the accumulation steps that `micro_batch_tokens`, if set, asks for on so many ranks.
@@ -117,21 +227,32 @@ class PretrainRecipe(TrainingRecipe):
         """
         if not self.micro_batch_tokens or not kinds:
             return self
-        values = vars(self)
-        pairs = {kind: values[f"{kind}_batch_pairs"] for kind in kinds}
-        if uneven := [f"{kind}_batch_pairs {count}" for kind, count in pairs.items() if count % num_ranks]:
+        sizes = self.batch_sizes(kinds)
+        if uneven := [name for name, (count, _) in sizes.items() if count % num_ranks]:
             raise ValueError(f"{' and '.join(uneven)} cannot be divided evenly by {num_ranks} ranks")
-        allowed = {kind: self.micro_batch_tokens // (2 * values[f"{kind}_max_length"]) for kind in kinds}
-        most = math.gcd(*(count // num_ranks for count in pairs.values()))
+        most = math.gcd(*(count // num_ranks for count, _ in sizes.values()))
         for steps in range(1, most + 1):
-            if most % steps == 0 and all(pairs[kind] // (num_ranks * steps) <= allowed[kind] for kind in kinds):
+            tokens = max(2 * length * (count // (num_ranks * steps)) for count, length in sizes.values())
+            if most % steps == 0 and tokens <= self.micro_batch_tokens:
                 return dataclasses.replace(self, accumulation_steps=steps)
-        needed = max(2 * values[f"{kind}_max_length"] * pairs[kind] // (num_ranks * most) for kind in kinds)
-        told = " and ".join(f"{kind}_batch_pairs {count}" for kind, count in pairs.items())
+        needed = max(2 * length * count // (num_ranks * most) for count, length in sizes.values())
+        told = " and ".join(sizes)
         raise ValueError(
             f"micro_batch_tokens {self.micro_batch_tokens} is too little: on {num_ranks} ranks the smallest "
             f"micro-batches that divide {told} need {needed}"
         )
+
+    def batch_sizes(self, kinds: Collection[str]) -> dict[str, tuple[int, int]]:
+        """Name -> (pairs, most tokens of x and of y) of each size of a global batch that the run has, by kind."""
+        found: dict[str, tuple[int, int]] = {}
+        for stage in self.stages_in_turn():
+            for step in (stage.begin, stage.end - 1):  # a size that changes is a multiple of what divides both
+                values = vars(self.at(step))
+                for kind in kinds:
+                    pairs, length = values[f"{kind}_batch_pairs"], values[f"{kind}_max_length"]
+                    name = f"{kind}_batch_pairs {pairs}"
+                    found[name] = (pairs, max(length, found.get(name, (pairs, 0))[1]))
+        return found
 
     def inputs(self) -> list[Path]:
         return [Path(self.init_from)] if self.init_from else []
@@ -139,16 +260,33 @@ class PretrainRecipe(TrainingRecipe):
     def problems(self) -> list[str]:
         return [
             *super().problems(),
-            *one_of(self, OBJECTIVES, "objective"),
+            *self._problems_of_objective(),
             *self._problems_of_masks(),
             *not_negative(self, "validate_batches", "micro_batch_tokens"),
             *([] if self.peak_tflops is None else above_zero(self, "peak_tflops")),
             *below_one(self, "mono_mask_rate", "bilingual_mask_rate", "dropout", "attention_dropout"),
             *between_zero_and_one(self, "alpha"),
-            *self._problems_of_first_phase(),
+            *one_of(self, TRAINS, "trains"),
+            *one_of(self, SCHEDULES, "schedule"),
             *at_least(self, 1, "mono_batch_pairs", "bilingual_batch_pairs"),
+            *at_least(self, 2, "contrast_pairs"),
             *self._problems_of_lengths(),
+            *self._problems_of_stages(),
         ]
+
+    def _problems_of_stages(self) -> list[str]:
+        """What is wrong with the recipe of a stage, at its beginning or its end, and not with the run's own."""
+        if not self.stages:
+            return []
+        own = dataclasses.replace(self, stages=()).problems()
+        found = [
+            f"stage {stage.number}: {problem}"
+            for stage in self.stages_in_turn()
+            for step in (stage.begin, stage.end - 1)
+            for problem in self.at(step).problems()
+            if problem not in own
+        ]
+        return list(dict.fromkeys(found))
 
     def _problems_of_masks(self) -> list[str]:
         found = []
@@ -168,12 +306,26 @@ class PretrainRecipe(TrainingRecipe):
             )
         return found
 
-    def _problems_of_first_phase(self) -> list[str]:
+    def _problems_of_objective(self) -> list[str]:
+        from veco.objectives.objective_sum import ObjectiveSum
+
+        try:
+            ObjectiveSum.of(self.objective)
+        except ValueError as error:
+            return [str(error), *not_negative(self, "cross_attention_steps")]
+        return self._problems_of_cross_attention()
+
+    def _problems_of_cross_attention(self) -> list[str]:
         found = not_negative(self, "cross_attention_steps")
-        if self.cross_attention_steps and not self.init_from:
-            found.append("cross_attention_steps needs init_from: a random encoder gives the cross-attention nothing")
-        if self.cross_attention_steps and not self.objective.startswith("ca_mlm"):
-            found.append(f"cross_attention_steps: objective {self.objective!r} does not train the cross-attention")
+        asking = [
+            *(["cross_attention_steps"] if self.cross_attention_steps else []),
+            *([f"trains {CROSS_ATTENTION}"] if self.trains == CROSS_ATTENTION else []),
+        ]
+        for name in asking:
+            if not self.init_from:
+                found.append(f"{name} needs init_from: a random encoder gives the cross-attention nothing")
+            if not self.uses_cross_attention:
+                found.append(f"{name}: objective {self.objective!r} does not train the cross-attention")
         return found
 
     def _problems_of_lengths(self) -> list[str]:

@@ -7,6 +7,7 @@ draws. Inside one, the samples are permuted pseudo-randomly, so each is seen onc
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 import numpy as np
 
@@ -22,6 +23,12 @@ def smoothed_probabilities(counts: Mapping[str, int], alpha: float) -> dict[str,
     if not any(counts.values()):
         raise ValueError("nothing to sample from: every count is zero")
     return dict(zip(counts, sampling_probabilities(list(counts.values()), alpha), strict=True))
+
+
+@lru_cache(maxsize=4)
+def permutation(key: int, size: int) -> np.ndarray:
+    """int64 (size,): a permutation of range(size), chosen by `key`; the stretches of a run ask for the same ones."""
+    return np.argsort(hashes(key, size), kind="stable")
 
 
 class LanguageOrder:
@@ -52,10 +59,22 @@ class LanguageOrder:
         which = int(self._order[within])
         return self.languages[which], block * int(self.places[which]) + int(self._earlier[within])
 
+    def draws_before(self, position: int) -> dict[str, int]:
+        """How often each language is drawn before `position`."""
+        block, within = divmod(position, self.BLOCK)
+        counts = block * self.places
+        if within:
+            counts = counts + np.bincount(self._order_of(block)[:within], minlength=len(self.languages))
+        return dict(zip(self.languages, counts.tolist(), strict=True))
+
+    def _order_of(self, block: int) -> np.ndarray:
+        """Which language each place of a block has, as an index into `languages`."""
+        numbers = np.repeat(np.arange(len(self.languages)), self.places)
+        return numbers[permutation(mix(self.key, block), self.BLOCK)]
+
     def _lay_out(self, block: int) -> None:
         """Fill in which language each place of a block has, and how many earlier places of the block it had."""
-        numbers = np.repeat(np.arange(len(self.languages)), self.places)
-        self._order = numbers[np.argsort(hashes(mix(self.key, block), self.BLOCK), kind="stable")]
+        self._order = self._order_of(block)
         by_language = np.argsort(self._order, kind="stable")
         starts = np.cumsum(self.places) - self.places
         self._earlier = np.empty(self.BLOCK, dtype=np.int64)

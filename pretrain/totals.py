@@ -10,21 +10,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pretrain.batches import MONO, SAMPLES
 from pretrain.flops import TRAINING_PASSES
+from pretrain.micro_batch import SAMPLES
 from training.step import Batch
+from veco.objectives.objective import MONO, Term
 
-TERMS = ("mlm", "ca_mlm", "tlm", "clm")
 PREFIXES = {True: "language", False: "pair"}  # of monolingual groups, and of bilingual ones
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Totals over all ranks. `terms` (groups, TERMS, 3) has sums of cross-entropies, predicted tokens and right ones;
-    `tokens` (groups, 2) those that the model saw and those that were cut off before; `flops` are of forward passes."""
+    """Totals over all ranks.
+
+    `totals` (groups, terms, 3) has sums of losses, items (predicted tokens, as a rule) and right ones; `tokens`
+    (groups, 2) those that the model saw and those that were cut off before; `flops` are of forward passes.
+    """
 
     groups: Sequence[tuple[str, str]]
-    terms: np.ndarray
+    terms: Sequence[Term]
+    totals: np.ndarray
     tokens: np.ndarray
     flops: float
     digest: int
@@ -34,25 +38,25 @@ class Summary:
         return {
             f"{name}/{metric}": value
             for group, (_, name) in enumerate(self.groups)
-            for metric, value in self._means(self.terms[group]).items()
+            for metric, value in self._means(self.totals[group]).items()
         }
 
     def by_kind(self) -> dict[str, float]:
         """Nats a predicted token and perplexity, over all that is of a kind: in training and validation the same.
 
-        {"mono_loss": over all terms, "mono_perplexity": e to that, "mono_mlm": …, "mono_mlm_perplexity": …,
-        "mono_mlm_accuracy": share predicted right, …, "bilingual_tlm": …}.
+        {"mono_loss": over all terms of tokens, "mono_perplexity": e to that, "mono_mlm": …, "mono_mlm_perplexity": …,
+        "mono_mlm_accuracy": share predicted right, …, "bilingual_tlm": …}. Terms of other items have no perplexity.
         """
         found: dict[str, float] = {}
+        of_tokens = [term.is_of_tokens for term in self.terms]
+        with_perplexity = {"loss", *(term.name for term in self.terms if term.is_of_tokens)}
         for kind in dict.fromkeys(kind for kind, _ in self.groups):
-            terms = self.terms[[of == kind for of, _ in self.groups]].sum(0)
-            loss, predicted, _ = terms.sum(0).tolist()
-            if not predicted:
-                continue
-            means = {"loss": loss / predicted, **self._means(terms)}
-            for name, value in means.items():
+            totals = self.totals[[of == kind for of, _ in self.groups]].sum(0)
+            loss, predicted, _ = totals[of_tokens].sum(0).tolist()
+            means = {"loss": loss / predicted} if predicted else {}
+            for name, value in {**means, **self._means(totals)}.items():
                 found[f"{kind}_{name}"] = value
-                if not name.endswith("_accuracy"):
+                if name in with_perplexity:
                     found[f"{kind}_{'' if name == 'loss' else f'{name}_'}perplexity"] = perplexity(value)
         return found
 
@@ -62,12 +66,11 @@ class Summary:
             name: (seen, cut) for (_, name), (seen, cut) in zip(self.groups, self.tokens.tolist(), strict=True) if seen
         }
 
-    @staticmethod
-    def _means(terms: np.ndarray) -> dict[str, float]:
+    def _means(self, totals: np.ndarray) -> dict[str, float]:
         means: dict[str, float] = {}
-        for term, (loss, predicted, right) in zip(TERMS, terms.tolist(), strict=True):
-            if predicted:
-                means |= {term: loss / predicted, f"{term}_accuracy": right / predicted}
+        for term, (loss, num_items, right) in zip(self.terms, totals.tolist(), strict=True):
+            if num_items:
+                means |= {term.name: loss / num_items, f"{term.name}_accuracy": right / num_items}
         return means
 
 
@@ -79,34 +82,34 @@ def perplexity(nats: float) -> float:
 class Totals:
     """Running sums over the batches of `make_batch` on this rank, on their device, without waiting for it."""
 
-    def __init__(self, groups: Sequence[tuple[str, str]], device: torch.device) -> None:
+    def __init__(self, groups: Sequence[tuple[str, str]], terms: Sequence[Term], device: torch.device) -> None:
         self.groups = groups
+        self.terms = terms
+        self.numbers = {term.name: number for number, term in enumerate(terms)}
         self.device = device
         self.clear()
 
     def clear(self) -> None:
         size = len(self.groups)
         # float64 counts tokens exactly; in one tensor, so that one reduction does.
-        self.sums = torch.zeros(size * (3 * len(TERMS) + 2) + 1, dtype=torch.float64, device=self.device)
+        self.sums = torch.zeros(size * (3 * len(self.terms) + 2) + 1, dtype=torch.float64, device=self.device)
         self.digest = torch.zeros((), dtype=torch.int64, device=self.device)
 
     def _views(self, sums: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(terms (groups, TERMS, 3), tokens (groups, 2), operations ()) inside `sums`."""
+        """(terms (groups, terms, 3), tokens (groups, 2), operations ()) inside `sums`."""
         size = len(self.groups)
-        terms, tokens, flops = sums.split([size * 3 * len(TERMS), size * 2, 1])
-        return terms.view(size, len(TERMS), 3), tokens.view(size, 2), flops[0]
+        terms, tokens, flops = sums.split([size * 3 * len(self.terms), size * 2, 1])
+        return terms.view(size, len(self.terms), 3), tokens.view(size, 2), flops[0]
 
-    def add(self, batch: Batch, row_totals: Mapping[str, Tensor], flops: Tensor | None = None) -> None:
+    def add(self, batch: Batch, row_totals: Mapping[str, Tensor], flops: float = 0.0) -> None:
         """Add a batch, the model's `row_totals` of it and the operations of its forward pass."""
-        group, num_cut, digest = batch[SAMPLES].unbind(1)
+        group, num_cut, digest, num_tokens = batch[SAMPLES].unbind(1)
         terms, tokens, all_flops = self._views(self.sums)
         for name, totals in row_totals.items():
-            terms[:, TERMS.index(name)].index_add_(0, group, totals.double())
+            terms[:, self.numbers[name]].index_add_(0, group, totals.double())
         # `<s>` and `</s>`, which every sequence has, are no text.
-        seen = batch["attention_mask"].sum(1) + batch["pair_attention_mask"].sum(1) - 4
-        tokens.index_add_(0, group, torch.stack([seen, num_cut], dim=1).double())
-        if flops is not None:
-            all_flops += flops
+        tokens.index_add_(0, group, torch.stack([num_tokens - 4, num_cut], dim=1).double())
+        all_flops += flops
         self.digest += digest.sum()
 
     def read(self, sum_over_ranks: Callable[[Tensor], Tensor]) -> Summary:
@@ -114,7 +117,7 @@ class Totals:
         terms, tokens, flops = self._views(sum_over_ranks(self.sums).cpu())
         digest = int(sum_over_ranks(self.digest)) % 2**64
         self.clear()
-        return Summary(self.groups, terms.numpy(), tokens.numpy(), float(flops), digest)
+        return Summary(self.groups, self.terms, terms.numpy(), tokens.numpy(), float(flops), digest)
 
 
 def training_line(

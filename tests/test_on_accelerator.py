@@ -171,7 +171,7 @@ def test_validation_of_pre_training_is_that_of_the_cpu(random_data: Path) -> Non
 
     def metrics(device: str) -> dict[str, float]:
         run = run_on(device, random_data, torch.float32, 2, 1, recompute=False, dropout=0.0)
-        valid = ValidationBatches(random_data, held_out, run.batches.options, max_batches=2)
+        valid = ValidationBatches(random_data, held_out, run.batches.course.at(0), max_batches=2)
         return validate(run.engine, valid, "ca_mlm")
 
     expected = metrics("cpu")

@@ -14,7 +14,7 @@ from pretend_device import DEVICE
 from pretend_kernels import pretend_card
 from small_runs import run_on
 
-from pretrain.batches import PACKED, SAMPLES
+from pretrain.micro_batch import PACKED, SAMPLES
 from training.step import StepMetrics
 
 MOST_WAITS = 3  # of an update, with all its micro-steps

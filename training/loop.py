@@ -142,7 +142,9 @@ def make_update(
         wants_to_stop=guards.wants_to_stop(),
     )
     with lost_ranks_named(context.where):
-        metrics = train_step(engine, group, trainable.loss, trainable.count_items, context)
+        metrics = train_step(
+            engine, group, trainable.loss, trainable.count_items, context, count_tokens=trainable.count_tokens
+        )
         guards.note_duration("update", time.perf_counter() - started)
         if metrics.skipped:
             meters.event(step + 1, "skipped", {f"{kind}/{name}": value for name, value in metrics.losses.items()})

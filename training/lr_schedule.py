@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-SCHEDULES = ("linear", "polynomial", "inverse_sqrt", "constant")
+SCHEDULES = ("linear", "polynomial", "cosine", "inverse_sqrt", "constant", "decay")
 
 
 def linear_warmup_linear_decay(step: int, warmup_steps: int, total_steps: int) -> float:
@@ -33,6 +33,21 @@ def linear_warmup_polynomial_decay(
     return linear if step < warmup_steps else end + (1.0 - end) * linear**power
 
 
+def linear_warmup_cosine_decay(step: int, warmup_steps: int, total_steps: int) -> float:
+    """Up to 1 over the warm-up, then down to 0 along half a cosine. Loshchilov and Hutter (2017), eq. 5, one period."""
+    linear = linear_warmup_linear_decay(step, warmup_steps, total_steps)
+    return linear if step < warmup_steps else (1.0 - math.cos(math.pi * linear)) / 2
+
+
+def linear_warmup_square_root_decay(step: int, warmup_steps: int, total_steps: int) -> float:
+    """Up to 1 over the warm-up, then down to 0 as 1 - sqrt(share of the way made).
+
+    The end of warm-up, stable, decay: Hägele et al. (2024), section 3.2, "1-sqrt".
+    """
+    linear = linear_warmup_linear_decay(step, warmup_steps, total_steps)
+    return linear if step < warmup_steps else 1.0 - math.sqrt(1.0 - linear)
+
+
 def linear_warmup_inverse_sqrt(step: int, warmup_steps: int) -> float:
     """Up to 1 over the warm-up, then in proportion to 1 / sqrt(number of the update).
 
@@ -52,6 +67,10 @@ def lr_factor(
         return linear_warmup_linear_decay(step, warmup_steps, total_steps)
     if schedule == "polynomial":
         return linear_warmup_polynomial_decay(step, warmup_steps, total_steps, power, end)
+    if schedule == "cosine":
+        return linear_warmup_cosine_decay(step, warmup_steps, total_steps)
+    if schedule == "decay":
+        return linear_warmup_square_root_decay(step, warmup_steps, total_steps)
     if schedule == "inverse_sqrt":
         return linear_warmup_inverse_sqrt(step, warmup_steps)
     if schedule == "constant":

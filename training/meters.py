@@ -70,6 +70,7 @@ class Meters:
         self.log_every = log_every
         self.end_step = end_step
         self.watched: Callable[[float], Scalars] = nothing_more
+        self.until = end_step
         self._begin_line()
         self.last_time = time.perf_counter()
         if not enabled:
@@ -90,9 +91,12 @@ class Meters:
         self.task = self.progress.add_task("", total=end_step, completed=start_step)
         self.progress.start()
 
-    def watch(self, source: Callable[[float], Scalars]) -> None:
-        """Ask `source` for more at each line, on every rank at once; it gets the seconds since the line before."""
-        self.watched = source
+    def watch(self, source: Callable[[float], Scalars], until: int) -> None:
+        """Ask `source` for more at each line, on every rank at once; it gets the seconds since the line before.
+
+        Update `until`, the last that `source` sees, has a line.
+        """
+        self.watched, self.until = source, until
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -104,9 +108,9 @@ class Meters:
     def record(self, step: int, kind: str, metrics: StepMetrics) -> None:
         """Note update number `step` (from 1).
 
-        A line for every `log_every` updates, for each of the first two and for the last one holds the means of each
-        kind's losses since the line before, the last learning rate and norm, and over the time since then (without
-        saves and validations) the throughput and the share of rank 0's time spent waiting for data.
+        A line for every `log_every` updates, for each of the first two and for the last one of a phase holds the means
+        of each kind's losses since the line before, the last learning rate and norm, and over the time since then
+        (without saves and validations) the throughput and the share of rank 0's time spent waiting for data.
         """
         now = time.perf_counter()
         self.seconds += now - self.last_time
@@ -117,7 +121,7 @@ class Meters:
         if self.enabled:
             self.progress.update(self.task, completed=step)
         self.steps += 1
-        if step > 2 and step % self.log_every and step != self.end_step:
+        if step > 2 and step % self.log_every and step not in (self.until, self.end_step):
             return
         watched = self.watched(self.seconds)
         if self.enabled:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Generic
@@ -125,31 +125,35 @@ class Run(Generic[RecipeT]):
                 state = read_state(start.checkpoint)
                 self.guards.load_state(state)
                 self.task.load_state(state)
-            for phase in self.recipe.phases():
-                if start.step >= phase.end or self.task.is_over():
+            for phases in self.recipe.phases_by_engine():
+                if start.step >= phases[-1].end or self.task.is_over():
                     continue
-                if 0 < start.step == phase.begin:
-                    start = self.after_a_phase(start)
-                if not self.train_phase(phase, start):
+                if 0 < start.step == phases[0].begin:
+                    start = self.after_other_parameters(start)
+                if not self.train_phases(phases, start):
                     tell(self.guards.ended_early())
                     return False
-                start = dataclasses.replace(start, step=phase.end)
+                start = dataclasses.replace(start, step=phases[-1].end)
         return True
 
-    def after_a_phase(self, start: Start) -> Start:
-        """The start of a phase after another one, whether that is just over or was long ago.
+    def after_other_parameters(self, start: Start) -> Start:
+        """The start of a phase after one that trained other parameters, whether that is just over or was long ago.
 
-        A live DeepSpeed engine cannot change what it trains, so each phase builds its own, on the weights that the
+        A live DeepSpeed engine cannot change what it trains, so the phase builds its own, on the weights that the
         phase before left in a checkpoint. Only these are taken from it: another set of parameters has other moments.
         """
         checkpoint = checkpoints_of(self.run_dir)[start.step]
         self.task.build_model(checkpoint)
         return dataclasses.replace(start, checkpoint=checkpoint, takes_only_weights=True)
 
-    def train_phase(self, phase: Phase, start: Start) -> bool:
-        """Train from `start` to the end of a phase. Returns whether it finished, rather than being stopped."""
+    def train_phases(self, phases: Sequence[Phase], start: Start) -> bool:
+        """Train from `start` to the end of phases that share an engine. Returns whether it finished, was not stopped.
+
+        Each phase ends with a checkpoint.
+        """
         recipe, task = self.recipe, self.task
-        task.enter(phase)
+        left = [phase for phase in phases if start.step < phase.end]
+        task.enter(left[0])
         start.prepare(task.model, recipe)
 
         def lr_factor(step: int) -> float:
@@ -158,7 +162,7 @@ class Run(Generic[RecipeT]):
         engine = build_engine(task.model, recipe, lr_factor, self.run_dir / "logs", start.step)
         start.restore(engine)
         clean_up(engine, self.run_dir)
-        self.meters.watch(task.watch(engine))
+        is_done = True
         with Background(engine) as background:
             hooks = Hooks(
                 save=partial(self.save, engine, background, start),
@@ -166,10 +170,15 @@ class Run(Generic[RecipeT]):
                 is_over=task.note,
                 is_worth_keeping=task.is_worth_keeping,
             )
-            updates = range(start.step, phase.end)
-            is_done = fit(engine, recipe, task, updates, hooks=hooks, meters=self.meters, guards=self.guards)
-        if report := task.phase_report():
-            tell(report)
+            for phase in left:
+                if not is_done or task.is_over():
+                    break
+                task.enter(phase)
+                self.meters.watch(task.watch(engine), until=phase.end)
+                updates = range(max(start.step, phase.begin), phase.end)
+                is_done = fit(engine, recipe, task, updates, hooks=hooks, meters=self.meters, guards=self.guards)
+                if report := task.phase_report():
+                    tell(report)
         engine.destroy()
         return is_done
 

@@ -56,12 +56,19 @@ class StepContext:
     wants_to_stop: bool = False
 
 
+def count_tokens(batch: Batch) -> Tensor:
+    """Real tokens (1,) of a batch's sequences and of those paired with them."""
+    masks = [batch[name] for name in ("attention_mask", "pair_attention_mask") if name in batch]
+    return torch.stack([mask.sum() for mask in masks]).sum().reshape(1)
+
+
 def train_step(
     engine: Engine,
     micro_batches: Sequence[Batch],
     loss_function: LossFunction,
     count_items: CountFunction,
     context: StepContext,
+    count_tokens: CountFunction = count_tokens,
 ) -> StepMetrics:
     """Metrics of one update over the micro-batches of this rank.
 
@@ -142,9 +149,3 @@ def raise_broken_loss(
         f"{context.where}: the loss is not finite ({told}; {'; '.join(sources) or 'only in the sum over ranks'}); "
         "the weights were not changed"
     )
-
-
-def count_tokens(batch: Batch) -> Tensor:
-    """Real tokens (1,) of the inputs that a batch holds once: x and y, not their repetition in TLM."""
-    masks = [batch[name] for name in ("attention_mask", "pair_attention_mask") if name in batch]
-    return torch.stack([mask.sum() for mask in masks]).sum().reshape(1)

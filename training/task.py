@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from training.engine.interface import Engine, Ranks
 from training.meters import Scalars, nothing_more
 from training.recipe.base import Phase, TrainingRecipe
-from training.step import Batch
+from training.step import Batch, count_tokens
 
 RecipeT = TypeVar("RecipeT", bound=TrainingRecipe)
 
@@ -38,6 +38,10 @@ class Trainable(Protocol):
 
     def count_items(self, batch: Batch) -> Tensor:
         """The items of a micro-batch, which `num_items` sums up: a small tensor (n,)."""
+
+    def count_tokens(self, batch: Batch) -> Tensor:
+        """The tokens (1,) of a micro-batch, for speeds: without padding, and none twice."""
+        return count_tokens(batch)
 
 
 class Validated(Protocol):
@@ -124,10 +128,10 @@ class Task(Trainable, Validated, Checkpointed, Protocol[RecipeT]):
         """Put what belongs to the whole run into its directory; called on rank 0, before the first update."""
 
     def enter(self, phase: Phase) -> None:
-        """Choose which parameters of the model a phase trains, before its engine is built."""
+        """Choose which parameters of the model a phase trains: before an engine is built, and with each phase of it."""
 
     def watch(self, engine: Engine) -> Callable[[float], Scalars]:
-        """A function that gives a line of metrics more than its losses; called once for the engine of each phase."""
+        """A function that gives a line of metrics more than its losses; called once for each phase."""
         return nothing_more
 
     def phase_report(self) -> str:

@@ -93,18 +93,31 @@ class PackedEnds(NamedTuple):
     key_starts: Tensor
 
 
+class TokenClasses(NamedTuple):
+    """Classes of packed tokens, int64 (N,), and which classes each attends to, bool (classes, classes).
+
+    A query of class i attends to the keys of class j of its own sequence where `attends_to[i, j]` is true. Every query
+    must have at least one such key.
+    """
+
+    of_tokens: Tensor
+    attends_to: Tensor
+
+
 @dataclass(frozen=True)
 class PackedMask:
     """Mask of packed tokens: the queries of sequence i attend to the keys of sequence i only.
 
     `query_lengths` and `key_lengths` are the lengths of the sequences in tokens, in packed order. In self-attention
-    `is_causal` hides later positions. `ends` are for fused kernels, made from the lengths if they are not given.
+    `is_causal` hides later positions, and `classes` all keys whose class that of the query does not attend to. `ends`
+    are for fused kernels, made from the lengths if they are not given.
     """
 
     query_lengths: Sequence[int]
     key_lengths: Sequence[int]
     is_causal: bool = False
     ends: PackedEnds | None = field(default=None, compare=False, repr=False)
+    classes: TokenClasses | None = field(default=None, compare=False, repr=False)
     # By device, once for all layers: most models are on one.
     _ends: dict[torch.device, PackedEnds] = field(default_factory=dict, init=False, compare=False, repr=False)
     _paddings: dict[torch.device, tuple[Padding, Padding]] = field(
@@ -115,10 +128,13 @@ class PackedMask:
     def attend(
         self, query_NHK: Tensor, key_MHK: Tensor, value_MHK: Tensor, dropout_p: float, back_end: str = "auto"
     ) -> Tensor:
-        """Context (N, H, K) of each query, by a fused kernel if there is one, or else by `attend` with `back_end`."""
+        """Context (N, H, K) of each query, by a fused kernel if there is one, or else by `attend` with `back_end`.
+
+        Fused kernels know no classes.
+        """
         device = query_NHK.device
         kernel = fused_kernel(query_NHK)
-        if kernel is not None and back_end != "eager":
+        if kernel is not None and back_end != "eager" and self.classes is None:
             longest = max(self.query_lengths), max(self.key_lengths)
             bounds = SequenceBounds(*self._ends_on(device), *longest)
             return kernel(query_NHK, key_MHK, value_MHK, bounds, dropout_p, self.is_causal)
@@ -156,24 +172,28 @@ class PackedMask:
         """
         blocks, start = [], 0
         for end in range(1, len(self.query_lengths) + 1):
-            if end == len(self.query_lengths) or not self._part(start, end + 1)._is_one_block:
+            if end == len(self.query_lengths) or not self._is_one_block(start, end + 1):
                 blocks.append(self._part(start, end))
                 start = end
         return blocks
 
     def _part(self, start: int, end: int) -> PackedMask:
-        return PackedMask(self.query_lengths[start:end], self.key_lengths[start:end], self.is_causal)
+        classes = self.classes
+        if classes is not None:
+            first, after = sum(self.query_lengths[:start]), sum(self.query_lengths[:end])
+            classes = classes._replace(of_tokens=classes.of_tokens[first:after])
+        return PackedMask(self.query_lengths[start:end], self.key_lengths[start:end], self.is_causal, classes=classes)
 
-    @property
-    def _is_one_block(self) -> bool:
-        return len(self.query_lengths) * max(self.query_lengths) * max(self.key_lengths) <= BLOCK_PAIRS
+    def _is_one_block(self, start: int, end: int) -> bool:
+        longest = max(self.query_lengths[start:end]) * max(self.key_lengths[start:end])
+        return (end - start) * longest <= BLOCK_PAIRS
 
     def _at_once(
         self, query_NHK: Tensor, key_MHK: Tensor, value_MHK: Tensor, dropout_p: float, back_end: str
     ) -> Tensor:
         """Context (N, H, K) by one call, padded for the attention alone if lengths differ."""
         rows = len(self.query_lengths)
-        if len(set(self.query_lengths)) == len(set(self.key_lengths)) == 1:  # packed is padded
+        if self.classes is None and len(set(self.query_lengths)) == len(set(self.key_lengths)) == 1:  # packed is padded
             query, key, value = (
                 x.unflatten(0, (rows, len(x) // rows)).transpose(1, 2) for x in (query_NHK, key_MHK, value_MHK)
             )
@@ -186,8 +206,19 @@ class PackedMask:
         )
         # A causal mask already hides the padding behind a sequence.
         attention_mask = None if self.is_causal else of_keys.is_token_BT[:, None, None]
+        if self.classes is not None:
+            attention_mask = self._attends_to(of_queries)
         context_BHTK = attend(query, key, value, attention_mask, dropout_p, self.is_causal, back_end)
         return of_queries.pack(context_BHTK.transpose(1, 2))
+
+    def _attends_to(self, padding: Padding) -> Tensor:
+        """Boolean (B, 1, T, T) from the classes of tokens; padding, whose context is dropped, attends to all tokens."""
+        assert self.classes is not None and not self.is_causal and self.query_lengths == self.key_lengths
+        of_tokens, attends_to = self.classes
+        classes_BT = padding.pad(of_tokens)
+        by_class = attends_to[classes_BT.unsqueeze(2), classes_BT.unsqueeze(1)]
+        by_class = by_class | ~padding.is_token_BT.unsqueeze(2)
+        return (by_class & padding.is_token_BT.unsqueeze(1)).unsqueeze(1)
 
 
 class MultiHeadAttention(nn.Module):

@@ -1,13 +1,13 @@
 """Batches without their padding: where each token stands, told once, on the CPU if it can be.
 
 Shape suffixes: B sequences, T tokens of the longest one; N tokens of all sequences together, packed end to end; P those
-of them that are predicted.
+of them that are predicted; R rows of a view.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from veco.labels import IGNORED
+from veco.views import View
 
 
 @dataclass(frozen=True)
@@ -62,80 +63,123 @@ def position_ids_of(input_ids: Tensor, pad_token_id: int | None, pad_position: i
 
 
 @dataclass(frozen=True)
-class PackedPairs:
-    """Where the tokens of a batch of pairs stand when all are packed: its parts x, y and, if it has one, TLM in turn.
+class Sizes:
+    """Sizes of the views of a batch, by view in their order, in numbers of Python.
 
-    What shapes and kernels follow from is in numbers of Python, so that nobody waits for an accelerator to tell them:
-    for each part the `lengths` of its sequences, and how many of its tokens are predicted; and `num_places`, how many
-    there are with padding. The tensors are int64:
-    `places` (N,) of the tokens among the ids of all parts, padded, flattened and one after the other; their `positions`
-    (N,), counted from 1; `predicted` (P,), which of the N tokens are predicted, and their `rows` (P,) in the batch. So
-    that kernels find the sequences, int32: `starts` of all, and `pair_starts` of y and x, to which x and y attend.
+    `lengths` are those of each view's rows in tokens, `num_predicted` how many of its tokens are predicted.
     """
 
-    lengths: tuple[tuple[int, ...], ...]
-    num_predicted: tuple[int, ...]
+    lengths: Mapping[str, tuple[int, ...]]
+    num_predicted: Mapping[str, int]
+
+    def num_tokens(self, view: str) -> int:
+        return sum(self.lengths[view])
+
+
+@dataclass(frozen=True)
+class PackedViews:
+    """Where the tokens of a batch's views stand when all are packed, one view after the other.
+
+    What shapes and kernels follow from is in numbers of Python, so that nobody waits for an accelerator to tell them:
+    `sizes`, how many places there are with padding, `num_places`, and how many consecutive pairs form a group,
+    `group_pairs`: what contrasts pairs with each other does so inside groups. The tensors are int64:
+    `places` (N,) of the tokens among the ids of all views, padded, flattened and one after the other; their `positions`
+    (N,), counted from 1; `predicted` (P,), which of the N tokens are predicted, and their `rows` (P,) in their view. So
+    that kernels find the rows, int32: `starts` of all.
+    """
+
+    sizes: Sizes
     num_places: int
+    group_pairs: int
     places: Tensor
     positions: Tensor
     predicted: Tensor
     rows: Tensor
     starts: Tensor
-    pair_starts: Tensor
 
     @classmethod
-    def of(cls, parts: Sequence[tuple[Tensor, Tensor, Tensor]], pad_token_id: int | None) -> PackedPairs:
-        """The tokens of each part's (ids, attention mask, labels), all (B, T_i)."""
-        lengths, places, positions, predicted, rows = [], [], [], [], []
+    def of(cls, views: Mapping[str, View], pad_token_id: int | None, group_pairs: int | None = None) -> PackedViews:
+        """The tokens of each view; without `group_pairs` all its pairs are one group."""
+        lengths, num_predicted, places, positions, predicted, rows = {}, {}, [], [], [], []
         num_places = num_tokens = 0
-        for input_ids, attention_mask, labels in parts:
+        for name, (input_ids, attention_mask, labels) in views.items():
             padding = Padding.of(attention_mask.bool())
-            of_part = padding.pack(labels).ne(IGNORED).nonzero().squeeze(1)
-            lengths.append(tuple(padding.is_token_BT.sum(1).tolist()))
+            of_view = padding.pack(labels).ne(IGNORED).nonzero().squeeze(1)
+            lengths[name] = tuple(padding.is_token_BT.sum(1).tolist())
+            num_predicted[name] = len(of_view)
             places.append(num_places + padding.index_N)
             positions.append(padding.pack(position_ids_of(input_ids, pad_token_id, 0)))
-            predicted.append(num_tokens + of_part)
-            rows.append(padding.index_N.index_select(0, of_part) // max(1, input_ids.shape[1]))
+            predicted.append(num_tokens + of_view)
+            rows.append(padding.index_N.index_select(0, of_view) // max(1, input_ids.shape[1]))
             num_places += input_ids.numel()
             num_tokens += len(padding.index_N)
-        device = places[0].device
-        x, y = lengths[:2]
         return cls(
-            lengths=tuple(lengths),
-            num_predicted=tuple(map(len, predicted)),
+            sizes=Sizes(lengths, num_predicted),
             num_places=num_places,
+            group_pairs=group_pairs or max(map(len, lengths.values())),
             places=torch.cat(places),
             positions=torch.cat(positions),
             predicted=torch.cat(predicted),
             rows=torch.cat(rows),
-            starts=starts_of((length for of_part in lengths for length in of_part), device),
-            pair_starts=starts_of(y + x, device),
+            starts=starts_of((length for of_view in lengths.values() for length in of_view), places[0].device),
         )
 
-    def check_fits(self, shapes: Sequence[torch.Size]) -> None:
-        """Raise ValueError unless this may have been made from parts of these shapes (B, T_i)."""
-        num_places = sum(shape.numel() for shape in shapes)
-        found, expected = [len(of_part) for of_part in self.lengths], [shape[0] for shape in shapes]
+    def check_fits(self, views: Mapping[str, View]) -> None:
+        """Raise ValueError unless this may have been made from these views."""
+        num_places = sum(view.input_ids.numel() for view in views.values())
+        found = {name: len(of_view) for name, of_view in self.sizes.lengths.items()}
+        expected = {name: len(view.input_ids) for name, view in views.items()}
         if found != expected or self.num_places != num_places:
             raise ValueError(
-                f"packed was made from parts of {found} rows with {self.num_places} places in all, expected {expected} "
+                f"packed was made from views of {found} rows with {self.num_places} places in all, expected {expected} "
                 f"with {num_places}; make it from the batch that it comes with"
             )
 
-    def pick(self, padded: Sequence[Tensor]) -> Tensor:
-        """The tokens (N,) of what each part has for its ids, (B, T_i)."""
-        return torch.cat([part.flatten() for part in padded]).index_select(0, self.places)
+    def pick(self, padded: Iterable[Tensor]) -> Tensor:
+        """The tokens (N,) of what each view has for its ids, (R, T)."""
+        return torch.cat([of_view.flatten() for of_view in padded]).index_select(0, self.places)
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> PackedPairs:
+    def tokens(self, view: str) -> slice:
+        """The places of a view's tokens among all N."""
+        return _part(self.sizes.num_tokens, self.sizes.lengths, view)
+
+    def predictions(self, view: str) -> slice:
+        """The places of a view's predicted tokens among all P."""
+        return _part(self.sizes.num_predicted.__getitem__, self.sizes.lengths, view)
+
+    def starts_of(self, views: Sequence[str]) -> Tensor:
+        """Where the rows of these views start when only they are packed, in that order, and at last where they end."""
+        found: list[Tensor] = []
+        end = 0
+        for view in views:
+            rows = _part(lambda name: len(self.sizes.lengths[name]), self.sizes.lengths, view)
+            starts = self.starts[rows.start : rows.stop + 1]
+            shift = end - self.tokens(view).start
+            starts = starts + shift if shift else starts
+            found.append(starts[1:] if found else starts)
+            end += self.sizes.num_tokens(view)
+        return found[0] if len(found) == 1 else torch.cat(found)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> PackedViews:
         """The same with its tensors on a device, as `Tensor.to`."""
         return self._with_tensors(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
-    def pin_memory(self) -> PackedPairs:
+    def pin_memory(self) -> PackedViews:
         """The same in memory from which a copy to an accelerator needs no waiting; DataLoader calls it."""
         return self._with_tensors(Tensor.pin_memory)
 
-    def _with_tensors(self, change: Callable[[Tensor], Tensor]) -> PackedPairs:
+    def _with_tensors(self, change: Callable[[Tensor], Tensor]) -> PackedViews:
         changed: dict[str, Any] = {
             name: change(value) for name, value in vars(self).items() if isinstance(value, Tensor)
         }
         return dataclasses.replace(self, **changed)
+
+
+def _part(size: Callable[[str], int], names: Iterable[str], wanted: str) -> slice:
+    """The part of `wanted` in a row of parts of these names, each of a `size`."""
+    start = 0
+    for name in names:
+        if name == wanted:
+            break
+        start += size(name)
+    return slice(start, start + size(wanted))

@@ -1,35 +1,34 @@
-"""VecoForPreTraining: the four CA-MLM terms of eq. 1 and TLM.
-
-It also trains the objectives that VECO is compared with: masked language modelling alone (with TLM: XLM's) and causal
-language modelling, both through path H.
-"""
+"""VecoForPreTraining: the model with its language-modelling head, and the losses of a sum of objectives."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.utils import ModelOutput, can_return_tuple
 
-from veco.attention import PackedEnds, PackedMask
 from veco.config import VecoConfig
 from veco.labels import check_labels
 from veco.masked_lm import VecoLMHead, VecoWithLMHead
 from veco.model import VecoModel, check_input_ids, check_mask
-from veco.packing import PackedPairs
+from veco.objectives.objective import Count, ItemLosses
+from veco.objectives.objective_sum import ObjectiveSum
+from veco.objectives.states import Batch, States
+from veco.packing import PackedViews, Sizes
+from veco.views import View, prefix_of, views_of
 
-OBJECTIVES = ("ca_mlm", "mlm", "clm")
+DEFAULT_OBJECTIVE = "ca_mlm+tlm"
+OWN_PARAMETERS = "objective_modules."  # the start of the names of what objectives have beside the model
 
 
 @dataclass
 class VecoForPreTrainingOutput(ModelOutput):
-    """`loss` is the sum of `losses`: {"mlm": H_x + H_y, "ca_mlm": S_x + S_y, "tlm": concatenation, if any}.
+    """`loss` is the sum of `losses`, those of the objectives' terms by name, each times its weight.
 
-    `row_totals` has for each of these terms, float32 (B, 3) without gradient, every pair's sum of cross-entropies,
-    number of predicted tokens and number of right predictions.
+    `row_totals` has for each term, float32 (B, 3) without gradient and without the weight, every pair's sum of losses,
+    number of items (predicted tokens, as a rule) and number of those that came out right.
     """
 
     loss: Tensor | None = None
@@ -37,131 +36,149 @@ class VecoForPreTrainingOutput(ModelOutput):
     row_totals: dict[str, Tensor] | None = None
 
 
-X, Y, TLM = range(3)  # parts of a batch
-
-
-class Term(NamedTuple):
-    """Cross-entropy that predicts a part of the batch, by its number; added to the loss of that name."""
-
-    loss_name: str
-    part: int
-
-
 class VecoForPreTraining(VecoWithLMHead):
-    """Cross-attention masked language modelling (CA-MLM), VECO (ACL 2021), eq. 1, plus TLM on bilingual batches."""
+    """Pre-training of VECO (ACL 2021): by default CA-MLM, eq. 1, plus TLM on bilingual batches.
 
-    def __init__(self, config: VecoConfig) -> None:
+    `objective` may be any sum of `veco.objectives`, of which some have parameters of their own,
+    `objective_modules`: these serve pre-training alone.
+    """
+
+    # A model that was exported, or trained for another objective, has none of this one's own parameters.
+    _keys_to_ignore_on_load_unexpected = [r"^objective_modules\."]
+
+    def __init__(self, config: VecoConfig, objective: str | ObjectiveSum = DEFAULT_OBJECTIVE) -> None:
         super().__init__(config)
+        self.objective = ObjectiveSum.of(objective)
+        check_layers(self.objective, config)
         self.veco = VecoModel(config)
         self.lm_head = VecoLMHead(config)
+        modules = {part.name: part.module(config) for part in self.objective}
+        self.objective_modules = nn.ModuleDict({name: module for name, module in modules.items() if module is not None})
         self.post_init()
 
     @can_return_tuple
     def forward(
         self,
-        input_ids: Tensor,
-        attention_mask: Tensor,
-        labels: Tensor,
-        pair_input_ids: Tensor,
-        pair_attention_mask: Tensor,
-        pair_labels: Tensor,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        pair_input_ids: Tensor | None = None,
+        pair_attention_mask: Tensor | None = None,
+        pair_labels: Tensor | None = None,
         tlm_input_ids: Tensor | None = None,
         tlm_attention_mask: Tensor | None = None,
         tlm_labels: Tensor | None = None,
         num_items_in_batch: Tensor | None = None,
-        objective: str = "ca_mlm",
-        packed: PackedPairs | None = None,
+        objective: str | ObjectiveSum | None = None,
+        packed: PackedViews | None = None,
+        **more_views: Tensor,
     ) -> VecoForPreTrainingOutput:
         """Losses of a batch of pairs: x is `input_ids` (B, X), y is `pair_input_ids` (B, Y), both already masked.
 
-        Each of the cross-entropies P(x|x^), P(y|y^), P(x|y^,x^), P(y|x^,y^) and TLM is a float32 sum over its
-        predicted positions (`labels` not -100) divided by their number: that of this batch, or that of the global batch
-        if `num_items_in_batch` (3,) gives it for x, y and TLM. The latter makes a sum over ranks and accumulation
-        steps the exact mean. A batch without a predicted token counts as zero, not as NaN.
+        TLM reads both in one row, `tlm_input_ids`; other objectives read `more_views`, named as in `veco.views`. The
+        parts of `objective` (by default the model's own) apply whose views are there. Each cross-entropy, such as
+        P(x|x^) or P(x|y^,x^), is a float32 sum over its predicted positions (`labels` not -100) divided by their
+        number: that of this batch, or that of the global batch if `num_items_in_batch` gives it for each of the
+        objective's `counts`, in their order (x, y and TLM by default). The latter makes a sum over ranks and
+        accumulation steps the exact mean. A batch without a predicted token counts as zero, not as NaN.
 
-        Two sweeps through the layers compute it all, over packed tokens: H of x, y and TLM, then S of x and y. Both
-        start from the same embedded tokens. The vocabulary is projected once, at predicted positions only.
-
-        Objective "mlm" skips the S sweep and its losses. "clm" also hides later tokens: `labels` are then the next
-        tokens, and the loss is called "clm".
+        The views go through the layers packed, without padding, and as many together as can: CA-MLM and TLM take two
+        sweeps, H of x, y and TLM, then S of x and y. All start from the same embedded tokens. The vocabulary is
+        projected once, at predicted positions only.
 
         `packed` says where the tokens of these very tensors stand, as a loader can tell on the CPU. Without it they are
         looked for here, and the host waits for an accelerator to find them.
+        Raises ValueError for tensors that do not fit each other or the vocabulary, and where no part applies.
         """
-        if objective not in OBJECTIVES:
-            raise ValueError(f"objective {objective!r}: expected one of {', '.join(OBJECTIVES)}")
-        if len(input_ids) != len(pair_input_ids):
-            raise ValueError(
-                f"expected one paired sequence for each sequence, found {len(pair_input_ids)} for {len(input_ids)}"
-            )
-        parts = [(input_ids, attention_mask, labels), (pair_input_ids, pair_attention_mask, pair_labels)]
-        if tlm_input_ids is not None:
-            if tlm_attention_mask is None or tlm_labels is None:
-                raise ValueError("found tlm_input_ids alone, expected tlm_attention_mask and tlm_labels too")
-            parts.append((tlm_input_ids, tlm_attention_mask, tlm_labels))
-        self._check(parts)
+        of_pairs = {
+            **{"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels},
+            **{"pair_input_ids": pair_input_ids, "pair_attention_mask": pair_attention_mask},
+            **{"pair_labels": pair_labels, "tlm_input_ids": tlm_input_ids},
+            **{"tlm_attention_mask": tlm_attention_mask, "tlm_labels": tlm_labels},
+        }
+        views = views_of({**of_pairs, **more_views})
+        whole = self.objective if objective is None else ObjectiveSum.of(objective)
+        applying = whole.of_views(views)
+        if not applying.parts:
+            expected = " or ".join(f"{part.name} ({', '.join(part.views)})" for part in whole)
+            raise ValueError(f"found the views {', '.join(views) or 'none'}, expected those of {expected}")
+        self._check(views)
         if packed is None:
-            packed = PackedPairs.of(parts, self.config.pad_token_id)
-        packed.check_fits([ids.shape for ids, _, _ in parts])
-        ids, _, labels_of_parts = zip(*parts, strict=True)
-        embedded = self.veco.embeddings(packed.pick(ids), packed.positions + self.config.pad_position)
-        targets_of_parts = packed.pick(labels_of_parts).index_select(0, packed.predicted)
+            packed = PackedViews.of(views, self.config.pad_token_id)
+        packed.check_fits(views)
 
-        lengths = [length for of_part in packed.lengths for length in of_part]
-        mask = PackedMask(lengths, lengths, objective == "clm", PackedEnds(packed.starts, packed.starts))
-        (h,) = self.veco.sweep(embedded, mask)
-        of_h = "clm" if objective == "clm" else "mlm"
-        terms = [Term(of_h, X), Term(of_h, Y), Term("tlm", TLM)][: len(parts)]
-        states, targets = [h.index_select(0, packed.predicted)], [targets_of_parts]
-        if objective == "ca_mlm":
-            num_predicted = sum(packed.num_predicted[: Y + 1])
-            s = self._plugged_in(embedded, h, packed)
-            states.append(s.index_select(0, packed.predicted[:num_predicted]))
-            targets.append(targets_of_parts[:num_predicted])
-            terms += [Term("ca_mlm", X), Term("ca_mlm", Y)]
-        cross_entropies, is_right = self.lm_head(torch.cat(states), torch.cat(targets))
-        return added_up(terms, packed, num_items_in_batch, cross_entropies, is_right)
+        states = States(Batch.of(self.veco, packed, views), list(applying))
+        items = self._predicted(states, applying)
+        modules = dict(self.objective_modules.items())
+        for part in applying:
+            items += part.losses(states, modules.get(part.name))
+        return added_up(items, applying, packed, num_items_of(whole.counts, num_items_in_batch, packed.sizes))
 
-    def _plugged_in(self, embedded: Tensor, h: Tensor, packed: PackedPairs) -> Tensor:
-        """S (N, D) of the tokens of x and y, which are the first among the embedded ones and in H."""
-        x, y = packed.lengths[: Y + 1]
-        num_x, num_x_y = sum(x), sum(x + y)
-        # Keys and values of x are the last H of y and vice versa, behind a stop-gradient (section 2.2):
-        # no S loss reaches the H path of the other sequence.
-        h_y_x = torch.cat([h[num_x:num_x_y], h[:num_x]]).detach()
-        starts = packed.starts[: len(x + y) + 1]
-        mask = PackedMask(x + y, x + y, ends=PackedEnds(starts, starts))
-        pair_mask = PackedMask(x + y, y + x, ends=PackedEnds(starts, packed.pair_starts))
-        (s,) = self.veco.sweep(embedded[:num_x_y], mask, h_y_x, pair_mask)
-        return s
+    def _predicted(self, states: States, objectives: ObjectiveSum) -> list[ItemLosses]:
+        """The cross-entropies of the objectives' predictions, by one projection to the vocabulary."""
+        wanted = [prediction for objective in objectives for prediction in objective.predictions]
+        states_PD, targets, ordered = states.predicting(wanted)
+        if not ordered:
+            return []
+        cross_entropies, is_right = self.lm_head(states_PD, targets)
+        packed = states.batch.packed
+        views = [prediction.route.view for prediction in ordered]
+        sizes = [packed.sizes.num_predicted[view] for view in views]
+        return [
+            ItemLosses(prediction.term, losses, packed.rows[packed.predictions(view)], right, Count(view))
+            for prediction, view, losses, right in zip(
+                ordered, views, cross_entropies.split(sizes), is_right.split(sizes), strict=True
+            )
+        ]
 
-    def _check(self, parts: Sequence[tuple[Tensor, Tensor, Tensor]]) -> None:
-        """Raise ValueError as `VecoModel` and `check_labels` do, for each part's (ids, mask, labels), (B, T_i)."""
-        for prefix, (input_ids, attention_mask, labels) in zip(("", "pair_", "tlm_"), parts, strict=False):
+    def _check(self, views: dict[str, View]) -> None:
+        """Raise ValueError as `VecoModel` and `check_labels` do, for each view's (ids, mask, labels), (R, T)."""
+        num_rows = {name: len(view.input_ids) for name, view in views.items()}
+        if num_rows.get("x") != num_rows.get("y"):
+            raise ValueError(
+                f"expected one paired sequence for each sequence, found {num_rows.get('y', 0)} for "
+                f"{num_rows.get('x', 0)}"
+            )
+        for name, (input_ids, attention_mask, labels) in views.items():
+            prefix = prefix_of(name)
             check_input_ids(input_ids, self.config)
             check_mask(f"{prefix}attention_mask", attention_mask, input_ids.shape)
             check_labels(f"{prefix}labels", labels, input_ids.shape, self.config.vocab_size)
 
 
+def check_layers(objectives: ObjectiveSum, config: VecoConfig) -> None:
+    """Raise ValueError for an objective that reads a layer which the model does not have."""
+    for objective in objectives:
+        for layer in objective.layers(config):
+            if not 0 <= layer <= config.num_hidden_layers:
+                raise ValueError(
+                    f"objective {objective.name}: layer {layer} must be -1, the last, or from 0, the embeddings, to "
+                    f"{config.num_hidden_layers}"
+                )
+
+
+def num_items_of(counts: Sequence[Count], given: Tensor | None, sizes: Sizes) -> dict[Count, Tensor | float]:
+    """The number of items of each count, at least 1: those `given` (counts,) for a global batch, or this batch's."""
+    if given is not None:
+        return dict(zip(counts, given.clamp(min=1).float().unbind(), strict=True))
+    return {count: float(max(1, count.of(sizes))) for count in counts if count.view in sizes.lengths}
+
+
 def added_up(
-    terms: Sequence[Term],
-    packed: PackedPairs,
-    num_items_in_batch: Tensor | None,
-    cross_entropies: Tensor,
-    is_right: Tensor,
+    items: Sequence[ItemLosses], objectives: ObjectiveSum, packed: PackedViews, num_items: dict[Count, Tensor | float]
 ) -> VecoForPreTrainingOutput:
-    """Losses of cross-entropies (P,), and totals of each row, from all terms' predicted tokens in order."""
-    counts = [packed.num_predicted[term.part] for term in terms]
-    if num_items_in_batch is None:
-        num_items = [cross_entropies.new_tensor(float(max(1, count))) for count in packed.num_predicted]
-    else:
-        num_items = list(num_items_in_batch.clamp(min=1).float().unbind())
-    rows = packed.rows.split(packed.num_predicted)
-    facts_P3 = torch.stack([cross_entropies.detach(), torch.ones_like(cross_entropies), is_right.float()], dim=1)
+    """Losses by term, and totals of each row, from the losses of all items."""
+    num_rows = max(map(len, packed.sizes.lengths.values()))
     losses: dict[str, Tensor] = {}
-    row_totals = {term.loss_name: facts_P3.new_zeros(len(packed.lengths[X]), 3) for term in terms}
-    for (name, part), of_term, facts in zip(terms, cross_entropies.split(counts), facts_P3.split(counts), strict=True):
-        losses[name] = of_term.sum() / num_items[part] + losses.get(name, 0.0)
-        row_totals[name].index_add_(0, rows[part], facts)
+    row_totals: dict[str, Tensor] = {}
+    for term, values, rows, is_right, counted in items:
+        weight = objectives.weights[term]
+        share = values.sum() / num_items[counted]
+        losses[term] = (share if weight == 1 else weight * share) + losses.get(term, 0.0)
+        facts = torch.stack([values.detach(), torch.ones_like(values), is_right.float()], dim=1)
+        totals = row_totals.setdefault(term, facts.new_zeros(num_rows, 3))
+        totals.index_add_(0, rows, facts)
+    named = [term.name for term in objectives.terms]
+    losses = {name: losses[name] for name in named}
     loss = torch.stack(list(losses.values())).sum()
-    return VecoForPreTrainingOutput(loss=loss, losses=losses, row_totals=row_totals)
+    return VecoForPreTrainingOutput(loss=loss, losses=losses, row_totals={name: row_totals[name] for name in named})

@@ -58,16 +58,16 @@ class MicroStep:
 def micro_step(config: VecoConfig, shape: PairShape, pairs: int, storage: Storage) -> MicroStep:
     """Memory of a micro-step of `pairs` pairs of that shape."""
     width, number = config.hidden_size, storage.number
-    h_tokens, s_tokens = pairs * shape.h_tokens, pairs * shape.s_tokens
-    h_scores, s_scores = pairs * shape.attended, pairs * 2 * shape.length**2 * (shape.s_tokens > 0)
+    h_tokens, s_tokens = (pairs * shape.tokens(plugged_in) for plugged_in in (False, True))
+    h_scores, s_scores = (pairs * shape.attended(plugged_in) for plugged_in in (False, True))
     masks = config.hidden_dropout_prob > 0
     h_layer = h_tokens * token_bytes(config, number, plugged_in=False) + score_bytes(config, storage, h_scores)
-    s_layer = s_tokens * token_bytes(config, number, plugged_in=True) + score_bytes(config, storage, 2 * s_scores)
+    s_layer = s_tokens * token_bytes(config, number, plugged_in=True) + score_bytes(config, storage, s_scores)
     if storage.recompute:
         of_layers = config.num_hidden_layers * (h_tokens + s_tokens) * width * number
     else:
         of_layers = config.num_hidden_layers * (h_layer + s_layer)
-    embeddings = h_tokens * (width * (number + masks) + NORM_STATISTICS)
+    embeddings = pairs * shape.embedded_tokens * (width * (number + masks) + NORM_STATISTICS)
     positions = pairs * shape.positions
     # The predicted states, and three times in the head's transformation.
     head = positions * ((1 + 3 * config.lm_head_transform) * width * number + NORM_STATISTICS)

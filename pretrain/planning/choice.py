@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pretrain.batches import BILINGUAL, MONO
 from pretrain.planning.activations import Storage
 from pretrain.planning.cards import Card
 from pretrain.planning.checkpoint_size import CheckpointSize, checkpoint_size
@@ -67,13 +66,11 @@ def make_plan(workload: Workload, card: Card, gpus: int, wanted_precision: str, 
 
 
 def possible_accumulations(workload: Workload, gpus: int) -> list[int]:
-    """Numbers of accumulation steps that divide the pairs that a rank has of each kind, from 1 on."""
-    uneven = [
-        f"{name}_batch_pairs {kind.batch_pairs}" for name, kind in workload.kinds.items() if kind.batch_pairs % gpus
-    ]
-    if uneven:
+    """Numbers of accumulation steps that divide the pairs that a rank has of each kind in every part, from 1 on."""
+    sizes = dict.fromkeys((name, kind.batch_pairs) for part in workload.parts for name, kind in part.kinds.items())
+    if uneven := [f"{name}_batch_pairs {pairs}" for name, pairs in sizes if pairs % gpus]:
         raise ValueError(f"{' and '.join(uneven)} cannot be divided evenly by {gpus} GPUs; choose multiples of {gpus}")
-    shares = [kind.batch_pairs // gpus for kind in workload.kinds.values()]
+    shares = [pairs // gpus for _, pairs in sizes]
     return [steps for steps in range(1, min(shares) + 1) if all(share % steps == 0 for share in shares)]
 
 
@@ -98,9 +95,8 @@ def recipe_fragment(plan: Plan) -> str:
         return ""
     pairs = ", ".join(f"{count} {kind}" for kind, count in way.pairs.items())
     share = way.memory.total / plan.card.memory
-    recipe = plan.workload.recipe
-    lengths = {MONO: recipe.mono_max_length, BILINGUAL: recipe.bilingual_max_length}
-    tokens = max(2 * lengths[kind] * count for kind, count in way.pairs.items())
+    longest = {name: kind.longest.length for name, kind in plan.workload.kinds.items()}
+    tokens = max(2 * longest[name] * count for name, count in way.pairs.items())
     return "\n".join(
         [
             f"# {plan.gpus} x {plan.card.name}: micro-batches of {pairs} pairs, {share:.0%} of a card's memory",

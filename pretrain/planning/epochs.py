@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from data_tools.shards.manifest import Manifest
-from pretrain.batches import MONO, PretrainingOptions, Source, num_sentences, open_sources
-from pretrain.planning.workload import Workload
+from pretrain.course import options_of
+from pretrain.planning.workload import Workload, parts_of
 from pretrain.recipe import PretrainRecipe
 from pretrain.sampling import smoothed_probabilities
+from pretrain.sources import MONO, Source, num_sentences, open_sources
 
 
 @dataclass(frozen=True)
 class Reading:
-    """Samples and tokens read of a language or language pair. A sample is a pair of segments or sentences."""
+    """Samples and tokens read of a language or language pair. A sample is a pair of segments or sentences.
+
+    `probability` is its share of the samples of its kind.
+    """
 
     kind: str
     name: str
@@ -36,20 +40,23 @@ class Content:
     tokens: int
 
 
-def read_contents(recipe: PretrainRecipe, data_dir: Path, manifest: Manifest) -> dict[str, dict[str, Content]]:
-    """By kind of batch and name. Nothing but the manifest is read.
+Contents = Mapping[str, Mapping[str, Content]]  # of a part of a run, by kind of batch and name
 
-    Raises ValueError for a directory without a sentence.
+
+def read_contents(recipe: PretrainRecipe, data_dir: Path, manifest: Manifest) -> Contents:
+    """What a recipe without stages trains on. Nothing but the manifest is read.
+
+    Raises ValueError where there is no sentence of it.
     """
-    fields = dataclasses.fields(PretrainingOptions)
-    options = PretrainingOptions(**{field.name: recipe.__dict__[field.name] for field in fields})
-    sources = open_sources(data_dir, {"mono": manifest.mono, "parallel": manifest.parallel}, options)
-    if not sources:
-        raise ValueError(f"{data_dir}: neither monolingual nor parallel sentences; prepare a corpus first")
-    return {
-        kind: {name: content_of(manifest, kind, name, source) for name, source in of_kind.items()}
+    options = options_of(recipe)
+    sources = open_sources(data_dir, {"mono": manifest.mono, "parallel": manifest.parallel}, options.max_lengths)
+    found = {
+        kind: {name: content_of(manifest, kind, name, of_kind[name]) for name in options.trained(kind, of_kind)}
         for kind, of_kind in sources.items()
     }
+    if not any(found.values()):
+        raise ValueError(f"{data_dir}: neither monolingual nor parallel sentences; prepare a corpus first")
+    return {kind: of_kind for kind, of_kind in found.items() if of_kind}
 
 
 def content_of(manifest: Manifest, kind: str, name: str, source: Source) -> Content:
@@ -58,7 +65,7 @@ def content_of(manifest: Manifest, kind: str, name: str, source: Source) -> Cont
     return Content(num_sentences(manifest, kind, name), len(source), tokens)
 
 
-def mean_lengths(contents: Mapping[str, Mapping[str, Content]], alpha: float) -> dict[str, float]:
+def mean_lengths(contents: Contents, alpha: float) -> dict[str, float]:
     """Mean tokens of x, and of y, with `<s>` and `</s>`, as samples are drawn; by kind of batch."""
     found = {}
     for kind, of_kind in contents.items():
@@ -72,17 +79,31 @@ def probabilities(contents: Mapping[str, Content], alpha: float) -> dict[str, fl
     return smoothed_probabilities({name: content.sentences for name, content in contents.items()}, alpha)
 
 
-def readings(workload: Workload, contents: Mapping[str, Mapping[str, Content]]) -> list[Reading]:
-    """Samples and tokens read over the whole run, in each kind the most frequent first."""
-    found = []
-    for kind, of_kind in contents.items():
-        drawn = probabilities(of_kind, workload.recipe.alpha)
-        total = workload.updates_of_a_kind * workload.kinds[kind].batch_pairs
-        for name in sorted(of_kind, key=drawn.__getitem__, reverse=True):
-            content = of_kind[name]
-            samples = drawn[name] * total
-            tokens = samples * content.tokens / content.samples
-            found.append(
-                Reading(kind, name, content.sentences, drawn[name], samples, tokens, samples / content.samples)
-            )
-    return found
+def readings(workload: Workload, contents: Sequence[Contents]) -> list[Reading]:
+    """Samples and tokens read over the whole run, in each kind the most frequent first.
+
+    `contents` are those of the workload's parts.
+    """
+    read: dict[tuple[str, str], list[tuple[Content, float]]] = defaultdict(list)  # content, and samples of it, by part
+    alphas = [recipe.alpha for _, recipe in parts_of(workload.recipe)]
+    for part, alpha, of_part in zip(workload.parts, alphas, contents, strict=True):
+        for kind, of_kind in of_part.items():
+            total = part.updates_of_a_kind * part.kinds[kind].batch_pairs
+            for name, drawn in probabilities(of_kind, alpha).items():
+                read[kind, name].append((of_kind[name], drawn * total))
+    samples = {key: sum(count for _, count in parts) for key, parts in read.items()}
+    of_kinds = {kind: sum(count for (of, _), count in samples.items() if of == kind) for kind, _ in samples}
+    found = [
+        Reading(
+            kind=kind,
+            name=name,
+            sentences=parts[0][0].sentences,
+            probability=samples[kind, name] / of_kinds[kind],
+            samples=samples[kind, name],
+            tokens=sum(count * content.tokens / content.samples for content, count in parts),
+            epochs=sum(count / content.samples for content, count in parts),
+        )
+        for (kind, name), parts in read.items()
+    ]
+    order = list(of_kinds)
+    return sorted(found, key=lambda reading: (order.index(reading.kind), -reading.probability))

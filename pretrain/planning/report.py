@@ -54,6 +54,7 @@ def run_table(plan: Plan) -> Table:
         ("peak", f"{card.peak_tflops[plan.precision]:g} TFLOP/s in {plan.precision} ({card.source})"),
         ("assumed", f"{100 * plan.share_of_peak:g} % of the peak (--mfu), {100 * USABLE:g} % of the memory"),
         ("run", f"{recipe.total_steps:,} updates, {' and '.join(workload.kinds)} in turn"),
+        *([("stages", f"{len(recipe.stages)}")] if recipe.stages else []),
     ]
     for name, kind in workload.kinds.items():
         flops = kind.batch_pairs * kind.average.flops(config, recompute=False)

@@ -12,7 +12,7 @@ DAY_SECONDS = 86_400
 
 @dataclass(frozen=True)
 class RunTime:
-    """Of an update, the mean over the kinds that take turns, and of all updates.
+    """Of an update, the mean over the run and the kinds that take turns, and of all updates.
 
     `flops` are those of the mathematics; recomputed layers come on top in `seconds`.
     """
@@ -29,8 +29,12 @@ def run_time(
     rate = gpus * card.peak_tflops[precision] * 1e12 * share_of_peak
 
     def of_an_update(recomputed: bool) -> float:
-        found = [kind.batch_pairs * kind.average.flops(workload.config, recomputed) for kind in workload.kinds.values()]
-        return sum(found) / len(found)
+        of_run = sum(
+            part.updates_of_a_kind * kind.batch_pairs * kind.average.flops(workload.config, recomputed)
+            for part in workload.parts
+            for kind in part.kinds.values()
+        )
+        return of_run / workload.recipe.total_steps
 
     seconds = of_an_update(recompute) / rate
     return RunTime(of_an_update(False), seconds, workload.recipe.total_steps * seconds / DAY_SECONDS)

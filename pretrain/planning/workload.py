@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,21 @@ from transformers import AutoConfig
 
 from data_tools.files.yaml_files import expanded
 from data_tools.shards.manifest import Manifest
-from pretrain.batches import BILINGUAL, MONO
+from pretrain.course import RecipeCourse
 from pretrain.flops import TRAINING_PASSES, forward_flops
 from pretrain.masking import IGNORED
 from pretrain.recipe import SHAPE_FIELDS, PretrainRecipe
+from pretrain.sources import BILINGUAL, MONO
+from pretrain.stages import CROSS_ATTENTION
+from pretrain.views.table import VIEWS, in_order
 from training.recipe.ds_config import HALVES, read_ds_config
 from training.recipe.parsing import build_recipe, read_yaml
 from veco import VecoConfig
+from veco.objectives.objective import Route
+from veco.objectives.objective_sum import ObjectiveSum
+from veco.objectives.states import sweeps_of
+from veco.packing import Sizes
+from veco.views import View, tensors_of
 
 # Models that a recipe may start from before they are downloaded.
 KNOWN_MODELS = {"xlm-roberta-base": VecoConfig(), "xlm-roberta-large": VecoConfig.large()}
@@ -28,56 +37,63 @@ KNOWN_MODELS = {"xlm-roberta-base": VecoConfig(), "xlm-roberta-large": VecoConfi
 
 @dataclass(frozen=True)
 class PairShape:
-    """A pair of a kind of batch: the tokens of x, and those of y, of which a share is predicted."""
+    """A pair of a kind of batch: the tokens of x, and those of y, of which a share is masked; and what it is for."""
 
     length: int
     mask_rate: float
-    objective: str  # the model's: "ca_mlm", "mlm" or "clm"
-    has_tlm: bool
+    objective: ObjectiveSum
 
     @property
-    def h_tokens(self) -> int:
-        """Tokens of the H sweep: x and y, and for TLM both once more."""
-        return 2 * self.length * (1 + self.has_tlm)
+    def sizes(self) -> Sizes:
+        """The sizes of its views, one row each."""
+        makers = {view: VIEWS[view] for view in in_order(self.objective.views)}
+        lengths = {view: (maker.sequences * self.length,) for view, maker in makers.items()}
+        predicted = {
+            view: maker.sequences * maker.predicted(self.length, self.mask_rate) for view, maker in makers.items()
+        }
+        return Sizes(lengths, predicted)
+
+    def example(self, pairs: int, vocab_size: int) -> dict[str, Tensor]:
+        """The tensors of a batch of that shape, of random pieces; the first tokens of each row are predicted."""
+        views = {}
+        for view, (length,) in self.sizes.lengths.items():
+            ids = torch.randint(4, vocab_size - 1, (pairs, length))
+            labels = torch.where(torch.arange(length) < self.sizes.num_predicted[view], ids, IGNORED)
+            views[view] = View(ids, torch.ones_like(ids), labels)
+        return tensors_of(views)
+
+    def routes(self, plugged_in: bool) -> list[Route]:
+        """The routes of its views on path H, or on path S."""
+        sweeps = sweeps_of(list(self.objective), list(self.sizes.lengths))
+        return [route for sweep in sweeps if sweep.is_plugged_in is plugged_in for route in sweep.routes]
+
+    def tokens(self, plugged_in: bool) -> int:
+        """Tokens of all sweeps on path H, or on path S."""
+        return sum(self.sizes.num_tokens(route.view) for route in self.routes(plugged_in))
 
     @property
-    def s_tokens(self) -> int:
-        """Tokens of the S sweep: x and y."""
-        return 2 * self.length * (self.objective == "ca_mlm")
-
-    @property
-    def predicted_of_one(self) -> int:
-        """Predicted tokens of x, and of y: `<s>` and `</s>` are never masked; a causal model predicts all but `<s>`."""
-        if self.objective == "clm":
-            return self.length - 1
-        return round(self.mask_rate * (self.length - 2))
+    def embedded_tokens(self) -> int:
+        """Tokens of all views, each embedded once."""
+        return sum(map(sum, self.sizes.lengths.values()))
 
     @property
     def positions(self) -> int:
         """Positions whose vocabulary is projected, over all terms of the objective."""
-        return 2 * self.predicted_of_one * (1 + self.has_tlm + (self.objective == "ca_mlm"))
+        predictions = [prediction for part in self.objective for prediction in part.predictions]
+        return sum(self.sizes.num_predicted[prediction.route.view] for prediction in predictions)
 
-    @property
-    def attended(self) -> int:
-        """Pairs of a query and a key in the self-attention of the H sweep."""
-        return 2 * self.length**2 + (2 * self.length) ** 2 * self.has_tlm
-
-    def tensors(self, predicted: int) -> dict[str, Tensor]:
-        """One pair as `forward_flops` takes it, with `predicted` tokens of x and of y to predict."""
-        lengths = {"": self.length, "pair_": self.length, **({"tlm_": 2 * self.length} if self.has_tlm else {})}
-        found: dict[str, Tensor] = {}
-        for prefix, length in lengths.items():
-            ids = torch.ones(1, length, dtype=torch.int64)
-            num_predicted = predicted * (2 if prefix == "tlm_" else 1)
-            labels = torch.where(torch.arange(length) < num_predicted, 0, IGNORED).unsqueeze(0)
-            found |= {f"{prefix}input_ids": ids, f"{prefix}attention_mask": ids, f"{prefix}labels": labels}
-        return found
+    def attended(self, plugged_in: bool) -> int:
+        """Pairs of a query and a key, over all sweeps on path H or on path S, where cross-attention has some too."""
+        lengths = {view: of_view[0] for view, of_view in self.sizes.lengths.items()}
+        routes = self.routes(plugged_in)
+        crossed = sum(lengths[route.view] * lengths[route.keys] for route in routes if route.keys is not None)
+        return sum(lengths[route.view] ** 2 for route in routes) + crossed
 
     def flops(self, config: VecoConfig, recompute: bool) -> float:
         """Operations of a training pass over one pair; with `recompute` the layers' forward pass is counted twice."""
-        forward = float(forward_flops(config, self.tensors(self.predicted_of_one), self.objective))
-        of_layers = float(forward_flops(config, self.tensors(0), self.objective))
-        return TRAINING_PASSES * forward + of_layers * recompute
+        forward = forward_flops(config, self.sizes, self.objective)
+        unpredicted = Sizes(self.sizes.lengths, dict.fromkeys(self.sizes.lengths, 0))
+        return TRAINING_PASSES * forward + forward_flops(config, unpredicted, self.objective) * recompute
 
 
 @dataclass(frozen=True)
@@ -90,13 +106,34 @@ class KindOfUpdate:
 
 
 @dataclass(frozen=True)
+class Part:
+    """Updates of a run that are alike, and the kinds of them that take turns."""
+
+    updates: int
+    kinds: Mapping[str, KindOfUpdate]
+
+    @property
+    def updates_of_a_kind(self) -> float:
+        return self.updates / len(self.kinds)
+
+
+@dataclass(frozen=True)
 class Workload:
-    """The inputs of a plan: a recipe, its model, the kinds of updates that take turns, and the assumptions made."""
+    """The inputs of a plan: a recipe, its model, the parts of the run one after the other, and the assumptions made."""
 
     recipe: PretrainRecipe
     config: VecoConfig
-    kinds: Mapping[str, KindOfUpdate]
+    parts: tuple[Part, ...]
     notes: tuple[str, ...]
+
+    @property
+    def kinds(self) -> dict[str, KindOfUpdate]:
+        """The largest updates of each kind, by the tokens of a global batch."""
+        found: dict[str, KindOfUpdate] = {}
+        for name, kind in (item for part in self.parts for item in part.kinds.items()):
+            if name not in found or tokens_of(kind) > tokens_of(found[name]):
+                found[name] = kind
+        return found
 
     @property
     def num_parameters(self) -> int:
@@ -105,12 +142,19 @@ class Workload:
     @property
     def num_trained(self) -> int:
         """Parameters that some loss depends on: without CA-MLM the cross-attention is not one of them."""
-        has_cross_attention = self.recipe.objective.startswith("ca_mlm")
+        has_cross_attention = any(recipe.uses_cross_attention for _, recipe in parts_of(self.recipe))
         return self.num_parameters if has_cross_attention else parameters_of(self.config, has_cross_attention)
 
-    @property
-    def updates_of_a_kind(self) -> float:
-        return self.recipe.total_steps / len(self.kinds)
+
+def tokens_of(kind: KindOfUpdate) -> tuple[int, float]:
+    """Tokens of x and of y in a global batch at their longest; of equal ones, those with more to predict are more."""
+    return kind.batch_pairs * kind.longest.length, kind.batch_pairs * kind.longest.positions
+
+
+def parts_of(recipe: PretrainRecipe) -> list[tuple[int, PretrainRecipe]]:
+    """Updates, and the recipe half-way through them, of each part of a run in which samples are drawn alike."""
+    borders = [*RecipeCourse(recipe).borders(), recipe.total_steps]
+    return [(end - begin, recipe.at((begin + end) // 2)) for begin, end in pairwise(borders)]
 
 
 def read_recipe(path: Path) -> PretrainRecipe:
@@ -137,26 +181,47 @@ def expanded_or_name(text: str) -> str:
 
 
 def plan_workload(
-    recipe: PretrainRecipe, manifest: Manifest | None, lengths: Mapping[str, float], vocab_size: int | None
+    recipe: PretrainRecipe,
+    manifest: Manifest | None,
+    lengths: Sequence[Mapping[str, float]],
+    vocab_size: int | None,
 ) -> Workload:
-    """The workload of a recipe; `lengths` are the mean tokens of x and y by kind, empty where there are no data yet."""
+    """The workload of a recipe.
+
+    `lengths` are the mean tokens of x and y by kind, for each of `parts_of`; empty where there are no data yet.
+    """
     config, notes = model_shape(recipe, vocab_size or (manifest.vocab_size if manifest else None))
     if manifest is None:
         notes = (*notes, "no --data: both kinds of batch, every row as long as the recipe allows")
-    objective, has_tlm = recipe.objective.removesuffix("+tlm"), recipe.objective.endswith("+tlm")
+    parts = parts_of(recipe)
+    work = [
+        Part(updates, kinds_of_updates(of_part, known))
+        for (updates, of_part), known in zip(parts, lengths or [{}] * len(parts), strict=True)
+    ]
+    if len(parts) > 1:
+        notes = (
+            *notes,
+            "memory is that of the largest batches of each kind, time and operations those of the whole run",
+        )
+    if any(of_part.trains == CROSS_ATTENTION for _, of_part in parts):
+        notes = (*notes, "updates of the cross-attention alone are counted like the others")
+    return Workload(recipe, config, tuple(work), notes)
+
+
+def kinds_of_updates(recipe: PretrainRecipe, lengths: Mapping[str, float]) -> dict[str, KindOfUpdate]:
+    """The kinds of updates of a recipe without stages; `lengths` as `plan_workload` has them of one part."""
+    objective = ObjectiveSum.of(recipe.objective)
     of_recipe = {
-        MONO: (recipe.mono_batch_pairs, recipe.mono_max_length, recipe.mono_mask_rate, False),
-        BILINGUAL: (recipe.bilingual_batch_pairs, recipe.bilingual_max_length, recipe.bilingual_mask_rate, has_tlm),
+        MONO: (recipe.mono_batch_pairs, recipe.mono_max_length, recipe.mono_mask_rate),
+        BILINGUAL: (recipe.bilingual_batch_pairs, recipe.bilingual_max_length, recipe.bilingual_mask_rate),
     }
     kinds = {}
-    for kind in lengths or of_recipe:
-        pairs, longest, rate, with_tlm = of_recipe[kind]
-        shape = PairShape(longest, rate, objective, with_tlm)
+    for kind in lengths or [kind for kind in of_recipe if objective.of_kind(kind).parts]:
+        pairs, longest, rate = of_recipe[kind]
+        shape = PairShape(longest, rate, objective.of_kind(kind))
         average = min(longest, max(3, round(lengths.get(kind, longest))))
         kinds[kind] = KindOfUpdate(pairs, shape, dataclasses.replace(shape, length=average))
-    if recipe.cross_attention_steps:
-        notes = (*notes, f"the {recipe.cross_attention_steps:,} updates of the first phase are counted like the others")
-    return Workload(recipe, config, kinds, notes)
+    return kinds
 
 
 def model_shape(recipe: PretrainRecipe, vocab_size: int | None) -> tuple[VecoConfig, tuple[str, ...]]:

@@ -22,6 +22,7 @@ from torch.utils._pytree import tree_map_only
 
 from veco import VecoConfig, VecoForPreTraining
 from veco.attention import PackedMask
+from veco.objectives.objective_sum import ObjectiveSum
 
 ALIGNMENT = 512  # bytes: CUDA's allocator rounds up to it
 
@@ -118,7 +119,9 @@ class Counted:
     gradients: int
 
 
-def counted_step(config: VecoConfig, batch: dict[str, Tensor], recompute: bool, objective: str = "ca_mlm") -> Counted:
+def counted_step(
+    config: VecoConfig, batch: dict[str, Tensor], recompute: bool, objective: str | ObjectiveSum = "ca_mlm+tlm"
+) -> Counted:
     """What a forward and backward pass in bfloat16 takes; `batch` is on the CPU, as the loader gives it."""
     with pretended_kernels() as counter:
         torch.set_default_dtype(torch.bfloat16)

@@ -7,16 +7,17 @@ from pathlib import Path
 from unittest import mock
 
 import torch
+from torch import Tensor
 
 from data_tools.shards.manifest import Manifest
 from pretrain.batches import PretrainingBatches
-from pretrain.loss_and_metrics import PretrainingLosses, count_predicted
+from pretrain.loss_and_metrics import PretrainingLosses, count_items, count_tokens
 from pretrain.pretraining import read_batches
 from pretrain.recipe import PretrainRecipe
 from training.engine import plain_engine
 from training.engine.plain_engine import PlainEngine
 from training.loop import micro_batches
-from training.step import StepContext, StepMetrics, train_step
+from training.step import Batch, StepContext, StepMetrics, train_step
 from veco import VecoConfig, VecoForPreTraining
 
 
@@ -32,7 +33,11 @@ class Run:
         per_step = self.engine.accumulation_steps
         numbers = step * per_step, (step + 1) * per_step
         group = list(micro_batches(self.batches, *numbers, 0, self.engine.device))
-        return train_step(self.engine, group, self.losses, count_predicted, StepContext("here"))
+
+        def count(batch: Batch) -> Tensor:
+            return count_items(batch, self.losses.objective)
+
+        return train_step(self.engine, group, self.losses, count, StepContext("here"), count_tokens)
 
 
 def run_on(

@@ -12,20 +12,15 @@ from hypothesis import strategies as st
 from data_tools.shards.format import Shard, ShardWriter
 from data_tools.shards.manifest import Manifest
 from pretrain.batches import (
-    IGNORED,
-    PACKED,
-    SAMPLES,
     VALIDATION_PAIRS,
-    MonoSource,
-    OpenShards,
-    ParallelSource,
     PretrainingBatches,
     PretrainingOptions,
     ValidationBatches,
-    concatenated,
-    pad_rows,
-    split_in_two,
 )
+from pretrain.masking import IGNORED
+from pretrain.micro_batch import PACKED, SAMPLES, pad_rows
+from pretrain.sources import MonoSource, OpenShards, ParallelSource, split_in_two
+from pretrain.views.pair import concatenated
 
 FROZEN = [4641150284205248672, 2213764432968057907]  # digests of the first validation pairs of random_data
 OPTIONS = PretrainingOptions(
@@ -37,6 +32,7 @@ OPTIONS = PretrainingOptions(
     bilingual_max_length=16,
     mono_mask_rate=0.15,
     bilingual_mask_rate=0.25,
+    contrast_pairs=4,
 )
 
 
@@ -88,16 +84,18 @@ def test_packed_says_where_the_tokens_stand(random_data: Path, step: int) -> Non
     assert packed.pick([batch[f"{part}input_ids"] for part in parts]).tolist() == [
         *itertools.chain.from_iterable(sequences)
     ]
-    assert packed.lengths == tuple(tuple(map(len, of_part)) for of_part in ids)
+    assert list(packed.sizes.lengths.values()) == [tuple(map(len, of_part)) for of_part in ids]
     assert packed.positions.tolist() == [position for row in sequences for position in range(1, len(row) + 1)]
     ends = packed.starts.tolist()
     assert [end - start for start, end in itertools.pairwise(ends)] == [len(row) for row in sequences]
-    assert packed.pair_starts.diff().tolist() == [len(row) for row in ids[1] + ids[0]]
+    assert packed.starts_of(["y", "x"]).diff().tolist() == [len(row) for row in ids[1] + ids[0]]
+    assert packed.starts_of(["y", "x"])[0] == 0
     labels = torch.cat([batch[f"{part}labels"][batch[f"{part}attention_mask"].bool()] for part in parts])
     assert packed.predicted.tolist() == [place for place, label in enumerate(labels.tolist()) if label != IGNORED]
     numbers = [row for of_part in ids for row, of_row in enumerate(of_part) for _ in of_row]
     assert packed.rows.tolist() == [numbers[place] for place in packed.predicted.tolist()]
-    assert packed.num_predicted == tuple(int(batch[f"{part}labels"].ne(IGNORED).sum()) for part in parts)
+    predicted = [int(batch[f"{part}labels"].ne(IGNORED).sum()) for part in parts]
+    assert list(packed.sizes.num_predicted.values()) == predicted
 
 
 def test_pairs_are_pairs(random_data: Path) -> None:
@@ -118,7 +116,7 @@ def test_pairs_are_pairs(random_data: Path) -> None:
 
 def test_each_epoch_has_every_pair_in_another_order(random_data: Path) -> None:
     """90 pairs, read through two epochs by the kind's own numbering, masks undone by looking at the source."""
-    kind = batches(random_data).kinds["bilingual"]
+    kind = batches(random_data).stretches[0].kinds["bilingual"]
     first, second = ([tuple(kind.sample(e * 90 + i, 0).x.tolist()) for i in range(90)] for e in (0, 1))
     assert sorted(first) == sorted(second)
     assert first != second
@@ -244,8 +242,8 @@ def test_causal_batches_are_not_masked_and_predict_the_next_token(random_data: P
     for step in (0, 1):
         batch = source[step]
         assert not [name for name in batch if name.startswith("tlm")]
-        for prefix in ("", "pair_"):
-            ids, labels = batch[f"{prefix}input_ids"], batch[f"{prefix}labels"]
+        for prefix, view in (("", "next_x_"), ("pair_", "next_y_")):
+            ids, labels = batch[f"{view}input_ids"], batch[f"{view}labels"]
             before = masked[step][f"{prefix}input_ids"], masked[step][f"{prefix}labels"]
             assert torch.equal(ids, torch.where(before[1] != IGNORED, before[1], before[0])), "the same segments"
             for row, target in zip(ids.tolist(), labels.tolist(), strict=True):

@@ -8,6 +8,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pretrain.flops import forward_flops
 from veco import VecoConfig, VecoForPreTraining
+from veco.objectives.objective_sum import ObjectiveSum
+from veco.packing import PackedViews, Sizes
+from veco.views import views_of
 
 CONFIG = VecoConfig(
     vocab_size=60,
@@ -32,19 +35,24 @@ def batch_of(lengths: dict[str, int]) -> dict[str, torch.Tensor]:
     return batch
 
 
+def sizes_of(batch: dict[str, torch.Tensor]) -> Sizes:
+    return PackedViews.of(views_of(batch), 1).sizes
+
+
 @pytest.mark.parametrize("objective", ["ca_mlm", "mlm"])
 @pytest.mark.parametrize("has_tlm", [True, False])
 def test_forward_pass_has_so_many_operations(objective: str, has_tlm: bool) -> None:
     batch = batch_of({"": 9, "pair_": 9, **({"tlm_": 9} if has_tlm else {})})
+    whole = ObjectiveSum.of(f"{objective}+tlm" if has_tlm else objective)
     model = VecoForPreTraining(CONFIG).train()
     with FlopCounterMode(display=False) as counter:
-        model(**batch, objective=objective)
-    assert forward_flops(CONFIG, batch, objective) == counter.get_total_flops()
+        model(**batch, objective=whole)
+    assert forward_flops(CONFIG, sizes_of(batch), whole) == counter.get_total_flops()
 
 
 def test_cross_attention_counts_both_lengths_and_padding_does_not() -> None:
     x, y = 7, 12
-    found = forward_flops(CONFIG, batch_of({"": x, "pair_": y}), "ca_mlm")
+    found = forward_flops(CONFIG, sizes_of(batch_of({"": x, "pair_": y})), ObjectiveSum.of("ca_mlm"))
     d, f, layers, rows = 32, 48, 3, 3
     sweep = rows * ((x + y) * (8 * d * d + 4 * d * f) + 4 * d * (x * x + y * y))
     cross = rows * ((x + y) * 8 * d * d + 2 * 4 * d * x * y)
@@ -54,10 +62,11 @@ def test_cross_attention_counts_both_lengths_and_padding_does_not() -> None:
         name: torch.nn.functional.pad(t, (0, 5), value=-100 if "labels" in name else 0)
         for name, t in batch_of({"": x, "pair_": y}).items()
     }
-    assert forward_flops(CONFIG, padded, "ca_mlm") == found
+    assert forward_flops(CONFIG, sizes_of(padded), ObjectiveSum.of("ca_mlm")) == found
 
 
 def test_causal_attention_is_half() -> None:
-    batch = batch_of({"": 9, "pair_": 9})
+    batch = batch_of({"": 9, "pair_": 9, "next_x_": 9, "next_y_": 9})
+    mlm, clm = (forward_flops(CONFIG, sizes_of(batch), ObjectiveSum.of(name)) for name in ("mlm", "clm"))
     attention = 3 * 2 * 3 * 4 * 32 * 9 * 9
-    assert forward_flops(CONFIG, batch, "mlm") - forward_flops(CONFIG, batch, "clm") == attention / 2
+    assert mlm - clm == attention / 2

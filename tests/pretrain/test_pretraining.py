@@ -32,6 +32,7 @@ from training.recipe.parsing import read_yaml
 from training.run import train_run
 from training.run_directory.ownership import Ownership
 from veco import VecoConfig
+from veco.objectives.objective_sum import ObjectiveSum
 
 TINY: dict[str, Any] = {
     "engine": "plain",
@@ -167,20 +168,20 @@ def test_validation_is_the_same_on_any_number_of_ranks(world_size: int, held_out
     model = build_model(recipe, held_out_data, manifest)
     _, valid = read_batches(recipe, held_out_data, manifest)
     plain = PlainEngine(model, recipe, lambda step: 1.0, {})
-    alone = validate(plain, valid, "ca_mlm")
+    alone = validate(plain, valid, ObjectiveSum.of("ca_mlm+tlm"))
     passes: list[int] = []
     sums: list[torch.Tensor] = []
     model.register_forward_hook(lambda *_: passes.append(plain.rank))
     plain.world_size = world_size
     monkeypatch.setattr(plain, "sum_over_ranks", lambda values: sums.append(values.clone()) or values)
     for plain.rank in range(world_size):
-        validate(plain, valid, "ca_mlm")
+        validate(plain, valid, ObjectiveSum.of("ca_mlm+tlm"))
     assert len({passes.count(rank) for rank in range(world_size)}) == 1
     # The first of two reductions of each rank has all sums; what a rank repeated is in none of them.
     together = torch.stack(sums[::2]).sum(0)
     plain.rank, plain.world_size = 0, 1
     monkeypatch.setattr(plain, "sum_over_ranks", lambda values: together if values.dim() else values)
-    assert validate(plain, valid, "ca_mlm") == pytest.approx(alone, rel=1e-6)
+    assert validate(plain, valid, ObjectiveSum.of("ca_mlm+tlm")) == pytest.approx(alone, rel=1e-6)
     assert model.training
 
 

@@ -193,7 +193,7 @@ def test_saved_recipe_reads_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"objective": "camlm"}, "objective 'camlm' must be one of ca_mlm+tlm, ca_mlm, mlm+tlm, mlm, clm"),
+        ({"objective": "camlm"}, "objective 'camlm': unknown objective 'camlm', did you mean ca_mlm?"),
         ({"mask_token_share": 0.8, "random_token_share": 0.3}, "must not be negative, nor above 1 together"),
         ({"span_length": 0.5}, "span_length 0.5 must be 0 or at least 1"),
         (

@@ -5,32 +5,30 @@ import math
 import pytest
 import torch
 
-from pretrain.batches import SAMPLES
+from pretrain.micro_batch import SAMPLES
 from pretrain.totals import Totals, training_line
+from veco.objectives.objective_sum import ObjectiveSum
 
 GROUPS = [("mono", "de"), ("mono", "en"), ("bilingual", "de-en")]
 
 
 def batch_of(groups: list[int], cut: list[int], digests: list[int]) -> dict[str, torch.Tensor]:
     """Pairs of five and four tokens, `<s>` and `</s>` among them."""
-    mask = torch.tensor([1, 1, 1, 1, 1, 0]).expand(len(groups), -1)
-    pair_mask = torch.tensor([1, 1, 1, 1]).expand(len(groups), -1)
-    samples = torch.tensor([groups, cut, digests]).T
-    return {"attention_mask": mask, "pair_attention_mask": pair_mask, SAMPLES: samples}
+    return {SAMPLES: torch.tensor([groups, cut, digests, [9] * len(groups)]).T}
 
 
 @pytest.fixture
 def totals() -> Totals:
     """Three monolingual pairs and two bilingual ones."""
-    totals = Totals(GROUPS, torch.device("cpu"))
+    totals = Totals(GROUPS, ObjectiveSum.of("ca_mlm+tlm").terms, torch.device("cpu"))
     rows = torch.tensor([[2.0, 2, 1], [8.0, 4, 0], [3.0, 2, 2]])
     totals.add(
         batch_of([0, 1, 0], [0, 0, 0], [1, 2, 3]),
         {"mlm": rows, "ca_mlm": 2 * rows},
-        torch.tensor(3e12, dtype=torch.float64),
+        3e12,
     )
     rows = torch.tensor([[6.0, 3, 1], [4.0, 1, 1]])
-    totals.add(batch_of([2, 2], [5, 10], [2**62, 2**62]), {"tlm": rows}, torch.tensor(1e12, dtype=torch.float64))
+    totals.add(batch_of([2, 2], [5, 10], [2**62, 2**62]), {"tlm": rows}, 1e12)
     return totals
 
 

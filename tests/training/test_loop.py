@@ -63,7 +63,7 @@ def test_rank_that_is_lost_between_updates_is_told_in_a_line(place: str, tmp_pat
     recipe = TrainingRecipe(output=str(tmp_path), engine="plain", validate_every=1, loader_workers=0)
     with pytest.raises(ConnectionError, match=f"^{place}: another rank is gone"), Meters(tmp_path, 1, 0, 9, True) as m:
         if place.startswith("update"):
-            m.watch(lost)
+            m.watch(lost, until=99)
         fit(
             PlainEngine(nn.Linear(2, 1), recipe, lambda step: 1.0, {}),
             recipe,

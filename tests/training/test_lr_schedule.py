@@ -39,7 +39,11 @@ def test_inverse_sqrt() -> None:
 
 def test_by_name() -> None:
     found = {name: lr_factor(name, 15, 4, 20, power=2.0, end=0.0) for name in SCHEDULES}
-    assert found == pytest.approx({"linear": 5 / 16, "polynomial": (5 / 16) ** 2, "inverse_sqrt": 0.5, "constant": 1.0})
+    expected = {"linear": 5 / 16, "polynomial": (5 / 16) ** 2, "inverse_sqrt": 0.5, "constant": 1.0}
+    expected |= {"cosine": (1 + math.cos(math.pi * 11 / 16)) / 2, "decay": 1 - math.sqrt(11 / 16)}
+    assert found == pytest.approx(expected)
     assert {lr_factor(name, 1, 4, 20) for name in SCHEDULES} == {0.5}
-    with pytest.raises(ValueError, match="'cosine' must be one of linear, polynomial, inverse_sqrt, constant"):
-        lr_factor("cosine", 0, 1, 2)
+    with pytest.raises(
+        ValueError, match="'wsd' must be one of linear, polynomial, cosine, inverse_sqrt, constant, decay"
+    ):
+        lr_factor("wsd", 0, 1, 2)

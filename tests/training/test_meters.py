@@ -101,7 +101,7 @@ def test_time_lost_to_saves_is_not_counted(tmp_path: Path, monkeypatch: pytest.M
 def test_what_is_watched_is_asked_on_every_rank(enabled: bool, tmp_path: Path) -> None:
     asked: list[float] = []
     meters = Meters(tmp_path, log_every=2, start_step=2, end_step=6, enabled=enabled)
-    meters.watch(lambda seconds: asked.append(seconds) or {"language/de/mlm": 3.0, "samples": "00ff"})
+    meters.watch(lambda seconds: asked.append(seconds) or {"language/de/mlm": 3.0, "samples": "00ff"}, until=9)
     for step in range(3, 7):
         meters.record(step, "mono", StepMetrics({"mlm": 1.0}, None, 0.1, 8))
     meters.close()
@@ -134,7 +134,7 @@ def test_wandb_gets_the_same_if_wanted(tmp_path: Path, monkeypatch: pytest.Monke
     other = Meters(run_dir, 1, 0, 1, enabled=False, wandb=WandbProject("veco"))
     other.close()
     meters = Meters(run_dir, 1, 0, 1, enabled=True, wandb=WandbProject("veco", {"steps": 1}))
-    meters.watch(lambda seconds: {"samples": "00ff"})
+    meters.watch(lambda seconds: {"samples": "00ff"}, until=9)
     meters.record(1, "mono", StepMetrics({"mlm": 1.0}, None, 0.1, 8))
     meters.close()
     import wandb

@@ -213,7 +213,7 @@ def test_mlm_is_the_h_losses_in_one_sweep(model, batch, has_tlm: bool) -> None:
     expected = reference_losses(model, batch) if has_tlm else reference_losses(model, batch | tlm_of_nothing(batch))
     runs: list[int] = []
     model.veco.layers[1].register_forward_hook(lambda *_: runs.append(1))
-    output = model(**batch, objective="mlm")
+    output = model(**batch, objective="mlm+tlm" if has_tlm else "mlm")
     assert set(output.losses) == set(output.row_totals) == ({"mlm", "tlm"} if has_tlm else {"mlm"})
     for name, value in output.losses.items():
         torch.testing.assert_close(value, expected[name], rtol=1e-5, atol=1e-5)
@@ -246,8 +246,10 @@ def test_clm_predicts_from_earlier_tokens_only(model, batch, dropout: float) -> 
                 states = layer(states, is_causal=True)
             losses += cross_entropy(model.lm_head(states[0, :-1]), ids[row, 1:length], reduction="none")
         expected = expected + torch.stack(losses).mean()
-        shifted[f"{prefix}labels"] = labels
-    inputs = {name: tensor for name, tensor in batch.items() if not name.startswith("tlm")} | shifted
+        view = {"": "next_x", "pair_": "next_y"}[prefix]
+        shifted |= {f"{view}_{name}": batch[f"{prefix}{name}"] for name in ("input_ids", "attention_mask")}
+        shifted[f"{view}_labels"] = labels
+    inputs = shifted
     for layer in model.veco.layers:
         layer.self_attention.dropout = dropout
     model.train(dropout > 0)
@@ -255,9 +257,9 @@ def test_clm_predicts_from_earlier_tokens_only(model, batch, dropout: float) -> 
     assert set(output.losses) == {"clm"}
     if dropout == 0:
         torch.testing.assert_close(output.loss, expected, rtol=1e-5, atol=1e-5)
-        inputs["labels"][0, 6:] = IGNORED
+        inputs["next_x_labels"][0, 6:] = IGNORED
         before = model(**inputs, objective="clm").row_totals["clm"][0, 0]
-        inputs["input_ids"][0, 7:11] = 9
+        inputs["next_x_input_ids"][0, 7:11] = 9
         torch.testing.assert_close(model(**inputs, objective="clm").row_totals["clm"][0, 0], before)
 
 
@@ -280,7 +282,7 @@ def test_totals_of_a_pair_are_those_of_the_pair_alone_and_add_up_to_the_losses(m
 
 
 def test_unknown_objective_is_named(model, batch) -> None:
-    with pytest.raises(ValueError, match="objective 'mml': expected one of ca_mlm, mlm, clm"):
+    with pytest.raises(ValueError, match="objective 'mml': unknown objective 'mml', did you mean mlm"):
         model(**batch, objective="mml")
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from training.lr_schedule import linear_warmup_linear_decay
 from training.recipe.checks import above_zero, at_least, below_one, not_negative, one_of
@@ -21,10 +23,14 @@ CPU_PRECISIONS = ("auto", "bf16", "float32")
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
-    """Updates `begin` to `end` of a run, trained by one engine with one learning-rate schedule."""
+    """Updates `begin` to `end` of a run; `trained` names the parameters that it trains.
+
+    Neighbours that train the same ones share an engine, with Adam's moments.
+    """
 
     begin: int
     end: int
+    trained: str = "everything"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -124,6 +130,17 @@ class TrainingRecipe:
     def phases(self) -> list[Phase]:
         """The phases of a run, one after the other."""
         return [Phase(0, self.steps)]
+
+    def phases_by_engine(self) -> list[list[Phase]]:
+        """The phases, those together that share an engine."""
+        return [list(phases) for _, phases in itertools.groupby(self.phases(), key=lambda phase: phase.trained)]
+
+    def past_difference(self, before: Mapping[str, Any], step: int) -> str:
+        """What this recipe has otherwise than `before`, the fields of a checkpoint, for updates that are made.
+
+        One sentence; empty where there is nothing. `step` is the number of updates made.
+        """
+        return ""
 
     @property
     def total_steps(self) -> int:

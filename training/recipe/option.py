@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 # Facts beside the recipe, noted by checkpoints, that must be the same when a run is resumed.
@@ -26,19 +26,26 @@ class OnResume(enum.Enum):
 FIXED, BY_NAME, FREE, UNREAD = OnResume
 
 
-def option(default: Any, help: str, on_resume: OnResume | None = None, decides: Sequence[str] = ()) -> Any:
+def option(
+    default: Any,
+    help: str,
+    on_resume: OnResume | None = None,
+    decides: Sequence[str] = (),
+    read: Callable[[Mapping[str, Any], Any], Any] | None = None,
+) -> Any:
     """A recipe field with its default, the explanation that `--help` prints, and whether it may change on resume.
 
-    While the field is set, it `decides` other fields: theirs are then not used. A subclass that overrides only the
-    default inherits both: see `notes_of`.
+    While the field is set, it `decides` other fields: theirs are then not used. A field that is no single value has
+    `read`: the function from the types of the recipe's fields and a raw value, of YAML or a flag, to the field's value.
+    A subclass that overrides only the default inherits all three: see `notes_of`.
     """
-    notes = {"help": help} | ({"on_resume": on_resume} if on_resume else {}) | ({"decides": decides} if decides else {})
-    return dataclasses.field(default=default, metadata=notes)
+    notes = {"on_resume": on_resume, "decides": decides, "read": read}
+    return dataclasses.field(default=default, metadata={"help": help} | {n: v for n, v in notes.items() if v})
 
 
 def notes_of(recipe_class: type[Any], name: str) -> dict[str, Any]:
     """The notes on a field of a recipe and of those that it derives from."""
-    notes: dict[str, Any] = {"on_resume": FIXED, "decides": ()}
+    notes: dict[str, Any] = {"on_resume": FIXED, "decides": (), "read": None}
     for base in reversed(recipe_class.__mro__):
         if dataclasses.is_dataclass(base):
             notes |= {field.name: field.metadata for field in dataclasses.fields(base)}.get(name, {})

@@ -1,7 +1,7 @@
 """Recipes: YAML files and command-line flags become validated, immutable dataclasses.
 
-A recipe is flat: each field is a line of YAML and a flag of the same name. Flags win over the file, the file over the
-defaults. All problems of a recipe are reported at once.
+Each field is a line of YAML and a flag of the same name, nearly all of them with one value; a flag of another one takes
+its YAML. Flags win over the file, the file over the defaults. All problems of a recipe are reported at once.
 """
 
 from __future__ import annotations
@@ -74,10 +74,10 @@ def parse_recipe(recipe_class: type[RecipeT], argv: Sequence[str], default_confi
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The fields of a recipe file. Raises ValueError when it is not a flat mapping."""
+    """The fields of a recipe file. Raises ValueError when it is not a mapping, or nested as no field is."""
     expected = "plain 'field: value' lines of a recipe"
     values = read_mapping(path, expected)
-    if nested := [name for name, value in values.items() if isinstance(value, dict | list)]:
+    if nested := [name for name, value in values.items() if isinstance(value, dict)]:
         raise ValueError(f"{path}: expected {expected}, found more than one value in {nested[0]}")
     return values
 
@@ -88,7 +88,7 @@ def decided_fields(recipe_class: type[TrainingRecipe], values: Mapping[str, Any]
     found: dict[str, str] = {}
     for field in dataclasses.fields(recipe_class):
         with contextlib.suppress(ValueError):  # reported by `build_recipe`
-            if _convert(kinds[field.name], values.get(field.name, field.default)):
+            if field_value(recipe_class, kinds, field.name, values.get(field.name, field.default)):
                 found |= dict.fromkeys(notes_of(recipe_class, field.name)["decides"], field.name)
     return found
 
@@ -128,15 +128,14 @@ def build_recipe(recipe_class: type[RecipeT], values: Mapping[str, Any], source:
             problems.append(f"unknown field {name!r}" + (f", did you mean {close[0]!r}?" if close else ""))
             continue
         try:
-            converted[name] = _convert(kinds[name], value)
+            converted[name] = field_value(recipe_class, kinds, name, value)
         except ValueError as error:
             problems.append(f"{name}: {error}")
             if isinstance(value, str) and kinds[name] in (str, str | None):
                 converted[name] = value  # it is set, so no further problem comes of it
     recipe = recipe_class(**converted)
     problems += [
-        f"{name} {values[name]} is not used, as {by} {vars(recipe)[by]} decides: leave one of them out, or give "
-        f"{by} {'null' if recipe_class.__dataclass_fields__[by].default is None else 0}"
+        f"{name} {values[name]} is not used, as {_set_and_unset(recipe, by)}"
         for name, by in decided_fields(recipe_class, values).items()
         if name in values
     ]
@@ -146,12 +145,35 @@ def build_recipe(recipe_class: type[RecipeT], values: Mapping[str, Any], source:
     return recipe
 
 
-def _convert(kind: Any, value: Any) -> Any:
-    """`value`, a YAML scalar or a flag's string, as `kind`: str, int, float, bool, or one of these or None."""
+def _set_and_unset(recipe: TrainingRecipe, name: str) -> str:
+    """In words, that the set field `name` decides, and how it would not be set."""
+    value, default = vars(recipe)[name], recipe.__dataclass_fields__[name].default
+    shown = f"{name} decides" if isinstance(value, tuple) else f"{name} {value} decides"
+    return f"{shown}: leave one of them out, or give {name} {'0' if default == 0 else 'null'}"
+
+
+def field_value(recipe_class: type[Any], kinds: Mapping[str, Any], name: str, value: Any) -> Any:
+    """The value of field `name` from a raw one, of YAML or a flag; `kinds` are the types of the recipe's fields.
+
+    Raises ValueError where it cannot be.
+    """
+    read = notes_of(recipe_class, name)["read"]
+    return read(kinds, value) if read else convert(kinds[name], value)
+
+
+def convert(kind: Any, value: Any) -> Any:
+    """`value`, of YAML or a flag's text, as `kind`: str, int, float, bool, a tuple of str, or one of these or None."""
     if isinstance(kind, types.UnionType):
         if is_null(value):
             return None
         kind = next(arm for arm in typing.get_args(kind) if arm is not types.NoneType)
+    if typing.get_origin(kind) is tuple:
+        items = value.split(",") if isinstance(value, str) else value
+        if not isinstance(items, list | tuple):
+            raise ValueError(f"expected a list such as [en, de], or en,de, found {value!r}")
+        return tuple(convert(str, item).strip() for item in items)
+    if isinstance(value, list | tuple | dict):
+        raise ValueError(f"expected one value, found {value!r}")
     if kind is bool:
         word = str(value).lower()
         if word not in ("true", "false"):

@@ -109,7 +109,11 @@ def recipe_of(checkpoint: Path, kind: type[TrainingRecipe]) -> dict[str, Any]:
     One that is younger than the checkpoint had its default's effect then.
     """
     fields = dataclasses.asdict(kind())
-    return fields | {name: value for name, value in read_yaml(checkpoint / RECIPE_FILE).items() if name in fields}
+    saved = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in read_yaml(checkpoint / RECIPE_FILE).items()
+    }
+    return fields | {name: value for name, value in saved.items() if name in fields}
 
 
 def changes(checkpoint: Path, recipe: TrainingRecipe, facts: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -123,6 +127,8 @@ def changes(checkpoint: Path, recipe: TrainingRecipe, facts: Mapping[str, Any]) 
     kind = type(recipe)
     state = read_state(checkpoint)
     before, values = recipe_of(checkpoint, kind), dataclasses.asdict(recipe)
+    if problem := recipe.past_difference(before, int(state["step"])):
+        raise ValueError(f"{checkpoint} cannot be resumed: {problem}")
     unused = decided_fields(kind, before).keys() | decided_fields(kind, values).keys()
     compared = {name: different_keys(state[name], now) for name, now in facts.items() if name in state}
     for name in values:

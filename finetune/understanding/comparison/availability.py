@@ -36,11 +36,11 @@ from finetune.understanding.tasks.examples import Example, LabelledText
 from finetune.understanding.tasks.task import Head, Split, Task
 from finetune.understanding.translate import TRANSLATED_HEADS
 from training.run_directory.kinds import Kind
+from veco.objectives.objective_sum import ObjectiveSum
 
 FROM_SOURCE = (Setting.TRANSFER, Setting.TRANSLATE_TRAIN_ALL, TRANSLATE_TEST)  # trained on the source language
 OF_FILES = (Setting.JOINT, Setting.INDIVIDUAL)
 MIN_TOGETHER = 2  # languages with train files, without which joint training is transfer
-TRAINS_CROSS_ATTENTION = "ca_mlm"  # the start of such an objective in pretrain.recipe
 
 
 @dataclass(frozen=True)
@@ -268,8 +268,11 @@ def without_cross_attention(directory: Path) -> str:
     card = directory / "README.md"
     if not card.is_file():
         return ""
-    objective = re.search(r"^objective: (\S+)$", card.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
-    return objective[1] if objective and not objective[1].startswith(TRAINS_CROSS_ATTENTION) else ""
+    found = re.search(r"^objective: (.+)$", card.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
+    try:
+        return found[1] if found and not ObjectiveSum.of(found[1]).trains_cross_attention else ""
+    except ValueError:
+        return ""  # of another version
 
 
 def check_models(runs: Sequence[Run], comparison: Comparison) -> dict[str, Encoder]:

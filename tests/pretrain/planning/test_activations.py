@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import pytest
-import torch
 from live_bytes import Counted, counted_step
 
 from pretrain.planning.activations import MicroStep, Storage, micro_step
 from pretrain.planning.workload import PairShape, parameters_of
 from veco import VecoConfig
+from veco.objectives.objective_sum import ObjectiveSum
 
 GIB = 2**30
-MONO = PairShape(length=512, mask_rate=0.04, objective="ca_mlm", has_tlm=False)
-BILINGUAL = PairShape(length=128, mask_rate=0.025, objective="ca_mlm", has_tlm=True)
-
-
-def batch_of(shape: PairShape, pairs: int) -> dict[str, torch.Tensor]:
-    one = shape.tensors(shape.predicted_of_one)
-    ids = {name: torch.full_like(tensor, 9) for name, tensor in one.items() if name.endswith("input_ids")}
-    return {name: tensor.expand(pairs, -1).contiguous() for name, tensor in (one | ids).items()}
+MONO = PairShape(length=512, mask_rate=0.04, objective=ObjectiveSum.of("ca_mlm"))
+BILINGUAL = PairShape(length=128, mask_rate=0.025, objective=ObjectiveSum.of("ca_mlm+tlm"))
 
 
 def planned_peak(config: VecoConfig, step: MicroStep, has_cross_attention: bool) -> int:
@@ -28,10 +22,10 @@ def planned_peak(config: VecoConfig, step: MicroStep, has_cross_attention: bool)
 
 
 def check(config: VecoConfig, shape: PairShape, pairs: int, recompute: bool, rel: float = 0.1) -> Counted:
-    counted = counted_step(config, batch_of(shape, pairs), recompute, shape.objective)
+    counted = counted_step(config, shape.example(pairs, 60), recompute, shape.objective)
     step = micro_step(config, shape, pairs, Storage(recompute=recompute))
     assert step.kept == pytest.approx(counted.kept, rel=0.05)
-    assert planned_peak(config, step, shape.s_tokens > 0) == pytest.approx(counted.peak, rel=rel)
+    assert planned_peak(config, step, shape.objective.trains_cross_attention) == pytest.approx(counted.peak, rel=rel)
     return counted
 
 
@@ -42,13 +36,13 @@ def test_veco_large_keeps_what_was_counted(shape: PairShape, pairs: int, recompu
     assert counted.gradients == pytest.approx(2 * 660_952_210, rel=0.001)  # the counter counts
 
 
-@pytest.mark.parametrize("objective", ["ca_mlm", "mlm", "clm"])
+@pytest.mark.parametrize("objective", ["ca_mlm", "mlm+tlm", "clm"])
 @pytest.mark.parametrize("recompute", [False, True])
 def test_other_shapes_keep_what_was_counted(objective: str, recompute: bool) -> None:
     config = VecoConfig.small(num_hidden_layers=6, vocab_size=8_000, hidden_dropout_prob=0.0)
     # Without S the last layer's own gradients, not there yet, count for something in so small a model.
     rel = 0.1 if objective == "ca_mlm" else 0.15
-    check(config, PairShape(64, 0.3, objective, has_tlm=objective == "mlm"), 24, recompute, rel)
+    check(config, PairShape(64, 0.3, ObjectiveSum.of(objective)), 24, recompute, rel)
 
 
 def test_a_layer_keeps_so_many_bytes_of_a_token() -> None:
@@ -61,7 +55,7 @@ def test_a_layer_keeps_so_many_bytes_of_a_token() -> None:
         intermediate_size=200,
         hidden_dropout_prob=0.0,
     )
-    shape = PairShape(10, 0.0, "mlm", has_tlm=False)
+    shape = PairShape(10, 0.0, ObjectiveSum.of("mlm"))
     deeper = VecoConfig(**{**config.to_dict(), "num_hidden_layers": 2})
     one, two = (micro_step(shaped, shape, 3, Storage()).kept for shaped in (config, deeper))
     assert two - one == 3 * 20 * (8 * 64 * 2 + 200 * 2 + 2 * 8 + 4 * 4)
@@ -71,7 +65,7 @@ def test_a_layer_keeps_so_many_bytes_of_a_token() -> None:
 
 def test_logits_exist_by_one_chunk() -> None:
     config = VecoConfig(vocab_size=50_000, hidden_size=64, num_hidden_layers=1, num_attention_heads=4)
-    shape = PairShape(512, 0.5, "ca_mlm", has_tlm=False)  # 255 of 510 of each are predicted, twice
+    shape = PairShape(512, 0.5, ObjectiveSum.of("ca_mlm"))  # 255 of 510 of each are predicted, twice
     few, more, many = (micro_step(config, shape, pairs, Storage()).logits for pairs in (1, 2, 50))
     assert few == 1020 * 50_000 * (2 + 2 * 4)  # less than a chunk, with two copies in float32
     assert more == many == 1024 * 50_000 * (2 + 2 * 4)

@@ -20,7 +20,7 @@ RECIPES = Path(__file__).resolve().parents[3] / "pretrain" / "recipes"
 def test_one_process_writes_so_much(tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
     path.write_text("engine: plain\nds_config: cpu.json\nhidden_size: 64\nintermediate_size: 256\n")
-    workload = plan_workload(read_recipe(path), None, {}, 2000)
+    workload = plan_workload(read_recipe(path), None, [], 2000)
     engine = PlainEngine(VecoForPreTraining(workload.config), workload.recipe, lambda step: 1.0, {})
     for parameter in engine.parameters:
         parameter.grad = torch.zeros_like(parameter)
@@ -31,7 +31,7 @@ def test_one_process_writes_so_much(tmp_path: Path) -> None:
 
 
 def large(**fields: int) -> Workload:
-    workload = plan_workload(read_recipe(RECIPES / "large.yaml"), None, {}, None)
+    workload = plan_workload(read_recipe(RECIPES / "large.yaml"), None, [], None)
     return dataclasses.replace(workload, recipe=dataclasses.replace(workload.recipe, **fields))
 
 

@@ -12,7 +12,7 @@ from pretrain.planning.activations import Storage
 from pretrain.planning.cards import CARDS, GIB, Card, find_card
 from pretrain.planning.choice import USABLE, make_plan, possible_accumulations, recipe_fragment
 from pretrain.planning.memory import rank_memory, zero_of
-from pretrain.planning.workload import Workload, plan_workload, read_recipe, recipe_precision
+from pretrain.planning.workload import Part, Workload, plan_workload, read_recipe, recipe_precision
 from pretrain.recipe import PretrainRecipe
 from training.recipe.ds_config import read_ds_config
 from training.recipe.parsing import build_recipe, read_yaml
@@ -22,13 +22,13 @@ RECIPES = Path(__file__).resolve().parents[3] / "pretrain" / "recipes"
 
 @pytest.fixture(scope="module")
 def large() -> Workload:
-    return plan_workload(read_recipe(RECIPES / "large.yaml"), None, {}, None)
+    return plan_workload(read_recipe(RECIPES / "large.yaml"), None, [], None)
 
 
 def with_pairs(workload: Workload, mono: int, bilingual: int) -> Workload:
     pairs = {"mono": mono, "bilingual": bilingual}
     kinds = {name: dataclasses.replace(kind, batch_pairs=pairs[name]) for name, kind in workload.kinds.items()}
-    return dataclasses.replace(workload, kinds=kinds)
+    return dataclasses.replace(workload, parts=(Part(workload.recipe.total_steps, kinds),))
 
 
 def test_accumulation_steps_divide_both_kinds(large: Workload) -> None:
@@ -121,7 +121,7 @@ def test_shipped_recipe_fits_its_cards_and_twice_its_micro_batch_does_not(
     name: str, gpus: int, cards: tuple[str, ...], accumulation: int
 ) -> None:
     """With its own ZeRO stage, recomputation and accumulation; on more cards there is no larger share to take."""
-    workload = plan_workload(read_recipe(RECIPES / f"{name}.yaml"), None, {}, None)
+    workload = plan_workload(read_recipe(RECIPES / f"{name}.yaml"), None, [], None)
     recipe = workload.recipe.accumulated(gpus, list(workload.kinds))
     config = read_ds_config(recipe.ds_config)
     precision = recipe_precision(recipe)

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from data_tools.shards.manifest import Manifest
-from pretrain.batches import SAMPLES, PretrainingBatches, PretrainingOptions
+from pretrain.batches import PretrainingBatches, PretrainingOptions
+from pretrain.course import RecipeCourse
+from pretrain.micro_batch import SAMPLES
 from pretrain.planning.epochs import Content, mean_lengths, read_contents, readings
-from pretrain.planning.workload import plan_workload, read_recipe
+from pretrain.planning.workload import parts_of, plan_workload, read_recipe
 
 ALPHA, UPDATES, MONO_PAIRS, BILINGUAL_PAIRS = 0.7, 60, 40, 20
 
@@ -27,10 +29,10 @@ def recipe_of(directory: Path) -> Path:
 def test_what_a_run_reads(random_data: Path, tmp_path: Path) -> None:
     recipe, manifest = read_recipe(recipe_of(tmp_path)), Manifest.load(random_data)
     contents = read_contents(recipe, random_data, manifest)
-    workload = plan_workload(recipe, manifest, mean_lengths(contents, ALPHA), None)
-    found = {reading.name: reading for reading in readings(workload, contents)}
+    workload = plan_workload(recipe, manifest, [mean_lengths(contents, ALPHA)], None)
+    found = {reading.name: reading for reading in readings(workload, [contents])}
 
-    options = PretrainingOptions(1, ALPHA, MONO_PAIRS, BILINGUAL_PAIRS, 12, 40, 0.15, 0.25, objective="ca_mlm")
+    options = PretrainingOptions(1, ALPHA, MONO_PAIRS, BILINGUAL_PAIRS, 12, 40, 0.15, 0.25, 4, objective="ca_mlm")
     batches = PretrainingBatches(random_data, manifest, options, rank=0, world_size=1, accumulation_steps=1)
     samples: Counter[str] = Counter()
     tokens: Counter[str] = Counter()
@@ -49,6 +51,28 @@ def test_what_a_run_reads(random_data: Path, tmp_path: Path) -> None:
     for kind, names in (("mono", ("de", "en")), ("bilingual", ("de-en",))):
         mean = sum(tokens[name] for name in names) / sum(samples[name] for name in names) / 2 + 2
         assert workload.kinds[kind].average.length == pytest.approx(mean, abs=1)
+
+
+def test_what_a_staged_run_reads(random_data: Path, tmp_path: Path) -> None:
+    """Over stages with other languages, shares and sizes."""
+    path = recipe_of(tmp_path)
+    stages = "[{steps: 20, languages: [en]}, {steps: 40, alpha: {from: 1, to: 0.2}, mono_batch_pairs: 80}]"
+    path.write_text(path.read_text().replace(f"steps: {UPDATES}\n", f"stages: {stages}\n"))
+    recipe, manifest = read_recipe(path), Manifest.load(random_data)
+    parts = [part for _, part in parts_of(recipe)]
+    contents = [read_contents(part, random_data, manifest) for part in parts]
+    lengths = [mean_lengths(content, part.alpha) for content, part in zip(contents, parts, strict=True)]
+    found = {reading.name: reading for reading in readings(plan_workload(recipe, manifest, lengths, None), contents)}
+
+    batches = PretrainingBatches(random_data, manifest, RecipeCourse(recipe), 0, 1, 1)
+    samples: Counter[str] = Counter()
+    for update in range(UPDATES):
+        samples.update(batches.groups[group][1] for group in batches[update][SAMPLES][:, 0].tolist())
+    assert found.keys() == samples.keys() == {"de", "en", "de-en"}
+    for name, reading in found.items():
+        assert reading.samples == pytest.approx(samples[name], rel=0.06)
+    assert found["de-en"].samples == samples["de-en"] == 20 * BILINGUAL_PAIRS
+    assert found["en"].probability + found["de"].probability == pytest.approx(1)
 
 
 def test_probabilities_are_smoothed_by_sentences() -> None:

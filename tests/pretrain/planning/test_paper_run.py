@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from pretrain.batches import MonoSource, OpenShards
 from pretrain.planning.cards import CARDS, GIB
 from pretrain.planning.choice import Way, make_plan
 from pretrain.planning.epochs import Content, mean_lengths, readings
 from pretrain.planning.workload import Workload, plan_workload, read_recipe
+from pretrain.sources import MonoSource, OpenShards
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs" / "planning.md").read_text(encoding="utf-8")
@@ -31,7 +31,7 @@ def numbers(text: str) -> list[float]:
 
 @pytest.fixture(scope="module")
 def paper() -> Workload:
-    return plan_workload(read_recipe(ROOT / "pretrain" / "recipes" / "large.yaml"), None, {}, None)
+    return plan_workload(read_recipe(ROOT / "pretrain" / "recipes" / "large.yaml"), None, [], None)
 
 
 @pytest.fixture(scope="module")
@@ -77,9 +77,9 @@ def test_languages(table_6: dict[str, Content]) -> None:
     assert sum(content.sentences for content in table_6.values()) == pytest.approx(6_475.444e6, rel=1e-5)  # its total
     contents = {"mono": table_6}
     recipe = read_recipe(ROOT / "pretrain" / "recipes" / "large.yaml")
-    workload = plan_workload(recipe, None, {**mean_lengths(contents, 0.5), "bilingual": 128.0}, None)
+    workload = plan_workload(recipe, None, [{**mean_lengths(contents, 0.5), "bilingual": 128.0}] * 2, None)
     assert f"({workload.kinds['mono'].average.length} tokens)" in PAGE
-    found = {reading.name: reading for reading in readings(workload, contents)}
+    found = {reading.name: reading for reading in readings(workload, [contents] * 2)}
     for name in ("en", "ru", "zh", "de", "hi", "sw", "gd", "yo"):
         (row,) = cells(name)
         reading = found[name]

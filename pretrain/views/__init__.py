@@ -1,0 +1,1 @@
+"""Views of a batch of pairs, which objectives read: each file makes some, `table.py` names them."""

@@ -1,0 +1,31 @@
+"""Views without masks: without labels, or with the next tokens as labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pretrain.masking import IGNORED, MaskedSequence, next_tokens
+from pretrain.views.pair import Pair
+
+
+def clean_x(pairs: Sequence[Pair]) -> list[MaskedSequence]:
+    return [(pair.x, unlabelled(pair.x)) for pair in pairs]
+
+
+def clean_y(pairs: Sequence[Pair]) -> list[MaskedSequence]:
+    return [(pair.y, unlabelled(pair.y)) for pair in pairs]
+
+
+def next_x(pairs: Sequence[Pair]) -> list[MaskedSequence]:
+    return [(pair.x, next_tokens(pair.x)) for pair in pairs]
+
+
+def next_y(pairs: Sequence[Pair]) -> list[MaskedSequence]:
+    return [(pair.y, next_tokens(pair.y)) for pair in pairs]
+
+
+def unlabelled(ids: np.ndarray) -> np.ndarray:
+    """Labels int64 (T,) of ids of which none is predicted."""
+    return np.full(len(ids), IGNORED, dtype=np.int64)

@@ -1,0 +1,72 @@
+"""A pair of a batch, from which its views are made: its ids, its masks, and the random numbers of each view."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from data_tools.tokenizers.sentence_piece import BOS_ID, EOS_ID
+from pretrain.masking import MaskedSequence, Masking, mask_pair
+from training.random_order import mix
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A pair of ids without `<s>` and `</s>`: where it is from and what decides its masks."""
+
+    group: int  # its language or pair, as an index into the batches' `groups`
+    name: str  # that language or pair: "de", "de-en"
+    number: int  # in the order of its kind of batch
+    x: np.ndarray
+    y: np.ndarray
+    num_cut: int
+    key: int  # of its random numbers
+
+    @property
+    def languages(self) -> tuple[str, str]:
+        """The languages of x and y."""
+        first, _, second = self.name.partition("-")
+        return first, second or first
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A sample as views see it: with `<s>` and `</s>`, and masked, once for all views."""
+
+    sample: Sample
+    masking: Masking
+
+    def rng(self, view: str = "") -> np.random.Generator:
+        """The random numbers of a view, the same on every machine; without a name those of the masks."""
+        key = mix(self.sample.key, zlib.crc32(view.encode())) if view else self.sample.key
+        return np.random.Generator(np.random.Philox(key=key))
+
+    @cached_property
+    def x(self) -> np.ndarray:
+        """`<s> x </s>`, int64."""
+        return framed(self.sample.x)
+
+    @cached_property
+    def y(self) -> np.ndarray:
+        """`<s> y </s>`, int64."""
+        return framed(self.sample.y)
+
+    @cached_property
+    def masked(self) -> tuple[MaskedSequence, MaskedSequence]:
+        """Both with masks, as `mask_pair` draws them."""
+        return mask_pair(self.x, self.y, self.rng(), self.masking)
+
+
+def framed(ids: np.ndarray) -> np.ndarray:
+    """`<s> ids </s>`, int64."""
+    return np.concatenate(([BOS_ID], ids, [EOS_ID])).astype(np.int64)
+
+
+def concatenated(x: MaskedSequence, y: MaskedSequence) -> MaskedSequence:
+    """(ids, labels) of `<s> x </s> </s> y </s>` from those of `<s> x </s>` and `<s> y </s>`."""
+    y_ids, y_labels = y[0].copy(), y[1]
+    y_ids[0] = EOS_ID  # XLM-R's separator takes the place of y's <s>
+    return np.concatenate((x[0], y_ids)), np.concatenate((x[1], y_labels))

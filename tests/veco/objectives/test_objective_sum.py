@@ -1,0 +1,92 @@
+"""Sums of objectives as recipes write them, and the sweeps that they share."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from veco.objectives.contrast import SentenceContrast
+from veco.objectives.objective import BILINGUAL, MONO, Count
+from veco.objectives.objective_sum import ObjectiveSum
+from veco.objectives.states import sweeps_of
+from veco.objectives.table import OBJECTIVES
+
+
+def test_sum_has_weights_and_options() -> None:
+    found = ObjectiveSum.of("ca_mlm + tlm + 0.1 * contrast(temperature=1, pooling=cls, masked=true, layer=-1)")
+    assert [part.weight for part in found.parts] == [1.0, 1.0, 0.1]
+    assert list(found)[2] == SentenceContrast(temperature=1.0, pooling="cls", masked=True, layer=-1)
+    assert found.views == ("x", "y", "tlm")
+    assert found.counts == (Count("x"), Count("y"), Count("tlm"), Count("x", of_rows=True))
+    assert found.weights == {"mlm": 1.0, "ca_mlm": 1.0, "tlm": 1.0, "contrast": 0.1}
+
+
+@pytest.mark.parametrize("text", ["ca_mlm+tlm", "ca_mlm + tlm", " ca_mlm +tlm "])
+def test_names_of_before_mean_what_they_meant(text: str) -> None:
+    found = ObjectiveSum.of(text)
+    assert [part.name for part in found] == ["ca_mlm", "tlm"]
+    assert [part.name for part in found.of_kind(MONO)] == ["ca_mlm"]
+    assert [part.name for part in found.of_kind(BILINGUAL)] == ["ca_mlm", "tlm"]
+    assert [part.name for part in found.of_views(["tlm"])] == ["tlm"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("camlm", "objective 'camlm': unknown objective 'camlm', did you mean ca_mlm?"),
+        ("mlm + other_thing", "unknown objective 'other_thing', expected one of ca_mlm, mlm, tlm"),
+        ("0 * mlm", "the weight of mlm is 0, expected a number above 0"),
+        ("-1 * mlm", "the weight of mlm is -1, expected a number above 0"),
+        ("big * mlm", "the weight of mlm is big, expected a number above 0"),
+        ("True * mlm", "the weight of mlm is True, expected a number above 0"),
+        ("1e999 * mlm", "the weight of mlm is inf, expected a number above 0"),
+        ("mlm + mlm", "mlm and mlm both have the loss mlm; leave one of them out"),
+        ("mlm + ca_mlm", "mlm and ca_mlm both have the loss mlm; leave one of them out"),
+        ("mlm +", "expected a sum such as ca_mlm + tlm"),
+        ("", "expected a sum such as ca_mlm + tlm"),
+        ("mlm - tlm", "expected a sum such as ca_mlm + tlm + 0.1 * contrast(temperature=0.05), found mlm - tlm"),
+        ("contrast(0.05)", "found contrast(0.05)"),
+        ("contrast(temprature=0.05)", "unknown option of contrast 'temprature', did you mean temperature?"),
+        ("contrast(temperature=cold)", "temperature of contrast is 'cold', expected a number"),
+        ("contrast(layer=0.5)", "layer of contrast is 0.5, expected a whole number"),
+        ("contrast(layer=true)", "layer of contrast is True, expected a whole number"),
+        ("contrast(temperature=0)", "contrast: temperature 0.0 must be above 0"),
+        ("contrast(pooling=max)", "contrast: pooling 'max' must be one of mean, cls"),
+        ("__import__('os').system('true')", "expected a sum such as"),
+        ("contrast(temperature=f())", "expected a number or a word, found f()"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)) as found:
+        ObjectiveSum.of(text)
+    assert "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "num_sweeps"),
+    [
+        ("mlm", 1),
+        ("mlm + tlm", 1),
+        ("ca_mlm", 2),
+        ("ca_mlm + tlm", 2),
+        ("ca_mlm + tlm + contrast", 2),
+        ("mlm + clm", 2),
+    ],
+)
+def test_sweeps_are_shared(text: str, num_sweeps: int) -> None:
+    objectives = ObjectiveSum.of(text)
+    sweeps = sweeps_of(list(objectives), objectives.views)
+    assert len(sweeps) == num_sweeps
+    routes = [route for sweep in sweeps for route in sweep.routes]
+    assert len(routes) == len(set(routes)) and set(routes) >= {r for part in objectives for r in part.all_routes}
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_every_objective_says_what_it_needs(name: str) -> None:
+    """Its terms are named once, count views that it reads, and its routes are of these views."""
+    (objective,) = ObjectiveSum.of(name)
+    assert objective.name == name and objective.kinds and objective.terms
+    assert {count.view for term in objective.terms for count in term.counts} <= set(objective.views)
+    assert {route.view for route in objective.all_routes} <= set(objective.views)
+    assert {prediction.term for prediction in objective.predictions} <= {term.name for term in objective.terms}

@@ -1,0 +1,162 @@
+"""Objective: a part of what is pre-trained for, and the words in which it says what it needs.
+
+An objective names the views of a batch that it reads (see `veco.views`; `pretrain/views` makes them), the routes on
+which these go through the layers, and its terms. It predicts pieces of the vocabulary, or has losses of its own.
+`veco.objectives.states` sends all views of all objectives along their routes together, each route once.
+
+Shape suffixes: N tokens of a view's rows, packed end to end; R rows of a view; P predicted tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+from torch import Tensor, nn
+
+from veco.config import VecoConfig
+from veco.packing import Sizes
+
+if TYPE_CHECKING:
+    from veco.objectives.states import Batch, States
+
+MONO, BILINGUAL = "mono", "bilingual"  # kinds of batches: of adjacent segments, and of translations
+
+
+@dataclass(frozen=True)
+class Sight:
+    """Which tokens of its row a token attends to: all of them, those up to it, or those of some classes.
+
+    A token of class i attends to those of class j where `attends_to[i][j]`; the objective tells the classes. Routes of
+    equal sight go through the layers together, so `name` tells apart only for a reader.
+    """
+
+    name: str
+    is_causal: bool = False
+    attends_to: tuple[tuple[bool, ...], ...] | None = None
+
+
+FULL, CAUSAL = Sight("full"), Sight("causal", is_causal=True)
+
+
+@dataclass(frozen=True)
+class Route:
+    """The way of a view through the layers: path H, or with `keys` path S.
+
+    `keys` is another view, whose last states on path H (of full sight) the cross-attention of each layer reads; row i
+    reads those of row i. They are behind a stop-gradient (VECO, ACL 2021, section 2.2) unless `keys_learn`.
+    """
+
+    view: str
+    sight: Sight = FULL
+    keys: str | None = None
+    keys_learn: bool = False
+
+
+@dataclass(frozen=True)
+class Count:
+    """The number of items that a term's mean is over: the predicted tokens of a view, or its rows."""
+
+    view: str
+    of_rows: bool = False
+
+    def of(self, sizes: Sizes) -> int:
+        return len(sizes.lengths[self.view]) if self.of_rows else sizes.num_predicted[self.view]
+
+
+class Term(NamedTuple):
+    """A loss that metrics show by its name: the sum of the means over each of its `counts`.
+
+    `is_of_tokens`: it is in nats a token, which a perplexity can be made of.
+    """
+
+    name: str
+    counts: tuple[Count, ...]
+    is_of_tokens: bool = True
+
+
+class Prediction(NamedTuple):
+    """Cross-entropies that predict the labels of a view from its states on a route, by the language-modelling head."""
+
+    term: str
+    route: Route
+
+
+class ItemLosses(NamedTuple):
+    """Losses (n,) of a term's items in float32, the batch's row that each belongs to, and whether each came out right.
+
+    `counted` is that one of the term's counts, of which these are the items.
+    """
+
+    term: str
+    values: Tensor
+    rows: Tensor
+    is_right: Tensor
+    counted: Count
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Base of all objectives. The fields of a subclass are its options, which a recipe gives in brackets.
+
+    It applies to a batch that has its views. Instances are values: they compare by their options, and travel to loader
+    processes; parameters of their own are in `module`.
+    """
+
+    name: ClassVar[str]
+    kinds: ClassVar[tuple[str, ...]] = (MONO, BILINGUAL)  # the kinds of batches that it is for
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """The names of the views that it reads."""
+        raise NotImplementedError
+
+    @property
+    def routes(self) -> tuple[Route, ...]:
+        """The routes whose states it reads, beside those of its predictions."""
+        return ()
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """Its terms."""
+        raise NotImplementedError
+
+    @property
+    def predictions(self) -> tuple[Prediction, ...]:
+        """The predictions of pieces of the vocabulary that it asks for."""
+        return ()
+
+    def problems(self) -> list[str]:
+        """One sentence for each option that is not allowed."""
+        return []
+
+    def layers(self, config: VecoConfig) -> tuple[int, ...]:
+        """The layers whose states it reads on its routes beside the last, 0 = the embeddings."""
+        return ()
+
+    def module(self, config: VecoConfig) -> nn.Module | None:
+        """The parameters that it has beside the model's, if any; drawn by the model's own rule."""
+        return None
+
+    def token_classes(self, route: Route, batch: Batch) -> Tensor:
+        """Classes int64 (N,) of the tokens of a route whose sight asks for them."""
+        raise NotImplementedError
+
+    def embedded(self, batch: Batch) -> Mapping[str, Tensor]:
+        """Embedded tokens (N, D) of those of its views that are not the embeddings of their ids."""
+        return {}
+
+    def losses(self, states: States, module: nn.Module | None) -> list[ItemLosses]:
+        """Its losses beside its predictions'."""
+        return []
+
+    @property
+    def all_routes(self) -> tuple[Route, ...]:
+        """Every route that it asks for, each once."""
+        return tuple(dict.fromkeys((*self.routes, *(prediction.route for prediction in self.predictions))))
+
+    @property
+    def trains_cross_attention(self) -> bool:
+        """Whether a loss of it depends on the cross-attention."""
+        return any(route.keys is not None for route in self.all_routes)
