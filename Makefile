@@ -16,7 +16,7 @@ help:
 	@echo "make demo      the whole pipeline on the embedded corpus in about 10 minutes: text to BLEU"
 	@echo "make test      the test suite (make test-all adds the slow tests)"
 	@echo "make lint      ruff (make types: mypy; make format: reformat with ruff)"
-	@echo "make tables    rewrite the tables of docs/tasks.md (make figures: redraw the figures of docs/)"
+	@echo "make tables    rewrite the tables of docs/tasks.md and objectives.md (make figures: redraw the figures of docs/)"
 	@echo "make clean     remove the environment and build files; runs/ is kept"
 
 setup: $(READY)
@@ -70,6 +70,7 @@ types: setup
 
 tables: setup
 	$(RUN) docs/list_catalogues.py
+	$(RUN) docs/list_objectives.py
 
 figures: setup
 	$(RUN) docs/draw_flow.py

@@ -45,6 +45,8 @@ from pretrain.planning.workload import KindOfUpdate, PairShape, Part, Workload
 from pretrain.recipe import PretrainRecipe
 from pretrain.sources import BILINGUAL, MONO
 from pretrain.views.pair import Sample
+from pretrain.words.lexicons import Lexicons
+from pretrain.words.pieces import WordPieces
 from training.engine.build import build_engine
 from training.engine.processes import shut_down
 from training.launch import run_on_ranks
@@ -120,8 +122,10 @@ def ragged_batch(scale: Scale, recipe: PretrainRecipe, kind: str, pairs: int) ->
 
     fields = PretrainingOptions.__dataclass_fields__
     options = PretrainingOptions(**{name: recipe.__dict__[name] for name in fields})
-    samples = [Sample(0, "random", number, text(), text(), 0, number) for number in range(pairs)]
-    batch = batch_of(kind, samples, options, scale.config.vocab_size)
+    samples = [Sample(0, "xx-yy", number, text(), text(), 0, number) for number in range(pairs)]
+    size = scale.config.vocab_size
+    no_lexicon = Lexicons(WordPieces(np.arange(size) % 3 == 0, np.zeros(size, bool)))  # words of three pieces
+    batch = batch_of(kind, samples, options, size, no_lexicon)
     return {name: value.pin_memory() for name, value in batch.items()} if torch.cuda.is_available() else batch
 
 

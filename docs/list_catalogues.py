@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
+
+from marks import page_with
 
 from finetune.understanding.tasks.catalogues import XTREME, catalogue_named, catalogue_names
 from finetune.understanding.tasks.task import Head, Split, Task
@@ -63,15 +64,7 @@ def page_with_tables(page: str) -> str:
     for name in catalogue_names():
         if name == XTREME:  # which has a page of its own
             continue
-        marks = f"<!-- {name} -->\n", f"\n<!-- /{name} -->"
-        page, count = re.subn(
-            re.escape(marks[0]) + ".*?" + re.escape(marks[1]),
-            lambda _, name=name, marks=marks: f"{marks[0]}{catalogue_table(name)}{marks[1]}",
-            page,
-            flags=re.S,
-        )
-        if count != 1:
-            raise ValueError(f"{PAGE.name}: expected one <!-- {name} --> … <!-- /{name} -->, found {count}")
+        page = page_with(page, name, catalogue_table(name), PAGE.name)
     return page
 
 

@@ -18,6 +18,9 @@ from pretrain.micro_batch import make_batch
 from pretrain.order import Group, KindOfBatch, Stretch
 from pretrain.sources import BILINGUAL, MONO, group_names, num_sentences, open_sources
 from pretrain.views.pair import Sample
+from pretrain.views.resources import Resources
+from pretrain.views.table import pairs_together
+from pretrain.words.lexicons import Lexicons
 from training.random_order import mix, walk
 from training.step import Batch
 from veco.objectives.objective_sum import ObjectiveSum
@@ -122,9 +125,11 @@ class PretrainingBatches(Dataset):
         rank: int,
         world_size: int,
         accumulation_steps: int,
+        lexicons: Lexicons | None = None,
     ) -> None:
         """Raises ValueError when ranks x accumulation steps do not divide a batch, or there is nothing to train on."""
         self.course = course
+        self.lexicons = lexicons
         self.rank, self.world_size, self.accumulation_steps = rank, world_size, accumulation_steps
         self.vocab_size = manifest.vocab_size
         self.groups, self.stretches = read_stretches(data_dir, manifest, course)
@@ -136,6 +141,10 @@ class PretrainingBatches(Dataset):
                 f"{' and '.join(wrong)} cannot be divided evenly by {world_size} ranks x {accumulation_steps} "
                 f"accumulation steps; choose multiples of {shares}"
             )
+        for border in course.borders():
+            options = course.at(border)
+            for kind in self.stretch_of(border).kinds:
+                check_keeps_pairs_together(options, kind, options.batch_pairs[kind] // shares)
 
     def stretch_of(self, step: int) -> Stretch:
         """The stretch that update `step` belongs to."""
@@ -165,7 +174,8 @@ class PretrainingBatches(Dataset):
         order, kind, numbers = self.samples_of(number, self.rank)
         first_group = [of for of, _ in self.groups].index(kind)
         samples = [order.sample(i, first_group) for i in numbers]
-        return batch_of(kind, samples, self.course.at(number // self.accumulation_steps), self.vocab_size)
+        options = self.course.at(number // self.accumulation_steps)
+        return batch_of(kind, samples, options, self.vocab_size, self.lexicons)
 
 
 def read_stretches(data_dir: Path, manifest: Manifest, course: Course) -> tuple[list[tuple[str, str]], list[Stretch]]:
@@ -217,9 +227,17 @@ class ValidationBatches:
     Which samples, which masks and which batches is a function of the data alone: not of the run's seed nor its ranks.
     """
 
-    def __init__(self, data_dir: Path, manifest: Manifest, options: PretrainingOptions, max_batches: int) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        manifest: Manifest,
+        options: PretrainingOptions,
+        max_batches: int,
+        lexicons: Lexicons | None = None,
+    ) -> None:
         """At most `max_batches` of each language and pair."""
         self.options = options
+        self.lexicons = lexicons
         self.vocab_size = manifest.vocab_size
         self.sources = open_sources(data_dir, manifest.valid, options.max_lengths)
         self.groups = group_names(self.sources)
@@ -236,11 +254,26 @@ class ValidationBatches:
         samples = []
         first = number * VALIDATION_PAIRS
         for sample in range(first, min(first + VALIDATION_PAIRS, len(source))):
-            x, y, num_cut = source[walk(sample, len(source), key)]
-            samples.append(Sample(group, self.groups[group][1], sample, x, y, num_cut, mix(key, sample)))
-        return batch_of(kind, samples, self.options, self.vocab_size)
+            found = source[walk(sample, len(source), key)]
+            samples.append(found.sample(group, self.groups[group][1], sample, mix(key, sample)))
+        return batch_of(kind, samples, self.options, self.vocab_size, self.lexicons)
 
 
-def batch_of(kind: str, samples: Sequence[Sample], options: PretrainingOptions, vocab_size: int) -> Batch:
+def check_keeps_pairs_together(options: PretrainingOptions, kind: str, micro_pairs: int) -> None:
+    """Raise ValueError where a micro-batch of so many pairs would cut pairs apart that belong together."""
+    together = pairs_together(ObjectiveSum.of(options.objective), kind, options.contrast_pairs)
+    if micro_pairs % together:
+        raise ValueError(
+            f"objective {options.objective!r} with contrast_pairs {options.contrast_pairs}: a device's micro-batch of "
+            f"{micro_pairs} {kind} pairs is not a multiple of the {together} that stay together; choose "
+            f"{kind}_batch_pairs, contrast_pairs, ranks and accumulation_steps so that it is"
+        )
+
+
+def batch_of(
+    kind: str, samples: Sequence[Sample], options: PretrainingOptions, vocab_size: int, lexicons: Lexicons | None = None
+) -> Batch:
     """A micro-batch of a kind, as `make_batch` gives it, of the views that the objective reads."""
-    return make_batch(samples, options.views(kind), options.masking(kind, vocab_size), options.contrast_pairs)
+    masking = options.masking(kind, vocab_size)
+    resources = Resources(ObjectiveSum.of(options.objective), lexicons)
+    return make_batch(samples, options.views(kind), masking, options.contrast_pairs, resources)

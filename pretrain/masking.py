@@ -82,16 +82,28 @@ def spans(size: int, count: int, rng: np.random.Generator, mean_length: float) -
     Lengths are geometric; the last drawn is cut so that they add up to `count`. Where they lie is uniform among all
     ways to lay them between the other places; two may touch.
     """
-    lengths = rng.geometric(1 / mean_length, size=count)  # as many as would be needed if each had one token
-    ends = lengths.cumsum()
-    lengths = lengths[: ends.searchsorted(count) + 1]
+    starts, lengths = laid(size, rng.geometric(1 / mean_length, size=count), rng)
+    return places_of(starts, lengths), lengths
+
+
+def laid(size: int, lengths: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """(starts, ascending; lengths) of spans in range(size) which hold as many places as there are `lengths` to choose.
+
+    The first of these that suffice are taken, the last so long that all add up. One of length 0 lies before its start.
+    """
+    count = len(lengths)  # as many as would be needed if each had one place
+    lengths = lengths[: lengths.cumsum().searchsorted(count) + 1].copy()
     lengths[-1] -= lengths.sum() - count
     rng.shuffle(lengths)  # else the span that was cut would always be the last
     # A row of spans and single places that stay, in random order; then each span takes up its length.
     order = np.sort(rng.choice(len(lengths) + size - count, size=len(lengths), replace=False, shuffle=False))
-    starts = order + lengths.cumsum() - lengths - np.arange(len(lengths))
-    within = np.arange(count) - np.repeat(lengths.cumsum() - lengths, lengths)
-    return np.repeat(starts, lengths) + within, lengths
+    return order + lengths.cumsum() - lengths - np.arange(len(lengths)), lengths
+
+
+def places_of(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """The places in spans, one after the other."""
+    within = np.arange(lengths.sum()) - np.repeat(lengths.cumsum() - lengths, lengths)
+    return np.repeat(starts, lengths) + within
 
 
 def next_tokens(ids: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Mapping, Sequence
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from data_tools.tokenizers.sentence_piece import PAD_ID
 from pretrain.masking import IGNORED, MaskedSequence, Masking
 from pretrain.views.pair import Pair, Sample
+from pretrain.views.resources import Resources
 from pretrain.views.table import VIEWS, in_order
 from training.random_order import mix
 from training.step import Batch
@@ -25,7 +27,11 @@ GROUP, NUM_CUT, DIGEST, NUM_TOKENS = range(4)  # columns of SAMPLES
 
 
 def make_batch(
-    samples: Sequence[Sample], views: Sequence[str], masking: Masking, group_pairs: int | None = None
+    samples: Sequence[Sample],
+    views: Sequence[str],
+    masking: Masking,
+    group_pairs: int | None = None,
+    resources: Resources | None = None,
 ) -> Batch:
     """The tensors of the views, int64 (rows, length), PACKED, and SAMPLES, int64 (pairs, 4).
 
@@ -33,8 +39,14 @@ def make_batch(
     each pair its group of samples, the tokens that were cut off, a digest of what the model sees of it, and the tokens
     of x and y with `<s>` and `</s>`. Pairs are contrasted in groups of `group_pairs`; without it, all with each other.
     """
-    pairs = [Pair(sample, masking) for sample in samples]
-    rows = {view: VIEWS[view].rows(pairs) for view in in_order(views)}
+    pairs = [Pair(sample, masking, resources or Resources()) for sample in samples]
+    size = group_pairs or len(pairs)
+    rows: dict[str, list[MaskedSequence]] = {}
+    for view in in_order(views):
+        # By group: what a row shows of other pairs must not depend on how many groups come together.
+        step = math.lcm(size, VIEWS[view].pairs)
+        groups = [pairs[start : start + step] for start in range(0, len(pairs), step)]
+        rows[view] = [row for group in groups for row in VIEWS[view].rows(group)]
     padded = {view: padded_view(of_view) for view, of_view in rows.items()}
     facts = [
         (pair.sample.group, pair.sample.num_cut, digest(pair.sample, number, rows), len(pair.x) + len(pair.y))
@@ -42,7 +54,7 @@ def make_batch(
     ]
     return {
         **tensors_of(padded),
-        PACKED: PackedViews.of(padded, PAD_ID, group_pairs),
+        PACKED: PackedViews.of(padded, PAD_ID, group_pairs, len(samples)),
         SAMPLES: torch.tensor(facts, dtype=torch.int64),
     }
 
@@ -62,7 +74,7 @@ def digest(sample: Sample, number: int, rows: Mapping[str, Sequence[MaskedSequen
     checksum = 0
     for view, of_view in rows.items():
         if view != TLM:
-            for array in of_view[number]:
+            for array in of_view[number // VIEWS[view].pairs]:
                 checksum = zlib.crc32(array.tobytes(), checksum)
     return mix(sample.group, sample.number, checksum) >> 1
 

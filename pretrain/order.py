@@ -55,8 +55,7 @@ class KindOfBatch:
         name, draw = self.schedule[number]
         group = self.groups[name]
         place = walk(draw + self.ahead[name], len(group.source), mix(self.key, group.number))
-        x, y, num_cut = group.source[place]
-        return Sample(first_group + group.number, name, number, x, y, num_cut, mix(self.key, number))
+        return group.source[place].sample(first_group + group.number, name, number, mix(self.key, number))
 
     def draws_before(self, number: int) -> dict[str, int]:
         """How often each of its groups is drawn in the run before its sample `number`."""

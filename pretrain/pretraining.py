@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from data_tools.shards.manifest import Manifest
+from pretrain import momentum
 from pretrain.batches import PretrainingBatches, ValidationBatches
 from pretrain.course import RecipeCourse, options_of
 from pretrain.export import export
@@ -21,10 +22,13 @@ from pretrain.recipe import PretrainRecipe
 from pretrain.sources import BILINGUAL, MONO, num_sentences
 from pretrain.stages import CROSS_ATTENTION, EVERYTHING, TRAINS
 from pretrain.validation import validate
+from pretrain.words.lexicons import Lexicons
+from pretrain.words.reading import read_lexicons
 from training.checkpoints.finding import checkpoints_of
 from training.engine.interface import Engine
 from training.launch import launched_rank, launched_ranks, tell
 from training.meters import Scalars
+from training.random_order import mix
 from training.recipe.base import Phase
 from training.run_directory.checks import check_run_directory
 from training.run_directory.kinds import LAST, MODEL_DIR, link_model
@@ -32,7 +36,10 @@ from training.step import Batch
 from training.task import Task
 from training.tokenizer_checks import check_own_tokenizer
 from veco import VecoForPreTraining
+from veco.objectives.objective import LEXICON, THESAURUS
 from veco.objectives.objective_sum import ObjectiveSum
+
+QUEUE_SALT = 0x71  # of the seed that draws what fills queues
 
 
 class PretrainingTask(Task[PretrainRecipe]):
@@ -53,6 +60,7 @@ class PretrainingTask(Task[PretrainRecipe]):
         check_run_directory(Path(recipe.output), [data_dir], tokenizer=data_dir / "tokenizer")
         self.fingerprint = self.manifest.fingerprint
         self.stage = self.recipe.at(0)
+        self.checkpoint: Path | None = None
 
     @classmethod
     def on(cls, data_dir: Path) -> Callable[[PretrainRecipe, Path | None], Self]:
@@ -68,6 +76,7 @@ class PretrainingTask(Task[PretrainRecipe]):
         return self.recipe
 
     def build_model(self, checkpoint: Path | None) -> None:
+        self.checkpoint = checkpoint
         self.model = build_model(self.recipe, self.data_dir, self.manifest, checkpoint)
 
     def introduction(self, recipe: PretrainRecipe) -> dict[str, Any]:
@@ -106,6 +115,8 @@ class PretrainingTask(Task[PretrainRecipe]):
         # With most weights frozen the backward pass is another one than the formula's.
         counts_flops = self.stage.trains == EVERYTHING
         self.losses = PretrainingLosses(self.stage, self.model.config, self.train.groups, engine, counts_flops)
+        momentum.begin(self.model, engine, self.losses.objective, self.checkpoint, self.other_batches)
+        self.checkpoint = None  # a later phase goes on with what there is then
         return self.losses.line
 
     def loss(self, model: nn.Module, batch: Batch, num_items: Tensor) -> dict[str, Tensor]:
@@ -116,6 +127,17 @@ class PretrainingTask(Task[PretrainRecipe]):
 
     def count_tokens(self, batch: Batch) -> Tensor:
         return count_tokens(batch)
+
+    def after_update(self, engine: Engine) -> None:
+        momentum.after_update(self.model, engine)
+
+    def other_batches(self) -> PretrainingBatches:
+        """Batches of a stage in another order than those that are trained on: a function of data and seed.
+
+        They fill queues. The first keys of the training would otherwise be among their own negatives.
+        """
+        recipe = dataclasses.replace(self.stage, seed=mix(self.stage.seed, QUEUE_SALT))
+        return read_batches(recipe, self.data_dir, self.manifest)[0]
 
     def phase_report(self) -> str:
         return self.losses.cut_report()
@@ -129,6 +151,7 @@ class PretrainingTask(Task[PretrainRecipe]):
     def add_files(self, engine: Engine, directory: Path) -> None:
         if engine.rank == 0:
             self.model.config.save_pretrained(directory)
+            momentum.save(self.model, directory)
 
     def kept(self, steps: Collection[int]) -> Collection[int]:
         """The checkpoints at the ends of stages, from which others can follow."""
@@ -196,6 +219,20 @@ def read_batches(
 ) -> tuple[PretrainingBatches, ValidationBatches]:
     """The batches that this rank trains on, and those of validation. Raises ValueError as `PretrainingBatches` does."""
     ranks = launched_rank(), launched_ranks(), recipe.accumulation_steps
+    lexicons = read_resources(recipe, data_dir, manifest)
     # Held-out text is cut and masked by the recipe's own fields, so that its losses are comparable over the stages.
-    valid = ValidationBatches(data_dir, manifest, options_of(recipe), recipe.validate_batches)
-    return PretrainingBatches(data_dir, manifest, RecipeCourse(recipe), *ranks), valid
+    valid = ValidationBatches(data_dir, manifest, options_of(recipe), recipe.validate_batches, lexicons)
+    return PretrainingBatches(data_dir, manifest, RecipeCourse(recipe), *ranks, lexicons), valid
+
+
+def read_resources(recipe: PretrainRecipe, data_dir: Path, manifest: Manifest) -> Lexicons | None:
+    """The lexicons and thesauri that some stage's objective reads, for the data's pairs.
+
+    Raises ValueError as `read_lexicons` does.
+    """
+    objective = ObjectiveSum.union(recipe.objectives())
+    if LEXICON not in objective.needs:
+        return None
+    assert recipe.lexicon is not None, "a recipe without it was refused"
+    thesaurus = recipe.thesaurus if any(THESAURUS in part.uses for part in objective) else None
+    return read_lexicons(data_dir, list(manifest.parallel), recipe.lexicon, thesaurus)

@@ -7,7 +7,7 @@ import itertools
 import math
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from pretrain.masking import MASK_TOKEN_SHARE, RANDOM_TOKEN_SHARE
 from pretrain.stages import (
@@ -38,6 +38,14 @@ SHAPE_FIELDS = (
     *("num_hidden_layers", "hidden_size", "num_attention_heads"),
     *("intermediate_size", "max_position_embeddings", "initializer_range"),
 )
+
+
+class BatchSize(NamedTuple):
+    """Pairs of a global batch, the most tokens of x and of y, and the pairs of it that stay together on a device."""
+
+    pairs: int
+    max_length: int
+    together: int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,6 +105,18 @@ class PretrainRecipe(TrainingRecipe):
         32,
         "pairs that are contrasted with each other, by objectives that do: groups of so many never straddle ranks or "
         "accumulation steps, so that the losses are the same for any number of these",
+        on_resume=BY_NAME,
+    )
+    lexicon: str | None = option(
+        None,
+        "bilingual lexicons for objectives that need them: a directory, a file such as de.txt (English and German) or "
+        "en-de.txt, or en-de=FILE, several with commas between; null = none",
+        on_resume=BY_NAME,
+    )
+    thesaurus: str | None = option(
+        None,
+        "thesauri in MyThes' format, whose synonyms add to the lexicon's: a directory, a file such as th_de_DE_v2.dat, "
+        "or de=FILE, several with commas between; null = none",
         on_resume=BY_NAME,
     )
     alpha: float = option(
@@ -228,30 +248,39 @@ class PretrainRecipe(TrainingRecipe):
         if not self.micro_batch_tokens or not kinds:
             return self
         sizes = self.batch_sizes(kinds)
-        if uneven := [name for name, (count, _) in sizes.items() if count % num_ranks]:
+        if uneven := [name for name, size in sizes.items() if size.pairs % num_ranks]:
             raise ValueError(f"{' and '.join(uneven)} cannot be divided evenly by {num_ranks} ranks")
-        most = math.gcd(*(count // num_ranks for count, _ in sizes.values()))
+        # Where a rank has less than stays together, one step: the batches will tell what is wrong.
+        most = max(1, math.gcd(*(size.pairs // num_ranks // size.together for size in sizes.values())))
         for steps in range(1, most + 1):
-            tokens = max(2 * length * (count // (num_ranks * steps)) for count, length in sizes.values())
+            tokens = max(2 * size.max_length * (size.pairs // (num_ranks * steps)) for size in sizes.values())
             if most % steps == 0 and tokens <= self.micro_batch_tokens:
                 return dataclasses.replace(self, accumulation_steps=steps)
-        needed = max(2 * length * count // (num_ranks * most) for count, length in sizes.values())
+        needed = max(2 * size.max_length * size.pairs // (num_ranks * most) for size in sizes.values())
         told = " and ".join(sizes)
         raise ValueError(
             f"micro_batch_tokens {self.micro_batch_tokens} is too little: on {num_ranks} ranks the smallest "
             f"micro-batches that divide {told} need {needed}"
         )
 
-    def batch_sizes(self, kinds: Collection[str]) -> dict[str, tuple[int, int]]:
-        """Name -> (pairs, most tokens of x and of y) of each size of a global batch that the run has, by kind."""
-        found: dict[str, tuple[int, int]] = {}
+    def batch_sizes(self, kinds: Collection[str]) -> dict[str, BatchSize]:
+        """Each size of a global batch that the run has, by its name, for those kinds of batches."""
+        # Importing torch takes seconds: --help should not wait for it.
+        from pretrain.views.table import pairs_together
+        from veco.objectives.objective_sum import ObjectiveSum
+
+        found: dict[str, BatchSize] = {}
         for stage in self.stages_in_turn():
             for step in (stage.begin, stage.end - 1):  # a size that changes is a multiple of what divides both
-                values = vars(self.at(step))
+                recipe = self.at(step)
+                values, objective = vars(recipe), ObjectiveSum.of(recipe.objective)
                 for kind in kinds:
                     pairs, length = values[f"{kind}_batch_pairs"], values[f"{kind}_max_length"]
-                    name = f"{kind}_batch_pairs {pairs}"
-                    found[name] = (pairs, max(length, found.get(name, (pairs, 0))[1]))
+                    together = pairs_together(objective, kind, recipe.contrast_pairs)
+                    before = found.get(f"{kind}_batch_pairs {pairs}", BatchSize(pairs, 0, 1))
+                    found[f"{kind}_batch_pairs {pairs}"] = BatchSize(
+                        pairs, max(length, before.max_length), math.lcm(together, before.together)
+                    )
         return found
 
     def inputs(self) -> list[Path]:
@@ -310,10 +339,23 @@ class PretrainRecipe(TrainingRecipe):
         from veco.objectives.objective_sum import ObjectiveSum
 
         try:
-            ObjectiveSum.of(self.objective)
+            objective = ObjectiveSum.of(self.objective)
         except ValueError as error:
             return [str(error), *not_negative(self, "cross_attention_steps")]
-        return self._problems_of_cross_attention()
+        with_momentum = [part.name for part in objective if part.has_momentum]
+        cut = [
+            f"objective {self.objective!r}: {name} has a momentum copy of the encoder, whose weights ZeRO-3 "
+            f"({self.ds_config}) cuts into parts; take a ds_config of ZeRO-1 or -2, or contrast instead"
+            for name in with_momentum
+            if self.cuts_weights
+        ]
+        needs = objective.needs
+        missing = [
+            f"objective {needs[need]} needs a {need}, and none is given: name it in the field {need}"
+            for need in needs
+            if not vars(self)[need]
+        ]
+        return [*cut, *missing, *self._problems_of_cross_attention()]
 
     def _problems_of_cross_attention(self) -> list[str]:
         found = not_negative(self, "cross_attention_steps")
@@ -332,10 +374,22 @@ class PretrainRecipe(TrainingRecipe):
         found = []
         if min(self.mono_max_length, self.bilingual_max_length) < 4:
             found.append("mono_max_length and bilingual_max_length must be at least 4")
-        longest = max(self.mono_max_length, 2 * self.bilingual_max_length)
+        in_mono_rows = self._sequences_in_mono_rows()
+        longest = max(in_mono_rows * self.mono_max_length, 2 * self.bilingual_max_length)
         if not self.init_from and longest > self.max_position_embeddings - 2:
             found.append(
                 f"max_position_embeddings {self.max_position_embeddings} must be at least {longest + 2}: "
-                "mono_max_length, or both sentences of a bilingual pair, + 2"
+                f"{'' if in_mono_rows == 1 else 'twice '}mono_max_length, or both sentences of a bilingual pair, + 2"
             )
         return found
+
+    def _sequences_in_mono_rows(self) -> int:
+        """Two where the objective writes something as long behind a segment, else one."""
+        from pretrain.views.table import VIEWS
+        from veco.objectives.objective_sum import ObjectiveSum
+
+        try:
+            views = ObjectiveSum.of(self.objective).of_kind("mono").views
+        except ValueError:  # told by `_problems_of_objective`
+            views = ()
+        return max((VIEWS[view].sequences for view in views), default=1)

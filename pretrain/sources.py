@@ -6,12 +6,13 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from data_tools.shards.format import Shard, ShardInfo
 from data_tools.shards.manifest import Manifest, SplitShards
+from pretrain.views.pair import Sample
 from veco.objectives.objective import BILINGUAL, MONO
 
 
@@ -26,15 +27,26 @@ class OpenShards(dict[str, Shard]):
         return self.setdefault(prefix, Shard(self.data_dir / prefix))
 
 
-class Source(Protocol):
-    """One language's or language pair's samples, numbered; each is (x, y, how many tokens were cut off).
+class Segments(NamedTuple):
+    """x and y, ids without `<s>` and `</s>`, how many tokens were cut off, and the borders of sentences inside each."""
 
-    x and y are ids without `<s>` and `</s>`.
-    """
+    x: np.ndarray
+    y: np.ndarray
+    num_cut: int
+    x_borders: tuple[int, ...] = ()
+    y_borders: tuple[int, ...] = ()
+
+    def sample(self, group: int, name: str, number: int, key: int) -> Sample:
+        """These as the sample of that place in the order."""
+        return Sample(group, name, number, self.x, self.y, self.num_cut, key, self.x_borders, self.y_borders)
+
+
+class Source(Protocol):
+    """One language's or language pair's samples, numbered."""
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, int]: ...
+    def __getitem__(self, index: int) -> Segments: ...
 
 
 class ParallelSource:
@@ -51,12 +63,12 @@ class ParallelSource:
     def __len__(self) -> int:
         return self.ends[-1]
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, int]:
+    def __getitem__(self, index: int) -> Segments:
         which = bisect_right(self.ends, index)
         index -= self.ends[which - 1] if which else 0
         x, y = (self.shards[prefix][index] for prefix in self.prefixes[which])
         num_cut = sum(max(0, len(ids) - self.max_tokens) for ids in (x, y))
-        return x[: self.max_tokens], y[: self.max_tokens], num_cut
+        return Segments(x[: self.max_tokens], y[: self.max_tokens], num_cut)
 
 
 class MonoSource:
@@ -83,12 +95,12 @@ class MonoSource:
     def __len__(self) -> int:
         return self.ends[-1]
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, int]:
+    def __getitem__(self, index: int) -> Segments:
         which = bisect_right(self.ends, index)
         index -= self.ends[which - 1] if which else 0
-        return *self._window(self.shards[self.prefixes[which]], index), 0
+        return self._window(self.shards[self.prefixes[which]], index)
 
-    def _window(self, shard: Shard, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def _window(self, shard: Shard, index: int) -> Segments:
         def first_token(document: int) -> int:
             sentence = int(shard.documents[document])
             is_end = sentence == shard.num_sequences
@@ -114,7 +126,9 @@ class MonoSource:
             begin, end = borders[0], max(borders[1], borders[0] + 1)
         inside = sentences[sentences.searchsorted(begin * shard.itemsize, "right") :]
         inside = inside[: inside.searchsorted(end * shard.itemsize)] // shard.itemsize - begin
-        return split_in_two(shard.tokens[begin:end], inside, self.segment_tokens)
+        x, y = split_in_two(shard.tokens[begin:end], inside, self.segment_tokens)
+        x_borders, y_borders = inside[inside < len(x)], inside[inside > len(x)] - len(x)
+        return Segments(x, y, 0, tuple(x_borders.tolist()), tuple(y_borders.tolist()))
 
 
 def split_in_two(tokens: np.ndarray, borders: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray]:

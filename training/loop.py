@@ -145,6 +145,7 @@ def make_update(
         metrics = train_step(
             engine, group, trainable.loss, trainable.count_items, context, count_tokens=trainable.count_tokens
         )
+        trainable.after_update(engine)
         guards.note_duration("update", time.perf_counter() - started)
         if metrics.skipped:
             meters.event(step + 1, "skipped", {f"{kind}/{name}": value for name, value in metrics.losses.items()})

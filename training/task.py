@@ -43,6 +43,9 @@ class Trainable(Protocol):
         """The tokens (1,) of a micro-batch, for speeds: without padding, and none twice."""
         return count_tokens(batch)
 
+    def after_update(self, engine: Engine) -> None:
+        """Let what follows the weights do so, after each update, also a skipped one; every rank calls it."""
+
 
 class Validated(Protocol):
     """Validations of a task, and what follows from them. All ranks answer alike."""

@@ -94,14 +94,27 @@ class PackedEnds(NamedTuple):
 
 
 class TokenClasses(NamedTuple):
-    """Classes of packed tokens, int64 (N,), and which classes each attends to, bool (classes, classes).
+    """Classes of packed tokens, int64 (N,), and which classes each attends to.
 
-    A query of class i attends to the keys of class j of its own sequence where `attends_to[i, j]` is true. Every query
+    A query of class i attends to the keys of class j of its own sequence where `attends_to[i][j]` is true. Every query
     must have at least one such key.
     """
 
     of_tokens: Tensor
-    attends_to: Tensor
+    attends_to: Sequence[Sequence[bool]]
+
+    def mask(self, padding: Padding) -> Tensor:
+        """Boolean (B, 1, T, T) of padded sequences; padding, whose context is dropped, attends to all tokens."""
+        is_token_BT = padding.is_token_BT
+        # Bit j of a token's number tells whether it attends to class j: so the table need not be copied to a device.
+        seen = torch.zeros_like(self.of_tokens)
+        for of_class, row in enumerate(self.attends_to):
+            bits = sum(1 << seen_class for seen_class, is_seen in enumerate(row) if is_seen)
+            seen = seen + bits * self.of_tokens.eq(of_class)
+        classes_BT, seen_BT = padding.pad(self.of_tokens), padding.pad(seen)
+        by_class = (seen_BT.unsqueeze(2) >> classes_BT.unsqueeze(1)).bitwise_and(1).bool()
+        by_class = by_class | ~is_token_BT.unsqueeze(2)
+        return (by_class & is_token_BT.unsqueeze(1)).unsqueeze(1)
 
 
 @dataclass(frozen=True)
@@ -158,10 +171,19 @@ class PackedMask:
     def _paddings_on(self, device: torch.device) -> tuple[Padding, Padding]:
         """Of queries and of keys, where they are padded."""
         if device not in self._paddings:
-            of_queries = Padding.behind(self.query_lengths, device)
-            is_same = self.query_lengths == self.key_lengths
-            self._paddings[device] = of_queries, of_queries if is_same else Padding.behind(self.key_lengths, device)
+            ends = self._ends_on(device)
+            of_queries = Padding.behind(ends.query_starts, max(self.query_lengths), sum(self.query_lengths))
+            of_keys = of_queries
+            if self.query_lengths != self.key_lengths:
+                of_keys = Padding.behind(ends.key_starts, max(self.key_lengths), sum(self.key_lengths))
+            self._paddings[device] = of_queries, of_keys
         return self._paddings[device]
+
+    @cached_property
+    def _class_mask(self) -> Tensor:
+        """That of `classes`, once for all layers."""
+        assert self.classes is not None and not self.is_causal and self.query_lengths == self.key_lengths
+        return self.classes.mask(self._paddings_on(self.classes.of_tokens.device)[0])
 
     @cached_property
     def blocks(self) -> list[PackedMask]:
@@ -207,18 +229,9 @@ class PackedMask:
         # A causal mask already hides the padding behind a sequence.
         attention_mask = None if self.is_causal else of_keys.is_token_BT[:, None, None]
         if self.classes is not None:
-            attention_mask = self._attends_to(of_queries)
+            attention_mask = self._class_mask
         context_BHTK = attend(query, key, value, attention_mask, dropout_p, self.is_causal, back_end)
         return of_queries.pack(context_BHTK.transpose(1, 2))
-
-    def _attends_to(self, padding: Padding) -> Tensor:
-        """Boolean (B, 1, T, T) from the classes of tokens; padding, whose context is dropped, attends to all tokens."""
-        assert self.classes is not None and not self.is_causal and self.query_lengths == self.key_lengths
-        of_tokens, attends_to = self.classes
-        classes_BT = padding.pad(of_tokens)
-        by_class = attends_to[classes_BT.unsqueeze(2), classes_BT.unsqueeze(1)]
-        by_class = by_class | ~padding.is_token_BT.unsqueeze(2)
-        return (by_class & padding.is_token_BT.unsqueeze(1)).unsqueeze(1)
 
 
 class MultiHeadAttention(nn.Module):

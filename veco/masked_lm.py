@@ -32,15 +32,18 @@ class VecoLMHead(nn.Module):
         self.decoder = VocabularyProjection(config.hidden_size, config.vocab_size)
 
     def forward(
-        self, states: Tensor, targets: Tensor | None = None, smoothing: float = 0.0
+        self, states: Tensor, targets: Tensor | None = None, smoothing: float = 0.0, only_best: bool = False
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Logits (..., V) of states (..., D), or with `targets` the cross-entropies that predict them.
 
         These are float32 (N,) for states (N, D) and targets (N,), with labels smoothed as in `veco.vocabulary_loss`,
-        and come with bool (N,): whether each target is the most probable piece.
+        and come with bool (N,): whether each target is the most probable piece. With `only_best` it is the most
+        probable piece of each state, int64 (N,), in bounded memory.
         """
         if self.has_transform:
             states = self.norm(self.activation(self.dense(states)))
+        if only_best:
+            return self.decoder(states, only_best=True)
         # A projection that tools put in this place, such as a quantised one, takes states alone.
         return self.decoder(states) if targets is None else self.decoder(states, targets, smoothing)
 

@@ -32,10 +32,12 @@ class Padding:
         return cls(is_token_BT, is_token_BT.flatten().nonzero().squeeze(1))
 
     @classmethod
-    def behind(cls, lengths: Sequence[int], device: torch.device) -> Padding:
-        """Padding behind sequences of these lengths, up to the longest."""
-        made = cls.of(torch.arange(max(lengths)) < torch.tensor(lengths).unsqueeze(1))
-        return cls(made.is_token_BT.to(device), made.index_N.to(device))
+    def behind(cls, starts: Tensor, longest: int, num_tokens: int) -> Padding:
+        """Padding behind packed sequences, up to the longest, where `starts` are as of `starts_of`; nobody waits."""
+        places = torch.arange(num_tokens, device=starts.device)
+        rows = torch.bucketize(places, starts[1:], right=True)
+        is_token_BT = torch.arange(longest, device=starts.device) < starts.diff().unsqueeze(1)
+        return cls(is_token_BT, places + rows * longest - starts.index_select(0, rows))
 
     def pack(self, x_BT: Tensor) -> Tensor:
         """The tokens (N, ...) of (B, T, ...), end to end."""
@@ -81,8 +83,8 @@ class PackedViews:
     """Where the tokens of a batch's views stand when all are packed, one view after the other.
 
     What shapes and kernels follow from is in numbers of Python, so that nobody waits for an accelerator to tell them:
-    `sizes`, how many places there are with padding, `num_places`, and how many consecutive pairs form a group,
-    `group_pairs`: what contrasts pairs with each other does so inside groups. The tensors are int64:
+    `sizes`, how many places there are with padding, `num_places`, how many pairs, `num_pairs`, and how many consecutive
+    ones form a group, `group_pairs`: what contrasts pairs with each other does so inside groups. The tensors are int64:
     `places` (N,) of the tokens among the ids of all views, padded, flattened and one after the other; their `positions`
     (N,), counted from 1; `predicted` (P,), which of the N tokens are predicted, and their `rows` (P,) in their view. So
     that kernels find the rows, int32: `starts` of all.
@@ -90,6 +92,7 @@ class PackedViews:
 
     sizes: Sizes
     num_places: int
+    num_pairs: int
     group_pairs: int
     places: Tensor
     positions: Tensor
@@ -98,8 +101,17 @@ class PackedViews:
     starts: Tensor
 
     @classmethod
-    def of(cls, views: Mapping[str, View], pad_token_id: int | None, group_pairs: int | None = None) -> PackedViews:
-        """The tokens of each view; without `group_pairs` all its pairs are one group."""
+    def of(
+        cls,
+        views: Mapping[str, View],
+        pad_token_id: int | None,
+        group_pairs: int | None = None,
+        num_pairs: int | None = None,
+    ) -> PackedViews:
+        """The tokens of each view; without `group_pairs` all pairs are one group.
+
+        Without `num_pairs` there are as many as the view with most rows has.
+        """
         lengths, num_predicted, places, positions, predicted, rows = {}, {}, [], [], [], []
         num_places = num_tokens = 0
         for name, (input_ids, attention_mask, labels) in views.items():
@@ -113,10 +125,12 @@ class PackedViews:
             rows.append(padding.index_N.index_select(0, of_view) // max(1, input_ids.shape[1]))
             num_places += input_ids.numel()
             num_tokens += len(padding.index_N)
+        num_pairs = num_pairs or max(map(len, lengths.values()))
         return cls(
             sizes=Sizes(lengths, num_predicted),
             num_places=num_places,
-            group_pairs=group_pairs or max(map(len, lengths.values())),
+            num_pairs=num_pairs,
+            group_pairs=group_pairs or num_pairs,
             places=torch.cat(places),
             positions=torch.cat(positions),
             predicted=torch.cat(predicted),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ from veco.objectives.objective import Count, ItemLosses
 from veco.objectives.objective_sum import ObjectiveSum
 from veco.objectives.states import Batch, States
 from veco.packing import PackedViews, Sizes
-from veco.views import View, prefix_of, views_of
+from veco.views import View, X, Y, prefix_of, views_of
 
 DEFAULT_OBJECTIVE = "ca_mlm+tlm"
 OWN_PARAMETERS = "objective_modules."  # the start of the names of what objectives have beside the model
@@ -44,7 +45,7 @@ class VecoForPreTraining(VecoWithLMHead):
     """
 
     # A model that was exported, or trained for another objective, has none of this one's own parameters.
-    _keys_to_ignore_on_load_unexpected = [r"^objective_modules\."]
+    _keys_to_ignore_on_load_unexpected = [f"^{re.escape(OWN_PARAMETERS)}"]
 
     def __init__(self, config: VecoConfig, objective: str | ObjectiveSum = DEFAULT_OBJECTIVE) -> None:
         super().__init__(config)
@@ -102,17 +103,19 @@ class VecoForPreTraining(VecoWithLMHead):
         if not applying.parts:
             expected = " or ".join(f"{part.name} ({', '.join(part.views)})" for part in whole)
             raise ValueError(f"found the views {', '.join(views) or 'none'}, expected those of {expected}")
-        self._check(views)
+        self._check(views, applying)
         if packed is None:
             packed = PackedViews.of(views, self.config.pad_token_id)
         packed.check_fits(views)
 
-        states = States(Batch.of(self.veco, packed, views), list(applying))
-        items = self._predicted(states, applying)
         modules = dict(self.objective_modules.items())
+        states = States(Batch.of(self.veco, self.lm_head, packed, views), list(applying), modules)
+        items = self._predicted(states, applying)
         for part in applying:
             items += part.losses(states, modules.get(part.name))
-        return added_up(items, applying, packed, num_items_of(whole.counts, num_items_in_batch, packed.sizes))
+        output = added_up(items, applying, packed, num_items_of(whole.counts, num_items_in_batch, packed.sizes))
+        idle = [module for name, module in modules.items() if name not in {part.name for part in applying}]
+        return with_gradients_of(output, idle)
 
     def _predicted(self, states: States, objectives: ObjectiveSum) -> list[ItemLosses]:
         """The cross-entropies of the objectives' predictions, by one projection to the vocabulary."""
@@ -131,19 +134,37 @@ class VecoForPreTraining(VecoWithLMHead):
             )
         ]
 
-    def _check(self, views: dict[str, View]) -> None:
+    def _check(self, views: dict[str, View], objectives: ObjectiveSum) -> None:
         """Raise ValueError as `VecoModel` and `check_labels` do, for each view's (ids, mask, labels), (R, T)."""
         num_rows = {name: len(view.input_ids) for name, view in views.items()}
-        if num_rows.get("x") != num_rows.get("y"):
-            raise ValueError(
-                f"expected one paired sequence for each sequence, found {num_rows.get('y', 0)} for "
-                f"{num_rows.get('x', 0)}"
-            )
+        crossed = [(route.view, route.keys) for part in objectives for route in part.all_routes if route.keys]
+        for view, paired in [(X, Y), *crossed]:
+            if num_rows.get(view) != num_rows.get(paired):
+                raise ValueError(
+                    f"expected one paired sequence for each sequence, found {num_rows.get(paired, 0)} for "
+                    f"{num_rows.get(view, 0)} ({paired} for {view})"
+                )
         for name, (input_ids, attention_mask, labels) in views.items():
             prefix = prefix_of(name)
             check_input_ids(input_ids, self.config)
             check_mask(f"{prefix}attention_mask", attention_mask, input_ids.shape)
             check_labels(f"{prefix}labels", labels, input_ids.shape, self.config.vocab_size)
+
+
+def with_gradients_of(output: VecoForPreTrainingOutput, idle: Sequence[nn.Module]) -> VecoForPreTrainingOutput:
+    """The same losses, which give 0 as gradient to the weights of modules that no loss of this batch depends on.
+
+    torch's optimizers pass over a weight without a gradient, ZeRO's take it for 0: so both decay it, and go on with its
+    moments. ZeRO-3, which has no such weight at hand here, does so in any case.
+    """
+    weights = [weight for module in idle for weight in module.parameters() if weight.requires_grad and weight.numel()]
+    if not weights:
+        return output
+    assert output.loss is not None and output.losses is not None
+    nothing = torch.stack([weight.float().sum() for weight in weights]).sum() * 0.0
+    name = next(iter(output.losses))
+    losses = output.losses | {name: output.losses[name] + nothing}
+    return VecoForPreTrainingOutput(output.loss + nothing, losses, output.row_totals)
 
 
 def check_layers(objectives: ObjectiveSum, config: VecoConfig) -> None:
@@ -168,7 +189,6 @@ def added_up(
     items: Sequence[ItemLosses], objectives: ObjectiveSum, packed: PackedViews, num_items: dict[Count, Tensor | float]
 ) -> VecoForPreTrainingOutput:
     """Losses by term, and totals of each row, from the losses of all items."""
-    num_rows = max(map(len, packed.sizes.lengths.values()))
     losses: dict[str, Tensor] = {}
     row_totals: dict[str, Tensor] = {}
     for term, values, rows, is_right, counted in items:
@@ -176,7 +196,7 @@ def added_up(
         share = values.sum() / num_items[counted]
         losses[term] = (share if weight == 1 else weight * share) + losses.get(term, 0.0)
         facts = torch.stack([values.detach(), torch.ones_like(values), is_right.float()], dim=1)
-        totals = row_totals.setdefault(term, facts.new_zeros(num_rows, 3))
+        totals = row_totals.setdefault(term, facts.new_zeros(packed.num_pairs, 3))
         totals.index_add_(0, rows, facts)
     named = [term.name for term in objectives.terms]
     losses = {name: losses[name] for name in named}

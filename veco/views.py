@@ -15,6 +15,22 @@ X, Y = "x", "y"  # both sentences, or segments, of a pair, masked
 TLM = "tlm"  # masked x and y, concatenated
 NEXT_X, NEXT_Y = "next_x", "next_y"  # both as they are; their labels are the next tokens
 CLEAN_X, CLEAN_Y = "clean_x", "clean_y"  # both as they are, without labels
+NOISED_X, NOISED_Y = "noised_x", "noised_y"  # both with spans left out and sentences permuted, without labels
+# What is to be written from x and from y, with the next tokens as labels: the other sentence of a translation, and in
+# monolingual batches the segment itself.
+TARGET_X, TARGET_Y = "target_x", "target_y"
+JOINED_X, JOINED_Y = "joined_x", "joined_y"  # masked sentences of two pairs in a row, without labels
+CLEAN_PAIR = "clean_pair"  # x and y as they are, concatenated, without labels
+WORDS_X, WORDS_Y = "words_x", "words_y"  # both as they are; their labels are their own words
+MASK_ONLY = "mask_only"  # as TLM, with <mask> at every predicted place
+UNLIKE = "unlike"  # x and a sentence that is like y but does not translate x, concatenated, without labels
+PSEUDO_X, PSEUDO_Y = "pseudo_x", "pseudo_y"  # masked x, or y, with as many <mask> behind it as it has words
+CODE_MIXED = "code_mixed"  # one of both, with words of the other in the place of their translations, masked
+NUMBERED_X, NUMBERED_Y = (
+    "numbered_x",
+    "numbered_y",
+)  # both as they are; labels number the words of both
+LINKS = "links"  # <s> and the first piece of each of these words; words of one label go together by a lexicon
 PREFIXES = {X: "", Y: "pair_"}
 FIELDS = ("input_ids", "attention_mask", "labels")
 

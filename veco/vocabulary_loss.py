@@ -36,12 +36,16 @@ class VocabularyProjection(nn.Linear):
     """
 
     def forward(  # type: ignore[override]  # with targets another function, but ZeRO-3's hooks must run for it too
-        self, states: Tensor, targets: Tensor | None = None, smoothing: float = 0.0
+        self, states: Tensor, targets: Tensor | None = None, smoothing: float = 0.0, only_best: bool = False
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Logits (..., V) of states (..., D), or the outputs of ProjectedCrossEntropy if `targets` (N,) are given.
 
+        With `only_best` it is the most probable piece of each of the states (N, D), int64 (N,).
         Raises ValueError for a smoothing outside [0, 1).
         """
+        if only_best:
+            best = [super(VocabularyProjection, self).forward(part).argmax(1) for part in states.split(CHUNK_POSITIONS)]
+            return torch.cat(best)
         if targets is None:
             return super().forward(states)
         if not 0.0 <= smoothing < 1.0:

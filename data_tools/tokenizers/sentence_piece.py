@@ -86,13 +86,21 @@ class PieceEncoder:
         return self.vocab_size - 1
 
     @cached_property
+    def pieces(self) -> list[str]:
+        """The pieces of the ids from FIRST_PIECE_ID up to `mask_id`; the first of a word begins with WORD_START."""
+        ids = range(FIRST_PIECE_ID - ID_OFFSET, self.vocab_size - NUM_EXTRA_IDS)
+        return list(self._processor.id_to_piece(list(ids)))
+
+    @cached_property
     def table(self) -> PieceTable:
         """For each piece, whether it begins a word, and its number of characters."""
-        pieces = self._processor.id_to_piece(list(range(self.vocab_size - NUM_EXTRA_IDS)))
         starts_word = np.zeros(self.vocab_size, bool)
-        starts_word[ID_OFFSET:-1] = [piece.startswith(WORD_START) for piece in pieces]
+        starts_word[FIRST_PIECE_ID:-1] = [piece.startswith(WORD_START) for piece in self.pieces]
         num_characters = np.zeros(self.vocab_size, np.uint16)
-        num_characters[ID_OFFSET:-1] = [self._num_characters(i, piece) for i, piece in enumerate(pieces)]
+        first = FIRST_PIECE_ID - ID_OFFSET
+        num_characters[FIRST_PIECE_ID:-1] = [
+            self._num_characters(i, piece) for i, piece in enumerate(self.pieces, first)
+        ]
         num_characters[:FIRST_PIECE_ID] = 0
         return PieceTable(starts_word, num_characters)
 

@@ -1,4 +1,4 @@
-"""Views without masks: without labels, or with the next tokens as labels."""
+"""Views without masks: without labels, or with the next tokens or a sentence's own words as labels."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pretrain.masking import IGNORED, MaskedSequence, next_tokens
-from pretrain.views.pair import Pair
+from pretrain.views.pair import Pair, concatenated
 
 
 def clean_x(pairs: Sequence[Pair]) -> list[MaskedSequence]:
@@ -24,6 +24,26 @@ def next_x(pairs: Sequence[Pair]) -> list[MaskedSequence]:
 
 def next_y(pairs: Sequence[Pair]) -> list[MaskedSequence]:
     return [(pair.y, next_tokens(pair.y)) for pair in pairs]
+
+
+def words_x(pairs: Sequence[Pair]) -> list[MaskedSequence]:
+    return [(pair.x, own_words(pair.x)) for pair in pairs]
+
+
+def words_y(pairs: Sequence[Pair]) -> list[MaskedSequence]:
+    return [(pair.y, own_words(pair.y)) for pair in pairs]
+
+
+def clean_pair(pairs: Sequence[Pair]) -> list[MaskedSequence]:
+    """`<s> x </s> </s> y </s>`."""
+    return [concatenated(*both) for both in zip(clean_x(pairs), clean_y(pairs), strict=True)]
+
+
+def own_words(ids: np.ndarray) -> np.ndarray:
+    """Labels int64 (T,): the ids themselves, but for `<s>` and `</s>`."""
+    labels = ids.copy()
+    labels[[0, -1]] = IGNORED
+    return labels
 
 
 def unlabelled(ids: np.ndarray) -> np.ndarray:

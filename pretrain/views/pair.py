@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
 from data_tools.tokenizers.sentence_piece import BOS_ID, EOS_ID
 from pretrain.masking import MaskedSequence, Masking, mask_pair
+from pretrain.views.resources import Resources
+from pretrain.words.lexicons import PairWords
 from training.random_order import mix
 
 
@@ -24,12 +26,19 @@ class Sample:
     y: np.ndarray
     num_cut: int
     key: int  # of its random numbers
+    x_borders: tuple[int, ...] = ()  # between sentences inside x, as the number of tokens before each
+    y_borders: tuple[int, ...] = ()
 
     @property
     def languages(self) -> tuple[str, str]:
         """The languages of x and y."""
         first, _, second = self.name.partition("-")
         return first, second or first
+
+    @property
+    def is_translation(self) -> bool:
+        """Whether x and y are translations of each other, not neighbours in a document."""
+        return "-" in self.name
 
 
 @dataclass(frozen=True)
@@ -38,6 +47,7 @@ class Pair:
 
     sample: Sample
     masking: Masking
+    resources: Resources = field(default_factory=Resources)
 
     def rng(self, view: str = "") -> np.random.Generator:
         """The random numbers of a view, the same on every machine; without a name those of the masks."""
@@ -53,6 +63,12 @@ class Pair:
     def y(self) -> np.ndarray:
         """`<s> y </s>`, int64."""
         return framed(self.sample.y)
+
+    @cached_property
+    def words(self) -> PairWords:
+        """The words of `x` and `y`, and which of them a lexicon has."""
+        assert self.resources.lexicons is not None, "a part of the objective that reads words needs a lexicon"
+        return self.resources.lexicons.words(self.sample.name, self.x, self.y)
 
     @cached_property
     def masked(self) -> tuple[MaskedSequence, MaskedSequence]:

@@ -18,9 +18,10 @@ from pretrain.batches import (
     ValidationBatches,
 )
 from pretrain.masking import IGNORED
-from pretrain.micro_batch import PACKED, SAMPLES, pad_rows
+from pretrain.micro_batch import PACKED, SAMPLES, make_batch, pad_rows
 from pretrain.sources import MonoSource, OpenShards, ParallelSource, split_in_two
-from pretrain.views.pair import concatenated
+from pretrain.views.pair import Sample, concatenated
+from veco.views import JOINED_X, JOINED_Y
 
 FROZEN = [4641150284205248672, 2213764432968057907]  # digests of the first validation pairs of random_data
 OPTIONS = PretrainingOptions(
@@ -143,7 +144,7 @@ def test_windows_hold_every_token_once(tmp_path_factory, documents: list[list[in
     sizes = np.diff(ends, prepend=4)
     seen: list[int] = []
     for index in range(len(source)):
-        x, y, num_cut = source[index]
+        x, y, num_cut, *_ = source[index]
         tokens = [*x.tolist(), *y.tolist()]
         assert tokens, "an empty window"
         assert tokens == list(range(tokens[0], tokens[0] + len(tokens))), "x and y are neighbours"
@@ -163,7 +164,7 @@ def test_borders_of_windows_are_those_of_sentences(tmp_path: Path) -> None:
         for start in range(100, 220, 10):
             writer.add_sequence(np.arange(start, start + 10))
     source = MonoSource(OpenShards(tmp_path), [writer.info("00000")], segment_tokens=20)
-    assert [(x[0], len(x), len(y)) for x, y, _ in (source[i] for i in range(len(source)))] == [
+    assert [(x[0], len(x), len(y)) for x, y, *_ in (source[i] for i in range(len(source)))] == [
         (100, 10, 20),
         (130, 10, 20),
         (160, 10, 20),
@@ -196,7 +197,7 @@ def test_long_sides_of_pairs_are_cut_and_counted(random_data: Path) -> None:
     infos = Manifest.load(random_data).parallel["de-en"]
     source = ParallelSource(OpenShards(random_data), infos, ("de", "en"), max_tokens=9)
     for i in range(90):
-        x, y, num_cut = source[i]
+        x, y, num_cut, *_ = source[i]
         whole_x, whole_y = (shard[i] for shard in shards)
         assert x.tolist() == whole_x[:9].tolist() and y.tolist() == whole_y[:9].tolist()
         assert len(x) + len(y) + num_cut == len(whole_x) + len(whole_y)
@@ -301,6 +302,60 @@ def test_batch_that_does_not_divide_is_refused(random_data: Path) -> None:
         ValueError, match=r"mono_batch_pairs 8 .* 3 ranks x 1 accumulation steps; choose multiples of 3"
     ):
         batches(random_data, world_size=3)
+
+
+def test_rows_join_two_pairs_in_any_order(random_data: Path) -> None:
+    """InfoXLM's eight ways, each of them: the order on either side, and which side is the query's."""
+    source = with_objective(random_data, "mlm + xlco")
+    ways = set()
+    for step in range(1, 32, 2):
+        batch = source[step]
+        xs, ys = rows(batch, "input_ids"), rows(batch, "pair_input_ids")
+        of_rows = rows(batch, "joined_x_input_ids"), rows(batch, "joined_y_input_ids")
+        assert len(of_rows[0]) == len(of_rows[1]) == len(xs) / 2
+        assert not rows(batch, "joined_x_labels")[0]
+        for number, (query, key) in enumerate(zip(*of_rows, strict=True)):
+            two = slice(2 * number, 2 * number + 2)
+            in_x, in_y = (
+                {(*first, *second[1:]): way for way, (first, second) in enumerate((side[two], side[two][::-1]))}
+                for side in (xs, ys)
+            )
+            query, key = tuple(query), tuple(key)
+            ways.add((0, in_x[query], in_y[key]) if query in in_x else (1, in_x[key], in_y[query]))
+    assert len(ways) == 8
+
+
+def test_odd_pair_of_a_validation_is_a_row_by_itself() -> None:
+    masking = dataclasses.replace(OPTIONS, mask_token_share=1.0).masking("bilingual", 60)
+    samples = [Sample(0, "de-en", i, np.arange(5, 8 + i), np.arange(20, 23), 0, i) for i in range(3)]
+    batch = make_batch(samples, (JOINED_X, JOINED_Y), masking)
+    assert len(batch["joined_x_input_ids"]) == len(batch["joined_y_input_ids"]) == 2
+    assert sorted(map(len, (rows(batch, f"joined_{side}_input_ids")[1] for side in "xy"))) == [5, 7]
+    assert batch[PACKED].num_pairs == len(batch[SAMPLES]) == 3
+
+
+def test_pairs_that_a_row_joins_stay_together_and_are_in_the_digest(random_data: Path) -> None:
+    options = dataclasses.replace(OPTIONS, objective="xlco")
+    manifest = Manifest.load(random_data)
+    whole = PretrainingBatches(random_data, manifest, options, 0, 1, 1)[0][SAMPLES]
+    parts = [PretrainingBatches(random_data, manifest, options, rank, 2, 1)[0][SAMPLES] for rank in (0, 1)]
+    assert torch.equal(torch.cat(parts), whole)
+    assert len(set(whole[:, 2].tolist())) == len(whole)
+    with pytest.raises(ValueError, match="micro-batch of 3 bilingual pairs is not a multiple of the 2 that stay"):
+        PretrainingBatches(random_data, manifest, options, 0, 4, 1)
+
+
+@pytest.mark.parametrize("objective", ["contrast", "ca_mlm + clsa"])
+def test_micro_batch_that_cuts_a_group_is_refused(random_data: Path, objective: str) -> None:
+    options = dataclasses.replace(OPTIONS, objective=objective, mono_batch_pairs=12)
+    manifest = Manifest.load(random_data)
+    whole = PretrainingBatches(random_data, manifest, options, 0, 1, 3)
+    number = next(number for number in range(6) if whole.kind_of(number // 3) == "bilingual")
+    assert whole[number][PACKED].group_pairs == 4
+    with pytest.raises(ValueError, match="micro-batch of 6 bilingual pairs is not a multiple of the 4 that stay"):
+        PretrainingBatches(random_data, manifest, options, 0, 2, 1)
+    free = dataclasses.replace(OPTIONS, objective="contrast(across_ranks=true)")
+    assert PretrainingBatches(random_data, manifest, free, 0, 2, 1)[0]
 
 
 def test_one_kind_alone_fills_every_step(random_data: Path) -> None:

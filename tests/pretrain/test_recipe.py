@@ -276,6 +276,38 @@ def test_accumulation_follows_from_the_tokens_that_a_device_takes() -> None:
     )
 
 
+def test_momentum_encoder_is_refused_under_zero3() -> None:
+    expected = [
+        "objective 'mlm + xlco': xlco has a momentum copy of the encoder, whose weights ZeRO-3 (zero3_bf16.json) cuts "
+        "into parts; take a ds_config of ZeRO-1 or -2, or contrast instead"
+    ]
+    recipe = PretrainRecipe(output="x", objective="mlm + xlco")
+    assert recipe.problems() == expected
+    for fields in ({"ds_config": "zero2_bf16.json"}, {"engine": "plain"}, {"objective": "mlm + contrast"}):
+        assert dataclasses.replace(recipe, **fields).problems() == []
+    missing = dataclasses.replace(recipe, ds_config="none.json").problems()
+    assert len(missing) == 1 and "no such file" in missing[0]
+
+
+@pytest.mark.parametrize(
+    ("objective", "steps"), [("ca_mlm+tlm", 8), ("contrast", 4), ("clsa", 4), ("contrast(across_ranks=true)", 8)]
+)
+def test_accumulation_keeps_contrasted_pairs_together(objective: str, steps: int) -> None:
+    """48 pairs a rank in groups of 12: 6 of 64 tokens would fit a device, 12 are the fewest."""
+    recipe = PretrainRecipe(
+        output="x", objective=objective, micro_batch_tokens=6 * 2 * 64, bilingual_batch_pairs=96, contrast_pairs=12
+    )
+    if steps == 8:
+        assert recipe.accumulated(2, ["bilingual"]).accumulation_steps == steps
+    else:
+        with pytest.raises(ValueError, match="768 is too little: on 2 ranks the smallest .* need 1536"):
+            recipe.accumulated(2, ["bilingual"])
+        larger = dataclasses.replace(recipe, micro_batch_tokens=1600)
+        assert larger.accumulated(2, ["bilingual"]).accumulation_steps == steps
+    mixed = dataclasses.replace(recipe, micro_batch_tokens=99_999, mono_batch_pairs=50)
+    assert mixed.accumulated(2, ["mono", "bilingual"]).accumulation_steps == 1
+
+
 @pytest.mark.parametrize(
     ("ranks", "tokens", "message"),
     [
@@ -298,3 +330,13 @@ def test_auto_leaves_accumulation_to_the_field_that_decides(tmp_path: Path, caps
         parse_recipe(PretrainRecipe, ["--config", str(path), "--accumulation_steps", "4"])
     with pytest.raises(ValueError, match="accumulation_steps: expected a whole number, found 'auto'"):
         parse_recipe(PretrainRecipe, ["--output", "x", "--accumulation_steps", "auto"])
+
+
+@pytest.mark.parametrize(("objective", "needed"), [("mlm", None), ("mlm + btmlm", 402), ("mml", None)])
+def test_longest_row_is_that_of_the_objective(objective: str, needed: int | None) -> None:
+    """Behind a segment `btmlm` writes as much again; an objective that is none has its own message."""
+    recipe = PretrainRecipe(
+        output="x", objective=objective, mono_max_length=200, bilingual_max_length=90, max_position_embeddings=258
+    )
+    found = [problem for problem in recipe.problems() if "max_position_embeddings" in problem]
+    assert found == [] if needed is None else f"258 must be at least {needed}: twice mono_max_length" in found[0]

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from veco import attention
-from veco.attention import MultiHeadAttention, PackedEnds, PackedMask, eager_attention
+from veco.attention import MultiHeadAttention, PackedEnds, PackedMask, TokenClasses, eager_attention
 from veco.fused_attention import FusedKernel, SequenceBounds, efficient, flash, fused_kernel
 from veco.packing import Padding, starts_of
 
@@ -234,3 +234,59 @@ def test_packed_module_is_the_padded_one() -> None:
     queries = Padding.of(is_query)
     packed = layer(queries.pack(x), Padding.of(is_key).pack(pair), PackedMask([5, 2], [3, 7]))
     torch.testing.assert_close(packed, queries.pack(expected))
+
+
+SEEN = ((True, False, True), (False, True, False), (True, True, False))  # by class; each sees some class
+
+
+def with_classes(lengths: list[int], seed: int) -> tuple[TokenClasses, Tensor]:
+    """Classes of packed tokens where each class is seen by its own or others, and as a mask, boolean (N, N)."""
+    classes = torch.randint(0, 3, (sum(lengths),), generator=torch.Generator().manual_seed(seed))
+    for start in starts_of(lengths)[:-1]:
+        classes[start : start + 2] = torch.tensor([0, 1])  # so that class 2 has something to see
+    rows = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
+    allowed = torch.tensor(SEEN)[classes[:, None], classes[None]] & (rows[:, None] == rows[None])
+    return TokenClasses(classes, SEEN), allowed
+
+
+@pytest.mark.parametrize("limit", [0, 30, 10**9], ids=["one by one", "some together", "all at once"])
+@pytest.mark.parametrize("lengths", [[6, 6, 6], [5, 2, 9, 3]], ids=["equal", "unequal"])
+@pytest.mark.parametrize("back_end", ["eager", "sdpa"])
+def test_token_attends_to_the_classes_of_its_own(
+    limit: int, lengths: list[int], back_end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Context and gradients are those of eager attention with one explicit mask of all tokens."""
+    monkeypatch.setattr(attention, "BLOCK_PAIRS", limit)
+    inputs = packed_inputs([(length, length) for length in lengths])
+    classes, allowed = with_classes(lengths, seed=4)
+    context = PackedMask(lengths, lengths, classes=classes).attend(*inputs, 0.0, back_end)
+    expected = eager_attention(*(x.transpose(0, 1)[None] for x in inputs), allowed)[0].transpose(0, 1)
+    torch.testing.assert_close(context, expected)
+    upstream = torch.randn_like(context)
+    for ours, theirs in zip(*(torch.autograd.grad(x, inputs, upstream) for x in (context, expected)), strict=True):
+        assert ours.isfinite().all()  # padding, too, attends to something
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_accelerator_pads_where_tokens_have_classes(kernel: str) -> None:
+    """Fused kernels know no classes; with ends given, the host does not wait to find the padding or the mask."""
+    dtype, capability = KERNELS[kernel]
+    torch.manual_seed(5)
+    lengths = [5, 2, 6]
+    inputs = [torch.randn(sum(lengths), HEADS, 8, dtype=dtype) for _ in range(3)]
+    classes, _ = with_classes(lengths, seed=6)
+    mask = PackedMask(lengths, lengths, classes=classes)
+    expected = outputs_and_gradients(mask, [x.float() for x in inputs], "cpu")
+    with pretend_card(capability) as card:
+        ends = PackedEnds(*(starts_of(lengths).to(DEVICE) for _ in range(2)))
+        moved = [x.to(DEVICE) for x in inputs]
+        on_device = classes._replace(of_tokens=classes.of_tokens.to(DEVICE))
+        mask = PackedMask(lengths, lengths, ends=ends, classes=on_device)
+        card.clear()
+        mask.attend(*moved, 0.0)
+        assert card.waits.total() == 0, dict(card.waits)
+        found = outputs_and_gradients(mask, inputs, DEVICE)
+        assert not [name for name in card.kernels if name.startswith(("_flash", "_efficient"))]
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0.02, atol=0.02)

@@ -295,7 +295,7 @@ def test_bad_inputs_are_explained(model, batch) -> None:
         model(**{**batch, "pair_labels": batch["pair_labels"].masked_fill(batch["pair_labels"].ge(0), 60)})
     with pytest.raises(ValueError, match="tlm_labels are torch.float32, expected class ids"):
         model(**{**batch, "tlm_labels": batch["tlm_labels"].float()})
-    with pytest.raises(ValueError, match="tlm_input_ids alone, expected tlm_attention_mask and tlm_labels"):
+    with pytest.raises(ValueError, match="found tlm_input_ids alone, expected tlm_labels too"):
         model(**{**batch, "tlm_labels": None})
     with pytest.raises(ValueError, match="one paired sequence for each sequence, found 2 for 3"):
         model(**{name: tensor[:2] if name.startswith("pair") else tensor for name, tensor in batch.items()})

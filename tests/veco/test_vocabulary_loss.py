@@ -40,6 +40,17 @@ def test_losses_and_gradients_equal_torchs(num_positions: int, smoothing: float,
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("num_positions", [0, 1, 11])
+def test_most_probable_pieces_are_those_of_all_logits(num_positions: int, small_chunks) -> None:
+    torch.manual_seed(0)
+    layer = VocabularyProjection(8, 50)
+    states = torch.randn(num_positions, 8)
+    with Products() as products:
+        found = layer(states, only_best=True)
+    assert found.dtype == torch.int64 and torch.equal(found, layer(states).argmax(1))
+    assert products.count == max(1, math.ceil(num_positions / 4))  # a chunk's logits at a time
+
+
 def test_smoothed_losses_equal_numbers_computed_by_hand() -> None:
     layer = VocabularyProjection(3, 3)
     with torch.no_grad():

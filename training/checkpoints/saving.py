@@ -5,6 +5,7 @@
     RUN/checkpoints/step-N/recipe.yaml      the resolved recipe
     RUN/checkpoints/step-N/plain_engine.pt  weights and Adam's moments; DeepSpeed: *_model_states.pt, *_optim_states.pt
     RUN/checkpoints/step-N/config.json      the model's shape, in pre-training
+    RUN/checkpoints/step-N/momentum.safetensors  the momentum encoders and queues of objectives that have some
     RUN/checkpoints/step-N/model/           the model as transformers opens it, in fine-tuning
     RUN/checkpoints/step-N/gives_up.json    the checkpoints that this one supersedes, until they are deleted
 

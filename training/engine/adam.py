@@ -1,4 +1,4 @@
-"""Adam in both engines: its learning rate by update, and its state from a checkpoint."""
+"""Adam in both engines: learning rates by update, and its state from a checkpoint."""
 
 from __future__ import annotations
 
@@ -9,24 +9,27 @@ import torch
 from torch import Tensor, nn
 
 from training.checkpoints.resharding import MOMENTS, StoredTraining
-from training.engine.deepspeed_config import adam_settings, fuses_adam
+from training.engine.deepspeed_config import adam_settings, fuses_adam, muon_settings
 from training.recipe.base import TrainingRecipe
 
 
 class RateSchedule:
-    """The number of the next update, and its learning rate: a function of that number and the recipe."""
+    """The number of the next update, and its learning rates: functions of that number and the recipe."""
 
     def __init__(self, recipe: TrainingRecipe, lr_factor: Callable[[int], float], start_step: int) -> None:
-        self.settings = adam_settings(recipe)
+        self.adam, self.muon = adam_settings(recipe), muon_settings(recipe)
         self.lr_factor = lr_factor
         self.step = start_step
-        self.last_rate = 0.0  # of the update before
+        self.last_rate = 0.0  # Adam's of the update before
 
-    def begin_update(self, optimizer: torch.optim.Optimizer) -> None:
-        """Give Adam the rate of the next update, and what the recipe says now: a checkpoint's groups may differ."""
-        self.last_rate = self.settings["lr"] * self.lr_factor(self.step)
-        for group in optimizer.param_groups:
-            group.update(self.settings, lr=self.last_rate)
+    def begin_update(self, *optimizers: torch.optim.Optimizer) -> None:
+        """Give all the rates of the next update, and what the recipe says now: a checkpoint's groups may differ."""
+        factor = self.lr_factor(self.step)
+        self.last_rate = self.adam["lr"] * factor
+        for optimizer in optimizers:
+            settings = self.muon if isinstance(optimizer, torch.optim.Muon) else self.adam
+            for group in optimizer.param_groups:
+                group.update(settings, lr=settings["lr"] * factor)
         self.step += 1
 
 

@@ -44,6 +44,15 @@ def adam_settings(recipe: TrainingRecipe) -> dict[str, Any]:
     }
 
 
+def muon_settings(recipe: TrainingRecipe) -> dict[str, Any]:
+    """Muon's settings under torch's names, at the peak learning rate."""
+    return {
+        "lr": recipe.muon_learning_rate,
+        "momentum": recipe.muon_momentum,
+        "weight_decay": recipe.weight_decay,
+    }
+
+
 def fuses_adam() -> bool:
     """Whether torch's AdamW is to update all tensors in one kernel: on a card, where launches are what takes time."""
     return torch.cuda.is_available()

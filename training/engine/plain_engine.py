@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from training.checkpoints.resharding import read_training
 from training.checkpoints.stored_tensors import write_state
 from training.engine.adam import RateSchedule, check_norm, set_torch_state, settle_adam, trained_parameters
-from training.engine.deepspeed_config import adam_settings, fuses_adam, layout_of
+from training.engine.deepspeed_config import layout_of
+from training.engine.optimizers import build_optimizers
 from training.engine.processes import share_cores
 from training.recipe.base import TrainingRecipe
 from training.recipe.ds_config import asks_for_bf16
@@ -40,14 +41,14 @@ class PlainEngine:
         self.device = plain_device()
         self.model = model.to(self.device)
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self.optimizer = torch.optim.AdamW(self.parameters, **adam_settings(recipe), fused=fuses_adam())
+        self.bf16 = asks_for_bf16(ds_config)
+        self.optimizers = build_optimizers(model, recipe, in_bf16=self.bf16)
         self.schedule = RateSchedule(recipe, lr_factor, start_step)
         self.clip_norm = recipe.clip_norm or float("inf")
         self.accumulation_steps = recipe.accumulation_steps
         self.micro_steps = 0
         self.layout = layout_of(recipe)
         self.last_norm = 0.0
-        self.bf16 = asks_for_bf16(ds_config)
 
     def forward_context(self) -> contextlib.AbstractContextManager:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
@@ -61,14 +62,19 @@ class PlainEngine:
             return
         self.last_norm = float(nn.utils.clip_grad_norm_(self.parameters, self.clip_norm))
         check_norm(self.last_norm)
-        self.schedule.begin_update(self.optimizer)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.schedule.begin_update(*self.optimizers.values())
+        for optimizer in self.optimizers.values():
+            optimizer.step()
+        self._forget_gradients()
 
     def skip(self, loss: Tensor) -> None:
         self.micro_steps += 1
-        self.schedule.begin_update(self.optimizer)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.schedule.begin_update(*self.optimizers.values())
+        self._forget_gradients()
+
+    def _forget_gradients(self) -> None:
+        for optimizer in self.optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
 
     def grad_norm(self) -> float:
         return self.last_norm
@@ -83,7 +89,8 @@ class PlainEngine:
         pass
 
     def save(self, directory: Path) -> None:
-        state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+        states = {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()}
+        state = {"model": self.model.state_dict(), **states}
         directory.mkdir(parents=True, exist_ok=True)
         write_state(state, directory / "plain_engine.pt")
 
@@ -93,15 +100,16 @@ class PlainEngine:
             raise ValueError(f"{path}: no such file; this checkpoint was written by the DeepSpeed engine")
         state = torch.load(path, map_location=self.device, weights_only=True)
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        settle_adam(self.optimizer)
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state[name])
+            settle_adam(optimizer)
 
     def load_other_layout(self, directory: Path) -> None:
         stored = read_training(directory, [name for name, _ in trained_parameters(self.model)])
-        set_torch_state(self.model, self.optimizer, stored)
+        set_torch_state(self.model, self.optimizers["optimizer"], stored)
 
     def full_state_dict(self) -> dict[str, Tensor]:
         return {name: weight.detach().cpu() for name, weight in self.model.state_dict().items()}
 
     def destroy(self) -> None:
-        self.optimizer.zero_grad(set_to_none=True)
+        self._forget_gradients()

@@ -16,6 +16,7 @@ from training.recipe.ds_config import asks_for_bf16, read_ds_config
 from training.recipe.option import BY_NAME, FREE, UNREAD, may_change, notes_of, option
 
 ENGINES = ("deepspeed", "plain")
+OPTIMIZERS = ("adamw", "muon")
 BACK_ENDS = ("auto", "eager", "sdpa")  # those of veco.attention, whose import a recipe's mistakes should not wait for
 DEVICES = ("auto", "cuda", "cpu")
 CPU_PRECISIONS = ("auto", "bf16", "float32")
@@ -71,7 +72,14 @@ class TrainingRecipe:
     accumulation_steps: int = option(
         1, "forward and backward passes for each update, which divide the batch", on_resume=FREE
     )
+    optimizer: str = option(
+        "adamw",
+        "adamw; or muon for the matrices of attention and feed-forward modules, beside adamw for the rest: engine "
+        "plain alone",
+    )
     learning_rate: float = option(1e-4, "peak learning rate", on_resume=BY_NAME)
+    muon_learning_rate: float = option(0.02, "Muon: peak learning rate", on_resume=BY_NAME)
+    muon_momentum: float = option(0.95, "Muon: momentum", on_resume=BY_NAME)
     warmup_steps: int = option(
         100, "updates in which the learning rate rises linearly from zero to its peak", on_resume=BY_NAME
     )
@@ -79,7 +87,7 @@ class TrainingRecipe:
     adam_beta2: float = option(0.999, "Adam: decay of the second moment", on_resume=BY_NAME)
     adam_epsilon: float = option(1e-6, "Adam: epsilon", on_resume=BY_NAME)
     weight_decay: float = option(
-        0.01, "decoupled weight decay (AdamW), on every parameter as in fairseq", on_resume=BY_NAME
+        0.01, "decoupled weight decay (AdamW and Muon), on every parameter as in fairseq", on_resume=BY_NAME
     )
     clip_norm: float = option(1.0, "largest global gradient norm; 0 = never clipped", on_resume=BY_NAME)
     activation_checkpointing: bool = option(
@@ -169,11 +177,12 @@ class TrainingRecipe:
             *([] if self.engine in ENGINES else [f"engine {self.engine!r} must be 'deepspeed' or 'plain'"]),
             *at_least(self, 1, "steps", "accumulation_steps", "log_every", "save_every", "keep_checkpoints"),
             *at_least(self, 1, "cpu_processes", "lost_rank_seconds"),
-            *above_zero(self, "learning_rate", "adam_epsilon"),
+            *above_zero(self, "learning_rate", "muon_learning_rate", "adam_epsilon"),
             *not_negative(self, "warmup_steps", "weight_decay", "clip_norm", "loader_workers"),
             *not_negative(self, "keep_every", "validate_every", "skip_sigma"),
-            *below_one(self, "adam_beta1", "adam_beta2"),
+            *below_one(self, "adam_beta1", "adam_beta2", "muon_momentum"),
             *self._problems_of_resume(),
+            *self._problems_of_optimizer(),
             *one_of(self, DEVICES, "device"),
             *one_of(self, CPU_PRECISIONS, "cpu_precision"),
             *one_of(self, BACK_ENDS, "attention"),
@@ -184,17 +193,37 @@ class TrainingRecipe:
             *self._problems_of_max_time(),
         ]
 
+    @property
+    def cuts_weights(self) -> bool:
+        """Whether each rank holds only a part of the weights, which modules gather when they compute: ZeRO-3."""
+        if self.engine == "plain":
+            return False
+        try:
+            return read_ds_config(self.ds_config).get("zero_optimization", {}).get("stage") == 3
+        except ValueError:  # a problem of its own, which is told
+            return False
+
     def _problems_of_resume(self) -> list[str]:
         if self.resume in ("no", "auto") or self.resume.isdecimal():
             return []
         return [f"resume {self.resume!r} must be 'no', 'auto' or a step"]
+
+    def _problems_of_optimizer(self) -> list[str]:
+        found = one_of(self, OPTIMIZERS, "optimizer")
+        if self.optimizer == "muon" and self.engine == "deepspeed":
+            # 0.19.8, deepspeedai/DeepSpeed#8439.
+            found.append(
+                "optimizer 'muon': DeepSpeed clips Muon's update by its own norm, not the gradient's; use engine "
+                "'plain', or optimizer 'adamw'"
+            )
+        return found
 
     def _problems_of_ds_config(self) -> list[str]:
         try:
             config = read_ds_config(self.ds_config)
         except ValueError as error:
             return [str(error)]
-        if self.compile and self.engine == "deepspeed" and config.get("zero_optimization", {}).get("stage") == 3:
+        if self.compile and self.cuts_weights:
             return [f"compile: ds_config {self.ds_config} gathers weights inside a layer (ZeRO-3); choose stage 0 to 2"]
         if self.cpu_precision == "bf16" and not asks_for_bf16(config):
             return [f"cpu_precision 'bf16': ds_config {self.ds_config} does not enable bf16; choose one that does"]

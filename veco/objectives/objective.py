@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from veco.objectives.states import Batch, States
 
 MONO, BILINGUAL = "mono", "bilingual"  # kinds of batches: of adjacent segments, and of translations
+LEXICON, THESAURUS = "lexicon", "thesaurus"  # resources beside the text, and the fields of a recipe that name them
 
 
 @dataclass(frozen=True)
@@ -68,12 +69,14 @@ class Count:
 class Term(NamedTuple):
     """A loss that metrics show by its name: the sum of the means over each of its `counts`.
 
-    `is_of_tokens`: it is in nats a token, which a perplexity can be made of.
+    `is_of_tokens`: it is in nats a token, which a perplexity can be made of. `weight` is its factor among the terms of
+    its objective.
     """
 
     name: str
     counts: tuple[Count, ...]
     is_of_tokens: bool = True
+    weight: float = 1.0
 
 
 class Prediction(NamedTuple):
@@ -84,7 +87,7 @@ class Prediction(NamedTuple):
 
 
 class ItemLosses(NamedTuple):
-    """Losses (n,) of a term's items in float32, the batch's row that each belongs to, and whether each came out right.
+    """Losses (n,) of a term's items in float32, the batch's pair that each belongs to, and whether each came out right.
 
     `counted` is that one of the term's counts, of which these are the items.
     """
@@ -106,11 +109,20 @@ class Objective:
 
     name: ClassVar[str]
     kinds: ClassVar[tuple[str, ...]] = (MONO, BILINGUAL)  # the kinds of batches that it is for
+    needs: ClassVar[tuple[str, ...]] = ()  # the resources without which its views cannot be made
+    uses: ClassVar[tuple[str, ...]] = ()  # further resources that these are made with where a recipe gives them
+    # Whether its module has a `veco.objectives.momentum.Momentum`, a copy of the encoder that follows each update.
+    has_momentum: ClassVar[bool] = False
 
     @property
     def views(self) -> tuple[str, ...]:
         """The names of the views that it reads."""
         raise NotImplementedError
+
+    @property
+    def contrasts_pairs(self) -> bool:
+        """Whether it contrasts pairs inside groups, which `veco.objectives.pooling.groups` makes of a batch."""
+        return False
 
     @property
     def routes(self) -> tuple[Route, ...]:
@@ -143,7 +155,7 @@ class Objective:
         """Classes int64 (N,) of the tokens of a route whose sight asks for them."""
         raise NotImplementedError
 
-    def embedded(self, batch: Batch) -> Mapping[str, Tensor]:
+    def embedded(self, batch: Batch, module: nn.Module | None) -> Mapping[str, Tensor]:
         """Embedded tokens (N, D) of those of its views that are not the embeddings of their ids."""
         return {}
 

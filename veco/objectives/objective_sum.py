@@ -48,6 +48,11 @@ class ObjectiveSum:
         return tuple(dict.fromkeys(view for objective in self for view in objective.views))
 
     @property
+    def needs(self) -> dict[str, str]:
+        """The resources without which views cannot be made, and the first part that needs each."""
+        return {need: objective.name for objective in reversed([*self]) for need in objective.needs}
+
+    @property
     def terms(self) -> tuple[Term, ...]:
         """The terms of all parts."""
         return tuple(term for objective in self for term in objective.terms)
@@ -60,7 +65,7 @@ class ObjectiveSum:
     @property
     def weights(self) -> dict[str, float]:
         """The weight of each term."""
-        return {term.name: part.weight for part in self.parts for term in part.objective.terms}
+        return {term.name: part.weight * term.weight for part in self.parts for term in part.objective.terms}
 
     @property
     def trains_cross_attention(self) -> bool:

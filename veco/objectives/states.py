@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from veco.attention import PackedEnds, PackedMask, TokenClasses
+from veco.masked_lm import VecoLMHead
 from veco.model import VecoModel
 from veco.objectives.objective import FULL, Objective, Prediction, Route, Sight
-from veco.packing import PackedViews
+from veco.packing import PackedViews, Padding
 from veco.views import View
 
 LAST = -1
@@ -26,14 +27,15 @@ class Batch:
     """A batch of views in front of the layers: its ids and labels are packed, and each token is embedded once."""
 
     encoder: VecoModel
+    lm_head: VecoLMHead
     packed: PackedViews
     ids: Tensor
     labels: Tensor
 
     @classmethod
-    def of(cls, encoder: VecoModel, packed: PackedViews, views: Mapping[str, View]) -> Batch:
+    def of(cls, encoder: VecoModel, lm_head: VecoLMHead, packed: PackedViews, views: Mapping[str, View]) -> Batch:
         ids, _, labels = zip(*views.values(), strict=True)
-        return cls(encoder, packed, packed.pick(ids), packed.pick(labels))
+        return cls(encoder, lm_head, packed, packed.pick(ids), packed.pick(labels))
 
     def ids_of(self, view: str) -> Tensor:
         """Ids (N,) of a view's tokens."""
@@ -53,12 +55,17 @@ class Batch:
         """Position ids (N,) of a view's tokens, as the model embeds them."""
         return self.packed.positions[self.packed.tokens(view)] + self.encoder.config.pad_position
 
-    def embedded(self, objectives: Iterable[Objective]) -> Tensor:
+    def padding_of(self, view: str) -> Padding:
+        """Padding behind a view's rows."""
+        sizes = self.packed.sizes
+        return Padding.behind(self.packed.starts_of([view]), max(sizes.lengths[view]), sizes.num_tokens(view))
+
+    def embedded(self, objectives: Iterable[Objective], modules: Mapping[str, nn.Module]) -> Tensor:
         """Embeddings (N, D) of the tokens of all views, or what an objective puts in their place."""
         positions = self.packed.positions + self.encoder.config.pad_position
         embedded = self.encoder.embeddings(self.ids, positions)
         for objective in objectives:
-            for view, tokens in objective.embedded(self).items():
+            for view, tokens in objective.embedded(self, modules.get(objective.name)).items():
                 part = self.packed.tokens(view)
                 embedded = torch.cat([embedded[: part.start], tokens, embedded[part.stop :]])
         return embedded
@@ -101,11 +108,11 @@ def sweeps_of(objectives: Iterable[Objective], views: Sequence[str]) -> list[Swe
 class States:
     """The states of a batch's views after the layers, by route."""
 
-    def __init__(self, batch: Batch, objectives: Sequence[Objective]) -> None:
-        """Send the views that `objectives` read through the layers."""
+    def __init__(self, batch: Batch, objectives: Sequence[Objective], modules: Mapping[str, nn.Module]) -> None:
+        """Send the views that `objectives` read through the layers; `modules` are their own parameters, by name."""
         self.batch = batch
         self.sweeps = sweeps_of(objectives, list(batch.packed.sizes.lengths))
-        self.embedded = batch.embedded(objectives)
+        self.embedded = batch.embedded(objectives, modules)
         self._parts: dict[Route, slice] = {}
         self._swept: dict[Route, list[Tensor]] = {}
         for sweep in self.sweeps:
@@ -165,8 +172,8 @@ class States:
             next(reader for reader in readers if route in reader.all_routes).token_classes(route, self.batch)
             for route in sweep.routes
         ]
-        attends_to = torch.tensor(sweep.sight.attends_to, device=of_routes[0].device)
-        return TokenClasses(torch.cat(of_routes), attends_to)
+        assert sweep.sight.attends_to is not None
+        return TokenClasses(torch.cat(of_routes), sweep.sight.attends_to)
 
 
 def lengths_of(packed: PackedViews, views: Iterable[str]) -> tuple[int, ...]:

@@ -66,6 +66,8 @@ def test_another_run_is_refused_with_all_differences_and_how_to_mean_it(recipe, 
     never = "; objective cannot be different in the same run: give the value that it had, or another --output$"
     with pytest.raises(ValueError, match=rf"objective was ca_mlm\+tlm, is mlm{never}"):
         resumed(recipe, checkpoint, objective="mlm")
+    with pytest.raises(ValueError, match="optimizer was adamw, is muon; optimizer cannot be different in the same run"):
+        resumed(recipe, checkpoint, engine="plain", optimizer="muon")
     both = rf"is mlm; alpha was 0.5, is 0.7; --change seed,alpha would allow alpha{never}"
     with pytest.raises(ValueError, match=both):
         resumed(recipe, checkpoint, objective="mlm", alpha=0.7, change="seed")
@@ -108,7 +110,7 @@ def test_changed_values_win_over_those_of_the_checkpoint(recipe, checkpoint: Pat
     start.restore(engine)
     update(engine)
     assert engine.learning_rate() == pytest.approx(0.01 / 3), "a function of the step and the recipe as it is now"
-    group = engine.optimizer.param_groups[0]
+    group = engine.optimizers["optimizer"].param_groups[0]
     assert (group["lr"], group["weight_decay"], group["betas"]) == (engine.learning_rate(), 0.5, (0.9, 0.9))
 
 
@@ -119,7 +121,9 @@ def test_moments_are_forgotten_only_when_asked_for(recipe, checkpoint: Path) -> 
         start.prepare(engine.model, recipe)
         start.restore(engine)
         update(engine)
-        assert [int(state["step"]) for state in engine.optimizer.state.values()] == [1 if asked else 3] * 2
+        assert [int(state["step"]) for state in engine.optimizers["optimizer"].state.values()] == [
+            1 if asked else 3
+        ] * 2
     assert start.history[-1]["reset"] == ["optimizer"]
 
 

@@ -8,6 +8,9 @@ from sentence_transformers.losses import MultipleNegativesSymmetricRankingLoss
 
 from veco import VecoConfig, VecoForPreTraining
 from veco.objectives.contrast import info_nce
+from veco.objectives.pooling import Everyones
+from veco.packing import PackedViews
+from veco.views import views_of
 
 
 def test_loss_is_that_of_sentence_transformers() -> None:
@@ -46,6 +49,53 @@ def clean_batch(rows: slice) -> dict[str, torch.Tensor]:
         batch |= {f"{view}_input_ids": ids[rows], f"{view}_attention_mask": ids.ne(1).long()[rows]}
         batch[f"{view}_labels"] = torch.full_like(ids, -100)[rows]
     return batch
+
+
+@pytest.mark.parametrize("objective", ["contrast", "clsa"])
+def test_groups_make_the_loss_the_same_for_any_split(config: VecoConfig, objective: str) -> None:
+    """Parts of a batch as ranks and accumulation steps have them, whose shares and gradients add up."""
+    torch.manual_seed(4)
+    model = VecoForPreTraining(config, objective)
+    losses, gradients = {}, {}
+    for num_parts in (1, 2, 4):
+        model.zero_grad()
+        losses[num_parts] = 0.0
+        for part in range(num_parts):
+            batch = clean_batch(slice(8 // num_parts * part, 8 // num_parts * (part + 1)))
+            packed = PackedViews.of(views_of(batch), 1, group_pairs=2)
+            loss = model(**batch, packed=packed, num_items_in_batch=torch.tensor([8])).loss
+            loss.backward()
+            losses[num_parts] += float(loss.detach())
+        gradients[num_parts] = {
+            name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None
+        }
+    assert losses[2] == pytest.approx(losses[1], rel=1e-5) and losses[4] == pytest.approx(losses[1], rel=1e-5)
+    assert gradients[1]
+    for num_parts in (2, 4):
+        torch.testing.assert_close(gradients[num_parts], gradients[1], rtol=1e-4, atol=1e-6)
+    ungrouped = model(**clean_batch(slice(None))).loss
+    assert ungrouped.item() > losses[1] + 0.1, "more negatives"
+
+
+def test_pairs_of_all_ranks_are_negatives() -> None:
+    """Each rank's losses are those of its pairs among all, so their sum over ranks is that of one batch."""
+    torch.manual_seed(5)
+    x, y = torch.randn(6, 4), torch.randn(6, 4)
+    whole, is_right = info_nce(x, y, 0.1, 0.2)
+    for rank in range(3):
+        own = slice(2 * rank, 2 * rank + 2)
+        values, right = info_nce(x[own], y[own], 0.1, 0.2, Everyones(x, y, 2 * rank))
+        torch.testing.assert_close(values, whole[own])
+        assert right.tolist() == is_right[own].tolist()
+
+
+def test_groups_are_given_up_across_ranks_in_training_alone(config: VecoConfig) -> None:
+    torch.manual_seed(4)
+    model = VecoForPreTraining(config, "contrast(across_ranks=true)")
+    batch = clean_batch(slice(None))
+    packed = PackedViews.of(views_of(batch), 1, group_pairs=2)
+    in_groups = model.eval()(**batch, packed=packed).loss
+    assert model.train()(**batch, packed=packed).loss > in_groups + 0.1
 
 
 @pytest.mark.parametrize("layer", [-1, 0, 2])

@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 
 import pytest
+import torch
+from random_pairs import batch_of_views
 
+from veco import VecoConfig, VecoForPreTraining
 from veco.objectives.contrast import SentenceContrast
 from veco.objectives.objective import BILINGUAL, MONO, Count
 from veco.objectives.objective_sum import ObjectiveSum
@@ -90,3 +93,15 @@ def test_every_objective_says_what_it_needs(name: str) -> None:
     assert {count.view for term in objective.terms for count in term.counts} <= set(objective.views)
     assert {route.view for route in objective.all_routes} <= set(objective.views)
     assert {prediction.term for prediction in objective.predictions} <= {term.name for term in objective.terms}
+
+
+def test_own_weights_have_a_gradient_in_every_batch(config: VecoConfig) -> None:
+    """0 where no loss depends on them: without one torch's Adam would pass over them, and ZeRO's would not."""
+    torch.manual_seed(1)
+    model = VecoForPreTraining(config, "mlm + clwr")
+    batch = batch_of_views("x", "y")
+    model(**batch).loss.backward()
+    (weight,) = model.objective_modules["clwr"].parameters()
+    assert weight.grad is not None and not weight.grad.any()
+    expected = model(**batch, objective="mlm").loss
+    assert model(**batch).loss == expected

@@ -1,0 +1,1 @@
+"""Reading word lists of others: bilingual lexicons and thesauri."""

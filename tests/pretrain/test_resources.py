@@ -1,0 +1,38 @@
+"""Lexicons in a recipe: read for the objectives that need them, refused with what is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from data_tools.shards.manifest import Manifest
+from pretrain.pretraining import read_batches
+from pretrain.recipe import PretrainRecipe
+
+RECIPE = PretrainRecipe(output="run", ds_config="cpu.json", bilingual_batch_pairs=4)
+
+
+@pytest.mark.parametrize("objective", ["alm", "veco2"])
+def test_recipe_without_lexicon_is_refused_by_name(objective: str) -> None:
+    problem = f"objective {objective} needs a lexicon, and none is given: name it in the field lexicon"
+    assert problem in dataclasses.replace(RECIPE, objective=f"mlm + {objective}").problems()
+
+
+def test_thesaurus_is_read_where_it_is_used(word_data: Path, lexicon: Path, thesaurus: Path) -> None:
+    manifest = Manifest.load(word_data)
+    given = dataclasses.replace(RECIPE, lexicon=str(lexicon), thesaurus=str(thesaurus))
+    found = {}
+    for objective in ("mlm", "alm", "veco2", "alm + veco2"):
+        train, valid = read_batches(dataclasses.replace(given, objective=objective), word_data, manifest)
+        assert train.lexicons is valid.lexicons
+        lexicons = train.lexicons
+        found[objective] = None if lexicons is None else list(lexicons.synonyms)
+    assert found == {"mlm": None, "alm": [], "veco2": ["de"], "alm + veco2": ["de"]}
+
+
+def test_lexicon_of_other_languages_is_refused(word_data: Path, lexicon: Path) -> None:
+    recipe = dataclasses.replace(RECIPE, objective="alm", lexicon=f"en-fr={lexicon}")
+    with pytest.raises(ValueError, match="it is of en-fr, of which the data have nothing, only de-en"):
+        read_batches(recipe, word_data, Manifest.load(word_data))
