@@ -10,7 +10,10 @@ from random_pairs import batch_of_views
 
 from veco import VecoForPreTraining
 
-OBJECTIVES = ("cross_mask_mlm", "btmlm", "clwa", "clwr", "clwr(both=False)", "clpc")
+OBJECTIVES = (
+    *("cross_mask_mlm", "btmlm", "clwa", "clwr", "clwr(both=False)", "clpc"),
+    *("hictl", "mbart(translate=true)", "contrast(masked=true)", "clsa(masked=true)"),
+)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
