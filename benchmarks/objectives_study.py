@@ -58,10 +58,11 @@ LANGUAGES = ("en", "de", "fr")
 BASELINES = ("mlm", "mlm+tlm", "ca_mlm+tlm", "mbart(translate=true)")
 STARTS = ("mlm+tlm", "ca_mlm+tlm")  # what the others are added to
 OLD = {"mlm", "tlm", "ca_mlm", "clm", "mbart"}  # those that are not added to anything
+OPTIONS = {"xlco": "(layer=2)"}  # the recipe has three layers, where the default is the 8th of 12
 RETRIEVAL = {"cosine": ("--similarity", "cosine"), "csls, centred": ("--similarity", "csls", "--centre")}
 COUNTED_BATCHES = 64  # of which the tokens of an update are the mean
 QUICK_SIZES = {
-    **{"num_hidden_layers": 1, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 16},
+    **{"num_hidden_layers": 2, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 16},
     **{"bilingual_batch_pairs": 8, "contrast_pairs": 8, "warmup_steps": 1, "validate_batches": 1},
 }
 QUICK_LINES, QUICK_STEPS = 200, 3
@@ -98,7 +99,7 @@ class Result:
 def screened() -> list[str]:
     """The sums of the screen."""
     new = [name for name, kind in OBJECTIVES.items() if name not in OLD and BILINGUAL in kind.kinds]
-    return [*BASELINES, *(f"{start}+{name}" for name in new for start in STARTS)]
+    return [*BASELINES, *(f"{start}+{name}{OPTIONS.get(name, '')}" for name in new for start in STARTS)]
 
 
 def directory_name(objective: str) -> str:
@@ -168,9 +169,13 @@ def result_of(run: Run, tokens: float) -> Result | None:
     return Result(run.objective, run.seed, run.steps, seconds, tokens * run.steps / seconds, losses, kept)
 
 
-def tokens_of_update(run: Run) -> float:
+def recipe_of(run: Run) -> PretrainRecipe:
+    """The recipe of a run. Raises ValueError where it lacks something, such as the lexicon of an objective."""
+    return parse_recipe(PretrainRecipe, [*run.flags, "--output", f"{run.directory / 'pretrain'}"])
+
+
+def tokens_of_update(recipe: PretrainRecipe) -> float:
     """Tokens of x and y in an update, the mean of the first; the same for all objectives."""
-    recipe = parse_recipe(PretrainRecipe, [*run.flags, "--output", f"{run.directory / 'pretrain'}"])
     recipe = dataclasses.replace(recipe, objective="mlm")
     data = Path(recipe.data)
     batches, _ = read_batches(recipe, data, Manifest.load(data))
@@ -245,8 +250,9 @@ def study(options: argparse.Namespace) -> None:
     corpora = shortened(options.corpora, options.output) if options.quick else options.corpora
     # What the files of corpus, recipe and comparison name.
     os.environ |= {"VECO_CORPORA": f"{corpora.resolve()}", "VECO_RUNS": f"{options.output.resolve()}"}
+    recipes = [recipe_of(run) for run in runs]  # all of them, before anything is done
     prepare(corpora, options.output, options.quick)
-    captions, tokens = options.output / "multi30k" / "captions", tokens_of_update(runs[0])
+    captions, tokens = options.output / "multi30k" / "captions", tokens_of_update(recipes[0])
 
     def do_run(run: Run, share: dict[str, str]) -> None:
         stages = stages_of(run, captions)

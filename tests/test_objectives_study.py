@@ -11,8 +11,11 @@ import pytest
 import yaml
 
 from finetune.mt.comparison_configuration import read_comparison
+from pretrain.recipe import SHAPE_FIELDS
+from veco import VecoConfig
 from veco.objectives.objective_sum import ObjectiveSum
 from veco.objectives.table import OBJECTIVES
+from veco.pretraining import check_layers
 
 
 def options(output: Path, **values: object) -> argparse.Namespace:
@@ -30,8 +33,24 @@ def test_the_screen_adds_each_objective_for_pairs_to_both_starts() -> None:
     names = study.screened()
     assert len(names) == len(set(names)) and all(ObjectiveSum.of(name).parts for name in names)
     added = {name for name, kind in OBJECTIVES.items() if "bilingual" in kind.kinds} - study.OLD
+    parts = [[part.name for part in ObjectiveSum.of(name)] for name in names]
     for name in added:
-        assert {f"mlm+tlm+{name}", f"ca_mlm+tlm+{name}"} <= set(names)
+        assert ["mlm", "tlm", name] in parts and ["ca_mlm", "tlm", name] in parts
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_recipes_of_the_screen_are_complete_and_their_models_large_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: bool
+) -> None:
+    for name in ("VECO_CORPORA", "VECO_RUNS"):
+        monkeypatch.setenv(name, str(tmp_path))
+    for run in study.runs_of(options(tmp_path, quick=quick, recipe_flags=["--lexicon", "lexicons"])):
+        recipe = study.recipe_of(run)
+        shape = {name: vars(recipe)[name] for name in SHAPE_FIELDS}
+        check_layers(ObjectiveSum.of(recipe.objective), VecoConfig(**shape))
+    (run,) = study.runs_of(options(tmp_path, quick=quick, objectives=["alm"]))
+    with pytest.raises(ValueError, match="objective alm needs a lexicon, and none is given"):
+        study.recipe_of(run)
 
 
 def test_runs_differ_in_objective_and_seed_alone(tmp_path: Path) -> None:
