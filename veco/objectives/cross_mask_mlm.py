@@ -4,7 +4,8 @@ ERNIE-M (Ouyang et al., 2021) calls it cross-attention masked language modelling
 which has attention of that kind; here is self-attention with a mask. The hidden tokens of x see what y shows and the
 other hidden places of x, of which they know the positions; the shown tokens see those of their own sentence alone. So
 through any number of layers nothing that x shows reaches its hidden tokens. That the shown tokens do not see the other
-sentence is our reading of the paper.
+sentence is our reading of the paper. The loss is one mean over the hidden tokens of both sentences, as TLM's; ERNIE-M's
+is the sum of a mean for each, about twice as much: the weight 2 makes up for it.
 
 BERT's rule of 80/10/10 would leak here: of the places that see each other a tenth would show the very tokens that are
 to be predicted, and another tenth random ones. So all of them show `<mask>`, in a row of its own.
