@@ -18,7 +18,7 @@ from training.tokenizer_checks import check_data_pieces
 from veco import VecoConfig, VecoForPreTraining
 from veco.convert import from_xlm_roberta
 from veco.objectives.objective_sum import ObjectiveSum
-from veco.pretraining import OWN_PARAMETERS
+from veco.pretraining import OWN_PARAMETERS, check_layers
 from veco.tokenizer import has_tokenizer, open_tokenizer
 
 
@@ -45,11 +45,11 @@ def build_model(
         check_vocabulary(model.config.vocab_size, Path(recipe.init_from), data_dir, manifest)
     for stage in recipe.stages_in_turn():
         values = recipe.at(stage.begin)
-        longest = max(values.mono_max_length, 2 * values.bilingual_max_length)
-        if longest > model.config.max_tokens:
+        check_layers(ObjectiveSum.of(values.objective), model.config)
+        if values.longest_row > model.config.max_tokens:
             where = f"stage {stage.number}: " if recipe.stages else ""
             limit = model.config.max_tokens
-            raise ValueError(f"{where}batches may have {longest} tokens a row, the model only takes {limit}")
+            raise ValueError(f"{where}batches may have {values.longest_row} tokens a row, the model only takes {limit}")
     if recipe.activation_checkpointing:
         # Under ZeRO-3 only the non-reentrant kind works.
         model.gradient_checkpointing_enable({"use_reentrant": False})

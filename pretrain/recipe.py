@@ -374,14 +374,18 @@ class PretrainRecipe(TrainingRecipe):
         found = []
         if min(self.mono_max_length, self.bilingual_max_length) < 4:
             found.append("mono_max_length and bilingual_max_length must be at least 4")
-        in_mono_rows = self._sequences_in_mono_rows()
-        longest = max(in_mono_rows * self.mono_max_length, 2 * self.bilingual_max_length)
-        if not self.init_from and longest > self.max_position_embeddings - 2:
+        if not self.init_from and self.longest_row > self.max_position_embeddings - 2:
             found.append(
-                f"max_position_embeddings {self.max_position_embeddings} must be at least {longest + 2}: "
-                f"{'' if in_mono_rows == 1 else 'twice '}mono_max_length, or both sentences of a bilingual pair, + 2"
+                f"max_position_embeddings {self.max_position_embeddings} must be at least {self.longest_row + 2}: "
+                f"{'' if self._sequences_in_mono_rows() == 1 else 'twice '}mono_max_length, or both sentences of a "
+                "bilingual pair, + 2"
             )
         return found
+
+    @property
+    def longest_row(self) -> int:
+        """The most tokens that a row of a batch may have."""
+        return max(self._sequences_in_mono_rows() * self.mono_max_length, 2 * self.bilingual_max_length)
 
     def _sequences_in_mono_rows(self) -> int:
         """Two where the objective writes something as long behind a segment, else one."""

@@ -76,11 +76,17 @@ class ObjectiveSum:
     def union(cls, texts: Iterable[str]) -> ObjectiveSum:
         """Every objective of several sums, once: a model that is trained for one after the other needs all of them.
 
-        An objective's own parameters are those that its options ask for where it first comes.
+        An objective's own parameters are those that its options ask for where it first comes. Raises ValueError for a
+        momentum encoder of several options: there is one, which goes on from sum to sum.
         """
         found: dict[str, Weighted] = {}
         for part in (part for text in texts for part in parse(text).parts):
-            found.setdefault(part.objective.name, part)
+            first = found.setdefault(part.objective.name, part).objective
+            if part.objective.has_momentum and part.objective != first:
+                raise ValueError(
+                    f"objective {first.name}: its momentum encoder goes on from stage to stage, so that its options are "
+                    f"the same in all; found {first} and {part.objective}"
+                )
         return cls(tuple(found.values()))
 
     @classmethod
@@ -120,6 +126,9 @@ def weighted(node: ast.expr, text: str) -> Weighted:
         weight, node = constant(node.left, text), node.right
     options: dict[str, Any] = {}
     if isinstance(node, ast.Call) and not node.args and all(keyword.arg for keyword in node.keywords):
+        names = [str(keyword.arg) for keyword in node.keywords]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"objective {text!r}: {', '.join(twice)} is given twice; give it once")
         options = {str(keyword.arg): constant(keyword.value, text) for keyword in node.keywords}
         node = node.func
     if not isinstance(node, ast.Name):
@@ -165,5 +174,6 @@ def constant(node: ast.expr, text: str) -> Any:
 def unknown(kind: str, name: str, known: Collection[str]) -> str:
     """A sentence about a name that is none of the known ones."""
     close = difflib.get_close_matches(name, known, n=1)
-    advice = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(known) or 'none'}"
+    expected = f"expected one of {', '.join(known)}" if known else "there is none"
+    advice = f"did you mean {close[0]}?" if close else expected
     return f"unknown {kind} {name!r}, {advice}"
