@@ -1,6 +1,6 @@
 """Make the small XTREME data behind the figures in docs/results.md: text for pre-training, files of the tasks.
 
-    python benchmarks/xtreme_data.py corpus SOURCE DIR
+    python benchmarks/xtreme_data.py corpus SOURCE DIR [--languages de fr]
     python benchmarks/xtreme_data.py files SOURCE/xtreme ROOT [--languages de fr]
     python benchmarks/xtreme_data.py captions SOURCE/mt/multi30k ROOT
 
@@ -10,7 +10,8 @@ XTREME's layout.
 `corpus`: DIR gets corpus.yaml for data_tools and pairs/X-Y.tsv: the hypotheses and premises of XNLI's training files,
 which are translations of each other row by row in all of its languages, and the questions of SQuAD's. Labels, answers
 and all dev and test files are excluded. All pairs are with English: if the pairs were spread over all combinations of
-fifteen languages, a small model would see too few of each to learn to use the other sentence.
+fifteen languages, a small model would see too few of each to learn to use the other sentence. `--languages` keeps
+English and some others.
 
 `files`: ROOT links to XTREME's files, and adds files that make all settings and modes possible:
 
@@ -114,16 +115,24 @@ def add_text_pairs(section: dict[str, list[dict[str, str]]], source: Path) -> No
         section.setdefault(name, []).append({"source": str(first.resolve()), "target": str(second.resolve())})
 
 
-def make_corpus(source: Path, directory: Path) -> None:
-    """Write corpus.yaml and its pairs, and print a summary."""
-    sentences = translated_sentences(source / "xtreme")
+def make_corpus(source: Path, directory: Path, languages: Sequence[str] = ()) -> None:
+    """Write corpus.yaml and its pairs, in all languages or in English and some others, and print a summary."""
+    texts = sorted((source / "mono").glob("*.txt.gz"))
+    mono = {path.name.removesuffix(".txt.gz"): [str(path.resolve())] for path in texts}
+    if unknown := sorted(set(languages) - mono.keys()):
+        raise ValueError(f"--languages {' '.join(unknown)}: expected some of {' '.join(mono)}, as in {source / 'mono'}")
+
+    def is_wanted(language: str) -> bool:
+        return not languages or language in (ENGLISH, *languages)
+
+    sentences = {x: own for x, own in translated_sentences(source / "xtreme").items() if is_wanted(x)}
     if ENGLISH not in sentences:
         raise ValueError(f"{source / 'xtreme'}: no xnli/train-en.tsv; expected XTREME's layout")
     claim(directory, ["pairs", "corpus.yaml"], "benchmarks.xtreme_data")
     section, num_pairs = write_pairs(sentences, directory / "pairs")
     add_text_pairs(section, source)
-    texts = sorted((source / "mono").glob("*.txt.gz"))
-    mono = {path.name.removesuffix(".txt.gz"): [str(path.resolve())] for path in texts}
+    section = {pair: files for pair, files in section.items() if all(map(is_wanted, pair.split("-")))}
+    mono = {language: paths for language, paths in mono.items() if is_wanted(language)}
     corpus: dict[str, Any] = {"tokenizer": "tokenizer", "valid": 0.005, "mono": mono, "parallel": section}
     with atomic_path(directory / "corpus.yaml") as temporary:
         temporary.write_text(yaml.safe_dump(corpus, sort_keys=False), encoding="utf-8")
@@ -294,10 +303,11 @@ def main() -> None:
     for command, output in ((corpus, "DIR"), (files, "ROOT"), (captions, "ROOT")):
         command.add_argument("source", type=Path)
         command.add_argument("directory", type=Path, metavar=output)
-    files.add_argument("--languages", nargs="+", default=(), help="in addition to English (default: all)")
+    for command in (corpus, files):
+        command.add_argument("--languages", nargs="+", default=(), help="in addition to English (default: all)")
     options = parser.parse_args()
     if options.command == "corpus":
-        make_corpus(options.source, options.directory)
+        make_corpus(options.source, options.directory, options.languages)
     elif options.command == "files":
         make_files(options.source, options.directory, options.languages)
     else:

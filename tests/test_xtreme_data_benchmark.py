@@ -25,7 +25,7 @@ def write(path: Path, text: str) -> None:
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     root = tmp_path / "source"
-    for language in ("en", "de", "fr"):
+    for language in ("en", "de", "fr", "sw"):
         write(root / f"mono/{language}.txt.gz", f"{language} text\n")
     for language in ("en", "de"):
         rows = [f"{language} premise\t{language} hypothesis {n}\tneutral\n" for n in range(3)]
@@ -44,7 +44,7 @@ def source(tmp_path: Path) -> Path:
 def test_corpus_has_training_text_only(source: Path, tmp_path: Path) -> None:
     make_corpus(source, tmp_path / "corpus")
     found = yaml.safe_load((tmp_path / "corpus/corpus.yaml").read_text())
-    assert list(found["mono"]) == ["de", "en", "fr"]
+    assert list(found["mono"]) == ["de", "en", "fr", "sw"]
     captions, news = source / "mt/multi30k", source / "parallel/news"
     assert found["parallel"] == {
         "de-en": [
@@ -55,6 +55,15 @@ def test_corpus_has_training_text_only(source: Path, tmp_path: Path) -> None:
     }
     rows = (tmp_path / "corpus/pairs/de-en.tsv").read_text().splitlines()
     assert rows == ["de premise\ten premise", *(f"de hypothesis {n}\ten hypothesis {n}" for n in range(3))]
+
+
+def test_corpus_of_some_languages_has_their_text_alone(source: Path, tmp_path: Path) -> None:
+    make_corpus(source, tmp_path / "corpus", ["sw", "fr"])
+    found = yaml.safe_load((tmp_path / "corpus/corpus.yaml").read_text())
+    assert (list(found["mono"]), list(found["parallel"])) == (["en", "fr", "sw"], ["en-sw"])
+    assert not list((tmp_path / "corpus/pairs").iterdir())  # Swahili has no translations of XNLI here
+    with pytest.raises(ValueError, match=r"--languages xx: expected some of de en fr sw, as in .*mono"):
+        make_corpus(source, tmp_path / "other", ["xx"])
 
 
 def test_source_without_xtreme_is_refused(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from finetune.understanding.comparison.availability import (
 )
 from finetune.understanding.comparison.configuration import MIN_FOR_LAYERS, TRANSLATE_TEST, Comparison, Group, groups_of
 from finetune.understanding.comparison.runs import Run, runs_of
-from finetune.understanding.comparison.stages import settings_of, stages_of, translation_stages
+from finetune.understanding.comparison.stages import result_of, settings_of, stages_of, translation_stages
 from finetune.understanding.metrics.scoring import AVERAGE, average, task_score
 from finetune.understanding.settings import Setting
 
@@ -86,7 +86,11 @@ class Plan:
 
     def is_done(self, run: Run) -> bool:
         """Whether a run is finished."""
-        return self.stages(run)[-1].result.is_file()
+        return self.result(run).is_file()
+
+    def result(self, run: Run) -> Path:
+        """The file of a finished run's scores."""
+        return result_of(run, self.tested(run))
 
     def runs_of(self, group: Group, model: str) -> list[Run]:
         """The runs of a model in a group."""
@@ -114,7 +118,7 @@ class Plan:
         for run in self.runs:
             together.setdefault((run.group, run.model, run.seed), []).append(run)
         for runs in together.values():
-            parts = [read_result(run, self.stages(run)) for run in runs]
+            parts = [read_result(run, self.result(run)) for run in runs]
             results = [part for part in parts if part is not None]
             if len(results) == len(runs):
                 found.append(joined(runs, results))
@@ -149,9 +153,8 @@ def plan(comparison: Comparison, output: Path) -> Plan:
     )
 
 
-def read_result(run: Run, stages: Sequence[Stage]) -> Result | None:
+def read_result(run: Run, path: Path) -> Result | None:
     """The result of a run, None until it is finished."""
-    path = stages[-1].result
     if not path.is_file():
         return None
     content = json.loads(path.read_text(encoding="utf-8"))

@@ -43,7 +43,13 @@ def stages_of(run: Run, comparison: Comparison, languages: Sequence[str]) -> lis
         *("finetune.understanding.layers", f"{model}", "--task", run.group.task, "--output", f"{run.output}"),
         *("--data", data, "--languages", ",".join(languages), *own),
     )
-    return [*stages, Stage(f"{run.name}: all layers", command, run.output / f"{run.group.definition.name}.json")]
+    return [*stages, Stage(f"{run.name}: all layers", command, result_of(run, languages))]
+
+
+def result_of(run: Run, languages: Sequence[str]) -> Path:
+    """The result of the last command, which has the scores."""
+    chooses_layers = run.recipe is None and len(languages) >= MIN_FOR_LAYERS
+    return run.output / (f"{run.group.definition.name}.json" if chooses_layers else "scores.json")
 
 
 def train_stage(run: Run, recipe: UnderstandingRecipe) -> Stage:
@@ -93,12 +99,13 @@ def prediction(
 
 def evaluation(run: Run, comparison: Comparison, languages: Sequence[str]) -> Stage:
     """Score all predictions of a run."""
+    result = result_of(run, languages)
     command = (
         *("finetune.understanding.evaluate", "--predictions", f"{run.output / 'predictions'}"),
         *("--task", run.group.task, "--labels", comparison.data_of(run.group.task), "--split", comparison.report),
-        *("--json", f"{run.output / 'scores.json'}", "--languages", ",".join(languages)),
+        *("--json", f"{result}", "--languages", ",".join(languages)),
     )
-    return Stage(f"{run.name}: evaluate", command, run.output / "scores.json")
+    return Stage(f"{run.name}: evaluate", command, result)
 
 
 def translation_stages(runs: Sequence[Run], comparison: Comparison, languages: Sequence[str]) -> list[Stage]:

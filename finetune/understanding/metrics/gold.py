@@ -50,8 +50,14 @@ def is_data_alone(path: Path, task: Task, source: Source) -> bool:
     found = find_file(task, split, language, root, side=language)
     form = found.place.format
     label = form.columns.get("tag" if task.head is Head.TOKEN else "label", ())
-    last = max((column for own in form.columns.values() for column in own if isinstance(column, int)), default=None)
-    has_labels_last = form.kind in (FileKind.TSV, FileKind.CONLL) and not form.header and label == (last,)
+    named = {column for own in form.columns.values() for column in own}
+    # Rows may have columns after the last one that a form names, unless it names all.
+    has_labels_last = (
+        form.kind in (FileKind.TSV, FileKind.CONLL)
+        and not (form.header or form.more_columns)
+        and named == set(range(len(named)))
+        and label == (len(named) - 1,)
+    )
     return found.path == path and not (has_labels_last or form.kind in (FileKind.SQUAD, FileKind.LINES))
 
 

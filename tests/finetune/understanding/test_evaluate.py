@@ -19,7 +19,7 @@ from finetune.understanding.evaluate import evaluate, main, write_zip
 from finetune.understanding.metrics.gold import read_gold
 from finetune.understanding.metrics.prediction_files import prediction_path, write_predictions
 from finetune.understanding.metrics.scoring import FORMS
-from finetune.understanding.tasks.catalogues import XTREME, catalogue_named
+from finetune.understanding.tasks.catalogues import XTREME, catalogue_named, task_named
 from finetune.understanding.tasks.task import Head, Task
 
 CATALOGUE = catalogue_named(XTREME)
@@ -214,6 +214,25 @@ def test_the_data_directory_serves_as_labels(xtreme_data: Path, tmp_path: Path) 
     }
     assert set(evaluation.scores) == set(TASKS)
     assert evaluation.overall is None
+
+
+@pytest.mark.parametrize(
+    ("form", "row"),
+    [
+        ("{kind: tsv, text_a: 0, text_b: 1, label: 2, more_columns: true}", "text\thypothesis\tyes\t3.8\n"),
+        ("{kind: tsv, text_a: 1, label: 2}", "id\ttext\tyes\t3.8\n"),  # what is not named may be there
+        ("{kind: tsv, text_a: 0, label: 1}", "text\tyes\n"),
+    ],
+)
+def test_labels_of_data_are_in_the_column_that_the_form_names(form: str, row: str, tmp_path: Path) -> None:
+    """Also if the data has the path of label files, whose labels are in the last column."""
+    (tmp_path / "mine.yaml").write_text(
+        f"head: sequence\nlanguages: [pt]\nfiles: {{test: 'mine/test-{{language}}.tsv'}}\nformat: {form}\n"
+        "labels: ['no', 'yes']\nmetrics: [accuracy]\n"
+    )
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/test-pt.tsv").write_text(row)
+    assert read_gold(task_named(str(tmp_path / "mine.yaml")), "pt", tmp_path) == ["yes"]
 
 
 def change(directory: Path, name: str, content: str | None) -> None:

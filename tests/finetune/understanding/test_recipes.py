@@ -38,6 +38,14 @@ def test_recipes_are_sound_and_in_the_published_grid(path: Path, monkeypatch: py
     assert recipe.epochs in (3, 5, 10) and recipe.batch_size in (16, 32, 64)
 
 
+@pytest.mark.parametrize(("name", "first_rate"), [("general", 0.1), ("general_answers", 1.0)])
+def test_warmup_of_general_recipes(name: str, first_rate: float) -> None:
+    """A tenth of all updates, or none as in SQuAD's usual recipe."""
+    own = ["--task", "xnli", "--data", "d", "--init_from", "m", "--output", "o", "--epochs", "0", "--steps", "100"]
+    path = next(path for path in RECIPES if path.stem == name)
+    assert parse_recipe(UnderstandingRecipe, ["--config", str(path), *own]).lr_factor(0) == first_rate
+
+
 def test_every_trained_task_has_both() -> None:
     trained = [name for name, task in TASKS.items() if not task.is_retrieval]
     assert {path.stem for path in PUBLISHED} == {
