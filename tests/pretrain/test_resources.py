@@ -11,7 +11,7 @@ from data_tools.shards.manifest import Manifest
 from pretrain.pretraining import check_all_are_trained, read_batches
 from pretrain.recipe import PretrainRecipe
 
-RECIPE = PretrainRecipe(output="run", ds_config="cpu.json", bilingual_batch_pairs=4)
+RECIPE = PretrainRecipe(output="run", ds_config="cpu.json", bilingual_batch_pairs=4, contrast_pairs=4)
 
 
 @pytest.mark.parametrize("objective", ["alm", "veco2"])

@@ -84,7 +84,7 @@ class ObjectiveSum:
             first = found.setdefault(part.objective.name, part).objective
             if part.objective.has_momentum and part.objective != first:
                 raise ValueError(
-                    f"objective {first.name}: its momentum encoder goes on from stage to stage, so that its options are "
+                    f"objective {first.name}: its momentum encoder goes on from stage to stage, so its options must be "
                     f"the same in all; found {first} and {part.objective}"
                 )
         return cls(tuple(found.values()))
