@@ -38,6 +38,7 @@ from training.tokenizer_checks import check_own_tokenizer
 from veco import VecoForPreTraining
 from veco.objectives.objective import LEXICON, THESAURUS
 from veco.objectives.objective_sum import ObjectiveSum
+from veco.objectives.table import OBJECTIVES
 
 QUEUE_SALT = 0x71  # of the seed that draws what fills queues
 
@@ -217,12 +218,34 @@ def kinds_of(manifest: Manifest, objectives: Collection[str]) -> list[str]:
 def read_batches(
     recipe: PretrainRecipe, data_dir: Path, manifest: Manifest
 ) -> tuple[PretrainingBatches, ValidationBatches]:
-    """The batches that this rank trains on, and those of validation. Raises ValueError as `PretrainingBatches` does."""
+    """The batches that this rank trains on, and those of validation.
+
+    Raises ValueError as `PretrainingBatches` and `check_all_are_trained` do.
+    """
     ranks = launched_rank(), launched_ranks(), recipe.accumulation_steps
     lexicons = read_resources(recipe, data_dir, manifest)
     # Held-out text is cut and masked by the recipe's own fields, so that its losses are comparable over the stages.
     valid = ValidationBatches(data_dir, manifest, options_of(recipe), recipe.validate_batches, lexicons)
-    return PretrainingBatches(data_dir, manifest, RecipeCourse(recipe), *ranks, lexicons), valid
+    train = PretrainingBatches(data_dir, manifest, RecipeCourse(recipe), *ranks, lexicons)
+    check_all_are_trained(train)
+    return train, valid
+
+
+def check_all_are_trained(batches: PretrainingBatches) -> None:
+    """Raise ValueError for a part of the objectives of a run that has no text, or no lexicon, in any update."""
+    found: dict[str, bool] = {}
+    for stretch in batches.stretches:
+        for part in ObjectiveSum.of(batches.course.at(stretch.begin).objective):
+            names = [name for kind in part.kinds if kind in stretch.kinds for name in stretch.kinds[kind].groups]
+            if LEXICON in part.needs and batches.lexicons is not None:
+                names = [name for name in names if name in batches.lexicons.translations]
+            found[part.name] = found.get(part.name, False) or bool(names)
+    if idle := [name for name, is_trained in found.items() if not is_trained]:
+        needed = "sentence pairs with a lexicon" if LEXICON in OBJECTIVES[idle[0]].needs else "text of its kind"
+        raise ValueError(
+            f"objective {idle[0]}: in no update do the languages and pairs to train have {needed}; choose others, or "
+            "leave it out"
+        )
 
 
 def read_resources(recipe: PretrainRecipe, data_dir: Path, manifest: Manifest) -> Lexicons | None:

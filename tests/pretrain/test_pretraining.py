@@ -234,6 +234,25 @@ def test_phases_start_from_veco_too_and_cross_attention_needs_its_objective(rand
     assert all(torch.equal(weight, again.state_dict()[name]) for name, weight in model.state_dict().items())
 
 
+def test_model_that_some_stage_does_not_fit_is_refused(random_data: Path, tmp_path: Path) -> None:
+    manifest = Manifest.load(random_data)
+    build_model(PretrainRecipe(output="x", **TINY), random_data, manifest).save_pretrained(tmp_path / "veco")
+    stages = ({"steps": 1, "objective": "contrast(layer=1)"}, {"steps": 1, "objective": "contrast(layer=9)"})
+    with pytest.raises(ValueError, match="objective contrast: layer 9 must be -1, the last, or from 0"):
+        build_model(PretrainRecipe(output="x", **TINY, stages=stages), random_data, manifest)
+    options = {**TINY, "mono_max_length": 40, "objective": "btmlm", "init_from": str(tmp_path / "veco")}
+    with pytest.raises(ValueError, match="batches may have 80 tokens a row, the model only takes 64"):
+        build_model(PretrainRecipe(output="x", **options), random_data, manifest)
+
+
+def test_objective_that_no_update_trains_is_refused(random_data: Path) -> None:
+    recipe = PretrainRecipe(output="x", **TINY, objective="mlm + tlm", languages=("en",))
+    with pytest.raises(ValueError, match="objective tlm: in no update do the languages and pairs to train have text"):
+        read_batches(recipe, random_data, Manifest.load(random_data))
+    stages = ({"steps": 1}, {"steps": 1, "languages": ["de", "en"], "pairs": ["de-en"]})
+    read_batches(dataclasses.replace(recipe, stages=stages), random_data, Manifest.load(random_data))
+
+
 def test_moved_start_does_not_stop_a_resume(random_data: Path, tmp_path: Path, capsys) -> None:
     """In either phase: the checkpoint has all weights, also those that the first phase leaves alone."""
     model = build_model(PretrainRecipe(output="x", **TINY), random_data, Manifest.load(random_data))

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from data_tools.shards.manifest import Manifest
-from pretrain.pretraining import read_batches
+from pretrain.pretraining import check_all_are_trained, read_batches
 from pretrain.recipe import PretrainRecipe
 
-RECIPE = PretrainRecipe(output="run", ds_config="cpu.json", bilingual_batch_pairs=4)
+RECIPE = PretrainRecipe(output="run", ds_config="cpu.json", bilingual_batch_pairs=4, contrast_pairs=4)
 
 
 @pytest.mark.parametrize("objective", ["alm", "veco2"])
@@ -36,3 +36,12 @@ def test_lexicon_of_other_languages_is_refused(word_data: Path, lexicon: Path) -
     recipe = dataclasses.replace(RECIPE, objective="alm", lexicon=f"en-fr={lexicon}")
     with pytest.raises(ValueError, match="it is of en-fr, of which the data have nothing, only de-en"):
         read_batches(recipe, word_data, Manifest.load(word_data))
+
+
+def test_lexicon_of_no_trained_pair_is_refused(word_data: Path, lexicon: Path) -> None:
+    recipe = dataclasses.replace(RECIPE, objective="mlm + alm", lexicon=str(lexicon))
+    train, _ = read_batches(recipe, word_data, Manifest.load(word_data))
+    assert train.lexicons is not None
+    train.lexicons = dataclasses.replace(train.lexicons, translations={})
+    with pytest.raises(ValueError, match="objective alm: in no update do .* have sentence pairs with a lexicon"):
+        check_all_are_trained(train)

@@ -143,6 +143,9 @@ def weighted(node: ast.expr, text: str) -> Weighted:
         weight, node = constant(node.left, text), node.right
     options: dict[str, Any] = {}
     if isinstance(node, ast.Call) and not node.args and all(keyword.arg for keyword in node.keywords):
+        names = [str(keyword.arg) for keyword in node.keywords]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"objective {text!r}: {', '.join(twice)} is given twice; give it once")
         options = {str(keyword.arg): constant(keyword.value, text) for keyword in node.keywords}
         node = node.func
     if not isinstance(node, ast.Name):
@@ -188,5 +191,6 @@ def constant(node: ast.expr, text: str) -> Any:
 def unknown(kind: str, name: str, known: Collection[str]) -> str:
     """A sentence about a name that is none of the known ones."""
     close = difflib.get_close_matches(name, known, n=1)
-    advice = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(known) or 'none'}"
+    expected = f"expected one of {', '.join(known)}" if known else "there is none"
+    advice = f"did you mean {close[0]}?" if close else expected
     return f"unknown {kind} {name!r}, {advice}"

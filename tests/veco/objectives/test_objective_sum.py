@@ -53,6 +53,8 @@ def test_names_of_before_mean_what_they_meant(text: str) -> None:
         ("contrast(0.05)", "found contrast(0.05)"),
         ("contrast(temprature=0.05)", "unknown option of contrast 'temprature', did you mean temperature?"),
         ("contrast(temperature=cold)", "temperature of contrast is 'cold', expected a number"),
+        ("mlm(share=0.5)", "unknown option of mlm 'share', there is none"),
+        ("contrast(layer=1, layer=2)", "layer is given twice; give it once"),
         ("contrast(layer=0.5)", "layer of contrast is 0.5, expected a whole number"),
         ("contrast(layer=true)", "layer of contrast is True, expected a whole number"),
         ("contrast(temperature=0)", "contrast: temperature 0.0 must be above 0"),
@@ -65,6 +67,15 @@ def test_mistakes_are_told_in_one_line(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)) as found:
         ObjectiveSum.of(text)
     assert "\n" not in str(found.value)
+
+
+def test_a_run_has_one_momentum_encoder() -> None:
+    """Other options of it would come into force in no later stage; those of others may differ."""
+    assert len(ObjectiveSum.union(["contrast(layer=1) + xlco", "contrast(layer=2) + 0.1 * xlco"]).parts) == 2
+    with pytest.raises(
+        ValueError, match=r"xlco has one momentum encoder in the whole run: .* 256.*found .* 64"
+    ):
+        ObjectiveSum.union(["xlco", "mlm + xlco(queue=64)"])
 
 
 @pytest.mark.parametrize(
