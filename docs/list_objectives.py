@@ -5,6 +5,7 @@ Both are seen, not told: each objective is computed once on a small batch, and i
 
 from __future__ import annotations
 
+import dataclasses
 import string
 from collections.abc import Sequence
 from pathlib import Path
@@ -202,9 +203,19 @@ def cells(name: str, objective: Objective) -> list[str]:
     return [read, views, str(Cost.of(name, kind)), added, f"{own:,}" if own else "—"]
 
 
+def option_table() -> str:
+    """A row for each objective that has options: their names and defaults, as a recipe writes them."""
+    rows = ["| objective | options and their defaults |", "|---|---|"]
+    for name, kind in OBJECTIVES.items():
+        if options := [f"`{field.name}={field.default}`" for field in dataclasses.fields(kind)]:
+            rows.append(f"| [`{name}`](#{name}) | {', '.join(options)} |")
+    return "\n".join(rows)
+
+
 def page_with_objectives(page: str) -> str:
     """The page with the table, and each objective's picture, made anew. Raises ValueError for one without marks."""
     page = page_with(page, "costs", cost_table(), PAGE.name)
+    page = page_with(page, "options", option_table(), PAGE.name)
     for name in OBJECTIVES:
         page = page_with(page, name, picture(name), PAGE.name)
     return page
