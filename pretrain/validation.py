@@ -17,8 +17,8 @@ def validate(engine: Engine, batches: ValidationBatches, objective: ObjectiveSum
     """Each term in nats a predicted token, and the share predicted right, by language and pair; every rank calls it.
 
     Names are "de/mlm", "de/mlm_accuracy", "de-en/tlm", …; those over all of a kind are `Summary.by_kind`'s.
-    All ranks make equally many passes, in step over the same kinds of batches: otherwise
-    they would wait for each other for ever under ZeRO-3.
+    All ranks make equally many passes, in step over the same kinds of batches: otherwise they would wait for each other
+    for ever under ZeRO-3.
     """
     totals = Totals(batches.groups, objective.terms, engine.device)
     engine.model.eval()

@@ -30,6 +30,7 @@ from veco import (
     VecoForTokenClassification,
 )
 from veco.classification import VecoClassifier
+from veco.objectives.objective_sum import ObjectiveSum
 
 START, END, UNKNOWN, VOCABULARY = 5, 2, 3, 60
 SOURCES = [[0, *range(10, 10 + length), 2] for length in (4, 9, 6)]
@@ -172,7 +173,7 @@ def test_validation_of_pre_training_is_that_of_the_cpu(random_data: Path) -> Non
     def metrics(device: str) -> dict[str, float]:
         run = run_on(device, random_data, torch.float32, 2, 1, recompute=False, dropout=0.0)
         valid = ValidationBatches(random_data, held_out, run.batches.course.at(0), max_batches=2)
-        return validate(run.engine, valid, "ca_mlm")
+        return validate(run.engine, valid, ObjectiveSum.of("ca_mlm+tlm"))
 
     expected = metrics("cpu")
     with pretend_card():

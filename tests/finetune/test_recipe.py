@@ -27,11 +27,11 @@ def test_warmup_as_a_share_of_the_updates() -> None:
 
 def test_every_problem_is_reported_at_once() -> None:
     recipe = FinetuningRecipe(
-        **{"output": "run", "init": "best", "lr_schedule": "cosine", "lr_power": 0.0, "lr_end": 2.0},
+        **{"output": "run", "init": "best", "lr_schedule": "triangular", "lr_power": 0.0, "lr_end": 2.0},
         **{"dropout": 1.0, "patience": -1, "best_by": "bleu", "keep_best": 1, "save_every": 10, "validate_every": 3},
     )
     problems = "\n".join(recipe.problems())
-    for word in ("init_from", "init 'best'", "cosine", "lr_power", "lr_end", "dropout", "patience", "bleu"):
+    for word in ("init_from", "init 'best'", "triangular", "lr_power", "lr_end", "dropout", "patience", "bleu"):
         assert word in problems
     assert not FinetuningRecipe(**SOUND, keep_best=1, save_every=10, validate_every=5).problems()
 

@@ -72,9 +72,7 @@ def test_mistakes_are_told_in_one_line(text: str, message: str) -> None:
 def test_a_run_has_one_momentum_encoder() -> None:
     """Other options of it would come into force in no later stage; those of others may differ."""
     assert len(ObjectiveSum.union(["contrast(layer=1) + xlco", "contrast(layer=2) + 0.1 * xlco"]).parts) == 2
-    with pytest.raises(
-        ValueError, match=r"xlco has one momentum encoder in the whole run: .* 256.*found .* 64"
-    ):
+    with pytest.raises(ValueError, match=r"xlco has one momentum encoder in the whole run: .* 256.*found .* 64"):
         ObjectiveSum.union(["xlco", "mlm + xlco(queue=64)"])
 
 
