@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -42,22 +43,30 @@ STAGE = "stage"  # in place of a number of checkpoints: those of the stage
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
 
+@dataclass(frozen=True)
+class Form:
+    """The form in which a model is written: VECO's, or XLM-R's without the cross-attention, and its files.
+
+    `layer` is the one whose states represent sentences; None: the usual one.
+    """
+
+    model_format: str = VECO
+    dtype: str = "bfloat16"
+    max_file_bytes: int = MAX_FILE_BYTES
+    layer: int | None = None
+
+
+USUAL_FORM = Form()
+
+
 def export(
-    run_dir: Path,
-    output: Path,
-    step: int | None = None,
-    average: int | str = 1,
-    dtype: str = "bfloat16",
-    max_file_bytes: int = MAX_FILE_BYTES,
-    model_format: str = VECO,
-    layer: int | None = None,
+    run_dir: Path, output: Path, step: int | None = None, average: int | str = 1, form: Form = USUAL_FORM
 ) -> Path:
     """Write config.json, safetensors, the tokenizer and a model card to `output`, and return it.
 
     The weights are those of checkpoint `step` (None: the newest). With `average` they are the mean of so many
-    checkpoints, that one and those before it, or with "stage" of all of its stage. The states of `layer` (None: the
-    usual one) represent sentences. Raises ValueError when there are no such checkpoints, weights are missing or empty,
-    there is no such layer, or `output` exists.
+    checkpoints, that one and those before it, or with "stage" of all of its stage. Raises ValueError when there are no
+    such checkpoints, weights are missing or empty, there is no such layer, or `output` exists.
     """
     chosen = chosen_checkpoints(run_dir, step, average)
     newest = chosen[max(chosen)]
@@ -67,18 +76,18 @@ def export(
         check_complete(source, config)
     written: PreTrainedConfig = config
     model_class = VecoForMaskedLM.__name__
-    if model_format == XLM_ROBERTA:
+    if form.model_format == XLM_ROBERTA:
         written, model_class = xlm_roberta_config(config), XLMRobertaForMaskedLM.__name__
         sources = [as_xlm_roberta(source, config) for source in sources]
-    written.architectures, written.dtype = [model_class], dtype
+    written.architectures, written.dtype = [model_class], form.dtype
     with atomic_directory(output) as temporary:
-        layer = write_sentence_files(temporary, config, layer)
+        layer = write_sentence_files(temporary, config, form.layer)
         written.save_pretrained(temporary)
-        write_weights(temporary, sources, DTYPES[dtype], max_file_bytes)
+        write_weights(temporary, sources, DTYPES[form.dtype], form.max_file_bytes)
         shutil.copytree(run_dir / "tokenizer", temporary, dirs_exist_ok=True)
         note_max_tokens(temporary, config.max_tokens)
-        usage = usage_of(model_format, config, layer)
-        (temporary / "README.md").write_text(model_card(run_dir, chosen, config, dtype, usage), encoding="utf-8")
+        usage = usage_of(form.model_format, config, layer)
+        (temporary / "README.md").write_text(model_card(run_dir, chosen, config, form.dtype, usage), encoding="utf-8")
     return output
 
 
@@ -289,18 +298,8 @@ def main() -> None:
     run_dir, step = run_and_step(arguments.run, arguments.step)
     steps = chosen_checkpoints(run_dir, step, arguments.average)
     tell(f"{run_dir}: exporting update {', '.join(map(str, steps))}")
-    print(
-        export(
-            run_dir,
-            arguments.output,
-            max(steps),
-            arguments.average,
-            arguments.dtype,
-            int(arguments.max_file_gb * 1e9),
-            arguments.format,
-            arguments.layer,
-        )
-    )
+    form = Form(arguments.format, arguments.dtype, int(arguments.max_file_gb * 1e9), arguments.layer)
+    print(export(run_dir, arguments.output, max(steps), arguments.average, form))
 
 
 if __name__ == "__main__":

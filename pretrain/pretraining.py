@@ -138,7 +138,8 @@ class PretrainingTask(Task[PretrainRecipe]):
         They fill queues. The first keys of the training would otherwise be among their own negatives.
         """
         recipe = dataclasses.replace(self.stage, seed=mix(self.stage.seed, QUEUE_SALT))
-        return read_batches(recipe, self.data_dir, self.manifest)[0]
+        ranks = launched_rank(), launched_ranks(), self.recipe.accumulation_steps
+        return PretrainingBatches(self.data_dir, self.manifest, RecipeCourse(recipe), *ranks, self.train.lexicons)
 
     def phase_report(self) -> str:
         return self.losses.cut_report()

@@ -11,7 +11,7 @@ import torch
 from huggingface_hub import HfApi, ModelCard
 from transformers import AutoModelForMaskedLM, XLMRobertaTokenizer
 
-from pretrain.export import export
+from pretrain.export import Form, export
 from pretrain.recipe import PretrainRecipe
 from training.checkpoints.saving import Contents, save_checkpoint
 from training.engine.build import build_engine
@@ -40,7 +40,7 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     save_checkpoint(engine, run_dir, 1, contents)
     (run_dir / "metrics.jsonl").write_text('{"step": 1, "mono/mlm": 3.5}\n')
     export(run_dir, run_dir / "model")
-    export(run_dir, run_dir / "sentences", dtype="float32", model_format="xlm-roberta", layer=4)
+    export(run_dir, run_dir / "sentences", form=Form("xlm-roberta", dtype="float32", layer=4))
     return run_dir
 
 

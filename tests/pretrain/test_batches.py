@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from batch_options import SHORT as OPTIONS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,17 +25,6 @@ from pretrain.views.pair import Sample, concatenated
 from veco.views import JOINED_X, JOINED_Y
 
 FROZEN = [4641150284205248672, 2213764432968057907]  # digests of the first validation pairs of random_data
-OPTIONS = PretrainingOptions(
-    seed=1,
-    alpha=0.5,
-    mono_batch_pairs=8,
-    bilingual_batch_pairs=12,
-    mono_max_length=20,
-    bilingual_max_length=16,
-    mono_mask_rate=0.15,
-    bilingual_mask_rate=0.25,
-    contrast_pairs=4,
-)
 
 
 def batches(data: Path, rank: int = 0, world_size: int = 1, accumulation_steps: int = 1) -> PretrainingBatches:

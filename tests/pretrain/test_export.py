@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer, XLMRobertaForMaskedLM, XLMRobertaTokenizer
 
 import veco
-from pretrain.export import export, run_and_step
+from pretrain.export import Form, export, run_and_step
 from pretrain.recipe import PretrainRecipe
 from training.checkpoints.saving import Contents, save_checkpoint
 from training.engine.build import build_engine
@@ -88,14 +88,14 @@ def test_default_is_the_newest_in_bfloat16_and_opens(run: Path, tmp_path: Path) 
 
 
 def test_means_of_the_last_checkpoints_in_several_files(run: Path, tmp_path: Path) -> None:
-    output = export(run, tmp_path / "model", average=3, dtype="float32", max_file_bytes=20_000)
+    output = export(run, tmp_path / "model", average=3, form=Form(dtype="float32", max_file_bytes=20_000))
     assert len(list(output.glob("model-*.safetensors"))) > 1
     model = AutoModelForMaskedLM.from_pretrained(output)
     assert model.dtype == torch.float32
     newest = torch.load(run / "expected.pt")
     for name, weight in model.state_dict().items():
         torch.testing.assert_close(weight, newest[name] - 10 + (2 + 4 + 10) / 3, rtol=0, atol=2e-6, msg=name)
-    early = AutoModelForMaskedLM.from_pretrained(export(run, tmp_path / "early", 4, 2, "float32"))
+    early = AutoModelForMaskedLM.from_pretrained(export(run, tmp_path / "early", 4, 2, Form(dtype="float32")))
     torch.testing.assert_close(early.lm_head.dense.weight, newest["lm_head.dense.weight"] - 7, rtol=0, atol=2e-6)
 
 
@@ -131,9 +131,8 @@ torch.save([message, type(model).__name__, dict(batch), model(**batch).logits, t
 def test_xlm_roberta_opens_without_veco_and_equals_it_plugged_out(tmp_path: Path) -> None:
     pytest.importorskip("sentence_transformers")
     run = write_run(tmp_path / "run", {1: 0.0})  # as drawn: sums of weights near 2 would cancel
-    options = {"dtype": "float32"}
-    plain = export(run, tmp_path / "plain", **options, model_format="xlm-roberta", layer=1)
-    output = export(run, tmp_path / "veco", **options)
+    plain = export(run, tmp_path / "plain", form=Form("xlm-roberta", dtype="float32", layer=1))
+    output = export(run, tmp_path / "veco", form=Form(dtype="float32"))
     code = ["-c", IN_A_PROCESS_WITHOUT_VECO, str(plain), str(output), str(tmp_path / "seen.pt")]
     done = subprocess.run([sys.executable, *code], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -159,19 +158,19 @@ def test_xlm_roberta_opens_without_veco_and_equals_it_plugged_out(tmp_path: Path
 
 
 def test_xlm_roberta_is_averaged_and_cut_into_files_too(run: Path, tmp_path: Path) -> None:
-    options = {"average": 3, "dtype": "bfloat16", "max_file_bytes": 10_000}
-    plain = export(run, tmp_path / "plain", **options, model_format="xlm-roberta")
+    as_xlm_r, as_veco = (Form(name, max_file_bytes=10_000) for name in ("xlm-roberta", "veco"))
+    plain = export(run, tmp_path / "plain", average=3, form=as_xlm_r)
     assert len(list(plain.glob("model-*.safetensors"))) > 1
     found = XLMRobertaForMaskedLM.from_pretrained(plain)
     assert found.dtype == torch.bfloat16
-    expected = to_xlm_roberta(VecoForMaskedLM.from_pretrained(export(run, tmp_path / "veco", **options)))
+    expected = to_xlm_roberta(VecoForMaskedLM.from_pretrained(export(run, tmp_path / "veco", average=3, form=as_veco)))
     for name, weight in expected.state_dict().items():
         assert torch.equal(found.state_dict()[name], weight), name
 
 
 def test_sentence_transformers_opens_veco_too(run: Path, tmp_path: Path) -> None:
     sentence_transformers = pytest.importorskip("sentence_transformers")
-    output = export(run, tmp_path / "model", dtype="float32", layer=1)
+    output = export(run, tmp_path / "model", form=Form(dtype="float32", layer=1))
     encoder = sentence_transformers.SentenceTransformer(str(output), device="cpu")
     assert encoder.max_seq_length == 18 and len(encoder[0].model.layers) == 1
     batch = AutoTokenizer.from_pretrained(output)(["p3 p7 p9"], return_tensors="pt")
@@ -184,7 +183,7 @@ def test_sentence_transformers_opens_veco_too(run: Path, tmp_path: Path) -> None
 def test_the_lines_of_a_card_work(run: Path, tmp_path: Path) -> None:
     pytest.importorskip("sentence_transformers")
     for model_format, imports in (("veco", 2), ("xlm-roberta", 0)):
-        output = export(run, tmp_path / model_format, dtype="float32", model_format=model_format)
+        output = export(run, tmp_path / model_format, form=Form(model_format, dtype="float32"))
         card = (output / "README.md").read_text()
         assert card.count("\nimport veco") == imports
         for block in card.split("```python\n")[1:]:
@@ -232,8 +231,8 @@ def test_bad_requests(run: Path, tmp_path: Path) -> None:
         ({"step": 3}, "no checkpoint of step 3; there are: 2, 4, 10"),
         ({"step": 4, "average": 3}, "--average 3 asks for more checkpoints than the run has"),
         ({"average": 0}, "--average must be at least 1, found 0"),
-        ({"layer": 3}, "layer 3: the model has layers 1 to 2"),
-        ({"layer": 0, "model_format": "xlm-roberta"}, "layer 0: the model has layers 1 to 2"),
+        ({"form": Form(layer=3)}, "layer 3: the model has layers 1 to 2"),
+        ({"form": Form("xlm-roberta", layer=0)}, "layer 0: the model has layers 1 to 2"),
     ):
         with pytest.raises(ValueError, match=message):
             export(run, output, **arguments)

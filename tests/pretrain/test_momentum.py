@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM
 
 from data_tools.shards.manifest import Manifest
-from pretrain.export import export
+from pretrain.export import Form, export
 from pretrain.initial_model import build_model
 from pretrain.momentum import FILE, of_all_ranks
 from pretrain.pretraining import PretrainingTask
@@ -203,14 +203,14 @@ def test_stages_that_cannot_have_momentum_are_refused_before_the_run(
 
 
 def test_export_has_neither_momentum_nor_projection(whole_run: Path, tmp_path: Path) -> None:
-    model = AutoModelForMaskedLM.from_pretrained(export(whole_run, tmp_path / "model", dtype="float32"))
+    model = AutoModelForMaskedLM.from_pretrained(export(whole_run, tmp_path / "model", form=Form(dtype="float32")))
     (file,) = (tmp_path / "model").glob("*.safetensors")
     stored = load_file(file).keys()
     assert stored < model.state_dict().keys() and "veco.embeddings.word_embeddings.weight" in stored
 
 
 def test_run_starts_from_an_export_with_a_new_projection(whole_run: Path, random_data: Path, tmp_path: Path) -> None:
-    start = export(whole_run, tmp_path / "model", dtype="float32")
+    start = export(whole_run, tmp_path / "model", form=Form(dtype="float32"))
     lines = run(random_data, tmp_path / "run", steps=2, init_from=str(start), cross_attention_steps=0)
     assert "bilingual/xlco" in lines[1]
 

@@ -8,27 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from batch_options import SENTENCES as OPTIONS
 
 from data_tools.shards.manifest import Manifest
 from data_tools.tokenizers.sentence_piece import PieceEncoder
-from pretrain.batches import PretrainingBatches, PretrainingOptions
+from pretrain.batches import PretrainingBatches
 from pretrain.views.code_mixed import mixture
 from pretrain.views.pair import framed
 from pretrain.words.lexicons import Lexicons
 from pretrain.words.reading import read_lexicons
 
 GERMAN, ENGLISH = "Der Hund und die Katze: Haus!", "The dog and the cat, the house."
-OPTIONS = PretrainingOptions(
-    seed=1,
-    alpha=0.5,
-    mono_batch_pairs=8,
-    bilingual_batch_pairs=8,
-    mono_max_length=40,
-    bilingual_max_length=40,
-    mono_mask_rate=0.15,
-    bilingual_mask_rate=0.25,
-    contrast_pairs=4,
-)
 
 
 @pytest.fixture(scope="module")

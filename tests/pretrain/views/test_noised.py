@@ -9,30 +9,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from batch_options import SHORT
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import poisson
 
 from data_tools.shards.format import ShardWriter
 from data_tools.shards.manifest import Manifest
-from pretrain.batches import PretrainingBatches, PretrainingOptions
+from pretrain.batches import PretrainingBatches
 from pretrain.masking import IGNORED, laid
 from pretrain.sources import MonoSource, OpenShards
 from pretrain.views.noised import infilled, noised
 
 MASK = 99_999
-OPTIONS = PretrainingOptions(
-    seed=1,
-    alpha=0.5,
-    mono_batch_pairs=8,
-    bilingual_batch_pairs=12,
-    mono_max_length=20,
-    bilingual_max_length=16,
-    mono_mask_rate=0.15,
-    bilingual_mask_rate=0.25,
-    contrast_pairs=4,
-    objective="mlm + mbart",
-)
+OPTIONS = dataclasses.replace(SHORT, objective="mlm + mbart")
 
 
 @given(st.integers(0, 60), st.integers(0, 1000))

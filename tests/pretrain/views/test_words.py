@@ -8,25 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from batch_options import SENTENCES
 
 from data_tools.shards.manifest import Manifest
 from data_tools.tokenizers.sentence_piece import PieceEncoder
-from pretrain.batches import PretrainingBatches, PretrainingOptions
+from pretrain.batches import PretrainingBatches
 from pretrain.words.reading import read_lexicons
 from training.loop import micro_batches
 
-OPTIONS = PretrainingOptions(
-    seed=1,
-    alpha=0.5,
-    mono_batch_pairs=8,
-    bilingual_batch_pairs=8,
-    mono_max_length=40,
-    bilingual_max_length=40,
-    mono_mask_rate=0.15,
-    bilingual_mask_rate=0.25,
-    contrast_pairs=4,
-    objective="veco2",
-)
+OPTIONS = dataclasses.replace(SENTENCES, objective="veco2")
 LINKED = {
     "The dog sees the house.": [{"Hund", "dog"}, {"Haus", "house"}],
     "The house is big, the dog small!": [{"Haus", "house"}, {"groß", "big"}, {"Hund", "dog"}],
