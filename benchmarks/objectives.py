@@ -7,9 +7,9 @@
 Each objective with its default options is measured alone and, unless it has a loss of CA-MLM + TLM, added to that. An
 update is forward pass, backward pass and step of a batch that is there already, as pretrain/train.py makes it on one
 device; the two sides take turns. Medians of these. Tokens are those of x and y, each once, so tokens/s compare as time
-does; a factor above 1 is slower than CA-MLM + TLM. Batches are of pairs, for an objective that is not for them of
-monolingual segments, where CA-MLM + TLM is CA-MLM. What reads a layer that a shape does not have is left out, and
-named: --only "xlco(layer=3)".
+does; a factor above 1 is slower than CA-MLM + TLM. Batches are of pairs, for an objective that is not for them, and
+for a sum with it, of monolingual segments, where CA-MLM + TLM is CA-MLM. What reads a layer that a shape does not have
+is left out, and named: --only "xlco(layer=3)".
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def measured(shape: str, scale: Scale, names: Sequence[str], pairs: int, repeats
         except ValueError as error:
             print(f"| {shape} | {objective} | left out: {error} |")
             continue
-        kind = BILINGUAL if whole.of_kind(BILINGUAL).parts else MONO
+        kind = BILINGUAL if whole.of_kind(BILINGUAL) == whole else MONO
         update, tokens = update_of(objective, kind, scale, pairs)
         baseline, _ = update_of(DEFAULT_OBJECTIVE, kind, scale, pairs)
         seconds = medians({"objective": update, "baseline": baseline}, repeats)

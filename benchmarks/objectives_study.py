@@ -4,9 +4,10 @@
     python benchmarks/objectives_study.py CORPORA --output DIR --quick          a very small shape, a few updates
 
 CORPORA has mt/multi30k/{train,val,test_2016_flickr}.{en,de,fr}.gz. The screen, by default: MLM, MLM + TLM, CA-MLM +
-TLM, mBART, and each other objective for pairs added to MLM + TLM and to CA-MLM + TLM; --objectives names others. All
-runs have the same data, order of samples and masks, and as many updates as --steps says. With --as-long-as OBJECTIVE
-and the --speeds of an earlier study, DIR/results.jsonl, each has as many as it makes while that one makes --steps.
+TLM, mBART, and each other objective for pairs added to MLM + TLM and to CA-MLM + TLM; --objectives names others. Some
+need a lexicon: --recipe-flags="--lexicon en-de=de.txt,en-fr=fr.txt". All runs have the same data, order of samples and
+masks, and as many updates as --steps says. With --as-long-as OBJECTIVE and the --speeds of an earlier study,
+DIR/results.jsonl, each has as many as it makes while that one makes --steps.
 
 Each caption of test_2016_flickr is to be found among all, plugged out, German and French each with the layer that is
 best on the other: by cosine, and by csls of centred vectors. With --translation COMPARE.yaml, a comparison of
@@ -25,6 +26,7 @@ import itertools
 import json
 import os
 import re
+import shlex
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -283,7 +285,7 @@ def main() -> None:
     add("--speeds", type=Path, metavar="FILE", help="for --as-long-as: results.jsonl of an earlier study")
     add("--translation", type=Path, metavar="COMPARE.yaml", help="a comparison of finetune.mt, for all models")
     add("--parallel", type=int, default=1, metavar="N", help="runs at once (1)")
-    add("--recipe-flags", nargs=argparse.REMAINDER, default=[], help="last: more flags of pretrain/train.py")
+    add("--recipe-flags", type=shlex.split, default=[], metavar='="FLAGS"', help="more flags of pretrain/train.py")
     add("--quick", action="store_true", help="a very small shape, a few updates of a few lines")
     options = parser.parse_args()
     if bool(options.as_long_as) != bool(options.speeds):
