@@ -20,18 +20,10 @@ from veco.convert.families import FAMILIES
 from veco.convert.weights import Conversion
 from veco.rust_errors import rust_errors_as_oserrors
 from veco.sentence_transformers_files import recorded_layer, write_sentence_files
-from veco.tokenizer import (
-    TOKENIZER_CONFIG,
-    has_tokenizer,
-    open_tokenizer,
-    read_json,
-    save_tokenizer,
-    write_json,
-)
+from veco.tokenizer import has_tokenizer, open_tokenizer, save_tokenizer, without_token_types
 
 BACK = {f"to-{model_type}": model_type for model_type in FAMILIES}
 KINDS = (*FAMILIES, "fairseq", *BACK)
-TOKEN_TYPES = "token_type_ids"
 
 DESCRIPTION = """\
 Convert checkpoints into model directories (config.json, model.safetensors, tokenizer):
@@ -151,10 +143,7 @@ def check_tokenizer(tokenizer: Any, directory: Path, num_rows: int, arguments: a
 def write_tokenizer(tokenizer: Any, source: Path, directory: Path, config: VecoConfig) -> list[str]:
     """Write the tokenizer of the model whose VECO has this configuration beside it, and return notes about it."""
     save_tokenizer(tokenizer, source, directory, max_tokens=config.max_tokens)
-    if TOKEN_TYPES in tokenizer.model_input_names:  # those of BERT give the second text of a pair another type
-        path = directory / TOKENIZER_CONFIG
-        inputs = [name for name in tokenizer.model_input_names if name != TOKEN_TYPES]
-        write_json(path, {**read_json(path), "model_input_names": inputs})
+    without_token_types(directory)
     num_spare = config.vocab_size - len(tokenizer)
     return [f"{num_spare:,} rows of the model have no piece in its tokenizer"] if num_spare else []
 

@@ -187,6 +187,7 @@ def config_in_directory(directory: str | Path) -> PreTrainedConfig:
 
 
 def config_of_model(model: PreTrainedModel, model_type: str | None) -> PreTrainedConfig:
+    """The configuration of a model; ValueError for what is no model of transformers."""
     if not isinstance(model, PreTrainedModel):
         expected = FAMILIES[model_type].masked_lm.__name__ if model_type else "PreTrainedModel"
         raise ValueError(f"expected {named(expected)} or its directory, found {type(model).__name__}")

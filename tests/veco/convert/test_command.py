@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,6 +27,8 @@ from data_tools.cli import run_main
 from veco import VecoConfig, VecoForMaskedLM
 from veco.convert.__main__ import main
 from veco.sentence_transformers_files import recorded_layer, write_sentence_files
+
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "encoders.md"
 
 
 @pytest.fixture
@@ -112,6 +116,15 @@ def test_an_encoder_there_and_back(kind: str, monkeypatch, capsys, tmp_path: Pat
     framed = tokenizer("x")["input_ids"]
     assert (config.bos_token_id, config.eos_token_id) == (framed[0], framed[-1])
     assert config.pad_token_id == tokenizer.pad_token_id
+
+
+def test_the_example_of_the_page_runs(monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_encoder("bert", tmp_path / "models" / "bert-base-multilingual-cased")
+    [code] = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert (names["model"].config.bos_token_id, type(names["bert"]).__name__) == (2, "BertForMaskedLM")
 
 
 def test_random_weights_follow_from_the_seed(monkeypatch, capsys, tmp_path: Path) -> None:
