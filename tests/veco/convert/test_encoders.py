@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from random_encoders import LAYER_NORM_EPS, MAX_TOKENS, NUM_LAYERS, gradients, padded_ids, random_encoder, randomised
+from safetensors.torch import save_file
 from transformers import (
     BertForPreTraining,
     BertForSequenceClassification,
@@ -173,6 +174,19 @@ def test_pooler_and_next_sentence_head_of_bert_are_dropped_and_told(tmp_path: Pa
     expected = trained(ids, attention_mask=mask).prediction_logits[mask.bool()]
     found = conversion.model(ids, mask).logits[mask.bool()]
     torch.testing.assert_close(found, expected, rtol=0, atol=SINGLE_TOLERANCE)
+
+
+def test_files_of_old_releases_convert(tmp_path: Path) -> None:
+    """LayerNorms had gamma and beta, positions were saved beside their embeddings, tied weights only once."""
+    bert = random_encoder("bert")
+    weights = {name: weight for name, weight in bert.state_dict().items() if "predictions.decoder" not in name}
+    old = {
+        name.replace("Norm.weight", "Norm.gamma").replace("Norm.bias", "Norm.beta"): weights[name] for name in weights
+    }
+    old["bert.embeddings.position_ids"] = torch.arange(MAX_TOKENS)[None]
+    save_file(old, tmp_path / "model.safetensors", {"format": "pt"})
+    bert.config.save_pretrained(tmp_path)
+    assert_equal(from_encoder(tmp_path), bert, SINGLE_TOLERANCE)
 
 
 def test_a_head_of_a_task_is_not_dropped(tmp_path: Path) -> None:
