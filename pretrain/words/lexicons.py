@@ -42,8 +42,11 @@ class Lexicons:
 
     def _arrays(self) -> Iterator[tuple[str, str, np.ndarray]]:
         """Each array with what it is of."""
-        kinds = ("word_lists", "translations", "related", "synonyms")
-        for kind, of_names in zip(kinds, (self.word_lists, self.translations, self.related, self.synonyms), strict=True):
+        kinds: Mapping[str, Mapping[str, WordList | Links]] = {
+            **{"word list": self.word_lists, "translations": self.translations},
+            **{"related": self.related, "synonyms": self.synonyms},
+        }
+        for kind, of_names in kinds.items():
             for name in sorted(of_names):
                 yield from ((kind, name, array) for array in vars(of_names[name]).values())
 
