@@ -10,8 +10,9 @@ are separated by spaces. Links are as in `0-0 1-2 3p4`, where p instead of - mar
 Methods: argmax links units that are most similar to each other; itermax repeats this for what has no link yet; match
 has the one-to-one links whose similarities have the largest sum (SimAlign, by cosine); softmax has all links that are
 likelier than --threshold in both directions (AwesomeAlign, by dot product). Units are pieces, and words are linked
-where their pieces are, or with --units words the mean states of words. --plug-in reads the states S of a VECO, for
-which each sentence attends to the other.
+where their pieces are, or with --units words the mean states of words. --by says what is compared: states H plugged
+out; of a VECO, plugged-states S, for which each sentence attends to the other; or the weights of that cross-attention,
+whose mean over both directions is the similarity, and which are themselves the probabilities of softmax.
 
 DIR/links.METHOD.layerN.txt has the links in Pharaoh's format, counted from 0, of each layer and method: by default the
 layers are all where there are gold links, and else the usual one of sentences. With gold links, DIR/alignment.json,
@@ -28,6 +29,7 @@ from pathlib import Path
 
 from analysis.aligning.aligner import Aligner, Place, align
 from analysis.aligning.choice import Scores
+from analysis.aligning.evidence import Source
 from analysis.aligning.links import Method, Settings
 from analysis.aligning.pairs import PairFiles
 from analysis.aligning.report import FIGURE, NAME, write_report
@@ -68,7 +70,9 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, default=2, help="rounds of itermax (default %(default)s)")
     parser.add_argument("--threshold", type=float, default=0.001, help="probability of softmax (default %(default)s)")
-    parser.add_argument("--plug-in", action="store_true", help="align by S of a VECO, plugged in (default: by H)")
+    parser.add_argument(
+        "--by", type=Source, choices=list(Source), default=Source.STATES, help="what is compared (default %(default)s)"
+    )
     return parser.parse_args()
 
 
@@ -107,7 +111,7 @@ def checked_settings(options: argparse.Namespace) -> Settings:
         raise ValueError(f"--rounds {options.rounds}: expected at least 1")
     if not 0 <= options.threshold < 1:
         raise ValueError(f"--threshold {options.threshold}: expected a probability below 1")
-    return Settings(options.distortion, options.rounds, options.threshold)
+    return Settings(options.rounds, options.threshold)
 
 
 def main() -> None:
@@ -122,9 +126,9 @@ def main() -> None:
     if development and not (has_gold and has_dev_gold):
         raise ValueError("a layer is chosen by gold links: both the pairs and those of --dev-data must have them")
     model = model_of(options)
-    layers = layers_of(options, model, None if has_gold else [usual_layer(num_layers(model))])
-    embedder = load_embedder(options, model, layers, options.plug_in)
-    aligner = Aligner(embedder, methods, settings, options.units == "pieces", options.plug_in)
+    layers = chosen_layers(options, model, has_gold)
+    embedder = load_embedder(options, model, layers, plug_in=options.by is not Source.STATES)
+    aligner = Aligner(embedder, options.by, options.units == "pieces", options.distortion, methods, settings)
     names = {(layer, method): f"links.{method}.layer{layer}.txt" for layer in layers for method in methods}
     inputs = [*files.all_paths, *(development.all_paths if development else ())]
     claim_results(options, [*result_names(NAME, [FIGURE] if has_gold else []), *names.values()], PROGRAM, inputs)
@@ -137,10 +141,22 @@ def main() -> None:
     print(f"{num_pairs:,} pairs aligned, {speed:,.1f} pairs/s")
     settings_used = {
         **{"model": str(model), "pairs": num_pairs, "pairs_per_second": speed, "layers": layers},
-        **{"methods": options.methods.split(","), "units": options.units, "plug_in": options.plug_in},
-        **{"distortion": settings.distortion, "rounds": settings.rounds, "threshold": settings.threshold},
+        **{"methods": options.methods.split(","), "units": options.units, "by": str(options.by)},
+        **{"distortion": options.distortion, "rounds": settings.rounds, "threshold": settings.threshold},
     }
     write_report(options.output, settings_used, scores if has_gold else None, of_development)
+
+
+def chosen_layers(options: argparse.Namespace, model: Path, has_gold: bool) -> list[int]:
+    """The layers of --layers; without it all where there are gold links, else the usual one of sentences.
+
+    Raises ValueError for layers that the model does not have, or that have no attention.
+    """
+    most, attends = num_layers(model), options.by is Source.CROSS_ATTENTION
+    layers = layers_of(options, model, list(range(int(attends), most + 1)) if has_gold else [usual_layer(most)])
+    if attends and 0 in layers:
+        raise ValueError(f"--layers {options.layers}: 0, the embeddings, have no attention; expected 1 to {most}")
+    return layers
 
 
 def align_into(

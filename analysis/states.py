@@ -76,7 +76,7 @@ def pieces_of_words(sentences: Sequence[Words], encoder: TextEncoder) -> tuple[S
     """
     flat = list(itertools.chain.from_iterable(sentences))
     numbers = {word: number for number, word in enumerate(dict.fromkeys(flat))}
-    encoded = encoder.encode_words(numbers)
+    encoded = encoder.encode_words(numbers) if numbers else []  # which the tokenizer does not take
     known = Sentences.of(own if len(own) else [encoder.unknown] for own in encoded)
     chosen = np.fromiter((numbers[word] for word in flat), np.int64, len(flat))
     lengths = known.lengths[chosen]
@@ -102,20 +102,28 @@ def states_of_pairs(
 
     The units are words or, `by_piece`, their pieces. H of both sides is computed in one pass.
     """
+    units_of_tokens = pieces_of_tokens if by_piece else words_of_tokens
+    for numbers, stacked, words in stacked_pairs(embedder, sources, targets):
+        states = plugged_in_states(embedder, stacked) if plug_in else embedder.states(stacked)
+        yield numbers, *(halves(units_of_tokens(states, words)))
+
+
+def stacked_pairs(
+    embedder: Embedder, sources: Sequence[Words], targets: Sequence[Words]
+) -> Iterator[tuple[np.ndarray, dict[str, Tensor], Tensor]]:
+    """Batches of pairs of similar length: their numbers (B,), the model's arguments for x over y, and WORDS (2B, T)."""
     rows = PairedRows.paired(
         framed_words(sources, embedder), framed_words(targets, embedder), np.arange(len(sources), dtype=np.int64)
     )
-    units_of_tokens = pieces_of_tokens if by_piece else words_of_tokens
+    fillers = {"input_ids": embedder.encoder.pad, WORDS: IGNORED}
     for numbers, batch in batches_of(embedder, rows, 2):
-        fillers = {"input_ids": embedder.encoder.pad, WORDS: IGNORED}
         names = [name for name in batch if pair_argument(name) in batch]
         stacked = {
             name: stack_pair(batch[name], batch[pair_argument(name)], fillers.get(name, 0)).to(embedder.model.device)
             for name in names
         }
         words = stacked.pop(WORDS)
-        states = plugged_in_states(embedder, stacked) if plug_in else embedder.states(stacked)
-        yield numbers, *(halves(units_of_tokens(states, words)))
+        yield numbers, stacked, words
 
 
 def batches_of(embedder: Embedder, rows: PairedRows, rows_each: int) -> Iterator[tuple[np.ndarray, dict[str, Tensor]]]:
@@ -140,15 +148,15 @@ def plugged_in_states(embedder: Embedder, stacked: dict[str, Tensor]) -> list[Te
 
 def words_of_tokens(states: Sequence[Tensor], words_BT: Tensor) -> UnitStates:
     """The mean state of the pieces of each word, from those of tokens (B, T, D) by layer."""
-    num_rows, num_words = len(words_BT), max(int(words_BT.max()) + 1, 0) if words_BT.numel() else 0
+    num_rows, num_words, width = len(words_BT), max(int(words_BT.max()) + 1, 0), states[0].shape[-1]
     is_piece = words_BT != IGNORED
     places = (torch.arange(num_rows, device=words_BT.device)[:, None] * num_words + words_BT)[is_piece]
     counts = torch.bincount(places, minlength=num_rows * num_words)
     means = []
     for states_BTD in states:
-        sums = states_BTD.new_zeros(num_rows * num_words, states_BTD.shape[-1])
+        sums = states_BTD.new_zeros(num_rows * num_words, width)
         sums.index_add_(0, places, states_BTD[is_piece])
-        means.append((sums / counts.clamp(min=1)[:, None]).view(num_rows, num_words, -1))
+        means.append((sums / counts.clamp(min=1)[:, None]).view(num_rows, num_words, width))
     counts_BW = counts.view(num_rows, num_words)
     numbers = torch.arange(num_words, device=words_BT.device).expand_as(counts_BW)
     return UnitStates(torch.stack(means), numbers.where(counts_BW > 0, -1))

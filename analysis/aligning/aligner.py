@@ -12,10 +12,10 @@ import numpy as np
 from tqdm import tqdm
 
 from analysis.aligning.choice import HALVES, Scores
+from analysis.aligning.evidence import Source, evidence_of_pairs
 from analysis.aligning.links import Method, Settings, word_links
 from analysis.aligning.pairs import Pair, PairFiles
 from analysis.aligning.scores import Counts
-from analysis.states import states_of_pairs
 from finetune.understanding.retrieval.embeddings import Embedder
 
 Place = tuple[int, Method]  # a layer and a method, of which there is a file of links
@@ -27,18 +27,19 @@ class Aligner:
     """An encoder and all ways in which links follow from its states."""
 
     embedder: Embedder
+    source: Source
+    by_piece: bool
+    distortion: float
     methods: Sequence[Method]
     settings: Settings
-    by_piece: bool
-    plug_in: bool
 
     def links(self, pairs: Sequence[Pair]) -> Iterator[tuple[int, Method, int, np.ndarray]]:
         """(layer, method, number of a pair, its links int64 (links, 2)) for all of them, a batch at a time."""
-        sources, targets = [pair.source for pair in pairs], [pair.target for pair in pairs]
-        for numbers, x, y in states_of_pairs(self.embedder, sources, targets, self.by_piece, self.plug_in):
-            by_layer = word_links(x, y, self.methods, self.settings)
-            for layer, found in zip(self.embedder.layers, by_layer, strict=True):
-                for method, links in found.items():
+        texts = [pair.source for pair in pairs], [pair.target for pair in pairs]
+        batches = evidence_of_pairs(self.embedder, *texts, self.source, self.by_piece, self.distortion)
+        for numbers, by_layer in batches:
+            for layer, evidence in zip(self.embedder.layers, by_layer, strict=True):
+                for method, links in word_links(evidence, self.methods, self.settings).items():
                     for number, own in zip(numbers.tolist(), links, strict=True):
                         yield layer, method, number, own
 

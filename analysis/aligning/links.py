@@ -1,12 +1,12 @@
 """Which units of two sentences are aligned by their similarities, for all pairs of a batch at once.
 
 argmax, itermax and match are SimAlign's (Jalili Sabet et al., 2020), softmax is AwesomeAlign's (Dou and Neubig, 2021).
-Letters of shapes: B pairs, M units of a source, N of a target, D width of a state.
+Letters of shapes: B pairs, M units of a source, N of a target.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -14,9 +14,8 @@ import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
-from torch.nn.functional import normalize
 
-from analysis.states import UnitStates
+from analysis.aligning.evidence import Evidence
 
 ITERMAX_WEIGHT = 0.9  # SimAlign's alpha: of pairs of units of which one is aligned already
 ITERMAX_SMALLEST = 3  # units that both sides must have for a further round
@@ -33,50 +32,29 @@ class Method(StrEnum):
 
 @dataclass(frozen=True)
 class Settings:
-    """`distortion` is SimAlign's kappa, `rounds` those of itermax, `threshold` that of softmax, a probability."""
+    """`rounds` are those of itermax, `threshold` that of softmax, a probability."""
 
-    distortion: float = 0.0
     rounds: int = 2
     threshold: float = 0.001
 
 
-def word_links(
-    x: UnitStates, y: UnitStates, methods: Sequence[Method], settings: Settings
-) -> Iterator[dict[Method, list[np.ndarray]]]:
-    """For each layer in turn and each method, the links of every pair: int64 (links, 2), sorted, of words from 0.
+def word_links(evidence: Evidence, methods: Sequence[Method], settings: Settings) -> dict[Method, list[np.ndarray]]:
+    """The links of every pair by each method: int64 (links, 2), sorted, of words counted from 0.
 
     Words are linked where any of their units are.
     """
-    is_cell = x.is_unit[:, :, None] & y.is_unit[:, None, :]
-    for x_BMD, y_BND in zip(x.states, y.states, strict=True):
-        cosines = cosine_similarities(x_BMD, y_BND, is_cell, settings.distortion)
-        found = {}
-        for method in methods:
-            if method is Method.SOFTMAX:
-                is_link = softmax_links(x_BMD @ y_BND.transpose(1, 2), is_cell, settings.threshold)
-            elif method is Method.MATCH:
-                is_link = match_links(cosines, is_cell)
-            elif method is Method.ITERMAX:
-                is_link = itermax_links(cosines, is_cell, settings.rounds)
-            else:
-                is_link = argmax_links(cosines, is_cell)
-            found[method] = links_of_words(is_link, x.words, y.words)
-        yield found
-
-
-def cosine_similarities(x_BMD: Tensor, y_BND: Tensor, is_cell: Tensor, distortion: float) -> Tensor:
-    """(cos + 1) / 2 of all pairs of units (B, M, N), lowered where their relative positions differ.
-
-    The factor is 1 - kappa (i/(m-1) - j/(n-1))^2, and 1 where a side has one unit.
-    """
-    similarities = (normalize(x_BMD, dim=2) @ normalize(y_BND, dim=2).transpose(1, 2) + 1) / 2
-    if not distortion:
-        return similarities
-    m, n = is_cell.any(dim=2).sum(dim=1), is_cell.any(dim=1).sum(dim=1)
-    rows = torch.arange(is_cell.shape[1], device=m.device) / (m - 1).clamp(min=1)[:, None]
-    columns = torch.arange(is_cell.shape[2], device=m.device) / (n - 1).clamp(min=1)[:, None]
-    factors = 1 - distortion * (rows[:, :, None] - columns[:, None, :]) ** 2
-    return torch.where(((m > 1) & (n > 1))[:, None, None], similarities * factors, similarities)
+    is_cell, found = evidence.is_cell, {}
+    for method in methods:
+        if method is Method.SOFTMAX:
+            is_link = likely_links(*evidence.probabilities(), is_cell, settings.threshold)
+        elif method is Method.MATCH:
+            is_link = match_links(evidence.similarities(), is_cell)
+        elif method is Method.ITERMAX:
+            is_link = itermax_links(evidence.similarities(), is_cell, settings.rounds)
+        else:
+            is_link = argmax_links(evidence.similarities(), is_cell)
+        found[method] = links_of_words(is_link, evidence.x_words, evidence.y_words)
+    return found
 
 
 def argmax_links(similarities: Tensor, is_cell: Tensor) -> Tensor:
@@ -119,10 +97,9 @@ def match_links(similarities: Tensor, is_cell: Tensor) -> Tensor:
     return is_link.to(is_cell.device)
 
 
-def softmax_links(scores: Tensor, is_cell: Tensor, threshold: float) -> Tensor:
-    """bool (B, M, N): cells whose softmax over their row and that over their column both exceed the threshold."""
-    inside = scores.masked_fill(~is_cell, torch.finfo(scores.dtype).min)
-    return (inside.softmax(dim=2) > threshold) & (inside.softmax(dim=1) > threshold) & is_cell
+def likely_links(forward: Tensor, backward: Tensor, is_cell: Tensor, threshold: float) -> Tensor:
+    """bool (B, M, N): cells whose probabilities in both directions exceed the threshold."""
+    return (forward > threshold) & (backward > threshold) & is_cell
 
 
 def links_of_words(is_link: Tensor, x_words: Tensor, y_words: Tensor) -> list[np.ndarray]:

@@ -84,7 +84,10 @@ def draw(output: Path, scores: Scores, settings: Mapping[str, Any]) -> None:
         return Curve(str(method), list(own), [float("nan") if value is None else 100 * value for value in values])
 
     panels = {"AER, %": curves("aer"), "F1, %": curves("f1")}
-    states = "S, plugged in" if settings["plug_in"] else "H, plugged out"
     draw_curves(
-        output, FIGURE, panels, "layer (0 = embeddings)", f"alignment of {settings['pairs']:,} pairs by {states}"
+        output,
+        FIGURE,
+        panels,
+        "layer (0 = embeddings)",
+        f"alignment of {settings['pairs']:,} pairs by {settings['by']}",
     )

@@ -15,16 +15,15 @@ NAME = FIGURE = "syntax"
 AVERAGE = "avg"
 CORRELATIONS = {"dspr": "DSpr", "depth_spearman": "depth Spearman"}
 PERCENT = {"uuas": "UUAS", "root_accuracy": "root accuracy"}
-# The metric by which people compare layers, by task.
-MAIN = {"distance": "uuas", "depth": "root_accuracy"}
+CONTROL = "_control_accuracy"
 
 
 def with_selectivity(metrics: Mapping[str, float]) -> dict[str, float]:
     """The metrics, and how much better a tag is read than the control task's (Hewitt and Liang, 2019)."""
     found = dict(metrics)
-    for name, value in metrics.items():
-        if (control := name.replace("_accuracy", "_control_accuracy")) in metrics:
-            found[name.replace("_accuracy", "_selectivity")] = value - metrics[control]
+    for control in (name for name in metrics if name.endswith(CONTROL)):
+        tag = control.removesuffix(CONTROL)
+        found[f"{tag}_selectivity"] = metrics[f"{tag}_accuracy"] - metrics[control]
     return found
 
 

@@ -87,14 +87,25 @@ def test_batches_do_not_show(
 def test_plugged_in_words_and_a_layer_of_development(
     table: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    flags = ("--plug-in", "--units", "words", "--methods", "argmax", "--dev-data", table, "--layers", "1,2")
+    flags = (
+        "--by",
+        "plugged-states",
+        "--units",
+        "words",
+        "--methods",
+        "argmax",
+        "--dev-data",
+        table,
+        "--layers",
+        "1,2",
+    )
     call(monkeypatch, tiny_model, "--data", table, "--output", tmp_path / "in", *flags)
     found = json.loads((tmp_path / "in" / "alignment.json").read_text())
     best = min(found["aer"], key=lambda layer: found["aer"][layer])
-    assert found["chosen_on"] == "development" and found["plug_in"]
+    assert found["chosen_on"] == "development" and found["by"] == "plugged-states"
     assert found["chosen"]["argmax"]["layers"] == [int(best)] * 2
     assert found["chosen"]["argmax"]["aer"] == found["aer"][best]
-    call(monkeypatch, tiny_model, "--data", table, "--output", tmp_path / "out", *flags[1:])
+    call(monkeypatch, tiny_model, "--data", table, "--output", tmp_path / "out", *flags[2:])
     other = json.loads((tmp_path / "out" / "alignment.json").read_text())
     assert other["scores"] != found["scores"]
 
@@ -105,6 +116,10 @@ def test_plugged_in_words_and_a_layer_of_development(
         (("--methods", "argmax,median"), "--methods argmax,median: expected argmax, itermax, match, softmax, found"),
         (("--methods", "argmax,argmax"), "expected each method once"),
         (("--layers", "3"), "--layers 3: .* has layers 1 to 2, and 0, but no 3"),
+        (
+            ("--by", "cross-attention", "--layers", "0,1"),
+            "--layers 0,1: 0, the embeddings, have no attention; expected 1",
+        ),
         (("--distortion", "2"), "--distortion 2.0: expected 0 to 1"),
         (("--first-index", "1"), "has a 0, but links count from 1"),
         (("--gold", "x"), "--data has sentences and links; leave out --gold"),
@@ -136,7 +151,7 @@ def test_what_cannot_be_aligned_is_refused(
     with pytest.raises(ValueError, match="expected --data, or --source and --target"):
         call(monkeypatch, tiny_model, *output)
     with pytest.raises(ValueError, match="a bert has no cross-attention to plug in"):
-        call(monkeypatch, encoder_directory("bert"), *texts, *output, "--plug-in")
+        call(monkeypatch, encoder_directory("bert"), *texts, *output, "--by", "plugged-states")
     with pytest.raises(ValueError, match="is in it; choose another --output"):
         call(monkeypatch, tiny_model, *texts, "--output", tmp_path)
     (tmp_path / "found").mkdir()

@@ -66,6 +66,14 @@ def test_a_word_without_pieces_is_the_unknown_piece(tiny_model: Path) -> None:
     assert units.states[0, 0, 1].numpy() == pytest.approx(embedded[0, -2].detach().numpy(), abs=1e-6)
 
 
+def test_sentences_may_all_be_empty(tiny_model: Path) -> None:
+    embedder = Embedder.load(tiny_model, [0, 1], None, max_tokens=100)
+    ((numbers, units),) = states_of_sentences(embedder, [[], []])
+    assert sorted(numbers) == [0, 1] and units.states.shape[1:3] == (2, 0)
+    ((_, x, y),) = states_of_pairs(embedder, [[]], [[]], by_piece=True, plug_in=False)
+    assert not x.is_unit.any() and not y.is_unit.any()
+
+
 def test_long_sentences_are_cut_and_their_last_words_have_no_state(tiny_model: Path) -> None:
     embedder = Embedder.load(tiny_model, [2], 8, max_tokens=100)
     ((_, units),) = states_of_sentences(embedder, [["stone"] * 20, ["stone"]])

@@ -12,6 +12,7 @@ import pytest
 from planted_trees import random_tree, write_conllu
 
 from analysis import syntax
+from analysis.probing.probing_run import Found, run_probes
 from analysis.probing.stored_states import StoredStates
 from analysis.probing.treebank import Punctuation, read_trees
 from analysis.states import states_of_sentences
@@ -33,11 +34,20 @@ def treebanks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture
+def found_by_run(monkeypatch: pytest.MonkeyPatch) -> list[Found]:
+    """What `run_probes` has found in each call of the command."""
+    found: list[Found] = []
+    monkeypatch.setattr(syntax, "run_probes", lambda *given: found.append(run_probes(*given)) or found[-1])
+    return found
+
+
 def parts(root: Path) -> tuple[object, ...]:
     return ("--train", root / "train.conllu", "--dev", root / "dev.conllu")
 
 
 def test_every_probe_in_every_layer_and_language(
+    found_by_run: list[Found],
     treebanks: Path,
     tiny_model: Path,
     tmp_path: Path,
@@ -55,9 +65,11 @@ def test_every_probe_in_every_layer_and_language(
     names = {"uuas", "dspr", "root_accuracy", "depth_spearman", "upos_accuracy", "upos_control_accuracy"}
     for layer, by_test in found["scores"].items():
         assert set(by_test) == {"en", "fi", "avg"}
+        for test in ("en", "fi"):
+            assert {name: by_test[test][name] for name in names} == found_by_run[0].metrics[int(layer)][test]
+            assert 0 < by_test[test]["uuas"] < 1 and 0 < by_test[test]["upos_accuracy"] <= 1
         for own in by_test.values():
             assert set(own) == names | {"upos_selectivity"}
-            assert all(0 <= own[name] <= 1 for name in names - {"dspr", "depth_spearman"})
             assert own["upos_selectivity"] == pytest.approx(own["upos_accuracy"] - own["upos_control_accuracy"])
         assert by_test["avg"]["uuas"] == pytest.approx((by_test["en"]["uuas"] + by_test["fi"]["uuas"]) / 2)
         assert found["uuas"][layer] == by_test["avg"]["uuas"]

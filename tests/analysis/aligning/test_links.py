@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from analysis.aligning.evidence import StateEvidence
 from analysis.aligning.links import Method, Settings, itermax_links, match_links, word_links
 from analysis.states import UnitStates
 
@@ -48,6 +49,11 @@ def in_batch(states: list[Any], words: list[Any]) -> UnitStates:
     return UnitStates(padded, numbers)
 
 
+def evidence(x: UnitStates, y: UnitStates, distortion: float = 0.0) -> StateEvidence:
+    """That of the only layer."""
+    return StateEvidence(x.words, y.words, x.states[0], y.states[0], distortion)
+
+
 @pytest.mark.parametrize("distortion", [0.0, 0.5, 1.0])
 def test_links_of_a_batch_are_those_of_simalign(distortion: float) -> None:
     chosen = [case for case in cases() if case["distortion"] == distortion]
@@ -57,7 +63,7 @@ def test_links_of_a_batch_are_those_of_simalign(distortion: float) -> None:
         same = [case for case in chosen if len(case["x"][0]) == width]
         x = in_batch([case["x"] for case in same], [case["x_words"] for case in same])
         y = in_batch([case["y"] for case in same], [case["y_words"] for case in same])
-        (found,) = word_links(x, y, SIMALIGN, Settings(distortion=distortion))
+        found = word_links(evidence(x, y, distortion), SIMALIGN, Settings())
         for number, case in enumerate(same):
             own = {method: links[number].tolist() for method, links in found.items()}
             assert own == {method: case["links"][method] for method in SIMALIGN}
@@ -72,6 +78,14 @@ def test_itermax_by_hand() -> None:
     assert itermax_links(similarities, is_cell, rounds=1).nonzero()[:, 1:].tolist() == [[0, 0], [2, 2]]
     # 0.9 * 0.8 = 0.72 is the largest of row 1, and of column 0, since (0, 0) has both sides aligned.
     assert itermax_links(similarities, is_cell, rounds=2).nonzero()[:, 1:].tolist() == [[0, 0], [1, 0], [2, 2]]
+
+
+def test_itermax_has_no_further_round_for_two_units() -> None:
+    """With a third row and column, row 1 would be linked in the second round."""
+    similarities = torch.tensor([[[0.9, 0.2, 0.1], [0.8, 0.3, 0.1], [0.1, 0.2, 0.4]]])
+    is_cell = torch.ones(1, 3, 3, dtype=torch.bool)
+    is_cell[:, :, 2] = False
+    assert itermax_links(similarities, is_cell, rounds=2).nonzero()[:, 1:].tolist() == [[0, 0]]
 
 
 def test_matching_has_the_largest_sum_not_the_largest_first() -> None:
@@ -97,7 +111,7 @@ def softmax_by_hand(x: np.ndarray, y: np.ndarray, threshold: float) -> list[list
 def test_softmax_links_are_likely_in_both_directions(threshold: float) -> None:
     pairs = [drawn_states(seed) for seed in range(12)]
     x, y = (in_batch(list(side), [range(len(own)) for own in side]) for side in zip(*pairs, strict=True))
-    (found,) = word_links(x, y, [Method.SOFTMAX], Settings(threshold=threshold))
+    found = word_links(evidence(x, y), [Method.SOFTMAX], Settings(threshold=threshold))
     assert [links.tolist() for links in found[Method.SOFTMAX]] == [
         softmax_by_hand(*pair, threshold=threshold) for pair in pairs
     ]
@@ -107,7 +121,7 @@ def test_words_are_linked_once_where_any_of_their_pieces_are() -> None:
     identity = np.eye(4)
     x = in_batch([identity], [[0, 0, 1, 2]])
     y = in_batch([identity], [[0, 0, 1, 1]])
-    (found,) = word_links(x, y, [Method.ARGMAX], Settings())
+    found = word_links(evidence(x, y), [Method.ARGMAX], Settings())
     assert found[Method.ARGMAX][0].tolist() == [[0, 0], [1, 1], [2, 1]]
 
 
@@ -115,8 +129,8 @@ def test_words_are_linked_once_where_any_of_their_pieces_are() -> None:
 def test_sentences_without_words_have_no_links(method: Method) -> None:
     nothing = UnitStates(torch.zeros(1, 2, 3, 4), torch.tensor([[-1, -1, -1], [0, -1, -1]]))
     other = UnitStates(torch.ones(1, 2, 2, 4), torch.tensor([[0, 1], [0, 1]]))
-    (found,) = word_links(nothing, other, [method], Settings())
+    found = word_links(evidence(nothing, other), [method], Settings())
     assert len(found[method][0]) == 0 and len(found[method][1]) >= 1
     empty = UnitStates(torch.zeros(1, 2, 0, 4), torch.zeros(2, 0, dtype=torch.int64))
-    (found,) = word_links(empty, other, [method], Settings())
+    found = word_links(evidence(empty, other), [method], Settings())
     assert [len(links) for links in found[method]] == [0, 0]
