@@ -107,6 +107,8 @@ def checked_settings(options: argparse.Namespace) -> Settings:
     """Raise ValueError for settings out of their range."""
     if not 0 <= options.distortion <= 1:
         raise ValueError(f"--distortion {options.distortion}: expected 0 to 1")
+    if options.distortion and options.by is Source.CROSS_ATTENTION:
+        raise ValueError(f"--distortion {options.distortion}: is of states; leave it out with --by cross-attention")
     if options.rounds < 1:
         raise ValueError(f"--rounds {options.rounds}: expected at least 1")
     if not 0 <= options.threshold < 1:

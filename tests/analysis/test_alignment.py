@@ -120,6 +120,7 @@ def test_plugged_in_words_and_a_layer_of_development(
             ("--by", "cross-attention", "--layers", "0,1"),
             "--layers 0,1: 0, the embeddings, have no attention; expected 1",
         ),
+        (("--distortion", "0.5", "--by", "cross-attention"), "--distortion 0.5: is of states; leave it out with --by"),
         (("--distortion", "2"), "--distortion 2.0: expected 0 to 1"),
         (("--first-index", "1"), "has a 0, but links count from 1"),
         (("--gold", "x"), "--data has sentences and links; leave out --gold"),

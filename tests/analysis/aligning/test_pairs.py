@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 from pathlib import Path
 
 import pytest
@@ -70,3 +71,18 @@ def test_links_that_may_count_from_1_are_reported(tmp_path: Path, capsys: pytest
     assert "no link has a 0; if the file counts from 1, give --first-index 1" in capsys.readouterr().err
     table(tmp_path, "a b c\tx y z\t1-1 0-2").check()
     assert not capsys.readouterr().err
+
+
+@pytest.mark.skipif("VECO_CORPORA" not in os.environ, reason="needs the corpora")
+@pytest.mark.parametrize(
+    ("language", "num_pairs", "num_sure"), [("fr", 423, 3794), ("ro", 236, 5980), ("zh", 428, 10715)]
+)
+def test_published_gold_links_are_read_as_what_they_are(language: str, num_pairs: int, num_sure: int) -> None:
+    root = Path(os.environ["VECO_CORPORA"]) / "parallel" / "gold-align"
+    texts = [root / f"en-{language}.{side}.gz" for side in ("en", language)]
+    links = root / f"en-{language}.align.gz", root / f"en-{language}.align-all.gz"
+    found = PairFiles(texts, *links, 0)
+    assert found.check() == (num_pairs, True)
+    assert sum(len(pair.gold.sure) for pair in found if pair.gold) == num_sure
+    with pytest.raises(ValueError, match="has a 0, but links count from 1"):
+        PairFiles(texts, *links, 1).check()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from pathlib import Path
 
@@ -81,3 +82,13 @@ def test_what_is_no_tree_is_refused(lines: list[str], message: str, tmp_path: Pa
     (tmp_path / "x").write_text("".join(f"{line}\n" for line in [*lines, ""]))
     with pytest.raises(ValueError, match=message):
         list(read_trees(tmp_path / "x"))
+
+
+@pytest.mark.skipif("VECO_CORPORA" not in os.environ, reason="needs the corpora")
+@pytest.mark.parametrize(
+    ("name", "num_trees", "num_words"), [("ewt/dev", 2001, 25147), ("ewt/test", 2077, 25094), ("pud/zh", 1000, 21415)]
+)
+def test_published_treebanks_have_the_published_size(name: str, num_trees: int, num_words: int) -> None:
+    trees = list(read_trees(Path(os.environ["VECO_CORPORA"]) / "probe" / f"{name}.conllu.gz"))
+    assert len(trees) == num_trees and sum(map(len, trees)) == num_words
+    assert any(not tree.is_kept(Punctuation.UPOS).all() for tree in trees)
