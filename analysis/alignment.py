@@ -33,10 +33,11 @@ from analysis.aligning.evidence import Source
 from analysis.aligning.links import Method, Settings
 from analysis.aligning.pairs import PairFiles
 from analysis.aligning.report import FIGURE, NAME, write_report
-from analysis.options import claim_results, command_parser, layers_of, load_embedder, model_of, report_truncated
+from analysis.options import choices, claim_results, command_parser, layers_of, load_embedder, model_of
 from analysis.results import result_names
 from data_tools.cli import run_main
 from data_tools.files.atomic import atomic_path
+from finetune.understanding.flags import report_truncated
 from finetune.understanding.retrieval.embeddings import num_layers
 from training.launch import quiet_libraries
 from veco.sentence_transformers_files import usual_layer
@@ -93,16 +94,6 @@ def pair_files(options: argparse.Namespace, prefix: str = "") -> PairFiles | Non
     return PairFiles([given["source"], given["target"]], given["gold"], given["possible"], options.first_index)
 
 
-def checked_methods(flag: str) -> list[Method]:
-    """The methods of --methods. Raises ValueError for others, and for one given twice."""
-    names = flag.split(",")
-    if wrong := [name for name in names if name not in list(Method)]:
-        raise ValueError(f"--methods {flag}: expected {', '.join(Method)}, found {wrong[0]!r}")
-    if len(set(names)) < len(names):
-        raise ValueError(f"--methods {flag}: expected each method once")
-    return [Method(name) for name in names]
-
-
 def checked_settings(options: argparse.Namespace) -> Settings:
     """Raise ValueError for settings out of their range."""
     if not 0 <= options.distortion <= 1:
@@ -119,7 +110,8 @@ def checked_settings(options: argparse.Namespace) -> Settings:
 def main() -> None:
     options = parse_arguments()
     quiet_libraries()
-    methods, settings = checked_methods(options.methods), checked_settings(options)
+    methods = [Method(name) for name in choices("methods", options.methods, list(Method))]
+    settings = checked_settings(options)
     files, development = pair_files(options), pair_files(options, "dev_")
     if files is None:
         raise ValueError("expected --data, or --source and --target: the pairs to align")
@@ -143,7 +135,7 @@ def main() -> None:
     print(f"{num_pairs:,} pairs aligned, {speed:,.1f} pairs/s")
     settings_used = {
         **{"model": str(model), "pairs": num_pairs, "pairs_per_second": speed, "layers": layers},
-        **{"methods": options.methods.split(","), "units": options.units, "by": str(options.by)},
+        **{"methods": methods, "units": options.units, "by": str(options.by)},
         **{"distortion": options.distortion, "rounds": settings.rounds, "threshold": settings.threshold},
     }
     write_report(options.output, settings_used, scores if has_gold else None, of_development)

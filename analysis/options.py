@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
@@ -66,7 +65,11 @@ def claim_results(
     claim(options.output, names, command)
 
 
-def report_truncated(embedder: Embedder) -> None:
-    """Report the number of sentences that were too long for the model."""
-    if embedder.num_truncated:
-        sys.stderr.write(f"{embedder.num_truncated:,} sentences cut to {embedder.max_length} tokens\n")
+def choices(flag: str, text: str, known: Sequence[str]) -> list[str]:
+    """The comma-separated names of a flag. Raises ValueError for one that is not known, and for one given twice."""
+    names = text.split(",")
+    if wrong := [name for name in names if name not in known]:
+        raise ValueError(f"--{flag} {text}: expected {', '.join(known)}, found {wrong[0]!r}")
+    if len(set(names)) < len(names):
+        raise ValueError(f"--{flag} {text}: expected each once")
+    return names

@@ -31,7 +31,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis.options import claim_results, command_parser, layers_of, load_embedder, model_of
+from analysis.options import choices, claim_results, command_parser, layers_of, load_embedder, model_of
 from analysis.probing.probing_run import Treebanks, run_probes, states_of_treebanks
 from analysis.probing.report import FIGURE, NAME, write_report
 from analysis.probing.stored_states import StoredStates
@@ -82,16 +82,6 @@ def named_files(flag: str, values: Sequence[str]) -> dict[str, Path]:
     return found
 
 
-def checked_probes(flag: str) -> list[str]:
-    """The probes of --probes. Raises ValueError for others, and for one given twice."""
-    names = flag.split(",")
-    if wrong := [name for name in names if name not in PROBES]:
-        raise ValueError(f"--probes {flag}: expected {', '.join(PROBES)}, found {wrong[0]!r}")
-    if len(set(names)) < len(names):
-        raise ValueError(f"--probes {flag}: expected each probe once")
-    return names
-
-
 def check_numbers(options: argparse.Namespace) -> None:
     """Raise ValueError for a number that is not positive."""
     for name in ("rank", "epochs", "batch_size"):
@@ -125,7 +115,7 @@ def warn_of_kept_punctuation(trees: Sequence[Tree]) -> None:
 def main() -> None:
     options = parse_arguments()
     quiet_libraries()
-    probes = checked_probes(options.probes)
+    probes = choices("probes", options.probes, PROBES)
     check_numbers(options)
     files = {name: named_files(name, vars(options)[name]) for name in ("train", "dev", "test")}
     read = {part: {name: list(read_trees(path)) for name, path in own.items()} for part, own in files.items()}

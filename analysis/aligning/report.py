@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from analysis.aligning.choice import Chosen, Scores, chosen_elsewhere
 from analysis.aligning.links import Method
 from analysis.aligning.scores import Counts
 from analysis.figures import Curve, draw_curves
-from analysis.results import Cell, Column, Table, number_or_none, write_results
+from analysis.results import Column, Table, number_or_none, write_results
 
 NAME, FIGURE = "alignment", "aer"
 METRICS = ("aer", "precision", "recall", "f1")
@@ -23,43 +24,37 @@ def write_report(output: Path, settings: Mapping[str, Any], scores: Scores | Non
     `development` are the scores of the pairs on which layers are chosen, if there are such.
     """
     if scores is None:
-        write_results(
-            output, NAME, "Alignment", settings, [], Table("Settings", [Column("pairs")], [[settings["pairs"]]])
-        )
+        table = Table("Settings", [Column("pairs"), Column("by")], [[settings["pairs"], settings["by"]]])
+        write_results(output, NAME, f"Alignment by {settings['model']}", settings, [table], table)
         return
+    totals = {
+        method: {layer: sum(halves, Counts()) for layer, halves in by_layer.items()}
+        for method, by_layer in scores.items()
+    }
     chosen = {
         method: chosen_elsewhere(by_layer, None if development is None else development[method])
         for method, by_layer in scores.items()
     }
-    by_layer = Table(
-        "Scores by layer",
-        COLUMNS,
-        [[method, layer, *figures(sum(own, Counts()))] for method in scores for layer, own in scores[method].items()],
-    )
+    rows = [[method, layer, *as_json(own).values()] for method in totals for layer, own in totals[method].items()]
+    by_layer = Table("Scores by layer", COLUMNS, rows)
     where = "the other half of the pairs" if development is None else "development pairs"
     with_chosen = Table(
         f"With the layer that is best on {where}",
         COLUMNS,
-        [[method, shown(own), *figures(own.counts)] for method, own in chosen.items()],
+        [[method, shown(own), *as_json(own.counts).values()] for method, own in chosen.items()],
     )
-    main = next(iter(scores))
+    in_json = {
+        method: {str(layer): as_json(own) for layer, own in by_layer.items()} for method, by_layer in totals.items()
+    }
     content = {
         **settings,
-        "aer": {str(layer): number_or_none(sum(own, Counts()).aer) for layer, own in scores[main].items()},
-        "scores": {
-            method: {str(layer): as_json(sum(own, Counts())) for layer, own in own_scores.items()}
-            for method, own_scores in scores.items()
-        },
+        "aer": {layer: own["aer"] for layer, own in in_json[next(iter(totals))].items()},
+        "scores": in_json,
         "chosen_on": "other half" if development is None else "development",
         "chosen": {method: {"layers": list(own.layers), **as_json(own.counts)} for method, own in chosen.items()},
     }
     write_results(output, NAME, f"Alignment by {settings['model']}", content, [with_chosen, by_layer], by_layer)
-    draw(output, scores, settings)
-
-
-def figures(counts: Counts) -> list[Cell]:
-    """The metrics, and the number of links."""
-    return [*(number for number in as_json(counts).values())]
+    draw(output, in_json, f"alignment of {settings['pairs']:,} pairs by {settings['by']}")
 
 
 def as_json(counts: Counts) -> dict[str, float | None]:
@@ -73,21 +68,18 @@ def shown(chosen: Chosen) -> str:
     return ", ".join(str(layer) for layer in dict.fromkeys(chosen.layers))
 
 
-def draw(output: Path, scores: Scores, settings: Mapping[str, Any]) -> None:
-    """Draw AER and F1 by layer, a curve for each method."""
+def draw(output: Path, scores: Mapping[Method, Mapping[str, Mapping[str, float | None]]], title: str) -> None:
+    """Draw AER and F1 of {method: {layer: {metric: number}}} by layer, a curve for each method."""
+    panels = {
+        label: [
+            Curve(str(method), list(map(int, by_layer)), [in_percent(own[metric]) for own in by_layer.values()])
+            for method, by_layer in scores.items()
+        ]
+        for label, metric in (("AER, %", "aer"), ("F1, %", "f1"))
+    }
+    draw_curves(output, FIGURE, panels, "layer (0 = embeddings)", title)
 
-    def curves(metric: str) -> list[Curve]:
-        return [curve_of(method, own, metric) for method, own in scores.items()]
 
-    def curve_of(method: Method, own: Mapping[int, list[Counts]], metric: str) -> Curve:
-        values = [as_json(sum(counts, Counts()))[metric] for counts in own.values()]
-        return Curve(str(method), list(own), [float("nan") if value is None else 100 * value for value in values])
-
-    panels = {"AER, %": curves("aer"), "F1, %": curves("f1")}
-    draw_curves(
-        output,
-        FIGURE,
-        panels,
-        "layer (0 = embeddings)",
-        f"alignment of {settings['pairs']:,} pairs by {settings['by']}",
-    )
+def in_percent(number: float | None) -> float:
+    """A share in percent, NaN for a missing one, which is not drawn."""
+    return math.nan if number is None else 100 * number

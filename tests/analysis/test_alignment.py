@@ -114,7 +114,7 @@ def test_plugged_in_words_and_a_layer_of_development(
     ("flags", "message"),
     [
         (("--methods", "argmax,median"), "--methods argmax,median: expected argmax, itermax, match, softmax, found"),
-        (("--methods", "argmax,argmax"), "expected each method once"),
+        (("--methods", "argmax,argmax"), "expected each once"),
         (("--layers", "3"), "--layers 3: .* has layers 1 to 2, and 0, but no 3"),
         (
             ("--by", "cross-attention", "--layers", "0,1"),

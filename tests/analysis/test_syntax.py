@@ -109,7 +109,7 @@ def test_stored_states_are_those_of_each_sentence(tiny_model: Path, tmp_path: Pa
     ("flags", "message"),
     [
         (("--probes", "distance,case"), "--probes distance,case: expected distance, depth, upos, xpos, found 'case'"),
-        (("--probes", "depth,depth"), "expected each probe once"),
+        (("--probes", "depth,depth"), "expected each once"),
         (("--rank", "0"), "--rank 0: expected at least 1"),
         (("--layers", "9"), "has layers 1 to 2, and 0, but no 9"),
         (("--max-length", "2"), "max-length 2: expected 3 to 64 tokens"),
