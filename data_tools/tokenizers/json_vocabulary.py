@@ -87,19 +87,19 @@ class JsonVocabulary:
     def starts_word(self) -> np.ndarray:
         """bool (size,): the ids that begin a word; none if pieces do not show it.
 
-        In WordPiece, all pieces that do not go on with a word do, but for punctuation, which is always by itself.
+        In WordPiece, all pieces that do not go on with a word do, but for punctuation, which is always by itself; so
+        does the unknown piece, which stands for a word.
         """
-        model = self.settings["model"]
-        ordinary = np.array([id_ in self.pieces and id_ not in self.special for id_ in range(self.size)])
-        pieces = [self.pieces.get(id_, "") for id_ in range(self.size)]
-        if self.is_byte_level:
-            return ordinary & np.array([piece.startswith(SPACE) for piece in pieces])
-        if prefix := model.get("continuing_subword_prefix"):
-            goes_on = np.array([piece.startswith(prefix) for piece in pieces])
-            return ordinary & ~goes_on & ~are_marks(self.spellings)
-        if model["type"] == "WordLevel":
-            return ordinary & ~are_marks(self.spellings)
-        return ordinary & np.array([piece.startswith(METASPACE) for piece in pieces])
+        pieces = ["" if id_ in self.special else self.pieces.get(id_, "") for id_ in range(self.size)]
+        prefix = self.settings["model"].get("continuing_subword_prefix")
+        if not prefix and self.settings["model"]["type"] != "WordLevel":
+            return np.array([piece.startswith(SPACE if self.is_byte_level else METASPACE) for piece in pieces])
+        starts = ~are_marks(self.spellings)
+        if prefix:
+            starts &= np.array([not piece.startswith(prefix) for piece in pieces])
+        if self.unk is not None:
+            starts[self.unk] = True
+        return starts
 
 
 def model_pieces(model: Mapping[str, Any]) -> dict[int, str]:
