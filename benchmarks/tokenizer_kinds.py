@@ -3,8 +3,9 @@
     python benchmarks/tokenizer_kinds.py [--megabytes 40]
 
 Text, files and rules are those of benchmarks/data.py. Each tokenizer is trained on the same text with the same size.
-`prepare` is the whole command, from start to manifest; `tokenizers` alone is `encode_batch` of transformers' tokenizer
-with as many threads as prepare has workers, without reading or writing anything.
+`prepare` is the whole command, from start to manifest; `tokenizers` alone is `encode_batch` of the library with as many
+threads as prepare has workers, without reading or writing anything. MB a second of processor time, of all processes
+together, hardly depend on what else the machine does; on a quiet one MB a second are that times the workers.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from data import MEGABYTE, VOCAB_SIZE, make_corpus, num_bytes, run, seconds_of_p
 
 from data_tools.cli import FlagParser, run_main
 from data_tools.files.directories import claim
-from data_tools.shards.manifest import Manifest
 
 COMMAND = "benchmarks.tokenizer_kinds"
 TRAINING_LINES = 100_000  # of all: how a tokenizer cuts hardly changes its speed
@@ -72,21 +72,25 @@ def main() -> None:
     ways["tokenizers alone, wordpiece"] = partial(seconds_of_tokenizers, corpus, tokenizer, options.workers, size)
 
     rates: dict[str, list[float]] = {name: [] for name in ways}
-    tokens: dict[str, int] = {}
-    for _ in range(options.repeats):
+    of_processor: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(options.repeats):
         for name, seconds in ways.items():
+            before = processor_seconds()
             rates[name].append(size / seconds() / MEGABYTE)
-            tokens[name] = sum(info.num_tokens for info in Manifest.load(options.directory / "data").shards())
-    tokens["tokenizers alone, wordpiece"] = tokens["prepare, wordpiece"]
-    print(f"{size / MEGABYTE:.0f} MB of text, {options.workers} workers, pieces {VOCAB_SIZE:,}")
-    print(f"{'':<28} {'MB/s':>8} {'tokens/s':>12} {'of unigram':>11}   (lowest and highest MB/s)")
-    usual = statistics.median(rates["prepare, unigram"])
+            of_processor[name].append(size / (processor_seconds() - before) / MEGABYTE)
+            print(f"repeat {number + 1}: {name}: {rates[name][-1]:.2f} MB/s, {of_processor[name][-1]:.2f} a processor")
+    print(f"{size / MEGABYTE:.0f} MB of text, {options.workers} workers")
+    print(f"{'':<28} {'MB/s':>8} {'a processor':>12} {'of unigram':>11}   (lowest and highest MB/s)")
+    usual = statistics.median(of_processor["prepare, unigram"])
     for name, values in rates.items():
-        rate = statistics.median(values)
-        a_second = rate * MEGABYTE * tokens[name] / size
-        print(
-            f"{name:<28} {rate:8.2f} {a_second:12,.0f} {rate / usual:11.2f}   ({min(values):.2f} to {max(values):.2f})"
-        )
+        rate, own = statistics.median(values), statistics.median(of_processor[name])
+        print(f"{name:<28} {rate:8.2f} {own:12.2f} {own / usual:11.2f}   ({min(values):.2f} to {max(values):.2f})")
+
+
+def processor_seconds() -> float:
+    """Seconds of processor time that this process and those that it has waited for have used."""
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system
 
 
 if __name__ == "__main__":
