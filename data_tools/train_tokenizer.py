@@ -1,9 +1,9 @@
 """Train a tokenizer on text: `python -m data_tools.train_tokenizer --help`.
 
 The result is a directory with `tokenizer.json` and `tokenizer_config.json` (read by AutoTokenizer) and, for a unigram
-model with XLM-R's special ids, `sentencepiece.bpe.model` (read by data_tools, which encodes ten times as fast with it).
-WordPiece and byte-level BPE are described in data_tools.tokenizers.json_training. Equal text, options and versions of
-the libraries give equal bytes.
+model with XLM-R's special ids, `sentencepiece.bpe.model` (read by data_tools, which encodes five to ten times as fast
+with it). WordPiece and byte-level BPE are described in data_tools.tokenizers.json_training. Equal text, options and
+versions of the libraries give equal bytes.
 
 The text is that of files, or all text of a CORPUS.yaml, whose languages are then smoothed (see
 data_tools.tokenizers.training_sample); a table shows the lines of each. `filters`, `deduplicate` and `valid` of the
@@ -138,8 +138,8 @@ def parse_arguments() -> argparse.Namespace:
         prog="python -m data_tools.train_tokenizer",
         description="Train a tokenizer. unigram: SentencePiece's in XLM-R's layout, <s> 0, <pad> 1, </s> 2, <unk> 3, "
         "<mask> last, nmt_nfkc normalisation, no byte fallback. bpe: byte-level as RoBERTa's, in the same layout, no "
-        "unknown text. wordpiece: as BERT's, [PAD] 0, [UNK] 1, [CLS] 2, [SEP] 3, [MASK] 4. data_tools encodes ten "
-        "times as fast with unigram as with the others.",
+        "unknown text. wordpiece: as BERT's, [PAD] 0, [UNK] 1, [CLS] 2, [SEP] 3, [MASK] 4. data_tools encodes five "
+        "to ten times as fast with unigram as with the others.",
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(

@@ -58,7 +58,7 @@ class Encoder(Protocol):
 def open_encoder(directory: Path | str) -> Encoder:
     """The tokenizer in a directory: SentencePiece's where it has XLM-R's layout, else that of its tokenizer.json.
 
-    SentencePiece is about ten times as fast. Raises ValueError if the directory has neither, or a tokenizer that
+    SentencePiece is five to ten times as fast. Raises ValueError if the directory has neither, or a tokenizer that
     cannot be used.
     """
     is_json = model_file(Path(directory)).name == TOKENIZER_JSON

@@ -16,7 +16,7 @@ METASPACE = "▁"
 BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
 # Files of transformers that name special tokens; the later one prevails.
 NAMING_FILES = ("special_tokens_map.json", "tokenizer_config.json")
-# Where no file names them: transformers leaves what its classes for BERT, RoBERTa and the like have by default.
+# Names that transformers' classes have by default, so that these files may leave them out.
 USUAL_NAMES = {"mask": ("<mask>", "[MASK]"), "pad": ("<pad>", "[PAD]")}
 
 
@@ -24,9 +24,9 @@ USUAL_NAMES = {"mask": ("<mask>", "[MASK]"), "pad": ("<pad>", "[PAD]")}
 class JsonVocabulary:
     """The pieces by id of a tokenizer.json, those of its model and added ones, and its other settings.
 
-    `special` are the added tokens that are special, and those that the directory's other files name; `named` has those
-    by role: mask, pad, bos, cls, eos, sep, unk. `unk` is what the model makes of text without pieces, None if it has
-    none for that.
+    `named` are the special tokens that the directory's other files name, by role: mask, pad, bos, cls, eos, sep, unk.
+    `unk` is what the model makes of text without pieces, None if it has none for that. `special` are all these and the
+    added tokens that are special.
     """
 
     settings: Mapping[str, Any]
