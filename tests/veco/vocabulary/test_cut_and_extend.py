@@ -30,8 +30,10 @@ from veco import (
     VecoModel,
 )
 from veco.sentence_transformers_files import recorded_layer, write_sentence_files
-from veco.tokenizer import MODEL_FILE, Vocabulary, count_ids
-from veco.vocabulary import cut_vocabulary, extend_vocabulary, main
+from veco.tokenizer import MODEL_FILE
+from veco.vocabulary import cut_vocabulary, extend_vocabulary
+from veco.vocabulary.__main__ import main
+from veco.vocabulary.xlm_r_layout import Vocabulary, count_ids
 from veco.vocabulary_loss import NEVER
 
 TAGS = ["__de__", "__el__"]
@@ -352,7 +354,7 @@ def test_ids_and_models_that_do_not_fit_are_refused(tokenizer_dir, masked_lm, tm
 
 
 def test_ids_are_counted_over_files(tokenizer_dir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("veco.tokenizer.LINES_PER_CALL", 7)
+    monkeypatch.setattr("veco.vocabulary.xlm_r_layout.LINES_PER_CALL", 7)
     lines = [*sentences(GERMAN, 20, seed=8), "", "ж"]
     (tmp_path / "a.txt").write_text("\n".join(lines), encoding="utf-8")
     (tmp_path / "b.txt.gz").write_bytes(gzip.compress("\n".join([*lines, ""]).encode()))
