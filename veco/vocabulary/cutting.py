@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from veco.vocabulary.rows import Model, framing_ids, reindex
+from veco.vocabulary.rows import Model, framing_ids, means_of, reindex
 from veco.vocabulary.xlm_r_layout import fitting_vocabulary
 
 
@@ -41,4 +41,5 @@ def cut_vocabulary(
             f"sentences start or end with {vocabulary.added[min(gone)]}, which is not among the tokens to keep"
         )
     vocabulary.write(Path(output_dir), kept_ids, {}, [], max_tokens=model.config.max_tokens)
-    return reindex(model, [[i] for i in kept_ids])
+    weights = means_of([[i] for i in kept_ids], len(vocabulary))
+    return reindex(model, weights, {old: new for new, old in enumerate(kept_ids)})

@@ -7,10 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
+import numpy as np
+from scipy.sparse import csr_array, vstack
+
 from data_tools.text.lines import read_text
 from veco.convert.weights import listed
-from veco.vocabulary.rows import Model, reindex
-from veco.vocabulary.xlm_r_layout import ID_OFFSET, UNK_ID, fitting_vocabulary, lowest_score, parts_of
+from veco.vocabulary.rows import Model, means_of, reindex
+from veco.vocabulary.xlm_r_layout import ID_OFFSET, UNK_ID, Splitter, fitting_vocabulary, lowest_score
 
 
 def extend_vocabulary(
@@ -20,13 +23,15 @@ def extend_vocabulary(
     pieces: Mapping[str, float | None] | None = None,
     tokens: Sequence[str] = (),
     seed: int = 0,
+    piece_weights: csr_array | None = None,
 ) -> Model:
     """Add rows for new pieces and special tokens to `model`, in place; write their tokenizer to `output_dir`.
 
     `pieces` maps each new piece (`▁` at the start of a word) to its score, a log-probability; None is the mean score of
-    the pieces into which it is split now, so that it is preferred to them. Its row is the mean of their rows. `tokens`,
-    such as language tags, are matched literally; their rows are drawn, with `seed`, from a normal distribution with the
-    mean and the standard deviation of all rows.
+    the pieces into which it is split now, so that it is preferred to them. Its row is the mean of their rows, or, with
+    `piece_weights` (number of new pieces, V old), that sum of old rows. `tokens`, such as language tags, are matched
+    literally. Their rows, and those of pieces without a weight, are drawn, with `seed`, from a normal distribution with
+    the mean and the standard deviation of all rows.
 
     Logits and states of old ids do not change. Text without the new pieces and tokens is split as before.
     Raises ValueError for pieces and tokens that exist already or cannot occur in normalised text, for scores below
@@ -40,7 +45,7 @@ def extend_vocabulary(
         raise ValueError(f"{tokenizer_dir}: {listed(twice)}: exists already, or is given twice")
     if not all(token.strip() for token in tokens):
         raise ValueError("a new token is empty")
-    parts, lowest = parts_of(pieces, vocabulary.proto), lowest_score(vocabulary.proto)
+    parts, lowest = Splitter(vocabulary.proto).parts_of(pieces), lowest_score(vocabulary.proto)
     old_scores = {i: float(vocabulary.proto.pieces[i - ID_OFFSET].score) for ids in parts.values() for i in ids}
     old_scores[UNK_ID] = lowest
     scores = {
@@ -51,9 +56,13 @@ def extend_vocabulary(
     old_ids = range(len(vocabulary))
     vocabulary.write(Path(output_dir), old_ids, scores, tokens, max_tokens=model.config.max_tokens)
     in_front, behind = old_ids[: vocabulary.mask_id], old_ids[vocabulary.mask_id :]
-    known_parts = ([i for i in ids if i != UNK_ID] for ids in parts.values())
-    sources = [*([i] for i in in_front), *known_parts, *([i] for i in behind), *([] for _ in tokens)]
-    return reindex(model, sources, seed)
+    known_parts = [[i for i in ids if i != UNK_ID] for ids in parts.values()]
+    num_old = len(vocabulary)
+    of_pieces = means_of(known_parts, num_old) if piece_weights is None else piece_weights
+    blocks = [means_of([[i] for i in in_front], num_old), of_pieces, means_of([[i] for i in behind], num_old)]
+    weights = csr_array(vstack([*blocks, csr_array((len(tokens), num_old), dtype=np.float32)]))
+    new_ids = {old: old if old < vocabulary.mask_id else old + len(pieces) for old in old_ids}
+    return reindex(model, weights, new_ids, seed=seed)
 
 
 def read_pieces(path: Path) -> dict[str, float | None]:

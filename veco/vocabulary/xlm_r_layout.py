@@ -6,18 +6,12 @@ later, such as language tags, are appended: no id changes.
 
 from __future__ import annotations
 
-import gzip
-import os
-import zlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
-from typing import IO, cast
 
 import numpy as np
 from sentencepiece import SentencePieceProcessor
 from sentencepiece.sentencepiece_model_pb2 import ModelProto
-from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from veco.convert.weights import listed
@@ -35,7 +29,6 @@ NUM_SPECIAL = 4  # <s>, <pad>, </s>, <unk>
 UNK_ID, SENTENCEPIECE_UNK_ID = 3, 0
 ID_OFFSET = 1  # an id is SentencePiece's plus one because of <pad>
 WORD_START = "▁"
-LINES_PER_CALL = 50_000  # enough for SentencePiece's threads, few enough for memory
 
 
 class Vocabulary:
@@ -162,57 +155,34 @@ def fitting_vocabulary(model: PreTrainedModel, tokenizer_dir: str | Path) -> Voc
     return vocabulary
 
 
-def parts_of(pieces: Iterable[str], proto: ModelProto) -> dict[str, list[int]]:
-    """Ids into which each new piece is split now; ValueError for one that cannot occur in normalised text."""
-    inside = ModelProto(pieces=proto.pieces, trainer_spec=proto.trainer_spec, normalizer_spec=proto.normalizer_spec)
-    inside.normalizer_spec.add_dummy_prefix = False  # a piece need not start a word
-    inside.normalizer_spec.remove_extra_whitespaces = False
-    processor = SentencePieceProcessor(model_proto=inside.SerializeToString())
-    parts = {}
-    for piece in pieces:
+class Splitter:
+    """Splits new pieces into those of a SentencePiece model; a piece need not start a word."""
+
+    def __init__(self, proto: ModelProto) -> None:
+        inside = ModelProto(pieces=proto.pieces, trainer_spec=proto.trainer_spec, normalizer_spec=proto.normalizer_spec)
+        inside.normalizer_spec.add_dummy_prefix = False
+        inside.normalizer_spec.remove_extra_whitespaces = False
+        self._processor = SentencePieceProcessor(model_proto=inside.SerializeToString())
+
+    def problem_of(self, piece: str) -> str | None:
+        """Why a piece cannot occur in normalised text, or None if it can."""
         if not piece.removeprefix(WORD_START) or WORD_START in piece[1:] or any(letter.isspace() for letter in piece):
-            raise ValueError(f"{piece!r} is not a piece: expected letters, after {WORD_START} if they start a word")
-        text = piece.replace(WORD_START, " ")
-        if (normalised := processor.normalize(text)) != piece:
-            raise ValueError(f"{piece!r} never occurs in text: normalised it is {normalised!r}")
-        parts[piece] = [UNK_ID if i == SENTENCEPIECE_UNK_ID else i + ID_OFFSET for i in processor.encode(text)]
-    return parts
+            return f"{piece!r} is not a piece: expected letters, after {WORD_START} if they start a word"
+        if (normalised := self._processor.normalize(piece.replace(WORD_START, " "))) != piece:
+            return f"{piece!r} never occurs in text: normalised it is {normalised!r}"
+        return None
+
+    def parts_of(self, pieces: Iterable[str]) -> dict[str, list[int]]:
+        """Ids into which each new piece is split now; ValueError for one that cannot occur in normalised text."""
+        parts = {}
+        for piece in pieces:
+            if problem := self.problem_of(piece):
+                raise ValueError(problem)
+            ids = self._processor.encode(piece.replace(WORD_START, " "))
+            parts[piece] = [UNK_ID if i == SENTENCEPIECE_UNK_ID else i + ID_OFFSET for i in ids]
+        return parts
 
 
 def lowest_score(proto: ModelProto) -> float:
     """Score of the least probable ordinary piece."""
     return min(float(piece.score) for piece in proto.pieces if piece.type == ModelProto.SentencePiece.NORMAL)
-
-
-def count_ids(tokenizer_dir: Path, paths: Sequence[Path]) -> np.ndarray:
-    """Counts of each id, int64 (vocabulary,), in text files, plain or .gz, tokenised line by line.
-
-    Raises ValueError for a file that is not UTF-8 or is damaged, OSError for one that cannot be opened.
-    """
-    vocabulary = Vocabulary(tokenizer_dir)
-    counts = np.zeros(len(vocabulary), np.int64)
-    total = sum(path.stat().st_size for path in paths)
-    with tqdm(desc="counting", total=total, unit="B", unit_scale=True, mininterval=1) as bar:
-        for path in paths:
-            with open(path, "rb") as raw:
-                stream = cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if path.suffix == ".gz" else raw
-                num_read = 0
-                while lines := read_lines(stream, path):
-                    arrays = vocabulary.processor.encode(lines, return_type="numpy", num_threads=os.cpu_count() or 1)
-                    ids = np.concatenate(arrays).astype(np.int64)
-                    ids[ids == SENTENCEPIECE_UNK_ID] = UNK_ID - ID_OFFSET
-                    counts += np.bincount(ids + ID_OFFSET, minlength=len(counts))
-                    bar.update(raw.tell() - num_read)
-                    num_read = raw.tell()
-    return counts
-
-
-def read_lines(stream: IO[bytes], path: Path) -> list[str]:
-    """The next LINES_PER_CALL lines of text, or fewer at the end; ValueError naming `path` if they cannot be read."""
-    try:
-        text = b"".join(islice(stream, LINES_PER_CALL)).decode("utf-8")
-        return text.split("\n") if text else []
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 ({error.reason}); convert the file, for example with iconv") from None
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(f"{path}: damaged or cut short ({error}); fetch or compress it again") from None

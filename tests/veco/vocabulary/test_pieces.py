@@ -1,0 +1,53 @@
+"""Pieces of different tokenizers, their special ones and their spelling."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from word_tokenizers import write_word_pieces, write_words
+
+from veco.vocabulary.pieces import Pieces, ordinary_matches, special_matches, speller
+
+XLM_R = ["<s>", "<pad>", "</s>", "<unk>"]
+BERT = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+
+
+def opened(kind: str, names: list[str], directory: Path) -> Pieces:
+    write_word_pieces(names, directory) if kind == "bert" else write_words(names, directory)
+    return Pieces.open(directory)
+
+
+def test_pieces_of_two_kinds_of_tokenizer_match(tmp_path: Path) -> None:
+    old = opened("bytes", [*XLM_R, "Ġder", "ung", "ĠBÃ¤r", "Haus", "Ã", "<mask>"], tmp_path / "old")
+    new = opened("bert", [*BERT, "der", "##ung", "ung", "Bär", "haus"], tmp_path / "new")
+    assert old.spellings[4:9] == ["▁der", "ung", "▁Bär", "Haus", "Ã"], "part of a character stays as it is"
+    assert new.spellings[5:] == ["▁der", "ung", "▁ung", "▁Bär", "▁haus"]
+    assert special_matches(old, new) == {2: 0, 0: 1, 3: 2, 1: 3, 4: 9}, "by what they do, not by name"
+    assert ordinary_matches(old, new) == {5: 4, 6: 5, 8: 6}
+    assert ordinary_matches(old, new, is_fuzzy=True) == {5: 4, 6: 5, 7: 5, 8: 6, 9: 7}
+
+
+def test_a_fuzzy_match_is_in_lower_case_inside_a_word_or_of_the_lowest_id(tmp_path: Path) -> None:
+    old = opened("bytes", [*XLM_R, "ĠDie", "Ġdie", "die", "ĠUnd", "Ġund", "<mask>"], tmp_path / "old")
+    new = opened("bytes", [*XLM_R, "DIE", "UND", "Ġund", "<mask>"], tmp_path / "new")
+    assert ordinary_matches(old, new, is_fuzzy=True) == {4: 6, 5: 7, 6: 8}
+
+
+def test_tags_match_by_name(tmp_path: Path) -> None:
+    write_words([*XLM_R, "Ġa", "<mask>"], tmp_path / "old", tags=["__de__", "__en__"])
+    write_words([*XLM_R, "Ġb", "<mask>"], tmp_path / "new", tags=["__fr__", "__de__"])
+    old, new = Pieces.open(tmp_path / "old"), Pieces.open(tmp_path / "new")
+    assert special_matches(old, new) == {**{i: i for i in (0, 1, 2, 3, 5)}, 7: 6}
+    assert old.ordinary.tolist() == [4]
+
+
+def test_pieces_of_sentence_piece_are_spelt_as_they_are() -> None:
+    metaspace = {"type": "Metaspace", "replacement": "▁"}
+    spell = speller({"model": {"type": "Unigram"}, "pre_tokenizer": metaspace, "decoder": None})
+    assert [spell(piece) for piece in ("▁der", "ung", "##a", "Ġa")] == ["▁der", "ung", "##a", "Ġa"]
+
+
+def test_a_tokenizer_without_a_mask_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="the tokenizer has no mask token, which a masked language model needs"):
+        opened("bytes", [*XLM_R, "Ġa"], tmp_path)
