@@ -15,15 +15,8 @@ from sentencepiece import sentencepiece_model_pb2
 from transformers import AutoTokenizer, XLMRobertaTokenizer
 
 from data_tools.tokenizers.sentence_piece import PieceEncoder
-from data_tools.train_tokenizer import (
-    MAX_JITTER,
-    break_ties,
-    describe_loss,
-    file_inputs,
-    lost_characters,
-    main,
-    train_model,
-)
+from data_tools.tokenizers.unigram_training import MAX_JITTER, break_ties, train_model
+from data_tools.train_tokenizer import describe_loss, file_inputs, lost_characters, main
 
 MODULE = "data_tools.train_tokenizer"
 Train = Callable[..., str]

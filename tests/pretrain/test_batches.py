@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from data_tools.shards.format import Shard, ShardWriter
 from data_tools.shards.manifest import Manifest
+from data_tools.tokenizers.special_ids import SpecialIds
 from pretrain.batches import (
     VALIDATION_PAIRS,
     PretrainingBatches,
@@ -277,7 +278,7 @@ def test_validation_has_each_held_out_sample_once_up_to_a_limit(random_data: Pat
 def test_concatenation_replaces_the_second_start() -> None:
     x = (np.array([0, 9, 2]), np.array([-100, 8, -100]))
     y = (np.array([0, 7, 2]), np.array([-100, 7, -100]))
-    ids, labels = concatenated(x, y)
+    ids, labels = concatenated(x, y, SpecialIds.xlm_r(60))
     assert ids.tolist() == [0, 9, 2, 2, 7, 2]
     assert labels.tolist() == [-100, 8, -100, -100, 7, -100]
     assert y[0].tolist() == [0, 7, 2], "the original is left alone"
@@ -316,7 +317,7 @@ def test_rows_join_two_pairs_in_any_order(random_data: Path) -> None:
 
 
 def test_odd_pair_of_a_validation_is_a_row_by_itself() -> None:
-    masking = dataclasses.replace(OPTIONS, mask_token_share=1.0).masking("bilingual", 60)
+    masking = dataclasses.replace(OPTIONS, mask_token_share=1.0).masking("bilingual", SpecialIds.xlm_r(60), 60)
     samples = [Sample(0, "de-en", i, np.arange(5, 8 + i), np.arange(20, 23), 0, i) for i in range(3)]
     batch = make_batch(samples, (JOINED_X, JOINED_Y), masking)
     assert len(batch["joined_x_input_ids"]) == len(batch["joined_y_input_ids"]) == 2

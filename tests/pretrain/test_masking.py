@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_tools.tokenizers.special_ids import SpecialIds
 from pretrain.masking import IGNORED, Masking, mask_pair, mask_tokens, next_tokens, spans
 from veco import labels as labels_of_models
 
@@ -11,7 +12,7 @@ NUM_TOKENS = 200_000
 
 
 def masking(rate: float, **options: float) -> Masking:
-    return Masking(rate, num_special=FIRST, mask_id=MASK, **options)
+    return Masking(rate, SpecialIds.xlm_r(MASK + 1), MASK + 1, **options)
 
 
 @pytest.mark.parametrize("span_length", [0.0, 3.8])
