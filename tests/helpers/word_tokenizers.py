@@ -16,7 +16,7 @@ def write_words(names: Sequence[str], directory: Path, tags: Sequence[str] = ())
 
     `tags` are further special tokens, appended.
     """
-    backend = Tokenizer(models.WordLevel({name: i for i, name in enumerate(names)}, unk_token="<unk>"))
+    backend = Tokenizer(models.Unigram([(name, -1.0) for name in names], names.index("<unk>"), byte_fallback=False))
     backend.pre_tokenizer, backend.decoder = pre_tokenizers.ByteLevel(), decoders.ByteLevel()
     special = {f"{role}_token": name for role, name in ROLES.items() if name in names}
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **special)

@@ -30,8 +30,8 @@ Command = Callable[[argparse.Namespace, PreTrainedModel, Path], Report | None]
 
 def cut(arguments: argparse.Namespace, model: PreTrainedModel, directory: Path) -> None:
     """Run `cut`; the tokenizer is written to `directory`."""
-    size = len(fitting_vocabulary(model, arguments.source))
-    counts = count_ids(arguments.source, size, arguments.text)
+    fitting_vocabulary(model, arguments.source)
+    counts = count_ids(Pieces.open(arguments.source), arguments.text)
     used = (counts.of_ids >= arguments.min_count).nonzero()[0].tolist()
     keep_characters = not arguments.drop_characters
     cut_vocabulary(model, arguments.source, used, directory, arguments.keep, arguments.tokens, keep_characters)
@@ -91,14 +91,14 @@ def weights_by(
     kept = same if arguments.keep_overlap else {}
     if arguments.by == "rank":
         assert counts is not None, "the command line needs --text"
-        source_counts = count_ids(arguments.source, len(old), arguments.source_text)
+        source_counts = count_ids(old, arguments.source_text)
         return ranking(old, new, source_counts.of_ids, counts.of_ids, kept)
     return copying(old, new, kept)
 
 
 def counts_of(pieces: Pieces, text: list[Path]) -> Counts | None:
     """Counts of a tokenizer's pieces in text files, None without any."""
-    return count_ids(pieces.directory, len(pieces), text) if text else None
+    return count_ids(pieces, text) if text else None
 
 
 def fasttext_settings(arguments: argparse.Namespace) -> FastTextSettings:

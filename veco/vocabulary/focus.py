@@ -54,6 +54,8 @@ def train_vectors(pieces: Pieces, text: Sequence[Path], settings: FastTextSettin
     with TemporaryDirectory() as directory:
         path = Path(directory) / "pieces.txt"
         write_pieces(pieces, text, path)
+        # n threads of fastText initialise n tenths of its input matrix, of vectors for pieces and 2,000,000 hashed
+        # n-grams; the rest is zero only as fresh memory is, so its size must not get small.
         try:
             model = fasttext.train_unsupervised(
                 str(path),

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from veco.vocabulary.encoding import open_encoder
 from veco.vocabulary.pieces import Pieces
 from veco.vocabulary.text import batches_of_lines
 from veco.vocabulary.xlm_r_layout import Splitter
@@ -26,7 +25,7 @@ def lacking_pieces(old: Pieces, other: Pieces, splitter: Splitter) -> dict[str, 
     found: dict[str, int] = {}
     for i in other.ordinary.tolist():
         spelling = other.spellings[i]
-        if spelling not in known and splitter.problem_of(spelling) is None:
+        if spelling and spelling not in known and splitter.problem_of(spelling) is None:
             found.setdefault(spelling, i)
     return found
 
@@ -50,14 +49,13 @@ def most_useful(
 
 def piece_counts(old: Pieces, other: Pieces, text: Sequence[Path]) -> tuple[np.ndarray, np.ndarray]:
     """Occurrences of the ids of `other` in words that `old` does not know whole, and in all words; int64 (V,) each."""
-    encoders = open_encoder(old.directory), open_encoder(other.directory)
     in_unknown, occurrences = np.zeros((2, len(other)), np.int64)
     for lines in batches_of_lines(text, "choosing pieces"):
         times = Counter(word for line in lines for word in line.split())
         words, num_times = list(times), np.fromiter(times.values(), np.int64, len(times))
-        (old_ids, old_lengths), (ids, lengths) = (encoder.encode_flat(words) for encoder in encoders)
+        (old_ids, old_lengths), (ids, lengths) = (each.encoder.encode_words(words) for each in (old, other))
         is_unknown = np.zeros(len(words), bool)
-        is_unknown[np.repeat(np.arange(len(words)), old_lengths)[old_ids == old.roles["unk"]]] = True
+        is_unknown[np.repeat(np.arange(len(words)), old_lengths)[old.encoder.special.are_unknown(old_ids)]] = True
         word_of = np.repeat(np.arange(len(words)), lengths)
         np.add.at(occurrences, ids, num_times[word_of])
         np.add.at(in_unknown, ids, (num_times * is_unknown)[word_of])

@@ -22,9 +22,10 @@ class Side:
 
     @classmethod
     def of(cls, pieces: Pieces, num_parameters: int, counts: Counts | None) -> Side:
-        unknown = [pieces.roles["unk"]] if "unk" in pieces.roles else []
+        """That of a tokenizer and a model, with counts of a text."""
         if counts is None:
             return cls(len(pieces), num_parameters, None, None)
+        unknown = [pieces.roles["unk"]] if "unk" in pieces.roles else []
         return cls(len(pieces), num_parameters, counts.share(unknown), counts.fertility)
 
 
@@ -47,6 +48,7 @@ class RowCounts:
 
     @classmethod
     def of(cls, weights: csr_array) -> RowCounts:
+        """Those of weights (V new, V old)."""
         num_sources = np.diff(weights.indptr)
         return cls(*(int(which.sum()) for which in (num_sources == 1, num_sources > 1, num_sources == 0)))
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -11,7 +13,8 @@ import numpy as np
 from tqdm import tqdm
 
 from data_tools.text.lines import open_text
-from veco.vocabulary.encoding import open_encoder
+from data_tools.tokenizers.encoder import Encoder
+from data_tools.tokenizers.sentence_piece import PieceEncoder
 from veco.vocabulary.pieces import Pieces
 
 LINES_PER_CALL = 50_000  # enough for a tokenizer's threads, few enough for memory
@@ -54,24 +57,31 @@ def batches_of_lines(paths: Sequence[Path], purpose: str) -> Iterator[list[str]]
                     num_read = lines.num_bytes_read
 
 
-def count_ids(tokenizer_dir: Path, num_ids: int, paths: Sequence[Path]) -> Counts:
-    """Count the ids of a tokenizer, which has `num_ids`, in text files, tokenised line by line."""
-    encoder = open_encoder(tokenizer_dir)
-    of_ids = np.zeros(num_ids, np.int64)
+def encoding(encoder: Encoder) -> Callable[[Sequence[str]], tuple[np.ndarray, np.ndarray]]:
+    """The encoder's `encode_flat` on all processors."""
+    if isinstance(encoder, PieceEncoder):  # others use all of them by themselves
+        return partial(encoder.encode_flat, num_threads=os.cpu_count() or 1)
+    return encoder.encode_flat
+
+
+def count_ids(pieces: Pieces, paths: Sequence[Path]) -> Counts:
+    """Count the pieces of text files, tokenised line by line."""
+    encode = encoding(pieces.encoder)
+    of_ids = np.zeros(len(pieces), np.int64)
     num_words = 0
-    for lines in batches_of_lines(paths, f"counting pieces of {tokenizer_dir.name}"):
-        ids, _ = encoder.encode_flat(lines)
-        of_ids += np.bincount(ids, minlength=num_ids)
+    for lines in batches_of_lines(paths, f"counting pieces of {pieces.directory.name}"):
+        ids, _ = encode(lines)
+        of_ids += np.bincount(ids, minlength=len(pieces))
         num_words += sum(len(line.split()) for line in lines)
     return Counts(of_ids, num_words)
 
 
 def write_pieces(pieces: Pieces, paths: Sequence[Path], output: Path) -> None:
     """Write text files as lines of pieces with spaces between them."""
-    encoder = open_encoder(pieces.directory)
+    encode = encoding(pieces.encoder)
     names = np.array(pieces.names, dtype=object)
     with output.open("w", encoding="utf-8") as file:
         for lines in batches_of_lines(paths, f"cutting text into pieces of {pieces.directory.name}"):
-            ids, lengths = encoder.encode_flat(lines)
+            ids, lengths = encode(lines)
             cut = np.split(names[ids], lengths.cumsum()[:-1])
             file.writelines(" ".join(line) + "\n" for line in cut)

@@ -137,7 +137,10 @@ def test_rows_begin_by_focus(inputs: Path, monkeypatch, tmp_path: Path, command:
         ("change de new --tokenizer en --by rank --text en.txt", "--by rank needs frequencies: text of the model's"),
         ("change de new --tokenizer en --by rank --source-text de.txt", "--by rank needs frequencies"),
         ("change de new --tokenizer en --by focus", "--by focus trains fastText vectors: expected text"),
-        ("change de new --tokenizer no_mask --by mean", "no_mask: the tokenizer has no mask token, which a masked"),
+        (
+            "change de new --tokenizer no_mask --by mean",
+            "no_mask: its tokenizer has no mask_token, which pre-",
+        ),
         ("change de new --tokenizer nowhere --by mean", "nowhere"),
         ("change de new --tokenizer en --by mean --text none.txt", "none.txt"),
         ("change mixed new --tokenizer en --by mean", "mixed: 17 pieces, but the model has "),

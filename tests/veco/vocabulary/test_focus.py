@@ -75,12 +75,12 @@ def text_of_two_groups(directory: Path) -> tuple[list[str], Pieces]:
 
 def test_frequent_pieces_have_vectors(tmp_path: Path) -> None:
     words, pieces = text_of_two_groups(tmp_path)
-    text, settings = [tmp_path / "text.txt"], FastTextSettings(dimension=2, epochs=1, num_threads=1)
+    text, settings = [tmp_path / "text.txt"], FastTextSettings(dimension=10, epochs=1, num_threads=1)
     table = train_vectors(pieces, text, settings)
     assert [bool(vector.any()) for vector in table] == [name[1:] in words for name in pieces.names]
     assert np.array_equal(table, train_vectors(pieces, text, settings)), "one thread always finds the same"
     with pytest.raises(ValueError, match=r"text\.txt: no piece occurs 9000 times"):
-        train_vectors(pieces, text, FastTextSettings(dimension=2, min_count=9000))
+        train_vectors(pieces, text, FastTextSettings(dimension=10, min_count=9000))
 
 
 @pytest.mark.slow
