@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from data_tools.cli import FlagParser
+from data_tools.files.atomic import check_replaceable_file
 from veco.vocabulary.focus import FastTextSettings
 
 METHODS = ("rank", "focus", "mean", "random")
@@ -19,8 +20,9 @@ Change the vocabulary of a VECO model and its tokenizer; for the ids it keeps, t
   python -m veco.vocabulary cut veco-large veco-en-de --text train.en.gz train.de.gz
   python -m veco.vocabulary extend veco-large veco-tagged --tokens __en__ __de__
   python -m veco.vocabulary extend veco-large veco-sw --from-tokenizer tokenizer-sw --text sw.txt --rows focus
+  python -m veco.vocabulary extend veco-large veco-sw --from-tokenizer tokenizer-sw --text sw.txt --num-pieces 99
   python -m veco.vocabulary change veco-fi veco-en --tokenizer tokenizer-en --by rank --source-text fi.txt --text en.txt
-  python -m veco.vocabulary change veco-fi veco-en --tokenizer tokenizer-en --by focus --text en.txt
+  python -m veco.vocabulary change veco-fi veco-en --tokenizer tokenizer-en --by focus --text en.txt --json report.json
 """
 CHANGE = """\
 Give the model the vocabulary of another tokenizer: SentencePiece's, WordPiece, BPE or byte-level BPE. Special pieces
@@ -63,6 +65,8 @@ def parse_arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if problem := problem_of(arguments):
         parser.error(problem)
+    if arguments.command != "cut" and arguments.json is not None:
+        check_replaceable_file(arguments.json)
     return arguments
 
 
@@ -147,7 +151,7 @@ def add_change_flags(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="FILE",
-        help="text of the model's language, from which rank knows how frequent old pieces are",
+        help="for rank: text of the model's language, or shards of it prepared with the tokenizer of SRC (DATA/mono/fi)",
     )
     parser.add_argument(
         "--keep-overlap",

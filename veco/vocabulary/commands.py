@@ -22,7 +22,7 @@ from veco.vocabulary.new_pieces import lacking_pieces, most_useful
 from veco.vocabulary.pieces import Pieces, ordinary_matches
 from veco.vocabulary.report import Overlap, Report, RowCounts, Side
 from veco.vocabulary.rows import draw_initial, draw_like_rows
-from veco.vocabulary.text import Counts, count_ids
+from veco.vocabulary.text import Counts, count_ids, frequencies
 from veco.vocabulary.xlm_r_layout import Splitter, fitting_vocabulary
 
 Command = Callable[[argparse.Namespace, PreTrainedModel, Path], Report | None]
@@ -91,8 +91,7 @@ def weights_by(
     kept = same if arguments.keep_overlap else {}
     if arguments.by == "rank":
         assert counts is not None, "the command line needs --text"
-        source_counts = count_ids(old, arguments.source_text)
-        return ranking(old, new, source_counts.of_ids, counts.of_ids, kept)
+        return ranking(old, new, frequencies(old, arguments.source_text), counts.of_ids, kept)
     return copying(old, new, kept)
 
 

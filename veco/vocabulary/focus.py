@@ -74,8 +74,9 @@ def train_vectors(pieces: Pieces, text: Sequence[Path], settings: FastTextSettin
         except RuntimeError as error:  # the vectors diverged
             raise ValueError(f"{text[0]}: fastText cannot train vectors on it ({error}); give more text") from None
     table = np.zeros((len(pieces), settings.dimension), np.float32)
+    frequent = set(model.words)
     for i in pieces.ordinary.tolist():
-        if pieces.names[i] in model:
+        if pieces.names[i] in frequent:
             table[i] = model.get_word_vector(pieces.names[i])
     return table
 

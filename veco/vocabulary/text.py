@@ -12,11 +12,14 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from data_tools.shards.format import Shard
+from data_tools.shards.manifest import Manifest
 from data_tools.text.lines import open_text
 from data_tools.tokenizers.encoder import Encoder
 from data_tools.tokenizers.sentence_piece import PieceEncoder
 from veco.vocabulary.pieces import Pieces
 
+TOKENS_PER_CALL = 1 << 24
 LINES_PER_CALL = 50_000  # enough for a tokenizer's threads, few enough for memory
 
 
@@ -74,6 +77,36 @@ def count_ids(pieces: Pieces, paths: Sequence[Path]) -> Counts:
         of_ids += np.bincount(ids, minlength=len(pieces))
         num_words += sum(len(line.split()) for line in lines)
     return Counts(of_ids, num_words)
+
+
+def frequencies(pieces: Pieces, sources: Sequence[Path]) -> np.ndarray:
+    """Occurrences of each id, int64 (V,), in text files and in prepared data, each named as `DATA/mono/LANGUAGE`.
+
+    Raises ValueError for data that were not prepared with this tokenizer.
+    """
+    files = [path for path in sources if not path.is_dir()]
+    of_ids = count_ids(pieces, files).of_ids
+    for directory in sources:
+        if directory.is_dir():
+            of_ids += count_shards(pieces, directory)
+    return of_ids
+
+
+def count_shards(pieces: Pieces, directory: Path) -> np.ndarray:
+    """Occurrences of each id, int64 (V,), in the shards of one language, `DATA/mono/LANGUAGE`."""
+    data = directory.absolute().parents[1]
+    shards = Manifest.load(data).mono.get(directory.name)
+    if shards is None:
+        raise ValueError(f"{directory}: expected one language's shards, as in DATA/mono/fi")
+    prepared_with = Pieces.open(data / "tokenizer").names
+    if prepared_with != pieces.names[: len(prepared_with)]:
+        raise ValueError(f"{directory}: prepared with another tokenizer than that in {pieces.directory}; give text")
+    of_ids = np.zeros(len(pieces), np.int64)
+    for info in tqdm(shards, desc="counting pieces of shards", unit="shard", mininterval=1):
+        tokens = Shard(data / info.prefix).tokens
+        for start in range(0, len(tokens), TOKENS_PER_CALL):
+            of_ids += np.bincount(tokens[start : start + TOKENS_PER_CALL], minlength=len(pieces))
+    return of_ids
 
 
 def write_pieces(pieces: Pieces, paths: Sequence[Path], output: Path) -> None:

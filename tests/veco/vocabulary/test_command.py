@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from data_directories import make_data
 from scipy.optimize import nnls
 from sentencepiece import SentencePieceTrainer
 from transformers import AutoTokenizer, XLMRobertaTokenizer
@@ -21,6 +22,7 @@ from veco.tokenizer import MODEL_FILE
 from veco.vocabulary.__main__ import main
 from veco.vocabulary.focus import FastTextSettings
 from veco.vocabulary.pieces import Pieces
+from veco.vocabulary.text import frequencies
 
 ENGLISH = ["the red cat eats a fish", "the blue dog eats the fish", "a cat is nice", "the dog is red"] * 30
 GERMAN = ["die rote katze isst den fisch", "der hund isst den fisch", "die katze ist nett", "der hund ist rot"] * 30
@@ -129,6 +131,18 @@ def test_rows_begin_by_focus(inputs: Path, monkeypatch, tmp_path: Path, command:
     ids = AutoTokenizer.from_pretrained("model").convert_tokens_to_ids(names)
     for row in new.weight[ids].detach().numpy():
         assert nnls(old.weight.detach().numpy().T.astype(float), row)[1] < 1e-5, "a sum with weights of 0 and more"
+
+
+def test_frequencies_come_from_shards_too(inputs: Path, tmp_path: Path) -> None:
+    pieces = Pieces.open(inputs / "de")
+    make_data(tmp_path / "data", inputs / "de", {"de": GERMAN, "en": ENGLISH})
+    text, shards = inputs / "de.txt", tmp_path / "data" / "mono" / "de"
+    from_text = frequencies(pieces, [text])
+    assert from_text.sum() > len(GERMAN) and np.array_equal(frequencies(pieces, [shards, text]), 2 * from_text)
+    with pytest.raises(ValueError, match="de: prepared with another tokenizer than that in .*en; give text"):
+        frequencies(Pieces.open(inputs / "en"), [shards])
+    with pytest.raises(ValueError, match="de-en: expected one language's shards, as in DATA/mono/fi"):
+        frequencies(pieces, [tmp_path / "data" / "parallel" / "de-en"])
 
 
 @pytest.mark.parametrize(
