@@ -151,7 +151,7 @@ def add_change_flags(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="FILE",
-        help="for rank: text of the model's language, or shards of it prepared with the tokenizer of SRC (DATA/mono/fi)",
+        help="for rank: text of the model's language, or shards of it that the tokenizer of SRC made (DATA/mono/fi)",
     )
     parser.add_argument(
         "--keep-overlap",
