@@ -25,9 +25,9 @@ FRAMES = ("source_prefix_ids", "source_suffix_ids", "target_suffix_ids")
 class VecoConfig(PreTrainedConfig):
     """Shape of a VECO model (VECO, ACL 2021, section 2.1 and table 8), validated when built.
 
-    Every field that XLM-R has keeps XLM-R's name. The vocabulary has XLM-R's special tokens at XLM-R's ids
-    (`<s>` 0, `<pad>` 1, `</s>` 2, `<unk>` 3, `<mask>` last). Position ids start at `pad_token_id + 1`, so
-    `max_position_embeddings` is the longest sequence plus two.
+    Every field that XLM-R has keeps XLM-R's name. The defaults of special ids are XLM-R's (`<s>` 0, `<pad>` 1, `</s>`
+    2); with another tokenizer they are its own. Position ids start at `pad_token_id + 1`, so `max_position_embeddings`
+    is the longest sequence plus two, or plus one where `pad_token_id` is 0.
 
     `decoder_layers` and `decoder_layers_from` matter only to `VecoForConditionalGeneration`: its decoder has
     `decoder_layers` layers (`None`: as many as the encoder), initialised from the "last" or "first" ones; with

@@ -52,6 +52,13 @@ def note_max_tokens(directory: Path, max_tokens: int) -> None:
         write_json(path, {**read_json(path), "model_max_length": max_tokens})
 
 
+def without_token_types(directory: Path) -> None:
+    """Make the tokenizer in a directory return no token types, as BERT's does: VECO has none."""
+    path = directory / TOKENIZER_CONFIG
+    if path.is_file() and not read_json(path).get("tokenizer_class", "").startswith("XLMRoberta"):
+        write_json(path, {**read_json(path), "model_input_names": ["input_ids", "attention_mask"]})
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Content of a JSON file that has an object."""
     return cast(dict[str, Any], json.loads(path.read_text(encoding="utf-8")))

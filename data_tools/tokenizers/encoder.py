@@ -62,14 +62,14 @@ def open_encoder(directory: Path | str) -> Encoder:
     cannot be used.
     """
     directory = Path(directory)
-    if (directory / TOKENIZER_JSON).is_file() and not has_xlm_r_layout(directory):
-        return TokenizerJsonEncoder(directory)
-    return PieceEncoder(directory)
+    is_json = model_file(directory).name == TOKENIZER_JSON
+    return TokenizerJsonEncoder(directory) if is_json else PieceEncoder(directory)
 
 
-def holds_tokenizer(directory: Path) -> bool:
-    """Whether a directory has a file that `open_encoder` reads."""
-    return any((directory / name).is_file() for name in (MODEL_FILE, TOKENIZER_JSON))
+def model_file(directory: Path) -> Path:
+    """The file in a tokenizer directory that decides the ids, whose SHA-256 an encoder has; it may be missing."""
+    is_json = (directory / TOKENIZER_JSON).is_file() and not has_xlm_r_layout(directory)
+    return directory / (TOKENIZER_JSON if is_json else MODEL_FILE)
 
 
 def has_xlm_r_layout(directory: Path) -> bool:

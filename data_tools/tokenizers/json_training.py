@@ -135,5 +135,6 @@ def write_json_tokenizer(tokenizer: Tokenizer, names: dict[str, str], directory:
     config: dict[str, Any] = {f"{role}_token": token for role, token in names.items()}
     # transformers' class for any tokenizer.json, which takes the file as it is.
     config |= {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
+    config["model_input_names"] = ["input_ids", "attention_mask"]  # no token types, which VECO does not have
     (directory / "tokenizer_config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
     return TokenizerJsonEncoder(directory)
