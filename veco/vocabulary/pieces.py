@@ -9,8 +9,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from data_tools.tokenizers.encoder import Encoder, holds_tokenizer, open_encoder
-from veco.tokenizer import open_tokenizer
+from data_tools.tokenizers.encoder import Encoder, open_encoder
+from veco.tokenizer import has_tokenizer, open_tokenizer
 
 WORD_START = "▁"
 
@@ -34,7 +34,7 @@ class Pieces:
         Raises ValueError or OSError if there is none, it is not a fast one, or it lacks a special piece that masked
         language models need.
         """
-        if not holds_tokenizer(directory):  # transformers would look for one on the hub
+        if not has_tokenizer(directory):  # transformers would look for one on the hub
             raise ValueError(f"{directory}: expected a directory with a tokenizer")
         encoder, tokenizer = open_encoder(directory), open_tokenizer(directory)
         vocabulary = tokenizer.get_vocab()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from json_tokenizers import TOKENIZERS
 from word_tokenizers import write_word_pieces, write_words
 
 from veco.vocabulary.pieces import Pieces, ordinary_matches, special_matches
@@ -45,3 +46,26 @@ def test_tags_match_by_name(tmp_path: Path) -> None:
 def test_a_tokenizer_without_a_mask_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"its tokenizer has no mask_token, which pre-training needs"):
         opened("bytes", [*XLM_R, "Ġa"], tmp_path)
+
+
+@pytest.fixture(scope="module")
+def kinds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pieces]:
+    """Tokenizers of every kind of tokenizer.json."""
+    found = {}
+    for kind, write in TOKENIZERS.items():
+        directory = tmp_path_factory.mktemp(kind)
+        write(directory)
+        found[kind] = Pieces.open(directory)
+    return found
+
+
+def test_tokenizers_of_all_kinds_have_pieces_in_common(kinds: dict[str, Pieces]) -> None:
+    for old in kinds.values():
+        for new in kinds.values():
+            roles = old.roles.keys() & new.roles.keys()
+            assert {new.roles[role]: old.roles[role] for role in roles}.items() <= special_matches(old, new).items()
+            matches = ordinary_matches(old, new)
+            texts = [(old.encoder.decode([i]).strip(), new.encoder.decode([j]).strip()) for j, i in matches.items()]
+            assert texts and all(ours.strip("#") == theirs.strip("#") for ours, theirs in texts)
+            if old is new:
+                assert len(matches) == len(old.ordinary)
