@@ -23,6 +23,7 @@ from data_tools.files.directories import claim
 from data_tools.shards.manifest import Manifest
 
 COMMAND = "benchmarks.tokenizer_kinds"
+TRAINING_LINES = 100_000  # of all: how a tokenizer cuts hardly changes its speed
 MODELS = ("unigram", "wordpiece", "bpe")
 
 

@@ -8,9 +8,9 @@ from typing import Protocol
 import numpy as np
 
 from data_tools.tokenizers.piece_table import PieceTable
-from data_tools.tokenizers.sentence_piece import MODEL_FILE, PieceEncoder
+from data_tools.tokenizers.sentence_piece import MODEL_FILE, TOKENIZER_JSON, PieceEncoder
 from data_tools.tokenizers.special_ids import SpecialIds
-from data_tools.tokenizers.tokenizer_json import TOKENIZER_JSON, TokenizerJsonEncoder
+from data_tools.tokenizers.tokenizer_json import TokenizerJsonEncoder
 
 XLM_R_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 
@@ -32,7 +32,7 @@ class Encoder(Protocol):
 
     @property
     def table(self) -> PieceTable:
-        """What each id stands for: whether it begins a word, its characters, whether they are marks only."""
+        """Of each id, whether it begins a word, and the number of its characters."""
 
     @property
     def spellings(self) -> list[str]:
@@ -61,28 +61,25 @@ def open_encoder(directory: Path | str) -> Encoder:
     SentencePiece is about ten times as fast. Raises ValueError if the directory has neither, or a tokenizer that
     cannot be used.
     """
-    directory = Path(directory)
-    is_json = model_file(directory).name == TOKENIZER_JSON
+    is_json = model_file(Path(directory)).name == TOKENIZER_JSON
     return TokenizerJsonEncoder(directory) if is_json else PieceEncoder(directory)
 
 
 def model_file(directory: Path) -> Path:
     """The file in a tokenizer directory that decides the ids, whose SHA-256 an encoder has; it may be missing."""
-    is_json = (directory / TOKENIZER_JSON).is_file() and not has_xlm_r_layout(directory)
-    return directory / (TOKENIZER_JSON if is_json else MODEL_FILE)
+    is_sentence_piece = (directory / MODEL_FILE).is_file() and has_xlm_r_layout(directory)
+    return directory / (MODEL_FILE if is_sentence_piece else TOKENIZER_JSON)
 
 
 def has_xlm_r_layout(directory: Path) -> bool:
-    """Whether a directory has a SentencePiece model, and its tokenizer.json the ids that `PieceEncoder` makes of it.
+    """Whether a directory's tokenizer.json, if there is one, has the ids that `PieceEncoder` makes of its other model.
 
     CamemBERT's, for one, has the same files, but other ids.
     """
-    if not (directory / MODEL_FILE).is_file():
-        return False
     try:
         content = json.loads((directory / TOKENIZER_JSON).read_text(encoding="utf-8"))
         ids = {token["content"]: token["id"] for token in content["added_tokens"]}
         pieces = content["model"]["vocab"]
-    except (ValueError, KeyError, TypeError):
-        return True  # a file that nothing can read: the model says it all
+    except (OSError, ValueError, KeyError, TypeError):
+        return True  # none, or one that nothing can read: the model says it all
     return [ids.get(token) for token in XLM_R_TOKENS] in ([0, 1, 2, 3, len(pieces) - 1], [0, 1, 2, 3, len(pieces)])

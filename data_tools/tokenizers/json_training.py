@@ -24,7 +24,8 @@ from tokenizers import (
     trainers,
 )
 
-from data_tools.tokenizers.tokenizer_json import TOKENIZER_JSON, TokenizerJsonEncoder
+from data_tools.tokenizers.sentence_piece import TOKENIZER_JSON
+from data_tools.tokenizers.tokenizer_json import TokenizerJsonEncoder
 
 BERT_TOKENS = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
 ROBERTA_TOKENS = {"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>", "mask": "<mask>"}

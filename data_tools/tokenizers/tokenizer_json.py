@@ -19,10 +19,10 @@ from data_tools.files.atomic import sha256_of
 from data_tools.text.characters import refuse_surrogates
 from data_tools.tokenizers.json_vocabulary import METASPACE, JsonVocabulary, num_characters
 from data_tools.tokenizers.piece_table import PieceTable
+from data_tools.tokenizers.sentence_piece import TOKENIZER_JSON
 from data_tools.tokenizers.special_ids import SpecialIds
 from data_tools.tokenizers.unknown_pieces import records_of_lines
 
-TOKENIZER_JSON = "tokenizer.json"
 UNKNOWN = " ⁇ "
 NO_CHARACTER = "\uffff"  # Unicode keeps it for uses like this: no text has it
 PROBE = "a"
@@ -43,8 +43,9 @@ class TokenizerJsonEncoder:
         path = self.tokenizer_dir / TOKENIZER_JSON
         if not path.is_file():
             raise ValueError(
-                f"{path}: no such file; expected a fast tokenizer. Where transformers has one for these files, "
-                f"AutoTokenizer.from_pretrained({str(self.tokenizer_dir)!r}).save_pretrained(NEW) writes it"
+                f"{path}: no such file; expected a directory of data_tools.train_tokenizer, or with another fast "
+                "tokenizer; of a slow one (vocab.txt and the like) transformers may make it: "
+                f"AutoTokenizer.from_pretrained({str(self.tokenizer_dir)!r}).save_pretrained(NEW)"
             )
         self.tokenizer_sha256 = sha256_of(path)
         try:

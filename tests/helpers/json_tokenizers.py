@@ -19,7 +19,7 @@ from data_tools.tokenizers.json_training import (
     word_piece,
     write_json_tokenizer,
 )
-from data_tools.tokenizers.tokenizer_json import TOKENIZER_JSON
+from data_tools.tokenizers.sentence_piece import TOKENIZER_JSON
 from data_tools.tokenizers.unigram_training import train_model
 
 # Text of several scripts, punctuation, digits, accents, words of half a sentence, and white space.
