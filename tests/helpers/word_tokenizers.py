@@ -26,8 +26,13 @@ def write_words(names: Sequence[str], directory: Path, tags: Sequence[str] = ())
     return tokenizer
 
 
-def write_word_pieces(names: Sequence[str], directory: Path) -> BertTokenizer:
-    """Write BERT's kind of tokenizer with these pieces, of which the first are [PAD], [UNK], [CLS], [SEP], [MASK]."""
+def write_word_pieces(names: Sequence[str], directory: Path, tags: Sequence[str] = ()) -> BertTokenizer:
+    """Write BERT's kind of tokenizer with these pieces, of which the first are [PAD], [UNK], [CLS], [SEP], [MASK].
+
+    `tags` are further special tokens, appended.
+    """
     tokenizer = BertTokenizer(vocab={name: i for i, name in enumerate(names)}, do_lower_case=False)
+    if tags:
+        tokenizer.add_special_tokens({"additional_special_tokens": [*tags]})
     tokenizer.save_pretrained(directory)
     return tokenizer
