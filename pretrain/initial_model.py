@@ -19,6 +19,7 @@ from training.run_directory.kinds import is_model, no_model
 from training.tokenizer_checks import check_data_pieces
 from veco import VecoConfig, VecoForPreTraining
 from veco.convert import from_xlm_roberta
+from veco.convert.families import how_to_convert
 from veco.objectives.objective_sum import ObjectiveSum
 from veco.pretraining import OWN_PARAMETERS, check_layers
 from veco.tokenizer import has_tokenizer, open_tokenizer
@@ -70,7 +71,7 @@ def pretrained_model(directory: Path, dropouts: dict[str, float], objective: Obj
         model = VecoForPreTraining(converted.config, objective)
         model.load_state_dict(converted.state_dict() | own_parameters(model))
         return model
-    raise ValueError(f"init_from {directory}: expected an xlm-roberta or a veco, found a {kind}")
+    raise ValueError(f"init_from {directory}: expected an xlm-roberta or a veco, found a {kind}{how_to_convert(kind)}")
 
 
 def own_parameters(model: VecoForPreTraining) -> dict[str, Tensor]:

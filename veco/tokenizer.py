@@ -14,6 +14,8 @@ from veco.rust_errors import rust_errors_as_oserrors
 
 MODEL_FILE = "sentencepiece.bpe.model"
 TOKENIZER_JSON, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
+# Files with the pieces of a tokenizer, one of which is enough: XLM-R's, any fast tokenizer's, BERT's, RoBERTa's.
+PIECES_FILES = (MODEL_FILE, TOKENIZER_JSON, "vocab.txt", "vocab.json")
 # Records of how transformers loaded a tokenizer; they do not belong in its directory.
 LOADING_RECORDS = ("is_local", "local_files_only")
 
@@ -25,7 +27,7 @@ def open_tokenizer(directory: Path) -> Any:
 
 def has_tokenizer(path: Path) -> bool:
     """Whether `path` is a directory with a tokenizer."""
-    return any((path / name).is_file() for name in (MODEL_FILE, TOKENIZER_JSON))
+    return any((path / name).is_file() for name in PIECES_FILES)
 
 
 def save_tokenizer(tokenizer: Any, source_dir: Path, directory: Path, *, max_tokens: int) -> None:
