@@ -107,6 +107,7 @@ PAGES = (
         "encoders",
         "installation",
         "multinode",
+        "new_languages",
         "planning",
         "results",
         "resuming",
