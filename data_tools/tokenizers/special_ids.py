@@ -62,7 +62,7 @@ class SpecialIds:
 
     def are_ordinary(self, ids: np.ndarray) -> np.ndarray:
         """bool (n,): which of ids (n,) are pieces of text and not special."""
-        return ~np.isin(ids, self.ids)
+        return self._are_ordinary[np.minimum(ids, len(self._are_ordinary) - 1)]
 
     def num_ordinary(self, vocab_size: int) -> int:
         """The number of ids below `vocab_size` that are not special."""
@@ -70,5 +70,19 @@ class SpecialIds:
 
     def ordinary(self, numbers: np.ndarray) -> np.ndarray:
         """The ids int64 (n,) that have these places, from 0, among the ordinary ids in ascending order."""
-        # Special id j of the ascending ones has ids[j] - j ordinary ids below it.
-        return numbers + (self.ids - np.arange(len(self.ids))).searchsorted(numbers, side="right")
+        return numbers + self._num_ordinary_below.searchsorted(numbers, side="right")
+
+    @cached_property
+    def _are_ordinary(self) -> np.ndarray:
+        """bool: of each id up to the first behind all special ones, whether it is ordinary, as are all behind it.
+
+        Sentences are short: a look-up takes a quarter of the time of `np.isin`.
+        """
+        are_ordinary = np.ones(self.ids[-1] + 2, bool)
+        are_ordinary[self.ids] = False
+        return are_ordinary
+
+    @cached_property
+    def _num_ordinary_below(self) -> np.ndarray:
+        """The number of ordinary ids below each special one, int64 (n,)."""
+        return self.ids - np.arange(len(self.ids))
