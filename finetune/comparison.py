@@ -128,11 +128,12 @@ def by_tokenizer(tokenizers: Mapping[str, PreTrainedTokenizerBase]) -> list[list
     return [names for _, names in groups]
 
 
-def check_unchanged(ours: Mapping[str, Mapping[str, Any]], output: Path) -> None:
+def check_unchanged(ours: Mapping[str, Mapping[str, Any]], output: Path, begun: Collection[str] | None = None) -> None:
     """Record in DIR/runs.json how each run, by its name, is trained and tested.
 
-    Raises ValueError when an earlier call had other settings: finished stages are skipped, so a changed comparison
-    would mix two kinds of runs. Also raises it when DIR holds files that no earlier call has written.
+    `begun` are the runs that have begun, by default all that are recorded; the others may change. Raises ValueError
+    when an earlier call had other settings: finished stages are skipped, so a changed comparison would mix two kinds of
+    runs. Also raises it when DIR holds files that no earlier call has written.
     """
     recorded = output / "runs.json"
     if recorded.is_file():
@@ -141,7 +142,7 @@ def check_unchanged(ours: Mapping[str, Mapping[str, Any]], output: Path) -> None
         before = None if output.exists() and any(output.iterdir()) else {}
     if not isinstance(before, dict):
         raise ValueError(f"{output}: holds files, and no runs.json of an earlier call; choose another --output")
-    for name in ours.keys() & before.keys():
+    for name in ours.keys() & before.keys() & (before.keys() if begun is None else set(begun)):
         changed = [field for field, value in ours[name].items() if before[name].get(field) != value]
         if changed:
             raise ValueError(

@@ -38,6 +38,11 @@ class Step:
         return self.stages[-1].result.exists()
 
     @property
+    def has_begun(self) -> bool:
+        """Whether one of the results is there."""
+        return any(stage.result.exists() for stage in self.stages)
+
+    @property
     def log(self) -> Path:
         """The file for the output of the commands, where they have one of their own."""
         return self.directory / "log.txt"
