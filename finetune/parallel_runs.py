@@ -8,7 +8,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from queue import SimpleQueue
 from typing import TypeVar
 
-import torch
 from tqdm import tqdm
 
 RunT = TypeVar("RunT")
@@ -18,6 +17,8 @@ def visible_gpus() -> list[str]:
     """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
+        import torch  # takes seconds
+
         return [str(number) for number in range(torch.cuda.device_count())]
     return [device for device in visible.split(",") if device not in ("", "-1")]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune.steps import Step
-from finetune.study.configuration import CONTROL, Study, TaskPart
+from finetune.study.configuration import CONTROL, Study
 from finetune.study.places import FINETUNING, Places
 from finetune.study.preparation import model_needs
 from finetune.understanding.comparison.availability import check_models, tests_of
@@ -76,7 +76,7 @@ def columns_of(study: Study, places: Places) -> list[Column]:
         for language in part.languages:
             title = name if len(part.languages) == 1 else f"{name}-{language}"
             try:
-                columns.append(column_of(title, part, language, study, places))
+                columns.append(column_of(title, name, language, study, places))
             except ValueError as error:
                 problems |= dict.fromkeys([f"task {title}: {error}"])
     names = [column.name for column in columns]
@@ -86,18 +86,21 @@ def columns_of(study: Study, places: Places) -> list[Column]:
     return columns
 
 
-def column_of(name: str, part: TaskPart, language: str, study: Study, places: Places) -> Column:
-    """A column with its runs. Raises ValueError for missing files, bad recipes, models that cannot learn the task."""
-    comparison = comparison_of(part, language, study, places)
+def column_of(title: str, name: str, language: str, study: Study, places: Places) -> Column:
+    """The column of a task in a language, with its runs.
+
+    Raises ValueError for missing files, bad recipes, and models that are there and cannot learn the task.
+    """
+    comparison, part = comparison_of(name, language, study, places), study.tasks[name]
     group = Group(part.task, comparison.settings[0], MODES[0])
     tests = checked_tests(part.task, language, comparison)
     runs = [
-        placed(run_of(group, model, seed, comparison, places.output, _trained(group, language)), name, places)
+        placed(run_of(group, model, seed, comparison, places.output, _trained(group, language)), title, places)
         for seed in study.seeds
         for model in study.rows
     ]
     check_models([run for run in runs if Path(run.init_from).exists()], comparison)
-    return Column(name, language, Plan(comparison, runs, {part.task: tests}, {}, {}, {}, {}))
+    return Column(title, language, Plan(comparison, runs, {part.task: tests}, {}, {}, {}, {}))
 
 
 def checked_tests(name: str, language: str, comparison: Comparison) -> list[str]:
@@ -128,15 +131,16 @@ def placed(run: Run, column: str, places: Places) -> Run:
     return dataclasses.replace(run, output=output, recipe=recipe, language="")
 
 
-def comparison_of(part: TaskPart, language: str, study: Study, places: Places) -> Comparison:
-    """The runs of a column as finetune.understanding.compare would do them."""
+def comparison_of(name: str, language: str, study: Study, places: Places) -> Comparison:
+    """The runs of a task in a language as finetune.understanding.compare would do them."""
+    part = study.tasks[name]
     fields = {name: value for name, value in study.finetuning.items() if name != "data"}
     data = part.data or str(study.finetuning.get("data", ""))
     # Individual training validates in its language alone, as only one with several languages need be told.
     setting = Setting.TRANSFER if len(task_named(part.task).languages) == 1 else Setting.INDIVIDUAL
     return Comparison(
         data=data,
-        models={name: model_fields(name, language, study, places) for name in study.rows},
+        models={model: model_fields(model, name, language, study, places) for model in study.rows},
         seeds=list(study.seeds),
         tasks=[part.task],
         settings=[setting.value],
@@ -148,12 +152,13 @@ def comparison_of(part: TaskPart, language: str, study: Study, places: Places) -
     )
 
 
-def model_fields(name: str, language: str, study: Study, places: Places) -> dict[str, Any]:
-    """What the runs of a row of the table begin from, and the fields of their recipes."""
-    if name == CONTROL:
+def model_fields(model: str, task: str, language: str, study: Study, places: Places) -> dict[str, Any]:
+    """What the runs of a model on a task begin from, and the fields of their recipes."""
+    if model == CONTROL:
         start = control_start(language, study)
         return {**study.control_fields, "init_from": f"{places.model(start)}", "init": "random"}
-    return {**study.models[name].fields, "init_from": f"{places.model(name)}"}
+    part = study.models[model]
+    return {**part.fields, **part.task_fields.get(task, {}), "init_from": f"{places.model(model)}"}
 
 
 def control_start(language: str, study: Study) -> str:

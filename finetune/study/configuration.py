@@ -14,7 +14,8 @@
         from: fi
         vocabulary: {tokenizer: en, by: rank}                 # flags of veco.vocabulary change
         pretrain: {data: en, steps: 500}
-      bert: {from: "${VECO_RUNS}/bert", convert: bert, languages: [en]}  # by veco.convert
+      bert:                                                   # converted by veco.convert
+        {from: "${VECO_RUNS}/bert", convert: bert, languages: [en], task_fields: {pos: {max_length: 96}}}
     control: {from: [en, fi], fields: {epochs: 30, patience: 5}}         # without pre-training
     tasks:                                                    # a column each; with several languages, one for each
       sick: {task: nli/sick, fields: {epochs: 3}}
@@ -32,8 +33,9 @@ upper bound), *foreign* where it is not, *control* where the weights are random.
 the text of its pre-training, and of the model that it began from; `languages` of a model says otherwise. The control
 has the shape and the tokenizer of the first model of `from` in the column's language, or else of the first.
 
-Steps are made once: models share tokenizers, data and the models they begin from. Paths of text and task files are
-relative to this file.
+`fields` are of finetune.understanding.train: a model's `task_fields` go before its `fields`, these before the task's,
+and these before `finetuning`. Steps are made once: models share tokenizers, data and the models they begin from. Paths
+of text and task files are relative to this file.
 """
 
 from __future__ import annotations
@@ -82,6 +84,7 @@ class ModelPart:
     pretrain: Mapping[str, Any] | None = None
     languages: tuple[str, ...] = ()
     fields: Mapping[str, Any] = field(default_factory=dict)  # of its fine-tuning
+    task_fields: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # and on single tasks
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 from data_tools.files.yaml_files import all_expanded, read_marked_mapping
 from finetune.study.configuration import CONTROL, DataPart, ModelPart, ProbePart, Study, TaskPart, TokenizerPart
 from finetune.study.references import check_references
-from finetune.understanding.comparison.configuration import DRAWS, MIN_DRAWS, REPORTED
+from finetune.understanding.comparison.configuration import DECIDED, DRAWS, MIN_DRAWS, REPORTED
+from finetune.understanding.recipe import UnderstandingRecipe
 from finetune.understanding.tasks.catalogues import SUFFIXES, task_named
 from finetune.understanding.tasks.section import Section, described
 from finetune.understanding.tasks.task import Split
@@ -20,9 +22,10 @@ SETTINGS = ("pretraining", CONTROL, "finetuning", "seeds", "table", "processes")
 MAY_BE_DIRECTORIES = ("tokenizers", "data", "models")  # sections whose entries may be the path of what is there already
 CORPUS_KEYS = ("mono", "parallel", "valid", "filters", "deduplicate")
 PATH_KEYS = ("text", "jsonl", "parquet", "tsv", "csv", "source", "target", "tmx", "opus")  # of the files in a corpus
-MODEL_KEYS = ("from", "convert", "vocabulary", "pretrain", "languages", "fields")
+MODEL_KEYS = ("from", "convert", "vocabulary", "pretrain", "languages", "fields", "task_fields")
 TASK_KEYS = ("task", "data", "languages", "tests", "report", "fields")
 PROBE_KEYS = ("command", "flags", "results", "models")
+RECIPE_FIELDS = tuple(field.name for field in dataclasses.fields(UnderstandingRecipe))
 NAME = re.compile(r"[\w.-]+")
 
 
@@ -50,9 +53,9 @@ def read_study(path: Path) -> Study:
         tasks={name: _task(own, path.parent) for name, own in parts["tasks"].items()},
         probes={name: _probe(own) for name, own in parts["probes"].items()},
         pretraining=top.section("pretraining").content,
-        finetuning=top.section("finetuning").content,
+        finetuning=_recipe_fields(top.section("finetuning"), ("data",)),
         control=control.texts("from"),
-        control_fields=control.section("fields").content,
+        control_fields=_recipe_fields(control.section("fields")),
         seeds=_seeds(top),
         rows=rows,
         baseline=table.text("baseline", CONTROL if top.has(CONTROL) else ""),
@@ -115,6 +118,7 @@ def _model(entry: tuple[Section, str]) -> ModelPart:
         return ModelPart(start=directory)
     section.check_keys(MODEL_KEYS)
     vocabulary, pretrain = section.section("vocabulary"), section.section("pretrain")
+    of_tasks = section.section("task_fields")
     if section.has("vocabulary"):
         vocabulary.text("tokenizer")  # that it is there
     if section.has("pretrain"):
@@ -130,7 +134,8 @@ def _model(entry: tuple[Section, str]) -> ModelPart:
         vocabulary=vocabulary.content if section.has("vocabulary") else None,
         pretrain=pretrain.content if section.has("pretrain") else None,
         languages=section.texts("languages"),
-        fields=section.section("fields").content,
+        fields=_recipe_fields(section.section("fields"), ("init",)),
+        task_fields={str(name): _recipe_fields(of_tasks.section(name)) for name in of_tasks.content},
     )
 
 
@@ -160,8 +165,17 @@ def _task(entry: tuple[Section, str], base: Path) -> TaskPart:
         languages=section.texts("languages") or tuple(known),
         tests=section.texts("tests"),
         report=report or Split.TEST,
-        fields=section.section("fields").content,
+        fields=_recipe_fields(section.section("fields")),
     )
+
+
+def _recipe_fields(section: Section, also: Sequence[str] = ()) -> Mapping[str, Any]:
+    """Fields of the recipe of fine-tuning, of which the study decides some itself, unless they are in `also`."""
+    section.check_keys(RECIPE_FIELDS)
+    for name in section.content:
+        if name in DECIDED and name not in also:
+            section.complain(name, f"{name} cannot be set here: the study decides it")
+    return section.content
 
 
 def _probe(entry: tuple[Section, str]) -> ProbePart:

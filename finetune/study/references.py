@@ -50,6 +50,8 @@ def check_models(study: Study, sections: Mapping[str, Section]) -> None:
             check_path_or_name(section.section("vocabulary"), "tokenizer", own, "tokenizers", study.tokenizers)
         if model.pretrain is not None and (own := str(model.pretrain.get("data", ""))):
             check_path_or_name(section.section("pretrain"), "data", own, "data", study.data)
+        for task in model.task_fields:
+            check_name(section, "task_fields", task, "tasks", study.tasks)
         if name == CONTROL:
             section.complain("from", f"model {name}: that is the name of the control; choose another")
     check_circles(study, sections)
