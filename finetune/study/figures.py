@@ -17,7 +17,6 @@ from training.metrics_lines import METRICS_FILE
 
 # Dark enough apart for a black and white print, and blue, yellow and white for colour-blind readers.
 COLOURS = {Kind.OWN: "#7fb3d8", Kind.FOREIGN: "#fbe7a1", Kind.CONTROL: "#ffffff", Kind.UNKNOWN: "#e6e6e6"}
-HATCHES = {Kind.CONTROL: "////"}
 LINES = ("-", "--", ":", "-.")  # of curves, beside their colours
 OKABE_ITO = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#f0e442")
 FORMATS = ("png", "svg")
@@ -51,6 +50,9 @@ def draw_table(cells: Sequence[Cell], plan: StudyPlan, stem: Path) -> None:
     figure, axis = pyplot().subplots(figsize=(1.6 + 0.78 * len(columns), 1.1 + 0.42 * len(rows)))
     axis.set(xlim=(0, len(columns)), ylim=(len(rows), 0))
     places = {column.name: place for place, column in enumerate(columns)}
+    for row in range(len(rows)):
+        for place in places.values():
+            axis.add_patch(patch(None, (place, row)))
     for cell in cells:
         draw_cell(axis, cell, places[cell.column], rows.index(cell.model))
     names = [f"{column.name}\n{score_of(column)}" for column in columns]
@@ -68,17 +70,13 @@ def draw_table(cells: Sequence[Cell], plan: StudyPlan, stem: Path) -> None:
     save(figure, stem)
 
 
-def patch(kind: Kind, place: tuple[float, float] = (0, 0)) -> Any:
-    """The background of a cell of this kind."""
+def patch(kind: Kind | None, place: tuple[float, float] = (0, 0)) -> Any:
+    """The background of a cell of this kind; None is an unfinished one, which is only framed."""
     from matplotlib.patches import Rectangle
 
-    style: dict[str, Any] = {
-        "facecolor": COLOURS[kind],
-        "edgecolor": "#b0b0b0",
-        "linewidth": 0.6,
-        "hatch": HATCHES.get(kind),
-    }
-    return Rectangle(place, 1, 1, **style)
+    colour = COLOURS[kind] if kind is not None else "none"
+    hatch = "////" if kind is Kind.CONTROL else None
+    return Rectangle(place, 1, 1, facecolor=colour, edgecolor="#b0b0b0", linewidth=0.6, hatch=hatch)
 
 
 def draw_cell(axis: Any, cell: Cell, column: int, row: int) -> None:

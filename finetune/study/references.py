@@ -59,7 +59,7 @@ def check_models(study: Study, sections: Mapping[str, Section]) -> None:
 
 def check_path_or_name(section: Section, key: str, value: str, where: str, known: Collection[str]) -> None:
     """Complain of what is neither one of `known`, the names of the section `where`, nor a directory."""
-    if value in known or Path(value).is_dir():
+    if value in known or is_directory(value):
         return
     if "/" in value:
         section.complain(key, f"{key} {value}: no such directory")
@@ -83,3 +83,8 @@ def check_circles(study: Study, sections: Mapping[str, Section]) -> None:
         if start == name and name not in told:
             told |= {*path}
             sections[name].complain("from", f"models begin from one another: {' from '.join([*path, name])}")
+
+
+def is_directory(path: str) -> bool:
+    """Whether a directory is there."""
+    return Path(path).is_dir()
