@@ -69,8 +69,13 @@ def report(findings: Findings, output: Path, is_over: bool = False) -> None:
     """Write tables and figures from the finished steps; at the end, differences of unfinished columns, too."""
     findings.update_differences(of_unfinished=is_over)
     cells = findings.cells()
-    texts = (markdown(findings), cells_csv(findings), differences_csv(findings), results_json(findings))
-    write_texts(output, dict(zip(REPORTS, texts, strict=True)))
+    texts = {
+        "table.md": markdown(findings, cells),
+        "table.csv": cells_csv(cells, findings.plan),
+        "differences.csv": differences_csv(findings),
+        "results.json": results_json(findings, cells),
+    }
+    write_texts(output, texts)
     if cells:
         draw_table(cells, findings.plan, output / TABLE)
     draw_curves(findings.plan, output / CURVES)

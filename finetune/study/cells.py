@@ -94,12 +94,12 @@ def column_of(title: str, name: str, language: str, study: Study, places: Places
     comparison, part = comparison_of(name, language, study, places), study.tasks[name]
     group = Group(part.task, comparison.settings[0], MODES[0])
     tests = checked_tests(part.task, language, comparison)
-    runs = [
-        placed(run_of(group, model, seed, comparison, places.output, _trained(group, language)), title, places)
-        for seed in study.seeds
+    first = [
+        run_of(group, model, study.seeds[0], comparison, places.output, _trained(group, language))
         for model in study.rows
     ]
-    check_models([run for run in runs if Path(run.init_from).exists()], comparison)
+    check_models([run for run in first if Path(run.init_from).exists()], comparison)
+    runs = [placed(run, seed, title, places) for seed in study.seeds for run in first]
     return Column(title, language, Plan(comparison, runs, {part.task: tests}, {}, {}, {}, {}))
 
 
@@ -123,12 +123,12 @@ def _trained(group: Group, language: str) -> str:
     return language if group.setting == Setting.INDIVIDUAL else ""
 
 
-def placed(run: Run, column: str, places: Places) -> Run:
-    """A run in the directory of its cell, by whose name it goes."""
+def placed(run: Run, seed: int, column: str, places: Places) -> Run:
+    """A run with another seed, in the directory of its cell, by whose name it goes."""
     assert run.recipe is not None, "tasks of a study have a training"
-    output = places.output / FINETUNING / f"{column}-{run.model}-seed{run.seed}"
-    recipe = dataclasses.replace(run.recipe, output=str(output))
-    return dataclasses.replace(run, output=output, recipe=recipe, language="")
+    output = places.output / FINETUNING / f"{column}-{run.model}-seed{seed}"
+    recipe = dataclasses.replace(run.recipe, output=str(output), seed=seed)
+    return dataclasses.replace(run, output=output, recipe=recipe, seed=seed, language="")
 
 
 def comparison_of(name: str, language: str, study: Study, places: Places) -> Comparison:

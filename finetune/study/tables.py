@@ -27,9 +27,9 @@ LEGEND = "**Bold**: pre-trained on the language of the column (upper bound); *it
 NAMES = {Kind.OWN: "own language", Kind.FOREIGN: "foreign language", Kind.CONTROL: "control"}
 
 
-def markdown(findings: Findings) -> str:
+def markdown(findings: Findings, cells: Sequence[Cell]) -> str:
     """All tables as Markdown, and what they say about upper bound, foreign languages and control."""
-    plan, cells = findings.plan, findings.cells()
+    plan = findings.plan
     lines = [f"# {plan.study.path.stem}", ""]
     num_done = sum(step.is_done for step in plan.steps)
     if num_done < len(plan.steps):
@@ -105,11 +105,11 @@ def sentence(one: Comparisons) -> str:
     return f"{NAMES[one.better].capitalize()} above {NAMES[one.worse]} in {pairs}."
 
 
-def cells_csv(findings: Findings) -> str:
+def cells_csv(cells: Sequence[Cell], plan: StudyPlan) -> str:
     """A line for each cell: mean and sample sd over the seeds."""
-    columns = {column.name: column for column in findings.plan.columns}
+    columns = {column.name: column for column in plan.columns}
     rows = []
-    for cell in findings.cells():
+    for cell in cells:
         column = columns[cell.column]
         own: dict[str, object] = {
             "model": cell.model,
@@ -128,9 +128,8 @@ def differences_csv(findings: Findings) -> str:
     return csv_text(("task", *DIFFERENCE_COLUMNS), rows)
 
 
-def results_json(findings: Findings) -> str:
+def results_json(findings: Findings, cells: Sequence[Cell]) -> str:
     """All numbers: cells with the scores of each seed, differences, comparisons of kinds, probes."""
-    cells = findings.cells()
     content = {
         "cells": [asdict(cell) for cell in cells],
         "comparisons": [{**asdict(one), "share": one.share} for one in comparisons_of(cells)],

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 # Facts beside the recipe, noted by checkpoints, that must be the same when a run is resumed.
@@ -43,7 +44,8 @@ def option(
     return dataclasses.field(default=default, metadata={"help": help} | {n: v for n, v in notes.items() if v})
 
 
-def notes_of(recipe_class: type[Any], name: str) -> dict[str, Any]:
+@cache
+def notes_of(recipe_class: type[Any], name: str) -> Mapping[str, Any]:
     """The notes on a field of a recipe and of those that it derives from."""
     notes: dict[str, Any] = {"on_resume": FIXED, "decides": (), "read": None}
     for base in reversed(recipe_class.__mro__):

@@ -27,7 +27,7 @@ SCORES = {
 
 def test_the_table_has_means_deviations_and_kinds(planned: StudyPlan) -> None:
     write_scores(planned, SCORES)
-    lines = markdown(Findings(planned)).splitlines()
+    lines = markdown(Findings(planned), Findings(planned).cells()).splitlines()
     # sd of 80 and 84: 2 * sqrt(2).
     assert "| en | **82.00 ± 2.83** | **70.00 ± 0.00** | 76.00 |" in lines
     assert "| found | 81.00 ± 0.00 | 60.50 ± 0.71 | 70.75 |" in lines
@@ -38,11 +38,12 @@ def test_the_table_has_means_deviations_and_kinds(planned: StudyPlan) -> None:
 
 def test_unfinished_cells_are_told_and_not_averaged(planned: StudyPlan) -> None:
     write_scores(planned, {"en": {"pawsx": [80.0, 84.0]}, "control": {"pawsx": [50.0], "pos": [61.0]}})
-    text = markdown(Findings(planned))
+    cells = Findings(planned).cells()
+    text = markdown(Findings(planned), cells)
     assert "| en | **82.00 ± 2.83** | – | – |" in text and "| found | – | – | – |" in text
     assert "| control | *50.00* | *61.00* | 55.50 |" in text and "2 cells lack seeds." in text
     assert "4 of 16 steps are done." in text
-    assert [(one.held, one.total) for one in comparisons_of(Findings(planned).cells())] == [(1, 1)]
+    assert [(one.held, one.total) for one in comparisons_of(cells)] == [(1, 1)]
 
 
 def test_all_files_of_the_report(study: StudyMaker, without_commands: None, tmp_path: Path) -> None:
