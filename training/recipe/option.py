@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import enum
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
 from typing import Any
 
 # Facts beside the recipe, noted by checkpoints, that must be the same when a run is resumed.
@@ -44,13 +43,12 @@ def option(
     return dataclasses.field(default=default, metadata={"help": help} | {n: v for n, v in notes.items() if v})
 
 
-@cache
-def notes_of(recipe_class: type[Any], name: str) -> Mapping[str, Any]:
+def notes_of(recipe_class: type[Any], name: str) -> dict[str, Any]:
     """The notes on a field of a recipe and of those that it derives from."""
     notes: dict[str, Any] = {"on_resume": FIXED, "decides": (), "read": None}
     for base in reversed(recipe_class.__mro__):
-        if dataclasses.is_dataclass(base):
-            notes |= {field.name: field.metadata for field in dataclasses.fields(base)}.get(name, {})
+        if dataclasses.is_dataclass(base) and name in base.__dataclass_fields__:
+            notes |= base.__dataclass_fields__[name].metadata
     return notes
 
 
