@@ -37,6 +37,7 @@ COMMANDS = {
     "understanding-translate": "finetune.understanding.translate",
     "understanding-evaluate": "finetune.understanding.evaluate",
     "understanding-compare": "finetune.understanding.compare",
+    "study": "finetune.study",
     "demo": "finetune.demo",
 }
 EXIT_BAD_INPUT = 2

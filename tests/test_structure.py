@@ -99,6 +99,7 @@ def help_of(*command: str) -> str:
 # Pages of docs/ that show commands other than benchmarks.
 PAGES = (
     *("configuration", "data", "decoding", "installation", "multinode", "planning", "results", "resuming", "stages"),
+    "studies",
     *("tasks", "transformers", "translation", "xtreme", "xtreme_training"),
 )
 
