@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedConfig, XLMRobertaConfig, XLMRobertaForMaskedLM
+from transformers import PreTrainedConfig
 
 from data_tools.cli import FlagParser, run_main
 from data_tools.files.directories import atomic_directory
@@ -32,13 +32,14 @@ from training.recipe.parsing import read_yaml
 from training.run_directory.kinds import Kind, is_checkpoint, is_run, kind_of, what_is
 from training.run_directory.resuming import recipe_of
 from veco import VecoConfig, VecoForMaskedLM
-from veco.convert.xlm_roberta import TOKEN_TYPE, xlm_roberta_config, xlm_roberta_names
+from veco.convert.encoders import encoder_config
+from veco.convert.xlm_roberta import XLM_ROBERTA
 from veco.masked_lm import TIED_HEAD
 from veco.pretraining import OWN_PARAMETERS
 from veco.sentence_transformers_files import USUAL_DEPTH, write_sentence_files
-from veco.tokenizer import note_max_tokens
+from veco.tokenizer import note_max_tokens, without_token_types
 
-VECO, XLM_ROBERTA = VecoConfig.model_type, XLMRobertaConfig.model_type
+VECO = VecoConfig.model_type
 STAGE = "stage"  # in place of a number of checkpoints: those of the stage
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
@@ -76,8 +77,8 @@ def export(
         check_complete(source, config)
     written: PreTrainedConfig = config
     model_class = VecoForMaskedLM.__name__
-    if form.model_format == XLM_ROBERTA:
-        written, model_class = xlm_roberta_config(config), XLMRobertaForMaskedLM.__name__
+    if form.model_format == XLM_ROBERTA.model_type:
+        written, model_class = encoder_config(config, XLM_ROBERTA), XLM_ROBERTA.masked_lm.__name__
         sources = [as_xlm_roberta(source, config) for source in sources]
     written.architectures, written.dtype = [model_class], form.dtype
     with atomic_directory(output) as temporary:
@@ -86,6 +87,7 @@ def export(
         write_weights(temporary, sources, DTYPES[form.dtype], form.max_file_bytes)
         shutil.copytree(run_dir / "tokenizer", temporary, dirs_exist_ok=True)
         note_max_tokens(temporary, config.max_tokens)
+        without_token_types(temporary)
         usage = usage_of(form.model_format, config, layer)
         (temporary / "README.md").write_text(model_card(run_dir, chosen, config, form.dtype, usage), encoding="utf-8")
     return output
@@ -174,10 +176,12 @@ def check_complete(source: Source, config: VecoConfig) -> None:
 
 def as_xlm_roberta(source: Source, config: VecoConfig) -> Source:
     """The weights that XLM-R has, under its names; its token type, which VECO lacks, is zero."""
-    names = xlm_roberta_names(config.num_hidden_layers)
+    names = XLM_ROBERTA.weight_names(config.num_hidden_layers)
     weights = {theirs: source.weights[ours] for ours, theirs in names.items()}
     dtype = source.weights[next(iter(names))].dtype
-    weights[TOKEN_TYPE] = StoredTensor((1, config.hidden_size), (Zeros(source.path, 0, dtype, config.hidden_size),))
+    weights[XLM_ROBERTA.token_types] = StoredTensor(
+        (1, config.hidden_size), (Zeros(source.path, 0, dtype, config.hidden_size),)
+    )
     return Source(source.path, weights)
 
 
@@ -285,7 +289,7 @@ def main() -> None:
     )
     parser.add_argument(
         "--format",
-        choices=(VECO, XLM_ROBERTA),
+        choices=(VECO, XLM_ROBERTA.model_type),
         default=VECO,
         help="xlm-roberta: without the cross-attention, for what does not know VECO (%(default)s)",
     )
