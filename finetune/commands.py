@@ -37,6 +37,7 @@ COMMANDS = {
     "understanding-translate": "finetune.understanding.translate",
     "understanding-evaluate": "finetune.understanding.evaluate",
     "understanding-compare": "finetune.understanding.compare",
+    "study": "finetune.study",
     "alignment": "analysis.alignment",
     "syntax": "analysis.syntax",
     "demo": "finetune.demo",

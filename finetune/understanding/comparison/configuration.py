@@ -41,7 +41,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,7 @@ class Group:
     def __str__(self) -> str:
         return ", ".join(part for part in (self.definition.title, self.setting, self.mode) if part)
 
-    @property
+    @cached_property
     def definition(self) -> Task:
         """The task itself."""
         return task_named(self.task)
