@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, PreTrainedModel, XLMRobertaConfig, XLMRobertaForMaskedLM
 
+from veco.adapters.attach import adapter_of, check_without_adapters
 from veco.config import VecoConfig
 from veco.convert.weights import fill, listed, open_strictly
 from veco.masked_lm import VecoForMaskedLM
@@ -78,6 +79,7 @@ def xlm_roberta_config(config: VecoConfig) -> XLMRobertaConfig:
             f"XLM-R cannot express scale_embedding {config.scale_embedding} and lm_head_transform "
             f"{config.lm_head_transform}; expected false and true"
         )
+    check_without_adapters(config, "XLM-R")
     fields = config.to_dict()
     shared = {name: fields[name] for name in SHARED_CONFIG_FIELDS}
     return XLMRobertaConfig(**shared, type_vocab_size=1)
@@ -156,8 +158,8 @@ def to_xlm_roberta(veco_model: VecoForMaskedLM | VecoForPreTraining | str | Path
     config = source.config
     model = XLMRobertaForMaskedLM(xlm_roberta_config(config)).to(source.dtype)
     ours = without_duplicates(source.state_dict(), VECO_DUPLICATES)
-    for name in plug_in_names(config.num_hidden_layers):
-        del ours[name]
+    for name in (*plug_in_names(config.num_hidden_layers), *(name for name in [*ours] if adapter_of(name))):
+        del ours[name]  # what adapters there are is not active
     names = xlm_roberta_names(config.num_hidden_layers)
     weights = {their_name: ours.pop(our_name) for our_name, their_name in names.items()}
     if ours:

@@ -16,6 +16,8 @@ from transformers import (
 from xlm_roberta import random_xlm_roberta
 
 from veco import VecoConfig, VecoForConditionalGeneration, VecoForMaskedLM, VecoForPreTraining, VecoModel
+from veco.adapter_config import AdapterConfig
+from veco.adapters import activate_adapters, attach_adapter
 from veco.convert import from_xlm_roberta, to_xlm_roberta, xlm_roberta_names
 
 TOLERANCE = 1e-5  # float32; the position embedding is added in another order than in XLM-R
@@ -181,3 +183,14 @@ def test_untied_heads_are_refused(xlm_roberta, veco) -> None:
     veco.lm_head.decoder.weight = torch.nn.Parameter(torch.zeros(60, 32))
     with pytest.raises(ValueError, match=r"lm_head\.decoder\.weight differs from veco\.embeddings"):
         to_xlm_roberta(veco)
+
+
+def test_adapters_are_no_part_of_an_xlm_roberta(config: VecoConfig, padded_batch: tuple[Tensor, Tensor]) -> None:
+    ours = VecoForMaskedLM(config).eval()
+    attach_adapter(ours, "sw", AdapterConfig(invertible=True))
+    with pytest.raises(ValueError, match=r"adapters \(sw\), for which XLM-R has no place: .* cannot be merged"):
+        to_xlm_roberta(ours)
+    activate_adapters(ours, [])
+    ids, mask = padded_batch
+    theirs = to_xlm_roberta(ours).eval()(ids, attention_mask=mask).logits
+    torch.testing.assert_close(theirs[mask.bool()], ours(ids, mask).logits[mask.bool()], rtol=0, atol=1e-5)
