@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from pretrain.masking import MASK_TOKEN_SHARE, RANDOM_TOKEN_SHARE
-from pretrain.recipe_checks import problems_of
+from pretrain.recipe_checks import problems_of, problems_of_run
 from pretrain.stages import (
     CROSS_ATTENTION,
+    EMBEDDINGS,
     EVERYTHING,
     RATE_FIELDS,
     STAGE_FIELDS,
     STEPS,
-    TRAINS,
     Stage,
     at,
     difference_of_parameters,
@@ -29,7 +29,8 @@ from pretrain.stages import (
     with_languages_of,
 )
 from training.lr_schedule import lr_factor
-from training.recipe.base import Phase, TrainingRecipe
+from training.recipe.adapters import AdapterRecipe
+from training.recipe.base import Phase
 from training.recipe.option import BY_NAME, FREE, UNREAD, option
 
 SHAPE_FIELDS = (
@@ -47,7 +48,7 @@ class BatchSize(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PretrainRecipe(TrainingRecipe):
+class PretrainRecipe(AdapterRecipe):
     """Pre-train VECO on prepared shards. Values of the paper: VECO (ACL 2021), table 8."""
 
     data: str = option(
@@ -81,7 +82,15 @@ class PretrainRecipe(TrainingRecipe):
         decides=("steps", "cross_attention_steps"),
         read=read_stages,
     )
-    trains: str = option(EVERYTHING, f"what is trained: {' or '.join(TRAINS)} alone")
+    trains: str = option(
+        EVERYTHING,
+        "what is trained: everything, or alone the cross_attention, the embeddings of tokens with the output bias, the "
+        "body, which is all but these, or the adapters",
+    )
+    adapter_name: str = option("language", "adapter: its name in the model, such as sw")
+    adapter_invertible: bool = option(
+        False, "adapter: an invertible one behind the embeddings, too, and inverted before the output (MAD-X)"
+    )
     schedule: str = option(
         "linear",
         "learning rate after the warm-up: linear or cosine to 0, inverse_sqrt, constant, or decay, the end of warm-up, "
@@ -179,7 +188,8 @@ class PretrainRecipe(TrainingRecipe):
         found = []
         for stage in self.stages_in_turn():
             recipe = self.at(stage.begin)
-            without = "" if recipe.uses_cross_attention else " without cross_attention"
+            is_left_out = recipe.trains != EMBEDDINGS and not recipe.uses_cross_attention
+            without = " without cross_attention" if is_left_out else ""
             found.append(Phase(stage.begin, stage.end, f"{recipe.trains}{without}"))
         return found
 
@@ -286,6 +296,10 @@ class PretrainRecipe(TrainingRecipe):
         return [Path(self.init_from)] if self.init_from else []
 
     def problems(self) -> list[str]:
+        return [*self.problems_of_values(), *problems_of_run(self)]
+
+    def problems_of_values(self) -> list[str]:
+        """One sentence for each wrong value, whatever the stages."""
         return [*super().problems(), *problems_of(self)]
 
     @property

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from pretrain.stages import CROSS_ATTENTION, TRAINS
+from pretrain.stages import ADAPTERS, BODY, CROSS_ATTENTION, EMBEDDINGS, TRAINS
+from training.recipe.adapters import KINDS_IN_WORDS
 from training.recipe.checks import above_zero, at_least, below_one, between_zero_and_one, not_negative, one_of
 
 if TYPE_CHECKING:
@@ -28,20 +29,45 @@ def problems_of(recipe: PretrainRecipe) -> list[str]:
         *at_least(recipe, 1, "mono_batch_pairs", "bilingual_batch_pairs"),
         *at_least(recipe, 2, "contrast_pairs"),
         *problems_of_lengths(recipe),
-        *problems_of_stages(recipe),
+        *problems_of_parts(recipe),
     ]
+
+
+def problems_of_run(recipe: PretrainRecipe) -> list[str]:
+    """One sentence for each problem with the stages of a run."""
+    found = problems_of_stages(recipe)
+    added = {"adapter": recipe.adapter, "lora_rank": recipe.lora_rank}
+    trained = {recipe.at(stage.begin).trains for stage in recipe.stages_in_turn()}
+    found += [
+        f"{name} {value}: no stage trains adapters alone; give trains: {ADAPTERS}, or leave {name} out"
+        for name, value in added.items()
+        if value and ADAPTERS not in trained
+    ]
+    if recipe.adapter and recipe.lora_rank:
+        found.append("adapter and lora_rank exclude one another: give one of them")
+    return found
+
+
+def problems_of_parts(recipe: PretrainRecipe) -> list[str]:
+    """What stands against training a part of the model alone, and adapters without which they mean nothing."""
+    found = recipe.needs_adapter("adapter_name", "adapter_invertible", "adapter_reduction")
+    if recipe.trains in (EMBEDDINGS, BODY, ADAPTERS) and not recipe.init_from:
+        found.append(f"trains {recipe.trains} needs init_from: the rest of the model would stay random")
+    if recipe.trains == ADAPTERS and not (recipe.adapter or recipe.lora_rank):
+        found.append(f"trains {ADAPTERS} needs adapter: {KINDS_IN_WORDS}, or lora_rank")
+    return found
 
 
 def problems_of_stages(recipe: PretrainRecipe) -> list[str]:
     """What is wrong with the recipe of a stage, at its beginning or its end, and not with the run's own."""
     if not recipe.stages:
         return []
-    own = dataclasses.replace(recipe, stages=()).problems()
+    own = dataclasses.replace(recipe, stages=()).problems_of_values()
     found = [
         f"stage {stage.number}: {problem}"
         for stage in recipe.stages_in_turn()
         for step in (stage.begin, stage.end - 1)
-        for problem in recipe.at(step).problems()
+        for problem in recipe.at(step).problems_of_values()
         if problem not in own
     ]
     return list(dict.fromkeys(found))
@@ -80,6 +106,12 @@ def problems_of_objective(recipe: PretrainRecipe) -> list[str]:
         f"({recipe.ds_config}) cuts into parts; take a ds_config of ZeRO-1 or -2, or contrast instead"
         for name in with_momentum
         if recipe.cuts_weights
+    ]
+    cut += [
+        f"objective {recipe.objective!r}: {name} has a momentum copy of the encoder, for lora_rank it "
+        "has no place; take adapter instead"
+        for name in with_momentum
+        if recipe.lora_rank
     ]
     needs = objective.needs
     missing = [

@@ -17,7 +17,7 @@ class LanguageAdapters:
     """A model whose lowest active adapter is that of a language, and adapters of other languages in its place."""
 
     def __init__(self, model: PreTrainedModel, directories: Mapping[str, Path]) -> None:
-        """Load the adapter of each language. Raises ValueError as `load_adapter` does, and for a model without stack."""
+        """Load the adapter of each language. Raises ValueError as `load_adapter` does, or if the model has no stack."""
         config_of(model)
         self.model, self.trained = model, active_adapters(model)
         if len(self.trained) < 2:

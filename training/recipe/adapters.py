@@ -7,10 +7,11 @@ import re
 from dataclasses import dataclass
 
 from training.recipe.base import TrainingRecipe
-from training.recipe.checks import above_zero, at_least, below_one, not_negative, one_of
+from training.recipe.checks import above_zero, at_least, below_one, broken, not_negative
 from training.recipe.option import option
 
 ADAPTER_KINDS = ("pfeiffer", "houlsby")  # those of veco.adapter_config, whose import --help should not wait for
+KINDS_IN_WORDS = " or ".join(ADAPTER_KINDS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +36,7 @@ class AdapterRecipe(TrainingRecipe):
     def problems(self) -> list[str]:
         found = [
             *super().problems(),
-            *one_of(self, ("", *ADAPTER_KINDS), "adapter"),
+            *broken(self, ("adapter",), ("", *ADAPTER_KINDS).__contains__, f"must be {KINDS_IN_WORDS}; empty = none"),
             *at_least(self, 1, "adapter_reduction"),
             *not_negative(self, "lora_rank"),
             *above_zero(self, "lora_alpha"),
@@ -53,4 +54,4 @@ class AdapterRecipe(TrainingRecipe):
         """A sentence for each field of these that is set although no adapter is."""
         defaults = {field.name: field.default for field in dataclasses.fields(self)}
         given = [name for name in names if vars(self)[name] != defaults[name]]
-        return [] if self.adapter else [f"{name} needs adapter: {' or '.join(ADAPTER_KINDS)}" for name in given]
+        return [] if self.adapter else [f"{name} needs adapter: {KINDS_IN_WORDS}" for name in given]

@@ -140,7 +140,7 @@ def test_what_is_refused(
     train: Train, tiny_model: Path, xtreme_data: Path, languages: dict[str, Path], tmp_path: Path
 ) -> None:
     for fields, message in (
-        ({"adapter": "lora"}, "adapter 'lora' must be one of , pfeiffer, houlsby"),
+        ({"adapter": "lora"}, "adapter 'lora' must be pfeiffer or houlsby; empty = none"),
         ({"language_adapter": "x"}, "language_adapter needs adapter: pfeiffer or houlsby"),
         ({"adapter_reduction": 8}, "adapter_reduction needs adapter"),
         ({**ADAPTER, "adapter_reduction": 0}, "adapter_reduction 0 must be at least 1"),
