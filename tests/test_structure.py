@@ -98,7 +98,18 @@ def help_of(*command: str) -> str:
 
 # Pages of docs/ that show commands other than benchmarks.
 PAGES = (
-    *("configuration", "data", "decoding", "installation", "multinode", "planning", "results", "resuming", "stages"),
+    *(
+        "configuration",
+        "data",
+        "decoding",
+        "installation",
+        "multinode",
+        "new_languages",
+        "planning",
+        "results",
+        "resuming",
+        "stages",
+    ),
     *("tasks", "transformers", "translation", "xtreme", "xtreme_training"),
 )
 

@@ -3,8 +3,8 @@
     RANK=0 WORLD_SIZE=1 … python tests/helpers/train_parts.py OUTPUT ENGINE…
 
 An engine is `plain`, or `zeroN`, in float32, whose ds_config is OUTPUT/<engine>.json. Writes
-OUTPUT/<engine>-<part>/step-1, a checkpoint, and weights.pt, all weights after it; both are the same for every engine and
-number of ranks up to rounding. PARTS are those of `trains`, and `lora`, whose matrices are adapters, too.
+OUTPUT/<engine>-<part>/step-1, a checkpoint, and weights.pt, all weights after it; both are the same for every engine
+and number of ranks up to rounding. PARTS are those of `trains`, and `lora`, whose matrices are adapters, too.
 """
 
 from __future__ import annotations
