@@ -122,7 +122,8 @@ def ragged_batch(scale: Scale, recipe: PretrainRecipe, kind: str, pairs: int) ->
 
     fields = PretrainingOptions.__dataclass_fields__
     options = PretrainingOptions(**{name: recipe.__dict__[name] for name in fields})
-    samples = [Sample(0, "xx" if kind == MONO else "xx-yy", number, text(), text(), 0, number) for number in range(pairs)]
+    name = "xx" if kind == MONO else "xx-yy"
+    samples = [Sample(0, name, number, text(), text(), 0, number) for number in range(pairs)]
     size = scale.config.vocab_size
     no_lexicon = Lexicons(WordPieces(np.arange(size) % 3 == 0, np.zeros(size, bool)))  # words of three pieces
     batch = batch_of(kind, samples, options, size, no_lexicon)

@@ -213,7 +213,7 @@ def model_card(run_dir: Path, chosen: dict[int, Path], config: VecoConfig, dtype
             "",
             "## Recipe",
             "```yaml",
-            *(f"{name}: {'null' if value is None else value}" for name, value in recipe.items()),
+            *(chosen[step] / RECIPE_FILE).read_text(encoding="utf-8").splitlines(),
             "```",
             "",
         ]

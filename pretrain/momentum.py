@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from tqdm import tqdm
 
 from data_tools.cli import one_line
 from pretrain.batches import PretrainingBatches
@@ -74,14 +75,16 @@ def read(path: Path, objective: str) -> dict[str, Tensor]:
 
 def fill(momentum: Momentum, model: VecoForPreTraining, engine: Engine, batches: PretrainingBatches) -> None:
     """Fill a queue with the vectors of the first batches that are bilingual; every rank calls it."""
-    filled = 0
-    for group in bilingual_updates(batches):
-        keys = [key_vectors(momentum, model, engine, batches, number) for number in group]
-        in_order = of_all_ranks(keys, engine)
-        momentum.enqueue(in_order)
-        filled += len(in_order)
-        if filled >= len(momentum.queue_QD):
-            return
+    filled, size = 0, len(momentum.queue_QD)
+    with tqdm(desc="filling the queue", total=size, disable=None if engine.rank == 0 else True) as progress:
+        for group in bilingual_updates(batches):
+            keys = [key_vectors(momentum, model, engine, batches, number) for number in group]
+            in_order = of_all_ranks(keys, engine)
+            momentum.enqueue(in_order)
+            filled += len(in_order)
+            progress.update(len(in_order))
+            if filled >= size:
+                return
 
 
 def bilingual_updates(batches: PretrainingBatches) -> Iterator[range]:

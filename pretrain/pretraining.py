@@ -79,6 +79,12 @@ class PretrainingTask(Task[PretrainRecipe]):
         """The recipe with the languages of its stages, and the accumulation steps that fit the ranks."""
         return self.recipe
 
+    def compared(self, recipe: PretrainRecipe) -> dict[str, Any]:
+        """The data and, where an objective reads some, the words and links of the lexicons."""
+        lexicons = self.train.lexicons
+        of_words = {} if lexicons is None else {"lexicon_fingerprint": lexicons.fingerprint()}
+        return {**super().compared(recipe), **of_words}
+
     def build_model(self, checkpoint: Path | None) -> None:
         self.checkpoint = checkpoint
         self.model = build_model(self.recipe, self.data_dir, self.manifest, checkpoint)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -30,6 +31,24 @@ class Lexicons:
     translations: Mapping[str, Links] = field(default_factory=dict)
     related: Mapping[str, Links] = field(default_factory=dict)
     synonyms: Mapping[str, Links] = field(default_factory=dict)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of all words and links: equal for files that give the same views of a pair."""
+        digest = hashlib.sha256()
+        for kind, name, array in self._arrays():
+            digest.update(f"{kind} {name} {array.dtype} {array.shape}\n".encode())
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
+
+    def _arrays(self) -> Iterator[tuple[str, str, np.ndarray]]:
+        """Each array with what it is of."""
+        kinds: Mapping[str, Mapping[str, WordList | Links]] = {
+            **{"word list": self.word_lists, "translations": self.translations},
+            **{"related": self.related, "synonyms": self.synonyms},
+        }
+        for kind, of_names in kinds.items():
+            for name in sorted(of_names):
+                yield from ((kind, name, array) for array in vars(of_names[name]).values())
 
     def words(self, name: str, x: np.ndarray, y: np.ndarray) -> PairWords:
         """The words of the ids of a pair of sentences of the language pair `name`."""

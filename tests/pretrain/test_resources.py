@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from data_tools.shards.manifest import Manifest
-from pretrain.pretraining import check_all_are_trained, read_batches
+from pretrain.pretraining import PretrainingTask, check_all_are_trained, read_batches
 from pretrain.recipe import PretrainRecipe
 
 RECIPE = PretrainRecipe(output="run", ds_config="cpu.json", bilingual_batch_pairs=4, contrast_pairs=4)
@@ -45,3 +45,19 @@ def test_lexicon_of_no_trained_pair_is_refused(word_data: Path, lexicon: Path) -
     train.lexicons = dataclasses.replace(train.lexicons, translations={})
     with pytest.raises(ValueError, match="objective alm: in no update do .* have sentence pairs with a lexicon"):
         check_all_are_trained(train)
+
+
+def test_resumed_run_is_compared_with_the_words_of_its_lexicon(word_data: Path, lexicon: Path, tmp_path: Path) -> None:
+    def facts(objective: str, text: str) -> dict[str, object]:
+        path = tmp_path / "de.txt"
+        path.write_text(text)
+        recipe = dataclasses.replace(RECIPE, objective=objective, lexicon=str(path), output=str(tmp_path / "run"))
+        return PretrainingTask(recipe, word_data).compared(recipe)
+
+    text = lexicon.read_text()
+    begun = facts("mlm + alm", text)
+    assert facts("mlm + alm", text.replace("broken\n", "")) == begun
+    for other in (text.replace("Kater", "Hund"), text.replace("dog\tHund\n", ""), text + "dog\tKatze\n"):
+        changed = facts("mlm + alm", other)
+        assert {name for name, fact in changed.items() if fact != begun[name]} == {"lexicon_fingerprint"}
+    assert "lexicon_fingerprint" not in facts("mlm", text)
