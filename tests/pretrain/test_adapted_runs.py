@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor
 from trained_weights import consolidated_weights
 
 from data_tools.shards.manifest import Manifest
-from pretrain.export import Form, export
+from pretrain.export import Form, export, main
 from pretrain.export_adapter import export_adapter
 from pretrain.initial_model import build_model
 from pretrain.pretraining import PretrainingTask
@@ -137,14 +138,18 @@ def test_resumed_with_low_rank_matrices_it_is_the_same_run(low_rank: Path, rando
     assert not changed(*(consolidated_weights(checkpoints_of(path)[3]) for path in (low_rank, run_dir)))
 
 
-def test_the_adapter_apart_is_that_of_the_whole_model(adapted: Path, tmp_path: Path) -> None:
+def test_the_adapter_apart_is_that_of_the_whole_model(
+    adapted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = VecoForMaskedLM.from_pretrained(export(adapted, tmp_path / "model", form=WHOLE)).eval()
     assert active_adapters(whole) == ["sw"]
     expected = whole(IDS).logits
     detach_adapter(whole, "sw")
     without = whole(IDS).logits
     assert not torch.allclose(without, expected)
-    assert load_adapter(whole, export_adapter(adapted, tmp_path / "sw")) == "sw"
+    monkeypatch.setattr(sys, "argv", ["export", str(adapted), "--adapter", "--output", str(tmp_path / "sw")])
+    main()
+    assert load_adapter(whole, tmp_path / "sw") == "sw"
     torch.testing.assert_close(whole(IDS).logits, expected, rtol=0, atol=0)
     last = checkpoints_of(adapted)[5] / "adapter"
     assert (last / "adapter.safetensors").read_bytes() == (tmp_path / "sw" / "adapter.safetensors").read_bytes()
