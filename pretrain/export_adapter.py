@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from data_tools.files.directories import atomic_directory
@@ -19,7 +19,6 @@ from training.run_directory.resuming import recipe_of
 from veco import VecoConfig
 from veco.adapters.attach import adapter_of
 from veco.adapters.files import body_of, write_adapter
-from veco.rust_errors import rust_errors_as_oserrors
 
 PEFT_WEIGHTS, PEFT_PREFIX = "adapter_model.safetensors", "base_model.model."
 
@@ -75,6 +74,6 @@ def write_low_rank(directory: Path, recipe: PretrainRecipe, source: Source) -> N
         base_model_name_or_path=recipe.init_from,
         inference_mode=True,
     )
-    with atomic_directory(directory) as temporary, rust_errors_as_oserrors(temporary / PEFT_WEIGHTS):
+    with atomic_directory(directory) as temporary:
         config.save_pretrained(str(temporary))
-        save_file(tensors, temporary / PEFT_WEIGHTS, metadata={"format": "pt"})
+        (temporary / PEFT_WEIGHTS).write_bytes(save(tensors, metadata={"format": "pt"}))

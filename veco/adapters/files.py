@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -29,7 +29,6 @@ from veco.adapters.attach import (
     parameters_of,
 )
 from veco.config import VecoConfig
-from veco.rust_errors import rust_errors_as_oserrors
 
 CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter.safetensors"
 SHAPE = ("hidden_size", "num_hidden_layers")  # of a model, which an adapter must share
@@ -84,8 +83,7 @@ def write_adapter(directory: Path, name: str, config: VecoConfig, weights: Mappi
     tensors = {name_in_file(parameter): weight.float().cpu().contiguous() for parameter, weight in weights.items()}
     with atomic_directory(directory) as temporary:
         (temporary / CONFIG_FILE).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
-        with rust_errors_as_oserrors(temporary / WEIGHTS_FILE):
-            save_file(tensors, temporary / WEIGHTS_FILE, metadata={"format": "pt"})
+        (temporary / WEIGHTS_FILE).write_bytes(save(tensors, metadata={"format": "pt"}))
 
 
 def load_adapter(model: PreTrainedModel, directory: str | Path, name: str | None = None) -> str:
