@@ -122,7 +122,7 @@ def test_each_stage_changes_its_part_alone(adapted: Path) -> None:
     assert changed(weights[3], weights[4]) == in_adapter
 
 
-@pytest.mark.parametrize("step", range(1, 5))
+@pytest.mark.parametrize("step", [3, 4])  # where the adapter begins to learn alone, and then
 def test_resumed_with_an_adapter_it_is_the_same_run(
     step: int, adapted: Path, random_data: Path, tmp_path: Path
 ) -> None:
