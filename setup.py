@@ -6,7 +6,7 @@ from pathlib import Path
 from setuptools import find_namespace_packages, setup
 
 ROOT = Path(__file__).resolve().parent
-TOP = ("veco", "data_tools", "training", "pretrain", "finetune")
+TOP = ("veco", "data_tools", "training", "pretrain", "finetune", "analysis")
 # The table of commands, of a file that imports nothing but the standard library.
 COMMANDS = runpy.run_path(str(ROOT / "finetune" / "commands.py"))["COMMANDS"]
 
@@ -36,7 +36,7 @@ setup(
         "sentencepiece>=0.2.2",  # trains the tokenizer and encodes ten times faster than the alternatives
         "protobuf>=4",  # transformers reads SentencePiece models through it
         "numpy>=1.26",  # memory-mapped shards and vectorised sampling
-        "scipy>=1.12",  # sparse counts of which pieces translate each other
+        "scipy>=1.12",  # sparse counts of which pieces translate each other; matching of words, spanning trees, ranks
         "pyyaml>=6",  # CORPUS.yaml and recipes
         "datatrove>=0.10",  # the stages of data preparation on one machine, Slurm or Ray; MinHash
         "fsspec[http]>=2024.2",  # text from anywhere: s3://, hf://, https://, …
@@ -51,7 +51,7 @@ setup(
         "rich>=13",  # tables
         "tqdm>=4.66",  # progress bars
         "tensorboard>=2.16",  # curves while a run goes on
-        "matplotlib>=3.8",  # curves as PNG at its end
+        "matplotlib>=3.8",  # curves as PNG at its end; figures of analysis/
         "sacrebleu>=2.4",  # BLEU, chrF and TER with signatures, paired bootstrap
         "seqeval>=1.2.2",  # F1 of tagged text, with which XTREME scores POS and NER
         "scikit-learn>=1.3",  # F1, correlations of labels, nDCG and average precision; benchmarks: weighted n-grams

@@ -38,6 +38,8 @@ COMMANDS = {
     "understanding-translate": "finetune.understanding.translate",
     "understanding-evaluate": "finetune.understanding.evaluate",
     "understanding-compare": "finetune.understanding.compare",
+    "alignment": "analysis.alignment",
+    "syntax": "analysis.syntax",
     "demo": "finetune.demo",
 }
 EXIT_BAD_INPUT = 2

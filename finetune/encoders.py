@@ -21,7 +21,6 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import logging
 
 from finetune.pretrained import VECO, XLM_ROBERTA, check_model_directory, check_vocabulary, open_pretrained
 
@@ -131,14 +130,3 @@ def errors_of_transformers(what: str) -> Iterator[None]:
     except Exception as error:
         reason = next(iter(str(error).splitlines()), "")
         raise ValueError(f"{what} cannot be opened by transformers: {type(error).__name__}: {reason}") from error
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Keep transformers from reporting the weights that a checkpoint lacks, which are checked otherwise."""
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)

@@ -11,7 +11,8 @@ from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrained
 from training.run_directory.kinds import is_model, no_model
 from veco import VecoConfig, VecoForConditionalGeneration, VecoForMaskedLM
 from veco.convert import from_xlm_roberta
-from veco.convert.xlm_roberta import veco_config
+from veco.convert.encoders import veco_config
+from veco.convert.families import how_to_convert
 
 VECO, XLM_ROBERTA = VecoConfig.model_type, "xlm-roberta"
 TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json", "vocab.txt")  # one of them is enough for transformers
@@ -29,7 +30,8 @@ def open_pretrained(
     check_model_directory(directory, field)
     config = AutoConfig.from_pretrained(directory)
     if config.model_type not in kinds:
-        raise ValueError(f"{field} {directory}: expected a {' or '.join(kinds)}, found a {config.model_type}")
+        found = f"{config.model_type}{how_to_convert(config.model_type)}"
+        raise ValueError(f"{field} {directory}: expected a {' or '.join(kinds)}, found a {found}")
     if is_translation_model(config) and not takes_translation:
         raise ValueError(f"{field} {directory}: a translation model; expected a model that was pre-trained")
     if config.model_type == XLM_ROBERTA:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedConfig, XLMRobertaConfig, XLMRobertaForMaskedLM
+from transformers import PreTrainedConfig
 
 from data_tools.cli import FlagParser, run_main
 from data_tools.files.directories import atomic_directory
@@ -36,12 +36,13 @@ from training.meters import read_metrics
 from training.recipe.parsing import read_yaml
 from training.run_directory.resuming import recipe_of
 from veco import VecoConfig, VecoForMaskedLM
-from veco.convert.xlm_roberta import TOKEN_TYPE, xlm_roberta_config, xlm_roberta_names
+from veco.convert.encoders import encoder_config
+from veco.convert.xlm_roberta import XLM_ROBERTA
 from veco.masked_lm import TIED_HEAD
 from veco.sentence_transformers_files import USUAL_DEPTH, write_sentence_files
 from veco.tokenizer import note_max_tokens
 
-VECO, XLM_ROBERTA = VecoConfig.model_type, XLMRobertaConfig.model_type
+VECO = VecoConfig.model_type
 STAGE = "stage"  # in place of a number of checkpoints: those of the stage
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
@@ -79,8 +80,8 @@ def export(
         check_complete(source, config)
     written: PreTrainedConfig = config
     model_class = VecoForMaskedLM.__name__
-    if form.model_format == XLM_ROBERTA:
-        written, model_class = xlm_roberta_config(config), XLMRobertaForMaskedLM.__name__
+    if form.model_format == XLM_ROBERTA.model_type:
+        written, model_class = encoder_config(config, XLM_ROBERTA), XLM_ROBERTA.masked_lm.__name__
         sources = [as_xlm_roberta(source, config) for source in sources]
     written.architectures, written.dtype = [model_class], form.dtype
     with atomic_directory(output) as temporary:
@@ -127,10 +128,12 @@ def check_complete(source: Source, config: VecoConfig) -> None:
 
 def as_xlm_roberta(source: Source, config: VecoConfig) -> Source:
     """The weights that XLM-R has, under its names; its token type, which VECO lacks, is zero."""
-    names = xlm_roberta_names(config.num_hidden_layers)
+    names = XLM_ROBERTA.weight_names(config.num_hidden_layers)
     weights = {theirs: source.weights[ours] for ours, theirs in names.items()}
     dtype = source.weights[next(iter(names))].dtype
-    weights[TOKEN_TYPE] = StoredTensor((1, config.hidden_size), (Zeros(source.path, 0, dtype, config.hidden_size),))
+    weights[XLM_ROBERTA.token_types] = StoredTensor(
+        (1, config.hidden_size), (Zeros(source.path, 0, dtype, config.hidden_size),)
+    )
     return Source(source.path, weights)
 
 
@@ -246,7 +249,7 @@ def main() -> None:
     )
     parser.add_argument(
         "--format",
-        choices=(VECO, XLM_ROBERTA),
+        choices=(VECO, XLM_ROBERTA.model_type),
         default=VECO,
         help="xlm-roberta: without the cross-attention, for what does not know VECO (%(default)s)",
     )

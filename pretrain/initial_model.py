@@ -22,6 +22,7 @@ from veco import VecoConfig, VecoForPreTraining
 from veco.adapter_config import AdapterConfig
 from veco.adapters.attach import active_adapters, adapters_of, attach_adapter
 from veco.convert import from_xlm_roberta
+from veco.convert.families import how_to_convert
 from veco.objectives.objective_sum import ObjectiveSum
 from veco.pretraining import OWN_PARAMETERS, check_layers
 from veco.tokenizer import has_tokenizer, open_tokenizer
@@ -88,7 +89,7 @@ def pretrained_model(directory: Path, dropouts: dict[str, float], objective: Obj
         model = VecoForPreTraining(converted.config, objective)
         model.load_state_dict(converted.state_dict() | own_parameters(model))
         return model
-    raise ValueError(f"init_from {directory}: expected an xlm-roberta or a veco, found a {kind}")
+    raise ValueError(f"init_from {directory}: expected an xlm-roberta or a veco, found a {kind}{how_to_convert(kind)}")
 
 
 def own_parameters(model: VecoForPreTraining) -> dict[str, Tensor]:

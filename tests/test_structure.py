@@ -14,13 +14,14 @@ import pytest
 from finetune.commands import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("veco", "data_tools", "training", "pretrain", "finetune")
+PACKAGES = ("veco", "data_tools", "training", "pretrain", "finetune", "analysis")
 ALLOWED = {
     "veco": {"veco", "data_tools"},
     "data_tools": {"data_tools"},
     "training": {"veco", "data_tools", "training"},
     "pretrain": {"veco", "data_tools", "training", "pretrain"},
     "finetune": {"veco", "data_tools", "training", "finetune"},
+    "analysis": {"veco", "data_tools", "training", "finetune", "analysis"},
 }
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
@@ -99,9 +100,11 @@ def help_of(*command: str) -> str:
 # Pages of docs/ that show commands other than benchmarks.
 PAGES = (
     *(
+        "analysis",
         "configuration",
         "data",
         "decoding",
+        "encoders",
         "installation",
         "multinode",
         "new_languages",

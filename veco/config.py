@@ -21,6 +21,7 @@ COUNTS = (
 PROBABILITIES = ("hidden_dropout_prob", "attention_probs_dropout_prob")
 SWITCHES = ("tie_self_attention", "plug_in", "scale_embedding", "lm_head_transform", "separate_decoder_embeddings")
 TOKEN_IDS = ("pad_token_id", "bos_token_id", "decoder_start_token_id")
+ACTIVATIONS = ("hidden_act", "lm_head_act")
 LANGUAGES = ("source_language", "target_language")
 FRAMES = ("source_prefix_ids", "source_suffix_ids", "target_suffix_ids")
 
@@ -28,9 +29,10 @@ FRAMES = ("source_prefix_ids", "source_suffix_ids", "target_suffix_ids")
 class VecoConfig(PreTrainedConfig):
     """Shape of a VECO model (VECO, ACL 2021, section 2.1 and table 8), validated when built.
 
-    Every field that XLM-R has keeps XLM-R's name. The vocabulary has XLM-R's special tokens at XLM-R's ids
-    (`<s>` 0, `<pad>` 1, `</s>` 2, `<unk>` 3, `<mask>` last). Position ids start at `pad_token_id + 1`, so
-    `max_position_embeddings` is the longest sequence plus two.
+    Every field that XLM-R has keeps XLM-R's name, and the ids of special tokens are by default XLM-R's (`<s>` 0,
+    `<pad>` 1, `</s>` 2); `bos_token_id` and `eos_token_id` are those around a sentence, such as BERT's `[CLS]` and
+    `[SEP]`. Position ids start at `pad_token_id + 1`, so `max_position_embeddings` is the longest sequence plus two, or
+    plus one where padding is 0. `lm_head_act` is the activation in the masked-LM head: BERT's is `hidden_act`.
 
     `decoder_layers` and `decoder_layers_from` matter only to `VecoForConditionalGeneration`: its decoder has
     `decoder_layers` layers (`None`: as many as the encoder), initialised from the "last" or "first" ones; with
@@ -77,6 +79,7 @@ class VecoConfig(PreTrainedConfig):
     classifier_dropout: float | None = None
     scale_embedding: bool = False
     lm_head_transform: bool = True
+    lm_head_act: str = "gelu"
     separate_decoder_embeddings: bool = False
     source_prefix_ids: list[int] | None = None
     source_suffix_ids: list[int] | None = None
@@ -134,8 +137,11 @@ class VecoConfig(PreTrainedConfig):
         ]
         if self.num_labels < 1:
             problems.append(f"num_labels {self.num_labels} must be at least 1")
-        if self.hidden_act not in list(ACT2FN):
-            problems.append(f"hidden_act {self.hidden_act!r} is none of {', '.join(ACT2FN)}")
+        problems += [
+            f"{name} {values[name]!r} is none of {', '.join(ACT2FN)}"
+            for name in ACTIVATIONS
+            if values[name] not in list(ACT2FN)
+        ]
         if self.decoder_layers_from not in ("last", "first"):
             problems.append(f"decoder_layers_from {self.decoder_layers_from!r} must be 'last' or 'first'")
         problems += [
@@ -213,7 +219,7 @@ class VecoConfig(PreTrainedConfig):
     @property
     def pad_position(self) -> int:
         """Position id of padding; the positions of tokens follow it (XLM-R's and fairseq's offset)."""
-        return 1 if self.pad_token_id is None else self.pad_token_id
+        return position_of_padding(self.pad_token_id)
 
     @classmethod
     def large(cls, **overrides: Any) -> VecoConfig:
@@ -231,6 +237,11 @@ class VecoConfig(PreTrainedConfig):
         """VECO-small (table 8): six layers at XLM-R base's width, 249.95M parameters."""
         shape = {"num_hidden_layers": 6, "hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12}
         return cls(**{**shape, **overrides})
+
+
+def position_of_padding(pad_token_id: int | None) -> int:
+    """Position id of padding with this token id."""
+    return 1 if pad_token_id is None else pad_token_id
 
 
 def _is_whole(value: Any) -> bool:

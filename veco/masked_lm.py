@@ -19,8 +19,9 @@ TIED_HEAD = {"lm_head.decoder.weight": "veco.embeddings.word_embeddings.weight"}
 class VecoLMHead(nn.Module):
     """The paper's f, XLM-R's head: dense, GELU, LayerNorm, projection by the tied embedding plus bias.
 
-    Without `config.lm_head_transform` it is the projection alone, as in fairseq's translation models. An invertible
-    adapter behind the embeddings is inverted in front of the projection, which they share (MAD-X, section 2.2).
+    `config.lm_head_act` may be another activation than GELU. Without `config.lm_head_transform` the head is the
+    projection alone, as in fairseq's translation models. An invertible adapter behind the embeddings is inverted in
+    front of the projection, which they share (MAD-X, section 2.2).
     """
 
     def __init__(self, config: VecoConfig, embeddings: VecoEmbeddings) -> None:
@@ -30,7 +31,7 @@ class VecoLMHead(nn.Module):
         self.has_transform = config.lm_head_transform
         if self.has_transform:
             self.dense = nn.Linear(config.hidden_size, config.hidden_size)
-            self.activation = ACT2FN["gelu"]
+            self.activation = ACT2FN[config.lm_head_act]
             self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.decoder = VocabularyProjection(config.hidden_size, config.vocab_size)
 

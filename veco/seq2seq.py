@@ -325,6 +325,7 @@ def tied_weights(decoder: VecoDecoder, config: VecoConfig) -> dict[str, str]:
 def pretrained_veco(model_or_dir: VecoForMaskedLM | XLMRobertaForMaskedLM | str | Path) -> VecoForMaskedLM:
     """The given VECO, or the one in a directory or converted from XLM-R. Raises ValueError for other models."""
     # Imported here: the conversion of translation models imports this module.
+    from veco.convert.families import how_to_convert
     from veco.convert.xlm_roberta import from_xlm_roberta
 
     if isinstance(model_or_dir, VecoForMaskedLM):
@@ -336,7 +337,7 @@ def pretrained_veco(model_or_dir: VecoForMaskedLM | XLMRobertaForMaskedLM | str 
         return VecoForMaskedLM.from_pretrained(model_or_dir)
     if kind == "xlm-roberta":
         return from_xlm_roberta(model_or_dir)
-    raise ValueError(f"{model_or_dir}: expected a veco or an xlm-roberta, found a {kind}")
+    raise ValueError(f"{model_or_dir}: expected a veco or an xlm-roberta, found a {kind}{how_to_convert(kind)}")
 
 
 def seq2seq_state_dict(pretrained: dict[str, Tensor], config: VecoConfig) -> dict[str, Tensor]:

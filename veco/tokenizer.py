@@ -23,6 +23,8 @@ from veco.rust_errors import rust_errors_as_oserrors
 
 MODEL_FILE = "sentencepiece.bpe.model"
 TOKENIZER_JSON, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
+# Files with the pieces of a tokenizer, one of which is enough: XLM-R's, any fast tokenizer's, BERT's, RoBERTa's.
+PIECES_FILES = (MODEL_FILE, TOKENIZER_JSON, "vocab.txt", "vocab.json")
 # Records of how transformers loaded a tokenizer; they do not belong in its directory.
 LOADING_RECORDS = ("is_local", "local_files_only")
 NUM_SPECIAL = 4  # <s>, <pad>, </s>, <unk>
@@ -39,7 +41,7 @@ def open_tokenizer(directory: Path) -> Any:
 
 def has_tokenizer(path: Path) -> bool:
     """Whether `path` is a directory with a tokenizer."""
-    return any((path / name).is_file() for name in (MODEL_FILE, TOKENIZER_JSON))
+    return any((path / name).is_file() for name in PIECES_FILES)
 
 
 def save_tokenizer(tokenizer: Any, source_dir: Path, directory: Path, *, max_tokens: int) -> None:
@@ -64,6 +66,13 @@ def note_max_tokens(directory: Path, max_tokens: int) -> None:
     path = directory / TOKENIZER_CONFIG
     if path.is_file():
         write_json(path, {**read_json(path), "model_max_length": max_tokens})
+
+
+def without_token_types(directory: Path) -> None:
+    """Make the tokenizer in a directory return no token types, as BERT's does: VECO has none."""
+    path = directory / TOKENIZER_CONFIG
+    if path.is_file() and not read_json(path).get("tokenizer_class", "").startswith("XLMRoberta"):
+        write_json(path, {**read_json(path), "model_input_names": ["input_ids", "attention_mask"]})
 
 
 def read_json(path: Path) -> dict[str, Any]:

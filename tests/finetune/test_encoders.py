@@ -14,6 +14,7 @@ from transformers import AutoModel, AutoTokenizer, FNetConfig, GPT2Config, Perce
 
 from finetune.encoders import encoder_weights, open_encoder
 from finetune.random_model import write_random_model
+from veco.convert.__main__ import main as convert
 
 
 @pytest.mark.parametrize("name", ENCODERS)
@@ -112,3 +113,20 @@ def test_a_random_model_of_any_encoder(encoder_directory: Callable[[str], Path],
     assert torch.equal(states[1][name], states[2][name])
     tokenizers = [AutoTokenizer.from_pretrained(path) for path in (source, tmp_path / "one")]
     assert tokenizers[0]("ein hund").input_ids == tokenizers[1]("ein hund").input_ids
+
+
+def test_a_veco_from_bert_frames_texts_as_bert_and_computes_the_same(
+    encoder_directory: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    source, directory = encoder_directory("bert"), tmp_path / "veco"
+    monkeypatch.setattr("sys.argv", ["veco.convert", "bert", str(source), str(directory)])
+    convert()
+    theirs, ours = open_encoder(source), open_encoder(directory)
+    assert (ours.max_tokens, ours.has_token_types) == (theirs.max_tokens, False)
+    batch = ours.tokenizer(["das Haus", "x"], ["ein Buch", "ein rotes Haus"], padding=True, return_tensors="pt")
+    same = theirs.tokenizer(["das Haus", "x"], ["ein Buch", "ein rotes Haus"], padding=True, return_tensors="pt")
+    assert torch.equal(batch["input_ids"], same["input_ids"])
+    models = [AutoModel.from_pretrained(one).eval() for one in (source, directory)]
+    real = batch["attention_mask"].bool()
+    expected, found = (model(**batch).last_hidden_state[real] for model in models)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)

@@ -154,7 +154,7 @@ def test_the_adapter_apart_is_that_of_the_whole_model(
     last = checkpoints_of(adapted)[5] / "adapter"
     assert (last / "adapter.safetensors").read_bytes() == (tmp_path / "sw" / "adapter.safetensors").read_bytes()
     assert "adapters: sw" in (tmp_path / "model" / "README.md").read_text()
-    with pytest.raises(ValueError, match=r"adapters \(sw\), for which XLM-R has no place"):
+    with pytest.raises(ValueError, match=r"adapters \(sw\), for which .* has no place"):
         export(adapted, tmp_path / "xlm-r", form=Form(model_format="xlm-roberta"))
 
 

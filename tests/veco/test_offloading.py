@@ -23,7 +23,8 @@ from veco import (
     VecoForSequenceClassification,
     VecoModel,
 )
-from veco.convert.xlm_roberta import xlm_roberta_config
+from veco.convert.encoders import encoder_config
+from veco.convert.xlm_roberta import XLM_ROBERTA
 
 LAYERS = ("VecoLayer", "XLMRobertaLayer")
 DISPATCHERS = ("dispatch_model", "load_checkpoint_and_dispatch", "from_pretrained")
@@ -39,7 +40,7 @@ def made(model_class: type, who: str, config: VecoConfig) -> PreTrainedModel:
     torch.manual_seed(0)
     if who == "ours":
         return model_class(config).eval()
-    return CONTROLS[model_class](xlm_roberta_config(config)).eval()
+    return CONTROLS[model_class](encoder_config(config, XLM_ROBERTA)).eval()
 
 
 def on_cpu_and_disk(model: nn.Module) -> dict[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from veco.config import FRAMES, VecoConfig
 from veco.convert.fairseq_file import read_checkpoint
-from veco.convert.weights import fill, listed
+from veco.convert.weights import Conversion, fill, listed
 from veco.masked_lm import VecoForMaskedLM
 from veco.seq2seq import VecoForConditionalGeneration
 from veco.vocabulary_loss import NEVER
@@ -72,14 +71,6 @@ TAGGED_TASKS = ("translation_from_pretrained_veco", "translation_from_pretrained
 # Copies that an encoder layer of fairseq 0.12 has beside its modules for a faster forward pass, made when it was built
 # and never updated.
 STALE_COPIES = re.compile(r"\.layers\.\d+\.(in_proj|out_proj|fc1|fc2)_(weight|bias)")
-
-
-@dataclass(frozen=True)
-class Conversion:
-    """A model converted from a fairseq checkpoint, and one-line notes about it."""
-
-    model: VecoForMaskedLM | VecoForConditionalGeneration
-    notes: list[str]
 
 
 class Weights:
@@ -150,7 +141,9 @@ def from_fairseq(
     return convert(Path(path), None if dictionary is None else Path(dictionary), settings or {}).model
 
 
-def convert(path: Path, dictionary: Path | None, settings: Mapping[str, Any]) -> Conversion:
+def convert(
+    path: Path, dictionary: Path | None, settings: Mapping[str, Any]
+) -> Conversion[VecoForMaskedLM] | Conversion[VecoForConditionalGeneration]:
     """The result of `from_fairseq`, with notes."""
     checkpoint = read_checkpoint(path)
     weights = Weights(path, checkpoint.weights)
@@ -202,7 +195,7 @@ def convert(path: Path, dictionary: Path | None, settings: Mapping[str, Any]) ->
     if num_decoder_layers:
         fill(model, taken)
     else:
-        fill(model, taken, fresh=".cross_attention")
+        fill(model, taken, fresh=(".cross_attention",))
         notes.append(NO_CROSS_ATTENTION)
     return Conversion(model, notes)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
-from finetune.encoders import Encoder, encoder_weights, errors_of_transformers, quiet_transformers
+from finetune.encoders import Encoder, encoder_weights, errors_of_transformers
 from finetune.pretrained import XLM_ROBERTA, pretrained_masked_lm
 from finetune.understanding.heads.head import Limits, TaskHead
 from finetune.understanding.heads.model_classes import model_class_of
@@ -16,6 +16,7 @@ from finetune.understanding.recipe import UnderstandingRecipe
 from finetune.understanding.tasks.task import Task
 from finetune.understanding.tasks.task_file import content_of
 from veco import VecoConfig
+from veco.convert.weights import quiet_transformers
 
 ModelClass = type[PreTrainedModel] | type[AutoModel]
 

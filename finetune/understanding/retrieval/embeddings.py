@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from finetune.encoded_text import Pieces
 from finetune.encoders import Encoder, open_encoder
-from finetune.pretrained import XLM_ROBERTA, pretrained_masked_lm
+from finetune.pretrained import VECO, XLM_ROBERTA, pretrained_masked_lm
 from finetune.understanding.heads.build_model import with_pretrained_encoder
 from finetune.understanding.rows.encoding import TextEncoder, in_blocks, text_encoder
 from finetune.understanding.rows.framing import Row
@@ -42,7 +42,7 @@ class PluggedOutEncoder(VecoModel):
 
 @dataclass
 class Embedder:
-    """An encoder, plugged out, and the layers whose states to use: 0 are the embeddings, n is the output of layer n."""
+    """An encoder and the layers whose states to use: 0 are the embeddings, n is the output of layer n."""
 
     model: PreTrainedModel
     encoder: TextEncoder
@@ -59,11 +59,13 @@ class Embedder:
         max_length: int | None,
         max_tokens: int,
         dtype: torch.dtype = torch.float32,
+        plug_in: bool = False,
     ) -> Self:
-        """Load a model directory, a VECO without the layers above the last requested one.
+        """Load a model directory, a VECO without the layers above the last requested one; with `plug_in` all of it.
 
         `layers` None is the usual layer for sentences, `max_length` None the most that the model takes. Raises
-        ValueError for layers that the model does not have, and for a `max_length` that it cannot take.
+        ValueError for layers that the model does not have, for a `max_length` that it cannot take, and with `plug_in`
+        for a model without trained cross-attention.
         """
         encoder = open_encoder(directory, "model")
         text, most = text_encoder(encoder), int(encoder.config.num_hidden_layers)
@@ -76,7 +78,7 @@ class Embedder:
         shortest = text.single.num_specials + 1
         if not shortest <= max_length <= encoder.max_tokens:
             raise ValueError(f"max-length {max_length}: expected {shortest} to {encoder.max_tokens} tokens")
-        model = encoder_alone(encoder, max(layers), dtype).eval()
+        model = (plugged_in(encoder, dtype) if plug_in else encoder_alone(encoder, max(layers), dtype)).eval()
         model.to("cuda" if torch.cuda.is_available() else "cpu")
         return cls(model, text, layers, max_length, max_tokens)
 
@@ -111,12 +113,16 @@ class Embedder:
 
     def _means(self, batch: dict[str, Tensor]) -> Tensor:
         """float32 (layers, batch, D)."""
+        mask_BT = batch["attention_mask"].to(self.model.device)
+        weight_BT1 = (mask_BT / mask_BT.sum(dim=1, keepdim=True)).float().unsqueeze(2)
+        return torch.stack([(states_BTD * weight_BT1).sum(dim=1) for states_BTD in self.states(batch)])
+
+    def states(self, batch: dict[str, Tensor]) -> list[Tensor]:
+        """The states of each layer, float32 (B, T, D) on the model's device; `batch` are the model's arguments."""
         on_device = {name: tensor.to(self.model.device) for name, tensor in batch.items()}
-        mask_BT = on_device["attention_mask"]
         with torch.inference_mode():
             states = self.model(**on_device, output_hidden_states=True).hidden_states
-        weight_BT1 = (mask_BT / mask_BT.sum(dim=1, keepdim=True)).float().unsqueeze(2)
-        return torch.stack([(states[layer].float() * weight_BT1).sum(dim=1) for layer in self.layers])
+        return [states[layer].float() for layer in self.layers]
 
 
 def encoder_alone(encoder: Encoder, last_layer: int, dtype: torch.dtype) -> PreTrainedModel:
@@ -135,6 +141,19 @@ def encoder_alone(encoder: Encoder, last_layer: int, dtype: torch.dtype) -> PreT
     else:
         model = PluggedOutEncoder.from_pretrained(encoder.directory, dtype=dtype)
     model.layers = model.layers[:last_layer]
+    model.skip_padding = True
+    return model
+
+
+def plugged_in(encoder: Encoder, dtype: torch.dtype) -> PreTrainedModel:
+    """The whole VECO: the states S of each layer read the last layer's H.
+
+    Raises ValueError for another model, and for a directory without the weights of cross-attention.
+    """
+    if (kind := AutoConfig.from_pretrained(encoder.directory).model_type) != VECO:
+        raise ValueError(f"{encoder.directory}: a {kind} has no cross-attention to plug in; expected a VECO")
+    encoder.config.plug_in = True
+    model = with_pretrained_encoder(VecoModel, encoder.directory, encoder.config, dtype)
     model.skip_padding = True
     return model
 

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import json
+import re
 import sys
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForMaskedLM, AutoTokenizer, XLMRobertaForMaskedLM, XLMRobertaTokenizer
+from small_encoders import POSITIONS, write_encoder
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+    RobertaConfig,
+    XLMRobertaForMaskedLM,
+    XLMRobertaTokenizer,
+)
 from xlm_roberta import random_xlm_roberta
 
 from data_tools.cli import run_main
 from veco import VecoConfig, VecoForMaskedLM
 from veco.convert.__main__ import main
 from veco.sentence_transformers_files import recorded_layer, write_sentence_files
+
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "encoders.md"
 
 
 @pytest.fixture
@@ -62,6 +76,99 @@ def test_xlm_roberta_there_and_back(xlm_roberta_dir, config, padded_batch, monke
     ]
     for converted in logits[1:]:
         torch.testing.assert_close(converted, logits[0], rtol=0, atol=1e-5)
+
+
+TEXTS = (["das Haus", "ein Buch ist das"], ["ein rotes Haus", "x"])
+
+
+@pytest.mark.parametrize("kind", ["bert", "distilbert", "roberta"])
+def test_an_encoder_there_and_back(kind: str, monkeypatch, capsys, tmp_path: Path) -> None:
+    source, veco, back = (tmp_path / name for name in ("source", "veco", "back"))
+    write_encoder(kind, source)
+    run(monkeypatch, kind, source, veco)
+    notes = capsys.readouterr().err
+    assert f"note: a {kind} has no cross-attention: it is initialised at random\n" in notes
+    assert ("note: dropped: next-sentence head, pooler\n" in notes) == (kind == "bert")
+    assert ("note: the checkpoint has no masked-LM head: " in notes) == (kind == "distilbert")
+    assert ("note: from the tokenizer: bos_token_id 2, eos_token_id 3\n" in notes) == (kind != "roberta")
+    run(monkeypatch, f"to-{kind}", veco, back)
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    batch = tokenizer(*TEXTS, padding=True, return_tensors="pt")
+    batch.pop("token_type_ids", None)  # VECO does not have them; the tokenizer beside it does not give them
+    real = batch["attention_mask"].bool()
+    assert not real.all()
+    encoders, logits = [], []
+    for directory in (source, veco, back):
+        copied = AutoTokenizer.from_pretrained(directory)
+        assert copied.get_vocab() == tokenizer.get_vocab()
+        encoders.append(AutoModel.from_pretrained(directory).eval())
+        if directory != source:
+            assert copied.model_max_length == POSITIONS
+            assert copied.model_input_names == ["input_ids", "attention_mask"]
+            found = copied(*TEXTS, padding=True, return_tensors="pt")
+            assert all(torch.equal(found[name], batch[name]) for name in found)
+        if directory != source or kind != "distilbert":
+            logits.append(AutoModelForMaskedLM.from_pretrained(directory).eval()(**batch).logits[real])
+    states = [encoder(**batch).last_hidden_state[real] for encoder in encoders]
+    for found, expected in (*((one, states[0]) for one in states[1:]), *((one, logits[0]) for one in logits[1:])):
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    config = AutoConfig.from_pretrained(veco)
+    framed = tokenizer("x")["input_ids"]
+    assert (config.bos_token_id, config.eos_token_id) == (framed[0], framed[-1])
+    assert config.pad_token_id == tokenizer.pad_token_id
+
+
+def test_the_example_of_the_page_runs(monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_encoder("bert", tmp_path / "models" / "bert-base-multilingual-cased")
+    [code] = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert (names["model"].config.bos_token_id, type(names["bert"]).__name__) == (2, "BertForMaskedLM")
+
+
+def test_random_weights_follow_from_the_seed(monkeypatch, capsys, tmp_path: Path) -> None:
+    write_encoder("distilbert", tmp_path / "source")
+    for name, seed in (("first", "5"), ("again", "5"), ("other", "6")):
+        run(monkeypatch, "distilbert", tmp_path / "source", tmp_path / name, "--seed", seed)
+        assert f"note: initialised at random with --seed {seed}\n" in capsys.readouterr().err
+    first, again, other = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("first", "again", "other"))
+    assert first == again != other
+
+
+def test_a_model_may_have_more_rows_than_its_tokenizer_pieces(xlm_roberta_dir, monkeypatch, capsys, tmp_path) -> None:
+    model = XLMRobertaForMaskedLM.from_pretrained(xlm_roberta_dir)
+    model.resize_token_embeddings(64)
+    model.save_pretrained(xlm_roberta_dir)
+    run(monkeypatch, "xlm-roberta", xlm_roberta_dir, tmp_path / "veco")
+    assert "note: 4 rows of the model have no piece in its tokenizer\n" in capsys.readouterr().err
+
+
+def test_a_tokenizer_without_a_fast_version_is_refused(monkeypatch, capsys, tmp_path: Path) -> None:
+    """PhoBERT's: its pieces are in vocab.txt and bpe.codes alone."""
+    write_encoder("roberta", tmp_path)
+    (tmp_path / "tokenizer.json").unlink()
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PhobertTokenizer"}))
+    (tmp_path / "vocab.txt").write_text("a 5\nb 4\n")
+    (tmp_path / "bpe.codes").write_text("a b 3\n")
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        run(monkeypatch, "roberta", tmp_path, tmp_path / "veco")
+    error = capsys.readouterr().err
+    assert error.startswith(
+        f"error: {tmp_path}: PhobertTokenizer has no fast version (tokenizer.json), which preparing"
+    )
+
+
+def test_a_tokenizer_that_pads_otherwise_than_the_positions_is_refused(monkeypatch, capsys, tmp_path: Path) -> None:
+    write_encoder("roberta", tmp_path)
+    RobertaConfig.from_pretrained(tmp_path, pad_token_id=3).save_pretrained(tmp_path)
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        run(monkeypatch, "roberta", tmp_path, tmp_path / "veco")
+    assert "error: the model finds positions by 3, the id of its padding, its tokenizer pads with 1" in (
+        capsys.readouterr().err
+    )
 
 
 def test_a_link_to_the_destination_is_followed_and_kept(
@@ -162,8 +269,15 @@ def test_bad_input_is_one_line(xlm_roberta_dir, monkeypatch, capsys, tmp_path: P
     assert sorted(tmp_path.iterdir()) == before, "a failed command leaves nothing behind"
 
 
-def test_flags_of_fairseq_belong_to_it(monkeypatch, capsys) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("xlm-roberta", "a", "b", "--set", "x=1"), "--dictionary and --set are for fairseq"),
+        (("to-bert", "a", "b", "--seed", "2"), "--seed is for weights initialised at random, to-bert has none"),
+    ],
+)
+def test_flags_belong_to_what_uses_them(arguments: tuple[str, ...], message: str, monkeypatch, capsys) -> None:
     with pytest.raises(SystemExit) as stop:
-        run(monkeypatch, "xlm-roberta", "a", "b", "--set", "x=1")
+        run(monkeypatch, *arguments)
     assert stop.value.code == 2
-    assert "--dictionary and --set are for fairseq" in capsys.readouterr().err
+    assert message in capsys.readouterr().err

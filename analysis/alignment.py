@@ -1,0 +1,169 @@
+"""Align the words of translated sentences by the states of an encoder, and score the links against gold ones.
+
+    python -m analysis.alignment MODEL --data PAIRS.tsv --output DIR
+    python -m analysis.alignment MODEL --source FILE --target FILE [--gold FILE [--possible FILE]] --output DIR
+
+PAIRS.tsv has a pair a line, `source TAB target TAB links`, the last column being optional. Texts are tokenised: words
+are separated by spaces. Links are as in `0-0 1-2 3p4`, where p instead of - marks a possible link that is not sure;
+--possible names a file of the possible links where they are apart. Indices count from 0, with --first-index 1 from 1.
+
+Methods: argmax links units that are most similar to each other; itermax repeats this for what has no link yet; match
+has the one-to-one links whose similarities have the largest sum (SimAlign, by cosine); softmax has all links that are
+likelier than --threshold in both directions (AwesomeAlign, by dot product). Units are pieces, and words are linked
+where their pieces are, or with --units words the mean states of words. --by says what is compared: states H plugged
+out; of a VECO, plugged-states S, for which each sentence attends to the other; or the weights of that cross-attention,
+whose mean over both directions is the similarity, and which are themselves the probabilities of softmax.
+
+DIR/links.METHOD.layerN.txt has the links in Pharaoh's format, counted from 0, of each layer and method: by default the
+layers are all where there are gold links, and else the usual one of sentences. With gold links, DIR/alignment.json,
+.csv and .md have AER, precision, recall and F1, and DIR/aer.png and .svg show them. The best layer is chosen on other
+pairs: those of --dev-data (or --dev-source, …), or for each half of the pairs on the other half.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+from analysis.aligning.aligner import Aligner, Place, align
+from analysis.aligning.choice import Scores
+from analysis.aligning.evidence import Source
+from analysis.aligning.links import Method, Settings
+from analysis.aligning.pairs import PairFiles
+from analysis.aligning.report import FIGURE, NAME, write_report
+from analysis.options import choices, claim_results, command_parser, layers_of, load_embedder, model_of
+from analysis.results import result_names
+from data_tools.cli import run_main
+from data_tools.files.atomic import atomic_path
+from finetune.understanding.flags import report_truncated
+from finetune.understanding.retrieval.embeddings import num_layers
+from training.launch import quiet_libraries
+from veco.sentence_transformers_files import usual_layer
+
+PROGRAM = "analysis.alignment"
+
+
+def add_pair_flags(parser: argparse.ArgumentParser, prefix: str, what: str) -> None:
+    """Add the flags of files of pairs, each named with the prefix; `what` are these pairs."""
+    parser.add_argument(f"--{prefix}data", type=Path, metavar="TSV", help=f"{what}: source TAB target TAB links")
+    for name, content in (("source", "sentences"), ("target", "their translations"), ("gold", "sure links")):
+        parser.add_argument(f"--{prefix}{name}", type=Path, metavar="FILE", help=f"{what}: {content}")
+    parser.add_argument(f"--{prefix}possible", type=Path, metavar="FILE", help=f"{what}: sure and possible links")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = command_parser(PROGRAM, __doc__, "all with gold links, else the usual one of sentences")
+    add_pair_flags(parser, "", "pairs to align")
+    add_pair_flags(parser, "dev-", "pairs to choose the layer on")
+    parser.add_argument(
+        "--first-index", type=int, choices=(0, 1), default=0, help="index of a first word in gold links (default 0)"
+    )
+    parser.add_argument(
+        "--methods",
+        default=",".join(Method),
+        help="separated by commas; the first is the main one (default %(default)s)",
+    )
+    parser.add_argument("--units", choices=("pieces", "words"), default="pieces", help="(default %(default)s)")
+    parser.add_argument(
+        "--distortion", type=float, default=0.0, metavar="KAPPA", help="0 to 1: favour equal positions (default 0)"
+    )
+    parser.add_argument("--rounds", type=int, default=2, help="rounds of itermax (default %(default)s)")
+    parser.add_argument("--threshold", type=float, default=0.001, help="probability of softmax (default %(default)s)")
+    parser.add_argument(
+        "--by", type=Source, choices=list(Source), default=Source.STATES, help="what is compared (default %(default)s)"
+    )
+    return parser.parse_args()
+
+
+def pair_files(options: argparse.Namespace, prefix: str = "") -> PairFiles | None:
+    """The files that the flags with a prefix name; None without any. Raises ValueError for half a pair of files."""
+    given = {name: vars(options)[f"{prefix}{name}"] for name in ("data", "source", "target", "gold", "possible")}
+    flags = {name: f"--{prefix.replace('_', '-')}{name}" for name in given}
+    if not any(given.values()):
+        return None
+    if (given["data"] is None) == (given["source"] is None or given["target"] is None):
+        raise ValueError(f"expected either {flags['data']}, or {flags['source']} and {flags['target']}")
+    if given["possible"] and not given["gold"]:
+        raise ValueError(f"{flags['possible']}: expected {flags['gold']}, the sure links, too")
+    if given["data"] is not None:
+        if others := [flags[name] for name in given if name != "data" and given[name] is not None]:
+            raise ValueError(f"{flags['data']} has sentences and links; leave out {others[0]}")
+        return PairFiles([given["data"]], None, None, options.first_index)
+    return PairFiles([given["source"], given["target"]], given["gold"], given["possible"], options.first_index)
+
+
+def checked_settings(options: argparse.Namespace) -> Settings:
+    """Raise ValueError for settings out of their range."""
+    if not 0 <= options.distortion <= 1:
+        raise ValueError(f"--distortion {options.distortion}: expected 0 to 1")
+    if options.distortion and options.by is Source.CROSS_ATTENTION:
+        raise ValueError(f"--distortion {options.distortion}: is of states; leave it out with --by cross-attention")
+    if options.rounds < 1:
+        raise ValueError(f"--rounds {options.rounds}: expected at least 1")
+    if not 0 <= options.threshold < 1:
+        raise ValueError(f"--threshold {options.threshold}: expected a probability below 1")
+    return Settings(options.rounds, options.threshold)
+
+
+def main() -> None:
+    options = parse_arguments()
+    quiet_libraries()
+    methods = [Method(name) for name in choices("methods", options.methods, list(Method))]
+    settings = checked_settings(options)
+    files, development = pair_files(options), pair_files(options, "dev_")
+    if files is None:
+        raise ValueError("expected --data, or --source and --target: the pairs to align")
+    num_pairs, has_gold = files.check()
+    num_development, has_dev_gold = (0, True) if development is None else development.check()
+    if development and not (has_gold and has_dev_gold):
+        raise ValueError("a layer is chosen by gold links: both the pairs and those of --dev-data must have them")
+    model = model_of(options)
+    layers = chosen_layers(options, model, has_gold)
+    embedder = load_embedder(options, model, layers, plug_in=options.by is not Source.STATES)
+    aligner = Aligner(embedder, options.by, options.units == "pieces", options.distortion, methods, settings)
+    names = {(layer, method): f"links.{method}.layer{layer}.txt" for layer in layers for method in methods}
+    inputs = [*files.all_paths, *(development.all_paths if development else ())]
+    claim_results(options, [*result_names(NAME, [FIGURE] if has_gold else []), *names.values()], PROGRAM, inputs)
+
+    of_development: Scores | None = None
+    if development:
+        of_development, _ = align(aligner, development, num_development, {}, "choosing a layer")
+    scores, speed = align_into(options.output, names, aligner, files, num_pairs)
+    report_truncated(embedder)
+    print(f"{num_pairs:,} pairs aligned, {speed:,.1f} pairs/s")
+    settings_used = {
+        **{"model": str(model), "pairs": num_pairs, "pairs_per_second": speed, "layers": layers},
+        **{"methods": methods, "units": options.units, "by": str(options.by)},
+        **{"distortion": options.distortion, "rounds": settings.rounds, "threshold": settings.threshold},
+    }
+    write_report(options.output, settings_used, scores if has_gold else None, of_development)
+
+
+def chosen_layers(options: argparse.Namespace, model: Path, has_gold: bool) -> list[int]:
+    """The layers of --layers; without it all where there are gold links, else the usual one of sentences.
+
+    Raises ValueError for layers that the model does not have, or that have no attention.
+    """
+    most, attends = num_layers(model), options.by is Source.CROSS_ATTENTION
+    layers = layers_of(options, model, list(range(int(attends), most + 1)) if has_gold else [usual_layer(most)])
+    if attends and 0 in layers:
+        raise ValueError(f"--layers {options.layers}: 0, the embeddings, have no attention; expected 1 to {most}")
+    return layers
+
+
+def align_into(
+    output: Path, names: Mapping[Place, str], aligner: Aligner, files: PairFiles, num_pairs: int
+) -> tuple[Scores, float]:
+    """(scores, pairs per second) of the pairs, whose links are written to a file for each layer and method."""
+    with ExitStack() as stack:
+        paths = {place: stack.enter_context(atomic_path(output / name)) for place, name in names.items()}
+        opened = {
+            place: stack.enter_context(path.open("w", encoding="utf-8", newline="\n")) for place, path in paths.items()
+        }
+        return align(aligner, files, num_pairs, opened, "aligning")
+
+
+if __name__ == "__main__":
+    run_main(main)

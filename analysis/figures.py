@@ -1,0 +1,114 @@
+"""Figures as PNG and SVG: colours that colour-blind readers and a printer in grey tell apart, fonts of all scripts.
+
+matplotlib is imported where something is drawn, since it takes a second.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data_tools.cli import warn
+from data_tools.files.atomic import atomic_path
+
+# Okabe and Ito (2008), "Color Universal Design", without yellow, which is too light for lines on paper.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+LINES = ("-", "--", "-.", ":")
+TEXT_IN_SVG = "path"  # text as outlines, readable where the fonts are not installed
+SEQUENTIAL, DIVERGING = "cividis", "RdBu"  # colour maps that are monotone in lightness, or on each side of 0
+# Fonts by the scripts that matplotlib's own, DejaVu Sans, lacks: the first installed one of each is used.
+FONTS = {
+    "Chinese, Japanese, Korean": (
+        *("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Source Han Sans SC", "WenQuanYi Zen Hei"),
+        *("WenQuanYi Micro Hei", "Droid Sans Fallback", "Microsoft YaHei", "PingFang SC", "Arial Unicode MS"),
+    ),
+    "Korean": ("Noto Sans CJK KR", "Noto Sans KR", "NanumGothic", "UnDotum", "Malgun Gothic"),
+    "Arabic": ("Noto Sans Arabic", "Noto Naskh Arabic", "Amiri", "KacstOne", "Arial"),
+    "Devanagari": ("Noto Sans Devanagari", "Lohit Devanagari", "Nakula", "Mangal", "Kohinoor Devanagari"),
+    "Bengali": ("Noto Sans Bengali", "Lohit Bengali", "Vrinda"),
+    "Tamil": ("Noto Sans Tamil", "Lohit Tamil", "Latha"),
+    "Thai": ("Noto Sans Thai", "Loma", "Garuda", "Tahoma"),
+}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A named series of points."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+
+
+def usable_fonts() -> list[str]:
+    """Families for text of any script, in the order in which matplotlib looks for a character."""
+    from matplotlib import font_manager
+
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    found = (next((name for name in names if name in installed), None) for names in FONTS.values())
+    return ["DejaVu Sans", *dict.fromkeys(name for name in found if name is not None)]
+
+
+@contextmanager
+def figure_of(width: float, height: float, rows: int = 1, columns: int = 1) -> Iterator[tuple[Any, Any]]:
+    """(figure, array of axes (rows, columns)) of so many inches, in the style of all figures; closed at the end."""
+    import matplotlib
+    from cycler import cycler
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    style = {
+        "font.family": usable_fonts(),
+        "axes.prop_cycle": cycler(color=COLOURS),
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "grid.alpha": 0.3,
+        "svg.fonttype": TEXT_IN_SVG,
+        "svg.hashsalt": "veco",  # the same figure is the same file
+    }
+    with matplotlib.rc_context(style):
+        figure, axes = pyplot.subplots(rows, columns, figsize=(width, height), squeeze=False, layout="constrained")
+        try:
+            yield figure, axes
+        finally:
+            pyplot.close(figure)
+
+
+def save(figure: Any, output: Path, name: str) -> None:
+    """Write OUTPUT/NAME.png and NAME.svg; a warning counts the characters that no installed font has."""
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        for kind, settings in (("png", {"dpi": 150}), ("svg", {"metadata": {"Date": None}})):
+            with atomic_path(output / f"{name}.{kind}") as temporary:
+                figure.savefig(temporary, format=kind, **settings)
+    if missing := {str(one.message) for one in found if "missing from font" in str(one.message)}:
+        warn(f"{name}: no installed font has {len(missing)} of its characters; install Noto fonts for their scripts")
+
+
+def draw_curves(
+    output: Path, name: str, panels: Mapping[str, Sequence[Curve]], x_label: str, title: str, whole_x: bool = True
+) -> None:
+    """Draw a panel of curves for each y label, told apart by colour, marker and line; `whole_x` ticks whole numbers."""
+    with figure_of(4.6 * len(panels), 3.6, 1, len(panels)) as (figure, axes):
+        for axis, (y_label, curves) in zip(axes.flat, panels.items(), strict=True):
+            for number, curve in enumerate(curves):
+                look = {
+                    "color": COLOURS[number % len(COLOURS)],
+                    "marker": MARKERS[number % len(MARKERS)],
+                    "linestyle": LINES[number // len(COLOURS) % len(LINES)],
+                }
+                axis.plot(curve.x, curve.y, label=curve.name, markersize=4, linewidth=1.4, **look)
+            axis.set_xlabel(x_label)
+            axis.set_ylabel(y_label)
+            axis.xaxis.get_major_locator().set_params(integer=whole_x)
+            if len(curves) > 1:
+                axis.legend(fontsize=8, frameon=False)
+        figure.suptitle(title)
+        save(figure, output, name)

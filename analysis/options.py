@@ -1,0 +1,75 @@
+"""The flags that all commands share, and what they describe: a model, its layers, a directory for results."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+
+from data_tools.cli import FlagParser
+from data_tools.files.directories import claim
+from data_tools.files.outputs import check_output_directory
+from finetune.model_directory import model_directory
+from finetune.understanding.flags import DTYPES, ENCODERS, numbers
+from finetune.understanding.retrieval.embeddings import Embedder, num_layers
+
+
+def command_parser(program: str, description: str | None, default_layers: str = "all") -> FlagParser:
+    """A parser with the flags of every command; `default_layers` says in words what is read without --layers."""
+    parser = FlagParser(
+        prog=f"python -m {program}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "model", type=Path, metavar="MODEL", help="run, checkpoint or model: a VECO, or another encoder of transformers"
+    )
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="directory of the results")
+    parser.add_argument("--layers", default="", help=f"such as 4,8,12; 0 = the embeddings (default: {default_layers})")
+    parser.add_argument("--max-tokens", type=int, default=8192, help="largest batch, in tokens (default %(default)s)")
+    parser.add_argument("--max-length", type=int, help="longest sentence in tokens (default: the model's)")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="precision (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="of all that is drawn at random (default %(default)s)")
+    return parser
+
+
+def model_of(options: argparse.Namespace) -> Path:
+    """The model directory that MODEL names. Raises ValueError where there is none that reads text."""
+    return model_directory(options.model, ENCODERS)
+
+
+def layers_of(options: argparse.Namespace, model: Path, default: Sequence[int] | None = None) -> list[int]:
+    """The layers of --layers in ascending order; without it `default`, or else all. Raises ValueError for others."""
+    most = num_layers(model)
+    if not options.layers:
+        return list(range(most + 1) if default is None else default)
+    layers = sorted(numbers("layers", options.layers, int))
+    if wrong := [layer for layer in layers if not 0 <= layer <= most]:
+        raise ValueError(f"--layers {options.layers}: {model} has layers 1 to {most}, and 0, but no {wrong[0]}")
+    return layers
+
+
+def load_embedder(options: argparse.Namespace, model: Path, layers: Sequence[int], plug_in: bool = False) -> Embedder:
+    """The encoder that the flags describe. Raises ValueError as `Embedder.load` does, and for batches of nothing."""
+    if options.max_tokens < 1:
+        raise ValueError(f"--max-tokens {options.max_tokens}: expected at least 1")
+    return Embedder.load(model, layers, options.max_length, options.max_tokens, DTYPES[options.dtype], plug_in)
+
+
+def claim_results(
+    options: argparse.Namespace, names: Collection[str], command: str, inputs: Iterable[Path | str]
+) -> None:
+    """Make --output, and record that `command` may write files of these `names` there, now and in later calls.
+
+    Raises ValueError if an input is in that directory, or a file of such a name that the command has not written.
+    """
+    check_output_directory(options.output, inputs)
+    claim(options.output, names, command)
+
+
+def choices(flag: str, text: str, known: Sequence[str]) -> list[str]:
+    """The comma-separated names of a flag. Raises ValueError for one that is not known, and for one given twice."""
+    names = text.split(",")
+    if wrong := [name for name in names if name not in known]:
+        raise ValueError(f"--{flag} {text}: expected {', '.join(known)}, found {wrong[0]!r}")
+    if len(set(names)) < len(names):
+        raise ValueError(f"--{flag} {text}: expected each once")
+    return names
