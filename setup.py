@@ -34,6 +34,7 @@ setup(
         "deepspeed>=0.17",  # the launcher and ZeRO; imported in training/engine/deepspeed_engine.py alone
         "safetensors>=0.5",  # weights on disk, without pickle
         "sentencepiece>=0.2.2",  # trains the tokenizer and encodes ten times faster than the alternatives
+        "tokenizers>=0.22",  # encodes with every other kind of tokenizer, and trains WordPiece and byte-level BPE
         "protobuf>=4",  # transformers reads SentencePiece models through it
         "numpy>=1.26",  # memory-mapped shards and vectorised sampling
         "scipy>=1.12",  # sparse counts of which pieces translate each other; matching of words, spanning trees, ranks

@@ -35,6 +35,7 @@ from transformers import XLMRobertaConfig, XLMRobertaForMaskedLM
 
 from data_tools.cli import FlagParser
 from data_tools.tokenizers.sentence_piece import FIRST_PIECE_ID
+from data_tools.tokenizers.special_ids import SpecialIds
 from pretrain.batches import PretrainingOptions, batch_of
 from pretrain.flops import TRAINING_PASSES, forward_flops
 from pretrain.loss_and_metrics import PretrainingLosses, count_items, count_tokens
@@ -126,7 +127,7 @@ def ragged_batch(scale: Scale, recipe: PretrainRecipe, kind: str, pairs: int) ->
     samples = [Sample(0, name, number, text(), text(), 0, number) for number in range(pairs)]
     size = scale.config.vocab_size
     no_lexicon = Lexicons(WordPieces(np.arange(size) % 3 == 0, np.zeros(size, bool)))  # words of three pieces
-    batch = batch_of(kind, samples, options, size, no_lexicon)
+    batch = batch_of(kind, samples, options, SpecialIds.xlm_r(size), size, no_lexicon)
     return {name: value.pin_memory() for name, value in batch.items()} if torch.cuda.is_available() else batch
 
 

@@ -20,7 +20,7 @@ from data_tools.shards.format import Shard, ShardInfo
 from data_tools.shards.manifest import SPLITS, Manifest
 from data_tools.shards.verify import unlisted_files, verify
 from data_tools.text.languages import has_spaces
-from data_tools.tokenizers.sentence_piece import PieceEncoder
+from data_tools.tokenizers.encoder import open_encoder
 from data_tools.tokenizers.unknown_pieces import Unknown
 
 T = TypeVar("T")
@@ -200,7 +200,7 @@ def print_table(table: Table) -> None:
 
 def print_samples(data_dir: Path, manifest: Manifest, num_samples: int) -> None:
     """Print decoded sentences and pairs to train on, spread evenly over all shards of each language and pair."""
-    encoder = PieceEncoder(data_dir / "tokenizer")
+    encoder = open_encoder(data_dir / "tokenizer")
     for name, shards in manifest.corpora("train").items():
         print(f"\n{name}")
         languages = Path(name).name.split("-")

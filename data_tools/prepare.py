@@ -31,7 +31,7 @@ from typing import IO
 from data_tools.cli import FlagParser, run_main, warn
 from data_tools.corpus.configuration import Corpus
 from data_tools.describe import print_tables, print_unknown
-from data_tools.files.atomic import left_overs_of
+from data_tools.files.atomic import left_overs_of, sha256_of
 from data_tools.files.directories import atomic_directory, shortened
 from data_tools.files.outputs import check_output_directory
 from data_tools.shards.manifest import MANIFEST_NAME, Manifest
@@ -48,7 +48,8 @@ from data_tools.stages.plan import (
     plan_of,
 )
 from data_tools.stages.plan_changes import changes
-from data_tools.tokenizers.sentence_piece import MODEL_FILE, PieceEncoder
+from data_tools.tokenizers.encoder import model_file, open_encoder
+from data_tools.tokenizers.sentence_piece import MODEL_FILE
 
 # The files of a tokenizer, which may be in the directory of a whole model or project.
 TOKENIZER_FILES = (
@@ -108,7 +109,8 @@ def begin(plan: Plan, corpus: Corpus, tokenizer_sha256: str) -> None:
     if begun is not None and begun.key != plan.key and any((plan.output / name).exists() for name in FINAL_NAMES):
         raise ValueError(f"{plan.output}: made {changes(begun, plan)}; choose another output or remove it")
     tokenizer = plan.output / TOKENIZER_NAME
-    is_other = not (tokenizer / MODEL_FILE).exists() or PieceEncoder(tokenizer).tokenizer_sha256 != tokenizer_sha256
+    model = model_file(tokenizer)
+    is_other = not model.is_file() or sha256_of(model) != tokenizer_sha256
     if is_other and tokenizer.exists() and (others := set(os.listdir(tokenizer)).difference(TOKENIZER_FILES)):
         raise ValueError(
             f"{tokenizer}: holds {shortened(sorted(others))}, not written by data_tools.prepare, which would "
@@ -143,7 +145,7 @@ def remove_left_overs(plan: Plan) -> None:
 def prepare(corpus: Corpus, output: Path, shard_tokens: int, run: RunStages) -> bool:
     """Run the stages that make a data directory, or submit them on Slurm; returns whether there was anything to do."""
     output = output.absolute()
-    encoder = PieceEncoder(corpus.tokenizer)
+    encoder = open_encoder(corpus.tokenizer)
     plan = make_plan(corpus, output, encoder.tokenizer_sha256, shard_tokens)
     if is_finished(plan):  # perhaps on a read-only disk
         if (output / WORK_NAME).exists():  # Slurm's jobs are done, or the last run was killed at the very end

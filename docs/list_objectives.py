@@ -18,6 +18,7 @@ from marks import page_with
 from torch import Tensor
 
 from data_tools.tokenizers.sentence_piece import BOS_ID, EOS_ID, FIRST_PIECE_ID
+from data_tools.tokenizers.special_ids import SpecialIds
 from pretrain.batches import batch_of
 from pretrain.course import options_of
 from pretrain.micro_batch import SAMPLES
@@ -80,7 +81,7 @@ def small_batch(objective: str, kind: str, texts: Sequence[str], pairs: int = 4)
     samples = [Sample(0, name, number, x, y, 0, key=number) for number in range(pairs)]
     # Words of two pieces, more or less, of which no lexicon has any: what attends to what does not depend on it.
     no_lexicon = Lexicons(WordPieces(np.arange(VOCAB_SIZE) % 2 == 0, np.zeros(VOCAB_SIZE, bool)))
-    return batch_of(kind, samples, options, VOCAB_SIZE, no_lexicon)
+    return batch_of(kind, samples, options, SpecialIds.xlm_r(VOCAB_SIZE), VOCAB_SIZE, no_lexicon)
 
 
 def passes_of(objective: str, batch: Batch) -> list[Pass]:

@@ -12,7 +12,7 @@ from typing import Protocol
 from torch.utils.data import Dataset
 
 from data_tools.shards.manifest import Manifest, SplitShards
-from data_tools.tokenizers.sentence_piece import FIRST_PIECE_ID
+from data_tools.tokenizers.special_ids import SpecialIds
 from pretrain.masking import MASK_TOKEN_SHARE, RANDOM_TOKEN_SHARE, Masking
 from pretrain.micro_batch import make_batch
 from pretrain.order import Group, KindOfBatch, Stretch
@@ -83,15 +83,15 @@ class PretrainingOptions:
         """The views that the objective reads of a kind of batch; none where it is not for that kind."""
         return ObjectiveSum.of(self.objective).of_kind(kind).views
 
-    def masking(self, kind: str, vocab_size: int) -> Masking:
-        """The masking of a kind of batch; `<mask>` is the last of the vocabulary."""
+    def masking(self, kind: str, special: SpecialIds, vocab_size: int) -> Masking:
+        """The masking of a kind of batch, of ids below `vocab_size`."""
         rate, spread = self.mono_mask_rate, 0.0
         if kind == BILINGUAL:
             rate, spread = self.bilingual_mask_rate, self.bilingual_mask_spread
         return Masking(
             rate=rate,
-            num_special=FIRST_PIECE_ID,
-            mask_id=vocab_size - 1,
+            special=special,
+            vocab_size=vocab_size,
             mask_token_share=self.mask_token_share,
             random_token_share=self.random_token_share,
             span_length=self.span_length,
@@ -131,7 +131,7 @@ class PretrainingBatches(Dataset):
         self.course = course
         self.lexicons = lexicons
         self.rank, self.world_size, self.accumulation_steps = rank, world_size, accumulation_steps
-        self.vocab_size = manifest.vocab_size
+        self.special, self.vocab_size = manifest.special, manifest.vocab_size
         self.groups, self.stretches = read_stretches(data_dir, manifest, course)
         self.kinds = list(dict.fromkeys(kind for stretch in self.stretches for kind in stretch.kinds))
         shares = world_size * accumulation_steps
@@ -176,7 +176,7 @@ class PretrainingBatches(Dataset):
         first_group = [of for of, _ in self.groups].index(kind)
         samples = [order.sample(i, first_group) for i in numbers]
         options = self.course.at(number // self.accumulation_steps)
-        return batch_of(kind, samples, options, self.vocab_size, self.lexicons)
+        return batch_of(kind, samples, options, self.special, self.vocab_size, self.lexicons)
 
 
 def read_stretches(data_dir: Path, manifest: Manifest, course: Course) -> tuple[list[tuple[str, str]], list[Stretch]]:
@@ -239,7 +239,7 @@ class ValidationBatches:
         """At most `max_batches` of each language and pair."""
         self.options = options
         self.lexicons = lexicons
-        self.vocab_size = manifest.vocab_size
+        self.special, self.vocab_size = manifest.special, manifest.vocab_size
         self.sources = open_sources(data_dir, manifest.valid, options.max_lengths)
         self.groups = group_names(self.sources)
         # By kind: (group, number of the batch in it).
@@ -257,7 +257,7 @@ class ValidationBatches:
         for sample in range(first, min(first + VALIDATION_PAIRS, len(source))):
             found = source[walk(sample, len(source), key)]
             samples.append(found.sample(group, self.groups[group][1], sample, mix(key, sample)))
-        return batch_of(kind, samples, self.options, self.vocab_size, self.lexicons)
+        return batch_of(kind, samples, self.options, self.special, self.vocab_size, self.lexicons)
 
 
 def check_can_fill_queues(options: PretrainingOptions, kinds: Collection[str], step: int) -> None:
@@ -282,9 +282,14 @@ def check_keeps_pairs_together(options: PretrainingOptions, kind: str, micro_pai
 
 
 def batch_of(
-    kind: str, samples: Sequence[Sample], options: PretrainingOptions, vocab_size: int, lexicons: Lexicons | None = None
+    kind: str,
+    samples: Sequence[Sample],
+    options: PretrainingOptions,
+    special: SpecialIds,
+    vocab_size: int,
+    lexicons: Lexicons | None = None,
 ) -> Batch:
     """A micro-batch of a kind, as `make_batch` gives it, of the views that the objective reads."""
-    masking = options.masking(kind, vocab_size)
+    masking = options.masking(kind, special, vocab_size)
     resources = Resources(ObjectiveSum.of(options.objective), lexicons)
     return make_batch(samples, options.views(kind), masking, options.contrast_pairs, resources)

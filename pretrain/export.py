@@ -40,7 +40,7 @@ from veco.convert.encoders import encoder_config
 from veco.convert.xlm_roberta import XLM_ROBERTA
 from veco.masked_lm import TIED_HEAD
 from veco.sentence_transformers_files import USUAL_DEPTH, write_sentence_files
-from veco.tokenizer import note_max_tokens
+from veco.tokenizer import note_max_tokens, without_token_types
 
 VECO = VecoConfig.model_type
 STAGE = "stage"  # in place of a number of checkpoints: those of the stage
@@ -90,6 +90,7 @@ def export(
         write_weights(temporary, sources, DTYPES[form.dtype], form.max_file_bytes)
         shutil.copytree(run_dir / "tokenizer", temporary, dirs_exist_ok=True)
         note_max_tokens(temporary, config.max_tokens)
+        without_token_types(temporary)
         usage = usage_of(form.model_format, config, layer)
         (temporary / "README.md").write_text(model_card(run_dir, chosen, config, form.dtype, usage), encoding="utf-8")
     return output

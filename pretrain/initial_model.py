@@ -45,10 +45,12 @@ def build_model(
         check_vocabulary(model.config.vocab_size, tokenizer_dir, data_dir, manifest)
     elif recipe.init_from is None:
         shape = {name: value for name, value in dataclasses.asdict(recipe).items() if name in SHAPE_FIELDS}
-        model = VecoForPreTraining(VecoConfig(vocab_size=manifest.vocab_size, **shape, **dropouts), objective)
+        ids = special_ids_of(manifest)
+        model = VecoForPreTraining(VecoConfig(vocab_size=manifest.vocab_size, **ids, **shape, **dropouts), objective)
     else:
         model = pretrained_model(Path(recipe.init_from), dropouts, objective)
         check_vocabulary(model.config.vocab_size, Path(recipe.init_from), data_dir, manifest)
+        check_special_ids(model.config, Path(recipe.init_from), manifest)
     if recipe.adapter and checkpoint is None:
         with named(f"adapter {recipe.adapter}: "):
             add_adapter(model, recipe)
@@ -112,6 +114,27 @@ def check_suffices(config: VecoConfig, recipe: PretrainRecipe) -> None:
     if recipe.longest_row > config.max_tokens:
         raise ValueError(
             f"batches may have {recipe.longest_row} tokens a row, the model only takes {config.max_tokens}"
+        )
+
+
+def special_ids_of(manifest: Manifest) -> dict[str, int]:
+    """The special ids that a model's configuration has, by its fields: those of the data."""
+    special = manifest.special
+    return {"pad_token_id": special.pad, "bos_token_id": special.bos, "eos_token_id": special.eos}
+
+
+def check_special_ids(config: VecoConfig, model_dir: Path, manifest: Manifest) -> None:
+    """Raise ValueError where a model takes other ids for padding, or for the ends of sentences, than the data have."""
+    found = {
+        "pad_token_id": config.pad_token_id,
+        "bos_token_id": config.bos_token_id,
+        "eos_token_id": config.eos_token_id,
+    }
+    expected = special_ids_of(manifest)
+    if found != expected:
+        raise ValueError(
+            f"init_from {model_dir}: its config.json has the special ids {found}, the data's tokenizer {expected}; "
+            "correct config.json, or prepare the data with the model's tokenizer"
         )
 
 

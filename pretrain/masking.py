@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from data_tools.tokenizers.special_ids import SpecialIds
+
 # As `veco.labels.IGNORED`. Importing veco, and so transformers, would take each worker of a data loader, which is a
 # fresh process, several seconds and 150 MB.
 IGNORED = -100
@@ -18,15 +20,15 @@ RANDOM_TOKEN_SHARE = 0.1
 class Masking:
     """Settings of masking: which tokens are to be predicted, and what stands in their place.
 
-    `rate` of the ordinary tokens are chosen, ids `num_special` <= id < `mask_id`. Of these `mask_token_share` become
-    `mask_id`, `random_token_share` a random ordinary token, and the rest stay. They are chosen one by one, or with
-    `span_length` >= 1 in spans whose lengths are geometric with this mean. The rates of a pair differ from `rate` by at
-    most `rate_spread`, see `mask_pair`.
+    `rate` of the ordinary tokens are chosen, the ids below `vocab_size` that are not special. Of these
+    `mask_token_share` become `<mask>`, `random_token_share` a random ordinary token, and the rest stay. They are chosen
+    one by one, or with `span_length` >= 1 in spans whose lengths are geometric with this mean. The rates of a pair
+    differ from `rate` by at most `rate_spread`, see `mask_pair`.
     """
 
     rate: float
-    num_special: int
-    mask_id: int
+    special: SpecialIds
+    vocab_size: int
     mask_token_share: float = MASK_TOKEN_SHARE
     random_token_share: float = RANDOM_TOKEN_SHARE
     span_length: float = 0.0
@@ -57,7 +59,7 @@ def mask_tokens(ids: np.ndarray, rng: np.random.Generator, masking: Masking, off
     """
     corrupted = ids.astype(np.int64)
     labels = np.full(len(ids), IGNORED, dtype=np.int64)
-    candidates = np.flatnonzero((ids >= masking.num_special) & (ids < masking.mask_id))
+    candidates = np.flatnonzero(masking.special.are_ordinary(ids))
     if not len(candidates):
         return corrupted, labels
     count = min(len(candidates), max(1, int((masking.rate + offset) * len(candidates) + rng.random())))
@@ -69,10 +71,11 @@ def mask_tokens(ids: np.ndarray, rng: np.random.Generator, masking: Masking, off
         chosen = rng.choice(candidates, size=count, replace=False, shuffle=False)
         action = rng.random(count)
     labels[chosen] = corrupted[chosen]
-    corrupted[chosen[action < masking.mask_token_share]] = masking.mask_id
+    corrupted[chosen[action < masking.mask_token_share]] = masking.special.mask
     is_random = (action >= masking.mask_token_share) & (action < masking.mask_token_share + masking.random_token_share)
     random_places = chosen[is_random]
-    corrupted[random_places] = rng.integers(masking.num_special, masking.mask_id, size=len(random_places))
+    drawn = rng.integers(masking.special.num_ordinary(masking.vocab_size), size=len(random_places))
+    corrupted[random_places] = masking.special.ordinary(drawn)
     return corrupted, labels
 
 

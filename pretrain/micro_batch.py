@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data_tools.tokenizers.sentence_piece import PAD_ID
 from pretrain.masking import IGNORED, MaskedSequence, Masking
 from pretrain.views.pair import Pair, Sample
 from pretrain.views.resources import Resources
@@ -47,23 +46,23 @@ def make_batch(
         step = math.lcm(size, VIEWS[view].pairs)
         groups = [pairs[start : start + step] for start in range(0, len(pairs), step)]
         rows[view] = [row for group in groups for row in VIEWS[view].rows(group)]
-    padded = {view: padded_view(of_view) for view, of_view in rows.items()}
+    padded = {view: padded_view(of_view, masking.special.pad) for view, of_view in rows.items()}
     facts = [
         (pair.sample.group, pair.sample.num_cut, digest(pair.sample, number, rows), len(pair.x) + len(pair.y))
         for number, pair in enumerate(pairs)
     ]
     return {
         **tensors_of(padded),
-        PACKED: PackedViews.of(padded, PAD_ID, group_pairs, len(samples), samples[0].kind),
+        PACKED: PackedViews.of(padded, masking.special.pad, group_pairs, len(samples), samples[0].kind),
         SAMPLES: torch.tensor(facts, dtype=torch.int64),
     }
 
 
-def padded_view(rows: Sequence[MaskedSequence]) -> View:
-    """Ids and labels of rows as a view."""
-    input_ids = pad_rows([ids for ids, _ in rows], PAD_ID)
+def padded_view(rows: Sequence[MaskedSequence], pad: int) -> View:
+    """Ids and labels of rows as a view, ids filled up with `pad`."""
+    input_ids = pad_rows([ids for ids, _ in rows], pad)
     labels = pad_rows([labels for _, labels in rows], IGNORED)
-    return View(input_ids, input_ids.ne(PAD_ID).long(), labels)
+    return View(input_ids, input_ids.ne(pad).long(), labels)
 
 
 def digest(sample: Sample, number: int, rows: Mapping[str, Sequence[MaskedSequence]]) -> int:

@@ -7,12 +7,16 @@ from typing import Any
 
 from data_tools.files.atomic import sha256_of
 from data_tools.shards.manifest import Manifest
-from veco.tokenizer import MODEL_FILE, has_tokenizer, open_tokenizer
+from data_tools.tokenizers.encoder import model_file
+from veco.tokenizer import has_tokenizer, open_tokenizer
+
+# Text that tokenizers with the same pieces may cut otherwise: letters are made small, accents and widths lost.
+PROBE = "Übergröße NASA's naïve ２nd-best 12,5 % café"
 
 
 def check_own_tokenizer(data_dir: Path, manifest: Manifest) -> None:
     """Raise ValueError when the tokenizer in a data directory is not the one that its shards were made with."""
-    model = data_dir / "tokenizer" / MODEL_FILE
+    model = model_file(data_dir / "tokenizer")
     if model.is_file() and sha256_of(model) != manifest.tokenizer_sha256:
         raise ValueError(f"{model}: not the tokenizer that {data_dir} was prepared with; run data_tools.prepare again")
 
@@ -27,11 +31,17 @@ def check_data_pieces(data_dir: Path, manifest: Manifest, tokenizer: Any, model_
     directory = data_dir / "tokenizer"
     if not has_tokenizer(directory):
         raise ValueError(f"{directory}: no tokenizer there; run data_tools.prepare again")
-    theirs, ours = open_tokenizer(directory).get_vocab(), tokenizer.get_vocab()
+    of_data = open_tokenizer(directory)
+    theirs, ours = of_data.get_vocab(), tokenizer.get_vocab()
     different = sorted(piece for piece, id_ in theirs.items() if id_ < manifest.vocab_size and ours.get(piece) != id_)
     if different or len(theirs) < manifest.vocab_size:
         raise ValueError(
             f"{data_dir} was prepared with another tokenizer ({manifest.vocab_size:,} pieces) than that of {model_dir} "
             f"({len(ours):,} pieces): {len(different):,} pieces have other ids, such as {different[:3]}; prepare the "
             "data with the model's"
+        )
+    if of_data(PROBE)["input_ids"] != tokenizer(PROBE)["input_ids"]:
+        raise ValueError(
+            f"{data_dir} was prepared with a tokenizer that has the pieces of {model_dir}'s but cuts text otherwise, "
+            f"as one that makes letters small does: {PROBE!r} has other ids; prepare the data with the model's"
         )

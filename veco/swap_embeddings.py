@@ -19,7 +19,8 @@ from veco.config import VecoConfig
 from veco.rust_errors import rust_errors_as_oserrors
 from veco.sentence_transformers_files import recorded_layer, write_sentence_files
 from veco.tokenizer import has_tokenizer, open_tokenizer, save_tokenizer
-from veco.vocabulary import open_model, vocabulary_parameters
+from veco.vocabulary.model_directory import open_model
+from veco.vocabulary.rows import vocabulary_parameters
 
 Model = TypeVar("Model", bound=PreTrainedModel)
 SPECIAL_IDS = ("pad_token_id", "bos_token_id", "eos_token_id")

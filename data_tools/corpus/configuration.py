@@ -1,6 +1,6 @@
 """CORPUS.yaml as frozen dataclasses: which text belongs to which language or pair, and what to do with it.
 
-    tokenizer: ../tokenizer           # a directory of data_tools.train_tokenizer or import_tokenizer, or XLM-R's
+    tokenizer: ../tokenizer           # of data_tools.train_tokenizer, or any directory with a fast tokenizer
     valid: 0.001                      # share of documents and pairs held out, chosen by hash; 0 by default
     filters: {script: 0.5}            # see data_tools.text.filters
     deduplicate: {exact: true}        # see data_tools.deduplicate.settings

@@ -25,14 +25,15 @@ from data_tools.files.atomic import atomic_path, named_errors
 from data_tools.files.memory_maps import map_file
 
 
-def write_signatures(task: EncodedTask, work: Path, settings: Deduplication) -> None:
+def write_signatures(task: EncodedTask, work: Path, settings: Deduplication, unk: int | None) -> None:
     """Write the hashes of the units of one task, one file per shard.
 
-    Units of near-duplicate documents are skipped: they are removed anyway, and units equal to them may stay.
+    Units of near-duplicate documents are skipped: they are removed anyway, and units equal to them may stay. `unk` is
+    the id of unknown pieces.
     """
     near_duplicates = near_duplicate_units(task, work) if settings.minhash_of(task.languages) else {}
     for split, number in task.numbers():
-        hashes = unit_hashes(task.shards(split, number), task.records(split, number))
+        hashes = unit_hashes(task.shards(split, number), task.records(split, number), unk)
         positions = np.arange(len(hashes))
         if (split, number) in near_duplicates:
             positions = np.flatnonzero(~near_duplicates[split, number])

@@ -13,7 +13,6 @@ import numpy as np
 
 from data_tools.deduplicate.encoded import sentence_blocks
 from data_tools.shards.format import Shard
-from data_tools.tokenizers.sentence_piece import UNK_ID
 from data_tools.tokenizers.unknown_pieces import NO_RECORDS
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -33,31 +32,35 @@ def mix(state: np.ndarray) -> np.ndarray:
     return state
 
 
-def value_blocks(ids: np.ndarray, lengths: np.ndarray, records: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+def value_blocks(
+    ids: np.ndarray, lengths: np.ndarray, records: np.ndarray, unk: int | None
+) -> Iterator[tuple[slice, np.ndarray]]:
     """(sentences, uint64 values of their tokens) of consecutive blocks of n sentences, of about BLOCK_TOKENS each.
 
-    The sentences are given by their ids end to end, their lengths (n,), and the RECORD of each unknown id in order;
-    without these records, the unknown id is a value like any other.
+    The sentences are given by their ids end to end, their lengths (n,), and the RECORD of each unknown id, `unk`, in
+    order; without these records, the unknown id is a value like any other.
     """
     num_unknown = 0
     for sentences, tokens in sentence_blocks(lengths, BLOCK_TOKENS):
         values = ids[tokens].astype(np.uint64)
         if len(records):
-            places = np.flatnonzero(values == UNK_ID)
+            places = np.flatnonzero(values == unk)
             values[places] = records["text"][num_unknown : num_unknown + len(places)]
             num_unknown += len(places)
         yield sentences, values
     assert num_unknown == len(records), f"{len(records):,} records of {num_unknown:,} unknown pieces"
 
 
-def sentence_hashes(ids: np.ndarray, lengths: np.ndarray, records: np.ndarray = NO_RECORDS) -> np.ndarray:
+def sentence_hashes(
+    ids: np.ndarray, lengths: np.ndarray, records: np.ndarray = NO_RECORDS, unk: int | None = None
+) -> np.ndarray:
     """uint64 (n,): the hash of each of n sentences, given as in `value_blocks`, all lengths > 0.
 
     The token at position k (from 1) adds output k of the generator seeded with its value, so order matters; the sum is
     mixed with the length. About N^2 / 2^65 of N different sentences collide: some 3 in ten billion.
     """
     hashes = np.empty(len(lengths), dtype=np.uint64)
-    for sentences, values in value_blocks(ids, lengths, records):
+    for sentences, values in value_blocks(ids, lengths, records, unk):
         block_lengths = lengths[sentences].astype(np.uint64)
         starts = np.cumsum(block_lengths) - block_lengths
         state = np.arange(1, len(values) + 1, dtype=np.uint64)
@@ -69,14 +72,14 @@ def sentence_hashes(ids: np.ndarray, lengths: np.ndarray, records: np.ndarray = 
     return hashes
 
 
-def unit_hashes(sides: Sequence[Shard], records: Sequence[np.ndarray]) -> np.ndarray:
+def unit_hashes(sides: Sequence[Shard], records: Sequence[np.ndarray], unk: int | None) -> np.ndarray:
     """uint64 (n,): the hash of each sentence of a shard, or of each pair of two shards; the order of the sides counts.
 
-    `records` are those of the unknown pieces of each side.
+    `records` are those of the unknown pieces `unk` of each side.
     """
     hashes = np.zeros(len(sides[0]), dtype=np.uint64)
     for shard, of_side in zip(sides, records, strict=True):
-        hashes = mix(hashes ^ sentence_hashes(shard.tokens, shard.lengths, of_side))
+        hashes = mix(hashes ^ sentence_hashes(shard.tokens, shard.lengths, of_side, unk))
     return hashes
 
 

@@ -46,11 +46,11 @@ LINES_TO_BUFFER = 256  # signatures read at once from each task's file: thousand
 OTHER_FILES = 100  # that a process has open besides
 
 
-def write_document_signatures(task: EncodedTask, work: Path, settings: MinhashSettings) -> None:
-    """Write the MinHash signatures of the documents of one task, by bucket."""
+def write_document_signatures(task: EncodedTask, work: Path, settings: MinhashSettings, unk: int | None) -> None:
+    """Write the MinHash signatures of the documents of one task, by bucket; `unk` is the id of unknown pieces."""
     for split in SPLITS:
         with _moved_into(work / "minhash" / split, f"{task.index:05d}") as directory:
-            TokenSignature(directory, settings).run(_documents(task, split, settings.ngram), rank=task.index)
+            TokenSignature(directory, settings).run(_documents(task, split, settings.ngram, unk), rank=task.index)
 
 
 def match_documents(tasks: Sequence[EncodedTask], work: Path, bucket: int, settings: MinhashSettings) -> None:
@@ -165,12 +165,12 @@ def _folder(path: Path) -> str:
     return str(path.absolute())
 
 
-def _documents(task: EncodedTask, split: str, ngram: int) -> Iterator[Document]:
+def _documents(task: EncodedTask, split: str, ngram: int, unk: int | None) -> Iterator[Document]:
     """The documents of a split in order; their `text` is the hashes of their n-grams of tokens, uint64 (n,)."""
     for number in range(len(task.prefixes(split))):
         (shard,), (records,) = task.shards(split, number), task.records(split, number)
         lengths = np.add.reduceat(shard.lengths, shard.documents[:-1], dtype=np.int64)
-        for documents, values in value_blocks(shard.tokens, lengths, records):
+        for documents, values in value_blocks(shard.tokens, lengths, records, unk):
             hashes = ngram_hashes(values, ngram)
             start = 0
             for length in lengths[documents].tolist():

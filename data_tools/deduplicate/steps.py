@@ -124,7 +124,7 @@ class DocumentSignatures(DeduplicationStep):
 
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> None:
         task = self.encoded(self.ranks[rank])
-        write_document_signatures(task, self.plan.work / task.name, self.settings)
+        write_document_signatures(task, self.plan.work / task.name, self.settings, self.encoder.special.unk)
 
 
 class Matches(DeduplicationStep):
@@ -168,7 +168,7 @@ class Signatures(DeduplicationStep):
 
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> None:
         task = self.encoded(rank)
-        write_signatures(task, self.plan.work / task.name, self.settings)
+        write_signatures(task, self.plan.work / task.name, self.settings, self.encoder.special.unk)
 
 
 class Duplicates(DeduplicationStep):
@@ -204,7 +204,8 @@ class Rewrite(DeduplicationStep):
             return
         task = self.encoded(rank)
         buckets = self.buckets_of_range(task.name) * num_ranges(plan, task.name) if self.settings.exact else 0
-        rewritten = rewrite_task(task, plan.work / task.name, self.settings, buckets, output, self.encoder.table)
+        table, special = self.encoder.table, self.encoder.special
+        rewritten = rewrite_task(task, plan.work / task.name, self.settings, buckets, output, table, special)
         dropped = TaskResult.load(plan.directory(planned)).dropped | rewritten.dropped
         result = TaskResult(
             train=rewritten.shards["train"],

@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 
 from data_tools.files.atomic import atomic_path
 from data_tools.shards.format import ShardInfo
+from data_tools.tokenizers.special_ids import SpecialIds
 from data_tools.tokenizers.unknown_pieces import Unknown
 
 MANIFEST_NAME = "manifest.json"
@@ -34,8 +35,10 @@ class Manifest:
 
     `mono` and `parallel` are the shards to train on, as in `SplitShards`; `valid` those held out. `dropped` counts the
     dropped units (sentences, pairs) by corpus ("mono/de") and reason. By corpus and language, in all shards, `words`
-    counts the pieces that begin a word, and `unknown` the unknown pieces, which earlier versions did not count. The
-    content depends only on the text, the settings and the tokenizer, not on the machine or the day.
+    counts the pieces that begin a word, and `unknown` the unknown pieces, which earlier versions did not count.
+    `special_ids` are those of the tokenizer, None for XLM-R's, as in the manifests of earlier versions; `special` has
+    them in either case. The content depends only on the text, the settings and the tokenizer, not on the machine or the
+    day.
     """
 
     version: int
@@ -47,6 +50,7 @@ class Manifest:
     dropped: dict[str, dict[str, int]] = field(default_factory=dict)
     words: dict[str, dict[str, int]] = field(default_factory=dict)
     unknown: dict[str, dict[str, Unknown]] = field(default_factory=dict)
+    special_ids: SpecialIds | None = None
 
     @classmethod
     def load(cls, data_dir: Path | str) -> "Manifest":
@@ -63,11 +67,12 @@ class Manifest:
             valid = _split(content.pop("valid"))
             train = _split({"mono": content.pop("mono"), "parallel": content.pop("parallel")})
             content.pop(SHARES, None)
+            special_ids = SpecialIds.from_json(content.pop("special_ids")) if "special_ids" in content else None
             unknown = {
                 name: {language: Unknown(**counts) for language, counts in sides.items()}
                 for name, sides in content.pop("unknown", {}).items()
             }
-            return cls(**train, valid=valid, unknown=unknown, **content)
+            return cls(**train, valid=valid, unknown=unknown, special_ids=special_ids, **content)
         except (KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError) as error:
             raise ValueError(f"{path}: not a manifest of data_tools.prepare ({error!r}); run it again") from None
 
@@ -77,18 +82,30 @@ class Manifest:
             language: {"pieces": unknown.piece_share, "characters": unknown.character_share}
             for language, unknown in self.unknown_by_language().items()
         }
-        content = asdict(self) | {SHARES: shares}
+        content = self._content() | {SHARES: shares}
         with atomic_path(Path(data_dir) / MANIFEST_NAME) as temporary:
             temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
     @property
     def fingerprint(self) -> str:
         """The SHA-256 of the content: equal for equal data and tokenizer, wherever and however they were made."""
-        content = asdict(self)
+        content = self._content()
         if not self.unknown:  # the fingerprint of versions that did not count it
             del content["unknown"]
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
+
+    def _content(self) -> dict[str, Any]:
+        """What is saved, and identifies the content."""
+        content = asdict(self)
+        if self.special_ids is None:
+            del content["special_ids"]
+        return content
+
+    @property
+    def special(self) -> SpecialIds:
+        """The special ids of the tokenizer."""
+        return self.special_ids or SpecialIds.xlm_r(self.vocab_size)
 
     def unknown_by_language(self) -> dict[str, Unknown]:
         """The unknown pieces of each language, in all corpora together."""

@@ -9,7 +9,7 @@ from data_tools.files.atomic import named_errors, sha256_of
 from data_tools.shards.format import Shard, ShardInfo, shard_path
 from data_tools.shards.manifest import SPLITS, Manifest
 from data_tools.stages.worker_pool import run_local
-from data_tools.tokenizers.sentence_piece import PieceEncoder
+from data_tools.tokenizers.encoder import open_encoder
 
 SHOWN_DIGITS = 12  # of a SHA-256
 KINDS = ("mono", "parallel", "valid")
@@ -56,7 +56,7 @@ def tokenizer_problems(data_dir: Path, manifest: Manifest) -> list[str]:
     """At most one problem: that `tokenizer/` is not the one the shards were made with."""
     path = data_dir / "tokenizer"
     try:
-        encoder = PieceEncoder(path)
+        encoder = open_encoder(path)
     except (ValueError, OSError) as error:
         return [one_line(error)]
     if (encoder.tokenizer_sha256, encoder.vocab_size) == (manifest.tokenizer_sha256, manifest.vocab_size):

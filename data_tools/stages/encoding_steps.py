@@ -24,7 +24,7 @@ from data_tools.stages.task_reader import TaskReader
 from data_tools.stages.text_batches import SplitName, TextBatch, TokenBatch, TokenSide
 from data_tools.text.filters import Filters, TextFilter, TokenFilter
 from data_tools.text.passages import passage_ends
-from data_tools.tokenizers.sentence_piece import PieceEncoder
+from data_tools.tokenizers.encoder import Encoder
 from data_tools.tokenizers.unknown_pieces import Unknown
 
 T = TypeVar("T")
@@ -176,10 +176,10 @@ class EncodeText(PlanStep):
             yield tokens.keep(np.logical_and.reduce([side.lengths > 0 for side in sides]), reason)
 
 
-def encode_side(encoder: PieceEncoder, lines: list[str]) -> TokenSide:
+def encode_side(encoder: Encoder, lines: list[str]) -> TokenSide:
     """The ids of lines, with the records of the unknown ones."""
     ids, lengths = encoder.encode_flat(lines)
-    return TokenSide(ids, lengths, encoder.unknown_records(lines, ids, lengths))
+    return TokenSide(ids, lengths, encoder.special, encoder.unknown_records(lines, ids, lengths))
 
 
 class FilterTokens(PlanStep):
@@ -230,7 +230,7 @@ class WriteShards(PlanStep):
                 series[batch.split].add(batch)
                 dropped.update(batch.dropped)
                 for language, side in zip(task.languages, batch.sides, strict=True):
-                    words[language] += encoder.table.num_words(side.ids)
+                    words[language] += encoder.table.num_words(side.ids, len(side.lengths))
                     unknown[language] += encoder.table.unknown(side.ids, side.unknown)
         TaskResult(
             train=series["train"].infos,

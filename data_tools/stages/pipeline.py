@@ -32,7 +32,7 @@ from data_tools.stages.encoding_steps import (
 from data_tools.stages.executors import Stage
 from data_tools.stages.plan import LOGS_NAME, TOKENIZER_NAME, WORK_NAME, Plan, TaskResult
 from data_tools.stages.plan_step import PlanStep
-from data_tools.tokenizers.sentence_piece import PieceEncoder
+from data_tools.tokenizers.encoder import open_encoder
 from data_tools.tokenizers.unknown_pieces import Unknown
 
 
@@ -106,7 +106,7 @@ def finish(plan: Plan, is_deduplicated: bool) -> None:
     if problems := [nothing_in(plan, name, dropped[name], valid[name]) for name in plan.names if not train[name]]:
         raise ValueError("; ".join(problems))
     rename_shards(moves)
-    encoder = PieceEncoder(plan.output / TOKENIZER_NAME)
+    encoder = open_encoder(plan.output / TOKENIZER_NAME)
     Manifest(
         version=MANIFEST_VERSION,
         tokenizer_sha256=encoder.tokenizer_sha256,
@@ -116,6 +116,7 @@ def finish(plan: Plan, is_deduplicated: bool) -> None:
         dropped={name: dict(counts) for name, counts in dropped.items() if counts},
         words={name: dict(counts) for name, counts in words.items()},
         unknown=unknown,
+        special_ids=encoder.special.unless_xlm_r(encoder.vocab_size),
     ).save(plan.output)
 
 

@@ -1,12 +1,13 @@
 """The base class of all steps of datatrove here: a step whose tasks are those of a plan."""
 
+import os
 from functools import lru_cache
 from pathlib import Path
 
 from datatrove.pipeline.base import PipelineStep
 
 from data_tools.stages.plan import TOKENIZER_NAME, Plan, PlannedTask
-from data_tools.tokenizers.sentence_piece import PieceEncoder
+from data_tools.tokenizers.encoder import Encoder, open_encoder
 
 
 class PlanStep(PipelineStep):
@@ -28,7 +29,7 @@ class PlanStep(PipelineStep):
         return load_plan(self.output, self.plan_key)
 
     @property
-    def encoder(self) -> PieceEncoder:
+    def encoder(self) -> Encoder:
         """The tokenizer of the data directory."""
         return load_encoder(self.output / TOKENIZER_NAME, self.plan_key)
 
@@ -38,9 +39,10 @@ class PlanStep(PipelineStep):
 
 # Every task of a worker needs both, and reading them takes longer than a small task.
 @lru_cache(maxsize=1)
-def load_encoder(tokenizer_dir: Path, plan_key: str) -> PieceEncoder:
-    """Read the tokenizer of the plan with that key."""
-    return PieceEncoder(tokenizer_dir)
+def load_encoder(tokenizer_dir: Path, plan_key: str) -> Encoder:
+    """Read the tokenizer of the plan with that key; it uses one thread, since there are other workers."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    return open_encoder(tokenizer_dir)
 
 
 @lru_cache(maxsize=1)

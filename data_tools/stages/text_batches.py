@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from data_tools.tokenizers.sentence_piece import UNK_ID
+from data_tools.tokenizers.special_ids import SpecialIds
 from data_tools.tokenizers.unknown_pieces import NO_RECORDS
 
 SplitName = Literal["train", "valid"]
@@ -61,18 +61,20 @@ class TextBatch:
 class TokenSide(NamedTuple):
     """One language of a batch: int32 ids of all sentences end to end, their int64 lengths (n,), and records.
 
-    `unknown` has a RECORD for each unknown id, in order: see data_tools.tokenizers.unknown_pieces.
+    `special` are the tokenizer's special ids. `unknown` has a RECORD for each unknown id, in order: see
+    data_tools.tokenizers.unknown_pieces.
     """
 
     ids: np.ndarray
     lengths: np.ndarray
+    special: SpecialIds
     unknown: np.ndarray = NO_RECORDS
 
     def keep(self, kept: np.ndarray) -> "TokenSide":
         """The side with only the sentences whose `kept` (n,) is true."""
         is_kept = np.repeat(kept, self.lengths)
-        unknown = self.unknown[is_kept[self.ids == UNK_ID]] if len(self.unknown) else self.unknown
-        return TokenSide(self.ids[is_kept], self.lengths[kept], unknown)
+        unknown = self.unknown[is_kept[self.special.are_unknown(self.ids)]] if len(self.unknown) else self.unknown
+        return TokenSide(self.ids[is_kept], self.lengths[kept], self.special, unknown)
 
 
 @dataclass(frozen=True)

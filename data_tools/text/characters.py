@@ -7,6 +7,7 @@ made on first use (0.2 s for the general categories, 5 ms for scripts) and cache
 import re
 import sys
 import unicodedata
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -109,3 +110,15 @@ def _script_table(scripts: frozenset[str]) -> np.ndarray:
     class_of |= dict.fromkeys(SCRIPTLESS, NO_SCRIPT)
     classes = np.array([class_of[script] for script in Scripts.VALUES], dtype=np.uint8)
     return np.repeat(classes, np.diff(Scripts.RANGES, append=NUM_CODE_POINTS))
+
+
+def refuse_surrogates(lines: Sequence[str]) -> None:
+    """Raise ValueError if a line has half of a surrogate pair, which Python's strings may hold but text may not."""
+    for number, line in enumerate(lines, start=1):
+        try:
+            line.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"line {number} of {len(lines)}: character {error.start + 1} is half of a surrogate pair "
+                f"(U+{ord(line[error.start]):04X}), which is not valid text; repair the source of the text"
+            ) from None

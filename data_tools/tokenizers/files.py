@@ -61,7 +61,10 @@ def model_of_tokenizer_json(content: bytes, where: Path) -> bytes:
         unigram = settings["model"]
         if unigram["type"] != "Unigram" or unigram.get("byte_fallback"):
             kind = "Unigram with byte fallback" if unigram["type"] == "Unigram" else unigram["type"]
-            raise ValueError(f"{where}: a model of type {kind}; expected Unigram without byte fallback, XLM-R's")
+            raise ValueError(
+                f"{where}: a model of type {kind}; expected Unigram without byte fallback, XLM-R's; others need no "
+                "import: a corpus takes their directory as its tokenizer"
+            )
         kinds = {
             token["content"]: Piece.CONTROL if token["special"] else Piece.USER_DEFINED
             for token in settings["added_tokens"]

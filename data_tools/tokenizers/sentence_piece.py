@@ -26,7 +26,10 @@ import sentencepiece
 
 from data_tools.files.atomic import sha256_of
 from data_tools.files.formats import LOOKED_AT_BYTES, check_signature
-from data_tools.tokenizers.unknown_pieces import NO_RECORDS, PieceTable, records_of
+from data_tools.text.characters import refuse_surrogates
+from data_tools.tokenizers.piece_table import PieceTable
+from data_tools.tokenizers.special_ids import SpecialIds
+from data_tools.tokenizers.unknown_pieces import records_of_lines
 
 MODEL_FILE = "sentencepiece.bpe.model"
 TOKENIZER_JSON = "tokenizer.json"  # the only model file that transformers 5 writes
@@ -81,15 +84,21 @@ class PieceEncoder:
         self.vocab_size = int(self._processor.get_piece_size()) + NUM_EXTRA_IDS
         self.tokenizer_sha256 = sha256_of(path)
 
-    @property
-    def mask_id(self) -> int:
-        return self.vocab_size - 1
+    @cached_property
+    def special(self) -> SpecialIds:
+        """XLM-R's special ids."""
+        return SpecialIds.xlm_r(self.vocab_size)
 
     @cached_property
     def pieces(self) -> list[str]:
-        """The pieces of the ids from FIRST_PIECE_ID up to `mask_id`; the first of a word begins with WORD_START."""
+        """The pieces of the ids from FIRST_PIECE_ID up to `<mask>`; the first of a word begins with WORD_START."""
         ids = range(FIRST_PIECE_ID - ID_OFFSET, self.vocab_size - NUM_EXTRA_IDS)
         return list(self._processor.id_to_piece(list(ids)))
+
+    @cached_property
+    def spellings(self) -> list[str]:
+        """The characters of each id, without WORD_START; none for special ids."""
+        return [*[""] * FIRST_PIECE_ID, *(piece.replace(WORD_START, "") for piece in self.pieces), ""]
 
     @cached_property
     def table(self) -> PieceTable:
@@ -121,7 +130,7 @@ class PieceEncoder:
         try:
             arrays = self._processor.encode(list(lines), return_type="numpy", num_threads=num_threads)
         except TypeError:
-            _refuse_surrogates(lines)
+            refuse_surrogates(lines)
             raise
         lengths = np.fromiter(map(len, arrays), np.int64, len(arrays))
         ids = np.frombuffer(b"".join(arrays), np.int32) + np.int32(ID_OFFSET)
@@ -133,20 +142,16 @@ class PieceEncoder:
 
         Only lines with an unknown piece are looked at. Their characters that no known piece covers are unknown.
         """
-        (places,) = np.nonzero(ids == UNK_ID)
-        if len(places) == 0:
-            return NO_RECORDS
-        ends = np.cumsum(lengths)
-        rows, firsts, counts = np.unique(
-            np.searchsorted(ends, places, side="right"), return_index=True, return_counts=True
-        )
-        texts = self._processor.normalize([lines[row] for row in rows.tolist()])
-        known_before = np.concatenate([[0], np.cumsum(self.table.num_characters[ids], dtype=np.int64)])
-        num_known = known_before[ends[rows]] - known_before[ends[rows] - lengths[rows]]
-        num_characters = np.array([len(text) - text.count(WORD_START) for text in texts])
-        records = np.repeat(records_of(texts), counts)
-        records["characters"][firsts] = num_characters - num_known
-        return records
+
+        def normalized(rows: list[int]) -> tuple[list[str], np.ndarray]:
+            texts = self._processor.normalize([lines[row] for row in rows])
+            return texts, np.array([len(text) - text.count(WORD_START) for text in texts])
+
+        return records_of_lines(ids, lengths, ids == UNK_ID, self.table.num_characters, normalized)
+
+    def encode_words(self, words: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """As `encode_flat`, of words as they stand inside a sentence: each line begins like a word of its own."""
+        return self.encode_flat(words)
 
     def encode_lines(self, lines: Sequence[str], num_threads: int = 1) -> list[np.ndarray]:
         """The int32 ids (n_i,) of each line, in order."""
@@ -160,14 +165,3 @@ class PieceEncoder:
         last = self.vocab_size - 1  # <mask>; tags added later follow it
         kept = [i for i in map(int, ids) if UNK_ID <= i < last]
         return str(self._processor.decode([SENTENCEPIECE_UNK_ID if i == UNK_ID else i - ID_OFFSET for i in kept]))
-
-
-def _refuse_surrogates(lines: Sequence[str]) -> None:
-    for number, line in enumerate(lines, start=1):
-        try:
-            line.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise ValueError(
-                f"line {number} of {len(lines)}: character {error.start + 1} is half of a surrogate pair "
-                f"(U+{ord(line[error.start]):04X}), which is not valid text; repair the source of the text"
-            ) from None

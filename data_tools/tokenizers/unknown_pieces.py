@@ -8,6 +8,7 @@ can be summed. (The text of each piece would do too, but SentencePiece needs thr
 """
 
 import hashlib
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,32 @@ from data_tools.files.memory_maps import map_file
 RECORD = np.dtype([("text", "<u8"), ("characters", "<u4")])
 NO_RECORDS = np.zeros(0, RECORD)
 HASH_BYTES = 8
+
+
+def records_of_lines(
+    ids: np.ndarray,
+    lengths: np.ndarray,
+    is_unknown: np.ndarray,
+    num_characters: np.ndarray,
+    normalized: Callable[[list[int]], tuple[list[str], np.ndarray]],
+) -> np.ndarray:
+    """RECORD (m,) of the unknown ids, in order, of lines given by their ids end to end and their lengths.
+
+    `is_unknown` (n,) says which ids they are, `num_characters` (vocabulary,) how many characters each id covers.
+    `normalized` gives the normalised text of the lines of some numbers, and how many characters each has; it is asked
+    only for lines with an unknown piece. Their characters that no known piece covers are unknown.
+    """
+    (places,) = np.nonzero(is_unknown)
+    if len(places) == 0:
+        return NO_RECORDS
+    ends = np.cumsum(lengths)
+    rows, firsts, counts = np.unique(np.searchsorted(ends, places, side="right"), return_index=True, return_counts=True)
+    texts, of_texts = normalized(rows.tolist())
+    known_before = np.concatenate([[0], np.cumsum(num_characters[ids], dtype=np.int64)])
+    num_known = known_before[ends[rows]] - known_before[ends[rows] - lengths[rows]]
+    records = np.repeat(records_of(texts), counts)
+    records["characters"][firsts] = np.maximum(of_texts - num_known, 0)
+    return records
 
 
 def records_of(texts: list[str]) -> np.ndarray:
@@ -99,29 +126,3 @@ class Unknown:
     @property
     def character_share(self) -> float:
         return self.characters / max(self.of_characters, 1)
-
-
-@dataclass(frozen=True)
-class PieceTable:
-    """Properties of the pieces of a vocabulary, for counting words and characters.
-
-    `starts_word` bool (vocabulary,): true for pieces that begin with `▁`, of which a text has as many as words.
-    `num_characters` uint16 (vocabulary,): of each piece, without the `▁`; 0 for special ids.
-    """
-
-    starts_word: np.ndarray
-    num_characters: np.ndarray
-
-    @property
-    def vocab_size(self) -> int:
-        return len(self.starts_word)
-
-    def num_words(self, ids: np.ndarray) -> int:
-        """The number of words that begin in ids (n,)."""
-        return int(np.count_nonzero(self.starts_word[ids]))
-
-    def unknown(self, ids: np.ndarray, records: np.ndarray) -> Unknown:
-        """The counts of unknown pieces in ids (n,), given the RECORD (m,) of the unknown ones among them."""
-        known = int(self.num_characters[ids].sum(dtype=np.int64))
-        unknown = int(records["characters"].sum(dtype=np.int64))
-        return Unknown(pieces=len(records), of_pieces=len(ids), characters=unknown, of_characters=known + unknown)

@@ -11,6 +11,20 @@ from transformers import PreTrainedTokenizerBase
 from veco import VecoConfig
 
 
+def ends_of(tokenizer: PreTrainedTokenizerBase) -> tuple[int, int]:
+    """The ids of the beginning and the end of a sentence: `<s>` and `</s>`, or `[CLS]` and `[SEP]`.
+
+    Raises ValueError for a tokenizer without them.
+    """
+    bos = tokenizer.cls_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+    eos = tokenizer.sep_token_id if tokenizer.eos_token_id is None else tokenizer.eos_token_id
+    if bos is None or eos is None:
+        raise ValueError(
+            "the model's tokenizer has no tokens for the ends of a sentence: <s> and </s>, or [CLS] and [SEP]"
+        )
+    return bos, eos
+
+
 @dataclass(frozen=True)
 class Frame:
     """Ids around a source and after a target: `<s> x </s>` and `y </s>`, unless the model was trained otherwise.
@@ -40,11 +54,11 @@ class Frame:
         target_suffix: Sequence[int] | None,
     ) -> Self:
         """The frame of these parts; `None` means the usual `<s>` or `</s>`."""
-        bos, eos = [tokenizer.bos_token_id], [tokenizer.eos_token_id]
+        bos, eos = ends_of(tokenizer)
         return cls(
-            tuple(bos if source_prefix is None else source_prefix),
-            tuple(eos if source_suffix is None else source_suffix),
-            tuple(eos if target_suffix is None else target_suffix),
+            tuple([bos] if source_prefix is None else source_prefix),
+            tuple([eos] if source_suffix is None else source_suffix),
+            tuple([eos] if target_suffix is None else target_suffix),
             tokenizer.pad_token_id,
         )
 

@@ -36,7 +36,8 @@ def words_y(pairs: Sequence[Pair]) -> list[MaskedSequence]:
 
 def clean_pair(pairs: Sequence[Pair]) -> list[MaskedSequence]:
     """`<s> x </s> </s> y </s>`."""
-    return [concatenated(*both) for both in zip(clean_x(pairs), clean_y(pairs), strict=True)]
+    rows = zip(clean_x(pairs), clean_y(pairs), strict=True)
+    return [concatenated(x, y, pair.special) for pair, (x, y) in zip(pairs, rows, strict=True)]
 
 
 def own_words(ids: np.ndarray) -> np.ndarray:

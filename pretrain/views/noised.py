@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from data_tools.tokenizers.special_ids import SpecialIds
 from pretrain.masking import MaskedSequence, laid, places_of
 from pretrain.views.clean import next_x, next_y, unlabelled
 from pretrain.views.pair import Pair, framed
@@ -17,11 +18,11 @@ MEAN_SPAN = 3.5
 
 
 def noised_x(pairs: Sequence[Pair]) -> list[MaskedSequence]:
-    return [noised(pair.sample.x, pair.sample.x_borders, pair.rng(NOISED_X), pair.masking.mask_id) for pair in pairs]
+    return [noised(pair.sample.x, pair.sample.x_borders, pair.rng(NOISED_X), pair.special) for pair in pairs]
 
 
 def noised_y(pairs: Sequence[Pair]) -> list[MaskedSequence]:
-    return [noised(pair.sample.y, pair.sample.y_borders, pair.rng(NOISED_Y), pair.masking.mask_id) for pair in pairs]
+    return [noised(pair.sample.y, pair.sample.y_borders, pair.rng(NOISED_Y), pair.special) for pair in pairs]
 
 
 def target_x(pairs: Sequence[Pair]) -> list[MaskedSequence]:
@@ -34,11 +35,11 @@ def target_y(pairs: Sequence[Pair]) -> list[MaskedSequence]:
     return [(next_x if pair.sample.is_translation else next_y)([pair])[0] for pair in pairs]
 
 
-def noised(ids: np.ndarray, borders: Sequence[int], rng: np.random.Generator, mask_id: int) -> MaskedSequence:
+def noised(ids: np.ndarray, borders: Sequence[int], rng: np.random.Generator, special: SpecialIds) -> MaskedSequence:
     """`<s> ids </s>` with the sentences of `ids` in random order, then infilled, and labels that predict nothing."""
     sentences = np.split(ids, borders)
     permuted = np.concatenate([sentences[i] for i in rng.permutation(len(sentences))])
-    noised_ids = framed(infilled(permuted, rng, mask_id))
+    noised_ids = framed(infilled(permuted, rng, special.mask), special)
     return noised_ids, unlabelled(noised_ids)
 
 

@@ -8,8 +8,8 @@ from functools import cached_property
 
 import numpy as np
 
-from data_tools.tokenizers.sentence_piece import BOS_ID, EOS_ID
-from pretrain.masking import MaskedSequence, Masking, mask_pair
+from data_tools.tokenizers.special_ids import SpecialIds
+from pretrain.masking import IGNORED, MaskedSequence, Masking, mask_pair
 from pretrain.views.resources import Resources
 from pretrain.words.lexicons import PairWords
 from training.random_order import mix
@@ -49,6 +49,11 @@ class Pair:
     masking: Masking
     resources: Resources = field(default_factory=Resources)
 
+    @property
+    def special(self) -> SpecialIds:
+        """The special ids of its tokenizer."""
+        return self.masking.special
+
     def rng(self, view: str = "") -> np.random.Generator:
         """The random numbers of a view, the same on every machine; without a name those of the masks."""
         key = mix(self.sample.key, zlib.crc32(view.encode())) if view else self.sample.key
@@ -57,12 +62,12 @@ class Pair:
     @cached_property
     def x(self) -> np.ndarray:
         """`<s> x </s>`, int64."""
-        return framed(self.sample.x)
+        return framed(self.sample.x, self.special)
 
     @cached_property
     def y(self) -> np.ndarray:
         """`<s> y </s>`, int64."""
-        return framed(self.sample.y)
+        return framed(self.sample.y, self.special)
 
     @cached_property
     def words(self) -> PairWords:
@@ -76,13 +81,16 @@ class Pair:
         return mask_pair(self.x, self.y, self.rng(), self.masking)
 
 
-def framed(ids: np.ndarray) -> np.ndarray:
+def framed(ids: np.ndarray, special: SpecialIds) -> np.ndarray:
     """`<s> ids </s>`, int64."""
-    return np.concatenate(([BOS_ID], ids, [EOS_ID])).astype(np.int64)
+    return np.concatenate(([special.bos], ids, [special.eos])).astype(np.int64)
 
 
-def concatenated(x: MaskedSequence, y: MaskedSequence) -> MaskedSequence:
-    """(ids, labels) of `<s> x </s> </s> y </s>` from those of `<s> x </s>` and `<s> y </s>`."""
-    y_ids, y_labels = y[0].copy(), y[1]
-    y_ids[0] = EOS_ID  # XLM-R's separator takes the place of y's <s>
-    return np.concatenate((x[0], y_ids)), np.concatenate((x[1], y_labels))
+def concatenated(x: MaskedSequence, y: MaskedSequence, special: SpecialIds) -> MaskedSequence:
+    """(ids, labels) of `<s> x </s> </s> y </s>` from those of `<s> x </s>` and `<s> y </s>`.
+
+    Between x and y there are as many `</s>` as the tokenizer itself puts there.
+    """
+    separators = np.full(special.num_separators - 1, special.eos)  # in the place of y's <s>; x has its </s> already
+    unlabelled = np.full(len(separators), IGNORED)
+    return np.concatenate((x[0], separators, y[0][1:])), np.concatenate((x[1], unlabelled, y[1][1:]))

@@ -19,7 +19,8 @@ def unlike(pairs: Sequence[Pair]) -> list[MaskedSequence]:
     rows = []
     for pair, other in zip(pairs, most_similar_others(pairs), strict=True):
         z = pair.y[:0] if other is None else pairs[other].sample.y
-        rows.append(concatenated((pair.x, unlabelled(pair.x)), (framed(z), unlabelled(framed(z)))))
+        z = framed(z, pair.special)
+        rows.append(concatenated((pair.x, unlabelled(pair.x)), (z, unlabelled(z)), pair.special))
     return rows
 
 

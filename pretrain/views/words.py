@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data_tools.tokenizers.sentence_piece import BOS_ID
 from pretrain.masking import IGNORED, MaskedSequence
 from pretrain.views.clean import unlabelled
 from pretrain.views.pair import Pair
@@ -36,7 +35,7 @@ def links(pairs: Sequence[Pair]) -> list[MaskedSequence]:
 
 def first_pieces(pair: Pair) -> np.ndarray:
     firsts = [ids[words.starts] for ids, words in zip(pair.words.ids, pair.words.words, strict=True)]
-    return np.concatenate([[BOS_ID], *firsts]).astype(np.int64)
+    return np.concatenate([[pair.special.bos], *firsts]).astype(np.int64)
 
 
 def grouped(pair: Pair) -> np.ndarray:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import unicodedata
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
 import numpy as np
 
 from data_tools.deduplicate.hashing import sentence_hashes
-from data_tools.tokenizers.sentence_piece import FIRST_PIECE_ID, UNK_ID, WORD_START, PieceEncoder
-
-MARKS = ("P", "S", "Z")  # Unicode's punctuation, symbols and separators
+from data_tools.tokenizers.encoder import Encoder
+from data_tools.tokenizers.piece_table import are_marks
 
 
 class Words(NamedTuple):
@@ -27,7 +25,7 @@ class Words(NamedTuple):
 
 @dataclass(frozen=True)
 class WordPieces:
-    """Which pieces of a vocabulary begin a word, and which are marks only; both boolean (V,).
+    """Which pieces of a vocabulary begin a word, and which are marks only; both boolean (V,). `unk` is the unknown one.
 
     A word is the pieces from one that begins it up to the next, without the marks behind it: those of a sentence's last
     word include its full stop, and a lexicon has it without. Special ids count as marks. Languages that put no spaces
@@ -36,14 +34,20 @@ class WordPieces:
 
     starts_word: np.ndarray
     is_mark: np.ndarray
+    unk: int | None = None
 
     @classmethod
-    def of(cls, encoder: PieceEncoder) -> Self:
-        """Those of a tokenizer."""
-        is_mark = np.ones(encoder.vocab_size, bool)
-        is_mark[FIRST_PIECE_ID:-1] = [is_of_marks(piece) for piece in encoder.pieces]
-        is_mark[UNK_ID] = False
-        return cls(encoder.table.starts_word, is_mark)
+    def of(cls, encoder: Encoder) -> Self:
+        """Those of a tokenizer; raises ValueError for one whose pieces do not show where words begin."""
+        if not encoder.table.starts_word.any():
+            raise ValueError(
+                f"{encoder.tokenizer_dir}: its pieces do not show where words begin; objectives that read words need a "
+                "tokenizer of SentencePiece, WordPiece or byte-level BPE"
+            )
+        is_mark = are_marks(encoder.spellings)
+        if encoder.special.unk is not None:
+            is_mark[encoder.special.unk] = False
+        return cls(encoder.table.starts_word, is_mark, encoder.special.unk)
 
     def words(self, ids: np.ndarray) -> Words:
         """The words of a sentence's ids (T,), in order. What stands before the first is of none."""
@@ -56,20 +60,16 @@ class WordPieces:
         ends = last_of_word[lasts] + 1
         is_word = ends > starts
         starts, ends = starts[is_word], ends[is_word]
-        return Words(starts, ends, word_hashes(ids, starts, ends))
+        return Words(starts, ends, word_hashes(ids, starts, ends, self.unk))
 
 
-def is_of_marks(piece: str) -> bool:
-    """Whether a piece has nothing but punctuation and the like, or no character at all."""
-    return all(unicodedata.category(character)[0] in MARKS for character in piece.replace(WORD_START, ""))
-
-
-def word_hashes(ids: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+def word_hashes(ids: np.ndarray, starts: np.ndarray, ends: np.ndarray, unk: int | None) -> np.ndarray:
     """uint64 (W,), see `Words`. A list of a million words takes a strange one for its own once in 10^13."""
     if not len(starts):
         return np.zeros(0, np.uint64)
     lengths = ends - starts
     firsts = np.cumsum(lengths) - lengths
     pieces = ids[np.arange(lengths.sum()) + np.repeat(starts - firsts, lengths)]
-    has_unknown = np.logical_or.reduceat(pieces == UNK_ID, firsts)
+    is_unknown = np.zeros(len(pieces), bool) if unk is None else pieces == unk
+    has_unknown = np.logical_or.reduceat(is_unknown, firsts)
     return np.where(has_unknown, np.uint64(0), sentence_hashes(pieces, lengths))

@@ -14,7 +14,7 @@ from data_tools.lexicons.bilingual import read_lexicon
 from data_tools.lexicons.entries import Entries
 from data_tools.lexicons.mythes import read_thesaurus
 from data_tools.text.languages import has_spaces, normal_form
-from data_tools.tokenizers.sentence_piece import PieceEncoder
+from data_tools.tokenizers.encoder import open_encoder
 from pretrain.words.lexicons import NO_LINKS, Lexicons
 from pretrain.words.pieces import WordPieces
 from pretrain.words.word_list import Links, Numbered, joined
@@ -53,7 +53,7 @@ def read_lexicons(data_dir: Path, pairs: Sequence[str], lexicon: str, thesaurus:
 
     sizes = {language: len(words) for language, words in numbered.items()}
     related = {pair: with_synonyms(pair, links, synonyms, sizes) for pair, links in translations.items()}
-    encoder = PieceEncoder(data_dir / "tokenizer")
+    encoder = open_encoder(data_dir / "tokenizer")
     word_pieces = WordPieces.of(encoder)
     word_lists = {language: words.word_list(encoder, word_pieces) for language, words in numbered.items()}
     turned = {"-".join(reversed(pair.split("-"))): links.turned for pair, links in translations.items()}

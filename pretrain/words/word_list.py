@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 from scipy.sparse import csr_array
 
-from data_tools.tokenizers.sentence_piece import PieceEncoder
+from data_tools.tokenizers.encoder import Encoder
 from pretrain.words.pieces import WordPieces
 
 UNLISTED = -1
@@ -121,7 +121,7 @@ class Numbered:
         self._spellings[term] = number
         return number
 
-    def word_list(self, encoder: PieceEncoder, word_pieces: WordPieces) -> WordList:
+    def word_list(self, encoder: Encoder, word_pieces: WordPieces) -> WordList:
         """The list of all words so far, each in the spellings given and in these with a capital.
 
         A spelling that the tokenizer does not see as one word, or does not know, is left out.
@@ -131,9 +131,9 @@ class Numbered:
         return self._listed(list(spelt), np.array(list(spelt.values()), np.int32), encoder, word_pieces)
 
     def _listed(
-        self, spellings: Sequence[str], numbers: np.ndarray, encoder: PieceEncoder, word_pieces: WordPieces
+        self, spellings: Sequence[str], numbers: np.ndarray, encoder: Encoder, word_pieces: WordPieces
     ) -> WordList:
-        ids, lengths = encoder.encode_flat(spellings)
+        ids, lengths = encoder.encode_words(spellings)
         words = word_pieces.words(ids)
         spelling_of_word = np.cumsum(lengths).searchsorted(words.starts, "right")
         is_good = (np.bincount(spelling_of_word, minlength=len(spellings))[spelling_of_word] == 1) & (words.hashes != 0)

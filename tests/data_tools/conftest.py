@@ -13,7 +13,7 @@ import pytest
 from hypothesis import settings
 
 from data_tools.tokenizers.files import write_tokenizer
-from data_tools.train_tokenizer import train_model
+from data_tools.tokenizers.unigram_training import train_model
 
 # An example may be slow because the machine is busy, which says nothing about the code.
 settings.register_profile("no deadline", deadline=None)

@@ -17,7 +17,7 @@ from transformers import AutoTokenizer
 from data_tools.import_tokenizer import in_xlm_r_order, main
 from data_tools.tokenizers.files import write_tokenizer
 from data_tools.tokenizers.sentence_piece import PieceEncoder
-from data_tools.train_tokenizer import train_model
+from data_tools.tokenizers.unigram_training import train_model
 
 MODULE = "data_tools.import_tokenizer"
 Import = Callable[..., Path]

@@ -15,15 +15,8 @@ from sentencepiece import sentencepiece_model_pb2
 from transformers import AutoTokenizer, XLMRobertaTokenizer
 
 from data_tools.tokenizers.sentence_piece import PieceEncoder
-from data_tools.train_tokenizer import (
-    MAX_JITTER,
-    break_ties,
-    describe_loss,
-    file_inputs,
-    lost_characters,
-    main,
-    train_model,
-)
+from data_tools.tokenizers.unigram_training import MAX_JITTER, break_ties, train_model
+from data_tools.train_tokenizer import describe_loss, file_inputs, lost_characters, main
 
 MODULE = "data_tools.train_tokenizer"
 Train = Callable[..., str]
@@ -83,6 +76,52 @@ def test_equal_runs_give_equal_bytes(tmp_path: Path, text_files: Path, run_modul
     train(*options, "--seed", "2", "--overwrite")
     model = "out/sentencepiece.bpe.model"
     assert (tmp_path / model).read_bytes() != (other / "sentencepiece.bpe.model").read_bytes(), "another sample"
+
+
+@pytest.mark.parametrize("options", [("bpe",), ("wordpiece",), ("wordpiece", "--lowercase")], ids=" ".join)
+def test_other_models_are_fast_tokenizers_of_transformers(
+    options: tuple[str, ...], tmp_path: Path, text_files: Path, train: Train
+) -> None:
+    printed = train("--input", text_files, "--vocab-size", "380", "--model", *options)
+    assert "380 pieces from 1,500 of 1,500 lines" in printed
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert tokenizer.is_fast and len(tokenizer) == 380
+    named = tokenizer.special_tokens_map
+    assert {"cls_token", "sep_token", "pad_token", "unk_token", "mask_token"} <= named.keys()
+    expected = [0, 1, 2, 3, 4] if options[0] == "wordpiece" else [0, 1, 2, 3, 379]
+    assert sorted(set(tokenizer.all_special_ids)) == expected
+    assert "token_type_ids" not in tokenizer("Die", "Lehrerin"), "VECO has none"
+    assert tokenizer.decode(tokenizer("Die Lehrerin")["input_ids"], skip_special_tokens=True) == (
+        "die lehrerin" if "--lowercase" in options else "Die Lehrerin"
+    )
+
+
+def test_word_piece_is_the_same_in_every_process(
+    tmp_path: Path, text_files: Path, run_module: Callable, train: Train
+) -> None:
+    """`tokenizers` alone numbers pieces in the order of a hash map, another one in every training."""
+    options = ["--input", text_files, "--vocab-size", "200", "--model", "wordpiece", "--character-coverage", "0.995"]
+    train(*options)
+    assert run_module(MODULE, *options, "--output", tmp_path / "other").returncode == 0
+    assert (tmp_path / "out" / "tokenizer.json").read_bytes() == (tmp_path / "other" / "tokenizer.json").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("bpe", "--vocab-size", "200"), "--vocab-size 200 is too small for .* use at least 261"),
+        (("bpe", "--vocab-size", "90000"), r"--vocab-size 90,000 is more than the text supports: use at most \d"),
+        (("wordpiece", "--vocab-size", "30"), r"--vocab-size 30 is too small for .* use at least \d\d"),
+        (("bpe", "--vocab-size", "400", "--lowercase"), "--lowercase: only --model wordpiece can do so, found bpe"),
+        (("bpe", "--vocab-size", "400", "--character-coverage", "1"), "--model bpe has pieces for all characters"),
+    ],
+)
+def test_what_other_models_cannot_do_is_told(
+    options: tuple[str, ...], message: str, text_files: Path, train: Train, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        train("--input", text_files, "--model", *options)
+    assert not (tmp_path / "out").exists()
 
 
 def test_files_of_others_are_kept(tmp_path: Path, text_files: Path, train: Train) -> None:

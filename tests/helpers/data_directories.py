@@ -9,7 +9,7 @@ import numpy as np
 
 from data_tools.shards.format import ShardInfo, ShardWriter
 from data_tools.shards.manifest import MANIFEST_VERSION, Manifest
-from data_tools.tokenizers.sentence_piece import PieceEncoder
+from data_tools.tokenizers.encoder import open_encoder
 
 SENTENCES_PER_DOCUMENT = 10
 
@@ -20,7 +20,7 @@ def make_data(data_dir: Path, tokenizer_dir: Path, sentences: dict[str, list[str
     20 German sentences and 5 pairs are held out. Words are counted by the spaces in the text.
     """
     shutil.copytree(tokenizer_dir, data_dir / "tokenizer")
-    encoder = PieceEncoder(tokenizer_dir)
+    encoder = open_encoder(tokenizer_dir)
     german, english = sentences["de"], sentences["en"]
 
     def shard(prefix: str, lines: list[str]) -> ShardInfo:
@@ -36,6 +36,7 @@ def make_data(data_dir: Path, tokenizer_dir: Path, sentences: dict[str, list[str
         version=MANIFEST_VERSION,
         tokenizer_sha256=encoder.tokenizer_sha256,
         vocab_size=encoder.vocab_size,
+        special_ids=encoder.special.unless_xlm_r(encoder.vocab_size),
         mono={
             "de": [shard("mono/de/00000", german[:300]), shard("mono/de/00001", german[300:400])],
             "en": [shard("mono/en/00000", english[:100])],

@@ -8,7 +8,7 @@ from random import Random
 import torch
 
 from data_tools.tokenizers.files import write_tokenizer
-from data_tools.train_tokenizer import train_model
+from data_tools.tokenizers.unigram_training import train_model
 from veco import VecoConfig, VecoForMaskedLM
 
 DIGITS = "0123456789"

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from data_tools.tokenizers.special_ids import SpecialIds
 from pretrain.masking import Masking
 from pretrain.micro_batch import SAMPLES, make_batch
 from pretrain.views.pair import Sample
 from veco.views import PSEUDO_X
 
 VOCAB_SIZE = 60
-MASKING = Masking(rate=0.4, num_special=4, mask_id=VOCAB_SIZE - 1)
+MASKING = Masking(rate=0.4, special=SpecialIds.xlm_r(VOCAB_SIZE), vocab_size=VOCAB_SIZE)
 LENGTHS = ((5, 7), (6, 3), (4, 8), (9, 9))  # of x and of y, without <s> and </s>
 
 

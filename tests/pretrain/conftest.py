@@ -11,7 +11,7 @@ from data_tools.shards.format import ShardInfo, ShardWriter
 from data_tools.shards.manifest import MANIFEST_VERSION, Manifest
 from data_tools.tokenizers.files import write_tokenizer
 from data_tools.tokenizers.sentence_piece import PieceEncoder
-from data_tools.train_tokenizer import train_model
+from data_tools.tokenizers.unigram_training import train_model
 
 SENTENCES = {
     "de": (

@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 
 from data_tools.shards.format import Shard, ShardWriter
 from data_tools.shards.manifest import Manifest
+from data_tools.tokenizers.special_ids import SpecialIds
 from pretrain.batches import (
     VALIDATION_PAIRS,
     PretrainingBatches,
     PretrainingOptions,
     ValidationBatches,
+    batch_of,
 )
 from pretrain.masking import IGNORED
 from pretrain.micro_batch import PACKED, SAMPLES, make_batch, pad_rows
@@ -277,10 +279,28 @@ def test_validation_has_each_held_out_sample_once_up_to_a_limit(random_data: Pat
 def test_concatenation_replaces_the_second_start() -> None:
     x = (np.array([0, 9, 2]), np.array([-100, 8, -100]))
     y = (np.array([0, 7, 2]), np.array([-100, 7, -100]))
-    ids, labels = concatenated(x, y)
+    ids, labels = concatenated(x, y, SpecialIds.xlm_r(60))
     assert ids.tolist() == [0, 9, 2, 2, 7, 2]
     assert labels.tolist() == [-100, 8, -100, -100, 7, -100]
     assert y[0].tolist() == [0, 7, 2], "the original is left alone"
+
+
+def test_rows_of_another_layout_have_its_special_ids(random_data: Path) -> None:
+    """`[CLS] x [SEP] y [SEP]`, one separator as BERT's tokenizer puts it, and its padding."""
+    special = SpecialIds(bos=41, pad=0, eos=42, unk=40, mask=43, num_separators=1)
+    options = dataclasses.replace(OPTIONS, objective="mlm + tlm + mbart", mask_token_share=1.0, random_token_share=0.0)
+    samples = [Sample(0, "de-en", i, np.arange(5, 9 + i), np.arange(20, 24), 0, i) for i in range(3)]
+    batch = batch_of("bilingual", samples, options, special, 60)
+    views = [name.removesuffix("input_ids") for name in batch if name.endswith("input_ids")]
+    assert len(views) == 7
+    for view in views:
+        ids, mask = batch[f"{view}input_ids"], batch[f"{view}attention_mask"]
+        assert (ids[:, 0] == 41).all() and (ids[mask == 0] == 0).all() and (ids[mask == 1] != 0).all()
+        ends = [row[: int(keep.sum())].tolist() for row, keep in zip(ids, mask, strict=True)]
+        assert all(row[-1] == 42 and row.count(42) == (2 if view == "tlm_" else 1) for row in ends), view
+    x, both = batch["input_ids"][0].tolist(), batch["tlm_input_ids"][0].tolist()
+    assert both[:6] == x[:6] and both[6:11] == batch["pair_input_ids"][0].tolist()[1:6]
+    assert 43 in x and 43 in batch["noised_x_input_ids"][0].tolist()
 
 
 def test_pad_rows_rounds_up() -> None:
@@ -316,7 +336,7 @@ def test_rows_join_two_pairs_in_any_order(random_data: Path) -> None:
 
 
 def test_odd_pair_of_a_validation_is_a_row_by_itself() -> None:
-    masking = dataclasses.replace(OPTIONS, mask_token_share=1.0).masking("bilingual", 60)
+    masking = dataclasses.replace(OPTIONS, mask_token_share=1.0).masking("bilingual", SpecialIds.xlm_r(60), 60)
     samples = [Sample(0, "de-en", i, np.arange(5, 8 + i), np.arange(20, 23), 0, i) for i in range(3)]
     batch = make_batch(samples, (JOINED_X, JOINED_Y), masking)
     assert len(batch["joined_x_input_ids"]) == len(batch["joined_y_input_ids"]) == 2

@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_tools.tokenizers.special_ids import SpecialIds
 from pretrain.masking import IGNORED, Masking, mask_pair, mask_tokens, next_tokens, spans
 from veco import labels as labels_of_models
 
@@ -11,7 +12,7 @@ NUM_TOKENS = 200_000
 
 
 def masking(rate: float, **options: float) -> Masking:
-    return Masking(rate, num_special=FIRST, mask_id=MASK, **options)
+    return Masking(rate, SpecialIds.xlm_r(MASK + 1), MASK + 1, **options)
 
 
 @pytest.mark.parametrize("span_length", [0.0, 3.8])
@@ -50,6 +51,22 @@ def test_special_tokens_are_never_chosen_nor_drawn(ids: list[int], rate: float, 
     assert ((corrupted[chosen] >= FIRST) & (corrupted[chosen] <= MASK)).all()
     if ordinary.any():
         assert abs(chosen.sum() - rate * ordinary.sum()) <= 1
+
+
+def test_special_tokens_anywhere_are_never_chosen_nor_drawn() -> None:
+    """BERT's are in the middle of the vocabulary: every other id is drawn, and each as often as any other."""
+    special = SpecialIds(bos=101, pad=0, eos=102, unk=100, mask=103, others=(7, 119))
+    options = Masking(1.0, special, 120, mask_token_share=0.0, random_token_share=1.0)
+    rng = np.random.default_rng(0)
+    ids = np.tile(np.arange(120), 1000)
+    corrupted, labels = mask_tokens(ids, rng, options)
+    chosen = labels != IGNORED
+    assert set(ids[~chosen]) == {0, 7, 100, 101, 102, 103, 119} == set(corrupted[~chosen])
+    counts = np.bincount(corrupted[chosen], minlength=120)
+    assert counts[special.ids].sum() == 0
+    assert counts[special.are_ordinary(np.arange(120))] == pytest.approx(np.full(113, 1000), abs=200)
+    corrupted, labels = mask_tokens(ids, rng, Masking(0.3, special, 120, mask_token_share=1.0, random_token_share=0.0))
+    assert (corrupted[labels != IGNORED] == 103).all()
 
 
 def test_rates_of_a_pair_add_up_to_twice_the_rate() -> None:

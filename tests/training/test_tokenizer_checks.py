@@ -8,16 +8,19 @@ from pathlib import Path
 import pytest
 from data_directories import make_data
 from digits import digit_lines
+from json_tokenizers import TOKENIZERS
+from transformers import BertTokenizer
 
 from data_tools.shards.manifest import Manifest
 from data_tools.tokenizers.files import write_tokenizer
 from data_tools.tokenizers.sentence_piece import MODEL_FILE, TOKENIZER_JSON
-from data_tools.train_tokenizer import train_model
-from pretrain.initial_model import check_vocabulary
+from data_tools.tokenizers.unigram_training import train_model
+from pretrain.initial_model import check_special_ids, check_vocabulary
 from pretrain.pretraining import PretrainingTask
 from pretrain.recipe import PretrainRecipe
 from training.run import train_run
 from training.tokenizer_checks import check_data_pieces
+from veco import VecoConfig
 from veco.tokenizer import open_tokenizer
 
 SIZE = 26
@@ -82,3 +85,26 @@ def test_tokenizer_that_was_put_in_place_of_the_datas_own(prepared: Path, tmp_pa
     with pytest.raises(ValueError, match="sentencepiece.bpe.model: not the tokenizer that .*data was prepared with"):
         train_run(recipe, PretrainingTask.on(tmp_path / "data"))
     assert not (tmp_path / "run").exists()
+
+
+def test_tokenizer_with_the_same_pieces_that_cuts_otherwise_is_refused(tmp_path: Path) -> None:
+    """BERT's, of which one makes letters small and the other does not."""
+    (tmp_path / "bert").mkdir()
+    TOKENIZERS["bert"](tmp_path / "bert")
+    make_data(tmp_path / "data", tmp_path / "bert", {"de": digit_lines(700, 0), "en": digit_lines(700, 0)})
+    data, manifest = tmp_path / "data", Manifest.load(tmp_path / "data")
+    check_data_pieces(data, manifest, open_tokenizer(tmp_path / "bert"), "model")
+    cased = BertTokenizer(open_tokenizer(tmp_path / "bert").get_vocab(), do_lower_case=False)
+    with pytest.raises(ValueError, match="has the pieces of model's but cuts text otherwise"):
+        check_data_pieces(data, manifest, cased, "model")
+    (data / "tokenizer" / TOKENIZER_JSON).write_text("{}")
+    with pytest.raises(ValueError, match="tokenizer.json: not the tokenizer that .*data was prepared with"):
+        check_data_pieces(data, manifest, cased, "model")
+
+
+def test_model_with_other_special_ids_than_the_data_is_refused(prepared: Path, tmp_path: Path) -> None:
+    """Its positions would count from another id of padding."""
+    manifest = Manifest.load(prepared / "data")
+    check_special_ids(VecoConfig(vocab_size=SIZE), tmp_path, manifest)
+    with pytest.raises(ValueError, match=r"its config.json has the special ids .*'pad_token_id': 0.*: 1.*correct"):
+        check_special_ids(VecoConfig(vocab_size=SIZE, pad_token_id=0), tmp_path, manifest)

@@ -15,7 +15,7 @@ from launching import ROOT
 from transformers import AutoTokenizer, PreTrainedModel, pipeline
 
 from data_tools.tokenizers.files import write_tokenizer
-from data_tools.train_tokenizer import train_model
+from data_tools.tokenizers.unigram_training import train_model
 from veco import (
     VecoConfig,
     VecoForMaskedLM,

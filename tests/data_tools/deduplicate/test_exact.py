@@ -11,10 +11,13 @@ from data_tools.deduplicate.encoded import EncodedTask
 from data_tools.deduplicate.exact import duplicate_units, find_duplicates, write_signatures
 from data_tools.deduplicate.rewrite import Rewritten, rewrite_task
 from data_tools.deduplicate.settings import Deduplication
-from data_tools.tokenizers.unknown_pieces import PieceTable
+from data_tools.tokenizers.piece_table import PieceTable
+from data_tools.tokenizers.sentence_piece import UNK_ID
+from data_tools.tokenizers.special_ids import SpecialIds
 
 EXACT = Deduplication(exact=True)
 TABLE = PieceTable(starts_word=np.arange(300) % 2 == 0, num_characters=np.full(300, 3))
+SPECIAL = SpecialIds.xlm_r(300)
 SENTENCE = st.lists(st.integers(4, 6), min_size=1, max_size=3).map(tuple)
 
 
@@ -27,10 +30,10 @@ def _tasks(num_languages: int) -> st.SearchStrategy[list[tuple[Any, Any]]]:
 
 def _rewrite(tasks: Sequence[EncodedTask], work: Path, num_buckets: int, output: Path) -> list[Rewritten]:
     for task in tasks:
-        write_signatures(task, work, EXACT)
+        write_signatures(task, work, EXACT, UNK_ID)
     for bucket in range(num_buckets):
         find_duplicates(tasks, work, bucket, num_buckets)
-    return [rewrite_task(task, work, EXACT, num_buckets, output / str(task.index), TABLE) for task in tasks]
+    return [rewrite_task(task, work, EXACT, num_buckets, output / str(task.index), TABLE, SPECIAL) for task in tasks]
 
 
 @settings(max_examples=30)
@@ -94,7 +97,7 @@ def test_no_held_out_sentence_is_trained_on(tmp_path: Path, make_task: Any, read
 
 def test_signatures_are_sorted_and_complete(tmp_path: Path, make_task: Any) -> None:
     units = [((4 + i % 7,),) for i in range(50)]
-    write_signatures(make_task(tmp_path, 3, ("de",), [], [[units]]), tmp_path / "work", EXACT)
+    write_signatures(make_task(tmp_path, 3, ("de",), [], [[units]]), tmp_path / "work", EXACT, UNK_ID)
     (path,) = (tmp_path / "work" / "signatures").iterdir()
     assert path.name == "train.000003.00000"
     content = path.read_bytes()
@@ -108,7 +111,7 @@ def test_signatures_are_sorted_and_complete(tmp_path: Path, make_task: Any) -> N
 
 def test_a_task_that_was_not_looked_at_is_noticed(tmp_path: Path, make_task: Any) -> None:
     tasks = [make_task(tmp_path / str(i), i, ("de",), [], [[[((4,),)]]]) for i in range(2)]
-    write_signatures(tasks[0], tmp_path / "work", EXACT)
+    write_signatures(tasks[0], tmp_path / "work", EXACT, UNK_ID)
     with pytest.raises(FileNotFoundError, match="train.000001.00000"):
         find_duplicates(tasks, tmp_path / "work", 0, 1)
     find_duplicates(tasks[:1], tmp_path / "work", 0, 1)

@@ -60,7 +60,7 @@ def test_an_unknown_piece_has_the_hash_of_its_text_for_an_id(sentences: list[lis
     values = [[next(texts) if token == UNK_ID else token for token in sentence] for sentence in sentences]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("data_tools.deduplicate.hashing.BLOCK_TOKENS", 4)
-        hashes = sentence_hashes(ids, np.array([len(sentence) for sentence in sentences]), records)
+        hashes = sentence_hashes(ids, np.array([len(sentence) for sentence in sentences]), records, UNK_ID)
     assert hashes.tolist() == [_hash(sentence) for sentence in values]
 
 
@@ -91,10 +91,10 @@ def test_a_pair_is_both_sides_in_their_order(tmp_path: Path) -> None:
 
     source = side("de", [1, 2], [3], [1], [3], [5], [1, 2])
     target = side("en", [3], [1, 2], [2, 3], [3], [5], [3])
-    hashes = unit_hashes([source, target], [NO_RECORDS] * 2).tolist()
+    hashes = unit_hashes([source, target], [NO_RECORDS] * 2, UNK_ID).tolist()
     assert hashes[0] == hashes[5]
     assert len(set(hashes)) == 5
-    assert not set(hashes) & set(unit_hashes([source], [NO_RECORDS]).tolist())
+    assert not set(hashes) & set(unit_hashes([source], [NO_RECORDS], UNK_ID).tolist())
 
 
 def test_ngrams_are_hashed_as_sentences() -> None:

@@ -16,6 +16,7 @@ from data_tools.deduplicate.minhash import (
     write_document_signatures,
 )
 from data_tools.deduplicate.settings import MinhashSettings
+from data_tools.tokenizers.sentence_piece import UNK_ID
 
 SETTINGS = MinhashSettings()
 Document = list[tuple[tuple[int, ...]]]
@@ -46,7 +47,7 @@ def _near_duplicates(
 ) -> list[list[list[bool]]]:
     """For each task and shard of its training data, which units are removed."""
     for task in tasks:
-        write_document_signatures(task, work, settings)
+        write_document_signatures(task, work, settings, UNK_ID)
     for bucket in range(settings.num_buckets):
         match_documents(tasks, work, bucket, settings)
     cluster_documents(tasks, work, settings)
@@ -161,7 +162,7 @@ def test_stages_run_again_after_a_kill_give_the_same(tmp_path: Path, make_task: 
 def test_signatures_of_other_tasks_are_noticed(tmp_path: Path, make_task: Any) -> None:
     tasks = [make_task(tmp_path / str(i), i, ("de",), [], [[[((4,),)]]]) for i in range(2)]
     for task in tasks:
-        write_document_signatures(task, tmp_path / "work", SETTINGS)
+        write_document_signatures(task, tmp_path / "work", SETTINGS, UNK_ID)
     with pytest.raises(AssertionError, match="signatures of other tasks"):
         match_documents(tasks[:1], tmp_path / "work", 0, SETTINGS)
     with pytest.raises(FileNotFoundError):
@@ -178,8 +179,8 @@ def test_a_bad_path_and_a_low_limit_of_open_files_are_reported(
 ) -> None:
     task = make_task(tmp_path / "0", 0, ("de",), [], [[[((4,),)]]])
     with pytest.raises(ValueError, match="needs a directory without"):
-        write_document_signatures(task, tmp_path / "[data]", SETTINGS)
-    write_document_signatures(task, tmp_path / "work", SETTINGS)
+        write_document_signatures(task, tmp_path / "[data]", SETTINGS, UNK_ID)
+    write_document_signatures(task, tmp_path / "work", SETTINGS, UNK_ID)
     monkeypatch.setattr("resource.getrlimit", lambda kind: (64, 64))
     with pytest.raises(ValueError, match=r"files must be open at once, but the system allows 64; .*ulimit"):
         match_documents([task], tmp_path / "work", 0, SETTINGS)

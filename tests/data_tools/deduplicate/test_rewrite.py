@@ -11,11 +11,14 @@ from data_tools.deduplicate.encoded import EncodedTask
 from data_tools.deduplicate.exact import find_duplicates, write_signatures
 from data_tools.deduplicate.rewrite import rewrite_task
 from data_tools.deduplicate.settings import Deduplication, MinhashSettings
+from data_tools.tokenizers.piece_table import PieceTable
 from data_tools.tokenizers.sentence_piece import UNK_ID
-from data_tools.tokenizers.unknown_pieces import PieceTable, RecordWriter, Unknown, records_of
+from data_tools.tokenizers.special_ids import SpecialIds
+from data_tools.tokenizers.unknown_pieces import RecordWriter, Unknown, records_of
 
 BOTH = Deduplication(exact=True, minhash=MinhashSettings())
 TABLE = PieceTable(starts_word=np.ones(300, dtype=bool), num_characters=np.where(np.arange(300) == UNK_ID, 0, 3))
+SPECIAL = SpecialIds.xlm_r(300)
 UNIT = st.tuples(st.lists(st.integers(4, 6), min_size=1, max_size=3).map(tuple))
 SHARDS = st.lists(st.lists(st.lists(UNIT, min_size=1, max_size=5), min_size=1, max_size=4), max_size=3)
 
@@ -43,11 +46,11 @@ def test_rewriting_drops_near_duplicate_documents_then_repeated_units(
     task = make_task(directory / "old", 4, ("de",), valid, train)
     work = directory / "work"
     _remove(task, work, sorted(i for i in gone if i < sum(map(len, train))))
-    write_signatures(task, work, BOTH)
+    write_signatures(task, work, BOTH, UNK_ID)
     find_duplicates([task], work, 0, 1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("data_tools.deduplicate.rewrite.BLOCK_TOKENS", block_tokens)
-        result = rewrite_task(task, work, BOTH, 1, directory / "new", TABLE)
+        result = rewrite_task(task, work, BOTH, 1, directory / "new", TABLE, SPECIAL)
 
     seen: set[Any] = set()
     dropped = {"duplicate": 0, "near_duplicate": 0}
@@ -94,11 +97,11 @@ def test_unknown_pieces_are_told_apart_by_their_text_and_counted(
     records["characters"] = list(map(len, texts))
     with RecordWriter(directory / "old" / "train" / "00000") as writer:
         writer.add(records)
-    write_signatures(task, directory / "work", Deduplication(exact=True))
+    write_signatures(task, directory / "work", Deduplication(exact=True), UNK_ID)
     find_duplicates([task], directory / "work", 0, 1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("data_tools.deduplicate.rewrite.BLOCK_TOKENS", block_tokens)
-        result = rewrite_task(task, directory / "work", Deduplication(exact=True), 1, directory / "new", TABLE)
+        result = rewrite_task(task, directory / "work", Deduplication(exact=True), 1, directory / "new", TABLE, SPECIAL)
 
     remaining = iter(texts)
     spelt = [tuple(next(remaining) if i == UNK_ID else i for i in unit[0]) for unit in units]
@@ -118,9 +121,9 @@ def test_without_duplicates_the_bytes_are_the_same(tmp_path: Path, make_task: An
     shards = [[[((next(numbers), 5),) * len(languages) for _ in range(3)] for _ in range(4)] for _ in range(2)]
     task = make_task(tmp_path / "old", 0, languages, shards[:1], shards[1:])
     settings = Deduplication(exact=True)
-    write_signatures(task, tmp_path / "work", settings)
+    write_signatures(task, tmp_path / "work", settings, UNK_ID)
     find_duplicates([task], tmp_path / "work", 0, 1)
-    result = rewrite_task(task, tmp_path / "work", settings, 1, tmp_path / "new", TABLE)
+    result = rewrite_task(task, tmp_path / "work", settings, 1, tmp_path / "new", TABLE, SPECIAL)
     files = sorted(path.relative_to(tmp_path / "old") for path in (tmp_path / "old").rglob("*.*"))
     assert len(files) == 4 * len(languages)
     for file in files:
@@ -131,12 +134,12 @@ def test_without_duplicates_the_bytes_are_the_same(tmp_path: Path, make_task: An
 
 def test_the_output_of_an_unfinished_run_is_replaced(tmp_path: Path, make_task: Any, read_back: Any) -> None:
     task = make_task(tmp_path / "old", 0, ("de",), [], [[[((4,),)]]])
-    write_signatures(task, tmp_path / "work", Deduplication(exact=True))
+    write_signatures(task, tmp_path / "work", Deduplication(exact=True), UNK_ID)
     find_duplicates([task], tmp_path / "work", 0, 1)
     for name in ("00000.bin", "00001.bin", "00001.idx"):
         path = tmp_path / "new" / "train" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"left by a run that was killed")
-    rewrite_task(task, tmp_path / "work", Deduplication(exact=True), 1, tmp_path / "new", TABLE)
+    rewrite_task(task, tmp_path / "work", Deduplication(exact=True), 1, tmp_path / "new", TABLE, SPECIAL)
     assert read_back(tmp_path / "new", "train", ("de",)) == [[[((4,),)]]]
     assert len(list((tmp_path / "new" / "train").iterdir())) == 2

@@ -7,6 +7,7 @@ import pytest
 
 from data_tools.shards.format import ShardInfo
 from data_tools.shards.manifest import MANIFEST_VERSION, Manifest
+from data_tools.tokenizers.special_ids import SpecialIds
 from data_tools.tokenizers.unknown_pieces import Unknown
 
 
@@ -18,6 +19,7 @@ def _pair(prefix: str) -> dict[str, ShardInfo]:
     return {language: _info(f"{prefix}.{language}") for language in ("de", "en")}
 
 
+BERT = SpecialIds(101, 0, 102, 100, 103, others=(1, 2), num_separators=1)
 MANIFEST = Manifest(
     version=MANIFEST_VERSION,
     tokenizer_sha256="ef",
@@ -50,6 +52,7 @@ def test_a_manifest_is_read_as_it_was_written(tmp_path: Path) -> None:
         {"dropped": {}},
         {"words": {}},
         {"unknown": {}},
+        {"special_ids": BERT},
     ],
     ids=lambda change: next(iter(change)),
 )
@@ -60,6 +63,16 @@ def test_every_field_changes_the_fingerprint(change: dict[str, Any]) -> None:
 def test_without_held_out_shards_the_lists_are_there_and_empty(tmp_path: Path) -> None:
     Manifest(MANIFEST_VERSION, "ef", 300, MANIFEST.mono, MANIFEST.parallel).save(tmp_path)
     assert Manifest.load(tmp_path).valid == {"mono": {}, "parallel": {}}
+
+
+def test_special_ids_are_in_the_file_unless_they_are_xlm_rs(tmp_path: Path) -> None:
+    """Manifests of earlier versions have none, and keep their bytes and their fingerprint."""
+    assert MANIFEST.special == SpecialIds.xlm_r(300)
+    MANIFEST.save(tmp_path)
+    assert "special_ids" not in json.loads((tmp_path / "manifest.json").read_text())
+    other = replace(MANIFEST, special_ids=BERT)
+    other.save(tmp_path)
+    assert Manifest.load(tmp_path) == other and Manifest.load(tmp_path).special == BERT
 
 
 def test_the_shares_of_unknown_pieces_are_in_the_file(tmp_path: Path) -> None:

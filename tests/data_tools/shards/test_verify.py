@@ -59,7 +59,7 @@ def test_all_problems_of_train_and_valid_are_found(data: Path) -> None:
     (data / "manifest.json").write_text("what counts is the manifest that was read")
     problems = verify(data, manifest, num_workers=2)
     expected = [
-        "tokenizer/sentencepiece.bpe.model: no such file",
+        "tokenizer/tokenizer.json: no such file",
         "mono/de/00000.bin: its bytes have changed, sha256 ",
         "mono/de/00000.idx: truncated, 200 bytes instead of 3,882",
         "mono/en/00000.bin: no such file, but the manifest lists it",

@@ -21,6 +21,7 @@ from data_tools.stages.executors import Stage
 from data_tools.stages.plan import Plan
 from data_tools.stages.text_batches import TextBatch, TokenBatch, TokenSide
 from data_tools.tokenizers.sentence_piece import UNK_ID, PieceEncoder
+from data_tools.tokenizers.special_ids import SpecialIds
 from data_tools.tokenizers.unknown_pieces import Unknown, records_of
 
 NO_PLAN = Plan(Path("none"), (), {})
@@ -81,14 +82,14 @@ def test_the_split_does_not_depend_on_unicode_form_or_white_space() -> None:
 
 def test_dropping_units_drops_the_records_of_their_unknown_pieces() -> None:
     ids = np.array([UNK_ID, 7, UNK_ID, UNK_ID, 8, UNK_ID])
-    side = TokenSide(ids, np.array([2, 2, 1, 1]), records_of(list("abcd")))
+    side = TokenSide(ids, np.array([2, 2, 1, 1]), SpecialIds.xlm_r(99), records_of(list("abcd")))
     kept = side.keep(np.array([True, False, True, True]))
     assert kept.ids.tolist() == [UNK_ID, 7, 8, UNK_ID]
     assert kept.unknown.tolist() == records_of(["a", "d"]).tolist()
 
 
 def test_dropping_units_moves_the_ends_of_documents() -> None:
-    batch = TokenBatch((TokenSide(np.arange(6), np.array([1, 2, 3])),), np.array([1, 2, 3]))
+    batch = TokenBatch((TokenSide(np.arange(6), np.array([1, 2, 3]), SpecialIds.xlm_r(99)),), np.array([1, 2, 3]))
     kept = batch.keep(np.array([True, False, True]), "length")
     assert kept.sides[0].ids.tolist() == [0, 3, 4, 5] and kept.sides[0].lengths.tolist() == [1, 3]
     assert kept.document_ends.tolist() == [1, 2]

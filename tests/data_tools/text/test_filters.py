@@ -26,10 +26,13 @@ from data_tools.text.filters import (
     is_copied,
 )
 from data_tools.text.languages import scripts_of
+from data_tools.tokenizers.special_ids import SpecialIds
 
 OFF = Filters(copied=False, length_ratio=None)
 SENTENCES = ["ein Haus", "EIN  Haus ", "дом", "我的家", "7 + 8 = 15", "https://a.de", "siehe www.a.de jetzt", "…!"]
 LINES = ["", " \u3000", *SENTENCES]
+
+SPECIAL = SpecialIds.xlm_r(99)
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +48,9 @@ def text_batch(*sides: list[str], document_ends: list[int] | None = None) -> Tex
 
 def token_batch(*lengths: list[int], document_ends: list[int] | None = None) -> TokenBatch:
     """Sentences of the given lengths; each token is the number of its sentence."""
-    sides = tuple(TokenSide(np.repeat(np.arange(len(side), dtype=np.int32), side), np.array(side)) for side in lengths)
+    sides = tuple(
+        TokenSide(np.repeat(np.arange(len(side), dtype=np.int32), side), np.array(side), SPECIAL) for side in lengths
+    )
     return TokenBatch(sides, np.array(document_ends or range(1, len(lengths[0]) + 1), dtype=np.int64))
 
 

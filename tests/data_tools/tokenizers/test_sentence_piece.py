@@ -58,7 +58,7 @@ def test_raw_text_never_yields_special_ids(tokenizer_dir: Path, parts: list[str]
     encoder = PieceEncoder(tokenizer_dir)
     (ids,) = encoder.encode_lines(["".join(parts)])
     assert ids.dtype == np.int32
-    assert not {0, 1, 2, encoder.mask_id} & set(ids.tolist())
+    assert not {0, 1, 2, encoder.special.mask} & set(ids.tolist())
     assert ((ids >= 3) & (ids < encoder.vocab_size)).all()
 
 
@@ -82,7 +82,7 @@ def test_decoding_gives_the_text_back(tokenizer_dir: Path, sentences: dict[str, 
     encoder = PieceEncoder(tokenizer_dir)
     for line in [*sentences["de"][:20], *sentences["ru"][:20]]:
         (ids,) = encoder.encode_lines([line])
-        with_specials = [0, *ids.tolist(), 2, 1, encoder.mask_id, encoder.vocab_size + 3]
+        with_specials = [0, *ids.tolist(), 2, 1, encoder.special.mask, encoder.vocab_size + 3]
         assert encoder.decode(ids) == encoder.decode(with_specials) == line
     (unknown,) = encoder.encode_lines(["漢"])
     assert encoder.decode(unknown).strip() == "⁇"
@@ -92,7 +92,7 @@ def test_an_encoder_has_size_and_hash_and_can_be_pickled(tokenizer_dir: Path) ->
     encoder = PieceEncoder(tokenizer_dir)
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_dir)
     assert encoder.vocab_size == len(tokenizer)
-    assert encoder.mask_id == tokenizer.mask_token_id
+    assert encoder.special.mask == tokenizer.mask_token_id
     copy = pickle.loads(pickle.dumps(encoder))
     assert copy.tokenizer_sha256 == encoder.tokenizer_sha256
     assert copy.encode_lines(["die Lehrerin"])[0].tolist() == encoder.encode_lines(["die Lehrerin"])[0].tolist()

@@ -13,7 +13,7 @@ from number_bitext import FRAME, TAG, bitext_of, encode
 
 from data_tools.tokenizers.files import write_tokenizer
 from data_tools.tokenizers.sentence_piece import PieceEncoder
-from data_tools.train_tokenizer import train_model
+from data_tools.tokenizers.unigram_training import train_model
 from finetune.mt.bitext import Bitext, BitextReport, JoinedSides, tagged_encoder
 
 BACK_TRANSLATED = 6

@@ -29,7 +29,7 @@ def lexicons(word_data: Path, lexicon: Path) -> Lexicons:
 def mixed(
     lexicons: Lexicons, encoder: PieceEncoder, seed: int, host: int = 0, share: float = 1.0, anywhere: bool = False
 ) -> str:
-    words = lexicons.words("de-en", *map(framed, encoder.encode_lines([GERMAN, ENGLISH])))
+    words = lexicons.words("de-en", *(framed(ids, encoder.special) for ids in encoder.encode_lines([GERMAN, ENGLISH])))
     return encoder.decode(mixture(words, host, share, anywhere, np.random.default_rng(seed)))
 
 
@@ -60,7 +60,7 @@ def test_so_many_words_are_replaced_on_average(share: float, lexicons: Lexicons,
 def test_mixture_is_no_longer_than_both_sentences(word_data: Path, encoder: PieceEncoder, tmp_path: Path) -> None:
     (tmp_path / "de.txt").write_text("dog\tHund-Hund-Hund-Hund-Hund-Hund\n")
     lexicons = read_lexicons(word_data, ["de-en"], str(tmp_path / "de.txt"), None)
-    x, y = map(framed, encoder.encode_lines(["Katze", "dog dog dog dog"]))
+    x, y = (framed(ids, encoder.special) for ids in encoder.encode_lines(["Katze", "dog dog dog dog"]))
     words = lexicons.words("de-en", x, y)
     found = mixture(words, 1, 1.0, True, np.random.default_rng(1))
     assert len(found) <= len(x) + len(y) and encoder.decode(found) == "dog dog dog dog"

@@ -41,10 +41,10 @@ def test_predicted_places_show_mask_alone() -> None:
     for (ids, labels), (tlm_ids, tlm_labels) in zip(rows, masked_x_and_y(pairs), strict=True):
         np.testing.assert_array_equal(labels, tlm_labels)
         is_hidden = labels != IGNORED
-        assert (ids[is_hidden] == MASKING.mask_id).all()
+        assert (ids[is_hidden] == MASKING.special.mask).all()
         np.testing.assert_array_equal(ids[~is_hidden], tlm_ids[~is_hidden])
         shown += tlm_ids[is_hidden].tolist()
-    assert set(shown) != {MASKING.mask_id}  # TLM's show others too, or this could not fail
+    assert set(shown) != {MASKING.special.mask}  # TLM's show others too, or this could not fail
 
 
 @pytest.mark.parametrize(("view", "side"), [(PSEUDO_X, 0), (PSEUDO_Y, 1)])
@@ -53,7 +53,7 @@ def test_as_many_placeholders_as_words(view: str, side: int) -> None:
     for pair, (ids, labels) in zip(pairs, rows, strict=True):
         masked_ids, masked_labels = pair.masked[side]
         words = len(masked_ids) - 2
-        assert ids.tolist() == [*masked_ids, 2, *[MASKING.mask_id] * words, 2]
+        assert ids.tolist() == [*masked_ids, 2, *[MASKING.special.mask] * words, 2]
         assert labels.tolist() == [*masked_labels, *[IGNORED] * (words + 2)]
 
 

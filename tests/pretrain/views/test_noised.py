@@ -16,12 +16,14 @@ from scipy.stats import poisson
 
 from data_tools.shards.format import ShardWriter
 from data_tools.shards.manifest import Manifest
+from data_tools.tokenizers.special_ids import SpecialIds
 from pretrain.batches import PretrainingBatches
 from pretrain.masking import IGNORED, laid
 from pretrain.sources import MonoSource, OpenShards
 from pretrain.views.noised import infilled, noised
 
 MASK = 99_999
+SPECIAL = SpecialIds.xlm_r(MASK + 1)
 OPTIONS = dataclasses.replace(SHORT, objective="mlm + mbart")
 
 
@@ -57,7 +59,7 @@ def test_sentences_are_permuted_whole() -> None:
     sentences = [list(range(start, start + 10)) for start in (100, 200, 300)]
     orders = set()
     for seed in range(60):
-        ids, labels = noised(np.concatenate(sentences), (10, 20), np.random.default_rng(seed), MASK)
+        ids, labels = noised(np.concatenate(sentences), (10, 20), np.random.default_rng(seed), SPECIAL)
         assert ids[0] == 0 and ids[-1] == 2 and ids.dtype == np.int64
         assert labels.tolist() == [IGNORED] * len(ids)
         kept = [number for number in ids[1:-1].tolist() if number != MASK]

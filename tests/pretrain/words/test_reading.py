@@ -19,7 +19,7 @@ CORPORA = os.environ.get("VECO_CORPORA")
 
 
 def words_of(lexicons: Lexicons, encoder: PieceEncoder, x: str, y: str) -> PairWords:
-    x_ids, y_ids = map(framed, encoder.encode_lines([x, y]))
+    x_ids, y_ids = (framed(ids, encoder.special) for ids in encoder.encode_lines([x, y]))
     return lexicons.words("de-en", x_ids, y_ids)
 
 

@@ -30,8 +30,12 @@ from veco import (
     VecoModel,
 )
 from veco.sentence_transformers_files import recorded_layer, write_sentence_files
-from veco.tokenizer import MODEL_FILE, Vocabulary, count_ids
-from veco.vocabulary import cut_vocabulary, extend_vocabulary, main
+from veco.tokenizer import MODEL_FILE
+from veco.vocabulary import cut_vocabulary, extend_vocabulary
+from veco.vocabulary.__main__ import main
+from veco.vocabulary.pieces import Pieces
+from veco.vocabulary.text import count_ids
+from veco.vocabulary.xlm_r_layout import Vocabulary
 from veco.vocabulary_loss import NEVER
 
 TAGS = ["__de__", "__el__"]
@@ -352,22 +356,25 @@ def test_ids_and_models_that_do_not_fit_are_refused(tokenizer_dir, masked_lm, tm
 
 
 def test_ids_are_counted_over_files(tokenizer_dir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("veco.tokenizer.LINES_PER_CALL", 7)
+    monkeypatch.setattr("veco.vocabulary.text.LINES_PER_CALL", 7)
     lines = [*sentences(GERMAN, 20, seed=8), "", "ж"]
     (tmp_path / "a.txt").write_text("\n".join(lines), encoding="utf-8")
     (tmp_path / "b.txt.gz").write_bytes(gzip.compress("\n".join([*lines, ""]).encode()))
     (tmp_path / "empty.txt").touch()
-    counts = count_ids(tokenizer_dir, [tmp_path / name for name in ("a.txt", "b.txt.gz", "empty.txt")])
+    pieces = Pieces.open(tokenizer_dir)
+    counts = count_ids(pieces, [tmp_path / name for name in ("a.txt", "b.txt.gz", "empty.txt")])
     ids = [i for line in encode(tokenizer_dir, lines) for i in line]
-    assert counts.tolist() == (2 * np.bincount(ids, minlength=len(counts))).tolist()
-    assert counts[3] == 2
+    assert counts.of_ids.tolist() == (2 * np.bincount(ids, minlength=len(pieces))).tolist()
+    assert counts.of_ids[3] == 2 and counts.share([3]) == 1 / len(ids)
+    assert counts.num_words == 2 * sum(len(line.split()) for line in lines)
+    assert counts.fertility == 2 * len(ids) / counts.num_words
 
     (tmp_path / "latin.txt").write_bytes("Größe".encode("latin-1"))
-    with pytest.raises(ValueError, match=r"latin\.txt: not UTF-8"):
-        count_ids(tokenizer_dir, [tmp_path / "latin.txt"])
+    with pytest.raises(ValueError, match=r"latin\.txt: line 1 is not UTF-8"):
+        count_ids(pieces, [tmp_path / "latin.txt"])
     (tmp_path / "short.gz").write_bytes(gzip.compress(b"a b c" * 100)[:-9])
     with pytest.raises(ValueError, match=r"short\.gz: damaged or cut short"):
-        count_ids(tokenizer_dir, [tmp_path / "short.gz"])
+        count_ids(pieces, [tmp_path / "short.gz"])
 
 
 @pytest.fixture

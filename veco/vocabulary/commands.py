@@ -1,0 +1,120 @@
+"""What the commands of `python -m veco.vocabulary` do with a model, given their flags."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from scipy.sparse import csr_array
+from transformers import PreTrainedModel
+
+from data_tools.files.atomic import atomic_path
+from veco.vocabulary.changing import change_vocabulary, check_change, copying, focusing, ranking
+from veco.vocabulary.cutting import cut_vocabulary
+from veco.vocabulary.extending import extend_vocabulary, read_pieces
+from veco.vocabulary.focus import FastTextSettings, focus_weights, train_vectors
+from veco.vocabulary.new_pieces import lacking_pieces, most_useful
+from veco.vocabulary.pieces import Pieces, ordinary_matches
+from veco.vocabulary.report import Overlap, Report, RowCounts, Side
+from veco.vocabulary.rows import draw_initial, draw_like_rows
+from veco.vocabulary.text import Counts, count_ids, frequencies
+from veco.vocabulary.xlm_r_layout import Splitter, fitting_vocabulary
+
+Command = Callable[[argparse.Namespace, PreTrainedModel, Path], Report | None]
+
+
+def cut(arguments: argparse.Namespace, model: PreTrainedModel, directory: Path) -> None:
+    """Run `cut`; the tokenizer is written to `directory`."""
+    fitting_vocabulary(model, arguments.source)
+    counts = count_ids(Pieces.open(arguments.source), arguments.text)
+    used = (counts.of_ids >= arguments.min_count).nonzero()[0].tolist()
+    keep_characters = not arguments.drop_characters
+    cut_vocabulary(model, arguments.source, used, directory, arguments.keep, arguments.tokens, keep_characters)
+
+
+def extend(arguments: argparse.Namespace, model: PreTrainedModel, directory: Path) -> Report:
+    """Run `extend`; the tokenizer is written to `directory`."""
+    vocabulary, old = fitting_vocabulary(model, arguments.source), Pieces.open(arguments.source)
+    before = Side.of(old, num_parameters(model), counts_of(old, arguments.text))
+    pieces: dict[str, float | None] = read_pieces(arguments.pieces) if arguments.pieces else {}
+    weights = None
+    if arguments.from_tokenizer:
+        other = Pieces.open(arguments.from_tokenizer)
+        splitter = Splitter(vocabulary.proto)
+        new = lacking_pieces(old, other, splitter)
+        if arguments.num_pieces is not None:
+            new = most_useful(new, arguments.num_pieces, old, other, splitter, arguments.text)
+        pieces = dict.fromkeys(new)
+        if arguments.rows == "focus":
+            vectors = train_vectors(other, arguments.text, fasttext_settings(arguments))
+            ids = np.array(list(new.values()), np.int64)
+            weights = csr_array(focus_weights(vectors, ids, ordinary_matches(old, other), len(old))[ids])
+    if arguments.rows == "mean":
+        weights = csr_array((len(pieces), len(old)), dtype=np.float32)
+    extend_vocabulary(model, arguments.source, directory, pieces, arguments.tokens, arguments.seed, weights)
+    extended = Pieces.open(directory)
+    report = Report(before, Side.of(extended, num_parameters(model), counts_of(extended, arguments.text)))
+    write_report(report, arguments.json)
+    return report
+
+
+def change(arguments: argparse.Namespace, model: PreTrainedModel, directory: Path) -> Report:
+    """Run `change`; the tokenizer is written to `directory`."""
+    old, new = Pieces.open(arguments.source), Pieces.open(arguments.tokenizer)
+    check_change(model, old, new)
+    counts = counts_of(new, arguments.text)
+    before = Side.of(old, num_parameters(model), counts_of(old, arguments.text))
+    start = time.monotonic()
+    same = ordinary_matches(old, new, is_fuzzy=arguments.match == "fuzzy")
+    weights = weights_by(arguments, old, new, counts, same)
+    seconds = time.monotonic() - start
+    draw = draw_initial(model.config.initializer_range) if arguments.by == "random" else draw_like_rows
+    change_vocabulary(model, old, new, weights, directory, draw, arguments.seed)
+    overlap = Overlap(len(same), len(same) / len(new.ordinary), None if counts is None else counts.share(list(same)))
+    after = Side.of(new, num_parameters(model), counts)
+    report = Report(before, after, overlap, RowCounts.of(weights), seconds)
+    write_report(report, arguments.json)
+    return report
+
+
+def weights_by(
+    arguments: argparse.Namespace, old: Pieces, new: Pieces, counts: Counts | None, same: dict[int, int]
+) -> csr_array:
+    """The weights (V new, V old) of the chosen method, given counts of the new pieces and those that are the same."""
+    if arguments.by == "focus":
+        return focusing(old, new, train_vectors(new, arguments.text, fasttext_settings(arguments)), same)
+    kept = same if arguments.keep_overlap else {}
+    if arguments.by == "rank":
+        assert counts is not None, "the command line needs --text"
+        return ranking(old, new, frequencies(old, arguments.source_text), counts.of_ids, kept)
+    return copying(old, new, kept)
+
+
+def counts_of(pieces: Pieces, text: list[Path]) -> Counts | None:
+    """Counts of a tokenizer's pieces in text files, None without any."""
+    return count_ids(pieces, text) if text else None
+
+
+def fasttext_settings(arguments: argparse.Namespace) -> FastTextSettings:
+    """The settings that flags give."""
+    return FastTextSettings(min_count=arguments.min_count, num_threads=arguments.threads)
+
+
+def num_parameters(model: PreTrainedModel) -> int:
+    """Parameters, tied ones counted once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def write_report(report: Report, path: Path | None) -> None:
+    """Write a report as JSON if a path is given."""
+    if path is not None:
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(asdict(report), indent=1) + "\n", encoding="utf-8")
+
+
+COMMANDS: dict[str, Command] = {"cut": cut, "extend": extend, "change": change}

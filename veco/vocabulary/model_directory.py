@@ -1,0 +1,31 @@
+"""Model directories as the commands read and write them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from transformers import PreTrainedModel
+
+import veco
+from veco.config import VecoConfig
+from veco.convert.weights import open_strictly
+from veco.rust_errors import rust_errors_as_oserrors
+from veco.sentence_transformers_files import recorded_layer, write_sentence_files
+
+
+def open_model(directory: Path) -> PreTrainedModel:
+    """The VECO model in a directory, of the class in its config.json; ValueError for other directories."""
+    if not (directory / "config.json").is_file():
+        raise ValueError(f"{directory}: expected a model directory with a config.json")
+    names = VecoConfig.from_pretrained(directory).architectures or []
+    if len(names) != 1 or names[0] not in veco.__all__:
+        raise ValueError(f"{directory}: config.json names architectures {names}, expected one of VECO's classes")
+    return open_strictly(getattr(veco, names[0]), directory)
+
+
+def save_model(model: PreTrainedModel, source: Path, directory: Path) -> None:
+    """Write a model made from that in `source`, and files of sentence-transformers if that has any, to a directory."""
+    with rust_errors_as_oserrors(directory):
+        model.save_pretrained(directory)
+    if (layer := recorded_layer(source)) is not None:
+        write_sentence_files(directory, model.config, layer)
