@@ -21,6 +21,7 @@ COMMANDS = {
     "export": "pretrain.export",
     "convert": "veco.convert",
     "vocabulary": "veco.vocabulary",
+    "swap-embeddings": "veco.swap_embeddings",
     "random-model": "finetune.random_model",
     "mt-train": "finetune.mt.train",
     "average": "finetune.mt.average",
