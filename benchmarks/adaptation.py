@@ -1,4 +1,4 @@
-"""Speed of ways to adapt: an epoch of fine-tuning on SIB-200 with everything, with LoRA and with the head alone.
+"""Speed of ways to adapt: an epoch of fine-tuning on SIB-200 with everything, with LoRA, adapters, and the head alone.
 
     python benchmarks/adaptation.py DATA             a random VECO, 6 layers x 256 (minutes)
     python benchmarks/adaptation.py DATA --quick     a tiny one, to check that it runs (seconds)
@@ -44,6 +44,7 @@ PIECES = 2000  # of the tokenizer
 WAYS: Mapping[str, Mapping[str, Any]] = {
     "everything": {},
     "LoRA, rank 8": {"lora_rank": 8},
+    "adapters": {"adapter": "pfeiffer"},
     "lowest half frozen": {"freeze_layers": 3},
     "head alone": {"freeze": "encoder"},
 }

@@ -42,8 +42,9 @@ from data_tools.files.yaml_files import read_mapping
 from data_tools.shards.manifest import Manifest
 from data_tools.text.lines import open_text
 from finetune.command_stages import Stage, run_stage
-from finetune.comparison import check_unchanged, do_all, do_stages, mean_and_deviation
+from finetune.comparison import check_unchanged, mean_and_deviation
 from finetune.mt.compare import compare
+from finetune.steps import Step, run_steps
 from pretrain.loss_and_metrics import count_tokens
 from pretrain.pretraining import read_batches
 from pretrain.recipe import PretrainRecipe
@@ -256,16 +257,14 @@ def study(options: argparse.Namespace) -> None:
     prepare(corpora, options.output, options.quick)
     captions, tokens = options.output / "multi30k" / "captions", tokens_of_update(recipes[0])
 
-    def do_run(run: Run, share: dict[str, str]) -> None:
-        stages = stages_of(run, captions)
-        do_stages(run.directory.name, stages, run.directory, 1, share, own_log=options.parallel > 1)
+    steps = [Step(run.directory.name, run.directory, tuple(stages_of(run, captions))) for run in runs]
 
     def report() -> None:
         results = [result for run in runs if (result := result_of(run, tokens)) is not None]
         lines = [json.dumps(asdict(result)) + "\n" for result in results]
         write_texts(options.output, {"results.jsonl": "".join(lines), "table.md": table(results, len(runs))})
 
-    do_all(runs, do_run, report, options.parallel, 1)
+    run_steps(steps, report, options.parallel, 1, own_logs=options.parallel > 1)
     print(f"\n{(options.output / 'table.md').read_text(encoding='utf-8')}")
     if options.translation:
         content = translation_comparison(options.translation, runs)

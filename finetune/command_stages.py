@@ -27,6 +27,13 @@ class Stage:
     is_distributed: bool = False
 
 
+def command_line(stage: Stage, processes: int) -> str:
+    """A command as a user would type it; `processes` are those of one with the launcher."""
+    if stage.is_distributed:
+        return shlex.join(["deepspeed", "--num_accelerators", str(processes), *stage.command])
+    return shlex.join(["python", "-m", *stage.command])
+
+
 def run_stage(
     stage: Stage, processes: int, environment: Mapping[str, str] = MappingProxyType({}), log: TextIO | None = None
 ) -> None:
@@ -43,11 +50,10 @@ def run_stage(
         arguments += ["--cpu_processes", str(processes)]
         merged = {**os.environ, **environment}
         command = launcher_command(processes, str(package / script), *arguments, environment=merged)
-        shown = ["deepspeed", "--num_accelerators", str(processes), *stage.command]
     else:
         command = [sys.executable, "-m", *stage.command]
-        shown = ["python", "-m", *stage.command]
-    print(f"\n=== {stage.title}\n$ {shlex.join(shown)}", file=log, flush=True)
+    shown = command_line(stage, processes)
+    print(f"\n=== {stage.title}\n$ {shown}", file=log, flush=True)
     start = time.perf_counter()
     environment = {"TOKENIZERS_PARALLELISM": "false", **os.environ, **environment}
     if shutil.which("nvidia-smi") is None:
@@ -56,7 +62,7 @@ def run_stage(
     if result.returncode == EXIT_STOPPED:
         raise ValueError(f"{stage.title}: ended early without {stage.result}; start again to continue")
     if result.returncode:
-        raise ValueError(f"{stage.title}: exit code {result.returncode} of {shlex.join(shown)}")
+        raise ValueError(f"{stage.title}: exit code {result.returncode} of {shown}")
     if not stage.result.exists():
         raise ValueError(f"{stage.title}: ended without {stage.result}")
     print(f"({time.perf_counter() - start:.0f} s)", file=log, flush=True)

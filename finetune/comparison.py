@@ -1,20 +1,17 @@
 """The common part of comparisons of pre-trained models, whatever the task: COMPARE.yaml, runs, tables.
 
-A comparison is a COMPARE.yaml, parsed into a dataclass; each run consists of stages, which are commands that a user
-could type. Finished stages are skipped.
+A comparison is a COMPARE.yaml, parsed into a dataclass; its runs are steps (finetune.steps).
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import json
 import re
 import statistics
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from threading import Lock
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from transformers import PreTrainedTokenizerBase
@@ -22,8 +19,6 @@ from transformers import PreTrainedTokenizerBase
 from data_tools.cli import FlagParser
 from data_tools.files.atomic import write_texts
 from data_tools.files.yaml_files import all_expanded, read_mapping
-from finetune.command_stages import Stage, run_stage
-from finetune.parallel_runs import run_side_by_side
 from finetune.pretrained import VECO, XLM_ROBERTA, open_pretrained
 from finetune.recipe import FinetuningRecipe
 from training.recipe.parsing import decided_fields
@@ -40,7 +35,6 @@ class Comparison(Protocol):
 
 
 ComparisonT = TypeVar("ComparisonT", bound=Comparison)
-RunT = TypeVar("RunT")
 
 
 def parse_comparison(
@@ -134,11 +128,12 @@ def by_tokenizer(tokenizers: Mapping[str, PreTrainedTokenizerBase]) -> list[list
     return [names for _, names in groups]
 
 
-def check_unchanged(ours: Mapping[str, Mapping[str, Any]], output: Path) -> None:
+def check_unchanged(ours: Mapping[str, Mapping[str, Any]], output: Path, begun: Collection[str] | None = None) -> None:
     """Record in DIR/runs.json how each run, by its name, is trained and tested.
 
-    Raises ValueError when an earlier call had other settings: finished stages are skipped, so a changed comparison
-    would mix two kinds of runs. Also raises it when DIR holds files that no earlier call has written.
+    `begun` are the runs that have begun, by default all that are recorded; the others may change. Raises ValueError
+    when an earlier call had other settings: finished stages are skipped, so a changed comparison would mix two kinds of
+    runs. Also raises it when DIR holds files that no earlier call has written.
     """
     recorded = output / "runs.json"
     if recorded.is_file():
@@ -147,46 +142,13 @@ def check_unchanged(ours: Mapping[str, Mapping[str, Any]], output: Path) -> None
         before = None if output.exists() and any(output.iterdir()) else {}
     if not isinstance(before, dict):
         raise ValueError(f"{output}: holds files, and no runs.json of an earlier call; choose another --output")
-    for name in ours.keys() & before.keys():
+    for name in ours.keys() & before.keys() & (before.keys() if begun is None else set(begun)):
         changed = [field for field, value in ours[name].items() if before[name].get(field) != value]
         if changed:
             raise ValueError(
                 f"{output}: run {name} was begun with other {', '.join(changed)}; choose another --output, or undo that"
             )
     write_texts(output, {recorded.name: json.dumps({**before, **ours}, indent=1)})
-
-
-def do_stages(
-    name: str, stages: Sequence[Stage], directory: Path, processes: int, share: Mapping[str, str], own_log: bool
-) -> None:
-    """Run all stages of a run in turn; with `own_log` their output goes to DIRECTORY/log.txt."""
-    log = directory / "log.txt"
-    directory.mkdir(parents=True, exist_ok=True)
-    print(f"\n##### {name}: see {log}" if own_log else f"\n##### {name}", flush=True)
-    with log.open("a", encoding="utf-8") if own_log else contextlib.nullcontext() as file:
-        for stage in stages:
-            run_stage(stage, processes, share, file)
-
-
-def do_all(
-    runs: Sequence[RunT],
-    do_run: Callable[[RunT, dict[str, str]], None],
-    report: Callable[[], None],
-    parallel: int,
-    processes: int,
-) -> None:
-    """Do all runs, `parallel` at once, and rewrite the report after each, from the runs finished by then.
-
-    Raises ValueError with the runs that failed, once the others are done.
-    """
-    writing = Lock()
-
-    def work(run: RunT, share: dict[str, str]) -> None:
-        do_run(run, share)
-        with writing:
-            report()
-
-    run_side_by_side(runs, work, parallel, processes)
 
 
 def mean_and_deviation(values: Sequence[float]) -> str:

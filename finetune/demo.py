@@ -22,9 +22,9 @@ from data_tools.cli import FlagParser, run_main
 from data_tools.files.atomic import write_texts
 from data_tools.files.directories import claim, read_record
 from finetune.command_stages import Stage, run_stage
-from finetune.comparison import do_stages
 from finetune.demo_report import INITS, print_report
 from finetune.parallel_runs import run_side_by_side, visible_gpus
+from finetune.steps import Step, run_step
 from training.meters import read_metrics
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,14 +41,14 @@ REPORT_SECONDS = 20.0  # between two progress lines while both fine-tunings run
 
 
 @dataclass(frozen=True)
-class Step:
+class TimedStage:
     """A stage of the demo, and the seconds it takes on two idle cores."""
 
     stage: Stage
     seconds: float
 
 
-def shared_steps(root: Path, processes: int, seed: int) -> list[Step]:
+def shared_steps(root: Path, processes: int, seed: int) -> list[TimedStage]:
     """The commands up to the pre-trained model, in order."""
     text, tokenizer, data = root / "text", root / "text" / "tokenizer", root / "data"
     run, model = root / "pretrain", root / "model"
@@ -58,8 +58,8 @@ def shared_steps(root: Path, processes: int, seed: int) -> list[Step]:
     pieces = ("--vocab-size", f"{VOCABULARY_SIZE}", "--character-coverage", "1.0")
     pretraining = ("--config", f"{PRETRAIN_RECIPE}", "--data", f"{data}", "--seed", f"{seed}", "--output", f"{run}")
     return [
-        Step(Stage("write the embedded corpus", corpus, text / "corpus.yaml"), 6),
-        Step(
+        TimedStage(Stage("write the embedded corpus", corpus, text / "corpus.yaml"), 6),
+        TimedStage(
             Stage(
                 "train the tokenizer",
                 ("data_tools.train_tokenizer", "--input", *mono, *pieces, "--output", f"{tokenizer}"),
@@ -67,7 +67,7 @@ def shared_steps(root: Path, processes: int, seed: int) -> list[Step]:
             ),
             4,
         ),
-        Step(
+        TimedStage(
             Stage(
                 "prepare shards",
                 ("data_tools.prepare", f"{text / 'corpus.yaml'}", "--output", f"{data}"),
@@ -75,7 +75,7 @@ def shared_steps(root: Path, processes: int, seed: int) -> list[Step]:
             ),
             3,
         ),
-        Step(
+        TimedStage(
             Stage(
                 f"pre-train VECO, ZeRO-1 on {processes} processes",
                 ("pretrain/train.py", *pretraining, "--resume"),
@@ -84,11 +84,13 @@ def shared_steps(root: Path, processes: int, seed: int) -> list[Step]:
             ),
             470,
         ),
-        Step(Stage("export", ("pretrain.export", f"{run}", "--output", f"{model}"), model / "model.safetensors"), 8),
+        TimedStage(
+            Stage("export", ("pretrain.export", f"{run}", "--output", f"{model}"), model / "model.safetensors"), 8
+        ),
     ]
 
 
-def translation_steps(root: Path, init: str, seed: int) -> list[Step]:
+def translation_steps(root: Path, init: str, seed: int) -> list[TimedStage]:
     """Fine-tune with one initialisation in one process, average, translate and score."""
     text, run = root / "text" / "mt", root / f"mt-{init}"
     files = [
@@ -102,7 +104,7 @@ def translation_steps(root: Path, init: str, seed: int) -> list[Step]:
     start = ("--init_from", f"{root / 'model'}", "--init", init)
     scoring = ("--system", f"{output}", "--reference", f"{text / 'test.de'}", "--target-language", "de")
     return [
-        Step(
+        TimedStage(
             Stage(
                 f"fine-tune English -> German from {init} weights",
                 ("finetune.mt.train", *recipe, *start, *files, "--output", f"{run}", "--resume"),
@@ -110,10 +112,10 @@ def translation_steps(root: Path, init: str, seed: int) -> list[Step]:
             ),
             100,
         ),
-        Step(
+        TimedStage(
             Stage("average", ("finetune.mt.average", f"{run}", "--last", "2", "--output", f"{averaged}"), averaged), 8
         ),
-        Step(
+        TimedStage(
             Stage(
                 "translate",
                 ("finetune.mt.generate", f"{averaged}", "--input", f"{text / 'test.en'}", "--output", f"{output}"),
@@ -121,7 +123,7 @@ def translation_steps(root: Path, init: str, seed: int) -> list[Step]:
             ),
             10,
         ),
-        Step(Stage("score", ("finetune.mt.score", *scoring, "--json", f"{score}"), score), 4),
+        TimedStage(Stage("score", ("finetune.mt.score", *scoring, "--json", f"{score}"), score), 4),
     ]
 
 
@@ -151,12 +153,12 @@ def minutes(seconds: float) -> str:
     return f"{whole // 60}:{whole % 60:02}"
 
 
-def planned_seconds(steps: Sequence[Step]) -> float:
+def planned_seconds(steps: Sequence[TimedStage]) -> float:
     """Seconds that the unfinished steps should take."""
     return sum(step.seconds for step in steps if not step.stage.result.exists())
 
 
-def run_in_turn(steps: Sequence[Step], clock: Clock, processes: int) -> None:
+def run_in_turn(steps: Sequence[TimedStage], clock: Clock, processes: int) -> None:
     """Run the steps one after the other, and print the remaining time before each."""
     for step in steps:
         planned = planned_seconds([step])
@@ -173,20 +175,20 @@ def most_at_once() -> int:
     return min(len(INITS), len(visible_gpus()) or len(os.sched_getaffinity(0)))
 
 
-def seconds_of_all(shared: Sequence[Step], chains: dict[str, list[Step]], at_once: int) -> float:
+def seconds_of_all(shared: Sequence[TimedStage], chains: dict[str, list[TimedStage]], at_once: int) -> float:
     """Seconds that all unfinished steps should take, with `at_once` chains side by side."""
     seconds = [planned_seconds(chain) for chain in chains.values()]
     return planned_seconds(shared) + (sum(seconds) if at_once == 1 else max(seconds))
 
 
-def run_both(chains: dict[str, list[Step]], clock: Clock, root: Path, at_once: int) -> None:
+def run_both(chains: dict[str, list[TimedStage]], clock: Clock, root: Path, at_once: int) -> None:
     """Run the steps of both initialisations, `at_once` at a time."""
     start = time.perf_counter()
     expected = clock.left()
 
     def run_one(init: str, share: dict[str, str]) -> None:
-        stages = [step.stage for step in chains[init]]
-        do_stages(f"translation from {init} weights", stages, root / f"mt-{init}", 1, share, own_log=True)
+        stages = tuple(step.stage for step in chains[init])
+        run_step(Step(f"translation from {init} weights", root / f"mt-{init}", stages), 1, share, own_log=True)
 
     def report() -> None:
         line = "; ".join(f"from {init} weights: {progress(root / f'mt-{init}')}" for init in chains)
@@ -223,7 +225,7 @@ def repeated(action: Callable[[], None], seconds: float) -> Iterator[None]:
         thread.join()
 
 
-def check_unchanged(root: Path, steps: Sequence[Step]) -> None:
+def check_unchanged(root: Path, steps: Sequence[TimedStage]) -> None:
     """Record the demo's commands and recipes in its directory. Raises ValueError when an earlier call had others.
 
     Finished steps are skipped, so otherwise results of two different demos would be compared.

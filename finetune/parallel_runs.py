@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from queue import SimpleQueue
 from typing import TypeVar
 
-import torch
 from tqdm import tqdm
 
 RunT = TypeVar("RunT")
@@ -18,6 +17,8 @@ def visible_gpus() -> list[str]:
     """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
+        import torch  # takes seconds
+
         return [str(number) for number in range(torch.cuda.device_count())]
     return [device for device in visible.split(",") if device not in ("", "-1")]
 
@@ -41,28 +42,49 @@ def shares_of_machine(parallel: int, ranks: int) -> list[dict[str, str]]:
 
 
 def run_side_by_side(
-    runs: Sequence[RunT], work: Callable[[RunT, dict[str, str]], None], parallel: int, ranks: int
+    runs: Sequence[RunT],
+    work: Callable[[RunT, dict[str, str]], None],
+    parallel: int,
+    ranks: int,
+    needs: Sequence[Collection[int]] | None = None,
+    name: Callable[[RunT], str] = str,
 ) -> None:
     """Call `work` with each run and the environment variables of its share of the machine, `parallel` at once.
 
-    A run that fails with ValueError does not stop the others; at the end all failures are raised as one ValueError.
+    `needs` has for each run the places of those that must succeed before it begins. A run that fails with ValueError
+    does not stop those that do not need it; at the end all failures are raised as one ValueError, with the `name` of
+    each run that was left out for one.
     """
     free: SimpleQueue[dict[str, str]] = SimpleQueue()
     for share in shares_of_machine(parallel, ranks):
         free.put(share)
-    failed = []
 
     def work_in_share(run: RunT) -> None:
         share = free.get()
         try:
             work(run, share)
-        except ValueError as error:
-            failed.append(str(error))
         finally:
             free.put(share)
 
+    waiting = dict(enumerate(runs))
+    done: set[int] = set()
+    failed: list[str] = []
+    running: dict[Future[None], int] = {}
     with ThreadPoolExecutor(parallel) as pool, tqdm(total=len(runs), unit=" runs", disable=None) as progress:
-        for _ in pool.map(work_in_share, runs):
-            progress.update()
+        while waiting or running:
+            ready = [place for place in waiting if needs is None or done.issuperset(needs[place])]
+            for place in ready[: parallel - len(running)]:
+                running[pool.submit(work_in_share, waiting.pop(place))] = place
+            if not running:
+                break  # all that is left needs a run that failed
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                place = running.pop(future)
+                try:
+                    future.result()
+                    done.add(place)
+                except ValueError as error:
+                    failed.append(str(error))
+                progress.update()
     if failed:
-        raise ValueError(f"{len(failed)} of {len(runs)} runs failed: {'; '.join(failed)}")
+        left_out = f"; left out for that: {', '.join(map(name, waiting.values()))}" if waiting else ""
+        raise ValueError(f"{len(failed)} of {len(runs)} runs failed: {'; '.join(failed)}{left_out}")

@@ -3,6 +3,9 @@
 Its format is VECO's, which needs `import veco`, or XLM-R's (`--format xlm-roberta`): without the cross-attention, and
 so as VECO plugged out, it opens with whatever opens XLM-R. sentence-transformers opens both.
 
+Of a run with adapters the model has them, and they work: bottlenecks as modules of their own, LoRA merged into the
+weights. With --adapter they are written alone, to be put into the model that the run started from.
+
 The weights go from file to file piece by piece, whatever ZeRO stage and number of ranks wrote them, so that a model can
 be exported on a machine that could not hold it.
 """
@@ -20,22 +23,22 @@ from transformers import PreTrainedConfig
 
 from data_tools.cli import FlagParser, run_main
 from data_tools.files.directories import atomic_directory
+from pretrain.export_adapter import export_adapter
+from pretrain.exported_checkpoints import chosen_checkpoints, run_and_step, weights_of_model
+from pretrain.merging import merged
 from pretrain.recipe import PretrainRecipe
-from pretrain.stages import STEPS, stage_of
+from pretrain.stages import STEPS
 from training.checkpoints.averaging import MAX_FILE_BYTES, Source, write_weights
-from training.checkpoints.finding import RECIPE_FILE, checkpoints_of, damage, read_state
+from training.checkpoints.finding import RECIPE_FILE, read_state
 from training.checkpoints.stored_tensors import StoredTensor, Zeros
-from training.checkpoints.zero_shards import checkpoint_weights
 from training.launch import tell
 from training.meters import read_metrics
 from training.recipe.parsing import read_yaml
-from training.run_directory.kinds import Kind, is_checkpoint, is_run, kind_of, what_is
 from training.run_directory.resuming import recipe_of
 from veco import VecoConfig, VecoForMaskedLM
 from veco.convert.encoders import encoder_config
 from veco.convert.xlm_roberta import XLM_ROBERTA
 from veco.masked_lm import TIED_HEAD
-from veco.pretraining import OWN_PARAMETERS
 from veco.sentence_transformers_files import USUAL_DEPTH, write_sentence_files
 from veco.tokenizer import note_max_tokens, without_token_types
 
@@ -72,7 +75,7 @@ def export(
     chosen = chosen_checkpoints(run_dir, step, average)
     newest = chosen[max(chosen)]
     config = VecoConfig.from_pretrained(newest)
-    sources = [weights_of_model(path) for path in chosen.values()]
+    sources = [merged_weights(path) for path in chosen.values()]
     for source in sources:
         check_complete(source, config)
     written: PreTrainedConfig = config
@@ -93,67 +96,17 @@ def export(
     return output
 
 
-def run_and_step(path: Path, step: int | None) -> tuple[Path, int | None]:
-    """The run and the step that a path and `--step` name: a run, or one of its checkpoints, which is a step already.
-
-    Raises ValueError for a run of fine-tuning, for a model, and for anything else.
-    """
-    if not is_run(path) and not is_checkpoint(path):
-        done = "; there is nothing to export" if what_is(path) == "a model" else ""
-        raise ValueError(f"{path}: expected a run of pre-training or a checkpoint of one, found {what_is(path)}{done}")
-    if kind_of(path) not in (Kind.PRETRAINING, Kind.UNKNOWN):
-        raise ValueError(
-            f"{path}: expected pre-training, found {what_is(path)}, whose checkpoints hold models as they are: "
-            "RUN/best, RUN/last, RUN/checkpoints/*/model"
-        )
-    if is_run(path):
-        return path, step
-    if step is not None:
-        raise ValueError(f"{path} is a checkpoint already; --step chooses one of a run")
-    run_dir, number = path.resolve().parent.parent, int(read_state(path)["step"])
-    if checkpoints_of(run_dir).get(number) != path.resolve():
-        raise ValueError(f"{path}: lies outside its run, which has its tokenizer; expected RUN/checkpoints/{path.name}")
-    return run_dir, number
-
-
-def chosen_checkpoints(run_dir: Path, step: int | None, average: int | str) -> dict[int, Path]:
-    """Step -> directory of the last `average` checkpoints up to `step`, or of those of its stage, oldest first."""
-    found = checkpoints_of(run_dir)
-    if not found:
-        raise ValueError(f"{run_dir}: no complete checkpoint below {run_dir / 'checkpoints'}")
-    there = f"there are: {', '.join(map(str, found))}"
-    if step is not None and step not in found:
-        raise ValueError(f"{run_dir}: no checkpoint of step {step}; {there}")
-    steps = [number for number in found if step is None or number <= step]
-    if isinstance(average, str):
-        begin = stage_begin(found[steps[-1]], steps[-1])
-        average = sum(number > begin for number in steps)
-    if average < 1:
-        raise ValueError(f"--average must be at least 1, found {average}")
-    if len(steps) < average:
-        raise ValueError(f"{run_dir}: --average {average} asks for more checkpoints than the run has; {there}")
-    chosen = {number: found[number] for number in steps[-average:]}
-    for checkpoint in chosen.values():
-        if reason := damage(checkpoint):
-            raise ValueError(f"{checkpoint} is damaged: {reason}; choose another --step")
-    return chosen
-
-
-def stage_begin(checkpoint: Path, step: int) -> int:
-    """The update with which the stage began whose checkpoint this is, after `step` updates."""
-    recipe = PretrainRecipe(**recipe_of(checkpoint, PretrainRecipe))
-    return stage_of(recipe.stages_in_turn(), step - 1).begin
-
-
 def number_or_stage(text: str) -> int | str:
     """The value of --average. Raises ValueError for another word."""
     return STAGE if text == STAGE else int(text)
 
 
-def weights_of_model(checkpoint: Path) -> Source:
-    """The weights of a checkpoint, without the parameters that objectives have of their own."""
-    weights = checkpoint_weights(checkpoint)
-    return Source(checkpoint, {name: found for name, found in weights.items() if not name.startswith(OWN_PARAMETERS)})
+def merged_weights(checkpoint: Path) -> Source:
+    """The weights of a checkpoint's model, with LoRA's matrices, if it has some, merged into them."""
+    source, recipe = weights_of_model(checkpoint), recipe_of(checkpoint, PretrainRecipe)
+    if not recipe["lora_rank"]:
+        return source
+    return Source(checkpoint, merged(source.weights, recipe["lora_alpha"] / recipe["lora_rank"]))
 
 
 def check_complete(source: Source, config: VecoConfig) -> None:
@@ -239,6 +192,8 @@ def model_card(run_dir: Path, chosen: dict[int, Path], config: VecoConfig, dtype
         f"{config.intermediate_size}, {config.num_attention_heads} heads, vocabulary {config.vocab_size:,}",
         "started from": recipe["init_from"] or "random weights",
     }
+    if config.active_adapters:
+        facts["adapters"] = ", ".join(config.active_adapters)
     facts |= {name.replace("_", " "): state[name] for name in ("data_fingerprint", "layout", "versions")}
     table = [f"| {name} | {value:.4f} | {at} |" for name, (value, at) in sorted(losses.items())]
     return "\n".join(
@@ -275,6 +230,12 @@ def main() -> None:
     parser.add_argument(
         "--output", type=Path, required=True, help="directory to make; AutoModel.from_pretrained opens it"
     )
+    parser.add_argument(
+        "--adapter",
+        action="store_true",
+        help="write a run's adapters alone, a few MB in float32: adapter_config.json and adapter.safetensors, or "
+        "LoRA's matrices as peft opens them",
+    )
     parser.add_argument("--step", type=int, help="checkpoint to export (the newest by default)")
     parser.add_argument(
         "--average",
@@ -302,6 +263,9 @@ def main() -> None:
     run_dir, step = run_and_step(arguments.run, arguments.step)
     steps = chosen_checkpoints(run_dir, step, arguments.average)
     tell(f"{run_dir}: exporting update {', '.join(map(str, steps))}")
+    if arguments.adapter:
+        print(export_adapter(run_dir, arguments.output, max(steps), arguments.average))
+        return
     form = Form(arguments.format, arguments.dtype, int(arguments.max_file_gb * 1e9), arguments.layer)
     print(export(run_dir, arguments.output, max(steps), arguments.average, form))
 

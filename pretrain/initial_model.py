@@ -15,9 +15,12 @@ from data_tools.shards.manifest import Manifest
 from pretrain.recipe import SHAPE_FIELDS, PretrainRecipe
 from training.launch import tell
 from training.loop import seed_everything
+from training.low_rank import inject_low_rank
 from training.run_directory.kinds import is_model, no_model
 from training.tokenizer_checks import check_data_pieces
 from veco import VecoConfig, VecoForPreTraining
+from veco.adapter_config import AdapterConfig
+from veco.adapters.attach import active_adapters, adapters_of, attach_adapter
 from veco.convert import from_xlm_roberta
 from veco.convert.families import how_to_convert
 from veco.objectives.objective_sum import ObjectiveSum
@@ -48,6 +51,11 @@ def build_model(
         model = pretrained_model(Path(recipe.init_from), dropouts, objective)
         check_vocabulary(model.config.vocab_size, Path(recipe.init_from), data_dir, manifest)
         check_special_ids(model.config, Path(recipe.init_from), manifest)
+    if recipe.adapter and checkpoint is None:
+        with named(f"adapter {recipe.adapter}: "):
+            add_adapter(model, recipe)
+    if recipe.lora_rank:
+        inject_low_rank(model, recipe)
     for stage in recipe.stages_in_turn():
         with named(f"stage {stage.number}: " if recipe.stages else ""):
             check_suffices(model.config, recipe.at(stage.begin))
@@ -55,6 +63,18 @@ def build_model(
         # Under ZeRO-3 only the non-reentrant kind works.
         model.gradient_checkpointing_enable({"use_reentrant": False})
     return model
+
+
+def add_adapter(model: VecoForPreTraining, recipe: PretrainRecipe) -> None:
+    """Attach the recipe's adapter on top of those that work in the model it starts from; a checkpoint's has it.
+
+    Raises ValueError as `attach_adapter` does, and for a second invertible one, which would do nothing.
+    """
+    lower = [name for name in active_adapters(model) if adapters_of(model)[name].invertible]
+    if lower and recipe.adapter_invertible:
+        raise ValueError(f"the model has an invertible one already, {lower[0]}; leave adapter_invertible out")
+    adapter = AdapterConfig(recipe.adapter, recipe.adapter_reduction, recipe.adapter_invertible)
+    attach_adapter(model, recipe.adapter_name, adapter, recipe.seed)
 
 
 def pretrained_model(directory: Path, dropouts: dict[str, float], objective: ObjectiveSum) -> VecoForPreTraining:

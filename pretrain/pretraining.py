@@ -16,11 +16,13 @@ from pretrain import momentum
 from pretrain.batches import PretrainingBatches, ValidationBatches
 from pretrain.course import RecipeCourse, options_of
 from pretrain.export import export
+from pretrain.export_adapter import export_adapter, has_adapter
 from pretrain.initial_model import build_model
 from pretrain.loss_and_metrics import PretrainingLosses, count_items, count_tokens
 from pretrain.recipe import PretrainRecipe
 from pretrain.sources import BILINGUAL, MONO, num_sentences
-from pretrain.stages import CROSS_ATTENTION, EVERYTHING, TRAINS
+from pretrain.stages import EVERYTHING
+from pretrain.trained_parameters import is_trained
 from pretrain.validation import validate
 from pretrain.words.lexicons import Lexicons
 from pretrain.words.reading import read_lexicons
@@ -31,11 +33,12 @@ from training.meters import Scalars
 from training.random_order import mix
 from training.recipe.base import Phase
 from training.run_directory.checks import check_run_directory
-from training.run_directory.kinds import LAST, MODEL_DIR, link_model
+from training.run_directory.kinds import ADAPTER_DIR, LAST, MODEL_DIR, link_model
 from training.step import Batch
 from training.task import Task
 from training.tokenizer_checks import check_own_tokenizer
 from veco import VecoForPreTraining
+from veco.adapters.attach import active_adapters
 from veco.objectives.objective import LEXICON, THESAURUS
 from veco.objectives.objective_sum import ObjectiveSum
 from veco.objectives.table import OBJECTIVES
@@ -87,8 +90,14 @@ class PretrainingTask(Task[PretrainRecipe]):
         self.model = build_model(self.recipe, self.data_dir, self.manifest, checkpoint)
 
     def introduction(self, recipe: PretrainRecipe) -> dict[str, Any]:
-        stages = len(recipe.stages)
+        stages, active = len(recipe.stages), active_adapters(self.model)
+        of_first = [
+            parameter.numel()
+            for name, parameter in self.model.named_parameters()
+            if is_trained(name, self.stage, active)
+        ]
         return {
+            **({} if self.stage.trains == EVERYTHING else {"trained parameters": sum(of_first)}),
             **({"stages": stages} if stages else {}),
             "vocabulary": self.manifest.vocab_size,
             "languages": len(self.manifest.mono),
@@ -106,7 +115,7 @@ class PretrainingTask(Task[PretrainRecipe]):
         self.stage = self.recipe.at(phase.begin)
         self.valid.options = dataclasses.replace(self.valid.options, objective=self.stage.objective)
         for name, parameter in self.model.named_parameters():
-            parameter.requires_grad_(is_trained(name, self.stage))
+            parameter.requires_grad_(is_trained(name, self.stage, active_adapters(self.model)))
 
     def batches(self, rank: int, world_size: int) -> Dataset:
         return self.train
@@ -181,19 +190,12 @@ def export_last(run_dir: Path) -> None:
     try:
         if not (newest / MODEL_DIR).exists():
             export(run_dir, newest / MODEL_DIR)
+        if has_adapter(newest) and not (newest / ADAPTER_DIR).exists():
+            tell(f"adapter alone in {export_adapter(run_dir, newest / ADAPTER_DIR)}")
         link_model(run_dir / LAST, newest / MODEL_DIR)
         tell(f"model in {run_dir / LAST}")
     except (OSError, ValueError) as error:
         tell(f"the run is over, but its model could not be written ({error}): python -m pretrain.export {run_dir}")
-
-
-def is_trained(name: str, recipe: PretrainRecipe) -> bool:
-    """Whether the parameter of that name is trained.
-
-    One that no loss depends on is not: weight decay would shrink it.
-    """
-    has_loss = recipe.uses_cross_attention or TRAINS[CROSS_ATTENTION] not in name
-    return has_loss and TRAINS[recipe.trains] in name
 
 
 def languages_of(manifest: Manifest) -> tuple[set[str], set[str]]:

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from pretrain.masking import MASK_TOKEN_SHARE, RANDOM_TOKEN_SHARE
+from pretrain.recipe_checks import problems_of, problems_of_run
 from pretrain.stages import (
     CROSS_ATTENTION,
+    EMBEDDINGS,
     EVERYTHING,
     RATE_FIELDS,
     STAGE_FIELDS,
     STEPS,
-    TRAINS,
     Stage,
     at,
     difference_of_parameters,
@@ -28,11 +29,10 @@ from pretrain.stages import (
     with_languages_of,
 )
 from training.lr_schedule import lr_factor
-from training.recipe.base import Phase, TrainingRecipe
-from training.recipe.checks import above_zero, at_least, below_one, between_zero_and_one, not_negative, one_of
+from training.recipe.adapters import AdapterRecipe
+from training.recipe.base import Phase
 from training.recipe.option import BY_NAME, FREE, UNREAD, option
 
-SCHEDULES = ("linear", "cosine", "inverse_sqrt", "constant", "decay")
 SHAPE_FIELDS = (
     *("num_hidden_layers", "hidden_size", "num_attention_heads"),
     *("intermediate_size", "max_position_embeddings", "initializer_range"),
@@ -48,7 +48,7 @@ class BatchSize(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PretrainRecipe(TrainingRecipe):
+class PretrainRecipe(AdapterRecipe):
     """Pre-train VECO on prepared shards. Values of the paper: VECO (ACL 2021), table 8."""
 
     data: str = option(
@@ -82,7 +82,15 @@ class PretrainRecipe(TrainingRecipe):
         decides=("steps", "cross_attention_steps"),
         read=read_stages,
     )
-    trains: str = option(EVERYTHING, f"what is trained: {' or '.join(TRAINS)} alone")
+    trains: str = option(
+        EVERYTHING,
+        "what is trained: everything, or alone the cross_attention, the embeddings of tokens with the output bias, the "
+        "body, which is all but these, or the adapters",
+    )
+    adapter_name: str = option("language", "adapter: its name in the model, such as sw")
+    adapter_invertible: bool = option(
+        False, "adapter: an invertible one behind the embeddings, too, and inverted before the output (MAD-X)"
+    )
     schedule: str = option(
         "linear",
         "learning rate after the warm-up: linear or cosine to 0, inverse_sqrt, constant, or decay, the end of warm-up, "
@@ -180,7 +188,8 @@ class PretrainRecipe(TrainingRecipe):
         found = []
         for stage in self.stages_in_turn():
             recipe = self.at(stage.begin)
-            without = "" if recipe.uses_cross_attention else " without cross_attention"
+            is_left_out = recipe.trains != EMBEDDINGS and not recipe.uses_cross_attention
+            without = " without cross_attention" if is_left_out else ""
             found.append(Phase(stage.begin, stage.end, f"{recipe.trains}{without}"))
         return found
 
@@ -287,113 +296,24 @@ class PretrainRecipe(TrainingRecipe):
         return [Path(self.init_from)] if self.init_from else []
 
     def problems(self) -> list[str]:
-        return [
-            *super().problems(),
-            *self._problems_of_objective(),
-            *self._problems_of_masks(),
-            *not_negative(self, "validate_batches", "micro_batch_tokens"),
-            *([] if self.peak_tflops is None else above_zero(self, "peak_tflops")),
-            *below_one(self, "mono_mask_rate", "bilingual_mask_rate", "dropout", "attention_dropout"),
-            *between_zero_and_one(self, "alpha"),
-            *one_of(self, TRAINS, "trains"),
-            *one_of(self, SCHEDULES, "schedule"),
-            *at_least(self, 1, "mono_batch_pairs", "bilingual_batch_pairs"),
-            *at_least(self, 2, "contrast_pairs"),
-            *self._problems_of_lengths(),
-            *self._problems_of_stages(),
-        ]
+        return [*self.problems_of_values(), *problems_of_run(self)]
 
-    def _problems_of_stages(self) -> list[str]:
-        """What is wrong with the recipe of a stage, at its beginning or its end, and not with the run's own."""
-        if not self.stages:
-            return []
-        own = dataclasses.replace(self, stages=()).problems()
-        found = [
-            f"stage {stage.number}: {problem}"
-            for stage in self.stages_in_turn()
-            for step in (stage.begin, stage.end - 1)
-            for problem in self.at(step).problems()
-            if problem not in own
-        ]
-        return list(dict.fromkeys(found))
-
-    def _problems_of_masks(self) -> list[str]:
-        found = []
-        shares = (self.mask_token_share, self.random_token_share)
-        if min(shares) < 0 or sum(shares) > 1:
-            found.append(
-                f"mask_token_share {self.mask_token_share} and random_token_share {self.random_token_share} "
-                "must not be negative, nor above 1 together"
-            )
-        if self.span_length != 0 and self.span_length < 1:
-            found.append(f"span_length {self.span_length} must be 0 or at least 1")
-        rate, spread = self.bilingual_mask_rate, self.bilingual_mask_spread
-        if spread < 0 or rate - spread < 0 or rate + spread > 1:
-            found.append(
-                f"bilingual_mask_spread {spread} must not be negative, nor lead bilingual_mask_rate {rate} "
-                "out of 0 to 1"
-            )
-        return found
-
-    def _problems_of_objective(self) -> list[str]:
-        from veco.objectives.objective_sum import ObjectiveSum
-
-        try:
-            objective = ObjectiveSum.of(self.objective)
-        except ValueError as error:
-            return [str(error), *not_negative(self, "cross_attention_steps")]
-        with_momentum = [part.name for part in objective if part.has_momentum]
-        cut = [
-            f"objective {self.objective!r}: {name} has a momentum copy of the encoder, whose weights ZeRO-3 "
-            f"({self.ds_config}) cuts into parts; take a ds_config of ZeRO-1 or -2, or contrast instead"
-            for name in with_momentum
-            if self.cuts_weights
-        ]
-        needs = objective.needs
-        missing = [
-            f"objective {needs[need]} needs a {need}, and none is given: name it in the field {need}"
-            for need in needs
-            if not vars(self)[need]
-        ]
-        return [*cut, *missing, *self._problems_of_cross_attention()]
-
-    def _problems_of_cross_attention(self) -> list[str]:
-        found = not_negative(self, "cross_attention_steps")
-        asking = [
-            *(["cross_attention_steps"] if self.cross_attention_steps else []),
-            *([f"trains {CROSS_ATTENTION}"] if self.trains == CROSS_ATTENTION else []),
-        ]
-        for name in asking:
-            if not self.init_from:
-                found.append(f"{name} needs init_from: a random encoder gives the cross-attention nothing")
-            if not self.uses_cross_attention:
-                found.append(f"{name}: objective {self.objective!r} does not train the cross-attention")
-        return found
-
-    def _problems_of_lengths(self) -> list[str]:
-        found = []
-        if min(self.mono_max_length, self.bilingual_max_length) < 4:
-            found.append("mono_max_length and bilingual_max_length must be at least 4")
-        if not self.init_from and self.longest_row > self.max_position_embeddings - 2:
-            found.append(
-                f"max_position_embeddings {self.max_position_embeddings} must be at least {self.longest_row + 2}: "
-                f"{'' if self._sequences_in_mono_rows() == 1 else 'twice '}mono_max_length, or both sentences of a "
-                "bilingual pair, + 2"
-            )
-        return found
+    def problems_of_values(self) -> list[str]:
+        """One sentence for each wrong value, whatever the stages."""
+        return [*super().problems(), *problems_of(self)]
 
     @property
     def longest_row(self) -> int:
         """The most tokens that a row of a batch may have."""
-        return max(self._sequences_in_mono_rows() * self.mono_max_length, 2 * self.bilingual_max_length)
+        return max(self.sequences_in_mono_rows() * self.mono_max_length, 2 * self.bilingual_max_length)
 
-    def _sequences_in_mono_rows(self) -> int:
+    def sequences_in_mono_rows(self) -> int:
         """Two where the objective writes something as long behind a segment, else one."""
         from pretrain.views.table import VIEWS
         from veco.objectives.objective_sum import ObjectiveSum
 
         try:
             views = ObjectiveSum.of(self.objective).of_kind("mono").views
-        except ValueError:  # told by `_problems_of_objective`
+        except ValueError:  # told by `problems_of_objective`
             views = ()
         return max((VIEWS[view].sequences for view in views), default=1)

@@ -21,9 +21,9 @@ import yaml
 from data_tools.files.yaml_files import StrictLoader, is_null
 from training.recipe.parsing import convert
 
-# What a stage may train -> the part of a parameter's name that says so; "" is in every name.
-EVERYTHING, CROSS_ATTENTION = "everything", "cross_attention"
-TRAINS = {EVERYTHING: "", CROSS_ATTENTION: ".cross_attention"}
+EVERYTHING, CROSS_ATTENTION, EMBEDDINGS, BODY, ADAPTERS = TRAINS = (
+    *("everything", "cross_attention", "embeddings", "body", "adapters"),
+)  # what a stage may train: see `pretrain.trained_parameters`
 STEPS, ADD_LANGUAGES = "steps", "add_languages"  # the keys of a stage that are no field's new value
 LINEAR_FIELDS = (
     *("mono_mask_rate", "bilingual_mask_rate", "bilingual_mask_spread"),

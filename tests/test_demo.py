@@ -13,7 +13,7 @@ from finetune.command_stages import Stage, run_stage
 from finetune.demo import (
     RESULTS,
     Clock,
-    Step,
+    TimedStage,
     check_unchanged,
     minutes,
     planned_seconds,
@@ -28,7 +28,7 @@ from pretrain.recipe import PretrainRecipe
 from training.recipe.parsing import build_recipe, read_yaml
 
 
-def all_steps(root: Path) -> list[Step]:
+def all_steps(root: Path) -> list[TimedStage]:
     return [*shared_steps(root, 2, 1), *(step for init in INITS for step in translation_steps(root, init, 1))]
 
 
@@ -85,7 +85,7 @@ def test_time_left_follows_the_pace_so_far(tmp_path: Path) -> None:
 def test_each_stage_prints_the_time_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     done, missing = tmp_path / "done", tmp_path / "missing"
     done.touch()
-    steps = [Step(Stage("a", ("nothing",), done), 60), Step(Stage("b", ("no.such.module",), missing), 90)]
+    steps = [TimedStage(Stage("a", ("nothing",), done), 60), TimedStage(Stage("b", ("no.such.module",), missing), 90)]
     clock = Clock(planned_seconds(steps))
     with pytest.raises(ValueError, match="b: exit code 1"):
         demo.run_in_turn(steps, clock, 2)
@@ -96,7 +96,7 @@ def test_each_stage_prints_the_time_left(tmp_path: Path, capsys: pytest.CaptureF
 
 def start(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
     """The demo without its stages."""
-    for name in ("run_stage", "do_stages", "print_report"):
+    for name in ("run_stage", "run_step", "print_report"):
         monkeypatch.setattr(demo, name, lambda *ignored, **also_ignored: None)
     monkeypatch.setattr(sys, "argv", ["demo", *map(str, arguments)])
     demo.main()

@@ -112,6 +112,7 @@ PAGES = (
         "results",
         "resuming",
         "stages",
+        "studies",
     ),
     *("tasks", "transformers", "translation", "xtreme", "xtreme_training"),
 )

@@ -16,7 +16,7 @@ from transformers import (
     AutoModelForTokenClassification,
 )
 
-from veco import convert
+from veco import adapters, convert
 from veco.classification import (
     VecoForMultipleChoice,
     VecoForQuestionAnswering,
@@ -51,5 +51,6 @@ __all__ = [
     "VecoForSequenceClassification",
     "VecoForTokenClassification",
     "VecoModel",
+    "adapters",
     "convert",
 ]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
+
+from veco.adapter_config import AdapterConfig, check_name, check_stack
 
 COUNTS = (
     "vocab_size",
@@ -47,6 +50,9 @@ class VecoConfig(PreTrainedConfig):
     surround a source, `target_suffix_ids` follow a target, and the last of these ends a translation. `None` means ours,
     `<s> x </s>` and `y </s>`. fairseq has `x </s>` and `y </s>`, VECO in fairseq `x </s> [en]` and `y </s> [de]`.
     A model of one direction whose tokenizer has no language tags may name its `source_language` and `target_language`.
+
+    `adapters` maps the names of a model's adapters to the fields of their `AdapterConfig`; those of `active_adapters`
+    work, the first one lowest. `veco.adapters` sets both.
     """
 
     model_type = "veco"
@@ -80,6 +86,8 @@ class VecoConfig(PreTrainedConfig):
     target_suffix_ids: list[int] | None = None
     source_language: str | None = None
     target_language: str | None = None
+    adapters: dict[str, dict[str, Any]] | None = None
+    active_adapters: list[str] | None = None
     use_cache: bool = True
     tie_word_embeddings: bool = True
 
@@ -93,7 +101,7 @@ class VecoConfig(PreTrainedConfig):
     def check(self) -> None:
         """Raise ValueError with all problems; models call it too, since fields can be set later."""
         # Fields are compared with each other only if each is valid by itself.
-        problems = self._wrong_values() or self._contradictions()
+        problems = self._wrong_values() or self._contradictions() or self._problems_of_adapters()
         if problems:
             raise ValueError("VecoConfig: " + "; ".join(problems))
 
@@ -174,6 +182,23 @@ class VecoConfig(PreTrainedConfig):
         if self.target_suffix_ids == []:
             problems.append("target_suffix_ids is empty: its last token ends a translation")
         return problems
+
+    def _problems_of_adapters(self) -> list[str]:
+        """Adapters that are not described as such, or do not fit the model."""
+        adapters, active = self.adapters or {}, self.active_adapters or []
+        if not isinstance(adapters, Mapping) or not isinstance(active, Sequence) or isinstance(active, str):
+            return [f"adapters {adapters!r} must map names to values, active_adapters {active!r} be a list of names"]
+        try:
+            read = {name: AdapterConfig.of(values, f"adapters, {name}") for name, values in adapters.items()}
+            for name, adapter in read.items():
+                check_name(name)
+                adapter.check_fits(self.hidden_size)
+            check_stack(active, adapters)
+        except ValueError as error:
+            return [str(error)]
+        if self.separate_decoder_embeddings and any(adapter.invertible for adapter in read.values()):
+            return ["separate_decoder_embeddings: an invertible adapter is for one embedding of encoder and decoder"]
+        return []
 
     @property
     def frames(self) -> dict[str, list[int]]:

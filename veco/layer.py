@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from transformers.cache_utils import EncoderDecoderCache
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from veco.adapter_config import HOULSBY, KINDS
+from veco.adapters.modules import BottleneckAdapters
 from veco.attention import MultiHeadAttention, PackedMask
 from veco.config import VecoConfig
 from veco.dropout import Dropout
@@ -26,7 +28,8 @@ class VecoLayer(GradientCheckpointingLayer):
     """Self-attention, cross-attention (plug-and-play) and feed-forward, each with dropout, residual and LayerNorm.
 
     VECO (ACL 2021), section 2.1. Self-attention and feed-forward are theta_s, cross-attention with its LayerNorm is
-    theta_c. A layer that is never plugged in (of a translation model's encoder) is built without theta_c.
+    theta_c. A layer that is never plugged in (of a translation model's encoder) is built without theta_c. Where the
+    configuration has adapters, they are behind self-attention and feed-forward, in front of residual and LayerNorm.
     """
 
     def __init__(self, config: VecoConfig, layer_idx: int, has_cross_attention: bool = True) -> None:
@@ -34,11 +37,13 @@ class VecoLayer(GradientCheckpointingLayer):
         width, eps = config.hidden_size, config.layer_norm_eps
         heads, dropout = config.num_attention_heads, config.attention_probs_dropout_prob
         self.self_attention = MultiHeadAttention(width, heads, dropout, layer_idx)
+        self.self_attention_adapters = BottleneckAdapters(config, kinds=(HOULSBY,))
         self.self_attention_norm = nn.LayerNorm(width, eps=eps)
         if has_cross_attention:
             self.cross_attention = MultiHeadAttention(width, heads, dropout, layer_idx)
             self.cross_attention_norm = nn.LayerNorm(width, eps=eps)
         self.feed_forward = FeedForward(config)
+        self.feed_forward_adapters = BottleneckAdapters(config, kinds=KINDS)
         self.feed_forward_norm = nn.LayerNorm(width, eps=eps)
         self.dropout = Dropout(config.hidden_dropout_prob)
 
@@ -62,11 +67,14 @@ class VecoLayer(GradientCheckpointingLayer):
         context = self.self_attention(
             x_BTD, attention_mask=attention_mask, is_causal=is_causal, cache=cache, weights=self_weights
         )
-        x_BTD = self.self_attention_norm(x_BTD + self.dropout(context))
+        context = self.self_attention_adapters(self.dropout(context), x_BTD, self.self_attention_norm)
+        x_BTD = self.self_attention_norm(x_BTD + context)
         if pair_BSD is not None:
             cross_weights = None if weights is None else weights.cross_attention
             context = self.cross_attention(
                 x_BTD, pair_BSD, attention_mask=pair_attention_mask, cache=cache, weights=cross_weights
             )
             x_BTD = self.cross_attention_norm(x_BTD + self.dropout(context))
-        return self.feed_forward_norm(x_BTD + self.dropout(self.feed_forward(x_BTD)))
+        output = self.dropout(self.feed_forward(x_BTD))
+        output = self.feed_forward_adapters(output, x_BTD, self.feed_forward_norm)
+        return self.feed_forward_norm(x_BTD + output)

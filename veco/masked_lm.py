@@ -10,7 +10,7 @@ from transformers.utils import can_return_tuple
 
 from veco.config import VecoConfig
 from veco.labels import IGNORED, check_labels
-from veco.model import VecoModel, VecoPreTrainedModel
+from veco.model import VecoEmbeddings, VecoModel, VecoPreTrainedModel
 from veco.vocabulary_loss import VocabularyProjection
 
 TIED_HEAD = {"lm_head.decoder.weight": "veco.embeddings.word_embeddings.weight"}
@@ -20,11 +20,14 @@ class VecoLMHead(nn.Module):
     """The paper's f, XLM-R's head: dense, GELU, LayerNorm, projection by the tied embedding plus bias.
 
     `config.lm_head_act` may be another activation than GELU. Without `config.lm_head_transform` the head is the
-    projection alone, as in fairseq's translation models.
+    projection alone, as in fairseq's translation models. An invertible adapter behind the embeddings is inverted in
+    front of the projection, which they share (MAD-X, section 2.2).
     """
 
-    def __init__(self, config: VecoConfig) -> None:
+    def __init__(self, config: VecoConfig, embeddings: VecoEmbeddings) -> None:
+        """`embeddings` are the model's, which stay its own: they are no part of this module."""
         super().__init__()
+        self.embeddings_of_model = (embeddings,)  # in a tuple, in which torch looks for no modules
         self.has_transform = config.lm_head_transform
         if self.has_transform:
             self.dense = nn.Linear(config.hidden_size, config.hidden_size)
@@ -43,6 +46,7 @@ class VecoLMHead(nn.Module):
         """
         if self.has_transform:
             states = self.norm(self.activation(self.dense(states)))
+        states = self.embeddings_of_model[0].invertible_adapters(states, inverse=True)
         if only_best:
             return self.decoder(states, only_best=True)
         # A projection that tools put in this place, such as a quantised one, takes states alone.
@@ -70,7 +74,7 @@ class VecoForMaskedLM(VecoWithLMHead):
     def __init__(self, config: VecoConfig) -> None:
         super().__init__(config)
         self.veco = VecoModel(config)
-        self.lm_head = VecoLMHead(config)
+        self.lm_head = VecoLMHead(config, self.veco.embeddings)
         self.post_init()
 
     @can_return_tuple

@@ -13,6 +13,7 @@ from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutputWithCrossAttentions
 from transformers.utils import can_return_tuple
 
+from veco.adapters.modules import InvertibleAdapters, UpProjection
 from veco.attention import PackedMask
 from veco.config import VecoConfig
 from veco.dropout import Dropout
@@ -47,6 +48,12 @@ class VecoPreTrainedModel(PreTrainedModel):
         config.check()  # `from_pretrained(…, num_attention_heads=5)` sets fields after the configuration was read
         super().__init__(config)
 
+    def _init_weights(self, module: nn.Module) -> None:
+        """As transformers does; a fresh adapter computes zero."""
+        super()._init_weights(module)
+        if isinstance(module, UpProjection):
+            module.start()
+
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path | None, *args: Any, **kwargs: Any) -> Self:
         """The model in a directory or on the Hub, loaded by transformers, but only from safetensors.
@@ -61,7 +68,10 @@ class VecoPreTrainedModel(PreTrainedModel):
 
 
 class VecoEmbeddings(nn.Module):
-    """Token plus position embedding, LayerNorm, dropout. No language embeddings (VECO, ACL 2021, section 4.1)."""
+    """Token plus position embedding, LayerNorm, dropout. No language embeddings (VECO, ACL 2021, section 4.1).
+
+    An invertible adapter, where the configuration has one, follows; the language-modelling head inverts it.
+    """
 
     def __init__(self, config: VecoConfig) -> None:
         super().__init__()
@@ -72,6 +82,7 @@ class VecoEmbeddings(nn.Module):
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = Dropout(config.hidden_dropout_prob)
         self.scale = config.hidden_size**0.5 if config.scale_embedding else None
+        self.invertible_adapters = InvertibleAdapters(config)
 
     def forward(self, input_ids: Tensor | None, position_ids: Tensor, inputs_embeds: Tensor | None = None) -> Tensor:
         """States (..., D) of ids (...) at positions of the same shape, or of one that broadcasts to it.
@@ -81,7 +92,9 @@ class VecoEmbeddings(nn.Module):
         tokens = self.word_embeddings(input_ids) if inputs_embeds is None else inputs_embeds
         if self.scale is not None:
             tokens = self.scale * tokens
-        return self.dropout(self.norm(tokens + self.position_embeddings(position_ids)))
+        states: Tensor = self.dropout(self.norm(tokens + self.position_embeddings(position_ids)))
+        adapted: Tensor = self.invertible_adapters(states)
+        return adapted
 
 
 def input_shape(input_ids: Tensor | None, inputs_embeds: Tensor | None) -> torch.Size:

@@ -52,7 +52,7 @@ class VecoForPreTraining(VecoWithLMHead):
         self.objective = ObjectiveSum.of(objective)
         check_layers(self.objective, config)
         self.veco = VecoModel(config)
-        self.lm_head = VecoLMHead(config)
+        self.lm_head = VecoLMHead(config, self.veco.embeddings)
         modules = {part.name: part.module(config) for part in self.objective}
         self.objective_modules = nn.ModuleDict({name: module for name, module in modules.items() if module is not None})
         self.post_init()

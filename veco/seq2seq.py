@@ -110,7 +110,7 @@ class VecoForConditionalGeneration(VecoWithLMHead, GenerationMixin):
         self.decoder = VecoDecoder(config)
         self._tied_weights_keys = tied_weights(self.decoder, config)
         self.veco.skip_padding = True  # the decoder never attends to padding
-        self.lm_head = VecoLMHead(config)
+        self.lm_head = VecoLMHead(config, self.veco.embeddings)
         self.post_init()
         if config.target_suffix_ids is not None:
             self.generation_config.eos_token_id = config.target_suffix_ids[-1]

@@ -52,6 +52,14 @@ class MarkedMapping:
     content: dict[Any, Any]
     marks: Mapping[Keys, yaml.Mark]
     written: Mapping[Keys, str]  # the values that are no mappings and lists, as the file spells them
+    path: Path
+
+    def place(self, keys: Keys) -> str:
+        """Where the value of these keys is, such as "mine.yaml:3:8"; of a missing one, the mapping that lacks it."""
+        while keys and keys not in self.marks:
+            keys = keys[:-1]
+        mark = self.marks.get(keys)
+        return f"{self.path}:{mark.line + 1}:{mark.column + 1}" if mark else str(self.path)
 
 
 def read_marked_mapping(path: Path, expected: str) -> MarkedMapping:
@@ -74,7 +82,7 @@ def read_marked_mapping(path: Path, expected: str) -> MarkedMapping:
     nodes = {} if root is None else dict(_nodes(root, ()))
     marks = {keys: node.start_mark for keys, node in nodes.items()}
     written = {keys: node.value for keys, node in nodes.items() if isinstance(node, yaml.ScalarNode)}
-    return MarkedMapping(content or {}, marks, written)
+    return MarkedMapping(content or {}, marks, written, path)
 
 
 def _nodes(node: yaml.Node, keys: Keys) -> Iterator[tuple[Keys, yaml.Node]]:

@@ -22,8 +22,6 @@ from data_tools.files.atomic import atomic_path, write_texts
 from finetune.comparison import (
     check_same_tokenizers,
     check_unchanged,
-    do_all,
-    do_stages,
     mean_and_deviation,
     parse_arguments,
 )
@@ -31,6 +29,7 @@ from finetune.mt import comparison_configuration as comparison_file
 from finetune.mt.comparison_configuration import Comparison, Run, read_comparison, runs_of, stages_of
 from finetune.mt.decoding.input_lines import count_lines
 from finetune.mt.translation_task import check_model
+from finetune.steps import Step, run_steps
 from training.meters import read_metrics
 
 # The table shows those that all runs have: for instance, no tokenized BLEU for languages without spaces between words.
@@ -179,16 +178,13 @@ def compare(path: Path, output: Path, parallel: int = 1) -> None:
     runs = runs_of(comparison, output)
     check_files(runs, comparison)
     check_unchanged(settings_of(runs, comparison), output)
-
-    def do_run(run: Run, share: dict[str, str]) -> None:
-        stages = stages_of(run, comparison)
-        do_stages(run.name, stages, Path(run.recipe.output), comparison.processes, share, own_log=parallel > 1)
+    steps = [Step(run.name, Path(run.recipe.output), tuple(stages_of(run, comparison))) for run in runs]
 
     def report() -> None:
         done = [result for result in map(read_result, runs) if result is not None]
         write_report(with_baseline(done, runs, comparison.baseline), comparison, len(runs), output)
 
-    do_all(runs, do_run, report, parallel, comparison.processes)
+    run_steps(steps, report, parallel, comparison.processes, own_logs=parallel > 1)
     print(f"\n{(output / 'table.md').read_text(encoding='utf-8')}\n{output / 'learning_curves.png'}")
 
 

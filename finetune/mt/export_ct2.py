@@ -47,6 +47,7 @@ from finetune.mt.special_tokens import Frame, ends_of
 from training.launch import quiet_libraries
 from training.run_directory.kinds import Kind
 from veco import VecoConfig, VecoForConditionalGeneration
+from veco.adapters.attach import check_without_adapters
 from veco.attention import MultiHeadAttention
 from veco.layer import VecoLayer
 from veco.masked_lm import VecoLMHead
@@ -142,6 +143,7 @@ def special_first(special: Sequence[int], vocab_size: int) -> list[int]:
 
 def check_layout(config: VecoConfig) -> None:
     """Raise ValueError for a model that CTranslate2's layers cannot express."""
+    check_without_adapters(config, "CTranslate2")
     if config.hidden_act not in ACTIVATIONS:
         raise ValueError(f"hidden_act {config.hidden_act!r}: CTranslate2 has only {', '.join(ACTIVATIONS)}")
     if config.lm_head_transform and config.hidden_act != "gelu":

@@ -12,23 +12,25 @@ after each run, from the finished runs. Of a finished run only the best model is
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
 from data_tools.cli import run_main
 from data_tools.files.atomic import write_texts
 from data_tools.files.directories import claim
-from finetune.comparison import check_unchanged, do_all, do_stages, parse_arguments
+from finetune.comparison import check_unchanged, parse_arguments
+from finetune.steps import Step, nothing, run_steps
 from finetune.understanding.comparison import configuration as comparison_file
 from finetune.understanding.comparison.configuration import Group, read_comparison
 from finetune.understanding.comparison.findings import differences_of, draw_heat_map, heat_map_name
 from finetune.understanding.comparison.plan import Plan, Result, plan
-from finetune.understanding.comparison.runs import TRANSLATED, Run
+from finetune.understanding.comparison.runs import TRANSLATED
 from finetune.understanding.comparison.significance import Difference
 from finetune.understanding.comparison.tables import Differences, scores_csv, significance_csv, table
-from finetune.understanding.search import settle
+from finetune.understanding.search import settle as settle_run
 
 COMMAND = "finetune.understanding.compare"
 COMPARISONS = Path(__file__).resolve().parent / "comparisons"
@@ -71,19 +73,32 @@ def compare(path: Path, output: Path, parallel: int = 1) -> None:
     check_unchanged(planned.settings(), output)
     names = ["table.csv", "significance.csv", *map(heat_map_name, planned.groups)]
     claim(output, names, COMMAND)  # other files are known by runs.json
-    processes = planned.comparison.processes
-    if translations := planned.translations():
-        do_stages("translations of tests", translations, output / TRANSLATED, processes, {}, own_log=False)
-
-    def do_job(runs: Sequence[Run], share: Mapping[str, str]) -> None:
-        for run in runs:
-            do_stages(run.name, planned.stages(run), run.output, processes, share, own_log=parallel > 1)
-            if run.recipe is not None:
-                settle(run.trained)
-
     differences: dict[Group, Sequence[Difference]] = {}
-    do_all(planned.jobs, do_job, lambda: report(planned, output, differences), parallel, processes)
+    run_steps(
+        steps_of(planned, output),
+        lambda: report(planned, output, differences),
+        parallel,
+        planned.comparison.processes,
+        own_logs=parallel > 1,
+    )
     print(f"\n{(output / 'table.md').read_text(encoding='utf-8')}")
+
+
+def steps_of(planned: Plan, output: Path) -> list[Step]:
+    """The translations of tests, if there are any, and a step for each run, in order.
+
+    Runs that share a training need one another in turn, lest both begin it.
+    """
+    translations = planned.translations()
+    steps = [Step(TRANSLATED, output / TRANSLATED, tuple(translations))] if translations else []
+    before: dict[Path, str] = {}
+    for run in planned.runs:
+        needs = [before[run.trained]] if run.trained in before else []
+        needs += [TRANSLATED] if translations and run.translated is not None else []
+        settle = partial(settle_run, run.trained) if run.recipe is not None else nothing
+        steps.append(Step(run.name, run.output, tuple(planned.stages(run)), tuple(needs), settle))
+        before[run.trained] = run.name
+    return steps
 
 
 def main() -> None:

@@ -9,6 +9,10 @@ named), a checkpoint, or the directory of a model, which knows its task and whet
 also predicts MLQA, and vice versa: both are trained on SQuAD. A model that is plugged in reads each example with its
 translation into English, where --translated-test has one, and else with itself.
 
+A model that was trained with --adapter on top of --language_adapter reads other languages with their own adapters:
+
+    python -m finetune.understanding.predict MODEL … --language-adapters sw=runs/sw/adapter tr=runs/tr/adapter
+
 The retrieval tasks, such as tatoeba and bucc2018, take any encoder, also a finished run of pre-training, plugged out:
 sentences are compared by the mean of a layer's states. BUCC's are mined above a threshold that is tuned on its dev set.
 Of one pool of candidates in all languages, the 20 that are most similar to each query are written.
@@ -41,6 +45,7 @@ from finetune.understanding.flags import (
 )
 from finetune.understanding.heads.predictor import Predictor
 from finetune.understanding.heads.question_answering import QuestionAnswering
+from finetune.understanding.language_adapters import LanguageAdapters, read_directories
 from finetune.understanding.metrics.prediction_files import prediction_path, write_predictions
 from finetune.understanding.readers.languages import languages_tested
 from finetune.understanding.readers.roots import check_root
@@ -68,6 +73,13 @@ def parse_arguments() -> argparse.Namespace:
     trained.add_argument(
         "--nbest", action="store_true", help="also write the best answers to each question with scores"
     )
+    trained.add_argument(
+        "--language-adapters",
+        nargs="+",
+        default=[],
+        metavar="LANGUAGE=DIR",
+        help="adapters of languages, each put in the place of the one that the model was trained with (MAD-X)",
+    )
     retrieval = parser.add_argument_group("retrieval, such as tatoeba and bucc2018")
     retrieval.add_argument(
         "--layer", type=int, help="layer whose states are used; 0 = embeddings (default: 0.6 of all layers)"
@@ -91,8 +103,12 @@ def nbest_path(predictions: Path, language: str) -> Path:
     return predictions.with_name(f"nbest-{language}.json")
 
 
-def predict(predictor: Predictor, language: str, options: argparse.Namespace) -> None:
-    """Write the predictions of a language."""
+def predict(
+    predictor: Predictor, language: str, adapters: LanguageAdapters | None, options: argparse.Namespace
+) -> None:
+    """Write the predictions of a language, by its own adapter where there is one."""
+    if adapters is not None and not adapters.use(language):
+        print(f"{language}: by the adapter {adapters.trained[0]}, as trained", file=sys.stderr)
     evaluated = predictor.read(options.split, language, options.data, options.translated_test)
     if evaluated.is_own_pair:
         print(f"{language}: without translations into English, each example is its own pair", file=sys.stderr)
@@ -123,15 +139,19 @@ def predict_trained(task: Task | None, options: argparse.Namespace) -> Path:
     if options.translated_test and not predictor.is_plugged_in:
         raise ValueError(f"{directory}: was not trained plugged in and takes no --translated-test; leave it out")
     check_root(options.translated_test, "--translated-test")
+    directories = read_directories(options.language_adapters)
+    adapters = LanguageAdapters(predictor.model, directories) if directories else None
     languages = languages_tested(predictor.task, options.data, options.languages, options.split)
     claim_predictions(predictor.task, languages, options)
     for language in tqdm(languages, desc=predictor.task.name, unit=" languages", disable=None):
-        predict(predictor, language, options)
+        predict(predictor, language, adapters, options)
     return prediction_path(options.output, predictor.task, languages[0]).parent
 
 
 def predict_retrieval(task: Task, options: argparse.Namespace) -> Path:
     """Write the predictions of a retrieval task; return their directory."""
+    if options.language_adapters:
+        raise ValueError(f"--language-adapters: {task.name} has no training, and so no task's adapter above them")
     if options.split is not Split.TEST:
         raise ValueError(f"--split {options.split}: {task.name} has no training, and tests alone are predicted")
     directory = model_directory(options.model, ENCODERS)

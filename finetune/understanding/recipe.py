@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
 
 from finetune.recipe import FinetuningRecipe
 from finetune.understanding.settings import WITH_PAIRS, Setting
 from finetune.understanding.tasks.catalogues import SUFFIXES, task_named
 from finetune.understanding.tasks.task import OF_TEXTS, Head
-from training.recipe.checks import above_zero, below_one, not_negative, one_of
-from training.recipe.option import BY_NAME, FREE, option
+from training.recipe.adapters import AdapterRecipe
+from training.recipe.checks import above_zero, not_negative, one_of
+from training.recipe.option import BY_NAME, FREE, UNREAD, option
 
 SETTINGS = tuple(setting.value for setting in Setting)
 PAIR_PREDICTIONS = ("target", "average")
 EMBEDDINGS, ENCODER = "embeddings", "encoder"
 FREEZABLE = ("", EMBEDDINGS, ENCODER)
-WAYS = ("freeze", "freeze_layers", "lora_rank")  # to adapt, other than to let everything learn
+WAYS = ("freeze", "freeze_layers", "lora_rank", "adapter")  # to adapt, other than to let everything learn
 MIN_LENGTH = 8  # of a row, in tokens
 
 
 @dataclass(frozen=True, kw_only=True)
-class UnderstandingRecipe(FinetuningRecipe):
+class UnderstandingRecipe(AdapterRecipe, FinetuningRecipe):
     """Fine-tune a pre-trained encoder for an understanding task. The paper's values: VECO (ACL 2021), appendix C."""
 
     task: str = option(
@@ -79,13 +81,11 @@ class UnderstandingRecipe(FinetuningRecipe):
         "freeze encoder: GB of memory that the states of all examples may take on each rank; more is refused",
         on_resume=FREE,
     )
-    lora_rank: int = option(0, "rank of adapters in the layers, which learn with the head alone (LoRA); 0 = none")
-    lora_alpha: int = option(16, "LoRA: the adapters' outputs are multiplied by lora_alpha / lora_rank")
-    lora_dropout: float = option(0.0, "LoRA: dropout of the adapters' inputs")
-    lora_targets: str = option(
+    language_adapter: str = option(
         "",
-        "LoRA: regular expression for the names of the modules that get adapters, such as "
-        r".*\.self_attention\.[qv]_proj; empty = all linear modules of the layers",
+        "adapter: directory of a language's adapter, which stays as it is below the one that learns (MAD-X); "
+        "predict exchanges it; empty = none",
+        on_resume=UNREAD,
     )
     micro_batch_size: int = option(
         0,
@@ -135,6 +135,12 @@ class UnderstandingRecipe(FinetuningRecipe):
             found.append(f"plug_in needs setting {pairs}: in {self.setting} there are no pairs to train on")
         return found + self._problems_of_sizes() + self._problems_of_adaptation()
 
+    def inputs(self) -> list[Path]:
+        return [*super().inputs(), *([Path(self.language_adapter)] if self.language_adapter else [])]
+
+    def continued(self, model_dir: Path) -> Self:
+        return replace(super().continued(model_dir), language_adapter="")  # which is in the model
+
     def micro_batches_an_update(self, num_ranks: int) -> int:
         if self.micro_batch_size:
             return self.batch_size // self.micro_batch_size
@@ -168,18 +174,12 @@ class UnderstandingRecipe(FinetuningRecipe):
         given = [name for name in WAYS if vars(self)[name]]
         found = [
             *one_of(self, FREEZABLE, "freeze"),
-            *not_negative(self, "train_examples", "freeze_layers", "lora_rank"),
-            *above_zero(self, "features_gb", "lora_alpha"),
-            *below_one(self, "lora_dropout"),
+            *not_negative(self, "train_examples", "freeze_layers"),
+            *above_zero(self, "features_gb"),
         ]
         if len(given) > 1:
             found.append(f"{' and '.join(given)} exclude one another: give one of them")
-        if self.lora_targets and not self.lora_rank:
-            found.append("lora_targets needs lora_rank")
-        try:
-            re.compile(self.lora_targets)
-        except re.error as error:
-            found.append(f"lora_targets {self.lora_targets!r} is no regular expression: {error}")
+        found += self.needs_adapter("adapter_reduction", "language_adapter")
         return found
 
     def _problems_of_task(self) -> list[str]:

@@ -20,7 +20,7 @@ from pretrain.flops import TRAINING_PASSES, forward_flops
 from pretrain.masking import IGNORED
 from pretrain.recipe import SHAPE_FIELDS, PretrainRecipe
 from pretrain.sources import BILINGUAL, MONO
-from pretrain.stages import CROSS_ATTENTION
+from pretrain.stages import EVERYTHING
 from pretrain.views.table import VIEWS, in_order
 from training.recipe.ds_config import HALVES, read_ds_config
 from training.recipe.parsing import build_recipe, read_yaml
@@ -203,8 +203,8 @@ def plan_workload(
             *notes,
             "memory is that of the largest batches of each kind, time and operations those of the whole run",
         )
-    if any(of_part.trains == CROSS_ATTENTION for _, of_part in parts):
-        notes = (*notes, "updates of the cross-attention alone are counted like the others")
+    if any(of_part.trains != EVERYTHING for _, of_part in parts):
+        notes = (*notes, "updates that train a part of the model alone are counted like the others")
     return Workload(recipe, config, tuple(work), notes)
 
 

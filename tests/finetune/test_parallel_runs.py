@@ -80,3 +80,31 @@ def test_a_failed_run_does_not_stop_the_others() -> None:
     with pytest.raises(ValueError, match="1 of 3 runs failed: run 2: no data"):
         run_side_by_side([1, 2, 3], work, parallel=1, ranks=1)
     assert done == [1, 3]
+
+
+def test_what_needs_a_failed_run_is_left_out_and_the_rest_is_done() -> None:
+    """3 needs 1 and 2, 4 needs 3; 0 and 5 need nothing."""
+    done = []
+
+    def work(run: int, share: dict[str, str]) -> None:
+        if run == 1:
+            raise ValueError("1: no data")
+        done.append(run)
+
+    needs = [(), (), (), (1, 2), (3,), ()]
+    with pytest.raises(ValueError, match=r"^1 of 6 runs failed: 1: no data; left out for that: run 3, run 4$"):
+        run_side_by_side(range(6), work, parallel=2, ranks=1, needs=needs, name=lambda run: f"run {run}")
+    assert sorted(done) == [0, 2, 5]
+
+
+def test_a_run_begins_after_what_it_needs_and_beside_what_it_does_not() -> None:
+    """0 needs 2; 1 and 2 are at work at once."""
+    both, order = Barrier(2, timeout=20), []
+
+    def work(run: int, share: dict[str, str]) -> None:
+        if run:
+            both.wait()
+        order.append(run)
+
+    run_side_by_side([0, 1, 2], work, parallel=2, ranks=1, needs=[(2,), (), ()])
+    assert order.index(0) > order.index(2)

@@ -20,7 +20,12 @@ ARGUMENTS = (
     *("--dropout", "0", "--attention_dropout", "0", "--log_every", "1", "--loader_workers", "0"),
     *("--keep_checkpoints", "2", "--cpu_precision", "float32", "--micro_batch_size", "4"),
 )
-WAYS = {"head": ("--freeze", "encoder"), "layers": ("--freeze_layers", "1"), "lora": ("--lora_rank", "4")}
+WAYS = {
+    "head": ("--freeze", "encoder"),
+    "layers": ("--freeze_layers", "1"),
+    "lora": ("--lora_rank", "4"),
+    "adapter": ("--adapter", "houlsby", "--adapter_reduction", "4"),
+}
 STAGES = {"1": "zero1_bf16.json", "3": "zero3_fp32.json"}
 
 
@@ -43,7 +48,9 @@ def weights(run_dir: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("way", "stage"), [("head", "3"), ("layers", "3"), ("lora", "1"), ("lora", "3")])
+@pytest.mark.parametrize(
+    ("way", "stage"), [("head", "3"), ("layers", "3"), ("lora", "1"), ("lora", "3"), ("adapter", "1"), ("adapter", "3")]
+)
 def test_two_ranks_equal_the_plain_run(way: str, stage: str, places: tuple[str, ...], tmp_path: Path) -> None:
     two, plain, resumed, moved = (tmp_path / name for name in ("two", "plain", "resumed", "moved"))
     alone = (*ARGUMENTS, *WAYS[way], *places, "--engine", "plain")

@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer, XLMRobertaForMaskedLM, XLMRobertaTokenizer
 
 import veco
-from pretrain.export import Form, export, run_and_step
+from pretrain.export import Form, export
+from pretrain.exported_checkpoints import run_and_step
 from pretrain.recipe import PretrainRecipe
 from training.checkpoints.saving import Contents, save_checkpoint
 from training.engine.build import build_engine

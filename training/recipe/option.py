@@ -47,8 +47,8 @@ def notes_of(recipe_class: type[Any], name: str) -> dict[str, Any]:
     """The notes on a field of a recipe and of those that it derives from."""
     notes: dict[str, Any] = {"on_resume": FIXED, "decides": (), "read": None}
     for base in reversed(recipe_class.__mro__):
-        if dataclasses.is_dataclass(base):
-            notes |= {field.name: field.metadata for field in dataclasses.fields(base)}.get(name, {})
+        if dataclasses.is_dataclass(base) and name in base.__dataclass_fields__:
+            notes |= base.__dataclass_fields__[name].metadata
     return notes
 
 

@@ -14,6 +14,7 @@ from training.launch import tell
 from training.recipe.parsing import read_yaml
 
 MODEL_DIR = "model"  # of a checkpoint: what transformers opens
+ADAPTER_DIR = "adapter"  # of a checkpoint: what was trained beside a model, apart from it
 BEST, LAST = "best", "last"  # of a run: links to models of its checkpoints
 OWN_TARGET = re.compile(rf"(checkpoints/step-\d+/)?{MODEL_DIR}")  # of these links
 CONFIG_FILE = "config.json"

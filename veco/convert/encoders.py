@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from veco.adapters.attach import adapter_of, check_without_adapters
 from veco.config import VecoConfig, position_of_padding
 from veco.convert.families import FAMILIES, Family, family_of, named, of_modules
 from veco.convert.weights import Conversion, check_complete, compared, fill, listed, open_strictly
@@ -222,6 +223,7 @@ def checkpoint_of_model(model: PreTrainedModel, family: Family, may_lack_head: b
 
 def encoder_config(config: VecoConfig, family: Family) -> PreTrainedConfig:
     """Configuration of the encoder that a VECO is converted to. Raises ValueError for what it cannot express."""
+    check_without_adapters(config, named(family.model_type))
     expected = {
         "scale_embedding": False,
         "lm_head_transform": True,
@@ -260,8 +262,8 @@ def to_encoder(veco_model: VecoForMaskedLM | VecoForPreTraining | str | Path, mo
     config, family = source.config, family_of(model_type)
     model = family.masked_lm(encoder_config(config, family)).to(source.dtype)
     ours = without_duplicates(source.state_dict(), VECO_SECOND_NAMES)
-    for name in plug_in_names(config.num_hidden_layers):
-        del ours[name]
+    for name in (*plug_in_names(config.num_hidden_layers), *filter(adapter_of, [*ours])):
+        del ours[name]  # what adapters there are does not work
     names = family.weight_names(config.num_hidden_layers)
     weights = {their_name: ours.pop(our_name) for our_name, their_name in names.items()}
     if ours:

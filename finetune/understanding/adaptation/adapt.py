@@ -10,6 +10,7 @@ from finetune.understanding.adaptation.adapted import Adapted
 from finetune.understanding.adaptation.fixed_states import HeadAlone
 from finetune.understanding.adaptation.freezing import freeze_lowest
 from finetune.understanding.adaptation.low_rank import LowRank
+from finetune.understanding.adaptation.task_adapter import TaskAdapter
 from finetune.understanding.recipe import ENCODER, UnderstandingRecipe
 from finetune.understanding.rows.paired_rows import PairedRows
 
@@ -23,6 +24,8 @@ def adapt(model: PreTrainedModel, recipe: UnderstandingRecipe, sets: Sequence[Pa
         return HeadAlone(model, recipe, sets, pad)
     if recipe.lora_rank:
         return LowRank(model, recipe)
+    if recipe.adapter:
+        return TaskAdapter(model, recipe)
     if recipe.freeze or recipe.freeze_layers:
         freeze_lowest(model, recipe.freeze_layers)
     return Adapted(model)

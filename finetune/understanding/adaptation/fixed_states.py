@@ -19,13 +19,13 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from finetune.understanding.adaptation.adapted import Adapted
-from finetune.understanding.adaptation.freezing import encoder_of
 from finetune.understanding.recipe import UnderstandingRecipe
 from finetune.understanding.rows.paired_rows import PairedRows, SelectedRows
 from finetune.understanding.rows.row_batches import EvaluationBatches
 from finetune.understanding.rows.token_rows import TokenRows
 from training.engine.interface import Ranks
 from training.launch import tell
+from training.model_parts import encoder_of
 from training.step import Batch
 
 BLOCK = 1 << 24  # numbers that are summed over the ranks at a time

@@ -41,7 +41,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,7 @@ MODEL_FIELDS = (
     *("init_from", "init", "learning_rate", "warmup_steps", "warmup_share"),
     *("dropout", "attention_dropout"),
     *("freeze", "freeze_layers", "lora_rank", "lora_alpha", "lora_dropout", "lora_targets"),
+    *("adapter", "adapter_reduction", "language_adapter"),
 )
 # Decided by the comparison, or by a model.
 DECIDED = ("task", "setting", "plug_in", "data", "seed", "output", "resume", "init_from", "init")
@@ -83,7 +84,7 @@ class Group:
     def __str__(self) -> str:
         return ", ".join(part for part in (self.definition.title, self.setting, self.mode) if part)
 
-    @property
+    @cached_property
     def definition(self) -> Task:
         """The task itself."""
         return task_named(self.task)

@@ -64,14 +64,6 @@ class Plan:
         return list(dict.fromkeys(run.group for run in self.runs))
 
     @property
-    def jobs(self) -> list[list[Run]]:
-        """The runs that share a training together, which cannot be done at once."""
-        jobs: dict[Path, list[Run]] = {}
-        for run in self.runs:
-            jobs.setdefault(run.trained, []).append(run)
-        return list(jobs.values())
-
-    @property
     def num_done(self) -> int:
         """The number of finished runs."""
         return sum(self.is_done(run) for run in self.runs)

@@ -20,6 +20,11 @@ from finetune.understanding.tasks.task import Head, Split
 
 Differences = Mapping[Group, Sequence[Difference]]  # of the groups whose runs are all finished
 WITH_WINDOWS = (Head.TOKEN, Head.SPAN)  # heads whose long texts become several rows
+ESTIMATED_OVER = ("examples", "seeds")
+DIFFERENCE_COLUMNS = (
+    *("model", "baseline", "language", "difference"),
+    *(f"{name}_{kind}" for kind in ESTIMATED_OVER for name in ("low", "high", "p_value")),
+)
 EXPLAINED = (
     "p, examples: two-sided, by a paired bootstrap of {draws:,} draws over the examples, whose middle 95 % are the "
     "interval. p, seeds: by a paired t-test over the seeds, from three on. No p is corrected for the number of tests."
@@ -90,19 +95,21 @@ def significance(differences: Sequence[Difference], columns: Sequence[str]) -> l
         cells = [own[column] for column in columns]
         lines.append(table_line([f"{model} − {baseline}", "", *(f"{one.difference:+.2f}" for one in cells)]))
         rows = {
-            "95 %, examples": [_interval(one.over_examples) for one in cells],
-            "p, examples": [_p_value(one.over_examples) for one in cells],
-            "p, seeds": [_p_value(one.over_seeds) for one in cells],
+            "95 %, examples": [interval(one.over_examples) for one in cells],
+            "p, examples": [p_value(one.over_examples) for one in cells],
+            "p, seeds": [p_value(one.over_seeds) for one in cells],
         }
         lines += [table_line(["", name, *row]) for name, row in rows.items() if set(row) != {MISSING}]
     return lines
 
 
-def _interval(estimate: Estimate | None) -> str:
+def interval(estimate: Estimate | None) -> str:
+    """The interval of a difference."""
     return MISSING if estimate is None else f"{estimate.low:+.2f} to {estimate.high:+.2f}"
 
 
-def _p_value(estimate: Estimate | None) -> str:
+def p_value(estimate: Estimate | None) -> str:
+    """The p-value of a difference."""
     return MISSING if estimate is None else f"{estimate.p_value:.3f}"
 
 
@@ -181,31 +188,30 @@ def scores_csv(results: Sequence[Result], planned: Plan) -> str:
                     {**_group_cells(group), "model": model, "language": language, **score}
                     | {"mean": statistics.fmean(scores), "sd": deviation}
                 )
-    return _csv(("task", "setting", "mode", "model", "language", "score", "seeds", "mean", "sd"), rows)
+    return csv_text(("task", "setting", "mode", "model", "language", "score", "seeds", "mean", "sd"), rows)
 
 
 def significance_csv(differences: Differences) -> str:
     """CSV with a line for each group, pair of models and language."""
-    columns = ("task", "setting", "mode", "model", "baseline", "language", "difference")
-    kinds = ("examples", "seeds")
-    estimates = tuple(f"{name}_{kind}" for kind in kinds for name in ("low", "high", "p_value"))
-    rows = []
-    for group, own in differences.items():
-        for one in own:
-            cells = {name: getattr(one, name) for name in ("model", "baseline", "language", "difference")}
-            for kind, estimate in zip(kinds, (one.over_examples, one.over_seeds), strict=True):
-                if estimate is not None:
-                    cells |= {f"low_{kind}": estimate.low, f"high_{kind}": estimate.high}
-                    cells |= {f"p_value_{kind}": estimate.p_value}
-            rows.append({**_group_cells(group), **cells})
-    return _csv((*columns, *estimates), rows)
+    columns = ("task", "setting", "mode", *DIFFERENCE_COLUMNS)
+    rows = [{**_group_cells(group), **difference_cells(one)} for group, own in differences.items() for one in own]
+    return csv_text(columns, rows)
+
+
+def difference_cells(one: Difference) -> dict[str, Any]:
+    """The cells of a difference in CSV, without estimates that it does not have."""
+    cells = {name: getattr(one, name) for name in ("model", "baseline", "language", "difference")}
+    for kind, estimate in zip(ESTIMATED_OVER, (one.over_examples, one.over_seeds), strict=True):
+        if estimate is not None:
+            cells |= {f"low_{kind}": estimate.low, f"high_{kind}": estimate.high, f"p_value_{kind}": estimate.p_value}
+    return cells
 
 
 def _group_cells(group: Group) -> dict[str, str]:
     return {"task": group.definition.name, "setting": group.setting, "mode": group.mode}
 
 
-def _csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
     """The text of a CSV file; cells that a row lacks are empty."""
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")

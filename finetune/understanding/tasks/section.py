@@ -29,9 +29,7 @@ class Section:
         """Complain of keys that are not known."""
         for key in self.content:
             if key not in known:
-                close = difflib.get_close_matches(str(key), known, n=1)
-                hint = f"; did you mean {close[0]!r}?" if close else f"; expected some of {', '.join(known)}"
-                self.complain(key, f"unknown key {key!r}{hint}")
+                self.complain(key, f"unknown key {key!r}; {meant(str(key), known)}")
 
     def has(self, key: str) -> bool:
         """Whether a value is given that is not null."""
@@ -114,6 +112,12 @@ class Section:
         """A mapping from texts to texts, empty if it is not given."""
         section = self.section(key)
         return {str(name): section.text(name) for name in section.content}
+
+
+def meant(name: str, known: Collection[str]) -> str:
+    """The one of `known` that a wrong name may stand for, or all of them, as a message says it."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"expected some of {', '.join(known) or 'none'}"
 
 
 def described(value: object) -> str:

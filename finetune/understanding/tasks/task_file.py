@@ -23,7 +23,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from data_tools.files.yaml_files import Keys, MarkedMapping, is_null, read_marked_mapping
+from data_tools.files.yaml_files import MarkedMapping, is_null, read_marked_mapping
 from finetune.understanding.tasks.section import Place, Section, described
 from finetune.understanding.tasks.task import (
     FIELDS,
@@ -95,15 +95,7 @@ KEYS = (
 def read_task(path: Path) -> Task:
     """The task of a file; raises ValueError that names file, line and column of each mistake."""
     read = read_marked_mapping(path, EXPECTED)
-
-    def place(keys: Keys) -> str:
-        # A missing key has no mark, but the mapping that lacks it has one.
-        while keys and keys not in read.marks:
-            keys = keys[:-1]
-        mark = read.marks.get(keys)
-        return f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
-
-    return task_of(with_labels_as_written(read), place, default_name=path.stem)
+    return task_of(with_labels_as_written(read), read.place, default_name=path.stem)
 
 
 def with_labels_as_written(read: MarkedMapping) -> dict[Any, Any]:

@@ -1,4 +1,4 @@
-"""Tiny files of all tasks, and a tiny model, made once."""
+"""What a tiny model learns from tiny files of all tasks, made once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from head_worlds import WORLDS, write_world
 from transformers import AutoTokenizer
-from xtreme_files import TINY, write_lines, write_model, write_xtreme
+from xtreme_files import TINY, write_lines
 
 from finetune.understanding.recipe import UnderstandingRecipe
 from finetune.understanding.rows.encoding import TextEncoder
@@ -24,20 +24,6 @@ from training.run import train_run
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if several processes shared the machine: tiny models are slower with threads that wait for each other."""
     monkeypatch.setenv("LOCAL_SIZE", str(len(os.sched_getaffinity(0))))
-
-
-@pytest.fixture(scope="session")
-def xtreme_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("xtreme") / "data"
-    write_xtreme(root)
-    return root
-
-
-@pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("xtreme-model") / "model"
-    write_model(directory)
-    return directory
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,8 @@ import torch
 from random_encoders import padded_ids, random_encoder
 from transformers import XLMRobertaModel, XLMRobertaXLConfig, XLMRobertaXLForMaskedLM
 
+from veco.adapter_config import AdapterConfig
+from veco.adapters import activate_adapters, attach_adapter
 from veco.convert import from_xlm_roberta, to_xlm_roberta, xlm_roberta_names
 
 
@@ -34,3 +36,14 @@ def test_other_models_are_refused(tmp_path: Path) -> None:
     XLMRobertaModel(random_encoder("xlm-roberta").config).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"lacks weights of XLMRobertaForMaskedLM: lm_head\.bias"):
         from_xlm_roberta(tmp_path)
+
+
+def test_adapters_are_no_part_of_an_xlm_roberta() -> None:
+    veco = from_xlm_roberta(random_encoder("xlm-roberta")).eval()
+    attach_adapter(veco, "sw", AdapterConfig(invertible=True))
+    with pytest.raises(ValueError, match=r"adapters \(sw\), for which .* has no place: .* cannot be merged"):
+        to_xlm_roberta(veco)
+    activate_adapters(veco, [])
+    ids, mask = padded_ids(1)
+    theirs = to_xlm_roberta(veco).eval()(ids, attention_mask=mask).logits
+    torch.testing.assert_close(theirs[mask.bool()], veco(ids, mask).logits[mask.bool()], rtol=0, atol=1e-5)

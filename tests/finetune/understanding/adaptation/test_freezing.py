@@ -23,11 +23,11 @@ from transformers import (
 )
 from xtreme_files import TINY
 
-from finetune.understanding.adaptation.freezing import encoder_of, freeze_lowest
-from finetune.understanding.adaptation.low_rank import linear_modules
+from finetune.understanding.adaptation.freezing import freeze_lowest
 from finetune.understanding.recipe import UnderstandingRecipe
 from finetune.understanding.understanding_task import UnderstandingTask
 from training.checkpoints.finding import checkpoints_of
+from training.model_parts import encoder_of, linear_modules
 from training.recipe.parsing import build_recipe
 from veco import VecoConfig, VecoForSequenceClassification
 

@@ -108,7 +108,9 @@ def lines(run_dir: Path) -> list[dict[str, float]]:
     return [{n: v for n, v in line.items() if "/" in n or n == "grad_norm"} for line in read]
 
 
-@pytest.mark.parametrize("way", [LORA, {"freeze": "encoder"}, {"freeze": "embeddings"}, {"freeze_layers": 1}])
+@pytest.mark.parametrize(
+    "way", [LORA, {"freeze": "encoder"}, {"freeze": "embeddings"}, {"freeze_layers": 1}, {"adapter": "pfeiffer"}]
+)
 def test_a_resumed_run_equals_the_undisturbed_one(
     train: Callable[..., Path], tmp_path: Path, way: dict[str, Any]
 ) -> None:

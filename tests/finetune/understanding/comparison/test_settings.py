@@ -18,10 +18,10 @@ import pytest
 import yaml
 from xtreme_files import GERMAN, pairs, write_lines
 
-from finetune import comparison as shared
+from finetune import steps as shared
 from finetune.command_stages import Stage
 from finetune.understanding import translate
-from finetune.understanding.compare import compare
+from finetune.understanding.compare import compare, steps_of
 from finetune.understanding.comparison.configuration import (
     COMPARED_SETTINGS,
     Comparison,
@@ -68,7 +68,7 @@ def run_here(
     assert stage.result.exists()
 
 
-def one_by_one(runs: Sequence[Any], work: Callable[[Any, dict[str, str]], None], parallel: int, ranks: int) -> None:
+def one_by_one(runs: Sequence[Any], work: Callable[[Any, dict[str, str]], None], *args: Any, **options: Any) -> None:
     """All runs in the main thread, the only one that a training can begin in."""
     for run in runs:
         work(run, {})
@@ -182,7 +182,9 @@ def test_what_settings_train_on_and_test_on(content: dict[str, Any], tmp_path: P
         "individual-tiny-seed1-de": ("individual", "de"),
     }
     transfer, translated = by_name["transfer-tiny-seed1"], by_name["translate-test-tiny-seed1"]
-    assert [transfer, translated] in planned.jobs and transfer.recipe == translated.recipe
+    needs = {step.name: step.needs for step in steps_of(planned, tmp_path / "out")}
+    assert needs[translated.name] == (transfer.name, "translated") and transfer.recipe == translated.recipe
+    assert needs[transfer.name] == needs["translated"] == ()
     assert planned.stages(transfer)[0] == retitled(planned.stages(translated)[0], transfer.name)
     own, foreign = planned.stages(translated)[1:3]
     root = tmp_path / "out/translated/answers"

@@ -1,0 +1,82 @@
+"""Steps of a study or a comparison: commands in a directory of their own, run as soon as the steps they need are done.
+
+What is finished is skipped, so a stopped graph of steps goes on where it was; a failed step leaves the others alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+
+from finetune.command_stages import Stage, run_stage
+from finetune.parallel_runs import run_side_by_side
+
+
+def nothing() -> None:
+    """What most steps do at their end."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """Commands that are run one after the other, once the steps named in `needs` are finished.
+
+    `settle` is called after the last command, and again if that was interrupted.
+    """
+
+    name: str
+    directory: Path
+    stages: tuple[Stage, ...]
+    needs: tuple[str, ...] = ()
+    settle: Callable[[], object] = nothing
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the last result is there."""
+        return self.stages[-1].result.exists()
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether one of the results is there."""
+        return any(stage.result.exists() for stage in self.stages)
+
+    @property
+    def log(self) -> Path:
+        """The file for the output of the commands, where they have one of their own."""
+        return self.directory / "log.txt"
+
+
+def run_steps(steps: Sequence[Step], report: Callable[[], None], parallel: int, processes: int, own_logs: bool) -> None:
+    """Run the steps, `parallel` at once, each with its share of the machine, and rewrite the report after each.
+
+    They begin in their order, except that none begins before what it needs; a need that is not among the steps counts
+    as finished. Raises ValueError with the steps that failed and those that were left out for it, after all others.
+    """
+    writing = Lock()
+
+    def work(step: Step, share: dict[str, str]) -> None:
+        run_step(step, processes, share, own_logs)
+        with writing:
+            report()
+
+    places = {step.name: place for place, step in enumerate(steps)}
+    needs = [{places[name] for name in step.needs if name in places} for step in steps]
+    run_side_by_side(steps, work, parallel, processes, needs, name=lambda step: step.name)
+
+
+def run_step(step: Step, processes: int, share: Mapping[str, str], own_log: bool) -> None:
+    """Run the commands of a step in turn; with `own_log` their output goes to its log. Raises ValueError for a failure.
+
+    `share` are the environment variables that give it its devices.
+    """
+    step.directory.mkdir(parents=True, exist_ok=True)
+    print(f"\n##### {step.name}: see {step.log}" if own_log else f"\n##### {step.name}", flush=True)
+    with step.log.open("a", encoding="utf-8") if own_log else contextlib.nullcontext() as file:
+        for stage in step.stages:
+            try:
+                run_stage(stage, processes, share, file)
+            except ValueError as error:
+                raise ValueError(f"{error} ({step.log})" if own_log else str(error)) from None
+    step.settle()

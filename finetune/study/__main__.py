@@ -1,0 +1,121 @@
+"""Run a study: tokenizers, data, pre-training, change of vocabulary, fine-tuning and probes as one graph of steps.
+
+    python -m finetune.study STUDY.yaml --output DIR [--parallel N]
+    python -m finetune.study STUDY.yaml --output DIR --list
+
+Each step is a command that you could type; --list prints them all as a shell script and does nothing. A step begins
+when those that it needs are finished, and is made once. What is finished is skipped: the same command goes on with a
+stopped study. A step that fails is named at the end, with its log, and what does not need it goes on. A finished step
+whose settings have changed in STUDY.yaml is refused.
+
+    DIR/table.md, table.csv, results.json    models x tasks, mean ± sd over seeds; probes; differences with intervals
+    DIR/table.{png,svg}                      the table in colours: own language, foreign language, control
+    DIR/differences.csv                      paired bootstrap over examples, t-test over seeds
+    DIR/learning_curves.{png,svg}            losses of pre-training
+    DIR/{tokenizers,data,models,finetuning,probes}/NAME, with log.txt
+
+These are written anew after each step, from what is finished; differences once all models of a column are.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from data_tools.cli import FlagParser, run_main
+from data_tools.files.atomic import write_texts
+from data_tools.files.directories import claim
+from finetune.comparison import check_unchanged
+from finetune.steps import run_steps
+from finetune.study import configuration
+from finetune.study.figures import FORMATS, draw_curves, draw_table
+from finetune.study.plan import StudyPlan, plan_of
+from finetune.study.reading import read_study
+from finetune.study.results import Findings
+from finetune.study.tables import cells_csv, differences_csv, markdown, results_json
+from training.recipe.shipped import shipped_file, shipped_names
+
+COMMAND = "finetune.study"
+STUDIES = Path(__file__).resolve().parents[1] / "studies"
+TABLE, CURVES = "table", "learning_curves"
+REPORTS = ("table.md", "table.csv", "differences.csv", "results.json")
+DIRECTORIES = ("tokenizers", "data", "models", "finetuning", "probes")
+
+
+def run_study(plan: StudyPlan, output: Path, parallel: int) -> None:
+    """Do all unfinished steps, and write the report after each. Raises ValueError for steps that failed, at the end."""
+    settings = plan.settings()
+    begun = [step.name for step in plan.steps if step.has_begun]
+    check_unchanged(settings, output, begun)
+    figures = [f"{stem}.{form}" for stem in (TABLE, CURVES) for form in FORMATS]
+    claim(output, [*REPORTS, *figures], COMMAND)
+    for path, text in plan.files.items():
+        write_texts(path.parent, {path.name: text})
+    findings = Findings(plan)
+    unfinished = [step for step in plan.steps if not step.is_done]
+    print(f"{len(plan.steps)} steps, {len(plan.steps) - len(unfinished)} of them done before", flush=True)
+    for step in plan.steps:
+        if step.is_done:
+            step.settle()
+    try:
+        run_steps(unfinished, lambda: report(findings, output), parallel, plan.study.processes, own_logs=True)
+    finally:
+        report(findings, output, is_over=True)
+        print(f"\n{(output / 'table.md').read_text(encoding='utf-8')}\n{output / 'table.png'}")
+
+
+def report(findings: Findings, output: Path, is_over: bool = False) -> None:
+    """Write tables and figures from the finished steps; at the end, differences of unfinished columns, too."""
+    findings.update_differences(of_unfinished=is_over)
+    cells = findings.cells()
+    texts = {
+        "table.md": markdown(findings, cells),
+        "table.csv": cells_csv(cells, findings.plan),
+        "differences.csv": differences_csv(findings),
+        "results.json": results_json(findings, cells),
+    }
+    write_texts(output, texts)
+    if cells:
+        draw_table(cells, findings.plan, output / TABLE)
+    draw_curves(findings.plan, output / CURVES)
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = FlagParser(
+        prog=f"python -m {COMMAND}",
+        description=f"{__doc__}\n{configuration.__doc__}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "study",
+        type=lambda name: shipped_file(name, STUDIES),
+        metavar="STUDY.yaml",
+        help=f"see above; or the name of one that comes with the package: {', '.join(shipped_names(STUDIES))}",
+    )
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="directory for everything")
+    parser.add_argument(
+        "--parallel",
+        type=int,
+        default=1,
+        metavar="N",
+        help="steps at once, each with its share of the cores or of CUDA_VISIBLE_DEVICES (default %(default)s)",
+    )
+    parser.add_argument("--list", "--dry-run", action="store_true", help="print the commands of all steps and stop")
+    parsed = parser.parse_args(arguments)
+    if parsed.parallel < 1:
+        raise ValueError(f"--parallel {parsed.parallel}: expected at least 1")
+    return parsed
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    plan = plan_of(read_study(arguments.study), arguments.output)
+    if arguments.list:
+        print(plan.script())
+    else:
+        run_study(plan, plan.places.output, arguments.parallel)
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,189 @@
+"""The cells of a study's table: each model fine-tuned on each task, over seeds, by the commands of understanding."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from finetune.steps import Step
+from finetune.study.configuration import CONTROL, Study
+from finetune.study.places import FINETUNING, Places
+from finetune.study.preparation import model_needs
+from finetune.understanding.comparison.availability import check_models, tests_of
+from finetune.understanding.comparison.configuration import MODES, Comparison, Group
+from finetune.understanding.comparison.plan import Plan, Result, members
+from finetune.understanding.comparison.runs import Run, run_of
+from finetune.understanding.metrics.scoring import AVERAGE
+from finetune.understanding.readers.languages import languages_with
+from finetune.understanding.readers.roots import check_root
+from finetune.understanding.search import settle
+from finetune.understanding.settings import Setting
+from finetune.understanding.tasks.catalogues import task_named
+from finetune.understanding.tasks.task import Split, Task
+
+
+class Kind(StrEnum):
+    """What a cell shows, as the colours of Table 2 of the study of foreign fine-tuning do."""
+
+    OWN = "own"  # pre-trained on the language of the column: the upper bound
+    FOREIGN = "foreign"
+    CONTROL = "control"  # random weights
+    UNKNOWN = ""  # nobody says which languages the model has seen
+
+
+@dataclass(frozen=True)
+class Column:
+    """A task in the language in which models are trained, and tested unless it says otherwise; their runs."""
+
+    name: str
+    language: str
+    plan: Plan
+
+    @property
+    def group(self) -> Group:
+        """What the runs have in common."""
+        return self.plan.groups[0]
+
+    @property
+    def task(self) -> Task:
+        """The task."""
+        return self.group.definition
+
+    def scores(self, model: str) -> list[float]:
+        """The scores of the finished runs of a model, one for each seed."""
+        return [result.score(AVERAGE) for result in members(self.results, self.group, model)]
+
+    @property
+    def results(self) -> list[Result]:
+        """The results of the finished runs."""
+        return self.plan.results()
+
+    def is_done(self, model: str) -> bool:
+        """Whether all runs of a model are finished."""
+        return all(self.plan.is_done(run) for run in self.plan.runs_of(self.group, model))
+
+
+def columns_of(study: Study, places: Places) -> list[Column]:
+    """The columns of the table, in the order of the file. Raises ValueError with all that their runs lack."""
+    problems: dict[str, None] = {}
+    columns = []
+    for name, part in study.tasks.items():
+        for language in part.languages:
+            title = name if len(part.languages) == 1 else f"{name}-{language}"
+            try:
+                columns.append(column_of(title, name, language, study, places))
+            except ValueError as error:
+                problems |= dict.fromkeys([f"task {title}: {error}"])
+    names = [column.name for column in columns]
+    problems |= {f"two columns are named {name}": None for name in names if names.count(name) > 1}
+    if problems:
+        raise ValueError("; ".join(problems))
+    return columns
+
+
+def column_of(title: str, name: str, language: str, study: Study, places: Places) -> Column:
+    """The column of a task in a language, with its runs.
+
+    Raises ValueError for missing files, bad recipes, and models that are there and cannot learn the task.
+    """
+    comparison, part = comparison_of(name, language, study, places), study.tasks[name]
+    group = Group(part.task, comparison.settings[0], MODES[0])
+    tests = checked_tests(part.task, language, comparison)
+    first = [
+        run_of(group, model, study.seeds[0], comparison, places.output, _trained(group, language))
+        for model in study.rows
+    ]
+    check_models([run for run in first if Path(run.init_from).exists()], comparison)
+    runs = [placed(run, seed, title, places) for seed in study.seeds for run in first]
+    return Column(title, language, Plan(comparison, runs, {part.task: tests}, {}, {}, {}, {}))
+
+
+def checked_tests(name: str, language: str, comparison: Comparison) -> list[str]:
+    """The languages of a task's tests. Raises ValueError where there is no text to train or test on, or bad files."""
+    task, data = task_named(name), comparison.data_of(name)
+    if not data:
+        raise ValueError("data is missing: give it here, or in finetuning for all tasks")
+    check_root(data, "data")
+    for split in (Split.TRAIN, Split.DEV):
+        if language not in languages_with(task, split, data):
+            raise ValueError(f"{data}: has no {split} file of {task.name} in {language}")
+    tests = tests_of(name, comparison)
+    if tests.missing:
+        raise ValueError(f"{data}: {tests.missing}")
+    return list(tests.languages)
+
+
+def _trained(group: Group, language: str) -> str:
+    """The language of an individual training; a task in one language needs none."""
+    return language if group.setting == Setting.INDIVIDUAL else ""
+
+
+def placed(run: Run, seed: int, column: str, places: Places) -> Run:
+    """A run with another seed, in the directory of its cell, by whose name it goes."""
+    assert run.recipe is not None, "tasks of a study have a training"
+    output = places.output / FINETUNING / f"{column}-{run.model}-seed{seed}"
+    recipe = dataclasses.replace(run.recipe, output=str(output), seed=seed)
+    return dataclasses.replace(run, output=output, recipe=recipe, seed=seed, language="")
+
+
+def comparison_of(name: str, language: str, study: Study, places: Places) -> Comparison:
+    """The runs of a task in a language as finetune.understanding.compare would do them."""
+    part = study.tasks[name]
+    fields = {name: value for name, value in study.finetuning.items() if name != "data"}
+    data = part.data or str(study.finetuning.get("data", ""))
+    # Individual training validates in its language alone, as only one with several languages need be told.
+    setting = Setting.TRANSFER if len(task_named(part.task).languages) == 1 else Setting.INDIVIDUAL
+    return Comparison(
+        data=data,
+        models={model: model_fields(model, name, language, study, places) for model in study.rows},
+        seeds=list(study.seeds),
+        tasks=[part.task],
+        settings=[setting.value],
+        fields=fields,
+        task_fields={part.task: dict(part.fields)},
+        languages={part.task: list(part.tests or (language,))},
+        report=part.report,
+        significance={"draws": study.draws, **({"baseline": study.baseline} if study.baseline else {})},
+    )
+
+
+def model_fields(model: str, task: str, language: str, study: Study, places: Places) -> dict[str, Any]:
+    """What the runs of a model on a task begin from, and the fields of their recipes."""
+    if model == CONTROL:
+        start = control_start(language, study)
+        return {**study.control_fields, "init_from": f"{places.model(start)}", "init": "random"}
+    part = study.models[model]
+    return {**part.fields, **part.task_fields.get(task, {}), "init_from": f"{places.model(model)}"}
+
+
+def control_start(language: str, study: Study) -> str:
+    """The model whose shape and tokenizer the control has in a column of this language."""
+    own = [name for name in study.control if language in study.languages_of(name)]
+    return [*own, *study.control][0]
+
+
+def kind_of(model: str, column: Column, study: Study) -> Kind:
+    """What the cell of a model shows in a column."""
+    if model == CONTROL or study.models[model].fields.get("init") == "random":
+        return Kind.CONTROL
+    languages = study.languages_of(model)
+    if not languages:
+        return Kind.UNKNOWN
+    return Kind.OWN if column.language in languages else Kind.FOREIGN
+
+
+def cell_steps(columns: Sequence[Column], study: Study) -> list[Step]:
+    """A step for each run, seed by seed, so that a study that is stopped has results for all models and tasks."""
+    steps = []
+    for number in range(len(study.seeds) * len(study.rows)):
+        for column in columns:
+            run = column.plan.runs[number]
+            start = control_start(column.language, study) if run.model == CONTROL else run.model
+            stages, needs = tuple(column.plan.stages(run)), model_needs(start, study)
+            steps.append(Step(run.name, run.output, stages, needs, partial(settle, run.trained)))
+    return steps

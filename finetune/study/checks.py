@@ -1,0 +1,140 @@
+"""Checks, before anything is made, of what would otherwise be found after hours: corpora, recipes, flags, sizes."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+from transformers import AutoConfig
+
+from data_tools.cli import one_line
+from data_tools.corpus.configuration import Corpus
+from finetune.command_stages import Stage
+from finetune.encoders import errors_of_transformers
+from finetune.steps import Step
+from finetune.study.configuration import Study
+from finetune.study.places import Places
+from finetune.understanding.tasks.section import meant
+from training.run_directory.kinds import is_model
+
+AT_ONCE = 4  # commands that check themselves
+TRAINING = ("pretrain.train", "pretrain/train.py")
+NUM_WORDS = {"veco.vocabulary": 2}  # words of a command with subcommands whose --help lists the flags; else 1
+
+
+def check_steps(study: Study, places: Places, steps: Sequence[Step], files: Mapping[Path, str]) -> None:
+    """Raise ValueError with all that commands of unfinished steps would refuse, and for models of two sizes.
+
+    `files` are those that the study is going to write: they are checked at another place, and nothing is left behind.
+    """
+    stages = [stage for step in steps for stage in step.stages if not stage.result.exists()]
+    problems: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="veco-study-") as name:
+        stand_ins = {}
+        for number, (path, text) in enumerate(files.items()):
+            stand_ins[str(path)] = Path(name) / f"{number}-{path.name}"
+            stand_ins[str(path)].write_text(text, encoding="utf-8")
+        problems += [problem for data in study.data if (problem := problem_of_corpus(data, places, stand_ins))]
+        training = [stage for stage in stages if stage.command[0] in TRAINING]
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            found = pool.map(partial(resolved, stand_ins=stand_ins), training)
+            recipes = dict(zip((stage.title for stage in training), found, strict=True))
+            others = [stage for stage in stages if stage not in training]
+            helps = list(dict.fromkeys(map(command_words, others)))
+            texts = dict(zip(helps, pool.map(help_of, helps), strict=True))
+    problems += [f"{title}: {recipe}" for title, recipe in recipes.items() if isinstance(recipe, str)]
+    problems += [problem for stage in others for problem in problems_of_flags(stage, texts)]
+    if not problems:
+        good = {title: recipe for title, recipe in recipes.items() if isinstance(recipe, Mapping)}
+        problems += problems_of_sizes(study, places, good)
+    if problems:
+        raise ValueError("; ".join(dict.fromkeys(problems)))
+
+
+def problem_of_corpus(name: str, places: Places, stand_ins: Mapping[str, Path]) -> str:
+    """What is wrong with the corpus of an entry of `data`; empty if nothing is, or it has none."""
+    path = stand_ins.get(str(places.corpus(name)))
+    if path is None:
+        return ""
+    try:
+        Corpus.load(path, needs_tokenizer=False)
+    except ValueError as error:
+        return f"data {name}: {one_line(error).replace(f'{path}: ', '')}"
+    return ""
+
+
+def resolved(stage: Stage, stand_ins: Mapping[str, Path]) -> dict[str, Any] | str:
+    """The recipe that a command of pre-training has, or what is wrong with it, by its own check."""
+    words = [str(stand_ins.get(word, word)) for word in stage.command[1:]]
+    command = [sys.executable, "-m", "pretrain.train", *words, "--validate_only"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        return result.stderr.strip().rpartition("\n")[2].removeprefix("error: ")
+    return dict(yaml.safe_load(result.stdout))
+
+
+def command_words(stage: Stage) -> tuple[str, ...]:
+    """The module of a command and its subcommand, if it has some."""
+    return stage.command[: NUM_WORDS.get(stage.command[0], 1)]
+
+
+def help_of(words: Sequence[str]) -> str:
+    """The `--help` of a command; empty for one that is not there."""
+    command = [sys.executable, "-m", *words, "--help"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    return result.stdout if result.returncode == 0 else ""
+
+
+def problems_of_flags(stage: Stage, helps: Mapping[tuple[str, ...], str]) -> list[str]:
+    """Flags that a command does not have, or that there is no such command."""
+    words = command_words(stage)
+    known = re.findall(r"(?<![\w-])--[\w-]+", helps[words])
+    if not known:
+        return [f"{stage.title}: there is no command python -m {' '.join(words)}"]
+    spelt = [flag.replace("_", "-") for flag in known]
+    unknown = [word for word in stage.command if word.startswith("--") and word not in spelt]
+    return [f"{stage.title}: {' '.join(words)} has no {flag}; {meant(flag, spelt)}" for flag in unknown]
+
+
+def problems_of_sizes(study: Study, places: Places, recipes: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """That models of the table have another number of layers, or another width, than the first."""
+    sizes: dict[str, tuple[int, ...]] = {}
+    for name in study.rows:
+        if name in study.models:
+            try:
+                sizes[name] = size_of(name, study, places, recipes)
+            except ValueError as error:
+                return [f"model {name}: {error}"]
+    first, *others = sizes
+    return [
+        f"models {first} and {other} are compared, but differ in size ({' x '.join(map(str, sizes[first]))} and "
+        f"{' x '.join(map(str, sizes[other]))}, layers x width); name the models to compare in table"
+        for other in others
+        if sizes[other] != sizes[first]
+    ]
+
+
+def size_of(name: str, study: Study, places: Places, recipes: Mapping[str, Mapping[str, Any]]) -> tuple[int, ...]:
+    """(layers, width) of a model, made or not: of its configuration, its recipe, or the model it begins from.
+
+    Raises ValueError for a directory that is no model.
+    """
+    directory = places.model(name)
+    if is_model(directory):
+        with errors_of_transformers(f"{directory}: its config.json"):
+            config = AutoConfig.from_pretrained(directory, trust_remote_code=False)
+        return config.num_hidden_layers, config.hidden_size
+    if name not in study.models:
+        raise ValueError(f"{directory}: is not a model")
+    if start := study.models[name].start:
+        return size_of(start, study, places, recipes)
+    recipe = recipes[f"model {name}: pretrain"]
+    return int(recipe["num_hidden_layers"]), int(recipe["hidden_size"])

@@ -1,0 +1,139 @@
+"""STUDY.yaml: models made from text, changed and trained on, then fine-tuned on tasks over seeds.
+
+    tokenizers:
+      en: {text: en, vocab_size: 8000}        # trained on the text of `data: en`; flags of data_tools.train_tokenizer
+      old: "${VECO_RUNS}/old/tokenizer"       # or one that is there already
+    data:                                     # what data_tools.prepare makes: the keys of CORPUS.yaml
+      en: {tokenizer: en, mono: {en: "${VECO_CORPORA}/mono/en.txt.gz"}, valid: 0.01}
+      fi: {tokenizer: fi, mono: {fi: "${VECO_CORPORA}/mono/fi.txt.gz"}, valid: 0.01}
+    pretraining: {config: xtreme_small, objective: mlm, steps: 1000}     # a recipe, its fields: all pre-training here
+    models:
+      en: {pretrain: {data: en}}                              # from random weights; fields of pretrain/train.py
+      fi: {pretrain: {data: fi}}
+      fi-en:                                                  # another one here, or a directory of a model, goes on
+        from: fi
+        vocabulary: {tokenizer: en, by: rank}                 # flags of veco.vocabulary change
+        pretrain: {data: en, steps: 500}
+      bert:                                                   # converted by veco.convert
+        {from: "${VECO_RUNS}/bert", convert: bert, languages: [en], task_fields: {pos: {max_length: 96}}}
+    control: {from: [en, fi], fields: {epochs: 30, patience: 5}}         # without pre-training
+    tasks:                                                    # a column each; with several languages, one for each
+      sick: {task: nli/sick, fields: {epochs: 3}}
+      pos: {task: tasks/pos.yaml, data: "${VECO_CORPORA}/pos", languages: [en, fi]}
+    finetuning: {data: "${VECO_CORPORA}/xlt", epochs: 3}      # fields of all fine-tuning
+    seeds: [1, 2, 3]
+    probes:                                                   # python -m COMMAND MODEL --FLAGS --output DIR
+      syntax: {command: analysis.syntax, flags: {data: "${VECO_CORPORA}/probe"}, results: {UUAS: "syntax.json:uuas"}}
+    table: {models: [en, fi-en], baseline: en, draws: 1000}   # rows, default all; differences, default to the control
+    processes: 1                                              # of each training with DeepSpeed, without GPUs
+
+A column is trained and tested in its language; `languages` are by default those of the task, `tests: [en, de]` tests in
+others, `report: dev` on dev. Cells are coloured: *own* where the column's language is one of the model's (the paper's
+upper bound), *foreign* where it is not, *control* where the weights are random. The languages of a model are those of
+the text of its pre-training, and of the model that it began from; `languages` of a model says otherwise. The control
+has the shape and the tokenizer of the first model of `from` in the column's language, or else of the first.
+
+`fields` are of finetune.understanding.train: a model's `task_fields` go before its `fields`, these before the task's,
+and these before `finetuning`. Steps are made once: models share tokenizers, data and the models they begin from. Paths
+of text and task files are relative to this file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from finetune.understanding.tasks.task import Split
+
+CONTROL = "control"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerPart:
+    """A tokenizer: a directory, or one to train on the text of an entry of `data`."""
+
+    directory: str = ""
+    text: str = ""
+    flags: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataPart:
+    """Prepared data: a directory, or a corpus to prepare with a tokenizer."""
+
+    directory: str = ""
+    tokenizer: str = ""
+    corpus: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The languages of the text, sorted."""
+        pairs = (side for pair in self.corpus.get("parallel", {}) for side in str(pair).split("-"))
+        return tuple(sorted({*map(str, self.corpus.get("mono", {})), *pairs}))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelPart:
+    """A model: what it begins from, and what is done to it, in this order: convert, vocabulary, pretrain."""
+
+    start: str = ""  # empty: random weights
+    convert: str = ""
+    vocabulary: Mapping[str, Any] | None = None
+    pretrain: Mapping[str, Any] | None = None
+    languages: tuple[str, ...] = ()
+    fields: Mapping[str, Any] = field(default_factory=dict)  # of its fine-tuning
+    task_fields: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # and on single tasks
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskPart:
+    """A task, and how it is learned and tested."""
+
+    task: str
+    data: str = ""
+    languages: tuple[str, ...] = ()
+    tests: tuple[str, ...] = ()
+    report: str = Split.TEST
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbePart:
+    """A command that looks into a model, and the numbers in its results: name -> (file, path of keys)."""
+
+    command: str
+    flags: Mapping[str, Any]
+    results: Mapping[str, tuple[str, tuple[str, ...]]]
+    models: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """The content of a STUDY.yaml, described above."""
+
+    path: Path
+    tokenizers: Mapping[str, TokenizerPart]
+    data: Mapping[str, DataPart]
+    models: Mapping[str, ModelPart]
+    tasks: Mapping[str, TaskPart]
+    probes: Mapping[str, ProbePart]
+    pretraining: Mapping[str, Any]
+    finetuning: Mapping[str, Any]
+    control: tuple[str, ...]  # the models whose shape and tokenizer it may have; empty: no control
+    control_fields: Mapping[str, Any]
+    seeds: Sequence[int]
+    rows: tuple[str, ...]  # the models of the table, the control last
+    baseline: str
+    draws: int
+    processes: int
+
+    def languages_of(self, model: str) -> tuple[str, ...]:
+        """The languages of the text that a model has seen; empty if nobody says."""
+        part = self.models[model]
+        if part.languages:
+            return part.languages
+        before = self.languages_of(part.start) if part.start in self.models else ()
+        data = self.data.get(str((part.pretrain or {}).get("data")))
+        return tuple(dict.fromkeys((*before, *(data.languages if data else ()))))

@@ -1,0 +1,90 @@
+"""The names by which the parts of a STUDY.yaml refer to one another."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from finetune.study.configuration import CONTROL, Study
+from finetune.understanding.tasks.section import Section, meant
+
+
+def check_references(study: Study, top: Section, parts: Mapping[str, Mapping[str, Section]]) -> None:
+    """Complain of names that no section has, and of models that begin from one another.
+
+    `parts` are the entries of each section, by their names.
+    """
+    for name, tokenizer in study.tokenizers.items():
+        if tokenizer.text:
+            section = parts["tokenizers"][name]
+            check_name(section, "text", tokenizer.text, "data", study.data)
+            if tokenizer.text in study.data and not study.data[tokenizer.text].corpus:
+                section.complain("text", f"text {tokenizer.text}: is prepared data, not text")
+    for name, data in study.data.items():
+        if data.tokenizer:
+            check_path_or_name(parts["data"][name], "tokenizer", data.tokenizer, "tokenizers", study.tokenizers)
+    check_models(study, parts["models"])
+    compared, control = (*study.models, *([CONTROL] if study.control else ())), top.section(CONTROL)
+    for name in study.control:
+        check_name(control, "from", name, "models", study.models)
+    if top.has(CONTROL) and not study.control:
+        control.complain("from", "control: from is missing, the model whose shape and tokenizer it has")
+    for name in study.rows:
+        check_name(top.section("table"), "models", name, "models", compared)
+    if study.baseline:
+        check_name(top.section("table"), "baseline", study.baseline, "the table", study.rows)
+    for name, probe in study.probes.items():
+        for model in probe.models:
+            check_name(parts["probes"][name], "models", model, "models", study.models)
+    if not study.tasks and not study.probes:
+        top.complain("tasks", "neither tasks nor probes: there is nothing to compare models on")
+
+
+def check_models(study: Study, sections: Mapping[str, Section]) -> None:
+    """Complain of models that begin from what is not there, or have no name of their own."""
+    for name, model in study.models.items():
+        section = sections[name]
+        if model.start:
+            check_path_or_name(section, "from", model.start, "models", study.models)
+        if model.vocabulary is not None and (own := str(model.vocabulary.get("tokenizer", ""))):
+            check_path_or_name(section.section("vocabulary"), "tokenizer", own, "tokenizers", study.tokenizers)
+        if model.pretrain is not None and (own := str(model.pretrain.get("data", ""))):
+            check_path_or_name(section.section("pretrain"), "data", own, "data", study.data)
+        for task in model.task_fields:
+            check_name(section, "task_fields", task, "tasks", study.tasks)
+        if name == CONTROL:
+            section.complain("from", f"model {name}: that is the name of the control; choose another")
+    check_circles(study, sections)
+
+
+def check_path_or_name(section: Section, key: str, value: str, where: str, known: Collection[str]) -> None:
+    """Complain of what is neither one of `known`, the names of the section `where`, nor a directory."""
+    if value in known or is_directory(value):
+        return
+    if "/" in value:
+        section.complain(key, f"{key} {value}: no such directory")
+    else:
+        check_name(section, key, value, where, known)
+
+
+def check_name(section: Section, key: str, name: str, where: str, known: Collection[str]) -> None:
+    """Complain of a name that is none of `known`, those of `where`."""
+    if name not in known:
+        section.complain(key, f"{key} {name!r}: no such name in {where}; {meant(name, known)}")
+
+
+def check_circles(study: Study, sections: Mapping[str, Section]) -> None:
+    """Complain once of each circle of models that begin from one another."""
+    told: set[str] = set()
+    for name in study.models:
+        path = [name]
+        while (start := study.models[path[-1]].start) in study.models and start not in path:
+            path.append(start)
+        if start == name and name not in told:
+            told |= {*path}
+            sections[name].complain("from", f"models begin from one another: {' from '.join([*path, name])}")
+
+
+def is_directory(path: str) -> bool:
+    """Whether a directory is there."""
+    return Path(path).is_dir()

@@ -1,0 +1,139 @@
+"""The tables of a study: Markdown to read, CSV and JSON to reckon with."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+from finetune.comparison import mean_and_deviation
+from finetune.study.cells import Column, Kind
+from finetune.study.plan import StudyPlan
+from finetune.study.results import Cell, Comparisons, Findings, comparisons_of, score_of
+from finetune.understanding.comparison.report import MISSING, table_line
+from finetune.understanding.comparison.significance import Difference
+from finetune.understanding.comparison.tables import (
+    DIFFERENCE_COLUMNS,
+    EXPLAINED,
+    csv_text,
+    difference_cells,
+    interval,
+    p_value,
+)
+
+MARKS = {Kind.OWN: "**", Kind.FOREIGN: "", Kind.CONTROL: "*", Kind.UNKNOWN: ""}  # of Markdown, around a cell
+LEGEND = "**Bold**: pre-trained on the language of the column (upper bound); *italic*: random weights (control)."
+NAMES = {Kind.OWN: "own language", Kind.FOREIGN: "foreign language", Kind.CONTROL: "control"}
+
+
+def markdown(findings: Findings, cells: Sequence[Cell]) -> str:
+    """All tables as Markdown, and what they say about upper bound, foreign languages and control."""
+    plan = findings.plan
+    lines = [f"# {plan.study.path.stem}", ""]
+    num_done = sum(step.is_done for step in plan.steps)
+    if num_done < len(plan.steps):
+        lines += [f"{num_done} of {len(plan.steps)} steps are done.", ""]
+    if plan.columns:
+        lines += score_table(cells, plan)
+        lines += [f"- {sentence(one)}" for one in comparisons_of(cells)]
+    if probes := findings.probes():
+        lines += ["", "## Probes", "", *probe_table(probes)]
+    if differences := findings.all_differences():
+        lines += ["", "## Differences", "", EXPLAINED.format(draws=plan.study.draws)]
+        for name, own in differences.items():
+            lines += difference_table(name, own)
+    return "\n".join(lines) + "\n"
+
+
+def score_table(cells: Sequence[Cell], plan: StudyPlan) -> list[str]:
+    """A row for each model, a column for each task and language, mean ± sd over the seeds."""
+    names = [column.name for column in plan.columns]
+    by_place = {(cell.model, cell.column): cell for cell in cells}
+    lines = [table_line(["", *names, "average"]), table_line(["---"] * (len(names) + 2))]
+    lines.append(table_line(["", *map(score_of, plan.columns), ""]))
+    for model in plan.study.rows:
+        row = [by_place.get((model, name)) for name in names]
+        means = [cell.mean for cell in row if cell is not None]
+        average = f"{statistics.fmean(means):.2f}" if len(means) == len(names) else MISSING
+        lines.append(table_line([model, *map(shown, row), average]))
+    unfinished = [cell for cell in cells if len(cell.scores) < len(plan.study.seeds)]
+    seeds = ", ".join(map(str, plan.study.seeds))
+    notes = [f"Percent, mean ± sd over the seeds {seeds}. {LEGEND}"]
+    if unfinished:
+        notes.append(f"{len(unfinished)} cells lack seeds.")
+    if dev := [column.name for column in plan.columns if is_on_dev(column)]:
+        notes.append(f"On dev: {', '.join(dev)}.")
+    return [*lines, "", " ".join(notes), ""]
+
+
+def is_on_dev(column: Column) -> bool:
+    """Whether a column shows scores on dev rather than on the test."""
+    return column.plan.comparison.report == "dev"
+
+
+def shown(cell: Cell | None) -> str:
+    """A cell as Markdown."""
+    if cell is None:
+        return MISSING
+    mark = MARKS[cell.kind]
+    return f"{mark}{mean_and_deviation(list(cell.scores.values()))}{mark}"
+
+
+def probe_table(probes: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """A row for each model, a column for each number."""
+    names = list(dict.fromkeys(name for numbers in probes.values() for name in numbers))
+    lines = [table_line(["", *names]), table_line(["---"] * (len(names) + 1))]
+    for model, numbers in probes.items():
+        lines.append(table_line([model, *(f"{numbers[name]:.2f}" if name in numbers else MISSING for name in names)]))
+    return lines
+
+
+def difference_table(column: str, differences: Sequence[Difference]) -> list[str]:
+    """A row for each pair of models of a column."""
+    lines = ["", f"### {column}", "", table_line(["difference", "", "95 %, examples", "p, examples", "p, seeds"])]
+    lines.append(table_line(["---"] * 5))
+    for one in differences:
+        cells = [f"{one.model} − {one.baseline}", f"{one.difference:+.2f}", interval(one.over_examples)]
+        lines.append(table_line([*cells, p_value(one.over_examples), p_value(one.over_seeds)]))
+    return lines
+
+
+def sentence(one: Comparisons) -> str:
+    """In how many pairs of cells one kind is above the other."""
+    pairs = f"{one.held} of {one.total} pairs of cells of a column ({one.share:.0f} %)"
+    return f"{NAMES[one.better].capitalize()} above {NAMES[one.worse]} in {pairs}."
+
+
+def cells_csv(cells: Sequence[Cell], plan: StudyPlan) -> str:
+    """A line for each cell: mean and sample sd over the seeds."""
+    columns = {column.name: column for column in plan.columns}
+    rows = []
+    for cell in cells:
+        column = columns[cell.column]
+        own: dict[str, object] = {
+            "model": cell.model,
+            "task": cell.column,
+            "language": column.language,
+            "kind": cell.kind.value,
+        }
+        own |= {"score": score_of(column), "seeds": len(cell.scores), "mean": cell.mean}
+        rows.append({**own, **({} if cell.deviation is None else {"sd": cell.deviation})})
+    return csv_text(("model", "task", "language", "kind", "score", "seeds", "mean", "sd"), rows)
+
+
+def differences_csv(findings: Findings) -> str:
+    """A line for each column and pair of models."""
+    rows = [{"task": name, **difference_cells(one)} for name, own in findings.all_differences().items() for one in own]
+    return csv_text(("task", *DIFFERENCE_COLUMNS), rows)
+
+
+def results_json(findings: Findings, cells: Sequence[Cell]) -> str:
+    """All numbers: cells with the scores of each seed, differences, comparisons of kinds, probes."""
+    content = {
+        "cells": [asdict(cell) for cell in cells],
+        "comparisons": [{**asdict(one), "share": one.share} for one in comparisons_of(cells)],
+        "differences": {name: [asdict(one) for one in own] for name, own in findings.all_differences().items()},
+        "probes": findings.probes(),
+    }
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"

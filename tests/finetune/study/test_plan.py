@@ -1,0 +1,146 @@
+"""The graph of a study: what is made once, what needs what, the commands, and what may change between two calls."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from small_study import StudyMaker
+
+from finetune.comparison import check_unchanged
+from finetune.study.cells import Kind, kind_of
+from finetune.study.plan import StudyPlan, plan_of
+
+Content = dict[str, Any]
+TASKS = ("pawsx", "pos")
+pytestmark = pytest.mark.usefixtures("without_commands")
+
+
+def test_steps_are_made_once_and_need_one_another(planned: StudyPlan) -> None:
+    needs = {step.name: step.needs for step in planned.steps}
+    cells = [f"{task}-{model}-seed{seed}" for seed in (1, 2) for model in ("en", "found", "control") for task in TASKS]
+    assert list(needs) == ["tokenizer en", "data en", "model en", "model longer", *cells]
+    assert needs["data en"] == ("tokenizer en",) and needs["model en"] == ("data en",)
+    assert needs["model longer"] == ("model en", "data en")
+    # The control has the shape and tokenizer of the model in the column's language.
+    assert needs["pawsx-en-seed1"] == needs["pawsx-control-seed2"] == ("model en",)
+    assert needs["pawsx-found-seed1"] == ()
+
+
+def test_commands_are_those_of_a_user(planned: StudyPlan, tmp_path: Path, tiny_model: Path) -> None:
+    out = tmp_path / "out"
+    commands = {step.name: [stage.command for stage in step.stages] for step in planned.steps}
+    corpus = f"{out}/data/en/corpus.yaml"
+    tokenizer = ("data_tools.train_tokenizer", "--corpus", corpus, "--vocab-size", "60")
+    assert commands["tokenizer en"] == [(*tokenizer, "--output", f"{out}/tokenizers/en/tokenizer")]
+    assert commands["data en"] == [("data_tools.prepare", corpus, "--output", f"{out}/data/en/data")]
+    shared = ("pretrain.train", "--config", f"{out}/pretraining.yaml", "--data", f"{out}/data/en/data")
+    own = ("--init_from", f"{out}/models/en/pretrain/last", "--steps", "8")
+    assert commands["model longer"] == [(*shared, *own, "--output", f"{out}/models/longer/pretrain", "--resume")]
+    assert yaml.safe_load(planned.files[Path(corpus)]) == {
+        "tokenizer": f"{out}/tokenizers/en/tokenizer",
+        "mono": {"en": f"{tmp_path}/en.txt"},
+    }
+    train, predict, evaluate = commands["pos-control-seed2"]
+    flags = dict(zip(train[1::2], train[2::2], strict=True))
+    expected = {"--init": "random", "--init_from": f"{out}/models/en/pretrain/last", "--epochs": "9", "--seed": "2"}
+    expected |= {"--setting": "individual", "--languages": "en", "--patience": "2"}
+    assert {name: flags[name] for name in expected} == expected
+    assert predict[predict.index("--languages") + 1] == evaluate[evaluate.index("--languages") + 1] == "en,de"
+
+
+def test_kinds_of_cells(planned: StudyPlan) -> None:
+    column = planned.columns[0]
+    kinds = [kind_of(model, column, planned.study) for model in planned.study.rows]
+    assert kinds == [Kind.OWN, Kind.FOREIGN, Kind.CONTROL]
+
+
+def test_a_model_may_have_fields_of_its_own_on_a_task(study: StudyMaker, content: Content, tmp_path: Path) -> None:
+    models = {**content["models"], "en": {**content["models"]["en"], "fields": {"epochs": 5}}}
+    models["en"]["task_fields"] = {"pos": {"epochs": 7}}
+    tasks = {**content["tasks"], "pawsx": {**content["tasks"]["pawsx"], "fields": {"epochs": 6, "stride": 4}}}
+    plan = plan_of(study(models=models, tasks=tasks), tmp_path / "out")
+    recipes = {run.name: run.recipe for column in plan.columns for run in column.plan.runs}
+    found = {name: (recipe.epochs, recipe.stride) for name, recipe in recipes.items() if recipe and recipe.seed == 1}
+    assert found["pawsx-en-seed1"] == (5, 4) and found["pos-en-seed1"] == (7, 8)
+    assert found["pawsx-found-seed1"] == (6, 4) and found["pos-found-seed1"] == (2, 8)
+
+
+def test_the_script_that_is_listed_runs(planned: StudyPlan, tmp_path: Path) -> None:
+    """As a shell reads it: with `python` replaced by one that notes its arguments."""
+    script = planned.script()
+    assert "# data en, after tokenizer en\n" in script
+    noted = tmp_path / "noted"
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").write_text(f'#!/bin/sh\necho "$@" >> {noted}\n')
+    (tmp_path / "bin" / "python").chmod(0o755)
+    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    subprocess.run(["sh", "-eu", "-c", script], check=True, env={**os.environ, "PATH": path})
+    stages = [stage for step in planned.steps for stage in step.stages]
+    assert noted.read_text().splitlines() == [" ".join(["-m", *stage.command]) for stage in stages]
+    assert {file: file.read_text() for file in planned.files} == planned.files
+
+
+def test_what_has_begun_cannot_change_and_the_rest_can(study: StudyMaker, content: Content, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    before = plan_of(study(), output).settings()
+    check_unchanged(before, output, [])
+    other = {**content["pretraining"], "steps": 5}
+    changed = plan_of(study(pretraining=other), output).settings()
+    begun = ["tokenizer en", "data en"]
+    check_unchanged(changed, output, begun)
+    with pytest.raises(ValueError, match="run model en was begun with other files; choose another --output"):
+        check_unchanged(before, output, [*begun, "model en"])
+    # What a step needs is a part of its settings.
+    check_unchanged(before, output, begun)
+    larger = plan_of(study(tokenizers={"en": {"text": "en", "vocab_size": 70}}), output).settings()
+    with pytest.raises(ValueError, match="run pawsx-en-seed1 was begun with other needs"):
+        check_unchanged(larger, output, ["pawsx-en-seed1"])
+
+
+def test_settings_do_not_depend_on_the_place_of_the_study(study: StudyMaker, tmp_path: Path) -> None:
+    one, other = (plan_of(study(), tmp_path / name).settings() for name in ("one", "other"))
+    assert one == other and "OUTPUT" in json.dumps(one["model en"])
+
+
+DATA: Content = {"tokenizer": "en", "mono": {"en": "en.txt"}}
+MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
+    "missing text": (
+        {"data": {"en": {"tokenizer": "en", "mono": {"en": "no.txt"}}}},
+        r"data en: mono/en: .*no such file",
+    ),
+    "corpus": (
+        {"data": {"en": {"tokenizer": "en", "mono": {"en": "en.txt"}, "valid": 2}}},
+        "data en: valid: expected a",
+    ),
+    "no data": ({"finetuning": {"epochs": 1}}, "task pawsx: data is missing"),
+    "no directory": ({"finetuning": {"data": "/no/where"}}, "task pawsx: data /no/where: no such directory"),
+    "no train file": ({"tasks": {"x": {"task": "xnli", "languages": ["fr"]}}}, "has no train file of xnli in fr"),
+    "value of a field": ({"control": {"from": "en", "fields": {"epochs": "x"}}}, "epochs: expected a whole number"),
+    "columns of one name": (
+        {"tasks": {"x-en": {"task": "pawsx", "languages": ["en"]}, "x": {"task": "pawsx", "languages": ["en", "de"]}}},
+        "two columns are named x-en",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes_are_found_before_anything_is_made(name: str, study: StudyMaker, tmp_path: Path) -> None:
+    changes, expected = MISTAKES[name]
+    with pytest.raises(ValueError, match=expected) as told:
+        plan_of(study(**changes), tmp_path / "out")
+    assert "\n" not in str(told.value) and not (tmp_path / "out").exists()
+
+
+def test_models_of_two_sizes_are_refused(study: StudyMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wider = {"num_hidden_layers": 2, "hidden_size": 64}
+    monkeypatch.setattr("finetune.study.checks.resolved", lambda stage, stand_ins: wider)
+    expected = r"models en and found are compared, but differ in size \(2 x 64 and 2 x 32, layers x width\)"
+    with pytest.raises(ValueError, match=expected):
+        plan_of(study(), tmp_path / "out")
+    plan_of(study(table={"models": ["en"]}, control={"from": "en"}), tmp_path / "out")

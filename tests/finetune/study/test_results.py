@@ -1,0 +1,104 @@
+"""Tables and figures of a study, from scores written by hand."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from small_study import StudyMaker, write_scores
+
+from finetune.study.__main__ import report
+from finetune.study.cells import Kind
+from finetune.study.figures import COLOURS, curves_of
+from finetune.study.plan import StudyPlan, plan_of
+from finetune.study.results import Findings, comparisons_of
+from finetune.study.tables import markdown
+
+SCORES = {
+    "en": {"pawsx": [80.0, 84.0], "pos": [70.0, 70.0]},
+    "found": {"pawsx": [81.0, 81.0], "pos": [60.0, 61.0]},
+    "control": {"pawsx": [50.0, 52.0], "pos": [61.0, 61.0]},
+}
+
+
+def test_the_table_has_means_deviations_and_kinds(planned: StudyPlan) -> None:
+    write_scores(planned, SCORES)
+    lines = markdown(Findings(planned), Findings(planned).cells()).splitlines()
+    # sd of 80 and 84: 2 * sqrt(2).
+    assert "| en | **82.00 ± 2.83** | **70.00 ± 0.00** | 76.00 |" in lines
+    assert "| found | 81.00 ± 0.00 | 60.50 ± 0.71 | 70.75 |" in lines
+    assert "| control | *51.00 ± 1.41* | *61.00 ± 0.00* | 56.00 |" in lines
+    assert "- Own language above foreign language in 2 of 2 pairs of cells of a column (100 %)." in lines
+    assert "- Foreign language above control in 1 of 2 pairs of cells of a column (50 %)." in lines
+
+
+def test_unfinished_cells_are_told_and_not_averaged(planned: StudyPlan) -> None:
+    write_scores(planned, {"en": {"pawsx": [80.0, 84.0]}, "control": {"pawsx": [50.0], "pos": [61.0]}})
+    cells = Findings(planned).cells()
+    text = markdown(Findings(planned), cells)
+    assert "| en | **82.00 ± 2.83** | – | – |" in text and "| found | – | – | – |" in text
+    assert "| control | *50.00* | *61.00* | 55.50 |" in text and "2 cells lack seeds." in text
+    assert "4 of 16 steps are done." in text
+    assert [(one.held, one.total) for one in comparisons_of(cells)] == [(1, 1)]
+
+
+def test_all_files_of_the_report(study: StudyMaker, without_commands: None, tmp_path: Path) -> None:
+    probes = {"syntax": {"command": "a.b", "flags": {"layer": 2}, "results": {"UUAS": "syntax.json:all.uuas"}}}
+    plan = plan_of(study(probes=probes, table={"models": ["en", "found"], "draws": 0}), tmp_path / "out")
+    probe, model = plan.steps[-1], str(plan.places.model("found"))
+    assert probe.name == "probe syntax found" and probe.stages[0].command[:4] == ("a.b", model, "--layer", "2")
+    probe.stages[0].result.parent.mkdir(parents=True)
+    probe.stages[0].result.write_text(json.dumps({"all": {"uuas": 61.5}}))
+    write_scores(plan, SCORES)
+    output = tmp_path / "out"
+    report(Findings(plan), output, is_over=True)
+    rows = list(csv.DictReader((output / "table.csv").read_text().splitlines()))
+    assert [row["kind"] for row in rows] == ["own", "own", "foreign", "foreign", "control", "control"]
+    assert rows[1] == {
+        **{"model": "en", "task": "pos", "language": "en", "kind": "own", "score": "f1", "seeds": "2"},
+        **{"mean": "70.0", "sd": "0.0"},
+    }
+    differences = list(csv.DictReader((output / "differences.csv").read_text().splitlines()))
+    found = {(row["task"], row["model"], row["baseline"]): float(row["difference"]) for row in differences}
+    assert found == {
+        **{("pawsx", "en", "control"): 31.0, ("pawsx", "found", "control"): 30.0},
+        **{("pos", "en", "control"): 9.0, ("pos", "found", "control"): -0.5},
+    }
+    content = json.loads((output / "results.json").read_text())
+    assert content["cells"][0]["scores"] == {"1": 80.0, "2": 84.0} and content["probes"] == {"found": {"UUAS": 61.5}}
+    assert content["comparisons"][0]["share"] == 100.0
+    assert "| found | 61.50 |" in (output / "table.md").read_text()
+    seen = {colour for _, colour in Image.open(output / "table.png").convert("RGB").getcolors(1 << 24) or []}
+    for kind in (Kind.OWN, Kind.FOREIGN, Kind.CONTROL):
+        assert tuple(bytes.fromhex(COLOURS[kind][1:])) in seen
+    drawn = (output / "table.svg").read_bytes()
+    report(Findings(plan), output, is_over=True)
+    assert (output / "table.svg").read_bytes() == drawn
+
+
+def test_a_probe_without_its_number_is_an_error(study: StudyMaker, without_commands: None, tmp_path: Path) -> None:
+    probes = {"syntax": {"command": "a.b", "results": {"UUAS": "syntax.json:uuas"}, "models": ["en"]}}
+    plan = plan_of(study(probes=probes), tmp_path / "out")
+    plan.steps[-1].stages[0].result.parent.mkdir(parents=True)
+    plan.steps[-1].stages[0].result.write_text('{"uuas": "high"}')
+    with pytest.raises(ValueError, match="syntax.json: probe syntax expects a number in uuas, found 'high'"):
+        Findings(plan).probes()
+
+
+def test_learning_curves_are_means_over_kinds_of_batches(planned: StudyPlan, tmp_path: Path) -> None:
+    run = planned.places.model_part("en", "pretrain").parent
+    run.mkdir(parents=True)
+    lines: list[dict[str, Any]] = [
+        {"step": 1, "train/mono_loss": 4.0, "train/bilingual_loss": 2.0, "train/mono_perplexity": 50.0},
+        {"step": 2, "train/mono_loss": 3.0},
+        {"step": 2, "valid/mono_loss": 3.5, "valid/en/mlm": 3.5},
+    ]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert curves_of("en", planned) == {"training": [(1, 3.0), (2, 3.0)], "held out": [(2, 3.5)]}
+    assert curves_of("longer", planned) == {}
+    report(Findings(planned), tmp_path / "out")
+    assert (tmp_path / "out" / "learning_curves.svg").is_file() and not (tmp_path / "out" / "table.png").exists()

@@ -1,0 +1,123 @@
+"""The studies that come with the package: each is read, planned and made of recipes that are right."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from finetune.command_stages import Stage
+from finetune.study import cells, checks, references
+from finetune.study.__main__ import STUDIES
+from finetune.study.plan import StudyPlan, plan_of
+from finetune.study.reading import read_study
+from finetune.understanding.comparison.configuration import Comparison
+from pretrain.recipe import PretrainRecipe
+from training.recipe.parsing import build_recipe
+
+HUB_SIZE = (12, 768)
+
+
+@pytest.fixture(autouse=True)
+def stand_ins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Directories, tasks and text count as there, models of the hub as of BERT-base's size; recipes are built here."""
+
+    def resolved(stage: Stage, stand_ins: Mapping[str, Path]) -> dict[str, Any]:
+        words = [str(stand_ins.get(word, word)) for word in stage.command[1:]]
+        flags = dict(re.findall(r"--(\w+)\n(.*)\n", "\n".join([*words, ""])))
+        shared = yaml.safe_load(Path(flags.pop("config")).read_text())
+        if "init_from" in flags:  # as the command itself does with the shape of a recipe file
+            shared = {name: value for name, value in shared.items() if name not in SHAPE}
+        return vars(build_recipe(PretrainRecipe, {**shared, **flags}, None))
+
+    def size_of(name: str, *others: Any) -> tuple[int, ...]:
+        return HUB_SIZE if "hub" in str(others[1].model(name)) else original(name, *others)
+
+    def tests(name: str, language: str, comparison: Comparison) -> list[str]:
+        assert comparison.data_of(name)
+        return [language]
+
+    original = checks.size_of
+    for name in ("VECO_CORPORA", "VECO_RUNS"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    monkeypatch.setattr(references, "is_directory", lambda path: True)
+    monkeypatch.setattr(checks, "resolved", resolved)
+    monkeypatch.setattr(checks, "size_of", size_of)
+    monkeypatch.setattr(checks, "problem_of_corpus", lambda *ignored: "")
+    monkeypatch.setattr(checks, "help_of", lambda words: HELP)
+    monkeypatch.setattr(cells, "checked_tests", tests)
+
+
+SHAPE = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size", "max_position_embeddings")
+SHAPE += ("initializer_range",)
+HELP = "--corpus --vocab-size --model --output --tokenizer --by --text --source-text --threads"
+
+
+# Study -> rows, columns and steps of its plan.
+SIZES = {
+    # Four tokenizers, data and models; seven tasks, two of them in five languages; five rows; three seeds.
+    "foreign_small": (5, 15, 4 * 3 + 15 * 5 * 3),
+    "transfer_small": (6, 8, 2 + 3 + 6 + 8 * 6 * 5),
+    "foreign_finetuning": (5, 8, 8 * 5),
+    # One tokenizer, English in it and in five others, 16 models; twelve tasks, one of them in three languages.
+    "transfer_to_english": (16, 14, 1 + 6 + 16 + 14 * 16 * 5),
+}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_shipped_studies_are_planned(name: str, tmp_path: Path) -> None:
+    plan = plan_of(read_study(STUDIES / f"{name}.yaml"), tmp_path / "out")
+    assert (len(plan.study.rows), len(plan.columns), len(plan.steps)) == SIZES[name]
+    if name in CHECKS:
+        CHECKS[name](plan)
+
+
+def test_every_shipped_study_is_tested() -> None:
+    assert {path.stem for path in STUDIES.glob("*.yaml")} == set(SIZES)
+
+
+def check_foreign_finetuning(plan: StudyPlan) -> None:
+    """The published settings."""
+    recipes = {run.name: run.recipe for column in plan.columns for run in column.plan.runs if run.recipe}
+    found = {
+        name: (
+            recipe.epochs,
+            recipe.learning_rate,
+            recipe.batch_size,
+            recipe.max_length,
+            recipe.stride,
+            recipe.patience,
+        )
+        for name, recipe in recipes.items()
+    }
+    assert found["squad-en-seed1"] == (3, 3e-5, 16, 384, 128, 0)
+    assert found["squad-vi-seed1"] == (3, 3e-5, 16, 256, 85, 0)
+    assert found["xnli-vi-de-seed1"][:4] == found["xnli-vi-vi-seed1"][:4] == (3, 3e-5, 32, 128)
+    assert found["viquad-control-seed1"] == (30, 3e-5, 16, 384, 128, 5)
+    assert all((recipe.warmup_share, recipe.warmup_steps, recipe.keep_best) == (0, 0, 1) for recipe in recipes.values())
+    assert recipes["faquad-control-seed1"].init_from.endswith("bert-base-portuguese-cased")
+
+
+def check_transfer_to_english(plan: StudyPlan) -> None:
+    """The published settings."""
+    recipes = {run.name: run.recipe for column in plan.columns for run in column.plan.runs if run.recipe}
+    for name, expected in {"cola": (3, 2e-5, 32, 128), "stsb_sv": (2, 4e-5, 128, 128)}.items():
+        recipe = recipes[f"{name}-sv-en-seed5"]
+        assert (recipe.epochs, recipe.learning_rate, recipe.batch_size, recipe.max_length) == expected
+    steps = {step.name: step for step in plan.steps}
+    convert, vocabulary = (steps[f"model {name}"].stages[0].command for name in ("sv", "sv-en"))
+    assert convert[:2] == ("veco.convert", "bert") and vocabulary[:2] == ("veco.vocabulary", "change")
+    assert vocabulary[2] == convert[3] and vocabulary[-1].endswith("wikipedia/sv.txt.gz")
+    assert steps["model sv-en"].needs == ("model sv", "tokenizer en", "data en")
+    assert steps["model sv-en-kept"].needs == ("model sv", "data en-in-sv")
+    pretraining = yaml.safe_load(plan.files[plan.places.recipe])
+    # 128 segments in pairs of two.
+    expected = {"learning_rate": 5e-5, "mono_batch_pairs": 64, "mono_max_length": 128, "steps": 210_000}
+    assert {name: pretraining[name] for name in expected} == expected
+
+
+CHECKS = {"foreign_finetuning": check_foreign_finetuning, "transfer_to_english": check_transfer_to_english}

@@ -1,0 +1,119 @@
+"""Put the token embeddings of one model into another: `python -m veco.swap_embeddings --help`.
+
+The last step of MonoTrans (Artetxe et al., ACL 2020): a body fine-tuned on a task in one language, with its embeddings
+frozen, reads another language by the embeddings that this one has learned under the same frozen body.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TypeVar
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from data_tools.cli import FlagParser, run_main
+from data_tools.files.directories import atomic_directory
+from veco.config import VecoConfig
+from veco.rust_errors import rust_errors_as_oserrors
+from veco.sentence_transformers_files import recorded_layer, write_sentence_files
+from veco.tokenizer import has_tokenizer, open_tokenizer, save_tokenizer
+from veco.vocabulary.model_directory import open_model
+from veco.vocabulary.rows import vocabulary_parameters
+
+Model = TypeVar("Model", bound=PreTrainedModel)
+SPECIAL_IDS = ("pad_token_id", "bos_token_id", "eos_token_id")
+
+
+def swap_embeddings(model: Model, other: PreTrainedModel) -> Model:
+    """Replace the token embeddings of `model`, in place, and its output projection and bias, by those of `other`.
+
+    Positions, embedding LayerNorm, layers and adapters stay. The vocabulary becomes the other's. Raises ValueError for
+    models that do not fit each other, an `other` without output bias where `model` has one, and translation models.
+    """
+    check_fit(model.config, other.config)
+    theirs = {kind_of(layer, name): layer.get_parameter(name) for layer, name in vocabulary_parameters(other)}
+    ours = list(vocabulary_parameters(model))
+    if absent := [kind for layer, name in ours if (kind := kind_of(layer, name)) not in theirs]:
+        raise ValueError(f"the model with the embeddings has no {absent[0]}; expected one with its language-model head")
+    copies: dict[nn.Parameter, nn.Parameter] = {}  # tied weights stay tied
+    for layer, name in ours:
+        theirs_of_kind = theirs[kind_of(layer, name)]
+        if theirs_of_kind not in copies:
+            values = theirs_of_kind.detach().to(model.dtype).clone()
+            copies[theirs_of_kind] = nn.Parameter(values, layer.get_parameter(name).requires_grad)
+        layer.register_parameter(name, copies[theirs_of_kind])
+        if isinstance(layer, nn.Embedding):
+            layer.num_embeddings = other.config.vocab_size
+        else:
+            layer.out_features = other.config.vocab_size
+    for module in model.modules():
+        if isinstance(module, PreTrainedModel):
+            module.config.vocab_size = other.config.vocab_size
+    return model
+
+
+def kind_of(layer: nn.Module, name: str) -> str:
+    """What a parameter with a row for each id is, in words."""
+    return "token embedding" if isinstance(layer, nn.Embedding) else f"output {name}"
+
+
+def check_fit(body: VecoConfig, embeddings: VecoConfig) -> None:
+    """Raise ValueError unless the embeddings of one model can be those of the other."""
+    for name in ("hidden_size", "scale_embedding", *SPECIAL_IDS):
+        one, other = vars(body)[name], vars(embeddings)[name]
+        if one != other:
+            raise ValueError(f"{name} is {one} in the body and {other} where the embeddings are; expected the same")
+    if body.decoder_start_token_id is not None or body.has_frame:
+        raise ValueError("the body is a translation model, whose language tags are ids of its own vocabulary")
+
+
+DESCRIPTION = """\
+Put the token embeddings of one VECO, with its vocabulary and tokenizer, into another, of any class.
+
+  BODY        the model whose layers, positions and head of a task stay: fine-tuned with --freeze embeddings, say
+  EMBEDDINGS  the model that gives its token embeddings and, if BODY has a language-modelling head, its output bias
+
+Transfer to a language that BODY has never seen (MonoTrans):
+
+  deepspeed pretrain/train.py --init_from VECO --trains embeddings --data FI_DATA --output runs/fi …
+  deepspeed finetune/understanding/train.py --init_from VECO --freeze embeddings --task TASK --output runs/task …
+  python -m veco.swap_embeddings runs/task/best runs/fi/last task-fi
+
+Where the new language has a vocabulary of its own, the first step starts from a VECO that was given it, by
+veco.vocabulary.
+"""
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = FlagParser(
+        prog="python -m veco.swap_embeddings",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("body", type=Path, metavar="BODY", help="directory of the model that stays")
+    parser.add_argument("embeddings", type=Path, metavar="EMBEDDINGS", help="directory of the model that gives them")
+    parser.add_argument("destination", type=Path, metavar="DST", help="model directory to write")
+    arguments = parser.parse_args()
+    with atomic_directory(arguments.destination) as directory:
+        if not has_tokenizer(arguments.embeddings):
+            raise ValueError(f"{arguments.embeddings}: has no tokenizer, which belongs to its embeddings")
+        model = open_model(arguments.body)
+        before = model.config.vocab_size
+        swap_embeddings(model, open_model(arguments.embeddings))
+        tokenizer = open_tokenizer(arguments.embeddings)
+        save_tokenizer(tokenizer, arguments.embeddings, directory, max_tokens=model.config.max_tokens)
+        with rust_errors_as_oserrors(directory):
+            model.save_pretrained(directory)
+        if (layer := recorded_layer(arguments.body)) is not None:
+            write_sentence_files(directory, model.config, layer)
+    print(
+        f"{arguments.destination}: {type(model).__name__} of {arguments.body} with the embeddings of "
+        f"{arguments.embeddings}, {before:,} ids -> {model.config.vocab_size:,}"
+    )
+
+
+if __name__ == "__main__":
+    run_main(main)
