@@ -25,6 +25,16 @@ from veco.tracing import is_traced
 WORTH_PACKING = 0.1
 
 
+def refuse_pickles(directory: Path) -> None:
+    """Raise ValueError if a directory has weights as a pickle (`pytorch_model.bin`), and none as safetensors."""
+    pickles = sorted(directory.glob("pytorch_model*.bin"))
+    if pickles and not list(directory.glob("*.safetensors")):
+        raise ValueError(
+            f"{pickles[0]}: expected model.safetensors; a pickle may run foreign code and is never opened: "
+            "if you trust it, save its weights as safetensors"
+        )
+
+
 class VecoPreTrainedModel(PreTrainedModel):
     """Loading, saving and initialisation of all VECO models, by transformers' conventions."""
 
@@ -52,13 +62,8 @@ class VecoPreTrainedModel(PreTrainedModel):
         """
         if kwargs.pop("use_safetensors", True) is False:
             raise ValueError("use_safetensors=False: expected safetensors, a pickle is never opened")
-        directory = Path(pretrained_model_name_or_path or "", kwargs.get("subfolder") or "")
-        pickles = sorted(directory.glob("pytorch_model*.bin"))
-        if pretrained_model_name_or_path is not None and pickles and not list(directory.glob("*.safetensors")):
-            raise ValueError(
-                f"{pickles[0]}: expected model.safetensors; a pickle may run foreign code and is never opened: "
-                "if you trust it, save its weights as safetensors"
-            )
+        if pretrained_model_name_or_path is not None:
+            refuse_pickles(Path(pretrained_model_name_or_path, kwargs.get("subfolder") or ""))
         return super().from_pretrained(pretrained_model_name_or_path, *args, use_safetensors=True, **kwargs)
 
 

@@ -113,11 +113,15 @@ def write_texts(directory: Path, texts: Mapping[str, str]) -> None:
 
 @contextmanager
 def named_errors(path: Path | str) -> Iterator[None]:
-    """Add `path` to an OSError that names no file, such as that of a write to a full disk."""
+    """Add `path` to an OSError of the system that names no file, such as that of a write to a full disk.
+
+    One that libraries raise with a message alone keeps it: Python would print the file in its place.
+    """
     try:
         yield
     except OSError as error:
-        error.filename = error.filename or str(path)
+        if error.errno is not None:
+            error.filename = error.filename or str(path)
         raise
 
 

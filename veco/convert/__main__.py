@@ -14,7 +14,7 @@ from data_tools.cli import FlagParser, run_main
 from data_tools.files.directories import atomic_directory
 from data_tools.tokenizers.dictionary import read_dictionary
 from veco.config import VecoConfig
-from veco.convert.encoders import convert_encoder, plug_in_names, to_encoder, veco_config
+from veco.convert.encoders import config_in_directory, convert_encoder, plug_in_names, to_encoder, veco_config
 from veco.convert.fairseq import FIRST_PIECE_ID, convert
 from veco.convert.families import FAMILIES
 from veco.convert.weights import Conversion
@@ -153,6 +153,8 @@ def main() -> None:
     arguments = parse_arguments()
     if not arguments.source.exists():
         raise ValueError(f"{arguments.source}: no such file or directory")
+    if arguments.kind != "fairseq":
+        config_in_directory(arguments.source)  # before the tokenizer, which says less about what is wrong
     with atomic_directory(arguments.destination) as directory:
         tokenizer_dir = arguments.tokenizer or arguments.source
         has_one = arguments.tokenizer is not None or has_tokenizer(tokenizer_dir)

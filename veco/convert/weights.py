@@ -13,6 +13,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.utils import logging
 
+from veco.model import refuse_pickles
+
 Model = TypeVar("Model", bound=PreTrainedModel)
 
 NUM_SHOWN = 6
@@ -36,12 +38,14 @@ def compared(model_class: type[Model], directory: str | Path) -> tuple[Model, se
     """The model in `directory`, the names of those of its weights that are missing there, and those of others there.
 
     transformers draws missing weights at random and drops others, with a report; this one leaves the report to callers.
-    Raises ValueError for weights of other shapes than the configuration says, and for files that are no safetensors.
+    Raises ValueError for weights of other shapes than the configuration says, and for files that are no safetensors:
+    pickles are never opened.
     """
+    refuse_pickles(Path(directory))
     try:
         with quiet_transformers():
             model, found = model_class.from_pretrained(
-                directory, output_loading_info=True, ignore_mismatched_sizes=True
+                directory, output_loading_info=True, ignore_mismatched_sizes=True, use_safetensors=True
             )
     except SafetensorError as error:
         raise ValueError(f"{directory}: weights that are not safetensors ({error})") from None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from data_tools.files.atomic import atomic_path, left_overs_of, sha256_of, temporary_path, try_file
+from data_tools.files.atomic import atomic_path, left_overs_of, named_errors, sha256_of, temporary_path, try_file
 
 
 def test_atomic_path_appears_at_the_end_only(tmp_path: Path) -> None:
@@ -67,6 +67,11 @@ def test_a_device_is_written_through() -> None:
 def test_a_full_device_is_named() -> None:
     with pytest.raises(OSError, match="No space left on device: '/dev/full'"), atomic_path("/dev/full") as temporary:
         temporary.write_text("too much")
+
+
+def test_an_error_that_is_a_message_alone_keeps_it(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="^config.json is not valid JSON$"), named_errors(tmp_path):
+        raise OSError("config.json is not valid JSON")
 
 
 def test_a_pipe_with_a_name_gets_the_whole_content_or_none(tmp_path: Path) -> None:

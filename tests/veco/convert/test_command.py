@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from small_encoders import POSITIONS, write_encoder
 from transformers import (
     AutoConfig,
@@ -245,6 +247,9 @@ def fairseq_weights(model: XLMRobertaForMaskedLM) -> dict[str, torch.Tensor]:
             "2 of the model's 55 pieces have other ids there, such as ['▁p3', '▁p7']: it is another model's tokenizer",
         ),
         (("fairseq", "model.pt", "veco", "--dictionary", "latin1.txt"), "latin1.txt: line 1 is not UTF-8 "),
+        (("xlm-roberta", "other", "veco"), "other: expected a model directory with a config.json"),
+        (("xlm-roberta", "broken", "veco"), "the config file at 'broken/config.json' is not a valid JSON file"),
+        (("xlm-roberta", "pickled", "veco"), "pickled/pytorch_model.bin: expected model.safetensors; a pickle may run"),
     ],
 )
 def test_bad_input_is_one_line(xlm_roberta_dir, monkeypatch, capsys, tmp_path: Path, arguments, message: str) -> None:
@@ -259,6 +264,11 @@ def test_bad_input_is_one_line(xlm_roberta_dir, monkeypatch, capsys, tmp_path: P
     weights = fairseq_weights(XLMRobertaForMaskedLM.from_pretrained(xlm_roberta_dir))
     settings = Namespace(activation_fn="gelu", encoder_attention_heads=4)
     torch.save({"args": settings, "model": weights}, tmp_path / "model.pt")
+    for name in ("broken", "pickled"):
+        shutil.copytree(xlm_roberta_dir, tmp_path / name)
+    (tmp_path / "broken" / "config.json").write_text("{", encoding="utf-8")
+    torch.save(load_file(tmp_path / "pickled" / "model.safetensors"), tmp_path / "pickled" / "pytorch_model.bin")
+    (tmp_path / "pickled" / "model.safetensors").unlink()
     before = sorted(tmp_path.iterdir())
     capsys.readouterr()
     with pytest.raises(SystemExit) as stop:
