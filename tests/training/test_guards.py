@@ -34,7 +34,7 @@ def test_signal_is_noted_inside_and_ends_the_process_outside(number: signal.Sign
 TWICE = """
 import os, signal, sys
 from training.guards import Guards
-from pretrain.recipe import TrainingRecipe
+from training.recipe.base import TrainingRecipe
 
 with Guards(TrainingRecipe(output="x")) as guards:
     os.kill(os.getpid(), signal.SIGINT)
