@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from data_tools.cli import FlagParser, run_main
 from data_tools.files.directories import atomic_directory
-from veco.config import VecoConfig
+from veco.config import SPECIAL_IDS, VecoConfig
 from veco.rust_errors import rust_errors_as_oserrors
 from veco.sentence_transformers_files import recorded_layer, write_sentence_files
 from veco.tokenizer import has_tokenizer, open_tokenizer, save_tokenizer
@@ -23,7 +23,6 @@ from veco.vocabulary.model_directory import open_model
 from veco.vocabulary.rows import vocabulary_parameters
 
 Model = TypeVar("Model", bound=PreTrainedModel)
-SPECIAL_IDS = ("pad_token_id", "bos_token_id", "eos_token_id")
 
 
 def swap_embeddings(model: Model, other: PreTrainedModel) -> Model:

@@ -43,7 +43,7 @@ from finetune.mt.decoding.ct2 import (
 from finetune.mt.decoding.input_lines import count_lines, is_pipe
 from finetune.mt.decoding.shortlist import Shortlist, make_shortlist
 from finetune.mt.decoding.translator import check_model
-from finetune.mt.special_tokens import Frame, ends_of
+from finetune.mt.special_tokens import Frame, known_ends
 from training.launch import quiet_libraries
 from training.run_directory.kinds import Kind
 from veco import VecoConfig, VecoForConditionalGeneration
@@ -105,7 +105,7 @@ def write_settings(
 ) -> None:
     """Fill in the config.json that lies beside CTranslate2's model: its own settings and those that we add."""
     settings.layer_norm_epsilon = config.layer_norm_eps
-    settings.bos_token, settings.unk_token = pieces[ends_of(tokenizer)[0]], tokenizer.unk_token
+    settings.bos_token, settings.unk_token = pieces[known_ends(tokenizer)[0]], tokenizer.unk_token
     settings.eos_token = pieces[Frame.of(config, tokenizer).end]
     settings.decoder_start_token = None  # each sentence brings the tag of its target language
     parts = {name: [pieces[i] for i in ids] for name, ids in own_frame(config).items()}

@@ -11,6 +11,7 @@ from scipy.sparse import csr_array
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from veco.config import SPECIAL_IDS
 from veco.masked_lm import VecoLMHead
 from veco.model import VecoEmbeddings
 from veco.vocabulary_loss import never_chosen
@@ -18,7 +19,7 @@ from veco.vocabulary_loss import never_chosen
 Model = TypeVar("Model", bound=PreTrainedModel)
 # A number of new rows, given a table of old ones (V, ...) in float32 and a generator.
 Draw = Callable[[Tensor, int, torch.Generator], Tensor]
-CONFIGURED_IDS = ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id")
+CONFIGURED_IDS = (*SPECIAL_IDS, "decoder_start_token_id")
 
 
 def means_of(sources: Sequence[Collection[int]], num_old: int) -> csr_array:
