@@ -125,12 +125,8 @@ def special_ids_of(manifest: Manifest) -> dict[str, int]:
 
 def check_special_ids(config: VecoConfig, model_dir: Path, manifest: Manifest) -> None:
     """Raise ValueError where a model takes other ids for padding, or for the ends of sentences, than the data have."""
-    found = {
-        "pad_token_id": config.pad_token_id,
-        "bos_token_id": config.bos_token_id,
-        "eos_token_id": config.eos_token_id,
-    }
     expected = special_ids_of(manifest)
+    found = {name: vars(config)[name] for name in expected}
     if found != expected:
         raise ValueError(
             f"init_from {model_dir}: its config.json has the special ids {found}, the data's tokenizer {expected}; "

@@ -20,6 +20,7 @@ COUNTS = (
 )
 PROBABILITIES = ("hidden_dropout_prob", "attention_probs_dropout_prob")
 SWITCHES = ("tie_self_attention", "plug_in", "scale_embedding", "lm_head_transform", "separate_decoder_embeddings")
+SPECIAL_IDS = ("pad_token_id", "bos_token_id", "eos_token_id")  # of padding, and of the ends of a row
 TOKEN_IDS = ("pad_token_id", "bos_token_id", "decoder_start_token_id")
 ACTIVATIONS = ("hidden_act", "lm_head_act")
 LANGUAGES = ("source_language", "target_language")

@@ -15,15 +15,12 @@ from transformers import PreTrainedModel
 
 from data_tools.cli import FlagParser, run_main
 from data_tools.files.directories import atomic_directory
-from veco.config import VecoConfig
-from veco.rust_errors import rust_errors_as_oserrors
-from veco.sentence_transformers_files import recorded_layer, write_sentence_files
+from veco.config import SPECIAL_IDS, VecoConfig
 from veco.tokenizer import has_tokenizer, open_tokenizer, save_tokenizer
-from veco.vocabulary.model_directory import open_model
-from veco.vocabulary.rows import vocabulary_parameters
+from veco.vocabulary.model_directory import open_model, save_model
+from veco.vocabulary.rows import set_rows, vocabulary_parameters
 
 Model = TypeVar("Model", bound=PreTrainedModel)
-SPECIAL_IDS = ("pad_token_id", "bos_token_id", "eos_token_id")
 
 
 def swap_embeddings(model: Model, other: PreTrainedModel) -> Model:
@@ -34,23 +31,11 @@ def swap_embeddings(model: Model, other: PreTrainedModel) -> Model:
     """
     check_fit(model.config, other.config)
     theirs = {kind_of(layer, name): layer.get_parameter(name) for layer, name in vocabulary_parameters(other)}
-    ours = list(vocabulary_parameters(model))
-    if absent := [kind for layer, name in ours if (kind := kind_of(layer, name)) not in theirs]:
+    ours = [kind_of(layer, name) for layer, name in vocabulary_parameters(model)]
+    if absent := [kind for kind in ours if kind not in theirs]:
         raise ValueError(f"the model with the embeddings has no {absent[0]}; expected one with its language-model head")
-    copies: dict[nn.Parameter, nn.Parameter] = {}  # tied weights stay tied
-    for layer, name in ours:
-        theirs_of_kind = theirs[kind_of(layer, name)]
-        if theirs_of_kind not in copies:
-            values = theirs_of_kind.detach().to(model.dtype).clone()
-            copies[theirs_of_kind] = nn.Parameter(values, layer.get_parameter(name).requires_grad)
-        layer.register_parameter(name, copies[theirs_of_kind])
-        if isinstance(layer, nn.Embedding):
-            layer.num_embeddings = other.config.vocab_size
-        else:
-            layer.out_features = other.config.vocab_size
-    for module in model.modules():
-        if isinstance(module, PreTrainedModel):
-            module.config.vocab_size = other.config.vocab_size
+    copies = {weight: weight.detach().to(model.dtype).clone() for weight in theirs.values()}
+    set_rows(model, lambda layer, name: copies[theirs[kind_of(layer, name)]], other.config.vocab_size)
     return model
 
 
@@ -105,10 +90,7 @@ def main() -> None:
         swap_embeddings(model, open_model(arguments.embeddings))
         tokenizer = open_tokenizer(arguments.embeddings)
         save_tokenizer(tokenizer, arguments.embeddings, directory, max_tokens=model.config.max_tokens)
-        with rust_errors_as_oserrors(directory):
-            model.save_pretrained(directory)
-        if (layer := recorded_layer(arguments.body)) is not None:
-            write_sentence_files(directory, model.config, layer)
+        save_model(model, arguments.body, directory)
     print(
         f"{arguments.destination}: {type(model).__name__} of {arguments.body} with the embeddings of "
         f"{arguments.embeddings}, {before:,} ids -> {model.config.vocab_size:,}"

@@ -25,6 +25,16 @@ def open_tokenizer(directory: Path) -> Any:
     return AutoTokenizer.from_pretrained(directory)
 
 
+def ends_of(tokenizer: Any) -> tuple[int | None, int | None]:
+    """The ids of the beginning and the end of a row, None where transformers' tokenizer has none.
+
+    `[CLS]` and `[SEP]`, where it has them: they stand around a row, `bos_token` and `eos_token` may not.
+    """
+    bos = tokenizer.bos_token_id if tokenizer.cls_token_id is None else tokenizer.cls_token_id
+    eos = tokenizer.eos_token_id if tokenizer.sep_token_id is None else tokenizer.sep_token_id
+    return bos, eos
+
+
 def has_tokenizer(path: Path) -> bool:
     """Whether `path` is a directory with a tokenizer."""
     return any((path / name).is_file() for name in PIECES_FILES)

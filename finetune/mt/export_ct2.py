@@ -9,8 +9,8 @@ another translation.
 
 CTranslate2 has layers like VECO's: post-LayerNorm, learned positions, a LayerNorm after the embeddings, and in the
 decoder self-attention, cross-attention and feed-forward. It does not have XLM-R's head, LayerNorm(GELU(W x + b)) before
-the projection to the vocabulary. That becomes one more decoder layer (`add_head`), with the same probabilities. With
-that head and an activation other than GELU, a model cannot be expressed this way and is refused.
+the projection to the vocabulary. That becomes one more decoder layer (`add_head`), with the same probabilities. A model
+whose head has another activation than its layers cannot be expressed this way and is refused.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from finetune.mt.decoding.ct2 import (
 from finetune.mt.decoding.input_lines import count_lines, is_pipe
 from finetune.mt.decoding.shortlist import Shortlist, make_shortlist
 from finetune.mt.decoding.translator import check_model
-from finetune.mt.special_tokens import Frame, ends_of
+from finetune.mt.special_tokens import Frame, known_ends
 from training.launch import quiet_libraries
 from training.run_directory.kinds import Kind
 from veco import VecoConfig, VecoForConditionalGeneration
@@ -105,7 +105,7 @@ def write_settings(
 ) -> None:
     """Fill in the config.json that lies beside CTranslate2's model: its own settings and those that we add."""
     settings.layer_norm_epsilon = config.layer_norm_eps
-    settings.bos_token, settings.unk_token = pieces[ends_of(tokenizer)[0]], tokenizer.unk_token
+    settings.bos_token, settings.unk_token = pieces[known_ends(tokenizer)[0]], tokenizer.unk_token
     settings.eos_token = pieces[Frame.of(config, tokenizer).end]
     settings.decoder_start_token = None  # each sentence brings the tag of its target language
     parts = {name: [pieces[i] for i in ids] for name, ids in own_frame(config).items()}
@@ -146,10 +146,10 @@ def check_layout(config: VecoConfig) -> None:
     check_without_adapters(config, "CTranslate2")
     if config.hidden_act not in ACTIVATIONS:
         raise ValueError(f"hidden_act {config.hidden_act!r}: CTranslate2 has only {', '.join(ACTIVATIONS)}")
-    if config.lm_head_transform and config.hidden_act != "gelu":
+    if config.lm_head_transform and config.lm_head_act != config.hidden_act:
         raise ValueError(
-            f"hidden_act {config.hidden_act!r} with lm_head_transform: the head needs GELU, and CTranslate2 has one "
-            "activation for all layers; only 'gelu' can be exported"
+            f"hidden_act {config.hidden_act!r} and lm_head_act {config.lm_head_act!r}: the head becomes a layer, and "
+            "CTranslate2 has one activation for all layers; only models with equal ones can be exported"
         )
 
 
@@ -196,12 +196,12 @@ def set_norm(spec: Any, norm: nn.LayerNorm) -> None:
 def add_head(decoder: Any, head: VecoLMHead, config: VecoConfig) -> None:
     """Append the head without its projection as one more decoder layer, LayerNorm(x + F(x)) with F its feed-forward.
 
-    GELU(z) - GELU(-z) = z, so a feed-forward of three times the width computes F(x) = GELU(W x + b) - GELU(x) +
-    GELU(-x) = GELU(W x + b) - x, and LayerNorm(x + F(x)) is the head's. Before the feed-forward, a layer has two
-    attentions, whose weights are zero here (and whose heads have width 1, to cost nothing), each followed by a
-    LayerNorm. Normalising twice changes nothing, so the gain and bias of the layer below move to the last of these
-    LayerNorms, and the others get gain 1 and bias 0. Strictly, a second LayerNorm divides by sqrt(1 + epsilon), which
-    its gain undoes; what remains is epsilon over twice the variance, 1e-6 of the states.
+    GELU(z) - GELU(-z) = z, which holds for all of ACTIVATIONS, so a feed-forward of three times the width computes
+    F(x) = GELU(W x + b) - GELU(x) + GELU(-x) = GELU(W x + b) - x, and LayerNorm(x + F(x)) is the head's. Before the
+    feed-forward, a layer has two attentions, whose weights are zero here (and whose heads have width 1, to cost
+    nothing), each followed by a LayerNorm. Normalising twice changes nothing, so the gain and bias of the layer below
+    move to the last of these LayerNorms, and the others get gain 1 and bias 0. Strictly, a second LayerNorm divides by
+    sqrt(1 + epsilon), which its gain undoes; what remains is epsilon over twice the variance, 1e-6 of the states.
     """
     from ctranslate2.specs.transformer_spec import TransformerDecoderLayerSpec
 

@@ -9,15 +9,12 @@ from typing import Self
 from transformers import PreTrainedTokenizerBase
 
 from veco import VecoConfig
+from veco.tokenizer import ends_of
 
 
-def ends_of(tokenizer: PreTrainedTokenizerBase) -> tuple[int, int]:
-    """The ids of the beginning and the end of a sentence: `<s>` and `</s>`, or `[CLS]` and `[SEP]`.
-
-    Raises ValueError for a tokenizer without them.
-    """
-    bos = tokenizer.cls_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
-    eos = tokenizer.sep_token_id if tokenizer.eos_token_id is None else tokenizer.eos_token_id
+def known_ends(tokenizer: PreTrainedTokenizerBase) -> tuple[int, int]:
+    """The ids of the beginning and the end of a sentence, see `ends_of`. Raises ValueError if one is missing."""
+    bos, eos = ends_of(tokenizer)
     if bos is None or eos is None:
         raise ValueError(
             "the model's tokenizer has no tokens for the ends of a sentence: <s> and </s>, or [CLS] and [SEP]"
@@ -54,7 +51,7 @@ class Frame:
         target_suffix: Sequence[int] | None,
     ) -> Self:
         """The frame of these parts; `None` means the usual `<s>` or `</s>`."""
-        bos, eos = ends_of(tokenizer)
+        bos, eos = known_ends(tokenizer)
         return cls(
             tuple([bos] if source_prefix is None else source_prefix),
             tuple([eos] if source_suffix is None else source_suffix),

@@ -190,7 +190,8 @@ def plan_workload(
 
     `lengths` are the mean tokens of x and y by kind, for each of `parts_of`; empty where there are no data yet.
     """
-    config, notes = model_shape(recipe, vocab_size or (manifest.vocab_size if manifest else None))
+    pad = manifest.special.pad if manifest else VecoConfig.pad_token_id
+    config, notes = model_shape(recipe, vocab_size or (manifest.vocab_size if manifest else None), pad)
     if manifest is None:
         notes = (*notes, "no --data: both kinds of batch, every row as long as the recipe allows")
     parts = parts_of(recipe)
@@ -224,14 +225,16 @@ def kinds_of_updates(recipe: PretrainRecipe, lengths: Mapping[str, float]) -> di
     return kinds
 
 
-def model_shape(recipe: PretrainRecipe, vocab_size: int | None) -> tuple[VecoConfig, tuple[str, ...]]:
-    """The shape of a recipe's model, and what was assumed for it.
+def model_shape(
+    recipe: PretrainRecipe, vocab_size: int | None, pad_token_id: int | None
+) -> tuple[VecoConfig, tuple[str, ...]]:
+    """The shape of a recipe's model, and what was assumed for it; size and padding are of a new one's vocabulary.
 
     Raises ValueError for a model to start from that is neither here nor one of KNOWN_MODELS.
     """
     dropouts = {"hidden_dropout_prob": recipe.dropout, "attention_probs_dropout_prob": recipe.attention_dropout}
     if recipe.init_from is None:
-        shape: dict[str, Any] = {name: recipe.__dict__[name] for name in SHAPE_FIELDS}
+        shape: dict[str, Any] = {name: recipe.__dict__[name] for name in SHAPE_FIELDS} | {"pad_token_id": pad_token_id}
         if vocab_size is None:
             vocab_size = VecoConfig().vocab_size
             note = f"a vocabulary of {vocab_size:,} pieces, XLM-R's: --data or --vocab_size sets another one"
@@ -247,7 +250,7 @@ def model_shape(recipe: PretrainRecipe, vocab_size: int | None) -> tuple[VecoCon
     else:
         known = ", ".join(KNOWN_MODELS)
         raise ValueError(f"init_from {directory}: expected a model's directory, or one that is called {known}")
-    shape = {name: found[name] for name in SHAPE_FIELDS}
+    shape = {name: found[name] for name in (*SHAPE_FIELDS, "pad_token_id")}
     return VecoConfig(vocab_size=found["vocab_size"], **shape, **dropouts), notes
 
 

@@ -11,13 +11,13 @@ from torch import Tensor
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from veco.adapters.attach import adapter_of, check_without_adapters
-from veco.config import VecoConfig, position_of_padding
+from veco.config import SPECIAL_IDS, VecoConfig, position_of_padding
 from veco.convert.families import FAMILIES, Family, family_of, named, of_modules
 from veco.convert.weights import Conversion, check_complete, compared, fill, listed, open_strictly
 from veco.masked_lm import VecoForMaskedLM
 from veco.pretraining import VecoForPreTraining
+from veco.tokenizer import ends_of
 
-ID_FIELDS = ("pad_token_id", "bos_token_id", "eos_token_id")
 # Fields of VecoConfig that mean the same in all families; some have another name there.
 SHARED_CONFIG_FIELDS = (
     "vocab_size",
@@ -29,7 +29,7 @@ SHARED_CONFIG_FIELDS = (
     "hidden_dropout_prob",
     "attention_probs_dropout_prob",
     "initializer_range",
-    *ID_FIELDS,
+    *SPECIAL_IDS,
 )
 # theta_c, which no other encoder has.
 PLUG_IN_MODULES = (
@@ -89,11 +89,9 @@ def veco_config(config: PreTrainedConfig, token_ids: Mapping[str, int] | None = 
 
 
 def token_ids_of(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
-    """Ids of padding and of the ends of a row as fields of VecoConfig, those that a tokenizer has: `[CLS]` is a bos."""
-    first = tokenizer.bos_token_id if tokenizer.cls_token_id is None else tokenizer.cls_token_id
-    last = tokenizer.eos_token_id if tokenizer.sep_token_id is None else tokenizer.sep_token_id
-    ids = {"pad_token_id": tokenizer.pad_token_id, "bos_token_id": first, "eos_token_id": last}
-    return {name: id_ for name, id_ in ids.items() if id_ is not None}
+    """SPECIAL_IDS of VecoConfig, those that a tokenizer has."""
+    ids = zip(SPECIAL_IDS, (tokenizer.pad_token_id, *ends_of(tokenizer)), strict=True)
+    return {name: id_ for name, id_ in ids if id_ is not None}
 
 
 def from_encoder(
@@ -176,7 +174,7 @@ def notes_on(checkpoint: Checkpoint, family: Family, num_token_types: int) -> li
 def notes_on_ids(config: VecoConfig, theirs: PreTrainedConfig) -> list[str]:
     """The token ids that the encoder's configuration lacks, or has otherwise."""
     ours, before = vars(config), theirs.to_dict()
-    changed = [f"{name} {ours[name]}" for name in ID_FIELDS if ours[name] != before[name]]
+    changed = [f"{name} {ours[name]}" for name in SPECIAL_IDS if ours[name] != before[name]]
     return [f"from the tokenizer: {', '.join(changed)}"] if changed else []
 
 

@@ -13,10 +13,11 @@ this objective belongs with that one, or behind it, and into which language it t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from veco.attention import PackedEnds, PackedMask, TokenClasses
 from veco.labels import IGNORED
@@ -52,10 +53,6 @@ def pseudo_translated(batch: Batch, views: tuple[str, ...]) -> Tensor:
     """
     encoder, packed = batch.encoder, batch.packed
     starts, lengths = packed.starts_of(views), lengths_of(packed, views)
-    if odd := [length for length in lengths if length % 2]:
-        raise ValueError(
-            f"{' and '.join(views)}: expected segments with as many places behind each, found a row of {odd[0]} tokens"
-        )
     ids, labels, sides, positions = (
         torch.cat([of(view) for view in views])
         for of in (batch.ids_of, batch.labels_of, lambda view: sides_of(batch, view), batch.positions_of)
@@ -66,14 +63,17 @@ def pseudo_translated(batch: Batch, views: tuple[str, ...]) -> Tensor:
     classes = TokenClasses(2 * sides + is_placeholder, ACROSS.attends_to)
     mask = PackedMask(lengths, lengths, ends=PackedEnds(starts, starts), classes=classes)
     states_ND = encoder.sweep(encoder.embeddings(clean, positions), mask)[-1]
-    behind = second_halves(starts, sum(lengths))
+    behind = second_halves(starts, lengths)
     best = batch.lm_head(states_ND.index_select(0, behind), only_best=True)
     return torch.where(is_placeholder.bool(), ids.index_copy(0, behind, best), ids)
 
 
-def second_halves(starts: Tensor, num_tokens: int) -> Tensor:
-    """The places (N / 2,) of the second half of each packed row, where all lengths are even."""
-    half_starts = starts // 2
-    places = torch.arange(num_tokens // 2, device=starts.device)
+def second_halves(starts: Tensor, lengths: Sequence[int]) -> Tensor:
+    """The places of the second half of each packed row, the smaller one where it has an odd number of tokens.
+
+    All placeholders are there, however many separators follow the segment, which has as many words and its `<s>`.
+    """
+    half_starts = pad((starts.diff() // 2).cumsum(0), (1, 0))
+    places = torch.arange(sum(length // 2 for length in lengths), device=starts.device)
     rows = torch.bucketize(places, half_starts[1:], right=True)
-    return places + half_starts[1:].index_select(0, rows)
+    return places + (starts - half_starts)[1:].index_select(0, rows)

@@ -37,6 +37,7 @@ def change_vocabulary(
     language tag, that `new` lacks.
     """
     check_change(model, old, new)
+    # Where two new pieces match one of a role, such as `<s>` and `[CLS]`, the one with the role, which comes last.
     new_ids = {old_id: i for i, old_id in special_matches(old, new).items()}
     reindex(model, weights, new_ids, draw, seed)
     save_tokenizer(new.tokenizer, new.directory, Path(output_dir), max_tokens=model.config.max_tokens)

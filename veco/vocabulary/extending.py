@@ -11,9 +11,10 @@ import numpy as np
 from scipy.sparse import csr_array, vstack
 
 from data_tools.text.lines import read_text
+from data_tools.tokenizers.sentence_piece import ID_OFFSET, UNK_ID
 from veco.convert.weights import listed
 from veco.vocabulary.rows import Model, means_of, reindex
-from veco.vocabulary.xlm_r_layout import ID_OFFSET, UNK_ID, Splitter, fitting_vocabulary, lowest_score
+from veco.vocabulary.xlm_r_layout import Splitter, fitting_vocabulary, lowest_score
 
 
 def extend_vocabulary(

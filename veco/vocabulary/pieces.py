@@ -10,9 +10,8 @@ from typing import Any, Self
 import numpy as np
 
 from data_tools.tokenizers.encoder import Encoder, open_encoder
+from data_tools.tokenizers.sentence_piece import WORD_START
 from veco.tokenizer import has_tokenizer, open_tokenizer
-
-WORD_START = "▁"
 
 
 @dataclass(frozen=True)
@@ -86,10 +85,11 @@ def fuzzy(spelling: str) -> str:
 
 
 def special_matches(old: Pieces, new: Pieces) -> dict[int, int]:
-    """The old id for each special piece of the new tokenizer that has its role, or else its name."""
+    """The old id for each special piece of the new tokenizer that has its role, or else its name; roles are last."""
     named = {old.names[i]: i for i in old.specials.tolist() if old.names[i]}
-    matches = {i: named[new.names[i]] for i in new.specials.tolist() if new.names[i] in named}
-    return matches | {i: old.roles[role] for role, i in new.roles.items() if role in old.roles}
+    roles = {i: old.roles[role] for role, i in new.roles.items() if role in old.roles}
+    matches = {i: named[new.names[i]] for i in new.specials.tolist() if new.names[i] in named and i not in roles}
+    return matches | roles
 
 
 def ordinary_matches(old: Pieces, new: Pieces, is_fuzzy: bool = False) -> dict[int, int]:

@@ -11,14 +11,16 @@ from scipy.sparse import csr_array
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from veco.config import SPECIAL_IDS
 from veco.masked_lm import VecoLMHead
 from veco.model import VecoEmbeddings
 from veco.vocabulary_loss import never_chosen
 
 Model = TypeVar("Model", bound=PreTrainedModel)
+VocabularyLayer = nn.Embedding | nn.Linear  # with a row for each id
 # A number of new rows, given a table of old ones (V, ...) in float32 and a generator.
 Draw = Callable[[Tensor, int, torch.Generator], Tensor]
-CONFIGURED_IDS = ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id")
+CONFIGURED_IDS = (*SPECIAL_IDS, "decoder_start_token_id")
 
 
 def means_of(sources: Sequence[Collection[int]], num_old: int) -> csr_array:
@@ -56,24 +58,20 @@ def reindex(
     padding changes, positions move with it, since theirs follow it: each token keeps its position's row.
     """
     generator = torch.Generator().manual_seed(seed)
-    renewed: dict[nn.Parameter, nn.Parameter] = {}
+    renewed: dict[nn.Parameter, Tensor] = {}
     for layer, name in vocabulary_parameters(model):
         old = layer.get_parameter(name)
         if old not in renewed:
-            renewed[old] = nn.Parameter(rows_of(old.detach(), weights, draw, generator), old.requires_grad)
-        layer.register_parameter(name, renewed[old])
-        if isinstance(layer, nn.Embedding):
-            layer.num_embeddings = weights.shape[0]
-        else:
-            layer.out_features = weights.shape[0]
+            renewed[old] = rows_of(old.detach(), weights, draw, generator)
+    set_rows(model, lambda layer, name: renewed[layer.get_parameter(name)], weights.shape[0])
     old_position = model.config.pad_position
-    _renumber_configuration(model, new_ids, weights.shape[0])
+    _renumber_configuration(model, new_ids)
     if distance := model.config.pad_position - old_position:
         _move_positions(model, distance)
     return model
 
 
-def vocabulary_parameters(model: nn.Module) -> Iterator[tuple[nn.Embedding | nn.Linear, str]]:
+def vocabulary_parameters(model: nn.Module) -> Iterator[tuple[VocabularyLayer, str]]:
     """Layers with a parameter that has a row for each id, and its name."""
     for module in model.modules():
         if isinstance(module, VecoEmbeddings):
@@ -81,6 +79,23 @@ def vocabulary_parameters(model: nn.Module) -> Iterator[tuple[nn.Embedding | nn.
         elif isinstance(module, VecoLMHead):
             yield module.decoder, "weight"
             yield module.decoder, "bias"
+
+
+def set_rows(model: nn.Module, table_of: Callable[[VocabularyLayer, str], Tensor], size: int) -> None:
+    """Replace what `vocabulary_parameters` gives by tables of `size` rows; equal ones become one, tied parameter."""
+    tied: dict[Tensor, nn.Parameter] = {}
+    for layer, name in list(vocabulary_parameters(model)):
+        table = table_of(layer, name)
+        if table not in tied:
+            tied[table] = nn.Parameter(table, layer.get_parameter(name).requires_grad)
+        layer.register_parameter(name, tied[table])
+        if isinstance(layer, nn.Embedding):
+            layer.num_embeddings = size
+        else:
+            layer.out_features = size
+    for module in model.modules():
+        if isinstance(module, PreTrainedModel):
+            module.config.vocab_size = size
 
 
 def rows_of(table: Tensor, weights: csr_array, draw: Draw, generator: torch.Generator) -> Tensor:
@@ -99,7 +114,7 @@ def rows_of(table: Tensor, weights: csr_array, draw: Draw, generator: torch.Gene
     return rows.to(table.dtype)
 
 
-def _renumber_configuration(model: PreTrainedModel, new_ids: Mapping[int, int], size: int) -> None:
+def _renumber_configuration(model: PreTrainedModel, new_ids: Mapping[int, int]) -> None:
     for config in configs_of(model):
         for name in CONFIGURED_IDS:
             old = getattr(config, name)
@@ -107,9 +122,6 @@ def _renumber_configuration(model: PreTrainedModel, new_ids: Mapping[int, int], 
                 setattr(config, name, [new_ids[i] for i in old] if isinstance(old, list) else new_ids[old])
     for name, ids in model.config.frames.items():
         setattr(model.config, name, [new_ids[i] for i in ids])
-    for module in model.modules():
-        if isinstance(module, PreTrainedModel):
-            module.config.vocab_size = size
 
 
 def _move_positions(model: PreTrainedModel, distance: int) -> None:

@@ -14,6 +14,7 @@ from sentencepiece import SentencePieceProcessor
 from sentencepiece.sentencepiece_model_pb2 import ModelProto
 from transformers import PreTrainedModel
 
+from data_tools.tokenizers.sentence_piece import FIRST_PIECE_ID, ID_OFFSET, SENTENCEPIECE_UNK_ID, UNK_ID, WORD_START
 from veco.convert.weights import listed
 from veco.tokenizer import (
     MODEL_FILE,
@@ -24,11 +25,6 @@ from veco.tokenizer import (
     save_tokenizer,
     write_json,
 )
-
-NUM_SPECIAL = 4  # <s>, <pad>, </s>, <unk>
-UNK_ID, SENTENCEPIECE_UNK_ID = 3, 0
-ID_OFFSET = 1  # an id is SentencePiece's plus one because of <pad>
-WORD_START = "▁"
 
 
 class Vocabulary:
@@ -65,8 +61,8 @@ class Vocabulary:
 
     @property
     def pieces(self) -> list[str]:
-        """The ordinary pieces; the first has id NUM_SPECIAL."""
-        return [piece.piece for piece in self.proto.pieces[NUM_SPECIAL - ID_OFFSET :]]
+        """The ordinary pieces; the first has id FIRST_PIECE_ID."""
+        return [piece.piece for piece in self.proto.pieces[FIRST_PIECE_ID - ID_OFFSET :]]
 
     def ids_to_keep(
         self, used_ids: Iterable[int], keep: Collection[str], tokens: Collection[str] | None, keep_characters: bool
@@ -75,12 +71,12 @@ class Vocabulary:
         ids = {int(i) for i in used_ids}
         if wrong := [i for i in ids if not 0 <= i < len(self)]:
             raise ValueError(f"{self.directory}: used ids contain {wrong[0]}, expected 0 to {len(self) - 1}")
-        id_of = {piece: i for i, piece in enumerate(self.pieces, start=NUM_SPECIAL)}
+        id_of = {piece: i for i, piece in enumerate(self.pieces, start=FIRST_PIECE_ID)}
         if unknown := set(keep) - id_of.keys():
             raise ValueError(f"{self.directory}: has no pieces {listed(unknown)} to keep")
         if tokens is not None and (unknown := set(tokens) - set(self.added.values())):
             raise ValueError(f"{self.directory}: has no added tokens {listed(unknown)} to keep")
-        ids |= {*range(NUM_SPECIAL), *(id_of[piece] for piece in keep), self.mask_id}
+        ids |= {*range(FIRST_PIECE_ID), *(id_of[piece] for piece in keep), self.mask_id}
         ids |= {i for piece, i in id_of.items() if keep_characters and len(piece) == 1}
         ids |= self.lowest_ids()
         kept_tokens = {i for i, token in self.added.items() if tokens is None or token in tokens}
@@ -92,10 +88,10 @@ class Vocabulary:
         `<unk>` is less probable by a constant than the first in transformers, than the second in SentencePiece. Without
         these pieces `<unk>` would become more probable, and lines with unknown characters could be split differently.
         """
-        scores = np.array([piece.score for piece in self.proto.pieces[NUM_SPECIAL - ID_OFFSET :]])
-        is_normal = np.array([piece.type for piece in self.proto.pieces[NUM_SPECIAL - ID_OFFSET :]])
+        scores = np.array([piece.score for piece in self.proto.pieces[FIRST_PIECE_ID - ID_OFFSET :]])
+        is_normal = np.array([piece.type for piece in self.proto.pieces[FIRST_PIECE_ID - ID_OFFSET :]])
         normal = np.where(is_normal == ModelProto.SentencePiece.NORMAL, scores, np.inf)
-        return {NUM_SPECIAL + int(scores.argmin()), NUM_SPECIAL + int(normal.argmin())}
+        return {FIRST_PIECE_ID + int(scores.argmin()), FIRST_PIECE_ID + int(normal.argmin())}
 
     def write(
         self,
@@ -131,8 +127,8 @@ class Vocabulary:
 
         if pieces or len(front) < self.mask_id:  # else the file stays as it is, byte by byte
             proto = ModelProto.FromString(self.proto.SerializeToString())
-            del proto.pieces[NUM_SPECIAL - ID_OFFSET :]
-            proto.pieces.extend(self.proto.pieces[i - ID_OFFSET] for i in front[NUM_SPECIAL:])
+            del proto.pieces[FIRST_PIECE_ID - ID_OFFSET :]
+            proto.pieces.extend(self.proto.pieces[i - ID_OFFSET] for i in front[FIRST_PIECE_ID:])
             for piece, score in pieces.items():
                 proto.pieces.add(piece=piece, score=score, type=ModelProto.SentencePiece.NORMAL)
             proto.trainer_spec.vocab_size = len(proto.pieces)

@@ -19,7 +19,7 @@ from finetune.encoded_text import tokenizer_encoder
 from finetune.mt.decoding.beam_search import Found, SearchOptions, TargetIds
 from finetune.mt.decoding.generators import PairBatch, SequenceGenerator, SourceBatch, TorchGenerator
 from finetune.mt.decoding.workers import Workers
-from finetune.mt.special_tokens import Frame, ends_of
+from finetune.mt.special_tokens import Frame, known_ends
 from veco import VecoForConditionalGeneration
 from veco.tokenizer import has_tokenizer
 
@@ -171,7 +171,7 @@ class Translator:
     def hypothesis(self, found: Found) -> Hypothesis:
         """A hypothesis of the search, as text and with scores in base 2."""
         # If a tag ends translations, the search may choose </s> before it; fairseq does not print that either.
-        pieces = [i for i in self.frame.pieces(found.ids) if i != ends_of(self.tokenizer)[1]]
+        pieces = [i for i in self.frame.pieces(found.ids) if i != known_ends(self.tokenizer)[1]]
         return Hypothesis(
             ids=found.ids,
             pieces=self.as_pieces(pieces),
@@ -191,7 +191,7 @@ class Translator:
 
     def source_as_pieces(self, line: str) -> str:
         """The pieces of a source, separated by spaces, with the tag of its language if the model reads one."""
-        hidden = ends_of(self.tokenizer)
+        hidden = known_ends(self.tokenizer)
         return self.as_pieces([i for i in self.frame.source(list(self._encode([line])[0])) if i not in hidden])
 
     def reference(self, line: str, as_text: bool) -> str:
@@ -242,7 +242,7 @@ def matching_tokenizer(
     if not has_tokenizer(path):
         raise ValueError(f"{path}: no tokenizer (tokenizer.json or sentencepiece.bpe.model) beside the model")
     tokenizer = AutoTokenizer.from_pretrained(path)
-    bos, eos = ends_of(tokenizer)
+    bos, eos = known_ends(tokenizer)
     all_theirs = {"bos": bos, "pad": tokenizer.pad_token_id, "eos": eos}
     theirs = {name: all_theirs[name] for name in special_ids}
     mismatch = ""

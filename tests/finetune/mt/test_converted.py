@@ -94,7 +94,7 @@ def test_hypotheses_are_those_of_fairseqs_search(tmp_path: Path, form: str, opti
     path = save(tmp_path / "model.pt", reference.fairseq_weights(), veco_args(task=FORMS[form]))
     model = from_fairseq(path, write_dictionary(tmp_path / "dict.txt", V - 6, "[en]", "[de]")).double()
     reference = reference.float().double()  # as the conversion has it
-    frame = Frame.of(model.config, SimpleNamespace(bos_token_id=0, eos_token_id=EOS, pad_token_id=PAD))
+    frame = Frame.of(model.config, SimpleNamespace(cls_token_id=0, sep_token_id=EOS, pad_token_id=PAD))
     end = V - 1 if form == "tagged" else EOS
     generator = TorchGenerator(model, TargetIds(end, frame.end, UNK, [PAD]), options, PAD)
     torch.manual_seed(12)

@@ -36,6 +36,7 @@ LAYOUTS = {
     "tied, first layer": {"decoder_layers": 1, "decoder_layers_from": "first", "tie_self_attention": True},
     "rows without a piece": {"vocab_size": 80},
     "relu": {"hidden_act": "relu", "lm_head_transform": False},
+    "relu in the head, too": {"hidden_act": "relu", "lm_head_act": "relu"},
     "another frame": {
         **{"source_prefix_ids": [], "source_suffix_ids": [2, 20], "target_suffix_ids": [2, 3]},  # 3 is <unk>
         **{"decoder_start_token_id": 3, "lm_head_transform": False},
@@ -247,8 +248,9 @@ def test_search_keeps_to_the_shortlist(
 
 
 def test_models_that_cannot_be_exported() -> None:
-    with pytest.raises(ValueError, match="hidden_act 'relu' with lm_head_transform"):
-        check_layout(VecoConfig(hidden_act="relu"))
+    for fields in ({"hidden_act": "relu"}, {"lm_head_act": "relu"}):
+        with pytest.raises(ValueError, match="only models with equal ones can be exported"):
+            check_layout(VecoConfig(**fields))
     with pytest.raises(ValueError, match="hidden_act 'mish': CTranslate2 has only gelu"):
         check_layout(VecoConfig(hidden_act="mish", lm_head_transform=False))
 

@@ -59,6 +59,7 @@ def test_data_decide_lengths_and_kinds_but_not_the_longest_row() -> None:
     assert list(workload.kinds) == ["mono"] and workload.parts[0].updates_of_a_kind == recipe.steps
     assert (workload.kinds["mono"].average.length, workload.kinds["mono"].longest.length) == (30, 64)
     assert workload.config.vocab_size == 500
+    assert model_shape(recipe, 500, 3)[0].max_tokens == recipe.max_position_embeddings - 4
 
 
 def test_without_ca_mlm_the_cross_attention_is_not_trained(tmp_path: Path) -> None:
@@ -77,9 +78,10 @@ def test_a_model_that_is_nowhere_is_named(tmp_path: Path) -> None:
 
 
 def test_a_model_at_hand_decides_the_shape(tmp_path: Path) -> None:
-    VecoConfig.small(vocab_size=1234).save_pretrained(tmp_path / "xlm-roberta-large")
+    VecoConfig.small(vocab_size=1234, pad_token_id=0).save_pretrained(tmp_path / "xlm-roberta-large")
     path = tmp_path / "from.yaml"
     path.write_text(f"init_from: {tmp_path}/xlm-roberta-large\ndropout: 0.0\n")
-    config, notes = model_shape(read_recipe(path), None)
+    config, notes = model_shape(read_recipe(path), None, 3)
     assert (config.num_hidden_layers, config.vocab_size, config.hidden_dropout_prob) == (6, 1234, 0.0)
+    assert config.max_tokens == config.max_position_embeddings - 1, "its padding is 0"
     assert not notes

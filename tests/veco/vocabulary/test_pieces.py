@@ -49,6 +49,15 @@ def test_a_tokenizer_without_a_mask_is_refused(tmp_path: Path) -> None:
         opened("bytes", [*XLM_R, "Ġa"], tmp_path)
 
 
+def test_of_two_pieces_that_match_one_the_one_with_the_role_is_last(tmp_path: Path) -> None:
+    """The configuration takes its id; the other one has the name of the old piece."""
+    write_words([*XLM_R, "Ġa", "<mask>"], tmp_path / "old", tags=["[CLS]"])
+    write_word_pieces([*BERT, "a"], tmp_path / "new", tags=["<s>"])
+    old, new = Pieces.open(tmp_path / "old"), Pieces.open(tmp_path / "new")
+    matches = special_matches(old, new)
+    assert matches[6] == matches[2] == 0 and {old_id: i for i, old_id in matches.items()}[0] == 2
+
+
 @pytest.fixture(scope="module")
 def kinds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pieces]:
     """Tokenizers of every kind of tokenizer.json."""
