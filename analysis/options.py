@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from data_tools.cli import FlagParser
-from data_tools.files.directories import claim
+from data_tools.files.directories import claim, remove_claimed
 from data_tools.files.outputs import check_output_directory
 from finetune.model_directory import model_directory
 from finetune.understanding.flags import DTYPES, ENCODERS, numbers
@@ -59,10 +59,12 @@ def claim_results(
 ) -> None:
     """Make --output, and record that `command` may write files of these `names` there, now and in later calls.
 
-    Raises ValueError if an input is in that directory, or a file of such a name that the command has not written.
+    What an earlier call of it has written there is removed: beside new results it would pass for a part of them. Raises
+    ValueError if an input is in that directory, or a file of such a name that the command has not written.
     """
     check_output_directory(options.output, inputs)
     claim(options.output, names, command)
+    remove_claimed(options.output, command)
 
 
 def choices(flag: str, text: str, known: Sequence[str]) -> list[str]:

@@ -118,6 +118,13 @@ def claim(directory: Path, names: Collection[str], command: str) -> None:
             file.write("".join(f"{command}\t{name}\t\n" for name in new))
 
 
+def remove_claimed(directory: Path, command: str) -> None:
+    """Remove the files that `command` has claimed and may change: those of a call whose results are to be replaced."""
+    for name, checksum in read_record(directory, command).items():
+        if not checksum and (directory / name).is_file():
+            (directory / name).unlink()
+
+
 def write_record(directory: Path, command: str) -> None:
     """Record all files of a directory, with their checksums, as written by `command`."""
     (directory / RECORD_NAME).unlink(missing_ok=True)  # copied along with other files

@@ -70,6 +70,17 @@ def test_scores_are_those_of_the_links_in_the_files(
     assert {path.name for path in output.iterdir()} >= {"aer.png", "aer.svg", "alignment.csv", "alignment.md"}
 
 
+def test_second_call_leaves_nothing_of_the_first(
+    table: Path, texts: tuple[object, ...], tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "found"
+    call(monkeypatch, tiny_model, "--data", table, "--output", output, "--methods", "argmax,match", "--layers", "1,2")
+    (output / "mine.txt").write_text("kept")
+    call(monkeypatch, tiny_model, *texts, "--output", output, "--methods", "argmax", "--layers", "1")
+    results = {"alignment.json", "alignment.csv", "alignment.md", "links.argmax.layer1.txt"}
+    assert {path.name for path in output.iterdir()} == {*results, "mine.txt", ".made_by.tsv"}
+
+
 def test_batches_do_not_show(
     texts: tuple[object, ...], tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

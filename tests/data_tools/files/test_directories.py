@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from data_tools.files.atomic import sha256_of
-from data_tools.files.directories import RECORD_NAME, atomic_directory, claim, read_record
+from data_tools.files.directories import RECORD_NAME, atomic_directory, claim, read_record, remove_claimed
 
 
 def make(path: Path, made_by: str | None = "maker", overwrite: bool = False, **texts: str) -> None:
@@ -140,3 +140,13 @@ def test_a_claimed_directory_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "directory" / "a").write_text("1")
     with pytest.raises(ValueError, match="holds a, changed"):
         make(tmp_path / "directory", overwrite=True, a="2")
+
+
+def test_only_what_the_command_may_change_is_removed(tmp_path: Path) -> None:
+    claim(tmp_path, ["table.md", "runs"], "maker")
+    claim(tmp_path, ["others.md"], "another")
+    for name in ("table.md", "others.md", "notes.txt"):
+        (tmp_path / name).write_text("x")
+    (tmp_path / "runs").mkdir()
+    remove_claimed(tmp_path, "maker")
+    assert {path.name for path in tmp_path.iterdir()} == {"others.md", "notes.txt", "runs", RECORD_NAME}
