@@ -194,6 +194,8 @@ def problem_of(arguments: argparse.Namespace) -> str | None:
             return (
                 "--by rank needs frequencies: text of the model's language (--source-text) and of the new one (--text)"
             )
+        if arguments.by != "rank" and arguments.source_text:
+            return f"--source-text gives --by rank its frequencies; --by {arguments.by} has no use for it: leave it out"
         if arguments.by == "focus" and not arguments.text:
             return "--by focus trains fastText vectors: expected text of the new language (--text)"
     if arguments.command == "extend":
