@@ -45,6 +45,7 @@ def losses(run_dir: Path) -> list[dict[str, float]]:
     return [{name: value for name, value in line.items() if "/" in name or name in ("lr", "samples")} for line in lines]
 
 
+@pytest.mark.slow  # tests/pretrain/test_staged_runs.py resumes at every border; here ranks change there, under ZeRO
 def test_two_ranks_go_on_at_a_border_where_one_ended(random_data: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "stages.yaml"
     recipe.write_text(RECIPE)
