@@ -142,7 +142,8 @@ def check_unchanged(ours: Mapping[str, Mapping[str, Any]], output: Path, begun: 
         before = None if output.exists() and any(output.iterdir()) else {}
     if not isinstance(before, dict):
         raise ValueError(f"{output}: holds files, and no runs.json of an earlier call; choose another --output")
-    for name in ours.keys() & before.keys() & (before.keys() if begun is None else set(begun)):
+    kept = before.keys() if begun is None else before.keys() & set(begun)
+    for name in (name for name in ours if name in kept):  # the first, on which others may depend, is named
         changed = [field for field, value in ours[name].items() if before[name].get(field) != value]
         if changed:
             raise ValueError(

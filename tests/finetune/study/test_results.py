@@ -71,7 +71,7 @@ def test_all_files_of_the_report(study: StudyMaker, without_commands: None, tmp_
     content = json.loads((output / "results.json").read_text())
     assert content["cells"][0]["scores"] == {"1": 80.0, "2": 84.0} and content["probes"] == {"found": {"UUAS": 61.5}}
     assert content["comparisons"][0]["share"] == 100.0
-    assert "| found | 61.50 |" in (output / "table.md").read_text()
+    assert "| found | 61.5 |" in (output / "table.md").read_text()
     seen = {colour for _, colour in Image.open(output / "table.png").convert("RGB").getcolors(1 << 24) or []}
     for kind in (Kind.OWN, Kind.FOREIGN, Kind.CONTROL):
         assert tuple(bytes.fromhex(COLOURS[kind][1:])) in seen
@@ -80,13 +80,18 @@ def test_all_files_of_the_report(study: StudyMaker, without_commands: None, tmp_
     assert (output / "table.svg").read_bytes() == drawn
 
 
-def test_a_probe_without_its_number_is_an_error(study: StudyMaker, without_commands: None, tmp_path: Path) -> None:
-    probes = {"syntax": {"command": "a.b", "results": {"UUAS": "syntax.json:uuas"}, "models": ["en"]}}
+def test_a_probe_without_its_number_fails_alone(study: StudyMaker, without_commands: None, tmp_path: Path) -> None:
+    results = {"UUAS": "syntax.json:uuas", "DSpr": "syntax.json:dspr"}
+    probes = {"syntax": {"command": "a.b", "results": results, "models": ["en"]}}
     plan = plan_of(study(probes=probes), tmp_path / "out")
     plan.steps[-1].stages[0].result.parent.mkdir(parents=True)
-    plan.steps[-1].stages[0].result.write_text('{"uuas": "high"}')
-    with pytest.raises(ValueError, match="syntax.json: probe syntax expects a number in uuas, found 'high'"):
-        Findings(plan).probes()
+    plan.steps[-1].stages[0].result.write_text('{"uuas": {"1": 0.5}, "dspr": 0.25}')
+    expected = "probe syntax en: UUAS is to be a number at uuas of .*syntax.json, found the keys 1; change results"
+    with pytest.raises(ValueError, match=expected):
+        plan.steps[-1].settle()
+    # The report after other steps goes on.
+    report(Findings(plan), tmp_path / "out")
+    assert "| en | 0.25 |" in (tmp_path / "out" / "table.md").read_text()
 
 
 def test_learning_curves_are_means_over_kinds_of_batches(planned: StudyPlan, tmp_path: Path) -> None:

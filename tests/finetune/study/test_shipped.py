@@ -1,9 +1,14 @@
-"""The studies that come with the package: each is read, planned and made of recipes that are right."""
+"""The studies that come with the package: each is read, planned, and made of recipes and flags that are right."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
-from collections.abc import Mapping
+import runpy
+import sys
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +24,7 @@ from finetune.understanding.comparison.configuration import Comparison
 from pretrain.recipe import PretrainRecipe
 from training.recipe.parsing import build_recipe
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")  # modules run for their help
 HUB_SIZE = (12, 768)
 
 
@@ -48,20 +54,30 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(checks, "resolved", resolved)
     monkeypatch.setattr(checks, "size_of", size_of)
     monkeypatch.setattr(checks, "problem_of_corpus", lambda *ignored: "")
-    monkeypatch.setattr(checks, "help_of", lambda words: HELP)
+    monkeypatch.setattr(checks, "help_of", help_in_process)
     monkeypatch.setattr(cells, "checked_tests", tests)
 
 
 SHAPE = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size", "max_position_embeddings")
 SHAPE += ("initializer_range",)
-HELP = "--corpus --vocab-size --model --output --tokenizer --by --text --source-text --threads"
+
+
+@cache
+def help_in_process(words: Sequence[str]) -> str:
+    """What `python -m WORDS --help` prints, without another process."""
+    module, *others = words
+    shown = io.StringIO()
+    with pytest.MonkeyPatch.context() as patched, contextlib.redirect_stdout(shown), contextlib.suppress(SystemExit):
+        patched.setattr(sys, "argv", [module, *others, "--help"])
+        runpy.run_module(module, run_name="__main__")
+    return shown.getvalue()
 
 
 # Study -> rows, columns and steps of its plan.
 SIZES = {
     # Four tokenizers, data and models; seven tasks, two of them in five languages; five rows; three seeds.
     "foreign_small": (5, 15, 4 * 3 + 15 * 5 * 3),
-    "transfer_small": (6, 8, 2 + 3 + 6 + 8 * 6 * 5),
+    "transfer_small": (6, 8, 2 + 3 + 6 + 8 * 6 * 5 + 6),
     "foreign_finetuning": (5, 8, 8 * 5),
     # One tokenizer, English in it and in five others, 16 models; twelve tasks, one of them in three languages.
     "transfer_to_english": (16, 14, 1 + 6 + 16 + 14 * 16 * 5),
