@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from finetune.comparison import mean_and_deviation
-from finetune.study.cells import Column, Kind
+from finetune.study.cells import Kind
 from finetune.study.plan import StudyPlan
 from finetune.study.results import Cell, Comparisons, Findings, comparisons_of, score_of
 from finetune.understanding.comparison.report import MISSING, table_line
@@ -63,14 +63,11 @@ def score_table(cells: Sequence[Cell], plan: StudyPlan) -> list[str]:
     notes = [f"Percent, {over}. {LEGEND}"]
     if unfinished:
         notes.append(f"{len(unfinished)} cells lack seeds.")
-    if dev := [column.name for column in plan.columns if is_on_dev(column)]:
+    if dev := [column.name for column in plan.columns if column.is_on_dev]:
         notes.append(f"On dev: {', '.join(dev)}.")
+    if chosen := [column.name for column in plan.columns if column.is_chosen_on_what_is_shown]:
+        notes.append(f"The best checkpoints were chosen by the scores that are shown: {', '.join(chosen)}.")
     return [*lines, "", " ".join(notes), ""]
-
-
-def is_on_dev(column: Column) -> bool:
-    """Whether a column shows scores on dev rather than on the test."""
-    return column.plan.comparison.report == "dev"
 
 
 def shown(cell: Cell | None) -> str:

@@ -46,6 +46,18 @@ def test_unfinished_cells_are_told_and_not_averaged(planned: StudyPlan) -> None:
     assert [(one.held, one.total) for one in comparisons_of(cells)] == [(1, 1)]
 
 
+def test_what_chose_the_checkpoints_is_told(
+    study: StudyMaker, content: dict[str, Any], without_commands: None, tmp_path: Path
+) -> None:
+    tasks = {**content["tasks"], "pawsx": {**content["tasks"]["pawsx"], "report": "dev"}}
+    told = "The best checkpoints were chosen by the scores that are shown: pawsx."
+    for keep_best in (0, 1):
+        finetuning = {**content["finetuning"], "keep_best": keep_best, "keep_checkpoints": 1}
+        plan = plan_of(study(tasks=tasks, finetuning=finetuning, control={"from": "en"}), tmp_path / "out")
+        text = markdown(Findings(plan), [])
+        assert "On dev: pawsx." in text and (told in text) == bool(keep_best)
+
+
 def test_all_files_of_the_report(study: StudyMaker, without_commands: None, tmp_path: Path) -> None:
     probes = {"syntax": {"command": "a.b", "flags": {"layer": 2}, "results": {"UUAS": "syntax.json:all.uuas"}}}
     plan = plan_of(study(probes=probes, table={"models": ["en", "found"], "draws": 0}), tmp_path / "out")

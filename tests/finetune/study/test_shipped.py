@@ -7,6 +7,7 @@ import io
 import re
 import runpy
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 import yaml
 
 from finetune.command_stages import Stage
-from finetune.study import cells, checks, references
+from finetune.study import cells, checks, configuration, references
 from finetune.study.__main__ import STUDIES
 from finetune.study.plan import StudyPlan, plan_of
 from finetune.study.reading import read_study
@@ -26,6 +27,7 @@ from training.recipe.parsing import build_recipe
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")  # modules run for their help
 HUB_SIZE = (12, 768)
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "studies.md"
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +57,7 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(checks, "size_of", size_of)
     monkeypatch.setattr(checks, "problem_of_corpus", lambda *ignored: "")
     monkeypatch.setattr(checks, "help_of", help_in_process)
+    monkeypatch.setattr(checks, "AT_ONCE", 1)  # as sys.argv and sys.stdout are
     monkeypatch.setattr(cells, "checked_tests", tests)
 
 
@@ -90,6 +93,25 @@ def test_shipped_studies_are_planned(name: str, tmp_path: Path) -> None:
     assert (len(plan.study.rows), len(plan.columns), len(plan.steps)) == SIZES[name]
     if name in CHECKS:
         CHECKS[name](plan)
+
+
+def explained_studies() -> dict[str, str]:
+    """The studies of the page and of --help, with the probe that the page explains on its own."""
+    study, probes = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    help_text = (configuration.__doc__ or "").split("\n\n")[1]
+    return {"page": f"{study}\n{probes}", "help": textwrap.dedent(help_text)}
+
+
+@pytest.mark.parametrize("name", ["page", "help"])
+def test_explained_studies_are_planned(name: str, tmp_path: Path) -> None:
+    (tmp_path / "tasks").symlink_to(STUDIES / "tasks")
+    path = tmp_path / "mine.yaml"
+    path.write_text(explained_studies()[name], encoding="utf-8")
+    plan = plan_of(read_study(path), tmp_path / "out")
+    assert [step.name for step in plan.steps if step.name.startswith("probe")] == [
+        "probe syntax en",
+        "probe syntax fi-en",
+    ]
 
 
 def test_every_shipped_study_is_tested() -> None:
