@@ -21,6 +21,7 @@ from finetune.understanding.comparison.configuration import Comparison, Group, g
 from finetune.understanding.comparison.runs import runs_of
 from finetune.understanding.recipe import UnderstandingRecipe
 from pretrain import export
+from training.checkpoints.finding import RECIPE_FILE
 from training.recipe.parsing import parse_recipe
 from veco import VecoConfig
 
@@ -167,7 +168,7 @@ def test_a_model_whose_cross_attention_is_not_trained_is_reported(
     recipe = {"cross_attention_steps": 0, "steps": 1, "init_from": None, "objective": objective}
     state = dict.fromkeys(("data_fingerprint", "layout", "versions"), "")
     monkeypatch.setattr(export, "read_state", lambda checkpoint: state)
-    monkeypatch.setattr(export, "read_yaml", lambda path: recipe)
+    (tmp_path / RECIPE_FILE).write_text(yaml.safe_dump(recipe))
     monkeypatch.setattr(export, "read_metrics", lambda run: [])
     model = tmp_path / "model"
     shutil.copytree(tiny_model, model)
