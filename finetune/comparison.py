@@ -142,7 +142,8 @@ def check_unchanged(ours: Mapping[str, Mapping[str, Any]], output: Path, begun: 
         before = None if output.exists() and any(output.iterdir()) else {}
     if not isinstance(before, dict):
         raise ValueError(f"{output}: holds files, and no runs.json of an earlier call; choose another --output")
-    for name in ours.keys() & before.keys() & (before.keys() if begun is None else set(begun)):
+    kept = before.keys() if begun is None else before.keys() & set(begun)
+    for name in (name for name in ours if name in kept):  # the first, on which others may depend, is named
         changed = [field for field, value in ours[name].items() if before[name].get(field) != value]
         if changed:
             raise ValueError(
@@ -157,19 +158,19 @@ def mean_and_deviation(values: Sequence[float]) -> str:
     return f"{mean:.2f} ± {statistics.stdev(values):.2f}" if len(values) > 1 else f"{mean:.2f}"
 
 
-def parse_arguments(program: str, description: str, comparisons: Path) -> argparse.Namespace:
-    """The command line's `comparison`, `output` and `parallel`. Raises ValueError for parallel below 1.
+def steps_parser(program: str, description: str, directory: Path, metavar: str = "COMPARE.yaml") -> FlagParser:
+    """A parser of a `file`, `output` and `parallel`, for `parse_steps`.
 
-    The comparison is a file, or the name of one in the directory `comparisons`.
+    The file may be named by the name of one in `directory`, of those that come with the package.
     """
     parser = FlagParser(
         prog=f"python -m {program}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "comparison",
-        type=lambda name: shipped_file(name, comparisons),
-        metavar="COMPARE.yaml",
-        help=f"see above; or the name of one that comes with the package: {', '.join(shipped_names(comparisons))}",
+        "file",
+        type=lambda name: shipped_file(name, directory),
+        metavar=metavar,
+        help=f"see above; or the name of one that comes with the package: {', '.join(shipped_names(directory))}",
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="directory for runs and results")
     parser.add_argument(
@@ -180,7 +181,12 @@ def parse_arguments(program: str, description: str, comparisons: Path) -> argpar
         help="runs at once, each with its share of the cores or of CUDA_VISIBLE_DEVICES (default %(default)s); with "
         "small models, two runs on one core each are faster than one after the other on two",
     )
-    arguments = parser.parse_args()
-    if arguments.parallel < 1:
-        raise ValueError(f"--parallel {arguments.parallel}: expected at least 1")
-    return arguments
+    return parser
+
+
+def parse_steps(parser: FlagParser) -> argparse.Namespace:
+    """The command line by a `steps_parser`. Raises ValueError for parallel below 1."""
+    options = parser.parse_args()
+    if options.parallel < 1:
+        raise ValueError(f"--parallel {options.parallel}: expected at least 1")
+    return options

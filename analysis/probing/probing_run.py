@@ -35,6 +35,7 @@ class Found:
     """The metrics of each layer on each test, and each probe's development loss by layer."""
 
     metrics: dict[int, dict[str, dict[str, float]]] = field(default_factory=dict)  # layer: test: metric: value
+    names: dict[str, list[str]] = field(default_factory=dict)  # task: its metrics
     dev_loss: dict[str, dict[int, float]] = field(default_factory=dict)  # task: layer: loss
 
     def best_layer(self, task: str) -> int:
@@ -82,4 +83,5 @@ def run_probes(
                     test = splits[f"test {name}"]
                     own = task.metrics(predictions(probe, test, schedule.batch_size), test.gold, trees)
                     found.metrics[layer][name] |= own
+                    found.names[task.name] = list(own)
     return found

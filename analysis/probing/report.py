@@ -71,7 +71,13 @@ def write_report(output: Path, settings: Mapping[str, Any], found: Found) -> Non
             for layer, by_test in scores.items()
         },
         "dev_loss": {task: {str(layer): loss for layer, loss in own.items()} for task, own in found.dev_loss.items()},
-        "chosen": {task: {"layer": layer} for task, layer in chosen.items()},
+        "chosen": {
+            task: {
+                "layer": layer,
+                **{name: number_or_none(scores[layer][main][name]) for name in found.names[task]},
+            }
+            for task, layer in chosen.items()
+        },
     }
     write_results(output, NAME, f"Probes on the states of {settings['model']}", content, [losses, table], table)
     draw(output, {layer: by_test[main] for layer, by_test in scores.items()}, metrics)

@@ -23,7 +23,8 @@ from finetune.comparison import (
     check_same_tokenizers,
     check_unchanged,
     mean_and_deviation,
-    parse_arguments,
+    parse_steps,
+    steps_parser,
 )
 from finetune.mt import comparison_configuration as comparison_file
 from finetune.mt.comparison_configuration import Comparison, Run, read_comparison, runs_of, stages_of
@@ -203,8 +204,9 @@ def settings_of(runs: Sequence[Run], comparison: Comparison) -> dict[str, dict[s
 
 
 def main() -> None:
-    arguments = parse_arguments("finetune.mt.compare", f"{__doc__}\n{comparison_file.__doc__}", COMPARISONS)
-    compare(arguments.comparison, arguments.output, arguments.parallel)
+    parser = steps_parser("finetune.mt.compare", f"{__doc__}\n{comparison_file.__doc__}", COMPARISONS)
+    arguments = parse_steps(parser)
+    compare(arguments.file, arguments.output, arguments.parallel)
 
 
 if __name__ == "__main__":

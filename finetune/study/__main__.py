@@ -19,14 +19,12 @@ These are written anew after each step, from what is finished; differences once 
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
-from data_tools.cli import FlagParser, run_main
+from data_tools.cli import run_main
 from data_tools.files.atomic import write_texts
 from data_tools.files.directories import claim
-from finetune.comparison import check_unchanged
+from finetune.comparison import check_unchanged, parse_steps, steps_parser
 from finetune.steps import run_steps
 from finetune.study import configuration
 from finetune.study.figures import FORMATS, draw_curves, draw_table
@@ -34,7 +32,6 @@ from finetune.study.plan import StudyPlan, plan_of
 from finetune.study.reading import read_study
 from finetune.study.results import Findings
 from finetune.study.tables import cells_csv, differences_csv, markdown, results_json
-from training.recipe.shipped import shipped_file, shipped_names
 
 COMMAND = "finetune.study"
 STUDIES = Path(__file__).resolve().parents[1] / "studies"
@@ -81,40 +78,15 @@ def report(findings: Findings, output: Path, is_over: bool = False) -> None:
     draw_curves(findings.plan, output / CURVES)
 
 
-def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = FlagParser(
-        prog=f"python -m {COMMAND}",
-        description=f"{__doc__}\n{configuration.__doc__}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "study",
-        type=lambda name: shipped_file(name, STUDIES),
-        metavar="STUDY.yaml",
-        help=f"see above; or the name of one that comes with the package: {', '.join(shipped_names(STUDIES))}",
-    )
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="directory for everything")
-    parser.add_argument(
-        "--parallel",
-        type=int,
-        default=1,
-        metavar="N",
-        help="steps at once, each with its share of the cores or of CUDA_VISIBLE_DEVICES (default %(default)s)",
-    )
-    parser.add_argument("--list", "--dry-run", action="store_true", help="print the commands of all steps and stop")
-    parsed = parser.parse_args(arguments)
-    if parsed.parallel < 1:
-        raise ValueError(f"--parallel {parsed.parallel}: expected at least 1")
-    return parsed
-
-
 def main() -> None:
-    arguments = parse_arguments()
-    plan = plan_of(read_study(arguments.study), arguments.output)
-    if arguments.list:
+    parser = steps_parser(COMMAND, f"{__doc__}\n{configuration.__doc__}", STUDIES, "STUDY.yaml")
+    parser.add_argument("--list", "--dry-run", action="store_true", help="print the commands of all steps and stop")
+    options = parse_steps(parser)
+    plan = plan_of(read_study(options.file), options.output)
+    if options.list:
         print(plan.script())
     else:
-        run_study(plan, plan.places.output, arguments.parallel)
+        run_study(plan, plan.places.output, options.parallel)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from finetune.steps import Step
 from finetune.study.configuration import CONTROL, Study
 from finetune.study.places import FINETUNING, Places
 from finetune.study.preparation import model_needs
-from finetune.understanding.comparison.availability import check_models, tests_of
+from finetune.understanding.comparison.availability import check_models, languages_chosen_on_tests, tests_of
 from finetune.understanding.comparison.configuration import MODES, Comparison, Group
 from finetune.understanding.comparison.plan import Plan, Result, members
 from finetune.understanding.comparison.runs import Run, run_of
@@ -53,6 +53,18 @@ class Column:
     def task(self) -> Task:
         """The task."""
         return self.group.definition
+
+    @property
+    def is_on_dev(self) -> bool:
+        """Whether scores on dev are shown rather than on the test."""
+        return self.plan.comparison.report == Split.DEV
+
+    @property
+    def is_chosen_on_what_is_shown(self) -> bool:
+        """Whether the scores that are shown also chose the best checkpoint of some model."""
+        if not self.is_on_dev:
+            return bool(self.plan.chosen_on_tests)
+        return any(run.recipe.chooses_by_validation for run in self.plan.runs if run.recipe is not None)
 
     def scores(self, model: str) -> list[float]:
         """The scores of the finished runs of a model, one for each seed."""
@@ -100,7 +112,9 @@ def column_of(title: str, name: str, language: str, study: Study, places: Places
     ]
     check_models([run for run in first if Path(run.init_from).exists()], comparison)
     runs = [placed(run, seed, title, places) for seed in study.seeds for run in first]
-    return Column(title, language, Plan(comparison, runs, {part.task: tests}, {}, {}, {}, {}))
+    tested = {part.task: tests}
+    chosen = languages_chosen_on_tests(runs, tested, comparison)
+    return Column(title, language, Plan(comparison, runs, tested, {}, {}, {}, {}, chosen_on_tests=chosen))
 
 
 def checked_tests(name: str, language: str, comparison: Comparison) -> list[str]:

@@ -99,7 +99,7 @@ def problems_of_flags(stage: Stage, helps: Mapping[tuple[str, ...], str]) -> lis
     known = re.findall(r"(?<![\w-])--[\w-]+", helps[words])
     if not known:
         return [f"{stage.title}: there is no command python -m {' '.join(words)}"]
-    spelt = [flag.replace("_", "-") for flag in known]
+    spelt = list(dict.fromkeys(flag.replace("_", "-") for flag in known))
     unknown = [word for word in stage.command if word.startswith("--") and word not in spelt]
     return [f"{stage.title}: {' '.join(words)} has no {flag}; {meant(flag, spelt)}" for flag in unknown]
 

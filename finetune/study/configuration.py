@@ -12,7 +12,7 @@
       fi: {pretrain: {data: fi}}
       fi-en:                                                  # another one here, or a directory of a model, goes on
         from: fi
-        vocabulary: {tokenizer: en, by: rank}                 # flags of veco.vocabulary change
+        vocabulary: {tokenizer: en, by: random}               # flags of veco.vocabulary change
         pretrain: {data: en, steps: 500}
       bert:                                                   # converted by veco.convert
         {from: "${VECO_RUNS}/bert", convert: bert, languages: [en], task_fields: {pos: {max_length: 96}}}
@@ -23,7 +23,10 @@
     finetuning: {data: "${VECO_CORPORA}/xlt", epochs: 3}      # fields of all fine-tuning
     seeds: [1, 2, 3]
     probes:                                                   # python -m COMMAND MODEL --FLAGS --output DIR
-      syntax: {command: analysis.syntax, flags: {data: "${VECO_CORPORA}/probe"}, results: {UUAS: "syntax.json:uuas"}}
+      syntax:
+        command: analysis.syntax
+        flags: {train: train.conllu, dev: dev.conllu, test: [test.conllu], probes: distance}
+        results: {UUAS: "syntax.json:chosen.distance.uuas"}   # name: FILE:KEY.KEY… of a number, below DIR
     table: {models: [en, fi-en], baseline: en, draws: 1000}   # rows, default all; differences, default to the control
     processes: 1                                              # of each training with DeepSpeed, without GPUs
 

@@ -19,6 +19,7 @@ from finetune.study.places import Places
 from finetune.study.preparation import preparation_steps, probe_steps, written_files
 from finetune.understanding.comparison.stages import settings_of
 
+BEFORE = "steps before it"
 OUTPUT = "OUTPUT"  # in recorded settings, in place of the directory of the study, which may be moved
 
 
@@ -42,10 +43,10 @@ class StudyPlan:
                 own = settings_of(run, column.plan.comparison, column.plan.tested(run))
             else:
                 words = [word for stage in step.stages for word in stage.command]
-                read = [self.files[path] for path in self.files if str(path) in words]
-                own = {"commands": [list(stage.command) for stage in step.stages], "files": read}
+                read = {path.name: self.files[path] for path in self.files if str(path) in words}
+                own = {"commands": [list(stage.command) for stage in step.stages], **read}
             moved = json.loads(json.dumps(own).replace(json.dumps(str(self.places.output))[1:-1], OUTPUT))
-            found[step.name] = {**moved, "needs": {name: digest(found[name]) for name in step.needs}}
+            found[step.name] = {**moved, BEFORE: {name: digest(found[name]) for name in step.needs}}
         return found
 
     def script(self) -> str:

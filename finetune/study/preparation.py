@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -125,27 +126,55 @@ def probed_models(probe: ProbePart, study: Study) -> list[str]:
 def probe_step(name: str, model: str, study: Study, places: Places) -> Step:
     """Look into a model."""
     probe = study.probes[name]
-    title, directory = f"probe {name} {model}", places.output / "probes" / f"{name}-{model}"
-    made = directory / "results"
+    title, made = f"probe {name} {model}", probe_directory(name, model, places)
     command = (probe.command, f"{places.model(model)}", *words_of(probe.flags), "--output", f"{made}")
     last = list(probe.results.values())[-1][0]
-    return Step(title, directory, (Stage(title, command, made / last),), tuple(model_needs(model, study)))
+    settle = partial(check_probe, name, model, study, places)
+    return Step(title, made.parent, (Stage(title, command, made / last),), model_needs(model, study), settle)
 
 
-def probe_results(name: str, model: str, study: Study, places: Places) -> dict[str, float] | None:
-    """{name of a number: the number} of a finished probe; None before. Raises ValueError for one that is not there."""
+def probe_results(name: str, model: str, study: Study, places: Places) -> dict[str, float]:
+    """{name of a number: the number} of a probe, without those that are not there."""
     found = {}
-    directory = places.output / "probes" / f"{name}-{model}" / "results"
     for number, (file, keys) in study.probes[name].results.items():
-        if not (directory / file).is_file():
-            return None
-        value = json.loads((directory / file).read_text(encoding="utf-8"))
-        for key in keys:
-            value = value.get(key) if isinstance(value, Mapping) else None
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ValueError(f"{directory / file}: probe {name} expects a number in {'.'.join(keys)}, found {value!r}")
-        found[number] = float(value)
+        value = value_in(probe_directory(name, model, places) / file, keys)
+        if is_number(value):
+            found[number] = float(value)
     return found
+
+
+def check_probe(name: str, model: str, study: Study, places: Places) -> None:
+    """Raise ValueError for the first number that the files of a finished probe lack."""
+    for number, (file, keys) in study.probes[name].results.items():
+        path = probe_directory(name, model, places) / file
+        value = value_in(path, keys)
+        if not is_number(value):
+            found = f"the keys {', '.join(map(str, value))}" if isinstance(value, Mapping) else repr(value)
+            raise ValueError(
+                f"probe {name} {model}: {number} is to be a number at {'.'.join(keys)} of {path}, found {found}; "
+                f"change results in {study.path}"
+            )
+
+
+def probe_directory(name: str, model: str, places: Places) -> Path:
+    """The directory that the command of a probe writes."""
+    return places.output / "probes" / f"{name}-{model}" / "results"
+
+
+def value_in(path: Path, keys: Sequence[str]) -> Any:
+    """The value behind these keys in a JSON file, None where the file or one of them is missing."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value of JSON is a number; true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def model_needs(name: str, study: Study) -> tuple[str, ...]:

@@ -76,7 +76,7 @@ class Findings:
         study, found = self.plan.study, dict[str, dict[str, float]]()
         for name, probe in study.probes.items():
             for model in probed_models(probe, study):
-                found.setdefault(model, {}).update(probe_results(name, model, study, self.plan.places) or {})
+                found.setdefault(model, {}).update(probe_results(name, model, study, self.plan.places))
         return {model: numbers for model, numbers in found.items() if numbers}
 
 

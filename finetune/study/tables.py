@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from finetune.comparison import mean_and_deviation
-from finetune.study.cells import Column, Kind
+from finetune.study.cells import Kind
 from finetune.study.plan import StudyPlan
 from finetune.study.results import Cell, Comparisons, Findings, comparisons_of, score_of
 from finetune.understanding.comparison.report import MISSING, table_line
@@ -58,18 +58,16 @@ def score_table(cells: Sequence[Cell], plan: StudyPlan) -> list[str]:
         average = f"{statistics.fmean(means):.2f}" if len(means) == len(names) else MISSING
         lines.append(table_line([model, *map(shown, row), average]))
     unfinished = [cell for cell in cells if len(cell.scores) < len(plan.study.seeds)]
-    seeds = ", ".join(map(str, plan.study.seeds))
-    notes = [f"Percent, mean ± sd over the seeds {seeds}. {LEGEND}"]
+    seeds = plan.study.seeds
+    over = f"mean ± sd over the seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else f"seed {seeds[0]}"
+    notes = [f"Percent, {over}. {LEGEND}"]
     if unfinished:
         notes.append(f"{len(unfinished)} cells lack seeds.")
-    if dev := [column.name for column in plan.columns if is_on_dev(column)]:
+    if dev := [column.name for column in plan.columns if column.is_on_dev]:
         notes.append(f"On dev: {', '.join(dev)}.")
+    if chosen := [column.name for column in plan.columns if column.is_chosen_on_what_is_shown]:
+        notes.append(f"The best checkpoints were chosen by the scores that are shown: {', '.join(chosen)}.")
     return [*lines, "", " ".join(notes), ""]
-
-
-def is_on_dev(column: Column) -> bool:
-    """Whether a column shows scores on dev rather than on the test."""
-    return column.plan.comparison.report == "dev"
 
 
 def shown(cell: Cell | None) -> str:
@@ -81,11 +79,11 @@ def shown(cell: Cell | None) -> str:
 
 
 def probe_table(probes: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """A row for each model, a column for each number."""
+    """A row for each model, a column for each number, as the probe's file has it: of any unit."""
     names = list(dict.fromkeys(name for numbers in probes.values() for name in numbers))
     lines = [table_line(["", *names]), table_line(["---"] * (len(names) + 1))]
     for model, numbers in probes.items():
-        lines.append(table_line([model, *(f"{numbers[name]:.2f}" if name in numbers else MISSING for name in names)]))
+        lines.append(table_line([model, *(f"{numbers[name]:.4g}" if name in numbers else MISSING for name in names)]))
     return lines
 
 

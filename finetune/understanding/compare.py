@@ -21,7 +21,7 @@ from types import MappingProxyType
 from data_tools.cli import run_main
 from data_tools.files.atomic import write_texts
 from data_tools.files.directories import claim
-from finetune.comparison import check_unchanged, parse_arguments
+from finetune.comparison import check_unchanged, parse_steps, steps_parser
 from finetune.steps import Step, nothing, run_steps
 from finetune.understanding.comparison import configuration as comparison_file
 from finetune.understanding.comparison.configuration import Group, read_comparison
@@ -102,8 +102,8 @@ def steps_of(planned: Plan, output: Path) -> list[Step]:
 
 
 def main() -> None:
-    arguments = parse_arguments(COMMAND, f"{__doc__}\n{comparison_file.__doc__}", COMPARISONS)
-    compare(arguments.comparison, arguments.output, arguments.parallel)
+    arguments = parse_steps(steps_parser(COMMAND, f"{__doc__}\n{comparison_file.__doc__}", COMPARISONS))
+    compare(arguments.file, arguments.output, arguments.parallel)
 
 
 if __name__ == "__main__":

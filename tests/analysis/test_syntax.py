@@ -74,7 +74,10 @@ def test_every_probe_in_every_layer_and_language(
         assert by_test["avg"]["uuas"] == pytest.approx((by_test["en"]["uuas"] + by_test["fi"]["uuas"]) / 2)
         assert found["uuas"][layer] == by_test["avg"]["uuas"]
     losses = found["dev_loss"]["distance"]
-    assert str(found["chosen"]["distance"]["layer"]) == min(losses, key=lambda layer: losses[layer])
+    chosen = found["chosen"]["distance"]
+    assert str(chosen["layer"]) == min(losses, key=lambda layer: losses[layer])
+    own = found["scores"][str(chosen["layer"])]["avg"]
+    assert chosen == {"layer": chosen["layer"], "uuas": own["uuas"], "dspr": own["dspr"]}
     written = {path.name for path in (tmp_path / "found").iterdir()} - {".made_by.tsv"}
     assert written == {f"syntax.{end}" for end in ("json", "csv", "md", "png", "svg")}  # and no states
 

@@ -97,7 +97,8 @@ def test_a_killed_study_comes_out_as_one_that_was_not(tmp_path: Path) -> None:
     changed["pretraining"]["steps"] = 8
     study.write_text(yaml.safe_dump(changed, sort_keys=False))
     refused = run_module(*command(study, whole))
-    assert refused.returncode == 2 and "was begun with other files" in refused.stderr.splitlines()[-1]
+    told = refused.stderr.splitlines()[-1]
+    assert refused.returncode == 2 and "run model de was begun with other pretraining.yaml" in told
 
 
 def test_a_step_that_fails_is_named_and_the_rest_is_done(tmp_path: Path) -> None:

@@ -94,13 +94,16 @@ def test_what_has_begun_cannot_change_and_the_rest_can(study: StudyMaker, conten
     changed = plan_of(study(pretraining=other), output).settings()
     begun = ["tokenizer en", "data en"]
     check_unchanged(changed, output, begun)
-    with pytest.raises(ValueError, match="run model en was begun with other files; choose another --output"):
+    with pytest.raises(ValueError, match="run model en was begun with other pretraining.yaml; choose another --output"):
         check_unchanged(before, output, [*begun, "model en"])
     # What a step needs is a part of its settings.
     check_unchanged(before, output, begun)
     larger = plan_of(study(tokenizers={"en": {"text": "en", "vocab_size": 70}}), output).settings()
-    with pytest.raises(ValueError, match="run pawsx-en-seed1 was begun with other needs"):
+    with pytest.raises(ValueError, match="run pawsx-en-seed1 was begun with other steps before it"):
         check_unchanged(larger, output, ["pawsx-en-seed1"])
+    # Of several steps the one that changed is named, not those that need it.
+    with pytest.raises(ValueError, match="run tokenizer en was begun with other commands"):
+        check_unchanged(larger, output, sorted(larger, reverse=True))
 
 
 def test_settings_do_not_depend_on_the_place_of_the_study(study: StudyMaker, tmp_path: Path) -> None:

@@ -46,6 +46,18 @@ def test_unfinished_cells_are_told_and_not_averaged(planned: StudyPlan) -> None:
     assert [(one.held, one.total) for one in comparisons_of(cells)] == [(1, 1)]
 
 
+def test_what_chose_the_checkpoints_is_told(
+    study: StudyMaker, content: dict[str, Any], without_commands: None, tmp_path: Path
+) -> None:
+    tasks = {**content["tasks"], "pawsx": {**content["tasks"]["pawsx"], "report": "dev"}}
+    told = "The best checkpoints were chosen by the scores that are shown: pawsx."
+    for keep_best in (0, 1):
+        finetuning = {**content["finetuning"], "keep_best": keep_best, "keep_checkpoints": 1}
+        plan = plan_of(study(tasks=tasks, finetuning=finetuning, control={"from": "en"}), tmp_path / "out")
+        text = markdown(Findings(plan), [])
+        assert "On dev: pawsx." in text and (told in text) == bool(keep_best)
+
+
 def test_all_files_of_the_report(study: StudyMaker, without_commands: None, tmp_path: Path) -> None:
     probes = {"syntax": {"command": "a.b", "flags": {"layer": 2}, "results": {"UUAS": "syntax.json:all.uuas"}}}
     plan = plan_of(study(probes=probes, table={"models": ["en", "found"], "draws": 0}), tmp_path / "out")
@@ -71,7 +83,7 @@ def test_all_files_of_the_report(study: StudyMaker, without_commands: None, tmp_
     content = json.loads((output / "results.json").read_text())
     assert content["cells"][0]["scores"] == {"1": 80.0, "2": 84.0} and content["probes"] == {"found": {"UUAS": 61.5}}
     assert content["comparisons"][0]["share"] == 100.0
-    assert "| found | 61.50 |" in (output / "table.md").read_text()
+    assert "| found | 61.5 |" in (output / "table.md").read_text()
     seen = {colour for _, colour in Image.open(output / "table.png").convert("RGB").getcolors(1 << 24) or []}
     for kind in (Kind.OWN, Kind.FOREIGN, Kind.CONTROL):
         assert tuple(bytes.fromhex(COLOURS[kind][1:])) in seen
@@ -80,13 +92,18 @@ def test_all_files_of_the_report(study: StudyMaker, without_commands: None, tmp_
     assert (output / "table.svg").read_bytes() == drawn
 
 
-def test_a_probe_without_its_number_is_an_error(study: StudyMaker, without_commands: None, tmp_path: Path) -> None:
-    probes = {"syntax": {"command": "a.b", "results": {"UUAS": "syntax.json:uuas"}, "models": ["en"]}}
+def test_a_probe_without_its_number_fails_alone(study: StudyMaker, without_commands: None, tmp_path: Path) -> None:
+    results = {"UUAS": "syntax.json:uuas", "DSpr": "syntax.json:dspr"}
+    probes = {"syntax": {"command": "a.b", "results": results, "models": ["en"]}}
     plan = plan_of(study(probes=probes), tmp_path / "out")
     plan.steps[-1].stages[0].result.parent.mkdir(parents=True)
-    plan.steps[-1].stages[0].result.write_text('{"uuas": "high"}')
-    with pytest.raises(ValueError, match="syntax.json: probe syntax expects a number in uuas, found 'high'"):
-        Findings(plan).probes()
+    plan.steps[-1].stages[0].result.write_text('{"uuas": {"1": 0.5}, "dspr": 0.25}')
+    expected = "probe syntax en: UUAS is to be a number at uuas of .*syntax.json, found the keys 1; change results"
+    with pytest.raises(ValueError, match=expected):
+        plan.steps[-1].settle()
+    # The report after other steps goes on.
+    report(Findings(plan), tmp_path / "out")
+    assert "| en | 0.25 |" in (tmp_path / "out" / "table.md").read_text()
 
 
 def test_learning_curves_are_means_over_kinds_of_batches(planned: StudyPlan, tmp_path: Path) -> None:

@@ -1,9 +1,15 @@
-"""The studies that come with the package: each is read, planned and made of recipes that are right."""
+"""The studies that come with the package: each is read, planned, and made of recipes and flags that are right."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
-from collections.abc import Mapping
+import runpy
+import sys
+import textwrap
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +17,7 @@ import pytest
 import yaml
 
 from finetune.command_stages import Stage
-from finetune.study import cells, checks, references
+from finetune.study import cells, checks, configuration, references
 from finetune.study.__main__ import STUDIES
 from finetune.study.plan import StudyPlan, plan_of
 from finetune.study.reading import read_study
@@ -19,7 +25,9 @@ from finetune.understanding.comparison.configuration import Comparison
 from pretrain.recipe import PretrainRecipe
 from training.recipe.parsing import build_recipe
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")  # modules run for their help
 HUB_SIZE = (12, 768)
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "studies.md"
 
 
 @pytest.fixture(autouse=True)
@@ -48,20 +56,31 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(checks, "resolved", resolved)
     monkeypatch.setattr(checks, "size_of", size_of)
     monkeypatch.setattr(checks, "problem_of_corpus", lambda *ignored: "")
-    monkeypatch.setattr(checks, "help_of", lambda words: HELP)
+    monkeypatch.setattr(checks, "help_of", help_in_process)
+    monkeypatch.setattr(checks, "AT_ONCE", 1)  # as sys.argv and sys.stdout are
     monkeypatch.setattr(cells, "checked_tests", tests)
 
 
 SHAPE = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size", "max_position_embeddings")
 SHAPE += ("initializer_range",)
-HELP = "--corpus --vocab-size --model --output --tokenizer --by --text --source-text --threads"
+
+
+@cache
+def help_in_process(words: Sequence[str]) -> str:
+    """What `python -m WORDS --help` prints, without another process."""
+    module, *others = words
+    shown = io.StringIO()
+    with pytest.MonkeyPatch.context() as patched, contextlib.redirect_stdout(shown), contextlib.suppress(SystemExit):
+        patched.setattr(sys, "argv", [module, *others, "--help"])
+        runpy.run_module(module, run_name="__main__")
+    return shown.getvalue()
 
 
 # Study -> rows, columns and steps of its plan.
 SIZES = {
     # Four tokenizers, data and models; seven tasks, two of them in five languages; five rows; three seeds.
     "foreign_small": (5, 15, 4 * 3 + 15 * 5 * 3),
-    "transfer_small": (6, 8, 2 + 3 + 6 + 8 * 6 * 5),
+    "transfer_small": (6, 8, 2 + 3 + 6 + 8 * 6 * 5 + 6),
     "foreign_finetuning": (5, 8, 8 * 5),
     # One tokenizer, English in it and in five others, 16 models; twelve tasks, one of them in three languages.
     "transfer_to_english": (16, 14, 1 + 6 + 16 + 14 * 16 * 5),
@@ -74,6 +93,25 @@ def test_shipped_studies_are_planned(name: str, tmp_path: Path) -> None:
     assert (len(plan.study.rows), len(plan.columns), len(plan.steps)) == SIZES[name]
     if name in CHECKS:
         CHECKS[name](plan)
+
+
+def explained_studies() -> dict[str, str]:
+    """The studies of the page and of --help, with the probe that the page explains on its own."""
+    study, probes = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    help_text = (configuration.__doc__ or "").split("\n\n")[1]
+    return {"page": f"{study}\n{probes}", "help": textwrap.dedent(help_text)}
+
+
+@pytest.mark.parametrize("name", ["page", "help"])
+def test_explained_studies_are_planned(name: str, tmp_path: Path) -> None:
+    (tmp_path / "tasks").symlink_to(STUDIES / "tasks")
+    path = tmp_path / "mine.yaml"
+    path.write_text(explained_studies()[name], encoding="utf-8")
+    plan = plan_of(read_study(path), tmp_path / "out")
+    assert [step.name for step in plan.steps if step.name.startswith("probe")] == [
+        "probe syntax en",
+        "probe syntax fi-en",
+    ]
 
 
 def test_every_shipped_study_is_tested() -> None:
