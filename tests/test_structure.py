@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import ast
-import io
 import re
-import runpy
 import subprocess
 import sys
-from contextlib import redirect_stdout
-from functools import cache
 from pathlib import Path
-from unittest.mock import patch
 
 import pytest
+from help_in_process import help_in_process
 
 from finetune.commands import COMMANDS
 
@@ -92,20 +88,6 @@ def test_every_module_is_imported() -> None:
     assert result.returncode == 0, result.stderr
 
 
-@cache
-def help_of(command: str) -> str:
-    """The `--help` of a module or script, which several pages show.
-
-    In this process: in one of its own, each of half a hundred commands would import its libraries anew.
-    """
-    shown = io.StringIO()
-    run = runpy.run_path if command.endswith(".py") else runpy.run_module
-    with patch.object(sys, "argv", [command, "--help"]), redirect_stdout(shown), pytest.raises(SystemExit) as ended:
-        run(command, run_name="__main__")
-    assert not ended.value.code, command
-    return shown.getvalue()
-
-
 # Pages of docs/ that show commands other than benchmarks.
 PAGES = (
     *(
@@ -142,6 +124,6 @@ def test_commands_in_the_documentation_exist(file: str) -> None:
     assert commands, f"{file} shows no command"
     for module_or_none, command, script, arguments in commands:
         module = COMMANDS[command] if command else module_or_none
-        known = help_of(module or str(ROOT / script))
+        known = help_in_process(module or str(ROOT / script))
         for flag in re.findall(r"(?<!\S)--[\w-]+", arguments):
             assert flag in known, f"{file}: {module or script} has no {flag}"

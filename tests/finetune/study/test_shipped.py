@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import re
-import runpy
-import sys
 import textwrap
-from collections.abc import Mapping, Sequence
-from functools import cache
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from help_in_process import help_in_process
 
 from finetune.command_stages import Stage
 from finetune.study import cells, checks, configuration, references
@@ -56,24 +52,13 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(checks, "resolved", resolved)
     monkeypatch.setattr(checks, "size_of", size_of)
     monkeypatch.setattr(checks, "problem_of_corpus", lambda *ignored: "")
-    monkeypatch.setattr(checks, "help_of", help_in_process)
+    monkeypatch.setattr(checks, "help_of", lambda words: help_in_process(*words))
     monkeypatch.setattr(checks, "AT_ONCE", 1)  # as sys.argv and sys.stdout are
     monkeypatch.setattr(cells, "checked_tests", tests)
 
 
 SHAPE = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size", "max_position_embeddings")
 SHAPE += ("initializer_range",)
-
-
-@cache
-def help_in_process(words: Sequence[str]) -> str:
-    """What `python -m WORDS --help` prints, without another process."""
-    module, *others = words
-    shown = io.StringIO()
-    with pytest.MonkeyPatch.context() as patched, contextlib.redirect_stdout(shown), contextlib.suppress(SystemExit):
-        patched.setattr(sys, "argv", [module, *others, "--help"])
-        runpy.run_module(module, run_name="__main__")
-    return shown.getvalue()
 
 
 # Study -> rows, columns and steps of its plan.
