@@ -43,6 +43,7 @@ from training.launch import quiet_libraries
 from veco.sentence_transformers_files import usual_layer
 
 PROGRAM = "analysis.alignment"
+ATTENTION_THRESHOLD = 0.1  # of softmax; AwesomeAlign's would link nearly all units
 
 
 def add_pair_flags(parser: argparse.ArgumentParser, prefix: str, what: str) -> None:
@@ -70,7 +71,12 @@ def parse_arguments() -> argparse.Namespace:
         "--distortion", type=float, default=0.0, metavar="KAPPA", help="0 to 1: favour equal positions (default 0)"
     )
     parser.add_argument("--rounds", type=int, default=2, help="rounds of itermax (default %(default)s)")
-    parser.add_argument("--threshold", type=float, default=0.001, help="probability of softmax (default %(default)s)")
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        help=f"probability of softmax (default {Settings.threshold}, AwesomeAlign's, but {ATTENTION_THRESHOLD} for weights "
+        "of cross-attention, which are spread over all units)",
+    )
     parser.add_argument(
         "--by", type=Source, choices=list(Source), default=Source.STATES, help="what is compared (default %(default)s)"
     )
@@ -95,13 +101,16 @@ def pair_files(options: argparse.Namespace, prefix: str = "") -> PairFiles | Non
 
 
 def checked_settings(options: argparse.Namespace) -> Settings:
-    """Raise ValueError for settings out of their range."""
+    """The settings of the methods. Raises ValueError for some out of their range."""
     if not 0 <= options.distortion <= 1:
         raise ValueError(f"--distortion {options.distortion}: expected 0 to 1")
     if options.distortion and options.by is Source.CROSS_ATTENTION:
         raise ValueError(f"--distortion {options.distortion}: is of states; leave it out with --by cross-attention")
     if options.rounds < 1:
         raise ValueError(f"--rounds {options.rounds}: expected at least 1")
+    if options.threshold is None:
+        is_attention = options.by is Source.CROSS_ATTENTION
+        return Settings(options.rounds, ATTENTION_THRESHOLD if is_attention else Settings.threshold)
     if not 0 <= options.threshold < 1:
         raise ValueError(f"--threshold {options.threshold}: expected a probability below 1")
     return Settings(options.rounds, options.threshold)

@@ -121,6 +121,18 @@ def test_plugged_in_words_and_a_layer_of_development(
     assert other["scores"] != found["scores"]
 
 
+@pytest.mark.parametrize(("by", "threshold"), [("states", 0.001), ("cross-attention", 0.1)])
+def test_the_threshold_of_softmax_follows_what_is_compared(
+    by: str, threshold: float, table: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = ("--data", table, "--by", by, "--methods", "softmax", "--layers", "1")
+    call(monkeypatch, tiny_model, *flags, "--output", tmp_path / "usual")
+    call(monkeypatch, tiny_model, *flags, "--threshold", threshold, "--output", tmp_path / "given")
+    name = "links.softmax.layer1.txt"
+    assert (tmp_path / "usual" / name).read_text() == (tmp_path / "given" / name).read_text()
+    assert json.loads((tmp_path / "usual" / "alignment.json").read_text())["threshold"] == threshold
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
