@@ -74,8 +74,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--threshold",
         type=float,
-        help=f"probability of softmax (default {Settings.threshold}, AwesomeAlign's, but {ATTENTION_THRESHOLD} for weights "
-        "of cross-attention, which are spread over all units)",
+        help=f"probability of softmax (default {Settings.threshold}, AwesomeAlign's, but {ATTENTION_THRESHOLD} for "
+        "weights of cross-attention, which are spread over all units)",
     )
     parser.add_argument(
         "--by", type=Source, choices=list(Source), default=Source.STATES, help="what is compared (default %(default)s)"
