@@ -42,7 +42,7 @@ $(READY): setup.py pyproject.toml constraints.txt finetune/commands.py
 	@$(RUN) -m pip install --quiet --constraint constraints.txt --editable ".[test,dev]"
 	@echo "Ready after $$(( $$(date +%s) - $$(cat $(VENV)/.begun) )) s."
 	@echo "make demo pre-trains a small VECO and translates with it in about 10 minutes, and prints the time left;"
-	@echo "make test runs the test suite, about 12 minutes."
+	@echo "make test runs the test suite, about 10 minutes."
 	@rm $(VENV)/.begun
 	@touch $(READY)
 
