@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from transformers.modeling_outputs import BaseModelOutput
 
 from finetune.encoded_text import Sentences
 from finetune.understanding.retrieval.embeddings import Embedder
@@ -133,16 +134,28 @@ def batches_of(embedder: Embedder, rows: PairedRows, rows_each: int) -> Iterator
         yield batches.units_of(number), batches[number]
 
 
-def plugged_in_states(embedder: Embedder, stacked: dict[str, Tensor]) -> list[Tensor]:
-    """The states S (2B, T, D) of each of the embedder's layers, of x over y that are plugged into each other."""
+def encode_plugged_in(
+    embedder: Embedder,
+    stacked: dict[str, Tensor],
+    output_hidden_states: bool = False,
+    output_attentions: bool = False,
+) -> BaseModelOutput:
+    """The output of S of x over y, with what is asked for; each side is plugged into the other's H."""
     with torch.inference_mode():
         _, s = encode_pair(
             embedder.model,
             stacked["input_ids"],
             stacked["attention_mask"],
             stop_gradient=False,
-            output_hidden_states=True,
+            output_hidden_states=output_hidden_states,
+            output_attentions=output_attentions,
         )
+    return s
+
+
+def plugged_in_states(embedder: Embedder, stacked: dict[str, Tensor]) -> list[Tensor]:
+    """The states S (2B, T, D) of each of the embedder's layers, of x over y that are plugged into each other."""
+    s = encode_plugged_in(embedder, stacked, output_hidden_states=True)
     return [s.hidden_states[layer].float() for layer in embedder.layers]
 
 

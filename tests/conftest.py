@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -71,3 +73,18 @@ def random_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (data_dir / "tokenizer").mkdir()
     (data_dir / "tokenizer" / "tokenizer_config.json").write_text("{}")
     return data_dir
+
+
+@pytest.fixture(scope="session")
+def encoder_directory(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A function from a name of ENCODERS to the directory of that encoder."""
+    from small_encoders import write_encoder  # transformers, which many tests do without
+
+    root = tmp_path_factory.mktemp("encoders")
+
+    @cache
+    def directory(name: str) -> Path:
+        write_encoder(name, root / name)
+        return root / name
+
+    return directory

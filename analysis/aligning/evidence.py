@@ -15,10 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
-from analysis.states import Words, stacked_pairs, states_of_pairs
+from analysis.states import Words, encode_plugged_in, stacked_pairs, states_of_pairs
 from finetune.understanding.retrieval.embeddings import Embedder
 from veco.labels import IGNORED
-from veco.pairs import encode_pair
 
 
 class Source(StrEnum):
@@ -127,14 +126,7 @@ def attention_of_pairs(
     et al., 2019). What is attended to special tokens is left out.
     """
     for numbers, stacked, words_BT in stacked_pairs(embedder, sources, targets):
-        with torch.inference_mode():
-            _, s = encode_pair(
-                embedder.model,
-                stacked["input_ids"],
-                stacked["attention_mask"],
-                stop_gradient=False,
-                output_attentions=True,
-            )
+        s = encode_plugged_in(embedder, stacked, output_attentions=True)
         units_BTW, words_BW = units_of_tokens(words_BT, by_piece)
         (x_units, y_units), (x_words, y_words) = units_BTW.chunk(2), words_BW.chunk(2)
         heads_means = (s.cross_attentions[layer - 1].float().mean(dim=1).chunk(2) for layer in embedder.layers)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 import pytest
-from small_encoders import write_encoder
 from xtreme_files import write_model
 
 
@@ -15,17 +12,4 @@ from xtreme_files import write_model
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("analysis-model") / "model"
     write_model(directory)
-    return directory
-
-
-@pytest.fixture(scope="session")
-def encoder_directory(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """A function from a name of ENCODERS to the directory of that encoder."""
-    root = tmp_path_factory.mktemp("analysis-encoders")
-
-    @cache
-    def directory(name: str) -> Path:
-        write_encoder(name, root / name)
-        return root / name
-
     return directory
