@@ -23,9 +23,9 @@ from transformers import PreTrainedConfig
 
 from data_tools.cli import FlagParser, run_main
 from data_tools.files.directories import atomic_directory
-from pretrain.export_adapter import export_adapter
-from pretrain.exported_checkpoints import chosen_checkpoints, run_and_step, weights_of_model
-from pretrain.merging import merged
+from pretrain.exporting.adapter import export_adapter
+from pretrain.exporting.checkpoints import chosen_checkpoints, run_and_step, weights_of_model
+from pretrain.exporting.merging import merged
 from pretrain.recipe import PretrainRecipe
 from pretrain.stages import STEPS
 from training.checkpoints.averaging import MAX_FILE_BYTES, Source, write_weights

@@ -16,7 +16,7 @@ from pretrain import momentum
 from pretrain.batches import PretrainingBatches, ValidationBatches
 from pretrain.course import RecipeCourse, options_of
 from pretrain.export import export
-from pretrain.export_adapter import export_adapter, has_adapter
+from pretrain.exporting.adapter import export_adapter, has_adapter
 from pretrain.initial_model import build_model
 from pretrain.loss_and_metrics import PretrainingLosses, count_items, count_tokens
 from pretrain.recipe import PretrainRecipe

@@ -10,8 +10,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from data_tools.files.directories import atomic_directory
-from pretrain.exported_checkpoints import chosen_checkpoints, weights_of_model
-from pretrain.merging import DOWN
+from pretrain.exporting.checkpoints import chosen_checkpoints, weights_of_model
+from pretrain.exporting.merging import DOWN
 from pretrain.recipe import PretrainRecipe
 from training.checkpoints.averaging import Source, check_same_layout, mean_pieces
 from training.low_rank import LORA

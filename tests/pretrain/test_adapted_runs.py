@@ -15,7 +15,7 @@ from trained_weights import consolidated_weights
 
 from data_tools.shards.manifest import Manifest
 from pretrain.export import Form, export, main
-from pretrain.export_adapter import export_adapter
+from pretrain.exporting.adapter import export_adapter
 from pretrain.initial_model import build_model
 from pretrain.pretraining import PretrainingTask
 from pretrain.recipe import PretrainRecipe

@@ -16,7 +16,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer, XLMRobertaForMaske
 
 import veco
 from pretrain.export import Form, export
-from pretrain.exported_checkpoints import run_and_step
+from pretrain.exporting.checkpoints import run_and_step
 from pretrain.recipe import PretrainRecipe
 from training.checkpoints.saving import Contents, save_checkpoint
 from training.engine.build import build_engine

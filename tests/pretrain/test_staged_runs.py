@@ -11,7 +11,7 @@ import torch
 from trained_weights import consolidated_weights
 
 from data_tools.shards.manifest import Manifest
-from pretrain.exported_checkpoints import chosen_checkpoints
+from pretrain.exporting.checkpoints import chosen_checkpoints
 from pretrain.initial_model import build_model
 from pretrain.pretraining import PretrainingTask
 from pretrain.recipe import PretrainRecipe

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from pretrain.merging import MergedTensor, merged
+from pretrain.exporting.merging import MergedTensor, merged
 from training.checkpoints.stored_tensors import read_safetensors
 
 MODULE = "veco.layers.0.feed_forward.up_proj"
