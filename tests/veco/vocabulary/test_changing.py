@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from focus_case import NEW, OLD, vectors
+from random_biases import randomised
 from transformers import AutoTokenizer, PreTrainedModel
 from word_tokenizers import write_words
 
@@ -56,14 +57,6 @@ def shape(pieces: Pieces, **fields: Any) -> VecoConfig:
         initializer_range=0.3,
         **fields,
     )
-
-
-def randomised(model: PreTrainedModel) -> PreTrainedModel:
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name.endswith("bias"):
-                parameter.normal_()
-    return model.eval()
 
 
 def batch(pieces: Pieces) -> torch.Tensor:

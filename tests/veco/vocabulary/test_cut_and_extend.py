@@ -15,6 +15,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from random_biases import randomised
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 from sentencepiece.sentencepiece_model_pb2 import ModelProto
 from transformers import AutoTokenizer, PreTrainedModel, XLMRobertaTokenizer
@@ -87,15 +88,6 @@ def shape(tokenizer_dir: Path, **fields: Any) -> VecoConfig:
         initializer_range=0.3,
         **fields,
     )
-
-
-def randomised(model: PreTrainedModel) -> PreTrainedModel:
-    """The model with random biases, in evaluation mode."""
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name.endswith("bias"):
-                parameter.normal_()
-    return model.eval()
 
 
 @pytest.fixture
