@@ -1,0 +1,1 @@
+"""Models in use: encoders exported to fast engines, sentences and their search, labels without training, masks."""
