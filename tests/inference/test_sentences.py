@@ -69,7 +69,7 @@ def test_a_recorded_layer_is_used(tiny_model: Path, tmp_path: Path) -> None:
 
 
 def test_what_an_exported_encoder_does_not_have(exported: Callable[[str, str], Path], tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="layer 3: .* has layer 2 alone, as it was exported"):
+    with pytest.raises(ValueError, match="layer 3: .* has layer 2 alone, at which it was exported"):
         SentenceEncoder(exported("ct2", "float32"), layer=3)
     with pytest.raises(ValueError, match="max-length 99: expected 3 to 64 tokens"):
         SentenceEncoder(exported("ct2", "float32"), max_length=99)

@@ -20,12 +20,13 @@ from training.recipe.parsing import build_recipe
 from veco.tokenizer import save_tokenizer
 
 TEXTS = ["haus baum vogel", "hund", "milch rot nacht stein", "baum", "rot rot hund"]
+PLUGGED_IN = "translate-train-all"  # the setting that has pairs to train on
 LABELS = ["hund", "milch rot", "haus"]
 
 
 def write_classifier(tiny_model: Path, directory: Path, task_name: str, **fields: object) -> Path:
     """An untrained model of a task, with logits that differ."""
-    own = {"task": task_name, "data": "none", "init_from": str(tiny_model), "output": str(directory)}
+    own = {"task": task_name, "data": "files", "init_from": str(tiny_model), "output": str(directory)}
     recipe = build_recipe(UnderstandingRecipe, {**TINY, **own, **fields}, None)
     task, encoder = task_named(task_name), open_encoder(tiny_model)
     torch.manual_seed(2)
@@ -65,7 +66,9 @@ def test_blocks_do_not_show(nli: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_model_that_is_plugged_in_reads_each_pair_as_its_own(tiny_model: Path, tmp_path: Path) -> None:
-    classifier = ZeroShotClassifier(write_classifier(tiny_model, tmp_path / "model", "xtreme/xnli", plug_in=True))
+    classifier = ZeroShotClassifier(
+        write_classifier(tiny_model, tmp_path / "model", "xtreme/xnli", plug_in=True, setting=PLUGGED_IN)
+    )
     found = classifier.probabilities(TEXTS, LABELS)
     assert found.shape == (5, 3) and found.sum(axis=1) == pytest.approx(1)
 
