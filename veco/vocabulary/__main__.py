@@ -17,8 +17,7 @@ def main() -> None:
         before = model.config.vocab_size
         report = COMMANDS[arguments.command](arguments, model, directory)
         save_model(model, arguments.source, directory)
-    if report is not None:
-        print(report.table())
+    print(report.table())
     millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     print(f"{arguments.destination}: {before:,} ids -> {model.config.vocab_size:,}, {millions:,.2f}M parameters")
 
