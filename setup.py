@@ -73,6 +73,9 @@ setup(
             "onnx>=1.20",  # export_encoder --to onnx; the contract of models: what torch.onnx.export writes
             "onnxscript>=0.7",  # torch.onnx.export translates with it
             "onnxruntime>=1.24",  # runs what was exported
+            "fastapi>=0.115",  # inference.serve
+            "uvicorn>=0.30",  # inference.serve
+            "prometheus-client>=0.20",  # inference.serve
             "sentence-transformers>=6",  # pretrain.export's directories, opened by SentenceTransformer
         ],
         "dev": [
@@ -90,6 +93,11 @@ setup(
             "onnx>=1.20",  # inference.export_encoder --to onnx
             "onnxscript>=0.7",  # torch.onnx.export translates with it
             "onnxruntime>=1.24",  # computes with what was exported, on CPUs of any kind
+        ],
+        "serve": [
+            "fastapi>=0.115",  # inference.serve: requests checked against types, and their description (OpenAPI)
+            "uvicorn>=0.30",  # speaks HTTP, and answers what it has received before it stops
+            "prometheus-client>=0.20",  # /metrics as Prometheus reads it
         ],
         "ray": [
             "ray>=2.40",  # prepare --executor ray
