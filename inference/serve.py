@@ -105,6 +105,8 @@ def load_models(options: argparse.Namespace) -> Models:
         raise ValueError("expected MODEL, --mt MODEL, or both: there is nothing to serve")
     if options.search is not None and options.model is None:
         raise ValueError("--search compares vectors of texts: expected MODEL, too")
+    if options.search is not None and not options.search.is_file():
+        raise ValueError(f"--search {options.search}: no such file")
     translator = None if options.mt is None else load_translator(options)
     if options.model is None:
         return Models(translator=translator)

@@ -27,6 +27,7 @@ NUM_CLIENTS = 24
         ([], "expected MODEL, --mt MODEL, or both"),
         (["--search", "lines.txt", "--mt", "model"], "expected MODEL, too"),
         (["/no/where"], "/no/where"),
+        (["model", "--search", "/no/file"], "--search /no/file: no such file"),
         (["--mt", "model", "--beam", "0"], "--beam 0: expected at least 1"),
     ],
 )
