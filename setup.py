@@ -73,6 +73,8 @@ setup(
             "onnx>=1.20",  # export_encoder --to onnx; the contract of models: what torch.onnx.export writes
             "onnxscript>=0.7",  # torch.onnx.export translates with it
             "onnxruntime>=1.24",  # runs what was exported
+            "faiss-cpu>=1.9",  # inference.SentenceIndex, which finds the same without it
+            "mteb>=2",  # its evaluation of inference.mteb_encoder on a stand-in task
             "sentence-transformers>=6",  # pretrain.export's directories, opened by SentenceTransformer
         ],
         "dev": [
@@ -90,6 +92,12 @@ setup(
             "onnx>=1.20",  # inference.export_encoder --to onnx
             "onnxscript>=0.7",  # torch.onnx.export translates with it
             "onnxruntime>=1.24",  # computes with what was exported, on CPUs of any kind
+        ],
+        "search": [
+            "faiss-cpu>=1.9",  # inference.SentenceIndex among many sentences
+        ],
+        "mteb": [
+            "mteb>=2",  # its tasks for inference.mteb_encoder
         ],
         "ray": [
             "ray>=2.40",  # prepare --executor ray
