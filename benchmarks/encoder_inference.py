@@ -37,6 +37,7 @@ from inference.export_encoder import export_encoder
 from training.launch import quiet_libraries
 from veco import VecoConfig, VecoForMaskedLM
 from veco.convert import to_xlm_roberta
+from veco.convert.weights import quiet_transformers
 from veco.sentence_transformers_files import write_sentence_files
 from veco.tokenizer import open_tokenizer, save_tokenizer
 
@@ -71,7 +72,8 @@ def write_xlm_roberta(directory: Path, corpus: Path, layers: int, width: int, vo
 
 def transformers_encode(directory: Path) -> Encode:
     """transformers' model as its documentation uses it, with batches of sentences of similar length."""
-    model, tokenizer = AutoModel.from_pretrained(directory).eval(), AutoTokenizer.from_pretrained(directory)
+    with quiet_transformers():  # which would report the head that is not loaded
+        model, tokenizer = AutoModel.from_pretrained(directory).eval(), AutoTokenizer.from_pretrained(directory)
 
     def encode(texts: Sequence[str]) -> np.ndarray:
         order = sorted(range(len(texts)), key=lambda number: -len(texts[number]))
@@ -92,7 +94,8 @@ def sentence_transformers_encode(directory: Path) -> Encode:
     """sentence-transformers' model of the same directory."""
     from sentence_transformers import SentenceTransformer
 
-    model = SentenceTransformer(str(directory), device="cpu")
+    with quiet_transformers():
+        model = SentenceTransformer(str(directory), device="cpu")
     return lambda texts: np.asarray(model.encode(list(texts), batch_size=PEER_BATCH, show_progress_bar=False))
 
 

@@ -97,6 +97,7 @@ PAGES = (
         "data",
         "decoding",
         "encoders",
+        "inference",
         "installation",
         "multinode",
         "new_languages",
