@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from finetune.study.cells import Column, Kind, kind_of
 from finetune.study.plan import StudyPlan
-from finetune.study.preparation import probe_results, probed_models
+from finetune.study.probes import probe_results, probed_models
 from finetune.understanding.comparison.findings import differences_of
 from finetune.understanding.comparison.plan import Result
 from finetune.understanding.comparison.report import score_name
