@@ -34,7 +34,7 @@ def probe_step(name: str, model: str, study: Study, places: Places) -> Step:
     probe = study.probes[name]
     title, made = f"probe {name} {model}", probe_directory(name, model, places)
     command = (probe.command, f"{places.model(model)}", *words_of(probe.flags), "--output", f"{made}")
-    last = list(probe.results.values())[-1][0]
+    last = [*probe.results.values(), *probe.by_layer.values()][-1].file
     settle = partial(check_probe, name, model, study, places)
     return Step(title, made.parent, (Stage(title, command, made / last),), model_needs(model, study), settle)
 
@@ -49,17 +49,31 @@ def probe_results(name: str, model: str, study: Study, places: Places) -> dict[s
     return found
 
 
+def probe_results_by_layer(name: str, model: str, study: Study, places: Places) -> dict[str, dict[int, float]]:
+    """{name of a number: {layer: the number}} of a probe, without those that are not there."""
+    found = {}
+    for number, (file, keys) in study.probes[name].by_layer.items():
+        value = value_in(probe_directory(name, model, places) / file, keys)
+        if is_by_layer(value):
+            found[number] = {int(layer): float(own) for layer, own in value.items()}
+    return found
+
+
 def check_probe(name: str, model: str, study: Study, places: Places) -> None:
     """Raise ValueError for the first number that the files of a finished probe lack."""
-    for number, (file, keys) in study.probes[name].results.items():
-        path = probe_directory(name, model, places) / file
-        value = value_in(path, keys)
-        if not is_number(value):
-            found = f"the keys {', '.join(map(str, value))}" if isinstance(value, Mapping) else repr(value)
-            raise ValueError(
-                f"probe {name} {model}: {number} is to be a number at {'.'.join(keys)} of {path}, found {found}; "
-                f"change results in {study.path}"
-            )
+    probe, directory = study.probes[name], probe_directory(name, model, places)
+    for key, fields, is_right, expected in (
+        ("results", probe.results, is_number, "a number"),
+        ("by_layer", probe.by_layer, is_by_layer, "numbers by layer"),
+    ):
+        for number, (file, keys) in fields.items():
+            value = value_in(directory / file, keys)
+            if not is_right(value):
+                found = f"the keys {', '.join(map(str, value))}" if isinstance(value, Mapping) else repr(value)
+                raise ValueError(
+                    f"probe {name} {model}: {number} is to be {expected} at {'.'.join(keys)} of {directory / file}, "
+                    f"found {found}; change {key} in {study.path}"
+                )
 
 
 def probe_directory(name: str, model: str, places: Places) -> Path:
@@ -81,3 +95,12 @@ def value_in(path: Path, keys: Sequence[str]) -> Any:
 def is_number(value: Any) -> bool:
     """Whether a value of JSON is a number; true and false are none."""
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def is_by_layer(value: Any) -> bool:
+    """Whether a value of JSON maps layers to numbers."""
+    return (
+        isinstance(value, Mapping)
+        and bool(value)
+        and all(str(layer).isdecimal() and is_number(own) for layer, own in value.items())
+    )
