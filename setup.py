@@ -73,14 +73,11 @@ setup(
             "onnx>=1.20",  # export_encoder --to onnx; the contract of models: what torch.onnx.export writes
             "onnxscript>=0.7",  # torch.onnx.export translates with it
             "onnxruntime>=1.24",  # runs what was exported
-<<<<<<< HEAD
             "fastapi>=0.115",  # inference.serve
             "uvicorn>=0.30",  # inference.serve
             "prometheus-client>=0.20",  # inference.serve
-=======
             "faiss-cpu>=1.9",  # inference.SentenceIndex, which finds the same without it
             "mteb>=2",  # its evaluation of inference.mteb_encoder on a stand-in task
->>>>>>> export
             "sentence-transformers>=6",  # pretrain.export's directories, opened by SentenceTransformer
         ],
         "dev": [
@@ -99,18 +96,16 @@ setup(
             "onnxscript>=0.7",  # torch.onnx.export translates with it
             "onnxruntime>=1.24",  # computes with what was exported, on CPUs of any kind
         ],
-<<<<<<< HEAD
         "serve": [
             "fastapi>=0.115",  # inference.serve: requests checked against types, and their description (OpenAPI)
             "uvicorn>=0.30",  # speaks HTTP, and answers what it has received before it stops
             "prometheus-client>=0.20",  # /metrics as Prometheus reads it
-=======
+        ],
         "search": [
             "faiss-cpu>=1.9",  # inference.SentenceIndex among many sentences
         ],
         "mteb": [
             "mteb>=2",  # its tasks for inference.mteb_encoder
->>>>>>> export
         ],
         "ray": [
             "ray>=2.40",  # prepare --executor ray
