@@ -41,6 +41,7 @@ COMMANDS = {
     "study": "finetune.study",
     "alignment": "analysis.alignment",
     "syntax": "analysis.syntax",
+    "similarity": "analysis.similarity",
     "demo": "finetune.demo",
 }
 EXIT_BAD_INPUT = 2
