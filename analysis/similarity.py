@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 
 from analysis.options import claim_results, command_parser, layers_of, load_embedder, model_of, named_files
-from analysis.parallel.texts import ParallelText
+from analysis.parallel.texts import ParallelText, drawn_rows
 from analysis.parallel.vectors import ParallelVectors
 from analysis.results import result_names
 from analysis.translations import neighbours, sentence_map
@@ -93,7 +93,7 @@ def main() -> None:
 
     by_layer: dict[int, ByPair] = {}
     if text:
-        vectors = ParallelVectors.of(embedder, text, num_rows, options.output)
+        vectors = ParallelVectors.of(embedder, text, np.ones(num_rows, dtype=bool), options.output)
         others = other_rows(num_rows, options.seed)
         by_layer = {layer: cosines_of_layer(vectors, layer, text.pairs, others, options.centre) for layer in layers}
         if options.map:
@@ -125,11 +125,8 @@ def write_map(
     options: argparse.Namespace, text: ParallelText, vectors: ParallelVectors, projection: Projection
 ) -> None:
     """Write the map of sentences that are drawn at random."""
-    num_drawn = min(options.map, vectors.num_sentences)
-    drawn = np.random.default_rng(options.seed).choice(vectors.num_sentences, num_drawn, replace=False)
-    rows = np.sort(drawn)
-    is_drawn = np.zeros(vectors.num_sentences, dtype=bool)
-    is_drawn[rows] = True
+    is_drawn = drawn_rows(vectors.num_sentences, options.map, options.seed)
+    rows = np.flatnonzero(is_drawn)
     maps = [map_of(vectors, layer, rows, projection, options.centre, options.seed) for layer in vectors.layers]
     write_maps(options.output, maps, dict(itertools.compress(text, is_drawn)), projection)
 

@@ -42,6 +42,7 @@ COMMANDS = {
     "alignment": "analysis.alignment",
     "syntax": "analysis.syntax",
     "similarity": "analysis.similarity",
+    "languages": "analysis.languages",
     "demo": "finetune.demo",
 }
 EXIT_BAD_INPUT = 2

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
+
+import numpy as np
 
 from data_tools.text.lines import TextLines, open_text
 
@@ -121,8 +123,16 @@ class ParallelText:
             sys.stderr.write(f"{num_left_out:,} lines left out, without a sentence in each language\n")
         return num_rows
 
-    def blocks(self) -> Iterator[list[Row]]:
-        """The rows, BLOCK_ROWS at a time."""
-        rows = (row for _, row in self)
+    def blocks(self, chosen: Iterable[bool] | None = None) -> Iterator[list[Row]]:
+        """The rows, BLOCK_ROWS at a time; with a truth value for each, those `chosen`."""
+        rows: Iterable[Row] = (row for _, row in self)
+        rows = iter(rows if chosen is None else itertools.compress(rows, chosen))
         while block := list(itertools.islice(rows, BLOCK_ROWS)):
             yield block
+
+
+def drawn_rows(num_rows: int, num_drawn: int, seed: int) -> np.ndarray:
+    """Which of all rows are drawn at random, bool (rows,); all if there are no more than `num_drawn`."""
+    is_drawn = np.zeros(num_rows, dtype=bool)
+    is_drawn[np.random.default_rng(seed).permutation(num_rows)[:num_drawn]] = True
+    return is_drawn

@@ -22,16 +22,17 @@ class ParallelVectors:
     by_language: Mapping[str, np.ndarray]
 
     @classmethod
-    def of(cls, embedder: Embedder, text: ParallelText, num_rows: int, scratch: Path) -> ParallelVectors:
-        """The vectors of all sentences in all the embedder's layers, mapped from unnamed files in `scratch`.
+    def of(cls, embedder: Embedder, text: ParallelText, chosen: np.ndarray, scratch: Path) -> ParallelVectors:
+        """The vectors of the rows `chosen` in all the embedder's layers, mapped from unnamed files in `scratch`.
 
         They take 4 bytes x sentences x D x layers of its disk for each language.
         """
+        num_rows = int(chosen.sum())
         shape = len(embedder.layers), num_rows, int(embedder.model.config.hidden_size)
         by_language = {language: unnamed_map(shape, scratch) for language in text.languages}
         first = 0
         with tqdm(total=num_rows * len(by_language), desc="reading", unit=" sentences", disable=None) as progress:
-            for block in text.blocks():
+            for block in text.blocks(chosen):
                 for vectors, sentences in zip(by_language.values(), zip(*block, strict=True), strict=True):
                     vectors[:, first : first + len(block)] = embedder.embed(sentences)
                     progress.update(len(block))

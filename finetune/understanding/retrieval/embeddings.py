@@ -88,7 +88,7 @@ class Embedder:
         Batches have sentences of similar length; only one batch's states exist at a time. `name` labels the progress
         bar.
         """
-        rows = PairedRows.alone(self._rows(sentences))
+        rows = PairedRows.alone(self.rows(sentences))
         batches = EvaluationBatches(rows, self.max_tokens, self.encoder.pad)
         vectors = np.zeros((len(self.layers), len(sentences), self.model.config.hidden_size), dtype=np.float32)
         with tqdm(total=len(sentences), desc=name, unit=" sentences", disable=None, leave=False) as progress:
@@ -98,7 +98,8 @@ class Embedder:
                 progress.update(len(own))
         return vectors
 
-    def _rows(self, sentences: Sequence[str]) -> TokenRows:
+    def rows(self, sentences: Sequence[str]) -> TokenRows:
+        """A row for each sentence, cut to `max_length`; those that are cut are counted."""
         frame = self.encoder.single
 
         def framed(pieces: Pieces) -> Row:
@@ -113,9 +114,7 @@ class Embedder:
 
     def _means(self, batch: dict[str, Tensor]) -> Tensor:
         """float32 (layers, batch, D)."""
-        mask_BT = batch["attention_mask"].to(self.model.device)
-        weight_BT1 = (mask_BT / mask_BT.sum(dim=1, keepdim=True)).float().unsqueeze(2)
-        return torch.stack([(states_BTD * weight_BT1).sum(dim=1) for states_BTD in self.states(batch)])
+        return mean_of_tokens(self.states(batch), batch["attention_mask"].to(self.model.device))
 
     def states(self, batch: dict[str, Tensor]) -> list[Tensor]:
         """The states of each layer, float32 (B, T, D) on the model's device; `batch` are the model's arguments."""
@@ -123,6 +122,12 @@ class Embedder:
         with torch.inference_mode():
             states = self.model(**on_device, output_hidden_states=True).hidden_states
         return [states[layer].float() for layer in self.layers]
+
+
+def mean_of_tokens(states: Sequence[Tensor], attention_mask: Tensor) -> Tensor:
+    """The means (layers, B, D) of each layer's states (B, T, D) over the tokens of the mask (B, T)."""
+    weight_BT1 = (attention_mask / attention_mask.sum(dim=1, keepdim=True)).float().unsqueeze(2)
+    return torch.stack([(states_BTD * weight_BT1).sum(dim=1) for states_BTD in states])
 
 
 def encoder_alone(encoder: Encoder, last_layer: int, dtype: torch.dtype) -> PreTrainedModel:
