@@ -86,7 +86,7 @@ def named_files(flag: str, values: Sequence[str], suffix: str = "") -> dict[str,
     found: dict[str, Path] = {}
     for value in values:
         name, equals, file = value.rpartition("=")
-        path = Path(file)
+        path = Path(file).expanduser()
         if not equals:
             name = path.name
             for compression in COMPRESSED_SUFFIXES:

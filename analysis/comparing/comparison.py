@@ -103,7 +103,9 @@ def rotate(x: np.ndarray, y: np.ndarray, layer: int, pair: Pair, plan: Plan) -> 
     return {}
 
 
-def compare_models(vectors: ParallelVectors, other: ParallelVectors, batches: Sequence[slice]) -> dict:
+def compare_models(
+    vectors: ParallelVectors, other: ParallelVectors, batches: Sequence[slice]
+) -> dict[int, dict[int, Numbers]]:
     """{layer: {layer of the other model: {language: CKA}}} of the vectors of the same sentences."""
     found: dict[int, dict[int, Numbers]] = {
         layer: {other_layer: {} for other_layer in other.layers} for layer in vectors.layers

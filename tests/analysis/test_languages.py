@@ -92,7 +92,6 @@ def test_everything_of_three_languages(
         ("0", "de", "mixed"),
     ]
     assert len(rows) == 9 and float(rows[7]["cka"]) == pair["cka"]
-    # The first measure is that of the tree: mixed is nearer to both than they are to each other.
     for layer in (0, 1, 2):
         tree = (output / f"tree.layer{layer}.nwk").read_text()
         assert tree.endswith(");\n") and all(name in tree for name in NAMES)
