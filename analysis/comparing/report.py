@@ -69,7 +69,10 @@ def write_report(
             str(layer): {"-".join(pair): by_number(numbers) for pair, numbers in by_pair.items()}
             for layer, by_pair in found.by_layer.items()
         },
-        "classifier": {str(layer): numbers for layer, numbers in found.told.items()},
+        "classifier": {
+            name: {str(layer): numbers[name] for layer, numbers in found.told.items()}
+            for name in next(iter(found.told.values()), {})
+        },
         "models": {
             str(layer): {str(other): by_number(numbers) for other, numbers in own.items()}
             for layer, own in found.models.items()

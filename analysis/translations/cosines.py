@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import operator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -117,8 +119,9 @@ def blocks_of_rows(num_rows: int) -> Iterator[slice]:
 def by_language(by_pair: ByPair) -> dict[str, Compared]:
     """What was found for all pairs of each language."""
     languages = dict.fromkeys(itertools.chain.from_iterable(by_pair))
-    found = {}
-    for language in languages:
-        first, *rest = (own for pair, own in by_pair.items() if language in pair)
-        found[language] = sum(rest, first)
-    return found
+    return {language: total(own for pair, own in by_pair.items() if language in pair) for language in languages}
+
+
+def total(compared: Iterable[Compared]) -> Compared:
+    """All cosines together, of one set or more."""
+    return functools.reduce(operator.add, compared)

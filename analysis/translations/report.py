@@ -11,7 +11,7 @@ import numpy as np
 
 from analysis.figures import COLOURS, figure_of, save
 from analysis.results import Cell, Column, Table, write_results
-from analysis.translations.cosines import EDGES, ByPair, Compared, Cosines, by_language
+from analysis.translations.cosines import EDGES, ByPair, Compared, Cosines, by_language, total
 
 NAME = FIGURE = "similarity"
 NUM_BINS = 50  # of a drawn histogram
@@ -75,7 +75,12 @@ def write_report(
         if len(next(iter(of_languages.values()))) > 2:
             tables.append(Table("Cosines by language", [Column("layer"), Column("language"), *NUMBERS], languages))
         tables.append(table)
+        together = {layer: numbers_of(total(by_pair.values())) for layer, by_pair in by_layer.items()}
         content |= {
+            "means": {
+                column.name: {str(layer): numbers[column.name] for layer, numbers in together.items()}
+                for column in NUMBERS
+            },
             "pairs": {
                 str(layer): {"-".join(pair): numbers_of(own) for pair, own in found.items()}
                 for layer, found in by_layer.items()

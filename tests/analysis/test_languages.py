@@ -75,7 +75,7 @@ def test_everything_of_three_languages(
     assert pair["cosine"] > 0.5 and found["means"]["cosine"]["2"] == pytest.approx(
         np.mean([own["cosine"] for own in found["pairs"]["2"].values()])
     )
-    assert found["classifier"]["0"]["chance"] == pytest.approx(1 / 3) and found["classifier"]["0"]["before"] > 0.6
+    assert found["classifier"]["chance"]["0"] == pytest.approx(1 / 3) and found["classifier"]["before"]["0"] > 0.6
     # The embeddings do not attend to anything.
     first = found["pairs"]["0"]["en-de"]
     assert first["h_s_first"] == first["h_s_second"] == pytest.approx(1) and first["s_s"] == pytest.approx(first["cka"])

@@ -53,6 +53,8 @@ def test_everything_of_three_languages(
     assert found["pairs"]["0"]["en-mixed"]["higher"] > 0.8
     assert found["pairs"]["0"]["en-mixed"]["mean"] > found["pairs"]["0"]["en-mixed"]["random_mean"] + 0.05
     assert set(found["by_language"]["0"]) == {"en", "de", "mixed"}
+    assert found["means"]["mean"]["2"] == pytest.approx(np.mean([own["mean"] for own in found["pairs"]["2"].values()]))
+    assert found["means"]["higher"]["0"] > 0.5
     with open(output / "similarity.csv", newline="") as file:
         table = list(csv.DictReader(file))
     assert [(row["layer"], row["first"], row["second"]) for row in table[:2]] == [
