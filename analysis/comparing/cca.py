@@ -39,9 +39,7 @@ class Directions:
 
 @dataclass(frozen=True)
 class Correlations:
-    """Canonical correlations (K,), from the largest on, and the canonical directions in whitened x and y, a column
-    for each.
-    """
+    """Canonical correlations (K,), the largest first, and a column for the direction of each in whitened x and y."""
 
     values: np.ndarray
     x: np.ndarray

@@ -10,18 +10,15 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 MAX_ITERATIONS = 1_000
-
-
 CENTRE, TRAIN, TEST = range(3)  # the parts of the sentences
 
 
 def told_languages(by_language: Mapping[str, np.ndarray], parts: np.ndarray) -> dict[str, float]:
-    """The accuracy of a logistic regression on vectors (N, D) of each language, and after centring (Libovický et al.,
-    2019).
+    """The accuracy of a logistic regression before and after centring languages (Libovický et al., 2019).
 
-    `parts` (N,) has the part of each sentence and its translations, so that its content tells nothing. Means are those
-    of CENTRE: if they were those of TRAIN, the languages would have equal means there, from which logistic regression
-    never learns anything.
+    `by_language` has the vectors (N, D) of each, `parts` (N,) the part of each sentence and its translations, so that
+    its content tells nothing. Means are those of CENTRE: if they were those of TRAIN, languages would have equal means
+    there, from which logistic regression never learns anything.
     """
     centred = {language: own - own[parts == CENTRE].mean(axis=0) for language, own in by_language.items()}
     return {"before": accuracy(by_language, parts), "centred": accuracy(centred, parts)}

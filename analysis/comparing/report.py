@@ -51,17 +51,20 @@ def write_report(
         column.name: {layer: mean_of(by_pair, column.name) for layer, by_pair in found.by_layer.items()}
         for column in columns
     }
-    all_pairs = pair_table("Pairs", columns, found.by_layer)
+    of_means = Table(
+        "Means over all pairs by layer",
+        [Column("layer"), *columns],
+        [[layer, *(own[layer] for own in means.values())] for layer in found.by_layer],
+    )
+    of_pairs = pair_table(f"Pairs in layer {main_layer}", columns, {main_layer: found.by_layer[main_layer]})
     tables = [
-        Table(
-            "Means over all pairs by layer",
-            [Column("layer"), *columns],
-            [[layer, *(own[layer] for own in means.values())] for layer in found.by_layer],
-        ),
+        *([of_means] if columns else []),
         *([told_table(found.told)] if found.told else []),
-        pair_table(f"Pairs in layer {main_layer}", columns, {main_layer: found.by_layer[main_layer]}),
+        *([of_pairs] if columns else []),
         *([model_table(found.models)] if found.models else []),
     ]
+    # Without numbers of pairs there are those of the classifier alone.
+    for_spreadsheets = pair_table("Pairs", columns, found.by_layer) if columns else tables[0]
     content = {
         **settings,
         "means": {name: by_number(own) for name, own in means.items()},
@@ -80,10 +83,10 @@ def write_report(
     }
     draw_similarity(output, found)
     draw_accuracy(output, found)
-    write_trees(output, languages, found, main_layer)
+    write_matrix_and_trees(output, languages, found, main_layer)
     if found.models:
         draw_models(output, found.models)
-    write_results(output, NAME, f"Languages in {settings['model']}", content, tables, all_pairs)
+    write_results(output, NAME, f"Languages in {settings['model']}", content, tables, for_spreadsheets)
 
 
 def by_number(numbers: Mapping[Any, float]) -> dict[str, float | None]:
@@ -133,7 +136,7 @@ def draw_models(output: Path, models: Mapping[int, Mapping[int, Numbers]]) -> No
     draw_grid(output, MODELS, model_grid(models), list(map(str, models)), list(map(str, others)), labels, title)
 
 
-def write_trees(output: Path, languages: Sequence[str], found: Found, main_layer: int) -> None:
+def write_matrix_and_trees(output: Path, languages: Sequence[str], found: Found, main_layer: int) -> None:
     """Draw the matrix of the first measure, and of three languages or more write their trees and draw one."""
     measure = next((name for name in found.columns if name in list(Measure)), None)
     if measure is None:

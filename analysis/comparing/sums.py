@@ -1,7 +1,7 @@
 """Sums over sentences from which the measures of similarity of two sets of vectors follow.
 
-They are added block by block, so that no matrix has a row or column for each sentence. Letters of shapes: N sentences,
-D and E the widths of the vectors x and y of a sentence.
+They can be added, and no matrix has a row and a column for each sentence. Letters of shapes: N sentences, D and E the
+widths of the vectors x and y of a sentence.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ class PairSums:
 
     @classmethod
     def of(cls, x: np.ndarray, y: np.ndarray) -> PairSums:
-        """The sums of some rows (N, D) and (N, E). What follows from them does not change with the means of x and y,
-        but is more exact where these are near 0.
+        """The sums of some rows (N, D) and (N, E).
+
+        What follows from them does not depend on the means of x and y, but is more exact where these are near 0.
         """
         x, y = x.astype(np.float64), y.astype(np.float64)
         x_norms, y_norms = (np.einsum("nd,nd->n", side, side) for side in (x, y))

@@ -140,6 +140,19 @@ def test_rotation_of_a_dictionary_is_tested_on_all_sentences(
     assert not (tmp_path / "found" / "matrix.png").exists()
 
 
+def test_the_classifier_alone(
+    translations: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = ("--text", *named(translations, *NAMES))
+    call(monkeypatch, tiny_model, *text, "--output", tmp_path, "--compare", "classifier", "--layers", "1")
+    with open(tmp_path / "languages.csv", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert list(row) == ["layer", "before", "centred", "chance"] and float(row["before"]) > 0.6
+    assert "Pairs" not in (tmp_path / "languages.md").read_text()
+    drawn = {path.stem for path in tmp_path.glob("*.png")}
+    assert drawn == {"accuracy"}
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
