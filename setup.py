@@ -113,6 +113,9 @@ setup(
         "peft": [
             "peft>=0.21",  # finetune/understanding with lora_rank
         ],
+        "umap": [
+            "umap-learn>=0.5.7",  # analysis.similarity: the map of sentences, which is by t-SNE without it
+        ],
         "gpu": [
             "ninja>=1.11",  # DeepSpeed compiles its Adam in host memory with it, where the optimizer is offloaded
         ],

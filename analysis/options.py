@@ -8,6 +8,7 @@ from pathlib import Path
 
 from data_tools.cli import FlagParser
 from data_tools.files.directories import claim, remove_claimed
+from data_tools.files.formats import COMPRESSED_SUFFIXES
 from data_tools.files.outputs import check_output_directory
 from finetune.understanding.flags import DTYPES, encoder_directory, numbers
 from finetune.understanding.retrieval.embeddings import Embedder, described, layers_with_states
@@ -80,3 +81,23 @@ def choices(flag: str, text: str, known: Sequence[str]) -> list[str]:
     if len(set(names)) < len(names):
         raise ValueError(f"--{flag} {text}: expected each once")
     return names
+
+
+def named_files(flag: str, values: Sequence[str], suffix: str = "") -> dict[str, Path]:
+    """The file of each NAME=FILE, or of FILE by its own name without `suffix` and that of compression.
+
+    Raises ValueError for one name of two files.
+    """
+    found: dict[str, Path] = {}
+    for value in values:
+        name, equals, file = value.rpartition("=")
+        path = Path(file).expanduser()
+        if not equals:
+            name = path.name
+            for compression in COMPRESSED_SUFFIXES:
+                name = name.removesuffix(compression)
+            name = name.removesuffix(suffix)
+        if name in found:
+            raise ValueError(f"--{flag}: {found[name]} and {path} are both called {name}; give NAME=FILE")
+        found[name] = path
+    return found

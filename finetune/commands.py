@@ -43,6 +43,8 @@ COMMANDS = {
     "serve": "inference.serve",
     "alignment": "analysis.alignment",
     "syntax": "analysis.syntax",
+    "similarity": "analysis.similarity",
+    "languages": "analysis.languages",
     "demo": "finetune.demo",
 }
 EXIT_BAD_INPUT = 2
