@@ -20,7 +20,7 @@ TIED_HEAD = {"lm_head.decoder.weight": "veco.embeddings.word_embeddings.weight"}
 
 @dataclass
 class VecoMaskedLMOutput(MaskedLMOutput):
-    """transformers' output and, plugged in and if requested, each layer's weights on the paired sequence (B, H, T, S)."""
+    """transformers' output and, plugged in, each layer's weights on the paired sequence (B, H, T, S), if requested."""
 
     cross_attentions: tuple[Tensor, ...] | None = None
 
