@@ -147,21 +147,23 @@ def main() -> None:
     layers = attending_layers_of(options, model, most)
     mapped = [] if not single else layers if options.layers else [(most + 1) // 2]
     reader, weights_of = load_reader(options, model, layers, readings)
-    figures = [CURVES, HEADS, *(map_name(by, layer, head) for by in readings for layer in mapped for head in heads)]
-    inputs = [path for path in (options.source, options.target) if path is not None]
-    claim_results(options, result_names(NAME, figures), PROGRAM, inputs)
-
+    if isinstance(reader, ForcedDecoder):
+        single = [(source, target or reader.translations([source])[0]) for source, target in single]
     units = reader.encoder.tokenizer, options.units == "pieces"
     maps = {
         by: [one for text in single for one in maps_of_text(own, text, layers, mapped, heads, *units)]
         for by, own in weights_of.items()
     }
+    figures = [CURVES, HEADS, *(map_name(by, layer, head) for by in readings for layer in mapped for head in heads)]
+    inputs = [path for path in (options.source, options.target) if path is not None]
+    claim_results(options, result_names(NAME, figures), PROGRAM, inputs)
+
     shares = {by: shares_of_texts(own, texts, num_texts, f"reading {by}") for by, own in weights_of.items()}
     report_truncated(reader)
     settings = {
         **{"model": str(model), "by": readings, "texts": num_texts, "layers": layers, "units": options.units},
         **({"decoder_state": options.decoder_state} if is_decoder else {}),
-        **{"sentence": options.sentence, "translation": options.translation},
+        "maps_of": [{"sentence": source, "translation": target} for source, target in single],
     }
     write_report(options.output, settings, layers, shares, maps)
 

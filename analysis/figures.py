@@ -146,9 +146,8 @@ def draw_heat_maps(output: Path, name: str, maps: Sequence[HeatMap], title: str)
             percent = [[100 * share for share in row] for row in one.shares]
             image = axis.imshow(percent, cmap=SEQUENTIAL, vmin=0, aspect="auto")
             axis.grid(False)
-            axis.set_xticks(
-                range(len(one.columns)), one.columns, rotation=90 if max(map(len, one.columns)) > 2 else 0, **font
-            )
+            rotation = 90 if max(map(len, one.columns)) > 2 else 0
+            axis.set_xticks(range(len(one.columns)), one.columns, rotation=rotation, **font)
             axis.set_yticks(range(len(one.rows)), one.rows, **font)
             axis.set_xlabel(one.x_label)
             axis.set_ylabel(one.y_label)
