@@ -39,6 +39,7 @@ COMMANDS = {
     "understanding-evaluate": "finetune.understanding.evaluate",
     "understanding-compare": "finetune.understanding.compare",
     "study": "finetune.study",
+    "attention": "analysis.attention",
     "alignment": "analysis.alignment",
     "syntax": "analysis.syntax",
     "demo": "finetune.demo",

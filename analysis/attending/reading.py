@@ -40,6 +40,13 @@ class Reading(StrEnum):
         """Whether there must be a translation; a translation model writes its own."""
         return self in (Reading.TLM, Reading.PLUGGED_IN)
 
+    @property
+    def without(self) -> Sequence[str]:
+        """The metrics that say nothing: a sentence alone sees no other, and cross-attention not its own."""
+        if self is Reading.TLM:
+            return ()
+        return ("other", "uniform", "crossing") if self is Reading.PLUGGED_OUT else ("own", "crossing")
+
 
 def encoder_weights(
     embedder: Embedder, reading: Reading, sources: Sequence[Words], targets: Sequence[Words] | None

@@ -43,8 +43,8 @@ def write_report(
     maps: Mapping[Reading, Sequence[WeightMap]],
 ) -> None:
     """Write the means of each reading's shares, and the maps of one sentence or pair, if there are some."""
-    scores = {reading: scores_of(layers, own) for reading, own in shares.items()}
-    heads = {reading: heads_of(layers, own) for reading, own in shares.items()}
+    scores = {reading: scores_of(reading, layers, own) for reading, own in shares.items()}
+    heads = {reading: heads_of(reading, layers, own) for reading, own in shares.items()}
     by_layer = [
         row_of(reading, layer, MEAN, side, means)
         for reading, own in scores.items()
@@ -69,7 +69,7 @@ def write_report(
     shown = Table("What tokens attend to, by layer", COLUMNS, by_layer)
     table = Table("What tokens attend to, by layer and head", COLUMNS, by_layer + by_head)
     write_results(output, NAME, f"Attention of {settings['model']}", content, [shown], table)
-    draw_shares(output, scores, f"attention of {settings['model']}, {settings['texts']:,} texts")
+    draw_shares(output, scores, f"attention by {', '.join(scores)} (texts: {settings['texts']:,})")
     draw_heads(output, heads)
     for reading, own in maps.items():
         for layer, head in dict.fromkeys((one.layer, one.head) for one in own):
@@ -77,24 +77,26 @@ def write_report(
             draw_map(output, reading, layer, head, sides)
 
 
-def scores_of(layers: Sequence[int], shares: Shares) -> dict[str, dict[str, Means]]:
+def scores_of(reading: Reading, layers: Sequence[int], shares: Shares) -> dict[str, dict[str, Means]]:
     """{layer: {ALL, or a side that has tokens: the means over heads}}."""
     sides = {name: [side] for name, side in SIDES.items() if shares.counts[side].any()}
     by_side = {name: shares.means(own) for name, own in ({ALL: list(SIDES.values())} | sides).items()}
     return {
-        str(layer): {name: named(means[place]) for name, means in by_side.items()} for place, layer in enumerate(layers)
+        str(layer): {name: named(reading, means[place]) for name, means in by_side.items()}
+        for place, layer in enumerate(layers)
     }
 
 
-def heads_of(layers: Sequence[int], shares: Shares) -> dict[str, list[Means]]:
+def heads_of(reading: Reading, layers: Sequence[int], shares: Shares) -> dict[str, list[Means]]:
     """{layer: the means of each head}, over the tokens of both sides."""
     means = shares.means(of_heads=True)
-    return {str(layer): [named(of_head) for of_head in means[place]] for place, layer in enumerate(layers)}
+    return {str(layer): [named(reading, of_head) for of_head in means[place]] for place, layer in enumerate(layers)}
 
 
-def named(means: np.ndarray) -> Means:
-    """The means (metrics,) by name."""
-    return dict(zip(METRICS, map(number_or_none, means.tolist()), strict=True))
+def named(reading: Reading, means: np.ndarray) -> Means:
+    """The means (metrics,) by name, None for what a reading does not have."""
+    values = zip(METRICS, means.tolist(), strict=True)
+    return {metric: None if metric in reading.without else number_or_none(value) for metric, value in values}
 
 
 def row_of(reading: Reading, layer: str, head: str, side: str, means: Means) -> list[Cell]:

@@ -30,9 +30,8 @@ SIDES = {"source": SOURCE, "target": TARGET}
 def token_metrics(weights_BHTS: Tensor, queries_BT: Tensor, keys_BS: Tensor) -> list[Tensor]:
     """METRICS of each token that attends, (B, H, T) each, NaN where a token has none.
 
-    `queries_BT` and `keys_BS` are sides. Where no token of the other sentence is attended to, `other`, `uniform` and
-    `crossing` are NaN, and `spread` is that of the own sentence; where none of the own sentence is, as in
-    cross-attention, `own` and `crossing` are. One token alone has no spread.
+    `queries_BT` and `keys_BS` are sides. Where no token of the other sentence is attended to, `spread` is that of the
+    own sentence; `crossing` is NaN unless there are tokens of both. One token alone has no spread.
     """
     is_word, is_key = keys_BS >= 0, keys_BS != PADDING
     is_own = is_word[:, None] & (keys_BS[:, None] == queries_BT[:, :, None])
@@ -43,10 +42,10 @@ def token_metrics(weights_BHTS: Tensor, queries_BT: Tensor, keys_BS: Tensor) -> 
     num_spreading = torch.where(has_other, is_other.sum(dim=2)[:, None], is_own.sum(dim=2)[:, None])
     uniform = is_other.sum(dim=2) / is_key.sum(dim=1)[:, None]
     return [
-        only(own.sum(dim=3), has_own),
-        only(other.sum(dim=3), has_other),
+        own.sum(dim=3),
+        other.sum(dim=3),
         torch.where((keys_BS == SPECIAL)[:, None, None], weights_BHTS, 0).sum(dim=3),
-        only(uniform[:, None].expand(weights_BHTS.shape[:3]), has_other),
+        uniform[:, None].expand(weights_BHTS.shape[:3]),
         only((other.amax(dim=3) > own.amax(dim=3)).float(), has_own & has_other),
         torch.special.entr(weights_BHTS).sum(dim=3),
         spread(spreading, num_spreading),
