@@ -13,6 +13,7 @@ from veco import (
     VecoForConditionalGeneration,
     VecoForMaskedLM,
     VecoForMultipleChoice,
+    VecoForPreTraining,
     VecoForQuestionAnswering,
     VecoForSequenceClassification,
     VecoForTokenClassification,
@@ -153,3 +154,12 @@ def test_weights_are_requested_by_configuration_too(config: VecoConfig, padded_b
     VecoModel(config).save_pretrained(tmp_path)
     opened = VecoModel.from_pretrained(tmp_path, output_attentions=True)
     assert len(opened(*padded_batch).attentions) == 3
+
+
+def test_pre_training_says_where_weights_are(config: VecoConfig, pair: dict[str, Tensor]) -> None:
+    model = VecoForPreTraining(config)
+    labels = {"labels": pair["input_ids"], "pair_labels": pair["pair_input_ids"]}
+    assert model(**pair, **labels, output_attentions=False).loss > 0
+    with pytest.raises(ValueError, match="packed, where no weights of attention are formed; ask the encoder"):
+        model(**pair, **labels, output_attentions=True)
+    assert model.veco(pair["input_ids"], pair["attention_mask"], output_attentions=True).attentions
