@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 from copying_translator import weights_of, write_copying_translator
-from toy_translation import sentences, toy_model, write_toy_tokenizer
+from toy_translation import sentences, toy_model
 
 from analysis.forced_decoding import ForcedDecoder, State, num_decoder_layers
 from analysis.weights import PADDING, SOURCE, SPECIAL, TARGET
 from finetune.mt.decoding.translator import check_model
-
-Load = Callable[..., ForcedDecoder]
 
 
 @pytest.fixture(scope="module")
 def by_hand(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("by-hand") / "model"
     write_copying_translator(directory)
-    return directory
-
-
-@pytest.fixture(scope="module")
-def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("random") / "model"
-    write_toy_tokenizer(directory)
-    toy_model(directory).save_pretrained(directory)
     return directory
 
 
@@ -62,11 +52,11 @@ def test_weights_are_those_of_the_state_that_reads_or_predicts(state: State, by_
 
 
 @torch.no_grad()
-def test_batches_are_pairs_one_by_one(random_model: Path) -> None:
+def test_batches_are_pairs_one_by_one(tiny_translator: Path) -> None:
     sources = [line.split() for line in sentences(7, 5)] + [[]]
     targets = [line.split() for line in sentences(7, 6)] + [["haus"]]
-    decoder = load(random_model, max_tokens=60)
-    model = toy_model(random_model)
+    decoder = load(tiny_translator, max_tokens=60)
+    model = toy_model(tiny_translator)
     start, seen = model.config.decoder_start_token_id, set()
 
     def pieces_of(words: Sequence[str]) -> list[int]:
@@ -85,16 +75,16 @@ def test_batches_are_pairs_one_by_one(random_model: Path) -> None:
     assert seen == set(range(8))
 
 
-def test_long_sentences_are_cut_and_counted(random_model: Path) -> None:
-    decoder = load(random_model, max_length=5)
+def test_long_sentences_are_cut_and_counted(tiny_translator: Path) -> None:
+    decoder = load(tiny_translator, max_length=5)
     (batch,) = decoder.weights([["haus"] * 9, ["haus"]], [["rot"], ["rot"] * 9])
     assert batch.keys.ids.shape[1] == 5 and batch.queries.ids.shape[1] == 5 and decoder.num_truncated == 2
     with pytest.raises(ValueError, match="max-length 2: expected 3 to 38 tokens"):
-        load(random_model, max_length=2)
+        load(tiny_translator, max_length=2)
 
 
-def test_the_own_translation_is_that_of_the_search(random_model: Path) -> None:
-    decoder = load(random_model)
+def test_the_own_translation_is_that_of_the_search(tiny_translator: Path) -> None:
+    decoder = load(tiny_translator)
     found = decoder.translations([["haus", "rot"], []])
     (expected,) = decoder.translator.translate(["haus rot"])
     assert " ".join(found[0]) == " ".join(expected[0].text.split()) and found[1] == []
