@@ -20,8 +20,9 @@ of the decoder's state that reads it, or with --decoder-state predicts those of 
 Shares are means over all tokens of words in --source (and --target), or else in that one sentence: the
 weight on the own sentence, on the other one and on special tokens, which sum to 1; the other one's if all weights were
 equal (uniform); how often the largest weight on a word is in the other sentence (crossing); the entropy of all weights
-in nats; and the spread: the entropy of the weights on the other sentence alone, scaled to a sum of 1, as a share of the
-largest possible, which can be compared between tlm and plugged-in. Special tokens attend, too, but are not counted.
+in nats; and the spread: the entropy of the weights on the other sentence alone (plugged out: on the own one), scaled to
+a sum of 1, as a share of the largest possible, which can be compared between tlm and plugged-in. Special tokens attend,
+too, but are not counted.
 
 DIR/attention.json, .csv and .md have the shares by layer, side and head, and the maps; DIR/attention.png and .svg show
 them by layer, DIR/heads.png and .svg by layer and head, and DIR/map.BY.layerN.png and .svg are the heat maps.

@@ -95,8 +95,14 @@ class Shares:
 
 
 def layer_sums(weights_BHTS: Tensor, queries_BT: Tensor, keys_BS: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """The sums of METRICS over the tokens of each side, and the numbers of these: float64 (sides, heads, metrics)."""
+    """The sums of METRICS over the tokens of each side, and the numbers of these: float64 (sides, heads, metrics).
+
+    Raises ValueError for weights that are NaN.
+    """
     values = torch.stack(token_metrics(weights_BHTS, queries_BT, keys_BS), dim=-1)  # (B, H, T, metrics)
+    entropies = values[..., METRICS.index("entropy")]
+    if bool(((queries_BT >= 0)[:, None] & entropies.isnan()).any()):
+        raise ValueError("the weights of attention are no numbers (NaN): the model's own weights are broken")
     is_side = torch.stack([queries_BT == side for side in SIDES.values()])  # (sides, B, T)
     counted = is_side[:, :, None, :, None] & ~values.isnan()
     sums = torch.where(counted, values.double(), 0).sum(dim=(1, 3))

@@ -40,8 +40,11 @@ class TextFiles:
                 yield words_of(line), None
 
     def check(self) -> int:
-        """Read all sentences: their number. Raises ValueError as reading does, and for none."""
-        num_texts = sum(1 for _ in self)
-        if not num_texts:
-            raise ValueError(f"{self.source}: empty; expected a sentence a line")
+        """Read all sentences: their number. Raises ValueError as reading does, and if none has a word."""
+        num_texts = num_filled = 0
+        for source, _ in self:
+            num_texts += 1
+            num_filled += bool(source)
+        if not num_filled:
+            raise ValueError(f"{self.source}: no line has a word; expected a sentence a line")
         return num_texts

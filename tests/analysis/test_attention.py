@@ -175,7 +175,7 @@ def test_a_translation_model_attends_to_what_it_translates(tmp_path: Path, monke
         (("--sentence", "a", "--heads", "2"), "--heads 2: the model has heads 0 to 1"),
         (("--sentence", "a", "--layers", "0"), "--layers 0: 0, the embeddings, have no attention; expected 1 to 2"),
         (("--sentence", "a", "--layers", "3"), "--layers 3: .* has attention in layers 1 to 2, but no 3"),
-        (("--source", "{empty}"), "empty: empty; expected a sentence a line"),
+        (("--source", "{empty}"), "empty: no line has a word; expected a sentence a line"),
         (("--sentence", "a", "--max-tokens", "0"), "--max-tokens 0: expected at least 1"),
     ],
 )
@@ -187,7 +187,7 @@ def test_bad_flags_are_refused(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    (tmp_path / "empty").write_text("")
+    (tmp_path / "empty").write_text("\n \n")
     given = [flag.format(source=tmp_path / "source", empty=tmp_path / "empty") for flag in flags]
     with pytest.raises(ValueError, match=message) as error:
         call(monkeypatch, tiny_model, *given, "--output", tmp_path / "found")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from analysis.attending.shares import METRICS, Shares, spread, token_metrics
+from analysis.attending.shares import METRICS, Shares, layer_sums, spread, token_metrics
 from analysis.weights import PADDING, SOURCE, SPECIAL, TARGET, Tokens, Weights
 
 S, T, X, P = SOURCE, TARGET, SPECIAL, PADDING
@@ -102,3 +102,13 @@ def test_spread_of_weights_that_vanish_is_none() -> None:
     weights = torch.tensor([[[[0.0, 0.0, 1.0]]]])
     assert spread(weights[..., :2], torch.tensor(2)).isnan().all()
     assert float(spread(torch.full((1, 1, 1, 4), 1e-6), torch.tensor(4))) == pytest.approx(1, abs=1e-4)
+
+
+def test_weights_that_are_no_numbers_are_refused() -> None:
+    """But those of padding, which nothing depends on, may be anything."""
+    weights, sides = torch.full((1, 1, 2, 2), torch.nan), torch.tensor([[S, P]])
+    with pytest.raises(ValueError, match="the weights of attention are no numbers"):
+        layer_sums(weights, sides, sides)
+    weights[:, :, 0] = torch.tensor([1.0, 0.0])
+    sums, counts = layer_sums(weights, sides, sides)
+    assert sums[S, 0, METRICS.index("own")] == 1 and counts[S, 0, METRICS.index("own")] == 1
