@@ -19,6 +19,7 @@ from data_tools.files.atomic import atomic_path
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", "--", "-.", ":")
+HATCHES = ("", "//", "..", "xx", "\\\\", "++")  # of bars
 TEXT_IN_SVG = "path"  # text as outlines, readable where the fonts are not installed
 SEQUENTIAL, DIVERGING = "cividis", "RdBu"  # colour maps that are monotone in lightness, or on each side of 0
 # Fonts by the scripts that matplotlib's own, DejaVu Sans, lacks: the first installed one of each is used.
@@ -110,5 +111,36 @@ def draw_curves(
             axis.xaxis.get_major_locator().set_params(integer=whole_x)
             if len(curves) > 1:
                 axis.legend(fontsize=8, frameon=False)
+        figure.suptitle(title)
+        save(figure, output, name)
+
+
+@dataclass(frozen=True)
+class Bars:
+    """A named series of values, each of a group; NaN is no bar."""
+
+    name: str
+    groups: Sequence[str]
+    values: Sequence[float]
+
+
+def draw_bars(output: Path, name: str, panels: Mapping[str, Sequence[Bars]], title: str) -> None:
+    """Draw a panel of bars for each y label; series have the same groups, and differ in colour and hatching."""
+    num_groups = max(len(series.groups) for own in panels.values() for series in own)
+    num_series = max(len(own) for own in panels.values())
+    width = max(3.2, 0.8 + 0.24 * num_groups * (num_series + 1))
+    with figure_of(width, 2.9 * len(panels), len(panels), 1) as (figure, axes):
+        for axis, (y_label, own) in zip(axes.flat, panels.items(), strict=True):
+            for number, series in enumerate(own):
+                places = [place + (number - (len(own) - 1) / 2) * 0.8 / len(own) for place in range(len(series.groups))]
+                colour, hatch = COLOURS[number % len(COLOURS)], HATCHES[number % len(HATCHES)]
+                axis.bar(
+                    places, series.values, 0.8 / len(own), label=series.name, color=colour, hatch=hatch, edgecolor="w"
+                )
+            axis.set_xticks(range(num_groups), own[0].groups)
+            axis.set_title(y_label, fontsize=10)
+            axis.grid(False, axis="x")
+        if num_series > 1:
+            figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
         figure.suptitle(title)
         save(figure, output, name)

@@ -8,14 +8,15 @@ from pathlib import Path
 
 from data_tools.cli import FlagParser
 from data_tools.files.directories import claim, remove_claimed
+from data_tools.files.formats import COMPRESSED_SUFFIXES
 from data_tools.files.outputs import check_output_directory
 from finetune.model_directory import model_directory
 from finetune.understanding.flags import DTYPES, ENCODERS, numbers
 from finetune.understanding.retrieval.embeddings import Embedder, num_layers
 
 
-def command_parser(program: str, description: str | None, default_layers: str = "all") -> FlagParser:
-    """A parser with the flags of every command; `default_layers` says in words what is read without --layers."""
+def model_parser(program: str, description: str | None) -> FlagParser:
+    """A parser with the flags of every command: of a model, its batches, and a directory for results."""
     parser = FlagParser(
         prog=f"python -m {program}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -23,11 +24,17 @@ def command_parser(program: str, description: str | None, default_layers: str = 
         "model", type=Path, metavar="MODEL", help="run, checkpoint or model: a VECO, or another encoder of transformers"
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="directory of the results")
-    parser.add_argument("--layers", default="", help=f"such as 4,8,12; 0 = the embeddings (default: {default_layers})")
     parser.add_argument("--max-tokens", type=int, default=8192, help="largest batch, in tokens (default %(default)s)")
-    parser.add_argument("--max-length", type=int, help="longest sentence in tokens (default: the model's)")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="precision (default %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of all that is drawn at random (default %(default)s)")
+    return parser
+
+
+def command_parser(program: str, description: str | None, default_layers: str = "all") -> FlagParser:
+    """`model_parser` of a command that reads states; `default_layers` says what is read without --layers."""
+    parser = model_parser(program, description)
+    parser.add_argument("--layers", default="", help=f"such as 4,8,12; 0 = the embeddings (default: {default_layers})")
+    parser.add_argument("--max-length", type=int, help="longest sentence in tokens (default: the model's)")
     return parser
 
 
@@ -75,3 +82,23 @@ def choices(flag: str, text: str, known: Sequence[str]) -> list[str]:
     if len(set(names)) < len(names):
         raise ValueError(f"--{flag} {text}: expected each once")
     return names
+
+
+def named_files(flag: str, values: Sequence[str], suffix: str) -> dict[str, Path]:
+    """The file of each NAME=FILE, or of FILE by its own name without `suffix`.
+
+    Raises ValueError for one name of two files.
+    """
+    found: dict[str, Path] = {}
+    for value in values:
+        name, equals, file = value.rpartition("=")
+        path = Path(file)
+        if not equals:
+            name = path.name
+            for compression in COMPRESSED_SUFFIXES:
+                name = name.removesuffix(compression)
+            name = name.removesuffix(suffix)
+        if name in found:
+            raise ValueError(f"--{flag}: {found[name]} and {path} are both called {name}; give NAME=FILE")
+        found[name] = path
+    return found

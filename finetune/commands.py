@@ -41,6 +41,7 @@ COMMANDS = {
     "study": "finetune.study",
     "alignment": "analysis.alignment",
     "syntax": "analysis.syntax",
+    "forgetting": "analysis.forgetting",
     "demo": "finetune.demo",
 }
 EXIT_BAD_INPUT = 2
