@@ -20,6 +20,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", "--", "-.", ":")
 HATCHES = ("", "//", "..", "xx", "\\\\", "++")  # of bars
+NUM_NAMED = 5  # points at each end that have their names beside them
 TEXT_IN_SVG = "path"  # text as outlines, readable where the fonts are not installed
 SEQUENTIAL, DIVERGING = "cividis", "RdBu"  # colour maps that are monotone in lightness, or on each side of 0
 # Fonts by the scripts that matplotlib's own, DejaVu Sans, lacks: the first installed one of each is used.
@@ -142,5 +143,29 @@ def draw_bars(output: Path, name: str, panels: Mapping[str, Sequence[Bars]], tit
             axis.grid(False, axis="x")
         if num_series > 1:
             figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
+        figure.suptitle(title)
+        save(figure, output, name)
+
+
+@dataclass(frozen=True)
+class Point:
+    """A named place."""
+
+    name: str
+    x: float
+    y: float
+
+
+def draw_points(output: Path, name: str, points: Sequence[Point], labels: tuple[str, str], title: str) -> None:
+    """Draw points by two quantities, whose labels are of x and y; the outermost of y have their names beside them."""
+    with figure_of(6.4, 4.4) as (figure, axes):
+        axis = axes[0, 0]
+        axis.axhline(0, color=COLOURS[-1], linewidth=0.8)
+        axis.scatter([point.x for point in points], [point.y for point in points], s=18, color=COLOURS[0])
+        by_y = sorted(points, key=lambda point: point.y)
+        for point in {*by_y[:NUM_NAMED], *by_y[-NUM_NAMED:]}:
+            axis.annotate(point.name, (point.x, point.y), xytext=(4, 3), textcoords="offset points", fontsize=8)
+        axis.set_xlabel(labels[0])
+        axis.set_ylabel(labels[1])
         figure.suptitle(title)
         save(figure, output, name)

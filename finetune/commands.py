@@ -42,6 +42,7 @@ COMMANDS = {
     "alignment": "analysis.alignment",
     "syntax": "analysis.syntax",
     "forgetting": "analysis.forgetting",
+    "bias": "analysis.bias",
     "demo": "finetune.demo",
 }
 EXIT_BAD_INPUT = 2
