@@ -43,6 +43,7 @@ COMMANDS = {
     "syntax": "analysis.syntax",
     "forgetting": "analysis.forgetting",
     "bias": "analysis.bias",
+    "report": "analysis.report",
     "demo": "finetune.demo",
 }
 EXIT_BAD_INPUT = 2
