@@ -20,7 +20,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", "--", "-.", ":")
 HATCHES = ("", "//", "..", "xx", "\\\\", "++")  # of bars
-NUM_NAMED = 5  # points at each end that have their names beside them
+MOST_NARROW = 4.0  # inches of a panel of bars that has others beside it
+NUM_NAMED = 3  # points at each end that have their names beside them
 TEXT_IN_SVG = "path"  # text as outlines, readable where the fonts are not installed
 SEQUENTIAL, DIVERGING = "cividis", "RdBu"  # colour maps that are monotone in lightness, or on each side of 0
 # Fonts by the scripts that matplotlib's own, DejaVu Sans, lacks: the first installed one of each is used.
@@ -126,19 +127,29 @@ class Bars:
 
 
 def draw_bars(output: Path, name: str, panels: Mapping[str, Sequence[Bars]], title: str) -> None:
-    """Draw a panel of bars for each y label; series have the same groups, and differ in colour and hatching."""
-    num_groups = max(len(series.groups) for own in panels.values() for series in own)
+    """Draw a panel of bars for each y label, beside each other where they are narrow.
+
+    All series of a panel have the same groups, and differ in colour and hatching.
+    """
+    groups = next(iter(panels.values()))[0].groups
     num_series = max(len(own) for own in panels.values())
-    width = max(3.2, 0.8 + 0.24 * num_groups * (num_series + 1))
-    with figure_of(width, 2.9 * len(panels), len(panels), 1) as (figure, axes):
+    label = 0.1 * max(len(group) for group in groups)  # inches
+    width = max(3.0, 0.8 + len(groups) * max(0.24 * (num_series + 1), label + 0.2))
+    rows, columns = (1, len(panels)) if width <= MOST_NARROW else (len(panels), 1)
+    with figure_of(width * columns, 3.0 * rows, rows, columns) as (figure, axes):
         for axis, (y_label, own) in zip(axes.flat, panels.items(), strict=True):
             for number, series in enumerate(own):
-                places = [place + (number - (len(own) - 1) / 2) * 0.8 / len(own) for place in range(len(series.groups))]
-                colour, hatch = COLOURS[number % len(COLOURS)], HATCHES[number % len(HATCHES)]
+                offset = (number - (len(own) - 1) / 2) * 0.8 / len(own)
                 axis.bar(
-                    places, series.values, 0.8 / len(own), label=series.name, color=colour, hatch=hatch, edgecolor="w"
+                    [place + offset for place in range(len(groups))],
+                    series.values,
+                    0.8 / len(own),
+                    label=series.name,
+                    color=COLOURS[number % len(COLOURS)],
+                    hatch=HATCHES[number % len(HATCHES)],
+                    edgecolor="white",
                 )
-            axis.set_xticks(range(num_groups), own[0].groups)
+            axis.set_xticks(range(len(groups)), groups)
             axis.set_title(y_label, fontsize=10)
             axis.grid(False, axis="x")
         if num_series > 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from analysis.figures import Bars, draw_bars
 from analysis.masking.lines import Counts
@@ -14,14 +14,24 @@ from analysis.results import Cell, Column, Table, number_or_none, write_results
 
 NAME = FIGURE = "forgetting"
 AVERAGE = "avg"
-# Metric -> (what people call it, whether it is a share, whether it depends on how a tokenizer cuts).
+
+
+class Metric(NamedTuple):
+    """What people call a metric and how they read it, and whether it depends on how a tokenizer cuts."""
+
+    title: str
+    is_percent: bool
+    decimals: int
+    is_of_pieces: bool
+
+
 METRICS = {
-    "loss": ("MLM loss, nats a piece", False, True),
-    "accuracy": ("Accuracy of masked pieces", True, True),
-    "word_accuracy": ("Accuracy of masked words", True, False),
-    "bits_per_character": ("Masked words, bits a character", False, False),
-    "pseudo_perplexity": ("Pseudo-perplexity of a piece", False, True),
-    "pseudo_bits_per_character": ("Pseudo-log-likelihood, bits a character", False, False),
+    "loss": Metric("MLM loss, nats a piece", False, 3, True),
+    "accuracy": Metric("Accuracy of masked pieces", True, 1, True),
+    "word_accuracy": Metric("Accuracy of masked words", True, 1, False),
+    "bits_per_character": Metric("Masked words, bits a character", False, 3, False),
+    "pseudo_perplexity": Metric("Pseudo-perplexity of a piece", False, 2, True),
+    "pseudo_bits_per_character": Metric("Pseudo-log-likelihood, bits a character", False, 3, False),
 }
 Scores = Mapping[str, Mapping[str, Score]]  # model -> language -> score
 Changes = Mapping[str, Mapping[str, Mapping[str, float | None]]]  # model before -> language -> metric -> difference
@@ -41,9 +51,9 @@ def changes_of(scores: Scores, after: str, is_comparable: bool) -> Changes:
         before: {
             language: {
                 metric: number_or_none(asdict(scores[after][language])[metric] - value)
-                if is_comparable or not of_pieces
+                if is_comparable or not METRICS[metric].is_of_pieces
                 else None
-                for (metric, value), (_, _, of_pieces) in zip(asdict(score).items(), METRICS.values(), strict=True)
+                for metric, value in asdict(score).items()
             }
             for language, score in own.items()
         }
@@ -75,10 +85,10 @@ def write_report(output: Path, settings: Mapping[str, Any], counts: Mapping[str,
 
 def table_of(metric: str, scores: Scores, changes: Changes) -> Table:
     """A metric by language: before, after, and the differences."""
-    title, is_percent, _ = METRICS[metric]
+    own_metric = METRICS[metric]
     *befores, after = scores
     names = [*befores, after, *(f"{after} − {before}" for before in befores)]
-    columns = [Column("language"), *(Column(name, is_percent, 1 if is_percent else 3) for name in names)]
+    columns = [Column("language"), *(Column(name, own_metric.is_percent, own_metric.decimals) for name in names)]
     rows: list[list[Cell]] = [
         [
             language,
@@ -87,7 +97,7 @@ def table_of(metric: str, scores: Scores, changes: Changes) -> Table:
         ]
         for language in scores[after]
     ]
-    return Table(title, columns, rows)
+    return Table(own_metric.title, columns, rows)
 
 
 def table_of_texts(counts: Mapping[str, Counts]) -> Table:
@@ -122,7 +132,7 @@ def draw(output: Path, scores: Scores, is_comparable: bool) -> None:
     )
     panels = {}
     for metric in shown:
-        title, is_percent, _ = METRICS[metric]
+        title, is_percent = METRICS[metric].title, METRICS[metric].is_percent
         factor = 100 if is_percent else 1
         panels[f"{title}, %" if is_percent else title] = [
             Bars(model, list(own), [factor * asdict(score)[metric] for score in own.values()])

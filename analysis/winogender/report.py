@@ -129,4 +129,4 @@ def draw(output: Path, scores: Mapping[str, Parity], occupations: Sequence[Occup
         if one.share_of_women is not None
     ]:
         labels = ("women in the occupation, %", "she − he: probability that the\npronoun means the occupation, %")
-        draw_points(output, OCCUPATIONS, points, labels, "occupations: what the model thinks, and who has them")
+        draw_points(output, OCCUPATIONS, points, labels, "occupations by their share of women")
