@@ -88,7 +88,7 @@ def named_models(model: Path, before: Sequence[str]) -> dict[str, Path]:
     if not before:
         return {MODEL: model_directory(model, [Kind.PRETRAINING])}
     only = [f"{BEFORE}={value}" if len(before) == 1 and "=" not in value else value for value in before]
-    paths = named_files("before", only, "")
+    paths = named_files("before", only)
     if AFTER in paths:
         raise ValueError(f"--before {AFTER}={paths[AFTER]}: {AFTER} is the name of MODEL; expected another")
     return {name: model_directory(path, [Kind.PRETRAINING]) for name, path in {**paths, AFTER: model}.items()}

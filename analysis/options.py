@@ -84,15 +84,15 @@ def choices(flag: str, text: str, known: Sequence[str]) -> list[str]:
     return names
 
 
-def named_files(flag: str, values: Sequence[str], suffix: str) -> dict[str, Path]:
-    """The file of each NAME=FILE, or of FILE by its own name without `suffix`.
+def named_files(flag: str, values: Sequence[str], suffix: str = "") -> dict[str, Path]:
+    """The file of each NAME=FILE, or of FILE by its own name without `suffix` and that of compression.
 
     Raises ValueError for one name of two files.
     """
     found: dict[str, Path] = {}
     for value in values:
         name, equals, file = value.rpartition("=")
-        path = Path(file)
+        path = Path(file).expanduser()
         if not equals:
             name = path.name
             for compression in COMPRESSED_SUFFIXES:

@@ -9,7 +9,8 @@ DATA has what is there of the following, plain or compressed:
   alignment/NAME.tsv                pairs with gold links: source TAB target TAB links such as 0-0 1-2;
                                     the layer is chosen on alignment/NAME.dev.tsv if there is one
   treebank/{train,dev,test}.conllu  a treebank; more tests are test-LANGUAGE.conllu
-  text/LANGUAGE.txt                 a sentence a line
+  text/LANGUAGE.txt                 a sentence a line; without any, those of parallel/ are read
+  parallel/LANGUAGE.txt             the same, line i of each file being a translation of line i of the others
   winogender/                       Winogender's templates.tsv and occupations-stats.tsv; or the file AX-g.jsonl
 
 Masked words (analysis.forgetting) need a MODEL that was pre-trained, and are compared with the model --before. Gender

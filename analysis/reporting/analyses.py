@@ -72,8 +72,13 @@ def files_called(directory: Path, suffix: str) -> dict[str, Path]:
 
 
 def texts_by_language(data: Path) -> dict[str, Path]:
-    """The files text/LANGUAGE.txt."""
-    return files_called(data / "text", ".txt")
+    """The files text/LANGUAGE.txt or, without any, the parallel ones."""
+    return files_called(data / "text", ".txt") or parallel_texts(data)
+
+
+def parallel_texts(data: Path) -> dict[str, Path]:
+    """The files parallel/LANGUAGE.txt, whose i-th lines translate each other."""
+    return files_called(data / "parallel", ".txt")
 
 
 def alignment_jobs(inputs: Inputs) -> Iterator[Job]:
@@ -155,7 +160,7 @@ ANALYSES = (
         "forgetting",
         "Masked words",
         "How well are masked words of each language predicted, and what has changed?",
-        "text/LANGUAGE.txt, a sentence a line",
+        "text/LANGUAGE.txt, or parallel/LANGUAGE.txt, a sentence a line",
         forgetting_jobs,
         {"forgetting": "Losses, accuracies and pseudo-perplexities by language, bars for each model"},
     ),

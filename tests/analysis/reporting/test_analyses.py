@@ -70,6 +70,9 @@ def test_masked_words_need_a_head(masked_lm: Path, tmp_path: Path) -> None:
     data = write(tmp_path / "data", "text/en.txt", "text/de.txt.xz")
     texts = ["--text", f"de={data}/text/de.txt.xz", f"en={data}/text/en.txt"]
     assert flags_of(BY_NAME["forgetting"], Inputs(masked_lm, data)) == {"forgetting": texts}
+    parallel = write(tmp_path / "parallel-data", "parallel/en.txt", "parallel/fr.txt")
+    texts_of_parallel = ["--text", *(f"{language}={parallel}/parallel/{language}.txt" for language in ("en", "fr"))]
+    assert flags_of(BY_NAME["forgetting"], Inputs(masked_lm, parallel)) == {"forgetting": texts_of_parallel}
     before = Inputs(masked_lm, data, before=Path("old"))
     assert flags_of(BY_NAME["forgetting"], before) == {"forgetting": [*texts, "--before", "old"]}
     for number, architectures in enumerate((["VecoForTokenClassification"], ["XLMRobertaModel"], None)):
