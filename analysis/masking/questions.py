@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.masking.lines import MaskableLine
-from finetune.understanding.rows.framing import Frame, Row
+from finetune.understanding.rows.framing import Frame
 from finetune.understanding.rows.token_rows import TokenRows
 from veco.labels import IGNORED
 
@@ -50,15 +50,12 @@ def each_piece(line: MaskableLine, model: int, with_rest_of_word: bool) -> Itera
 
 def rows_of(questions: Sequence[Question], frame: Frame, mask: int) -> TokenRows:
     """A row for each question; asked pieces have LABELS and PLACES."""
-    rows: list[Row] = []
-    labels: list[np.ndarray] = []
-    before, behind = frame.start_of_last(), frame.num_specials - frame.start_of_last()
-    for question in questions:
-        rows.append(frame.row(np.where(question.masked, mask, question.pieces)))
-        labels.append(
-            np.pad(np.where(question.asked, question.pieces, IGNORED), (before, behind), constant_values=IGNORED)
-        )
-    flat = np.concatenate(labels).astype(np.int64)
+    rows = [frame.row(np.where(question.masked, mask, question.pieces)) for question in questions]
+    before = frame.start_of_last()
+    labels = [np.full(len(row), IGNORED, dtype=np.int64) for row in rows]
+    for question, own in zip(questions, labels, strict=True):
+        own[before : before + len(question.pieces)][question.asked] = question.pieces[question.asked]
+    flat = np.concatenate(labels)
     is_asked = flat != IGNORED
     places = np.where(is_asked, np.cumsum(is_asked) - 1, IGNORED)
     return TokenRows.of(rows, np.arange(len(rows)), token_targets={LABELS: flat, PLACES: places})
