@@ -174,7 +174,7 @@ def draw_points(output: Path, name: str, points: Sequence[Point], labels: tuple[
         axis.axhline(0, color=COLOURS[-1], linewidth=0.8)
         axis.scatter([point.x for point in points], [point.y for point in points], s=18, color=COLOURS[0])
         by_y = sorted(points, key=lambda point: point.y)
-        for point in {*by_y[:NUM_NAMED], *by_y[-NUM_NAMED:]}:
+        for point in dict.fromkeys([*by_y[:NUM_NAMED], *by_y[-NUM_NAMED:]]):
             axis.annotate(point.name, (point.x, point.y), xytext=(4, 3), textcoords="offset points", fontsize=8)
         axis.set_xlabel(labels[0])
         axis.set_ylabel(labels[1])
