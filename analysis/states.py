@@ -21,6 +21,7 @@ from finetune.understanding.rows.paired_rows import PairedRows
 from finetune.understanding.rows.row_batches import EvaluationBatches
 from finetune.understanding.rows.token_rows import TokenRows
 from veco.labels import IGNORED
+from veco.model import VecoModel
 from veco.pairs import encode_pair, pair_argument, stack_pair
 
 Words = Sequence[str]
@@ -113,9 +114,17 @@ def stacked_pairs(
     embedder: Embedder, sources: Sequence[Words], targets: Sequence[Words]
 ) -> Iterator[tuple[np.ndarray, dict[str, Tensor], Tensor]]:
     """Batches of pairs of similar length: their numbers (B,), the model's arguments for x over y, and WORDS (2B, T)."""
-    rows = PairedRows.paired(
-        framed_words(sources, embedder), framed_words(targets, embedder), np.arange(len(sources), dtype=np.int64)
-    )
+    for numbers, stacked in stacked_rows(embedder, framed_words(sources, embedder), framed_words(targets, embedder)):
+        words = stacked.pop(WORDS)
+        yield numbers, stacked, words
+
+
+def stacked_rows(embedder: Embedder, x: TokenRows, y: TokenRows) -> Iterator[tuple[np.ndarray, dict[str, Tensor]]]:
+    """Batches of pairs of similar length: their numbers (B,), and what rows have for x over y (2B, T), on the device.
+
+    Row i of x and of y is pair i.
+    """
+    rows = PairedRows.paired(x, y, np.arange(len(x), dtype=np.int64))
     fillers = {"input_ids": embedder.encoder.pad, WORDS: IGNORED}
     for numbers, batch in batches_of(embedder, rows, 2):
         names = [name for name in batch if pair_argument(name) in batch]
@@ -123,8 +132,7 @@ def stacked_pairs(
             name: stack_pair(batch[name], batch[pair_argument(name)], fillers.get(name, 0)).to(embedder.model.device)
             for name in names
         }
-        words = stacked.pop(WORDS)
-        yield numbers, stacked, words
+        yield numbers, stacked
 
 
 def batches_of(embedder: Embedder, rows: PairedRows, rows_each: int) -> Iterator[tuple[np.ndarray, dict[str, Tensor]]]:
@@ -141,6 +149,7 @@ def encode_plugged_in(
     output_attentions: bool = False,
 ) -> BaseModelOutput:
     """The output of S of x over y, with what is asked for; each side is plugged into the other's H."""
+    assert isinstance(embedder.model, VecoModel), "others have no cross-attention to plug in"
     with torch.inference_mode():
         _, s = encode_pair(
             embedder.model,

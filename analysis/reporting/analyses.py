@@ -104,6 +104,24 @@ def syntax_jobs(inputs: Inputs) -> Iterator[Job]:
     yield Job("syntax", inputs.model, flags, [files["train"], files["dev"], *tests.values()])
 
 
+def similarity_jobs(inputs: Inputs) -> Iterator[Job]:
+    """One for the parallel texts of two languages or more."""
+    yield from parallel_job("similarity", inputs)
+
+
+def languages_jobs(inputs: Inputs) -> Iterator[Job]:
+    """One for the parallel texts of two languages or more."""
+    yield from parallel_job("languages", inputs)
+
+
+def parallel_job(name: str, inputs: Inputs) -> Iterator[Job]:
+    """A job on all parallel texts, where there are two or more."""
+    texts = parallel_texts(inputs.data)
+    if len(texts) > 1:
+        flags = ["--text", *(f"{language}={path}" for language, path in texts.items())]
+        yield Job(name, inputs.model, flags, list(texts.values()))
+
+
 def forgetting_jobs(inputs: Inputs) -> Iterator[Job]:
     """One for the texts of all languages."""
     texts = texts_by_language(inputs.data)
@@ -138,6 +156,7 @@ def configuration(model: Path) -> Mapping[str, Any]:
     return json.loads((model / "config.json").read_text(encoding="utf-8"))
 
 
+PARALLEL = "parallel/LANGUAGE.txt of two languages or more, line i of each being a translation of line i of the others"
 ANALYSES = (
     Analysis(
         "alignment",
@@ -155,6 +174,30 @@ ANALYSES = (
         "treebank/train.conllu, treebank/dev.conllu, and treebank/test.conllu or treebank/test-LANGUAGE.conllu",
         syntax_jobs,
         {"syntax": "Scores of the probes by layer, with shares and correlations in a panel each"},
+    ),
+    Analysis(
+        "similarity",
+        "Similarity of translations",
+        "How much more similar are the vectors of translations than those of random pairs?",
+        PARALLEL,
+        similarity_jobs,
+        {
+            "similarity": "Histograms of the cosines of translations and of random pairs",
+            "map": "A map of sentences, with lines between translations",
+        },
+    ),
+    Analysis(
+        "languages",
+        "Languages by layer",
+        "How alike are languages in each layer, and what would make their sentences comparable?",
+        PARALLEL,
+        languages_jobs,
+        {
+            "languages": "Similarity of languages by layer",
+            "accuracy": "Accuracy of retrieval and of classifiers of the language by layer",
+            "matrix": "Similarity of all pairs of languages in one layer",
+            "tree": "The tree of languages by their similarity in that layer",
+        },
     ),
     Analysis(
         "forgetting",

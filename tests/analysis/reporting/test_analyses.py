@@ -66,6 +66,15 @@ def test_syntax_has_one_for_all_tests_of_a_treebank(masked_lm: Path, tmp_path: P
     assert not flags_of(BY_NAME["syntax"], Inputs(masked_lm, data))
 
 
+@pytest.mark.parametrize("name", ["similarity", "languages"])
+def test_languages_are_compared_by_parallel_texts(name: str, masked_lm: Path, tmp_path: Path) -> None:
+    data = write(tmp_path / "data", "parallel/en.txt", "text/de.txt")
+    assert not flags_of(BY_NAME[name], Inputs(masked_lm, data))
+    write(data, "parallel/fr.txt.gz")
+    texts = [f"en={data}/parallel/en.txt", f"fr={data}/parallel/fr.txt.gz"]
+    assert flags_of(BY_NAME[name], Inputs(masked_lm, data)) == {name: ["--text", *texts]}
+
+
 def test_masked_words_need_a_head(masked_lm: Path, tmp_path: Path) -> None:
     data = write(tmp_path / "data", "text/en.txt", "text/de.txt.xz")
     texts = ["--text", f"de={data}/text/de.txt.xz", f"en={data}/text/en.txt"]
