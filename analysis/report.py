@@ -30,7 +30,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from analysis.options import choices, model_of, model_parser
+from analysis.options import choices, model_parser
 from analysis.reporting.analyses import ANALYSES, Analysis, Inputs, Job, NotPossibleError
 from analysis.reporting.model_summary import summary_of
 from analysis.reporting.page import Section, render, shown_run
@@ -40,6 +40,7 @@ from data_tools.files.atomic import write_texts
 from data_tools.files.directories import claim
 from data_tools.files.outputs import check_output_directory
 from finetune.model_directory import model_directory
+from finetune.understanding.flags import ENCODERS
 from training.launch import quiet_libraries
 from training.run_directory.kinds import Kind
 
@@ -63,7 +64,7 @@ def inputs_of(options: argparse.Namespace) -> Inputs:
         raise ValueError(f"--data {options.data}: no such directory")
     before, entailment = options.before, options.entailment_model
     return Inputs(
-        model_of(options),
+        model_directory(options.model, ENCODERS),
         options.data,
         None if before is None else model_directory(before, [Kind.PRETRAINING]),
         None if entailment is None else model_directory(entailment, [Kind.TASK]),
