@@ -30,7 +30,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from analysis.options import claim_results, model_parser
+from analysis.options import check_max_tokens, claim_results, model_parser
 from analysis.results import result_names
 from analysis.winogender.classifier import EntailmentModel
 from analysis.winogender.items import files_of_winogender, read_pairs
@@ -56,8 +56,7 @@ def build_parser() -> FlagParser:
 def main() -> None:
     options = build_parser().parse_args()
     quiet_libraries()
-    if options.max_tokens < 1:
-        raise ValueError(f"--max-tokens {options.max_tokens}: expected at least 1")
+    check_max_tokens(options)
     pairs = read_pairs(options.data)
     directory = model_directory(options.model, [Kind.TASK])
     model = EntailmentModel.load(directory, options.entailment, options.max_tokens, DTYPES[options.dtype])

@@ -41,6 +41,7 @@ COMMANDS = {
     "study": "finetune.study",
     "export-encoder": "inference.export_encoder",
     "serve": "inference.serve",
+    "attention": "analysis.attention",
     "alignment": "analysis.alignment",
     "syntax": "analysis.syntax",
     "similarity": "analysis.similarity",

@@ -1,4 +1,4 @@
-"""A tiny VECO and small encoders of transformers, each made once, and sentences that translate each other."""
+"""A tiny VECO and a tiny translation model, each made once, and sentences that translate each other."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 
 import pytest
+from toy_translation import toy_model, write_toy_tokenizer
 from xtreme_files import german, sentence, write_lines, write_model
 
 
@@ -13,6 +14,15 @@ from xtreme_files import german, sentence, write_lines, write_model
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("analysis-model") / "model"
     write_model(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def tiny_translator(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random model, whose words have several pieces."""
+    directory = tmp_path_factory.mktemp("analysis-translator") / "model"
+    write_toy_tokenizer(directory)
+    toy_model(directory).save_pretrained(directory)
     return directory
 
 
