@@ -9,7 +9,7 @@ SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
 class Metrics:
-    """Requests and their seconds by path, sizes of batches and waiting texts by service."""
+    """Requests and their seconds by path, how many are in progress, batches and waiting texts by service."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -17,6 +17,7 @@ class Metrics:
         self._seconds = Histogram(
             "veco_request_seconds", "from request to answer", ["path"], buckets=SECONDS, registry=self.registry
         )
+        self.in_progress = Gauge("veco_requests_in_progress", "requests not answered yet", registry=self.registry)
         self._batches = Histogram(
             "veco_batch_texts", "texts computed together", ["service"], buckets=SIZES, registry=self.registry
         )

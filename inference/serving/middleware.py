@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from inference.serving.metrics import Metrics
 
 TOO_LARGE = 413
+READ_ON_BYTES = 1 << 28
 
 
 class BodyLimit:
@@ -27,6 +28,7 @@ class BodyLimit:
             return
         announced = dict(scope["headers"]).get(b"content-length", b"0")
         if announced.isdigit() and int(announced) > self._most:
+            await read_on(receive)
             await JSONResponse({"detail": self._told}, TOO_LARGE)(scope, receive, send)
             return
         num_bytes = 0
@@ -36,10 +38,24 @@ class BodyLimit:
             message = await receive()
             num_bytes += len(message.get("body", b""))
             if num_bytes > self._most:
+                if message.get("more_body", False):
+                    await read_on(receive)
                 raise HTTPException(TOO_LARGE, self._told)
             return message
 
         await self._app(scope, counted, send)
+
+
+async def read_on(receive: Receive) -> None:
+    """Read and forget the rest of a body, up to READ_ON_BYTES.
+
+    Many clients send all of it before they read the answer: a connection that is closed meanwhile loses this.
+    """
+    num_bytes, has_more = 0, True
+    while has_more and num_bytes < READ_ON_BYTES:
+        message = await receive()
+        num_bytes += len(message.get("body", b""))
+        has_more = bool(message.get("more_body", False))
 
 
 class Counting:
@@ -62,4 +78,5 @@ class Counting:
                 self._metrics.request(path, message["status"], time.perf_counter() - started)
             await send(message)
 
-        await self._app(scope, receive, counted)
+        with self._metrics.in_progress.track_inprogress():
+            await self._app(scope, receive, counted)
