@@ -73,6 +73,9 @@ setup(
             "onnx>=1.20",  # export_encoder --to onnx; the contract of models: what torch.onnx.export writes
             "onnxscript>=0.7",  # torch.onnx.export translates with it
             "onnxruntime>=1.24",  # runs what was exported
+            "fastapi>=0.115",  # inference.serve
+            "uvicorn>=0.30",  # inference.serve
+            "prometheus-client>=0.20",  # inference.serve
             "faiss-cpu>=1.9",  # inference.SentenceIndex, which finds the same without it
             "mteb>=2",  # its evaluation of inference.mteb_encoder on a stand-in task
             "sentence-transformers>=6",  # pretrain.export's directories, opened by SentenceTransformer
@@ -93,6 +96,11 @@ setup(
             "onnxscript>=0.7",  # torch.onnx.export translates with it
             "onnxruntime>=1.24",  # computes with what was exported, on CPUs of any kind
         ],
+        "serve": [
+            "fastapi>=0.115",  # inference.serve: requests checked against types, and their description (OpenAPI)
+            "uvicorn>=0.30",  # speaks HTTP, and answers what it has received before it stops
+            "prometheus-client>=0.20",  # /metrics as Prometheus reads it
+        ],
         "search": [
             "faiss-cpu>=1.9",  # inference.SentenceIndex among many sentences
         ],
@@ -104,6 +112,9 @@ setup(
         ],
         "peft": [
             "peft>=0.21",  # finetune/understanding with lora_rank
+        ],
+        "umap": [
+            "umap-learn>=0.5.7",  # analysis.similarity: the map of sentences, which is by t-SNE without it
         ],
         "gpu": [
             "ninja>=1.11",  # DeepSpeed compiles its Adam in host memory with it, where the optimizer is offloaded

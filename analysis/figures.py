@@ -5,6 +5,7 @@ matplotlib is imported where something is drawn, since it takes a second.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", "--", "-.", ":")
 TEXT_IN_SVG = "path"  # text as outlines, readable where the fonts are not installed
+CELL, LONGEST_SIDE = 0.26, 30  # inches of a cell of a heat map, and of a whole side at most
+LABEL_POINTS = 8
 SEQUENTIAL, DIVERGING = "cividis", "RdBu"  # colour maps that are monotone in lightness, or on each side of 0
 # Fonts by the scripts that matplotlib's own, DejaVu Sans, lacks: the first installed one of each is used.
 FONTS = {
@@ -43,6 +46,18 @@ class Curve:
     name: str
     x: Sequence[float]
     y: Sequence[float]
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """A grid of shares between 0 and 1, NaN where there is none, with a name for each row and column, and for these."""
+
+    shares: Sequence[Sequence[float]]
+    rows: Sequence[str]
+    columns: Sequence[str]
+    y_label: str
+    x_label: str
+    title: str = ""
 
 
 def usable_fonts() -> list[str]:
@@ -95,10 +110,15 @@ def save(figure: Any, output: Path, name: str) -> None:
 def draw_curves(
     output: Path, name: str, panels: Mapping[str, Sequence[Curve]], x_label: str, title: str, whole_x: bool = True
 ) -> None:
-    """Draw a panel of curves for each y label, told apart by colour, marker and line; `whole_x` ticks whole numbers."""
+    """Draw a panel of curves for each y label, told apart by colour, marker and line; `whole_x` ticks whole numbers.
+
+    A curve without points is left out; those after it look as if it were there, and so the same in all panels.
+    """
     with figure_of(4.6 * len(panels), 3.6, 1, len(panels)) as (figure, axes):
         for axis, (y_label, curves) in zip(axes.flat, panels.items(), strict=True):
             for number, curve in enumerate(curves):
+                if all(map(math.isnan, curve.y)):
+                    continue
                 look = {
                     "color": COLOURS[number % len(COLOURS)],
                     "marker": MARKERS[number % len(MARKERS)],
@@ -108,7 +128,30 @@ def draw_curves(
             axis.set_xlabel(x_label)
             axis.set_ylabel(y_label)
             axis.xaxis.get_major_locator().set_params(integer=whole_x)
-            if len(curves) > 1:
+            if len(axis.lines) > 1:
                 axis.legend(fontsize=8, frameon=False)
+        figure.suptitle(title)
+        save(figure, output, name)
+
+
+def draw_heat_maps(output: Path, name: str, maps: Sequence[HeatMap], title: str) -> None:
+    """Draw grids of shares side by side, each in percent with a scale of its own from 0 to its largest share."""
+    longest = max(len(names) for one in maps for names in (one.rows, one.columns))
+    cell, margin, bar = min(CELL, LONGEST_SIDE / longest), 1.6, 0.9
+    font = {"fontsize": LABEL_POINTS * cell / CELL, "parse_math": False}  # a $ in a word begins no formula
+    width = sum(cell * len(one.columns) + margin + bar for one in maps)
+    height = cell * max(len(one.rows) for one in maps) + margin + 0.4
+    with figure_of(max(width, 0.09 * len(title)), height, 1, len(maps)) as (figure, axes):
+        for axis, one in zip(axes.flat, maps, strict=True):
+            percent = [[100 * share for share in row] for row in one.shares]
+            image = axis.imshow(percent, cmap=SEQUENTIAL, vmin=0, aspect="auto")
+            axis.grid(False)
+            rotation = 90 if max(map(len, one.columns)) > 2 else 0
+            axis.set_xticks(range(len(one.columns)), one.columns, rotation=rotation, **font)
+            axis.set_yticks(range(len(one.rows)), one.rows, **font)
+            axis.set_xlabel(one.x_label)
+            axis.set_ylabel(one.y_label)
+            axis.set_title(one.title, fontsize=10)
+            figure.colorbar(image, ax=axis, label="weight, %")
         figure.suptitle(title)
         save(figure, output, name)

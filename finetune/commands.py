@@ -40,8 +40,12 @@ COMMANDS = {
     "understanding-compare": "finetune.understanding.compare",
     "study": "finetune.study",
     "export-encoder": "inference.export_encoder",
+    "serve": "inference.serve",
+    "attention": "analysis.attention",
     "alignment": "analysis.alignment",
     "syntax": "analysis.syntax",
+    "similarity": "analysis.similarity",
+    "languages": "analysis.languages",
     "demo": "finetune.demo",
 }
 EXIT_BAD_INPUT = 2

@@ -179,14 +179,12 @@ def add_common_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--min-count",
         type=int,
-        default=FastTextSettings.min_count,
         metavar="N",
-        help="focus: pieces that occur more rarely in --text have no vector (default %(default)s)",
+        help=f"focus: pieces that occur more rarely in --text have no vector (default {FastTextSettings.min_count})",
     )
     parser.add_argument(
         "--threads",
         type=int,
-        default=FastTextSettings.num_threads,
         metavar="N",
         help="focus: threads that train vectors; only with 1 are they the same each time (default: all processors)",
     )
@@ -194,6 +192,11 @@ def add_common_flags(parser: argparse.ArgumentParser) -> None:
 
 def problem_of(arguments: argparse.Namespace) -> str | None:
     """What is wrong with flags that do not go together, or None."""
+    if arguments.command != "cut":
+        flag, method = ("--by", arguments.by) if arguments.command == "change" else ("--rows", arguments.rows)
+        given = {"--min-count": arguments.min_count, "--threads": arguments.threads}
+        if method != "focus" and (useless := [name for name, value in given.items() if value is not None]):
+            return f"{useless[0]} is for the vectors of {flag} focus: leave it out"
     if arguments.command == "change":
         if arguments.by == "rank" and not (arguments.source_text and arguments.text):
             return (

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 from scipy.sparse import csr_array
 from transformers import PreTrainedModel
 
-from data_tools.files.atomic import atomic_path
 from veco.vocabulary.agreement import States, first_lines
 from veco.vocabulary.changing import change_vocabulary, check_change, copying, focusing, ranking
 from veco.vocabulary.cutting import cut_vocabulary
@@ -45,9 +42,7 @@ def cut(arguments: argparse.Namespace, model: PreTrainedModel, directory: Path) 
     new = Pieces.open(directory)
     after = Side.of(new, model, counts_of(new, files))
     agreement = None if states is None else states.agreement(States.of(model, new, lines))
-    report = Report(before, after, agreement=agreement)
-    write_report(report, arguments.json)
-    return report
+    return Report(before, after, agreement=agreement)
 
 
 def extend(arguments: argparse.Namespace, model: PreTrainedModel, directory: Path) -> Report:
@@ -71,9 +66,7 @@ def extend(arguments: argparse.Namespace, model: PreTrainedModel, directory: Pat
         weights = csr_array((len(pieces), len(old)), dtype=np.float32)
     extend_vocabulary(model, arguments.source, directory, pieces, arguments.tokens, arguments.seed, weights)
     extended = Pieces.open(directory)
-    report = Report(before, Side.of(extended, model, counts_of(extended, arguments.text)))
-    write_report(report, arguments.json)
-    return report
+    return Report(before, Side.of(extended, model, counts_of(extended, arguments.text)))
 
 
 def change(arguments: argparse.Namespace, model: PreTrainedModel, directory: Path) -> Report:
@@ -90,9 +83,7 @@ def change(arguments: argparse.Namespace, model: PreTrainedModel, directory: Pat
     change_vocabulary(model, old, new, weights, directory, draw, arguments.seed)
     overlap = Overlap(len(same), len(same) / len(new.ordinary), None if counts is None else counts.share(list(same)))
     after = Side.of(new, model, counts)
-    report = Report(before, after, overlap, RowCounts.of(weights), seconds)
-    write_report(report, arguments.json)
-    return report
+    return Report(before, after, overlap, RowCounts.of(weights), seconds)
 
 
 def weights_by(
@@ -115,14 +106,11 @@ def counts_of(pieces: Pieces, text: list[Path]) -> Counts | None:
 
 def fasttext_settings(arguments: argparse.Namespace) -> FastTextSettings:
     """The settings that flags give."""
-    return FastTextSettings(min_count=arguments.min_count, num_threads=arguments.threads)
-
-
-def write_report(report: Report, path: Path | None) -> None:
-    """Write a report as JSON if a path is given."""
-    if path is not None:
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(asdict(report), indent=1) + "\n", encoding="utf-8")
+    defaults = FastTextSettings()
+    return FastTextSettings(
+        min_count=defaults.min_count if arguments.min_count is None else arguments.min_count,
+        num_threads=defaults.num_threads if arguments.threads is None else arguments.threads,
+    )
 
 
 COMMANDS: dict[str, Command] = {"cut": cut, "extend": extend, "change": change}

@@ -151,6 +151,11 @@ def test_frequencies_come_from_shards_too(inputs: Path, tmp_path: Path) -> None:
         ("change de new --tokenizer en --by rank --text en.txt", "--by rank needs frequencies: text of the model's"),
         ("change de new --tokenizer en --by rank --source-text de.txt", "--by rank needs frequencies"),
         ("change de new --tokenizer en --by mean --source-text de.txt", "--by mean has no use for it: leave it out"),
+        (
+            "change de new --tokenizer en --by mean --threads 1",
+            "--threads is for the vectors of --by focus: leave it out",
+        ),
+        ("extend de new --tokens __x__ --min-count 2", "--min-count is for the vectors of --rows focus: leave it out"),
         ("change de new --tokenizer en --by focus", "--by focus trains fastText vectors: expected text"),
         (
             "change de new --tokenizer no_mask --by mean",
