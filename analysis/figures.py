@@ -20,6 +20,9 @@ from data_tools.files.atomic import atomic_path
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", "--", "-.", ":")
+HATCHES = ("", "//", "..", "xx", "\\\\", "++")  # of bars
+MOST_NARROW = 4.0  # inches of a panel of bars that has others beside it
+NUM_NAMED = 3  # points at each end that have their names beside them
 TEXT_IN_SVG = "path"  # text as outlines, readable where the fonts are not installed
 CELL, LONGEST_SIDE = 0.26, 30  # inches of a cell of a heat map, and of a whole side at most
 LABEL_POINTS = 8
@@ -153,5 +156,70 @@ def draw_heat_maps(output: Path, name: str, maps: Sequence[HeatMap], title: str)
             axis.set_ylabel(one.y_label)
             axis.set_title(one.title, fontsize=10)
             figure.colorbar(image, ax=axis, label="weight, %")
+        figure.suptitle(title)
+        save(figure, output, name)
+
+
+@dataclass(frozen=True)
+class Bars:
+    """A named series of values, each of a group; NaN is no bar."""
+
+    name: str
+    groups: Sequence[str]
+    values: Sequence[float]
+
+
+def draw_bars(output: Path, name: str, panels: Mapping[str, Sequence[Bars]], title: str) -> None:
+    """Draw a panel of bars for each y label, beside each other where they are narrow.
+
+    All series of a panel have the same groups, and differ in colour and hatching.
+    """
+    groups = next(iter(panels.values()))[0].groups
+    num_series = max(len(own) for own in panels.values())
+    label = 0.1 * max(len(group) for group in groups)  # inches
+    width = max(3.0, 0.8 + len(groups) * max(0.24 * (num_series + 1), label + 0.2))
+    rows, columns = (1, len(panels)) if width <= MOST_NARROW else (len(panels), 1)
+    with figure_of(width * columns, 3.0 * rows, rows, columns) as (figure, axes):
+        for axis, (y_label, own) in zip(axes.flat, panels.items(), strict=True):
+            for number, series in enumerate(own):
+                offset = (number - (len(own) - 1) / 2) * 0.8 / len(own)
+                axis.bar(
+                    [place + offset for place in range(len(groups))],
+                    series.values,
+                    0.8 / len(own),
+                    label=series.name,
+                    color=COLOURS[number % len(COLOURS)],
+                    hatch=HATCHES[number % len(HATCHES)],
+                    edgecolor="white",
+                )
+            axis.set_xticks(range(len(groups)), groups)
+            axis.set_title(y_label, fontsize=10)
+            axis.grid(False, axis="x")
+        if num_series > 1:
+            figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
+        figure.suptitle(title)
+        save(figure, output, name)
+
+
+@dataclass(frozen=True)
+class Point:
+    """A named place."""
+
+    name: str
+    x: float
+    y: float
+
+
+def draw_points(output: Path, name: str, points: Sequence[Point], labels: tuple[str, str], title: str) -> None:
+    """Draw points by two quantities, whose labels are of x and y; the outermost of y have their names beside them."""
+    with figure_of(6.4, 4.4) as (figure, axes):
+        axis = axes[0, 0]
+        axis.axhline(0, color=COLOURS[-1], linewidth=0.8)
+        axis.scatter([point.x for point in points], [point.y for point in points], s=18, color=COLOURS[0])
+        by_y = sorted(points, key=lambda point: point.y)
+        for point in dict.fromkeys([*by_y[:NUM_NAMED], *by_y[-NUM_NAMED:]]):
+            axis.annotate(point.name, (point.x, point.y), xytext=(4, 3), textcoords="offset points", fontsize=8)
+        axis.set_xlabel(labels[0])
+        axis.set_ylabel(labels[1])
         figure.suptitle(title)
         save(figure, output, name)

@@ -18,10 +18,8 @@ from finetune.understanding.retrieval.embeddings import Embedder, described, lay
 from training.run_directory.kinds import Kind
 
 
-def command_parser(
-    program: str, description: str | None, default_layers: str = "all", max_tokens: int = 8192
-) -> FlagParser:
-    """A parser with the flags of every command; `default_layers` says in words what is read without --layers."""
+def model_parser(program: str, description: str | None, max_tokens: int = 8192) -> FlagParser:
+    """A parser with the flags of every command: of a model, its batches, and a directory for results."""
     parser = FlagParser(
         prog=f"python -m {program}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -32,13 +30,21 @@ def command_parser(
         help="run, checkpoint or model: a VECO, another encoder of transformers, or an exported encoder",
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="directory of the results")
-    parser.add_argument("--layers", default="", help=f"such as 4,8,12; 0 = the embeddings (default: {default_layers})")
     parser.add_argument(
         "--max-tokens", type=int, default=max_tokens, help="largest batch, in tokens (default %(default)s)"
     )
-    parser.add_argument("--max-length", type=int, help="longest sentence in tokens (default: the model's)")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="precision (default %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of all that is drawn at random (default %(default)s)")
+    return parser
+
+
+def command_parser(
+    program: str, description: str | None, default_layers: str = "all", max_tokens: int = 8192
+) -> FlagParser:
+    """`model_parser` of a command that reads states; `default_layers` says what is read without --layers."""
+    parser = model_parser(program, description, max_tokens)
+    parser.add_argument("--layers", default="", help=f"such as 4,8,12; 0 = the embeddings (default: {default_layers})")
+    parser.add_argument("--max-length", type=int, help="longest sentence in tokens (default: the model's)")
     return parser
 
 

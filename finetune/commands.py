@@ -46,6 +46,9 @@ COMMANDS = {
     "syntax": "analysis.syntax",
     "similarity": "analysis.similarity",
     "languages": "analysis.languages",
+    "forgetting": "analysis.forgetting",
+    "bias": "analysis.bias",
+    "report": "analysis.report",
     "demo": "finetune.demo",
 }
 EXIT_BAD_INPUT = 2

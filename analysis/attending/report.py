@@ -59,9 +59,7 @@ def write_report(
     ]
     content = {
         **settings,
-        "other": {
-            reading: {layer: by_side[ALL]["other"] for layer, by_side in own.items()} for reading, own in scores.items()
-        },
+        "means": {reading: means_by_layer(own) for reading, own in scores.items()},
         "scores": scores,
         "heads": heads,
         "maps": [as_json(reading, one) for reading, own in maps.items() for one in own],
@@ -85,6 +83,16 @@ def scores_of(reading: Reading, layers: Sequence[int], shares: Shares) -> dict[s
         str(layer): {name: named(reading, means[place]) for name, means in by_side.items()}
         for place, layer in enumerate(layers)
     }
+
+
+def means_by_layer(scores: Mapping[str, Mapping[str, Means]]) -> dict[str, dict[str, float]]:
+    """{metric: {layer: mean over the tokens of both sides}}, without the metrics that a reading does not have."""
+    found: dict[str, dict[str, float]] = {}
+    for layer, by_side in scores.items():
+        for metric, value in by_side[ALL].items():
+            if value is not None:
+                found.setdefault(metric, {})[layer] = value
+    return found
 
 
 def heads_of(reading: Reading, layers: Sequence[int], shares: Shares) -> dict[str, list[Means]]:

@@ -73,7 +73,7 @@ def test_shares_and_maps_of_all_readings(
             for name in present:
                 mean = sum(of_head[name] for of_head in heads) / 2
                 assert mean == pytest.approx(found["scores"][by][layer]["all"][name], abs=1e-6)
-            assert found["other"][by][layer] == found["scores"][by][layer]["all"]["other"]
+            assert found["means"][by]["other"][layer] == found["scores"][by][layer]["all"]["other"]
     assert found["scores"]["tlm"]["1"]["all"]["uniform"] == found["scores"]["tlm"]["2"]["all"]["uniform"]
     with (output / "attention.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

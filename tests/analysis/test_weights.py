@@ -18,6 +18,7 @@ from analysis.weights import (
     plugged_out_weights,
     tlm_weights,
 )
+from finetune.exported.encoder import ExportedEncoder
 from finetune.understanding.retrieval.embeddings import Embedder
 from veco import VecoModel
 from veco.labels import IGNORED
@@ -133,4 +134,11 @@ def test_an_encoder_without_such_weights_is_refused(embedder_of: Callable[[str],
     embedder = embedder_of("bert")
     embedder.model.forward = lambda ids, output_attentions: type("Output", (), {"attentions": None})()
     with pytest.raises(ValueError, match="a bert has no weight of each token on each token; use another encoder"):
+        form_weights(embedder)
+
+
+def test_an_exported_encoder_is_refused(embedder_of: Callable[[str], Embedder]) -> None:
+    embedder = embedder_of("veco")
+    embedder.model = ExportedEncoder.__new__(ExportedEncoder)
+    with pytest.raises(ValueError, match="an exported encoder returns no weights of attention; use the model"):
         form_weights(embedder)
