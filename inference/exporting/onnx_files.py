@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -83,6 +84,7 @@ def write_onnx(model: VecoModel, directory: Path, precision: str) -> None:
         )
     for file in directory.glob(f"{exact.name}*"):
         file.unlink()
+    shutil.copymode(path, path.with_name(f"{path.name}.data"))  # which the library writes for the user alone
 
 
 def export_graph(model: VecoModel, path: Path) -> None:
