@@ -6,13 +6,11 @@ It is whole on every rank, in the precision of the student's weights: 2 bytes fo
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 from torch import nn
 
-from data_tools.files.atomic import sha256_of
 from data_tools.shards.manifest import Manifest
 from pretrain.initial_model import (
     XLM_ROBERTA,
@@ -23,7 +21,8 @@ from pretrain.initial_model import (
     pretrained_model,
 )
 from pretrain.recipe import PretrainRecipe
-from training.run_directory.kinds import CONFIG_FILE, own_model
+from training.run_directory.fingerprint import fingerprint_of_model
+from training.run_directory.kinds import own_model
 from veco import VecoForPreTraining
 from veco.objectives.distil import Distillation
 from veco.objectives.objective_sum import ObjectiveSum
@@ -35,8 +34,8 @@ NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 def open_teacher(recipe: PretrainRecipe, data_dir: Path, manifest: Manifest) -> Teacher | None:
     """The teacher that a recipe names, a VECO or an XLM-R, or a run with one; None where it names none.
 
-    Its weights are in float32 on the CPU. Raises ValueError where there is no model, or its tokenizer is not the data's,
-    or its rows are too short, or it has no cross-attention for path S to learn from.
+    Its weights are in float32 on the CPU. Raises ValueError where there is no model, its tokenizer is not that of the
+    data, its rows are too short, or it has no cross-attention for path S to learn from.
     """
     if recipe.teacher is None:
         return None
@@ -55,7 +54,7 @@ def open_teacher(recipe: PretrainRecipe, data_dir: Path, manifest: Manifest) -> 
             f"teacher {directory}: an {XLM_ROBERTA} has no cross-attention to learn from; leave plugged_in out, or "
             "take a VECO"
         )
-    return Teacher(model, fingerprint(directory))
+    return Teacher(model, fingerprint_of_model(directory))
 
 
 def distillations(recipe: PretrainRecipe) -> list[Distillation]:
@@ -85,9 +84,3 @@ def taught_module(model: VecoForPreTraining) -> TaughtModule:
     module = model.objective_modules[Distillation.name]
     assert isinstance(module, TaughtModule)
     return module
-
-
-def fingerprint(directory: Path) -> str:
-    """A hash of a model's configuration and weights: a run that is resumed must have the same teacher."""
-    paths = sorted([directory / CONFIG_FILE, *directory.glob("*.safetensors")])
-    return hashlib.sha256("".join(sha256_of(path) for path in paths).encode()).hexdigest()

@@ -36,7 +36,10 @@ class SoftTargets(NamedTuple):
 def soft_divergence(logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
     """The loss (...) of logits (..., V) of student and teacher, in float32 at least: the formula above."""
     of_student, of_teacher = log_probabilities(logits, temperature), log_probabilities(teacher_logits, temperature)
-    return temperature**2 * (of_teacher.exp() * (of_teacher - of_student)).sum(-1)
+    probabilities = of_teacher.exp()
+    # Where the teacher has 0, as at places that are no candidates, both logarithms may be minus infinity.
+    differences = (of_teacher - of_student).masked_fill(probabilities == 0, 0.0)
+    return temperature**2 * (probabilities * differences).sum(-1)
 
 
 def log_probabilities(logits: Tensor, temperature: float) -> Tensor:

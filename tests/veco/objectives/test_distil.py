@@ -164,22 +164,18 @@ def test_recomputed_layers_give_the_same_gradient(config: VecoConfig, wide: Veco
     torch.testing.assert_close(*found)
 
 
-@pytest.mark.parametrize(
-    "objective",
-    ["distil(heads=4)", "distil(relations=0, states=1, every_layer=True)", "distil(relations=0, logits=1)", EVERYTHING],
-)
-def test_student_learns(config: VecoConfig, wide: VecoConfig, objective: str) -> None:
-    model = student_of(config, objective, teacher_of(wide)).train()
-    batch = batch_of_views("x", "y")
+def test_student_learns(config: VecoConfig, wide: VecoConfig) -> None:
+    model = student_of(config, EVERYTHING, teacher_of(wide)).train()
+    batch = batch_of_views("x", "y", pairs=slice(2))
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     losses = []
-    for _ in range(40):
-        loss = model(**batch).loss
+    for _ in range(15):
+        output = model(**batch)
         optimizer.zero_grad()
-        loss.backward()
+        output.loss.backward()
         optimizer.step()
-        losses.append(loss.item())
-    assert losses[-1] < 0.6 * losses[0]
+        losses.append({name: loss.item() for name, loss in output.losses.items()})
+    assert all(losses[-1][name] < 0.9 * first for name, first in losses[0].items())
 
 
 @pytest.mark.parametrize(
