@@ -95,6 +95,7 @@ PAGES = (
         "configuration",
         "data",
         "decoding",
+        "distillation",
         "encoders",
         "installation",
         "multinode",
