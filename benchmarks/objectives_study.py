@@ -62,7 +62,8 @@ BASELINES = ("mlm", "mlm+tlm", "ca_mlm+tlm", "mbart(translate=true)")
 STARTS = ("mlm+tlm", "ca_mlm+tlm")  # what the others are added to
 # Those that are not added to anything; distil needs a teacher: benchmarks/distillation.py.
 OLD = {"mlm", "tlm", "ca_mlm", "clm", "mbart", "distil"}
-OPTIONS = {"xlco": "(layer=2)"}  # the recipe has three layers, where the default is the 8th of 12
+# The recipe has three layers, where the default is the 8th of 12.
+OPTIONS = {"xlco": "(layer=2)", "self_alignment": "(layer=2)"}
 RETRIEVAL = {"cosine": ("--similarity", "cosine"), "csls, centred": ("--similarity", "csls", "--centre")}
 COUNTED_BATCHES = 64  # of which the tokens of an update are the mean
 QUICK_SIZES = {

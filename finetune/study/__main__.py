@@ -12,6 +12,7 @@ whose settings have changed in STUDY.yaml is refused.
     DIR/table.{png,svg}                      the table in colours: own language, foreign language, control
     DIR/differences.csv                      paired bootstrap over examples, t-test over seeds
     DIR/learning_curves.{png,svg}            losses of pre-training
+    DIR/by_layer.{png,svg}                   what probes found in each layer
     DIR/{tokenizers,data,models,finetuning,probes}/NAME, with log.txt
 
 These are written anew after each step, from what is finished; differences once all models of a column are.
@@ -27,7 +28,7 @@ from data_tools.files.directories import claim
 from finetune.comparison import check_unchanged, parse_steps, steps_parser
 from finetune.steps import run_steps
 from finetune.study import configuration
-from finetune.study.figures import FORMATS, draw_curves, draw_table
+from finetune.study.figures import FORMATS, draw_curves, draw_layers, draw_table
 from finetune.study.plan import StudyPlan, plan_of
 from finetune.study.reading import read_study
 from finetune.study.results import Findings
@@ -35,7 +36,7 @@ from finetune.study.tables import cells_csv, differences_csv, markdown, results_
 
 COMMAND = "finetune.study"
 STUDIES = Path(__file__).resolve().parents[1] / "studies"
-TABLE, CURVES = "table", "learning_curves"
+TABLE, CURVES, LAYERS = "table", "learning_curves", "by_layer"
 REPORTS = ("table.md", "table.csv", "differences.csv", "results.json")
 DIRECTORIES = ("tokenizers", "data", "models", "finetuning", "probes")
 
@@ -45,7 +46,7 @@ def run_study(plan: StudyPlan, output: Path, parallel: int) -> None:
     settings = plan.settings()
     begun = [step.name for step in plan.steps if step.has_begun]
     check_unchanged(settings, output, begun)
-    figures = [f"{stem}.{form}" for stem in (TABLE, CURVES) for form in FORMATS]
+    figures = [f"{stem}.{form}" for stem in (TABLE, CURVES, LAYERS) for form in FORMATS]
     claim(output, [*REPORTS, *figures], COMMAND)
     for path, text in plan.files.items():
         write_texts(path.parent, {path.name: text})
@@ -76,6 +77,7 @@ def report(findings: Findings, output: Path, is_over: bool = False) -> None:
     if cells:
         draw_table(cells, findings.plan, output / TABLE)
     draw_curves(findings.plan, output / CURVES)
+    draw_layers(findings.by_layer(), output / LAYERS)
 
 
 def main() -> None:

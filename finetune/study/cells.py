@@ -41,6 +41,7 @@ class Column:
     """A task in the language in which models are trained, and tested unless it says otherwise; their runs."""
 
     name: str
+    entry: str  # of `tasks` in the file
     language: str
     plan: Plan
 
@@ -114,7 +115,7 @@ def column_of(title: str, name: str, language: str, study: Study, places: Places
     runs = [placed(run, seed, title, places) for seed in study.seeds for run in first]
     tested = {part.task: tests}
     chosen = languages_chosen_on_tests(runs, tested, comparison)
-    return Column(title, language, Plan(comparison, runs, tested, {}, {}, {}, {}, chosen_on_tests=chosen))
+    return Column(title, name, language, Plan(comparison, runs, tested, {}, {}, {}, {}, chosen_on_tests=chosen))
 
 
 def checked_tests(name: str, language: str, comparison: Comparison) -> list[str]:

@@ -27,7 +27,10 @@
         command: analysis.syntax
         flags: {train: train.conllu, dev: dev.conllu, test: [test.conllu], probes: distance}
         results: {UUAS: "syntax.json:chosen.distance.uuas"}   # name: FILE:KEY.KEY… of a number, below DIR
-    table: {models: [en, fi-en], baseline: en, draws: 1000}   # rows, default all; differences, default to the control
+        by_layer: {UUAS: "syntax.json:uuas"}                  # the same of {layer: number}
+    table:
+      {models: [en, fi-en], baseline: en, draws: 1000}        # rows, default all; differences, default to the control
+      # averages: {English: [sick], Finnish: [pos]}             over these tasks, by default one over all
     processes: 1                                              # of each training with DeepSpeed, without GPUs
 
 A column is trained and tested in its language; `languages` are by default those of the task, `tests: [en, de]` tests in
@@ -46,7 +49,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from finetune.understanding.tasks.task import Split
 
@@ -102,13 +105,21 @@ class TaskPart:
     fields: Mapping[str, Any] = field(default_factory=dict)
 
 
+class FieldOfFile(NamedTuple):
+    """A value in a JSON file below a directory: the way to it through the keys."""
+
+    file: str
+    keys: tuple[str, ...]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ProbePart:
-    """A command that looks into a model, and the numbers in its results: name -> (file, path of keys)."""
+    """A command that looks into a model, and where its results have numbers, and numbers by layer, by name."""
 
     command: str
     flags: Mapping[str, Any]
-    results: Mapping[str, tuple[str, tuple[str, ...]]]
+    results: Mapping[str, FieldOfFile]
+    by_layer: Mapping[str, FieldOfFile]
     models: tuple[str, ...]
 
 
@@ -128,6 +139,7 @@ class Study:
     control_fields: Mapping[str, Any]
     seeds: Sequence[int]
     rows: tuple[str, ...]  # the models of the table, the control last
+    averages: Mapping[str, tuple[str, ...]]  # name -> the tasks that it is over; empty: one over all
     baseline: str
     draws: int
     processes: int

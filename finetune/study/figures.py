@@ -1,4 +1,4 @@
-"""The figures of a study: the table with coloured cells, and the learning curves of pre-training."""
+"""The figures of a study: the table with coloured cells, learning curves of pre-training, probes by layer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from training.metrics_lines import METRICS_FILE
 
 # Dark enough apart for a black and white print, and blue, yellow and white for colour-blind readers.
 COLOURS = {Kind.OWN: "#7fb3d8", Kind.FOREIGN: "#fbe7a1", Kind.CONTROL: "#ffffff", Kind.UNKNOWN: "#e6e6e6"}
-LINES = ("-", "--", ":", "-.")  # of curves, beside their colours
+LINES, MARKERS = ("-", "--", ":", "-."), ("o", "s", "^", "D")  # of curves, beside their colours
 OKABE_ITO = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#f0e442")
 FORMATS = ("png", "svg")
 WITHOUT_DATE: Mapping[str, dict[str, Any]] = {"svg": {"Date": None}, "png": {}}
@@ -106,6 +106,25 @@ def draw_curves(plan: StudyPlan, stem: Path) -> bool:
             axis.plot(*zip(*points, strict=True), label=name, marker="o" if len(points) < 3 else None, **style)
         kind = "continued pre-training" if goes_on else "pre-training"
         axis.set(title=f"{kind}, {title}", xlabel="update", ylabel="nats")
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=7)
+    figure.tight_layout()
+    save(figure, stem)
+    return True
+
+
+def draw_layers(curves: Mapping[str, Mapping[str, Mapping[int, float]]], stem: Path) -> bool:
+    """Draw what probes found by layer: a panel for each number, a curve for each model; whether there is any."""
+    if not curves:
+        return False
+    figure, axes = pyplot().subplots(1, len(curves), figsize=(4.4 * len(curves), 3.6), squeeze=False)
+    for axis, (name, of_models) in zip(axes[0], curves.items(), strict=True):
+        for number, (model, curve) in enumerate(of_models.items()):
+            style = {"color": OKABE_ITO[number % len(OKABE_ITO)], "linestyle": LINES[number % len(LINES)]}
+            style["marker"] = MARKERS[number % len(MARKERS)]
+            axis.plot(*zip(*sorted(curve.items()), strict=True), label=model, **style)
+        axis.set(title=name, xlabel="layer (0: embeddings)")
+        axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)
         axis.legend(fontsize=7)
     figure.tight_layout()

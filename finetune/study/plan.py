@@ -16,7 +16,8 @@ from finetune.study.cells import Column, cell_steps, columns_of
 from finetune.study.checks import check_steps
 from finetune.study.configuration import Study
 from finetune.study.places import Places
-from finetune.study.preparation import preparation_steps, probe_steps, written_files
+from finetune.study.preparation import preparation_steps, written_files
+from finetune.study.probes import probe_steps
 from finetune.understanding.comparison.stages import settings_of
 
 BEFORE = "steps before it"

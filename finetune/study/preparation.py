@@ -1,10 +1,9 @@
-"""The steps that make tokenizers, data and models, and look into these: commands that a user could type."""
+"""The steps that make tokenizers, data and models: commands that a user could type."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import yaml
 
 from finetune.command_stages import Stage
 from finetune.steps import Step
-from finetune.study.configuration import ProbePart, Study
+from finetune.study.configuration import Study
 from finetune.study.places import Places, model_parts
 from training.recipe.base import TrainingRecipe
 from training.recipe.parsing import read_yaml
@@ -107,74 +106,6 @@ def written_files(study: Study, places: Places) -> dict[Path, str]:
     if any(part.pretrain is not None for part in study.models.values()):
         files[places.recipe] = yaml.safe_dump(recipe_values(study), sort_keys=False, allow_unicode=True)
     return files
-
-
-def probe_steps(study: Study, places: Places) -> list[Step]:
-    """A step for each probe and model."""
-    return [
-        probe_step(name, model, study, places)
-        for name, probe in study.probes.items()
-        for model in probed_models(probe, study)
-    ]
-
-
-def probed_models(probe: ProbePart, study: Study) -> list[str]:
-    """The models that a probe looks into, by default those of the table; the control has no weights of its own."""
-    return list(probe.models) or [name for name in study.rows if name in study.models]
-
-
-def probe_step(name: str, model: str, study: Study, places: Places) -> Step:
-    """Look into a model."""
-    probe = study.probes[name]
-    title, made = f"probe {name} {model}", probe_directory(name, model, places)
-    command = (probe.command, f"{places.model(model)}", *words_of(probe.flags), "--output", f"{made}")
-    last = list(probe.results.values())[-1][0]
-    settle = partial(check_probe, name, model, study, places)
-    return Step(title, made.parent, (Stage(title, command, made / last),), model_needs(model, study), settle)
-
-
-def probe_results(name: str, model: str, study: Study, places: Places) -> dict[str, float]:
-    """{name of a number: the number} of a probe, without those that are not there."""
-    found = {}
-    for number, (file, keys) in study.probes[name].results.items():
-        value = value_in(probe_directory(name, model, places) / file, keys)
-        if is_number(value):
-            found[number] = float(value)
-    return found
-
-
-def check_probe(name: str, model: str, study: Study, places: Places) -> None:
-    """Raise ValueError for the first number that the files of a finished probe lack."""
-    for number, (file, keys) in study.probes[name].results.items():
-        path = probe_directory(name, model, places) / file
-        value = value_in(path, keys)
-        if not is_number(value):
-            found = f"the keys {', '.join(map(str, value))}" if isinstance(value, Mapping) else repr(value)
-            raise ValueError(
-                f"probe {name} {model}: {number} is to be a number at {'.'.join(keys)} of {path}, found {found}; "
-                f"change results in {study.path}"
-            )
-
-
-def probe_directory(name: str, model: str, places: Places) -> Path:
-    """The directory that the command of a probe writes."""
-    return places.output / "probes" / f"{name}-{model}" / "results"
-
-
-def value_in(path: Path, keys: Sequence[str]) -> Any:
-    """The value behind these keys in a JSON file, None where the file or one of them is missing."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    for key in keys:
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value
-
-
-def is_number(value: Any) -> bool:
-    """Whether a value of JSON is a number; true and false are none."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def model_needs(name: str, study: Study) -> tuple[str, ...]:

@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.files.yaml_files import all_expanded, read_marked_mapping
-from finetune.study.configuration import CONTROL, DataPart, ModelPart, ProbePart, Study, TaskPart, TokenizerPart
+from finetune.study.configuration import (
+    CONTROL,
+    DataPart,
+    FieldOfFile,
+    ModelPart,
+    ProbePart,
+    Study,
+    TaskPart,
+    TokenizerPart,
+)
 from finetune.study.references import check_references
 from finetune.understanding.comparison.configuration import DECIDED, DRAWS, MIN_DRAWS, REPORTED
 from finetune.understanding.recipe import UnderstandingRecipe
@@ -24,7 +33,7 @@ CORPUS_KEYS = ("mono", "parallel", "valid", "filters", "deduplicate")
 PATH_KEYS = ("text", "jsonl", "parquet", "tsv", "csv", "source", "target", "tmx", "opus")  # of the files in a corpus
 MODEL_KEYS = ("from", "convert", "vocabulary", "pretrain", "languages", "fields", "task_fields")
 TASK_KEYS = ("task", "data", "languages", "tests", "report", "fields")
-PROBE_KEYS = ("command", "flags", "results", "models")
+PROBE_KEYS = ("command", "flags", "results", "by_layer", "models")
 RECIPE_FIELDS = tuple(field.name for field in dataclasses.fields(UnderstandingRecipe))
 NAME = re.compile(r"[\w.-]+")
 
@@ -43,7 +52,8 @@ def read_study(path: Path) -> Study:
     control = top.section(CONTROL)
     control.check_keys(("from", "fields"))
     table = top.section("table")
-    table.check_keys(("models", "baseline", "draws"))
+    table.check_keys(("models", "baseline", "draws", "averages"))
+    averages = table.section("averages")
     rows = (*(table.texts("models") or models), *([CONTROL] if top.has(CONTROL) else ()))
     study = Study(
         path=path,
@@ -58,6 +68,7 @@ def read_study(path: Path) -> Study:
         control_fields=_recipe_fields(control.section("fields")),
         seeds=_seeds(top),
         rows=rows,
+        averages={str(name): averages.texts(name) for name in averages.content},
         baseline=table.text("baseline", CONTROL if top.has(CONTROL) else ""),
         draws=_number(table, "draws", DRAWS, 0),
         processes=_number(top, "processes", 1, 1),
@@ -181,20 +192,26 @@ def _recipe_fields(section: Section, also: Sequence[str] = ()) -> Mapping[str, A
 def _probe(entry: tuple[Section, str]) -> ProbePart:
     section, _ = entry
     section.check_keys(PROBE_KEYS)
-    results = {}
-    for name, place in section.texts_by_key("results").items():
-        file, _, keys = place.partition(":")
-        if not file or not keys:
-            section.complain("results", f"results: {name} {place!r}: expected FILE:FIELD, such as syntax.json:uuas")
-        results[name] = file, tuple(keys.split("."))
-    if not results:
-        section.complain("results", "results names no number of the command's files")
+    results, by_layer = (_fields_of_files(section, key) for key in ("results", "by_layer"))
+    if not results and not by_layer:
+        section.complain("results", "results and by_layer name no number of the command's files")
     return ProbePart(
         command=section.text("command"),
         flags=section.section("flags").content,
         results=results,
+        by_layer=by_layer,
         models=section.texts("models"),
     )
+
+
+def _fields_of_files(section: Section, key: str) -> dict[str, FieldOfFile]:
+    found = {}
+    for name, place in section.texts_by_key(key).items():
+        file, _, keys = place.partition(":")
+        if not file or not keys:
+            section.complain(key, f"{key}: {name} {place!r}: expected FILE:FIELD, such as syntax.json:uuas")
+        found[name] = FieldOfFile(file, tuple(keys.split(".")))
+    return found
 
 
 def _seeds(top: Section) -> list[int]:

@@ -31,6 +31,12 @@ def check_references(study: Study, top: Section, parts: Mapping[str, Mapping[str
         control.complain("from", "control: from is missing, the model whose shape and tokenizer it has")
     for name in study.rows:
         check_name(top.section("table"), "models", name, "models", compared)
+    for name, tasks in study.averages.items():
+        averages = top.section("table").section("averages")
+        if not tasks:
+            averages.complain(name, f"averages: {name} is over no task")
+        for task in tasks:
+            check_name(averages, name, task, "tasks", study.tasks)
     if study.baseline:
         check_name(top.section("table"), "baseline", study.baseline, "the table", study.rows)
     for name, probe in study.probes.items():

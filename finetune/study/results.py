@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from finetune.study.cells import Column, Kind, kind_of
 from finetune.study.plan import StudyPlan
-from finetune.study.preparation import probe_results, probed_models
+from finetune.study.probes import probe_results, probe_results_by_layer, probed_models
 from finetune.understanding.comparison.findings import differences_of
 from finetune.understanding.comparison.plan import Result
 from finetune.understanding.comparison.report import score_name
@@ -78,6 +78,15 @@ class Findings:
             for model in probed_models(probe, study):
                 found.setdefault(model, {}).update(probe_results(name, model, study, self.plan.places))
         return {model: numbers for model, numbers in found.items() if numbers}
+
+    def by_layer(self) -> dict[str, dict[str, dict[int, float]]]:
+        """Name of a number -> model -> layer -> the number, of the finished probes."""
+        study, found = self.plan.study, dict[str, dict[str, dict[int, float]]]()
+        for name, probe in study.probes.items():
+            for model in probed_models(probe, study):
+                for number, curve in probe_results_by_layer(name, model, study, self.plan.places).items():
+                    found.setdefault(number, {})[model] = curve
+        return found
 
 
 def cell_of(model: str, column: Column, results: Sequence[Result], plan: StudyPlan) -> Cell:

@@ -39,6 +39,8 @@ def markdown(findings: Findings, cells: Sequence[Cell]) -> str:
         lines += [f"- {sentence(one)}" for one in comparisons_of(cells)]
     if probes := findings.probes():
         lines += ["", "## Probes", "", *probe_table(probes)]
+    for name, curves in findings.by_layer().items():
+        lines += ["", f"### {name} by layer", "", *layer_table(curves)]
     if differences := findings.all_differences():
         lines += ["", "## Differences", "", EXPLAINED.format(draws=plan.study.draws)]
         for name, own in differences.items():
@@ -48,15 +50,16 @@ def markdown(findings: Findings, cells: Sequence[Cell]) -> str:
 
 def score_table(cells: Sequence[Cell], plan: StudyPlan) -> list[str]:
     """A row for each model, a column for each task and language, mean ± sd over the seeds."""
+    averages = averages_of(plan)
     names = [column.name for column in plan.columns]
     by_place = {(cell.model, cell.column): cell for cell in cells}
-    lines = [table_line(["", *names, "average"]), table_line(["---"] * (len(names) + 2))]
-    lines.append(table_line(["", *map(score_of, plan.columns), ""]))
+    width = 1 + len(names) + len(averages)
+    lines = [table_line(["", *names, *averages]), table_line(["---"] * width)]
+    lines.append(table_line(["", *map(score_of, plan.columns), *[""] * len(averages)]))
     for model in plan.study.rows:
-        row = [by_place.get((model, name)) for name in names]
-        means = [cell.mean for cell in row if cell is not None]
-        average = f"{statistics.fmean(means):.2f}" if len(means) == len(names) else MISSING
-        lines.append(table_line([model, *map(shown, row), average]))
+        own = {name: by_place.get((model, name)) for name in names}
+        means = [mean_of([own[name] for name in over]) for over in averages.values()]
+        lines.append(table_line([model, *map(shown, own.values()), *means]))
     unfinished = [cell for cell in cells if len(cell.scores) < len(plan.study.seeds)]
     seeds = plan.study.seeds
     over = f"mean ± sd over the seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else f"seed {seeds[0]}"
@@ -68,6 +71,18 @@ def score_table(cells: Sequence[Cell], plan: StudyPlan) -> list[str]:
     if chosen := [column.name for column in plan.columns if column.is_chosen_on_what_is_shown]:
         notes.append(f"The best checkpoints were chosen by the scores that are shown: {', '.join(chosen)}.")
     return [*lines, "", " ".join(notes), ""]
+
+
+def averages_of(plan: StudyPlan) -> dict[str, list[str]]:
+    """Name of an average -> the columns that it is over: all, or as the study says."""
+    of_tasks = plan.study.averages or {"average": tuple(plan.study.tasks)}
+    return {name: [column.name for column in plan.columns if column.entry in tasks] for name, tasks in of_tasks.items()}
+
+
+def mean_of(cells: Sequence[Cell | None]) -> str:
+    """The mean over cells as Markdown; none where one of them is missing."""
+    means = [cell.mean for cell in cells if cell is not None]
+    return f"{statistics.fmean(means):.2f}" if len(means) == len(cells) else MISSING
 
 
 def shown(cell: Cell | None) -> str:
@@ -84,6 +99,16 @@ def probe_table(probes: Mapping[str, Mapping[str, float]]) -> list[str]:
     lines = [table_line(["", *names]), table_line(["---"] * (len(names) + 1))]
     for model, numbers in probes.items():
         lines.append(table_line([model, *(f"{numbers[name]:.4g}" if name in numbers else MISSING for name in names)]))
+    return lines
+
+
+def layer_table(curves: Mapping[str, Mapping[int, float]]) -> list[str]:
+    """A row for each model, a column for each layer."""
+    layers = sorted({layer for curve in curves.values() for layer in curve})
+    lines = [table_line(["", *map(str, layers)]), table_line(["---"] * (len(layers) + 1))]
+    for model, curve in curves.items():
+        cells = [f"{curve[layer]:.4g}" if layer in curve else MISSING for layer in layers]
+        lines.append(table_line([model, *cells]))
     return lines
 
 
@@ -133,5 +158,6 @@ def results_json(findings: Findings, cells: Sequence[Cell]) -> str:
         "comparisons": [{**asdict(one), "share": one.share} for one in comparisons_of(cells)],
         "differences": {name: [asdict(one) for one in own] for name, own in findings.all_differences().items()},
         "probes": findings.probes(),
+        "by_layer": findings.by_layer(),
     }
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"

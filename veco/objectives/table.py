@@ -17,6 +17,7 @@ from veco.objectives.hictl import HierarchicalContrast
 from veco.objectives.mbart import Denoising
 from veco.objectives.mlm import MaskedLanguageModelling
 from veco.objectives.objective import Objective
+from veco.objectives.self_alignment import SelfAlignment
 from veco.objectives.tlm import TranslationLanguageModelling
 from veco.objectives.veco2 import SentenceAndWordContrast
 from veco.objectives.xlco import CrossLingualContrast
@@ -40,6 +41,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
         WordAlignment,
         WordRecovery,
         ParaphraseClassification,
+        SelfAlignment,
         Distillation,
     )
 }

@@ -98,6 +98,11 @@ MISTAKES = {
         changed(probes={"x": {"command": "a.b", "results": {"UUAS": "syntax.json"}}}),
         "UUAS 'syntax.json': expected FILE:FIELD",
     ),
+    "average of no task": (
+        changed(table={"averages": {"all": ["sik"]}}),
+        r"mine.yaml:\d+:\d+: all 'sik': no such name in",
+    ),
+    "empty average": (changed(table={"averages": {"all": []}}), "averages: all is over no task"),
     "few draws": (changed(table={"draws": 10}), "draws 10: expected at least 1000, or 0"),
     "nothing to compare on": (changed(tasks={}), "neither tasks nor probes"),
 }

@@ -16,7 +16,7 @@ from finetune.study.cells import Kind
 from finetune.study.figures import COLOURS, curves_of
 from finetune.study.plan import StudyPlan, plan_of
 from finetune.study.results import Findings, comparisons_of
-from finetune.study.tables import markdown
+from finetune.study.tables import markdown, score_table
 
 SCORES = {
     "en": {"pawsx": [80.0, 84.0], "pos": [70.0, 70.0]},
@@ -34,6 +34,15 @@ def test_the_table_has_means_deviations_and_kinds(planned: StudyPlan) -> None:
     assert "| control | *51.00 ± 1.41* | *61.00 ± 0.00* | 56.00 |" in lines
     assert "- Own language above foreign language in 2 of 2 pairs of cells of a column (100 %)." in lines
     assert "- Foreign language above control in 1 of 2 pairs of cells of a column (50 %)." in lines
+
+
+def test_averages_are_over_the_tasks_that_they_name(study: StudyMaker, without_commands: None, tmp_path: Path) -> None:
+    averages = {"pairs": ["pawsx"], "both": ["pos", "pawsx"]}
+    plan = plan_of(study(table={"models": ["en", "found"], "averages": averages}), tmp_path / "out")
+    write_scores(plan, SCORES)
+    lines = score_table(Findings(plan).cells(), plan)
+    assert lines[0].endswith("| pairs | both |")
+    assert lines[3].endswith("| 82.00 | 76.00 |")  # pawsx of en 82, pos 70
 
 
 def test_unfinished_cells_are_told_and_not_averaged(planned: StudyPlan) -> None:
@@ -60,11 +69,12 @@ def test_what_chose_the_checkpoints_is_told(
 
 def test_all_files_of_the_report(study: StudyMaker, without_commands: None, tmp_path: Path) -> None:
     probes = {"syntax": {"command": "a.b", "flags": {"layer": 2}, "results": {"UUAS": "syntax.json:all.uuas"}}}
+    probes["syntax"]["by_layer"] = {"DSpr": "syntax.json:dspr"}
     plan = plan_of(study(probes=probes, table={"models": ["en", "found"], "draws": 0}), tmp_path / "out")
     probe, model = plan.steps[-1], str(plan.places.model("found"))
     assert probe.name == "probe syntax found" and probe.stages[0].command[:4] == ("a.b", model, "--layer", "2")
     probe.stages[0].result.parent.mkdir(parents=True)
-    probe.stages[0].result.write_text(json.dumps({"all": {"uuas": 61.5}}))
+    probe.stages[0].result.write_text(json.dumps({"all": {"uuas": 61.5}, "dspr": {"2": 0.5, "10": 0.25}}))
     write_scores(plan, SCORES)
     output = tmp_path / "out"
     report(Findings(plan), output, is_over=True)
@@ -83,7 +93,11 @@ def test_all_files_of_the_report(study: StudyMaker, without_commands: None, tmp_
     content = json.loads((output / "results.json").read_text())
     assert content["cells"][0]["scores"] == {"1": 80.0, "2": 84.0} and content["probes"] == {"found": {"UUAS": 61.5}}
     assert content["comparisons"][0]["share"] == 100.0
-    assert "| found | 61.5 |" in (output / "table.md").read_text()
+    table = (output / "table.md").read_text()
+    assert "| found | 61.5 |" in table
+    assert "### DSpr by layer\n\n|  | 2 | 10 |\n| --- | --- | --- |\n| found | 0.5 | 0.25 |" in table
+    assert content["by_layer"] == {"DSpr": {"found": {"2": 0.5, "10": 0.25}}}
+    assert Image.open(output / "by_layer.png").width > 400
     seen = {colour for _, colour in Image.open(output / "table.png").convert("RGB").getcolors(1 << 24) or []}
     for kind in (Kind.OWN, Kind.FOREIGN, Kind.CONTROL):
         assert tuple(bytes.fromhex(COLOURS[kind][1:])) in seen
@@ -101,6 +115,9 @@ def test_a_probe_without_its_number_fails_alone(study: StudyMaker, without_comma
     expected = "probe syntax en: UUAS is to be a number at uuas of .*syntax.json, found the keys 1; change results"
     with pytest.raises(ValueError, match=expected):
         plan.steps[-1].settle()
+    probes["syntax"] |= {"results": {}, "by_layer": {"UUAS": "syntax.json:dspr"}}
+    with pytest.raises(ValueError, match=r"UUAS is to be numbers by layer at dspr of .*, found 0.25; change by_layer"):
+        plan_of(study(probes=probes), tmp_path / "out").steps[-1].settle()
     # The report after other steps goes on.
     report(Findings(plan), tmp_path / "out")
     assert "| en | 0.25 |" in (tmp_path / "out" / "table.md").read_text()

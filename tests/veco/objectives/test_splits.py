@@ -13,6 +13,7 @@ from veco import VecoForPreTraining
 OBJECTIVES = (
     *("cross_mask_mlm", "btmlm", "clwa", "clwr", "clwr(both=False)", "clpc"),
     *("hictl", "mbart(translate=true)", "contrast(masked=true)", "clsa(masked=true)"),
+    "self_alignment(layer=1, consistency=true)",
 )
 
 
