@@ -1,4 +1,4 @@
-"""A teacher beside ZeRO-3 on two processes: the losses of one plain process, resumed to the bit, none of its weights."""
+"""A teacher beside ZeRO-3 on two processes: losses of one plain process, resumed to the bit, no weight of it kept."""
 
 from __future__ import annotations
 
