@@ -5,8 +5,9 @@
 
 A small student that learns the teacher's best translations, in place of the references, comes close to the teacher, and
 needs a smaller beam (Kim & Rush, Sequence-Level Knowledge Distillation, 2016): the teacher says the same things in the
-same way. `--train_source train.en,DISTILLED/source.txt` with both targets trains on the references too. Use the
-training text of the teacher, or any other text in the source language.
+same way. The text is the source side of the teacher's training data, or any other in that language. To train on the
+references too, give both corpora, and the direction twice: --directions en-de,en-de --train_source
+train.en,DISTILLED/source.txt --train_target train.de,DISTILLED/target.txt.
 
 Empty lines, lines longer than the model's maximum, empty translations and pairs of very unequal lengths, such as those
 of models that repeat themselves, are dropped and counted.
