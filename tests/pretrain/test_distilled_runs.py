@@ -217,7 +217,10 @@ def test_teacher_with_other_pieces_is_refused(word_data: Path, tmp_path: Path) -
     fields = {"objective": OBJECTIVE, "teacher": str(teacher)}
     run(word_data, tmp_path / "run", **fields)
     text = ["Something else is in these lines.", "Quite another text, with other words"] * 9
-    write_tokenizer(train_model(iter(text), 30, character_coverage=1.0), teacher, text)
+    other = tmp_path / "other"
+    other.mkdir()
+    write_tokenizer(train_model(iter(text), 30, character_coverage=1.0), other, text)
+    shutil.copytree(other, teacher, dirs_exist_ok=True)
     with pytest.raises(ValueError, match=f"teacher {teacher}: .* was prepared with another tokenizer"):
         run(word_data, tmp_path / "run-2", **fields)
 

@@ -28,7 +28,8 @@ def relation_divergence(student_ND: Tensor, teacher_ND: Tensor, padding: Padding
 
     The matrices of relations are computed again in the backward pass: there are A of them for each row.
     """
-    found: Tensor = checkpoint(_divergence, student_ND, teacher_ND.detach(), padding, num_heads, use_reentrant=False)
+    inputs = student_ND, teacher_ND.detach(), padding, num_heads
+    found: Tensor = checkpoint(_divergence, *inputs, use_reentrant=False, preserve_rng_state=False)
     return found
 
 

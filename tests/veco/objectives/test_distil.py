@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from pretend_device import DEVICE
+from pretend_kernels import pretend_card
 from random_pairs import batch_of_views
 from teaching import shaped, student_of, teacher_of
 from torch import Tensor, nn
@@ -244,3 +246,40 @@ def test_wrong_options_are_told(options: str, message: str) -> None:
 def test_without_a_teacher_it_says_so(config: VecoConfig) -> None:
     with pytest.raises(ValueError, match="has no teacher yet"):
         VecoForPreTraining(config, "distil")(**batch_of_views("x", "y"))
+
+
+@pytest.mark.parametrize("is_autocast", [False, True])
+def test_half_precision_comes_close(config: VecoConfig, wide: VecoConfig, is_autocast: bool) -> None:
+    """In bfloat16 weights, as under DeepSpeed, and where autocast computes, as in the plain engine."""
+    teacher = teacher_of(wide)
+    model = student_of(config, EVERYTHING, teacher).float()
+    teacher.to(torch.device("cpu"), torch.float32)
+    batch = batch_of_views("x", "y")
+    expected = {name: loss.item() for name, loss in model(**batch).losses.items()}
+    if not is_autocast:
+        model.bfloat16()
+        teacher.to(torch.device("cpu"), torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16, enabled=is_autocast):
+        output = model(**batch)
+    output.loss.backward()
+    assert {name: loss.item() for name, loss in output.losses.items()} == pytest.approx(expected, rel=0.05)
+    assert all(loss.dtype == torch.float32 for loss in output.losses.values())
+    assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in model.parameters())
+
+
+def test_host_does_not_wait_for_a_card(config: VecoConfig, wide: VecoConfig) -> None:
+    teacher = teacher_of(wide)
+    model = student_of(config, EVERYTHING, teacher).float()
+    teacher.to(torch.device("cpu"), torch.float32)
+    batch = batch_of_views("x", "y")
+    expected = {name: loss.item() for name, loss in model(**batch).losses.items()}
+    with pretend_card() as card:
+        model.to(DEVICE)
+        teacher.to(torch.device(DEVICE), torch.float32)
+        on_card = {name: value.to(DEVICE) for name, value in batch.items()}
+        card.clear()
+        output = model(**on_card)
+        output.loss.backward()
+        assert card.waits.total() == 0, dict(card.waits)
+        found = {name: loss.item() for name, loss in output.losses.items()}
+    assert found == pytest.approx(expected, rel=1e-4)
