@@ -6,7 +6,7 @@ from pathlib import Path
 from setuptools import find_namespace_packages, setup
 
 ROOT = Path(__file__).resolve().parent
-TOP = ("veco", "data_tools", "training", "pretrain", "finetune", "analysis")
+TOP = ("veco", "data_tools", "training", "pretrain", "finetune", "inference", "analysis")
 # The table of commands, of a file that imports nothing but the standard library.
 COMMANDS = runpy.run_path(str(ROOT / "finetune" / "commands.py"))["COMMANDS"]
 
@@ -70,9 +70,14 @@ setup(
             "ctranslate2>=4.8",  # export_ct2, generate --engine ct2
             "peft>=0.21",  # fine-tuning with lora_rank; the contract of models: LoRA, IA3 and prompts of every kind
             "optimum-quanto>=0.2.7",  # the contract of models: weights in 8 bits
-            "onnx>=1.20",  # the contract of models: what torch.onnx.export writes
+            "onnx>=1.20",  # export_encoder --to onnx; the contract of models: what torch.onnx.export writes
             "onnxscript>=0.7",  # torch.onnx.export translates with it
             "onnxruntime>=1.24",  # runs what was exported
+            "fastapi>=0.115",  # inference.serve
+            "uvicorn>=0.30",  # inference.serve
+            "prometheus-client>=0.20",  # inference.serve
+            "faiss-cpu>=1.9",  # inference.SentenceIndex, which finds the same without it
+            "mteb>=2",  # its evaluation of inference.mteb_encoder on a stand-in task
             "sentence-transformers>=6",  # pretrain.export's directories, opened by SentenceTransformer
         ],
         "dev": [
@@ -82,9 +87,25 @@ setup(
             "types-tqdm",  # stubs for mypy
         ],
         "ct2": [
-            "ctranslate2>=4.8",  # fast decoding: export_ct2, generate --engine ct2
+            "ctranslate2>=4.8",  # fast decoding and encoders: export_ct2, generate --engine ct2, export_encoder
             # Its wheel calls libcublas.so.12 on a card; torch's wheels have brought that of CUDA 13 since 2.11.
             "nvidia-cublas-cu12>=12.1,<13; platform_system == 'Linux' and platform_machine == 'x86_64'",
+        ],
+        "onnx": [
+            "onnx>=1.20",  # inference.export_encoder --to onnx
+            "onnxscript>=0.7",  # torch.onnx.export translates with it
+            "onnxruntime>=1.24",  # computes with what was exported, on CPUs of any kind
+        ],
+        "serve": [
+            "fastapi>=0.115",  # inference.serve: requests checked against types, and their description (OpenAPI)
+            "uvicorn>=0.30",  # speaks HTTP, and answers what it has received before it stops
+            "prometheus-client>=0.20",  # /metrics as Prometheus reads it
+        ],
+        "search": [
+            "faiss-cpu>=1.9",  # inference.SentenceIndex among many sentences
+        ],
+        "mteb": [
+            "mteb>=2",  # its tasks for inference.mteb_encoder
         ],
         "ray": [
             "ray>=2.40",  # prepare --executor ray

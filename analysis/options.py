@@ -9,9 +9,8 @@ from pathlib import Path
 from data_tools.cli import FlagParser
 from data_tools.files.directories import claim, remove_claimed
 from data_tools.files.outputs import check_output_directory
-from finetune.model_directory import model_directory
-from finetune.understanding.flags import DTYPES, ENCODERS, numbers
-from finetune.understanding.retrieval.embeddings import Embedder, num_layers
+from finetune.understanding.flags import DTYPES, encoder_directory, numbers
+from finetune.understanding.retrieval.embeddings import Embedder, described, layers_with_states
 
 
 def command_parser(program: str, description: str | None, default_layers: str = "all") -> FlagParser:
@@ -20,7 +19,10 @@ def command_parser(program: str, description: str | None, default_layers: str = 
         prog=f"python -m {program}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "model", type=Path, metavar="MODEL", help="run, checkpoint or model: a VECO, or another encoder of transformers"
+        "model",
+        type=Path,
+        metavar="MODEL",
+        help="run, checkpoint or model: a VECO, another encoder of transformers, or an exported encoder",
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="directory of the results")
     parser.add_argument("--layers", default="", help=f"such as 4,8,12; 0 = the embeddings (default: {default_layers})")
@@ -32,18 +34,21 @@ def command_parser(program: str, description: str | None, default_layers: str = 
 
 
 def model_of(options: argparse.Namespace) -> Path:
-    """The model directory that MODEL names. Raises ValueError where there is none that reads text."""
-    return model_directory(options.model, ENCODERS)
+    """The model directory, or exported encoder, that MODEL names. Raises ValueError where none reads text."""
+    return encoder_directory(options.model)
 
 
 def layers_of(options: argparse.Namespace, model: Path, default: Sequence[int] | None = None) -> list[int]:
-    """The layers of --layers in ascending order; without it `default`, or else all. Raises ValueError for others."""
-    most = num_layers(model)
+    """The layers of --layers in ascending order; without it `default`, or else all. Raises ValueError for others.
+
+    An exported encoder has states of one layer, which is also the default then.
+    """
+    known = layers_with_states(model)
     if not options.layers:
-        return list(range(most + 1) if default is None else default)
+        return [layer for layer in default or known if layer in known] or known
     layers = sorted(numbers("layers", options.layers, int))
-    if wrong := [layer for layer in layers if not 0 <= layer <= most]:
-        raise ValueError(f"--layers {options.layers}: {model} has layers 1 to {most}, and 0, but no {wrong[0]}")
+    if wrong := [layer for layer in layers if layer not in known]:
+        raise ValueError(f"--layers {options.layers}: {model} has {described(known)}, but no {wrong[0]}")
     return layers
 
 

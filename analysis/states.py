@@ -21,6 +21,7 @@ from finetune.understanding.rows.paired_rows import PairedRows
 from finetune.understanding.rows.row_batches import EvaluationBatches
 from finetune.understanding.rows.token_rows import TokenRows
 from veco.labels import IGNORED
+from veco.model import VecoModel
 from veco.pairs import encode_pair, pair_argument, stack_pair
 
 Words = Sequence[str]
@@ -141,6 +142,7 @@ def encode_plugged_in(
     output_attentions: bool = False,
 ) -> BaseModelOutput:
     """The output of S of x over y, with what is asked for; each side is plugged into the other's H."""
+    assert isinstance(embedder.model, VecoModel), "others have no cross-attention to plug in"
     with torch.inference_mode():
         _, s = encode_pair(
             embedder.model,

@@ -270,7 +270,7 @@ def study(options: argparse.Namespace) -> None:
         lines = [json.dumps(asdict(result)) + "\n" for result in results]
         write_texts(options.output, {"results.jsonl": "".join(lines), "table.md": table(results, len(runs))})
 
-    run_steps(steps, report, options.parallel, 1, own_logs=options.parallel > 1)
+    run_steps(steps, options.output, report, options.parallel, 1, own_logs=options.parallel > 1)
     print(f"\n{(options.output / 'table.md').read_text(encoding='utf-8')}")
     if options.translation:
         content = translation_comparison(options.translation, runs)

@@ -26,7 +26,8 @@ PLACES = {
     "training": (3.2, 5.4, "#e8eef7"),
     "pretrain": (0.0, 9.8, "#fbe9d0"),
     "finetune": (6.4, 9.8, "#e6e0f0"),
-    "analysis": (3.2, 17.0, "#f0efe0"),
+    "inference": (3.2, 17.0, "#dff0f0"),
+    "analysis": (3.2, 20.0, "#f0efe0"),
 }
 BENDS = {("pretrain", "veco"): 0.25, ("finetune", "data_tools"): -0.25}  # around the package between them
 LABEL_AT = 0.12  # of an arrow's length: before arrows cross

@@ -40,6 +40,8 @@ COMMANDS = {
     "understanding-evaluate": "finetune.understanding.evaluate",
     "understanding-compare": "finetune.understanding.compare",
     "study": "finetune.study",
+    "export-encoder": "inference.export_encoder",
+    "serve": "inference.serve",
     "alignment": "analysis.alignment",
     "syntax": "analysis.syntax",
     "demo": "finetune.demo",

@@ -6,7 +6,9 @@ What is finished is skipped, so a stopped graph of steps goes on where it was; a
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+import fcntl
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -48,11 +50,19 @@ class Step:
         return self.directory / "log.txt"
 
 
-def run_steps(steps: Sequence[Step], report: Callable[[], None], parallel: int, processes: int, own_logs: bool) -> None:
-    """Run the steps, `parallel` at once, each with its share of the machine, and rewrite the report after each.
+def run_steps(
+    steps: Sequence[Step],
+    output: Path,
+    report: Callable[[], None],
+    parallel: int,
+    processes: int,
+    own_logs: bool,
+) -> None:
+    """Run the steps below `output`, `parallel` at once, each with its share of the machine; report after each.
 
     They begin in their order, except that none begins before what it needs; a need that is not among the steps counts
-    as finished. Raises ValueError with the steps that failed and those that were left out for it, after all others.
+    as finished. Raises ValueError where another call is at work in `output`, and, after all others, with the steps that
+    failed and those that were left out for it.
     """
     writing = Lock()
 
@@ -63,7 +73,23 @@ def run_steps(steps: Sequence[Step], report: Callable[[], None], parallel: int, 
 
     places = {step.name: place for place, step in enumerate(steps)}
     needs = [{places[name] for name in step.needs if name in places} for step in steps]
-    run_side_by_side(steps, work, parallel, processes, needs, name=lambda step: step.name)
+    with held(output):
+        run_side_by_side(steps, work, parallel, processes, needs, name=lambda step: step.name)
+
+
+@contextlib.contextmanager
+def held(directory: Path) -> Iterator[None]:
+    """Keep other calls on this machine out of a directory. Raises ValueError where one is at work in it."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # gone with the process, however it ends
+        except BlockingIOError:
+            told = f"{directory}: another call is at work in it; wait for it, or choose another --output"
+            raise ValueError(told) from None
+        yield
+    finally:
+        os.close(handle)
 
 
 def run_step(step: Step, processes: int, share: Mapping[str, str], own_log: bool) -> None:

@@ -1,6 +1,6 @@
 """Plan a pre-training before cards are rented: memory, time, disk, languages, and what to choose.
 
-    python -m pretrain.plan RECIPE --gpus 8 --gpu h100-80 [--data DATA] [--json FILE]
+    python -m pretrain.plan RECIPE --gpus 8 --gpu h100-80 [--set FIELD=VALUE …] [--data DATA] [--json FILE]
 
 For each ZeRO stage, with and without recomputed activations: what a rank keeps, the largest micro-batch that fits in
 90 % of the card and the accumulation steps that follow, seconds of an update and days of the run at an assumed share of
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from data_tools.cli import FlagParser, run_main
@@ -34,6 +35,13 @@ def parse_arguments() -> argparse.Namespace:
     add = parser.add_argument
     names = ", ".join(shipped_names(RECIPES))
     add("recipe", metavar="RECIPE", help=f"a recipe of pretrain/train.py, or the name of one: {names}")
+    add(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="fields of the recipe that differ from the file, such as objective=mlm+tlm steps=100000",
+    )
     add("--gpus", type=int, required=True, help="number of cards, one rank on each")
     add("--gpu", metavar="CARD", help=f"which card: {', '.join(CARDS)}")
     add("--memory", type=float, metavar="GIB", help="memory of a card that is none of these, in GiB")
@@ -57,6 +65,18 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
+def fields_of(words: Sequence[str]) -> dict[str, str]:
+    """The fields that `FIELD=VALUE` sets. Raises ValueError for anything else, and for a field that is set twice."""
+    found: dict[str, str] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or name in found:
+            told = "is set twice" if equals else "expected FIELD=VALUE, such as steps=100000"
+            raise ValueError(f"--set {word}: {told}")
+        found[name] = value
+    return found
+
+
 def main() -> None:
     arguments = parse_arguments()
     recipe_path = shipped_file(arguments.recipe, RECIPES).expanduser()
@@ -73,7 +93,7 @@ def main() -> None:
     from pretrain.planning.workload import parts_of, plan_workload, read_recipe, recipe_precision
     from pretrain.pretraining import languages_of
 
-    recipe = read_recipe(recipe_path)
+    recipe = read_recipe(recipe_path, fields_of(arguments.set))
     if manifest:
         recipe = recipe.with_languages_of(*languages_of(manifest))
     parts = [part for _, part in parts_of(recipe)]

@@ -272,6 +272,8 @@ def read_resources(recipe: PretrainRecipe, data_dir: Path, manifest: Manifest) -
     """
     objective = ObjectiveSum.union(recipe.objectives())
     if LEXICON not in objective.needs:
+        if recipe.lexicon is not None:
+            tell(f"lexicon {recipe.lexicon} is not read: no part of the objective needs one")
         return None
     assert recipe.lexicon is not None, "a recipe without it was refused"
     thesaurus = recipe.thesaurus if any(THESAURUS in part.uses for part in objective) else None

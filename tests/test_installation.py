@@ -16,7 +16,7 @@ import pytest
 from finetune.commands import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[1]
-TOP = ("veco", "data_tools", "training", "pretrain", "finetune", "analysis", "ds_configs")
+TOP = ("veco", "data_tools", "training", "pretrain", "finetune", "inference", "analysis", "ds_configs")
 PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
 
 

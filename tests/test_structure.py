@@ -14,14 +14,15 @@ from help_in_process import help_in_process
 from finetune.commands import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("veco", "data_tools", "training", "pretrain", "finetune", "analysis")
+PACKAGES = ("veco", "data_tools", "training", "pretrain", "finetune", "inference", "analysis")
 ALLOWED = {
     "veco": {"veco", "data_tools"},
     "data_tools": {"data_tools"},
     "training": {"veco", "data_tools", "training"},
     "pretrain": {"veco", "data_tools", "training", "pretrain"},
     "finetune": {"veco", "data_tools", "training", "finetune"},
-    "analysis": {"veco", "data_tools", "training", "finetune", "analysis"},
+    "inference": {"veco", "data_tools", "training", "finetune", "inference"},
+    "analysis": {"veco", "data_tools", "training", "finetune", "inference", "analysis"},
 }
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
@@ -97,6 +98,7 @@ PAGES = (
         "decoding",
         "distillation",
         "encoders",
+        "inference",
         "installation",
         "multinode",
         "new_languages",

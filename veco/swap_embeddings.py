@@ -46,7 +46,7 @@ def kind_of(layer: nn.Module, name: str) -> str:
 
 def check_fit(body: VecoConfig, embeddings: VecoConfig) -> None:
     """Raise ValueError unless the embeddings of one model can be those of the other."""
-    for name in ("hidden_size", "scale_embedding", *SPECIAL_IDS):
+    for name in ("hidden_size", "scale_embedding", "tie_word_embeddings", *SPECIAL_IDS):
         one, other = vars(body)[name], vars(embeddings)[name]
         if one != other:
             raise ValueError(f"{name} is {one} in the body and {other} where the embeddings are; expected the same")

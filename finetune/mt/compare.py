@@ -185,7 +185,7 @@ def compare(path: Path, output: Path, parallel: int = 1) -> None:
         done = [result for result in map(read_result, runs) if result is not None]
         write_report(with_baseline(done, runs, comparison.baseline), comparison, len(runs), output)
 
-    run_steps(steps, report, parallel, comparison.processes, own_logs=parallel > 1)
+    run_steps(steps, output, report, parallel, comparison.processes, own_logs=parallel > 1)
     print(f"\n{(output / 'table.md').read_text(encoding='utf-8')}\n{output / 'learning_curves.png'}")
 
 

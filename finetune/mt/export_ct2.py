@@ -23,12 +23,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from data_tools.cli import FlagParser, run_main
 from data_tools.files.directories import atomic_directory
 from data_tools.text.lines import open_text
+from finetune.ctranslate2_library import import_ctranslate2
 from finetune.encoded_text import Sentences, tokenizer_encoder
 from finetune.model_directory import model_directory
 from finetune.mt.decoding.ct2 import (
@@ -37,7 +37,6 @@ from finetune.mt.decoding.ct2 import (
     SHORTLIST_FILE,
     START_TOKEN,
     TARGET_LANGUAGE,
-    import_ctranslate2,
     pieces_by_id,
 )
 from finetune.mt.decoding.input_lines import count_lines, is_pipe
@@ -48,16 +47,22 @@ from training.launch import quiet_libraries
 from training.run_directory.kinds import Kind
 from veco import VecoConfig, VecoForConditionalGeneration
 from veco.adapters.attach import check_without_adapters
-from veco.attention import MultiHeadAttention
+from veco.convert.ctranslate2_layers import (
+    ACTIVATIONS,
+    check_activation,
+    fill,
+    set_attention,
+    set_embeddings,
+    set_layer,
+    set_norm,
+)
 from veco.layer import VecoLayer
 from veco.masked_lm import VecoLMHead
-from veco.model import VecoEmbeddings
 from veco.tokenizer import save_tokenizer
 
 QUANTIZATIONS = ("float32", "bfloat16", "int8", "int8_bfloat16")
 SHORTLIST_PAIRS = 50_000  # sampled evenly from the parallel text to make a shortlist
 NUM_FREQUENT, NUM_TRANSLATIONS = 400, 100  # pieces that are always on it, and those that each source piece adds
-ACTIVATIONS = {"gelu": "GELU", "gelu_new": "GELUTanh", "relu": "RELU", "silu": "SWISH"}  # ours -> CTranslate2's
 
 
 def specification(model: VecoForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, start: int) -> Any:
@@ -144,53 +149,12 @@ def special_first(special: Sequence[int], vocab_size: int) -> list[int]:
 def check_layout(config: VecoConfig) -> None:
     """Raise ValueError for a model that CTranslate2's layers cannot express."""
     check_without_adapters(config, "CTranslate2")
-    if config.hidden_act not in ACTIVATIONS:
-        raise ValueError(f"hidden_act {config.hidden_act!r}: CTranslate2 has only {', '.join(ACTIVATIONS)}")
+    check_activation(config)
     if config.lm_head_transform and config.lm_head_act != config.hidden_act:
         raise ValueError(
             f"hidden_act {config.hidden_act!r} and lm_head_act {config.lm_head_act!r}: the head becomes a layer, and "
             "CTranslate2 has one activation for all layers; only models with equal ones can be exported"
         )
-
-
-def set_embeddings(side: Any, spec: Any, embeddings: VecoEmbeddings, order: Sequence[int]) -> None:
-    """Fill in the embeddings of the encoder or decoder, with ids in that order."""
-    side.scale_embeddings = embeddings.scale or False
-    spec.weight = embeddings.word_embeddings.weight[order]
-    positions = embeddings.position_embeddings
-    assert positions.padding_idx is not None, "VecoEmbeddings sets it"
-    side.position_encodings.encodings = positions.weight[positions.padding_idx + 1 :]  # CTranslate2 counts from 0
-    set_norm(side.layernorm_embedding, embeddings.norm)
-
-
-def set_layer(spec: Any, layer: VecoLayer) -> None:
-    """Fill in all of a layer except its cross-attention."""
-    set_attention(spec.self_attention, layer.self_attention)
-    set_norm(spec.self_attention.layer_norm, layer.self_attention_norm)
-    set_linear(spec.ffn.linear_0, layer.feed_forward.up_proj)
-    set_linear(spec.ffn.linear_1, layer.feed_forward.down_proj)
-    set_norm(spec.ffn.layer_norm, layer.feed_forward_norm)
-
-
-def set_attention(spec: Any, attention: MultiHeadAttention) -> None:
-    """Fill in the projections: query, key and value fused, in cross-attention only key and value."""
-    *inputs, output = spec.linear
-    if len(inputs) == 1:
-        groups = [[attention.q_proj, attention.k_proj, attention.v_proj]]
-    else:
-        groups = [[attention.q_proj], [attention.k_proj, attention.v_proj]]
-    for linear, group in zip(inputs, groups, strict=True):
-        linear.weight = torch.cat([projection.weight for projection in group])
-        linear.bias = torch.cat([projection.bias for projection in group])
-    set_linear(output, attention.out_proj)
-
-
-def set_linear(spec: Any, linear: nn.Linear) -> None:
-    spec.weight, spec.bias = linear.weight, linear.bias
-
-
-def set_norm(spec: Any, norm: nn.LayerNorm) -> None:
-    spec.gamma, spec.beta = norm.weight, norm.bias
 
 
 def add_head(decoder: Any, head: VecoLMHead, config: VecoConfig) -> None:
@@ -227,10 +191,6 @@ def add_head(decoder: Any, head: VecoLMHead, config: VecoConfig) -> None:
     fill(layer.ffn.linear_1, torch.cat([eye, -eye, eye], dim=1), zero)
     set_norm(layer.ffn.layer_norm, head.norm)
     decoder.layer.append(layer)
-
-
-def fill(spec: Any, weight: Tensor, bias: Tensor) -> None:
-    spec.weight, spec.bias = weight, bias
 
 
 def shortlist_of(source: Path, target: Path, tokenizer: PreTrainedTokenizerBase) -> Shortlist:

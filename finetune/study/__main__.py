@@ -57,7 +57,7 @@ def run_study(plan: StudyPlan, output: Path, parallel: int) -> None:
         if step.is_done:
             step.settle()
     try:
-        run_steps(unfinished, lambda: report(findings, output), parallel, plan.study.processes, own_logs=True)
+        run_steps(unfinished, output, lambda: report(findings, output), parallel, plan.study.processes, own_logs=True)
     finally:
         report(findings, output, is_over=True)
         print(f"\n{(output / 'table.md').read_text(encoding='utf-8')}\n{output / 'table.png'}")

@@ -76,6 +76,7 @@ def compare(path: Path, output: Path, parallel: int = 1) -> None:
     differences: dict[Group, Sequence[Difference]] = {}
     run_steps(
         steps_of(planned, output),
+        output,
         lambda: report(planned, output, differences),
         parallel,
         planned.comparison.processes,

@@ -10,6 +10,8 @@ from typing import TypeVar
 
 import torch
 
+from finetune.exported.settings import is_exported
+from finetune.model_directory import model_directory
 from finetune.understanding.retrieval.embeddings import Embedder
 from finetune.understanding.retrieval.matching import Similarity
 from finetune.understanding.retrieval.retriever import Retriever
@@ -45,6 +47,14 @@ def add_retrieval_flags(parser: argparse._ActionsContainer) -> None:
     )
     parser.add_argument("--centre", action="store_true", help="subtract the mean embedding of each language")
     parser.add_argument("--whiten", action="store_true", help="also give all directions the same variance")
+
+
+def encoder_directory(path: Path) -> Path:
+    """The directory of an encoder of sentences: an exported one, or the model that `path` leads to.
+
+    Raises ValueError where there is none that reads text.
+    """
+    return path if is_exported(path) else model_directory(path, ENCODERS)
 
 
 def load_retriever(

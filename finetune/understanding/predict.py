@@ -13,9 +13,10 @@ A model that was trained with --adapter on top of --language_adapter reads other
 
     python -m finetune.understanding.predict MODEL … --language-adapters sw=runs/sw/adapter tr=runs/tr/adapter
 
-The retrieval tasks, such as tatoeba and bucc2018, take any encoder, also a finished run of pre-training, plugged out:
-sentences are compared by the mean of a layer's states. BUCC's are mined above a threshold that is tuned on its dev set.
-Of one pool of candidates in all languages, the 20 that are most similar to each query are written.
+The retrieval tasks, such as tatoeba and bucc2018, take any encoder, also a finished run of pre-training, plugged out,
+or what inference.export_encoder made of one: sentences are compared by the mean of a layer's states. BUCC's are mined
+above a threshold that is tuned on its dev set. Of one pool of candidates in all languages, the 20 that are most similar
+to each query are written.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ from data_tools.files.outputs import check_filled_directory
 from finetune.model_directory import model_directory
 from finetune.understanding.flags import (
     DTYPES,
-    ENCODERS,
     add_data_flags,
     add_retrieval_flags,
+    encoder_directory,
     load_retriever,
     report_truncated,
 )
@@ -154,7 +155,7 @@ def predict_retrieval(task: Task, options: argparse.Namespace) -> Path:
         raise ValueError(f"--language-adapters: {task.name} has no training, and so no task's adapter above them")
     if options.split is not Split.TEST:
         raise ValueError(f"--split {options.split}: {task.name} has no training, and tests alone are predicted")
-    directory = model_directory(options.model, ENCODERS)
+    directory = encoder_directory(options.model)
     languages = languages_tested(task, options.data, options.languages)
     retriever = load_retriever(task, directory, options.layer, options)
     claim_predictions(task, languages, options)

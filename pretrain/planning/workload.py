@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ from pretrain.sources import BILINGUAL, MONO
 from pretrain.stages import EVERYTHING
 from pretrain.views.table import VIEWS, in_order
 from training.recipe.ds_config import HALVES, read_ds_config
-from training.recipe.parsing import build_recipe, read_yaml
+from training.recipe.parsing import build_recipe, laid_over, read_yaml
 from veco import VecoConfig
 from veco.objectives.objective import Route
 from veco.objectives.objective_sum import ObjectiveSum
@@ -157,9 +158,12 @@ def parts_of(recipe: PretrainRecipe) -> list[tuple[int, PretrainRecipe]]:
     return [(end - begin, recipe.at((begin + end) // 2)) for begin, end in pairwise(borders)]
 
 
-def read_recipe(path: Path) -> PretrainRecipe:
-    """The recipe of a file. Where its run, its data and its first model will lie need not be known yet."""
-    values = read_yaml(path)
+def read_recipe(path: Path, given: Mapping[str, str] = MappingProxyType({})) -> PretrainRecipe:
+    """The recipe of a file with the fields that are `given`, as texts, in their place.
+
+    Where its run, its data and its first model will lie need not be known yet. Raises ValueError with what is wrong.
+    """
+    values = laid_over(PretrainRecipe, read_yaml(path), given)
     for name in ("output", "data", "init_from"):
         if isinstance(values.get(name), str):
             values[name] = expanded_or_name(values[name])

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from finetune.command_stages import Stage
-from finetune.steps import Step, run_steps
+from finetune.steps import Step, held, run_steps
 
 SCRIPT = """
 import sys
@@ -23,7 +23,7 @@ from test_steps import diamond
 from finetune.steps import run_steps
 root = Path(sys.argv[1])
 steps = diamond(root)
-run_steps(steps, lambda: (root / "report").write_text(str([step.is_done for step in steps])), 2, 1, own_logs=True)
+run_steps(steps, root, lambda: (root / "report").write_text(str([step.is_done for step in steps])), 2, 1, own_logs=True)
 """
 
 
@@ -59,12 +59,12 @@ def test_steps_run_once_in_the_order_of_their_needs_with_own_logs(
     def report() -> None:
         reports.append([step.name for step in steps if step.is_done])
 
-    run_steps(steps, report, parallel=1, processes=1, own_logs=True)
+    run_steps(steps, tmp_path, report, parallel=1, processes=1, own_logs=True)
     assert reports == [["a"], ["b", "a"], ["b", "c", "a"], ["d", "b", "c", "a"], ["d", "b", "c", "a", "e"]]
     assert json.loads((tmp_path / "d" / "copy.json").read_text()) == [1, 2]
     assert "python -m json.tool" in steps[0].log.read_text() and "json.tool" not in capsys.readouterr().out
     before = (tmp_path / "d" / "copy.json").stat().st_mtime_ns
-    run_steps(steps, report, parallel=2, processes=1, own_logs=True)
+    run_steps(steps, tmp_path, report, parallel=2, processes=1, own_logs=True)
     assert "done before" in steps[0].log.read_text()
     assert (tmp_path / "d" / "copy.json").stat().st_mtime_ns == before
 
@@ -72,7 +72,7 @@ def test_steps_run_once_in_the_order_of_their_needs_with_own_logs(
 def test_a_failed_step_is_named_with_its_log_and_what_does_not_need_it_is_done(tmp_path: Path) -> None:
     write(tmp_path / "source.json", 1)  # slow.json is missing, so c fails, and d cannot begin
     with pytest.raises(ValueError, match=r"^1 of 5 runs failed: c: exit code .*c/log.txt\); left out for that: d$"):
-        run_steps(diamond(tmp_path), lambda: None, parallel=2, processes=1, own_logs=True)
+        run_steps(diamond(tmp_path), tmp_path, lambda: None, parallel=2, processes=1, own_logs=True)
     assert [step.name for step in diamond(tmp_path) if step.is_done] == ["b", "a", "e"]
 
 
@@ -99,3 +99,13 @@ def test_killed_steps_go_on_to_the_same_results(tmp_path: Path) -> None:
     assert [path.stat().st_mtime_ns for path in done] == kept
     assert json.loads((tmp_path / "d" / "copy.json").read_text()) == {"x": 1}
     assert (tmp_path / "report").read_text() == str([True] * 5)
+
+
+def test_one_call_at_a_time_works_in_a_directory(tmp_path: Path) -> None:
+    write(tmp_path / "source.json", [1, 2])
+    steps = [copy("a", tmp_path / "source.json", tmp_path)]
+    with held(tmp_path), pytest.raises(ValueError, match="another call is at work in it; wait for it"):
+        run_steps(steps, tmp_path, lambda: None, parallel=1, processes=1, own_logs=True)
+    assert not steps[0].has_begun
+    run_steps(steps, tmp_path, lambda: None, parallel=1, processes=1, own_logs=True)
+    assert steps[0].is_done

@@ -70,6 +70,9 @@ def test_tables_and_json_say_the_same(recipe: Path, random_data: Path, tmp_path:
         (["--gpus", "2", "--gpu", "l4", "--data", "{missing}"], "{missing}/manifest.json: no such file"),
         (["--gpus", "2", "--gpu", "l4", "--json", "{recipe}"], "is the input {recipe}, which would be lost"),
         (["--gpu", "l4"], "the following arguments are required: --gpus"),
+        (["--gpus", "2", "--gpu", "l4", "--set", "steps"], "--set steps: expected FIELD=VALUE, such as steps=100000"),
+        (["--gpus", "2", "--gpu", "l4", "--set", "steps=1", "steps=2"], "--set steps=2: is set twice"),
+        (["--gpus", "2", "--gpu", "l4", "--set", "objective=mlm+tml"], "unknown objective 'tml', did you mean"),
     ],
 )
 def test_bad_input_is_told(
@@ -81,6 +84,19 @@ def test_bad_input_is_told(
     with pytest.raises(ValueError, match=re.escape(message.format(**places))):
         main()
     assert recipe.read_text() == RECIPE
+
+
+def test_fields_take_the_place_of_the_files(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An objective of one sweep takes less time than CA-MLM + TLM, and a third of the updates a third of the run."""
+    seconds = {}
+    for name, fields in (("file", []), ("set", ["--set", "objective=mlm", "steps=30"])):
+        flags = ["--gpus", "2", "--gpu", "h100-80", "--vocab_size", "1000", *fields]
+        monkeypatch.setattr("sys.argv", ["plan", str(recipe), *flags, "--json", str(tmp_path / f"{name}.json")])
+        main()
+        plan = json.loads((tmp_path / f"{name}.json").read_text())
+        seconds[name] = plan["choice"]["seconds_of_an_update"]
+        assert plan["updates"] == (30 if fields else 100)
+    assert seconds["set"] < 0.6 * seconds["file"]
 
 
 def test_bad_input_is_one_line(recipe: Path) -> None:

@@ -13,4 +13,4 @@ def test_import_veco_loads_none_of_the_other_packages() -> None:
     result = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True, check=True)
     loaded = set(result.stdout.split())
     assert "veco" in loaded
-    assert not loaded & {"data_tools", "training", "pretrain", "finetune", "analysis"}
+    assert not loaded & {"data_tools", "training", "pretrain", "finetune", "inference", "analysis"}

@@ -60,6 +60,7 @@ def test_models_that_do_not_fit_each_other(config: VecoConfig) -> None:
     translator = VecoForConditionalGeneration(shaped(config, decoder_start_token_id=5))
     for body, other, message in (
         (model, VecoForMaskedLM(shaped(config, hidden_size=64)), "hidden_size is 32 in the body and 64 where"),
+        (model, VecoForMaskedLM(shaped(config, tie_word_embeddings=False)), "tie_word_embeddings is True in the body"),
         (model, VecoForMaskedLM(shaped(config, eos_token_id=7)), "eos_token_id is 2 in the body and 7"),
         (model, VecoModel(config), "has no output weight; expected one with its language-model head"),
         (translator, model, "the body is a translation model"),

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+
 from data_tools.cli import run_main
+from data_tools.files.atomic import write_texts
 from data_tools.files.directories import atomic_directory
 from veco.vocabulary.command_line import parse_arguments
 from veco.vocabulary.commands import COMMANDS
@@ -17,8 +21,9 @@ def main() -> None:
         before = model.config.vocab_size
         report = COMMANDS[arguments.command](arguments, model, directory)
         save_model(model, arguments.source, directory)
-    if report is not None:
-        print(report.table())
+    if arguments.json is not None:
+        write_texts(arguments.json.parent, {arguments.json.name: json.dumps(asdict(report), indent=1) + "\n"})
+    print(report.table())
     millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     print(f"{arguments.destination}: {before:,} ids -> {model.config.vocab_size:,}, {millions:,.2f}M parameters")
 

@@ -33,20 +33,22 @@ def change_vocabulary(
     `weights` come from `copying`, `ranking` or `focusing`; rows without any are drawn, with `seed`. Tied rows and
     output biases follow, and the configuration names the special pieces by their new ids. States and logits of copied
     pieces do not change. Data prepared with the old tokenizer do not fit the new model.
+    Spare rows of the model, behind those of `old`, are dropped.
     Raises ValueError for a model that does not fit `old`, and for one whose configuration names a piece, such as a
     language tag, that `new` lacks.
     """
     check_change(model, old, new)
     # Where two new pieces match one of a role, such as `<s>` and `[CLS]`, the one with the role, which comes last.
     new_ids = {old_id: i for i, old_id in special_matches(old, new).items()}
-    reindex(model, weights, new_ids, draw, seed)
+    of_all_rows = csr_array((weights.data, weights.indices, weights.indptr), (len(new), model.config.vocab_size))
+    reindex(model, of_all_rows, new_ids, draw, seed)
     save_tokenizer(new.tokenizer, new.directory, Path(output_dir), max_tokens=model.config.max_tokens)
     return model
 
 
 def check_change(model: Model, old: Pieces, new: Pieces) -> None:
     """Raise ValueError where `change_vocabulary` does, before anything is computed."""
-    if len(old) != model.config.vocab_size:
+    if not is_padded(len(old), model.config.vocab_size):
         raise ValueError(
             f"{old.directory}: {len(old):,} pieces, but the model has {model.config.vocab_size:,} rows: it is another "
             "model's tokenizer"
@@ -56,6 +58,11 @@ def check_change(model: Model, old: Pieces, new: Pieces) -> None:
             f"{new.directory}: the model's configuration names {listed([old.names[i] for i in lost])}, which this "
             "tokenizer lacks; add it to the tokenizer first"
         )
+
+
+def is_padded(num_pieces: int, num_rows: int) -> bool:
+    """Whether a model has as many rows as pieces, or a few more, up to a multiple of 8 to 128, for fast products."""
+    return num_rows == num_pieces or (num_rows % 8 == 0 and 0 < num_rows - num_pieces < 128)
 
 
 def copying(old: Pieces, new: Pieces, shared: Mapping[int, int]) -> csr_array:

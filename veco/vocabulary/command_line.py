@@ -57,6 +57,7 @@ def parse_arguments() -> argparse.Namespace:
     for command in (cut, extend, change):
         command.add_argument("source", type=Path, metavar="SRC", help="model directory with its tokenizer")
         command.add_argument("destination", type=Path, metavar="DST", help="model directory to write")
+        command.add_argument("--json", type=Path, metavar="FILE", help="also write the report to a file")
     add_cut_flags(cut)
     add_extend_flags(extend)
     add_change_flags(change)
@@ -65,7 +66,7 @@ def parse_arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if problem := problem_of(arguments):
         parser.error(problem)
-    if arguments.command != "cut" and arguments.json is not None:
+    if arguments.json is not None:
         check_replaceable_file(arguments.json)
     return arguments
 
@@ -73,7 +74,12 @@ def parse_arguments() -> argparse.Namespace:
 def add_cut_flags(parser: argparse.ArgumentParser) -> None:
     """Flags of `cut`."""
     parser.add_argument(
-        "--text", type=Path, nargs="+", required=True, metavar="FILE", help="lines of text, plain or compressed"
+        "--text",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help="lines of text, plain or compressed, or one language's shards (DATA/mono/fi)",
     )
     parser.add_argument(
         "--min-count",
@@ -173,22 +179,24 @@ def add_common_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--min-count",
         type=int,
-        default=FastTextSettings.min_count,
         metavar="N",
-        help="focus: pieces that occur more rarely in --text have no vector (default %(default)s)",
+        help=f"focus: pieces that occur more rarely in --text have no vector (default {FastTextSettings.min_count})",
     )
     parser.add_argument(
         "--threads",
         type=int,
-        default=FastTextSettings.num_threads,
         metavar="N",
         help="focus: threads that train vectors; only with 1 are they the same each time (default: all processors)",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the report to a file")
 
 
 def problem_of(arguments: argparse.Namespace) -> str | None:
     """What is wrong with flags that do not go together, or None."""
+    if arguments.command != "cut":
+        flag, method = ("--by", arguments.by) if arguments.command == "change" else ("--rows", arguments.rows)
+        given = {"--min-count": arguments.min_count, "--threads": arguments.threads}
+        if method != "focus" and (useless := [name for name, value in given.items() if value is not None]):
+            return f"{useless[0]} is for the vectors of {flag} focus: leave it out"
     if arguments.command == "change":
         if arguments.by == "rank" and not (arguments.source_text and arguments.text):
             return (

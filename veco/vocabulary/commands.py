@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 from scipy.sparse import csr_array
 from transformers import PreTrainedModel
 
-from data_tools.files.atomic import atomic_path
+from veco.vocabulary.agreement import States, first_lines
 from veco.vocabulary.changing import change_vocabulary, check_change, copying, focusing, ranking
 from veco.vocabulary.cutting import cut_vocabulary
 from veco.vocabulary.extending import extend_vocabulary, read_pieces
@@ -22,25 +20,35 @@ from veco.vocabulary.new_pieces import lacking_pieces, most_useful
 from veco.vocabulary.pieces import Pieces, ordinary_matches
 from veco.vocabulary.report import Overlap, Report, RowCounts, Side
 from veco.vocabulary.rows import draw_initial, draw_like_rows
-from veco.vocabulary.text import Counts, count_ids, frequencies
+from veco.vocabulary.text import Counts, count_ids, count_shards, frequencies
 from veco.vocabulary.xlm_r_layout import Splitter, fitting_vocabulary
 
-Command = Callable[[argparse.Namespace, PreTrainedModel, Path], Report | None]
+Command = Callable[[argparse.Namespace, PreTrainedModel, Path], Report]
 
 
-def cut(arguments: argparse.Namespace, model: PreTrainedModel, directory: Path) -> None:
+def cut(arguments: argparse.Namespace, model: PreTrainedModel, directory: Path) -> Report:
     """Run `cut`; the tokenizer is written to `directory`."""
     fitting_vocabulary(model, arguments.source)
-    counts = count_ids(Pieces.open(arguments.source), arguments.text)
-    used = (counts.of_ids >= arguments.min_count).nonzero()[0].tolist()
+    old = Pieces.open(arguments.source)
+    files = [path for path in arguments.text if not path.is_dir()]
+    counts, lines = counts_of(old, files), first_lines(files)
+    before, states = Side.of(old, model, counts), States.of(model, old, lines) if lines else None
+    of_ids = np.zeros(len(old), np.int64) if counts is None else counts.of_ids
+    for directory_of_shards in set(arguments.text).difference(files):
+        of_ids = of_ids + count_shards(old, directory_of_shards)
+    used = (of_ids >= arguments.min_count).nonzero()[0].tolist()
     keep_characters = not arguments.drop_characters
     cut_vocabulary(model, arguments.source, used, directory, arguments.keep, arguments.tokens, keep_characters)
+    new = Pieces.open(directory)
+    after = Side.of(new, model, counts_of(new, files))
+    agreement = None if states is None else states.agreement(States.of(model, new, lines))
+    return Report(before, after, agreement=agreement)
 
 
 def extend(arguments: argparse.Namespace, model: PreTrainedModel, directory: Path) -> Report:
     """Run `extend`; the tokenizer is written to `directory`."""
     vocabulary, old = fitting_vocabulary(model, arguments.source), Pieces.open(arguments.source)
-    before = Side.of(old, num_parameters(model), counts_of(old, arguments.text))
+    before = Side.of(old, model, counts_of(old, arguments.text))
     pieces: dict[str, float | None] = read_pieces(arguments.pieces) if arguments.pieces else {}
     weights = None
     if arguments.from_tokenizer:
@@ -58,9 +66,7 @@ def extend(arguments: argparse.Namespace, model: PreTrainedModel, directory: Pat
         weights = csr_array((len(pieces), len(old)), dtype=np.float32)
     extend_vocabulary(model, arguments.source, directory, pieces, arguments.tokens, arguments.seed, weights)
     extended = Pieces.open(directory)
-    report = Report(before, Side.of(extended, num_parameters(model), counts_of(extended, arguments.text)))
-    write_report(report, arguments.json)
-    return report
+    return Report(before, Side.of(extended, model, counts_of(extended, arguments.text)))
 
 
 def change(arguments: argparse.Namespace, model: PreTrainedModel, directory: Path) -> Report:
@@ -68,7 +74,7 @@ def change(arguments: argparse.Namespace, model: PreTrainedModel, directory: Pat
     old, new = Pieces.open(arguments.source), Pieces.open(arguments.tokenizer)
     check_change(model, old, new)
     counts = counts_of(new, arguments.text)
-    before = Side.of(old, num_parameters(model), counts_of(old, arguments.text))
+    before = Side.of(old, model, counts_of(old, arguments.text))
     start = time.monotonic()
     same = ordinary_matches(old, new, is_fuzzy=arguments.match == "fuzzy")
     weights = weights_by(arguments, old, new, counts, same)
@@ -76,10 +82,8 @@ def change(arguments: argparse.Namespace, model: PreTrainedModel, directory: Pat
     draw = draw_initial(model.config.initializer_range) if arguments.by == "random" else draw_like_rows
     change_vocabulary(model, old, new, weights, directory, draw, arguments.seed)
     overlap = Overlap(len(same), len(same) / len(new.ordinary), None if counts is None else counts.share(list(same)))
-    after = Side.of(new, num_parameters(model), counts)
-    report = Report(before, after, overlap, RowCounts.of(weights), seconds)
-    write_report(report, arguments.json)
-    return report
+    after = Side.of(new, model, counts)
+    return Report(before, after, overlap, RowCounts.of(weights), seconds)
 
 
 def weights_by(
@@ -102,19 +106,11 @@ def counts_of(pieces: Pieces, text: list[Path]) -> Counts | None:
 
 def fasttext_settings(arguments: argparse.Namespace) -> FastTextSettings:
     """The settings that flags give."""
-    return FastTextSettings(min_count=arguments.min_count, num_threads=arguments.threads)
-
-
-def num_parameters(model: PreTrainedModel) -> int:
-    """Parameters, tied ones counted once."""
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
-def write_report(report: Report, path: Path | None) -> None:
-    """Write a report as JSON if a path is given."""
-    if path is not None:
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(asdict(report), indent=1) + "\n", encoding="utf-8")
+    defaults = FastTextSettings()
+    return FastTextSettings(
+        min_count=defaults.min_count if arguments.min_count is None else arguments.min_count,
+        num_threads=defaults.num_threads if arguments.threads is None else arguments.threads,
+    )
 
 
 COMMANDS: dict[str, Command] = {"cut": cut, "extend": extend, "change": change}

@@ -6,27 +6,35 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.sparse import csr_array
+from torch import nn
 
+from veco.vocabulary.agreement import Agreement
 from veco.vocabulary.pieces import Pieces
 from veco.vocabulary.text import Counts
 
 
 @dataclass(frozen=True)
 class Side:
-    """A vocabulary before or after; `unknown_share` of the pieces of a text and `pieces_per_word` (None: no text)."""
+    """A vocabulary before or after; `unknown_share` of the pieces of a text and `pieces_per_word` (None: no text).
+
+    `bytes` are those of the model's weights.
+    """
 
     pieces: int
     parameters: int
+    bytes: int
     unknown_share: float | None
     pieces_per_word: float | None
 
     @classmethod
-    def of(cls, pieces: Pieces, num_parameters: int, counts: Counts | None) -> Side:
+    def of(cls, pieces: Pieces, model: nn.Module, counts: Counts | None) -> Side:
         """That of a tokenizer and a model, with counts of a text."""
+        weights = list(model.parameters())  # tied ones once
+        sizes = sum(weight.numel() for weight in weights), sum(weight.nbytes for weight in weights)
         if counts is None:
-            return cls(len(pieces), num_parameters, None, None)
+            return cls(len(pieces), *sizes, None, None)
         unknown = [pieces.roles["unk"]] if "unk" in pieces.roles else []
-        return cls(len(pieces), num_parameters, counts.share(unknown), counts.fertility)
+        return cls(len(pieces), *sizes, counts.share(unknown), counts.fertility)
 
 
 @dataclass(frozen=True)
@@ -55,13 +63,18 @@ class RowCounts:
 
 @dataclass(frozen=True)
 class Report:
-    """What became of a vocabulary; `overlap`, `rows` and the `seconds` that these took only where it was changed."""
+    """What became of a vocabulary.
+
+    `overlap`, `rows` and the `seconds` that these took are there only where it was changed, `agreement` where it was
+    cut by text.
+    """
 
     before: Side
     after: Side
     overlap: Overlap | None = None
     rows: RowCounts | None = None
     seconds: float | None = None
+    agreement: Agreement | None = None
 
     def table(self) -> str:
         """Lines for people."""
@@ -70,6 +83,7 @@ class Report:
             f"{'':16} {'before':>12} {'after':>12}",
             _row("pieces", [f"{side.pieces:,}" for side in sides]),
             _row("parameters", [f"{side.parameters:,}" for side in sides]),
+            _row("memory, MB", [f"{side.bytes / 1e6:,.1f}" for side in sides]),
         ]
         if self.after.unknown_share is not None:
             lines += [
@@ -86,6 +100,12 @@ class Report:
         if self.rows is not None:
             kinds = f"{self.rows.copied:,} copied, {self.rows.combined:,} combined, {self.rows.drawn:,} drawn"
             lines.append(f"rows             {kinds}, in {self.seconds:.1f} s")
+        if self.agreement is not None:
+            found = self.agreement
+            lines.append(
+                f"states           of {found.lines} lines differ by at most {found.largest_difference:.1g}; "
+                f"{found.other_pieces} lines are cut into other pieces"
+            )
         return "\n".join(lines)
 
 

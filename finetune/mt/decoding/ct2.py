@@ -6,7 +6,6 @@ import contextlib
 import ctypes
 import itertools
 import json
-import os
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,6 +17,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from finetune.batch_by_tokens import cut_by_tokens
+from finetune.ctranslate2_library import import_ctranslate2
 from finetune.mt.decoding.beam_search import Found, SearchOptions, TargetIds
 from finetune.mt.decoding.generators import PairBatch, SourceBatch
 from finetune.mt.decoding.translator import Translator, decoder_start_id, matching_tokenizer, target_ids
@@ -33,17 +33,6 @@ CPU_BATCH_TOKENS = 384
 # tokens around sentences if they are not the usual ones, and the target language of a model without tags.
 MAX_TOKENS, START_TOKEN = "veco_max_tokens", "veco_start_token"
 FRAME, TARGET_LANGUAGE = "veco_frame", "veco_target_language"
-
-
-def import_ctranslate2() -> Any:
-    """The library, set to use AVX-512 if the CPU has it. Raises ValueError if it is not installed."""
-    if torch.backends.cpu.get_cpu_capability() == "AVX512":
-        os.environ.setdefault("CT2_FORCE_CPU_ISA", "AVX512")  # by default it uses AVX2 on AMD, which is 10 % slower
-    try:
-        import ctranslate2
-    except ImportError:
-        raise ValueError("CTranslate2 is not installed: pip install 'veco[ct2]'") from None
-    return ctranslate2
 
 
 def load_cublas(search_path: Iterable[str]) -> None:

@@ -1,4 +1,7 @@
-"""Sentence embeddings for retrieval: the mean of a layer's states over the tokens of a sentence, as in XTREME."""
+"""Sentence embeddings: the mean of a layer's states over the tokens of a sentence, as in XTREME, or that of the first.
+
+The states come from a model of transformers or from an exported encoder, see `finetune.exported`.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
-from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
 
 from finetune.encoded_text import Pieces
-from finetune.encoders import Encoder, open_encoder
+from finetune.encoders import Encoder, errors_of_transformers, open_encoder
+from finetune.exported.encoder import ExportedEncoder
+from finetune.exported.settings import ExportedSettings, Pooling, is_exported
 from finetune.pretrained import VECO, XLM_ROBERTA, pretrained_masked_lm
 from finetune.understanding.heads.build_model import with_pretrained_encoder
 from finetune.understanding.rows.encoding import TextEncoder, in_blocks, text_encoder
@@ -28,7 +33,28 @@ from veco.sentence_transformers_files import usual_layer
 
 def num_layers(directory: Path) -> int:
     """The number of layers of the model in a directory, without the embeddings."""
+    if is_exported(directory):
+        return ExportedSettings.read(directory).layer
     return int(open_encoder(directory, "model").config.num_hidden_layers)
+
+
+def layers_with_states(directory: Path) -> list[int]:
+    """The layers whose states the model in a directory computes: 0, the embeddings, and all; or the exported one."""
+    most = num_layers(directory)
+    return [most] if is_exported(directory) else list(range(most + 1))
+
+
+def described(layers: Sequence[int]) -> str:
+    """What `layers_with_states` found, in words for a message."""
+    return (
+        f"layers 1 to {layers[-1]}, and 0" if len(layers) > 1 else f"layer {layers[0]} alone, at which it was exported"
+    )
+
+
+def check_layers(directory: Path, layers: Sequence[int], known: Sequence[int]) -> None:
+    """Raise ValueError for layers that are not among those whose states the model in a directory computes."""
+    if wrong := [layer for layer in layers if layer not in known]:
+        raise ValueError(f"layer {wrong[0]}: {directory} has {described(known)}")
 
 
 class PluggedOutEncoder(VecoModel):
@@ -44,11 +70,12 @@ class PluggedOutEncoder(VecoModel):
 class Embedder:
     """An encoder and the layers whose states to use: 0 are the embeddings, n is the output of layer n."""
 
-    model: PreTrainedModel
+    model: PreTrainedModel | ExportedEncoder
     encoder: TextEncoder
     layers: Sequence[int]
     max_length: int  # in tokens; longer sentences are truncated
     max_tokens: int  # largest batch with padding
+    pooling: Pooling = Pooling.MEAN
     num_truncated: int = field(default=0, init=False)  # sentences so far
 
     @classmethod
@@ -63,27 +90,49 @@ class Embedder:
     ) -> Self:
         """Load a model directory, a VECO without the layers above the last requested one; with `plug_in` all of it.
 
-        `layers` None is the usual layer for sentences, `max_length` None the most that the model takes. Raises
-        ValueError for layers that the model does not have, for a `max_length` that it cannot take, and with `plug_in`
-        for a model without trained cross-attention.
+        `layers` None is the usual layer for sentences, `max_length` None the most that the model takes; of an exported
+        encoder the layer is the exported one, and sentences are pooled as it says. Raises ValueError for layers that
+        the model does not have, for a `max_length` that it cannot take, and with `plug_in` for a model without trained
+        cross-attention.
         """
+        if is_exported(directory):
+            return cls._load_exported(directory, layers, max_length, max_tokens, dtype, plug_in)
         encoder = open_encoder(directory, "model")
-        text, most = text_encoder(encoder), int(encoder.config.num_hidden_layers)
-        if layers is None:
-            layers = usual_layer(most)
+        most = int(encoder.config.num_hidden_layers)
+        layers = usual_layer(most) if layers is None else layers
         layers = [layers] if isinstance(layers, int) else layers
-        max_length = max_length or encoder.max_tokens
-        if wrong := [layer for layer in layers if not 0 <= layer <= most]:
-            raise ValueError(f"layer {wrong[0]}: {directory} has layers 1 to {most}, and 0")
-        shortest = text.single.num_specials + 1
-        if not shortest <= max_length <= encoder.max_tokens:
-            raise ValueError(f"max-length {max_length}: expected {shortest} to {encoder.max_tokens} tokens")
+        check_layers(directory, layers, range(most + 1))
+        text = text_encoder(encoder)
+        max_length = checked_length(max_length, text, encoder.max_tokens)
         model = (plugged_in(encoder, dtype) if plug_in else encoder_alone(encoder, max(layers), dtype)).eval()
         model.to("cuda" if torch.cuda.is_available() else "cpu")
         return cls(model, text, layers, max_length, max_tokens)
 
+    @classmethod
+    def _load_exported(
+        cls,
+        directory: Path,
+        layers: Sequence[int] | int | None,
+        max_length: int | None,
+        max_tokens: int,
+        dtype: torch.dtype,
+        plug_in: bool,
+    ) -> Self:
+        """An exported encoder, whose precision was chosen when it was exported."""
+        if plug_in or dtype is not torch.float32:
+            asked = "cross-attention to plug in" if plug_in else f"other precision ({dtype})"
+            raise ValueError(f"{directory}: an exported encoder has no {asked}; use the model that it was made from")
+        settings = ExportedSettings.read(directory)
+        layers = settings.layer if layers is None else layers
+        layers = [layers] if isinstance(layers, int) else layers
+        check_layers(directory, layers, [settings.layer])
+        with errors_of_transformers(f"{directory}: its tokenizer"):
+            text = TextEncoder(AutoTokenizer.from_pretrained(directory, trust_remote_code=False))
+        max_length = checked_length(max_length, text, settings.max_length)
+        return cls(ExportedEncoder.load(directory), text, layers, max_length, max_tokens, settings.pooling)
+
     def embed(self, sentences: Sequence[str], name: str = "") -> np.ndarray:
-        """float32 (layers, sentences, D): the mean over all tokens of a sentence, including `<s>` and `</s>`.
+        """float32 (layers, sentences, D): the mean over all tokens of a sentence with `<s>` and `</s>`, or the first.
 
         Batches have sentences of similar length; only one batch's states exist at a time. `name` labels the progress
         bar.
@@ -94,7 +143,7 @@ class Embedder:
         with tqdm(total=len(sentences), desc=name, unit=" sentences", disable=None, leave=False) as progress:
             for number in range(len(batches)):
                 own = batches.units_of(number)
-                vectors[:, own] = self._means(batches[number]).cpu().numpy()
+                vectors[:, own] = self._pooled(batches[number]).cpu().numpy()
                 progress.update(len(own))
         return vectors
 
@@ -111,11 +160,14 @@ class Embedder:
         ]
         return TokenRows.concatenate(blocks)
 
-    def _means(self, batch: dict[str, Tensor]) -> Tensor:
+    def _pooled(self, batch: dict[str, Tensor]) -> Tensor:
         """float32 (layers, batch, D)."""
+        states = self.states(batch)
+        if self.pooling is Pooling.CLS:
+            return torch.stack([states_BTD[:, 0] for states_BTD in states])
         mask_BT = batch["attention_mask"].to(self.model.device)
         weight_BT1 = (mask_BT / mask_BT.sum(dim=1, keepdim=True)).float().unsqueeze(2)
-        return torch.stack([(states_BTD * weight_BT1).sum(dim=1) for states_BTD in self.states(batch)])
+        return torch.stack([(states_BTD * weight_BT1).sum(dim=1) for states_BTD in states])
 
     def states(self, batch: dict[str, Tensor]) -> list[Tensor]:
         """The states of each layer, float32 (B, T, D) on the model's device; `batch` are the model's arguments."""
@@ -123,6 +175,15 @@ class Embedder:
         with torch.inference_mode():
             states = self.model(**on_device, output_hidden_states=True).hidden_states
         return [states[layer].float() for layer in self.layers]
+
+
+def checked_length(max_length: int | None, text: TextEncoder, most: int) -> int:
+    """The longest sentence in tokens, by default `most`. Raises ValueError for one that cannot be."""
+    max_length = max_length or most
+    shortest = text.single.num_specials + 1
+    if not shortest <= max_length <= most:
+        raise ValueError(f"max-length {max_length}: expected {shortest} to {most} tokens")
+    return max_length
 
 
 def encoder_alone(encoder: Encoder, last_layer: int, dtype: torch.dtype) -> PreTrainedModel:

@@ -222,6 +222,20 @@ def test_a_bias_of_never_is_copied_but_no_part_of_a_sum(old: Pieces, new: Pieces
     assert bias["Ġthe"] == pytest.approx(1.0) and weights.toarray()[new.names.index("Ġthe"), old.names.index("ung")] > 0
 
 
+@pytest.mark.parametrize("method", ["mean", "rank"])
+def test_spare_rows_are_dropped(old: Pieces, new: Pieces, tmp_path: Path, method: str) -> None:
+    """Rows that the model has behind those of its tokenizer do not show in what is copied."""
+    num_rows = len(old) + 8 - len(old) % 8
+    padded = randomised(VecoForMaskedLM(VecoConfig(**{**shape(old).to_dict(), "vocab_size": num_rows})))
+    before = padded.veco.embeddings.word_embeddings.weight.detach().clone()
+    shared = ordinary_matches(old, new)
+    counts = np.zeros(len(old)), np.zeros(len(new))
+    weights = copying(old, new, shared) if method == "mean" else ranking(old, new, *counts, shared)
+    change_vocabulary(padded, old, new, weights, tmp_path)
+    after = padded.veco.embeddings.word_embeddings.weight
+    assert after.shape[0] == len(new) and all(torch.equal(after[i], before[own]) for i, own in shared.items())
+
+
 def test_models_and_tokenizers_that_do_not_fit_are_refused(old: Pieces, new: Pieces, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="18 pieces, but the model has 50 rows|20 pieces, but the model has 50 rows"):
         change_vocabulary(VecoModel(VecoConfig(**{**shape(old).to_dict(), "vocab_size": 50})), new, old, None, tmp_path)

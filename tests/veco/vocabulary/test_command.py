@@ -151,6 +151,11 @@ def test_frequencies_come_from_shards_too(inputs: Path, tmp_path: Path) -> None:
         ("change de new --tokenizer en --by rank --text en.txt", "--by rank needs frequencies: text of the model's"),
         ("change de new --tokenizer en --by rank --source-text de.txt", "--by rank needs frequencies"),
         ("change de new --tokenizer en --by mean --source-text de.txt", "--by mean has no use for it: leave it out"),
+        (
+            "change de new --tokenizer en --by mean --threads 1",
+            "--threads is for the vectors of --by focus: leave it out",
+        ),
+        ("extend de new --tokens __x__ --min-count 2", "--min-count is for the vectors of --rows focus: leave it out"),
         ("change de new --tokenizer en --by focus", "--by focus trains fastText vectors: expected text"),
         (
             "change de new --tokenizer no_mask --by mean",
@@ -175,3 +180,11 @@ def test_bad_input_is_one_line(inputs: Path, monkeypatch, capsys, tmp_path: Path
     assert stop.value.code == 2 and not (tmp_path / "new").exists()
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("error: ") and message in error
+
+
+def test_a_vocabulary_is_cut_to_the_shards_of_a_language(inputs: Path, monkeypatch, tmp_path: Path) -> None:
+    make_data(tmp_path / "data", inputs / "de", {"de": GERMAN, "en": ENGLISH})
+    run(monkeypatch, f"cut {inputs}/de {tmp_path}/by-shards --text {tmp_path}/data/mono/de")
+    run(monkeypatch, f"cut {inputs}/de {tmp_path}/by-text --text {inputs}/de.txt")
+    by_shards, by_text = (VecoForMaskedLM.from_pretrained(tmp_path / name) for name in ("by-shards", "by-text"))
+    assert torch.equal(by_shards.get_input_embeddings().weight, by_text.get_input_embeddings().weight)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import gzip
+import json
 import shutil
 import sys
 from collections.abc import Iterator
@@ -34,6 +36,7 @@ from veco.sentence_transformers_files import recorded_layer, write_sentence_file
 from veco.tokenizer import MODEL_FILE
 from veco.vocabulary import cut_vocabulary, extend_vocabulary
 from veco.vocabulary.__main__ import main
+from veco.vocabulary.agreement import States
 from veco.vocabulary.pieces import Pieces
 from veco.vocabulary.text import count_ids
 from veco.vocabulary.xlm_r_layout import Vocabulary
@@ -379,6 +382,39 @@ def model_dir(tokenizer_dir, masked_lm, tmp_path: Path) -> Iterator[Path]:
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> None:
     monkeypatch.setattr(sys, "argv", ["veco.vocabulary", *map(str, arguments)])
     run_main(main)
+
+
+def test_cutting_reports_memory_and_what_agrees(model_dir, masked_lm, monkeypatch, capsys, tmp_path: Path) -> None:
+    corpus = sentences(GERMAN, 40, seed=9)
+    (tmp_path / "corpus.txt").write_text("\n".join(corpus) + "\n", encoding="utf-8")
+    text = ("--text", tmp_path / "corpus.txt")
+    run(monkeypatch, "cut", model_dir, tmp_path / "cut", *text, "--json", tmp_path / "r.json")
+    report = json.loads((tmp_path / "r.json").read_text())
+    cut = VecoForMaskedLM.from_pretrained(tmp_path / "cut")
+    for side, model in (("before", masked_lm), ("after", cut)):
+        assert report[side]["pieces"] == model.config.vocab_size
+        assert report[side]["parameters"] == sum(parameter.numel() for parameter in model.parameters())
+        assert report[side]["bytes"] == 4 * report[side]["parameters"]
+    assert report["after"]["bytes"] < report["before"]["bytes"]
+    assert report["before"]["pieces_per_word"] == report["after"]["pieces_per_word"]
+    assert report["agreement"] == {"lines": 32, "other_pieces": 0, "largest_difference": 0.0}
+    out = capsys.readouterr().out
+    assert "memory, MB" in out and "of 32 lines differ by at most 0; 0 lines are cut into other pieces" in out
+
+    run(monkeypatch, "cut", model_dir, tmp_path / "rare", *text, "--min-count", "5", "--json", tmp_path / "r.json")
+    rare = json.loads((tmp_path / "r.json").read_text())
+    assert rare["agreement"]["largest_difference"] == 0 and rare["agreement"]["other_pieces"] > 0
+    assert rare["after"]["pieces_per_word"] > rare["before"]["pieces_per_word"]
+
+
+def test_states_that_differ_are_reported(model_dir, masked_lm) -> None:
+    pieces, lines = Pieces.open(model_dir), sentences(GERMAN, 3, seed=9)
+    before = States.of(masked_lm, pieces, lines)
+    other = copy.deepcopy(masked_lm)
+    with torch.no_grad():
+        other.veco.layers[-1].feed_forward_norm.bias[0] += 0.5
+    agreement = before.agreement(States.of(other, pieces, lines))
+    assert agreement.lines == 3 and agreement.largest_difference == pytest.approx(0.5, abs=1e-5)
 
 
 def test_commands_cut_and_extend_a_model_directory(model_dir, masked_lm, monkeypatch, capsys, tmp_path: Path) -> None:

@@ -1,0 +1,71 @@
+"""encoder.json, which describes an exported encoder: its engine, its layer, and how its states become a vector."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from enum import StrEnum
+from pathlib import Path
+
+SETTINGS_FILE = "encoder.json"
+FORMAT = 1  # of the directory; raised when older readers would misread a newer one
+
+
+class EngineName(StrEnum):
+    """What computes the states."""
+
+    CTRANSLATE2 = "ct2"
+    ONNX = "onnx"
+
+
+class Pooling(StrEnum):
+    """What of the states of a sentence's tokens is its vector."""
+
+    MEAN = "mean"  # over all tokens, `<s>` and `</s>` included
+    CLS = "cls"  # the state of the first token
+
+
+@dataclass(frozen=True)
+class ExportedSettings:
+    """What an exported encoder computes: the states of layer `layer` of `source`, in `precision`.
+
+    `source_sha256` are those of the source's files of weights, by name. `max_length` is in tokens, special ones
+    included; `normalise` says whether vectors have length 1.
+    """
+
+    engine: EngineName
+    precision: str  # float32 or int8
+    layer: int
+    hidden_size: int
+    max_length: int
+    pooling: Pooling
+    normalise: bool
+    source: str
+    source_num_layers: int
+    source_sha256: Mapping[str, str]
+    format: int = FORMAT
+
+    def write(self, directory: Path) -> None:
+        """Write encoder.json into a directory."""
+        (directory / SETTINGS_FILE).write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, directory: Path) -> ExportedSettings:
+        """The settings in a directory. Raises ValueError for a file that is damaged or of a newer format."""
+        path = directory / SETTINGS_FILE
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if content["format"] > FORMAT:
+                raise ValueError(f"format {content['format']}, of a newer version; this one reads up to {FORMAT}")
+            named = {field.name: content[field.name] for field in fields(cls)}
+            named |= {"engine": EngineName(named["engine"]), "pooling": Pooling(named["pooling"])}
+        except (ValueError, TypeError, KeyError) as error:
+            reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+            raise ValueError(f"{path}: {reason}; export the encoder again") from None
+        return cls(**named)
+
+
+def is_exported(directory: Path) -> bool:
+    """Whether a directory holds an exported encoder."""
+    return (directory / SETTINGS_FILE).is_file()

@@ -1,0 +1,6 @@
+"""Models in use: encoders exported to fast engines, sentences and their search, labels without training, masks."""
+
+from inference.search import SentenceIndex
+from inference.sentences import SentenceEncoder
+
+__all__ = ["SentenceEncoder", "SentenceIndex"]

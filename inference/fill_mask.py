@@ -1,0 +1,93 @@
+"""Masked words of a sentence, filled in with the help of its translation: path S, plugged into the H of the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from finetune.model_directory import model_directory
+from finetune.pretrained import open_pretrained
+from training.run_directory.kinds import Kind
+from veco import VecoForMaskedLM
+from veco.convert.weights import check_complete, compared
+
+BATCH_PAIRS = 32
+
+
+class Filling(NamedTuple):
+    """A piece that may stand in place of a mask, and its probability."""
+
+    piece: str
+    probability: float
+
+
+class MaskFiller:
+    """A VECO with its masked-LM head: a finished run of pre-training, or a model directory.
+
+    Raises ValueError for another model, and for one that lacks weights, such as those of cross-attention.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        directory = model_directory(Path(path), [Kind.PRETRAINING])
+        self.tokenizer, config = open_pretrained(directory, "model")
+        if self.tokenizer.mask_token is None:
+            raise ValueError(f"{directory}: its tokenizer has no mask")
+        model, missing, _ = compared(VecoForMaskedLM, directory)
+        check_complete(VecoForMaskedLM, directory, missing, ())
+        self._max_tokens = config.max_tokens
+        self._model = model.float().eval().to("cuda" if torch.cuda.is_available() else "cpu")
+
+    def fill(
+        self, sentences: Sequence[str], others: Sequence[str] | None = None, count: int = 5
+    ) -> list[list[list[Filling]]]:
+        """For each sentence, for each mask in it (`<mask>`, as the tokenizer writes it), the most likely pieces.
+
+        `others` are sentences of the same meaning in any language, one for each, that the model reads plugged in;
+        without them it is plugged out. Raises ValueError for a sentence without a mask, a sentence that is too long,
+        and another number of `others`.
+        """
+        if others is not None and len(others) != len(sentences):
+            raise ValueError(f"expected one other sentence for each, found {len(others)} for {len(sentences)}")
+        mask = self.tokenizer.mask_token
+        if without := [sentence for sentence in sentences if mask not in sentence]:
+            raise ValueError(f"{without[0]!r}: expected {mask} where a piece is to be filled in")
+        return [found for batch in self._batches(sentences, others, count) for found in batch]
+
+    def _batches(
+        self, sentences: Sequence[str], others: Sequence[str] | None, count: int
+    ) -> Iterator[list[list[list[Filling]]]]:
+        for start in range(0, len(sentences), BATCH_PAIRS):
+            own = slice(start, start + BATCH_PAIRS)
+            yield self._fill_batch(sentences[own], None if others is None else others[own], count)
+
+    @torch.inference_mode()
+    def _fill_batch(
+        self, sentences: Sequence[str], others: Sequence[str] | None, count: int
+    ) -> list[list[list[Filling]]]:
+        x = self._encode(sentences)
+        plugged = {}
+        if others is not None:
+            y = self._encode(others)
+            h = self._model.veco(**y).last_hidden_state
+            plugged = {"encoder_hidden_states": h, "encoder_attention_mask": y["attention_mask"]}
+        states_BTD = self._model.veco(**x, **plugged).last_hidden_state
+        is_mask = x["input_ids"] == self.tokenizer.mask_token_id
+        # Of the masked tokens alone: logits over the vocabulary take more memory than the model.
+        best = self._model.lm_head(states_BTD[is_mask]).float().softmax(dim=1).topk(count, dim=1)
+        found = [
+            [Filling(*one) for one in zip(self.tokenizer.convert_ids_to_tokens(ids), values, strict=True)]
+            for ids, values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        ]
+        remaining = iter(found)
+        return [[next(remaining) for _ in range(number)] for number in is_mask.sum(dim=1).tolist()]
+
+    def _encode(self, sentences: Sequence[str]) -> dict[str, Tensor]:
+        """input_ids and attention_mask (B, T)."""
+        encoded = self.tokenizer(list(sentences), padding=True, return_tensors="pt", verbose=False)
+        if (length := encoded["input_ids"].shape[1]) > self._max_tokens:
+            raise ValueError(f"a sentence has {length} tokens; the model takes {self._max_tokens}")
+        return {name: encoded[name].to(self._model.device) for name in ("input_ids", "attention_mask")}

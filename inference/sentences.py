@@ -1,0 +1,71 @@
+"""Sentences as vectors: one interface for models of transformers and for exported encoders."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from finetune.exported.settings import ExportedSettings, Pooling, is_exported
+from finetune.understanding.flags import encoder_directory
+from finetune.understanding.retrieval.embeddings import Embedder
+from finetune.understanding.retrieval.matching import unit_rows
+from veco.sentence_transformers_files import recorded_layer
+
+BLOCK_SENTENCES = 1 << 16  # whose pieces are in memory at once, and which are sorted by length
+
+
+class SentenceEncoder:
+    """An encoder of sentences: a run, a checkpoint, a model directory, or what `inference.export_encoder` made of one.
+
+    A vector is the mean of a layer's states over the tokens of a sentence, or the state of the first, of length 1
+    unless `normalise` is False. What is None is as the directory records it, or else as usual: layer 0.6 of the depth,
+    the mean, length 1, as long sentences as the model takes. Models compute on a GPU if there is one, exported encoders
+    on the CPU. `max_tokens` is the largest batch, with padding.
+
+    Raises ValueError for anything else at that path, for a layer or a length that the encoder does not have, and where
+    the library of an exported encoder is not installed.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        layer: int | None = None,
+        pooling: Pooling | str | None = None,
+        normalise: bool | None = None,
+        max_length: int | None = None,
+        max_tokens: int = 8192,
+    ) -> None:
+        directory = encoder_directory(Path(path))
+        if is_exported(directory):
+            settings = ExportedSettings.read(directory)
+            pooling, normalise = pooling or settings.pooling, settings.normalise if normalise is None else normalise
+        else:
+            layer = recorded_layer(directory) if layer is None else layer
+        self.normalise = normalise is not False
+        self._embedder = Embedder.load(directory, layer, max_length, max_tokens)
+        self._embedder.pooling = Pooling(pooling or Pooling.MEAN)
+
+    @property
+    def width(self) -> int:
+        """The width of a vector."""
+        return int(self._embedder.model.config.hidden_size)
+
+    @property
+    def num_truncated(self) -> int:
+        """The sentences so far that were longer than the longest that the encoder takes, and were cut."""
+        return self._embedder.num_truncated
+
+    def encode(self, sentences: Iterable[str]) -> np.ndarray:
+        """The vectors of sentences, float32 (sentences, width), in their order."""
+        blocks = list(self.encode_in_blocks([sentences] if isinstance(sentences, str) else sentences))
+        return np.concatenate(blocks) if blocks else np.zeros((0, self.width), dtype=np.float32)
+
+    def encode_in_blocks(self, sentences: Iterable[str], size: int = BLOCK_SENTENCES) -> Iterator[np.ndarray]:
+        """The vectors of `size` sentences at a time, for more of them than memory holds."""
+        remaining = iter(sentences)
+        while block := list(itertools.islice(remaining, size)):
+            (vectors,) = self._embedder.embed(block)
+            yield unit_rows(vectors) if self.normalise else vectors

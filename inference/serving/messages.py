@@ -1,0 +1,99 @@
+"""What clients send, and what they get."""
+
+from __future__ import annotations
+
+import base64
+from enum import StrEnum
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+Texts = Annotated[list[str], Field(min_length=1, description="texts in any language of the model")]
+
+
+class Encoding(StrEnum):
+    """How vectors are written."""
+
+    NUMBERS = "numbers"  # lists of numbers
+    BASE64 = "base64"  # float32, little-endian, row by row: a third of the size, and much faster to write and to read
+
+
+class Message(BaseModel):
+    """A request, which has no fields but its own."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class EmbedRequest(Message):
+    texts: Texts
+    encoding: Encoding = Field(Encoding.NUMBERS, description="base64: float32, little-endian, row by row")
+
+
+class EmbedResponse(BaseModel):
+    width: int
+    vectors: list[list[float]] | str
+
+    @classmethod
+    def of(cls, vectors: np.ndarray, encoding: Encoding) -> EmbedResponse:
+        """The response with vectors float32 (N, D)."""
+        if encoding is Encoding.BASE64:
+            return cls(width=vectors.shape[1], vectors=base64.b64encode(vectors.astype("<f4").tobytes()).decode())
+        return cls(width=vectors.shape[1], vectors=vectors.tolist())
+
+
+class SimilarityRequest(Message):
+    texts: Texts
+    others: Annotated[list[str], Field(min_length=1, description="texts to compare each of `texts` with")]
+
+
+class SimilarityResponse(BaseModel):
+    similarities: list[list[float]] = Field(description="cosine of each text (row) with each of the others (column)")
+
+
+class SearchRequest(Message):
+    texts: Texts
+    count: int = Field(10, ge=1, description="results for each text")
+
+
+class Hit(BaseModel):
+    line: int = Field(description="line of the file that is searched, from 1")
+    text: str
+    similarity: float
+
+
+class SearchResponse(BaseModel):
+    hits: list[list[Hit]] = Field(description="for each text, the most similar lines first")
+
+
+class FillMaskRequest(Message):
+    texts: Texts
+    others: list[str] | None = Field(None, description="for each text one of the same meaning, read plugged in")
+    count: int = Field(5, ge=1, description="pieces for each mask")
+
+
+class FilledPiece(BaseModel):
+    piece: str
+    probability: float
+
+
+class FillMaskResponse(BaseModel):
+    masks: list[list[list[FilledPiece]]] = Field(description="for each text, for each mask, the likeliest pieces")
+
+
+class TranslateRequest(Message):
+    texts: Texts
+
+
+class TranslateResponse(BaseModel):
+    translations: list[str]
+
+
+class HealthResponse(BaseModel):
+    status: str = Field(description="ok while the server takes requests")
+    services: list[str]
+    models: dict[str, Any]
+
+
+class ErrorResponse(BaseModel):
+    detail: str = Field(description="what was expected, and what was found")

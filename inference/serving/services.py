@@ -1,0 +1,120 @@
+"""What a server can compute: the models that it was started with, each with a queue."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from data_tools.text.lines import open_text
+from finetune.mt.decoding.translator import Translator
+from inference.fill_mask import Filling, MaskFiller
+from inference.search import SentenceIndex
+from inference.sentences import SentenceEncoder
+from inference.serving.batching import Batcher
+from inference.serving.limits import Limits
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Masked:
+    """A text with masks, and one of the same meaning or None, and how many pieces are asked for."""
+
+    text: str
+    other: str | None
+    count: int
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The lines that are searched, and their vectors."""
+
+    lines: list[str]
+    index: SentenceIndex
+
+    @classmethod
+    def of(cls, path: Path, encoder: SentenceEncoder) -> Corpus:
+        """The lines of a file, embedded. Raises ValueError for a file without any."""
+        with open_text(path) as file:
+            lines = [line.rstrip("\n") for line in file]
+        if not lines:
+            raise ValueError(f"{path}: has no line to search")
+        return cls(lines, SentenceIndex(encoder.encode(lines)))
+
+
+@dataclass(frozen=True)
+class Models:
+    """What a server was started with; `corpus` needs `encoder`."""
+
+    encoder: SentenceEncoder | None = None
+    corpus: Corpus | None = None
+    masks: MaskFiller | None = None
+    translator: Translator | None = None
+
+
+class Services:
+    """The queues of a server. `observe(service, size)` is told each batch."""
+
+    def __init__(self, models: Models, limits: Limits, observe: Callable[[str, int], None]) -> None:
+        self.models, self.limits = models, limits
+        # One thread: models that compute at the same time would only take the processors from one another.
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="models")
+
+        def batcher(name: str, work: Callable[[Sequence[Item]], Sequence[Result]]) -> Batcher[Item, Result]:
+            return Batcher(
+                work, self._executor, limits.batch_texts, limits.waiting_texts, lambda size: observe(name, size)
+            )
+
+        self.embed: Batcher[str, np.ndarray] = batcher("embed", self._embed)
+        self.fill_mask: Batcher[Masked, list[list[Filling]]] = batcher("fill-mask", self._fill_mask)
+        self.translate: Batcher[str, str] = batcher("translate", self._translate)
+
+    @property
+    def names(self) -> list[str]:
+        """The services that its models allow."""
+        has = {
+            "embed": self.models.encoder,
+            "similarity": self.models.encoder,
+            "search": self.models.corpus,
+            "fill-mask": self.models.masks,
+            "translate": self.models.translator,
+        }
+        return [name for name, model in has.items() if model is not None]
+
+    @property
+    def queues(self) -> dict[str, Batcher[Any, Any]]:
+        """Name -> queue."""
+        return {"embed": self.embed, "fill-mask": self.fill_mask, "translate": self.translate}
+
+    def close(self) -> None:
+        """End the thread once what it computes is done."""
+        self._executor.shutdown()
+
+    def _embed(self, texts: Sequence[str]) -> Sequence[np.ndarray]:
+        assert self.models.encoder is not None
+        return list(self.models.encoder.encode(texts))
+
+    def _fill_mask(self, items: Sequence[Masked]) -> list[list[list[Filling]]]:
+        """Those with another sentence and those without are computed apart: they are plugged in and out."""
+        assert self.models.masks is not None
+        found: dict[int, list[list[Filling]]] = {}
+        for plugged_in in (False, True):
+            own = [number for number, item in enumerate(items) if (item.other is not None) == plugged_in]
+            if own:
+                others = [str(items[number].other) for number in own] if plugged_in else None
+                most = max(items[number].count for number in own)
+                filled = self.models.masks.fill([items[number].text for number in own], others, most)
+                found |= dict(zip(own, filled, strict=True))
+        return [[list(islice(pieces, item.count)) for pieces in found[number]] for number, item in enumerate(items)]
+
+    def _translate(self, texts: Sequence[str]) -> list[str]:
+        assert self.models.translator is not None
+        found = self.models.translator.translate(texts, with_scores=False)
+        return [hypotheses[0].text for hypotheses in found]

@@ -1,0 +1,190 @@
+"""A server on a port of this machine, asked as clients do."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from toy_translation import toy_model, write_toy_tokenizer
+
+from finetune.mt.decoding.beam_search import SearchOptions
+from finetune.mt.decoding.translator import Translator
+from inference import SentenceEncoder
+from inference.fill_mask import MaskFiller
+from inference.serve import listening
+from inference.serving.limits import Limits
+from inference.serving.services import Corpus, Models
+
+uvicorn = pytest.importorskip("uvicorn")
+application = pytest.importorskip("inference.serving.app").application
+
+LINES = ["hund", "haus baum", "milch nacht", "rot", "stein vogel"]
+LIMITS = Limits(texts=40, characters=100, batch_texts=16, waiting_texts=1000, results=5)
+
+
+@pytest.fixture(scope="module")
+def models(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Models:
+    directory = tmp_path_factory.mktemp("served")
+    text = directory / "lines.txt"
+    text.write_text("".join(f"{line}\n" for line in LINES))
+    write_toy_tokenizer(directory / "translation")
+    toy_model(directory / "translation").save_pretrained(directory / "translation")
+    encoder = SentenceEncoder(tiny_model)
+    translator = Translator.load(directory / "translation", SearchOptions(beam=2))
+    return Models(encoder, Corpus.of(text, encoder), MaskFiller(tiny_model), translator)
+
+
+def started(models: Models) -> Iterator[str]:
+    """The address of a server, which is stopped at the end."""
+    with listening("127.0.0.1", 0) as listener:
+        server = uvicorn.Server(uvicorn.Config(application(models, LIMITS, {"model": "tiny"}), log_level="warning"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        server.should_exit = True
+        thread.join(30)
+
+
+@pytest.fixture(scope="module")
+def address(models: Models) -> Iterator[str]:
+    yield from started(models)
+
+
+def ask(address: str, path: str, body: Any = None) -> tuple[int, Any]:
+    """The status and the content of an answer; `body` is JSON, or bytes as they are."""
+    data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
+    request = urllib.request.Request(f"{address}{path}", data, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            content = answer.read()
+            return answer.status, json.loads(content) if "json" in answer.headers["Content-Type"] else content.decode()
+    except urllib.error.HTTPError as error:
+        return error.code, json.loads(error.read())
+
+
+def test_vectors_are_the_encoders(address: str, models: Models) -> None:
+    assert models.encoder is not None
+    expected = models.encoder.encode(LINES)
+    status, found = ask(address, "/embed", {"texts": LINES})
+    assert status == 200 and found["width"] == 32
+    assert np.array(found["vectors"]) == pytest.approx(expected, abs=1e-6)
+    _, packed = ask(address, "/embed", {"texts": LINES, "encoding": "base64"})
+    vectors = np.frombuffer(base64.b64decode(packed["vectors"]), "<f4").reshape(-1, packed["width"])
+    assert vectors == pytest.approx(expected, abs=1e-6)
+
+
+def test_similarity_and_search_agree(address: str) -> None:
+    _, found = ask(address, "/similarity", {"texts": ["haus baum", "rot"], "others": LINES})
+    similarities = np.array(found["similarities"])
+    assert similarities.shape == (2, 5) and similarities[0, 1] == pytest.approx(1, abs=1e-5)
+    _, found = ask(address, "/search", {"texts": ["haus baum", "rot"], "count": 3})
+    for own, hits in zip(similarities, found["hits"], strict=True):
+        best = np.argsort(-own)[:3]
+        assert [hit["line"] - 1 for hit in hits] == best.tolist()
+        assert [hit["text"] for hit in hits] == [LINES[line] for line in best]
+        assert [hit["similarity"] for hit in hits] == pytest.approx(own[best].tolist(), abs=1e-5)
+
+
+def test_masks_are_filled_plugged_out_and_in(address: str, models: Models) -> None:
+    assert models.masks is not None
+    texts, others = ["hund <mask>", "<mask> haus <mask>"], ["dog house", "a red house"]
+    for given in (None, others):
+        expected = models.masks.fill(texts, given, 2)
+        _, found = ask(address, "/fill-mask", {"texts": texts, "others": given, "count": 2})
+        assert [[len(pieces) for pieces in of_text] for of_text in found["masks"]] == [[2], [2, 2]]
+        pieces = [[[one["piece"] for one in of_mask] for of_mask in of_text] for of_text in found["masks"]]
+        assert pieces == [[[one.piece for one in of_mask] for of_mask in of_text] for of_text in expected]
+
+
+def test_translations_are_the_models(address: str, models: Models) -> None:
+    assert models.translator is not None
+    texts = ["haus baum", "", "drei hund und"]
+    expected = [found[0].text for found in models.translator.translate(texts)]
+    assert ask(address, "/translate", {"texts": texts}) == (200, {"translations": expected})
+
+
+def test_many_clients_have_their_own_answers(address: str, models: Models) -> None:
+    """Requests of 32 clients at once share batches."""
+    assert models.encoder is not None
+    texts = [f"{LINES[number % 5]} {number}" for number in range(96)]
+    expected = models.encoder.encode(texts)
+    with ThreadPoolExecutor(32) as clients:
+        answers = list(clients.map(lambda text: ask(address, "/embed", {"texts": [text]}), texts))
+    assert [status for status, _ in answers] == [200] * 96
+    assert np.array([found["vectors"][0] for _, found in answers]) == pytest.approx(expected, abs=1e-5)
+    _, metrics = ask(address, "/metrics")
+    lines = dict(line.rsplit(" ", 1) for line in metrics.splitlines() if not line.startswith("#"))
+    computed = float(lines['veco_batch_texts_sum{service="embed"}'])
+    assert computed >= 96 and computed / float(lines['veco_batch_texts_count{service="embed"}']) > 1.5
+    assert float(lines['veco_requests_total{path="/embed",status="200"}']) >= 96
+
+
+BAD = {
+    "no JSON": ("/embed", b'{"texts": ["a"', 400, "JSON decode error"),
+    "nested": ("/embed", b"[" * 40_000, 400, ""),
+    "another field": ("/embed", {"texts": ["a"], "model": "b"}, 400, "model: Extra inputs are not permitted"),
+    "no text": ("/embed", {"texts": []}, 400, "texts: List should have at least 1 item"),
+    "a number": ("/embed", {"texts": [1]}, 400, "texts.0: Input should be a valid string"),
+    "half a surrogate pair": (
+        "/embed",
+        b'{"texts": ["\\ud800"]}',
+        400,
+        "text 0 is no Unicode: it has half a surrogate pair",
+    ),
+    "many texts": ("/embed", {"texts": ["a"] * 41}, 400, "found 41 texts; expected at most 40 in a request"),
+    "a long text": ("/embed", {"texts": ["a", "a" * 101]}, 400, "text 1 has 101 characters; expected at most 100"),
+    "a long other text": ("/similarity", {"texts": ["a"], "others": ["a" * 101]}, 400, "text 0 has 101 characters"),
+    "many results": ("/search", {"texts": ["a"], "count": 6}, 400, "count 6: expected at most 5"),
+    "no result": ("/search", {"texts": ["a"], "count": 0}, 400, "count: Input should be greater than or equal to 1"),
+    "no mask": ("/fill-mask", {"texts": ["hund"]}, 400, "'hund': expected <mask> where a piece is to be filled in"),
+    "another number": (
+        "/fill-mask",
+        {"texts": ["<mask>"], "others": []},
+        400,
+        "expected one for each of 1 texts, found 0",
+    ),
+    "two lines": ("/translate", {"texts": ["haus\nbaum"]}, 400, "has several lines"),
+    "a large body": ("/embed", {"texts": ["a" * 1_000_000]}, 413, "the body has more than 48,000 bytes"),
+    "unknown path": ("/embeddings", {"texts": ["a"]}, 404, "Not Found"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_mistakes_are_answered_in_one_line(name: str, address: str) -> None:
+    path, body, status, expected = BAD[name]
+    found, content = ask(address, path, body)
+    assert found == status, content
+    assert expected in content["detail"] and "\n" not in content["detail"]
+    assert ask(address, "/health")[0] == 200
+
+
+def test_a_body_that_does_not_say_its_size_is_limited(address: str) -> None:
+    """In chunks."""
+    import http.client
+
+    host = address.removeprefix("http://")
+    connection = http.client.HTTPConnection(host, timeout=30)
+    connection.request("POST", "/embed", iter([b"x" * 10_000] * 10), {"Content-Type": "application/json"})
+    assert connection.getresponse().status == 413
+
+
+def test_what_the_server_has_no_model_for_is_named(models: Models) -> None:
+    server = started(Models(encoder=models.encoder))
+    address = next(server)
+    assert ask(address, "/health") == (
+        200,
+        {"status": "ok", "services": ["embed", "similarity"], "models": {"model": "tiny"}},
+    )
+    status, content = ask(address, "/translate", {"texts": ["a"]})
+    assert status == 404 and content["detail"] == "this server has no translate: start it with --mt MODEL"
+    assert "/fill-mask" in ask(address, "/openapi.json")[1]["paths"]
+    assert list(server) == []

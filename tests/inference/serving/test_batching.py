@@ -1,0 +1,83 @@
+"""What arrives together is computed together; results, errors and limits are each request's own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from inference.serving.batching import Batcher, BusyError
+
+
+def doubled(items: Sequence[int]) -> list[int]:
+    if -1 in items:
+        raise ValueError("-1 cannot be doubled")
+    return [2 * item for item in items]
+
+
+def run(num_requests: int, items_each: int, max_items: int = 8) -> tuple[list[list[int]], list[int]]:
+    """The results of requests that come at once, and the sizes of the batches that they were computed in."""
+    sizes: list[int] = []
+
+    async def all_at_once() -> list[list[int]]:
+        with ThreadPoolExecutor(1) as executor:
+            batcher = Batcher(doubled, executor, max_items, max_waiting=1000, observe=sizes.append)
+            requests = [[100 * request + item for item in range(items_each)] for request in range(num_requests)]
+            return await asyncio.gather(*map(batcher.compute, requests))
+
+    return asyncio.run(all_at_once()), sizes
+
+
+def test_requests_share_batches_and_have_their_own_results() -> None:
+    found, sizes = run(num_requests=10, items_each=3)
+    assert found == [[2 * (100 * request + item) for item in range(3)] for request in range(10)]
+    assert sizes == [6, 6, 6, 6, 6]  # two requests of three fit into eight
+
+
+def test_a_large_request_is_cut() -> None:
+    found, sizes = run(num_requests=1, items_each=20)
+    assert found == [[2 * item for item in range(20)]] and sizes == [8, 8, 4]
+
+
+def test_nothing_is_asked_of_an_empty_request() -> None:
+    assert run(num_requests=1, items_each=0) == ([[]], [])
+
+
+def test_one_bad_request_does_not_spoil_its_batch() -> None:
+    async def together() -> list[list[int] | BaseException]:
+        with ThreadPoolExecutor(1) as executor:
+            batcher = Batcher(doubled, executor, 8, 1000)
+            return await asyncio.gather(*map(batcher.compute, ([1, 2], [-1], [3])), return_exceptions=True)
+
+    first, bad, last = asyncio.run(together())
+    assert first == [2, 4] and last == [6] and isinstance(bad, ValueError)
+
+
+def test_a_full_queue_refuses_and_the_rest_is_done() -> None:
+    """The first batch is held until all have come; a client that has gone is left out."""
+    go_on, seen = threading.Event(), list[int]()
+
+    def held(items: Sequence[int]) -> list[int]:
+        go_on.wait(10)
+        seen.extend(items)
+        return doubled(items)
+
+    async def crowded() -> list[list[int]]:
+        with ThreadPoolExecutor(1) as executor:
+            batcher = Batcher(held, executor, max_items=2, max_waiting=4)
+            tasks = [asyncio.create_task(batcher.compute([1]))]
+            await asyncio.sleep(0.05)  # it is being computed, and does not wait any more
+            tasks += [asyncio.create_task(batcher.compute([number])) for number in (2, 3, 4, 5)]
+            await asyncio.sleep(0.01)
+            assert batcher.num_waiting == 4
+            with pytest.raises(BusyError):
+                await batcher.compute([6])
+            tasks.pop(2).cancel()
+            go_on.set()
+            return await asyncio.gather(*tasks)
+
+    assert asyncio.run(crowded()) == [[2], [4], [8], [10]]
+    assert seen == [1, 2, 4, 5]

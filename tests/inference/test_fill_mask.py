@@ -1,0 +1,61 @@
+"""Masks filled in from the other sentence, against the model's own logits over all tokens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from inference.fill_mask import MaskFiller
+from veco import VecoForMaskedLM
+from veco.convert import to_xlm_roberta
+from veco.tokenizer import save_tokenizer
+
+MASKED = ["haus <mask> vogel <mask>", "<mask> milch", "rot hund <mask>"]
+OTHERS = ["house tree bird red", "night milk", "red dog stone house tree"]
+
+
+@pytest.mark.parametrize("is_plugged_in", [False, True])
+def test_fillings_are_those_of_the_models_logits(is_plugged_in: bool, tiny_model: Path) -> None:
+    found = MaskFiller(tiny_model).fill(MASKED, OTHERS if is_plugged_in else None, count=3)
+    assert [len(of_sentence) for of_sentence in found] == [2, 1, 1]
+    model, tokenizer = VecoForMaskedLM.from_pretrained(tiny_model).eval(), AutoTokenizer.from_pretrained(tiny_model)
+    for sentence, other, fillings in zip(MASKED, OTHERS, found, strict=True):
+        x, y = (tokenizer(text, return_tensors="pt")["input_ids"] for text in (sentence, other))
+        with torch.no_grad():
+            h = model.veco(y).last_hidden_state if is_plugged_in else None
+            probabilities = model(x, encoder_hidden_states=h).logits[0].softmax(dim=1)
+        places = (x[0] == tokenizer.mask_token_id).nonzero().flatten().tolist()
+        for place, best in zip(places, fillings, strict=True):
+            expected = probabilities[place].topk(3)
+            assert [filling.piece for filling in best] == tokenizer.convert_ids_to_tokens(expected.indices.tolist())
+            assert [filling.probability for filling in best] == pytest.approx(expected.values.tolist(), abs=1e-5)
+
+
+def test_the_other_sentence_is_read(tiny_model: Path) -> None:
+    filler = MaskFiller(tiny_model)
+    assert filler.fill(MASKED[:1], OTHERS[:1]) != filler.fill(MASKED[:1], OTHERS[1:2]) != filler.fill(MASKED[:1])
+
+
+def test_batches_do_not_show(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    filler = MaskFiller(tiny_model)
+    at_once = filler.fill(MASKED, OTHERS)
+    monkeypatch.setattr("inference.fill_mask.BATCH_PAIRS", 1)
+    for alone, together in zip(filler.fill(MASKED, OTHERS), at_once, strict=True):
+        assert [[one.piece for one in own] for own in alone] == [[one.piece for one in own] for own in together]
+
+
+def test_what_cannot_be_filled(tiny_model: Path, tmp_path: Path) -> None:
+    filler = MaskFiller(tiny_model)
+    with pytest.raises(ValueError, match="'haus': expected <mask> where a piece is to be filled in"):
+        filler.fill(["<mask>", "haus"])
+    with pytest.raises(ValueError, match="expected one other sentence for each, found 2 for 1"):
+        filler.fill(["<mask>"], ["a", "b"])
+    with pytest.raises(ValueError, match="a sentence has .* tokens; the model takes 64"):
+        filler.fill(["<mask> " + "rot " * 70])
+    to_xlm_roberta(tiny_model).save_pretrained(tmp_path)
+    save_tokenizer(AutoTokenizer.from_pretrained(tiny_model), tiny_model, tmp_path, max_tokens=64)
+    with pytest.raises(ValueError, match="expected a veco, found a xlm-roberta"):
+        MaskFiller(tmp_path)

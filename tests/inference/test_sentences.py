@@ -1,0 +1,81 @@
+"""Vectors of sentences from a model and from what was exported of it; blocks and order do not show."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from finetune.understanding.retrieval.embeddings import Embedder
+from inference import SentenceEncoder
+from veco import VecoConfig
+from veco.sentence_transformers_files import write_sentence_files
+
+SENTENCES = ["hund", "haus baum vogel", "milch nacht", "rot " * 30, "stein"]
+
+
+def test_vectors_are_means_of_length_one(tiny_model: Path) -> None:
+    (means,) = Embedder.load(tiny_model, 1, None, 1000).embed(SENTENCES)
+    found = SentenceEncoder(tiny_model, layer=1).encode(SENTENCES)
+    assert found.dtype == np.float32
+    assert found == pytest.approx(means / np.linalg.norm(means, axis=1, keepdims=True), abs=1e-6)
+    assert SentenceEncoder(tiny_model, layer=1, normalise=False).encode(SENTENCES) == pytest.approx(means, abs=1e-6)
+
+
+def test_the_first_token_alone(tiny_model: Path) -> None:
+    embedder = Embedder.load(tiny_model, 0, None, 1000)
+    rows = embedder._rows(SENTENCES)
+    assert len({int(rows.tokens[number][0]) for number in range(len(rows))}) == 1
+    found = SentenceEncoder(str(tiny_model), layer=0, pooling="cls").encode(SENTENCES)
+    assert found == pytest.approx(np.repeat(found[:1], len(SENTENCES), axis=0), abs=1e-6), "all begin with <s>"
+    assert not np.allclose(SentenceEncoder(tiny_model, layer=2, pooling="cls").encode(SENTENCES)[0], found[0])
+
+
+@pytest.mark.parametrize("engine", ["ct2", "onnx"])
+def test_engines_are_used_like_models(engine: str, tiny_model: Path, exported: Callable[[str, str], Path]) -> None:
+    expected = SentenceEncoder(tiny_model, layer=2).encode(SENTENCES)
+    encoder = SentenceEncoder(exported(engine, "float32"))
+    assert encoder.encode(SENTENCES) == pytest.approx(expected, abs=1e-5)
+    assert encoder.width == 32
+    lengths = np.linalg.norm(SentenceEncoder(exported(engine, "int8"), normalise=False).encode(SENTENCES), axis=1)
+    assert np.abs(lengths - 1).max() > 0.01
+
+
+def test_blocks_and_order_do_not_show(tiny_model: Path) -> None:
+    encoder = SentenceEncoder(tiny_model)
+    at_once = encoder.encode(SENTENCES)
+    blocks = list(encoder.encode_in_blocks(iter(SENTENCES), size=2))
+    assert [len(block) for block in blocks] == [2, 2, 1]
+    assert np.concatenate(blocks) == pytest.approx(at_once, abs=1e-6)
+    assert encoder.encode(SENTENCES[::-1]) == pytest.approx(at_once[::-1], abs=1e-6)
+    assert encoder.encode([]).shape == (0, 32)
+    assert encoder.encode("hund") == pytest.approx(at_once[:1], abs=1e-6)
+
+
+def test_long_sentences_are_counted(tiny_model: Path) -> None:
+    encoder = SentenceEncoder(tiny_model, max_length=10)
+    encoder.encode(SENTENCES)
+    assert encoder.num_truncated == 1
+
+
+def test_a_recorded_layer_is_used(tiny_model: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_model, tmp_path / "model")
+    write_sentence_files(tmp_path / "model", VecoConfig.from_pretrained(tiny_model), layer=1)
+    expected = SentenceEncoder(tiny_model, layer=1).encode(SENTENCES)
+    assert SentenceEncoder(tmp_path / "model").encode(SENTENCES) == pytest.approx(expected, abs=1e-6)
+
+
+def test_what_an_exported_encoder_does_not_have(exported: Callable[[str, str], Path], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="layer 3: .* has layer 2 alone, at which it was exported"):
+        SentenceEncoder(exported("ct2", "float32"), layer=3)
+    with pytest.raises(ValueError, match="max-length 99: expected 3 to 64 tokens"):
+        SentenceEncoder(exported("ct2", "float32"), max_length=99)
+    with pytest.raises(ValueError, match="expected a model, a checkpoint or a run, found nothing"):
+        SentenceEncoder(tmp_path / "none")
+    damaged = shutil.copytree(exported("onnx", "float32"), tmp_path / "damaged")
+    (damaged / "model.onnx").write_bytes(b"no graph")
+    with pytest.raises(ValueError, match="its onnx files cannot be opened .*; export the encoder again"):
+        SentenceEncoder(damaged)

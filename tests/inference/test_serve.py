@@ -1,0 +1,78 @@
+"""The command: what it refuses before it listens, and that it answers what it has received when asked to stop."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from inference.serve import limits_of, listening, load_models, parse_arguments
+
+ROOT = Path(__file__).resolve().parents[2]
+NUM_CLIENTS = 24
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ([], "expected MODEL, --mt MODEL, or both"),
+        (["--search", "lines.txt", "--mt", "model"], "expected MODEL, too"),
+        (["/no/where"], "/no/where"),
+        (["model", "--search", "/no/file"], "--search /no/file: no such file"),
+        (["--mt", "model", "--beam", "0"], "--beam 0: expected at least 1"),
+    ],
+)
+def test_what_cannot_be_served_is_told(flags: list[str], expected: str) -> None:
+    with pytest.raises(ValueError, match=expected):
+        load_models(parse_arguments(flags))
+
+
+def test_limits_and_ports_are_checked() -> None:
+    with pytest.raises(ValueError, match="--max-texts 0: expected at least 1"):
+        limits_of(parse_arguments(["--max-texts", "0"]))
+    with pytest.raises(ValueError, match="--port 65536: expected 0 to 65535"):
+        listening("127.0.0.1", 65536)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ValueError, match=f"cannot listen on 127.0.0.1, port {port}: .*; choose another --port"):
+            listening("127.0.0.1", port)
+
+
+def test_nothing_that_was_received_is_lost(tiny_model: Path) -> None:
+    """All requests are on their way when the server is asked to stop."""
+    pytest.importorskip("uvicorn")
+    command = [sys.executable, "-m", "inference.serve", str(tiny_model), "--port", "0", "--max-batch", "8"]
+    server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env={**os.environ})
+    assert server.stdout is not None
+    address = server.stdout.readline().split()[2].rstrip(";")
+    assert address.startswith("http://127.0.0.1:")
+
+    def ask(number: int) -> int:
+        body = json.dumps({"texts": ["hund haus baum " * 20] * 64}).encode()
+        request = urllib.request.Request(f"{address}/embed", body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=120) as answer:
+            return len(json.loads(answer.read())["vectors"])
+
+    with ThreadPoolExecutor(NUM_CLIENTS) as clients:
+        answers = [clients.submit(ask, number) for number in range(NUM_CLIENTS)]
+        waiting = 0.0
+        deadline = time.monotonic() + 60
+        while waiting < 64 * NUM_CLIENTS / 2 and time.monotonic() < deadline:
+            with urllib.request.urlopen(f"{address}/metrics", timeout=60) as page:
+                lines = page.read().decode().splitlines()
+            waiting = next(
+                float(line.split()[1]) for line in lines if line.startswith('veco_waiting_texts{service="embed"')
+            )
+        server.send_signal(signal.SIGTERM)
+        assert [answer.result() for answer in answers] == [64] * NUM_CLIENTS
+    assert waiting >= 64 * NUM_CLIENTS / 2, "the server was asked to stop while most requests waited"
+    assert server.wait(30) in (0, -signal.SIGTERM)
