@@ -20,7 +20,7 @@ setup(
     python_requires=">=3.11",
     # Namespace packages: recipes, lexicons and DeepSpeed's settings lie in folders without code, found like the rest.
     packages=find_namespace_packages(include=[*TOP, *(f"{package}.*" for package in TOP), "ds_configs"]),
-    package_data={"": ["*.yaml", "*.tsv", "*.json"]},
+    package_data={"": ["*.yaml", "*.tsv", "*.json", "*.jinja"]},
     entry_points={
         "console_scripts": [
             "veco = finetune.commands:main",
@@ -53,6 +53,7 @@ setup(
         "tqdm>=4.66",  # progress bars
         "tensorboard>=2.16",  # curves while a run goes on
         "matplotlib>=3.8",  # curves as PNG at its end; figures of analysis/
+        "jinja2>=3.1",  # the page of analysis.report, whose template escapes all texts
         "sacrebleu>=2.4",  # BLEU, chrF and TER with signatures, paired bootstrap
         "seqeval>=1.2.2",  # F1 of tagged text, with which XTREME scores POS and NER
         "scikit-learn>=1.3",  # F1, correlations of labels, nDCG and average precision; benchmarks: weighted n-grams
@@ -112,6 +113,9 @@ setup(
         ],
         "peft": [
             "peft>=0.21",  # finetune/understanding with lora_rank
+        ],
+        "umap": [
+            "umap-learn>=0.5.7",  # analysis.similarity: the map of sentences, which is by t-SNE without it
         ],
         "gpu": [
             "ninja>=1.11",  # DeepSpeed compiles its Adam in host memory with it, where the optimizer is offloaded

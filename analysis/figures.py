@@ -5,6 +5,7 @@ matplotlib is imported where something is drawn, since it takes a second.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,7 +20,12 @@ from data_tools.files.atomic import atomic_path
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", "--", "-.", ":")
+HATCHES = ("", "//", "..", "xx", "\\\\", "++")  # of bars
+MOST_NARROW = 4.0  # inches of a panel of bars that has others beside it
+NUM_NAMED = 3  # points at each end that have their names beside them
 TEXT_IN_SVG = "path"  # text as outlines, readable where the fonts are not installed
+CELL, LONGEST_SIDE = 0.26, 30  # inches of a cell of a heat map, and of a whole side at most
+LABEL_POINTS = 8
 SEQUENTIAL, DIVERGING = "cividis", "RdBu"  # colour maps that are monotone in lightness, or on each side of 0
 # Fonts by the scripts that matplotlib's own, DejaVu Sans, lacks: the first installed one of each is used.
 FONTS = {
@@ -43,6 +49,18 @@ class Curve:
     name: str
     x: Sequence[float]
     y: Sequence[float]
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """A grid of shares between 0 and 1, NaN where there is none, with a name for each row and column, and for these."""
+
+    shares: Sequence[Sequence[float]]
+    rows: Sequence[str]
+    columns: Sequence[str]
+    y_label: str
+    x_label: str
+    title: str = ""
 
 
 def usable_fonts() -> list[str]:
@@ -95,10 +113,15 @@ def save(figure: Any, output: Path, name: str) -> None:
 def draw_curves(
     output: Path, name: str, panels: Mapping[str, Sequence[Curve]], x_label: str, title: str, whole_x: bool = True
 ) -> None:
-    """Draw a panel of curves for each y label, told apart by colour, marker and line; `whole_x` ticks whole numbers."""
+    """Draw a panel of curves for each y label, told apart by colour, marker and line; `whole_x` ticks whole numbers.
+
+    A curve without points is left out; those after it look as if it were there, and so the same in all panels.
+    """
     with figure_of(4.6 * len(panels), 3.6, 1, len(panels)) as (figure, axes):
         for axis, (y_label, curves) in zip(axes.flat, panels.items(), strict=True):
             for number, curve in enumerate(curves):
+                if all(map(math.isnan, curve.y)):
+                    continue
                 look = {
                     "color": COLOURS[number % len(COLOURS)],
                     "marker": MARKERS[number % len(MARKERS)],
@@ -108,7 +131,95 @@ def draw_curves(
             axis.set_xlabel(x_label)
             axis.set_ylabel(y_label)
             axis.xaxis.get_major_locator().set_params(integer=whole_x)
-            if len(curves) > 1:
+            if len(axis.lines) > 1:
                 axis.legend(fontsize=8, frameon=False)
+        figure.suptitle(title)
+        save(figure, output, name)
+
+
+def draw_heat_maps(output: Path, name: str, maps: Sequence[HeatMap], title: str) -> None:
+    """Draw grids of shares side by side, each in percent with a scale of its own from 0 to its largest share."""
+    longest = max(len(names) for one in maps for names in (one.rows, one.columns))
+    cell, margin, bar = min(CELL, LONGEST_SIDE / longest), 1.6, 0.9
+    font = {"fontsize": LABEL_POINTS * cell / CELL, "parse_math": False}  # a $ in a word begins no formula
+    width = sum(cell * len(one.columns) + margin + bar for one in maps)
+    height = cell * max(len(one.rows) for one in maps) + margin + 0.4
+    with figure_of(max(width, 0.09 * len(title)), height, 1, len(maps)) as (figure, axes):
+        for axis, one in zip(axes.flat, maps, strict=True):
+            percent = [[100 * share for share in row] for row in one.shares]
+            image = axis.imshow(percent, cmap=SEQUENTIAL, vmin=0, aspect="auto")
+            axis.grid(False)
+            rotation = 90 if max(map(len, one.columns)) > 2 else 0
+            axis.set_xticks(range(len(one.columns)), one.columns, rotation=rotation, **font)
+            axis.set_yticks(range(len(one.rows)), one.rows, **font)
+            axis.set_xlabel(one.x_label)
+            axis.set_ylabel(one.y_label)
+            axis.set_title(one.title, fontsize=10)
+            figure.colorbar(image, ax=axis, label="weight, %")
+        figure.suptitle(title)
+        save(figure, output, name)
+
+
+@dataclass(frozen=True)
+class Bars:
+    """A named series of values, each of a group; NaN is no bar."""
+
+    name: str
+    groups: Sequence[str]
+    values: Sequence[float]
+
+
+def draw_bars(output: Path, name: str, panels: Mapping[str, Sequence[Bars]], title: str) -> None:
+    """Draw a panel of bars for each y label, beside each other where they are narrow.
+
+    All series of a panel have the same groups, and differ in colour and hatching.
+    """
+    groups = next(iter(panels.values()))[0].groups
+    num_series = max(len(own) for own in panels.values())
+    label = 0.1 * max(len(group) for group in groups)  # inches
+    width = max(3.0, 0.8 + len(groups) * max(0.24 * (num_series + 1), label + 0.2))
+    rows, columns = (1, len(panels)) if width <= MOST_NARROW else (len(panels), 1)
+    with figure_of(width * columns, 3.0 * rows, rows, columns) as (figure, axes):
+        for axis, (y_label, own) in zip(axes.flat, panels.items(), strict=True):
+            for number, series in enumerate(own):
+                offset = (number - (len(own) - 1) / 2) * 0.8 / len(own)
+                axis.bar(
+                    [place + offset for place in range(len(groups))],
+                    series.values,
+                    0.8 / len(own),
+                    label=series.name,
+                    color=COLOURS[number % len(COLOURS)],
+                    hatch=HATCHES[number % len(HATCHES)],
+                    edgecolor="white",
+                )
+            axis.set_xticks(range(len(groups)), groups)
+            axis.set_title(y_label, fontsize=10)
+            axis.grid(False, axis="x")
+        if num_series > 1:
+            figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
+        figure.suptitle(title)
+        save(figure, output, name)
+
+
+@dataclass(frozen=True)
+class Point:
+    """A named place."""
+
+    name: str
+    x: float
+    y: float
+
+
+def draw_points(output: Path, name: str, points: Sequence[Point], labels: tuple[str, str], title: str) -> None:
+    """Draw points by two quantities, whose labels are of x and y; the outermost of y have their names beside them."""
+    with figure_of(6.4, 4.4) as (figure, axes):
+        axis = axes[0, 0]
+        axis.axhline(0, color=COLOURS[-1], linewidth=0.8)
+        axis.scatter([point.x for point in points], [point.y for point in points], s=18, color=COLOURS[0])
+        by_y = sorted(points, key=lambda point: point.y)
+        for point in dict.fromkeys([*by_y[:NUM_NAMED], *by_y[-NUM_NAMED:]]):
+            axis.annotate(point.name, (point.x, point.y), xytext=(4, 3), textcoords="offset points", fontsize=8)
+        axis.set_xlabel(labels[0])
+        axis.set_ylabel(labels[1])
         figure.suptitle(title)
         save(figure, output, name)

@@ -6,15 +6,20 @@ import argparse
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
+from analysis.forced_decoding import ForcedDecoder, State
 from data_tools.cli import FlagParser
 from data_tools.files.directories import claim, remove_claimed
+from data_tools.files.formats import COMPRESSED_SUFFIXES
 from data_tools.files.outputs import check_output_directory
+from finetune.model_directory import model_directory
+from finetune.mt.decoding.translator import check_model
 from finetune.understanding.flags import DTYPES, encoder_directory, numbers
 from finetune.understanding.retrieval.embeddings import Embedder, described, layers_with_states
+from training.run_directory.kinds import Kind
 
 
-def command_parser(program: str, description: str | None, default_layers: str = "all") -> FlagParser:
-    """A parser with the flags of every command; `default_layers` says in words what is read without --layers."""
+def model_parser(program: str, description: str | None, max_tokens: int = 8192) -> FlagParser:
+    """A parser with the flags of every command: of a model, its batches, and a directory for results."""
     parser = FlagParser(
         prog=f"python -m {program}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -25,11 +30,21 @@ def command_parser(program: str, description: str | None, default_layers: str = 
         help="run, checkpoint or model: a VECO, another encoder of transformers, or an exported encoder",
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="directory of the results")
-    parser.add_argument("--layers", default="", help=f"such as 4,8,12; 0 = the embeddings (default: {default_layers})")
-    parser.add_argument("--max-tokens", type=int, default=8192, help="largest batch, in tokens (default %(default)s)")
-    parser.add_argument("--max-length", type=int, help="longest sentence in tokens (default: the model's)")
+    parser.add_argument(
+        "--max-tokens", type=int, default=max_tokens, help="largest batch, in tokens (default %(default)s)"
+    )
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="precision (default %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of all that is drawn at random (default %(default)s)")
+    return parser
+
+
+def command_parser(
+    program: str, description: str | None, default_layers: str = "all", max_tokens: int = 8192
+) -> FlagParser:
+    """`model_parser` of a command that reads states; `default_layers` says what is read without --layers."""
+    parser = model_parser(program, description, max_tokens)
+    parser.add_argument("--layers", default="", help=f"such as 4,8,12; 0 = the embeddings (default: {default_layers})")
+    parser.add_argument("--max-length", type=int, help="longest sentence in tokens (default: the model's)")
     return parser
 
 
@@ -52,10 +67,63 @@ def layers_of(options: argparse.Namespace, model: Path, default: Sequence[int] |
     return layers
 
 
-def load_embedder(options: argparse.Namespace, model: Path, layers: Sequence[int], plug_in: bool = False) -> Embedder:
-    """The encoder that the flags describe. Raises ValueError as `Embedder.load` does, and for batches of nothing."""
+def attending_layers_of(
+    options: argparse.Namespace, model: Path, most: int, default: Sequence[int] | None = None
+) -> list[int]:
+    """`layers_of` for the weights of attention, which layers 1 to `most` have, but not the embeddings."""
+    if not options.layers:
+        return list(range(1, most + 1) if default is None else default)
+    layers = sorted(numbers("layers", options.layers, int))
+    if layers[0] == 0:
+        raise ValueError(f"--layers {options.layers}: 0, the embeddings, have no attention; expected 1 to {most}")
+    if wrong := [layer for layer in layers if not 1 <= layer <= most]:
+        raise ValueError(f"--layers {options.layers}: {model} has attention in layers 1 to {most}, but no {wrong[0]}")
+    return layers
+
+
+def add_decoder_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags by which `load_decoder` reads a translation model."""
+    parser.add_argument(
+        "--decoder-state",
+        type=State,
+        choices=list(State),
+        default=State.READS,
+        help="whose weights a target token has: the state that reads it, or the one before, which predicts it "
+        "(default %(default)s)",
+    )
+    parser.add_argument("--target-language", metavar="LANG", help="of a translation model of several directions")
+
+
+def translation_model_of(options: argparse.Namespace) -> Path:
+    """The directory of the translation model that MODEL names. Raises ValueError where there is none."""
+    directory = model_directory(options.model, [Kind.TRANSLATION])
+    check_model(directory, options.target_language)
+    return directory
+
+
+def load_decoder(options: argparse.Namespace, model: Path, layers: Sequence[int]) -> ForcedDecoder:
+    """The translation model that the flags describe. Raises ValueError as `ForcedDecoder.load` does."""
+    check_max_tokens(options)
+    return ForcedDecoder.load(
+        model,
+        layers,
+        options.decoder_state,
+        options.max_length,
+        options.max_tokens,
+        DTYPES[options.dtype],
+        options.target_language,
+    )
+
+
+def check_max_tokens(options: argparse.Namespace) -> None:
+    """Raise ValueError for batches of nothing."""
     if options.max_tokens < 1:
         raise ValueError(f"--max-tokens {options.max_tokens}: expected at least 1")
+
+
+def load_embedder(options: argparse.Namespace, model: Path, layers: Sequence[int], plug_in: bool = False) -> Embedder:
+    """The encoder that the flags describe. Raises ValueError as `Embedder.load` does, and for batches of nothing."""
+    check_max_tokens(options)
     return Embedder.load(model, layers, options.max_length, options.max_tokens, DTYPES[options.dtype], plug_in)
 
 
@@ -80,3 +148,23 @@ def choices(flag: str, text: str, known: Sequence[str]) -> list[str]:
     if len(set(names)) < len(names):
         raise ValueError(f"--{flag} {text}: expected each once")
     return names
+
+
+def named_files(flag: str, values: Sequence[str], suffix: str = "") -> dict[str, Path]:
+    """The file of each NAME=FILE, or of FILE by its own name without `suffix` and that of compression.
+
+    Raises ValueError for one name of two files.
+    """
+    found: dict[str, Path] = {}
+    for value in values:
+        name, equals, file = value.rpartition("=")
+        path = Path(file).expanduser()
+        if not equals:
+            name = path.name
+            for compression in COMPRESSED_SUFFIXES:
+                name = name.removesuffix(compression)
+            name = name.removesuffix(suffix)
+        if name in found:
+            raise ValueError(f"--{flag}: {found[name]} and {path} are both called {name}; give NAME=FILE")
+        found[name] = path
+    return found

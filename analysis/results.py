@@ -32,13 +32,14 @@ class Column:
         if cell is None or (isinstance(cell, float) and math.isnan(cell)):
             return "–"
         if isinstance(cell, float):
-            return f"{cell * (100 if self.is_percent else 1):.{self.decimals}f}"
+            return f"{cell * (100 if self.is_percent else 1):z.{self.decimals}f}"  # z: no -0.0
         return str(cell).replace("|", "\\|")
 
     @property
     def title(self) -> str:
         """The name above a column in Markdown."""
-        return f"{self.name}, %" if self.is_percent else self.name
+        name = self.name.replace("|", "\\|")
+        return f"{name}, %" if self.is_percent else name
 
 
 @dataclass(frozen=True)

@@ -114,9 +114,17 @@ def stacked_pairs(
     embedder: Embedder, sources: Sequence[Words], targets: Sequence[Words]
 ) -> Iterator[tuple[np.ndarray, dict[str, Tensor], Tensor]]:
     """Batches of pairs of similar length: their numbers (B,), the model's arguments for x over y, and WORDS (2B, T)."""
-    rows = PairedRows.paired(
-        framed_words(sources, embedder), framed_words(targets, embedder), np.arange(len(sources), dtype=np.int64)
-    )
+    for numbers, stacked in stacked_rows(embedder, framed_words(sources, embedder), framed_words(targets, embedder)):
+        words = stacked.pop(WORDS)
+        yield numbers, stacked, words
+
+
+def stacked_rows(embedder: Embedder, x: TokenRows, y: TokenRows) -> Iterator[tuple[np.ndarray, dict[str, Tensor]]]:
+    """Batches of pairs of similar length: their numbers (B,), and what rows have for x over y (2B, T), on the device.
+
+    Row i of x and of y is pair i.
+    """
+    rows = PairedRows.paired(x, y, np.arange(len(x), dtype=np.int64))
     fillers = {"input_ids": embedder.encoder.pad, WORDS: IGNORED}
     for numbers, batch in batches_of(embedder, rows, 2):
         names = [name for name in batch if pair_argument(name) in batch]
@@ -124,8 +132,7 @@ def stacked_pairs(
             name: stack_pair(batch[name], batch[pair_argument(name)], fillers.get(name, 0)).to(embedder.model.device)
             for name in names
         }
-        words = stacked.pop(WORDS)
-        yield numbers, stacked, words
+        yield numbers, stacked
 
 
 def batches_of(embedder: Embedder, rows: PairedRows, rows_each: int) -> Iterator[tuple[np.ndarray, dict[str, Tensor]]]:

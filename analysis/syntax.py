@@ -29,9 +29,8 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from analysis.options import choices, claim_results, command_parser, layers_of, load_embedder, model_of
+from analysis.options import choices, claim_results, command_parser, layers_of, load_embedder, model_of, named_files
 from analysis.probing.probing_run import Treebanks, run_probes, states_of_treebanks
 from analysis.probing.report import FIGURE, NAME, write_report
 from analysis.probing.stored_states import StoredStates
@@ -40,7 +39,6 @@ from analysis.probing.training import Schedule
 from analysis.probing.treebank import Punctuation, Tree, read_trees
 from analysis.results import result_names
 from data_tools.cli import run_main, warn
-from data_tools.files.formats import COMPRESSED_SUFFIXES
 from training.launch import quiet_libraries
 
 PROGRAM = "analysis.syntax"
@@ -63,23 +61,6 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=40, help="at most (default %(default)s)")
     parser.add_argument("--batch-size", type=int, default=20, help="sentences (default %(default)s)")
     return parser.parse_args()
-
-
-def named_files(flag: str, values: Sequence[str]) -> dict[str, Path]:
-    """The file of each NAME=FILE, or of FILE by its own name. Raises ValueError for one name of two files."""
-    found: dict[str, Path] = {}
-    for value in values:
-        name, equals, file = value.rpartition("=")
-        path = Path(file)
-        if not equals:
-            name = path.name
-            for suffix in COMPRESSED_SUFFIXES:
-                name = name.removesuffix(suffix)
-            name = name.removesuffix(".conllu")
-        if name in found:
-            raise ValueError(f"--{flag}: {found[name]} and {path} are both called {name}; give NAME=FILE")
-        found[name] = path
-    return found
 
 
 def check_numbers(options: argparse.Namespace) -> None:
@@ -117,7 +98,7 @@ def main() -> None:
     quiet_libraries()
     probes = choices("probes", options.probes, PROBES)
     check_numbers(options)
-    files = {name: named_files(name, vars(options)[name]) for name in ("train", "dev", "test")}
+    files = {name: named_files(name, vars(options)[name], ".conllu") for name in ("train", "dev", "test")}
     read = {part: {name: list(read_trees(path)) for name, path in own.items()} for part, own in files.items()}
     train, dev = ([tree for trees in read[part].values() for tree in trees] for part in ("train", "dev"))
     treebanks = Treebanks(train, dev, read["test"])

@@ -42,8 +42,14 @@ COMMANDS = {
     "study": "finetune.study",
     "export-encoder": "inference.export_encoder",
     "serve": "inference.serve",
+    "attention": "analysis.attention",
     "alignment": "analysis.alignment",
     "syntax": "analysis.syntax",
+    "similarity": "analysis.similarity",
+    "languages": "analysis.languages",
+    "forgetting": "analysis.forgetting",
+    "bias": "analysis.bias",
+    "report": "analysis.report",
     "demo": "finetune.demo",
 }
 EXIT_BAD_INPUT = 2

@@ -15,6 +15,9 @@ from pretend_kernels import pretend_card
 from small_runs import run_on
 from torch import Tensor
 
+from analysis.attending.shares import Shares
+from analysis.forced_decoding import ForcedDecoder, State
+from analysis.weights import self_attention
 from data_tools.shards.manifest import Manifest
 from finetune.mt.decoding.beam_search import SearchOptions, TargetIds
 from finetune.mt.decoding.generators import PairBatch, SourceBatch, TorchGenerator
@@ -30,6 +33,7 @@ from veco import (
     VecoForTokenClassification,
 )
 from veco.classification import VecoClassifier
+from veco.labels import IGNORED
 from veco.objectives.objective_sum import ObjectiveSum
 
 START, END, UNKNOWN, VOCABULARY = 5, 2, 3, 60
@@ -145,6 +149,25 @@ def embeddings(device: str) -> Numbers:
     return np.asarray(embedder._means({"input_ids": ids, "attention_mask": mask}).cpu()).ravel().tolist()
 
 
+def attention_shares(device: str) -> Numbers:
+    model = on(device, lambda: PluggedOutEncoder(small())).eval()
+    ids, mask = rows(9, 14, 5)
+    embedder = Embedder(model, None, layers=[1, 2], max_length=20, max_tokens=100)
+    words = torch.arange(ids.shape[1]).expand_as(ids).masked_fill(~mask.bool(), IGNORED).clone()
+    words[:, 0] = IGNORED  # a special token
+    batch = {"input_ids": ids, "attention_mask": mask}
+    weights = self_attention(embedder, np.arange(3), batch, words, sides=words % 2)
+    return np.asarray(Shares.of(weights).means()).ravel().tolist()
+
+
+def decoder_attention(device: str) -> Numbers:
+    model = on(device, lambda: VecoForConditionalGeneration(small(decoder_start_token_id=START))).eval()
+    decoder = ForcedDecoder(model, None, None, layers=[1, 2], state=State.READS, max_length=20, max_tokens=100)
+    (source, mask), (target, _) = rows(5, 12, 9), rows(7, 4, 11)
+    by_layer = decoder._by_layer(source.to(device), mask.to(device), target.to(device))
+    return torch.cat([weights.flatten().cpu() for weights in by_layer]).tolist()
+
+
 PATHS = [
     translation_step,
     translation_search,
@@ -155,6 +178,8 @@ PATHS = [
     span_head,
     masked_lm,
     embeddings,
+    attention_shares,
+    decoder_attention,
 ]
 
 

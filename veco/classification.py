@@ -38,13 +38,14 @@ class Features(NamedTuple):
     """Input of the heads: states (B, X, W) of x and, plugged in, (B, Y, W) of y; W is D, or 2D plugged in.
 
     `hidden_states`, if requested, are those of x: the embeddings and each layer's output, the last being `x`. Attention
-    weights are those of H plugged out, of S of x plugged in.
+    weights are those of H plugged out; plugged in of S of x, whose weights on y are `cross_attentions` (B, H, X, Y).
     """
 
     x: Tensor
     y: Tensor | None
     hidden_states: tuple[Tensor, ...] | None
     attentions: tuple[Tensor, ...] | None
+    cross_attentions: tuple[Tensor, ...] | None = None
 
     @property
     def sides(self) -> list[Tensor]:
@@ -104,7 +105,7 @@ class VecoClassifier(VecoPreTrainedModel):
         )
         (num_pairs, x_length), (_, y_length) = shapes
         x_over_y = torch.cat([h.last_hidden_state, s.last_hidden_state], dim=-1)
-        hidden_states = attentions = None
+        hidden_states = attentions = cross_attentions = None
         if h.hidden_states is not None:
             hidden_states = tuple(
                 torch.cat(layer, dim=-1)[:num_pairs, :x_length]
@@ -112,8 +113,9 @@ class VecoClassifier(VecoPreTrainedModel):
             )
         if s.attentions is not None:
             attentions = tuple(weights[:num_pairs, :, :x_length, :x_length] for weights in s.attentions)
+            cross_attentions = tuple(weights[:num_pairs, :, :x_length, :y_length] for weights in s.cross_attentions)
         x, y = x_over_y[:num_pairs, :x_length], x_over_y[num_pairs:, :y_length]
-        return Features(x, y, hidden_states, attentions)
+        return Features(x, y, hidden_states, attentions, cross_attentions)
 
 
 class VecoLabeller(VecoClassifier):
@@ -169,6 +171,7 @@ class VecoLabeller(VecoClassifier):
             pair_logits=logits[1] if self.config.plug_in else None,
             hidden_states=features.hidden_states,
             attentions=features.attentions,
+            cross_attentions=features.cross_attentions,
         )
 
 
@@ -277,6 +280,7 @@ class VecoForMultipleChoice(VecoClassifier):
             pair_logits=logits[1] if self.config.plug_in else None,
             hidden_states=features.hidden_states,
             attentions=features.attentions,
+            cross_attentions=features.cross_attentions,
         )
 
 
@@ -342,6 +346,7 @@ class VecoForQuestionAnswering(VecoClassifier):
             pair_end_logits=ends[1] if self.config.plug_in else None,
             hidden_states=features.hidden_states,
             attentions=features.attentions,
+            cross_attentions=features.cross_attentions,
         )
 
 

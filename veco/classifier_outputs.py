@@ -1,4 +1,7 @@
-"""The outputs of the models that classify: transformers' own and, plugged in, the logits of the paired sequences."""
+"""The outputs of the models that classify: transformers' own and, plugged in, what pairs add.
+
+These are the logits of the paired sequences y and, if requested, each layer's weights of x on y (B, H, X, Y).
+"""
 
 from __future__ import annotations
 
@@ -15,28 +18,32 @@ from transformers.modeling_outputs import (
 
 @dataclass
 class VecoSequenceClassifierOutput(SequenceClassifierOutput):
-    """transformers' output and, plugged in, the logits of the paired sequences."""
+    """transformers' output, and what pairs add."""
 
     pair_logits: Tensor | None = None
+    cross_attentions: tuple[Tensor, ...] | None = None
 
 
 @dataclass
 class VecoTokenClassifierOutput(TokenClassifierOutput):
-    """transformers' output and, plugged in, the logits of the paired sequences."""
+    """transformers' output, and what pairs add."""
 
     pair_logits: Tensor | None = None
+    cross_attentions: tuple[Tensor, ...] | None = None
 
 
 @dataclass
 class VecoMultipleChoiceOutput(MultipleChoiceModelOutput):
-    """transformers' output and, plugged in, the logits of the paired sequences."""
+    """transformers' output, and what pairs add."""
 
     pair_logits: Tensor | None = None
+    cross_attentions: tuple[Tensor, ...] | None = None
 
 
 @dataclass
 class VecoQuestionAnsweringOutput(QuestionAnsweringModelOutput):
-    """transformers' output and, plugged in, the logits of the paired sequences."""
+    """transformers' output, and what pairs add."""
 
     pair_start_logits: Tensor | None = None
     pair_end_logits: Tensor | None = None
+    cross_attentions: tuple[Tensor, ...] | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers.activations import ACT2FN
@@ -15,6 +17,13 @@ from veco.soft_targets import SoftTargets
 from veco.vocabulary_loss import VocabularyProjection
 
 TIED_HEAD = {"lm_head.decoder.weight": "veco.embeddings.word_embeddings.weight"}
+
+
+@dataclass
+class VecoMaskedLMOutput(MaskedLMOutput):
+    """transformers' output and, plugged in, each layer's weights on the paired sequence (B, H, T, S), if requested."""
+
+    cross_attentions: tuple[Tensor, ...] | None = None
 
 
 class VecoLMHead(nn.Module):
@@ -104,7 +113,7 @@ class VecoForMaskedLM(VecoWithLMHead):
         labels: Tensor | None = None,
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
-    ) -> MaskedLMOutput:
+    ) -> VecoMaskedLMOutput:
         """`logits` (B, T, V), and given `labels` (B, T; IGNORED = not predicted) their mean cross-entropy as `loss`."""
         encoded = self.veco(
             input_ids,
@@ -123,6 +132,10 @@ class VecoForMaskedLM(VecoWithLMHead):
         if labels is not None:
             check_labels("labels", labels, logits.shape[:-1], self.config.vocab_size)
             loss = cross_entropy(logits.float().flatten(0, 1), labels.flatten().long(), ignore_index=IGNORED)
-        return MaskedLMOutput(
-            loss=loss, logits=logits, hidden_states=encoded.hidden_states, attentions=encoded.attentions
+        return VecoMaskedLMOutput(
+            loss=loss,
+            logits=logits,
+            hidden_states=encoded.hidden_states,
+            attentions=encoded.attentions,
+            cross_attentions=encoded.cross_attentions,
         )

@@ -72,6 +72,7 @@ class VecoForPreTraining(VecoWithLMHead):
         num_items_in_batch: Tensor | None = None,
         objective: str | ObjectiveSum | None = None,
         packed: PackedViews | None = None,
+        output_attentions: bool | None = None,
         **more_views: Tensor,
     ) -> VecoForPreTrainingOutput:
         """Losses of a batch of pairs: x is `input_ids` (B, X), y is `pair_input_ids` (B, Y), both already masked.
@@ -90,8 +91,14 @@ class VecoForPreTraining(VecoWithLMHead):
 
         `packed` says where the tokens of these very tensors stand, as a loader can tell on the CPU. Without it they are
         looked for here, and the host waits for an accelerator to find them.
-        Raises ValueError for tensors that do not fit each other or the vocabulary, and where no part applies.
+        Raises ValueError for tensors that do not fit each other or the vocabulary, where no part applies, and for
+        `output_attentions`: over packed tokens no weights are formed.
         """
+        if output_attentions:
+            raise ValueError(
+                "output_attentions: the views of pre-training go through the layers packed, where no weights of "
+                "attention are formed; ask the encoder for them, model.veco(..., output_attentions=True)"
+            )
         of_pairs = {
             **{"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels},
             **{"pair_input_ids": pair_input_ids, "pair_attention_mask": pair_attention_mask},

@@ -1,10 +1,10 @@
-"""An encoder that aligns files of pairs, block by block: links are written and scored as they come."""
+"""A model that aligns files of pairs, block by block: links are written and scored as they come."""
 
 from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
@@ -12,33 +12,32 @@ import numpy as np
 from tqdm import tqdm
 
 from analysis.aligning.choice import HALVES, Scores
-from analysis.aligning.evidence import Source, evidence_of_pairs
+from analysis.aligning.evidence import Evidence
 from analysis.aligning.links import Method, Settings, word_links
 from analysis.aligning.pairs import Pair, PairFiles
 from analysis.aligning.scores import Counts
-from finetune.understanding.retrieval.embeddings import Embedder
+from analysis.states import Words
 
 Place = tuple[int, Method]  # a layer and a method, of which there is a file of links
+# Sources, targets -> batches of their pairs: numbers (B,), and the evidence of each layer in turn.
+EvidenceOf = Callable[[Sequence[Words], Sequence[Words]], Iterator[tuple[np.ndarray, Iterator[Evidence]]]]
 BLOCK_PAIRS = 10_000  # sorted by length together: many compared with a batch, few compared with memory
 
 
 @dataclass(frozen=True)
 class Aligner:
-    """An encoder and all ways in which links follow from its states."""
+    """The evidence that a model's layers give, and all ways in which links follow from it."""
 
-    embedder: Embedder
-    source: Source
-    by_piece: bool
-    distortion: float
+    layers: Sequence[int]
+    evidence_of: EvidenceOf
     methods: Sequence[Method]
     settings: Settings
 
     def links(self, pairs: Sequence[Pair]) -> Iterator[tuple[int, Method, int, np.ndarray]]:
         """(layer, method, number of a pair, its links int64 (links, 2)) for all of them, a batch at a time."""
-        texts = [pair.source for pair in pairs], [pair.target for pair in pairs]
-        batches = evidence_of_pairs(self.embedder, *texts, self.source, self.by_piece, self.distortion)
+        batches = self.evidence_of([pair.source for pair in pairs], [pair.target for pair in pairs])
         for numbers, by_layer in batches:
-            for layer, evidence in zip(self.embedder.layers, by_layer, strict=True):
+            for layer, evidence in zip(self.layers, by_layer, strict=True):
                 for method, links in word_links(evidence, self.methods, self.settings).items():
                     for number, own in zip(numbers.tolist(), links, strict=True):
                         yield layer, method, number, own
@@ -50,15 +49,14 @@ class Aligned:
     def __init__(self, aligner: Aligner, files: Mapping[Place, TextIO]) -> None:
         self.aligner, self.files = aligner, files
         self.scores: Scores = {
-            method: {layer: [Counts() for _ in HALVES] for layer in aligner.embedder.layers}
-            for method in aligner.methods
+            method: {layer: [Counts() for _ in HALVES] for layer in aligner.layers} for method in aligner.methods
         }
         self.num_pairs = 0
 
     def add(self, pairs: Sequence[Pair], progress: tqdm) -> None:
         """Align, score and write the pairs that come next; `progress` counts them."""
         lines = {place: [""] * len(pairs) for place in self.files}
-        last = self.aligner.embedder.layers[-1], self.aligner.methods[-1]
+        last = self.aligner.layers[-1], self.aligner.methods[-1]
         for layer, method, number, links in self.aligner.links(pairs):
             own = links.tolist()
             if self.files:

@@ -1,6 +1,6 @@
-"""What speaks for a link between two units of a pair: similar states, or attention to each other.
+"""What speaks for a link between two units of a pair: similar states, attention to each other, or a decoder's.
 
-Letters of shapes: B pairs, T tokens with special ones, M units of a source, N of a target, D width of a state.
+Letters of shapes: B pairs, M units of a source, N of a target, D width of a state.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from enum import StrEnum
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize, one_hot
+from torch.nn.functional import normalize
 
-from analysis.states import Words, encode_plugged_in, stacked_pairs, states_of_pairs
+from analysis.forced_decoding import ForcedDecoder
+from analysis.states import Words, states_of_pairs
+from analysis.weights import on_units, plugged_in_weights, units_of_tokens
 from finetune.understanding.retrieval.embeddings import Embedder
-from veco.labels import IGNORED
 
 
 class Source(StrEnum):
@@ -26,6 +27,12 @@ class Source(StrEnum):
     STATES = "states"  # H, plugged out
     PLUGGED_STATES = "plugged-states"  # S, plugged in
     CROSS_ATTENTION = "cross-attention"  # the weights of S to H of the other sentence
+    DECODER_ATTENTION = "decoder-attention"  # those of a translation model that writes the target
+
+    @property
+    def is_attention(self) -> bool:
+        """Whether evidence are weights of attention, which layers have, but no embeddings."""
+        return self in (Source.CROSS_ATTENTION, Source.DECODER_ATTENTION)
 
 
 @dataclass(frozen=True)
@@ -82,6 +89,20 @@ class AttentionEvidence(Evidence):
         return self.x_to_y, self.y_to_x.transpose(1, 2)
 
 
+@dataclass(frozen=True)
+class OneWayEvidence(Evidence):
+    """The weights of the target's units on those of the source, (B, N, M): they are all that there is."""
+
+    y_to_x: Tensor
+
+    def similarities(self) -> Tensor:
+        return self.y_to_x.transpose(1, 2)
+
+    def probabilities(self) -> tuple[Tensor, Tensor]:
+        """The weights, in place of both directions."""
+        return self.similarities(), self.similarities()
+
+
 def evidence_of_pairs(
     embedder: Embedder,
     sources: Sequence[Words],
@@ -120,18 +141,16 @@ def cosine_similarities(x_BMD: Tensor, y_BND: Tensor, is_cell: Tensor, distortio
 def attention_of_pairs(
     embedder: Embedder, sources: Sequence[Words], targets: Sequence[Words], by_piece: bool
 ) -> Iterator[tuple[np.ndarray, Iterator[Evidence]]]:
-    """The weights of cross-attention in the embedder's layers, the mean over their heads: VECO (ACL 2021), eq. 7.
+    """The weights of cross-attention in the embedder's layers, the mean over their heads.
 
-    A word's weights are the means of those of its pieces, and a weight on a word the sum of those on its pieces (Clark
-    et al., 2019). What is attended to special tokens is left out.
+    What is attended to special tokens is left out.
     """
-    for numbers, stacked, words_BT in stacked_pairs(embedder, sources, targets):
-        s = encode_plugged_in(embedder, stacked, output_attentions=True)
-        units_BTW, words_BW = units_of_tokens(words_BT, by_piece)
+    for weights in plugged_in_weights(embedder, sources, targets):
+        units_BTW, words_BW = units_of_tokens(weights.queries.words, by_piece)
         (x_units, y_units), (x_words, y_words) = units_BTW.chunk(2), words_BW.chunk(2)
-        heads_means = (s.cross_attentions[layer - 1].float().mean(dim=1).chunk(2) for layer in embedder.layers)
+        heads_means = (of_layer.mean(dim=1).chunk(2) for of_layer in weights.by_layer)
         yield (
-            numbers,
+            weights.numbers[: len(x_words)],
             (
                 AttentionEvidence(x_words, y_words, on_units(x, x_units, y_units), on_units(y, y_units, x_units))
                 for x, y in heads_means
@@ -139,16 +158,17 @@ def attention_of_pairs(
         )
 
 
-def units_of_tokens(words_BT: Tensor, by_piece: bool) -> tuple[Tensor, Tensor]:
-    """float (B, T, W): 1 where a token belongs to a unit; and the words (B, W) of units, -1 behind the last."""
-    is_piece = words_BT != IGNORED
-    units_BT = (is_piece.cumsum(dim=1) - 1 if by_piece else words_BT).where(is_piece, -1)
-    units_BTW = one_hot(units_BT + 1, int(units_BT.max()) + 2)[:, :, 1:]
-    words_BW = (units_BTW * (words_BT + 1)[:, :, None]).amax(dim=1) - 1
-    return units_BTW.float(), words_BW
-
-
-def on_units(weights_BTT: Tensor, own_BTM: Tensor, other_BTN: Tensor) -> Tensor:
-    """The weights (B, M, N) of units on those of the other side, from those of tokens (B, T, T)."""
-    num_tokens = own_BTM.sum(dim=1).clamp(min=1)
-    return own_BTM.transpose(1, 2) @ weights_BTT @ other_BTN / num_tokens[:, :, None]
+def decoder_evidence(
+    decoder: ForcedDecoder, sources: Sequence[Words], targets: Sequence[Words], by_piece: bool
+) -> Iterator[tuple[np.ndarray, Iterator[Evidence]]]:
+    """Batches of pairs: their numbers (B,), and the weights of each of the decoder's layers, the mean over heads."""
+    for weights in decoder.weights(sources, targets):
+        x_units, x_words = units_of_tokens(weights.keys.words, by_piece)
+        y_units, y_words = units_of_tokens(weights.queries.words, by_piece)
+        yield (
+            weights.numbers,
+            (
+                OneWayEvidence(x_words, y_words, on_units(of_layer.mean(dim=1), y_units, x_units))
+                for of_layer in weights.by_layer
+            ),
+        )

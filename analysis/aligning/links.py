@@ -28,6 +28,7 @@ class Method(StrEnum):
     ITERMAX = "itermax"  # argmax, and again among pairs of units of which at least one has no link
     MATCH = "match"  # the one-to-one links whose similarities have the largest sum
     SOFTMAX = "softmax"  # more probable than a threshold in both directions
+    EACH_TARGET = "each-target"  # each target unit with the source unit that is most similar to it
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ def word_links(evidence: Evidence, methods: Sequence[Method], settings: Settings
             is_link = match_links(evidence.similarities(), is_cell)
         elif method is Method.ITERMAX:
             is_link = itermax_links(evidence.similarities(), is_cell, settings.rounds)
+        elif method is Method.EACH_TARGET:
+            is_link = best_of_each(evidence.similarities(), is_cell, dim=1)
         else:
             is_link = argmax_links(evidence.similarities(), is_cell)
         found[method] = links_of_words(is_link, evidence.x_words, evidence.y_words)
@@ -59,13 +62,15 @@ def word_links(evidence: Evidence, methods: Sequence[Method], settings: Settings
 
 def argmax_links(similarities: Tensor, is_cell: Tensor) -> Tensor:
     """bool (B, M, N): the cells that are the largest of their row and of their column, the first of equals."""
+    return best_of_each(similarities, is_cell, dim=2) & best_of_each(similarities, is_cell, dim=1)
+
+
+def best_of_each(similarities: Tensor, is_cell: Tensor, dim: int) -> Tensor:
+    """bool (B, M, N): the largest cell of each row (`dim` 2) or column (`dim` 1), the first of equals."""
     if not is_cell.numel():
         return is_cell
-    inside = similarities.masked_fill(~is_cell, -torch.inf)
-    is_best_of_row, is_best_of_column = (
-        torch.zeros_like(is_cell).scatter_(dim, inside.argmax(dim=dim, keepdim=True), True) for dim in (2, 1)
-    )
-    return is_best_of_row & is_best_of_column & is_cell
+    best = similarities.masked_fill(~is_cell, -torch.inf).argmax(dim=dim, keepdim=True)
+    return torch.zeros_like(is_cell).scatter_(dim, best, True) & is_cell
 
 
 def itermax_links(similarities: Tensor, is_cell: Tensor, rounds: int) -> Tensor:

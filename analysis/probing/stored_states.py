@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from analysis.scratch import unnamed_map
 from analysis.states import Words, states_of_sentences
 from finetune.understanding.retrieval.embeddings import Embedder
 
@@ -56,9 +56,3 @@ class StoredStates:
         states = np.zeros((*is_word.shape, self.by_layer[layer].shape[1]), dtype=np.float32)
         states[is_word] = self.by_layer[layer][places]
         return torch.from_numpy(states)
-
-
-def unnamed_map(shape: tuple[int, int], scratch: Path) -> np.ndarray:
-    """A float32 array in a file that has no name, so that nothing is left behind however the process ends."""
-    with tempfile.TemporaryFile(dir=scratch) as file:
-        return np.memmap(file, dtype=np.float32, mode="w+", shape=shape)

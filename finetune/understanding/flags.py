@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 
@@ -65,10 +65,17 @@ def load_retriever(
     return Retriever(task, embedder, Similarity(options.similarity), options.centre, options.whiten)
 
 
-def report_truncated(embedder: Embedder) -> None:
+class Truncating(Protocol):
+    """What cuts sentences to `max_length` tokens, and counts those."""
+
+    max_length: int
+    num_truncated: int
+
+
+def report_truncated(reader: Truncating) -> None:
     """Report the number of truncated sentences."""
-    if embedder.num_truncated:
-        print(f"{embedder.num_truncated:,} sentences cut to {embedder.max_length} tokens", file=sys.stderr)
+    if reader.num_truncated:
+        print(f"{reader.num_truncated:,} sentences cut to {reader.max_length} tokens", file=sys.stderr)
 
 
 def numbers(flag: str, text: str, kind: Callable[[str], NumberT]) -> list[NumberT]:

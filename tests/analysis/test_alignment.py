@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from copying_translator import write_copying_translator
 
 from analysis import alignment
 from analysis.aligning import aligner
@@ -133,10 +134,32 @@ def test_the_threshold_of_softmax_follows_what_is_compared(
     assert json.loads((tmp_path / "usual" / "alignment.json").read_text())["threshold"] == threshold
 
 
+def test_a_translation_model_aligns_what_it_attends_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model made by hand, in which each target word that is read attends to the source word that it translates."""
+    write_copying_translator(tmp_path / "model")
+    rows = ["w1 w2 w3\tv3 v1 v2 v1\t2-0 0-1 1-2 0-3", "w4\tv4\t0-0", "w5 w6\tv6 v5\t1-0 0-1"]
+    (tmp_path / "pairs.tsv").write_text("".join(f"{row}\n" for row in rows))
+    flags: tuple[object, ...] = ("--data", tmp_path / "pairs.tsv", "--by", "decoder-attention")
+    call(monkeypatch, tmp_path / "model", *flags, "--output", tmp_path / "reads")
+    found = json.loads((tmp_path / "reads" / "alignment.json").read_text())
+    assert found["methods"][0] == "each-target" and found["aer"] == {"1": 0.0} and found["decoder_state"] == "reads"
+    assert found["scores"]["argmax"]["1"]["precision"] == 1 and found["scores"]["argmax"]["1"]["links"] == 6
+
+    flags = (*flags, "--methods", "each-target", "--decoder-state", "predicts")
+    call(monkeypatch, tmp_path / "model", *flags, "--output", tmp_path / "predicts")
+    links = read_links(tmp_path / "predicts" / "links.each-target.layer1.txt")
+    # The state that predicts a word has read the one before it; what the start attends to is not known.
+    assert [[link for link in own if link[1]] for own in links] == [[(0, 2), (1, 3), (2, 1)], [], [(1, 1)]]
+    assert json.loads((tmp_path / "predicts" / "alignment.json").read_text())["aer"]["1"] > 0.5
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (("--methods", "argmax,median"), "--methods argmax,median: expected argmax, itermax, match, softmax, found"),
+        (
+            ("--methods", "argmax,median"),
+            "argmax,median: expected argmax, itermax, match, softmax, each-target, found",
+        ),
         (("--methods", "argmax,argmax"), "expected each once"),
         (("--layers", "3"), "--layers 3: .* has layers 1 to 2, and 0, but no 3"),
         (
@@ -144,6 +167,7 @@ def test_the_threshold_of_softmax_follows_what_is_compared(
             "--layers 0,1: 0, the embeddings, have no attention; expected 1",
         ),
         (("--distortion", "0.5", "--by", "cross-attention"), "--distortion 0.5: is of states; leave it out with --by"),
+        (("--by", "decoder-attention"), "holds VecoForMaskedLM, expected VecoForConditionalGeneration"),
         (("--distortion", "2"), "--distortion 2.0: expected 0 to 1"),
         (("--first-index", "1"), "has a 0, but links count from 1"),
         (("--gold", "x"), "--data has sentences and links; leave out --gold"),

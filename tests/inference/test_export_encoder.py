@@ -72,7 +72,7 @@ def test_states_of_tokens_are_those_of_transformers(
     engine: str, exported: Callable[[str, str], Path], states: list[np.ndarray]
 ) -> None:
     embedder = Embedder.load(exported(engine, "float32"), LAYER, None, 1000)
-    rows = embedder._rows(SENTENCES)
+    rows = embedder.rows(SENTENCES)
     for number, expected in enumerate(states):
         ids = torch.tensor(rows.tokens[number]).long()[None]
         (found,) = embedder.states({"input_ids": ids, "attention_mask": torch.ones_like(ids)})

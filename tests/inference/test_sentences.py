@@ -27,7 +27,7 @@ def test_vectors_are_means_of_length_one(tiny_model: Path) -> None:
 
 def test_the_first_token_alone(tiny_model: Path) -> None:
     embedder = Embedder.load(tiny_model, 0, None, 1000)
-    rows = embedder._rows(SENTENCES)
+    rows = embedder.rows(SENTENCES)
     assert len({int(rows.tokens[number][0]) for number in range(len(rows))}) == 1
     found = SentenceEncoder(str(tiny_model), layer=0, pooling="cls").encode(SENTENCES)
     assert found == pytest.approx(np.repeat(found[:1], len(SENTENCES), axis=0), abs=1e-6), "all begin with <s>"

@@ -137,7 +137,7 @@ class Embedder:
         Batches have sentences of similar length; only one batch's states exist at a time. `name` labels the progress
         bar.
         """
-        rows = PairedRows.alone(self._rows(sentences))
+        rows = PairedRows.alone(self.rows(sentences))
         batches = EvaluationBatches(rows, self.max_tokens, self.encoder.pad)
         vectors = np.zeros((len(self.layers), len(sentences), self.model.config.hidden_size), dtype=np.float32)
         with tqdm(total=len(sentences), desc=name, unit=" sentences", disable=None, leave=False) as progress:
@@ -147,7 +147,8 @@ class Embedder:
                 progress.update(len(own))
         return vectors
 
-    def _rows(self, sentences: Sequence[str]) -> TokenRows:
+    def rows(self, sentences: Sequence[str]) -> TokenRows:
+        """A row for each sentence, cut to `max_length`; those that are cut are counted."""
         frame = self.encoder.single
 
         def framed(pieces: Pieces) -> Row:
@@ -165,9 +166,7 @@ class Embedder:
         states = self.states(batch)
         if self.pooling is Pooling.CLS:
             return torch.stack([states_BTD[:, 0] for states_BTD in states])
-        mask_BT = batch["attention_mask"].to(self.model.device)
-        weight_BT1 = (mask_BT / mask_BT.sum(dim=1, keepdim=True)).float().unsqueeze(2)
-        return torch.stack([(states_BTD * weight_BT1).sum(dim=1) for states_BTD in states])
+        return mean_of_tokens(states, batch["attention_mask"].to(self.model.device))
 
     def states(self, batch: dict[str, Tensor]) -> list[Tensor]:
         """The states of each layer, float32 (B, T, D) on the model's device; `batch` are the model's arguments."""
@@ -184,6 +183,12 @@ def checked_length(max_length: int | None, text: TextEncoder, most: int) -> int:
     if not shortest <= max_length <= most:
         raise ValueError(f"max-length {max_length}: expected {shortest} to {most} tokens")
     return max_length
+
+
+def mean_of_tokens(states: Sequence[Tensor], attention_mask: Tensor) -> Tensor:
+    """The means (layers, B, D) of each layer's states (B, T, D) over the tokens of the mask (B, T)."""
+    weight_BT1 = (attention_mask / attention_mask.sum(dim=1, keepdim=True)).float().unsqueeze(2)
+    return torch.stack([(states_BTD * weight_BT1).sum(dim=1) for states_BTD in states])
 
 
 def encoder_alone(encoder: Encoder, last_layer: int, dtype: torch.dtype) -> PreTrainedModel:

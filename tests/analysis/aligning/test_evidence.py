@@ -7,8 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from toy_translation import sentences, toy_model
 
-from analysis.aligning.evidence import AttentionEvidence, Source, evidence_of_pairs
+from analysis.aligning.evidence import (
+    AttentionEvidence,
+    OneWayEvidence,
+    Source,
+    decoder_evidence,
+    evidence_of_pairs,
+)
+from analysis.forced_decoding import ForcedDecoder, State
 from finetune.understanding.retrieval.embeddings import Embedder
 from veco import VecoModel
 
@@ -65,3 +73,27 @@ def test_attention_of_pairs_is_that_of_each(by_piece: bool, tiny_model: Path) ->
                     assert units[row].tolist() == own + [-1] * (units.shape[1] - len(own))
                 num_seen += 1
     assert num_seen == 2 * 3
+
+
+@pytest.mark.parametrize("by_piece", [True, False])
+@torch.no_grad()
+def test_decoder_evidence_is_that_of_each_pair(by_piece: bool, tiny_translator: Path) -> None:
+    """The weights of the states that read target words of several pieces, on such source words."""
+    sources, targets = ([line.split() for line in sentences(3, seed)] for seed in (5, 6))
+    decoder = ForcedDecoder.load(tiny_translator, [2], State.READS, None, max_tokens=100)
+    model, num_seen = toy_model(tiny_translator), 0
+    for numbers, by_layer in decoder_evidence(decoder, sources, targets, by_piece):
+        (found,) = by_layer
+        assert isinstance(found, OneWayEvidence)
+        for row, number in enumerate(numbers):
+            words = [[list(one) for one in decoder.encoder.encode_words(side[number])] for side in (sources, targets)]
+            x, y = ([piece for word in side for piece in word] for side in words)
+            inputs = torch.tensor([[0, *x, 2]]), torch.tensor([[model.config.decoder_start_token_id, *y]])
+            output = model(inputs[0], decoder_input_ids=inputs[1], output_attentions=True)
+            expected = output.cross_attentions[1][0].mean(dim=0)[1:, 1:-1].numpy()
+            if not by_piece:
+                expected = of_words(expected, words[1], words[0])
+            similarities = found.similarities()[row][found.is_cell[row]]
+            assert similarities.numpy() == pytest.approx(expected.T.ravel(), abs=1e-5)
+            num_seen += 1
+    assert num_seen == 3

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from analysis.aligning.evidence import StateEvidence
+from analysis.aligning.evidence import OneWayEvidence, StateEvidence
 from analysis.aligning.links import Method, Settings, itermax_links, match_links, word_links
 from analysis.states import UnitStates
 
@@ -134,3 +134,25 @@ def test_sentences_without_words_have_no_links(method: Method) -> None:
     empty = UnitStates(torch.zeros(1, 2, 0, 4), torch.zeros(2, 0, dtype=torch.int64))
     found = word_links(evidence(empty, other), [method], Settings())
     assert [len(links) for links in found[method]] == [0, 0]
+
+
+def test_each_target_has_one_link_to_its_best_source() -> None:
+    """By loops; several targets may share a source, and cells outside a pair have none."""
+    torch.manual_seed(0)
+    similarities = torch.rand(3, 4, 5)
+    sizes = [(4, 5), (2, 3), (1, 4)]
+    is_cell = torch.zeros(3, 4, 5, dtype=torch.bool)
+    for number, (m, n) in enumerate(sizes):
+        is_cell[number, :m, :n] = True
+    x_words, y_words = (torch.arange(size).expand(3, size) for size in (4, 5))
+    weights = OneWayEvidence(
+        x_words.where(is_cell.any(dim=2), -1), y_words.where(is_cell.any(dim=1), -1), similarities.transpose(1, 2)
+    )
+    found = word_links(weights, [Method.EACH_TARGET, Method.SOFTMAX], Settings(threshold=0.5))
+    for number, (m, n) in enumerate(sizes):
+        own = similarities[number, :m, :n].numpy()
+        expected = sorted((int(np.argmax(own[:, column])), column) for column in range(n))
+        assert [tuple(link) for link in found[Method.EACH_TARGET][number].tolist()] == expected
+        # Both directions of softmax are the same weights.
+        above = [(i, j) for i in range(m) for j in range(n) if own[i, j] > 0.5]
+        assert [tuple(link) for link in found[Method.SOFTMAX][number].tolist()] == above

@@ -76,7 +76,7 @@ def test_long_sentences_of_any_encoder_are_cut(encoder_directory: Callable[[str]
     assert embedder.num_truncated == 1
     tokenizer = AutoTokenizer.from_pretrained(encoder_directory("bert"))
     cut = tokenizer("hund haus rot baum milch vogel", truncation=True, max_length=6)["input_ids"]
-    assert embedder._rows(["hund haus rot baum milch vogel"]).tokens[0].tolist() == cut
+    assert embedder.rows(["hund haus rot baum milch vogel"]).tokens[0].tolist() == cut
     assert found.shape == (1, 16)
 
 

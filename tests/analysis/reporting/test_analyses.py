@@ -1,0 +1,105 @@
+"""What each analysis needs: files below the data, and a model that allows it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from analysis.reporting.analyses import ANALYSES, Analysis, Inputs, NotPossibleError
+from finetune.commands import COMMANDS
+
+BY_NAME = {analysis.name: analysis for analysis in ANALYSES}
+
+
+def write(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("x\n")
+    return root
+
+
+def model(root: Path, **configuration: object) -> Path:
+    root.mkdir(parents=True)
+    (root / "config.json").write_text(json.dumps(configuration))
+    return root
+
+
+@pytest.fixture
+def masked_lm(tmp_path: Path) -> Path:
+    return model(tmp_path / "masked-lm", architectures=["VecoForMaskedLM"])
+
+
+def flags_of(analysis: Analysis, inputs: Inputs) -> dict[str, Sequence[str]]:
+    return {job.name: job.flags for job in analysis.jobs(inputs)}
+
+
+@pytest.mark.parametrize("analysis", ANALYSES, ids=lambda analysis: analysis.name)
+def test_every_analysis_is_a_command_and_needs_files(analysis: Analysis, masked_lm: Path, tmp_path: Path) -> None:
+    assert COMMANDS[analysis.name] == analysis.command
+    assert not list(analysis.jobs(Inputs(masked_lm, tmp_path)))
+
+
+def test_word_alignment_has_a_job_for_each_file(masked_lm: Path, tmp_path: Path) -> None:
+    data = write(
+        tmp_path / "data", *(f"alignment/{name}" for name in ("en-fr.tsv", "en-de.tsv.gz", "en-de.dev.tsv", "x.txt"))
+    )
+    assert flags_of(BY_NAME["alignment"], Inputs(masked_lm, data)) == {
+        "alignment-en-de": [
+            *("--data", f"{data}/alignment/en-de.tsv.gz"),
+            *("--dev-data", f"{data}/alignment/en-de.dev.tsv"),
+        ],
+        "alignment-en-fr": ["--data", f"{data}/alignment/en-fr.tsv"],
+    }
+
+
+def test_syntax_has_one_for_all_tests_of_a_treebank(masked_lm: Path, tmp_path: Path) -> None:
+    names = [f"treebank/{name}.conllu" for name in ("train", "dev", "test", "test-de", "other")]
+    data = write(tmp_path / "data", *names)
+    root = data / "treebank"
+    parts = ["--train", f"{root}/train.conllu", "--dev", f"{root}/dev.conllu"]
+    tests = ["--test", f"test={root}/test.conllu", f"de={root}/test-de.conllu"]
+    assert flags_of(BY_NAME["syntax"], Inputs(masked_lm, data)) == {"syntax": [*parts, *tests]}
+    (root / "dev.conllu").unlink()
+    assert not flags_of(BY_NAME["syntax"], Inputs(masked_lm, data))
+
+
+@pytest.mark.parametrize("name", ["similarity", "languages"])
+def test_languages_are_compared_by_parallel_texts(name: str, masked_lm: Path, tmp_path: Path) -> None:
+    data = write(tmp_path / "data", "parallel/en.txt", "text/de.txt")
+    assert not flags_of(BY_NAME[name], Inputs(masked_lm, data))
+    write(data, "parallel/fr.txt.gz")
+    texts = [f"en={data}/parallel/en.txt", f"fr={data}/parallel/fr.txt.gz"]
+    assert flags_of(BY_NAME[name], Inputs(masked_lm, data)) == {name: ["--text", *texts]}
+
+
+def test_masked_words_need_a_head(masked_lm: Path, tmp_path: Path) -> None:
+    data = write(tmp_path / "data", "text/en.txt", "text/de.txt.xz")
+    texts = ["--text", f"de={data}/text/de.txt.xz", f"en={data}/text/en.txt"]
+    assert flags_of(BY_NAME["forgetting"], Inputs(masked_lm, data)) == {"forgetting": texts}
+    parallel = write(tmp_path / "parallel-data", "parallel/en.txt", "parallel/fr.txt")
+    texts_of_parallel = ["--text", *(f"{language}={parallel}/parallel/{language}.txt" for language in ("en", "fr"))]
+    assert flags_of(BY_NAME["forgetting"], Inputs(masked_lm, parallel)) == {"forgetting": texts_of_parallel}
+    before = Inputs(masked_lm, data, before=Path("old"))
+    assert flags_of(BY_NAME["forgetting"], before) == {"forgetting": [*texts, "--before", "old"]}
+    for number, architectures in enumerate((["VecoForTokenClassification"], ["XLMRobertaModel"], None)):
+        other = model(tmp_path / f"other{number}", architectures=architectures)
+        with pytest.raises(NotPossibleError, match="has no head that predicts masked words"):
+            flags_of(BY_NAME["forgetting"], Inputs(other, data))
+
+
+def test_bias_needs_a_model_of_entailment(masked_lm: Path, tmp_path: Path) -> None:
+    fine_tuned = model(tmp_path / "rte", architectures=["VecoForSequenceClassification"], understanding={})
+    data = write(tmp_path / "data", "AX-g.jsonl")
+    bias = BY_NAME["bias"]
+    with pytest.raises(NotPossibleError, match="name one of entailment with --entailment-model"):
+        flags_of(bias, Inputs(masked_lm, data))
+    (job,) = bias.jobs(Inputs(fine_tuned, data))
+    assert (job.model, job.flags) == (fine_tuned, ["--data", f"{data}/AX-g.jsonl"])
+    (job,) = bias.jobs(Inputs(masked_lm, data, entailment_model=fine_tuned))
+    assert job.model == fine_tuned
+    write(data, "winogender/templates.tsv.gz")
+    (job,) = bias.jobs(Inputs(fine_tuned, data))
+    assert job.flags == ["--data", f"{data}/winogender"] and job.reads == [data / "winogender" / "templates.tsv.gz"]
