@@ -36,7 +36,7 @@ from pretrain.recipe import PretrainRecipe
 from training.engine.build import build_engine
 from training.step import Batch, StepContext, on_device, train_step
 from veco import VecoConfig, VecoForPreTraining
-from veco.objectives.objective import BILINGUAL, MONO
+from veco.objectives.objective import BILINGUAL, MONO, TEACHER
 from veco.objectives.objective_sum import ObjectiveSum
 from veco.objectives.table import OBJECTIVES
 from veco.pretraining import DEFAULT_OBJECTIVE, check_layers
@@ -136,7 +136,8 @@ def main() -> None:
     check_outputs({"--json": arguments.json}, [])
     shapes = {"quick": QUICK} if arguments.quick else {name: SHAPES[name] for name in arguments.shapes or SHAPES}
     pairs, repeats = (8, 1) if arguments.quick else (arguments.pairs, arguments.repeats)
-    names = arguments.only or [objective for name in OBJECTIVES for objective in sums_with(name)]
+    alone = [name for name, kind in OBJECTIVES.items() if TEACHER not in kind.needs]
+    names = arguments.only or [objective for name in alone for objective in sums_with(name)]
     print(f"{torch.get_num_threads()} threads; torch {torch.__version__}")
     print(COLUMNS, f"|{'---|' * COLUMNS.count(' |')}", sep="\n")
     rows = [row for shape, scale in shapes.items() for row in measured(shape, scale, names, pairs, repeats)]

@@ -150,7 +150,7 @@ class OneSided(Trainable):
         return MicroBatches(self.rows, self.updates, 1, rank, world_size, PAD)
 
     def loss(self, model: nn.Module, batch: Batch, num_items: Tensor) -> dict[str, Tensor]:
-        return {"xnli": self.head.loss(model, batch) * len(batch["labels"]) / num_items[0]}
+        return {"xnli": self.head.loss(self.head.labelled(model, batch)) * len(batch["labels"]) / num_items[0]}
 
     def count_items(self, batch: Batch) -> Tensor:
         return torch.tensor([len(batch["labels"])])

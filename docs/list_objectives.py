@@ -24,6 +24,7 @@ from pretrain.course import options_of
 from pretrain.micro_batch import SAMPLES
 from pretrain.momentum import modules_with_momentum
 from pretrain.recipe import PretrainRecipe
+from pretrain.teacher import teach
 from pretrain.views.pair import Sample
 from pretrain.words.lexicons import Lexicons
 from pretrain.words.pieces import WordPieces
@@ -32,10 +33,12 @@ from veco import VecoConfig, VecoForPreTraining
 from veco.attention import PackedMask
 from veco.labels import IGNORED
 from veco.model import VecoModel
+from veco.objectives.distil import Distillation
 from veco.objectives.objective import BILINGUAL, MONO, Objective
 from veco.objectives.objective_sum import ObjectiveSum
 from veco.objectives.states import Sweep, sweeps_of
 from veco.objectives.table import OBJECTIVES
+from veco.objectives.teacher import Teacher
 from veco.packing import PackedViews
 from veco.pretraining import DEFAULT_OBJECTIVE
 from veco.views import FIELDS, prefix_of
@@ -50,7 +53,7 @@ FIRST = ["first, without gradient"]  # title of a pass that makes up what the ot
 KINDS = {(MONO, BILINGUAL): "text, pairs", (BILINGUAL,): "pairs", (MONO,): "text"}
 # Many layers, since some objectives read one in the middle.
 CONFIG = VecoConfig(
-    **{"vocab_size": VOCAB_SIZE, "hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 8},
+    **{"vocab_size": VOCAB_SIZE, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 8},
     **{"max_position_embeddings": 4 * NUM_WORDS, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0},
 )
 
@@ -90,6 +93,8 @@ def passes_of(objective: str, batch: Batch) -> list[Pass]:
     model = VecoForPreTraining(CONFIG, objective).eval()
     for module in modules_with_momentum(model).values():
         module.begin(model.veco)
+    if learning := [part for part in model.objective if isinstance(part, Distillation)]:
+        teach(model, Teacher(VecoForPreTraining(CONFIG, "mlm")), learning)
     with patch.object(VecoModel, "sweep", autospec=True, side_effect=VecoModel.sweep) as sweep:
         model(**{name: value for name, value in batch.items() if name != SAMPLES})
     return [

@@ -28,6 +28,7 @@ COMMANDS = {
     "generate": "finetune.mt.generate",
     "score": "finetune.mt.score",
     "back-translate": "finetune.mt.back_translate",
+    "mt-distil": "finetune.mt.distil",
     "export-ct2": "finetune.mt.export_ct2",
     "mt-compare": "finetune.mt.compare",
     "understanding-train": "finetune.understanding.train",

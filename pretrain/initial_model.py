@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import AutoConfig
 
 from data_tools.shards.manifest import Manifest
+from pretrain.kept_layers import keep_layers
 from pretrain.recipe import SHAPE_FIELDS, PretrainRecipe
 from training.launch import tell
 from training.loop import seed_everything
@@ -26,6 +27,8 @@ from veco.convert.families import how_to_convert
 from veco.objectives.objective_sum import ObjectiveSum
 from veco.pretraining import OWN_PARAMETERS, check_layers
 from veco.tokenizer import has_tokenizer, open_tokenizer
+
+XLM_ROBERTA = "xlm-roberta"
 
 
 def build_model(
@@ -51,6 +54,8 @@ def build_model(
         model = pretrained_model(Path(recipe.init_from), dropouts, objective)
         check_vocabulary(model.config.vocab_size, Path(recipe.init_from), data_dir, manifest)
         check_special_ids(model.config, Path(recipe.init_from), manifest)
+        if recipe.keep_layers:
+            keep_layers(model, recipe.keep_layers)
     if recipe.adapter and checkpoint is None:
         with named(f"adapter {recipe.adapter}: "):
             add_adapter(model, recipe)
@@ -77,21 +82,31 @@ def add_adapter(model: VecoForPreTraining, recipe: PretrainRecipe) -> None:
     attach_adapter(model, recipe.adapter_name, adapter, recipe.seed)
 
 
-def pretrained_model(directory: Path, dropouts: dict[str, float], objective: ObjectiveSum) -> VecoForPreTraining:
-    """The XLM-R or VECO in a transformers directory, as a VECO to continue with for an objective."""
+def pretrained_model(
+    directory: Path, dropouts: dict[str, float], objective: ObjectiveSum, field: str = "init_from"
+) -> VecoForPreTraining:
+    """The XLM-R or VECO in a transformers directory, as a VECO to continue with for an objective.
+
+    `field` names it in messages.
+    """
     if not is_model(directory):
-        raise ValueError(f"init_from {directory}: expected a model directory, found {no_model(directory)}")
-    kind = AutoConfig.from_pretrained(directory).model_type
-    if kind == "veco":
+        raise ValueError(f"{field} {directory}: expected a model directory, found {no_model(directory)}")
+    kind = kind_of_model(directory)
+    if kind == VecoConfig.model_type:
         return VecoForPreTraining.from_pretrained(directory, objective=objective, dtype=torch.float32, **dropouts)
-    if kind == "xlm-roberta":
+    if kind == XLM_ROBERTA:
         converted = from_xlm_roberta(directory)
         for name, value in dropouts.items():
             setattr(converted.config, name, value)
         model = VecoForPreTraining(converted.config, objective)
         model.load_state_dict(converted.state_dict() | own_parameters(model))
         return model
-    raise ValueError(f"init_from {directory}: expected an xlm-roberta or a veco, found a {kind}{how_to_convert(kind)}")
+    raise ValueError(f"{field} {directory}: expected an xlm-roberta or a veco, found a {kind}{how_to_convert(kind)}")
+
+
+def kind_of_model(directory: Path) -> str:
+    """The type of the model in a transformers directory, such as veco."""
+    return str(AutoConfig.from_pretrained(directory).model_type)
 
 
 def own_parameters(model: VecoForPreTraining) -> dict[str, Tensor]:
@@ -123,13 +138,13 @@ def special_ids_of(manifest: Manifest) -> dict[str, int]:
     return {"pad_token_id": special.pad, "bos_token_id": special.bos, "eos_token_id": special.eos}
 
 
-def check_special_ids(config: VecoConfig, model_dir: Path, manifest: Manifest) -> None:
+def check_special_ids(config: VecoConfig, model_dir: Path, manifest: Manifest, field: str = "init_from") -> None:
     """Raise ValueError where a model takes other ids for padding, or for the ends of sentences, than the data have."""
     expected = special_ids_of(manifest)
     found = {name: vars(config)[name] for name in expected}
     if found != expected:
         raise ValueError(
-            f"init_from {model_dir}: its config.json has the special ids {found}, the data's tokenizer {expected}; "
+            f"{field} {model_dir}: its config.json has the special ids {found}, the data's tokenizer {expected}; "
             "correct config.json, or prepare the data with the model's tokenizer"
         )
 

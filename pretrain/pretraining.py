@@ -22,6 +22,7 @@ from pretrain.loss_and_metrics import PretrainingLosses, count_items, count_toke
 from pretrain.recipe import PretrainRecipe
 from pretrain.sources import BILINGUAL, MONO, num_sentences
 from pretrain.stages import EVERYTHING
+from pretrain.teacher import distillations, open_teacher, teach
 from pretrain.trained_parameters import is_trained
 from pretrain.validation import validate
 from pretrain.words.lexicons import Lexicons
@@ -62,6 +63,7 @@ class PretrainingTask(Task[PretrainRecipe]):
         self.recipe = recipe.accumulated(launched_ranks(), kinds_of(self.manifest, recipe.objectives()))
         self.train, self.valid = read_batches(self.recipe, data_dir, self.manifest)
         check_run_directory(Path(recipe.output), [data_dir], tokenizer=data_dir / "tokenizer")
+        self.teacher = open_teacher(self.recipe, data_dir, self.manifest)
         self.fingerprint = self.manifest.fingerprint
         self.stage = self.recipe.at(0)
         self.checkpoint: Path | None = None
@@ -80,14 +82,17 @@ class PretrainingTask(Task[PretrainRecipe]):
         return self.recipe
 
     def compared(self, recipe: PretrainRecipe) -> dict[str, Any]:
-        """The data and, where an objective reads some, the words and links of the lexicons."""
+        """The data and, where an objective has some, the words and links of the lexicons, and the teacher."""
         lexicons = self.train.lexicons
         of_words = {} if lexicons is None else {"lexicon_fingerprint": lexicons.fingerprint()}
-        return {**super().compared(recipe), **of_words}
+        of_teacher = {} if self.teacher is None else {"teacher_fingerprint": self.teacher.fingerprint}
+        return {**super().compared(recipe), **of_words, **of_teacher}
 
     def build_model(self, checkpoint: Path | None) -> None:
         self.checkpoint = checkpoint
         self.model = build_model(self.recipe, self.data_dir, self.manifest, checkpoint)
+        if self.teacher is not None:
+            teach(self.model, self.teacher, distillations(self.recipe))
 
     def introduction(self, recipe: PretrainRecipe) -> dict[str, Any]:
         stages, active = len(recipe.stages), active_adapters(self.model)
@@ -103,6 +108,7 @@ class PretrainingTask(Task[PretrainRecipe]):
             "languages": len(self.manifest.mono),
             "pairs": len(self.manifest.parallel),
             "batches": "/".join(self.train.kinds),
+            **({} if self.teacher is None else {"teacher": self.teacher}),
             "engine": f"{recipe.engine} {recipe.ds_config}",
             "accumulation": recipe.accumulation_steps,
         }
@@ -131,6 +137,8 @@ class PretrainingTask(Task[PretrainRecipe]):
         # With most weights frozen the backward pass is another one than the formula's.
         counts_flops = self.stage.trains == EVERYTHING
         self.losses = PretrainingLosses(self.stage, self.model.config, self.train.groups, engine, counts_flops)
+        if self.teacher is not None:
+            self.teacher.to(engine.device, self.model.dtype)
         momentum.begin(self.model, engine, self.losses.objective, self.checkpoint, self.other_batches)
         self.checkpoint = None  # a later phase goes on with what there is then
         return self.losses.line

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+from pretrain.layer_numbers import read_layers
 from pretrain.masking import MASK_TOKEN_SHARE, RANDOM_TOKEN_SHARE
 from pretrain.recipe_checks import problems_of, problems_of_run
 from pretrain.stages import (
@@ -59,6 +60,12 @@ class PretrainRecipe(AdapterRecipe):
         "directory of an XLM-R or a VECO to start from; null = random weights",
         on_resume=UNREAD,
         decides=SHAPE_FIELDS,
+    )
+    keep_layers: tuple[int, ...] = option(
+        (),
+        "layers of init_from to start with, counted from 1, such as [2, 4, 6] for half of six; [] = all",
+        on_resume=UNREAD,
+        read=read_layers,
     )
     num_hidden_layers: int = option(
         4, "layers of a new model (the following shape fields, too, are for init_from: null)"
@@ -125,6 +132,12 @@ class PretrainRecipe(AdapterRecipe):
         "thesauri in MyThes' format, whose synonyms add to the lexicon's: a directory, a file such as th_de_DE_v2.dat, "
         "or de=FILE, several with commas between; null = none",
         on_resume=BY_NAME,
+    )
+    teacher: str | None = option(
+        None,
+        "for objective distil: directory of the VECO or XLM-R to learn from, with the data's tokenizer; each device "
+        "holds all of it (docs/distillation.md); null = none",
+        on_resume=FREE,
     )
     alpha: float = option(
         0.5, "languages and pairs are drawn in proportion to (number of sentences) ^ alpha", on_resume=BY_NAME
@@ -293,7 +306,7 @@ class PretrainRecipe(AdapterRecipe):
         return found
 
     def inputs(self) -> list[Path]:
-        return [Path(self.init_from)] if self.init_from else []
+        return [Path(directory) for directory in (self.init_from, self.teacher) if directory]
 
     def problems(self) -> list[str]:
         return [*self.problems_of_values(), *problems_of_run(self)]

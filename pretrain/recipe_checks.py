@@ -30,6 +30,7 @@ def problems_of(recipe: PretrainRecipe) -> list[str]:
         *at_least(recipe, 2, "contrast_pairs"),
         *problems_of_lengths(recipe),
         *problems_of_parts(recipe),
+        *([] if recipe.init_from or not recipe.keep_layers else ["keep_layers are those of init_from: give it"]),
     ]
 
 
@@ -45,7 +46,19 @@ def problems_of_run(recipe: PretrainRecipe) -> list[str]:
     ]
     if recipe.adapter and recipe.lora_rank:
         found.append("adapter and lora_rank exclude one another: give one of them")
-    return found
+    return found + problems_of_teacher(recipe)
+
+
+def problems_of_teacher(recipe: PretrainRecipe) -> list[str]:
+    """A teacher from which no objective of any stage learns."""
+    from veco.objectives.objective import TEACHER
+    from veco.objectives.objective_sum import ObjectiveSum
+
+    try:
+        learns = any(TEACHER in ObjectiveSum.of(objective).needs for objective in recipe.objectives())
+    except ValueError:  # told by `problems_of_objective`
+        return []
+    return [] if learns or not recipe.teacher else [f"teacher {recipe.teacher}: only objective distil reads it; add it"]
 
 
 def problems_of_parts(recipe: PretrainRecipe) -> list[str]:

@@ -70,7 +70,8 @@ class Summary:
         means: dict[str, float] = {}
         for term, (loss, num_items, right) in zip(self.terms, totals.tolist(), strict=True):
             if num_items:
-                means |= {term.name: loss / num_items, f"{term.name}_accuracy": right / num_items}
+                means |= {term.name: loss / num_items}
+                means |= {f"{term.name}_accuracy": right / num_items} if term.is_judged else {}
         return means
 
 

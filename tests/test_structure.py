@@ -96,6 +96,7 @@ PAGES = (
         "configuration",
         "data",
         "decoding",
+        "distillation",
         "encoders",
         "inference",
         "installation",

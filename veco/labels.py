@@ -60,22 +60,30 @@ def mean_cross_entropy(labelled: list[Labelled]) -> Tensor:
 
 
 def sequence_loss(labelled: list[Labelled], config: VecoConfig) -> Tensor:
-    """Mean loss over labels of sequences, by `config.problem_type`; sets that if it is None."""
+    """`loss_of_problem` by `config.problem_type`; sets that if it is None."""
     if config.problem_type is None:
         has_numbers = labelled[0].labels.is_floating_point()
         several = "multi_label_classification" if has_numbers else "single_label_classification"
         config.problem_type = "regression" if config.num_labels == 1 else several
-    if config.problem_type == "single_label_classification":
+    return loss_of_problem(labelled, config.problem_type)
+
+
+def loss_of_problem(labelled: list[Labelled], problem_type: str) -> Tensor:
+    """Mean loss over labels of sequences, by the type of the problem: of classes, several classes or numbers.
+
+    Raises ValueError for another type, and for labels that do not fit the logits.
+    """
+    if problem_type == "single_label_classification":
         return mean_cross_entropy([side._replace(labels=side.labels.flatten()) for side in labelled])
-    if config.problem_type not in LOSSES_OF_NUMBERS:
+    if problem_type not in LOSSES_OF_NUMBERS:
         known = ", ".join(["single_label_classification", *LOSSES_OF_NUMBERS])
-        raise ValueError(f"config.problem_type is {config.problem_type!r}, expected one of {known}")
+        raise ValueError(f"config.problem_type is {problem_type!r}, expected one of {known}")
     for name, logits, labels in labelled:
         if len(labels) != len(logits) or labels.numel() != logits.numel():
             raise ValueError(f"{name} have shape {tuple(labels.shape)}, expected {tuple(logits.shape)}")
     logits = torch.cat([side.logits for side in labelled]).float()
     labels = torch.cat([side.labels.view_as(side.logits) for side in labelled]).float()
-    return LOSSES_OF_NUMBERS[config.problem_type](logits, labels)
+    return LOSSES_OF_NUMBERS[problem_type](logits, labels)
 
 
 def positions_as_classes(answers: list[Labelled]) -> list[Labelled]:

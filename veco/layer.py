@@ -63,12 +63,7 @@ class VecoLayer(GradientCheckpointingLayer):
         packed tokens the states are packed too, (N, D) and (M, D). Attention weights are computed if `weights` is given
         to collect them.
         """
-        self_weights = None if weights is None else weights.self_attention
-        context = self.self_attention(
-            x_BTD, attention_mask=attention_mask, is_causal=is_causal, cache=cache, weights=self_weights
-        )
-        context = self.self_attention_adapters(self.dropout(context), x_BTD, self.self_attention_norm)
-        x_BTD = self.self_attention_norm(x_BTD + context)
+        x_BTD = self.self_attended(x_BTD, attention_mask, is_causal, cache, weights)
         if pair_BSD is not None:
             cross_weights = None if weights is None else weights.cross_attention
             context = self.cross_attention(
@@ -78,3 +73,20 @@ class VecoLayer(GradientCheckpointingLayer):
         output = self.dropout(self.feed_forward(x_BTD))
         output = self.feed_forward_adapters(output, x_BTD, self.feed_forward_norm)
         return self.feed_forward_norm(x_BTD + output)
+
+    def self_attended(
+        self,
+        x_BTD: Tensor,
+        attention_mask: Tensor | PackedMask | None = None,
+        is_causal: bool = False,
+        cache: EncoderDecoderCache | None = None,
+        weights: AttentionWeights | None = None,
+    ) -> Tensor:
+        """States (B, T, D) behind the first module, self-attention: those that cross-attention asks with."""
+        self_weights = None if weights is None else weights.self_attention
+        context = self.self_attention(
+            x_BTD, attention_mask=attention_mask, is_causal=is_causal, cache=cache, weights=self_weights
+        )
+        context = self.self_attention_adapters(self.dropout(context), x_BTD, self.self_attention_norm)
+        attended: Tensor = self.self_attention_norm(x_BTD + context)
+        return attended

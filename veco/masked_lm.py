@@ -13,6 +13,7 @@ from transformers.utils import can_return_tuple
 from veco.config import VecoConfig
 from veco.labels import IGNORED, check_labels
 from veco.model import VecoEmbeddings, VecoModel, VecoPreTrainedModel
+from veco.soft_targets import SoftTargets
 from veco.vocabulary_loss import VocabularyProjection
 
 TIED_HEAD = {"lm_head.decoder.weight": "veco.embeddings.word_embeddings.weight"}
@@ -45,21 +46,34 @@ class VecoLMHead(nn.Module):
         self.decoder = VocabularyProjection(config.hidden_size, config.vocab_size)
 
     def forward(
-        self, states: Tensor, targets: Tensor | None = None, smoothing: float = 0.0, only_best: bool = False
+        self,
+        states: Tensor,
+        targets: Tensor | None = None,
+        smoothing: float = 0.0,
+        only_best: bool = False,
+        soft_targets: SoftTargets | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Logits (..., V) of states (..., D), or with `targets` the cross-entropies that predict them.
 
         These are float32 (N,) for states (N, D) and targets (N,), with labels smoothed as in `veco.vocabulary_loss`,
         and come with bool (N,): whether each target is the most probable piece. With `only_best` it is the most
-        probable piece of each state, int64 (N,), in bounded memory.
+        probable piece of each state, int64 (N,), in bounded memory. With `soft_targets`, a teacher's, it is the
+        divergence from them, float32 (N,), and bool (N,): whether the most probable piece is the teacher's.
         """
-        if self.has_transform:
-            states = self.norm(self.activation(self.dense(states)))
-        states = self.embeddings_of_model[0].invertible_adapters(states, inverse=True)
+        states = self.transformed(states)
         if only_best:
             return self.decoder(states, only_best=True)
+        if soft_targets is not None:
+            return self.decoder(states, soft_targets=soft_targets)
         # A projection that tools put in this place, such as a quantised one, takes states alone.
         return self.decoder(states) if targets is None else self.decoder(states, targets, smoothing)
+
+    def transformed(self, states: Tensor) -> Tensor:
+        """States (..., D) as the projection takes them."""
+        if self.has_transform:
+            states = self.norm(self.activation(self.dense(states)))
+        before: Tensor = self.embeddings_of_model[0].invertible_adapters(states, inverse=True)
+        return before
 
 
 class VecoWithLMHead(VecoPreTrainedModel):

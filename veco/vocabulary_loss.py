@@ -19,6 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from veco.soft_targets import ProjectedDivergence, SoftTargets
+
 # Positions whose logits exist at a time: enough for matrix products at full speed; 1 GB in float32 at 250,002 pieces.
 CHUNK_POSITIONS = 1024
 # Logits converted to float32 at a time on CPU; larger fresh tensors cost page faults.
@@ -36,21 +38,29 @@ class VocabularyProjection(nn.Linear):
     """
 
     def forward(  # type: ignore[override]  # with targets another function, but ZeRO-3's hooks must run for it too
-        self, states: Tensor, targets: Tensor | None = None, smoothing: float = 0.0, only_best: bool = False
+        self,
+        states: Tensor,
+        targets: Tensor | None = None,
+        smoothing: float = 0.0,
+        only_best: bool = False,
+        soft_targets: SoftTargets | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Logits (..., V) of states (..., D), or the outputs of ProjectedCrossEntropy if `targets` (N,) are given.
 
-        With `only_best` it is the most probable piece of each of the states (N, D), int64 (N,).
+        With `only_best` it is the most probable piece of each of the states (N, D), int64 (N,); with `soft_targets`
+        the outputs of ProjectedDivergence.
         Raises ValueError for a smoothing outside [0, 1).
         """
         if only_best:
             best = [super(VocabularyProjection, self).forward(part).argmax(1) for part in states.split(CHUNK_POSITIONS)]
             return torch.cat(best)
+        dtype = computing_dtype(self.weight)
+        if soft_targets is not None:
+            return ProjectedDivergence.apply(states.to(dtype), self.weight.to(dtype), self.bias.float(), soft_targets)
         if targets is None:
             return super().forward(states)
         if not 0.0 <= smoothing < 1.0:
             raise ValueError(f"label smoothing must lie in [0, 1), found {smoothing}")
-        dtype = computing_dtype(self.weight)
         parts = states.to(dtype), self.weight.to(dtype), self.bias.float(), targets
         return ProjectedCrossEntropy.apply(*parts, smoothing)
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -36,41 +36,14 @@ from finetune.mt.decoding.command_line import (
     search_options,
     translated,
 )
-from finetune.mt.decoding.input_lines import Block, count_lines, is_pipe, read_blocks
-from finetune.mt.decoding.translator import Hypothesis, Translator
+from finetune.mt.decoding.input_lines import count_lines, is_pipe, read_blocks
 from finetune.mt.decoding.workers import Workers, joined_workers
 from finetune.mt.recipe import problem_of_source_tag
+from finetune.mt.synthetic_pairs import add_max_ratio, check_max_ratio, kept_pairs, listed_counts
 from training.launch import quiet_libraries, run_on_ranks
 from training.run_directory.kinds import Kind
 
 DESCRIPTION = __doc__
-MAX_RATIO = 3.0
-NUM_SPECIAL = 2  # added to both lengths, so that pairs of short lines are rarely dropped as unequal
-
-
-def synthetic_pairs(
-    block: Block, found: Sequence[Sequence[Hypothesis]], translator: Translator, max_ratio: float, dropped: Counter[str]
-) -> Iterator[tuple[str, str]]:
-    """(translation, line) of each line of a block that is kept; the others are counted in `dropped` by reason.
-
-    Lengths are compared in pieces, plus `NUM_SPECIAL`.
-    """
-    frame = translator.frame
-    for line, ids, hypotheses in zip(block.sources, translator.source_ids(block.sources), found, strict=True):
-        num_pieces = (len(ids) - frame.num_source_ids, len(hypotheses[0].ids) - frame.num_target_ids)
-        lengths = sorted(NUM_SPECIAL + number for number in num_pieces)
-        if not line.strip():
-            dropped["empty lines"] += 1
-        elif len(ids) >= translator.generator.max_tokens:
-            dropped["too long for the model"] += 1
-        elif not hypotheses[0].text:
-            dropped["empty translations"] += 1
-        elif len(hypotheses[0].ids) > translator.longest(len(ids)):
-            dropped["as long as a translation may be"] += 1
-        elif lengths[1] > max_ratio * lengths[0]:
-            dropped["unequal lengths"] += 1
-        else:
-            yield hypotheses[0].text, " ".join(line.split())
 
 
 def work(arguments: argparse.Namespace, num_lines: int, workers: Workers) -> None:
@@ -92,7 +65,7 @@ def work(arguments: argparse.Namespace, num_lines: int, workers: Workers) -> Non
         progress = partial(bar.advance, task)
         for block, found in translated(translator, blocks, is_scoring=False, with_scores=False, progress=progress):
             if workers.is_first:
-                for translation, line in synthetic_pairs(block, found, translator, arguments.max_ratio, dropped):
+                for line, translation in kept_pairs(block, found, translator, arguments.max_ratio, dropped):
                     files[0].write(f"{arguments.tag} {translation}\n" if arguments.tag else f"{translation}\n")
                     files[1].write(f"{line}\n")
                     num_pairs += 1
@@ -101,11 +74,6 @@ def work(arguments: argparse.Namespace, num_lines: int, workers: Workers) -> Non
             raise ValueError(f"{arguments.input}: no line gave a pair ({listed_counts(dropped)})")
     if workers.is_first:
         sys.stderr.write(f"{num_pairs:,} pairs from {num_lines:,} lines; dropped: {listed_counts(dropped)}\n")
-
-
-def listed_counts(dropped: Counter[str]) -> str:
-    """The number of dropped lines by reason, in words."""
-    return ", ".join(f"{count:,} {reason}" for reason, count in sorted(dropped.items())) or "none"
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -120,12 +88,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add("--source-output", type=Path, required=True, metavar="FILE", help="tagged translations")
     add("--target-output", type=Path, required=True, metavar="FILE", help="the original lines")
     add("--tag", default="__bt__", help="prepended to each translation; '' = none; default: %(default)s")
-    add(
-        "--max-ratio",
-        type=float,
-        default=MAX_RATIO,
-        help="largest ratio of the longer side to the shorter, in pieces (%(default)s)",
-    )
+    add_max_ratio(parser)
     return parser.parse_args(arguments)
 
 
@@ -133,8 +96,7 @@ def check_arguments(arguments: argparse.Namespace) -> None:
     """Raise ValueError for mistakes that can be found before a model is loaded."""
     if arguments.tag and (problem := problem_of_source_tag(arguments.tag)):
         raise ValueError(f"--tag {problem}")
-    if arguments.max_ratio < 1:
-        raise ValueError(f"--max-ratio must be at least 1, found {arguments.max_ratio}")
+    check_max_ratio(arguments.max_ratio)
     outputs = {"--source-output": arguments.source_output, "--target-output": arguments.target_output}
     check_outputs(outputs, [arguments.input, *model_files(arguments.model)])
     if is_pipe(arguments.input):

@@ -12,7 +12,7 @@ from finetune.understanding.settings import WITH_PAIRS, Setting
 from finetune.understanding.tasks.catalogues import SUFFIXES, task_named
 from finetune.understanding.tasks.task import OF_TEXTS, Head
 from training.recipe.adapters import AdapterRecipe
-from training.recipe.checks import above_zero, not_negative, one_of
+from training.recipe.checks import above_zero, between_zero_and_one, not_negative, one_of
 from training.recipe.option import BY_NAME, FREE, UNREAD, option
 
 SETTINGS = tuple(setting.value for setting in Setting)
@@ -69,6 +69,20 @@ class UnderstandingRecipe(AdapterRecipe, FinetuningRecipe):
         0,
         "examples of each class to train on, or of a task without classes in all, in each language: drawn by seed, the "
         "same for every model; 0 = all",
+    )
+    teacher: str = option(
+        "",
+        "run or model that was fine-tuned for the same task, with the same tokenizer, whose logits are learned beside "
+        "the labels; each device holds all of it (docs/distillation.md); empty = none",
+        on_resume=FREE,
+    )
+    distillation_weight: float = option(
+        0.5, "teacher: share of its loss; the rest is that of the labels", on_resume=BY_NAME
+    )
+    temperature: float = option(
+        2.0,
+        "teacher: by which its logits and the student's are divided; its loss is multiplied by the square",
+        on_resume=BY_NAME,
     )
     freeze: str = option(
         "",
@@ -136,7 +150,7 @@ class UnderstandingRecipe(AdapterRecipe, FinetuningRecipe):
         return found + self._problems_of_sizes() + self._problems_of_adaptation()
 
     def inputs(self) -> list[Path]:
-        return [*super().inputs(), *([Path(self.language_adapter)] if self.language_adapter else [])]
+        return [*super().inputs(), *(Path(read) for read in (self.language_adapter, self.teacher) if read)]
 
     def continued(self, model_dir: Path) -> Self:
         return replace(super().continued(model_dir), language_adapter="")  # which is in the model
@@ -175,8 +189,11 @@ class UnderstandingRecipe(AdapterRecipe, FinetuningRecipe):
         found = [
             *one_of(self, FREEZABLE, "freeze"),
             *not_negative(self, "train_examples", "freeze_layers"),
-            *above_zero(self, "features_gb"),
+            *above_zero(self, "features_gb", "temperature"),
+            *between_zero_and_one(self, "distillation_weight"),
         ]
+        if self.teacher and self.freeze == ENCODER:
+            found.append(f"teacher and freeze {ENCODER} exclude one another: a teacher reads tokens, not states")
         if len(given) > 1:
             found.append(f"{' and '.join(given)} exclude one another: give one of them")
         found += self.needs_adapter("adapter_reduction", "language_adapter")

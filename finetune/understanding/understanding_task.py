@@ -16,6 +16,7 @@ from finetune.encoders import open_encoder
 from finetune.finetuning import FinetuningTask
 from finetune.understanding.adaptation.adapt import adapt
 from finetune.understanding.adaptation.few_shot import FewShot
+from finetune.understanding.distillation import TaskTeacher
 from finetune.understanding.heads.build import build_head
 from finetune.understanding.heads.build_model import build_model, check_encoder, limits_of
 from finetune.understanding.heads.inference import predict_over_ranks
@@ -36,6 +37,7 @@ from finetune.understanding.tasks.task import Split
 from finetune.understanding.tasks.task_file import content_of
 from training.engine.interface import Engine, Ranks
 from training.launch import launched_ranks
+from training.meters import Scalars
 from training.step import Batch
 from veco.labels import IGNORED
 from veco.pairs import pair_argument
@@ -65,6 +67,7 @@ class UnderstandingTask(FinetuningTask[UnderstandingRecipe]):
                 f"batch_size {recipe.batch_size} cannot be divided evenly by {launched_ranks()} ranks x "
                 f"{recipe.accumulation_steps} accumulation_steps"
             )
+        self.teacher = TaskTeacher.of_recipe(recipe, self.task, self.head, self.pretrained)
         self.dev = self._read_dev(text)
         self.gold = [self._gold_of(evaluated) for evaluated in self.dev]
         whole = build_model(recipe, self.task, self.head, self.pretrained)
@@ -113,7 +116,8 @@ class UnderstandingTask(FinetuningTask[UnderstandingRecipe]):
 
     def compared(self, recipe: UnderstandingRecipe) -> dict[str, Any]:
         # Validations under other metrics or in other languages cannot be compared.
-        return {**super().compared(recipe), "task_file": content_of(self.task)}
+        of_teacher = {} if self.teacher is None else {"teacher_fingerprint": self.teacher.fingerprint}
+        return {**super().compared(recipe), "task_file": content_of(self.task), **of_teacher}
 
     @property
     def max_tokens(self) -> int:
@@ -134,8 +138,19 @@ class UnderstandingTask(FinetuningTask[UnderstandingRecipe]):
         return MicroBatches(self.rows, self.updates, self.num_shares, rank, world_size, self.encoder.pad)
 
     def loss(self, model: nn.Module, batch: Batch, num_items: Tensor) -> dict[str, Tensor]:
-        """The cross-entropy of a micro-batch as its share of the mean over the update's labels, those of x and y."""
-        return {self.task.name: self.head.loss(model, batch) * self.count_items(batch)[0] / num_items[0]}
+        """The losses of a micro-batch as their share of the mean over the update's labels, those of x and y."""
+        labelled = self.head.labelled(model, batch)
+        if self.teacher is None:
+            losses = {self.task.name: self.head.loss(labelled)}
+        else:
+            losses = self.teacher.losses(self.task.name, labelled, batch)
+        share = self.count_items(batch)[0] / num_items[0]
+        return {name: loss * share for name, loss in losses.items()}
+
+    def watch(self, engine: Engine) -> Callable[[float], Scalars]:
+        if self.teacher is not None:
+            self.teacher.begin(engine, next(self.model.parameters()).dtype)
+        return super().watch(engine)
 
     def count_items(self, batch: Batch) -> Tensor:
         """The number (1,) of labels in a micro-batch; an answer counts once, by its first token."""
@@ -160,6 +175,7 @@ class UnderstandingTask(FinetuningTask[UnderstandingRecipe]):
         facts = {
             "task": f"{self.task.name}, {self.recipe.setting}, plug-{'in' if self.recipe.plug_in else 'out'}",
             "training": self.report,
+            **({} if self.teacher is None else {"teacher": self.recipe.teacher}),
             **self.adapted.facts(),
             "dev": f"{sum(len(evaluated.examples) for evaluated in self.dev):,} examples in "
             + ", ".join(evaluated.language for evaluated in self.dev),

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 # Facts beside the recipe, noted by checkpoints, that must be the same when a run is resumed.
-FACTS = ("data_fingerprint", "lexicon_fingerprint", "micro_batches_an_update", "task_file")
+FACTS = ("data_fingerprint", "lexicon_fingerprint", "teacher_fingerprint", "micro_batches_an_update", "task_file")
 
 
 class OnResume(enum.Enum):

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from veco.objectives.states import Batch, States
 
 MONO, BILINGUAL = "mono", "bilingual"  # kinds of batches: of adjacent segments, and of translations
-LEXICON, THESAURUS = "lexicon", "thesaurus"  # resources beside the text, and the fields of a recipe that name them
+# Resources beside the text, and the fields of a recipe that name them.
+LEXICON, THESAURUS, TEACHER = "lexicon", "thesaurus", "teacher"
 
 
 @dataclass(frozen=True)
@@ -70,13 +71,14 @@ class Term(NamedTuple):
     """A loss that metrics show by its name: the sum of the means over each of its `counts`.
 
     `is_of_tokens`: it is in nats a token, which a perplexity can be made of. `weight` is its factor among the terms of
-    its objective.
+    its objective. `is_judged`: an item comes out right or wrong, so that there is a share of right ones.
     """
 
     name: str
     counts: tuple[Count, ...]
     is_of_tokens: bool = True
     weight: float = 1.0
+    is_judged: bool = True
 
 
 class Prediction(NamedTuple):
@@ -109,7 +111,7 @@ class Objective:
 
     name: ClassVar[str]
     kinds: ClassVar[tuple[str, ...]] = (MONO, BILINGUAL)  # the kinds of batches that it is for
-    needs: ClassVar[tuple[str, ...]] = ()  # the resources without which its views cannot be made
+    needs: ClassVar[tuple[str, ...]] = ()  # the resources without which its views, or its losses, cannot be made
     uses: ClassVar[tuple[str, ...]] = ()  # further resources that these are made with where a recipe gives them
     # Whether its module has a `veco.objectives.momentum.Momentum`, a copy of the encoder that follows each update.
     has_momentum: ClassVar[bool] = False

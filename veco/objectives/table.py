@@ -12,6 +12,7 @@ from veco.objectives.clwa import WordAlignment
 from veco.objectives.clwr import WordRecovery
 from veco.objectives.contrast import SentenceContrast
 from veco.objectives.cross_mask_mlm import CrossMaskLanguageModelling
+from veco.objectives.distil import Distillation
 from veco.objectives.hictl import HierarchicalContrast
 from veco.objectives.mbart import Denoising
 from veco.objectives.mlm import MaskedLanguageModelling
@@ -41,5 +42,6 @@ OBJECTIVES: dict[str, type[Objective]] = {
         WordRecovery,
         ParaphraseClassification,
         SelfAlignment,
+        Distillation,
     )
 }

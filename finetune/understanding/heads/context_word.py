@@ -85,21 +85,23 @@ class ContextWord:
             truncated=+truncated,
         )
 
-    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """The mean cross-entropy over the labels of x and y."""
+    def labelled(self, model: nn.Module, batch: Batch) -> list[Labelled]:
+        """The logits of the labels of x and y, and the labels."""
         sides: dict[str, Callable[[str], str]] = {"logits": str}
         if "pair_attention_mask" in batch:
             sides["pair_logits"] = pair_argument
         own = {name_of(name) for name_of in sides.values() for name in ("labels", WORD_NUMBERS)}
         output = model(**{name: tensor for name, tensor in batch.items() if name not in own})
-        return mean_cross_entropy(
-            [
-                Labelled(
-                    name_of("labels"), combined(output[logits], batch[name_of(WORD_NUMBERS)]), batch[name_of("labels")]
-                )
-                for logits, name_of in sides.items()
-            ]
-        )
+        return [
+            Labelled(
+                name_of("labels"), combined(output[logits], batch[name_of(WORD_NUMBERS)]), batch[name_of("labels")]
+            )
+            for logits, name_of in sides.items()
+        ]
+
+    def loss(self, labelled: list[Labelled]) -> Tensor:
+        """The mean cross-entropy over the labels of x and y."""
+        return mean_cross_entropy(labelled)
 
     def results(self, rows: PairedRows) -> dict[str, np.ndarray]:
         """Zeros in the shape of the logits of all rows."""

@@ -15,6 +15,7 @@ from finetune.understanding.rows.paired_rows import PairedRows
 from finetune.understanding.rows.token_rows import TokenRows
 from training.step import Batch
 from veco.classification import VecoClassifier
+from veco.labels import Labelled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +39,11 @@ class TaskHead(Protocol):
     def encode(self, examples: Iterable[Any], encoder: TextEncoder) -> TokenRows:
         """The rows of all examples, with their targets unless an example has none."""
 
-    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """The mean loss over the labels of a batch, of both sequences if plugged in."""
+    def labelled(self, model: nn.Module, batch: Batch) -> list[Labelled]:
+        """A model's logits of what has labels in a batch, and the labels, of both sequences if plugged in."""
+
+    def loss(self, labelled: list[Labelled]) -> Tensor:
+        """The mean loss over labels."""
 
     def results(self, rows: PairedRows) -> dict[str, np.ndarray]:
         """Zeros in the shapes of all that is kept of the model's outputs, which are summed over ranks."""

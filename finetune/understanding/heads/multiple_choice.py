@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor, nn
 from transformers.utils import ModelOutput
 
+from finetune.understanding.heads.sides import labelled_sides
 from finetune.understanding.heads.texts import logits_of
 from finetune.understanding.rows.encoding import TextEncoder, in_blocks
 from finetune.understanding.rows.paired_rows import PairedRows
@@ -16,6 +17,7 @@ from finetune.understanding.rows.token_rows import TokenRows
 from finetune.understanding.tasks.examples import Choices
 from training.step import Batch
 from veco import VecoForMultipleChoice
+from veco.labels import Labelled, mean_cross_entropy
 
 
 class MultipleChoice:
@@ -59,9 +61,13 @@ class MultipleChoice:
             rows_together=num_choices,
         )
 
-    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+    def labelled(self, model: nn.Module, batch: Batch) -> list[Labelled]:
+        """The logits of the choices of x and y, and the numbers of the right ones."""
+        return labelled_sides(model, batch)
+
+    def loss(self, labelled: list[Labelled]) -> Tensor:
         """The mean cross-entropy over the examples of x and y."""
-        return model(**batch).loss
+        return mean_cross_entropy(labelled)
 
     def results(self, rows: PairedRows) -> dict[str, np.ndarray]:
         """Zeros for the logits of the choices of each example."""

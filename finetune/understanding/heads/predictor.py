@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
-from finetune.encoders import open_encoder
+from finetune.encoders import Encoder, open_encoder
 from finetune.understanding.heads.build import build_head
 from finetune.understanding.heads.build_model import trained_model
 from finetune.understanding.heads.head import Limits, TaskHead
@@ -26,9 +26,30 @@ from finetune.understanding.tasks.task import Split, Task
 from finetune.understanding.tasks.task_file import task_of
 
 
-def noted_task(noted: dict[str, Any] | str, directory: Path) -> Task:
-    """The task in the configuration of a model, which names XTREME's in versions before 0.3."""
-    return task_named(noted) if isinstance(noted, str) else task_of(noted, lambda _: f"{directory}/config.json")
+def notes_of(encoder: Encoder) -> dict[str, Any]:
+    """The notes of training in the configuration of a fine-tuned model. Raises ValueError for a model without them."""
+    content = encoder.config.to_dict()
+    noted = content.get("understanding") or content.get("xtreme")  # the second by versions before 0.3
+    if noted is None:
+        raise ValueError(f"{encoder.directory}: was not trained for a task; expected finetune/understanding/train.py's")
+    return dict(noted)
+
+
+def trained_task(encoder: Encoder) -> Task:
+    """The task that a model was trained for. Raises ValueError as `notes_of` does."""
+    noted = notes_of(encoder)["task"]
+    if isinstance(noted, str):  # versions before 0.3 name XTREME's
+        return task_named(noted)
+    return task_of(noted, lambda _: f"{encoder.directory}/config.json")
+
+
+def with_classes_of(trained: Task, task: Task, directory: Path) -> Task:
+    """A task with the classes that the model in a directory was trained for. Raises ValueError if it has others."""
+    if not task.labels:
+        task = replace(task, labels=trained.labels)
+    if (task.head, task.labels) != (trained.head, trained.labels):
+        raise ValueError(f"{directory}: was trained for {trained.name}, whose classes are not those of {task.name}")
+    return task
 
 
 @dataclass
@@ -49,16 +70,8 @@ class Predictor:
         MLQA have. Raises ValueError for any other directory.
         """
         encoder = open_encoder(directory, "model")
-        content = encoder.config.to_dict()
-        noted = content.get("understanding") or content.get("xtreme")  # the second by versions before 0.3
-        if noted is None:
-            raise ValueError(f"{directory}: was not trained for a task; expected finetune/understanding/train.py's")
-        trained = noted_task(noted["task"], directory)
-        task = task or trained
-        if not task.labels:
-            task = replace(task, labels=trained.labels)
-        if (task.head, task.labels) != (trained.head, trained.labels):
-            raise ValueError(f"{directory}: was trained for {trained.name}, whose classes are not those of {task.name}")
+        noted, trained = notes_of(encoder), trained_task(encoder)
+        task = with_classes_of(trained, task or trained, directory)
         limits = Limits(**{field.name: noted[field.name] for field in fields(Limits)})
         head = build_head(task, limits, average_pair=noted["pair_prediction"] == "average")
         model = trained_model(model_class_of(head.model_class, encoder.config), directory, dtype)

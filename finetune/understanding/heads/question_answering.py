@@ -101,16 +101,19 @@ class QuestionAnswering:
             ignored=BEHIND_ALL,
         )
 
-    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+    def labelled(self, model: nn.Module, batch: Batch) -> list[Labelled]:
+        """The logits and places of the first tokens of answers in x and y, then those of the last tokens."""
+        output = model(**{name: tensor for name, tensor in batch.items() if not name.endswith("_positions")})
+        return [*labelled_tokens("start", batch, output), *labelled_tokens("end", batch, output)]
+
+    def loss(self, labelled: list[Labelled]) -> Tensor:
         """The mean of the cross-entropies of first and of last tokens, over the answers of x and y.
 
         Unlike in the model's own loss, and that of transformers, padding is no candidate, so that the loss of a row
         does not depend on its batch.
         """
-        output = model(**{name: tensor for name, tensor in batch.items() if not name.endswith("_positions")})
-        first = mean_cross_entropy(labelled_tokens("start", batch, output))
-        last = mean_cross_entropy(labelled_tokens("end", batch, output))
-        return torch.stack([first, last]).mean()
+        half = len(labelled) // 2
+        return torch.stack([mean_cross_entropy(part) for part in (labelled[:half], labelled[half:])]).mean()
 
     def results(self, rows: PairedRows) -> dict[str, np.ndarray]:
         """Zeros for the best spans of each row: scores, and their characters [start, end) in the context."""

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers.utils import ModelOutput
 
 from finetune.encoded_text import Sentences
+from finetune.understanding.heads.sides import labelled_sides
 from finetune.understanding.rows.encoding import TextEncoder, in_blocks
 from finetune.understanding.rows.paired_rows import PairedRows
 from finetune.understanding.rows.token_rows import READ, TokenRows
@@ -25,7 +26,6 @@ from finetune.understanding.tasks.task import UNTAGGED
 from training.step import Batch
 from veco import VecoForTokenClassification
 from veco.labels import IGNORED, Labelled, mean_cross_entropy
-from veco.pairs import pair_argument
 
 
 class Window(NamedTuple):
@@ -88,14 +88,13 @@ class Tagging:
             truncated=+Counter({"words cut to max_length": num_truncated}),
         )
 
-    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+    def labelled(self, model: nn.Module, batch: Batch) -> list[Labelled]:
+        """The logits of the tokens of x and y, and their labels."""
+        return labelled_sides(model, batch)
+
+    def loss(self, labelled: list[Labelled]) -> Tensor:
         """The mean cross-entropy over the labels of x and y; unlike in transformers' own loss, 0 without any label."""
-        sides = {
-            "labels": "logits",
-            **({pair_argument("labels"): "pair_logits"} if "pair_attention_mask" in batch else {}),
-        }
-        output = model(**{name: tensor for name, tensor in batch.items() if name not in sides})
-        return mean_cross_entropy([Labelled(name, output[logits], batch[name]) for name, logits in sides.items()])
+        return mean_cross_entropy(labelled)
 
     def results(self, rows: PairedRows) -> dict[str, np.ndarray]:
         """Zeros for the tag of each token."""

@@ -10,12 +10,14 @@ import numpy as np
 from torch import Tensor, nn
 from transformers.utils import ModelOutput
 
+from finetune.understanding.heads.sides import labelled_sides
 from finetune.understanding.rows.encoding import TextEncoder, in_blocks
 from finetune.understanding.rows.paired_rows import PairedRows
 from finetune.understanding.rows.token_rows import TokenRows
 from finetune.understanding.tasks.examples import LabelledText
 from training.step import Batch
 from veco import VecoForSequenceClassification
+from veco.labels import Labelled, loss_of_problem
 
 
 class TextHead:
@@ -58,9 +60,14 @@ class TextHead:
         targets = {"labels": self.targets(block)} if has_labels else {}
         return TokenRows.of(rows, np.arange(len(block)), row_targets=targets, truncated=+truncated)
 
-    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+    def labelled(self, model: nn.Module, batch: Batch) -> list[Labelled]:
+        """The logits of the texts x and y, and their labels."""
+        return labelled_sides(model, batch)
+
+    def loss(self, labelled: list[Labelled]) -> Tensor:
         """The mean loss over the labels of x and y."""
-        return model(**batch).loss
+        assert self.problem_type is not None
+        return loss_of_problem(labelled, self.problem_type)
 
     def results(self, rows: PairedRows) -> dict[str, np.ndarray]:
         """Zeros in the shape of the logits of all rows."""

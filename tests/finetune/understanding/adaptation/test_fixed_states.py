@@ -106,8 +106,8 @@ def test_states_are_those_of_any_encoder(task: str, other_encoder: Path, xtreme_
     with torch.no_grad():
         names = ("input_ids", "attention_mask", "token_type_ids")
         states = encoder(**{name: batch[name] for name in names if name in batch}).last_hidden_state
-        found = trained.head.loss(trained.model.eval(), fixed)
-        expected = trained.head.loss(trained.adapted.whole({})[0], batch)
+        found = trained.head.loss(trained.head.labelled(trained.model.eval(), fixed))
+        expected = trained.head.loss(trained.head.labelled(trained.adapted.whole({})[0], batch))
     is_kept = batch["attention_mask"].bool()
     if task == "udpos":
         is_kept &= batch["labels"].ne(IGNORED)

@@ -47,7 +47,7 @@ def test_adapters_of_all_linear_modules_learn_with_the_head(
     ]
     assert len(adapted) >= 3 * 4 and not any(".0." in name or ".layer" in name for name in plain)
     learns = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    trained.head.loss(model, trained.rows.batch(range(4), trained.encoder.pad)).backward()
+    trained.head.loss(trained.head.labelled(model, trained.rows.batch(range(4), trained.encoder.pad))).backward()
     assert learns == {name for name, parameter in model.named_parameters() if parameter.grad is not None}
     assert any("classifier" in name for name in learns)
     assert all("lora_" in name or "modules_to_save" in name for name in learns)

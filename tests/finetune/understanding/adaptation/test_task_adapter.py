@@ -59,7 +59,7 @@ def test_the_tasks_adapter_and_the_head_learn(
     model = trained.model
     assert active_adapters(model) == ["en", "task"]
     learns = {name for name, weight in model.named_parameters() if weight.requires_grad}
-    trained.head.loss(model, trained.rows.batch(range(4), trained.encoder.pad)).backward()
+    trained.head.loss(trained.head.labelled(model, trained.rows.batch(range(4), trained.encoder.pad))).backward()
     assert learns == {name for name, weight in model.named_parameters() if weight.grad is not None}
     assert {name for name in learns if not name.startswith("classifier")} == set(parameters_of(model, "task"))
     assert any(name.startswith("classifier") for name in learns)

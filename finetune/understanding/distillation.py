@@ -1,0 +1,137 @@
+"""A fine-tuned teacher for the same task: a student learns its logits beside the labels (Hinton et al., 2015).
+
+The loss of an update is (1 - w) * that of the labels + w * the mean over the same texts, tokens or answers of
+
+    t^2 KL(softmax(teacher / t) || softmax(student / t))     one of several classes, choices or places
+    t^2 KL of each class alone, the mean over the classes     any number of classes
+    (teacher - student)^2                                    numbers
+
+with weight w and temperature t. The teacher is whole on every rank, in evaluation mode, outside the engine and the
+checkpoints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+from transformers import PreTrainedModel
+
+from finetune.encoders import Encoder, open_encoder
+from finetune.model_directory import model_directory
+from finetune.understanding.heads.build_model import trained_model
+from finetune.understanding.heads.head import TaskHead
+from finetune.understanding.heads.model_classes import is_plugged_in, model_class_of
+from finetune.understanding.heads.predictor import trained_task, with_classes_of
+from finetune.understanding.recipe import UnderstandingRecipe
+from finetune.understanding.tasks.task import Task
+from training.engine.interface import Engine
+from training.run_directory.fingerprint import fingerprint_of_model
+from training.run_directory.kinds import Kind
+from training.step import Batch
+from veco.labels import IGNORED, Labelled
+from veco.soft_targets import soft_divergence
+
+
+def binary_divergence(logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+    """The loss (B,) of logits (B, C) of C classes that are decided each on its own, the mean over the classes."""
+    student, teacher = logits.float() / temperature, teacher_logits.float() / temperature
+    of_classes = [
+        (sign * teacher).sigmoid() * (logsigmoid(sign * teacher) - logsigmoid(sign * student)) for sign in (1, -1)
+    ]
+    return temperature**2 * torch.stack(of_classes).sum(0).mean(-1)
+
+
+def squared_difference(logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+    """The loss (B,) of logits (B, C) that are numbers, for which there is no temperature."""
+    return (logits.float() - teacher_logits.float()).square().mean(-1)
+
+
+# Of a head's problem type; others predict one of several.
+DIVERGENCES: dict[str | None, Callable[[Tensor, Tensor, float], Tensor]] = {
+    "multi_label_classification": binary_divergence,
+    "regression": squared_difference,
+}
+
+
+def soft_loss(
+    student: list[Labelled], teacher: list[Labelled], temperature: float, problem_type: str | None = None
+) -> Tensor:
+    """The mean loss of a student's logits over all that has a label, where alone the teacher's count; 0 without any."""
+    divergence = DIVERGENCES.get(problem_type, soft_divergence)
+    losses = []
+    for own, theirs in zip(student, teacher, strict=True):
+        logits, taught = own.logits.flatten(0, -2), theirs.logits.flatten(0, -2)
+        if not own.labels.is_floating_point():
+            has_label = own.labels.flatten() != IGNORED
+            logits, taught = logits[has_label], taught[has_label]
+        losses.append(divergence(logits, taught, temperature))
+    of_all = torch.cat(losses)
+    return of_all.sum() / max(1, len(of_all))
+
+
+@dataclass(eq=False)
+class TaskTeacher:
+    """A trained model with the head of the student's task. `weight` is the share of its loss in the whole loss."""
+
+    model: PreTrainedModel
+    head: TaskHead
+    fingerprint: str
+    weight: float
+    temperature: float
+
+    @classmethod
+    def of_recipe(cls, recipe: UnderstandingRecipe, task: Task, head: TaskHead, encoder: Encoder) -> Self | None:
+        """The teacher that a recipe names: a run, a checkpoint or a model; None where it names none.
+
+        `head` and `encoder` are the student's, which must read the same rows. Raises ValueError for a teacher of other
+        classes or with another tokenizer, for rows that it does not take, and if only one of both is plugged in.
+        """
+        if not recipe.teacher:
+            return None
+        directory = model_directory(Path(recipe.teacher), [Kind.TASK])
+        of_teacher = open_encoder(directory, "teacher")
+        check_same_rows(recipe, of_teacher, encoder)
+        with_classes_of(trained_task(of_teacher), task, directory)
+        model_class = model_class_of(head.model_class, of_teacher.config)
+        model = trained_model(model_class, directory, torch.float32).requires_grad_(False)
+        if is_plugged_in(model.config) != recipe.plug_in:
+            plugged = (
+                "plugged in, the student is not" if is_plugged_in(model.config) else "not plugged in, as plug_in is"
+            )
+            raise ValueError(f"teacher {directory}: was trained {plugged}; both must read the same rows")
+        weight, temperature = recipe.distillation_weight, recipe.temperature
+        return cls(model, head, fingerprint_of_model(directory), weight, temperature)
+
+    def begin(self, engine: Engine, dtype: torch.dtype) -> None:
+        """Move to the engine's device, in the precision of the student's weights there."""
+        self.model.to(device=engine.device, dtype=dtype)
+
+    def losses(self, name: str, labelled: list[Labelled], batch: Batch) -> dict[str, Tensor]:
+        """The terms of a student's loss on a batch, by the labels and by the teacher, both means over the labels."""
+        with torch.no_grad():
+            taught = self.head.labelled(self.model, batch)
+        soft = soft_loss(labelled, taught, self.temperature, self.head.problem_type)
+        return {name: (1 - self.weight) * self.head.loss(labelled), f"{name}_soft": self.weight * soft}
+
+
+def check_same_rows(recipe: UnderstandingRecipe, teacher: Encoder, student: Encoder) -> None:
+    """Raise ValueError unless a teacher reads the rows that are made for a student."""
+    directory = teacher.directory
+    if teacher.tokenizer.get_vocab() != student.tokenizer.get_vocab():
+        sizes = [len(encoder.tokenizer.get_vocab()) for encoder in (teacher, student)]
+        raise ValueError(
+            f"teacher {directory}: has another tokenizer ({sizes[0]:,} pieces) than {student.directory} "
+            f"({sizes[1]:,} pieces); both must read the same rows"
+        )
+    if teacher.has_token_types != student.has_token_types:
+        raise ValueError(f"teacher {directory}: only one of it and {student.directory} has token types")
+    if recipe.max_length > teacher.max_tokens:
+        raise ValueError(
+            f"teacher {directory}: max_length {recipe.max_length} exceeds the {teacher.max_tokens} tokens that it takes"
+        )

@@ -1,0 +1,86 @@
+"""The teacher of a run with objective `distil`: opened, compared with the data, and given to the student.
+
+It is whole on every rank, in the precision of the student's weights: 2 bytes for each of its parameters in bfloat16, so
+1.3 GB for VECO-large. Neither engine nor checkpoints know of it: a run that is resumed opens it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import nn
+
+from data_tools.shards.manifest import Manifest
+from pretrain.initial_model import (
+    XLM_ROBERTA,
+    check_special_ids,
+    check_vocabulary,
+    kind_of_model,
+    named,
+    pretrained_model,
+)
+from pretrain.recipe import PretrainRecipe
+from training.run_directory.fingerprint import fingerprint_of_model
+from training.run_directory.kinds import own_model
+from veco import VecoForPreTraining
+from veco.objectives.distil import Distillation
+from veco.objectives.objective_sum import ObjectiveSum
+from veco.objectives.teacher import TaughtModule, Teacher
+
+NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+
+
+def open_teacher(recipe: PretrainRecipe, data_dir: Path, manifest: Manifest) -> Teacher | None:
+    """The teacher that a recipe names, a VECO or an XLM-R, or a run with one; None where it names none.
+
+    Its weights are in float32 on the CPU. Raises ValueError where there is no model, its tokenizer is not that of the
+    data, its rows are too short, or it has no cross-attention for path S to learn from.
+    """
+    if recipe.teacher is None:
+        return None
+    directory = own_model(Path(recipe.teacher)) or Path(recipe.teacher)
+    model = pretrained_model(directory, NO_DROPOUT, ObjectiveSum.of("mlm"), field="teacher")
+    with named(f"teacher {directory}: "):
+        check_vocabulary(model.config.vocab_size, directory, data_dir, manifest)
+    check_special_ids(model.config, directory, manifest, field="teacher")
+    if recipe.longest_row > model.config.max_tokens:
+        raise ValueError(
+            f"teacher {directory}: batches may have {recipe.longest_row} tokens a row, it only takes "
+            f"{model.config.max_tokens}"
+        )
+    if kind_of_model(directory) == XLM_ROBERTA and any(part.plugged_in for part in distillations(recipe)):
+        raise ValueError(
+            f"teacher {directory}: an {XLM_ROBERTA} has no cross-attention to learn from; leave plugged_in out, or "
+            "take a VECO"
+        )
+    return Teacher(model, fingerprint_of_model(directory))
+
+
+def distillations(recipe: PretrainRecipe) -> list[Distillation]:
+    """The parts of a recipe's objectives, of all stages, that learn from a teacher."""
+    parts = (part for objective in recipe.objectives() for part in ObjectiveSum.of(objective))
+    return [part for part in parts if isinstance(part, Distillation)]
+
+
+def teach(model: VecoForPreTraining, teacher: Teacher, objectives: Sequence[Distillation]) -> None:
+    """Give a model the teacher that it learns from by `objectives`.
+
+    It gets a projection of its states to the teacher's width if they are compared and differ in it. Raises ValueError
+    where the model cannot learn from this teacher.
+    """
+    for objective in objectives:
+        objective.check(model.config, teacher.config)
+    module = taught_module(model)
+    module.teacher = teacher
+    width, of_teacher = model.config.hidden_size, teacher.config.hidden_size
+    if width != of_teacher and any(objective.states for objective in objectives):
+        module.projection = nn.Linear(width, of_teacher)
+        model._init_weights(module.projection)
+
+
+def taught_module(model: VecoForPreTraining) -> TaughtModule:
+    """The part of a model's objective `distil` that has the teacher."""
+    module = model.objective_modules[Distillation.name]
+    assert isinstance(module, TaughtModule)
+    return module

@@ -1,0 +1,66 @@
+"""benchmarks/distillation.py: its models are what they are called, and its table is of the numbers that it found."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import distillation as benchmark
+import pytest
+
+from pretrain.recipe import PretrainRecipe
+from pretrain.teacher import distillations
+from training.recipe.parsing import parse_recipe
+
+
+def options(output: Path, quick: bool = False) -> argparse.Namespace:
+    return argparse.Namespace(
+        **{"output": output, "quick": quick, "steps": 100, "longer": 1.5, "seeds": [1, 2], "languages": ["en", "de"]},
+        **{"objective": benchmark.OBJECTIVE, "distil": benchmark.DISTIL, "corpora": output},
+    )
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_students_differ_in_start_and_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: bool) -> None:
+    for name in ("VECO_CORPORA", "VECO_RUNS"):
+        monkeypatch.setenv(name, str(tmp_path))
+    models = benchmark.models_of(options(tmp_path, quick))
+    found = {}
+    for model in models:
+        step = benchmark.pretraining(model, tmp_path)
+        recipe = parse_recipe(PretrainRecipe, step.stages[0].command[1:])
+        found[model.name] = recipe
+        assert step.needs == (() if model.name == "teacher" else ("teacher",))
+    assert found["teacher"].num_hidden_layers == 2 * found["alone"].num_hidden_layers == 6
+    assert {name: recipe.keep_layers for name, recipe in found.items() if recipe.init_from} == dict.fromkeys(
+        ("layers", "both"), (2, 4, 6)
+    )
+    taught = {name for name, recipe in found.items() if recipe.teacher and distillations(recipe)}
+    assert taught == {"distilled", "both"}
+    assert {name: recipe.steps for name, recipe in found.items()} == {
+        **dict.fromkeys(("teacher", "distilled", "both"), 100),
+        **dict.fromkeys(("alone", "layers"), 150),
+    }
+
+
+def test_taught_cells_wait_for_their_teachers(tmp_path: Path) -> None:
+    cells = benchmark.cells_of(options(tmp_path), benchmark.models_of(options(tmp_path)))
+    assert len({cell.directory for cell, _ in cells}) == len(cells) == 6 * 2 * 2 * 2
+    for cell, teacher in cells:
+        step = cell.step(options(tmp_path), teacher)
+        assert ("--teacher" in step.stages[0].command) == (cell.name == "both, taught") == (len(step.needs) == 2)
+        if teacher is not None:
+            assert teacher == f"teacher-{cell.task}-{cell.language}-{cell.seed}"
+
+
+def test_table_has_shares_of_the_teachers_scores() -> None:
+    found = {
+        "teacher": {"captions": 50.0, "seconds": 9.0, "pos": {"en": [80.0, 90.0], "de": [70.0, 80.0]}},
+        "both": {"captions": 45.0, "pos": {"en": [76.0], "de": [76.0]}},
+    }
+    lines = benchmark.table(found, {"teacher": 100.0, "both": 190.0}).splitlines()
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    assert cells[2] == [
+        *("teacher", "en 85.00 ± 7.07, de 75.00 ± 7.07", "–", "50.00", "100.0%", "–", "100.0%", "100", "1.00", "9")
+    ]
+    assert cells[3] == ["both", "en 76.00, de 76.00", "–", "45.00", "95.0%", "–", "90.0%", "190", "1.90", "–"]
