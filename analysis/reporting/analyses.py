@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.files.formats import COMPRESSED_SUFFIXES
+from finetune.pretrained import VECO
 
 
 class NotPossibleError(Exception):
@@ -81,6 +82,19 @@ def parallel_texts(data: Path) -> dict[str, Path]:
     return files_called(data / "parallel", ".txt")
 
 
+def attention_jobs(inputs: Inputs) -> Iterator[Job]:
+    """One for the first of the parallel texts with each other one; plugged in, too, where the model can be."""
+    texts = list(parallel_texts(inputs.data).items())
+    if len(texts) < 2:
+        return
+    (source, source_path), *others = texts
+    is_veco = configuration(inputs.model).get("model_type") == VECO and is_masked_lm(inputs.model)
+    for target, target_path in others:
+        flags = ["--source", str(source_path), "--target", str(target_path)]
+        flags += ["--by", "tlm,plugged-in" if is_veco else "tlm"]
+        yield Job(f"attention-{source}-{target}", inputs.model, flags, [source_path, target_path])
+
+
 def alignment_jobs(inputs: Inputs) -> Iterator[Job]:
     """One for each file of pairs; the layer is chosen on NAME.dev.tsv where there is one."""
     files = files_called(inputs.data / "alignment", ".tsv")
@@ -127,8 +141,7 @@ def forgetting_jobs(inputs: Inputs) -> Iterator[Job]:
     texts = texts_by_language(inputs.data)
     if not texts:
         return
-    architectures = configuration(inputs.model).get("architectures") or []
-    if not any(one.endswith(("ForMaskedLM", "ForPreTraining")) for one in architectures):
+    if not is_masked_lm(inputs.model):
         raise NotPossibleError("the model has no head that predicts masked words; name one that was pre-trained")
     flags = ["--text", *(f"{language}={path}" for language, path in texts.items())]
     if inputs.before is not None:
@@ -151,6 +164,12 @@ def bias_jobs(inputs: Inputs) -> Iterator[Job]:
     yield Job("bias", model, ["--data", str(data)], reads)
 
 
+def is_masked_lm(model: Path) -> bool:
+    """Whether a model has a head that predicts masked words, as those that were pre-trained have."""
+    architectures = configuration(model).get("architectures") or []
+    return any(one.endswith(("ForMaskedLM", "ForPreTraining")) for one in architectures)
+
+
 def configuration(model: Path) -> Mapping[str, Any]:
     """The content of a model's config.json."""
     return json.loads((model / "config.json").read_text(encoding="utf-8"))
@@ -158,6 +177,17 @@ def configuration(model: Path) -> Mapping[str, Any]:
 
 PARALLEL = "parallel/LANGUAGE.txt of two languages or more, line i of each being a translation of line i of the others"
 ANALYSES = (
+    Analysis(
+        "attention",
+        "Attention",
+        "How much do the tokens of a sentence attend to its translation, and how evenly?",
+        PARALLEL,
+        attention_jobs,
+        {
+            "attention": "Weight on the other sentence and on special tokens, and its spread, by layer",
+            "heads": "Weight on the other sentence by layer and head",
+        },
+    ),
     Analysis(
         "alignment",
         "Word alignment",

@@ -75,6 +75,22 @@ def test_languages_are_compared_by_parallel_texts(name: str, masked_lm: Path, tm
     assert flags_of(BY_NAME[name], Inputs(masked_lm, data)) == {name: ["--text", *texts]}
 
 
+def test_attention_is_plugged_in_where_it_can_be(masked_lm: Path, tmp_path: Path) -> None:
+    """The first language with each other one."""
+    data = write(tmp_path / "data", *(f"parallel/{language}.txt" for language in ("de", "en", "fr")))
+    xlm_r = model(tmp_path / "xlm-r", model_type="xlm-roberta", architectures=["XLMRobertaForMaskedLM"])
+    encoder = model(tmp_path / "encoder", model_type="veco", architectures=["VecoModel"])
+    veco = model(tmp_path / "veco", model_type="veco", architectures=["VecoForMaskedLM"])
+    for directory, readings in ((veco, "tlm,plugged-in"), (xlm_r, "tlm"), (encoder, "tlm")):
+        assert flags_of(BY_NAME["attention"], Inputs(directory, data)) == {
+            f"attention-de-{target}": [
+                *("--source", f"{data}/parallel/de.txt", "--target", f"{data}/parallel/{target}.txt"),
+                *("--by", readings),
+            ]
+            for target in ("en", "fr")
+        }
+
+
 def test_masked_words_need_a_head(masked_lm: Path, tmp_path: Path) -> None:
     data = write(tmp_path / "data", "text/en.txt", "text/de.txt.xz")
     texts = ["--text", f"de={data}/text/de.txt.xz", f"en={data}/text/en.txt"]
