@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from run_curves import curve
 from safetensors.torch import load_file
 from torch import Tensor
 from trained_weights import consolidated_weights
@@ -22,7 +23,6 @@ from pretrain.recipe import PretrainRecipe
 from training import run as training_run
 from training.checkpoints.finding import checkpoints_of
 from training.engine import plain_engine
-from training.meters import read_metrics
 from training.recipe.adapters import ADAPTER_KINDS
 from training.recipe.parsing import build_recipe
 from training.run import train_run
@@ -64,11 +64,6 @@ def run(data: Path, run_dir: Path, **fields: Any) -> list[dict[str, Any]]:
     """What of the lines of metrics does not depend on the time."""
     train_run(PretrainRecipe(output=str(run_dir), data=str(data), **{**TINY, **fields}), PretrainingTask.on(data))
     return curve(run_dir)
-
-
-def curve(run_dir: Path) -> list[dict[str, Any]]:
-    timed = ("tokens_per_second", "data_wait", "memory_gib", "tflops")
-    return [{k: v for k, v in line.items() if not k.startswith(timed)} for line in read_metrics(run_dir)]
 
 
 @pytest.fixture(scope="module")

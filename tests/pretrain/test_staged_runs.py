@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from run_curves import curve
 from trained_weights import consolidated_weights
 
 from data_tools.shards.manifest import Manifest
@@ -18,7 +19,6 @@ from pretrain.recipe import PretrainRecipe
 from training import run as training_run
 from training.checkpoints.finding import checkpoints_of
 from training.engine import plain_engine
-from training.meters import read_metrics
 from training.run import train_run
 
 TINY: dict[str, Any] = {
@@ -47,8 +47,7 @@ def small_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 def run(data: Path, run_dir: Path, **fields: Any) -> list[dict[str, Any]]:
     """What of the lines of metrics does not depend on the time."""
     train_run(PretrainRecipe(output=str(run_dir), data=str(data), **{**TINY, **fields}), PretrainingTask.on(data))
-    timed = ("tokens_per_second", "data_wait", "memory_gib", "tflops")
-    return [{k: v for k, v in line.items() if not k.startswith(timed)} for line in read_metrics(run_dir)]
+    return curve(run_dir)
 
 
 @pytest.fixture(scope="module")
@@ -75,11 +74,6 @@ def cut(whole: Path, run_dir: Path, step: int) -> Path:
         if later > step:
             shutil.rmtree(checkpoint)
     return run_dir
-
-
-def curve(run_dir: Path) -> list[dict[str, Any]]:
-    timed = ("tokens_per_second", "data_wait", "memory_gib", "tflops")
-    return [{k: v for k, v in line.items() if not k.startswith(timed)} for line in read_metrics(run_dir)]
 
 
 @pytest.mark.parametrize("step", range(1, TOTAL))
