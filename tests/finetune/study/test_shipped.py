@@ -65,7 +65,7 @@ SHAPE += ("initializer_range",)
 SIZES = {
     # Four tokenizers, data and models; seven tasks, two of them in five languages; five rows; three seeds.
     "foreign_small": (5, 15, 4 * 3 + 15 * 5 * 3),
-    "transfer_small": (6, 8, 2 + 3 + 6 + 8 * 6 * 5 + 6),
+    "transfer_small": (6, 8, 2 + 3 + 6 + 8 * 6 * 5 + 6 * 2),
     # One tokenizer and data, four models, five probes of each.
     "looking_small": (4, 0, 1 + 1 + 4 + 5 * 4),
     "foreign_finetuning": (5, 8, 8 * 5),
