@@ -263,7 +263,7 @@ def study(options: argparse.Namespace) -> None:
         texts = {"results.json": json.dumps(content, indent=1) + "\n", "table.md": table(found, speeds or {})}
         write_texts(options.output, texts)
 
-    run_steps(steps, report, options.parallel, 1, own_logs=options.parallel > 1)
+    run_steps(steps, options.output, report, options.parallel, 1, own_logs=options.parallel > 1)
     with open_text(text / "mt" / "multi30k" / "test_2016_flickr.en.gz") as lines:
         sentences = list(itertools.islice(lines, QUICK_LINES if options.quick else None))
     found = sentences_per_second([model.path for model in models], sentences, 1 if options.quick else SPEED_PASSES)

@@ -10,7 +10,8 @@ DIR is used in the place of a model by inference.SentenceEncoder, finetune.under
 commands of analysis. It has the tokenizer, encoder.json (layer, pooling, longest sentence, precision, SHA-256 of the
 weights that it was made of) and the engine's files, and no pickle.
 
-int8 takes a quarter of the memory. Its vectors have a cosine of about 0.9999 to those in float32.
+int8 takes a quarter of the memory. How near its vectors are to those in float32 depends on the model; see
+docs/inference.md.
 """
 
 from __future__ import annotations

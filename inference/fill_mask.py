@@ -16,6 +16,7 @@ from veco import VecoForMaskedLM
 from veco.convert.weights import check_complete, compared
 
 BATCH_PAIRS = 32
+BATCH_MASKS = 256
 
 
 class Filling(NamedTuple):
@@ -76,14 +77,19 @@ class MaskFiller:
             plugged = {"encoder_hidden_states": h, "encoder_attention_mask": y["attention_mask"]}
         states_BTD = self._model.veco(**x, **plugged).last_hidden_state
         is_mask = x["input_ids"] == self.tokenizer.mask_token_id
-        # Of the masked tokens alone: logits over the vocabulary take more memory than the model.
-        best = self._model.lm_head(states_BTD[is_mask]).float().softmax(dim=1).topk(count, dim=1)
-        found = [
+        # Of some masked tokens at a time: logits over the vocabulary take more memory than the model.
+        found = [filling for part in states_BTD[is_mask].split(BATCH_MASKS) for filling in self._fillings(part, count)]
+        remaining = iter(found)
+        return [[next(remaining) for _ in range(number)] for number in is_mask.sum(dim=1).tolist()]
+
+    def _fillings(self, states_MD: Tensor, count: int) -> list[list[Filling]]:
+        """The most likely pieces at each of M masks."""
+        probabilities = self._model.lm_head(states_MD).float().softmax(dim=1)
+        best = probabilities.topk(min(count, probabilities.shape[1]), dim=1)
+        return [
             [Filling(*one) for one in zip(self.tokenizer.convert_ids_to_tokens(ids), values, strict=True)]
             for ids, values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
         ]
-        remaining = iter(found)
-        return [[next(remaining) for _ in range(number)] for number in is_mask.sum(dim=1).tolist()]
 
     def _encode(self, sentences: Sequence[str]) -> dict[str, Tensor]:
         """input_ids and attention_mask (B, T)."""

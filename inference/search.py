@@ -20,22 +20,24 @@ class SentenceIndex:
         has_faiss = importlib.util.find_spec("faiss") is not None
         if use_faiss and not has_faiss:
             raise ValueError("faiss is not installed: pip install 'veco[search]', or leave out use_faiss")
-        self._vectors = checked(vectors)
-        self._faiss = None
+        vectors = checked(vectors)
+        self._shape = vectors.shape
+        self._vectors, self._faiss = vectors, None
         if has_faiss if use_faiss is None else use_faiss:
             import faiss
 
-            self._faiss = faiss.IndexFlatIP(self._vectors.shape[1])
-            self._faiss.add(self._vectors)
+            self._faiss = faiss.IndexFlatIP(vectors.shape[1])
+            self._faiss.add(vectors)  # copies them
+            self._vectors = vectors[:0]
 
     def __len__(self) -> int:
-        return len(self._vectors)
+        return self._shape[0]
 
     def search(self, queries: np.ndarray, k: int) -> Neighbours:
         """The `k` rows (all, if there are fewer) with the largest dot products to each query, float32 (Q, D)."""
         queries = checked(queries)
-        if queries.shape[1] != self._vectors.shape[1]:
-            raise ValueError(f"queries of width {queries.shape[1]} among vectors of width {self._vectors.shape[1]}")
+        if queries.shape[1] != self._shape[1]:
+            raise ValueError(f"queries of width {queries.shape[1]} among vectors of width {self._shape[1]}")
         if k < 1:
             raise ValueError(f"k {k}: expected at least 1")
         if self._faiss is None:

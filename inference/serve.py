@@ -27,6 +27,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import socket
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -85,6 +86,10 @@ def limits_of(options: argparse.Namespace) -> Limits:
     names = ("max_texts", "max_characters", "max_batch", "max_waiting")
     if wrong := [name for name in names if vars(options)[name] < 1]:
         raise ValueError(f"--{wrong[0].replace('_', '-')} {vars(options)[wrong[0]]}: expected at least 1")
+    if options.max_waiting < 2 * options.max_texts:  # /similarity has two lists of texts
+        raise ValueError(
+            f"--max-waiting {options.max_waiting}: expected at least twice --max-texts {options.max_texts}"
+        )
     return Limits(*(vars(options)[name] for name in names))
 
 
@@ -116,10 +121,11 @@ def load_models(options: argparse.Namespace) -> Models:
 
 
 def load_masks(model: Path) -> MaskFiller | None:
-    """The model with its masked-LM head, None where it has none: an encoder alone, an exported one, a task's."""
+    """The model with its masked-LM head; None, which is told, where it is another one."""
     try:
         return MaskFiller(model)
-    except ValueError:
+    except ValueError as error:
+        print(f"no /fill-mask: {error}", file=sys.stderr)
         return None
 
 

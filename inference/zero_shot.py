@@ -62,6 +62,7 @@ class ZeroShotClassifier:
         another language than labels. Raises ValueError for a language without a template and a template without `{}`.
         """
         hypotheses = hypotheses_of(labels, language, template)
+        texts = [texts] if isinstance(texts, str) else texts
         blocks = list(self._logits(texts, hypotheses))
         logits = np.concatenate(blocks) if blocks else np.zeros((0, len(labels), len(self._predictor.head.outputs)))
         entailed = logits[:, :, self._entailment]
@@ -89,8 +90,8 @@ def templates() -> dict[str, str]:
 
 def hypotheses_of(labels: Sequence[str], language: str, template: str | None = None) -> list[str]:
     """The hypothesis of each label. Raises ValueError as `probabilities` does, and where there is no label."""
-    if not labels:
-        raise ValueError("labels: expected at least one")
+    if isinstance(labels, str) or not labels:
+        raise ValueError(f"labels {labels!r}: expected at least one, in a list")
     if template is None:
         known = templates()
         if language not in known:

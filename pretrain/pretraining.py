@@ -85,8 +85,8 @@ class PretrainingTask(Task[PretrainRecipe]):
         """The data and, where an objective has some, the words and links of the lexicons, and the teacher."""
         lexicons = self.train.lexicons
         of_words = {} if lexicons is None else {"lexicon_fingerprint": lexicons.fingerprint()}
-        of_teacher = {} if self.teacher is None else {"teacher_fingerprint": self.teacher.fingerprint}
-        return {**super().compared(recipe), **of_words, **of_teacher}
+        teacher = "" if self.teacher is None else self.teacher.fingerprint  # one that comes or goes is a change, too
+        return {**super().compared(recipe), **of_words, "teacher_fingerprint": teacher}
 
     def build_model(self, checkpoint: Path | None) -> None:
         self.checkpoint = checkpoint

@@ -90,7 +90,10 @@ def _chunks(
 ) -> Iterator[tuple[slice, Tensor, Tensor]]:
     """The places of a chunk, and its logits (chunk, V) of student and teacher, in float32 at least."""
     num_pieces = len(bias_V)
-    of_teacher = soft.weight_VE[:num_pieces], soft.bias_V[:num_pieces]
+    of_teacher = (
+        soft.weight_VE[:num_pieces],
+        soft.bias_V[:num_pieces].to(torch.promote_types(soft.bias_V.dtype, torch.float32)),
+    )
     for start in range(0, len(states_ND), CHUNK_POSITIONS):
         part = slice(start, start + CHUNK_POSITIONS)
         yield part, states_ND[part] @ weight_VD.t() + bias_V, soft.states_NE[part] @ of_teacher[0].t() + of_teacher[1]

@@ -171,6 +171,8 @@ def main() -> None:
         begin(arguments.output, settings_of(arguments))
     if is_finished(arguments.output):
         sys.stderr.write(f"{arguments.output}: all lines are translated already\n")
+        if launched_rank() == 0:
+            shutil.rmtree(arguments.output / PARTS, ignore_errors=True)  # of a call that was stopped at its very end
         return
     run = partial(work, arguments, num_lines)
     with joined_workers(arguments.workers, run) as workers:
@@ -178,8 +180,8 @@ def main() -> None:
 
 
 def is_finished(output: Path) -> bool:
-    """Whether the pairs of a directory are written."""
-    return (output / SOURCE).is_file() and (output / TARGET).is_file() and not (output / PARTS).exists()
+    """Whether the pairs of a directory are written, which they are once all parts are there."""
+    return (output / SOURCE).is_file() and (output / TARGET).is_file()
 
 
 if __name__ == "__main__":

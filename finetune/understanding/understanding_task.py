@@ -116,8 +116,8 @@ class UnderstandingTask(FinetuningTask[UnderstandingRecipe]):
 
     def compared(self, recipe: UnderstandingRecipe) -> dict[str, Any]:
         # Validations under other metrics or in other languages cannot be compared.
-        of_teacher = {} if self.teacher is None else {"teacher_fingerprint": self.teacher.fingerprint}
-        return {**super().compared(recipe), "task_file": content_of(self.task), **of_teacher}
+        teacher = "" if self.teacher is None else self.teacher.fingerprint  # one that comes or goes is a change, too
+        return {**super().compared(recipe), "task_file": content_of(self.task), "teacher_fingerprint": teacher}
 
     @property
     def max_tokens(self) -> int:

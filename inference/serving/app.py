@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from finetune.understanding.retrieval.matching import unit_rows
 from inference.serving.batching import BusyError
 from inference.serving.limits import Limits
 from inference.serving.messages import (
@@ -32,7 +33,7 @@ from inference.serving.messages import (
 )
 from inference.serving.metrics import Metrics
 from inference.serving.middleware import TOO_LARGE, BodyLimit, Counting
-from inference.serving.services import Masked, Models, Services
+from inference.serving.services import Masked, Models, Query, Services
 
 Result = TypeVar("Result")
 
@@ -88,8 +89,7 @@ def application(models: Models, limits: Limits, described: dict[str, str]) -> Fa
         """Cosines of each text with each of the others."""
         needed("similarity", request.texts, request.others)
         vectors = await embedded([*request.texts, *request.others])
-        vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny)
-        texts, others = np.split(vectors, [len(request.texts)])
+        texts, others = np.split(unit_rows(vectors), [len(request.texts)])
         return SimilarityResponse(similarities=(texts @ others.T).tolist())
 
     @app.post("/search", responses=ERRORS)
@@ -98,12 +98,13 @@ def application(models: Models, limits: Limits, described: dict[str, str]) -> Fa
         needed("search", request.texts)
         check_count(request.count, limits)
         assert models.corpus is not None
-        found = models.corpus.index.search(await embedded(request.texts), request.count)
+        queries = [Query(vector, request.count) for vector in await embedded(request.texts)]
+        found = await computed(services.nearest.compute(queries))
         lines = models.corpus.lines
         return SearchResponse(
             hits=[
-                [Hit(line=line + 1, text=lines[line], similarity=value) for line, value in zip(*of_text, strict=True)]
-                for of_text in zip(found.indices.tolist(), found.scores.tolist(), strict=True)
+                [Hit(line=one.line + 1, text=lines[one.line], similarity=one.similarity) for one in of_text]
+                for of_text in found
             ]
         )
 

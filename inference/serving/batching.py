@@ -77,7 +77,7 @@ class Batcher(Generic[Item, Result]):
             await self._compute_together(self._next_requests())
 
     def _next_requests(self) -> list[Request]:
-        """The first requests that fit into a batch, or the first one alone; without those whose clients have gone."""
+        """The first requests that fit into a batch, or the first one alone; without those that were cancelled."""
         found, num_items = list[Request](), 0
         while self._waiting and (not found or num_items + len(self._waiting[0].items) <= self._max_items):
             request = self._waiting.popleft()

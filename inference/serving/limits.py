@@ -17,5 +17,5 @@ class Limits:
 
     @property
     def body_bytes(self) -> int:
-        """Of a request: two lists of texts in UTF-8, in which JSON escapes a character by six bytes at most."""
-        return min(2 * self.texts * self.characters * 6, 1 << 26)
+        """Of a request: two lists of texts, of whose characters JSON may escape each by twelve bytes (an emoji)."""
+        return min(2 * self.texts * self.characters * 12, 1 << 26)

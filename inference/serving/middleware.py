@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from inference.serving.metrics import Metrics
 
-TOO_LARGE = 413
+TOO_LARGE, INTERNAL_ERROR = 413, 500
 READ_ON_BYTES = 1 << 28
 
 
@@ -73,10 +73,17 @@ class Counting:
 
         async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":
-                route = scope.get("route")  # unknown paths, which anyone can make up, count together
-                path = "unknown" if route is None else str(route.path)
-                self._metrics.request(path, message["status"], time.perf_counter() - started)
+                self._count(scope, message["status"], started)
             await send(message)
 
         with self._metrics.in_progress.track_inprogress():
-            await self._app(scope, receive, counted)
+            try:
+                await self._app(scope, receive, counted)
+            except Exception:  # which the outermost middleware answers
+                self._count(scope, INTERNAL_ERROR, started)
+                raise
+
+    def _count(self, scope: Scope, status: int, started: float) -> None:
+        route = scope.get("route")  # unknown paths, which anyone can make up, count together
+        path = "unknown" if route is None else str(route.path)
+        self._metrics.request(path, status, time.perf_counter() - started)

@@ -7,12 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from data_tools.text.lines import open_text
 from finetune.mt.decoding.translator import Translator
+from finetune.understanding.retrieval.matching import unit_rows
 from inference.fill_mask import Filling, MaskFiller
 from inference.search import SentenceIndex
 from inference.sentences import SentenceEncoder
@@ -33,6 +34,21 @@ class Masked:
 
 
 @dataclass(frozen=True)
+class Query:
+    """A vector (D,), and how many lines are asked for."""
+
+    vector: np.ndarray
+    count: int
+
+
+class Nearest(NamedTuple):
+    """The number of a line, from 0, and its cosine."""
+
+    line: int
+    similarity: float
+
+
+@dataclass(frozen=True)
 class Corpus:
     """The lines that are searched, and their vectors."""
 
@@ -46,7 +62,7 @@ class Corpus:
             lines = [line.rstrip("\n") for line in file]
         if not lines:
             raise ValueError(f"{path}: has no line to search")
-        return cls(lines, SentenceIndex(encoder.encode(lines)))
+        return cls(lines, SentenceIndex(unit_rows(encoder.encode(lines))))
 
 
 @dataclass(frozen=True)
@@ -75,6 +91,7 @@ class Services:
         self.embed: Batcher[str, np.ndarray] = batcher("embed", self._embed)
         self.fill_mask: Batcher[Masked, list[list[Filling]]] = batcher("fill-mask", self._fill_mask)
         self.translate: Batcher[str, str] = batcher("translate", self._translate)
+        self.nearest: Batcher[Query, list[Nearest]] = batcher("search", self._nearest)
 
     @property
     def names(self) -> list[str]:
@@ -91,7 +108,7 @@ class Services:
     @property
     def queues(self) -> dict[str, Batcher[Any, Any]]:
         """Name -> queue."""
-        return {"embed": self.embed, "fill-mask": self.fill_mask, "translate": self.translate}
+        return {"embed": self.embed, "search": self.nearest, "fill-mask": self.fill_mask, "translate": self.translate}
 
     def close(self) -> None:
         """End the thread once what it computes is done."""
@@ -100,6 +117,16 @@ class Services:
     def _embed(self, texts: Sequence[str]) -> Sequence[np.ndarray]:
         assert self.models.encoder is not None
         return list(self.models.encoder.encode(texts))
+
+    def _nearest(self, queries: Sequence[Query]) -> list[list[Nearest]]:
+        """The most similar lines for each query, by cosine."""
+        assert self.models.corpus is not None
+        vectors = unit_rows(np.stack([query.vector for query in queries]))
+        found = self.models.corpus.index.search(vectors, max(query.count for query in queries))
+        return [
+            list(islice(map(Nearest, *of_query), query.count))
+            for query, *of_query in zip(queries, found.indices.tolist(), found.scores.tolist(), strict=True)
+        ]
 
     def _fill_mask(self, items: Sequence[Masked]) -> list[list[list[Filling]]]:
         """Those with another sentence and those without are computed apart: they are plugged in and out."""
@@ -116,5 +143,9 @@ class Services:
 
     def _translate(self, texts: Sequence[str]) -> list[str]:
         assert self.models.translator is not None
+        num_cut = self.models.translator.num_cut_lines
         found = self.models.translator.translate(texts, with_scores=False)
+        if self.models.translator.num_cut_lines > num_cut:  # whose ends would silently be missing
+            most = self.models.translator.generator.max_tokens
+            raise ValueError(f"a text has more tokens than the model takes, {most}; send sentences")
         return [hypotheses[0].text for hypotheses in found]

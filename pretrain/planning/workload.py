@@ -164,7 +164,7 @@ def read_recipe(path: Path, given: Mapping[str, str] = MappingProxyType({})) -> 
     Where its run, its data and its first model will lie need not be known yet. Raises ValueError with what is wrong.
     """
     values = laid_over(PretrainRecipe, read_yaml(path), given)
-    for name in ("output", "data", "init_from"):
+    for name in ("output", "data", "init_from", "teacher"):
         if isinstance(values.get(name), str):
             values[name] = expanded_or_name(values[name])
     return build_recipe(PretrainRecipe, values | {"output": values.get("output") or "."}, path)

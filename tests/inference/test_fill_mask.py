@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
+from inference import fill_mask
 from inference.fill_mask import MaskFiller
 from veco import VecoForMaskedLM
 from veco.convert import to_xlm_roberta
@@ -32,6 +33,15 @@ def test_fillings_are_those_of_the_models_logits(is_plugged_in: bool, tiny_model
             expected = probabilities[place].topk(3)
             assert [filling.piece for filling in best] == tokenizer.convert_ids_to_tokens(expected.indices.tolist())
             assert [filling.probability for filling in best] == pytest.approx(expected.values.tolist(), abs=1e-5)
+
+
+def test_masks_in_parts_and_all_pieces(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    filler = MaskFiller(tiny_model)
+    expected = filler.fill(MASKED, OTHERS)
+    monkeypatch.setattr(fill_mask, "BATCH_MASKS", 1)
+    for found, wanted in zip(filler.fill(MASKED, OTHERS), expected, strict=True):
+        assert [[one.piece for one in of_mask] for of_mask in found] == [[one.piece for one in of] for of in wanted]
+    assert len(filler.fill(MASKED[1:2], count=10**6)[0][0]) == len(filler.tokenizer)
 
 
 def test_the_other_sentence_is_read(tiny_model: Path) -> None:

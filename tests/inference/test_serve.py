@@ -39,6 +39,8 @@ def test_what_cannot_be_served_is_told(flags: list[str], expected: str) -> None:
 def test_limits_and_ports_are_checked() -> None:
     with pytest.raises(ValueError, match="--max-texts 0: expected at least 1"):
         limits_of(parse_arguments(["--max-texts", "0"]))
+    with pytest.raises(ValueError, match="--max-waiting 100: expected at least twice --max-texts 256"):
+        limits_of(parse_arguments(["--max-waiting", "100"]))
     with pytest.raises(ValueError, match="--port 65536: expected 0 to 65535"):
         listening("127.0.0.1", 65536)
     with socket.create_server(("127.0.0.1", 0)) as taken:

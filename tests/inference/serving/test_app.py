@@ -18,7 +18,8 @@ from toy_translation import toy_model, write_toy_tokenizer
 
 from finetune.mt.decoding.beam_search import SearchOptions
 from finetune.mt.decoding.translator import Translator
-from inference import SentenceEncoder
+from finetune.understanding.retrieval.matching import unit_rows
+from inference import SentenceEncoder, SentenceIndex
 from inference.fill_mask import MaskFiller
 from inference.serve import listening
 from inference.serving.limits import Limits
@@ -152,10 +153,40 @@ BAD = {
         400,
         "expected one for each of 1 texts, found 0",
     ),
+    "a long text to translate": ("/translate", {"texts": ["haus " * 20]}, 400, "more tokens than the model takes, 38"),
     "two lines": ("/translate", {"texts": ["haus\nbaum"]}, 400, "has several lines"),
-    "a large body": ("/embed", {"texts": ["a" * 1_000_000]}, 413, "the body has more than 48,000 bytes"),
+    "a large body": ("/embed", {"texts": ["a" * 1_000_000]}, 413, "the body has more than 96,000 bytes"),
     "unknown path": ("/embeddings", {"texts": ["a"]}, 404, "Not Found"),
 }
+
+
+def test_cosines_do_not_depend_on_the_lengths_of_vectors(tiny_model: Path, models: Models, address: str) -> None:
+    """An encoder whose vectors do not have length 1 finds the same."""
+    assert models.corpus is not None
+    encoder = SentenceEncoder(tiny_model, normalise=False)
+    vectors = encoder.encode(LINES)
+    assert np.abs(np.linalg.norm(vectors, axis=1) - 1).max() > 0.1
+    corpus = Corpus(LINES, SentenceIndex(unit_rows(vectors)))
+    server = started(Models(encoder, corpus))
+    other = next(server)
+    hits, expected = (
+        ask(one, "/search", {"texts": ["rot hund"], "count": 5})[1]["hits"][0] for one in (other, address)
+    )
+    assert [hit["line"] for hit in hits] == [hit["line"] for hit in expected]
+    assert [hit["similarity"] for hit in hits] == pytest.approx([hit["similarity"] for hit in expected], abs=1e-5)
+    body = {"texts": ["rot"], "others": LINES}
+    found, expected = (ask(one, "/similarity", body)[1]["similarities"][0] for one in (other, address))
+    assert found == pytest.approx(expected, abs=1e-5)
+    assert list(server) == []
+
+
+def test_failures_are_counted(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = SentenceEncoder.__new__(SentenceEncoder)
+    server = started(Models(encoder=encoder))
+    address = next(server)
+    assert ask(address, "/embed", {"texts": ["a"]}) == (500, {"detail": "the server failed; its log says why"})
+    assert 'veco_requests_total{path="/embed",status="500"} 1.0' in ask(address, "/metrics")[1].splitlines()
+    assert list(server) == []
 
 
 @pytest.mark.parametrize("name", BAD)

@@ -57,7 +57,7 @@ def test_one_bad_request_does_not_spoil_its_batch() -> None:
 
 
 def test_a_full_queue_refuses_and_the_rest_is_done() -> None:
-    """The first batch is held until all have come; a client that has gone is left out."""
+    """The first batch is held until all have come; a request that was cancelled is left out."""
     go_on, seen = threading.Event(), list[int]()
 
     def held(items: Sequence[int]) -> list[int]:
