@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import gzip
 from pathlib import Path
+from unittest.mock import create_autospec
 
 import distillation as benchmark
 import pytest
@@ -16,7 +18,7 @@ from training.recipe.parsing import parse_recipe
 def options(output: Path, quick: bool = False) -> argparse.Namespace:
     return argparse.Namespace(
         **{"output": output, "quick": quick, "steps": 100, "longer": 1.5, "seeds": [1, 2], "languages": ["en", "de"]},
-        **{"objective": benchmark.OBJECTIVE, "distil": benchmark.DISTIL, "corpora": output},
+        **{"objective": benchmark.OBJECTIVE, "distil": benchmark.DISTIL, "corpora": output, "parallel": 1},
     )
 
 
@@ -51,6 +53,27 @@ def test_taught_cells_wait_for_their_teachers(tmp_path: Path) -> None:
         assert ("--teacher" in step.stages[0].command) == (cell.name == "both, taught") == (len(step.needs) == 2)
         if teacher is not None:
             assert teacher == f"teacher-{cell.task}-{cell.language}-{cell.seed}"
+
+
+def test_study_runs_its_steps_in_its_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All but the commands themselves."""
+    text = tmp_path / "corpora" / "mt" / "multi30k"
+    text.mkdir(parents=True)
+    with gzip.open(text / "test_2016_flickr.en.gz", "wt") as file:
+        file.write("A dog.\n")
+    for name in ("VECO_CORPORA", "VECO_RUNS"):
+        monkeypatch.setenv(name, str(tmp_path))
+    run_steps = create_autospec(benchmark.run_steps)
+    for name, made in (("prepare", None), ("tokens_of_update", 10.0), ("results_of", {}), ("table", "a table")):
+        monkeypatch.setattr(benchmark, name, create_autospec(getattr(benchmark, name), return_value=made))
+    monkeypatch.setattr(benchmark, "run_steps", run_steps)
+    monkeypatch.setattr(benchmark, "sentences_per_second", lambda models, sentences, passes: [1.0] * len(models))
+    own = options(tmp_path)
+    own.corpora, own.output = tmp_path / "corpora", tmp_path / "out"
+    benchmark.study(own)
+    steps, output = run_steps.call_args.args[:2]
+    assert output == tmp_path / "out" and len(steps) == len(benchmark.models_of(own)) + 6 * 2 * 2 * 2
+    assert (tmp_path / "out" / "table.md").read_text() == "a table"
 
 
 def test_table_has_shares_of_the_teachers_scores() -> None:

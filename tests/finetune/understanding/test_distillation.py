@@ -132,6 +132,13 @@ def test_student_learns_from_the_teacher_and_resumes(train: Callable[..., Path],
     other = train("pawsx", "other", **ONE_UPDATE)
     with pytest.raises(ValueError, match="cannot be resumed: .*teacher_fingerprint"):
         train("pawsx", "resumed", **{**fields, "teacher": str(other), "epochs": 5}, resume="auto")
+    without = {name: value for name, value in fields.items() if name not in ("teacher", "distillation_weight")}
+    with pytest.raises(ValueError, match="cannot be resumed: .*teacher_fingerprint"):
+        train("pawsx", "resumed", **{**without, "epochs": 5}, resume="auto")
+    alone = {"init": "random", "epochs": 1, "keep_checkpoints": 9}
+    train("pawsx", "alone", **alone)
+    with pytest.raises(ValueError, match="cannot be resumed: .*teacher_fingerprint"):
+        train("pawsx", "alone", **{**alone, "epochs": 2}, teacher=str(teacher), resume="auto")
 
 
 def test_what_does_not_fit_is_refused(train: Callable[..., Path], tiny_model: Path, tmp_path: Path) -> None:
