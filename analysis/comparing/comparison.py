@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -26,7 +27,7 @@ class Plan:
 
     `batches` are those of HSIC, `classified` (sentences,) the parts of `told_languages`. Rotations are learned from the
     sentences of `is_train` (sentences,) and tested on the others or, with `dictionaries` of vectors of words, learned
-    from these and tested on all sentences.
+    from these and tested on all sentences, centred by their own means.
     """
 
     parts: Sequence[str]
@@ -99,6 +100,8 @@ def rotate(x: np.ndarray, y: np.ndarray, layer: int, pair: Pair, plan: Plan) -> 
     for words in plan.dictionaries:
         if set(pair) <= set(words.languages):
             rotation = Rotation.learned(*(words.of_layer(language, layer) for language in pair))
+            # Sentences have other means than words, and are all tested, so that there are no others to take means of.
+            rotation = dataclasses.replace(rotation, x_centre=x.mean(axis=0), y_centre=y.mean(axis=0))
             return rotated_accuracy(rotation, x, y)
     return {}
 
