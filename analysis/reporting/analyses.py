@@ -32,12 +32,16 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Job:
-    """A command on a model: its flags but for --output, and the files it reads; `name` is that of its directory."""
+    """A command on a model: its flags but for --output, and the files it reads; `name` is that of its directory.
+
+    `other_models` are the directories of models that its flags name.
+    """
 
     name: str
     model: Path
     flags: Sequence[str]
     reads: Sequence[Path]
+    other_models: Sequence[Path] = ()
 
 
 @dataclass(frozen=True)
@@ -144,9 +148,10 @@ def forgetting_jobs(inputs: Inputs) -> Iterator[Job]:
     if not is_masked_lm(inputs.model):
         raise NotPossibleError("the model has no head that predicts masked words; name one that was pre-trained")
     flags = ["--text", *(f"{language}={path}" for language, path in texts.items())]
-    if inputs.before is not None:
-        flags += ["--before", str(inputs.before)]
-    yield Job("forgetting", inputs.model, flags, list(texts.values()))
+    before = [] if inputs.before is None else [inputs.before]
+    if before:
+        flags += ["--before", f"before={inputs.before}"]
+    yield Job("forgetting", inputs.model, flags, list(texts.values()), before)
 
 
 def bias_jobs(inputs: Inputs) -> Iterator[Job]:

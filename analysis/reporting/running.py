@@ -45,7 +45,8 @@ class Task:
 
     def stamp(self) -> dict[str, Any]:
         """What the results depend on: the command, and size and time of each file that it reads."""
-        files = [*self.job.reads, *(path for path in sorted(self.job.model.iterdir()) if path.is_file())]
+        models = (self.job.model, *self.job.other_models)
+        files = [*self.job.reads, *(path for model in models for path in sorted(model.iterdir()) if path.is_file())]
         read = {str(path): [path.stat().st_size, path.stat().st_mtime_ns] for path in files}
         return {"command": list(self.command), "read": read}
 

@@ -98,8 +98,8 @@ def test_masked_words_need_a_head(masked_lm: Path, tmp_path: Path) -> None:
     parallel = write(tmp_path / "parallel-data", "parallel/en.txt", "parallel/fr.txt")
     texts_of_parallel = ["--text", *(f"{language}={parallel}/parallel/{language}.txt" for language in ("en", "fr"))]
     assert flags_of(BY_NAME["forgetting"], Inputs(masked_lm, parallel)) == {"forgetting": texts_of_parallel}
-    before = Inputs(masked_lm, data, before=Path("old"))
-    assert flags_of(BY_NAME["forgetting"], before) == {"forgetting": [*texts, "--before", "old"]}
+    (job,) = BY_NAME["forgetting"].jobs(Inputs(masked_lm, data, before=Path("lr=1e-5/model")))
+    assert job.flags == [*texts, "--before", "before=lr=1e-5/model"] and job.other_models == [Path("lr=1e-5/model")]
     for number, architectures in enumerate((["VecoForTokenClassification"], ["XLMRobertaModel"], None)):
         other = model(tmp_path / f"other{number}", architectures=architectures)
         with pytest.raises(NotPossibleError, match="has no head that predicts masked words"):

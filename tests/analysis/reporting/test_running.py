@@ -47,12 +47,13 @@ def tasks_of(root: Path, output: Path, names: Sequence[str], seed: str = "1") ->
     analysis = Analysis("probe", "Probes", "?", "files", lambda _: [], {})
     tasks = []
     for name in names:
-        for kind in ("model", "data"):
+        for kind in ("model", "other", "data"):
             (root / kind / name).mkdir(parents=True, exist_ok=True)
         reads = root / "data" / name / "text"
         if not reads.exists():
             reads.write_text("text")
-        tasks.append(task_of(analysis, Job(name, root / "model" / name, [], [reads]), ["--seed", seed], output))
+        job = Job(name, root / "model" / name, [], [reads], [root / "other" / name])
+        tasks.append(task_of(analysis, job, ["--seed", seed], output))
     return tasks
 
 
@@ -84,14 +85,15 @@ def test_one_that_fails_is_named_and_the_others_go_on(tmp_path: Path, output: Pa
 
 @pytest.mark.usefixtures("package")
 def test_what_has_changed_is_run_again(tmp_path: Path, output: Path) -> None:
-    names = ["flags", "data", "weights", "result", "same"]
+    names = ["flags", "data", "weights", "before", "result", "same"]
     run_tasks(tasks_of(tmp_path, output, names), output)
     (tmp_path / "data" / "data" / "text").write_text("another text")
     (tmp_path / "model" / "weights" / "model.safetensors").write_text("new")
+    (tmp_path / "other" / "before" / "model.safetensors").write_text("new")
     (output / "result" / "probe.json").unlink()
     tasks = tasks_of(tmp_path, output, ["flags"], seed="2") + tasks_of(tmp_path, output, names[1:])
     run_tasks(tasks, output)
-    assert calls(output) == [*names, "flags", "data", "weights", "result"]
+    assert calls(output) == [*names, "flags", "data", "weights", "before", "result"]
 
 
 @pytest.mark.usefixtures("package")
