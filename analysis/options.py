@@ -18,8 +18,11 @@ from finetune.understanding.retrieval.embeddings import Embedder, described, lay
 from training.run_directory.kinds import Kind
 
 
-def model_parser(program: str, description: str | None, max_tokens: int = 8192) -> FlagParser:
-    """A parser with the flags of every command: of a model, its batches, and a directory for results."""
+def model_parser(program: str, description: str | None, max_tokens: int | None = 8192) -> FlagParser:
+    """A parser with the flags of every command: of a model, its batches, and a directory for results.
+
+    `max_tokens` None is for a command that calls others, each of which has a default of its own.
+    """
     parser = FlagParser(
         prog=f"python -m {program}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -30,8 +33,9 @@ def model_parser(program: str, description: str | None, max_tokens: int = 8192) 
         help="run, checkpoint or model: a VECO, another encoder of transformers, or an exported encoder",
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="directory of the results")
+    default = "that of each command" if max_tokens is None else max_tokens
     parser.add_argument(
-        "--max-tokens", type=int, default=max_tokens, help="largest batch, in tokens (default %(default)s)"
+        "--max-tokens", type=int, default=max_tokens, help=f"largest batch, in tokens (default: {default})"
     )
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="precision (default %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of all that is drawn at random (default %(default)s)")

@@ -49,7 +49,7 @@ PAGE = "report.html"
 
 
 def build_parser() -> FlagParser:
-    parser = model_parser(PROGRAM, __doc__)
+    parser = model_parser(PROGRAM, __doc__, max_tokens=None)
     parser.add_argument("--data", type=Path, required=True, metavar="DATA", help="directory of the data, as above")
     parser.add_argument("--before", type=Path, metavar="MODEL", help="the model before a change, for masked words")
     parser.add_argument("--entailment-model", type=Path, metavar="MODEL", help="fine-tuned, for gender bias")
@@ -88,7 +88,9 @@ def main() -> None:
     names = choices("analyses", options.analyses, [analysis.name for analysis in ANALYSES])
     inputs = inputs_of(options)
     summary = summary_of(inputs.model)
-    shared = ["--max-tokens", str(options.max_tokens), "--dtype", options.dtype, "--seed", str(options.seed)]
+    shared = ["--dtype", options.dtype, "--seed", str(options.seed)]
+    if options.max_tokens is not None:
+        shared += ["--max-tokens", str(options.max_tokens)]
     planned: list[tuple[Analysis, list[Task], str]] = [
         (analysis, [task_of(analysis, job, shared, options.output) for job in jobs], reason)
         for analysis, jobs, reason in jobs_by_analysis([one for one in ANALYSES if one.name in names], inputs)

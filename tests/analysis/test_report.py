@@ -48,6 +48,7 @@ def test_a_page_of_what_the_data_and_the_model_allow(
     assert "treebank/train.conllu, treebank/dev.conllu, and treebank/test.conllu" in page  # which would be needed
     assert "the model was not fine-tuned; name one of entailment with --entailment-model" in page
     assert f"python -m analysis.report {tiny_model} --data {data}" in page
+    assert "--max-tokens" not in page  # each command has its own
     assert str(output / "report.html") in capsys.readouterr().out
 
     made_at = result.stat().st_mtime_ns
@@ -73,7 +74,7 @@ def test_models_and_flags_are_passed_on(
     for names in ("bias,forgetting", "bias"):
         with pytest.raises(ValueError, match="analyses failed"):
             call(monkeypatch, tiny_model, *flags, "--analyses", names, "--output", tmp_path / names)
-    shared = "--max-tokens 99 --dtype bfloat16 --seed 3 --output"
+    shared = "--dtype bfloat16 --seed 3 --max-tokens 99 --output"
     bias = f"python -m analysis.bias {entailment} --data {data}/AX-g.jsonl {shared}"
     assert seen[1:] == [f"{bias} {tmp_path}/bias,forgetting/bias", f"{bias} {tmp_path}/bias/bias"]
     assert seen[0].startswith(f"python -m analysis.forgetting {tiny_model} --text de=") and shared in seen[0]
