@@ -36,7 +36,7 @@ from analysis.masking.lines import MaskedText
 from analysis.masking.masked_lm import MaskedLM, longest_line
 from analysis.masking.report import AVERAGE, FIGURE, NAME, write_report
 from analysis.masking.scores import Score, Scorer
-from analysis.options import check_max_tokens, claim_results, model_parser, named_files
+from analysis.options import check_max_tokens, claim_results, model_parser, name_and_file, named_files
 from analysis.results import result_names
 from data_tools.cli import FlagParser, run_main, warn
 from finetune.encoders import Encoder, open_encoder
@@ -86,8 +86,8 @@ def named_models(model: Path, before: Sequence[str]) -> dict[str, Path]:
     """The directory that each name stands for, MODEL's last. Raises ValueError for a name of two models."""
     if not before:
         return {MODEL: model_directory(model, [Kind.PRETRAINING])}
-    only = [f"{BEFORE}={value}" if len(before) == 1 and "=" not in value else value for value in before]
-    paths = named_files("before", only)
+    has_no_name = len(before) == 1 and not name_and_file(before[0])[0]
+    paths = named_files("before", [f"{BEFORE}={before[0]}"] if has_no_name else before)
     if AFTER in paths:
         raise ValueError(f"--before {AFTER}={paths[AFTER]}: {AFTER} is the name of MODEL; expected another")
     return {name: model_directory(path, [Kind.PRETRAINING]) for name, path in {**paths, AFTER: model}.items()}

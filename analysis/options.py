@@ -154,6 +154,12 @@ def choices(flag: str, text: str, known: Sequence[str]) -> list[str]:
     return names
 
 
+def name_and_file(value: str) -> tuple[str, str]:
+    """NAME and FILE of NAME=FILE, at its first =; no name where that is part of the path, as in runs/lr=1e-5."""
+    name, equals, file = value.partition("=")
+    return (name, file) if equals and "/" not in name else ("", value)
+
+
 def named_files(flag: str, values: Sequence[str], suffix: str = "") -> dict[str, Path]:
     """The file of each NAME=FILE, or of FILE by its own name without `suffix` and that of compression.
 
@@ -161,9 +167,9 @@ def named_files(flag: str, values: Sequence[str], suffix: str = "") -> dict[str,
     """
     found: dict[str, Path] = {}
     for value in values:
-        name, equals, file = value.rpartition("=")
+        name, file = name_and_file(value)
         path = Path(file).expanduser()
-        if not equals:
+        if not name:
             name = path.name
             for compression in COMPRESSED_SUFFIXES:
                 name = name.removesuffix(compression)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from analysis.options import name_and_file
 from data_tools.text.lines import TextLines, open_text
 
 Row = tuple[str, ...]  # a sentence in each language
@@ -59,8 +60,8 @@ class ParallelText:
         """
         files = []
         for value in values:
-            names, equals, path = value.partition("=")
-            if not equals or not path or not all(names.split(",")):
+            names, path = name_and_file(value)
+            if not path or not all(names.split(",")):
                 raise ValueError(f"--{flag} {value}: expected LANGUAGE=FILE, or LANGUAGE,LANGUAGE=FILE for a table")
             files.append(Columns(Path(path).expanduser(), names.split(",")))
         text = cls(files)

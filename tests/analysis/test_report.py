@@ -100,9 +100,9 @@ def test_bad_input_is_refused_before_anything_is_run(
     empty.mkdir()
     cases = {
         ("--data", tmp_path / "nowhere"): "--data .*nowhere: no such directory",
-        ("--data", empty): "empty: nothing to analyse; expected, for alignment: alignment/NAME.tsv",
+        ("--data", empty): "empty: nothing to analyse; expected, for attention: .*; alignment: alignment/NAME.tsv",
         ("--data", data, "--analyses", "syntax"): "nothing to analyse; expected, for syntax: treebank/train.conllu",
-        ("--data", data, "--analyses", "all"): "--analyses all: expected alignment, syntax, .*, found 'all'",
+        ("--data", data, "--analyses", "all"): "--analyses all: expected attention, alignment, syntax, .*, found 'all'",
         ("--data", data, "--before", empty): "empty: expected a model, a checkpoint or a run",
         ("--data", data, "--entailment-model", empty): "empty: expected a model, a checkpoint or a run",
     }

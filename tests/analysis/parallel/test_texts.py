@@ -35,6 +35,7 @@ def test_rows_of_files_and_tables(
     ("values", "message"),
     [
         (["en=x", "y"], "--text y: expected LANGUAGE=FILE, or LANGUAGE,LANGUAGE=FILE for a table"),
+        (["en=x", "runs/lr=1e-5/y"], "--text runs/lr=1e-5/y: expected LANGUAGE=FILE"),
         (["en,=x"], "--text en,=x: expected LANGUAGE=FILE"),
         (["en=x", "de,en=y"], "--text: en is there twice; expected each language once"),
         (["en=x"], "--text: expected two languages or more, found only en"),
