@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from analysis.winogender.items import ENTAILMENT, TEMPLATES, files_of_winogender
 from data_tools.files.formats import COMPRESSED_SUFFIXES
 from finetune.pretrained import VECO
+from finetune.understanding.tasks.task import Head
 
 
 class NotPossibleError(Exception):
@@ -157,16 +159,25 @@ def forgetting_jobs(inputs: Inputs) -> Iterator[Job]:
 def bias_jobs(inputs: Inputs) -> Iterator[Job]:
     """One, of Winogender's own files if they are there, or else of AX-g's."""
     directory, recast = inputs.data / "winogender", files_called(inputs.data, ".jsonl").get("AX-g")
-    data = directory if directory.is_dir() else recast
-    if data is None:
+    if TEMPLATES.removesuffix(".tsv") in files_called(directory, ".tsv"):
+        data, reads = directory, list(files_of_winogender(directory).values())
+    elif recast is not None:
+        data, reads = recast, [recast]
+    else:
         return
-    model = inputs.entailment_model
-    if model is None and "understanding" in configuration(inputs.model):
-        model = inputs.model
-    if model is None:
-        raise NotPossibleError("the model was not fine-tuned; name one of entailment with --entailment-model")
-    reads = sorted(path for path in directory.iterdir() if path.is_file()) if data == directory else [data]
+    model = inputs.model if inputs.entailment_model is None else inputs.entailment_model
+    if not tells_entailment(model):
+        raise NotPossibleError(
+            f"{model} was not fine-tuned for a task with the label {ENTAILMENT}; name a model that was with "
+            "--entailment-model"
+        )
     yield Job("bias", model, ["--data", str(data)], reads)
+
+
+def tells_entailment(model: Path) -> bool:
+    """Whether a model was fine-tuned to classify texts, with entailment among the labels."""
+    task = configuration(model).get("understanding", {}).get("task", {})
+    return task.get("head") == Head.SEQUENCE and ENTAILMENT in map(str.lower, task.get("labels", ()))
 
 
 def is_masked_lm(model: Path) -> bool:

@@ -46,7 +46,7 @@ def test_a_page_of_what_the_data_and_the_model_allow(
     loss = json.loads(result.read_text())["scores"]["after"]["en"]["loss"]
     assert f'<td class="number">{loss:.3f}</td>' in page
     assert "treebank/train.conllu, treebank/dev.conllu, and treebank/test.conllu" in page  # which would be needed
-    assert "the model was not fine-tuned; name one of entailment with --entailment-model" in page
+    assert f"{tiny_model} was not fine-tuned for a task with the label entailment" in page
     assert f"python -m analysis.report {tiny_model} --data {data}" in page
     assert "--max-tokens" not in page  # each command has its own
     assert str(output / "report.html") in capsys.readouterr().out

@@ -107,15 +107,31 @@ def test_masked_words_need_a_head(masked_lm: Path, tmp_path: Path) -> None:
 
 
 def test_bias_needs_a_model_of_entailment(masked_lm: Path, tmp_path: Path) -> None:
-    fine_tuned = model(tmp_path / "rte", architectures=["VecoForSequenceClassification"], understanding={})
+    labels = {"rte": ["entailment", "not_entailment"], "xnli": ["contradiction", "Entailment"], "sst2": ["0", "1"]}
+    models = {
+        name: model(tmp_path / name, understanding={"task": {"head": "sequence", "labels": own}})
+        for name, own in labels.items()
+    }
+    tagger = model(tmp_path / "tags", understanding={"task": {"head": "token", "labels": ["entailment"]}})
+    regression = model(tmp_path / "stsb", understanding={"task": {"head": "regression"}})
+    fine_tuned = models["rte"]
     data = write(tmp_path / "data", "AX-g.jsonl")
     bias = BY_NAME["bias"]
-    with pytest.raises(NotPossibleError, match="name one of entailment with --entailment-model"):
-        flags_of(bias, Inputs(masked_lm, data))
+    for other in (masked_lm, models["sst2"], tagger, regression):
+        for inputs in (Inputs(other, data), Inputs(fine_tuned, data, entailment_model=other)):
+            with pytest.raises(NotPossibleError, match=f"{other} was not .* entailment; .* with --entailment-model"):
+                flags_of(bias, inputs)
+    assert list(bias.jobs(Inputs(models["xnli"], data)))
     (job,) = bias.jobs(Inputs(fine_tuned, data))
     assert (job.model, job.flags) == (fine_tuned, ["--data", f"{data}/AX-g.jsonl"])
     (job,) = bias.jobs(Inputs(masked_lm, data, entailment_model=fine_tuned))
     assert job.model == fine_tuned
+    write(data, "winogender/README.md")
+    (job,) = bias.jobs(Inputs(fine_tuned, data))
+    assert job.flags == ["--data", f"{data}/AX-g.jsonl"]
     write(data, "winogender/templates.tsv.gz")
     (job,) = bias.jobs(Inputs(fine_tuned, data))
     assert job.flags == ["--data", f"{data}/winogender"] and job.reads == [data / "winogender" / "templates.tsv.gz"]
+    (data / "AX-g.jsonl").unlink()
+    (data / "winogender" / "templates.tsv.gz").unlink()
+    assert not list(bias.jobs(Inputs(masked_lm, data)))
