@@ -73,12 +73,15 @@ def result_names(name: str, figures: Sequence[str] = ()) -> list[str]:
 def write_results(
     output: Path, name: str, heading: str, content: Mapping[str, Any], tables: Sequence[Table], table: Table
 ) -> None:
-    """Write the results of a command: `content` as JSON, `tables` as Markdown below a heading, `table` as CSV."""
+    """Write the results of a command: `content` as JSON, `tables` as Markdown below a heading, `table` as CSV.
+
+    The JSON says that the command has finished: it is written last, and this function is called after figures are drawn.
+    """
     markdown = "\n".join([f"# {heading}\n", *(one.markdown() for one in tables)])
     texts = {
-        f"{name}.json": json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
         f"{name}.csv": table.csv(),
         f"{name}.md": markdown,
+        f"{name}.json": json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
     }
     write_texts(output, texts)
     print(markdown, end="")

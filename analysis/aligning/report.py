@@ -53,8 +53,8 @@ def write_report(output: Path, settings: Mapping[str, Any], scores: Scores | Non
         "chosen_on": "other half" if development is None else "development",
         "chosen": {method: {"layers": list(own.layers), **as_json(own.counts)} for method, own in chosen.items()},
     }
-    write_results(output, NAME, f"Alignment by {settings['model']}", content, [with_chosen, by_layer], by_layer)
     draw(output, in_json, f"alignment of {settings['pairs']:,} pairs by {settings['by']}")
+    write_results(output, NAME, f"Alignment by {settings['model']}", content, [with_chosen, by_layer], by_layer)
 
 
 def as_json(counts: Counts) -> dict[str, float | None]:

@@ -66,13 +66,13 @@ def write_report(
     }
     shown = Table("What tokens attend to, by layer", COLUMNS, by_layer)
     table = Table("What tokens attend to, by layer and head", COLUMNS, by_layer + by_head)
-    write_results(output, NAME, f"Attention of {settings['model']}", content, [shown], table)
     draw_shares(output, scores, f"attention by {', '.join(scores)} (texts: {settings['texts']:,})")
     draw_heads(output, heads)
     for reading, own in maps.items():
         for layer, head in dict.fromkeys((one.layer, one.head) for one in own):
             sides = [one for one in own if (one.layer, one.head) == (layer, head)]
             draw_map(output, reading, layer, head, sides)
+    write_results(output, NAME, f"Attention of {settings['model']}", content, [shown], table)
 
 
 def scores_of(reading: Reading, layers: Sequence[int], shares: Shares) -> dict[str, dict[str, Means]]:

@@ -79,8 +79,8 @@ def write_report(output: Path, settings: Mapping[str, Any], counts: Mapping[str,
     }
     heading = f"Masked words of {settings['model']}"
     tables = [*(table_of(metric, scores, changes) for metric in METRICS), table_of_texts(counts)]
-    write_results(output, NAME, heading, content, tables, flat_table(scores))
     draw(output, scores, is_comparable)
+    write_results(output, NAME, heading, content, tables, flat_table(scores))
 
 
 def table_of(metric: str, scores: Scores, changes: Changes) -> Table:

@@ -79,8 +79,8 @@ def write_report(output: Path, settings: Mapping[str, Any], found: Found) -> Non
             for task, layer in chosen.items()
         },
     }
-    write_results(output, NAME, f"Probes on the states of {settings['model']}", content, [losses, table], table)
     draw(output, {layer: by_test[main] for layer, by_test in scores.items()}, metrics)
+    write_results(output, NAME, f"Probes on the states of {settings['model']}", content, [losses, table], table)
 
 
 def draw(output: Path, by_layer: Mapping[int, Mapping[str, float]], metrics: Sequence[str]) -> None:

@@ -79,8 +79,8 @@ def write_report(
         tables.append(table_of_groups(groups))
     if occupations:
         tables.append(table_of_occupations(occupations, found))
-    write_results(output, NAME, f"Gender bias of {settings['model']}", content, tables, main)
     draw(output, scores, occupations)
+    write_results(output, NAME, f"Gender bias of {settings['model']}", content, tables, main)
 
 
 def table_of_parity(scores: Mapping[str, Parity]) -> Table:

@@ -141,6 +141,21 @@ def test_sentences_alone_and_chosen_layers_heads_and_pieces(
     assert found["layers"] == [1, 2, 3] and [one["layer"] for one in found["maps"]] == [2], "the middle one"
 
 
+def test_without_its_figures_a_command_has_not_finished(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has once its JSON is there."""
+
+    def fail(_: object, __: Path, name: str) -> None:
+        if name.startswith("map."):
+            raise OSError("disk full")
+
+    monkeypatch.setattr(figures, "save", fail)
+    with pytest.raises(OSError, match="disk full"):
+        call(monkeypatch, tiny_model, *PAIR, "--by", "tlm", "--output", tmp_path / "found")
+    assert not (tmp_path / "found" / "attention.json").exists()
+
+
 @pytest.mark.usefixtures("undrawn")
 def test_a_translation_model_attends_to_what_it_translates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The model made by hand: each word that is read attends to its source, or the one that was predicted before."""

@@ -115,6 +115,17 @@ def test_the_same_model_has_forgotten_nothing_in_batches_of_any_size(
     assert scores["seed"]["pseudo_perplexity"] == pytest.approx(scores["lines"]["pseudo_perplexity"], rel=1e-4)
 
 
+def test_without_its_figure_a_command_has_not_finished(
+    tiny_model: Path, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has once its JSON is there."""
+    (tmp_path / "forgetting.svg").mkdir()
+    monkeypatch.setattr(forgetting, "claim_results", lambda *_: None)
+    with pytest.raises(ValueError, match="forgetting.svg"):
+        call(monkeypatch, tiny_model, *named(texts, "en"), "--pseudo-lines", 2, "--output", tmp_path)
+    assert not (tmp_path / "forgetting.json").exists()
+
+
 def test_models_with_other_tokenizers_are_compared_by_words_and_characters(
     tiny_model: Path,
     texts: Path,

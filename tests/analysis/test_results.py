@@ -35,6 +35,16 @@ def test_people_read_percent_and_programs_fractions(tmp_path: Path, capsys: pyte
     assert number_or_none(math.nan) is None
 
 
+def test_the_json_is_last(tmp_path: Path) -> None:
+    """It says that the rest is there."""
+    for name in ("aligned.md", "aligned.csv"):
+        (tmp_path / name).mkdir()
+        with pytest.raises(ValueError, match=name):
+            write_results(tmp_path, "aligned", "Alignment", {}, [TABLE], TABLE)
+        assert not (tmp_path / "aligned.json").exists()
+        (tmp_path / name).rmdir()
+
+
 def test_a_figure_has_all_its_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In SVG text is drawn; kept as text here, it can be read back."""
     monkeypatch.setattr("analysis.figures.TEXT_IN_SVG", "none")
