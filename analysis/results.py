@@ -75,7 +75,7 @@ def write_results(
 ) -> None:
     """Write the results of a command: `content` as JSON, `tables` as Markdown below a heading, `table` as CSV.
 
-    The JSON says that the command has finished: it is written last, and this function is called after figures are drawn.
+    The JSON says that the command has finished: it is written last, and figures are drawn before all of these.
     """
     markdown = "\n".join([f"# {heading}\n", *(one.markdown() for one in tables)])
     texts = {

@@ -37,7 +37,7 @@ def test_people_read_percent_and_programs_fractions(tmp_path: Path, capsys: pyte
 
 def test_the_json_is_last(tmp_path: Path) -> None:
     """It says that the rest is there."""
-    for name in ("aligned.md", "aligned.csv"):
+    for name in ("aligned.csv", "aligned.md"):
         (tmp_path / name).mkdir()
         with pytest.raises(ValueError, match=name):
             write_results(tmp_path, "aligned", "Alignment", {}, [TABLE], TABLE)
