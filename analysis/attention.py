@@ -107,7 +107,8 @@ def chosen_texts(
             raise ValueError(f"--by {pairs[0]} reads pairs: expected --{translation} beside --{text}")
     single: list[Texts] = []
     if options.sentence is not None:
-        words = words_of(options.sentence), options.translation and words_of(options.translation)
+        translation = None if options.translation is None else words_of(options.translation)
+        words = words_of(options.sentence), translation
         if [] in words:
             raise ValueError("--sentence and --translation: expected words in each")
         single = [words]

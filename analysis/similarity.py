@@ -10,7 +10,7 @@ sentence in each language are left out. DIR/similarity.json, .csv and .md have t
 standard deviation, for each pair of languages, and those of random pairs: all vectors of an encoder may be similar, so
 that a cosine says little without them. `higher` is the share of sentences that are more similar to their translation
 than to another sentence drawn at random. DIR/similarity.png and .svg are histograms. --centre subtracts the mean vector
-of each language.
+of each language of --text; a search is always by vectors as they are.
 
 DIR/map.png and .svg show --map of these sentences in two dimensions, by UMAP if umap-learn is installed, else t-SNE;
 lines join translations. DIR/map.csv has the points.
@@ -51,7 +51,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--text", nargs="+", metavar="LANGUAGE=FILE", help="sentences that translate each other line by line"
     )
-    parser.add_argument("--centre", action="store_true", help="subtract the mean vector of each language")
+    parser.add_argument("--centre", action="store_true", help="subtract the mean vector of each language of --text")
     parser.add_argument("--map", type=int, default=200, help="sentences on the map; 0 = no map (default %(default)s)")
     parser.add_argument(
         "--projection", choices=list(Projection), help="of the map (default: umap if it is installed, else tsne)"
@@ -69,6 +69,8 @@ def check_flags(options: argparse.Namespace) -> None:
         raise ValueError("--queries and --search: expected both, sentences and where to search for their neighbours")
     if options.text is None and options.queries is None:
         raise ValueError("expected --text, translations to compare, or --queries and --search")
+    if options.centre and options.text is None:
+        raise ValueError("--centre: subtracts the means of the languages of --text; expected --text")
     if options.count < 1:
         raise ValueError(f"--count {options.count}: expected at least 1")
     if options.map != 0 and options.map < 2:

@@ -184,6 +184,7 @@ def test_a_translation_model_attends_to_what_it_translates(tmp_path: Path, monke
         (("--translation", "a", "--source", "{source}"), "--translation: expected --sentence too"),
         (("--source", "{source}", "--by", "plugged-in"), "--by plugged-in reads pairs: expected --target beside"),
         (("--sentence", " "), "--sentence and --translation: expected words in each"),
+        (("--sentence", "a", "--translation", ""), "--sentence and --translation: expected words in each"),
         (("--sentence", "a", "--by", "all"), "--by all: expected plugged-out, tlm, plugged-in, decoder, found 'all'"),
         (("--sentence", "a", "--by", "tlm,decoder"), "decoder is of a translation model, the others of an encoder"),
         (("--sentence", "a", "--by", "decoder"), "holds VecoForMaskedLM, expected VecoForConditionalGeneration"),

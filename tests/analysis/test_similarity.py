@@ -104,6 +104,7 @@ def test_second_call_leaves_nothing_of_the_first(
     [
         ((), "expected --text, translations to compare, or --queries and --search"),
         (("--queries", "x"), "--queries and --search: expected both"),
+        (("--queries", "x", "--search", "y", "--centre"), "--centre: subtracts the means .*; expected --text"),
         (("--text", "en=x"), "--text: expected two languages or more, found only en"),
         (("--text", "en=x", "de=y", "--map", "1"), "--map 1: expected at least 2 sentences, or 0 for no map"),
         (("--queries", "x", "--search", "y", "--count", "0"), "--count 0: expected at least 1"),
