@@ -11,7 +11,8 @@ by line, or tables whose first columns are languages, as for analysis.similarity
 
 --compare names some of
 
-  cka         linear centred kernel alignment, debiased; with --batch-size HSIC is summed over mini-batches
+  cka         linear centred kernel alignment, debiased; with --batch-size HSIC is summed over mini-batches that
+              are drawn by --seed
   svcca       mean canonical correlation in the directions of 99 % of the variance
   pwcca       canonical correlations weighted by what they account for; both need many more sentences than dimensions
   retrieval   how often the most similar sentence is the translation: by cosine, CSLS, Euclidean distance with the mean
@@ -134,7 +135,7 @@ def main() -> None:
     text = ParallelText.of_flag("text", options.text)
     dictionaries = read_dictionaries(options, text.languages)
     chosen = drawn_rows(text.check(), options.sentences, options.seed)
-    batches = batches_of(int(chosen.sum()), options.batch_size)
+    batches = batches_of(int(chosen.sum()), options.batch_size, options.seed)
     words_chosen = [drawn_rows(own.check(), options.sentences, options.seed) for own in dictionaries]
     model = model_of(options)
     layers = layers_of(options, model)
@@ -190,7 +191,7 @@ def add_plugged(
     text: ParallelText,
     chosen: np.ndarray,
     vectors: ParallelVectors,
-    batches: Sequence[slice],
+    batches: Sequence[np.ndarray],
     scratch: Path,
 ) -> None:
     """Add to the numbers of each pair those of its states plugged in."""

@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Sequence
 
 import numpy as np
-
-from analysis.comparing.sums import PairSums
 
 MIN_SENTENCES = 4  # for an unbiased estimate
 
 
-def batches_of(num_rows: int, batch_size: int | None) -> list[slice]:
-    """Slices of all rows, about equal and of at most `batch_size`, but of MIN_SENTENCES or more; None: one slice.
+def batches_of(num_rows: int, batch_size: int | None, seed: int) -> list[np.ndarray]:
+    """The numbers of the rows of each mini-batch, drawn at random, of at most `batch_size`; None: all rows at once.
 
+    Batches are about equal, and have MIN_SENTENCES or more. They are drawn as Nguyen et al. (2021) do, since sentences
+    that are beside each other in a file are often alike.
     Raises ValueError for too few rows, and for batches that are too small.
     """
     if num_rows < MIN_SENTENCES:
         raise ValueError(f"{num_rows:,} sentences: expected at least {MIN_SENTENCES} for CKA")
     if batch_size is None or batch_size >= num_rows:
-        return [slice(0, num_rows)]
+        return [np.arange(num_rows)]
     if batch_size < 2 * MIN_SENTENCES:
         raise ValueError(f"--batch-size {batch_size}: expected at least {2 * MIN_SENTENCES}")
-    bounds = np.linspace(0, num_rows, -(-num_rows // batch_size) + 1).astype(int).tolist()
-    return [slice(first, last) for first, last in itertools.pairwise(bounds)]
-
-
-def hsic(batches: Sequence[PairSums]) -> float:
-    """The sum of HSIC over mini-batches (Nguyen et al., 2021), or HSIC itself of a single one."""
-    return math.fsum(batch.hsic for batch in batches)
+    drawn = np.random.default_rng(seed).permutation(num_rows)
+    return np.array_split(drawn, -(-num_rows // batch_size))
 
 
 def cka(xy: float, xx: float, yy: float) -> float:

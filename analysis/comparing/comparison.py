@@ -25,14 +25,14 @@ PARTS = (*Measure, RETRIEVAL, CLASSIFIER, PROCRUSTES)
 class Plan:
     """What is compared: some of PARTS, and how.
 
-    `batches` are those of HSIC, `classified` (sentences,) the parts of `told_languages`. Rotations are learned from the
-    sentences of `is_train` (sentences,) and tested on the others or, with `dictionaries` of vectors of words, learned
-    from these and tested on all sentences, centred by their own means.
+    `batches` are the rows of those of HSIC, `classified` (sentences,) the parts of `told_languages`. Rotations are
+    learned from the sentences of `is_train` (sentences,) and tested on the others or, with `dictionaries` of vectors of
+    words, learned from these and tested on all sentences, centred by their own means.
     """
 
     parts: Sequence[str]
     pairs: Sequence[Pair]
-    batches: Sequence[slice]
+    batches: Sequence[np.ndarray]
     classified: np.ndarray
     is_train: np.ndarray
     dictionaries: Sequence[ParallelVectors]
@@ -76,7 +76,7 @@ def compare_languages(vectors: ParallelVectors, plan: Plan) -> Found:
     return found
 
 
-def vector_set(vectors: ParallelVectors, language: str, layer: int, batches: Sequence[slice]) -> VectorSet:
+def vector_set(vectors: ParallelVectors, language: str, layer: int, batches: Sequence[np.ndarray]) -> VectorSet:
     """The vectors of a language in a layer, in memory."""
     return VectorSet(np.array(vectors.of_layer(language, layer)), batches)
 
@@ -107,7 +107,7 @@ def rotate(x: np.ndarray, y: np.ndarray, layer: int, pair: Pair, plan: Plan) -> 
 
 
 def compare_models(
-    vectors: ParallelVectors, other: ParallelVectors, batches: Sequence[slice]
+    vectors: ParallelVectors, other: ParallelVectors, batches: Sequence[np.ndarray]
 ) -> dict[int, dict[int, Numbers]]:
     """{layer: {layer of the other model: {language: CKA}}} of the vectors of the same sentences."""
     found: dict[int, dict[int, Numbers]] = {
@@ -123,7 +123,7 @@ def compare_models(
 
 
 def compare_plugged(
-    vectors: ParallelVectors, pair: Pair, x: np.ndarray, y: np.ndarray, batches: Sequence[slice]
+    vectors: ParallelVectors, pair: Pair, x: np.ndarray, y: np.ndarray, batches: Sequence[np.ndarray]
 ) -> dict[int, Numbers]:
     """{layer: CKA of H and S of each language, and of S of both}; x and y (layers, sentences, D) are S of the pair."""
     found = {}

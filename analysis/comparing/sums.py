@@ -6,7 +6,9 @@ widths of the vectors x and y of a sentence.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
@@ -79,3 +81,25 @@ class PairSums:
         l_total = float(self.y @ self.y) - self.y_squares
         rows = float(self.x @ self.xy @ self.y - self.x @ self.x_by_y - self.y @ self.y_by_x) + self.squares
         return (trace + k_total * l_total / ((n - 1) * (n - 2)) - 2 * rows / (n - 2)) / (n * (n - 3))
+
+
+@dataclass(frozen=True)
+class BatchedSums:
+    """The sums over all sentences, and the sum of HSIC over mini-batches of them (Nguyen et al., 2021)."""
+
+    total: PairSums
+    hsic: float
+
+    @classmethod
+    def of(cls, batches: Iterable[PairSums]) -> Self:
+        """Add batches up as they come, so that two of them are in memory, however many there are.
+
+        Raises ValueError if there is none.
+        """
+        total, hsic = None, 0.0
+        for batch in batches:
+            total = batch if total is None else total + batch
+            hsic += batch.hsic
+        if total is None:
+            raise ValueError("no batches: expected at least one")
+        return cls(total, hsic)

@@ -41,7 +41,7 @@ def pair() -> tuple[np.ndarray, np.ndarray]:
 
 
 def measured(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
-    batches = batches_of(len(x), None)
+    batches = batches_of(len(x), None, seed=1)
     return compared(VectorSet(x, batches), VectorSet(y, batches), [Measure.PWCCA, Measure.SVCCA])
 
 
@@ -65,7 +65,7 @@ def test_pwcca_weights_variates_by_what_they_account_for(pair: tuple[np.ndarray,
 
 def test_correlations_are_those_of_scikit_learn(pair: tuple[np.ndarray, np.ndarray]) -> None:
     x, y = pair
-    batches = batches_of(len(x), None)
+    batches = batches_of(len(x), None, seed=1)
     sets = VectorSet(x, batches), VectorSet(y, batches)
     found = correlations(sets[0].directions, sets[1].directions, x.T @ y / len(x))
     x_scores, y_scores = CCA(n_components=2, max_iter=5000, tol=1e-10).fit_transform(x, y)

@@ -20,7 +20,7 @@ def test_a_rotation_learned_from_words_is_tested_on_sentences_of_other_means() -
     plan = Plan(
         parts=[PROCRUSTES],
         pairs=[("en", "de")],
-        batches=[slice(0, 40)],
+        batches=[np.arange(40)],
         classified=np.zeros(40, dtype=int),
         is_train=np.zeros(40, dtype=bool),
         dictionaries=[vectors_of(words + 9, words @ planted - 7)],
