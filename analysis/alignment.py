@@ -40,6 +40,7 @@ from analysis.aligning.pairs import PairFiles
 from analysis.aligning.report import FIGURE, NAME, write_report
 from analysis.forced_decoding import ForcedDecoder, num_decoder_layers
 from analysis.options import (
+    ENCODER,
     add_decoder_flags,
     attending_layers_of,
     choices,
@@ -73,7 +74,8 @@ def add_pair_flags(parser: argparse.ArgumentParser, prefix: str, what: str) -> N
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = command_parser(PROGRAM, __doc__, "all with gold links, else the usual one of sentences")
+    model = f"{ENCODER}, an exported encoder or, by {Source.DECODER_ATTENTION}, a translation model"
+    parser = command_parser(PROGRAM, __doc__, "all with gold links, else the usual one of sentences", model=model)
     add_pair_flags(parser, "", "pairs to align")
     add_pair_flags(parser, "dev-", "pairs to choose the layer on")
     parser.add_argument(

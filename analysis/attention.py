@@ -41,6 +41,7 @@ from analysis.attending.report import CURVES, HEADS, NAME, map_name, write_repor
 from analysis.attending.texts import TextFiles, Texts, words_of
 from analysis.forced_decoding import ForcedDecoder, num_decoder_layers
 from analysis.options import (
+    ENCODER,
     add_decoder_flags,
     attending_layers_of,
     choices,
@@ -64,7 +65,8 @@ MAX_TOKENS = 2048
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = command_parser(PROGRAM, __doc__, "all; of heat maps, the middle one", MAX_TOKENS)
+    model = f"{ENCODER} or, by {Reading.DECODER}, a translation model"
+    parser = command_parser(PROGRAM, __doc__, "all; of heat maps, the middle one", MAX_TOKENS, model)
     parser.add_argument("--source", type=Path, metavar="FILE", help="sentences, whose shares are averaged")
     parser.add_argument("--target", type=Path, metavar="FILE", help="their translations")
     parser.add_argument("--sentence", metavar="TEXT", help="a sentence, of which heat maps are drawn")
@@ -107,8 +109,8 @@ def chosen_texts(
             raise ValueError(f"--by {pairs[0]} reads pairs: expected --{translation} beside --{text}")
     single: list[Texts] = []
     if options.sentence is not None:
-        translation = None if options.translation is None else words_of(options.translation)
-        words = words_of(options.sentence), translation
+        translated_words = None if options.translation is None else words_of(options.translation)
+        words = words_of(options.sentence), translated_words
         if [] in words:
             raise ValueError("--sentence and --translation: expected words in each")
         single = [words]

@@ -45,7 +45,7 @@ PROGRAM = "analysis.bias"
 
 
 def build_parser() -> FlagParser:
-    parser = model_parser(PROGRAM, __doc__)
+    parser = model_parser(PROGRAM, __doc__, "fine-tuned on premises and hypotheses")
     parser.add_argument(
         "--data", type=Path, required=True, metavar="WINOGENDER", help="directory of Winogender, or file of AX-g"
     )

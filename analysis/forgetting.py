@@ -51,7 +51,7 @@ MODEL, BEFORE, AFTER = "model", "before", "after"
 
 
 def build_parser() -> FlagParser:
-    parser = model_parser(PROGRAM, __doc__)
+    parser = model_parser(PROGRAM, __doc__, "a VECO, or another masked language model of transformers")
     parser.add_argument(
         "--text", nargs="+", required=True, metavar="LANGUAGE=FILE", help="texts to mask words of, a sentence a line"
     )

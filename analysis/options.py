@@ -17,11 +17,15 @@ from finetune.understanding.flags import DTYPES, encoder_directory, numbers
 from finetune.understanding.retrieval.embeddings import Embedder, described, layers_with_states
 from training.run_directory.kinds import Kind
 
+ENCODER = "a VECO, another encoder of transformers"
+MAX_TOKENS = 8192  # of a batch
 
-def model_parser(program: str, description: str | None, max_tokens: int | None = 8192) -> FlagParser:
+
+def model_parser(program: str, description: str | None, model: str, max_tokens: int | None = MAX_TOKENS) -> FlagParser:
     """A parser with the flags of every command: of a model, its batches, and a directory for results.
 
-    `max_tokens` None is for a command that calls others, each of which has a default of its own.
+    `model` says what MODEL can be. `max_tokens` None is for a command that calls others, each of which has a default of
+    its own.
     """
     parser = FlagParser(
         prog=f"python -m {program}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -30,7 +34,7 @@ def model_parser(program: str, description: str | None, max_tokens: int | None =
         "model",
         type=Path,
         metavar="MODEL",
-        help="run, checkpoint or model: a VECO, another encoder of transformers, or an exported encoder",
+        help=f"run, checkpoint or model: {model}",
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="directory of the results")
     default = "that of each command" if max_tokens is None else max_tokens
@@ -43,10 +47,14 @@ def model_parser(program: str, description: str | None, max_tokens: int | None =
 
 
 def command_parser(
-    program: str, description: str | None, default_layers: str = "all", max_tokens: int = 8192
+    program: str,
+    description: str | None,
+    default_layers: str = "all",
+    max_tokens: int = MAX_TOKENS,
+    model: str = f"{ENCODER}, or an exported encoder",
 ) -> FlagParser:
     """`model_parser` of a command that reads states; `default_layers` says what is read without --layers."""
-    parser = model_parser(program, description, max_tokens)
+    parser = model_parser(program, description, model, max_tokens)
     parser.add_argument("--layers", default="", help=f"such as 4,8,12; 0 = the embeddings (default: {default_layers})")
     parser.add_argument("--max-length", type=int, help="longest sentence in tokens (default: the model's)")
     return parser
