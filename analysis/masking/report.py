@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -78,9 +79,16 @@ def write_report(output: Path, settings: Mapping[str, Any], counts: Mapping[str,
         "changes": changes,
     }
     heading = f"Masked words of {settings['model']}"
-    tables = [*(table_of(metric, scores, changes) for metric in METRICS), table_of_texts(counts)]
-    draw(output, scores, is_comparable)
+    measured = measured_of(scores)
+    tables = [*(table_of(metric, scores, changes) for metric in measured), table_of_texts(counts)]
+    draw(output, scores, measured, is_comparable)
     write_results(output, NAME, heading, content, tables, flat_table(scores))
+
+
+def measured_of(scores: Scores) -> list[str]:
+    """The metrics that any text has: without lines for them, there are no pseudo-likelihoods."""
+    numbers = [asdict(score) for own in scores.values() for score in own.values()]
+    return [metric for metric in METRICS if not all(math.isnan(own[metric]) for own in numbers)]
 
 
 def table_of(metric: str, scores: Scores, changes: Changes) -> Table:
@@ -123,15 +131,15 @@ def numbers_of(score: Score) -> dict[str, float | None]:
     return {name: number_or_none(value) for name, value in asdict(score).items()}
 
 
-def draw(output: Path, scores: Scores, is_comparable: bool) -> None:
-    """Draw losses, accuracies and likelihoods by language, of pieces where all models have the same."""
+def draw(output: Path, scores: Scores, measured: Sequence[str], is_comparable: bool) -> None:
+    """Draw the losses, accuracies and likelihoods `measured` by language, of pieces where all models have the same."""
     shown = (
         ("loss", "word_accuracy", "pseudo_perplexity")
         if is_comparable
         else ("bits_per_character", "word_accuracy", "pseudo_bits_per_character")
     )
     panels = {}
-    for metric in shown:
+    for metric in (metric for metric in shown if metric in measured):
         title, is_percent = METRICS[metric].title, METRICS[metric].is_percent
         factor = 100 if is_percent else 1
         panels[f"{title}, %" if is_percent else title] = [

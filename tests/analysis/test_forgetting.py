@@ -137,7 +137,11 @@ def test_models_with_other_tokenizers_are_compared_by_words_and_characters(
     before = (encoder_directory("bert"), f"other={encoder_directory('modernbert')}")
     flags = ("--before", *before, *named(texts, "en", "de"), "--pseudo-lines", 0, "--output", tmp_path)
     call(monkeypatch, tiny_model, *flags)
-    assert "compare words and characters, not pieces" in capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert "compare words and characters, not pieces" in printed.err
+    assert "## Masked words, bits a character" in printed.out and "Pseudo" not in printed.out
+    svg = (tmp_path / "forgetting.svg").read_text()
+    assert "<!-- Masked words, bits a character -->" in svg and "Pseudo" not in svg
     found = found_in(tmp_path)
     assert list(found["scores"]) == ["bert", "other", "after"] and not found["same_pieces"]
     for language in ("en", "avg"):
