@@ -160,6 +160,7 @@ def main() -> None:
         add_plugged(found, embedder, text, chosen, vectors, batches, options.output)
     if other:
         found.models = compare_models(vectors, ParallelVectors.of(other, text, chosen, options.output), batches)
+        report_truncated(other)
     settings = {
         **{"model": str(model), "layers": layers, "languages": text.languages, "sentences": vectors.num_sentences},
         **{"compare": parts, "batch_size": options.batch_size, "main_layer": main_layer, "seed": options.seed},
@@ -171,8 +172,7 @@ def main() -> None:
 def other_embedder(options: argparse.Namespace) -> Embedder:
     """The encoder of --other-model. Raises ValueError as that of MODEL does."""
     model = model_directory(options.other_model, ENCODERS)
-    own = argparse.Namespace(**{**vars(options), "layers": options.other_layers})
-    return load_embedder(options, model, layers_of(own, model))
+    return load_embedder(options, model, layers_of(options, model, flag="other-layers"))
 
 
 def warn_of_few_sentences(parts: Sequence[str], vectors: ParallelVectors, width: int) -> None:

@@ -65,17 +65,21 @@ def model_of(options: argparse.Namespace) -> Path:
     return encoder_directory(options.model)
 
 
-def layers_of(options: argparse.Namespace, model: Path, default: Sequence[int] | None = None) -> list[int]:
-    """The layers of --layers in ascending order; without it `default`, or else all. Raises ValueError for others.
+def layers_of(
+    options: argparse.Namespace, model: Path, default: Sequence[int] | None = None, flag: str = "layers"
+) -> list[int]:
+    """The layers of --layers, or of another `flag`, in ascending order; without it `default`, or else all.
 
-    An exported encoder has states of one layer, which is also the default then.
+    An exported encoder has states of one layer, which is also the default then. Raises ValueError for layers that the
+    model does not have.
     """
     known = layers_with_states(model)
-    if not options.layers:
+    named = vars(options)[flag.replace("-", "_")]
+    if not named:
         return [layer for layer in default or known if layer in known] or known
-    layers = sorted(numbers("layers", options.layers, int))
+    layers = sorted(numbers(flag, named, int))
     if wrong := [layer for layer in layers if layer not in known]:
-        raise ValueError(f"--layers {options.layers}: {model} has {described(known)}, but no {wrong[0]}")
+        raise ValueError(f"--{flag} {named}: {model} has {described(known)}, but no {wrong[0]}")
     return layers
 
 

@@ -141,6 +141,18 @@ def test_rotation_of_a_dictionary_is_tested_on_all_sentences(
     assert not (tmp_path / "found" / "matrix.png").exists()
 
 
+def test_sentences_that_either_model_cuts_are_reported(
+    translations: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    flags = ("--compare", "cka", "--layers", "1", "--other-layers", "2", "--max-length", "5", "--output", tmp_path)
+    call(monkeypatch, tiny_model, "--text", *named(translations, "en", "de"), "--other-model", tiny_model, *flags)
+    assert capsys.readouterr().err.count(" sentences cut to 5 tokens\n") == 2
+
+
 def test_the_classifier_alone(
     translations: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,7 +203,7 @@ def test_what_cannot_be_compared_is_refused(
     text, output = ("--text", *named(translations, "en", "de")), ("--output", tmp_path / "found")
     with pytest.raises(ValueError, match="a bert has no cross-attention to plug in"):
         call(monkeypatch, encoder_directory("bert"), *text, *output, "--plugged")
-    with pytest.raises(ValueError, match="layers 1 to 3, and 0, but no 4"):
+    with pytest.raises(ValueError, match="--other-layers 4: .* has layers 1 to 3, and 0, but no 4"):
         other = ("--other-model", encoder_directory("bert"), "--other-layers", "4")
         call(monkeypatch, tiny_model, *text, *output, *other)
     (tmp_path / "short").write_text("a\nb\nc\n")
