@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from analysis.reporting.example_pair import first_short_pair
 from analysis.winogender.items import ENTAILMENT, TEMPLATES, files_of_winogender
 from data_tools.files.formats import COMPRESSED_SUFFIXES
 from finetune.pretrained import VECO
@@ -89,7 +90,10 @@ def parallel_texts(data: Path) -> dict[str, Path]:
 
 
 def attention_jobs(inputs: Inputs) -> Iterator[Job]:
-    """One for the first of the parallel texts with each other one; plugged in, too, where the model can be."""
+    """One for the first of the parallel texts with each other one; plugged in, too, where the model can be.
+
+    Heat maps are of the first pair that is short.
+    """
     texts = list(parallel_texts(inputs.data).items())
     if len(texts) < 2:
         return
@@ -98,6 +102,9 @@ def attention_jobs(inputs: Inputs) -> Iterator[Job]:
     for target, target_path in others:
         flags = ["--source", str(source_path), "--target", str(target_path)]
         flags += ["--by", "tlm,plugged-in" if is_veco else "tlm"]
+        if (pair := first_short_pair(source_path, target_path)) is not None:
+            sentence, translation = pair  # which may begin with -, as flags do
+            flags += [f"--sentence={sentence}", f"--translation={translation}", "--units", "pieces"]
         yield Job(f"attention-{source}-{target}", inputs.model, flags, [source_path, target_path])
 
 
@@ -202,6 +209,7 @@ ANALYSES = (
         {
             "attention": "Weight on the other sentence and on special tokens, and its spread, by layer",
             "heads": "Weight on the other sentence by layer and head",
+            "map.*": "What each piece of one pair attends to in the middle layer, the mean over heads",
         },
     ),
     Analysis(

@@ -76,8 +76,11 @@ def test_languages_are_compared_by_parallel_texts(name: str, masked_lm: Path, tm
 
 
 def test_attention_is_plugged_in_where_it_can_be(masked_lm: Path, tmp_path: Path) -> None:
-    """The first language with each other one."""
+    """The first language with each other one; with maps of a pair where one is short."""
     data = write(tmp_path / "data", *(f"parallel/{language}.txt" for language in ("de", "en", "fr")))
+    (data / "parallel" / "en.txt").write_text("-y\n")
+    (data / "parallel" / "fr.txt").write_text("z" * 200)
+    maps = {"en": ("--sentence=x", "--translation=-y", "--units", "pieces"), "fr": ()}
     xlm_r = model(tmp_path / "xlm-r", model_type="xlm-roberta", architectures=["XLMRobertaForMaskedLM"])
     encoder = model(tmp_path / "encoder", model_type="veco", architectures=["VecoModel"])
     veco = model(tmp_path / "veco", model_type="veco", architectures=["VecoForMaskedLM"])
@@ -85,7 +88,7 @@ def test_attention_is_plugged_in_where_it_can_be(masked_lm: Path, tmp_path: Path
         assert flags_of(BY_NAME["attention"], Inputs(directory, data)) == {
             f"attention-de-{target}": [
                 *("--source", f"{data}/parallel/de.txt", "--target", f"{data}/parallel/{target}.txt"),
-                *("--by", readings),
+                *("--by", readings, *maps[target]),
             ]
             for target in ("en", "fr")
         }
