@@ -26,7 +26,7 @@ NUM_NAMED = 3  # points at each end that have their names beside them
 TEXT_IN_SVG = "path"  # text as outlines, readable where the fonts are not installed
 CELL, LONGEST_SIDE = 0.26, 30  # inches of a cell of a heat map, and of a whole side at most
 LABEL_POINTS = 8
-SEQUENTIAL, DIVERGING = "cividis", "RdBu"  # colour maps that are monotone in lightness, or on each side of 0
+SEQUENTIAL = "cividis"  # a colour map that is monotone in lightness
 # Fonts by the scripts that matplotlib's own, DejaVu Sans, lacks: the first installed one of each is used.
 FONTS = {
     "Chinese, Japanese, Korean": (
