@@ -25,6 +25,7 @@ MOST_NARROW = 4.0  # inches of a panel of bars that has others beside it
 NUM_NAMED = 3  # points at each end that have their names beside them
 TEXT_IN_SVG = "path"  # text as outlines, readable where the fonts are not installed
 CELL, LONGEST_SIDE = 0.26, 30  # inches of a cell of a heat map, and of a whole side at most
+WRITTEN_CELL, MOST_WRITTEN = 0.45, 16  # inches of a cell with its number, and rows or columns of such a map at most
 LABEL_POINTS = 8
 SEQUENTIAL = "cividis"  # a colour map that is monotone in lightness
 # Fonts by the scripts that matplotlib's own, DejaVu Sans, lacks: the first installed one of each is used.
@@ -53,14 +54,32 @@ class Curve:
 
 @dataclass(frozen=True)
 class HeatMap:
-    """A grid of shares between 0 and 1, NaN where there is none, with a name for each row and column, and for these."""
+    """A grid of numbers, NaN where there is none, with a name for each row and column, and for these.
 
-    shares: Sequence[Sequence[float]]
+    Colours go from `least` to `most`, by default the largest number, and have the name of their `unit` beside them.
+    With `is_written`, numbers are in their cells, where there are no more than MOST_WRITTEN rows and columns.
+    """
+
+    numbers: Sequence[Sequence[float]]
     rows: Sequence[str]
     columns: Sequence[str]
     y_label: str
     x_label: str
     title: str = ""
+    unit: str = ""
+    least: float = 0.0
+    most: float | None = None
+    is_written: bool = False
+
+    @property
+    def num_longest(self) -> int:
+        """The number of rows or of columns, whichever is larger."""
+        return max(len(self.rows), len(self.columns))
+
+    @property
+    def has_text(self) -> bool:
+        """Whether numbers are in the cells."""
+        return self.is_written and self.num_longest <= MOST_WRITTEN
 
 
 def usable_fonts() -> list[str]:
@@ -138,16 +157,15 @@ def draw_curves(
 
 
 def draw_heat_maps(output: Path, name: str, maps: Sequence[HeatMap], title: str) -> None:
-    """Draw grids of shares side by side, each in percent with a scale of its own from 0 to its largest share."""
-    longest = max(len(names) for one in maps for names in (one.rows, one.columns))
-    cell, margin, bar = min(CELL, LONGEST_SIDE / longest), 1.6, 0.9
-    font = {"fontsize": LABEL_POINTS * cell / CELL, "parse_math": False}  # a $ in a word begins no formula
+    """Draw grids of numbers side by side, lighter where they are larger, each with a scale of its own."""
+    largest_cell = WRITTEN_CELL if any(one.has_text for one in maps) else CELL
+    cell, margin, bar = min(largest_cell, LONGEST_SIDE / max(one.num_longest for one in maps)), 1.6, 0.9
+    font = {"fontsize": LABEL_POINTS * min(1, cell / CELL), "parse_math": False}  # a $ in a word begins no formula
     width = sum(cell * len(one.columns) + margin + bar for one in maps)
     height = cell * max(len(one.rows) for one in maps) + margin + 0.4
     with figure_of(max(width, 0.09 * len(title)), height, 1, len(maps)) as (figure, axes):
         for axis, one in zip(axes.flat, maps, strict=True):
-            percent = [[100 * share for share in row] for row in one.shares]
-            image = axis.imshow(percent, cmap=SEQUENTIAL, vmin=0, aspect="auto")
+            image = axis.imshow(one.numbers, cmap=SEQUENTIAL, vmin=one.least, vmax=one.most, aspect="auto")
             axis.grid(False)
             rotation = 90 if max(map(len, one.columns)) > 2 else 0
             axis.set_xticks(range(len(one.columns)), one.columns, rotation=rotation, **font)
@@ -155,9 +173,19 @@ def draw_heat_maps(output: Path, name: str, maps: Sequence[HeatMap], title: str)
             axis.set_xlabel(one.x_label)
             axis.set_ylabel(one.y_label)
             axis.set_title(one.title, fontsize=10)
-            figure.colorbar(image, ax=axis, label="weight, %")
+            if one.has_text:
+                write_numbers(axis, image, one)
+            figure.colorbar(image, ax=axis, label=one.unit)
         figure.suptitle(title)
         save(figure, output, name)
+
+
+def write_numbers(axis: Any, image: Any, one: HeatMap) -> None:
+    """Write the numbers of a heat map into its cells, dark on light colours."""
+    for row, numbers in enumerate(one.numbers):
+        for column, number in enumerate(numbers):
+            colour = "black" if image.norm(number) > 0.5 else "white"
+            axis.text(column, row, f"{number:.2f}", ha="center", va="center", fontsize=7, color=colour)
 
 
 @dataclass(frozen=True)

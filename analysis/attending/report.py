@@ -17,6 +17,7 @@ from analysis.results import Cell, Column, Table, number_or_none, write_results
 
 NAME, CURVES, HEADS = "attention", "attention", "heads"
 ALL = "all"  # tokens of both sides
+UNIT = "weight, %"  # of heat maps
 ENTROPY = "entropy"  # the only metric that is no share
 COLUMNS = [
     *(Column("by"), Column("layer"), Column("head"), Column("tokens of")),
@@ -141,15 +142,20 @@ def draw_heads(output: Path, heads: Mapping[Reading, Mapping[str, Sequence[Means
     maps = []
     for reading, own in heads.items():
         metric = "own" if reading is Reading.PLUGGED_OUT else "other"
-        shares = [[math.nan if (value := means[metric]) is None else value for means in row] for row in own.values()]
-        columns = [str(head) for head in range(len(shares[0]))]
+        percent = [
+            [math.nan if (value := means[metric]) is None else 100 * value for means in row] for row in own.values()
+        ]
+        columns = [str(head) for head in range(len(percent[0]))]
         what = "its own sentence" if metric == "own" else "the other"
-        maps.append(HeatMap(shares, list(own), columns, "layer", "head", f"{reading}: on {what}"))
+        maps.append(HeatMap(percent, list(own), columns, "layer", "head", f"{reading}: on {what}", UNIT))
     draw_heat_maps(output, HEADS, maps, "weight on a sentence")
 
 
 def draw_map(output: Path, reading: Reading, layer: int, head: str, maps: Sequence[WeightMap]) -> None:
     """Draw the maps of one layer and head, of a sentence or of each side that attends."""
-    panels = [HeatMap(one.weights.tolist(), one.rows, one.columns, "attends", "is attended to") for one in maps]
+    panels = [
+        HeatMap((100 * one.weights).tolist(), one.rows, one.columns, "attends", "is attended to", unit=UNIT)
+        for one in maps
+    ]
     of_head = "mean over heads" if head == MEAN else f"head {head}"
     draw_heat_maps(output, map_name(reading, layer, head), panels, f"{reading}, layer {layer}, {of_head}")

@@ -10,12 +10,11 @@ import numpy as np
 from analysis.comparing.comparison import Found, Numbers, Pair
 from analysis.comparing.measures import Measure
 from analysis.comparing.retrieval import Variant
-from analysis.figures import COLOURS, SEQUENTIAL, Curve, draw_curves, figure_of, save
+from analysis.figures import COLOURS, Curve, HeatMap, draw_curves, draw_heat_maps, figure_of, save
 
 SIMILARITY, ACCURACY, MATRIX, TREE, MODELS = "languages", "accuracy", "matrix", "tree", "models"
 FIGURES = (SIMILARITY, ACCURACY, MATRIX, TREE, MODELS)
 MOST_CURVES = 10  # of pairs of languages; of more, there is a curve for each language
-MOST_WRITTEN = 16  # rows of a grid whose cells have their numbers
 LAYER_LABEL = "layer (0 = embeddings)"
 PLUGGED = {"h_s_first": "H and S, first language", "h_s_second": "H and S, second language", "s_s": "S of both"}
 HELD_OUT = {"held_out": "as they are", "held_out_centred": "centred", "held_out_rotated": "rotated"}
@@ -88,23 +87,11 @@ def draw_grid(
     labels: tuple[str, str],
     title: str,
 ) -> None:
-    """Draw numbers up to 1 as a grid, lighter where they are larger; `labels` are those of the rows and columns."""
-    cell = 0.45
-    width, height = (cell * max(len(names), 4) + 1.6 for names in (columns, rows))
-    with figure_of(max(width, 0.09 * len(title)), height) as (figure, ((axis,),)):
-        image = axis.imshow(grid, cmap=SEQUENTIAL, vmin=min(0.0, float(np.nanmin(grid))), vmax=1)
-        axis.grid(False)
-        axis.set_xticks(range(len(columns)), columns, fontsize=8, rotation=90 if max(map(len, columns)) > 3 else 0)
-        axis.set_yticks(range(len(rows)), rows, fontsize=8)
-        axis.set_ylabel(labels[0])
-        axis.set_xlabel(labels[1])
-        if max(grid.shape) <= MOST_WRITTEN:
-            for (row, column), value in np.ndenumerate(grid):
-                colour = "black" if value > 0.5 else "white"
-                axis.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7, color=colour)
-        figure.colorbar(image, ax=axis)
-        figure.suptitle(title)
-        save(figure, output, name)
+    """Draw numbers up to 1 as a heat map; `labels` are those of the rows and columns."""
+    least = min(0.0, float(np.nanmin(grid)))
+    draw_heat_maps(
+        output, name, [HeatMap(grid.tolist(), rows, columns, *labels, least=least, most=1, is_written=True)], title
+    )
 
 
 def draw_tree(output: Path, languages: Sequence[str], joins: np.ndarray, distance: str, title: str) -> None:

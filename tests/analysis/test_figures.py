@@ -11,7 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from analysis import figures
-from analysis.figures import Bars, Point, draw_bars, draw_points
+from analysis.figures import Bars, HeatMap, Point, draw_bars, draw_heat_maps, draw_points
 
 BARS = {
     "loss": [Bars("before", ["en", "de"], [1.0, 2.0]), Bars("after", ["en", "de"], [3.0, math.nan])],
@@ -54,6 +54,18 @@ def test_the_outermost_points_are_named(drawn: list[Figure], tmp_path: Path) -> 
     (axis,) = drawn[0].axes
     assert [text.get_text() for text in axis.texts] == [f"name {number}" for number in (0, 1, 2, 6, 7, 8)]
     assert axis.collections[0].get_offsets().tolist() == [[point.x, point.y] for point in POINTS]
+
+
+def test_numbers_are_in_the_cells_of_small_heat_maps(drawn: list[Figure], tmp_path: Path) -> None:
+    for size in (2, 17):
+        names = [str(number) for number in range(size)]
+        grid = [[-0.5 if row < column else 1.0 for column in range(size)] for row in range(size)]
+        one = HeatMap(grid, names, names, "of", "to", unit="similarity", least=-0.5, most=2, is_written=True)
+        draw_heat_maps(tmp_path, "figure", [one], "title")
+    small, large = (figure.axes[0] for figure in drawn)
+    assert [text.get_text() for text in small.texts] == ["1.00", "-0.50", "1.00", "1.00"] and not large.texts
+    assert [text.get_color() for text in small.texts] == ["black", "white", "black", "black"]
+    assert small.images[0].get_clim() == (-0.5, 2) and drawn[0].axes[1].get_ylabel() == "similarity"
 
 
 @pytest.mark.parametrize("draw", [bars, points])
