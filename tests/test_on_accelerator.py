@@ -146,7 +146,7 @@ def embeddings(device: str) -> Numbers:
     model.skip_padding = True
     ids, mask = rows(9, 14, 5)
     embedder = Embedder(model, None, layers=[1, 2], max_length=20, max_tokens=100)
-    return np.asarray(embedder._means({"input_ids": ids, "attention_mask": mask}).cpu()).ravel().tolist()
+    return np.asarray(embedder._pooled({"input_ids": ids, "attention_mask": mask}).cpu()).ravel().tolist()
 
 
 def attention_shares(device: str) -> Numbers:

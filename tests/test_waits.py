@@ -71,6 +71,7 @@ def test_card_computes_what_the_cpu_does(random_data: Path, capability: tuple[in
     assert line_of_card == pytest.approx(line, rel=1e-4)
 
 
+OPTIONS = {"self_alignment": "(layer=1)"}  # the model is not as deep as the default
 # Those with a lexicon are in tests/veco/objectives/test_waits.py; a momentum encoder has to be begun first.
 @pytest.mark.parametrize("objective", [n for n, kind in OBJECTIVES.items() if not kind.needs and not kind.has_momentum])
 def test_no_objective_waits(objective: str) -> None:
@@ -78,6 +79,7 @@ def test_no_objective_waits(objective: str) -> None:
     config = VecoConfig(
         vocab_size=VOCAB_SIZE, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16
     )
+    objective += OPTIONS.get(objective, "")
     batch = batch_of_views(*ObjectiveSum.of(objective).views, group_pairs=2)
     with pretend_card() as card:
         model = VecoForPreTraining(config, objective).to(DEVICE)
