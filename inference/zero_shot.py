@@ -91,7 +91,7 @@ def templates() -> dict[str, str]:
 def hypotheses_of(labels: Sequence[str], language: str, template: str | None = None) -> list[str]:
     """The hypothesis of each label. Raises ValueError as `probabilities` does, and where there is no label."""
     if isinstance(labels, str) or not labels:
-        raise ValueError(f"labels {labels!r}: expected at least one, in a list")
+        raise ValueError(f"labels: expected at least one, in a list, found {labels!r}")
     if template is None:
         known = templates()
         if language not in known:

@@ -65,6 +65,9 @@ def test_what_cannot_be_asked(nli: Path, tiny_model: Path, tmp_path: Path) -> No
         classifier.probabilities(TEXTS, LABELS, template="sport")
     with pytest.raises(ValueError, match="labels: expected at least one"):
         classifier.probabilities(TEXTS, [])
+    with pytest.raises(ValueError, match="labels: expected at least one, in a list, found 'Sport'"):
+        classifier.probabilities(TEXTS, "Sport")
+    assert classifier.probabilities(TEXTS[0], LABELS).shape == (1, len(LABELS))
     other = write_classifier(tiny_model, tmp_path / "pawsx", "xtreme/pawsx")
     with pytest.raises(ValueError, match="was trained for pawsx; expected a task of natural language inference"):
         ZeroShotClassifier(other)
