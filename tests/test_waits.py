@@ -72,6 +72,8 @@ def test_card_computes_what_the_cpu_does(random_data: Path, capability: tuple[in
 
 
 OPTIONS = {"self_alignment": "(layer=1)"}  # the model is not as deep as the default
+
+
 # Those with a lexicon are in tests/veco/objectives/test_waits.py; a momentum encoder has to be begun first.
 @pytest.mark.parametrize("objective", [n for n, kind in OBJECTIVES.items() if not kind.needs and not kind.has_momentum])
 def test_no_objective_waits(objective: str) -> None:
