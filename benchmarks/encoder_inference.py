@@ -33,7 +33,7 @@ from data_tools.files.atomic import atomic_path
 from data_tools.toy_corpus.generate import write_corpus
 from finetune.exported.settings import EngineName
 from inference import SentenceEncoder, SentenceIndex
-from inference.export_encoder import export_encoder
+from inference.export_encoder import ExportOptions, export_encoder
 from training.launch import quiet_libraries
 from veco import VecoConfig, VecoForMaskedLM
 from veco.convert import to_xlm_roberta
@@ -109,7 +109,7 @@ def ways_of(directory: Path, exported: Path, layers: int) -> dict[str, Encode]:
     for engine in EngineName:
         for precision in ("float32", "int8"):
             output = exported / f"{engine}-{precision}"
-            export_encoder(directory, output, engine, precision, layers, normalise=False)
+            export_encoder(directory, output, ExportOptions(engine, precision, layers, normalise=False))
             ways[f"SentenceEncoder, {engine} {precision}"] = SentenceEncoder(output).encode
     return ways
 

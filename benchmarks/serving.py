@@ -34,7 +34,7 @@ from data_tools.cli import FlagParser, run_main
 from data_tools.files.atomic import atomic_path
 from finetune.exported.settings import EngineName
 from inference import SentenceEncoder
-from inference.export_encoder import export_encoder
+from inference.export_encoder import ExportOptions, export_encoder
 from training.launch import quiet_libraries
 
 LAYERS, WIDTH, VOCAB_SIZE = 6, 768, 3000
@@ -123,7 +123,7 @@ def measured(model: Path, texts: Sequence[str], arguments: argparse.Namespace) -
 def random_encoder(directory: Path, layers: int, width: int) -> Path:
     """An encoder in int8 with random weights; speed does not depend on them."""
     write_xlm_roberta(directory / "model", directory / "corpus", layers, width, VOCAB_SIZE)
-    export_encoder(directory / "model", directory / "exported", EngineName.CTRANSLATE2, "int8", layers)
+    export_encoder(directory / "model", directory / "exported", ExportOptions(EngineName.CTRANSLATE2, "int8", layers))
     return directory / "exported"
 
 

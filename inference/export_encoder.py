@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -43,49 +44,56 @@ from veco.tokenizer import save_tokenizer
 WEIGHTS = "*.safetensors"
 
 
-def export_encoder(
-    directory: Path,
-    output: Path,
-    engine: EngineName,
-    precision: str = "float32",
-    layer: int | None = None,
-    pooling: Pooling = Pooling.MEAN,
-    normalise: bool = True,
-    max_length: int | None = None,
-) -> ExportedSettings:
-    """Write the encoder in a model directory, cut at `layer`, to the directory `output`; return what it computes.
+@dataclass(frozen=True)
+class ExportOptions:
+    """What an exported encoder is to compute, and with what; `precision` is float32 or int8.
 
-    `layer` None is the one that the directory records for sentences, or else the usual one; `precision` is float32 or
-    int8. Raises ValueError for models that cannot be exported, for a layer or a length that the model does not have,
+    `layer` None is the one that the directory records for sentences, or else the usual one, `max_length` None the most
+    that the model takes. `pooling` and `normalise` say how a sentence's vector is made of the states.
+    """
+
+    engine: EngineName
+    precision: str = "float32"
+    layer: int | None = None
+    pooling: Pooling = Pooling.MEAN
+    normalise: bool = True
+    max_length: int | None = None
+
+
+def export_encoder(directory: Path, output: Path, options: ExportOptions) -> ExportedSettings:
+    """Write the encoder in a model directory, cut at a layer, to the directory `output`; return what it computes.
+
+    Raises ValueError for models that cannot be exported, for a layer or a length that the model does not have,
     where the engine's library is not installed, and if `output` is not empty.
     """
     encoder = open_encoder(directory, "model")
     check_exportable(encoder)
     num_layers = int(encoder.config.num_hidden_layers)
+    layer = options.layer
     if layer is None:
         layer = recorded_layer(directory) or usual_layer(num_layers)
     if not 1 <= layer <= num_layers:
         raise ValueError(f"--layer {layer}: {directory} has layers 1 to {num_layers}")
-    max_length = checked_length(max_length, text_encoder(encoder), encoder.max_tokens)
-    if engine is EngineName.CTRANSLATE2:
+    max_length = checked_length(options.max_length, text_encoder(encoder), encoder.max_tokens)
+    if options.engine is EngineName.CTRANSLATE2:
         check_ct2(encoder.config)
     else:
         check_onnx()
     with atomic_directory(output, made_by="inference.export_encoder") as temporary:
         model = encoder_alone(encoder, layer, torch.float32).eval()
-        if engine is EngineName.CTRANSLATE2:
-            write_ct2(model, encoder.tokenizer, temporary, precision)
+        if options.engine is EngineName.CTRANSLATE2:
+            write_ct2(model, encoder.tokenizer, temporary, options.precision)
         else:
-            write_onnx(model, temporary, precision)
+            write_onnx(model, temporary, options.precision)
         save_tokenizer(encoder.tokenizer, directory, temporary, max_tokens=max_length)
         settings = ExportedSettings(
-            engine=engine,
-            precision=precision,
+            engine=options.engine,
+            precision=options.precision,
             layer=layer,
             hidden_size=int(encoder.config.hidden_size),
             max_length=max_length,
-            pooling=pooling,
-            normalise=normalise,
+            pooling=options.pooling,
+            normalise=options.normalise,
             source=directory.resolve().name,
             source_num_layers=num_layers,
             source_sha256={path.name: sha256_of(path) for path in sorted(directory.glob(WEIGHTS))},
@@ -131,17 +139,15 @@ def main() -> None:
     options = parse_arguments()
     quiet_libraries()
     model = model_directory(options.model, ENCODERS)
-    precision = "int8" if options.int8 else "float32"
-    settings = export_encoder(
-        model,
-        options.output,
-        EngineName(options.to),
-        precision,
-        options.layer,
-        Pooling(options.pooling),
-        not options.no_normalise,
-        options.max_length,
+    wanted = ExportOptions(
+        engine=EngineName(options.to),
+        precision="int8" if options.int8 else "float32",
+        layer=options.layer,
+        pooling=Pooling(options.pooling),
+        normalise=not options.no_normalise,
+        max_length=options.max_length,
     )
+    settings = export_encoder(model, options.output, wanted)
     size = sum(path.stat().st_size for path in options.output.rglob("*") if path.is_file())
     print(
         f"{options.output}: layer {settings.layer} of {settings.source_num_layers} for {settings.engine}, "

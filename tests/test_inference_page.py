@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 from xtreme_files import write_model
 
 from finetune.exported.settings import EngineName
-from inference.export_encoder import export_encoder
+from inference.export_encoder import ExportOptions, export_encoder
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "inference.md"
 
@@ -24,7 +24,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("ctranslate2")
     root = tmp_path_factory.mktemp("page")
     write_model(root / "runs" / "mine" / "model", num_hidden_layers=6)
-    export_encoder(root / "runs" / "mine" / "model", root / "runs" / "mine" / "ct2", EngineName.CTRANSLATE2, "int8", 4)
+    export_encoder(
+        root / "runs" / "mine" / "model",
+        root / "runs" / "mine" / "ct2",
+        ExportOptions(EngineName.CTRANSLATE2, "int8", 4),
+    )
     write_classifier(root / "runs" / "mine" / "model", root / "runs" / "xnli" / "model", "xtreme/xnli")
     return root
 

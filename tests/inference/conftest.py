@@ -10,7 +10,7 @@ import pytest
 from xtreme_files import write_model
 
 from finetune.exported.settings import EngineName
-from inference.export_encoder import export_encoder
+from inference.export_encoder import ExportOptions, export_encoder
 
 LAYER = 2
 
@@ -31,7 +31,7 @@ def exported(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Call
 
     @cache
     def directory(engine: str, precision: str) -> Path:
-        export_encoder(tiny_model, root / f"{engine}-{precision}", EngineName(engine), precision, LAYER)
+        export_encoder(tiny_model, root / f"{engine}-{precision}", ExportOptions(EngineName(engine), precision, LAYER))
         return root / f"{engine}-{precision}"
 
     return directory

@@ -20,7 +20,7 @@ from xtreme_files import write_model
 from data_tools.files.atomic import sha256_of
 from finetune.exported.settings import EngineName, Pooling
 from finetune.understanding.retrieval.embeddings import Embedder
-from inference.export_encoder import export_encoder, main
+from inference.export_encoder import ExportOptions, export_encoder, main
 from veco import VecoConfig, VecoForMaskedLM
 from veco.convert import to_xlm_roberta
 from veco.tokenizer import save_tokenizer
@@ -97,7 +97,7 @@ def test_sums_of_products_of_bytes_do_not_overflow(tiny_model: Path, tmp_path: P
             up[:, :16], up[:, 16:] = 0.1, -0.1
     model.save_pretrained(tmp_path / "model")
     save_tokenizer(AutoTokenizer.from_pretrained(tiny_model), tiny_model, tmp_path / "model", max_tokens=64)
-    export_encoder(tmp_path / "model", tmp_path / "int8", EngineName.CTRANSLATE2, "int8", LAYER)
+    export_encoder(tmp_path / "model", tmp_path / "int8", ExportOptions(EngineName.CTRANSLATE2, "int8", LAYER))
     (expected,) = Embedder.load(tmp_path / "model", LAYER, None, 1000).embed(SENTENCES)
     (found,) = Embedder.load(tmp_path / "int8", None, None, 1000).embed(SENTENCES)
     assert cosines(found, expected).min() > LEAST_COSINE
@@ -125,7 +125,9 @@ def test_an_xlm_roberta_is_exported_with_its_token_type(tiny_model: Path, tmp_pa
     model = random_xlm_roberta(XLMRobertaForMaskedLM, VecoConfig.from_pretrained(tiny_model))
     model.save_pretrained(tmp_path / "model")
     save_tokenizer(AutoTokenizer.from_pretrained(tiny_model), tiny_model, tmp_path / "model", max_tokens=64)
-    export_encoder(tmp_path / "model", tmp_path / "out", EngineName.CTRANSLATE2, layer=3, pooling=Pooling.CLS)
+    export_encoder(
+        tmp_path / "model", tmp_path / "out", ExportOptions(EngineName.CTRANSLATE2, layer=3, pooling=Pooling.CLS)
+    )
     (found,) = Embedder.load(tmp_path / "out", None, None, 100).embed(SENTENCES)
     expected = [own[0] for own in states_by_hand(model.roberta, tiny_model, 3, SENTENCES)]
     assert found == pytest.approx(np.array(expected), abs=EXACT)
@@ -174,14 +176,14 @@ def test_other_encoders_are_refused(
     name: str, message: str, encoder_directory: Callable[[str], Path], tmp_path: Path
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        export_encoder(encoder_directory(name), tmp_path / "out", EngineName.CTRANSLATE2)
+        export_encoder(encoder_directory(name), tmp_path / "out", ExportOptions(EngineName.CTRANSLATE2))
     assert not (tmp_path / "out").exists()
 
 
 def test_an_activation_that_the_engine_lacks(tmp_path: Path) -> None:
     write_model(tmp_path / "model", hidden_act="tanh")
     with pytest.raises(ValueError, match="hidden_act 'tanh': CTranslate2 has only gelu"):
-        export_encoder(tmp_path / "model", tmp_path / "out", EngineName.CTRANSLATE2)
+        export_encoder(tmp_path / "model", tmp_path / "out", ExportOptions(EngineName.CTRANSLATE2))
 
 
 @pytest.mark.parametrize(
@@ -193,7 +195,7 @@ def test_a_missing_library_names_the_extra(
 ) -> None:
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(ValueError, match=rf"is not installed.*: pip install 'veco\[{extra}\]'"):
-        export_encoder(tiny_model, tmp_path / "out", EngineName(engine))
+        export_encoder(tiny_model, tmp_path / "out", ExportOptions(EngineName(engine)))
     assert not (tmp_path / "out").exists()
 
 
@@ -203,7 +205,7 @@ def test_nothing_is_overwritten_and_nothing_is_left_half_done(
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("mine")
     with pytest.raises(ValueError, match="exists already"):
-        export_encoder(tiny_model, tmp_path / "out", EngineName.CTRANSLATE2)
+        export_encoder(tiny_model, tmp_path / "out", ExportOptions(EngineName.CTRANSLATE2))
     assert os.listdir(tmp_path / "out") == ["mine.txt"]
 
     def fail(*_: object, **__: object) -> None:
@@ -211,5 +213,5 @@ def test_nothing_is_overwritten_and_nothing_is_left_half_done(
 
     monkeypatch.setattr("inference.export_encoder.save_tokenizer", fail)
     with pytest.raises(OSError, match="no space"):
-        export_encoder(tiny_model, tmp_path / "new", EngineName.CTRANSLATE2)
+        export_encoder(tiny_model, tmp_path / "new", ExportOptions(EngineName.CTRANSLATE2))
     assert sorted(os.listdir(tmp_path)) == ["out"]
