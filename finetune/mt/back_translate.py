@@ -36,7 +36,7 @@ from finetune.mt.decoding.command_line import (
     search_options,
     translated,
 )
-from finetune.mt.decoding.input_lines import count_lines, is_pipe, read_blocks
+from finetune.mt.decoding.input_lines import count_lines_of_file, read_blocks
 from finetune.mt.decoding.workers import Workers, joined_workers
 from finetune.mt.recipe import problem_of_source_tag
 from finetune.mt.synthetic_pairs import add_max_ratio, check_max_ratio, kept_pairs, listed_counts
@@ -99,8 +99,6 @@ def check_arguments(arguments: argparse.Namespace) -> None:
     check_max_ratio(arguments.max_ratio)
     outputs = {"--source-output": arguments.source_output, "--target-output": arguments.target_output}
     check_outputs(outputs, [arguments.input, *model_files(arguments.model)])
-    if is_pipe(arguments.input):
-        raise ValueError(f"--input {arguments.input}: expected a regular file, whose lines are counted first")
     search_options(arguments)
     check_decoding_arguments(arguments)
 
@@ -109,8 +107,7 @@ def main() -> None:
     arguments = parse_arguments()
     arguments.model = model_directory(arguments.model, [Kind.TRANSLATION])
     check_arguments(arguments)
-    num_lines = count_lines(arguments.input, None)
-    assert num_lines is not None, "check_arguments refuses pipes"
+    num_lines = count_lines_of_file(arguments.input)
     run = partial(work, arguments, num_lines)
     with joined_workers(arguments.workers, run) as workers:
         run(workers)

@@ -43,7 +43,7 @@ from finetune.mt.decoding.command_line import (
     search_options,
     translated,
 )
-from finetune.mt.decoding.input_lines import count_lines, is_pipe, read_blocks
+from finetune.mt.decoding.input_lines import count_lines_of_file, read_blocks
 from finetune.mt.decoding.workers import Workers, joined_workers
 from finetune.mt.synthetic_pairs import add_max_ratio, check_max_ratio, kept_pairs, listed_counts
 from training.launch import launched_rank, quiet_libraries, run_on_ranks
@@ -154,8 +154,6 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 def check_arguments(arguments: argparse.Namespace) -> None:
     """Raise ValueError for mistakes that can be found before a model is loaded."""
     check_max_ratio(arguments.max_ratio)
-    if is_pipe(arguments.input):
-        raise ValueError(f"--input {arguments.input}: expected a regular file, whose lines are counted first")
     check_output_directory(arguments.output, [arguments.input, arguments.model])
     search_options(arguments)
     check_decoding_arguments(arguments)
@@ -165,8 +163,7 @@ def main() -> None:
     arguments = parse_arguments()
     arguments.model = model_directory(arguments.model, [Kind.TRANSLATION])
     check_arguments(arguments)
-    num_lines = count_lines(arguments.input, None)
-    assert num_lines is not None, "check_arguments refuses pipes"
+    num_lines = count_lines_of_file(arguments.input)
     if launched_rank() == 0:
         begin(arguments.output, settings_of(arguments))
     if is_finished(arguments.output):

@@ -144,6 +144,14 @@ def count_lines(source: str, reference: str | None) -> int | None:
     return num_lines
 
 
+def count_lines_of_file(source: str) -> int:
+    """Number of lines of a command's --input. Raises ValueError for a pipe, and where there are none."""
+    num_lines = count_lines(source, None)
+    if num_lines is None:
+        raise ValueError(f"--input {source}: expected a regular file, whose lines are counted first")
+    return num_lines
+
+
 def is_same_pipe(one: str, other: str) -> bool:
     """Whether two sources are the same pipe."""
     return one == other or os.path.samestat(status_of(one), status_of(other))
