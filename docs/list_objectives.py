@@ -36,9 +36,9 @@ from veco.model import VecoModel
 from veco.objectives.distil import Distillation
 from veco.objectives.objective import BILINGUAL, MONO, Objective
 from veco.objectives.objective_sum import ObjectiveSum
+from veco.objectives.shared.teacher import Teacher
 from veco.objectives.states import Sweep, sweeps_of
 from veco.objectives.table import OBJECTIVES
-from veco.objectives.teacher import Teacher
 from veco.packing import PackedViews
 from veco.pretraining import DEFAULT_OBJECTIVE
 from veco.views import FIELDS, prefix_of

@@ -21,9 +21,9 @@ from training.engine.interface import Engine
 from training.launch import tell
 from training.step import on_device
 from veco import VecoForPreTraining
-from veco.objectives.momentum import Momentum, MomentumModule
 from veco.objectives.objective import BILINGUAL
 from veco.objectives.objective_sum import ObjectiveSum
+from veco.objectives.shared.momentum import Momentum, MomentumModule
 from veco.objectives.states import Batch
 from veco.views import JOINED_Y, views_of
 

@@ -26,7 +26,7 @@ from training.run_directory.kinds import own_model
 from veco import VecoForPreTraining
 from veco.objectives.distil import Distillation
 from veco.objectives.objective_sum import ObjectiveSum
-from veco.objectives.teacher import TaughtModule, Teacher
+from veco.objectives.shared.teacher import TaughtModule, Teacher
 
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 

@@ -11,7 +11,7 @@ from pretrain.teacher import teach
 from veco import VecoConfig, VecoForPreTraining
 from veco.objectives.distil import Distillation
 from veco.objectives.objective_sum import ObjectiveSum
-from veco.objectives.teacher import Teacher
+from veco.objectives.shared.teacher import Teacher
 
 
 def shaped(config: VecoConfig, **changes: Any) -> VecoConfig:

@@ -22,7 +22,7 @@ from torch.nn.functional import pad
 from veco.attention import PackedEnds, PackedMask, TokenClasses
 from veco.labels import IGNORED
 from veco.objectives.objective import MONO, Count, Objective, Prediction, Route, Term
-from veco.objectives.sides import ACROSS, sides_of
+from veco.objectives.shared.sides import ACROSS, sides_of
 from veco.objectives.states import Batch, lengths_of
 from veco.views import PSEUDO_X, PSEUDO_Y
 

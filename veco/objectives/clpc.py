@@ -17,7 +17,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from veco.config import VecoConfig
 from veco.objectives.objective import BILINGUAL, Count, ItemLosses, Objective, Route, Term
-from veco.objectives.pooling import pooled
+from veco.objectives.shared.pooling import pooled
 from veco.objectives.states import States
 from veco.views import CLEAN_PAIR, UNLIKE
 

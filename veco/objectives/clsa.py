@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from veco.objectives.objective import ItemLosses, Route
-from veco.objectives.pooling import groups, pooled, products
-from veco.objectives.sentence_pairs import SentencePairs
+from veco.objectives.shared.pooling import groups, pooled, products
+from veco.objectives.shared.sentence_pairs import SentencePairs
 from veco.objectives.states import States
 
 

@@ -22,7 +22,7 @@ from veco.attention import attention_weights
 from veco.config import VecoConfig
 from veco.layer import VecoLayer
 from veco.objectives.objective import BILINGUAL, Count, ItemLosses, Objective, Route, Term
-from veco.objectives.sides import OTHER_SIDE, sides_of
+from veco.objectives.shared.sides import OTHER_SIDE, sides_of
 from veco.objectives.states import Batch, States
 from veco.packing import Padding
 from veco.views import CLEAN_PAIR, TLM

@@ -20,8 +20,8 @@ from torch.nn.functional import cross_entropy, normalize
 
 from veco.config import VecoConfig
 from veco.objectives.objective import ItemLosses, Route, Term
-from veco.objectives.pooling import POOLINGS, Everyones, groups, pooled, products, with_other_ranks
-from veco.objectives.sentence_pairs import SentencePairs
+from veco.objectives.shared.pooling import POOLINGS, Everyones, groups, pooled, products, with_other_ranks
+from veco.objectives.shared.sentence_pairs import SentencePairs
 from veco.objectives.states import LAST, States
 from veco.packing import PackedViews
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from veco.objectives.objective import BILINGUAL, Count, Objective, Prediction, Route, Term
-from veco.objectives.sides import ACROSS, shown_and_hidden
+from veco.objectives.shared.sides import ACROSS, shown_and_hidden
 from veco.objectives.states import Batch
 from veco.views import MASK_ONLY
 

@@ -2,7 +2,7 @@
 
 Three terms, each with a weight, of which 0 leaves it out:
 
-- relations: those of `veco.objectives.relations` (MiniLMv2), the mean over queries, keys and values, of the student's
+- relations: those of `shared.relations` (MiniLMv2), the mean over queries, keys and values, of the student's
   last layer and the teacher's layer `layer`: of the self-attention on path H, and plugged in of the cross-attention on
   path S, whose queries are of one sentence, keys and values of the other. The published layer of XLM-R large is 19 of
   24, the published relation heads are 48 and 64 (all unverified). Nothing behind the queries, keys and values of the
@@ -30,9 +30,9 @@ from veco.config import VecoConfig
 from veco.layer import VecoLayer
 from veco.model import VecoModel
 from veco.objectives.objective import TEACHER, Count, ItemLosses, Objective, Route, Term
-from veco.objectives.relations import relation_divergence, state_distance
+from veco.objectives.shared.relations import relation_divergence, state_distance
+from veco.objectives.shared.teacher import TaughtModule
 from veco.objectives.states import LAST, Batch, States
-from veco.objectives.teacher import TaughtModule
 from veco.views import X, Y
 
 RELATIONS, STATES, LOGITS = "relations", "states", "logits"

@@ -29,7 +29,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 from veco.config import VecoConfig
 from veco.objectives.objective import BILINGUAL, Count, ItemLosses, Objective, Route, Term
-from veco.objectives.pooling import POOLINGS, groups, pooled, products
+from veco.objectives.shared.pooling import POOLINGS, groups, pooled, products
 from veco.objectives.states import LAST, States
 from veco.views import CLEAN_PAIR, CLEAN_X, CLEAN_Y
 

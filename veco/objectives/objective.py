@@ -113,7 +113,7 @@ class Objective:
     kinds: ClassVar[tuple[str, ...]] = (MONO, BILINGUAL)  # the kinds of batches that it is for
     needs: ClassVar[tuple[str, ...]] = ()  # the resources without which its views, or its losses, cannot be made
     uses: ClassVar[tuple[str, ...]] = ()  # further resources that these are made with where a recipe gives them
-    # Whether its module has a `veco.objectives.momentum.Momentum`, a copy of the encoder that follows each update.
+    # Whether its module has a `Momentum` (veco.objectives.shared), a copy of the encoder that follows each update.
     has_momentum: ClassVar[bool] = False
 
     @property
@@ -123,7 +123,7 @@ class Objective:
 
     @property
     def contrasts_pairs(self) -> bool:
-        """Whether it contrasts pairs inside groups, which `veco.objectives.pooling.groups` makes of a batch."""
+        """Whether it contrasts pairs inside groups, which `veco.objectives.shared.pooling.groups` makes of a batch."""
         return False
 
     @property

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from veco.config import VecoConfig
 from veco.objectives.objective import BILINGUAL, Count, ItemLosses, Objective, Route, Term
-from veco.objectives.pooling import products
+from veco.objectives.shared.pooling import products
 from veco.objectives.states import LAST, Batch, States
 from veco.views import CLEAN_X, CLEAN_Y
 

@@ -26,7 +26,7 @@ from veco.config import VecoConfig
 from veco.labels import IGNORED
 from veco.objectives.contrast import contrasted
 from veco.objectives.objective import BILINGUAL, LEXICON, THESAURUS, Count, ItemLosses, Objective, Route, Term
-from veco.objectives.pooling import POOLINGS, pooled, products
+from veco.objectives.shared.pooling import POOLINGS, pooled, products
 from veco.objectives.states import LAST, Batch, States
 from veco.views import LINKS, NUMBERED_X, NUMBERED_Y
 

@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
 from veco.config import VecoConfig
-from veco.objectives.momentum import MomentumModule
 from veco.objectives.objective import BILINGUAL, Count, ItemLosses, Objective, Route, Term
-from veco.objectives.pooling import pooled, products
+from veco.objectives.shared.momentum import MomentumModule
+from veco.objectives.shared.pooling import pooled, products
 from veco.objectives.states import LAST, States
 from veco.views import JOINED_X, JOINED_Y
 

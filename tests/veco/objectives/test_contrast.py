@@ -8,7 +8,7 @@ from sentence_transformers.losses import MultipleNegativesSymmetricRankingLoss
 
 from veco import VecoConfig, VecoForPreTraining
 from veco.objectives.contrast import info_nce
-from veco.objectives.pooling import Everyones
+from veco.objectives.shared.pooling import Everyones
 from veco.packing import PackedViews
 from veco.views import views_of
 

@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import normalize
 
 from veco import VecoConfig, VecoForPreTraining
-from veco.objectives.momentum import Momentum, MomentumModule
+from veco.objectives.shared.momentum import Momentum, MomentumModule
 from veco.objectives.xlco import queued_contrast
 from veco.packing import PackedViews
 from veco.views import views_of

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import kl_div
 from torch.utils.checkpoint import checkpoint
 
-from veco.objectives.pooling import products
+from veco.objectives.shared.pooling import products
 from veco.packing import Padding
 
 

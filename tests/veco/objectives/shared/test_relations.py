@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from veco.objectives.relations import relation_divergence, state_distance
+from veco.objectives.shared.relations import relation_divergence, state_distance
 from veco.packing import Padding, starts_of
 
 LENGTHS = (5, 1, 3)

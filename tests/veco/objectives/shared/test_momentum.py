@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from veco import VecoConfig, VecoModel
-from veco.objectives.momentum import Momentum, MomentumModule
+from veco.objectives.shared.momentum import Momentum, MomentumModule
 
 
 def begun(config: VecoConfig, queue: int = 5, projects: bool = True) -> tuple[VecoModel, MomentumModule, Momentum]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from veco.attention import PackedEnds, PackedMask
 from veco.config import VecoConfig
 from veco.model import VecoModel
-from veco.objectives.pooling import pooled
+from veco.objectives.shared.pooling import pooled
 from veco.objectives.states import Batch
 
 ENCODER, PROJECTION, QUEUE, OLDEST = "encoder.", "projection", "queue", "oldest"  # names of its tensors in a file

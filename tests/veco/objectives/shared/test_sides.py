@@ -9,7 +9,7 @@ import torch
 
 from veco import VecoForPreTraining
 from veco.objectives.objective_sum import ObjectiveSum
-from veco.objectives.sides import sides_of
+from veco.objectives.shared.sides import sides_of
 from veco.objectives.states import Batch, sweeps_of
 from veco.packing import PackedViews
 from veco.views import TLM, View
