@@ -20,8 +20,8 @@ from pathlib import Path
 
 from data_tools.cli import FlagParser, run_main
 from data_tools.shards.manifest import Manifest
-from pretrain.initial_model import build_model
 from pretrain.micro_batch import SAMPLES
+from pretrain.models.initial_model import build_model
 from pretrain.pretraining import read_batches
 from pretrain.recipe import PretrainRecipe
 from pretrain.validation import validate

@@ -25,7 +25,7 @@ from torch import nn
 from data_tools.cli import FlagParser, run_main
 from data_tools.shards.manifest import Manifest
 from pretrain.batches import SAMPLES
-from pretrain.initial_model import build_model
+from pretrain.models.initial_model import build_model
 from pretrain.pretraining import PretrainingTask, read_batches
 from pretrain.recipe import PretrainRecipe
 from training.engine.deepspeed_config import adam_settings

@@ -22,9 +22,9 @@ from data_tools.tokenizers.special_ids import SpecialIds
 from pretrain.batches import batch_of
 from pretrain.course import options_of
 from pretrain.micro_batch import SAMPLES
+from pretrain.models.teacher import teach
 from pretrain.momentum import modules_with_momentum
 from pretrain.recipe import PretrainRecipe
-from pretrain.teacher import teach
 from pretrain.views.pair import Sample
 from pretrain.words.lexicons import Lexicons
 from pretrain.words.pieces import WordPieces

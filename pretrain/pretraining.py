@@ -17,13 +17,13 @@ from pretrain.batches import PretrainingBatches, ValidationBatches
 from pretrain.course import RecipeCourse, options_of
 from pretrain.export import export
 from pretrain.exporting.adapter import export_adapter, has_adapter
-from pretrain.initial_model import build_model
 from pretrain.loss_and_metrics import PretrainingLosses, count_items, count_tokens
+from pretrain.models.initial_model import build_model
+from pretrain.models.teacher import distillations, open_teacher, teach
+from pretrain.models.trained_parameters import is_trained
 from pretrain.recipe import PretrainRecipe
 from pretrain.sources import BILINGUAL, MONO, num_sentences
 from pretrain.stages import EVERYTHING
-from pretrain.teacher import distillations, open_teacher, teach
-from pretrain.trained_parameters import is_trained
 from pretrain.validation import validate
 from pretrain.words.lexicons import Lexicons
 from pretrain.words.reading import read_lexicons

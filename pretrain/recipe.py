@@ -9,8 +9,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from pretrain.layer_numbers import read_layers
 from pretrain.masking import MASK_TOKEN_SHARE, RANDOM_TOKEN_SHARE
+from pretrain.models.layer_numbers import read_layers
 from pretrain.recipe_checks import problems_of, problems_of_run
 from pretrain.stages import (
     CROSS_ATTENTION,

@@ -23,7 +23,7 @@ from training.recipe.parsing import convert
 
 EVERYTHING, CROSS_ATTENTION, EMBEDDINGS, BODY, ADAPTERS = TRAINS = (
     *("everything", "cross_attention", "embeddings", "body", "adapters"),
-)  # what a stage may train: see `pretrain.trained_parameters`
+)  # what a stage may train: see `pretrain.models.trained_parameters`
 STEPS, ADD_LANGUAGES = "steps", "add_languages"  # the keys of a stage that are no field's new value
 LINEAR_FIELDS = (
     *("mono_mask_rate", "bilingual_mask_rate", "bilingual_mask_spread"),

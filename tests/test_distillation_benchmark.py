@@ -10,8 +10,8 @@ from unittest.mock import create_autospec
 import distillation as benchmark
 import pytest
 
+from pretrain.models.teacher import distillations
 from pretrain.recipe import PretrainRecipe
-from pretrain.teacher import distillations
 from training.recipe.parsing import parse_recipe
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from pretrain.teacher import teach
+from pretrain.models.teacher import teach
 from veco import VecoConfig, VecoForPreTraining
 from veco.objectives.distil import Distillation
 from veco.objectives.objective_sum import ObjectiveSum

@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 from train_with_ds_configs import batch, tiny_model
 
+from pretrain.models.trained_parameters import is_trained
 from pretrain.recipe import PretrainRecipe
-from pretrain.trained_parameters import is_trained
 from training.engine.build import build_engine
 from training.engine.processes import shut_down
 from training.launch import run_on_ranks

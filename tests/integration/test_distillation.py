@@ -12,7 +12,7 @@ from launching import launch, overriding, run_script
 from trained_weights import consolidated_weights
 
 from data_tools.shards.manifest import Manifest
-from pretrain.initial_model import build_model
+from pretrain.models.initial_model import build_model
 from pretrain.recipe import PretrainRecipe
 from training.checkpoints.finding import checkpoints_of
 

@@ -17,7 +17,7 @@ from trained_weights import consolidated_weights
 from data_tools.shards.manifest import Manifest
 from pretrain.export import Form, export, main
 from pretrain.exporting.adapter import export_adapter
-from pretrain.initial_model import build_model
+from pretrain.models.initial_model import build_model
 from pretrain.pretraining import PretrainingTask
 from pretrain.recipe import PretrainRecipe
 from training import run as training_run

@@ -17,7 +17,7 @@ from data_tools.shards.manifest import Manifest
 from data_tools.tokenizers.files import write_tokenizer
 from data_tools.tokenizers.unigram_training import train_model
 from pretrain.export import Form, export
-from pretrain.initial_model import build_model
+from pretrain.models.initial_model import build_model
 from pretrain.pretraining import PretrainingTask
 from pretrain.recipe import PretrainRecipe
 from training import run as training_run

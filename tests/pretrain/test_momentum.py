@@ -14,7 +14,7 @@ from transformers import AutoModelForMaskedLM
 
 from data_tools.shards.manifest import Manifest
 from pretrain.export import Form, export
-from pretrain.initial_model import build_model
+from pretrain.models.initial_model import build_model
 from pretrain.momentum import FILE, of_all_ranks
 from pretrain.pretraining import PretrainingTask
 from pretrain.recipe import PretrainRecipe

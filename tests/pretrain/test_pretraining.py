@@ -18,7 +18,7 @@ from transformers import AutoModelForMaskedLM, XLMRobertaForMaskedLM
 from xlm_roberta import random_xlm_roberta
 
 from data_tools.shards.manifest import Manifest
-from pretrain.initial_model import build_model
+from pretrain.models.initial_model import build_model
 from pretrain.pretraining import PretrainingTask, read_batches
 from pretrain.recipe import PretrainRecipe
 from pretrain.validation import validate

@@ -13,7 +13,7 @@ from trained_weights import consolidated_weights
 
 from data_tools.shards.manifest import Manifest
 from pretrain.exporting.checkpoints import chosen_checkpoints
-from pretrain.initial_model import build_model
+from pretrain.models.initial_model import build_model
 from pretrain.pretraining import PretrainingTask
 from pretrain.recipe import PretrainRecipe
 from training import run as training_run

@@ -15,7 +15,7 @@ from data_tools.shards.manifest import Manifest
 from data_tools.tokenizers.files import write_tokenizer
 from data_tools.tokenizers.sentence_piece import MODEL_FILE, TOKENIZER_JSON
 from data_tools.tokenizers.unigram_training import train_model
-from pretrain.initial_model import check_special_ids, check_vocabulary
+from pretrain.models.initial_model import check_special_ids, check_vocabulary
 from pretrain.pretraining import PretrainingTask
 from pretrain.recipe import PretrainRecipe
 from training.run import train_run

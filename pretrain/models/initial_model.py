@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import AutoConfig
 
 from data_tools.shards.manifest import Manifest
-from pretrain.kept_layers import keep_layers
+from pretrain.models.kept_layers import keep_layers
 from pretrain.recipe import SHAPE_FIELDS, PretrainRecipe
 from training.launch import tell
 from training.loop import seed_everything

@@ -12,7 +12,7 @@ from pathlib import Path
 from torch import nn
 
 from data_tools.shards.manifest import Manifest
-from pretrain.initial_model import (
+from pretrain.models.initial_model import (
     XLM_ROBERTA,
     check_special_ids,
     check_vocabulary,

@@ -12,8 +12,8 @@ from launching import start_ranks
 from train_parts import PARTS, model_of
 from train_with_ds_configs import batch
 
+from pretrain.models.trained_parameters import is_trained
 from pretrain.recipe import PretrainRecipe
-from pretrain.trained_parameters import is_trained
 from training.checkpoints.resharding import MOMENTS, read_training
 from training.checkpoints.zero_shards import checkpoint_weights
 from veco.adapters import activate_adapters

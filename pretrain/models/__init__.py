@@ -1,0 +1,1 @@
+"""The models of a run: what it begins from, which parameters learn, and who teaches it."""
