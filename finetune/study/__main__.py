@@ -8,7 +8,8 @@ when those that it needs are finished, and is made once. What is finished is ski
 stopped study. A step that fails is named at the end, with its log, and what does not need it goes on. A finished step
 whose settings have changed in STUDY.yaml is refused.
 
-    DIR/table.md, table.csv, results.json    models x tasks, mean ± sd over seeds; probes; differences with intervals
+    DIR/table.md, table.csv, results.json    models x tasks, mean ± sd over seeds; parameters and minutes of
+                                             pre-training; probes; differences with intervals
     DIR/table.{png,svg}                      the table in colours: own language, foreign language, control
     DIR/differences.csv                      paired bootstrap over examples, t-test over seeds
     DIR/learning_curves.{png,svg}            losses of pre-training

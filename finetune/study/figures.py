@@ -9,11 +9,11 @@ from typing import Any
 
 from data_tools.files.atomic import atomic_path
 from finetune.study.cells import Kind
+from finetune.study.costs import pretraining_run
 from finetune.study.plan import StudyPlan
 from finetune.study.results import Cell, score_of
 from finetune.study.tables import NAMES
 from training.meters import read_metrics
-from training.metrics_lines import METRICS_FILE
 
 # Dark enough apart for a black and white print, and blue, yellow and white for colour-blind readers.
 COLOURS = {Kind.OWN: "#7fb3d8", Kind.FOREIGN: "#fbe7a1", Kind.CONTROL: "#ffffff", Kind.UNKNOWN: "#e6e6e6"}
@@ -137,8 +137,7 @@ def curves_of(model: str, plan: StudyPlan) -> dict[str, list[tuple[int, float]]]
 
     The loss is that of a side of a pair, the mean over kinds of batches where there are both.
     """
-    run = plan.places.model_part(model, "pretrain").parent
-    if plan.study.models[model].pretrain is None or not (run / METRICS_FILE).is_file():
+    if (run := pretraining_run(model, plan)) is None:
         return {}
     lines = read_metrics(run)
     found = {}

@@ -10,18 +10,18 @@ from typing import Any
 
 import pytest
 import yaml
-from help_in_process import help_in_process
 
 from finetune.command_stages import Stage
-from finetune.study import cells, checks, configuration, references
+from finetune.study import cells, configuration, references
 from finetune.study.__main__ import STUDIES
+from finetune.study.checking import checks
+from finetune.study.checking.flag_check import problems_of_lines
 from finetune.study.plan import StudyPlan, plan_of
 from finetune.study.reading import read_study
 from finetune.understanding.comparison.configuration import Comparison
 from pretrain.recipe import PretrainRecipe
 from training.recipe.parsing import build_recipe
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")  # modules run for their help
 HUB_SIZE = (12, 768)
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "studies.md"
 
@@ -52,8 +52,8 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(checks, "resolved", resolved)
     monkeypatch.setattr(checks, "size_of", size_of)
     monkeypatch.setattr(checks, "problem_of_corpus", lambda *ignored: "")
-    monkeypatch.setattr(checks, "help_of", lambda words: help_in_process(*words))
-    monkeypatch.setattr(checks, "AT_ONCE", 1)  # as sys.argv and sys.stdout are
+    monkeypatch.setattr(checks, "checked", problems_of_lines)  # in this process
+    monkeypatch.setattr(checks, "AT_ONCE", 1)  # as sys.argv is
     monkeypatch.setattr(cells, "checked_tests", tests)
 
 
@@ -66,6 +66,8 @@ SIZES = {
     # Four tokenizers, data and models; seven tasks, two of them in five languages; five rows; three seeds.
     "foreign_small": (5, 15, 4 * 3 + 15 * 5 * 3),
     "transfer_small": (6, 8, 2 + 3 + 6 + 8 * 6 * 5 + 6 * 2),
+    # Two tokenizers, three data, six models; four tasks and two probes of all; two seeds.
+    "new_language_small": (6, 4, 2 + 3 + 6 + 4 * 6 * 2 + 2 * 6),
     # One tokenizer and data, four models, five probes of each.
     "looking_small": (4, 0, 1 + 1 + 4 + 5 * 4),
     "foreign_finetuning": (5, 8, 8 * 5),
@@ -145,4 +147,26 @@ def check_transfer_to_english(plan: StudyPlan) -> None:
     assert {name: pretraining[name] for name in expected} == expected
 
 
-CHECKS = {"foreign_finetuning": check_foreign_finetuning, "transfer_to_english": check_transfer_to_english}
+def check_new_language(plan: StudyPlan) -> None:
+    """The commands that --list shows: pieces are added once, and three models learn from them by the same data."""
+    script = [line for line in plan.script().splitlines() if line.startswith("python -m")]
+    out = str(plan.places.output)
+    (extended,) = [line for line in script if "veco.vocabulary" in line]
+    assert extended.startswith(
+        f"python -m veco.vocabulary extend {out}/models/base/pretrain/last {out}/models/extended/extend "
+        f"--from-tokenizer {out}/tokenizers/fi/tokenizer --text"
+    )
+    assert extended.endswith("--rows focus --threads 1")
+    training = [line for line in script if "pretrain.train" in line]
+    going_on = [
+        line for line in training if f"--data {out}/data/fi/data --init_from {out}/models/extended/extend" in line
+    ]
+    assert len(training) == 5 and len(going_on) == 3
+    assert sum("--trains adapters" in line for line in going_on) == 2
+    assert [script.index(line) for line in (training[0], extended, *going_on)] == sorted(
+        script.index(line) for line in (training[0], extended, *going_on)
+    )
+
+
+CHECKS = {"new_language_small": check_new_language}
+CHECKS |= {"foreign_finetuning": check_foreign_finetuning, "transfer_to_english": check_transfer_to_english}
