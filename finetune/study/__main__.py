@@ -26,14 +26,14 @@ from pathlib import Path
 from data_tools.cli import run_main
 from data_tools.files.atomic import write_texts
 from data_tools.files.directories import claim
-from finetune.comparison import check_unchanged, parse_steps, steps_parser
-from finetune.steps import run_steps
+from finetune.steps import check_unchanged, parse_steps, run_steps, steps_parser
 from finetune.study import configuration
-from finetune.study.figures import FORMATS, draw_curves, draw_layers, draw_table
+from finetune.study.figures import draw_curves, draw_layers, draw_table
 from finetune.study.plan import StudyPlan, plan_of
 from finetune.study.reading import read_study
 from finetune.study.results import Findings
 from finetune.study.tables import cells_csv, differences_csv, markdown, results_json
+from training.figures import FORMATS
 
 COMMAND = "finetune.study"
 STUDIES = Path(__file__).resolve().parents[1] / "studies"

@@ -7,7 +7,7 @@ import io
 import json
 import runpy
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,9 @@ from unittest.mock import patch
 
 import pytest
 import yaml
+from small_study import resolved_here
 
 from data_tools.toy_corpus.generate import write_corpus
-from finetune.command_stages import Stage
 from finetune.steps import Step
 from finetune.study import __main__ as study_command
 from finetune.study.checking import checks
@@ -67,6 +67,7 @@ def tiny_study() -> dict[str, Any]:
     shape = {"num_hidden_layers": LAYERS, "hidden_size": WIDTH, "num_attention_heads": 2, "intermediate_size": WIDTH}
     sizes = {"mono_max_length": 16, "mono_batch_pairs": 4, "bilingual_max_length": 24, "bilingual_batch_pairs": 4}
     study["pretraining"] |= {**shape, **sizes, "steps": 3, "warmup_steps": 1, "validate_every": 3, "log_every": 2}
+    study["pretraining"] |= {"cpu_precision": "float32", "attention": "eager"}
     study["models"]["base"]["pretrain"] |= {"steps": 4, "warmup_steps": 1, "validate_every": 4}
     study["models"]["extended"]["extend"]["min_count"] = 2
     study["tasks"] = {"pos-fi": study["tasks"]["pos-fi"]}
@@ -88,11 +89,6 @@ def run_module(module: str, *words: str) -> str:
     return shown.getvalue()
 
 
-def resolved(stage: Stage, stand_ins: Mapping[str, Path]) -> dict[str, Any]:
-    words = [str(stand_ins.get(word, word)) for word in stage.command[1:]]
-    return dict(yaml.safe_load(run_module(stage.command[0], *words, "--validate_only")))
-
-
 def run_in_turn(steps: Sequence[Step], output: Path, report: Callable[[], None], *others: Any, **also: Any) -> None:
     """The steps as `run_steps` does them, without processes of their own."""
     for step in steps:
@@ -106,7 +102,7 @@ def run_in_turn(steps: Sequence[Step], output: Path, report: Callable[[], None],
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "checked", problems_of_lines)
-    monkeypatch.setattr(checks, "resolved", resolved)
+    monkeypatch.setattr(checks, "resolved", resolved_here)
     monkeypatch.setattr(checks, "AT_ONCE", 1)  # as sys.argv is
     monkeypatch.setattr(study_command, "run_steps", run_in_turn)
 

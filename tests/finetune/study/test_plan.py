@@ -12,7 +12,7 @@ import pytest
 import yaml
 from small_study import StudyMaker
 
-from finetune.comparison import check_unchanged
+from finetune.steps import check_unchanged
 from finetune.study.cells import Kind, kind_of
 from finetune.study.plan import StudyPlan, plan_of
 

@@ -14,7 +14,7 @@ from small_study import StudyMaker, write_scores
 from finetune.study.__main__ import report
 from finetune.study.cells import Kind
 from finetune.study.costs import Cost, costs_of
-from finetune.study.figures import COLOURS, curves_of
+from finetune.study.figures import KIND_COLOURS, curves_of
 from finetune.study.plan import StudyPlan, plan_of
 from finetune.study.results import Findings, comparisons_of
 from finetune.study.tables import markdown, results_json, score_table
@@ -101,7 +101,7 @@ def test_all_files_of_the_report(study: StudyMaker, without_commands: None, tmp_
     assert Image.open(output / "by_layer.png").width > 400
     seen = {colour for _, colour in Image.open(output / "table.png").convert("RGB").getcolors(1 << 24) or []}
     for kind in (Kind.OWN, Kind.FOREIGN, Kind.CONTROL):
-        assert tuple(bytes.fromhex(COLOURS[kind][1:])) in seen
+        assert tuple(bytes.fromhex(KIND_COLOURS[kind][1:])) in seen
     drawn = (output / "table.svg").read_bytes()
     report(Findings(plan), output, is_over=True)
     assert (output / "table.svg").read_bytes() == drawn
