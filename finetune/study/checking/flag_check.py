@@ -45,10 +45,14 @@ def program_of(module: str) -> str:
 def problem_of_line(module: str, parse: Callable[[], object], words: Sequence[str]) -> str | None:
     """What `parse`, which reads sys.argv, refuses of a command line."""
     before, sys.argv = sys.argv, [module, *words]
+    told = io.StringIO()
     try:
-        parse()
-    except ValueError as error:
+        with contextlib.redirect_stderr(told):
+            parse()
+    except (ValueError, OSError) as error:
         return one_line(error).removesuffix("; --help lists all flags")
+    except SystemExit:  # argparse's own parser
+        return told.getvalue().strip().rpartition("\n")[2] or "its parser ends the command"
     finally:
         sys.argv = before
     return None

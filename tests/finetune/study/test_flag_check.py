@@ -108,13 +108,18 @@ def test_a_process_checks_all_lines_of_a_command() -> None:
     assert found == [None, "the following arguments are required: --output", "--workers 0: expected at least 1"]
 
 
-def test_a_command_of_somebody_else_is_only_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_of_somebody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "somebody").mkdir()
     (tmp_path / "somebody" / "probe.py").write_text("raise SystemExit('run')\n")
     (tmp_path / "somebody" / "other.py").write_text("x = 1\n")
+    parser = "argparse.ArgumentParser()\n    parser.add_argument('--n', type=int)\n    return parser.parse_args()\n"
+    text = f"import argparse\n\ndef parse_arguments():\n    parser = {parser}"
+    (tmp_path / "somebody" / "numbers.py").write_text(text)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     assert problems_of_lines("somebody.other", [["--anything"]]) == [None]
+    (problem,) = problems_of_lines("somebody.numbers", [["--n", "x"]])
+    assert str(problem).endswith("error: argument --n: invalid int value: 'x'")
     assert problems_of_lines("somebody.none", [["x"], []]) == ["there is no command python -m somebody.none"] * 2
     assert "cannot be imported: run" in str(checked("somebody.probe", [[]])[0])
 
