@@ -101,7 +101,9 @@ def parse_arguments() -> argparse.Namespace:
         "--by", type=Source, choices=list(Source), default=Source.STATES, help="what is compared (default %(default)s)"
     )
     add_decoder_flags(parser)
-    return parser.parse_args()
+    options = parser.parse_args()
+    chosen_methods(options), checked_settings(options)  # which refuse others
+    return options
 
 
 def pair_files(options: argparse.Namespace, prefix: str = "") -> PairFiles | None:

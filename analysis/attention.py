@@ -81,7 +81,9 @@ def parse_arguments() -> argparse.Namespace:
         "--units", choices=("words", "pieces"), default="words", help="of heat maps (default %(default)s)"
     )
     add_decoder_flags(parser)
-    return parser.parse_args()
+    options = parser.parse_args()
+    chosen_readings(options), chosen_heads(options)  # which refuse others
+    return options
 
 
 def chosen_readings(options: argparse.Namespace) -> list[Reading]:

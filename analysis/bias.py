@@ -27,6 +27,7 @@ by the share of women in the occupation.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -35,7 +36,7 @@ from analysis.results import result_names
 from analysis.winogender.classifier import EntailmentModel
 from analysis.winogender.items import files_of_winogender, read_pairs
 from analysis.winogender.report import FIGURE, NAME, OCCUPATIONS, write_report
-from data_tools.cli import FlagParser, run_main
+from data_tools.cli import run_main
 from finetune.model_directory import model_directory
 from finetune.understanding.flags import DTYPES
 from training.launch import quiet_libraries
@@ -44,19 +45,20 @@ from training.run_directory.kinds import Kind
 PROGRAM = "analysis.bias"
 
 
-def build_parser() -> FlagParser:
+def parse_arguments() -> argparse.Namespace:
     parser = model_parser(PROGRAM, __doc__, "fine-tuned on premises and hypotheses")
     parser.add_argument(
         "--data", type=Path, required=True, metavar="WINOGENDER", help="directory of Winogender, or file of AX-g"
     )
     parser.add_argument("--entailment", metavar="LABEL", help="the label of what follows (default: entailment)")
-    return parser
+    options = parser.parse_args()
+    check_max_tokens(options)
+    return options
 
 
 def main() -> None:
-    options = build_parser().parse_args()
+    options = parse_arguments()
     quiet_libraries()
-    check_max_tokens(options)
     pairs = read_pairs(options.data)
     directory = model_directory(options.model, [Kind.TASK])
     model = EntailmentModel.load(directory, options.entailment, options.max_tokens, DTYPES[options.dtype])

@@ -1,46 +1,23 @@
-"""Figures as PNG and SVG: colours that colour-blind readers and a printer in grey tell apart, fonts of all scripts.
-
-matplotlib is imported where something is drawn, since it takes a second.
-"""
+"""Figures of analyses: curves, heat maps, bars and points, in one style."""
 
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_tools.cli import warn
-from data_tools.files.atomic import atomic_path
+from training.figures import COLOURS, LINES, MARKERS, files_of, pyplot, save
 
-# Okabe and Ito (2008), "Color Universal Design", without yellow, which is too light for lines on paper.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-LINES = ("-", "--", "-.", ":")
 HATCHES = ("", "//", "..", "xx", "\\\\", "++")  # of bars
 MOST_NARROW = 4.0  # inches of a panel of bars that has others beside it
 NUM_NAMED = 3  # points at each end that have their names beside them
-TEXT_IN_SVG = "path"  # text as outlines, readable where the fonts are not installed
 CELL, LONGEST_SIDE = 0.26, 30  # inches of a cell of a heat map, and of a whole side at most
 WRITTEN_CELL, MOST_WRITTEN = 0.45, 16  # inches of a cell with its number, and rows or columns of such a map at most
 LABEL_POINTS = 8
 SEQUENTIAL = "cividis"  # a colour map that is monotone in lightness
-# Fonts by the scripts that matplotlib's own, DejaVu Sans, lacks: the first installed one of each is used.
-FONTS = {
-    "Chinese, Japanese, Korean": (
-        *("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Source Han Sans SC", "WenQuanYi Zen Hei"),
-        *("WenQuanYi Micro Hei", "Droid Sans Fallback", "Microsoft YaHei", "PingFang SC", "Arial Unicode MS"),
-    ),
-    "Korean": ("Noto Sans CJK KR", "Noto Sans KR", "NanumGothic", "UnDotum", "Malgun Gothic"),
-    "Arabic": ("Noto Sans Arabic", "Noto Naskh Arabic", "Amiri", "KacstOne", "Arial"),
-    "Devanagari": ("Noto Sans Devanagari", "Lohit Devanagari", "Nakula", "Mangal", "Kohinoor Devanagari"),
-    "Bengali": ("Noto Sans Bengali", "Lohit Bengali", "Vrinda"),
-    "Tamil": ("Noto Sans Tamil", "Lohit Tamil", "Latha"),
-    "Thai": ("Noto Sans Thai", "Loma", "Garuda", "Tahoma"),
-}
 
 
 @dataclass(frozen=True)
@@ -82,51 +59,17 @@ class HeatMap:
         return self.is_written and self.num_longest <= MOST_WRITTEN
 
 
-def usable_fonts() -> list[str]:
-    """Families for text of any script, in the order in which matplotlib looks for a character."""
-    from matplotlib import font_manager
-
-    installed = {font.name for font in font_manager.fontManager.ttflist}
-    found = (next((name for name in names if name in installed), None) for names in FONTS.values())
-    return ["DejaVu Sans", *dict.fromkeys(name for name in found if name is not None)]
-
-
 @contextmanager
 def figure_of(width: float, height: float, rows: int = 1, columns: int = 1) -> Iterator[tuple[Any, Any]]:
     """(figure, array of axes (rows, columns)) of so many inches, in the style of all figures; closed at the end."""
-    import matplotlib
-    from cycler import cycler
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    style = {
-        "font.family": usable_fonts(),
-        "axes.prop_cycle": cycler(color=COLOURS),
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "grid.alpha": 0.3,
-        "svg.fonttype": TEXT_IN_SVG,
-        "svg.hashsalt": "veco",  # the same figure is the same file
-    }
-    with matplotlib.rc_context(style):
-        figure, axes = pyplot.subplots(rows, columns, figsize=(width, height), squeeze=False, layout="constrained")
+    drawing = pyplot()
+    style = {"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3}
+    with drawing.rc_context(style):
+        figure, axes = drawing.subplots(rows, columns, figsize=(width, height), squeeze=False, layout="constrained")
         try:
             yield figure, axes
         finally:
-            pyplot.close(figure)
-
-
-def save(figure: Any, output: Path, name: str) -> None:
-    """Write OUTPUT/NAME.png and NAME.svg; a warning counts the characters that no installed font has."""
-    with warnings.catch_warnings(record=True) as found:
-        warnings.simplefilter("always")
-        for kind, settings in (("png", {"dpi": 150}), ("svg", {"metadata": {"Date": None}})):
-            with atomic_path(output / f"{name}.{kind}") as temporary:
-                figure.savefig(temporary, format=kind, **settings)
-    if missing := {str(one.message) for one in found if "missing from font" in str(one.message)}:
-        warn(f"{name}: no installed font has {len(missing)} of its characters; install Noto fonts for their scripts")
+            drawing.close(figure)
 
 
 def draw_curves(
@@ -153,7 +96,7 @@ def draw_curves(
             if len(axis.lines) > 1:
                 axis.legend(fontsize=8, frameon=False)
         figure.suptitle(title)
-        save(figure, output, name)
+        save(figure, files_of(output / name))
 
 
 def draw_heat_maps(output: Path, name: str, maps: Sequence[HeatMap], title: str) -> None:
@@ -177,7 +120,7 @@ def draw_heat_maps(output: Path, name: str, maps: Sequence[HeatMap], title: str)
                 write_numbers(axis, image, one)
             figure.colorbar(image, ax=axis, label=one.unit)
         figure.suptitle(title)
-        save(figure, output, name)
+        save(figure, files_of(output / name))
 
 
 def write_numbers(axis: Any, image: Any, one: HeatMap) -> None:
@@ -226,7 +169,7 @@ def draw_bars(output: Path, name: str, panels: Mapping[str, Sequence[Bars]], tit
         if num_series > 1:
             figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
         figure.suptitle(title)
-        save(figure, output, name)
+        save(figure, files_of(output / name))
 
 
 @dataclass(frozen=True)
@@ -250,4 +193,4 @@ def draw_points(output: Path, name: str, points: Sequence[Point], labels: tuple[
         axis.set_xlabel(labels[0])
         axis.set_ylabel(labels[1])
         figure.suptitle(title)
-        save(figure, output, name)
+        save(figure, files_of(output / name))

@@ -38,7 +38,7 @@ from analysis.masking.report import AVERAGE, FIGURE, NAME, write_report
 from analysis.masking.scores import Score, Scorer
 from analysis.options import check_max_tokens, claim_results, model_parser, name_and_file, named_files
 from analysis.results import result_names
-from data_tools.cli import FlagParser, run_main, warn
+from data_tools.cli import run_main, warn
 from finetune.encoders import Encoder, open_encoder
 from finetune.model_directory import model_directory
 from finetune.understanding.flags import DTYPES
@@ -50,7 +50,7 @@ PROGRAM = "analysis.forgetting"
 MODEL, BEFORE, AFTER = "model", "before", "after"
 
 
-def build_parser() -> FlagParser:
+def parse_arguments() -> argparse.Namespace:
     parser = model_parser(PROGRAM, __doc__, "a VECO, or another masked language model of transformers")
     parser.add_argument(
         "--text", nargs="+", required=True, metavar="LANGUAGE=FILE", help="texts to mask words of, a sentence a line"
@@ -68,7 +68,9 @@ def build_parser() -> FlagParser:
         help="of each text, in which each piece is masked in turn; 0 for none (default %(default)s)",
     )
     parser.add_argument("--max-length", type=int, help="longest line in tokens (default: what all models take)")
-    return parser
+    options = parser.parse_args()
+    check_numbers(options)
+    return options
 
 
 def check_numbers(options: argparse.Namespace) -> None:
@@ -140,9 +142,8 @@ def scores_of(
 
 
 def main() -> None:
-    options = build_parser().parse_args()
+    options = parse_arguments()
     quiet_libraries()
-    check_numbers(options)
     paths = named_texts(options.text)
     models = named_models(options.model, options.before)
     opened = {name: open_encoder(directory, "model") for name, directory in models.items()}

@@ -95,7 +95,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--main-layer", type=int, help="of matrix and tree (default: the one nearest to the usual one of sentences)"
     )
-    return parser.parse_args()
+    options = parser.parse_args()
+    check_flags(options)
+    return options
 
 
 def read_dictionaries(options: argparse.Namespace, languages: Sequence[str]) -> list[ParallelText]:
@@ -117,8 +119,9 @@ def main_layer_of(options: argparse.Namespace, model: Path, layers: Sequence[int
     return int(options.main_layer)
 
 
-def check_flags(options: argparse.Namespace, parts: Sequence[str]) -> None:
+def check_flags(options: argparse.Namespace) -> None:
     """Raise ValueError for flags that do not go together."""
+    parts = choices("compare", options.compare, PARTS)
     if options.sentences < 8:
         raise ValueError(f"--sentences {options.sentences}: expected at least 8")
     if options.dictionary and PROCRUSTES not in parts:
@@ -131,7 +134,6 @@ def main() -> None:
     options = parse_arguments()
     quiet_libraries()
     parts = choices("compare", options.compare, PARTS)
-    check_flags(options, parts)
     text = ParallelText.of_flag("text", options.text)
     dictionaries = read_dictionaries(options, text.languages)
     chosen = drawn_rows(text.check(), options.sentences, options.seed)

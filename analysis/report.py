@@ -35,7 +35,7 @@ from analysis.reporting.analyses import ANALYSES, Analysis, Inputs, Job, NotPoss
 from analysis.reporting.model_summary import summary_of
 from analysis.reporting.page import Section, render, shown_run
 from analysis.reporting.running import RECORD, Task, run_tasks, task_of
-from data_tools.cli import FlagParser, first_of, run_main
+from data_tools.cli import first_of, run_main
 from data_tools.files.atomic import write_texts
 from data_tools.files.directories import claim
 from data_tools.files.outputs import check_output_directory
@@ -48,14 +48,16 @@ PROGRAM = "analysis.report"
 PAGE = "report.html"
 
 
-def build_parser() -> FlagParser:
+def parse_arguments() -> argparse.Namespace:
     parser = model_parser(PROGRAM, __doc__, "a VECO, or another encoder of transformers", max_tokens=None)
     parser.add_argument("--data", type=Path, required=True, metavar="DATA", help="directory of the data, as above")
     parser.add_argument("--before", type=Path, metavar="MODEL", help="the model before a change, for masked words")
     parser.add_argument("--entailment-model", type=Path, metavar="MODEL", help="fine-tuned, for gender bias")
     names = ",".join(analysis.name for analysis in ANALYSES)
     parser.add_argument("--analyses", default=names, help=f"of {names} (default: all that the data allow)")
-    return parser
+    options = parser.parse_args()
+    choices("analyses", options.analyses, [analysis.name for analysis in ANALYSES])
+    return options
 
 
 def inputs_of(options: argparse.Namespace) -> Inputs:
@@ -83,7 +85,7 @@ def jobs_by_analysis(analyses: Sequence[Analysis], inputs: Inputs) -> Iterator[t
 
 
 def main() -> None:
-    options = build_parser().parse_args()
+    options = parse_arguments()
     quiet_libraries()
     names = choices("analyses", options.analyses, [analysis.name for analysis in ANALYSES])
     inputs = inputs_of(options)

@@ -60,7 +60,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--search", nargs="+", metavar="[NAME=]FILE", help="where they are searched for")
     parser.add_argument("--count", type=int, default=5, help="neighbours of a query (default %(default)s)")
     parser.add_argument("--threshold", type=float, default=-1.0, help="least cosine of a neighbour (default: any)")
-    return parser.parse_args()
+    options = parser.parse_args()
+    check_flags(options)
+    return options
 
 
 def check_flags(options: argparse.Namespace) -> None:
@@ -82,7 +84,6 @@ def check_flags(options: argparse.Namespace) -> None:
 def main() -> None:
     options = parse_arguments()
     quiet_libraries()
-    check_flags(options)
     text = ParallelText.of_flag("text", options.text) if options.text else None
     projection = projection_named(options.projection)
     files = named_files("search", options.search or ())

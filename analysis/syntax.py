@@ -60,11 +60,14 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--rank", type=int, help="of B (default: the width of the states)")
     parser.add_argument("--epochs", type=int, default=40, help="at most (default %(default)s)")
     parser.add_argument("--batch-size", type=int, default=20, help="sentences (default %(default)s)")
-    return parser.parse_args()
+    options = parser.parse_args()
+    check_flags(options)
+    return options
 
 
-def check_numbers(options: argparse.Namespace) -> None:
-    """Raise ValueError for a number that is not positive."""
+def check_flags(options: argparse.Namespace) -> None:
+    """Raise ValueError for an unknown probe, and for a number that is not positive."""
+    choices("probes", options.probes, PROBES)
     for name in ("rank", "epochs", "batch_size"):
         value = vars(options)[name]
         if value is not None and value < 1:
@@ -97,7 +100,6 @@ def main() -> None:
     options = parse_arguments()
     quiet_libraries()
     probes = choices("probes", options.probes, PROBES)
-    check_numbers(options)
     files = {name: named_files(name, vars(options)[name], ".conllu") for name in ("train", "dev", "test")}
     read = {part: {name: list(read_trees(path)) for name, path in own.items()} for part, own in files.items()}
     train, dev = ([tree for trees in read[part].values() for tree in trees] for part in ("train", "dev"))

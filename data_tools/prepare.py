@@ -254,15 +254,16 @@ def parse_arguments() -> argparse.Namespace:
     ray.add_argument(
         "--ray-address", metavar="ADDRESS", help="address of a running cluster (default: start one on this machine)"
     )
-    return parser.parse_args()
+    options = parser.parse_args()
+    for flag, value in (("--workers", options.workers), ("--shard-tokens", options.shard_tokens)):
+        if value < 1:
+            raise ValueError(f"{flag} {value}: expected at least 1")
+    return options
 
 
 def main() -> None:
     """Run the command line."""
     options = parse_arguments()
-    for flag, value in (("--workers", options.workers), ("--shard-tokens", options.shard_tokens)):
-        if value < 1:
-            raise ValueError(f"{flag} {value}: expected at least 1")
     start = time.monotonic()
     run = executor_of(options)
     corpus = Corpus.load(options.corpus)

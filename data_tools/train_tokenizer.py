@@ -196,7 +196,9 @@ def parse_arguments() -> argparse.Namespace:
         help="train on a random sample of M lines if there are more; held in memory (default %(default)s)",
     )
     parser.add_argument("--seed", type=int, default=1, help="seed of that sample (default %(default)s)")
-    return parser.parse_args()
+    options = parser.parse_args()
+    check(options)
+    return options
 
 
 def check(options: argparse.Namespace) -> None:
@@ -255,7 +257,6 @@ def written(
 def main() -> None:
     """Run the command line."""
     options = parse_arguments()
-    check(options)
     corpus = Corpus.load(options.corpus, needs_tokenizer=False) if options.corpus else None
     for warning in corpus.warnings if corpus else ():
         warn(warning)

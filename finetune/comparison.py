@@ -5,9 +5,7 @@ A comparison is a COMPARE.yaml, parsed into a dataclass; its runs are steps (fin
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import json
 import re
 import statistics
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -16,13 +14,10 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
-from data_tools.cli import FlagParser
-from data_tools.files.atomic import write_texts
 from data_tools.files.yaml_files import all_expanded, read_mapping
 from finetune.pretrained import VECO, XLM_ROBERTA, open_pretrained
 from finetune.recipe import FinetuningRecipe
 from training.recipe.parsing import decided_fields
-from training.recipe.shipped import shipped_file, shipped_names
 
 
 class Comparison(Protocol):
@@ -128,65 +123,7 @@ def by_tokenizer(tokenizers: Mapping[str, PreTrainedTokenizerBase]) -> list[list
     return [names for _, names in groups]
 
 
-def check_unchanged(ours: Mapping[str, Mapping[str, Any]], output: Path, begun: Collection[str] | None = None) -> None:
-    """Record in DIR/runs.json how each run, by its name, is trained and tested.
-
-    `begun` are the runs that have begun, by default all that are recorded; the others may change. Raises ValueError
-    when an earlier call had other settings: finished stages are skipped, so a changed comparison would mix two kinds of
-    runs. Also raises it when DIR holds files that no earlier call has written.
-    """
-    recorded = output / "runs.json"
-    if recorded.is_file():
-        before = json.loads(recorded.read_text(encoding="utf-8"))
-    else:
-        before = None if output.exists() and any(output.iterdir()) else {}
-    if not isinstance(before, dict):
-        raise ValueError(f"{output}: holds files, and no runs.json of an earlier call; choose another --output")
-    kept = before.keys() if begun is None else before.keys() & set(begun)
-    for name in (name for name in ours if name in kept):  # the first, on which others may depend, is named
-        changed = [field for field, value in ours[name].items() if before[name].get(field) != value]
-        if changed:
-            raise ValueError(
-                f"{output}: run {name} was begun with other {', '.join(changed)}; choose another --output, or undo that"
-            )
-    write_texts(output, {recorded.name: json.dumps({**before, **ours}, indent=1)})
-
-
 def mean_and_deviation(values: Sequence[float]) -> str:
     """`mean ± sd` with the sample standard deviation; a single value without any."""
     mean = statistics.fmean(values)
     return f"{mean:.2f} ± {statistics.stdev(values):.2f}" if len(values) > 1 else f"{mean:.2f}"
-
-
-def steps_parser(program: str, description: str, directory: Path, metavar: str = "COMPARE.yaml") -> FlagParser:
-    """A parser of a `file`, `output` and `parallel`, for `parse_steps`.
-
-    The file may be named by the name of one in `directory`, of those that come with the package.
-    """
-    parser = FlagParser(
-        prog=f"python -m {program}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "file",
-        type=lambda name: shipped_file(name, directory),
-        metavar=metavar,
-        help=f"see above; or the name of one that comes with the package: {', '.join(shipped_names(directory))}",
-    )
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="directory for runs and results")
-    parser.add_argument(
-        "--parallel",
-        type=int,
-        default=1,
-        metavar="N",
-        help="runs at once, each with its share of the cores or of CUDA_VISIBLE_DEVICES (default %(default)s); with "
-        "small models, two runs on one core each are faster than one after the other on two",
-    )
-    return parser
-
-
-def parse_steps(parser: FlagParser) -> argparse.Namespace:
-    """The command line by a `steps_parser`. Raises ValueError for parallel below 1."""
-    options = parser.parse_args()
-    if options.parallel < 1:
-        raise ValueError(f"--parallel {options.parallel}: expected at least 1")
-    return options

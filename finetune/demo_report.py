@@ -9,8 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from data_tools.files.atomic import atomic_path
 from data_tools.shards.manifest import Manifest
+from training.figures import pyplot, save
 from training.meters import read_metrics
 
 INITS = ("pretrained", "random")
@@ -61,12 +61,7 @@ def scores(root: Path, init: str) -> dict[str, dict[str, Any]]:
 
 def draw_curves(root: Path) -> Path:
     """Draw `root`/learning_curves.png, pre-training losses and validation losses of both, and return its path."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4))
+    figure, (left, right) = pyplot().subplots(1, 2, figsize=(11, 4))
     lines = read_metrics(root / "pretrain")
     for name in PRETRAINING_LOSSES:
         points = [(line["step"], line[name]) for line in lines if name in line]
@@ -80,9 +75,7 @@ def draw_curves(root: Path) -> Path:
         axis.legend(fontsize=8)
     figure.tight_layout()
     path = root / "learning_curves.png"
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=120)
-    pyplot.close(figure)
+    save(figure, [path], dpi=120)
     return path
 
 

@@ -99,16 +99,18 @@ def num_token_types(config: PreTrainedConfig) -> int:
 def longest_row(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
     """The most tokens that both a model and its tokenizer take.
 
-    In models like RoBERTa the positions of tokens follow that of padding, which is found by its id. Raises ValueError
-    when the two do not agree about that id.
+    In models like RoBERTa the positions of tokens follow that of padding, which is found by its id, unless a VECO names
+    that position. Raises ValueError when the two do not agree about that id.
     """
     limits = [int(tokenizer.model_max_length)]
-    if num_positions := model.config.to_dict().get("max_position_embeddings"):
+    config = model.config.to_dict()
+    if num_positions := config.get("max_position_embeddings"):
         tables = [module for name, module in model.named_modules() if name.endswith(POSITIONS)]
         offsets = [
             table.padding_idx for table in tables if isinstance(table, nn.Embedding) and table.padding_idx is not None
         ]
-        if offsets and offsets[0] != tokenizer.pad_token_id:
+        is_named = config.get("padding_position") is not None
+        if offsets and not is_named and offsets[0] != tokenizer.pad_token_id:
             raise ValueError(
                 f"the model finds positions by {offsets[0]}, the id of its padding, its tokenizer pads with "
                 f"{tokenizer.pad_token_id}; set pad_token of the tokenizer to {offsets[0]}"

@@ -5,16 +5,22 @@ What is finished is skipped, so a stopped graph of steps goes on where it was; a
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import fcntl
+import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
+from data_tools.cli import FlagParser
+from data_tools.files.atomic import write_texts
 from finetune.command_stages import Stage, run_stage
 from finetune.parallel_runs import run_side_by_side
+from training.recipe.shipped import shipped_file, shipped_names
 
 
 def nothing() -> None:
@@ -106,3 +112,61 @@ def run_step(step: Step, processes: int, share: Mapping[str, str], own_log: bool
             except ValueError as error:
                 raise ValueError(f"{error} ({step.log})" if own_log else str(error)) from None
     step.settle()
+
+
+def check_unchanged(ours: Mapping[str, Mapping[str, Any]], output: Path, begun: Collection[str] | None = None) -> None:
+    """Record in DIR/runs.json how each run, by its name, is trained and tested.
+
+    `begun` are the runs that have begun, by default all that are recorded; the others may change. Raises ValueError
+    when an earlier call had other settings: finished stages are skipped, so a changed comparison would mix two kinds of
+    runs. Also raises it when DIR holds files that no earlier call has written.
+    """
+    recorded = output / "runs.json"
+    if recorded.is_file():
+        before = json.loads(recorded.read_text(encoding="utf-8"))
+    else:
+        before = None if output.exists() and any(output.iterdir()) else {}
+    if not isinstance(before, dict):
+        raise ValueError(f"{output}: holds files, and no runs.json of an earlier call; choose another --output")
+    kept = before.keys() if begun is None else before.keys() & set(begun)
+    for name in (name for name in ours if name in kept):  # the first, on which others may depend, is named
+        changed = [field for field, value in ours[name].items() if before[name].get(field) != value]
+        if changed:
+            raise ValueError(
+                f"{output}: run {name} was begun with other {', '.join(changed)}; choose another --output, or undo that"
+            )
+    write_texts(output, {recorded.name: json.dumps({**before, **ours}, indent=1)})
+
+
+def steps_parser(program: str, description: str, directory: Path, metavar: str = "COMPARE.yaml") -> FlagParser:
+    """A parser of a `file`, `output` and `parallel`, for `parse_steps`.
+
+    The file may be named by the name of one in `directory`, of those that come with the package.
+    """
+    parser = FlagParser(
+        prog=f"python -m {program}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "file",
+        type=lambda name: shipped_file(name, directory),
+        metavar=metavar,
+        help=f"see above; or the name of one that comes with the package: {', '.join(shipped_names(directory))}",
+    )
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="directory for runs and results")
+    parser.add_argument(
+        "--parallel",
+        type=int,
+        default=1,
+        metavar="N",
+        help="runs at once, each with its share of the cores or of CUDA_VISIBLE_DEVICES (default %(default)s); with "
+        "small models, two runs on one core each are faster than one after the other on two",
+    )
+    return parser
+
+
+def parse_steps(parser: FlagParser) -> argparse.Namespace:
+    """The command line by a `steps_parser`. Raises ValueError for parallel below 1."""
+    options = parser.parse_args()
+    if options.parallel < 1:
+        raise ValueError(f"--parallel {options.parallel}: expected at least 1")
+    return options

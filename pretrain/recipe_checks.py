@@ -63,7 +63,7 @@ def problems_of_teacher(recipe: PretrainRecipe) -> list[str]:
 
 def problems_of_parts(recipe: PretrainRecipe) -> list[str]:
     """What stands against training a part of the model alone, and adapters without which they mean nothing."""
-    found = recipe.needs_adapter("adapter_name", "adapter_invertible", "adapter_reduction")
+    found = recipe.needs_adapter("adapter_name", "adapter_invertible", "adapter_reduction", "adapter_skips_last")
     if recipe.trains in (EMBEDDINGS, BODY, ADAPTERS) and not recipe.init_from:
         found.append(f"trains {recipe.trains} needs init_from: the rest of the model would stay random")
     if recipe.trains == ADAPTERS and not (recipe.adapter or recipe.lora_rank):

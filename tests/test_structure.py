@@ -51,6 +51,13 @@ def test_deepspeed_is_imported_in_one_file() -> None:
     assert users == {ROOT / "training" / "engine" / "deepspeed_engine.py"}
 
 
+def test_figures_are_set_up_in_one_file() -> None:
+    """Back end, fonts and colours; the others ask it for pyplot."""
+    users = {path.relative_to(ROOT).as_posix() for path in MODULES if "matplotlib.use(" in path.read_text("utf-8")}
+    users |= {path.relative_to(ROOT).as_posix() for path in MODULES if "matplotlib" in imported(path)}
+    assert users == {"training/figures.py"}
+
+
 def test_no_module_beside_a_train_script_shadows_another() -> None:
     for script in (path for path in MODULES if path.name == "train.py"):
         neighbours = {path.stem for path in script.parent.glob("*.py")}

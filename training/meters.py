@@ -70,6 +70,7 @@ class Meters:
         self.log_every = log_every
         self.end_step = end_step
         self.watched: Callable[[float], Scalars] = nothing_more
+        self.noted: Scalars = {}
         self.until = end_step
         self._begin_line()
         self.last_time = time.perf_counter()
@@ -98,6 +99,10 @@ class Meters:
         """
         self.watched, self.until = source, until
 
+    def note(self, values: Scalars) -> None:
+        """Add values to the next line of an update: what holds from there on, such as how many parameters learn."""
+        self.noted = {**self.noted, **values}
+
     @contextmanager
     def waiting(self) -> Iterator[None]:
         """The time inside is spent waiting for data."""
@@ -109,7 +114,7 @@ class Meters:
         """Note update number `step` (from 1).
 
         A line for every `log_every` updates, for each of the first two and for the last one of a phase holds the means
-        of each kind's losses since the line before, the last learning rate and norm, and over the time since then
+        of each kind's losses since the line before, the last learning rate and norm, and over the `seconds` since then
         (without saves and validations) the throughput and the share of rank 0's time spent waiting for data.
         """
         now = time.perf_counter()
@@ -126,8 +131,9 @@ class Meters:
         watched = self.watched(self.seconds)
         if self.enabled:
             scalars = self._line(metrics)
-            self._write(step, {**scalars, **watched})
+            self._write(step, {**scalars, **watched, **self.noted})
             self._tell(step, scalars, watched)
+        self.noted = {}
         self._begin_line()
 
     def _begin_line(self) -> None:
@@ -139,6 +145,7 @@ class Meters:
         scalars["lr"] = metrics.learning_rate
         if metrics.grad_norm is not None:
             scalars["grad_norm"] = metrics.grad_norm
+        scalars["seconds"] = self.seconds
         scalars["tokens_per_second"] = self.tokens / self.seconds
         scalars["data_wait"] = self.waited / self.seconds
         scalars["memory_gib"] = peak_memory_bytes() / 2**30

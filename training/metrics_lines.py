@@ -10,6 +10,7 @@ from pathlib import Path
 from data_tools.files.atomic import atomic_path
 
 METRICS_FILE = "metrics.jsonl"
+PARAMETERS, TRAINED_PARAMETERS = "parameters", "trained_parameters"  # of the model, in the first line of a phase
 HELD_FILE = "metrics.new.jsonl"  # lines of a run that went back, until its first checkpoint
 
 

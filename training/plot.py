@@ -6,7 +6,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from data_tools.cli import FlagParser, run_main
-from data_tools.files.atomic import atomic_path
+from training.figures import pyplot, save
 from training.meters import read_metrics
 
 MOST_NAMED = 12  # curves in a panel that its legend still names
@@ -31,11 +31,6 @@ def panel_of(name: str) -> tuple[str, str]:
 def plot_curves(run_dir: Path) -> Path:
     """Path of `run_dir`/curves.png: every loss term and accuracy, in training by kind of batch, language and pair, and
     in validation; then learning rate, gradient norm, throughput."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     panels: dict[str, dict[str, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
     for line in read_metrics(run_dir):
         for name, value in line.items():
@@ -46,7 +41,7 @@ def plot_curves(run_dir: Path) -> Path:
     titles += [title for title in LAST_PANELS if title in panels]
     columns = 3
     rows = -(-len(titles) // columns)
-    figure, axes = pyplot.subplots(rows, columns, figsize=(4.6 * columns, 3.2 * rows), squeeze=False)
+    figure, axes = pyplot().subplots(rows, columns, figsize=(4.6 * columns, 3.2 * rows), squeeze=False)
     for axis, title in zip(axes.flat, titles, strict=False):
         for label, points in sorted(panels[title].items()):
             # A point alone, as of a single validation, has no line.
@@ -61,9 +56,7 @@ def plot_curves(run_dir: Path) -> Path:
     figure.suptitle(str(run_dir))
     figure.tight_layout()
     path = run_dir / "curves.png"
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=110)
-    pyplot.close(figure)
+    save(figure, [path], dpi=110)
     return path
 
 

@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Generic
 
+from torch import nn
+
 from training.checkpoints.deleting import clean_up
 from training.checkpoints.finding import RECIPE_FILE, checkpoints_of, find_checkpoint, read_state
 from training.checkpoints.saving import Background, Contents, LaterCheckpoints, Retention, save_checkpoint, together
@@ -21,6 +23,7 @@ from training.guards import Guards
 from training.launch import launched_ranks, quiet_libraries, tell
 from training.loop import Hooks, check_ranks_agree, fit, seed_everything
 from training.meters import Meters, WandbProject
+from training.metrics_lines import PARAMETERS, TRAINED_PARAMETERS
 from training.plot import plot_curves
 from training.recipe.base import Phase
 from training.run_directory.checks import check_run_directory
@@ -104,6 +107,13 @@ def introduction(recipe: RecipeT, task: Task[RecipeT], start: Start, choices: Ma
     )
 
 
+def numbers_of_parameters(model: nn.Module) -> dict[str, int]:
+    """How many parameters a model has, and how many of these learn, as metrics.jsonl has it."""
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
+    learning = sum(size for size, learns in sizes if learns)
+    return {PARAMETERS: sum(size for size, _ in sizes), TRAINED_PARAMETERS: learning}
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run(Generic[RecipeT]):
     """A run whose ranks agree on what to do, ready to train."""
@@ -155,6 +165,8 @@ class Run(Generic[RecipeT]):
         left = [phase for phase in phases if start.step < phase.end]
         task.enter(left[0])
         start.prepare(task.model, recipe)
+        if start.step == phases[0].begin:  # a run that is resumed has the line already
+            self.meters.note(numbers_of_parameters(task.model))  # before ZeRO-3 cuts them into parts
 
         def lr_factor(step: int) -> float:
             return recipe.lr_factor(step, start.schedule_start)

@@ -21,6 +21,7 @@ class AdapterConfig:
     `pfeiffer` has a bottleneck behind the feed-forward module alone, with ReLU, `houlsby` one behind self-attention
     and one behind the feed-forward module, with swish. `reduction` is the width of the model over that of the
     bottleneck, `invertible_reduction` half the width of the model over that inside the coupling's two functions.
+    With `skips_last` the last layer has no bottleneck (MAD-X 2.0, Pfeiffer et al., 2021, "UNKs Everywhere").
     Raises ValueError for an unknown kind and for reductions below 1.
     """
 
@@ -28,6 +29,7 @@ class AdapterConfig:
     reduction: int = 16
     invertible: bool = False
     invertible_reduction: int = 2
+    skips_last: bool = False
 
     def __post_init__(self) -> None:
         if problems := self.problems():
@@ -40,8 +42,9 @@ class AdapterConfig:
             value = vars(self)[name]
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 found.append(f"{name} {value!r} must be a whole number and at least 1")
-        if not isinstance(self.invertible, bool):
-            found.append(f"invertible {self.invertible!r} must be true or false")
+        for name in ("invertible", "skips_last"):
+            if not isinstance(vars(self)[name], bool):
+                found.append(f"{name} {vars(self)[name]!r} must be true or false")
         return found
 
     @property

@@ -33,7 +33,9 @@ class VecoConfig(PreTrainedConfig):
     Every field that XLM-R has keeps XLM-R's name, and the ids of special tokens are by default XLM-R's (`<s>` 0,
     `<pad>` 1, `</s>` 2); `bos_token_id` and `eos_token_id` are those around a sentence, such as BERT's `[CLS]` and
     `[SEP]`. Position ids start at `pad_token_id + 1`, so `max_position_embeddings` is the longest sequence plus two, or
-    plus one where padding is 0. `lm_head_act` is the activation in the masked-LM head: BERT's is `hidden_act`.
+    plus one where padding is 0. They start at `padding_position + 1` where that is given: a vocabulary in which padding
+    is far behind would leave as many rows unread. `lm_head_act` is the activation in the masked-LM head: BERT's is
+    `hidden_act`.
 
     `decoder_layers` and `decoder_layers_from` matter only to `VecoForConditionalGeneration`: its decoder has
     `decoder_layers` layers (`None`: as many as the encoder), initialised from the "last" or "first" ones; with
@@ -72,6 +74,7 @@ class VecoConfig(PreTrainedConfig):
     pad_token_id: int | None = 1
     bos_token_id: int | None = 0
     eos_token_id: int | list[int] | None = 2
+    padding_position: int | None = None
     decoder_start_token_id: int | None = None
     decoder_layers: int | None = None
     decoder_layers_from: str = "last"
@@ -122,8 +125,8 @@ class VecoConfig(PreTrainedConfig):
             if not isinstance(values[name], int | float) or not 0 <= values[name] < 1
         ]
         problems += [
-            f"{name} {values[name]!r} must be a token id, a whole number from 0 on, or None"
-            for name in TOKEN_IDS
+            f"{name} {values[name]!r} must be {kind}, a whole number from 0 on, or None"
+            for name, kind in {**dict.fromkeys(TOKEN_IDS, "a token id"), "padding_position": "a position id"}.items()
             if values[name] is not None and (not _is_whole(values[name]) or values[name] < 0)
         ]
         problems += [
@@ -220,7 +223,7 @@ class VecoConfig(PreTrainedConfig):
     @property
     def pad_position(self) -> int:
         """Position id of padding; the positions of tokens follow it (XLM-R's and fairseq's offset)."""
-        return position_of_padding(self.pad_token_id)
+        return position_of_padding(self.pad_token_id) if self.padding_position is None else self.padding_position
 
     @classmethod
     def large(cls, **overrides: Any) -> VecoConfig:

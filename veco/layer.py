@@ -32,18 +32,21 @@ class VecoLayer(GradientCheckpointingLayer):
     configuration has adapters, they are behind self-attention and feed-forward, in front of residual and LayerNorm.
     """
 
-    def __init__(self, config: VecoConfig, layer_idx: int, has_cross_attention: bool = True) -> None:
+    def __init__(
+        self, config: VecoConfig, layer_idx: int, has_cross_attention: bool = True, is_last: bool = False
+    ) -> None:
+        """`is_last`: among the layers of the encoder; a decoder's stand for some of these."""
         super().__init__()
         width, eps = config.hidden_size, config.layer_norm_eps
         heads, dropout = config.num_attention_heads, config.attention_probs_dropout_prob
         self.self_attention = MultiHeadAttention(width, heads, dropout, layer_idx)
-        self.self_attention_adapters = BottleneckAdapters(config, kinds=(HOULSBY,))
+        self.self_attention_adapters = BottleneckAdapters(config, kinds=(HOULSBY,), is_last=is_last)
         self.self_attention_norm = nn.LayerNorm(width, eps=eps)
         if has_cross_attention:
             self.cross_attention = MultiHeadAttention(width, heads, dropout, layer_idx)
             self.cross_attention_norm = nn.LayerNorm(width, eps=eps)
         self.feed_forward = FeedForward(config)
-        self.feed_forward_adapters = BottleneckAdapters(config, kinds=KINDS)
+        self.feed_forward_adapters = BottleneckAdapters(config, kinds=KINDS, is_last=is_last)
         self.feed_forward_norm = nn.LayerNorm(width, eps=eps)
         self.dropout = Dropout(config.hidden_dropout_prob)
 

@@ -40,7 +40,10 @@ class VecoDecoder(nn.Module):
         num_layers = config.decoder_layers or config.num_hidden_layers
         if config.separate_decoder_embeddings:
             self.embeddings = VecoEmbeddings(config)
-        self.layers = nn.ModuleList(VecoLayer(config, layer_idx) for layer_idx in range(num_layers))
+        first, last = first_decoder_layer(config), config.num_hidden_layers - 1
+        self.layers = nn.ModuleList(
+            VecoLayer(config, layer_idx, is_last=first + layer_idx == last) for layer_idx in range(num_layers)
+        )
 
     def forward(
         self,
@@ -300,7 +303,8 @@ class VecoForConditionalGeneration(VecoWithLMHead, GenerationMixin):
             raise ValueError("config.decoder_start_token_id is not set: set it to the id of the target language's tag")
         shifted = labels.new_full(labels.shape, self.config.decoder_start_token_id)
         shifted[:, 1:] = labels[:, :-1]
-        return shifted.masked_fill(shifted == -100, self.config.pad_position)
+        pad = self.config.pad_token_id
+        return shifted.masked_fill(shifted == -100, 1 if pad is None else pad)
 
 
 def first_decoder_layer(config: VecoConfig) -> int:

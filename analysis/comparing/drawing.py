@@ -10,7 +10,8 @@ import numpy as np
 from analysis.comparing.comparison import Found, Numbers, Pair
 from analysis.comparing.measures import Measure
 from analysis.comparing.retrieval import Variant
-from analysis.figures import COLOURS, Curve, HeatMap, draw_curves, draw_heat_maps, figure_of, save
+from analysis.figures import Curve, HeatMap, draw_curves, draw_heat_maps, figure_of
+from training.figures import COLOURS, files_of, save
 
 SIMILARITY, ACCURACY, MATRIX, TREE, MODELS = "languages", "accuracy", "matrix", "tree", "models"
 FIGURES = (SIMILARITY, ACCURACY, MATRIX, TREE, MODELS)
@@ -111,4 +112,4 @@ def draw_tree(output: Path, languages: Sequence[str], joins: np.ndarray, distanc
         axis.spines["left"].set_visible(False)
         axis.set_xlabel(distance)
         figure.suptitle(title)
-        save(figure, output, TREE)
+        save(figure, files_of(output / TREE))

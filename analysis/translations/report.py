@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from analysis.figures import COLOURS, figure_of, save
+from analysis.figures import figure_of
 from analysis.results import Cell, Column, Table, write_results
 from analysis.translations.cosines import EDGES, ByPair, Compared, Cosines, by_language, total
+from training.figures import COLOURS, files_of, save
 
 NAME = FIGURE = "similarity"
 NUM_BINS = 50  # of a drawn histogram
@@ -119,7 +120,7 @@ def draw(output: Path, by_layer: Mapping[int, ByPair], centre: bool) -> None:
         for axis in axes[:, 0]:
             axis.set_ylabel("% of pairs")
         figure.legend(handles=lines, loc="outside lower center", ncols=2, fontsize=8, frameon=False)
-        save(figure, output, FIGURE)
+        save(figure, files_of(output / FIGURE))
 
 
 def drawn_bins(panels: Iterable[Compared]) -> np.ndarray:

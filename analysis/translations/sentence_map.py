@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.figures import COLOURS, MARKERS, figure_of, save
+from analysis.figures import figure_of
 from analysis.parallel.vectors import ParallelVectors
 from analysis.results import Cell, Column, Table
 from data_tools.files.atomic import write_texts
 from finetune.understanding.retrieval.matching import unit_rows
+from training.figures import COLOURS, MARKERS, files_of, save
 
 NAME = "map"
 TABLE = f"{NAME}.csv"
@@ -120,4 +121,4 @@ def draw(output: Path, maps: Sequence[SentenceMap], projection: Projection) -> N
             axis.set_xticks([])
             axis.set_yticks([])
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=8, frameon=False)
-        save(figure, output, NAME)
+        save(figure, files_of(output / NAME))

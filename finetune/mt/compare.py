@@ -18,19 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.cli import run_main
-from data_tools.files.atomic import atomic_path, write_texts
-from finetune.comparison import (
-    check_same_tokenizers,
-    check_unchanged,
-    mean_and_deviation,
-    parse_steps,
-    steps_parser,
-)
+from data_tools.files.atomic import write_texts
+from finetune.comparison import check_same_tokenizers, mean_and_deviation
 from finetune.mt import comparison_configuration as comparison_file
 from finetune.mt.comparison_configuration import Comparison, Run, read_comparison, runs_of, stages_of
 from finetune.mt.decoding.input_lines import count_lines
 from finetune.mt.translation_task import check_model
-from finetune.steps import Step, run_steps
+from finetune.steps import Step, check_unchanged, parse_steps, run_steps, steps_parser
+from training.figures import pyplot, save
 from training.meters import read_metrics
 
 # The table shows those that all runs have: for instance, no tokenized BLEU for languages without spaces between words.
@@ -149,13 +144,8 @@ def write_report(results: Sequence[Result], comparison: Comparison, num_runs: in
 
 def draw(groups: Mapping[str, Sequence[Result]], path: Path) -> None:
     """Plot the validation metrics over updates: the mean over seeds, and their range as a band."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     metrics = list(dict.fromkeys(name for members in groups.values() for member in members for name in member.curve))
-    figure, axes = pyplot.subplots(1, len(metrics), figsize=(6 * len(metrics), 4), squeeze=False)
+    figure, axes = pyplot().subplots(1, len(metrics), figsize=(6 * len(metrics), 4), squeeze=False)
     for axis, metric in zip(axes[0], metrics, strict=True):
         for group, members in groups.items():
             curves = [dict(member.curve[metric]) for member in members]
@@ -168,9 +158,7 @@ def draw(groups: Mapping[str, Sequence[Result]], path: Path) -> None:
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
     figure.tight_layout()
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=120)
-    pyplot.close(figure)
+    save(figure, [path], dpi=120)
 
 
 def compare(path: Path, output: Path, parallel: int = 1) -> None:

@@ -8,7 +8,8 @@ when those that it needs are finished, and is made once. What is finished is ski
 stopped study. A step that fails is named at the end, with its log, and what does not need it goes on. A finished step
 whose settings have changed in STUDY.yaml is refused.
 
-    DIR/table.md, table.csv, results.json    models x tasks, mean ± sd over seeds; probes; differences with intervals
+    DIR/table.md, table.csv, results.json    models x tasks, mean ± sd over seeds; parameters and minutes of
+                                             pre-training; probes; differences with intervals
     DIR/table.{png,svg}                      the table in colours: own language, foreign language, control
     DIR/differences.csv                      paired bootstrap over examples, t-test over seeds
     DIR/learning_curves.{png,svg}            losses of pre-training
@@ -25,14 +26,14 @@ from pathlib import Path
 from data_tools.cli import run_main
 from data_tools.files.atomic import write_texts
 from data_tools.files.directories import claim
-from finetune.comparison import check_unchanged, parse_steps, steps_parser
-from finetune.steps import run_steps
+from finetune.steps import check_unchanged, parse_steps, run_steps, steps_parser
 from finetune.study import configuration
-from finetune.study.figures import FORMATS, draw_curves, draw_layers, draw_table
+from finetune.study.figures import draw_curves, draw_layers, draw_table
 from finetune.study.plan import StudyPlan, plan_of
 from finetune.study.reading import read_study
 from finetune.study.results import Findings
 from finetune.study.tables import cells_csv, differences_csv, markdown, results_json
+from training.figures import FORMATS
 
 COMMAND = "finetune.study"
 STUDIES = Path(__file__).resolve().parents[1] / "studies"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune.steps import Step
+from finetune.study.checking.values import place_of, values_of_cell
 from finetune.study.configuration import CONTROL, Study
 from finetune.study.places import FINETUNING, Places
 from finetune.study.preparation import model_needs
@@ -107,15 +108,30 @@ def column_of(title: str, name: str, language: str, study: Study, places: Places
     comparison, part = comparison_of(name, language, study, places), study.tasks[name]
     group = Group(part.task, comparison.settings[0], MODES[0])
     tests = checked_tests(part.task, language, comparison)
-    first = [
-        run_of(group, model, study.seeds[0], comparison, places.output, _trained(group, language))
-        for model in study.rows
-    ]
+    first = first_runs(group, name, language, comparison, study, places)
     check_models([run for run in first if Path(run.init_from).exists()], comparison)
     runs = [placed(run, seed, title, places) for seed in study.seeds for run in first]
     tested = {part.task: tests}
     chosen = languages_chosen_on_tests(runs, tested, comparison)
     return Column(title, name, language, Plan(comparison, runs, tested, {}, {}, {}, {}, chosen_on_tests=chosen))
+
+
+def first_runs(
+    group: Group, name: str, language: str, comparison: Comparison, study: Study, places: Places
+) -> list[Run]:
+    """The runs of all models with the first seed. Raises ValueError with the place of each value that is refused."""
+    runs, problems = [], dict[str, None]()
+    for model in study.rows:
+        try:
+            run = run_of(group, model, study.seeds[0], comparison, places.output, _trained(group, language))
+        except ValueError as error:
+            told = str(error).removeprefix(f"recipe of {group}: ")
+            problems[f"{place_of(told, values_of_cell(model, name, study), study)}: {told}"] = None
+        else:
+            runs.append(run)
+    if problems:
+        raise ValueError("; ".join(problems))
+    return runs
 
 
 def checked_tests(name: str, language: str, comparison: Comparison) -> list[str]:

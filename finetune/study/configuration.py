@@ -5,7 +5,7 @@
       old: "${VECO_RUNS}/old/tokenizer"       # or one that is there already
     data:                                     # what data_tools.prepare makes: the keys of CORPUS.yaml
       en: {tokenizer: en, mono: {en: "${VECO_CORPORA}/mono/en.txt.gz"}, valid: 0.01}
-      fi: {tokenizer: fi, mono: {fi: "${VECO_CORPORA}/mono/fi.txt.gz"}, valid: 0.01}
+      fi: {tokenizer: old, mono: {fi: "${VECO_CORPORA}/mono/fi.txt.gz"}, valid: 0.01}
     pretraining: {config: xtreme_small, objective: mlm, steps: 1000}     # a recipe, its fields: all pre-training here
     models:
       en: {pretrain: {data: en}}                              # from random weights; fields of pretrain/train.py
@@ -14,6 +14,7 @@
         from: fi
         vocabulary: {tokenizer: en, by: random}               # flags of veco.vocabulary change
         pretrain: {data: en, steps: 500}
+      fi-more: {from: fi, extend: {from_tokenizer: en}}       # flags of veco.vocabulary extend
       bert:                                                   # converted by veco.convert
         {from: "${VECO_RUNS}/bert", convert: bert, languages: [en], task_fields: {pos: {max_length: 96}}}
     control: {from: [en, fi], fields: {epochs: 30, patience: 5}}         # without pre-training
@@ -42,15 +43,19 @@ has the shape and the tokenizer of the first model of `from` in the column's lan
 `fields` are of finetune.understanding.train: a model's `task_fields` go before its `fields`, these before the task's,
 and these before `finetuning`. Steps are made once: models share tokenizers, data and the models they begin from. Paths
 of text and task files are relative to this file.
+
+Where a tokenizer is named, a model may stand for the one that it carries: `data: {more: {tokenizer: fi-more, …}}` is
+data for a model that begins from fi-more. Fields of `pretrain` say what learns of it: trains, adapter, lora_rank.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from data_tools.files.yaml_files import Keys
 from finetune.understanding.tasks.task import Split
 
 CONTROL = "control"
@@ -82,15 +87,20 @@ class DataPart:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelPart:
-    """A model: what it begins from, and what is done to it, in this order: convert, vocabulary, pretrain."""
+    """A model: what it begins from, and what is done to it, in this order: convert, vocabulary, extend, pretrain."""
 
     start: str = ""  # empty: random weights
     convert: str = ""
     vocabulary: Mapping[str, Any] | None = None
+    extend: Mapping[str, Any] | None = None
     pretrain: Mapping[str, Any] | None = None
     languages: tuple[str, ...] = ()
     fields: Mapping[str, Any] = field(default_factory=dict)  # of its fine-tuning
     task_fields: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # and on single tasks
+
+    def vocabulary_flags(self, key: str) -> Mapping[str, Any]:
+        """The flags below `key`, "vocabulary" or "extend"; none where the model does not have it."""
+        return {"vocabulary": self.vocabulary, "extend": self.extend}[key] or {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +138,7 @@ class Study:
     """The content of a STUDY.yaml, described above."""
 
     path: Path
+    place: Callable[[Keys], str] = field(compare=False)  # where the value under some keys stands, as "mine.yaml:3:8"
     tokenizers: Mapping[str, TokenizerPart]
     data: Mapping[str, DataPart]
     models: Mapping[str, ModelPart]

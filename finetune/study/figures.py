@@ -2,46 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_tools.files.atomic import atomic_path
 from finetune.study.cells import Kind
+from finetune.study.costs import pretraining_run
 from finetune.study.plan import StudyPlan
 from finetune.study.results import Cell, score_of
 from finetune.study.tables import NAMES
+from training.figures import COLOURS, LINES, MARKERS, files_of, pyplot, save
 from training.meters import read_metrics
-from training.metrics_lines import METRICS_FILE
 
 # Dark enough apart for a black and white print, and blue, yellow and white for colour-blind readers.
-COLOURS = {Kind.OWN: "#7fb3d8", Kind.FOREIGN: "#fbe7a1", Kind.CONTROL: "#ffffff", Kind.UNKNOWN: "#e6e6e6"}
-LINES, MARKERS = ("-", "--", ":", "-."), ("o", "s", "^", "D")  # of curves, beside their colours
-OKABE_ITO = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#f0e442")
-FORMATS = ("png", "svg")
-WITHOUT_DATE: Mapping[str, dict[str, Any]] = {"svg": {"Date": None}, "png": {}}
+KIND_COLOURS = {Kind.OWN: "#7fb3d8", Kind.FOREIGN: "#fbe7a1", Kind.CONTROL: "#ffffff", Kind.UNKNOWN: "#e6e6e6"}
 KINDS = ("mono", "bilingual")  # of batches
+PANELS_A_ROW = 4
 PARTS = {"training": "train", "held out": "valid"}  # what curves are called -> what metrics.jsonl calls it
-
-
-def pyplot() -> Any:
-    """matplotlib's pyplot, set to draw files, the same each time. It takes a second to import."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    matplotlib.rcParams["svg.hashsalt"] = "veco"
-    from matplotlib import pyplot as found
-
-    return found
-
-
-def save(figure: Any, stem: Path) -> None:
-    """Write a figure as PNG and SVG, and close it."""
-    for form in FORMATS:
-        with atomic_path(stem.with_suffix(f".{form}")) as temporary:
-            figure.savefig(temporary, format=form, dpi=160, bbox_inches="tight", metadata=WITHOUT_DATE[form])
-    pyplot().close(figure)
 
 
 def draw_table(cells: Sequence[Cell], plan: StudyPlan, stem: Path) -> None:
@@ -67,14 +46,14 @@ def draw_table(cells: Sequence[Cell], plan: StudyPlan, stem: Path) -> None:
     if handles:
         labels = [NAMES[kind] for kind in present]
         axis.legend(handles, labels, loc="upper left", bbox_to_anchor=(0, -0.02), ncol=3, fontsize=7, frameon=False)
-    save(figure, stem)
+    save(figure, files_of(stem), dpi=160, margins="tight")
 
 
 def patch(kind: Kind | None, place: tuple[float, float] = (0, 0)) -> Any:
     """The background of a cell of this kind; None is an unfinished one, which is only framed."""
     from matplotlib.patches import Rectangle
 
-    colour = COLOURS[kind] if kind is not None else "none"
+    colour = KIND_COLOURS[kind] if kind is not None else "none"
     hatch = "////" if kind is Kind.CONTROL else None
     return Rectangle(place, 1, 1, facecolor=colour, edgecolor="#b0b0b0", linewidth=0.6, hatch=hatch)
 
@@ -82,7 +61,7 @@ def patch(kind: Kind | None, place: tuple[float, float] = (0, 0)) -> Any:
 def draw_cell(axis: Any, cell: Cell, column: int, row: int) -> None:
     """Draw a cell: its mean, bold for the model's own language, and the sd in small letters."""
     axis.add_patch(patch(cell.kind, (column, row)))
-    box = {"facecolor": COLOURS[cell.kind], "edgecolor": "none", "pad": 0.8}
+    box = {"facecolor": KIND_COLOURS[cell.kind], "edgecolor": "none", "pad": 0.8}
     weight = "bold" if cell.kind is Kind.OWN else "normal"
     has_deviation = cell.deviation is not None
     style = {"ha": "center", "va": "center", "bbox": box}
@@ -102,25 +81,35 @@ def draw_curves(plan: StudyPlan, stem: Path) -> bool:
         own = {name: found[title] for name, found in curves.items() if title in found}
         own = {name: points for name, points in own.items() if bool(plan.study.models[name].start) == goes_on}
         for number, (name, points) in enumerate(own.items()):
-            style = {"color": OKABE_ITO[number % len(OKABE_ITO)], "linestyle": LINES[number % len(LINES)]}
+            style = {"color": COLOURS[number % len(COLOURS)], "linestyle": LINES[number % len(LINES)]}
             axis.plot(*zip(*points, strict=True), label=name, marker="o" if len(points) < 3 else None, **style)
         kind = "continued pre-training" if goes_on else "pre-training"
         axis.set(title=f"{kind}, {title}", xlabel="update", ylabel="nats")
         axis.grid(alpha=0.3)
         axis.legend(fontsize=7)
     figure.tight_layout()
-    save(figure, stem)
+    save(figure, files_of(stem), dpi=160, margins="tight")
     return True
 
 
 def draw_layers(curves: Mapping[str, Mapping[str, Mapping[int, float]]], stem: Path) -> bool:
-    """Draw what probes found by layer: a panel for each number, a curve for each model; whether there is any."""
+    """Draw what probes found by layer: a panel for each number, a curve for each model; whether there is any.
+
+    Colour, line and marker say the model, in all panels alike.
+    """
     if not curves:
         return False
-    figure, axes = pyplot().subplots(1, len(curves), figsize=(4.4 * len(curves), 3.6), squeeze=False)
-    for axis, (name, of_models) in zip(axes[0], curves.items(), strict=True):
-        for number, (model, curve) in enumerate(of_models.items()):
-            style = {"color": OKABE_ITO[number % len(OKABE_ITO)], "linestyle": LINES[number % len(LINES)]}
+    models = list(dict.fromkeys(model for own in curves.values() for model in own))
+    num_rows = math.ceil(len(curves) / PANELS_A_ROW)
+    num_columns = math.ceil(len(curves) / num_rows)
+    size = 4.4 * num_columns, 3.6 * num_rows
+    figure, axes = pyplot().subplots(num_rows, num_columns, figsize=size, squeeze=False)
+    for axis in axes.flat[len(curves) :]:
+        axis.remove()
+    for axis, (name, of_models) in zip(axes.flat, curves.items(), strict=False):
+        for model, curve in of_models.items():
+            number = models.index(model)
+            style = {"color": COLOURS[number % len(COLOURS)], "linestyle": LINES[number % len(LINES)]}
             style["marker"] = MARKERS[number % len(MARKERS)]
             axis.plot(*zip(*sorted(curve.items()), strict=True), label=model, **style)
         axis.set(title=name, xlabel="layer (0: embeddings)")
@@ -128,7 +117,7 @@ def draw_layers(curves: Mapping[str, Mapping[str, Mapping[int, float]]], stem: P
         axis.grid(alpha=0.3)
         axis.legend(fontsize=7)
     figure.tight_layout()
-    save(figure, stem)
+    save(figure, files_of(stem), dpi=160, margins="tight")
     return True
 
 
@@ -137,8 +126,7 @@ def curves_of(model: str, plan: StudyPlan) -> dict[str, list[tuple[int, float]]]
 
     The loss is that of a side of a pair, the mean over kinds of batches where there are both.
     """
-    run = plan.places.model_part(model, "pretrain").parent
-    if plan.study.models[model].pretrain is None or not (run / METRICS_FILE).is_file():
+    if (run := pretraining_run(model, plan)) is None:
         return {}
     lines = read_metrics(run)
     found = {}

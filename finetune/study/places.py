@@ -36,11 +36,11 @@ class Places:
         return self.output / "data" / name / "data"
 
     def tokenizer(self, name: str) -> Path:
-        """A tokenizer."""
+        """A tokenizer, or a model with the one that it carries."""
         part = self.study.tokenizers.get(name)
-        if part is None or part.directory:
-            return Path(part.directory if part else name)
-        return self.output / "tokenizers" / name / "tokenizer"
+        if part is None:
+            return self.model(name)
+        return Path(part.directory) if part.directory else self.output / "tokenizers" / name / "tokenizer"
 
     def model(self, name: str) -> Path:
         """A model, after all that is done to it."""
@@ -58,5 +58,10 @@ class Places:
 
 def model_parts(part: ModelPart) -> list[str]:
     """What is done to a model, in order; the names of directories and, in STUDY.yaml, of keys."""
-    done = {"convert": bool(part.convert), "vocabulary": part.vocabulary is not None}
-    return [*(name for name, is_done in done.items() if is_done), *(["pretrain"] if part.pretrain is not None else [])]
+    done = {
+        "convert": bool(part.convert),
+        "vocabulary": part.vocabulary is not None,
+        "extend": part.extend is not None,
+        "pretrain": part.pretrain is not None,
+    }
+    return [name for name, is_done in done.items() if is_done]

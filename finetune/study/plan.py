@@ -13,7 +13,7 @@ from typing import Any
 from finetune.command_stages import command_line
 from finetune.steps import Step
 from finetune.study.cells import Column, cell_steps, columns_of
-from finetune.study.checks import check_steps
+from finetune.study.checking.checks import check_steps
 from finetune.study.configuration import Study
 from finetune.study.places import Places
 from finetune.study.preparation import preparation_steps, written_files

@@ -18,6 +18,8 @@ from training.recipe.parsing import read_yaml
 from training.recipe.shipped import shipped_file
 
 RECIPES = Path(__file__).resolve().parents[2] / "pretrain" / "recipes"
+# Key of a model -> the command of veco.vocabulary that it has flags of, and the flag that names a tokenizer.
+VOCABULARY = {"vocabulary": ("change", "tokenizer"), "extend": ("extend", "from_tokenizer")}
 
 
 def preparation_steps(study: Study, places: Places) -> list[Step]:
@@ -46,7 +48,7 @@ def data_step(name: str, study: Study, places: Places) -> Step:
 
 
 def model_step(name: str, study: Study, places: Places) -> Step:
-    """Convert a model, change its vocabulary and pre-train it, as far as it says so."""
+    """Convert a model, change or extend its vocabulary and pre-train it, as far as it says so."""
     part = study.models[name]
     stages = []
     source = places.model(part.start) if part.start else None
@@ -55,14 +57,14 @@ def model_step(name: str, study: Study, places: Places) -> Step:
         made = places.model_part(name, kind)
         if kind == "convert":
             stages.append(Stage(f"model {name}: convert", ("veco.convert", part.convert, f"{source}", f"{made}"), made))
-        elif kind == "vocabulary":
-            assert part.vocabulary is not None, "as it is to be changed"
-            own = {key: value for key, value in part.vocabulary.items() if key != "tokenizer"}
-            tokenizer = str(part.vocabulary["tokenizer"])
-            command = ("veco.vocabulary", "change", f"{source}", f"{made}")
-            flags = ("--tokenizer", f"{places.tokenizer(tokenizer)}", *words_of(own))
-            stages.append(Stage(f"model {name}: vocabulary", (*command, *flags), made))
-            needs += tokenizer_needs(tokenizer, study)
+        elif kind in VOCABULARY:
+            command, key = VOCABULARY[kind]
+            flags = dict(part.vocabulary_flags(kind))
+            if key in flags:
+                needs += tokenizer_needs(str(flags[key]), study)
+                flags[key] = places.tokenizer(str(flags[key]))
+            words = ("veco.vocabulary", command, f"{source}", f"{made}", *words_of(flags))
+            stages.append(Stage(f"model {name}: {kind}", words, made))
         else:
             stages.append(pretraining_stage(name, source, study, places))
             needs += data_needs(str((part.pretrain or {})["data"]), study)
@@ -117,8 +119,10 @@ def model_needs(name: str, study: Study) -> tuple[str, ...]:
 
 
 def tokenizer_needs(name: str, study: Study) -> tuple[str, ...]:
-    """The step that makes a tokenizer, if there is one."""
-    return (f"tokenizer {name}",) if name in study.tokenizers and study.tokenizers[name].text else ()
+    """The step that makes a tokenizer, or the model that carries it, if there is one."""
+    if name not in study.tokenizers:
+        return model_needs(name, study)
+    return (f"tokenizer {name}",) if study.tokenizers[name].text else ()
 
 
 def data_needs(name: str, study: Study) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from finetune.study.configuration import (
     TaskPart,
     TokenizerPart,
 )
+from finetune.study.preparation import VOCABULARY
 from finetune.study.references import check_references
 from finetune.understanding.comparison.configuration import DECIDED, DRAWS, MIN_DRAWS, REPORTED
 from finetune.understanding.recipe import UnderstandingRecipe
@@ -31,7 +32,7 @@ SETTINGS = ("pretraining", CONTROL, "finetuning", "seeds", "table", "processes")
 MAY_BE_DIRECTORIES = ("tokenizers", "data", "models")  # sections whose entries may be the path of what is there already
 CORPUS_KEYS = ("mono", "parallel", "valid", "filters", "deduplicate")
 PATH_KEYS = ("text", "jsonl", "parquet", "tsv", "csv", "source", "target", "tmx", "opus")  # of the files in a corpus
-MODEL_KEYS = ("from", "convert", "vocabulary", "pretrain", "languages", "fields", "task_fields")
+MODEL_KEYS = ("from", "convert", "vocabulary", "extend", "pretrain", "languages", "fields", "task_fields")
 TASK_KEYS = ("task", "data", "languages", "tests", "report", "fields")
 PROBE_KEYS = ("command", "flags", "results", "by_layer", "models")
 RECIPE_FIELDS = tuple(field.name for field in dataclasses.fields(UnderstandingRecipe))
@@ -57,6 +58,7 @@ def read_study(path: Path) -> Study:
     rows = (*(table.texts("models") or models), *([CONTROL] if top.has(CONTROL) else ()))
     study = Study(
         path=path,
+        place=read.place,
         tokenizers=tokenizers,
         data=data,
         models=models,
@@ -136,18 +138,24 @@ def _model(entry: tuple[Section, str]) -> ModelPart:
         pretrain.text("data")
     if not section.has("from") and not section.has("pretrain"):
         section.complain("from", f"model {section.keys[-1]} has neither from nor pretrain")
-    for key in ("convert", "vocabulary"):
+    for key in ("convert", *VOCABULARY):
         if section.has(key) and not section.has("from"):
             section.complain(key, f"{key}: needs from, the model that is changed")
     return ModelPart(
         start=section.text("from", ""),
         convert=section.text("convert", ""),
-        vocabulary=vocabulary.content if section.has("vocabulary") else None,
+        vocabulary=_flags(vocabulary) if section.has("vocabulary") else None,
+        extend=_flags(section.section("extend")) if section.has("extend") else None,
         pretrain=pretrain.content if section.has("pretrain") else None,
         languages=section.texts("languages"),
         fields=_recipe_fields(section.section("fields"), ("init",)),
         task_fields={str(name): _recipe_fields(of_tasks.section(name)) for name in of_tasks.content},
     )
+
+
+def _flags(section: Section) -> dict[str, Any]:
+    """Flags, which may be spelt with `-` or `_`, with `_`."""
+    return {str(name).replace("-", "_"): value for name, value in section.content.items()}
 
 
 def _task(entry: tuple[Section, str], base: Path) -> TaskPart:

@@ -6,11 +6,12 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from finetune.study.configuration import CONTROL, Study
+from finetune.study.preparation import VOCABULARY
 from finetune.understanding.tasks.section import Section, meant
 
 
 def check_references(study: Study, top: Section, parts: Mapping[str, Mapping[str, Section]]) -> None:
-    """Complain of names that no section has, and of models that begin from one another.
+    """Complain of names that no section has, and of models that need one another.
 
     `parts` are the entries of each section, by their names.
     """
@@ -22,7 +23,7 @@ def check_references(study: Study, top: Section, parts: Mapping[str, Mapping[str
                 section.complain("text", f"text {tokenizer.text}: is prepared data, not text")
     for name, data in study.data.items():
         if data.tokenizer:
-            check_path_or_name(parts["data"][name], "tokenizer", data.tokenizer, "tokenizers", study.tokenizers)
+            check_tokenizer(parts["data"][name], "tokenizer", data.tokenizer, study)
     check_models(study, parts["models"])
     compared, control = (*study.models, *([CONTROL] if study.control else ())), top.section(CONTROL)
     for name in study.control:
@@ -52,8 +53,9 @@ def check_models(study: Study, sections: Mapping[str, Section]) -> None:
         section = sections[name]
         if model.start:
             check_path_or_name(section, "from", model.start, "models", study.models)
-        if model.vocabulary is not None and (own := str(model.vocabulary.get("tokenizer", ""))):
-            check_path_or_name(section.section("vocabulary"), "tokenizer", own, "tokenizers", study.tokenizers)
+        for part, (_, key) in VOCABULARY.items():
+            if own := str(model.vocabulary_flags(part).get(key, "")):
+                check_tokenizer(section.section(part), key, own, study)
         if model.pretrain is not None and (own := str(model.pretrain.get("data", ""))):
             check_path_or_name(section.section("pretrain"), "data", own, "data", study.data)
         for task in model.task_fields:
@@ -61,6 +63,11 @@ def check_models(study: Study, sections: Mapping[str, Section]) -> None:
         if name == CONTROL:
             section.complain("from", f"model {name}: that is the name of the control; choose another")
     check_circles(study, sections)
+
+
+def check_tokenizer(section: Section, key: str, value: str, study: Study) -> None:
+    """Complain of what is neither a tokenizer, nor a model, nor a directory."""
+    check_path_or_name(section, key, value, "tokenizers and models", [*study.tokenizers, *study.models])
 
 
 def check_path_or_name(section: Section, key: str, value: str, where: str, known: Collection[str]) -> None:
@@ -80,15 +87,36 @@ def check_name(section: Section, key: str, name: str, where: str, known: Collect
 
 
 def check_circles(study: Study, sections: Mapping[str, Section]) -> None:
-    """Complain once of each circle of models that begin from one another."""
+    """Complain once of each circle of models that need one another."""
     told: set[str] = set()
     for name in study.models:
-        path = [name]
-        while (start := study.models[path[-1]].start) in study.models and start not in path:
-            path.append(start)
-        if start == name and name not in told:
-            told |= {*path}
-            sections[name].complain("from", f"models begin from one another: {' from '.join([*path, name])}")
+        if name not in told and (circle := circle_of(name, study)):
+            told |= {*circle}
+            sections[name].complain("from", f"models need one another: {' needs '.join(circle)}")
+
+
+def circle_of(name: str, study: Study) -> list[str]:
+    """The models by which one needs itself, from it to it; none where it does not."""
+    ways, seen = [[name]], set[str]()
+    while ways:
+        way = ways.pop()
+        for need in needed_models(way[-1], study):
+            if need == name:
+                return [*way, name]
+            if need not in seen:
+                seen.add(need)
+                ways.append([*way, need])
+    return []
+
+
+def needed_models(name: str, study: Study) -> list[str]:
+    """The models that must be there before one: that it begins from, and those whose tokenizers it or its data take."""
+    part = study.models[name]
+    data = study.data.get(str((part.pretrain or {}).get("data")))
+    tokenizers = [str(part.vocabulary_flags(kind).get(key, "")) for kind, (_, key) in VOCABULARY.items()]
+    tokenizers += [data.tokenizer] if data else []
+    carried = [tokenizer for tokenizer in tokenizers if tokenizer not in study.tokenizers]
+    return [need for need in (part.start, *carried) if need in study.models]
 
 
 def is_directory(path: str) -> bool:

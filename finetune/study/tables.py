@@ -9,6 +9,7 @@ from dataclasses import asdict
 
 from finetune.comparison import mean_and_deviation
 from finetune.study.cells import Kind
+from finetune.study.costs import Cost, costs_of
 from finetune.study.plan import StudyPlan
 from finetune.study.results import Cell, Comparisons, Findings, comparisons_of, score_of
 from finetune.understanding.comparison.report import MISSING, table_line
@@ -24,6 +25,7 @@ from finetune.understanding.comparison.tables import (
 
 MARKS = {Kind.OWN: "**", Kind.FOREIGN: "", Kind.CONTROL: "*", Kind.UNKNOWN: ""}  # of Markdown, around a cell
 LEGEND = "**Bold**: pre-trained on the language of the column (upper bound); *italic*: random weights (control)."
+COSTS = ("updates", "million tokens", "parameters", "trained", "minutes")
 NAMES = {Kind.OWN: "own language", Kind.FOREIGN: "foreign language", Kind.CONTROL: "control"}
 
 
@@ -37,6 +39,8 @@ def markdown(findings: Findings, cells: Sequence[Cell]) -> str:
     if plan.columns:
         lines += score_table(cells, plan)
         lines += [f"- {sentence(one)}" for one in comparisons_of(cells)]
+    if costs := costs_of(plan):
+        lines += ["", "## Pre-training", "", *cost_table(costs)]
     if probes := findings.probes():
         lines += ["", "## Probes", "", *probe_table(probes)]
     for name, curves in findings.by_layer().items():
@@ -91,6 +95,18 @@ def shown(cell: Cell | None) -> str:
         return MISSING
     mark = MARKS[cell.kind]
     return f"{mark}{mean_and_deviation(list(cell.scores.values()))}{mark}"
+
+
+def cost_table(costs: Mapping[str, Cost]) -> list[str]:
+    """A row for each model that was pre-trained; in several numbers of parameters that learned, one for each phase."""
+    lines = [table_line(["", *COSTS]), table_line(["---"] * (len(COSTS) + 1))]
+    for model, cost in costs.items():
+        trained = " → ".join(f"{number:,}" for number in cost.trained) or MISSING
+        sizes = [f"{cost.parameters:,}" if cost.parameters else MISSING, trained]
+        lines.append(
+            table_line([model, f"{cost.updates:,}", f"{cost.tokens / 1e6:.2f}", *sizes, f"{cost.seconds / 60:.1f}"])
+        )
+    return [*lines, "", "Minutes are those of updates: without starts, validations and checkpoints."]
 
 
 def probe_table(probes: Mapping[str, Mapping[str, float]]) -> list[str]:
@@ -152,11 +168,12 @@ def differences_csv(findings: Findings) -> str:
 
 
 def results_json(findings: Findings, cells: Sequence[Cell]) -> str:
-    """All numbers: cells with the scores of each seed, differences, comparisons of kinds, probes."""
+    """All numbers: cells with the scores of each seed, differences, comparisons of kinds, costs, probes."""
     content = {
         "cells": [asdict(cell) for cell in cells],
         "comparisons": [{**asdict(one), "share": one.share} for one in comparisons_of(cells)],
         "differences": {name: [asdict(one) for one in own] for name, own in findings.all_differences().items()},
+        "costs": {model: asdict(cost) for model, cost in costs_of(findings.plan).items()},
         "probes": findings.probes(),
         "by_layer": findings.by_layer(),
     }

@@ -21,8 +21,7 @@ from types import MappingProxyType
 from data_tools.cli import run_main
 from data_tools.files.atomic import write_texts
 from data_tools.files.directories import claim
-from finetune.comparison import check_unchanged, parse_steps, steps_parser
-from finetune.steps import Step, nothing, run_steps
+from finetune.steps import Step, check_unchanged, nothing, parse_steps, run_steps, steps_parser
 from finetune.understanding.comparison import configuration as comparison_file
 from finetune.understanding.comparison.configuration import Group, read_comparison
 from finetune.understanding.comparison.findings import differences_of, draw_heat_map, heat_map_name

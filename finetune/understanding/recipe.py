@@ -196,7 +196,7 @@ class UnderstandingRecipe(AdapterRecipe, FinetuningRecipe):
             found.append(f"teacher and freeze {ENCODER} exclude one another: a teacher reads tokens, not states")
         if len(given) > 1:
             found.append(f"{' and '.join(given)} exclude one another: give one of them")
-        found += self.needs_adapter("adapter_reduction", "language_adapter")
+        found += self.needs_adapter("adapter_reduction", "adapter_skips_last", "language_adapter")
         return found
 
     def _problems_of_task(self) -> list[str]:

@@ -26,9 +26,9 @@ from typing import Any
 
 from data_tools.cli import FlagParser, run_main
 from data_tools.files.atomic import atomic_path, write_texts
-from finetune.comparison import check_unchanged
 from finetune.parallel_runs import run_side_by_side
 from finetune.selection import Selection, best_checkpoints
+from finetune.steps import check_unchanged
 from finetune.understanding.flags import numbers
 from finetune.understanding.recipe import UnderstandingRecipe
 from finetune.understanding.settings import WITH_TRANSLATIONS, Setting

@@ -78,7 +78,9 @@ def add_adapter(model: VecoForPreTraining, recipe: PretrainRecipe) -> None:
     lower = [name for name in active_adapters(model) if adapters_of(model)[name].invertible]
     if lower and recipe.adapter_invertible:
         raise ValueError(f"the model has an invertible one already, {lower[0]}; leave adapter_invertible out")
-    adapter = AdapterConfig(recipe.adapter, recipe.adapter_reduction, recipe.adapter_invertible)
+    adapter = AdapterConfig(
+        recipe.adapter, recipe.adapter_reduction, recipe.adapter_invertible, skips_last=recipe.adapter_skips_last
+    )
     attach_adapter(model, recipe.adapter_name, adapter, recipe.seed)
 
 

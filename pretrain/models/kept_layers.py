@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from veco.adapters.attach import adapters_of
 from veco.layer import VecoLayer
 from veco.masked_lm import VecoWithLMHead
 
@@ -18,6 +19,12 @@ def keep_layers(model: VecoWithLMHead, numbers: Sequence[int]) -> None:
     depth = model.config.num_hidden_layers
     if beyond := [number for number in numbers if not 1 <= number <= depth]:
         raise ValueError(f"keep_layers {beyond[0]} must be from 1 to {depth}, the layers of init_from")
+    skipping = [name for name, adapter in adapters_of(model).items() if adapter.skips_last]
+    if skipping and numbers[-1] != depth:
+        raise ValueError(
+            f"keep_layers {','.join(map(str, numbers))} must end with {depth}, the last layer, which the adapter "
+            f"{skipping[0]} skips"
+        )
     if len(set(numbers)) < len(numbers):
         raise ValueError(f"keep_layers {','.join(map(str, numbers))} names a layer twice")
     layers = [model.veco.layers[number - 1] for number in numbers]

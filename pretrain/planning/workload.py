@@ -255,6 +255,7 @@ def model_shape(
         known = ", ".join(KNOWN_MODELS)
         raise ValueError(f"init_from {directory}: expected a model's directory, or one that is called {known}")
     shape = {name: found[name] for name in (*SHAPE_FIELDS, "pad_token_id")}
+    shape["padding_position"] = found.get("padding_position")  # which only a VECO has
     return VecoConfig(vocab_size=found["vocab_size"], **shape, **dropouts), notes
 
 

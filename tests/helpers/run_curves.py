@@ -7,7 +7,7 @@ from typing import Any
 
 from training.meters import read_metrics
 
-TIMED = ("tokens_per_second", "data_wait", "memory_gib", "tflops")
+TIMED = ("seconds", "tokens_per_second", "data_wait", "memory_gib", "tflops")
 
 
 def curve(run_dir: Path) -> list[dict[str, Any]]:

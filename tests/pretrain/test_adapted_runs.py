@@ -23,6 +23,7 @@ from pretrain.recipe import PretrainRecipe
 from training import run as training_run
 from training.checkpoints.finding import checkpoints_of
 from training.engine import plain_engine
+from training.meters import read_metrics
 from training.recipe.adapters import ADAPTER_KINDS
 from training.recipe.parsing import build_recipe
 from training.run import train_run
@@ -115,6 +116,22 @@ def test_each_stage_changes_its_part_alone(adapted: Path) -> None:
     assert not of_body & {WORDS, BIAS} and any("cross_attention" in name for name in of_body)
     assert any("up_proj" in name for name in of_body & in_adapter), "what is in the model is part of its body"
     assert changed(weights[3], weights[4]) == in_adapter
+
+
+def test_metrics_tell_how_many_parameters_learn_in_each_stage(adapted: Path, random_data: Path) -> None:
+    """Of 2 layers of width 32: bottlenecks of 8, and a coupling of halves of 16, whose functions are 8 wide inside."""
+    vocab_size = Manifest.load(random_data).vocab_size
+    bottleneck, function = 32 * 8 + 8 + 8 * 32 + 32, 16 * 8 + 8 + 8 * 16 + 16
+    first = {line["step"]: line for line in read_metrics(adapted) if "trained_parameters" in line}
+    model = VecoForMaskedLM.from_pretrained(adapted / "last")
+    total = sum(weight.numel() for weight in model.parameters())
+    assert {line["parameters"] for line in first.values()} == {total}
+    embeddings = vocab_size * (32 + 1)
+    assert {step: line["trained_parameters"] for step, line in first.items()} == {
+        1: embeddings,
+        3: total - embeddings,
+        4: 2 * bottleneck + 2 * function,
+    }
 
 
 @pytest.mark.parametrize("step", [3, 4])  # where the adapter begins to learn alone, and then
@@ -223,6 +240,16 @@ def test_an_adapter_goes_on_top_of_those_of_the_model(adapted: Path, random_data
 def test_recipes_that_are_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build_recipe(PretrainRecipe, {"output": "run", "init_from": "model", **fields}, None)
+
+
+def test_a_run_may_leave_the_last_layer_without_an_adapter(random_data: Path, start: Path, tmp_path: Path) -> None:
+    """Of two layers; half as many parameters learn as with both. Such a model keeps its last layer."""
+    fields = {"adapter": "pfeiffer", "adapter_reduction": 4, "trains": "adapters", "steps": 1}
+    lines = run(random_data, tmp_path / "run", init_from=str(start), adapter_skips_last=True, **fields)
+    assert lines[0]["trained_parameters"] == 32 * 8 + 8 + 8 * 32 + 32
+    model = str(tmp_path / "run" / "last")
+    with pytest.raises(ValueError, match="keep_layers 1 must end with 2, the last layer, which the adapter language"):
+        run(random_data, tmp_path / "other", init_from=model, keep_layers=(1,), steps=1)
 
 
 def test_stages_may_train_adapters_in_part_of_a_run() -> None:

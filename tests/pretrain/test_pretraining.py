@@ -298,7 +298,7 @@ def test_batches_and_mixture_change_where_they_are_named(random_data: Path, tmp_
 
 def curve(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """What of the lines of metrics does not depend on the time."""
-    timed = ("tokens_per_second", "data_wait", "memory_gib", "tflops")
+    timed = ("seconds", "tokens_per_second", "data_wait", "memory_gib", "tflops")
     return [{name: value for name, value in line.items() if not name.startswith(timed)} for line in lines]
 
 

@@ -93,8 +93,20 @@ def test_time_lost_to_saves_is_not_counted(tmp_path: Path, monkeypatch: pytest.M
         now[0] += 1000  # a save
     meters.close()
     (line,) = read_metrics(tmp_path)
+    assert line["seconds"] == 8
     assert line["tokens_per_second"] == 200 / 8 and line["data_wait"] == 2 / 8
     assert line["memory_gib"] > 0
+
+
+def test_what_is_noted_is_in_the_next_line_alone(tmp_path: Path) -> None:
+    meters = Meters(tmp_path, log_every=2, start_step=2, end_step=6, enabled=True)
+    meters.note({"parameters": 9})
+    meters.note({"trained_parameters": 7})
+    for step in range(3, 7):
+        meters.record(step, "mono", StepMetrics({"mlm": 1.0}, None, 0.1, 8))
+    meters.close()
+    found = [(line["step"], line.get("parameters"), line.get("trained_parameters")) for line in read_metrics(tmp_path)]
+    assert found == [(4, 9, 7), (6, None, None)]
 
 
 @pytest.mark.parametrize("enabled", [True, False])

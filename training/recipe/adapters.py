@@ -24,6 +24,7 @@ class AdapterRecipe(TrainingRecipe):
         "its self-attention, too; empty = none",
     )
     adapter_reduction: int = option(16, "adapter: the model's width over that of the bottlenecks")
+    adapter_skips_last: bool = option(False, "adapter: no bottlenecks in the last layer (MAD-X 2.0)")
     lora_rank: int = option(0, "rank of low-rank matrices (LoRA, by peft) in the layers, which are merged; 0 = none")
     lora_alpha: int = option(16, "LoRA: the matrices' outputs are multiplied by lora_alpha / lora_rank")
     lora_dropout: float = option(0.0, "LoRA: dropout of the matrices' inputs")

@@ -236,6 +236,11 @@ def encoder_config(config: VecoConfig, family: Family) -> PreTrainedConfig:
         )
     if family.positions_skip_padding and config.pad_token_id is None:
         raise ValueError(f"{named(family.model_type)} finds positions by pad_token_id, which is not set")
+    if family.positions_skip_padding and config.padding_position is not None:
+        raise ValueError(
+            f"{named(family.model_type)} finds positions by pad_token_id {config.pad_token_id}, but the model's begin "
+            f"behind padding_position {config.padding_position}"
+        )
     fields = {family.field_name(name): ours[name] for name in SHARED_CONFIG_FIELDS}
     if family.layer_norm_eps is None:
         fields["layer_norm_eps"] = config.layer_norm_eps

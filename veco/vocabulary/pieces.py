@@ -57,6 +57,12 @@ class Pieces:
         return ids if special.unk is None else {**ids, "unk": special.unk}
 
     @cached_property
+    def named_roles(self) -> dict[str, int]:
+        """`roles`, with the piece that is called the unknown one also where there are pieces for any text."""
+        unknown = self.tokenizer.unk_token_id
+        return self.roles if unknown is None else {"unk": int(unknown), **self.roles}
+
+    @cached_property
     def ordinary(self) -> np.ndarray:
         """The ids that text becomes, except the unknown one; int64 (n,), ascending."""
         ids = np.arange(self.encoder.vocab_size)
@@ -87,7 +93,7 @@ def fuzzy(spelling: str) -> str:
 def special_matches(old: Pieces, new: Pieces) -> dict[int, int]:
     """The old id for each special piece of the new tokenizer that has its role, or else its name; roles are last."""
     named = {old.names[i]: i for i in old.specials.tolist() if old.names[i]}
-    roles = {i: old.roles[role] for role, i in new.roles.items() if role in old.roles}
+    roles = {i: old.named_roles[role] for role, i in new.named_roles.items() if role in old.named_roles}
     matches = {i: named[new.names[i]] for i in new.specials.tolist() if new.names[i] in named and i not in roles}
     return matches | roles
 

@@ -11,7 +11,7 @@ from scipy.sparse import csr_array
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from veco.config import SPECIAL_IDS
+from veco.config import SPECIAL_IDS, position_of_padding
 from veco.masked_lm import VecoLMHead
 from veco.model import VecoEmbeddings
 from veco.vocabulary_loss import never_chosen
@@ -20,6 +20,7 @@ Model = TypeVar("Model", bound=PreTrainedModel)
 VocabularyLayer = nn.Embedding | nn.Linear  # with a row for each id
 # A number of new rows, given a table of old ones (V, ...) in float32 and a generator.
 Draw = Callable[[Tensor, int, torch.Generator], Tensor]
+MOST_UNREAD = 8  # rows of positions in front of the first that is read: XLM-R's and RoBERTa's are two
 CONFIGURED_IDS = (*SPECIAL_IDS, "decoder_start_token_id")
 
 
@@ -55,7 +56,8 @@ def reindex(
 
     These are the rows of token embeddings, output projections and their biases; tied weights stay tied. Rows without a
     weight are drawn. `new_ids` says what becomes of the ids that the configuration names (`framing_ids`). If the id of
-    padding changes, positions move with it, since theirs follow it: each token keeps its position's row.
+    padding changes, positions move with it, since theirs follow it, unless more than MOST_UNREAD rows would then never
+    be read: the configuration names the position of padding in that case. Each token keeps its position's row.
     """
     generator = torch.Generator().manual_seed(seed)
     renewed: dict[nn.Parameter, Tensor] = {}
@@ -66,8 +68,7 @@ def reindex(
     set_rows(model, lambda layer, name: renewed[layer.get_parameter(name)], weights.shape[0])
     old_position = model.config.pad_position
     _renumber_configuration(model, new_ids)
-    if distance := model.config.pad_position - old_position:
-        _move_positions(model, distance)
+    _settle_positions(model, old_position)
     return model
 
 
@@ -124,19 +125,33 @@ def _renumber_configuration(model: PreTrainedModel, new_ids: Mapping[int, int]) 
         setattr(model.config, name, [new_ids[i] for i in ids])
 
 
+def _settle_positions(model: PreTrainedModel, old_position: int) -> None:
+    """Let positions follow the id of padding; where it is far behind, keep them where they are."""
+    position = position_of_padding(model.config.pad_token_id)
+    if position - old_position > MOST_UNREAD:
+        position, named = old_position, old_position
+    else:
+        named = None
+    for module in model.modules():
+        if isinstance(module, PreTrainedModel):
+            module.config.padding_position = named
+        elif isinstance(module, VecoEmbeddings):
+            module.word_embeddings.padding_idx = model.config.pad_token_id
+    if distance := position - old_position:
+        _move_positions(model, distance)
+
+
 def _move_positions(model: PreTrainedModel, distance: int) -> None:
     """Move the rows of positions up by `distance`, or down if it is negative, as padding's moves."""
     size = model.config.max_position_embeddings + distance
     for module in list(model.modules()):
         if isinstance(module, VecoEmbeddings):
             old = module.position_embeddings.weight
-            pad_id, pad_position = model.config.pad_token_id, model.config.pad_position
             rows = old.new_zeros(size, old.shape[1])  # those below padding's are never read
             rows[max(distance, 0) :] = old.detach()[max(-distance, 0) :]
             module.position_embeddings = nn.Embedding.from_pretrained(
-                rows, freeze=not old.requires_grad, padding_idx=pad_position
+                rows, freeze=not old.requires_grad, padding_idx=model.config.pad_position
             )
-            module.word_embeddings.padding_idx = pad_id
         if isinstance(module, PreTrainedModel):
             module.config.max_position_embeddings = size
 

@@ -33,7 +33,7 @@ class TaskAdapter(Adapted):
         config_of(model)
         if recipe.language_adapter:
             load_adapter(model, recipe.language_adapter)
-        adapter = AdapterConfig(recipe.adapter, recipe.adapter_reduction)
+        adapter = AdapterConfig(recipe.adapter, recipe.adapter_reduction, skips_last=recipe.adapter_skips_last)
         before = adapters_of(model).get(TASK_ADAPTER)
         if before is None:
             attach_adapter(model, TASK_ADAPTER, adapter, recipe.seed)

@@ -66,7 +66,7 @@ MODEL_FIELDS = (
     *("init_from", "init", "learning_rate", "warmup_steps", "warmup_share"),
     *("dropout", "attention_dropout"),
     *("freeze", "freeze_layers", "lora_rank", "lora_alpha", "lora_dropout", "lora_targets"),
-    *("adapter", "adapter_reduction", "language_adapter"),
+    *("adapter", "adapter_reduction", "adapter_skips_last", "language_adapter"),
 )
 # Decided by the comparison, or by a model.
 DECIDED = ("task", "setting", "plug_in", "data", "seed", "output", "resume", "init_from", "init")

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_tools.files.atomic import atomic_path
+from training.figures import pyplot, save
 
 
 def draw_grid(
@@ -21,15 +21,10 @@ def draw_grid(
 
     Differences have colours on both sides of 0, as far as the largest; other numbers go from 0 to 100.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     largest = max((abs(value) for row in grid for value in row if not math.isnan(value)), default=0.0) or 1.0
     low, high, colours = (-largest, largest, "RdBu") if is_difference else (0.0, 100.0, "viridis")
     width = max(2.2 + 0.42 * len(columns), 0.1 * len(title))
-    figure, axis = pyplot.subplots(figsize=(width, 1.4 + 0.42 * len(rows)))
+    figure, axis = pyplot().subplots(figsize=(width, 1.4 + 0.42 * len(rows)))
     image = axis.imshow(grid, vmin=low, vmax=high, cmap=colours, aspect="auto")
     axis.set_xticks(range(len(columns)), columns, fontsize=8)
     axis.set_yticks(range(len(rows)), rows)
@@ -44,6 +39,4 @@ def draw_grid(
     axis.set_title(title)
     figure.colorbar(image, ax=axis, pad=0.01, fraction=0.02)
     figure.tight_layout()
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=110)
-    pyplot.close(figure)
+    save(figure, [path], dpi=110)

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from finetune.comparison import check_unchanged, mean_and_deviation
+from finetune.comparison import mean_and_deviation
 from finetune.mt.compare import compare, read_result, settings_of, updates_until, with_baseline, write_report
 from finetune.mt.comparison_configuration import Run, read_comparison, runs_of, stages_of
 from finetune.mt.recipe import TranslationRecipe
+from finetune.steps import check_unchanged
 from training.recipe.parsing import parse_recipe
 
 COMPARISONS = Path(__file__).resolve().parents[3] / "finetune" / "mt" / "comparisons"

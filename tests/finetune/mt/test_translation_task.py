@@ -358,7 +358,7 @@ SHORT = {"steps": 6, "save_every": 2, "keep_checkpoints": 3, "log_every": 1, "ma
 
 def kept_metrics(recipe: TranslationRecipe) -> list[dict[str, float]]:
     """Metrics that do not depend on speed."""
-    volatile = ("tokens_per_second", "data_wait", "memory_gib")
+    volatile = ("seconds", "tokens_per_second", "data_wait", "memory_gib")
     return [
         {name: value for name, value in line.items() if name not in volatile}
         for line in read_metrics(Path(recipe.output))

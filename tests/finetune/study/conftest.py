@@ -53,11 +53,10 @@ def study(content: dict[str, Any], tmp_path: Path) -> StudyMaker:
 
 @pytest.fixture
 def without_commands(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Plans without asking commands whether they take their flags, which takes seconds; shapes are as `content` has."""
+    """Plans without asking commands whether they take their lines, which takes seconds; shapes are as `content` has."""
     shape = {"num_hidden_layers": 2, "hidden_size": 32}
-    monkeypatch.setattr("finetune.study.checks.resolved", lambda stage, stand_ins: shape)
-    monkeypatch.setattr("finetune.study.checks.problems_of_flags", lambda stage, helps: [])
-    monkeypatch.setattr("finetune.study.checks.help_of", lambda words: "")
+    monkeypatch.setattr("finetune.study.checking.checks.resolved", lambda stage, stand_ins: shape)
+    monkeypatch.setattr("finetune.study.checking.checks.checked", lambda module, lines: [None] * len(lines))
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from small_study import StudyMaker
 
-from finetune.comparison import check_unchanged
+from finetune.steps import check_unchanged
 from finetune.study.cells import Kind, kind_of
 from finetune.study.plan import StudyPlan, plan_of
 
@@ -52,6 +52,30 @@ def test_commands_are_those_of_a_user(planned: StudyPlan, tmp_path: Path, tiny_m
     expected |= {"--setting": "individual", "--languages": "en", "--patience": "2"}
     assert {name: flags[name] for name in expected} == expected
     assert predict[predict.index("--languages") + 1] == evaluate[evaluate.index("--languages") + 1] == "en,de"
+
+
+def test_a_language_is_added_to_a_model(study: StudyMaker, content: Content, tmp_path: Path) -> None:
+    """The vocabulary is extended once; data are prepared with the tokenizer that the extended model carries."""
+    models = {
+        **content["models"],
+        "more": {"from": "en", "extend": {"from-tokenizer": "fi", "rows": "focus", "text": ["fi.txt"], "threads": 1}},
+        "adapter": {"from": "more", "pretrain": {"data": "fi", "trains": "adapters", "adapter": "pfeiffer"}},
+    }
+    (tmp_path / "fi.txt").write_text("Koira.\n")
+    fi = {"tokenizer": "more", "mono": {"fi": "fi.txt"}}
+    of_fi = {"tokenizers": {**content["tokenizers"], "fi": {"text": "fi", "vocab_size": 40}}}
+    plan = plan_of(study(models=models, data={**content["data"], "fi": fi}, **of_fi), tmp_path / "out")
+    steps, out = {step.name: step for step in plan.steps}, tmp_path / "out"
+    assert steps["model more"].needs == ("model en", "tokenizer fi") and steps["data fi"].needs == ("model more",)
+    assert steps["model adapter"].needs == ("model more", "data fi")
+    extended = ("veco.vocabulary", "extend", f"{out}/models/en/pretrain/last", f"{out}/models/more/extend")
+    flags = ("--from-tokenizer", f"{out}/tokenizers/fi/tokenizer", "--rows", "focus", "--text", "fi.txt")
+    assert [stage.command for stage in steps["model more"].stages] == [(*extended, *flags, "--threads", "1")]
+    assert yaml.safe_load(plan.files[out / "data/fi/corpus.yaml"])["tokenizer"] == f"{out}/models/more/extend"
+    command = steps["model adapter"].stages[0].command
+    assert command[command.index("--init_from") + 1] == f"{out}/models/more/extend"
+    assert command[command.index("--trains") + 1] == "adapters"
+    assert plan.study.languages_of("more") == ("en",) and plan.study.languages_of("adapter") == ("en", "fi")
 
 
 def test_kinds_of_cells(planned: StudyPlan) -> None:
@@ -124,7 +148,14 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "no data": ({"finetuning": {"epochs": 1}}, "task pawsx: data is missing"),
     "no directory": ({"finetuning": {"data": "/no/where"}}, "task pawsx: data /no/where: no such directory"),
     "no train file": ({"tasks": {"x": {"task": "xnli", "languages": ["fr"]}}}, "has no train file of xnli in fr"),
-    "value of a field": ({"control": {"from": "en", "fields": {"epochs": "x"}}}, "epochs: expected a whole number"),
+    "value of a field": (
+        {"control": {"from": "en", "fields": {"epochs": "x"}}},
+        r"task pawsx: \S+mine.yaml:\d+:\d+: epochs: expected a whole number, found 'x'",
+    ),
+    "field out of its range": (
+        {"control": {"from": "en", "fields": {"max_length": 3}}},
+        r"task pawsx: \S+mine.yaml:\d+:\d+: max_length 3 must be at least 8",
+    ),
     "columns of one name": (
         {"tasks": {"x-en": {"task": "pawsx", "languages": ["en"]}, "x": {"task": "pawsx", "languages": ["en", "de"]}}},
         "two columns are named x-en",
@@ -142,7 +173,7 @@ def test_mistakes_are_found_before_anything_is_made(name: str, study: StudyMaker
 
 def test_models_of_two_sizes_are_refused(study: StudyMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wider = {"num_hidden_layers": 2, "hidden_size": 64}
-    monkeypatch.setattr("finetune.study.checks.resolved", lambda stage, stand_ins: wider)
+    monkeypatch.setattr("finetune.study.checking.checks.resolved", lambda stage, stand_ins: wider)
     expected = r"models en and found are compared, but differ in size \(2 x 64 and 2 x 32, layers x width\)"
     with pytest.raises(ValueError, match=expected):
         plan_of(study(), tmp_path / "out")

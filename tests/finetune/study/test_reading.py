@@ -77,10 +77,25 @@ MISTAKES = {
     "unknown data": (changed(models={"en": {"pretrain": {"data": "fi"}}}), "data 'fi': no such name in data"),
     "unknown tokenizer": (
         changed(models={"a": {"from": "b", "vocabulary": {"tokenizer": "fi", "by": "rank"}}, "b": {"from": "a"}}),
-        "tokenizer 'fi': no such name in tokenizers; .*: models begin from one another: a from b from a$",
+        "tokenizer 'fi': no such name in tokenizers and models; .*: models need one another: a needs b needs a$",
     ),
     "no directory": (changed(models={"en": {"from": "/no/where"}}), "from /no/where: no such directory"),
-    "cycle": (changed(models={"a": {"from": "a"}}), "models begin from one another: a from a$"),
+    "cycle": (changed(models={"a": {"from": "a"}}), "models need one another: a needs a$"),
+    "cycle by a tokenizer": (
+        changed(
+            data={**BASE["data"], "fi": {"tokenizer": "fi", "mono": {"fi": "fi.txt"}}},
+            models={"fi": {"from": "en", "extend": {"from-tokenizer": "en"}, "pretrain": {"data": "fi"}}, "en": "."},
+        ),
+        r"mine.yaml:\d+:\d+: models need one another: fi needs fi$",
+    ),
+    "unknown tokenizer of new pieces": (
+        changed(models={"a": {"from": ".", "extend": {"from-tokenizer": "fi"}}}),
+        "from_tokenizer 'fi': no such name in tokenizers and models",
+    ),
+    "extension of nothing": (
+        changed(models={"a": {"extend": {"tokens": ["x"]}, "pretrain": {"data": "en"}}}),
+        "extend: needs from, the model that is changed",
+    ),
     "unknown row": (changed(table={"models": ["en", "mor"]}), "models 'mor': no such name .*you mean 'more'"),
     "no baseline": (changed(table={"baseline": "fi"}), "baseline 'fi': no such name in the table"),
     "control of nothing": (changed(control={}), "control: from is missing"),

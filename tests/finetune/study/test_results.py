@@ -13,10 +13,11 @@ from small_study import StudyMaker, write_scores
 
 from finetune.study.__main__ import report
 from finetune.study.cells import Kind
-from finetune.study.figures import COLOURS, curves_of
+from finetune.study.costs import Cost, costs_of
+from finetune.study.figures import KIND_COLOURS, curves_of
 from finetune.study.plan import StudyPlan, plan_of
 from finetune.study.results import Findings, comparisons_of
-from finetune.study.tables import markdown, score_table
+from finetune.study.tables import markdown, results_json, score_table
 
 SCORES = {
     "en": {"pawsx": [80.0, 84.0], "pos": [70.0, 70.0]},
@@ -100,7 +101,7 @@ def test_all_files_of_the_report(study: StudyMaker, without_commands: None, tmp_
     assert Image.open(output / "by_layer.png").width > 400
     seen = {colour for _, colour in Image.open(output / "table.png").convert("RGB").getcolors(1 << 24) or []}
     for kind in (Kind.OWN, Kind.FOREIGN, Kind.CONTROL):
-        assert tuple(bytes.fromhex(COLOURS[kind][1:])) in seen
+        assert tuple(bytes.fromhex(KIND_COLOURS[kind][1:])) in seen
     drawn = (output / "table.svg").read_bytes()
     report(Findings(plan), output, is_over=True)
     assert (output / "table.svg").read_bytes() == drawn
@@ -121,6 +122,32 @@ def test_a_probe_without_its_number_fails_alone(study: StudyMaker, without_comma
     # The report after other steps goes on.
     report(Findings(plan), tmp_path / "out")
     assert "| en | 0.25 |" in (tmp_path / "out" / "table.md").read_text()
+
+
+def test_what_pretraining_took(planned: StudyPlan) -> None:
+    """Two updates of 100 tokens in 4 s and two of 200 in 5 s, in a stage of embeddings and one of the rest."""
+    run = planned.places.model_part("longer", "pretrain").parent
+    run.mkdir(parents=True)
+    lines: list[dict[str, Any]] = [
+        {"step": 2, "seconds": 4.0, "tokens_per_second": 50.0, "parameters": 1000, "trained_parameters": 300},
+        {"step": 2, "valid/mono_loss": 3.5},
+        {"step": 4, "seconds": 5.0, "tokens_per_second": 80.0, "parameters": 1000, "trained_parameters": 700},
+    ]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (cost,) = costs_of(planned).values()
+    assert cost == Cost(updates=4, tokens=600.0, seconds=9.0, parameters=1000, trained=(300, 700))
+    text = markdown(Findings(planned), [])
+    assert "|  | updates | million tokens | parameters | trained | minutes |" in text
+    assert "| longer | 4 | 0.00 | 1,000 | 300 → 700 | 0.1 |" in text  # 0.15 minutes, rounded half to even
+    assert json.loads(results_json(Findings(planned), []))["costs"]["longer"]["tokens"] == 600.0
+
+
+def test_a_model_with_an_older_run_has_no_costs(planned: StudyPlan) -> None:
+    """Lines of earlier versions have no seconds."""
+    run = planned.places.model_part("en", "pretrain").parent
+    run.mkdir(parents=True)
+    (run / "metrics.jsonl").write_text('{"step": 1, "tokens_per_second": 4.0}\n')
+    assert costs_of(planned) == {} and "Pre-training" not in markdown(Findings(planned), [])
 
 
 def test_learning_curves_are_means_over_kinds_of_batches(planned: StudyPlan, tmp_path: Path) -> None:

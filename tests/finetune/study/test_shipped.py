@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from help_in_process import help_in_process
+from small_study import resolved_here
 
-from finetune.command_stages import Stage
-from finetune.study import cells, checks, configuration, references
+from finetune.study import cells, configuration, references
 from finetune.study.__main__ import STUDIES
+from finetune.study.checking import checks
+from finetune.study.checking.flag_check import problems_of_lines
 from finetune.study.plan import StudyPlan, plan_of
 from finetune.study.reading import read_study
 from finetune.understanding.comparison.configuration import Comparison
-from pretrain.recipe import PretrainRecipe
-from training.recipe.parsing import build_recipe
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")  # modules run for their help
 HUB_SIZE = (12, 768)
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "studies.md"
 
@@ -29,14 +26,6 @@ PAGE = Path(__file__).resolve().parents[3] / "docs" / "studies.md"
 @pytest.fixture(autouse=True)
 def stand_ins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Directories, tasks and text count as there, models of the hub as of BERT-base's size; recipes are built here."""
-
-    def resolved(stage: Stage, stand_ins: Mapping[str, Path]) -> dict[str, Any]:
-        words = [str(stand_ins.get(word, word)) for word in stage.command[1:]]
-        flags = dict(re.findall(r"--(\w+)\n(.*)\n", "\n".join([*words, ""])))
-        shared = yaml.safe_load(Path(flags.pop("config")).read_text())
-        if "init_from" in flags:  # as the command itself does with the shape of a recipe file
-            shared = {name: value for name, value in shared.items() if name not in SHAPE}
-        return vars(build_recipe(PretrainRecipe, {**shared, **flags}, None))
 
     def size_of(name: str, *others: Any) -> tuple[int, ...]:
         return HUB_SIZE if "hub" in str(others[1].model(name)) else original(name, *others)
@@ -49,23 +38,21 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("VECO_CORPORA", "VECO_RUNS"):
         monkeypatch.setenv(name, str(tmp_path / name))
     monkeypatch.setattr(references, "is_directory", lambda path: True)
-    monkeypatch.setattr(checks, "resolved", resolved)
+    monkeypatch.setattr(checks, "resolved", resolved_here)
     monkeypatch.setattr(checks, "size_of", size_of)
     monkeypatch.setattr(checks, "problem_of_corpus", lambda *ignored: "")
-    monkeypatch.setattr(checks, "help_of", lambda words: help_in_process(*words))
-    monkeypatch.setattr(checks, "AT_ONCE", 1)  # as sys.argv and sys.stdout are
+    monkeypatch.setattr(checks, "checked", problems_of_lines)  # in this process
+    monkeypatch.setattr(checks, "AT_ONCE", 1)  # as sys.argv is
     monkeypatch.setattr(cells, "checked_tests", tests)
-
-
-SHAPE = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size", "max_position_embeddings")
-SHAPE += ("initializer_range",)
 
 
 # Study -> rows, columns and steps of its plan.
 SIZES = {
-    # Four tokenizers, data and models; seven tasks, two of them in five languages; five rows; three seeds.
-    "foreign_small": (5, 15, 4 * 3 + 15 * 5 * 3),
-    "transfer_small": (6, 8, 2 + 3 + 6 + 8 * 6 * 5 + 6 * 2),
+    # Four tokenizers, data and models; seven tasks, two of them in two languages; five rows; two seeds.
+    "foreign_small": (5, 9, 4 * 3 + 9 * 5 * 2),
+    "transfer_small": (6, 8, 2 + 3 + 6 + 8 * 6 * 2 + 6 * 2),
+    # Two tokenizers, three data, six models; four tasks and two probes of all; two seeds.
+    "new_language_small": (6, 4, 2 + 3 + 6 + 4 * 6 * 2 + 2 * 6),
     # One tokenizer and data, three models, five probes of each, two of VECO alone.
     "looking_small": (3, 0, 1 + 1 + 3 + 5 * 3 + 2),
     "foreign_finetuning": (5, 8, 8 * 5),
@@ -83,13 +70,19 @@ def test_shipped_studies_are_planned(name: str, tmp_path: Path) -> None:
 
 
 def explained_studies() -> dict[str, str]:
-    """The studies of the page and of --help, with the probe that the page explains on its own."""
-    study, probes = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    """The studies of the page and of --help, with what the page explains on its own: more models, and the probe."""
+    study, added, probes = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     help_text = (configuration.__doc__ or "").split("\n\n")[1]
-    return {"page": f"{study}\n{probes}", "help": textwrap.dedent(help_text)}
+    content, more = yaml.safe_load(study), yaml.safe_load(added)
+    whole = {**content, **{section: {**content[section], **entries} for section, entries in more.items()}}
+    return {
+        "page": f"{study}\n{probes}",
+        "page, a new language": f"{yaml.safe_dump(whole, sort_keys=False)}\n{probes}",
+        "help": textwrap.dedent(help_text),
+    }
 
 
-@pytest.mark.parametrize("name", ["page", "help"])
+@pytest.mark.parametrize("name", ["page", "page, a new language", "help"])
 def test_explained_studies_are_planned(name: str, tmp_path: Path) -> None:
     (tmp_path / "tasks").symlink_to(STUDIES / "tasks")
     path = tmp_path / "mine.yaml"
@@ -145,4 +138,26 @@ def check_transfer_to_english(plan: StudyPlan) -> None:
     assert {name: pretraining[name] for name in expected} == expected
 
 
-CHECKS = {"foreign_finetuning": check_foreign_finetuning, "transfer_to_english": check_transfer_to_english}
+def check_new_language(plan: StudyPlan) -> None:
+    """The commands that --list shows: pieces are added once, and three models learn from them by the same data."""
+    script = [line for line in plan.script().splitlines() if line.startswith("python -m")]
+    out = str(plan.places.output)
+    (extended,) = [line for line in script if "veco.vocabulary" in line]
+    assert extended.startswith(
+        f"python -m veco.vocabulary extend {out}/models/base/pretrain/last {out}/models/extended/extend "
+        f"--from-tokenizer {out}/tokenizers/fi/tokenizer --text"
+    )
+    assert extended.endswith("--rows focus --threads 1")
+    training = [line for line in script if "pretrain.train" in line]
+    going_on = [
+        line for line in training if f"--data {out}/data/fi/data --init_from {out}/models/extended/extend" in line
+    ]
+    assert len(training) == 5 and len(going_on) == 3
+    assert sum("--trains adapters" in line for line in going_on) == 2
+    assert [script.index(line) for line in (training[0], extended, *going_on)] == sorted(
+        script.index(line) for line in (training[0], extended, *going_on)
+    )
+
+
+CHECKS = {"new_language_small": check_new_language}
+CHECKS |= {"foreign_finetuning": check_foreign_finetuning, "transfer_to_english": check_transfer_to_english}

@@ -14,7 +14,7 @@ import yaml
 from transformers import AutoTokenizer
 
 from finetune import random_model
-from finetune.comparison import check_unchanged
+from finetune.steps import check_unchanged
 from finetune.understanding import evaluate, layers, predict
 from finetune.understanding.compare import Plan, compare, plan, write_report
 from finetune.understanding.comparison.configuration import Comparison, Group, groups_of, read_comparison

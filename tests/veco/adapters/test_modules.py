@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from veco import VecoConfig, VecoForMaskedLM
+from veco import VecoConfig, VecoForConditionalGeneration, VecoForMaskedLM
 from veco.adapter_config import HOULSBY, PFEIFFER, AdapterConfig
 from veco.adapters import activate_adapters, attach_adapter
 from veco.adapters.modules import Coupling
@@ -98,6 +99,23 @@ def test_places_of_the_kinds_and_their_sizes(model: VecoForMaskedLM) -> None:
     assert layer.feed_forward_adapters["sw"].down_proj.weight.shape == (8, 32)
     assert layer.feed_forward_adapters["task"].down_proj.weight.shape == (2, 32)
     assert model.veco.embeddings.invertible_adapters["sw"].first.down_proj.weight.shape == (8, 16)
+
+
+@pytest.mark.parametrize("which", ["first", "last"])
+def test_one_that_skips_the_last_layer_has_nothing_there(config: VecoConfig, which: str, tmp_path: Path) -> None:
+    """MAD-X 2.0; in a decoder of one layer, too, where that is the encoder's last one."""
+    model = VecoForMaskedLM(config)
+    attach_adapter(model, "sw", AdapterConfig(HOULSBY, invertible=True, skips_last=True))
+    for place in ("self_attention_adapters", "feed_forward_adapters"):
+        has_one = ["sw" in getattr(layer, place) for layer in model.veco.layers]
+        assert has_one == [True] * (config.num_hidden_layers - 1) + [False]
+    x = torch.randn(2, 5, 32)
+    torch.testing.assert_close(model.veco.layers[-1](x), expected(model.veco.layers[-1], x, []), rtol=0, atol=1e-5)
+    randomised(model).save_pretrained(tmp_path)
+    opened = VecoForMaskedLM.from_pretrained(tmp_path)
+    assert all(torch.equal(weight, opened.state_dict()[name]) for name, weight in model.state_dict().items())
+    translator = VecoForConditionalGeneration.from_veco(model, 1, which)
+    assert ("sw" in translator.decoder.layers[0].feed_forward_adapters) == (which == "first")
 
 
 @pytest.mark.parametrize("kind", [PFEIFFER, HOULSBY])

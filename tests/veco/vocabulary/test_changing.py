@@ -21,6 +21,7 @@ from veco import (
     VecoForSequenceClassification,
     VecoModel,
 )
+from veco.convert import to_xlm_roberta
 from veco.vocabulary import change_vocabulary
 from veco.vocabulary.changing import copying, focusing, ranking
 from veco.vocabulary.pieces import Pieces, ordinary_matches
@@ -244,3 +245,32 @@ def test_models_and_tokenizers_that_do_not_fit_are_refused(old: Pieces, new: Pie
     with pytest.raises(ValueError, match="plain: the model's configuration names __de__, which this tokenizer lacks"):
         change_vocabulary(model, old, Pieces.open(tmp_path / "plain"), None, tmp_path / "never")
     assert not (tmp_path / "never").exists()
+
+
+def test_padding_far_behind_leaves_positions_where_they_are(old: Pieces, tmp_path: Path) -> None:
+    """They would otherwise begin behind as many rows that are never read: the table has its 20 rows, not 20 + 39."""
+    names = [name for name in NEW if name != "<pad>"]
+    write_words([*names, *(f"Ġword{number}" for number in range(40 - len(names))), "<pad>"], tmp_path / "far", TAGS)
+    far = Pieces.open(tmp_path / "far")
+    assert far.roles["pad"] == 40
+    torch.manual_seed(0)
+    model = randomised(VecoForMaskedLM(shape(old)))
+    with torch.no_grad():
+        expected = model(batch(old), output_hidden_states=True)
+        change_vocabulary(model, old, far, copying(old, far, ordinary_matches(old, far)), tmp_path / "model")
+        model.save_pretrained(tmp_path / "model")
+        changed = VecoForMaskedLM.from_pretrained(tmp_path / "model").eval()
+        found = changed(batch(far), output_hidden_states=True)
+    for states, expected_states in zip(found.hidden_states, expected.hidden_states, strict=True):
+        assert torch.equal(states, expected_states)
+    config, embeddings = changed.config, changed.veco.embeddings
+    assert (config.pad_token_id, config.padding_position, config.max_position_embeddings) == (40, 1, 20)
+    assert (config.max_tokens, embeddings.position_embeddings.padding_idx) == (18, 1)
+    assert embeddings.word_embeddings.padding_idx == 40
+    with pytest.raises(
+        ValueError, match="finds positions by pad_token_id 40, but the model's begin behind padding_pos"
+    ):
+        to_xlm_roberta(changed)
+    # Back again, the positions follow the id of padding as in the beginning.
+    change_vocabulary(changed, far, old, copying(far, old, ordinary_matches(far, old)), tmp_path / "back")
+    assert (changed.config.padding_position, changed.config.max_position_embeddings) == (None, 20)

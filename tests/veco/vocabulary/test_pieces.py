@@ -69,6 +69,15 @@ def kinds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pieces]:
     return found
 
 
+def test_what_is_called_unknown_matches_where_no_text_is(kinds: dict[str, Pieces]) -> None:
+    """Byte-level BPE has pieces for any text, and `<unk>` nevertheless."""
+    byte_level, wordpiece = kinds["bpe"], kinds["wordpiece"]
+    assert "unk" not in byte_level.roles
+    ids = byte_level.names.index("<unk>"), wordpiece.names.index("[UNK]")
+    assert special_matches(wordpiece, byte_level)[ids[0]] == ids[1]
+    assert special_matches(byte_level, wordpiece)[ids[1]] == ids[0]
+
+
 def test_tokenizers_of_all_kinds_have_pieces_in_common(kinds: dict[str, Pieces]) -> None:
     for old in kinds.values():
         for new in kinds.values():

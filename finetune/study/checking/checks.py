@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 import tempfile
@@ -20,14 +19,14 @@ from data_tools.corpus.configuration import Corpus
 from finetune.command_stages import Stage
 from finetune.encoders import errors_of_transformers
 from finetune.steps import Step
+from finetune.study.checking.flag_check import checked
+from finetune.study.checking.values import place_of, values_of_stages
 from finetune.study.configuration import Study
 from finetune.study.places import Places
-from finetune.understanding.tasks.section import meant
 from training.run_directory.kinds import is_model
 
 AT_ONCE = 4  # commands that check themselves
 TRAINING = ("pretrain.train", "pretrain/train.py")
-NUM_WORDS = {"veco.vocabulary": 2}  # words of a command with subcommands whose --help lists the flags; else 1
 
 
 def check_steps(study: Study, places: Places, steps: Sequence[Step], files: Mapping[Path, str]) -> None:
@@ -47,11 +46,10 @@ def check_steps(study: Study, places: Places, steps: Sequence[Step], files: Mapp
         with ThreadPoolExecutor(AT_ONCE) as pool:
             found = pool.map(partial(resolved, stand_ins=stand_ins), training)
             recipes = dict(zip((stage.title for stage in training), found, strict=True))
-            others = [stage for stage in stages if stage not in training]
-            helps = list(dict.fromkeys(map(command_words, others)))
-            texts = dict(zip(helps, pool.map(help_of, helps), strict=True))
-    problems += [f"{title}: {recipe}" for title, recipe in recipes.items() if isinstance(recipe, str)]
-    problems += [problem for stage in others for problem in problems_of_flags(stage, texts)]
+            refused = problems_of_flags([stage for stage in stages if stage not in training], pool)
+    refused |= {title: recipe for title, recipe in recipes.items() if isinstance(recipe, str)}
+    values = values_of_stages(study)
+    problems += [f"{place_of(told, values[title], study)}: {title}: {told}" for title, told in refused.items()]
     if not problems:
         good = {title: recipe for title, recipe in recipes.items() if isinstance(recipe, Mapping)}
         problems += problems_of_sizes(study, places, good)
@@ -77,31 +75,24 @@ def resolved(stage: Stage, stand_ins: Mapping[str, Path]) -> dict[str, Any] | st
     command = [sys.executable, "-m", "pretrain.train", *words, "--validate_only"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
-        return result.stderr.strip().rpartition("\n")[2].removeprefix("error: ")
+        told = result.stderr.strip().rpartition("\n")[2].removeprefix("error: ")
+        return told.removeprefix(f"recipe {words[words.index('--config') + 1]}: ")
     return dict(yaml.safe_load(result.stdout))
 
 
-def command_words(stage: Stage) -> tuple[str, ...]:
-    """The module of a command and its subcommand, if it has some."""
-    return stage.command[: NUM_WORDS.get(stage.command[0], 1)]
-
-
-def help_of(words: Sequence[str]) -> str:
-    """The `--help` of a command; empty for one that is not there."""
-    command = [sys.executable, "-m", *words, "--help"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    return result.stdout if result.returncode == 0 else ""
-
-
-def problems_of_flags(stage: Stage, helps: Mapping[tuple[str, ...], str]) -> list[str]:
-    """Flags that a command does not have, or that there is no such command."""
-    words = command_words(stage)
-    known = re.findall(r"(?<![\w-])--[\w-]+", helps[words])
-    if not known:
-        return [f"{stage.title}: there is no command python -m {' '.join(words)}"]
-    spelt = list(dict.fromkeys(flag.replace("_", "-") for flag in known))
-    unknown = [word for word in stage.command if word.startswith("--") and word not in spelt]
-    return [f"{stage.title}: {' '.join(words)} has no {flag}; {meant(flag, spelt)}" for flag in unknown]
+def problems_of_flags(stages: Sequence[Stage], pool: ThreadPoolExecutor) -> dict[str, str]:
+    """Title of a stage -> what the parser of its command refuses; each command is imported once."""
+    lines: dict[str, dict[str, tuple[str, ...]]] = {}
+    for stage in stages:
+        module, *words = stage.command
+        lines.setdefault(module, {})[stage.title] = tuple(words)
+    found = pool.map(checked, lines, [list(of_module.values()) for of_module in lines.values()])
+    return {
+        title: problem
+        for of_module, problems in zip(lines.values(), found, strict=True)
+        for title, problem in zip(of_module, problems, strict=True)
+        if problem is not None
+    }
 
 
 def problems_of_sizes(study: Study, places: Places, recipes: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -1,0 +1,78 @@
+"""Check command lines by the parsers of their commands, without running them.
+
+    python -m finetune.study.checking.flag_check MODULE < [["--flag", "value"], …]    prints a problem for each, or null
+
+A command of ours reads its flags in a function `parse_arguments`, which also refuses values that do not go together and
+looks at no file that another command makes. It is called, in a process of its own: importing a command takes seconds.
+Of a command without such a function only the module is looked for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+
+from data_tools.cli import one_line
+
+PARSE = "parse_arguments"
+
+
+def problems_of_lines(module: str, lines: Sequence[Sequence[str]]) -> list[str | None]:
+    """For each command line of `python -m MODULE`, what its parser refuses, None for nothing."""
+    if not (program := program_of(module)):
+        return [f"there is no command python -m {module}"] * len(lines)
+    parse = vars(importlib.import_module(program)).get(PARSE)
+    return [None] * len(lines) if parse is None else [problem_of_line(module, parse, words) for words in lines]
+
+
+def program_of(module: str) -> str:
+    """The module that `python -m MODULE` runs; empty where there is none."""
+    try:
+        found = importlib.util.find_spec(module)
+        is_package = found is not None and found.submodule_search_locations is not None
+        program = f"{module}.__main__" if is_package else module
+        return program if importlib.util.find_spec(program) else ""
+    except ModuleNotFoundError:  # a package above it is not there
+        return ""
+
+
+def problem_of_line(module: str, parse: Callable[[], object], words: Sequence[str]) -> str | None:
+    """What `parse`, which reads sys.argv, refuses of a command line."""
+    before, sys.argv = sys.argv, [module, *words]
+    told = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(told):
+            parse()
+    except (ValueError, OSError) as error:
+        return one_line(error).removesuffix("; --help lists all flags")
+    except SystemExit:  # argparse's own parser
+        return told.getvalue().strip().rpartition("\n")[2] or "its parser ends the command"
+    finally:
+        sys.argv = before
+    return None
+
+
+def checked(module: str, lines: Sequence[Sequence[str]]) -> list[str | None]:
+    """`problems_of_lines` in a process of its own."""
+    command = [sys.executable, "-m", "finetune.study.checking.flag_check", module]
+    result = subprocess.run(command, input=json.dumps(lines), capture_output=True, text=True, check=False)
+    if result.returncode:
+        return [f"python -m {module} cannot be imported: {result.stderr.strip().rpartition(chr(10))[2]}"] * len(lines)
+    return list(json.loads(result.stdout))
+
+
+def main() -> None:
+    """Check the lines on standard input."""
+    with contextlib.redirect_stdout(io.StringIO()):  # what imports print is no part of the answer
+        problems = problems_of_lines(sys.argv[1], json.load(sys.stdin))
+    print(json.dumps(problems))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""What the parsers of commands refuse is found before the first step, with the key of STUDY.yaml that has it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_study import StudyMaker
+
+from finetune.commands import COMMANDS
+from finetune.study.checking import checks
+from finetune.study.checking.flag_check import checked, problems_of_lines, program_of
+from finetune.study.checking.values import Values, place_of
+from finetune.study.plan import plan_of
+
+ROOT = Path(__file__).resolve().parents[3]
+SYNTAX = {"train": "a", "dev": "b", "test": "c"}
+# Section -> entries that are added to it, the key that is wrong, what follows on its place in the message.
+Mistake = tuple[dict[str, Any], str, str]
+MISTAKES: dict[str, Mistake] = {
+    "a method that there is not": (
+        {"models": {"a": {"from": "found", "vocabulary": {"tokenizer": "en", "by": "rnak"}}}},
+        "by",
+        r"model a: vocabulary: argument --by: invalid choice: 'rnak' \(choose from .*rank",
+    ),
+    "flags that do not go together": (
+        {"models": {"a": {"from": "found", "extend": {"from-tokenizer": "en", "rows": "focus"}}}},
+        "rows",
+        "model a: extend: --rows focus trains vectors of another tokenizer's pieces: expected",
+    ),
+    "a flag that there is not": (
+        {"models": {"a": {"from": "found", "extend": {"from_tokenizr": "en"}}}},
+        "from_tokenizr",
+        "model a: extend: unknown flag --from-tokenizr, did you mean --from-tokenizer",
+    ),
+    "a vocabulary of no size": (
+        {"tokenizers": {"en": {"text": "en", "vocab_size": "large"}}},
+        "vocab_size",
+        "tokenizer en: argument --vocab-size: invalid int value: 'large'",
+    ),
+    "a value out of its range": (
+        {"tokenizers": {"en": {"text": "en", "vocab_size": 60, "character-coverage": 2}}},
+        "character-coverage",
+        r"tokenizer en: --character-coverage 2.0: expected a share in \(0, 1\]",
+    ),
+    "a kind that cannot be converted": (
+        {"models": {"a": {"from": "found", "convert": "brt"}}},
+        "convert",
+        "model a: convert: argument KIND: invalid choice: 'brt'",
+    ),
+    "a probe's value": (
+        {"probes": {"x": {"command": "analysis.syntax", "flags": {**SYNTAX, "epochs": 0}, "results": {"n": "a:b"}}}},
+        "epochs",
+        "probe x en: --epochs 0: expected at least 1",
+    ),
+    "a probe that there is not": (
+        {"probes": {"x": {"command": "analysis.sintax", "results": {"n": "a:b"}}}},
+        "command",
+        "probe x en: there is no command python -m analysis.sintax",
+    ),
+}
+
+
+def with_entries(content: dict[str, Any], added: dict[str, Any]) -> dict[str, Any]:
+    """The sections of a study with further entries."""
+    return {section: {**content.get(section, {}), **entries} for section, entries in added.items()}
+
+
+def place(file: Path, key: str) -> str:
+    """The line and the column of the last value of a key."""
+    lines = enumerate(file.read_text().splitlines(), start=1)
+    *_, (number, line) = [(number, line) for number, line in lines if f" {key}" in line]
+    return f"{file}:{number}:{line.index(key) + len(key) + 2}"
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_what_a_command_would_refuse_is_told_with_its_key(
+    name: str, study: StudyMaker, content: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape = {"num_hidden_layers": 2, "hidden_size": 32}
+    monkeypatch.setattr(checks, "resolved", lambda stage, stand_ins: shape)
+    monkeypatch.setattr(checks, "checked", problems_of_lines)  # in this process
+    monkeypatch.setattr(checks, "AT_ONCE", 1)  # as sys.argv is
+    added, key, expected = MISTAKES[name]
+    with pytest.raises(ValueError, match=rf"^\S+mine.yaml:\d+:\d+: {expected}") as told:
+        plan_of(study(**with_entries(content, added)), tmp_path / "out")
+    assert str(told.value).startswith(place(tmp_path / "mine.yaml", f"{key}:"))
+    assert "\n" not in str(told.value) and not (tmp_path / "out").exists()
+
+
+def test_what_a_recipe_of_pretraining_refuses_is_told_with_its_key(
+    study: StudyMaker, content: dict[str, Any], tmp_path: Path
+) -> None:
+    """By the commands themselves."""
+    added = {"models": {"longer": {"from": "en", "pretrain": {"data": "en", "learning_rate": "fast"}}}}
+    expected = "model longer: pretrain: learning_rate: expected a number, found 'fast'$"
+    with pytest.raises(ValueError, match=rf"^\S+mine.yaml:\d+:\d+: {expected}") as told:
+        plan_of(study(**with_entries(content, added)), tmp_path / "out")
+    assert str(told.value).startswith(place(tmp_path / "mine.yaml", "learning_rate:"))
+
+
+def test_a_process_checks_all_lines_of_a_command() -> None:
+    lines = [["C.yaml", "--output", "DATA"], ["C.yaml"], ["C.yaml", "--output", "DATA", "--workers", "0"]]
+    found = checked("data_tools.prepare", lines)
+    assert found == [None, "the following arguments are required: --output", "--workers 0: expected at least 1"]
+
+
+def test_commands_of_somebody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "somebody").mkdir()
+    (tmp_path / "somebody" / "probe.py").write_text("raise SystemExit('run')\n")
+    (tmp_path / "somebody" / "other.py").write_text("x = 1\n")
+    parser = "argparse.ArgumentParser()\n    parser.add_argument('--n', type=int)\n    return parser.parse_args()\n"
+    text = f"import argparse\n\ndef parse_arguments():\n    parser = {parser}"
+    (tmp_path / "somebody" / "numbers.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    assert problems_of_lines("somebody.other", [["--anything"]]) == [None]
+    (problem,) = problems_of_lines("somebody.numbers", [["--n", "x"]])
+    assert str(problem).endswith("error: argument --n: invalid int value: 'x'")
+    assert problems_of_lines("somebody.none", [["x"], []]) == ["there is no command python -m somebody.none"] * 2
+    assert "cannot be imported: run" in str(checked("somebody.probe", [[]])[0])
+
+
+def test_every_command_that_makes_or_looks_into_a_model_has_a_parser_to_check_by() -> None:
+    probes = [module for module in COMMANDS.values() if module.startswith("analysis.")]
+    for module in ("data_tools.train_tokenizer", "data_tools.prepare", "veco.convert", "veco.vocabulary", *probes):
+        text = (ROOT / f"{program_of(module).replace('.', '/')}.py").read_text()
+        assert "def parse_arguments()" in text or "import parse_arguments" in text, module
+
+
+def test_the_section_that_wins_is_named() -> None:
+    class Named:
+        """A study whose places are the keys themselves."""
+
+        @staticmethod
+        def place(keys: tuple[str, ...]) -> str:
+            return ".".join(keys)
+
+    sections = [Values(("models", "a"), {"steps": 1}), Values(("finetuning",), {"steps": 1, "max-length": 2})]
+    messages = ["steps: expected", "max_length 2 must be at least 8", "no value"]
+    found = [place_of(message, sections, Named()) for message in messages]  # type: ignore[arg-type]
+    assert found == ["models.a.steps", "finetuning.max-length", "models.a"]
