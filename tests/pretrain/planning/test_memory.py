@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
 from pretrain.planning.activations import MicroStep
-from pretrain.planning.memory import Zero, largest, serves, zero_of
+from pretrain.planning.memory import Zero, buffer_bytes, largest, serves, zero_of
 from pretrain.planning.parameters import Parameters
-from training.recipe.ds_config import read_ds_config
+from training.recipe.ds_config import HALVES, read_ds_config
 
+PAGE = (Path(__file__).resolve().parents[3] / "docs" / "ds_configs.md").read_text(encoding="utf-8")
 COUNT = 660_952_210
 EMBEDDING = 250_002 * 1024
 PARAMETERS = Parameters(model=COUNT, trained=COUNT, largest=EMBEDDING)
@@ -72,6 +74,20 @@ def test_buffers_are_those_of_the_ds_config() -> None:
     usual = Zero(3, 8, "bf16", None)
     assert largest(PARAMETERS, usual, step, 1).buffers == 2 * COUNT + 2 * 5e8 + 4 * 5e8
     assert largest(PARAMETERS, Zero(2, 8, "bf16", None, overlaps=True), step, 1).buffers == 2 * 2 * 5e8
+
+
+def test_the_page_has_the_buffers_of_each_file() -> None:
+    _, table, _ = PAGE.split("Buffers come on top.")[1].split("\n\n", 2)
+    rows = [[cell.strip(" `") for cell in line.split("|")[1:4]] for line in table.splitlines()[2:]]
+    shown = {name: told for name, *told in rows}
+    assert len(shown) == 8
+    for name, told in shown.items():
+        config = read_ds_config(name)
+        precision = next((half for half in HALVES if config.get(half, {}).get("enabled")), "float32")
+        zero = zero_of(config["zero_optimization"]["stage"], 8, precision, preferred=name)
+        assert zero.ds_config == name
+        for cell, size in zip(told, buffer_bytes(zero, PARAMETERS), strict=True):
+            assert float(cell) == pytest.approx(size / 1e9, abs=0.005), name
 
 
 def test_the_largest_moment_counts() -> None:
