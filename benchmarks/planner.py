@@ -2,10 +2,11 @@
 
     python benchmarks/planner.py [--repeats 3]
 
-Each size is trained in a process of its own by the plain engine in float32, with random ids: a monolingual and a
+Each size is trained in processes of its own by the plain engine in float32, with random ids: a monolingual and a
 bilingual micro-batch of full rows. Memory is the peak of an update (VmHWM, reset before it) over that of a process that
-has updated a tiny model, so that libraries have loaded their code and taken their buffers. On a CPU with dropout
-attention weights are written out, so the planner counts them.
+has updated a tiny model, so that libraries have loaded their code and taken their buffers; glibc gives back all but the
+smallest blocks, which takes time, so that times are those of another process. On a CPU with dropout attention weights
+are written out, so the planner counts them.
 
 Time is processor time, the median of --repeats updates. The planner is given the rate of a matrix product, taken
 between them, as the peak, and as the share of it that is reached the one of a rehearsal: the same updates of a model
@@ -24,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -47,8 +49,9 @@ from veco.packing import PackedViews
 from veco.views import views_of
 
 PRODUCT = (512, 768, 3072)
-# glibc gives large blocks back at once, so that the peak is that of what lives.
-ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(2**18), "MALLOC_TRIM_THRESHOLD_": str(2**18)}
+# glibc gives blocks of this size back at once, so that the peak is that of what lives. Attention weights of short rows
+# are blocks of some 100 KB; those that it keeps otherwise are a twentieth of the smallest size's peak.
+ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(2**14), "MALLOC_TRIM_THRESHOLD_": str(2**14)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,14 +136,14 @@ class Training:
 
 def measure(size: Size, repeats: int) -> Measured:
     """An update of this process."""
+    left, right = torch.randn(PRODUCT[0], PRODUCT[1]), torch.randn(PRODUCT[1], PRODUCT[2])
+    operations = 2 * PRODUCT[0] * PRODUCT[1] * PRODUCT[2]
     tiny = Training(TINY)
     for name in tiny.batches:
         tiny.update(name)
     del tiny
     resting = memory_now("VmRSS")
     training = Training(size)
-    left, right = torch.randn(PRODUCT[0], PRODUCT[1]), torch.randn(PRODUCT[1], PRODUCT[2])
-    operations = 2 * PRODUCT[0] * PRODUCT[1] * PRODUCT[2]
     seconds: dict[str, list[float]] = {name: [] for name in training.batches}
     of_operation = []
     for name in training.batches:  # Adam's moments are made
@@ -161,12 +164,17 @@ def measure(size: Size, repeats: int) -> Measured:
     )
 
 
-def in_a_process(name: str, repeats: int, *flags: str) -> Measured:
-    """What a process of its own measures of a size."""
+def in_a_process(name: str, repeats: int, *flags: str, allocator: Mapping[str, str] | None = None) -> Measured:
+    """What a process of its own, with those settings of glibc, measures of a size."""
     command = [sys.executable, __file__, "--worker", name, "--repeats", str(repeats), *flags]
     with tempfile.TemporaryDirectory() as directory:
         result = subprocess.run(
-            command, check=True, stdout=subprocess.PIPE, text=True, env={**os.environ, **ALLOCATOR}, cwd=directory
+            command,
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **(allocator or {})},
+            cwd=directory,
         )
     return Measured(**json.loads(result.stdout))
 
@@ -209,11 +217,11 @@ def main() -> None:
     for name in arguments.sizes:
         size = SIZES[name]
         share = arguments.mfu or rehearsed_share(name, arguments.repeats)
-        found = in_a_process(name, arguments.repeats)
+        found, peak = in_a_process(name, arguments.repeats), in_a_process(name, 1, allocator=ALLOCATOR).peak
         memory, seconds = planned_bytes(size), planned_seconds(size, found.operation, share)
         print(
-            f"| {name} | {size.workload().parameters.model:,} | {memory / 1e6:.0f} | {found.peak / 1e6:.0f} |"
-            f" {memory / found.peak:.2f} | {share:.2f} | {seconds:.2f} | {found.seconds:.2f} |"
+            f"| {name} | {size.workload().parameters.model:,} | {memory / 1e6:.0f} | {peak / 1e6:.0f} |"
+            f" {memory / peak:.2f} | {share:.2f} | {seconds:.2f} | {found.seconds:.2f} |"
             f" {seconds / found.seconds:.2f} |",
             flush=True,
         )

@@ -119,7 +119,7 @@ def largest(parameters: Parameters, zero: Zero, step: MicroStep, accumulation: i
     optimizer = (has_master * FLOAT32 + ADAM) * count * share
     begin, end, at_update = gradient_bytes(zero, parameters, accumulation)
     buffers, of_update = buffer_bytes(zero, parameters)
-    moments = {
+    moments: dict[str, tuple[float, float, float, float]] = {  # gradients, activations, logits, buffers
         "vocabulary": (begin, step.kept, step.logits, buffers),
         "pass without gradient": (begin, step.kept + step.without_gradient, 0, buffers),
         "first layer": (begin, step.kept + step.first_layer, 0, buffers),
@@ -127,8 +127,8 @@ def largest(parameters: Parameters, zero: Zero, step: MicroStep, accumulation: i
         "update": (at_update, 0, 0, of_update),
     }
     found = [
-        RankMemory(moment, weights, gradients, optimizer, *rest, others)
-        for moment, (gradients, *rest) in moments.items()
+        RankMemory(moment, weights, gradients, optimizer, activations, logits, buffered, others)
+        for moment, (gradients, activations, logits, buffered) in moments.items()
     ]
     return max(found, key=lambda memory: memory.total)
 
