@@ -204,7 +204,7 @@ def plan_workload(
     """
     pad = manifest.special.pad if manifest else VecoConfig.pad_token_id
     config, notes = model_shape(recipe, vocab_size or (manifest.vocab_size if manifest else None), pad)
-    teacher, notes_of_teacher = teacher_shape(recipe)
+    teacher, notes_of_teacher = teacher_shape(recipe, config)
     notes = (*notes, *notes_of_teacher)
     if manifest is None:
         notes = (*notes, "no --data: both kinds of batch, every row as long as the recipe allows")
@@ -260,30 +260,35 @@ def model_shape(
             note = f"a vocabulary of {vocab_size:,} pieces, XLM-R's: --data or --vocab_size sets another one"
             return VecoConfig(vocab_size=vocab_size, **shape, **dropouts), (note,)
         return VecoConfig(vocab_size=vocab_size, **shape, **dropouts), ()
-    found, notes = known_shape(Path(recipe.init_from), "init_from")
+    if (known := known_shape(Path(recipe.init_from))) is None:
+        expected = f"expected a model's directory, or one that is called {', '.join(KNOWN_MODELS)}"
+        raise ValueError(f"init_from {recipe.init_from}: {expected}")
+    found, notes = known
     shape = {name: found[name] for name in (*SHAPE_FIELDS, "pad_token_id")}
     if recipe.keep_layers:
         shape["num_hidden_layers"] = len(recipe.keep_layers)
     return VecoConfig(vocab_size=found["vocab_size"], **shape, **dropouts), notes
 
 
-def teacher_shape(recipe: PretrainRecipe) -> tuple[VecoConfig | None, tuple[str, ...]]:
-    """The shape of a recipe's teacher, if any, and what was assumed for it. Raises ValueError as `known_shape`."""
+def teacher_shape(recipe: PretrainRecipe, config: VecoConfig) -> tuple[VecoConfig | None, tuple[str, ...]]:
+    """The shape of a recipe's teacher, if any, and what was assumed for it: VECO-large where it is yet to be trained.
+
+    `config` is the student's, whose vocabulary a teacher that is nowhere has.
+    """
     if recipe.teacher is None:
         return None, ()
-    found, notes = known_shape(own_model(Path(recipe.teacher)) or Path(recipe.teacher), "teacher")
-    shape = {name: found[name] for name in (*SHAPE_FIELDS, "pad_token_id", "vocab_size")}
-    return VecoConfig(**shape), notes
+    directory = own_model(Path(recipe.teacher)) or Path(recipe.teacher)
+    if (known := known_shape(directory)) is None:
+        note = f"a teacher of VECO-large's shape: there is no model in {directory} yet"
+        return VecoConfig.large(vocab_size=config.vocab_size, pad_token_id=config.pad_token_id), (note,)
+    found, notes = known
+    return VecoConfig(**{name: found[name] for name in (*SHAPE_FIELDS, "pad_token_id", "vocab_size")}), notes
 
 
-def known_shape(directory: Path, field: str) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The configuration of the model that a field of a recipe names, and what was assumed for it.
-
-    Raises ValueError for a model that is neither here nor one of KNOWN_MODELS.
-    """
+def known_shape(directory: Path) -> tuple[dict[str, Any], tuple[str, ...]] | None:
+    """The configuration of a model, and what was assumed for it; None if it is neither here nor of KNOWN_MODELS."""
     if (directory / "config.json").is_file():
         return AutoConfig.from_pretrained(directory).to_dict(), ()
     if directory.name in KNOWN_MODELS:
         return KNOWN_MODELS[directory.name].to_dict(), (f"the shape of {directory.name}: there is no {directory} here",)
-    known = ", ".join(KNOWN_MODELS)
-    raise ValueError(f"{field} {directory}: expected a model's directory, or one that is called {known}")
+    return None

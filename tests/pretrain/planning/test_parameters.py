@@ -95,6 +95,14 @@ def test_only_kept_layers_count(tmp_path: Path) -> None:
     assert found.config.num_hidden_layers == 2 and found.parameters.model == MODEL - LAYER - CROSS
 
 
-def test_a_teacher_that_is_nowhere_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"teacher .*some-model: expected a model's directory, or one that is called"):
-        planned(tmp_path, f"teacher: {tmp_path}/some-model\nobjective: mlm + distil")
+def test_a_teacher_that_is_yet_to_be_trained_counts_as_veco_large(tmp_path: Path) -> None:
+    found = planned(tmp_path, f"teacher: {tmp_path}/some-run\nobjective: mlm + distil(logits=1)")
+    assert found.parameters.taught_by == 660_952_210 - (250_002 - V) * (1024 + 1)
+    assert any(note.startswith("a teacher of VECO-large's shape") for note in found.notes)
+
+
+def test_the_shipped_student_needs_no_teacher_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VECO_RUNS", raising=False)
+    path = Path(__file__).resolve().parents[3] / "pretrain" / "recipes" / "distilled.yaml"
+    workload = plan_workload(read_recipe(path), None, [], None)
+    assert workload.parameters.taught_by == 660_952_210
