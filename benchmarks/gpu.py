@@ -37,11 +37,12 @@ from data_tools.cli import FlagParser
 from data_tools.tokenizers.sentence_piece import FIRST_PIECE_ID
 from data_tools.tokenizers.special_ids import SpecialIds
 from pretrain.batches import PretrainingOptions, batch_of
-from pretrain.flops import TRAINING_PASSES, forward_flops
+from pretrain.flops import training_flops
 from pretrain.loss_and_metrics import PretrainingLosses, count_items, count_tokens
 from pretrain.micro_batch import PACKED
 from pretrain.planning.activations import Storage
 from pretrain.planning.memory import rank_memory, zero_of
+from pretrain.planning.parameters import model_without_values, most_parameters
 from pretrain.planning.workload import KindOfUpdate, PairShape, Part, Workload
 from pretrain.recipe import PretrainRecipe
 from pretrain.sources import BILINGUAL, MONO
@@ -132,7 +133,7 @@ def ragged_batch(scale: Scale, recipe: PretrainRecipe, kind: str, pairs: int) ->
 
 
 def operations(config: VecoConfig, batch: Batch, objective: str) -> float:
-    return TRAINING_PASSES * forward_flops(config, batch[PACKED].sizes, ObjectiveSum.of(objective))
+    return training_flops(config, batch[PACKED].sizes, ObjectiveSum.of(objective))
 
 
 def veco_work(arguments: argparse.Namespace, scale: Scale, device: torch.device) -> Work:
@@ -165,7 +166,8 @@ def planned_gib(
     """The planner's memory of one rank for rows of this length."""
     rate = recipe.mono_mask_rate if kind == MONO else recipe.bilingual_mask_rate
     shape = PairShape(length, rate, ObjectiveSum.of(recipe.objective).of_kind(kind))
-    workload = Workload(recipe, config, (Part(1, {kind: KindOfUpdate(pairs, shape, shape)}),), ())
+    most = most_parameters(model_without_values(recipe, config, None), [recipe])
+    workload = Workload(recipe, config, (Part(1, {kind: KindOfUpdate(pairs, shape, shape)}),), most)
     stage = int(recipe.ds_config.removeprefix("zero")[0])
     zero = zero_of(stage, 1, "bf16", recipe.ds_config)
     return rank_memory(workload, zero, Storage(2, recompute), {kind: pairs}, accumulation=1).total / GIB
@@ -180,7 +182,7 @@ def xlm_r_work(arguments: argparse.Namespace, scale: Scale, device: torch.device
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "labels")}
     sizes = batch[PACKED].sizes
     of_x = Sizes({X: sizes.lengths[X], Y: ()}, {X: sizes.num_predicted[X], Y: 0})
-    of_one = TRAINING_PASSES * forward_flops(scale.config, of_x, ObjectiveSum.of("mlm"))
+    of_one = training_flops(scale.config, of_x, ObjectiveSum.of("mlm"))
     micro_batches = max(1, round(wanted / of_one))
     fields = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
     shape = {name: scale.config.__dict__[name] for name in (*fields, "max_position_embeddings")}

@@ -2,11 +2,16 @@
 
     python benchmarks/planner.py [--repeats 3]
 
-Each size is trained in a process of its own by the plain engine in float32, with random ids: a monolingual and a
+Each size is trained in processes of its own by the plain engine in float32, with random ids: a monolingual and a
 bilingual micro-batch of full rows. Memory is the peak of an update (VmHWM, reset before it) over that of a process that
-has imported everything. On a CPU with dropout attention weights are written out, so the planner counts them. Time is
-processor time, the median of --repeats updates; the planner is given the rate of a matrix product, taken between them,
-as the peak, and --mfu as the share of it that is reached at every size. A ratio is planned / measured.
+has updated a tiny model, so that libraries have loaded their code and taken their buffers; glibc gives back all but the
+smallest blocks, which takes time, so that times are those of another process. On a CPU with dropout attention weights
+are written out, so the planner counts them.
+
+Time is processor time, the median of --repeats updates. The planner is given the rate of a matrix product, taken
+between them, as the peak, and as the share of it that is reached the one of a rehearsal: the same updates of a model
+with half of the layers, in a process of its own. So do those who plan a run: they rehearse what fits one card. A ratio
+is planned / measured.
 """
 
 from __future__ import annotations
@@ -20,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -35,7 +41,6 @@ from pretrain.planning.memory import Zero, rank_memory
 from pretrain.planning.run_time import run_time
 from pretrain.planning.workload import PairShape, Workload, plan_workload
 from pretrain.recipe import PretrainRecipe
-from pretrain.sources import BILINGUAL, MONO
 from training.engine.plain_engine import PlainEngine
 from training.step import Batch, StepContext, train_step
 from veco import VecoForPreTraining
@@ -43,11 +48,10 @@ from veco.objectives.objective_sum import ObjectiveSum
 from veco.packing import PackedViews
 from veco.views import views_of
 
-# Dropout, softmax, GELU and LayerNorm take time, too, in which nothing is multiplied.
-SHARE_OF_PRODUCT = 0.55
 PRODUCT = (512, 768, 3072)
-# glibc gives large blocks back at once, so that the peak is that of what lives.
-ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(2**18), "MALLOC_TRIM_THRESHOLD_": str(2**18)}
+# glibc gives blocks of this size back at once, so that the peak is that of what lives. Attention weights of short rows
+# are blocks of some 100 KB; those that it keeps otherwise are a twentieth of the smallest size's peak.
+ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(2**14), "MALLOC_TRIM_THRESHOLD_": str(2**14)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,10 +79,24 @@ class Size:
             bilingual_max_length=self.bilingual_length,
         )
 
+    def half(self) -> Size:
+        """The same with half of the layers."""
+        return dataclasses.replace(self, layers=self.layers // 2)
+
     def workload(self) -> Workload:
         return plan_workload(self.recipe(), None, [], self.vocabulary)
 
 
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """Bytes at the peak of an update, its seconds, and those of a float32 operation in a product."""
+
+    peak: float
+    seconds: float
+    operation: float
+
+
+TINY = Size(1, 64, 100, 2, 16, 2, 16)
 SIZES = {
     "small": Size(2, 256, 8_000, 8, 128, 16, 64),
     "medium": Size(4, 384, 16_000, 8, 128, 16, 64),
@@ -92,83 +110,119 @@ def random_batch(shape: PairShape, pairs: int, vocab_size: int) -> Batch:
     return {**tensors, PACKED: PackedViews.of(views_of(tensors), PAD_ID)}
 
 
-def measure(size: Size, repeats: int) -> dict[str, float]:
-    """Peak bytes, and seconds of an update and of a float32 operation in a product, of this process."""
-    resting = memory_now("VmRSS")
-    workload = size.workload()
-    torch.manual_seed(1)
-    engine = PlainEngine(VecoForPreTraining(workload.config), workload.recipe, lambda step: 1.0, {})
-    engine.model.train()
-    shapes = {name: kind.longest for name, kind in workload.kinds.items()}
-    pairs = {name: kind.batch_pairs for name, kind in workload.kinds.items()}
-    whole = ObjectiveSum.of(workload.recipe.objective)
-    batches = {name: random_batch(shapes[name], pairs[name], size.vocabulary) for name in (MONO, BILINGUAL)}
+class Training:
+    """A model of a size, and its updates."""
 
-    def update(name: str) -> None:
+    def __init__(self, size: Size) -> None:
+        workload = size.workload()
+        torch.manual_seed(1)
+        self.engine = PlainEngine(VecoForPreTraining(workload.config), workload.recipe, lambda step: 1.0, {})
+        self.engine.model.train()
+        self.objective = ObjectiveSum.of(workload.recipe.objective)
+        self.batches = {
+            name: random_batch(kind.longest, kind.batch_pairs, size.vocabulary) for name, kind in workload.kinds.items()
+        }
+
+    def update(self, name: str) -> None:
+        """One update with the batch of that kind."""
         train_step(
-            engine,
-            [batches[name]],
+            self.engine,
+            [self.batches[name]],
             lambda model, batch, num_items: model(**batch, num_items_in_batch=num_items).losses,
-            lambda batch: count_items(batch, whole),
+            lambda batch: count_items(batch, self.objective),
             StepContext(where="benchmark"),
         )
 
+
+def measure(size: Size, repeats: int) -> Measured:
+    """An update of this process."""
     left, right = torch.randn(PRODUCT[0], PRODUCT[1]), torch.randn(PRODUCT[1], PRODUCT[2])
     operations = 2 * PRODUCT[0] * PRODUCT[1] * PRODUCT[2]
-    seconds: dict[str, list[float]] = {name: [] for name in (*batches, "operation")}
-    for name in batches:  # Adam's moments are made
-        update(name)
+    tiny = Training(TINY)
+    for name in tiny.batches:
+        tiny.update(name)
+    del tiny
+    resting = memory_now("VmRSS")
+    training = Training(size)
+    seconds: dict[str, list[float]] = {name: [] for name in training.batches}
+    of_operation = []
+    for name in training.batches:  # Adam's moments are made
+        training.update(name)
     Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the peak starts again from here
     for _ in range(repeats):
-        for name in batches:
+        for name in training.batches:
             start = time.process_time()
-            update(name)
+            training.update(name)
             seconds[name].append(time.process_time() - start)
             start = time.process_time()
             for _ in range(10):
                 left @ right
-            seconds["operation"].append((time.process_time() - start) / 10 / operations)
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
-    update_seconds = statistics.mean(medians[name] for name in batches)
+            of_operation.append((time.process_time() - start) / 10 / operations)
     kilobytes = 1000 * (memory_now("VmHWM") - resting)  # of 1,024 bytes, as Linux has them
-    return {"peak": 1024 * kilobytes, "seconds": update_seconds, "operation": medians["operation"]}
+    return Measured(
+        1024 * kilobytes, statistics.mean(map(statistics.median, seconds.values())), statistics.median(of_operation)
+    )
 
 
-def planned(size: Size, operation_seconds: float, share: float) -> tuple[float, float]:
-    """(peak bytes, seconds of an update) as the planner has them."""
+def in_a_process(name: str, repeats: int, *flags: str, allocator: Mapping[str, str] | None = None) -> Measured:
+    """What a process of its own, with those settings of glibc, measures of a size."""
+    command = [sys.executable, __file__, "--worker", name, "--repeats", str(repeats), *flags]
+    with tempfile.TemporaryDirectory() as directory:
+        result = subprocess.run(
+            command,
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **(allocator or {})},
+            cwd=directory,
+        )
+    return Measured(**json.loads(result.stdout))
+
+
+def planned_bytes(size: Size) -> float:
+    """The peak of an update as the planner has it."""
     workload = size.workload()
     zero = Zero(0, 1, "float32", "cpu.json", is_fused=False)
     pairs = {name: kind.batch_pairs for name, kind in workload.kinds.items()}
-    memory = rank_memory(workload, zero, Storage(4, on_cpu=True), pairs, accumulation=1)
+    return rank_memory(workload, zero, Storage(4, on_cpu=True), pairs, accumulation=1).total
+
+
+def planned_seconds(size: Size, operation_seconds: float, share: float) -> float:
+    """Seconds of an update as the planner has them, at a share of a product's rate."""
     card = Card("CPU", 0, {"float32": 1e-12 / operation_seconds}, "a product in this run")
-    return memory.total, run_time(workload, card, "float32", 1, share, recompute=False).seconds
+    return run_time(size.workload(), card, "float32", 1, share, recompute=False).seconds
+
+
+def rehearsed_share(name: str, repeats: int) -> float:
+    """The share of a product's rate that a model with half of the layers reaches."""
+    found = in_a_process(name, repeats, "--half")
+    return planned_seconds(SIZES[name].half(), found.operation, share=1.0) / found.seconds
 
 
 def main() -> None:
     parser = FlagParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3, help="updates of each kind (3)")
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
-    parser.add_argument(
-        "--mfu", type=float, default=SHARE_OF_PRODUCT, help="assumed share of a product's rate (%(default)s)"
-    )
+    parser.add_argument("--mfu", type=float, help="share of a product's rate, instead of the rehearsed one")
     parser.add_argument("--worker", choices=SIZES, help=argparse.SUPPRESS)
+    parser.add_argument("--half", action="store_true", help=argparse.SUPPRESS)  # the worker rehearses
     arguments = parser.parse_args()
     if arguments.worker:
-        print(json.dumps(measure(SIZES[arguments.worker], arguments.repeats)))
+        size = SIZES[arguments.worker]
+        found = measure(size.half() if arguments.half else size, arguments.repeats)
+        print(json.dumps(dataclasses.asdict(found)))
         return
-    print("| size | parameters | MB planned | measured | ratio | s/update planned | measured | ratio |")
-    print("|---|---|---|---|---|---|---|---|")
+    print("| size | parameters | MB planned | measured | ratio | share | s/update planned | measured | ratio |")
+    print("|---|---|---|---|---|---|---|---|---|")
     for name in arguments.sizes:
-        command = [sys.executable, __file__, "--worker", name, "--repeats", str(arguments.repeats)]
-        with tempfile.TemporaryDirectory() as directory:
-            result = subprocess.run(
-                command, check=True, stdout=subprocess.PIPE, text=True, env={**os.environ, **ALLOCATOR}, cwd=directory
-            )
-        told = json.loads(result.stdout)
-        memory, seconds = planned(SIZES[name], told["operation"], arguments.mfu)
+        size = SIZES[name]
+        share = arguments.mfu or rehearsed_share(name, arguments.repeats)
+        found, peak = in_a_process(name, arguments.repeats), in_a_process(name, 1, allocator=ALLOCATOR).peak
+        memory, seconds = planned_bytes(size), planned_seconds(size, found.operation, share)
         print(
-            f"| {name} | {SIZES[name].workload().num_parameters:,} | {memory / 1e6:.0f} | {told['peak'] / 1e6:.0f} |"
-            f" {memory / told['peak']:.2f} | {seconds:.2f} | {told['seconds']:.2f} | {seconds / told['seconds']:.2f} |",
+            f"| {name} | {size.workload().parameters.model:,} | {memory / 1e6:.0f} | {peak / 1e6:.0f} |"
+            f" {memory / peak:.2f} | {share:.2f} | {seconds:.2f} | {found.seconds:.2f} |"
+            f" {seconds / found.seconds:.2f} |",
             flush=True,
         )
 

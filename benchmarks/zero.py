@@ -46,6 +46,7 @@ from training.engine.deepspeed_engine import start_deepspeed
 from training.engine.processes import shut_down
 from training.launch import launched_rank, launcher_command, run_on_ranks
 from training.meters import read_metrics
+from training.run_directory.kinds import MODEL_DIR
 from veco import VecoConfig, VecoForPreTraining
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -307,7 +308,9 @@ def large(arguments: argparse.Namespace) -> None:
     if process.returncode:
         sys.exit(f"pretrain/train.py left with {process.returncode}")
     (checkpoint,) = checkpoints_of(run).values()
-    size = sum(path.stat().st_size for path in checkpoint.rglob("*") if path.is_file())
+    files = [path for path in checkpoint.rglob("*") if path.is_file()]
+    exported = checkpoint / MODEL_DIR  # the run's model, made from the checkpoint at its end
+    size = sum(path.stat().st_size for path in files if not path.is_relative_to(exported))
     print(f"total {time.perf_counter() - start:.0f} s; peak of all processes {peak / 2**30:.1f} GiB")
     print(f"checkpoint {size / 1e9:.2f} GB: {checkpoint}")
     for line in read_metrics(run):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from pretrain.flops import forward_flops
+from pretrain.flops import training_flops
 from pretrain.micro_batch import NUM_TOKENS, PACKED, SAMPLES
 from pretrain.recipe import PretrainRecipe
 from pretrain.totals import Totals, training_line
@@ -27,12 +27,15 @@ class PretrainingLosses:
         groups: Sequence[tuple[str, str]],
         engine: Engine,
         counts_flops: bool,
+        teacher: VecoConfig | None = None,
     ) -> None:
+        """`teacher` is the shape of the model that an objective learns from."""
         self.objective = ObjectiveSum.of(recipe.objective)
         self.peak_tflops = recipe.peak_tflops
         self.config = config
         self.engine = engine
         self.counts_flops = counts_flops
+        self.teacher = teacher
         self.totals = Totals(groups, self.objective.terms, engine.device)
         self.cut: dict[str, tuple[float, float]] = {}
 
@@ -42,7 +45,7 @@ class PretrainingLosses:
         output = model(**inputs, num_items_in_batch=num_items, objective=self.objective)
         packed = batch[PACKED]
         applying = self.objective.of_batch(packed.sizes.lengths, packed.kind)
-        flops = forward_flops(self.config, packed.sizes, applying) if self.counts_flops else 0.0
+        flops = training_flops(self.config, packed.sizes, applying, self.teacher) if self.counts_flops else 0.0
         self.totals.add(batch, output.row_totals, flops)
         return output.losses
 

@@ -136,7 +136,8 @@ class PretrainingTask(Task[PretrainRecipe]):
         """The losses by language and pair; the sums begin again with each phase."""
         # With most weights frozen the backward pass is another one than the formula's.
         counts_flops = self.stage.trains == EVERYTHING
-        self.losses = PretrainingLosses(self.stage, self.model.config, self.train.groups, engine, counts_flops)
+        teacher = None if self.teacher is None else self.teacher.config
+        self.losses = PretrainingLosses(self.stage, self.model.config, self.train.groups, engine, counts_flops, teacher)
         if self.teacher is not None:
             self.teacher.to(engine.device, self.model.dtype)
         momentum.begin(self.model, engine, self.losses.objective, self.checkpoint, self.other_batches)

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pretrain.flops import TRAINING_PASSES
 from pretrain.micro_batch import SAMPLES
 from training.step import Batch
 from veco.objectives.objective import MONO, Term
@@ -103,7 +102,7 @@ class Totals:
         return terms.view(size, len(self.terms), 3), tokens.view(size, 2), flops[0]
 
     def add(self, batch: Batch, row_totals: Mapping[str, Tensor], flops: float = 0.0) -> None:
-        """Add a batch, the model's `row_totals` of it and the operations of its forward pass."""
+        """Add a batch, the model's `row_totals` of it and the operations of training on it."""
         group, num_cut, digest, num_tokens = batch[SAMPLES].unbind(1)
         terms, tokens, all_flops = self._views(self.sums)
         for name, totals in row_totals.items():
@@ -136,7 +135,7 @@ def training_line(
     line |= {f"train/{name}": value for name, value in summary.by_kind().items()}
     line |= {f"cut_share/{name}": cut / (seen + cut) for name, (seen, cut) in summary.tokens_by_group().items() if cut}
     if summary.flops:
-        achieved = TRAINING_PASSES * summary.flops / seconds / num_devices / 1e12
+        achieved = summary.flops / seconds / num_devices / 1e12
         line["tflops_per_second"] = achieved
         line |= {"utilisation": achieved / peak_tflops} if peak_tflops else {}
     line["samples"] = f"{summary.digest:016x}"

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from pretrain.planning.workload import PairShape
 from veco import VecoConfig
+from veco.objectives.objective import PassWithoutGradient
 from veco.vocabulary_loss import BLOCK_LOGITS, CHUNK_POSITIONS
 
 FLOAT32 = 4
@@ -46,16 +47,20 @@ class MicroStep:
     """Bytes of a micro-step: kept for the backward pass, and needed beside these at its moments.
 
     These are the vocabulary's loss, the backward pass of the first layer, and that of the first one of the H sweep
-    after the S sweep. What is done by then keeps nothing any more, so the numbers may be negative.
+    after the S sweep. What is done by then keeps nothing any more, so the numbers may be negative. Passes without
+    gradient, through a teacher or a momentum encoder, come between the forward and the backward pass.
     """
 
     kept: int
     logits: int
     first_layer: int
     h_layer: int
+    without_gradient: int = 0
 
 
-def micro_step(config: VecoConfig, shape: PairShape, pairs: int, storage: Storage) -> MicroStep:
+def micro_step(
+    config: VecoConfig, shape: PairShape, pairs: int, storage: Storage, teacher: VecoConfig | None = None
+) -> MicroStep:
     """Memory of a micro-step of `pairs` pairs of that shape."""
     width, number = config.hidden_size, storage.number
     h_tokens, s_tokens = (pairs * shape.tokens(plugged_in) for plugged_in in (False, True))
@@ -74,7 +79,12 @@ def micro_step(config: VecoConfig, shape: PairShape, pairs: int, storage: Storag
     # The first input of S is that of H; in its stead there are the states of the pair, once for all layers.
     kept = of_layers + embeddings + head
     first, of_h = layer_bytes(config, storage, Sweep(h_tokens, h_layer), Sweep(s_tokens, s_layer))
-    return MicroStep(kept, logits(config, positions, storage), first - head, of_h - head)
+    passes = [
+        pairs * pass_bytes(config, teacher, shape, found, storage.number) for found in shape.passes_without_gradient
+    ]
+    return MicroStep(
+        kept, logits(config, positions, storage), first - head, of_h - head, without_gradient=max(passes, default=0)
+    )
 
 
 def token_bytes(config: VecoConfig, number: int, plugged_in: bool) -> int:
@@ -93,6 +103,19 @@ def score_bytes(config: VecoConfig, storage: Storage, scores: int) -> int:
         return 0
     has_dropout = config.attention_probs_dropout_prob > 0
     return config.num_attention_heads * scores * (storage.number + has_dropout * (storage.number + 1))
+
+
+def pass_bytes(
+    config: VecoConfig, teacher: VecoConfig | None, shape: PairShape, found: PassWithoutGradient, number: int
+) -> int:
+    """Bytes of a pair in a pass without gradient, at its most.
+
+    A layer has its input, what its feed-forward module reads, and the inner states before and after the activation.
+    """
+    encoder = found.encoder_of(config, teacher)
+    tokens = sum(shape.sizes.num_tokens(route.view) for route in found.routes)
+    states = 2 + (found.depth_in(encoder) if found.keeps_states else 0)
+    return tokens * (states * encoder.hidden_size + 2 * encoder.intermediate_size) * number
 
 
 def layer_bytes(config: VecoConfig, storage: Storage, h: Sweep, s: Sweep) -> tuple[int, int]:

@@ -26,10 +26,12 @@ class CheckpointSize:
 
 
 def checkpoint_size(workload: Workload, zero: Zero) -> CheckpointSize:
-    recipe, count, trained = workload.recipe, workload.num_parameters, workload.num_trained
+    recipe, parameters = workload.recipe, workload.parameters
+    count, trained = parameters.model, parameters.trained
     frozen = count - trained
     in_16_bits = zero.precision in HALVES
     one = STATE * trained + (HALF if in_16_bits else FLOAT32) * (count if in_16_bits and zero.stage < 3 else frozen)
+    one += parameters.momentum_bytes
     made = -(-recipe.total_steps // recipe.save_every) + len(recipe.stages)
     for_good = recipe.total_steps // recipe.keep_every if recipe.keep_every else 0
     for_good += max(0, len(recipe.stages) - 1)  # the ends of stages

@@ -47,6 +47,8 @@ def make_plan(workload: Workload, card: Card, gpus: int, wanted_precision: str, 
     """The plan of a workload on so many cards. Raises ValueError where a global batch does not divide by them."""
     precision = card.precision(wanted_precision)
     accumulations = possible_accumulations(workload, gpus)
+    # ZeRO-3 cuts the weights that a momentum encoder follows into parts, so a run with one refuses it.
+    stages = [stage for stage in STAGES if stage < 3 or not workload.parameters.momentum_bytes]
     ways = [
         way_of(
             workload,
@@ -56,7 +58,7 @@ def make_plan(workload: Workload, card: Card, gpus: int, wanted_precision: str, 
             accumulations,
             share_of_peak,
         )
-        for stage in STAGES
+        for stage in stages
         for recompute in (False, True)
     ]
     # Recomputing costs a third of the time and a higher stage only messages; of stages the lowest has the fewest.

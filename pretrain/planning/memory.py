@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from pretrain.planning.activations import FLOAT32, MicroStep, Storage, micro_step
-from pretrain.planning.workload import Workload, parameters_of
+from pretrain.planning.parameters import Parameters
+from pretrain.planning.workload import Workload
 from training.recipe.ds_config import DS_CONFIGS, HALVES, read_ds_config
-from veco import VecoConfig
 
 ADAM = 8
 STAGES = (0, 1, 2, 3)
@@ -58,10 +58,11 @@ class RankMemory:
     activations: float
     logits: float
     buffers: float
+    other_models: float  # a teacher, momentum encoders with their queues
 
     @property
     def total(self) -> float:
-        return self.weights + self.gradients + self.optimizer + self.activations + self.logits + self.buffers
+        return sum(vars(self)[part] for part in PARTS)
 
 
 PARTS = tuple(field.name for field in dataclasses.fields(RankMemory) if field.name != "moment")
@@ -100,36 +101,46 @@ def rank_memory(
     workload: Workload, zero: Zero, storage: Storage, pairs: Mapping[str, int], accumulation: int
 ) -> RankMemory:
     """Memory of a rank whose micro-batches hold `pairs` pairs of each kind, all of their rows at their longest."""
-    steps = [micro_step(workload.config, kind.longest, pairs[name], storage) for name, kind in workload.kinds.items()]
-    found = [largest(workload.config, workload.num_trained, zero, step, accumulation) for step in steps]
+    steps = [
+        micro_step(workload.config, kind.longest, pairs[name], storage, workload.teacher)
+        for name, kind in workload.kinds.items()
+    ]
+    found = [largest(workload.parameters, zero, step, accumulation) for step in steps]
     return max(found, key=lambda memory: memory.total)
 
 
-def largest(config: VecoConfig, count: int, zero: Zero, step: MicroStep, accumulation: int) -> RankMemory:
-    """The moment of an update of `count` trained parameters that needs most."""
-    embedding = config.vocab_size * config.hidden_size
+def largest(parameters: Parameters, zero: Zero, step: MicroStep, accumulation: int) -> RankMemory:
+    """The moment of an update that needs most."""
+    count = parameters.trained
     share = 1 / zero.ranks if zero.stage else 1.0
-    weights = zero.number * parameters_of(config) * (share if zero.stage == 3 else 1)
+    weights = zero.number * parameters.model * (share if zero.stage == 3 else 1)
+    others = zero.number * parameters.taught_by + parameters.momentum_bytes
     has_master = zero.stage > 0 or zero.number < FLOAT32
     optimizer = (has_master * FLOAT32 + ADAM) * count * share
-    begin, end, at_update = gradient_bytes(zero, count, embedding, accumulation)
-    buffers, of_update = buffer_bytes(zero, count, embedding)
-    return max(
-        RankMemory("vocabulary", weights, begin, optimizer, step.kept, step.logits, buffers),
-        RankMemory("first layer", weights, begin, optimizer, step.kept + step.first_layer, 0, buffers),
-        RankMemory("H layer", weights, end, optimizer, step.kept + step.h_layer, 0, buffers),
-        RankMemory("update", weights, at_update, optimizer, 0, 0, of_update),
-        key=lambda memory: memory.total,
-    )
+    begin, end, at_update = gradient_bytes(zero, parameters, accumulation)
+    buffers, of_update = buffer_bytes(zero, parameters)
+    moments: dict[str, tuple[float, float, float, float]] = {  # gradients, activations, logits, buffers
+        "vocabulary": (begin, step.kept, step.logits, buffers),
+        "pass without gradient": (begin, step.kept + step.without_gradient, 0, buffers),
+        "first layer": (begin, step.kept + step.first_layer, 0, buffers),
+        "H layer": (end, step.kept + step.h_layer, 0, buffers),
+        "update": (at_update, 0, 0, of_update),
+    }
+    found = [
+        RankMemory(moment, weights, gradients, optimizer, activations, logits, buffered, others)
+        for moment, (gradients, activations, logits, buffered) in moments.items()
+    ]
+    return max(found, key=lambda memory: memory.total)
 
 
-def gradient_bytes(zero: Zero, count: int, embedding: int, accumulation: int) -> tuple[float, float, float]:
+def gradient_bytes(zero: Zero, parameters: Parameters, accumulation: int) -> tuple[float, float, float]:
     """Gradients at the beginning and at the end of the backward pass, and at Adam's update.
 
-    What a rank sums up is float32, and is there from the start. On its way there is the embedding's gradient, the first
-    and the largest; DeepSpeed's bfloat16 optimizer of stage 1 leaves those of all parameters beside the sums.
+    What a rank sums up is float32, and is there from the start. On its way there is the gradient of the largest tensor,
+    as a rule the embedding's, which is the first; DeepSpeed's bfloat16 optimizer of stage 1 leaves those of all
+    parameters beside the sums.
     """
-    first = zero.number * embedding
+    count, first = parameters.trained, zero.number * parameters.largest
     if zero.stage >= 2:
         summed = FLOAT32 * count / zero.ranks
         return summed + first, summed + first, summed * (2 if zero.stage == 2 else 1)  # stage 2 joins them in one row
@@ -140,15 +151,16 @@ def gradient_bytes(zero: Zero, count: int, embedding: int, accumulation: int) ->
     return FLOAT32 * count + first, FLOAT32 * count + first, FLOAT32 * count * (1 + 1 / zero.ranks)
 
 
-def buffer_bytes(zero: Zero, count: int, embedding: int) -> tuple[float, float]:
+def buffer_bytes(zero: Zero, parameters: Parameters) -> tuple[float, float]:
     """Buffers in the backward pass, and at Adam's update."""
+    count, longest = parameters.trained, parameters.largest
     is_by_parameter = zero.stage == 0 and zero.number == FLOAT32  # else all parameters of a rank are one row
-    adam = 0 if zero.is_fused else 2 * FLOAT32 * (embedding if is_by_parameter else count / zero.ranks)
+    adam = 0 if zero.is_fused else 2 * FLOAT32 * (longest if is_by_parameter else count / zero.ranks)
     if zero.stage == 0:
         return 0, adam
-    reduced = max(min(count, zero.bucket), embedding)  # a larger parameter goes by itself
+    reduced = max(min(count, zero.bucket), longest)  # a larger parameter goes by itself
     if zero.stage == 3:
-        gathered = zero.number * min(count, zero.live_parameters)
+        gathered = zero.number * min(parameters.model, zero.live_parameters)
         copied = FLOAT32 * reduced if zero.sent_bytes < FLOAT32 else 0
         return gathered + zero.sent_bytes * zero.bucket + copied, adam
     if zero.stage == 2:

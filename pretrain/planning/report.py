@@ -48,7 +48,10 @@ def run_table(plan: Plan) -> Table:
     workload, card = plan.workload, plan.card
     config, recipe = workload.config, workload.recipe
     rows = [
-        ("model", f"{workload.num_parameters:,} parameters, {config.num_hidden_layers} layers of {config.hidden_size}"),
+        (
+            "model",
+            f"{workload.parameters.model:,} parameters, {config.num_hidden_layers} layers of {config.hidden_size}",
+        ),
         ("vocabulary", f"{config.vocab_size:,} pieces"),
         ("cards", f"{plan.gpus} x {card.name} of {card.memory / GIB:.1f} GiB"),
         ("peak", f"{card.peak_tflops[plan.precision]:g} TFLOP/s in {plan.precision} ({card.source})"),
@@ -57,7 +60,7 @@ def run_table(plan: Plan) -> Table:
         *([("stages", f"{len(recipe.stages)}")] if recipe.stages else []),
     ]
     for name, kind in workload.kinds.items():
-        flops = kind.batch_pairs * kind.average.flops(config, recompute=False)
+        flops = kind.batch_pairs * workload.flops(kind.average, recompute=False)
         shape = f"{kind.average.length} tokens each on average, {kind.longest.length} at most"
         rows.append((f"{name} update", f"{kind.batch_pairs:,} pairs of {shape}: {flops:.3g} FLOP"))
     rows += [("note", note) for note in workload.notes]
@@ -130,7 +133,8 @@ def plan_as_json(plan: Plan, found: Sequence[Reading]) -> dict[str, Any]:
     """Everything that the tables show; bytes, seconds, operations."""
     workload = plan.workload
     return {
-        "parameters": workload.num_parameters,
+        "parameters": workload.parameters.model,
+        "trained_parameters": workload.parameters.trained,
         "updates": workload.recipe.total_steps,
         "gpus": plan.gpus,
         "card": {**asdict(plan.card), "usable_share": USABLE},
@@ -142,7 +146,7 @@ def plan_as_json(plan: Plan, found: Sequence[Reading]) -> dict[str, Any]:
                 "batch_pairs": kind.batch_pairs,
                 "longest_tokens": kind.longest.length,
                 "average_tokens": kind.average.length,
-                "flops": kind.batch_pairs * kind.average.flops(workload.config, recompute=False),
+                "flops": kind.batch_pairs * workload.flops(kind.average, recompute=False),
             }
             for name, kind in workload.kinds.items()
         },

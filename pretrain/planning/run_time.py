@@ -30,7 +30,7 @@ def run_time(
 
     def of_an_update(recomputed: bool) -> float:
         of_run = sum(
-            part.updates_of_a_kind * kind.batch_pairs * kind.average.flops(workload.config, recomputed)
+            part.updates_of_a_kind * kind.batch_pairs * workload.flops(kind.average, recomputed)
             for part in workload.parts
             for kind in part.kinds.values()
         )

@@ -17,16 +17,18 @@ from transformers import AutoConfig
 from data_tools.files.yaml_files import expanded
 from data_tools.shards.manifest import Manifest
 from pretrain.course import RecipeCourse
-from pretrain.flops import TRAINING_PASSES, forward_flops
+from pretrain.flops import layers_flops, training_flops
 from pretrain.masking import IGNORED
+from pretrain.planning.parameters import Parameters, model_without_values, most_parameters
 from pretrain.recipe import SHAPE_FIELDS, PretrainRecipe
 from pretrain.sources import BILINGUAL, MONO
 from pretrain.stages import EVERYTHING
 from pretrain.views.table import VIEWS, in_order
 from training.recipe.ds_config import HALVES, read_ds_config
 from training.recipe.parsing import build_recipe, laid_over, read_yaml
+from training.run_directory.kinds import own_model
 from veco import VecoConfig
-from veco.objectives.objective import Route
+from veco.objectives.objective import ITSELF, PassWithoutGradient, Route
 from veco.objectives.objective_sum import ObjectiveSum
 from veco.objectives.states import sweeps_of
 from veco.packing import Sizes
@@ -74,14 +76,21 @@ class PairShape:
 
     @property
     def embedded_tokens(self) -> int:
-        """Tokens of all views, each embedded once."""
-        return sum(map(sum, self.sizes.lengths.values()))
+        """Tokens of all views, each embedded once, and again those of which the model has written some itself."""
+        written = [
+            route.view for found in self.passes_without_gradient if found.encoder == ITSELF for route in found.routes
+        ]
+        return sum(map(self.sizes.num_tokens, (*self.sizes.lengths, *written)))
 
     @property
     def positions(self) -> int:
-        """Positions whose vocabulary is projected, over all terms of the objective."""
-        predictions = [prediction for part in self.objective for prediction in part.predictions]
-        return sum(self.sizes.num_predicted[prediction.route.view] for prediction in predictions)
+        """Positions whose vocabulary is projected with a gradient, over all parts of the objective."""
+        return sum(part.num_projected(self.sizes) for part in self.objective)
+
+    @property
+    def passes_without_gradient(self) -> list[PassWithoutGradient]:
+        """The passes that the objective makes beside the sweeps of its routes."""
+        return [found for part in self.objective for found in part.passes_without_gradient(self.sizes)]
 
     def attended(self, plugged_in: bool) -> int:
         """Pairs of a query and a key, over all sweeps on path H or on path S, where cross-attention has some too."""
@@ -90,11 +99,10 @@ class PairShape:
         crossed = sum(lengths[route.view] * lengths[route.keys] for route in routes if route.keys is not None)
         return sum(lengths[route.view] ** 2 for route in routes) + crossed
 
-    def flops(self, config: VecoConfig, recompute: bool) -> float:
+    def flops(self, config: VecoConfig, recompute: bool, teacher: VecoConfig | None = None) -> float:
         """Operations of a training pass over one pair; with `recompute` the layers' forward pass is counted twice."""
-        forward = forward_flops(config, self.sizes, self.objective)
-        unpredicted = Sizes(self.sizes.lengths, dict.fromkeys(self.sizes.lengths, 0))
-        return TRAINING_PASSES * forward + forward_flops(config, unpredicted, self.objective) * recompute
+        of_training = training_flops(config, self.sizes, self.objective, teacher)
+        return of_training + layers_flops(config, self.sizes, self.objective) * recompute
 
 
 @dataclass(frozen=True)
@@ -125,7 +133,9 @@ class Workload:
     recipe: PretrainRecipe
     config: VecoConfig
     parts: tuple[Part, ...]
-    notes: tuple[str, ...]
+    parameters: Parameters  # the most that some part has
+    notes: tuple[str, ...] = ()
+    teacher: VecoConfig | None = None
 
     @property
     def kinds(self) -> dict[str, KindOfUpdate]:
@@ -136,20 +146,18 @@ class Workload:
                 found[name] = kind
         return found
 
-    @property
-    def num_parameters(self) -> int:
-        return parameters_of(self.config)
-
-    @property
-    def num_trained(self) -> int:
-        """Parameters that some loss depends on: without CA-MLM the cross-attention is not one of them."""
-        has_cross_attention = any(recipe.uses_cross_attention for _, recipe in parts_of(self.recipe))
-        return self.num_parameters if has_cross_attention else parameters_of(self.config, has_cross_attention)
+    def flops(self, shape: PairShape, recompute: bool) -> float:
+        """Operations of a training pass over one pair of that shape."""
+        return shape.flops(self.config, recompute, self.teacher)
 
 
-def tokens_of(kind: KindOfUpdate) -> tuple[int, float]:
-    """Tokens of x and of y in a global batch at their longest; of equal ones, those with more to predict are more."""
-    return kind.batch_pairs * kind.longest.length, kind.batch_pairs * kind.longest.positions
+def tokens_of(kind: KindOfUpdate) -> tuple[int, int, int]:
+    """Tokens of x and of y in a global batch at their longest; of equal ones, those with more to predict are more.
+
+    Of equal ones again, those with more passes without gradient.
+    """
+    pairs, longest = kind.batch_pairs, kind.longest
+    return pairs * longest.length, pairs * longest.positions, len(longest.passes_without_gradient)
 
 
 def parts_of(recipe: PretrainRecipe) -> list[tuple[int, PretrainRecipe]]:
@@ -196,6 +204,8 @@ def plan_workload(
     """
     pad = manifest.special.pad if manifest else VecoConfig.pad_token_id
     config, notes = model_shape(recipe, vocab_size or (manifest.vocab_size if manifest else None), pad)
+    teacher, notes_of_teacher = teacher_shape(recipe, config)
+    notes = (*notes, *notes_of_teacher)
     if manifest is None:
         notes = (*notes, "no --data: both kinds of batch, every row as long as the recipe allows")
     parts = parts_of(recipe)
@@ -209,8 +219,14 @@ def plan_workload(
             "memory is that of the largest batches of each kind, time and operations those of the whole run",
         )
     if any(of_part.trains != EVERYTHING for _, of_part in parts):
-        notes = (*notes, "updates that train a part of the model alone are counted like the others")
-    return Workload(recipe, config, tuple(work), notes)
+        notes = (
+            *notes,
+            "updates that train a part of the model alone: time and activations are those of training everything, more "
+            "than it takes",
+        )
+    model = model_without_values(recipe, config, teacher)
+    most = most_parameters(model, [of_part for _, of_part in parts])
+    return Workload(recipe, config, tuple(work), most, notes, teacher)
 
 
 def kinds_of_updates(recipe: PretrainRecipe, lengths: Mapping[str, float]) -> dict[str, KindOfUpdate]:
@@ -244,27 +260,36 @@ def model_shape(
             note = f"a vocabulary of {vocab_size:,} pieces, XLM-R's: --data or --vocab_size sets another one"
             return VecoConfig(vocab_size=vocab_size, **shape, **dropouts), (note,)
         return VecoConfig(vocab_size=vocab_size, **shape, **dropouts), ()
-    directory = Path(recipe.init_from)
-    if (directory / "config.json").is_file():
-        found = AutoConfig.from_pretrained(directory).to_dict()
-        notes: tuple[str, ...] = ()
-    elif directory.name in KNOWN_MODELS:
-        found = KNOWN_MODELS[directory.name].to_dict()
-        notes = (f"the shape of {directory.name}: there is no {directory} here",)
-    else:
-        known = ", ".join(KNOWN_MODELS)
-        raise ValueError(f"init_from {directory}: expected a model's directory, or one that is called {known}")
+    if (known := known_shape(Path(recipe.init_from))) is None:
+        expected = f"expected a model's directory, or one that is called {', '.join(KNOWN_MODELS)}"
+        raise ValueError(f"init_from {recipe.init_from}: {expected}")
+    found, notes = known
     shape = {name: found[name] for name in (*SHAPE_FIELDS, "pad_token_id")}
     shape["padding_position"] = found.get("padding_position")  # which only a VECO has
+    if recipe.keep_layers:
+        shape["num_hidden_layers"] = len(recipe.keep_layers)
     return VecoConfig(vocab_size=found["vocab_size"], **shape, **dropouts), notes
 
 
-def parameters_of(config: VecoConfig, has_cross_attention: bool = True) -> int:
-    """Parameters of `VecoForPreTraining`, the tied embedding counted once; of its cross-attention only if wanted."""
-    width, inner = config.hidden_size, config.intermediate_size
-    norm, attention = 2 * width, 4 * width * (width + 1)
-    feed_forward = 2 * width * inner + width + inner
-    layer = (1 + has_cross_attention) * (attention + norm) + feed_forward + norm
-    embeddings = width * (config.vocab_size + config.max_position_embeddings) + norm
-    head = config.vocab_size + (width * (width + 1) + norm if config.lm_head_transform else 0)
-    return embeddings + config.num_hidden_layers * layer + head
+def teacher_shape(recipe: PretrainRecipe, config: VecoConfig) -> tuple[VecoConfig | None, tuple[str, ...]]:
+    """The shape of a recipe's teacher, if any, and what was assumed for it: VECO-large where it is yet to be trained.
+
+    `config` is the student's, whose vocabulary a teacher that is nowhere has.
+    """
+    if recipe.teacher is None:
+        return None, ()
+    directory = own_model(Path(recipe.teacher)) or Path(recipe.teacher)
+    if (known := known_shape(directory)) is None:
+        note = f"a teacher of VECO-large's shape: there is no model in {directory} yet"
+        return VecoConfig.large(vocab_size=config.vocab_size, pad_token_id=config.pad_token_id), (note,)
+    found, notes = known
+    return VecoConfig(**{name: found[name] for name in (*SHAPE_FIELDS, "pad_token_id", "vocab_size")}), notes
+
+
+def known_shape(directory: Path) -> tuple[dict[str, Any], tuple[str, ...]] | None:
+    """The configuration of a model, and what was assumed for it; None if it is neither here nor of KNOWN_MODELS."""
+    if (directory / "config.json").is_file():
+        return AutoConfig.from_pretrained(directory).to_dict(), ()
+    if directory.name in KNOWN_MODELS:
+        return KNOWN_MODELS[directory.name].to_dict(), (f"the shape of {directory.name}: there is no {directory} here",)
+    return None

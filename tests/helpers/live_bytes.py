@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
@@ -120,21 +120,29 @@ class Counted:
 
 
 def counted_step(
-    config: VecoConfig, batch: dict[str, Tensor], recompute: bool, objective: str | ObjectiveSum = "ca_mlm+tlm"
+    config: VecoConfig,
+    batch: dict[str, Tensor],
+    recompute: bool,
+    objective: str | ObjectiveSum = "ca_mlm+tlm",
+    prepare: Callable[[VecoForPreTraining], object] = lambda model: None,
 ) -> Counted:
-    """What a forward and backward pass in bfloat16 takes; `batch` is on the CPU, as the loader gives it."""
+    """What a forward and backward pass in bfloat16 takes; `batch` is on the CPU, as the loader gives it.
+
+    `prepare` gives the model a teacher or a momentum encoder, whose weights are not counted.
+    """
     with pretended_kernels() as counter:
         torch.set_default_dtype(torch.bfloat16)
         try:
             with torch.device("meta"):
-                model = VecoForPreTraining(config).train()
+                model = VecoForPreTraining(config, objective).train()
+                prepare(model)
         finally:
             torch.set_default_dtype(torch.float32)
         if recompute:
             model.gradient_checkpointing_enable({"use_reentrant": False})
         weights = counter.live
         counter.peak = weights
-        losses = model(**batch, objective=objective).losses
+        losses = model(**batch).losses
         loss = torch.stack(list(losses.values())).sum()
         del losses
         kept = counter.live - weights

@@ -67,7 +67,7 @@ def test_line_of_two_ranks(totals: Totals) -> None:
     assert line["train/mono_mlm"] == 13 / 8 and line["train/bilingual_perplexity"] == math.exp(2.5)
     assert "mono/mlm" not in line, "that is the loss itself"
     assert line["cut_share/de-en"] == 15 / 25 and "cut_share/de" not in line
-    assert line["tflops_per_second"] == 3 * 4 / 2 and line["utilisation"] == 0.1
+    assert line["tflops_per_second"] == 4 / 2 and line["utilisation"] == 2 / 60
     assert line["samples"] == f"{2 * (6 + 2**63) % 2**64:016x}"
 
 

@@ -21,9 +21,19 @@ from torch.nn.functional import pad
 
 from veco.attention import PackedEnds, PackedMask, TokenClasses
 from veco.labels import IGNORED
-from veco.objectives.objective import MONO, Count, Objective, Prediction, Route, Term
+from veco.objectives.objective import (
+    ITSELF,
+    MONO,
+    Count,
+    Objective,
+    PassWithoutGradient,
+    Prediction,
+    Route,
+    Term,
+)
 from veco.objectives.shared.sides import ACROSS, sides_of
 from veco.objectives.states import Batch, lengths_of
+from veco.packing import Sizes
 from veco.views import PSEUDO_X, PSEUDO_Y
 
 
@@ -35,6 +45,11 @@ class BackTranslationMaskedLanguageModelling(Objective):
     views = (PSEUDO_X, PSEUDO_Y)
     terms = (Term("btmlm", (Count(PSEUDO_X), Count(PSEUDO_Y))),)
     predictions = (Prediction("btmlm", Route(PSEUDO_X)), Prediction("btmlm", Route(PSEUDO_Y)))
+
+    def passes_without_gradient(self, sizes: Sizes) -> tuple[PassWithoutGradient, ...]:
+        """The one that writes the pseudo-tokens."""
+        behind = sum(num_behind(sizes.lengths[view]) for view in self.views)
+        return (PassWithoutGradient(ITSELF, tuple(Route(view, ACROSS) for view in self.views), num_projected=behind),)
 
     def embedded(self, batch: Batch, module: nn.Module | None) -> Mapping[str, Tensor]:
         """The rows with pseudo-tokens at their placeholders."""
@@ -68,12 +83,17 @@ def pseudo_translated(batch: Batch, views: tuple[str, ...]) -> Tensor:
     return torch.where(is_placeholder.bool(), ids.index_copy(0, behind, best), ids)
 
 
+def num_behind(lengths: Sequence[int]) -> int:
+    """The places in the second halves of packed rows."""
+    return sum(length // 2 for length in lengths)
+
+
 def second_halves(starts: Tensor, lengths: Sequence[int]) -> Tensor:
     """The places of the second half of each packed row, the smaller one where it has an odd number of tokens.
 
     All placeholders are there, however many separators follow the segment, which has as many words and its `<s>`.
     """
     half_starts = pad((starts.diff() // 2).cumsum(0), (1, 0))
-    places = torch.arange(sum(length // 2 for length in lengths), device=starts.device)
+    places = torch.arange(num_behind(lengths), device=starts.device)
     rows = torch.bucketize(places, half_starts[1:], right=True)
     return places + (starts - half_starts)[1:].index_select(0, rows)

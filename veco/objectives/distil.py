@@ -29,10 +29,19 @@ from veco.attention import PackedEnds, PackedMask
 from veco.config import VecoConfig
 from veco.layer import VecoLayer
 from veco.model import VecoModel
-from veco.objectives.objective import TEACHER, Count, ItemLosses, Objective, Route, Term
+from veco.objectives.objective import (
+    TEACHER,
+    Count,
+    ItemLosses,
+    Objective,
+    PassWithoutGradient,
+    Route,
+    Term,
+)
 from veco.objectives.shared.relations import relation_divergence, state_distance
 from veco.objectives.shared.teacher import TaughtModule
 from veco.objectives.states import LAST, Batch, States
+from veco.packing import Sizes
 from veco.views import X, Y
 
 RELATIONS, STATES, LOGITS = "relations", "states", "logits"
@@ -99,6 +108,15 @@ class Distillation(Objective):
             for name, weight in self._weights.items()
             if weight and (self.plugged_in or not is_plugged_in)
         )
+
+    def num_projected(self, sizes: Sizes) -> int:
+        """Those whose logits are compared with the teacher's."""
+        return sum(sizes.num_predicted[route.view] for route in self.routes) if self.logits else 0
+
+    def passes_without_gradient(self, sizes: Sizes) -> tuple[PassWithoutGradient, ...]:
+        """The teacher's."""
+        keeps_states = bool(self.relations or (self.states and self.every_layer))
+        return (PassWithoutGradient(TEACHER, self.routes, None, self.num_projected(sizes), keeps_states),)
 
     def layers(self, config: VecoConfig) -> tuple[int, ...]:
         inside = range(config.num_hidden_layers) if self.states and self.every_layer else ()

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 MONO, BILINGUAL = "mono", "bilingual"  # kinds of batches: of adjacent segments, and of translations
 # Resources beside the text, and the fields of a recipe that name them.
 LEXICON, THESAURUS, TEACHER = "lexicon", "thesaurus", "teacher"
+# Encoders of a pass without gradient beside a TEACHER: the model itself, and a copy that follows it.
+ITSELF, MOMENTUM = "itself", "momentum"
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,32 @@ class Route:
     sight: Sight = FULL
     keys: str | None = None
     keys_learn: bool = False
+
+
+@dataclass(frozen=True)
+class PassWithoutGradient:
+    """A forward pass that an objective makes beside the sweeps of its routes, for counts of operations and memory.
+
+    It goes on these routes through the first `num_layers` layers (None: all) of an `encoder`, which is ITSELF, MOMENTUM
+    or TEACHER, and projects `num_projected` positions to the vocabulary. `keeps_states`: those after every layer.
+    """
+
+    encoder: str
+    routes: tuple[Route, ...]
+    num_layers: int | None = None
+    num_projected: int = 0
+    keeps_states: bool = False
+
+    def encoder_of(self, model: VecoConfig, teacher: VecoConfig | None) -> VecoConfig:
+        """The shape of the encoder, of a model of that shape or of its teacher."""
+        if self.encoder != TEACHER:
+            return model
+        assert teacher is not None, "an objective that needs a teacher has one"
+        return teacher
+
+    def depth_in(self, encoder: VecoConfig) -> int:
+        """The layers that it goes through in an encoder of that shape."""
+        return encoder.num_hidden_layers if self.num_layers is None else self.num_layers
 
 
 @dataclass(frozen=True)
@@ -139,6 +167,14 @@ class Objective:
     @property
     def predictions(self) -> tuple[Prediction, ...]:
         """The predictions of pieces of the vocabulary that it asks for."""
+        return ()
+
+    def num_projected(self, sizes: Sizes) -> int:
+        """Positions of a batch of that size whose vocabulary is projected with a gradient."""
+        return sum(sizes.num_predicted[prediction.route.view] for prediction in self.predictions)
+
+    def passes_without_gradient(self, sizes: Sizes) -> tuple[PassWithoutGradient, ...]:
+        """The passes over a batch of that size that it makes beside the sweeps of its routes."""
         return ()
 
     def problems(self) -> list[str]:

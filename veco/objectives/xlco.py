@@ -22,10 +22,20 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
 from veco.config import VecoConfig
-from veco.objectives.objective import BILINGUAL, Count, ItemLosses, Objective, Route, Term
+from veco.objectives.objective import (
+    BILINGUAL,
+    MOMENTUM,
+    Count,
+    ItemLosses,
+    Objective,
+    PassWithoutGradient,
+    Route,
+    Term,
+)
 from veco.objectives.shared.momentum import MomentumModule
 from veco.objectives.shared.pooling import pooled, products
 from veco.objectives.states import LAST, States
+from veco.packing import Sizes
 from veco.views import JOINED_X, JOINED_Y
 
 
@@ -64,6 +74,11 @@ class CrossLingualContrast(Objective):
 
     def layers(self, config: VecoConfig) -> tuple[int, ...]:
         return () if self.layer == LAST else (self.layer,)
+
+    def passes_without_gradient(self, sizes: Sizes) -> tuple[PassWithoutGradient, ...]:
+        """The keys."""
+        num_layers = None if self.layer == LAST else self.layer
+        return (PassWithoutGradient(MOMENTUM, (Route(JOINED_Y),), num_layers),)
 
     def module(self, config: VecoConfig) -> MomentumModule:
         num_layers = config.num_hidden_layers if self.layer == LAST else self.layer

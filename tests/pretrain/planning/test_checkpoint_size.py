@@ -43,6 +43,13 @@ def test_model_in_16_bits_comes_on_top_where_each_rank_has_it() -> None:
     assert checkpoint_size(large(), Zero(1, 8, "bf16", None)).one == 14 * 660_952_210
 
 
+def test_a_momentum_encoder_is_in_each_checkpoint() -> None:
+    alone = large()
+    followed = dataclasses.replace(alone, parameters=dataclasses.replace(alone.parameters, momentum_bytes=10**9))
+    sizes = [checkpoint_size(workload, Zero(1, 8, "bf16", None)) for workload in (alone, followed)]
+    assert sizes[1].one - sizes[0].one == 10**9
+
+
 def test_most_checkpoints_at_a_time() -> None:
     """The kept ones, and the one that is being written; those of `keep_every` for good."""
     zero = Zero(3, 8, "bf16", None)

@@ -72,6 +72,13 @@ def test_nothing_may_fit(large: Workload) -> None:
     assert all(way.pairs == {"mono": 1, "bilingual": 4} for way in plan.ways)
 
 
+def test_stage_3_is_no_way_to_train_beside_a_momentum_encoder(large: Workload) -> None:
+    """Runs refuse it, since the weights that the encoder follows are cut into parts."""
+    followed = dataclasses.replace(large, parameters=dataclasses.replace(large.parameters, momentum_bytes=10**9))
+    for workload, stages in ((large, {0, 1, 2, 3}), (followed, {0, 1, 2})):
+        assert {way.zero.stage for way in make_plan(workload, CARDS["h100-80"], 8, "bf16", 0.35).ways} == stages
+
+
 def test_a_card_without_bfloat16_gets_float16(large: Workload) -> None:
     plan = make_plan(large, CARDS["v100-32"], 64, "bf16", 0.35)
     assert plan.precision == "fp16" and plan.choice is not None

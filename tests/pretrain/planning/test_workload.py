@@ -45,7 +45,7 @@ def test_the_papers_recipe_needs_nothing_at_hand(monkeypatch: pytest.MonkeyPatch
     monkeypatch.delenv("VECO_RUNS", raising=False)
     workload = plan_workload(read_recipe(RECIPES / "large.yaml"), None, [], None)
     assert (workload.config.num_hidden_layers, workload.config.hidden_size) == (24, 1024)
-    assert workload.num_parameters == workload.num_trained == 660_952_210  # SPEC's 660.95M
+    assert workload.parameters.model == workload.parameters.trained == 660_952_210  # SPEC's 660.95M
     kinds = {name: (kind.batch_pairs, kind.longest.length) for name, kind in workload.kinds.items()}
     assert kinds == {"mono": (1024, 512), "bilingual": (4096, 128)}
     assert [(part.updates, part.updates_of_a_kind) for part in workload.parts] == [(10_000, 5000), (240_000, 120_000)]
@@ -66,7 +66,7 @@ def test_without_ca_mlm_the_cross_attention_is_not_trained(tmp_path: Path) -> No
     path = tmp_path / "mlm.yaml"
     path.write_text("objective: mlm+tlm\nhidden_size: 32\nnum_hidden_layers: 3\nintermediate_size: 48\n")
     workload = plan_workload(read_recipe(path), None, [], V)
-    assert workload.num_parameters - workload.num_trained == 3 * (4 * (D * D + D) + 2 * D)
+    assert workload.parameters.model - workload.parameters.trained == 3 * (4 * (D * D + D) + 2 * D)
     assert recipe_precision(workload.recipe) == "bf16"
 
 
