@@ -32,7 +32,7 @@ from inference.serving.messages import (
     TranslateResponse,
 )
 from inference.serving.metrics import Metrics
-from inference.serving.middleware import TOO_LARGE, BodyLimit, Counting
+from inference.serving.middleware import TOO_LARGE, BodyLimit, Counting, HangUp
 from inference.serving.services import Masked, Models, Query, Services
 
 Result = TypeVar("Result")
@@ -61,8 +61,9 @@ def application(models: Models, limits: Limits, described: dict[str, str]) -> Fa
         services.close()
 
     app = FastAPI(title="VECO", summary="Texts of many languages, as vectors and translations", lifespan=lifespan)
-    app.add_middleware(BodyLimit, most=limits.body_bytes)
-    app.add_middleware(Counting, metrics=metrics)  # around the other one
+    app.add_middleware(HangUp, metrics=metrics)
+    app.add_middleware(BodyLimit, most=limits.body_bytes)  # around the one before
+    app.add_middleware(Counting, metrics=metrics)  # around both
     app.add_exception_handler(RequestValidationError, bad_request)
     app.add_exception_handler(Exception, internal_error)
 

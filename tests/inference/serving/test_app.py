@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 import threading
+import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -186,6 +188,66 @@ def test_failures_are_counted(models: Models, monkeypatch: pytest.MonkeyPatch) -
     address = next(server)
     assert ask(address, "/embed", {"texts": ["a"]}) == (500, {"detail": "the server failed; its log says why"})
     assert 'veco_requests_total{path="/embed",status="500"} 1.0' in ask(address, "/metrics")[1].splitlines()
+    assert list(server) == []
+
+
+class HeldEncoder(SentenceEncoder):
+    """Notes the texts of each batch, and has zeros for them once it may go on."""
+
+    def __init__(self) -> None:
+        self.seen: list[list[str]] = []
+        self.may_go_on = threading.Event()
+
+    def encode(self, sentences: Sequence[str]) -> np.ndarray:  # type: ignore[override]
+        self.seen.append(list(sentences))
+        self.may_go_on.wait(60)
+        return np.zeros((len(sentences), 4), np.float32)
+
+
+def sent(address: str, texts: list[str]) -> socket.socket:
+    """The connection of a client that has asked for vectors, and does not wait for them."""
+    host, port = address.removeprefix("http://").split(":")
+    body = json.dumps({"texts": texts}).encode()
+    client = socket.create_connection((host, int(port)))
+    client.sendall(
+        b"POST /embed HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n"
+        + f"Content-Length: {len(body)}\r\n\r\n".encode()
+        + body
+    )
+    return client
+
+
+def wait_for_metric(address: str, line: str) -> None:
+    """Wait until the server's metrics have a line. Fails after a minute."""
+    until = time.monotonic() + 60
+    while line not in ask(address, "/metrics")[1].splitlines():
+        assert time.monotonic() < until, f"no {line} in the metrics"
+        time.sleep(0.02)
+
+
+def test_what_nobody_waits_for_is_not_computed() -> None:
+    """A client that hangs up while another batch is in work; one of its texts is another client's, too."""
+    encoder = HeldEncoder()
+    server = started(Models(encoder=encoder))
+    address = next(server)
+    with ThreadPoolExecutor(2) as clients:
+        try:
+            first = clients.submit(ask, address, "/embed", {"texts": ["first"]})
+            wait_for_metric(address, 'veco_batch_texts_sum{service="embed"} 1.0')
+            hanging_up = sent(address, ["gone", "of both"])
+            wait_for_metric(address, 'veco_waiting_texts{service="embed"} 2.0')
+            other = clients.submit(ask, address, "/embed", {"texts": ["of both", "stays"]})
+            wait_for_metric(address, 'veco_waiting_texts{service="embed"} 4.0')
+            hanging_up.close()
+            wait_for_metric(address, 'veco_abandoned_requests_total{path="/embed"} 1.0')
+            wait_for_metric(address, 'veco_waiting_texts{service="embed"} 2.0')
+        finally:
+            encoder.may_go_on.set()
+        assert [len(one.result(60)[1]["vectors"]) for one in (first, other)] == [1, 2]
+    assert encoder.seen == [["first"], ["of both", "stays"]]
+    metrics = ask(address, "/metrics")[1].splitlines()
+    assert 'veco_requests_total{path="/embed",status="200"} 2.0' in metrics
+    assert 'veco_abandoned_requests_total{path="/embed"} 1.0' in metrics  # who has the answer has not hung up
     assert list(server) == []
 
 
