@@ -24,6 +24,7 @@ def check_references(study: Study, top: Section, parts: Mapping[str, Mapping[str
         if data.tokenizer:
             check_path_or_name(parts["data"][name], "tokenizer", data.tokenizer, "tokenizers", study.tokenizers)
     check_models(study, parts["models"])
+    check_teachers(study, top, parts)
     compared, control = (*study.models, *([CONTROL] if study.control else ())), top.section(CONTROL)
     for name in study.control:
         check_name(control, "from", name, "models", study.models)
@@ -56,6 +57,8 @@ def check_models(study: Study, sections: Mapping[str, Section]) -> None:
             check_path_or_name(section.section("vocabulary"), "tokenizer", own, "tokenizers", study.tokenizers)
         if model.pretrain is not None and (own := str(model.pretrain.get("data", ""))):
             check_path_or_name(section.section("pretrain"), "data", own, "data", study.data)
+        if model.teacher:
+            check_path_or_name(section.section("pretrain"), "teacher", model.teacher, "models", study.models)
         for task in model.task_fields:
             check_name(section, "task_fields", task, "tasks", study.tasks)
         if name == CONTROL:
@@ -79,16 +82,46 @@ def check_name(section: Section, key: str, name: str, where: str, known: Collect
         section.complain(key, f"{key} {name!r}: no such name in {where}; {meant(name, known)}")
 
 
+def check_teachers(study: Study, top: Section, parts: Mapping[str, Mapping[str, Section]]) -> None:
+    """Complain of teachers of fine-tuning that are neither models of the table, whose runs teach, nor directories."""
+    given = [
+        (top.section("finetuning"), study.finetuning),
+        (top.section(CONTROL).section("fields"), study.control_fields),
+    ]
+    given += [(parts["tasks"][name].section("fields"), part.fields) for name, part in study.tasks.items()]
+    for name, model in study.models.items():
+        section = parts["models"][name]
+        given.append((section.section("fields"), model.fields))
+        given += [(section.section("task_fields").section(task), own) for task, own in model.task_fields.items()]
+    for section, fields in given:
+        if teacher := str(fields.get("teacher") or ""):
+            check_path_or_name(section, "teacher", teacher, "the table", study.rows)
+
+
 def check_circles(study: Study, sections: Mapping[str, Section]) -> None:
-    """Complain once of each circle of models that begin from one another."""
+    """Complain once of each circle of models that begin from one another, or learn from one another."""
+    starts = {name: [part.start] for name, part in study.models.items()}
+    all_before = {name: [part.start, part.teacher] for name, part in study.models.items()}
     told: set[str] = set()
     for name in study.models:
-        path = [name]
-        while (start := study.models[path[-1]].start) in study.models and start not in path:
-            path.append(start)
-        if start == name and name not in told:
-            told |= {*path}
-            sections[name].complain("from", f"models begin from one another: {' from '.join([*path, name])}")
+        for word, before in (("begin", starts), ("begin or learn", all_before)):
+            if name not in told and (way := way_back(name, before)):
+                told |= {*way}
+                sections[name].complain("from", f"models {word} from one another: {' from '.join(way)}")
+
+
+def way_back(name: str, before: Mapping[str, Collection[str]]) -> list[str]:
+    """The names on a way from one back to itself, where `before` has what each needs; empty if there is none."""
+    ways, seen = [[name]], set[str]()
+    while ways:
+        way = ways.pop()
+        for one in before.get(way[-1], ()):
+            if one == name:
+                return [*way, one]
+            if one not in seen:
+                seen.add(one)
+                ways.append([*way, one])
+    return []
 
 
 def is_directory(path: str) -> bool:

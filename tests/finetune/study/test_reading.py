@@ -81,6 +81,15 @@ MISTAKES = {
     ),
     "no directory": (changed(models={"en": {"from": "/no/where"}}), "from /no/where: no such directory"),
     "cycle": (changed(models={"a": {"from": "a"}}), "models begin from one another: a from a$"),
+    "unknown teacher": (
+        changed(models={"a": {"pretrain": {"data": "en", "teacher": "b"}}}),
+        "teacher 'b': no such name in models",
+    ),
+    "cycle of teachers": (
+        changed(models={"a": {"from": "b"}, "b": {"pretrain": {"data": "en", "teacher": "a"}}}),
+        "models begin or learn from one another: a from b from a$",
+    ),
+    "unknown teacher of a task": (changed(finetuning={"teacher": "no"}), "teacher 'no': no such name in the table"),
     "unknown row": (changed(table={"models": ["en", "mor"]}), "models 'mor': no such name .*you mean 'more'"),
     "no baseline": (changed(table={"baseline": "fi"}), "baseline 'fi': no such name in the table"),
     "control of nothing": (changed(control={}), "control: from is missing"),
