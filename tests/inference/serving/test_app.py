@@ -23,6 +23,7 @@ from finetune.mt.decoding.translator import Translator
 from finetune.understanding.retrieval.matching import unit_rows
 from inference import SentenceEncoder, SentenceIndex
 from inference.fill_mask import MaskFiller
+from inference.sentences import Encoded
 from inference.serve import listening
 from inference.serving.limits import Limits
 from inference.serving.services import Corpus, Models
@@ -83,6 +84,16 @@ def test_vectors_are_the_encoders(address: str, models: Models) -> None:
     _, packed = ask(address, "/embed", {"texts": LINES, "encoding": "base64"})
     vectors = np.frombuffer(base64.b64decode(packed["vectors"]), "<f4").reshape(-1, packed["width"])
     assert vectors == pytest.approx(expected, abs=1e-6)
+
+
+def test_texts_that_were_cut_are_told(address: str) -> None:
+    """The model takes 64 tokens: two special ones, the mark of a word's beginning, and here a piece for each letter."""
+    longest = "qr" * 30 + "q"
+    texts = ["rot", f"{longest}r", longest, "qr" * 50]
+    for encoding in ("numbers", "base64"):
+        status, found = ask(address, "/embed", {"texts": texts, "encoding": encoding})
+        assert status == 200 and found["truncated"] == [1, 3] and set(found) == {"width", "vectors", "truncated"}
+    assert ask(address, "/embed", {"texts": LINES})[1]["truncated"] == []
 
 
 def test_similarity_and_search_agree(address: str) -> None:
@@ -198,10 +209,10 @@ class HeldEncoder(SentenceEncoder):
         self.seen: list[list[str]] = []
         self.may_go_on = threading.Event()
 
-    def encode(self, sentences: Sequence[str]) -> np.ndarray:  # type: ignore[override]
+    def encode_and_tell(self, sentences: Sequence[str]) -> Encoded:  # type: ignore[override]
         self.seen.append(list(sentences))
         self.may_go_on.wait(60)
-        return np.zeros((len(sentences), 4), np.float32)
+        return Encoded(np.zeros((len(sentences), 4), np.float32), np.zeros(len(sentences), bool))
 
 
 def sent(address: str, texts: list[str]) -> socket.socket:
