@@ -9,8 +9,9 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -47,15 +48,17 @@ def models(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Models
     return Models(encoder, Corpus.of(text, encoder), MaskFiller(tiny_model), translator)
 
 
-def started(models: Models) -> Iterator[str]:
+def started(models: Models) -> Generator[str, None, None]:
     """The address of a server, which is stopped at the end."""
     with listening("127.0.0.1", 0) as listener:
         server = uvicorn.Server(uvicorn.Config(application(models, LIMITS, {"model": "tiny"}), log_level="warning"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        server.should_exit = True
-        thread.join(30)
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(30)
 
 
 @pytest.fixture(scope="module")
@@ -239,9 +242,8 @@ def wait_for_metric(address: str, line: str) -> None:
 def test_what_nobody_waits_for_is_not_computed() -> None:
     """A client that hangs up while another batch is in work; one of its texts is another client's, too."""
     encoder = HeldEncoder()
-    server = started(Models(encoder=encoder))
-    address = next(server)
-    with ThreadPoolExecutor(2) as clients:
+    with closing(started(Models(encoder=encoder))) as server, ThreadPoolExecutor(2) as clients:
+        address = next(server)
         try:
             first = clients.submit(ask, address, "/embed", {"texts": ["first"]})
             wait_for_metric(address, 'veco_batch_texts_sum{service="embed"} 1.0')
@@ -255,11 +257,10 @@ def test_what_nobody_waits_for_is_not_computed() -> None:
         finally:
             encoder.may_go_on.set()
         assert [len(one.result(60)[1]["vectors"]) for one in (first, other)] == [1, 2]
+        metrics = ask(address, "/metrics")[1].splitlines()
     assert encoder.seen == [["first"], ["of both", "stays"]]
-    metrics = ask(address, "/metrics")[1].splitlines()
     assert 'veco_requests_total{path="/embed",status="200"} 2.0' in metrics
     assert 'veco_abandoned_requests_total{path="/embed"} 1.0' in metrics  # who has the answer has not hung up
-    assert list(server) == []
 
 
 @pytest.mark.parametrize("name", BAD)
