@@ -49,6 +49,7 @@ setup(
         "langcodes>=3.4",  # what languages and scripts are called, and which belong together
         "fonttools>=4.50",  # the script of every Unicode character
         "fasttext-numpy2-wheel>=0.9.2",  # language identification with the user's fastText or GlotLID model
+        "psutil>=5.9",  # whether other programs use the cores; in tests, the processes of a launcher
         "rich>=13",  # tables
         "tqdm>=4.66",  # progress bars
         "tensorboard>=2.16",  # curves while a run goes on
@@ -67,7 +68,6 @@ setup(
             "hypothesis>=6",  # properties of shards, batches and sampling
             "megatron-core>=0.12",  # reads our shards, and writes the same bytes
             "ray>=2.40",  # prepare --executor ray
-            "psutil>=5.9",  # the processes of a launcher, to kill some
             "ctranslate2>=4.8",  # export_ct2, generate --engine ct2
             "peft>=0.21",  # fine-tuning with lora_rank; the contract of models: LoRA, IA3 and prompts of every kind
             "optimum-quanto>=0.2.7",  # the contract of models: weights in 8 bits

@@ -9,12 +9,11 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 
 from analysis.aligning.scores import Gold, Link
 from data_tools.cli import warn
-from data_tools.text.lines import TextLines, open_text
+from data_tools.text.lines import TextLines, open_text, rows_of
 
 WORD = re.compile(r"[^ \t]+")  # a no-break space may be within a word: gold links do not count it as a border
 LINK = re.compile(r"(\d+)([-p])(\d+)")
@@ -50,9 +49,7 @@ class PairFiles:
         """All pairs. Raises ValueError that names the line for what is not a pair, or a link of no words."""
         with ExitStack() as stack:
             files = [stack.enter_context(open_text(path)) for path in self.all_paths]
-            for number, lines in enumerate(zip_longest(*files), start=1):
-                if None in lines:
-                    raise ValueError(unequal_lengths(self.all_paths, lines, number - 1))
+            for number, lines in enumerate(rows_of(files), start=1):
                 yield self._pair_of(lines, files, number)
 
     def check(self) -> tuple[int, bool]:
@@ -129,10 +126,3 @@ def problem_of(text: str, link: Link, sizes: tuple[int, int], first_index: int) 
     last = size - 1 + first_index
     advice = "; if this file counts from 1, give --first-index 1" if link[side] == size and not first_index else ""
     return f"link {text} is of no word: the {name} has {size:,} words, {first_index} to {last}{advice}"
-
-
-def unequal_lengths(paths: Sequence[Path], lines: Sequence[str | None], num_complete: int) -> str:
-    """The message for files of which some end after `num_complete` lines."""
-    ended = next(path for path, line in zip(paths, lines, strict=True) if line is None)
-    longer = next(path for path, line in zip(paths, lines, strict=True) if line is not None)
-    return f"{ended} has {num_complete:,} lines, {longer} more; line i of each must belong together"

@@ -11,13 +11,12 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
 
 from analysis.options import name_and_file
-from data_tools.text.lines import TextLines, open_text
+from data_tools.text.lines import TextLines, open_text, rows_of
 
 Row = tuple[str, ...]  # a sentence in each language
 BLOCK_ROWS = 10_000  # sorted by length together: many compared with a batch, few compared with memory
@@ -91,15 +90,7 @@ class ParallelText:
         """
         with ExitStack() as stack:
             opened = [stack.enter_context(open_text(path)) for path in self.paths]
-            for number, lines in enumerate(zip_longest(*opened), start=1):
-                if None in lines:
-                    ended, longer = (
-                        next(path for path, line in zip(self.paths, lines, strict=True) if (line is None) is has_ended)
-                        for has_ended in (True, False)
-                    )
-                    raise ValueError(
-                        f"{ended} has {number - 1:,} lines, {longer} more; line i of each must belong together"
-                    )
+            for number, lines in enumerate(rows_of(opened), start=1):
                 places = zip(self.files, lines, opened, strict=True)
                 yield tuple(cell.strip() for file, line, own in places for cell in file.cells(line, own, number))
 

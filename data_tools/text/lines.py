@@ -1,8 +1,8 @@
 """Reading the lines of text files strictly: local or remote, plain or compressed."""
 
 import io
-from collections.abc import Iterator
-from itertools import chain
+from collections.abc import Iterator, Sequence
+from itertools import chain, zip_longest
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -180,3 +180,16 @@ def open_prose(path: Path | str) -> TextLines:
     """Open plain text with one sentence per line, like `open_text`; other formats are refused, by name and content."""
     check_is_named_as_text(str(path))
     return open_text(path, is_prose=True)
+
+
+def rows_of(texts: Sequence[TextLines]) -> Iterator[tuple[str, ...]]:
+    """The i-th lines of several texts, for each i. Raises ValueError that names a text which ends before another."""
+    for num_rows, lines in enumerate(zip_longest(*texts)):
+        complete = tuple(line for line in lines if line is not None)
+        if len(complete) < len(lines):
+            ended, longer = (
+                next(text.name for text, line in zip(texts, lines, strict=True) if (line is None) is has_ended)
+                for has_ended in (True, False)
+            )
+            raise ValueError(f"{ended} has {num_rows:,} lines, {longer} more; line i of each must belong together")
+        yield complete

@@ -15,7 +15,7 @@ from training.checkpoints.stored_tensors import write_state
 from training.engine.adam import RateSchedule, check_norm, set_torch_state, settle_adam, trained_parameters
 from training.engine.deepspeed_config import layout_of
 from training.engine.optimizers import build_optimizers
-from training.engine.processes import share_cores
+from training.engine.processes import share_cores, warn_of_other_programs
 from training.recipe.base import TrainingRecipe
 from training.recipe.ds_config import asks_for_bf16
 
@@ -39,6 +39,8 @@ class PlainEngine:
         share_cores()
         self.rank, self.world_size = 0, 1
         self.device = plain_device()
+        if self.device.type == "cpu":
+            warn_of_other_programs()
         self.model = model.to(self.device)
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.bf16 = asks_for_bf16(ds_config)

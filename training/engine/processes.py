@@ -8,9 +8,14 @@ import os
 import re
 from collections.abc import Iterator
 
+import psutil
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from data_tools.cli import warn
+
+BUSY_SECONDS, BUSY_PERCENT = 0.2, 50  # how long other programs are watched, and what counts as many
 
 
 @dataclasses.dataclass
@@ -52,6 +57,23 @@ def share_cores() -> None:
         return
     processes_here = int(os.environ.get("LOCAL_SIZE") or os.environ.get("LOCAL_WORLD_SIZE") or "1")
     torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // processes_here))
+
+
+def warn_of_other_programs() -> None:
+    """Tell where this process, which takes all cores, shares them with other programs.
+
+    OpenMP's threads wait for each other by spinning: two runs of two threads on two cores were 40 times as slow as one
+    after the other. With OMP_NUM_THREADS somebody has thought of it.
+    """
+    num_threads = torch.get_num_threads()
+    if "OMP_NUM_THREADS" in os.environ or num_threads == 1:
+        return
+    if (busy := psutil.cpu_percent(interval=BUSY_SECONDS)) >= BUSY_PERCENT:
+        warn(
+            f"other programs keep {busy:.0f} % of the cores busy, and the {num_threads} threads of this run will wait "
+            "for them: if one is another training, each may be many times slower; start each with its share of the "
+            f"cores, such as OMP_NUM_THREADS={num_threads // 2}"
+        )
 
 
 def shut_down() -> None:

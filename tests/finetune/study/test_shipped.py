@@ -66,8 +66,8 @@ SIZES = {
     # Four tokenizers, data and models; seven tasks, two of them in five languages; five rows; three seeds.
     "foreign_small": (5, 15, 4 * 3 + 15 * 5 * 3),
     "transfer_small": (6, 8, 2 + 3 + 6 + 8 * 6 * 5 + 6 * 2),
-    # One tokenizer and data, four models, five probes of each.
-    "looking_small": (4, 0, 1 + 1 + 4 + 5 * 4),
+    # One tokenizer and data, three models, five probes of each, two of VECO alone.
+    "looking_small": (3, 0, 1 + 1 + 3 + 5 * 3 + 2),
     "foreign_finetuning": (5, 8, 8 * 5),
     # One tokenizer, English in it and in five others, 16 models; twelve tasks, one of them in three languages.
     "transfer_to_english": (16, 14, 1 + 6 + 16 + 14 * 16 * 5),

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+import psutil
 import pytest
 import torch
 
-from training.engine.processes import share_cores
+from training.engine.processes import share_cores, warn_of_other_programs
 
 
 @pytest.fixture(autouse=True)
@@ -35,3 +36,23 @@ def test_what_the_environment_says_stands(monkeypatch: pytest.MonkeyPatch) -> No
     torch.set_num_threads(1)  # as torch does at its start
     share_cores()
     assert torch.get_num_threads() == 1
+
+
+@pytest.mark.parametrize(("busy", "told"), [(98.0, True), (12.0, False)])
+def test_other_programs_on_the_cores_are_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], busy: float, told: bool
+) -> None:
+    monkeypatch.setattr(psutil, "cpu_percent", lambda interval: busy)
+    share_cores()
+    warn_of_other_programs()
+    assert ("98 % of the cores busy" in capsys.readouterr().err) is told
+
+
+def test_who_has_chosen_the_number_of_threads_is_told_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    monkeypatch.setattr(psutil, "cpu_percent", lambda interval: 100.0)
+    torch.set_num_threads(2)
+    warn_of_other_programs()
+    assert capsys.readouterr().err == ""
