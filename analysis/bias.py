@@ -38,7 +38,7 @@ from analysis.winogender.items import files_of_winogender, read_pairs
 from analysis.winogender.report import FIGURE, NAME, OCCUPATIONS, write_report
 from data_tools.cli import run_main
 from finetune.model_directory import model_directory
-from finetune.understanding.flags import DTYPES
+from finetune.placement import Placement
 from training.launch import quiet_libraries
 from training.run_directory.kinds import Kind
 
@@ -61,7 +61,7 @@ def main() -> None:
     quiet_libraries()
     pairs = read_pairs(options.data)
     directory = model_directory(options.model, [Kind.TASK])
-    model = EntailmentModel.load(directory, options.entailment, options.max_tokens, DTYPES[options.dtype])
+    model = EntailmentModel.load(directory, options.entailment, options.max_tokens, Placement.of(options.dtype))
     inputs = files_of_winogender(options.data).values() if options.data.is_dir() else [options.data]
     claim_results(options, result_names(NAME, [FIGURE, OCCUPATIONS]), PROGRAM, inputs)
 

@@ -23,6 +23,7 @@ from analysis.states import WORDS, Words, pieces_of_words
 from analysis.weights import SOURCE, TARGET, Tokens, Weights
 from finetune.mt.decoding.beam_search import SearchOptions
 from finetune.mt.decoding.translator import Translator, check_model
+from finetune.placement import Placement
 from finetune.understanding.rows.encoding import TextEncoder, in_blocks
 from finetune.understanding.rows.framing import Row
 from finetune.understanding.rows.paired_rows import PairedRows
@@ -68,7 +69,7 @@ class ForcedDecoder:
         state: State,
         max_length: int | None,
         max_tokens: int,
-        dtype: torch.dtype = torch.float32,
+        placement: Placement | None = None,
         target_language: str | None = None,
     ) -> Self:
         """Load a model directory; `max_length` None is the most that the model takes.
@@ -76,8 +77,9 @@ class ForcedDecoder:
         Raises ValueError as `check_model` does, and for a `max_length` that the model cannot take.
         """
         tokenizer, start = check_model(directory, target_language)
-        model = VecoForConditionalGeneration.from_pretrained(directory, dtype=dtype).eval()
-        model.to("cuda" if torch.cuda.is_available() else "cpu")
+        placement = placement or Placement()
+        model = VecoForConditionalGeneration.from_pretrained(directory, dtype=placement.dtype).eval()
+        model.to(placement.chosen_device)
         translator = Translator.of_model(model, tokenizer, SearchOptions(max_tokens=max_tokens), start)
         frame, most = translator.frame, model.config.max_tokens
         max_length = max_length or most

@@ -41,7 +41,7 @@ from analysis.results import result_names
 from data_tools.cli import run_main, warn
 from finetune.encoders import Encoder, open_encoder
 from finetune.model_directory import model_directory
-from finetune.understanding.flags import DTYPES
+from finetune.placement import Placement
 from finetune.understanding.rows.encoding import in_blocks, text_encoder
 from training.launch import quiet_libraries
 from training.run_directory.kinds import Kind
@@ -148,7 +148,7 @@ def main() -> None:
     models = named_models(options.model, options.before)
     opened = {name: open_encoder(directory, "model") for name, directory in models.items()}
     texts = masked_texts(options, paths, list(opened.values()))
-    loaded = {name: MaskedLM.load(one, options.max_tokens, DTYPES[options.dtype]) for name, one in opened.items()}
+    loaded = {name: MaskedLM.load(one, options.max_tokens, Placement.of(options.dtype)) for name, one in opened.items()}
     claim_results(options, result_names(NAME, [FIGURE]), PROGRAM, paths.values())
 
     scores = {

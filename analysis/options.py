@@ -13,7 +13,8 @@ from data_tools.files.formats import COMPRESSED_SUFFIXES
 from data_tools.files.outputs import check_output_directory
 from finetune.model_directory import model_directory
 from finetune.mt.decoding.translator import check_model
-from finetune.understanding.flags import DTYPES, encoder_directory, numbers
+from finetune.placement import Placement, add_dtype_flag
+from finetune.understanding.flags import encoder_directory, numbers
 from finetune.understanding.retrieval.embeddings import Embedder, described, layers_with_states
 from training.run_directory.kinds import Kind
 
@@ -41,7 +42,7 @@ def model_parser(program: str, description: str | None, model: str, max_tokens: 
     parser.add_argument(
         "--max-tokens", type=int, default=max_tokens, help=f"largest batch, in tokens (default: {default})"
     )
-    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="precision (default %(default)s)")
+    add_dtype_flag(parser)
     parser.add_argument("--seed", type=int, default=1, help="of all that is drawn at random (default %(default)s)")
     return parser
 
@@ -126,7 +127,7 @@ def load_decoder(options: argparse.Namespace, model: Path, layers: Sequence[int]
         options.decoder_state,
         options.max_length,
         options.max_tokens,
-        DTYPES[options.dtype],
+        Placement.of(options.dtype),
         options.target_language,
     )
 
@@ -140,7 +141,7 @@ def check_max_tokens(options: argparse.Namespace) -> None:
 def load_embedder(options: argparse.Namespace, model: Path, layers: Sequence[int], plug_in: bool = False) -> Embedder:
     """The encoder that the flags describe. Raises ValueError as `Embedder.load` does, and for batches of nothing."""
     check_max_tokens(options)
-    return Embedder.load(model, layers, options.max_length, options.max_tokens, DTYPES[options.dtype], plug_in)
+    return Embedder.load(model, layers, options.max_length, options.max_tokens, Placement.of(options.dtype), plug_in)
 
 
 def claim_results(

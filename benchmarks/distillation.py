@@ -1,13 +1,14 @@
 """Distillation on Multi30k, behind docs/distillation.md: what a student of half the layers keeps, and how fast it is.
 
     python benchmarks/distillation.py CORPORA --output DIR [--steps 4000] [--seeds 1 2 3] [--parallel 2]
+    python benchmarks/distillation.py CORPORA --output DIR --layers 4 --batch-pairs 32 --steps 1500 --seeds 1      small
     python benchmarks/distillation.py CORPORA --output DIR --quick          a very small shape, a few updates, English
 
 CORPORA has mt/multi30k and xtreme/{udpos,panx}. A teacher is pre-trained from random weights by pretrain/recipes/
-multi30k.yaml with twice its layers, six; then four students of three layers, on the same data:
+multi30k.yaml with six layers, twice the recipe's, or --layers; then four students of half as many, on the same data:
 
     alone        from random weights, by the teacher's objective
-    layers       from the teacher's layers 2, 4 and 6, by the teacher's objective
+    layers       from every second layer of the teacher, by the teacher's objective
     distilled    from random weights, by that objective and `distil`
     both         from the teacher's layers, by that objective and `distil`
 
@@ -42,8 +43,8 @@ from data_tools.cli import FlagParser, run_main
 from data_tools.files.atomic import write_texts
 from data_tools.text.lines import open_text
 from finetune.command_stages import Stage
-from finetune.comparison import check_unchanged, mean_and_deviation
-from finetune.steps import Step, run_steps
+from finetune.comparison import mean_and_deviation
+from finetune.steps import Step, check_unchanged, run_steps
 from pretrain.recipe import PretrainRecipe
 from training.meters import read_metrics
 from training.recipe.parsing import parse_recipe
@@ -53,7 +54,7 @@ RECIPE = ROOT / "pretrain" / "recipes" / "multi30k.yaml"
 TASKS = {name: ROOT / "finetune" / "studies" / "tasks" / f"{name}.yaml" for name in ("pos", "ner")}
 LANGUAGES = ("en", "de")  # of POS and NER
 TEACHER, TAUGHT = "teacher", "both, taught"
-KEPT = "2,4,6"
+LAYERS = 6  # of the teacher: its students have as many as the recipe
 SPEED_PASSES, SPEED_BATCH = 5, 32
 OBJECTIVE = "mlm + tlm + contrast"
 DISTIL = "distil(relations=1, states=1, logits=1, every_layer=True)"
@@ -87,18 +88,26 @@ def models_of(options: argparse.Namespace) -> list[Model]:
     runs = options.output / "models"
     teacher = runs / TEACHER / "last"
     longer = round(options.steps * options.longer)
-    sizes = QUICK_SHAPE if options.quick else {}
-    start = {"init_from": teacher, "keep_layers": KEPT}
+    sizes: dict[str, Any] = {**QUICK_SHAPE} if options.quick else {}
+    if options.batch_pairs is not None:
+        sizes |= {"bilingual_batch_pairs": options.batch_pairs, "contrast_pairs": contrasted(options.batch_pairs)}
+    half = {} if options.layers == LAYERS else {"num_hidden_layers": options.layers // 2}
+    start = {"init_from": teacher, "keep_layers": ",".join(map(str, range(2, options.layers + 1, 2)))}
     learning = {"teacher": teacher, "objective": f"{options.objective} + {options.distil}"}
     flags: dict[str, dict[str, Any]] = {
-        TEACHER: {**sizes, "num_hidden_layers": 6},
-        "alone": {**sizes, "steps": longer},
+        TEACHER: {**sizes, "num_hidden_layers": options.layers},
+        "alone": {**sizes, **half, "steps": longer},
         "layers": {**sizes, **start, "steps": longer},
-        "distilled": {**sizes, **learning},
+        "distilled": {**sizes, **half, **learning},
         "both": {**sizes, **start, **learning},
     }
     usual = {"objective": options.objective, "steps": options.steps}
     return [Model(name, {**usual, **own}, runs / name) for name, own in flags.items()]
+
+
+def contrasted(batch_pairs: int) -> int:
+    """The pairs that are contrasted with each other, as many as usual or, of a small batch, all."""
+    return min(batch_pairs, PretrainRecipe.contrast_pairs)
 
 
 def words_of(flags: dict[str, Any]) -> list[str]:
@@ -279,6 +288,8 @@ def main() -> None:
     add("--steps", type=int, default=4000, help="updates of the teacher, and of students with a teacher (4000)")
     add("--longer", type=float, default=1.5, help="times as many updates of students without a teacher (1.5)")
     add("--languages", nargs="+", choices=LANGUAGES, default=LANGUAGES, help="of POS and NER (en de)")
+    add("--layers", type=int, default=LAYERS, metavar="N", help=f"layers of the teacher; students have half ({LAYERS})")
+    add("--batch-pairs", type=int, metavar="N", help="pairs in an update of pre-training (the recipe's, 96)")
     add("--seeds", type=int, nargs="+", default=[1, 2, 3], help="seeds of fine-tuning (1 2 3)")
     add("--objective", default=OBJECTIVE, metavar="SUM", help=f"of all pre-training ({OBJECTIVE})")
     add("--distil", default=DISTIL, metavar="PART", help=f"added for students with a teacher ({DISTIL})")
@@ -288,6 +299,12 @@ def main() -> None:
     options.corpora = options.corpora.resolve()
     if options.longer < 1:
         raise ValueError(f"--longer {options.longer} must be at least 1")
+    if options.layers < 2 or options.layers % 2:
+        raise ValueError(f"--layers {options.layers}: expected an even number, of which students have half")
+    pairs = options.batch_pairs
+    if pairs is not None and (pairs < 2 or pairs % contrasted(pairs)):
+        usual = PretrainRecipe.contrast_pairs
+        raise ValueError(f"--batch-pairs {pairs}: expected 2 to {usual}, or a multiple of {usual}")
     if options.quick:
         options.steps, options.seeds, options.languages = QUICK_STEPS, [1], ["en"]
     study(options)

@@ -42,9 +42,9 @@ from data_tools.files.yaml_files import read_mapping
 from data_tools.shards.manifest import Manifest
 from data_tools.text.lines import open_text
 from finetune.command_stages import Stage, run_stage
-from finetune.comparison import check_unchanged, mean_and_deviation
+from finetune.comparison import mean_and_deviation
 from finetune.mt.compare import compare
-from finetune.steps import Step, run_steps
+from finetune.steps import Step, check_unchanged, run_steps
 from pretrain.loss_and_metrics import count_tokens
 from pretrain.pretraining import read_batches
 from pretrain.recipe import PretrainRecipe

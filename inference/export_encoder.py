@@ -8,7 +8,8 @@ those of layer K, transformers' hidden_states[K], and DIR also records how a sen
 
 DIR is used in the place of a model by inference.SentenceEncoder, finetune.understanding.predict (retrieval) and the
 commands of analysis. It has the tokenizer, encoder.json (layer, pooling, longest sentence, precision, SHA-256 of the
-weights that it was made of) and the engine's files, and no pickle.
+weights that it was made of, sizes of files) and the engine's files, and no pickle. For ONNX the weights are in a file
+beside the graph, of any size: a file of protobuf would end at 2 GiB.
 
 int8 takes a quarter of the memory. How near its vectors are to those in float32 depends on the model; see
 docs/inference.md.
@@ -27,7 +28,7 @@ from data_tools.cli import FlagParser, run_main
 from data_tools.files.atomic import sha256_of
 from data_tools.files.directories import atomic_directory
 from finetune.encoders import Encoder, open_encoder
-from finetune.exported.settings import EngineName, ExportedSettings, Pooling
+from finetune.exported.settings import EngineName, ExportedSettings, Pooling, sizes_of
 from finetune.model_directory import model_directory
 from finetune.understanding.flags import ENCODERS
 from finetune.understanding.retrieval.embeddings import checked_length, encoder_alone
@@ -85,6 +86,7 @@ def export_encoder(directory: Path, output: Path, options: ExportOptions) -> Exp
             write_ct2(model, encoder.tokenizer, temporary, options.precision)
         else:
             write_onnx(model, temporary, options.precision)
+        files = sizes_of(temporary)
         save_tokenizer(encoder.tokenizer, directory, temporary, max_tokens=max_length)
         settings = ExportedSettings(
             engine=options.engine,
@@ -97,6 +99,7 @@ def export_encoder(directory: Path, output: Path, options: ExportOptions) -> Exp
             source=directory.resolve().name,
             source_num_layers=num_layers,
             source_sha256={path.name: sha256_of(path) for path in sorted(directory.glob(WEIGHTS))},
+            files=files,
         )
         settings.write(temporary)
     return settings

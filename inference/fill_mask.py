@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from finetune.model_directory import model_directory
+from finetune.placement import Placement
 from finetune.pretrained import open_pretrained
 from training.run_directory.kinds import Kind
 from veco import VecoForMaskedLM
@@ -29,10 +30,11 @@ class Filling(NamedTuple):
 class MaskFiller:
     """A VECO with its masked-LM head: a finished run of pre-training, or a model directory.
 
-    Raises ValueError for another model, and for one that lacks weights, such as those of cross-attention.
+    It computes in float32, on a card if there is one, unless `placement` says otherwise. Raises ValueError for another
+    model, and for one that lacks weights, such as those of cross-attention.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, placement: Placement | None = None) -> None:
         directory = model_directory(Path(path), [Kind.PRETRAINING])
         self.tokenizer, config = open_pretrained(directory, "model")
         if self.tokenizer.mask_token is None:
@@ -40,7 +42,8 @@ class MaskFiller:
         model, missing, _ = compared(VecoForMaskedLM, directory)
         check_complete(VecoForMaskedLM, directory, missing, ())
         self._max_tokens = config.max_tokens
-        self._model = model.float().eval().to("cuda" if torch.cuda.is_available() else "cpu")
+        placement = placement or Placement()
+        self._model = model.eval().to(device=placement.chosen_device, dtype=placement.dtype)
 
     def fill(
         self, sentences: Sequence[str], others: Sequence[str] | None = None, count: int = 5

@@ -31,12 +31,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from data_tools.cli import FlagParser, run_main
 from finetune.model_directory import model_directory
 from finetune.mt.decoding.beam_search import SearchOptions
 from finetune.mt.decoding.command_line import ENGINES
 from finetune.mt.decoding.translator import Translator
 from finetune.mt.decoding.workers import Workers
+from finetune.placement import Placement, add_device_flag, add_dtype_flag
 from finetune.understanding.flags import encoder_directory
 from inference.fill_mask import MaskFiller
 from inference.sentences import SentenceEncoder
@@ -71,6 +74,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add("--mt-engine", choices=ENGINES, default="torch", help="ct2: --mt is of export_ct2; default: %(default)s")
     add("--target-language", metavar="LANG", help="language to translate into, for a model of several directions")
     add("--beam", type=int, default=SearchOptions.beam, help="beam size of translation; default: %(default)s")
+    add_dtype_flag(parser)
+    add_device_flag(parser)
     add("--host", default="127.0.0.1", help="address to listen on; default: %(default)s, this machine alone")
     add("--port", type=int, default=8000, help="0: any that is free; default: %(default)s")
     add("--max-texts", type=int, default=defaults.texts, help="texts of a request; default: %(default)s")
@@ -112,34 +117,37 @@ def load_models(options: argparse.Namespace) -> Models:
         raise ValueError("--search compares vectors of texts: expected MODEL, too")
     if options.search is not None and not options.search.is_file():
         raise ValueError(f"--search {options.search}: no such file")
-    translator = None if options.mt is None else load_translator(options)
+    placement = Placement.of(options.dtype, options.device)
+    translator = None if options.mt is None else load_translator(options, placement)
     if options.model is None:
         return Models(translator=translator)
-    encoder = SentenceEncoder(options.model)
+    encoder = SentenceEncoder(options.model, placement=placement)
     corpus = None if options.search is None else Corpus.of(options.search, encoder)
-    return Models(encoder, corpus, load_masks(options.model), translator)
+    return Models(encoder, corpus, load_masks(options.model, placement), translator)
 
 
-def load_masks(model: Path) -> MaskFiller | None:
+def load_masks(model: Path, placement: Placement) -> MaskFiller | None:
     """The model with its masked-LM head; None, which is told, where it is another one."""
     try:
-        return MaskFiller(model)
+        return MaskFiller(model, placement)
     except ValueError as error:
         print(f"no /fill-mask: {error}", file=sys.stderr)
         return None
 
 
-def load_translator(options: argparse.Namespace) -> Translator:
-    """The translation model."""
+def load_translator(options: argparse.Namespace, placement: Placement) -> Translator:
+    """The translation model. Raises ValueError for a precision that one of CTranslate2 does not have."""
     if options.beam < 1:
         raise ValueError(f"--beam {options.beam}: expected at least 1")
-    search = SearchOptions(beam=options.beam)
+    search, workers = SearchOptions(beam=options.beam), Workers(device=placement.device)
     if options.mt_engine == "ct2":
+        if options.model is None and placement.dtype is not torch.float32:
+            raise ValueError(f"--dtype {options.dtype}: a model of export_ct2 has the type it was exported with")
         from finetune.mt.decoding.ct2 import load_ct2  # CTranslate2 is an optional dependency
 
-        return load_ct2(options.mt, search, options.target_language, Workers())
+        return load_ct2(options.mt, search, options.target_language, workers)
     directory = model_directory(options.mt, [Kind.TRANSLATION])
-    return Translator.load(directory, search, target_language=options.target_language)
+    return Translator.load(directory, search, placement.dtype, options.target_language, workers)
 
 
 def described(options: argparse.Namespace) -> dict[str, str]:

@@ -16,6 +16,7 @@ from scipy.special import softmax
 
 from data_tools.files.yaml_files import read_mapping
 from finetune.model_directory import model_directory
+from finetune.placement import Placement
 from finetune.understanding.heads.predictor import Predictor
 from finetune.understanding.rows.evaluation import EvaluationSet
 from finetune.understanding.rows.paired_rows import PairedRows
@@ -31,13 +32,14 @@ PAIRS_AT_ONCE = 1 << 14  # of a text and a label
 class ZeroShotClassifier:
     """A model that was fine-tuned for natural language inference: a run, a checkpoint or a model directory.
 
-    Raises ValueError for another one: its labels must have `entailment`, and `contradiction` or `not_entailment`.
+    It computes in float32, on a card if there is one, unless `placement` says otherwise. Raises ValueError for another
+    model: its labels must have `entailment`, and `contradiction` or `not_entailment`.
     """
 
-    def __init__(self, path: str | Path, max_tokens: int = 8192) -> None:
+    def __init__(self, path: str | Path, max_tokens: int = 8192, placement: Placement | None = None) -> None:
         """`max_tokens` is the largest batch, with padding."""
         directory = model_directory(Path(path), [Kind.TASK])
-        self._predictor = Predictor.load(directory, None, max_tokens)
+        self._predictor = Predictor.load(directory, None, max_tokens, placement)
         task = self._predictor.task
         otherwise = [label for label in OTHERWISE if label in task.labels]
         if task.head is not Head.SEQUENCE or ENTAILMENT not in task.labels or not otherwise:

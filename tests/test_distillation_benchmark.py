@@ -18,6 +18,7 @@ from training.recipe.parsing import parse_recipe
 def options(output: Path, quick: bool = False) -> argparse.Namespace:
     return argparse.Namespace(
         **{"output": output, "quick": quick, "steps": 100, "longer": 1.5, "seeds": [1, 2], "languages": ["en", "de"]},
+        **{"layers": 6, "batch_pairs": None},
         **{"objective": benchmark.OBJECTIVE, "distil": benchmark.DISTIL, "corpora": output, "parallel": 1},
     )
 
@@ -43,6 +44,41 @@ def test_students_differ_in_start_and_teacher(tmp_path: Path, monkeypatch: pytes
         **dict.fromkeys(("teacher", "distilled", "both"), 100),
         **dict.fromkeys(("alone", "layers"), 150),
     }
+
+
+def recipes_of(models: list[benchmark.Model], directory: Path) -> dict[str, PretrainRecipe]:
+    commands = {model.name: benchmark.pretraining(model, directory).stages[0].command for model in models}
+    return {name: parse_recipe(PretrainRecipe, command[1:]) for name, command in commands.items()}
+
+
+def test_a_smaller_teacher_has_smaller_students(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("VECO_CORPORA", "VECO_RUNS"):
+        monkeypatch.setenv(name, str(tmp_path))
+    own = options(tmp_path)
+    own.layers, own.batch_pairs = 4, 16
+    recipes = recipes_of(benchmark.models_of(own), tmp_path)
+    depths = {name: recipe.keep_layers or recipe.num_hidden_layers for name, recipe in recipes.items()}
+    assert depths == {"teacher": 4, "alone": 2, "layers": (2, 4), "distilled": 2, "both": (2, 4)}
+    assert {(recipe.bilingual_batch_pairs, recipe.contrast_pairs) for recipe in recipes.values()} == {(16, 16)}
+    own.batch_pairs = 64
+    assert {recipe.contrast_pairs for recipe in recipes_of(benchmark.models_of(own), tmp_path).values()} == {32}
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--layers", "5"), "--layers 5: expected an even number, of which students have half"),
+        (("--layers", "0"), "--layers 0: expected an even number"),
+        (("--batch-pairs", "40"), "--batch-pairs 40: expected 2 to 32, or a multiple of 32"),
+    ],
+)
+def test_sizes_that_cannot_be_are_told(
+    flags: tuple[str, ...], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["distillation.py", str(tmp_path), "--output", str(tmp_path / "out"), *flags])
+    with pytest.raises(ValueError, match=message):
+        benchmark.main()
+    assert not (tmp_path / "out").exists()
 
 
 def test_taught_cells_wait_for_their_teachers(tmp_path: Path) -> None:

@@ -53,6 +53,10 @@ def test_sentences() -> None:
     assert np.diag(names["similarity"]).min() > 0.999
 
 
+def test_precision_and_device() -> None:
+    assert example("Precision and device")["encoder"].encode(["haus", "baum"]).shape == (2, 32)
+
+
 def test_search() -> None:
     names = example("Search")
     assert names["found"].indices.shape == (1, 2)

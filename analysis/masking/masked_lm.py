@@ -14,6 +14,7 @@ from transformers import AutoModelForMaskedLM, PreTrainedModel
 
 from analysis.masking.questions import LABELS, PLACES, Question, rows_of
 from finetune.encoders import Encoder
+from finetune.placement import Placement
 from finetune.understanding.heads.build_model import load_model
 from finetune.understanding.rows.encoding import TextEncoder, text_encoder
 from finetune.understanding.rows.paired_rows import PairedRows
@@ -42,18 +43,18 @@ class MaskedLM:
     max_tokens: int  # largest batch with padding
 
     @classmethod
-    def load(cls, opened: Encoder, max_tokens: int, dtype: torch.dtype) -> Self:
-        """Load the weights of a directory, onto the GPU if there is one.
+    def load(cls, opened: Encoder, max_tokens: int, placement: Placement) -> Self:
+        """Load the weights of a directory.
 
         Raises ValueError for a model without the weights of a head that predicts masked pieces.
         """
-        model, absent = load_model(AutoModelForMaskedLM, opened.directory, None, dtype)
+        model, absent = load_model(AutoModelForMaskedLM, opened.directory, None, placement.dtype)
         if missing := sorted(name for name in absent if UNUSED not in name):
             raise ValueError(
                 f"{opened.directory}: lacks {len(missing)} weights of a masked language model, such as {missing[0]}; "
                 "expected a model that was pre-trained, with its head"
             )
-        model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+        model.eval().to(placement.chosen_device)
         return cls(model, text_encoder(opened), mask_of(opened), max_tokens)
 
     def answers(self, questions: Sequence[Question]) -> Answers:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-import torch
 from scipy.special import softmax
 
 from analysis.winogender.items import ENTAILMENT, GenderPair
+from finetune.placement import Placement
 from finetune.understanding.heads.predictor import Predictor
 from finetune.understanding.rows.evaluation import EvaluationSet
 from finetune.understanding.rows.paired_rows import PairedRows
@@ -29,12 +29,12 @@ class EntailmentModel:
     label: str
 
     @classmethod
-    def load(cls, directory: Path, label: str | None, max_tokens: int, dtype: torch.dtype) -> Self:
+    def load(cls, directory: Path, label: str | None, max_tokens: int, placement: Placement) -> Self:
         """Load a model; `label` None is the one called entailment.
 
         Raises ValueError for a model of another kind of task, or without such a label.
         """
-        predictor = Predictor.load(directory, None, max_tokens, dtype)
+        predictor = Predictor.load(directory, None, max_tokens, placement)
         task = predictor.task
         labels = list(predictor.head.outputs) if task.head is Head.SEQUENCE else []
         if not labels:

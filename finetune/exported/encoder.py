@@ -25,8 +25,9 @@ class ExportedEncoder:
 
     @classmethod
     def load(cls, directory: Path) -> ExportedEncoder:
-        """The encoder in a directory that `inference.export_encoder` made. Raises ValueError as its engine does."""
+        """The encoder in a directory that `inference.export_encoder` made. Raises ValueError for broken files."""
         settings = ExportedSettings.read(directory)
+        settings.check_files(directory)
         return cls(open_engine(settings.engine, directory), settings)
 
     def __call__(

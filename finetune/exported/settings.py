@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
 
@@ -31,7 +31,7 @@ class ExportedSettings:
     """What an exported encoder computes: the states of layer `layer` of `source`, in `precision`.
 
     `source_sha256` are those of the source's files of weights, by name. `max_length` is in tokens, special ones
-    included; `normalise` says whether vectors have length 1.
+    included; `normalise` says whether vectors have length 1. `files` are the engine's, with their sizes in bytes.
     """
 
     engine: EngineName
@@ -45,6 +45,7 @@ class ExportedSettings:
     source_num_layers: int
     source_sha256: Mapping[str, str]
     format: int = FORMAT
+    files: Mapping[str, int] = field(default_factory=dict)  # empty in older exports
 
     def write(self, directory: Path) -> None:
         """Write encoder.json into a directory."""
@@ -58,12 +59,29 @@ class ExportedSettings:
             content = json.loads(path.read_text(encoding="utf-8"))
             if content["format"] > FORMAT:
                 raise ValueError(f"format {content['format']}, of a newer version; this one reads up to {FORMAT}")
-            named = {field.name: content[field.name] for field in fields(cls)}
+            named = {one.name: content[one.name] for one in fields(cls) if one.name != "files"}
+            named |= {"files": content.get("files", {})}
             named |= {"engine": EngineName(named["engine"]), "pooling": Pooling(named["pooling"])}
         except (ValueError, TypeError, KeyError) as error:
             reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
             raise ValueError(f"{path}: {reason}; export the encoder again") from None
         return cls(**named)
+
+    def check_files(self, directory: Path) -> None:
+        """Raise ValueError where a file of the engine is not in a directory, or not whole, as after a broken copy."""
+        for name, size in self.files.items():
+            path = directory / name
+            if not path.is_file() or path.stat().st_size != size:
+                found = f"has {path.stat().st_size:,}" if path.is_file() else "is missing"
+                raise ValueError(
+                    f"{path}: {found}, expected {size:,} bytes; copy all files of the directory, or export again"
+                )
+
+
+def sizes_of(directory: Path) -> dict[str, int]:
+    """The bytes of all files below a directory, by their paths in it."""
+    files = (path for path in sorted(directory.rglob("*")) if path.is_file())
+    return {path.relative_to(directory).as_posix(): path.stat().st_size for path in files}
 
 
 def is_exported(directory: Path) -> bool:

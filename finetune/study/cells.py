@@ -15,6 +15,7 @@ from finetune.study.checking.values import place_of, values_of_cell
 from finetune.study.configuration import CONTROL, Study
 from finetune.study.places import FINETUNING, Places
 from finetune.study.preparation import model_needs
+from finetune.study.references import way_back
 from finetune.understanding.comparison.availability import check_models, languages_chosen_on_tests, tests_of
 from finetune.understanding.comparison.configuration import MODES, Comparison, Group
 from finetune.understanding.comparison.plan import Plan, Result, members
@@ -110,6 +111,7 @@ def column_of(title: str, name: str, language: str, study: Study, places: Places
     tests = checked_tests(part.task, language, comparison)
     first = first_runs(group, name, language, comparison, study, places)
     check_models([run for run in first if Path(run.init_from).exists()], comparison)
+    check_teachers(first)
     runs = [placed(run, seed, title, places) for seed in study.seeds for run in first]
     tested = {part.task: tests}
     chosen = languages_chosen_on_tests(runs, tested, comparison)
@@ -154,11 +156,30 @@ def _trained(group: Group, language: str) -> str:
     return language if group.setting == Setting.INDIVIDUAL else ""
 
 
+def check_teachers(runs: Sequence[Run]) -> None:
+    """Raise ValueError where models would learn from one another."""
+    teachers = {run.model: [run.recipe.teacher] for run in runs if run.recipe and run.recipe.teacher != run.model}
+    for name in teachers:
+        if way := way_back(name, teachers):
+            raise ValueError(f"teacher: models learn from one another: {' from '.join(way)}")
+
+
 def placed(run: Run, seed: int, column: str, places: Places) -> Run:
-    """A run with another seed, in the directory of its cell, by whose name it goes."""
+    """A run with another seed, in the directory of its cell, by whose name it goes.
+
+    A teacher that is a model of the table is its run in the same column with the same seed; its own run has none.
+    """
     assert run.recipe is not None, "tasks of a study have a training"
-    output = places.output / FINETUNING / f"{column}-{run.model}-seed{seed}"
-    recipe = dataclasses.replace(run.recipe, output=str(output), seed=seed)
+
+    def cell(model: str) -> Path:
+        return places.output / FINETUNING / f"{column}-{model}-seed{seed}"
+
+    output, recipe = cell(run.model), run.recipe
+    if recipe.teacher == run.model:
+        recipe = dataclasses.replace(recipe, teacher="", teacher_states=0.0)
+    elif recipe.teacher in places.study.rows:
+        recipe = dataclasses.replace(recipe, teacher=str(cell(recipe.teacher)))
+    recipe = dataclasses.replace(recipe, output=str(output), seed=seed)
     return dataclasses.replace(run, output=output, recipe=recipe, seed=seed, language="")
 
 
@@ -215,6 +236,12 @@ def cell_steps(columns: Sequence[Column], study: Study) -> list[Step]:
         for column in columns:
             run = column.plan.runs[number]
             start = control_start(column.language, study) if run.model == CONTROL else run.model
-            stages, needs = tuple(column.plan.stages(run)), model_needs(start, study)
+            stages, needs = tuple(column.plan.stages(run)), (*model_needs(start, study), *teacher_needs(run))
             steps.append(Step(run.name, run.output, stages, needs, partial(settle, run.trained)))
     return steps
+
+
+def teacher_needs(run: Run) -> tuple[str, ...]:
+    """The run of the study that a run learns from, if it does."""
+    teacher = Path(run.recipe.teacher if run.recipe else "")
+    return (teacher.name,) if teacher.parent == run.output.parent else ()

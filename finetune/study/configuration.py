@@ -15,6 +15,7 @@
         vocabulary: {tokenizer: en, by: random}               # flags of veco.vocabulary change
         pretrain: {data: en, steps: 500}
       fi-more: {from: fi, extend: {from_tokenizer: en}}       # flags of veco.vocabulary extend
+      small: {pretrain: {data: en, teacher: en, objective: "mlm + distil", num_hidden_layers: 3}}   # learns from it
       bert:                                                   # converted by veco.convert
         {from: "${VECO_RUNS}/bert", convert: bert, languages: [en], task_fields: {pos: {max_length: 96}}}
     control: {from: [en, fi], fields: {epochs: 30, patience: 5}}         # without pre-training
@@ -41,8 +42,9 @@ the text of its pre-training, and of the model that it began from; `languages` o
 has the shape and the tokenizer of the first model of `from` in the column's language, or else of the first.
 
 `fields` are of finetune.understanding.train: a model's `task_fields` go before its `fields`, these before the task's,
-and these before `finetuning`. Steps are made once: models share tokenizers, data and the models they begin from. Paths
-of text and task files are relative to this file.
+and these before `finetuning`. A `teacher` among them is a run of the same task, or a model of the table: its run in the
+same column with the same seed, which goes before and has no teacher itself. Steps are made once: models share
+tokenizers, data and the models they begin from or learn from. Paths of text and task files are relative to this file.
 
 Where a tokenizer is named, a model may stand for the one that it carries: `data: {more: {tokenizer: fi-more, …}}` is
 data for a model that begins from fi-more. Fields of `pretrain` say what learns of it: trains, adapter, lora_rank.
@@ -102,6 +104,11 @@ class ModelPart:
         """The flags below `key`, "vocabulary" or "extend"; none where the model does not have it."""
         return {"vocabulary": self.vocabulary, "extend": self.extend}[key] or {}
 
+    @property
+    def teacher(self) -> str:
+        """The model that its pre-training learns from; empty where there is none."""
+        return str((self.pretrain or {}).get("teacher") or "")
+
 
 @dataclass(frozen=True, kw_only=True)
 class TaskPart:
@@ -154,6 +161,15 @@ class Study:
     baseline: str
     draws: int
     processes: int
+
+    @property
+    def teachers(self) -> set[str]:
+        """What models of the study learn from, in pre-training or in fine-tuning, by name or directory."""
+        fields = [self.finetuning, self.control_fields, *(task.fields for task in self.tasks.values())]
+        for model in self.models.values():
+            fields += [model.fields, *model.task_fields.values()]
+        named = {*(str(own.get("teacher") or "") for own in fields), *(model.teacher for model in self.models.values())}
+        return named - {""}
 
     def languages_of(self, model: str) -> tuple[str, ...]:
         """The languages of the text that a model has seen; empty if nobody says."""

@@ -67,14 +67,15 @@ def model_step(name: str, study: Study, places: Places) -> Step:
             stages.append(Stage(f"model {name}: {kind}", words, made))
         else:
             stages.append(pretraining_stage(name, source, study, places))
-            needs += data_needs(str((part.pretrain or {})["data"]), study)
+            needs += [*data_needs(str((part.pretrain or {})["data"]), study), *model_needs(part.teacher, study)]
         source = made
     return Step(f"model {name}", places.output / "models" / name, tuple(stages), tuple(dict.fromkeys(needs)))
 
 
 def pretraining_stage(name: str, source: Path | None, study: Study, places: Places) -> Stage:
-    """Pre-train from a model, or from random weights; the plain engine needs no launcher."""
-    own = {key: value for key, value in (study.models[name].pretrain or {}).items() if key != "data"}
+    """Pre-train from a model or from random weights, with its teacher; the plain engine needs no launcher."""
+    part = study.models[name]
+    own = {key: value for key, value in (part.pretrain or {}).items() if key not in ("data", "teacher")}
     engine = {**recipe_values(study), **own}.get("engine", TrainingRecipe.engine)
     is_distributed = engine == "deepspeed"
     made = places.model_part(name, "pretrain")
@@ -82,8 +83,9 @@ def pretraining_stage(name: str, source: Path | None, study: Study, places: Plac
         "pretrain/train.py" if is_distributed else "pretrain.train",
         "--config",
         f"{places.recipe}",
-        *("--data", f"{places.data(str((study.models[name].pretrain or {})['data']))}"),
+        *("--data", f"{places.data(str((part.pretrain or {})['data']))}"),
         *(("--init_from", f"{source}") if source else ()),
+        *(("--teacher", f"{places.model(part.teacher)}") if part.teacher else ()),
         *(word for field, value in own.items() for word in (f"--{field}", value_of_field(value))),
         *("--output", f"{made.parent}", "--resume"),
     ]

@@ -25,6 +25,7 @@ def check_references(study: Study, top: Section, parts: Mapping[str, Mapping[str
         if data.tokenizer:
             check_tokenizer(parts["data"][name], "tokenizer", data.tokenizer, study)
     check_models(study, parts["models"])
+    check_teachers(study, top, parts)
     compared, control = (*study.models, *([CONTROL] if study.control else ())), top.section(CONTROL)
     for name in study.control:
         check_name(control, "from", name, "models", study.models)
@@ -58,6 +59,8 @@ def check_models(study: Study, sections: Mapping[str, Section]) -> None:
                 check_tokenizer(section.section(part), key, own, study)
         if model.pretrain is not None and (own := str(model.pretrain.get("data", ""))):
             check_path_or_name(section.section("pretrain"), "data", own, "data", study.data)
+        if model.teacher:
+            check_path_or_name(section.section("pretrain"), "teacher", model.teacher, "models", study.models)
         for task in model.task_fields:
             check_name(section, "task_fields", task, "tasks", study.tasks)
         if name == CONTROL:
@@ -86,6 +89,22 @@ def check_name(section: Section, key: str, name: str, where: str, known: Collect
         section.complain(key, f"{key} {name!r}: no such name in {where}; {meant(name, known)}")
 
 
+def check_teachers(study: Study, top: Section, parts: Mapping[str, Mapping[str, Section]]) -> None:
+    """Complain of teachers of fine-tuning that are neither models of the table, whose runs teach, nor directories."""
+    given = [
+        (top.section("finetuning"), study.finetuning),
+        (top.section(CONTROL).section("fields"), study.control_fields),
+    ]
+    given += [(parts["tasks"][name].section("fields"), part.fields) for name, part in study.tasks.items()]
+    for name, model in study.models.items():
+        section = parts["models"][name]
+        given.append((section.section("fields"), model.fields))
+        given += [(section.section("task_fields").section(task), own) for task, own in model.task_fields.items()]
+    for section, fields in given:
+        if teacher := str(fields.get("teacher") or ""):
+            check_path_or_name(section, "teacher", teacher, "the table", study.rows)
+
+
 def check_circles(study: Study, sections: Mapping[str, Section]) -> None:
     """Complain once of each circle of models that need one another."""
     told: set[str] = set()
@@ -110,13 +129,13 @@ def circle_of(name: str, study: Study) -> list[str]:
 
 
 def needed_models(name: str, study: Study) -> list[str]:
-    """The models that must be there before one: that it begins from, and those whose tokenizers it or its data take."""
+    """The models that must be there before one: its start, its teacher, and those whose tokenizers it or its data take."""
     part = study.models[name]
     data = study.data.get(str((part.pretrain or {}).get("data")))
     tokenizers = [str(part.vocabulary_flags(kind).get(key, "")) for kind, (_, key) in VOCABULARY.items()]
     tokenizers += [data.tokenizer] if data else []
     carried = [tokenizer for tokenizer in tokenizers if tokenizer not in study.tokenizers]
-    return [need for need in (part.start, *carried) if need in study.models]
+    return [need for need in (part.start, part.teacher, *carried) if need in study.models]
 
 
 def is_directory(path: str) -> bool:

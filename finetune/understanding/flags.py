@@ -8,10 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-import torch
-
 from finetune.exported.settings import is_exported
 from finetune.model_directory import model_directory
+from finetune.placement import Placement, add_dtype_flag
 from finetune.understanding.retrieval.embeddings import Embedder
 from finetune.understanding.retrieval.matching import Similarity
 from finetune.understanding.retrieval.retriever import Retriever
@@ -19,7 +18,6 @@ from finetune.understanding.tasks.task import Task
 from training.run_directory.kinds import Kind
 
 NumberT = TypeVar("NumberT", int, float)
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 ENCODERS = (Kind.PRETRAINING, Kind.TASK)  # runs whose models embed sentences
 
 
@@ -33,7 +31,7 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--languages", default="", help="such as de,fr (default: all that there are)")
     parser.add_argument("--max-tokens", type=int, default=8192, help="largest batch, in tokens (default %(default)s)")
-    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="precision (default %(default)s)")
+    add_dtype_flag(parser)
 
 
 def add_retrieval_flags(parser: argparse._ActionsContainer) -> None:
@@ -61,7 +59,7 @@ def load_retriever(
     task: Task, model: Path, layers: Sequence[int] | int | None, options: argparse.Namespace
 ) -> Retriever:
     """The retriever that the flags describe; raises ValueError as `Embedder.load` does."""
-    embedder = Embedder.load(model, layers, options.max_length, options.max_tokens, DTYPES[options.dtype])
+    embedder = Embedder.load(model, layers, options.max_length, options.max_tokens, Placement.of(options.dtype))
     return Retriever(task, embedder, Similarity(options.similarity), options.centre, options.whiten)
 
 

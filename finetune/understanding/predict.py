@@ -36,8 +36,8 @@ from data_tools.files.atomic import atomic_path
 from data_tools.files.directories import claim
 from data_tools.files.outputs import check_filled_directory
 from finetune.model_directory import model_directory
+from finetune.placement import Placement
 from finetune.understanding.flags import (
-    DTYPES,
     add_data_flags,
     add_retrieval_flags,
     encoder_directory,
@@ -136,7 +136,7 @@ def write_best(head: QuestionAnswering, results: dict[str, np.ndarray], evaluate
 def predict_trained(task: Task | None, options: argparse.Namespace) -> Path:
     """Write the predictions of a fine-tuned model; return their directory. `task` None is the model's."""
     directory = model_directory(options.model, [Kind.TASK])
-    predictor = Predictor.load(directory, task, options.max_tokens, DTYPES[options.dtype])
+    predictor = Predictor.load(directory, task, options.max_tokens, Placement.of(options.dtype))
     if options.translated_test and not predictor.is_plugged_in:
         raise ValueError(f"{directory}: was not trained plugged in and takes no --translated-test; leave it out")
     check_root(options.translated_test, "--translated-test")

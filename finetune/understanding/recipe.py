@@ -84,6 +84,17 @@ class UnderstandingRecipe(AdapterRecipe, FinetuningRecipe):
         "teacher: by which its logits and the student's are divided; its loss is multiplied by the square",
         on_resume=BY_NAME,
     )
+    teacher_states: float = option(
+        0.0,
+        "teacher: weight of the squared difference of its states and the student's, which is added; 0 = none",
+        on_resume=BY_NAME,
+    )
+    teacher_every_layer: bool = option(
+        False,
+        "teacher_states: of each layer of the student and the teacher's at the same share of the depth, and of the "
+        "embeddings, not of the last layers alone",
+        on_resume=BY_NAME,
+    )
     freeze: str = option(
         "",
         "weights that learn nothing: embeddings, or encoder, which lets the head alone learn from states that are "
@@ -188,12 +199,14 @@ class UnderstandingRecipe(AdapterRecipe, FinetuningRecipe):
         given = [name for name in WAYS if vars(self)[name]]
         found = [
             *one_of(self, FREEZABLE, "freeze"),
-            *not_negative(self, "train_examples", "freeze_layers"),
+            *not_negative(self, "train_examples", "freeze_layers", "teacher_states"),
             *above_zero(self, "features_gb", "temperature"),
             *between_zero_and_one(self, "distillation_weight"),
         ]
         if self.teacher and self.freeze == ENCODER:
             found.append(f"teacher and freeze {ENCODER} exclude one another: a teacher reads tokens, not states")
+        if self.teacher_states and not self.teacher:
+            found.append(f"teacher_states {self.teacher_states} needs a teacher")
         if len(given) > 1:
             found.append(f"{' and '.join(given)} exclude one another: give one of them")
         found += self.needs_adapter("adapter_reduction", "adapter_skips_last", "language_adapter")

@@ -16,7 +16,7 @@ from finetune.encoders import open_encoder
 from finetune.finetuning import FinetuningTask
 from finetune.understanding.adaptation.adapt import adapt
 from finetune.understanding.adaptation.few_shot import FewShot
-from finetune.understanding.distillation import TaskTeacher
+from finetune.understanding.distillation import TaskTeacher, check_token_states, without_projection
 from finetune.understanding.heads.build import build_head
 from finetune.understanding.heads.build_model import build_model, check_encoder, limits_of
 from finetune.understanding.heads.inference import predict_over_ranks
@@ -71,8 +71,12 @@ class UnderstandingTask(FinetuningTask[UnderstandingRecipe]):
         self.dev = self._read_dev(text)
         self.gold = [self._gold_of(evaluated) for evaluated in self.dev]
         whole = build_model(recipe, self.task, self.head, self.pretrained)
+        if recipe.teacher_states:
+            check_token_states(whole, self.pretrained)
         self.adapted = adapt(whole, recipe, self._sets, self.encoder.pad)
         self.model = self.adapted.model
+        if self.teacher is not None:
+            self.teacher.attach(self.model, whole)
 
     @property
     def _sets(self) -> list[PairedRows]:
@@ -89,11 +93,11 @@ class UnderstandingTask(FinetuningTask[UnderstandingRecipe]):
         return replace(recipe, loader_workers=0) if recipe.freeze == ENCODER else recipe
 
     def whole_model(self, weights: dict[str, Tensor]) -> tuple[Any, dict[str, Tensor]]:
-        return self.adapted.whole(weights)
+        return self.adapted.whole(without_projection(weights))
 
     def write_model(self, weights: dict[str, Tensor], directory: Path) -> None:
         super().write_model(weights, directory)
-        self.adapted.write_beside(weights, directory)
+        self.adapted.write_beside(without_projection(weights), directory)
 
     def _read_dev(self, text: TrainingText) -> list[EvaluationSet]:
         languages: Sequence[str] = languages_with(self.task, Split.DEV, self.recipe.data)
@@ -138,14 +142,11 @@ class UnderstandingTask(FinetuningTask[UnderstandingRecipe]):
         return MicroBatches(self.rows, self.updates, self.num_shares, rank, world_size, self.encoder.pad)
 
     def loss(self, model: nn.Module, batch: Batch, num_items: Tensor) -> dict[str, Tensor]:
-        """The losses of a micro-batch as their share of the mean over the update's labels, those of x and y."""
-        labelled = self.head.labelled(model, batch)
-        if self.teacher is None:
-            losses = {self.task.name: self.head.loss(labelled)}
-        else:
-            losses = self.teacher.losses(self.task.name, labelled, batch)
-        share = self.count_items(batch)[0] / num_items[0]
-        return {name: loss * share for name, loss in losses.items()}
+        """The losses of a micro-batch as their shares of means over the update's labels, of x and y, or its rows."""
+        shares = self.count_items(batch) / num_items
+        if self.teacher is not None:
+            return self.teacher.losses(self.task.name, model, batch, shares)
+        return {self.task.name: self.head.loss(self.head.labelled(model, batch)) * shares[0]}
 
     def watch(self, engine: Engine) -> Callable[[float], Scalars]:
         if self.teacher is not None:
@@ -153,9 +154,10 @@ class UnderstandingTask(FinetuningTask[UnderstandingRecipe]):
         return super().watch(engine)
 
     def count_items(self, batch: Batch) -> Tensor:
-        """The number (1,) of labels in a micro-batch; an answer counts once, by its first token."""
+        """The numbers (2,) of labels, where an answer counts once, by its first token, and of rows in a micro-batch."""
         counts = [labels_in(batch, name) for name in (str, pair_argument) if name("attention_mask") in batch]
-        return torch.stack(counts).sum().reshape(1)
+        labels = torch.stack(counts).sum()
+        return torch.stack([labels, labels.new_full((), batch["attention_mask"].shape[:-1].numel())])
 
     def validate(self, engine: Engine) -> dict[str, float]:
         """The task's metrics for each language of dev, and the average of its score over the languages, 0 to 100."""

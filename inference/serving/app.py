@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from finetune.understanding.retrieval.matching import unit_rows
+from inference.sentences import Encoded
 from inference.serving.batching import BusyError
 from inference.serving.limits import Limits
 from inference.serving.messages import (
@@ -32,7 +33,7 @@ from inference.serving.messages import (
     TranslateResponse,
 )
 from inference.serving.metrics import Metrics
-from inference.serving.middleware import TOO_LARGE, BodyLimit, Counting
+from inference.serving.middleware import TOO_LARGE, BodyLimit, Counting, HangUp
 from inference.serving.services import Masked, Models, Query, Services
 
 Result = TypeVar("Result")
@@ -61,8 +62,9 @@ def application(models: Models, limits: Limits, described: dict[str, str]) -> Fa
         services.close()
 
     app = FastAPI(title="VECO", summary="Texts of many languages, as vectors and translations", lifespan=lifespan)
-    app.add_middleware(BodyLimit, most=limits.body_bytes)
-    app.add_middleware(Counting, metrics=metrics)  # around the other one
+    app.add_middleware(HangUp, metrics=metrics)
+    app.add_middleware(BodyLimit, most=limits.body_bytes)  # around the one before
+    app.add_middleware(Counting, metrics=metrics)  # around both
     app.add_exception_handler(RequestValidationError, bad_request)
     app.add_exception_handler(Exception, internal_error)
 
@@ -73,14 +75,13 @@ def application(models: Models, limits: Limits, described: dict[str, str]) -> Fa
         for texts in of_texts:
             check_texts(texts or (), limits)
 
-    async def embedded(texts: Sequence[str]) -> np.ndarray:
-        """float32 (texts, D)."""
-        found: list[np.ndarray] = await computed(services.embed.compute(texts))
-        return np.stack(found)
+    async def embedded(texts: Sequence[str]) -> Encoded:
+        vectors, is_truncated = zip(*await computed(services.embed.compute(texts)), strict=True)
+        return Encoded(np.stack(vectors), np.array(is_truncated))
 
     @app.post("/embed", responses=ERRORS)
     async def embed(request: EmbedRequest) -> EmbedResponse:
-        """Vectors of texts, of length 1 unless the encoder was exported otherwise."""
+        """Vectors of texts, of length 1 unless the encoder was exported otherwise, and which texts were cut."""
         needed("embed", request.texts)
         return EmbedResponse.of(await embedded(request.texts), request.encoding)
 
@@ -88,7 +89,7 @@ def application(models: Models, limits: Limits, described: dict[str, str]) -> Fa
     async def similarity(request: SimilarityRequest) -> SimilarityResponse:
         """Cosines of each text with each of the others."""
         needed("similarity", request.texts, request.others)
-        vectors = await embedded([*request.texts, *request.others])
+        vectors = (await embedded([*request.texts, *request.others])).vectors
         texts, others = np.split(unit_rows(vectors), [len(request.texts)])
         return SimilarityResponse(similarities=(texts @ others.T).tolist())
 
@@ -98,7 +99,7 @@ def application(models: Models, limits: Limits, described: dict[str, str]) -> Fa
         needed("search", request.texts)
         check_count(request.count, limits)
         assert models.corpus is not None
-        queries = [Query(vector, request.count) for vector in await embedded(request.texts)]
+        queries = [Query(vector, request.count) for vector in (await embedded(request.texts)).vectors]
         found = await computed(services.nearest.compute(queries))
         lines = models.corpus.lines
         return SearchResponse(

@@ -25,13 +25,18 @@ class Request(NamedTuple):
     items: Sequence[object]
     results: asyncio.Future[list[object]]
 
+    @property
+    def is_expected(self) -> bool:
+        """Whether someone still waits for the results."""
+        return not self.results.cancelled()
+
 
 class Batcher(Generic[Item, Result]):
     """Computes the items of requests in batches, in the order in which these came.
 
     `work` has a result for each of at most `max_items` items; it runs in `executor`, so that the event loop goes on
     receiving. What arrives meanwhile is the next batch. `max_waiting` items wait at most. `observe` is told the size of
-    each batch.
+    each batch. Items whose `compute` was cancelled, as nobody waits for them, do not enter a batch.
     """
 
     def __init__(
@@ -52,8 +57,8 @@ class Batcher(Generic[Item, Result]):
 
     @property
     def num_waiting(self) -> int:
-        """The items that wait."""
-        return sum(len(request.items) for request in self._waiting)
+        """The items that wait, and are still expected."""
+        return sum(len(request.items) for request in self._waiting if request.is_expected)
 
     async def compute(self, items: Sequence[Item]) -> list[Result]:
         """The results of these items, in their order, when a batch has them.
@@ -79,11 +84,14 @@ class Batcher(Generic[Item, Result]):
     def _next_requests(self) -> list[Request]:
         """The first requests that fit into a batch, or the first one alone; without those that were cancelled."""
         found, num_items = list[Request](), 0
-        while self._waiting and (not found or num_items + len(self._waiting[0].items) <= self._max_items):
-            request = self._waiting.popleft()
-            if not request.results.cancelled():
+        while self._waiting:
+            request = self._waiting[0]
+            if request.is_expected:
+                if found and num_items + len(request.items) > self._max_items:
+                    break
                 found.append(request)
                 num_items += len(request.items)
+            self._waiting.popleft()
         return found
 
     async def _compute_together(self, requests: Sequence[Request]) -> None:
@@ -91,6 +99,8 @@ class Batcher(Generic[Item, Result]):
         loop, results = asyncio.get_running_loop(), list[object]()
         try:
             for start in range(0, len(items), self._max_items):
+                if not any(request.is_expected for request in requests):
+                    return
                 part = items[start : start + self._max_items]
                 self._observe(len(part))
                 results += await loop.run_in_executor(self._executor, self._work, part)  # type: ignore[arg-type]
@@ -98,11 +108,11 @@ class Batcher(Generic[Item, Result]):
             if len(requests) > 1:  # one of them is to blame: each for itself, so that the others have their results
                 for request in requests:
                     await self._compute_together([request])
-            elif not requests[0].results.cancelled():
+            elif requests[0].is_expected:
                 requests[0].results.set_exception(error)
             return
         remaining = iter(results)
         for request in requests:
             own = [next(remaining) for _ in request.items]
-            if not request.results.cancelled():
+            if request.is_expected:
                 request.results.set_result(own)

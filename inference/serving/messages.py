@@ -9,6 +9,8 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from inference.sentences import Encoded
+
 Texts = Annotated[list[str], Field(min_length=1, description="texts in any language of the model")]
 
 
@@ -33,13 +35,15 @@ class EmbedRequest(Message):
 class EmbedResponse(BaseModel):
     width: int
     vectors: list[list[float]] | str
+    truncated: list[int] = Field(description="numbers, from 0, of the texts that were cut to what the model takes")
 
     @classmethod
-    def of(cls, vectors: np.ndarray, encoding: Encoding) -> EmbedResponse:
-        """The response with vectors float32 (N, D)."""
-        if encoding is Encoding.BASE64:
-            return cls(width=vectors.shape[1], vectors=base64.b64encode(vectors.astype("<f4").tobytes()).decode())
-        return cls(width=vectors.shape[1], vectors=vectors.tolist())
+    def of(cls, found: Encoded, encoding: Encoding) -> EmbedResponse:
+        """The response with the vectors of a request's texts."""
+        packed = encoding is Encoding.BASE64
+        vectors = base64.b64encode(found.vectors.astype("<f4").tobytes()).decode() if packed else found.vectors.tolist()
+        truncated = np.flatnonzero(found.is_truncated).tolist()
+        return cls(width=found.vectors.shape[1], vectors=vectors, truncated=truncated)
 
 
 class SimilarityRequest(Message):

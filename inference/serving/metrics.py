@@ -9,13 +9,16 @@ SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
 class Metrics:
-    """Requests and their seconds by path, how many are in progress, batches and waiting texts by service."""
+    """Requests by path: answered, with their seconds, or abandoned; those in progress; batches and texts by service."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._requests = Counter("veco_requests", "requests answered", ["path", "status"], registry=self.registry)
         self._seconds = Histogram(
             "veco_request_seconds", "from request to answer", ["path"], buckets=SECONDS, registry=self.registry
+        )
+        self._abandoned = Counter(
+            "veco_abandoned_requests", "clients that hung up before the answer", ["path"], registry=self.registry
         )
         self.in_progress = Gauge("veco_requests_in_progress", "requests not answered yet", registry=self.registry)
         self._batches = Histogram(
@@ -27,6 +30,10 @@ class Metrics:
         """Count an answer."""
         self._requests.labels(path, str(status)).inc()
         self._seconds.labels(path).observe(seconds)
+
+    def abandoned(self, path: str) -> None:
+        """Count a request whose client has hung up before the answer."""
+        self._abandoned.labels(path).inc()
 
     def batch(self, service: str, size: int) -> None:
         """Count a batch."""

@@ -1,7 +1,8 @@
-"""What goes on around every request: a limit on its size, and counting."""
+"""What goes on around every request: a limit on its size, an end where its client hangs up, and counting."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 from starlette.exceptions import HTTPException
@@ -58,6 +59,56 @@ async def read_on(receive: Receive) -> None:
         has_more = bool(message.get("more_body", False))
 
 
+class HangUp:
+    """ASGI middleware that cancels the work on a request whose client closes its connection before the answer begins.
+
+    Such requests are counted. Nothing else reads on behind the body, so nothing else would notice.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request = asyncio.current_task()
+        assert request is not None
+        is_read, is_answered, has_hung_up = asyncio.Event(), False, False
+
+        async def read() -> Message:
+            message = await receive()
+            if not message.get("more_body", False):
+                is_read.set()
+            return message
+
+        async def answered(message: Message) -> None:
+            nonlocal is_answered
+            is_answered = True
+            await send(message)
+
+        async def watch() -> None:
+            nonlocal has_hung_up
+            await is_read.wait()
+            while (await receive())["type"] != "http.disconnect":  # which also ends an answer that was sent
+                pass
+            if not is_answered:
+                has_hung_up = True
+                request.cancel()
+
+        watching = asyncio.create_task(watch())
+        try:
+            await self._app(scope, read, answered)
+        except asyncio.CancelledError:
+            if not has_hung_up:  # the server stops
+                raise
+            request.uncancel()
+            self._metrics.abandoned(path_of(scope))
+        finally:
+            watching.cancel()
+
+
 class Counting:
     """ASGI middleware that counts answers and their seconds by route."""
 
@@ -84,6 +135,10 @@ class Counting:
                 raise
 
     def _count(self, scope: Scope, status: int, started: float) -> None:
-        route = scope.get("route")  # unknown paths, which anyone can make up, count together
-        path = "unknown" if route is None else str(route.path)
-        self._metrics.request(path, status, time.perf_counter() - started)
+        self._metrics.request(path_of(scope), status, time.perf_counter() - started)
+
+
+def path_of(scope: Scope) -> str:
+    """The path of a request's route; unknown paths, which anyone can make up, count together."""
+    route = scope.get("route")
+    return "unknown" if route is None else str(route.path)

@@ -41,6 +41,13 @@ class Query:
     count: int
 
 
+class TextVector(NamedTuple):
+    """The vector (D,) of a text, and whether the text was cut, as it is longer than the encoder takes."""
+
+    vector: np.ndarray
+    is_truncated: bool
+
+
 class Nearest(NamedTuple):
     """The number of a line, from 0, and its cosine."""
 
@@ -88,7 +95,7 @@ class Services:
                 work, self._executor, limits.batch_texts, limits.waiting_texts, lambda size: observe(name, size)
             )
 
-        self.embed: Batcher[str, np.ndarray] = batcher("embed", self._embed)
+        self.embed: Batcher[str, TextVector] = batcher("embed", self._embed)
         self.fill_mask: Batcher[Masked, list[list[Filling]]] = batcher("fill-mask", self._fill_mask)
         self.translate: Batcher[str, str] = batcher("translate", self._translate)
         self.nearest: Batcher[Query, list[Nearest]] = batcher("search", self._nearest)
@@ -114,9 +121,10 @@ class Services:
         """End the thread once what it computes is done."""
         self._executor.shutdown()
 
-    def _embed(self, texts: Sequence[str]) -> Sequence[np.ndarray]:
+    def _embed(self, texts: Sequence[str]) -> list[TextVector]:
         assert self.models.encoder is not None
-        return list(self.models.encoder.encode(texts))
+        found = self.models.encoder.encode_and_tell(texts)
+        return list(map(TextVector, found.vectors, found.is_truncated.tolist()))
 
     def _nearest(self, queries: Sequence[Query]) -> list[list[Nearest]]:
         """The most similar lines for each query, by cosine."""

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from torch import nn
-
 from data_tools.shards.manifest import Manifest
 from pretrain.models.initial_model import (
     XLM_ROBERTA,
@@ -26,7 +24,7 @@ from training.run_directory.kinds import own_model
 from veco import VecoForPreTraining
 from veco.objectives.distil import Distillation
 from veco.objectives.objective_sum import ObjectiveSum
-from veco.objectives.shared.teacher import TaughtModule, Teacher
+from veco.objectives.shared.teacher import TaughtModule, Teacher, projection_to
 
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
@@ -73,10 +71,8 @@ def teach(model: VecoForPreTraining, teacher: Teacher, objectives: Sequence[Dist
         objective.check(model.config, teacher.config)
     module = taught_module(model)
     module.teacher = teacher
-    width, of_teacher = model.config.hidden_size, teacher.config.hidden_size
-    if width != of_teacher and any(objective.states for objective in objectives):
-        module.projection = nn.Linear(width, of_teacher)
-        model._init_weights(module.projection)
+    if any(objective.states for objective in objectives):
+        module.projection = projection_to(teacher.config.hidden_size, model)
 
 
 def taught_module(model: VecoForPreTraining) -> TaughtModule:

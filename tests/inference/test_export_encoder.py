@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
@@ -29,6 +31,7 @@ LAYER = 2
 SENTENCES = ["hund", "haus baum vogel", "milch nacht", "rot " * 30, "stein", *ODD_TEXTS]
 EVERY = [(engine, precision) for engine in EngineName for precision in ("float32", "int8")]
 EXACT = 1e-5
+CT2_FILES = ("ct2/config.json", "ct2/model.bin", "ct2/vocabulary.json")
 LEAST_COSINE = 0.9998  # of vectors in 8 bits to those in float32
 
 
@@ -110,6 +113,7 @@ def test_what_is_written(tiny_model: Path, exported: Callable[[str, str], Path])
         **{"pooling": "mean", "normalise": True, "source": "model", "source_num_layers": 3},
         "source_sha256": {"model.safetensors": sha256_of(tiny_model / "model.safetensors")},
         "format": 1,
+        "files": {path: (directory / path).stat().st_size for path in CT2_FILES},
     }
     names = {path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file()}
     assert {"ct2/model.bin", "tokenizer.json", "sentencepiece.bpe.model"} < names
@@ -118,6 +122,62 @@ def test_what_is_written(tiny_model: Path, exported: Callable[[str, str], Path])
     assert tokenizer.model_max_length == 64 and tokenizer("haus baum") == AutoTokenizer.from_pretrained(tiny_model)(
         "haus baum"
     )
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_the_limit_of_protobuf_is_not_one_of_models(
+    precision: str, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files of protobuf are limited to less than one tenth of the weights, as 2 GiB would be of 20 GiB."""
+    onnx = pytest.importorskip("onnx")
+    veco = VecoForMaskedLM.from_pretrained(tiny_model)
+    wide = VecoForMaskedLM(VecoConfig(**{**veco.config.to_dict(), "intermediate_size": 16_384}))
+    wide.save_pretrained(tmp_path / "model")
+    save_tokenizer(AutoTokenizer.from_pretrained(tiny_model), tiny_model, tmp_path / "model", max_tokens=64)
+    limit = 2 * 32 * 16_384 * LAYER * (4 if precision == "float32" else 1) // 10
+    serializer = onnx.serialization.registry.get("protobuf")
+    written: list[int] = []
+
+    def limited(serialize: Callable[[object], bytes], proto: object) -> bytes:
+        result = serialize(proto)
+        if len(result) > limit:
+            raise ValueError(f"{len(result):,} bytes are more than protobuf's {limit:,}")
+        written.append(len(result))
+        return result
+
+    monkeypatch.setattr(serializer, "serialize_proto", partial(limited, serializer.serialize_proto))
+    export_encoder(tmp_path / "model", tmp_path / "out", ExportOptions(EngineName.ONNX, precision, LAYER))
+    assert written, "the libraries write by this function"
+    files = json.loads((tmp_path / "out" / "encoder.json").read_text())["files"]
+    assert list(files) == ["model.onnx", "model.onnx.data"]
+    assert files["model.onnx"] <= limit < files["model.onnx.data"] // 10
+    (expected,) = Embedder.load(tmp_path / "model", LAYER, None, 1000).embed(SENTENCES)
+    (found,) = Embedder.load(tmp_path / "out", None, None, 1000).embed(SENTENCES)
+    assert cosines(found, expected).min() > (1 - EXACT if precision == "float32" else 0.99)
+
+
+def test_files_that_are_not_whole_are_told(exported: Callable[[str, str], Path], tmp_path: Path) -> None:
+    copied = shutil.copytree(exported("onnx", "float32"), tmp_path / "copied")
+    data = copied / "model.onnx.data"
+    size = data.stat().st_size
+    data.write_bytes(data.read_bytes()[:-1])
+    with pytest.raises(ValueError, match=f"model.onnx.data: has {size - 1:,}, expected {size:,} bytes; copy all files"):
+        Embedder.load(copied, None, None, 1000)
+    data.unlink()
+    with pytest.raises(ValueError, match=f"model.onnx.data: is missing, expected {size:,} bytes; copy all files"):
+        Embedder.load(copied, None, None, 1000)
+
+
+def test_exports_of_earlier_versions_are_read(exported: Callable[[str, str], Path], tmp_path: Path) -> None:
+    """They do not name their files."""
+    older = shutil.copytree(exported("ct2", "float32"), tmp_path / "older")
+    settings = json.loads((older / "encoder.json").read_text())
+    del settings["files"]
+    (older / "encoder.json").write_text(json.dumps(settings))
+    (found,), (expected,) = (
+        Embedder.load(one, None, None, 1000).embed(SENTENCES) for one in (older, exported("ct2", "float32"))
+    )
+    assert np.array_equal(found, expected)
 
 
 def test_an_xlm_roberta_is_exported_with_its_token_type(tiny_model: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
+from finetune.placement import Placement
 from inference import fill_mask
 from inference.fill_mask import MaskFiller
 from veco import VecoForMaskedLM
@@ -55,6 +56,16 @@ def test_batches_do_not_show(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("inference.fill_mask.BATCH_PAIRS", 1)
     for alone, together in zip(filler.fill(MASKED, OTHERS), at_once, strict=True):
         assert [[one.piece for one in own] for own in alone] == [[one.piece for one in own] for own in together]
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_is_computed_and_near(dtype: str, tiny_model: Path) -> None:
+    exact, found = (
+        [[one.probability for of_mask in of_sentence for one in of_mask] for of_sentence in filler.fill(MASKED, OTHERS)]
+        for filler in (MaskFiller(tiny_model), MaskFiller(tiny_model, Placement.of(dtype)))
+    )
+    for own, theirs in zip(found, exact, strict=True):
+        assert own != theirs and own == pytest.approx(theirs, rel=0.05)
 
 
 def test_what_cannot_be_filled(tiny_model: Path, tmp_path: Path) -> None:

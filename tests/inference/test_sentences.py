@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import inference.sentences
 from finetune.understanding.retrieval.embeddings import Embedder
-from inference import SentenceEncoder
+from inference import Placement, SentenceEncoder
 from veco import VecoConfig
 from veco.sentence_transformers_files import write_sentence_files
 
@@ -61,6 +62,26 @@ def test_long_sentences_are_counted(tiny_model: Path) -> None:
     assert encoder.num_truncated == 1
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_is_computed_and_near(dtype: str, tiny_model: Path) -> None:
+    """Within the rounding of 8 or 11 bits: random weights make the cosines no worse than that."""
+    exact = SentenceEncoder(tiny_model).encode(SENTENCES)
+    encoder = SentenceEncoder(tiny_model, placement=Placement.of(dtype, "cpu"))
+    found = encoder.encode(SENTENCES)
+    assert found.dtype == np.float32 and not np.array_equal(found, exact)
+    assert (found * exact).sum(axis=1).min() > 0.999
+
+
+def test_which_sentences_were_cut_is_told(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over several blocks, of which each is sorted by length."""
+    monkeypatch.setattr(inference.sentences, "BLOCK_SENTENCES", 2)
+    encoder = SentenceEncoder(tiny_model, max_length=10)
+    found = encoder.encode_and_tell(SENTENCES)
+    assert found.is_truncated.tolist() == [False, False, False, True, False]
+    assert found.vectors == pytest.approx(encoder.encode(SENTENCES), abs=1e-6)
+    assert encoder.encode_and_tell([]).is_truncated.shape == (0,)
+
+
 def test_a_recorded_layer_is_used(tiny_model: Path, tmp_path: Path) -> None:
     shutil.copytree(tiny_model, tmp_path / "model")
     write_sentence_files(tmp_path / "model", VecoConfig.from_pretrained(tiny_model), layer=1)
@@ -75,7 +96,10 @@ def test_what_an_exported_encoder_does_not_have(exported: Callable[[str, str], P
         SentenceEncoder(exported("ct2", "float32"), max_length=99)
     with pytest.raises(ValueError, match="expected a model, a checkpoint or a run, found nothing"):
         SentenceEncoder(tmp_path / "none")
+    with pytest.raises(ValueError, match=r"no other precision \(float16\) than its own, int8; use the model"):
+        SentenceEncoder(exported("ct2", "int8"), placement=Placement.of("float16"))
     damaged = shutil.copytree(exported("onnx", "float32"), tmp_path / "damaged")
-    (damaged / "model.onnx").write_bytes(b"no graph")
+    graph = damaged / "model.onnx"
+    graph.write_bytes(b"?" * graph.stat().st_size)
     with pytest.raises(ValueError, match="its onnx files cannot be opened .*; export the encoder again"):
         SentenceEncoder(damaged)

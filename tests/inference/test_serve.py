@@ -12,9 +12,17 @@ import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest import mock
 
+import numpy as np
 import pytest
+import torch
+from toy_translation import toy_model, write_toy_tokenizer
 
+from finetune.mt.decoding.generators import TorchGenerator
+from finetune.placement import Placement
+from inference import SentenceEncoder
+from inference.fill_mask import MaskFiller
 from inference.serve import limits_of, listening, load_models, parse_arguments
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,11 +37,28 @@ NUM_CLIENTS = 24
         (["/no/where"], "/no/where"),
         (["model", "--search", "/no/file"], "--search /no/file: no such file"),
         (["--mt", "model", "--beam", "0"], "--beam 0: expected at least 1"),
+        (["--mt", "model", "--mt-engine", "ct2", "--dtype", "bfloat16"], "--dtype bfloat16: a model of export_ct2 has"),
+        (["model", "--device", "tpu"], "device 'tpu': expected auto, cpu, cuda"),
+        (["model", "--device", "cuda"], "device cuda: torch finds none of the cards it names"),
     ],
 )
 def test_what_cannot_be_served_is_told(flags: list[str], expected: str) -> None:
     with pytest.raises(ValueError, match=expected):
         load_models(parse_arguments(flags))
+
+
+def test_all_models_in_torch_have_the_precision_asked_for(tiny_model: Path, tmp_path: Path) -> None:
+    write_toy_tokenizer(tmp_path)
+    toy_model(tmp_path).save_pretrained(tmp_path)
+    flags = [str(tiny_model), "--mt", str(tmp_path), "--dtype", "bfloat16", "--device", "cpu"]
+    with mock.patch.object(MaskFiller, "__init__", return_value=None) as masks:
+        models = load_models(parse_arguments(flags))
+    masks.assert_called_once_with(tiny_model, Placement.of("bfloat16", "cpu"))
+    assert models.encoder is not None and models.translator is not None
+    vectors = SentenceEncoder(tiny_model, placement=Placement.of("bfloat16")).encode(["hund haus"])
+    assert np.array_equal(models.encoder.encode(["hund haus"]), vectors)
+    assert isinstance(models.translator.generator, TorchGenerator)
+    assert models.translator.generator.model.dtype is torch.bfloat16
 
 
 def test_limits_and_ports_are_checked() -> None:

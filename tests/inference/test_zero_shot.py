@@ -9,6 +9,7 @@ import pytest
 from nli_model import write_classifier
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
+from finetune.placement import Placement
 from inference.zero_shot import ZeroShotClassifier, hypotheses_of, templates
 
 TEXTS = ["haus baum vogel", "hund", "milch rot nacht stein", "baum", "rot rot hund"]
@@ -48,6 +49,14 @@ def test_a_model_that_is_plugged_in_reads_each_pair_as_its_own(tiny_model: Path,
     )
     found = classifier.probabilities(TEXTS, LABELS)
     assert found.shape == (5, 3) and found.sum(axis=1) == pytest.approx(1)
+
+
+def test_half_precision_is_computed_and_near(nli: Path) -> None:
+    exact, found = (
+        ZeroShotClassifier(nli, placement=Placement.of(dtype)).probabilities(TEXTS, LABELS, template="ein {}")
+        for dtype in ("float32", "float16")
+    )
+    assert not np.array_equal(found, exact) and found == pytest.approx(exact, abs=0.02)
 
 
 def test_templates_have_a_place_for_the_label() -> None:

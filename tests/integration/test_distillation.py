@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 from launching import launch, overriding, run_script
+from nli_model import write_classifier
+from safetensors.torch import load_file
 from trained_weights import consolidated_weights
+from xtreme_files import write_model, write_xtreme
 
 from data_tools.shards.manifest import Manifest
 from pretrain.models.initial_model import build_model
@@ -85,3 +88,41 @@ def test_resumed_run_is_the_undisturbed_one_bit_for_bit(
     assert losses(run_dir) == losses(zero3_run)
     ours, theirs = (consolidated_weights(checkpoints_of(of)[STEPS]) for of in (run_dir, zero3_run))
     assert all(torch.equal(weight, theirs[name]) for name, weight in ours.items())
+
+
+FINETUNING = (
+    *("--task", "pawsx", "--setting", "translate-train-all", "--plug_in", "--max_length", "24", "--epochs", "1"),
+    *("--batch_size", "8", "--learning_rate", "5e-3", "--dropout", "0", "--attention_dropout", "0", "--log_every", "1"),
+    *("--ds_config", "zero3_fp32.json", "--loader_workers", "0", "--teacher_states", "0.5", "--teacher_every_layer"),
+)
+
+
+def test_states_of_a_finetuned_teacher_on_two_processes_equal_the_plain_run(tmp_path: Path) -> None:
+    """In two parts of an update on each rank; the teacher is deeper and wider than the student."""
+    write_xtreme(tmp_path / "data", num_train=24, num_test=4)
+    write_model(tmp_path / "model")
+    write_model(tmp_path / "wide", num_hidden_layers=3, hidden_size=48)
+    plugged_in = {"plug_in": True, "setting": "translate-train-all"}
+    teacher = write_classifier(tmp_path / "wide", tmp_path / "teacher", "pawsx", **plugged_in)
+    places = ("--data", tmp_path / "data", "--init_from", tmp_path / "model", "--teacher", teacher)
+    arguments = (*FINETUNING, *map(str, places))
+    script = "finetune/understanding/train.py"
+    result = launch(script, *arguments, "--output", str(tmp_path / "two"), "--accumulation_steps", "2")
+    assert result.returncode == 0, result.stderr[-3000:]
+    result = run_script(script, *arguments, "--output", str(tmp_path / "plain"), "--engine", "plain")
+    assert result.returncode == 0, result.stderr[-3000:]
+    ours, reference = (finetuning_losses(tmp_path / name) for name in ("two", "plain"))
+    assert len(ours) == len(reference) > 2 and all("train/pawsx_states" in line for line in reference)
+    for one, other in zip(ours, reference, strict=True):
+        assert one == pytest.approx(other, rel=1e-4)
+    for name in ("two", "plain"):
+        assert not [
+            weight for weight in load_file(tmp_path / name / "best" / "model.safetensors") if "teacher" in weight
+        ]
+
+
+def finetuning_losses(run_dir: Path) -> list[dict[str, float]]:
+    """Every loss term of each update."""
+    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    named = [{name: value for name, value in line.items() if name.startswith("train/")} for line in lines]
+    return [line for line in named if line]

@@ -38,7 +38,7 @@ from veco.objectives.objective import (
     Route,
     Term,
 )
-from veco.objectives.shared.relations import relation_divergence, state_distance
+from veco.objectives.shared.relations import compared_layers, mean_state_distance, relation_divergence
 from veco.objectives.shared.teacher import TaughtModule
 from veco.objectives.states import LAST, Batch, States
 from veco.packing import Sizes
@@ -182,12 +182,10 @@ class Distillation(Objective):
 
     def _state_losses(self, route: Route, states: States, taught: States, module: TaughtModule) -> tuple[Tensor, None]:
         padding = states.batch.padding_of(route.view)
-        depths = [encoder.config.num_hidden_layers for encoder in (states.batch.encoder, taught.batch.encoder)]
-        compared = paired_layers(*depths) if self.every_layer else [(LAST, LAST)]
-        losses = [
-            state_distance(module(states.of(route, own)), taught.of(route, theirs), padding) for own, theirs in compared
-        ]
-        return torch.stack(losses).mean(0), None
+        of_student, of_teacher = states.batch.encoder.config, taught.batch.encoder.config
+        compared = compared_layers(of_student.num_hidden_layers, of_teacher.num_hidden_layers, self.every_layer)
+        pairs = ((module(states.of(route, own)), taught.of(route, theirs)) for own, theirs in compared)
+        return mean_state_distance(pairs, padding), None
 
     def _logit_losses(
         self, route: Route, states: States, taught: States, module: TaughtModule
@@ -219,8 +217,3 @@ def related(states: States, route: Route, layer: int) -> list[Vectors]:
         Vectors(route.keys, across.k_proj(read_MD)),
         Vectors(route.keys, across.v_proj(read_MD)),
     ]
-
-
-def paired_layers(of_student: int, of_teacher: int) -> list[tuple[int, int]]:
-    """Each layer of the student, from 0, the embeddings, with that of the teacher at the same share of the depth."""
-    return [(layer, round(layer * of_teacher / of_student)) for layer in range(of_student + 1)]

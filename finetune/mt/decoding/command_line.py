@@ -6,14 +6,12 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
-
 from finetune.mt.decoding.beam_search import SearchOptions, search_problems
 from finetune.mt.decoding.input_lines import Block
 from finetune.mt.decoding.translator import Hypothesis, Progress, Translator, check_model
 from finetune.mt.decoding.workers import Workers
+from finetune.placement import DTYPES, Placement
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 ENGINES = ("torch", "ct2")
 MODEL_ENDINGS = (".json", ".safetensors", ".bin", ".model", ".jinja", "vocabulary.txt", "vmap.txt")
 
@@ -109,5 +107,5 @@ def load(arguments: argparse.Namespace, options: SearchOptions, workers: Workers
         from finetune.mt.decoding.ct2 import load_ct2  # CTranslate2 is an optional dependency
 
         return load_ct2(arguments.model, options, arguments.target_language, workers)
-    dtype = DTYPES[arguments.dtype or "float32"]
-    return Translator.load(arguments.model, options, dtype, arguments.target_language, workers)
+    placement = Placement(DTYPES[arguments.dtype or "float32"], workers.device)
+    return Translator.load(arguments.model, options, placement.dtype, arguments.target_language, workers)

@@ -31,8 +31,12 @@ SECONDS_TO_REPORT = 10.0  # in which the first process may find and report the m
 class Workers:
     """This process's rank among the workers, and their communication; by default it is the only one."""
 
-    def __init__(self, rank: int = 0, world_size: int = 1, local_rank: int = 0) -> None:
+    def __init__(
+        self, rank: int = 0, world_size: int = 1, local_rank: int = 0, device: torch.device | None = None
+    ) -> None:
+        """`device` None is the worker's own card, where there are any, or the CPU."""
         self.rank, self.world_size, self.local_rank = rank, world_size, local_rank
+        self._device = device
 
     @property
     def is_first(self) -> bool:
@@ -41,7 +45,9 @@ class Workers:
 
     @property
     def device(self) -> torch.device:
-        """This worker's GPU, or the CPU."""
+        """The device that was given, or this worker's card, or the CPU."""
+        if self._device is not None:
+            return self._device
         if not torch.cuda.is_available():
             return torch.device("cpu")
         return torch.device("cuda", self.local_rank % torch.cuda.device_count())

@@ -96,14 +96,16 @@ def problems_of_flags(stages: Sequence[Stage], pool: ThreadPoolExecutor) -> dict
 
 
 def problems_of_sizes(study: Study, places: Places, recipes: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """That models of the table have another number of layers, or another width, than the first."""
+    """That models of the table have another number of layers, or another width, than the first; but for teachers."""
     sizes: dict[str, tuple[int, ...]] = {}
     for name in study.rows:
-        if name in study.models:
+        if name in study.models and name not in study.teachers:
             try:
                 sizes[name] = size_of(name, study, places, recipes)
             except ValueError as error:
                 return [f"model {name}: {error}"]
+    if not sizes:
+        return []
     first, *others = sizes
     return [
         f"models {first} and {other} are compared, but differ in size ({' x '.join(map(str, sizes[first]))} and "
@@ -126,6 +128,7 @@ def size_of(name: str, study: Study, places: Places, recipes: Mapping[str, Mappi
     if name not in study.models:
         raise ValueError(f"{directory}: is not a model")
     if start := study.models[name].start:
-        return size_of(start, study, places, recipes)
+        num_layers, width = size_of(start, study, places, recipes)
+        return len(recipes.get(f"model {name}: pretrain", {}).get("keep_layers", ())) or num_layers, width
     recipe = recipes[f"model {name}: pretrain"]
     return int(recipe["num_hidden_layers"]), int(recipe["hidden_size"])

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from finetune.encoders import Encoder, open_encoder
+from finetune.placement import Placement
 from finetune.understanding.heads.build import build_head
 from finetune.understanding.heads.build_model import trained_model
 from finetune.understanding.heads.head import Limits, TaskHead
@@ -63,8 +64,8 @@ class Predictor:
     max_tokens: int  # largest batch with padding
 
     @classmethod
-    def load(cls, directory: Path, task: Task | None, max_tokens: int, dtype: torch.dtype = torch.float32) -> Self:
-        """Load a model directory, onto the GPU if there is one.
+    def load(cls, directory: Path, task: Task | None, max_tokens: int, placement: Placement | None = None) -> Self:
+        """Load a model directory; `placement` None is in float32, on a card if there is one.
 
         `task` None is the task that the model was trained for; another task must have the same classes, as XQuAD and
         MLQA have. Raises ValueError for any other directory.
@@ -74,8 +75,9 @@ class Predictor:
         task = with_classes_of(trained, task or trained, directory)
         limits = Limits(**{field.name: noted[field.name] for field in fields(Limits)})
         head = build_head(task, limits, average_pair=noted["pair_prediction"] == "average")
-        model = trained_model(model_class_of(head.model_class, encoder.config), directory, dtype)
-        model.to("cuda" if torch.cuda.is_available() else "cpu")
+        placement = placement or Placement()
+        model = trained_model(model_class_of(head.model_class, encoder.config), directory, placement.dtype)
+        model.to(placement.chosen_device)
         return cls(task, head, text_encoder(encoder), model, max_tokens)
 
     @property

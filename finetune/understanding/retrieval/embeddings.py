@@ -16,14 +16,13 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
 
-from finetune.encoded_text import Pieces
 from finetune.encoders import Encoder, errors_of_transformers, open_encoder
 from finetune.exported.encoder import ExportedEncoder
 from finetune.exported.settings import ExportedSettings, Pooling, is_exported
+from finetune.placement import Placement, name_of
 from finetune.pretrained import VECO, XLM_ROBERTA, pretrained_masked_lm
 from finetune.understanding.heads.build_model import with_pretrained_encoder
 from finetune.understanding.rows.encoding import TextEncoder, in_blocks, text_encoder
-from finetune.understanding.rows.framing import Row
 from finetune.understanding.rows.paired_rows import PairedRows
 from finetune.understanding.rows.row_batches import EvaluationBatches
 from finetune.understanding.rows.token_rows import TokenRows
@@ -85,18 +84,21 @@ class Embedder:
         layers: Sequence[int] | int | None,
         max_length: int | None,
         max_tokens: int,
-        dtype: torch.dtype = torch.float32,
+        placement: Placement | None = None,
         plug_in: bool = False,
     ) -> Self:
         """Load a model directory, a VECO without the layers above the last requested one; with `plug_in` all of it.
 
         `layers` None is the usual layer for sentences, `max_length` None the most that the model takes; of an exported
-        encoder the layer is the exported one, and sentences are pooled as it says. Raises ValueError for layers that
-        the model does not have, for a `max_length` that it cannot take, and with `plug_in` for a model without trained
-        cross-attention.
+        encoder the layer is the exported one, and sentences are pooled as it says. `placement` None is in float32, on
+        a card if there is one.
+
+        Raises ValueError for layers that the model does not have, for a `max_length` that it cannot take, for what an
+        exported encoder does not have, and with `plug_in` for a model without trained cross-attention.
         """
+        placement = placement or Placement()
         if is_exported(directory):
-            return cls._load_exported(directory, layers, max_length, max_tokens, dtype, plug_in)
+            return cls._load_exported(directory, layers, max_length, max_tokens, placement, plug_in)
         encoder = open_encoder(directory, "model")
         most = int(encoder.config.num_hidden_layers)
         layers = usual_layer(most) if layers is None else layers
@@ -104,9 +106,9 @@ class Embedder:
         check_layers(directory, layers, range(most + 1))
         text = text_encoder(encoder)
         max_length = checked_length(max_length, text, encoder.max_tokens)
-        model = (plugged_in(encoder, dtype) if plug_in else encoder_alone(encoder, max(layers), dtype)).eval()
-        model.to("cuda" if torch.cuda.is_available() else "cpu")
-        return cls(model, text, layers, max_length, max_tokens)
+        dtype = placement.dtype
+        model = plugged_in(encoder, dtype) if plug_in else encoder_alone(encoder, max(layers), dtype)
+        return cls(model.eval().to(placement.chosen_device), text, layers, max_length, max_tokens)
 
     @classmethod
     def _load_exported(
@@ -115,14 +117,12 @@ class Embedder:
         layers: Sequence[int] | int | None,
         max_length: int | None,
         max_tokens: int,
-        dtype: torch.dtype,
+        placement: Placement,
         plug_in: bool,
     ) -> Self:
         """An exported encoder, whose precision was chosen when it was exported."""
-        if plug_in or dtype is not torch.float32:
-            asked = "cross-attention to plug in" if plug_in else f"other precision ({dtype})"
-            raise ValueError(f"{directory}: an exported encoder has no {asked}; use the model that it was made from")
         settings = ExportedSettings.read(directory)
+        check_exported(directory, settings, placement, plug_in)
         layers = settings.layer if layers is None else layers
         layers = [layers] if isinstance(layers, int) else layers
         check_layers(directory, layers, [settings.layer])
@@ -137,10 +137,13 @@ class Embedder:
         Batches have sentences of similar length; only one batch's states exist at a time. `name` labels the progress
         bar.
         """
-        rows = PairedRows.alone(self.rows(sentences))
-        batches = EvaluationBatches(rows, self.max_tokens, self.encoder.pad)
-        vectors = np.zeros((len(self.layers), len(sentences), self.model.config.hidden_size), dtype=np.float32)
-        with tqdm(total=len(sentences), desc=name, unit=" sentences", disable=None, leave=False) as progress:
+        return self.embed_rows(self.rows(sentences), name)
+
+    def embed_rows(self, rows: TokenRows, name: str = "") -> np.ndarray:
+        """What `embed` computes of sentences, of their rows."""
+        batches = EvaluationBatches(PairedRows.alone(rows), self.max_tokens, self.encoder.pad)
+        vectors = np.zeros((len(self.layers), len(rows), self.model.config.hidden_size), dtype=np.float32)
+        with tqdm(total=len(rows), desc=name, unit=" sentences", disable=None, leave=False) as progress:
             for number in range(len(batches)):
                 own = batches.units_of(number)
                 vectors[:, own] = self._pooled(batches[number]).cpu().numpy()
@@ -149,17 +152,19 @@ class Embedder:
 
     def rows(self, sentences: Sequence[str]) -> TokenRows:
         """A row for each sentence, cut to `max_length`; those that are cut are counted."""
+        return self.rows_and_cuts(sentences)[0]
+
+    def rows_and_cuts(self, sentences: Sequence[str]) -> tuple[TokenRows, np.ndarray]:
+        """(`rows`, whether each sentence was cut: bool (sentences,))."""
         frame = self.encoder.single
-
-        def framed(pieces: Pieces) -> Row:
-            self.num_truncated += len(pieces) > self.max_length - frame.num_specials
-            return frame.row(*frame.fitting([pieces], self.max_length))
-
-        blocks = [
-            TokenRows.of([framed(pieces) for pieces in self.encoder.encode(block)], np.arange(len(block)))
-            for block in in_blocks(sentences)
-        ]
-        return TokenRows.concatenate(blocks)
+        blocks, is_cut = list[TokenRows](), list[bool]()
+        for block in in_blocks(sentences):
+            texts = self.encoder.encode(block)
+            is_cut += [len(pieces) > self.max_length - frame.num_specials for pieces in texts]
+            rows = [frame.row(*frame.fitting([pieces], self.max_length)) for pieces in texts]
+            blocks.append(TokenRows.of(rows, np.arange(len(block))))
+        self.num_truncated += sum(is_cut)
+        return TokenRows.concatenate(blocks), np.array(is_cut)
 
     def _pooled(self, batch: dict[str, Tensor]) -> Tensor:
         """float32 (layers, batch, D)."""
@@ -174,6 +179,18 @@ class Embedder:
         with torch.inference_mode():
             states = self.model(**on_device, output_hidden_states=True).hidden_states
         return [states[layer].float() for layer in self.layers]
+
+
+def check_exported(directory: Path, settings: ExportedSettings, placement: Placement, plug_in: bool) -> None:
+    """Raise ValueError for what an exported encoder does not have: another precision, a card, cross-attention."""
+    wanted = {
+        "cross-attention to plug in": plug_in,
+        f"other precision ({name_of(placement.dtype)}) than its own, {settings.precision}": placement.dtype
+        is not torch.float32,
+        "engine on a card": placement.device is not None and placement.device.type != "cpu",
+    }
+    if asked := [name for name, is_wanted in wanted.items() if is_wanted]:
+        raise ValueError(f"{directory}: an exported encoder has no {asked[0]}; use the model that it was made from")
 
 
 def checked_length(max_length: int | None, text: TextEncoder, most: int) -> int:

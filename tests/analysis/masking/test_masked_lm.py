@@ -18,6 +18,7 @@ from analysis.masking.masked_lm import MaskedLM, mask_of
 from analysis.masking.questions import Question, drawn_words, each_piece
 from analysis.masking.scores import Scorer
 from finetune.encoders import open_encoder
+from finetune.placement import Placement
 from finetune.understanding.rows.encoding import text_encoder
 
 WITH_HEAD = sorted(ENCODERS.keys() - {"electra", "distilbert"})
@@ -37,7 +38,7 @@ def directory(request: pytest.FixtureRequest, tiny_model: Path, encoder_director
 
 
 def loaded(directory: Path, max_tokens: int = 90) -> MaskedLM:
-    return MaskedLM.load(open_encoder(directory, "model"), max_tokens, torch.float32)
+    return MaskedLM.load(open_encoder(directory, "model"), max_tokens, Placement())
 
 
 def text_of(directory: Path, path: Path, share: float = 0.4) -> MaskedText:

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from small_study import StudyMaker
 
+from finetune.command_stages import Stage
 from finetune.steps import check_unchanged
 from finetune.study.cells import Kind, kind_of
 from finetune.study.plan import StudyPlan, plan_of
@@ -93,6 +94,92 @@ def test_a_model_may_have_fields_of_its_own_on_a_task(study: StudyMaker, content
     found = {name: (recipe.epochs, recipe.stride) for name, recipe in recipes.items() if recipe and recipe.seed == 1}
     assert found["pawsx-en-seed1"] == (5, 4) and found["pos-en-seed1"] == (7, 8)
     assert found["pawsx-found-seed1"] == (6, 4) and found["pos-found-seed1"] == (2, 8)
+
+
+def test_a_model_is_made_after_the_one_that_its_pretraining_learns_from(
+    study: StudyMaker, content: Content, tmp_path: Path
+) -> None:
+    """The teacher is later in the file."""
+    small = {"pretrain": {"data": "en", "teacher": "en", "objective": "mlm + distil"}}
+    taught = {"from": "found", "pretrain": {"data": "en", "teacher": "found"}}
+    plan = plan_of(study(models={"small": small, "taught": taught, **content["models"]}), tmp_path / "out")
+    needs = {step.name: step.needs for step in plan.steps}
+    assert list(needs)[:5] == ["tokenizer en", "data en", "model taught", "model en", "model small"]
+    assert needs["model small"] == ("data en", "model en") and needs["model taught"] == ("data en",)
+    commands = {step.name: step.stages[0].command for step in plan.steps}
+    own = ("--teacher", f"{tmp_path}/out/models/en/pretrain/last", "--objective", "mlm + distil")
+    assert commands["model small"][5:9] == own
+    found = content["models"]["found"]["from"]
+    assert commands["model taught"][5:9] == ("--init_from", found, "--teacher", found)
+    assert f"--teacher {tmp_path}/out/models/en/pretrain/last" in plan.script()
+    before, after = plan.settings(), plan_of(study(), tmp_path / "out").settings()
+    assert "model en" in before["model small"]["steps before it"] and "model small" not in after
+
+
+def test_a_run_is_made_after_the_one_that_it_learns_from(study: StudyMaker, content: Content, tmp_path: Path) -> None:
+    """`found` teaches all others on one of two tasks, with their seeds; on the other one `en` teaches the control."""
+    tasks = {name: {**own, "fields": {"stride": 4}} for name, own in content["tasks"].items()}
+    tasks["pawsx"]["fields"] |= {"teacher": "found", "teacher_states": 0.5, "distillation_weight": 0.9}
+    control = {**content["control"], "fields": {"teacher": "en"}}
+    models = {**content["models"], "en": {**content["models"]["en"], "fields": {"epochs": 5}}}
+    plan = plan_of(study(models=models, tasks=tasks, control=control), tmp_path / "out")
+    needs = {step.name: step.needs for step in plan.steps}
+    assert needs["pawsx-en-seed2"] == ("model en", "pawsx-found-seed2") and needs["pawsx-found-seed2"] == ()
+    assert needs["pawsx-control-seed1"] == ("model en", "pawsx-en-seed1")  # its own fields go before the task's
+    assert needs["pos-control-seed1"] == ("model en", "pos-en-seed1") and needs["pos-en-seed1"] == ("model en",)
+    names = list(needs)
+    assert all(names.index(name) > names.index(one) for name, before in needs.items() for one in before)
+    recipes = {run.name: run.recipe for column in plan.columns for run in column.plan.runs if run.recipe}
+    taught, teacher = recipes["pawsx-en-seed2"], recipes["pawsx-found-seed2"]
+    assert (taught.teacher, taught.teacher_states) == (f"{tmp_path}/out/finetuning/pawsx-found-seed2", 0.5)
+    assert (teacher.teacher, teacher.teacher_states) == ("", 0.0)
+    script = plan.script()
+    assert "# pawsx-en-seed2, after model en, pawsx-found-seed2\n" in script
+    assert f"--teacher {tmp_path}/out/finetuning/pawsx-found-seed2" in script
+    assert "pawsx-found-seed2" in plan.settings()["pawsx-en-seed2"]["steps before it"]
+
+
+def test_a_teacher_may_be_a_directory(study: StudyMaker, content: Content, tmp_path: Path, tiny_model: Path) -> None:
+    tasks = {**content["tasks"], "pawsx": {**content["tasks"]["pawsx"], "fields": {"teacher": str(tiny_model)}}}
+    plan = plan_of(study(tasks=tasks), tmp_path / "out")
+    recipes = {run.name: run.recipe for column in plan.columns for run in column.plan.runs if run.recipe}
+    assert {recipe.teacher for name, recipe in recipes.items() if "pawsx" in name} == {str(tiny_model)}
+    assert {step.name: step.needs for step in plan.steps}["pawsx-found-seed1"] == ()
+
+
+def test_a_teacher_may_be_larger_than_what_is_compared(
+    study: StudyMaker, content: Content, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two students of half its layers: one of random weights, one of every second layer."""
+
+    def recipe(stage: Stage, stand_ins: object) -> dict[str, Any]:
+        kept = {"keep_layers": [2, 4]} if "halved" in stage.title else {}
+        return {"num_hidden_layers": 2 if "small" in stage.title else 4, "hidden_size": 32, **kept}
+
+    monkeypatch.setattr("finetune.study.checks.resolved", recipe)
+    small = {"pretrain": {"data": "en", "num_hidden_layers": 2}}
+    halved = {"from": "en", "pretrain": {"data": "en", "keep_layers": [2, 4]}}
+    models = {"en": content["models"]["en"], "small": small, "halved": halved}
+    shared = {"table": {"models": ["en", "small", "halved"]}, "control": {"from": "small"}}
+    with pytest.raises(ValueError, match=r"models en and small are compared, but differ in size \(4 x 32 and 2 x 32"):
+        plan_of(study(models=models, **shared), tmp_path / "out")
+    taught = {**halved, "pretrain": {**halved["pretrain"], "teacher": "en"}}
+    plan_of(study(models={**models, "halved": taught}, **shared), tmp_path / "out")
+    finetuning = {**content["finetuning"], "teacher": "en"}
+    plan_of(study(models=models, finetuning=finetuning, **shared), tmp_path / "out")
+    not_halved = {**models, "halved": {"from": "en"}}
+    with pytest.raises(ValueError, match=r"models small and halved are compared, but differ in size"):
+        plan_of(study(models=not_halved, finetuning=finetuning, **shared), tmp_path / "out")
+
+
+def test_models_that_learn_from_one_another_are_refused(study: StudyMaker, content: Content, tmp_path: Path) -> None:
+    models = {
+        **content["models"],
+        "en": {**content["models"]["en"], "fields": {"teacher": "found"}},
+        "found": {**content["models"]["found"], "fields": {"teacher": "en"}},
+    }
+    with pytest.raises(ValueError, match="task pawsx: teacher: models learn from one another: en from found from en"):
+        plan_of(study(models=models), tmp_path / "out")
 
 
 def test_the_script_that_is_listed_runs(planned: StudyPlan, tmp_path: Path) -> None:

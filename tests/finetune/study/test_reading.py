@@ -96,6 +96,15 @@ MISTAKES = {
         changed(models={"a": {"extend": {"tokens": ["x"]}, "pretrain": {"data": "en"}}}),
         "extend: needs from, the model that is changed",
     ),
+    "unknown teacher": (
+        changed(models={"a": {"pretrain": {"data": "en", "teacher": "b"}}}),
+        "teacher 'b': no such name in models",
+    ),
+    "cycle of teachers": (
+        changed(models={"a": {"from": "b"}, "b": {"pretrain": {"data": "en", "teacher": "a"}}}),
+        "models need one another: a needs b needs a$",
+    ),
+    "unknown teacher of a task": (changed(finetuning={"teacher": "no"}), "teacher 'no': no such name in the table"),
     "unknown row": (changed(table={"models": ["en", "mor"]}), "models 'mor': no such name .*you mean 'more'"),
     "no baseline": (changed(table={"baseline": "fi"}), "baseline 'fi': no such name in the table"),
     "control of nothing": (changed(control={}), "control: from is missing"),

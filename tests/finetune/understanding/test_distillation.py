@@ -109,9 +109,11 @@ def test_teacher_and_student_that_are_one_differ_in_nothing(train: Callable[...,
     name = Path(fields["task"]).stem
     taught_by = train(**{**fields, **SAME, "learning_rate": 1e-2}, output="teacher")
     start = {"init_from": str(taught_by / "best"), "teacher": str(taught_by), "distillation_weight": 0.25}
+    start |= {"teacher_states": 1.0, "teacher_every_layer": True}
     (line,) = losses(train(**{**fields, **SAME, **start}, output="student"))
     (alone,) = losses(train(**{**fields, **SAME, "init_from": str(taught_by / "best")}, output="alone"))
     assert line[f"train/{name}_soft"] == pytest.approx(0, abs=1e-6)
+    assert line[f"train/{name}_states"] == pytest.approx(0, abs=1e-9)
     assert line[f"train/{name}"] == pytest.approx(0.75 * alone[f"train/{name}"], rel=1e-5)
 
 

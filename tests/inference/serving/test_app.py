@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 import threading
+import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from finetune.mt.decoding.translator import Translator
 from finetune.understanding.retrieval.matching import unit_rows
 from inference import SentenceEncoder, SentenceIndex
 from inference.fill_mask import MaskFiller
+from inference.sentences import Encoded
 from inference.serve import listening
 from inference.serving.limits import Limits
 from inference.serving.services import Corpus, Models
@@ -44,15 +48,17 @@ def models(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Models
     return Models(encoder, Corpus.of(text, encoder), MaskFiller(tiny_model), translator)
 
 
-def started(models: Models) -> Iterator[str]:
+def started(models: Models) -> Generator[str, None, None]:
     """The address of a server, which is stopped at the end."""
     with listening("127.0.0.1", 0) as listener:
         server = uvicorn.Server(uvicorn.Config(application(models, LIMITS, {"model": "tiny"}), log_level="warning"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        server.should_exit = True
-        thread.join(30)
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(30)
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +87,16 @@ def test_vectors_are_the_encoders(address: str, models: Models) -> None:
     _, packed = ask(address, "/embed", {"texts": LINES, "encoding": "base64"})
     vectors = np.frombuffer(base64.b64decode(packed["vectors"]), "<f4").reshape(-1, packed["width"])
     assert vectors == pytest.approx(expected, abs=1e-6)
+
+
+def test_texts_that_were_cut_are_told(address: str) -> None:
+    """The model takes 64 tokens: two special ones, the mark of a word's beginning, and here a piece for each letter."""
+    longest = "qr" * 30 + "q"
+    texts = ["rot", f"{longest}r", longest, "qr" * 50]
+    for encoding in ("numbers", "base64"):
+        status, found = ask(address, "/embed", {"texts": texts, "encoding": encoding})
+        assert status == 200 and found["truncated"] == [1, 3] and set(found) == {"width", "vectors", "truncated"}
+    assert ask(address, "/embed", {"texts": LINES})[1]["truncated"] == []
 
 
 def test_similarity_and_search_agree(address: str) -> None:
@@ -187,6 +203,64 @@ def test_failures_are_counted(models: Models, monkeypatch: pytest.MonkeyPatch) -
     assert ask(address, "/embed", {"texts": ["a"]}) == (500, {"detail": "the server failed; its log says why"})
     assert 'veco_requests_total{path="/embed",status="500"} 1.0' in ask(address, "/metrics")[1].splitlines()
     assert list(server) == []
+
+
+class HeldEncoder(SentenceEncoder):
+    """Notes the texts of each batch, and has zeros for them once it may go on."""
+
+    def __init__(self) -> None:
+        self.seen: list[list[str]] = []
+        self.may_go_on = threading.Event()
+
+    def encode_and_tell(self, sentences: Sequence[str]) -> Encoded:  # type: ignore[override]
+        self.seen.append(list(sentences))
+        self.may_go_on.wait(60)
+        return Encoded(np.zeros((len(sentences), 4), np.float32), np.zeros(len(sentences), bool))
+
+
+def sent(address: str, texts: list[str]) -> socket.socket:
+    """The connection of a client that has asked for vectors, and does not wait for them."""
+    host, port = address.removeprefix("http://").split(":")
+    body = json.dumps({"texts": texts}).encode()
+    client = socket.create_connection((host, int(port)))
+    client.sendall(
+        b"POST /embed HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n"
+        + f"Content-Length: {len(body)}\r\n\r\n".encode()
+        + body
+    )
+    return client
+
+
+def wait_for_metric(address: str, line: str) -> None:
+    """Wait until the server's metrics have a line. Fails after a minute."""
+    until = time.monotonic() + 60
+    while line not in ask(address, "/metrics")[1].splitlines():
+        assert time.monotonic() < until, f"no {line} in the metrics"
+        time.sleep(0.02)
+
+
+def test_what_nobody_waits_for_is_not_computed() -> None:
+    """A client that hangs up while another batch is in work; one of its texts is another client's, too."""
+    encoder = HeldEncoder()
+    with closing(started(Models(encoder=encoder))) as server, ThreadPoolExecutor(2) as clients:
+        address = next(server)
+        try:
+            first = clients.submit(ask, address, "/embed", {"texts": ["first"]})
+            wait_for_metric(address, 'veco_batch_texts_sum{service="embed"} 1.0')
+            hanging_up = sent(address, ["gone", "of both"])
+            wait_for_metric(address, 'veco_waiting_texts{service="embed"} 2.0')
+            other = clients.submit(ask, address, "/embed", {"texts": ["of both", "stays"]})
+            wait_for_metric(address, 'veco_waiting_texts{service="embed"} 4.0')
+            hanging_up.close()
+            wait_for_metric(address, 'veco_abandoned_requests_total{path="/embed"} 1.0')
+            wait_for_metric(address, 'veco_waiting_texts{service="embed"} 2.0')
+        finally:
+            encoder.may_go_on.set()
+        assert [len(one.result(60)[1]["vectors"]) for one in (first, other)] == [1, 2]
+        metrics = ask(address, "/metrics")[1].splitlines()
+    assert encoder.seen == [["first"], ["of both", "stays"]]
+    assert 'veco_requests_total{path="/embed",status="200"} 2.0' in metrics
+    assert 'veco_abandoned_requests_total{path="/embed"} 1.0' in metrics  # who has the answer has not hung up
 
 
 @pytest.mark.parametrize("name", BAD)

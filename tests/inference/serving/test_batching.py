@@ -81,3 +81,54 @@ def test_a_full_queue_refuses_and_the_rest_is_done() -> None:
 
     assert asyncio.run(crowded()) == [[2], [4], [8], [10]]
     assert seen == [1, 2, 4, 5]
+
+
+def test_a_cancelled_request_leaves_room_and_does_not_end_a_batch() -> None:
+    """It is larger than what is left of the batch; nothing that waits counts it."""
+    go_on, seen = threading.Event(), list[list[int]]()
+
+    def held(items: Sequence[int]) -> list[int]:
+        go_on.wait(10)
+        seen.append(list(items))
+        return doubled(items)
+
+    async def crowded() -> list[list[int]]:
+        with ThreadPoolExecutor(1) as executor:
+            batcher = Batcher(held, executor, max_items=4, max_waiting=6)
+            first = asyncio.create_task(batcher.compute([1]))
+            await asyncio.sleep(0.05)
+            second, gone = (asyncio.create_task(batcher.compute(items)) for items in ([2], [3, 3, 3, 3]))
+            await asyncio.sleep(0.01)
+            gone.cancel()
+            await asyncio.sleep(0.01)
+            assert batcher.num_waiting == 1
+            third = asyncio.create_task(batcher.compute([4, 5]))
+            await asyncio.sleep(0.01)
+            go_on.set()
+            return await asyncio.gather(first, second, third)
+
+    assert asyncio.run(crowded()) == [[2], [4], [8, 10]]
+    assert seen == [[1], [2, 4, 5]]
+
+
+def test_a_large_request_that_is_cancelled_ends_with_the_batch_in_work() -> None:
+    go_on, seen = threading.Event(), list[list[int]]()
+
+    def held(items: Sequence[int]) -> list[int]:
+        seen.append(list(items))
+        go_on.wait(10)
+        return doubled(items)
+
+    async def large() -> list[int]:
+        with ThreadPoolExecutor(1) as executor:
+            batcher = Batcher(held, executor, max_items=2, max_waiting=100)
+            gone = asyncio.create_task(batcher.compute([1, 2, 3, 4, 5]))
+            await asyncio.sleep(0.05)
+            gone.cancel()
+            other = asyncio.create_task(batcher.compute([6]))
+            await asyncio.sleep(0.01)
+            go_on.set()
+            return await other
+
+    assert asyncio.run(large()) == [12]
+    assert seen == [[1, 2], [6]]

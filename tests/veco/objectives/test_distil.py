@@ -15,8 +15,8 @@ from teaching import shaped, student_of, teacher_of
 from torch import Tensor, nn
 
 from veco import VecoConfig, VecoForPreTraining
-from veco.objectives.distil import paired_layers
 from veco.objectives.objective_sum import ObjectiveSum
+from veco.objectives.shared.relations import paired_layers
 from veco.soft_targets import soft_divergence
 
 EVERYTHING = "distil(relations=0.5, states=2, logits=3, heads=4, temperature=1.5, plugged_in=True)"

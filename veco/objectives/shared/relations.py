@@ -14,6 +14,8 @@ D width.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 from torch.nn.functional import kl_div
@@ -54,6 +56,21 @@ def state_distance(student_ND: Tensor, teacher_ND: Tensor, padding: Padding) -> 
     dtype = torch.promote_types(student_ND.dtype, torch.float32)
     squares_N = (student_ND.to(dtype) - teacher_ND.detach().to(dtype)).square().mean(-1)
     return mean_of_tokens(padding.pad(squares_N), padding)
+
+
+def mean_state_distance(pairs: Iterable[tuple[Tensor, Tensor]], padding: Padding) -> Tensor:
+    """The mean (R,) of `state_distance` over pairs of states, a student's and its teacher's."""
+    return torch.stack([state_distance(own, theirs, padding) for own, theirs in pairs]).mean(0)
+
+
+def compared_layers(of_student: int, of_teacher: int, every_layer: bool) -> list[tuple[int, int]]:
+    """The layers whose states are compared, the student's and the teacher's: `paired_layers`, or the last ones, -1."""
+    return paired_layers(of_student, of_teacher) if every_layer else [(-1, -1)]
+
+
+def paired_layers(of_student: int, of_teacher: int) -> list[tuple[int, int]]:
+    """Each layer of the student, from 0, the embeddings, with that of the teacher at the same share of the depth."""
+    return [(layer, round(layer * of_teacher / of_student)) for layer in range(of_student + 1)]
 
 
 def mean_of_tokens(values_RT: Tensor, padding: Padding) -> Tensor:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from veco.config import VecoConfig
 from veco.masked_lm import VecoWithLMHead
@@ -52,6 +53,16 @@ class Teacher:
         head = self.model.lm_head
         weight, bias = head.decoder.weight, head.decoder.bias
         return SoftTargets(head.transformed(states_NE).to(weight.dtype), weight, bias, temperature)
+
+
+def projection_to(width: int, student: PreTrainedModel) -> nn.Linear | None:
+    """A matrix from a student's width to that of its teacher, drawn as its own weights are; None where it has it."""
+    own = int(student.config.hidden_size)
+    if own == width:
+        return None
+    projection = nn.Linear(own, width)
+    student._init_weights(projection)
+    return projection
 
 
 class TaughtModule(nn.Module):

@@ -1,0 +1,99 @@
+"""Where a trained model computes, and in what precision: one value for all that loads one, and the flags for it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Self
+
+import torch
+from torch.nn import functional
+
+from training.recipe.ds_config import BF16_CAPABILITY
+
+DTYPES: Mapping[str, torch.dtype] = MappingProxyType(
+    {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+)
+AUTO = "auto"
+DEVICES = f"{AUTO}, cpu, cuda, or cuda:N for the card of number N"
+
+
+@dataclass(frozen=True)
+class Placement:
+    """The precision in which a model computes, and its device; None is a card if there is one, or else the CPU.
+
+    Raises ValueError where torch does not compute in that precision there, and for a card that it does not have.
+    """
+
+    dtype: torch.dtype = torch.float32
+    device: torch.device | None = None
+
+    def __post_init__(self) -> None:
+        device = self.chosen_device
+        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+            found = torch.cuda.device_count() or "none"
+            raise ValueError(f"device {device}: torch finds {found} of the cards it names; expected {DEVICES}")
+        if problem := problem_of(self.dtype, device):
+            raise ValueError(f"dtype {name_of(self.dtype)}: {problem}")
+
+    @classmethod
+    def of(cls, dtype: str = "float32", device: str = AUTO) -> Self:
+        """The placement that names stand for. Raises ValueError for others, too."""
+        if dtype not in DTYPES:
+            raise ValueError(f"dtype {dtype!r}: expected {', '.join(DTYPES)}")
+        if device == AUTO:
+            return cls(DTYPES[dtype])
+        try:
+            named = torch.device(device)
+        except RuntimeError:
+            named = torch.device("meta")
+        if named.type not in ("cpu", "cuda"):
+            raise ValueError(f"device {device!r}: expected {DEVICES}")
+        return cls(DTYPES[dtype], named)
+
+    @property
+    def chosen_device(self) -> torch.device:
+        """The device, or the one that stands in for None."""
+        if self.device is not None:
+            return self.device
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def name_of(dtype: torch.dtype) -> str:
+    """Its name without "torch."."""
+    return str(dtype).removeprefix("torch.")
+
+
+def problem_of(dtype: torch.dtype, device: torch.device) -> str:
+    """A sentence if torch does not compute in that precision on that device; empty otherwise."""
+    if dtype is torch.bfloat16 and device.type == "cuda":
+        capability = torch.cuda.get_device_capability(device)
+        if capability < BF16_CAPABILITY:  # which would emulate it, slower than float32
+            major, minor = capability
+            return f"this card (sm_{major}{minor}) does not compute in it, as cards do from sm_80 on; take float16"
+    if dtype in (torch.float16, torch.bfloat16) and not has_operations(dtype, device):
+        return f"torch {torch.__version__} does not compute in it on {device.type}; take float32, or a card"
+    return ""
+
+
+def has_operations(dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether torch has an encoder's operations in a precision on a device, which older versions lack on the CPU."""
+    states = torch.ones(1, 1, 8, 8, dtype=dtype, device=device)
+    try:
+        functional.scaled_dot_product_attention(states, states, states)
+        functional.gelu(functional.layer_norm(functional.linear(states, states[0, 0]), (8,))).softmax(-1)
+    except RuntimeError:
+        return False
+    return True
+
+
+def add_dtype_flag(parser: argparse._ActionsContainer) -> None:
+    """Add --dtype, whose name `Placement.of` takes."""
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="precision (default %(default)s)")
+
+
+def add_device_flag(parser: argparse._ActionsContainer) -> None:
+    """Add --device, whose name `Placement.of` takes."""
+    parser.add_argument("--device", default=AUTO, metavar="DEVICE", help=f"{DEVICES} (default %(default)s)")
