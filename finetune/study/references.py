@@ -107,29 +107,30 @@ def check_teachers(study: Study, top: Section, parts: Mapping[str, Mapping[str, 
 
 def check_circles(study: Study, sections: Mapping[str, Section]) -> None:
     """Complain once of each circle of models that need one another."""
+    before = {name: needed_models(name, study) for name in study.models}
     told: set[str] = set()
     for name in study.models:
-        if name not in told and (circle := circle_of(name, study)):
-            told |= {*circle}
-            sections[name].complain("from", f"models need one another: {' needs '.join(circle)}")
+        if name not in told and (way := way_back(name, before)):
+            told |= {*way}
+            sections[name].complain("from", f"models need one another: {' needs '.join(way)}")
 
 
-def circle_of(name: str, study: Study) -> list[str]:
-    """The models by which one needs itself, from it to it; none where it does not."""
+def way_back(name: str, before: Mapping[str, Collection[str]]) -> list[str]:
+    """The names on a way from one back to itself, where `before` has what each needs; empty if there is none."""
     ways, seen = [[name]], set[str]()
     while ways:
         way = ways.pop()
-        for need in needed_models(way[-1], study):
-            if need == name:
-                return [*way, name]
-            if need not in seen:
-                seen.add(need)
-                ways.append([*way, need])
+        for one in before.get(way[-1], ()):
+            if one == name:
+                return [*way, one]
+            if one not in seen:
+                seen.add(one)
+                ways.append([*way, one])
     return []
 
 
 def needed_models(name: str, study: Study) -> list[str]:
-    """The models that must be there before one: its start, its teacher, and those whose tokenizers it or its data take."""
+    """The models that must be there before one: its start, its teacher, and those of whose tokenizers it has need."""
     part = study.models[name]
     data = study.data.get(str((part.pretrain or {}).get("data")))
     tokenizers = [str(part.vocabulary_flags(kind).get(key, "")) for kind, (_, key) in VOCABULARY.items()]
