@@ -156,7 +156,7 @@ def test_a_teacher_may_be_larger_than_what_is_compared(
         kept = {"keep_layers": [2, 4]} if "halved" in stage.title else {}
         return {"num_hidden_layers": 2 if "small" in stage.title else 4, "hidden_size": 32, **kept}
 
-    monkeypatch.setattr("finetune.study.checks.resolved", recipe)
+    monkeypatch.setattr("finetune.study.checking.checks.resolved", recipe)
     small = {"pretrain": {"data": "en", "num_hidden_layers": 2}}
     halved = {"from": "en", "pretrain": {"data": "en", "keep_layers": [2, 4]}}
     models = {"en": content["models"]["en"], "small": small, "halved": halved}

@@ -71,27 +71,40 @@ def test_shipped_studies_are_planned(name: str, tmp_path: Path) -> None:
 
 def explained_studies() -> dict[str, str]:
     """The studies of the page and of --help, with what the page explains on its own: more models, and the probe."""
-    study, added, probes = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    study, taught, added, probes = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     help_text = (configuration.__doc__ or "").split("\n\n")[1]
-    content, more = yaml.safe_load(study), yaml.safe_load(added)
-    whole = {**content, **{section: {**content[section], **entries} for section, entries in more.items()}}
+    whole = with_more(yaml.safe_load(study), yaml.safe_load(added))
+    learning = with_more(yaml.safe_load(study), yaml.safe_load(taught))
+    learning |= {"table": {"models": ["large", "small"]}, "control": {"from": "small"}}
     return {
         "page": f"{study}\n{probes}",
+        "page, a teacher": f"{yaml.safe_dump(learning, sort_keys=False)}\n{probes}",
         "page, a new language": f"{yaml.safe_dump(whole, sort_keys=False)}\n{probes}",
         "help": textwrap.dedent(help_text),
     }
 
 
-@pytest.mark.parametrize("name", ["page", "page, a new language", "help"])
-def test_explained_studies_are_planned(name: str, tmp_path: Path) -> None:
+def with_more(content: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    """A study with further entries in its sections."""
+    return {**content, **{section: {**content[section], **entries} for section, entries in more.items()}}
+
+
+@pytest.mark.parametrize(
+    ("name", "models"),
+    [
+        ("page", ["en", "fi-en"]),
+        ("page, a teacher", ["large", "small"]),
+        ("page, a new language", ["en", "fi-en"]),
+        ("help", ["en", "fi-en"]),
+    ],
+)
+def test_explained_studies_are_planned(name: str, models: list[str], tmp_path: Path) -> None:
     (tmp_path / "tasks").symlink_to(STUDIES / "tasks")
     path = tmp_path / "mine.yaml"
     path.write_text(explained_studies()[name], encoding="utf-8")
     plan = plan_of(read_study(path), tmp_path / "out")
-    assert [step.name for step in plan.steps if step.name.startswith("probe")] == [
-        "probe syntax en",
-        "probe syntax fi-en",
-    ]
+    probes = [step.name for step in plan.steps if step.name.startswith("probe")]
+    assert probes == [f"probe syntax {model}" for model in models]
 
 
 def test_every_shipped_study_is_tested() -> None:
