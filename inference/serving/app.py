@@ -31,6 +31,7 @@ from inference.serving.messages import (
     SimilarityResponse,
     TranslateRequest,
     TranslateResponse,
+    numbers_of,
 )
 from inference.serving.metrics import Metrics
 from inference.serving.middleware import TOO_LARGE, BodyLimit, Counting, HangUp
@@ -89,9 +90,12 @@ def application(models: Models, limits: Limits, described: dict[str, str]) -> Fa
     async def similarity(request: SimilarityRequest) -> SimilarityResponse:
         """Cosines of each text with each of the others."""
         needed("similarity", request.texts, request.others)
-        vectors = (await embedded([*request.texts, *request.others])).vectors
-        texts, others = np.split(unit_rows(vectors), [len(request.texts)])
-        return SimilarityResponse(similarities=(texts @ others.T).tolist())
+        found = await embedded([*request.texts, *request.others])
+        texts, others = np.split(unit_rows(found.vectors), [len(request.texts)])
+        truncated, truncated_others = map(numbers_of, np.split(found.is_truncated, [len(request.texts)]))
+        return SimilarityResponse(
+            similarities=(texts @ others.T).tolist(), truncated=truncated, truncated_others=truncated_others
+        )
 
     @app.post("/search", responses=ERRORS)
     async def search(request: SearchRequest) -> SearchResponse:
@@ -99,15 +103,14 @@ def application(models: Models, limits: Limits, described: dict[str, str]) -> Fa
         needed("search", request.texts)
         check_count(request.count, limits)
         assert models.corpus is not None
-        queries = [Query(vector, request.count) for vector in (await embedded(request.texts)).vectors]
-        found = await computed(services.nearest.compute(queries))
+        texts = await embedded(request.texts)
+        found = await computed(services.nearest.compute([Query(vector, request.count) for vector in texts.vectors]))
         lines = models.corpus.lines
-        return SearchResponse(
-            hits=[
-                [Hit(line=one.line + 1, text=lines[one.line], similarity=one.similarity) for one in of_text]
-                for of_text in found
-            ]
-        )
+        hits = [
+            [Hit(line=one.line + 1, text=lines[one.line], similarity=one.similarity) for one in of_text]
+            for of_text in found
+        ]
+        return SearchResponse(hits=hits, truncated=numbers_of(texts.is_truncated))
 
     @app.post("/fill-mask", responses=ERRORS)
     async def fill_mask(request: FillMaskRequest) -> FillMaskResponse:

@@ -12,6 +12,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from inference.sentences import Encoded
 
 Texts = Annotated[list[str], Field(min_length=1, description="texts in any language of the model")]
+Truncated = Annotated[
+    list[int], Field(description="numbers, from 0, of the texts that were cut to what the model takes")
+]
+
+
+def numbers_of(is_truncated: np.ndarray) -> list[int]:
+    """The numbers, from 0, of the texts that were cut, bool (texts,)."""
+    return np.flatnonzero(is_truncated).tolist()
 
 
 class Encoding(StrEnum):
@@ -35,15 +43,14 @@ class EmbedRequest(Message):
 class EmbedResponse(BaseModel):
     width: int
     vectors: list[list[float]] | str
-    truncated: list[int] = Field(description="numbers, from 0, of the texts that were cut to what the model takes")
+    truncated: Truncated
 
     @classmethod
     def of(cls, found: Encoded, encoding: Encoding) -> EmbedResponse:
         """The response with the vectors of a request's texts."""
         packed = encoding is Encoding.BASE64
         vectors = base64.b64encode(found.vectors.astype("<f4").tobytes()).decode() if packed else found.vectors.tolist()
-        truncated = np.flatnonzero(found.is_truncated).tolist()
-        return cls(width=found.vectors.shape[1], vectors=vectors, truncated=truncated)
+        return cls(width=found.vectors.shape[1], vectors=vectors, truncated=numbers_of(found.is_truncated))
 
 
 class SimilarityRequest(Message):
@@ -53,6 +60,8 @@ class SimilarityRequest(Message):
 
 class SimilarityResponse(BaseModel):
     similarities: list[list[float]] = Field(description="cosine of each text (row) with each of the others (column)")
+    truncated: Truncated
+    truncated_others: Truncated
 
 
 class SearchRequest(Message):
@@ -68,6 +77,7 @@ class Hit(BaseModel):
 
 class SearchResponse(BaseModel):
     hits: list[list[Hit]] = Field(description="for each text, the most similar lines first")
+    truncated: Truncated
 
 
 class FillMaskRequest(Message):

@@ -97,6 +97,9 @@ def test_texts_that_were_cut_are_told(address: str) -> None:
         status, found = ask(address, "/embed", {"texts": texts, "encoding": encoding})
         assert status == 200 and found["truncated"] == [1, 3] and set(found) == {"width", "vectors", "truncated"}
     assert ask(address, "/embed", {"texts": LINES})[1]["truncated"] == []
+    _, found = ask(address, "/similarity", {"texts": texts[:2], "others": [texts[1], LINES[1], texts[3]]})
+    assert found["truncated"] == [1] and found["truncated_others"] == [0, 2]
+    assert ask(address, "/search", {"texts": texts[:2], "count": 1})[1]["truncated"] == [1]
 
 
 def test_similarity_and_search_agree(address: str) -> None:
