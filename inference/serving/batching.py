@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Generic, NamedTuple, TypeVar
@@ -36,7 +36,7 @@ class Batcher(Generic[Item, Result]):
 
     `work` has a result for each of at most `max_items` items; it runs in `executor`, so that the event loop goes on
     receiving. What arrives meanwhile is the next batch. `max_waiting` items wait at most. `observe` is told the size of
-    each batch. Items whose `compute` was cancelled, as nobody waits for them, do not enter a batch.
+    each batch. Items whose `compute` was cancelled, as nobody waits for them, leave the queue.
     """
 
     def __init__(
@@ -52,13 +52,14 @@ class Batcher(Generic[Item, Result]):
         self._max_items = max_items
         self._max_waiting = max_waiting
         self._observe = observe
-        self._waiting: deque[Request] = deque()
+        self._waiting: OrderedDict[asyncio.Future[list[object]], Request] = OrderedDict()  # by their results
+        self._num_waiting = 0  # items of all of them
         self._worker: asyncio.Task[None] | None = None
 
     @property
     def num_waiting(self) -> int:
         """The items that wait, and are still expected."""
-        return sum(len(request.items) for request in self._waiting if request.is_expected)
+        return self._num_waiting
 
     async def compute(self, items: Sequence[Item]) -> list[Result]:
         """The results of these items, in their order, when a batch has them.
@@ -67,13 +68,22 @@ class Batcher(Generic[Item, Result]):
         """
         if not items:
             return []
-        if self.num_waiting + len(items) > self._max_waiting:
+        if self._num_waiting + len(items) > self._max_waiting:
             raise BusyError
         request = Request(items, asyncio.get_running_loop().create_future())
-        self._waiting.append(request)
+        self._waiting[request.results] = request
+        self._num_waiting += len(items)
         if self._worker is None or self._worker.done():
             self._worker = asyncio.create_task(self._work_off())
-        return await request.results  # type: ignore[return-value]  # Request holds any items
+        try:
+            return await request.results  # type: ignore[return-value]  # Request holds any items
+        finally:
+            self._remove(request)  # if it was cancelled before a batch took it
+
+    def _remove(self, request: Request) -> None:
+        """Take a request out of the queue, unless it has left it."""
+        if self._waiting.pop(request.results, None) is not None:
+            self._num_waiting -= len(request.items)
 
     async def _work_off(self) -> None:
         """Compute batches until nothing waits."""
@@ -85,13 +95,13 @@ class Batcher(Generic[Item, Result]):
         """The first requests that fit into a batch, or the first one alone; without those that were cancelled."""
         found, num_items = list[Request](), 0
         while self._waiting:
-            request = self._waiting[0]
+            request = next(iter(self._waiting.values()))
             if request.is_expected:
                 if found and num_items + len(request.items) > self._max_items:
                     break
                 found.append(request)
                 num_items += len(request.items)
-            self._waiting.popleft()
+            self._remove(request)
         return found
 
     async def _compute_together(self, requests: Sequence[Request]) -> None:

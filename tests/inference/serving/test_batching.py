@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import weakref
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -132,3 +134,43 @@ def test_a_large_request_that_is_cancelled_ends_with_the_batch_in_work() -> None
 
     assert asyncio.run(large()) == [12]
     assert seen == [[1, 2], [6]]
+
+
+def test_a_queue_forgets_what_was_cancelled() -> None:
+    """While a batch is in work, many ask and hang up; the same items of another stay."""
+    go_on = threading.Event()
+
+    class Items(list[int]):
+        """A list to which there may be weak references."""
+
+    def held(items: Sequence[int]) -> list[int]:
+        go_on.wait(60)
+        return doubled(items)
+
+    async def crowded() -> list[list[int]]:
+        with ThreadPoolExecutor(1) as executor:
+            batcher = Batcher(held, executor, max_items=4, max_waiting=6)
+            tasks = [asyncio.create_task(batcher.compute([1]))]
+            try:
+                await asyncio.sleep(0.05)
+                tasks.append(asyncio.create_task(batcher.compute([2, 3])))
+                forgotten = list[weakref.ref[Items]]()
+                for _ in range(50):
+                    items = Items([2, 3])
+                    forgotten.append(weakref.ref(items))
+                    gone = asyncio.create_task(batcher.compute(items))
+                    await asyncio.sleep(0)
+                    assert batcher.num_waiting == 4
+                    gone.cancel()
+                    await asyncio.wait([gone])
+                    assert batcher.num_waiting == 2
+                del items, gone
+                gc.collect()
+                assert [items() for items in forgotten] == [None] * 50
+            finally:
+                go_on.set()
+            found = await asyncio.gather(*tasks)
+            assert batcher.num_waiting == 0
+            return found
+
+    assert asyncio.run(crowded()) == [[2], [4, 6]]
