@@ -62,7 +62,8 @@ async def read_on(receive: Receive) -> None:
 class HangUp:
     """ASGI middleware that cancels the work on a request whose client closes its connection before the answer begins.
 
-    Such requests are counted. Nothing else reads on behind the body, so nothing else would notice.
+    Such requests are counted, also those that end within their body, which would be bad requests otherwise. Nothing
+    else reads on behind the body, so nothing else would notice.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
@@ -78,7 +79,12 @@ class HangUp:
         is_read, is_answered, has_hung_up = asyncio.Event(), False, False
 
         async def read() -> Message:
+            nonlocal has_hung_up
             message = await receive()
+            if message["type"] == "http.disconnect" and not is_answered:
+                has_hung_up = True
+                request.cancel()
+                await asyncio.sleep(0)  # where the cancellation is raised: nobody is answered
             if not message.get("more_body", False):
                 is_read.set()
             return message

@@ -266,6 +266,24 @@ def test_what_nobody_waits_for_is_not_computed() -> None:
     assert 'veco_abandoned_requests_total{path="/embed"} 1.0' in metrics  # who has the answer has not hung up
 
 
+def test_a_client_that_hangs_up_within_its_body_has_not_made_a_mistake(models: Models) -> None:
+    with closing(started(models)) as server:
+        address = next(server)
+        host, port = address.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as client:
+            head = (
+                b"POST /embed HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
+            )
+            client.sendall(head + b'{"texts": ["hu')
+            wait_for_metric(address, "veco_requests_in_progress 2.0")  # it, and the question for metrics
+        wait_for_metric(address, 'veco_abandoned_requests_total{path="/embed"} 1.0')
+        assert ask(address, "/embed", {"texts": ["hund"]})[0] == 200
+        metrics = ask(address, "/metrics")[1]
+    assert 'veco_requests_total{path="/embed",status="200"} 1.0' in metrics
+    assert 'path="/embed",status="400"' not in metrics
+    assert 'veco_abandoned_requests_total{path="/embed"} 1.0' in metrics
+
+
 @pytest.mark.parametrize("name", BAD)
 def test_mistakes_are_answered_in_one_line(name: str, address: str) -> None:
     path, body, status, expected = BAD[name]
