@@ -2,9 +2,9 @@
 
     python -m finetune.study.checking.flag_check MODULE < [["--flag", "value"], …]    prints a problem for each, or null
 
-A command of ours reads its flags in a function `parse_arguments`, which also refuses values that do not go together and
-looks at no file that another command makes. It is called, in a process of its own: importing a command takes seconds.
-Of a command without such a function only the module is looked for.
+A command of ours reads its flags in a function `parse_arguments()`, which also refuses values that do not go together
+and looks at no file that another command makes. It is called, in a process of its own: importing a command takes
+seconds. Of a command without such a function only the module is looked for.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import inspect
 import io
 import json
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from data_tools.cli import one_line
 
@@ -28,7 +30,16 @@ def problems_of_lines(module: str, lines: Sequence[Sequence[str]]) -> list[str |
     if not (program := program_of(module)):
         return [f"there is no command python -m {module}"] * len(lines)
     parse = vars(importlib.import_module(program)).get(PARSE)
-    return [None] * len(lines) if parse is None else [problem_of_line(module, parse, words) for words in lines]
+    return [problem_of_line(module, parse, words) for words in lines] if needs_nothing(parse) else [None] * len(lines)
+
+
+def needs_nothing(parse: Any) -> bool:
+    """Whether something is a function that can be called without an argument."""
+    try:
+        inspect.signature(parse).bind()
+    except (TypeError, ValueError):  # it needs some, or is no function
+        return False
+    return True
 
 
 def program_of(module: str) -> str:

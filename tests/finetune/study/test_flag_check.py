@@ -124,6 +124,23 @@ def test_commands_of_somebody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "cannot be imported: run" in str(checked("somebody.probe", [[]])[0])
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("def parse_arguments(argv):\n    raise ValueError('x')\n", None),
+        ("def parse_arguments(*, argv):\n    raise ValueError('x')\n", None),
+        ("parse_arguments = None\n", None),
+        ("def parse_arguments(argv=None):\n    raise ValueError('x')\n", "x"),
+    ],
+)
+def test_a_parser_is_one_that_needs_no_argument(
+    text: str, expected: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_probe.py").write_text(text)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
+    assert checked("own_probe", [["--n", "1"]]) == [expected]
+
+
 def test_every_command_that_makes_or_looks_into_a_model_has_a_parser_to_check_by() -> None:
     probes = [module for module in COMMANDS.values() if module.startswith("analysis.")]
     for module in ("data_tools.train_tokenizer", "data_tools.prepare", "veco.convert", "veco.vocabulary", *probes):
