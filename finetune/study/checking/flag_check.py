@@ -4,18 +4,20 @@
 
 A command of ours reads its flags in a function `parse_arguments()`, which also refuses values that do not go together
 and looks at no file that another command makes. It is called, in a process of its own: importing a command takes
-seconds. Of a command without such a function only the module is looked for.
+seconds. A command without such a function in its source is not imported, as a script would run: it is only looked for.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.abc
 import importlib.util
 import inspect
 import io
 import json
 import subprocess
+import symtable
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -29,17 +31,34 @@ def problems_of_lines(module: str, lines: Sequence[Sequence[str]]) -> list[str |
     """For each command line of `python -m MODULE`, what its parser refuses, None for nothing."""
     if not (program := program_of(module)):
         return [f"there is no command python -m {module}"] * len(lines)
-    parse = vars(importlib.import_module(program)).get(PARSE)
-    return [problem_of_line(module, parse, words) for words in lines] if needs_nothing(parse) else [None] * len(lines)
+    parse = parser_of(program)
+    return [None if parse is None else problem_of_line(module, parse, words) for words in lines]
 
 
-def needs_nothing(parse: Any) -> bool:
-    """Whether something is a function that can be called without an argument."""
+def parser_of(program: str) -> Callable[[], object] | None:
+    """The `parse_arguments` of a module; None where it has none, or it needs an argument."""
+    if not names_parser(program):
+        return None
+    parse: Any = vars(importlib.import_module(program)).get(PARSE)
     try:
         inspect.signature(parse).bind()
     except (TypeError, ValueError):  # it needs some, or is no function
+        return None
+    return parse
+
+
+def names_parser(program: str) -> bool:
+    """Whether the source of a module defines, assigns or imports `parse_arguments` at its top level."""
+    found = importlib.util.find_spec(program)
+    loader = None if found is None else found.loader
+    source = loader.get_source(program) if isinstance(loader, importlib.abc.InspectLoader) else None
+    if source is None:
         return False
-    return True
+    table = symtable.symtable(source, program, "exec")
+    if PARSE not in table.get_identifiers():
+        return False
+    name = table.lookup(PARSE)
+    return name.is_assigned() or name.is_imported()
 
 
 def program_of(module: str) -> str:
@@ -73,8 +92,10 @@ def checked(module: str, lines: Sequence[Sequence[str]]) -> list[str | None]:
     """`problems_of_lines` in a process of its own."""
     command = [sys.executable, "-m", "finetune.study.checking.flag_check", module]
     result = subprocess.run(command, input=json.dumps(lines), capture_output=True, text=True, check=False)
-    if result.returncode:
-        return [f"python -m {module} cannot be imported: {result.stderr.strip().rpartition(chr(10))[2]}"] * len(lines)
+    if result.returncode or not result.stdout:
+        last = result.stderr.strip().rpartition("\n")[2] if result.returncode else ""
+        reason = last or "it ends the process; put what it does under if __name__ == '__main__'"
+        return [f"python -m {module} cannot be imported: {reason}"] * len(lines)
     return list(json.loads(result.stdout))
 
 

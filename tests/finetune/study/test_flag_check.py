@@ -110,7 +110,7 @@ def test_a_process_checks_all_lines_of_a_command() -> None:
 
 def test_commands_of_somebody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "somebody").mkdir()
-    (tmp_path / "somebody" / "probe.py").write_text("raise SystemExit('run')\n")
+    (tmp_path / "somebody" / "probe.py").write_text("def parse_arguments(): pass\nraise SystemExit('run')\n")
     (tmp_path / "somebody" / "other.py").write_text("x = 1\n")
     parser = "argparse.ArgumentParser()\n    parser.add_argument('--n', type=int)\n    return parser.parse_args()\n"
     text = f"import argparse\n\ndef parse_arguments():\n    parser = {parser}"
@@ -122,6 +122,31 @@ def test_commands_of_somebody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert str(problem).endswith("error: argument --n: invalid int value: 'x'")
     assert problems_of_lines("somebody.none", [["x"], []]) == ["there is no command python -m somebody.none"] * 2
     assert "cannot be imported: run" in str(checked("somebody.probe", [[]])[0])
+
+
+def test_a_script_without_a_parser_does_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does a package; one that only calls or mentions parse_arguments has none."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
+    runs = f"open({str(tmp_path / 'has run')!r}, 'w').close()\n"
+    (tmp_path / "own_package").mkdir()
+    (tmp_path / "own_package" / "__init__.py").touch()
+    (tmp_path / "own_package" / "__main__.py").write_text(runs)
+    (tmp_path / "own_script.py").write_text(f"{runs}x = 'parse_arguments'\ny = parse_arguments\n")
+    for module in ("own_package", "own_script"):
+        assert checked(module, [["--n", "1"], []]) == [None, None]
+    assert not (tmp_path / "has run").exists()
+    (tmp_path / "own_import.py").write_text(f"from own_parser import parse_arguments\n{runs}")
+    (tmp_path / "own_parser.py").write_text("def parse_arguments():\n    raise ValueError('x')\n")
+    assert checked("own_import", [[]]) == ["x"] and (tmp_path / "has run").exists()
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_a_module_that_ends_the_process_is_named(code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
+    ends = f"sys.stderr.write('' if {code} else 'a warning')\nsys.exit({code})\n"
+    (tmp_path / "own_end.py").write_text(f"import sys\ndef parse_arguments():\n    pass\n{ends}")
+    told = "python -m own_end cannot be imported: it ends the process; put what it does under if __name__ == '__main__'"
+    assert checked("own_end", [[], []]) == [told] * 2
 
 
 @pytest.mark.parametrize(
