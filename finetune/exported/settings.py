@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 SETTINGS_FILE = "encoder.json"
 FORMAT = 1  # of the directory; raised when older readers would misread a newer one
+SHOWN = 40  # characters of what is wrong
 
 
 class EngineName(StrEnum):
@@ -60,7 +62,7 @@ class ExportedSettings:
             if content["format"] > FORMAT:
                 raise ValueError(f"format {content['format']}, of a newer version; this one reads up to {FORMAT}")
             named = {one.name: content[one.name] for one in fields(cls) if one.name != "files"}
-            named |= {"files": content.get("files", {})}
+            named |= {"files": checked_sizes(content.get("files", {}))}
             named |= {"engine": EngineName(named["engine"]), "pooling": Pooling(named["pooling"])}
         except (ValueError, TypeError, KeyError) as error:
             reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
@@ -76,6 +78,17 @@ class ExportedSettings:
                 raise ValueError(
                     f"{path}: {found}, expected {size:,} bytes; copy all files of the directory, or export again"
                 )
+
+
+def checked_sizes(files: Any) -> Mapping[str, int]:
+    """The sizes of files as encoder.json has them. Raises ValueError for anything but names with whole numbers."""
+    if not isinstance(files, dict):
+        raise ValueError(f"files: expected names with their sizes in bytes, found {json.dumps(files)[:SHOWN]}")
+    for name, size in files.items():
+        if type(size) is not int or size < 0:  # true is an int, too
+            found = json.dumps(size)[:SHOWN]
+            raise ValueError(f"files: {name[:SHOWN]}: expected a whole number of bytes, found {found}")
+    return files
 
 
 def sizes_of(directory: Path) -> dict[str, int]:
