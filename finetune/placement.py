@@ -24,17 +24,22 @@ DEVICES = f"{AUTO}, cpu, cuda, or cuda:N for the card of number N"
 class Placement:
     """The precision in which a model computes, and its device; None is a card if there is one, or else the CPU.
 
-    Raises ValueError where torch does not compute in that precision there, and for a card that it does not have.
+    Raises ValueError where torch does not compute in that precision there, for a card that it does not have, and for
+    a device that is no torch.device.
     """
 
     dtype: torch.dtype = torch.float32
     device: torch.device | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.device, torch.device | None):
+            raise ValueError(
+                f"device {self.device!r}: expected a torch.device, or None; Placement.of takes the names of devices"
+            )
         device = self.chosen_device
-        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-            found = torch.cuda.device_count() or "none"
-            raise ValueError(f"device {device}: torch finds {found} of the cards it names; expected {DEVICES}")
+        if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
+            found = f"{count or 'no'} card{'s' * (count != 1)}"
+            raise ValueError(f"device {device}: torch finds {found}; expected {DEVICES}")
         if problem := problem_of(self.dtype, device):
             raise ValueError(f"dtype {name_of(self.dtype)}: {problem}")
 
@@ -74,18 +79,24 @@ def problem_of(dtype: torch.dtype, device: torch.device) -> str:
             major, minor = capability
             return f"this card (sm_{major}{minor}) does not compute in it, as cards do from sm_80 on; take float16"
     if dtype in (torch.float16, torch.bfloat16) and not has_operations(dtype, device):
-        return f"torch {torch.__version__} does not compute in it on {device.type}; take float32, or a card"
+        advice = "take float32, or a card" if device.type == "cpu" else "take float32"
+        return f"torch {torch.__version__} does not compute in it on {device.type}; {advice}"
     return ""
 
 
 def has_operations(dtype: torch.dtype, device: torch.device) -> bool:
-    """Whether torch has an encoder's operations in a precision on a device, which older versions lack on the CPU."""
+    """Whether torch has an encoder's operations in a precision on a device, which older versions lack on the CPU.
+
+    What else torch reports of the device, such as a memory that is full, is raised as it is.
+    """
     states = torch.ones(1, 1, 8, 8, dtype=dtype, device=device)
     try:
         functional.scaled_dot_product_attention(states, states, states)
         functional.gelu(functional.layer_norm(functional.linear(states, states[0, 0]), (8,))).softmax(-1)
-    except RuntimeError:
-        return False
+    except RuntimeError as error:  # NotImplementedError is one; most operations say it in words alone
+        if isinstance(error, NotImplementedError) or "not implemented" in str(error):
+            return False
+        raise
     return True
 
 

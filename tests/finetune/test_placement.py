@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 import pytest
 import torch
@@ -34,8 +35,8 @@ def test_flags_have_these_names() -> None:
         (("float64",), "dtype 'float64': expected float32, bfloat16, float16"),
         (("float32", "gpu"), "device 'gpu': expected auto, cpu, cuda, or cuda:N"),
         (("float32", "meta"), "device 'meta': expected auto, cpu"),
-        (("float32", "cuda"), "device cuda: torch finds none of the cards it names; expected auto, cpu"),
-        (("bfloat16", "cuda:3"), "device cuda:3: torch finds none"),
+        (("float32", "cuda"), "device cuda: torch finds no cards; expected auto, cpu"),
+        (("bfloat16", "cuda:3"), "device cuda:3: torch finds no cards"),
     ],
 )
 def test_what_is_not_there_is_told(names: tuple[str, ...], message: str) -> None:
@@ -56,6 +57,49 @@ def test_a_precision_that_torch_does_not_compute_in(monkeypatch: pytest.MonkeyPa
     with pytest.raises(ValueError, match=r"dtype float16: torch .* does not compute in it on cpu; take float32, or a"):
         Placement.of("float16")
     assert Placement.of("bfloat16").dtype is torch.bfloat16
+
+
+@pytest.mark.parametrize(("count", "found"), [(1, "1 card"), (2, "2 cards")])
+def test_a_card_of_a_number_that_there_is_not(count: int, found: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    with pytest.raises(ValueError, match=f"device cuda:3: torch finds {found}; expected auto, cpu"):
+        Placement.of(device="cuda:3")
+
+
+@pytest.mark.parametrize("device", ["cpu", 0])
+def test_a_device_that_is_none(device: Any) -> None:
+    with pytest.raises(ValueError, match=f"device {device!r}: expected a torch.device, or None; Placement.of takes"):
+        Placement(device=device)
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """Let an operation fail, on a device without numbers that stands for a card."""
+
+    def linear(*states: torch.Tensor) -> torch.Tensor:
+        raise error
+
+    monkeypatch.setattr(functional, "linear", linear)
+
+
+@pytest.mark.parametrize(
+    "error", [NotImplementedError("no such operator"), RuntimeError("\"gelu\" not implemented for 'Half'")]
+)
+def test_a_card_whose_operations_are_missing(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No other card is advised."""
+    failing(monkeypatch, error)
+    with pytest.raises(ValueError, match=r"dtype float16: torch .* does not compute in it on meta; take float32$"):
+        Placement(torch.float16, torch.device("meta"))
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("CUDA error: initialization error")]
+)
+def test_a_card_that_fails_is_not_told_as_a_missing_precision(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(monkeypatch, error)
+    with pytest.raises(type(error), match=str(error)):
+        Placement(torch.float16, torch.device("meta"))
 
 
 def test_a_card_without_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,7 +39,7 @@ NUM_CLIENTS = 24
         (["--mt", "model", "--beam", "0"], "--beam 0: expected at least 1"),
         (["--mt", "model", "--mt-engine", "ct2", "--dtype", "bfloat16"], "--dtype bfloat16: a model of export_ct2 has"),
         (["model", "--device", "tpu"], "device 'tpu': expected auto, cpu, cuda"),
-        (["model", "--device", "cuda"], "device cuda: torch finds none of the cards it names"),
+        (["model", "--device", "cuda"], "device cuda: torch finds no cards"),
     ],
 )
 def test_what_cannot_be_served_is_told(flags: list[str], expected: str) -> None:
