@@ -120,6 +120,7 @@ def test_a_run_is_made_after_the_one_that_it_learns_from(study: StudyMaker, cont
     """`found` teaches all others on one of two tasks, with their seeds; on the other one `en` teaches the control."""
     tasks = {name: {**own, "fields": {"stride": 4}} for name, own in content["tasks"].items()}
     tasks["pawsx"]["fields"] |= {"teacher": "found", "teacher_states": 0.5, "distillation_weight": 0.9}
+    tasks["pawsx"]["fields"] |= {"teacher_every_layer": True}
     control = {**content["control"], "fields": {"teacher": "en"}}
     models = {**content["models"], "en": {**content["models"]["en"], "fields": {"epochs": 5}}}
     plan = plan_of(study(models=models, tasks=tasks, control=control), tmp_path / "out")

@@ -180,6 +180,7 @@ def test_encoders_without_states_of_tokens_are_refused(
     [
         ({"teacher_states": -1.0, "teacher": "z"}, "teacher_states -1.0 must not be negative"),
         ({"teacher_states": 1.0}, "teacher_states 1.0 needs a teacher"),
+        ({"teacher_every_layer": True, "teacher": "z"}, "teacher_every_layer needs teacher_states above 0"),
     ],
 )
 def test_wrong_recipes_are_told(fields: dict[str, Any], message: str) -> None:
