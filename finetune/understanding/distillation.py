@@ -38,9 +38,11 @@ from finetune.understanding.heads.predictor import trained_task, with_classes_of
 from finetune.understanding.recipe import UnderstandingRecipe
 from finetune.understanding.retrieval.embeddings import check_states
 from finetune.understanding.tasks.task import Task
+from training.checkpoints.zero_shards import checkpoint_weights
 from training.engine.interface import Engine
 from training.run_directory.fingerprint import fingerprint_of_model
-from training.run_directory.kinds import Kind
+from training.run_directory.kinds import MODEL_DIR, Kind
+from training.run_directory.resuming import recipe_of
 from training.step import Batch
 from veco import VecoConfig
 from veco.labels import IGNORED, Labelled
@@ -209,6 +211,27 @@ def project_states(student: nn.Module, inputs: Any, output: ModelOutput) -> Mode
 def without_projection(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights of a student alone, of those that the engine has."""
     return {name: weight for name, weight in weights.items() if not name.startswith(f"{PROJECTION}.")}
+
+
+def check_projection(student: nn.Module, checkpoint: Path, recipe: UnderstandingRecipe) -> None:
+    """Raise ValueError unless a checkpoint has the matrix of what the engine trains, or none as it has none.
+
+    With `reset_optimizer`, when the weights alone are read, it may have one that is not learned any more.
+    """
+    if not (recipe.teacher_states or recipe_of(checkpoint, type(recipe))["teacher_states"]):
+        return
+    weight = f"{PROJECTION}.weight"  # (width of the teacher, width of the student)
+    stored, learned = checkpoint_weights(checkpoint).get(weight), dict(student.named_parameters()).get(weight)
+    before, now = (None if one is None else one.shape[0] for one in (stored, learned))
+    if before == now or (now is None and recipe.reset_optimizer):
+        return
+    found, expected = ("no matrix" if one is None else f"a matrix to a width of {one}" for one in (before, now))
+    leave_out = ", leave it out with --reset_optimizer" if now is None else ""
+    raise ValueError(
+        f"{checkpoint} cannot be resumed: its teacher_states learned {found}, now they would learn {expected}; "
+        f"give the teacher and teacher_states that it had{leave_out}, or begin another --output with --init_from "
+        f"{checkpoint / MODEL_DIR}"
+    )
 
 
 def check_token_states(model: PreTrainedModel, encoder: Encoder) -> None:

@@ -16,7 +16,12 @@ from finetune.encoders import open_encoder
 from finetune.finetuning import FinetuningTask
 from finetune.understanding.adaptation.adapt import adapt
 from finetune.understanding.adaptation.few_shot import FewShot
-from finetune.understanding.distillation import TaskTeacher, check_token_states, without_projection
+from finetune.understanding.distillation import (
+    TaskTeacher,
+    check_projection,
+    check_token_states,
+    without_projection,
+)
 from finetune.understanding.heads.build import build_head
 from finetune.understanding.heads.build_model import build_model, check_encoder, limits_of
 from finetune.understanding.heads.inference import predict_over_ranks
@@ -82,6 +87,10 @@ class UnderstandingTask(FinetuningTask[UnderstandingRecipe]):
     def _sets(self) -> list[PairedRows]:
         """The rows of training and of each dev set."""
         return [self.rows, *(evaluated.rows for evaluated in self.dev)]
+
+    def build_model(self, checkpoint: Path | None) -> None:
+        if checkpoint is not None:
+            check_projection(self.model, checkpoint, self.recipe)
 
     def prepare(self, ranks: Ranks) -> None:
         self.rows, *of_dev = self.adapted.prepared(self._sets, ranks)

@@ -152,6 +152,32 @@ def test_student_of_another_width(wide_teacher: Path, train: Callable[..., Path]
     assert {name.replace("layers.2.", "") for name in plain} >= set(written)
 
 
+def test_a_matrix_that_comes_or_goes_or_changes_is_told(wide_teacher: Path, train: Callable[..., Path]) -> None:
+    """A run goes on without it when Adam begins again."""
+    write_model(wide_teacher.parent / "wider", hidden_size=64)
+    wider = str(train("pawsx", "wider-teacher", init_from=str(wide_teacher.parent / "wider"), epochs=1))
+    alone = {**FIELDS, "teacher": str(wide_teacher), "epochs": 1}
+    learning, longer = {**alone, "teacher_states": 0.5}, {"resume": "auto", "epochs": 2}
+    changes, changes_teacher = {"change": "teacher_states"}, {"change": "teacher_fingerprint"}
+    train("pawsx", "without", **alone)
+    run = train("pawsx", "with", **learning)
+    for output, fields, message in (
+        ("without", {**learning, **changes}, "no matrix, now they would learn a matrix to a width of 48; give"),
+        ("without", {**learning, **changes, "reset_optimizer": True}, "no matrix, now .* of 48; give"),
+        (
+            "with",
+            {**alone, **changes},
+            "a matrix to a width of 48, .* no matrix; .*leave it out with --reset_optimizer",
+        ),
+        ("with", {**learning, **changes_teacher, "teacher": wider}, "a matrix to a width of 48, .* of 64; give"),
+    ):
+        with pytest.raises(ValueError, match=f"cannot be resumed: its teacher_states learned {message}") as told:
+            train("pawsx", output, **{**fields, **longer})
+        assert "\n" not in str(told.value)
+    train("pawsx", "with", **{**alone, **changes, **longer, "reset_optimizer": True})
+    assert "train/pawsx_states" in losses_of(run)[0] and "train/pawsx_states" not in losses_of(run)[-1]
+
+
 def test_student_with_low_rank_adapters(wide_teacher: Path, train: Callable[..., Path]) -> None:
     """The matrix learns beside them, and is not merged."""
     pytest.importorskip("peft")
