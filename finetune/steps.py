@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
+from types import MappingProxyType
 from typing import Any
 
 from data_tools.cli import FlagParser
@@ -114,10 +115,16 @@ def run_step(step: Step, processes: int, share: Mapping[str, str], own_log: bool
     step.settle()
 
 
-def check_unchanged(ours: Mapping[str, Mapping[str, Any]], output: Path, begun: Collection[str] | None = None) -> None:
+def check_unchanged(
+    ours: Mapping[str, Mapping[str, Any]],
+    output: Path,
+    begun: Collection[str] | None = None,
+    defaults: Mapping[str, Any] = MappingProxyType({}),
+) -> None:
     """Record in DIR/runs.json how each run, by its name, is trained and tested.
 
-    `begun` are the runs that have begun, by default all that are recorded; the others may change. Raises ValueError
+    `begun` are the runs that have begun, by default all that are recorded; the others may change. A setting that is not
+    recorded, since it did not exist then, was its value of `defaults`. Raises ValueError
     when an earlier call had other settings: finished stages are skipped, so a changed comparison would mix two kinds of
     runs. Also raises it when DIR holds files that no earlier call has written.
     """
@@ -130,7 +137,8 @@ def check_unchanged(ours: Mapping[str, Mapping[str, Any]], output: Path, begun: 
         raise ValueError(f"{output}: holds files, and no runs.json of an earlier call; choose another --output")
     kept = before.keys() if begun is None else before.keys() & set(begun)
     for name in (name for name in ours if name in kept):  # the first, on which others may depend, is named
-        changed = [field for field, value in ours[name].items() if before[name].get(field) != value]
+        known = {**defaults, **before[name]}
+        changed = [field for field, value in ours[name].items() if known.get(field) != value]
         if changed:
             raise ValueError(
                 f"{output}: run {name} was begun with other {', '.join(changed)}; choose another --output, or undo that"

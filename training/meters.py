@@ -114,8 +114,9 @@ class Meters:
         """Note update number `step` (from 1).
 
         A line for every `log_every` updates, for each of the first two and for the last one of a phase holds the means
-        of each kind's losses since the line before, the last learning rate and norm, and over the `seconds` since then
-        (without saves and validations) the throughput and the share of rank 0's time spent waiting for data.
+        of each kind's losses over the `updates` since the line before, the last learning rate and norm, and over the
+        `seconds` of these (without saves and validations) the throughput and the share of rank 0's time spent waiting
+        for data.
         """
         now = time.perf_counter()
         self.seconds += now - self.last_time
@@ -145,6 +146,7 @@ class Meters:
         scalars["lr"] = metrics.learning_rate
         if metrics.grad_norm is not None:
             scalars["grad_norm"] = metrics.grad_norm
+        scalars["updates"] = self.steps
         scalars["seconds"] = self.seconds
         scalars["tokens_per_second"] = self.tokens / self.seconds
         scalars["data_wait"] = self.waited / self.seconds

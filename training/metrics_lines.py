@@ -10,7 +10,10 @@ from pathlib import Path
 from data_tools.files.atomic import atomic_path
 
 METRICS_FILE = "metrics.jsonl"
-PARAMETERS, TRAINED_PARAMETERS = "parameters", "trained_parameters"  # of the model, in the first line of a phase
+PARAMETERS, TRAINED_PARAMETERS = (
+    "parameters",
+    "trained_parameters",
+)  # in the first line, and where they change
 HELD_FILE = "metrics.new.jsonl"  # lines of a run that went back, until its first checkpoint
 
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from data_tools.cli import FlagParser, run_main
-from training.figures import pyplot, save
+from training.figures import COLOURS, LINES, pyplot, save
 from training.meters import read_metrics
 
 MOST_NAMED = 12  # curves in a panel that its legend still names
@@ -43,9 +43,15 @@ def plot_curves(run_dir: Path) -> Path:
     rows = -(-len(titles) // columns)
     figure, axes = pyplot().subplots(rows, columns, figsize=(4.6 * columns, 3.2 * rows), squeeze=False)
     for axis, title in zip(axes.flat, titles, strict=False):
-        for label, points in sorted(panels[title].items()):
+        for number, (label, points) in enumerate(sorted(panels[title].items())):
             # A point alone, as of a single validation, has no line.
-            axis.plot(*zip(*points, strict=True), label=label, linewidth=1.2, marker="o" if len(points) == 1 else None)
+            look = {
+                "linestyle": LINES[number // len(COLOURS) % len(LINES)],
+                "marker": "o" if len(points) == 1 else None,
+            }
+            axis.plot(
+                *zip(*points, strict=True), label=label, linewidth=1.2, color=COLOURS[number % len(COLOURS)], **look
+            )
         axis.set_title(title)
         axis.set_xlabel("update")
         axis.grid(alpha=0.3)

@@ -21,15 +21,15 @@ class AdapterConfig:
     `pfeiffer` has a bottleneck behind the feed-forward module alone, with ReLU, `houlsby` one behind self-attention
     and one behind the feed-forward module, with swish. `reduction` is the width of the model over that of the
     bottleneck, `invertible_reduction` half the width of the model over that inside the coupling's two functions.
-    With `skips_last` the last layer has no bottleneck (MAD-X 2.0, Pfeiffer et al., 2021, "UNKs Everywhere").
-    Raises ValueError for an unknown kind and for reductions below 1.
+    The first `layers` layers of the encoder have bottlenecks, None is all: all but the last in MAD-X 2.0 (Pfeiffer et
+    al., 2021, "UNKs Everywhere"). Raises ValueError for an unknown kind, and for reductions and `layers` below 1.
     """
 
     kind: str = PFEIFFER
     reduction: int = 16
     invertible: bool = False
     invertible_reduction: int = 2
-    skips_last: bool = False
+    layers: int | None = None
 
     def __post_init__(self) -> None:
         if problems := self.problems():
@@ -38,13 +38,12 @@ class AdapterConfig:
     def problems(self) -> list[str]:
         """One sentence for each value that is not allowed."""
         found = [] if self.kind in KINDS else [f"kind {self.kind!r} must be one of {', '.join(KINDS)}"]
-        for name in ("reduction", "invertible_reduction"):
+        for name in ("reduction", "invertible_reduction", *(() if self.layers is None else ("layers",))):
             value = vars(self)[name]
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 found.append(f"{name} {value!r} must be a whole number and at least 1")
-        for name in ("invertible", "skips_last"):
-            if not isinstance(vars(self)[name], bool):
-                found.append(f"{name} {vars(self)[name]!r} must be true or false")
+        if not isinstance(self.invertible, bool):
+            found.append(f"invertible {self.invertible!r} must be true or false")
         return found
 
     @property
@@ -55,6 +54,10 @@ class AdapterConfig:
     def width(self, hidden_size: int) -> int:
         """The width of the bottleneck."""
         return max(1, hidden_size // self.reduction)
+
+    def is_in(self, layer: int) -> bool:
+        """Whether it has bottlenecks in that layer of the encoder, counted from 0."""
+        return self.layers is None or layer < self.layers
 
     def check_fits(self, hidden_size: int) -> None:
         """Raise ValueError for a model of that width which the adapter cannot be part of."""

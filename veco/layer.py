@@ -33,20 +33,21 @@ class VecoLayer(GradientCheckpointingLayer):
     """
 
     def __init__(
-        self, config: VecoConfig, layer_idx: int, has_cross_attention: bool = True, is_last: bool = False
+        self, config: VecoConfig, layer_idx: int, has_cross_attention: bool = True, encoder_layer: int | None = None
     ) -> None:
-        """`is_last`: among the layers of the encoder; a decoder's stand for some of these."""
+        """`encoder_layer` is the layer of the encoder that a decoder's stands for, from 0; by default `layer_idx`."""
         super().__init__()
         width, eps = config.hidden_size, config.layer_norm_eps
         heads, dropout = config.num_attention_heads, config.attention_probs_dropout_prob
+        place = layer_idx if encoder_layer is None else encoder_layer
         self.self_attention = MultiHeadAttention(width, heads, dropout, layer_idx)
-        self.self_attention_adapters = BottleneckAdapters(config, kinds=(HOULSBY,), is_last=is_last)
+        self.self_attention_adapters = BottleneckAdapters(config, kinds=(HOULSBY,), layer=place)
         self.self_attention_norm = nn.LayerNorm(width, eps=eps)
         if has_cross_attention:
             self.cross_attention = MultiHeadAttention(width, heads, dropout, layer_idx)
             self.cross_attention_norm = nn.LayerNorm(width, eps=eps)
         self.feed_forward = FeedForward(config)
-        self.feed_forward_adapters = BottleneckAdapters(config, kinds=KINDS, is_last=is_last)
+        self.feed_forward_adapters = BottleneckAdapters(config, kinds=KINDS, layer=place)
         self.feed_forward_norm = nn.LayerNorm(width, eps=eps)
         self.dropout = Dropout(config.hidden_dropout_prob)
 

@@ -185,8 +185,7 @@ class VecoModel(VecoPreTrainedModel):
         self.has_cross_attention = has_cross_attention
         self.embeddings = VecoEmbeddings(config)
         self.layers = nn.ModuleList(
-            VecoLayer(config, layer_idx, has_cross_attention, is_last=layer_idx == config.num_hidden_layers - 1)
-            for layer_idx in range(config.num_hidden_layers)
+            VecoLayer(config, layer_idx, has_cross_attention) for layer_idx in range(config.num_hidden_layers)
         )
         self.gradient_checkpointing = False
         # Compute on packed tokens if much of a batch is padding. Off by default: states at padding are then zeros, not

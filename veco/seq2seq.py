@@ -40,9 +40,9 @@ class VecoDecoder(nn.Module):
         num_layers = config.decoder_layers or config.num_hidden_layers
         if config.separate_decoder_embeddings:
             self.embeddings = VecoEmbeddings(config)
-        first, last = first_decoder_layer(config), config.num_hidden_layers - 1
+        first = first_decoder_layer(config)
         self.layers = nn.ModuleList(
-            VecoLayer(config, layer_idx, is_last=first + layer_idx == last) for layer_idx in range(num_layers)
+            VecoLayer(config, layer_idx, encoder_layer=first + layer_idx) for layer_idx in range(num_layers)
         )
 
     def forward(

@@ -23,6 +23,7 @@ from finetune.comparison import check_same_tokenizers, mean_and_deviation
 from finetune.mt import comparison_configuration as comparison_file
 from finetune.mt.comparison_configuration import Comparison, Run, read_comparison, runs_of, stages_of
 from finetune.mt.decoding.input_lines import count_lines
+from finetune.mt.recipe import TranslationRecipe
 from finetune.mt.translation_task import check_model
 from finetune.steps import Step, check_unchanged, parse_steps, run_steps, steps_parser
 from training.figures import pyplot, save
@@ -166,7 +167,7 @@ def compare(path: Path, output: Path, parallel: int = 1) -> None:
     comparison = read_comparison(path)
     runs = runs_of(comparison, output)
     check_files(runs, comparison)
-    check_unchanged(settings_of(runs, comparison), output)
+    check_unchanged(settings_of(runs, comparison), output, defaults=TranslationRecipe.defaults())
     steps = [Step(run.name, Path(run.recipe.output), tuple(stages_of(run, comparison))) for run in runs]
 
     def report() -> None:

@@ -33,6 +33,7 @@ from finetune.study.plan import StudyPlan, plan_of
 from finetune.study.reading import read_study
 from finetune.study.results import Findings
 from finetune.study.tables import cells_csv, differences_csv, markdown, results_json
+from finetune.understanding.recipe import UnderstandingRecipe
 from training.figures import FORMATS
 
 COMMAND = "finetune.study"
@@ -46,7 +47,7 @@ def run_study(plan: StudyPlan, output: Path, parallel: int) -> None:
     """Do all unfinished steps, and write the report after each. Raises ValueError for steps that failed, at the end."""
     settings = plan.settings()
     begun = [step.name for step in plan.steps if step.has_begun]
-    check_unchanged(settings, output, begun)
+    check_unchanged(settings, output, begun, UnderstandingRecipe.defaults())
     figures = [f"{stem}.{form}" for stem in (TABLE, CURVES, LAYERS) for form in FORMATS]
     claim(output, [*REPORTS, *figures], COMMAND)
     for path, text in plan.files.items():

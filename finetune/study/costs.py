@@ -15,13 +15,14 @@ class Cost:
     """What a run of pre-training took, as far as it has come.
 
     `seconds` are those of updates alone: those of a start, of validations and of checkpoints are not among them.
+    Updates that no line has, between the last line before a stop and the checkpoint there, count like the others.
     """
 
     updates: int
     tokens: float
     seconds: float
     parameters: int  # of the model
-    trained: tuple[int, ...]  # of these, in each phase, those that learned
+    trained: tuple[int, ...]  # of these, those that learned, anew wherever that changes
 
 
 def pretraining_run(model: str, plan: StudyPlan) -> Path | None:
@@ -33,13 +34,15 @@ def pretraining_run(model: str, plan: StudyPlan) -> Path | None:
 
 def cost_of(run: Path) -> Cost | None:
     """What a run took, of its metrics.jsonl; None where that has no line that says so."""
-    lines = [line for line in read_metrics(run) if "seconds" in line]
+    lines = [line for line in read_metrics(run) if "updates" in line]
     if not lines:
         return None
+    updates = int(lines[-1]["step"])
+    of_each = updates / sum(line["updates"] for line in lines)
     return Cost(
-        updates=int(lines[-1]["step"]),
-        tokens=sum(line["seconds"] * line["tokens_per_second"] for line in lines),
-        seconds=sum(line["seconds"] for line in lines),
+        updates=updates,
+        tokens=of_each * sum(line["seconds"] * line["tokens_per_second"] for line in lines),
+        seconds=of_each * sum(line["seconds"] for line in lines),
         parameters=int(next((line[PARAMETERS] for line in lines if PARAMETERS in line), 0)),
         trained=tuple(int(line[TRAINED_PARAMETERS]) for line in lines if TRAINED_PARAMETERS in line),
     )

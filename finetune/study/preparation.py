@@ -61,8 +61,9 @@ def model_step(name: str, study: Study, places: Places) -> Step:
             command, key = VOCABULARY[kind]
             flags = dict(part.vocabulary_flags(kind))
             if key in flags:
-                needs += tokenizer_needs(str(flags[key]), study)
-                flags[key] = places.tokenizer(str(flags[key]))
+                tokenizer = str(flags.pop(key))
+                needs += tokenizer_needs(tokenizer, study)
+                flags = {key: places.tokenizer(tokenizer), **flags}
             words = ("veco.vocabulary", command, f"{source}", f"{made}", *words_of(flags))
             stages.append(Stage(f"model {name}: {kind}", words, made))
         else:
@@ -75,7 +76,9 @@ def model_step(name: str, study: Study, places: Places) -> Step:
 def pretraining_stage(name: str, source: Path | None, study: Study, places: Places) -> Stage:
     """Pre-train from a model or from random weights, with its teacher; the plain engine needs no launcher."""
     part = study.models[name]
-    own = {key: value for key, value in (part.pretrain or {}).items() if key not in ("data", "teacher")}
+    own = {key: value for key, value in (part.pretrain or {}).items() if key != "data"}
+    if part.teacher:
+        own["teacher"] = f"{places.model(part.teacher)}"
     engine = {**recipe_values(study), **own}.get("engine", TrainingRecipe.engine)
     is_distributed = engine == "deepspeed"
     made = places.model_part(name, "pretrain")
@@ -85,7 +88,6 @@ def pretraining_stage(name: str, source: Path | None, study: Study, places: Plac
         f"{places.recipe}",
         *("--data", f"{places.data(str((part.pretrain or {})['data']))}"),
         *(("--init_from", f"{source}") if source else ()),
-        *(("--teacher", f"{places.model(part.teacher)}") if part.teacher else ()),
         *(word for field, value in own.items() for word in (f"--{field}", value_of_field(value))),
         *("--output", f"{made.parent}", "--resume"),
     ]

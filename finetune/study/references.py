@@ -25,6 +25,9 @@ def check_references(study: Study, top: Section, parts: Mapping[str, Mapping[str
         if data.tokenizer:
             check_tokenizer(parts["data"][name], "tokenizer", data.tokenizer, study)
     check_models(study, parts["models"])
+    if "teacher" in study.pretraining:
+        problem = "teacher of all pre-training: expected in the pretrain of each model that learns from one"
+        top.section("pretraining").complain("teacher", problem)
     check_teachers(study, top, parts)
     compared, control = (*study.models, *([CONTROL] if study.control else ())), top.section(CONTROL)
     for name in study.control:

@@ -29,6 +29,7 @@ from finetune.understanding.comparison.plan import Plan, Result, plan
 from finetune.understanding.comparison.runs import TRANSLATED
 from finetune.understanding.comparison.significance import Difference
 from finetune.understanding.comparison.tables import Differences, scores_csv, significance_csv, table
+from finetune.understanding.recipe import UnderstandingRecipe
 from finetune.understanding.search import settle as settle_run
 
 COMMAND = "finetune.understanding.compare"
@@ -69,7 +70,7 @@ def report(planned: Plan, output: Path, differences: dict[Group, Sequence[Differ
 def compare(path: Path, output: Path, parallel: int = 1) -> None:
     """Do all unfinished runs. Raises ValueError for a wrong comparison, before the first run, or for failed runs."""
     planned = plan(read_comparison(path), output)
-    check_unchanged(planned.settings(), output)
+    check_unchanged(planned.settings(), output, defaults=UnderstandingRecipe.defaults())
     names = ["table.csv", "significance.csv", *map(heat_map_name, planned.groups)]
     claim(output, names, COMMAND)  # other files are known by runs.json
     differences: dict[Group, Sequence[Difference]] = {}

@@ -252,7 +252,7 @@ def main() -> None:
     runs = grid(options, recipe.setting)
     check_runs(runs, recipe_arguments)
     ranks = options.ranks if recipe.engine == "deepspeed" else 0
-    check_unchanged(settings_of(runs, recipe), options.output)
+    check_unchanged(settings_of(runs, recipe), options.output, defaults=recipe.defaults())
     try:
         run_all(runs, options.output, options.parallel, ranks, recipe_arguments)
     finally:

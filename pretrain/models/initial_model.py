@@ -78,9 +78,8 @@ def add_adapter(model: VecoForPreTraining, recipe: PretrainRecipe) -> None:
     lower = [name for name in active_adapters(model) if adapters_of(model)[name].invertible]
     if lower and recipe.adapter_invertible:
         raise ValueError(f"the model has an invertible one already, {lower[0]}; leave adapter_invertible out")
-    adapter = AdapterConfig(
-        recipe.adapter, recipe.adapter_reduction, recipe.adapter_invertible, skips_last=recipe.adapter_skips_last
-    )
+    layers = recipe.adapter_layers(model.config.num_hidden_layers)
+    adapter = AdapterConfig(recipe.adapter, recipe.adapter_reduction, recipe.adapter_invertible, layers=layers)
     attach_adapter(model, recipe.adapter_name, adapter, recipe.seed)
 
 
@@ -103,7 +102,12 @@ def pretrained_model(
         model = VecoForPreTraining(converted.config, objective)
         model.load_state_dict(converted.state_dict() | own_parameters(model))
         return model
-    raise ValueError(f"{field} {directory}: expected an xlm-roberta or a veco, found a {kind}{how_to_convert(kind)}")
+    raise ValueError(not_to_begin_from(field, directory, kind))
+
+
+def not_to_begin_from(field: str, directory: Path, kind: str) -> str:
+    """The message for a model of a kind that pre-training takes nothing from."""
+    return f"{field} {directory}: expected an xlm-roberta or a veco, found a {kind}{how_to_convert(kind)}"
 
 
 def kind_of_model(directory: Path) -> str:

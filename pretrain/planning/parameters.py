@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass
 
 import torch
 
 from pretrain.models.initial_model import add_adapter
+from pretrain.models.kept_layers import keep_layers
 from pretrain.models.teacher import distillations, teach
 from pretrain.models.trained_parameters import is_trained
 from pretrain.momentum import modules_with_momentum
@@ -35,12 +37,14 @@ class Parameters:
 
 
 def model_without_values(recipe: PretrainRecipe, config: VecoConfig, teacher: VecoConfig | None) -> VecoForPreTraining:
-    """The model of a run on torch's meta device, with the adapters and the teacher that the run gives it.
+    """The model of a run on torch's meta device, with the layers, adapters and teacher that the run leaves or gives it.
 
-    Raises ValueError for what the run could not build either.
+    `config` is that of the model which it begins from. Raises ValueError as the run does that builds it.
     """
     with torch.device("meta"):
-        model = VecoForPreTraining(config, ObjectiveSum.union(recipe.objectives()))
+        model = VecoForPreTraining(copy.deepcopy(config), ObjectiveSum.union(recipe.objectives()))
+        if recipe.init_from and recipe.keep_layers:
+            keep_layers(model, recipe.keep_layers)
         if recipe.adapter:
             add_adapter(model, recipe)
         if recipe.lora_rank:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from data_tools.shards.manifest import Manifest
 from pretrain.course import RecipeCourse
 from pretrain.flops import layers_flops, training_flops
 from pretrain.masking import IGNORED
+from pretrain.models.initial_model import XLM_ROBERTA, not_to_begin_from
 from pretrain.planning.parameters import Parameters, model_without_values, most_parameters
 from pretrain.recipe import SHAPE_FIELDS, PretrainRecipe
 from pretrain.sources import BILINGUAL, MONO
@@ -224,9 +226,13 @@ def plan_workload(
             "updates that train a part of the model alone: time and activations are those of training everything, more "
             "than it takes",
         )
-    model = model_without_values(recipe, config, teacher)
+    try:
+        model = model_without_values(recipe, config, teacher)
+    except ValueError as error:
+        assumed = "; ".join(notes_of_teacher)
+        raise ValueError(f"{error} ({assumed})" if assumed else str(error)) from None
     most = most_parameters(model, [of_part for _, of_part in parts])
-    return Workload(recipe, config, tuple(work), most, notes, teacher)
+    return Workload(recipe, model.config, tuple(work), most, notes, teacher)
 
 
 def kinds_of_updates(recipe: PretrainRecipe, lengths: Mapping[str, float]) -> dict[str, KindOfUpdate]:
@@ -250,7 +256,7 @@ def model_shape(
 ) -> tuple[VecoConfig, tuple[str, ...]]:
     """The shape of a recipe's model, and what was assumed for it; size and padding are of a new one's vocabulary.
 
-    Raises ValueError for a model to start from that is neither here nor one of KNOWN_MODELS.
+    Raises ValueError for a model to start from that is neither here nor one of KNOWN_MODELS, or no VECO and no XLM-R.
     """
     dropouts = {"hidden_dropout_prob": recipe.dropout, "attention_probs_dropout_prob": recipe.attention_dropout}
     if recipe.init_from is None:
@@ -260,15 +266,13 @@ def model_shape(
             note = f"a vocabulary of {vocab_size:,} pieces, XLM-R's: --data or --vocab_size sets another one"
             return VecoConfig(vocab_size=vocab_size, **shape, **dropouts), (note,)
         return VecoConfig(vocab_size=vocab_size, **shape, **dropouts), ()
-    if (known := known_shape(Path(recipe.init_from))) is None:
+    if (known := known_shape(Path(recipe.init_from), "init_from")) is None:
         expected = f"expected a model's directory, or one that is called {', '.join(KNOWN_MODELS)}"
         raise ValueError(f"init_from {recipe.init_from}: {expected}")
-    found, notes = known
-    shape = {name: found[name] for name in (*SHAPE_FIELDS, "pad_token_id")}
-    shape["padding_position"] = found.get("padding_position")  # which only a VECO has
-    if recipe.keep_layers:
-        shape["num_hidden_layers"] = len(recipe.keep_layers)
-    return VecoConfig(vocab_size=found["vocab_size"], **shape, **dropouts), notes
+    config, notes = known
+    for name, value in dropouts.items():
+        setattr(config, name, value)
+    return config, notes
 
 
 def teacher_shape(recipe: PretrainRecipe, config: VecoConfig) -> tuple[VecoConfig | None, tuple[str, ...]]:
@@ -279,17 +283,27 @@ def teacher_shape(recipe: PretrainRecipe, config: VecoConfig) -> tuple[VecoConfi
     if recipe.teacher is None:
         return None, ()
     directory = own_model(Path(recipe.teacher)) or Path(recipe.teacher)
-    if (known := known_shape(directory)) is None:
+    if (known := known_shape(directory, "teacher")) is None:
         note = f"a teacher of VECO-large's shape: there is no model in {directory} yet"
-        return VecoConfig.large(vocab_size=config.vocab_size, pad_token_id=config.pad_token_id), (note,)
-    found, notes = known
-    return VecoConfig(**{name: found[name] for name in (*SHAPE_FIELDS, "pad_token_id", "vocab_size")}), notes
+        vocabulary = {"pad_token_id": config.pad_token_id, "padding_position": config.padding_position}
+        return VecoConfig.large(vocab_size=config.vocab_size, **vocabulary), (note,)
+    return known
 
 
-def known_shape(directory: Path) -> tuple[dict[str, Any], tuple[str, ...]] | None:
-    """The configuration of a model, and what was assumed for it; None if it is neither here nor of KNOWN_MODELS."""
+def known_shape(directory: Path, field: str) -> tuple[VecoConfig, tuple[str, ...]] | None:
+    """The configuration of a model as a VECO, and what was assumed for it.
+
+    None if it is neither here nor of KNOWN_MODELS. Raises ValueError, which names `field`, for another kind of model.
+    """
     if (directory / "config.json").is_file():
-        return AutoConfig.from_pretrained(directory).to_dict(), ()
+        found = AutoConfig.from_pretrained(directory)
+        if isinstance(found, VecoConfig):
+            return found, ()
+        if found.model_type != XLM_ROBERTA:
+            raise ValueError(not_to_begin_from(field, directory, found.model_type))
+        shape = {name: vars(found)[name] for name in (*SHAPE_FIELDS, "pad_token_id", "vocab_size")}
+        return VecoConfig(**shape), ()
     if directory.name in KNOWN_MODELS:
-        return KNOWN_MODELS[directory.name].to_dict(), (f"the shape of {directory.name}: there is no {directory} here",)
+        notes = (f"the shape of {directory.name}: there is no {directory} here",)
+        return copy.deepcopy(KNOWN_MODELS[directory.name]), notes
     return None

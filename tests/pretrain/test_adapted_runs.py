@@ -18,6 +18,7 @@ from data_tools.shards.manifest import Manifest
 from pretrain.export import Form, export, main
 from pretrain.exporting.adapter import export_adapter
 from pretrain.models.initial_model import build_model
+from pretrain.models.kept_layers import keep_layers
 from pretrain.pretraining import PretrainingTask
 from pretrain.recipe import PretrainRecipe
 from training import run as training_run
@@ -27,8 +28,9 @@ from training.meters import read_metrics
 from training.recipe.adapters import ADAPTER_KINDS
 from training.recipe.parsing import build_recipe
 from training.run import train_run
-from veco import VecoForMaskedLM, adapter_config
-from veco.adapters import detach_adapter, load_adapter
+from veco import VecoConfig, VecoForMaskedLM, adapter_config
+from veco.adapter_config import PFEIFFER, AdapterConfig
+from veco.adapters import attach_adapter, detach_adapter, load_adapter
 from veco.adapters.attach import active_adapters, adapter_of
 
 peft = pytest.importorskip("peft")
@@ -243,13 +245,31 @@ def test_recipes_that_are_refused(fields: dict[str, Any], message: str) -> None:
 
 
 def test_a_run_may_leave_the_last_layer_without_an_adapter(random_data: Path, start: Path, tmp_path: Path) -> None:
-    """Of two layers; half as many parameters learn as with both. Such a model keeps its last layer."""
+    """Of two layers; half as many parameters learn as with both. What is left of one in some layers is known after."""
     fields = {"adapter": "pfeiffer", "adapter_reduction": 4, "trains": "adapters", "steps": 1}
     lines = run(random_data, tmp_path / "run", init_from=str(start), adapter_skips_last=True, **fields)
     assert lines[0]["trained_parameters"] == 32 * 8 + 8 + 8 * 32 + 32
     model = str(tmp_path / "run" / "last")
-    with pytest.raises(ValueError, match="keep_layers 1 must end with 2, the last layer, which the adapter language"):
-        run(random_data, tmp_path / "other", init_from=model, keep_layers=(1,), steps=1)
+    with pytest.raises(ValueError, match="keep_layers 2,1: the adapter language is in the first 1 layers; some of"):
+        run(random_data, tmp_path / "other", init_from=model, keep_layers=(2, 1), steps=1)
+    run(random_data, tmp_path / "kept", init_from=model, keep_layers=(1,), steps=1)
+    fields["adapter_name"] = "second"
+    run(random_data, tmp_path / "both", init_from=model, keep_layers=(1, 2), adapter_skips_last=True, **fields)
+    for name, adapters in (("kept", {"language"}), ("both", {"language", "second"})):
+        opened = VecoForMaskedLM.from_pretrained(tmp_path / name / "last")
+        assert set(opened.veco.layers[0].feed_forward_adapters) == adapters
+        assert all(not layer.feed_forward_adapters for layer in opened.veco.layers[1:])
+
+
+def test_a_new_adapter_skips_the_last_of_the_kept_layers(tmp_path: Path) -> None:
+    """The second of layers 3 and 1 of a model, also when it is saved and opened."""
+    shape = {"num_hidden_layers": 3, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 48}
+    model = VecoForMaskedLM(VecoConfig(vocab_size=50, **shape))
+    keep_layers(model, (3, 1))
+    attach_adapter(model, "sw", AdapterConfig(PFEIFFER, layers=1))
+    model.save_pretrained(tmp_path)
+    for one in (model, VecoForMaskedLM.from_pretrained(tmp_path)):
+        assert ["sw" in layer.feed_forward_adapters for layer in one.veco.layers] == [True, False]
 
 
 def test_stages_may_train_adapters_in_part_of_a_run() -> None:

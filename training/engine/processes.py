@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import os
 import re
+import statistics
 from collections.abc import Iterator
 
 import psutil
@@ -60,7 +61,7 @@ def share_cores() -> None:
 
 
 def warn_of_other_programs() -> None:
-    """Tell where this process, which takes all cores, shares them with other programs.
+    """Tell where this process, which takes all cores that it may use, shares them with other programs.
 
     OpenMP's threads wait for each other by spinning: two runs of two threads on two cores were 40 times as slow as one
     after the other. With OMP_NUM_THREADS somebody has thought of it.
@@ -68,7 +69,9 @@ def warn_of_other_programs() -> None:
     num_threads = torch.get_num_threads()
     if "OMP_NUM_THREADS" in os.environ or num_threads == 1:
         return
-    if (busy := psutil.cpu_percent(interval=BUSY_SECONDS)) >= BUSY_PERCENT:
+    of_all = psutil.cpu_percent(interval=BUSY_SECONDS, percpu=True)
+    of_ours = [of_all[core] for core in os.sched_getaffinity(0) if core < len(of_all)]
+    if of_ours and (busy := statistics.fmean(of_ours)) >= BUSY_PERCENT:
         warn(
             f"other programs keep {busy:.0f} % of the cores busy, and the {num_threads} threads of this run will wait "
             "for them: if one is another training, each may be many times slower; start each with its share of the "

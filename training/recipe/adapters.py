@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from dataclasses import dataclass
 
@@ -51,8 +50,12 @@ class AdapterRecipe(TrainingRecipe):
             found.append(f"lora_targets {self.lora_targets!r} is no regular expression: {error}")
         return found
 
+    def adapter_layers(self, depth: int) -> int | None:
+        """How many layers of a model of that depth, the first ones, have bottlenecks; None is all."""
+        return depth - 1 if self.adapter_skips_last else None
+
     def needs_adapter(self, *names: str) -> list[str]:
         """A sentence for each field of these that is set although no adapter is."""
-        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        defaults = self.defaults()
         given = [name for name in names if vars(self)[name] != defaults[name]]
         return [] if self.adapter else [f"{name} needs adapter: {KINDS_IN_WORDS}" for name in given]

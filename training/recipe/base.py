@@ -170,6 +170,11 @@ class TrainingRecipe:
         """Directories that a run reads, none of which may be its own."""
         return []
 
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """The value of each field that is not given."""
+        return {field.name: field.default for field in dataclasses.fields(cls)}
+
     def problems(self) -> list[str]:
         """One sentence for each value that is not allowed; empty for a sound recipe."""
         return [

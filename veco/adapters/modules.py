@@ -115,14 +115,14 @@ class Adapters(nn.ModuleDict):
 class BottleneckAdapters(Adapters):
     """The bottlenecks behind a module of a layer."""
 
-    def __init__(self, config: VecoConfig, kinds: Collection[str], is_last: bool = False) -> None:
-        """`kinds` are the kinds of adapters that have a bottleneck at this place, of the last layer or another."""
-        self.kinds, self.is_last = kinds, is_last
+    def __init__(self, config: VecoConfig, kinds: Collection[str], layer: int) -> None:
+        """`kinds` of adapters have a bottleneck at this place, which is in that layer of an encoder, counted from 0."""
+        self.kinds, self.layer = kinds, layer
         super().__init__(config)
 
     def build(self, adapter: AdapterConfig, hidden_size: int) -> nn.Module | None:
-        is_left_out = adapter.skips_last and self.is_last
-        return Bottleneck(adapter, hidden_size) if adapter.kind in self.kinds and not is_left_out else None
+        is_here = adapter.kind in self.kinds and adapter.is_in(self.layer)
+        return Bottleneck(adapter, hidden_size) if is_here else None
 
     def forward(self, output: Tensor, residual: Tensor, norm: nn.Module) -> Tensor:
         """The module's output (..., D) with the correction of each active adapter, which sees those below it.

@@ -236,7 +236,7 @@ def encoder_config(config: VecoConfig, family: Family) -> PreTrainedConfig:
         )
     if family.positions_skip_padding and config.pad_token_id is None:
         raise ValueError(f"{named(family.model_type)} finds positions by pad_token_id, which is not set")
-    if family.positions_skip_padding and config.padding_position is not None:
+    if family.positions_skip_padding and config.padding_position not in (None, config.pad_token_id):
         raise ValueError(
             f"{named(family.model_type)} finds positions by pad_token_id {config.pad_token_id}, but the model's begin "
             f"behind padding_position {config.padding_position}"

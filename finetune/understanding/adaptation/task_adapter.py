@@ -30,17 +30,19 @@ class TaskAdapter(Adapted):
     def __init__(self, model: PreTrainedModel, recipe: UnderstandingRecipe) -> None:
         """Raises ValueError for an encoder without places for adapters, and as `load_adapter` does."""
         super().__init__(model)
-        config_of(model)
+        depth = config_of(model).num_hidden_layers
         if recipe.language_adapter:
             load_adapter(model, recipe.language_adapter)
-        adapter = AdapterConfig(recipe.adapter, recipe.adapter_reduction, skips_last=recipe.adapter_skips_last)
+        adapter = AdapterConfig(recipe.adapter, recipe.adapter_reduction, layers=recipe.adapter_layers(depth))
         before = adapters_of(model).get(TASK_ADAPTER)
         if before is None:
             attach_adapter(model, TASK_ADAPTER, adapter, recipe.seed)
         elif before != adapter:
+            given = adapter.to_dict()
+            differing = [f"{name} {value}" for name, value in before.to_dict().items() if value != given[name]]
             raise ValueError(
-                f"the model has an adapter {TASK_ADAPTER} already, {before.kind} of reduction {before.reduction}; give "
-                "the same, or start from the model without it"
+                f"the model has an adapter {TASK_ADAPTER} already, of {', '.join(differing)}; give the same, or start "
+                "from the model without it"
             )
         heads = tuple(f"{name}." for name in head_modules(model))
         own = f"{model.base_model_prefix}."

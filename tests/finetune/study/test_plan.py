@@ -198,6 +198,26 @@ def test_the_script_that_is_listed_runs(planned: StudyPlan, tmp_path: Path) -> N
     assert {file: file.read_text() for file in planned.files} == planned.files
 
 
+def test_a_setting_that_an_earlier_version_did_not_have_was_its_default(tmp_path: Path) -> None:
+    check_unchanged({"run": {"steps": 3}}, tmp_path)
+    check_unchanged({"run": {"steps": 3, "patience": 0}}, tmp_path, defaults={"patience": 0, "steps": 1})
+    (tmp_path / "runs.json").write_text('{"run": {"steps": 3}}')
+    with pytest.raises(ValueError, match="run run was begun with other patience;"):
+        check_unchanged({"run": {"steps": 3, "patience": 5}}, tmp_path, defaults={"patience": 0})
+
+
+def test_the_tokenizer_of_a_change_comes_first(study: StudyMaker, content: Content, tmp_path: Path) -> None:
+    """In whatever order the file has the flags: what was begun with another order is the same command."""
+    en = content["models"]["en"]
+    for vocabulary in ({"tokenizer": "en", "by": "random"}, {"by": "random", "tokenizer": "en"}):
+        models = {"en": en, "other": {"from": "en", "vocabulary": vocabulary}}
+        planned = plan_of(
+            study(models=models, table={"models": ["en", "other"]}, control={"from": "en"}), tmp_path / "out"
+        )
+        (stage,) = (stage for step in planned.steps if step.name == "model other" for stage in step.stages)
+        assert stage.command[4:] == ("--tokenizer", f"{planned.places.tokenizer('en')}", "--by", "random")
+
+
 def test_what_has_begun_cannot_change_and_the_rest_can(study: StudyMaker, content: Content, tmp_path: Path) -> None:
     output = tmp_path / "out"
     before = plan_of(study(), output).settings()

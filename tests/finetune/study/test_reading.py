@@ -96,6 +96,10 @@ MISTAKES = {
         changed(models={"a": {"extend": {"tokens": ["x"]}, "pretrain": {"data": "en"}}}),
         "extend: needs from, the model that is changed",
     ),
+    "teacher of all": (
+        changed(pretraining={"objective": "mlm + distil", "teacher": "en"}),
+        "teacher of all pre-training: expected in the pretrain of each model that learns from one",
+    ),
     "unknown teacher": (
         changed(models={"a": {"pretrain": {"data": "en", "teacher": "b"}}}),
         "teacher 'b': no such name in models",

@@ -129,9 +129,23 @@ def test_what_pretraining_took(planned: StudyPlan) -> None:
     run = planned.places.model_part("longer", "pretrain").parent
     run.mkdir(parents=True)
     lines: list[dict[str, Any]] = [
-        {"step": 2, "seconds": 4.0, "tokens_per_second": 50.0, "parameters": 1000, "trained_parameters": 300},
+        {
+            "step": 2,
+            "updates": 2,
+            "seconds": 4.0,
+            "tokens_per_second": 50.0,
+            "parameters": 1000,
+            "trained_parameters": 300,
+        },
         {"step": 2, "valid/mono_loss": 3.5},
-        {"step": 4, "seconds": 5.0, "tokens_per_second": 80.0, "parameters": 1000, "trained_parameters": 700},
+        {
+            "step": 4,
+            "updates": 2,
+            "seconds": 5.0,
+            "tokens_per_second": 80.0,
+            "parameters": 1000,
+            "trained_parameters": 700,
+        },
     ]
     (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (cost,) = costs_of(planned).values()
@@ -140,6 +154,10 @@ def test_what_pretraining_took(planned: StudyPlan) -> None:
     assert "|  | updates | million tokens | parameters | trained | minutes |" in text
     assert "| longer | 4 | 0.00 | 1,000 | 300 → 700 | 0.1 |" in text  # 0.15 minutes, rounded half to even
     assert json.loads(results_json(Findings(planned), []))["costs"]["longer"]["tokens"] == 600.0
+    # Stopped after update 6 and resumed from the checkpoint there: the next line is of 7 and 8 alone.
+    lines.append({"step": 8, "updates": 2, "seconds": 3.0, "tokens_per_second": 100.0})
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert costs_of(planned)["longer"] == Cost(8, 900.0 * 8 / 6, 12.0 * 8 / 6, 1000, (300, 700))
 
 
 def test_a_model_with_an_older_run_has_no_costs(planned: StudyPlan) -> None:

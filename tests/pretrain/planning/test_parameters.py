@@ -42,6 +42,22 @@ def planned(directory: Path, text: str) -> Workload:
     return plan_workload(read_recipe(path), None, [], None)
 
 
+def test_what_a_model_has_beside_its_shape_is_counted(tmp_path: Path) -> None:
+    """A matrix of its own behind the head; positions behind padding that is far behind."""
+    untied = save_config(tmp_path / "untied", tie_word_embeddings=False)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"init_from: {untied}\n")
+    assert plan_workload(read_recipe(path), None, [], None).parameters.model == MODEL + V * D
+    far = save_config(tmp_path / "far", pad_token_id=V - 1, padding_position=1)
+    path.write_text(f"init_from: {far}\nteacher: {far}\nobjective: mlm + distil\n")
+    assert plan_workload(read_recipe(path), None, [], None).parameters.taught_by == MODEL
+
+
+def test_layers_that_are_not_there_are_refused_as_by_the_run(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="keep_layers 9 must be from 1 to"):
+        planned(tmp_path, "keep_layers: 1,9")
+
+
 @pytest.mark.parametrize(
     ("fields", "added", "trained", "largest"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from transformers import DistilBertConfig
 
 from pretrain.planning.workload import PairShape, model_shape, plan_workload, read_recipe, recipe_precision
 from veco import VecoConfig
@@ -74,6 +75,25 @@ def test_a_model_that_is_nowhere_is_named(tmp_path: Path) -> None:
     path = tmp_path / "other.yaml"
     path.write_text(f"init_from: {tmp_path}/some-model\n")
     with pytest.raises(ValueError, match=r"some-model: expected a model's directory, or one that is called xlm-"):
+        plan_workload(read_recipe(path), None, [], None)
+
+
+def test_a_model_of_another_kind_is_named(tmp_path: Path) -> None:
+    """As the run does it, for a teacher, too."""
+    DistilBertConfig(vocab_size=99, n_layers=1).save_pretrained(tmp_path / "other")
+    path = tmp_path / "other.yaml"
+    for field, more in (("init_from", ""), ("teacher", "objective: mlm + distil\n")):
+        path.write_text(f"{field}: {tmp_path}/other\n{more}")
+        with pytest.raises(
+            ValueError, match=f"^{field} .*other: expected an xlm-roberta or a veco, found a distilbert"
+        ):
+            plan_workload(read_recipe(path), None, [], None)
+
+
+def test_what_an_assumed_teacher_does_not_take_names_the_assumption(tmp_path: Path) -> None:
+    path = tmp_path / "student.yaml"
+    path.write_text(f"teacher: {tmp_path}/later\nobjective: mlm + distil(heads=48)\n")
+    with pytest.raises(ValueError, match=r"heads 48 .*width 1024 \(a teacher of VECO-large's shape: there is no model"):
         plan_workload(read_recipe(path), None, [], None)
 
 

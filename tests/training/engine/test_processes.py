@@ -9,7 +9,9 @@ import psutil
 import pytest
 import torch
 
+from training.engine.plain_engine import PlainEngine
 from training.engine.processes import share_cores, warn_of_other_programs
+from training.recipe.base import TrainingRecipe
 
 
 @pytest.fixture(autouse=True)
@@ -42,9 +44,10 @@ def test_what_the_environment_says_stands(monkeypatch: pytest.MonkeyPatch) -> No
 def test_other_programs_on_the_cores_are_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], busy: float, told: bool
 ) -> None:
-    monkeypatch.setattr(psutil, "cpu_percent", lambda interval: busy)
-    share_cores()
-    warn_of_other_programs()
+    """Of these cores, 0 to 7; the others are as busy as can be, or idle."""
+    others = 0.0 if told else 100.0
+    monkeypatch.setattr(psutil, "cpu_percent", lambda interval, percpu: [busy] * 8 + [others] * 56)
+    PlainEngine(torch.nn.Linear(2, 2), TrainingRecipe(output="run", engine="plain", device="cpu"), lambda step: 1.0, {})
     assert ("98 % of the cores busy" in capsys.readouterr().err) is told
 
 
@@ -52,7 +55,7 @@ def test_who_has_chosen_the_number_of_threads_is_told_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    monkeypatch.setattr(psutil, "cpu_percent", lambda interval: 100.0)
+    monkeypatch.setattr(psutil, "cpu_percent", lambda interval, percpu: [100.0] * 64)
     torch.set_num_threads(2)
     warn_of_other_programs()
     assert capsys.readouterr().err == ""

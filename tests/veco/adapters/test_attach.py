@@ -159,7 +159,8 @@ def test_names_that_no_module_can_have(config: VecoConfig, name: str) -> None:
         ({"kind": "lora"}, "kind 'lora' must be one of pfeiffer, houlsby"),
         ({"reduction": 0}, "reduction 0 must be a whole number and at least 1"),
         ({"invertible": "yes"}, "invertible 'yes' must be true or false"),
-        ({"reducton": 4}, "expected an adapter's kind, reduction, invertible, invertible_reduction, found reducton"),
+        ({"layers": 0}, "layers 0 must be a whole number and at least 1"),
+        ({"reducton": 4}, "expected an adapter's kind, reduction, invertible, invertible_reduction, layers, found"),
         (3, "found 3"),
     ],
 )

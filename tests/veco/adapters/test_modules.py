@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from veco import VecoConfig, VecoForConditionalGeneration, VecoForMaskedLM
+from veco import VecoConfig, VecoForConditionalGeneration, VecoForMaskedLM, VecoModel
 from veco.adapter_config import HOULSBY, PFEIFFER, AdapterConfig
 from veco.adapters import activate_adapters, attach_adapter
 from veco.adapters.modules import Coupling
@@ -105,7 +105,7 @@ def test_places_of_the_kinds_and_their_sizes(model: VecoForMaskedLM) -> None:
 def test_one_that_skips_the_last_layer_has_nothing_there(config: VecoConfig, which: str, tmp_path: Path) -> None:
     """MAD-X 2.0; in a decoder of one layer, too, where that is the encoder's last one."""
     model = VecoForMaskedLM(config)
-    attach_adapter(model, "sw", AdapterConfig(HOULSBY, invertible=True, skips_last=True))
+    attach_adapter(model, "sw", AdapterConfig(HOULSBY, invertible=True, layers=config.num_hidden_layers - 1))
     for place in ("self_attention_adapters", "feed_forward_adapters"):
         has_one = ["sw" in getattr(layer, place) for layer in model.veco.layers]
         assert has_one == [True] * (config.num_hidden_layers - 1) + [False]
@@ -114,6 +114,8 @@ def test_one_that_skips_the_last_layer_has_nothing_there(config: VecoConfig, whi
     randomised(model).save_pretrained(tmp_path)
     opened = VecoForMaskedLM.from_pretrained(tmp_path)
     assert all(torch.equal(weight, opened.state_dict()[name]) for name, weight in model.state_dict().items())
+    shallow = VecoModel.from_pretrained(tmp_path, num_hidden_layers=1)
+    assert "sw" in shallow.layers[0].feed_forward_adapters, "as sentence-transformers opens what was exported"
     translator = VecoForConditionalGeneration.from_veco(model, 1, which)
     assert ("sw" in translator.decoder.layers[0].feed_forward_adapters) == (which == "first")
 

@@ -158,7 +158,7 @@ def test_what_is_refused(
     for file in tiny_model.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     model.save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="has an adapter task already, houlsby of reduction 16; give the same"):
+    with pytest.raises(ValueError, match="has an adapter task already, of kind houlsby, reduction 16; give the same"):
         built(tmp_path, xtreme_data, "pawsx", **ADAPTER)
 
 
