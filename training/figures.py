@@ -18,6 +18,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", "--", "-.", ":")
 FORMATS = ("png", "svg")
+TEXT_IN_SVG = "path"  # as outlines, readable where the fonts are not installed
 # Fonts by the scripts that matplotlib's own, DejaVu Sans, lacks: the first installed one of each is used.
 FONTS = {
     "Chinese, Japanese, Korean": (
@@ -45,7 +46,7 @@ def pyplot() -> Any:
         {
             "font.family": usable_fonts(),
             "axes.prop_cycle": cycler(color=COLOURS),
-            "svg.fonttype": "path",  # text as outlines, readable where the fonts are not installed
+            "svg.fonttype": TEXT_IN_SVG,
             "svg.hashsalt": "veco",  # the same figure is the same file
         }
     )

@@ -176,7 +176,7 @@ def placed(run: Run, seed: int, column: str, places: Places) -> Run:
 
     output, recipe = cell(run.model), run.recipe
     if recipe.teacher == run.model:
-        recipe = dataclasses.replace(recipe, teacher="", teacher_states=0.0)
+        recipe = dataclasses.replace(recipe, teacher="", teacher_states=0.0, teacher_every_layer=False)
     elif recipe.teacher in places.study.rows:
         recipe = dataclasses.replace(recipe, teacher=str(cell(recipe.teacher)))
     recipe = dataclasses.replace(recipe, output=str(output), seed=seed)

@@ -207,7 +207,7 @@ class UnderstandingRecipe(AdapterRecipe, FinetuningRecipe):
             found.append(f"teacher and freeze {ENCODER} exclude one another: a teacher reads tokens, not states")
         if self.teacher_states and not self.teacher:
             found.append(f"teacher_states {self.teacher_states} needs a teacher")
-        if self.teacher and self.teacher_every_layer and not self.teacher_states:
+        if self.teacher_every_layer and not self.teacher_states:
             found.append("teacher_every_layer needs teacher_states above 0")
         if len(given) > 1:
             found.append(f"{' and '.join(given)} exclude one another: give one of them")

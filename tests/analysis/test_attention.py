@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -146,8 +146,8 @@ def test_without_its_figures_a_command_has_not_finished(
 ) -> None:
     """It has once its JSON is there."""
 
-    def fail(_: object, __: Path, name: str) -> None:
-        if name.startswith("map."):
+    def fail(_: object, paths: Sequence[Path]) -> None:
+        if paths[0].name.startswith("map."):
             raise OSError("disk full")
 
     monkeypatch.setattr(figures, "save", fail)

@@ -48,7 +48,7 @@ def test_everything_of_three_languages(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("analysis.figures.TEXT_IN_SVG", "none")
+    monkeypatch.setattr("training.figures.TEXT_IN_SVG", "none")
     output, text = tmp_path / "found", named(translations, *NAMES)
     flags = ("--compare", ALL_PARTS, "--plugged", "--batch-size", 10)
     other = ("--other-model", encoder_directory("bert"), "--other-layers", "0,3")

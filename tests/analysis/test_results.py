@@ -47,7 +47,7 @@ def test_the_json_is_last(tmp_path: Path) -> None:
 
 def test_a_figure_has_all_its_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In SVG text is drawn; kept as text here, it can be read back."""
-    monkeypatch.setattr("analysis.figures.TEXT_IN_SVG", "none")
+    monkeypatch.setattr("training.figures.TEXT_IN_SVG", "none")
     curves = [Curve("argmax", [0, 1], [3, 2]), Curve("itermax", [0, 1], [4, 1])]
     draw_curves(tmp_path, "aer", {"AER, %": curves, "F1, %": curves}, "layer", "en-fr")
     text = (tmp_path / "aer.svg").read_text()

@@ -30,7 +30,7 @@ def test_everything_of_three_languages(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("analysis.figures.TEXT_IN_SVG", "none")
+    monkeypatch.setattr("training.figures.TEXT_IN_SVG", "none")
     output, text = tmp_path / "found", named(translations, "en", "de", "mixed")
     flags = ("--layers", "0,2", "--map", 10, "--projection", "pca", "--max-length", 10)
     queries = ("--queries", translations / "en.txt", "--search", *text[1:], "--count", 2)

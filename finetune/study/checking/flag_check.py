@@ -90,7 +90,7 @@ def problem_of_line(module: str, parse: Callable[[], object], words: Sequence[st
 
 def checked(module: str, lines: Sequence[Sequence[str]]) -> list[str | None]:
     """`problems_of_lines` in a process of its own."""
-    command = [sys.executable, "-m", "finetune.study.checking.flag_check", module]
+    command = [sys.executable, "-c", f"from {__name__} import main; main()", module]
     result = subprocess.run(command, input=json.dumps(lines), capture_output=True, text=True, check=False)
     if result.returncode or not result.stdout:
         last = result.stderr.strip().rpartition("\n")[2] if result.returncode else ""
@@ -104,7 +104,3 @@ def main() -> None:
     with contextlib.redirect_stdout(io.StringIO()):  # what imports print is no part of the answer
         problems = problems_of_lines(sys.argv[1], json.load(sys.stdin))
     print(json.dumps(problems))
-
-
-if __name__ == "__main__":
-    main()

@@ -37,7 +37,7 @@ def test_tsne_keeps_groups_apart_and_is_repeatable() -> None:
 
 
 def test_maps_have_all_points_and_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("analysis.figures.TEXT_IN_SVG", "none")
+    monkeypatch.setattr("training.figures.TEXT_IN_SVG", "none")
     drawn = np.random.default_rng(0)
     vectors = ParallelVectors([0, 2], {name: drawn.normal(size=(2, 9, 6)).astype(np.float32) for name in ("en", "de")})
     maps = [map_of(vectors, layer, np.array([2, 8]), Projection.PCA, False, 1) for layer in (0, 2)]

@@ -118,11 +118,11 @@ from training.engine.build import build_engine
 from training.engine.processes import lost_ranks_named
 from training.recipe.base import TrainingRecipe
 
-recipe = TrainingRecipe(output="x", ds_config="zero1_bf16.json", lost_rank_seconds=4)
+recipe = TrainingRecipe(output="x", ds_config="zero1_bf16.json", lost_rank_seconds=8)
 engine = build_engine(torch.nn.Linear(4, 4), recipe, lambda step: 1.0, Path(sys.argv[1]))
 engine.barrier()
 if engine.rank == 1:
-    time.sleep(20)  # alive, but hanging
+    time.sleep(40)  # alive, but hanging
     raise SystemExit
 begun = time.monotonic()
 try:
@@ -141,4 +141,4 @@ def test_rank_that_hangs_is_given_up_in_time(tmp_path: Path) -> None:
     script.write_text(LOST)
     first, _ = start_ranks(2, str(script), str(tmp_path))
     (line,) = [line for line in first.stdout.splitlines() if "another rank is gone" in line] or [first.stderr[-2000:]]
-    assert 3 <= int(line.split()[0]) <= 12, line
+    assert 6 <= int(line.split()[0]) <= 24, line
