@@ -38,7 +38,8 @@ from finetune.understanding.retrieval.embeddings import Embedder
 from training.launch import quiet_libraries
 from veco.convert.weights import quiet_transformers
 
-PEER_NAMES = {Method.ARGMAX: "inter", Method.ITERMAX: "itermax", Method.MATCH: "mwmf"}
+# Method -> what SimAlign calls it in its results, and the letter by which it is asked for.
+PEER_NAMES = {Method.ARGMAX: ("inter", "a"), Method.ITERMAX: ("itermax", "i"), Method.MATCH: ("mwmf", "m")}
 CHOICES = {"argmax": [Method.ARGMAX], "argmax, itermax, match": list(PEER_NAMES)}
 LONGEST_TEXT = 4  # sentences of the corpus that are joined to one side of a pair
 BATCH_TOKENS = 4096  # as --max-tokens of `analysis.alignment`
@@ -88,13 +89,19 @@ def own_aligner(directory: Path, layer: int, methods: Sequence[Method]) -> Align
     return align
 
 
-def peer_aligner(directory: Path, layer: int, methods: Sequence[Method]) -> Align:
-    """SimAlign's own, a pair at a time, as its documentation uses it. Raises ValueError where it is not installed."""
+def check_peer() -> None:
+    """Raise ValueError where SimAlign is not installed."""
     try:
-        from simalign import SentenceAligner
+        import simalign  # noqa: F401
     except ImportError as error:
         raise ValueError(f"{error}: expected SimAlign; pip install --no-deps simalign==0.4 networkx") from None
-    letters = "".join({"inter": "a", "itermax": "i", "mwmf": "m"}[PEER_NAMES[method]] for method in methods)
+
+
+def peer_aligner(directory: Path, layer: int, methods: Sequence[Method]) -> Align:
+    """SimAlign's own, a pair at a time, as its documentation uses it."""
+    from simalign import SentenceAligner
+
+    letters = "".join(PEER_NAMES[method][1] for method in methods)
     with quiet_transformers():
         peer = SentenceAligner(str(directory), "bpe", matching_methods=letters, layer=layer)
 
@@ -103,7 +110,7 @@ def peer_aligner(directory: Path, layer: int, methods: Sequence[Method]) -> Alig
         for pair in pairs:
             links = peer.get_word_aligns(list(pair.source), list(pair.target))
             for method in methods:
-                found[method].append([(int(i), int(j)) for i, j in links[PEER_NAMES[method]]])
+                found[method].append([(int(i), int(j)) for i, j in links[PEER_NAMES[method][0]]])
         return found
 
     return align
@@ -139,6 +146,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write all numbers to a file")
     parser.add_argument("--quick", action="store_true", help="a tiny encoder and few pairs: whether it runs")
     options = parser.parse_args()
+    check_peer()
     quiet_libraries()
     if options.quick:
         options.pairs, options.layers, options.width, options.repeats = 16, 2, 128, 1

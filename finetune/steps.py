@@ -124,9 +124,9 @@ def check_unchanged(
     """Record in DIR/runs.json how each run, by its name, is trained and tested.
 
     `begun` are the runs that have begun, by default all that are recorded; the others may change. A setting that is not
-    recorded, since it did not exist then, was its value of `defaults`. Raises ValueError
-    when an earlier call had other settings: finished stages are skipped, so a changed comparison would mix two kinds of
-    runs. Also raises it when DIR holds files that no earlier call has written.
+    recorded, since it did not exist then, was its value of `defaults`. Raises ValueError when an earlier call had other
+    settings: finished stages are skipped, so a changed comparison would mix two kinds of runs. Also raises it when DIR
+    holds files that no earlier call has written.
     """
     recorded = output / "runs.json"
     if recorded.is_file():

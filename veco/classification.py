@@ -96,7 +96,7 @@ class VecoClassifier(VecoPreTrainedModel):
         y_mask = mask_in_pair("pair_attention_mask", pair_attention_mask, pair_input_ids, shapes[1], pad)
         h, s = encode_pair(
             self.veco,
-            stack_if_given(input_ids, pair_input_ids, filler=1 if pad is None else pad),
+            stack_if_given(input_ids, pair_input_ids, filler=self.config.filler_id),
             stack_pair(x_mask, y_mask, filler=False),
             stop_gradient=False,
             inputs_embeds=stack_if_given(inputs_embeds, pair_inputs_embeds, filler=0),

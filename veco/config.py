@@ -20,6 +20,7 @@ COUNTS = (
 )
 PROBABILITIES = ("hidden_dropout_prob", "attention_probs_dropout_prob")
 SWITCHES = ("tie_self_attention", "plug_in", "scale_embedding", "lm_head_transform", "separate_decoder_embeddings")
+FAIRSEQ_PAD = 1  # its id of padding, where a model names none
 SPECIAL_IDS = ("pad_token_id", "bos_token_id", "eos_token_id")  # of padding, and of the ends of a row
 TOKEN_IDS = ("pad_token_id", "bos_token_id", "decoder_start_token_id")
 ACTIVATIONS = ("hidden_act", "lm_head_act")
@@ -221,6 +222,11 @@ class VecoConfig(PreTrainedConfig):
         return self.max_position_embeddings - self.pad_position - 1
 
     @property
+    def filler_id(self) -> int:
+        """Token id behind the last token of a row: that of padding, or fairseq's where the model names none."""
+        return FAIRSEQ_PAD if self.pad_token_id is None else self.pad_token_id
+
+    @property
     def pad_position(self) -> int:
         """Position id of padding; the positions of tokens follow it (XLM-R's and fairseq's offset)."""
         return position_of_padding(self.pad_token_id) if self.padding_position is None else self.padding_position
@@ -245,7 +251,7 @@ class VecoConfig(PreTrainedConfig):
 
 def position_of_padding(pad_token_id: int | None) -> int:
     """Position id of padding with this token id."""
-    return 1 if pad_token_id is None else pad_token_id
+    return FAIRSEQ_PAD if pad_token_id is None else pad_token_id
 
 
 def _is_whole(value: Any) -> bool:

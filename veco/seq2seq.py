@@ -303,8 +303,7 @@ class VecoForConditionalGeneration(VecoWithLMHead, GenerationMixin):
             raise ValueError("config.decoder_start_token_id is not set: set it to the id of the target language's tag")
         shifted = labels.new_full(labels.shape, self.config.decoder_start_token_id)
         shifted[:, 1:] = labels[:, :-1]
-        pad = self.config.pad_token_id
-        return shifted.masked_fill(shifted == -100, 1 if pad is None else pad)
+        return shifted.masked_fill(shifted == -100, self.config.filler_id)
 
 
 def first_decoder_layer(config: VecoConfig) -> int:
