@@ -1,7 +1,5 @@
 """Check command lines by the parsers of their commands, without running them.
 
-    python -m finetune.study.checking.flag_check MODULE < [["--flag", "value"], …]    prints a problem for each, or null
-
 A command of ours reads its flags in a function `parse_arguments()`, which also refuses values that do not go together
 and looks at no file that another command makes. It is called, in a process of its own: importing a command takes
 seconds. A command without such a function in its source is not imported, as a script would run: it is only looked for.
@@ -100,7 +98,7 @@ def checked(module: str, lines: Sequence[Sequence[str]]) -> list[str | None]:
 
 
 def main() -> None:
-    """Check the lines on standard input."""
+    """The process of `checked`: problems of sys.argv[1], of its lines on standard input, on standard output; JSON."""
     with contextlib.redirect_stdout(io.StringIO()):  # what imports print is no part of the answer
         problems = problems_of_lines(sys.argv[1], json.load(sys.stdin))
     print(json.dumps(problems))

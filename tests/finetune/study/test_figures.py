@@ -23,3 +23,4 @@ def test_panels_by_layer_stand_in_rows_where_a_model_looks_the_same(
     assert [(place.rowspan.start, place.colspan.start) for place in places] == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]
     looks = {(line.get_label(), line.get_color(), line.get_marker()) for axis in axes for line in axis.lines}
     assert sorted(label for label, _, _ in looks) == ["veco", "xlm"]
+    assert len({colour for _, colour, _ in looks}) == len({marker for _, _, marker in looks}) == 2
