@@ -68,16 +68,17 @@ class ForcedDecoder:
         layers: Sequence[int],
         state: State,
         max_length: int | None,
-        max_tokens: int,
+        max_tokens: int | None = None,
         placement: Placement | None = None,
         target_language: str | None = None,
     ) -> Self:
-        """Load a model directory; `max_length` None is the most that the model takes.
+        """Load a model directory; None is the longest that the model takes, and the `placement`'s largest batch.
 
         Raises ValueError as `check_model` does, and for a `max_length` that the model cannot take.
         """
         tokenizer, start = check_model(directory, target_language)
         placement = placement or Placement()
+        max_tokens = placement.batch_tokens if max_tokens is None else max_tokens
         model = VecoForConditionalGeneration.from_pretrained(directory, dtype=placement.dtype).eval()
         model.to(placement.chosen_device)
         translator = Translator.of_model(model, tokenizer, SearchOptions(max_tokens=max_tokens), start)

@@ -13,20 +13,18 @@ from data_tools.files.formats import COMPRESSED_SUFFIXES
 from data_tools.files.outputs import check_output_directory
 from finetune.model_directory import model_directory
 from finetune.mt.decoding.translator import check_model
-from finetune.placement import Placement, add_dtype_flag
+from finetune.placement import Placement, add_dtype_flag, add_max_tokens_flag
 from finetune.understanding.flags import encoder_directory, numbers
 from finetune.understanding.retrieval.embeddings import Embedder, described, layers_with_states
 from training.run_directory.kinds import Kind
 
 ENCODER = "a VECO, another encoder of transformers"
-MAX_TOKENS = 8192  # of a batch
 
 
-def model_parser(program: str, description: str | None, model: str, max_tokens: int | None = MAX_TOKENS) -> FlagParser:
+def model_parser(program: str, description: str | None, model: str, max_tokens: int | None = None) -> FlagParser:
     """A parser with the flags of every command: of a model, its batches, and a directory for results.
 
-    `model` says what MODEL can be. `max_tokens` None is for a command that calls others, each of which has a default of
-    its own.
+    `model` says what MODEL can be, `max_tokens` the largest batch of a command whose own is not `Placement`'s.
     """
     parser = FlagParser(
         prog=f"python -m {program}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -38,10 +36,7 @@ def model_parser(program: str, description: str | None, model: str, max_tokens: 
         help=f"run, checkpoint or model: {model}",
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="directory of the results")
-    default = "that of each command" if max_tokens is None else max_tokens
-    parser.add_argument(
-        "--max-tokens", type=int, default=max_tokens, help=f"largest batch, in tokens (default: {default})"
-    )
+    add_max_tokens_flag(parser, max_tokens)
     add_dtype_flag(parser)
     parser.add_argument("--seed", type=int, default=1, help="of all that is drawn at random (default %(default)s)")
     return parser
@@ -51,7 +46,7 @@ def command_parser(
     program: str,
     description: str | None,
     default_layers: str = "all",
-    max_tokens: int = MAX_TOKENS,
+    max_tokens: int | None = None,
     model: str = f"{ENCODER}, or an exported encoder",
 ) -> FlagParser:
     """`model_parser` of a command that reads states; `default_layers` says what is read without --layers."""
@@ -134,7 +129,7 @@ def load_decoder(options: argparse.Namespace, model: Path, layers: Sequence[int]
 
 def check_max_tokens(options: argparse.Namespace) -> None:
     """Raise ValueError for batches of nothing."""
-    if options.max_tokens < 1:
+    if options.max_tokens is not None and options.max_tokens < 1:
         raise ValueError(f"--max-tokens {options.max_tokens}: expected at least 1")
 
 

@@ -49,7 +49,7 @@ PAGE = "report.html"
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = model_parser(PROGRAM, __doc__, "a VECO, or another encoder of transformers", max_tokens=None)
+    parser = model_parser(PROGRAM, __doc__, "a VECO, or another encoder of transformers")
     parser.add_argument("--data", type=Path, required=True, metavar="DATA", help="directory of the data, as above")
     parser.add_argument("--before", type=Path, metavar="MODEL", help="the model before a change, for masked words")
     parser.add_argument("--entailment-model", type=Path, metavar="MODEL", help="fine-tuned, for gender bias")

@@ -17,6 +17,8 @@ DTYPES: Mapping[str, torch.dtype] = MappingProxyType(
     {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 )
 AUTO = "auto"
+# Of a batch with padding. The states of a small one stay in a CPU's cache; a card is filled by a large one alone.
+CPU_BATCH_TOKENS, CARD_BATCH_TOKENS = 1024, 8192
 DEVICES = f"{AUTO}, cpu, cuda, or cuda:N for the card of number N"
 
 
@@ -65,6 +67,11 @@ class Placement:
             return self.device
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
+    @property
+    def batch_tokens(self) -> int:
+        """The size of the largest batch that nobody has chosen, in tokens with padding."""
+        return CPU_BATCH_TOKENS if self.chosen_device.type == "cpu" else CARD_BATCH_TOKENS
+
 
 def name_of(dtype: torch.dtype) -> str:
     """Its name without "torch."."""
@@ -103,6 +110,13 @@ def has_operations(dtype: torch.dtype, device: torch.device) -> bool:
 def add_dtype_flag(parser: argparse._ActionsContainer) -> None:
     """Add --dtype, whose name `Placement.of` takes."""
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="precision (default %(default)s)")
+
+
+def add_max_tokens_flag(parser: argparse._ActionsContainer, default: int | None = None) -> None:
+    """Add --max-tokens; where it is None, `Placement.batch_tokens` is taken."""
+    usual = default or f"{CPU_BATCH_TOKENS} on a CPU, {CARD_BATCH_TOKENS} on a card"
+    message = f"largest batch, in tokens with padding (default: {usual})"
+    parser.add_argument("--max-tokens", type=int, default=default, metavar="N", help=message)
 
 
 def add_device_flag(parser: argparse._ActionsContainer) -> None:

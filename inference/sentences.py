@@ -33,7 +33,7 @@ class SentenceEncoder:
     unless `normalise` is False. What is None is as the directory records it, or else as usual: layer 0.6 of the depth,
     the mean, length 1, as long sentences as the model takes. Models compute in float32, on a card if there is one,
     unless `placement` says otherwise; exported encoders on the CPU, in a precision of their own. `max_tokens` is the
-    largest batch, with padding.
+    largest batch, with padding, by default 1,024 on a CPU and 8,192 on a card.
 
     Raises ValueError for anything else at that path, for a layer, a length, a precision or a device that the encoder
     does not have, and where the library of an exported encoder is not installed.
@@ -46,7 +46,7 @@ class SentenceEncoder:
         pooling: Pooling | str | None = None,
         normalise: bool | None = None,
         max_length: int | None = None,
-        max_tokens: int = 8192,
+        max_tokens: int | None = None,
         placement: Placement | None = None,
     ) -> None:
         directory = encoder_directory(Path(path))

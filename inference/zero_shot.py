@@ -36,8 +36,8 @@ class ZeroShotClassifier:
     model: its labels must have `entailment`, and `contradiction` or `not_entailment`.
     """
 
-    def __init__(self, path: str | Path, max_tokens: int = 8192, placement: Placement | None = None) -> None:
-        """`max_tokens` is the largest batch, with padding."""
+    def __init__(self, path: str | Path, max_tokens: int | None = None, placement: Placement | None = None) -> None:
+        """`max_tokens` is the largest batch, with padding; None is that of `placement`."""
         directory = model_directory(Path(path), [Kind.TASK])
         self._predictor = Predictor.load(directory, None, max_tokens, placement)
         task = self._predictor.task

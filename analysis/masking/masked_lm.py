@@ -43,8 +43,8 @@ class MaskedLM:
     max_tokens: int  # largest batch with padding
 
     @classmethod
-    def load(cls, opened: Encoder, max_tokens: int, placement: Placement) -> Self:
-        """Load the weights of a directory.
+    def load(cls, opened: Encoder, max_tokens: int | None, placement: Placement) -> Self:
+        """Load the weights of a directory; `max_tokens` None is the `placement`'s.
 
         Raises ValueError for a model without the weights of a head that predicts masked pieces.
         """
@@ -55,7 +55,7 @@ class MaskedLM:
                 "expected a model that was pre-trained, with its head"
             )
         model.eval().to(placement.chosen_device)
-        return cls(model, text_encoder(opened), mask_of(opened), max_tokens)
+        return cls(model, text_encoder(opened), mask_of(opened), max_tokens or placement.batch_tokens)
 
     def answers(self, questions: Sequence[Question]) -> Answers:
         """The answers to some questions, in batches of similar length."""

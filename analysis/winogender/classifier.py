@@ -29,8 +29,8 @@ class EntailmentModel:
     label: str
 
     @classmethod
-    def load(cls, directory: Path, label: str | None, max_tokens: int, placement: Placement) -> Self:
-        """Load a model; `label` None is the one called entailment.
+    def load(cls, directory: Path, label: str | None, max_tokens: int | None, placement: Placement) -> Self:
+        """Load a model; `label` None is the one called entailment, `max_tokens` None the `placement`'s.
 
         Raises ValueError for a model of another kind of task, or without such a label.
         """

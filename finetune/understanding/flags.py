@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 
 from finetune.exported.settings import is_exported
 from finetune.model_directory import model_directory
-from finetune.placement import Placement, add_dtype_flag
+from finetune.placement import Placement, add_dtype_flag, add_max_tokens_flag
 from finetune.understanding.retrieval.embeddings import Embedder
 from finetune.understanding.retrieval.matching import Similarity
 from finetune.understanding.retrieval.retriever import Retriever
@@ -30,7 +30,7 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
         help="root of the task's files, a copy of a hub data set's Parquet, or hub:NAME",
     )
     parser.add_argument("--languages", default="", help="such as de,fr (default: all that there are)")
-    parser.add_argument("--max-tokens", type=int, default=8192, help="largest batch, in tokens (default %(default)s)")
+    add_max_tokens_flag(parser)
     add_dtype_flag(parser)
 
 

@@ -17,6 +17,7 @@ from data_tools.files.atomic import atomic_path
 from data_tools.files.directories import claim
 from data_tools.files.outputs import check_filled_directory
 from finetune.model_directory import model_directory
+from finetune.placement import add_max_tokens_flag
 from finetune.understanding.heads.predictor import Predictor
 from finetune.understanding.readers.languages import translated_languages
 from finetune.understanding.tasks.task import Head, Split, Task
@@ -34,7 +35,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--output", type=Path, required=True, metavar="ROOT", help="root of the tagged text")
     parser.add_argument("--languages", default="", help="such as de,fr (default: all that have a file)")
-    parser.add_argument("--max-tokens", type=int, default=8192, help="largest batch, in tokens (default %(default)s)")
+    add_max_tokens_flag(parser)
     return parser.parse_args()
 
 

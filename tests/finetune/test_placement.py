@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from finetune.placement import Placement, add_device_flag, add_dtype_flag
+from finetune.placement import Placement, add_device_flag, add_dtype_flag, add_max_tokens_flag
 
 
 def test_names_stand_for_what_torch_has() -> None:
@@ -27,6 +27,24 @@ def test_flags_have_these_names() -> None:
     assert Placement.of(defaults.dtype, defaults.device) == Placement()
     given = parser.parse_args(["--dtype", "float16", "--device", "cpu"])
     assert Placement.of(given.dtype, given.device) == Placement(torch.float16, torch.device("cpu"))
+
+
+def test_a_batch_that_nobody_has_chosen_is_small_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    parser = argparse.ArgumentParser()
+    add_max_tokens_flag(parser)
+    assert parser.parse_args([]).max_tokens is None
+    assert parser.parse_args(["--max-tokens", "96"]).max_tokens == 96
+    assert "(default: 1024 on a CPU, 8192 on a card)" in " ".join(parser.format_help().split())
+    assert Placement.of().batch_tokens == 1024
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert Placement.of("float32", "cuda").batch_tokens == 8192
+
+
+def test_a_command_may_have_a_batch_of_its_own() -> None:
+    parser = argparse.ArgumentParser()
+    add_max_tokens_flag(parser, 2048)
+    assert parser.parse_args([]).max_tokens == 2048
+    assert "(default: 2048)" in parser.format_help()
 
 
 @pytest.mark.parametrize(

@@ -64,11 +64,13 @@ class Predictor:
     max_tokens: int  # largest batch with padding
 
     @classmethod
-    def load(cls, directory: Path, task: Task | None, max_tokens: int, placement: Placement | None = None) -> Self:
+    def load(
+        cls, directory: Path, task: Task | None, max_tokens: int | None = None, placement: Placement | None = None
+    ) -> Self:
         """Load a model directory; `placement` None is in float32, on a card if there is one.
 
         `task` None is the task that the model was trained for; another task must have the same classes, as XQuAD and
-        MLQA have. Raises ValueError for any other directory.
+        MLQA have. `max_tokens` None is the `placement`'s. Raises ValueError for any other directory.
         """
         encoder = open_encoder(directory, "model")
         noted, trained = notes_of(encoder), trained_task(encoder)
@@ -78,7 +80,7 @@ class Predictor:
         placement = placement or Placement()
         model = trained_model(model_class_of(head.model_class, encoder.config), directory, placement.dtype)
         model.to(placement.chosen_device)
-        return cls(task, head, text_encoder(encoder), model, max_tokens)
+        return cls(task, head, text_encoder(encoder), model, max_tokens or placement.batch_tokens)
 
     @property
     def is_plugged_in(self) -> bool:

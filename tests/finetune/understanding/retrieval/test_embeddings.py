@@ -33,6 +33,25 @@ def test_means_are_those_of_single_sentences(tiny_model: Path) -> None:
             assert found[place, number] == pytest.approx(states[layer][0].mean(dim=0).numpy(), abs=1e-5)
 
 
+def test_batches_that_nobody_has_chosen_are_those_of_the_device(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+    states = Embedder.states
+
+    def counted(self: Embedder, batch: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+        sizes.append(batch["input_ids"].numel())
+        return states(self, batch)
+
+    monkeypatch.setattr(Embedder, "states", counted)
+    sentences = ["hund haus baum vogel"] * 400
+    Embedder.load(tiny_model, 1, None).embed(sentences)
+    assert len(sizes) > 1 and 900 < max(sizes) <= 1024
+    sizes.clear()
+    Embedder.load(tiny_model, 1, None, max_tokens=8192).embed(sentences)
+    assert len(sizes) == 1
+
+
 def test_layers_above_the_last_requested_one_are_not_computed(tiny_model: Path) -> None:
     embedder = Embedder.load(tiny_model, layers=1, max_length=20, max_tokens=100)
     assert len(embedder.model.layers) == 1
