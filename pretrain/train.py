@@ -10,14 +10,20 @@ from pathlib import Path
 
 from pretrain.embedded import embedded_data
 from pretrain.recipe import PretrainRecipe
-from training.entry_point import recipe_of_this_process
+from training.entry_point import settle_process
 from training.launch import EXIT_STOPPED, run_on_ranks
+from training.recipe.parsing import parse_recipe
 
 TINY = Path(__file__).resolve().parent / "recipes" / "tiny.yaml"
 
 
+def parse_arguments() -> PretrainRecipe:
+    return parse_recipe(PretrainRecipe, sys.argv[1:], default_config=TINY)
+
+
 def main() -> None:
-    recipe = recipe_of_this_process(PretrainRecipe, sys.argv[1:], default_config=TINY)
+    recipe = parse_arguments()
+    settle_process(recipe)
     data_dir = (
         embedded_data(Path(recipe.output).parent / "embedded") if recipe.data == "embedded" else Path(recipe.data)
     )

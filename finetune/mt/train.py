@@ -5,12 +5,18 @@ from __future__ import annotations
 import sys
 
 from finetune.mt.recipe import TranslationRecipe
-from training.entry_point import recipe_of_this_process
+from training.entry_point import settle_process
 from training.launch import EXIT_STOPPED, run_on_ranks
+from training.recipe.parsing import parse_recipe
+
+
+def parse_arguments() -> TranslationRecipe:
+    return parse_recipe(TranslationRecipe, sys.argv[1:])
 
 
 def main() -> None:
-    recipe = recipe_of_this_process(TranslationRecipe, sys.argv[1:])
+    recipe = parse_arguments()
+    settle_process(recipe)
 
     # Importing torch takes seconds, so only after --help, mistakes and the relaunch.
     from finetune.mt.translation_task import TranslationTask

@@ -8,12 +8,18 @@ from __future__ import annotations
 import sys
 
 from finetune.understanding.recipe import UnderstandingRecipe
-from training.entry_point import recipe_of_this_process
+from training.entry_point import settle_process
 from training.launch import EXIT_STOPPED, run_on_ranks
+from training.recipe.parsing import parse_recipe
+
+
+def parse_arguments() -> UnderstandingRecipe:
+    return parse_recipe(UnderstandingRecipe, sys.argv[1:])
 
 
 def main() -> None:
-    recipe = recipe_of_this_process(UnderstandingRecipe, sys.argv[1:])
+    recipe = parse_arguments()
+    settle_process(recipe)
 
     # Importing torch takes seconds, so only after --help, mistakes and the relaunch.
     from finetune.understanding.understanding_task import UnderstandingTask

@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
-import yaml
-
-from finetune.command_stages import Stage
 from finetune.study.configuration import Study
 from finetune.study.plan import StudyPlan
-from pretrain.recipe import SHAPE_FIELDS, PretrainRecipe
-from training.recipe.parsing import build_recipe
 
 StudyMaker = Callable[..., Study]  # reads a study with changes
 
@@ -31,13 +23,3 @@ def write_scores(plan: StudyPlan, scores: dict[str, dict[str, list[float]]]) -> 
                 content = {column.task.name: {"avg": one, **dict.fromkeys(column.plan.tested(run), one)}}
                 run.output.mkdir(parents=True, exist_ok=True)
                 column.plan.result(run).write_text(json.dumps(content))
-
-
-def resolved_here(stage: Stage, stand_ins: Mapping[str, Path]) -> dict[str, Any]:
-    """The recipe that a command of pre-training has, as `checks.resolved` finds it, without a process of its own."""
-    words = [str(stand_ins.get(word, word)) for word in stage.command[1:]]
-    flags = dict(re.findall(r"--(\w+)\n(.*)\n", "\n".join([*words, ""])))
-    shared = yaml.safe_load(Path(flags.pop("config")).read_text())
-    if "init_from" in flags:  # as the command itself does with the shape of a recipe file
-        shared = {name: value for name, value in shared.items() if name not in SHAPE_FIELDS}
-    return vars(build_recipe(PretrainRecipe, {**shared, **flags}, None))

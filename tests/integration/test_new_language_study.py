@@ -15,13 +15,12 @@ from unittest.mock import patch
 
 import pytest
 import yaml
-from small_study import resolved_here
 
 from data_tools.toy_corpus.generate import write_corpus
 from finetune.steps import Step
 from finetune.study import __main__ as study_command
 from finetune.study.checking import checks
-from finetune.study.checking.flag_check import problems_of_lines
+from finetune.study.checking.flag_check import parsed_lines
 from finetune.study.plan import plan_of
 from finetune.study.reading import read_study
 
@@ -101,8 +100,7 @@ def run_in_turn(steps: Sequence[Step], output: Path, report: Callable[[], None],
 
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "checked", problems_of_lines)
-    monkeypatch.setattr(checks, "resolved", resolved_here)
+    monkeypatch.setattr(checks, "checked", parsed_lines)
     monkeypatch.setattr(checks, "AT_ONCE", 1)  # as sys.argv is
     monkeypatch.setattr(study_command, "run_steps", run_in_turn)
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import itertools
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
 from transformers import AutoConfig
 
 from data_tools.cli import one_line
@@ -19,14 +16,13 @@ from data_tools.corpus.configuration import Corpus
 from finetune.command_stages import Stage
 from finetune.encoders import errors_of_transformers
 from finetune.steps import Step
-from finetune.study.checking.flag_check import checked
+from finetune.study.checking.flag_check import Parsed, checked
 from finetune.study.checking.values import place_of, values_of_stages
 from finetune.study.configuration import Study
 from finetune.study.places import Places
 from training.run_directory.kinds import is_model
 
 AT_ONCE = 4  # commands that check themselves
-TRAINING = ("pretrain.train", "pretrain/train.py")
 
 
 def check_steps(study: Study, places: Places, steps: Sequence[Step], files: Mapping[Path, str]) -> None:
@@ -42,17 +38,13 @@ def check_steps(study: Study, places: Places, steps: Sequence[Step], files: Mapp
             stand_ins[str(path)] = Path(name) / f"{number}-{path.name}"
             stand_ins[str(path)].write_text(text, encoding="utf-8")
         problems += [problem for data in study.data if (problem := problem_of_corpus(data, places, stand_ins))]
-        training = [stage for stage in stages if stage.command[0] in TRAINING]
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            found = pool.map(partial(resolved, stand_ins=stand_ins), training)
-            recipes = dict(zip((stage.title for stage in training), found, strict=True))
-            refused = problems_of_flags([stage for stage in stages if stage not in training], pool)
-    refused |= {title: recipe for title, recipe in recipes.items() if isinstance(recipe, str)}
+        parsed = parsed_stages(stages, stand_ins)
     values = values_of_stages(study)
-    problems += [f"{place_of(told, values[title], study)}: {title}: {told}" for title, told in refused.items()]
+    for title, (told, _) in parsed.items():
+        if told:
+            problems.append(f"{place_of(told, values[title], study)}: {title}: {told}")
     if not problems:
-        good = {title: recipe for title, recipe in recipes.items() if isinstance(recipe, Mapping)}
-        problems += problems_of_sizes(study, places, good)
+        problems += problems_of_sizes(study, places, {title: one.values for title, one in parsed.items()})
     if problems:
         raise ValueError("; ".join(dict.fromkeys(problems)))
 
@@ -69,30 +61,20 @@ def problem_of_corpus(name: str, places: Places, stand_ins: Mapping[str, Path]) 
     return ""
 
 
-def resolved(stage: Stage, stand_ins: Mapping[str, Path]) -> dict[str, Any] | str:
-    """The recipe that a command of pre-training has, or what is wrong with it, by its own check."""
-    words = [str(stand_ins.get(word, word)) for word in stage.command[1:]]
-    command = [sys.executable, "-m", "pretrain.train", *words, "--validate_only"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    if result.returncode:
-        told = result.stderr.strip().rpartition("\n")[2].removeprefix("error: ")
-        return told.removeprefix(f"recipe {words[words.index('--config') + 1]}: ")
-    return dict(yaml.safe_load(result.stdout))
-
-
-def problems_of_flags(stages: Sequence[Stage], pool: ThreadPoolExecutor) -> dict[str, str]:
-    """Title of a stage -> what the parser of its command refuses; each command is imported once."""
-    lines: dict[str, dict[str, tuple[str, ...]]] = {}
+def parsed_stages(stages: Sequence[Stage], stand_ins: Mapping[str, Path]) -> dict[str, Parsed]:
+    """Title of a stage -> what the parser of its command makes of its line; each command is imported once."""
+    lines: dict[str, dict[str, list[str]]] = {}
     for stage in stages:
-        module, *words = stage.command
-        lines.setdefault(module, {})[stage.title] = tuple(words)
-    found = pool.map(checked, lines, [list(of_module.values()) for of_module in lines.values()])
-    return {
-        title: problem
-        for of_module, problems in zip(lines.values(), found, strict=True)
-        for title, problem in zip(of_module, problems, strict=True)
-        if problem is not None
-    }
+        module = stage.command[0].removesuffix(".py").replace("/", ".")  # the launcher has the file of a training
+        lines.setdefault(module, {})[stage.title] = [str(stand_ins.get(word, word)) for word in stage.command[1:]]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        found = list(pool.map(checked, lines, [list(of_module.values()) for of_module in lines.values()]))
+    parsed = {}
+    for of_module, answers in zip(lines.values(), found, strict=True):
+        for (title, words), answer in zip(of_module.items(), answers, strict=True):
+            recipe = next((word for flag, word in itertools.pairwise(words) if flag == "--config"), "")
+            parsed[title] = answer._replace(problem=answer.problem.removeprefix(f"recipe {recipe}: "))
+    return parsed
 
 
 def problems_of_sizes(study: Study, places: Places, recipes: Mapping[str, Mapping[str, Any]]) -> list[str]:

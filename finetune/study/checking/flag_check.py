@@ -7,7 +7,9 @@ seconds. A command without such a function in its source is not imported, as a s
 
 from __future__ import annotations
 
+import argparse
 import contextlib
+import dataclasses
 import importlib
 import importlib.abc
 import importlib.util
@@ -17,20 +19,28 @@ import json
 import subprocess
 import symtable
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from data_tools.cli import one_line
 
 PARSE = "parse_arguments"
 
 
-def problems_of_lines(module: str, lines: Sequence[Sequence[str]]) -> list[str | None]:
-    """For each command line of `python -m MODULE`, what its parser refuses, None for nothing."""
+class Parsed(NamedTuple):
+    """What a parser refuses of a command line, empty for nothing, and the values that it reads from it, by name."""
+
+    problem: str = ""
+    values: Mapping[str, Any] = MappingProxyType({})
+
+
+def parsed_lines(module: str, lines: Sequence[Sequence[str]]) -> list[Parsed]:
+    """What the parser of `python -m MODULE` makes of command lines."""
     if not (program := program_of(module)):
-        return [f"there is no command python -m {module}"] * len(lines)
+        return [Parsed(f"there is no command python -m {module}")] * len(lines)
     parse = parser_of(program)
-    return [None if parse is None else problem_of_line(module, parse, words) for words in lines]
+    return [Parsed() if parse is None else parsed_line(module, parse, words) for words in lines]
 
 
 def parser_of(program: str) -> Callable[[], object] | None:
@@ -70,35 +80,42 @@ def program_of(module: str) -> str:
         return ""
 
 
-def problem_of_line(module: str, parse: Callable[[], object], words: Sequence[str]) -> str | None:
-    """What `parse`, which reads sys.argv, refuses of a command line."""
+def parsed_line(module: str, parse: Callable[[], object], words: Sequence[str]) -> Parsed:
+    """What `parse`, which reads sys.argv, makes of a command line."""
     before, sys.argv = sys.argv, [module, *words]
     told = io.StringIO()
     try:
         with contextlib.redirect_stderr(told):
-            parse()
+            options = parse()
     except (ValueError, OSError) as error:
-        return one_line(error).removesuffix("; --help lists all flags")
+        return Parsed(one_line(error).removesuffix("; --help lists all flags"))
     except SystemExit:  # argparse's own parser
-        return told.getvalue().strip().rpartition("\n")[2] or "its parser ends the command"
+        return Parsed(told.getvalue().strip().rpartition("\n")[2] or "its parser ends the command")
     finally:
         sys.argv = before
-    return None
+    return Parsed(values=values_of(options))
 
 
-def checked(module: str, lines: Sequence[Sequence[str]]) -> list[str | None]:
-    """`problems_of_lines` in a process of its own."""
+def values_of(options: object) -> dict[str, Any]:
+    """The values of flags, or of a recipe; of anything else none."""
+    if dataclasses.is_dataclass(options) and not isinstance(options, type):
+        return dataclasses.asdict(options)
+    return dict(vars(options)) if isinstance(options, argparse.Namespace) else {}
+
+
+def checked(module: str, lines: Sequence[Sequence[str]]) -> list[Parsed]:
+    """`parsed_lines` in a process of its own; values that JSON does not have are text."""
     command = [sys.executable, "-c", f"from {__name__} import main; main()", module]
     result = subprocess.run(command, input=json.dumps(lines), capture_output=True, text=True, check=False)
     if result.returncode or not result.stdout:
         last = result.stderr.strip().rpartition("\n")[2] if result.returncode else ""
         reason = last or "it ends the process; put what it does under if __name__ == '__main__'"
-        return [f"python -m {module} cannot be imported: {reason}"] * len(lines)
-    return list(json.loads(result.stdout))
+        return [Parsed(f"python -m {module} cannot be imported: {reason}")] * len(lines)
+    return [Parsed(**parsed) for parsed in json.loads(result.stdout)]
 
 
 def main() -> None:
-    """The process of `checked`: problems of sys.argv[1], of its lines on standard input, on standard output; JSON."""
+    """The process of `checked`: the command is sys.argv[1], its lines are on standard input; the answer is JSON."""
     with contextlib.redirect_stdout(io.StringIO()):  # what imports print is no part of the answer
-        problems = problems_of_lines(sys.argv[1], json.load(sys.stdin))
-    print(json.dumps(problems))
+        found = parsed_lines(sys.argv[1], json.load(sys.stdin))
+    print(json.dumps([{**one._asdict(), "values": dict(one.values)} for one in found], default=str))

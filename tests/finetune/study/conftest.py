@@ -9,6 +9,7 @@ import pytest
 import yaml
 from small_study import StudyMaker
 
+from finetune.study.checking.flag_check import Parsed
 from finetune.study.configuration import Study
 from finetune.study.plan import StudyPlan, plan_of
 from finetune.study.reading import read_study
@@ -55,8 +56,9 @@ def study(content: dict[str, Any], tmp_path: Path) -> StudyMaker:
 def without_commands(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plans without asking commands whether they take their lines, which takes seconds; shapes are as `content` has."""
     shape = {"num_hidden_layers": 2, "hidden_size": 32}
-    monkeypatch.setattr("finetune.study.checking.checks.resolved", lambda stage, stand_ins: shape)
-    monkeypatch.setattr("finetune.study.checking.checks.checked", lambda module, lines: [None] * len(lines))
+    monkeypatch.setattr(
+        "finetune.study.checking.checks.checked", lambda module, lines: [Parsed(values=shape)] * len(lines)
+    )
 
 
 @pytest.fixture

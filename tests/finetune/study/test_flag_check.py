@@ -12,7 +12,7 @@ from small_study import StudyMaker
 
 from finetune.commands import COMMANDS
 from finetune.study.checking import checks
-from finetune.study.checking.flag_check import checked, problems_of_lines, program_of
+from finetune.study.checking.flag_check import Parsed, checked, parsed_lines, program_of
 from finetune.study.checking.values import Values, place_of
 from finetune.study.plan import plan_of
 
@@ -80,9 +80,7 @@ def place(file: Path, key: str) -> str:
 def test_what_a_command_would_refuse_is_told_with_its_key(
     name: str, study: StudyMaker, content: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shape = {"num_hidden_layers": 2, "hidden_size": 32}
-    monkeypatch.setattr(checks, "resolved", lambda stage, stand_ins: shape)
-    monkeypatch.setattr(checks, "checked", problems_of_lines)  # in this process
+    monkeypatch.setattr(checks, "checked", parsed_lines)  # in this process
     monkeypatch.setattr(checks, "AT_ONCE", 1)  # as sys.argv is
     added, key, expected = MISTAKES[name]
     with pytest.raises(ValueError, match=rf"^\S+mine.yaml:\d+:\d+: {expected}") as told:
@@ -105,7 +103,17 @@ def test_what_a_recipe_of_pretraining_refuses_is_told_with_its_key(
 def test_a_process_checks_all_lines_of_a_command() -> None:
     lines = [["C.yaml", "--output", "DATA"], ["C.yaml"], ["C.yaml", "--output", "DATA", "--workers", "0"]]
     found = checked("data_tools.prepare", lines)
-    assert found == [None, "the following arguments are required: --output", "--workers 0: expected at least 1"]
+    required = "the following arguments are required: --output"
+    assert [one.problem for one in found] == ["", required, "--workers 0: expected at least 1"]
+    assert [one.values.get("output") for one in found] == ["DATA", None, None]
+
+
+def test_a_process_reads_all_recipes() -> None:
+    lines = [["--config", "tiny", "--num_hidden_layers", number, "--output", "x"] for number in ("3", "few", "5")]
+    found = checked("pretrain.train", lines)
+    assert [one.values.get("num_hidden_layers") for one in found] == [3, None, 5]
+    assert [bool(one.problem) for one in found] == [False, True, False]
+    assert "num_hidden_layers: expected a whole number, found 'few'" in found[1].problem
 
 
 def test_commands_of_somebody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,11 +125,12 @@ def test_commands_of_somebody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (tmp_path / "somebody" / "numbers.py").write_text(text)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
-    assert problems_of_lines("somebody.other", [["--anything"]]) == [None]
-    (problem,) = problems_of_lines("somebody.numbers", [["--n", "x"]])
-    assert str(problem).endswith("error: argument --n: invalid int value: 'x'")
-    assert problems_of_lines("somebody.none", [["x"], []]) == ["there is no command python -m somebody.none"] * 2
-    assert "cannot be imported: run" in str(checked("somebody.probe", [[]])[0])
+    assert parsed_lines("somebody.other", [["--anything"]]) == [Parsed()]
+    (wrong,) = parsed_lines("somebody.numbers", [["--n", "x"]])
+    assert wrong.problem.endswith("error: argument --n: invalid int value: 'x'")
+    assert parsed_lines("somebody.numbers", [["--n", "3"]]) == [Parsed(values={"n": 3})]
+    assert parsed_lines("somebody.none", [["x"], []]) == [Parsed("there is no command python -m somebody.none")] * 2
+    assert "cannot be imported: run" in checked("somebody.probe", [[]])[0].problem
 
 
 def test_a_script_without_a_parser_does_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,11 +142,11 @@ def test_a_script_without_a_parser_does_not_run(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "own_package" / "__main__.py").write_text(runs)
     (tmp_path / "own_script.py").write_text(f"{runs}x = 'parse_arguments'\ny = parse_arguments\n")
     for module in ("own_package", "own_script"):
-        assert checked(module, [["--n", "1"], []]) == [None, None]
+        assert checked(module, [["--n", "1"], []]) == [Parsed(), Parsed()]
     assert not (tmp_path / "has run").exists()
     (tmp_path / "own_import.py").write_text(f"from own_parser import parse_arguments\n{runs}")
     (tmp_path / "own_parser.py").write_text("def parse_arguments():\n    raise ValueError('x')\n")
-    assert checked("own_import", [[]]) == ["x"] and (tmp_path / "has run").exists()
+    assert checked("own_import", [[]]) == [Parsed("x")] and (tmp_path / "has run").exists()
 
 
 @pytest.mark.parametrize("code", [0, 3])
@@ -146,29 +155,30 @@ def test_a_module_that_ends_the_process_is_named(code: int, tmp_path: Path, monk
     ends = f"sys.stderr.write('' if {code} else 'a warning')\nsys.exit({code})\n"
     (tmp_path / "own_end.py").write_text(f"import sys\ndef parse_arguments():\n    pass\n{ends}")
     told = "python -m own_end cannot be imported: it ends the process; put what it does under if __name__ == '__main__'"
-    assert checked("own_end", [[], []]) == [told] * 2
+    assert checked("own_end", [[], []]) == [Parsed(told)] * 2
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("def parse_arguments(argv):\n    raise ValueError('x')\n", None),
-        ("def parse_arguments(*, argv):\n    raise ValueError('x')\n", None),
-        ("parse_arguments = None\n", None),
+        ("def parse_arguments(argv):\n    raise ValueError('x')\n", ""),
+        ("def parse_arguments(*, argv):\n    raise ValueError('x')\n", ""),
+        ("parse_arguments = None\n", ""),
         ("def parse_arguments(argv=None):\n    raise ValueError('x')\n", "x"),
     ],
 )
 def test_a_parser_is_one_that_needs_no_argument(
-    text: str, expected: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    text: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "own_probe.py").write_text(text)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
-    assert checked("own_probe", [["--n", "1"]]) == [expected]
+    assert checked("own_probe", [["--n", "1"]]) == [Parsed(expected)]
 
 
 def test_every_command_that_makes_or_looks_into_a_model_has_a_parser_to_check_by() -> None:
     probes = [module for module in COMMANDS.values() if module.startswith("analysis.")]
-    for module in ("data_tools.train_tokenizer", "data_tools.prepare", "veco.convert", "veco.vocabulary", *probes):
+    makers = ("data_tools.train_tokenizer", "data_tools.prepare", "veco.convert", "veco.vocabulary", "pretrain.train")
+    for module in (*makers, *probes):
         text = (ROOT / f"{program_of(module).replace('.', '/')}.py").read_text()
         assert "def parse_arguments()" in text or "import parse_arguments" in text, module
 

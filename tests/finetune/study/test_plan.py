@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from small_study import StudyMaker
 from finetune.command_stages import Stage
 from finetune.steps import check_unchanged
 from finetune.study.cells import Kind, kind_of
+from finetune.study.checking.flag_check import Parsed
 from finetune.study.plan import StudyPlan, plan_of
 
 Content = dict[str, Any]
@@ -153,11 +155,14 @@ def test_a_teacher_may_be_larger_than_what_is_compared(
 ) -> None:
     """Two students of half its layers: one of random weights, one of every second layer."""
 
-    def recipe(stage: Stage, stand_ins: object) -> dict[str, Any]:
+    def recipe(stage: Stage) -> Parsed:
         kept = {"keep_layers": [2, 4]} if "halved" in stage.title else {}
-        return {"num_hidden_layers": 2 if "small" in stage.title else 4, "hidden_size": 32, **kept}
+        return Parsed(values={"num_hidden_layers": 2 if "small" in stage.title else 4, "hidden_size": 32, **kept})
 
-    monkeypatch.setattr("finetune.study.checking.checks.resolved", recipe)
+    def recipes(stages: Sequence[Stage], stand_ins: object) -> dict[str, Parsed]:
+        return {stage.title: recipe(stage) for stage in stages}
+
+    monkeypatch.setattr("finetune.study.checking.checks.parsed_stages", recipes)
     small = {"pretrain": {"data": "en", "num_hidden_layers": 2}}
     halved = {"from": "en", "pretrain": {"data": "en", "keep_layers": [2, 4]}}
     models = {"en": content["models"]["en"], "small": small, "halved": halved}
@@ -281,7 +286,9 @@ def test_mistakes_are_found_before_anything_is_made(name: str, study: StudyMaker
 
 def test_models_of_two_sizes_are_refused(study: StudyMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wider = {"num_hidden_layers": 2, "hidden_size": 64}
-    monkeypatch.setattr("finetune.study.checking.checks.resolved", lambda stage, stand_ins: wider)
+    monkeypatch.setattr(
+        "finetune.study.checking.checks.checked", lambda module, lines: [Parsed(values=wider)] * len(lines)
+    )
     expected = r"models en and found are compared, but differ in size \(2 x 64 and 2 x 32, layers x width\)"
     with pytest.raises(ValueError, match=expected):
         plan_of(study(), tmp_path / "out")

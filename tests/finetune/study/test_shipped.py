@@ -9,12 +9,11 @@ from typing import Any
 
 import pytest
 import yaml
-from small_study import resolved_here
 
 from finetune.study import cells, configuration, references
 from finetune.study.__main__ import STUDIES
 from finetune.study.checking import checks
-from finetune.study.checking.flag_check import problems_of_lines
+from finetune.study.checking.flag_check import parsed_lines
 from finetune.study.plan import StudyPlan, plan_of
 from finetune.study.reading import read_study
 from finetune.understanding.comparison.configuration import Comparison
@@ -38,23 +37,24 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("VECO_CORPORA", "VECO_RUNS"):
         monkeypatch.setenv(name, str(tmp_path / name))
     monkeypatch.setattr(references, "is_directory", lambda path: True)
-    monkeypatch.setattr(checks, "resolved", resolved_here)
     monkeypatch.setattr(checks, "size_of", size_of)
     monkeypatch.setattr(checks, "problem_of_corpus", lambda *ignored: "")
-    monkeypatch.setattr(checks, "checked", problems_of_lines)  # in this process
+    monkeypatch.setattr(checks, "checked", parsed_lines)  # in this process
     monkeypatch.setattr(checks, "AT_ONCE", 1)  # as sys.argv is
     monkeypatch.setattr(cells, "checked_tests", tests)
 
 
 # Study -> rows, columns and steps of its plan.
 SIZES = {
-    # Four tokenizers, data and models; seven tasks, two of them in two languages; five rows; two seeds.
-    "foreign_small": (5, 9, 4 * 3 + 9 * 5 * 2),
+    # Four tokenizers, data and models; seven tasks, two of them in five languages; five rows; three seeds.
+    "foreign_small": (5, 15, 4 * 3 + 15 * 5 * 3),
     "transfer_small": (6, 8, 2 + 3 + 6 + 8 * 6 * 2 + 6 * 2),
     # Two tokenizers, three data, six models; four tasks and two probes of all; two seeds.
     "new_language_small": (6, 4, 2 + 3 + 6 + 4 * 6 * 2 + 2 * 6),
     # One tokenizer and data, three models, five probes of each, two of VECO alone.
     "looking_small": (3, 0, 1 + 1 + 3 + 5 * 3 + 2),
+    # One tokenizer and data; four models, and eleven objectives added to two of them; two tasks, four probes, one seed.
+    "objectives_small": (26, 2, 1 + 1 + 26 + 2 * 26 + 4 * 26),
     "foreign_finetuning": (5, 8, 8 * 5),
     # One tokenizer, English in it and in five others, 16 models; twelve tasks, one of them in three languages.
     "transfer_to_english": (16, 14, 1 + 6 + 16 + 14 * 16 * 5),
