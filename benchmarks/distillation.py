@@ -1,7 +1,7 @@
 """Distillation on Multi30k, behind docs/distillation.md: what a student of half the layers keeps, and how fast it is.
 
     python benchmarks/distillation.py CORPORA --output DIR [--steps 4000] [--seeds 1 2 3] [--parallel 2]
-    python benchmarks/distillation.py CORPORA --output DIR --layers 4 --batch-pairs 32 --steps 1500 --seeds 1      small
+    python benchmarks/distillation.py CORPORA --output DIR --layers 4 --batch-pairs 32 --steps 1500 --epochs 2 --seeds 1
     python benchmarks/distillation.py CORPORA --output DIR --quick          a very small shape, a few updates, English
 
 CORPORA has mt/multi30k and xtreme/{udpos,panx}. A teacher is pre-trained from random weights by pretrain/recipes/
@@ -12,11 +12,12 @@ multi30k.yaml with six layers, twice the recipe's, or --layers; then four studen
     distilled    from random weights, by that objective and `distil`
     both         from the teacher's layers, by that objective and `distil`
 
-All make --steps updates, `alone` and `layers` --longer times as many: an update with a teacher takes longer, and the
-table shows the seconds. Each model is fine-tuned for POS and NER in English and German over --seeds; `both, taught` is
-`both` whose fine-tuning learns from the fine-tuned teacher's logits too. Captions of test_2016_flickr are looked for
-among all, plugged out, by the cosine of centred vectors (csls), in the layer that is best on the other language. The
-speed is that of the encoder plugged out, on the captions, in this process: the best of several passes, model by model.
+All make --steps updates, the teacher --teacher-steps if given, `alone` and `layers` --longer times as many: an update
+with a teacher takes longer, and the table shows the seconds. Each model is fine-tuned for POS and NER in English and
+German over --seeds; `both, taught` is `both` whose fine-tuning learns from the fine-tuned teacher's logits too.
+Captions of test_2016_flickr are looked for among all, plugged out, by the cosine of centred vectors (csls), in the
+layer that is best on the other language. The speed is that of the encoder plugged out, on the captions, in this
+process: the best of several passes, model by model.
 
 DIR/results.json has all numbers, DIR/table.md their means, and the share of the teacher's that a student keeps. What is
 finished is not done again: interrupt it, and start it with the same flags.
@@ -61,7 +62,7 @@ DISTIL = "distil(relations=1, states=1, logits=1, every_layer=True)"
 TUNING = {
     **{"config": "general", "setting": "individual", "engine": "plain", "loader_workers": 0, "max_length": 96},
     **{"ds_config": "zero1_bf16.json", "cpu_precision": "float32", "attention": "eager"},
-    **{"learning_rate": 5e-4, "epochs": 8, "dropout": 0.1},
+    **{"learning_rate": 5e-4, "dropout": 0.1},
 }
 QUICK_SHAPE = {
     **{"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 16, "bilingual_batch_pairs": 8},
@@ -95,7 +96,7 @@ def models_of(options: argparse.Namespace) -> list[Model]:
     start = {"init_from": teacher, "keep_layers": ",".join(map(str, range(2, options.layers + 1, 2)))}
     learning = {"teacher": teacher, "objective": f"{options.objective} + {options.distil}"}
     flags: dict[str, dict[str, Any]] = {
-        TEACHER: {**sizes, "num_hidden_layers": options.layers},
+        TEACHER: {**sizes, "num_hidden_layers": options.layers, "steps": options.teacher_steps or options.steps},
         "alone": {**sizes, **half, "steps": longer},
         "layers": {**sizes, **start, "steps": longer},
         "distilled": {**sizes, **half, **learning},
@@ -147,7 +148,8 @@ class Cell:
         """Fine-tuning, predictions of the test and their score; `teacher` names the step of its teacher."""
         data, run = f"{options.corpora / 'xtreme'}", self.directory / "run"
         fields = {**TUNING, "task": TASKS[self.task], "data": data, "languages": self.language, "seed": self.seed}
-        fields |= {"init_from": self.model.path, "output": run, **(QUICK_TUNING if options.quick else {})}
+        fields |= {"init_from": self.model.path, "output": run, "epochs": options.epochs}
+        fields |= QUICK_TUNING if options.quick else {}
         fields |= {} if self.taught_by is None else {"teacher": self.taught_by}
         train = ("finetune.understanding.train", *words_of(fields), "--resume")
         test = ("--languages", self.language)
@@ -256,7 +258,7 @@ def study(options: argparse.Namespace) -> None:
     models = models_of(options)
     cells = cells_of(options, models)
     settings = {model.name: {"flags": {name: f"{value}" for name, value in model.flags.items()}} for model in models}
-    check_unchanged(settings, options.output)
+    check_unchanged({**settings, "fine-tuning": {"epochs": options.epochs}}, options.output)
     text = shortened(options.corpora, options.output) if options.quick else options.corpora
     os.environ |= {"VECO_CORPORA": f"{text.resolve()}", "VECO_RUNS": f"{options.output.resolve()}"}
     prepare(text, options.output, options.quick)
@@ -285,11 +287,13 @@ def main() -> None:
     add = parser.add_argument
     add("corpora", type=Path, metavar="CORPORA", help="directory with mt/multi30k and xtreme")
     add("--output", type=Path, required=True, metavar="DIR", help="directory for runs and results")
-    add("--steps", type=int, default=4000, help="updates of the teacher, and of students with a teacher (4000)")
+    add("--steps", type=int, default=4000, help="updates of students with a teacher (4000)")
+    add("--teacher-steps", type=int, metavar="N", help="updates of the teacher (as many as --steps)")
     add("--longer", type=float, default=1.5, help="times as many updates of students without a teacher (1.5)")
     add("--languages", nargs="+", choices=LANGUAGES, default=LANGUAGES, help="of POS and NER (en de)")
     add("--layers", type=int, default=LAYERS, metavar="N", help=f"layers of the teacher; students have half ({LAYERS})")
     add("--batch-pairs", type=int, metavar="N", help="pairs in an update of pre-training (the recipe's, 96)")
+    add("--epochs", type=int, default=8, metavar="N", help="of each fine-tuning (8)")
     add("--seeds", type=int, nargs="+", default=[1, 2, 3], help="seeds of fine-tuning (1 2 3)")
     add("--objective", default=OBJECTIVE, metavar="SUM", help=f"of all pre-training ({OBJECTIVE})")
     add("--distil", default=DISTIL, metavar="PART", help=f"added for students with a teacher ({DISTIL})")
@@ -306,7 +310,7 @@ def main() -> None:
         usual = PretrainRecipe.contrast_pairs
         raise ValueError(f"--batch-pairs {pairs}: expected 2 to {usual}, or a multiple of {usual}")
     if options.quick:
-        options.steps, options.seeds, options.languages = QUICK_STEPS, [1], ["en"]
+        options.steps, options.teacher_steps, options.seeds, options.languages = QUICK_STEPS, None, [1], ["en"]
     study(options)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import itertools
 from pathlib import Path
 from unittest.mock import create_autospec
 
@@ -18,7 +19,7 @@ from training.recipe.parsing import parse_recipe
 def options(output: Path, quick: bool = False) -> argparse.Namespace:
     return argparse.Namespace(
         **{"output": output, "quick": quick, "steps": 100, "longer": 1.5, "seeds": [1, 2], "languages": ["en", "de"]},
-        **{"layers": 6, "batch_pairs": None},
+        **{"layers": 6, "batch_pairs": None, "teacher_steps": None, "epochs": 2},
         **{"objective": benchmark.OBJECTIVE, "distil": benchmark.DISTIL, "corpora": output, "parallel": 1},
     )
 
@@ -44,6 +45,13 @@ def test_students_differ_in_start_and_teacher(tmp_path: Path, monkeypatch: pytes
         **dict.fromkeys(("teacher", "distilled", "both"), 100),
         **dict.fromkeys(("alone", "layers"), 150),
     }
+
+
+def test_a_teacher_may_be_trained_longer(tmp_path: Path) -> None:
+    own = options(tmp_path)
+    own.teacher_steps = 400
+    steps = {model.name: model.flags["steps"] for model in benchmark.models_of(own)}
+    assert steps == {"teacher": 400, "alone": 150, "layers": 150, "distilled": 100, "both": 100}
 
 
 def recipes_of(models: list[benchmark.Model], directory: Path) -> dict[str, PretrainRecipe]:
@@ -86,6 +94,8 @@ def test_taught_cells_wait_for_their_teachers(tmp_path: Path) -> None:
     assert len({cell.directory for cell, _ in cells}) == len(cells) == 6 * 2 * 2 * 2
     for cell, teacher in cells:
         step = cell.step(options(tmp_path), teacher)
+        flags = dict(itertools.pairwise(step.stages[0].command))
+        assert flags["--epochs"] == "2" and flags["--learning_rate"] == "0.0005"
         assert ("--teacher" in step.stages[0].command) == (cell.name == "both, taught") == (len(step.needs) == 2)
         if teacher is not None:
             assert teacher == f"teacher-{cell.task}-{cell.language}-{cell.seed}"
@@ -110,6 +120,9 @@ def test_study_runs_its_steps_in_its_directory(tmp_path: Path, monkeypatch: pyte
     steps, output = run_steps.call_args.args[:2]
     assert output == tmp_path / "out" and len(steps) == len(benchmark.models_of(own)) + 6 * 2 * 2 * 2
     assert (tmp_path / "out" / "table.md").read_text() == "a table"
+    own.epochs = 3
+    with pytest.raises(ValueError, match="run fine-tuning was begun with other epochs"):
+        benchmark.study(own)
 
 
 def test_table_has_shares_of_the_teachers_scores() -> None:
