@@ -71,7 +71,7 @@ def tiny_study() -> dict[str, Any]:
     study["models"]["extended"]["extend"]["min_count"] = 2
     study["tasks"] = {"pos-fi": study["tasks"]["pos-fi"]}
     study["probes"] = {"retrieval": study["probes"]["retrieval"]}
-    study["finetuning"] |= {"steps": 2, "save_every": 2, "max_length": 48}
+    study["finetuning"] |= {"steps": 2, "save_every": 2, "max_length": 48, "cpu_precision": "float32"}
     return {**study, "seeds": [1], "table": {"models": ROWS, "baseline": "base"}}
 
 
