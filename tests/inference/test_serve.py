@@ -77,14 +77,14 @@ def test_limits_and_ports_are_checked() -> None:
 def test_nothing_that_was_received_is_lost(tiny_model: Path) -> None:
     """All requests are on their way when the server is asked to stop."""
     pytest.importorskip("uvicorn")
-    command = [sys.executable, "-m", "inference.serve", str(tiny_model), "--port", "0", "--max-batch", "8"]
+    command = [sys.executable, "-m", "inference.serve", str(tiny_model), "--port", "0", "--max-batch", "2"]  # slowly
     server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env={**os.environ})
     assert server.stdout is not None
     address = server.stdout.readline().split()[2].rstrip(";")
     assert address.startswith("http://127.0.0.1:")
 
     def ask(number: int) -> int:
-        body = json.dumps({"texts": ["hund haus baum " * 20] * 64}).encode()
+        body = json.dumps({"texts": ["hund haus baum " * 20] * 128}).encode()
         request = urllib.request.Request(f"{address}/embed", body, {"Content-Type": "application/json"})
         with urllib.request.urlopen(request, timeout=120) as answer:
             return len(json.loads(answer.read())["vectors"])
@@ -97,6 +97,6 @@ def test_nothing_that_was_received_is_lost(tiny_model: Path) -> None:
                 lines = page.read().decode().splitlines()
             received = next(float(line.split()[1]) for line in lines if line.startswith("veco_requests_in_progress "))
         server.send_signal(signal.SIGTERM)
-        assert [answer.result() for answer in answers] == [64] * NUM_CLIENTS
+        assert [answer.result() for answer in answers] == [128] * NUM_CLIENTS
     assert received == NUM_CLIENTS + 1, "the server was asked to stop while all requests waited"
     assert server.wait(30) in (0, -signal.SIGTERM)
