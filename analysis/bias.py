@@ -31,7 +31,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from analysis.options import check_max_tokens, claim_results, model_parser
+from analysis.options import claim_results, model_parser
 from analysis.results import result_names
 from analysis.winogender.classifier import EntailmentModel
 from analysis.winogender.items import files_of_winogender, read_pairs
@@ -52,7 +52,6 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--entailment", metavar="LABEL", help="the label of what follows (default: entailment)")
     options = parser.parse_args()
-    check_max_tokens(options)
     return options
 
 

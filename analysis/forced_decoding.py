@@ -23,7 +23,7 @@ from analysis.states import WORDS, Words, pieces_of_words
 from analysis.weights import SOURCE, TARGET, Tokens, Weights
 from finetune.mt.decoding.beam_search import SearchOptions
 from finetune.mt.decoding.translator import Translator, check_model
-from finetune.placement import Placement
+from finetune.placement import Placement, batch_tokens
 from finetune.understanding.rows.encoding import TextEncoder, in_blocks
 from finetune.understanding.rows.framing import Row
 from finetune.understanding.rows.paired_rows import PairedRows
@@ -72,13 +72,13 @@ class ForcedDecoder:
         placement: Placement | None = None,
         target_language: str | None = None,
     ) -> Self:
-        """Load a model directory; None is the longest that the model takes, and the `placement`'s largest batch.
+        """Load a model directory; None is the longest that the model takes, and a batch that suits the device.
 
         Raises ValueError as `check_model` does, and for a `max_length` that the model cannot take.
         """
         tokenizer, start = check_model(directory, target_language)
         placement = placement or Placement()
-        max_tokens = placement.batch_tokens if max_tokens is None else max_tokens
+        max_tokens = batch_tokens(max_tokens, placement.chosen_device)
         model = VecoForConditionalGeneration.from_pretrained(directory, dtype=placement.dtype).eval()
         model.to(placement.chosen_device)
         translator = Translator.of_model(model, tokenizer, SearchOptions(max_tokens=max_tokens), start)

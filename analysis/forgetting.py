@@ -36,7 +36,7 @@ from analysis.masking.lines import MaskedText
 from analysis.masking.masked_lm import MaskedLM, longest_line
 from analysis.masking.report import AVERAGE, FIGURE, NAME, write_report
 from analysis.masking.scores import Score, Scorer
-from analysis.options import check_max_tokens, claim_results, model_parser, name_and_file, named_files
+from analysis.options import claim_results, model_parser, name_and_file, named_files
 from analysis.results import result_names
 from data_tools.cli import run_main, warn
 from finetune.encoders import Encoder, open_encoder
@@ -81,7 +81,6 @@ def check_numbers(options: argparse.Namespace) -> None:
         raise ValueError(f"--lines {options.lines}: expected at least 1")
     if options.pseudo_lines < 0:
         raise ValueError(f"--pseudo-lines {options.pseudo_lines}: expected at least 0")
-    check_max_tokens(options)
 
 
 def named_models(model: Path, before: Sequence[str]) -> dict[str, Path]:

@@ -24,7 +24,7 @@ ENCODER = "a VECO, another encoder of transformers"
 def model_parser(program: str, description: str | None, model: str, max_tokens: int | None = None) -> FlagParser:
     """A parser with the flags of every command: of a model, its batches, and a directory for results.
 
-    `model` says what MODEL can be, `max_tokens` the largest batch of a command whose own is not `Placement`'s.
+    `model` says what MODEL can be, `max_tokens` the largest batch of a command that has one of its own.
     """
     parser = FlagParser(
         prog=f"python -m {program}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -115,7 +115,6 @@ def translation_model_of(options: argparse.Namespace) -> Path:
 
 def load_decoder(options: argparse.Namespace, model: Path, layers: Sequence[int]) -> ForcedDecoder:
     """The translation model that the flags describe. Raises ValueError as `ForcedDecoder.load` does."""
-    check_max_tokens(options)
     return ForcedDecoder.load(
         model,
         layers,
@@ -127,15 +126,8 @@ def load_decoder(options: argparse.Namespace, model: Path, layers: Sequence[int]
     )
 
 
-def check_max_tokens(options: argparse.Namespace) -> None:
-    """Raise ValueError for batches of nothing."""
-    if options.max_tokens is not None and options.max_tokens < 1:
-        raise ValueError(f"--max-tokens {options.max_tokens}: expected at least 1")
-
-
 def load_embedder(options: argparse.Namespace, model: Path, layers: Sequence[int], plug_in: bool = False) -> Embedder:
-    """The encoder that the flags describe. Raises ValueError as `Embedder.load` does, and for batches of nothing."""
-    check_max_tokens(options)
+    """The encoder that the flags describe. Raises ValueError as `Embedder.load` does."""
     return Embedder.load(model, layers, options.max_length, options.max_tokens, Placement.of(options.dtype), plug_in)
 
 

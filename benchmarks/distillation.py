@@ -95,8 +95,9 @@ def models_of(options: argparse.Namespace) -> list[Model]:
     half = {} if options.layers == LAYERS else {"num_hidden_layers": options.layers // 2}
     start = {"init_from": teacher, "keep_layers": ",".join(map(str, range(2, options.layers + 1, 2)))}
     learning = {"teacher": teacher, "objective": f"{options.objective} + {options.distil}"}
+    teacher_steps = {} if options.teacher_steps is None else {"steps": options.teacher_steps}
     flags: dict[str, dict[str, Any]] = {
-        TEACHER: {**sizes, "num_hidden_layers": options.layers, "steps": options.teacher_steps or options.steps},
+        TEACHER: {**sizes, "num_hidden_layers": options.layers, **teacher_steps},
         "alone": {**sizes, **half, "steps": longer},
         "layers": {**sizes, **start, "steps": longer},
         "distilled": {**sizes, **half, **learning},

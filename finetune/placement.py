@@ -67,10 +67,17 @@ class Placement:
             return self.device
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
-    @property
-    def batch_tokens(self) -> int:
-        """The size of the largest batch that nobody has chosen, in tokens with padding."""
-        return CPU_BATCH_TOKENS if self.chosen_device.type == "cpu" else CARD_BATCH_TOKENS
+
+def batch_tokens(chosen: int | None, device: torch.device) -> int:
+    """The size of the largest batch, in tokens with padding: the chosen one, or what suits the device.
+
+    Raises ValueError for batches of nothing.
+    """
+    if chosen is None:
+        return CPU_BATCH_TOKENS if device.type == "cpu" else CARD_BATCH_TOKENS
+    if chosen < 1:
+        raise ValueError(f"max_tokens {chosen}: expected at least 1")
+    return chosen
 
 
 def name_of(dtype: torch.dtype) -> str:
@@ -112,11 +119,18 @@ def add_dtype_flag(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="precision (default %(default)s)")
 
 
+def number_of_tokens(text: str) -> int:
+    """The size of a batch that a flag gives. Raises argparse.ArgumentTypeError for batches of nothing."""
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"expected at least 1, found {number}")
+    return number
+
+
 def add_max_tokens_flag(parser: argparse._ActionsContainer, default: int | None = None) -> None:
-    """Add --max-tokens; where it is None, `Placement.batch_tokens` is taken."""
+    """Add --max-tokens, which `batch_tokens` takes."""
     usual = default or f"{CPU_BATCH_TOKENS} on a CPU, {CARD_BATCH_TOKENS} on a card"
     message = f"largest batch, in tokens with padding (default: {usual})"
-    parser.add_argument("--max-tokens", type=int, default=default, metavar="N", help=message)
+    parser.add_argument("--max-tokens", type=number_of_tokens, default=default, metavar="N", help=message)
 
 
 def add_device_flag(parser: argparse._ActionsContainer) -> None:

@@ -37,7 +37,7 @@ class ZeroShotClassifier:
     """
 
     def __init__(self, path: str | Path, max_tokens: int | None = None, placement: Placement | None = None) -> None:
-        """`max_tokens` is the largest batch, with padding; None is that of `placement`."""
+        """`max_tokens` is the largest batch, with padding; None is what suits the device."""
         directory = model_directory(Path(path), [Kind.TASK])
         self._predictor = Predictor.load(directory, None, max_tokens, placement)
         task = self._predictor.task

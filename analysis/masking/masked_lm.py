@@ -14,7 +14,7 @@ from transformers import AutoModelForMaskedLM, PreTrainedModel
 
 from analysis.masking.questions import LABELS, PLACES, Question, rows_of
 from finetune.encoders import Encoder
-from finetune.placement import Placement
+from finetune.placement import Placement, batch_tokens
 from finetune.understanding.heads.build_model import load_model
 from finetune.understanding.rows.encoding import TextEncoder, text_encoder
 from finetune.understanding.rows.paired_rows import PairedRows
@@ -44,7 +44,7 @@ class MaskedLM:
 
     @classmethod
     def load(cls, opened: Encoder, max_tokens: int | None, placement: Placement) -> Self:
-        """Load the weights of a directory; `max_tokens` None is the `placement`'s.
+        """Load the weights of a directory; `max_tokens` None is what suits the device.
 
         Raises ValueError for a model without the weights of a head that predicts masked pieces.
         """
@@ -55,7 +55,7 @@ class MaskedLM:
                 "expected a model that was pre-trained, with its head"
             )
         model.eval().to(placement.chosen_device)
-        return cls(model, text_encoder(opened), mask_of(opened), max_tokens or placement.batch_tokens)
+        return cls(model, text_encoder(opened), mask_of(opened), batch_tokens(max_tokens, placement.chosen_device))
 
     def answers(self, questions: Sequence[Question]) -> Answers:
         """The answers to some questions, in batches of similar length."""

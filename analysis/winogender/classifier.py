@@ -30,7 +30,7 @@ class EntailmentModel:
 
     @classmethod
     def load(cls, directory: Path, label: str | None, max_tokens: int | None, placement: Placement) -> Self:
-        """Load a model; `label` None is the one called entailment, `max_tokens` None the `placement`'s.
+        """Load a model; `label` None is the one called entailment, `max_tokens` None what suits the device.
 
         Raises ValueError for a model of another kind of task, or without such a label.
         """

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from finetune.placement import Placement, add_device_flag, add_dtype_flag, add_max_tokens_flag
+from finetune.placement import Placement, add_device_flag, add_dtype_flag, add_max_tokens_flag, batch_tokens
 
 
 def test_names_stand_for_what_torch_has() -> None:
@@ -29,15 +29,26 @@ def test_flags_have_these_names() -> None:
     assert Placement.of(given.dtype, given.device) == Placement(torch.float16, torch.device("cpu"))
 
 
-def test_a_batch_that_nobody_has_chosen_is_small_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_that_nobody_has_chosen_is_small_on_a_cpu() -> None:
     parser = argparse.ArgumentParser()
     add_max_tokens_flag(parser)
     assert parser.parse_args([]).max_tokens is None
     assert parser.parse_args(["--max-tokens", "96"]).max_tokens == 96
     assert "(default: 1024 on a CPU, 8192 on a card)" in " ".join(parser.format_help().split())
-    assert Placement.of().batch_tokens == 1024
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert Placement.of("float32", "cuda").batch_tokens == 8192
+    assert batch_tokens(None, torch.device("cpu")) == 1024
+    assert batch_tokens(None, torch.device("cuda")) == 8192
+    assert batch_tokens(96, torch.device("cpu")) == batch_tokens(96, torch.device("cuda")) == 96
+
+
+@pytest.mark.parametrize("size", [0, -5])
+def test_batches_of_nothing_are_told(size: int, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ValueError, match=f"max_tokens {size}: expected at least 1"):
+        batch_tokens(size, torch.device("cpu"))
+    parser = argparse.ArgumentParser()
+    add_max_tokens_flag(parser)
+    with pytest.raises(SystemExit):
+        parser.parse_args([f"--max-tokens={size}"])
+    assert f"argument --max-tokens: expected at least 1, found {size}" in capsys.readouterr().err
 
 
 def test_a_command_may_have_a_batch_of_its_own() -> None:

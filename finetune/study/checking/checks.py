@@ -65,7 +65,9 @@ def parsed_stages(stages: Sequence[Stage], stand_ins: Mapping[str, Path]) -> dic
     """Title of a stage -> what the parser of its command makes of its line; each command is imported once."""
     lines: dict[str, dict[str, list[str]]] = {}
     for stage in stages:
-        module = stage.command[0].removesuffix(".py").replace("/", ".")  # the launcher has the file of a training
+        module = stage.command[0]
+        if stage.is_distributed:  # the launcher has the file of a training
+            module = module.removesuffix(".py").replace("/", ".")
         lines.setdefault(module, {})[stage.title] = [str(stand_ins.get(word, word)) for word in stage.command[1:]]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         found = list(pool.map(checked, lines, [list(of_module.values()) for of_module in lines.values()]))

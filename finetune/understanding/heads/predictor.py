@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from finetune.encoders import Encoder, open_encoder
-from finetune.placement import Placement
+from finetune.placement import Placement, batch_tokens
 from finetune.understanding.heads.build import build_head
 from finetune.understanding.heads.build_model import trained_model
 from finetune.understanding.heads.head import Limits, TaskHead
@@ -70,7 +70,7 @@ class Predictor:
         """Load a model directory; `placement` None is in float32, on a card if there is one.
 
         `task` None is the task that the model was trained for; another task must have the same classes, as XQuAD and
-        MLQA have. `max_tokens` None is the `placement`'s. Raises ValueError for any other directory.
+        MLQA have. `max_tokens` None is what suits the device. Raises ValueError for any other directory.
         """
         encoder = open_encoder(directory, "model")
         noted, trained = notes_of(encoder), trained_task(encoder)
@@ -80,7 +80,7 @@ class Predictor:
         placement = placement or Placement()
         model = trained_model(model_class_of(head.model_class, encoder.config), directory, placement.dtype)
         model.to(placement.chosen_device)
-        return cls(task, head, text_encoder(encoder), model, max_tokens or placement.batch_tokens)
+        return cls(task, head, text_encoder(encoder), model, batch_tokens(max_tokens, placement.chosen_device))
 
     @property
     def is_plugged_in(self) -> bool:

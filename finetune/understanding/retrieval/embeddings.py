@@ -19,7 +19,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
 from finetune.encoders import Encoder, errors_of_transformers, open_encoder
 from finetune.exported.encoder import ExportedEncoder
 from finetune.exported.settings import ExportedSettings, Pooling, is_exported
-from finetune.placement import CPU_BATCH_TOKENS, Placement, name_of
+from finetune.placement import Placement, batch_tokens, name_of
 from finetune.pretrained import VECO, XLM_ROBERTA, pretrained_masked_lm
 from finetune.understanding.heads.build_model import with_pretrained_encoder
 from finetune.understanding.rows.encoding import TextEncoder, in_blocks, text_encoder
@@ -91,10 +91,11 @@ class Embedder:
 
         `layers` None is the usual layer for sentences, `max_length` None the most that the model takes; of an exported
         encoder the layer is the exported one, and sentences are pooled as it says. `placement` None is in float32, on
-        a card if there is one; `max_tokens` None is the `placement`'s, for an exported encoder that of a CPU.
+        a card if there is one; `max_tokens` None is what suits the device.
 
         Raises ValueError for layers that the model does not have, for a `max_length` that it cannot take, for what an
-        exported encoder does not have, and with `plug_in` for a model without trained cross-attention.
+        exported encoder does not have, for batches of nothing, and with `plug_in` for a model without trained
+        cross-attention.
         """
         placement = placement or Placement()
         if is_exported(directory):
@@ -108,7 +109,7 @@ class Embedder:
         max_length = checked_length(max_length, text, encoder.max_tokens)
         dtype = placement.dtype
         model = plugged_in(encoder, dtype) if plug_in else encoder_alone(encoder, max(layers), dtype)
-        max_tokens = max_tokens or placement.batch_tokens
+        max_tokens = batch_tokens(max_tokens, placement.chosen_device)
         return cls(model.eval().to(placement.chosen_device), text, layers, max_length, max_tokens)
 
     @classmethod
@@ -130,7 +131,7 @@ class Embedder:
         with errors_of_transformers(f"{directory}: its tokenizer"):
             text = TextEncoder(AutoTokenizer.from_pretrained(directory, trust_remote_code=False))
         max_length = checked_length(max_length, text, settings.max_length)
-        max_tokens = max_tokens or CPU_BATCH_TOKENS
+        max_tokens = batch_tokens(max_tokens, ExportedEncoder.device)
         return cls(ExportedEncoder.load(directory), text, layers, max_length, max_tokens, settings.pooling)
 
     def embed(self, sentences: Sequence[str], name: str = "") -> np.ndarray:

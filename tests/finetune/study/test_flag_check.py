@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from small_study import StudyMaker
 
+from finetune.command_stages import Stage
 from finetune.commands import COMMANDS
 from finetune.study.checking import checks
 from finetune.study.checking.flag_check import Parsed, checked, parsed_lines, program_of
@@ -114,6 +115,22 @@ def test_a_process_reads_all_recipes() -> None:
     assert [one.values.get("num_hidden_layers") for one in found] == [3, None, 5]
     assert [bool(one.problem) for one in found] == [False, True, False]
     assert "num_hidden_layers: expected a whole number, found 'few'" in found[1].problem
+
+
+def test_the_launchers_file_of_a_training_is_a_command_but_a_probes_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def parsed(module: str, lines: list[list[str]]) -> list[Parsed]:
+        asked.append((module, lines))
+        return [Parsed("recipe here.yaml: wrong")] * len(lines)
+
+    monkeypatch.setattr(checks, "checked", parsed)
+    monkeypatch.setattr(checks, "AT_ONCE", 1)
+    training = Stage("train", ("pretrain/train.py", "--config", "there.yaml"), Path("x"), is_distributed=True)
+    probe = Stage("probe", ("analysis/syntax.py", "MODEL"), Path("y"))
+    found = checks.parsed_stages([training, probe], {"there.yaml": Path("here.yaml")})
+    assert asked == [("pretrain.train", [["--config", "here.yaml"]]), ("analysis/syntax.py", [["MODEL"]])]
+    assert found == {"train": Parsed("wrong"), "probe": Parsed("recipe here.yaml: wrong")}
 
 
 def test_commands_of_somebody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
