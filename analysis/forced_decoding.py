@@ -17,7 +17,6 @@ from typing import Self
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AutoConfig
 
 from analysis.states import WORDS, Words, pieces_of_words
 from analysis.weights import SOURCE, TARGET, Tokens, Weights
@@ -31,6 +30,7 @@ from finetune.understanding.rows.row_batches import EvaluationBatches
 from finetune.understanding.rows.token_rows import TokenRows
 from veco import VecoForConditionalGeneration
 from veco.labels import IGNORED
+from veco.opening import open_config
 from veco.pairs import pair_argument
 
 SHOWN = "shown"  # the token that a position of the decoder stands for, which comes along in a batch as a target does
@@ -45,7 +45,7 @@ class State(StrEnum):
 
 def num_decoder_layers(directory: Path) -> int:
     """The number of layers of the decoder of the translation model in a directory."""
-    return int(AutoConfig.from_pretrained(directory).decoder_layers)
+    return int(open_config(directory).decoder_layers)
 
 
 @dataclass

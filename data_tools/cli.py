@@ -78,6 +78,17 @@ class FlagParser(argparse.ArgumentParser):
         return found
 
 
+def positive_int(text: str) -> int:
+    """The type of a flag that takes a whole number of at least 1."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, found {text}")
+    return number
+
+
 def run_main(main: Callable[[], None]) -> None:
     """Run `main`; exit with code 2 and one line `error: …` on stderr if it raises ValueError or OSError.
 

@@ -48,6 +48,7 @@ from data_tools.stages.plan import (
     plan_of,
 )
 from data_tools.stages.plan_changes import changes
+from data_tools.tokenizers.agreement import check_as_in_transformers
 from data_tools.tokenizers.encoder import model_file, open_encoder
 from data_tools.tokenizers.sentence_piece import MODEL_FILE
 
@@ -146,6 +147,7 @@ def prepare(corpus: Corpus, output: Path, shard_tokens: int, run: RunStages) -> 
     """Run the stages that make a data directory, or submit them on Slurm; returns whether there was anything to do."""
     output = output.absolute()
     encoder = open_encoder(corpus.tokenizer)
+    check_as_in_transformers(encoder)
     plan = make_plan(corpus, output, encoder.tokenizer_sha256, shard_tokens)
     if is_finished(plan):  # perhaps on a read-only disk
         if (output / WORK_NAME).exists():  # Slurm's jobs are done, or the last run was killed at the very end

@@ -6,8 +6,6 @@ An encoder is what transformers has a masked language model for, without a decod
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,14 +13,14 @@ import torch
 from torch import nn
 from transformers import (
     MODEL_FOR_MASKED_LM_MAPPING,
-    AutoConfig,
-    AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
 from finetune.pretrained import VECO, XLM_ROBERTA, check_model_directory, check_vocabulary, open_pretrained
+from veco.opening import errors_of_transformers, open_config
+from veco.tokenizer import open_tokenizer
 
 FIELDS = ("vocab_size", "num_hidden_layers")  # that the configuration of an encoder of text has
 POSITIONS = "position_embeddings"  # the end of the name of a table of positions in transformers' encoders
@@ -48,13 +46,11 @@ def open_encoder(directory: Path, field: str = "init_from") -> Encoder:
     Raises ValueError when the directory is not an encoder with its tokenizer, or the two do not match.
     """
     check_model_directory(directory, field)
-    with errors_of_transformers(f"{field} {directory}: its config.json"):
-        config = AutoConfig.from_pretrained(directory, trust_remote_code=False)
+    config = open_config(directory, field)
     if config.model_type in (VECO, XLM_ROBERTA):
         tokenizer, veco_config = open_pretrained(directory, field, kinds=(VECO, XLM_ROBERTA))
         return Encoder(directory, tokenizer, veco_config, veco_config.max_tokens, has_token_types=False)
-    with errors_of_transformers(f"{field} {directory}: its tokenizer"):
-        tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
+    tokenizer = open_tokenizer(directory, field)
     try:
         shape = empty_masked_lm(config)
         check_vocabulary(tokenizer, config)
@@ -122,13 +118,3 @@ def longest_row(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> i
 def encoder_weights(config: PreTrainedConfig) -> set[str]:
     """The names of the weights that every pre-trained model of a configuration has; a pooler belongs to the head."""
     return set(empty_masked_lm(config).base_model.state_dict())
-
-
-@contextmanager
-def errors_of_transformers(what: str) -> Iterator[None]:
-    """Raise ValueError, on one line, for anything that transformers raises over a file that it did not expect so."""
-    try:
-        yield
-    except Exception as error:
-        reason = next(iter(str(error).splitlines()), "")
-        raise ValueError(f"{what} cannot be opened by transformers: {type(error).__name__}: {reason}") from error

@@ -11,6 +11,7 @@ from typing import Self
 import torch
 from torch.nn import functional
 
+from data_tools.cli import positive_int
 from training.recipe.ds_config import BF16_CAPABILITY
 
 DTYPES: Mapping[str, torch.dtype] = MappingProxyType(
@@ -119,18 +120,11 @@ def add_dtype_flag(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="precision (default %(default)s)")
 
 
-def number_of_tokens(text: str) -> int:
-    """The size of a batch that a flag gives. Raises argparse.ArgumentTypeError for batches of nothing."""
-    if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"expected at least 1, found {number}")
-    return number
-
-
 def add_max_tokens_flag(parser: argparse._ActionsContainer, default: int | None = None) -> None:
     """Add --max-tokens, which `batch_tokens` takes."""
     usual = default or f"{CPU_BATCH_TOKENS} on a CPU, {CARD_BATCH_TOKENS} on a card"
     message = f"largest batch, in tokens with padding (default: {usual})"
-    parser.add_argument("--max-tokens", type=number_of_tokens, default=default, metavar="N", help=message)
+    parser.add_argument("--max-tokens", type=positive_int, default=default, metavar="N", help=message)
 
 
 def add_device_flag(parser: argparse._ActionsContainer) -> None:

@@ -6,13 +6,15 @@ from collections.abc import Collection
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
+from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from training.run_directory.kinds import is_model, no_model
 from veco import VecoConfig, VecoForConditionalGeneration, VecoForMaskedLM
 from veco.convert import from_xlm_roberta
 from veco.convert.encoders import veco_config
 from veco.convert.families import how_to_convert
+from veco.opening import open_config
+from veco.tokenizer import open_tokenizer
 
 VECO, XLM_ROBERTA = VecoConfig.model_type, "xlm-roberta"
 TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json", "vocab.txt")  # one of them is enough for transformers
@@ -28,7 +30,7 @@ def open_pretrained(
     ValueError when the directory is not such a model with its tokenizer, or the two do not match.
     """
     check_model_directory(directory, field)
-    config = AutoConfig.from_pretrained(directory)
+    config = open_config(directory)
     if config.model_type not in kinds:
         found = f"{config.model_type}{how_to_convert(config.model_type)}"
         raise ValueError(f"{field} {directory}: expected a {' or '.join(kinds)}, found a {found}")
@@ -36,7 +38,7 @@ def open_pretrained(
         raise ValueError(f"{field} {directory}: a translation model; expected a model that was pre-trained")
     if config.model_type == XLM_ROBERTA:
         config = veco_config(config)
-    tokenizer = AutoTokenizer.from_pretrained(directory)
+    tokenizer = open_tokenizer(directory)
     try:
         check_vocabulary(tokenizer, config)
     except ValueError as error:
@@ -66,6 +68,6 @@ def is_translation_model(config: PretrainedConfig) -> bool:
 
 def pretrained_masked_lm(directory: Path) -> VecoForMaskedLM:
     """The VECO in a directory, or its XLM-R converted to one with random cross-attention; in float32."""
-    if AutoConfig.from_pretrained(directory).model_type == XLM_ROBERTA:
+    if open_config(directory).model_type == XLM_ROBERTA:
         return from_xlm_roberta(directory).float()
     return VecoForMaskedLM.from_pretrained(directory, dtype=torch.float32)

@@ -7,18 +7,18 @@ from typing import Any
 
 from data_tools.files.atomic import sha256_of
 from data_tools.shards.manifest import Manifest
-from data_tools.tokenizers.encoder import model_file
+from data_tools.tokenizers.agreement import probes
+from data_tools.tokenizers.encoder import model_file, open_encoder
 from veco.tokenizer import has_tokenizer, open_tokenizer
-
-# Text that tokenizers with the same pieces may cut otherwise: letters are made small, accents and widths lost.
-PROBE = "Übergröße NASA's naïve ２nd-best 12,5 % café"
 
 
 def check_own_tokenizer(data_dir: Path, manifest: Manifest) -> None:
     """Raise ValueError when the tokenizer in a data directory is not the one that its shards were made with."""
     model = model_file(data_dir / "tokenizer")
     if model.is_file() and sha256_of(model) != manifest.tokenizer_sha256:
-        raise ValueError(f"{model}: not the tokenizer that {data_dir} was prepared with; run data_tools.prepare again")
+        raise ValueError(
+            f"{model.parent}: not the tokenizer that {data_dir} was prepared with; run data_tools.prepare again"
+        )
 
 
 def check_data_pieces(data_dir: Path, manifest: Manifest, tokenizer: Any, model_dir: Path | str) -> None:
@@ -40,8 +40,10 @@ def check_data_pieces(data_dir: Path, manifest: Manifest, tokenizer: Any, model_
             f"({len(ours):,} pieces): {len(different):,} pieces have other ids, such as {different[:3]}; prepare the "
             "data with the model's"
         )
-    if of_data(PROBE)["input_ids"] != tokenizer(PROBE)["input_ids"]:
-        raise ValueError(
-            f"{data_dir} was prepared with a tokenizer that has the pieces of {model_dir}'s but cuts text otherwise, "
-            f"as one that makes letters small does: {PROBE!r} has other ids; prepare the data with the model's"
-        )
+    for line in probes(open_encoder(directory).spellings):
+        if of_data(line)["input_ids"] != tokenizer(line)["input_ids"]:
+            raise ValueError(
+                f"{data_dir} was prepared with a tokenizer that has the pieces of {model_dir}'s but cuts text "
+                f"otherwise, as one that makes letters small does: {line!r} has other ids; prepare the data with the "
+                "model's"
+            )

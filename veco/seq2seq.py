@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from transformers import AutoConfig, GenerationConfig, GenerationMixin, XLMRobertaForMaskedLM
+from transformers import GenerationConfig, GenerationMixin, XLMRobertaForMaskedLM
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import Seq2SeqLMOutput
 from transformers.utils import ModelOutput, logging
@@ -27,6 +27,7 @@ from veco.model import (
     input_shape,
     token_mask,
 )
+from veco.opening import open_config
 from veco.packing import Padding
 
 logger = logging.get_logger(__name__)
@@ -335,7 +336,7 @@ def pretrained_veco(model_or_dir: VecoForMaskedLM | XLMRobertaForMaskedLM | str 
         return model_or_dir
     if isinstance(model_or_dir, XLMRobertaForMaskedLM):
         return from_xlm_roberta(model_or_dir)
-    kind = AutoConfig.from_pretrained(model_or_dir).model_type
+    kind = open_config(model_or_dir).model_type
     if kind == "veco":
         return VecoForMaskedLM.from_pretrained(model_or_dir)
     if kind == "xlm-roberta":

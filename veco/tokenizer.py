@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from transformers import AutoTokenizer
 
+from veco.opening import errors_of_transformers
 from veco.rust_errors import rust_errors_as_oserrors
 
 MODEL_FILE = "sentencepiece.bpe.model"
@@ -20,9 +21,13 @@ PIECES_FILES = (MODEL_FILE, TOKENIZER_JSON, "vocab.txt", "vocab.json")
 LOADING_RECORDS = ("is_local", "local_files_only")
 
 
-def open_tokenizer(directory: Path) -> Any:
-    """transformers' tokenizer in a directory; ValueError or OSError if there is none."""
-    return AutoTokenizer.from_pretrained(directory)
+def open_tokenizer(directory: Path, field: str = "") -> Any:
+    """transformers' tokenizer in a directory, which `field` names in error messages; no foreign code is run.
+
+    Raises ValueError if there is none that it can open.
+    """
+    with errors_of_transformers(f"{field} {directory}: its tokenizer".strip()):
+        return AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
 
 
 def ends_of(tokenizer: Any) -> tuple[int | None, int | None]:
@@ -52,6 +57,14 @@ def save_tokenizer(tokenizer: Any, source_dir: Path, directory: Path, *, max_tok
     note_max_tokens(directory, max_tokens)
     if (source_dir / MODEL_FILE).is_file() and source_dir != directory:
         shutil.copyfile(source_dir / MODEL_FILE, directory / MODEL_FILE)
+
+
+def add_special_tokens(directory: Path, tokens: Sequence[str], *, max_tokens: int) -> None:
+    """Append special tokens, such as language tags, to the tokenizer in a directory. Raises OSError."""
+    if tokens:
+        tokenizer = open_tokenizer(directory)
+        tokenizer.add_special_tokens({"additional_special_tokens": [*tokens]}, replace_extra_special_tokens=False)
+        save_tokenizer(tokenizer, directory, directory, max_tokens=max_tokens)
 
 
 def note_max_tokens(directory: Path, max_tokens: int) -> None:

@@ -14,7 +14,8 @@ def check_outputs(outputs: Mapping[str, Path | None], inputs: Iterable[Path | st
     """Raise ValueError or OSError for outputs that cannot be written, are also inputs, or are given twice.
 
     `outputs` are by flag; None is a flag that was not given. Files are compared as files, whatever their paths or
-    links. `-` among the inputs is standard input; inputs that are not files of this machine are ignored.
+    links. `-` among the inputs is standard input, a directory stands for all files in it; inputs that are not on this
+    machine are ignored.
     """
     read = [Path("/dev/stdin" if source == STANDARD_INPUT else source) for source in inputs if source is not None]
     seen: dict[str, tuple[str, Path]] = {}
@@ -24,6 +25,8 @@ def check_outputs(outputs: Mapping[str, Path | None], inputs: Iterable[Path | st
         try_file(path)
         if source := next((source for source in read if is_same_file(path, source)), None):
             raise ValueError(f"{flag} {path}: is the input {source}, which would be lost; choose another {flag}")
+        if source := next((source for source in read if is_file_in(path, source)), None):
+            raise ValueError(f"{flag} {path}: is a file of the input {source}; choose another {flag}")
         place = os.path.realpath(path)
         other, its_path = seen.setdefault(place, (flag, path))
         if other != flag and not is_stream(path):
@@ -52,3 +55,9 @@ def is_same_file(path: Path, other: Path) -> bool:
     except OSError:
         return False
     return stat.S_ISREG(first.st_mode) and os.path.samestat(first, second)
+
+
+def is_file_in(path: Path, directory: Path) -> bool:
+    """Whether `path` is a file in a directory or below it."""
+    place = Path(os.path.realpath(path))
+    return place.is_file() and directory.is_dir() and place.is_relative_to(os.path.realpath(directory))

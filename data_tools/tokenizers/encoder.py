@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import sentencepiece
 
+from data_tools.tokenizers.json_vocabulary import model_pieces
 from data_tools.tokenizers.piece_table import PieceTable
-from data_tools.tokenizers.sentence_piece import MODEL_FILE, TOKENIZER_JSON, PieceEncoder
+from data_tools.tokenizers.sentence_piece import FIRST_PIECE_ID, ID_OFFSET, MODEL_FILE, TOKENIZER_JSON, PieceEncoder
 from data_tools.tokenizers.special_ids import SpecialIds
 from data_tools.tokenizers.tokenizer_json import TokenizerJsonEncoder
 
@@ -72,14 +74,22 @@ def model_file(directory: Path) -> Path:
 
 
 def has_xlm_r_layout(directory: Path) -> bool:
-    """Whether a directory's tokenizer.json, if there is one, has the ids that `PieceEncoder` makes of its other model.
+    """Whether a directory's tokenizer.json, if there is one, has the pieces and ids that `PieceEncoder` gives.
 
-    CamemBERT's, for one, has the same files, but other ids.
+    CamemBERT's, for one, has the same files, but other ids; one trained anew with transformers may lie beside the
+    model of the old one.
     """
     try:
         content = json.loads((directory / TOKENIZER_JSON).read_text(encoding="utf-8"))
         ids = {token["content"]: token["id"] for token in content["added_tokens"]}
-        pieces = content["model"]["vocab"]
+        pieces = model_pieces(content["model"])
     except (OSError, ValueError, KeyError, TypeError):
         return True  # none, or one that nothing can read: the model says it all
-    return [ids.get(token) for token in XLM_R_TOKENS] in ([0, 1, 2, 3, len(pieces) - 1], [0, 1, 2, 3, len(pieces)])
+    if [ids.get(token) for token in XLM_R_TOKENS] not in ([0, 1, 2, 3, len(pieces) - 1], [0, 1, 2, 3, len(pieces)]):
+        return False
+    try:
+        processor = sentencepiece.SentencePieceProcessor(model_file=str(directory / MODEL_FILE))
+    except (RuntimeError, OSError):
+        return True  # `PieceEncoder` says what is wrong with it
+    of_model = processor.id_to_piece(list(range(FIRST_PIECE_ID - ID_OFFSET, processor.get_piece_size())))
+    return [pieces.get(id_) for id_ in range(FIRST_PIECE_ID, ids[XLM_R_TOKENS[-1]])] == of_model

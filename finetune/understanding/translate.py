@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from transformers import AutoConfig, AutoTokenizer
 
 from data_tools.cli import FlagParser, run_main
 from data_tools.files.atomic import atomic_path, write_texts
@@ -44,6 +43,8 @@ from finetune.understanding.tasks.task import FileKind, FilePlace, Format, Head,
 from finetune.understanding.tasks.task_file import content_of
 from training.launch import quiet_libraries
 from training.run_directory.kinds import Kind
+from veco.opening import open_config
+from veco.tokenizer import open_tokenizer
 
 COMMAND = "finetune.understanding.translate"
 TRANSLATED_HEADS = (Head.SEQUENCE, Head.MULTILABEL, Head.REGRESSION, Head.RANKING, Head.CHOICE)
@@ -89,8 +90,8 @@ def main() -> None:
 
 def language_flags(model: Path, language: str) -> list[str]:
     """The flag that makes a model translate into a language. Raises ValueError if it does not."""
-    tokenizer = AutoTokenizer.from_pretrained(model)
-    knows = AutoConfig.from_pretrained(model).to_dict().get("target_language") or target_languages(tokenizer)
+    tokenizer = open_tokenizer(model)
+    knows = open_config(model).to_dict().get("target_language") or target_languages(tokenizer)
     check_model(model, language if knows else None)
     return ["--target-language", language] if knows else []
 

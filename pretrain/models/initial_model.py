@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig
 
 from data_tools.shards.manifest import Manifest
 from pretrain.models.kept_layers import keep_layers
@@ -25,6 +24,7 @@ from veco.adapters.attach import active_adapters, adapters_of, attach_adapter
 from veco.convert import from_xlm_roberta
 from veco.convert.families import how_to_convert
 from veco.objectives.objective_sum import ObjectiveSum
+from veco.opening import open_config
 from veco.pretraining import OWN_PARAMETERS, check_layers
 from veco.tokenizer import has_tokenizer, open_tokenizer
 
@@ -112,7 +112,7 @@ def not_to_begin_from(field: str, directory: Path, kind: str) -> str:
 
 def kind_of_model(directory: Path) -> str:
     """The type of the model in a transformers directory, such as veco."""
-    return str(AutoConfig.from_pretrained(directory).model_type)
+    return str(open_config(directory).model_type)
 
 
 def own_parameters(model: VecoForPreTraining) -> dict[str, Tensor]:

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig
 
 from data_tools.files.yaml_files import expanded
 from data_tools.shards.manifest import Manifest
@@ -33,6 +32,7 @@ from veco import VecoConfig
 from veco.objectives.objective import ITSELF, PassWithoutGradient, Route
 from veco.objectives.objective_sum import ObjectiveSum
 from veco.objectives.states import sweeps_of
+from veco.opening import open_config
 from veco.packing import Sizes
 from veco.views import View, tensors_of
 
@@ -296,7 +296,7 @@ def known_shape(directory: Path, field: str) -> tuple[VecoConfig, tuple[str, ...
     None if it is neither here nor of KNOWN_MODELS. Raises ValueError, which names `field`, for another kind of model.
     """
     if (directory / "config.json").is_file():
-        found = AutoConfig.from_pretrained(directory)
+        found = open_config(directory)
         if isinstance(found, VecoConfig):
             return found, ()
         if found.model_type != XLM_ROBERTA:

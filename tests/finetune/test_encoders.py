@@ -73,7 +73,7 @@ def test_other_models_are_refused(
 @pytest.mark.parametrize(
     ("name", "file", "values", "message"),
     [
-        ("bert", "config.json", {"model_type": "mine"}, "its config.json cannot be opened by transformers"),
+        ("bert", "config.json", {"model_type": "mine"}, "a mine, a kind of model that transformers does not have"),
         ("bert", "config.json", {"hidden_act": "mine"}, "its shape cannot be opened by transformers: KeyError: 'mine'"),
         ("bert", "tokenizer.json", {"model": {}}, "its tokenizer cannot be opened by transformers"),
         ("bert", "config.json", {"vocab_size": 100}, "its tokenizer has 180 pieces, the model only 100"),

@@ -82,7 +82,7 @@ def test_tokenizer_that_was_put_in_place_of_the_datas_own(prepared: Path, tmp_pa
     shutil.copytree(prepared / "data", tmp_path / "data")
     shutil.copy(prepared / "theirs" / MODEL_FILE, tmp_path / "data" / "tokenizer" / MODEL_FILE)
     recipe = PretrainRecipe(output=str(tmp_path / "run"), engine="plain")
-    with pytest.raises(ValueError, match="sentencepiece.bpe.model: not the tokenizer that .*data was prepared with"):
+    with pytest.raises(ValueError, match="data/tokenizer: not the tokenizer that .*data was prepared with"):
         train_run(recipe, PretrainingTask.on(tmp_path / "data"))
     assert not (tmp_path / "run").exists()
 
@@ -98,7 +98,7 @@ def test_tokenizer_with_the_same_pieces_that_cuts_otherwise_is_refused(tmp_path:
     with pytest.raises(ValueError, match="has the pieces of model's but cuts text otherwise"):
         check_data_pieces(data, manifest, cased, "model")
     (data / "tokenizer" / TOKENIZER_JSON).write_text("{}")
-    with pytest.raises(ValueError, match="tokenizer.json: not the tokenizer that .*data was prepared with"):
+    with pytest.raises(ValueError, match="data/tokenizer: not the tokenizer that .*data was prepared with"):
         check_data_pieces(data, manifest, cased, "model")
 
 

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from veco.adapters.attach import adapter_of, check_without_adapters
 from veco.config import SPECIAL_IDS, VecoConfig, position_of_padding
 from veco.convert.families import FAMILIES, Family, family_of, named, of_modules
 from veco.convert.weights import Conversion, check_complete, compared, fill, listed, open_strictly
 from veco.masked_lm import VecoForMaskedLM
+from veco.opening import open_config
 from veco.pretraining import VecoForPreTraining
 from veco.tokenizer import ends_of
 
@@ -182,7 +183,7 @@ def config_in_directory(directory: str | Path) -> PreTrainedConfig:
     """The configuration in a directory or on the Hub."""
     if Path(directory).is_dir() and not (Path(directory) / "config.json").is_file():
         raise ValueError(f"{directory}: expected a model directory with a config.json")
-    return AutoConfig.from_pretrained(directory)
+    return open_config(directory)
 
 
 def config_of_model(model: PreTrainedModel, model_type: str | None) -> PreTrainedConfig:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
 
 from data_tools.cli import run_main
@@ -20,6 +21,8 @@ def main() -> None:
         model = open_model(arguments.source)
         before = model.config.vocab_size
         report = COMMANDS[arguments.command](arguments, model, directory)
+        if num_spare := before - report.before.pieces:
+            sys.stderr.write(f"note: {num_spare:,} rows of the model have no piece in its tokenizer: dropped\n")
         save_model(model, arguments.source, directory)
     if arguments.json is not None:
         write_texts(arguments.json.parent, {arguments.json.name: json.dumps(asdict(report), indent=1) + "\n"})

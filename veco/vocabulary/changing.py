@@ -15,6 +15,7 @@ from scipy.sparse import csr_array
 from veco.convert.weights import listed
 from veco.tokenizer import save_tokenizer
 from veco.vocabulary.focus import focus_weights
+from veco.vocabulary.model_directory import check_fits
 from veco.vocabulary.pieces import Pieces, special_matches
 from veco.vocabulary.rows import Draw, Model, draw_like_rows, framing_ids, means_of, reindex
 
@@ -40,29 +41,19 @@ def change_vocabulary(
     check_change(model, old, new)
     # Where two new pieces match one of a role, such as `<s>` and `[CLS]`, the one with the role, which comes last.
     new_ids = {old_id: i for i, old_id in special_matches(old, new).items()}
-    of_all_rows = csr_array((weights.data, weights.indices, weights.indptr), (len(new), model.config.vocab_size))
-    reindex(model, of_all_rows, new_ids, draw, seed)
+    reindex(model, weights, new_ids, draw, seed)
     save_tokenizer(new.tokenizer, new.directory, Path(output_dir), max_tokens=model.config.max_tokens)
     return model
 
 
 def check_change(model: Model, old: Pieces, new: Pieces) -> None:
     """Raise ValueError where `change_vocabulary` does, before anything is computed."""
-    if not is_padded(len(old), model.config.vocab_size):
-        raise ValueError(
-            f"{old.directory}: {len(old):,} pieces, but the model has {model.config.vocab_size:,} rows: it is another "
-            "model's tokenizer"
-        )
+    check_fits(old, model, old.directory)
     if lost := framing_ids(model) - set(special_matches(old, new).values()):
         raise ValueError(
             f"{new.directory}: the model's configuration names {listed([old.names[i] for i in lost])}, which this "
             "tokenizer lacks; add it to the tokenizer first"
         )
-
-
-def is_padded(num_pieces: int, num_rows: int) -> bool:
-    """Whether a model has as many rows as pieces, or a few more, up to a multiple of 8 to 128, for fast products."""
-    return num_rows == num_pieces or (num_rows % 8 == 0 and 0 < num_rows - num_pieces < 128)
 
 
 def copying(old: Pieces, new: Pieces, shared: Mapping[int, int]) -> csr_array:

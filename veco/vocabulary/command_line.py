@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
-from data_tools.cli import FlagParser
-from data_tools.files.atomic import check_replaceable_file
+from data_tools.cli import FlagParser, positive_int
+from data_tools.files.locations import check_can_be_read_again
+from data_tools.files.outputs import check_outputs
 from veco.vocabulary.focus import FastTextSettings
 
 METHODS = ("rank", "focus", "mean", "random")
@@ -66,9 +68,22 @@ def parse_arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if problem := problem_of(arguments):
         parser.error(problem)
-    if arguments.json is not None:
-        check_replaceable_file(arguments.json)
+    check_files(arguments)
     return arguments
+
+
+def check_files(arguments: argparse.Namespace) -> None:
+    """Raise ValueError for text that cannot be read twice, and for a report in the place of an input or of DST."""
+    given = vars(arguments)
+    shards = arguments.text if arguments.command == "cut" else given.get("source_text", [])
+    for path in (*arguments.text, *given.get("source_text", [])):
+        if path not in shards or not path.is_dir():
+            check_can_be_read_again(str(path))
+    others = [given.get(name) for name in ("tokenizer", "from_tokenizer", "pieces")]
+    inputs = [arguments.source, *others, *arguments.text, *given.get("source_text", [])]
+    check_outputs({"--json": arguments.json}, inputs)
+    if arguments.json is not None and os.path.realpath(arguments.json) == os.path.realpath(arguments.destination):
+        raise ValueError(f"--json {arguments.json}: is the directory of the new model; choose another --json")
 
 
 def add_cut_flags(parser: argparse.ArgumentParser) -> None:
@@ -83,7 +98,7 @@ def add_cut_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--min-count",
-        type=int,
+        type=positive_int,
         default=1,
         metavar="N",
         help="keep pieces that occur at least N times (default %(default)s; with more, lines with rarer ones are split "
@@ -106,7 +121,10 @@ def add_cut_flags(parser: argparse.ArgumentParser) -> None:
 def add_extend_flags(parser: argparse.ArgumentParser) -> None:
     """Flags of `extend`."""
     parser.add_argument(
-        "--pieces", type=Path, metavar="FILE", help="new pieces, one per line: piece, or piece TAB score"
+        "--pieces",
+        type=Path,
+        metavar="FILE",
+        help="new pieces, one per line: piece, or piece TAB score; ▁ at the start of a word, for WordPiece too",
     )
     parser.add_argument(
         "--from-tokenizer",
@@ -116,7 +134,7 @@ def add_extend_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--num-pieces",
-        type=int,
+        type=positive_int,
         metavar="N",
         help="of these only the N that --text needs most: first where words are unknown, then where they are cut into "
         "many pieces (VA, which takes 99)",
@@ -178,13 +196,13 @@ def add_common_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of rows that are drawn (default %(default)s)")
     parser.add_argument(
         "--min-count",
-        type=int,
+        type=positive_int,
         metavar="N",
         help=f"focus: pieces that occur more rarely in --text have no vector (default {FastTextSettings.min_count})",
     )
     parser.add_argument(
         "--threads",
-        type=int,
+        type=positive_int,
         metavar="N",
         help="focus: threads that train vectors; only with 1 are they the same each time (default: all processors)",
     )

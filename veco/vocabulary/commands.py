@@ -14,21 +14,22 @@ from transformers import PreTrainedModel
 from veco.vocabulary.agreement import States, first_lines
 from veco.vocabulary.changing import change_vocabulary, check_change, copying, focusing, ranking
 from veco.vocabulary.cutting import cut_vocabulary
-from veco.vocabulary.extending import extend_vocabulary, read_pieces
+from veco.vocabulary.extending import extend_vocabulary, extensible, read_pieces
 from veco.vocabulary.focus import FastTextSettings, focus_weights, train_vectors
+from veco.vocabulary.model_directory import check_fits
 from veco.vocabulary.new_pieces import lacking_pieces, most_useful
 from veco.vocabulary.pieces import Pieces, ordinary_matches
 from veco.vocabulary.report import Overlap, Report, RowCounts, Side
 from veco.vocabulary.rows import draw_initial, draw_like_rows
-from veco.vocabulary.text import Counts, count_ids, count_shards, frequencies
-from veco.vocabulary.xlm_r_layout import Splitter, fitting_vocabulary
+from veco.vocabulary.text import Counts, check_ranks, count_ids, count_shards, frequencies
+from veco.vocabulary.xlm_r_layout import XlmRVocabulary
 
 Command = Callable[[argparse.Namespace, PreTrainedModel, Path], Report]
 
 
 def cut(arguments: argparse.Namespace, model: PreTrainedModel, directory: Path) -> Report:
     """Run `cut`; the tokenizer is written to `directory`."""
-    fitting_vocabulary(model, arguments.source)
+    check_fits(XlmRVocabulary(arguments.source), model, arguments.source)
     old = Pieces.open(arguments.source)
     files = [path for path in arguments.text if not path.is_dir()]
     counts, lines = counts_of(old, files), first_lines(files)
@@ -36,6 +37,8 @@ def cut(arguments: argparse.Namespace, model: PreTrainedModel, directory: Path) 
     of_ids = np.zeros(len(old), np.int64) if counts is None else counts.of_ids
     for directory_of_shards in set(arguments.text).difference(files):
         of_ids = of_ids + count_shards(old, directory_of_shards)
+    if not of_ids[old.ordinary].any():
+        raise ValueError(f"{arguments.text[0]}: no piece of {old.directory} occurs there; expected text to keep")
     used = (of_ids >= arguments.min_count).nonzero()[0].tolist()
     keep_characters = not arguments.drop_characters
     cut_vocabulary(model, arguments.source, used, directory, arguments.keep, arguments.tokens, keep_characters)
@@ -47,16 +50,16 @@ def cut(arguments: argparse.Namespace, model: PreTrainedModel, directory: Path) 
 
 def extend(arguments: argparse.Namespace, model: PreTrainedModel, directory: Path) -> Report:
     """Run `extend`; the tokenizer is written to `directory`."""
-    vocabulary, old = fitting_vocabulary(model, arguments.source), Pieces.open(arguments.source)
+    vocabulary, old = extensible(arguments.source), Pieces.open(arguments.source)
+    check_fits(vocabulary, model, arguments.source)
     before = Side.of(old, model, counts_of(old, arguments.text))
     pieces: dict[str, float | None] = read_pieces(arguments.pieces) if arguments.pieces else {}
     weights = None
     if arguments.from_tokenizer:
         other = Pieces.open(arguments.from_tokenizer)
-        splitter = Splitter(vocabulary.proto)
-        new = lacking_pieces(old, other, splitter)
+        new = lacking_pieces(old, other, vocabulary)
         if arguments.num_pieces is not None:
-            new = most_useful(new, arguments.num_pieces, old, other, splitter, arguments.text)
+            new = most_useful(new, arguments.num_pieces, old, other, vocabulary, arguments.text)
         pieces = dict.fromkeys(new)
         if arguments.rows == "focus":
             vectors = train_vectors(other, arguments.text, fasttext_settings(arguments))
@@ -95,7 +98,10 @@ def weights_by(
     kept = same if arguments.keep_overlap else {}
     if arguments.by == "rank":
         assert counts is not None, "the command line needs --text"
-        return ranking(old, new, frequencies(old, arguments.source_text), counts.of_ids, kept)
+        old_counts = frequencies(old, arguments.source_text)
+        check_ranks(old, old_counts, arguments.source_text)
+        check_ranks(new, counts.of_ids, arguments.text)
+        return ranking(old, new, old_counts, counts.of_ids, kept)
     return copying(old, new, kept)
 
 

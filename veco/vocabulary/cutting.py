@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from veco.vocabulary.model_directory import check_fits
 from veco.vocabulary.rows import Model, framing_ids, means_of, reindex
-from veco.vocabulary.xlm_r_layout import fitting_vocabulary
+from veco.vocabulary.xlm_r_layout import XlmRVocabulary
 
 
 def cut_vocabulary(
@@ -34,7 +35,8 @@ def cut_vocabulary(
     Raises ValueError for ids outside the vocabulary, unknown names, a decoder whose start token would be dropped, and a
     model that does not fit the tokenizer.
     """
-    vocabulary = fitting_vocabulary(model, tokenizer_dir)
+    vocabulary = XlmRVocabulary(Path(tokenizer_dir))
+    check_fits(vocabulary, model, vocabulary.directory)
     kept_ids = vocabulary.ids_to_keep({*used_ids, *framing_ids(model)}, keep, tokens, keep_characters)
     if gone := framing_ids(model) - set(kept_ids):
         raise ValueError(

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from statistics import fmean
+from typing import Any, Protocol
 
 import numpy as np
 from scipy.sparse import csr_array, vstack
 
 from data_tools.text.lines import read_text
-from data_tools.tokenizers.sentence_piece import ID_OFFSET, UNK_ID
+from data_tools.tokenizers.encoder import model_file
+from data_tools.tokenizers.sentence_piece import TOKENIZER_JSON
 from veco.convert.weights import listed
+from veco.tokenizer import has_tokenizer, read_json
+from veco.vocabulary.model_directory import check_fits
 from veco.vocabulary.rows import Model, means_of, reindex
-from veco.vocabulary.xlm_r_layout import Splitter, fitting_vocabulary, lowest_score
+from veco.vocabulary.word_pieces import MODEL_TYPE as WORD_PIECE
+from veco.vocabulary.word_pieces import WordPieces
+from veco.vocabulary.xlm_r_layout import XlmRVocabulary
 
 
 def extend_vocabulary(
@@ -29,41 +34,79 @@ def extend_vocabulary(
     """Add rows for new pieces and special tokens to `model`, in place; write their tokenizer to `output_dir`.
 
     `pieces` maps each new piece (`▁` at the start of a word) to its score, a log-probability; None is the mean score of
-    the pieces into which it is split now, so that it is preferred to them. Its row is the mean of their rows, or, with
-    `piece_weights` (number of new pieces, V old), that sum of old rows. `tokens`, such as language tags, are matched
-    literally. Their rows, and those of pieces without a weight, are drawn, with `seed`, from a normal distribution with
-    the mean and the standard deviation of all rows.
+    the pieces into which it is split now, so that it is preferred to them. WordPiece, which takes the longest piece,
+    has no scores. A new row is the mean of those of the pieces into which it is split now, or, with `piece_weights`
+    (number of new pieces, V old), that sum of old rows. `tokens`, such as language tags, are matched literally. Their
+    rows, and those of pieces without a weight, are drawn, with `seed`, from a normal distribution with the mean and the
+    standard deviation of all rows.
 
     Logits and states of old ids do not change. Text without the new pieces and tokens is split as before.
     Raises ValueError for pieces and tokens that exist already or cannot occur in normalised text, for scores below
     those of all old pieces (`<unk>` would become less probable too), and for a model that does not fit the tokenizer.
     """
-    vocabulary = fitting_vocabulary(model, tokenizer_dir)
+    vocabulary = extensible(Path(tokenizer_dir))
+    check_fits(vocabulary, model, vocabulary.directory)
     known = vocabulary.tokenizer.get_vocab()
     pieces = pieces or {}
-    times = Counter([*known, *pieces, *tokens])
+    times = Counter([*known, *map(vocabulary.name_of, pieces), *tokens])
     if twice := {name for name in times if times[name] > 1}:
         raise ValueError(f"{tokenizer_dir}: {listed(twice)}: exists already, or is given twice")
     if not all(token.strip() for token in tokens):
         raise ValueError("a new token is empty")
-    parts, lowest = Splitter(vocabulary.proto).parts_of(pieces), lowest_score(vocabulary.proto)
-    old_scores = {i: float(vocabulary.proto.pieces[i - ID_OFFSET].score) for ids in parts.values() for i in ids}
-    old_scores[UNK_ID] = lowest
-    scores = {
-        piece: fmean(old_scores[i] for i in parts[piece]) if score is None else score for piece, score in pieces.items()
-    }
-    if wrong := {piece for piece, score in scores.items() if not lowest <= score <= 0}:  # NaN too
-        raise ValueError(f"the score of {listed(wrong)} is not between {lowest:.4g}, the lowest of old pieces, and 0")
-    old_ids = range(len(vocabulary))
-    vocabulary.write(Path(output_dir), old_ids, scores, tokens, max_tokens=model.config.max_tokens)
-    in_front, behind = old_ids[: vocabulary.mask_id], old_ids[vocabulary.mask_id :]
-    known_parts = [[i for i in ids if i != UNK_ID] for ids in parts.values()]
-    num_old = len(vocabulary)
+    parts = vocabulary.parts_of(pieces)
+    vocabulary.write_extended(Path(output_dir), pieces, tokens, max_tokens=model.config.max_tokens)
+    num_old, first_new = len(vocabulary), vocabulary.first_new
+    known_parts = [[i for i in ids if i != vocabulary.unk_id] for ids in parts.values()]
     of_pieces = means_of(known_parts, num_old) if piece_weights is None else piece_weights
-    blocks = [means_of([[i] for i in in_front], num_old), of_pieces, means_of([[i] for i in behind], num_old)]
-    weights = csr_array(vstack([*blocks, csr_array((len(tokens), num_old), dtype=np.float32)]))
-    new_ids = {old: old if old < vocabulary.mask_id else old + len(pieces) for old in old_ids}
+    in_front, behind = (means_of([[i] for i in ids], num_old) for ids in (range(first_new), range(first_new, num_old)))
+    weights = csr_array(vstack([in_front, of_pieces, behind, csr_array((len(tokens), num_old), dtype=np.float32)]))
+    new_ids = {old: old if old < first_new else old + len(pieces) for old in range(num_old)}
     return reindex(model, weights, new_ids, seed=seed)
+
+
+class Vocabulary(Protocol):
+    """The pieces of a tokenizer directory, which can be extended by others.
+
+    Pieces are named as SentencePiece spells them, `▁` at the start of a word; `name_of` is the tokenizer's own name of
+    one. New ones get the ids from `first_new` on; what has these ids now moves behind them. `unk_id` is that of unknown
+    text.
+    """
+
+    directory: Path
+    tokenizer: Any
+    unk_id: int
+    first_new: int
+
+    def __len__(self) -> int: ...
+
+    def name_of(self, piece: str) -> str:
+        """The name of a piece in the tokenizer."""
+
+    def problem_of(self, piece: str) -> str | None:
+        """Why a piece cannot occur in text, or None if it can."""
+
+    def parts_of(self, pieces: Iterable[str]) -> dict[str, list[int]]:
+        """Ids into which each new piece is split now; ValueError for one that cannot occur in text."""
+
+    def write_extended(
+        self, directory: Path, pieces: Mapping[str, float | None], tokens: Sequence[str], *, max_tokens: int
+    ) -> None:
+        """Write a tokenizer with new pieces, which may have scores, and new special tokens, to a directory."""
+
+
+def extensible(directory: Path) -> Vocabulary:
+    """The vocabulary in a tokenizer directory. Raises ValueError for a kind that cannot be extended."""
+    if not has_tokenizer(directory):
+        raise ValueError(f"{directory}: expected a directory with a tokenizer")
+    if model_file(directory).name == TOKENIZER_JSON and (directory / TOKENIZER_JSON).is_file():
+        kind = read_json(directory / TOKENIZER_JSON).get("model", {}).get("type")
+        if kind == WORD_PIECE:
+            return WordPieces(directory)
+        raise ValueError(
+            f"{directory}: only WordPiece and SentencePiece in XLM-R's layout can be extended, found {kind}; give the "
+            "model another tokenizer with `python -m veco.vocabulary change`"
+        )
+    return XlmRVocabulary(directory)
 
 
 def read_pieces(path: Path) -> dict[str, float | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from pathlib import Path
 
 from transformers import PreTrainedModel
@@ -21,6 +22,15 @@ def open_model(directory: Path) -> PreTrainedModel:
     if len(names) != 1 or names[0] not in veco.__all__:
         raise ValueError(f"{directory}: config.json names architectures {names}, expected one of VECO's classes")
     return open_strictly(getattr(veco, names[0]), directory)
+
+
+def check_fits(vocabulary: Sized, model: PreTrainedModel, directory: Path) -> None:
+    """Raise ValueError for a vocabulary of more pieces than a model has rows. It may have spare ones."""
+    if len(vocabulary) > model.config.vocab_size:
+        raise ValueError(
+            f"{directory}: {len(vocabulary):,} pieces, but the model has {model.config.vocab_size:,} rows: "
+            "it is another model's tokenizer"
+        )
 
 
 def save_model(model: PreTrainedModel, source: Path, directory: Path) -> None:

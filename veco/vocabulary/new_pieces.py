@@ -1,4 +1,4 @@
-"""Pieces that another tokenizer has and an XLM-R tokenizer lacks, to extend it by.
+"""Pieces that another tokenizer has and a model's lacks, to extend it by.
 
 E-MBERT (Wang et al., 2020) takes all of them, VA (Chau et al., 2020) the few that are most useful for a text.
 """
@@ -11,27 +11,33 @@ from pathlib import Path
 
 import numpy as np
 
+from veco.vocabulary.extending import Vocabulary
 from veco.vocabulary.pieces import Pieces
 from veco.vocabulary.text import batches_of_lines
-from veco.vocabulary.xlm_r_layout import Splitter
 
 
-def lacking_pieces(old: Pieces, other: Pieces, splitter: Splitter) -> dict[str, int]:
+def lacking_pieces(old: Pieces, other: Pieces, vocabulary: Vocabulary) -> dict[str, int]:
     """The pieces of `other` that `old` lacks, as SentencePiece spells them, and their ids in `other`.
 
-    Those that cannot occur in text as `old` normalises it, which `splitter` knows, are left out.
+    Those that cannot occur in text as `old` normalises it, which `vocabulary` knows, are left out.
     """
-    known = {old.spellings[i] for i in old.ordinary.tolist()}
+    known, names = {old.spellings[i] for i in old.ordinary.tolist()}, set(old.names)
     found: dict[str, int] = {}
     for i in other.ordinary.tolist():
         spelling = other.spellings[i]
-        if spelling and spelling not in known and splitter.problem_of(spelling) is None:
+        is_new = spelling not in known and vocabulary.name_of(spelling) not in names
+        if spelling and is_new and vocabulary.problem_of(spelling) is None:
             found.setdefault(spelling, i)
     return found
 
 
 def most_useful(
-    candidates: Mapping[str, int], num_pieces: int, old: Pieces, other: Pieces, splitter: Splitter, text: Sequence[Path]
+    candidates: Mapping[str, int],
+    num_pieces: int,
+    old: Pieces,
+    other: Pieces,
+    vocabulary: Vocabulary,
+    text: Sequence[Path],
 ) -> dict[str, int]:
     """The `num_pieces` of the candidates (from `lacking_pieces`) that text files need most, the best first.
 
@@ -40,7 +46,7 @@ def most_useful(
     is split now. Pieces that never occur are not chosen.
     """
     in_unknown, occurrences = piece_counts(old, other, text)
-    parts = splitter.parts_of(candidates)
+    parts = vocabulary.parts_of(candidates)
     saved = {piece: int(occurrences[i]) * (len(parts[piece]) - 1) for piece, i in candidates.items()}
     occurring = [piece for piece, i in candidates.items() if occurrences[i]]
     best = sorted(occurring, key=lambda piece: (-int(in_unknown[candidates[piece]]), -saved[piece], piece))

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from data_tools.tokenizers.agreement import check_as_in_transformers
 from data_tools.tokenizers.encoder import Encoder, open_encoder
 from data_tools.tokenizers.sentence_piece import WORD_START
 from veco.tokenizer import has_tokenizer, open_tokenizer
@@ -36,6 +37,7 @@ class Pieces:
         if not has_tokenizer(directory):  # transformers would look for one on the hub
             raise ValueError(f"{directory}: expected a directory with a tokenizer")
         encoder, tokenizer = open_encoder(directory), open_tokenizer(directory)
+        check_as_in_transformers(encoder)
         vocabulary = tokenizer.get_vocab()
         names = [""] * max(encoder.vocab_size, *(id_ + 1 for id_ in vocabulary.values()))
         for name, id_ in vocabulary.items():
@@ -88,6 +90,13 @@ class Pieces:
 def fuzzy(spelling: str) -> str:
     """The spelling without its word-start mark, in lower case."""
     return spelling.replace(WORD_START, "").lower()
+
+
+def problem_of_spelling(spelling: str) -> str | None:
+    """Why a word is not a piece as SentencePiece spells them, or None if it is."""
+    if not spelling.removeprefix(WORD_START) or WORD_START in spelling[1:] or any(map(str.isspace, spelling)):
+        return f"{spelling!r} is not a piece: expected letters, after {WORD_START} if they start a word"
+    return None
 
 
 def special_matches(old: Pieces, new: Pieces) -> dict[int, int]:

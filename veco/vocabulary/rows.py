@@ -55,9 +55,10 @@ def reindex(
     """Give `model`, in place, another vocabulary: its rows are the sums of old rows with `weights` (V new, V old).
 
     These are the rows of token embeddings, output projections and their biases; tied weights stay tied. Rows without a
-    weight are drawn. `new_ids` says what becomes of the ids that the configuration names (`framing_ids`). If the id of
-    padding changes, positions move with it, since theirs follow it, unless more than MOST_UNREAD rows would then never
-    be read: the configuration names the position of padding in that case. Each token keeps its position's row.
+    weight are drawn; spare rows of the model, behind the V old ones, are dropped. `new_ids` says what becomes of the
+    ids that the configuration names (`framing_ids`). If the id of padding changes, positions move with it, since theirs
+    follow it, unless more than MOST_UNREAD rows would then never be read: the configuration names the position of
+    padding in that case. Each token keeps its position's row.
     """
     generator = torch.Generator().manual_seed(seed)
     renewed: dict[nn.Parameter, Tensor] = {}
@@ -100,8 +101,8 @@ def set_rows(model: nn.Module, table_of: Callable[[VocabularyLayer, str], Tensor
 
 
 def rows_of(table: Tensor, weights: csr_array, draw: Draw, generator: torch.Generator) -> Tensor:
-    """Rows (V new, ...) for `reindex`, from a table (V old, ...)."""
-    known = table.float()
+    """Rows (V new, ...) for `reindex`, from a table (V old and spare, ...)."""
+    known = table[: weights.shape[1]].float()
     if table.dim() > 1:
         rows = torch.from_numpy(weights @ known.numpy())
     else:  # a bias of NEVER is copied, but no part of a sum, which would otherwise be no bias either

@@ -68,7 +68,7 @@ def encoding(encoder: Encoder) -> Callable[[Sequence[str]], tuple[np.ndarray, np
 
 
 def count_ids(pieces: Pieces, paths: Sequence[Path]) -> Counts:
-    """Count the pieces of text files, tokenised line by line."""
+    """Count the pieces of text files, tokenised line by line. Raises ValueError where there is no text in them."""
     encode = encoding(pieces.encoder)
     of_ids = np.zeros(len(pieces), np.int64)
     num_words = 0
@@ -76,20 +76,31 @@ def count_ids(pieces: Pieces, paths: Sequence[Path]) -> Counts:
         ids, _ = encode(lines)
         of_ids += np.bincount(ids, minlength=len(pieces))
         num_words += sum(len(line.split()) for line in lines)
+    if not of_ids.any():
+        raise ValueError(f"{', '.join(map(str, paths))}: no text there; expected lines of text")
     return Counts(of_ids, num_words)
 
 
 def frequencies(pieces: Pieces, sources: Sequence[Path]) -> np.ndarray:
     """Occurrences of each id, int64 (V,), in text files and in prepared data, each named as `DATA/mono/LANGUAGE`.
 
-    Raises ValueError for data that were not prepared with this tokenizer.
+    Raises ValueError for data that were not prepared with this tokenizer, and for files without text.
     """
-    files = [path for path in sources if not path.is_dir()]
-    of_ids = count_ids(pieces, files).of_ids
-    for directory in sources:
-        if directory.is_dir():
-            of_ids += count_shards(pieces, directory)
+    of_ids = np.zeros(len(pieces), np.int64)
+    if files := [path for path in sources if not path.is_dir()]:
+        of_ids += count_ids(pieces, files).of_ids
+    for directory in set(sources).difference(files):
+        of_ids += count_shards(pieces, directory)
     return of_ids
+
+
+def check_ranks(pieces: Pieces, of_ids: np.ndarray, sources: Sequence[Path]) -> None:
+    """Raise ValueError where counts (V,) of the pieces in some sources say nothing: all are zero but special ones."""
+    if not of_ids[pieces.ordinary].any():
+        raise ValueError(
+            f"{', '.join(map(str, sources))}: no piece of {pieces.directory} occurs there, so none is more frequent; "
+            "expected text of its language"
+        )
 
 
 def count_shards(pieces: Pieces, directory: Path) -> np.ndarray:

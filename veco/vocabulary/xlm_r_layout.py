@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 from sentencepiece import SentencePieceProcessor
 from sentencepiece.sentencepiece_model_pb2 import ModelProto
-from transformers import PreTrainedModel
 
 from data_tools.tokenizers.sentence_piece import FIRST_PIECE_ID, ID_OFFSET, SENTENCEPIECE_UNK_ID, UNK_ID, WORD_START
 from veco.convert.weights import listed
@@ -20,18 +20,20 @@ from veco.tokenizer import (
     MODEL_FILE,
     TOKENIZER_CONFIG,
     TOKENIZER_JSON,
+    add_special_tokens,
     open_tokenizer,
     read_json,
     save_tokenizer,
     write_json,
 )
+from veco.vocabulary.pieces import problem_of_spelling
 
 
-class Vocabulary:
+class XlmRVocabulary:
     """The ids of a tokenizer directory: pieces of `proto`, a SentencePiece model, `<mask>`, and added tokens by id.
 
-    Raises ValueError for a directory without a SentencePiece model, a layout other than XLM-R's, and a tokenizer.json
-    that does not fit the model.
+    See `veco.vocabulary.extending.Vocabulary` for how it is extended. Raises ValueError for a directory without a
+    SentencePiece model, a layout other than XLM-R's, and a tokenizer.json that does not fit the model.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -55,6 +57,11 @@ class Vocabulary:
                 f"{MODEL_FILE}, <mask> {self.mask_id}), found another; convert it with data_tools.import_tokenizer"
             )
         self.added = {id_: token for token, id_ in tokens.items() if id_ > self.mask_id}
+        self.unk_id, self.first_new = UNK_ID, self.mask_id
+        inside = ModelProto.FromString(self.proto.SerializeToString())
+        inside.normalizer_spec.add_dummy_prefix = False
+        inside.normalizer_spec.remove_extra_whitespaces = False
+        self._inside_words = SentencePieceProcessor(model_proto=inside.SerializeToString())
 
     def __len__(self) -> int:
         return len(self.tokenizer)
@@ -134,37 +141,17 @@ class Vocabulary:
             proto.trainer_spec.vocab_size = len(proto.pieces)
             (directory / MODEL_FILE).write_bytes(proto.SerializeToString(deterministic=True))
 
-        if tokens:
-            tokenizer = open_tokenizer(directory)
-            tokenizer.add_special_tokens({"additional_special_tokens": [*tokens]}, replace_extra_special_tokens=False)
-            save_tokenizer(tokenizer, directory, directory, max_tokens=max_tokens)
+        add_special_tokens(directory, tokens, max_tokens=max_tokens)
 
-
-def fitting_vocabulary(model: PreTrainedModel, tokenizer_dir: str | Path) -> Vocabulary:
-    """The vocabulary in a directory; ValueError if the model's has another size."""
-    vocabulary = Vocabulary(Path(tokenizer_dir))
-    if len(vocabulary) != model.config.vocab_size:
-        raise ValueError(
-            f"{tokenizer_dir}: {len(vocabulary):,} pieces, but the model has {model.config.vocab_size:,} rows: "
-            "it is another model's tokenizer"
-        )
-    return vocabulary
-
-
-class Splitter:
-    """Splits new pieces into those of a SentencePiece model; a piece need not start a word."""
-
-    def __init__(self, proto: ModelProto) -> None:
-        inside = ModelProto(pieces=proto.pieces, trainer_spec=proto.trainer_spec, normalizer_spec=proto.normalizer_spec)
-        inside.normalizer_spec.add_dummy_prefix = False
-        inside.normalizer_spec.remove_extra_whitespaces = False
-        self._processor = SentencePieceProcessor(model_proto=inside.SerializeToString())
+    def name_of(self, piece: str) -> str:
+        """A piece as this tokenizer spells it: as SentencePiece does."""
+        return piece
 
     def problem_of(self, piece: str) -> str | None:
         """Why a piece cannot occur in normalised text, or None if it can."""
-        if not piece.removeprefix(WORD_START) or WORD_START in piece[1:] or any(letter.isspace() for letter in piece):
-            return f"{piece!r} is not a piece: expected letters, after {WORD_START} if they start a word"
-        if (normalised := self._processor.normalize(piece.replace(WORD_START, " "))) != piece:
+        if problem := problem_of_spelling(piece):
+            return problem
+        if (normalised := self._inside_words.normalize(piece.replace(WORD_START, " "))) != piece:
             return f"{piece!r} never occurs in text: normalised it is {normalised!r}"
         return None
 
@@ -174,9 +161,30 @@ class Splitter:
         for piece in pieces:
             if problem := self.problem_of(piece):
                 raise ValueError(problem)
-            ids = self._processor.encode(piece.replace(WORD_START, " "))
+            ids = self._inside_words.encode(piece.replace(WORD_START, " "))
             parts[piece] = [UNK_ID if i == SENTENCEPIECE_UNK_ID else i + ID_OFFSET for i in ids]
         return parts
+
+    def write_extended(
+        self, directory: Path, pieces: Mapping[str, float | None], tokens: Sequence[str], *, max_tokens: int
+    ) -> None:
+        """Write the tokenizer with new pieces and special tokens.
+
+        A piece without a score gets the mean of its parts', so that it is preferred to them. Raises ValueError for
+        scores below those of all old pieces: `<unk>` would become less probable too.
+        """
+        parts, lowest = self.parts_of(pieces), lowest_score(self.proto)
+        old_scores = {i: float(self.proto.pieces[i - ID_OFFSET].score) for ids in parts.values() for i in ids}
+        old_scores[UNK_ID] = lowest
+        scores = {
+            piece: fmean(old_scores[i] for i in parts[piece]) if score is None else score
+            for piece, score in pieces.items()
+        }
+        if wrong := {piece for piece, score in scores.items() if not lowest <= score <= 0}:  # NaN too
+            raise ValueError(
+                f"the score of {listed(wrong)} is not between {lowest:.4g}, the lowest of old pieces, and 0"
+            )
+        self.write(directory, range(len(self)), scores, tokens, max_tokens=max_tokens)
 
 
 def lowest_score(proto: ModelProto) -> float:

@@ -12,7 +12,7 @@ from typing import Self
 import numpy as np
 import torch
 from langcodes import tag_is_valid
-from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from data_tools.text.languages import find_language, normal_form
 from finetune.encoded_text import tokenizer_encoder
@@ -21,7 +21,8 @@ from finetune.mt.decoding.generators import PairBatch, SequenceGenerator, Source
 from finetune.mt.decoding.workers import Workers
 from finetune.mt.special_tokens import Frame, known_ends
 from veco import VecoForConditionalGeneration
-from veco.tokenizer import has_tokenizer
+from veco.opening import open_config
+from veco.tokenizer import has_tokenizer, open_tokenizer
 
 LANGUAGE_TAG = re.compile(r"__([\w-]+)__")
 Progress = Callable[[int], None]
@@ -220,7 +221,7 @@ def check_model(path: Path, target_language: str | None) -> tuple[PreTrainedToke
         raise ValueError(f"{path}: no config.json; expected a model directory of finetune.mt (train or average)")
     if (path / "model.bin").is_file():
         raise ValueError(f"{path}: exported to CTranslate2; translate with --engine ct2")
-    config = AutoConfig.from_pretrained(path)
+    config = open_config(path)
     wanted = VecoForConditionalGeneration.__name__
     if wanted not in (config.architectures or []):
         # transformers would load it all the same, with a randomly initialised decoder.
@@ -241,7 +242,7 @@ def matching_tokenizer(
     """
     if not has_tokenizer(path):
         raise ValueError(f"{path}: no tokenizer (tokenizer.json or sentencepiece.bpe.model) beside the model")
-    tokenizer = AutoTokenizer.from_pretrained(path)
+    tokenizer = open_tokenizer(path)
     bos, eos = known_ends(tokenizer)
     all_theirs = {"bos": bos, "pad": tokenizer.pad_token_id, "eos": eos}
     theirs = {name: all_theirs[name] for name in special_ids}

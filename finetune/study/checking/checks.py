@@ -9,18 +9,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig
-
 from data_tools.cli import one_line
 from data_tools.corpus.configuration import Corpus
 from finetune.command_stages import Stage
-from finetune.encoders import errors_of_transformers
 from finetune.steps import Step
 from finetune.study.checking.flag_check import Parsed, checked
 from finetune.study.checking.values import place_of, values_of_stages
 from finetune.study.configuration import Study
 from finetune.study.places import Places
 from training.run_directory.kinds import is_model
+from veco.opening import open_config
 
 AT_ONCE = 4  # commands that check themselves
 
@@ -106,8 +104,7 @@ def size_of(name: str, study: Study, places: Places, recipes: Mapping[str, Mappi
     """
     directory = places.model(name)
     if is_model(directory):
-        with errors_of_transformers(f"{directory}: its config.json"):
-            config = AutoConfig.from_pretrained(directory, trust_remote_code=False)
+        config = open_config(directory)
         return config.num_hidden_layers, config.hidden_size
     if name not in study.models:
         raise ValueError(f"{directory}: is not a model")

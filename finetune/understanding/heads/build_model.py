@@ -6,9 +6,9 @@ import dataclasses
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 
-from finetune.encoders import Encoder, encoder_weights, errors_of_transformers
+from finetune.encoders import Encoder, encoder_weights
 from finetune.pretrained import XLM_ROBERTA, pretrained_masked_lm
 from finetune.understanding.heads.head import Limits, TaskHead
 from finetune.understanding.heads.model_classes import model_class_of
@@ -17,6 +17,7 @@ from finetune.understanding.tasks.task import Task
 from finetune.understanding.tasks.task_file import content_of
 from veco import VecoConfig
 from veco.convert.weights import quiet_transformers
+from veco.opening import errors_of_transformers, open_config
 
 ModelClass = type[PreTrainedModel] | type[AutoModel]
 
@@ -63,7 +64,7 @@ def build_model(recipe: UnderstandingRecipe, task: Task, head: TaskHead, encoder
     model_class = model_class_of(head.model_class, config)
     if recipe.init == "random":
         model = model_class(config)
-    elif AutoConfig.from_pretrained(directory).model_type == XLM_ROBERTA:
+    elif open_config(directory).model_type == XLM_ROBERTA:
         model = model_class(config)
         # Plugged out, the model lacks the cross-attention that XLM-R was given.
         model.veco.load_state_dict(pretrained_masked_lm(directory).veco.state_dict(), strict=recipe.plug_in)

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
+from transformers import AutoModel, PreTrainedModel
 
-from finetune.encoders import Encoder, errors_of_transformers, open_encoder
+from finetune.encoders import Encoder, open_encoder
 from finetune.exported.encoder import ExportedEncoder
 from finetune.exported.settings import ExportedSettings, Pooling, is_exported
 from finetune.placement import Placement, batch_tokens, name_of
@@ -27,7 +27,9 @@ from finetune.understanding.rows.paired_rows import PairedRows
 from finetune.understanding.rows.row_batches import EvaluationBatches
 from finetune.understanding.rows.token_rows import TokenRows
 from veco import VecoConfig, VecoModel
+from veco.opening import open_config
 from veco.sentence_transformers_files import usual_layer
+from veco.tokenizer import open_tokenizer
 
 
 def num_layers(directory: Path) -> int:
@@ -128,8 +130,7 @@ class Embedder:
         layers = settings.layer if layers is None else layers
         layers = [layers] if isinstance(layers, int) else layers
         check_layers(directory, layers, [settings.layer])
-        with errors_of_transformers(f"{directory}: its tokenizer"):
-            text = TextEncoder(AutoTokenizer.from_pretrained(directory, trust_remote_code=False))
+        text = TextEncoder(open_tokenizer(directory))
         max_length = checked_length(max_length, text, settings.max_length)
         max_tokens = batch_tokens(max_tokens, ExportedEncoder.device)
         return cls(ExportedEncoder.load(directory), text, layers, max_length, max_tokens, settings.pooling)
@@ -221,7 +222,7 @@ def encoder_alone(encoder: Encoder, last_layer: int, dtype: torch.dtype) -> PreT
         model = with_pretrained_encoder(AutoModel, encoder.directory, encoder.config, dtype)
         check_states(model, encoder)
         return model
-    if AutoConfig.from_pretrained(encoder.directory).model_type == XLM_ROBERTA:
+    if open_config(encoder.directory).model_type == XLM_ROBERTA:
         model = PluggedOutEncoder(encoder.config).to(dtype)
         model.load_state_dict(pretrained_masked_lm(encoder.directory).veco.state_dict(), strict=False)
     else:
@@ -236,7 +237,7 @@ def plugged_in(encoder: Encoder, dtype: torch.dtype) -> PreTrainedModel:
 
     Raises ValueError for another model, and for a directory without the weights of cross-attention.
     """
-    if (kind := AutoConfig.from_pretrained(encoder.directory).model_type) != VECO:
+    if (kind := open_config(encoder.directory).model_type) != VECO:
         raise ValueError(f"{encoder.directory}: a {kind} has no cross-attention to plug in; expected a VECO")
     encoder.config.plug_in = True
     model = with_pretrained_encoder(VecoModel, encoder.directory, encoder.config, dtype)

@@ -19,6 +19,15 @@ def test_an_output_must_not_be_an_input_by_any_path(tmp_path: Path, path: str) -
     assert text.read_text() == "1"
 
 
+def test_an_output_must_not_be_a_file_of_a_directory_that_is_read(tmp_path: Path) -> None:
+    (tmp_path / "model" / "deep").mkdir(parents=True)
+    (tmp_path / "model" / "deep" / "config.json").write_text("1")
+    (tmp_path / "link").symlink_to("model")
+    check_outputs({"--json": tmp_path / "model" / "new.json"}, [tmp_path / "model"])
+    with pytest.raises(ValueError, match=r"--json .*config.json: is a file of the input .*model; choose another"):
+        check_outputs({"--json": tmp_path / "link" / "deep" / "config.json"}, [tmp_path / "model"])
+
+
 def test_standard_input_is_an_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = tmp_path / "text"
     text.write_text("1")

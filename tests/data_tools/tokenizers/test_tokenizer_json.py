@@ -13,7 +13,7 @@ from json_tokenizers import LINES, ODD_LINES, SPECIAL_LINES, TOKENIZERS
 from transformers import AutoTokenizer
 
 from data_tools.tokenizers.encoder import model_file, open_encoder
-from data_tools.tokenizers.sentence_piece import TOKENIZER_JSON, PieceEncoder
+from data_tools.tokenizers.sentence_piece import MODEL_FILE, TOKENIZER_JSON, PieceEncoder
 from data_tools.tokenizers.special_ids import SpecialIds
 from data_tools.tokenizers.tokenizer_json import TokenizerJsonEncoder
 
@@ -109,6 +109,21 @@ def test_layouts(directories: dict[str, Path]) -> None:
 
 def test_a_directory_in_xlm_r_layout_is_read_by_sentence_piece(tokenizer_dir: Path) -> None:
     assert isinstance(open_encoder(tokenizer_dir), PieceEncoder)
+
+
+def test_a_model_that_lies_beside_another_tokenizer_is_not_read(
+    directories: dict[str, Path], tokenizer_dir: Path, tmp_path: Path
+) -> None:
+    """As when a tokenizer was trained anew from XLM-R's: the layout is the same, the pieces are not."""
+    shutil.copytree(directories["xlm_r"], tmp_path / "mixed")
+    shutil.copy(tokenizer_dir / MODEL_FILE, tmp_path / "mixed" / MODEL_FILE)
+    encoder = open_encoder(tmp_path / "mixed")
+    assert isinstance(encoder, TokenizerJsonEncoder)
+    expected = AutoTokenizer.from_pretrained(tmp_path / "mixed")(LINES, add_special_tokens=False)["input_ids"]
+    assert lists(*encoder.encode_flat(LINES)) == expected
+    (tmp_path / "mixed" / MODEL_FILE).write_bytes(b"broken")
+    with pytest.raises(ValueError, match=rf"{MODEL_FILE}: not a SentencePiece model"):
+        open_encoder(tmp_path / "mixed")
 
 
 def test_half_a_surrogate_pair_is_refused(directories: dict[str, Path]) -> None:

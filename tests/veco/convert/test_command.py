@@ -26,6 +26,7 @@ from transformers import (
 from xlm_roberta import random_xlm_roberta
 
 from data_tools.cli import run_main
+from data_tools.files.atomic import write_texts
 from veco import VecoConfig, VecoForMaskedLM
 from veco.convert.__main__ import main
 from veco.sentence_transformers_files import recorded_layer, write_sentence_files
@@ -249,6 +250,10 @@ def fairseq_weights(model: XLMRobertaForMaskedLM) -> dict[str, torch.Tensor]:
         (("fairseq", "model.pt", "veco", "--dictionary", "latin1.txt"), "latin1.txt: line 1 is not UTF-8 "),
         (("xlm-roberta", "other", "veco"), "other: expected a model directory with a config.json"),
         (("xlm-roberta", "broken", "veco"), "the config file at 'broken/config.json' is not a valid JSON file"),
+        (("xlm-roberta", "worded", "veco"), "worded: its config.json cannot be opened by transformers: Strict"),
+        (("xlm-roberta", "foreign", "veco"), "foreign: a own_kind, a kind of model that transformers does not have"),
+        (("xlm-roberta", "no_tokens", "veco"), "no_tokens: its tokenizer cannot be opened by transformers: KeyError"),
+        (("xlm-roberta", "cut_tokens", "veco"), "cut_tokens: its tokenizer cannot be opened by transformers: "),
         (("xlm-roberta", "pickled", "veco"), "pickled/pytorch_model.bin: expected model.safetensors; a pickle may run"),
     ],
 )
@@ -264,9 +269,17 @@ def test_bad_input_is_one_line(xlm_roberta_dir, monkeypatch, capsys, tmp_path: P
     weights = fairseq_weights(XLMRobertaForMaskedLM.from_pretrained(xlm_roberta_dir))
     settings = Namespace(activation_fn="gelu", encoder_attention_heads=4)
     torch.save({"args": settings, "model": weights}, tmp_path / "model.pt")
-    for name in ("broken", "pickled"):
+    changes = {
+        "broken": {"config.json": "{"},
+        "worded": {"config.json": '{"model_type": "xlm-roberta", "hidden_size": "wide"}'},
+        "foreign": {"config.json": '{"model_type": "own_kind", "auto_map": {"AutoConfig": "own_code.Config"}}'},
+        "no_tokens": {"tokenizer.json": "{}"},
+        "cut_tokens": {"tokenizer.json": '{"model": '},
+        "pickled": {},
+    }
+    for name, files in changes.items():
         shutil.copytree(xlm_roberta_dir, tmp_path / name)
-    (tmp_path / "broken" / "config.json").write_text("{", encoding="utf-8")
+        write_texts(tmp_path / name, files)
     torch.save(load_file(tmp_path / "pickled" / "model.safetensors"), tmp_path / "pickled" / "pytorch_model.bin")
     (tmp_path / "pickled" / "model.safetensors").unlink()
     before = sorted(tmp_path.iterdir())

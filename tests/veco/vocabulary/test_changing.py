@@ -238,8 +238,8 @@ def test_spare_rows_are_dropped(old: Pieces, new: Pieces, tmp_path: Path, method
 
 
 def test_models_and_tokenizers_that_do_not_fit_are_refused(old: Pieces, new: Pieces, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="18 pieces, but the model has 50 rows|20 pieces, but the model has 50 rows"):
-        change_vocabulary(VecoModel(VecoConfig(**{**shape(old).to_dict(), "vocab_size": 50})), new, old, None, tmp_path)
+    with pytest.raises(ValueError, match=r"pieces, but the model has 10 rows: it is another"):
+        change_vocabulary(VecoModel(VecoConfig(**{**shape(old).to_dict(), "vocab_size": 10})), new, old, None, tmp_path)
     write_words(NEW, tmp_path / "plain")
     model = VecoForConditionalGeneration(shape(old, decoder_start_token_id=old.names.index("__de__")))
     with pytest.raises(ValueError, match="plain: the model's configuration names __de__, which this tokenizer lacks"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ from word_tokenizers import write_word_pieces, write_words
 
 from data_tools.cli import run_main
 from veco import VecoConfig, VecoForMaskedLM
-from veco.tokenizer import MODEL_FILE
+from veco.tokenizer import MODEL_FILE, TOKENIZER_JSON
 from veco.vocabulary.__main__ import main
 from veco.vocabulary.focus import FastTextSettings
 from veco.vocabulary.pieces import Pieces
@@ -109,6 +110,34 @@ def test_a_model_is_extended_from_another_tokenizer(inputs: Path, monkeypatch, t
     )
 
 
+def make_small_letters(source: Path, directory: Path) -> None:
+    """A copy of a WordPiece tokenizer whose tokenizer.json makes letters small, as its other file does not."""
+    shutil.copytree(source, directory)
+    content = json.loads((directory / TOKENIZER_JSON).read_text())
+    changed = {**content, "normalizer": {**content["normalizer"], "lowercase": not content["normalizer"]["lowercase"]}}
+    (directory / TOKENIZER_JSON).write_text(json.dumps(changed))
+
+
+def test_spare_rows_are_told_and_dropped(inputs: Path, monkeypatch, tmp_path: Path, capsys) -> None:
+    """As those of published models that have many more rows than pieces; they do not count in what is drawn."""
+    shutil.copytree(inputs / "de", tmp_path / "padded")
+    model = VecoForMaskedLM.from_pretrained(inputs / "de")
+    num_pieces = model.config.vocab_size
+    model.resize_token_embeddings(num_pieces + 201)
+    with torch.no_grad():
+        model.get_input_embeddings().weight[num_pieces:] = 1e3
+    model.save_pretrained(tmp_path / "padded")
+    monkeypatch.chdir(tmp_path)
+    run(monkeypatch, f"change padded changed --tokenizer {inputs}/en --by mean")
+    run(monkeypatch, f"cut padded cut --text {inputs}/de.txt")
+    run(monkeypatch, "extend padded extended --tokens __de__")
+    assert capsys.readouterr().err.count("note: 201 rows of the model have no piece in its tokenizer: dropped\n") == 3
+    for name, size in (("changed", 17), ("extended", num_pieces + 1)):
+        rows = VecoForMaskedLM.from_pretrained(name).get_input_embeddings().weight
+        assert rows.shape[0] == size and rows.abs().max() < 10
+    assert VecoForMaskedLM.from_pretrained("cut").config.vocab_size <= num_pieces
+
+
 CHANGE = "change de model --tokenizer en --by focus --match fuzzy"
 EXTEND = "extend de model --from-tokenizer en --rows focus"
 
@@ -163,7 +192,43 @@ def test_frequencies_come_from_shards_too(inputs: Path, tmp_path: Path) -> None:
         ),
         ("change de new --tokenizer nowhere --by mean", "nowhere"),
         ("change de new --tokenizer en --by mean --text none.txt", "none.txt"),
-        ("change mixed new --tokenizer en --by mean", "mixed: 17 pieces, but the model has "),
+        ("change mixed new --tokenizer en --by mean", "mixed: 117 pieces, but the model has "),
+        ("change de new --tokenizer en --by rank --text en.txt --source-text empty.txt", "empty.txt: no text there"),
+        ("change de new --tokenizer en --by rank --text empty.txt --source-text de.txt", "empty.txt: no text there"),
+        (
+            "change de new --tokenizer en --by rank --text greek.txt --source-text de.txt",
+            "greek.txt: no piece of en",
+        ),
+        ("cut de new --text empty.txt", "empty.txt: no text there"),
+        ("change de new --tokenizer en --by mean --text pipe", "pipe: a pipe or device; name a file"),
+        ("extend de new --from-tokenizer en --text pipe", "pipe: a pipe or device; name a file"),
+        (
+            "change de new --tokenizer en --by rank --text en.txt --source-text pipe",
+            "pipe: a pipe or device; name a file",
+        ),
+        ("cut de new --text pipe", "pipe: a pipe or device; name a file"),
+        ("change de new --tokenizer en --by mean --text no_mask", "no_mask: a directory; name its files"),
+        (
+            "change de new --tokenizer en --by focus --text en.txt --threads 0",
+            "--threads: expected a whole number of at",
+        ),
+        (
+            "extend de new --from-tokenizer en --text en.txt --num-pieces -5",
+            "--num-pieces: expected a whole number of at",
+        ),
+        ("cut de new --text en.txt --min-count 0", "--min-count: expected a whole number of at least 1, found 0"),
+        ("cut de new --text en.txt --json en.txt", "--json en.txt: is the input en.txt, which would be lost"),
+        ("extend de new --pieces en.txt --json en.txt", "--json en.txt: is the input en.txt, which would be lost"),
+        ("extend de new --tokens __a__ --json de/config.json", "--json de/config.json: is a file of the input de;"),
+        (
+            "change de new --tokenizer en --by mean --json en/tokenizer.json",
+            "is a file of the input en; choose another",
+        ),
+        ("change de new --tokenizer en --by mean --json new", "--json new: is the directory of the new model"),
+        (
+            "change de new --tokenizer small --by mean",
+            "small: transformers, which follows tokenizer_config.json, cuts ",
+        ),
         ("extend de new --from-tokenizer en --num-pieces 5", "--num-pieces chooses pieces of a tokenizer for a text"),
         ("extend de new --from-tokenizer en --rows focus", "--rows focus trains vectors of another tokenizer's pieces"),
         ("extend de new --from-tokenizer en --pieces de.txt", "both name the new pieces: give one of them"),
@@ -173,7 +238,11 @@ def test_bad_input_is_one_line(inputs: Path, monkeypatch, capsys, tmp_path: Path
     shutil.copytree(inputs, tmp_path, dirs_exist_ok=True)
     shutil.copytree(inputs / "de", tmp_path / "mixed")
     (tmp_path / "mixed" / MODEL_FILE).unlink()
-    write_word_pieces([*BERT, *WORDS], tmp_path / "mixed")
+    write_word_pieces([*BERT, *WORDS, *(f"w{number}" for number in range(100))], tmp_path / "mixed")
+    make_small_letters(tmp_path / "en", tmp_path / "small")
+    (tmp_path / "empty.txt").touch()
+    (tmp_path / "greek.txt").write_text("αυτό\n", encoding="utf-8")
+    os.mkfifo(tmp_path / "pipe")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stop:
         run(monkeypatch, command)

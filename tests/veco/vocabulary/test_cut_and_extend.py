@@ -39,7 +39,7 @@ from veco.vocabulary.__main__ import main
 from veco.vocabulary.agreement import States
 from veco.vocabulary.pieces import Pieces
 from veco.vocabulary.text import count_ids
-from veco.vocabulary.xlm_r_layout import Vocabulary
+from veco.vocabulary.xlm_r_layout import XlmRVocabulary
 from veco.vocabulary_loss import NEVER
 
 TAGS = ["__de__", "__el__"]
@@ -159,13 +159,13 @@ def test_any_corpus_is_segmented_as_before(tokenizer_dir, tmp_path_factory, seed
     random = Random(seed)
     corpus = sentences(GERMAN + GREEK + ["ж", "bжa", "x", "字"], 8, seed)
     used = {i for line in encode(tokenizer_dir, corpus) for i in line}
-    keep = random.sample(Vocabulary(tokenizer_dir).pieces, 5)
+    keep = random.sample(XlmRVocabulary(tokenizer_dir).pieces, 5)
     directory = tmp_path_factory.mktemp("cut")
     model = VecoModel(shape(tokenizer_dir))
     cut_vocabulary(model, tokenizer_dir, used, directory, keep=keep, keep_characters=keep_characters)
     assert as_pieces(directory, corpus) == as_pieces(tokenizer_dir, corpus)
     encode(directory, corpus)
-    assert set(keep) <= set(Vocabulary(directory).pieces)
+    assert set(keep) <= set(XlmRVocabulary(directory).pieces)
 
 
 def test_cut_does_not_make_unknown_pieces_more_probable(tmp_path: Path) -> None:
@@ -276,7 +276,7 @@ def test_extension_keeps_old_ids_states_and_logits(tokenizer_dir, masked_lm, tmp
     assert len(parts) > 1
     torch.testing.assert_close(weight[mask], old_weight[parts].mean(0), rtol=0, atol=1e-6)
     assert not torch.equal(weight[mask + 5], weight[mask + 6]), "tags are drawn"
-    scores = {piece.piece: piece.score for piece in Vocabulary(tmp_path).proto.pieces}
+    scores = {piece.piece: piece.score for piece in XlmRVocabulary(tmp_path).proto.pieces}
     expected_score = np.mean([processor.get_score(i - 1) for i in parts])
     assert scores["▁bagerung"] == pytest.approx(expected_score) and scores["ungschulich"] == -3.0
 
@@ -338,16 +338,16 @@ def test_ids_and_models_that_do_not_fit_are_refused(tokenizer_dir, masked_lm, tm
     with pytest.raises(ValueError, match="pieces, but the model has 50 rows: it is another model's tokenizer"):
         cut_vocabulary(other, tokenizer_dir, [5], tmp_path / "cut")
     with pytest.raises(ValueError, match=r"sentencepiece\.bpe\.model: no such file"):
-        Vocabulary(tmp_path)
+        XlmRVocabulary(tmp_path)
     shutil.copytree(tokenizer_dir, tmp_path / "mixed")
-    vocabulary = Vocabulary(tokenizer_dir)
+    vocabulary = XlmRVocabulary(tokenizer_dir)
     del vocabulary.proto.pieces[10]
     (tmp_path / "mixed" / MODEL_FILE).write_bytes(vocabulary.proto.SerializeToString())
     with pytest.raises(ValueError, match="mixed: expected XLM-R's layout .* found another"):
-        Vocabulary(tmp_path / "mixed")
+        XlmRVocabulary(tmp_path / "mixed")
     (tmp_path / "mixed" / MODEL_FILE).write_bytes(b"junk")
     with pytest.raises(ValueError, match="not a SentencePiece model"):
-        Vocabulary(tmp_path / "mixed")
+        XlmRVocabulary(tmp_path / "mixed")
 
 
 def test_ids_are_counted_over_files(tokenizer_dir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from word_tokenizers import write_word_pieces
 from veco.tokenizer import MODEL_FILE
 from veco.vocabulary.new_pieces import lacking_pieces, most_useful
 from veco.vocabulary.pieces import Pieces
-from veco.vocabulary.xlm_r_layout import Splitter, Vocabulary
+from veco.vocabulary.xlm_r_layout import XlmRVocabulary
 
 OTHER = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "abab", "жa", "cd", "##d", "##ж", "x", "a"]
 
@@ -38,16 +38,18 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Pieces:
 
 
 @pytest.fixture(scope="module")
-def splitter(old: Pieces) -> Splitter:
-    return Splitter(Vocabulary(old.directory).proto)
+def vocabulary(old: Pieces) -> XlmRVocabulary:
+    return XlmRVocabulary(old.directory)
 
 
-def test_lacking_pieces_are_spelt_as_in_sentence_piece(old: Pieces, other: Pieces, splitter: Splitter) -> None:
+def test_lacking_pieces_are_spelt_as_in_sentence_piece(old: Pieces, other: Pieces, vocabulary: XlmRVocabulary) -> None:
     """Not `##d` and `a`, which are `d` and `▁a`."""
-    assert lacking_pieces(old, other, splitter) == {"▁abab": 5, "▁жa": 6, "▁cd": 7, "ж": 9, "▁x": 10}
+    assert lacking_pieces(old, other, vocabulary) == {"▁abab": 5, "▁жa": 6, "▁cd": 7, "ж": 9, "▁x": 10}
 
 
-def test_the_pieces_that_a_text_needs_most(old: Pieces, other: Pieces, splitter: Splitter, tmp_path: Path) -> None:
+def test_the_pieces_that_a_text_needs_most(
+    old: Pieces, other: Pieces, vocabulary: XlmRVocabulary, tmp_path: Path
+) -> None:
     """First those in words with an unknown piece, then those that save most.
 
     The text has жa, with an unknown ж, and cdж twice each: ж is in two unknown words, cd and жa too. cd would save
@@ -57,7 +59,7 @@ def test_the_pieces_that_a_text_needs_most(old: Pieces, other: Pieces, splitter:
     (tmp_path / "a.txt").write_text("abab жa cdж\ncd cd abab\n", encoding="utf-8")
     (tmp_path / "b.txt").write_text("abab жa  cdж cd cd\n\n", encoding="utf-8")
     text = [tmp_path / "a.txt", tmp_path / "b.txt"]
-    candidates = lacking_pieces(old, other, splitter)
-    chosen = most_useful(candidates, 99, old, other, splitter, text)
+    candidates = lacking_pieces(old, other, vocabulary)
+    chosen = most_useful(candidates, 99, old, other, vocabulary, text)
     assert list(chosen.items()) == [("▁cd", 7), ("▁жa", 6), ("ж", 9), ("▁abab", 5)]
-    assert list(most_useful(candidates, 2, old, other, splitter, text)) == ["▁cd", "▁жa"]
+    assert list(most_useful(candidates, 2, old, other, vocabulary, text)) == ["▁cd", "▁жa"]

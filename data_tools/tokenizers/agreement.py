@@ -1,0 +1,45 @@
+"""Whether a tokenizer.json gives the ids of transformers' tokenizer, which other files beside it may change."""
+
+import unicodedata
+from collections.abc import Sequence
+
+from data_tools.tokenizers.encoder import Encoder
+from data_tools.tokenizers.tokenizer_json import TokenizerJsonEncoder
+
+NUM_PROBED = 200  # pieces
+ACUTE = "\u0301"
+
+
+def probes(spellings: Sequence[str]) -> list[str]:
+    """Text that tokenizers with the same pieces may cut otherwise, made of some of their `spellings` (V,).
+
+    One may make letters small, lose accents and widths, put a space in front, or cut between Chinese characters.
+    """
+    lines = ["Übergröße NASA's naïve ２nd-best 12,5 % café 漢字"]
+    known = [spelling for spelling in spellings if spelling and spelling.isprintable()]
+    for piece in known[:: max(1, len(known) // NUM_PROBED)]:
+        accented = unicodedata.normalize("NFC", piece[0] + ACUTE) + piece[1:]
+        lines.append(f"{piece} {piece.capitalize()} {piece.upper()} {piece}{piece} {accented}")
+    return lines
+
+
+def check_as_in_transformers(encoder: Encoder) -> None:
+    """Raise ValueError where transformers' tokenizer in the same directory cuts text otherwise.
+
+    It rebuilds parts of a tokenizer.json by the settings of tokenizer_config.json, such as `do_lower_case` and
+    `add_prefix_space`, which may not be those that the file was made with.
+    """
+    from transformers import AutoTokenizer  # slow to import: only here
+
+    if not isinstance(encoder, TokenizerJsonEncoder):
+        return
+    directory = encoder.tokenizer_dir
+    tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
+    for line in probes(encoder.spellings):
+        ids, _ = encoder.encode_flat([line])
+        if tokenizer(line, add_special_tokens=False)["input_ids"] != ids.tolist():
+            raise ValueError(
+                f"{directory}: transformers, which follows tokenizer_config.json, cuts {line!r} into other pieces than "
+                f"tokenizer.json does; write one that agrees: AutoTokenizer.from_pretrained({str(directory)!r})"
+                ".save_pretrained(NEW)"
+            )
