@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -15,6 +17,10 @@ from types import MappingProxyType
 from typing import TextIO
 
 from training.launch import EXIT_STOPPED, launcher_command
+
+LIBC = ctypes.CDLL(None)
+PR_SET_PDEATHSIG = 1  # of linux/prctl.h
+LOG_END = 1 << 16  # bytes
 
 
 @dataclass(frozen=True)
@@ -58,11 +64,29 @@ def run_stage(
     environment = {"TOKENIZERS_PARALLELISM": "false", **os.environ, **environment}
     if shutil.which("nvidia-smi") is None:
         environment.setdefault("DS_ACCELERATOR", "cpu")  # the launcher would guess the same, with a warning
-    result = subprocess.run(command, check=False, env=environment, stdout=log, stderr=log)
+    ends_too = end_with_parent if sys.platform == "linux" else None
+    result = subprocess.run(command, check=False, env=environment, stdout=log, stderr=log, preexec_fn=ends_too)
     if result.returncode == EXIT_STOPPED:
         raise ValueError(f"{stage.title}: ended early without {stage.result}; start again to continue")
     if result.returncode:
-        raise ValueError(f"{stage.title}: exit code {result.returncode} of {shown}")
+        told = "" if log is None else last_error(Path(log.name))
+        raise ValueError(f"{stage.title}: exit code {result.returncode} of {shown}{told and f': {told}'}")
     if not stage.result.exists():
         raise ValueError(f"{stage.title}: ended without {stage.result}")
     print(f"({time.perf_counter() - start:.0f} s)", file=log, flush=True)
+
+
+def end_with_parent() -> None:
+    """Ask the kernel to end this process, just started, when the one that started it ends, however that ends.
+
+    Nobody would otherwise wait for what it makes, and the same command, started again, would find it at work.
+    """
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def last_error(log: Path) -> str:
+    """The last line `error: …` of a log, without that word; empty if there is none near its end."""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - LOG_END))
+        lines = file.read().decode("utf-8", errors="replace").splitlines()
+    return next((line.removeprefix("error: ") for line in reversed(lines) if line.startswith("error: ")), "")

@@ -59,17 +59,16 @@ class Step:
 
 def run_steps(
     steps: Sequence[Step],
-    output: Path,
     report: Callable[[], None],
     parallel: int,
     processes: int,
     own_logs: bool,
 ) -> None:
-    """Run the steps below `output`, `parallel` at once, each with its share of the machine; report after each.
+    """Run the steps, `parallel` at once, each with its share of the machine; report after each.
 
     They begin in their order, except that none begins before what it needs; a need that is not among the steps counts
-    as finished. Raises ValueError where another call is at work in `output`, and, after all others, with the steps that
-    failed and those that were left out for it.
+    as finished. Raises ValueError, after all others, with the steps that failed and those that were left out for it.
+    The caller holds the directory that they write below (`held`).
     """
     writing = Lock()
 
@@ -80,13 +79,13 @@ def run_steps(
 
     places = {step.name: place for place, step in enumerate(steps)}
     needs = [{places[name] for name in step.needs if name in places} for step in steps]
-    with held(output):
-        run_side_by_side(steps, work, parallel, processes, needs, name=lambda step: step.name)
+    run_side_by_side(steps, work, parallel, processes, needs, name=lambda step: step.name)
 
 
 @contextlib.contextmanager
 def held(directory: Path) -> Iterator[None]:
-    """Keep other calls on this machine out of a directory. Raises ValueError where one is at work in it."""
+    """Keep other calls on this machine out of a directory, which is made. Raises ValueError where one is at work."""
+    directory.mkdir(parents=True, exist_ok=True)
     handle = os.open(directory, os.O_RDONLY)
     try:
         try:

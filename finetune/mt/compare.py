@@ -25,7 +25,7 @@ from finetune.mt.comparison_configuration import Comparison, Run, read_compariso
 from finetune.mt.decoding.input_lines import count_lines
 from finetune.mt.recipe import TranslationRecipe
 from finetune.mt.translation_task import check_model
-from finetune.steps import Step, check_unchanged, parse_steps, run_steps, steps_parser
+from finetune.steps import Step, check_unchanged, held, parse_steps, run_steps, steps_parser
 from training.figures import pyplot, save
 from training.meters import read_metrics
 
@@ -167,14 +167,15 @@ def compare(path: Path, output: Path, parallel: int = 1) -> None:
     comparison = read_comparison(path)
     runs = runs_of(comparison, output)
     check_files(runs, comparison)
-    check_unchanged(settings_of(runs, comparison), output, defaults=TranslationRecipe.defaults())
     steps = [Step(run.name, Path(run.recipe.output), tuple(stages_of(run, comparison))) for run in runs]
 
     def report() -> None:
         done = [result for result in map(read_result, runs) if result is not None]
         write_report(with_baseline(done, runs, comparison.baseline), comparison, len(runs), output)
 
-    run_steps(steps, output, report, parallel, comparison.processes, own_logs=parallel > 1)
+    with held(output):
+        check_unchanged(settings_of(runs, comparison), output, defaults=TranslationRecipe.defaults())
+        run_steps(steps, report, parallel, comparison.processes, own_logs=parallel > 1)
     print(f"\n{(output / 'table.md').read_text(encoding='utf-8')}\n{output / 'learning_curves.png'}")
 
 

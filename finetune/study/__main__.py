@@ -26,7 +26,7 @@ from pathlib import Path
 from data_tools.cli import run_main
 from data_tools.files.atomic import write_texts
 from data_tools.files.directories import claim
-from finetune.steps import check_unchanged, parse_steps, run_steps, steps_parser
+from finetune.steps import check_unchanged, held, parse_steps, run_steps, steps_parser
 from finetune.study import configuration
 from finetune.study.figures import draw_curves, draw_layers, draw_table
 from finetune.study.plan import StudyPlan, plan_of
@@ -45,6 +45,15 @@ DIRECTORIES = ("tokenizers", "data", "models", "finetuning", "probes")
 
 def run_study(plan: StudyPlan, output: Path, parallel: int) -> None:
     """Do all unfinished steps, and write the report after each. Raises ValueError for steps that failed, at the end."""
+    with held(output):
+        prepare_output(plan, output)
+        problems = do_steps(plan, output, parallel)
+    if problems:
+        raise ValueError("; ".join(problems))
+
+
+def prepare_output(plan: StudyPlan, output: Path) -> None:
+    """Write what the steps read. Raises ValueError where steps that have begun were begun otherwise."""
     settings = plan.settings()
     begun = [step.name for step in plan.steps if step.has_begun]
     check_unchanged(settings, output, begun, UnderstandingRecipe.defaults())
@@ -52,17 +61,27 @@ def run_study(plan: StudyPlan, output: Path, parallel: int) -> None:
     claim(output, [*REPORTS, *figures], COMMAND)
     for path, text in plan.files.items():
         write_texts(path.parent, {path.name: text})
-    findings = Findings(plan)
+
+
+def do_steps(plan: StudyPlan, output: Path, parallel: int) -> list[str]:
+    """Do all unfinished steps, and write the report after each; returns what failed."""
+    findings, problems = Findings(plan), []
     unfinished = [step for step in plan.steps if not step.is_done]
     print(f"{len(plan.steps)} steps, {len(plan.steps) - len(unfinished)} of them done before", flush=True)
     for step in plan.steps:
         if step.is_done:
-            step.settle()
+            try:
+                step.settle()
+            except ValueError as error:
+                problems.append(str(error))
     try:
-        run_steps(unfinished, output, lambda: report(findings, output), parallel, plan.study.processes, own_logs=True)
+        run_steps(unfinished, lambda: report(findings, output), parallel, plan.study.processes, own_logs=True)
+    except ValueError as error:
+        problems.append(str(error))
     finally:
         report(findings, output, is_over=True)
         print(f"\n{(output / 'table.md').read_text(encoding='utf-8')}\n{output / 'table.png'}")
+    return problems
 
 
 def report(findings: Findings, output: Path, is_over: bool = False) -> None:

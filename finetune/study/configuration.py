@@ -44,7 +44,8 @@ has the shape and the tokenizer of the first model of `from` in the column's lan
 `fields` are of finetune.understanding.train: a model's `task_fields` go before its `fields`, these before the task's,
 and these before `finetuning`. A `teacher` among them is a run of the same task, or a model of the table: its run in the
 same column with the same seed, which goes before and has no teacher itself. Steps are made once: models share
-tokenizers, data and the models they begin from or learn from. Paths of text and task files are relative to this file.
+tokenizers, data and the models they begin from or learn from. Task files and the text of `data` are relative to this
+file, all other paths to the working directory, as in the commands.
 
 Where a tokenizer is named, a model may stand for the one that it carries: `data: {more: {tokenizer: fi-more, …}}` is
 data for a model that begins from fi-more. Fields of `pretrain` say what learns of it: trains, adapter, lora_rank.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,8 +82,23 @@ def plan_of(study: Study, output: Path) -> StudyPlan:
     prepared = preparation_steps(study, places)
     check_steps(study, places, [*prepared, *probe_steps(study, places)], files)
     columns = columns_of(study, places)
-    steps = sorted_by_needs([*prepared, *cell_steps(columns, study), *probe_steps(study, places)])
+    steps = [*prepared, *cell_steps(columns, study), *probe_steps(study, places)]
+    check_directories(steps, places.output)
+    steps = sorted_by_needs(steps)
     return StudyPlan(study, places, steps, columns, files)
+
+
+def check_directories(steps: Sequence[Step], output: Path) -> None:
+    """Raise ValueError where two steps would write one directory, which is named after parts of the study.
+
+    So do a task `pos` with a model `fi-en`, and a task `pos-fi` with a model `en`.
+    """
+    times = Counter(step.directory for step in steps)
+    if twice := [directory for directory, number in times.items() if number > 1]:
+        raise ValueError(
+            f"two steps would write {twice[0].relative_to(output)}: their names, joined by -, are the same; rename a "
+            "task, a probe or a model"
+        )
 
 
 def sorted_by_needs(steps: Sequence[Step]) -> list[Step]:

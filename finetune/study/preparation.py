@@ -145,5 +145,7 @@ def words_of(flags: Mapping[str, Any]) -> list[str]:
 
 
 def value_of_field(value: Any) -> str:
-    """A field of a recipe as the value of its flag."""
+    """A field of a recipe as the value of its flag: a list of words with commas, of anything else as JSON."""
+    if isinstance(value, list) and not any(isinstance(item, list | dict) for item in value):
+        return ",".join(map(str, value))
     return json.dumps(value) if value is None or isinstance(value, bool | list | dict) else str(value)

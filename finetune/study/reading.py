@@ -36,7 +36,7 @@ MODEL_KEYS = ("from", "convert", "vocabulary", "extend", "pretrain", "languages"
 TASK_KEYS = ("task", "data", "languages", "tests", "report", "fields")
 PROBE_KEYS = ("command", "flags", "results", "by_layer", "models")
 RECIPE_FIELDS = tuple(field.name for field in dataclasses.fields(UnderstandingRecipe))
-NAME = re.compile(r"[\w.-]+")
+NAME = re.compile(r"\w[\w.-]*")
 
 
 def read_study(path: Path) -> Study:
@@ -87,7 +87,8 @@ def entries(top: Section, name: str) -> dict[str, tuple[Section, str]]:
     found = {}
     for key, value in section.content.items():
         if not NAME.fullmatch(str(key)):
-            section.complain(key, f"{name}: {key!r} names a directory: letters, digits, '.', '-' and '_' only")
+            told = f"{name}: {key!r} names a directory: letters, digits, '_', and behind the first also '.' and '-'"
+            section.complain(key, told)
         is_directory = isinstance(value, str) and name in MAY_BE_DIRECTORIES
         if not is_directory and not isinstance(value, Mapping):
             section.complain(key, f"{name}: {key}: expected a mapping, found {described(value)}")

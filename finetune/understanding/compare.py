@@ -21,7 +21,7 @@ from types import MappingProxyType
 from data_tools.cli import run_main
 from data_tools.files.atomic import write_texts
 from data_tools.files.directories import claim
-from finetune.steps import Step, check_unchanged, nothing, parse_steps, run_steps, steps_parser
+from finetune.steps import Step, check_unchanged, held, nothing, parse_steps, run_steps, steps_parser
 from finetune.understanding.comparison import configuration as comparison_file
 from finetune.understanding.comparison.configuration import Group, read_comparison
 from finetune.understanding.comparison.findings import differences_of, draw_heat_map, heat_map_name
@@ -70,18 +70,18 @@ def report(planned: Plan, output: Path, differences: dict[Group, Sequence[Differ
 def compare(path: Path, output: Path, parallel: int = 1) -> None:
     """Do all unfinished runs. Raises ValueError for a wrong comparison, before the first run, or for failed runs."""
     planned = plan(read_comparison(path), output)
-    check_unchanged(planned.settings(), output, defaults=UnderstandingRecipe.defaults())
-    names = ["table.csv", "significance.csv", *map(heat_map_name, planned.groups)]
-    claim(output, names, COMMAND)  # other files are known by runs.json
-    differences: dict[Group, Sequence[Difference]] = {}
-    run_steps(
-        steps_of(planned, output),
-        output,
-        lambda: report(planned, output, differences),
-        parallel,
-        planned.comparison.processes,
-        own_logs=parallel > 1,
-    )
+    with held(output):
+        check_unchanged(planned.settings(), output, defaults=UnderstandingRecipe.defaults())
+        names = ["table.csv", "significance.csv", *map(heat_map_name, planned.groups)]
+        claim(output, names, COMMAND)  # other files are known by runs.json
+        differences: dict[Group, Sequence[Difference]] = {}
+        run_steps(
+            steps_of(planned, output),
+            lambda: report(planned, output, differences),
+            parallel,
+            planned.comparison.processes,
+            own_logs=parallel > 1,
+        )
     print(f"\n{(output / 'table.md').read_text(encoding='utf-8')}")
 
 

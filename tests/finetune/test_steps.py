@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from test_steps import diamond
 from finetune.steps import run_steps
 root = Path(sys.argv[1])
 steps = diamond(root)
-run_steps(steps, root, lambda: (root / "report").write_text(str([step.is_done for step in steps])), 2, 1, own_logs=True)
+run_steps(steps, lambda: (root / "report").write_text(str([step.is_done for step in steps])), 2, 1, own_logs=True)
 """
 
 
@@ -59,12 +60,12 @@ def test_steps_run_once_in_the_order_of_their_needs_with_own_logs(
     def report() -> None:
         reports.append([step.name for step in steps if step.is_done])
 
-    run_steps(steps, tmp_path, report, parallel=1, processes=1, own_logs=True)
+    run_steps(steps, report, parallel=1, processes=1, own_logs=True)
     assert reports == [["a"], ["b", "a"], ["b", "c", "a"], ["d", "b", "c", "a"], ["d", "b", "c", "a", "e"]]
     assert json.loads((tmp_path / "d" / "copy.json").read_text()) == [1, 2]
     assert "python -m json.tool" in steps[0].log.read_text() and "json.tool" not in capsys.readouterr().out
     before = (tmp_path / "d" / "copy.json").stat().st_mtime_ns
-    run_steps(steps, tmp_path, report, parallel=2, processes=1, own_logs=True)
+    run_steps(steps, report, parallel=2, processes=1, own_logs=True)
     assert "done before" in steps[0].log.read_text()
     assert (tmp_path / "d" / "copy.json").stat().st_mtime_ns == before
 
@@ -72,7 +73,7 @@ def test_steps_run_once_in_the_order_of_their_needs_with_own_logs(
 def test_a_failed_step_is_named_with_its_log_and_what_does_not_need_it_is_done(tmp_path: Path) -> None:
     write(tmp_path / "source.json", 1)  # slow.json is missing, so c fails, and d cannot begin
     with pytest.raises(ValueError, match=r"^1 of 5 runs failed: c: exit code .*c/log.txt\); left out for that: d$"):
-        run_steps(diamond(tmp_path), tmp_path, lambda: None, parallel=2, processes=1, own_logs=True)
+        run_steps(diamond(tmp_path), lambda: None, parallel=2, processes=1, own_logs=True)
     assert [step.name for step in diamond(tmp_path) if step.is_done] == ["b", "a", "e"]
 
 
@@ -84,10 +85,7 @@ def test_killed_steps_go_on_to_the_same_results(tmp_path: Path) -> None:
     process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     done = [tmp_path / name / "copy.json" for name in "abe"]
     try:
-        deadline = time.monotonic() + 60
-        while not all(path.exists() for path in done):
-            assert time.monotonic() < deadline and process.poll() is None
-            time.sleep(0.05)
+        wait_until(lambda: all(path.exists() for path in done), process)
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -102,10 +100,50 @@ def test_killed_steps_go_on_to_the_same_results(tmp_path: Path) -> None:
 
 
 def test_one_call_at_a_time_works_in_a_directory(tmp_path: Path) -> None:
-    write(tmp_path / "source.json", [1, 2])
-    steps = [copy("a", tmp_path / "source.json", tmp_path)]
-    with held(tmp_path), pytest.raises(ValueError, match="another call is at work in it; wait for it"):
-        run_steps(steps, tmp_path, lambda: None, parallel=1, processes=1, own_logs=True)
-    assert not steps[0].has_begun
-    run_steps(steps, tmp_path, lambda: None, parallel=1, processes=1, own_logs=True)
-    assert steps[0].is_done
+    with (
+        held(tmp_path / "new"),
+        pytest.raises(ValueError, match="another call is at work in it; wait for it"),
+        held(tmp_path / "new"),
+    ):
+        pass
+    with held(tmp_path / "new"):
+        pass
+
+
+def test_commands_end_with_the_process_that_runs_them(tmp_path: Path) -> None:
+    """Whoever ends it, and however: here it is killed alone, not its group."""
+    os.mkfifo(tmp_path / "source.json")
+    script = """
+import sys
+from pathlib import Path
+from finetune.command_stages import Stage, run_stage
+source, log = sys.argv[1:]
+with open(log, "w") as file:
+    run_stage(Stage("a", ("json.tool", source, source + ".copy"), Path(source + ".copy")), 1, log=file)
+"""
+    paths = [str(tmp_path / name) for name in ("source.json", "log")]
+    process = subprocess.Popen([sys.executable, "-c", script, *paths], stdout=subprocess.DEVNULL)
+
+    def reading() -> list[int]:
+        found = subprocess.run(["pgrep", "-f", f"json.tool {paths[0]}"], capture_output=True, check=False, text=True)
+        return [int(line) for line in found.stdout.split()]
+
+    wait_until(lambda: len(reading()) == 1, process)
+    process.kill()
+    process.wait()
+    wait_until(lambda: not reading())
+
+
+def test_the_last_line_of_a_failed_command_is_told(tmp_path: Path) -> None:
+    made = tmp_path / "b.json"
+    step = Step("b", tmp_path, (Stage("b", ("data_tools.describe", str(tmp_path / "none")), made),))
+    with pytest.raises(ValueError, match=r"exit code 2 of python -m data_tools.describe \S+: \S+none.*log.txt\)"):
+        run_steps([step], lambda: None, parallel=1, processes=1, own_logs=True)
+
+
+def wait_until(happens: Callable[[], bool], process: subprocess.Popen[bytes] | None = None) -> None:
+    """Wait for something, as long as a process lives."""
+    deadline = time.monotonic() + 60
+    while not happens():
+        assert time.monotonic() < deadline and (process is None or process.poll() is None)
+        time.sleep(0.05)

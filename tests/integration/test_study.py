@@ -18,7 +18,7 @@ from xtreme_files import write_model, write_xtreme
 
 pytestmark = pytest.mark.slow
 
-TABLES = ("table.md", "table.csv", "differences.csv", "results.json", "table.svg", "learning_curves.svg")
+TABLES = ("table.csv", "differences.csv", "table.svg", "learning_curves.svg")
 SHAPE = {"num_hidden_layers": 2, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 16}
 
 
@@ -89,6 +89,11 @@ def test_a_killed_study_comes_out_as_one_that_was_not(tmp_path: Path) -> None:
     assert second.returncode == 0, second.stderr[-3000:]
     for name in TABLES:
         assert (killed / name).read_text(encoding="utf-8") == (whole / name).read_text(encoding="utf-8"), name
+    results = [json.loads((output / "results.json").read_text()) for output in (whole, killed)]
+    for one in results:
+        for cost in one["costs"].values():
+            assert cost.pop("seconds") > 0 and cost.pop("tokens") > 0, "which differ"
+    assert results[0] == results[1]
 
     # Nothing is left to do; a changed step that is finished is refused, one more seed is not.
     again = run_module(*command(study, whole))

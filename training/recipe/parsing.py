@@ -168,7 +168,7 @@ def convert(kind: Any, value: Any) -> Any:
             return None
         kind = next(arm for arm in typing.get_args(kind) if arm is not types.NoneType)
     if typing.get_origin(kind) is tuple:
-        items = value.split(",") if isinstance(value, str) else value
+        items = (value.split(",") if value else []) if isinstance(value, str) else value
         if not isinstance(items, list | tuple):
             raise ValueError(f"expected a list such as [en, de], or en,de, found {value!r}")
         return tuple(convert(str, item).strip() for item in items)

@@ -33,29 +33,34 @@ from veco.config import VecoConfig
 CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter.safetensors"
 SHAPE = ("hidden_size", "num_hidden_layers")  # of a model, which an adapter must share
 ENCODER = "veco."  # the start of the encoder's names, in every model but the bare encoder
+BFLOAT16 = "bfloat16"
+PRECISIONS = {BFLOAT16: torch.bfloat16, "float16": torch.float16}
 FINGERPRINTED = ("layers.{first}.self_attention.q_proj.weight", "layers.{last}.feed_forward.down_proj.weight")
 
 
 @dataclass(frozen=True)
 class AdapterFile:
-    """What adapter_config.json says: the adapter's name and kind, and the shape and the body that it was trained in."""
+    """What adapter_config.json says: the adapter's name and kind, and the shape and the body that it was trained in.
+
+    `body` are fingerprints of that body by precision (see `body_of`).
+    """
 
     name: str
     adapter: AdapterConfig
     shape: Mapping[str, int]
-    body: str
+    body: Mapping[str, str]
 
-    def check_fits(self, config: VecoConfig, body: str, where: Path) -> None:
+    def check_fits(self, config: VecoConfig, body: Mapping[str, str], where: Path) -> None:
         """Raise ValueError for a model of another shape, or with another body."""
         for field, value in self.shape.items():
             if vars(config)[field] != value:
                 raise ValueError(
                     f"{where}: the adapter is of a model with {field} {value}, this one has {vars(config)[field]}"
                 )
-        if self.body != body:
+        if not any(body[precision] == found for precision, found in self.body.items()):
             raise ValueError(
                 f"{where}: the adapter was trained in a model with other weights; expected the one that it was trained "
-                "in, whose body did not learn since"
+                "in, whose body did not learn since, in float32 or in the precision of that training"
             )
 
 
@@ -70,7 +75,9 @@ def save_adapter(model: PreTrainedModel, name: str, directory: str | Path) -> No
     write_adapter(Path(directory), name, config_of(model), weights, body)
 
 
-def write_adapter(directory: Path, name: str, config: VecoConfig, weights: Mapping[str, Tensor], body: str) -> None:
+def write_adapter(
+    directory: Path, name: str, config: VecoConfig, weights: Mapping[str, Tensor], body: Mapping[str, str]
+) -> None:
     """Write the adapter of that name of a model, from `weights` by their names in the model."""
     from data_tools.files.directories import atomic_directory  # which those who only open models do without
 
@@ -78,7 +85,7 @@ def write_adapter(directory: Path, name: str, config: VecoConfig, weights: Mappi
         "name": name,
         "adapter": AdapterConfig(**(config.adapters or {})[name]).to_dict(),
         "model": {field: vars(config)[field] for field in SHAPE},
-        "body": body,
+        "body": dict(body),
     }
     tensors = {name_in_file(parameter): weight.float().cpu().contiguous() for parameter, weight in weights.items()}
     with atomic_directory(directory) as temporary:
@@ -119,9 +126,11 @@ def read_config(directory: Path) -> AdapterFile:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         name, adapter, shape, body = (content[key] for key in ("name", "adapter", "model", "body"))
         shape = {field: int(shape[field]) for field in SHAPE}
+        body = {BFLOAT16: body} if isinstance(body, str) else dict(body)  # of earlier versions
+        body = {precision: body[precision] for precision in PRECISIONS if precision in body}
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: not the file of an adapter of VECO ({type(error).__name__}: {error})") from None
-    return AdapterFile(str(name), AdapterConfig.of(adapter, str(path)), shape, str(body))
+    return AdapterFile(str(name), AdapterConfig.of(adapter, str(path)), shape, body)
 
 
 def read_weights(directory: Path) -> dict[str, Tensor]:
@@ -154,17 +163,19 @@ def name_in_file(parameter: str) -> str:
     return f"{found['place'].removeprefix(ENCODER)}.{found['inside']}"
 
 
-def body_of(config: VecoConfig, weight: Callable[[str], Tensor]) -> str:
-    """A fingerprint of a model's body: of two of its matrices, rounded as a model in bfloat16 has them.
+def body_of(config: VecoConfig, weight: Callable[[str], Tensor]) -> dict[str, str]:
+    """Fingerprints of a model's body: of two of its matrices, rounded to each of the precisions of 16 bits.
 
+    Of a model and its copy in one of these, that one's are the same; of two copies in different ones, none.
     `weight` maps the name of a parameter to it; raises KeyError for an unknown one.
     """
-    digest = hashlib.sha256()
+    digests = {precision: hashlib.sha256() for precision in PRECISIONS}
     for pattern in FINGERPRINTED:
         name = pattern.format(first=0, last=config.num_hidden_layers - 1)
         try:
             found = weight(ENCODER + name)
         except KeyError:
             found = weight(name)
-        digest.update(found.detach().cpu().to(torch.bfloat16).contiguous().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+        for precision, dtype in PRECISIONS.items():
+            digests[precision].update(found.detach().cpu().to(dtype).contiguous().view(torch.uint8).numpy().tobytes())
+    return {precision: digest.hexdigest() for precision, digest in digests.items()}

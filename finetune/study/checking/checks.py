@@ -14,6 +14,7 @@ from data_tools.corpus.configuration import Corpus
 from finetune.command_stages import Stage
 from finetune.steps import Step
 from finetune.study.checking.flag_check import Parsed, checked
+from finetune.study.checking.inputs import problems_of_inputs
 from finetune.study.checking.values import place_of, values_of_stages
 from finetune.study.configuration import Study
 from finetune.study.places import Places
@@ -21,6 +22,7 @@ from training.run_directory.kinds import is_model
 from veco.opening import open_config
 
 AT_ONCE = 4  # commands that check themselves
+SIZE = ("num_hidden_layers", "hidden_size")
 
 
 def check_steps(study: Study, places: Places, steps: Sequence[Step], files: Mapping[Path, str]) -> None:
@@ -35,6 +37,7 @@ def check_steps(study: Study, places: Places, steps: Sequence[Step], files: Mapp
         for number, (path, text) in enumerate(files.items()):
             stand_ins[str(path)] = Path(name) / f"{number}-{path.name}"
             stand_ins[str(path)].write_text(text, encoding="utf-8")
+        problems += problems_of_inputs(study, places)
         problems += [problem for data in study.data if (problem := problem_of_corpus(data, places, stand_ins))]
         parsed = parsed_stages(stages, stand_ins)
     values = values_of_stages(study)
@@ -104,12 +107,16 @@ def size_of(name: str, study: Study, places: Places, recipes: Mapping[str, Mappi
     """
     directory = places.model(name)
     if is_model(directory):
-        config = open_config(directory)
-        return config.num_hidden_layers, config.hidden_size
+        config = open_config(directory).to_dict()
+        if absent := [name for name in SIZE if name not in config]:
+            raise ValueError(
+                f"{directory}: a {config.get('model_type')} has no {absent[0]}; expected an encoder of text"
+            )
+        return tuple(int(config[name]) for name in SIZE)
     if name not in study.models:
         raise ValueError(f"{directory}: is not a model")
     if start := study.models[name].start:
         num_layers, width = size_of(start, study, places, recipes)
         return len(recipes.get(f"model {name}: pretrain", {}).get("keep_layers", ())) or num_layers, width
     recipe = recipes[f"model {name}: pretrain"]
-    return int(recipe["num_hidden_layers"]), int(recipe["hidden_size"])
+    return tuple(int(recipe[name]) for name in SIZE)

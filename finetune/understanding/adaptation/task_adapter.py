@@ -17,8 +17,8 @@ from finetune.understanding.recipe import UnderstandingRecipe
 from training.model_parts import head_modules
 from training.run_directory.kinds import ADAPTER_DIR
 from veco.adapter_config import AdapterConfig
-from veco.adapters import attach_adapter, load_adapter
-from veco.adapters.attach import adapter_of, adapters_of, config_of
+from veco.adapters import activate_adapters, attach_adapter, load_adapter
+from veco.adapters.attach import active_adapters, adapter_of, adapters_of, config_of
 from veco.adapters.files import body_of, write_adapter
 
 TASK_ADAPTER = "task"
@@ -31,8 +31,11 @@ class TaskAdapter(Adapted):
         """Raises ValueError for an encoder without places for adapters, and as `load_adapter` does."""
         super().__init__(model)
         depth = config_of(model).num_hidden_layers
+        learned = active_adapters(model)
         if recipe.language_adapter:
-            load_adapter(model, recipe.language_adapter)
+            language = load_adapter(model, recipe.language_adapter)
+            if TASK_ADAPTER in learned:  # trained before: the language takes the place of what is below it
+                activate_adapters(model, [language, *learned[learned.index(TASK_ADAPTER) :]])
         adapter = AdapterConfig(recipe.adapter, recipe.adapter_reduction, layers=recipe.adapter_layers(depth))
         before = adapters_of(model).get(TASK_ADAPTER)
         if before is None:

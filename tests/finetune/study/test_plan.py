@@ -12,12 +12,15 @@ from typing import Any
 import pytest
 import yaml
 from small_study import StudyMaker
+from word_tokenizers import write_words
 
 from finetune.command_stages import Stage
 from finetune.steps import check_unchanged
 from finetune.study.cells import Kind, kind_of
 from finetune.study.checking.flag_check import Parsed
 from finetune.study.plan import StudyPlan, plan_of
+from finetune.study.preparation import value_of_field
+from training.recipe.parsing import convert
 
 Content = dict[str, Any]
 TASKS = ("pawsx", "pos")
@@ -59,9 +62,10 @@ def test_commands_are_those_of_a_user(planned: StudyPlan, tmp_path: Path, tiny_m
 
 def test_a_language_is_added_to_a_model(study: StudyMaker, content: Content, tmp_path: Path) -> None:
     """The vocabulary is extended once; data are prepared with the tokenizer that the extended model carries."""
+    text = str(tmp_path / "fi.txt")
     models = {
         **content["models"],
-        "more": {"from": "en", "extend": {"from-tokenizer": "fi", "rows": "focus", "text": ["fi.txt"], "threads": 1}},
+        "more": {"from": "en", "extend": {"from-tokenizer": "fi", "rows": "focus", "text": [text], "threads": 1}},
         "adapter": {"from": "more", "pretrain": {"data": "fi", "trains": "adapters", "adapter": "pfeiffer"}},
     }
     (tmp_path / "fi.txt").write_text("Koira.\n")
@@ -72,7 +76,7 @@ def test_a_language_is_added_to_a_model(study: StudyMaker, content: Content, tmp
     assert steps["model more"].needs == ("model en", "tokenizer fi") and steps["data fi"].needs == ("model more",)
     assert steps["model adapter"].needs == ("model more", "data fi")
     extended = ("veco.vocabulary", "extend", f"{out}/models/en/pretrain/last", f"{out}/models/more/extend")
-    flags = ("--from-tokenizer", f"{out}/tokenizers/fi/tokenizer", "--rows", "focus", "--text", "fi.txt")
+    flags = ("--from-tokenizer", f"{out}/tokenizers/fi/tokenizer", "--rows", "focus", "--text", text)
     assert [stage.command for stage in steps["model more"].stages] == [(*extended, *flags, "--threads", "1")]
     assert yaml.safe_load(plan.files[out / "data/fi/corpus.yaml"])["tokenizer"] == f"{out}/models/more/extend"
     command = steps["model adapter"].stages[0].command
@@ -249,6 +253,9 @@ def test_settings_do_not_depend_on_the_place_of_the_study(study: StudyMaker, tmp
 
 
 DATA: Content = {"tokenizer": "en", "mono": {"en": "en.txt"}}
+ONE_MODEL: Content = {"table": {}, "control": {"from": "en"}}
+RANK: Content = {"tokenizer": "en", "by": "rank", "text": ["/dev/null"]}
+PROBE: Content = {"command": "analysis.syntax", "flags": {}, "results": {"UUAS": "syntax.json:uuas"}}
 MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "missing text": (
         {"data": {"en": {"tokenizer": "en", "mono": {"en": "no.txt"}}}},
@@ -257,6 +264,28 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "corpus": (
         {"data": {"en": {"tokenizer": "en", "mono": {"en": "en.txt"}, "valid": 2}}},
         "data en: valid: expected a",
+    ),
+    "one directory of two cells": (
+        {"tasks": {name: {"task": "pawsx", "languages": ["en"]} for name in ("pos", "pos-en")}}
+        | {"models": {name: {"from": "MODEL"} for name in ("en", "en-en")}, "table": {}, "control": {"from": "en"}},
+        r"^two steps would write finetuning/pos-en-en-seed1: their names, joined by -, are the same; rename a task",
+    ),
+    "one directory of two probes": (
+        {"probes": dict.fromkeys(("syntax", "syntax-en"), PROBE)}
+        | {"models": {name: {"from": "MODEL"} for name in ("en", "en-en")}, "table": {}, "control": {"from": "en"}},
+        "^two steps would write probes/syntax-en-en:",
+    ),
+    "no tokenizer": (
+        {"tokenizers": {"en": "NO_MASK"}, "data": {"en": {"tokenizer": "NO_MASK", "mono": {"en": "en.txt"}}}},
+        r"^tokenizers: en: .*its tokenizer has no mask_token.*; data en: tokenizer: .*its tokenizer has no mask_token",
+    ),
+    "no text of a vocabulary": (
+        {"models": {"en": {"from": "MODEL", "vocabulary": {**RANK, "source_text": ["no.txt"]}}}, **ONE_MODEL},
+        r"^model en: vocabulary: no.txt: no such file$",
+    ),
+    "no encoder": (
+        {"models": {"en": {"from": "CLIP"}}, **ONE_MODEL},
+        r"^model en: .*clip: a clip has no num_hidden_layers; expected an encoder of text",
     ),
     "no data": ({"finetuning": {"epochs": 1}}, "task pawsx: data is missing"),
     "no directory": ({"finetuning": {"data": "/no/where"}}, "task pawsx: data /no/where: no such directory"),
@@ -277,11 +306,32 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_mistakes_are_found_before_anything_is_made(name: str, study: StudyMaker, tmp_path: Path) -> None:
+def test_mistakes_are_found_before_anything_is_made(
+    name: str, study: StudyMaker, tmp_path: Path, tiny_model: Path
+) -> None:
+    """MODEL stands for a model, NO_MASK for a tokenizer without a mask, CLIP for a model that is no encoder of text."""
+    write_words(["<s>", "<pad>", "</s>", "<unk>", "Ġa"], tmp_path / "no_mask")
+    (tmp_path / "clip").mkdir()
+    (tmp_path / "clip" / "config.json").write_text('{"model_type": "clip"}')
+    places = {"MODEL": tiny_model, "NO_MASK": tmp_path / "no_mask", "CLIP": tmp_path / "clip"}
     changes, expected = MISTAKES[name]
+    written = json.dumps(changes)
+    for word, path in places.items():
+        written = written.replace(json.dumps(word), json.dumps(str(path)))
+    changes = json.loads(written)
     with pytest.raises(ValueError, match=expected) as told:
         plan_of(study(**changes), tmp_path / "out")
     assert "\n" not in str(told.value) and not (tmp_path / "out").exists()
+
+
+def test_lists_of_a_recipe_are_its_lists(study: StudyMaker, tmp_path: Path) -> None:
+    """A list in STUDY.yaml is the same list in the recipe, by way of a flag."""
+    own = {"languages": ["en", "de"], "pairs": [], "steps": 8, "save_at": None}
+    words = {name: value_of_field(value) for name, value in own.items()}
+    assert words == {"languages": "en,de", "pairs": "", "steps": "8", "save_at": "null"}
+    assert convert(tuple[str, ...], words["languages"]) == ("en", "de") and convert(tuple[str, ...], "") == ()
+    stages = [{"steps": 2, "languages": ["en"]}]
+    assert json.loads(value_of_field(stages)) == stages
 
 
 def test_models_of_two_sizes_are_refused(study: StudyMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,6 +39,7 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(references, "is_directory", lambda path: True)
     monkeypatch.setattr(checks, "size_of", size_of)
     monkeypatch.setattr(checks, "problem_of_corpus", lambda *ignored: "")
+    monkeypatch.setattr(checks, "problems_of_inputs", lambda *ignored: [])
     monkeypatch.setattr(checks, "checked", parsed_lines)  # in this process
     monkeypatch.setattr(checks, "AT_ONCE", 1)  # as sys.argv is
     monkeypatch.setattr(cells, "checked_tests", tests)

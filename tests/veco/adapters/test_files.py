@@ -85,6 +85,33 @@ def test_it_goes_from_class_to_class_and_precision(
     assert {weight.dtype for weight in parameters_of(bare, "sw").values()} == {torch.bfloat16}
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_an_adapter_knows_its_model_in_either_precision(
+    model: VecoForMaskedLM, saved: Path, tmp_path: Path, dtype: torch.dtype
+) -> None:
+    """Made in float32 it goes into the model of 16 bits, and made in that one, or in its copy, into the original."""
+    model.save_pretrained(tmp_path / "model")
+    small = VecoForMaskedLM.from_pretrained(tmp_path / "model", dtype=dtype)
+    load_adapter(small, saved)
+    save_adapter(small, "sw", tmp_path / "of_small")
+    load_adapter(model, tmp_path / "of_small", "again")
+    copy = VecoForMaskedLM.from_pretrained(tmp_path / "model", dtype=dtype).float()
+    save_adapter(with_adapter(copy, "tr", seed=2), "tr", tmp_path / "of_copy")
+    load_adapter(model, tmp_path / "of_copy")
+    assert active_adapters(model) == ["again", "tr"]
+
+
+def test_an_adapter_of_an_earlier_version_is_known(model: VecoForMaskedLM, saved: Path) -> None:
+    """It had the fingerprint in bfloat16 alone."""
+    body = json.loads((saved / "adapter_config.json").read_text())["body"]
+    edited(saved, body=body["bfloat16"])
+    load_adapter(model, saved)
+    edited(saved, body=body["float16"])
+    detach_adapter(model, "sw")
+    with pytest.raises(ValueError, match="was trained in a model with other weights"):
+        load_adapter(model, saved)
+
+
 def test_exchanged_token_embeddings_are_no_other_model(model: VecoForMaskedLM, saved: Path) -> None:
     with torch.no_grad():
         model.get_input_embeddings().weight.zero_()

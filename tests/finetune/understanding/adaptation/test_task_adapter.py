@@ -89,6 +89,16 @@ def test_a_run_leaves_a_whole_model_and_the_adapter_apart(
     assert sizes[0] < sizes[1] / 5
 
 
+def test_another_language_goes_below_a_task_that_was_trained_before(
+    train: Train, xtreme_data: Path, languages: dict[str, Path]
+) -> None:
+    """In the place of the first language, not on top of the task."""
+    run = train("udpos", **ADAPTER, language_adapter=str(languages["en"]), epochs=1)
+    model_dir = next((run / "checkpoints").glob("*/model"))
+    again = built(model_dir, xtreme_data, "udpos", **ADAPTER, language_adapter=str(languages["de"]))
+    assert active_adapters(again.model) == ["de", "task"]
+
+
 def load_file_of(directory: Path) -> dict[str, torch.Tensor]:
     from safetensors.torch import load_file
 
