@@ -39,7 +39,7 @@ def foreign_tokenizers(study: Study, places: Places) -> Iterator[tuple[str, Path
         for kind, (_, key) in VOCABULARY.items():
             if key in (flags := model.vocabulary_flags(kind)):
                 named.append((f"model {name}: {kind}", str(flags[key])))
-    yield from ((where, Path(own)) for where, own in named if own not in study.tokenizers | study.models)
+    yield from ((where, Path(own)) for where, own in named if own not in {*study.tokenizers, *study.models})
 
 
 def texts_of_vocabularies(study: Study) -> Iterator[tuple[str, Path]]:
