@@ -50,8 +50,8 @@ SIZES = {
     # Four tokenizers, data and models; seven tasks, two of them in five languages; five rows; two seeds.
     "foreign_small": (5, 15, 4 * 3 + 15 * 5 * 2),
     "transfer_small": (6, 8, 2 + 3 + 6 + 8 * 6 * 2 + 6 * 2),
-    # Two tokenizers, three data, six models; four tasks and two probes of all; two seeds.
-    "new_language_small": (6, 4, 2 + 3 + 6 + 4 * 6 * 2 + 2 * 6),
+    # Two tokenizers, three data, seven models; four tasks and two probes of all; two seeds.
+    "new_language_small": (7, 4, 2 + 3 + 7 + 4 * 7 * 2 + 2 * 7),
     # One tokenizer and data, three models, five probes of each, two of VECO alone.
     "looking_small": (3, 0, 1 + 1 + 3 + 5 * 3 + 2),
     # One tokenizer and data; four models, and eleven objectives added to two of them; two tasks, four probes, one seed.
@@ -153,7 +153,7 @@ def check_transfer_to_english(plan: StudyPlan) -> None:
 
 
 def check_new_language(plan: StudyPlan) -> None:
-    """The commands that --list shows: pieces are added once, and three models learn from them by the same data."""
+    """The commands that --list shows: pieces are added once, and four models learn from them by the same data."""
     script = [line for line in plan.script().splitlines() if line.startswith("python -m")]
     out = str(plan.places.output)
     (extended,) = [line for line in script if "veco.vocabulary" in line]
@@ -166,7 +166,7 @@ def check_new_language(plan: StudyPlan) -> None:
     going_on = [
         line for line in training if f"--data {out}/data/fi/data --init_from {out}/models/extended/extend" in line
     ]
-    assert len(training) == 5 and len(going_on) == 3
+    assert len(training) == 6 and len(going_on) == 4
     assert sum("--trains adapters" in line for line in going_on) == 2
     assert [script.index(line) for line in (training[0], extended, *going_on)] == sorted(
         script.index(line) for line in (training[0], extended, *going_on)
