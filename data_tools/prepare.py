@@ -147,13 +147,13 @@ def prepare(corpus: Corpus, output: Path, shard_tokens: int, run: RunStages) -> 
     """Run the stages that make a data directory, or submit them on Slurm; returns whether there was anything to do."""
     output = output.absolute()
     encoder = open_encoder(corpus.tokenizer)
-    check_as_in_transformers(encoder)
     plan = make_plan(corpus, output, encoder.tokenizer_sha256, shard_tokens)
     if is_finished(plan):  # perhaps on a read-only disk
         if (output / WORK_NAME).exists():  # Slurm's jobs are done, or the last run was killed at the very end
             with locked(output):
                 remove_work(output)
         return False
+    check_as_in_transformers(encoder)
     check_output_directory(output, [path for item in corpus.inputs for path in item.paths])
     stages = make_stages(plan, corpus, shard_tokens)
     with locked(output):

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TextIO
@@ -64,29 +65,32 @@ def run_stage(
     environment = {"TOKENIZERS_PARALLELISM": "false", **os.environ, **environment}
     if shutil.which("nvidia-smi") is None:
         environment.setdefault("DS_ACCELERATOR", "cpu")  # the launcher would guess the same, with a warning
-    ends_too = end_with_parent if sys.platform == "linux" else None
+    begin = 0 if log is None else log.seek(0, os.SEEK_END)
+    ends_too = partial(end_with_parent, os.getpid()) if sys.platform == "linux" else None
     result = subprocess.run(command, check=False, env=environment, stdout=log, stderr=log, preexec_fn=ends_too)
     if result.returncode == EXIT_STOPPED:
         raise ValueError(f"{stage.title}: ended early without {stage.result}; start again to continue")
     if result.returncode:
-        told = "" if log is None else last_error(Path(log.name))
+        told = "" if log is None else last_error(Path(log.name), begin)
         raise ValueError(f"{stage.title}: exit code {result.returncode} of {shown}{told and f': {told}'}")
     if not stage.result.exists():
         raise ValueError(f"{stage.title}: ended without {stage.result}")
     print(f"({time.perf_counter() - start:.0f} s)", file=log, flush=True)
 
 
-def end_with_parent() -> None:
-    """Ask the kernel to end this process, just started, when the one that started it ends, however that ends.
+def end_with_parent(parent: int) -> None:
+    """Ask the kernel to end this process, just started by process `parent`, when that ends, however it does.
 
     Nobody would otherwise wait for what it makes, and the same command, started again, would find it at work.
     """
     LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it ended before that
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
-def last_error(log: Path) -> str:
-    """The last line `error: …` of a log, without that word; empty if there is none near its end."""
+def last_error(log: Path, begin: int) -> str:
+    """The last line `error: …` of a log from byte `begin` on, without that word; empty if none is near its end."""
     with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - LOG_END))
+        file.seek(max(begin, log.stat().st_size - LOG_END))
         lines = file.read().decode("utf-8", errors="replace").splitlines()
     return next((line.removeprefix("error: ") for line in reversed(lines) if line.startswith("error: ")), "")

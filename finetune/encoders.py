@@ -18,8 +18,9 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from data_tools.transformers_errors import errors_of_transformers
 from finetune.pretrained import VECO, XLM_ROBERTA, check_model_directory, check_vocabulary, open_pretrained
-from veco.opening import errors_of_transformers, open_config
+from veco.opening import open_config
 from veco.tokenizer import open_tokenizer
 
 FIELDS = ("vocab_size", "num_hidden_layers")  # that the configuration of an encoder of text has

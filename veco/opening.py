@@ -1,12 +1,12 @@
-"""Open what lies beside a model's weights by transformers, with one line for files that it does not expect so."""
+"""Open the configuration of a model, of whatever kind, with one line for one that cannot be right."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
+
+from data_tools.transformers_errors import errors_of_transformers
 
 CONFIG_FILE = "config.json"
 
@@ -29,13 +29,3 @@ def open_config(directory: str | Path, field: str = "") -> PreTrainedConfig:
     if config is None:
         raise ValueError(f"{place}: a {kind}, a kind of model that transformers does not have; foreign code is not run")
     return config
-
-
-@contextmanager
-def errors_of_transformers(what: str) -> Iterator[None]:
-    """Raise ValueError, on one line, for anything that transformers raises over a file that it did not expect so."""
-    try:
-        yield
-    except Exception as error:
-        reason = next(iter(str(error).splitlines()), "")
-        raise ValueError(f"{what} cannot be opened by transformers: {type(error).__name__}: {reason}") from error

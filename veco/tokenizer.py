@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from transformers import AutoTokenizer
 
-from veco.opening import errors_of_transformers
+from data_tools.transformers_errors import errors_of_transformers
 from veco.rust_errors import rust_errors_as_oserrors
 
 MODEL_FILE = "sentencepiece.bpe.model"

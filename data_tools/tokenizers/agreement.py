@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from data_tools.tokenizers.encoder import Encoder
 from data_tools.tokenizers.tokenizer_json import TokenizerJsonEncoder
+from data_tools.transformers_errors import errors_of_transformers
 
 NUM_PROBED = 200  # pieces
 ACUTE = "\u0301"
@@ -27,19 +28,21 @@ def check_as_in_transformers(encoder: Encoder) -> None:
     """Raise ValueError where transformers' tokenizer in the same directory cuts text otherwise.
 
     It rebuilds parts of a tokenizer.json by the settings of tokenizer_config.json, such as `do_lower_case` and
-    `add_prefix_space`, which may not be those that the file was made with.
+    `add_prefix_space`, and by what its class has without them; they may not be those that the file was made with.
     """
     from transformers import AutoTokenizer  # slow to import: only here
 
     if not isinstance(encoder, TokenizerJsonEncoder):
         return
     directory = encoder.tokenizer_dir
-    tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
+    with errors_of_transformers(f"{directory}: its tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
     for line in probes(encoder.spellings):
         ids, _ = encoder.encode_flat([line])
         if tokenizer(line, add_special_tokens=False)["input_ids"] != ids.tolist():
             raise ValueError(
-                f"{directory}: transformers, which follows tokenizer_config.json, cuts {line!r} into other pieces than "
-                f"tokenizer.json does; write one that agrees: AutoTokenizer.from_pretrained({str(directory)!r})"
-                ".save_pretrained(NEW)"
+                f"{directory}: tokenizer.json and transformers' {type(tokenizer).__name__} cut {line!r} into different "
+                "pieces; if the file is right, give tokenizer_config.json its settings (do_lower_case, strip_accents, "
+                "add_prefix_space …); if the class is, write its file anew: "
+                f"AutoTokenizer.from_pretrained({str(directory)!r}).save_pretrained(NEW)"
             )

@@ -46,7 +46,7 @@ class JsonVocabulary:
             found = [ids[name] for name in names if name in ids]
             if role not in named and found:
                 named[role] = found[0]
-        unk = model.get("unk_id") if model["type"] == "Unigram" else ids.get(model.get("unk_token"))
+        unk = model.get("unk_id") if type_of(model) == "Unigram" else ids.get(model.get("unk_token"))
         special = {token["id"] for token in added if token["special"]} | {*named.values()}
         return cls(settings, pieces, frozenset(special if unk is None else {*special, unk}), named, unk)
 
@@ -92,7 +92,7 @@ class JsonVocabulary:
         """
         pieces = ["" if id_ in self.special else self.pieces.get(id_, "") for id_ in range(self.size)]
         prefix = self.settings["model"].get("continuing_subword_prefix")
-        if not prefix and self.settings["model"]["type"] != "WordLevel":
+        if not prefix and type_of(self.settings["model"]) != "WordLevel":
             return np.array([piece.startswith(SPACE if self.is_byte_level else METASPACE) for piece in pieces])
         starts = ~are_marks(self.spellings)
         if prefix:
@@ -102,10 +102,21 @@ class JsonVocabulary:
         return starts
 
 
+def type_of(model: Mapping[str, Any]) -> str:
+    """The type of a model; files of tokenizers before 0.9 do not name it, but show it by their fields."""
+    if "type" in model:
+        return str(model["type"])
+    if isinstance(model["vocab"], list):
+        return "Unigram"
+    if "merges" in model:
+        return "BPE"
+    return "WordPiece" if "max_input_chars_per_word" in model else "WordLevel"
+
+
 def model_pieces(model: Mapping[str, Any]) -> dict[int, str]:
     """The pieces of a model by id: Unigram has a list of pieces and scores, all others a mapping of pieces to ids."""
     vocab = model["vocab"]
-    if model["type"] == "Unigram":
+    if type_of(model) == "Unigram":
         return {id_: piece for id_, (piece, _) in enumerate(vocab)}
     return {id_: piece for piece, id_ in vocab.items()}
 

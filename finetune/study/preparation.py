@@ -14,7 +14,7 @@ from finetune.steps import Step
 from finetune.study.configuration import Study
 from finetune.study.places import Places, model_parts
 from training.recipe.base import TrainingRecipe
-from training.recipe.parsing import read_yaml
+from training.recipe.parsing import convert, read_yaml
 from training.recipe.shipped import shipped_file
 
 RECIPES = Path(__file__).resolve().parents[2] / "pretrain" / "recipes"
@@ -147,5 +147,5 @@ def words_of(flags: Mapping[str, Any]) -> list[str]:
 def value_of_field(value: Any) -> str:
     """A field of a recipe as the value of its flag: a list of words with commas, of anything else as JSON."""
     if isinstance(value, list) and not any(isinstance(item, list | dict) for item in value):
-        return ",".join(map(str, value))
+        return ",".join(convert(str, item) for item in value)
     return json.dumps(value) if value is None or isinstance(value, bool | list | dict) else str(value)

@@ -141,6 +141,15 @@ def test_the_last_line_of_a_failed_command_is_told(tmp_path: Path) -> None:
         run_steps([step], lambda: None, parallel=1, processes=1, own_logs=True)
 
 
+def test_an_earlier_error_is_not_told_again(tmp_path: Path) -> None:
+    commands = (("data_tools.describe", str(tmp_path / "none")), ("timeit", "1/0"))
+    for number, command in enumerate(commands):
+        step = Step("b", tmp_path, (Stage("b", command, tmp_path / "b.json"),))
+        with pytest.raises(ValueError, match="runs failed") as failed:
+            run_steps([step], lambda: None, parallel=1, processes=1, own_logs=True)
+        assert ("no such file" in str(failed.value)) == (number == 0)
+
+
 def wait_until(happens: Callable[[], bool], process: subprocess.Popen[bytes] | None = None) -> None:
     """Wait for something, as long as a process lives."""
     deadline = time.monotonic() + 60

@@ -88,7 +88,7 @@ def run_module(module: str, *words: str) -> str:
     return shown.getvalue()
 
 
-def run_in_turn(steps: Sequence[Step], output: Path, report: Callable[[], None], *others: Any, **also: Any) -> None:
+def run_in_turn(steps: Sequence[Step], report: Callable[[], None], *others: Any, **also: Any) -> None:
     """The steps as `run_steps` does them, without processes of their own."""
     for step in steps:
         for stage in step.stages:

@@ -12,6 +12,7 @@ from veco.config import VecoConfig
 from veco.convert.weights import open_strictly
 from veco.rust_errors import rust_errors_as_oserrors
 from veco.sentence_transformers_files import recorded_layer, write_sentence_files
+from veco.vocabulary.rows import framing_ids
 
 
 def open_model(directory: Path) -> PreTrainedModel:
@@ -25,12 +26,14 @@ def open_model(directory: Path) -> PreTrainedModel:
 
 
 def check_fits(vocabulary: Sized, model: PreTrainedModel, directory: Path) -> None:
-    """Raise ValueError for a vocabulary of more pieces than a model has rows. It may have spare ones."""
+    """Raise ValueError for a vocabulary of more pieces than a model has rows. It may have spare ones, without a use."""
     if len(vocabulary) > model.config.vocab_size:
         raise ValueError(
             f"{directory}: {len(vocabulary):,} pieces, but the model has {model.config.vocab_size:,} rows: "
             "it is another model's tokenizer"
         )
+    if gone := sorted(i for i in framing_ids(model) if i >= len(vocabulary)):
+        raise ValueError(f"{directory}: has no piece {gone[0]}, which the model's config.json names as a special one")
 
 
 def save_model(model: PreTrainedModel, source: Path, directory: Path) -> None:

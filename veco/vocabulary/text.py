@@ -87,7 +87,8 @@ def frequencies(pieces: Pieces, sources: Sequence[Path]) -> np.ndarray:
     Raises ValueError for data that were not prepared with this tokenizer, and for files without text.
     """
     of_ids = np.zeros(len(pieces), np.int64)
-    if files := [path for path in sources if not path.is_dir()]:
+    files = [path for path in dict.fromkeys(sources) if not path.is_dir()]
+    if files:
         of_ids += count_ids(pieces, files).of_ids
     for directory in set(sources).difference(files):
         of_ids += count_shards(pieces, directory)

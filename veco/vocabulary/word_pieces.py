@@ -1,4 +1,4 @@
-"""WordPiece vocabularies, as BERT's: new pieces are appended, and tokens added later move behind them.
+"""WordPiece vocabularies, as BERT's: new pieces are appended, so that no id changes.
 
 A word is cut from its beginning into the longest pieces that there are; those inside a word begin with `##`.
 """
@@ -16,7 +16,6 @@ from veco.tokenizer import TOKENIZER_JSON, add_special_tokens, open_tokenizer, r
 from veco.vocabulary.pieces import problem_of_spelling
 
 MODEL_TYPE = "WordPiece"
-LETTER = "a"  # before a piece inside a word
 
 
 class WordPieces:
@@ -28,8 +27,12 @@ class WordPieces:
         self._backend: Tokenizer = self.tokenizer.backend_tokenizer
         self._model: dict[str, Any] = read_json(directory / TOKENIZER_JSON)["model"]
         self._ids: dict[str, int] = self._model["vocab"]
+        if self._model["unk_token"] not in self._ids:
+            raise ValueError(
+                f"{directory}: its {TOKENIZER_JSON} has no piece {self._model['unk_token']} for unknown text"
+            )
         self.unk_id = self._ids[self._model["unk_token"]]
-        self.first_new = max(self._ids.values()) + 1
+        self.first_new = len(self)
 
     def __len__(self) -> int:
         return max(self.tokenizer.get_vocab().values()) + 1
@@ -44,7 +47,7 @@ class WordPieces:
         if problem := problem_of_spelling(piece):
             return problem
         is_start, most = piece.startswith(WORD_START), self._model["max_input_chars_per_word"]
-        word = piece.removeprefix(WORD_START) if is_start else LETTER + piece
+        word = piece.removeprefix(WORD_START) if is_start else 2 * piece  # one of them is inside a word
         normalizer, cutter = self._backend.normalizer, self._backend.pre_tokenizer
         text = word if normalizer is None else normalizer.normalize_str(word)
         words = [text] if cutter is None else [part for part, _ in cutter.pre_tokenize_str(text)]
@@ -78,10 +81,8 @@ class WordPieces:
         save_tokenizer(self.tokenizer, self.directory, directory, max_tokens=max_tokens)
         settings = read_json(directory / TOKENIZER_JSON)
         new = {self.name_of(piece): id_ for id_, piece in enumerate(pieces, start=self.first_new)}
-        settings["model"]["vocab"] |= new
-        settings["added_tokens"] = [
-            {**token, "id": token["id"] + (len(new) if token["id"] >= self.first_new else 0)}
-            for token in settings["added_tokens"]
-        ]
+        # Added tokens that are not among the pieces would get the ids behind these.
+        added = {token["content"]: token["id"] for token in settings["added_tokens"]}
+        settings["model"]["vocab"] |= added | new
         write_json(directory / TOKENIZER_JSON, settings)
         add_special_tokens(directory, tokens, max_tokens=max_tokens)

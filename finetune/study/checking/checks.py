@@ -37,7 +37,7 @@ def check_steps(study: Study, places: Places, steps: Sequence[Step], files: Mapp
         for number, (path, text) in enumerate(files.items()):
             stand_ins[str(path)] = Path(name) / f"{number}-{path.name}"
             stand_ins[str(path)].write_text(text, encoding="utf-8")
-        problems += problems_of_inputs(study, places)
+        problems += problems_of_inputs(study, places, {stage.title for stage in stages})
         problems += [problem for data in study.data if (problem := problem_of_corpus(data, places, stand_ins))]
         parsed = parsed_stages(stages, stand_ins)
     values = values_of_stages(study)
@@ -107,12 +107,12 @@ def size_of(name: str, study: Study, places: Places, recipes: Mapping[str, Mappi
     """
     directory = places.model(name)
     if is_model(directory):
-        config = open_config(directory).to_dict()
-        if absent := [name for name in SIZE if name not in config]:
+        config = open_config(directory)
+        if not all(hasattr(config, field) for field in SIZE):
             raise ValueError(
-                f"{directory}: a {config.get('model_type')} has no {absent[0]}; expected an encoder of text"
+                f"{directory}: a {config.model_type} has no {' and '.join(SIZE)}; expected an encoder of text"
             )
-        return tuple(int(config[name]) for name in SIZE)
+        return config.num_hidden_layers, config.hidden_size
     if name not in study.models:
         raise ValueError(f"{directory}: is not a model")
     if start := study.models[name].start:

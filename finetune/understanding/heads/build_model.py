@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 
+from data_tools.transformers_errors import errors_of_transformers
 from finetune.encoders import Encoder, encoder_weights
 from finetune.pretrained import XLM_ROBERTA, pretrained_masked_lm
 from finetune.understanding.heads.head import Limits, TaskHead
@@ -17,7 +18,7 @@ from finetune.understanding.tasks.task import Task
 from finetune.understanding.tasks.task_file import content_of
 from veco import VecoConfig
 from veco.convert.weights import quiet_transformers
-from veco.opening import errors_of_transformers, open_config
+from veco.opening import open_config
 
 ModelClass = type[PreTrainedModel] | type[AutoModel]
 

@@ -107,6 +107,17 @@ def test_layouts(directories: dict[str, Path]) -> None:
     assert model_file(directories["camembert"]).name == TOKENIZER_JSON, "its SentencePiece model has other ids"
 
 
+def test_files_of_early_versions_do_not_name_the_type_of_their_model(directory: Path, tmp_path: Path) -> None:
+    shutil.copytree(directory, tmp_path / "early")
+    path = tmp_path / "early" / TOKENIZER_JSON
+    content = json.loads(path.read_text(encoding="utf-8"))
+    del content["model"]["type"]
+    path.write_text(json.dumps(content), encoding="utf-8")
+    encoder, now = open_encoder(tmp_path / "early"), open_encoder(directory)
+    assert isinstance(encoder, TokenizerJsonEncoder) and encoder.spellings == now.spellings
+    assert lists(*encoder.encode_flat(LINES)) == lists(*now.encode_flat(LINES))
+
+
 def test_a_directory_in_xlm_r_layout_is_read_by_sentence_piece(tokenizer_dir: Path) -> None:
     assert isinstance(open_encoder(tokenizer_dir), PieceEncoder)
 

@@ -255,6 +255,8 @@ def test_settings_do_not_depend_on_the_place_of_the_study(study: StudyMaker, tmp
 DATA: Content = {"tokenizer": "en", "mono": {"en": "en.txt"}}
 ONE_MODEL: Content = {"table": {}, "control": {"from": "en"}}
 RANK: Content = {"tokenizer": "en", "by": "rank", "text": ["/dev/null"]}
+RANDOM: Content = {"tokenizer": "en", "by": "random"}
+OF_FOUND: Content = {"table": {}, "control": {"from": "found"}}
 PROBE: Content = {"command": "analysis.syntax", "flags": {}, "results": {"UUAS": "syntax.json:uuas"}}
 MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "missing text": (
@@ -276,8 +278,8 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
         "^two steps would write probes/syntax-en-en:",
     ),
     "no tokenizer": (
-        {"tokenizers": {"en": "NO_MASK"}, "data": {"en": {"tokenizer": "NO_MASK", "mono": {"en": "en.txt"}}}},
-        r"^tokenizers: en: .*its tokenizer has no mask_token.*; data en: tokenizer: .*its tokenizer has no mask_token",
+        {"tokenizers": {"en": "NO_MASK"}, "models": {"found": {"from": "MODEL", "vocabulary": RANDOM}}, **OF_FOUND},
+        r"^data en: .*no_mask: its tokenizer has no mask_token",
     ),
     "no text of a vocabulary": (
         {"models": {"en": {"from": "MODEL", "vocabulary": {**RANK, "source_text": ["no.txt"]}}}, **ONE_MODEL},
@@ -285,7 +287,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "no encoder": (
         {"models": {"en": {"from": "CLIP"}}, **ONE_MODEL},
-        r"^model en: .*clip: a clip has no num_hidden_layers; expected an encoder of text",
+        r"^model en: .*clip: a clip has no num_hidden_layers and hidden_size; expected an encoder of text",
     ),
     "no data": ({"finetuning": {"epochs": 1}}, "task pawsx: data is missing"),
     "no directory": ({"finetuning": {"data": "/no/where"}}, "task pawsx: data /no/where: no such directory"),
@@ -325,11 +327,11 @@ def test_mistakes_are_found_before_anything_is_made(
 
 
 def test_lists_of_a_recipe_are_its_lists(study: StudyMaker, tmp_path: Path) -> None:
-    """A list in STUDY.yaml is the same list in the recipe, by way of a flag."""
-    own = {"languages": ["en", "de"], "pairs": [], "steps": 8, "save_at": None}
+    """A list in STUDY.yaml is the same list in the recipe, by way of a flag; YAML reads Norwegian as false."""
+    own = {"languages": ["en", False], "pairs": [], "steps": 8, "save_at": None}
     words = {name: value_of_field(value) for name, value in own.items()}
-    assert words == {"languages": "en,de", "pairs": "", "steps": "8", "save_at": "null"}
-    assert convert(tuple[str, ...], words["languages"]) == ("en", "de") and convert(tuple[str, ...], "") == ()
+    assert words == {"languages": "en,no", "pairs": "", "steps": "8", "save_at": "null"}
+    assert convert(tuple[str, ...], words["languages"]) == ("en", "no") and convert(tuple[str, ...], "") == ()
     stages = [{"steps": 2, "languages": ["en"]}]
     assert json.loads(value_of_field(stages)) == stages
 

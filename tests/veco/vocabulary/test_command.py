@@ -227,7 +227,7 @@ def test_frequencies_come_from_shards_too(inputs: Path, tmp_path: Path) -> None:
         ("change de new --tokenizer en --by mean --json new", "--json new: is the directory of the new model"),
         (
             "change de new --tokenizer small --by mean",
-            "small: transformers, which follows tokenizer_config.json, cuts ",
+            "small: tokenizer.json and transformers' BertTokenizer cut ",
         ),
         ("extend de new --from-tokenizer en --num-pieces 5", "--num-pieces chooses pieces of a tokenizer for a text"),
         ("extend de new --from-tokenizer en --rows focus", "--rows focus trains vectors of another tokenizer's pieces"),

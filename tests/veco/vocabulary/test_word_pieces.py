@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoTokenizer
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from word_tokenizers import write_word_pieces, write_words
 
 from veco import VecoConfig, VecoForMaskedLM
@@ -34,7 +35,7 @@ def test_pieces_are_split_as_the_tokenizer_splits_words(directory: Path) -> None
     assert [*parts.values()] == [tokenizer(word, add_special_tokens=False)["input_ids"] for word in words]
     assert parts["▁abab"] == [6, 10] and parts["▁жa"] == [1]
     assert vocabulary.parts_of(["aba", "x", "ba"]) == {"aba": [10, 8], "x": [1], "ba": [9, 8]}
-    assert (len(vocabulary), vocabulary.first_new, vocabulary.unk_id) == (14, 13, 1)
+    assert (len(vocabulary), vocabulary.first_new, vocabulary.unk_id) == (14, 14, 1)
     assert (vocabulary.name_of("▁ab"), vocabulary.name_of("ab")) == ("ab", "##ab")
 
 
@@ -44,7 +45,8 @@ def test_pieces_are_split_as_the_tokenizer_splits_words(directory: Path) -> None
         ("▁", "is not a piece: expected letters"),
         ("a b", "is not a piece: expected letters"),
         ("a▁b", "is not a piece: expected letters"),
-        (",", "'a,' is normalised and cut into the words ['a', ',']"),
+        (",", "',,' is normalised and cut into the words [',', ',']"),
+        ("漢", "'漢漢' is normalised and cut into the words ['漢', '漢']"),
         ("▁a,b", "cut into the words ['a', ',', 'b']"),
         ("▁漢字", "cut into the words ['漢', '字']"),
         ("▁" + "a" * 101, "never occurs in text: it is longer than 100 letters"),
@@ -70,7 +72,7 @@ def test_pieces_of_another_tokenizer(directory: Path, tmp_path: Path) -> None:
 
 
 def test_a_model_is_extended(directory: Path, tmp_path: Path) -> None:
-    """Old pieces keep rows, logits and ids, but for a tag behind them; a new one begins as the mean of its parts."""
+    """Old pieces and tags keep rows, logits and ids; a new piece begins as the mean of its parts."""
     torch.manual_seed(0)
     shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     ends = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
@@ -82,17 +84,33 @@ def test_a_model_is_extended(directory: Path, tmp_path: Path) -> None:
         before = model(input_ids=batch["input_ids"]).logits
         extend_vocabulary(model, directory, tmp_path / "new", {"▁abab": None, "ж": None}, ["<fr>"])
     new = AutoTokenizer.from_pretrained(tmp_path / "new")
-    moved = [15 if i == 13 else i for i in batch["input_ids"][0].tolist()]
-    assert new(text)["input_ids"] == moved
+    assert new(text)["input_ids"] == batch["input_ids"][0].tolist()
     with torch.no_grad():
-        after = model(input_ids=torch.tensor([moved])).logits
+        after = model(input_ids=batch["input_ids"]).logits
     assert model.config.vocab_size == 14 + 3, "two spare rows are dropped"
-    torch.testing.assert_close(after[..., [*range(13), 15]], before[..., :14], rtol=0, atol=0)
-    assert new("abab aж <fr>", add_special_tokens=False)["input_ids"] == [13, 5, 14, 16]
+    torch.testing.assert_close(after[..., :14], before[..., :14], rtol=0, atol=0)
+    assert new("abab aж <fr>", add_special_tokens=False)["input_ids"] == [14, 5, 15, 16]
     now = model.get_input_embeddings().weight.detach()
-    assert torch.equal(now[[*range(13), 15]], rows[:14])
-    torch.testing.assert_close(now[13], (rows[6] + rows[10]) / 2)
-    assert WordPieces(tmp_path / "new").first_new == 15, "it can be extended again"
+    assert torch.equal(now[:14], rows[:14])
+    torch.testing.assert_close(now[14], (rows[6] + rows[10]) / 2)
+    assert WordPieces(tmp_path / "new").first_new == 17, "it can be extended again"
+
+
+def test_special_pieces_behind_the_others_still_frame_sentences(tmp_path: Path) -> None:
+    """As where they were added to a tokenizer that had none."""
+    backend = Tokenizer(models.WordPiece({"[UNK]": 0, "a": 1, "##b": 2}, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    names = ["[PAD]", "[CLS]", "[SEP]", "[MASK]"]
+    backend.add_special_tokens(names)
+    frame = [(name, backend.token_to_id(name)) for name in ("[CLS]", "[SEP]")]
+    backend.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", "[CLS] $A [SEP] $B [SEP]", frame)
+    roles = {f"{name[1:-1].lower()}_token": name for name in ["[UNK]", *names]}
+    PreTrainedTokenizerFast(tokenizer_object=backend, **roles).save_pretrained(tmp_path / "old")
+    vocabulary = WordPieces(tmp_path / "old")
+    vocabulary.write_extended(tmp_path / "new", {"▁ab": None}, [], max_tokens=32)
+    old, new = (AutoTokenizer.from_pretrained(tmp_path / name) for name in ("old", "new"))
+    assert old("ab a")["input_ids"] == [4, 1, 2, 1, 5] and new("ab a")["input_ids"] == [4, 7, 1, 5]
+    assert Pieces.open(tmp_path / "new").roles == Pieces.open(tmp_path / "old").roles
 
 
 def test_what_cannot_be_extended_is_refused(directory: Path, tmp_path: Path) -> None:
