@@ -49,6 +49,7 @@ VOCAB_SIZE = FIRST_PIECE_ID + len(ALPHABET) + 1
 SIGNS = {BOS_ID: "<", EOS_ID: ">", VOCAB_SIZE - 1: "_"}
 TEXTS = ("abcd", "XYZ")  # the pair of the pictures
 NUM_WORDS = 30  # of each sentence where costs are counted
+NUMBERED = ("numbered_x", "numbered_y", "links")  # views whose labels are numbers of words, or of groups
 FIRST = ["first, without gradient"]  # title of a pass that makes up what the others read
 KINDS = {(MONO, BILINGUAL): "text, pairs", (BILINGUAL,): "pairs", (MONO,): "text"}
 # Many layers, since some objectives read one in the middle.
@@ -151,12 +152,12 @@ def block(batch: Batch, title: Sequence[str], views: Sequence[str], keys: Sequen
 
 
 def tokens_of(batch: Batch, view: str) -> tuple[list[str], list[str]]:
-    """The tokens of the first row of a view, and its labels, empty where nothing is predicted."""
+    """The tokens of the first row of a view, and its labels, empty where no piece is predicted."""
     ids, mask, labels = (batch[f"{prefix_of(view)}{field}"][0] for field in FIELDS)
     count = int(mask.sum())
     return (
         [letter(i) for i in ids[:count].tolist()],
-        ["" if i == IGNORED else letter(i) for i in labels[:count].tolist()],
+        ["" if i == IGNORED or view in NUMBERED else letter(i) for i in labels[:count].tolist()],
     )
 
 

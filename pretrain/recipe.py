@@ -29,7 +29,7 @@ from pretrain.stages import (
     stages_in_turn,
     with_languages_of,
 )
-from training.lr_schedule import lr_factor
+from training.lr_schedule import INVERSE_SQRT, lr_factor
 from training.recipe.adapters import AdapterRecipe
 from training.recipe.base import Phase
 from training.recipe.option import BY_NAME, FREE, UNREAD, option
@@ -218,6 +218,8 @@ class PretrainRecipe(AdapterRecipe):
         recipe, length = self.at(stage.begin), end - begin
         warms_up = begins_anew or schedule_start >= stage.begin or "warmup_steps" in stage.values
         warmup_steps = min(recipe.warmup_steps, length) if warms_up else 0
+        if recipe.schedule == INVERSE_SQRT and not warms_up:  # it falls as it does after its warm-up
+            warmup_steps, begin, length = recipe.warmup_steps, begin - recipe.warmup_steps, length + recipe.warmup_steps
         factor = lr_factor(recipe.schedule, step - begin, warmup_steps, length)
         return factor * (recipe.learning_rate / self.learning_rate)
 

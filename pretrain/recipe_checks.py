@@ -83,6 +83,13 @@ def problems_of_stages(recipe: PretrainRecipe) -> list[str]:
         for problem in recipe.at(step).problems_of_values()
         if problem not in own
     ]
+    for stage in recipe.stages_in_turn():
+        lengths = sorted(recipe.at(step).span_length for step in (stage.begin, stage.end - 1))
+        if lengths[0] < 1 and lengths[0] != lengths[1]:
+            found.append(
+                f"stage {stage.number}: span_length changes between {lengths[0]} and {lengths[1]}, over lengths below "
+                "1, which no span has; begin and end at 1 or more"
+            )
     return list(dict.fromkeys(found))
 
 

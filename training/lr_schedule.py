@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 
-SCHEDULES = ("linear", "polynomial", "cosine", "inverse_sqrt", "constant", "decay")
+INVERSE_SQRT = "inverse_sqrt"
+SCHEDULES = ("linear", "polynomial", "cosine", INVERSE_SQRT, "constant", "decay")
 
 
 def linear_warmup_linear_decay(step: int, warmup_steps: int, total_steps: int) -> float:
@@ -71,7 +72,7 @@ def lr_factor(
         return linear_warmup_cosine_decay(step, warmup_steps, total_steps)
     if schedule == "decay":
         return linear_warmup_square_root_decay(step, warmup_steps, total_steps)
-    if schedule == "inverse_sqrt":
+    if schedule == INVERSE_SQRT:
         return linear_warmup_inverse_sqrt(step, warmup_steps)
     if schedule == "constant":
         return (step + 1) / warmup_steps if step < warmup_steps else 1.0

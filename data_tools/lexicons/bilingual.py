@@ -10,14 +10,14 @@ from data_tools.lexicons.entries import Entries, lines_of
 def read_lexicon(path: Path) -> Entries:
     """(word, translation) of each line of a file in UTF-8, which may be compressed.
 
-    A tab separates the two. In a file without any tab, such as MUSE's, it is a space, of which a line then has one:
-    where a word ends is not known otherwise. Lines of another form are counted as broken, blank lines are not. Raises
-    ValueError for a file that is not there, and for one without any good line.
+    A tab separates the two. In a file of which most lines have no tab, such as MUSE's, it is a space, of which a line
+    then has one: where a word ends is not known otherwise. Lines of another form are counted as broken, blank lines are
+    not. Raises ValueError for a file that is not there, and for one without any good line.
     """
     rows: list[list[str]] = []
     num_lines = num_broken = 0
     lines = [line for line in lines_of(path) if line.strip()]
-    separator = b"\t" if any(b"\t" in line for line in lines) else b" "
+    separator = b"\t" if 2 * sum(b"\t" in line for line in lines) >= len(lines) else b" "
     for line in lines:
         num_lines += 1
         try:

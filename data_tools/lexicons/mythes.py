@@ -61,7 +61,9 @@ def read_thesaurus(path: Path) -> Entries:
 def encoding_named(line: bytes) -> str | None:
     """The encoding that a thesaurus' first line names, None if it names none."""
     try:
-        return codecs.lookup(line.decode("ascii").strip().removeprefix("microsoft-")).name
+        name = codecs.lookup(line.decode("ascii").strip().removeprefix("microsoft-")).name
+        "a".encode(name)  # some are none of text, such as hex
+        return name
     except (LookupError, UnicodeDecodeError, ValueError):
         return None
 

@@ -142,6 +142,16 @@ def test_a_stage_with_a_rate_begins_a_schedule_and_warms_up_if_it_says_so() -> N
     assert [recipe.lr_factor(step, schedule_start=5) for step in range(5, 8)] == pytest.approx([1, 2, 2])
 
 
+def test_inverse_sqrt_without_a_warm_up_falls_as_behind_one() -> None:
+    """By the recipe's warm-up, not from its peak at once."""
+    stages = [{"steps": 100}, {"steps": 100, "learning_rate": 5e-4}]
+    recipe = recipe_of(stages, schedule="inverse_sqrt", warmup_steps=50, learning_rate=1e-3)
+    assert recipe.lr_factor(99) == pytest.approx((50 / 100) ** 0.5)
+    assert [recipe.lr_factor(100 + n) for n in (0, 50)] == pytest.approx([(50 / 51) ** 0.5 / 2, (50 / 101) ** 0.5 / 2])
+    warm = recipe_of([stages[0], {**stages[1], "warmup_steps": 10}], schedule="inverse_sqrt", learning_rate=1e-3)
+    assert [warm.lr_factor(100 + n) for n in (0, 9, 39)] == pytest.approx([0.05, 0.5, 0.25])
+
+
 def test_other_objectives_train_other_parameters() -> None:
     phases = recipe_of([{"steps": 1, "objective": "mlm+tlm"}, {"steps": 1, "objective": "mlm"}, {"steps": 1}])
     assert [[(phase.begin, phase.end) for phase in group] for group in phases.phases_by_engine()] == [
@@ -155,6 +165,7 @@ def test_other_objectives_train_other_parameters() -> None:
     [
         ([{"alpha": 0.3}], "stages: stage 1: steps is not set: the number of its updates"),
         ([{"steps": 5}, {"steps": 0}], "stages: stage 2: steps 0 must be at least 1"),
+        ([{"steps": 4, "span_length": {"from": 0, "to": 2}}], "stage 1: span_length changes between 0.0 and 2.0, over"),
         ([{"steps": "ten"}], "stages: stage 1: steps: expected a whole number, found 'ten'"),
         ([{"steps": 5, "alhpa": 0.3}], "stages: stage 1: unknown field 'alhpa', did you mean 'alpha'?"),
         (

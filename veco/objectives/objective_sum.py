@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import difflib
 import functools
+import sys
 import typing
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from veco.config import VecoConfig
 from veco.objectives.objective import Count, Objective, Term
 from veco.objectives.table import OBJECTIVES
 
+MOST_NODES, MOST_SHOWN = 1000, 200  # of a text's syntax; of its letters in a message
 EXPECTED = "a sum such as ca_mlm + tlm + 0.1 * contrast(temperature=0.05)"
 
 
@@ -117,8 +119,10 @@ def parse(text: str) -> ObjectiveSum:
     """The sum that a text says. Raises ValueError, in one line, for what it should not say."""
     try:
         tree = ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError):
-        raise ValueError(f"objective {text!r}: expected {EXPECTED}") from None
+        if len(list(ast.walk(tree))) > MOST_NODES:
+            raise ValueError("a text of such a length is none")
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        raise ValueError(f"objective {text[:MOST_SHOWN]!r}: expected {EXPECTED}") from None
     found = ObjectiveSum(tuple(weighted(node, text) for node in summands(tree)))
     names = [term.name for term in found.terms]
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -150,7 +154,7 @@ def weighted(node: ast.expr, text: str) -> Weighted:
         node = node.func
     if not isinstance(node, ast.Name):
         raise ValueError(f"objective {text!r}: expected {EXPECTED}, found {ast.unparse(node)}")
-    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < float("inf"):
+    if not fits(weight, float) or weight <= 0:
         raise ValueError(f"objective {text!r}: the weight of {node.id} is {weight}, expected a number above 0")
     if node.id not in OBJECTIVES:
         raise ValueError(f"objective {text!r}: {unknown('objective', node.id, OBJECTIVES)}")
@@ -174,7 +178,7 @@ WORDS: dict[Any, str] = {float: "a number", int: "a whole number", bool: "True o
 def fits(value: Any, kind: Any) -> bool:
     """Whether an option's value is of its type: str, int, float or bool; an int serves as a float."""
     if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
     return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
@@ -184,7 +188,7 @@ def constant(node: ast.expr, text: str) -> Any:
         return {"true": True, "false": False}.get(node.id, node.id)
     try:
         return ast.literal_eval(node)
-    except ValueError:
+    except (ValueError, TypeError):
         raise ValueError(f"objective {text!r}: expected a number or a word, found {ast.unparse(node)}") from None
 
 

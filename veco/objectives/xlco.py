@@ -81,7 +81,7 @@ class CrossLingualContrast(Objective):
         return (PassWithoutGradient(MOMENTUM, (Route(JOINED_Y),), num_layers),)
 
     def module(self, config: VecoConfig) -> MomentumModule:
-        num_layers = config.num_hidden_layers if self.layer == LAST else self.layer
+        num_layers = None if self.layer == LAST else self.layer
         return MomentumModule(config, num_layers, self.queue, self.momentum, self.project)
 
     def losses(self, states: States, module: nn.Module | None) -> list[ItemLosses]:

@@ -17,6 +17,7 @@ from data_tools.lexicons.bilingual import read_lexicon
         ("free\tfrei\r\n\r\nhouse\tHaus", [("free", "frei"), ("house", "Haus")], 0),
         ("\ufefffree\tfrei\n", [("free", "frei")], 0),
         ("free frei\nhouse Haus\n", [("free", "frei"), ("house", "Haus")], 0),  # MUSE
+        ("free frei\nhouse Haus\na\tb\n", [("free", "frei"), ("house", "Haus")], 1),
         ("free frei\nfree of charge umsonst\nhouse\n", [("free", "frei")], 2),  # where a word ends is not known
         ("free\tfrei\nhouse Haus\nhouse\nhouse\t\n\tHaus\na\tb\tc\n", [("free", "frei")], 5),
         ("new  york\t New York\n", [("new york", "New York")], 0),

@@ -66,6 +66,11 @@ def test_broken_lines_are_counted_and_cost_nothing_else(content: str, num_broken
     ]
 
 
+def test_a_codec_of_no_text_is_no_encoding(tmp_path: Path) -> None:
+    (tmp_path / "th.dat").write_text("hex\nkrater|1\n-|Trichter\n")
+    assert read_thesaurus(tmp_path / "th.dat").pairs == (("krater", "Trichter"),)
+
+
 def test_line_in_another_encoding_is_counted(tmp_path: Path) -> None:
     pairs, num_broken = read(KRATER.encode() + b"t\xfcr|1\n-|Tor\n" + b"haus|1\n-|Bau\n", tmp_path)
     assert pairs[-1] == ("haus", "Bau") and num_broken == 2  # the meaning is then of no entry

@@ -136,6 +136,14 @@ def test_model_without_a_momentum_encoder_says_so(config: VecoConfig) -> None:
         VecoForPreTraining(config, "xlco(layer=2)")(**batch_of())
 
 
+def test_the_last_layer_is_that_of_the_model_as_it_begins(config: VecoConfig) -> None:
+    """Which may have fewer than the one whose module this is."""
+    model = VecoForPreTraining(config, "xlco(layer=-1)")
+    fewer = VecoConfig(**{**config.to_dict(), "num_hidden_layers": config.num_hidden_layers - 1})
+    momentum = model.objective_modules["xlco"].begin(VecoForPreTraining(fewer, "mlm").veco)
+    assert momentum.encoder.config.num_hidden_layers == config.num_hidden_layers - 1
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -105,8 +105,11 @@ class Momentum:
 class MomentumModule(nn.Module):
     """The projection of an objective's queries, if it has one, and its `momentum`, which the run begins or resumes."""
 
-    def __init__(self, config: VecoConfig, num_layers: int, queue: int, momentum: float, projects: bool) -> None:
-        """`momentum` is the share of itself that the momentum encoder keeps in an update."""
+    def __init__(self, config: VecoConfig, num_layers: int | None, queue: int, momentum: float, projects: bool) -> None:
+        """`momentum` is the share of itself that the momentum encoder keeps in an update.
+
+        It has the first `num_layers` of a model; None are all that there are when it begins.
+        """
         super().__init__()
         self.num_layers, self.queue, self.kept_share = num_layers, queue, momentum
         self.projection = nn.Linear(config.hidden_size, config.hidden_size, bias=False) if projects else None
@@ -120,7 +123,8 @@ class MomentumModule(nn.Module):
 
     def begin(self, model: VecoModel) -> Momentum:
         """Make the momentum encoder from a model as it is; its queue has to be filled, or loaded."""
-        self.momentum = Momentum.of(model, self.projection, self.num_layers, self.queue)
+        num_layers = model.config.num_hidden_layers if self.num_layers is None else self.num_layers
+        self.momentum = Momentum.of(model, self.projection, num_layers, self.queue)
         return self.momentum
 
     def running(self) -> Momentum:
