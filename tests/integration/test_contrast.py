@@ -1,4 +1,4 @@
-"""Objectives that contrast sentences on several ranks over gloo, against one plain process, and resumed to the bit."""
+"""Objectives on several ranks over gloo, against one plain process; contrasts of sentences resumed to the bit."""
 
 from __future__ import annotations
 
@@ -13,12 +13,18 @@ from safetensors.torch import load_file
 
 from pretrain.momentum import FILE
 from training.checkpoints.finding import checkpoints_of
+from veco.objectives.objective_sum import ObjectiveSum
 
 TOLERANCE = 1e-5  # relative, float32; sums are taken in another order
 STEPS = 4
 # With a projection, which monolingual updates have no gradient of: there, too, Adam goes on with its moments.
 IN_GROUPS = "mlm + contrast + clsa + xlco(layer=1, queue=20, momentum=0.5, project=true)"
 ACROSS_RANKS = "mlm + contrast(across_ranks=true)"
+# All that need no lexicon, momentum encoder or teacher.
+EVERY = (
+    "ca_mlm + tlm + clwa + cross_mask_mlm + btmlm + clwr + clpc + mbart(translate=true) + contrast + 0.1 * clsa "
+    "+ hictl + self_alignment(layer=1)"
+)
 ARGUMENTS = (
     *("--num_hidden_layers", "2", "--hidden_size", "32", "--num_attention_heads", "2", "--intermediate_size", "48"),
     *("--max_position_embeddings", "66", "--mono_max_length", "24", "--bilingual_max_length", "18"),
@@ -87,6 +93,15 @@ def test_losses_and_queue_are_those_of_one_process(
     assert {"bilingual/contrast", "bilingual/clsa", "bilingual/xlco"} <= losses(run_dir)[1].keys()
     assert_same_curve(run_dir, plain_run)
     torch.testing.assert_close(momentum_of(run_dir), momentum_of(plain_run), rtol=1e-3, atol=1e-4)
+
+
+def test_losses_of_all_objectives_are_those_of_one_process(random_data: Path, tmp_path: Path) -> None:
+    """Under ZeRO-3, which cuts the weights that some of them read from each other's passes."""
+    reference = plain(random_data, tmp_path / "plain", EVERY)
+    run_dir = on_ranks(random_data, tmp_path / "run", 2, EVERY, "--accumulation_steps", "2")
+    seen = {name.split("/")[1] for line in losses(run_dir) for name in line if "/" in name}
+    assert {term.name for term in ObjectiveSum.of(EVERY).terms} <= seen
+    assert_same_curve(run_dir, reference)
 
 
 def test_pairs_of_all_ranks_are_contrasted(random_data: Path, tmp_path: Path) -> None:
