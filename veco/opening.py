@@ -20,12 +20,7 @@ def open_config(directory: str | Path, field: str = "") -> PreTrainedConfig:
     place = f"{field} {directory}".strip()
     with errors_of_transformers(f"{place}: its {CONFIG_FILE}"):
         content, _ = PreTrainedConfig.get_config_dict(directory)
-        kind = content.get("model_type")
-        config = (
-            None
-            if kind and kind not in CONFIG_MAPPING
-            else AutoConfig.from_pretrained(directory, trust_remote_code=False)
-        )
-    if config is None:
+    if (kind := content.get("model_type")) and kind not in CONFIG_MAPPING:
         raise ValueError(f"{place}: a {kind}, a kind of model that transformers does not have; foreign code is not run")
-    return config
+    with errors_of_transformers(f"{place}: its {CONFIG_FILE}"):
+        return AutoConfig.from_pretrained(directory, trust_remote_code=False)

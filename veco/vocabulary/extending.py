@@ -12,6 +12,7 @@ from scipy.sparse import csr_array, vstack
 
 from data_tools.text.lines import read_text
 from data_tools.tokenizers.encoder import model_file
+from data_tools.tokenizers.json_vocabulary import type_of
 from data_tools.tokenizers.sentence_piece import TOKENIZER_JSON
 from veco.convert.weights import listed
 from veco.tokenizer import has_tokenizer, read_json
@@ -20,6 +21,51 @@ from veco.vocabulary.rows import Model, means_of, reindex
 from veco.vocabulary.word_pieces import MODEL_TYPE as WORD_PIECE
 from veco.vocabulary.word_pieces import WordPieces
 from veco.vocabulary.xlm_r_layout import XlmRVocabulary
+
+
+class Vocabulary(Protocol):
+    """The pieces of a tokenizer directory, which can be extended by others.
+
+    Pieces are named as SentencePiece spells them, `▁` at the start of a word; `name_of` is the tokenizer's own name of
+    one. New ones get the ids from `first_new` on; what has these ids now moves behind them. `unk_id` is that of unknown
+    text.
+    """
+
+    directory: Path
+    tokenizer: Any
+    unk_id: int
+    first_new: int
+
+    def __len__(self) -> int: ...
+
+    def name_of(self, piece: str) -> str:
+        """The name of a piece in the tokenizer."""
+
+    def problem_of(self, piece: str) -> str | None:
+        """Why a piece cannot occur in text, or None if it can."""
+
+    def parts_of(self, pieces: Iterable[str]) -> dict[str, list[int]]:
+        """Ids into which each new piece is split now; ValueError for one that cannot occur in text."""
+
+    def write_extended(
+        self, directory: Path, pieces: Mapping[str, float | None], tokens: Sequence[str], *, max_tokens: int
+    ) -> None:
+        """Write a tokenizer with new pieces, which may have scores, and new special tokens, to a directory."""
+
+
+def extensible(directory: Path) -> Vocabulary:
+    """The vocabulary in a tokenizer directory. Raises ValueError for a kind that cannot be extended."""
+    if not has_tokenizer(directory):
+        raise ValueError(f"{directory}: expected a directory with a tokenizer")
+    if model_file(directory).name == TOKENIZER_JSON and (directory / TOKENIZER_JSON).is_file():
+        kind = type_of(read_json(directory / TOKENIZER_JSON)["model"])
+        if kind == WORD_PIECE:
+            return WordPieces(directory)
+        raise ValueError(
+            f"{directory}: only WordPiece and SentencePiece in XLM-R's layout can be extended, found {kind}; give the "
+            "model another tokenizer with `python -m veco.vocabulary change`"
+        )
+    return XlmRVocabulary(directory)
 
 
 def extend_vocabulary(
@@ -62,51 +108,6 @@ def extend_vocabulary(
     weights = csr_array(vstack([in_front, of_pieces, behind, csr_array((len(tokens), num_old), dtype=np.float32)]))
     new_ids = {old: old if old < first_new else old + len(pieces) for old in range(num_old)}
     return reindex(model, weights, new_ids, seed=seed)
-
-
-class Vocabulary(Protocol):
-    """The pieces of a tokenizer directory, which can be extended by others.
-
-    Pieces are named as SentencePiece spells them, `▁` at the start of a word; `name_of` is the tokenizer's own name of
-    one. New ones get the ids from `first_new` on; what has these ids now moves behind them. `unk_id` is that of unknown
-    text.
-    """
-
-    directory: Path
-    tokenizer: Any
-    unk_id: int
-    first_new: int
-
-    def __len__(self) -> int: ...
-
-    def name_of(self, piece: str) -> str:
-        """The name of a piece in the tokenizer."""
-
-    def problem_of(self, piece: str) -> str | None:
-        """Why a piece cannot occur in text, or None if it can."""
-
-    def parts_of(self, pieces: Iterable[str]) -> dict[str, list[int]]:
-        """Ids into which each new piece is split now; ValueError for one that cannot occur in text."""
-
-    def write_extended(
-        self, directory: Path, pieces: Mapping[str, float | None], tokens: Sequence[str], *, max_tokens: int
-    ) -> None:
-        """Write a tokenizer with new pieces, which may have scores, and new special tokens, to a directory."""
-
-
-def extensible(directory: Path) -> Vocabulary:
-    """The vocabulary in a tokenizer directory. Raises ValueError for a kind that cannot be extended."""
-    if not has_tokenizer(directory):
-        raise ValueError(f"{directory}: expected a directory with a tokenizer")
-    if model_file(directory).name == TOKENIZER_JSON and (directory / TOKENIZER_JSON).is_file():
-        kind = read_json(directory / TOKENIZER_JSON).get("model", {}).get("type")
-        if kind == WORD_PIECE:
-            return WordPieces(directory)
-        raise ValueError(
-            f"{directory}: only WordPiece and SentencePiece in XLM-R's layout can be extended, found {kind}; give the "
-            "model another tokenizer with `python -m veco.vocabulary change`"
-        )
-    return XlmRVocabulary(directory)
 
 
 def read_pieces(path: Path) -> dict[str, float | None]:
