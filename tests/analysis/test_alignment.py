@@ -172,7 +172,7 @@ def test_a_translation_model_aligns_what_it_attends_to(tmp_path: Path, monkeypat
         (("--first-index", "1"), "has a 0, but links count from 1"),
         (("--gold", "x"), "--data has sentences and links; leave out --gold"),
         (("--dev-source", "x"), "expected either --dev-data, or --dev-source and --dev-target"),
-        (("--max-tokens", "0"), "argument --max-tokens: expected at least 1, found 0"),
+        (("--max-tokens", "0"), "argument --max-tokens: expected a whole number of at least 1, found 0"),
     ],
 )
 def test_bad_flags_are_refused(

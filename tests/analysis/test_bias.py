@@ -156,7 +156,7 @@ def test_other_models_are_refused(
     tagger = write_task_model(tiny_model, "xtreme/udpos", tmp_path / "tagger")
     with pytest.raises(ValueError, match="was trained for udpos, of head token; expected a model of entailment"):
         call(monkeypatch, tagger, *flags)
-    with pytest.raises(ValueError, match="argument --max-tokens: expected at least 1, found 0"):
+    with pytest.raises(ValueError, match="argument --max-tokens: expected a whole number of at least 1, found 0"):
         call(monkeypatch, two_labels, "--max-tokens", 0, *flags)
     with pytest.raises(ValueError, match=r"--output .*: the input .*templates.tsv is in it"):
         call(monkeypatch, two_labels, "--data", winogender, "--output", winogender)

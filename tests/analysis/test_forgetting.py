@@ -159,7 +159,7 @@ def test_models_with_other_tokenizers_are_compared_by_words_and_characters(
         (("--lines", "0"), "--lines 0: expected at least 1"),
         (("--pseudo-lines", "-1"), "--pseudo-lines -1: expected at least 0"),
         (("--max-length", "2"), "--max-length 2: .* takes 3 to 64 tokens"),
-        (("--max-tokens", "0"), "argument --max-tokens: expected at least 1, found 0"),
+        (("--max-tokens", "0"), "argument --max-tokens: expected a whole number of at least 1, found 0"),
         (("--before", "after=x"), "--before after=x: after is the name of MODEL; expected another"),
         (("--before", "a=x", "a=y"), "--before: x and y are both called a; give NAME=FILE"),
         (("--before", "nowhere"), "nowhere: expected a model, a checkpoint or a run"),

@@ -48,7 +48,7 @@ def test_batches_of_nothing_are_told(size: int, capsys: pytest.CaptureFixture[st
     add_max_tokens_flag(parser)
     with pytest.raises(SystemExit):
         parser.parse_args([f"--max-tokens={size}"])
-    assert f"argument --max-tokens: expected at least 1, found {size}" in capsys.readouterr().err
+    assert f"argument --max-tokens: expected a whole number of at least 1, found {size}" in capsys.readouterr().err
 
 
 def test_a_command_may_have_a_batch_of_its_own() -> None:
