@@ -45,7 +45,7 @@ from data_tools.files.atomic import write_texts
 from data_tools.text.lines import open_text
 from finetune.command_stages import Stage
 from finetune.comparison import mean_and_deviation
-from finetune.steps import Step, check_unchanged, run_steps
+from finetune.steps import Step, check_unchanged, held, run_steps
 from pretrain.recipe import PretrainRecipe
 from training.meters import read_metrics
 from training.recipe.parsing import parse_recipe
@@ -275,7 +275,8 @@ def study(options: argparse.Namespace) -> None:
         texts = {"results.json": json.dumps(content, indent=1) + "\n", "table.md": table(found, speeds or {})}
         write_texts(options.output, texts)
 
-    run_steps(steps, options.output, report, options.parallel, 1, own_logs=options.parallel > 1)
+    with held(options.output):
+        run_steps(steps, report, options.parallel, 1, own_logs=options.parallel > 1)
     with open_text(text / "mt" / "multi30k" / "test_2016_flickr.en.gz") as lines:
         sentences = list(itertools.islice(lines, QUICK_LINES if options.quick else None))
     found = sentences_per_second([model.path for model in models], sentences, 1 if options.quick else SPEED_PASSES)

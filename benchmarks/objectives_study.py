@@ -44,7 +44,7 @@ from data_tools.text.lines import open_text
 from finetune.command_stages import Stage, run_stage
 from finetune.comparison import mean_and_deviation
 from finetune.mt.compare import compare
-from finetune.steps import Step, check_unchanged, run_steps
+from finetune.steps import Step, check_unchanged, held, run_steps
 from pretrain.loss_and_metrics import count_tokens
 from pretrain.pretraining import read_batches
 from pretrain.recipe import PretrainRecipe
@@ -270,7 +270,8 @@ def study(options: argparse.Namespace) -> None:
         lines = [json.dumps(asdict(result)) + "\n" for result in results]
         write_texts(options.output, {"results.jsonl": "".join(lines), "table.md": table(results, len(runs))})
 
-    run_steps(steps, options.output, report, options.parallel, 1, own_logs=options.parallel > 1)
+    with held(options.output):
+        run_steps(steps, report, options.parallel, 1, own_logs=options.parallel > 1)
     print(f"\n{(options.output / 'table.md').read_text(encoding='utf-8')}")
     if options.translation:
         content = translation_comparison(options.translation, runs)

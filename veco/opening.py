@@ -6,8 +6,6 @@ from pathlib import Path
 
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
-from data_tools.transformers_errors import errors_of_transformers
-
 CONFIG_FILE = "config.json"
 
 
@@ -17,6 +15,8 @@ def open_config(directory: str | Path, field: str = "") -> PreTrainedConfig:
     Code that comes with a model is not run. Raises ValueError for a kind of model that transformers itself does not
     have, and for values that cannot be right.
     """
+    from data_tools.transformers_errors import errors_of_transformers  # which `import veco` does without
+
     place = f"{field} {directory}".strip()
     with errors_of_transformers(f"{place}: its {CONFIG_FILE}"):
         content, _ = PreTrainedConfig.get_config_dict(directory)

@@ -10,7 +10,6 @@ from typing import Any, cast
 
 from transformers import AutoTokenizer
 
-from data_tools.transformers_errors import errors_of_transformers
 from veco.rust_errors import rust_errors_as_oserrors
 
 MODEL_FILE = "sentencepiece.bpe.model"
@@ -26,6 +25,8 @@ def open_tokenizer(directory: Path, field: str = "") -> Any:
 
     Raises ValueError if there is none that it can open.
     """
+    from data_tools.transformers_errors import errors_of_transformers  # which `import veco` does without
+
     with errors_of_transformers(f"{field} {directory}: its tokenizer".strip()):
         return AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
 

@@ -194,7 +194,10 @@ def test_a_translation_model_attends_to_what_it_translates(tmp_path: Path, monke
         (("--sentence", "a", "--layers", "0"), "--layers 0: 0, the embeddings, have no attention; expected 1 to 2"),
         (("--sentence", "a", "--layers", "3"), "--layers 3: .* has attention in layers 1 to 2, but no 3"),
         (("--source", "{empty}"), "empty: no line has a word; expected a sentence a line"),
-        (("--sentence", "a", "--max-tokens", "0"), "argument --max-tokens: expected a whole number of at least 1, found 0"),
+        (
+            ("--sentence", "a", "--max-tokens", "0"),
+            "argument --max-tokens: expected a whole number of at least 1, found 0",
+        ),
     ],
 )
 def test_bad_flags_are_refused(
