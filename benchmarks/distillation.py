@@ -275,8 +275,7 @@ def study(options: argparse.Namespace) -> None:
         texts = {"results.json": json.dumps(content, indent=1) + "\n", "table.md": table(found, speeds or {})}
         write_texts(options.output, texts)
 
-    with held(options.output):
-        run_steps(steps, report, options.parallel, 1, own_logs=options.parallel > 1)
+    run_steps(steps, report, options.parallel, 1, own_logs=options.parallel > 1)
     with open_text(text / "mt" / "multi30k" / "test_2016_flickr.en.gz") as lines:
         sentences = list(itertools.islice(lines, QUICK_LINES if options.quick else None))
     found = sentences_per_second([model.path for model in models], sentences, 1 if options.quick else SPEED_PASSES)
@@ -313,7 +312,8 @@ def main() -> None:
         raise ValueError(f"--batch-pairs {pairs}: expected 2 to {usual}, or a multiple of {usual}")
     if options.quick:
         options.steps, options.teacher_steps, options.seeds, options.languages = QUICK_STEPS, None, [1], ["en"]
-    study(options)
+    with held(options.output):
+        study(options)
 
 
 if __name__ == "__main__":

@@ -270,8 +270,7 @@ def study(options: argparse.Namespace) -> None:
         lines = [json.dumps(asdict(result)) + "\n" for result in results]
         write_texts(options.output, {"results.jsonl": "".join(lines), "table.md": table(results, len(runs))})
 
-    with held(options.output):
-        run_steps(steps, report, options.parallel, 1, own_logs=options.parallel > 1)
+    run_steps(steps, report, options.parallel, 1, own_logs=options.parallel > 1)
     print(f"\n{(options.output / 'table.md').read_text(encoding='utf-8')}")
     if options.translation:
         content = translation_comparison(options.translation, runs)
@@ -298,7 +297,8 @@ def main() -> None:
         raise ValueError("--as-long-as and --speeds: expected both or none")
     if options.quick:
         options.steps = QUICK_STEPS
-    study(options)
+    with held(options.output):
+        study(options)
 
 
 if __name__ == "__main__":

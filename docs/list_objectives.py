@@ -41,7 +41,7 @@ from veco.objectives.states import Sweep, sweeps_of
 from veco.objectives.table import OBJECTIVES
 from veco.packing import PackedViews
 from veco.pretraining import DEFAULT_OBJECTIVE
-from veco.views import FIELDS, prefix_of
+from veco.views import FIELDS, LINKS, NUMBERED_X, NUMBERED_Y, prefix_of
 
 PAGE = Path(__file__).resolve().parent / "objectives.md"
 ALPHABET = string.ascii_letters
@@ -49,7 +49,7 @@ VOCAB_SIZE = FIRST_PIECE_ID + len(ALPHABET) + 1
 SIGNS = {BOS_ID: "<", EOS_ID: ">", VOCAB_SIZE - 1: "_"}
 TEXTS = ("abcd", "XYZ")  # the pair of the pictures
 NUM_WORDS = 30  # of each sentence where costs are counted
-NUMBERED = ("numbered_x", "numbered_y", "links")  # views whose labels are numbers of words, or of groups
+NUMBERED = (NUMBERED_X, NUMBERED_Y, LINKS)  # views whose labels are numbers of words, or of groups
 FIRST = ["first, without gradient"]  # title of a pass that makes up what the others read
 KINDS = {(MONO, BILINGUAL): "text, pairs", (BILINGUAL,): "pairs", (MONO,): "text"}
 # Many layers, since some objectives read one in the middle.

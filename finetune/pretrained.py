@@ -30,7 +30,7 @@ def open_pretrained(
     ValueError when the directory is not such a model with its tokenizer, or the two do not match.
     """
     check_model_directory(directory, field)
-    config = open_config(directory)
+    config = open_config(directory, field)
     if config.model_type not in kinds:
         found = f"{config.model_type}{how_to_convert(config.model_type)}"
         raise ValueError(f"{field} {directory}: expected a {' or '.join(kinds)}, found a {found}")
@@ -38,7 +38,7 @@ def open_pretrained(
         raise ValueError(f"{field} {directory}: a translation model; expected a model that was pre-trained")
     if config.model_type == XLM_ROBERTA:
         config = veco_config(config)
-    tokenizer = open_tokenizer(directory)
+    tokenizer = open_tokenizer(directory, field)
     try:
         check_vocabulary(tokenizer, config)
     except ValueError as error:

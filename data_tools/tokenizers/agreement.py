@@ -2,6 +2,7 @@
 
 import unicodedata
 from collections.abc import Sequence
+from typing import Any
 
 from data_tools.tokenizers.encoder import Encoder
 from data_tools.tokenizers.tokenizer_json import TokenizerJsonEncoder
@@ -24,19 +25,20 @@ def probes(spellings: Sequence[str]) -> list[str]:
     return lines
 
 
-def check_as_in_transformers(encoder: Encoder) -> None:
-    """Raise ValueError where transformers' tokenizer in the same directory cuts text otherwise.
+def check_as_in_transformers(encoder: Encoder, tokenizer: Any | None = None) -> None:
+    """Raise ValueError where transformers' tokenizer in the same directory cuts text otherwise; None opens it.
 
     It rebuilds parts of a tokenizer.json by the settings of tokenizer_config.json, such as `do_lower_case` and
     `add_prefix_space`, and by what its class has without them; they may not be those that the file was made with.
     """
-    from transformers import AutoTokenizer  # slow to import: only here
-
     if not isinstance(encoder, TokenizerJsonEncoder):
         return
     directory = encoder.tokenizer_dir
-    with errors_of_transformers(f"{directory}: its tokenizer"):
-        tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
+    if tokenizer is None:
+        from transformers import AutoTokenizer  # slow to import: only here
+
+        with errors_of_transformers(f"{directory}: its tokenizer"):
+            tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
     for line in probes(encoder.spellings):
         ids, _ = encoder.encode_flat([line])
         if tokenizer(line, add_special_tokens=False)["input_ids"] != ids.tolist():

@@ -18,7 +18,7 @@ from veco.config import VecoConfig
 from veco.objectives.objective import Count, Objective, Term
 from veco.objectives.table import OBJECTIVES
 
-MOST_NODES, MOST_SHOWN = 1000, 200  # of a text's syntax; of its letters in a message
+MOST_LETTERS, MOST_SHOWN = 2000, 200  # of a text, which is parsed by recursion; of it in a message
 EXPECTED = "a sum such as ca_mlm + tlm + 0.1 * contrast(temperature=0.05)"
 
 
@@ -117,12 +117,12 @@ class ObjectiveSum:
 @functools.cache
 def parse(text: str) -> ObjectiveSum:
     """The sum that a text says. Raises ValueError, in one line, for what it should not say."""
+    if len(text) > MOST_LETTERS:
+        raise ValueError(f"objective {text[:MOST_SHOWN]!r} …: expected {EXPECTED}, of at most {MOST_LETTERS} letters")
     try:
         tree = ast.parse(text.strip(), mode="eval").body
-        if len(list(ast.walk(tree))) > MOST_NODES:
-            raise ValueError("a text of such a length is none")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise ValueError(f"objective {text[:MOST_SHOWN]!r}: expected {EXPECTED}") from None
+        raise ValueError(f"objective {text!r}: expected {EXPECTED}") from None
     found = ObjectiveSum(tuple(weighted(node, text) for node in summands(tree)))
     names = [term.name for term in found.terms]
     if twice := sorted({name for name in names if names.count(name) > 1}):

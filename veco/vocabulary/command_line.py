@@ -75,13 +75,13 @@ def parse_arguments() -> argparse.Namespace:
 def check_files(arguments: argparse.Namespace) -> None:
     """Raise ValueError for text that cannot be read twice, and for a report in the place of an input or of DST."""
     given = vars(arguments)
-    shards = arguments.text if arguments.command == "cut" else given.get("source_text", [])
-    for path in (*arguments.text, *given.get("source_text", [])):
-        if path not in shards or not path.is_dir():
+    text = [*arguments.text, *given.get("source_text", [])]
+    may_be_shards = arguments.text if arguments.command == "cut" else given.get("source_text", [])
+    for path in text:
+        if path not in may_be_shards or not path.is_dir():
             check_can_be_read_again(str(path))
     others = [given.get(name) for name in ("tokenizer", "from_tokenizer", "pieces")]
-    inputs = [arguments.source, *others, *arguments.text, *given.get("source_text", [])]
-    check_outputs({"--json": arguments.json}, inputs)
+    check_outputs({"--json": arguments.json}, [arguments.source, *others, *text])
     if arguments.json is not None and os.path.realpath(arguments.json) == os.path.realpath(arguments.destination):
         raise ValueError(f"--json {arguments.json}: is the directory of the new model; choose another --json")
 

@@ -21,7 +21,7 @@ from veco.vocabulary.new_pieces import lacking_pieces, most_useful
 from veco.vocabulary.pieces import Pieces, ordinary_matches
 from veco.vocabulary.report import Overlap, Report, RowCounts, Side
 from veco.vocabulary.rows import draw_initial, draw_like_rows
-from veco.vocabulary.text import Counts, check_ranks, count_ids, count_shards, frequencies
+from veco.vocabulary.text import Counts, check_counts, count_ids, count_shards, frequencies
 from veco.vocabulary.xlm_r_layout import XlmRVocabulary
 
 Command = Callable[[argparse.Namespace, PreTrainedModel, Path], Report]
@@ -37,8 +37,7 @@ def cut(arguments: argparse.Namespace, model: PreTrainedModel, directory: Path) 
     of_ids = np.zeros(len(old), np.int64) if counts is None else counts.of_ids
     for directory_of_shards in set(arguments.text).difference(files):
         of_ids = of_ids + count_shards(old, directory_of_shards)
-    if not of_ids[old.ordinary].any():
-        raise ValueError(f"{arguments.text[0]}: no piece of {old.directory} occurs there; expected text to keep")
+    check_counts(old, of_ids, arguments.text)
     used = (of_ids >= arguments.min_count).nonzero()[0].tolist()
     keep_characters = not arguments.drop_characters
     cut_vocabulary(model, arguments.source, used, directory, arguments.keep, arguments.tokens, keep_characters)
@@ -99,8 +98,8 @@ def weights_by(
     if arguments.by == "rank":
         assert counts is not None, "the command line needs --text"
         old_counts = frequencies(old, arguments.source_text)
-        check_ranks(old, old_counts, arguments.source_text)
-        check_ranks(new, counts.of_ids, arguments.text)
+        check_counts(old, old_counts, arguments.source_text)
+        check_counts(new, counts.of_ids, arguments.text)
         return ranking(old, new, old_counts, counts.of_ids, kept)
     return copying(old, new, kept)
 

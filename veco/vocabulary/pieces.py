@@ -37,7 +37,7 @@ class Pieces:
         if not has_tokenizer(directory):  # transformers would look for one on the hub
             raise ValueError(f"{directory}: expected a directory with a tokenizer")
         encoder, tokenizer = open_encoder(directory), open_tokenizer(directory)
-        check_as_in_transformers(encoder)
+        check_as_in_transformers(encoder, tokenizer)
         vocabulary = tokenizer.get_vocab()
         names = [""] * max(encoder.vocab_size, *(id_ + 1 for id_ in vocabulary.values()))
         for name, id_ in vocabulary.items():

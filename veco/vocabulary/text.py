@@ -95,12 +95,12 @@ def frequencies(pieces: Pieces, sources: Sequence[Path]) -> np.ndarray:
     return of_ids
 
 
-def check_ranks(pieces: Pieces, of_ids: np.ndarray, sources: Sequence[Path]) -> None:
+def check_counts(pieces: Pieces, of_ids: np.ndarray, sources: Sequence[Path]) -> None:
     """Raise ValueError where counts (V,) of the pieces in some sources say nothing: all are zero but special ones."""
     if not of_ids[pieces.ordinary].any():
         raise ValueError(
-            f"{', '.join(map(str, sources))}: no piece of {pieces.directory} occurs there, so none is more frequent; "
-            "expected text of its language"
+            f"{', '.join(map(str, sources))}: no piece of {pieces.directory} occurs there; expected text of its "
+            "language"
         )
 
 

@@ -46,14 +46,16 @@ class WordPieces:
         """Why a piece cannot occur in text that is normalised and cut into words, or None if it can."""
         if problem := problem_of_spelling(piece):
             return problem
-        is_start, most = piece.startswith(WORD_START), self._model["max_input_chars_per_word"]
-        word = piece.removeprefix(WORD_START) if is_start else 2 * piece  # one of them is inside a word
+        letters, most = piece.removeprefix(WORD_START), self._model["max_input_chars_per_word"]
+        if len(letters) > most:
+            return f"{piece!r} never occurs in text: it is longer than {most} letters"
+        word = letters if piece.startswith(WORD_START) else 2 * piece  # one of them is inside a word
         normalizer, cutter = self._backend.normalizer, self._backend.pre_tokenizer
         text = word if normalizer is None else normalizer.normalize_str(word)
         words = [text] if cutter is None else [part for part, _ in cutter.pre_tokenize_str(text)]
         if words != [word]:
             return f"{piece!r} never occurs in text: {word!r} is normalised and cut into the words {words}"
-        return None if len(word) <= most else f"{piece!r} never occurs in text: it is longer than {most} letters"
+        return None
 
     def parts_of(self, pieces: Iterable[str]) -> dict[str, list[int]]:
         """Ids into which each new piece is split now; ValueError for one that cannot occur in text."""

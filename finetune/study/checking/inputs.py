@@ -38,10 +38,9 @@ def foreign_tokenizers(study: Study, places: Places, unfinished: Collection[str]
                 named[f"model {name}: {kind}"] = str(flags[key])
     found: dict[Path, str] = {}
     for stage, tokenizer in named.items():
-        is_foreign = tokenizer not in {**study.tokenizers, **study.models}
-        if stage in unfinished and (
-            is_foreign or (tokenizer in study.tokenizers and study.tokenizers[tokenizer].directory)
-        ):
+        part = study.tokenizers.get(tokenizer)
+        is_foreign = tokenizer not in study.models if part is None else bool(part.directory)
+        if is_foreign and stage in unfinished:
             found.setdefault(places.tokenizer(tokenizer), stage)
     return {stage: directory for directory, stage in found.items()}
 
