@@ -1,7 +1,7 @@
 """Speed and memory of the model against named peers of transformers, in one process, side by side.
 
     python benchmarks/model.py                       everything, at VECO-small's width (minutes to an hour)
-    python benchmarks/model.py objective utilisation encoder generation      or some of these parts
+    python benchmarks/model.py objective utilisation shapes encoder generation      or some of these parts
     python benchmarks/model.py --quick               tiny shapes, to check that it runs (seconds)
 
 objective    forward and backward of the whole objective against a plain reference: transformers' XLM-R layers and
@@ -11,6 +11,8 @@ objective    forward and backward of the whole objective against a plain referen
              that one step adds to model and gradients.
 utilisation  floating-point operations of the objective by formula over its time, against a bfloat16 matrix product of
              2048 x 1024 x 4096 in the same run; and torch's profile of the rest.
+shapes       the objective in bfloat16 over batches that all have another number of tokens, at a width of 192, where
+             making kernels takes longer than using them; against products of just as many rows as there are tokens.
 encoder      plugged-out forward pass against transformers' XLM-R with SDPA; full rows, and rows of different lengths
              (where ours skips the padding: `skip_padding`).
 generation   beam search against transformers' Marian of equal size: beam 5, the same number of steps.
@@ -23,6 +25,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import itertools
 import json
 import os
 import statistics
@@ -30,9 +33,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
@@ -44,15 +48,16 @@ from data_tools.cli import FlagParser, run_main
 from data_tools.files.atomic import atomic_path
 from data_tools.files.outputs import check_outputs
 from training.cpu_timing import attention_times
-from veco import VecoConfig, VecoForConditionalGeneration, VecoForMaskedLM, VecoForPreTraining
+from veco import VecoConfig, VecoForConditionalGeneration, VecoForMaskedLM, VecoForPreTraining, attention, packing
 from veco.attention import use_in_training
 from veco.convert import to_xlm_roberta
 from veco.labels import IGNORED
 
-PARTS = ("objective", "utilisation", "encoder", "generation")
+PARTS = ("objective", "utilisation", "shapes", "encoder", "generation")
 MASKED_SHARE = 0.25
 BEAMS = 5
 PROFILE_LINES = 15
+STEPS_OF_SHAPES = 20
 PLAIN_PEER = "separate passes of XLM-R layers, all logits"
 
 
@@ -128,9 +133,9 @@ def random_rows(lengths: Tensor, vocab_size: int) -> tuple[Tensor, Tensor, Tenso
     return ids, mask.long(), labels
 
 
-def random_batch(sizes: Sizes, shortest: int) -> dict[str, Tensor]:
+def random_batch(sizes: Sizes, shortest: int, seed: int = 1) -> dict[str, Tensor]:
     """A bilingual batch; x and y are `shortest` to `sizes.tokens` long, TLM is both together."""
-    torch.manual_seed(1)
+    torch.manual_seed(seed)
     x, y = torch.randint(shortest, sizes.tokens + 1, (2, sizes.pairs))
     batch = {}
     for prefix, lengths in (("", x), ("pair_", y), ("tlm_", x + y)):
@@ -332,6 +337,25 @@ def utilisation(sizes: Sizes, repeats: int) -> list[Measurement]:
     ]
 
 
+def shapes(sizes: Sizes, repeats: int) -> list[Measurement]:
+    narrow = replace(sizes, num_hidden_layers=3, hidden_size=192, intermediate_size=768, num_attention_heads=4)
+    narrow = replace(narrow, vocab_size=min(sizes.vocab_size, 6_000), tokens=min(sizes.tokens, 48))
+    ours, _ = objective_models(narrow, dropout=0.1, dtype=torch.bfloat16)
+    seeds = itertools.count()
+
+    def steps() -> None:
+        for _ in range(STEPS_OF_SHAPES):
+            step_of(ours, random_batch(narrow, narrow.tokens // 4, next(seeds)))()
+
+    def steps_of_tokens() -> None:
+        makes_none = {"needs_kernels": lambda _: False}
+        with patch.multiple(packing, **makes_none), patch.multiple(attention, **makes_none):
+            steps()
+
+    seconds = medians({"ours": steps, "peer": steps_of_tokens}, repeats)
+    return [compared(f"{STEPS_OF_SHAPES} batches of lengths 1/4 to 1, s", seconds, "as many rows as tokens", ">= 1.3")]
+
+
 def encoder(sizes: Sizes, repeats: int) -> list[Measurement]:
     rows = []
     torch.manual_seed(0)
@@ -441,6 +465,7 @@ def main() -> None:
     measures: dict[str, Callable[[], list[Measurement]]] = {
         "objective": lambda: objective(sizes, arguments.repeats, same),
         "utilisation": lambda: utilisation(sizes, arguments.repeats),
+        "shapes": lambda: shapes(sizes, arguments.repeats),
         "encoder": lambda: encoder(sizes, arguments.repeats),
         "generation": lambda: generation(sizes, arguments.repeats),
     }

@@ -9,7 +9,7 @@ attend to a key. Its counterpart for packed tokens is a `PackedMask`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -20,12 +20,14 @@ from transformers.cache_utils import EncoderDecoderCache
 
 from veco.dropout import dropout
 from veco.fused_attention import SequenceBounds, fused_kernel
-from veco.packing import Padding, starts_of
+from veco.packing import Padding, needs_kernels, rounded_up, starts_of
 from veco.tracing import is_traced
 
 # Most pairs of a query and a key in a block of several sequences on CPU. The scores of small blocks stay in the CPU's
 # cache, and a block of one sequence needs neither padding nor copies of its heads; measured for 4 to 12 heads.
 BLOCK_PAIRS = 2**14
+# What the longest sequence of a block is rounded up to where each shape needs a kernel (`needs_kernels`).
+WHOLE_LENGTHS = 8
 FEW_QUERIES = 8
 BACK_ENDS = ("auto", "eager", "sdpa")
 
@@ -123,7 +125,8 @@ class PackedMask:
 
     `query_lengths` and `key_lengths` are the lengths of the sequences in tokens, in packed order. In self-attention
     `is_causal` hides later positions, and `classes` all keys whose class that of the query does not attend to. `ends`
-    are for fused kernels, made from the lengths if they are not given.
+    are for fused kernels, made from the lengths if they are not given. Where sequences are padded, it is up to a
+    `multiple`.
     """
 
     query_lengths: Sequence[int]
@@ -131,6 +134,7 @@ class PackedMask:
     is_causal: bool = False
     ends: PackedEnds | None = field(default=None, compare=False, repr=False)
     classes: TokenClasses | None = field(default=None, compare=False, repr=False)
+    multiple: int = field(default=1, compare=False, repr=False)
     # By device, once for all layers: most models are on one.
     _ends: dict[torch.device, PackedEnds] = field(default_factory=dict, init=False, compare=False, repr=False)
     _paddings: dict[torch.device, tuple[Padding, Padding]] = field(
@@ -143,7 +147,8 @@ class PackedMask:
     ) -> Tensor:
         """Context (N, H, K) of each query, by a fused kernel if there is one, or else by `attend` with `back_end`.
 
-        Fused kernels know no classes.
+        Fused kernels know no classes. On a CPU there may be rows behind those of all sequences (`in_whole_rows`), with
+        a context of zeros.
         """
         device = query_NHK.device
         kernel = fused_kernel(query_NHK)
@@ -151,16 +156,21 @@ class PackedMask:
             longest = max(self.query_lengths), max(self.key_lengths)
             bounds = SequenceBounds(*self._ends_on(device), *longest)
             return kernel(query_NHK, key_MHK, value_MHK, bounds, dropout_p, self.is_causal)
-        blocks = self.blocks if device.type == "cpu" else [self]
+        mask = self._in_whole_lengths if needs_kernels(query_NHK) else self
+        blocks = mask.blocks if device.type == "cpu" else [mask]
+        num_queries = [sum(block.query_lengths) for block in blocks]
         num_keys = [sum(block.key_lengths) for block in blocks]
-        queries = query_NHK.split([sum(block.query_lengths) for block in blocks])
-        keys, values = key_MHK.split(num_keys), value_MHK.split(num_keys)
-        return torch.cat(
-            [
-                block._at_once(query, key, value, dropout_p, back_end)
-                for block, query, key, value in zip(blocks, queries, keys, values, strict=True)
-            ]
-        )
+        *queries, behind = query_NHK.split([*num_queries, len(query_NHK) - sum(num_queries)])
+        keys, values = (x[: sum(num_keys)].split(num_keys) for x in (key_MHK, value_MHK))
+        contexts = [
+            block._at_once(query, key, value, dropout_p, back_end)
+            for block, query, key, value in zip(blocks, queries, keys, values, strict=True)
+        ]
+        return torch.cat([*contexts, value_MHK.new_zeros(len(behind), *value_MHK.shape[1:])])
+
+    @cached_property
+    def _in_whole_lengths(self) -> PackedMask:
+        return replace(self, multiple=WHOLE_LENGTHS)
 
     def _ends_on(self, device: torch.device) -> PackedEnds:
         if device not in self._ends:
@@ -172,10 +182,11 @@ class PackedMask:
         """Of queries and of keys, where they are padded."""
         if device not in self._paddings:
             ends = self._ends_on(device)
-            of_queries = Padding.behind(ends.query_starts, max(self.query_lengths), sum(self.query_lengths))
+            longest = [rounded_up(max(lengths), self.multiple) for lengths in (self.query_lengths, self.key_lengths)]
+            of_queries = Padding.behind(ends.query_starts, longest[0], sum(self.query_lengths))
             of_keys = of_queries
             if self.query_lengths != self.key_lengths:
-                of_keys = Padding.behind(ends.key_starts, max(self.key_lengths), sum(self.key_lengths))
+                of_keys = Padding.behind(ends.key_starts, longest[1], sum(self.key_lengths))
             self._paddings[device] = of_queries, of_keys
         return self._paddings[device]
 
@@ -204,18 +215,22 @@ class PackedMask:
         if classes is not None:
             first, after = sum(self.query_lengths[:start]), sum(self.query_lengths[:end])
             classes = classes._replace(of_tokens=classes.of_tokens[first:after])
-        return PackedMask(self.query_lengths[start:end], self.key_lengths[start:end], self.is_causal, classes=classes)
+        lengths = self.query_lengths[start:end], self.key_lengths[start:end]
+        return PackedMask(*lengths, self.is_causal, classes=classes, multiple=self.multiple)
 
     def _is_one_block(self, start: int, end: int) -> bool:
-        longest = max(self.query_lengths[start:end]) * max(self.key_lengths[start:end])
-        return (end - start) * longest <= BLOCK_PAIRS
+        parts = self.query_lengths[start:end], self.key_lengths[start:end]
+        num_queries, num_keys = (rounded_up(max(lengths), self.multiple) for lengths in parts)
+        return (end - start) * num_queries * num_keys <= BLOCK_PAIRS
 
     def _at_once(
         self, query_NHK: Tensor, key_MHK: Tensor, value_MHK: Tensor, dropout_p: float, back_end: str
     ) -> Tensor:
-        """Context (N, H, K) by one call, padded for the attention alone if lengths differ."""
+        """Context (N, H, K) by one call, padded for the attention alone if lengths differ or are not whole."""
         rows = len(self.query_lengths)
-        if self.classes is None and len(set(self.query_lengths)) == len(set(self.key_lengths)) == 1:  # packed is padded
+        lengths = set(self.query_lengths), set(self.key_lengths)
+        is_padded = all(len(found) == 1 and max(found) % self.multiple == 0 for found in lengths)
+        if self.classes is None and is_padded:
             query, key, value = (
                 x.unflatten(0, (rows, len(x) // rows)).transpose(1, 2) for x in (query_NHK, key_MHK, value_MHK)
             )

@@ -18,7 +18,7 @@ from veco.attention import PackedMask
 from veco.config import VecoConfig
 from veco.dropout import Dropout
 from veco.layer import AttentionWeights, VecoLayer
-from veco.packing import Padding, position_ids_of
+from veco.packing import Padding, in_whole_rows, position_ids_of
 from veco.tracing import is_traced
 
 # Least share of padding at which packing pays: below it, attention by small blocks costs more than it saves.
@@ -306,12 +306,16 @@ class VecoModel(VecoPreTrainedModel):
         With `keep_all` the embedded states and those after each layer, else the last alone. Shapes and masks are those
         of `VecoLayer`.
         """
+        if isinstance(mask, PackedMask):
+            num_tokens = len(states)
+            states = in_whole_rows(states)
+            pair_states = None if pair_states is None else in_whole_rows(pair_states)
         swept = [states]
         for layer in self.layers:
             # Positional arguments: gradient checkpointing tracks no others.
             states = layer(states, mask, pair_states, pair_mask, False, cache, weights)
             swept = [*swept, states] if keep_all else [states]
-        return swept
+        return [of_layer[:num_tokens] for of_layer in swept] if isinstance(mask, PackedMask) else swept
 
     def _is_pair_token(self, batch_size: int, pair_BSD: Tensor | None, attention_mask: Tensor | None) -> Tensor | None:
         """`encoder_attention_mask` as booleans (B, S). Raises ValueError if it does not fit the paired states."""

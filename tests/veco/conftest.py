@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from veco import VecoConfig
+from veco import VecoConfig, attention, packing
 
 VOCAB_SIZE = 60
 
@@ -22,6 +22,14 @@ def config() -> VecoConfig:
         attention_probs_dropout_prob=0.0,
         initializer_range=0.1,  # larger than XLM-R's, so that differences would show
     )
+
+
+@pytest.fixture(params=[1, 64], ids=["as many rows as tokens", "whole rows"])
+def rounding(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """What numbers of packed rows are rounded up to, in float32 too."""
+    for module in (packing, attention):
+        monkeypatch.setattr(module, "needs_kernels", lambda _: request.param > 1)
+    return request.param
 
 
 @pytest.fixture

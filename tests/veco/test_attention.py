@@ -34,14 +34,18 @@ def one_by_one(inputs: list[Tensor], lengths: list[tuple[int, int]]) -> Tensor:
     )
 
 
+@pytest.mark.parametrize("is_rounded", [False, True], ids=["longest", "multiples of 8"])
 @pytest.mark.parametrize("limit", [0, 30, 100, 10**9])
 @settings(max_examples=15, deadline=None)
 @given(lengths=LENGTHS, seed=st.integers(0, 1000))
-def test_packed_attention_is_attention_of_each_sequence(limit: int, lengths: list[tuple[int, int]], seed: int) -> None:
+def test_packed_attention_is_attention_of_each_sequence(
+    limit: int, is_rounded: bool, lengths: list[tuple[int, int]], seed: int
+) -> None:
     """In all kinds of blocks: single sequences, a few padded together, all at once (as on accelerators)."""
     torch.manual_seed(seed)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attention, "BLOCK_PAIRS", limit)
+        patch.setattr(attention, "needs_kernels", lambda _: is_rounded)
         mask = PackedMask(*map(list, zip(*lengths, strict=True)))
         inputs = packed_inputs(lengths)
         context, expected = mask.attend(*inputs, 0.0), one_by_one(inputs, lengths)
@@ -249,14 +253,16 @@ def with_classes(lengths: list[int], seed: int) -> tuple[TokenClasses, Tensor]:
     return TokenClasses(classes, SEEN), allowed
 
 
+@pytest.mark.parametrize("is_rounded", [False, True], ids=["longest", "multiples of 8"])
 @pytest.mark.parametrize("limit", [0, 30, 10**9], ids=["one by one", "some together", "all at once"])
 @pytest.mark.parametrize("lengths", [[6, 6, 6], [5, 2, 9, 3]], ids=["equal", "unequal"])
 @pytest.mark.parametrize("back_end", ["eager", "sdpa"])
 def test_token_attends_to_the_classes_of_its_own(
-    limit: int, lengths: list[int], back_end: str, monkeypatch: pytest.MonkeyPatch
+    limit: int, lengths: list[int], back_end: str, is_rounded: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Context and gradients are those of eager attention with one explicit mask of all tokens."""
     monkeypatch.setattr(attention, "BLOCK_PAIRS", limit)
+    monkeypatch.setattr(attention, "needs_kernels", lambda _: is_rounded)
     inputs = packed_inputs([(length, length) for length in lengths])
     classes, allowed = with_classes(lengths, seed=4)
     context = PackedMask(lengths, lengths, classes=classes).attend(*inputs, 0.0, back_end)

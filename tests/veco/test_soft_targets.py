@@ -10,6 +10,7 @@ from torch.nn.functional import kl_div
 
 from veco import soft_targets
 from veco.soft_targets import ProjectedDivergence, SoftTargets, soft_divergence
+from veco.vocabulary_loss import VocabularyProjection
 
 PIECES = 7
 
@@ -54,6 +55,17 @@ def test_projection_in_chunks_is_the_divergence(soft: SoftTargets, monkeypatch: 
     torch.testing.assert_close(losses, soft_divergence(logits, taught, soft.temperature))
     assert agrees.tolist() == [a == b for a, b in zip(logits.argmax(1), taught.argmax(1), strict=True)]
     assert torch.autograd.gradcheck(lambda *of: ProjectedDivergence.apply(*of, soft)[0], (states, weight, bias))
+
+
+def test_head_gives_the_divergence_of_each_position(soft: SoftTargets, rounding: int) -> None:
+    head = VocabularyProjection(4, PIECES).double()
+    states = drawn(5, 4, seed=6).requires_grad_()
+    losses, agrees = head(states, soft_targets=soft)
+    expected, agreeing = ProjectedDivergence.apply(states, head.weight, head.bias.float(), soft)
+    assert agrees.equal(agreeing)
+    torch.testing.assert_close(losses, expected)
+    ours, theirs = (torch.autograd.grad(x.sum(), (states, head.weight, head.bias)) for x in (losses, expected))
+    torch.testing.assert_close(ours, theirs)
 
 
 def test_nothing_predicted_is_nothing_lost() -> None:
