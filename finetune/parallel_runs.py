@@ -11,6 +11,7 @@ from typing import TypeVar
 from tqdm import tqdm
 
 RunT = TypeVar("RunT")
+MOST_TOLD = 3  # failures in a message; each has its log
 
 
 def visible_gpus() -> list[str]:
@@ -87,4 +88,6 @@ def run_side_by_side(
                 progress.update()
     if failed:
         left_out = f"; left out for that: {', '.join(map(name, waiting.values()))}" if waiting else ""
-        raise ValueError(f"{len(failed)} of {len(runs)} runs failed: {'; '.join(failed)}{left_out}")
+        more = f"; and {len(failed) - MOST_TOLD} more" if len(failed) > MOST_TOLD else ""
+        told = "; ".join(failed[:MOST_TOLD])
+        raise ValueError(f"{len(failed)} of {len(runs)} runs failed: {told}{more}{left_out}")

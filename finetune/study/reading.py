@@ -49,7 +49,7 @@ def read_study(path: Path) -> Study:
     parts = {name: entries(top, name) for name in SECTIONS}
     tokenizers = {name: _tokenizer(own) for name, own in parts["tokenizers"].items()}
     data = {name: _data(own, path.parent) for name, own in parts["data"].items()}
-    models = {name: _model(own) for name, own in parts["models"].items()}
+    models = {name: _model(own, path.parent) for name, own in parts["models"].items()}
     control = top.section(CONTROL)
     control.check_keys(("from", "fields"))
     table = top.section("table")
@@ -63,7 +63,7 @@ def read_study(path: Path) -> Study:
         data=data,
         models=models,
         tasks={name: _task(own, path.parent) for name, own in parts["tasks"].items()},
-        probes={name: _probe(own) for name, own in parts["probes"].items()},
+        probes={name: _probe(own, path.parent) for name, own in parts["probes"].items()},
         pretraining=top.section("pretraining").content,
         finetuning=_recipe_fields(top.section("finetuning"), ("data",)),
         control=control.texts("from"),
@@ -126,7 +126,7 @@ def with_absolute_paths(value: Any, base: Path) -> Any:
     return str(base.absolute() / value) if isinstance(value, str) and "://" not in value else value
 
 
-def _model(entry: tuple[Section, str]) -> ModelPart:
+def _model(entry: tuple[Section, str], base: Path) -> ModelPart:
     section, directory = entry
     if directory:
         return ModelPart(start=directory)
@@ -145,8 +145,8 @@ def _model(entry: tuple[Section, str]) -> ModelPart:
     return ModelPart(
         start=section.text("from", ""),
         convert=section.text("convert", ""),
-        vocabulary=_flags(vocabulary) if section.has("vocabulary") else None,
-        extend=_flags(section.section("extend")) if section.has("extend") else None,
+        vocabulary=_flags(vocabulary, base) if section.has("vocabulary") else None,
+        extend=_flags(section.section("extend"), base) if section.has("extend") else None,
         pretrain=pretrain.content if section.has("pretrain") else None,
         languages=section.texts("languages"),
         fields=_recipe_fields(section.section("fields"), ("init",)),
@@ -154,9 +154,25 @@ def _model(entry: tuple[Section, str]) -> ModelPart:
     )
 
 
-def _flags(section: Section) -> dict[str, Any]:
+def _flags(section: Section, base: Path) -> dict[str, Any]:
     """Flags, which may be spelt with `-` or `_`, with `_`."""
-    return {str(name).replace("-", "_"): value for name, value in section.content.items()}
+    return {str(name).replace("-", "_"): value for name, value in _with_own_files(section, base).items()}
+
+
+def _with_own_files(section: Section, base: Path) -> dict[str, Any]:
+    """Flags, with the files that lie beside the study named in full; a YAML file must be there or here."""
+    flags = {}
+    for name, value in section.content.items():
+        found = [_own_file(one, base) for one in (value if isinstance(value, list) else [value])]
+        if missing := [one for one in found if str(one).endswith(SUFFIXES) and not Path(one).is_file()]:
+            section.complain(name, f"{name}: {base.absolute() / missing[0]}: no such file")
+        flags[name] = found if isinstance(value, list) else found[0]
+    return flags
+
+
+def _own_file(value: Any, base: Path) -> Any:
+    path = base.absolute() / str(value)
+    return str(path) if isinstance(value, str) and path.is_file() else value
 
 
 def _task(entry: tuple[Section, str], base: Path) -> TaskPart:
@@ -198,7 +214,7 @@ def _recipe_fields(section: Section, also: Sequence[str] = ()) -> Mapping[str, A
     return section.content
 
 
-def _probe(entry: tuple[Section, str]) -> ProbePart:
+def _probe(entry: tuple[Section, str], base: Path) -> ProbePart:
     section, _ = entry
     section.check_keys(PROBE_KEYS)
     results, by_layer = (_fields_of_files(section, key) for key in ("results", "by_layer"))
@@ -206,7 +222,7 @@ def _probe(entry: tuple[Section, str]) -> ProbePart:
         section.complain("results", "results and by_layer name no number of the command's files")
     return ProbePart(
         command=section.text("command"),
-        flags=section.section("flags").content,
+        flags=_with_own_files(section.section("flags"), base),
         results=results,
         by_layer=by_layer,
         models=section.texts("models"),

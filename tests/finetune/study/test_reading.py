@@ -59,6 +59,19 @@ def test_languages_of_a_model_are_those_of_the_text_that_it_has_seen(tmp_path: P
     assert [study.languages_of(name) for name in models] == [("en",), ("en", "de", "fi", "sv"), ("fi",), ()]
 
 
+def test_files_beside_the_study_are_meant_by_flags(tmp_path: Path) -> None:
+    (tmp_path / "tasks").mkdir()
+    for name in ("tasks/found.yaml", "text.gz"):
+        (tmp_path / name).touch()
+    flags = {"task": "tasks/found.yaml", "test": ["text.gz", "other.gz"], "languages": "de,fr", "layer": 2}
+    probes = {"x": {"command": "a.b", "flags": flags, "results": {"y": "z.json:avg"}}}
+    more = {"from": "en", "vocabulary": {"tokenizer": "en", "by": "rank", "source-text": "text.gz"}}
+    study = read_study(write(tmp_path, changed(probes=probes, models={**BASE["models"], "more": more})))
+    found = {**flags, "task": f"{tmp_path}/tasks/found.yaml", "test": [f"{tmp_path}/text.gz", "other.gz"]}
+    assert study.probes["x"].flags == found
+    assert study.models["more"].vocabulary_flags("vocabulary")["source_text"] == f"{tmp_path}/text.gz"
+
+
 MISTAKES = {
     "unknown section": (changed(model={}), r"mine.yaml:\d+:\d+: unknown key 'model'; did you mean 'models'\?"),
     "unknown key": (
@@ -125,6 +138,10 @@ MISTAKES = {
     "probe without field": (
         changed(probes={"x": {"command": "a.b", "results": {"UUAS": "syntax.json"}}}),
         "UUAS 'syntax.json': expected FILE:FIELD",
+    ),
+    "file of a flag": (
+        changed(probes={"x": {"command": "a.b", "flags": {"task": "no.yaml"}, "results": {"y": "z.json:avg"}}}),
+        r"mine.yaml:\d+:\d+: task: /.*/no.yaml: no such file$",
     ),
     "average of no task": (
         changed(table={"averages": {"all": ["sik"]}}),
