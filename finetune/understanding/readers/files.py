@@ -11,7 +11,7 @@ from data_tools.files.formats import COMPRESSED_SUFFIXES
 from finetune.understanding.tasks.task import TRAINING, FilePlace, Split, Task
 
 T = TypeVar("T")
-BY_LANGUAGE = ("{language}", "{code}")  # one of them in the pattern of files of several languages
+BY_LANGUAGE = ("{language}", "{code}", "{side}")  # one of them in the pattern of files of several languages
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,9 @@ import pytest
 import yaml
 from datasets import ClassLabel, Dataset, Features, List, Value
 
+from finetune.understanding.readers.bitext import search_set
 from finetune.understanding.readers.examples_of_task import read, with_labels
+from finetune.understanding.readers.languages import languages_with
 from finetune.understanding.tasks.examples import Answer, Choices, LabelledText, Question, TaggedSentence
 from finetune.understanding.tasks.task import Split, Task
 from finetune.understanding.tasks.task_file import read_task
@@ -269,3 +271,18 @@ def test_squad_names_the_question(task: MakeTask, tmp_path: Path) -> None:
     content = json.dumps({"data": [{"paragraphs": [{"context": "c", "qas": [item]}]}]})
     with pytest.raises(ValueError, match="train.x: question q7: question: expected a text, found null"):
         examples(task("span", kind="squad"), tmp_path, content)
+
+
+def test_side_alone_tells_the_languages_of_a_retrieval_task(tmp_path: Path) -> None:
+    """Captions, say, of which all languages are beside the same English ones."""
+    sentences = {"en": "one\ntwo\n", "de": "eins\nzwei\n", "fr": "un\ndeux\n"}
+    for language, text in sentences.items():
+        (tmp_path / f"test.{language}").write_text(text)
+    content = {"head": "search", "languages": ["de", "fr"], "train_languages": ["en"], "metrics": ["accuracy"]}
+    files = {"files": {"test": "test.{side}"}, "aligned_files": ["test.{side}"], "format": {"kind": "lines"}}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({**content, **files}))
+    task = read_task(tmp_path / "mine.yaml")
+    assert languages_with(task, Split.TEST, tmp_path) == ("de", "fr")
+    found = search_set(task, Split.TEST, "fr", tmp_path)
+    assert (found.source_sentences, found.target_sentences) == (["un", "deux"], ["one", "two"])
+    assert found.gold == {("0", "0"), ("1", "1")}
