@@ -11,7 +11,7 @@ from typing import TypeVar
 from tqdm import tqdm
 
 RunT = TypeVar("RunT")
-MOST_TOLD = 3  # failures in a message; each has its log
+MOST_TOLD = 3  # failures whose errors are in the message; of others it has the names
 
 
 def visible_gpus() -> list[str]:
@@ -53,8 +53,8 @@ def run_side_by_side(
     """Call `work` with each run and the environment variables of its share of the machine, `parallel` at once.
 
     `needs` has for each run the places of those that must succeed before it begins. A run that fails with ValueError
-    does not stop those that do not need it; at the end all failures are raised as one ValueError, with the `name` of
-    each run that was left out for one.
+    does not stop those that do not need it; at the end all failures are raised as one ValueError: the errors of the
+    first MOST_TOLD, the `name` of each other, and of each run that was left out for one.
     """
     free: SimpleQueue[dict[str, str]] = SimpleQueue()
     for share in shares_of_machine(parallel, ranks):
@@ -69,7 +69,7 @@ def run_side_by_side(
 
     waiting = dict(enumerate(runs))
     done: set[int] = set()
-    failed: list[str] = []
+    failed: list[tuple[RunT, str]] = []
     running: dict[Future[None], int] = {}
     with ThreadPoolExecutor(parallel) as pool, tqdm(total=len(runs), unit=" runs", disable=None) as progress:
         while waiting or running:
@@ -84,10 +84,11 @@ def run_side_by_side(
                     future.result()
                     done.add(place)
                 except ValueError as error:
-                    failed.append(str(error))
+                    failed.append((runs[place], str(error)))
                 progress.update()
     if failed:
         left_out = f"; left out for that: {', '.join(map(name, waiting.values()))}" if waiting else ""
-        more = f"; and {len(failed) - MOST_TOLD} more" if len(failed) > MOST_TOLD else ""
-        told = "; ".join(failed[:MOST_TOLD])
-        raise ValueError(f"{len(failed)} of {len(runs)} runs failed: {told}{more}{left_out}")
+        told = "; ".join(error for _, error in failed[:MOST_TOLD])
+        others = ", ".join(name(run) for run, _ in failed[MOST_TOLD:])
+        also = f"; also failed: {others}" if others else ""
+        raise ValueError(f"{len(failed)} of {len(runs)} runs failed: {told}{also}{left_out}")

@@ -171,8 +171,11 @@ def _with_own_files(section: Section, base: Path) -> dict[str, Any]:
 
 
 def _own_file(value: Any, base: Path) -> Any:
-    path = base.absolute() / str(value)
-    return str(path) if isinstance(value, str) and path.is_file() else value
+    """The value, or the file of that name beside the study; a word without a suffix, say a tokenizer, is no file."""
+    if not isinstance(value, str) or not Path(value).suffix:
+        return value
+    path = base.absolute() / value
+    return str(path) if path.is_file() else value
 
 
 def _task(entry: tuple[Section, str], base: Path) -> TaskPart:

@@ -168,7 +168,11 @@ def run_all(
 ) -> None:
     """Run all that is not finished, `parallel` at once. Raises ValueError that names the runs that failed."""
     run_side_by_side(
-        runs, lambda run, share: do_run(run, directory, ranks, share, recipe_arguments), parallel, max(1, ranks)
+        runs,
+        lambda run, share: do_run(run, directory, ranks, share, recipe_arguments),
+        parallel,
+        max(1, ranks),
+        name=lambda run: run.name,
     )
 
 

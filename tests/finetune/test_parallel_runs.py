@@ -82,12 +82,14 @@ def test_a_failed_run_does_not_stop_the_others() -> None:
     assert done == [1, 3]
 
 
-def test_of_many_failures_some_are_told() -> None:
+def test_of_many_failures_some_are_told_and_all_are_named() -> None:
     def work(run: int, share: dict[str, str]) -> None:
         raise ValueError(f"{run}: no data")
 
-    with pytest.raises(ValueError, match=r"^5 of 5 runs failed: 0: no data; 1: no data; 2: no data; and 2 more$"):
-        run_side_by_side(range(5), work, parallel=1, ranks=1)
+    with pytest.raises(
+        ValueError, match=r"^5 of 5 runs failed: 0: no data; 1: no data; 2: no data; also failed: run 3, run 4$"
+    ):
+        run_side_by_side(range(5), work, parallel=1, ranks=1, name=lambda run: f"run {run}")
 
 
 def test_what_needs_a_failed_run_is_left_out_and_the_rest_is_done() -> None:

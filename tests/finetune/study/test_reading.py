@@ -61,7 +61,7 @@ def test_languages_of_a_model_are_those_of_the_text_that_it_has_seen(tmp_path: P
 
 def test_files_beside_the_study_are_meant_by_flags(tmp_path: Path) -> None:
     (tmp_path / "tasks").mkdir()
-    for name in ("tasks/found.yaml", "text.gz"):
+    for name in ("tasks/found.yaml", "text.gz", "en", "rank"):
         (tmp_path / name).touch()
     flags = {"task": "tasks/found.yaml", "test": ["text.gz", "other.gz"], "languages": "de,fr", "layer": 2}
     probes = {"x": {"command": "a.b", "flags": flags, "results": {"y": "z.json:avg"}}}
@@ -69,7 +69,8 @@ def test_files_beside_the_study_are_meant_by_flags(tmp_path: Path) -> None:
     study = read_study(write(tmp_path, changed(probes=probes, models={**BASE["models"], "more": more})))
     found = {**flags, "task": f"{tmp_path}/tasks/found.yaml", "test": [f"{tmp_path}/text.gz", "other.gz"]}
     assert study.probes["x"].flags == found
-    assert study.models["more"].vocabulary_flags("vocabulary")["source_text"] == f"{tmp_path}/text.gz"
+    of_vocabulary = {"tokenizer": "en", "by": "rank", "source_text": f"{tmp_path}/text.gz"}
+    assert study.models["more"].vocabulary_flags("vocabulary") == of_vocabulary, "words are no files"
 
 
 MISTAKES = {
