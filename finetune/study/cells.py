@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune.steps import Step
-from finetune.study.checking.values import place_of, values_of_cell
+from finetune.study.checking.values import place_of, values_of_cell, values_of_model
 from finetune.study.configuration import CONTROL, Study
 from finetune.study.places import FINETUNING, Places
 from finetune.study.preparation import model_needs
@@ -128,7 +128,7 @@ def first_runs(
             run = run_of(group, model, study.seeds[0], comparison, places.output, _trained(group, language))
         except ValueError as error:
             told = str(error).removeprefix(f"recipe of {group}: ")
-            problems[f"{place_of(told, values_of_cell(model, name, study), study)}: {told}"] = None
+            problems[f"{place_of(told, values_of_cell(model, name, language, study), study)}: {told}"] = None
         else:
             runs.append(run)
     if problems:
@@ -206,17 +206,12 @@ def comparison_of(name: str, language: str, study: Study, places: Places) -> Com
 
 def model_fields(model: str, task: str, language: str, study: Study, places: Places) -> dict[str, Any]:
     """What the runs of a model on a task begin from, and the fields of their recipes."""
+    fields: dict[str, Any] = {}
+    for section in reversed(values_of_model(model, task, language, study)):
+        fields |= section.values
     if model == CONTROL:
-        start = control_start(language, study)
-        return {**study.control_fields, "init_from": f"{places.model(start)}", "init": "random"}
-    part = study.models[model]
-    return {**part.fields, **part.task_fields.get(task, {}), "init_from": f"{places.model(model)}"}
-
-
-def control_start(language: str, study: Study) -> str:
-    """The model whose shape and tokenizer the control has in a column of this language."""
-    own = [name for name in study.control if language in study.languages_of(name)]
-    return [*own, *study.control][0]
+        return {**fields, "init_from": f"{places.model(study.control_start(language))}", "init": "random"}
+    return {**fields, "init_from": f"{places.model(model)}"}
 
 
 def kind_of(model: str, column: Column, study: Study) -> Kind:
@@ -235,7 +230,7 @@ def cell_steps(columns: Sequence[Column], study: Study) -> list[Step]:
     for number in range(len(study.seeds) * len(study.rows)):
         for column in columns:
             run = column.plan.runs[number]
-            start = control_start(column.language, study) if run.model == CONTROL else run.model
+            start = study.control_start(column.language) if run.model == CONTROL else run.model
             stages, needs = tuple(column.plan.stages(run)), (*model_needs(start, study), *teacher_needs(run))
             steps.append(Step(run.name, run.output, stages, needs, partial(settle, run.trained)))
     return steps

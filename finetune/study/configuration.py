@@ -39,7 +39,8 @@ A column is trained and tested in its language; `languages` are by default those
 others, `report: dev` on dev. Cells are coloured: *own* where the column's language is one of the model's (the paper's
 upper bound), *foreign* where it is not, *control* where the weights are random. The languages of a model are those of
 the text of its pre-training, and of the model that it began from; `languages` of a model says otherwise. The control
-has the shape and the tokenizer of the first model of `from` in the column's language, or else of the first.
+has the shape, the tokenizer and the fields of the first model of `from` in the column's language, or else of the
+first; its own `fields` go before these.
 
 `fields` are of finetune.understanding.train: a model's `task_fields` go before its `fields`, these before the task's,
 and these before `finetuning`. A `teacher` among them is a run of the same task, or a model of the table: its run in the
@@ -171,6 +172,11 @@ class Study:
             fields += [model.fields, *model.task_fields.values()]
         named = {*(str(own.get("teacher") or "") for own in fields), *(model.teacher for model in self.models.values())}
         return named - {""}
+
+    def control_start(self, language: str) -> str:
+        """The model whose shape, tokenizer and fields the control has in a column of this language."""
+        own = [name for name in self.control if language in self.languages_of(name)]
+        return [*own, *self.control][0]
 
     def languages_of(self, model: str) -> tuple[str, ...]:
         """The languages of the text that a model has seen; empty if nobody says."""

@@ -39,18 +39,23 @@ def values_of_stages(study: Study) -> dict[str, list[Values]]:
     return found
 
 
-def values_of_cell(model: str, task: str, study: Study) -> list[Values]:
+def values_of_cell(model: str, task: str, language: str, study: Study) -> list[Values]:
     """The sections with the fields of a model's fine-tuning on a task, the one that wins first."""
-    own = [Values((CONTROL, "fields"), study.control_fields)]
-    if model != CONTROL:
-        part = study.models[model]
-        of_task = Values(("models", model, "task_fields", task), part.task_fields.get(task, {}))
-        own = [of_task, Values(("models", model, "fields"), part.fields)]
     return [
-        *own,
+        *values_of_model(model, task, language, study),
         Values(("tasks", task, "fields"), study.tasks[task].fields),
         Values(("finetuning",), study.finetuning),
     ]
+
+
+def values_of_model(model: str, task: str, language: str, study: Study) -> list[Values]:
+    """Those sections that a model has itself; the control has also those of the model whose shape it has."""
+    if model == CONTROL:
+        start = values_of_model(study.control_start(language), task, language, study)
+        return [Values((CONTROL, "fields"), study.control_fields), *start]
+    part = study.models[model]
+    of_task = Values(("models", model, "task_fields", task), part.task_fields.get(task, {}))
+    return [of_task, Values(("models", model, "fields"), part.fields)]
 
 
 def place_of(problem: str, sections: Sequence[Values], study: Study) -> str:

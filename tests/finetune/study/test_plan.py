@@ -122,6 +122,29 @@ def test_a_model_is_made_after_the_one_that_its_pretraining_learns_from(
     assert "model en" in before["model small"]["steps before it"] and "model small" not in after
 
 
+def test_the_control_has_the_fields_of_the_model_whose_shape_it_has(
+    study: StudyMaker, content: Content, tmp_path: Path
+) -> None:
+    """Its own fields go before these."""
+    en = {**content["models"]["en"], "fields": {"max_length": 24}, "task_fields": {"pawsx": {"max_length": 16}}}
+    models = {**content["models"], "en": en}
+    for own, expected in (({"epochs": 9}, [16, 24]), ({"max_length": 20}, [20, 20])):
+        plan = plan_of(study(models=models, control={"from": ["en", "found"], "fields": own}), tmp_path / "out")
+        recipes = {run.name: run.recipe for column in plan.columns for run in column.plan.runs if run.recipe}
+        assert [recipes[f"{task}-control-seed1"].max_length for task in TASKS] == expected
+        assert [recipes[f"{task}-en-seed1"].max_length for task in TASKS] == [16, 24]
+
+
+def test_a_field_that_the_control_takes_over_is_told_where_it_stands(
+    study: StudyMaker, content: Content, tmp_path: Path
+) -> None:
+    models = {**content["models"], "en": {**content["models"]["en"], "task_fields": {"pawsx": {"max_length": 3}}}}
+    taken = study(models=models, table={"models": ["found"]}, control={"from": "en"})
+    place = taken.place(("models", "en", "task_fields", "pawsx", "max_length"))
+    with pytest.raises(ValueError, match=f"{place}: max_length 3 must be at least 8"):
+        plan_of(taken, tmp_path / "out")
+
+
 def test_a_run_is_made_after_the_one_that_it_learns_from(study: StudyMaker, content: Content, tmp_path: Path) -> None:
     """`found` teaches all others on one of two tasks, with their seeds; on the other one `en` teaches the control."""
     tasks = {name: {**own, "fields": {"stride": 4}} for name, own in content["tasks"].items()}

@@ -57,8 +57,8 @@ SIZES = {
     # One tokenizer and data; four models, and eleven objectives added to two of them; two tasks, four probes, one seed.
     "objectives_small": (26, 2, 1 + 1 + 26 + 2 * 26 + 4 * 26),
     "foreign_finetuning": (5, 8, 8 * 5),
-    # One tokenizer, English in it and in five others, 16 models; twelve tasks, one of them in three languages.
-    "transfer_to_english": (16, 14, 1 + 6 + 16 + 14 * 16 * 5),
+    # One tokenizer, English in it and in five others, 17 models; twelve tasks, one of them in three languages; a probe.
+    "transfer_to_english": (17, 14, 1 + 6 + 17 + 14 * 17 * 5 + 17),
 }
 
 
@@ -129,26 +129,47 @@ def check_foreign_finetuning(plan: StudyPlan) -> None:
     assert found["squad-en-seed1"] == (3, 3e-5, 16, 384, 128, 0)
     assert found["squad-vi-seed1"] == (3, 3e-5, 16, 256, 85, 0)
     assert found["xnli-vi-de-seed1"][:4] == found["xnli-vi-vi-seed1"][:4] == (3, 3e-5, 32, 128)
-    assert found["viquad-control-seed1"] == (30, 3e-5, 16, 384, 128, 5)
-    assert all((recipe.warmup_share, recipe.warmup_steps, recipe.keep_best) == (0, 0, 1) for recipe in recipes.values())
+    # The control has PhoBERT's positions in a Vietnamese column.
+    assert found["squad-control-seed1"] == (30, 3e-5, 16, 384, 128, 5)
+    assert found["viquad-control-seed1"] == (30, 3e-5, 16, 256, 85, 5)
+    expected = {"warmup_share": 0, "warmup_steps": 0, "keep_best": 1, "lr_schedule": "linear"}
+    for recipe in recipes.values():
+        assert {name: getattr(recipe, name) for name in expected} == expected
+    assert set(plan.study.averages) == {"questions", "inference"}
     assert recipes["faquad-control-seed1"].init_from.endswith("bert-base-portuguese-cased")
 
 
 def check_transfer_to_english(plan: StudyPlan) -> None:
     """The published settings."""
     recipes = {run.name: run.recipe for column in plan.columns for run in column.plan.runs if run.recipe}
-    for name, expected in {"cola": (3, 2e-5, 32, 128), "stsb_sv": (2, 4e-5, 128, 128)}.items():
+    for name, expected in {
+        "cola": (3, 2e-5, 32, 128),
+        "stsb_sv": (2, 4e-5, 128, 128),
+        "scandisent-fi": (2, 4e-5, 128, 128),
+    }.items():
         recipe = recipes[f"{name}-sv-en-seed5"]
         assert (recipe.epochs, recipe.learning_rate, recipe.batch_size, recipe.max_length) == expected
+    for recipe in recipes.values():
+        assert (recipe.warmup_share, recipe.warmup_steps, recipe.weight_decay, recipe.keep_best) == (0, 0, 0, 0)
+    assert not any(column.task.dev_from_train for column in plan.columns)
+    # GLUE's catalogue scores dev by itself; ScandiSent's test is what the paper calls validation.
+    on_dev = {column.name for column in plan.columns if column.is_on_dev}
+    assert on_dev == {"wic", "stsb_sv"}
+    assert len(plan.study.averages["GLUE"]) == 9
+    assert sum(step.name.startswith("probe syntax") for step in plan.steps) == 17
     steps = {step.name: step for step in plan.steps}
     convert, vocabulary = (steps[f"model {name}"].stages[0].command for name in ("sv", "sv-en"))
     assert convert[:2] == ("veco.convert", "bert") and vocabulary[:2] == ("veco.vocabulary", "change")
     assert vocabulary[2] == convert[3] and vocabulary[-1].endswith("wikipedia/sv.txt.gz")
     assert steps["model sv-en"].needs == ("model sv", "tokenizer en", "data en")
     assert steps["model sv-en-kept"].needs == ("model sv", "data en-in-sv")
+    assert steps["data en-in-sv"].needs == ("model sv",)  # whose tokenizer it is
     pretraining = yaml.safe_load(plan.files[plan.places.recipe])
     # 128 segments in pairs of two.
-    expected = {"learning_rate": 5e-5, "mono_batch_pairs": 64, "mono_max_length": 128, "steps": 210_000}
+    expected = {
+        **{"learning_rate": 5e-5, "mono_batch_pairs": 64, "mono_max_length": 128, "steps": 210_000},
+        **{"warmup_steps": 0, "adam_beta2": 0.999, "adam_epsilon": 1e-8, "weight_decay": 0.0, "clip_norm": 1.0},
+    }
     assert {name: pretraining[name] for name in expected} == expected
 
 
