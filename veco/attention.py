@@ -20,13 +20,13 @@ from transformers.cache_utils import EncoderDecoderCache
 
 from veco.dropout import dropout
 from veco.fused_attention import SequenceBounds, fused_kernel
-from veco.packing import Padding, needs_kernels, rounded_up, starts_of
+from veco.packing import Padding, compiles_each_shape, rounded_up, starts_of
 from veco.tracing import is_traced
 
 # Most pairs of a query and a key in a block of several sequences on CPU. The scores of small blocks stay in the CPU's
 # cache, and a block of one sequence needs neither padding nor copies of its heads; measured for 4 to 12 heads.
 BLOCK_PAIRS = 2**14
-# What the longest sequence of a block is rounded up to where each shape needs a kernel (`needs_kernels`).
+# Where each shape is compiled, the length of the longest sequence of a padded block is rounded up by less than this.
 WHOLE_LENGTHS = 8
 FEW_QUERIES = 8
 BACK_ENDS = ("auto", "eager", "sdpa")
@@ -125,8 +125,8 @@ class PackedMask:
 
     `query_lengths` and `key_lengths` are the lengths of the sequences in tokens, in packed order. In self-attention
     `is_causal` hides later positions, and `classes` all keys whose class that of the query does not attend to. `ends`
-    are for fused kernels, made from the lengths if they are not given. Where sequences are padded, it is up to a
-    `multiple`.
+    are for fused kernels, made from the lengths if they are not given. Sequences that are padded have the length of
+    the longest, `rounded_up` by less than `rounding`.
     """
 
     query_lengths: Sequence[int]
@@ -134,7 +134,7 @@ class PackedMask:
     is_causal: bool = False
     ends: PackedEnds | None = field(default=None, compare=False, repr=False)
     classes: TokenClasses | None = field(default=None, compare=False, repr=False)
-    multiple: int = field(default=1, compare=False, repr=False)
+    rounding: int = field(default=1, compare=False, repr=False)
     # By device, once for all layers: most models are on one.
     _ends: dict[torch.device, PackedEnds] = field(default_factory=dict, init=False, compare=False, repr=False)
     _paddings: dict[torch.device, tuple[Padding, Padding]] = field(
@@ -147,8 +147,8 @@ class PackedMask:
     ) -> Tensor:
         """Context (N, H, K) of each query, by a fused kernel if there is one, or else by `attend` with `back_end`.
 
-        Fused kernels know no classes. On a CPU there may be rows behind those of all sequences (`in_whole_rows`), with
-        a context of zeros.
+        Fused kernels know no classes. On a CPU queries, keys and values may have rows behind those of all sequences, as
+        VecoModel adds them by `in_whole_rows`; the context of such queries is zero.
         """
         device = query_NHK.device
         kernel = fused_kernel(query_NHK)
@@ -156,7 +156,7 @@ class PackedMask:
             longest = max(self.query_lengths), max(self.key_lengths)
             bounds = SequenceBounds(*self._ends_on(device), *longest)
             return kernel(query_NHK, key_MHK, value_MHK, bounds, dropout_p, self.is_causal)
-        mask = self._in_whole_lengths if needs_kernels(query_NHK) else self
+        mask = self._in_whole_lengths if compiles_each_shape(query_NHK) else self
         blocks = mask.blocks if device.type == "cpu" else [mask]
         num_queries = [sum(block.query_lengths) for block in blocks]
         num_keys = [sum(block.key_lengths) for block in blocks]
@@ -170,7 +170,7 @@ class PackedMask:
 
     @cached_property
     def _in_whole_lengths(self) -> PackedMask:
-        return replace(self, multiple=WHOLE_LENGTHS)
+        return replace(self, rounding=WHOLE_LENGTHS)
 
     def _ends_on(self, device: torch.device) -> PackedEnds:
         if device not in self._ends:
@@ -182,7 +182,7 @@ class PackedMask:
         """Of queries and of keys, where they are padded."""
         if device not in self._paddings:
             ends = self._ends_on(device)
-            longest = [rounded_up(max(lengths), self.multiple) for lengths in (self.query_lengths, self.key_lengths)]
+            longest = [rounded_up(max(lengths), self.rounding) for lengths in (self.query_lengths, self.key_lengths)]
             of_queries = Padding.behind(ends.query_starts, longest[0], sum(self.query_lengths))
             of_keys = of_queries
             if self.query_lengths != self.key_lengths:
@@ -200,7 +200,7 @@ class PackedMask:
     def blocks(self) -> list[PackedMask]:
         """This mask in parts, each of which is one matrix product on CPU.
 
-        A part is one sequence, or neighbours padded to the longest if they are so short that fewer calls save more than
+        A part is one sequence, or neighbours padded to one length if they are so short that fewer calls save more than
         the padding costs.
         """
         blocks, start = [], 0
@@ -216,21 +216,20 @@ class PackedMask:
             first, after = sum(self.query_lengths[:start]), sum(self.query_lengths[:end])
             classes = classes._replace(of_tokens=classes.of_tokens[first:after])
         lengths = self.query_lengths[start:end], self.key_lengths[start:end]
-        return PackedMask(*lengths, self.is_causal, classes=classes, multiple=self.multiple)
+        return PackedMask(*lengths, self.is_causal, classes=classes, rounding=self.rounding)
 
     def _is_one_block(self, start: int, end: int) -> bool:
         parts = self.query_lengths[start:end], self.key_lengths[start:end]
-        num_queries, num_keys = (rounded_up(max(lengths), self.multiple) for lengths in parts)
+        num_queries, num_keys = (rounded_up(max(lengths), self.rounding) for lengths in parts)
         return (end - start) * num_queries * num_keys <= BLOCK_PAIRS
 
     def _at_once(
         self, query_NHK: Tensor, key_MHK: Tensor, value_MHK: Tensor, dropout_p: float, back_end: str
     ) -> Tensor:
-        """Context (N, H, K) by one call, padded for the attention alone if lengths differ or are not whole."""
+        """Context (N, H, K) by one call, padded for the attention alone if lengths differ."""
         rows = len(self.query_lengths)
-        lengths = set(self.query_lengths), set(self.key_lengths)
-        is_padded = all(len(found) == 1 and max(found) % self.multiple == 0 for found in lengths)
-        if self.classes is None and is_padded:
+        needs_no_padding = len(set(self.query_lengths)) == len(set(self.key_lengths)) == 1
+        if self.classes is None and needs_no_padding:
             query, key, value = (
                 x.unflatten(0, (rows, len(x) // rows)).transpose(1, 2) for x in (query_NHK, key_MHK, value_MHK)
             )

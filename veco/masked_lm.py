@@ -13,6 +13,7 @@ from transformers.utils import can_return_tuple
 from veco.config import VecoConfig
 from veco.labels import IGNORED, check_labels
 from veco.model import VecoEmbeddings, VecoModel, VecoPreTrainedModel
+from veco.packing import filled, in_whole_rows
 from veco.soft_targets import SoftTargets
 from veco.vocabulary_loss import VocabularyProjection
 
@@ -60,13 +61,20 @@ class VecoLMHead(nn.Module):
         probable piece of each state, int64 (N,), in bounded memory. With `soft_targets`, a teacher's, it is the
         divergence from them, float32 (N,), and bool (N,): whether the most probable piece is the teacher's.
         """
-        states = self.transformed(states)
+        if targets is None and soft_targets is None and not only_best:
+            # A projection that tools put in this place, such as a quantised one, takes states alone.
+            return self.decoder(self.transformed(states))
+        num_states = len(states)
+        states = self.transformed(in_whole_rows(states))
         if only_best:
-            return self.decoder(states, only_best=True)
+            return self.decoder(states, only_best=True)[:num_states]
         if soft_targets is not None:
-            return self.decoder(states, soft_targets=soft_targets)
-        # A projection that tools put in this place, such as a quantised one, takes states alone.
-        return self.decoder(states) if targets is None else self.decoder(states, targets, smoothing)
+            soft_targets = soft_targets._replace(states_NE=filled(soft_targets.states_NE, len(states)))
+            losses, is_best = self.decoder(states, soft_targets=soft_targets)
+        else:
+            assert targets is not None
+            losses, is_best = self.decoder(states, filled(targets, len(states)), smoothing)
+        return losses[:num_states], is_best[:num_states]
 
     def transformed(self, states: Tensor) -> Tensor:
         """States (..., D) as the projection takes them."""

@@ -19,9 +19,11 @@ from torch.nn.functional import pad
 from veco.labels import IGNORED
 from veco.views import View
 
-# For products in 16 bits on CPU, oneDNN compiles a kernel for each shape that it has not seen before, which takes more
-# time than the product of some hundred rows itself. No two batches have equally many tokens: theirs are rounded up.
+# For products in 16 bits on CPU, oneDNN compiles a kernel for each shape that it has not seen before, which can take
+# longer than a product of some hundred rows. No two batches have equally many tokens: theirs are rounded up, to
+# multiples of so many rows, or to eight sizes between one power of two and the next where that is less.
 WHOLE_ROWS = 64
+SIZES_PER_OCTAVE = 8
 
 
 @dataclass(frozen=True)
@@ -56,19 +58,24 @@ class Padding:
 
 
 def in_whole_rows(packed: Tensor) -> Tensor:
-    """Packed tokens (N, ...), and zeros behind them up to a multiple of WHOLE_ROWS where that makes products faster."""
-    if not needs_kernels(packed):
-        return packed
-    return pad(packed, (0, 0) * (packed.dim() - 1) + (0, rounded_up(len(packed), WHOLE_ROWS) - len(packed)))
+    """Packed tokens (N, ...) with zeros behind them up to a number of rows that recurs, where each is compiled."""
+    return filled(packed, rounded_up(len(packed), WHOLE_ROWS)) if compiles_each_shape(packed) else packed
 
 
-def rounded_up(count: int, multiple: int) -> int:
-    """The least multiple that is no less than `count`."""
+def filled(packed: Tensor, num_rows: int) -> Tensor:
+    """Packed tokens (N, ...) with zeros behind them, `num_rows` in all."""
+    num_behind = num_rows - len(packed)
+    return pad(packed, (0, 0) * (packed.dim() - 1) + (0, num_behind)) if num_behind else packed
+
+
+def rounded_up(count: int, most: int) -> int:
+    """A size that recurs and is at least `count`: by an eighth larger at most, and by less than `most`."""
+    multiple = min(most, max(1, 2 ** (count.bit_length() - 1) // SIZES_PER_OCTAVE)) if count else 1
     return -(-count // multiple) * multiple
 
 
-def needs_kernels(operand: Tensor) -> bool:
-    """Whether each new shape of a product with an operand takes the time of making a kernel."""
+def compiles_each_shape(operand: Tensor) -> bool:
+    """Whether a product with an operand takes the time of compiling a kernel where its shape is new."""
     return operand.device.type == "cpu" and computing_dtype(operand).itemsize == 2
 
 

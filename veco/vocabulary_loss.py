@@ -18,9 +18,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
-from veco.packing import computing_dtype, in_whole_rows
+from veco.packing import computing_dtype
 from veco.soft_targets import ProjectedDivergence, SoftTargets
 
 # Positions whose logits exist at a time: enough for matrix products at full speed; 1 GB in float32 at 250,002 pieces.
@@ -54,24 +53,19 @@ class VocabularyProjection(nn.Linear):
         Raises ValueError for a smoothing outside [0, 1).
         """
         if only_best:
-            chunks = in_whole_rows(states).split(CHUNK_POSITIONS)
-            best = [super(VocabularyProjection, self).forward(chunk).argmax(1) for chunk in chunks]
-            return torch.cat(best)[: len(states)]
+            chunks = states.split(CHUNK_POSITIONS)
+            return torch.cat([super(VocabularyProjection, self).forward(chunk).argmax(1) for chunk in chunks])
         if soft_targets is None and targets is None:
             return super().forward(states)
         if not 0.0 <= smoothing < 1.0:
             raise ValueError(f"label smoothing must lie in [0, 1), found {smoothing}")
         dtype = computing_dtype(self.weight)
-        filled = in_whole_rows(states.to(dtype))
-        num_behind = len(filled) - len(states)
-        projection = self.weight.to(dtype), self.bias.float()
+        projected = states.to(dtype), self.weight.to(dtype), self.bias.float()
         if soft_targets is not None:
-            soft = soft_targets._replace(states_NE=pad(soft_targets.states_NE, (0, 0, 0, num_behind)))
-            losses, is_best = ProjectedDivergence.apply(filled, *projection, soft)
+            losses, is_best = ProjectedDivergence.apply(*projected, soft_targets)
         else:
-            assert targets is not None
-            losses, is_best = ProjectedCrossEntropy.apply(filled, *projection, pad(targets, (0, num_behind)), smoothing)
-        return losses[: len(states)], is_best[: len(states)]
+            losses, is_best = ProjectedCrossEntropy.apply(*projected, targets, smoothing)
+        return losses, is_best
 
 
 def never_chosen(bias_V: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from pretend_kernels import pretend_card
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from veco import attention
+from veco import attention, packing
 from veco.attention import MultiHeadAttention, PackedEnds, PackedMask, TokenClasses, eager_attention
 from veco.fused_attention import FusedKernel, SequenceBounds, efficient, flash, fused_kernel
 from veco.packing import Padding, starts_of
@@ -45,7 +45,8 @@ def test_packed_attention_is_attention_of_each_sequence(
     torch.manual_seed(seed)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attention, "BLOCK_PAIRS", limit)
-        patch.setattr(attention, "needs_kernels", lambda _: is_rounded)
+        patch.setattr(attention, "compiles_each_shape", lambda _: is_rounded)
+        patch.setattr(packing, "SIZES_PER_OCTAVE", 1)
         mask = PackedMask(*map(list, zip(*lengths, strict=True)))
         inputs = packed_inputs(lengths)
         context, expected = mask.attend(*inputs, 0.0), one_by_one(inputs, lengths)
@@ -262,7 +263,8 @@ def test_token_attends_to_the_classes_of_its_own(
 ) -> None:
     """Context and gradients are those of eager attention with one explicit mask of all tokens."""
     monkeypatch.setattr(attention, "BLOCK_PAIRS", limit)
-    monkeypatch.setattr(attention, "needs_kernels", lambda _: is_rounded)
+    monkeypatch.setattr(attention, "compiles_each_shape", lambda _: is_rounded)
+    monkeypatch.setattr(packing, "SIZES_PER_OCTAVE", 1)
     inputs = packed_inputs([(length, length) for length in lengths])
     classes, allowed = with_classes(lengths, seed=4)
     context = PackedMask(lengths, lengths, classes=classes).attend(*inputs, 0.0, back_end)

@@ -7,6 +7,7 @@ from torch.nn.functional import cross_entropy
 
 from veco import VecoConfig, VecoForMaskedLM
 from veco.labels import IGNORED
+from veco.soft_targets import SoftTargets, soft_divergence
 
 
 @pytest.fixture
@@ -26,6 +27,26 @@ def test_plugged_in_model_predicts_from_s(model, padded_batch, pair_batch) -> No
     assert torch.equal(output.logits, model.lm_head(s))
     expected = cross_entropy(output.logits[labels != IGNORED], labels[labels != IGNORED])
     torch.testing.assert_close(output.loss, expected)
+
+
+@pytest.mark.parametrize("num_predicted", [0, 1, 21])
+def test_head_of_predicted_states_is_that_of_all_logits(model, num_predicted: int, rounding: int) -> None:
+    """Of targets, of a teacher's probabilities and of the best piece alone; rows behind the states leave no trace."""
+    states, targets = torch.randn(num_predicted, 32, requires_grad=True), torch.randint(60, (num_predicted,))
+    soft = SoftTargets(torch.randn(num_predicted, 8), torch.randn(60, 8), torch.randn(60), 2.0)
+    logits = model.lm_head(states)
+    taught = soft.states_NE @ soft.weight_VE.t() + soft.bias_V
+    losses, is_right = model.lm_head(states, targets)
+    divergences, agrees = model.lm_head(states, soft_targets=soft)
+    torch.testing.assert_close(losses, cross_entropy(logits, targets, reduction="none"))
+    torch.testing.assert_close(divergences, soft_divergence(logits, taught, 2.0))
+    best = model.lm_head(states, only_best=True)
+    assert best.equal(logits.argmax(1)) and is_right.equal(best == targets) and agrees.equal(best == taught.argmax(1))
+    ours, theirs = (
+        torch.autograd.grad(x.sum(), [states, *model.lm_head.parameters()])
+        for x in (losses, cross_entropy(logits, targets, reduction="none"))
+    )
+    torch.testing.assert_close(ours, theirs)
 
 
 def test_tuple_on_request_or_by_configuration(model, padded_batch) -> None:

@@ -9,8 +9,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from veco import VecoConfig, VecoModel
-from veco.packing import WHOLE_ROWS, in_whole_rows
-from veco.vocabulary_loss import VocabularyProjection
+from veco.attention import PackedMask
+from veco.masked_lm import VecoLMHead
+from veco.packing import WHOLE_ROWS, in_whole_rows, rounded_up
 
 PRODUCTS = (torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.bmm, torch.ops.aten.addmm_)
 
@@ -33,7 +34,7 @@ def shapes_of_batches(config: VecoConfig, dtype: torch.dtype, num_batches: int) 
     numbers = random.Random(0)
     model = VecoModel(config).to(dtype).train()
     model.skip_padding = True
-    head = VocabularyProjection(config.hidden_size, config.vocab_size).to(dtype)
+    head = VecoLMHead(config, model.embeddings).to(dtype)
     with ShapesOfProducts() as products:
         for _ in range(num_batches):
             lengths = torch.tensor([numbers.randint(20, 60) for _ in range(12)])
@@ -50,17 +51,36 @@ def shapes_of_batches(config: VecoConfig, dtype: torch.dtype, num_batches: int) 
 def test_shapes_of_products_come_again_in_16_bits(config: VecoConfig) -> None:
     """A kernel is made for each; in float32, where none is made, they are those of the tokens."""
     config.num_hidden_layers = 1
-    found = {dtype: len(shapes_of_batches(config, dtype, 16)) for dtype in (torch.bfloat16, torch.float32)}
+    found = {dtype: len(shapes_of_batches(config, dtype, 48)) for dtype in (torch.bfloat16, torch.float32)}
     assert found[torch.bfloat16] < found[torch.float32] / 2, found
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("shape", [(1, 3), (WHOLE_ROWS, 3), (WHOLE_ROWS + 1, 2, 3), (5,), (0, 3)])
-def test_rows_behind_are_zeros(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+@pytest.mark.parametrize(("shape", "num_rows"), [((1, 3), 1), ((130, 2, 3), 144), ((513,), 576), ((0, 3), 0)])
+def test_rows_behind_are_zeros(shape: tuple[int, ...], num_rows: int, dtype: torch.dtype) -> None:
     packed = torch.randn(*shape, dtype=dtype)
     filled = in_whole_rows(packed)
-    assert len(filled) == -(-len(packed) // WHOLE_ROWS) * WHOLE_ROWS
+    assert len(filled) == num_rows
     assert filled[: len(packed)].equal(packed) and not filled[len(packed) :].any()
+
+
+def test_sizes_come_again_and_are_little_larger() -> None:
+    """Eight between one power of two and the next, and from eight times the most on its multiples."""
+    found = [rounded_up(count, WHOLE_ROWS) for count in range(4097)]
+    assert [rounded_up(count, WHOLE_ROWS) for count in (0, 1, 15, 17, 100, 250, 511, 513, 4090)] == [
+        *(0, 1, 15, 18, 104, 256, 512, 576, 4096)
+    ]
+    assert all(count <= size < min(count * 1.125 + 1, count + WHOLE_ROWS) for count, size in enumerate(found))
+    assert len(set(found)) == 1 + 15 + 5 * 8 + 1 + (4096 - 512) // WHOLE_ROWS
+    assert [rounded_up(count, 8) for count in (60, 61, 130, 509)] == [60, 64, 136, 512]
+
+
+def test_sequences_of_one_length_are_not_padded_for_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A single one, and a block of equally long ones: copies and a mask would cost more than the kernel."""
+    monkeypatch.setattr(PackedMask, "_paddings_on", None)
+    for lengths in ([13], [125, 125, 125], [300, 13]):
+        query = torch.randn(sum(lengths), 2, 4, dtype=torch.bfloat16)
+        assert PackedMask(lengths, lengths).attend(query, query, query, 0.0).shape == query.shape
 
 
 def test_rows_stay_as_they_are_where_shapes_need_no_kernel() -> None:
@@ -68,4 +88,4 @@ def test_rows_stay_as_they_are_where_shapes_need_no_kernel() -> None:
     assert in_whole_rows(packed) is packed
     assert in_whole_rows(packed.bfloat16().to("meta")).shape == (5, 3)
     with torch.autocast("cpu", torch.bfloat16):
-        assert len(in_whole_rows(packed)) == WHOLE_ROWS
+        assert len(in_whole_rows(torch.randn(130, 3))) == 144

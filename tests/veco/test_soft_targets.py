@@ -57,7 +57,7 @@ def test_projection_in_chunks_is_the_divergence(soft: SoftTargets, monkeypatch: 
     assert torch.autograd.gradcheck(lambda *of: ProjectedDivergence.apply(*of, soft)[0], (states, weight, bias))
 
 
-def test_head_gives_the_divergence_of_each_position(soft: SoftTargets, rounding: int) -> None:
+def test_projection_gives_the_divergence_of_each_position(soft: SoftTargets) -> None:
     head = VocabularyProjection(4, PIECES).double()
     states = drawn(5, 4, seed=6).requires_grad_()
     losses, agrees = head(states, soft_targets=soft)

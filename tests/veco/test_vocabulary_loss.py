@@ -9,7 +9,6 @@ from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from veco import VecoForMaskedLM, vocabulary_loss
-from veco.packing import rounded_up
 from veco.vocabulary_loss import NEVER, VocabularyProjection
 
 
@@ -27,7 +26,7 @@ def gradients(layer: VocabularyProjection, states: torch.Tensor, losses: torch.T
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
 @pytest.mark.parametrize("num_positions", [0, 1, 4, 11])
-def test_losses_and_gradients_equal_torchs(num_positions: int, smoothing: float, small_chunks, rounding) -> None:
+def test_losses_and_gradients_equal_torchs(num_positions: int, smoothing: float, small_chunks) -> None:
     torch.manual_seed(0)
     layer = VocabularyProjection(8, 50)
     states = (3 * torch.randn(num_positions, 8)).requires_grad_()
@@ -42,14 +41,14 @@ def test_losses_and_gradients_equal_torchs(num_positions: int, smoothing: float,
 
 
 @pytest.mark.parametrize("num_positions", [0, 1, 11])
-def test_most_probable_pieces_are_those_of_all_logits(num_positions: int, small_chunks, rounding) -> None:
+def test_most_probable_pieces_are_those_of_all_logits(num_positions: int, small_chunks) -> None:
     torch.manual_seed(0)
     layer = VocabularyProjection(8, 50)
     states = torch.randn(num_positions, 8)
     with Products() as products:
         found = layer(states, only_best=True)
     assert found.dtype == torch.int64 and torch.equal(found, layer(states).argmax(1))
-    assert products.count == max(1, math.ceil(rounded_up(num_positions, rounding) / 4))  # a chunk's logits at a time
+    assert products.count == max(1, math.ceil(num_positions / 4))  # a chunk's logits at a time
 
 
 def test_smoothed_losses_equal_numbers_computed_by_hand() -> None:
