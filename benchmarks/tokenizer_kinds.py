@@ -1,11 +1,12 @@
 """Compare the speed of data preparation with tokenizers of different kinds, and with the library that encodes.
 
-    python benchmarks/tokenizer_kinds.py [--megabytes 40]
+    python benchmarks/tokenizer_kinds.py [--megabytes 40] [--vocab-size 32000]
 
 Text, files and rules are those of benchmarks/data.py. Each tokenizer is trained on the same text with the same size.
-`prepare` is the whole command, from start to manifest; `tokenizers` alone is `encode_batch` of the library with as many
-threads as prepare has workers, without reading or writing anything. MB a second of processor time, of all processes
-together, hardly depend on what else the machine does; on a quiet one MB a second are that times the workers.
+`prepare` is the whole command, from start to manifest; `encode` is prepare's encoder alone, in one thread; `tokenizers`
+is `encode_batch` of the library with as many threads as prepare has workers. Neither reads or writes anything. MB a
+second of processor time, of all processes together, hardly depend on what else the machine does; on a quiet one MB a
+second of prepare are nearly that times the workers.
 """
 
 from __future__ import annotations
@@ -13,23 +14,23 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from data import MEGABYTE, VOCAB_SIZE, make_corpus, num_bytes, run, seconds_of_prepare, seconds_of_tokenizers
+from data import MEGABYTE, VOCAB_SIZE, chunks, make_corpus, num_bytes, run, seconds_of_prepare, seconds_of_tokenizers
 
 from data_tools.cli import FlagParser, run_main
 from data_tools.files.directories import claim
+from data_tools.tokenizers.encoder import open_encoder
 
 COMMAND = "benchmarks.tokenizer_kinds"
-TRAINING_LINES = 100_000  # of all: how a tokenizer cuts hardly changes its speed
 MODELS = ("unigram", "wordpiece", "bpe")
 
 
-def make_tokenizer(directory: Path, model: str) -> Path:
-    """A tokenizer of that kind for the text of all languages."""
-    path = directory / f"tokenizer-{model}"
+def make_tokenizer(path: Path, model: str, vocab_size: int) -> None:
+    """A tokenizer of that kind for the text of all languages, unless it is there."""
     if not path.exists():
         text = Path(os.environ["VECO_CORPORA"]) / "mono" / "*.txt.gz"
         run(
@@ -39,11 +40,21 @@ def make_tokenizer(directory: Path, model: str) -> Path:
             "--model",
             model,
             "--vocab-size",
-            VOCAB_SIZE,
+            vocab_size,
             "--output",
             path,
         )
-    return path
+
+
+def seconds_of_encoder(corpus: Path, tokenizer: Path) -> float:
+    """Time inside the encoder of `prepare`."""
+    encoder = open_encoder(tokenizer)
+    seconds = 0.0
+    for chunk in chunks(corpus):
+        start = time.perf_counter()
+        encoder.encode_flat(chunk)
+        seconds += time.perf_counter() - start
+    return seconds
 
 
 def corpus_with(corpus: Path, tokenizer: Path) -> Path:
@@ -60,16 +71,21 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes (cores)")
     parser.add_argument("--repeats", type=int, default=3, help="repeats whose median is shown (3)")
     parser.add_argument("--megabytes", type=int, default=40, help="size of the text (40)")
+    parser.add_argument("--vocab-size", type=int, default=VOCAB_SIZE, help=f"pieces of each ({VOCAB_SIZE})")
     options = parser.parse_args()
-    claim(options.directory, [*(f"tokenizer-{model}" for model in MODELS), "data"], COMMAND)
+    names = {model: f"tokenizer-{model}-{options.vocab_size}" for model in MODELS}
+    claim(options.directory, [*names.values(), "data"], COMMAND)
     corpus = make_corpus(options.directory, options.megabytes)
     size = num_bytes(corpus)
     ways: dict[str, Callable[[], float]] = {}
     for model in MODELS:
-        of_model = corpus_with(corpus, make_tokenizer(options.directory, model))
+        tokenizer = options.directory / names[model]
+        make_tokenizer(tokenizer, model, options.vocab_size)
+        of_model = corpus_with(corpus, tokenizer)
         ways[f"prepare, {model}"] = partial(seconds_of_prepare, of_model, options.directory, options.workers)
-    tokenizer = options.directory / "tokenizer-wordpiece"
-    ways["tokenizers alone, wordpiece"] = partial(seconds_of_tokenizers, corpus, tokenizer, options.workers, size)
+        ways[f"encode, {model}"] = partial(seconds_of_encoder, corpus, tokenizer)
+    tokenizer = options.directory / names["wordpiece"]
+    ways["tokenizers, wordpiece"] = partial(seconds_of_tokenizers, corpus, tokenizer, options.workers, size)
 
     rates: dict[str, list[float]] = {name: [] for name in ways}
     of_processor: dict[str, list[float]] = {name: [] for name in ways}

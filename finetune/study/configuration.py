@@ -46,7 +46,8 @@ first; its own `fields` go before these.
 and these before `finetuning`. A `teacher` among them is a run of the same task, or a model of the table: its run in the
 same column with the same seed, which goes before and has no teacher itself. Steps are made once: models share
 tokenizers, data and the models they begin from or learn from. Task files and the text of `data` are relative to this
-file, all other paths to the working directory, as in the commands.
+file, all other paths to the working directory, as in the commands; but where a flag has the name of a file, suffix and
+all, that lies below the directory of this one, it is meant.
 
 Where a tokenizer is named, a model may stand for the one that it carries: `data: {more: {tokenizer: fi-more, …}}` is
 data for a model that begins from fi-more. Fields of `pretrain` say what learns of it: trains, adapter, lora_rank.

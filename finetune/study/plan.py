@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from finetune.study.places import Places
 from finetune.study.preparation import preparation_steps, written_files
 from finetune.study.probes import probe_steps
 from finetune.understanding.comparison.stages import settings_of
+from finetune.understanding.tasks.catalogues import SUFFIXES
 
 BEFORE = "steps before it"
 OUTPUT = "OUTPUT"  # in recorded settings, in place of the directory of the study, which may be moved
@@ -46,10 +48,16 @@ class StudyPlan:
             else:
                 words = [word for stage in step.stages for word in stage.command]
                 read = {path.name: self.files[path] for path in self.files if str(path) in words}
+                read |= {word: Path(word).read_text(encoding="utf-8") for word in words if self._is_given_file(word)}
                 own = {"commands": [list(stage.command) for stage in step.stages], **read}
             moved = json.loads(json.dumps(own).replace(json.dumps(str(self.places.output))[1:-1], OUTPUT))
             found[step.name] = {**moved, BEFORE: {name: digest(found[name]) for name in step.needs}}
         return found
+
+    def _is_given_file(self, word: str) -> bool:
+        """Whether a word of a command names a YAML file of the user, such as a task's, which may be edited."""
+        is_made = Path(word).is_relative_to(self.places.output)
+        return word.endswith(SUFFIXES) and not is_made and os.path.isfile(word)
 
     def script(self) -> str:
         """The commands of all steps as a shell script, with the files that they read."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -160,13 +161,14 @@ def _flags(section: Section, base: Path) -> dict[str, Any]:
 
 
 def _with_own_files(section: Section, base: Path) -> dict[str, Any]:
-    """Flags, with the files that lie beside the study named in full; a YAML file must be there or here."""
-    flags = {}
-    for name, value in section.content.items():
-        found = [_own_file(one, base) for one in (value if isinstance(value, list) else [value])]
-        if missing := [one for one in found if str(one).endswith(SUFFIXES) and not Path(one).is_file()]:
-            section.complain(name, f"{name}: {base.absolute() / missing[0]}: no such file")
-        flags[name] = found if isinstance(value, list) else found[0]
+    """Flags, with the files that lie beside the study named in full; a task's file must be there or here."""
+    flags = {
+        name: [_own_file(one, base) for one in value] if isinstance(value, list) else _own_file(value, base)
+        for name, value in section.content.items()
+    }
+    task = str(flags.get("task"))
+    if task.endswith(SUFFIXES) and not os.path.isfile(task):
+        section.complain("task", f"task: {base.absolute() / task}: no such file")
     return flags
 
 
@@ -175,7 +177,7 @@ def _own_file(value: Any, base: Path) -> Any:
     if not isinstance(value, str) or not Path(value).suffix:
         return value
     path = base.absolute() / value
-    return str(path) if path.is_file() else value
+    return str(path) if os.path.isfile(path) else value  # unlike Path's, false for texts too long to be names
 
 
 def _task(entry: tuple[Section, str], base: Path) -> TaskPart:

@@ -11,7 +11,8 @@ from data_tools.files.formats import COMPRESSED_SUFFIXES
 from finetune.understanding.tasks.task import TRAINING, FilePlace, Split, Task
 
 T = TypeVar("T")
-BY_LANGUAGE = ("{language}", "{code}", "{side}")  # one of them in the pattern of files of several languages
+OF_LANGUAGE = ("{language}", "{code}")  # one of them in a name that tells a language
+BY_LANGUAGE = (*OF_LANGUAGE, "{side}")  # and in the names of pairs of files
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.readers.hub import dataset_errors
-from finetune.understanding.readers.files import BY_LANGUAGE, language_alone
+from finetune.understanding.readers.files import OF_LANGUAGE, language_alone
 from finetune.understanding.readers.records import Record, fields_of_columns, joined
 from finetune.understanding.readers.roots import PREFIX
 from finetune.understanding.tasks.task import Columns, Format, HubPlace, Split, Task
@@ -20,7 +20,7 @@ def has_config(task: Task, split: Split, language: str, root: str) -> bool:
     if split not in task.hub or language not in {*task.languages, *task.train_languages}:
         return False
     place = task.hub[split]
-    has_languages = any(name in place.config for name in BY_LANGUAGE) or place.has_all_languages
+    has_languages = any(name in place.config for name in OF_LANGUAGE) or place.has_all_languages
     if not has_languages and language != language_alone(task, split):  # English only: SQuAD
         return False
     if root.startswith(PREFIX):

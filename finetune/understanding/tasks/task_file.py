@@ -30,6 +30,7 @@ from finetune.understanding.tasks.task import (
     METRICS,
     OF_POOLS,
     OF_TEXTS,
+    RETRIEVAL,
     WITH_LABELS,
     AnswerTokens,
     Columns,
@@ -168,6 +169,8 @@ def _task(top: Section, head: Head, default_name: str) -> Task:
     if not languages:
         top.complain("languages", "languages is missing")
 
+    train_languages = top.texts("train_languages") or languages[:1]
+    source = "".join(train_languages[:1])
     pool = top.flag("pool", False)
     if pool and head is not Head.SEARCH:
         top.complain("pool", f"pool: expected the head {Head.SEARCH}, found {head}")
@@ -201,6 +204,12 @@ def _task(top: Section, head: Head, default_name: str) -> Task:
     files, hub = _files(top, head), _hub(top, head)
     if pool:
         _check_pool(top, files)
+    elif head in RETRIEVAL and source in languages:
+        top.complain(
+            "languages",
+            f"languages: {source} is what the others are paired with; name another one in "
+            "train_languages, or leave it out here",
+        )
     if not files and not hub:
         top.complain("files", "files is missing: where train, dev and test are, below --data")
     return Task(
@@ -208,7 +217,7 @@ def _task(top: Section, head: Head, default_name: str) -> Task:
         title=top.text("title", name),
         head=head,
         languages=languages,
-        train_languages=top.texts("train_languages") or languages[:1],
+        train_languages=train_languages,
         metrics=metrics,
         main_metrics=main_metrics,
         files=files,
@@ -237,15 +246,15 @@ def _check_use(top: Section, head: Head) -> None:
             top.complain(key, f"{key} is for the head {' or '.join(heads)}, not for {head}")
 
 
-def _check_patterns(section: Section, key: str, patterns: Sequence[str]) -> None:
-    """Complain of patterns with other placeholders than {language}, {code} and {side}."""
+def _check_patterns(section: Section, key: str, patterns: Sequence[str], has_sides: bool = False) -> None:
+    """Complain of patterns with other placeholders than {language}, {code} and, of pairs of files, {side}."""
+    known = ("language", "code", "side") if has_sides else ("language", "code")
     for pattern in patterns:
         try:
-            pattern.format(language="", code="", side="")
+            pattern.format(**dict.fromkeys(known, ""))
         except (LookupError, ValueError):
-            section.complain(
-                key, f"{key} {pattern!r}: expected no other placeholders than {{language}}, {{code}}, {{side}}"
-            )
+            told = ", ".join(f"{{{name}}}" for name in known)
+            section.complain(key, f"{key} {pattern!r}: expected no other placeholders than {told}")
 
 
 def _candidates(top: Section) -> str:
@@ -294,7 +303,7 @@ def _files(top: Section, head: Head) -> dict[Split, tuple[FilePlace, ...]]:
 def _file(own: Section, item: Any, shared: Section, head: Head) -> FilePlace:
     """A place: a pattern in the form that all files share, or a mapping with a pattern and a form of its own."""
     if isinstance(item, str):
-        _check_patterns(own, "path", [item])
+        _check_patterns(own, "path", [item], head in RETRIEVAL)
         return FilePlace(path=item, format=_format(shared, head))
     if not isinstance(item, Mapping):
         own.problems.append(f"{own.place(own.keys)}: expected the pattern of a name, found {described(item)}")
@@ -302,7 +311,7 @@ def _file(own: Section, item: Any, shared: Section, head: Head) -> FilePlace:
     paths = own.texts("path")
     if not paths:
         own.complain("path", "path is missing")
-    _check_patterns(own, "path", paths)
+    _check_patterns(own, "path", paths, head in RETRIEVAL)
     merged = Section({**_inherited(own, shared), **own.content}, own.keys, own.place, own.problems)
     labels = None
     if own.has("labels"):
@@ -310,6 +319,7 @@ def _file(own: Section, item: Any, shared: Section, head: Head) -> FilePlace:
         # Its form is that of the examples, but for what it says itself; its columns are its own, of label and id.
         form = {key: value for key, value in merged.content.items() if key in FORMAT_KEYS}
         labelled = Section({**form, **of_labels.content}, of_labels.keys, own.place, own.problems)
+        _check_patterns(of_labels, "path", [of_labels.text("path")])
         labels = FilePlace(path=of_labels.text("path"), format=_format(labelled, None))
     return FilePlace(path=paths[0] if paths else "", further=paths[1:], format=_format(merged, head), labels=labels)
 

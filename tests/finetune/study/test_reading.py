@@ -64,6 +64,7 @@ def test_files_beside_the_study_are_meant_by_flags(tmp_path: Path) -> None:
     for name in ("tasks/found.yaml", "text.gz", "en", "rank"):
         (tmp_path / name).touch()
     flags = {"task": "tasks/found.yaml", "test": ["text.gz", "other.gz"], "languages": "de,fr", "layer": 2}
+    flags |= {"config": "multi30k.yaml", "url": "https://x.org/y.yaml", "sentence": f"It rained. {'x' * 300}"}
     probes = {"x": {"command": "a.b", "flags": flags, "results": {"y": "z.json:avg"}}}
     more = {"from": "en", "vocabulary": {"tokenizer": "en", "by": "rank", "source-text": "text.gz"}}
     study = read_study(write(tmp_path, changed(probes=probes, models={**BASE["models"], "more": more})))

@@ -49,7 +49,7 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 SIZES = {
     # Four tokenizers, data and models; seven tasks, two of them in five languages; five rows; two seeds.
     "foreign_small": (5, 15, 4 * 3 + 15 * 5 * 2),
-    "transfer_small": (6, 8, 2 + 3 + 6 + 8 * 6 * 2 + 6 * 2),
+    "transfer_small": (6, 9, 2 + 3 + 6 + 9 * 6 * 2 + 6 * 2),
     # Two tokenizers, three data, seven models; four tasks and two probes of all; two seeds.
     "new_language_small": (7, 4, 2 + 3 + 7 + 4 * 7 * 2 + 2 * 7),
     # One tokenizer and data, three models, five probes of each, two of VECO alone.

@@ -62,12 +62,36 @@ MISTAKES = [
     ("metrics:", "name: ../x\nmetrics:", "5:7: name '../x': expected letters, digits"),
     ("train-{language}", "train-{lang}", "3:16: path 'train-{lang}.tsv': expected no other placeholders than"),
     ("train-{language}", "train-{", "3:16: path 'train-{.tsv': expected no other placeholders than"),
+    (
+        "train-{language}",
+        "train-{side}",
+        "3:16: path 'train-{side}.tsv': expected no other placeholders than {language",
+    ),
+    (
+        '"train-{language}.tsv"',
+        "{path: a.tsv, labels: {path: 'a.{lang}'}}",
+        "3:45: path 'a.{lang}': expected no other placeholders than",
+    ),
+    ("metrics:", "hub: {test: {config: '{side}-en'}}\nmetrics:", "5:22: config '{side}-en': expected no other"),
     ("metrics:", "phrases: {a: b}\nmetrics:", "5:10: phrases is for the head choice, not for sequence"),
     ("kind: tsv", "kind: tsv, comments: true", "4:31: comments is for the kind conll, not for tsv"),
     ("head: sequence", "untranslated: [NS]\nhead: choice", "1:15: untranslated is for the head sequence or "),
     ("metrics:", "labels: [a]\nmetrics:", "5:9: labels: expected two or more, found only 'a'"),
     ("metrics:", "labels: [a, b]\npositive_label: c\nmetrics:", "6:17: positive_label 'c' is none of the labels"),
 ]
+
+
+@pytest.mark.parametrize("head", ["search", "mining"])
+@pytest.mark.parametrize("more", ["", "train_languages: [de]\n"])
+def test_a_language_is_not_paired_with_itself(tmp_path: Path, head: str, more: str) -> None:
+    path = tmp_path / "pairs.yaml"
+    path.write_text(
+        f"head: {head}\nlanguages: [de, fr]\n{more}files: {{test: 'test.{{side}}'}}\nformat: {{kind: lines}}\n"
+    )
+    with pytest.raises(ValueError, match="2:12: languages: de is what the others are paired with; name another one"):
+        read_task(path)
+    path.write_text(path.read_text().replace("train_languages: [de]\n", "") + "train_languages: [en]\n")
+    assert read_task(path).source_language == "en"
 
 
 @pytest.mark.parametrize(("old", "new", "message"), MISTAKES)
