@@ -12,7 +12,7 @@ objective    forward and backward of the whole objective against a plain referen
 utilisation  floating-point operations of the objective by formula over its time, against a bfloat16 matrix product of
              2048 x 1024 x 4096 in the same run; and torch's profile of the rest.
 shapes       the objective in bfloat16 over batches that all have another number of tokens, at a width of 192, where
-             making kernels takes longer than using them; against products of just as many rows as there are tokens.
+             compiling kernels counts; against products of just as many rows as there are tokens.
 encoder      plugged-out forward pass against transformers' XLM-R with SDPA; full rows, and rows of different lengths
              (where ours skips the padding: `skip_padding`).
 generation   beam search against transformers' Marian of equal size: beam 5, the same number of steps.
