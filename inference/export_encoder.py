@@ -39,7 +39,7 @@ from training.launch import quiet_libraries
 from veco import VecoConfig
 from veco.adapters.attach import check_without_adapters
 from veco.convert.families import family_of, how_to_convert
-from veco.sentence_transformers_files import recorded_layer, usual_layer
+from veco.sentence_transformers_files import recorded_settings, usual_layer
 from veco.tokenizer import save_tokenizer
 
 WEIGHTS = "*.safetensors"
@@ -49,14 +49,14 @@ WEIGHTS = "*.safetensors"
 class ExportOptions:
     """What an exported encoder is to compute, and with what; `precision` is float32 or int8.
 
-    `layer` None is the one that the directory records for sentences, or else the usual one, `max_length` None the most
-    that the model takes. `pooling` and `normalise` say how a sentence's vector is made of the states.
+    `layer` and `pooling` None are those that the directory records for sentences, or else the usual one and the mean,
+    `max_length` None the most that the model takes. `normalise` says whether a sentence's vector has length 1.
     """
 
     engine: EngineName
     precision: str = "float32"
     layer: int | None = None
-    pooling: Pooling = Pooling.MEAN
+    pooling: Pooling | None = None
     normalise: bool = True
     max_length: int | None = None
 
@@ -71,8 +71,11 @@ def export_encoder(directory: Path, output: Path, options: ExportOptions) -> Exp
     check_exportable(encoder)
     num_layers = int(encoder.config.num_hidden_layers)
     layer = options.layer
+    pooling = options.pooling
+    if (layer is None or pooling is None) and (recorded := recorded_settings(directory)) is not None:
+        layer, pooling = recorded.layer if layer is None else layer, pooling or Pooling(recorded.pooling)
     if layer is None:
-        layer = recorded_layer(directory) or usual_layer(num_layers)
+        layer = usual_layer(num_layers)
     if not 1 <= layer <= num_layers:
         raise ValueError(f"--layer {layer}: {directory} has layers 1 to {num_layers}")
     max_length = checked_length(options.max_length, text_encoder(encoder), encoder.max_tokens)
@@ -94,7 +97,7 @@ def export_encoder(directory: Path, output: Path, options: ExportOptions) -> Exp
             layer=layer,
             hidden_size=int(encoder.config.hidden_size),
             max_length=max_length,
-            pooling=options.pooling,
+            pooling=pooling or Pooling.MEAN,
             normalise=options.normalise,
             source=directory.resolve().name,
             source_num_layers=num_layers,
@@ -124,12 +127,11 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--to", choices=[name.value for name in EngineName], required=True, help="the engine")
     parser.add_argument("--int8", action="store_true", help="weights and products in 8 bits (default: float32)")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="directory to write")
-    parser.add_argument("--layer", type=int, metavar="K", help="layer to cut at (default: 0.6 of all layers)")
+    parser.add_argument("--layer", type=int, metavar="K", help="layer to cut at (default: as recorded, or 0.6 of all)")
     parser.add_argument(
         "--pooling",
         choices=[pooling.value for pooling in Pooling],
-        default=Pooling.MEAN.value,
-        help="a sentence's vector: the mean over its tokens, or the state of the first (default %(default)s)",
+        help="a sentence's vector: the mean over its tokens, or the state of the first (default: as recorded, or mean)",
     )
     parser.add_argument(
         "--no-normalise", action="store_true", help="leave vectors their lengths (default: each has length 1)"
@@ -146,7 +148,7 @@ def main() -> None:
         engine=EngineName(options.to),
         precision="int8" if options.int8 else "float32",
         layer=options.layer,
-        pooling=Pooling(options.pooling),
+        pooling=options.pooling and Pooling(options.pooling),
         normalise=not options.no_normalise,
         max_length=options.max_length,
     )

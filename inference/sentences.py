@@ -14,7 +14,7 @@ from finetune.placement import Placement
 from finetune.understanding.flags import encoder_directory
 from finetune.understanding.retrieval.embeddings import Embedder
 from finetune.understanding.retrieval.matching import unit_rows
-from veco.sentence_transformers_files import recorded_layer
+from veco.sentence_transformers_files import recorded_settings
 
 BLOCK_SENTENCES = 1 << 16  # whose pieces are in memory at once, and which are sorted by length
 
@@ -30,13 +30,14 @@ class SentenceEncoder:
     """An encoder of sentences: a run, a checkpoint, a model directory, or what `inference.export_encoder` made of one.
 
     A vector is the mean of a layer's states over the tokens of a sentence, or the state of the first, of length 1
-    unless `normalise` is False. What is None is as the directory records it, or else as usual: layer 0.6 of the depth,
-    the mean, length 1, as long sentences as the model takes. Models compute in float32, on a card if there is one,
-    unless `placement` says otherwise; exported encoders on the CPU, in a precision of their own. `max_tokens` is the
-    largest batch, with padding, by default 1,024 on a CPU and 8,192 on a card.
+    unless `normalise` is False. What is None is as the directory records it, in files of sentence-transformers too, or
+    else as usual: layer 0.6 of the depth, the mean, length 1, as long sentences as the model takes. Models compute in
+    float32, on a card if there is one, unless `placement` says otherwise; exported encoders on the CPU, in a precision
+    of their own. `max_tokens` is the largest batch, with padding, by default 1,024 on a CPU and 8,192 on a card.
 
     Raises ValueError for anything else at that path, for a layer, a length, a precision or a device that the encoder
-    does not have, and where the library of an exported encoder is not installed.
+    does not have, where the library of an exported encoder is not installed, and where files of sentence-transformers
+    make vectors in another way.
     """
 
     def __init__(
@@ -53,8 +54,8 @@ class SentenceEncoder:
         if is_exported(directory):
             settings = ExportedSettings.read(directory)
             pooling, normalise = pooling or settings.pooling, settings.normalise if normalise is None else normalise
-        else:
-            layer = recorded_layer(directory) if layer is None else layer
+        elif (layer is None or pooling is None) and (recorded := recorded_settings(directory)) is not None:
+            layer, pooling = recorded.layer if layer is None else layer, pooling or recorded.pooling
         self.normalise = normalise is not False
         self._embedder = Embedder.load(directory, layer, max_length, max_tokens, placement)
         self._embedder.pooling = Pooling(pooling or Pooling.MEAN)

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from veco.config import VecoConfig
 from veco.tokenizer import read_json, write_json
 
-MODULES, TRANSFORMER, POOLING = "modules.json", "sentence_bert_config.json", "1_Pooling"
+MODULES, TRANSFORMER, POOLING, CONFIG = "modules.json", "sentence_bert_config.json", "1_Pooling", "config.json"
+COMPUTED_HERE = ("Transformer", "Pooling", "Normalize")  # modules of sentence-transformers
+# Pooling -> its key in files of releases before 6, which all releases read; from 6 on it is the value of pooling_mode.
+POOLING_KEYS = {
+    "mean": "pooling_mode_mean_tokens",
+    "cls": "pooling_mode_cls_token",
+    "max": "pooling_mode_max_tokens",
+    "mean_sqrt_len_tokens": "pooling_mode_mean_sqrt_len_tokens",
+    "weightedmean": "pooling_mode_weightedmean_tokens",
+    "lasttoken": "pooling_mode_lasttoken",
+}
 # XTREME's scripts use layer 14 of 24 and 8 of 12: states of the last layers represent tokens rather than sentences.
 USUAL_DEPTH = 0.6
 
@@ -17,17 +29,58 @@ def usual_layer(num_layers: int) -> int:
     return max(1, round(num_layers * USUAL_DEPTH))
 
 
-def recorded_layer(directory: Path) -> int | None:
-    """The layer that `write_sentence_files` recorded in a directory; None if it wrote none."""
+class SentenceSettings(NamedTuple):
+    """Of which layer's states sentence-transformers makes a vector, and how: their mean, or the first one (cls)."""
+
+    layer: int
+    pooling: str
+
+
+def recorded_settings(directory: Path) -> SentenceSettings | None:
+    """What sentence-transformers computes of a model directory; None where it has no files for it.
+
+    That is the layer that `write_sentence_files` recorded, or else the last one. Raises ValueError for vectors that are
+    made in another way, and for files that cannot be read.
+    """
+    if not (directory / MODULES).is_file():
+        return None
+    try:
+        modules = json.loads((directory / MODULES).read_text(encoding="utf-8"))
+        paths = {str(module["type"]).rpartition(".")[2]: str(module["path"]) for module in modules}
+        if others := [kind for kind in paths if kind not in COMPUTED_HERE]:
+            raise ValueError(f"has a module {others[0]}, expected {', '.join(COMPUTED_HERE)} alone")
+        pooling = directory / paths.get("Pooling", POOLING) / CONFIG
+        settings = SentenceSettings(_layer(directory), _pooling(read_json(pooling) if pooling.is_file() else {}))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        what = error if isinstance(error, ValueError) else f"{type(error).__name__} {error}"
+        raise ValueError(f"{directory}: its files of sentence-transformers cannot be followed: {what}") from None
+    return settings
+
+
+def _layer(directory: Path) -> int:
+    """The layer of what sentence-transformers loads: all that a model has, unless its settings say otherwise."""
     path = directory / TRANSFORMER
-    return int(read_json(path)["config_args"]["num_hidden_layers"]) if path.is_file() else None
+    content = read_json(path) if path.is_file() else {}
+    # The second name is that of releases from 6 on.
+    options = {**(content.get("config_args") or {}), **(content.get("config_kwargs") or {})}
+    return int(options.get("num_hidden_layers") or read_json(directory / CONFIG)["num_hidden_layers"])
 
 
-def write_sentence_files(directory: Path, config: VecoConfig, layer: int | None = None) -> int:
+def _pooling(content: dict[str, Any]) -> str:
+    """How the module Pooling makes a vector of states. Raises ValueError for other ways than mean and cls."""
+    modes = content.get("pooling_mode") or [mode for mode, key in POOLING_KEYS.items() if content.get(key)] or "mean"
+    mode = modes[0] if isinstance(modes, list) and len(modes) == 1 else modes
+    if mode not in ("mean", "cls"):
+        raise ValueError(f"pools by {mode}, expected mean or cls")
+    return str(mode)
+
+
+def write_sentence_files(directory: Path, config: VecoConfig, layer: int | None = None, pooling: str = "mean") -> int:
     """Make `SentenceTransformer(directory)` use `layer`, None being the usual one; return it.
 
-    A sentence is the mean of that layer's states over its tokens, `<s>` and `</s>` included. The later layers stay in
-    the weights but are not loaded. Raises ValueError for a layer that the model does not have.
+    A sentence is the mean of that layer's states over its tokens, `<s>` and `</s>` included, or with `pooling` "cls"
+    the state of the first. The later layers stay in the weights but are not loaded. Raises ValueError for a layer that
+    the model does not have.
     """
     num_layers = config.num_hidden_layers
     layer = usual_layer(num_layers) if layer is None else layer
@@ -47,6 +100,6 @@ def write_sentence_files(directory: Path, config: VecoConfig, layer: int | None 
     (directory / POOLING).mkdir()
     write_json(directory / MODULES, modules)
     write_json(directory / TRANSFORMER, settings)
-    pooling = {"word_embedding_dimension": config.hidden_size, "pooling_mode_mean_tokens": True}
-    write_json(directory / POOLING / "config.json", {**pooling, "include_prompt": True})
+    of_pooling = {"word_embedding_dimension": config.hidden_size, POOLING_KEYS[pooling]: True, "include_prompt": True}
+    write_json(directory / POOLING / CONFIG, of_pooling)
     return layer

@@ -5,8 +5,8 @@
 
 Each step is a command that you could type; --list prints them all as a shell script and does nothing. A step begins
 when those that it needs are finished, and is made once. What is finished is skipped: the same command goes on with a
-stopped study. A step that fails is named at the end, and what does not need it goes on. A finished step
-whose settings have changed in STUDY.yaml is refused.
+stopped study. A step that fails is named at the end, and what does not need it goes on. A finished step whose settings
+have changed in STUDY.yaml is refused.
 
     DIR/table.md, table.csv, results.json    models x tasks, mean ± sd over seeds; parameters and minutes of
                                              pre-training; probes; differences with intervals

@@ -89,6 +89,49 @@ def test_a_recorded_layer_is_used(tiny_model: Path, tmp_path: Path) -> None:
     assert SentenceEncoder(tmp_path / "model").encode(SENTENCES) == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+@pytest.mark.parametrize("layer", [1, None])
+def test_a_model_of_sentence_transformers_is_read_as_it_reads_itself(
+    layer: int | None, pooling: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    """As it saves it, in the names of its newest release; without a layer it is the last one."""
+    library = pytest.importorskip("sentence_transformers")
+    config = VecoConfig.from_pretrained(tiny_model)
+    shutil.copytree(tiny_model, tmp_path / "model")
+    write_sentence_files(tmp_path / "model", config, layer or config.num_hidden_layers, pooling)
+    if layer is None:
+        (tmp_path / "model" / "sentence_bert_config.json").write_text('{"max_seq_length": 64, "do_lower_case": false}')
+    own = library.SentenceTransformer(str(tmp_path / "model"), device="cpu")
+    own.save(str(tmp_path / "saved"))
+    expected = own.encode(SENTENCES, normalize_embeddings=True)
+    for name in ("model", "saved"):
+        assert SentenceEncoder(tmp_path / name).encode(SENTENCES) == pytest.approx(expected, abs=1e-5)
+    assert SentenceEncoder(tmp_path / "saved", pooling="mean").encode(SENTENCES) == pytest.approx(
+        SentenceEncoder(tiny_model, layer=layer or config.num_hidden_layers).encode(SENTENCES), abs=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("1_Pooling/config.json", '{"pooling_mode": ["mean", "max"]}', r"pools by \['mean', 'max'\], expected mean or"),
+        ("1_Pooling/config.json", '{"pooling_mode_max_tokens": true}', "pools by max, expected mean or cls"),
+        ("modules.json", '[{"type": "x.models.Dense", "path": "2_Dense"}]', "has a module Dense, expected Transformer"),
+        ("modules.json", "[{}]", "KeyError 'type'"),
+        ("modules.json", "[", "Expecting value"),
+    ],
+)
+def test_vectors_that_are_made_in_another_way_are_refused(
+    name: str, content: str, message: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    directory = shutil.copytree(tiny_model, tmp_path / "model")
+    write_sentence_files(directory, VecoConfig.from_pretrained(tiny_model))
+    (directory / name).write_text(content)
+    with pytest.raises(ValueError, match=f"model: its files of sentence-transformers cannot be followed: .*{message}"):
+        SentenceEncoder(directory)
+    assert SentenceEncoder(directory, layer=1, pooling="mean").width == 32, "what is said need not be recorded"
+
+
 def test_what_an_exported_encoder_does_not_have(exported: Callable[[str, str], Path], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="layer 3: .* has layer 2 alone, at which it was exported"):
         SentenceEncoder(exported("ct2", "float32"), layer=3)

@@ -11,7 +11,7 @@ import veco
 from veco.config import VecoConfig
 from veco.convert.weights import open_strictly
 from veco.rust_errors import rust_errors_as_oserrors
-from veco.sentence_transformers_files import recorded_layer, write_sentence_files
+from veco.sentence_transformers_files import recorded_settings, write_sentence_files
 from veco.vocabulary.rows import framing_ids
 
 
@@ -40,5 +40,5 @@ def save_model(model: PreTrainedModel, source: Path, directory: Path) -> None:
     """Write a model made from that in `source`, and files of sentence-transformers if that has any, to a directory."""
     with rust_errors_as_oserrors(directory):
         model.save_pretrained(directory)
-    if (layer := recorded_layer(source)) is not None:
-        write_sentence_files(directory, model.config, layer)
+    if (recorded := recorded_settings(source)) is not None:
+        write_sentence_files(directory, model.config, *recorded)

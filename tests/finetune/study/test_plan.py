@@ -270,6 +270,18 @@ def test_what_has_begun_cannot_change_and_the_rest_can(study: StudyMaker, conten
         check_unchanged(larger, output, sorted(larger, reverse=True))
 
 
+def test_the_task_file_of_a_probe_is_part_of_its_settings(study: StudyMaker, tmp_path: Path) -> None:
+    """It may be edited under its old name."""
+    path = tmp_path / "captions.yaml"
+    flags = {"flags": {"task": "captions.yaml"}}
+    found = []
+    for text in ("name: one", "name: other"):
+        path.write_text(text)
+        plan = plan_of(study(probes={"x": {**PROBE, **flags}}, table={"models": ["en"]}), tmp_path / "out")
+        found.append(plan.settings()["probe x en"])
+    assert [settings.pop(str(path)) for settings in found] == ["name: one", "name: other"] and found[0] == found[1]
+
+
 def test_settings_do_not_depend_on_the_place_of_the_study(study: StudyMaker, tmp_path: Path) -> None:
     one, other = (plan_of(study(), tmp_path / name).settings() for name in ("one", "other"))
     assert one == other and "OUTPUT" in json.dumps(one["model en"])

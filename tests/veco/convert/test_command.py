@@ -29,7 +29,7 @@ from data_tools.cli import run_main
 from data_tools.files.atomic import write_texts
 from veco import VecoConfig, VecoForMaskedLM
 from veco.convert.__main__ import main
-from veco.sentence_transformers_files import recorded_layer, write_sentence_files
+from veco.sentence_transformers_files import recorded_settings, write_sentence_files
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "encoders.md"
 
@@ -61,7 +61,7 @@ def test_xlm_roberta_there_and_back(xlm_roberta_dir, config, padded_batch, monke
     assert "veco: VecoForMaskedLM, 0.04M parameters" in capsys.readouterr().out
     write_sentence_files(tmp_path / "veco", config, layer=3)
     run(monkeypatch, "to-xlm-roberta", tmp_path / "veco", tmp_path / "back")
-    assert recorded_layer(tmp_path / "back") == 3
+    assert recorded_settings(tmp_path / "back") == (3, "mean")
     captured = capsys.readouterr()
     assert "note: SentenceTransformer uses layer 3" in captured.err
     assert "back: XLMRobertaForMaskedLM, 0.03M parameters" in captured.out

@@ -32,7 +32,7 @@ from veco import (
     VecoForSequenceClassification,
     VecoModel,
 )
-from veco.sentence_transformers_files import recorded_layer, write_sentence_files
+from veco.sentence_transformers_files import recorded_settings, write_sentence_files
 from veco.tokenizer import MODEL_FILE
 from veco.vocabulary import cut_vocabulary, extend_vocabulary
 from veco.vocabulary.__main__ import main
@@ -422,7 +422,7 @@ def test_commands_cut_and_extend_a_model_directory(model_dir, masked_lm, monkeyp
     (tmp_path / "corpus.txt").write_text("\n".join(corpus) + "\n", encoding="utf-8")
     (tmp_path / "pieces.txt").write_text("▁zauzauzau\nmomomo\t-4.5\n", encoding="utf-8")
     size = masked_lm.config.vocab_size
-    write_sentence_files(model_dir, masked_lm.config, layer=2)
+    write_sentence_files(model_dir, masked_lm.config, 2, "cls")
     run(monkeypatch, "cut", model_dir, tmp_path / "cut", "--text", tmp_path / "corpus.txt", "--tokens", "__de__")
     cut = VecoForMaskedLM.from_pretrained(tmp_path / "cut").eval()
     assert f"{size} ids -> {cut.config.vocab_size}, " in capsys.readouterr().out
@@ -443,8 +443,8 @@ def test_commands_cut_and_extend_a_model_directory(model_dir, masked_lm, monkeyp
     assert new.config.vocab_size == cut.config.vocab_size + 3 == len(AutoTokenizer.from_pretrained(tmp_path / "new"))
     for name in ("cut", "new"):
         assert AutoTokenizer.from_pretrained(tmp_path / name).model_max_length == 128 == new.config.max_tokens
-        assert recorded_layer(tmp_path / name) == 2
-    assert recorded_layer(tmp_path) is None
+        assert recorded_settings(tmp_path / name) == (2, "cls")
+    assert recorded_settings(tmp_path) is None
     with torch.no_grad():
         ids, new_ids = (batch(encode(directory, corpus)) for directory in (model_dir, tmp_path / "new"))
         assert torch.equal(new.veco(new_ids)[0], masked_lm.veco(ids)[0])
