@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,12 +12,14 @@ from torch import Tensor
 from finetune.model_directory import model_directory
 from finetune.placement import Placement
 from finetune.pretrained import open_pretrained
+from inference.unfit_text import UnfitTextError
 from training.run_directory.kinds import Kind
 from veco import VecoForMaskedLM
 from veco.convert.weights import check_complete, compared
 
 BATCH_PAIRS = 32
 BATCH_MASKS = 256
+SHOWN = 40  # characters of a sentence that is refused
 
 
 class Filling(NamedTuple):
@@ -51,31 +53,24 @@ class MaskFiller:
         """For each sentence, for each mask in it (`<mask>`, as the tokenizer writes it), the most likely pieces.
 
         `others` are sentences of the same meaning in any language, one for each, that the model reads plugged in;
-        without them it is plugged out. Raises ValueError for a sentence without a mask, a sentence that is too long,
-        and another number of `others`.
+        without them it is plugged out. Raises UnfitTextError for a sentence without a mask and one that is too long,
+        and ValueError for another number of `others`.
         """
         if others is not None and len(others) != len(sentences):
             raise ValueError(f"expected one other sentence for each, found {len(others)} for {len(sentences)}")
         mask = self.tokenizer.mask_token
         if without := [sentence for sentence in sentences if mask not in sentence]:
-            raise ValueError(f"{without[0]!r}: expected {mask} where a piece is to be filled in")
-        return [found for batch in self._batches(sentences, others, count) for found in batch]
-
-    def _batches(
-        self, sentences: Sequence[str], others: Sequence[str] | None, count: int
-    ) -> Iterator[list[list[list[Filling]]]]:
-        for start in range(0, len(sentences), BATCH_PAIRS):
-            own = slice(start, start + BATCH_PAIRS)
-            yield self._fill_batch(sentences[own], None if others is None else others[own], count)
+            raise UnfitTextError(f"{without[0][:SHOWN]!r}: expected {mask} where a piece is to be filled in")
+        batches = [slice(start, start + BATCH_PAIRS) for start in range(0, len(sentences), BATCH_PAIRS)]
+        # All are read before any is computed, since one may be too long.
+        xs = [self._encode(sentences[own]) for own in batches]
+        ys = [None if others is None else self._encode(others[own]) for own in batches]
+        return [found for x, y in zip(xs, ys, strict=True) for found in self._fill_batch(x, y, count)]
 
     @torch.inference_mode()
-    def _fill_batch(
-        self, sentences: Sequence[str], others: Sequence[str] | None, count: int
-    ) -> list[list[list[Filling]]]:
-        x = self._encode(sentences)
+    def _fill_batch(self, x: dict[str, Tensor], y: dict[str, Tensor] | None, count: int) -> list[list[list[Filling]]]:
         plugged = {}
-        if others is not None:
-            y = self._encode(others)
+        if y is not None:
             h = self._model.veco(**y).last_hidden_state
             plugged = {"encoder_hidden_states": h, "encoder_attention_mask": y["attention_mask"]}
         states_BTD = self._model.veco(**x, **plugged).last_hidden_state
@@ -86,8 +81,8 @@ class MaskFiller:
         return [[next(remaining) for _ in range(number)] for number in is_mask.sum(dim=1).tolist()]
 
     def _fillings(self, states_MD: Tensor, count: int) -> list[list[Filling]]:
-        """The most likely pieces at each of M masks."""
-        probabilities = self._model.lm_head(states_MD).float().softmax(dim=1)
+        """The most likely pieces at each of M masks; a model may have more rows than its tokenizer pieces."""
+        probabilities = self._model.lm_head(states_MD)[:, : len(self.tokenizer)].float().softmax(dim=1)
         best = probabilities.topk(min(count, probabilities.shape[1]), dim=1)
         return [
             [Filling(*one) for one in zip(self.tokenizer.convert_ids_to_tokens(ids), values, strict=True)]
@@ -98,5 +93,5 @@ class MaskFiller:
         """input_ids and attention_mask (B, T)."""
         encoded = self.tokenizer(list(sentences), padding=True, return_tensors="pt", verbose=False)
         if (length := encoded["input_ids"].shape[1]) > self._max_tokens:
-            raise ValueError(f"a sentence has {length} tokens; the model takes {self._max_tokens}")
+            raise UnfitTextError(f"a sentence has {length} tokens; the model takes {self._max_tokens}")
         return {name: encoded[name].to(self._model.device) for name in ("input_ids", "attention_mask")}

@@ -24,7 +24,7 @@ class MtebEncoder:
         try:
             from mteb.models.model_meta import ModelMeta
         except ImportError:
-            raise ValueError("mteb is not installed: pip install mteb") from None
+            raise ValueError("mteb is not installed: pip install 'veco[mteb]'") from None
         self.encoder = encoder
         self.mteb_model_meta: Any = ModelMeta.create_empty({"name": name, "embed_dim": encoder.width})
 

@@ -82,20 +82,29 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add("--max-characters", type=int, default=defaults.characters, help="of a text; default: %(default)s")
     add("--max-batch", type=int, default=defaults.batch_texts, help="texts computed together; default: %(default)s")
     add("--max-waiting", type=int, default=defaults.waiting_texts, help="texts in a queue; default: %(default)s")
+    add("--max-connections", type=int, default=defaults.connections, help="at once, beyond: 503; default: %(default)s")
     add("--stop-seconds", type=int, help="how long a stopping server goes on answering; default: until all is answered")
     return parser.parse_args(arguments)
 
 
 def limits_of(options: argparse.Namespace) -> Limits:
     """The limits that the flags give. Raises ValueError for one below 1."""
-    names = ("max_texts", "max_characters", "max_batch", "max_waiting")
+    names = ("max_texts", "max_characters", "max_batch", "max_waiting", "max_connections")
     if wrong := [name for name in names if vars(options)[name] < 1]:
         raise ValueError(f"--{wrong[0].replace('_', '-')} {vars(options)[wrong[0]]}: expected at least 1")
+    if options.stop_seconds is not None and options.stop_seconds < 0:
+        raise ValueError(f"--stop-seconds {options.stop_seconds}: expected at least 0")
     if options.max_waiting < 2 * options.max_texts:  # /similarity has two lists of texts
         raise ValueError(
             f"--max-waiting {options.max_waiting}: expected at least twice --max-texts {options.max_texts}"
         )
-    return Limits(*(vars(options)[name] for name in names))
+    return Limits(
+        texts=options.max_texts,
+        characters=options.max_characters,
+        batch_texts=options.max_batch,
+        waiting_texts=options.max_waiting,
+        connections=options.max_connections,
+    )
 
 
 def listening(host: str, port: int) -> socket.socket:
@@ -165,7 +174,9 @@ def serve(
     from inference.serving.app import application
 
     app = application(models, limits, names)
-    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=stop_seconds)
+    config = uvicorn.Config(
+        app, log_level="warning", timeout_graceful_shutdown=stop_seconds, limit_concurrency=limits.connections
+    )
     host, port = listener.getsockname()[:2]
     print(f"serving on http://{f'[{host}]' if ':' in host else host}:{port}; Ctrl-C stops", flush=True)
     uvicorn.Server(config).run(sockets=[listener])

@@ -32,16 +32,18 @@ from inference.serving.messages import (
     TranslateRequest,
     TranslateResponse,
     numbers_of,
+    one_line,
 )
 from inference.serving.metrics import Metrics
-from inference.serving.middleware import TOO_LARGE, BodyLimit, Counting, HangUp
+from inference.serving.middleware import TOO_LARGE, TOO_SLOW, BodyLimit, Counting, HangUp
 from inference.serving.services import Masked, Models, Query, Services
+from inference.unfit_text import UnfitTextError
 
 Result = TypeVar("Result")
 
 BAD_REQUEST, NOT_FOUND, INTERNAL_ERROR, UNAVAILABLE = 400, 404, 500, 503
 ERRORS: dict[int | str, dict[str, Any]] = {
-    code: {"model": ErrorResponse} for code in (BAD_REQUEST, NOT_FOUND, TOO_LARGE, UNAVAILABLE)
+    code: {"model": ErrorResponse} for code in (BAD_REQUEST, NOT_FOUND, TOO_SLOW, TOO_LARGE, UNAVAILABLE)
 }
 NEEDS = {  # what a server must be started with
     "embed": "MODEL",
@@ -64,7 +66,7 @@ def application(models: Models, limits: Limits, described: dict[str, str]) -> Fa
 
     app = FastAPI(title="VECO", summary="Texts of many languages, as vectors and translations", lifespan=lifespan)
     app.add_middleware(HangUp, metrics=metrics)
-    app.add_middleware(BodyLimit, most=limits.body_bytes)  # around the one before
+    app.add_middleware(BodyLimit, most=limits.body_bytes, seconds=limits.body_seconds)  # around the one before
     app.add_middleware(Counting, metrics=metrics)  # around both
     app.add_exception_handler(RequestValidationError, bad_request)
     app.add_exception_handler(Exception, internal_error)
@@ -121,6 +123,8 @@ def application(models: Models, limits: Limits, described: dict[str, str]) -> Fa
             raise HTTPException(
                 BAD_REQUEST, f"others: expected one for each of {len(request.texts)} texts, found {len(request.others)}"
             )
+        assert models.masks is not None
+        check_masks(request.texts, request.count, str(models.masks.tokenizer.mask_token), limits)
         others: Sequence[str | None] = request.others or [None] * len(request.texts)
         items = [Masked(text, other, request.count) for text, other in zip(request.texts, others, strict=True)]
         found = await computed(services.fill_mask.compute(items))
@@ -152,13 +156,13 @@ def application(models: Models, limits: Limits, described: dict[str, str]) -> Fa
 
 
 async def computed(results: Awaitable[list[Result]]) -> list[Result]:
-    """The results of a queue; 503 where it is full, 400 with what the model does not take."""
+    """The results of a queue; 503 where it is full, 400 for a text that the model does not take."""
     try:
         return await results
     except BusyError:
         raise HTTPException(UNAVAILABLE, "too many texts wait; try again", {"Retry-After": "1"}) from None
-    except ValueError as error:
-        raise HTTPException(BAD_REQUEST, str(error)) from None
+    except UnfitTextError as error:
+        raise HTTPException(BAD_REQUEST, one_line(str(error))) from None
 
 
 def check_texts(texts: Sequence[str], limits: Limits) -> None:
@@ -182,11 +186,19 @@ def check_count(count: int, limits: Limits) -> None:
         raise HTTPException(BAD_REQUEST, f"count {count:,}: expected at most {limits.results:,}")
 
 
+def check_masks(texts: Sequence[str], count: int, mask: str, limits: Limits) -> None:
+    """Raise HTTPException for more pieces than an answer has."""
+    num_masks = sum(text.count(mask) for text in texts)
+    if num_masks * count > limits.pieces:
+        told = f"{num_masks:,} masks, {count} pieces each: expected at most {limits.pieces:,} pieces in a request"
+        raise HTTPException(BAD_REQUEST, told)
+
+
 async def bad_request(request: Request, error: Exception) -> JSONResponse:
     """400, and in one line what is wrong with the body."""
     assert isinstance(error, RequestValidationError)
     found = [f"{'.'.join(map(str, one['loc'][1:])) or 'body'}: {one['msg']}" for one in error.errors()]
-    return JSONResponse({"detail": "; ".join(found)}, BAD_REQUEST)
+    return JSONResponse({"detail": one_line("; ".join(found))}, BAD_REQUEST)
 
 
 async def internal_error(request: Request, error: Exception) -> JSONResponse:

@@ -7,15 +7,22 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Limits:
-    """Texts of a request, characters of a text, texts that are computed at once and that wait, results for a text."""
+    """Texts of a request, characters of a text, texts that are computed at once and that wait, results for a text.
+
+    `pieces` are those that a request for masks has in its answer, masks x count; `body_seconds` how long a client may
+    take to send a request; `connections` those at the same time.
+    """
 
     texts: int = 256
     characters: int = 10_000
     batch_texts: int = 256
     waiting_texts: int = 10_000
     results: int = 100
+    pieces: int = 10_000
+    body_seconds: float = 30.0
+    connections: int = 256
 
     @property
     def body_bytes(self) -> int:
         """Of a request: two lists of texts, of whose characters JSON may escape each by twelve bytes (an emoji)."""
-        return min(2 * self.texts * self.characters * 12, 1 << 26)
+        return min(2 * self.texts * self.characters * 12, 1 << 24)

@@ -7,11 +7,15 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from inference.sentences import Encoded
 
-Texts = Annotated[list[str], Field(min_length=1, description="texts in any language of the model")]
+SHOWN = 300  # characters of what a client is told of a mistake
+MOST = 1_000_000  # results that any server may give, whatever its limits
+# The first wrong text is told, not each of a million.
+Texts = Annotated[list[str], Field(min_length=1, fail_fast=True, description="texts in any language of the model")]
 Truncated = Annotated[
     list[int], Field(description="numbers, from 0, of the texts that were cut to what the model takes")
 ]
@@ -20,6 +24,11 @@ Truncated = Annotated[
 def numbers_of(is_truncated: np.ndarray) -> list[int]:
     """The numbers, from 0, of the texts that were cut, bool (texts,)."""
     return np.flatnonzero(is_truncated).tolist()
+
+
+def one_line(text: str) -> str:
+    """A message for a client: what cannot be printed as spaces, cut to SHOWN characters."""
+    return "".join(character if character.isprintable() else " " for character in text[:SHOWN])
 
 
 class Encoding(StrEnum):
@@ -33,6 +42,15 @@ class Message(BaseModel):
     """A request, which has no fields but its own."""
 
     model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_no_other_field(cls, content: Any) -> Any:
+        """Refuse the first field that is unknown, where pydantic would make an error for each."""
+        unknown = (key for key in content if key not in cls.model_fields) if isinstance(content, dict) else ()
+        for key in unknown:
+            raise PydanticCustomError("extra_forbidden", "{field}: Extra inputs are not permitted", {"field": key})
+        return content
 
 
 class EmbedRequest(Message):
@@ -55,7 +73,9 @@ class EmbedResponse(BaseModel):
 
 class SimilarityRequest(Message):
     texts: Texts
-    others: Annotated[list[str], Field(min_length=1, description="texts to compare each of `texts` with")]
+    others: Annotated[
+        list[str], Field(min_length=1, fail_fast=True, description="texts to compare each of `texts` with")
+    ]
 
 
 class SimilarityResponse(BaseModel):
@@ -66,7 +86,7 @@ class SimilarityResponse(BaseModel):
 
 class SearchRequest(Message):
     texts: Texts
-    count: int = Field(10, ge=1, description="results for each text")
+    count: int = Field(10, ge=1, le=MOST, description="results for each text")
 
 
 class Hit(BaseModel):
@@ -82,8 +102,10 @@ class SearchResponse(BaseModel):
 
 class FillMaskRequest(Message):
     texts: Texts
-    others: list[str] | None = Field(None, description="for each text one of the same meaning, read plugged in")
-    count: int = Field(5, ge=1, description="pieces for each mask")
+    others: Annotated[list[str], Field(fail_fast=True)] | None = Field(
+        None, description="for each text one of the same meaning, read plugged in"
+    )
+    count: int = Field(5, ge=1, le=MOST, description="pieces for each mask")
 
 
 class FilledPiece(BaseModel):

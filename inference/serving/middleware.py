@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 
 from starlette.exceptions import HTTPException
@@ -11,52 +12,66 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from inference.serving.metrics import Metrics
 
-TOO_LARGE, INTERNAL_ERROR = 413, 500
+TOO_SLOW, TOO_LARGE, INTERNAL_ERROR = 408, 413, 500
 READ_ON_BYTES = 1 << 28
 
 
 class BodyLimit:
-    """ASGI middleware: 413 for bodies of more than `most` bytes, announced or not, before they are in memory."""
+    """ASGI middleware: 413 for bodies of more than `most` bytes, announced or not, before they are in memory.
 
-    def __init__(self, app: ASGIApp, most: int) -> None:
+    A body that is not there after some seconds is answered by 408: a server that stops would otherwise wait for it.
+    """
+
+    def __init__(self, app: ASGIApp, most: int, seconds: float) -> None:
         self._app = app
         self._most = most
+        self._seconds = seconds
         self._told = f"the body has more than {most:,} bytes"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        until = asyncio.get_running_loop().time() + self._seconds
         announced = dict(scope["headers"]).get(b"content-length", b"0")
         if announced.isdigit() and int(announced) > self._most:
-            await read_on(receive)
+            await read_on(receive, until)
             await JSONResponse({"detail": self._told}, TOO_LARGE)(scope, receive, send)
             return
-        num_bytes = 0
+        num_bytes, is_read = 0, False
 
         async def counted() -> Message:
-            nonlocal num_bytes
-            message = await receive()
+            nonlocal num_bytes, is_read
+            if is_read:  # what follows is that the client hangs up
+                return await receive()
+            try:
+                async with asyncio.timeout_at(until):
+                    message = await receive()
+            except TimeoutError:
+                raise HTTPException(TOO_SLOW, f"the body was not there after {self._seconds:g} seconds") from None
             num_bytes += len(message.get("body", b""))
+            is_read = not message.get("more_body", False)
             if num_bytes > self._most:
-                if message.get("more_body", False):
-                    await read_on(receive)
+                if not is_read:
+                    await read_on(receive, until)
                 raise HTTPException(TOO_LARGE, self._told)
             return message
 
         await self._app(scope, counted, send)
 
 
-async def read_on(receive: Receive) -> None:
-    """Read and forget the rest of a body, up to READ_ON_BYTES.
+async def read_on(receive: Receive, until: float) -> None:
+    """Read and forget the rest of a body, up to READ_ON_BYTES and to a time of the event loop.
 
     Many clients send all of it before they read the answer: a connection that is closed meanwhile loses this.
     """
     num_bytes, has_more = 0, True
-    while has_more and num_bytes < READ_ON_BYTES:
-        message = await receive()
-        num_bytes += len(message.get("body", b""))
-        has_more = bool(message.get("more_body", False))
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout_at(until):
+            while has_more and num_bytes < READ_ON_BYTES:
+                message = await receive()
+                num_bytes += len(message.get("body", b""))
+                has_more = bool(message.get("more_body", False))
 
 
 class HangUp:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from data_tools.cli import warn
 from data_tools.text.lines import open_text
 from finetune.mt.decoding.translator import Translator
 from finetune.understanding.retrieval.matching import unit_rows
@@ -19,6 +20,7 @@ from inference.search import SentenceIndex
 from inference.sentences import SentenceEncoder
 from inference.serving.batching import Batcher
 from inference.serving.limits import Limits
+from inference.unfit_text import UnfitTextError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -64,12 +66,15 @@ class Corpus:
 
     @classmethod
     def of(cls, path: Path, encoder: SentenceEncoder) -> Corpus:
-        """The lines of a file, embedded. Raises ValueError for a file without any."""
+        """The lines of a file, embedded; those that are cut are told. Raises ValueError for a file without any."""
         with open_text(path) as file:
             lines = [line.rstrip("\n") for line in file]
         if not lines:
             raise ValueError(f"{path}: has no line to search")
-        return cls(lines, SentenceIndex(unit_rows(encoder.encode(lines))))
+        found = encoder.encode_and_tell(lines)
+        if num_cut := int(found.is_truncated.sum()):
+            warn(f"{path}: {num_cut:,} lines are longer than the model takes; what is behind that is not found")
+        return cls(lines, SentenceIndex(unit_rows(found.vectors)))
 
 
 @dataclass(frozen=True)
@@ -124,6 +129,10 @@ class Services:
     def _embed(self, texts: Sequence[str]) -> list[TextVector]:
         assert self.models.encoder is not None
         found = self.models.encoder.encode_and_tell(texts)
+        if not np.isfinite(found.vectors).all():  # which JSON cannot write, and whose neighbours are anything
+            raise FloatingPointError(
+                "a vector is not finite: the model's weights are damaged, or too large for --dtype"
+            )
         return list(map(TextVector, found.vectors, found.is_truncated.tolist()))
 
     def _nearest(self, queries: Sequence[Query]) -> list[list[Nearest]]:
@@ -152,8 +161,8 @@ class Services:
     def _translate(self, texts: Sequence[str]) -> list[str]:
         assert self.models.translator is not None
         num_cut = self.models.translator.num_cut_lines
-        found = self.models.translator.translate(texts, with_scores=False)
-        if self.models.translator.num_cut_lines > num_cut:  # whose ends would silently be missing
+        self.models.translator.source_ids(texts)  # which counts those whose ends would silently be missing
+        if self.models.translator.num_cut_lines > num_cut:
             most = self.models.translator.generator.max_tokens
-            raise ValueError(f"a text has more tokens than the model takes, {most}; send sentences")
-        return [hypotheses[0].text for hypotheses in found]
+            raise UnfitTextError(f"a text has more tokens than the model takes, {most}; send sentences")
+        return [hypotheses[0].text for hypotheses in self.models.translator.translate(texts, with_scores=False)]

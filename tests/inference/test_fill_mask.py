@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from transformers import AutoTokenizer
 from finetune.placement import Placement
 from inference import fill_mask
 from inference.fill_mask import MaskFiller
+from inference.unfit_text import UnfitTextError
 from veco import VecoForMaskedLM
 from veco.convert import to_xlm_roberta
 from veco.tokenizer import save_tokenizer
@@ -45,6 +47,19 @@ def test_masks_in_parts_and_all_pieces(tiny_model: Path, monkeypatch: pytest.Mon
     assert len(filler.fill(MASKED[1:2], count=10**6)[0][0]) == len(filler.tokenizer)
 
 
+def test_rows_without_a_piece_fill_nothing(tiny_model: Path, tmp_path: Path) -> None:
+    model, tokenizer = VecoForMaskedLM.from_pretrained(tiny_model), AutoTokenizer.from_pretrained(tiny_model)
+    model.resize_token_embeddings(len(tokenizer) + 6)
+    with torch.no_grad():
+        model.lm_head.decoder.bias[len(tokenizer) :] = 100
+    model.save_pretrained(tmp_path)
+    save_tokenizer(tokenizer, tiny_model, tmp_path, max_tokens=64)
+    found, expected = (MaskFiller(path).fill(MASKED, OTHERS) for path in (tmp_path, tiny_model))
+    assert [[[one.piece for one in of_mask] for of_mask in of_text] for of_text in found] == [
+        [[one.piece for one in of_mask] for of_mask in of_text] for of_text in expected
+    ]
+
+
 def test_the_other_sentence_is_read(tiny_model: Path) -> None:
     filler = MaskFiller(tiny_model)
     assert filler.fill(MASKED[:1], OTHERS[:1]) != filler.fill(MASKED[:1], OTHERS[1:2]) != filler.fill(MASKED[:1])
@@ -74,8 +89,15 @@ def test_what_cannot_be_filled(tiny_model: Path, tmp_path: Path) -> None:
         filler.fill(["<mask>", "haus"])
     with pytest.raises(ValueError, match="expected one other sentence for each, found 2 for 1"):
         filler.fill(["<mask>"], ["a", "b"])
-    with pytest.raises(ValueError, match="a sentence has .* tokens; the model takes 64"):
+    with pytest.raises(UnfitTextError, match="a sentence has .* tokens; the model takes 64"):
         filler.fill(["<mask> " + "rot " * 70])
+    # Nothing is computed before all are read.
+    with (
+        mock.patch.object(fill_mask, "BATCH_PAIRS", 1),
+        mock.patch.object(filler, "_fill_batch", side_effect=AssertionError),
+        pytest.raises(UnfitTextError, match="a sentence has .* tokens; the model takes 64"),
+    ):
+        filler.fill(["<mask>", "<mask>"], ["rot", "rot " * 70])
     to_xlm_roberta(tiny_model).save_pretrained(tmp_path)
     save_tokenizer(AutoTokenizer.from_pretrained(tiny_model), tiny_model, tmp_path, max_tokens=64)
     with pytest.raises(ValueError, match="expected a veco, found a xlm-roberta"):

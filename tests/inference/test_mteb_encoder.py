@@ -73,5 +73,5 @@ def test_names(tiny_model: Path) -> None:
 
 @pytest.mark.skipif(HAS_MTEB, reason="mteb is installed")
 def test_mteb_is_missing(tiny_model: Path) -> None:
-    with pytest.raises(ValueError, match="mteb is not installed: pip install mteb"):
+    with pytest.raises(ValueError, match=r"mteb is not installed: pip install 'veco\[mteb\]'"):
         MtebEncoder(SentenceEncoder(tiny_model), "test/tiny")

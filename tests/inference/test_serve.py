@@ -24,6 +24,7 @@ from finetune.placement import Placement
 from inference import SentenceEncoder
 from inference.fill_mask import MaskFiller
 from inference.serve import limits_of, listening, load_models, parse_arguments
+from inference.serving.limits import Limits
 
 ROOT = Path(__file__).resolve().parents[2]
 NUM_CLIENTS = 24
@@ -66,6 +67,11 @@ def test_limits_and_ports_are_checked() -> None:
         limits_of(parse_arguments(["--max-texts", "0"]))
     with pytest.raises(ValueError, match="--max-waiting 100: expected at least twice --max-texts 256"):
         limits_of(parse_arguments(["--max-waiting", "100"]))
+    with pytest.raises(ValueError, match="--max-connections 0: expected at least 1"):
+        limits_of(parse_arguments(["--max-connections", "0"]))
+    with pytest.raises(ValueError, match="--stop-seconds -1: expected at least 0"):
+        limits_of(parse_arguments(["--stop-seconds", "-1"]))
+    assert limits_of(parse_arguments(["--max-texts", "7"])) == Limits(texts=7)
     with pytest.raises(ValueError, match="--port 65536: expected 0 to 65535"):
         listening("127.0.0.1", 65536)
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 import socket
 import threading
@@ -14,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -33,7 +35,7 @@ uvicorn = pytest.importorskip("uvicorn")
 application = pytest.importorskip("inference.serving.app").application
 
 LINES = ["hund", "haus baum", "milch nacht", "rot", "stein vogel"]
-LIMITS = Limits(texts=40, characters=100, batch_texts=16, waiting_texts=1000, results=5)
+LIMITS = Limits(texts=40, characters=100, batch_texts=16, waiting_texts=1000, results=5, pieces=50)
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +50,10 @@ def models(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Models
     return Models(encoder, Corpus.of(text, encoder), MaskFiller(tiny_model), translator)
 
 
-def started(models: Models) -> Generator[str, None, None]:
+def started(models: Models, limits: Limits = LIMITS) -> Generator[str, None, None]:
     """The address of a server, which is stopped at the end."""
     with listening("127.0.0.1", 0) as listener:
-        server = uvicorn.Server(uvicorn.Config(application(models, LIMITS, {"model": "tiny"}), log_level="warning"))
+        server = uvicorn.Server(uvicorn.Config(application(models, limits, {"model": "tiny"}), log_level="warning"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
@@ -152,6 +154,16 @@ BAD = {
     "no JSON": ("/embed", b'{"texts": ["a"', 400, "JSON decode error"),
     "nested": ("/embed", b"[" * 40_000, 400, ""),
     "another field": ("/embed", {"texts": ["a"], "model": "b"}, 400, "model: Extra inputs are not permitted"),
+    "many other fields": (
+        "/embed",
+        dict.fromkeys(["", *map(str, range(5_000))]),
+        400,
+        "Extra inputs are not permitted",
+    ),
+    "a field of two lines": ("/embed", {"texts": ["a"], "a\nb": 1}, 400, "a b: Extra inputs are not permitted"),
+    "many numbers": ("/embed", {"texts": [1] * 10_000}, 400, "texts.0: Input should be a valid string"),
+    "many other numbers": ("/similarity", {"texts": ["a"], "others": [1] * 10_000}, 400, "others.0: Input should be"),
+    "a large number": ("/search", b'{"texts": ["a"], "count": %s}' % (b"9" * 4_000), 400, "count"),
     "no text": ("/embed", {"texts": []}, 400, "texts: List should have at least 1 item"),
     "a number": ("/embed", {"texts": [1]}, 400, "texts.0: Input should be a valid string"),
     "half a surrogate pair": (
@@ -166,6 +178,9 @@ BAD = {
     "many results": ("/search", {"texts": ["a"], "count": 6}, 400, "count 6: expected at most 5"),
     "no result": ("/search", {"texts": ["a"], "count": 0}, 400, "count: Input should be greater than or equal to 1"),
     "no mask": ("/fill-mask", {"texts": ["hund"]}, 400, "'hund': expected <mask> where a piece is to be filled in"),
+    "a long text without a mask": ("/fill-mask", {"texts": ["hund " * 20]}, 400, "expected <mask> where a piece is"),
+    "a long text with a mask": ("/fill-mask", {"texts": ["<mask> " + "qr" * 45]}, 400, "tokens; the model takes 64"),
+    "many pieces": ("/fill-mask", {"texts": ["<mask> " * 11], "count": 5}, 400, "11 masks, 5 pieces each: expected at"),
     "another number": (
         "/fill-mask",
         {"texts": ["<mask>"], "others": []},
@@ -206,6 +221,51 @@ def test_failures_are_counted(models: Models, monkeypatch: pytest.MonkeyPatch) -
     assert ask(address, "/embed", {"texts": ["a"]}) == (500, {"detail": "the server failed; its log says why"})
     assert 'veco_requests_total{path="/embed",status="500"} 1.0' in ask(address, "/metrics")[1].splitlines()
     assert list(server) == []
+
+
+class GivenEncoder(SentenceEncoder):
+    """Has given numbers for every text, or an error that it raises."""
+
+    def __init__(self, given: float | ValueError) -> None:
+        self.given = given
+
+    def encode_and_tell(self, sentences: Sequence[str]) -> Encoded:  # type: ignore[override]
+        if isinstance(self.given, ValueError):
+            raise self.given
+        return Encoded(np.full((len(sentences), 4), self.given, np.float32), np.zeros(len(sentences), bool))
+
+
+@pytest.mark.parametrize("given", [float("nan"), float("inf"), ValueError("of a library")])
+def test_what_is_not_the_clients_mistake_is_the_servers(given: float | ValueError) -> None:
+    with closing(started(Models(encoder=GivenEncoder(given)))) as server:
+        address = next(server)
+        for path, more in (("/embed", {}), ("/embed", {"encoding": "base64"}), ("/similarity", {"others": ["b"]})):
+            expected = (500, {"detail": "the server failed; its log says why"})
+            assert ask(address, path, {"texts": ["a"], **more}) == expected
+
+
+def test_a_text_that_is_too_long_costs_no_translation(address: str, models: Models) -> None:
+    assert models.translator is not None
+    with mock.patch.object(models.translator.generator, "search", side_effect=AssertionError) as search:
+        assert ask(address, "/translate", {"texts": ["haus", "haus " * 20]})[0] == 400
+    search.assert_not_called()
+
+
+def test_a_body_that_does_not_come_is_given_up(models: Models) -> None:
+    """So that a client which sends half of it does not keep a server from stopping."""
+    with closing(started(models, dataclasses.replace(LIMITS, body_seconds=0.3))) as server:
+        address = next(server)
+        host, port = address.removeprefix("http://").split(":")
+        for length in (100, 1_000_000):
+            with socket.create_connection((host, int(port)), timeout=30) as client:
+                client.sendall(
+                    b"POST /embed HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n"
+                    + f"Content-Length: {length}\r\n\r\n".encode()
+                    + b'{"texts": ["hu'
+                )
+                status = client.recv(1000).split()[1]
+            assert status == (b"408" if length == 100 else b"413")
+        assert ask(address, "/embed", {"texts": ["hund"]})[0] == 200
 
 
 class HeldEncoder(SentenceEncoder):
@@ -289,7 +349,7 @@ def test_mistakes_are_answered_in_one_line(name: str, address: str) -> None:
     path, body, status, expected = BAD[name]
     found, content = ask(address, path, body)
     assert found == status, content
-    assert expected in content["detail"] and "\n" not in content["detail"]
+    assert expected in content["detail"] and "\n" not in content["detail"] and len(content["detail"]) <= 300
     assert ask(address, "/health")[0] == 200
 
 
