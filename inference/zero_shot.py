@@ -48,6 +48,7 @@ class ZeroShotClassifier:
                 f"labels {ENTAILMENT} and {' or '.join(OTHERWISE)}, such as xtreme/xnli"
             )
         self._entailment, self._otherwise = task.labels.index(ENTAILMENT), task.labels.index(otherwise[0])
+        self.num_truncated = 0  # pairs of a text and a hypothesis so far that were cut to the length of training
 
     def probabilities(
         self,
@@ -79,6 +80,7 @@ class ZeroShotClassifier:
         while block := list(itertools.islice(remaining, max(1, PAIRS_AT_ONCE // len(hypotheses)))):
             pairs = [LabelledText(text, hypothesis, None, "") for text in block for hypothesis in hypotheses]
             rows = self._predictor.head.encode(pairs, self._predictor.encoder)
+            self.num_truncated += rows.truncated.total()
             is_plugged_in = self._predictor.is_plugged_in
             paired = PairedRows.paired(rows, rows, np.arange(len(pairs))) if is_plugged_in else PairedRows.alone(rows)
             logits = self._predictor.results(EvaluationSet("", pairs, paired, is_own_pair=is_plugged_in))["logits"]

@@ -49,6 +49,12 @@ def test_a_model_that_is_plugged_in_reads_each_pair_as_its_own(tiny_model: Path,
     )
     found = classifier.probabilities(TEXTS, LABELS)
     assert found.shape == (5, 3) and found.sum(axis=1) == pytest.approx(1)
+    hypotheses = hypotheses_of(LABELS, "", "ein {}")  # their logits: the probabilities of this model are all near 1
+    (together,) = classifier._logits(TEXTS, hypotheses)
+    alone = [[next(classifier._logits([text], [one]))[0, 0] for one in hypotheses] for text in TEXTS]
+    assert together == pytest.approx(np.array(alone), abs=1e-4)
+    assert classifier.num_truncated == 15, "by the English template of the first call, none by the others"
+    assert together.std(axis=0).min() > 0.01 and together.std(axis=1).min() > 0.01, "text and label count"
 
 
 def test_half_precision_is_computed_and_near(nli: Path) -> None:

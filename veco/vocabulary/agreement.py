@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -14,14 +15,14 @@ from transformers import PreTrainedModel
 
 from data_tools.text.lines import open_text
 from veco.vocabulary.pieces import Pieces
-from veco.vocabulary.text import encoding
+from veco.vocabulary.text import encoding, lines_of_shards
 
 NUM_LINES = 32
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """The largest difference between the states of a text's first lines before and after, of the encoder's last layer.
+    """The largest difference between the states of some lines of text before and after, of the encoder's last layer.
 
     `other_pieces` of the lines are cut into other pieces than before, as they have pieces that were not kept; their
     states are not compared.
@@ -58,10 +59,10 @@ class States:
         return Agreement(len(same), len(self.pieces) - len(same), max(differences, default=0.0))
 
 
-def first_lines(files: Sequence[Path]) -> list[str]:
-    """The first lines of text files that are not empty."""
+def first_lines(sources: Sequence[Path], pieces: Pieces) -> list[str]:
+    """The first lines with text of each of some sources, files or a language's shards; about NUM_LINES in all."""
     found: list[str] = []
-    for path in files:
-        with open_text(path) as lines:
-            found += islice((line for line in lines if line.strip()), NUM_LINES - len(found))
+    for path in sources:
+        with contextlib.nullcontext(lines_of_shards(pieces, path)) if path.is_dir() else open_text(path) as lines:
+            found += islice((line for line in lines if line.strip()), max(1, NUM_LINES // len(sources)))
     return found

@@ -32,7 +32,7 @@ def cut(arguments: argparse.Namespace, model: PreTrainedModel, directory: Path) 
     check_fits(XlmRVocabulary(arguments.source), model, arguments.source)
     old = Pieces.open(arguments.source)
     files = [path for path in arguments.text if not path.is_dir()]
-    counts, lines = counts_of(old, files), first_lines(files)
+    counts, lines = counts_of(old, files), first_lines(arguments.text, old)
     before, states = Side.of(old, model, counts), States.of(model, old, lines) if lines else None
     of_ids = np.zeros(len(old), np.int64) if counts is None else counts.of_ids
     for directory_of_shards in set(arguments.text).difference(files):

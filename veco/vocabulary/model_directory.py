@@ -9,9 +9,11 @@ from transformers import PreTrainedModel
 
 import veco
 from veco.config import VecoConfig
+from veco.convert.families import how_to_convert
 from veco.convert.weights import open_strictly
 from veco.rust_errors import rust_errors_as_oserrors
 from veco.sentence_transformers_files import recorded_settings, write_sentence_files
+from veco.tokenizer import read_json
 from veco.vocabulary.rows import framing_ids
 
 
@@ -21,7 +23,10 @@ def open_model(directory: Path) -> PreTrainedModel:
         raise ValueError(f"{directory}: expected a model directory with a config.json")
     names = VecoConfig.from_pretrained(directory).architectures or []
     if len(names) != 1 or names[0] not in veco.__all__:
-        raise ValueError(f"{directory}: config.json names architectures {names}, expected one of VECO's classes")
+        advice = how_to_convert(str(read_json(directory / "config.json").get("model_type")))
+        raise ValueError(
+            f"{directory}: config.json names architectures {names}, expected one of VECO's classes{advice}"
+        )
     return open_strictly(getattr(veco, names[0]), directory)
 
 

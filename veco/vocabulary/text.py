@@ -104,8 +104,8 @@ def check_counts(pieces: Pieces, of_ids: np.ndarray, sources: Sequence[Path]) ->
         )
 
 
-def count_shards(pieces: Pieces, directory: Path) -> np.ndarray:
-    """Occurrences of each id, int64 (V,), in the shards of one language, `DATA/mono/LANGUAGE`."""
+def shards_of(pieces: Pieces, directory: Path) -> list[Shard]:
+    """The shards of one language, `DATA/mono/LANGUAGE`. Raises ValueError for others, and for another tokenizer's."""
     data = directory.absolute().parents[1]
     shards = Manifest.load(data).mono.get(directory.name)
     if shards is None:
@@ -113,9 +113,23 @@ def count_shards(pieces: Pieces, directory: Path) -> np.ndarray:
     prepared_with = Pieces.open(data / "tokenizer").names
     if prepared_with != pieces.names[: len(prepared_with)]:
         raise ValueError(f"{directory}: prepared with another tokenizer than that in {pieces.directory}; give text")
+    return [Shard(data / info.prefix) for info in shards]
+
+
+def lines_of_shards(pieces: Pieces, directory: Path) -> Iterator[str]:
+    """The sentences of one language's shards as text."""
+    return (
+        pieces.encoder.decode(ids)
+        for shard in shards_of(pieces, directory)
+        for ids in map(shard.__getitem__, range(len(shard)))
+    )
+
+
+def count_shards(pieces: Pieces, directory: Path) -> np.ndarray:
+    """Occurrences of each id, int64 (V,), in the shards of one language, `DATA/mono/LANGUAGE`."""
     of_ids = np.zeros(len(pieces), np.int64)
-    for info in tqdm(shards, desc="counting pieces of shards", unit="shard", mininterval=1):
-        tokens = Shard(data / info.prefix).tokens
+    for shard in tqdm(shards_of(pieces, directory), desc="counting pieces of shards", unit="shard", mininterval=1):
+        tokens = shard.tokens
         for start in range(0, len(tokens), TOKENS_PER_CALL):
             of_ids += np.bincount(tokens[start : start + TOKENS_PER_CALL], minlength=len(pieces))
     return of_ids

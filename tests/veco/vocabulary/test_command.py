@@ -253,7 +253,9 @@ def test_bad_input_is_one_line(inputs: Path, monkeypatch, capsys, tmp_path: Path
 
 def test_a_vocabulary_is_cut_to_the_shards_of_a_language(inputs: Path, monkeypatch, tmp_path: Path) -> None:
     make_data(tmp_path / "data", inputs / "de", {"de": GERMAN, "en": ENGLISH})
-    run(monkeypatch, f"cut {inputs}/de {tmp_path}/by-shards --text {tmp_path}/data/mono/de")
+    run(monkeypatch, f"cut {inputs}/de {tmp_path}/by-shards --text {tmp_path}/data/mono/de --json {tmp_path}/cut.json")
+    agreement = json.loads((tmp_path / "cut.json").read_text())["agreement"]
+    assert agreement["lines"] > 0 and agreement["other_pieces"] == agreement["largest_difference"] == 0
     run(monkeypatch, f"cut {inputs}/de {tmp_path}/by-text --text {inputs}/de.txt")
     by_shards, by_text = (VecoForMaskedLM.from_pretrained(tmp_path / name) for name in ("by-shards", "by-text"))
     assert torch.equal(by_shards.get_input_embeddings().weight, by_text.get_input_embeddings().weight)
