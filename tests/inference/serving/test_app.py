@@ -326,6 +326,27 @@ def test_what_nobody_waits_for_is_not_computed() -> None:
     assert 'veco_abandoned_requests_total{path="/embed"} 1.0' in metrics  # who has the answer has not hung up
 
 
+def test_a_full_queue_asks_to_come_again() -> None:
+    encoder = HeldEncoder()
+    limits = dataclasses.replace(LIMITS, waiting_texts=2)
+    with closing(started(Models(encoder=encoder), limits)) as server, ThreadPoolExecutor(2) as clients:
+        address = next(server)
+        try:
+            first = clients.submit(ask, address, "/embed", {"texts": ["first"]})
+            wait_for_metric(address, 'veco_batch_texts_sum{service="embed"} 1.0')
+            other = clients.submit(ask, address, "/embed", {"texts": ["a", "b"]})
+            wait_for_metric(address, 'veco_waiting_texts{service="embed"} 2.0')
+            with pytest.raises(urllib.error.HTTPError) as refused:
+                body = json.dumps({"texts": ["c"]}).encode()
+                urllib.request.urlopen(
+                    urllib.request.Request(f"{address}/embed", body, {"Content-Type": "application/json"}), timeout=60
+                )
+            assert (refused.value.code, refused.value.headers["Retry-After"]) == (503, "1")
+        finally:
+            encoder.may_go_on.set()
+        assert [one.result(60)[0] for one in (first, other)] == [200, 200]
+
+
 def test_a_client_that_hangs_up_within_its_body_has_not_made_a_mistake(models: Models) -> None:
     with closing(started(models)) as server:
         address = next(server)
