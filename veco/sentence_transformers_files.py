@@ -11,7 +11,7 @@ from veco.tokenizer import read_json, write_json
 
 MODULES, TRANSFORMER, POOLING, CONFIG = "modules.json", "sentence_bert_config.json", "1_Pooling", "config.json"
 COMPUTED_HERE = ("Transformer", "Pooling", "Normalize")  # modules of sentence-transformers
-# Pooling -> its key in files of releases before 6, which all releases read; from 6 on it is the value of pooling_mode.
+# Pooling -> its key in files of older releases, which newer ones read; they write it as the value of pooling_mode.
 POOLING_KEYS = {
     "mean": "pooling_mode_mean_tokens",
     "cls": "pooling_mode_cls_token",
@@ -61,7 +61,7 @@ def _layer(directory: Path) -> int:
     """The layer of what sentence-transformers loads: all that a model has, unless its settings say otherwise."""
     path = directory / TRANSFORMER
     content = read_json(path) if path.is_file() else {}
-    # The second name is that of releases from 6 on.
+    # The second name is that of newer releases.
     options = {**(content.get("config_args") or {}), **(content.get("config_kwargs") or {})}
     return int(options.get("num_hidden_layers") or read_json(directory / CONFIG)["num_hidden_layers"])
 

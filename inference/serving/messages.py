@@ -47,9 +47,9 @@ class Message(BaseModel):
     @classmethod
     def _has_no_other_field(cls, content: Any) -> Any:
         """Refuse the first field that is unknown, where pydantic would make an error for each."""
-        unknown = (key for key in content if key not in cls.model_fields) if isinstance(content, dict) else ()
-        for key in unknown:
-            raise PydanticCustomError("extra_forbidden", "{field}: Extra inputs are not permitted", {"field": key})
+        for key in content if isinstance(content, dict) else ():
+            if key not in cls.model_fields:
+                raise PydanticCustomError("extra_forbidden", "{field}: Extra inputs are not permitted", {"field": key})
         return content
 
 

@@ -73,7 +73,9 @@ class Corpus:
             raise ValueError(f"{path}: has no line to search")
         found = encoder.encode_and_tell(lines)
         if num_cut := int(found.is_truncated.sum()):
-            warn(f"{path}: {num_cut:,} lines are longer than the model takes; what is behind that is not found")
+            warn(
+                f"{path}: {num_cut:,} of {len(lines):,} lines are longer than the model takes; their ends are not found"
+            )
         return cls(lines, SentenceIndex(unit_rows(found.vectors)))
 
 

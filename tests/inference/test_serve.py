@@ -25,6 +25,7 @@ from inference import SentenceEncoder
 from inference.fill_mask import MaskFiller
 from inference.serve import limits_of, listening, load_models, parse_arguments
 from inference.serving.limits import Limits
+from inference.serving.services import Corpus
 
 ROOT = Path(__file__).resolve().parents[2]
 NUM_CLIENTS = 24
@@ -78,6 +79,14 @@ def test_limits_and_ports_are_checked() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(ValueError, match=f"cannot listen on 127.0.0.1, port {port}: .*; choose another --port"):
             listening("127.0.0.1", port)
+
+
+def test_lines_to_search_that_are_cut_are_told(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "lines.txt").write_text("rot\n" + "qr" * 50 + "\n")
+    Corpus.of(tmp_path / "lines.txt", SentenceEncoder(tiny_model))
+    assert "lines.txt: 1 of 2 lines are longer than the model takes" in capsys.readouterr().err
 
 
 def test_nothing_that_was_received_is_lost(tiny_model: Path) -> None:
