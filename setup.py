@@ -99,6 +99,7 @@ setup(
         ],
         "serve": [
             "fastapi>=0.115",  # inference.serve: requests checked against types, and their description (OpenAPI)
+            "pydantic>=2.8",  # fail_fast: one error for a list of wrong texts, not one for each
             "uvicorn>=0.30",  # speaks HTTP, and answers what it has received before it stops
             "prometheus-client>=0.20",  # /metrics as Prometheus reads it
         ],

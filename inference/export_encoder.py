@@ -1,10 +1,11 @@
 """Export the encoder of a model to CTranslate2 or ONNX Runtime, which compute sentences several times as fast on CPUs.
 
-    python -m inference.export_encoder MODEL --to ct2 --int8 --output DIR [--layer K] [--pooling mean]
+    python -m inference.export_encoder MODEL --to ct2 --int8 --output DIR [--layer K] [--pooling cls]
 
 MODEL is a run, a checkpoint or a model: a VECO, whose cross-attention is left out, or an XLM-R. It is cut at layer K,
-by default that of 0.6 of the depth, as XTREME chooses it: the layers above, and all heads, stay outside. The states are
-those of layer K, transformers' hidden_states[K], and DIR also records how a sentence's vector is made of them.
+by default the one that it records for sentences, or else that of 0.6 of the depth, as XTREME chooses it: the layers
+above, and all heads, stay outside. The states are those of layer K, transformers' hidden_states[K], and DIR records
+how a sentence's vector is made of them, too.
 
 DIR is used in the place of a model by inference.SentenceEncoder, finetune.understanding.predict (retrieval) and the
 commands of analysis. It has the tokenizer, encoder.json (layer, pooling, longest sentence, precision, SHA-256 of the
@@ -71,14 +72,15 @@ def export_encoder(directory: Path, output: Path, options: ExportOptions) -> Exp
     check_exportable(encoder)
     num_layers = int(encoder.config.num_hidden_layers)
     layer = options.layer
-    pooling = options.pooling
+    pooling, max_length = options.pooling, options.max_length
     if (layer is None or pooling is None) and (recorded := recorded_settings(directory)) is not None:
         layer, pooling = recorded.layer if layer is None else layer, pooling or Pooling(recorded.pooling)
+        max_length = recorded.max_length if max_length is None else max_length
     if layer is None:
         layer = usual_layer(num_layers)
     if not 1 <= layer <= num_layers:
         raise ValueError(f"--layer {layer}: {directory} has layers 1 to {num_layers}")
-    max_length = checked_length(options.max_length, text_encoder(encoder), encoder.max_tokens)
+    max_length = checked_length(max_length, text_encoder(encoder), encoder.max_tokens)
     if options.engine is EngineName.CTRANSLATE2:
         check_ct2(encoder.config)
     else:

@@ -44,6 +44,8 @@ class MaskFiller:
         model, missing, _ = compared(VecoForMaskedLM, directory)
         check_complete(VecoForMaskedLM, directory, missing, ())
         self._max_tokens = config.max_tokens
+        self._is_piece = torch.zeros(config.vocab_size, dtype=torch.bool)
+        self._is_piece[list(self.tokenizer.get_vocab().values())] = True
         placement = placement or Placement()
         self._model = model.eval().to(device=placement.chosen_device, dtype=placement.dtype)
 
@@ -69,8 +71,10 @@ class MaskFiller:
 
     @torch.inference_mode()
     def _fill_batch(self, x: dict[str, Tensor], y: dict[str, Tensor] | None, count: int) -> list[list[list[Filling]]]:
-        plugged = {}
+        device, plugged = self._model.device, {}
+        x = {name: of_x.to(device) for name, of_x in x.items()}
         if y is not None:
+            y = {name: of_y.to(device) for name, of_y in y.items()}
             h = self._model.veco(**y).last_hidden_state
             plugged = {"encoder_hidden_states": h, "encoder_attention_mask": y["attention_mask"]}
         states_BTD = self._model.veco(**x, **plugged).last_hidden_state
@@ -81,17 +85,18 @@ class MaskFiller:
         return [[next(remaining) for _ in range(number)] for number in is_mask.sum(dim=1).tolist()]
 
     def _fillings(self, states_MD: Tensor, count: int) -> list[list[Filling]]:
-        """The most likely pieces at each of M masks; a model may have more rows than its tokenizer pieces."""
-        probabilities = self._model.lm_head(states_MD)[:, : len(self.tokenizer)].float().softmax(dim=1)
-        best = probabilities.topk(min(count, probabilities.shape[1]), dim=1)
+        """The most likely pieces at each of M masks; rows of the model without a piece have no part in it."""
+        logits = self._model.lm_head(states_MD).float()
+        probabilities = logits.masked_fill(~self._is_piece.to(logits.device), float("-inf")).softmax(dim=1)
+        best = probabilities.topk(min(count, int(self._is_piece.sum())), dim=1)
         return [
             [Filling(*one) for one in zip(self.tokenizer.convert_ids_to_tokens(ids), values, strict=True)]
             for ids, values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
         ]
 
     def _encode(self, sentences: Sequence[str]) -> dict[str, Tensor]:
-        """input_ids and attention_mask (B, T)."""
+        """input_ids and attention_mask (B, T), on the CPU."""
         encoded = self.tokenizer(list(sentences), padding=True, return_tensors="pt", verbose=False)
         if (length := encoded["input_ids"].shape[1]) > self._max_tokens:
             raise UnfitTextError(f"a sentence has {length} tokens; the model takes {self._max_tokens}")
-        return {name: encoded[name].to(self._model.device) for name in ("input_ids", "attention_mask")}
+        return {name: encoded[name] for name in ("input_ids", "attention_mask")}

@@ -56,6 +56,7 @@ class SentenceEncoder:
             pooling, normalise = pooling or settings.pooling, settings.normalise if normalise is None else normalise
         elif (layer is None or pooling is None) and (recorded := recorded_settings(directory)) is not None:
             layer, pooling = recorded.layer if layer is None else layer, pooling or recorded.pooling
+            max_length = recorded.max_length if max_length is None else max_length
         self.normalise = normalise is not False
         self._embedder = Embedder.load(directory, layer, max_length, max_tokens, placement)
         self._embedder.pooling = Pooling(pooling or Pooling.MEAN)

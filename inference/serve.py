@@ -30,6 +30,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -47,6 +48,9 @@ from inference.serving.limits import Limits
 from inference.serving.services import Corpus, Models
 from training.launch import quiet_libraries
 from training.run_directory.kinds import Kind
+
+if TYPE_CHECKING:
+    import uvicorn
 
 REQUIRED = ("fastapi", "uvicorn", "prometheus_client")
 
@@ -82,14 +86,18 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add("--max-characters", type=int, default=defaults.characters, help="of a text; default: %(default)s")
     add("--max-batch", type=int, default=defaults.batch_texts, help="texts computed together; default: %(default)s")
     add("--max-waiting", type=int, default=defaults.waiting_texts, help="texts in a queue; default: %(default)s")
-    add("--max-connections", type=int, default=defaults.connections, help="at once, beyond: 503; default: %(default)s")
+    add(
+        "--max-connections", type=int, default=defaults.connections, help="at once, idle ones too; default: %(default)s"
+    )
+    add("--max-pieces", type=int, default=defaults.pieces, help="masks x count of a request; default: %(default)s")
+    add("--body-seconds", type=int, default=defaults.body_seconds, help="to send a request in; default: %(default)s")
     add("--stop-seconds", type=int, help="how long a stopping server goes on answering; default: until all is answered")
     return parser.parse_args(arguments)
 
 
 def limits_of(options: argparse.Namespace) -> Limits:
     """The limits that the flags give. Raises ValueError for one below 1."""
-    names = ("max_texts", "max_characters", "max_batch", "max_waiting", "max_connections")
+    names = ("max_texts", "max_characters", "max_batch", "max_waiting", "max_connections", "max_pieces", "body_seconds")
     if wrong := [name for name in names if vars(options)[name] < 1]:
         raise ValueError(f"--{wrong[0].replace('_', '-')} {vars(options)[wrong[0]]}: expected at least 1")
     if options.stop_seconds is not None and options.stop_seconds < 0:
@@ -104,6 +112,8 @@ def limits_of(options: argparse.Namespace) -> Limits:
         batch_texts=options.max_batch,
         waiting_texts=options.max_waiting,
         connections=options.max_connections,
+        pieces=options.max_pieces,
+        body_seconds=options.body_seconds,
     )
 
 
@@ -169,17 +179,27 @@ def serve(
     models: Models, limits: Limits, names: dict[str, str], listener: socket.socket, stop_seconds: int | None
 ) -> None:
     """Serve until asked to stop."""
+    server = server_of(models, limits, names, stop_seconds)
+    host, port = listener.getsockname()[:2]
+    print(f"serving on http://{f'[{host}]' if ':' in host else host}:{port}; Ctrl-C stops", flush=True)
+    server.run(sockets=[listener])
+
+
+def server_of(models: Models, limits: Limits, names: dict[str, str], stop_seconds: int | None) -> uvicorn.Server:
+    """The server of these models, within these limits."""
     import uvicorn
 
     from inference.serving.app import application
 
-    app = application(models, limits, names)
+    # uvicorn refuses where so many connections are open already, the asking one among them.
+    most = limits.connections + 1
     config = uvicorn.Config(
-        app, log_level="warning", timeout_graceful_shutdown=stop_seconds, limit_concurrency=limits.connections
+        application(models, limits, names),
+        log_level="warning",
+        timeout_graceful_shutdown=stop_seconds,
+        limit_concurrency=most,
     )
-    host, port = listener.getsockname()[:2]
-    print(f"serving on http://{f'[{host}]' if ':' in host else host}:{port}; Ctrl-C stops", flush=True)
-    uvicorn.Server(config).run(sockets=[listener])
+    return uvicorn.Server(config)
 
 
 if __name__ == "__main__":

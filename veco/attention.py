@@ -26,7 +26,7 @@ from veco.tracing import is_traced
 # Most pairs of a query and a key in a block of several sequences on CPU. The scores of small blocks stay in the CPU's
 # cache, and a block of one sequence needs neither padding nor copies of its heads; measured for 4 to 12 heads.
 BLOCK_PAIRS = 2**14
-# Where each shape is compiled, the length of the longest sequence of a padded block is rounded up by less than this.
+# Where each shape is compiled, sequences of a padded block have the length of the longest, `rounded_up` with this.
 WHOLE_LENGTHS = 8
 FEW_QUERIES = 8
 BACK_ENDS = ("auto", "eager", "sdpa")
@@ -126,7 +126,7 @@ class PackedMask:
     `query_lengths` and `key_lengths` are the lengths of the sequences in tokens, in packed order. In self-attention
     `is_causal` hides later positions, and `classes` all keys whose class that of the query does not attend to. `ends`
     are for fused kernels, made from the lengths if they are not given. Sequences that are padded have the length of
-    the longest, `rounded_up` by less than `rounding`.
+    the longest, `rounded_up` with `rounding`.
     """
 
     query_lengths: Sequence[int]

@@ -69,7 +69,7 @@ def filled(packed: Tensor, num_rows: int) -> Tensor:
 
 
 def rounded_up(count: int, most: int) -> int:
-    """A size that recurs and is at least `count`: by an eighth larger at most, and by less than `most`."""
+    """A size that recurs: the next multiple of a power of two, of `most` or, so that it grows by an eighth, of less."""
     multiple = min(most, max(1, 2 ** (count.bit_length() - 1) // SIZES_PER_OCTAVE)) if count else 1
     return -(-count // multiple) * multiple
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from veco.config import VecoConfig
+from veco.opening import CONFIG_FILE, open_config
 from veco.tokenizer import read_json, write_json
 
-MODULES, TRANSFORMER, POOLING, CONFIG = "modules.json", "sentence_bert_config.json", "1_Pooling", "config.json"
+MODULES, TRANSFORMER, POOLING = "modules.json", "sentence_bert_config.json", "1_Pooling"
+PROMPTS, TOKENIZER = "config_sentence_transformers.json", "tokenizer_config.json"
+NO_LENGTH = 10**6  # from here on a tokenizer's longest text says that it has none
 COMPUTED_HERE = ("Transformer", "Pooling", "Normalize")  # modules of sentence-transformers
 # Pooling -> its key in files of older releases, which newer ones read; they write it as the value of pooling_mode.
 POOLING_KEYS = {
@@ -30,10 +34,14 @@ def usual_layer(num_layers: int) -> int:
 
 
 class SentenceSettings(NamedTuple):
-    """Of which layer's states sentence-transformers makes a vector, and how: their mean, or the first one (cls)."""
+    """Of which layer's states sentence-transformers makes a vector, and how: their mean, or the first one (cls).
+
+    `max_length` is the longest text in tokens, special ones included; None is what the model takes.
+    """
 
     layer: int
     pooling: str
+    max_length: int | None = None
 
 
 def recorded_settings(directory: Path) -> SentenceSettings | None:
@@ -42,28 +50,52 @@ def recorded_settings(directory: Path) -> SentenceSettings | None:
     That is the layer that `write_sentence_files` recorded, or else the last one. Raises ValueError for vectors that are
     made in another way, and for files that cannot be read.
     """
-    if not (directory / MODULES).is_file():
+    if not any((directory / name).is_file() for name in (MODULES, TRANSFORMER)):
         return None
     try:
-        modules = json.loads((directory / MODULES).read_text(encoding="utf-8"))
+        modules = (
+            json.loads((directory / MODULES).read_text(encoding="utf-8")) if (directory / MODULES).is_file() else []
+        )
         paths = {str(module["type"]).rpartition(".")[2]: str(module["path"]) for module in modules}
         if others := [kind for kind in paths if kind not in COMPUTED_HERE]:
             raise ValueError(f"has a module {others[0]}, expected {', '.join(COMPUTED_HERE)} alone")
-        pooling = directory / paths.get("Pooling", POOLING) / CONFIG
-        settings = SentenceSettings(_layer(directory), _pooling(read_json(pooling) if pooling.is_file() else {}))
+        pooling = _content(directory / paths.get("Pooling", POOLING) / CONFIG_FILE)
+        transformer, prompts = (_content(directory / name) for name in (TRANSFORMER, PROMPTS))
+        if transformer.get("do_lower_case") or prompts.get("default_prompt_name"):
+            raise ValueError("changes texts before they are read, by do_lower_case or default_prompt_name")
+        # The second name is that of newer releases.
+        options = {**(transformer.get("config_args") or {}), **(transformer.get("config_kwargs") or {})}
+        layer = options.get("num_hidden_layers") or open_config(directory).num_hidden_layers
+        return SentenceSettings(
+            int(layer), _pooling(pooling), _max_length(transformer, _content(directory / TOKENIZER))
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         what = error if isinstance(error, ValueError) else f"{type(error).__name__} {error}"
         raise ValueError(f"{directory}: its files of sentence-transformers cannot be followed: {what}") from None
-    return settings
 
 
-def _layer(directory: Path) -> int:
-    """The layer of what sentence-transformers loads: all that a model has, unless its settings say otherwise."""
-    path = directory / TRANSFORMER
-    content = read_json(path) if path.is_file() else {}
-    # The second name is that of newer releases.
-    options = {**(content.get("config_args") or {}), **(content.get("config_kwargs") or {})}
-    return int(options.get("num_hidden_layers") or read_json(directory / CONFIG)["num_hidden_layers"])
+def copy_sentence_files(source: Path, directory: Path, config: VecoConfig, tell: Callable[[str], object]) -> int | None:
+    """Write what a directory has for sentence-transformers to that of a model made of it; return the layer.
+
+    It is None where there are no such files, or where they cannot be followed, which `tell` is told.
+    """
+    try:
+        recorded = recorded_settings(source)
+    except ValueError as error:
+        tell(f"{error}; they are not copied")
+        return None
+    return None if recorded is None else write_sentence_files(directory, config, *recorded)
+
+
+def _content(path: Path) -> dict[str, Any]:
+    """That of a JSON file, which may be missing."""
+    return read_json(path) if path.is_file() else {}
+
+
+def _max_length(transformer: dict[str, Any], tokenizer: dict[str, Any]) -> int | None:
+    """The longest text: in the settings of older releases, the tokenizer's in newer ones."""
+    longest = transformer.get("max_seq_length") or tokenizer.get("model_max_length")
+    return int(longest) if longest and longest < NO_LENGTH else None
 
 
 def _pooling(content: dict[str, Any]) -> str:
@@ -75,12 +107,14 @@ def _pooling(content: dict[str, Any]) -> str:
     return str(mode)
 
 
-def write_sentence_files(directory: Path, config: VecoConfig, layer: int | None = None, pooling: str = "mean") -> int:
+def write_sentence_files(
+    directory: Path, config: VecoConfig, layer: int | None = None, pooling: str = "mean", max_length: int | None = None
+) -> int:
     """Make `SentenceTransformer(directory)` use `layer`, None being the usual one; return it.
 
     A sentence is the mean of that layer's states over its tokens, `<s>` and `</s>` included, or with `pooling` "cls"
-    the state of the first. The later layers stay in the weights but are not loaded. Raises ValueError for a layer that
-    the model does not have.
+    the state of the first; it is cut to `max_length` tokens, None being the model's most. The later layers stay in the
+    weights but are not loaded. Raises ValueError for a layer that the model does not have.
     """
     num_layers = config.num_hidden_layers
     layer = usual_layer(num_layers) if layer is None else layer
@@ -93,7 +127,7 @@ def write_sentence_files(directory: Path, config: VecoConfig, layer: int | None 
         for number, (path, kind) in enumerate(kinds.items())
     ]
     settings = {
-        "max_seq_length": config.max_tokens,
+        "max_seq_length": max_length or config.max_tokens,
         "do_lower_case": False,
         "config_args": {"num_hidden_layers": layer},
     }
@@ -101,5 +135,5 @@ def write_sentence_files(directory: Path, config: VecoConfig, layer: int | None 
     write_json(directory / MODULES, modules)
     write_json(directory / TRANSFORMER, settings)
     of_pooling = {"word_embedding_dimension": config.hidden_size, POOLING_KEYS[pooling]: True, "include_prompt": True}
-    write_json(directory / POOLING / CONFIG, of_pooling)
+    write_json(directory / POOLING / CONFIG_FILE, of_pooling)
     return layer

@@ -56,7 +56,9 @@ def prepare_output(plan: StudyPlan, output: Path) -> None:
     """Write what the steps read. Raises ValueError where steps that have begun were begun otherwise."""
     settings = plan.settings()
     begun = [step.name for step in plan.steps if step.has_begun]
-    check_unchanged(settings, output, begun, UnderstandingRecipe.defaults())
+    # Files of the user are recorded since a later version: what was begun before had those that there are.
+    given = {name: text for step in plan.steps for name, text in plan.given_files(step).items()}
+    check_unchanged(settings, output, begun, {**UnderstandingRecipe.defaults(), **given})
     figures = [f"{stem}.{form}" for stem in (TABLE, CURVES, LAYERS) for form in FORMATS]
     claim(output, [*REPORTS, *figures], COMMAND)
     for path, text in plan.files.items():

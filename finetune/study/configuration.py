@@ -39,15 +39,15 @@ A column is trained and tested in its language; `languages` are by default those
 others, `report: dev` on dev. Cells are coloured: *own* where the column's language is one of the model's (the paper's
 upper bound), *foreign* where it is not, *control* where the weights are random. The languages of a model are those of
 the text of its pre-training, and of the model that it began from; `languages` of a model says otherwise. The control
-has the shape, the tokenizer and the fields of the first model of `from` in the column's language, or else of the
-first; its own `fields` go before these.
+has the shape, the tokenizer and the lengths in tokens (max_length, stride …) of the first model of `from` in the
+column's language, or else of the first; its own `fields` go before these.
 
 `fields` are of finetune.understanding.train: a model's `task_fields` go before its `fields`, these before the task's,
 and these before `finetuning`. A `teacher` among them is a run of the same task, or a model of the table: its run in the
 same column with the same seed, which goes before and has no teacher itself. Steps are made once: models share
 tokenizers, data and the models they begin from or learn from. Task files and the text of `data` are relative to this
-file, all other paths to the working directory, as in the commands; but where a flag has the name of a file, suffix and
-all, that lies below the directory of this one, it is meant.
+file, all other paths to the working directory, as in the commands; but a flag that names a file, with its suffix,
+below STUDY.yaml's directory means that file.
 
 Where a tokenizer is named, a model may stand for the one that it carries: `data: {more: {tokenizer: fi-more, …}}` is
 data for a model that begins from fi-more. Fields of `pretrain` say what learns of it: trains, adapter, lora_rank.
@@ -175,7 +175,7 @@ class Study:
         return named - {""}
 
     def control_start(self, language: str) -> str:
-        """The model whose shape, tokenizer and fields the control has in a column of this language."""
+        """The model whose shape, tokenizer and lengths the control has in a column of this language."""
         own = [name for name in self.control if language in self.languages_of(name)]
         return [*own, *self.control][0]
 

@@ -48,16 +48,17 @@ class StudyPlan:
             else:
                 words = [word for stage in step.stages for word in stage.command]
                 read = {path.name: self.files[path] for path in self.files if str(path) in words}
-                read |= {word: Path(word).read_text(encoding="utf-8") for word in words if self._is_given_file(word)}
                 own = {"commands": [list(stage.command) for stage in step.stages], **read}
             moved = json.loads(json.dumps(own).replace(json.dumps(str(self.places.output))[1:-1], OUTPUT))
             found[step.name] = {**moved, BEFORE: {name: digest(found[name]) for name in step.needs}}
+            found[step.name] |= self.given_files(step)
         return found
 
-    def _is_given_file(self, word: str) -> bool:
-        """Whether a word of a command names a YAML file of the user, such as a task's, which may be edited."""
-        is_made = Path(word).is_relative_to(self.places.output)
-        return word.endswith(SUFFIXES) and not is_made and os.path.isfile(word)
+    def given_files(self, step: Step) -> dict[str, str]:
+        """The YAML files of the user that a step's commands name, such as a probe's task: they may be edited."""
+        words = {word for stage in step.stages for word in stage.command if word.endswith(SUFFIXES)}
+        given = sorted(word for word in words if not Path(word).is_relative_to(self.places.output))
+        return {word: Path(word).read_text("utf-8", "replace") for word in given if os.path.isfile(word)}
 
     def script(self) -> str:
         """The commands of all steps as a shell script, with the files that they read."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+MOST_BYTES = 1 << 25
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -19,10 +21,13 @@ class Limits:
     waiting_texts: int = 10_000
     results: int = 100
     pieces: int = 10_000
-    body_seconds: float = 30.0
+    body_seconds: float = 30
     connections: int = 256
 
     @property
     def body_bytes(self) -> int:
-        """Of a request: two lists of texts, of whose characters JSON may escape each by twelve bytes (an emoji)."""
-        return min(2 * self.texts * self.characters * 12, 1 << 24)
+        """Of a request: two lists of texts, of whose characters JSON may escape each by twelve bytes (an emoji).
+
+        Never more than MOST_BYTES, which is enough for what is usual: six bytes for each of two million characters.
+        """
+        return min(2 * self.texts * self.characters * 12, MOST_BYTES)

@@ -46,7 +46,7 @@ class Message(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _has_no_other_field(cls, content: Any) -> Any:
-        """Refuse the first field that is unknown, where pydantic would make an error for each."""
+        """Refuse the first field that is unknown; for `extra`, which the description shows, each would be an error."""
         for key in content if isinstance(content, dict) else ():
             if key not in cls.model_fields:
                 raise PydanticCustomError("extra_forbidden", "{field}: Extra inputs are not permitted", {"field": key})

@@ -26,7 +26,7 @@ def config() -> VecoConfig:
 
 @pytest.fixture(params=[1, 64], ids=["as many rows as tokens", "whole rows"])
 def rounding(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Numbers of packed rows are rounded up by less than this, in float32 too, and few of them as coarsely as many."""
+    """Numbers of packed rows are `rounded_up` with this, in float32 too, and few of them as coarsely as many."""
     monkeypatch.setattr(packing, "SIZES_PER_OCTAVE", 1)
     for module in (packing, attention):
         monkeypatch.setattr(module, "compiles_each_shape", lambda _: request.param > 1)

@@ -19,7 +19,7 @@ from veco.convert.fairseq import FIRST_PIECE_ID, convert
 from veco.convert.families import FAMILIES
 from veco.convert.weights import Conversion
 from veco.rust_errors import rust_errors_as_oserrors
-from veco.sentence_transformers_files import recorded_settings, write_sentence_files
+from veco.sentence_transformers_files import copy_sentence_files, write_sentence_files
 from veco.tokenizer import has_tokenizer, open_tokenizer, save_tokenizer, without_token_types
 
 BACK = {f"to-{model_type}": model_type for model_type in FAMILIES}
@@ -167,8 +167,10 @@ def main() -> None:
         else:
             check_tokenizer(tokenizer, tokenizer_dir, config.vocab_size, arguments)
             notes += write_tokenizer(tokenizer, tokenizer_dir, directory, config)
-            if arguments.kind in BACK:
-                layer = write_sentence_files(directory, config, *(recorded_settings(arguments.source) or ()))
+            layer = copy_sentence_files(arguments.source, directory, config, notes.append)
+            if layer is None and arguments.kind in BACK:
+                layer = write_sentence_files(directory, config)
+            if layer is not None:
                 notes.append(f"SentenceTransformer uses layer {layer}")
         with rust_errors_as_oserrors(directory):
             model.save_pretrained(directory)

@@ -8,11 +8,12 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 import veco
+from data_tools.cli import warn
 from veco.config import VecoConfig
 from veco.convert.families import how_to_convert
 from veco.convert.weights import open_strictly
 from veco.rust_errors import rust_errors_as_oserrors
-from veco.sentence_transformers_files import recorded_settings, write_sentence_files
+from veco.sentence_transformers_files import copy_sentence_files
 from veco.tokenizer import read_json
 from veco.vocabulary.rows import framing_ids
 
@@ -45,5 +46,4 @@ def save_model(model: PreTrainedModel, source: Path, directory: Path) -> None:
     """Write a model made from that in `source`, and files of sentence-transformers if that has any, to a directory."""
     with rust_errors_as_oserrors(directory):
         model.save_pretrained(directory)
-    if (recorded := recorded_settings(source)) is not None:
-        write_sentence_files(directory, model.config, *recorded)
+    copy_sentence_files(source, directory, model.config, warn)

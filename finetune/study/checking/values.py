@@ -11,6 +11,9 @@ from finetune.study.configuration import CONTROL, Study
 from finetune.study.places import model_parts
 from finetune.study.probes import probed_models
 
+# Fields that follow from a model's positions. Others say what is done to its weights, which the control does not have.
+LENGTHS = ("max_length", "stride", "max_question_length", "max_answer_length")
+
 
 class Values(NamedTuple):
     """Values by name, and the keys of the section of STUDY.yaml that has them."""
@@ -49,10 +52,11 @@ def values_of_cell(model: str, task: str, language: str, study: Study) -> list[V
 
 
 def values_of_model(model: str, task: str, language: str, study: Study) -> list[Values]:
-    """Those sections that a model has itself; the control has also those of the model whose shape it has."""
+    """Those sections that a model has itself; the control has also the lengths of the model whose shape it has."""
     if model == CONTROL:
         start = values_of_model(study.control_start(language), task, language, study)
-        return [Values((CONTROL, "fields"), study.control_fields), *start]
+        own = [Values(keys, {name: values[name] for name in LENGTHS if name in values}) for keys, values in start]
+        return [Values((CONTROL, "fields"), study.control_fields), *own]
     part = study.models[model]
     of_task = Values(("models", model, "task_fields", task), part.task_fields.get(task, {}))
     return [of_task, Values(("models", model, "fields"), part.fields)]

@@ -204,7 +204,7 @@ def _task(top: Section, head: Head, default_name: str) -> Task:
     files, hub = _files(top, head), _hub(top, head)
     if pool:
         _check_pool(top, files)
-    elif head in RETRIEVAL and source in languages:
+    elif source in languages and any("{side}" in place.path for places in files.values() for place in places):
         top.complain(
             "languages",
             f"languages: {source} is what the others are paired with; name another one in "

@@ -16,6 +16,7 @@ from word_tokenizers import write_words
 
 from finetune.command_stages import Stage
 from finetune.steps import check_unchanged
+from finetune.study.__main__ import prepare_output
 from finetune.study.cells import Kind, kind_of
 from finetune.study.checking.flag_check import Parsed
 from finetune.study.plan import StudyPlan, plan_of
@@ -122,17 +123,19 @@ def test_a_model_is_made_after_the_one_that_its_pretraining_learns_from(
     assert "model en" in before["model small"]["steps before it"] and "model small" not in after
 
 
-def test_the_control_has_the_fields_of_the_model_whose_shape_it_has(
+def test_the_control_has_the_lengths_of_the_model_whose_shape_it_has(
     study: StudyMaker, content: Content, tmp_path: Path
 ) -> None:
-    """Its own fields go before these."""
+    """Its own fields go before these; what is done to the weights of that model is not done to its own."""
     en = {**content["models"]["en"], "fields": {"max_length": 24}, "task_fields": {"pawsx": {"max_length": 16}}}
+    en["fields"] |= {"freeze_layers": 1}
     models = {**content["models"], "en": en}
     for own, expected in (({"epochs": 9}, [16, 24]), ({"max_length": 20}, [20, 20])):
         plan = plan_of(study(models=models, control={"from": ["en", "found"], "fields": own}), tmp_path / "out")
         recipes = {run.name: run.recipe for column in plan.columns for run in column.plan.runs if run.recipe}
         assert [recipes[f"{task}-control-seed1"].max_length for task in TASKS] == expected
         assert [recipes[f"{task}-en-seed1"].max_length for task in TASKS] == [16, 24]
+        assert [recipes[f"pos-{model}-seed1"].freeze_layers for model in ("en", "control")] == [1, 0]
 
 
 def test_a_field_that_the_control_takes_over_is_told_where_it_stands(
@@ -280,6 +283,16 @@ def test_the_task_file_of_a_probe_is_part_of_its_settings(study: StudyMaker, tmp
         plan = plan_of(study(probes={"x": {**PROBE, **flags}}, table={"models": ["en"]}), tmp_path / "out")
         found.append(plan.settings()["probe x en"])
     assert [settings.pop(str(path)) for settings in found] == ["name: one", "name: other"] and found[0] == found[1]
+    (step,) = (step for step in plan.steps if step.name == "probe x en")
+    step.stages[-1].result.parent.mkdir(parents=True)
+    step.stages[-1].result.touch()  # it is finished
+    recorded = tmp_path / "out" / "runs.json"
+    recorded.write_text(json.dumps({"probe x en": found[1]}))  # when such files were not recorded yet
+    prepare_output(plan, tmp_path / "out")
+    recorded.write_text(json.dumps(plan.settings()))
+    path.write_text("name: third")
+    with pytest.raises(ValueError, match="run probe x en was begun with other .*captions.yaml;"):
+        prepare_output(plan, tmp_path / "out")
 
 
 def test_settings_do_not_depend_on_the_place_of_the_study(study: StudyMaker, tmp_path: Path) -> None:

@@ -27,12 +27,12 @@ from finetune.understanding.retrieval.matching import unit_rows
 from inference import SentenceEncoder, SentenceIndex
 from inference.fill_mask import MaskFiller
 from inference.sentences import Encoded
-from inference.serve import listening
+from inference.serve import listening, server_of
 from inference.serving.limits import Limits
 from inference.serving.services import Corpus, Models
 
-uvicorn = pytest.importorskip("uvicorn")
-application = pytest.importorskip("inference.serving.app").application
+pytest.importorskip("uvicorn")
+pytest.importorskip("fastapi")
 
 LINES = ["hund", "haus baum", "milch nacht", "rot", "stein vogel"]
 LIMITS = Limits(texts=40, characters=100, batch_texts=16, waiting_texts=1000, results=5, pieces=50)
@@ -53,7 +53,7 @@ def models(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Models
 def started(models: Models, limits: Limits = LIMITS) -> Generator[str, None, None]:
     """The address of a server, which is stopped at the end."""
     with listening("127.0.0.1", 0) as listener:
-        server = uvicorn.Server(uvicorn.Config(application(models, limits, {"model": "tiny"}), log_level="warning"))
+        server = server_of(models, limits, {"model": "tiny"}, None)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
@@ -61,6 +61,7 @@ def started(models: Models, limits: Limits = LIMITS) -> Generator[str, None, Non
         finally:
             server.should_exit = True
             thread.join(30)
+            assert not thread.is_alive()
 
 
 @pytest.fixture(scope="module")
@@ -251,21 +252,34 @@ def test_a_text_that_is_too_long_costs_no_translation(address: str, models: Mode
     search.assert_not_called()
 
 
+def begun(address: str, length: int) -> socket.socket:
+    """The connection of a client that has sent the first bytes of a body of this length."""
+    host, port = address.removeprefix("http://").split(":")
+    client = socket.create_connection((host, int(port)), timeout=30)
+    head = b"POST /embed HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n"
+    client.sendall(head + f"Content-Length: {length}\r\n\r\n".encode() + b'{"texts": ["hu')
+    return client
+
+
 def test_a_body_that_does_not_come_is_given_up(models: Models) -> None:
     """So that a client which sends half of it does not keep a server from stopping."""
-    with closing(started(models, dataclasses.replace(LIMITS, body_seconds=0.3))) as server:
+    server = started(models, dataclasses.replace(LIMITS, body_seconds=0.3))
+    address = next(server)
+    for length, status in ((100, b"408"), (1_000_000, b"413")):
+        with begun(address, length) as client:
+            assert client.recv(1000).split()[1] == status
+    assert ask(address, "/embed", {"texts": ["hund"]})[0] == 200
+    with begun(address, 100):
+        server.close()  # which waits until it has stopped
+
+
+def test_connections_beyond_the_most_are_refused(models: Models) -> None:
+    with closing(started(models, dataclasses.replace(LIMITS, connections=2))) as server:
         address = next(server)
-        host, port = address.removeprefix("http://").split(":")
-        for length in (100, 1_000_000):
-            with socket.create_connection((host, int(port)), timeout=30) as client:
-                client.sendall(
-                    b"POST /embed HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n"
-                    + f"Content-Length: {length}\r\n\r\n".encode()
-                    + b'{"texts": ["hu'
-                )
-                status = client.recv(1000).split()[1]
-            assert status == (b"408" if length == 100 else b"413")
-        assert ask(address, "/embed", {"texts": ["hund"]})[0] == 200
+        with begun(address, 100):
+            assert ask(address, "/embed", {"texts": ["hund"]})[0] == 200
+            with begun(address, 100), pytest.raises(json.JSONDecodeError):  # "Service Unavailable", by uvicorn itself
+                ask(address, "/embed", {"texts": ["hund"]})
 
 
 class HeldEncoder(SentenceEncoder):

@@ -443,7 +443,7 @@ def test_commands_cut_and_extend_a_model_directory(model_dir, masked_lm, monkeyp
     assert new.config.vocab_size == cut.config.vocab_size + 3 == len(AutoTokenizer.from_pretrained(tmp_path / "new"))
     for name in ("cut", "new"):
         assert AutoTokenizer.from_pretrained(tmp_path / name).model_max_length == 128 == new.config.max_tokens
-        assert recorded_settings(tmp_path / name) == (2, "cls")
+        assert recorded_settings(tmp_path / name) == (2, "cls", 128)
     assert recorded_settings(tmp_path) is None
     with torch.no_grad():
         ids, new_ids = (batch(encode(directory, corpus)) for directory in (model_dir, tmp_path / "new"))
