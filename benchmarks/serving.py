@@ -7,6 +7,9 @@ random weights, exported to CTranslate2 in int8. Both get the same texts, of 5 t
 the same number of threads. They take turns. Each client sends --texts texts (8) in a request, waits for the answer
 (base64), and sends the next; clients are threads of one more process on the same processors, so that what they take is
 missing in the server. Printed are medians, their ratio, and the slowest answers.
+
+At last each client opens a connection for each request, and in the midst of that the server is asked to stop. Counted
+are the requests that it answered from then on, and those it had a connection for and left without an answer.
 """
 
 from __future__ import annotations
@@ -16,14 +19,16 @@ import base64
 import http.client
 import itertools
 import json
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,36 +55,50 @@ class Round:
     seconds: list[float]
 
 
+@dataclass(frozen=True)
+class Server:
+    """A server's process, and where it listens."""
+
+    process: subprocess.Popen[str]
+    host: str
+    port: int
+
+
 @contextmanager
-def served(model: Path) -> Iterator[tuple[str, int]]:
-    """Host and port of a server, which is stopped at the end."""
+def served(model: Path) -> Iterator[Server]:
+    """A server, which is stopped at the end."""
     command = [sys.executable, "-m", "inference.serve", str(model), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         address = server.stdout.readline().split()[2].rstrip(";")
         host, port = address.removeprefix("http://").split(":")
         try:
-            yield host, int(port)
+            yield Server(server, host, int(port))
         finally:
             server.terminate()
 
 
-def asked(host: str, port: int, texts: Sequence[str], clients: int, texts_each: int, width: int) -> Round:
+def post(connection: http.client.HTTPConnection, texts: Sequence[str]) -> int:
+    """How many numbers the vectors of the texts have. Raises ValueError for an answer that is none."""
+    body = json.dumps({"texts": texts, "encoding": "base64"})
+    connection.request("POST", "/embed", body, {"Content-Type": "application/json"})
+    answer = connection.getresponse()
+    content = json.loads(answer.read())
+    if answer.status != http.HTTPStatus.OK:
+        raise ValueError(f"status {answer.status}: {content['detail']}")
+    return len(np.frombuffer(base64.b64decode(content["vectors"]), "<f4"))
+
+
+def asked(server: Server, texts: Sequence[str], clients: int, texts_each: int, width: int) -> Round:
     """All texts, sent by so many clients at once. Raises ValueError for an answer that is none."""
     requests = iter([texts[start : start + texts_each] for start in range(0, len(texts), texts_each)])
     seconds: list[float] = []
 
     def client(_: int) -> int:
-        connection, count = http.client.HTTPConnection(host, port), 0
+        connection, count = http.client.HTTPConnection(server.host, server.port), 0
         while (own := next(requests, None)) is not None:
             started = time.perf_counter()
-            body = json.dumps({"texts": own, "encoding": "base64"})
-            connection.request("POST", "/embed", body, {"Content-Type": "application/json"})
-            answer = connection.getresponse()
-            content = json.loads(answer.read())
-            if answer.status != http.HTTPStatus.OK:
-                raise ValueError(f"status {answer.status}: {content['detail']}")
-            count += len(np.frombuffer(base64.b64decode(content["vectors"]), "<f4")) // width
+            count += post(connection, own) // width
             seconds.append(time.perf_counter() - started)
         return count
 
@@ -89,6 +108,38 @@ def asked(host: str, port: int, texts: Sequence[str], clients: int, texts_each: 
     if sum(counts) != len(texts):
         raise ValueError(f"expected {len(texts)} vectors, found {sum(counts)}")
     return Round(len(texts) / (time.perf_counter() - started), seconds)
+
+
+def stopped(server: Server, texts: Sequence[str], clients: int, texts_each: int) -> tuple[int, int]:
+    """Requests answered after a server was asked to stop, and those that had a connection and got no answer.
+
+    Each client asks until it is refused a connection; the first one has the server asked behind its first answer.
+    """
+    is_asked = threading.Event()
+
+    def client(number: int) -> tuple[int, int]:
+        own = list(itertools.islice(itertools.cycle(texts), number, number + texts_each))
+        answered, lost = 0, 0
+        while True:
+            connection = http.client.HTTPConnection(server.host, server.port)
+            try:
+                connection.connect()
+            except ConnectionRefusedError:
+                return answered, lost
+            with closing(connection):
+                try:
+                    post(connection, own)
+                except (http.client.HTTPException, OSError, ValueError):
+                    lost += 1
+                else:
+                    answered += is_asked.is_set()
+            if number == 0 and not is_asked.is_set():
+                is_asked.set()
+                server.process.send_signal(signal.SIGTERM)
+
+    with ThreadPoolExecutor(clients) as pool:
+        answered, lost = zip(*pool.map(client, range(clients)), strict=True)
+    return sum(answered), sum(lost)
 
 
 def alone(encoder: SentenceEncoder, texts: Sequence[str]) -> float:
@@ -102,13 +153,14 @@ def measured(model: Path, texts: Sequence[str], arguments: argparse.Namespace) -
     """Medians over the repeats; a first, shorter round is not counted."""
     encoder = SentenceEncoder(model)
     some = texts[: len(texts) // 4]
-    with served(model) as (host, port):
+    with served(model) as server:
         alone(encoder, some)
-        asked(host, port, some, arguments.clients, arguments.texts, encoder.width)
+        asked(server, some, arguments.clients, arguments.texts, encoder.width)
         offline, rounds = [], []
         for _ in range(arguments.repeats):
             offline.append(alone(encoder, texts))
-            rounds.append(asked(host, port, texts, arguments.clients, arguments.texts, encoder.width))
+            rounds.append(asked(server, texts, arguments.clients, arguments.texts, encoder.width))
+        answered, lost = stopped(server, texts, arguments.clients, arguments.texts)
     seconds = sorted(itertools.chain.from_iterable(one.seconds for one in rounds))
     pairs = zip(offline, rounds, strict=True)
     return {
@@ -117,6 +169,8 @@ def measured(model: Path, texts: Sequence[str], arguments: argparse.Namespace) -
         "ratio": statistics.median(one.speed / before for before, one in pairs),
         "median_seconds": statistics.median(seconds),
         "slowest_seconds": seconds[int(SLOWEST_SHARE * (len(seconds) - 1))],
+        "answered_while_stopping": answered,
+        "lost_while_stopping": lost,
     }
 
 
@@ -147,7 +201,8 @@ def main() -> None:
     print(
         f"{arguments.clients} clients, {arguments.texts} texts a request: {found['served']:,.1f} texts/s, without a "
         f"server {found['offline']:,.1f}, ratio {found['ratio']:.2f}; an answer takes {found['median_seconds']:.2f} s "
-        f"(median), {SLOWEST_SHARE:.0%} at most {found['slowest_seconds']:.2f} s"
+        f"(median), {SLOWEST_SHARE:.0%} at most {found['slowest_seconds']:.2f} s; asked to stop, it answered "
+        f"{found['answered_while_stopping']} requests more and lost {found['lost_while_stopping']}"
     )
     if arguments.json:
         with atomic_path(arguments.json) as path:

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import ipaddress
 import socket
 import sys
 from collections.abc import Sequence
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     import uvicorn
 
 REQUIRED = ("fastapi", "uvicorn", "prometheus_client")
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 def main() -> None:
@@ -81,6 +83,14 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add_dtype_flag(parser)
     add_device_flag(parser)
     add("--host", default="127.0.0.1", help="address to listen on; default: %(default)s, this machine alone")
+    add(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name that clients may call the server by, repeatable; default: on this machine alone those of the "
+        "machine itself, elsewhere any",
+    )
     add("--port", type=int, default=8000, help="0: any that is free; default: %(default)s")
     add("--max-texts", type=int, default=defaults.texts, help="texts of a request; default: %(default)s")
     add("--max-characters", type=int, default=defaults.characters, help="of a text; default: %(default)s")
@@ -114,7 +124,23 @@ def limits_of(options: argparse.Namespace) -> Limits:
         connections=options.max_connections,
         pieces=options.max_pieces,
         body_seconds=options.body_seconds,
+        hosts=hosts_of(options.host, options.allow_host),
     )
+
+
+def hosts_of(host: str, allowed: Sequence[str]) -> frozenset[str] | None:
+    """The names that requests to a server on `host` may call it by; None for any."""
+    if not allowed and not is_loopback(host):
+        return None
+    return LOOPBACK_NAMES | {name.lower() for name in (host, *allowed)}
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address, or `localhost`, is reached from this machine alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name
+        return host.lower() == "localhost"
 
 
 def listening(host: str, port: int) -> socket.socket:

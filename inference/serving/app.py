@@ -35,7 +35,7 @@ from inference.serving.messages import (
     one_line,
 )
 from inference.serving.metrics import Metrics
-from inference.serving.middleware import TOO_LARGE, TOO_SLOW, BodyLimit, Counting, HangUp
+from inference.serving.middleware import TOO_LARGE, TOO_SLOW, BodyLimit, Counting, HangUp, KnownHosts
 from inference.serving.services import Masked, Models, Query, Services
 from inference.unfit_text import UnfitTextError
 
@@ -67,7 +67,9 @@ def application(models: Models, limits: Limits, described: dict[str, str]) -> Fa
     app = FastAPI(title="VECO", summary="Texts of many languages, as vectors and translations", lifespan=lifespan)
     app.add_middleware(HangUp, metrics=metrics)
     app.add_middleware(BodyLimit, most=limits.body_bytes, seconds=limits.body_seconds)  # around the one before
-    app.add_middleware(Counting, metrics=metrics)  # around both
+    if limits.hosts is not None:
+        app.add_middleware(KnownHosts, hosts=limits.hosts)
+    app.add_middleware(Counting, metrics=metrics)  # around all
     app.add_exception_handler(RequestValidationError, bad_request)
     app.add_exception_handler(Exception, internal_error)
 

@@ -12,7 +12,8 @@ class Limits:
     """Texts of a request, characters of a text, texts that are computed at once and that wait, results for a text.
 
     `pieces` are those that a request for masks has in its answer, masks x count; `body_seconds` how long a client may
-    take to send a request; `connections` those at the same time.
+    take to send a request; `connections` those at the same time; `hosts` the names that requests may call the server
+    by, in lower case, any if None.
     """
 
     texts: int = 256
@@ -23,6 +24,7 @@ class Limits:
     pieces: int = 10_000
     body_seconds: float = 30
     connections: int = 256
+    hosts: frozenset[str] | None = None
 
     @property
     def body_bytes(self) -> int:

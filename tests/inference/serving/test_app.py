@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import http.client
 import json
 import socket
 import threading
@@ -280,6 +281,24 @@ def test_connections_beyond_the_most_are_refused(models: Models) -> None:
             assert ask(address, "/embed", {"texts": ["hund"]})[0] == 200
             with begun(address, 100), pytest.raises(json.JSONDecodeError):  # "Service Unavailable", by uvicorn itself
                 ask(address, "/embed", {"texts": ["hund"]})
+
+
+def test_a_server_of_this_machine_is_not_called_by_other_names(models: Models) -> None:
+    """A page of the web can have its own name lead to 127.0.0.1."""
+    with closing(started(models, dataclasses.replace(LIMITS, hosts=frozenset({"localhost", "::1"})))) as server:
+        port = int(next(server).rsplit(":", 1)[1])
+
+        def status(host: str, path: str = "/health") -> tuple[int, dict[str, Any]]:
+            with closing(http.client.HTTPConnection("127.0.0.1", port)) as connection:
+                connection.request("GET", path, headers={"Host": host})
+                answer = connection.getresponse()
+                return answer.status, json.loads(answer.read())
+
+        assert [status(host)[0] for host in (f"localhost:{port}", "LOCALHOST", f"[::1]:{port}", "[::1]")] == [200] * 4
+        told = "Host 'evil.example:80': expected ::1, localhost; --allow-host takes more names"
+        assert status("evil.example:80") == (400, {"detail": told})
+        assert [status(host)[0] for host in ("127.0.0.1", "[::1", "localhost.evil.example", "@")] == [400] * 4
+        assert status("evil.example", "/docs")[0] == 400
 
 
 class HeldEncoder(SentenceEncoder):
