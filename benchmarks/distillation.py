@@ -14,7 +14,9 @@ multi30k.yaml with six layers, twice the recipe's, or --layers; then four studen
 
 All make --steps updates, the teacher --teacher-steps if given, `alone` and `layers` --longer times as many: an update
 with a teacher takes longer, and the table shows the seconds. Each model is fine-tuned for POS and NER in English and
-German over --seeds; `both, taught` is `both` whose fine-tuning learns from the fine-tuned teacher's logits too.
+German over --seeds; `both, taught` is `both` whose fine-tuning learns from the fine-tuned teacher's logits too, and
+from its states with --taught-states. POS and NER here have a thousand sentences of each language to learn from; --tasks
+panx is NER of XTREME, with its 20,000 of English.
 Captions of test_2016_flickr are looked for among all, plugged out, by the cosine of centred vectors (csls), in the
 layer that is best on the other language. The speed is that of the encoder plugged out, on the captions, in this
 process: the best of several passes, model by model.
@@ -52,8 +54,10 @@ from training.recipe.parsing import parse_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE = ROOT / "pretrain" / "recipes" / "multi30k.yaml"
-TASKS = {name: ROOT / "finetune" / "studies" / "tasks" / f"{name}.yaml" for name in ("pos", "ner")}
 LANGUAGES = ("en", "de")  # of POS and NER
+OWN_TASKS = ROOT / "finetune" / "studies" / "tasks"
+TASKS = {"pos": f"{OWN_TASKS / 'pos.yaml'}", "ner": f"{OWN_TASKS / 'ner.yaml'}", "panx": "panx"}
+TASK_LANGUAGES = {"pos": LANGUAGES, "ner": LANGUAGES, "panx": ("en",)}  # that have text to learn from
 TEACHER, TAUGHT = "teacher", "both, taught"
 LAYERS = 6  # of the teacher: its students have as many as the recipe
 SPEED_PASSES, SPEED_BATCH = 5, 32
@@ -151,7 +155,12 @@ class Cell:
         fields = {**TUNING, "task": TASKS[self.task], "data": data, "languages": self.language, "seed": self.seed}
         fields |= {"init_from": self.model.path, "output": run, "epochs": options.epochs}
         fields |= QUICK_TUNING if options.quick else {}
-        fields |= {} if self.taught_by is None else {"teacher": self.taught_by}
+        if self.taught_by is not None:
+            fields |= {
+                "teacher": self.taught_by,
+                "teacher_states": options.taught_states,
+                "teacher_every_layer": "true",
+            }
         train = ("finetune.understanding.train", *words_of(fields), "--resume")
         test = ("--languages", self.language)
         found = self.directory / "predictions"
@@ -171,7 +180,9 @@ def cells_of(options: argparse.Namespace, models: Sequence[Model]) -> list[tuple
     found: list[tuple[Cell, str | None]] = []
     named = {model.name: model for model in models}
     rows = [*((name, model) for name, model in named.items()), (TAUGHT, named["both"])]
-    for (name, model), task, language, seed in itertools.product(rows, TASKS, options.languages, options.seeds):
+    for (name, model), task, language, seed in itertools.product(rows, options.tasks, LANGUAGES, options.seeds):
+        if language not in options.languages or language not in TASK_LANGUAGES[task]:
+            continue
         own, of_teacher = (f"{row.replace(', ', '-')}-{task}-{language}-{seed}" for row in (name, TEACHER))
         needs = of_teacher if name == TAUGHT else None
         taught_by = None if needs is None else options.output / "tasks" / needs / "run"
@@ -218,9 +229,9 @@ def results_of(models: Sequence[Model], cells: Sequence[Cell], tokens: float) ->
     return found
 
 
-def table(found: dict[str, dict[str, Any]], speeds: dict[str, float]) -> str:
+def table(found: dict[str, dict[str, Any]], tasks: Sequence[str], speeds: dict[str, float]) -> str:
     """A row for each model: scores with deviations over seeds, the share of the teacher's, and the speed."""
-    columns = [*TASKS, "captions"]
+    columns = [*tasks, "captions"]
     shares_of = [f"{name}, share of the teacher's" for name in columns]
     heads = ["model", *columns, *shares_of, "sentences/s", "speed-up", "seconds of training"]
     lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
@@ -259,7 +270,8 @@ def study(options: argparse.Namespace) -> None:
     models = models_of(options)
     cells = cells_of(options, models)
     settings = {model.name: {"flags": {name: f"{value}" for name, value in model.flags.items()}} for model in models}
-    check_unchanged({**settings, "fine-tuning": {"epochs": options.epochs}}, options.output)
+    tuning = {"epochs": options.epochs, "taught_states": options.taught_states}
+    check_unchanged({**settings, "fine-tuning": tuning}, options.output)
     text = shortened(options.corpora, options.output) if options.quick else options.corpora
     os.environ |= {"VECO_CORPORA": f"{text.resolve()}", "VECO_RUNS": f"{options.output.resolve()}"}
     prepare(text, options.output, options.quick)
@@ -272,7 +284,10 @@ def study(options: argparse.Namespace) -> None:
     def report(speeds: dict[str, float] | None = None) -> None:
         found = results_of(models, [cell for cell, _ in cells], tokens)
         content = {"results": found, "sentences_per_second": speeds or {}}
-        texts = {"results.json": json.dumps(content, indent=1) + "\n", "table.md": table(found, speeds or {})}
+        texts = {
+            "results.json": json.dumps(content, indent=1) + "\n",
+            "table.md": table(found, options.tasks, speeds or {}),
+        }
         write_texts(options.output, texts)
 
     run_steps(steps, report, options.parallel, 1, own_logs=options.parallel > 1)
@@ -292,6 +307,8 @@ def main() -> None:
     add("--teacher-steps", type=int, metavar="N", help="updates of the teacher (as many as --steps)")
     add("--longer", type=float, default=1.5, help="times as many updates of students without a teacher (1.5)")
     add("--languages", nargs="+", choices=LANGUAGES, default=LANGUAGES, help="of POS and NER (en de)")
+    add("--tasks", nargs="+", choices=TASKS, default=["pos", "ner"], help="of fine-tuning (pos ner)")
+    add("--taught-states", type=float, default=0.0, metavar="W", help="weight of the states of each layer (0)")
     add("--layers", type=int, default=LAYERS, metavar="N", help=f"layers of the teacher; students have half ({LAYERS})")
     add("--batch-pairs", type=int, metavar="N", help="pairs in an update of pre-training (the recipe's, 96)")
     add("--epochs", type=int, default=8, metavar="N", help="of each fine-tuning (8)")

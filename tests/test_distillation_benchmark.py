@@ -11,6 +11,7 @@ from unittest.mock import create_autospec
 import distillation as benchmark
 import pytest
 
+from finetune.understanding.recipe import UnderstandingRecipe
 from pretrain.models.teacher import distillations
 from pretrain.recipe import PretrainRecipe
 from training.recipe.parsing import parse_recipe
@@ -20,6 +21,7 @@ def options(output: Path, quick: bool = False) -> argparse.Namespace:
     return argparse.Namespace(
         **{"output": output, "quick": quick, "steps": 100, "longer": 1.5, "seeds": [1, 2], "languages": ["en", "de"]},
         **{"layers": 6, "batch_pairs": None, "teacher_steps": None, "epochs": 2},
+        **{"tasks": ["pos", "ner"], "taught_states": 0.0},
         **{"objective": benchmark.OBJECTIVE, "distil": benchmark.DISTIL, "corpora": output, "parallel": 1},
     )
 
@@ -101,6 +103,20 @@ def test_taught_cells_wait_for_their_teachers(tmp_path: Path) -> None:
             assert teacher == f"teacher-{cell.task}-{cell.language}-{cell.seed}"
 
 
+def test_states_are_taught_of_each_layer_and_xtreme_has_english_to_learn_from(tmp_path: Path) -> None:
+    own = options(tmp_path)
+    own.tasks, own.taught_states, own.seeds = ["panx"], 0.5, [1]
+    cells = benchmark.cells_of(own, benchmark.models_of(own))
+    assert [(cell.task, cell.language) for cell, _ in cells] == [("panx", "en")] * 6
+    recipes = {}
+    for cell, teacher in cells:
+        train = cell.step(own, teacher).stages[0].command
+        recipes[cell.name] = parse_recipe(UnderstandingRecipe, [word for word in train[1:] if word != "--resume"])
+    taught = recipes.pop("both, taught")
+    assert (taught.teacher_states, taught.teacher_every_layer) == (0.5, True) and taught.teacher
+    assert {(recipe.teacher, recipe.teacher_states) for recipe in recipes.values()} == {("", 0.0)}
+
+
 def test_study_runs_its_steps_in_its_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All but the commands themselves."""
     text = tmp_path / "corpora" / "mt" / "multi30k"
@@ -130,7 +146,7 @@ def test_table_has_shares_of_the_teachers_scores() -> None:
         "teacher": {"captions": 50.0, "seconds": 9.0, "pos": {"en": [80.0, 90.0], "de": [70.0, 80.0]}},
         "both": {"captions": 45.0, "pos": {"en": [76.0], "de": [76.0]}},
     }
-    lines = benchmark.table(found, {"teacher": 100.0, "both": 190.0}).splitlines()
+    lines = benchmark.table(found, ["pos", "ner"], {"teacher": 100.0, "both": 190.0}).splitlines()
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
     assert cells[2] == [
         *("teacher", "en 85.00 ± 7.07, de 75.00 ± 7.07", "–", "50.00", "100.0%", "–", "100.0%", "100", "1.00", "9")
