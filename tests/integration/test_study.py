@@ -19,27 +19,48 @@ from xtreme_files import write_model, write_xtreme
 pytestmark = pytest.mark.slow
 
 TABLES = ("table.csv", "differences.csv", "table.svg", "learning_curves.svg")
+KILLS = (  # when this is there, and then that is not: in pre-training, a new vocabulary, fine-tuning, a probe
+    ("models/de/pretrain/metrics.jsonl", "models/de/pretrain/last"),
+    ("models/de-en/log.txt", "models/de-en/vocabulary"),
+    ("finetuning/pawsx-de-seed1/metrics.jsonl", "finetuning/pawsx-de-seed1/scores.json"),
+    ("probes/masked-words-de-en/log.txt", "probes/masked-words-de-en/results"),
+)
 SHAPE = {"num_hidden_layers": 2, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 16}
 
 
 def content(tmp_path: Path) -> dict[str, Any]:
-    """Two models on toy text, one of which goes on from the other, and a control; one task, one seed."""
+    """Two models on toy text, one made of the other with a new vocabulary, and a control; one task, probe and seed."""
     text = tmp_path / "text" / "mono"
     finetuning = {"engine": "plain", "ds_config": "zero3_fp32.json", "cpu_precision": "float32", "attention": "eager"}
     return {
-        "tokenizers": {"en": {"text": "en", "vocab_size": 300, "character_coverage": 1.0}},
+        "tokenizers": {
+            name: {"text": name, "vocab_size": size, "character_coverage": 1.0}
+            for name, size in (("de", 300), ("en", 290))
+        },
         "data": {
-            "en": {"tokenizer": "en", "mono": {"en": f"{text}/en.txt"}, "valid": 0.1},
-            "de": {"tokenizer": "en", "mono": {"de": f"{text}/de.txt"}, "valid": 0.1},
+            name: {"tokenizer": name, "mono": {name: f"{text}/{name}.txt"}, "valid": 0.1} for name in ("de", "en")
         },
         "pretraining": {
             **{"config": "xtreme_small", "objective": "mlm", "steps": 6, "save_every": 2, "validate_every": 3, **SHAPE},
             **{"warmup_steps": 1, "mono_batch_pairs": 4, "mono_max_length": 24, "log_every": 1},
             **{"cpu_precision": "float32", "attention": "eager"},
         },
-        "models": {"de": {"pretrain": {"data": "de"}}, "de-en": {"from": "de", "pretrain": {"data": "en", "steps": 4}}},
+        "models": {
+            "de": {"pretrain": {"data": "de"}},
+            "de-en": {
+                **{"from": "de", "vocabulary": {"tokenizer": "en", "by": "random"}},
+                "pretrain": {"data": "en", "steps": 4},
+            },
+        },
         "control": {"from": ["de"], "fields": {"epochs": 4, "patience": 1}},
         "tasks": {"pawsx": {"task": "pawsx", "languages": ["en"]}},
+        "probes": {
+            "masked-words": {
+                "command": "analysis.forgetting",
+                "flags": {"text": [f"de={text}/de.txt"], "pseudo_lines": 0},
+                "results": {"bits": "forgetting.json:scores.model.de.bits_per_character"},
+            }
+        },
         "finetuning": {
             **{"data": str(tmp_path / "data"), **finetuning, "loader_workers": 0},
             **{"epochs": 2, "batch_size": 8, "learning_rate": 5e-3, "max_length": 24, "log_every": 1},
@@ -70,8 +91,7 @@ def test_a_killed_study_comes_out_as_one_that_was_not(tmp_path: Path) -> None:
     differences = (whole / "differences.csv").read_text().splitlines()
     assert len(differences) == 3 and not any(line.endswith(",,,,,,") for line in differences)
 
-    # Killed in a pre-training, and in a fine-tuning.
-    for reached in ("models/de/pretrain/metrics.jsonl", "finetuning/pawsx-de-seed1/metrics.jsonl"):
+    for reached, unfinished in KILLS:
         process = subprocess.Popen(
             [sys.executable, "-m", *command(study, killed)],
             start_new_session=True,
@@ -84,7 +104,7 @@ def test_a_killed_study_comes_out_as_one_that_was_not(tmp_path: Path) -> None:
             time.sleep(0.02)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    assert not (killed / "finetuning/pawsx-de-seed1/scores.json").exists()
+        assert not (killed / unfinished).exists()
     second = run_module(*command(study, killed))
     assert second.returncode == 0, second.stderr[-3000:]
     for name in TABLES:
@@ -97,7 +117,7 @@ def test_a_killed_study_comes_out_as_one_that_was_not(tmp_path: Path) -> None:
 
     # Nothing is left to do; a changed step that is finished is refused, one more seed is not.
     again = run_module(*command(study, whole))
-    assert again.returncode == 0 and "8 steps, 8 of them done before" in again.stdout and "#####" not in again.stdout
+    assert again.returncode == 0 and "11 steps, 11 of them done before" in again.stdout and "#####" not in again.stdout
     changed = content(tmp_path)
     changed["pretraining"]["steps"] = 8
     study.write_text(yaml.safe_dump(changed, sort_keys=False))
