@@ -59,6 +59,7 @@ OWN_TASKS = ROOT / "finetune" / "studies" / "tasks"
 TASKS = {"pos": f"{OWN_TASKS / 'pos.yaml'}", "ner": f"{OWN_TASKS / 'ner.yaml'}", "panx": "panx"}
 TASK_LANGUAGES = {"pos": LANGUAGES, "ner": LANGUAGES, "panx": ("en",)}  # that have text to learn from
 TEACHER, TAUGHT = "teacher", "both, taught"
+STUDENTS = ("alone", "layers", "distilled", "both")
 LAYERS = 6  # of the teacher: its students have as many as the recipe
 SPEED_PASSES, SPEED_BATCH = 5, 32
 OBJECTIVE = "mlm + tlm + contrast"
@@ -89,7 +90,7 @@ class Model:
 
 
 def models_of(options: argparse.Namespace) -> list[Model]:
-    """The teacher and its students."""
+    """The teacher, and those of its students that are asked for."""
     runs = options.output / "models"
     teacher = runs / TEACHER / "last"
     longer = round(options.steps * options.longer)
@@ -108,7 +109,7 @@ def models_of(options: argparse.Namespace) -> list[Model]:
         "both": {**sizes, **start, **learning},
     }
     usual = {"objective": options.objective, "steps": options.steps}
-    return [Model(name, {**usual, **own}, runs / name) for name, own in flags.items()]
+    return [Model(name, {**usual, **flags[name]}, runs / name) for name in (TEACHER, *options.students)]
 
 
 def contrasted(batch_pairs: int) -> int:
@@ -179,7 +180,7 @@ def cells_of(options: argparse.Namespace, models: Sequence[Model]) -> list[tuple
     """The fine-tuned models, those of the teacher first, and the step of the teacher that a taught one needs."""
     found: list[tuple[Cell, str | None]] = []
     named = {model.name: model for model in models}
-    rows = [*((name, model) for name, model in named.items()), (TAUGHT, named["both"])]
+    rows = [*named.items(), *((TAUGHT, model) for name, model in named.items() if name == "both")]
     for (name, model), task, language, seed in itertools.product(rows, options.tasks, LANGUAGES, options.seeds):
         if language not in options.languages or language not in TASK_LANGUAGES[task]:
             continue
@@ -307,6 +308,7 @@ def main() -> None:
     add("--teacher-steps", type=int, metavar="N", help="updates of the teacher (as many as --steps)")
     add("--longer", type=float, default=1.5, help="times as many updates of students without a teacher (1.5)")
     add("--languages", nargs="+", choices=LANGUAGES, default=LANGUAGES, help="of POS and NER (en de)")
+    add("--students", nargs="+", choices=STUDENTS, default=STUDENTS, help=f"to compare ({' '.join(STUDENTS)})")
     add("--tasks", nargs="+", choices=TASKS, default=["pos", "ner"], help="of fine-tuning (pos ner)")
     add("--taught-states", type=float, default=0.0, metavar="W", help="weight of the states of each layer (0)")
     add("--layers", type=int, default=LAYERS, metavar="N", help=f"layers of the teacher; students have half ({LAYERS})")

@@ -21,7 +21,7 @@ def options(output: Path, quick: bool = False) -> argparse.Namespace:
     return argparse.Namespace(
         **{"output": output, "quick": quick, "steps": 100, "longer": 1.5, "seeds": [1, 2], "languages": ["en", "de"]},
         **{"layers": 6, "batch_pairs": None, "teacher_steps": None, "epochs": 2},
-        **{"tasks": ["pos", "ner"], "taught_states": 0.0},
+        **{"tasks": ["pos", "ner"], "taught_states": 0.0, "students": benchmark.STUDENTS},
         **{"objective": benchmark.OBJECTIVE, "distil": benchmark.DISTIL, "corpora": output, "parallel": 1},
     )
 
@@ -54,6 +54,17 @@ def test_a_teacher_may_be_trained_longer(tmp_path: Path) -> None:
     own.teacher_steps = 400
     steps = {model.name: model.flags["steps"] for model in benchmark.models_of(own)}
     assert steps == {"teacher": 400, "alone": 150, "layers": 150, "distilled": 100, "both": 100}
+
+
+def test_some_students_are_compared(tmp_path: Path) -> None:
+    own = options(tmp_path)
+    own.students, own.tasks, own.seeds = ["alone", "both"], ["pos"], [1]
+    models = benchmark.models_of(own)
+    assert [model.name for model in models] == ["teacher", "alone", "both"]
+    names = ["teacher", "alone", "both", "both, taught"]
+    assert [cell.name for cell, _ in benchmark.cells_of(own, models)] == [name for name in names for _ in range(2)]
+    own.students = ["alone"]
+    assert {cell.name for cell, _ in benchmark.cells_of(own, benchmark.models_of(own))} == {"teacher", "alone"}
 
 
 def recipes_of(models: list[benchmark.Model], directory: Path) -> dict[str, PretrainRecipe]:
