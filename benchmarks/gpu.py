@@ -188,7 +188,7 @@ def xlm_r_work(arguments: argparse.Namespace, scale: Scale, device: torch.device
     shape = {name: scale.config.__dict__[name] for name in (*fields, "max_position_embeddings")}
     with device:
         model = XLMRobertaForMaskedLM(XLMRobertaConfig(**shape, type_vocab_size=1, layer_norm_eps=1e-5)).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=device.type == "cuda")
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
 
     def update() -> None:
         for _ in range(micro_batches):

@@ -182,7 +182,7 @@ def in_a_process(name: str, repeats: int, *flags: str, allocator: Mapping[str, s
 def planned_bytes(size: Size) -> float:
     """The peak of an update as the planner has it."""
     workload = size.workload()
-    zero = Zero(0, 1, "float32", "cpu.json", is_fused=False)
+    zero = Zero(0, 1, "float32", "cpu.json")
     pairs = {name: kind.batch_pairs for name, kind in workload.kinds.items()}
     return rank_memory(workload, zero, Storage(4, on_cpu=True), pairs, accumulation=1).total
 

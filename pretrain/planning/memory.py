@@ -39,7 +39,6 @@ class Zero:
     live_parameters: float = LIVE_PARAMETERS
     overlaps: bool = False
     sent_bytes: int = 2  # of a gradient on its way to other ranks
-    is_fused: bool = True  # torch's AdamW on a card; the one for CPUs copies each of its rows twice
 
     @property
     def number(self) -> int:
@@ -154,19 +153,17 @@ def gradient_bytes(zero: Zero, parameters: Parameters, accumulation: int) -> tup
 def buffer_bytes(zero: Zero, parameters: Parameters) -> tuple[float, float]:
     """Buffers in the backward pass, and at Adam's update."""
     count, longest = parameters.trained, parameters.largest
-    is_by_parameter = zero.stage == 0 and zero.number == FLOAT32  # else all parameters of a rank are one row
-    adam = 0 if zero.is_fused else 2 * FLOAT32 * (longest if is_by_parameter else count / zero.ranks)
     if zero.stage == 0:
-        return 0, adam
+        return 0, 0
     reduced = max(min(count, zero.bucket), longest)  # a larger parameter goes by itself
     if zero.stage == 3:
         gathered = zero.number * min(parameters.model, zero.live_parameters)
         copied = FLOAT32 * reduced if zero.sent_bytes < FLOAT32 else 0
-        return gathered + zero.sent_bytes * zero.bucket + copied, adam
+        return gathered + zero.sent_bytes * zero.bucket + copied, 0
     if zero.stage == 2:
         copied = zero.sent_bytes * reduced if zero.sent_bytes != zero.number else 0
-        return zero.number * zero.bucket * (1 + zero.overlaps) + copied, adam
+        return zero.number * zero.bucket * (1 + zero.overlaps) + copied, 0
     if zero.precision == "bf16":
         sent = zero.sent_bytes if zero.sent_bytes < FLOAT32 else 0
-        return 0, (FLOAT32 + sent) * min(count, REDUCED_AT_A_TIME) + adam
-    return FLOAT32 * zero.bucket, adam
+        return 0, (FLOAT32 + sent) * min(count, REDUCED_AT_A_TIME)
+    return FLOAT32 * zero.bucket, 0

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from training.checkpoints.resharding import MOMENTS, StoredTraining
-from training.engine.deepspeed_config import adam_settings, fuses_adam, muon_settings
+from training.engine.deepspeed_config import adam_settings, muon_settings
 from training.recipe.base import TrainingRecipe
 
 
@@ -51,9 +51,9 @@ def step_of(row: Tensor, count: float) -> Tensor:
 
 
 def settle_adam(optimizer: torch.optim.Optimizer) -> None:
-    """Give a state that torch's AdamW has just loaded the form that its kernel needs here, whichever kernel saved it.
+    """Give a state that torch's AdamW has just loaded the form that its fused kernel needs, whichever kernel saved it.
 
-    A checkpoint may come from the other device, or from DeepSpeed's own kernels. These count with an int, and FusedAdam
+    A checkpoint may come from another device, or from DeepSpeed's own kernels. These count with an int, and FusedAdam
     counts in the last tensor of a group alone, the others and the group staying at 0: there all have the largest count.
     """
     if not isinstance(optimizer, torch.optim.AdamW):
@@ -64,7 +64,7 @@ def settle_adam(optimizer: torch.optim.Optimizer) -> None:
         if "step" in state:
             state["step"] = step_of(row, max(counts) if is_foreign else state["step"])
     for group in optimizer.param_groups:
-        group["fused"] = fuses_adam()
+        group["fused"] = True
         if is_foreign:
             for name in ("bias_correction", "step"):
                 group.pop(name, None)

@@ -53,11 +53,6 @@ def muon_settings(recipe: TrainingRecipe) -> dict[str, Any]:
     }
 
 
-def fuses_adam() -> bool:
-    """Whether torch's AdamW is to update all tensors in one kernel: on a card, where launches are what takes time."""
-    return torch.cuda.is_available()
-
-
 def complete_config(ds_config: Mapping[str, Any], recipe: TrainingRecipe) -> dict[str, Any]:
     """DeepSpeed's settings with those that the recipe decides."""
     offloads = "offload_optimizer" in ds_config.get("zero_optimization", {})
@@ -66,7 +61,7 @@ def complete_config(ds_config: Mapping[str, Any], recipe: TrainingRecipe) -> dic
         # torch's own kernel, which is there: DeepSpeed would compile one for a minute and a half, on a card with nvcc,
         # which torch's wheels do not bring. Only what is offloaded has none.
         "torch_adam": not offloads,
-        **({} if offloads else {"fused": fuses_adam()}),
+        **({} if offloads else {"fused": True}),
         "adam_w_mode": True,
     }
     return {

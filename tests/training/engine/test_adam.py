@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import torch
 
-from training.engine import adam as module
 from training.engine.adam import settle_adam
 
 UPDATES = 7
@@ -38,7 +37,7 @@ def trained() -> tuple[torch.optim.AdamW, list[torch.Tensor]]:
 
 def resumed(state: dict[str, Any], rows: list[torch.Tensor]) -> tuple[torch.optim.AdamW, list[torch.Tensor]]:
     copies = [row.detach().clone().requires_grad_() for row in rows]
-    adam = torch.optim.AdamW(copies, lr=0.1, fused=module.fuses_adam())
+    adam = torch.optim.AdamW(copies, lr=0.1, fused=True)
     adam.load_state_dict(copy.deepcopy(state))
     settle_adam(adam)
     return adam, copies
@@ -53,28 +52,23 @@ def as_fused_adam_saves(state: dict[str, Any]) -> dict[str, Any]:
     return {"param_groups": [{**group, "bias_correction": True, "step": 0} for group in groups], "state": states}
 
 
-@pytest.mark.parametrize("is_fused", [True, False])
 @pytest.mark.parametrize("is_foreign", [True, False])
-def test_adam_goes_on_as_if_never_stopped(
-    is_fused: bool, is_foreign: bool, trained: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With the kernel that fits where it goes on, whatever kernel wrote the checkpoint."""
-    monkeypatch.setattr(module, "fuses_adam", lambda: is_fused)
+def test_adam_goes_on_as_if_never_stopped(is_foreign: bool, trained: Any) -> None:
+    """With the fused kernel, whatever kernel wrote the checkpoint."""
     reference, rows = trained
     state = reference.state_dict()
     adam, copies = resumed(as_fused_adam_saves(state) if is_foreign else state, rows)
     update(adam, copies, 2)
     update(reference, rows, 2)
-    assert [group["fused"] for group in adam.param_groups] == [is_fused]
+    assert [group["fused"] for group in adam.param_groups] == [True]
     for row, expected in zip(copies, rows, strict=True):
         assert adam.state[row]["step"] == UPDATES + 2
         torch.testing.assert_close(row, expected, rtol=1e-6, atol=1e-6)
 
 
-def test_count_of_updates_lies_beside_its_row(trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_count_of_updates_lies_beside_its_row(trained: Any) -> None:
     """The fused kernel reads it there. The device without numbers stands for a card."""
     reference, rows = trained
-    monkeypatch.setattr(module, "fuses_adam", lambda: True)
     on_card = [torch.empty_like(row, device="meta").requires_grad_() for row in rows]
     adam = torch.optim.AdamW(on_card, lr=0.1)
     adam.load_state_dict(reference.state_dict())

@@ -80,7 +80,7 @@ def test_updates_are_those_of_a_plain_loop(model: VecoForPreTraining) -> None:
     matrices = [row for name, row in expected.named_parameters() if ".layers." in name and row.ndim == 2]
     others = [row for row in expected.parameters() if not any(row is matrix for matrix in matrices)]
     muon = torch.optim.Muon(matrices, lr=3e-2, momentum=0.9, weight_decay=0.1)
-    adamw = torch.optim.AdamW(others, lr=1e-2, betas=(0.9, 0.999), eps=1e-6, weight_decay=0.1)
+    adamw = torch.optim.AdamW(others, lr=1e-2, betas=(0.9, 0.999), eps=1e-6, weight_decay=0.1, fused=True)
     for step in range(3):
         muon.param_groups[0]["lr"], adamw.param_groups[0]["lr"] = 3e-2 * FACTORS[step], 1e-2 * FACTORS[step]
         loss_of(expected, step).backward()
