@@ -157,11 +157,8 @@ class Cell:
         fields |= {"init_from": self.model.path, "output": run, "epochs": options.epochs}
         fields |= QUICK_TUNING if options.quick else {}
         if self.taught_by is not None:
-            fields |= {
-                "teacher": self.taught_by,
-                "teacher_states": options.taught_states,
-                "teacher_every_layer": "true",
-            }
+            states = {"teacher_states": options.taught_states, "teacher_every_layer": "true"}
+            fields |= {"teacher": self.taught_by, **(states if options.taught_states else {})}
         train = ("finetune.understanding.train", *words_of(fields), "--resume")
         test = ("--languages", self.language)
         found = self.directory / "predictions"
@@ -272,7 +269,7 @@ def study(options: argparse.Namespace) -> None:
     cells = cells_of(options, models)
     settings = {model.name: {"flags": {name: f"{value}" for name, value in model.flags.items()}} for model in models}
     tuning = {"epochs": options.epochs, "taught_states": options.taught_states}
-    check_unchanged({**settings, "fine-tuning": tuning}, options.output)
+    check_unchanged({**settings, "fine-tuning": tuning}, options.output, defaults={"taught_states": 0.0})
     text = shortened(options.corpora, options.output) if options.quick else options.corpora
     os.environ |= {"VECO_CORPORA": f"{text.resolve()}", "VECO_RUNS": f"{options.output.resolve()}"}
     prepare(text, options.output, options.quick)
@@ -325,6 +322,8 @@ def main() -> None:
         raise ValueError(f"--longer {options.longer} must be at least 1")
     if options.layers < 2 or options.layers % 2:
         raise ValueError(f"--layers {options.layers}: expected an even number, of which students have half")
+    if without := [task for task in options.tasks if not {*TASK_LANGUAGES[task]} & {*options.languages}]:
+        raise ValueError(f"--tasks {without[0]}: expected a language of {', '.join(TASK_LANGUAGES[without[0]])}")
     pairs = options.batch_pairs
     if pairs is not None and (pairs < 2 or pairs % contrasted(pairs)):
         usual = PretrainRecipe.contrast_pairs

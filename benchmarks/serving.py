@@ -8,8 +8,8 @@ the same number of threads. They take turns. Each client sends --texts texts (8)
 (base64), and sends the next; clients are threads of one more process on the same processors, so that what they take is
 missing in the server. Printed are medians, their ratio, and the slowest answers.
 
-At last each client opens a connection for each request, and in the midst of that the server is asked to stop. Counted
-are the requests that it answered from then on, and those it had a connection for and left without an answer.
+Finally each client opens a connection for each request, and in the midst of that the server is asked to stop. Counted
+are the requests that were answered from then on, and all that had a connection and got no answer.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ from training.launch import quiet_libraries
 LAYERS, WIDTH, VOCAB_SIZE = 6, 768, 3000
 QUICK_LAYERS, QUICK_WIDTH = 2, 64
 SLOWEST_SHARE = 0.99
+ANSWER_SECONDS = 300  # after which a request counts as lost
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,8 @@ def asked(server: Server, texts: Sequence[str], clients: int, texts_each: int, w
 def stopped(server: Server, texts: Sequence[str], clients: int, texts_each: int) -> tuple[int, int]:
     """Requests answered after a server was asked to stop, and those that had a connection and got no answer.
 
-    Each client asks until it is refused a connection; the first one has the server asked behind its first answer.
+    Each client asks until it is refused a connection; the first one asks the server to stop after its first answer.
+    Raises ValueError for an answer that is none, such as that of a full queue.
     """
     is_asked = threading.Event()
 
@@ -121,7 +123,7 @@ def stopped(server: Server, texts: Sequence[str], clients: int, texts_each: int)
         own = list(itertools.islice(itertools.cycle(texts), number, number + texts_each))
         answered, lost = 0, 0
         while True:
-            connection = http.client.HTTPConnection(server.host, server.port)
+            connection = http.client.HTTPConnection(server.host, server.port, timeout=ANSWER_SECONDS)
             try:
                 connection.connect()
             except ConnectionRefusedError:
@@ -129,13 +131,13 @@ def stopped(server: Server, texts: Sequence[str], clients: int, texts_each: int)
             with closing(connection):
                 try:
                     post(connection, own)
-                except (http.client.HTTPException, OSError, ValueError):
+                except (http.client.HTTPException, OSError):
                     lost += 1
                 else:
                     answered += is_asked.is_set()
             if number == 0 and not is_asked.is_set():
-                is_asked.set()
                 server.process.send_signal(signal.SIGTERM)
+                is_asked.set()
 
     with ThreadPoolExecutor(clients) as pool:
         answered, lost = zip(*pool.map(client, range(clients)), strict=True)

@@ -26,10 +26,10 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import ipaddress
 import socket
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,6 +45,7 @@ from finetune.placement import Placement, add_device_flag, add_dtype_flag
 from finetune.understanding.flags import encoder_directory
 from inference.fill_mask import MaskFiller
 from inference.sentences import SentenceEncoder
+from inference.serving.hosts import hosts_of
 from inference.serving.limits import Limits
 from inference.serving.services import Corpus, Models
 from training.launch import quiet_libraries
@@ -54,7 +55,6 @@ if TYPE_CHECKING:
     import uvicorn
 
 REQUIRED = ("fastapi", "uvicorn", "prometheus_client")
-LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 def main() -> None:
@@ -64,6 +64,7 @@ def main() -> None:
         raise ValueError(f"{missing[0]} is not installed: pip install 'veco[serve]'")
     limits = limits_of(options)
     with listening(options.host, options.port) as listener:
+        limits = replace(limits, hosts=hosts_of(listener.getsockname()[0], options.host, options.allow_host))
         models = load_models(options)
         serve(models, limits, described(options), listener, options.stop_seconds)
 
@@ -88,8 +89,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         action="append",
         default=[],
         metavar="NAME",
-        help="a name that clients may call the server by, repeatable; default: on this machine alone those of the "
-        "machine itself, elsewhere any",
+        help="name by which clients may call the server, beside those of this machine; repeatable; default: any; on an "
+        "address of this machine alone none",
     )
     add("--port", type=int, default=8000, help="0: any that is free; default: %(default)s")
     add("--max-texts", type=int, default=defaults.texts, help="texts of a request; default: %(default)s")
@@ -124,23 +125,7 @@ def limits_of(options: argparse.Namespace) -> Limits:
         connections=options.max_connections,
         pieces=options.max_pieces,
         body_seconds=options.body_seconds,
-        hosts=hosts_of(options.host, options.allow_host),
     )
-
-
-def hosts_of(host: str, allowed: Sequence[str]) -> frozenset[str] | None:
-    """The names that requests to a server on `host` may call it by; None for any."""
-    if not allowed and not is_loopback(host):
-        return None
-    return LOOPBACK_NAMES | {name.lower() for name in (host, *allowed)}
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address, or `localhost`, is reached from this machine alone."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:  # a name
-        return host.lower() == "localhost"
 
 
 def listening(host: str, port: int) -> socket.socket:

@@ -90,6 +90,7 @@ def test_a_smaller_teacher_has_smaller_students(tmp_path: Path, monkeypatch: pyt
     [
         (("--layers", "5"), "--layers 5: expected an even number, of which students have half"),
         (("--layers", "0"), "--layers 0: expected an even number"),
+        (("--tasks", "panx", "--languages", "de"), "--tasks panx: expected a language of en"),
         (("--batch-pairs", "40"), "--batch-pairs 40: expected 2 to 32, or a multiple of 32"),
     ],
 )
@@ -114,9 +115,10 @@ def test_taught_cells_wait_for_their_teachers(tmp_path: Path) -> None:
             assert teacher == f"teacher-{cell.task}-{cell.language}-{cell.seed}"
 
 
-def test_states_are_taught_of_each_layer_and_xtreme_has_english_to_learn_from(tmp_path: Path) -> None:
+@pytest.mark.parametrize("states", [0.0, 0.5])
+def test_states_are_taught_of_each_layer_and_xtreme_has_english_to_learn_from(states: float, tmp_path: Path) -> None:
     own = options(tmp_path)
-    own.tasks, own.taught_states, own.seeds = ["panx"], 0.5, [1]
+    own.tasks, own.taught_states, own.seeds = ["panx"], states, [1]
     cells = benchmark.cells_of(own, benchmark.models_of(own))
     assert [(cell.task, cell.language) for cell, _ in cells] == [("panx", "en")] * 6
     recipes = {}
@@ -124,7 +126,7 @@ def test_states_are_taught_of_each_layer_and_xtreme_has_english_to_learn_from(tm
         train = cell.step(own, teacher).stages[0].command
         recipes[cell.name] = parse_recipe(UnderstandingRecipe, [word for word in train[1:] if word != "--resume"])
     taught = recipes.pop("both, taught")
-    assert (taught.teacher_states, taught.teacher_every_layer) == (0.5, True) and taught.teacher
+    assert (taught.teacher_states, taught.teacher_every_layer) == (states, states > 0) and taught.teacher
     assert {(recipe.teacher, recipe.teacher_states) for recipe in recipes.values()} == {("", 0.0)}
 
 

@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Collection
-from urllib.parse import urlsplit
 
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from inference.serving.hosts import host_of
 from inference.serving.metrics import Metrics
 
 BAD_REQUEST, TOO_SLOW, TOO_LARGE, INTERNAL_ERROR = 400, 408, 413, 500
@@ -22,7 +22,7 @@ class KnownHosts:
     """ASGI middleware: 400 for a request that calls the server by none of its names.
 
     A page of the web whose name is made to lead to this machine (DNS rebinding) could otherwise read, in a visitor's
-    browser, what a server on the visitor's machine answers.
+    browser, what a server on the visitor's machine answers. Starlette's TrustedHostMiddleware answers in plain text.
     """
 
     def __init__(self, app: ASGIApp, hosts: Collection[str]) -> None:
@@ -31,20 +31,13 @@ class KnownHosts:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
+            # None at all is in no browser's request.
             asked = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
             if asked and host_of(asked) not in self._hosts:
                 told = f"Host {asked[:40]!r}: expected {', '.join(sorted(self._hosts))}; --allow-host takes more names"
                 await JSONResponse({"detail": told}, BAD_REQUEST)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
-
-
-def host_of(header: str) -> str | None:
-    """The host of a Host header without its port, in lower case; None where it has none."""
-    try:
-        return urlsplit(f"//{header}").hostname
-    except ValueError:  # brackets that do not close
-        return None
 
 
 class BodyLimit:

@@ -72,30 +72,13 @@ def test_limits_and_ports_are_checked() -> None:
         limits_of(parse_arguments(["--max-connections", "0"]))
     with pytest.raises(ValueError, match="--stop-seconds -1: expected at least 0"):
         limits_of(parse_arguments(["--stop-seconds", "-1"]))
-    hosts = frozenset({"localhost", "127.0.0.1", "::1"})
-    assert limits_of(parse_arguments(["--max-texts", "7"])) == Limits(texts=7, hosts=hosts)
+    assert limits_of(parse_arguments(["--max-texts", "7"])) == Limits(texts=7)
     with pytest.raises(ValueError, match="--port 65536: expected 0 to 65535"):
         listening("127.0.0.1", 65536)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ValueError, match=f"cannot listen on 127.0.0.1, port {port}: .*; choose another --port"):
             listening("127.0.0.1", port)
-
-
-@pytest.mark.parametrize(
-    ("flags", "more"),
-    [
-        (["--host", "localhost"], set()),
-        (["--host", "127.0.0.2"], {"127.0.0.2"}),
-        (["--allow-host", "Example.org", "--allow-host", "b"], {"example.org", "b"}),
-        (["--host", "0.0.0.0", "--allow-host", "b"], {"0.0.0.0", "b"}),
-        (["--host", "0.0.0.0"], None),
-        (["--host", "example.org"], None),
-    ],
-)
-def test_names_that_a_server_may_be_called_by(flags: list[str], more: set[str] | None) -> None:
-    expected = None if more is None else {"localhost", "127.0.0.1", "::1", *more}
-    assert limits_of(parse_arguments(flags)).hosts == expected
 
 
 def test_lines_to_search_that_are_cut_are_told(

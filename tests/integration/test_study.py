@@ -19,7 +19,7 @@ from xtreme_files import write_model, write_xtreme
 pytestmark = pytest.mark.slow
 
 TABLES = ("table.csv", "differences.csv", "table.svg", "learning_curves.svg")
-KILLS = (  # when this is there, and then that is not: in pre-training, a new vocabulary, fine-tuning, a probe
+KILLS = (  # when this has a line, and that is not there: in pre-training and fine-tuning; as the two others begin
     ("models/de/pretrain/metrics.jsonl", "models/de/pretrain/last"),
     ("models/de-en/log.txt", "models/de-en/vocabulary"),
     ("finetuning/pawsx-de-seed1/metrics.jsonl", "finetuning/pawsx-de-seed1/scores.json"),
@@ -92,6 +92,7 @@ def test_a_killed_study_comes_out_as_one_that_was_not(tmp_path: Path) -> None:
     assert len(differences) == 3 and not any(line.endswith(",,,,,,") for line in differences)
 
     for reached, unfinished in KILLS:
+        assert not (killed / reached).exists()
         process = subprocess.Popen(
             [sys.executable, "-m", *command(study, killed)],
             start_new_session=True,
@@ -99,7 +100,7 @@ def test_a_killed_study_comes_out_as_one_that_was_not(tmp_path: Path) -> None:
             stderr=subprocess.DEVNULL,
         )
         deadline = time.monotonic() + 300
-        while not (killed / reached).exists():
+        while not (killed / reached).exists() or not (killed / reached).read_text(encoding="utf-8"):
             assert time.monotonic() < deadline and process.poll() is None
             time.sleep(0.02)
         os.killpg(process.pid, signal.SIGKILL)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +38,14 @@ def trained_parameters(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
     return [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
 
 
+def is_fusible(rows: Iterable[Tensor]) -> bool:
+    """Whether torch's fused kernel may update these: on a card few launches for all, on a CPU one pass over each.
+
+    The kernel of torch 2.13 for CPUs reads numbers in the order of memory, whatever a row's strides.
+    """
+    return all(row.is_contiguous() for row in rows)
+
+
 def set_torch_state(model: nn.Module, optimizer: torch.optim.Optimizer, stored: StoredTraining) -> None:
     """Give torch's own AdamW, which makes its state in its first update only, the stored one."""
     for name, parameter in trained_parameters(model):
@@ -51,7 +59,7 @@ def step_of(row: Tensor, count: float) -> Tensor:
 
 
 def settle_adam(optimizer: torch.optim.Optimizer) -> None:
-    """Give a state that torch's AdamW has just loaded the form that its fused kernel needs, whichever kernel saved it.
+    """Give a state that torch's AdamW has just loaded the form that its kernel needs here, whichever kernel saved it.
 
     A checkpoint may come from another device, or from DeepSpeed's own kernels. These count with an int, and FusedAdam
     counts in the last tensor of a group alone, the others and the group staying at 0: there all have the largest count.
@@ -64,7 +72,7 @@ def settle_adam(optimizer: torch.optim.Optimizer) -> None:
         if "step" in state:
             state["step"] = step_of(row, max(counts) if is_foreign else state["step"])
     for group in optimizer.param_groups:
-        group["fused"] = True
+        group["fused"] = is_fusible(group["params"])
         if is_foreign:
             for name in ("bias_correction", "step"):
                 group.pop(name, None)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from training.engine.adam import trained_parameters
+from training.engine.adam import is_fusible, trained_parameters
 from training.engine.deepspeed_config import adam_settings, muon_settings
 from training.recipe.base import TrainingRecipe
 from veco.layer import VecoLayer
@@ -24,9 +24,8 @@ def build_optimizers(model: nn.Module, recipe: TrainingRecipe, in_bf16: bool) ->
     matrices = layers_matrices(model) if recipe.optimizer == "muon" else []
     by_muon = {id(matrix) for matrix in matrices}
     others = [parameter for _, parameter in trained_parameters(model) if id(parameter) not in by_muon]
-    # One kernel for all of an update: on a card few launches, on a CPU one pass through memory.
     found: dict[str, torch.optim.Optimizer] = {
-        "optimizer": torch.optim.AdamW(others, **adam_settings(recipe), fused=True)
+        "optimizer": torch.optim.AdamW(others, **adam_settings(recipe), fused=is_fusible(others))
     }
     if recipe.optimizer == "muon":
         if not matrices:

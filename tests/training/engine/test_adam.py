@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from training.engine.adam import settle_adam
+from training.engine.adam import is_fusible, settle_adam
 
 UPDATES = 7
 
@@ -50,6 +50,19 @@ def as_fused_adam_saves(state: dict[str, Any]) -> dict[str, Any]:
     states = {number: {**of_row, "step": 0} for number, of_row in state["state"].items()}
     states[len(states) - 1]["step"] = UPDATES
     return {"param_groups": [{**group, "bias_correction": True, "step": 0} for group in groups], "state": states}
+
+
+def test_rows_that_are_not_in_order_in_memory_are_not_fused() -> None:
+    """A transposed matrix, and a part of a larger one."""
+    base = torch.linspace(-1, 1, 12).view(3, 4)
+    rows = [base.clone().T.requires_grad_(), base.clone()[:, 1:3].requires_grad_()]
+    assert is_fusible([base]) and not any(is_fusible([row]) for row in rows)
+    for row in rows:
+        row.grad = torch.ones_like(row)
+    adam = torch.optim.AdamW(rows, lr=0.1)
+    adam.step()
+    settle_adam(adam)
+    assert [group["fused"] for group in adam.param_groups] == [False]
 
 
 @pytest.mark.parametrize("is_foreign", [True, False])
