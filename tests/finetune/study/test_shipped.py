@@ -47,8 +47,8 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 # Study -> rows, columns and steps of its plan.
 SIZES = {
-    # Four tokenizers, data and models; seven tasks, two of them in five languages; five rows; two seeds.
-    "foreign_small": (5, 15, 4 * 3 + 15 * 5 * 2),
+    # Four tokenizers, data and models; seven tasks, two of them in five languages; five rows; three seeds.
+    "foreign_small": (5, 15, 4 * 3 + 15 * 5 * 3),
     "transfer_small": (6, 9, 2 + 3 + 6 + 9 * 6 * 2 + 6 * 2),
     # Two tokenizers, three data, seven models; four tasks and two probes of all; two seeds.
     "new_language_small": (7, 4, 2 + 3 + 7 + 4 * 7 * 2 + 2 * 7),
