@@ -65,11 +65,7 @@ def application(models: Models, limits: Limits, described: dict[str, str]) -> Fa
         services.close()
 
     app = FastAPI(title="VECO", summary="Texts of many languages, as vectors and translations", lifespan=lifespan)
-    app.add_middleware(HangUp, metrics=metrics)
-    app.add_middleware(BodyLimit, most=limits.body_bytes, seconds=limits.body_seconds)  # around the one before
-    if limits.hosts is not None:
-        app.add_middleware(KnownHosts, hosts=limits.hosts)
-    app.add_middleware(Counting, metrics=metrics)  # around all
+    add_middleware(app, limits, metrics)
     app.add_exception_handler(RequestValidationError, bad_request)
     app.add_exception_handler(Exception, internal_error)
 
@@ -155,6 +151,15 @@ def application(models: Models, limits: Limits, described: dict[str, str]) -> Fa
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     return app
+
+
+def add_middleware(app: FastAPI, limits: Limits, metrics: Metrics) -> None:
+    """Add what goes on around every request, each around those before it."""
+    app.add_middleware(HangUp, metrics=metrics)
+    app.add_middleware(BodyLimit, most=limits.body_bytes, seconds=limits.body_seconds)
+    if limits.hosts is not None:
+        app.add_middleware(KnownHosts, hosts=limits.hosts)
+    app.add_middleware(Counting, metrics=metrics)
 
 
 async def computed(results: Awaitable[list[Result]]) -> list[Result]:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -97,6 +98,8 @@ def test_nothing_that_was_received_is_lost(tiny_model: Path) -> None:
     assert server.stdout is not None
     address = server.stdout.readline().split()[2].rstrip(";")
     assert address.startswith("http://127.0.0.1:")
+    with pytest.raises(urllib.error.HTTPError, match="400"):  # a name that is not this machine's
+        urllib.request.urlopen(urllib.request.Request(f"{address}/health", headers={"Host": "evil.example"}))
 
     def ask(number: int) -> int:
         body = json.dumps({"texts": ["hund haus baum " * 20] * 128}).encode()
