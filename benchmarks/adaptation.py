@@ -25,7 +25,7 @@ from typing import Any
 import torch
 
 from data_tools.cli import FlagParser, run_main
-from finetune.understanding.readers.examples_of_task import read
+from finetune.understanding.readers.examples_of_task import read_texts
 from finetune.understanding.recipe import UnderstandingRecipe
 from finetune.understanding.tasks.catalogues import task_named
 from finetune.understanding.tasks.task import Split
@@ -57,7 +57,7 @@ def write_model(directory: Path, data: str, languages: list[str], shape: Mapping
     text = directory.with_suffix(".txt")
     task = task_named(TASK)
     files = [(Split.TRAIN, "en"), *((Split.DEV, language) for language in languages)]
-    lines = [example.text_a for split, language in files for example in read(task, split, language, data)]
+    lines = [example.text_a for split, language in files for example in read_texts(task, split, language, data)]
     text.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     command = ["--input", str(text), "--vocab-size", str(PIECES), "--output", str(directory)]
     subprocess.run([sys.executable, "-m", "data_tools.train_tokenizer", *command], check=True, capture_output=True)
@@ -110,8 +110,8 @@ def main() -> None:
         model = Path(name) / "model"
         write_model(model, options.data, languages, TINY_SHAPE if options.quick else SHAPE)
         root = only(Path(options.data), languages, Path(name) / "data")
-        fields = {"task": TASK, "data": str(root), "init_from": str(model), "output": f"{name}/run"}
-        fixed = {"engine": "plain", "ds_config": "zero3_fp32.json", "loader_workers": 0, "epochs": 1}
+        fields: dict[str, Any] = {"task": TASK, "data": str(root), "init_from": str(model), "output": f"{name}/run"}
+        fixed: dict[str, Any] = {"engine": "plain", "ds_config": "zero3_fp32.json", "loader_workers": 0, "epochs": 1}
         runs = {way: epochs_of(UnderstandingRecipe(**fields, **fixed, **own)) for way, own in WAYS.items()}
         times: dict[str, list[float]] = {way: [] for way in WAYS}
         for turn in range(1 if options.quick else options.repeats + 1):

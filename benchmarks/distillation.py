@@ -128,8 +128,8 @@ def pretraining(model: Model, captions: Path) -> Step:
     without = [] if "init_from" not in model.flags else list(QUICK_SHAPE)[:3]  # the shape is the teacher's
     flags = {name: value for name, value in model.flags.items() if name not in without}
     train = ("pretrain.train", "--config", f"{RECIPE}", *words_of(flags), "--output", f"{model.directory}", "--resume")
-    search = ("finetune.understanding.layers", f"{model.path}", "--task", "tatoeba", "--data", f"{captions}")
-    search += ("--similarity", "csls", "--centre", "--output", f"{found}")
+    where = ("--task", "tatoeba", "--data", f"{captions}", "--output", f"{found}")
+    search = ("finetune.understanding.layers", f"{model.path}", *where, "--similarity", "csls", "--centre")
     stages = (Stage("pre-train", train, model.path), Stage("captions", search, found / "tatoeba.json"))
     return Step(model.name, model.directory, stages, needs=() if model.name == TEACHER else (TEACHER,))
 
@@ -163,8 +163,8 @@ class Cell:
         test = ("--languages", self.language)
         found = self.directory / "predictions"
         predict = ("finetune.understanding.predict", f"{run}", "--data", data, "--output", f"{found}", *test)
-        evaluate = ("finetune.understanding.evaluate", "--task", f"{TASKS[self.task]}", "--predictions", f"{found}")
-        evaluate += ("--labels", data, "--json", f"{self.scores}", *test)
+        scored = ("--task", f"{TASKS[self.task]}", "--predictions", f"{found}", "--labels", data)
+        evaluate = ("finetune.understanding.evaluate", *scored, "--json", f"{self.scores}", *test)
         stages = (
             Stage("fine-tune", train, run / "best"),
             Stage("predict", predict, found / self.task / f"test-{self.language}.tsv"),
@@ -237,14 +237,16 @@ def table(found: dict[str, dict[str, Any]], tasks: Sequence[str], speeds: dict[s
     for row, own in found.items():
         means = {name: mean_of(own, name) for name in columns}
         told = [shown(own, name) for name in columns]
-        shares = [
-            f"{mean / of_teacher[name]:.1%}" if mean is not None and of_teacher[name] else "–"
-            for name, mean in means.items()
-        ]
+        shares = [share_of(mean, of_teacher[name]) for name, mean in means.items()]
         speed = [f"{speeds[row]:,.0f}", f"{speeds[row] / speeds[TEACHER]:.2f}"] if row in speeds else ["–", "–"]
         seconds = f"{own['seconds']:,.0f}" if "seconds" in own else "–"
         lines.append(f"| {' | '.join([row, *told, *shares, *speed, seconds])} |")
     return "\n".join(lines) + "\n"
+
+
+def share_of(score: float | None, teacher: float | None) -> str:
+    """A score in percent of the teacher's."""
+    return f"{score / teacher:.1%}" if score is not None and teacher else "–"
 
 
 def mean_of(own: dict[str, Any], name: str) -> float | None:

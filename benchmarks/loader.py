@@ -39,6 +39,7 @@ OPTIONS = PretrainingOptions(
     bilingual_max_length=128,
     mono_mask_rate=0.15,
     bilingual_mask_rate=0.25,
+    contrast_pairs=PretrainRecipe.contrast_pairs,
 )
 TIMED_BATCHES = 100
 FIRST_BATCH = """

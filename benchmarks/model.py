@@ -32,7 +32,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -52,6 +52,7 @@ from veco import VecoConfig, VecoForConditionalGeneration, VecoForMaskedLM, Veco
 from veco.attention import use_in_training
 from veco.convert import to_xlm_roberta
 from veco.labels import IGNORED
+from veco.layer import VecoLayer
 
 PARTS = ("objective", "utilisation", "shapes", "encoder", "generation")
 MASKED_SHARE = 0.25
@@ -100,7 +101,7 @@ QUICK = Sizes(
 Measurement = dict[str, str | float]
 
 
-def medians(functions: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+def medians(functions: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
     """Median seconds of each function: each is called once to warm up, then all in turn."""
     times: dict[str, list[float]] = {name: [] for name in functions}
     for turn in range(repeats + 1):
@@ -137,7 +138,7 @@ def random_batch(sizes: Sizes, shortest: int, seed: int = 1) -> dict[str, Tensor
     """A bilingual batch; x and y are `shortest` to `sizes.tokens` long, TLM is both together."""
     torch.manual_seed(seed)
     x, y = torch.randint(shortest, sizes.tokens + 1, (2, sizes.pairs))
-    batch = {}
+    batch: dict[str, Tensor] = {}
     for prefix, lengths in (("", x), ("pair_", y), ("tlm_", x + y)):
         names = (f"{prefix}input_ids", f"{prefix}attention_mask", f"{prefix}labels")
         batch |= dict(zip(names, random_rows(lengths, sizes.vocab_size), strict=True))
@@ -153,6 +154,7 @@ class PlainReference(nn.Module):
         config = model.config
         self.cross_attentions, self.cross_norms = nn.ModuleList(), nn.ModuleList()
         for layer in model.veco.layers:
+            assert isinstance(layer, VecoLayer)
             ours = layer.cross_attention
             theirs = nn.MultiheadAttention(
                 config.hidden_size,
@@ -178,8 +180,8 @@ class PlainReference(nn.Module):
     def forward(self, **batch: Tensor) -> dict[str, Tensor]:
         """The losses of a bilingual batch."""
         x, y, tlm = ([batch[f"{p}{name}"] for name in ("input_ids", "attention_mask")] for p in ("", "pair_", "tlm_"))
-        h_x, h_y, h_tlm = (self.h(*part) for part in (x, y, tlm))
-        s_x, s_y = self.s(*x, h_y.detach(), y[1]), self.s(*y, h_x.detach(), x[1])
+        h_x, h_y, h_tlm = self.h(x), self.h(y), self.h(tlm)
+        s_x, s_y = self.s(x, h_y.detach(), y[1]), self.s(y, h_x.detach(), x[1])
         labels_x, labels_y = batch["labels"], batch["pair_labels"]
         return {
             "mlm": self.loss(h_x, labels_x) + self.loss(h_y, labels_y),
@@ -187,10 +189,12 @@ class PlainReference(nn.Module):
             "tlm": self.loss(h_tlm, batch["tlm_labels"]),
         }
 
-    def h(self, ids: Tensor, mask: Tensor) -> Tensor:
+    def h(self, sentence: Sequence[Tensor]) -> Tensor:
+        ids, mask = sentence
         return self.xlm_roberta.roberta(ids, attention_mask=mask).last_hidden_state
 
-    def s(self, ids: Tensor, mask: Tensor, pair: Tensor, pair_mask: Tensor) -> Tensor:
+    def s(self, sentence: Sequence[Tensor], pair: Tensor, pair_mask: Tensor) -> Tensor:
+        ids, mask = sentence
         states = self.xlm_roberta.roberta.embeddings(input_ids=ids)
         visible = mask.bool()[:, None, None]
         layers = zip(self.xlm_roberta.roberta.encoder.layer, self.cross_attentions, self.cross_norms, strict=True)
@@ -348,8 +352,8 @@ def shapes(sizes: Sizes, repeats: int) -> list[Measurement]:
             step_of(ours, random_batch(narrow, narrow.tokens // 4, next(seeds)))()
 
     def steps_of_tokens() -> None:
-        as_they_are = {"compiles_each_shape": lambda _: False}
-        with patch.multiple(packing, **as_they_are), patch.multiple(attention, **as_they_are):
+        as_they_are = partial(patch.object, attribute="compiles_each_shape", new=lambda _: False)
+        with as_they_are(packing), as_they_are(attention):
             steps()
 
     seconds = medians({"ours": steps, "peer": steps_of_tokens}, repeats)

@@ -81,8 +81,12 @@ def update_of(objective: str, kind: str, scale: Scale, pairs: int) -> tuple[Call
     """An update to repeat, and the tokens of its batch."""
     logs = Path(tempfile.gettempdir()) / "veco-benchmark-logs"
     recipe = PretrainRecipe(
-        **{"output": str(logs), "engine": scale.engine, "clip_norm": 1.0, "cpu_precision": "float32"},
-        **{"objective": objective, "contrast_pairs": pairs},
+        output=str(logs),
+        engine=scale.engine,
+        clip_norm=1.0,
+        cpu_precision="float32",
+        objective=objective,
+        contrast_pairs=pairs,
     )
     torch.manual_seed(1)
     model = VecoForPreTraining(scale.config, objective).train()

@@ -24,7 +24,7 @@ from torch import nn
 
 from data_tools.cli import FlagParser, run_main
 from data_tools.shards.manifest import Manifest
-from pretrain.batches import SAMPLES
+from pretrain.micro_batch import PACKED, SAMPLES
 from pretrain.models.initial_model import build_model
 from pretrain.pretraining import PretrainingTask, read_batches
 from pretrain.recipe import PretrainRecipe
@@ -42,7 +42,7 @@ def loop_seconds(recipe: PretrainRecipe, data: Path, tokens: list[int]) -> float
     """Seconds of all updates after the first two, from the run's own metrics; `tokens` are those of each update."""
     with tempfile.TemporaryDirectory() as directory:
         train_run(dataclasses.replace(recipe, output=directory), PretrainingTask.on(data))
-        lines = {line["step"]: line for line in read_metrics(Path(directory))}
+        lines = {int(line["step"]): line for line in read_metrics(Path(directory))}
     seconds, begin = 0.0, WARM_UP
     for step in sorted(step for step in lines if step > WARM_UP):
         seconds += sum(tokens[begin:step]) / lines[step]["tokens_per_second"]
@@ -93,7 +93,7 @@ def main() -> None:
     dataset, _ = read_batches(recipe, data, Manifest.load(data))
     batches = [dataset[number] for number in range(options.updates)]
     tokens = [int(count_tokens(batch)) for batch in batches]
-    inputs = [{name: tensor for name, tensor in batch.items() if name != SAMPLES} for batch in batches]
+    inputs = [{name: of for name, of in batch.items() if name not in (PACKED, SAMPLES)} for batch in batches]
     ratios = []
     for number in range(options.repeats):
         loop, bare = loop_seconds(recipe, data, tokens), bare_seconds(recipe, data, inputs)

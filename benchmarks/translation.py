@@ -22,13 +22,23 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from model import BEAMS, QUICK, Row, Sizes, generation_models, generation_options, generation_sources, medians, show
+from model import (
+    BEAMS,
+    QUICK,
+    Measurement,
+    Sizes,
+    generation_models,
+    generation_options,
+    generation_sources,
+    medians,
+    show,
+)
 from tokenizers import Tokenizer, models
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
@@ -55,7 +65,7 @@ SHORTLISTED = "ct2 int8, shortlist"
 TARGETS = {"ct2 int8": ">= 4", SHORTLISTED: ">= 4"}
 
 
-def compared_speeds(what: str, seconds: dict[str, float], num_sentences: int, peer: str, target: str) -> Row:
+def compared_speeds(what: str, seconds: dict[str, float], num_sentences: int, peer: str, target: str) -> Measurement:
     """A row with sentences per second."""
     ours, theirs = num_sentences / seconds["ours"], num_sentences / seconds["peer"]
     print(f"{what}: {ours:.4g} sentences/s, peer {theirs:.4g}, ratio {ours / theirs:.2f}", file=sys.stderr, flush=True)
@@ -100,7 +110,7 @@ def cut(engine: SequenceGenerator, batch: SourceBatch) -> list[np.ndarray]:
     return engine.cut(np.asarray([len(source) for source in batch.sources]), np.asarray(batch.limits))
 
 
-def search(sizes: Sizes, repeats: int) -> list[Row]:
+def search(sizes: Sizes, repeats: int) -> list[Measurement]:
     rows = []
     pair = generation_models(sizes)
     ours, marian = pair["ours"], pair["peer"]
@@ -109,7 +119,7 @@ def search(sizes: Sizes, repeats: int) -> list[Row]:
     ids, mask = padded(batch.sources)
     peer = f"MarianMTModel, {sizes.num_hidden_layers} + {sizes.num_hidden_layers} x {sizes.generation_width}"
     for name, dtype in DTYPES.items():
-        engine = Translator.of_model(ours.to(dtype), made_up_tokenizer(ours.config.vocab_size), options, 4).engine
+        engine = Translator.of_model(ours.to(dtype), made_up_tokenizer(ours.config.vocab_size), options, 4).generator
         theirs = partial(marian.to(dtype).generate, ids, attention_mask=mask, **generation_options(sizes))
         assert theirs().shape[1] == sizes.target_tokens + 1
         assert {len(found) for found in run_engine(engine, batch, cut(engine, batch))} == {sizes.target_tokens}
@@ -135,8 +145,8 @@ def translators(model: Path, options: SearchOptions, directory: Path) -> dict[st
 
 
 def against_baseline(
-    runs: dict[str, Callable[[], object]], num_sentences: int, repeats: int, what: str, details: dict[str, str]
-) -> list[Row]:
+    runs: Mapping[str, Callable[[], object]], num_sentences: int, repeats: int, what: str, details: dict[str, str]
+) -> list[Measurement]:
     """A row for each run except the baseline, with `details` in its last column."""
     seconds = medians(runs, repeats)
     pairs = {name: {"ours": seconds[name], "peer": seconds[BASELINE]} for name in runs if name != BASELINE}
@@ -148,7 +158,7 @@ def against_baseline(
     ]
 
 
-def engines(sizes: Sizes, repeats: int) -> list[Row]:
+def engines(sizes: Sizes, repeats: int) -> list[Measurement]:
     model = generation_models(sizes)["ours"]
     batch, options = batch_of(sizes), fixed_options(sizes)
     copies = 2 * torch.get_num_threads()  # in CTranslate2 every thread has its own batch
@@ -158,13 +168,13 @@ def engines(sizes: Sizes, repeats: int) -> list[Row]:
         made_up_tokenizer(model.config.vocab_size).save_pretrained(Path(directory) / "model")
         loaded = translators(Path(directory) / "model", options, Path(directory))
         runs = {
-            name: partial(run_engine, translator.engine, batch, cut(translator.engine, batch))
+            name: partial(run_engine, translator.generator, batch, cut(translator.generator, batch))
             for name, translator in loaded.items()
         }
         return against_baseline(runs, len(batch.sources), repeats, "engines", {})
 
 
-def text(arguments: argparse.Namespace, repeats: int) -> list[Row]:
+def text(arguments: argparse.Namespace, repeats: int) -> list[Measurement]:
     with open_text(arguments.input) as lines, open_text(arguments.reference) as reference_lines:
         sources, references = list(lines)[: arguments.lines], list(reference_lines)[: arguments.lines]
     with tempfile.TemporaryDirectory() as directory:
@@ -203,7 +213,7 @@ def main() -> None:
     quiet_libraries()
     torch.set_num_threads(arguments.threads)
     sizes = QUICK if arguments.quick else Sizes()
-    measures: dict[str, Callable[[], list[Row]]] = {
+    measures: dict[str, Callable[[], list[Measurement]]] = {
         "search": partial(search, sizes, arguments.repeats),
         "engines": partial(engines, sizes, arguments.repeats),
         "text": partial(text, arguments, arguments.repeats),

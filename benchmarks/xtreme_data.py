@@ -78,7 +78,7 @@ def translated_sentences(root: Path) -> dict[str, dict[str, str]]:
             for number, pair in enumerate(read_texts(xnli, split, language, root)):
                 if pair.is_complete:  # one text of a translation can be missing
                     found[language][f"premise {number // 3}"] = pair.text_a  # each premise has three hypotheses
-                    found[language][f"hypothesis {number}"] = pair.text_b
+                    found[language][f"hypothesis {number}"] = pair.texts[1]
         for language in languages_with(xquad, split, root):
             for question in read_questions(xquad, split, language, root):
                 found[language][f"question {question.id}"] = question.question

@@ -106,10 +106,8 @@ def draw_arrow(axis: Axes, importing: str, other: str, count: int) -> None:
             zorder=0,  # behind the packages
         )
     )
-    place = [LABEL_AT * last + (1 - LABEL_AT) * first for first, last in zip(start, end, strict=True)]
-    axis.text(
-        *place, str(count), ha="center", va="center", fontsize=9, bbox={"facecolor": "white", "edgecolor": "none"}
-    )
+    x, y = (LABEL_AT * last + (1 - LABEL_AT) * first for first, last in zip(start, end, strict=True))
+    axis.text(x, y, str(count), ha="center", va="center", fontsize=9, bbox={"facecolor": "white", "edgecolor": "none"})
 
 
 def main() -> None:

@@ -31,10 +31,10 @@ def draw_box(axis: Axes, x: float, y: float, text: str, colour: str, width: floa
 
 
 def draw_arrow(axis: Axes, start: Point, end: Point, colour: str = EDGE, bend: str | None = None) -> None:
-    style = {} if bend is None else {"connectionstyle": bend}
-    axis.add_patch(
-        FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=10, color=colour, shrinkA=0, shrinkB=0, **style)
-    )
+    arrow = FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=10, color=colour, shrinkA=0, shrinkB=0)
+    if bend is not None:
+        arrow.set_connectionstyle(bend)
+    axis.add_patch(arrow)
 
 
 def draw_embeddings(axis: Axes, x: float) -> None:

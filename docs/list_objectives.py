@@ -78,8 +78,8 @@ def kind_of(objective: ObjectiveSum) -> str:
 
 def small_batch(objective: str, kind: str, texts: Sequence[str], pairs: int = 4) -> Batch:
     """A batch of pairs of these texts, whose letters are tokens; every token that is predicted is masked."""
-    shares = {"mask_token_share": 1.0, "random_token_share": 0.0}
-    options = options_of(PretrainRecipe(output="x", objective=objective, contrast_pairs=pairs, **shares))
+    recipe = PretrainRecipe(output="x", objective=objective, contrast_pairs=pairs)
+    options = options_of(dataclasses.replace(recipe, mask_token_share=1.0, random_token_share=0.0))
     x, y = (np.array([FIRST_PIECE_ID + ALPHABET.index(letter) for letter in text]) for text in texts)
     name = "de-en" if kind == BILINGUAL else "en"
     samples = [Sample(0, name, number, x, y, 0, key=number) for number in range(pairs)]

@@ -45,6 +45,7 @@ class Trainable(Protocol):
 
     def after_update(self, engine: Engine) -> None:
         """Let what follows the weights do so, after each update, also a skipped one; every rank calls it."""
+        return
 
 
 class Validated(Protocol):
@@ -129,9 +130,11 @@ class Task(Trainable, Validated, Checkpointed, Protocol[RecipeT]):
 
     def begin(self, run_dir: Path) -> None:
         """Put what belongs to the whole run into its directory; called on rank 0, before the first update."""
+        return
 
     def enter(self, phase: Phase) -> None:
         """Choose which parameters of the model a phase trains: before an engine is built, and with each phase of it."""
+        return
 
     def watch(self, engine: Engine) -> Callable[[float], Scalars]:
         """A function that gives a line of metrics more than its losses; called once for each phase."""

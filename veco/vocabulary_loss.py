@@ -24,8 +24,8 @@ from veco.soft_targets import ProjectedDivergence, SoftTargets
 
 # Positions whose logits exist at a time: enough for matrix products at full speed; 1 GB in float32 at 250,002 pieces.
 CHUNK_POSITIONS = 1024
-# Logits converted to float32 at a time on CPU; larger fresh tensors cost page faults.
-BLOCK_LOGITS = 2**21
+# Logits converted to float32 at a time on CPU: a megabyte, which stays in the cache of a core until it is summed up.
+BLOCK_LOGITS = 2**18
 # Bias of a piece that is never predicted, such as <mask> in a model that was trained without it: its exponential is 0
 # in every dtype. It is finite, since weight decay turns infinity into NaN.
 NEVER = -1e4

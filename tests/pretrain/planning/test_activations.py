@@ -115,4 +115,4 @@ def test_logits_exist_by_one_chunk() -> None:
     assert few == 1020 * 50_000 * (2 + 2 * 4)  # less than a chunk, with two copies in float32
     assert more == many == 1024 * 50_000 * (2 + 2 * 4)
     on_cpu = micro_step(config, shape, 50, Storage(on_cpu=True)).logits
-    assert on_cpu == 1024 * 50_000 * 2 + 2 * 4 * 2**21  # copies of a few rows alone
+    assert on_cpu == 1024 * 50_000 * 2 + 2 * 4 * 2**18  # copies of a few rows alone
