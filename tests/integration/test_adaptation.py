@@ -10,6 +10,7 @@ import pytest
 import torch
 from launching import launch, run_script
 from safetensors.torch import load_file
+from small_adapters import write_adapters
 from xtreme_files import write_model, write_xtreme
 
 from training.checkpoints.finding import checkpoints_of
@@ -25,16 +26,22 @@ WAYS = {
     "layers": ("--freeze_layers", "1"),
     "lora": ("--lora_rank", "4"),
     "adapter": ("--adapter", "houlsby", "--adapter_reduction", "4"),
+    "stack": ("--adapter", "pfeiffer", "--adapter_reduction", "4"),  # above a language's adapter
 }
-STAGES = {"1": "zero1_bf16.json", "3": "zero3_fp32.json"}
+STAGES = {"1": "zero1_bf16.json", "2": "zero2_bf16.json", "3": "zero3_fp32.json"}
+CASES = [("head", "3"), ("layers", "3"), *((way, stage) for way in ("lora", "adapter", "stack") for stage in STAGES)]
 
 
 @pytest.fixture(scope="module")
-def places(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, ...]]:
+    """Flags that name data, model and language adapter, for each of WAYS."""
     root = tmp_path_factory.mktemp("adaptation")
     write_xtreme(root / "data", num_train=40, num_test=6)
     write_model(root / "model")
-    return ("--data", str(root / "data"), "--init_from", str(root / "model"))
+    language = write_adapters(root / "model", root / "languages", ("en",))["en"]
+    own = {"stack": ("--language_adapter", str(language))}
+    shared = ("--data", str(root / "data"), "--init_from", str(root / "model"))
+    return {way: (*shared, *own.get(way, ())) for way in WAYS}
 
 
 def lines(run_dir: Path) -> list[dict[str, float]]:
@@ -48,13 +55,13 @@ def weights(run_dir: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("way", "stage"), [("head", "3"), ("layers", "3"), ("lora", "1"), ("lora", "3"), ("adapter", "1"), ("adapter", "3")]
-)
-def test_two_ranks_equal_the_plain_run(way: str, stage: str, places: tuple[str, ...], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("way", "stage"), CASES)
+def test_two_ranks_equal_the_plain_run(
+    way: str, stage: str, places: dict[str, tuple[str, ...]], tmp_path: Path
+) -> None:
     two, plain, resumed, moved = (tmp_path / name for name in ("two", "plain", "resumed", "moved"))
-    alone = (*ARGUMENTS, *WAYS[way], *places, "--engine", "plain")
-    shared = (*ARGUMENTS, *WAYS[way], *places, "--ds_config", STAGES[stage])
+    alone = (*ARGUMENTS, *WAYS[way], *places[way], "--engine", "plain")
+    shared = (*ARGUMENTS, *WAYS[way], *places[way], "--ds_config", STAGES[stage])
     for result in (launch(SCRIPT, *shared, "--output", str(two)), run_script(SCRIPT, *alone, "--output", str(plain))):
         assert result.returncode == 0, result.stderr[-3000:]
     found, expected = lines(two), lines(plain)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from small_adapters import write_adapters
 from small_encoders import write_encoder
 from xtreme_files import TINY
 
@@ -22,7 +23,7 @@ from training.checkpoints.finding import checkpoints_of
 from training.recipe.parsing import build_recipe
 from veco import VecoForMaskedLM, VecoForSequenceClassification
 from veco.adapter_config import AdapterConfig
-from veco.adapters import activate_adapters, attach_adapter, detach_adapter, load_adapter, save_adapter
+from veco.adapters import activate_adapters, attach_adapter, detach_adapter, load_adapter
 from veco.adapters.attach import active_adapters, adapter_of, parameters_of
 
 ADAPTER = {"adapter": "pfeiffer", "adapter_reduction": 4}
@@ -33,16 +34,7 @@ Train = Callable[..., Path]
 @pytest.fixture(scope="module")
 def languages(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Adapters of two languages that do something, made for `tiny_model`."""
-    root = tmp_path_factory.mktemp("languages")
-    model = VecoForMaskedLM.from_pretrained(tiny_model)
-    for number, name in enumerate(("en", "de")):
-        attach_adapter(model, name, AdapterConfig("houlsby", 4, invertible=True))
-        generator = torch.Generator().manual_seed(number)
-        with torch.no_grad():
-            for weight in parameters_of(model, name).values():
-                weight.copy_(0.5 * torch.randn(weight.shape, generator=generator))
-        save_adapter(model, name, root / name)
-    return {name: root / name for name in ("en", "de")}
+    return write_adapters(tiny_model, tmp_path_factory.mktemp("languages"), ("en", "de"))
 
 
 def built(model: Path, data: Path, task: str, **fields: Any) -> UnderstandingTask:
