@@ -242,22 +242,30 @@ class ValidationBatches:
         self.special, self.vocab_size = manifest.special, manifest.vocab_size
         self.sources = open_sources(data_dir, manifest.valid, options.max_lengths)
         self.groups = group_names(self.sources)
-        # By kind: (group, number of the batch in it).
-        self.batches: dict[str, list[tuple[int, int]]] = {kind: [] for kind in self.sources}
+        # By kind: (group, samples of the batch in it).
+        self.batches: dict[str, list[tuple[int, range]]] = {kind: [] for kind in self.sources}
         for group, (kind, name) in enumerate(self.groups):
-            num_batches = min(max_batches, -(-len(self.sources[kind][name]) // VALIDATION_PAIRS))
-            self.batches[kind] += [(group, number) for number in range(num_batches)]
+            size = min(len(self.sources[kind][name]), max_batches * VALIDATION_PAIRS)
+            self.batches[kind] += [(group, part) for part in even_parts(size, VALIDATION_PAIRS)]
 
     def batch(self, kind: str, index: int) -> Batch:
         """Batch `index` of a kind, as `make_batch` gives it."""
-        group, number = self.batches[kind][index]
+        group, part = self.batches[kind][index]
         source, key = self.sources[kind][self.groups[group][1]], mix(VALIDATION_SEED, *self.groups[group][1].encode())
         samples = []
-        first = number * VALIDATION_PAIRS
-        for sample in range(first, min(first + VALIDATION_PAIRS, len(source))):
+        for sample in part:
             found = source[walk(sample, len(source), key)]
             samples.append(found.sample(group, self.groups[group][1], sample, mix(key, sample)))
         return batch_of(kind, samples, self.options, self.special, self.vocab_size, self.lexicons)
+
+
+def even_parts(size: int, most: int) -> list[range]:
+    """The numbers below `size` in as few parts as have at most `most` each, of lengths that differ by one at most.
+
+    So the last pairs of a contrast, which are told from those of their batch alone, are not almost alone in it.
+    """
+    num_parts = -(-size // most)
+    return [range(part * size // num_parts, (part + 1) * size // num_parts) for part in range(num_parts)]
 
 
 def check_can_fill_queues(options: PretrainingOptions, kinds: Collection[str], step: int) -> None:

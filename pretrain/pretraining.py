@@ -44,6 +44,7 @@ from veco.objectives.objective import LEXICON, THESAURUS
 from veco.objectives.objective_sum import ObjectiveSum
 from veco.objectives.table import OBJECTIVES
 
+PAIRS_LOOKED_AT = 1000  # for words of a lexicon
 QUEUE_SALT = 0x71  # of the seed that draws what fills queues
 
 
@@ -238,7 +239,7 @@ def read_batches(
 ) -> tuple[PretrainingBatches, ValidationBatches]:
     """The batches that this rank trains on, and those of validation.
 
-    Raises ValueError as `PretrainingBatches` and `check_all_are_trained` do.
+    Raises ValueError as `PretrainingBatches`, `check_all_are_trained` and `check_words_are_listed` do.
     """
     ranks = launched_rank(), launched_ranks(), recipe.accumulation_steps
     lexicons = read_resources(recipe, data_dir, manifest)
@@ -246,6 +247,7 @@ def read_batches(
     valid = ValidationBatches(data_dir, manifest, options_of(recipe), recipe.validate_batches, lexicons)
     train = PretrainingBatches(data_dir, manifest, RecipeCourse(recipe), *ranks, lexicons)
     check_all_are_trained(train)
+    check_words_are_listed(train)
     return train, valid
 
 
@@ -256,7 +258,7 @@ def check_all_are_trained(batches: PretrainingBatches) -> None:
         for part in ObjectiveSum.of(batches.course.at(stretch.begin).objective):
             names = [name for kind in part.kinds if kind in stretch.kinds for name in stretch.kinds[kind].groups]
             if LEXICON in part.needs and batches.lexicons is not None:
-                names = [name for name in names if name in batches.lexicons.translations]
+                names = [name for name in names if batches.lexicons.links(name)]
             found[part.name] = found.get(part.name, False) or bool(names)
     if idle := [name for name, is_trained in found.items() if not is_trained]:
         needed = "sentence pairs with a lexicon" if LEXICON in OBJECTIVES[idle[0]].needs else "text of its kind"
@@ -266,12 +268,37 @@ def check_all_are_trained(batches: PretrainingBatches) -> None:
         )
 
 
+def check_words_are_listed(batches: PretrainingBatches) -> None:
+    """Tell which share of the words of the first pairs the lexicons list; raise ValueError where they list none."""
+    lexicons = batches.lexicons
+    if lexicons is None:
+        return
+    found: dict[str, tuple[float, float]] = {}
+    for stretch in batches.stretches:
+        groups = stretch.kinds[BILINGUAL].groups if BILINGUAL in stretch.kinds else {}
+        for name, group in groups.items():
+            if name not in found and lexicons.links(name):
+                first = (group.source[number] for number in range(min(PAIRS_LOOKED_AT, len(group.source))))
+                found[name] = lexicons.shares_listed(name, ((pair.x, pair.y) for pair in first))
+    for name, shares in found.items():
+        languages = name.split("-")
+        told = " and ".join(f"{share:.1%} of {language}" for share, language in zip(shares, languages, strict=True))
+        if not all(shares):
+            raise ValueError(
+                f"lexicon for {name}: of the words of the first {PAIRS_LOOKED_AT:,} pairs it lists {told}; are its "
+                "columns, or the languages of its name, exchanged?"
+            )
+        tell(f"lexicon for {name}: of the words of the first {PAIRS_LOOKED_AT:,} pairs it lists {told}")
+
+
 def read_resources(recipe: PretrainRecipe, data_dir: Path, manifest: Manifest) -> Lexicons | None:
     """The lexicons and thesauri that some stage's objective reads, for the data's pairs.
 
     Raises ValueError as `read_lexicons` does.
     """
     objective = ObjectiveSum.union(recipe.objectives())
+    if recipe.thesaurus is not None and not any(THESAURUS in part.uses for part in objective):
+        tell(f"thesaurus {recipe.thesaurus} is not read: no part of the objective uses one")
     if LEXICON not in objective.needs:
         if recipe.lexicon is not None:
             tell(f"lexicon {recipe.lexicon} is not read: no part of the objective needs one")

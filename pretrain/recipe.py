@@ -263,6 +263,13 @@ class PretrainRecipe(AdapterRecipe):
 
         return ObjectiveSum.of(self.objective).trains_cross_attention
 
+    @property
+    def uses_head(self) -> bool:
+        """Whether some loss depends on the language-modelling head."""
+        from veco.objectives.objective_sum import ObjectiveSum
+
+        return ObjectiveSum.of(self.objective).trains_head
+
     def accumulated(self, num_ranks: int, kinds: Collection[str]) -> Self:
         """This recipe with the accumulation steps that `micro_batch_tokens`, if set, asks for on so many ranks.
 

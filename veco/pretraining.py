@@ -106,7 +106,7 @@ class VecoForPreTraining(VecoWithLMHead):
             **{"tlm_attention_mask": tlm_attention_mask, "tlm_labels": tlm_labels},
         }
         views = views_of({**of_pairs, **more_views})
-        whole = self.objective if objective is None else ObjectiveSum.of(objective)
+        whole = self.objective if objective is None else self._checked(ObjectiveSum.of(objective))
         applying = whole.of_batch(views, None if packed is None else packed.kind)
         if not applying.parts:
             expected = " or ".join(f"{part.name} ({', '.join(part.views)})" for part in whole)
@@ -124,6 +124,18 @@ class VecoForPreTraining(VecoWithLMHead):
         output = added_up(items, applying, packed, num_items_of(whole.counts, num_items_in_batch, packed.sizes))
         idle = [module for name, module in modules.items() if name not in {part.name for part in applying}]
         return with_gradients_of(output, idle)
+
+    def _checked(self, objective: ObjectiveSum) -> ObjectiveSum:
+        """The objective, for which this model has the layers and the parameters."""
+        check_layers(objective, self.config)
+        for part in objective:
+            if part.name not in self.objective_modules and part.module(self.config) is not None:
+                known = " + ".join(part.name for part in self.objective)
+                raise ValueError(
+                    f"objective {part.name} has parameters of its own, which this model, for {known}, was built "
+                    "without; build it for both"
+                )
+        return objective
 
     def _predicted(self, states: States, objectives: ObjectiveSum) -> list[ItemLosses]:
         """The cross-entropies of the objectives' predictions, by one projection to the vocabulary."""

@@ -11,6 +11,7 @@ from veco.adapters.attach import adapter_of
 from veco.pretraining import OWN_PARAMETERS
 
 OF_CROSS_ATTENTION = ".cross_attention"  # in the names of theta_c
+OF_HEAD = "lm_head."  # the start of the names of the language-modelling head's; a tied projection has an embedding's
 # What has a row for each piece of the vocabulary; the output projection is tied to the first, unless it is untied.
 OF_VOCABULARY = ("veco.embeddings.word_embeddings.weight", "lm_head.decoder.weight", "lm_head.decoder.bias")
 
@@ -24,6 +25,8 @@ def is_trained(name: str, recipe: PretrainRecipe, active: Collection[str]) -> bo
     if adapter is not None and adapter not in active:
         return False
     if OF_CROSS_ATTENTION in name and not recipe.uses_cross_attention:
+        return False
+    if name.startswith(OF_HEAD) and not recipe.uses_head:
         return False
     return is_of_part(name, adapter, recipe)
 

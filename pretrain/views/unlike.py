@@ -14,7 +14,7 @@ from pretrain.views.pair import Pair, concatenated, framed
 def unlike(pairs: Sequence[Pair]) -> list[MaskedSequence]:
     """`<s> x </s> </s> z </s>` for each pair (x, y) of a group, z as `most_similar_others` finds it.
 
-    Where the group has no sentence other than y, z is empty.
+    Where the group has no such sentence, z is empty.
     """
     rows = []
     for pair, other in zip(pairs, most_similar_others(pairs), strict=True):
@@ -25,7 +25,7 @@ def unlike(pairs: Sequence[Pair]) -> list[MaskedSequence]:
 
 
 def most_similar_others(pairs: Sequence[Pair]) -> list[int | None]:
-    """For each pair that one of the others whose y is most like its own, but not the same.
+    """For each pair that one of the others whose y is most like its own, but not the same, nor of the same x.
 
     By the cosine of TF-IDF vectors of pieces, whose frequencies are those of the group: the light model that Unicoder
     (Huang et al., 2019) leaves open, in our reading. Those of the same languages come first. The first of equals is
@@ -34,9 +34,10 @@ def most_similar_others(pairs: Sequence[Pair]) -> list[int | None]:
     similarities = cosines_of_pieces([pair.sample.y for pair in pairs])
     of_languages = np.array([pair.sample.name for pair in pairs])
     similarities += 2.0 * (of_languages[:, None] == of_languages)  # more than cosines differ by
-    sentences = [pair.sample.y.tolist() for pair in pairs]
-    for row, sentence in enumerate(sentences):
-        similarities[row, [other == sentence for other in sentences]] = -np.inf
+    for side in ("x", "y"):  # what is equal on one side is a translation of the other
+        sentences = [vars(pair.sample)[side].tolist() for pair in pairs]
+        for row, sentence in enumerate(sentences):
+            similarities[row, [other == sentence for other in sentences]] = -np.inf
     best = similarities.argmax(1)
     return [int(other) if similarities[row, other] > -np.inf else None for row, other in enumerate(best)]
 

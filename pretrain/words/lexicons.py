@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -50,6 +50,19 @@ class Lexicons:
             for name in sorted(of_names):
                 yield from ((kind, name, array) for array in vars(of_names[name]).values())
 
+    def links(self, name: str) -> bool:
+        """Whether there is a translation between words of a language pair."""
+        return len(self.translations.get(name, NO_LINKS).codes) > 0
+
+    def shares_listed(self, name: str, pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[float, float]:
+        """The shares of the words of x, and of y, in these pairs of ids of a language pair that its lists have."""
+        listed, words = [0, 0], [0, 0]
+        for x, y in pairs:
+            for side, numbers in enumerate(self.words(name, x, y).numbers):
+                listed[side] += int(np.count_nonzero(numbers != UNLISTED))
+                words[side] += len(numbers)
+        return listed[0] / max(1, words[0]), listed[1] / max(1, words[1])
+
     def words(self, name: str, x: np.ndarray, y: np.ndarray) -> PairWords:
         """The words of the ids of a pair of sentences of the language pair `name`."""
         languages = name.split("-")
@@ -75,14 +88,18 @@ class PairWords:
         return self.lexicons.translations.get(self.name, NO_LINKS).between(*self.numbers)
 
     def translations(self, side: int, word: int) -> list[np.ndarray]:
-        """The pieces of each translation that a lexicon has for a word of x (side 0) or of y (side 1)."""
+        """The pieces of each translation that a lexicon has for a word of x (side 0) or of y (side 1).
+
+        Those that the tokenizer has no piece for are left out.
+        """
         languages = self.name.split("-")
         own, other = languages[side], languages[1 - side]
         number = int(self.numbers[side][word])
         if number == UNLISTED:
             return []
         words = self.lexicons.translations.get(f"{own}-{other}", NO_LINKS).partners(number).tolist()
-        return [self.lexicons.word_lists[other].pieces_of(partner) for partner in words]
+        found = [self.lexicons.word_lists[other].pieces_of(partner) for partner in words]
+        return [pieces for pieces in found if len(pieces)]
 
     def pieces(self, side: int, word: int) -> np.ndarray:
         """The pieces of a word of x (side 0) or of y (side 1)."""

@@ -19,6 +19,7 @@ from pretrain.batches import (
     PretrainingOptions,
     ValidationBatches,
     batch_of,
+    even_parts,
 )
 from pretrain.masking import IGNORED
 from pretrain.micro_batch import PACKED, SAMPLES, make_batch, pad_rows
@@ -268,12 +269,21 @@ def test_validation_has_each_held_out_sample_once_up_to_a_limit(random_data: Pat
     # As it came first: perplexities of runs made by different versions are compared.
     assert whole[0][SAMPLES][:2, 2].tolist() == FROZEN
     other_seed = dataclasses.replace(OPTIONS, seed=99)
-    again = ValidationBatches(random_data, held_out, other_seed, max_batches=2)
-    assert again.batches["mono"] == [(0, 0), (0, 1), (1, 0), (1, 1)]
-    once_more = again.batch("bilingual", 1)
+    few = ValidationBatches(random_data, held_out, other_seed, max_batches=2)
+    assert few.batches["mono"] == [(group, range(first, first + 16)) for group in (0, 1) for first in (0, 16)]
+    once_more = ValidationBatches(random_data, held_out, other_seed, max_batches=100).batch("bilingual", 1)
     for name in once_more.keys() - {PACKED}:
         assert torch.equal(once_more[name], whole[1][name]), "masks are those of every run"
     assert not ValidationBatches(random_data, manifest, OPTIONS, max_batches=2).batches
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"), [(0, []), (1, [1]), (16, [16]), (17, [8, 9]), (32, [16, 16]), (90, [15] * 6)]
+)
+def test_no_batch_of_validation_is_a_small_rest(size: int, expected: list[int]) -> None:
+    parts = even_parts(size, 16)
+    assert [len(part) for part in parts] == expected
+    assert [number for part in parts for number in part] == list(range(size))
 
 
 def test_concatenation_replaces_the_second_start() -> None:

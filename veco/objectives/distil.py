@@ -109,6 +109,10 @@ class Distillation(Objective):
             if weight and (self.plugged_in or not is_plugged_in)
         )
 
+    @property
+    def trains_head(self) -> bool:
+        return self.logits > 0
+
     def num_projected(self, sizes: Sizes) -> int:
         """Those whose logits are compared with the teacher's."""
         return sum(sizes.num_predicted[route.view] for route in self.routes) if self.logits else 0

@@ -169,6 +169,11 @@ class Objective:
         """The predictions of pieces of the vocabulary that it asks for."""
         return ()
 
+    @property
+    def trains_head(self) -> bool:
+        """Whether a loss of it depends on the language-modelling head."""
+        return bool(self.predictions)
+
     def num_projected(self, sizes: Sizes) -> int:
         """Positions of a batch of that size whose vocabulary is projected with a gradient."""
         return sum(sizes.num_predicted[prediction.route.view] for prediction in self.predictions)

@@ -82,6 +82,11 @@ class ObjectiveSum:
         return any(objective.trains_cross_attention for objective in self)
 
     @property
+    def trains_head(self) -> bool:
+        """Whether a loss of a part depends on the language-modelling head."""
+        return any(objective.trains_head for objective in self)
+
+    @property
     def with_parameters(self) -> set[str]:
         """The parts that have parameters of their own beside the model's."""
         with torch.device("meta"):  # which have them does not depend on the shape
@@ -120,10 +125,9 @@ def parse(text: str) -> ObjectiveSum:
     if len(text) > MOST_LETTERS:
         raise ValueError(f"objective {text[:MOST_SHOWN]!r} …: expected {EXPECTED}, of at most {MOST_LETTERS} letters")
     try:
-        tree = ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        found = ObjectiveSum(tuple(weighted(node, text) for node in summands(expression(text))))
+    except (RecursionError, MemoryError):  # also where a message shows a part of it
         raise ValueError(f"objective {text!r}: expected {EXPECTED}") from None
-    found = ObjectiveSum(tuple(weighted(node, text) for node in summands(tree)))
     names = [term.name for term in found.terms]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         having = [objective.name for objective in found if {term.name for term in objective.terms} & set(twice)]
@@ -131,6 +135,14 @@ def parse(text: str) -> ObjectiveSum:
             f"objective {text!r}: {' and '.join(having)} both have the loss {', '.join(twice)}; leave one of them out"
         )
     return found
+
+
+def expression(text: str) -> ast.expr:
+    """The text as Python reads it."""
+    try:
+        return ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError):
+        raise ValueError(f"objective {text!r}: expected {EXPECTED}") from None
 
 
 def summands(node: ast.expr) -> list[ast.expr]:

@@ -38,6 +38,8 @@ from veco.objectives.states import LAST, States
 from veco.packing import Sizes
 from veco.views import JOINED_X, JOINED_Y
 
+MOST_KEYS = 10**7  # in a queue: 30 GB of vectors of base's width, far more than any was trained with
+
 
 @dataclass(frozen=True)
 class CrossLingualContrast(Objective):
@@ -67,7 +69,7 @@ class CrossLingualContrast(Objective):
         temperatures = {name: vars(self)[name] for name in ("temperature", "cosine_temperature")}
         return [
             *(f"{name} {value} must be above 0" for name, value in temperatures.items() if value <= 0),
-            *([] if self.queue > 0 else [f"queue {self.queue} must be above 0"]),
+            *([] if 0 < self.queue <= MOST_KEYS else [f"queue {self.queue} must be from 1 to {MOST_KEYS:,}"]),
             *([] if 0 <= self.momentum < 1 else [f"momentum {self.momentum} must be from 0 to below 1"]),
             *([] if self.layer == LAST or self.layer > 0 else [f"layer {self.layer} must be -1, the last, or above 0"]),
         ]

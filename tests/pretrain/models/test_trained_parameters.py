@@ -44,7 +44,7 @@ def test_names_of_the_parts() -> None:
 
 
 def test_parameters_without_a_loss_are_not_trained() -> None:
-    """Adapters that do not work, and the cross-attention where no objective reads it; objectives' own learn."""
+    """Adapters that do not work, cross-attention and head where no objective reads them; objectives' own learn."""
     adapter = "veco.layers.0.feed_forward_adapters.language.up_proj.bias"
     assert is_trained(adapter, recipe_of("adapters"), ["language"])
     assert not is_trained(adapter, recipe_of("adapters"), [])
@@ -56,6 +56,14 @@ def test_parameters_without_a_loss_are_not_trained() -> None:
     assert is_trained(low_rank, recipe_of("lora"), [])
     for part in ("body", "lora", "everything"):
         assert not is_trained(low_rank, recipe_of(part, objective="mlm"), [])
+    for head in ("lm_head.dense.weight", "lm_head.decoder.bias"):
+        assert is_trained(head, recipe_of("everything"), [])
+        of_objectives = {
+            **{"contrast": False, "clsa + veco2": False, "clpc": False, "distil": False},
+            **{"contrast + clm": True, "distil(logits=1)": True, "btmlm": True, "mbart": True},
+        }
+        for objective, expected in of_objectives.items():
+            assert is_trained(head, recipe_of("everything", objective=objective), []) == expected, objective
     own = "objective_modules.xlco.projection.weight"
     found = [part for part in (*PARTS, "everything", "cross_attention") if is_trained(own, recipe_of(part), [])]
     assert found == [*PARTS, "everything"]

@@ -46,6 +46,14 @@ def test_translations_may_come_from_the_lexicon_alone(lexicons: Lexicons, encode
     assert found == {f"The Hund und the {cat}, the Haus." for cat in ("Kater", "Katze")}
 
 
+def test_words_that_the_tokenizer_cannot_write_replace_nothing(
+    word_data: Path, encoder: PieceEncoder, tmp_path: Path
+) -> None:
+    (tmp_path / "de.txt").write_text("dog\t語\ncat\t!!\nhouse\tHaus\n")
+    lexicons = read_lexicons(word_data, ["de-en"], f"en-de={tmp_path / 'de.txt'}", None)
+    assert mixed(lexicons, encoder, 1, host=1, anywhere=True) == "The dog and the cat, the Haus."
+
+
 @pytest.mark.parametrize("share", [0.2, 0.5])
 def test_so_many_words_are_replaced_on_average(share: float, lexicons: Lexicons, encoder: PieceEncoder) -> None:
     german = GERMAN.replace(":", "").replace("!", "").split()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -16,12 +18,12 @@ from pretrain.views.unlike import most_similar_others, unlike
 from veco.views import UNLIKE
 
 
-def pairs_of(*sentences: list[int], names: str = "") -> list[Pair]:
-    """Pairs with these y; `names` has a letter for the languages of each."""
+def pairs_of(*sentences: list[int], names: str = "", x: Sequence[int] = ()) -> list[Pair]:
+    """Pairs with these y; `names` has a letter for the languages of each, `x` the last piece of its x."""
     names = names or "a" * len(sentences)
     samples = [
-        Sample(0, name, number, np.array([5, 6]), np.array(y, dtype=np.int64), 0, key=1)
-        for number, (name, y) in enumerate(zip(names, sentences, strict=True))
+        Sample(0, name, number, np.array([5, last]), np.array(y, dtype=np.int64), 0, key=1)
+        for number, (name, y, last) in enumerate(zip(names, sentences, x or itertools.count(6)))  # noqa: B905
     ]
     return [Pair(sample, MASKING) for sample in samples]
 
@@ -41,6 +43,7 @@ def test_most_similar_is_that_of_texts() -> None:
         (pairs_of([5, 6], [5, 6], [7, 8]), [2, 2, 0]),  # the same sentence is no negative
         (pairs_of([5, 6], [5, 6]), [None, None]),
         (pairs_of([5, 6, 7], [5, 6, 8], [9, 10], names="aba"), [2, 0, 0]),  # languages before pieces
+        (pairs_of([5, 6, 7], [5, 6, 8], [9, 10], x=(6, 6, 7)), [2, 2, 0]),  # another translation of x is none
         (pairs_of([5, 6]), [None]),
         (pairs_of([], []), [None, None]),
         (pairs_of([], [5]), [1, 0]),
@@ -52,7 +55,7 @@ def test_other_sentence_of_the_same_languages(pairs: list[Pair], expected: list[
 
 def test_row_has_x_and_the_other_sentence() -> None:
     found = [ids.tolist() for ids, _ in unlike(pairs_of([7, 8], [8, 9, 9]))]
-    assert found == [[0, 5, 6, 2, 2, 8, 9, 9, 2], [0, 5, 6, 2, 2, 7, 8, 2]]
+    assert found == [[0, 5, 6, 2, 2, 8, 9, 9, 2], [0, 5, 7, 2, 2, 7, 8, 2]]
     ((alone, labels),) = unlike(pairs_of([7, 8]))
     assert alone.tolist() == [0, 5, 6, 2, 2, 2] and set(labels) == {-100}
 

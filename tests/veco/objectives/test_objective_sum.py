@@ -66,6 +66,8 @@ def test_names_of_before_mean_what_they_meant(text: str) -> None:
         ("contrast(pooling=max)", "contrast: pooling 'max' must be one of mean, cls"),
         ("__import__('os').system('true')", "expected a sum such as"),
         ("contrast(temperature=f())", "expected a number or a word, found f()"),
+        (f"contrast(temperature={'-' * 1900}1)", "expected a sum such as ca_mlm + tlm"),
+        ("xlco(queue=100000000000000)", "xlco: queue 100000000000000 must be from 1 to 10,000,000"),
     ],
 )
 def test_mistakes_are_told_in_one_line(text: str, message: str) -> None:
@@ -120,6 +122,21 @@ def test_own_weights_have_a_gradient_in_every_batch(config: VecoConfig) -> None:
     assert weight.grad is not None and not weight.grad.any()
     expected = model(**batch, objective="mlm").loss
     assert model(**batch).loss == expected
+
+
+@pytest.mark.parametrize(
+    ("objective", "message"),
+    [
+        ("clwr", "objective clwr has parameters of its own, which this model, for mlm, was built without"),
+        ("mlm + xlco(layer=1)", "objective xlco has parameters of its own"),
+        ("contrast(layer=9)", "objective contrast: layer 9 must be -1, the last, or from 0, the embeddings, to 3"),
+        ("contrast(layer=-2)", "objective contrast: layer -2 must be"),
+    ],
+)
+def test_objective_that_a_model_cannot_compute_is_refused(config: VecoConfig, objective: str, message: str) -> None:
+    model = VecoForPreTraining(config, "mlm")
+    with pytest.raises(ValueError, match=re.escape(message)):
+        model(**batch_of_views(*ObjectiveSum.of(objective).views), objective=objective)
 
 
 @pytest.mark.parametrize(("name", "terms"), [("de", ["mlm"]), ("de-en", ["mlm", "contrast", "clsa"])])

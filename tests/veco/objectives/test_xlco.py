@@ -147,7 +147,7 @@ def test_the_last_layer_is_that_of_the_model_as_it_begins(config: VecoConfig) ->
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("queue=0", "queue 0 must be above 0"),
+        ("queue=0", "queue 0 must be from 1 to 10,000,000"),
         ("momentum=1", "momentum 1.0 must be from 0 to below 1"),
         ("layer=0", "layer 0 must be -1, the last, or above 0"),
         ("temperature=0", "temperature 0.0 must be above 0"),
