@@ -44,7 +44,7 @@ from veco.objectives.objective import LEXICON, THESAURUS
 from veco.objectives.objective_sum import ObjectiveSum
 from veco.objectives.table import OBJECTIVES
 
-PAIRS_LOOKED_AT = 1000  # for words of a lexicon
+PAIRS_LOOKED_AT = 200  # for words of a lexicon: each rank looks, as it starts, at so many of each language pair
 QUEUE_SALT = 0x71  # of the seed that draws what fills queues
 
 

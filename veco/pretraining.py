@@ -128,13 +128,15 @@ class VecoForPreTraining(VecoWithLMHead):
     def _checked(self, objective: ObjectiveSum) -> ObjectiveSum:
         """The objective, for which this model has the layers and the parameters."""
         check_layers(objective, self.config)
-        for part in objective:
-            if part.name not in self.objective_modules and part.module(self.config) is not None:
-                known = " + ".join(part.name for part in self.objective)
-                raise ValueError(
-                    f"objective {part.name} has parameters of its own, which this model, for {known}, was built "
-                    "without; build it for both"
-                )
+        others = [part for part in objective if part.name not in self.objective_modules]
+        with torch.device("meta"):  # whether they have some does not depend on the values
+            lacking = [part.name for part in others if part.module(self.config) is not None]
+        if lacking:
+            known = " + ".join(part.name for part in self.objective)
+            raise ValueError(
+                f"objective {lacking[0]} has parameters of its own, which this model, for {known}, was built without; "
+                "build it for both"
+            )
         return objective
 
     def _predicted(self, states: States, objectives: ObjectiveSum) -> list[ItemLosses]:

@@ -104,7 +104,7 @@ def test_lexicon_whose_words_do_not_stand_in_the_text_is_refused(
         read_batches(recipe, word_data, Manifest.load(word_data))
 
     read(lexicon.read_text())
-    assert re.search(r"of the words of the first 1,000 pairs it lists \d+\.\d% of de and", capsys.readouterr().err)
+    assert re.search(r"of the words of the first 200 pairs it lists \d+\.\d% of de and", capsys.readouterr().err)
     with pytest.raises(ValueError, match=r"it lists 0\.0% of de and 0\.0% of en; are its columns, or .* exchanged"):
         read("Katze\tcat\nHund\tdog\n")
     with pytest.raises(ValueError, match="in no update do .* have sentence pairs with a lexicon"):
