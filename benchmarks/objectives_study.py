@@ -11,7 +11,7 @@ DIR/results.jsonl, each has as many as it makes while that one makes --steps.
 
 Each caption of test_2016_flickr is to be found among all, plugged out, German and French each with the layer that is
 best on the other: by cosine, and by csls of centred vectors. With --translation COMPARE.yaml, a comparison of
-finetune.mt, all models are fine-tuned as it says, and its tables are in DIR/translation.
+finetune.mt, all models are fine-tuned as it says; its tables are in DIR/translation, its scores in DIR/table.md too.
 
 DIR/results.jsonl has a line for each run, DIR/table.md a row for each objective, mean and deviation over seeds. Both
 are written anew after each run. What is finished is not done again: interrupt it, and start it with the same flags.
@@ -112,6 +112,11 @@ def directory_name(objective: str) -> str:
     return re.sub(r"[^\w.+=-]+", "_", objective).strip("_").replace("+", "-")
 
 
+def run_name(objective: str, steps: int, seed: int) -> str:
+    """The name of a run's directory, and of its model in the comparison of translations."""
+    return f"{directory_name(objective)}-{steps}-seed{seed}"
+
+
 def prepare(corpora: Path, output: Path, quick: bool) -> None:
     """Tokenizer, shards and captions in DIR/multi30k, unless they are there."""
     source, target = corpora / "mt" / "multi30k", output / "multi30k"
@@ -191,10 +196,20 @@ def tokens_of_update(recipe: PretrainRecipe) -> float:
     return statistics.fmean(int(count_tokens(batches[number])) for number in range(COUNTED_BATCHES))
 
 
-def table(results: Sequence[Result], num_runs: int) -> str:
-    """A row for each objective: means over its seeds."""
+def translation_scores(directory: Path) -> dict[str, list[float]]:
+    """sacreBLEU of each model's finished runs in a comparison's directory, by its name; none before the first."""
+    path = directory / "results.json"
+    results = json.loads(path.read_text(encoding="utf-8"))["results"] if path.is_file() else []
+    scores: dict[str, list[float]] = {}
+    for result in results:
+        scores.setdefault(result["model"], []).append(result["scores"]["sacrebleu"])
+    return scores
+
+
+def table(results: Sequence[Result], num_runs: int, translation: Mapping[str, Sequence[float]]) -> str:
+    """A row for each objective: means over its seeds; `translation` has scores of models by their run's name."""
     ways = [f"{name}, mean of de and fr" for name in RETRIEVAL]
-    heads = ["objective", "seeds", "updates", "seconds", "tokens/s", *ways]
+    heads = ["objective", "seeds", "updates", "seconds", "tokens/s", *ways, *(["sacreBLEU"] if translation else [])]
     lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
     groups: dict[tuple[str, int], list[Result]] = {}
     for result in results:
@@ -205,6 +220,10 @@ def table(results: Sequence[Result], num_runs: int) -> str:
             f"{statistics.fmean(values):,.0f}"
             for values in zip(*((member.seconds, member.tokens_per_second) for member in members), strict=True)
         )
+        if translation:
+            names = [run_name(member.objective, member.steps, member.seed) for member in members]
+            translated = [score for name in names for score in translation.get(name, ())]
+            scores.append(mean_and_deviation(translated) if translated else "")
         seeds = ", ".join(str(member.seed) for member in members)
         lines.append(f"| {' | '.join([f'`{objective}`', seeds, f'{steps:,}', seconds, speed, *scores])} |")
     notes = [f"{len(results)} of {num_runs} runs are done."] if len(results) < num_runs else []
@@ -234,7 +253,7 @@ def runs_of(options: argparse.Namespace) -> list[Run]:
         values = {"objective": objective, "seed": seed, "steps": steps, **sizes}
         own = [word for name, value in values.items() for word in (f"--{name}", f"{value}")]
         flags = ("--config", f"{RECIPE}", *own, *options.recipe_flags)
-        directory = options.output / "runs" / f"{directory_name(objective)}-{steps}-seed{seed}"
+        directory = options.output / "runs" / run_name(objective, steps, seed)
         runs.append(Run(objective, seed, steps, flags, directory))
     return runs
 
@@ -264,18 +283,21 @@ def study(options: argparse.Namespace) -> None:
     captions, tokens = options.output / "multi30k" / "captions", tokens_of_update(recipes[0])
 
     steps = [Step(run.directory.name, run.directory, tuple(stages_of(run, captions))) for run in runs]
+    translations = options.output / "translation"
 
     def report() -> None:
         results = [result for run in runs if (result := result_of(run, tokens)) is not None]
         lines = [json.dumps(asdict(result)) + "\n" for result in results]
-        write_texts(options.output, {"results.jsonl": "".join(lines), "table.md": table(results, len(runs))})
+        scores = translation_scores(translations)
+        write_texts(options.output, {"results.jsonl": "".join(lines), "table.md": table(results, len(runs), scores)})
 
     run_steps(steps, report, options.parallel, 1, own_logs=options.parallel > 1)
-    print(f"\n{(options.output / 'table.md').read_text(encoding='utf-8')}")
     if options.translation:
         content = translation_comparison(options.translation, runs)
         write_texts(options.output, {"translation.yaml": yaml.safe_dump(content, sort_keys=False)})
-        compare(options.output / "translation.yaml", options.output / "translation", options.parallel)
+        compare(options.output / "translation.yaml", translations, options.parallel)
+        report()
+    print(f"\n{(options.output / 'table.md').read_text(encoding='utf-8')}")
 
 
 def main() -> None:

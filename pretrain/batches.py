@@ -271,7 +271,7 @@ def even_parts(size: int, most: int) -> list[range]:
 def check_can_fill_queues(options: PretrainingOptions, kinds: Collection[str], step: int) -> None:
     """Raise ValueError where a momentum encoder's queue would wait for ever for batches that it is filled from."""
     for part in ObjectiveSum.of(options.objective):
-        if part.has_momentum and not set(part.kinds) & set(kinds):
+        if part.momentum_view and not set(part.kinds) & set(kinds):
             raise ValueError(
                 f"update {step + 1}: {part.name} fills its queue from {' or '.join(part.kinds)} batches, and of the "
                 f"languages and pairs that are trained there are none; choose others, or leave {part.name} out there"

@@ -5,8 +5,9 @@ CHECKPOINT/momentum.safetensors    their weights and queues, which are the same 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -21,11 +22,11 @@ from training.engine.interface import Engine
 from training.launch import tell
 from training.step import on_device
 from veco import VecoForPreTraining
-from veco.objectives.objective import BILINGUAL
+from veco.objectives.objective import Objective
 from veco.objectives.objective_sum import ObjectiveSum
 from veco.objectives.shared.momentum import Momentum, MomentumModule
 from veco.objectives.states import Batch
-from veco.views import JOINED_Y, views_of
+from veco.views import views_of
 
 FILE = "momentum.safetensors"
 
@@ -49,17 +50,18 @@ def begin(
     queues filled from the batches. One that the phase has no use for ends.
     """
     saved = None if checkpoint is None else checkpoint / FILE
-    used = {part.name for part in objective}
+    parts = {part.name: part for part in objective}
     for name, module in modules_with_momentum(model).items():
-        if name not in used:
+        part = parts.get(name)
+        if part is None:
             module.momentum = None
-        if name not in used or module.momentum is not None:
+        if part is None or module.momentum is not None:
             continue
         momentum = module.begin(model.veco)
         if saved is not None and saved.is_file():
             momentum.load(read(saved, name))
         else:
-            fill(momentum, model, engine, open_batches())
+            fill(momentum, part, model, engine, open_batches())
             tell(f"{name}: the queue holds {module.queue:,} vectors of the encoder as the run begins")
 
 
@@ -73,12 +75,15 @@ def read(path: Path, objective: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def fill(momentum: Momentum, model: VecoForPreTraining, engine: Engine, batches: PretrainingBatches) -> None:
-    """Fill a queue with the vectors of the first batches that are bilingual; every rank calls it."""
+def fill(
+    momentum: Momentum, part: Objective, model: VecoForPreTraining, engine: Engine, batches: PretrainingBatches
+) -> None:
+    """Fill the queue of a part with the vectors of the first batches of its kinds; every rank calls it."""
     filled, size = 0, len(momentum.queue_QD)
     with tqdm(desc="filling the queue", total=size, disable=None if engine.rank == 0 else True) as progress:
-        for group in bilingual_updates(batches):
-            keys = [key_vectors(momentum, model, engine, batches, number) for number in group]
+        for group in updates_of_kinds(batches, part.kinds):
+            micro_batches = (on_device(batches[number], engine.device) for number in group)
+            keys = [key_vectors(momentum, part.momentum_view, model, engine, batch) for batch in micro_batches]
             in_order = of_all_ranks(keys, engine)
             momentum.enqueue(in_order)
             filled += len(in_order)
@@ -87,24 +92,23 @@ def fill(momentum: Momentum, model: VecoForPreTraining, engine: Engine, batches:
                 return
 
 
-def bilingual_updates(batches: PretrainingBatches) -> Iterator[range]:
-    """The numbers of a rank's micro-batches in each bilingual update, without end."""
+def updates_of_kinds(batches: PretrainingBatches, kinds: Collection[str]) -> Iterator[range]:
+    """The numbers of a rank's micro-batches in each update of these kinds, without end."""
     step = 0
     while True:
-        if batches.kind_of(step) == BILINGUAL:
+        if batches.kind_of(step) in kinds:
             first = step * batches.accumulation_steps
             yield range(first, first + batches.accumulation_steps)
         step += 1
 
 
 def key_vectors(
-    momentum: Momentum, model: VecoForPreTraining, engine: Engine, batches: PretrainingBatches, number: int
+    momentum: Momentum, view: str, model: VecoForPreTraining, engine: Engine, batch: dict[str, Any]
 ) -> Tensor:
-    """The key vectors (R, D) of a micro-batch."""
-    batch = on_device(batches[number], engine.device)
+    """The key vectors (R, D) of a view of a micro-batch."""
     views = views_of({name: of for name, of in batch.items() if name not in (PACKED, SAMPLES)})
     with torch.no_grad(), engine.forward_context():
-        return momentum.vectors(Batch.of(model.veco, model.lm_head, batch[PACKED], views), JOINED_Y)
+        return momentum.vectors(Batch.of(model.veco, model.lm_head, batch[PACKED], views), view)
 
 
 def of_all_ranks(keys: list[Tensor], engine: Engine) -> Tensor:

@@ -120,7 +120,7 @@ def problems_of_objective(recipe: PretrainRecipe) -> list[str]:
         objective = ObjectiveSum.of(recipe.objective)
     except ValueError as error:
         return [str(error), *not_negative(recipe, "cross_attention_steps")]
-    with_momentum = [part.name for part in objective if part.has_momentum]
+    with_momentum = [part.name for part in objective if part.momentum_view]
     cut = [
         f"objective {recipe.objective!r}: {name} has a momentum copy of the encoder, whose weights ZeRO-3 "
         f"({recipe.ds_config}) cuts into parts; take a ds_config of ZeRO-1 or -2, or contrast instead"

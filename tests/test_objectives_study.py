@@ -95,8 +95,27 @@ def test_result_is_read_from_a_finished_run(tmp_path: Path) -> None:
         "de": {"layer": 1, "score": 4.0},
         "fr": {"layer": 0, "score": 2.0},
     }
-    rows = study.table([result], num_runs=2).splitlines()
+    rows = study.table([result], num_runs=2, translation={}).splitlines()
     assert rows[2] == "| `mlm` | 1 | 4 | 4 | 10 | 3.00 | 3.00 |" and rows[-1] == "1 of 2 runs are done."
+
+
+def test_table_has_the_translations_of_an_objective_over_all_its_seeds(tmp_path: Path) -> None:
+    assert study.translation_scores(tmp_path) == {}
+    scores = [("mlm+tlm", 1, 30.0), ("ca_mlm+tlm", 1, 34.0), ("ca_mlm+tlm", 2, 36.0)]
+    content = [
+        {"model": study.run_name(objective, 100, seed), "seed": 1, "scores": {"sacrebleu": score, "chrf": 50.0}}
+        for objective, seed, score in scores
+    ]
+    (tmp_path / "results.json").write_text(json.dumps({"comparison": {}, "results": content}))
+    found = {way: {"avg": 3.0} for way in study.RETRIEVAL}
+    results = [
+        study.Result(objective, seed, 100, seconds=5.0, tokens_per_second=10.0, losses={}, retrieval=found)
+        for objective, seed in [("mlm+tlm", 1), ("ca_mlm+tlm", 1), ("ca_mlm+tlm", 2), ("clm", 1)]
+    ]
+    scores_of_models = study.translation_scores(tmp_path)
+    head, _, *rows = study.table(results, 4, scores_of_models).splitlines()
+    assert head.endswith("| sacreBLEU |")
+    assert [row.split(" | ")[-1] for row in rows[:3]] == ["30.00 |", "35.00 ± 1.41 |", " |"]
 
 
 def test_translation_starts_from_each_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,7 +75,9 @@ OPTIONS = {"self_alignment": "(layer=1)"}  # the model is not as deep as the def
 
 
 # Those with a lexicon are in tests/veco/objectives/test_waits.py; a momentum encoder has to be begun first.
-@pytest.mark.parametrize("objective", [n for n, kind in OBJECTIVES.items() if not kind.needs and not kind.has_momentum])
+@pytest.mark.parametrize(
+    "objective", [n for n, kind in OBJECTIVES.items() if not kind.needs and not kind.momentum_view]
+)
 def test_no_objective_waits(objective: str) -> None:
     """Forward and backward, where the loader says where tokens stand."""
     config = VecoConfig(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 from transformers import AutoModelForMaskedLM
 
 from data_tools.shards.manifest import Manifest
@@ -23,7 +24,14 @@ from training.checkpoints.finding import checkpoints_of
 from training.engine import plain_engine
 from training.meters import read_metrics
 from training.run import train_run
-from veco import VecoForPreTraining
+from veco import VecoConfig, VecoForPreTraining
+from veco.objectives.objective import MONO, Count, ItemLosses, Objective, Route, Term
+from veco.objectives.shared.momentum import MomentumModule
+from veco.objectives.shared.pooling import pooled
+from veco.objectives.states import States
+from veco.objectives.table import OBJECTIVES
+from veco.objectives.xlco import queued_contrast
+from veco.views import CLEAN_X, CLEAN_Y
 
 OBJECTIVE = "mlm + xlco(layer=1, queue=16, momentum=0.5, project=true)"
 KEYS = 6  # of an update: two pairs each
@@ -138,6 +146,50 @@ def test_resumed_run_is_the_undisturbed_one_bit_for_bit(
     assert resumed == losses_of(whole_run)
     ours, theirs = momentum_of(tmp_path / "run", 4), momentum_of(whole_run, 4)
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
+
+
+@dataclass(frozen=True)
+class SegmentContrast(Objective):
+    """A segment of monolingual text against the queue of the segments that followed others."""
+
+    name = "segments"
+    kinds = (MONO,)
+    views = (CLEAN_X, CLEAN_Y)
+    routes = (Route(CLEAN_X),)
+    terms = (Term("segments", (Count(CLEAN_X, of_rows=True),), is_of_tokens=False),)
+    momentum_view = CLEAN_Y
+
+    def module(self, config: VecoConfig) -> MomentumModule:
+        return MomentumModule(config, None, queue=16, momentum=0.5, projects=False)
+
+    def losses(self, states: States, module: nn.Module | None) -> list[ItemLosses]:
+        assert isinstance(module, MomentumModule)
+        momentum, packed = module.running(), states.batch.packed
+        queries_RD = pooled(states.of(Route(CLEAN_X)), packed, CLEAN_X, "cls")
+        keys_RD = momentum.vectors(states.batch, CLEAN_Y)
+        momentum.keys.append(keys_RD)
+        values, is_right = queued_contrast(queries_RD, keys_RD, momentum.queue_QD, temperature=1.0)
+        return [ItemLosses(self.name, values, torch.arange(len(values)), is_right, self.terms[0].counts[0])]
+
+
+def test_queue_is_filled_from_the_view_and_kind_of_batch_that_the_objective_names(
+    random_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(OBJECTIVES, "segments", SegmentContrast)
+    lines = run(random_data, tmp_path / "run", steps=2, objective="mlm + segments")
+    assert "mono/segments" in lines[0] and "bilingual/segments" not in lines[1]
+    recipe = recipe_of(random_data, tmp_path / "run", steps=2, objective="mlm + segments")
+    model = build_model(recipe, random_data, Manifest.load(random_data)).eval()
+    batches = PretrainingTask(recipe, random_data).other_batches()
+    with torch.no_grad():
+        filled = [
+            model.veco(batches[step]["clean_y_input_ids"], batches[step]["clean_y_attention_mask"]).last_hidden_state
+            for step in (0, 2)
+        ]
+    first_RD = torch.cat([states[:, 0] for states in filled])  # 24 for 16 places
+    tensors = load_file(checkpoints_of(tmp_path / "run")[1] / FILE)
+    assert tensors["segments.oldest"] == (24 + 12) % 16, "the queue moved on with the monolingual update"
+    torch.testing.assert_close(tensors["segments.queue"][4:8], first_RD[20:24])  # the other places have its keys
 
 
 @dataclass

@@ -141,8 +141,9 @@ class Objective:
     kinds: ClassVar[tuple[str, ...]] = (MONO, BILINGUAL)  # the kinds of batches that it is for
     needs: ClassVar[tuple[str, ...]] = ()  # the resources without which its views, or its losses, cannot be made
     uses: ClassVar[tuple[str, ...]] = ()  # further resources that these are made with where a recipe gives them
-    # Whether its module has a `Momentum` (veco.objectives.shared), a copy of the encoder that follows each update.
-    has_momentum: ClassVar[bool] = False
+    # The view of the keys of its `Momentum` (veco.objectives.shared), a copy of the encoder that follows each update;
+    # its module has one. Empty: it has none.
+    momentum_view: ClassVar[str] = ""
 
     @property
     def views(self) -> tuple[str, ...]:

@@ -106,7 +106,7 @@ class ObjectiveSum:
         for part in (part for text in texts for part in parse(text).parts):
             objective = part.objective
             first = found.setdefault(objective.name, part).objective
-            if objective.has_momentum and objective != first:
+            if objective.momentum_view and objective != first:
                 raise ValueError(
                     f"{objective.name} has one momentum encoder in the whole run: expected its options to stay "
                     f"{vars(first)}, found {vars(objective)} in a later objective"

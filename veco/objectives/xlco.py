@@ -55,7 +55,7 @@ class CrossLingualContrast(Objective):
     views = (JOINED_X, JOINED_Y)
     routes = (Route(JOINED_X),)
     terms = (Term("xlco", (Count(JOINED_X, of_rows=True),), is_of_tokens=False),)
-    has_momentum = True
+    momentum_view = JOINED_Y
 
     layer: int = 8
     queue: int = 256
@@ -80,7 +80,7 @@ class CrossLingualContrast(Objective):
     def passes_without_gradient(self, sizes: Sizes) -> tuple[PassWithoutGradient, ...]:
         """The keys."""
         num_layers = None if self.layer == LAST else self.layer
-        return (PassWithoutGradient(MOMENTUM, (Route(JOINED_Y),), num_layers),)
+        return (PassWithoutGradient(MOMENTUM, (Route(self.momentum_view),), num_layers),)
 
     def module(self, config: VecoConfig) -> MomentumModule:
         num_layers = None if self.layer == LAST else self.layer
@@ -90,7 +90,7 @@ class CrossLingualContrast(Objective):
         assert isinstance(module, MomentumModule)
         momentum, packed = module.running(), states.batch.packed
         queries_RD = module(pooled(states.of(Route(JOINED_X), self.layer), packed, JOINED_X, "cls"))
-        keys_RD = momentum.vectors(states.batch, JOINED_Y)
+        keys_RD = momentum.vectors(states.batch, self.momentum_view)
         if states.batch.encoder.training:
             momentum.keys.append(keys_RD)
         queue_QD, temperature = momentum.queue_QD, self.temperature
