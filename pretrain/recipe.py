@@ -270,6 +270,13 @@ class PretrainRecipe(AdapterRecipe):
 
         return ObjectiveSum.of(self.objective).trains_head
 
+    @property
+    def deepest_layer(self) -> int | None:
+        """The deepest layer that some loss depends on, 0 = the embeddings; None: the last."""
+        from veco.objectives.objective_sum import ObjectiveSum
+
+        return ObjectiveSum.of(self.objective).deepest_layer
+
     def accumulated(self, num_ranks: int, kinds: Collection[str]) -> Self:
         """This recipe with the accumulation steps that `micro_batch_tokens`, if set, asks for on so many ranks.
 

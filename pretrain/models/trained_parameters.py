@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 
 from pretrain.recipe import PretrainRecipe
@@ -28,7 +29,16 @@ def is_trained(name: str, recipe: PretrainRecipe, active: Collection[str]) -> bo
         return False
     if name.startswith(OF_HEAD) and not recipe.uses_head:
         return False
+    layer, deepest = layer_of(name), recipe.deepest_layer
+    if layer is not None and deepest is not None and layer > deepest:
+        return False
     return is_of_part(name, adapter, recipe)
+
+
+def layer_of(name: str) -> int | None:
+    """The layer that a parameter of that name is in, 1 = the first; None where it is in none."""
+    found = re.match(r"veco\.layers\.(\d+)\.", name)
+    return None if found is None else int(found[1]) + 1
 
 
 def is_of_part(name: str, adapter: str | None, recipe: PretrainRecipe) -> bool:

@@ -54,6 +54,10 @@ class SentenceContrast(SentencePairs):
     def contrasts_pairs(self) -> bool:
         return not self.across_ranks
 
+    @property
+    def deepest_layer(self) -> int | None:
+        return None if self.layer == LAST else self.layer
+
     def layers(self, config: VecoConfig) -> tuple[int, ...]:
         return () if self.layer == LAST else (self.layer,)
 

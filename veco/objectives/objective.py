@@ -175,6 +175,11 @@ class Objective:
         """Whether a loss of it depends on the language-modelling head."""
         return bool(self.predictions)
 
+    @property
+    def deepest_layer(self) -> int | None:
+        """The deepest layer that a loss of it depends on, 0 = the embeddings; None: the last."""
+        return None
+
     def num_projected(self, sizes: Sizes) -> int:
         """Positions of a batch of that size whose vocabulary is projected with a gradient."""
         return sum(sizes.num_predicted[prediction.route.view] for prediction in self.predictions)

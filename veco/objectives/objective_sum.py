@@ -87,6 +87,13 @@ class ObjectiveSum:
         return any(objective.trains_head for objective in self)
 
     @property
+    def deepest_layer(self) -> int | None:
+        """The deepest layer that a loss of a part depends on, 0 = the embeddings; None: the last."""
+        found = [objective.deepest_layer for objective in self]
+        known = [layer for layer in found if layer is not None]
+        return max(known) if len(known) == len(found) else None
+
+    @property
     def with_parameters(self) -> set[str]:
         """The parts that have parameters of their own beside the model's."""
         with torch.device("meta"):  # which have them does not depend on the shape

@@ -55,6 +55,10 @@ class SelfAlignment(Objective):
         names = (self.name, *(("alignment_consistency",) if self.consistency else ()))
         return tuple(Term(name, (Count(CLEAN_X, of_rows=True),), is_of_tokens=False) for name in names)
 
+    @property
+    def deepest_layer(self) -> int | None:
+        return None if self.layer == LAST else self.layer
+
     def layers(self, config: VecoConfig) -> tuple[int, ...]:
         return () if self.layer == LAST else (self.layer,)
 

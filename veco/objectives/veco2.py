@@ -71,6 +71,10 @@ class SentenceAndWordContrast(Objective):
             Term("veco2_words", (Count(LINKS),), is_of_tokens=False, weight=self.word_weight),
         )
 
+    @property
+    def deepest_layer(self) -> int | None:
+        return None if self.layer == LAST else self.layer
+
     def layers(self, config: VecoConfig) -> tuple[int, ...]:
         return () if self.layer == LAST else (self.layer,)
 

@@ -74,6 +74,10 @@ class CrossLingualContrast(Objective):
             *([] if self.layer == LAST or self.layer > 0 else [f"layer {self.layer} must be -1, the last, or above 0"]),
         ]
 
+    @property
+    def deepest_layer(self) -> int | None:
+        return None if self.layer == LAST else self.layer
+
     def layers(self, config: VecoConfig) -> tuple[int, ...]:
         return () if self.layer == LAST else (self.layer,)
 

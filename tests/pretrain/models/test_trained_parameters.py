@@ -9,14 +9,17 @@ from typing import Any
 import pytest
 import torch
 from launching import start_ranks
+from random_pairs import VOCAB_SIZE, batch_of_views
 from train_parts import PARTS, model_of
 from train_with_ds_configs import batch
 
-from pretrain.models.trained_parameters import is_trained
+from pretrain.models.trained_parameters import is_trained, layer_of
 from pretrain.recipe import PretrainRecipe
 from training.checkpoints.resharding import MOMENTS, read_training
 from training.checkpoints.zero_shards import checkpoint_weights
+from veco import VecoConfig, VecoForPreTraining
 from veco.adapters import activate_adapters
+from veco.objectives.objective_sum import ObjectiveSum
 
 pytest.importorskip("peft")
 ROUNDING = {"rtol": 1e-4, "atol": 1e-6}  # float32; Adam divides by roots of tiny squares
@@ -67,6 +70,34 @@ def test_parameters_without_a_loss_are_not_trained() -> None:
     own = "objective_modules.xlco.projection.weight"
     found = [part for part in (*PARTS, "everything", "cross_attention") if is_trained(own, recipe_of(part), [])]
     assert found == [*PARTS, "everything"]
+
+
+def test_layers_above_those_that_losses_read_are_not_trained() -> None:
+    above, low_rank = "veco.layers.2.feed_forward.up_proj.weight", "veco.layers.2.self_attention.q_proj.lora_A.x.weight"
+    with_layer = ["contrast(layer=2)", "xlco(layer=2)", "self_alignment(layer=2)", "veco2(layer=2)"]
+    of_objectives = {
+        **dict.fromkeys([*with_layer, "contrast(layer=1) + xlco(layer=2)"], False),
+        **dict.fromkeys(["contrast", "hictl(layer=2)", "contrast(layer=2) + tlm", "veco2(layer=3)"], True),
+    }
+    for objective, expected in of_objectives.items():
+        recipe = recipe_of("everything", objective=objective)
+        assert is_trained(above, recipe, []) == expected, objective
+        assert is_trained(low_rank, recipe_of("lora", objective=objective), []) == expected, objective
+        assert is_trained(above.replace("layers.2", "layers.1"), recipe, [])
+        assert is_trained(WORDS, recipe, [])
+
+
+@pytest.mark.parametrize("objective", ["contrast(layer=1)", "self_alignment(layer=1) + contrast(layer=0)"])
+def test_what_is_trained_below_a_layer_has_a_gradient_and_nothing_else(objective: str) -> None:
+    shape = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 16}
+    model = VecoForPreTraining(VecoConfig(vocab_size=VOCAB_SIZE, **shape), objective)
+    recipe = recipe_of("everything", objective=objective)
+    for name, weight in model.named_parameters():
+        weight.requires_grad_(is_trained(name, recipe, []))
+    model(**batch_of_views(*ObjectiveSum.of(objective).views, group_pairs=2)).loss.backward()
+    trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
+    assert trained == {name for name, weight in model.named_parameters() if weight.grad is not None}
+    assert {layer_of(name) for name in trained} == {None, 1}
 
 
 @pytest.mark.parametrize("part", PARTS)
