@@ -108,8 +108,8 @@ def screened() -> list[str]:
 
 
 def directory_name(objective: str) -> str:
-    """A sum as the name of a directory."""
-    return re.sub(r"[^\w.+=-]+", "_", objective).strip("_").replace("+", "-")
+    """A sum as the name of a directory, of the letters that comparisons allow in names."""
+    return re.sub(r"[^\w.+-]+", "_", objective).strip("_").replace("+", "-")
 
 
 def run_name(objective: str, steps: int, seed: int) -> str:

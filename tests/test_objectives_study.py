@@ -120,7 +120,7 @@ def test_table_has_the_translations_of_an_objective_over_all_its_seeds(tmp_path:
 
 def test_translation_starts_from_each_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VECO_CORPORA", str(tmp_path))
-    runs = study.runs_of(options(tmp_path, objectives=["mlm+tlm", "mbart"]))
+    runs = study.runs_of(options(tmp_path, objectives=["mlm+tlm", "mbart(translate=true)"]))
     path = study.ROOT / "finetune" / "mt" / "comparisons" / "multi30k_en_de_third.yaml"
     content = study.translation_comparison(path, runs)
     assert Path(content["recipe"]).is_file()
