@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shlex
 import shutil
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TextIO
 
+from training.commands import run_command
 from training.launch import EXIT_STOPPED, launcher_command
 
-LIBC = ctypes.CDLL(None)
-PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 LOG_END = 1 << 16  # bytes
 
 
@@ -66,26 +61,15 @@ def run_stage(
     if shutil.which("nvidia-smi") is None:
         environment.setdefault("DS_ACCELERATOR", "cpu")  # the launcher would guess the same, with a warning
     begin = 0 if log is None else log.seek(0, os.SEEK_END)
-    ends_too = partial(end_with_parent, os.getpid()) if sys.platform == "linux" else None
-    result = subprocess.run(command, check=False, env=environment, stdout=log, stderr=log, preexec_fn=ends_too)
-    if result.returncode == EXIT_STOPPED:
+    code = run_command(command, environment, log)
+    if code == EXIT_STOPPED:
         raise ValueError(f"{stage.title}: ended early without {stage.result}; start again to continue")
-    if result.returncode:
+    if code:
         told = "" if log is None else last_error(Path(log.name), begin)
-        raise ValueError(f"{stage.title}: exit code {result.returncode} of {shown}{told and f': {told}'}")
+        raise ValueError(f"{stage.title}: exit code {code} of {shown}{told and f': {told}'}")
     if not stage.result.exists():
         raise ValueError(f"{stage.title}: ended without {stage.result}")
     print(f"({time.perf_counter() - start:.0f} s)", file=log, flush=True)
-
-
-def end_with_parent(parent: int) -> None:
-    """Ask the kernel to end this process, just started by process `parent`, when that ends, however it does.
-
-    Nobody would otherwise wait for what it makes, and the same command, started again, would find it at work.
-    """
-    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # it ended before that
-        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def last_error(log: Path, begin: int) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 from data_tools.shards.manifest import MANIFEST_NAME
+from training.commands import run_command
 from training.launch import launched_rank
 
 VOCABULARY_SIZE = 2000
@@ -48,6 +48,5 @@ def make(directory: Path) -> None:
 
 def run_module(name: str, *arguments: str) -> None:
     """Run `python -m name arguments`; raises ValueError when it fails."""
-    result = subprocess.run([sys.executable, "-m", name, *arguments], check=False)
-    if result.returncode:
-        raise ValueError(f"python -m {name} failed with exit code {result.returncode}")
+    if code := run_command([sys.executable, "-m", name, *arguments]):
+        raise ValueError(f"python -m {name} failed with exit code {code}")

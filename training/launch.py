@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import atexit
+import base64
+import json
 import os
 import signal
 import socket
@@ -170,17 +172,18 @@ def launcher_command(
 ) -> list[str]:
     """The command that starts a script as `num_processes` on a free port of this machine: several runs may share it.
 
-    They take the first devices of those that `environment` makes visible. Where it hides all (CUDA_VISIBLE_DEVICES is
-    empty or -1, which DeepSpeed's launcher takes for a device) they run on the CPU.
+    It is what `deepspeed` starts on one machine, without `deepspeed` itself, which ends at a SIGTERM without passing it
+    on, and forgets which devices are visible. They take the first devices of those that `environment` makes visible.
+    Where it hides all (CUDA_VISIBLE_DEVICES is empty or -1, which DeepSpeed takes for a device) they run on the CPU.
     """
     setting = environment.get("CUDA_VISIBLE_DEVICES")
     on_cpu = ["env", "-u", "CUDA_VISIBLE_DEVICES", "DS_ACCELERATOR=cpu"] if setting in ("", "-1") else []
-    # With a number of accelerators DeepSpeed forgets which ones are visible, and takes the machine's first.
     visible = (setting or "").split(",")[:num_processes]
-    devices = ["--include", f"localhost:{','.join(visible)}"] if visible[0].isdecimal() else []
-    launcher = [*(devices or ["--num_accelerators", str(num_processes)]), "--master_port", str(free_port())]
+    devices = [*map(int, visible)] if visible[0].isdecimal() else [*range(num_processes)]
+    world = base64.urlsafe_b64encode(json.dumps({"localhost": devices}).encode()).decode()
+    address = ("--master_addr", "127.0.0.1", "--master_port", str(free_port()))
     return [
-        *(*on_cpu, sys.executable, "-m", "deepspeed.launcher.runner", *launcher),
+        *(*on_cpu, sys.executable, "-u", "-m", "deepspeed.launcher.launch", "--world_info", world, *address),
         *("--log_level", "warning", *script_and_arguments),
     ]
 

@@ -17,7 +17,6 @@ import json
 import os
 import shutil
 import statistics
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -33,6 +32,7 @@ from finetune.understanding.flags import numbers
 from finetune.understanding.recipe import UnderstandingRecipe
 from finetune.understanding.settings import WITH_TRANSLATIONS, Setting
 from training.checkpoints.finding import RECIPE_FILE, checkpoints_of
+from training.commands import run_command
 from training.launch import EXIT_STOPPED, launcher_command
 from training.recipe.parsing import parse_recipe, read_yaml
 from training.run_directory.kinds import BEST, LAST, MODEL_DIR, link_model
@@ -154,10 +154,10 @@ def do_run(run: GridRun, directory: Path, ranks: int, share: dict[str, str], rec
     log = run_dir / "log.txt"
     with log.open("a", encoding="utf-8") as file:
         command = command_of(run, run_dir, ranks, recipe_arguments, environment)
-        done = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, env=environment, check=False)
-    if done.returncode == EXIT_STOPPED:
+        code = run_command(command, environment, file)
+    if code == EXIT_STOPPED:
         raise ValueError(f"{run.name} ended early (see {log} for the reason); run the same command again to continue")
-    if done.returncode or not settle(run_dir):
+    if code or not settle(run_dir):
         lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["nothing"]
         errors = [line for line in lines if line.startswith("error: ")]
         raise ValueError(f"{run.name} did not finish: {(errors or lines)[-1].removeprefix('error: ')} (see {log})")

@@ -17,7 +17,6 @@ import argparse
 import dataclasses
 import itertools
 import json
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -41,6 +40,7 @@ from finetune.understanding.tasks.catalogues import task_named
 from finetune.understanding.tasks.examples import Choices, Example, LabelledText
 from finetune.understanding.tasks.task import FileKind, FilePlace, Format, Head, Split, Task
 from finetune.understanding.tasks.task_file import content_of
+from training.commands import run_command
 from training.launch import quiet_libraries
 from training.run_directory.kinds import Kind
 from veco.opening import open_config
@@ -141,9 +141,8 @@ def translations(texts: Mapping[str, None], model: Path, flags: Sequence[str]) -
         source, output = Path(directory) / "source.txt", Path(directory) / "translations.txt"
         source.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
         command = ("finetune.mt.generate", str(model), "--input", str(source), "--output", str(output), "--quiet")
-        done = subprocess.run([sys.executable, "-m", *command, *flags], check=False)
-        if done.returncode:
-            raise ValueError(f"finetune.mt.generate {model} failed with exit code {done.returncode}")
+        if code := run_command([sys.executable, "-m", *command, *flags]):
+            raise ValueError(f"finetune.mt.generate {model} failed with exit code {code}")
         with open_text(output) as lines:
             found = list(lines)
     return {text: translation.strip() or text for text, translation in zip(texts, found, strict=True)}

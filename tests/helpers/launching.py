@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import socket
 import subprocess
@@ -10,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from training.launch import launcher_command
+from training.launch import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 LAUNCHER_VARIABLES = (
@@ -78,4 +80,18 @@ def run_module(module: str, *arguments: str) -> subprocess.CompletedProcess[str]
 
 def launch(script: str, *arguments: str, processes: int = 2) -> subprocess.CompletedProcess[str]:
     """`deepspeed --num_accelerators processes script arguments`, on a port of its own."""
-    return run(launcher_command(processes, str(ROOT / script), *arguments))
+    return run(deepspeed_command(processes, str(ROOT / script), *arguments))
+
+
+def deepspeed_command(processes: int, *script_and_arguments: str) -> list[str]:
+    """What `deepspeed --num_accelerators processes …` runs, quietly and on a port of its own."""
+    port = str(free_port())
+    launcher = ("deepspeed.launcher.runner", "--num_accelerators", str(processes), "--master_port", port)
+    return [sys.executable, "-m", *launcher, "--log_level", "warning", *script_and_arguments]
+
+
+def devices_of(command: Sequence[str]) -> list[int]:
+    """The devices, one for each process, in a command of `launcher_command`."""
+    found = json.loads(base64.urlsafe_b64decode(command[command.index("--world_info") + 1]))
+    devices: list[int] = found["localhost"]
+    return devices

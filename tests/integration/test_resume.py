@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from launching import ROOT, launcher_command, overriding, run, run_script, start_ranks
+from launching import ROOT, deepspeed_command, overriding, run, run_script, start_ranks
 from trained_weights import consolidated_weights
 
 from training.checkpoints.finding import checkpoints_of, damage, read_state
@@ -316,7 +316,7 @@ def test_signal_saves_and_ends_well(number: signal.Signals, workers: str, plain_
 def test_signal_to_the_launcher_or_a_rank_saves(target: str, number: signal.Signals, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     arguments = arguments_of(run_dir, "--steps", "400", "--save_every", "1000", "--pause", "0.2")
-    process = start(launcher_command(2, str(ROOT / TOY), *arguments))
+    process = start(deepspeed_command(2, str(ROOT / TOY), *arguments))
     wait_for_updates(process, run_dir, 3)
     launcher = psutil.Process(process.pid).children()[0]
     ranks = launcher.children()
@@ -334,7 +334,7 @@ def test_signal_to_the_launcher_or_a_rank_saves(target: str, number: signal.Sign
 @pytest.mark.parametrize("lost", [0, 1])
 def test_lost_rank_ends_the_job_with_a_line(lost: int, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
-    process = start(launcher_command(2, str(ROOT / TOY), *arguments_of(run_dir, "--steps", "400", "--pause", "0.2")))
+    process = start(deepspeed_command(2, str(ROOT / TOY), *arguments_of(run_dir, "--steps", "400", "--pause", "0.2")))
     wait_for_updates(process, run_dir, 5)
     psutil.Process(process.pid).children()[0].children()[lost].kill()
     told = process.communicate(timeout=60)[1]
