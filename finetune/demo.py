@@ -24,7 +24,7 @@ from data_tools.files.directories import claim, read_record
 from finetune.command_stages import Stage, run_stage
 from finetune.demo_report import INITS, print_report
 from finetune.parallel_runs import run_side_by_side, visible_gpus
-from finetune.steps import Step, run_step
+from finetune.steps import Step, held, run_step
 from training.meters import read_metrics
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -260,20 +260,21 @@ def main() -> None:
     chains = {init: translation_steps(root, init, arguments.seed) for init in INITS}
     if arguments.fresh and root.exists():
         print(f"the earlier demo is in {move_aside(root)} now")
-    claim(root, RESULTS, COMMAND)
-    check_unchanged(root, [*shared, *(step for chain in chains.values() for step in chain)])
-    at_once = most_at_once()
-    clock = Clock(seconds_of_all(shared, chains, at_once))
-    print(
-        f"VECO demo in {root}: writes text in two languages, pre-trains VECO on it from scratch, then fine-tunes\n"
-        "English -> German from VECO and from random weights with the same budget, and compares them.\n"
-        f"About {minutes(clock.left())} on two idle cores."
-    )
-    start = time.perf_counter()
-    run_in_turn(shared, clock, arguments.processes)
-    run_both(chains, clock, root, at_once)
-    print_report(root)
-    print(f"{(time.perf_counter() - start) / 60:.1f} minutes")
+    with held(root):
+        claim(root, RESULTS, COMMAND)
+        check_unchanged(root, [*shared, *(step for chain in chains.values() for step in chain)])
+        at_once = most_at_once()
+        clock = Clock(seconds_of_all(shared, chains, at_once))
+        print(
+            f"VECO demo in {root}: writes text in two languages, pre-trains VECO on it from scratch, then fine-tunes\n"
+            "English -> German from VECO and from random weights with the same budget, and compares them.\n"
+            f"About {minutes(clock.left())} on two idle cores."
+        )
+        start = time.perf_counter()
+        run_in_turn(shared, clock, arguments.processes)
+        run_both(chains, clock, root, at_once)
+        print_report(root)
+        print(f"{(time.perf_counter() - start) / 60:.1f} minutes")
 
 
 if __name__ == "__main__":

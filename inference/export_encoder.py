@@ -40,7 +40,7 @@ from training.launch import quiet_libraries
 from veco import VecoConfig
 from veco.adapters.attach import check_without_adapters
 from veco.convert.families import family_of, how_to_convert
-from veco.sentence_transformers_files import recorded_settings, usual_layer
+from veco.sentence_transformers_files import settings_with_recorded, usual_layer
 from veco.tokenizer import save_tokenizer
 
 WEIGHTS = "*.safetensors"
@@ -71,11 +71,7 @@ def export_encoder(directory: Path, output: Path, options: ExportOptions) -> Exp
     encoder = open_encoder(directory, "model")
     check_exportable(encoder)
     num_layers = int(encoder.config.num_hidden_layers)
-    layer = options.layer
-    pooling, max_length = options.pooling, options.max_length
-    if (layer is None or pooling is None) and (recorded := recorded_settings(directory)) is not None:
-        layer, pooling = recorded.layer if layer is None else layer, pooling or Pooling(recorded.pooling)
-        max_length = recorded.max_length if max_length is None else max_length
+    layer, pooling, max_length = settings_with_recorded(directory, options.layer, options.pooling, options.max_length)
     if layer is None:
         layer = usual_layer(num_layers)
     if not 1 <= layer <= num_layers:
@@ -99,7 +95,7 @@ def export_encoder(directory: Path, output: Path, options: ExportOptions) -> Exp
             layer=layer,
             hidden_size=int(encoder.config.hidden_size),
             max_length=max_length,
-            pooling=pooling or Pooling.MEAN,
+            pooling=Pooling(pooling or Pooling.MEAN),
             normalise=options.normalise,
             source=directory.resolve().name,
             source_num_layers=num_layers,

@@ -14,7 +14,7 @@ from finetune.placement import Placement
 from finetune.understanding.flags import encoder_directory
 from finetune.understanding.retrieval.embeddings import Embedder
 from finetune.understanding.retrieval.matching import unit_rows
-from veco.sentence_transformers_files import recorded_settings
+from veco.sentence_transformers_files import settings_with_recorded
 
 BLOCK_SENTENCES = 1 << 16  # whose pieces are in memory at once, and which are sorted by length
 
@@ -54,9 +54,8 @@ class SentenceEncoder:
         if is_exported(directory):
             settings = ExportedSettings.read(directory)
             pooling, normalise = pooling or settings.pooling, settings.normalise if normalise is None else normalise
-        elif (layer is None or pooling is None) and (recorded := recorded_settings(directory)) is not None:
-            layer, pooling = recorded.layer if layer is None else layer, pooling or recorded.pooling
-            max_length = recorded.max_length if max_length is None else max_length
+        else:
+            layer, pooling, max_length = settings_with_recorded(directory, layer, pooling, max_length)
         self.normalise = normalise is not False
         self._embedder = Embedder.load(directory, layer, max_length, max_tokens, placement)
         self._embedder.pooling = Pooling(pooling or Pooling.MEAN)

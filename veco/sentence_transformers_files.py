@@ -74,6 +74,30 @@ def recorded_settings(directory: Path) -> SentenceSettings | None:
         raise ValueError(f"{directory}: its files of sentence-transformers cannot be followed: {what}") from None
 
 
+def settings_with_recorded(
+    directory: Path, layer: int | None, pooling: str | None, max_length: int | None
+) -> tuple[int | None, str | None, int | None]:
+    """The settings, each that is None as a directory records it; still None where it has no files for it.
+
+    Raises ValueError as `recorded_settings` does, unless layer and pooling are given, which say how vectors are made.
+    """
+    if None not in (layer, pooling, max_length):
+        return layer, pooling, max_length
+    try:
+        recorded = recorded_settings(directory)
+    except ValueError:
+        if layer is None or pooling is None:
+            raise
+        recorded = None
+    if recorded is None:
+        return layer, pooling, max_length
+    return (
+        recorded.layer if layer is None else layer,
+        pooling or recorded.pooling,
+        recorded.max_length if max_length is None else max_length,
+    )
+
+
 def copy_sentence_files(source: Path, directory: Path, config: VecoConfig, tell: Callable[[str], object]) -> int | None:
     """Write what a directory has for sentence-transformers to that of a model made of it; return the layer.
 

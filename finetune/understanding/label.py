@@ -2,14 +2,16 @@
 
     python -m finetune.understanding.label TEACHER --data ROOT --output ROOT
 
-TEACHER was fine-tuned on English (udpos or panx). ROOT/{task}/translate-train/{language}.tsv has a word a line and a
-blank line between sentences. The same words, each with its tag, are written to the same name below --output: the
-directory for `translated_train` of a recipe. Sentences keep their order.
+TEACHER was fine-tuned on English (udpos or panx). The task's file of translated training text has a word a line and a
+blank line between sentences: ROOT/{task}/translate-train/{language}.tsv of XTREME's. The same words, each with its tag
+in the task's column, are written to the same name below --output: the directory for `translated_train` of a recipe.
+Sentences keep their order.
 """
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
 from data_tools.cli import FlagParser, run_main
@@ -19,8 +21,10 @@ from data_tools.files.outputs import check_filled_directory
 from finetune.model_directory import model_directory
 from finetune.placement import add_max_tokens_flag
 from finetune.understanding.heads.predictor import Predictor
+from finetune.understanding.readers.files import find_file, name_of
 from finetune.understanding.readers.languages import translated_languages
-from finetune.understanding.tasks.task import Head, Split, Task
+from finetune.understanding.readers.roots import is_hub
+from finetune.understanding.tasks.task import UNTAGGED, FileKind, Head, Split, Task
 from training.launch import quiet_libraries
 from training.run_directory.kinds import Kind
 
@@ -50,26 +54,55 @@ def main() -> None:
         raise ValueError(f"{options.teacher}: is plugged in; a teacher reads text that has no pair yet")
     languages = translated_languages(task, options.data, options.languages)
     check_filled_directory(options.output, options.data)
-    for language in languages:
-        path = tagged_path(options.output, task, language)
+    files = {language: tagged_file(task, language, options.data) for language in languages}
+    for file in files.values():
+        path = options.output / file.name
         claim(path.parent, [path.name], COMMAND)
-    for language in languages:
-        label_file(predictor, language, options.data, options.output)
+    for language, file in files.items():
+        label_file(predictor, language, options.data, options.output, file)
 
 
-def tagged_path(output: Path, task: Task, language: str) -> Path:
-    """The file of the tagged text of a language."""
-    return output / task.name / "translate-train" / f"{language}.tsv"
+@dataclass(frozen=True)
+class TaggedFile:
+    """The name of a file of tagged text below its root, and the columns of words and tags, from 0."""
+
+    name: str
+    word: int
+    tag: int
+
+    def line(self, word: str, tag: str) -> str:
+        """The line of a word; columns of other fields have UNTAGGED."""
+        cells = [UNTAGGED] * (max(self.word, self.tag) + 1)
+        cells[self.word], cells[self.tag] = word, tag
+        return "\t".join(cells) + "\n"
 
 
-def label_file(predictor: Predictor, language: str, data: str, output: Path) -> None:
+def tagged_file(task: Task, language: str, data: str) -> TaggedFile:
+    """Where the task looks for the tagged text of a language whose words it finds in `data`.
+
+    Raises ValueError for a form of files in which no tags can be written.
+    """
+    if is_hub(data):
+        raise ValueError(f"--data {data}: expected a directory of text")
+    place = find_file(task, Split.TRANSLATE_TRAIN, language, Path(data)).place
+    word, tag = (place.format.columns.get(field, (None,))[0] for field in ("word", "tag"))
+    is_alone = place.format.kind is FileKind.CONLL and not place.further
+    if is_alone and isinstance(word, int) and isinstance(tag, int) and min(word, tag) >= 0:
+        return TaggedFile(name_of(place, task, language), word, tag)
+    raise ValueError(
+        f"{task.name}: {place.path}: tags can be written in one file of `kind: conll` whose columns `word` and `tag` "
+        f"are numbers from 0; found `kind: {place.format.kind}`, word {word}, tag {tag}"
+    )
+
+
+def label_file(predictor: Predictor, language: str, data: str, output: Path, tagged: TaggedFile) -> None:
     """Write one language's tagged text, and report it."""
     evaluated = predictor.read(Split.TRANSLATE_TRAIN, language, data, translated="")
     tags = predictor.predictions(evaluated)
-    path = tagged_path(output, predictor.task, language)
+    path = output / tagged.name
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         for sentence, own_tags in zip(evaluated.examples, tags, strict=True):
-            file.writelines(f"{word}\t{tag}\n" for word, tag in zip(sentence.words, own_tags, strict=True))
+            file.writelines(tagged.line(word, tag) for word, tag in zip(sentence.words, own_tags, strict=True))
             file.write("\n")
     print(f"{path}: {len(tags):,} sentences")
 

@@ -27,10 +27,11 @@ from data_tools.cli import FlagParser, run_main
 from data_tools.files.atomic import atomic_path, write_texts
 from finetune.parallel_runs import run_side_by_side
 from finetune.selection import Selection, best_checkpoints
-from finetune.steps import check_unchanged
+from finetune.steps import check_unchanged, held
 from finetune.understanding.flags import numbers
 from finetune.understanding.recipe import UnderstandingRecipe
 from finetune.understanding.settings import WITH_TRANSLATIONS, Setting
+from finetune.understanding.tasks.catalogues import task_file_content
 from training.checkpoints.finding import RECIPE_FILE, checkpoints_of
 from training.commands import run_command
 from training.launch import EXIT_STOPPED, launcher_command
@@ -40,6 +41,7 @@ from training.run_directory.kinds import BEST, LAST, MODEL_DIR, link_model
 TRAIN = Path(__file__).resolve().parent / "train.py"
 OUTCOME = "outcome.json"
 GRID_FLAGS = {"learning_rate": "learning-rates", "batch_size": "batch-sizes", "seed": "seeds"}  # field -> flag
+TASK_FILE = "task file"  # its content among the settings
 PLACES = ("output", "resume")  # fields that do not affect the result of a run
 # The paper's; those with translations are for so many more updates.
 RATES = dict.fromkeys(Setting, "5e-6,8e-6,1e-5,2e-5,3e-5") | dict.fromkeys(
@@ -223,9 +225,12 @@ def flags_of_run(run: GridRun, run_dir: Path) -> list[str]:
     return [word for name, value in own.items() for word in (f"--{name}", str(value))]
 
 
-def settings_of(runs: Sequence[GridRun], recipe: UnderstandingRecipe) -> dict[str, dict[str, Any]]:
+def settings_of(
+    runs: Sequence[GridRun], recipe: UnderstandingRecipe, task_file: Mapping[str, Any] | None
+) -> dict[str, dict[str, Any]]:
     """The settings of each run, by its name, which must not change once it has begun."""
     common = {name: value for name, value in asdict(recipe).items() if name not in PLACES}
+    common |= {} if task_file is None else {TASK_FILE: task_file}
     return {run.name: {**common, **asdict(run.point), "seed": run.seed} for run in runs}
 
 
@@ -256,12 +261,16 @@ def main() -> None:
     runs = grid(options, recipe.setting)
     check_runs(runs, recipe_arguments)
     ranks = options.ranks if recipe.engine == "deepspeed" else 0
-    check_unchanged(settings_of(runs, recipe), options.output, defaults=recipe.defaults())
-    try:
-        run_all(runs, options.output, options.parallel, ranks, recipe_arguments)
-    finally:
-        # Report the finished runs even if others failed or the search was stopped.
-        report(grid_scores(runs, options.output), options.output)
+    task_file = task_file_content(recipe.task)
+    # Earlier searches did not record the file.
+    defaults = {**recipe.defaults(), TASK_FILE: task_file}
+    with held(options.output):
+        check_unchanged(settings_of(runs, recipe, task_file), options.output, defaults=defaults)
+        try:
+            run_all(runs, options.output, options.parallel, ranks, recipe_arguments)
+        finally:
+            # Report the finished runs even if others failed or the search was stopped.
+            report(grid_scores(runs, options.output), options.output)
 
 
 def report(scores: Sequence[GridScore], directory: Path) -> None:

@@ -3,7 +3,7 @@
     python -m finetune.understanding.translate MODEL --task TASK --data ROOT --languages de,fr --output ROOT
 
 MODEL is one of finetune/mt/train.py, which translates from these languages; finetune.mt.generate does it, each text
-once. --output gets {language}.jsonl and TASK.yaml, a task whose tests these are:
+once. --output gets {split}-{language}.jsonl and TASK.yaml, a task whose tests or dev sets these are:
 
     python -m finetune.understanding.predict FINE-TUNED --task ROOT/TASK.yaml --data ROOT --output PREDICTIONS
 
@@ -33,13 +33,14 @@ from data_tools.text.lines import open_text
 from finetune.model_directory import model_directory
 from finetune.mt.decoding.translator import check_model, target_languages
 from finetune.understanding.readers.examples_of_task import read
+from finetune.understanding.readers.files import translations_name
 from finetune.understanding.readers.languages import languages_tested
 from finetune.understanding.readers.records import choice_field
 from finetune.understanding.split_flag import add_split_flag
 from finetune.understanding.tasks.catalogues import task_named
 from finetune.understanding.tasks.examples import Choices, Example, LabelledText
 from finetune.understanding.tasks.task import FileKind, FilePlace, Format, Head, Split, Task
-from finetune.understanding.tasks.task_file import content_of
+from finetune.understanding.tasks.task_file import content_of, read_task
 from training.commands import run_command
 from training.launch import quiet_libraries
 from training.run_directory.kinds import Kind
@@ -79,13 +80,16 @@ def main() -> None:
     if not languages:
         raise ValueError(f"{task.name}: its tests are in {task.source_language} alone, which needs no translation")
     check_filled_directory(options.output, options.data)
-    claim(options.output, [f"{task.name}.yaml", *(f"{language}.jsonl" for language in languages)], COMMAND)
+    description = options.output / f"{task.name}.yaml"
+    paths = {language: options.output / translations_name(options.split, language) for language in languages}
+    claim(options.output, [description.name, *(path.name for path in paths.values())], COMMAND)
     for language in languages:
         examples = list(read(task, options.split, language, options.data))
         records = translated(examples, task, model, flags)
-        write_texts(options.output, {f"{task.name}.yaml": task_file(task, options.split, records)})
-        write_records(options.output / f"{language}.jsonl", records)
-        print(f"{options.output / f'{language}.jsonl'}: {len(records):,} examples")
+        others = read_task(description).files if description.is_file() else {}
+        write_texts(options.output, {description.name: task_file(task, options.split, records, others)})
+        write_records(paths[language], records)
+        print(f"{paths[language]}: {len(records):,} examples")
 
 
 def language_flags(model: Path, language: str) -> list[str]:
@@ -148,15 +152,18 @@ def translations(texts: Mapping[str, None], model: Path, flags: Sequence[str]) -
     return {text: translation.strip() or text for text, translation in zip(texts, found, strict=True)}
 
 
-def task_file(task: Task, split: Split, records: Sequence[Mapping[str, Any]]) -> str:
-    """The YAML of a task whose only files are the translations of a split."""
+def task_file(
+    task: Task, split: Split, records: Sequence[Mapping[str, Any]], others: Mapping[Split, tuple[FilePlace, ...]]
+) -> str:
+    """The YAML of a task whose only files are the translations of a split, and those of `others`."""
     names = dict.fromkeys(name for record in records for name in record)
     numbers = itertools.takewhile(lambda number: choice_field(number) in names, itertools.count())
     choices = tuple(choice_field(number) for number in numbers)
     columns = {name: (name,) for name in names if name not in choices}
     form = Format(kind=FileKind.JSONL, columns=columns, choices=choices)
-    place = FilePlace(path="{language}.jsonl", format=form)
-    content = content_of(dataclasses.replace(task, files={split: (place,)}, hub={}, phrases={}, dev_from_train=False))
+    place = FilePlace(path=translations_name(split, "{language}"), format=form)
+    files = {**others, split: (place,)}
+    content = content_of(dataclasses.replace(task, files=files, hub={}, phrases={}, dev_from_train=False))
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -87,6 +88,17 @@ def test_a_recorded_layer_is_used(tiny_model: Path, tmp_path: Path) -> None:
     write_sentence_files(tmp_path / "model", VecoConfig.from_pretrained(tiny_model), layer=1)
     expected = SentenceEncoder(tiny_model, layer=1).encode(SENTENCES)
     assert SentenceEncoder(tmp_path / "model").encode(SENTENCES) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("given", [{}, {"layer": 1}, {"pooling": "mean"}, {"layer": 1, "pooling": "mean"}])
+def test_the_recorded_length_is_used_whatever_else_is_given(
+    given: dict[str, Any], tiny_model: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_model, tmp_path / "model")
+    write_sentence_files(tmp_path / "model", VecoConfig.from_pretrained(tiny_model), layer=1, max_length=8)
+    encoder = SentenceEncoder(tmp_path / "model", **given)
+    encoder.encode(["hund " * 20])
+    assert encoder.num_truncated == 1
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls"])

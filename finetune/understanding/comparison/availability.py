@@ -231,14 +231,16 @@ def available(
     return found, left_out, tests
 
 
-def languages_in_own_pairs(runs: Sequence[Run], tested: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """{plugged-in group: its tested languages without translations in `translated_test`}."""
+def languages_in_own_pairs(
+    runs: Sequence[Run], tested: Mapping[str, Sequence[str]], split: Split
+) -> dict[str, list[str]]:
+    """{plugged-in group: its languages whose split is scored without translations in `translated_test`}."""
     found = {}
     recipes = {run.group: run.recipe for run in runs if run.recipe is not None and run.recipe.plug_in}
     for group, recipe in recipes.items():
         translated = recipe.translated_test
         task = group.definition
-        have = languages_with(task, Split.TEST, translated) if translated else ()
+        have = languages_with(task, split, translated) if translated else ()
         if own := [one for one in tested[group.task] if one != task.source_language and one not in have]:
             found[str(group)] = own
     return found

@@ -23,6 +23,7 @@ from finetune.understanding.comparison.runs import Run, runs_of
 from finetune.understanding.comparison.stages import result_of, settings_of, stages_of, translation_stages
 from finetune.understanding.metrics.scoring import AVERAGE, average, task_score
 from finetune.understanding.settings import Setting
+from finetune.understanding.tasks.task import Split
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ def plan(comparison: Comparison, output: Path) -> Plan:
         tested,
         left_out,
         {task: own.hidden for task, own in compared.items() if own.hidden},
-        languages_in_own_pairs(runs, tested),
+        languages_in_own_pairs(runs, tested, Split(comparison.report)),
         {name: objective for name, objective in untrained.items() if objective},
         tokenizers_of(runs, encoders),
         languages_chosen_on_tests(runs, tested, comparison),

@@ -43,7 +43,7 @@ def score_name(task: Task) -> str:
 
 
 def _metric_name(task: Task) -> str:
-    return "F1 / EM" if _has_both(task) else task.main_metrics[0]
+    return "F1 / EM" if _has_both(task) else score_name(task)
 
 
 def _has_both(task: Task) -> bool:

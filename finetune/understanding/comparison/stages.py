@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from data_tools.files.yaml_files import read_mapping
 from finetune.command_stages import Stage
 from finetune.comparison import flags_of
 from finetune.understanding.comparison.configuration import MIN_FOR_LAYERS, Comparison, flags
 from finetune.understanding.comparison.runs import Run
 from finetune.understanding.metrics.prediction_files import prediction_path
+from finetune.understanding.readers.files import translations_name
 from finetune.understanding.recipe import UnderstandingRecipe
+from finetune.understanding.tasks.catalogues import task_file_content
 from finetune.understanding.tasks.task import Split
-from finetune.understanding.tasks.task_file import EXPECTED
 
 
 def stages_of(run: Run, comparison: Comparison, languages: Sequence[str]) -> list[Stage]:
@@ -124,7 +123,7 @@ def translation_stages(runs: Sequence[Run], comparison: Comparison, languages: S
                 *("--data", comparison.data_of(run.group.task), "--split", comparison.report),
                 *("--languages", language, "--output", run.translated.root),
             )
-            result = Path(run.translated.root) / f"{language}.jsonl"
+            result = Path(run.translated.root) / translations_name(Split(comparison.report), language)
             stages.append(Stage(f"{task.title}: translate {language}", command, result))
     return stages
 
@@ -134,9 +133,8 @@ def settings_of(run: Run, comparison: Comparison, languages: Sequence[str]) -> d
     tests: dict[str, Any] = {"test data": comparison.data_of(run.group.task), "test languages": list(languages)}
     if comparison.report != Split.TEST:
         tests["reported"] = comparison.report
-    if Path(run.group.task).is_absolute():  # a file, which may be edited
-        # As the file has it, rather than the task, which may get further fields in later versions.
-        tests["task file"] = json.loads(json.dumps(read_mapping(Path(run.group.task), EXPECTED), default=str))
+    if (content := task_file_content(run.group.task)) is not None:
+        tests["task file"] = content
     if run.recipe is None:
         return {"init_from": run.init_from, "retrieval": comparison.retrieval_flags(run.group.task), **tests}
     if run.translated is not None:

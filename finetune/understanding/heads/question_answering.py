@@ -159,9 +159,11 @@ class QuestionAnswering:
     def _ranked(self, context: str, scores: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> list[ScoredAnswer]:
         answers: dict[str, float] = {}
         for i in np.argsort(-scores, kind="stable").tolist():
+            if not np.isfinite(scores[i]):  # no span, as in an empty context
+                break
             start, end = with_marks(context, int(starts[i]), int(ends[i]))
             text = context[start:end].strip()
-            if np.isfinite(scores[i]) and text and text not in answers:
+            if text and text not in answers:
                 answers[text] = float(scores[i])
         if not answers:
             return [ScoredAnswer("", 0.0, 1.0)]

@@ -51,7 +51,7 @@ class Tagging:
         self.stride = stride
 
     def encode(self, examples: Iterable[TaggedSentence], encoder: TextEncoder) -> TokenRows:
-        """The windows of each sentence, with the words' tags unless a sentence has none.
+        """The windows of each sentence, with the words' tags unless a sentence has none; what is no class is IGNORED.
 
         A word without pieces (control characters) becomes the unknown piece; one longer than a row is truncated, and
         counted.
@@ -59,7 +59,7 @@ class Tagging:
         return TokenRows.concatenate([self._encode_block(block, encoder) for block in in_blocks(examples)])
 
     def _encode_block(self, block: Sequence[TaggedSentence], encoder: TextEncoder) -> TokenRows:
-        known = {UNTAGGED: IGNORED, **{label: number for number, label in enumerate(self.labels)}}
+        known = {label: number for number, label in enumerate(self.labels)}
         pieces = encoder.encode_words(chain.from_iterable(example.words for example in block))
         budget = self.max_length - encoder.single.num_specials
         words = Sentences.of(word[:budget] if len(word) else [encoder.unknown] for word in pieces)
@@ -67,7 +67,8 @@ class Tagging:
         rows, labels, is_read, sources = [], [], [], []
         first_word = 0
         for number, example in enumerate(block):
-            tags = np.array([known[tag] for tag in example.tags or [UNTAGGED] * len(example.words)], dtype=np.int64)
+            numbers = [known.get(tag, IGNORED) for tag in example.tags or [UNTAGGED] * len(example.words)]
+            tags = np.array(numbers, dtype=np.int64)
             bounds = words.offsets[first_word : first_word + len(example.words) + 1]  # of its words
             for window in windows(np.diff(bounds), budget, self.stride):
                 row = encoder.single.row(words.tokens[bounds[window.start] : bounds[window.stop]])

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from data_tools.text.lines import open_text
+from finetune.understanding.metrics.labels import INSPECTED_LINES
 from finetune.understanding.metrics.prediction_files import prediction_path
 from finetune.understanding.metrics.scoring import Gold, form_of, gold_of
+from finetune.understanding.readers.conll import DOCUMENT_START, separator_of
+from finetune.understanding.readers.delimited import ORIGINALS, Layout
 from finetune.understanding.readers.examples_of_task import read, read_retrieval
 from finetune.understanding.readers.files import existing, find_file, has_file
 from finetune.understanding.readers.hub import has_config
 from finetune.understanding.readers.pooled import read_pooled
 from finetune.understanding.readers.roots import Root, Source, is_hub
 from finetune.understanding.tasks.examples import HiddenLabelsError, PooledSet, wrong_labels_of
-from finetune.understanding.tasks.task import FileKind, Head, Split, Task
+from finetune.understanding.tasks.task import FileKind, Format, Head, Split, Task
 
 
 def read_gold(
@@ -43,12 +48,14 @@ def read_gold(
 
 
 def is_data_alone(path: Path, task: Task, source: Source) -> bool:
-    """Whether a file is the data, in another form than labels have, which are the last column of plain lines."""
+    """Whether a file is the data rather than labels, of which a line may have no more than the last column."""
     split, language, root = source.split, source.language, Path(source.root)
     if not has_file(task, split, language, root):
         return False
     found = find_file(task, split, language, root, side=language)
     form = found.place.format
+    if found.path != path or form.kind in (FileKind.SQUAD, FileKind.LINES):
+        return False
     label = form.columns.get("tag" if task.head is Head.TOKEN else "label", ())
     named = {column for own in form.columns.values() for column in own}
     # Rows may have columns after the last one that a form names, unless it names all.
@@ -58,7 +65,20 @@ def is_data_alone(path: Path, task: Task, source: Source) -> bool:
         and named == set(range(len(named)))
         and label == (len(named) - 1,)
     )
-    return found.path == path and not (has_labels_last or form.kind in (FileKind.SQUAD, FileKind.LINES))
+    return not has_labels_last or has_all_columns(path, form)
+
+
+def has_all_columns(path: Path, form: Format) -> bool:
+    """Whether most of the first lines of a table or a CoNLL file have as many columns as the form, labels included."""
+    with open_text(path) as lines:
+        first = list(itertools.islice(filter(str.strip, lines), INSPECTED_LINES))
+    if form.kind is FileKind.CONLL:
+        separator = separator_of(first, form)
+        counts = [len(line.split(separator)) for line in first if not line.startswith(DOCUMENT_START)]
+        return sum(count > 1 for count in counts) > len(counts) / 2
+    usual = Layout.of(form, None, str(path)).counts[-1]
+    expected = (usual, usual + len(ORIGINALS)) if form.originals else (usual,)
+    return sum(len(line.split("\t")) in expected for line in first) > len(first) / 2
 
 
 def read_shown_gold(

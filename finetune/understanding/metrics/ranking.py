@@ -7,7 +7,7 @@ script splits a query that recurs after another one, here it is refused.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,35 +24,51 @@ MIN_CANDIDATES = 2
 
 
 def ndcg(gold: Grades, predicted: Numbers, task: Task, language: str) -> dict[str, float]:
-    """{"ndcg"}: the mean over the queries, in percent; the gain of a candidate is its grade (XGLUE's WPR)."""
-    from sklearn.metrics import ndcg_score  # takes a second to import
+    """{"ndcg"}: the mean over the queries, in percent; the gain of a candidate is its grade (XGLUE's WPR).
 
-    found = [ndcg_score([grades], [scores]) for grades, scores in of_queries(gold, predicted)]
-    return {"ndcg": float(np.mean(found)) * 100}
+    Raises ValueError for queries of a single candidate alone, and as `rows_of_queries` does.
+    """
+    return {"ndcg": _mean("ndcg", gold, predicted)}
 
 
 def mean_average_precision(gold: Grades, predicted: Numbers, task: Task, language: str) -> dict[str, float]:
-    """{"map"} in percent; a candidate of a grade above 0 is relevant, and a query without one does not count."""
-    from sklearn.metrics import average_precision_score
+    """{"map"} in percent; a candidate of a grade above 0 is relevant, and a query without one does not count.
 
-    relevant = [(grades > 0, scores) for grades, scores in of_queries(gold, predicted)]
-    found = [average_precision_score(is_relevant, scores) for is_relevant, scores in relevant if is_relevant.any()]
-    if not found:
-        raise ValueError("no query has a candidate of a grade above 0, which map needs")
-    return {"map": float(np.mean(found)) * 100}
-
-
-def of_queries(gold: Grades, predicted: Numbers) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(grades, scores) of each query with two candidates or more.
-
-    Raises ValueError if there is none, and as `rows_of_queries` does.
+    Raises ValueError if no query counts, and as `rows_of_queries` does.
     """
+    return {"map": _mean("map", gold, predicted)}
+
+
+def _mean(metric: str, gold: Grades, predicted: Numbers) -> float:
+    """The mean of a metric over the queries that count, in percent."""
     check_rows(gold, predicted)
-    kept = [rows for rows in rows_of_queries(gold) if len(rows) >= MIN_CANDIDATES]
-    if not kept:
+    rows = rows_of_queries(gold)
+    if not any(len(own) >= MIN_CANDIDATES for own in rows):
         raise ValueError("no query has two candidates or more")
-    for rows in kept:
-        yield np.array([gold[row][1] for row in rows]), np.array([predicted[row] for row in rows])
+    kept = counted_queries(gold, [metric])
+    if not kept:
+        raise ValueError(f"no query has a candidate of a grade above 0, which {metric} needs")
+    found = [query_score(metric, [gold[row][1] for row in own], [predicted[row] for row in own]) for own in kept]
+    return float(np.mean(found)) * 100
+
+
+def query_score(metric: str, grades: Sequence[float], scores: Numbers) -> float:
+    """A metric of one query that counts, in [0, 1]."""
+    from sklearn.metrics import average_precision_score, ndcg_score  # takes a second to import
+
+    if metric == "ndcg":
+        return float(ndcg_score([grades], [scores]))
+    return float(average_precision_score(np.array(grades) > 0, scores))
+
+
+def counted_queries(gold: Grades, metrics: Collection[str]) -> list[range]:
+    """The rows of each query that counts in one of the metrics, in the order of the queries."""
+    return [rows for rows in rows_of_queries(gold) if any(counts(metric, gold, rows) for metric in metrics)]
+
+
+def counts(metric: str, gold: Grades, rows: range) -> bool:
+    """Whether a query counts: it needs two candidates and, for map, a relevant one."""
+    return len(rows) >= MIN_CANDIDATES and (metric == "ndcg" or any(gold[row][1] > 0 for row in rows))
 
 
 def rows_of_queries(gold: Grades) -> list[range]:

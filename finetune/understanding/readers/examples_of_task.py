@@ -22,7 +22,7 @@ from finetune.understanding.readers.held_out import ExampleT, held_out
 from finetune.understanding.readers.hub import records_of_hub, records_of_parquet
 from finetune.understanding.readers.json_records import records_of_json, records_of_json_lines
 from finetune.understanding.readers.labels import known_label
-from finetune.understanding.readers.records import Record, labels_joined
+from finetune.understanding.readers.records import Record, labels_joined, shown
 from finetune.understanding.readers.roots import Root, is_hub
 from finetune.understanding.readers.squad import (
     question_of,
@@ -39,7 +39,17 @@ from finetune.understanding.tasks.examples import (
     RetrievalSet,
     TaggedSentence,
 )
-from finetune.understanding.tasks.task import OF_TEXTS, TRAINING, WITH_LABELS, FileKind, Format, Head, Split, Task
+from finetune.understanding.tasks.task import (
+    OF_TEXTS,
+    TRAINING,
+    UNTAGGED,
+    WITH_LABELS,
+    FileKind,
+    Format,
+    Head,
+    Split,
+    Task,
+)
 
 DEFAULT_SEPARATOR = ","
 
@@ -111,11 +121,14 @@ def tagged_sentence(record: Record, task: Task, language: str) -> TaggedSentence
     tags = record.values.get("tag")
     if tags is None:
         return TaggedSentence(words, None, language)
+    if not isinstance(tags, list | tuple):
+        raise ValueError(f"{record.where}: tag: expected a list of tags, found {shown(tags)}")
     if not words or len(tags) != len(words):
         raise ValueError(f"{record.where}: {len(words)} words but {len(tags)} tags")
-    if numbers := [tag for tag in tags if not isinstance(tag, str)]:
+    if others := [tag for tag in tags if not isinstance(tag, str)]:
         raise ValueError(
-            f"{record.where}: the tag {numbers[0]} has no name; the Parquet files must say what their numbers mean"
+            f"{record.where}: tag: expected texts, found {shown(others[0])} among them; numbers need names, which "
+            "Parquet files can have in their features"
         )
     return TaggedSentence(words, tuple(known_label(tag, task, record.where) for tag in tags), language)
 
@@ -192,13 +205,14 @@ def with_labels(task: Task, root: Root) -> Task:
     if task.labels or task.head not in WITH_LABELS:
         return task
     found: set[str] = set()
+    no_class = {*task.other_labels, *([UNTAGGED] if task.head is Head.TOKEN else [])}
     for language in task.train_languages:
         for number, example in enumerate(read(task, Split.TRAIN, language, root), start=1):
             labels = labels_of(example)
             if labels is None:
                 where = _where(task, Split.TRAIN, language, root)
                 raise ValueError(f"{where}: example {number} has no label, of which the task names none either")
-            found.update(labels)
+            found.update(set(labels) - no_class)
     if len(found) < 2:
         raise ValueError(
             f"{_where(task, Split.TRAIN, task.source_language, root)}: expected two labels or more, found "

@@ -69,6 +69,11 @@ def pattern_filled(pattern: str, task: Task, language: str, side: str = "") -> s
     return pattern.format(language=language, code=task.code(language), side=side)
 
 
+def translations_name(split: Split, language: str) -> str:
+    """The name of the file in which finetune.understanding.translate writes a split's translations."""
+    return f"{split}-{language}.jsonl"
+
+
 def candidates(task: Task, split: Split, language: str) -> list[FilePlace]:
     """The places where a split's file may be, in order of preference; none without such a split.
 

@@ -13,6 +13,7 @@ from finetune.understanding.readers.roots import PREFIX
 from finetune.understanding.tasks.task import Columns, Format, HubPlace, Split, Task
 
 BATCH_ROWS = 1_000
+WITHOUT_CONFIG = "data"  # where a data set without configurations has its files
 
 
 def has_config(task: Task, split: Split, language: str, root: str) -> bool:
@@ -25,7 +26,12 @@ def has_config(task: Task, split: Split, language: str, root: str) -> bool:
         return False
     if root.startswith(PREFIX):
         return language not in place.without
-    return any((Path(root) / _config(task, place, language)).glob(f"{place.split}-*.parquet"))
+    return any(Path(root).glob(_files_of_copy(_config(task, place, language), place.split)))
+
+
+def _files_of_copy(config: str, split: str) -> str:
+    """The pattern of a split's files in a copy, relative to its root."""
+    return f"{config or WITHOUT_CONFIG}/{split}-*.parquet"
 
 
 def records_of_hub(task: Task, split: Split, language: str, root: str) -> Iterator[Record]:
@@ -47,7 +53,7 @@ def records_of_hub(task: Task, split: Split, language: str, root: str) -> Iterat
             name = root.removeprefix(PREFIX)
             dataset = datasets.load_dataset(name, config or None, split=place.split, streaming=True)
         else:  # by its files, since a copy may lack the card that names the configurations
-            files = {place.split: f"{config}/{place.split}-*.parquet"}
+            files = {place.split: _files_of_copy(config, place.split)}
             dataset = datasets.load_dataset(root, data_files=files, split=place.split, streaming=True)
     prefix = place.id_prefix.format(language=language, code=task.code(language))
     columns = fields_of_columns(place)

@@ -133,7 +133,8 @@ def _questions(path: Path, language: str, pool: Candidates) -> list[tuple[str, s
                 if not within:
                     raise ValueError(f"question {item['id']}: its answer is in no sentence")
                 own.append(f"{language}_{number}_{within[0]}")
-            found.append((str(item["id"]), item["question"], own))
+            question = Record({"question": item["question"]}, f"question {item['id']}").text("question")
+            found.append((str(item["id"]), question, own))
     return found
 
 
@@ -247,7 +248,7 @@ def _in_form(where: object, form: str, read: Callable[..., T], *arguments: Any) 
         return read(*arguments)
     except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{where}: not JSON ({error})") from None
-    except (KeyError, TypeError, IndexError) as error:
+    except (KeyError, TypeError, IndexError, AttributeError, OverflowError) as error:
         raise ValueError(f"{where}: not in the form of {form} ({type(error).__name__}: {error})") from None
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None

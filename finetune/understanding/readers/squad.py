@@ -77,7 +77,7 @@ def answers_of(record: Record) -> tuple[Answer, ...]:
     try:
         numbers = [int(start) for start in starts]
         return tuple(Answer(text, start) for text, start in zip(texts, numbers, strict=True) if text.strip())
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         raise ValueError(
             f"{record.where}: answer_start: expected a number for each answer, found {shown(starts)}"
         ) from None

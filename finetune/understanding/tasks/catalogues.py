@@ -6,15 +6,17 @@ benchmark that shares a task with another lists it by its place there, such as x
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
-from data_tools.files.yaml_files import read_marked_mapping
+from data_tools.files.yaml_files import read_mapping, read_marked_mapping
 from finetune.understanding.tasks.section import Section
 from finetune.understanding.tasks.task import Task
-from finetune.understanding.tasks.task_file import read_task
+from finetune.understanding.tasks.task_file import EXPECTED, read_task
 
 CATALOGUES = Path(__file__).resolve().parents[1] / "catalogues"
 CATALOGUE_FILE = "catalogue.yaml"
@@ -88,6 +90,16 @@ def task_named(name: str) -> Task:
     if catalogue in ("", *catalogue_names()) and task in (found := catalogue_named(catalogue or XTREME).tasks):
         return found[task]
     raise ValueError(f"unknown task {name!r}; {_advice(catalogue, task)}")
+
+
+def task_file_content(name: str) -> Any:
+    """What the file of a task says, for a record of settings, since it may be edited; None for a task of the project.
+
+    That is the file rather than the task, which may get further fields in later versions.
+    """
+    if Path(name).suffix not in SUFFIXES:
+        return None
+    return json.loads(json.dumps(read_mapping(Path(name), EXPECTED), default=str))
 
 
 def _advice(catalogue: str, task: str) -> str:

@@ -48,6 +48,7 @@ SPLITS = {"train": Split.TRAIN, "translate_train": Split.TRANSLATE_TRAIN, "dev":
 OF_POOL = (FileKind.SQUAD, FileKind.JSONL)  # the forms of files that have queries for one pool
 BY_NAME = (FileKind.JSONL, FileKind.JSON, FileKind.PARQUET)
 LABEL_KEYS = ("labels", "other_labels", "positive_label")
+MAPPINGS = ("label_spellings", "codes", "phrases")  # whose keys are labels, languages or answers
 NAME = re.compile(r"\w[\w.-]*")
 DEFAULT_DELIMITER = ","
 KEYS_OF_HEADS = {
@@ -100,8 +101,15 @@ def read_task(path: Path) -> Task:
 
 
 def with_labels_as_written(read: MarkedMapping) -> dict[Any, Any]:
-    """The content of a file whose labels are texts: 010 is no number there, and neither yes nor no is true or false."""
+    """The content of a file whose labels and languages are texts: 010 is no number, and neither yes nor no is a truth.
+
+    That holds for lists of labels and for the keys of mappings, whose values are checked to be texts.
+    """
     content = dict(read.content)
+    for key in MAPPINGS:
+        names = [keys[1] for keys in read.marks if len(keys) == 2 and keys[0] == key]
+        if isinstance(content.get(key), dict) and len(names) == len(content[key]):  # no << that merges another mapping
+            content[key] = dict(zip(names, content[key].values(), strict=True))
     for key in LABEL_KEYS:
         value = content.get(key)
         if isinstance(value, list):
@@ -184,6 +192,8 @@ def _task(top: Section, head: Head, default_name: str) -> Task:
         if unknown := [value for value in values if value not in known]:
             where = f"the head {head}{' with pool' if pool else ''}"
             top.complain(key, f"{key}: {', '.join(unknown)} is none of {', '.join(known)} of {where}")
+    if head in (Head.MINING, Head.SEARCH) and len(main_metrics) > 1:
+        top.complain("score", f"score: expected one metric, by which the head {head} chooses a layer")
     if labels and head not in WITH_LABELS:
         top.complain("labels", f"labels: the head {head} has none")
     if len(labels) == 1:

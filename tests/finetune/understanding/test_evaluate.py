@@ -235,6 +235,40 @@ def test_labels_of_data_are_in_the_column_that_the_form_names(form: str, row: st
     assert read_gold(task_named(str(tmp_path / "mine.yaml")), "pt", tmp_path) == ["yes"]
 
 
+@pytest.mark.parametrize(
+    ("head", "form", "more", "content", "expected"),
+    [
+        ("sequence", "kind: tsv, text_a: 0, label: 1", "", "some text\tsport\nother\tmusic\n", ["sport", "music"]),
+        (
+            "multilabel",
+            "kind: tsv, text_a: 0, label: 1, separator: ';'",
+            "labels: [a, b]",
+            "x\ta;b\ny\tb\nz\t\n",
+            [("a", "b"), ("b",), ()],
+        ),
+        ("token", "kind: conll, word: 0, tag: 1", "", "a N\nb V\n\nc N\n", [("N", "V"), ("N",)]),
+        ("token", "kind: conll, word: 0, tag: 1", "", "-DOCSTART-\tO\n\na\tN\n", [("N",)]),
+        (
+            "ranking",
+            "kind: tsv, text_b: 0, text_a: 1, label: 2",
+            "",
+            "page\tquery\t1\nother\tquery\t0\n",
+            [("query", 1.0), ("query", 0.0)],
+        ),
+    ],
+)
+def test_data_in_a_directory_of_the_tasks_name_are_read_as_data(
+    head: str, form: str, more: str, content: str, expected: list[Any], tmp_path: Path
+) -> None:
+    """Though label files have that name, too."""
+    (tmp_path / "mine.yaml").write_text(
+        f"head: {head}\nlanguages: [pt]\nfiles: {{test: 'mine/test-{{language}}.tsv'}}\nformat: {{{form}}}\n{more}\n"
+    )
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/test-pt.tsv").write_text(content)
+    assert list(read_gold(task_named(str(tmp_path / "mine.yaml")), "pt", tmp_path)) == expected
+
+
 def change(directory: Path, name: str, content: str | None) -> None:
     """A file of other content, or none, in a copy of predictions that links to them."""
     path = directory / name

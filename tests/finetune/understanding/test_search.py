@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from finetune.steps import held
 from finetune.understanding import search
 from finetune.understanding.search import GridPoint, GridRun, Outcome, grid_scores, table_of
 
@@ -96,6 +97,25 @@ def test_finished_runs_of_a_search_are_not_repeated(
         search.main()
     (run / "outcome.json").unlink()
     with pytest.raises(AssertionError, match="started again"):
+        search.main()
+
+
+def test_a_search_is_of_one_task_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Finished runs are of the file as it was; two searches in one directory would train the same runs."""
+    task = tmp_path / "mine.yaml"
+    text = (
+        "head: sequence\nlanguages: [en]\nlabels: [a, b]\nmetrics: [accuracy]\n"
+        "files: {train: 'train.tsv', dev: 'dev.tsv'}\nformat: {kind: tsv, text_a: 0, label: 1}\n"
+    )
+    task.write_text(text)
+    monkeypatch.setattr(search, "run_all", lambda *arguments: None)
+    fields = ("--task", str(task), "--data", str(tmp_path), "--init_from", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["search", *fields, "--output", str(tmp_path / "out"), *TINY])
+    search.main()
+    with held(tmp_path / "out"), pytest.raises(ValueError, match="another call is at work in it"):
+        search.main()
+    task.write_text(text.replace("accuracy", "macro_f1"))
+    with pytest.raises(ValueError, match="was begun with other task file; choose another --output"):
         search.main()
 
 

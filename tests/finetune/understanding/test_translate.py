@@ -76,7 +76,7 @@ def test_a_model_translates_each_text_as_it_does_alone(
     assert found != expected
     examples = list(read(task_named(str(tmp_path / "english/pairs.yaml")), Split.TEST, "de", tmp_path / "english"))
     assert examples == [LabelledText(a, b, None, "de") for a, b in found]
-    assert not (tmp_path / "english/en.jsonl").exists(), "the source language needs no translation"
+    assert not (tmp_path / "english/test-en.jsonl").exists(), "the source language needs no translation"
 
 
 @pytest.fixture
@@ -111,6 +111,29 @@ def test_choices_keep_their_question_and_their_id(
         Choices(f"ES REGNET What was the {what}?", ("NASS", "TROCKEN"), None, "de", str(number))
         for number, what in ((7, "effect"), (8, "cause"))
     ]
+
+
+def test_splits_stay_apart(
+    translator: Path, upper: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tests and dev sets in one root, and languages one after another."""
+    task = tmp_path / "topics.yaml"
+    task.write_text(
+        "head: sequence\nlanguages: [en, de, fr]\nlabels: [a, b]\nfiles: {dev: 'dev-{language}.tsv', "
+        "test: '{language}.tsv'}\nformat: {kind: tsv, text_a: 0, label: 1}\n"
+    )
+    texts = {"de.tsv": "eins\ta", "fr.tsv": "un\ta", "dev-de.tsv": "zwei\tb", "dev-fr.tsv": "deux\tb"}
+    for name, line in texts.items():
+        write_lines(tmp_path / "data" / name, [line])
+    arguments = ("--task", task, "--data", tmp_path / "data", "--output", tmp_path / "english")
+    for own in (("--languages", "de,fr"), ("--languages", "fr", "--split", "dev"), ("--languages", "de")):
+        run(monkeypatch, translator, *arguments, *own)
+    made = task_named(str(tmp_path / "english/topics.yaml"))
+    for split, language, text in (("test", "de", "EINS"), ("test", "fr", "UN"), ("dev", "fr", "DEUX")):
+        expected = [LabelledText(text, None, None, language)]
+        assert list(read(made, Split(split), language, tmp_path / "english")) == expected
+    with pytest.raises(ValueError, match="no dev file of topics for the language 'de'"):
+        list(read(made, Split.DEV, "de", tmp_path / "english"))
 
 
 def test_candidates_stay_with_their_query(

@@ -193,7 +193,7 @@ def test_what_settings_train_on_and_test_on(content: dict[str, Any], tmp_path: P
         assert stage.command[stage.command.index("--data") + 1] == data
     (translation,) = planned.translations()
     assert translation.command[:2] == ("finetune.understanding.translate", str(tmp_path / "de-en"))
-    assert translation.result == root / "de.jsonl"
+    assert translation.result == root / "test-de.jsonl"
     alone = planned.stages(by_name["individual-tiny-seed1-de"])
     assert [stage.command[stage.command.index("--languages") + 1] for stage in alone[1:]] == ["de", "de"]
 

@@ -175,8 +175,9 @@ def test_answers_over_all_windows_equal_a_slow_search(encoder: TextEncoder, seed
         assert first.probability / second.probability == pytest.approx(math.exp(first.score - second.score))
 
 
-def test_a_context_without_a_token_has_an_empty_answer(encoder: TextEncoder) -> None:
-    question = Question("q", "wo hund", " ", (), "de")
+@pytest.mark.parametrize("context", ["", " "])
+def test_a_context_without_a_token_has_an_empty_answer(context: str, encoder: TextEncoder) -> None:
+    question = Question("q", "wo hund", context, (), "de")
     best, _ = decoded(head_of(), [question], encoder, 0)
     assert [answer.text for answer in best[0]] == [""]
 

@@ -95,9 +95,10 @@ def test_first_pieces_carry_the_labels_once_over_all_windows(encoder: TextEncode
 def test_sentences_without_tags_untagged_words_and_odd_words(encoder: TextEncoder) -> None:
     head = Tagging(LABELS, max_length=10, stride=2)
     assert not head.encode([sentence(3), sentence(3, tagged=False)], encoder).token_targets
-    odd = TaggedSentence(("hund", "\u200b", "hundbaum" * 8), ("A", "_", "B"), "de")
-    rows = head.encode([odd], encoder)
-    assert rows.truncated == {"words cut to max_length": 1}
-    labels = rows.token_targets["labels"]
-    assert labels[labels >= 0].tolist() == [0, 1], "a word marked _ has no label"
-    assert rows.marks["is_read"].sum() == 3, "but a prediction"
+    for no_class in ("_", "X"):  # X as by `other_labels`: readers refuse any other tag
+        odd = TaggedSentence(("hund", "\u200b", "hundbaum" * 8), ("A", no_class, "B"), "de")
+        rows = head.encode([odd], encoder)
+        assert rows.truncated == {"words cut to max_length": 1}
+        labels = rows.token_targets["labels"]
+        assert labels[labels >= 0].tolist() == [0, 1], "a word of no class has no label"
+        assert rows.marks["is_read"].sum() == 3, "but a prediction"

@@ -15,7 +15,7 @@ from finetune.understanding.metrics.resampling import Scored, chosen, keys_of
 from finetune.understanding.metrics.scoring import gold_of, score, task_score
 from finetune.understanding.tasks.catalogues import task_named
 from finetune.understanding.tasks.examples import LabelledText
-from finetune.understanding.tasks.task import Head
+from finetune.understanding.tasks.task import Task
 
 COUNT = 40
 WORDS = ("ja", "nein", "vielleicht so", "so")
@@ -50,15 +50,27 @@ def labelled(name: str, draw: random.Random) -> tuple[Any, Any]:
     return gold, [draw.choice([own, "0"]) for own in gold]
 
 
-FROM_SUMS = ("xnli", "panx", "udpos", "xquad", "bucc2018", "tatoeba", "xtreme-r/xcopa", "xtreme-r/lareqa")
-COMPUTED_ANEW = ("glue/cola", "glue/mrpc", "sts/stsb", "xglue/wpr")
+FROM_SUMS = (
+    *("xnli", "panx", "udpos", "xquad", "bucc2018", "tatoeba", "xtreme-r/xcopa", "xtreme-r/lareqa", "xglue/wpr"),
+    *("accuracy of udpos", "map of xglue/wpr", "ndcg,map of xglue/wpr"),
+)
+FROM_TABLES = ("glue/cola", "glue/mrpc", "macro_f1 of xnli", "f1,accuracy of glue/mrpc")
+COMPUTED_ANEW = ("sts/stsb",)
 
 
-@pytest.mark.parametrize("name", [*FROM_SUMS, *COMPUTED_ANEW])
+def task_scored(name: str) -> Task:
+    """A task by its name, or one scored by other metrics, as in "accuracy of udpos"."""
+    metrics, _, place = name.rpartition(" of ")
+    task = task_named(place)
+    names = tuple(metrics.split(",")) if metrics else task.metrics
+    return replace(task, metrics=names, main_metrics=names if metrics else task.main_metrics)
+
+
+@pytest.mark.parametrize("name", [*FROM_SUMS, *FROM_TABLES, *COMPUTED_ANEW])
 def test_draws_are_scored_as_by_the_metric(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     draw = random.Random(3)
-    task = task_named(name)
-    gold, predicted = labelled(name, draw)
+    task = task_scored(name)
+    gold, predicted = labelled(name.rpartition(" of ")[2], draw)
     keys = keys_of(task, gold, [predicted])
     draws = np.random.default_rng(1).integers(0, len(keys), (5, len(keys)))
     own = [[keys[number] for number in one] for one in draws]
@@ -71,13 +83,14 @@ def test_draws_are_scored_as_by_the_metric(name: str, monkeypatch: pytest.Monkey
     calls: list[int] = []
     monkeypatch.setattr(Scored, "_on_draw", lambda self, one: calls.append(1) or 0.0)
     Scored(task, "de", gold, predicted, keys).scorer(draws)
-    assert len(calls) == (0 if name in FROM_SUMS else len(draws))
+    assert len(calls) == (len(draws) if name in COMPUTED_ANEW else 0)
 
 
 def test_sums_that_do_not_give_the_metric_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     task = task_named("xnli")
     gold, predicted = labelled("xnli", random.Random(1))
-    monkeypatch.setattr(resampling, "_summed_values", lambda scored: np.full((COUNT, 1), 12.0))
+    monkeypatch.setattr(resampling, "_shares", lambda scored: np.full((COUNT, 1, 2), 12.0))
+    monkeypatch.setattr(resampling, "_scorer_by_tables", lambda scored: None)
     whole = np.arange(COUNT)[None]
     scored = Scored(task, "de", gold, predicted, keys_of(task, gold, []))
     assert scored.scorer(whole).tolist() == [scored.score()]
@@ -103,13 +116,25 @@ def test_a_drawn_example_counts_as_often_as_it_is_drawn(
 
 def test_the_candidates_of_a_query_are_drawn_together() -> None:
     """And a query that is drawn twice is two queries, even side by side."""
-    task = replace(task_named("xnli"), head=Head.RANKING)
-    grades, scores = [("a", 1.0), ("a", 0.0), ("b", 2.0)], [0.1, 0.2, 0.3]
+    task = task_named("xglue/wpr")
+    grades, scores = [("a", 1.0), ("a", 0.0), ("b", 2.0), ("b", 0.0), ("b", 1.0)], [0.1, 0.2, 0.3, 0.4, 0.5]
     keys = keys_of(task, grades, [scores])
-    assert keys == [range(0, 2), range(2, 3)]
+    assert keys == [range(0, 2), range(2, 5)]
     drawn = [keys[1], keys[0], keys[0]]
-    assert chosen(task, scores, drawn) == [0.3, 0.1, 0.2, 0.1, 0.2]
-    assert chosen(task, grades, drawn) == [("0", 2.0), ("1", 1.0), ("1", 0.0), ("2", 1.0), ("2", 0.0)]
+    assert chosen(task, scores, drawn) == [0.3, 0.4, 0.5, 0.1, 0.2, 0.1, 0.2]
+    assert [query for query, _ in chosen(task, grades, drawn)] == list("0001122")
+
+
+def test_only_queries_that_count_are_drawn() -> None:
+    """Else few draws would have a relevant candidate, which map needs."""
+    grades = [(f"q{number // 2}", float(number == 7)) for number in range(120)] + [("alone", 1.0)]
+    scores = [float(number) for number in range(121)]
+    for metric, expected in (("map", [range(6, 8)]), ("ndcg", [range(n, n + 2) for n in range(0, 120, 2)])):
+        task = task_scored(f"{metric} of xglue/wpr")
+        keys = keys_of(task, grades, [scores])
+        assert keys == expected
+        draws = np.random.default_rng(1).integers(0, len(keys), (50, len(keys)))
+        assert np.isfinite(Scored(task, "de", grades, scores, keys).scorer(draws)).all()
 
 
 def test_sentences_without_a_pair_are_no_examples() -> None:

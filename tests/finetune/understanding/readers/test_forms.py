@@ -286,3 +286,31 @@ def test_side_alone_tells_the_languages_of_a_retrieval_task(tmp_path: Path) -> N
     found = search_set(task, Split.TEST, "fr", tmp_path)
     assert (found.source_sentences, found.target_sentences) == (["un", "deux"], ["one", "two"])
     assert found.gold == {("0", "0"), ("1", "1")}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"w": ["x"], "t": 3}', r"train\.x: line 1: tag: expected a list of tags, found 3$"),
+        ('{"w": ["x"], "t": "N"}', r"train\.x: line 1: tag: expected a list of tags, found 'N'$"),
+        ('{"w": ["x"], "t": [3]}', r"train\.x: line 1: tag: expected texts, found 3 among them; numbers need names"),
+    ],
+)
+def test_tags_are_a_list_of_texts(task: MakeTask, tmp_path: Path, content: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        examples(task("token", kind="jsonl", word="w", tag="t"), tmp_path, content)
+
+
+def test_what_is_no_class_is_not_among_the_labels_that_are_found(tmp_path: Path) -> None:
+    (tmp_path / "texts.yaml").write_text(
+        "head: sequence\nlanguages: [de]\nother_labels: ['-']\nfiles: {train: train.x}\n"
+        "format: {kind: tsv, text_a: 0, label: 1}\n"
+    )
+    (tmp_path / "train.x").write_text("a\tyes\nb\tno\nc\t-\n")
+    assert with_labels(read_task(tmp_path / "texts.yaml"), tmp_path).labels == ("no", "yes")
+    (tmp_path / "tags.yaml").write_text(
+        "head: token\nlanguages: [de]\nother_labels: [Q]\nfiles: {train: train.x}\n"
+        "format: {kind: conll, word: 0, tag: 1}\n"
+    )
+    (tmp_path / "train.x").write_text("a\tN\nb\t_\nc\tV\nd\tQ\n")
+    assert with_labels(read_task(tmp_path / "tags.yaml"), tmp_path).labels == ("N", "V")

@@ -18,7 +18,7 @@ from finetune.understanding.readers.examples_of_task import (
 )
 from finetune.understanding.readers.languages import languages_with
 from finetune.understanding.readers.roots import PREFIX, is_hub
-from finetune.understanding.tasks.catalogues import XTREME, catalogue_named
+from finetune.understanding.tasks.catalogues import XTREME, catalogue_named, task_named
 from finetune.understanding.tasks.examples import Answer, HiddenLabelsError, LabelledText, Question, TaggedSentence
 from finetune.understanding.tasks.task import Split
 
@@ -120,6 +120,16 @@ def test_a_copy_may_have_what_the_hub_lacks(tmp_path: Path) -> None:
     assert languages_with(TASKS["udpos"], Split.TEST, tmp_path) == ()
 
 
+def test_a_copy_without_configurations(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(
+        "head: sequence\nlanguages: [de]\nlabels: [a, b]\nhub: {test: {split: test, text_a: text, label: label}}\n"
+    )
+    task = task_named(str(tmp_path / "mine.yaml"))
+    save(tmp_path / "copy", "data", "test", [{"text": "hund", "label": "b"}])
+    assert languages_with(task, Split.TEST, tmp_path / "copy") == ("de",)
+    assert list(read(task, Split.TEST, "de", tmp_path / "copy")) == [LabelledText("hund", None, "b", "de")]
+
+
 def test_hidden_answers_are_not_read_as_answers(tmp_path: Path) -> None:
     hidden = {"id": "q", "question": "?", "context": "c", "answers": {"text": [""], "answer_start": [0]}}
     save(tmp_path, "XQuAD.de", "validation", [hidden])
@@ -146,7 +156,7 @@ def test_bad_input_is_reported_in_one_line(hub: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="row 1 of pawsx: an empty sentence"):
         list(read_texts(TASKS["pawsx"], Split.TEST, "fr", tmp_path))
     save(tmp_path, "PAN-X.de", "test", [{"tokens": ["a"], "ner_tags": [3]}])
-    with pytest.raises(ValueError, match="the tag 3 has no name"):
+    with pytest.raises(ValueError, match="tag: expected texts, found 3 among them; numbers need names"):
         list(read_tagged(TASKS["panx"], Split.TEST, "de", tmp_path))
     save(tmp_path, "PAWS-X.de", "test", [{"sentence1": "c", "label": "0"}])
     with pytest.raises(ValueError, match="PAWS-X.de, test: has no column 'sentence2'; it has"):

@@ -62,6 +62,14 @@ def test_a_pool_lacks_no_language(tmp_path: Path) -> None:
         (lambda own: own.pop("sentence_breaks"), r"en\.json: not in the form of SQuAD with sentence_breaks \(KeyError"),
         (lambda own: own["sentence_breaks"].pop(), r"en\.json: question q1: its answer is in no sentence"),
         (lambda own: own["qas"].append(own["qas"][0]), r"en\.json: the question id q1 is repeated"),
+        (
+            lambda own: own["qas"].append("q"),
+            r"en\.json: not in the form of SQuAD with sentence_breaks \(AttributeError",
+        ),
+        (
+            lambda own: own["qas"][0].update(question=None),
+            r"en\.json: question q1: question: expected a text, found null",
+        ),
     ],
 )
 def test_another_form_than_lareqas_gets_a_line(change: Any, message: str, tmp_path: Path) -> None:

@@ -113,6 +113,25 @@ def test_labels_are_as_they_are_written(tmp_path: Path) -> None:
     assert (task.labels, task.positive_label) == (("010", "yes", "no"), "no")
 
 
+def test_keys_are_as_they_are_written(tmp_path: Path) -> None:
+    """Norwegian is no truth value, and neither are the labels of files."""
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"{TOPICS}labels: [a, b]\nlabel_spellings: {{yes: a, no: b, 010: a}}\ncodes: {{no: nb, sv: sv}}\n")
+    task = read_task(path)
+    assert task.label_spellings == {"yes": "a", "no": "b", "010": "a"}
+    assert task.codes == {"no": "nb", "sv": "sv"}
+
+
+def test_a_layer_is_chosen_by_one_score(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "head: mining\nlanguages: [de]\nmetrics: [f1, precision]\nscore: [f1, precision]\n"
+        "files: {test: 'test-{language}.{side}'}\nformat: {kind: tsv, id: 0, text: 1}\n"
+    )
+    with pytest.raises(ValueError, match=r"mine\.yaml:4:8: score: expected one metric, by which the head mining"):
+        read_task(path)
+
+
 def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(TOPICS.replace("kind: tsv", "kind: xls").replace("[accuracy, macro_f1]", "[bleu]"))
