@@ -19,7 +19,14 @@ from pretrain.export import export
 from pretrain.exporting.adapter import export_adapter, has_adapter
 from pretrain.loss_and_metrics import PretrainingLosses, count_items, count_tokens
 from pretrain.models.initial_model import build_model
-from pretrain.models.teacher import distillations, open_teacher, teach
+from pretrain.models.teacher import (
+    PROJECTED_TO,
+    check_projection,
+    distillations,
+    open_teacher,
+    teach,
+    width_of_projection,
+)
 from pretrain.models.trained_parameters import is_trained
 from pretrain.recipe import PretrainRecipe
 from pretrain.sources import BILINGUAL, MONO, num_sentences
@@ -94,6 +101,8 @@ class PretrainingTask(Task[PretrainRecipe]):
         self.model = build_model(self.recipe, self.data_dir, self.manifest, checkpoint)
         if self.teacher is not None:
             teach(self.model, self.teacher, distillations(self.recipe))
+        if checkpoint is not None:
+            check_projection(self.model, checkpoint)
 
     def introduction(self, recipe: PretrainRecipe) -> dict[str, Any]:
         stages, active = len(recipe.stages), active_adapters(self.model)
@@ -170,10 +179,13 @@ class PretrainingTask(Task[PretrainRecipe]):
         return self.losses.cut_report()
 
     def validates(self) -> bool:
-        return bool(self.valid.groups)
+        return any(self.valid.batches.values())
 
     def validate(self, engine: Engine) -> dict[str, float]:
         return validate(engine, self.valid, ObjectiveSum.of(self.stage.objective))
+
+    def state(self) -> dict[str, Any]:
+        return {PROJECTED_TO: width_of_projection(self.model)}
 
     def add_files(self, engine: Engine, directory: Path) -> None:
         if engine.rank == 0:

@@ -198,13 +198,19 @@ class PretrainRecipe(AdapterRecipe):
 
     def phases(self) -> list[Phase]:
         """The stages, with the parameters that each trains."""
-        found = []
-        for stage in self.stages_in_turn():
-            recipe = self.at(stage.begin)
-            is_left_out = recipe.trains != EMBEDDINGS and not recipe.uses_cross_attention
-            without = " without cross_attention" if is_left_out else ""
-            found.append(Phase(stage.begin, stage.end, f"{recipe.trains}{without}"))
-        return found
+        return [Phase(stage.begin, stage.end, self.at(stage.begin).trained) for stage in self.stages_in_turn()]
+
+    @property
+    def trained(self) -> str:
+        """What a stage trains, in words: a part of the model, without what of it no loss depends on.
+
+        All that decides in `pretrain.models.trained_parameters` is in it: stages of equal words share an engine.
+        """
+        left_out = [] if self.uses_head else ["head"]
+        if self.trains != EMBEDDINGS:
+            left_out += [] if self.uses_cross_attention else ["cross_attention"]
+            left_out += [] if self.deepest_layer is None else [f"layers above {self.deepest_layer}"]
+        return f"{self.trains}{' without ' * bool(left_out)}{', '.join(left_out)}"
 
     def lr_factor(self, step: int, schedule_start: int = 0) -> float:
         """Factor of the recipe's learning rate for update number `step`, from 0.

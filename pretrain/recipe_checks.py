@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from pretrain.stages import ADAPTERS, BODY, CROSS_ATTENTION, EMBEDDINGS, TRAINS
+from pretrain.stages import ADAPTERS, CROSS_ATTENTION, EVERYTHING, TRAINS
 from training.recipe.adapters import KINDS_IN_WORDS
 from training.recipe.checks import above_zero, at_least, below_one, between_zero_and_one, not_negative, one_of
 
@@ -30,7 +30,6 @@ def problems_of(recipe: PretrainRecipe) -> list[str]:
         *at_least(recipe, 2, "contrast_pairs"),
         *problems_of_lengths(recipe),
         *problems_of_parts(recipe),
-        *([] if recipe.init_from or not recipe.keep_layers else ["keep_layers are those of init_from: give it"]),
     ]
 
 
@@ -46,7 +45,28 @@ def problems_of_run(recipe: PretrainRecipe) -> list[str]:
     ]
     if recipe.adapter and recipe.lora_rank:
         found.append("adapter and lora_rank exclude one another: give one of them")
+    if recipe.resume == "no":  # else there may be a checkpoint; `build_model` looks where there is none
+        found += problems_of_new_model(recipe)
     return found + problems_of_teacher(recipe)
+
+
+def problems_of_new_model(recipe: PretrainRecipe) -> list[str]:
+    """What a run that begins with random weights cannot do: some is left to what a model to start from has learned."""
+    if recipe.init_from:
+        return []
+    found = ["keep_layers are those of init_from: give it"] if recipe.keep_layers else []
+    for stage in recipe.stages_in_turn():
+        own = recipe.at(stage.begin)
+        if own.trains == EVERYTHING:  # from here on nothing is random any more
+            break
+        name = f"trains {own.trains}" if recipe.stages or recipe.trains == own.trains else "cross_attention_steps"
+        reason = (
+            "a random encoder gives the cross-attention nothing"
+            if own.trains == CROSS_ATTENTION
+            else "the rest of the model would stay random"
+        )
+        found.append(f"{f'stage {stage.number}: ' if recipe.stages else ''}{name} needs init_from: {reason}")
+    return found
 
 
 def problems_of_teacher(recipe: PretrainRecipe) -> list[str]:
@@ -64,8 +84,6 @@ def problems_of_teacher(recipe: PretrainRecipe) -> list[str]:
 def problems_of_parts(recipe: PretrainRecipe) -> list[str]:
     """What stands against training a part of the model alone, and adapters without which they mean nothing."""
     found = recipe.needs_adapter("adapter_name", "adapter_invertible", "adapter_reduction", "adapter_skips_last")
-    if recipe.trains in (EMBEDDINGS, BODY, ADAPTERS) and not recipe.init_from:
-        found.append(f"trains {recipe.trains} needs init_from: the rest of the model would stay random")
     if recipe.trains == ADAPTERS and not (recipe.adapter or recipe.lora_rank):
         found.append(f"trains {ADAPTERS} needs adapter: {KINDS_IN_WORDS}, or lora_rank")
     return found
@@ -150,8 +168,6 @@ def problems_of_cross_attention(recipe: PretrainRecipe) -> list[str]:
         *([f"trains {CROSS_ATTENTION}"] if recipe.trains == CROSS_ATTENTION else []),
     ]
     for name in asking:
-        if not recipe.init_from:
-            found.append(f"{name} needs init_from: a random encoder gives the cross-attention nothing")
         if not recipe.uses_cross_attention:
             found.append(f"{name}: objective {recipe.objective!r} does not train the cross-attention")
     return found
@@ -162,7 +178,9 @@ def problems_of_lengths(recipe: PretrainRecipe) -> list[str]:
     found = []
     if min(recipe.mono_max_length, recipe.bilingual_max_length) < 4:
         found.append("mono_max_length and bilingual_max_length must be at least 4")
-    if not recipe.init_from and recipe.longest_row > recipe.max_position_embeddings - 2:
+    # Else the shape is another model's, as `build_model` checks.
+    is_new = recipe.resume == "no" and not recipe.init_from
+    if is_new and recipe.longest_row > recipe.max_position_embeddings - 2:
         found.append(
             f"max_position_embeddings {recipe.max_position_embeddings} must be at least {recipe.longest_row + 2}: "
             f"{'' if recipe.sequences_in_mono_rows() == 1 else 'twice '}mono_max_length, or both sentences of a "

@@ -108,6 +108,10 @@ class Guards:
         known.append(loss)
         return is_spike
 
+    def forget_losses(self) -> None:
+        """Begin with no losses known, as a phase does whose loss may have another level."""
+        self.losses.clear()
+
     def state(self) -> dict[str, Any]:
         """The values that a checkpoint must hold for `load_state`."""
         return {"recent_losses": {kind: list(losses) for kind, losses in self.losses.items()}}

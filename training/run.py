@@ -114,6 +114,11 @@ def numbers_of_parameters(model: nn.Module) -> dict[str, int]:
     return {PARAMETERS: sum(size for size, _ in sizes), TRAINED_PARAMETERS: learning}
 
 
+def names_of_trained(model: nn.Module) -> list[str]:
+    """The names of the parameters that learn."""
+    return [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run(Generic[RecipeT]):
     """A run whose ranks agree on what to do, ready to train."""
@@ -185,7 +190,11 @@ class Run(Generic[RecipeT]):
             for phase in left:
                 if not is_done or task.is_over():
                     break
+                trained = names_of_trained(task.model)
                 task.enter(phase)
+                assert names_of_trained(task.model) == trained, "phases that share an engine train the same"
+                if start.step <= phase.begin:
+                    self.guards.forget_losses()
                 self.meters.watch(task.watch(engine), until=phase.end)
                 updates = range(max(start.step, phase.begin), phase.end)
                 is_done = fit(engine, recipe, task, updates, hooks=hooks, meters=self.meters, guards=self.guards)

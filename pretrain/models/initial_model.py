@@ -13,6 +13,7 @@ from torch import Tensor
 from data_tools.shards.manifest import Manifest
 from pretrain.models.kept_layers import keep_layers
 from pretrain.recipe import SHAPE_FIELDS, PretrainRecipe
+from pretrain.recipe_checks import problems_of_new_model
 from training.launch import tell
 from training.loop import seed_everything
 from training.low_rank import inject_low_rank
@@ -47,6 +48,8 @@ def build_model(
         tokenizer_dir = Path(recipe.output) / "tokenizer"
         check_vocabulary(model.config.vocab_size, tokenizer_dir, data_dir, manifest)
     elif recipe.init_from is None:
+        if problems := problems_of_new_model(recipe):
+            raise ValueError("; ".join(problems))
         shape = {name: value for name, value in dataclasses.asdict(recipe).items() if name in SHAPE_FIELDS}
         ids = special_ids_of(manifest)
         model = VecoForPreTraining(VecoConfig(vocab_size=manifest.vocab_size, **ids, **shape, **dropouts), objective)

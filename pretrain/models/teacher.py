@@ -19,13 +19,15 @@ from pretrain.models.initial_model import (
     pretrained_model,
 )
 from pretrain.recipe import PretrainRecipe
+from training.checkpoints.finding import read_state
 from training.run_directory.fingerprint import fingerprint_of_model
-from training.run_directory.kinds import own_model
+from training.run_directory.kinds import MODEL_DIR, own_model
 from veco import VecoForPreTraining
 from veco.objectives.distil import Distillation
 from veco.objectives.objective_sum import ObjectiveSum
 from veco.objectives.shared.teacher import TaughtModule, Teacher, projection_to
 
+PROJECTED_TO = "projected_to"  # the width of a checkpoint's projection, in its state
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 
@@ -73,6 +75,27 @@ def teach(model: VecoForPreTraining, teacher: Teacher, objectives: Sequence[Dist
     module.teacher = teacher
     if any(objective.states for objective in objectives):
         module.projection = projection_to(teacher.config.hidden_size, model)
+
+
+def check_projection(model: VecoForPreTraining, checkpoint: Path) -> None:
+    """Raise ValueError unless a checkpoint has the projection that the model has, or none as it has none."""
+    now = width_of_projection(model)
+    before = read_state(checkpoint).get(PROJECTED_TO, now)  # older checkpoints do not say
+    if before != now:
+        had, has = ("none" if width is None else f"one to a width of {width}" for width in (before, now))
+        raise ValueError(
+            f"{checkpoint} cannot be resumed: its matrix to the width of distil's teacher was {had}, would be {has}; "
+            "give the teacher and the objectives that it had, or begin another --output with --init_from "
+            f"{checkpoint / MODEL_DIR}"
+        )
+
+
+def width_of_projection(model: VecoForPreTraining) -> int | None:
+    """The width of the teacher to which a model projects its states; None where it projects none."""
+    if Distillation.name not in model.objective_modules:
+        return None
+    projection = taught_module(model).projection
+    return None if projection is None else projection.out_features
 
 
 def taught_module(model: VecoForPreTraining) -> TaughtModule:

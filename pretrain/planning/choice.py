@@ -68,11 +68,19 @@ def make_plan(workload: Workload, card: Card, gpus: int, wanted_precision: str, 
 
 
 def possible_accumulations(workload: Workload, gpus: int) -> list[int]:
-    """Numbers of accumulation steps that divide the pairs that a rank has of each kind in every part, from 1 on."""
-    sizes = dict.fromkeys((name, kind.batch_pairs) for part in workload.parts for name, kind in part.kinds.items())
-    if uneven := [f"{name}_batch_pairs {pairs}" for name, pairs in sizes if pairs % gpus]:
+    """Numbers of accumulation steps that divide the pairs that a rank has of each kind in every part, from 1 on.
+
+    What stays together is not cut. Raises ValueError where the GPUs do not divide a batch, or cut it so.
+    """
+    sizes = workload.recipe.batch_sizes(dict.fromkeys(name for part in workload.parts for name in part.kinds))
+    if uneven := [name for name, size in sizes.items() if size.pairs % gpus]:
         raise ValueError(f"{' and '.join(uneven)} cannot be divided evenly by {gpus} GPUs; choose multiples of {gpus}")
-    shares = [pairs // gpus for _, pairs in sizes]
+    if cut := [f"{name}: {size.together}" for name, size in sizes.items() if size.pairs // gpus % size.together]:
+        raise ValueError(
+            f"contrast_pairs {workload.recipe.contrast_pairs}: {gpus} GPUs would cut apart pairs that stay together "
+            f"({', '.join(cut)}); take fewer GPUs, larger batches or smaller groups"
+        )
+    shares = [size.pairs // gpus // size.together for size in sizes.values()]
     return [steps for steps in range(1, min(shares) + 1) if all(share % steps == 0 for share in shares)]
 
 

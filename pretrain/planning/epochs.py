@@ -13,6 +13,7 @@ from pretrain.planning.workload import Workload, parts_of
 from pretrain.recipe import PretrainRecipe
 from pretrain.sampling import smoothed_probabilities
 from pretrain.sources import MONO, Source, num_sentences, open_sources
+from veco.objectives.objective_sum import ObjectiveSum
 
 
 @dataclass(frozen=True)
@@ -44,18 +45,19 @@ Contents = Mapping[str, Mapping[str, Content]]  # of a part of a run, by kind of
 
 
 def read_contents(recipe: PretrainRecipe, data_dir: Path, manifest: Manifest) -> Contents:
-    """What a recipe without stages trains on. Nothing but the manifest is read.
+    """What a recipe without stages trains on, of kinds that its objective is for. Only the manifest is read.
 
     Raises ValueError where there is no sentence of it.
     """
-    options = options_of(recipe)
+    options, objective = options_of(recipe), ObjectiveSum.of(recipe.objective)
     sources = open_sources(data_dir, {"mono": manifest.mono, "parallel": manifest.parallel}, options.max_lengths)
     found = {
         kind: {name: content_of(manifest, kind, name, of_kind[name]) for name in options.trained(kind, of_kind)}
         for kind, of_kind in sources.items()
+        if objective.of_kind(kind).parts
     }
     if not any(found.values()):
-        raise ValueError(f"{data_dir}: neither monolingual nor parallel sentences; prepare a corpus first")
+        raise ValueError(f"{data_dir}: has no sentences for objective {recipe.objective!r}; prepare some first")
     return {kind: of_kind for kind, of_kind in found.items() if of_kind}
 
 

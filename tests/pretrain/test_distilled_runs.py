@@ -117,6 +117,26 @@ def test_another_teacher_is_refused(whole_run: Path, random_data: Path, tmp_path
         run(random_data, tmp_path / "run", **fields)
 
 
+@pytest.mark.parametrize(("width", "matrix"), [(24, "one to a width of 24"), (16, "none")])
+def test_a_teacher_of_another_width_is_refused_though_another_is_allowed(
+    width: int, matrix: str, whole_run: Path, random_data: Path, tmp_path: Path
+) -> None:
+    """The checkpoint has weights and moments of the matrix to its own teacher's width, or has none to give."""
+    other = make_teacher(random_data, tmp_path / "other", hidden_size=width, num_attention_heads=2)
+    shutil.copytree(whole_run, tmp_path / "run")
+    fields = {"objective": OBJECTIVE, "teacher": str(other), "steps": 5, "resume": "auto"}
+    with pytest.raises(ValueError, match=f"to the width .* was one to a width of 32, would be {matrix}; give the"):
+        run(random_data, tmp_path / "run", change="teacher_fingerprint", **fields)
+
+
+def test_a_teacher_that_comes_later_brings_no_matrix(random_data: Path, teacher: Path, tmp_path: Path) -> None:
+    stages = ({"steps": 1, "objective": "mlm"}, {"steps": 1, "objective": OBJECTIVE})
+    run(random_data, tmp_path / "run", stages=stages[:1])
+    fields = {"stages": stages, "teacher": str(teacher), "resume": "auto", "change": "stages,teacher_fingerprint"}
+    with pytest.raises(ValueError, match="cannot be resumed: .* was none, "):
+        run(random_data, tmp_path / "run", **fields)
+
+
 def test_teacher_is_neither_in_checkpoints_nor_in_the_model(whole_run: Path, teacher: Path, tmp_path: Path) -> None:
     checkpoint = checkpoints_of(whole_run)[4]
     own = consolidated_weights(checkpoint)

@@ -144,6 +144,13 @@ def test_samples_have_one_digest_for_any_accumulation(random_data: Path, tmp_pat
     assert digests[0] == digests[1] == digests[2] and len(set(digests[0])) == 3
 
 
+def test_no_validation_is_none(held_out_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither a line that says nothing, nor one in the metrics."""
+    lines = run(held_out_data, tmp_path, steps=2, validate_batches=0)
+    assert [line["step"] for line in lines] == [1, 2]
+    assert ": valid" not in capsys.readouterr().err
+
+
 def test_validation_by_language_and_pair_on_the_same_masks(held_out_data: Path, tmp_path: Path) -> None:
     lines = run(held_out_data, tmp_path, steps=4, validate_every=2, learning_rate=1e-9)
     noted = [line for line in lines if any(name.startswith("valid/") for name in line)]

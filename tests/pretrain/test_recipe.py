@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from data_tools.shards.manifest import Manifest
 from finetune.mt.train import TranslationRecipe
 from finetune.understanding.recipe import UnderstandingRecipe
+from pretrain.models.initial_model import build_model
 from pretrain.train import PretrainRecipe
 from training.recipe.ds_config import DS_CONFIGS, read_ds_config
 from training.recipe.option import FACTS, FREE, may_change, notes_of
@@ -222,6 +224,20 @@ def test_objectives_and_masks_that_cannot_be(values: dict[str, object], message:
 def test_phase_one_needs_a_start(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="cross_attention_steps needs init_from"):
         build_recipe(PretrainRecipe, {"output": "x", "cross_attention_steps": 5}, None)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        *({"cross_attention_steps": 5}, {"trains": "embeddings"}, {"mono_max_length": 600}),
+        {"trains": "adapters", "adapter": "pfeiffer"},
+    ],
+)
+def test_a_resumed_run_needs_no_start(values: dict[str, object], random_data: Path) -> None:
+    """Its checkpoint has the weights; where there is none after all, that is told when the model is built."""
+    recipe = build_recipe(PretrainRecipe, {"output": "x", "resume": "auto", **values}, None)
+    with pytest.raises(ValueError, match="needs init_from|takes rows of|tokens a row|600"):
+        build_model(recipe, random_data, Manifest.load(random_data))
 
 
 @pytest.mark.parametrize(

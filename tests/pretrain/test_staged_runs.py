@@ -99,6 +99,45 @@ def test_each_stage_has_its_own_terms_rate_and_parameters(whole: Path) -> None:
     assert torch.equal(weights[0][name], weights[1][name]) and not torch.equal(weights[1][name], weights[2][name])
 
 
+OF_LAYER, OF_ALL = "contrast(layer=1)", "mlm + tlm"
+BORDERS = {"more is trained": (OF_LAYER, OF_ALL), "less is trained": (OF_ALL, OF_LAYER)}
+
+
+@pytest.mark.parametrize("objectives", BORDERS.values(), ids=BORDERS)
+def test_stages_train_what_their_own_losses_reach(
+    objectives: tuple[str, str], random_data: Path, tmp_path: Path
+) -> None:
+    """Head and upper layers, which another loss reads; resumed at the border and behind it, it is the same run."""
+    stages = tuple({"steps": 4, "objective": objective} for objective in objectives)
+    fields = {"stages": stages, "contrast_pairs": 6, "weight_decay": 0.5}
+    lines = run(random_data, tmp_path / "run", **fields)
+    weights = {step: consolidated_weights(found) for step, found in checkpoints_of(tmp_path / "run").items()}
+    reached = ("lm_head.dense.weight", "veco.layers.1.feed_forward.up_proj.weight")
+    for (begin, end), objective in zip(((1, 4), (4, 8)), objectives, strict=True):
+        stayed = [name for name, weight in weights[end].items() if torch.equal(weight, weights[begin][name])]
+        assert set(stayed).isdisjoint(reached) if objective == OF_ALL else set(stayed) >= set(reached)
+    rates = [line["lr"] for line in lines]
+    assert rates[4] < rates[5], "another engine, with a warm-up of its own"
+    for step in (4, 6):
+        resumed = cut(tmp_path / "run", tmp_path / f"from-{step}", step)
+        assert run(random_data, resumed, resume="auto", **fields) == lines
+        found = consolidated_weights(checkpoints_of(resumed)[8])
+        assert all(torch.equal(weight, found[name]) for name, weight in weights[8].items())
+
+
+def test_a_stage_has_its_own_level_of_losses(
+    random_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By which spikes are told: its first updates are not skipped. Also of a run that is resumed at the border."""
+    stages = ({"steps": 12, "objective": "contrast"}, {"steps": 4, "objective": "tlm"})
+    fields = {"stages": stages, "skip_sigma": 3.0, "skip_window": 4, "contrast_pairs": 6}
+    lines = run(random_data, tmp_path / "run", **fields)
+    assert lines[12]["bilingual/tlm"] > 2 * lines[11]["bilingual/contrast"]
+    assert "skipped" not in capsys.readouterr().err
+    resumed = cut(tmp_path / "run", tmp_path / "resumed", 12)
+    assert run(random_data, resumed, resume="auto", **fields) == lines
+
+
 def test_moments_go_on_where_the_same_parameters_are_trained(random_data: Path, tmp_path: Path) -> None:
     """So stages that change nothing are one run, to the digit."""
     one = run(random_data, tmp_path / "one", steps=6)

@@ -47,6 +47,24 @@ def test_fields_are_those_of_the_stage_and_come_back() -> None:
     assert [recipe.at(step).objective for step in (4, 5, 9)] == ["ca_mlm+tlm", "mlm", "mlm"]
 
 
+def test_a_part_may_be_trained_after_everything() -> None:
+    stages = [{"steps": 5}, {"steps": 5, "trains": "cross_attention"}, {"steps": 5, "trains": "body"}]
+    assert len(build_recipe(PretrainRecipe, {"output": "x", "stages": stages}, None).stages) == 3
+
+
+def test_stages_share_an_engine_where_they_train_the_same() -> None:
+    objectives = ("mlm + tlm", "mlm", "ca_mlm", "contrast", "contrast(layer=1)", "contrast(layer=1) + mlm")
+    stages = [{"steps": 1, "objective": objective} for objective in objectives]
+    recipe = build_recipe(PretrainRecipe, {"output": "x", "stages": stages}, None)
+    assert [(phases[0].begin, phases[0].trained) for phases in recipe.phases_by_engine()] == [
+        (0, "everything without cross_attention"),
+        (2, "everything"),
+        (3, "everything without head, cross_attention"),
+        (4, "everything without head, cross_attention, layers above 1"),
+        (5, "everything without cross_attention"),
+    ]
+
+
 def test_two_phases_of_the_paper_are_two_stages() -> None:
     short = PretrainRecipe(init_from="m", cross_attention_steps=3, steps=5)
     long = PretrainRecipe(init_from="m", stages=({"steps": 3, "trains": "cross_attention"}, {"steps": 5}))
@@ -181,6 +199,10 @@ def test_other_objectives_train_other_parameters() -> None:
         ),
         ([{"steps": 5, "trains": "heads"}], "stage 1: trains 'heads' must be one of everything, cross_attention"),
         ([{"steps": 5, "trains": "cross_attention"}], "stage 1: trains cross_attention needs init_from"),
+        (
+            [{"steps": 5, "trains": "cross_attention"}, {"steps": 5, "trains": "body"}, {"steps": 5}],
+            "stage 2: trains body needs init_from: the rest of the model would stay random",
+        ),
         ([{"steps": 5, "mono_max_length": 600}], "stage 1: max_position_embeddings 514 must be at least 602"),
         (
             [{"steps": 5, "mono_max_length": {"from": 8, "to": 16}}],

@@ -83,6 +83,9 @@ class Distillation(Objective):
             *([] if self.layer == LAST or self.layer > 0 else [f"layer {self.layer} must be -1, the last, or above 0"]),
             *([] if self.heads > 0 else [f"heads {self.heads} must be above 0"]),
             *([] if self.temperature > 0 else [f"temperature {self.temperature} must be above 0"]),
+            *([] if self.relations else self.idle(["layer", "heads"], "they are of relations, whose weight is 0")),
+            *([] if self.states else self.idle(["every_layer"], "it is of states, whose weight is 0")),
+            *([] if self.logits else self.idle(["temperature"], "it is of logits, whose weight is 0")),
         ]
 
     @property

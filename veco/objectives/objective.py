@@ -9,8 +9,8 @@ Shape suffixes: N tokens of a view's rows, packed end to end; R rows of a view; 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from torch import Tensor, nn
@@ -191,6 +191,12 @@ class Objective:
     def problems(self) -> list[str]:
         """One sentence for each option that is not allowed."""
         return []
+
+    def idle(self, names: Collection[str], reason: str) -> list[str]:
+        """One sentence, with the reason, for each of these options that is given though nothing reads it."""
+        defaults = {option.name: option.default for option in fields(self)}
+        given = {name: vars(self)[name] for name in names if vars(self)[name] != defaults[name]}
+        return [f"{name} {value} has no effect: {reason}" for name, value in given.items()]
 
     def layers(self, config: VecoConfig) -> tuple[int, ...]:
         """The layers whose states it reads on its routes beside the last, 0 = the embeddings."""

@@ -72,6 +72,11 @@ class CrossLingualContrast(Objective):
             *([] if 0 < self.queue <= MOST_KEYS else [f"queue {self.queue} must be from 1 to {MOST_KEYS:,}"]),
             *([] if 0 <= self.momentum < 1 else [f"momentum {self.momentum} must be from 0 to below 1"]),
             *([] if self.layer == LAST or self.layer > 0 else [f"layer {self.layer} must be -1, the last, or above 0"]),
+            *(
+                self.idle(["temperature"], "with normalise, cosine_temperature is read instead")
+                if self.normalise
+                else self.idle(["cosine_temperature"], "give normalise=true, or temperature instead")
+            ),
         ]
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -12,7 +13,7 @@ from pretrain.planning.activations import Storage
 from pretrain.planning.cards import CARDS, GIB, Card, find_card
 from pretrain.planning.choice import USABLE, make_plan, possible_accumulations, recipe_fragment
 from pretrain.planning.memory import rank_memory, zero_of
-from pretrain.planning.workload import Part, Workload, plan_workload, read_recipe, recipe_precision
+from pretrain.planning.workload import Workload, plan_workload, read_recipe, recipe_precision
 from pretrain.recipe import PretrainRecipe
 from training.recipe.ds_config import read_ds_config
 from training.recipe.parsing import build_recipe, read_yaml
@@ -25,10 +26,9 @@ def large() -> Workload:
     return plan_workload(read_recipe(RECIPES / "large.yaml"), None, [], None)
 
 
-def with_pairs(workload: Workload, mono: int, bilingual: int) -> Workload:
-    pairs = {"mono": mono, "bilingual": bilingual}
-    kinds = {name: dataclasses.replace(kind, batch_pairs=pairs[name]) for name, kind in workload.kinds.items()}
-    return dataclasses.replace(workload, parts=(Part(workload.recipe.total_steps, kinds),))
+def with_pairs(workload: Workload, mono: int, bilingual: int, **fields: Any) -> Workload:
+    recipe = dataclasses.replace(workload.recipe, mono_batch_pairs=mono, bilingual_batch_pairs=bilingual, **fields)
+    return plan_workload(recipe, None, [], None)
 
 
 def test_accumulation_steps_divide_both_kinds(large: Workload) -> None:
@@ -36,6 +36,17 @@ def test_accumulation_steps_divide_both_kinds(large: Workload) -> None:
     assert possible_accumulations(with_pairs(large, 36, 24), 2) == [1, 2, 3, 6]
     with pytest.raises(ValueError, match=r"mono_batch_pairs 1024 .* by 6 GPUs; choose multiples of 6"):
         possible_accumulations(with_pairs(large, 1024, 6), 6)
+
+
+def test_what_is_planned_keeps_together_what_training_does(large: Workload) -> None:
+    """Groups of contrast_pairs; what training asks for by micro_batch_tokens is among the numbers that are planned."""
+    grouped = with_pairs(large, 1024, 1024, objective="ca_mlm + tlm + contrast", contrast_pairs=64)
+    assert possible_accumulations(grouped, 4) == [1, 2, 4]
+    assert possible_accumulations(grouped, 16) == [1]
+    with pytest.raises(ValueError, match=r"contrast_pairs 64: 32 GPUs would cut apart .* 1024: 64"):
+        possible_accumulations(grouped, 32)
+    joined = with_pairs(large, 1024, 24, objective="mlm + xlco")
+    assert possible_accumulations(joined, 4) == [1], "six pairs of a rank, two in a row of xlco, and 256"
 
 
 @pytest.mark.parametrize(("gpus", "name"), [(8, "h100-80"), (8, "a100-40"), (64, "v100-32"), (8, "l4")])

@@ -26,6 +26,18 @@ def recipe_of(directory: Path) -> Path:
     return path
 
 
+def test_only_batches_that_the_objective_is_for_are_read(random_data: Path, tmp_path: Path) -> None:
+    path = recipe_of(tmp_path)
+    for objective, kinds in (("tlm", {"bilingual"}), ("btmlm", {"mono"}), ("mlm", {"mono", "bilingual"})):
+        path.write_text(f"{path.read_text().partition('objective')[0]}objective: {objective}\n")
+        recipe, manifest = read_recipe(path), Manifest.load(random_data)
+        contents = read_contents(recipe, random_data, manifest)
+        workload = plan_workload(recipe, manifest, [mean_lengths(contents, ALPHA)], None)
+        assert set(contents) == set(workload.kinds) == {one.kind for one in readings(workload, [contents])} == kinds
+        samples = sum(one.samples for one in readings(workload, [contents]) if one.kind == "bilingual")
+        assert samples == {"tlm": UPDATES, "btmlm": 0, "mlm": UPDATES / 2}[objective] * BILINGUAL_PAIRS
+
+
 def test_what_a_run_reads(random_data: Path, tmp_path: Path) -> None:
     recipe, manifest = read_recipe(recipe_of(tmp_path)), Manifest.load(random_data)
     contents = read_contents(recipe, random_data, manifest)
@@ -83,5 +95,5 @@ def test_probabilities_are_smoothed_by_sentences() -> None:
 
 def test_a_directory_without_a_sentence_is_refused(random_data: Path, tmp_path: Path) -> None:
     empty = Manifest(version=2, tokenizer_sha256="0" * 64, vocab_size=60, mono={"de": []}, parallel={})
-    with pytest.raises(ValueError, match="neither monolingual nor parallel sentences"):
+    with pytest.raises(ValueError, match="has no sentences for objective .ca_mlm.tlm.; prepare some first"):
         read_contents(read_recipe(recipe_of(tmp_path)), random_data, empty)

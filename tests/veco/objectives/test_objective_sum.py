@@ -112,6 +112,24 @@ def test_every_objective_says_what_it_needs(name: str) -> None:
     assert {prediction.term for prediction in objective.predictions} <= {term.name for term in objective.terms}
 
 
+@pytest.mark.parametrize(
+    ("objective", "message"),
+    [
+        ("xlco(normalise=true, temperature=0.01)", "temperature 0.01 has no effect: with normalise, cosine_temp"),
+        ("xlco(cosine_temperature=0.01)", "cosine_temperature 0.01 has no effect: give normalise=true, or temp"),
+        ("distil(temperature=2)", "temperature 2.0 has no effect: it is of logits, whose weight is 0"),
+        ("distil(every_layer=true)", "every_layer True has no effect: it is of states, whose weight is 0"),
+        ("distil(relations=0, states=1, heads=4)", "heads 4 has no effect: they are of relations, whose weight is 0"),
+        ("distil(relations=0, states=1, layer=2)", "layer 2 has no effect: they are of relations"),
+    ],
+)
+def test_options_that_nothing_reads_are_refused(objective: str, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        ObjectiveSum.of(objective)
+    for read in ("xlco(normalise=true, cosine_temperature=0.01)", "distil(logits=1, temperature=2)"):
+        ObjectiveSum.of(read)
+
+
 def test_own_weights_have_a_gradient_in_every_batch(config: VecoConfig) -> None:
     """0 where no loss depends on them: without one torch's Adam would pass over them, and ZeRO's would not."""
     torch.manual_seed(1)
