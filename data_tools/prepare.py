@@ -7,7 +7,7 @@ The inputs of CORPUS.yaml are cut into tasks (data_tools.stages.plan), the tasks
     DATA/plan.json          what the directory is made from; another corpus needs another directory
     DATA/.work/             intermediate output of tasks; removed at the end
     DATA/.logs/             logs of the executor; likewise
-    DATA/tokenizer/         copy of the tokenizer
+    DATA/tokenizer/         copy of the tokenizer (data_tools.tokenizers.copying)
     DATA/mono/de/00000.{bin,idx}, DATA/parallel/de-en/00000.{de,en}.{bin,idx}, and the same under DATA/valid/
     DATA/manifest.json      written last
 
@@ -26,12 +26,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO
 
 from data_tools.cli import FlagParser, run_main, warn
 from data_tools.corpus.configuration import Corpus
 from data_tools.describe import print_tables, print_unknown
-from data_tools.files.atomic import left_overs_of, sha256_of
+from data_tools.files.atomic import left_overs_of
 from data_tools.files.directories import atomic_directory, shortened
 from data_tools.files.outputs import check_output_directory
 from data_tools.shards.manifest import MANIFEST_NAME, Manifest
@@ -49,18 +50,9 @@ from data_tools.stages.plan import (
 )
 from data_tools.stages.plan_changes import changes
 from data_tools.tokenizers.agreement import check_as_in_transformers
-from data_tools.tokenizers.encoder import model_file, open_encoder
-from data_tools.tokenizers.sentence_piece import MODEL_FILE
+from data_tools.tokenizers.copying import TOKENIZER_FILES, copy_tokenizer, different_files
+from data_tools.tokenizers.encoder import Encoder, open_encoder
 
-# The files of a tokenizer, which may be in the directory of a whole model or project.
-TOKENIZER_FILES = (
-    MODEL_FILE,
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.jinja",
-)
 DEFAULT_SHARD_TOKENS = 100_000_000
 DEFAULT_MEMORY_GB = 2
 FINAL_NAMES = ("mono", "parallel", "valid")
@@ -100,32 +92,63 @@ def open_locked(path: Path) -> IO[str]:
                     return file
 
 
-def begin(plan: Plan, corpus: Corpus, tokenizer_sha256: str) -> None:
+def begin(plan: Plan, encoder: Encoder) -> None:
     """Prepare the directory for the tasks of a plan, keeping those that are done.
 
-    Raises ValueError if it has finished shards of another plan, or if the tokenizer directory, which is to be replaced,
-    has foreign files.
+    Raises ValueError if it has finished shards of another plan, if the tokenizer cannot be used later, or if the
+    tokenizer directory, which is to be replaced, has foreign files.
     """
     begun = plan_of(plan.output)
     if begun is not None and begun.key != plan.key and any((plan.output / name).exists() for name in FINAL_NAMES):
         raise ValueError(f"{plan.output}: made {changes(begun, plan)}; choose another output or remove it")
     tokenizer = plan.output / TOKENIZER_NAME
-    model = model_file(tokenizer)
-    is_other = not model.is_file() or sha256_of(model) != tokenizer_sha256
-    if is_other and tokenizer.exists() and (others := set(os.listdir(tokenizer)).difference(TOKENIZER_FILES)):
-        raise ValueError(
-            f"{tokenizer}: holds {shortened(sorted(others))}, not written by data_tools.prepare, which would "
-            "replace them; move them elsewhere or choose another output"
-        )
-    remove_left_overs(plan)
-    plan.save()
-    if is_other:
-        for name in TOKENIZER_FILES:
-            (tokenizer / name).unlink(missing_ok=True)
-        with atomic_directory(tokenizer) as temporary:
+    with copied(encoder) as copy:
+        is_other = bool(different_files(copy, tokenizer))
+        if is_other and tokenizer.exists() and (others := set(os.listdir(tokenizer)).difference(TOKENIZER_FILES)):
+            raise ValueError(
+                f"{tokenizer}: holds {shortened(sorted(others))}, not written by data_tools.prepare, which would "
+                "replace them; move them elsewhere or choose another output"
+            )
+        remove_left_overs(plan)
+        plan.save()
+        if is_other:
             for name in TOKENIZER_FILES:
-                if (corpus.tokenizer / name).is_file():
-                    shutil.copy(corpus.tokenizer / name, temporary / name)
+                (tokenizer / name).unlink(missing_ok=True)
+            write_tokenizer_directory(copy, tokenizer)
+
+
+@contextmanager
+def copied(encoder: Encoder) -> Iterator[Path]:
+    """A temporary directory with the copy of a tokenizer that goes into a data directory."""
+    with TemporaryDirectory(prefix="veco-tokenizer-") as directory:
+        copy_tokenizer(encoder, Path(directory))
+        yield Path(directory)
+
+
+def write_tokenizer_directory(copy: Path, tokenizer: Path) -> None:
+    with atomic_directory(tokenizer) as temporary:
+        shutil.copytree(copy, temporary, dirs_exist_ok=True)
+
+
+def check_finished_tokenizer(plan: Plan, encoder: Encoder) -> bool:
+    """Whether the tokenizer of a finished directory was missing, and is written; warns of one that is not up to date.
+
+    It is not replaced unasked: pre-training that has begun with it goes on with the same files only.
+    """
+    tokenizer = plan.output / TOKENIZER_NAME
+    if not different_files(encoder.tokenizer_dir, tokenizer):  # as mostly, and quickly told
+        return False
+    with copied(encoder) as copy:
+        if not tokenizer.exists():
+            with locked(plan.output):
+                write_tokenizer_directory(copy, tokenizer)
+            return True
+        if names := different_files(copy, tokenizer):
+            warn(
+                f"{tokenizer}: {shortened(names)} not as now made of {encoder.tokenizer_dir}; to have it anew, move "
+                f"{tokenizer} elsewhere and run this again (pre-training that has begun needs the old one)"
+            )
+    return False
 
 
 def remove_left_overs(plan: Plan) -> None:
@@ -152,12 +175,12 @@ def prepare(corpus: Corpus, output: Path, shard_tokens: int, run: RunStages) -> 
         if (output / WORK_NAME).exists():  # Slurm's jobs are done, or the last run was killed at the very end
             with locked(output):
                 remove_work(output)
-        return False
+        return check_finished_tokenizer(plan, encoder)
     check_as_in_transformers(encoder)
     check_output_directory(output, [path for item in corpus.inputs for path in item.paths])
     stages = make_stages(plan, corpus, shard_tokens)
     with locked(output):
-        begin(plan, corpus, encoder.tokenizer_sha256)
+        begin(plan, encoder)
         run(stages, plan.logs)
         if is_finished(plan):
             remove_work(output)

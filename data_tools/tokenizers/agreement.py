@@ -2,6 +2,7 @@
 
 import unicodedata
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from data_tools.tokenizers.encoder import Encoder
@@ -25,6 +26,14 @@ def probes(spellings: Sequence[str]) -> list[str]:
     return lines
 
 
+def open_in_transformers(directory: Path, named: Path | None = None) -> Any:
+    """transformers' tokenizer in a directory, which errors call `named` if it is given; no foreign code is run."""
+    from transformers import AutoTokenizer  # slow to import: only here
+
+    with errors_of_transformers(f"{named or directory}: its tokenizer"):
+        return AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
+
+
 def check_as_in_transformers(encoder: Encoder, tokenizer: Any | None = None) -> None:
     """Raise ValueError where transformers' tokenizer in the same directory cuts text otherwise; None opens it.
 
@@ -35,10 +44,7 @@ def check_as_in_transformers(encoder: Encoder, tokenizer: Any | None = None) -> 
         return
     directory = encoder.tokenizer_dir
     if tokenizer is None:
-        from transformers import AutoTokenizer  # slow to import: only here
-
-        with errors_of_transformers(f"{directory}: its tokenizer"):
-            tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
+        tokenizer = open_in_transformers(directory)
     for line in probes(encoder.spellings):
         ids, _ = encoder.encode_flat([line])
         if tokenizer(line, add_special_tokens=False)["input_ids"] != ids.tolist():

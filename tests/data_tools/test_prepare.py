@@ -360,20 +360,40 @@ def test_files_that_users_add_are_kept(tmp_path: Path, corpus_file: Path) -> Non
 def test_a_tokenizer_with_files_of_others_is_not_replaced(
     tmp_path: Path, corpus_file: Path, tokenizer_dir: Path
 ) -> None:
-    corpus, data = Corpus.load(corpus_file), tmp_path / "data"
+    data, encoder = tmp_path / "data", PieceEncoder(tokenizer_dir)
     data.mkdir()
-    sha256 = PieceEncoder(tokenizer_dir).tokenizer_sha256
-    begin(make_plan(corpus, data, sha256, 10), corpus, sha256)
+    plan = make_plan(Corpus.load(corpus_file), data, encoder.tokenizer_sha256, 10)
+    begin(plan, encoder)
     (data / "tokenizer" / "mine.txt").write_text("mine")
+    begin(plan, encoder)  # there is nothing to replace
+    (data / "tokenizer" / "tokenizer.json").write_text("{}")
     before = _content(data)
-    plan = make_plan(corpus, data, "another", 10)
     with pytest.raises(ValueError, match=r"data/tokenizer: holds mine\.txt, not written by data_tools\.prepare"):
-        begin(plan, corpus, "another")
+        begin(plan, encoder)
     assert _content(data) == before
     (data / "tokenizer" / "mine.txt").unlink()
     (data / "tokenizer" / "sentencepiece.bpe.model").unlink()  # as a kill leaves it
-    begin(plan, corpus, "another")
+    begin(plan, encoder)
     assert _content(data / "tokenizer") == _content(tokenizer_dir)
+
+
+def test_a_finished_directory_keeps_its_tokenizer_and_says_that_it_is_not_up_to_date(
+    tmp_path: Path, corpus_file: Path, tokenizer_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As one has that was made before its source named a class: pre-training that has begun goes on with it."""
+    source, copy = tmp_path / "source", tmp_path / "data" / "tokenizer"
+    shutil.copytree(tokenizer_dir, source)
+    corpus_file.write_text(corpus_file.read_text().replace(str(tokenizer_dir), "source"))
+    _prepare(corpus_file, copy.parent)
+    (copy / "tokenizer_config.json").write_text('{"model_max_length": 512}')
+    old = _content(copy.parent)
+    _prepare(corpus_file, copy.parent)
+    assert "data/tokenizer: tokenizer_config.json not as now made of" in capsys.readouterr().err
+    assert _content(copy.parent) == old
+    shutil.rmtree(copy)
+    _prepare(corpus_file, copy.parent)
+    _prepare(corpus_file, copy.parent)
+    assert _content(copy) == _content(source) and "not as now made" not in capsys.readouterr().err
 
 
 def test_an_input_inside_the_output_is_refused(tmp_path: Path, corpus_file: Path) -> None:
