@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from data_tools.tokenizers.dictionary import read_dictionary
 from veco.config import VecoConfig
 from veco.convert.encoders import config_in_directory, convert_encoder, plug_in_names, to_encoder, veco_config
 from veco.convert.fairseq import FIRST_PIECE_ID, convert
+from veco.convert.fairseq_settings import read_setting
 from veco.convert.families import FAMILIES
 from veco.convert.weights import Conversion
 from veco.rust_errors import rust_errors_as_oserrors
@@ -51,17 +51,6 @@ fairseq releases come with a SentencePiece model only: convert that to a tokeniz
 """
 
 
-def parse_setting(text: str) -> tuple[str, Any]:
-    """Name and value of `name=value`; the value is JSON (8, true) or else text."""
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected name=value")
-    try:
-        return name, json.loads(value)
-    except json.JSONDecodeError:
-        return name, value
-
-
 def parse_arguments() -> argparse.Namespace:
     parser = FlagParser(
         prog="python -m veco.convert", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -78,7 +67,6 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--set",
-        type=parse_setting,
         nargs="+",
         default=[],
         metavar="NAME=VALUE",
@@ -104,7 +92,7 @@ def converted(arguments: argparse.Namespace, tokenizer: Any | None) -> Conversio
     seed = 1 if arguments.seed is None else arguments.seed
     torch.manual_seed(seed)
     if kind == "fairseq":
-        return convert(source, arguments.dictionary, dict(arguments.set))
+        return convert(source, arguments.dictionary, dict(map(read_setting, arguments.set)))
     conversion = convert_encoder(source, kind, tokenizer, draw_head=True)
     return Conversion(conversion.model, [*conversion.notes, f"initialised at random with --seed {seed}"])
 

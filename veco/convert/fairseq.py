@@ -12,6 +12,7 @@ from torch import Tensor
 
 from veco.config import FRAMES, VecoConfig
 from veco.convert.fairseq_file import read_checkpoint
+from veco.convert.fairseq_settings import check_settings
 from veco.convert.weights import Conversion, fill, listed
 from veco.masked_lm import VecoForMaskedLM
 from veco.seq2seq import VecoForConditionalGeneration
@@ -136,7 +137,8 @@ def from_fairseq(
     only a bare state dict needs them.
 
     Raises ValueError for files that are no such checkpoint or name foreign classes, pre-LayerNorm models, sinusoidal
-    positions, untied embeddings, missing settings, and weights missing or left over.
+    positions, untied embeddings, settings that are missing, unknown or of another type, and weights missing or left
+    over.
     """
     return convert(Path(path), None if dictionary is None else Path(dictionary), settings or {}).model
 
@@ -145,6 +147,7 @@ def convert(
     path: Path, dictionary: Path | None, settings: Mapping[str, Any]
 ) -> Conversion[VecoForMaskedLM] | Conversion[VecoForConditionalGeneration]:
     """The result of `from_fairseq`, with notes."""
+    check_settings(settings)
     checkpoint = read_checkpoint(path)
     weights = Weights(path, checkpoint.weights)
     refuse_other_architectures(weights)

@@ -29,6 +29,7 @@ from data_tools.cli import run_main
 from data_tools.files.atomic import write_texts
 from veco import VecoConfig, VecoForMaskedLM
 from veco.convert.__main__ import main
+from veco.convert.fairseq_settings import check_settings, read_setting
 from veco.sentence_transformers_files import recorded_settings, write_sentence_files
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "encoders.md"
@@ -207,6 +208,44 @@ def test_fairseq_with_settings_and_a_tokenizer(xlm_roberta_dir, config, monkeypa
     assert VecoForMaskedLM.from_pretrained(tmp_path / "veco").config.num_attention_heads == 4
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "veco")
     assert (len(tokenizer), tokenizer.model_max_length) == (60, 64)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("encoder_attention_head=4", "unknown setting encoder_attention_head; did you mean encoder_attention_heads?"),
+        ("arch=veco", "unknown setting arch; expected one of encoder_attention_heads, "),
+        ("encoder_attention_heads=4.0", "setting encoder_attention_heads: expected an integer, found '4.0'"),
+        ("encoder_attention_heads=true", "setting encoder_attention_heads: expected an integer, found 'true'"),
+        ("no_scale_embedding=Fals", "setting no_scale_embedding: expected true or false, found 'Fals'"),
+        ("dropout=low", "setting dropout: expected a number, found 'low'"),
+        ("task", "--set task: expected name=value"),
+    ],
+)
+def test_other_settings_of_fairseq_are_refused(setting: str, message: str, monkeypatch, capsys, tmp_path: Path) -> None:
+    (tmp_path / "model.pt").touch()
+    with pytest.raises(SystemExit) as stop:
+        run(monkeypatch, "fairseq", tmp_path / "model.pt", tmp_path / "veco", "--set", setting)
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.startswith(f"error: {message}")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        *((f"no_scale_embedding={text}", False) for text in ("False", "false", "no", "off")),
+        *((f"prepend_bos={text}", True) for text in ("True", "true", "yes", "ON")),
+        ("encoder_attention_heads=16", 16),
+        ("dropout=1e-1", 0.1),
+        ("source_lang=no", "no"),
+        ("source_lang=None", None),
+        ("no_scale_embedding=null", None),
+    ],
+)
+def test_settings_of_fairseq_are_read_by_their_type(text: str, value: object) -> None:
+    name, found = read_setting(text)
+    assert (found, type(found)) == (value, type(value))
+    check_settings({name: found})
 
 
 def fairseq_weights(model: XLMRobertaForMaskedLM) -> dict[str, torch.Tensor]:
