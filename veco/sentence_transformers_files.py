@@ -12,6 +12,7 @@ from veco.opening import CONFIG_FILE, open_config
 from veco.tokenizer import read_json, write_json
 
 MODULES, TRANSFORMER, POOLING = "modules.json", "sentence_bert_config.json", "1_Pooling"
+NORMALIZE = "2_Normalize"  # which has no settings, and so no file
 PROMPTS, TOKENIZER = "config_sentence_transformers.json", "tokenizer_config.json"
 NO_LENGTH = 10**6  # from here on a tokenizer's longest text says that it has none
 COMPUTED_HERE = ("Transformer", "Pooling", "Normalize")  # modules of sentence-transformers
@@ -36,12 +37,14 @@ def usual_layer(num_layers: int) -> int:
 class SentenceSettings(NamedTuple):
     """Of which layer's states sentence-transformers makes a vector, and how: their mean, or the first one (cls).
 
-    `max_length` is the longest text in tokens, special ones included; None is what the model takes.
+    `max_length` is the longest text in tokens, special ones included; None is what the model takes. With `normalise`
+    sentence-transformers brings each vector to length 1.
     """
 
     layer: int
     pooling: str
     max_length: int | None = None
+    normalise: bool = False
 
 
 def recorded_settings(directory: Path) -> SentenceSettings | None:
@@ -66,9 +69,8 @@ def recorded_settings(directory: Path) -> SentenceSettings | None:
         # The second name is that of newer releases.
         options = {**(transformer.get("config_args") or {}), **(transformer.get("config_kwargs") or {})}
         layer = options.get("num_hidden_layers") or open_config(directory).num_hidden_layers
-        return SentenceSettings(
-            int(layer), _pooling(pooling), _max_length(transformer, _content(directory / TOKENIZER))
-        )
+        max_length = _max_length(transformer, _content(directory / TOKENIZER))
+        return SentenceSettings(int(layer), _pooling(pooling), max_length, "Normalize" in paths)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         what = error if isinstance(error, ValueError) else f"{type(error).__name__} {error}"
         raise ValueError(f"{directory}: its files of sentence-transformers cannot be followed: {what}") from None
@@ -132,20 +134,26 @@ def _pooling(content: dict[str, Any]) -> str:
 
 
 def write_sentence_files(
-    directory: Path, config: VecoConfig, layer: int | None = None, pooling: str = "mean", max_length: int | None = None
+    directory: Path,
+    config: VecoConfig,
+    layer: int | None = None,
+    pooling: str = "mean",
+    max_length: int | None = None,
+    normalise: bool = False,
 ) -> int:
     """Make `SentenceTransformer(directory)` use `layer`, None being the usual one; return it.
 
     A sentence is the mean of that layer's states over its tokens, `<s>` and `</s>` included, or with `pooling` "cls"
-    the state of the first; it is cut to `max_length` tokens, None being the model's most. The later layers stay in the
-    weights but are not loaded. Raises ValueError for a layer that the model does not have.
+    the state of the first, with `normalise` divided by its length; it is cut to `max_length` tokens, None being the
+    model's most. The later layers stay in the weights but are not loaded. Raises ValueError for a layer that the model
+    does not have.
     """
     num_layers = config.num_hidden_layers
     layer = usual_layer(num_layers) if layer is None else layer
     if not 1 <= layer <= num_layers:
         raise ValueError(f"layer {layer}: the model has layers 1 to {num_layers}")
     # Names that all releases from 3 on read; newer releases write others.
-    kinds = {"": "Transformer", POOLING: "Pooling"}
+    kinds = {"": "Transformer", POOLING: "Pooling"} | ({NORMALIZE: "Normalize"} if normalise else {})
     modules = [
         {"idx": number, "name": str(number), "path": path, "type": f"sentence_transformers.models.{kind}"}
         for number, (path, kind) in enumerate(kinds.items())

@@ -14,7 +14,7 @@ import inference.sentences
 from finetune.understanding.retrieval.embeddings import Embedder
 from inference import Placement, SentenceEncoder
 from veco import VecoConfig
-from veco.sentence_transformers_files import write_sentence_files
+from veco.sentence_transformers_files import copy_sentence_files, write_sentence_files
 
 SENTENCES = ["hund", "haus baum vogel", "milch nacht", "rot " * 30, "stein"]
 
@@ -121,6 +121,23 @@ def test_a_model_of_sentence_transformers_is_read_as_it_reads_itself(
     same = {"layer": layer or config.num_hidden_layers, "max_length": 7 if layer is None else None}
     expected = SentenceEncoder(tiny_model, **same).encode(SENTENCES)
     assert SentenceEncoder(tmp_path / "saved", pooling="mean").encode(SENTENCES) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("normalise", [True, False])
+def test_vectors_of_length_1_are_recorded(normalise: bool, tiny_model: Path, tmp_path: Path) -> None:
+    """As sentence-transformers makes and saves them, and again of the copy of its files."""
+    library = pytest.importorskip("sentence_transformers")
+    config = VecoConfig.from_pretrained(tiny_model)
+    for name in ("model", "copy"):
+        shutil.copytree(tiny_model, tmp_path / name)
+    write_sentence_files(tmp_path / "model", config, layer=1, normalise=normalise)
+    own = library.SentenceTransformer(str(tmp_path / "model"), device="cpu")
+    expected = own.encode(SENTENCES)
+    assert (np.abs(np.linalg.norm(expected, axis=1) - 1) < 1e-5).all() == normalise
+    own.save(str(tmp_path / "saved"))
+    assert copy_sentence_files(tmp_path / "saved", tmp_path / "copy", config, print) == 1
+    again = library.SentenceTransformer(str(tmp_path / "copy"), device="cpu").encode(SENTENCES)
+    assert again == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize(

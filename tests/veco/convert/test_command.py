@@ -62,7 +62,7 @@ def test_xlm_roberta_there_and_back(xlm_roberta_dir, config, padded_batch, monke
     assert "veco: VecoForMaskedLM, 0.04M parameters" in capsys.readouterr().out
     write_sentence_files(tmp_path / "veco", config, layer=3)
     run(monkeypatch, "to-xlm-roberta", tmp_path / "veco", tmp_path / "back")
-    assert recorded_settings(tmp_path / "back") == (3, "mean", config.max_tokens)
+    assert recorded_settings(tmp_path / "back") == (3, "mean", config.max_tokens, False)
     captured = capsys.readouterr()
     assert "note: SentenceTransformer uses layer 3" in captured.err
     assert "back: XLMRobertaForMaskedLM, 0.03M parameters" in captured.out

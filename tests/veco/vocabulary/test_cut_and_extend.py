@@ -422,7 +422,7 @@ def test_commands_cut_and_extend_a_model_directory(model_dir, masked_lm, monkeyp
     (tmp_path / "corpus.txt").write_text("\n".join(corpus) + "\n", encoding="utf-8")
     (tmp_path / "pieces.txt").write_text("▁zauzauzau\nmomomo\t-4.5\n", encoding="utf-8")
     size = masked_lm.config.vocab_size
-    write_sentence_files(model_dir, masked_lm.config, 2, "cls")
+    write_sentence_files(model_dir, masked_lm.config, 2, "cls", normalise=True)
     run(monkeypatch, "cut", model_dir, tmp_path / "cut", "--text", tmp_path / "corpus.txt", "--tokens", "__de__")
     cut = VecoForMaskedLM.from_pretrained(tmp_path / "cut").eval()
     assert f"{size} ids -> {cut.config.vocab_size}, " in capsys.readouterr().out
@@ -443,7 +443,7 @@ def test_commands_cut_and_extend_a_model_directory(model_dir, masked_lm, monkeyp
     assert new.config.vocab_size == cut.config.vocab_size + 3 == len(AutoTokenizer.from_pretrained(tmp_path / "new"))
     for name in ("cut", "new"):
         assert AutoTokenizer.from_pretrained(tmp_path / name).model_max_length == 128 == new.config.max_tokens
-        assert recorded_settings(tmp_path / name) == (2, "cls", 128)
+        assert recorded_settings(tmp_path / name) == (2, "cls", 128, True)
     assert recorded_settings(tmp_path) is None
     with torch.no_grad():
         ids, new_ids = (batch(encode(directory, corpus)) for directory in (model_dir, tmp_path / "new"))
