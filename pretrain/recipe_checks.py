@@ -84,9 +84,22 @@ def problems_of_teacher(recipe: PretrainRecipe) -> list[str]:
 def problems_of_parts(recipe: PretrainRecipe) -> list[str]:
     """What stands against training a part of the model alone, and adapters without which they mean nothing."""
     found = recipe.needs_adapter("adapter_name", "adapter_invertible", "adapter_reduction", "adapter_skips_last")
+    if recipe.adapter:
+        found += problems_of_name(recipe.adapter_name)
     if recipe.trains == ADAPTERS and not (recipe.adapter or recipe.lora_rank):
         found.append(f"trains {ADAPTERS} needs adapter: {KINDS_IN_WORDS}, or lora_rank")
     return found
+
+
+def problems_of_name(adapter: str) -> list[str]:
+    """What is wrong with the name of an adapter."""
+    from veco.adapter_config import check_name
+
+    try:
+        check_name(adapter)
+    except ValueError as error:
+        return [str(error)]
+    return []
 
 
 def problems_of_stages(recipe: PretrainRecipe) -> list[str]:

@@ -8,10 +8,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+from torch import nn
+
 PFEIFFER, HOULSBY = "pfeiffer", "houlsby"
 KINDS = (PFEIFFER, HOULSBY)
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
-RESERVED = ("clear", "items", "keys", "pop", "update", "values")  # torch's containers have methods of these names
+OWN_NAMES = ("active", "add", "build", "kinds", "layer", "working")  # what veco.adapters.modules adds to a ModuleDict
 
 
 @dataclass(frozen=True)
@@ -81,11 +83,14 @@ class AdapterConfig:
 
 
 def check_name(name: str) -> None:
-    """Raise ValueError for a name that no module can have."""
-    if not NAME.fullmatch(name) or name in RESERVED:
+    """Raise ValueError for a name that no module can have beside the attributes of the `Adapters` that hold it."""
+    if not NAME.fullmatch(name):
         raise ValueError(
-            f"adapter name {name!r}: expected a letter and then letters, digits, _ or -, such as sw or task, and none "
-            f"of {', '.join(RESERVED)}"
+            f"adapter name {name!r}: expected a letter and then letters, digits, _ or -, such as sw or task"
+        )
+    if name in OWN_NAMES or hasattr(nn.ModuleDict(), name):
+        raise ValueError(
+            f"adapter name {name!r}: taken, torch's modules have an attribute of that name; choose another, such as sw"
         )
 
 

@@ -214,7 +214,7 @@ def test_an_adapter_goes_on_top_of_those_of_the_model(adapted: Path, random_data
     for more, message in (
         ({"adapter_invertible": True}, "adapter houlsby: the model has an invertible one already, sw"),
         ({"adapter_name": "sw"}, "adapter houlsby: the model has an adapter sw already"),
-        ({"adapter_name": "s.w"}, "adapter houlsby: adapter name 's.w': expected a letter"),
+        ({"adapter_name": "s.w"}, "adapter name 's.w': expected a letter"),
     ):
         with pytest.raises(ValueError, match=message):
             run(random_data, tmp_path / "refused", **{**fields, **more})
@@ -226,6 +226,7 @@ def test_an_adapter_goes_on_top_of_those_of_the_model(adapted: Path, random_data
         ({"adapter": "prefix"}, "adapter 'prefix' must be pfeiffer or houlsby; empty = none"),
         ({"adapter_invertible": True}, "adapter_invertible needs adapter: pfeiffer or houlsby"),
         ({"adapter_name": "sw"}, "adapter_name needs adapter"),
+        ({"adapter": "pfeiffer", "trains": "adapters", "adapter_name": "to"}, "adapter name 'to': taken, torch's"),
         ({"adapter": "pfeiffer"}, "adapter pfeiffer: no stage trains adapters alone; give trains: adapters"),
         ({"lora_rank": 4}, "lora_rank 4: no stage trains adapters alone"),
         ({"trains": "adapters"}, "trains adapters needs adapter: pfeiffer or houlsby, or lora_rank"),

@@ -147,10 +147,20 @@ def test_stacks_that_cannot_be(config: VecoConfig, names: list[str], message: st
     assert active_adapters(model) == ["sw"]
 
 
-@pytest.mark.parametrize("name", ["", "a.b", "keys", "2nd", "a b"])
+@pytest.mark.parametrize("name", ["", "a.b", "2nd", "a b"])
 def test_names_that_no_module_can_have(config: VecoConfig, name: str) -> None:
     with pytest.raises(ValueError, match="expected a letter and then letters"):
         attach_adapter(VecoModel(config), name, BOTH[0])
+
+
+def test_names_of_what_modules_have_are_taken(config: VecoConfig) -> None:
+    """Such as `to`, `type` and `keys`: no module may be called so."""
+    model = VecoModel(config)
+    taken = [name for name in dir(model.layers[0].feed_forward_adapters) if not name.startswith("_")]
+    assert {"to", "type", "train", "training", "float", "add", "active", "kinds", "keys"} <= {*taken}
+    for name in taken:
+        with pytest.raises(ValueError, match=rf"^adapter name '{name}': taken"):
+            attach_adapter(model, name, BOTH[0])
 
 
 @pytest.mark.parametrize(
