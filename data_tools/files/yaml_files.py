@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from data_tools.text.lines import read_text
 VARIABLE = re.compile(r"\$\{([^}]*)\}")
 HOME = re.compile(r"(?:^|(?<=,))(\s*)(~[^,]*)")  # also after a comma: some fields hold several paths
 Keys = tuple[str | int, ...]  # from the top of a file to one of its values
+MERGE = "tag:yaml.org,2002:merge"  # of the key <<
 NULLS = ("", "~", "null", "none")  # YAML's spellings of null, and Python's, which users write too
 
 
@@ -26,12 +27,14 @@ class RepeatedKeyError(yaml.constructor.ConstructorError):
 class StrictLoader(yaml.SafeLoader):
     """YAML in which a repeated key is an error; PyYAML silently keeps the last value."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+    def compose_mapping_node(self, anchor: dict[Any, yaml.Node]) -> yaml.MappingNode:
+        # Later a mapping that others are merged into (`<<: *other`) has their keys, too, which its own may replace.
+        node = super().compose_mapping_node(anchor)
+        keys = [key.value if key.tag == MERGE else self.construct_object(key, deep=True) for key, _ in node.value]
         for number, (key, (key_node, _)) in enumerate(zip(keys, node.value, strict=True)):
             if key in keys[:number]:
                 raise RepeatedKeyError(None, None, f"key {key!r} is given twice", key_node.start_mark)
-        return super().construct_mapping(node, deep)
+        return node
 
 
 def read_mapping(path: Path, expected: str) -> dict[Any, Any]:
