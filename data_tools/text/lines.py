@@ -23,8 +23,8 @@ class TextLines(Iterator[str]):
     UTF-8; a byte order mark at the start is dropped. Lines end only with LF or CR LF: Python's `splitlines` would also
     split at U+2028 and the like, and one such character would shift all later lines of a pair. `num_bytes_read` counts
     bytes of the file as stored (compressed), comparable with the file size. Raises ValueError naming the file if it is
-    not text (with `is_prose`, also if it begins with markup or JSON, with `advice_for_json` for the latter), and the
-    line for text that is not UTF-8, a NUL byte or a line of MAX_LINE_BYTES.
+    not text or its lines end with CR alone (with `is_prose`, also if it begins with markup or JSON, with
+    `advice_for_json` for the latter), and the line for text that is not UTF-8, a NUL byte or a line of MAX_LINE_BYTES.
     """
 
     def __init__(
@@ -95,6 +95,7 @@ class TextLines(Iterator[str]):
         while block := self._read_block(stream, num_lines):
             if num_lines == 0 and self._start == 0:
                 check_is_text(self.name, block)
+                check_line_ends(self.name, block)
                 block = block.removeprefix(b"\xef\xbb\xbf")
                 if self._is_prose:
                     check_is_prose(self.name, block, self._advice_for_json)
@@ -136,6 +137,18 @@ class TextLines(Iterator[str]):
             )
         number = num_lines + block.count(b"\n", 0, position) + 1
         return ValueError(f"{self.place(number)} {problem}")
+
+
+def check_line_ends(name: str, block: bytes) -> None:
+    """Raise ValueError if the first block of a text ends its lines with CR alone, which would make it one line.
+
+    A single CR may be part of a text of one line.
+    """
+    if b"\n" not in block and (count := block.count(b"\r")) > 1:
+        raise ValueError(
+            f"{name}: lines end with CR alone ({count:,} of them and no LF), expected LF or CR LF; convert it: "
+            "tr '\\r' '\\n'"
+        )
 
 
 def num_line_ends(path: str, end: int) -> int:

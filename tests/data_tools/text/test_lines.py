@@ -7,7 +7,7 @@ from pathlib import Path
 import fsspec
 import pytest
 import zstandard
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from data_tools.text import lines
@@ -36,6 +36,7 @@ def test_lines_are_read_as_written(
         text += line_end
     elif lines and not lines[-1]:
         lines = lines[:-1]  # without a line end, an empty last line is no line
+    assume("\n" in text or text.count("\r") < 2)  # otherwise they are taken for line ends
     path = tmp_path_factory.mktemp("text") / f"a.txt{suffix}"
     path.write_bytes(COMPRESSORS[suffix](text.encode()))
     assert list(open_text(path)) == lines
@@ -45,6 +46,23 @@ def test_only_line_feeds_end_lines_and_a_byte_order_mark_is_no_text(tmp_path: Pa
     path = tmp_path / "a.txt"
     path.write_bytes("\ufeffone\u2028still one\x0b\x0c\x85\r\ntwo\ufeff\n".encode())
     assert list(open_text(path)) == ["one\u2028still one\x0b\x0c\x85", "two\ufeff"]
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_a_text_that_would_be_one_line_of_many_is_refused(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"old.tsv{suffix}"
+    path.write_bytes(COMPRESSORS[suffix](b"one\teins\rtwo\tzwei\r"))
+    with pytest.raises(ValueError, match=r"lines end with CR alone \(2 of them and no LF\), .*: tr '\\r' '\\n'$"):
+        list(open_text(path))
+
+
+@pytest.mark.parametrize(
+    ("content", "lines"),
+    [(b"one\rstill one", ["one\rstill one"]), (b"one\r", ["one"]), (b"one\rstill\rone\n", ["one\rstill\rone"])],
+)
+def test_returns_inside_a_line_are_kept(tmp_path: Path, content: bytes, lines: list[str]) -> None:
+    (tmp_path / "text").write_bytes(content)
+    assert list(open_text(tmp_path / "text")) == lines
 
 
 def test_lines_may_cross_the_ends_of_blocks(tmp_path: Path) -> None:
