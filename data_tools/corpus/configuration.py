@@ -107,6 +107,11 @@ class Corpus:
         inputs = [*reader.mono(content.get("mono")), *reader.parallel(content.get("parallel"))]
         if not inputs and not reader.problems:
             reader.complain("no text: expected files under mono or parallel")
+        if deduplication.minhash and not any(deduplication.minhash_of(item.languages) for item in inputs):
+            reader.warnings.append(
+                "deduplicate: minhash compares documents of mono alone, and there are none; exact: true removes equal "
+                "pairs"
+            )
         if not reader.problems:
             filters.check_languages(sorted({code for item in inputs for code in item.languages}), reader.complain)
         if reader.problems:

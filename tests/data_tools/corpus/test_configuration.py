@@ -200,6 +200,13 @@ def test_files_declared_as_text_may_have_any_suffix(folder: Path) -> None:
         _load(folder, "tokenizer: tokenizer\nmono: {srt: a.srt}")
 
 
+def test_minhash_without_documents_gives_a_warning(folder: Path) -> None:
+    text = "tokenizer: tokenizer\ndeduplicate: {minhash: true}\nparallel: {de-en: [{source: p1.de, target: p1.en}]}\n"
+    (warning,) = _load(folder, text).warnings
+    assert warning.startswith("deduplicate: minhash compares documents of mono alone, and there are none; ")
+    assert _load(folder, f"{text}mono: {{de: a.de.txt}}").warnings == ()
+
+
 def test_paired_files_whose_names_do_not_match_give_a_warning(folder: Path) -> None:
     for name in ("q1.de", "q2.de", "q1.en", "q3.en"):
         (folder / name).touch()
