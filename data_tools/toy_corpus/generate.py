@@ -1,6 +1,7 @@
 """Generating documents and aligned sentences, and the files of the embedded corpus."""
 
 import random
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import combinations, islice
 from pathlib import Path
@@ -92,9 +93,11 @@ def write_corpus(
 
     `documents` are per language, `pairs` per pair of languages, `splits` gives the number of sentences of each held-out
     file. All sentences of a run come from one stream without repetition, so the held-out ones are in no other file, and
-    no two language pairs share a sentence. `num_words` as in `generate_quadruples`. Raises ValueError for unknown
-    languages.
+    no two language pairs share a sentence. `num_words` as in `generate_quadruples`. Raises ValueError for unknown and
+    repeated languages.
     """
+    if repeated := [language for language, times in Counter(languages).items() if times > 1]:
+        raise ValueError(f"language {repeated[0]} is given twice; name each once")
     if unknown := [language for language in languages if language not in LANGUAGES]:
         raise ValueError(f"no language {unknown[0]!r} in the embedded corpus; it has {', '.join(LANGUAGES)}")
     language_pairs = tuple(combinations(sorted(languages), 2))

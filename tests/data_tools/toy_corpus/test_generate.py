@@ -88,6 +88,9 @@ def test_some_of_the_languages(tmp_path: Path) -> None:
     assert list(written["mono"]) == ["ru", "en"] and list(written["parallel"]) == ["en-ru"]
     with pytest.raises(ValueError, match="no language 'xx'"):
         write_corpus(tmp_path, documents=3, pairs=4, splits={}, seed=1, languages=["xx"])
+    with pytest.raises(ValueError, match="language de is given twice; name each once"):
+        write_corpus(tmp_path / "twice", documents=3, pairs=4, splits={}, seed=1, languages=["de", "en", "de"])
+    assert not (tmp_path / "twice").exists()
 
 
 def test_held_out_sentences_are_nowhere_else(corpus: Path) -> None:
