@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from scipy.sparse import csr_array, vstack
 
-from data_tools.text.lines import read_text
+from data_tools.text.lines import open_text
 from data_tools.tokenizers.encoder import model_file
 from data_tools.tokenizers.json_vocabulary import type_of
 from data_tools.tokenizers.sentence_piece import TOKENIZER_JSON
@@ -113,16 +113,19 @@ def extend_vocabulary(
 def read_pieces(path: Path) -> dict[str, float | None]:
     """New pieces and their scores from lines `piece`, with score None, or `piece TAB score`.
 
-    Raises ValueError for empty lines, repeated pieces, and scores that are not numbers.
+    Raises ValueError for empty files and lines, repeated pieces, and scores that are not numbers.
     """
     pieces: dict[str, float | None] = {}
-    for number, line in enumerate(read_text(path).removesuffix("\n").split("\n"), start=1):
-        piece, tab, score = line.partition("\t")
-        try:
-            value = float(score) if tab else None
-        except ValueError:
-            raise ValueError(f"{path}: line {number}: the score {score!r} is not a number") from None
-        if not piece or piece in pieces:
-            raise ValueError(f"{path}: line {number}: expected one more new piece, found {piece!r}")
-        pieces[piece] = value
+    with open_text(path) as lines:
+        for number, line in enumerate(lines, start=1):
+            piece, tab, score = line.partition("\t")
+            try:
+                value = float(score) if tab else None
+            except ValueError:
+                raise ValueError(f"{path}: line {number}: the score {score!r} is not a number") from None
+            if not piece or piece in pieces:
+                raise ValueError(f"{path}: line {number}: expected one more new piece, found {piece!r}")
+            pieces[piece] = value
+    if not pieces:
+        raise ValueError(f"{path}: expected new pieces, one a line, found an empty file")
     return pieces

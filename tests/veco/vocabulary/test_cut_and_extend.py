@@ -420,7 +420,7 @@ def test_states_that_differ_are_reported(model_dir, masked_lm) -> None:
 def test_commands_cut_and_extend_a_model_directory(model_dir, masked_lm, monkeypatch, capsys, tmp_path: Path) -> None:
     corpus = sentences(GERMAN, 30, seed=9)
     (tmp_path / "corpus.txt").write_text("\n".join(corpus) + "\n", encoding="utf-8")
-    (tmp_path / "pieces.txt").write_text("▁zauzauzau\nmomomo\t-4.5\n", encoding="utf-8")
+    (tmp_path / "pieces.txt").write_bytes("▁zauzauzau\r\nmomomo\t-4.5\r\n".encode())  # as Windows writes it
     size = masked_lm.config.vocab_size
     write_sentence_files(model_dir, masked_lm.config, 2, "cls", normalise=True)
     run(monkeypatch, "cut", model_dir, tmp_path / "cut", "--text", tmp_path / "corpus.txt", "--tokens", "__de__")
@@ -458,12 +458,17 @@ def test_commands_cut_and_extend_a_model_directory(model_dir, masked_lm, monkeyp
         (("cut", "model", "model", "--text", "a.txt"), "model: exists already"),
         (("extend", "model", "new", "--pieces", "a.txt"), "a.txt: line 2: expected one more new piece, found ''"),
         (("extend", "model", "new", "--pieces", "b.txt"), "b.txt: line 1: the score 'x' is not a number"),
+        (
+            ("extend", "model", "new", "--pieces", "c.txt"),
+            "c.txt: expected new pieces, one a line, found an empty file",
+        ),
     ],
 )
 def test_bad_input_is_one_line(model_dir, monkeypatch, capsys, tmp_path: Path, arguments, message: str) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.txt").write_text("momomo\n\n")
     (tmp_path / "b.txt").write_text("momomo\tx\n")
+    (tmp_path / "c.txt").touch()
     before = sorted(tmp_path.iterdir())
     with pytest.raises(SystemExit) as stop:
         run(monkeypatch, *arguments)
