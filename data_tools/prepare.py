@@ -218,7 +218,7 @@ def slurm_options(options: argparse.Namespace) -> SlurmOptions:
     return SlurmOptions(
         partition=options.slurm_partition,
         time=options.slurm_time,
-        memory_gb=options.slurm_memory_gb,
+        memory_gb=DEFAULT_MEMORY_GB if options.slurm_memory_gb is None else options.slurm_memory_gb,
         # The jobs then find datatrove's launcher and these packages where this Python finds them.
         setup=options.slurm_setup or f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH",
         arguments=arguments,
@@ -261,9 +261,8 @@ def parse_arguments() -> argparse.Namespace:
     slurm.add_argument(
         "--slurm-memory-gb",
         type=int,
-        default=DEFAULT_MEMORY_GB,
         metavar="GB",
-        help="memory of a task (default %(default)s)",
+        help=f"memory of a task (default {DEFAULT_MEMORY_GB})",
     )
     slurm.add_argument(
         "--slurm-setup", metavar="COMMAND", help="shell command that prepares Python in a job (default: this Python)"
@@ -280,10 +279,22 @@ def parse_arguments() -> argparse.Namespace:
         "--ray-address", metavar="ADDRESS", help="address of a running cluster (default: start one on this machine)"
     )
     options = parser.parse_args()
-    for flag, value in (("--workers", options.workers), ("--shard-tokens", options.shard_tokens)):
-        if value < 1:
-            raise ValueError(f"{flag} {value}: expected at least 1")
+    for flag in ("workers", "shard_tokens", "slurm_memory_gb"):
+        value = vars(options)[flag]
+        if value is not None and value < 1:
+            raise ValueError(f"{flag_of(flag)} {value}: expected at least 1")
+    for name, value in vars(options).items():
+        executor, _, _ = name.partition("_")
+        if value and executor in EXECUTORS and executor != options.executor:
+            raise ValueError(
+                f"{flag_of(name)} is for --executor {executor}, found {options.executor}; leave it out, or choose that"
+            )
     return options
+
+
+def flag_of(name: str) -> str:
+    """The flag of the option with that name."""
+    return f"--{name.replace('_', '-')}"
 
 
 def main() -> None:

@@ -407,6 +407,28 @@ def test_an_input_inside_the_output_is_refused(tmp_path: Path, corpus_file: Path
     assert not (data / "tokenizer").exists()
 
 
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--slurm-partition", "cpu"], "--slurm-partition is for --executor slurm, found local; leave"),
+        (
+            ["--slurm-argument", "account=nlp", "--executor", "ray"],
+            "--slurm-argument is for --executor slurm, found ray",
+        ),
+        (["--slurm-memory-gb", "3"], "--slurm-memory-gb is for --executor slurm"),
+        (["--slurm-memory-gb", "0", "--executor", "slurm"], "--slurm-memory-gb 0: expected at least 1"),
+        (["--ray-address", "auto"], "--ray-address is for --executor ray, found local"),
+        (["--workers", "0"], "--workers 0: expected at least 1"),
+    ],
+)
+def test_flags_that_nothing_would_read_are_refused(
+    flags: list[str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["prepare", "corpus.yaml", "--output", "data", *flags])
+    with pytest.raises(ValueError, match=f"^{message}"):
+        main()
+
+
 def test_the_command_line_prints_the_tables(tmp_path: Path, corpus_file: Path, run_module: Callable) -> None:
     with (tmp_path / "text" / "pair0.de").open("a") as source, (tmp_path / "text" / "pair0.ru").open("a") as target:
         source.write("mehr\n\n")
