@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data_tools.files.atomic import atomic_path
-from data_tools.text.lines import open_text
+from data_tools.text.lines import open_prose
 from finetune.understanding.retrieval.embeddings import Embedder
 from finetune.understanding.retrieval.matching import Neighbours, nearest, unit_rows
 
@@ -35,7 +35,7 @@ class Line:
 
 def sentences_of(name: str, path: Path) -> Iterator[Line]:
     """The lines of a file that are not empty."""
-    with open_text(path) as lines:
+    with open_prose(path) as lines:
         for number, line in enumerate(lines, start=1):
             if sentence := line.strip():
                 yield Line(name, number, sentence)

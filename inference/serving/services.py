@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from data_tools.cli import warn
-from data_tools.text.lines import open_text
+from data_tools.text.lines import open_prose
 from finetune.mt.decoding.translator import Translator
 from finetune.understanding.retrieval.matching import unit_rows
 from inference.fill_mask import Filling, MaskFiller
@@ -67,7 +67,7 @@ class Corpus:
     @classmethod
     def of(cls, path: Path, encoder: SentenceEncoder) -> Corpus:
         """The lines of a file, embedded; those that are cut are told. Raises ValueError for a file without any."""
-        with open_text(path) as file:
+        with open_prose(path) as file:
             lines = [line.rstrip("\n") for line in file]
         if not lines:
             raise ValueError(f"{path}: has no line to search")

@@ -90,6 +90,12 @@ def test_lines_to_search_that_are_cut_are_told(
     assert "lines.txt: 1 of 2 lines are longer than the model takes" in capsys.readouterr().err
 
 
+def test_a_file_of_json_is_no_lines_to_search(tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "lines").write_text('{"text": "rot"}\n')
+    with pytest.raises(ValueError, match="lines: JSON, expected plain text, one sentence a line"):
+        Corpus.of(tmp_path / "lines", SentenceEncoder(tiny_model))
+
+
 def test_nothing_that_was_received_is_lost(tiny_model: Path) -> None:
     """All requests are on their way when the server is asked to stop."""
     pytest.importorskip("uvicorn")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from data_tools.text.lines import open_text
+from data_tools.text.lines import open_prose
 from veco.vocabulary.pieces import Pieces
 from veco.vocabulary.text import encoding, lines_of_shards
 
@@ -63,6 +63,6 @@ def first_lines(sources: Sequence[Path], pieces: Pieces) -> list[str]:
     """The first lines with text of each of some sources, files or a language's shards; about NUM_LINES in all."""
     found: list[str] = []
     for path in sources:
-        with contextlib.nullcontext(lines_of_shards(pieces, path)) if path.is_dir() else open_text(path) as lines:
+        with contextlib.nullcontext(lines_of_shards(pieces, path)) if path.is_dir() else open_prose(path) as lines:
             found += islice((line for line in lines if line.strip()), max(1, NUM_LINES // len(sources)))
     return found

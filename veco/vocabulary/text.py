@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from data_tools.shards.format import Shard
 from data_tools.shards.manifest import Manifest
-from data_tools.text.lines import open_text
+from data_tools.text.lines import open_prose
 from data_tools.tokenizers.encoder import Encoder
 from data_tools.tokenizers.sentence_piece import PieceEncoder
 from veco.vocabulary.pieces import Pieces
@@ -47,12 +47,13 @@ class Counts:
 def batches_of_lines(paths: Sequence[Path], purpose: str) -> Iterator[list[str]]:
     """The lines of text files, plain or compressed, some thousands at a time, with a progress bar.
 
-    Raises ValueError for a file that is damaged or no text in UTF-8, OSError for one that cannot be opened.
+    Raises ValueError for a file that is damaged, no text in UTF-8, or JSON or markup, OSError for one that cannot be
+    opened.
     """
     total = sum(path.stat().st_size for path in paths)
     with tqdm(desc=purpose, total=total, unit="B", unit_scale=True, mininterval=1) as bar:
         for path in paths:
-            with open_text(path) as lines:
+            with open_prose(path) as lines:
                 num_read = 0
                 while batch := list(islice(lines, LINES_PER_CALL)):
                     yield batch

@@ -74,10 +74,13 @@ def test_a_high_threshold_leaves_the_duplicates(
         assert [(row["file"], row["line"]) for row in csv.DictReader(file)] == [("de", "3"), ("mixed", "31")]
 
 
-def test_empty_files_are_refused(tiny_model: Path, tmp_path: Path) -> None:
+def test_files_without_sentences_are_refused(tiny_model: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").write_text("\n\n")
     with pytest.raises(ValueError, match="empty: empty; expected a sentence a line"):
         read_queries(tmp_path / "empty")
+    (tmp_path / "page").write_text("<html>\n")
+    with pytest.raises(ValueError, match="page: HTML, expected plain text, one sentence a line"):
+        read_queries(tmp_path / "page")
     embedder = Embedder.load(tiny_model, [1], None, max_tokens=100)
     with pytest.raises(ValueError, match="empty: empty; expected a sentence a line"):
         search(embedder, ["dog"], {"x": tmp_path / "empty"}, 1)

@@ -200,6 +200,11 @@ def test_frequencies_come_from_shards_too(inputs: Path, tmp_path: Path) -> None:
             "greek.txt: no piece of en",
         ),
         ("cut de new --text empty.txt", "empty.txt: no text there"),
+        ("cut de new --text lines", "lines: JSON, expected plain text, one sentence a line"),
+        (
+            "change de new --tokenizer en --by rank --text en.txt --source-text lines",
+            "lines: JSON, expected plain text, one sentence a line",
+        ),
         ("change de new --tokenizer en --by mean --text pipe", "pipe: a pipe or device; name a file"),
         ("extend de new --from-tokenizer en --text pipe", "pipe: a pipe or device; name a file"),
         (
@@ -241,6 +246,7 @@ def test_bad_input_is_one_line(inputs: Path, monkeypatch, capsys, tmp_path: Path
     write_word_pieces([*BERT, *WORDS, *(f"w{number}" for number in range(100))], tmp_path / "mixed")
     make_small_letters(tmp_path / "en", tmp_path / "small")
     (tmp_path / "empty.txt").touch()
+    (tmp_path / "lines").write_text('{"text": "der Hund"}\n')
     (tmp_path / "greek.txt").write_text("αυτό\n", encoding="utf-8")
     os.mkfifo(tmp_path / "pipe")
     monkeypatch.chdir(tmp_path)
