@@ -66,7 +66,10 @@ class TextSource(LineSource):
 
 
 class MosesSource(Source):
-    """Two text files whose i-th lines are a pair; raises ValueError with both numbers of lines if they differ."""
+    """Two text files whose i-th lines are a pair; raises ValueError with both numbers of lines if they differ.
+
+    They are not cut into parts: where line i of a file begins can only be known by reading all that is before it.
+    """
 
     def __init__(self, item: Input, part: Part | None) -> None:
         super().__init__(item, part)

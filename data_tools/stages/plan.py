@@ -7,7 +7,8 @@
 Equal keys mean equal shards. So a run that was killed continues with the missing tasks, even if the corpus, filters or
 files have changed in between: only tasks with other keys are run again.
 
-Large files are cut into several tasks, and small ones share a task, depending only on their order and sizes.
+Large files are cut into several tasks where their format allows it, and small ones share a task, depending only on
+their order and sizes.
 """
 
 import hashlib
@@ -43,9 +44,9 @@ TOKENIZER_NAME = "tokenizer"
 WRITTEN_NAMES = (PLAN_NAME, TOKENIZER_NAME, MANIFEST_NAME)  # directly in DATA, first under temporary names
 RESULT_NAME = "result.json"
 KEY_LENGTH = 16
-# An uncompressed file is cut into tasks of a size in this range, and small files share a task up to that size: enough
-# tasks for any number of workers, but only thousands of shards for a terabyte. The size depends only on the corpus, and
-# so do the shards.
+# A file that can be cut (`parts_of` of its reader) is cut into tasks of a size in this range, and small files share a
+# task up to that size: enough tasks for any number of workers, but only thousands of shards for a terabyte. The size
+# depends only on the corpus, and so do the shards.
 MIN_PART_BYTES = 32 << 20
 MAX_PART_BYTES = 1 << 30
 WANTED_PARTS = 2_000
