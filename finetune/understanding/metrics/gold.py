@@ -10,7 +10,7 @@ from data_tools.text.lines import open_text
 from finetune.understanding.metrics.labels import INSPECTED_LINES
 from finetune.understanding.metrics.prediction_files import prediction_path
 from finetune.understanding.metrics.scoring import Gold, form_of, gold_of
-from finetune.understanding.readers.conll import DOCUMENT_START, separator_of
+from finetune.understanding.readers.conll import DOCUMENT_START, is_comment, separator_of
 from finetune.understanding.readers.delimited import ORIGINALS, Layout
 from finetune.understanding.readers.examples_of_task import read, read_retrieval
 from finetune.understanding.readers.files import existing, find_file, has_file
@@ -74,8 +74,8 @@ def has_all_columns(path: Path, form: Format) -> bool:
         first = list(itertools.islice(filter(str.strip, lines), INSPECTED_LINES))
     if form.kind is FileKind.CONLL:
         separator = separator_of(first, form)
-        counts = [len(line.split(separator)) for line in first if not line.startswith(DOCUMENT_START)]
-        return sum(count > 1 for count in counts) > len(counts) / 2
+        words = [line for line in first if not (line.startswith(DOCUMENT_START) or is_comment(line, form))]
+        return sum(len(line.split(separator)) > 1 for line in words) > len(words) / 2
     usual = Layout.of(form, None, str(path)).counts[-1]
     expected = (usual, usual + len(ORIGINALS)) if form.originals else (usual,)
     return sum(len(line.split("\t")) in expected for line in first) > len(first) / 2

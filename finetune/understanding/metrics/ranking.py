@@ -63,10 +63,10 @@ def query_score(metric: str, grades: Sequence[float], scores: Numbers) -> float:
 
 def counted_queries(gold: Grades, metrics: Collection[str]) -> list[range]:
     """The rows of each query that counts in one of the metrics, in the order of the queries."""
-    return [rows for rows in rows_of_queries(gold) if any(counts(metric, gold, rows) for metric in metrics)]
+    return [rows for rows in rows_of_queries(gold) if any(is_counted(metric, gold, rows) for metric in metrics)]
 
 
-def counts(metric: str, gold: Grades, rows: range) -> bool:
+def is_counted(metric: str, gold: Grades, rows: range) -> bool:
     """Whether a query counts: it needs two candidates and, for map, a relevant one."""
     return len(rows) >= MIN_CANDIDATES and (metric == "ndcg" or any(gold[row][1] > 0 for row in rows))
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from finetune.understanding.metrics.numbers import Numbers
-from finetune.understanding.metrics.ranking import Grades, counted_queries, counts, query_score
+from finetune.understanding.metrics.ranking import Grades, counted_queries, is_counted, query_score
 from finetune.understanding.metrics.scoring import Gold, Predictions, score, task_score
 from finetune.understanding.tasks.task import Head, Task
 
@@ -135,7 +135,7 @@ def _shares(scored: Scored) -> np.ndarray | None:
 
 def _ranking_share(metric: str, gold: Grades, predicted: Numbers, rows: range) -> tuple[float, float]:
     """What a query adds to the dividend and the divisor of a metric; zeros where it does not count."""
-    if not counts(metric, gold, rows):
+    if not is_counted(metric, gold, rows):
         return 0.0, 0.0
     grades = [gold[row][1] for row in rows]
     return 100 * query_score(metric, grades, [predicted[row] for row in rows]), 1.0
