@@ -108,7 +108,7 @@ def with_labels_as_written(read: MarkedMapping) -> dict[Any, Any]:
     content = dict(read.content)
     for key in MAPPINGS:
         names = [keys[1] for keys in read.marks if len(keys) == 2 and keys[0] == key]
-        if isinstance(content.get(key), dict) and len(names) == len(content[key]):  # no << that merges another mapping
+        if isinstance(content.get(key), dict) and len(names) == len(content[key]):  # else two spellings are one key
             content[key] = dict(zip(names, content[key].values(), strict=True))
     for key in LABEL_KEYS:
         value = content.get(key)
