@@ -48,7 +48,7 @@ class PairFiles:
     def __iter__(self) -> Iterator[Pair]:
         """All pairs. Raises ValueError that names the line for what is not a pair, or a link of no words."""
         with ExitStack() as stack:
-            files = [stack.enter_context(open_text(path)) for path in self.all_paths]
+            files = [stack.enter_context(open_text(path, is_prose=True)) for path in self.all_paths]
             for number, lines in enumerate(rows_of(files), start=1):
                 yield self._pair_of(lines, files, number)
 

@@ -35,7 +35,7 @@ class TextFiles:
             for pair in PairFiles(self.paths, None, None, first_index=0):
                 yield pair.source, pair.target
             return
-        with open_text(self.source) as lines:
+        with open_text(self.source, is_prose=True) as lines:
             for line in lines:
                 yield words_of(line), None
 

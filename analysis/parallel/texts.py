@@ -89,7 +89,7 @@ class ParallelText:
         Raises ValueError that names the line for one without a column, and for files of different lengths.
         """
         with ExitStack() as stack:
-            opened = [stack.enter_context(open_text(path)) for path in self.paths]
+            opened = [stack.enter_context(open_text(path, is_prose=True)) for path in self.paths]
             for number, lines in enumerate(rows_of(opened), start=1):
                 places = zip(self.files, lines, opened, strict=True)
                 yield tuple(cell.strip() for file, line, own in places for cell in file.cells(line, own, number))

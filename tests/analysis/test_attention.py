@@ -194,6 +194,7 @@ def test_a_translation_model_attends_to_what_it_translates(tmp_path: Path, monke
         (("--sentence", "a", "--layers", "0"), "--layers 0: 0, the embeddings, have no attention; expected 1 to 2"),
         (("--sentence", "a", "--layers", "3"), "--layers 3: .* has attention in layers 1 to 2, but no 3"),
         (("--source", "{empty}"), "empty: no line has a word; expected a sentence a line"),
+        (("--source", "{json}"), "json: JSON, expected plain text, one sentence a line"),
         (
             ("--sentence", "a", "--max-tokens", "0"),
             "argument --max-tokens: expected a whole number of at least 1, found 0",
@@ -209,7 +210,8 @@ def test_bad_flags_are_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (tmp_path / "empty").write_text("\n \n")
-    given = [flag.format(source=tmp_path / "source", empty=tmp_path / "empty") for flag in flags]
+    (tmp_path / "json").write_text('{"text": "a b"}\n')
+    given = [flag.format(**{name: tmp_path / name for name in ("source", "empty", "json")}) for flag in flags]
     with pytest.raises(ValueError, match=message) as error:
         call(monkeypatch, tiny_model, *given, "--output", tmp_path / "found")
     assert "\n" not in str(error.value) and not (tmp_path / "found").exists()

@@ -49,7 +49,7 @@ def search_set(task: Task, split: Split, language: str, root: Path) -> Retrieval
     target = find_file(task, split, language, root, side=task.source_language).path
     sentences = []
     for path in (source, target):
-        with open_text(path) as lines:
+        with open_text(path, is_prose=True) as lines:
             sentences.append(list(lines))
         if not sentences[-1]:
             raise ValueError(f"{path}: empty; expected a sentence a line")

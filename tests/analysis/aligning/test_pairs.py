@@ -60,6 +60,8 @@ def test_wrong_lines_are_refused(line: str, first_index: int, message: str, tmp_
 def test_files_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="target has 1 lines, .*source more; line i of each must belong together"):
         files(tmp_path, source="a\nb\n", target="x\n").check()
+    with pytest.raises(ValueError, match="target: JSON, expected plain text, one sentence a line"):
+        files(tmp_path, source="a\n", target='{"text": "x"}\n').check()
     with pytest.raises(ValueError, match="empty; expected a pair of sentences a line"):
         files(tmp_path, source="", target="").check()
     with pytest.raises(ValueError, match="1 of 2 rows have links; expected all or none"):
