@@ -50,6 +50,7 @@ from analysis.options import (
     load_decoder,
     load_embedder,
     model_of,
+    refuse_unread,
     translation_model_of,
 )
 from analysis.results import result_names
@@ -102,8 +103,23 @@ def parse_arguments() -> argparse.Namespace:
     )
     add_decoder_flags(parser)
     options = parser.parse_args()
-    chosen_methods(options), checked_settings(options)  # which refuse others
+    methods, _ = chosen_methods(options), checked_settings(options)  # which refuse others
+    refuse_unread(parser, options, unread_flags(options.by, methods))
     return options
+
+
+def unread_flags(by: Source, methods: Sequence[Method]) -> dict[str, str]:
+    """What nothing reads, for `refuse_unread`."""
+    found = {}
+    if Method.ITERMAX not in methods:
+        found["rounds"] = f"the method {Method.ITERMAX}"
+    if Method.SOFTMAX not in methods:
+        found["threshold"] = f"the method {Method.SOFTMAX}"
+    if set(methods) <= {Method.SOFTMAX}:
+        found["distortion"] = f"the methods other than {Method.SOFTMAX}"
+    if by is not Source.DECODER_ATTENTION:
+        found |= dict.fromkeys(("decoder_state", "target_language"), f"--by {Source.DECODER_ATTENTION}")
+    return found
 
 
 def pair_files(options: argparse.Namespace, prefix: str = "") -> PairFiles | None:

@@ -50,6 +50,7 @@ from analysis.options import (
     load_decoder,
     load_embedder,
     model_of,
+    refuse_unread,
     translation_model_of,
 )
 from analysis.results import result_names
@@ -82,7 +83,11 @@ def parse_arguments() -> argparse.Namespace:
     )
     add_decoder_flags(parser)
     options = parser.parse_args()
-    chosen_readings(options), chosen_heads(options)  # which refuse others
+    readings, _ = chosen_readings(options), chosen_heads(options)  # which refuse others
+    if options.sentence is None:
+        refuse_unread(parser, options, dict.fromkeys(("heads", "units"), "the heat maps of --sentence"))
+    if Reading.DECODER not in readings:
+        refuse_unread(parser, options, dict.fromkeys(("decoder_state", "target_language"), f"--by {Reading.DECODER}"))
     return options
 
 
@@ -155,6 +160,8 @@ def main() -> None:
     reader, weights_of = load_reader(options, model, layers, readings)
     if isinstance(reader, ForcedDecoder):
         single = [(source, target or reader.translations([source])[0]) for source, target in single]
+        if not all(target for _, target in single):
+            raise ValueError("--sentence: the model's own translation of it has no word; give --translation")
     units = reader.encoder.tokenizer, options.units == "pieces"
     maps = {
         by: [one for text in single for one in maps_of_text(own, text, layers, mapped, heads, *units)]

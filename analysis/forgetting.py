@@ -39,6 +39,7 @@ from analysis.masking.scores import Score, Scorer
 from analysis.options import claim_results, model_parser, name_and_file, named_files
 from analysis.results import result_names
 from data_tools.cli import run_main, warn
+from data_tools.files.locations import check_can_be_read_again
 from finetune.encoders import Encoder, open_encoder
 from finetune.model_directory import model_directory
 from finetune.placement import Placement
@@ -105,11 +106,15 @@ def named_texts(values: Sequence[str]) -> dict[str, Path]:
 def masked_texts(
     options: argparse.Namespace, paths: Mapping[str, Path], opened: Sequence[Encoder]
 ) -> dict[str, MaskedText]:
-    """The texts by language, each of which has been read once. Raises ValueError for one without a word to mask."""
+    """The texts by language, each of which has been read once.
+
+    Raises ValueError for one that can be read only once, or has no word to mask.
+    """
     encoders = [text_encoder(one) for one in opened]
     longest = [longest_line(one, encoder, options.max_length) for one, encoder in zip(opened, encoders, strict=True)]
     texts = {}
     for language, path in paths.items():
+        check_can_be_read_again(str(path))
         text = MaskedText(path, encoders, longest, options.mask_share, options.seed, options.lines)
         num_drawn = sum(
             int(line.is_drawn.sum())

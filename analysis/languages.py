@@ -53,7 +53,7 @@ from analysis.comparing.identity import drawn_parts
 from analysis.comparing.measures import Measure
 from analysis.comparing.plugged import fill_plugged_vectors
 from analysis.comparing.report import all_names, write_report
-from analysis.options import choices, claim_results, command_parser, layers_of, load_embedder, model_of
+from analysis.options import choices, claim_results, command_parser, layers_of, load_embedder, model_of, refuse_unread
 from analysis.parallel.texts import ParallelText, drawn_rows
 from analysis.parallel.vectors import ParallelVectors
 from analysis.scratch import unnamed_map
@@ -97,6 +97,9 @@ def parse_arguments() -> argparse.Namespace:
     )
     options = parser.parse_args()
     check_flags(options)
+    parts = choices("compare", options.compare, PARTS)
+    if Measure.CKA not in parts and not options.plugged and not options.other_model:
+        refuse_unread(parser, options, {"batch_size": f"{Measure.CKA}, --plugged and --other-model"})
     return options
 
 

@@ -30,7 +30,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from analysis.options import choices, model_parser
+from analysis.options import choices, model_parser, refuse_unread
 from analysis.reporting.analyses import ANALYSES, Analysis, Inputs, Job, NotPossibleError
 from analysis.reporting.model_summary import summary_of
 from analysis.reporting.page import Section, render, shown_run
@@ -40,6 +40,7 @@ from data_tools.files.atomic import write_texts
 from data_tools.files.directories import claim
 from data_tools.files.outputs import check_output_directory
 from finetune.model_directory import model_directory
+from finetune.steps import held
 from finetune.understanding.flags import ENCODERS
 from training.launch import quiet_libraries
 from training.run_directory.kinds import Kind
@@ -53,10 +54,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, metavar="DATA", help="directory of the data, as above")
     parser.add_argument("--before", type=Path, metavar="MODEL", help="the model before a change, for masked words")
     parser.add_argument("--entailment-model", type=Path, metavar="MODEL", help="fine-tuned, for gender bias")
-    names = ",".join(analysis.name for analysis in ANALYSES)
-    parser.add_argument("--analyses", default=names, help=f"of {names} (default: all that the data allow)")
+    known = ",".join(analysis.name for analysis in ANALYSES)
+    parser.add_argument("--analyses", default=known, help=f"of {known} (default: all that the data allow)")
     options = parser.parse_args()
-    choices("analyses", options.analyses, [analysis.name for analysis in ANALYSES])
+    names = choices("analyses", options.analyses, [analysis.name for analysis in ANALYSES])
+    for flag, analysis in (("before", "forgetting"), ("entailment_model", "bias")):
+        if analysis not in names:
+            refuse_unread(parser, options, {flag: f"the analysis {analysis}"})
     return options
 
 
@@ -102,15 +106,16 @@ def main() -> None:
         reasons = "; ".join(f"{analysis.name}: {reason}" for analysis, _, reason in planned)
         raise ValueError(f"{options.data}: nothing to analyse; expected, for {reasons}")
     check_output_directory(options.output, [options.data, *(path for task in tasks for path in task.job.reads)])
-    claim(options.output, [PAGE, RECORD, *(path.name for task in tasks for path in (task.results, task.log))], PROGRAM)
-
-    outcomes = run_tasks(tasks, options.output)
-    sections = [
-        Section(analysis, [shown_run(task, outcomes[task.job.name]) for task in own], reason)
-        for analysis, own, reason in planned
-    ]
-    command = shlex.join(["python", "-m", PROGRAM, *sys.argv[1:]])
-    write_texts(options.output, {PAGE: render(str(options.model), command, summary, sections)})
+    names_of_tasks = [path.name for task in tasks for path in (task.results, task.log)]
+    with held(options.output):
+        claim(options.output, [PAGE, RECORD, *names_of_tasks], PROGRAM)
+        outcomes = run_tasks(tasks, options.output)
+        sections = [
+            Section(analysis, [shown_run(task, outcomes[task.job.name]) for task in own], reason)
+            for analysis, own, reason in planned
+        ]
+        command = shlex.join(["python", "-m", PROGRAM, *sys.argv[1:]])
+        write_texts(options.output, {PAGE: render(str(options.model), command, summary, sections)})
     print(options.output / PAGE)
     if failed := [name for name, outcome in outcomes.items() if outcome.error]:
         raise ValueError(f"{len(failed)} of {len(tasks)} analyses failed: {first_of(failed)}; the page says why")

@@ -28,7 +28,15 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.options import claim_results, command_parser, layers_of, load_embedder, model_of, named_files
+from analysis.options import (
+    claim_results,
+    command_parser,
+    layers_of,
+    load_embedder,
+    model_of,
+    named_files,
+    refuse_unread,
+)
 from analysis.parallel.texts import ParallelText, drawn_rows
 from analysis.parallel.vectors import ParallelVectors
 from analysis.results import result_names
@@ -38,6 +46,7 @@ from analysis.translations.neighbours import Line, read_queries, search, write_n
 from analysis.translations.report import FIGURE, NAME, Searched, write_report
 from analysis.translations.sentence_map import Projection, map_of, projection_named, write_maps
 from data_tools.cli import run_main
+from data_tools.files.locations import check_can_be_read_again
 from finetune.understanding.flags import report_truncated
 from finetune.understanding.retrieval.embeddings import Embedder, num_layers
 from training.launch import quiet_libraries
@@ -62,6 +71,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--threshold", type=float, default=-1.0, help="least cosine of a neighbour (default: any)")
     options = parser.parse_args()
     check_flags(options)
+    if options.queries is None:
+        refuse_unread(parser, options, dict.fromkeys(("count", "threshold"), "--queries and --search"))
+    if options.text is None:
+        refuse_unread(parser, options, dict.fromkeys(("map", "projection"), "--text, of which a map is drawn"))
+    elif not options.map:
+        refuse_unread(parser, options, {"projection": "a map, which --map 0 leaves out"})
     return options
 
 
@@ -87,6 +102,8 @@ def main() -> None:
     text = ParallelText.of_flag("text", options.text) if options.text else None
     projection = projection_named(options.projection)
     files = named_files("search", options.search or ())
+    for path in files.values():
+        check_can_be_read_again(str(path))
     queries = read_queries(options.queries) if options.queries else []
     num_rows = text.check() if text else 0
     model = model_of(options)

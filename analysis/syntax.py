@@ -30,19 +30,29 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from analysis.options import choices, claim_results, command_parser, layers_of, load_embedder, model_of, named_files
+from analysis.options import (
+    choices,
+    claim_results,
+    command_parser,
+    layers_of,
+    load_embedder,
+    model_of,
+    named_files,
+    refuse_unread,
+)
 from analysis.probing.probing_run import Treebanks, run_probes, states_of_treebanks
-from analysis.probing.report import FIGURE, NAME, write_report
+from analysis.probing.report import AVERAGE, FIGURE, NAME, write_report
 from analysis.probing.stored_states import StoredStates
-from analysis.probing.tasks import DepthTask, DistanceTask, ProbeTask, tag_tasks
+from analysis.probing.tasks import DepthTask, DistanceTask, ProbeTask, tag_tasks, tags_of
 from analysis.probing.training import Schedule
 from analysis.probing.treebank import Punctuation, Tree, read_trees
 from analysis.results import result_names
-from data_tools.cli import run_main, warn
+from data_tools.cli import first_of, run_main, warn
 from training.launch import quiet_libraries
 
 PROGRAM = "analysis.syntax"
-PROBES = ("distance", "depth", "upos", "xpos")
+TAGS = ("upos", "xpos")
+PROBES = ("distance", "depth", *TAGS)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -62,6 +72,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=20, help="sentences (default %(default)s)")
     options = parser.parse_args()
     check_flags(options)
+    if not set(choices("probes", options.probes, PROBES)) - set(TAGS):
+        refuse_unread(parser, options, dict.fromkeys(("rank", "punctuation"), "the probes distance and depth"))
     return options
 
 
@@ -88,6 +100,19 @@ def tasks_of(probes: Sequence[str], options: argparse.Namespace, treebanks: Tree
     return tasks
 
 
+def check_tags(probes: Sequence[str], treebanks: Treebanks) -> None:
+    """Raise ValueError where the development trees have no tag that training has, and so cannot tell when it ends."""
+    for tag in (probe for probe in probes if probe in TAGS):
+        known, found = (
+            {name for tree in trees for name in tags_of(tree, tag)} for trees in (treebanks.train, treebanks.dev)
+        )
+        if not known & found:
+            raise ValueError(
+                f"--probes {tag}: the trees of --dev have none of the tags of --train ({first_of(sorted(known))}), but "
+                f"{first_of(sorted(found))}"
+            )
+
+
 def warn_of_kept_punctuation(trees: Sequence[Tree]) -> None:
     """Warn where Penn Treebank's tags leave out nothing, but UD's would: the treebank has other tags."""
     if all(tree.is_kept(Punctuation.XPOS).all() for tree in trees) and "PUNCT" in {
@@ -101,9 +126,14 @@ def main() -> None:
     quiet_libraries()
     probes = choices("probes", options.probes, PROBES)
     files = {name: named_files(name, vars(options)[name], ".conllu") for name in ("train", "dev", "test")}
+    if AVERAGE in files["test"]:
+        raise ValueError(
+            f"--test {AVERAGE}={files['test'][AVERAGE]}: {AVERAGE} is the name of the mean; expected another"
+        )
     read = {part: {name: list(read_trees(path)) for name, path in own.items()} for part, own in files.items()}
     train, dev = ([tree for trees in read[part].values() for tree in trees] for part in ("train", "dev"))
     treebanks = Treebanks(train, dev, read["test"])
+    check_tags(probes, treebanks)
     if options.punctuation is Punctuation.XPOS:
         for trees in treebanks.tests.values():
             warn_of_kept_punctuation(trees)

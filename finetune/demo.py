@@ -259,7 +259,8 @@ def main() -> None:
     shared = shared_steps(root, arguments.processes, arguments.seed)
     chains = {init: translation_steps(root, init, arguments.seed) for init in INITS}
     if arguments.fresh and root.exists():
-        print(f"the earlier demo is in {move_aside(root)} now")
+        with held(root):
+            print(f"the earlier demo is in {move_aside(root)} now")
     with held(root):
         claim(root, RESULTS, COMMAND)
         check_unchanged(root, [*shared, *(step for chain in chains.values() for step in chain)])

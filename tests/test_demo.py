@@ -24,6 +24,7 @@ from finetune.demo import (
 )
 from finetune.demo_report import INITS, first_and_last, first_translations, validations
 from finetune.mt.recipe import TranslationRecipe
+from finetune.steps import held
 from pretrain.recipe import PretrainRecipe
 from training.recipe.parsing import build_recipe, read_yaml
 
@@ -111,6 +112,14 @@ def test_a_fresh_start_keeps_what_was_there(tmp_path: Path, monkeypatch: pytest.
         start(monkeypatch, "--output", output, "--fresh")
         assert (tmp_path / f"demo.{number}" / "text" / "notes.txt").read_text() == "mine"
         assert not (output / "text").exists()
+
+
+def test_a_demo_at_work_is_not_moved_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = tmp_path / "demo"
+    start(monkeypatch, "--output", output)
+    with held(output), pytest.raises(ValueError, match="demo: another call is at work in it"):
+        start(monkeypatch, "--output", output, "--fresh")
+    assert [path.name for path in tmp_path.iterdir()] == ["demo"]
 
 
 @pytest.mark.parametrize("flags", [(), ("--fresh",)])

@@ -1,4 +1,8 @@
-"""Curves of a run as PNG: `python -m training.plot RUN`."""
+"""Curves of a run as PNG: `python -m training.plot RUN`.
+
+A run draws RUN/curves.png when it ends, by which others know that it has. Those of one that goes on, or was stopped,
+are drawn into RUN/curves_so_far.png.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from data_tools.cli import FlagParser, run_main
 from training.figures import COLOURS, LINES, pyplot, save
 from training.meters import read_metrics
 
+CURVES, CURVES_SO_FAR = "curves.png", "curves_so_far.png"
 MOST_NAMED = 12  # curves in a panel that its legend still names
 LAST_PANELS = ("lr", "grad_norm", "tokens_per_second", "data_wait", "utilisation")
 
@@ -28,9 +33,9 @@ def panel_of(name: str) -> tuple[str, str]:
     return f"{first}{kind}", last
 
 
-def plot_curves(run_dir: Path) -> Path:
-    """Path of `run_dir`/curves.png: every loss term and accuracy, in training by kind of batch, language and pair, and
-    in validation; then learning rate, gradient norm, throughput."""
+def plot_curves(run_dir: Path, file_name: str = CURVES) -> Path:
+    """Draw a file in a run: every loss term and accuracy, in training by kind of batch, language and pair, and in
+    validation; then learning rate, gradient norm, throughput. Returns its path."""
     panels: dict[str, dict[str, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
     for line in read_metrics(run_dir):
         for name, value in line.items():
@@ -61,15 +66,16 @@ def plot_curves(run_dir: Path) -> Path:
         axis.axis("off")
     figure.suptitle(str(run_dir))
     figure.tight_layout()
-    path = run_dir / "curves.png"
+    path = run_dir / file_name
     save(figure, [path], dpi=110)
     return path
 
 
 def main() -> None:
-    parser = FlagParser(description="Draw the curves of a run into RUN/curves.png.")
+    parser = FlagParser(description=f"Draw the curves of a run into RUN/{CURVES}, before its end RUN/{CURVES_SO_FAR}.")
     parser.add_argument("run", type=Path, help="directory of a run (its recipe's output)")
-    print(plot_curves(parser.parse_args().run))
+    run_dir = parser.parse_args().run
+    print(plot_curves(run_dir, CURVES if (run_dir / CURVES).exists() else CURVES_SO_FAR))
 
 
 if __name__ == "__main__":

@@ -23,10 +23,11 @@ class Chosen:
     counts: Counts
 
 
-def chosen_elsewhere(counts: Mapping[int, HalfCounts], development: Mapping[int, HalfCounts] | None) -> Chosen:
+def chosen_elsewhere(counts: Mapping[int, HalfCounts], development: Mapping[int, HalfCounts] | None) -> Chosen | None:
     """The layer of lowest error on development pairs or, without any, for each half of the pairs on the other half.
 
-    Both are {layer: the counts of each half}. Of equal layers it is the lowest.
+    Both are {layer: the counts of each half}. Of equal layers it is the lowest; None where no layer has an error, since
+    there are no pairs to choose on, or neither links nor gold ones in them.
     """
     best: list[int] = []
     for half in HALVES:
@@ -34,6 +35,8 @@ def chosen_elsewhere(counts: Mapping[int, HalfCounts], development: Mapping[int,
             layer: own[1 - half].aer if development is None else sum(development[layer], Counts()).aer
             for layer, own in counts.items()
         }
+        if all(map(math.isnan, errors.values())):
+            return None
         best.append(min(errors, key=lambda layer: (math.inf if math.isnan(errors[layer]) else errors[layer], layer)))
     scored = sum((counts[layer][half] for half, layer in zip(HALVES, best, strict=True)), Counts())
     return Chosen((best[0], best[1]), scored)

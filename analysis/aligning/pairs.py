@@ -13,6 +13,7 @@ from pathlib import Path
 
 from analysis.aligning.scores import Gold, Link
 from data_tools.cli import warn
+from data_tools.files.locations import check_can_be_read_again
 from data_tools.text.lines import TextLines, open_text, rows_of
 
 WORD = re.compile(r"[^ \t]+")  # a no-break space may be within a word: gold links do not count it as a border
@@ -55,8 +56,11 @@ class PairFiles:
     def check(self) -> tuple[int, bool]:
         """Read all pairs: their number, and whether they have gold links; warn where these may count from 1.
 
-        Raises ValueError as reading does, for files without pairs, and for rows of which only some have links.
+        Raises ValueError as reading does, for what can be read only once, for files without pairs, and for rows of
+        which only some have links.
         """
+        for path in self.all_paths:
+            check_can_be_read_again(str(path))
         num_pairs = num_with_gold = 0
         lowest_index = 1
         for pair in self:

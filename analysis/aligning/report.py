@@ -12,6 +12,7 @@ from analysis.aligning.links import Method
 from analysis.aligning.scores import Counts
 from analysis.figures import Curve, draw_curves
 from analysis.results import Column, Table, number_or_none, write_results
+from data_tools.cli import warn
 
 NAME, FIGURE = "alignment", "aer"
 METRICS = ("aer", "precision", "recall", "f1")
@@ -31,13 +32,16 @@ def write_report(output: Path, settings: Mapping[str, Any], scores: Scores | Non
         method: {layer: sum(halves, Counts()) for layer, halves in by_layer.items()}
         for method, by_layer in scores.items()
     }
-    chosen = {
-        method: chosen_elsewhere(by_layer, None if development is None else development[method])
-        for method, by_layer in scores.items()
-    }
-    rows = [[method, layer, *as_json(own).values()] for method in totals for layer, own in totals[method].items()]
-    by_layer = Table("Scores by layer", COLUMNS, rows)
+    chosen = {}
     where = "the other half of the pairs" if development is None else "development pairs"
+    for method, by_layer in scores.items():
+        found = chosen_elsewhere(by_layer, None if development is None else development[method])
+        if found is None:
+            warn(f"{method}: no layer is chosen, since {where} have no links by which one is better")
+        else:
+            chosen[method] = found
+    rows = [[method, layer, *as_json(own).values()] for method in totals for layer, own in totals[method].items()]
+    scores_by_layer = Table("Scores by layer", COLUMNS, rows)
     with_chosen = Table(
         f"With the layer that is best on {where}",
         COLUMNS,
@@ -54,7 +58,9 @@ def write_report(output: Path, settings: Mapping[str, Any], scores: Scores | Non
         "chosen": {method: {"layers": list(own.layers), **as_json(own.counts)} for method, own in chosen.items()},
     }
     draw(output, in_json, f"alignment of {settings['pairs']:,} pairs by {settings['by']}")
-    write_results(output, NAME, f"Alignment by {settings['model']}", content, [with_chosen, by_layer], by_layer)
+    write_results(
+        output, NAME, f"Alignment by {settings['model']}", content, [with_chosen, scores_by_layer], scores_by_layer
+    )
 
 
 def as_json(counts: Counts) -> dict[str, float | None]:

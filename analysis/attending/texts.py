@@ -8,6 +8,7 @@ from pathlib import Path
 
 from analysis.aligning.pairs import WORD, PairFiles
 from analysis.states import Words
+from data_tools.files.locations import check_can_be_read_again
 from data_tools.text.lines import open_text
 
 Texts = tuple[Words, Words | None]  # a sentence and, if there is one, its translation
@@ -40,7 +41,12 @@ class TextFiles:
                 yield words_of(line), None
 
     def check(self) -> int:
-        """Read all sentences: their number. Raises ValueError as reading does, and if none has a word."""
+        """Read all sentences: their number.
+
+        Raises ValueError as reading does, for what can be read only once, and if none has a word.
+        """
+        for path in self.paths:
+            check_can_be_read_again(str(path))
         num_texts = num_filled = 0
         for source, _ in self:
             num_texts += 1

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from analysis.options import name_and_file
+from data_tools.files.locations import check_can_be_read_again
 from data_tools.text.lines import TextLines, open_text, rows_of
 
 Row = tuple[str, ...]  # a sentence in each language
@@ -101,8 +102,11 @@ class ParallelText:
     def check(self) -> int:
         """The number of rows; all lines are read, and how many are left out is reported.
 
-        Raises ValueError as reading does, and for fewer than two rows, which are compared with each other.
+        Raises ValueError as reading does, for what can be read only once, and for fewer than two rows, which are
+        compared with each other.
         """
+        for path in self.paths:
+            check_can_be_read_again(str(path))
         num_rows = num_left_out = 0
         for row in self.all_rows():
             num_rows += all(row)

@@ -70,10 +70,10 @@ class TagProbe(Probe):
         return self.classifier(states_BWD)
 
     def loss(self, predicted: Tensor, gold: Tensor) -> tuple[Tensor, int]:
-        """The mean cross-entropy over words."""
-        return cross_entropy(predicted.flatten(0, 1), gold.flatten(), ignore_index=IGNORED), int(
-            (gold != IGNORED).sum()
-        )
+        """The mean cross-entropy over the words whose tag is known, 0 without any."""
+        total = cross_entropy(predicted.flatten(0, 1), gold.flatten(), ignore_index=IGNORED, reduction="sum")
+        count = int((gold != IGNORED).sum())
+        return total / max(count, 1), count
 
 
 def padded(gold: Sequence[np.ndarray]) -> Tensor:

@@ -68,14 +68,16 @@ class Analysis:
 
 
 def files_called(directory: Path, suffix: str) -> dict[str, Path]:
-    """The files of a directory with a suffix, plain or compressed, by their names without it, in order."""
-    endings = [suffix, *(suffix + compression for compression in COMPRESSED_SUFFIXES)]
-    found = {
-        path.name.removesuffix(ending): path
-        for ending in endings
-        for path in directory.glob(f"*{ending}")
-        if path.is_file()
-    }
+    """The files of a directory with a suffix, plain or compressed, by their names without it, in order.
+
+    Raises ValueError for two of one name, of which only one would be read.
+    """
+    found: dict[str, Path] = {}
+    for ending in (suffix, *(suffix + compression for compression in COMPRESSED_SUFFIXES)):
+        for path in sorted(directory.glob(f"*{ending}")):
+            name = path.name.removesuffix(ending)
+            if path.is_file() and found.setdefault(name, path) is not path:
+                raise ValueError(f"{found[name]} and {path}: two files for {name}; expected one, move the other away")
     return dict(sorted(found.items()))
 
 

@@ -219,9 +219,9 @@ def kind_of(model: str, column: Column, study: Study) -> Kind:
     if model == CONTROL or study.models[model].fields.get("init") == "random":
         return Kind.CONTROL
     languages = study.languages_of(model)
-    if not languages:
-        return Kind.UNKNOWN
-    return Kind.OWN if column.language in languages else Kind.FOREIGN
+    if column.language in languages:
+        return Kind.OWN
+    return Kind.FOREIGN if languages and study.has_all_languages(model) else Kind.UNKNOWN
 
 
 def cell_steps(columns: Sequence[Column], study: Study) -> list[Step]:

@@ -180,10 +180,24 @@ class Study:
         return [*own, *self.control][0]
 
     def languages_of(self, model: str) -> tuple[str, ...]:
-        """The languages of the text that a model has seen; empty if nobody says."""
+        """The languages of the text that a model is known to have seen; empty if nobody says."""
         part = self.models[model]
         if part.languages:
             return part.languages
         before = self.languages_of(part.start) if part.start in self.models else ()
-        data = self.data.get(str((part.pretrain or {}).get("data")))
+        data = self.data_of(part)
         return tuple(dict.fromkeys((*before, *(data.languages if data else ()))))
+
+    def has_all_languages(self, model: str) -> bool:
+        """Whether `languages_of` has all languages that a model has seen, as far as the study tells."""
+        part = self.models[model]
+        if part.languages:
+            return True
+        if part.start and not (part.start in self.models and self.has_all_languages(part.start)):
+            return False
+        data = self.data_of(part)
+        return part.pretrain is None or bool(data and data.languages)
+
+    def data_of(self, part: ModelPart) -> DataPart | None:
+        """The data of the study that a model is pre-trained on; None for a directory, and without pre-training."""
+        return self.data.get(str((part.pretrain or {}).get("data")))

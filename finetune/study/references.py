@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from finetune.study.configuration import CONTROL, Study
 from finetune.study.preparation import VOCABULARY
+from finetune.study.probes import probed_models
 from finetune.understanding.tasks.section import Section, meant
 
 
@@ -34,8 +36,10 @@ def check_references(study: Study, top: Section, parts: Mapping[str, Mapping[str
         check_name(control, "from", name, "models", study.models)
     if top.has(CONTROL) and not study.control:
         control.complain("from", "control: from is missing, the model whose shape and tokenizer it has")
-    for name in study.rows:
+    for name in dict.fromkeys(study.rows):
         check_name(top.section("table"), "models", name, "models", compared)
+    if study.rows.count(CONTROL) > 1:
+        top.section("table").complain("models", f"table: leave out {CONTROL}, which has a row in any case")
     for name, tasks in study.averages.items():
         averages = top.section("table").section("averages")
         if not tasks:
@@ -47,8 +51,25 @@ def check_references(study: Study, top: Section, parts: Mapping[str, Mapping[str
     for name, probe in study.probes.items():
         for model in probe.models:
             check_name(parts["probes"][name], "models", model, "models", study.models)
+    check_numbers_of_probes(study, parts["probes"])
     if not study.tasks and not study.probes:
         top.complain("tasks", "neither tasks nor probes: there is nothing to compare models on")
+
+
+def check_numbers_of_probes(study: Study, sections: Mapping[str, Section]) -> None:
+    """Complain of a number that two probes of one model find, of which the table would show one."""
+    for one, other in itertools.combinations(study.probes, 2):
+        if not {*probed_models(study.probes[one], study)} & {*probed_models(study.probes[other], study)}:
+            continue
+        first, second = study.probes[one], study.probes[other]
+        for key, repeated in (
+            ("results", first.results.keys() & second.results.keys()),
+            ("by_layer", first.by_layer.keys() & second.by_layer.keys()),
+        ):
+            for name in sorted(repeated):
+                sections[other].complain(
+                    key, f"probe {other}: {key} has {name}, as probe {one} has; rename one of them"
+                )
 
 
 def check_models(study: Study, sections: Mapping[str, Section]) -> None:

@@ -194,6 +194,9 @@ def test_a_translation_model_attends_to_what_it_translates(tmp_path: Path, monke
         (("--sentence", "a", "--layers", "0"), "--layers 0: 0, the embeddings, have no attention; expected 1 to 2"),
         (("--sentence", "a", "--layers", "3"), "--layers 3: .* has attention in layers 1 to 2, but no 3"),
         (("--source", "{empty}"), "empty: no line has a word; expected a sentence a line"),
+        (("--source", "/dev/stdin"), "/dev/stdin: a pipe or device; name a file, since text is read twice"),
+        (("--source", "{source}", "--units", "pieces"), "--units pieces: is of the heat maps of --sentence"),
+        (("--sentence", "a", "--target-language", "de"), "--target-language de: is of --by decoder; leave it out"),
         (("--source", "{json}"), "json: JSON, expected plain text, one sentence a line"),
         (
             ("--sentence", "a", "--max-tokens", "0"),

@@ -182,6 +182,8 @@ def test_bad_texts_are_refused(tiny_model: Path, texts: Path, tmp_path: Path, mo
     output = ("--output", tmp_path / "found")
     with pytest.raises(ValueError, match="avg is the name of the mean; expected another"):
         call(monkeypatch, tiny_model, "--text", f"avg={texts / 'en.txt'}", *output)
+    with pytest.raises(ValueError, match="/dev/stdin: a pipe or device; name a file, since text is read twice"):
+        call(monkeypatch, tiny_model, "--text", "en=/dev/stdin", *output)
     (tmp_path / "empty.txt").write_text("\n \n")
     with pytest.raises(ValueError, match="empty.txt: none of its 0 words was drawn"):
         call(monkeypatch, tiny_model, "--text", tmp_path / "empty.txt", *output)

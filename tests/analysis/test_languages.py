@@ -174,6 +174,7 @@ def test_the_classifier_alone(
         (("--batch-size", "5"), "--batch-size 5: expected at least 8"),
         (("--dictionary", "en,fr=x"), "--dictionary x: --text has no fr, but en, de"),
         (("--dictionary", "en,de=x", "--compare", "cka"), "--dictionary: is for procrustes; add it to --compare"),
+        (("--batch-size", "9", "--compare", "retrieval"), "--batch-size 9: is of cka, --plugged and --other-model"),
         (("--other-layers", "1"), "--other-layers: expected --other-model, whose layers they are"),
         (("--main-layer", "1", "--layers", "0,2"), "--main-layer 1: expected one of --layers 0,2"),
         (("--layers", "3"), "--layers 3: .* has layers 1 to 2, and 0, but no 3"),

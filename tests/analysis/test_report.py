@@ -14,6 +14,7 @@ from xtreme_files import NOUNS, german
 from analysis import report
 from analysis.reporting.model_summary import num_parameters, summary_of
 from analysis.reporting.running import Outcome, Task
+from finetune.steps import held
 from veco import VecoForMaskedLM
 
 
@@ -103,6 +104,14 @@ def test_bad_input_is_refused_before_anything_is_run(
         ("--data", empty): "empty: nothing to analyse; expected, for attention: .*; alignment: alignment/NAME.tsv",
         ("--data", data, "--analyses", "syntax"): "nothing to analyse; expected, for syntax: treebank/train.conllu",
         ("--data", data, "--analyses", "all"): "--analyses all: expected attention, alignment, syntax, .*, found 'all'",
+        (
+            "--data",
+            data,
+            "--before",
+            empty,
+            "--analyses",
+            "bias",
+        ): "--before .*: is of the analysis forgetting",
         ("--data", data, "--before", empty): "empty: expected a model, a checkpoint or a run",
         ("--data", data, "--entailment-model", empty): "empty: expected a model, a checkpoint or a run",
     }
@@ -110,6 +119,11 @@ def test_bad_input_is_refused_before_anything_is_run(
         with pytest.raises(ValueError, match=message) as error:
             call(monkeypatch, tiny_model, *flags, *output)
         assert "\n" not in str(error.value)
+    with (
+        held(tmp_path / "busy"),
+        pytest.raises(ValueError, match="busy: another call is at work in it; wait for it"),
+    ):
+        call(monkeypatch, tiny_model, "--data", data, "--output", tmp_path / "busy")
     with pytest.raises(ValueError, match="--output .*: the input .* is in it"):
         call(monkeypatch, tiny_model, "--data", data, "--output", data)
     (tmp_path / "found").mkdir()

@@ -109,6 +109,10 @@ def test_second_call_leaves_nothing_of_the_first(
         (("--text", "en=x", "de=y", "--map", "1"), "--map 1: expected at least 2 sentences, or 0 for no map"),
         (("--queries", "x", "--search", "y", "--count", "0"), "--count 0: expected at least 1"),
         (("--queries", "x", "--search", "y", "--threshold", "2"), "--threshold 2.0: expected a cosine, from -1 to 1"),
+        (("--queries", "x", "--search", "y=/dev/stdin"), "/dev/stdin: a pipe or device; name a file"),
+        (("--text", "en=x", "de=y", "--count", "3"), "--count 3: is of --queries and --search; leave it out"),
+        (("--queries", "x", "--search", "y", "--map", "9"), "--map 9: is of --text, of which a map is drawn"),
+        (("--text", "en=x", "de=y", "--map", "0", "--projection", "tsne"), "--projection tsne: is of a map, which"),
         (("--queries", "x", "--search", "a/y", "b/y"), "--search: a/y and b/y are both called y; give NAME=FILE"),
     ],
 )

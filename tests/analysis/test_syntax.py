@@ -114,6 +114,7 @@ def test_stored_states_are_those_of_each_sentence(tiny_model: Path, tmp_path: Pa
         (("--probes", "distance,case"), "--probes distance,case: expected distance, depth, upos, xpos, found 'case'"),
         (("--probes", "depth,depth"), "expected each once"),
         (("--rank", "0"), "--rank 0: expected at least 1"),
+        (("--rank", "3", "--probes", "upos"), "--rank 3: is of the probes distance and depth; leave it out"),
         (("--layers", "9"), "has layers 1 to 2, and 0, but no 9"),
         (("--max-length", "2"), "max-length 2: expected 3 to 64 tokens"),
     ],
@@ -142,6 +143,13 @@ def test_bad_files_are_refused(
     english, output = treebanks / "en.conllu", ("--output", tmp_path / "found")
     with pytest.raises(ValueError, match="--test: .* are both called en; give NAME=FILE"):
         call(monkeypatch, tiny_model, *parts(treebanks), "--test", english, english, *output)
+    with pytest.raises(ValueError, match="--test avg=.*: avg is the name of the mean; expected another"):
+        call(monkeypatch, tiny_model, *parts(treebanks), "--test", f"avg={english}", *output)
+    others = [replace(tree, xpos=["_"] * len(tree)) for tree in read_trees(english)]
+    write_conllu(tmp_path / "untagged.conllu", others)
+    untagged = ("--train", english, "--dev", tmp_path / "untagged.conllu", "--test", english, "--probes", "xpos")
+    with pytest.raises(ValueError, match="--probes xpos: the trees of --dev have none of the tags of --train .* but _"):
+        call(monkeypatch, tiny_model, *untagged, *output)
     (tmp_path / "x.conllu").write_text("1\tword\n\n")
     with pytest.raises(ValueError, match="x.conllu: line 2: .* expected 10 columns"):
         call(monkeypatch, tiny_model, *parts(treebanks), "--test", tmp_path / "x.conllu", *output)

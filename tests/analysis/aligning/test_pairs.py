@@ -62,6 +62,8 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
         files(tmp_path, source="a\nb\n", target="x\n").check()
     with pytest.raises(ValueError, match="target: JSON, expected plain text, one sentence a line"):
         files(tmp_path, source="a\n", target='{"text": "x"}\n').check()
+    with pytest.raises(ValueError, match="/dev/stdin: a pipe or device; name a file, since text is read twice"):
+        PairFiles([Path("/dev/stdin"), tmp_path / "target"], None, None, 0).check()
     with pytest.raises(ValueError, match="empty; expected a pair of sentences a line"):
         files(tmp_path, source="", target="").check()
     with pytest.raises(ValueError, match="1 of 2 rows have links; expected all or none"):

@@ -51,7 +51,7 @@ def counts(aer: float) -> Counts:
 def test_each_half_has_the_layer_that_is_best_on_the_other() -> None:
     by_layer = {1: [counts(0.1), counts(0.5)], 2: [counts(0.3), counts(0.2)]}
     chosen = chosen_elsewhere(by_layer, None)
-    assert chosen.layers == (2, 1)
+    assert chosen is not None and chosen.layers == (2, 1)
     assert chosen.counts.aer == pytest.approx((0.3 + 0.5) / 2)
 
 
@@ -59,4 +59,11 @@ def test_development_pairs_choose_for_all() -> None:
     by_layer = {1: [counts(0.1), counts(0.5)], 2: [counts(0.3), counts(0.2)], 3: [counts(0.0), counts(0.0)]}
     development = {1: [counts(0.2), counts(0.2)], 2: [counts(0.1), counts(0.3)], 3: [Counts(), Counts()]}
     chosen = chosen_elsewhere(by_layer, development)
-    assert chosen.layers == (1, 1) and chosen.counts.aer == pytest.approx(0.3)
+    assert chosen is not None and chosen.layers == (1, 1) and chosen.counts.aer == pytest.approx(0.3)
+
+
+def test_nothing_is_chosen_where_there_is_nothing_to_choose_on() -> None:
+    """A single pair: its other half is empty."""
+    by_layer = {layer: [counts(0.0), Counts()] for layer in (0, 1, 2)}
+    assert chosen_elsewhere(by_layer, None) is None
+    assert chosen_elsewhere(by_layer, {layer: [Counts(), Counts()] for layer in by_layer}) is None

@@ -55,6 +55,8 @@ def test_files_that_do_not_belong_together_are_refused(files: Path) -> None:
     (files / "rows").write_text('{"text": "one"}\n{"text": "two"}\n')
     with pytest.raises(ValueError, match="rows: JSON, expected plain text, one sentence a line"):
         ParallelText.of_flag("text", [f"de={files / 'rows'}", f"x={files / 'short'}"]).check()
+    with pytest.raises(ValueError, match="/dev/stdin: a pipe or device; name a file, since text is read twice"):
+        ParallelText.of_flag("text", ["de=/dev/stdin", f"x={files / 'short'}"]).check()
     (files / "one").write_text("\n\n\nx\n")
     with pytest.raises(ValueError, match="one: expected two lines or more with a sentence in each language, found 1"):
         ParallelText.of_flag("text", [f"x={files / 'one'}", f"en={files / 'en'}"]).check()

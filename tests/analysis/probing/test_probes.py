@@ -17,8 +17,9 @@ from analysis.probing import training
 from analysis.probing.probes import INITIAL, DepthProbe, DistanceProbe, Probe, TagProbe, control_tags, padded
 from analysis.probing.stored_states import StoredStates
 from analysis.probing.tasks import DepthTask, DistanceTask, TagTask, tag_tasks
-from analysis.probing.training import Schedule, Split, fit, predictions
+from analysis.probing.training import Schedule, Split, fit, mean_loss, predictions
 from analysis.probing.treebank import Punctuation, Tree
+from veco.labels import IGNORED
 
 LENGTHS = (4, 1, 7)
 
@@ -134,6 +135,15 @@ def test_training_ends_after_five_epochs_without_gain(monkeypatch: pytest.Monkey
         assert progress.n == 40  # with the epochs that are saved
     assert loss == 1
     assert rates == pytest.approx([1e-3, 1e-4, 1e-5, 1e-6, 1e-7])
+
+
+def test_sentences_without_a_known_tag_add_nothing_to_the_loss() -> None:
+    """The last batch of development trees may have none."""
+    probe = TagProbe(2, 3)
+    states = stored([np.ones((2, 2)), np.zeros((1, 2))])
+    known, unknown = np.array([0, 1]), np.array([IGNORED])
+    alone = mean_loss(probe, Split(stored([np.ones((2, 2))]), 0, [known]), 1)
+    assert mean_loss(probe, Split(states, 0, [known, unknown]), 1) == pytest.approx(alone)
 
 
 def test_a_word_has_the_same_control_tag_everywhere() -> None:

@@ -55,6 +55,13 @@ def test_word_alignment_has_a_job_for_each_file(masked_lm: Path, tmp_path: Path)
     }
 
 
+def test_two_files_of_one_name_are_refused(masked_lm: Path, tmp_path: Path) -> None:
+    """Such as a file and what it was unpacked to, of which one was edited."""
+    data = write(tmp_path / "data", "parallel/de.txt", "parallel/de.txt.gz", "parallel/en.txt")
+    with pytest.raises(ValueError, match="/de.txt and .*/de.txt.gz: two files for de; expected one"):
+        flags_of(BY_NAME["similarity"], Inputs(masked_lm, data))
+
+
 def test_syntax_has_one_for_all_tests_of_a_treebank(masked_lm: Path, tmp_path: Path) -> None:
     names = [f"treebank/{name}.conllu" for name in ("train", "dev", "test", "test-de", "other")]
     data = write(tmp_path / "data", *names)

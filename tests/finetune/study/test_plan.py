@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,24 @@ def test_kinds_of_cells(planned: StudyPlan) -> None:
     column = planned.columns[0]
     kinds = [kind_of(model, column, planned.study) for model in planned.study.rows]
     assert kinds == [Kind.OWN, Kind.FOREIGN, Kind.CONTROL]
+
+
+def test_what_a_model_began_from_may_know_other_languages(study: StudyMaker, content: Content, tmp_path: Path) -> None:
+    """A directory without `languages`, trained on in one language: of the others nothing is known."""
+    (tmp_path / "fi.txt").write_text("Koira.\n")
+    found = content["models"]["found"]["from"]
+    models = {
+        **content["models"],
+        "grown": {"from": found, "pretrain": {"data": "fi"}},
+        "given": {"from": "en", "pretrain": {"data": found}},
+    }
+    data = {**content["data"], "fi": {"tokenizer": "en", "mono": {"fi": "fi.txt"}}}
+    plan = plan_of(study(models=models, data=data), tmp_path / "out")
+    column = plan.columns[0]
+    assert column.language == "en" and kind_of("grown", column, plan.study) is Kind.UNKNOWN
+    assert kind_of("given", column, plan.study) is Kind.OWN
+    assert kind_of("given", replace(column, language="fi"), plan.study) is Kind.UNKNOWN
+    assert kind_of("grown", replace(column, language="fi"), plan.study) is Kind.OWN
 
 
 def test_a_model_may_have_fields_of_its_own_on_a_task(study: StudyMaker, content: Content, tmp_path: Path) -> None:
@@ -321,7 +340,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
         r"^two steps would write finetuning/pos-en-en-seed1: their names, joined by -, are the same; rename a task",
     ),
     "one directory of two probes": (
-        {"probes": dict.fromkeys(("syntax", "syntax-en"), PROBE)}
+        {"probes": {"syntax": PROBE, "syntax-en": {**PROBE, "results": {"other": "syntax.json:other"}}}}
         | {"models": {name: {"from": "MODEL"} for name in ("en", "en-en")}, "table": {}, "control": {"from": "en"}},
         "^two steps would write probes/syntax-en-en:",
     ),

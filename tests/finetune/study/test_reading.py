@@ -57,6 +57,7 @@ def test_languages_of_a_model_are_those_of_the_text_that_it_has_seen(tmp_path: P
     }
     study = read_study(write(tmp_path, changed(data=data, models=models)))
     assert [study.languages_of(name) for name in models] == [("en",), ("en", "de", "fi", "sv"), ("fi",), ()]
+    assert [study.has_all_languages(name) for name in models] == [True, True, True, False]
 
 
 def test_files_beside_the_study_are_meant_by_flags(tmp_path: Path) -> None:
@@ -124,6 +125,14 @@ MISTAKES = {
         "models need one another: a needs b needs a$",
     ),
     "unknown teacher of a task": (changed(finetuning={"teacher": "no"}), "teacher 'no': no such name in the table"),
+    "control named": (
+        changed(control={"from": "en"}, table={"models": ["en", "control"]}),
+        "table: leave out control, which has a row in any case",
+    ),
+    "number of two probes": (
+        changed(probes={name: {"command": "a.b", "results": {"y": "z.json:avg"}} for name in ("one", "two")}),
+        r"mine.yaml:\d+:\d+: probe two: results has y, as probe one has; rename one of them$",
+    ),
     "unknown row": (changed(table={"models": ["en", "mor"]}), "models 'mor': no such name .*you mean 'more'"),
     "no baseline": (changed(table={"baseline": "fi"}), "baseline 'fi': no such name in the table"),
     "control of nothing": (changed(control={}), "control: from is missing"),
