@@ -29,6 +29,7 @@ from finetune.understanding.rows.paired_rows import PairedRows
 from finetune.understanding.rows.row_batches import EvaluationBatches
 from finetune.understanding.rows.token_rows import TokenRows
 from veco import VecoForConditionalGeneration
+from veco.convert.weights import open_strictly
 from veco.labels import IGNORED
 from veco.opening import open_config
 from veco.pairs import pair_argument
@@ -79,7 +80,7 @@ class ForcedDecoder:
         tokenizer, start = check_model(directory, target_language)
         placement = placement or Placement()
         max_tokens = batch_tokens(max_tokens, placement.chosen_device)
-        model = VecoForConditionalGeneration.from_pretrained(directory, dtype=placement.dtype).eval()
+        model = open_strictly(VecoForConditionalGeneration, directory, dtype=placement.dtype).eval()
         model.to(placement.chosen_device)
         translator = Translator.of_model(model, tokenizer, SearchOptions(max_tokens=max_tokens), start)
         frame, most = translator.frame, model.config.max_tokens

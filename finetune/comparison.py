@@ -19,6 +19,8 @@ from finetune.pretrained import VECO, XLM_ROBERTA, open_pretrained
 from finetune.recipe import FinetuningRecipe
 from training.recipe.parsing import decided_fields
 
+PLACES = ("output", "resume", "cpu_processes")  # fields that do not affect the result of a run
+
 
 class Comparison(Protocol):
     """A dataclass with the content of a COMPARE.yaml."""
@@ -72,7 +74,9 @@ def problems_of_models(models: Mapping[str, Mapping[str, Any]], allowed: Collect
     """Mistakes in the models: each may change only the `allowed` fields, so that budgets are equal."""
     found = [] if models else ["models names none"]
     for name, fields in models.items():
-        if not re.fullmatch(r"[\w.-]+", str(name)):
+        if not isinstance(name, str):
+            found.append(f"model {name}: a name is text; write it in quotes")
+        elif not re.fullmatch(r"[\w.-]+", name):
             found.append(f"model {name!r} names directories: letters, digits, '.', '-' and '_' only")
         if not isinstance(fields, dict):
             found.append(f"model {name} must have fields, such as {{init_from: DIRECTORY}}")
@@ -89,6 +93,11 @@ def problems_of_counts(seeds: Sequence[int], processes: int) -> list[str]:
     if processes < 1:
         found.append(f"processes {processes} must be at least 1")
     return found
+
+
+def without_places(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a run, but where it lies and how it is started, which may change between calls."""
+    return {name: value for name, value in settings.items() if name not in PLACES}
 
 
 def flags_of(recipe: FinetuningRecipe) -> list[str]:

@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
 
 def import_ctranslate2() -> Any:
@@ -17,3 +18,11 @@ def import_ctranslate2() -> Any:
     except ImportError:
         raise ValueError("CTranslate2 is not installed: pip install 'veco[ct2]'") from None
     return ctranslate2
+
+
+def unknown_token(tokenizer: PreTrainedTokenizerBase) -> str:
+    """The piece that an exported model has for unknown words, without which CTranslate2 does not open it.
+
+    A tokenizer that has pieces for every word has no such token: then it is that of padding, which no text has.
+    """
+    return str(tokenizer.unk_token or tokenizer.pad_token)

@@ -13,6 +13,7 @@ from veco import VecoConfig, VecoForConditionalGeneration, VecoForMaskedLM
 from veco.convert import from_xlm_roberta
 from veco.convert.encoders import veco_config
 from veco.convert.families import how_to_convert
+from veco.convert.weights import check_complete, compared
 from veco.opening import open_config
 from veco.tokenizer import open_tokenizer
 
@@ -66,8 +67,16 @@ def is_translation_model(config: PretrainedConfig) -> bool:
     return VecoForConditionalGeneration.__name__ in (config.architectures or [])
 
 
-def pretrained_masked_lm(directory: Path) -> VecoForMaskedLM:
-    """The VECO in a directory, or its XLM-R converted to one with random cross-attention; in float32."""
+def pretrained_masked_lm(directory: Path, needs_cross_attention: bool = True) -> VecoForMaskedLM:
+    """The VECO in a directory, or its XLM-R converted to one with random cross-attention; in float32.
+
+    Raises ValueError for a VECO that lacks weights, as a plugged-out classifier does. Cross-attention that is not
+    needed may be missing, and is random then.
+    """
     if open_config(directory).model_type == XLM_ROBERTA:
         return from_xlm_roberta(directory).float()
-    return VecoForMaskedLM.from_pretrained(directory, dtype=torch.float32)
+    model, missing, _ = compared(VecoForMaskedLM, directory, dtype=torch.float32)
+    if not needs_cross_attention:
+        missing = {name for name in missing if ".cross_attention" not in name}
+    check_complete(VecoForMaskedLM, directory, missing, ())
+    return model

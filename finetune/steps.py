@@ -52,6 +52,11 @@ class Step:
         return any(stage.result.exists() for stage in self.stages)
 
     @property
+    def has_written(self) -> bool:
+        """Whether the commands have written something, more than to the log."""
+        return self.directory.is_dir() and any(path != self.log for path in self.directory.iterdir())
+
+    @property
     def log(self) -> Path:
         """The file for the output of the commands, where they have one of their own."""
         return self.directory / "log.txt"

@@ -28,7 +28,7 @@ class SentenceIndex:
 
             self._faiss = faiss.IndexFlatIP(vectors.shape[1])
             self._faiss.add(vectors)  # copies them
-            self._vectors = vectors[:0]
+            self._vectors = np.empty((0, vectors.shape[1]), np.float32)  # not a view, which would keep the others
 
     def __len__(self) -> int:
         return self._shape[0]

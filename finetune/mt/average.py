@@ -16,6 +16,7 @@ from pathlib import Path
 
 from data_tools.cli import FlagParser, run_main
 from data_tools.files.directories import atomic_directory
+from data_tools.files.outputs import check_output_directory
 from finetune.model_directory import check_kind, model_directory
 from finetune.selection import best_checkpoints
 from training.checkpoints.averaging import WEIGHTS, WEIGHTS_INDEX, Source, write_weights
@@ -25,6 +26,7 @@ from training.checkpoints.stored_tensors import read_safetensors
 from training.recipe.parsing import read_yaml
 from training.run_directory.kinds import MODEL_DIR, Kind, is_run
 from veco import VecoConfig
+from veco.opening import open_config
 from veco.tokenizer import note_max_tokens
 
 FINETUNING = (Kind.TRANSLATION, Kind.TASK)
@@ -62,10 +64,14 @@ def weight_files(model: Path) -> list[Path]:
 
 
 def stored_model(model: Path) -> Source:
-    """The tensors of a model directory, not yet loaded. Raises ValueError for a file that is not safetensors."""
-    return Source(
-        model, {name: tensor for path in weight_files(model) for name, tensor in read_safetensors(path).items()}
-    )
+    """The tensors of a model directory, not yet loaded.
+
+    Raises ValueError for a directory without safetensors, and for a file that is not what its name says.
+    """
+    files = weight_files(model)
+    if not files:
+        raise ValueError(f"{model}: no {WEIGHTS} and no {WEIGHTS_INDEX}; expected weights that save_pretrained wrote")
+    return Source(model, {name: tensor for path in files for name, tensor in read_safetensors(path).items()})
 
 
 def last_models(run: Path, count: int | None = None) -> list[Path]:
@@ -139,7 +145,9 @@ def average_models(models: Sequence[Path], output: Path) -> None:
     """
     with atomic_directory(output, made_by="finetune.mt.average", overwrite=True) as temporary:
         copy_all_but_weights(models[-1], temporary)
-        note_max_tokens(temporary, VecoConfig.from_pretrained(temporary).max_tokens)
+        config = open_config(temporary)
+        if isinstance(config, VecoConfig):  # other encoders' tokenizers know it
+            note_max_tokens(temporary, config.max_tokens)
         write_weights(temporary, [stored_model(model) for model in models], dtype=None)
 
 
@@ -173,6 +181,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     chosen = chosen_models(arguments.paths, arguments.last, arguments.best)
+    check_output_directory(arguments.output, chosen)
     average_models(chosen, arguments.output)
     models = "model" if len(chosen) == 1 else "models"
     print(f"{arguments.output}: mean of {len(chosen)} {models}: {comma_separated(chosen)}")

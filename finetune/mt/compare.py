@@ -19,7 +19,7 @@ from typing import Any
 
 from data_tools.cli import run_main
 from data_tools.files.atomic import write_texts
-from finetune.comparison import check_same_tokenizers, mean_and_deviation
+from finetune.comparison import check_same_tokenizers, mean_and_deviation, without_places
 from finetune.mt import comparison_configuration as comparison_file
 from finetune.mt.comparison_configuration import Comparison, Run, read_comparison, runs_of, stages_of
 from finetune.mt.decoding.input_lines import count_lines
@@ -32,6 +32,8 @@ from training.meters import read_metrics
 # The table shows those that all runs have: for instance, no tokenized BLEU for languages without spaces between words.
 SCORES = {"sacrebleu": "sacreBLEU", "chrf": "chrF", "tokenized_bleu_lc": "tokenized BLEU -lc"}
 COMPARISONS = Path(__file__).resolve().parent / "comparisons"
+
+MICRO_BATCHES = "micro-batches of an update"  # of all processes, which may be more than the recipe's
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,11 @@ def compare(path: Path, output: Path, parallel: int = 1) -> None:
         write_report(with_baseline(done, runs, comparison.baseline), comparison, len(runs), output)
 
     with held(output):
-        check_unchanged(settings_of(runs, comparison), output, defaults=TranslationRecipe.defaults())
+        settings = settings_of(runs, comparison)
+        # What an update has is recorded since a later version: what was begun before is taken to have as much as now.
+        defaults = {**TranslationRecipe.defaults(), MICRO_BATCHES: settings[runs[0].name][MICRO_BATCHES]}
+        begun = [step.name for step in steps if step.has_written]
+        check_unchanged(settings, output, begun, defaults)
         run_steps(steps, report, parallel, comparison.processes, own_logs=parallel > 1)
     print(f"\n{(output / 'table.md').read_text(encoding='utf-8')}\n{output / 'learning_curves.png'}")
 
@@ -190,7 +196,14 @@ def check_files(runs: Sequence[Run], comparison: Comparison) -> None:
 def settings_of(runs: Sequence[Run], comparison: Comparison) -> dict[str, dict[str, Any]]:
     """Name of each run -> its settings for training and testing."""
     testing = {"average": comparison.average, "generate": comparison.generate, "test": comparison.test}
-    return {run.name: {**asdict(run.recipe), **testing} for run in runs}
+    return {
+        run.name: {
+            **without_places(asdict(run.recipe)),
+            MICRO_BATCHES: run.recipe.micro_batches_an_update(comparison.processes),
+            **testing,
+        }
+        for run in runs
+    }
 
 
 def main() -> None:

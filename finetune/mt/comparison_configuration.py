@@ -12,7 +12,7 @@
     average: {best: 1}                   # or {last: 10}
     test: {source: test.en, target: test.de}
     generate: {beam: 5, lenpen: 1.0}     # flags of finetune.mt.generate
-    processes: 2                         # per training run, on a machine without a GPU
+    processes: 2                         # of each training run, each with a GPU where there are GPUs
 
 Every model gets the same data, updates and batch sizes: fields that would change these for a single model are refused.
 """
@@ -26,9 +26,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data_tools.cli import FlagParser
 from finetune.command_stages import Stage
 from finetune.comparison import flags_of, parse_comparison, problems_of_counts, problems_of_models
 from finetune.mt.decoding.beam_search import SearchOptions
+from finetune.mt.decoding.command_line import add_decoding_arguments, check_numbers, search_options
 from finetune.mt.recipe import TranslationRecipe
 from training.recipe.parsing import build_recipe, laid_over, read_yaml
 
@@ -92,8 +94,9 @@ class Comparison:
                 found.append(f"decoder {decoder!r} must look like last-3 or first-3")
         if self.baseline is not None and self.baseline not in self.models:
             found.append(f"baseline {self.baseline!r} must be one of the models: {', '.join(self.models)}")
-        if len(self.average) != 1 or set(self.average) - {"last", "best"}:
-            found.append(f"average {self.average} must be {{last: N}} or {{best: N}}")
+        counts = [count for count in self.average.values() if type(count) is int and count >= 1]
+        if len(self.average) != 1 or set(self.average) - {"last", "best"} or not counts:
+            found.append(f"average {self.average} must be {{last: N}} or {{best: N}}, N a number from 1")
         if set(self.test) != {"source", "target"}:
             found.append("test must have source and target, and nothing else")
         return found + self._problems_of_search()
@@ -102,11 +105,21 @@ class Comparison:
         """Mistakes in the flags of generate, which would otherwise be found only after the first training."""
         names = {option.name.replace("_", "-") for option in dataclasses.fields(SearchOptions)}
         found = [f"generate has no {name!r} here" for name in self.generate if name not in names | set(DECODING_FLAGS)]
+        if found:
+            return found
+        parser = FlagParser()
+        add_decoding_arguments(parser)
         try:
-            SearchOptions(**{name.replace("-", "_"): self.generate[name] for name in self.generate.keys() & names})
-        except (ValueError, TypeError) as error:
+            arguments = parser.parse_args(["MODEL", *self.search_flags()])
+            check_numbers(arguments)
+            search_options(arguments)
+        except ValueError as error:
             found.append(f"generate: {error}")
         return found
+
+    def search_flags(self) -> list[str]:
+        """The flags of finetune.mt.generate."""
+        return [word for flag, value in self.generate.items() for word in (f"--{flag}", str(value))]
 
 
 def read_comparison(path: Path) -> Comparison:
@@ -145,12 +158,12 @@ def check_kept(recipe: TranslationRecipe, comparison: Comparison) -> None:
         name, kept = "keep_best", recipe.keep_best
     if kept < count:
         raise ValueError(f"average {{{kind}: {count}}}: the recipe's {name} is {kept}; raise it")
-    num_saved = math.ceil(recipe.steps / recipe.save_every)
-    if kind == "last" and not recipe.epochs and num_saved < count:
-        raise ValueError(
-            f"average {{last: {count}}}: {recipe.steps:,} steps, saved every {recipe.save_every:,}, leave "
-            f"{num_saved:,} checkpoints; save more often"
-        )
+    every = recipe.validate_every or recipe.save_every if kind == "best" else recipe.save_every
+    num_found = recipe.epochs or math.ceil(recipe.steps / every)
+    if num_found < count:
+        what, how = ("validations", "validated") if kind == "best" else ("checkpoints", "saved")
+        length = f"{recipe.epochs} epochs" if recipe.epochs else f"{recipe.steps:,} steps, {how} every {every:,},"
+        raise ValueError(f"average {{{kind}: {count}}}: {length} have {num_found:,} {what}; average fewer")
 
 
 def stages_of(run: Run, comparison: Comparison) -> list[Stage]:
@@ -159,7 +172,6 @@ def stages_of(run: Run, comparison: Comparison) -> list[Stage]:
     (kind, count), *_ = comparison.average.items()
     averaged, output = directory / "averaged", directory / "test.hyp"
     target = run.recipe.all_directions()[0].target
-    search_flags = [word for flag, value in comparison.generate.items() for word in (f"--{flag}", str(value))]
     language_flags = [] if run.recipe.is_one_target() else ["--target-language", target]
     source, reference = comparison.test["source"], comparison.test["target"]
     return [
@@ -178,7 +190,7 @@ def stages_of(run: Run, comparison: Comparison) -> list[Stage]:
             f"{run.name}: translate",
             (
                 *("finetune.mt.generate", f"{averaged}", "--input", source, "--output", f"{output}", "--quiet"),
-                *(*language_flags, *search_flags),
+                *(*language_flags, *comparison.search_flags()),
             ),
             output,
         ),

@@ -28,7 +28,7 @@ from transformers import PreTrainedTokenizerBase
 from data_tools.cli import FlagParser, run_main
 from data_tools.files.directories import atomic_directory
 from data_tools.text.lines import open_text
-from finetune.ctranslate2_library import import_ctranslate2
+from finetune.ctranslate2_library import import_ctranslate2, unknown_token
 from finetune.encoded_text import Sentences, tokenizer_encoder
 from finetune.model_directory import model_directory
 from finetune.mt.decoding.ct2 import (
@@ -56,6 +56,7 @@ from veco.convert.ctranslate2_layers import (
     set_layer,
     set_norm,
 )
+from veco.convert.weights import open_strictly
 from veco.layer import VecoLayer
 from veco.masked_lm import VecoLMHead
 from veco.tokenizer import save_tokenizer
@@ -110,7 +111,7 @@ def write_settings(
 ) -> None:
     """Fill in the config.json that lies beside CTranslate2's model: its own settings and those that we add."""
     settings.layer_norm_epsilon = config.layer_norm_eps
-    settings.bos_token, settings.unk_token = pieces[known_ends(tokenizer)[0]], tokenizer.unk_token
+    settings.bos_token, settings.unk_token = pieces[known_ends(tokenizer)[0]], unknown_token(tokenizer)
     settings.eos_token = pieces[Frame.of(config, tokenizer).end]
     settings.decoder_start_token = None  # each sentence brings the tag of its target language
     parts = {name: [pieces[i] for i in ids] for name, ids in own_frame(config).items()}
@@ -228,7 +229,7 @@ def export(
     tokenizer, start = check_model(model_dir, target_language)
     with atomic_directory(output) as temporary:
         shortlist = None if shortlist_text is None else shortlist_of(*shortlist_text, tokenizer)
-        model = VecoForConditionalGeneration.from_pretrained(model_dir, dtype=torch.float32).eval()
+        model = open_strictly(VecoForConditionalGeneration, model_dir, dtype=torch.float32).eval()
         with torch.no_grad():
             spec = specification(model, tokenizer, start)
             spec.validate()

@@ -117,10 +117,10 @@ def work(arguments: argparse.Namespace, num_lines: int | None, workers: Workers)
                 writer.write(block, found)
                 totals.add(block, found)
                 bar.update(task, completed=totals.num_sentences)  # exact; until here the others' share is a guess
+        if workers.is_first and not totals.num_sentences:  # before an earlier output is replaced by an empty one
+            raise ValueError(f"{name_of(arguments.input)} has no line: nothing to translate")
     if not workers.is_first:
         return
-    if not totals.num_sentences:
-        raise ValueError(f"{name_of(arguments.input)} has no line: nothing to translate")
     done = "scored" if arguments.score_reference else "translated"
     totals.report(translator, done, time.perf_counter() - started)
     if totals.references:

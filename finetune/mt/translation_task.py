@@ -27,6 +27,7 @@ from training.engine.interface import Engine
 from training.step import Batch
 from training.tokenizer_checks import check_data_pieces
 from veco import VecoConfig, VecoForConditionalGeneration, VecoForMaskedLM
+from veco.convert.weights import open_strictly
 from veco.labels import IGNORED
 
 
@@ -220,7 +221,7 @@ def initial_model(recipe: TranslationRecipe, config: VecoConfig) -> VecoForCondi
     """The translation model in `init_from`, or one made of the layers that are there; float32, without new tags."""
     dropout = {"hidden_dropout_prob": recipe.dropout, "attention_probs_dropout_prob": recipe.attention_dropout}
     if is_translation_model(config):
-        return VecoForConditionalGeneration.from_pretrained(recipe.init_from, dtype=torch.float32, **dropout)
+        return open_strictly(VecoForConditionalGeneration, recipe.init_from, dtype=torch.float32, **dropout)
     model = VecoForConditionalGeneration.from_veco(
         initial_weights(recipe, config),
         recipe.decoder_layers,
@@ -303,8 +304,9 @@ def initial_weights(recipe: TranslationRecipe, config: VecoConfig) -> VecoForMas
     """
     if recipe.init == "random":
         return VecoForMaskedLM(config)
-    pretrained = pretrained_masked_lm(Path(recipe.init_from))
-    if recipe.cross_attention == "random":
+    draws_cross_attention = recipe.cross_attention == "random"
+    pretrained = pretrained_masked_lm(Path(recipe.init_from), needs_cross_attention=not draws_cross_attention)
+    if draws_cross_attention:
         random = VecoForMaskedLM(pretrained.config).state_dict()
         cross_attention = {name: weight for name, weight in random.items() if ".cross_attention" in name}
         pretrained.load_state_dict(cross_attention, strict=False)

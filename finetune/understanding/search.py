@@ -25,6 +25,7 @@ from typing import Any
 
 from data_tools.cli import FlagParser, run_main
 from data_tools.files.atomic import atomic_path, write_texts
+from finetune.comparison import without_places
 from finetune.parallel_runs import run_side_by_side
 from finetune.selection import Selection, best_checkpoints
 from finetune.steps import check_unchanged, held
@@ -42,7 +43,6 @@ TRAIN = Path(__file__).resolve().parent / "train.py"
 OUTCOME = "outcome.json"
 GRID_FLAGS = {"learning_rate": "learning-rates", "batch_size": "batch-sizes", "seed": "seeds"}  # field -> flag
 TASK_FILE = "task file"  # its content among the settings
-PLACES = ("output", "resume")  # fields that do not affect the result of a run
 # The paper's; those with translations are for so many more updates.
 RATES = dict.fromkeys(Setting, "5e-6,8e-6,1e-5,2e-5,3e-5") | dict.fromkeys(
     WITH_TRANSLATIONS, "5e-6,6e-6,7e-6,8e-6,9e-6"
@@ -229,7 +229,7 @@ def settings_of(
     runs: Sequence[GridRun], recipe: UnderstandingRecipe, task_file: Mapping[str, Any] | None
 ) -> dict[str, dict[str, Any]]:
     """The settings of each run, by its name, which must not change once it has begun."""
-    common = {name: value for name, value in asdict(recipe).items() if name not in PLACES}
+    common = without_places(asdict(recipe))
     common |= {} if task_file is None else {TASK_FILE: task_file}
     return {run.name: {**common, **asdict(run.point), "seed": run.seed} for run in runs}
 

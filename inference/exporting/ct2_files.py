@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from finetune.ctranslate2_library import import_ctranslate2
+from finetune.ctranslate2_library import import_ctranslate2, unknown_token
 from finetune.exported.engines import CT2_DIRECTORY
 from finetune.mt.decoding.ct2 import pieces_by_id
 from veco import VecoConfig
@@ -45,7 +45,7 @@ def write_ct2(model: VecoModel, tokenizer: PreTrainedTokenizerBase, directory: P
         set_layer(layer_spec, layer)
     spec = TransformerEncoderModelSpec(encoder)
     spec.config.layer_norm_epsilon = config.layer_norm_eps
-    spec.config.unk_token = tokenizer.unk_token
+    spec.config.unk_token = unknown_token(tokenizer)
     spec.register_vocabulary(pieces_by_id(tokenizer, config.vocab_size))
     spec.validate()
     parts = linear_parts(encoder)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from safetensors import SafetensorError
 from torch import Tensor
@@ -34,10 +34,11 @@ class Conversion(Generic[Model]):
     notes: list[str]
 
 
-def compared(model_class: type[Model], directory: str | Path) -> tuple[Model, set[str], set[str]]:
+def compared(model_class: type[Model], directory: str | Path, **settings: Any) -> tuple[Model, set[str], set[str]]:
     """The model in `directory`, the names of those of its weights that are missing there, and those of others there.
 
-    transformers draws missing weights at random and drops others, with a report; this one leaves the report to callers.
+    `settings` are passed to `from_pretrained`: dtype, fields of the configuration. transformers draws missing weights
+    at random and drops others, with a report; this one leaves the report to callers.
     Raises ValueError for weights of other shapes than the configuration says, and for files that are no safetensors:
     pickles are never opened.
     """
@@ -45,7 +46,7 @@ def compared(model_class: type[Model], directory: str | Path) -> tuple[Model, se
     try:
         with quiet_transformers():
             model, found = model_class.from_pretrained(
-                directory, output_loading_info=True, ignore_mismatched_sizes=True, use_safetensors=True
+                directory, **settings, output_loading_info=True, ignore_mismatched_sizes=True, use_safetensors=True
             )
     except SafetensorError as error:
         raise ValueError(f"{directory}: weights that are not safetensors ({error})") from None
@@ -64,9 +65,12 @@ def check_complete(
         raise ValueError(f"{directory}: has weights that {model_class.__name__} does not have: {listed(others)}")
 
 
-def open_strictly(model_class: type[Model], directory: str | Path) -> Model:
-    """The model saved in `directory`, which has all of its weights and no others; ValueError if not."""
-    model, missing, others = compared(model_class, directory)
+def open_strictly(model_class: type[Model], directory: str | Path, **settings: Any) -> Model:
+    """The model saved in `directory`, which has all of its weights and no others; ValueError if not.
+
+    `settings` are those of `compared`.
+    """
+    model, missing, others = compared(model_class, directory, **settings)
     check_complete(model_class, directory, missing, others)
     return model
 

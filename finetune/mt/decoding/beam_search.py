@@ -87,7 +87,7 @@ class TargetIds:
 
     start: int  # starts the decoder: the tag of the target language
     eos: int  # ends a translation
-    unk: int
+    unk: int | None  # None: every text has pieces
     forbidden: list[int]  # special tokens, and ids of the model without a piece
 
 
@@ -256,7 +256,8 @@ class BeamSearch:
     def _restrict(self, log_probs_BKV: Tensor) -> None:
         """Set the log-probability of pieces that must not come next to minus infinity."""
         eos = self.target.eos
-        log_probs_BKV[:, :, self.target.unk] -= self.options.unkpen
+        if self.target.unk is not None:
+            log_probs_BKV[:, :, self.target.unk] -= self.options.unkpen
         end_BK = log_probs_BKV[:, :, eos].clone()
         log_probs_BKV[:, :, self._forbidden] = -math.inf
         if self.num_pieces < self.options.min_len:

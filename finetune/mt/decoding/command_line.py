@@ -74,10 +74,15 @@ def search_options(arguments: argparse.Namespace, nbest: int = 1) -> SearchOptio
     return SearchOptions(**values)
 
 
-def check_decoding_arguments(arguments: argparse.Namespace) -> None:
-    """Raise ValueError for mistakes that can be found before a model is loaded."""
+def check_numbers(arguments: argparse.Namespace) -> None:
+    """Raise ValueError for a number of workers that cannot be; those of the search are checked by `search_options`."""
     if arguments.workers < 1:
         raise ValueError(f"--workers must be at least 1, found {arguments.workers}")
+
+
+def check_decoding_arguments(arguments: argparse.Namespace) -> None:
+    """Raise ValueError for mistakes that can be found before a model is loaded."""
+    check_numbers(arguments)
     if arguments.engine == "ct2" and arguments.dtype is not None:
         raise ValueError(
             "--dtype is for --engine torch; a CTranslate2 model has the type it was exported with "

@@ -73,7 +73,7 @@ class Ct2Generator:
         device: torch.device,
         num_threads: int,
     ) -> None:
-        """On a CPU, `num_threads` threads translate one batch each."""
+        """On a CPU, `num_threads` threads translate one batch each. Raises ValueError for a damaged model."""
         self.max_tokens = max_tokens
         self.options = options
         self._pieces = pieces
@@ -86,13 +86,17 @@ class Ct2Generator:
             load_cublas(sys.path)
         self._batch_tokens = CPU_BATCH_TOKENS if on_cpu else 0  # 0: batches are not split
         torch_threads = torch.get_num_threads()
-        self._translator = import_ctranslate2().Translator(
-            str(path),
-            device=device.type,
-            device_index=device.index or 0,
-            inter_threads=num_threads if on_cpu else 1,
-            intra_threads=1 if on_cpu else 0,
-        )
+        try:
+            self._translator = import_ctranslate2().Translator(
+                str(path),
+                device=device.type,
+                device_index=device.index or 0,
+                inter_threads=num_threads if on_cpu else 1,
+                intra_threads=1 if on_cpu else 0,
+            )
+        except RuntimeError as error:
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise ValueError(f"{path}: CTranslate2 cannot open it ({reason}); export the model again") from None
         torch.set_num_threads(torch_threads)  # CTranslate2 has changed OpenMP's number, which torch uses too
 
     def cut(self, sizes: np.ndarray, limits: np.ndarray) -> list[np.ndarray]:

@@ -21,6 +21,7 @@ from finetune.mt.decoding.generators import PairBatch, SequenceGenerator, Source
 from finetune.mt.decoding.workers import Workers
 from finetune.mt.special_tokens import Frame, known_ends
 from veco import VecoForConditionalGeneration
+from veco.convert.weights import open_strictly
 from veco.opening import open_config
 from veco.tokenizer import has_tokenizer, open_tokenizer
 
@@ -96,7 +97,7 @@ class Translator:
     ) -> Self:
         """The translator of a model directory, on this worker's GPU if there is one. See `check_model` for errors."""
         tokenizer, start = check_model(path, target_language)
-        model = VecoForConditionalGeneration.from_pretrained(path, dtype=dtype)
+        model = open_strictly(VecoForConditionalGeneration, path, dtype=dtype)
         model.to((workers or Workers()).device)
         return cls.of_model(model, tokenizer, options, start, workers)
 
@@ -203,7 +204,7 @@ class Translator:
         pieces = list(self._encode([line])[0])
         seen = self.as_text(pieces) if as_text else self.as_pieces(pieces)
         unknown = self.tokenizer.unk_token
-        return seen.replace(unknown, f"<{unknown}>")
+        return seen.replace(unknown, f"<{unknown}>") if unknown else seen
 
     def _pieces(self, lines: Sequence[str], num_specials: int) -> list[list[int]]:
         longest = self.generator.max_tokens - num_specials

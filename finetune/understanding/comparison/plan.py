@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune.command_stages import Stage
+from finetune.comparison import without_places
 from finetune.understanding.comparison.availability import (
     available,
     check_models,
@@ -98,7 +99,7 @@ class Plan:
 
     def settings(self) -> dict[str, dict[str, Any]]:
         """The settings of each run, by its name."""
-        return {run.name: settings_of(run, self.comparison, self.tested(run)) for run in self.runs}
+        return {run.name: without_places(settings_of(run, self.comparison, self.tested(run))) for run in self.runs}
 
     def has_predictions(self, group: Group) -> bool:
         """Whether the runs of a group leave predictions behind; the choice of a layer leaves scores alone."""

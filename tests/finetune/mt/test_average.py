@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForSeq2SeqLM, GenerationConfig
+from transformers import AutoModelForSeq2SeqLM, BertConfig, BertForSequenceClassification, GenerationConfig
 
 from data_tools.cli import run_main
 from finetune.mt.average import average_models, best_models, chosen_models, last_models, main, models_of
@@ -199,6 +199,42 @@ def test_weights_in_several_files(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "mean").glob("model*")) == ["model.safetensors"]
     loaded = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "mean").state_dict()
     assert all(torch.equal(tensor, (one[name] + two[name]) / 2) for name, tensor in loaded.items())
+
+
+def test_models_without_safetensors_are_refused(tmp_path: Path) -> None:
+    """A directory of pickles, or one that was copied in part."""
+    models = [model.parent for model in sorted(write_run(tmp_path / "run", [1, 2]).rglob("model.safetensors"))]
+    (models[0] / "model.safetensors").rename(models[0] / "pytorch_model.bin")
+    with pytest.raises(
+        ValueError, match=r"step-0000001/model: no model.safetensors and no model.safetensors.index.json"
+    ):
+        average_models(models, tmp_path / "mean")
+    assert not (tmp_path / "mean").exists()
+
+
+def test_an_average_does_not_replace_what_it_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = write_run(tmp_path / "run", [1, 2])
+    for name in ("one", "two"):
+        average_models(last_models(run, 1), tmp_path / name)
+    one, two = str(tmp_path / "one"), str(tmp_path / "two")
+    monkeypatch.setattr(sys, "argv", ["average", one, two, "--output", one])
+    with pytest.raises(ValueError, match="--output .*one: the input .*one is in it; choose another --output"):
+        main()
+    kept, expected = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in kept.items())
+
+
+def test_another_encoder_keeps_its_tokenizer(tmp_path: Path) -> None:
+    """The longest text of a BERT is as many tokens as it has positions, which is not so of a VECO."""
+    shape = {"vocab_size": 9, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    for name in ("one", "two"):
+        config = BertConfig(**shape, intermediate_size=8, max_position_embeddings=66)
+        BertForSequenceClassification(config).save_pretrained(tmp_path / name)
+        (tmp_path / name / "tokenizer_config.json").write_text('{"model_max_length": 66}')
+    average_models([tmp_path / "one", tmp_path / "two"], tmp_path / "mean")
+    assert json.loads((tmp_path / "mean" / "tokenizer_config.json").read_text()) == {"model_max_length": 66}
+    one, two, mean = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two", "mean"))
+    assert all(torch.equal(tensor, (one[name] + two[name]) / 2) for name, tensor in mean.items())
 
 
 def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

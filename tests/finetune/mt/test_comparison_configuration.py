@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import yaml
 
 from finetune.comparison import mean_and_deviation
+from finetune.mt import compare as compare_module
 from finetune.mt.compare import compare, read_result, settings_of, updates_until, with_baseline, write_report
 from finetune.mt.comparison_configuration import Run, read_comparison, runs_of, stages_of
 from finetune.mt.recipe import TranslationRecipe
-from finetune.steps import check_unchanged
+from finetune.steps import Step, check_unchanged
 from training.recipe.parsing import parse_recipe
 
 COMPARISONS = Path(__file__).resolve().parents[3] / "finetune" / "mt" / "comparisons"
 RECIPE = {
-    **{"output": "elsewhere", "init_from": "m", "directions": "en-de", "steps": 100, "keep_best": 2},
+    **{"output": "elsewhere", "init_from": "m", "directions": "en-de", "steps": 100, "save_every": 30, "keep_best": 2},
     **{"train_source": "a", "train_target": "b", "valid_source": "c", "valid_target": "d"},
 }
 CONTENT = {
@@ -79,12 +81,26 @@ def test_the_commands_say_what_the_recipe_says(tmp_path: Path) -> None:
         ({"models": ["veco"]}, "models must be a dict"),
         ({"test": {"source": "${NO_SUCH_THING}/t"}}, "the environment variable NO_SUCH_THING is not set"),
         ({"generate": {"beams": 4}}, "generate has no 'beams' here"),
-        ({"generate": {"beam": 0}}, "generate: beam must be at least 1, found 0"),
+        ({"generate": {"beam": 0}}, "generate: --beam must be at least 1, found 0"),
         ({"average": {"best": 3}}, "average \\{best: 3\\}: the recipe's keep_best is 2; raise it"),
         (
             {"average": {"last": 3}, "fields": {"steps": 60, "save_every": 30, "keep_checkpoints": 9}},
-            "leave 2 checkpoints",
+            "average {last: 3}: 60 steps, saved every 30, have 2 checkpoints; average fewer",
         ),
+        (
+            {"average": {"best": 2}, "fields": {"steps": 60, "validate_every": 60}},
+            "average {best: 2}: 60 steps, validated every 60, have 1 validations; average fewer",
+        ),
+        (
+            {"average": {"last": 3}, "fields": {"epochs": 2, "keep_checkpoints": 9}},
+            "average {last: 3}: 2 epochs have 2 checkpoints; average fewer",
+        ),
+        ({"average": {"last": 0}}, r"average {'last': 0} must be {last: N} or {best: N}, N a number from 1"),
+        ({"average": {"last": "3"}}, r"average {'last': '3'} must be {last: N} or {best: N}, N a number from 1"),
+        ({"generate": {"dtype": "fp32"}}, "generate: argument --dtype: invalid choice: 'fp32'"),
+        ({"generate": {"workers": 0}}, "generate: --workers must be at least 1, found 0"),
+        ({"generate": {"beam": 5.0}}, "generate: argument --beam: invalid int value: '5.0'"),
+        ({"models": {1000: {"init_from": "v"}}, "baseline": None}, "model 1000: a name is text; write it in quotes"),
         (
             {"fields": {"seed": 3, "decoder_layers": 2}},
             "fields: decoder_layers, seed cannot be set here; the seeds and decoders say it",
@@ -140,6 +156,31 @@ def test_a_changed_comparison_is_not_mixed_with_earlier_runs(tmp_path: Path) -> 
         check(fields={"steps": 61})
     with pytest.raises(ValueError, match="was begun with other generate; choose another --output"):
         check(generate={"beam": 7})
+    with pytest.raises(ValueError, match="was begun with other micro-batches of an update; choose another --output"):
+        check(processes=2)
+
+
+def test_a_comparison_may_lie_elsewhere_and_be_mended_before_it_has_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failed check of data leaves only a log; runs.json of another place is the same comparison."""
+    monkeypatch.setattr(compare_module, "check_files", lambda runs, comparison: None)
+    done: list[str] = []
+
+    def run(steps: Sequence[Step], *ignored: object, **also_ignored: object) -> None:
+        done.extend(step.name for step in steps)
+        steps[0].log.parent.mkdir(parents=True, exist_ok=True)
+        steps[0].log.touch()
+        (tmp_path / "out" / "table.md").touch()
+
+    monkeypatch.setattr(compare_module, "run_steps", run)
+    compare(write(tmp_path), tmp_path / "out")
+    compare(write(tmp_path, fields={"steps": 90}), tmp_path / "out")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out" / "runs" / done[0] / "metrics.jsonl").touch()
+    compare(write(tmp_path, fields={"steps": 90}), Path("out"))
+    with pytest.raises(ValueError, match="run veco-last-3-seed1 was begun with other steps"):
+        compare(write(tmp_path), Path("out"))
 
 
 @pytest.mark.parametrize(("name", "content"), [("table.md", "mine"), ("runs.json", "[]")])

@@ -264,6 +264,12 @@ def test_bad_directories(models: dict[str, Path], model_dir: Path, tmp_path: Pat
         Translator.load(tmp_path / "ct2", options)
     with pytest.raises(ValueError, match="ct2: exists already"):
         export(models["ours"], tmp_path / "ct2", "int8")
+    damaged = tmp_path / "damaged"
+    shutil.copytree(tmp_path / "ct2", damaged)
+    content = (damaged / "model.bin").read_bytes()
+    (damaged / "model.bin").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match="damaged: CTranslate2 cannot open it .*; export the model again"):
+        load_ct2(damaged, options, None, Workers())
     foreign = tmp_path / "foreign"
     shutil.copytree(tmp_path / "ct2", foreign)
     settings = json.loads((foreign / "config.json").read_text())

@@ -122,6 +122,15 @@ def test_standard_input_quietly(
     assert len(printed) == 4 and printed[1] == ""  # a line for each of three, and nothing but translations
 
 
+def test_no_input_leaves_an_earlier_output(model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As behind a command that failed."""
+    (tmp_path / "out").write_text("earlier")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
+    with pytest.raises(ValueError, match="standard input has no line: nothing to translate"):
+        run(monkeypatch, model_dir, "--quiet", "--output", tmp_path / "out")
+    assert (tmp_path / "out").read_text() == "earlier"
+
+
 def test_a_typed_line_is_answered_at_once(model_dir: Path) -> None:
     """The answer comes while the other end of the pipe is still open; if it were delayed, this would hang."""
     command = [sys.executable, "-m", "finetune.mt.generate", str(model_dir), "--quiet"]

@@ -14,7 +14,7 @@ import pytest
 import torch
 from data_directories import make_data
 from digits import digit_lines, sorted_digits, write_digit_model, write_lines
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, XLMRobertaConfig, XLMRobertaForMaskedLM
 
 from data_tools.cli import one_line
@@ -98,6 +98,23 @@ def test_a_start_like_xlm_initialises_only_the_cross_attention_randomly(digits: 
     assert different and all(".cross_attention" in name and name.endswith("weight") for name in different)
     deviation = theirs["decoder.layers.0.cross_attention.q_proj.weight"].std()
     assert deviation == pytest.approx(64**-0.5, rel=0.1)  # the configuration's initializer_range
+
+
+def test_a_start_that_lacks_what_is_copied_is_refused(digits: Path, tmp_path: Path) -> None:
+    """A plugged-out model has no cross-attention, a classifier no head: both would be drawn at random."""
+    model = tmp_path / "plugged_out"
+    shutil.copytree(digits / "model", model)
+    weights = load_file(model / "model.safetensors")
+    kept = {name: weight for name, weight in weights.items() if ".cross_attention" not in name}
+    save_file(kept, model / "model.safetensors", {"format": "pt"})
+    recipe = recipe_of(digits, tmp_path, init="pretrained", init_from=str(model))
+    with pytest.raises(ValueError, match="plugged_out: lacks weights of VecoForMaskedLM: .*cross_attention"):
+        build_model(recipe)
+    state_of(dataclasses.replace(recipe, cross_attention="random"))
+    headless = {name: weight for name, weight in weights.items() if not name.startswith("lm_head")}
+    save_file(headless, model / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match="plugged_out: lacks weights of VecoForMaskedLM: lm_head"):
+        build_model(recipe)
 
 
 def test_random_weights_of_encoder_and_decoder_are_independent(digits: Path, tmp_path: Path) -> None:

@@ -11,10 +11,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from toy_translation import sentences, toy_model
 from transformers import AutoTokenizer
 
 from finetune.mt.decoding.beam_search import Found, SearchOptions
+from finetune.mt.decoding.generators import TorchGenerator
 from finetune.mt.decoding.translator import Translator, check_model, decoder_start_id, tag_of
 from veco import VecoConfig, VecoForConditionalGeneration, VecoForMaskedLM
 
@@ -105,6 +107,17 @@ def test_unknown_pieces_of_references_are_written_as_fairseq_does(model_dir: Pat
     assert ours.reference(line, as_text=True) == "haus <<unk>> hund"
     ids = ours.tokenizer(line, add_special_tokens=False)["input_ids"]
     assert unknown in ids and ours.hypothesis(Found([*ids, 2], [])).text == "haus <unk> hund"
+
+
+def test_a_tokenizer_that_has_pieces_for_every_word(model_dir: Path) -> None:
+    """Without an unknown piece none is penalised, and none is marked."""
+    lines = sentences(3, 5)
+    expected, ours = translator(model_dir).translate(lines), translator(model_dir, unkpen=9.0)
+    assert isinstance(ours.generator, TorchGenerator)
+    ours.generator.target = replace(ours.generator.target, unk=None)
+    assert ours.translate(lines) == expected
+    ours.tokenizer.unk_token = None
+    assert ours.reference("haus hund", as_text=True) == "haus hund"
 
 
 def test_a_model_with_its_own_special_tokens_around_sentences(model_dir: Path, tmp_path: Path) -> None:
@@ -214,6 +227,21 @@ def test_tokenizer_of_another_model(model_dir: Path, tmp_path: Path, changes: di
     (directory / "config.json").write_text(json.dumps({**config, **changes}))
     with pytest.raises(ValueError, match=rf"{message}.*: they do not belong together"):
         check_model(directory, None)
+
+
+def test_weights_that_are_missing_or_damaged_are_refused(model_dir: Path, tmp_path: Path) -> None:
+    """transformers would draw them at random."""
+    directory = tmp_path / "model"
+    shutil.copytree(model_dir, directory)
+    weights = load_file(directory / "model.safetensors")
+    last = max(name for name in weights if name.startswith("decoder.layers."))
+    save_file({name: weight for name, weight in weights.items() if name != last}, directory / "model.safetensors")
+    with pytest.raises(ValueError, match=f"lacks weights of VecoForConditionalGeneration: {last}$"):
+        Translator.load(directory, SearchOptions())
+    content = (directory / "model.safetensors").read_bytes()
+    (directory / "model.safetensors").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match="model: weights that are not safetensors"):
+        Translator.load(directory, SearchOptions())
 
 
 def test_rows_without_a_piece_are_never_chosen(model_dir: Path) -> None:
