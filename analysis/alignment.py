@@ -50,11 +50,10 @@ from analysis.options import (
     load_decoder,
     load_embedder,
     model_of,
-    refuse_unread,
     translation_model_of,
 )
 from analysis.results import result_names
-from data_tools.cli import run_main
+from data_tools.cli import refuse_unread, run_main
 from data_tools.files.atomic import atomic_path
 from finetune.understanding.flags import report_truncated
 from finetune.understanding.retrieval.embeddings import Embedder, num_layers

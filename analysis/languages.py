@@ -53,11 +53,11 @@ from analysis.comparing.identity import drawn_parts
 from analysis.comparing.measures import Measure
 from analysis.comparing.plugged import fill_plugged_vectors
 from analysis.comparing.report import all_names, write_report
-from analysis.options import choices, claim_results, command_parser, layers_of, load_embedder, model_of, refuse_unread
+from analysis.options import choices, claim_results, command_parser, layers_of, load_embedder, model_of
 from analysis.parallel.texts import ParallelText, drawn_rows
 from analysis.parallel.vectors import ParallelVectors
 from analysis.scratch import unnamed_map
-from data_tools.cli import run_main, warn
+from data_tools.cli import refuse_unread, run_main, warn
 from finetune.model_directory import model_directory
 from finetune.understanding.flags import ENCODERS, report_truncated
 from finetune.understanding.retrieval.embeddings import Embedder, num_layers

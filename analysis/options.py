@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from analysis.forced_decoding import ForcedDecoder, State
@@ -152,14 +152,6 @@ def choices(flag: str, text: str, known: Sequence[str]) -> list[str]:
     if len(set(names)) < len(names):
         raise ValueError(f"--{flag} {text}: expected each once")
     return names
-
-
-def refuse_unread(parser: argparse.ArgumentParser, options: argparse.Namespace, unread: Mapping[str, str]) -> None:
-    """Raise ValueError for a flag that was given though nothing reads it: {its name in `options`: what it is of}."""
-    for name, what in unread.items():
-        if (value := vars(options)[name]) != parser.get_default(name):
-            shown = " ".join(map(str, value)) if isinstance(value, list) else value
-            raise ValueError(f"--{name.replace('_', '-')} {shown}: is of {what}; leave it out, or ask for that")
 
 
 def name_and_file(value: str) -> tuple[str, str]:

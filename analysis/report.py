@@ -30,12 +30,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from analysis.options import choices, model_parser, refuse_unread
+from analysis.options import choices, model_parser
 from analysis.reporting.analyses import ANALYSES, Analysis, Inputs, Job, NotPossibleError
 from analysis.reporting.model_summary import summary_of
 from analysis.reporting.page import Section, render, shown_run
 from analysis.reporting.running import RECORD, Task, run_tasks, task_of
-from data_tools.cli import first_of, run_main
+from data_tools.cli import first_of, refuse_unread, run_main
 from data_tools.files.atomic import write_texts
 from data_tools.files.directories import claim
 from data_tools.files.outputs import check_output_directory

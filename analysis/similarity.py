@@ -35,7 +35,6 @@ from analysis.options import (
     load_embedder,
     model_of,
     named_files,
-    refuse_unread,
 )
 from analysis.parallel.texts import ParallelText, drawn_rows
 from analysis.parallel.vectors import ParallelVectors
@@ -45,7 +44,7 @@ from analysis.translations.cosines import ByPair, cosines_of_layer, other_rows
 from analysis.translations.neighbours import Line, read_queries, search, write_neighbours
 from analysis.translations.report import FIGURE, NAME, Searched, write_report
 from analysis.translations.sentence_map import Projection, map_of, projection_named, write_maps
-from data_tools.cli import run_main
+from data_tools.cli import refuse_unread, run_main
 from data_tools.files.locations import check_can_be_read_again
 from finetune.understanding.flags import report_truncated
 from finetune.understanding.retrieval.embeddings import Embedder, num_layers

@@ -38,7 +38,6 @@ from analysis.options import (
     load_embedder,
     model_of,
     named_files,
-    refuse_unread,
 )
 from analysis.probing.probing_run import Treebanks, run_probes, states_of_treebanks
 from analysis.probing.report import AVERAGE, FIGURE, NAME, write_report
@@ -47,7 +46,7 @@ from analysis.probing.tasks import DepthTask, DistanceTask, ProbeTask, tag_tasks
 from analysis.probing.training import Schedule
 from analysis.probing.treebank import Punctuation, Tree, read_trees
 from analysis.results import result_names
-from data_tools.cli import first_of, run_main, warn
+from data_tools.cli import first_of, refuse_unread, run_main, warn
 from training.launch import quiet_libraries
 
 PROGRAM = "analysis.syntax"

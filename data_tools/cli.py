@@ -8,7 +8,7 @@ import io
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from itertools import takewhile
 from pathlib import Path
@@ -157,6 +157,14 @@ class SeveralErrors(ValueError):
 def problems_of(error: BaseException) -> list[str]:
     """The problems that an exception reports, one line each."""
     return error.problems if isinstance(error, SeveralErrors) else [one_line(error)]
+
+
+def refuse_unread(parser: argparse.ArgumentParser, options: argparse.Namespace, unread: Mapping[str, str]) -> None:
+    """Raise ValueError for a flag that was given though nothing reads it: {its name in `options`: what it is of}."""
+    for name, what in unread.items():
+        if (value := vars(options)[name]) != parser.get_default(name):
+            shown = " ".join(map(str, value)) if isinstance(value, list) else value
+            raise ValueError(f"--{name.replace('_', '-')} {shown}: is of {what}; leave it out, or ask for that")
 
 
 def first_of(names: Sequence[str], separator: str = ", ") -> str:

@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedConfig
 
-from data_tools.cli import FlagParser, run_main
+from data_tools.cli import FlagParser, refuse_unread, run_main
 from data_tools.files.directories import atomic_directory
 from pretrain.exporting.adapter import export_adapter
 from pretrain.exporting.checkpoints import chosen_checkpoints, run_and_step, weights_of_model
@@ -113,8 +113,9 @@ def check_complete(source: Source, config: VecoConfig) -> None:
     """Raise ValueError when weights are not those of a model of that configuration, names and shapes."""
     with torch.device("meta"):
         expected = {name: tuple(tensor.shape) for name, tensor in VecoForMaskedLM(config).state_dict().items()}
-    for tied in TIED_HEAD:
-        del expected[tied]
+    if config.tie_word_embeddings:
+        for tied in TIED_HEAD:
+            del expected[tied]
     found = {name: tensor.shape for name, tensor in source.weights.items()}
     problems = [f"{name} is missing" for name in expected.keys() - found.keys()]
     problems += [f"{name} is unknown" for name in found.keys() - expected.keys()]
@@ -128,7 +129,14 @@ def check_complete(source: Source, config: VecoConfig) -> None:
 
 
 def as_xlm_roberta(source: Source, config: VecoConfig) -> Source:
-    """The weights that XLM-R has, under its names; its token type, which VECO lacks, is zero."""
+    """The weights that XLM-R has, under its names; its token type, which VECO lacks, is zero.
+
+    Raises ValueError for a VECO whose head has another matrix than its embeddings, which XLM-R's has not.
+    """
+    if not config.tie_word_embeddings:
+        raise ValueError(
+            f"{source.path}: its head is not tied to its embeddings, as XLM-R's is; expected --format veco"
+        )
     names = XLM_ROBERTA.weight_names(config.num_hidden_layers)
     weights = {theirs: source.weights[ours] for ours, theirs in names.items()}
     dtype = source.weights[next(iter(names))].dtype
@@ -258,6 +266,8 @@ def main() -> None:
         "--layer", type=int, help=f"whose states sentence-transformers takes (default: at {USUAL_DEPTH} of all layers)"
     )
     arguments = parser.parse_args()
+    if arguments.adapter:
+        refuse_unread(parser, arguments, dict.fromkeys(("format", "dtype", "layer", "max_file_gb"), "a whole model"))
     if arguments.max_file_gb <= 0:
         raise ValueError(f"--max_file_gb must be above 0, found {arguments.max_file_gb}")
     run_dir, step = run_and_step(arguments.run, arguments.step)

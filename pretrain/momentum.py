@@ -26,6 +26,7 @@ from veco.objectives.objective import Objective
 from veco.objectives.objective_sum import ObjectiveSum
 from veco.objectives.shared.momentum import Momentum, MomentumModule
 from veco.objectives.states import Batch
+from veco.rust_errors import rust_errors_as_oserrors
 from veco.views import views_of
 
 FILE = "momentum.safetensors"
@@ -140,4 +141,5 @@ def save(model: VecoForPreTraining, directory: Path) -> None:
         for tensor, value in module.momentum.tensors().items()
     }
     if tensors:
-        save_file(tensors, directory / FILE)
+        with rust_errors_as_oserrors(directory / FILE):
+            save_file(tensors, directory / FILE)

@@ -194,7 +194,8 @@ class PretrainingTask(Task[PretrainRecipe]):
 
     def kept(self, steps: Collection[int]) -> Collection[int]:
         """The checkpoints at the ends of stages, from which others can follow."""
-        ends = {stage.end for stage in self.recipe.stages_in_turn()} if self.recipe.stages else set()
+        stages = self.recipe.stages_in_turn()
+        ends = {stage.end for stage in stages} if self.recipe.stages or len(stages) > 1 else set()
         return ends.intersection(steps)
 
     def announce(self, run_dir: Path, checkpoints: Mapping[int, Path]) -> None:

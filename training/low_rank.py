@@ -9,11 +9,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from torch import nn
 from transformers import PreTrainedModel
 
 from data_tools.cli import one_line
 from training.model_parts import linear_modules
 from training.recipe.adapters import AdapterRecipe
+from veco.vocabulary_loss import VocabularyProjection
 
 LORA = ".lora_"  # in the names of peft's own parameters
 
@@ -21,7 +23,8 @@ LORA = ".lora_"  # in the names of peft's own parameters
 def lora_config(recipe: AdapterRecipe, model: PreTrainedModel, learns_whole: Sequence[str] = ()) -> Any:
     """peft's configuration of what a recipe asks for; the modules of `learns_whole` are trained beside it.
 
-    Raises ValueError where peft is not installed, and for targets that are nowhere in the model.
+    Raises ValueError where peft is not installed, for targets that are nowhere in the model's layers, and for others
+    than linear modules, whose matrices could not be merged into the model.
     """
     if importlib.util.find_spec("peft") is None:
         raise ValueError("lora_rank: peft is not installed; install it with pip install 'veco[peft]'")
@@ -32,6 +35,13 @@ def lora_config(recipe: AdapterRecipe, model: PreTrainedModel, learns_whole: Seq
         raise ValueError(
             f"lora_targets {recipe.lora_targets!r} matches no linear module of the layers, such as {linear[0]}"
         )
+    for name, module in model.named_modules():
+        is_plain = isinstance(module, nn.Linear) and not isinstance(module, VocabularyProjection)
+        if recipe.lora_targets and re.fullmatch(recipe.lora_targets, name) and not is_plain:
+            raise ValueError(
+                f"lora_targets {recipe.lora_targets!r} matches {name}, of class {type(module).__name__}; expected "
+                f"linear modules alone, such as {linear[0]}"
+            )
     return LoraConfig(
         r=recipe.lora_rank,
         lora_alpha=recipe.lora_alpha,

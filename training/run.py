@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -12,7 +13,7 @@ from typing import Generic
 from torch import nn
 
 from training.checkpoints.deleting import clean_up
-from training.checkpoints.finding import RECIPE_FILE, checkpoints_of, find_checkpoint, read_state
+from training.checkpoints.finding import RECIPE_FILE, checkpoint_path, find_checkpoint, read_state
 from training.checkpoints.saving import Background, Contents, LaterCheckpoints, Retention, save_checkpoint, together
 from training.cpu_timing import with_timed_choices
 from training.devices import device_told, use_kernels
@@ -157,8 +158,10 @@ class Run(Generic[RecipeT]):
         A live DeepSpeed engine cannot change what it trains, so the phase builds its own, on the weights that the
         phase before left in a checkpoint. Only these are taken from it: another set of parameters has other moments.
         """
-        checkpoint = checkpoints_of(self.run_dir)[start.step]
+        # Named, not looked for: another node may see an older list of the directory's files for a minute.
+        checkpoint = checkpoint_path(self.run_dir, start.step)
         self.task.build_model(checkpoint)
+        gc.collect()  # the model before, and what its hooks refer to
         return dataclasses.replace(start, checkpoint=checkpoint, takes_only_weights=True)
 
     def train_phases(self, phases: Sequence[Phase], start: Start) -> bool:

@@ -46,6 +46,8 @@ class VecoForPreTraining(VecoWithLMHead):
 
     # A model that was exported, or trained for another objective, has none of this one's own parameters.
     _keys_to_ignore_on_load_unexpected = [f"^{re.escape(OWN_PARAMETERS)}"]
+    # transformers' Trainer would pass one number, of `labels` alone, for all counts of the objective.
+    accepts_loss_kwargs = False
 
     def __init__(self, config: VecoConfig, objective: str | ObjectiveSum = DEFAULT_OBJECTIVE) -> None:
         super().__init__(config)
@@ -201,8 +203,16 @@ def check_layers(objectives: ObjectiveSum, config: VecoConfig) -> None:
 
 
 def num_items_of(counts: Sequence[Count], given: Tensor | None, sizes: Sizes) -> dict[Count, Tensor | float]:
-    """The number of items of each count, at least 1: those `given` (counts,) for a global batch, or this batch's."""
+    """The number of items of each count, at least 1: those `given` (counts,) for a global batch, or this batch's.
+
+    Raises ValueError for given ones of another shape.
+    """
     if given is not None:
+        if given.shape != (len(counts),):
+            raise ValueError(
+                f"num_items_in_batch {tuple(given.shape)}: expected a number for each of {len(counts)} counts of the "
+                f"objective ({', '.join(count.view for count in counts)})"
+            )
         return dict(zip(counts, given.clamp(min=1).float().unbind(), strict=True))
     return {count: float(max(1, count.of(sizes))) for count in counts if count.view in sizes.lengths}
 

@@ -24,6 +24,7 @@ from veco.adapter_config import AdapterConfig
 from veco.adapters.attach import active_adapters, adapters_of, attach_adapter
 from veco.convert import from_xlm_roberta
 from veco.convert.families import how_to_convert
+from veco.convert.weights import compared, listed
 from veco.objectives.objective_sum import ObjectiveSum
 from veco.opening import open_config
 from veco.pretraining import OWN_PARAMETERS, check_layers
@@ -91,13 +92,18 @@ def pretrained_model(
 ) -> VecoForPreTraining:
     """The XLM-R or VECO in a transformers directory, as a VECO to continue with for an objective.
 
-    `field` names it in messages.
+    `field` names it in messages. Raises ValueError for another model, and for a VECO that lacks weights, such as a
+    translation model, or a classifier that was trained plugged out.
     """
     if not is_model(directory):
         raise ValueError(f"{field} {directory}: expected a model directory, found {no_model(directory)}")
     kind = kind_of_model(directory)
     if kind == VecoConfig.model_type:
-        return VecoForPreTraining.from_pretrained(directory, objective=objective, dtype=torch.float32, **dropouts)
+        settings = {"objective": objective, "dtype": torch.float32, **dropouts}
+        model, missing, _ = compared(VecoForPreTraining, directory, **settings)
+        if lacking := {name for name in missing if not name.startswith(OWN_PARAMETERS)}:
+            raise ValueError(f"{field} {directory}: lacks weights of VecoForMaskedLM: {listed(lacking)}")
+        return model
     if kind == XLM_ROBERTA:
         converted = from_xlm_roberta(directory)
         for name, value in dropouts.items():

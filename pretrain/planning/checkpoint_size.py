@@ -32,9 +32,10 @@ def checkpoint_size(workload: Workload, zero: Zero) -> CheckpointSize:
     in_16_bits = zero.precision in HALVES
     one = STATE * trained + (HALF if in_16_bits else FLOAT32) * (count if in_16_bits and zero.stage < 3 else frozen)
     one += parameters.momentum_bytes
-    made = -(-recipe.total_steps // recipe.save_every) + len(recipe.stages)
+    num_borders = len(recipe.stages_in_turn()) - 1
+    made = -(-recipe.total_steps // recipe.save_every) + num_borders
     for_good = recipe.total_steps // recipe.keep_every if recipe.keep_every else 0
-    for_good += max(0, len(recipe.stages) - 1)  # the ends of stages
+    for_good += num_borders
     # While one is written, the one that it will replace is still there.
     most = min(made, recipe.keep_checkpoints + 1 + for_good)
     return CheckpointSize(one, most, most * one + HALF * count)

@@ -2,13 +2,15 @@
 
     RANK=0 WORLD_SIZE=2 … python tests/helpers/train_with_ds_configs.py OUTPUT CONFIG…
 
-Writes OUTPUT/<name>/step-1 and OUTPUT/<name>/weights.pt, the live engine's; a config ending in `+frozen` trains the
-cross-attention alone. If the machine does not support a config, OUTPUT/<name>/refused.txt says why.
+Writes OUTPUT/<name>/step-1 and OUTPUT/<name>/weights.pt, the live engine's, and left.txt, the bytes of tensors that are
+there when it is gone; a config ending in `+frozen` trains the cross-attention alone. If the machine does not support a
+config, OUTPUT/<name>/refused.txt says why.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import sys
 from pathlib import Path
@@ -75,12 +77,26 @@ def train(output: Path, config: str) -> None:
     engine.destroy()
 
 
+def bytes_of_tensors() -> int:
+    """The bytes of all tensors that Python knows, those that share memory once."""
+    gc.collect()
+    storages = {}
+    for known in gc.get_objects():
+        if type(known) in (torch.Tensor, torch.nn.Parameter):
+            storage = known.untyped_storage()
+            storages[storage.data_ptr()] = storage.nbytes()
+    return sum(storages.values())
+
+
 def main() -> None:
     output, *configs = sys.argv[1:]
     # Otherwise both ranks would print, as DeepSpeed does.
     with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):
         for config in configs:
+            before = bytes_of_tensors()
             train(Path(output), config)
+            if launched_rank() == 0:
+                (Path(output) / config / "left.txt").write_text(str(bytes_of_tensors() - before))
             if launched_rank() == 0:
                 sys.stderr.write(f"{config} done\n")
         shut_down()

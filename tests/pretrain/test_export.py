@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer, XLMRobertaForMaskedLM, XLMRobertaTokenizer
 
 import veco
-from pretrain.export import Form, export
+from pretrain.export import Form, export, main
 from pretrain.exporting.checkpoints import run_and_step
 from pretrain.recipe import PretrainRecipe
 from training.checkpoints.saving import Contents, save_checkpoint
@@ -32,11 +33,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_run(tmp_path_factory.mktemp("export") / "run", {2: 2, 4: 4, 10: 10})
 
 
-def write_run(run_dir: Path, shifts: dict[int, float]) -> Path:
+def write_run(run_dir: Path, shifts: dict[int, float], **shape_fields: Any) -> Path:
     """A run with checkpoints in which this was added to every weight."""
     torch.manual_seed(3)
     shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
-    model = VecoForPreTraining(VecoConfig(vocab_size=61, max_position_embeddings=20, **shape))
+    model = VecoForPreTraining(VecoConfig(vocab_size=61, max_position_embeddings=20, **shape, **shape_fields))
     recipe = PretrainRecipe(
         output=str(run_dir),
         engine="plain",
@@ -224,6 +225,25 @@ def test_what_is_no_pre_training_is_named(run: Path, tmp_path: Path) -> None:
     (moved / "recipe.yaml").write_text("directions: en-de\n")
     with pytest.raises(ValueError, match="found a checkpoint of fine-tuning for translation, whose checkpoints hold"):
         run_and_step(moved, None)
+
+
+def test_a_head_that_is_not_tied_is_exported_with_its_own_matrix(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", {2: 2}, tie_word_embeddings=False)
+    expected = torch.load(run / "expected.pt", weights_only=True)
+    assert not torch.equal(expected[TIED], expected["veco.embeddings.word_embeddings.weight"])
+    export(run, tmp_path / "model", form=Form(dtype="float32"))
+    found = VecoForMaskedLM.from_pretrained(tmp_path / "model").state_dict()
+    assert torch.equal(found[TIED], expected[TIED])
+    with pytest.raises(ValueError, match="its head is not tied to its embeddings, .*; expected --format veco"):
+        export(run, tmp_path / "xlmr", form=Form("xlm-roberta"))
+    assert not (tmp_path / "xlmr").exists()
+
+
+def test_an_adapter_alone_has_no_form(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for flags in (("--format", "xlm-roberta"), ("--dtype", "float16"), ("--layer", "1"), ("--max_file_gb", "1")):
+        monkeypatch.setattr(sys, "argv", ["export", str(run), "--output", str(tmp_path / "x"), "--adapter", *flags])
+        with pytest.raises(ValueError, match=f"{flags[0].replace('_', '-')} .*: is of a whole model; leave it out"):
+            main()
 
 
 def test_bad_requests(run: Path, tmp_path: Path) -> None:

@@ -14,11 +14,11 @@ import torch
 from recorded_curve import GOLDEN, curve_of_run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from trained_weights import consolidated_weights
-from transformers import AutoModelForMaskedLM, XLMRobertaForMaskedLM
+from transformers import AutoModelForMaskedLM, PreTrainedModel, XLMRobertaForMaskedLM
 from xlm_roberta import random_xlm_roberta
 
 from data_tools.shards.manifest import Manifest
-from pretrain.models.initial_model import build_model
+from pretrain.models.initial_model import build_model, pretrained_model
 from pretrain.pretraining import PretrainingTask, read_batches
 from pretrain.recipe import PretrainRecipe
 from pretrain.validation import validate
@@ -31,7 +31,7 @@ from training.meters import Meters, read_metrics
 from training.recipe.parsing import read_yaml
 from training.run import train_run
 from training.run_directory.ownership import Ownership
-from veco import VecoConfig
+from veco import VecoConfig, VecoForConditionalGeneration, VecoForSequenceClassification
 from veco.objectives.objective_sum import ObjectiveSum
 
 TINY: dict[str, Any] = {
@@ -239,6 +239,25 @@ def test_phases_start_from_veco_too_and_cross_attention_needs_its_objective(rand
         Manifest.load(random_data),
     )
     assert all(torch.equal(weight, again.state_dict()[name]) for name, weight in model.state_dict().items())
+
+
+@pytest.mark.parametrize("kind", [VecoForSequenceClassification, VecoForConditionalGeneration])
+def test_start_that_lacks_weights_is_refused(kind: type[PreTrainedModel], tmp_path: Path) -> None:
+    """A classifier that was trained plugged out has no cross-attention and no head, a translation model no whole S."""
+    shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+    kind(VecoConfig(vocab_size=300, **shape)).save_pretrained(tmp_path / "start")
+    for field in ("init_from", "teacher"):
+        with pytest.raises(ValueError, match=f"{field} .*start: lacks weights of VecoForMaskedLM: "):
+            pretrained_model(tmp_path / "start", {}, ObjectiveSum.of("mlm"), field)
+
+
+def test_the_end_of_the_first_of_two_phases_is_kept(random_data: Path, tmp_path: Path) -> None:
+    """As that of any stage."""
+    model = build_model(PretrainRecipe(output="x", **TINY), random_data, Manifest.load(random_data))
+    model.save_pretrained(tmp_path / "start")
+    fields = {"init_from": str(tmp_path / "start"), "cross_attention_steps": 2, "steps": 4, "save_every": 1}
+    run(random_data, tmp_path / "run", **fields, keep_checkpoints=1)
+    assert list(checkpoints_of(tmp_path / "run")) == [2, 6]
 
 
 def test_model_that_some_stage_does_not_fit_is_refused(random_data: Path, tmp_path: Path) -> None:

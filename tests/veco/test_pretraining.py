@@ -286,6 +286,13 @@ def test_unknown_objective_is_named(model, batch) -> None:
         model(**batch, objective="mml")
 
 
+def test_one_number_for_all_counts_is_refused(model, batch) -> None:
+    """As transformers' Trainer gives it, of `labels` alone, to models that take it."""
+    assert not model.accepts_loss_kwargs
+    with pytest.raises(ValueError, match=r"num_items_in_batch \(\): expected a number for each of 3 counts"):
+        model(**batch, num_items_in_batch=torch.tensor(3))
+
+
 def test_bad_inputs_are_explained(model, batch) -> None:
     with pytest.raises(ValueError, match="input_ids lie between 6 and 60, expected 0 to 59"):
         model(**{**batch, "pair_input_ids": batch["pair_input_ids"].clamp(max=10) * 6})

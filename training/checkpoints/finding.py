@@ -18,6 +18,11 @@ GIVES_UP_FILE = "gives_up.json"  # in a checkpoint: which others it supersedes, 
 PARTIAL, DELETED = ".partial", ".deleted"  # endings of directories that a kill may leave behind
 
 
+def checkpoint_path(run_dir: Path, step: int) -> Path:
+    """The directory of a run's checkpoint after `step` updates, once it is complete."""
+    return run_dir / "checkpoints" / f"step-{step:08d}"
+
+
 def checkpoints_of(run_dir: Path) -> dict[int, Path]:
     """Step -> directory of every complete checkpoint of a run, oldest first, without superseded ones."""
     found = complete_checkpoints(run_dir)

@@ -32,7 +32,15 @@ import torch
 from data_tools.cli import one_line
 from data_tools.files.atomic import sync_directory, sync_file
 from training.checkpoints.deleting import delete_superseded, prune, remove
-from training.checkpoints.finding import GIVES_UP_FILE, PARTIAL, RECIPE_FILE, STATE_FILE, Superseded, checkpoints_of
+from training.checkpoints.finding import (
+    GIVES_UP_FILE,
+    PARTIAL,
+    RECIPE_FILE,
+    STATE_FILE,
+    Superseded,
+    checkpoint_path,
+    checkpoints_of,
+)
 from training.engine.interface import Engine
 from training.recipe.base import TrainingRecipe
 from training.recipe.parsing import save_recipe
@@ -181,7 +189,8 @@ def save_checkpoint(
     later = retention.later
     if later is not None and later.steps:
         background = None
-    partial = run_dir / "checkpoints" / f"step-{step:08d}{PARTIAL}"
+    complete = checkpoint_path(run_dir, step)
+    partial = complete.with_name(complete.name + PARTIAL)
 
     def begin() -> None:
         shutil.rmtree(partial, ignore_errors=True)

@@ -30,6 +30,8 @@ from training.launch import free_port, launched_rank, launchers, quiet_libraries
 from training.recipe.base import TrainingRecipe
 from training.recipe.ds_config import read_ds_config
 
+STAGE_0_SUMS = (("bf16", "bf16"), ("fp16", "fp16"), ("float32", "fp32"))  # DeepSpeed's names of the second
+
 
 def check_deepspeed_config(deepspeed: Any, recipe: TrainingRecipe) -> None:
     """Raise ValueError for what DeepSpeed refuses in a ds_config, on this device too, before anything is built."""
@@ -46,6 +48,12 @@ def check_deepspeed_config(deepspeed: Any, recipe: TrainingRecipe) -> None:
         raise ValueError(f"ds_config {recipe.ds_config}: {'; '.join(told)}") from None
     except (AssertionError, ValueError, TypeError) as error:
         raise ValueError(f"ds_config {recipe.ds_config}: {one_line(error)}") from None
+    precision, sums = layout_of(recipe)["precision"], config.get("data_types", {}).get("grad_accum_dtype")
+    if not layout_of(recipe)["zero_stage"] and sums is not None and (precision, sums) not in STAGE_0_SUMS:
+        raise ValueError(
+            f"ds_config {recipe.ds_config}: data_types.grad_accum_dtype {sums}: without ZeRO DeepSpeed sums gradients "
+            "in the type of the weights; leave it out, or take stage 1"
+        )
 
 
 class DeepSpeedEngine:
@@ -180,7 +188,9 @@ class DeepSpeedEngine:
         return {} if self.rank else {name: weight.detach().cpu() for name, weight in state.items()}
 
     def destroy(self) -> None:
-        self.engine.destroy()
+        with self._quiet():
+            self.engine.destroy()
+        self.internals.free()
 
 
 def log_file(log_dir: Path) -> Path:

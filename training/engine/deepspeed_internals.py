@@ -7,7 +7,7 @@ tests, tell. Patches last as long as a `with`, and are undone also after an erro
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -86,6 +86,25 @@ class DeepSpeedInternals:
         """Tell the engine how many updates were made before it was built."""
         self.engine.global_steps = count
 
+    def free(self) -> None:
+        """Give back the memory of the optimizers and, under ZeRO-3, of the weights.
+
+        Hooks keep engine and model alive after its `destroy`, under ZeRO-3 for good. Otherwise the weights are the
+        model's own, and stay.
+        """
+        kept = {id(parameter) for parameter in self.engine.module.parameters()}
+        owned = [vars(owner) for owner in (self.engine.optimizer, self.engine.basic_optimizer) if owner is not None]
+        for tensor in tensors_in(owned):
+            if id(tensor) not in kept:
+                tensor.data = tensor.data.new_empty(0)
+        self.engine.basic_optimizer.state.clear()
+        parameter: Any  # DeepSpeed adds attributes
+        for parameter in self.engine.module.parameters():
+            parameter.grad = None
+            if self.engine.zero_optimization_partition_weights():
+                for tensor in (parameter, parameter.ds_tensor):
+                    tensor.data = tensor.data.new_empty(0)
+
     def full_state_dict(self) -> dict[str, Tensor]:
         """All weights of the model, under ZeRO-3 on rank 0 alone; every rank calls it."""
         if self.engine.zero_optimization_partition_weights():
@@ -119,6 +138,18 @@ class DeepSpeedInternals:
         for group in adam.param_groups:
             if "step" in group:
                 group["step"] = adam_step
+
+
+def tensors_in(values: object) -> Iterator[Tensor]:
+    """The tensors in lists, tuples and dicts, however deep, also those among the keys."""
+    if isinstance(values, Tensor):
+        yield values
+    elif isinstance(values, Mapping):
+        for both in values.items():
+            yield from tensors_in(both)
+    elif isinstance(values, list | tuple):
+        for value in values:
+            yield from tensors_in(value)
 
 
 def own_part(tensor: StoredTensor, parameter: Any, rank: int) -> Tensor:

@@ -67,4 +67,4 @@ class Engine(Ranks, Protocol):
         """All weights on rank 0, an empty dict elsewhere; every rank calls it."""
 
     def destroy(self) -> None:
-        """Free the engine's memory; the model can then be given to another engine."""
+        """Free the engine's memory, with the model's weights where these are in parts; every rank calls it."""

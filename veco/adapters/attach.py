@@ -18,7 +18,7 @@ from veco.adapters.modules import Adapters, UpProjection
 from veco.config import VecoConfig
 
 # A parameter of an adapter, in a place such as `layers.0.feed_forward_adapters`: what stands around the adapter's name.
-OF_ADAPTER = re.compile(r"(?P<place>(?:.*\.)?\w+_adapters)\.(?P<adapter>[^.]+)\.(?P<inside>.*)")
+OF_ADAPTER = re.compile(r"(?P<place>(?:.*?\.)?\w+?_adapters)\.(?P<adapter>[^.]+)\.(?P<inside>.*)")
 
 
 def attach_adapter(model: PreTrainedModel, name: str, adapter: AdapterConfig, seed: int = 0) -> None:

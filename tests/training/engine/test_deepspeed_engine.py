@@ -31,6 +31,10 @@ from training.recipe.base import TrainingRecipe
             {"fp16": {"enabled": True, "loss_scale": "high"}},
             "ds.json: loss_scale: Value error, fp16.loss_scale must be a",
         ),
+        (
+            {"bf16": {"enabled": True}, "data_types": {"grad_accum_dtype": "fp32"}},
+            "ds.json: data_types.grad_accum_dtype fp32: without ZeRO .* leave it out, or take stage 1",
+        ),
     ],
 )
 def test_settings_that_deepspeed_refuses_are_named(
@@ -42,7 +46,7 @@ def test_settings_that_deepspeed_refuses_are_named(
     path = tmp_path / "ds.json"
     path.write_text(json.dumps(settings))
     with pytest.raises(ValueError, match=message) as error:
-        check_deepspeed_config(deepspeed, TrainingRecipe(output="x", ds_config=str(path)))
+        check_deepspeed_config(deepspeed, TrainingRecipe(output="x", ds_config=str(path), cpu_precision="bf16"))
     assert "\n" not in str(error.value)
 
 

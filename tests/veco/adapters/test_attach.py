@@ -128,6 +128,14 @@ def test_gradients_reach_the_adapter_through_a_frozen_body(
     assert learns == set(parameters_of(model, "sw")) and len(learns) == 3 * 2 * 4 + 8
 
 
+def test_a_name_may_look_like_that_of_a_place(config: VecoConfig) -> None:
+    model = VecoForMaskedLM(config)
+    attach_adapter(model, "my_adapters", AdapterConfig("houlsby", 4, invertible=True))
+    attach_adapter(model, "sw", AdapterConfig("pfeiffer", 4))
+    names = {adapter_of(name) for name, _ in model.named_parameters()}
+    assert names == {None, "my_adapters", "sw"} and len(parameters_of(model, "my_adapters")) == 3 * 2 * 4 + 8
+
+
 @pytest.mark.parametrize(
     ("names", "message"),
     [
