@@ -21,6 +21,6 @@ def unnamed_map(shape: tuple[int, ...], scratch: Path) -> np.ndarray:
             try:
                 os.posix_fallocate(file.fileno(), 0, size)
             except OSError as error:
-                reason = f"{os.strerror(error.errno)} ({size / 1e9:,.1f} GB needed)"
+                reason = f"{error.strerror} ({size / 1e9:,.1f} GB needed)"
                 raise OSError(error.errno, reason, str(scratch)) from None
         return np.memmap(file, dtype=np.float32, mode="w+", shape=shape)

@@ -71,7 +71,7 @@ def test_cross_attention_gets_adapters_only_where_it_is_plugged_in(tiny_model: P
         ("q_proj", "lora_targets 'q_proj' matches no linear module of the layers, such as veco.layers.0"),
         (
             r".*layers\.0\..*",
-            "lora_targets .* matches veco.layers.0.self_attention, of class MultiHeadAttention; expected linear modules",
+            "lora_targets .* matches veco.layers.0.self_attention, of class MultiHeadAttention; expected linear",
         ),
         (r".*(q_proj|word_embeddings)", "lora_targets .* matches veco.embeddings.word_embeddings, of class Embedding"),
     ],
