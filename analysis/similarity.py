@@ -28,14 +28,7 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.options import (
-    claim_results,
-    command_parser,
-    layers_of,
-    load_embedder,
-    model_of,
-    named_files,
-)
+from analysis.options import claim_results, command_parser, layers_of, load_embedder, model_of, named_files
 from analysis.parallel.texts import ParallelText, drawn_rows
 from analysis.parallel.vectors import ParallelVectors
 from analysis.results import result_names

@@ -30,15 +30,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from analysis.options import (
-    choices,
-    claim_results,
-    command_parser,
-    layers_of,
-    load_embedder,
-    model_of,
-    named_files,
-)
+from analysis.options import choices, claim_results, command_parser, layers_of, load_embedder, model_of, named_files
 from analysis.probing.probing_run import Treebanks, run_probes, states_of_treebanks
 from analysis.probing.report import AVERAGE, FIGURE, NAME, write_report
 from analysis.probing.stored_states import StoredStates

@@ -327,7 +327,10 @@ def tied_weights(decoder: VecoDecoder, config: VecoConfig) -> dict[str, str]:
 
 
 def pretrained_veco(model_or_dir: VecoForMaskedLM | XLMRobertaForMaskedLM | str | Path) -> VecoForMaskedLM:
-    """The given VECO, or the one in a directory or converted from XLM-R. Raises ValueError for other models."""
+    """The given VECO, or the one in a directory or converted from XLM-R.
+
+    Raises ValueError for other models, and for a VECO that lacks weights.
+    """
     # Imported here: the conversion of translation models imports this module.
     from veco.convert.families import how_to_convert
     from veco.convert.weights import check_complete, compared

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
 import inference.sentences
 from finetune.understanding.retrieval.embeddings import Embedder
@@ -44,6 +45,19 @@ def test_engines_are_used_like_models(engine: str, tiny_model: Path, exported: C
     assert encoder.width == 32
     lengths = np.linalg.norm(SentenceEncoder(exported(engine, "int8"), normalise=False).encode(SENTENCES), axis=1)
     assert np.abs(lengths - 1).max() > 0.01
+
+
+def test_a_model_that_lacks_weights_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    """transformers would draw them at random; of cross-attention and head nothing is needed."""
+    model = shutil.copytree(tiny_model, tmp_path / "model")
+    weights = load_file(model / "model.safetensors")
+    plugged_out = {name: weight for name, weight in weights.items() if ".cross_attention" not in name}
+    save_file(plugged_out, model / "model.safetensors", {"format": "pt"})
+    assert np.array_equal(SentenceEncoder(model).encode(SENTENCES), SentenceEncoder(tiny_model).encode(SENTENCES))
+    lacking = {name: weight for name, weight in weights.items() if ".layers.0.feed_forward." not in name}
+    save_file(lacking, model / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match="model: lacks weights of VecoModel: layers.0.feed_forward"):
+        SentenceEncoder(model)
 
 
 def test_blocks_and_order_do_not_show(tiny_model: Path) -> None:

@@ -18,6 +18,7 @@ from transformers import AutoTokenizer
 
 pytest.importorskip("ctranslate2")
 
+from finetune.ctranslate2_library import unknown_token
 from finetune.mt import export_ct2
 from finetune.mt.decoding.beam_search import SearchOptions
 from finetune.mt.decoding.ct2 import load_ct2
@@ -253,6 +254,13 @@ def test_models_that_cannot_be_exported() -> None:
             check_layout(VecoConfig(**fields))
     with pytest.raises(ValueError, match="hidden_act 'mish': CTranslate2 has only gelu"):
         check_layout(VecoConfig(hidden_act="mish", lm_head_transform=False))
+
+
+def test_a_tokenizer_without_an_unknown_piece_has_that_of_padding_in_its_place(model_dir: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(model_dir)
+    assert unknown_token(tokenizer) == "<unk>"
+    tokenizer.unk_token = None
+    assert unknown_token(tokenizer) == "<pad>"
 
 
 def test_bad_directories(models: dict[str, Path], model_dir: Path, tmp_path: Path) -> None:
