@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 
 import numpy as np
 import pytest
@@ -27,6 +28,14 @@ def test_the_nearest_are_those_with_the_largest_products(use_faiss: bool) -> Non
     assert len(index) == 300
     everything = SentenceIndex(VECTORS[:3], use_faiss).search(QUERIES, 10)
     assert np.sort(everything.indices, axis=1).tolist() == [[0, 1, 2]] * 5
+
+
+@pytest.mark.skipif(not HAS_FAISS, reason="faiss is not installed")
+def test_faiss_alone_holds_the_vectors() -> None:
+    """10 million of width 768 are 30 GB, which are there once."""
+    vectors = VECTORS.copy()
+    index = SentenceIndex(vectors, use_faiss=True)
+    assert len(index) == 300 and sys.getrefcount(vectors) == 2  # this name and the argument
 
 
 def test_what_cannot_be_searched() -> None:
