@@ -13,7 +13,7 @@ from veco import VecoConfig, VecoForConditionalGeneration, VecoForMaskedLM
 from veco.convert import from_xlm_roberta
 from veco.convert.encoders import veco_config
 from veco.convert.families import how_to_convert
-from veco.convert.weights import check_complete, compared
+from veco.convert.weights import open_complete
 from veco.opening import open_config
 from veco.tokenizer import open_tokenizer
 
@@ -75,8 +75,5 @@ def pretrained_masked_lm(directory: Path, needs_cross_attention: bool = True) ->
     """
     if open_config(directory).model_type == XLM_ROBERTA:
         return from_xlm_roberta(directory).float()
-    model, missing, _ = compared(VecoForMaskedLM, directory, dtype=torch.float32)
-    if not needs_cross_attention:
-        missing = {name for name in missing if ".cross_attention" not in name}
-    check_complete(VecoForMaskedLM, directory, missing, ())
-    return model
+    may_lack = "" if needs_cross_attention else ".cross_attention"
+    return open_complete(VecoForMaskedLM, directory, may_lack, dtype=torch.float32)

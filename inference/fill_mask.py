@@ -15,7 +15,7 @@ from finetune.pretrained import open_pretrained
 from inference.unfit_text import UnfitTextError
 from training.run_directory.kinds import Kind
 from veco import VecoForMaskedLM
-from veco.convert.weights import check_complete, compared
+from veco.convert.weights import open_complete
 
 BATCH_PAIRS = 32
 BATCH_MASKS = 256
@@ -41,8 +41,7 @@ class MaskFiller:
         self.tokenizer, config = open_pretrained(directory, "model")
         if self.tokenizer.mask_token is None:
             raise ValueError(f"{directory}: its tokenizer has no mask")
-        model, missing, _ = compared(VecoForMaskedLM, directory)
-        check_complete(VecoForMaskedLM, directory, missing, ())
+        model = open_complete(VecoForMaskedLM, directory)
         self._max_tokens = config.max_tokens
         self._is_piece = torch.zeros(config.vocab_size, dtype=torch.bool)
         self._is_piece[list(self.tokenizer.get_vocab().values())] = True

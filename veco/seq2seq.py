@@ -333,7 +333,7 @@ def pretrained_veco(model_or_dir: VecoForMaskedLM | XLMRobertaForMaskedLM | str 
     """
     # Imported here: the conversion of translation models imports this module.
     from veco.convert.families import how_to_convert
-    from veco.convert.weights import check_complete, compared
+    from veco.convert.weights import open_complete
     from veco.convert.xlm_roberta import from_xlm_roberta
 
     if isinstance(model_or_dir, VecoForMaskedLM):
@@ -342,9 +342,7 @@ def pretrained_veco(model_or_dir: VecoForMaskedLM | XLMRobertaForMaskedLM | str 
         return from_xlm_roberta(model_or_dir)
     kind = open_config(model_or_dir).model_type
     if kind == "veco":
-        model, missing, _ = compared(VecoForMaskedLM, model_or_dir)
-        check_complete(VecoForMaskedLM, model_or_dir, missing, ())
-        return model
+        return open_complete(VecoForMaskedLM, model_or_dir)
     if kind == "xlm-roberta":
         return from_xlm_roberta(model_or_dir)
     raise ValueError(f"{model_or_dir}: expected a veco or an xlm-roberta, found a {kind}{how_to_convert(kind)}")

@@ -24,7 +24,7 @@ from veco.adapter_config import AdapterConfig
 from veco.adapters.attach import active_adapters, adapters_of, attach_adapter
 from veco.convert import from_xlm_roberta
 from veco.convert.families import how_to_convert
-from veco.convert.weights import compared, listed
+from veco.convert.weights import open_complete
 from veco.objectives.objective_sum import ObjectiveSum
 from veco.opening import open_config
 from veco.pretraining import OWN_PARAMETERS, check_layers
@@ -100,10 +100,8 @@ def pretrained_model(
     kind = kind_of_model(directory)
     if kind == VecoConfig.model_type:
         settings = {"objective": objective, "dtype": torch.float32, **dropouts}
-        model, missing, _ = compared(VecoForPreTraining, directory, **settings)
-        if lacking := {name for name in missing if not name.startswith(OWN_PARAMETERS)}:
-            raise ValueError(f"{field} {directory}: lacks weights of VecoForMaskedLM: {listed(lacking)}")
-        return model
+        with named(f"{field} "):
+            return open_complete(VecoForPreTraining, directory, OWN_PARAMETERS, **settings)
     if kind == XLM_ROBERTA:
         converted = from_xlm_roberta(directory)
         for name, value in dropouts.items():

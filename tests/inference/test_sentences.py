@@ -56,7 +56,7 @@ def test_a_model_that_lacks_weights_is_refused(tiny_model: Path, tmp_path: Path)
     assert np.array_equal(SentenceEncoder(model).encode(SENTENCES), SentenceEncoder(tiny_model).encode(SENTENCES))
     lacking = {name: weight for name, weight in weights.items() if ".layers.0.feed_forward." not in name}
     save_file(lacking, model / "model.safetensors", {"format": "pt"})
-    with pytest.raises(ValueError, match="model: lacks weights of VecoModel: layers.0.feed_forward"):
+    with pytest.raises(ValueError, match="model: lacks weights of PluggedOutEncoder: layers.0.feed_forward"):
         SentenceEncoder(model)
 
 

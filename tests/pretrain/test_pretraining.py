@@ -247,7 +247,7 @@ def test_start_that_lacks_weights_is_refused(kind: type[PreTrainedModel], tmp_pa
     shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
     kind(VecoConfig(vocab_size=300, **shape)).save_pretrained(tmp_path / "start")
     for field in ("init_from", "teacher"):
-        with pytest.raises(ValueError, match=f"{field} .*start: lacks weights of VecoForMaskedLM: "):
+        with pytest.raises(ValueError, match=f"{field} .*start: lacks weights of VecoForPreTraining: "):
             pretrained_model(tmp_path / "start", {}, ObjectiveSum.of("mlm"), field)
 
 

@@ -65,6 +65,16 @@ def check_complete(
         raise ValueError(f"{directory}: has weights that {model_class.__name__} does not have: {listed(others)}")
 
 
+def open_complete(model_class: type[Model], directory: str | Path, may_lack: str = "", **settings: Any) -> Model:
+    """The model in `directory`, whatever else is there; ValueError if it lacks weights.
+
+    Those with `may_lack` in their names may be missing, and are random then. `settings` are those of `compared`.
+    """
+    model, missing, _ = compared(model_class, directory, **settings)
+    check_complete(model_class, directory, {name for name in missing if not may_lack or may_lack not in name}, ())
+    return model
+
+
 def open_strictly(model_class: type[Model], directory: str | Path, **settings: Any) -> Model:
     """The model saved in `directory`, which has all of its weights and no others; ValueError if not.
 

@@ -27,7 +27,7 @@ from finetune.understanding.rows.paired_rows import PairedRows
 from finetune.understanding.rows.row_batches import EvaluationBatches
 from finetune.understanding.rows.token_rows import TokenRows
 from veco import VecoConfig, VecoModel
-from veco.convert.weights import check_complete, compared
+from veco.convert.weights import open_complete
 from veco.opening import open_config
 from veco.sentence_transformers_files import usual_layer
 from veco.tokenizer import open_tokenizer
@@ -227,8 +227,7 @@ def encoder_alone(encoder: Encoder, last_layer: int, dtype: torch.dtype) -> PreT
         model = PluggedOutEncoder(encoder.config).to(dtype)
         model.load_state_dict(pretrained_masked_lm(encoder.directory).veco.state_dict(), strict=False)
     else:
-        model, missing, _ = compared(PluggedOutEncoder, encoder.directory, dtype=dtype)
-        check_complete(VecoModel, encoder.directory, missing, ())
+        model = open_complete(PluggedOutEncoder, encoder.directory, dtype=dtype)
     model.layers = model.layers[:last_layer]
     model.skip_padding = True
     return model
